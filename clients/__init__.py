@@ -1,0 +1,1 @@
+"""What happens on a client: data, models, local training, and the work and update types."""

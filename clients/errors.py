@@ -1,0 +1,89 @@
+"""Every error fedscape raises on purpose.
+
+    FedscapeError
+     |- UserError (also ValueError)    the user's mistake: printed without a traceback, exit code 2
+     |   |- ScenarioError              a scenario file or a --set
+     |   |- DataError                  a data set, a file, or the examples in it
+     |   |- PartitionError             a partition that cannot be made
+     |   |- EngineError                a named engine that cannot run the scenario
+     |   |- StrategyError              a Flower strategy or app that cannot run the scenario
+     |   `- RunFolderError             a run folder, record or checkpoint
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+
+class FedscapeError(Exception):
+    """Base of every error fedscape raises on purpose."""
+
+
+class UserError(FedscapeError, ValueError):
+    """A mistake in what the user asked for.
+
+    Args:
+        field: dotted name of the setting or the file at fault, such as `local.batch_size`.
+        problem: what was got and what is allowed, as the end of a sentence that starts with `field`.
+        fix: the usual fix, a sentence; may be empty.
+
+    Example:
+        >>> print(UserError("algorithm.mu", "must be >= 0, got -0.1", fix="mu = 0 is FedAvg."))
+        algorithm.mu: must be >= 0, got -0.1. mu = 0 is FedAvg.
+    """
+
+    def __init__(self, field: str, problem: str, *, fix: str = "") -> None:
+        super().__init__(field, problem, fix)
+        self.field, self.problem, self.fix = field, problem, fix
+
+    def __str__(self) -> str:
+        """Field, problem and fix on one line."""
+        end = "" if self.problem.endswith((".", "?", "!")) else "."
+        return f"{self.field}: {self.problem}{end} {self.fix}".rstrip()
+
+    def inside(self, section: str) -> UserError:
+        """Return the same error with its field under `section` (scenario files have two levels)."""
+        return type(self)(f"{section}.{self.field}", self.problem, fix=self.fix)
+
+
+class ScenarioError(UserError):
+    """A scenario file, or a `--set`, does not say a valid experiment."""
+
+
+class DataError(UserError):
+    """A data set, a file of it, or the examples inside cannot be used."""
+
+
+class PartitionError(UserError):
+    """The requested partition does not exist for these examples."""
+
+
+class EngineError(UserError):
+    """The engine that was named cannot run this scenario."""
+
+
+class StrategyError(UserError):
+    """A Flower strategy or app cannot take part as configured."""
+
+
+class RunFolderError(UserError):
+    """A run folder, its record or its checkpoint cannot be used."""
+
+
+def require(condition: bool, field: str, problem: str, *, fix: str = "") -> None:
+    """Raise `UserError` unless `condition` holds."""
+    if not condition:
+        raise UserError(field, problem, fix=fix)
+
+
+def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
+    """Say that `value` is not one of `allowed`, offering the nearest name.
+
+    Example:
+        >>> unknown_name("fedaveg", ["fedavg", "fedprox"], "an algorithm")
+        "'fedaveg' is not an algorithm. Nearest: 'fedavg'. All: fedavg, fedprox"
+    """
+    near = get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
+    nearest = f" Nearest: {near[0]!r}." if near else ""
+    return f"{value!r} is not {what}.{nearest} All: {', '.join(allowed)}"

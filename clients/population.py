@@ -1,0 +1,103 @@
+"""What a federation's data look like to everything above: populations, cohorts' data, examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Task = Literal["classification", "regression", "objective"]
+"""classification: int64 targets [n]; regression: float targets [n, outputs]; objective: the model returns its loss."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples that belong together.
+
+    Attributes:
+        features: tensor [n, *feature_shape], float32 (float64 in theory tests).
+        targets: int64 [n] for classification, float [n, outputs] for regression, ignored for an objective.
+    """
+
+    features: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return int(self.features.shape[0])
+
+
+@dataclass(frozen=True)
+class CohortData:
+    """The examples of some clients, without copying what is already in memory.
+
+    Client j of the K asked for owns `rows[offsets[j]:offsets[j + 1]]`, indices into `features` and
+    `targets`. The order of a client's rows never depends on who else was asked for.
+    """
+
+    features: Tensor
+    targets: Tensor
+    rows: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """Number of examples of each client asked for, shape (K,)."""
+        return np.diff(self.offsets)
+
+    def client(self, j: int) -> Examples:
+        """Return client j's examples (a copy)."""
+        index = torch.from_numpy(self.rows[self.offsets[j] : self.offsets[j + 1]])
+        return Examples(self.features[index], self.targets[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """All clients of an experiment and the central held-out examples.
+
+    Attributes:
+        name: the data's name, for people.
+        task: see `Task`.
+        sizes: training examples of each client, int32 (N,). A client may be empty: it is never asked to train.
+        feature_shape: shape of one example's features.
+        outputs: classes, or width of the regression target.
+        cohort: clients (int64 array (K,)) -> their training data.
+        cohort_test: the same for examples the clients hold out, or None where they hold out none.
+        validation: central examples that criteria may look at, or None.
+        test: central examples used only at the end, or None.
+        label_counts: clients -> (K, classes) counts of training labels; None unless classification.
+        client_name: client index -> name for people.
+        facts: what was done to make it, for the record (scalars and strings).
+        optimum: minimiser of the weighted mean objective where it is known, flat [P].
+        optimal_value: its value.
+    """
+
+    name: str
+    task: Task
+    sizes: npt.NDArray[np.int32]
+    feature_shape: tuple[int, ...]
+    outputs: int
+    cohort: Callable[[npt.NDArray[np.int64]], CohortData]
+    cohort_test: Callable[[npt.NDArray[np.int64]], CohortData] | None = None
+    validation: Examples | None = None
+    test: Examples | None = None
+    label_counts: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]] | None = None
+    client_name: Callable[[int], str] = str
+    facts: dict[str, str | int | float] = field(default_factory=dict)
+    optimum: Tensor | None = None
+    optimal_value: float | None = None
+
+    @property
+    def num_clients(self) -> int:
+        """Number of clients N."""
+        return len(self.sizes)
+
+    @property
+    def num_examples(self) -> int:
+        """Training examples in all."""
+        return int(self.sizes.sum(dtype=np.int64))

@@ -1,0 +1,1 @@
+"""The Flower server: round loop, algorithms, aggregation, convergence, drift, records."""
