@@ -1,0 +1,58 @@
+"""Losses and scores, one number an example, so that any weighting of examples is the caller's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clients.population import Task
+
+
+def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
+    """Return the loss of each example.
+
+    Args:
+        outputs: model outputs, [n, classes] logits, [n, outputs] forecasts, or [n] objective values.
+        targets: int64 [n] classes, or [n, outputs].
+        task: cross-entropy for classification, squared error averaged over outputs for regression, and the
+            output itself for an objective.
+
+    Returns:
+        Losses [n].
+    """
+    if task == "classification":
+        return functional.cross_entropy(outputs, targets, reduction="none")
+    if task == "regression":
+        return (outputs - targets.view_as(outputs)).square().flatten(1).mean(1)
+    return outputs.flatten()
+
+
+def example_scores(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
+    """Return the score of each example [n]: 1 where the class is right, absolute error, or the objective."""
+    if task == "classification":
+        return (outputs.argmax(1) == targets).to(outputs.dtype)
+    if task == "regression":
+        return (outputs - targets.view_as(outputs)).abs().flatten(1).mean(1)
+    return outputs.flatten()
+
+
+SCORE_NAMES: dict[Task, str] = {"classification": "accuracy", "regression": "error", "objective": "objective"}
+"""What `example_scores` is called in records: accuracy, mean absolute error, objective."""
+
+
+def predictions(outputs: Tensor, task: Task) -> Tensor:
+    """Return what is compared from round to round to see whether outputs agree: the class, or the outputs."""
+    return outputs.argmax(1) if task == "classification" else outputs
+
+
+def agreement(before: Tensor, after: Tensor, task: Task) -> float:
+    """Return the share of examples whose prediction did not change.
+
+    A forecast counts as unchanged when it moved by less than 1% of the spread (standard deviation) of the
+    forecasts before.
+    """
+    if task == "classification":
+        return float((before == after).to(torch.float64).mean())
+    scale = before.std(0, unbiased=False) if len(before) > 1 else before.abs().squeeze(0)
+    return float(((after - before).abs() <= 0.01 * scale).to(torch.float64).mean())

@@ -1,0 +1,306 @@
+"""The stacked engine: the clients of a tile are one tensor program.
+
+Clients are sorted by their number of local steps and the active prefix shrinks as they finish, so ragged clients
+cost what they train. Partial batches are hidden by weights of 0 where a batch's examples are independent;
+otherwise (batch normalisation) clients are grouped by batch length, so that padding never changes a number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.dropout import dropout_mask
+from clients.local import I64, Batches, count_steps, plan_batches
+from clients.losses import example_scores
+from clients.optimizers import stacked_optimizer
+from clients.path import PathMeter, is_measured, squared_norms
+from clients.plain import finish_rule, gradient_noise
+from clients.population import CohortData
+from clients.programs import Batch, DenseProgram, Program, Tensors, make_program
+from clients.task import LearningTask, cast_features, cast_targets, probe_examples
+from clients.work import CohortUpdate, CohortWork
+
+
+class StackedEngine:
+    """Trains a tile of clients at once.
+
+    Args:
+        task: what is learnt.
+        tile: clients trained together; None takes the whole cohort.
+        program: how gradients are computed; chosen from the module by default.
+    """
+
+    name = "stacked"
+
+    def __init__(self, task: LearningTask, *, tile: int | None = None, program: Program | None = None) -> None:
+        self.task, self.tile = task, tile
+        self.program = program or make_program(task, probe_examples(task.population, task.dtype).features)
+        self._optimizer = stacked_optimizer(task.local)
+
+    def tiles(self, work: CohortWork) -> Sequence[I64]:
+        """Cut the cohort, sorted by local steps, into tiles of at most `tile` clients."""
+        if self.tile is None or work.num_clients <= self.tile:
+            return [np.arange(work.num_clients)]
+        sizes = self.task.population.sizes[work.clients].astype(np.int64)
+        steps = count_steps(self.task.local, sizes, work.clients, seed=self.task.seed, round_index=work.round_index)
+        order = np.argsort(-steps, kind="stable")
+        return [np.sort(part) for part in np.array_split(order, -(-work.num_clients // self.tile))]
+
+    def train(self, work: CohortWork, own: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        """Train all clients of `work`; see `clients.work.Engine`."""
+        started = time.perf_counter()
+        task = self.task
+        data = task.population.cohort(work.clients)
+        steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
+        order = np.argsort(-steps, kind="stable")
+        batches = plan_batches(
+            task.local, data.rows, data.offsets, steps, work.clients, seed=task.seed, round_index=work.round_index
+        )
+        if (order[:-1] > order[1:]).any():
+            batches = Batches(batches.rows[order], batches.counts[order], steps[order])
+        index = torch.from_numpy(order)
+        sorted_own = {n: v[index] for n, v in own.items()}
+        with torch.no_grad():
+            run = _TileRun(self, replace(work, clients=work.clients[order]), data, batches, sorted_own)
+            run.play()
+            return self._result(work, data, run, order, steps, own, started)
+
+    def gradients(self, work: CohortWork) -> Tensor:
+        """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
+        data = self.task.population.cohort(work.clients)
+        whole = replace(self.task.local, batch_size="full", local_steps=1, local_epochs=None, partial_work=0.0)
+        steps = np.minimum(data.sizes, 1)
+        batches = plan_batches(
+            whole, data.rows, data.offsets, steps, work.clients, seed=0, round_index=work.round_index
+        )
+        out = work.params.new_zeros(work.num_clients, self.task.parameters.size)
+        width = batches.rows.shape[2] if batches.rows.size else 1
+        chunk = max(1, 4_000_000 // max(1, width * int(np.prod(data.features.shape[1:], dtype=np.int64))))
+        for start in range(0, work.num_clients, chunk):
+            part = slice(start, start + chunk)
+            piece = Batches(batches.rows[part], batches.counts[part], steps[part])
+            run = _TileRun(self, replace(work, clients=work.clients[part]), data, piece, {}, dropout=False)
+            busy = int(piece.steps.sum())
+            if busy == len(piece.steps):
+                with torch.no_grad():
+                    out[part] = self.task.parameters.flatten(run.gradients(0, busy)[0], lead=1)
+            else:
+                for k in np.flatnonzero(piece.steps):
+                    alone = replace(work, clients=work.clients[start + k : start + k + 1])
+                    out[start + k] = self.gradients(alone)[0]
+        return out
+
+    def _result(
+        self,
+        work: CohortWork,
+        data: CohortData,
+        run: _TileRun,
+        order: I64,
+        steps: I64,
+        own: Mapping[str, Tensor],
+        started: float,
+    ) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        task = self.task
+        back = torch.from_numpy(np.argsort(order, kind="stable"))
+        in_order = bool((order[:-1] < order[1:]).all())
+
+        def restore(sorted_rows: Tensor) -> Tensor:
+            return sorted_rows if in_order else sorted_rows[back]
+
+        params = restore(task.parameters.flatten(run.params, lead=1))
+        if task.buffers.size:
+            buffers = restore(task.buffers.flatten(run.buffers, lead=1))
+        else:
+            buffers = params.new_zeros(len(order), 0)
+        lr = task.local.lr(work.round_index)
+        new_own, extras = finish_rule(self.gradients, work, params, torch.from_numpy(steps), lr, own)
+        if task.local.buffers == "local" and task.buffers.size:
+            new_own["buffers"] = buffers
+        update = CohortUpdate(
+            clients=work.clients,
+            params=params,
+            buffers=buffers,
+            num_examples=data.sizes,
+            local_steps=steps,
+            train_loss=restore(run.mean_loss()).numpy(),
+            train_errors=restore(run.errors).numpy() if task.count_errors else np.full(len(order), -1),
+            client_drift=restore(run.meter.drift()).numpy(),
+            gradient_norm=restore(run.meter.gradient_norm).numpy(),
+            extras=extras,
+            seconds=time.perf_counter() - started,
+        )
+        return update, new_own
+
+
+class _TileRun:
+    """The mutable state of one tile while it trains; clients in decreasing order of steps."""
+
+    def __init__(
+        self,
+        engine: StackedEngine,
+        work: CohortWork,
+        data: CohortData,
+        batches: Batches,
+        own: Mapping[str, Tensor],
+        *,
+        dropout: bool = True,
+    ) -> None:
+        task = engine.task
+        self.task, self.program, self.optimizer = task, engine.program, engine._optimizer
+        self.work, self.data, self.batches = work, data, batches
+        self.sites = task.sites if dropout else ()
+        k = work.num_clients
+        self.anchor = task.parameters.views(work.params)
+        self.shared = {n: task.parameters.views(v) for n, v in work.shared.items()}
+        self.own = {n: task.parameters.views(v) for n, v in own.items() if n in work.rule.own}
+        self.params = {n: v.expand(k, *v.shape).clone() for n, v in self.anchor.items()}
+        start = own.get("buffers", work.buffers.expand(k, -1))
+        self.buffers = {n: v.clone() for n, v in task.buffers.views(start.contiguous()).items()}
+        self.state: dict[str, list[Tensor]] = {
+            n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
+        }
+        self.meter = PathMeter(k)
+        self.rows = torch.from_numpy(batches.rows)
+        self.errors = torch.zeros(k, dtype=torch.int64)
+        self.lr = task.local.lr(work.round_index)
+        self.active = [int(n) for n in (batches.steps[None, :] > np.arange(batches.counts.shape[1])[:, None]).sum(1)]
+        width = batches.rows.shape[2]
+        self.whole = [bool((batches.counts[:n, s] == width).all()) for s, n in enumerate(self.active)]
+        self.losses = torch.zeros(batches.counts.shape[1], k, width, dtype=work.params.dtype)
+
+    def play(self) -> None:
+        """Take every local step, then measure where each client ended."""
+        fused = self._fused_program()
+        for s, k in enumerate(self.active):
+            measured = is_measured(s + 1)
+            if fused is not None and not measured:
+                batch = self._batch(s, slice(0, k), self.whole[s])
+                losses, outputs = fused.descend(
+                    self._prefix(self.params, k), batch, self.lr, 1 - self.lr * self.task.local.l2
+                )
+                self._note(s, slice(0, k), losses, outputs, batch)
+            else:
+                gradients, buffers = self.gradients(s, k)
+                if measured:
+                    self.meter.gradient(squared_norms(gradients))
+                for name, value in buffers.items():
+                    self.buffers[name][:k] = value
+                self._step(s, k, gradients)
+            if measured:
+                self.meter.position(s + 1, self._squared_distances(k))
+        if self.work.num_clients:
+            self.meter.position(torch.from_numpy(self.batches.steps), self._squared_distances(self.work.num_clients))
+
+    def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
+        """Return gradients and new buffers of the first k clients at step s (from 0), noting their losses."""
+        if self.whole[s] or self.program.masks_padding:
+            batch = self._batch(s, slice(0, k), self.whole[s])
+            params, buffers = self._prefix(self.params, k), self._prefix(self.buffers, k)
+            out, losses, outputs, new = self.program.gradients(params, buffers, batch)
+            self._note(s, slice(0, k), losses, outputs, batch)
+            return out, new
+        grads = {n: torch.zeros_like(p[:k]) for n, p in self.params.items()}
+        buffers = {n: b[:k].clone() for n, b in self.buffers.items()}
+        for length, index in self._groups(s, k):
+            batch = self._batch(s, index, whole=True, length=length)
+            chosen, held = {n: p[index] for n, p in self.params.items()}, {n: b[index] for n, b in self.buffers.items()}
+            out, losses, outputs, new = self.program.gradients(chosen, held, batch)
+            self._note(s, index, losses, outputs, batch)
+            for name, value in out.items():
+                grads[name][index] = value
+            for name, value in new.items():
+                buffers[name][index] = value
+        return grads, buffers
+
+    def mean_loss(self) -> Tensor:
+        """Return each client's mean example loss over its local training, float64 [K]; nan without examples."""
+        seen = torch.from_numpy(self.batches.counts.sum(1))
+        return self.losses.sum((0, 2), dtype=torch.float64) / seen
+
+    def _fused_program(self) -> DenseProgram | None:
+        """Return the program if its fused SGD step is this scenario's local step."""
+        local = self.task.local
+        plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
+        extra = local.l1 or local.decoupled_weight_decay or local.clip_norm or local.clip_value or local.gradient_noise
+        return self.program if isinstance(self.program, DenseProgram) and plain and not extra else None
+
+    def _prefix(self, tensors: Tensors, k: int) -> Tensors:
+        return tensors if k == self.work.num_clients else {n: t[:k] for n, t in tensors.items()}
+
+    def _groups(self, s: int, k: int) -> Iterator[tuple[int, Tensor]]:
+        counts = self.batches.counts[:k, s]
+        for length in np.unique(counts):
+            yield int(length), torch.from_numpy(np.flatnonzero(counts == length))
+
+    def _batch(self, s: int, which: slice | Tensor, whole: bool, length: int | None = None) -> Batch:
+        rows = self.rows[which, s]
+        rows = rows if length is None else rows[:, :length]
+        flat = rows.reshape(-1)
+        shape = rows.shape
+        features = cast_features(self.data.features.index_select(0, flat), self.task.dtype).view(
+            *shape, *self.data.features.shape[1:]
+        )
+        targets = cast_targets(self.data.targets.index_select(0, flat), self.task.dtype).view(
+            *shape, *self.data.targets.shape[1:]
+        )
+        weights = None
+        if not whole:
+            counts = torch.from_numpy(self.batches.counts[: shape[0], s])
+            weights = (torch.arange(shape[1])[None, :] < counts[:, None]).to(self.task.dtype) / counts[:, None]
+        clients = self.work.clients[which if isinstance(which, slice) else which.numpy()]
+        masks = {
+            site.name: dropout_mask(site, i, seed=self.task.seed, round_index=self.work.round_index, clients=clients,
+                                    step=s, batch=shape[1], dtype=self.task.dtype)
+            for i, site in enumerate(self.sites)
+        }  # fmt: skip
+        return Batch(features, targets, weights, masks)
+
+    def _note(self, s: int, which: slice | Tensor, losses: Tensor, outputs: Tensor, batch: Batch) -> None:
+        """Keep the losses (and errors) of one step, without padding."""
+        if batch.weights is not None:
+            losses = torch.where(batch.weights > 0, losses, 0.0)
+        self.losses[s, which, : losses.shape[1]] = losses
+        if self.task.count_errors:
+            k, b = losses.shape
+            right = (
+                example_scores(outputs.reshape(k * b, -1), batch.targets.reshape(k * b), "classification").view(k, b)
+                > 0
+            )
+            wrong = ~right if batch.weights is None else ~right & (batch.weights > 0)
+            self.errors[which] += wrong.sum(1)
+
+    def _step(self, s: int, k: int, gradients: Tensors) -> None:
+        """Correct, clip and apply the gradients of the first k clients, in place."""
+        local, rule = self.task.local, self.work.rule
+        noise = gradient_noise(self.task, self.work.round_index, self.work.clients[:k], s)
+        for name, g in gradients.items():
+            w = self.params[name][:k]
+            if noise is not None:
+                g = g.add_(noise[name])
+            if local.l1:
+                g = g.add_(w.sign(), alpha=local.l1)
+            if rule.correct is not None:
+                shared = {n: v[name] for n, v in self.shared.items()}
+                own = {n: v[name][:k] for n, v in self.own.items()}
+                g = rule.correct(g, w, self.anchor[name], shared, own)
+            gradients[name] = g
+        if local.clip_norm is not None:
+            scale = (local.clip_norm / (squared_norms(gradients).sqrt() + 1e-6)).clamp(max=1.0).to(self.task.dtype)
+            for g in gradients.values():
+                g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
+        for name, g in gradients.items():
+            if local.clip_value is not None:
+                g.clamp_(-local.clip_value, local.clip_value)
+            w = self.params[name][:k]
+            if local.decoupled_weight_decay:
+                w.mul_(1 - self.lr * local.decoupled_weight_decay)
+            self.optimizer.step(w, g, [t[:k] for t in self.state[name]], s + 1, self.lr)
+
+    def _squared_distances(self, k: int) -> Tensor:
+        return squared_norms({n: self.params[n][:k] - v for n, v in self.anchor.items()})
