@@ -196,6 +196,8 @@ def plan_batches(
 ) -> Batches:
     """Draw every batch of a round for K clients: each epoch is a fresh permutation of the client's examples.
 
+    A client that fits in one batch takes its examples in their order: a permutation would change nothing but rounding.
+
     Args:
         local: batch size and whether partial batches are dropped.
         rows: int64 (M,), the clients' example indices, client after client.
@@ -206,38 +208,49 @@ def plan_batches(
         round_index: the round.
     """
     sizes = np.diff(offsets)
-    width = (
-        int(sizes.max(initial=1))
-        if local.batch_size == "full"
-        else min(local.batch_size, max(1, int(sizes.max(initial=1))))
-    )
+    width = max(1, int(sizes.max(initial=1)))
+    width = width if local.batch_size == "full" else min(local.batch_size, width)
     per_epoch = np.maximum(batches_per_epoch(local, sizes), 1)
-    longest = int(steps.max(initial=0))
-    out = np.zeros((len(clients), longest, width), np.int64)
-    counts = np.zeros((len(clients), longest), np.int64)
-    slots = int(per_epoch.max(initial=1))
-    j = np.arange(slots)[None, :]
-    in_batch = np.clip(sizes[:, None] - j * width, 0, width)
-    last = np.maximum(sizes - 1, 0)
-    for epoch in range(-(-longest // int(per_epoch.min(initial=1)))):
-        if width >= sizes.max(initial=0):  # one batch holds everything: its order changes nothing but rounding
-            order = np.broadcast_to(np.arange(int(sizes.max(initial=0))), (len(clients), int(sizes.max(initial=0))))
-        else:
-            order = streams.permutations(streams.keys(seed, "batches", round_index, clients, epoch), sizes)
-        padded = np.zeros((len(clients), slots * width), np.int64)
-        take = min(padded.shape[1], order.shape[1])
-        padded[:, :take] = np.minimum(order[:, :take], last[:, None])
-        step = epoch * per_epoch[:, None] + j
-        used = (j < per_epoch[:, None]) & (step < steps[:, None])
-        if used.all() and (per_epoch == slots).all():
-            place = slice(epoch * slots, epoch * slots + slots)
-            out[:, place], counts[:, place] = padded.reshape(len(clients), slots, width), in_batch
-        else:
-            kk, jj = np.nonzero(used)
-            out[kk, step[kk, jj]] = padded.reshape(len(clients), slots, width)[kk, jj]
-            counts[kk, step[kk, jj]] = in_batch[kk, jj]
-    out += offsets[:-1, None, None]
-    return Batches(rows[out] if len(rows) else out, counts, steps)
+    step = np.arange(int(steps.max(initial=0)))[None, :]
+    counts = np.clip(sizes[:, None] - step % per_epoch[:, None] * width, 0, width) * (step < steps[:, None])
+    order = np.zeros((len(clients), step.size * width), np.int64)
+    small = np.flatnonzero(sizes <= width)
+    if len(small):
+        in_order = np.minimum(np.arange(width), np.maximum(sizes[small, None] - 1, 0))
+        order[small] = np.tile(in_order, step.size)
+    large = np.flatnonzero(sizes > width)
+    if len(large):
+        epochs = -(-steps[large] // per_epoch[large])
+        client = np.repeat(large, epochs)
+        epoch = np.arange(len(client)) - np.repeat(np.cumsum(epochs) - epochs, epochs)
+        for part in _alike(sizes[client]):
+            k, e = client[part], epoch[part]
+            drawn = streams.permutations(streams.keys(seed, "batches", round_index, clients[k], e), sizes[k])
+            start, end = e * per_epoch[k] * width, np.minimum((e + 1) * per_epoch[k], steps[k]) * width
+            _write_runs(order, k, start, np.minimum(end - start, sizes[k]), drawn)
+    order += np.minimum(offsets[:-1, None], max(0, len(rows) - 1))  # an empty last client starts past the end
+    chosen = rows[order] if len(rows) else order
+    return Batches(chosen.reshape(len(clients), step.size, width), counts, steps)
+
+
+def _alike(sizes: I64) -> list[I64]:
+    """Cut positions into groups of similar size, so that a few large rows do not widen the work for small ones."""
+    if len(sizes) * int(sizes.max()) <= 2 * int(sizes.sum()) + 50_000:
+        return [np.arange(len(sizes))]
+    octave = np.frexp(sizes.astype(np.float64))[1]
+    return [np.flatnonzero(octave == o) for o in np.unique(octave)]
+
+
+def _write_runs(out: I64, rows: I64, start: I64, length: I64, values: I64) -> None:
+    """Set out[rows[i], start[i] : start[i] + length[i]] = values[i, : length[i]] for every i."""
+    width = int(length.max())
+    position = np.arange(width)[None, :]
+    where = (rows * out.shape[1] + start)[:, None] + position
+    used = position < length[:, None]
+    if used.all():
+        out.reshape(-1)[where] = values[:, :width]
+    else:
+        out.reshape(-1)[where[used]] = values[:, :width][used]
 
 
 def check_batches_of_one(local: LocalOptions, sizes: I64) -> None:
