@@ -1,0 +1,168 @@
+"""What every convergence criterion promises, on the one list of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clients.options import STRICT
+from server.convergence import ConvergenceMonitor, ConvergenceOptions, required_facts
+from server.criteria import CRITERIA
+from server.criteria_options import (
+    FACTS,
+    AgreementOptions,
+    ErrorFreeOptions,
+    GapOptions,
+    GradientOptions,
+    PlateauOptions,
+    PseudoGradientOptions,
+    SettledOptions,
+    TargetOptions,
+)
+
+HOLD = 3
+EVERY = {
+    "target": TargetOptions(metric="validation_accuracy", at_least=0.5, hold=HOLD),
+    "plateau": PlateauOptions(metric="validation_loss", min_delta=0.1, patience=HOLD),
+    "settled": SettledOptions(below=0.5, hold=HOLD),
+    "pseudo_gradient": PseudoGradientOptions(below=0.5, hold=HOLD),
+    "gradient": GradientOptions(below=0.5, hold=HOLD),
+    "gap": GapOptions(below=0.5, min_delta=0.1, patience=HOLD),
+    "agreement": AgreementOptions(at_least=0.5, hold=HOLD),
+    "error_free": ErrorFreeOptions(hold=HOLD),
+}
+"""One example of every criterion; all wait three measured rounds."""
+MET = {
+    "train_loss": 1.0, "validation_loss": 1.0, "validation_accuracy": 0.9, "relative_change": 0.1,
+    "pseudo_gradient_norm": 0.1, "gradient_norm": 0.1, "agreement": 0.9, "train_errors": 0.0,
+}  # fmt: skip
+"""Facts which, round after round, meet every one of them."""
+UNMET = {**MET, "validation_accuracy": 0.1, "relative_change": 1.0, "pseudo_gradient_norm": 1.0, "gradient_norm": 1.0,
+         "agreement": 0.1, "train_errors": 2.0, "validation_loss": 0.25, "train_loss": 0.25}  # fmt: skip
+
+values = st.one_of(st.none(), st.sampled_from([0.0, 0.2, 0.5, 0.6, 1.0]), st.floats(0.0, 3.0))
+wild = st.one_of(values, st.sampled_from([math.nan, math.inf, -1e300, 1e300]))
+
+
+def records(fact_values):
+    """Rounds 0, 1, ... of facts, some of them missing."""
+    return st.lists(
+        st.dictionaries(st.sampled_from([*MET, "largest_gradient_norm", "other"]), fact_values), max_size=25
+    )
+
+
+def options_of(name, **more):
+    return ConvergenceOptions(**{name: EVERY[name]}, **more)
+
+
+def test_the_list_is_complete():
+    fields = {field.name for field in dataclasses.fields(ConvergenceOptions)}
+    assert set(EVERY) == set(CRITERIA) == fields - {"stop", "min_rounds", "divergence"}
+    assert list(ConvergenceOptions(**EVERY).criteria()) == list(CRITERIA)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_options_are_frozen_strict_and_optional(name):
+    assert EVERY[name].__pydantic_config__ == STRICT
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        EVERY[name].hold = 1
+    assert getattr(ConvergenceOptions(), name) is None
+    assert required_facts(options_of(name)) <= set(FACTS)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_holds_at_its_third_measured_round_and_lets_go_when_unmet(name):
+    waits = name in ("plateau", "gap")  # the first round only sets the bar
+    monitor = ConvergenceMonitor(options_of(name, stop="never"))
+    holds = [monitor.observe(r, MET).criteria[0].holds for r in range(5)]
+    assert holds == ([False, False, False, True, True] if waits else [False, False, True, True, True])
+    assert monitor.observe(5, {}).criteria[0].holds  # not measured: as it was
+    status = monitor.observe(6, UNMET).criteria[0]
+    assert not status.holds
+    assert status.distance > 0.0
+    assert status.first_held == (3 if waits else 2)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_fact_that_is_not_finite_breaks_what_it_held(name):
+    monitor = ConvergenceMonitor(options_of(name, stop="never"))
+    for r in range(5):
+        monitor.observe(r, MET)
+    for fact in required_facts(options_of(name)):
+        status = monitor.observe(monitor.last.round_index + 1, {**MET, fact: math.nan}).criteria[0]
+        assert (status.holds, status.held_rounds, status.distance) == (False, 0, math.inf)
+        assert math.isnan(status.value)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@given(record=records(wild))
+@settings(max_examples=30, deadline=None)
+def test_any_facts_give_a_status_and_never_an_error(name, record):
+    options = options_of(name)
+    monitor = ConvergenceMonitor(options)
+    measured = 0
+    for r, facts in enumerate(record):
+        assessment = monitor.observe(r, facts)
+        (status,) = assessment.criteria
+        has_all = all(facts.get(fact) is not None for fact in required_facts(options))
+        measured += has_all
+        assert status.measured == has_all
+        assert status.words
+        assert status.needed_rounds == HOLD
+        assert status.distance >= 0.0
+        assert status.held_rounds <= measured
+        assert status.holds == (status.held_rounds >= HOLD)
+        assert not (status.holds and measured < HOLD)
+        assert (status.first_held is not None) >= status.holds
+        finite = all(math.isfinite(value) for fact, value in facts.items() if fact in FACTS and value is not None)
+        if not finite:
+            assert assessment.verdict.outcome == "diverged"
+        elif assessment.verdict is not None and assessment.verdict.outcome == "converged":
+            assert status.holds
+            assert r >= 1
+
+
+@given(record=records(wild), stop=st.sampled_from(["any", "all", "never"]), cut=st.integers(0, 25))
+@settings(max_examples=60, deadline=None)
+def test_replay_equals_observing_and_may_be_taken_up_anywhere(record, stop, cut):
+    options = ConvergenceOptions(**EVERY, stop=stop)
+    rounds = list(enumerate(record))
+    whole = ConvergenceMonitor(options)
+    assessments = [whole.observe(r, facts) for r, facts in rounds]
+    resumed = ConvergenceMonitor.replay(options, rounds[:cut])
+    assert [resumed.observe(r, facts) for r, facts in rounds[cut:]] == assessments[cut:]
+    assert resumed == whole == ConvergenceMonitor.replay(options, rounds)
+
+
+@given(record=records(values))
+@settings(max_examples=40, deadline=None)
+def test_criteria_do_not_see_each_other(record):
+    together = ConvergenceMonitor(ConvergenceOptions(**EVERY, stop="never"))
+    alone = {name: ConvergenceMonitor(options_of(name, stop="never")) for name in EVERY}
+    for r, facts in enumerate(record):
+        for status in together.observe(r, facts).criteria:
+            assert status == alone[status.name].observe(r, facts).criteria[0]
+
+
+@given(record=records(values))
+@settings(max_examples=40, deadline=None)
+def test_any_is_no_later_than_all(record):
+    def first(stop):
+        monitor = ConvergenceMonitor(ConvergenceOptions(**EVERY, stop=stop))
+        for r, facts in enumerate(record):
+            if monitor.observe(r, facts).verdict is not None:
+                return r
+        return math.inf
+
+    assert first("any") <= first("all")
+
+
+def test_rounds_are_observed_once_and_in_order():
+    monitor = ConvergenceMonitor(ConvergenceOptions())
+    monitor.observe(3, {})
+    with pytest.raises(AssertionError):
+        monitor.observe(3, {})
