@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -71,8 +72,9 @@ def _distance(look: Facts) -> float:
     """Return how far a criterion is from holding, for ordering only."""
     if look.get("holds"):
         return -1.0
-    if is_number(look.get("distance")):
-        return float(look["distance"])
+    distance = look.get("distance")
+    if distance is not None:
+        return distance if is_number(distance) else math.inf
     return 1.0 - (look.get("held") or 0) / max(look.get("needed") or 1, 1)
 
 

@@ -42,14 +42,18 @@ def test_columns_may_come_and_go(tmp_path: Path) -> None:
     table.add(4, {"client": np.array([], np.int64)})
     table.add(5, {"client": np.array([5]), "weight": np.array([0.5])})
     table.flush()
+    table.add(6, {"client": np.array([6]), "weight": np.array([np.nan])})
+    table.flush()
     read = read_clients(tmp_path)
     assert read.column_names == ["round", "client", "cosine", "name", "local_steps", "weight"]
     cosine = read["cosine"].to_pylist()
     assert np.isnan(cosine[0])  # the measure gave nan: not the same as not measured
-    assert cosine[1:] == [0.5, None, None, None]
-    assert read["name"].to_pylist() == [None, None, "Tiantan", "Gucheng é", None]
-    assert read["local_steps"].to_pylist() == [None, None, 7, 8, None]
-    assert read["weight"].to_pylist() == [None] * 4 + [0.5]
+    assert cosine[1:] == [0.5, None, None, None, None]
+    assert read["name"].to_pylist() == [None, None, "Tiantan", "Gucheng é", None, None]
+    assert read["local_steps"].to_pylist() == [None, None, 7, 8, None, None]
+    *weights, last = read["weight"].to_pylist()
+    assert weights == [None] * 4 + [0.5]
+    assert np.isnan(last)
 
 
 def test_add_keeps_its_own_mapping(tmp_path: Path) -> None:

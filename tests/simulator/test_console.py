@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from simulator.console import MOST_EVENTS, ConsoleObserver
+from simulator.console_text import nearing
 
 FACTS = {
     "version": "0.1",
@@ -218,6 +219,17 @@ def test_a_plain_line_says_it_all() -> None:
     )
 
 
+def test_the_nearest_criterion_comes_first_and_one_not_yet_measured_last() -> None:
+    looks = {
+        "gap": {"value": math.nan, "threshold": math.nan, "held": 0, "needed": 3, "distance": math.inf},
+        "settled": {"value": 2e-3, "threshold": 1e-3, "held": 0, "needed": 3, "distance": 1.0},
+        "pseudo_gradient": {"value": 1.1, "threshold": 1.0, "held": 0, "needed": 1, "distance": 0.1},
+        "target": {"held": 4, "needed": 4, "holds": True, "distance": 0.0},
+    }
+    assert nearing(looks, 4) == "target holds · pseudo gradient 1.1x · settled 2x · gap 0/3"
+    assert nearing(looks, 1) == "target holds"
+
+
 def test_the_live_display() -> None:
     stream, clock = Terminal(), Clock()
     console = ConsoleObserver(stream, clock=clock)
@@ -325,6 +337,7 @@ def test_no_colour_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert "\x1b" not in shown()
+    monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("FORCE_COLOR", "1")
     piped = io.StringIO()
     ConsoleObserver(piped).run_finished(OUTCOME)
