@@ -72,7 +72,7 @@ def regress(y: F64, rounding: float) -> Line:
         xc = x - x_mean
         zc = z - z_mean
         wx = w * xc
-        sxx = max(float(wx.dot(xc)), 1e-300)
+        sxx = max(float(wx.dot(xc)), 1e-100)
         slope = float(wx.dot(zc)) / sxx
         e = zc - slope * xc
         e2 = e * e
@@ -149,7 +149,7 @@ def echoing(line: Line) -> Slope | None:
     x_mean, z_mean = float(w.dot(x)) / weight, float(w.dot(z)) / weight
     instrument = w * (before - float(w.dot(before)) / weight)
     strength = float(instrument.dot(x - x_mean))
-    if strength <= 0.0:
+    if strength <= 1e-100:
         return None
     slope = float(instrument.dot(z - z_mean)) / strength
     score = instrument * ((z - z_mean) - slope * (x - x_mean))

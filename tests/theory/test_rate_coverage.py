@@ -12,6 +12,7 @@ import pytest
 
 from clients.streams import generator
 from server.rate import Rate, fit_rate
+from server.recursion import regress
 
 SEEDS = 200
 
@@ -75,6 +76,17 @@ def test_the_interval_covers_the_true_rate_quickly():
     covered, fits, rate = coverage(SETTINGS["far, 10 dimensions"], 60)
     assert 0.8 <= covered <= 0.99
     assert abs(np.median([fit.factor for fit in fits]) - rate) < 0.005
+
+
+def test_the_small_sample_bias_is_corrected():
+    """Close to the floor a regression on one's own past is 0.014 too low here, seven standard errors of the mean."""
+    setting = {"dimensions": 10, "local_lr": 0.02, "steps": 5, "start": 10.0, "rounds": 40}
+    found, rate = losses(curvature=1.0, noise=0.3, clients=4, seeds=400, **setting)
+    slopes = [regress(values / values[0], 1e-16).slope for values in found]
+    factors = [fit.factor for fit in map(fit_rate, found) if isinstance(fit, Rate)]
+    assert len(factors) >= 390
+    assert np.mean(slopes) < rate - 0.01
+    assert np.mean(factors) == pytest.approx(rate, abs=0.005)
 
 
 def test_the_recursion_is_fedavgs():
