@@ -1,0 +1,82 @@
+"""Every kind of data by name, and the one function that makes a population of it.
+
+Pooled kinds (`digits`, `images`) have examples without owners and need a partition; the others bring their
+own clients. `custom` data come from Python only: `clients.custom.custom_population`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from clients.errors import PartitionError, UserError, unknown_name
+from clients.images import DigitsOptions, ImagesOptions, digits_pool, images_pool
+from clients.partitions import NaturalOptions, PartitionOptions
+from clients.pooled import pooled_population
+from clients.population import Population
+from clients.quadratic import QuadraticOptions, quadratic_population
+from clients.synthetic import SyntheticOptions, synthetic_population
+from clients.table import TableOptions, table_population
+
+DataOptions = DigitsOptions | ImagesOptions | TableOptions | SyntheticOptions | QuadraticOptions
+
+DATA: dict[str, type[Any]] = {
+    "digits": DigitsOptions,
+    "images": ImagesOptions,
+    "table": TableOptions,
+    "synthetic": SyntheticOptions,
+    "quadratic": QuadraticOptions,
+}
+
+
+def build_population(
+    data: DataOptions, partition: PartitionOptions | None, *, seed: int, dtype: torch.dtype = torch.float32
+) -> Population:
+    """Make the population a scenario asks for.
+
+    Args:
+        data: one of `DATA`.
+        partition: one of `PARTITIONS`. Needed by digits and images; the other kinds bring their clients and take None
+            (or "natural", which says the same).
+        seed: root seed.
+        dtype: of features and regression targets; theory tests take float64.
+
+    Returns:
+        The population.
+
+    Raises:
+        DataError: the data cannot be read or hold unusable values.
+        PartitionError: the partition is missing, superfluous or cannot be made.
+
+    Example:
+        >>> from clients.partitions import IidOptions
+        >>> population = build_population(DigitsOptions(), IidOptions(clients=3), seed=0)
+        >>> population.sizes.tolist(), len(population.validation), len(population.test)
+        ([479, 479, 479], 180, 180)
+    """
+    if isinstance(data, DigitsOptions | ImagesOptions):
+        pool = digits_pool(data) if isinstance(data, DigitsOptions) else images_pool(data)
+        return pooled_population(
+            pool,
+            partition,
+            validation_fraction=data.validation_fraction,
+            test_fraction=data.test_fraction,
+            client_test_fraction=data.client_test_fraction,
+            seed=seed,
+            dtype=dtype,
+        )
+    if partition is not None and not isinstance(partition, NaturalOptions):
+        raise PartitionError(
+            "kind",
+            f"{partition.kind!r} deals out pooled examples, and data '{data.kind}' bring their own clients",
+            fix="Leave the partition out.",
+        )
+    match data:
+        case TableOptions():
+            return table_population(data, dtype=dtype)
+        case SyntheticOptions():
+            return synthetic_population(data, seed=seed, dtype=dtype)
+        case QuadraticOptions():
+            return quadratic_population(data, seed=seed, dtype=dtype)
+    raise UserError("kind", unknown_name(getattr(data, "kind", data), DATA, "a kind of data"))
