@@ -37,8 +37,23 @@ def example_scores(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     return outputs.flatten()
 
 
-SCORE_NAMES: dict[Task, str] = {"classification": "accuracy", "regression": "error", "objective": "objective"}
+SCORE_NAMES: dict[Task, str] = {"classification": "accuracy", "regression": "mae", "objective": "objective"}
 """What `example_scores` is called in records: accuracy, mean absolute error, objective."""
+
+
+def metrics(prefix: str, loss: float, score: float, task: Task) -> dict[str, float]:
+    """Return an evaluation under the record's names: `_loss`, and `_accuracy` and `_error`, or `_mae` and `_error`.
+
+    Example:
+        >>> metrics("validation", 0.5, 0.75, "classification")
+        {'validation_loss': 0.5, 'validation_accuracy': 0.75, 'validation_error': 0.25}
+    """
+    found = {f"{prefix}_loss": loss}
+    if task == "classification":
+        return found | {f"{prefix}_accuracy": score, f"{prefix}_error": 1.0 - score}
+    if task == "regression":
+        return found | {f"{prefix}_mae": score, f"{prefix}_error": loss**0.5}
+    return found
 
 
 def predictions(outputs: Tensor, task: Task) -> Tensor:

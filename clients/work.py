@@ -168,10 +168,10 @@ class ClientStates:
         """Names of the vectors remembered."""
         return list(self._slots)
 
-    def export(self, name: str) -> tuple[I64, Tensor]:
-        """Return all clients that have the vector, and their rows [M, width] (a view: do not write)."""
+    def rows(self, name: str, clients: I64) -> Tensor:
+        """Return the current vectors of clients that have one, [K, width]."""
         slots = self._slots[name]
-        return np.fromiter(slots, np.int64, len(slots)), self._rows[name][: len(slots)]
+        return self._rows[name][torch.tensor([slots[c] for c in clients.tolist()], dtype=torch.int64)]
 
     def _grow(self, name: str, needed: int, like: Tensor) -> None:
         have = self._rows.get(name)

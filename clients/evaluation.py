@@ -1,0 +1,82 @@
+"""Evaluation of one model: on central examples, and on the examples of many clients at once."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.losses import example_losses, example_scores
+from clients.messages import CohortEvaluation
+from clients.parameters import write_vector
+from clients.population import CohortData, Examples
+from clients.task import LearningTask, cast_features, cast_targets
+from clients.work import I64
+
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's mean loss and score (`losses.SCORE_NAMES`), and its outputs [n, ...]."""
+
+    loss: float
+    score: float
+    outputs: Tensor
+
+
+class Evaluator:
+    """Evaluates parameters of a task, in evaluation mode, on a copy of its module."""
+
+    def __init__(self, task: LearningTask) -> None:
+        self.task = task
+        self._module = copy.deepcopy(task.module).eval()
+
+    def load(self, params: Tensor, buffers: Tensor) -> None:
+        """Take up a model, for the calls that follow."""
+        write_vector(self._module, self.task.parameters, params)
+        write_vector(self._module, self.task.buffers, buffers)
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """Return the loaded model's outputs for features [n, ...]."""
+        with torch.no_grad():
+            parts = [self._module(cast_features(part, self.task.dtype)) for part in torch.split(features, CHUNK)]
+        return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def central(self, examples: Examples) -> Evaluation:
+        """Evaluate the loaded model on examples."""
+        outputs = self.outputs(examples.features)
+        targets = cast_targets(examples.targets, self.task.dtype)
+        losses = example_losses(outputs, targets, self.task.population.task)
+        scores = example_scores(outputs, targets, self.task.population.task)
+        return Evaluation(float(losses.mean(dtype=torch.float64)), float(scores.mean(dtype=torch.float64)), outputs)
+
+    def clients(self, clients: I64) -> CohortEvaluation:
+        """Evaluate the loaded model on each client's held-out examples, or its training examples where it has none.
+
+        A client without such examples has loss and score nan.
+        """
+        population = self.task.population
+        held_out = population.cohort_test is not None
+        data = population.cohort_test(clients) if population.cohort_test is not None else population.cohort(clients)
+        losses, scores = self._each(data)
+        index = np.repeat(np.arange(len(clients)), data.sizes)
+        sizes = data.sizes
+
+        def mean(values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+            total = np.bincount(index, weights=values.double().numpy(), minlength=len(clients))
+            return np.where(sizes > 0, total / np.maximum(sizes, 1), np.nan)
+
+        return CohortEvaluation(clients, sizes, mean(losses), mean(scores), "test" if held_out else "train")
+
+    def _each(self, data: CohortData) -> tuple[Tensor, Tensor]:
+        losses, scores = [torch.zeros(0)], [torch.zeros(0)]
+        for rows in torch.split(torch.from_numpy(data.rows), CHUNK):
+            outputs = self.outputs(data.features[rows])
+            targets = cast_targets(data.targets[rows], self.task.dtype)
+            losses.append(example_losses(outputs, targets, self.task.population.task))
+            scores.append(example_scores(outputs, targets, self.task.population.task))
+        return torch.cat(losses), torch.cat(scores)

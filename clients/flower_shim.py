@@ -1,0 +1,43 @@
+"""The only place that knows Flower's private parts.
+
+Flower's `Message` needs a process-wide task identity, which its own runtimes set; its ids and runs are private too.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from flwr.app import Message
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+RUN_ID = 1
+"""The run id of in-process grids."""
+
+FIRST_NODE = 2
+"""Node id of client 0 on in-process grids; Flower keeps 0 and 1 for itself."""
+
+__all__ = ["FIRST_NODE", "RUN_ID", "Run", "claim_identity", "empty_run", "quiet", "set_message_id"]
+
+
+def claim_identity() -> None:
+    """Let `Message(...)` work in this process if no Flower runtime has claimed it already."""
+    if vars(TaskIdentity).get("_task_id") is None:
+        TaskIdentity.task_id = 1
+        TaskIdentity.run_id = RUN_ID
+        TaskIdentity.node_id = 1
+
+
+def empty_run() -> Run:
+    """Return Flower's description of an in-process run."""
+    return Run.create_empty(RUN_ID)
+
+
+def set_message_id(message: Message, identity: str) -> None:
+    """Give a message its id, as Flower's grids do when they accept one."""
+    message.metadata.__dict__["_message_id"] = identity
+
+
+def quiet() -> None:
+    """Keep Flower's own log lines to warnings: the round loop reports in its own way."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)

@@ -1,0 +1,270 @@
+"""A cohort as a lazy sequence of Flower messages.
+
+Our strategy's messages are never made for a grid that recognises the sequence, and a grid's replies are made only for
+a strategy that iterates them: Flower's floor is about 80 us a client, more than training a small model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import overload
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from torch import Tensor
+
+from clients.codec import Codec, decode_vectors, encode_vectors
+from clients.errors import StrategyError
+from clients.work import F64, I64, CohortUpdate, CohortWork
+
+ARRAYS, SHARED, EXTRAS, CONFIG, METRICS = "arrays", "shared", "extras", "config", "metrics"
+
+
+class CohortMessages(Sequence[Message]):
+    """What a strategy sends to a cohort: one message a client, made at the first look and then kept.
+
+    Attributes:
+        kind: `MessageType.TRAIN` or `MessageType.EVALUATE`.
+        work: what the cohort is asked to do.
+        arrays: the model as a record.
+        combine: update -> coefficients (K,) with which pseudo-gradients are summed; lets a grid reduce a cohort too
+            large to keep. None for evaluation.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        work: CohortWork,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        nodes: Callable[[I64], I64],
+        combine: Callable[[CohortUpdate], F64] | None = None,
+    ) -> None:
+        self.kind, self.work, self.arrays, self.combine = kind, work, arrays, combine
+        self._config, self._nodes = config, nodes
+        self._made: list[Message] | None = None
+
+    def __len__(self) -> int:
+        """Clients asked."""
+        return self.work.num_clients
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        """Return messages; they are made once and keep their identity."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made[index]
+
+    def _make(self) -> list[Message]:
+        shared = encode_vectors(self.work.shared) if self.work.shared else None
+        config = ConfigRecord({**self._config, "server-round": self.work.round_index})
+        made = []
+        for node in self._nodes(self.work.clients).tolist():
+            content = RecordDict({ARRAYS: self.arrays, CONFIG: config})
+            if shared is not None:
+                content[SHARED] = shared
+            made.append(Message(content, dst_node_id=node, message_type=self.kind, group_id=str(self.work.round_index)))
+        return made
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """A cohort's updates summed as they came, where they were too large to keep.
+
+    Attributes:
+        pseudo_gradient: sum of coefficients x pseudo-gradients [P].
+        buffers: mean buffers, weighted by examples [Q].
+        extras: unweighted means of the extra vectors, each [P].
+        drift: what was measured of the updates while they passed; see `server.drift.DriftStream`.
+    """
+
+    pseudo_gradient: Tensor
+    buffers: Tensor
+    extras: Mapping[str, Tensor]
+    drift: object
+
+
+@dataclass(frozen=True)
+class CohortEvaluation:
+    """Federated evaluation: one row a client.
+
+    Attributes:
+        clients: int64 (K,).
+        num_examples: examples evaluated on, int64 (K,).
+        loss: mean example loss, float64 (K,).
+        score: mean example score (accuracy, absolute error or objective), float64 (K,).
+        evaluated_on: "test" where clients hold examples out, else "train".
+    """
+
+    clients: I64
+    num_examples: I64
+    loss: F64
+    score: F64
+    evaluated_on: str
+
+
+class CohortReplies(Sequence[Message]):
+    """What a cohort returns: replies made afresh at each iteration, since some strategies take them apart.
+
+    Attributes:
+        update: one row a client; its `params` are empty where `reduction` stands for them.
+        anchor: the parameters [P] that were broadcast.
+        reduction: the sums, where the updates were too large to keep.
+    """
+
+    def __init__(
+        self,
+        asked: Sequence[Message],
+        update: CohortUpdate,
+        anchor: Tensor,
+        codec: Codec,
+        reduction: Reduction | None = None,
+    ) -> None:
+        self.update, self.anchor, self.reduction = update, anchor, reduction
+        self._asked, self._codec = asked, codec
+        self._pseudo_gradients: Tensor | None = None
+
+    @property
+    def pseudo_gradients(self) -> Tensor:
+        """Server minus client parameters [K, P]."""
+        if self._pseudo_gradients is None:
+            assert self.reduction is None, "the updates were not kept"
+            self._pseudo_gradients = self.anchor - self.update.params
+        return self._pseudo_gradients
+
+    def __len__(self) -> int:
+        """Clients that replied."""
+        return len(self.update.clients)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Make the replies, in order of client."""
+        return (self._reply(k) for k in range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        """Make one reply, or some."""
+        if isinstance(index, slice):
+            return [self._reply(k) for k in range(*index.indices(len(self)))]
+        return self._reply(range(len(self))[index])
+
+    def _reply(self, k: int) -> Message:
+        u = self.update
+        if self.reduction is not None:
+            raise StrategyError(
+                "engine.keep_bytes",
+                f"the updates of {len(self)} clients were too large to keep, and this strategy wants them one by one",
+                fix="Raise engine.keep_bytes, or ask a smaller cohort.",
+            )
+        content = RecordDict({ARRAYS: self._codec.encode(u.params[k], u.buffers[k]), METRICS: update_metrics(u, k)})
+        if u.extras:
+            content[EXTRAS] = encode_vectors({n: v[k] for n, v in u.extras.items()})
+        return Message(content, reply_to=self._asked[k])
+
+
+def update_metrics(u: CohortUpdate, k: int) -> MetricRecord:
+    """Return the measurements of client k as Flower metrics."""
+    return MetricRecord(
+        {
+            "num-examples": int(u.num_examples[k]),
+            "client": int(u.clients[k]),
+            "local-steps": int(u.local_steps[k]),
+            "train-loss": float(u.train_loss[k]),
+            "train-errors": int(u.train_errors[k]),
+            "client-drift": float(u.client_drift[k]),
+            "gradient-norm": float(u.gradient_norm[k]),
+        }
+    )
+
+
+@dataclass(frozen=True)
+class EvaluationReplies:
+    """A federated evaluation on an in-process grid; iterates as Flower replies."""
+
+    asked: Sequence[Message]
+    result: CohortEvaluation
+    score_name: str
+    _cache: list[Message] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Clients that replied."""
+        return len(self.result.clients)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Make the replies, in order of client."""
+        r = self.result
+        for k in range(len(self)):
+            metrics = MetricRecord(
+                {"num-examples": int(r.num_examples[k]), "loss": float(r.loss[k]), self.score_name: float(r.score[k])}
+            )
+            yield Message(RecordDict({METRICS: metrics}), reply_to=self.asked[k])
+
+
+def stack_replies(
+    replies: Iterable[Message], codec: Codec, client_of: Callable[[int], int], extras: Sequence[str] = ()
+) -> CohortUpdate | None:
+    """Read real replies back into one stacked update, sorted by client; None if no reply has content.
+
+    Args:
+        replies: of any grid; errors are skipped.
+        codec: how the model's arrays are read.
+        client_of: node id -> client, for replies without our metrics (a user's ClientApp); those have unknown steps
+            (0), drift and losses (nan).
+        extras: names of the extra vectors to read.
+
+    Raises:
+        ValueError: a reply's arrays do not have the model's names and shapes, or it has no num-examples.
+    """
+    good = [m for m in replies if m.has_content()]
+    if not good:
+        return None
+    metrics: list[Mapping[str, object]] = [next(iter(m.content.metric_records.values()), {}) for m in good]
+
+    def column(name: str, default: float) -> F64:
+        return np.array([_number(m.get(name, default)) for m in metrics], np.float64)
+
+    clients = np.array(
+        [
+            int(_number(v["client"])) if "client" in v else client_of(m.metadata.src_node_id)
+            for m, v in zip(good, metrics, strict=True)
+        ],
+        np.int64,
+    )
+    vectors = [codec.decode(_model_arrays(m)) for m in good]
+    order = np.argsort(clients, kind="stable")
+    index = torch.from_numpy(order)
+    return CohortUpdate(
+        clients=clients[order],
+        params=torch.stack([p for p, _ in vectors])[index],
+        buffers=torch.stack([b for _, b in vectors])[index],
+        num_examples=column("num-examples", 0).astype(np.int64)[order],
+        local_steps=column("local-steps", 0).astype(np.int64)[order],
+        train_loss=column("train-loss", np.nan)[order],
+        train_errors=column("train-errors", -1).astype(np.int64)[order],
+        client_drift=column("client-drift", np.nan)[order],
+        gradient_norm=column("gradient-norm", np.nan)[order],
+        extras={n: _extra(good, n, codec.dtype)[index] for n in extras},
+    )
+
+
+def _model_arrays(message: Message) -> ArrayRecord:
+    records = message.content.array_records
+    return records[ARRAYS] if ARRAYS in records else next(iter(records.values()))
+
+
+def _extra(messages: Sequence[Message], name: str, dtype: torch.dtype) -> Tensor:
+    return torch.stack([decode_vectors(m.content.array_records[EXTRAS], [name], dtype)[name] for m in messages])
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+TRAIN, EVALUATE, QUERY = MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY

@@ -1,0 +1,64 @@
+"""fedscape: simulate federated training, and see how, how fast and whether it converges.
+
+Five lines run a federation and read its record:
+
+    import fedscape as fs
+
+    run = fs.simulate("digits-label-skew", seed=7)
+    print(run.words)                            # converged at round ...: why
+    print(run.rounds["validation_loss"])        # one value a round, round 0 first
+    model = run.model()                         # a torch.nn.Module with the final parameters
+
+Change a scenario with `fs.load_scenario("digits-label-skew", sets=["algorithm.kind=fedprox"])`; list the built-in
+ones with `fs.builtin_names()`. Bring your own parts:
+
+    fs.simulate(scenario, model=MyNet(), data=fs.custom_population(client, sizes, outputs=10))
+    fs.simulate(scenario, strategy=flwr.serverapp.strategy.Krum(...))    # any Flower strategy
+    fs.simulate(scenario, model=MyNet(), client_app=app)                 # any Flower ClientApp
+
+`run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, scenario.toml. `fs.resume(path)`
+goes on with a run that was interrupted, and `fs.open_run(path)` reads a finished one.
+"""
+
+from clients.custom import custom_population
+from clients.errors import (
+    DataError,
+    EngineError,
+    FedscapeError,
+    PartitionError,
+    RunFolderError,
+    ScenarioError,
+    StrategyError,
+    UserError,
+)
+from clients.population import CohortData, Examples, Population
+from server.convergence import Verdict
+from server.round_table import RoundTable
+from simulator.run import Record, Run, open_run, resume, simulate
+from simulator.scenario import Scenario, builtin_names, load_scenario, to_toml
+
+__all__ = [
+    "CohortData",
+    "DataError",
+    "EngineError",
+    "Examples",
+    "FedscapeError",
+    "PartitionError",
+    "Population",
+    "Record",
+    "RoundTable",
+    "Run",
+    "RunFolderError",
+    "Scenario",
+    "ScenarioError",
+    "StrategyError",
+    "UserError",
+    "Verdict",
+    "builtin_names",
+    "custom_population",
+    "load_scenario",
+    "open_run",
+    "resume",
+    "simulate",
+    "to_toml",
+]

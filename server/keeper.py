@@ -1,0 +1,109 @@
+"""What lasts of a run: client states become current, rows are recorded, checkpoints are written when due."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from clients.work import I64, ClientStates
+from server.checkpoint import Checkpoint, CheckpointStore
+from server.loop import RoundState
+from server.meter import LocalRound
+from server.records import Recorder
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A strategy that can take part in a checkpoint."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what it remembers."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take it up again."""
+
+
+class RunKeeper:
+    """Keeps a run's states, client rows and checkpoints.
+
+    Args:
+        states: what in-process clients remember; None where they live elsewhere.
+        recorder: takes the clients' rows; None where nothing is recorded.
+        store: the checkpoints; None where none are written.
+        strategy: whose state is kept.
+        facts: written into every checkpoint: what a resumed run must agree with.
+        every_seconds: wall seconds between checkpoints.
+        every_rounds: rounds between checkpoints; None leaves it to the seconds.
+    """
+
+    def __init__(
+        self,
+        states: ClientStates | None,
+        recorder: Recorder | None,
+        store: CheckpointStore | None,
+        *,
+        strategy: object,
+        facts: Mapping[str, Any],
+        every_seconds: float,
+        every_rounds: int | None,
+    ) -> None:
+        self._states, self._recorder, self._store = states, recorder, store
+        self._strategy, self._facts = strategy, dict(facts)
+        self._seconds, self._rounds = every_seconds, every_rounds
+        self._changed: dict[str, list[I64]] = {}
+        self._saved_at, self._saved_round = time.monotonic(), -1
+
+    def commit(self, state: RoundState, local: LocalRound) -> None:
+        """Make the round last; write a checkpoint when one is due."""
+        if self._states is not None:
+            for name, clients in self._states.commit().items():
+                self._changed.setdefault(name, []).append(clients)
+        if self._recorder is not None and local.columns:
+            self._recorder.clients.add(state.round_index, local.columns)
+        if self._rounds is not None:
+            due = state.round_index % self._rounds == 0
+        else:
+            due = time.monotonic() - self._saved_at >= self._seconds
+        if due:
+            self.save(state)
+
+    def rollback(self) -> None:
+        """Forget what the clients of a broken round staged."""
+        if self._states is not None:
+            self._states.rollback()
+
+    def save(self, state: RoundState) -> None:
+        """Write a checkpoint of a finished round, unless it is there."""
+        if self._store is None or self._saved_round == state.round_index:
+            return
+        if self._recorder is not None:
+            self._recorder.sync()
+        own = self._strategy.state_dict() if isinstance(self._strategy, Stateful) else {}
+        tensors = {"parameters": state.params, "buffers": state.buffers, **{f"server/{n}": t for n, t in own.items()}}
+        self._store.save(state.round_index, tensors, self._facts, self._take_changed())
+        self._changed = {}
+        self._saved_at, self._saved_round = time.monotonic(), state.round_index
+
+    def _take_changed(self) -> dict[str, tuple[I64, Tensor]]:
+        changed = {}
+        for name, pieces in self._changed.items():
+            clients = np.unique(np.concatenate(pieces))
+            assert self._states is not None
+            changed[name] = (clients, self._states.rows(name, clients))
+        return changed
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take up the client states and the strategy's state of a checkpoint."""
+        for name, (clients, rows) in checkpoint.client_states.items():
+            assert self._states is not None, "a run without in-process clients has no client states"
+            self._states.put(name, clients, rows)
+        if self._states is not None:
+            self._states.commit()
+        if isinstance(self._strategy, Stateful):
+            own = {n.removeprefix("server/"): t for n, t in checkpoint.tensors.items() if n.startswith("server/")}
+            self._strategy.load_state_dict(own)
+        self._saved_round = checkpoint.round_index

@@ -1,0 +1,250 @@
+"""What a round is measured by: the replies before they are aggregated, the model after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from flwr.app import Message
+from torch import Tensor
+
+from clients.codec import Codec
+from clients.evaluation import Evaluator
+from clients.losses import SCORE_NAMES, agreement, metrics, predictions
+from clients.messages import CohortMessages, CohortReplies, EvaluationReplies, stack_replies
+from clients.population import Examples, Population
+from clients.work import F64, I64, CohortUpdate
+from server.drift import Drift, gradient_dissimilarity, measure_drift
+from server.drift_summary import quantiles, summary, worst
+
+PROBE_SIZE = 1000
+Line = dict[str, Any]
+
+
+class Clock(Protocol):
+    """Turns a round's work into simulated seconds."""
+
+    def round_seconds(self, local_steps: I64, bytes_down: float, bytes_up: float) -> float:
+        """Return how long a round lasts; bytes are those of one client, each way."""
+
+
+@dataclass(frozen=True)
+class LocalRound:
+    """What the replies say, measured before a strategy takes them apart: for the record, and one row a client."""
+
+    line: Line
+    columns: dict[str, npt.NDArray[Any]]
+
+
+class RoundMeter:
+    """Measures rounds.
+
+    Args:
+        codec: how models travel.
+        population: whose clients.
+        clock: simulated time.
+        client_of: node id -> client.
+        evaluator: evaluates centrally; None where there is no model to load.
+        gradients: (params, buffers) -> every (or a sample of) client's full-batch gradients [K, P] and weights [K];
+            None where they cannot be had.
+        gradient_every: rounds between gradient passes; 0 never.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        population: Population,
+        clock: Clock,
+        *,
+        client_of: Callable[[int], int],
+        evaluator: Evaluator | None = None,
+        gradients: Callable[[Tensor, Tensor], tuple[Tensor, F64]] | None = None,
+        gradient_every: int = 0,
+    ) -> None:
+        self.codec, self.population, self.clock, self.evaluator = codec, population, clock, evaluator
+        self._client_of, self._gradients, self._every = client_of, gradients, gradient_every
+        self._central = _central_examples(population, evaluator)
+        self._probe: Tensor | None = None
+
+    def local(
+        self,
+        params: Tensor,
+        asked: Sequence[Message],
+        replies: Sequence[Message],
+        coefficients: Callable[[CohortUpdate], F64] | None,
+    ) -> LocalRound:
+        """Measure what came back from a cohort."""
+        line: Line = {"cohort": len(asked), "respondents": len(replies), "failures": 0}
+        drift: Drift | None = None
+        if isinstance(replies, CohortReplies):
+            update: CohortUpdate | None = replies.update
+        else:
+            line["failures"] = sum(1 for m in replies if m.has_error())
+            line["respondents"] -= line["failures"]
+            update, line["not_measured"] = self._stack(replies)
+        if update is None or not len(update.clients):
+            return LocalRound(line | self._traffic(asked, replies, None), {})
+        weights = coefficients(update) if coefficients is not None else update.num_examples.astype(np.float64)
+        if isinstance(replies, CohortReplies) and replies.reduction is not None:
+            assert isinstance(replies.reduction.drift, Drift)
+            drift = replies.reduction.drift
+        else:
+            rows = replies.pseudo_gradients if isinstance(replies, CohortReplies) else params - update.params
+            drift = measure_drift(rows, weights, layers=self.codec.layers)
+        names = self.population.client_name
+        line |= summary(drift, update.clients, names) | _training(update, names) | self._traffic(asked, replies, update)
+        return LocalRound(line, _columns(update, drift, weights))
+
+    def server(self, round_index: int, before: tuple[Tensor, Tensor] | None, now: tuple[Tensor, Tensor]) -> Line:
+        """Measure the model after a round (or the initial one, `before` None)."""
+        line: Line = {}
+        if before is not None:
+            change = torch.linalg.vector_norm(now[0] - before[0]).item()
+            size = torch.linalg.vector_norm(before[0]).item()
+            line |= {"step_norm": change, "relative_change": change / size if size else None}
+        if self._gradients is not None and self._every and round_index % self._every == 0:
+            rows, weights = self._gradients(*now)
+            found = gradient_dissimilarity(rows, weights)
+            mean = torch.from_numpy(weights / weights.sum()).to(rows.dtype) @ rows
+            line |= {
+                "gradient_dissimilarity": found.gradient_dissimilarity,
+                "gradient_dissimilarity_b_squared": found.b_squared,
+                "gradient_norm": torch.linalg.vector_norm(mean).item(),
+            }
+        return line | self._evaluated(*now)
+
+    def federated(self, replies: Sequence[Message] | EvaluationReplies) -> Line:
+        """Measure a federated evaluation: means by examples, and the spread over clients."""
+        task = self.population.task
+        if isinstance(replies, EvaluationReplies):
+            r = replies.result
+            sizes, losses, scores, where = r.num_examples.astype(np.float64), r.loss, r.score, r.evaluated_on
+            clients = r.clients
+        else:
+            rows = [(self._client_of(m.metadata.src_node_id), next(iter(m.content.metric_records.values())))
+                    for m in replies if m.has_content()]  # fmt: skip
+            if not rows:
+                return {}
+            name = SCORE_NAMES[task]
+            clients = np.array([c for c, _ in rows])
+            table = np.array([[_float(r.get(n)) for n in ("num-examples", "loss", name)] for _, r in rows])
+            sizes, losses, scores, where = table[:, 0], table[:, 1], table[:, 2], "client"
+        known = sizes > 0
+        if not known.any():
+            return {}
+        clients, sizes, losses, scores = clients[known], sizes[known], losses[known], scores[known]
+        loss, score = np.average(losses, weights=sizes), np.average(scores, weights=sizes)
+        spread = {
+            "evaluated_on": where,
+            "clients": len(sizes),
+            "variance": float(scores.var()),
+            "score": quantiles(scores)
+            | dict(zip(("p10", "p90"), np.quantile(scores, (0.1, 0.9)).tolist(), strict=True)),
+            "loss": quantiles(losses),
+            "worst": _named(worst(clients, scores, lowest=task == "classification"), self.population.client_name),
+        }
+        return metrics("federated", float(loss), float(score), task) | {"client_spread": spread}
+
+    def _stack(self, replies: Sequence[Message]) -> tuple[CohortUpdate | None, str]:
+        try:
+            return stack_replies(replies, self.codec, self._client_of), ""
+        except (ValueError, KeyError, TypeError) as error:
+            return None, f"drift: the replies do not hold the model's arrays ({error})"
+
+    def _traffic(self, asked: Sequence[Message], replies: Sequence[Message], update: CohortUpdate | None) -> Line:
+        """Bytes of arrays sent each way, and how long the round lasted in simulated seconds."""
+        if isinstance(asked, CohortMessages):
+            down = sum(_size(t) for t in (asked.work.params, asked.work.buffers, *asked.work.shared.values()))
+        else:
+            down = max((_array_bytes(m) for m in asked[:1]), default=0)
+        if isinstance(replies, CohortReplies):
+            extras = len(replies.update.extras) * _size(replies.anchor)
+            up = _size(replies.anchor) + self.codec.buffers.size * replies.anchor.element_size() + extras
+        else:
+            up = max((_array_bytes(m) for m in replies if m.has_content()), default=0)
+        steps = update.local_steps if update is not None else np.zeros(1, np.int64)
+        return {
+            "bytes_down": down * len(asked),
+            "bytes_up": up * len(replies),
+            "simulated_seconds": self.clock.round_seconds(steps, down, up),
+        }
+
+    def _evaluated(self, params: Tensor, buffers: Tensor) -> Line:
+        """Central validation, agreement of predictions with the round before, optimality gap."""
+        if self.evaluator is None or self._central is None:
+            return {}
+        self.evaluator.load(params, buffers)
+        result = self.evaluator.central(self._central)
+        task = self.population.task
+        line = metrics("validation", result.loss, result.score, task)
+        if self.population.optimal_value is not None:
+            line["optimality_gap"] = result.loss - self.population.optimal_value
+        if task != "objective":
+            probe = predictions(result.outputs[:PROBE_SIZE], task)
+            if self._probe is not None:
+                line["agreement"] = agreement(self._probe, probe, task)
+            self._probe = probe
+        return line
+
+
+def _central_examples(population: Population, evaluator: Evaluator | None) -> Examples | None:
+    """Return what central evaluation runs on: validation examples, or every client's objective, once an example."""
+    if evaluator is None or population.task != "objective":
+        return population.validation
+    data = population.cohort(np.arange(population.num_clients))
+    rows = torch.from_numpy(data.rows)
+    return Examples(data.features[rows], data.targets[rows])
+
+
+def _training(update: CohortUpdate, names: Callable[[int], str]) -> Line:
+    """Losses, steps and the local path of a cohort."""
+    known = np.isfinite(update.train_loss) | (update.local_steps > 0)
+    weights = update.num_examples * known
+    loss = float(np.average(np.where(known, update.train_loss, 0.0), weights=weights)) if weights.any() else None
+    line: Line = {"train_loss": loss, "local_steps": int(update.local_steps.sum())}
+    if (update.train_errors >= 0).all():
+        line["train_errors"] = int(update.train_errors.sum())
+    if not np.isnan(update.client_drift).all() or (update.local_steps > 0).any():
+        line["client_drift"] = {"mean": float(update.client_drift.mean())} | quantiles(update.client_drift)
+        line["worst_client_drift"] = _named(worst(update.clients, update.client_drift), names)
+        line["largest_gradient_norm"] = float(update.gradient_norm.max())
+    else:
+        line["client_drift"] = None
+        line["not_measured"] = "client_drift: the clients return only where they ended, not the path"
+    return line
+
+
+def _columns(update: CohortUpdate, drift: Drift, weights: F64) -> dict[str, npt.NDArray[Any]]:
+    columns: Mapping[str, npt.NDArray[Any] | None] = {
+        "client": update.clients,
+        "num_examples": update.num_examples,
+        "local_steps": update.local_steps,
+        "weight": weights,
+        "train_loss": update.train_loss,
+        "client_drift": update.client_drift,
+        "gradient_norm": update.gradient_norm,
+        "update_norm": drift.update_norm,
+        "cosine": drift.cosine,
+        "distance": drift.distance,
+    }
+    return {name: values for name, values in columns.items() if values is not None}
+
+
+def _named(found: list[tuple[int, float]], names: Callable[[int], str]) -> list[dict[str, Any]]:
+    return [{"client": client, "name": names(client), "value": value} for client, value in found]
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _array_bytes(message: Message) -> int:
+    return sum(len(a.data) for record in message.content.array_records.values() for a in record.values())
+
+
+def _float(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")

@@ -1,0 +1,112 @@
+"""What a run comes to: read off the lines of its record, so that a resumed or a reread run says the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from server.convergence import ConvergenceOptions, Verdict
+from server.criteria_options import TargetOptions
+from server.rate import Rate, fit_rate
+from server.targets import TargetTracker
+
+Line = Mapping[str, Any]
+RATE_EVERY = 5
+"""Rounds between fits of the rate in the record."""
+
+_RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
+
+
+class Trend:
+    """Fits the convergence rate as rounds come in; a pure fold over the record.
+
+    The rate is fitted to the optimality gap where it is known, else to the validation loss, else to the training loss.
+
+    Args:
+        convergence: whose target on the same metric says what rounds-to-go counts to.
+    """
+
+    def __init__(self, convergence: ConvergenceOptions) -> None:
+        self._target = convergence.target
+        self._metric: str | None = None
+        self._values: list[float] = []
+
+    def observe(self, line: Line) -> None:
+        """Take in a round's line."""
+        if self._metric is None:
+            self._metric = next((m for m in _RATE_METRICS if line.get(m) is not None), None)
+        value = line.get(self._metric) if self._metric else None
+        if value is not None:
+            self._values.append(float(value))
+
+    def fit(self) -> dict[str, Any]:
+        """Return `rate` (metric, factor, low, high, limit; or no_trend and why) and `rounds_to_go` where told."""
+        if self._metric is None:
+            return {"rate": {"no_trend": "no loss is measured"}}
+        found = fit_rate(self._values)
+        if not isinstance(found, Rate):
+            return {"rate": {"metric": self._metric, "no_trend": found.reason}}
+        rate = {
+            "metric": self._metric,
+            "factor": found.factor,
+            "low": found.low,
+            "high": found.high,
+            "limit": found.limit,
+        }
+        target = self._target
+        left = found.rounds_to(target.threshold) if target is not None and target.metric == self._metric else None
+        if left is None:
+            return {"rate": rate}
+        estimate, low, high = left
+        return {"rate": rate, "rounds_to_go": {"estimate": estimate, "low": low, "high": high}}
+
+
+def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, Any] | None:
+    """Return rounds, simulated seconds and bytes to a target, first reached and held; None without a target."""
+    if target is None:
+        return None
+    tracker = TargetTracker(target)
+    for line in lines:
+        tracker.observe(
+            line["round"], line.get(target.metric), seconds=line["simulated_seconds_total"], sent=line["bytes_total"]
+        )
+    said: dict[str, Any] = {"metric": target.metric, "value": target.threshold}
+    if tracker.reached is None:
+        return said
+    reached = tracker.reached
+    return said | {"rounds": reached.rounds, "simulated_seconds": reached.seconds, "bytes": reached.bytes}
+
+
+def drift_course(lines: Sequence[Line]) -> dict[str, Any] | None:
+    """Return in words how client_drift went, and the clients that most often drifted widest."""
+    means = [(line["round"], line["client_drift"]["mean"]) for line in lines if line.get("client_drift")]
+    if len(means) < 2:
+        return None
+    rounds, values = [r for r, _ in means], np.array([v for _, v in means])
+    if not np.isfinite(values).all():
+        words = "not finite at the end"
+    else:
+        peak, least = int(values.argmax()), int(values.argmin())
+        if values.max() <= 1.05 * values.min():
+            words = "level"
+        elif peak == 0:
+            words = "fell from the first round"
+        elif peak >= 0.9 * len(values):
+            words = "still rising" if least < peak else "rose"
+        else:
+            words = f"rose to round {rounds[peak]}, then fell"
+    often: Counter[str] = Counter(w["name"] for line in lines for w in line.get("worst_client_drift", ())[:3])
+    return {"words": words, "worst_clients": [name for name, _ in often.most_common(3)]}
+
+
+def sentence(verdict: Verdict) -> str:
+    """Return the verdict as one sentence.
+
+    Example:
+        >>> sentence(Verdict("stopped", 20, "the budget of 20 rounds is spent"))
+        'stopped at round 20: the budget of 20 rounds is spent'
+    """
+    return f"{verdict.outcome} at round {verdict.round_index}: {verdict.reason}"

@@ -1,0 +1,180 @@
+"""The one Flower strategy of fedscape: it plays any row of the algorithm table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from torch import Tensor
+
+from clients.codec import Codec
+from clients.local import LocalOptions, count_steps
+from clients.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies, stack_replies
+from clients.work import F64, I64, CohortUpdate, CohortWork
+from server.aggregation import Shares, weighted_sum
+from server.algorithms import Algorithm
+from server.cohorts import Cohort, CohortSampler
+from server.nodes import NodeMap
+from server.transforms import Aggregate
+
+
+@final
+class FederatedStrategy(Strategy):
+    """Plays an `Algorithm` as a Flower `Strategy`, on any grid.
+
+    Args:
+        algorithm: the row to play.
+        local: local training, as the row runs it.
+        codec: how models travel.
+        sampler: who is asked.
+        sizes: training examples of each client (N,).
+        seed: root seed.
+        drop_partial_work: leave out clients that did less than their full local work.
+        evaluated: round -> the clients that evaluate after it (possibly none).
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        local: LocalOptions,
+        codec: Codec,
+        sampler: CohortSampler,
+        sizes: npt.NDArray[np.int32],
+        *,
+        seed: int,
+        drop_partial_work: bool = False,
+        evaluated: Callable[[int], I64] = lambda round_index: np.zeros(0, np.int64),
+    ) -> None:
+        self.algorithm, self.codec, self.sampler = algorithm, codec, sampler
+        self._local, self._sizes, self._seed = local, sizes, seed
+        self._total = int(sizes.sum(dtype=np.int64))
+        self._drop, self._evaluated = drop_partial_work, evaluated
+        self._vectors: dict[str, Tensor] = {}
+        self._params = self._buffers = torch.zeros(0)
+        self._cohort = Cohort(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self._nodes = NodeMap(len(sizes))
+        self._round = 0
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Sequence[Message]:
+        """Ask the round's cohort to train, as one lazy sequence of messages."""
+        self._round = server_round
+        self._params, self._buffers = self.codec.decode(arrays)
+        if not self._vectors:
+            self._vectors = self.algorithm.transform.vectors(self._params)
+        self._cohort = self.sampler.draw(server_round)
+        work = self._work(server_round, self._cohort.clients)
+        return CohortMessages(TRAIN, work, arrays, config, self._nodes.on(grid), self.coefficients)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Aggregate the cohort's updates and take the server's step. Nothing comes of a round without replies."""
+        update, aggregate, buffers = self._reduce(replies)
+        if update is None or aggregate is None:
+            return None, None
+        params, self._vectors = self.algorithm.transform.step(self._params, self._vectors, aggregate)
+        kept = self._buffers if self._local.buffers == "server" else buffers
+        loss = float(np.average(update.train_loss, weights=np.maximum(update.num_examples, 1)))
+        return self.codec.encode(params, kept), MetricRecord({"train-loss": loss})
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Sequence[Message]:
+        """Ask clients to evaluate, in the rounds that plan it."""
+        clients = self._evaluated(server_round)
+        if not len(clients):
+            return []
+        self._params, self._buffers = self.codec.decode(arrays)
+        work = replace(self._work(server_round, clients), shared={})
+        return CohortMessages(EVALUATE, work, arrays, config, self._nodes.on(grid))
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Return the clients' metrics, averaged by examples; None without replies."""
+        rows = [next(iter(m.content.metric_records.values())) for m in replies if m.has_content()]
+        if not rows:
+            return None
+        weights = np.array([float(str(r["num-examples"])) for r in rows])
+        names = [n for n in rows[0] if n not in ("num-examples", "client")]
+        return MetricRecord({n: float(np.average([float(str(r[n])) for r in rows], weights=weights)) for n in names})
+
+    def summary(self) -> None:
+        """Nothing: the run's header says it."""
+
+    def coefficients(self, update: CohortUpdate) -> F64:
+        """Return the coefficients with which the respondents' pseudo-gradients are summed (K,)."""
+        draws = np.ones(len(update.clients), np.int64)
+        known = np.isin(update.clients, self._cohort.clients)
+        draws[known] = self._cohort.draws[np.searchsorted(self._cohort.clients, update.clients[known])]
+        if self._drop:
+            full = replace(self._local, partial_work=0.0)
+            steps = count_steps(full, update.num_examples, update.clients, seed=self._seed, round_index=1)
+            draws = np.where(update.local_steps < steps, 0, draws)
+            if not draws.any():
+                return np.zeros(len(draws))
+        shares = Shares(
+            num_examples=update.num_examples,
+            draws=draws,
+            local_steps=update.local_steps,
+            total_examples=self._total,
+            population=len(self._sizes),
+            cohort=int(self._cohort.draws.sum()),
+            local_lr=self._local.lr(max(1, self._round)),
+        )
+        return self.algorithm.coefficients(shares)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the vectors the server remembers."""
+        return dict(self._vectors)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take up the vectors of a checkpoint."""
+        self._vectors = dict(state)
+
+    def _work(self, round_index: int, clients: I64) -> CohortWork:
+        rule = self.algorithm.rule
+        return CohortWork(
+            round_index=round_index,
+            clients=clients,
+            params=self._params,
+            buffers=self._buffers,
+            rule=rule,
+            shared={n: self._vectors[n] for n in rule.shared},
+        )
+
+    def _reduce(self, replies: Iterable[Message]) -> tuple[CohortUpdate | None, Aggregate | None, Tensor]:
+        if isinstance(replies, CohortReplies):
+            update, reduction = replies.update, replies.reduction
+            if not len(update.clients):
+                return None, None, self._buffers
+            if reduction is not None:
+                share = len(update.clients) / len(self._sizes)
+                return update, Aggregate(reduction.pseudo_gradient, reduction.extras, share), reduction.buffers
+            rows = replies.pseudo_gradients
+        else:
+            names = self._extra_names()
+            stacked = stack_replies(replies, self.codec, self._nodes.client_of, names)
+            if stacked is None:
+                return None, None, self._buffers
+            update, rows = stacked, self._params - stacked.params
+        coefficients = self.coefficients(update)
+        kept = coefficients != 0
+        alike = kept / max(1, kept.sum())
+        weights = update.num_examples * kept
+        aggregate = Aggregate(
+            weighted_sum(coefficients, rows),
+            {n: weighted_sum(alike, v) for n, v in update.extras.items()},
+            float(kept.sum()) / len(self._sizes),
+        )
+        return update, aggregate, weighted_sum(weights / max(1, weights.sum()), update.buffers)
+
+    def _extra_names(self) -> tuple[str, ...]:
+        return ("variate_change",) if "server_variate" in self.algorithm.rule.shared else ()

@@ -1,0 +1,121 @@
+"""What the federation is compared with: training on pooled data, and every client training alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.evaluation import Evaluator
+from clients.local import count_steps
+from clients.losses import SCORE_NAMES
+from clients.plain import PlainEngine
+from clients.population import CohortData, Population
+from clients.task import LearningTask
+from clients.work import CohortWork, Engine
+
+MOST_EXAMPLES = 2_000_000
+MOST_ALONE = 200
+
+
+def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int, cohort: int) -> dict[str, Any]:
+    """Train the baselines of a finished federation and compare.
+
+    Args:
+        task: the federation's.
+        engine: trains the clients that train alone.
+        params: the federation's final parameters [P].
+        rounds: rounds it took.
+        cohort: clients it asked each round.
+
+    Returns:
+        `pooled_<score>` and `weight_divergence` (Zhao et al. 2018: |w - w_pooled| / |w_pooled|) at equal work;
+        `local_only_mean` and `local_only_worst` scores on the central test examples; or `not_measured` and why.
+    """
+    population = task.population
+    if population.num_examples > MOST_EXAMPLES:
+        most = f"at most {MOST_EXAMPLES:,} examples are pooled"
+        return {"not_measured": f"{most}, and there are {population.num_examples:,}"}
+    pooled, buffers = train_pooled(task, rounds=rounds, cohort=cohort)
+    said: dict[str, Any] = {"weight_divergence": weight_divergence(params, pooled)}
+    if population.test is None or population.task == "objective":
+        return said
+    name, evaluator = SCORE_NAMES[population.task], Evaluator(task)
+    evaluator.load(pooled, buffers)
+    said[f"pooled_{name}"] = evaluator.central(population.test).score
+    scores = train_alone(task, engine, evaluator, rounds=rounds, cohort=cohort)
+    worst = scores.min() if population.task == "classification" else scores.max()
+    return said | {"local_only_mean": float(scores.mean()), "local_only_worst": float(worst)}
+
+
+def weight_divergence(params: Tensor, pooled: Tensor) -> float:
+    """Return |w - w_pooled| / |w_pooled|."""
+    return float(torch.linalg.vector_norm(params - pooled) / torch.linalg.vector_norm(pooled))
+
+
+def train_pooled(task: LearningTask, *, rounds: int, cohort: int) -> tuple[Tensor, Tensor]:
+    """Train one model on everyone's data, at equal work.
+
+    Each round takes the cohort's mean number of local steps, on batches as large as the cohort's batches together,
+    with the same optimiser and learning rates. With one full-batch local step and everyone taking part it is FedAvg.
+
+    Returns:
+        Parameters [P] and buffers [Q].
+    """
+    everyone = np.flatnonzero(task.population.sizes).astype(np.int64)
+    data = task.population.cohort(everyone)
+    count = len(data.rows)
+    steps = count_steps(replace(task.local, partial_work=0.0), data.sizes, everyone, seed=task.seed, round_index=1)
+    batch = task.local.batch_size
+    local = replace(
+        task.local,
+        local_epochs=None,
+        local_steps=max(1, round(float(steps.mean()))),
+        batch_size="full" if batch == "full" else min(count, batch * cohort),
+        drop_last=True,
+        partial_work=0.0,
+        buffers="average",
+    )
+    one = replace(
+        task.population,
+        sizes=np.array([count], np.int32),
+        cohort=lambda clients: CohortData(data.features, data.targets, data.rows, np.array([0, count])),
+        cohort_test=None,
+    )
+    engine = PlainEngine(replace(task, population=one, local=local))
+    params, buffers = task.initial()
+    for round_index in range(1, rounds + 1):
+        work = CohortWork(round_index=round_index, clients=np.zeros(1, np.int64), params=params, buffers=buffers)
+        update, _ = engine.train(work, {})
+        params, buffers = update.params[0], update.buffers[0]
+    return params, buffers
+
+
+def train_alone(
+    task: LearningTask, engine: Engine, evaluator: Evaluator, *, rounds: int, cohort: int
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Train up to `MOST_ALONE` clients each alone, for its share of the federation's rounds; return test scores."""
+    population: Population = task.population
+    busy = np.flatnonzero(population.sizes).astype(np.int64)
+    clients = busy[np.linspace(0, len(busy) - 1, min(len(busy), MOST_ALONE)).astype(np.int64)]
+    times = max(1, round(rounds * cohort / len(busy)))
+    local = task.local
+    if local.local_steps is None:
+        local = replace(local, local_epochs=(local.local_epochs or 1) * times)
+    elif isinstance(local.local_steps, int):
+        local = replace(local, local_steps=local.local_steps * times)
+    else:
+        local = replace(local, local_steps=tuple(s * times for s in local.local_steps))
+    alone = replace(task, local=replace(local, partial_work=0.0, buffers="average"))
+    params, buffers = task.initial()
+    work = CohortWork(round_index=1, clients=clients, params=params, buffers=buffers)
+    update, _ = type(engine)(alone).train(work, {})  # type: ignore[call-arg]
+    assert population.test is not None
+    scores = []
+    for k in range(len(clients)):
+        evaluator.load(update.params[k], update.buffers[k])
+        scores.append(evaluator.central(population.test).score)
+    return np.array(scores)

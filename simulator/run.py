@@ -1,0 +1,445 @@
+"""Run a scenario, or resume one: the session, its observers, the round loop, and what it came to."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import Strategy
+from torch import Tensor, nn
+
+from clients.errors import RunFolderError
+from clients.evaluation import Evaluator
+from clients.flower_shim import quiet
+from clients.losses import metrics
+from clients.measures import partition_measures
+from clients.messages import EvaluationReplies
+from clients.parameters import Layout, write_vector
+from clients.population import Population
+from server.checkpoint import Checkpoint, CheckpointStore
+from server.convergence import Verdict
+from server.jsonlines import read_rounds
+from server.keeper import RunKeeper, Stateful
+from server.loop import Experiment, RoundState, facts_of, initial_line, run_rounds
+from server.meter import RoundMeter
+from server.observers import Observers
+from server.outcome import Trend, drift_course, sentence, to_target
+from server.records import Recorder, RunFolder
+from server.round_table import RoundTable
+from server.tensor_files import write_tensors
+from simulator.baselines import baselines
+from simulator.planner import EnginePlan
+from simulator.scenario import Scenario, load_scenario, to_toml
+from simulator.session import Overrides, Session, describe, evaluated_clients, experiment, open_session
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        verdict: how it ended; `str(run.verdict)` is not the sentence, `run.words` is.
+        words: the verdict as a sentence.
+        outcome: everything reached, as in outcome.json.
+        rounds: the record: `run.rounds["validation_loss"]` has one value a round, round 0 first.
+        params: final parameters [P]; `buffers` [Q].
+        buffers: final floating-point buffers.
+        path: the run's folder; None where nothing was recorded.
+        session: what was run.
+    """
+
+    verdict: Verdict
+    words: str
+    outcome: Mapping[str, Any]
+    rounds: RoundTable
+    params: Tensor
+    buffers: Tensor
+    path: Path | None
+    session: Session
+
+    def model(self) -> nn.Module:
+        """Return the final model: a copy of the module with the final parameters, in evaluation mode."""
+        return _final_module(self.session, self.params, self.buffers)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run read back from its folder.
+
+    Attributes:
+        path: the folder.
+        scenario: what was run.
+        rounds: one value a round by name.
+        outcome: how it ended; None while it runs, or where it was killed.
+        truncated: whether the record's last line was not whole, and left out.
+    """
+
+    path: Path
+    scenario: Scenario
+    rounds: RoundTable
+    outcome: Mapping[str, Any] | None
+    truncated: bool
+
+
+def open_run(path: Path | str) -> Record:
+    """Read a run's folder, finished or not.
+
+    Raises:
+        RunFolderError: it is no run's folder, or cannot be read.
+    """
+    folder = RunFolder.open(Path(path))
+    lines, truncated = read_rounds(folder.rounds)
+    return Record(folder.path, load_scenario(folder.scenario), RoundTable(lines), folder.read_outcome(), truncated)
+
+
+class History:
+    """Keeps the lines of a run in memory."""
+
+    critical = True
+
+    def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
+        self.lines = list(lines)
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        """Keep a line."""
+        self.lines.append(line)
+
+
+def simulate(
+    scenario: Scenario | str | Path | None = None,
+    *,
+    seed: int | None = None,
+    model: nn.Module | None = None,
+    data: Population | None = None,
+    strategy: Strategy | None = None,
+    client_app: ClientApp | None = None,
+    out: Path | str | None = None,
+    record: bool = True,
+    observers: Sequence[object] = (),
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Run a federation in this process and return what it came to.
+
+    Args:
+        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
+        seed: instead of the scenario's.
+        model: any torch module, instead of [model].
+        data: a population such as `custom_population(...)` makes, instead of [data] and [partition].
+        strategy: any Flower strategy, instead of [algorithm].
+        client_app: any Flower ClientApp, called with one message a client, instead of our clients. Its arrays are
+            the state dict of `model`.
+        out: the run's folder; must be new or empty. By default a new one in `runs/`.
+        record: False leaves nothing on disk.
+        observers: objects with any of the methods of `Observer`.
+        stop_asked: asked after each round; True interrupts the run, its checkpoint kept.
+
+    Returns:
+        The finished run. Divergence is a result, not an exception.
+
+    Raises:
+        UserError: something asked for cannot be; it names the key and the fix.
+
+    Example:
+        >>> run = simulate("quadratic-two-clients", record=False)
+        >>> run.words
+        'converged at round 17: the parameters settled, relative change at most 1e-06 for 3 rounds'
+    """
+    quiet()
+    if not isinstance(scenario, Scenario):
+        scenario = load_scenario(scenario)
+    if seed is not None:
+        scenario = replace(scenario, run=replace(scenario.run, seed=seed))
+    given = Overrides(model, data, strategy, client_app)
+    session = open_session(scenario, given)
+    folder = None
+    if record:
+        name = scenario.name or "scenario"
+        folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
+        folder.write_scenario(to_toml(scenario))
+    return _play(session, given, folder, observers, stop_asked, None)
+
+
+def resume(
+    path: Path | str,
+    *,
+    model: nn.Module | None = None,
+    data: Population | None = None,
+    strategy: Strategy | None = None,
+    observers: Sequence[object] = (),
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Go on with a run that was interrupted or killed; it ends with the bits of the uninterrupted one.
+
+    Args:
+        path: the run's folder.
+        model: as given to `simulate`, where one was.
+        data: likewise.
+        strategy: likewise; it must have `state_dict` and `load_state_dict`.
+        observers: as in `simulate`.
+        stop_asked: as in `simulate`.
+
+    Raises:
+        RunFolderError: the folder, its record or its checkpoint cannot be used, or the run is over.
+    """
+    quiet()
+    folder = RunFolder.open(Path(path))
+    scenario = load_scenario(folder.scenario)
+    ended = folder.read_outcome()
+    if ended is not None and ended.get("outcome") != "interrupted":
+        raise RunFolderError(str(path), f"is over: {ended.get('words')}", fix="Run the scenario again for another run.")
+    checkpoint = CheckpointStore(folder.checkpoint).load()
+    environment = folder.read_environment() or {}
+    given = Overrides(model, data, strategy)
+    _check_resumable(folder, environment, checkpoint, scenario, given)
+    plan = environment.get("run", {}).get("engine_plan")
+    session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
+    return _play(session, given, folder, observers, stop_asked, checkpoint, resumed=True)
+
+
+def fingerprint(scenario: Scenario) -> str:
+    """Return a short hash of what a checkpoint depends on: the scenario without the run's budget and cadence."""
+    text = to_toml(
+        replace(scenario, title="", run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None))
+    )
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _check_resumable(
+    folder: RunFolder,
+    environment: Mapping[str, Any],
+    checkpoint: Checkpoint | None,
+    scenario: Scenario,
+    given: Overrides,
+) -> None:
+    made = environment.get("run", {}).get("from_python", [])
+    missing = [n for n in made if _named(given)[n] is None]
+    path, problem, fix = str(folder.path), "", ""
+    if "client_app" in made:
+        problem, fix = "was trained by a ClientApp, whose contexts are not kept", "Run it again."
+    elif missing:
+        problem = f"was started from Python with its own {' and '.join(missing)}"
+        fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."
+    elif given.strategy is not None and not isinstance(given.strategy, Stateful):
+        problem = (
+            f"its strategy {type(given.strategy).__name__} has no state_dict and load_state_dict, so none was kept"
+        )
+        fix = "Give the strategy those two methods, or run again."
+    elif checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario):
+        problem = "its checkpoint is of another scenario than its scenario.toml"
+        fix = "Put the scenario back as it was, or run it as a new run."
+    if problem:
+        raise RunFolderError(path, problem, fix=fix)
+
+
+def _play(
+    session: Session,
+    given: Overrides,
+    folder: RunFolder | None,
+    observers: Sequence[object],
+    stop_asked: Callable[[], bool],
+    checkpoint: Checkpoint | None,
+    *,
+    resumed: bool = False,
+) -> Run:
+    """Play a session to its end, from the start or from a checkpoint."""
+    start_round = checkpoint.round_index if checkpoint is not None else -1
+    lines: list[dict[str, Any]] = []
+    if resumed:
+        assert folder is not None
+        lines, truncated = _back_to(folder, start_round)
+        note = " ".join(filter(None, [checkpoint.note if checkpoint else "", truncated]))
+    recorder = Recorder(folder) if folder is not None else None
+    history = History(lines)
+    told = Observers([*([recorder] if recorder else []), history, *observers])
+    run = session.scenario.run
+    keeper = RunKeeper(
+        session.states,
+        recorder,
+        CheckpointStore(folder.checkpoint) if folder is not None else None,
+        strategy=session.strategy,
+        facts={"fingerprint": fingerprint(session.scenario)},
+        every_seconds=run.checkpoint_seconds,
+        every_rounds=run.checkpoint_rounds,
+    )
+    try:
+        x = experiment(session, told, keeper, stop_asked)
+        state = session.start
+        told.run_started(describe(session, _start_facts(session, given)))
+        if checkpoint is not None:
+            state = _restore(session, x, keeper, checkpoint, lines)
+            told.event(
+                {
+                    "round": state.round_index,
+                    "kind": "resumed",
+                    "message": f"resumed after round {state.round_index}. {note}".strip(),
+                }
+            )
+        else:
+            told.round_finished(initial_line(x, state))
+        state, verdict = run_rounds(x, state)
+        keeper.save(state)
+        outcome = _outcome(session, x.meter, state, verdict, history.lines, folder)
+        if folder is not None:
+            save_model(session, state, folder.model)
+        told.run_finished(outcome)
+    finally:
+        if recorder is not None:
+            recorder.close()
+    table = RoundTable(history.lines)
+    path = folder.path if folder is not None else None
+    return Run(verdict, outcome["words"], outcome, table, state.params, state.buffers, path, session)
+
+
+def _back_to(folder: RunFolder, last_round: int) -> tuple[list[dict[str, Any]], str]:
+    """Take the record back to a checkpoint; returns its lines and a note on what was cut."""
+    lines, truncated = read_rounds(folder.rounds)
+    cut = len([line for line in lines if line["round"] > last_round])
+    folder.truncate(last_round)
+    kept = [line for line in lines if line["round"] <= last_round]
+    note = f"{cut} recorded rounds after it are played again." if cut else ""
+    return kept, note + (" The last line of the record was not whole." if truncated else "")
+
+
+def _restore(
+    session: Session, x: Experiment, keeper: RunKeeper, checkpoint: Checkpoint, lines: Sequence[Mapping[str, Any]]
+) -> RoundState:
+    """Bring everything back to a checkpoint: model, states, criteria, running sums, predictions of the round before."""
+    keeper.restore(checkpoint)
+    params, buffers = checkpoint.tensors["parameters"], checkpoint.tensors["buffers"]
+    if params.shape != session.start.params.shape:
+        problem = f"holds {params.numel()} parameters, and the model has {session.start.params.numel()}"
+        raise RunFolderError("checkpoint", problem, fix="Give the model the run was started with.")
+    for line in lines:
+        x.monitor.observe(line["round"], facts_of(dict(line)))
+        if x.trend is not None:
+            x.trend.observe(line)
+    last = lines[-1] if lines else {}
+    if last.get("round") != checkpoint.round_index:
+        raise RunFolderError(str(checkpoint.round_index), "the record does not reach its checkpoint",
+                             fix="The record was shortened by hand or by a disk; run the scenario again.")  # fmt: skip
+    for name in x.totals:
+        x.totals[name] = last[name]
+    x.meter.server(checkpoint.round_index, None, (params, buffers))
+    return RoundState(checkpoint.round_index, params, buffers, session.codec.encode(params, buffers))
+
+
+def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
+    measures = partition_measures(session.population, session.scenario.run.seed)
+    return {
+        "version": metadata.version("fedscape"),
+        "label_emd": measures.label_emd,
+        "label_js": measures.label_js,
+        "smallest_client": measures.smallest,
+        "median_client": measures.median,
+        "largest_client": measures.largest,
+        "measured_on_clients": measures.estimated_from,
+        "data": session.population.name,
+        **({"data_facts": session.population.facts} if session.population.facts else {}),
+        "from_python": [n for n, part in _named(given).items() if part is not None],
+    }
+
+
+def _outcome(
+    session: Session,
+    meter: RoundMeter,
+    state: RoundState,
+    verdict: Verdict,
+    lines: Sequence[dict[str, Any]],
+    folder: RunFolder | None,
+) -> dict[str, Any]:
+    """Return what the run came to: the verdict, test scores, spread, target, rate, drift, baselines."""
+    scenario = session.scenario
+    last = lines[-1]
+    said: dict[str, Any] = {
+        "outcome": verdict.outcome,
+        "round": verdict.round_index,
+        "words": sentence(verdict),
+        "reason": verdict.reason,
+        "criteria": list(verdict.criteria),
+        "quantity": verdict.quantity,
+        "hint": verdict.hint,
+        "last_finite_round": state.round_index,
+        "to_target": to_target(lines, scenario.convergence.target),
+        "drift": drift_course(lines),
+        "bytes_total": last.get("bytes_total"),
+        "simulated_seconds_total": last.get("simulated_seconds_total"),
+        "record": str(folder.path) if folder is not None else None,
+    }
+    said |= rate_of(lines, scenario)
+    if session.local is not None:
+        said |= _final_scores(session, meter, session.local.evaluator, state)
+        if scenario.evaluation.baselines and verdict.outcome != "diverged" and state.round_index:
+            cohort = session.cohort or session.population.num_clients
+            said["baselines"] = baselines(
+                session.task, session.local.engine, state.params, rounds=state.round_index, cohort=cohort
+            )
+    return said
+
+
+def _named(given: Overrides) -> dict[str, object]:
+    """Return what Python brought, by the names `simulate` has for it."""
+    return {"model": given.model, "data": given.population, "strategy": given.strategy, "client_app": given.client_app}
+
+
+def rate_of(lines: Sequence[Mapping[str, Any]], scenario: Scenario) -> dict[str, Any]:
+    """Return the rate fitted over a whole record, and the rounds still needed."""
+    trend = Trend(scenario.convergence)
+    for line in lines:
+        trend.observe(line)
+    return trend.fit()
+
+
+def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, state: RoundState) -> dict[str, Any]:
+    """Evaluate the final model on the central test examples and on the clients."""
+    population = session.population
+    said: dict[str, Any] = {}
+    evaluator.load(state.params, state.buffers)
+    if population.test is not None and population.task != "objective":
+        result = evaluator.central(population.test)
+        said |= metrics("test", result.loss, result.score, population.task)
+    clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
+    found = meter.federated(EvaluationReplies([], evaluator.clients(clients), ""))
+    if "client_spread" not in found:
+        return said
+    spread = found["client_spread"]
+    low = population.task == "classification"
+    tenth = spread["score"]["p10" if low else "p90"]
+    short = {"worst": spread["score"]["min" if low else "max"], "evaluated_on": spread["evaluated_on"]}
+    short["lowest_tenth" if low else "highest_tenth"] = tenth
+    return said | {"client_spread": short | {"clients": spread["clients"], "variance": spread["variance"]}}
+
+
+def _final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:
+    module = copy.deepcopy(session.task.module)
+    parameters, rest = _layouts(session)
+    write_vector(module, parameters, params)
+    write_vector(module, rest, buffers)
+    return module.eval()
+
+
+def _layouts(session: Session) -> tuple[Layout, Layout]:
+    """Return how the final vectors lie in the module: by the task, or by a ClientApp's codec."""
+    if session.local is not None:
+        return session.task.parameters, session.task.buffers
+    return session.codec.parameters, session.codec.buffers
+
+
+def save_model(session: Session, state: RoundState, path: Path) -> None:
+    """Write the final model's state dict as safetensors.
+
+    Two lines load it: `model.load_state_dict(safetensors.torch.load_file(path))` into a model of the same kind.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    module = _final_module(session, state.params, state.buffers)
+    write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})
