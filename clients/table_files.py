@@ -20,6 +20,7 @@ I64 = npt.NDArray[np.int64]
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".parquet", ".pq")
 TIME_FORMATS = ("%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y-%m-%d %H:%M")
+TIME_NAMES = ("time", "timestamp", "date", "datetime", "date_time")
 TIME_PARTS = ("year", "month", "day", "hour", "minute", "second")
 _UNITS = {"ms": 10**3, "s": 10**6, "min": 60 * 10**6, "h": 3600 * 10**6, "d": 86400 * 10**6}
 
@@ -146,11 +147,17 @@ def read_frame(file: Path, time_format: str = "") -> Frame:
 
 
 def find_time(frame: Frame) -> tuple[str, ...]:
-    """Return the columns that say the time: year, month, day ..., or the first column of timestamps, or none."""
+    """Return the columns that say the time, or none: year, month, day ..., or one that was read or is named as a time.
+
+    A text column that starts like a time counts too, so that one bad entry is reported and does not hide the times.
+    """
     if all(part in frame.names for part in TIME_PARTS[:3]):
         absent = [part not in frame.names for part in TIME_PARTS]
         return TIME_PARTS[: absent.index(True) if any(absent) else len(TIME_PARTS)]
-    return tuple(n for n in frame.names if frame.is_time(n))[:1]
+    read = [n for n in frame.names if frame.is_time(n)]
+    named = [n for n in frame.names if n.lower() in TIME_NAMES]
+    text = [n for n in frame.names if not frame.is_numeric(n) and _is_iso(str(frame.table.column(n)[0].as_py()))]
+    return tuple((*read, *named, *text)[:1])
 
 
 def read_times(frame: Frame, names: tuple[str, ...]) -> I64:
