@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from clients.checks import check_finite, check_labels, check_numeric, check_same_length
 from clients.errors import DataError, require
-from clients.lazy import Layout, lazy_cohort
+from clients.lazy import Layout, Make, lazy_cohort
 from clients.population import Examples, Population, Task
 from clients.ragged import label_counts_of
 
@@ -78,27 +79,13 @@ def custom_population(
     regression = task == "regression"
     layout = Layout(shape, (outputs,) if regression else (), dtype, dtype if regression else torch.int64)
 
-    def checked(pair: Pair, who: str) -> tuple[Tensor, Tensor]:
-        return _checked(pair, who, task, outputs, layout)
-
-    def maker(read: Callable[[int], Pair], counts: npt.NDArray[np.int32]) -> Callable[[I64], tuple[Tensor, Tensor]]:
-        def make(clients: I64) -> tuple[Tensor, Tensor]:
-            pieces = [layout.empty(0)]
-            for k in clients[counts[clients] > 0].tolist():
-                piece = checked(read(k), f"client {k}")
-                if len(piece[0]) != counts[k]:
-                    raise DataError(f"client {k}", f"has {len(piece[0])} examples, and its size says {counts[k]}")
-                pieces.append(piece)
-            return torch.cat([f for f, _ in pieces]), torch.cat([t for _, t in pieces])
-
-        return make
-
-    cohort = lazy_cohort(maker(client, n), n, layout)
+    check = partial(_checked, task=task, outputs=outputs, layout=layout)
+    cohort = lazy_cohort(_maker(client, n, check, layout), n, layout)
     cohort_test = None
     if client_test is not None and client_test_sizes is not None:
         held = _sizes(client_test_sizes, "client_test_sizes")
         require(len(held) == len(n), "client_test_sizes", f"must be one a client ({len(n)}), got {len(held)}")
-        cohort_test = lazy_cohort(maker(client_test, held), held, layout)
+        cohort_test = lazy_cohort(_maker(client_test, held, check, layout), held, layout)
     return Population(
         name=name,
         task=task,
@@ -107,11 +94,31 @@ def custom_population(
         outputs=outputs,
         cohort=cohort,
         cohort_test=cohort_test,
-        validation=None if validation is None else Examples(*checked(validation, "validation")),
-        test=None if test is None else Examples(*checked(test, "test")),
+        validation=None if validation is None else Examples(*check(validation, "validation")),
+        test=None if test is None else Examples(*check(test, "test")),
         label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
         client_name=list(names).__getitem__ if names is not None else str,
     )
+
+
+def _maker(
+    read: Callable[[int], Pair],
+    sizes: npt.NDArray[np.int32],
+    check: Callable[[Pair, str], tuple[Tensor, Tensor]],
+    layout: Layout,
+) -> Make:
+    """Return what reads and checks some clients; one without examples is not read."""
+
+    def make(clients: I64) -> tuple[Tensor, Tensor]:
+        pieces = [layout.empty(0)]
+        for k in clients[sizes[clients] > 0].tolist():
+            piece = check(read(k), f"client {k}")
+            if len(piece[0]) != sizes[k]:
+                raise DataError(f"client {k}", f"has {len(piece[0])} examples, and its size says {sizes[k]}")
+            pieces.append(piece)
+        return torch.cat([f for f, _ in pieces]), torch.cat([t for _, t in pieces])
+
+    return make
 
 
 def _sizes(sizes: Sequence[int] | npt.NDArray[Any], field: str) -> npt.NDArray[np.int32]:

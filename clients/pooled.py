@@ -110,14 +110,8 @@ def pooled_population(
     parts = partition(options, pool.targets[train], {name: key[train] for name, key in pool.keys.items()}, seed)
     rows, offsets, held_rows, held_offsets = _client_hold_out(parts.rows, parts.offsets, client_test_fraction, seed)
 
-    features = torch.from_numpy(np.ascontiguousarray(pool.features[train])).to(dtype)
-    targets = _targets(task, pool.targets[train], dtype)
+    features, targets = _tensors(task, pool.features[train], pool.targets[train], dtype)
     cohort = cohort_of(features, targets, offsets, rows)
-
-    def central(f: Array, t: Array) -> Examples | None:
-        return (
-            Examples(torch.from_numpy(np.ascontiguousarray(f)).to(dtype), _targets(task, t, dtype)) if len(f) else None
-        )
 
     names = parts.names
     return Population(
@@ -128,8 +122,8 @@ def pooled_population(
         outputs=outputs,
         cohort=cohort,
         cohort_test=cohort_of(features, targets, held_offsets, held_rows) if client_test_fraction else None,
-        validation=central(pool.features[validation], pool.targets[validation]),
-        test=central(*own_test) if own_test else central(pool.features[test], pool.targets[test]),
+        validation=_examples(task, pool.features[validation], pool.targets[validation], dtype),
+        test=_examples(task, *(own_test or (pool.features[test], pool.targets[test])), dtype),
         label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
         client_name=names.__getitem__ if names else str,
         facts={"examples_in_all": len(pool.features), "partition": options.kind},
@@ -155,10 +149,15 @@ def _outputs(task: Task, targets: list[Array]) -> int:
     return int(np.prod(targets[0].shape[1:], dtype=np.int64))
 
 
-def _targets(task: Task, targets: Array, dtype: torch.dtype) -> Tensor:
+def _tensors(task: Task, features: Array, targets: Array, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    x = torch.from_numpy(np.ascontiguousarray(features)).to(dtype)
     if task == "classification":
-        return torch.from_numpy(targets.astype(np.int64))
-    return torch.from_numpy(targets.reshape(len(targets), -1).astype(np.float64)).to(dtype)
+        return x, torch.from_numpy(targets.astype(np.int64))
+    return x, torch.from_numpy(targets.reshape(len(targets), -1).astype(np.float64)).to(dtype)
+
+
+def _examples(task: Task, features: Array, targets: Array, dtype: torch.dtype) -> Examples | None:
+    return Examples(*_tensors(task, features, targets, dtype)) if len(features) else None
 
 
 def _client_hold_out(rows: I64, offsets: I64, fraction: float, seed: int) -> tuple[I64, I64, I64, I64]:
