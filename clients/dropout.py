@@ -83,26 +83,32 @@ def dropout_sites(module: nn.Module, example: Tensor) -> tuple[DropoutSite, ...]
     return tuple(found.values())
 
 
-def dropout_mask(
-    site: DropoutSite,
-    index: int,
-    *,
-    seed: int,
-    round_index: int,
-    clients: streams.I64,
-    step: int,
-    batch: int,
-    dtype: torch.dtype,
-) -> Tensor:
-    """Return masks [K, batch, *site.shape] of local step `step` (from 0) for K clients.
+def dropout_keys(seed: int, round_index: int, clients: streams.I64, steps: int, sites: int) -> streams.U64:
+    """Return what a round's masks are drawn from, one key a site, local step and client: (sites, steps, K)."""
+    step, site = np.arange(steps)[None, :, None], np.arange(sites)[:, None, None]
+    return streams.keys(seed, "dropout", round_index, clients[None, None, :], step, site)
 
-    p is rounded to 1/65536, so that one 64-bit hash serves four elements. Example i of a batch has the same
-    mask whatever the batch's length.
+
+def dropout_mask(site: DropoutSite, keys: streams.U64, batch: int, dtype: torch.dtype) -> Tensor:
+    """Return the masks [K, batch, *site.shape] of one local step for K clients.
+
+    p is rounded to 1/65536, so that one 64-bit hash serves four elements, eight where p is a multiple of 1/256, and
+    64 where p is 1/2. Example i of a batch has the same mask whatever the batch's length.
+
+    Args:
+        site: the dropout module.
+        keys: of `dropout_keys` for this site and step, (K,).
+        batch: examples in a batch.
+        dtype: of the masks.
     """
-    width = int(np.prod(site.shape, dtype=np.int64))
-    words = -(-width // 4)
-    key = streams.keys(seed, "dropout", round_index, clients, step * 1024 + index)
-    lanes = streams.hashes(key, words * batch).view(np.uint16).reshape(len(clients), batch, words * 4)[:, :, :width]
-    threshold = min(round(site.p * 65536), 65535)
-    keep = torch.from_numpy(lanes >= np.uint16(threshold)).to(dtype)
-    return keep.mul_(65536.0 / (65536 - threshold)).view(len(clients), batch, *site.shape)
+    bits = 1 if site.p == 0.5 else 8 if (site.p * 256).is_integer() else 16
+    width, lanes = int(np.prod(site.shape, dtype=np.int64)), 64 // bits
+    words = -(-width // lanes)
+    drawn = streams.hashes(keys, words * batch)
+    threshold = min(round(site.p * 2**bits), 2**bits - 1)
+    lane = np.unpackbits(drawn.view(np.uint8)) if bits == 1 else drawn.view(f"u{bits // 8}")
+    kept = lane if bits == 1 else lane >= lane.dtype.type(threshold)
+    kept = kept.reshape(len(keys), batch, words * lanes)[:, :, :width]
+    wide = np.float64 if dtype == torch.float64 else np.float32
+    mask = torch.from_numpy(np.multiply(kept, 2**bits / (2**bits - threshold), dtype=wide))
+    return mask.to(dtype).view(len(keys), batch, *site.shape)

@@ -202,7 +202,11 @@ def _norm(kind: str, width: int, groups: int, *, image: bool) -> list[nn.Module]
 def _mlp(inputs: int, outputs: int, o: MlpOptions) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in o.hidden:
-        layers += [nn.Linear(inputs, width, bias=o.norm != "batch"), *_norm(o.norm, width, o.groups, image=False), ACTIVATIONS[o.activation]()]
+        layers += [
+            nn.Linear(inputs, width, bias=o.norm != "batch"),
+            *_norm(o.norm, width, o.groups, image=False),
+            ACTIVATIONS[o.activation](),
+        ]
         layers += [nn.Dropout(o.dropout)] if o.dropout else []
         inputs = width
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
@@ -236,10 +240,12 @@ def _cnn(shape: tuple[int, ...], outputs: int) -> nn.Sequential:
 def _small_cnn(shape: tuple[int, ...], outputs: int, o: SmallCnnOptions) -> nn.Sequential:
     channels, height, width = _image_shape(shape, "small_cnn", 2)
     first, second = o.channels
+    bias = o.norm != "batch"
     return nn.Sequential(
         nn.Unflatten(1, (channels, height, width)) if len(shape) == 1 else nn.Identity(),
-        nn.Conv2d(channels, first, 3, padding=1, bias=o.norm != "batch"), *_norm(o.norm, first, 4, image=True), nn.ReLU(),
-        nn.Conv2d(first, second, 3, padding=1, bias=o.norm != "batch"), *_norm(o.norm, second, 4, image=True), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(channels, first, 3, padding=1, bias=bias), *_norm(o.norm, first, 4, image=True), nn.ReLU(),
+        nn.Conv2d(first, second, 3, padding=1, bias=bias), *_norm(o.norm, second, 4, image=True), nn.ReLU(),
+        nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(second * (height // 2) * (width // 2), outputs),
     )  # fmt: skip
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from clients import streams
-from clients.dropout import Dropout, dropout_mask
+from clients.dropout import Dropout, dropout_keys, dropout_mask
 from clients.local import I64, Batches, count_steps, plan_batches
 from clients.losses import example_losses, example_scores
 from clients.optimizers import torch_optimizer
@@ -24,6 +24,7 @@ from clients.parameters import read_vector, write_vector
 from clients.path import PathMeter, is_measured, squared_norms
 from clients.population import CohortData
 from clients.rules import LocalResult
+from clients.streams import U64
 from clients.task import LearningTask, cast_features, cast_targets
 from clients.work import CohortUpdate, CohortWork, concatenate
 
@@ -38,6 +39,8 @@ class PlainEngine:
         self._module = copy.deepcopy(task.module)
         self._dropouts = {n: m for n, m in self._module.named_modules() if isinstance(m, Dropout)}
         self._named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
+        sent = {*task.buffers.names, *(f"{n}.mask" for n in self._dropouts)}
+        self._kept = {n: (b, b.clone()) for n, b in self._module.named_buffers() if n not in sent}
 
     def tiles(self, work: CohortWork) -> Sequence[I64]:
         """Sixteen clients a tile: only memory depends on it."""
@@ -78,6 +81,8 @@ class PlainEngine:
     def _load(self, params: Tensor, buffers: Tensor) -> None:
         write_vector(self._module, self.task.parameters, params)
         write_vector(self._module, self.task.buffers, buffers)
+        for buffer, as_built in self._kept.values():  # BatchNorm's counter: nothing passes from client to client
+            buffer.copy_(as_built)
 
     def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
         for name, module in self._dropouts.items():
@@ -101,11 +106,12 @@ class PlainEngine:
         lr = local.lr(work.round_index)
         optimizer = torch_optimizer(self._named.values(), local, lr)
         meter, steps = PathMeter(1), int(batches.steps[k])
+        keys = dropout_keys(task.seed, work.round_index, client, steps, len(task.sites))
         total, seen, errors = 0.0, 0, 0
         with self._addressed_torch_generator(work.round_index, client):
             for step in range(1, steps + 1):
                 rows = torch.from_numpy(batches.rows[k, step - 1, : batches.counts[k, step - 1]])
-                self._set_masks(self._masks(work.round_index, client, step - 1, len(rows)))
+                self._set_masks(self._masks(keys[:, step - 1], len(rows)))
                 optimizer.zero_grad(set_to_none=True)
                 losses, outputs, targets = self._losses(data, rows)
                 losses.mean().backward()  # type: ignore[no-untyped-call]
@@ -137,12 +143,10 @@ class PlainEngine:
             torch.manual_seed(int(streams.keys(self.task.seed, "module", round_index, client)[0] >> np.uint64(1)))
             yield
 
-    def _masks(self, round_index: int, client: I64, step: int, batch: int) -> dict[str, Tensor]:
+    def _masks(self, keys: U64, batch: int) -> dict[str, Tensor]:
         return {
-            site.name: dropout_mask(site, i, seed=self.task.seed, round_index=round_index, clients=client, step=step,
-                                    batch=batch, dtype=self.task.dtype)[0]
-            for i, site in enumerate(self.task.sites)
-        }  # fmt: skip
+            site.name: dropout_mask(site, keys[i], batch, self.task.dtype)[0] for i, site in enumerate(self.task.sites)
+        }
 
     def _correct(
         self,
@@ -262,6 +266,14 @@ def _gradient(p: nn.Parameter) -> Tensor:
     return p.grad if p.grad is not None else torch.zeros_like(p)
 
 
+_NOISY = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
+
+
 def _may_draw_numbers(module: nn.Module) -> bool:
-    """Say whether a module of the user's may draw from torch's generator (ours never do)."""
-    return any(type(m).__module__.partition(".")[0] not in ("torch", "clients") for m in module.modules())
+    """Say whether a module may draw from torch's generator: a user's own, or torch's own noise (ours never do)."""
+    return any(
+        type(m).__module__.partition(".")[0] not in ("torch", "clients")
+        or isinstance(m, _NOISY)
+        or bool(getattr(m, "dropout", 0.0))
+        for m in module.modules()
+    )

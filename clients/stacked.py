@@ -12,17 +12,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clients.dropout import dropout_mask
+from clients.batch import Batch, Program, Tensors
+from clients.dense import DenseProgram
+from clients.dropout import dropout_keys, dropout_mask
 from clients.local import I64, Batches, count_steps, plan_batches
-from clients.losses import example_scores
 from clients.optimizers import stacked_optimizer
 from clients.path import PathMeter, is_measured, squared_norms
 from clients.plain import finish_rule, gradient_noise
 from clients.population import CohortData
-from clients.programs import Batch, DenseProgram, Program, Tensors, make_program
+from clients.programs import make_program
 from clients.task import LearningTask, cast_features, cast_targets, probe_examples
 from clients.work import CohortUpdate, CohortWork
 
@@ -129,7 +131,7 @@ class StackedEngine:
             num_examples=data.sizes,
             local_steps=steps,
             train_loss=restore(run.mean_loss()).numpy(),
-            train_errors=restore(run.errors).numpy() if task.count_errors else np.full(len(order), -1),
+            train_errors=run.errors()[back.numpy()],
             client_drift=restore(run.meter.drift()).numpy(),
             gradient_norm=restore(run.meter.gradient_norm).numpy(),
             extras=extras,
@@ -167,12 +169,13 @@ class _TileRun:
         }
         self.meter = PathMeter(k)
         self.rows = torch.from_numpy(batches.rows)
-        self.errors = torch.zeros(k, dtype=torch.int64)
         self.lr = task.local.lr(work.round_index)
         self.active = [int(n) for n in (batches.steps[None, :] > np.arange(batches.counts.shape[1])[:, None]).sum(1)]
         width = batches.rows.shape[2]
         self.whole = [bool((batches.counts[:n, s] == width).all()) for s, n in enumerate(self.active)]
         self.losses = torch.zeros(batches.counts.shape[1], k, width, dtype=work.params.dtype)
+        self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool) if task.count_errors else None
+        self.keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
 
     def play(self) -> None:
         """Take every local step, then measure where each client ended."""
@@ -184,7 +187,7 @@ class _TileRun:
                 losses, outputs = fused.descend(
                     self._prefix(self.params, k), batch, self.lr, 1 - self.lr * self.task.local.l2
                 )
-                self._note(s, slice(0, k), losses, outputs, batch)
+                self._note(s, slice(0, k), losses, outputs, batch.targets)
             else:
                 gradients, buffers = self.gradients(s, k)
                 if measured:
@@ -200,18 +203,20 @@ class _TileRun:
     def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
         """Return gradients and new buffers of the first k clients at step s (from 0), noting their losses."""
         if self.whole[s] or self.program.masks_padding:
-            batch = self._batch(s, slice(0, k), self.whole[s])
-            params, buffers = self._prefix(self.params, k), self._prefix(self.buffers, k)
+            width = self.program.width(k)
+            first = slice(0, width if width <= self.work.num_clients else k)  # beyond k: computed, and left unused
+            batch = self._batch(s, first, self.whole[s])
+            params, buffers = self._prefix(self.params, first.stop), self._prefix(self.buffers, first.stop)
             out, losses, outputs, new = self.program.gradients(params, buffers, batch)
-            self._note(s, slice(0, k), losses, outputs, batch)
-            return out, new
+            self._note(s, slice(0, k), losses[:k], outputs[:k], batch.targets[:k])
+            return {n: g[:k] for n, g in out.items()}, {n: b[:k] for n, b in new.items()}
         grads = {n: torch.zeros_like(p[:k]) for n, p in self.params.items()}
         buffers = {n: b[:k].clone() for n, b in self.buffers.items()}
         for length, index in self._groups(s, k):
             batch = self._batch(s, index, whole=True, length=length)
             chosen, held = {n: p[index] for n, p in self.params.items()}, {n: b[index] for n, b in self.buffers.items()}
             out, losses, outputs, new = self.program.gradients(chosen, held, batch)
-            self._note(s, index, losses, outputs, batch)
+            self._note(s, index, losses, outputs, batch.targets)
             for name, value in out.items():
                 grads[name][index] = value
             for name, value in new.items():
@@ -221,7 +226,19 @@ class _TileRun:
     def mean_loss(self) -> Tensor:
         """Return each client's mean example loss over its local training, float64 [K]; nan without examples."""
         seen = torch.from_numpy(self.batches.counts.sum(1))
-        return self.losses.sum((0, 2), dtype=torch.float64) / seen
+        return self._without_padding(self.losses).sum((0, 2), dtype=torch.float64) / seen
+
+    def errors(self) -> npt.NDArray[np.int64]:
+        """Return how many examples each client got wrong in its local training, int64 (K,); -1 where not counted."""
+        if self.wrong is None:
+            return np.full(self.work.num_clients, -1)
+        return np.asarray(self._without_padding(self.wrong).sum((0, 2)).numpy(), np.int64)
+
+    def _without_padding(self, noted: Tensor) -> Tensor:
+        if all(self.whole) and self.active[-1:] == [self.work.num_clients]:
+            return noted
+        counts = torch.from_numpy(self.batches.counts.T.copy())
+        return noted.masked_fill_(torch.arange(noted.shape[2]) >= counts[:, :, None], 0)
 
     def _fused_program(self) -> DenseProgram | None:
         """Return the program if its fused SGD step is this scenario's local step."""
@@ -251,29 +268,20 @@ class _TileRun:
         )
         weights = None
         if not whole:
-            counts = torch.from_numpy(self.batches.counts[: shape[0], s])
+            counts = torch.from_numpy(self.batches.counts[: shape[0], s]).clamp_min(1)
             weights = (torch.arange(shape[1])[None, :] < counts[:, None]).to(self.task.dtype) / counts[:, None]
-        clients = self.work.clients[which if isinstance(which, slice) else which.numpy()]
+        chosen = which if isinstance(which, slice) else which.numpy()
         masks = {
-            site.name: dropout_mask(site, i, seed=self.task.seed, round_index=self.work.round_index, clients=clients,
-                                    step=s, batch=shape[1], dtype=self.task.dtype)
+            site.name: dropout_mask(site, self.keys[i, s, chosen], shape[1], self.task.dtype)
             for i, site in enumerate(self.sites)
-        }  # fmt: skip
+        }
         return Batch(features, targets, weights, masks)
 
-    def _note(self, s: int, which: slice | Tensor, losses: Tensor, outputs: Tensor, batch: Batch) -> None:
-        """Keep the losses (and errors) of one step, without padding."""
-        if batch.weights is not None:
-            losses = torch.where(batch.weights > 0, losses, 0.0)
+    def _note(self, s: int, which: slice | Tensor, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        """Keep the losses (and errors) of one step; padding is left out when they are summed."""
         self.losses[s, which, : losses.shape[1]] = losses
-        if self.task.count_errors:
-            k, b = losses.shape
-            right = (
-                example_scores(outputs.reshape(k * b, -1), batch.targets.reshape(k * b), "classification").view(k, b)
-                > 0
-            )
-            wrong = ~right if batch.weights is None else ~right & (batch.weights > 0)
-            self.errors[which] += wrong.sum(1)
+        if self.wrong is not None:
+            self.wrong[s, which, : losses.shape[1]] = outputs.argmax(2) != targets
 
     def _step(self, s: int, k: int, gradients: Tensors) -> None:
         """Correct, clip and apply the gradients of the first k clients, in place."""

@@ -80,6 +80,7 @@ def make_task(
             fix="Give one number, or one for each client.",
         )
     sites = dropout_sites(module, probe.features)
+    count_errors = count_errors and population.task == "classification"
     return LearningTask(module, population, local, seed, layout, buffer_layout(module), sites, dtype, count_errors)
 
 

@@ -1,0 +1,63 @@
+"""What a gradient program of stacked clients takes and gives: a batch for each client, and the loss's derivative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn import functional
+
+from clients.population import Task
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch a client.
+
+    Attributes:
+        features: [k, b, *feature_shape].
+        targets: [k, b] or [k, b, outputs].
+        weights: [k, b], each row sums to 1 over its real examples and is 0 on padding; None means 1/b everywhere.
+        masks: dropout masks by site name, [k, b, *shape].
+    """
+
+    features: Tensor
+    targets: Tensor
+    weights: Tensor | None
+    masks: Tensors
+
+
+class Program(Protocol):
+    """Computes gradients of a stack of clients."""
+
+    masks_padding: bool
+    """Whether weights of 0 hide padding exactly (no example of a batch changes another's output)."""
+
+    def width(self, k: int) -> int:
+        """Return how many clients to compute at once for the first k: k, or more where that saves a compilation."""
+
+    def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
+        """Return gradients [k, *shape], example losses [k, b], outputs [k, b, ...] and new buffers."""
+
+
+def output_error(outputs: Tensor, batch: Batch, task: Task) -> tuple[Tensor, Tensor]:
+    """Return example losses [k, b], and the derivative of their weighted sum by the outputs, [k, b, outputs].
+
+    Args:
+        outputs: model outputs [k, b, outputs].
+        batch: targets and weights.
+        task: classification (cross-entropy) or regression (squared error averaged over outputs).
+    """
+    weights = batch.weights.unsqueeze(2) if batch.weights is not None else 1.0 / outputs.shape[1]
+    if task == "classification":
+        log_p = functional.log_softmax(outputs, 2)
+        index = batch.targets.unsqueeze(2)
+        losses = log_p.gather(2, index).squeeze(2).neg_()
+        d = log_p.exp_()
+        d.scatter_add_(2, index, d.new_full((), -1.0).expand(index.shape))
+        return losses, d.mul_(weights)
+    away = outputs - batch.targets.view_as(outputs)
+    return away.square().mean(2), away.mul_(2.0 / outputs.shape[2]).mul_(weights)
