@@ -128,6 +128,11 @@ def _below(what: str) -> Callable[[Any, Look | None, int, tuple[float, ...]], Lo
 def _plateau(options: PlateauOptions, before: Look | None, round_index: int, values: tuple[float, ...]) -> Look:
     up, value = METRICS[options.metric], values[0]
     best = further(before.bests[0] if before and before.bests else None, value, round_index, options.min_delta, up=up)
+    first = before.bests[1] if before and before.bests else best
+    lost = first.value - value if up else value - first.value
+    if best.round_index == first.round_index and best.stale and lost > options.min_delta:
+        words = f"{options.metric} {value:.4g} is worse than where it began ({first.value:.4g})"
+        return Look(value, first.value, 0, options.patience, 1.0, words, (best, first))
     left = max(0.0, 1.0 - best.stale / options.patience)
     bar = best.value + (options.min_delta if up else -options.min_delta)
     rounds = "rounds" if round_index - best.round_index == best.stale else "measured rounds"
@@ -136,7 +141,7 @@ def _plateau(options: PlateauOptions, before: Look | None, round_index: int, val
     )
     if best.stale == 0:
         words = f"{options.metric} still improves ({value:.4g})"
-    return Look(value, bar, best.stale, options.patience, left, words, (best,))
+    return Look(value, bar, best.stale, options.patience, left, words, (best, first))
 
 
 def _gap(options: GapOptions, before: Look | None, round_index: int, values: tuple[float, ...]) -> Look:

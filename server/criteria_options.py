@@ -74,7 +74,10 @@ class TargetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PlateauOptions:
-    """Stands still: in `patience` measured rounds the metric did not get better than its best by `min_delta`."""
+    """Stands still: in `patience` measured rounds the metric did not get better than its best by `min_delta`.
+
+    A metric that only got worse than its first value does not stand still, however long it stays there.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     metric: str = "validation_loss"

@@ -56,8 +56,12 @@ def run(options, **series):
          {"validation_loss": [1.0, 0.5, 0.495, 0.489, 0.485, 0.48, 0.478]}, None),
         ({"plateau": PlateauOptions(metric="validation_accuracy", min_delta=0.0, patience=2)},
          {"validation_accuracy": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]}, 4),
-        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # rising is no improvement
-         {"train_loss": [1.0, 2.0, 3.0, 4.0]}, 2),
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # only worse: it does not stand still
+         {"train_loss": [1.0, 2.0, 3.0, 4.0]}, None),
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # rising from its best is over
+         {"train_loss": [1.0, 0.5, 0.7, 0.9, 1.0]}, 3),
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # begun where it ends
+         {"train_loss": [1.0, 1.05, 0.95, 1.0]}, 2),
         ({"settled": SettledOptions(below=1e-3, hold=2)},
          {"relative_change": [None, 1e-4, 1e-3, 9e-4, 8e-4, 1e-2]}, 4),
         ({"pseudo_gradient": PseudoGradientOptions(below=0.1, hold=2)},
