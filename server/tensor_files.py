@@ -63,7 +63,9 @@ def _blocks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file of `tensors`, without copying those that lie in order in memory."""
     yield _header(tensors)
     for tensor in tensors.values():
-        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        flat = flat.as_strided(flat.shape, (1,))  # a single element may have any stride, and `view` wants 1
+        yield flat.view(torch.uint8).numpy().data
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> TensorFile:
