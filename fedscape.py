@@ -5,7 +5,7 @@ Five lines run a federation and read its record:
     import fedscape as fs
 
     run = fs.simulate("digits-label-skew", seed=7)
-    print(run.words)                            # converged at round ...: why
+    print(run.verdict)                          # converged at round ...: why
     print(run.rounds["validation_loss"])        # one value a round, round 0 first
     model = run.model()                         # a torch.nn.Module with the final parameters
 
@@ -34,7 +34,8 @@ from clients.errors import (
 from clients.population import CohortData, Examples, Population
 from server.convergence import Verdict
 from server.round_table import RoundTable
-from simulator.run import Record, Run, open_run, resume, simulate
+from simulator.record import Record, open_run
+from simulator.run import Run, resume, simulate
 from simulator.scenario import Scenario, builtin_names, load_scenario, to_toml
 
 __all__ = [

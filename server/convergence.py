@@ -137,6 +137,15 @@ class Verdict:
     quantity: str | None = None
     hint: str = ""
 
+    def __str__(self) -> str:
+        """Return the verdict as one sentence.
+
+        Example:
+            >>> print(Verdict("stopped", 20, "the budget of 20 rounds is spent"))
+            stopped at round 20: the budget of 20 rounds is spent
+        """
+        return f"{self.outcome} at round {self.round_index}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class Assessment:

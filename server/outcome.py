@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from server.convergence import ConvergenceOptions, Verdict
+from server.convergence import ConvergenceOptions
 from server.criteria_options import TargetOptions
 from server.rate import Rate, fit_rate
 from server.targets import TargetTracker
@@ -101,12 +101,3 @@ def drift_course(lines: Sequence[Line]) -> dict[str, Any] | None:
     often: Counter[str] = Counter(w["name"] for line in lines for w in line.get("worst_client_drift", ())[:3])
     return {"words": words, "worst_clients": [name for name, _ in often.most_common(3)]}
 
-
-def sentence(verdict: Verdict) -> str:
-    """Return the verdict as one sentence.
-
-    Example:
-        >>> sentence(Verdict("stopped", 20, "the budget of 20 rounds is spent"))
-        'stopped at round 20: the budget of 20 rounds is spent'
-    """
-    return f"{verdict.outcome} at round {verdict.round_index}: {verdict.reason}"

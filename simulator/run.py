@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,28 +15,21 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor, nn
 
 from clients.errors import RunFolderError
-from clients.evaluation import Evaluator
 from clients.flower_shim import quiet
-from clients.losses import metrics
 from clients.measures import partition_measures
-from clients.messages import EvaluationReplies
-from clients.parameters import Layout, write_vector
 from clients.population import Population
 from server.checkpoint import Checkpoint, CheckpointStore
 from server.convergence import Verdict
 from server.jsonlines import read_rounds
 from server.keeper import RunKeeper, Stateful
 from server.loop import Experiment, RoundState, facts_of, initial_line, run_rounds
-from server.meter import RoundMeter
 from server.observers import Observers
-from server.outcome import Trend, drift_course, sentence, to_target
 from server.records import Recorder, RunFolder
 from server.round_table import RoundTable
-from server.tensor_files import write_tensors
-from simulator.baselines import baselines
+from simulator.conclusion import conclude, final_module, save_model
 from simulator.planner import EnginePlan
 from simulator.scenario import Scenario, load_scenario, to_toml
-from simulator.session import Overrides, Session, describe, evaluated_clients, experiment, open_session
+from simulator.session import Overrides, Session, describe, experiment, open_session
 
 RUNS = Path("runs")
 
@@ -47,8 +39,7 @@ class Run:
     """A finished run.
 
     Attributes:
-        verdict: how it ended; `str(run.verdict)` is not the sentence, `run.words` is.
-        words: the verdict as a sentence.
+        verdict: how it ended; printed, it is a sentence.
         outcome: everything reached, as in outcome.json.
         rounds: the record: `run.rounds["validation_loss"]` has one value a round, round 0 first.
         params: final parameters [P]; `buffers` [Q].
@@ -58,7 +49,6 @@ class Run:
     """
 
     verdict: Verdict
-    words: str
     outcome: Mapping[str, Any]
     rounds: RoundTable
     params: Tensor
@@ -68,37 +58,7 @@ class Run:
 
     def model(self) -> nn.Module:
         """Return the final model: a copy of the module with the final parameters, in evaluation mode."""
-        return _final_module(self.session, self.params, self.buffers)
-
-
-@dataclass(frozen=True)
-class Record:
-    """A run read back from its folder.
-
-    Attributes:
-        path: the folder.
-        scenario: what was run.
-        rounds: one value a round by name.
-        outcome: how it ended; None while it runs, or where it was killed.
-        truncated: whether the record's last line was not whole, and left out.
-    """
-
-    path: Path
-    scenario: Scenario
-    rounds: RoundTable
-    outcome: Mapping[str, Any] | None
-    truncated: bool
-
-
-def open_run(path: Path | str) -> Record:
-    """Read a run's folder, finished or not.
-
-    Raises:
-        RunFolderError: it is no run's folder, or cannot be read.
-    """
-    folder = RunFolder.open(Path(path))
-    lines, truncated = read_rounds(folder.rounds)
-    return Record(folder.path, load_scenario(folder.scenario), RoundTable(lines), folder.read_outcome(), truncated)
+        return final_module(self.session, self.params, self.buffers)
 
 
 class History:
@@ -150,8 +110,8 @@ def simulate(
 
     Example:
         >>> run = simulate("quadratic-two-clients", record=False)
-        >>> run.words
-        'converged at round 17: the parameters settled, relative change at most 1e-06 for 3 rounds'
+        >>> print(run.verdict)
+        converged at round 16: relative change of the parameters 1.068e-07, below 1e-06 for 3 rounds
     """
     quiet()
     if not isinstance(scenario, Scenario):
@@ -287,7 +247,7 @@ def _play(
             told.round_finished(initial_line(x, state))
         state, verdict = run_rounds(x, state)
         keeper.save(state)
-        outcome = _outcome(session, x.meter, state, verdict, history.lines, folder)
+        outcome = conclude(session, x.meter, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)
         told.run_finished(outcome)
@@ -296,7 +256,7 @@ def _play(
             recorder.close()
     table = RoundTable(history.lines)
     path = folder.path if folder is not None else None
-    return Run(verdict, outcome["words"], outcome, table, state.params, state.buffers, path, session)
+    return Run(verdict, outcome, table, state.params, state.buffers, path, session)
 
 
 def _back_to(folder: RunFolder, last_round: int) -> tuple[list[dict[str, Any]], str]:
@@ -348,98 +308,6 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     }
 
 
-def _outcome(
-    session: Session,
-    meter: RoundMeter,
-    state: RoundState,
-    verdict: Verdict,
-    lines: Sequence[dict[str, Any]],
-    folder: RunFolder | None,
-) -> dict[str, Any]:
-    """Return what the run came to: the verdict, test scores, spread, target, rate, drift, baselines."""
-    scenario = session.scenario
-    last = lines[-1]
-    said: dict[str, Any] = {
-        "outcome": verdict.outcome,
-        "round": verdict.round_index,
-        "words": sentence(verdict),
-        "reason": verdict.reason,
-        "criteria": list(verdict.criteria),
-        "quantity": verdict.quantity,
-        "hint": verdict.hint,
-        "last_finite_round": state.round_index,
-        "to_target": to_target(lines, scenario.convergence.target),
-        "drift": drift_course(lines),
-        "bytes_total": last.get("bytes_total"),
-        "simulated_seconds_total": last.get("simulated_seconds_total"),
-        "record": str(folder.path) if folder is not None else None,
-    }
-    said |= rate_of(lines, scenario)
-    if session.local is not None:
-        said |= _final_scores(session, meter, session.local.evaluator, state)
-        if scenario.evaluation.baselines and verdict.outcome != "diverged" and state.round_index:
-            cohort = session.cohort or session.population.num_clients
-            said["baselines"] = baselines(
-                session.task, session.local.engine, state.params, rounds=state.round_index, cohort=cohort
-            )
-    return said
-
-
 def _named(given: Overrides) -> dict[str, object]:
     """Return what Python brought, by the names `simulate` has for it."""
     return {"model": given.model, "data": given.population, "strategy": given.strategy, "client_app": given.client_app}
-
-
-def rate_of(lines: Sequence[Mapping[str, Any]], scenario: Scenario) -> dict[str, Any]:
-    """Return the rate fitted over a whole record, and the rounds still needed."""
-    trend = Trend(scenario.convergence)
-    for line in lines:
-        trend.observe(line)
-    return trend.fit()
-
-
-def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, state: RoundState) -> dict[str, Any]:
-    """Evaluate the final model on the central test examples and on the clients."""
-    population = session.population
-    said: dict[str, Any] = {}
-    evaluator.load(state.params, state.buffers)
-    if population.test is not None and population.task != "objective":
-        result = evaluator.central(population.test)
-        said |= metrics("test", result.loss, result.score, population.task)
-    clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
-    found = meter.federated(EvaluationReplies([], evaluator.clients(clients), ""))
-    if "client_spread" not in found:
-        return said
-    spread = found["client_spread"]
-    low = population.task == "classification"
-    tenth = spread["score"]["p10" if low else "p90"]
-    short = {"worst": spread["score"]["min" if low else "max"], "evaluated_on": spread["evaluated_on"]}
-    short["lowest_tenth" if low else "highest_tenth"] = tenth
-    return said | {"client_spread": short | {"clients": spread["clients"], "variance": spread["variance"]}}
-
-
-def _final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:
-    module = copy.deepcopy(session.task.module)
-    parameters, rest = _layouts(session)
-    write_vector(module, parameters, params)
-    write_vector(module, rest, buffers)
-    return module.eval()
-
-
-def _layouts(session: Session) -> tuple[Layout, Layout]:
-    """Return how the final vectors lie in the module: by the task, or by a ClientApp's codec."""
-    if session.local is not None:
-        return session.task.parameters, session.task.buffers
-    return session.codec.parameters, session.codec.buffers
-
-
-def save_model(session: Session, state: RoundState, path: Path) -> None:
-    """Write the final model's state dict as safetensors.
-
-    Two lines load it: `model.load_state_dict(safetensors.torch.load_file(path))` into a model of the same kind.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
-    module = _final_module(session, state.params, state.buffers)
-    write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})

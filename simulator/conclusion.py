@@ -1,0 +1,122 @@
+"""What a finished run comes to: scores, spread, target, rate, drift, baselines, and the final model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from clients.evaluation import Evaluator
+from clients.losses import metrics
+from clients.messages import EvaluationReplies
+from clients.parameters import Layout, write_vector
+from server.convergence import Verdict
+from server.files import whole_file
+from server.loop import RoundState
+from server.meter import RoundMeter
+from server.outcome import Trend, drift_course, to_target
+from server.records import RunFolder
+from server.tensor_files import write_tensors
+from simulator.baselines import baselines
+from simulator.scenario import Scenario
+from simulator.session import Session, evaluated_clients
+
+LOAD_MODEL = """import fedscape as fs
+model = fs.open_run(__file__.rpartition("/")[0] or ".").model()
+"""
+
+
+def conclude(
+    session: Session,
+    meter: RoundMeter,
+    state: RoundState,
+    verdict: Verdict,
+    lines: Sequence[dict[str, Any]],
+    folder: RunFolder | None,
+) -> dict[str, Any]:
+    """Return what the run came to: the verdict, test scores, spread, target, rate, drift, baselines."""
+    scenario = session.scenario
+    last = lines[-1]
+    said: dict[str, Any] = {
+        "outcome": verdict.outcome,
+        "round": verdict.round_index,
+        "words": str(verdict),
+        "reason": verdict.reason,
+        "criteria": list(verdict.criteria),
+        "quantity": verdict.quantity,
+        "hint": verdict.hint,
+        "last_finite_round": state.round_index,
+        "to_target": to_target(lines, scenario.convergence.target),
+        "drift": drift_course(lines),
+        "bytes_total": last.get("bytes_total"),
+        "simulated_seconds_total": last.get("simulated_seconds_total"),
+        "record": str(folder.path) if folder is not None else None,
+    }
+    said |= rate_of(lines, scenario)
+    if session.local is not None:
+        said |= _final_scores(session, meter, session.local.evaluator, state)
+        if scenario.evaluation.baselines and verdict.outcome != "diverged" and state.round_index:
+            cohort = session.cohort or session.population.num_clients
+            said["baselines"] = baselines(
+                session.task, session.local.engine, state.params, rounds=state.round_index, cohort=cohort
+            )
+    return said
+
+
+def rate_of(lines: Sequence[Mapping[str, Any]], scenario: Scenario) -> dict[str, Any]:
+    """Return the rate fitted over a whole record, and the rounds still needed."""
+    trend = Trend(scenario.convergence)
+    for line in lines:
+        trend.observe(line)
+    return trend.fit()
+
+
+def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, state: RoundState) -> dict[str, Any]:
+    """Evaluate the final model on the central test examples and on the clients."""
+    population = session.population
+    said: dict[str, Any] = {}
+    evaluator.load(state.params, state.buffers)
+    if population.test is not None and population.task != "objective":
+        result = evaluator.central(population.test)
+        said |= metrics("test", result.loss, result.score, population.task)
+    clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
+    found = meter.federated(EvaluationReplies([], evaluator.clients(clients), ""))
+    if "client_spread" not in found:
+        return said
+    spread = found["client_spread"]
+    low = population.task == "classification"
+    tenth = spread["score"]["p10" if low else "p90"]
+    short = {"worst": spread["score"]["min" if low else "max"], "evaluated_on": spread["evaluated_on"]}
+    short["lowest_tenth" if low else "highest_tenth"] = tenth
+    return said | {"client_spread": short | {"clients": spread["clients"], "variance": spread["variance"]}}
+
+
+def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:
+    """Return a copy of the session's module with these parameters [P] and buffers [Q], in evaluation mode."""
+    module = copy.deepcopy(session.task.module)
+    parameters, rest = _layouts(session)
+    write_vector(module, parameters, params)
+    write_vector(module, rest, buffers)
+    return module.eval()
+
+
+def _layouts(session: Session) -> tuple[Layout, Layout]:
+    """Return how the final vectors lie in the module: by the task, or by a ClientApp's codec."""
+    if session.local is not None:
+        return session.task.parameters, session.task.buffers
+    return session.codec.parameters, session.codec.buffers
+
+
+def save_model(session: Session, state: RoundState, path: Path) -> None:
+    """Write the final model's state dict as safetensors, and beside it the two lines that load it.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    module = final_module(session, state.params, state.buffers)
+    write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})
+    with whole_file(path.with_name("load_model.py")) as file:
+        file.write(LOAD_MODEL.encode())

@@ -1,0 +1,70 @@
+"""A run read back from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from clients.errors import RunFolderError
+from clients.population import Population
+from server.jsonlines import read_rounds
+from server.records import RunFolder
+from server.round_table import RoundTable
+from simulator.scenario import Scenario, load_scenario
+from simulator.session import Overrides, make_task_of
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run read back from its folder.
+
+    Attributes:
+        path: the folder.
+        scenario: what was run.
+        rounds: one value a round by name.
+        outcome: how it ended; None while it runs, or where it was killed.
+        truncated: whether the record's last line was not whole, and left out.
+    """
+
+    path: Path
+    scenario: Scenario
+    rounds: RoundTable
+    outcome: Mapping[str, Any] | None
+    truncated: bool
+
+    def model(self, model: nn.Module | None = None, data: Population | None = None) -> nn.Module:
+        """Return the final model, in evaluation mode.
+
+        Args:
+            model: as given to `simulate`, where one was; a copy is returned.
+            data: likewise.
+
+        Raises:
+            RunFolderError: the run has no final model yet, or it is not of this module.
+        """
+        module = make_task_of(self.scenario, Overrides(model, data)).module
+        file = self.path / "model.safetensors"
+        if not file.is_file():
+            raise RunFolderError(str(file), "does not exist", fix=f"The run is not over: fedscape resume {self.path}")
+        try:
+            module.load_state_dict(load_file(file))
+        except (RuntimeError, SafetensorError) as error:
+            raise RunFolderError(str(file), f"does not fit the model: {error}") from error
+        return module.eval()
+
+
+def open_run(path: Path | str) -> Record:
+    """Read a run's folder, finished or not.
+
+    Raises:
+        RunFolderError: it is no run's folder, or cannot be read.
+    """
+    folder = RunFolder.open(Path(path))
+    lines, truncated = read_rounds(folder.rounds)
+    return Record(folder.path, load_scenario(folder.scenario), RoundTable(lines), folder.read_outcome(), truncated)
