@@ -6,20 +6,21 @@ a strategy that iterates them: Flower's floor is about 80 us a client, more than
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
-import numpy as np
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from torch import Tensor
 
-from clients.codec import Codec, decode_vectors, encode_vectors
+from clients.codec import Codec, encode_vectors
 from clients.errors import StrategyError
 from clients.work import F64, I64, CohortUpdate, CohortWork
 
 ARRAYS, SHARED, EXTRAS, CONFIG, METRICS = "arrays", "shared", "extras", "config", "metrics"
+TRAIN, EVALUATE, QUERY = MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY
+ROUND, RULE = "server-round", "local-rule"
+"""Keys of a message's config: the first is Flower's own, the second names our local rule."""
 
 
 class CohortMessages(Sequence[Message]):
@@ -62,7 +63,7 @@ class CohortMessages(Sequence[Message]):
 
     def _make(self) -> list[Message]:
         shared = encode_vectors(self.work.shared) if self.work.shared else None
-        config = ConfigRecord({**self._config, "server-round": self.work.round_index})
+        config = ConfigRecord({**self._config, ROUND: self.work.round_index, RULE: self.work.rule.name})
         made = []
         for node in self._nodes(self.work.clients).tolist():
             content = RecordDict({ARRAYS: self.arrays, CONFIG: config})
@@ -205,66 +206,3 @@ class EvaluationReplies:
                 {"num-examples": int(r.num_examples[k]), "loss": float(r.loss[k]), self.score_name: float(r.score[k])}
             )
             yield Message(RecordDict({METRICS: metrics}), reply_to=self.asked[k])
-
-
-def stack_replies(
-    replies: Iterable[Message], codec: Codec, client_of: Callable[[int], int], extras: Sequence[str] = ()
-) -> CohortUpdate | None:
-    """Read real replies back into one stacked update, sorted by client; None if no reply has content.
-
-    Args:
-        replies: of any grid; errors are skipped.
-        codec: how the model's arrays are read.
-        client_of: node id -> client, for replies without our metrics (a user's ClientApp); those have unknown steps
-            (0), drift and losses (nan).
-        extras: names of the extra vectors to read.
-
-    Raises:
-        ValueError: a reply's arrays do not have the model's names and shapes, or it has no num-examples.
-    """
-    good = [m for m in replies if m.has_content()]
-    if not good:
-        return None
-    metrics: list[Mapping[str, object]] = [next(iter(m.content.metric_records.values()), {}) for m in good]
-
-    def column(name: str, default: float) -> F64:
-        return np.array([_number(m.get(name, default)) for m in metrics], np.float64)
-
-    clients = np.array(
-        [
-            int(_number(v["client"])) if "client" in v else client_of(m.metadata.src_node_id)
-            for m, v in zip(good, metrics, strict=True)
-        ],
-        np.int64,
-    )
-    vectors = [codec.decode(_model_arrays(m)) for m in good]
-    order = np.argsort(clients, kind="stable")
-    index = torch.from_numpy(order)
-    return CohortUpdate(
-        clients=clients[order],
-        params=torch.stack([p for p, _ in vectors])[index],
-        buffers=torch.stack([b for _, b in vectors])[index],
-        num_examples=column("num-examples", 0).astype(np.int64)[order],
-        local_steps=column("local-steps", 0).astype(np.int64)[order],
-        train_loss=column("train-loss", np.nan)[order],
-        train_errors=column("train-errors", -1).astype(np.int64)[order],
-        client_drift=column("client-drift", np.nan)[order],
-        gradient_norm=column("gradient-norm", np.nan)[order],
-        extras={n: _extra(good, n, codec.dtype)[index] for n in extras},
-    )
-
-
-def _model_arrays(message: Message) -> ArrayRecord:
-    records = message.content.array_records
-    return records[ARRAYS] if ARRAYS in records else next(iter(records.values()))
-
-
-def _extra(messages: Sequence[Message], name: str, dtype: torch.dtype) -> Tensor:
-    return torch.stack([decode_vectors(m.content.array_records[EXTRAS], [name], dtype)[name] for m in messages])
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
-
-
-TRAIN, EVALUATE, QUERY = MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from clients import streams
 from clients.codec import Codec
-from clients.errors import StrategyError
+from clients.errors import FedscapeError, StrategyError
+from clients.messages import ROUND
 from clients.work import F64, CohortUpdate
 from server.convergence import Assessment, ConvergenceMonitor, Verdict
 from server.criteria_options import FACTS
@@ -97,17 +98,21 @@ def run_rounds(x: Experiment, state: RoundState) -> tuple[RoundState, Verdict]:
         The last finite model and the verdict.
 
     Raises:
-        StrategyError: every client of a round failed.
+        StrategyError: every client of a round failed, or a user's strategy did.
     """
     for round_index in range(state.round_index + 1, x.rounds + 1):
         started = time.perf_counter()
         try:
             with _addressed_randomness(x.seed, round_index) if x.foreign else nullcontext():
-                asked = _sequence(x.strategy.configure_train(round_index, state.arrays, ConfigRecord(), x.grid))
+                with _asking(x, "configure_train"):
+                    config = ConfigRecord({ROUND: round_index})
+                    asked = _sequence(x.strategy.configure_train(round_index, state.arrays, config, x.grid))
                 replies = _sequence(x.grid.send_and_receive(asked, timeout=x.timeout))
                 local = x.meter.local(state.params, asked, replies, x.coefficients)
                 _require_replies(asked, replies, local)
-                arrays, _ = x.strategy.aggregate_train(round_index, replies)
+                with _asking(x, "aggregate_train"):
+                    arrays, _ = x.strategy.aggregate_train(round_index, replies)
+                _tell_losses(x, round_index, replies, local, arrays)
                 new = _advance(x.codec, state, round_index, arrays)
                 federated = _evaluate_clients(x, new)
         except BaseException:
@@ -180,22 +185,59 @@ def _advance(codec: Codec, state: RoundState, round_index: int, arrays: ArrayRec
 
 
 def _evaluate_clients(x: Experiment, new: RoundState) -> Line:
-    asked = _sequence(x.strategy.configure_evaluate(new.round_index, new.arrays, ConfigRecord(), x.grid))
+    with _asking(x, "configure_evaluate"):
+        config = ConfigRecord({ROUND: new.round_index})
+        asked = _sequence(x.strategy.configure_evaluate(new.round_index, new.arrays, config, x.grid))
     if not len(asked):
         return {}
     replies = _sequence(x.grid.send_and_receive(asked, timeout=x.timeout))
     line = x.meter.federated(replies)
-    x.strategy.aggregate_evaluate(new.round_index, replies)
+    with _asking(x, "aggregate_evaluate"):
+        x.strategy.aggregate_evaluate(new.round_index, replies)
     return line
 
 
 def _require_replies(asked: Sequence[Message], replies: Sequence[Message], local: LocalRound) -> None:
-    """Refuse a round in which every client failed: Flower calls that a success."""
+    """Refuse a round in which every client failed (Flower calls that a success), or none had an example."""
     if len(asked) and local.line["respondents"] == 0:
-        reasons = [m.error.reason for m in replies if m.has_error()]
-        why = f"; the first said: {reasons[0]}" if reasons else "; none replied in time"
-        raise StrategyError("clients", f"all {len(asked)} clients of the round failed{why}",
-                            fix="Mend the ClientApp; the last checkpoint is kept.")  # fmt: skip
+        raise StrategyError("clients", f"all {len(asked)} clients of the round failed{_first_reason(replies)}",
+                            fix="Mend the ClientApp; what was recorded is kept.")  # fmt: skip
+    examples = local.columns.get("num_examples")
+    if examples is not None and not examples.any():
+        raise StrategyError("clients", f"all {len(examples)} respondents of the round say they have 0 examples",
+                            fix="Return the number of training examples as the metric 'num-examples'.")  # fmt: skip
+
+
+def _first_reason(replies: Sequence[Message]) -> str:
+    reasons = [m.error.reason for m in replies if m.has_error()]
+    return f"; the first said: {reasons[0]}" if reasons else "; none replied in time"
+
+
+def _tell_losses(
+    x: Experiment, round_index: int, replies: Sequence[Message], local: LocalRound, arrays: ArrayRecord | None
+) -> None:
+    """Announce what a round lost: clients that failed, or an aggregate that the strategy did not return."""
+    failed, asked = local.line["failures"], local.line["cohort"]
+    if failed:
+        message = f"{failed} of {asked} clients failed{_first_reason(replies)}"
+        x.observers.event({"round": round_index, "kind": "clients_failed", "message": message})
+    if arrays is None and asked:
+        message = f"{type(x.strategy).__name__} returned no arrays: the model stays as it was"
+        x.observers.event({"round": round_index, "kind": "no_aggregate", "message": message})
+
+
+@contextmanager
+def _asking(x: Experiment, method: str) -> Iterator[None]:
+    """Name the strategy and its method where a user's strategy raises."""
+    try:
+        yield
+    except (FedscapeError, AssertionError):
+        raise
+    except Exception as error:
+        if not x.foreign:
+            raise
+        said = f"{type(x.strategy).__name__}.{method} raised {type(error).__name__}: {error}"
+        raise StrategyError("strategy", said) from error
 
 
 def _sequence(messages: Iterable[Message]) -> Sequence[Message]:

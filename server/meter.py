@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,13 +16,15 @@ from torch import Tensor
 from clients.codec import Codec
 from clients.evaluation import Evaluator
 from clients.losses import SCORE_NAMES, agreement, metrics, predictions
-from clients.messages import CohortMessages, CohortReplies, EvaluationReplies, stack_replies
+from clients.messages import CohortEvaluation, CohortMessages, CohortReplies, EvaluationReplies
 from clients.population import Examples, Population
+from clients.reading import read_evaluation, stack_replies
 from clients.work import F64, I64, CohortUpdate
 from server.drift import Drift, gradient_dissimilarity, measure_drift
 from server.drift_summary import quantiles, summary, worst
 
 PROBE_SIZE = 1000
+ALL_LEFT_OUT = "drift: every update of the round was left out of the aggregate"
 Line = dict[str, Any]
 
 
@@ -79,25 +82,34 @@ class RoundMeter:
     ) -> LocalRound:
         """Measure what came back from a cohort."""
         line: Line = {"cohort": len(asked), "respondents": len(replies), "failures": 0}
-        drift: Drift | None = None
+        update: CohortUpdate | None
         if isinstance(replies, CohortReplies):
-            update: CohortUpdate | None = replies.update
+            update, why = replies.update, ""
         else:
             line["failures"] = sum(1 for m in replies if m.has_error())
             line["respondents"] -= line["failures"]
-            update, line["not_measured"] = self._stack(replies)
+            update, why = self._stack(replies)
+        line |= self._traffic(asked, replies, update, line["respondents"])
         if update is None or not len(update.clients):
-            return LocalRound(line | self._traffic(asked, replies, None), {})
+            return LocalRound(line | ({"not_measured": why} if why else {}), {})
         weights = coefficients(update) if coefficients is not None else update.num_examples.astype(np.float64)
+        drift, names = self._drift(params, replies, update, weights), self.population.client_name
+        parts = [_training(update, names)]
+        parts += [summary(drift, update.clients, names) if drift is not None else {"not_measured": ALL_LEFT_OUT}]
+        said = [part.pop("not_measured") for part in parts if "not_measured" in part]
+        for part in parts:
+            line |= part
+        return LocalRound(line | ({"not_measured": "; ".join(said)} if said else {}), _columns(update, drift, weights))
+
+    def _drift(self, params: Tensor, replies: Sequence[Message], update: CohortUpdate, weights: F64) -> Drift | None:
+        """Measure how the updates lie to each other; None where every one of them has weight 0."""
+        if not weights.any():
+            return None
         if isinstance(replies, CohortReplies) and replies.reduction is not None:
             assert isinstance(replies.reduction.drift, Drift)
-            drift = replies.reduction.drift
-        else:
-            rows = replies.pseudo_gradients if isinstance(replies, CohortReplies) else params - update.params
-            drift = measure_drift(rows, weights, layers=self.codec.layers)
-        names = self.population.client_name
-        line |= summary(drift, update.clients, names) | _training(update, names) | self._traffic(asked, replies, update)
-        return LocalRound(line, _columns(update, drift, weights))
+            return replies.reduction.drift
+        rows = replies.pseudo_gradients if isinstance(replies, CohortReplies) else params - update.params
+        return measure_drift(rows, weights, layers=self.codec.layers)
 
     def server(self, round_index: int, before: tuple[Tensor, Tensor] | None, now: tuple[Tensor, Tensor]) -> Line:
         """Measure the model after a round (or the initial one, `before` None)."""
@@ -121,25 +133,17 @@ class RoundMeter:
         """Measure a federated evaluation: means by examples, and the spread over clients."""
         task = self.population.task
         if isinstance(replies, EvaluationReplies):
-            r = replies.result
-            sizes, losses, scores, where = r.num_examples.astype(np.float64), r.loss, r.score, r.evaluated_on
-            clients = r.clients
+            found: CohortEvaluation | None = replies.result
         else:
-            rows = [(self._client_of(m.metadata.src_node_id), next(iter(m.content.metric_records.values())))
-                    for m in replies if m.has_content()]  # fmt: skip
-            if not rows:
-                return {}
-            name = SCORE_NAMES[task]
-            clients = np.array([c for c, _ in rows])
-            table = np.array([[_float(r.get(n)) for n in ("num-examples", "loss", name)] for _, r in rows])
-            sizes, losses, scores, where = table[:, 0], table[:, 1], table[:, 2], "client"
-        known = sizes > 0
-        if not known.any():
+            found = read_evaluation(replies, self._client_of, SCORE_NAMES[task])
+        if found is None or not (found.num_examples > 0).any():
             return {}
-        clients, sizes, losses, scores = clients[known], sizes[known], losses[known], scores[known]
+        known = found.num_examples > 0
+        clients, sizes = found.clients[known], found.num_examples[known].astype(np.float64)
+        losses, scores = found.loss[known], found.score[known]
         loss, score = np.average(losses, weights=sizes), np.average(scores, weights=sizes)
         spread = {
-            "evaluated_on": where,
+            "evaluated_on": found.evaluated_on,
             "clients": len(sizes),
             "variance": float(scores.var()),
             "score": quantiles(scores)
@@ -155,7 +159,9 @@ class RoundMeter:
         except (ValueError, KeyError, TypeError) as error:
             return None, f"drift: the replies do not hold the model's arrays ({error})"
 
-    def _traffic(self, asked: Sequence[Message], replies: Sequence[Message], update: CohortUpdate | None) -> Line:
+    def _traffic(
+        self, asked: Sequence[Message], replies: Sequence[Message], update: CohortUpdate | None, respondents: int
+    ) -> Line:
         """Bytes of arrays sent each way, and how long the round lasted in simulated seconds."""
         if isinstance(asked, CohortMessages):
             down = sum(_size(t) for t in (asked.work.params, asked.work.buffers, *asked.work.shared.values()))
@@ -169,7 +175,7 @@ class RoundMeter:
         steps = update.local_steps if update is not None else np.zeros(1, np.int64)
         return {
             "bytes_down": down * len(asked),
-            "bytes_up": up * len(replies),
+            "bytes_up": up * respondents,
             "simulated_seconds": self.clock.round_seconds(steps, down, up),
         }
 
@@ -213,12 +219,12 @@ def _training(update: CohortUpdate, names: Callable[[int], str]) -> Line:
         line["worst_client_drift"] = _named(worst(update.clients, update.client_drift), names)
         line["largest_gradient_norm"] = float(update.gradient_norm.max())
     else:
-        line["client_drift"] = None
-        line["not_measured"] = "client_drift: the clients return only where they ended, not the path"
+        line["client_drift"] = line["local_steps"] = None
+        line["not_measured"] = "client_drift and local_steps: the clients return only where they ended, not the path"
     return line
 
 
-def _columns(update: CohortUpdate, drift: Drift, weights: F64) -> dict[str, npt.NDArray[Any]]:
+def _columns(update: CohortUpdate, drift: Drift | None, weights: F64) -> dict[str, npt.NDArray[Any]]:
     columns: Mapping[str, npt.NDArray[Any] | None] = {
         "client": update.clients,
         "num_examples": update.num_examples,
@@ -227,9 +233,9 @@ def _columns(update: CohortUpdate, drift: Drift, weights: F64) -> dict[str, npt.
         "train_loss": update.train_loss,
         "client_drift": update.client_drift,
         "gradient_norm": update.gradient_norm,
-        "update_norm": drift.update_norm,
-        "cosine": drift.cosine,
-        "distance": drift.distance,
+        "update_norm": drift.update_norm if drift is not None else None,
+        "cosine": drift.cosine if drift is not None else None,
+        "distance": drift.distance if drift is not None else None,
     }
     return {name: values for name, values in columns.items() if values is not None}
 
@@ -243,8 +249,6 @@ def _size(tensor: Tensor) -> int:
 
 
 def _array_bytes(message: Message) -> int:
-    return sum(len(a.data) for record in message.content.array_records.values() for a in record.values())
-
-
-def _float(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+    """Return the bytes of a message's numbers, without what a serialisation puts around them."""
+    arrays = [array for record in message.content.array_records.values() for array in record.values()]
+    return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in arrays)

@@ -15,8 +15,10 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from clients.codec import Codec
+from clients.errors import StrategyError
 from clients.local import LocalOptions, count_steps
-from clients.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies, stack_replies
+from clients.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies
+from clients.reading import number, stack_replies
 from clients.work import F64, I64, CohortUpdate, CohortWork
 from server.aggregation import Shares, weighted_sum
 from server.algorithms import Algorithm
@@ -35,6 +37,7 @@ class FederatedStrategy(Strategy):
         codec: how models travel.
         sampler: who is asked.
         sizes: training examples of each client (N,).
+        nodes: which node holds which client.
         seed: root seed.
         drop_partial_work: leave out clients that did less than their full local work.
         evaluated: round -> the clients that evaluate after it (possibly none).
@@ -48,6 +51,7 @@ class FederatedStrategy(Strategy):
         sampler: CohortSampler,
         sizes: npt.NDArray[np.int32],
         *,
+        nodes: NodeMap,
         seed: int,
         drop_partial_work: bool = False,
         evaluated: Callable[[int], I64] = lambda round_index: np.zeros(0, np.int64),
@@ -59,7 +63,7 @@ class FederatedStrategy(Strategy):
         self._vectors: dict[str, Tensor] = {}
         self._params = self._buffers = torch.zeros(0)
         self._cohort = Cohort(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self._nodes = NodeMap(len(sizes))
+        self._nodes = nodes
         self._round = 0
 
     def configure_train(
@@ -99,12 +103,14 @@ class FederatedStrategy(Strategy):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Return the clients' metrics, averaged by examples; None without replies."""
-        rows = [next(iter(m.content.metric_records.values())) for m in replies if m.has_content()]
+        rows = [r for m in replies if m.has_content() for r in list(m.content.metric_records.values())[:1]]
         if not rows:
             return None
-        weights = np.array([float(str(r["num-examples"])) for r in rows])
+        weights = np.array([number(r.get("num-examples")) for r in rows])
         names = [n for n in rows[0] if n not in ("num-examples", "client")]
-        return MetricRecord({n: float(np.average([float(str(r[n])) for r in rows], weights=weights)) for n in names})
+        if not weights.sum() > 0:
+            return None
+        return MetricRecord({n: float(np.average([number(r.get(n)) for r in rows], weights=weights)) for n in names})
 
     def summary(self) -> None:
         """Nothing: the run's header says it."""
@@ -161,7 +167,10 @@ class FederatedStrategy(Strategy):
             rows = replies.pseudo_gradients
         else:
             names = self._extra_names()
-            stacked = stack_replies(replies, self.codec, self._nodes.client_of, names)
+            try:
+                stacked = stack_replies(replies, self.codec, self._nodes.client_of, names)
+            except (ValueError, KeyError) as error:
+                raise StrategyError("clients", f"returned what {self.algorithm.name} cannot use: {error}") from error
             if stacked is None:
                 return None, None, self._buffers
             update, rows = stacked, self._params - stacked.params

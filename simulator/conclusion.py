@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from clients.evaluation import Evaluator
 from clients.losses import metrics
 from clients.messages import EvaluationReplies
-from clients.parameters import Layout, write_vector
+from clients.parameters import write_vector
 from server.convergence import Verdict
 from server.files import whole_file
 from server.loop import RoundState
@@ -22,7 +22,8 @@ from server.records import RunFolder
 from server.tensor_files import write_tensors
 from simulator.baselines import baselines
 from simulator.scenario import Scenario
-from simulator.session import Session, evaluated_clients
+from simulator.session import Session
+from simulator.strategies import evaluated_clients
 
 LOAD_MODEL = """import fedscape as fs
 model = fs.open_run(__file__.rpartition("/")[0] or ".").model()
@@ -56,13 +57,13 @@ def conclude(
         "record": str(folder.path) if folder is not None else None,
     }
     said |= rate_of(lines, scenario)
-    if session.local is not None:
-        said |= _final_scores(session, meter, session.local.evaluator, state)
-        if scenario.evaluation.baselines and verdict.outcome != "diverged" and state.round_index:
-            cohort = session.cohort or session.population.num_clients
-            said["baselines"] = baselines(
-                session.task, session.local.engine, state.params, rounds=state.round_index, cohort=cohort
-            )
+    said |= _final_scores(session, meter, session.evaluator, state)
+    trained = verdict.outcome != "diverged" and state.round_index
+    if session.engine is not None and scenario.evaluation.baselines and trained:
+        cohort = session.played.cohort or session.population.num_clients
+        said["baselines"] = baselines(
+            session.task, session.engine, state.params, rounds=state.round_index, cohort=cohort
+        )
     return said
 
 
@@ -82,6 +83,8 @@ def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, sta
     if population.test is not None and population.task != "objective":
         result = evaluator.central(population.test)
         said |= metrics("test", result.loss, result.score, population.task)
+    if session.engine is None:  # what a user's ClientApp trains on is its own affair
+        return said
     clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
     found = meter.federated(EvaluationReplies([], evaluator.clients(clients), ""))
     if "client_spread" not in found:
@@ -96,18 +99,10 @@ def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, sta
 
 def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:
     """Return a copy of the session's module with these parameters [P] and buffers [Q], in evaluation mode."""
-    module = copy.deepcopy(session.task.module)
-    parameters, rest = _layouts(session)
-    write_vector(module, parameters, params)
-    write_vector(module, rest, buffers)
+    module, task = copy.deepcopy(session.task.module), session.evaluator.task
+    write_vector(module, task.parameters, params)
+    write_vector(module, task.buffers, buffers)
     return module.eval()
-
-
-def _layouts(session: Session) -> tuple[Layout, Layout]:
-    """Return how the final vectors lie in the module: by the task, or by a ClientApp's codec."""
-    if session.local is not None:
-        return session.task.parameters, session.task.buffers
-    return session.codec.parameters, session.codec.buffers
 
 
 def save_model(session: Session, state: RoundState, path: Path) -> None:

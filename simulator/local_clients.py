@@ -11,24 +11,22 @@ import torch
 from flwr.app import Message, MetricRecord, RecordDict
 from torch import Tensor
 
-from clients import rules
-from clients.codec import Codec, decode_vectors
+from clients.codec import Codec
 from clients.evaluation import Evaluator
 from clients.flower_shim import FIRST_NODE
 from clients.local import count_steps
 from clients.losses import SCORE_NAMES
 from clients.messages import (
-    ARRAYS,
-    CONFIG,
     METRICS,
     QUERY,
-    SHARED,
     TRAIN,
     CohortMessages,
     CohortReplies,
     EvaluationReplies,
     Reduction,
 )
+from clients.reading import model_arrays, read_work
+from clients.rules import PLAIN, LocalRule
 from clients.task import LearningTask
 from clients.work import F64, I64, ClientStates, CohortUpdate, CohortWork, Engine, concatenate
 from server.drift import DriftStream
@@ -44,6 +42,7 @@ class LocalClients:
         codec: how models travel.
         states: clients' own vectors.
         keep_bytes: largest cohort of updates that is kept whole.
+        rule: the local rule of our strategy, for its messages where a wrapper has made them real.
     """
 
     engine: Engine
@@ -51,6 +50,7 @@ class LocalClients:
     codec: Codec
     states: ClientStates
     keep_bytes: int
+    rule: LocalRule = PLAIN
 
     def train(self, asked: CohortMessages | Sequence[Message], work: CohortWork) -> CohortReplies:
         """Train a cohort, tile by tile."""
@@ -112,11 +112,11 @@ class LocalClients:
     def gather(self, messages: Sequence[Message]) -> Iterable[Message]:
         """Answer plain messages of any strategy, gathered into cohorts by kind, model and config."""
 
-        def key(m: Message) -> tuple[str, int, int]:
-            config = m.content.config_records.get(CONFIG)
-            return m.metadata.message_type, id(m.content.array_records.get(ARRAYS)), id(config)
+        def key(m: Message) -> tuple[str, int, tuple[int, ...]]:
+            arrays = None if m.metadata.message_type == QUERY else model_arrays(m.content)
+            return m.metadata.message_type, id(arrays), tuple(map(id, m.content.config_records.values()))
 
-        groups: dict[tuple[str, int, int], list[Message]] = {}
+        groups: dict[tuple[str, int, tuple[int, ...]], list[Message]] = {}
         for message in messages:
             groups.setdefault(key(message), []).append(message)
         answers = [self._answer(sorted(g, key=lambda m: m.metadata.dst_node_id)) for g in groups.values()]
@@ -130,19 +130,7 @@ class LocalClients:
         if kind == QUERY:
             return [Message(RecordDict({METRICS: MetricRecord({"client": int(c)})}), reply_to=m)
                     for c, m in zip(clients, messages, strict=True)]  # fmt: skip
-        config = dict(content.config_records.get(CONFIG, {}))
-        params, buffers = self.codec.decode(content.array_records[ARRAYS])
-        mu = config.get("proximal-mu", 0.0)
-        work = CohortWork(
-            round_index=int(str(config.get("server-round", 1))),
-            clients=clients,
-            params=params,
-            buffers=buffers,
-            rule=rules.proximal(float(str(mu))),
-        )
-        if SHARED in content.array_records:  # our own strategy, its messages rewritten by a wrapper on the way
-            shared = decode_vectors(content.array_records[SHARED], ["server_variate"], params.dtype)
-            work = replace(work, rule=rules.control_variate(2), shared=shared)
+        work = read_work(content, clients, self.codec, self.rule)
         return self.train(messages, work) if kind == TRAIN else self.evaluate(messages, work)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flwr.clientapp import ClientApp
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from clients.errors import RunFolderError
@@ -30,6 +30,7 @@ from simulator.conclusion import conclude, final_module, save_model
 from simulator.planner import EnginePlan
 from simulator.scenario import Scenario, load_scenario, to_toml
 from simulator.session import Overrides, Session, describe, experiment, open_session
+from simulator.strategies import StrategyChoice
 
 RUNS = Path("runs")
 
@@ -80,23 +81,28 @@ def simulate(
     seed: int | None = None,
     model: nn.Module | None = None,
     data: Population | None = None,
-    strategy: Strategy | None = None,
+    strategy: StrategyChoice | None = None,
     client_app: ClientApp | None = None,
+    grid: Grid | None = None,
     out: Path | str | None = None,
     record: bool = True,
     observers: Sequence[object] = (),
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Run a federation in this process and return what it came to.
+    """Run a federation and return what it came to; in this process, unless a grid is given.
 
     Args:
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
         seed: instead of the scenario's.
         model: any torch module, instead of [model].
         data: a population such as `custom_population(...)` makes, instead of [data] and [partition].
-        strategy: any Flower strategy, instead of [algorithm].
-        client_app: any Flower ClientApp, called with one message a client, instead of our clients. Its arrays are
-            the state dict of `model`.
+        strategy: any Flower strategy, instead of [algorithm]; or a function that wraps ours, such as
+            `lambda ours: DifferentialPrivacyServerSideFixedClipping(ours, 1.0, clipping_norm, num_sampled_clients)`.
+        client_app: any Flower ClientApp, called with one message a client, instead of our clients; then [local] and
+            [engine] say nothing. Its arrays are the state dict of the model; it finds its client's index in
+            `context.node_config["partition-id"]`.
+        grid: a Flower grid whose nodes run our ClientApp (`simulator.flower`), one client each. Such a run cannot be
+            resumed: what its clients remember stays on their nodes.
         out: the run's folder; must be new or empty. By default a new one in `runs/`.
         record: False leaves nothing on disk.
         observers: objects with any of the methods of `Observer`.
@@ -118,7 +124,7 @@ def simulate(
         scenario = load_scenario(scenario)
     if seed is not None:
         scenario = replace(scenario, run=replace(scenario.run, seed=seed))
-    given = Overrides(model, data, strategy, client_app)
+    given = Overrides(model, data, strategy, client_app, grid)
     session = open_session(scenario, given)
     folder = None
     if record:
@@ -133,7 +139,7 @@ def resume(
     *,
     model: nn.Module | None = None,
     data: Population | None = None,
-    strategy: Strategy | None = None,
+    strategy: StrategyChoice | None = None,
     observers: Sequence[object] = (),
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -162,6 +168,9 @@ def resume(
     _check_resumable(folder, environment, checkpoint, scenario, given)
     plan = environment.get("run", {}).get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
+    if not isinstance(session.played.strategy, Stateful):
+        problem = f"was played by {type(session.played.strategy).__name__}, which has no state_dict and load_state_dict"
+        raise RunFolderError(str(path), problem, fix="Give the strategy those two methods and run again.")
     return _play(session, given, folder, observers, stop_asked, checkpoint, resumed=True)
 
 
@@ -181,18 +190,16 @@ def _check_resumable(
     given: Overrides,
 ) -> None:
     made = environment.get("run", {}).get("from_python", [])
-    missing = [n for n in made if _named(given)[n] is None]
+    brought = [n for n, part in _named(given).items() if part is not None]
+    missing, added = [n for n in made if n not in brought], [n for n in brought if n not in made]
     path, problem, fix = str(folder.path), "", ""
-    if "client_app" in made:
-        problem, fix = "was trained by a ClientApp, whose contexts are not kept", "Run it again."
+    if "client_app" in made or "grid" in made:
+        problem, fix = "had its clients elsewhere, and what they remember was not kept", "Run it again."
     elif missing:
         problem = f"was started from Python with its own {' and '.join(missing)}"
         fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."
-    elif given.strategy is not None and not isinstance(given.strategy, Stateful):
-        problem = (
-            f"its strategy {type(given.strategy).__name__} has no state_dict and load_state_dict, so none was kept"
-        )
-        fix = "Give the strategy those two methods, or run again."
+    elif added and environment:
+        problem, fix = f"was started without {' and '.join(added)} from Python", "Leave that out."
     elif checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario):
         problem = "its checkpoint is of another scenario than its scenario.toml"
         fix = "Put the scenario back as it was, or run it as a new run."
@@ -225,7 +232,7 @@ def _play(
         session.states,
         recorder,
         CheckpointStore(folder.checkpoint) if folder is not None else None,
-        strategy=session.strategy,
+        strategy=session.played.strategy,
         facts={"fingerprint": fingerprint(session.scenario)},
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
@@ -310,4 +317,10 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
 
 def _named(given: Overrides) -> dict[str, object]:
     """Return what Python brought, by the names `simulate` has for it."""
-    return {"model": given.model, "data": given.population, "strategy": given.strategy, "client_app": given.client_app}
+    return {
+        "model": given.model,
+        "data": given.population,
+        "strategy": given.strategy,
+        "client_app": given.client_app,
+        "grid": given.grid,
+    }

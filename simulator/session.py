@@ -11,35 +11,34 @@ import torch
 from flwr.app import ArrayRecord
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 from torch import Tensor, nn
 
 from clients import streams
 from clients.codec import Codec
-from clients.errors import ScenarioError, StrategyError, UserError
+from clients.errors import EngineError, ScenarioError, StrategyError, UserError
 from clients.evaluation import Evaluator
-from clients.flower_shim import FIRST_NODE
 from clients.models import MlpOptions, build_model
 from clients.plain import PlainEngine
 from clients.population import Population
+from clients.rules import PLAIN
 from clients.sources import build_population
 from clients.stacked import StackedEngine
 from clients.task import LearningTask, make_task
-from clients.work import F64, I64, ClientStates, CohortWork
-from server.algorithms import build_algorithm, local_for
-from server.cohorts import CohortSampler
+from clients.work import F64, ClientStates, CohortWork, Engine
+from server.algorithms import local_for
 from server.convergence import ConvergenceMonitor, require_measured
 from server.criteria_options import FACTS
 from server.loop import Experiment, Keeper, RoundState
 from server.meter import RoundMeter
+from server.nodes import NodeMap
 from server.observers import Observers
 from server.outcome import Trend
-from server.strategy import FederatedStrategy
 from simulator.clock import SlowestClientClock
 from simulator.grid import CohortGrid
 from simulator.local_clients import LocalClients
 from simulator.planner import EnginePlan, engine_from_plan, plan_engine
-from simulator.scenario import EvaluationOptions, Scenario
+from simulator.scenario import Scenario
+from simulator.strategies import Played, StrategyChoice, check_client_app, choose_strategy, evaluated_clients
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,16 @@ class Overrides:
     Attributes:
         model: a module instead of [model].
         population: a population instead of [data] and [partition].
-        strategy: any Flower strategy instead of [algorithm].
+        strategy: any Flower strategy instead of [algorithm], or a function that wraps ours.
         client_app: any Flower ClientApp instead of our clients.
+        grid: a Flower grid whose nodes run `clients.app`, instead of clients in this process.
     """
 
     model: nn.Module | None = None
     population: Population | None = None
-    strategy: Strategy | None = None
+    strategy: StrategyChoice | None = None
     client_app: ClientApp | None = None
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -67,27 +68,30 @@ class Session:
         scenario: as given, with the local work the algorithm runs.
         population: all clients.
         task: what is learnt; its local training is what runs.
-        strategy: plays the algorithm.
+        played: the strategy.
         grid: holds the clients.
+        nodes: which node of the grid holds which client.
         codec: how models travel.
         start: the initial model.
-        local: trains in this process; None where a ClientApp does.
-        plan: which engine and why; None where a ClientApp trains.
+        evaluator: evaluates the model in this process.
+        engine: runs our clients' training in this process; None where a user's ClientApp trains. Where clients are on
+            nodes, it serves what the server computes for comparison.
+        plan: which engine and why; None where clients are not in this process.
         states: what in-process clients remember.
-        cohort: clients asked a round; None where a foreign strategy decides.
     """
 
     scenario: Scenario
     population: Population
     task: LearningTask
-    strategy: Strategy
+    played: Played
     grid: Grid
+    nodes: NodeMap
     codec: Codec
     start: RoundState
-    local: LocalClients | None
+    evaluator: Evaluator
+    engine: Engine | None
     plan: EnginePlan | None
     states: ClientStates | None
-    cohort: int | None
 
 
 def make_task_of(scenario: Scenario, given: Overrides) -> LearningTask:
@@ -123,7 +127,7 @@ def make_task_of(scenario: Scenario, given: Overrides) -> LearningTask:
 
 
 def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | None = None) -> Session:
-    """Make a scenario ready to run in this process.
+    """Make a scenario ready to run: its clients in this process, or on the nodes of the grid that is given.
 
     Args:
         scenario: the experiment.
@@ -133,32 +137,55 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     Raises:
         UserError: the scenario cannot run; naming the key and the fix.
     """
+    _check_places(scenario, given)
     task = make_task_of(scenario, given)
-    population, seed = task.population, scenario.run.seed
-    foreign_client = given.client_app is not None
-    params, buffers = task.initial()
-    if foreign_client:
-        arrays = ArrayRecord(task.module.state_dict())
-        codec = Codec.of_state_dict(arrays, task.module)
-        start = RoundState(0, *codec.decode(arrays), arrays)
+    clients = task.population.num_clients
+    codec, start = _start(task, given)
+    nodes = NodeMap(clients)
+    played = choose_strategy(given.strategy, scenario, task, codec, nodes)
+    evaluator = Evaluator(task)
+    states: ClientStates | None = None
+    engine: Engine | None = None
+    if given.client_app is not None:
+        check_client_app(played, scenario)
+        evaluator = Evaluator(replace(task, parameters=codec.parameters, buffers=codec.buffers))
+        grid: Grid = CohortGrid(clients, client_app=given.client_app)
+    elif given.grid is not None:
+        engine, grid = PlainEngine(task), given.grid
+        nodes.on(grid)
     else:
-        codec = Codec.flat(task.parameters, task.buffers, task.dtype)
-        start = RoundState(0, params, buffers, codec.encode(params, buffers))
-    sampler = CohortSampler(scenario.algorithm, population.sizes, seed) if given.strategy is None else None
-    strategy = given.strategy or _own_strategy(scenario, task, codec, sampler)
-    states = None if foreign_client else ClientStates()
-    local = None
-    if states is not None:
-        cohort = sampler.size if sampler is not None else population.num_clients
+        cohort = played.cohort or clients
         if plan is None:
             engine, plan = plan_engine(scenario.engine, task, cohort, scenario.run.rounds)
         else:
             engine = engine_from_plan(plan, task)
-        local = LocalClients(engine, Evaluator(task), codec, states, scenario.engine.keep_bytes)
-    grid = CohortGrid(population.num_clients, local, client_app=given.client_app)
-    _check_minimums(given.strategy, population.num_clients)
-    cohort_size = sampler.size if sampler is not None else None
-    return Session(scenario, population, task, strategy, grid, codec, start, local, plan, states, cohort_size)
+        states = ClientStates()
+        rule = played.own.algorithm.rule if played.own is not None else PLAIN
+        grid = CohortGrid(
+            clients, LocalClients(engine, evaluator, codec, states, scenario.engine.keep_bytes, rule=rule)
+        )
+    return Session(scenario, task.population, task, played, grid, nodes, codec, start, evaluator, engine, plan, states)
+
+
+def _check_places(scenario: Scenario, given: Overrides) -> None:
+    """Refuse to be told twice where clients are, or which engine runs clients that are not in this process."""
+    if given.client_app is not None and given.grid is not None:
+        raise StrategyError("client_app", "cannot stand beside grid, whose nodes run their own ClientApp")
+    elsewhere = "your ClientApp trains" if given.client_app is not None else "the grid's nodes train with plain"
+    fits = ("auto",) if given.client_app is not None else ("auto", "plain")
+    if (given.client_app is not None or given.grid is not None) and scenario.engine.kind not in fits:
+        raise EngineError("engine.kind", f"is {scenario.engine.kind!r}, but {elsewhere}", fix="Leave it out.")
+
+
+def _start(task: LearningTask, given: Overrides) -> tuple[Codec, RoundState]:
+    """Return how models travel, and the initial one; a user's ClientApp gets and returns state dicts."""
+    if given.client_app is not None:
+        arrays = ArrayRecord(task.module.state_dict())
+        codec = Codec.of_state_dict(arrays, task.module)
+        return codec, RoundState(0, *codec.decode(arrays), arrays)
+    codec = Codec.flat(task.parameters, task.buffers, task.dtype)
+    params, buffers = task.initial()
+    return codec, RoundState(0, params, buffers, codec.encode(params, buffers))
 
 
 def experiment(session: Session, observers: Observers, keeper: Keeper, stop_asked: Callable[[], bool]) -> Experiment:
@@ -168,15 +195,15 @@ def experiment(session: Session, observers: Observers, keeper: Keeper, stop_aske
         UserError: a criterion looks at what this run does not measure.
     """
     scenario, population = session.scenario, session.population
-    own = session.strategy if isinstance(session.strategy, FederatedStrategy) else None
+    played = session.played
     central = population.task == "objective" or population.validation is not None
     meter = RoundMeter(
         session.codec,
         population,
         SlowestClientClock(scenario.fleet),
-        client_of=lambda node: node - FIRST_NODE,
-        evaluator=_central_evaluator(session) if central else None,
-        gradients=_gradients(session) if session.local is not None else None,
+        client_of=session.nodes.client_of,
+        evaluator=session.evaluator if central else None,
+        gradients=_gradients(session, session.engine) if session.engine is not None else None,
         gradient_every=scenario.evaluation.gradient_every,
     )
     try:
@@ -184,7 +211,7 @@ def experiment(session: Session, observers: Observers, keeper: Keeper, stop_aske
     except UserError as error:
         raise error.inside("convergence") from None
     return Experiment(
-        strategy=session.strategy,
+        strategy=played.strategy,
         grid=session.grid,
         codec=session.codec,
         meter=meter,
@@ -194,58 +221,18 @@ def experiment(session: Session, observers: Observers, keeper: Keeper, stop_aske
         rounds=scenario.run.rounds,
         seed=scenario.run.seed,
         timeout=None,
-        coefficients=own.coefficients if own is not None else None,
-        foreign=own is None,
+        coefficients=played.own.coefficients if played.own is not None else None,
+        foreign=played.strategy is not played.own,
         stop_asked=stop_asked,
         trend=Trend(scenario.convergence),
     )
 
 
-def evaluated_clients(options: EvaluationOptions, sizes: np.ndarray[Any, np.dtype[np.int32]], seed: int) -> I64:
-    """Return the clients that evaluate, or pass over their gradients: all that have data, or a seeded choice."""
-    busy = np.flatnonzero(sizes).astype(np.int64)
-    if len(busy) <= options.federated_clients:
-        return busy
-    return busy[streams.choose(streams.keys(seed, "federated_evaluation"), len(busy), options.federated_clients)]
-
-
-def _own_strategy(
-    scenario: Scenario, task: LearningTask, codec: Codec, sampler: CohortSampler | None
-) -> FederatedStrategy:
-    assert sampler is not None
-    sizes, every = task.population.sizes, scenario.evaluation.federated_every
-    evaluators = evaluated_clients(scenario.evaluation, sizes, task.seed)
-
-    def evaluated(round_index: int) -> I64:
-        return evaluators if every and round_index % every == 0 else evaluators[:0]
-
-    return FederatedStrategy(
-        build_algorithm(scenario.algorithm, task.local),
-        task.local,
-        codec,
-        sampler,
-        sizes,
-        seed=task.seed,
-        drop_partial_work=scenario.algorithm.partial_work == "drop",
-        evaluated=evaluated,
-    )
-
-
-def _central_evaluator(session: Session) -> Evaluator | None:
-    """Return the evaluator; a ClientApp's arrays are those of the same module, laid out by their own codec."""
-    if session.local is not None:
-        return session.local.evaluator
-    task = session.task
-    return Evaluator(replace(task, parameters=session.codec.parameters, buffers=session.codec.buffers))
-
-
-def _gradients(session: Session) -> Callable[[Tensor, Tensor], tuple[Tensor, F64]]:
+def _gradients(session: Session, engine: Engine) -> Callable[[Tensor, Tensor], tuple[Tensor, F64]]:
     """Return (params, buffers) -> full-batch gradients of the evaluating clients, and their weights."""
+    assert isinstance(engine, PlainEngine | StackedEngine)
     clients = evaluated_clients(session.scenario.evaluation, session.population.sizes, session.task.seed)
     weights = session.population.sizes[clients].astype(np.float64)
-    assert session.local is not None
-    engine = session.local.engine
-    assert isinstance(engine, PlainEngine | StackedEngine)
 
     def gradients(params: Tensor, buffers: Tensor) -> tuple[Tensor, F64]:
         return engine.gradients(CohortWork(round_index=0, clients=clients, params=params, buffers=buffers)), weights
@@ -267,34 +254,13 @@ def _measured(session: Session, central: bool) -> frozenset[str]:
         names |= {"agreement"} if population.task != "objective" else set()
     if evaluation.federated_every:
         names |= {f"federated_{k}" for k in kinds[population.task]}
-    if evaluation.gradient_every and session.local is not None:
+    if evaluation.gradient_every and session.engine is not None:
         names.add("gradient_norm")
     if population.optimal_value is not None:
         names.add("optimality_gap")
-    if session.task.count_errors and session.local is not None:
+    if session.task.count_errors and session.engine is not None:
         names.add("train_errors")
     return frozenset(names) & frozenset(FACTS)
-
-
-def _check_minimums(strategy: Strategy | None, nodes: int) -> None:
-    """Refuse a Flower strategy that would wait for nodes for ever."""
-    inner: Any = strategy
-    while hasattr(inner, "strategy"):
-        inner = inner.strategy
-    if isinstance(inner, FederatedStrategy) and inner is not strategy and inner.algorithm.rule.shared:
-        raise StrategyError(
-            "strategy",
-            f"wraps {inner.algorithm.name!r}, whose clients return more than parameters: a wrapper would spoil it",
-            fix="Wrap fedavg, fedprox, fedadam or another row whose clients return parameters only.",
-        )
-    for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
-        least = getattr(inner, name, 0)
-        if isinstance(least, int) and least > nodes:
-            raise StrategyError(
-                "strategy",
-                f"{name} = {least} is more than the {nodes} clients: Flower would wait for ever",
-                fix=f"Set {name} to at most {nodes}.",
-            )
 
 
 def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -303,7 +269,16 @@ def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
     model = scenario.model
     kind = type(task.module).__name__ if model is None else model.kind
     widths = "-".join(map(str, model.hidden)) if isinstance(model, MlpOptions) else ""
-    own = isinstance(session.strategy, FederatedStrategy)
+    strategy, own = session.played.strategy, session.played.own
+    if strategy is own:
+        algorithm: str = scenario.algorithm.kind
+    else:
+        around = f" around {scenario.algorithm.kind}" if own is not None else ""
+        algorithm = type(strategy).__name__ + around
+    if session.engine is None:
+        engine, reason = "ClientApp", "a user's ClientApp, one message a client"
+    else:
+        engine, reason = (plan.engine, plan.reason) if plan else ("plain", "one client on each node of Flower's grid")
     return {
         "scenario": scenario.name or "scenario",
         "title": scenario.title,
@@ -311,12 +286,12 @@ def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
         "rounds": scenario.run.rounds,
         "clients": session.population.num_clients,
         "examples": session.population.num_examples,
-        "cohort": session.cohort,
+        "cohort": session.played.cohort,
         "model": f"{kind} {widths}".strip(),
         "parameters": task.parameters.size,
-        "algorithm": scenario.algorithm.kind if own else type(session.strategy).__name__,
-        "engine": plan.engine if plan else "ClientApp",
-        "engine_reason": plan.reason if plan else "a user's ClientApp, one message a client",
+        "algorithm": algorithm,
+        "engine": engine,
+        "engine_reason": reason,
         "engine_plan": plan.to_dict() if plan else None,
         **facts,
     }
