@@ -41,8 +41,14 @@ class VmapProgram:
 
         Every other shape stays eager: a compiler that meets ever new shapes gives up on all of them.
         """
-        self._compiled = torch.compile(vmap(grad(self._loss, has_aux=True)), dynamic=False)
-        self._widths, self._length = tuple(sorted(widths)), length
+        self._widths, self._length = tuple(sorted(set(widths))), length
+        self._compiled = torch.compile(
+            vmap(grad(self._loss, has_aux=True)),
+            dynamic=False,
+            fullgraph=True,
+            recompile_limit=len(self._widths),
+            isolate_recompiles=True,
+        )
 
     def width(self, k: int) -> int:
         """Return the least compiled number of clients that is >= k, else k."""

@@ -1,0 +1,216 @@
+"""Which engine runs a scenario, in which tiles, compiled or not, and why."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+
+from clients.batch import Program
+from clients.errors import EngineError, FedscapeError, require
+from clients.options import STRICT
+from clients.plain import PlainEngine
+from clients.programs import VmapProgram, make_program
+from clients.stacked import StackedEngine
+from clients.task import LearningTask, probe_examples
+from clients.work import Engine
+from simulator.compiling import compile_where_it_pays
+from simulator.probe import (
+    Build,
+    Sample,
+    disagreement,
+    first_line,
+    largest_tile,
+    make_sample,
+    measure,
+    plain_round,
+    seconds_text,
+    stacked_round,
+    tile_widths,
+)
+
+PROBE_SECONDS = 1.0
+"""No tile is timed that would take longer than this, once a smaller one has been."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Section [engine].
+
+    Attributes:
+        kind: "plain" trains one client after another, "stacked" a tile of clients as one tensor program; "auto" times
+            both for a moment and takes the faster. A named engine that cannot run the scenario is an error.
+        tile: clients trained together by the stacked engine; by default the fastest of a few.
+        compile: whether the stacked engine's gradients go through `torch.compile`: "auto" where the run is long
+            enough to repay it.
+        keep_bytes: memory for a cohort's updates kept whole, and for one tile's tensors.
+        threads: torch's threads, from then on; by default left as they are.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["auto", "plain", "stacked"] = "auto"
+    tile: int | None = None
+    compile: Literal["auto", "never", "always"] = "auto"
+    keep_bytes: int = 1 << 30
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.tile is None or self.tile >= 1, "tile", f"must be >= 1, got {self.tile}")
+        require(
+            self.tile is None or self.kind != "plain", "tile", "is of the stacked engine", fix="Leave it out, or kind."
+        )
+        require(
+            self.compile != "always" or self.kind != "plain",
+            "compile",
+            "'always' is of the stacked engine, and kind is 'plain'",
+            fix="Use kind = 'auto' or 'stacked', or compile = 'never'.",
+        )
+        require(self.keep_bytes >= 0, "keep_bytes", f"must be >= 0, got {self.keep_bytes}")
+        require(self.threads is None or self.threads >= 1, "threads", f"must be >= 1, got {self.threads}")
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What was chosen, for the record and for resuming.
+
+    Attributes:
+        engine: "plain" or "stacked".
+        tile: clients trained together; None is the whole cohort.
+        compiled: whether gradients are compiled.
+        reason: why, one line.
+        probes: predicted seconds a round of what was timed, by name.
+        compile_seconds: time spent compiling.
+        widths: numbers of clients whose batches are compiled.
+        length: examples in a compiled batch.
+        threads: torch threads that were asked for; None leaves them.
+    """
+
+    engine: str
+    tile: int | None
+    compiled: bool
+    reason: str
+    probes: dict[str, float] = field(default_factory=dict)
+    compile_seconds: float = 0.0
+    widths: tuple[int, ...] = ()
+    length: int = 0
+    threads: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self) | {"widths": list(self.widths)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EnginePlan:
+        """Read what `to_dict` gave."""
+        return cls(**(values | {"widths": tuple(values.get("widths", ()))}))
+
+
+def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
+    """Build the engine that a plan names, as a resumed run does; what was compiled is compiled again when first met."""
+    if plan.threads is not None:
+        torch.set_num_threads(plan.threads)
+    if plan.engine == "plain":
+        return PlainEngine(task)
+    engine = StackedEngine(task, tile=plan.tile)
+    if plan.compiled:
+        assert isinstance(engine.program, VmapProgram)
+        engine.program.compile(plan.widths, plan.length)
+    return engine
+
+
+def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds: int) -> tuple[Engine, EnginePlan]:
+    """Choose an engine for `cohort` clients a round over `rounds` rounds.
+
+    Raises:
+        EngineError: the named engine, or compilation, cannot run this scenario.
+    """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.kind == "plain":
+        plan = EnginePlan("plain", None, False, "plain: as configured", threads=options.threads)
+        return PlainEngine(task), plan
+    sample = make_sample(task, cohort)
+    program, problem = _stackable(task, sample)
+    if program is None:
+        if options.kind == "stacked" or options.compile == "always":
+            raise EngineError(
+                "engine.kind" if options.kind == "stacked" else "engine.compile",
+                f"'{options.kind if options.kind == 'stacked' else options.compile}' cannot run this model: {problem}",
+                fix="Set engine.kind = 'plain' (or 'auto', and compile = 'auto'), or change the model's forward.",
+            )
+        plan = EnginePlan("plain", None, False, f"plain: cannot be stacked: {problem}", threads=options.threads)
+        return PlainEngine(task), plan
+    probes, tile = _time(options, sample, program)
+    plain, stacked = probes.get("plain"), min(v for n, v in probes.items() if n != "plain")
+    said = f"stacked {seconds_text(stacked)}" + ("" if tile is None else f" (tiles of {tile})")
+    reason = f"probe: {said}" if plain is None else f"probe: plain {seconds_text(plain)} a round, {said}"
+    if plain is not None and plain < stacked and options.compile != "always":
+        plan = EnginePlan("plain", None, False, reason, probes, threads=options.threads)
+        return PlainEngine(task), plan
+    plan = EnginePlan("stacked", tile, False, reason, probes, threads=options.threads)
+    return _compiled(options, sample, program, plan, rounds)
+
+
+def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]:
+    """Try the stacked engine on two clients; return its program, or None and what is in the way."""
+    try:
+        program = make_program(task, probe_examples(task.population, task.dtype).features)
+        off = disagreement(_stacked(program), sample)
+    except FedscapeError:
+        raise
+    except Exception as error:  # whatever a user's module raises under torch.func
+        return None, first_line(error)
+    if off > 0.02:
+        return None, f"stacked, its updates differ from the plain ones by {off:.0%} (state outside its buffers?)"
+    return program, ""
+
+
+def _time(options: EngineOptions, sample: Sample, program: Program) -> tuple[dict[str, float], int | None]:
+    """Predict seconds a round of the plain engine and of tiles; return them and the fastest tile (None is all)."""
+    cohort, probes = len(sample.clients), {}
+    if options.kind == "auto" and options.compile != "always":
+        pair = min(2, cohort)
+        probes["plain"] = plain_round(sample, measure(PlainEngine, sample, pair), pair)
+    if options.tile is not None:
+        widths = [min(options.tile, cohort)]
+    else:
+        widths = tile_widths(cohort, largest_tile(sample, options.keep_bytes))
+    build, alone, best = _stacked(program), None, (float("inf"), 1)
+    expected = 0.0
+    for width in widths:
+        if expected * width * 3 > PROBE_SECONDS:
+            break
+        cost = measure(build, sample, width)
+        alone = alone or cost
+        seconds = stacked_round(sample, cost, width, alone)
+        probes["stacked" if width == cohort else f"stacked, tiles of {width}"] = seconds
+        best = min(best, (seconds, width))
+        expected = cost.step / width
+        if seconds > 1.5 * best[0]:
+            break
+    return probes, None if best[1] == cohort and options.tile is None else best[1]
+
+
+def _stacked(program: Program) -> Build:
+    return lambda task: StackedEngine(task, program=program)
+
+
+def _compiled(
+    options: EngineOptions, sample: Sample, program: Program, plan: EnginePlan, rounds: int
+) -> tuple[Engine, EnginePlan]:
+    """Finish a stacked plan: compile its program where asked to, or where that pays."""
+    engine, forced = StackedEngine(sample.task, tile=plan.tile, program=program), options.compile == "always"
+    if options.compile == "never":
+        return engine, plan
+    if not isinstance(program, VmapProgram):
+        note = "; nothing to compile: its gradients are written by hand" if forced else ""
+        return engine, replace(plan, reason=plan.reason + note)
+    eager = min(seconds for name, seconds in plan.probes.items() if name != "plain")
+    found = compile_where_it_pays(sample, plan.tile, eager, rounds, forced=forced)
+    probes = plan.probes if found.round_seconds is None else plan.probes | {"compiled": found.round_seconds}
+    plan = replace(
+        plan, compiled=found.program is not None, probes=probes, compile_seconds=found.compile_seconds,
+        widths=found.widths, length=found.length, reason=f"{plan.reason}; {found.note}",
+    )  # fmt: skip
+    return StackedEngine(sample.task, tile=plan.tile, program=found.program or program), plan
