@@ -142,14 +142,14 @@ class RoundMeter:
         clients, sizes = found.clients[known], found.num_examples[known].astype(np.float64)
         losses, scores = found.loss[known], found.score[known]
         loss, score = np.average(losses, weights=sizes), np.average(scores, weights=sizes)
+        shown = np.sqrt(losses) if task == "regression" else scores  # root mean squared error, as federated_error
         spread = {
             "evaluated_on": found.evaluated_on,
             "clients": len(sizes),
-            "variance": float(scores.var()),
-            "score": quantiles(scores)
-            | dict(zip(("p10", "p90"), np.quantile(scores, (0.1, 0.9)).tolist(), strict=True)),
+            "variance": float(shown.var()),
+            "score": quantiles(shown) | dict(zip(("p10", "p90"), np.quantile(shown, (0.1, 0.9)).tolist(), strict=True)),
             "loss": quantiles(losses),
-            "worst": _named(worst(clients, scores, lowest=task == "classification"), self.population.client_name),
+            "worst": _named(worst(clients, shown, lowest=task == "classification"), self.population.client_name),
         }
         return metrics("federated", float(loss), float(score), task) | {"client_spread": spread}
 
