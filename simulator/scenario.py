@@ -38,7 +38,8 @@ class EvaluationOptions:
         federated_every: rounds between evaluations on the clients; 0 never.
         federated_clients: at most this many clients evaluate, chosen by seed.
         gradient_every: rounds between passes over the clients' full gradients (gradient_norm,
-            gradient_dissimilarity); 0 never. The pass is over at most `federated_clients` clients.
+            gradient_dissimilarity); 0 never. The pass is over at most `federated_clients` clients, and no more than
+            fit into `engine.keep_bytes` together.
         baselines: whether the run ends with pooled training and training alone, for comparison.
     """
 

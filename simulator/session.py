@@ -231,8 +231,11 @@ def experiment(session: Session, observers: Observers, keeper: Keeper, stop_aske
 def _gradients(session: Session, engine: Engine) -> Callable[[Tensor, Tensor], tuple[Tensor, F64]]:
     """Return (params, buffers) -> full-batch gradients of the evaluating clients, and their weights."""
     assert isinstance(engine, PlainEngine | StackedEngine)
-    clients = evaluated_clients(session.scenario.evaluation, session.population.sizes, session.task.seed)
-    weights = session.population.sizes[clients].astype(np.float64)
+    scenario, sizes = session.scenario, session.population.sizes
+    fits = scenario.engine.keep_bytes // (session.task.parameters.size * session.task.dtype.itemsize)
+    most = max(1, min(scenario.evaluation.federated_clients, fits))
+    clients = evaluated_clients(replace(scenario.evaluation, federated_clients=most), sizes, session.task.seed)
+    weights = sizes[clients].astype(np.float64)
 
     def gradients(params: Tensor, buffers: Tensor) -> tuple[Tensor, F64]:
         return engine.gradients(CohortWork(round_index=0, clients=clients, params=params, buffers=buffers)), weights
