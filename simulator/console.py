@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from dashboards import run_text
+from dashboards.formats import clock_time
 from simulator import console_text
-from simulator.formats import clock_time
 
 UPDATES_A_SECOND = 10
 PLAIN_LINES = 20
@@ -68,7 +69,7 @@ class ConsoleObserver:
     def run_started(self, facts: dict[str, Any]) -> None:
         """Print the header."""
         self._rounds = facts.get("rounds")
-        first, *rest = console_text.header(facts)
+        first, *rest = run_text.header(facts)
         self._print(first, "bold")
         for line in [*rest, ""]:
             self._print(line)
@@ -108,11 +109,11 @@ class ConsoleObserver:
             self._print_round(self._line)
         self.close()
         self._print("")
-        sentence, *hints = console_text.verdict(outcome)
+        sentence, *hints = run_text.verdict(outcome)
         self._print(sentence, _STYLES.get(str(outcome.get("outcome")), "bold"))
         for hint in hints:
             self._print(hint)
-        rows = console_text.reached(outcome)
+        rows = run_text.reached(outcome)
         width = max([13, *(len(name) for name, _ in rows)])
         for name, value in rows:
             self._print(f"  {name:<{width}}   {value}")
