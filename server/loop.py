@@ -27,6 +27,9 @@ from server.meter import Line, LocalRound, RoundMeter
 from server.observers import Observers
 from server.outcome import RATE_EVERY, Trend
 
+BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at")
+"""Keys of a line that depend on when and where a run ran; two equal runs agree on all others."""
+
 
 @dataclass(frozen=True)
 class RoundState:
@@ -121,6 +124,7 @@ def run_rounds(x: Experiment, state: RoundState) -> tuple[RoundState, Verdict]:
         line = _line(x, round_index, local, new, state) | federated
         line["wall_seconds"] = time.perf_counter() - started
         line["clients_per_second"] = line["respondents"] / max(line["wall_seconds"], 1e-9)
+        line["finished_at"] = time.time()
         assessment = judge(x, line)
         x.observers.round_finished(line)
         verdict = assessment.verdict
@@ -160,6 +164,7 @@ def judge(x: Experiment, line: Line) -> Assessment:
 def initial_line(x: Experiment, state: RoundState) -> Line:
     """Measure and judge the model before the first round."""
     line: Line = {"round": 0, **x.meter.server(0, None, (state.params, state.buffers)), **x.totals}
+    line["finished_at"] = time.time()
     judge(x, line)
     return line
 

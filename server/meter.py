@@ -15,15 +15,18 @@ from torch import Tensor
 
 from clients.codec import Codec
 from clients.evaluation import Evaluator
-from clients.losses import SCORE_NAMES, agreement, metrics, predictions
+from clients.losses import SCORE_NAMES, agreement, class_accuracy, metrics, predictions
 from clients.messages import CohortEvaluation, CohortMessages, CohortReplies, EvaluationReplies
 from clients.population import Examples, Population
 from clients.reading import read_evaluation, stack_replies
 from clients.work import F64, I64, CohortUpdate
 from server.drift import Drift, gradient_dissimilarity, measure_drift
 from server.drift_summary import quantiles, summary, worst
+from server.histograms import EDGES, counted
 
 PROBE_SIZE = 1000
+MOST_CLASSES = 32
+"""Classes above which no accuracy by class is recorded."""
 ALL_LEFT_OUT = "drift: every update of the round was left out of the aggregate"
 Line = dict[str, Any]
 
@@ -99,7 +102,9 @@ class RoundMeter:
         said = [part.pop("not_measured") for part in parts if "not_measured" in part]
         for part in parts:
             line |= part
-        return LocalRound(line | ({"not_measured": "; ".join(said)} if said else {}), _columns(update, drift, weights))
+        columns = _columns(update, drift, weights)
+        line["histograms"] = counted({name: columns.get(name) for name in EDGES if line.get(name) is not None})
+        return LocalRound(line | ({"not_measured": "; ".join(said)} if said else {}), columns)
 
     def _drift(self, params: Tensor, replies: Sequence[Message], update: CohortUpdate, weights: F64) -> Drift | None:
         """Measure how the updates lie to each other; None where every one of them has weight 0."""
@@ -186,7 +191,9 @@ class RoundMeter:
         self.evaluator.load(params, buffers)
         result = self.evaluator.central(self._central)
         task = self.population.task
-        line = metrics("validation", result.loss, result.score, task)
+        line: Line = dict(metrics("validation", result.loss, result.score, task))
+        if task == "classification" and self.population.outputs <= MOST_CLASSES:
+            line["class_accuracy"] = class_accuracy(result.outputs, self._central.targets, self.population.outputs)
         if self.population.optimal_value is not None:
             line["optimality_gap"] = result.loss - self.population.optimal_value
         if task != "objective":
