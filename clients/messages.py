@@ -40,7 +40,7 @@ class CohortMessages(Sequence[Message]):
         work: CohortWork,
         arrays: ArrayRecord,
         config: ConfigRecord,
-        nodes: Callable[[I64], I64],
+        nodes: Callable[[I64], list[int]],
         combine: Callable[[CohortUpdate], F64] | None = None,
     ) -> None:
         self.kind, self.work, self.arrays, self.combine = kind, work, arrays, combine
@@ -65,7 +65,7 @@ class CohortMessages(Sequence[Message]):
         shared = encode_vectors(self.work.shared) if self.work.shared else None
         config = ConfigRecord({**self._config, ROUND: self.work.round_index, RULE: self.work.rule.name})
         made = []
-        for node in self._nodes(self.work.clients).tolist():
+        for node in self._nodes(self.work.clients):
             content = RecordDict({ARRAYS: self.arrays, CONFIG: config})
             if shared is not None:
                 content[SHARED] = shared

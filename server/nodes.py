@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
@@ -25,27 +24,27 @@ class NodeMap:
 
     def __init__(self, num_clients: int) -> None:
         self._num_clients = num_clients
-        self._node_of: I64 | None = None
+        self._node_of: list[int] | None = None
         self._client_of: dict[int, int] = {}
 
-    def on(self, grid: Grid) -> Callable[[I64], I64]:
-        """Return clients (K,) -> node ids (K,) on a grid, asking its nodes the first time if need be."""
+    def on(self, grid: Grid) -> Callable[[I64], list[int]]:
+        """Return clients (K,) -> node ids (K) on a grid, asking its nodes the first time if need be."""
         if getattr(grid, "nodes_by_client", False):
-            return lambda clients: clients + FIRST_NODE
+            return lambda clients: (clients + FIRST_NODE).tolist()
         if self._node_of is None:
             self._node_of = self._ask(grid)
         nodes = self._node_of
-        return lambda clients: nodes[clients]
+        return lambda clients: [nodes[c] for c in clients.tolist()]
 
     def client_of(self, node: int) -> int:
         """Return the client a node holds."""
         return self._client_of.get(node, node - FIRST_NODE)
 
-    def _ask(self, grid: Grid) -> I64:
+    def _ask(self, grid: Grid) -> list[int]:
         """Wait until every client has a node, and ask each for its client.
 
         Raises:
-            StrategyError: too few nodes came in time, or two nodes hold one client.
+            StrategyError: too few nodes came or answered in time, or two nodes hold one client.
         """
         deadline = time.monotonic() + WAIT_SECONDS
         while len(ids := list(grid.get_node_ids())) < self._num_clients:
@@ -57,13 +56,13 @@ class NodeMap:
                 )
             time.sleep(0.1)
         asked = [Message(RecordDict(), dst_node_id=node, message_type=QUERY) for node in ids]
-        nodes = np.full(self._num_clients, -1, np.int64)
-        for reply in grid.send_and_receive(asked):
+        nodes = [0] * self._num_clients  # a list: Flower's node ids are unsigned, 64 bits wide, and never 0
+        for reply in grid.send_and_receive(asked, timeout=WAIT_SECONDS):
             node = reply.metadata.src_node_id
             if reply.has_error():
                 raise StrategyError("nodes", f"node {node} failed its query: {reply.error.reason}")
             client = int(str(next(iter(reply.content.metric_records.values()))["client"]))
-            if not 0 <= client < self._num_clients or nodes[client] >= 0:
+            if not 0 <= client < self._num_clients or nodes[client]:
                 raise StrategyError(
                     "nodes",
                     f"node {node} holds client {client}, which is taken or unknown",
@@ -71,4 +70,7 @@ class NodeMap:
                 )
             nodes[client] = node
             self._client_of[node] = client
+        if 0 in nodes:
+            problem = f"{nodes.count(0)} did not say within {WAIT_SECONDS:.0f} s which client they hold"
+            raise StrategyError("nodes", problem, fix="Look at the log of the nodes.")
         return nodes

@@ -40,6 +40,9 @@ from simulator.planner import EnginePlan, engine_from_plan, plan_engine
 from simulator.scenario import Scenario
 from simulator.strategies import Played, StrategyChoice, check_client_app, choose_strategy, evaluated_clients
 
+NODES_TIMEOUT = 3600.0
+"""Seconds that a round waits for nodes, as Flower's own strategies do; those that did not reply are left out."""
+
 
 @dataclass(frozen=True)
 class Overrides:
@@ -220,7 +223,7 @@ def experiment(session: Session, observers: Observers, keeper: Keeper, stop_aske
         keeper=keeper,
         rounds=scenario.run.rounds,
         seed=scenario.run.seed,
-        timeout=None,
+        timeout=NODES_TIMEOUT if session.states is None else None,
         coefficients=played.own.coefficients if played.own is not None else None,
         foreign=played.strategy is not played.own,
         stop_asked=stop_asked,
