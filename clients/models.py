@@ -227,10 +227,15 @@ def _image_shape(shape: tuple[int, ...], kind: str, at_least: int) -> tuple[int,
     return shape
 
 
+def _as_image(shape: tuple[int, ...], image: tuple[int, int, int]) -> nn.Module:
+    """Return the layer that gives features of `shape` their channel axis."""
+    return nn.Identity() if len(shape) == 3 else nn.Unflatten(1, image if len(shape) == 1 else image[:2])
+
+
 def _cnn(shape: tuple[int, ...], outputs: int) -> nn.Sequential:
     channels, height, width = _image_shape(shape, "cnn", 4)
     return nn.Sequential(
-        nn.Unflatten(1, (channels, height, width)) if len(shape) == 1 else nn.Identity(),
+        _as_image(shape, (channels, height, width)),
         nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(64 * (height // 4) * (width // 4), 512), nn.ReLU(), nn.Linear(512, outputs),
@@ -242,7 +247,7 @@ def _small_cnn(shape: tuple[int, ...], outputs: int, o: SmallCnnOptions) -> nn.S
     first, second = o.channels
     bias = o.norm != "batch"
     return nn.Sequential(
-        nn.Unflatten(1, (channels, height, width)) if len(shape) == 1 else nn.Identity(),
+        _as_image(shape, (channels, height, width)),
         nn.Conv2d(channels, first, 3, padding=1, bias=bias), *_norm(o.norm, first, 4, image=True), nn.ReLU(),
         nn.Conv2d(first, second, 3, padding=1, bias=bias), *_norm(o.norm, second, 4, image=True), nn.ReLU(),
         nn.MaxPool2d(2),
