@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 _log = logging.getLogger("fedscape.observers")
 
-MOMENTS = ("run_started", "round_finished", "event", "run_finished")
-_Listener = Callable[[dict[str, Any]], object]
+MOMENTS = ("run_started", "recorded_before", "round_finished", "event", "run_finished")
+_Listener = Callable[[Any], object]
 
 
 class Observer(Protocol):
@@ -20,7 +20,10 @@ class Observer(Protocol):
     """
 
     def run_started(self, facts: dict[str, Any]) -> None:
-        """Before the first round: scenario, seed, clients, engine and why, rounds, ..."""
+        """Before the first round: run_id, scenario, seed, clients, engine and why, rounds, ..."""
+
+    def recorded_before(self, lines: Sequence[dict[str, Any]]) -> None:
+        """In a resumed run, before its first new round: the lines recorded so far, round 0's first."""
 
     def round_finished(self, line: dict[str, Any]) -> None:
         """After each round, round 0's evaluation included: the line of `rounds.jsonl`."""
@@ -68,6 +71,10 @@ class Observers:
         """Announce the start."""
         self._tell("run_started", facts)
 
+    def recorded_before(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Announce what a resumed run goes on from."""
+        self._tell("recorded_before", lines)
+
     def round_finished(self, line: dict[str, Any]) -> None:
         """Announce a round's line."""
         self._round = line.get("round")
@@ -81,7 +88,7 @@ class Observers:
         """Announce the end."""
         self._tell("run_finished", outcome)
 
-    def _tell(self, moment: str, what: dict[str, Any]) -> None:
+    def _tell(self, moment: str, what: Any) -> None:
         for observer, listener in self._listeners[moment]:
             if id(observer) in self._dropped:  # since this moment began: an event about another reached it first
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,7 +28,7 @@ from server.observers import Observers
 from server.records import Recorder, RunFolder
 from server.round_table import RoundTable
 from simulator.conclusion import conclude, final_module, save_model
-from simulator.planner import EnginePlan
+from simulator.planner import EnginePlan, threads_restored
 from simulator.scenario import Scenario, load_scenario, to_toml
 from simulator.session import Overrides, Session, describe, experiment, open_session
 from simulator.strategies import StrategyChoice
@@ -75,6 +76,7 @@ class History:
         self.lines.append(line)
 
 
+@threads_restored()
 def simulate(
     scenario: Scenario | str | Path | None = None,
     *,
@@ -131,9 +133,13 @@ def simulate(
         name = scenario.name or "scenario"
         folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
         folder.write_scenario(to_toml(scenario))
-    return _play(session, given, folder, observers, stop_asked, None)
+    run_id = f"{folder.path.resolve().name if folder else scenario.name or 'scenario'}-{secrets.token_hex(2)}"
+    if folder is not None and not out:
+        run_id = folder.path.name  # which ends so already
+    return _play(session, given, folder, observers, stop_asked, None, run_id=run_id)
 
 
+@threads_restored()
 def resume(
     path: Path | str,
     *,
@@ -171,7 +177,8 @@ def resume(
     if not isinstance(session.played.strategy, Stateful):
         problem = f"was played by {type(session.played.strategy).__name__}, which has no state_dict and load_state_dict"
         raise RunFolderError(str(path), problem, fix="Give the strategy those two methods and run again.")
-    return _play(session, given, folder, observers, stop_asked, checkpoint, resumed=True)
+    run_id = environment.get("run", {}).get("run_id") or folder.path.resolve().name
+    return _play(session, given, folder, observers, stop_asked, checkpoint, run_id=run_id, resumed=True)
 
 
 def fingerprint(scenario: Scenario) -> str:
@@ -215,6 +222,7 @@ def _play(
     stop_asked: Callable[[], bool],
     checkpoint: Checkpoint | None,
     *,
+    run_id: str,
     resumed: bool = False,
 ) -> Run:
     """Play a session to its end, from the start or from a checkpoint."""
@@ -240,8 +248,9 @@ def _play(
     try:
         x = experiment(session, told, keeper, stop_asked)
         state = session.start
-        told.run_started(describe(session, _start_facts(session, given)))
+        told.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
         if checkpoint is not None:
+            told.recorded_before(lines)
             state = _restore(session, x, keeper, checkpoint, lines)
             told.event(
                 {
