@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +31,9 @@ from clients.task import LearningTask
 from clients.work import F64, I64, ClientStates, CohortUpdate, CohortWork, Engine, concatenate
 from server.drift import DriftStream
 
+DATA_CLIENTS = 256
+"""Clients whose data are asked for together, so that a lazy population makes them in one go and keeps them near."""
+
 
 @dataclass(frozen=True)
 class LocalClients:
@@ -57,9 +60,19 @@ class LocalClients:
         combine = asked.combine if isinstance(asked, CohortMessages) else None
         size = work.num_clients * work.params.numel() * work.params.element_size()
         if combine is None or size <= self.keep_bytes:
-            update = concatenate([self._tile(work, tile) for tile in self.engine.tiles(work)])
+            update = concatenate([self._tile(work, tile) for tile in self._tiles(work)])
             return CohortReplies(asked, update, work.params, self.codec)
         return self._reduced(asked, work, combine)
+
+    def _tiles(self, work: CohortWork) -> Iterator[I64]:
+        """Yield the cohort's tiles, a few hundred clients' data being made together: lazy data cost least that way."""
+        tiles = self.engine.tiles(work)
+        together = max(1, DATA_CLIENTS * len(tiles) // max(1, work.num_clients))
+        for start in range(0, len(tiles), together):
+            batch = tiles[start : start + together]
+            if len(batch) > 1:
+                self.evaluator.task.population.cohort(work.clients[np.concatenate(batch)])
+            yield from batch
 
     def _tile(self, work: CohortWork, tile: I64) -> CohortUpdate:
         part = work if len(tile) == work.num_clients else replace(work, clients=work.clients[tile])
@@ -88,7 +101,7 @@ class LocalClients:
         examples = float((ahead.num_examples * (coefficients != 0)).sum())
         extras: dict[str, Tensor] = {}
         parts: list[CohortUpdate] = []
-        for tile in self.engine.tiles(work):
+        for tile in self._tiles(work):
             u = self._tile(work, tile)
             rows, c = work.params - u.params, torch.from_numpy(coefficients[tile]).to(u.params.dtype)
             total += c @ rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -32,6 +34,8 @@ from simulator.probe import (
 
 PROBE_SECONDS = 1.0
 """No tile is timed that would take longer than this, once a smaller one has been."""
+HOPELESS = 3.0
+"""Wider tiles are not timed after one this much slower than the best: far more than a busy machine's noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,7 @@ class EngineOptions:
         compile: whether the stacked engine's gradients go through `torch.compile`: "auto" where the run is long
             enough to repay it.
         keep_bytes: memory for a cohort's updates kept whole, and for one tile's tensors.
-        threads: torch's threads, from then on; by default left as they are.
+        threads: torch's threads; by default the faster of one and all.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -83,7 +87,7 @@ class EnginePlan:
         compile_seconds: time spent compiling.
         widths: numbers of clients whose batches are compiled.
         length: examples in a compiled batch.
-        threads: torch threads that were asked for; None leaves them.
+        threads: torch's threads; None leaves them.
     """
 
     engine: str
@@ -106,6 +110,16 @@ class EnginePlan:
         return cls(**(values | {"widths": tuple(values.get("widths", ()))}))
 
 
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Put torch's number of threads back at the end: a plan changes it for the run."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
     """Build the engine that a plan names, as a resumed run does; what was compiled is compiled again when first met."""
     if plan.threads is not None:
@@ -125,12 +139,14 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
     Raises:
         EngineError: the named engine, or compilation, cannot run this scenario.
     """
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    if options.kind == "plain":
-        plan = EnginePlan("plain", None, False, "plain: as configured", threads=options.threads)
-        return PlainEngine(task), plan
     sample = make_sample(task, cohort)
+    if options.kind == "plain":
+        probes = _over_threads(options, lambda: {"plain": _plain_seconds(sample)})
+        threads, found = _fastest(probes)
+        plan = EnginePlan(
+            "plain", None, False, f"plain: as configured{_threads_text(threads, probes)}", found, threads=threads
+        )
+        return engine_from_plan(plan, task), plan
     program, problem = _stackable(task, sample)
     if program is None:
         if options.kind == "stacked" or options.compile == "always":
@@ -140,16 +156,55 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
                 fix="Set engine.kind = 'plain' (or 'auto', and compile = 'auto'), or change the model's forward.",
             )
         plan = EnginePlan("plain", None, False, f"plain: cannot be stacked: {problem}", threads=options.threads)
-        return PlainEngine(task), plan
-    probes, tile = _time(options, sample, program)
-    plain, stacked = probes.get("plain"), min(v for n, v in probes.items() if n != "plain")
-    said = f"stacked {seconds_text(stacked)}" + ("" if tile is None else f" (tiles of {tile})")
-    reason = f"probe: {said}" if plain is None else f"probe: plain {seconds_text(plain)} a round, {said}"
+        return engine_from_plan(plan, task), plan
+    probes = _over_threads(options, lambda: _time(options, sample, program))
+    threads, found = _fastest(probes)
+    torch.set_num_threads(threads)
+    plain = found.get("plain")
+    name, stacked = min(((n, v) for n, v in found.items() if n != "plain"), key=lambda pair: pair[1])
+    reason = f"probe: {name} {seconds_text(stacked)} a round" + (
+        "" if plain is None else f", plain {seconds_text(plain)}"
+    )
+    reason += _threads_text(threads, probes)
     if plain is not None and plain < stacked and options.compile != "always":
-        plan = EnginePlan("plain", None, False, reason, probes, threads=options.threads)
-        return PlainEngine(task), plan
-    plan = EnginePlan("stacked", tile, False, reason, probes, threads=options.threads)
+        plan = EnginePlan("plain", None, False, reason, found, threads=threads)
+        return engine_from_plan(plan, task), plan
+    plan = EnginePlan("stacked", _tile_of(name, options), False, reason, found, threads=threads)
     return _compiled(options, sample, program, plan, rounds)
+
+
+def _over_threads(options: EngineOptions, probe: Callable[[], dict[str, float]]) -> dict[int, dict[str, float]]:
+    """Probe with one thread and with all of torch's: on a busy machine, or for small models, one is often faster."""
+    before = torch.get_num_threads()
+    counts = sorted({1, before}) if options.threads is None else [options.threads]
+    found = {}
+    try:
+        for threads in counts:
+            torch.set_num_threads(threads)
+            found[threads] = probe()
+    finally:
+        torch.set_num_threads(before)
+    return found
+
+
+def _fastest(probes: dict[int, dict[str, float]]) -> tuple[int, dict[str, float]]:
+    """Return the number of threads with the fastest probe, and what was timed with it."""
+    return min(probes.items(), key=lambda item: min(item[1].values()))
+
+
+def _threads_text(threads: int, probes: dict[int, dict[str, float]]) -> str:
+    """Say the number of threads where there was a choice."""
+    return "" if len(probes) == 1 else f" ({threads} thread{'s' if threads > 1 else ''})"
+
+
+def _tile_of(name: str, options: EngineOptions) -> int | None:
+    """Read the tile back from the name of a probe; None is the whole cohort."""
+    return int(name.rpartition(" ")[2]) if "tiles of" in name else options.tile
+
+
+def _plain_seconds(sample: Sample) -> float:
+    pair = min(2, len(sample.clients))
+    return plain_round(sample, measure(PlainEngine, sample, pair), pair)
 
 
 def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]:
@@ -166,18 +221,16 @@ def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]
     return program, ""
 
 
-def _time(options: EngineOptions, sample: Sample, program: Program) -> tuple[dict[str, float], int | None]:
-    """Predict seconds a round of the plain engine and of tiles; return them and the fastest tile (None is all)."""
+def _time(options: EngineOptions, sample: Sample, program: Program) -> dict[str, float]:
+    """Predict seconds a round of the plain engine and of tiles of several widths."""
     cohort, probes = len(sample.clients), {}
     if options.kind == "auto" and options.compile != "always":
-        pair = min(2, cohort)
-        probes["plain"] = plain_round(sample, measure(PlainEngine, sample, pair), pair)
+        probes["plain"] = _plain_seconds(sample)
     if options.tile is not None:
         widths = [min(options.tile, cohort)]
     else:
         widths = tile_widths(cohort, largest_tile(sample, options.keep_bytes))
-    build, alone, best = _stacked(program), None, (float("inf"), 1)
-    expected = 0.0
+    build, alone, best, expected = _stacked(program), None, float("inf"), 0.0
     for width in widths:
         if expected * width * 3 > PROBE_SECONDS:
             break
@@ -185,11 +238,11 @@ def _time(options: EngineOptions, sample: Sample, program: Program) -> tuple[dic
         alone = alone or cost
         seconds = stacked_round(sample, cost, width, alone)
         probes["stacked" if width == cohort else f"stacked, tiles of {width}"] = seconds
-        best = min(best, (seconds, width))
+        best = min(best, seconds)
         expected = cost.step / width
-        if seconds > 1.5 * best[0]:
+        if seconds > HOPELESS * best:
             break
-    return probes, None if best[1] == cohort and options.tile is None else best[1]
+    return probes
 
 
 def _stacked(program: Program) -> Build:
