@@ -88,4 +88,6 @@ def _scenario(text: str, context: Context) -> Scenario:
     return load_scenario(str(config.get("scenario") or DEFAULT), sets=[change for change in sets if change])
 
 
-server_app, client_app = apps()
+_both = apps()
+server_app = _both[0]  # Flower's build looks for plain assignments of one name
+client_app = _both[1]
