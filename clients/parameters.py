@@ -38,7 +38,7 @@ class Layout:
         """Return views of `flat` [..., size] as named tensors [..., *shape]."""
         lead = flat.shape[:-1]
         return {
-            name: flat[..., start : start + _count(shape)].view(*lead, *shape)
+            name: flat[..., start : start + _count(shape)].view((*lead, *shape))
             for name, shape, start in zip(self.names, self.shapes, self.starts, strict=True)
         }
 
