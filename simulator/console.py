@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -134,7 +135,13 @@ class ConsoleObserver:
         return text.translate(_ASCII).encode(self._ascii, "replace").decode(self._ascii)
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(self._plain(text), style), soft_wrap=True)
+        if not self._is_live:  # a file or a pipe: lines as they are, for whoever greps them
+            self._console.print(Text(self._plain(text), style), soft_wrap=True)
+            return
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        width = max(20, self._console.width)
+        for line in textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False) or [""]:
+            self._console.print(Text(self._plain(line), style), soft_wrap=True)
 
     def _head(self, line: dict[str, Any]) -> str:
         """Return which round of how many."""
