@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,20 +14,19 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
-from clients.errors import RunFolderError
 from clients.flower_shim import quiet
 from clients.measures import partition_measures
 from clients.population import Population
-from server.checkpoint import Checkpoint, CheckpointStore
+from server.checkpoint import CheckpointStore
 from server.convergence import Verdict
-from server.jsonlines import read_rounds
-from server.keeper import RunKeeper, Stateful
-from server.loop import Experiment, RoundState, facts_of, initial_line, run_rounds
+from server.keeper import RunKeeper
+from server.loop import initial_line, run_rounds
 from server.observers import Observers
 from server.records import Recorder, RunFolder
 from server.round_table import RoundTable
 from simulator.conclusion import conclude, final_module, save_model
 from simulator.planner import EnginePlan, threads_restored
+from simulator.resumption import Resumption, brought, check_resumable, check_strategy, fingerprint, go_back, restore
 from simulator.scenario import Scenario, load_scenario, to_toml
 from simulator.session import Overrides, Session, describe, experiment, open_session
 from simulator.strategies import StrategyChoice
@@ -136,7 +134,8 @@ def simulate(
     run_id = f"{folder.path.resolve().name if folder else scenario.name or 'scenario'}-{secrets.token_hex(2)}"
     if folder is not None and not out:
         run_id = folder.path.name  # which ends so already
-    return _play(session, given, folder, observers, stop_asked, None, run_id=run_id)
+    store = CheckpointStore(folder.checkpoint) if folder is not None else None
+    return _play(session, given, folder, store, observers, stop_asked, run_id=run_id)
 
 
 @threads_restored()
@@ -165,81 +164,37 @@ def resume(
     quiet()
     folder = RunFolder.open(Path(path))
     scenario = load_scenario(folder.scenario)
-    ended = folder.read_outcome()
-    if ended is not None and ended.get("outcome") != "interrupted":
-        raise RunFolderError(str(path), f"is over: {ended.get('words')}", fix="Run the scenario again for another run.")
-    checkpoint = CheckpointStore(folder.checkpoint).load()
-    environment = folder.read_environment() or {}
-    given = Overrides(model, data, strategy)
-    _check_resumable(folder, environment, checkpoint, scenario, given)
+    environment, given = folder.read_environment() or {}, Overrides(model, data, strategy)
+    check_resumable(folder, environment, given)
     plan = environment.get("run", {}).get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
-    if not isinstance(session.played.strategy, Stateful):
-        problem = f"was played by {type(session.played.strategy).__name__}, which has no state_dict and load_state_dict"
-        raise RunFolderError(str(path), problem, fix="Give the strategy those two methods and run again.")
+    check_strategy(folder, session.played.strategy)
+    store = CheckpointStore(folder.checkpoint)
+    back = go_back(folder, store, scenario)
     run_id = environment.get("run", {}).get("run_id") or folder.path.resolve().name
-    return _play(session, given, folder, observers, stop_asked, checkpoint, run_id=run_id, resumed=True)
-
-
-def fingerprint(scenario: Scenario) -> str:
-    """Return a short hash of what a checkpoint depends on: the scenario without the run's budget and cadence."""
-    text = to_toml(
-        replace(scenario, title="", run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None))
-    )
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _check_resumable(
-    folder: RunFolder,
-    environment: Mapping[str, Any],
-    checkpoint: Checkpoint | None,
-    scenario: Scenario,
-    given: Overrides,
-) -> None:
-    made = environment.get("run", {}).get("from_python", [])
-    brought = [n for n, part in _named(given).items() if part is not None]
-    missing, added = [n for n in made if n not in brought], [n for n in brought if n not in made]
-    path, problem, fix = str(folder.path), "", ""
-    if "client_app" in made or "grid" in made:
-        problem, fix = "had its clients elsewhere, and what they remember was not kept", "Run it again."
-    elif missing:
-        problem = f"was started from Python with its own {' and '.join(missing)}"
-        fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."
-    elif added and environment:
-        problem, fix = f"was started without {' and '.join(added)} from Python", "Leave that out."
-    elif checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario):
-        problem = "its checkpoint is of another scenario than its scenario.toml"
-        fix = "Put the scenario back as it was, or run it as a new run."
-    if problem:
-        raise RunFolderError(path, problem, fix=fix)
+    return _play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
 
 
 def _play(
     session: Session,
     given: Overrides,
     folder: RunFolder | None,
+    store: CheckpointStore | None,
     observers: Sequence[object],
     stop_asked: Callable[[], bool],
-    checkpoint: Checkpoint | None,
     *,
     run_id: str,
-    resumed: bool = False,
+    back: Resumption | None = None,
 ) -> Run:
-    """Play a session to its end, from the start or from a checkpoint."""
-    start_round = checkpoint.round_index if checkpoint is not None else -1
-    lines: list[dict[str, Any]] = []
-    if resumed:
-        assert folder is not None
-        lines, truncated = _back_to(folder, start_round)
-        note = " ".join(filter(None, [checkpoint.note if checkpoint else "", truncated]))
+    """Play a session to its end, from the start or from where a run goes on."""
     recorder = Recorder(folder) if folder is not None else None
-    history = History(lines)
+    history = History(back.lines if back is not None else ())
     told = Observers([*([recorder] if recorder else []), history, *observers])
     run = session.scenario.run
     keeper = RunKeeper(
         session.states,
         recorder,
-        CheckpointStore(folder.checkpoint) if folder is not None else None,
+        store,
         strategy=session.played.strategy,
         facts={"fingerprint": fingerprint(session.scenario)},
         every_seconds=run.checkpoint_seconds,
@@ -249,17 +204,13 @@ def _play(
         x = experiment(session, told, keeper, stop_asked)
         state = session.start
         told.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
-        if checkpoint is not None:
-            told.recorded_before(lines)
-            state = _restore(session, x, keeper, checkpoint, lines)
-            told.event(
-                {
-                    "round": state.round_index,
-                    "kind": "resumed",
-                    "message": f"resumed after round {state.round_index}. {note}".strip(),
-                }
-            )
-        else:
+        if back is not None and back.checkpoint is not None:
+            told.recorded_before(back.lines)
+            state = restore(session, x, keeper, back)
+        if back is not None:
+            message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
+            told.event({"round": state.round_index, "kind": "resumed", "message": message})
+        if back is None or back.checkpoint is None:
             told.round_finished(initial_line(x, state))
         state, verdict = run_rounds(x, state)
         keeper.save(state)
@@ -275,39 +226,6 @@ def _play(
     return Run(verdict, outcome, table, state.params, state.buffers, path, session)
 
 
-def _back_to(folder: RunFolder, last_round: int) -> tuple[list[dict[str, Any]], str]:
-    """Take the record back to a checkpoint; returns its lines and a note on what was cut."""
-    lines, truncated = read_rounds(folder.rounds)
-    cut = len([line for line in lines if line["round"] > last_round])
-    folder.truncate(last_round)
-    kept = [line for line in lines if line["round"] <= last_round]
-    note = f"{cut} recorded rounds after it are played again." if cut else ""
-    return kept, note + (" The last line of the record was not whole." if truncated else "")
-
-
-def _restore(
-    session: Session, x: Experiment, keeper: RunKeeper, checkpoint: Checkpoint, lines: Sequence[Mapping[str, Any]]
-) -> RoundState:
-    """Bring everything back to a checkpoint: model, states, criteria, running sums, predictions of the round before."""
-    keeper.restore(checkpoint)
-    params, buffers = checkpoint.tensors["parameters"], checkpoint.tensors["buffers"]
-    if params.shape != session.start.params.shape:
-        problem = f"holds {params.numel()} parameters, and the model has {session.start.params.numel()}"
-        raise RunFolderError("checkpoint", problem, fix="Give the model the run was started with.")
-    for line in lines:
-        x.monitor.observe(line["round"], facts_of(dict(line)))
-        if x.trend is not None:
-            x.trend.observe(line)
-    last = lines[-1] if lines else {}
-    if last.get("round") != checkpoint.round_index:
-        raise RunFolderError(str(checkpoint.round_index), "the record does not reach its checkpoint",
-                             fix="The record was shortened by hand or by a disk; run the scenario again.")  # fmt: skip
-    for name in x.totals:
-        x.totals[name] = last[name]
-    x.meter.server(checkpoint.round_index, None, (params, buffers))
-    return RoundState(checkpoint.round_index, params, buffers, session.codec.encode(params, buffers))
-
-
 def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
     return {
@@ -320,16 +238,5 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
         "measured_on_clients": measures.estimated_from,
         "data": session.population.name,
         **({"data_facts": session.population.facts} if session.population.facts else {}),
-        "from_python": [n for n, part in _named(given).items() if part is not None],
-    }
-
-
-def _named(given: Overrides) -> dict[str, object]:
-    """Return what Python brought, by the names `simulate` has for it."""
-    return {
-        "model": given.model,
-        "data": given.population,
-        "strategy": given.strategy,
-        "client_app": given.client_app,
-        "grid": given.grid,
+        "from_python": brought(given),
     }
