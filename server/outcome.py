@@ -11,6 +11,7 @@ import numpy as np
 from server.convergence import ConvergenceOptions
 from server.criteria_options import TargetOptions
 from server.rate import Rate, fit_rate
+from server.recursion import LONGEST
 from server.targets import TargetTracker
 
 Line = Mapping[str, Any]
@@ -42,11 +43,15 @@ class Trend:
         if value is not None:
             self._values.append(float(value))
 
-    def fit(self) -> dict[str, Any]:
-        """Return `rate` (metric, factor, low, high, limit; or no_trend and why) and `rounds_to_go` where told."""
+    def fit(self, *, whole: bool = False) -> dict[str, Any]:
+        """Return `rate` (metric, factor, low, high, limit; or no_trend and why) and `rounds_to_go` where told.
+
+        Args:
+            whole: fit the whole record instead of its newest rounds: a run that ended on a plateau has no trend there.
+        """
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
-        found = fit_rate(self._values)
+        found = fit_rate(self._values, window=LONGEST) if whole else fit_rate(self._values)
         if not isinstance(found, Rate):
             return {"rate": {"metric": self._metric, "no_trend": found.reason}}
         rate = {

@@ -72,7 +72,7 @@ def rate_of(lines: Sequence[Mapping[str, Any]], scenario: Scenario) -> dict[str,
     trend = Trend(scenario.convergence)
     for line in lines:
         trend.observe(line)
-    return trend.fit()
+    return trend.fit(whole=True)
 
 
 def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, state: RoundState) -> dict[str, Any]:
