@@ -42,13 +42,8 @@ class VmapProgram:
         Every other shape stays eager: a compiler that meets ever new shapes gives up on all of them.
         """
         self._widths, self._length = tuple(sorted(set(widths))), length
-        self._compiled = torch.compile(
-            vmap(grad(self._loss, has_aux=True)),
-            dynamic=False,
-            fullgraph=True,
-            recompile_limit=len(self._widths),
-            isolate_recompiles=True,
-        )
+        limits: dict[str, Any] = {"recompile_limit": len(self._widths), "isolate_recompiles": True}  # not in its types
+        self._compiled = torch.compile(vmap(grad(self._loss, has_aux=True)), dynamic=False, fullgraph=True, **limits)
 
     def width(self, k: int) -> int:
         """Return the least compiled number of clients that is >= k, else k."""

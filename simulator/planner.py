@@ -141,12 +141,7 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
     """
     sample = make_sample(task, cohort)
     if options.kind == "plain":
-        probes = _over_threads(options, lambda: {"plain": _plain_seconds(sample)})
-        threads, found = _fastest(probes)
-        plan = EnginePlan(
-            "plain", None, False, f"plain: as configured{_threads_text(threads, probes)}", found, threads=threads
-        )
-        return engine_from_plan(plan, task), plan
+        return _plain(options, sample, "as configured")
     program, problem = _stackable(task, sample)
     if program is None:
         if options.kind == "stacked" or options.compile == "always":
@@ -155,8 +150,7 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
                 f"'{options.kind if options.kind == 'stacked' else options.compile}' cannot run this model: {problem}",
                 fix="Set engine.kind = 'plain' (or 'auto', and compile = 'auto'), or change the model's forward.",
             )
-        plan = EnginePlan("plain", None, False, f"plain: cannot be stacked: {problem}", threads=options.threads)
-        return engine_from_plan(plan, task), plan
+        return _plain(options, sample, f"cannot be stacked: {problem}")
     probes = _over_threads(options, lambda: _time(options, sample, program))
     threads, found = _fastest(probes)
     torch.set_num_threads(threads)
@@ -171,6 +165,14 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
         return engine_from_plan(plan, task), plan
     plan = EnginePlan("stacked", _tile_of(name, options), False, reason, found, threads=threads)
     return _compiled(options, sample, program, plan, rounds)
+
+
+def _plain(options: EngineOptions, sample: Sample, why: str) -> tuple[Engine, EnginePlan]:
+    """Plan the plain engine, which only leaves the number of threads to choose."""
+    probes = _over_threads(options, lambda: {"plain": _plain_seconds(sample)})
+    threads, found = _fastest(probes)
+    plan = EnginePlan("plain", None, False, f"plain: {why}{_threads_text(threads, probes)}", found, threads=threads)
+    return engine_from_plan(plan, sample.task), plan
 
 
 def _over_threads(options: EngineOptions, probe: Callable[[], dict[str, float]]) -> dict[int, dict[str, float]]:
