@@ -1,0 +1,1 @@
+"""Grafana dashboards as code, and how they get onto a server."""

@@ -1,0 +1,93 @@
+"""The PromQL of the dashboards: a few shapes over metrics that exist, with the dashboards' variables in them.
+
+    runs("loss", split="validation")  ->  fedscape_loss{run_id=~"$run",clock="round",split="validation"}
+
+Every metric and label is looked up in the metric table while the dashboards are built, so a name that is not there
+never gets into the JSON.
+"""
+
+from __future__ import annotations
+
+from server.metric_table import METRICS, PREFIX, Metric
+
+ROUND_0 = 946_684_800
+"""Where round 0 lies on the round clock: 2000-01-01T00:00:00Z, in seconds since 1970; a round is a second."""
+
+
+def runs(metric: str, **labels: str) -> str:
+    """Select a metric of every chosen run, on the round clock.
+
+    Args:
+        metric: name without the prefix; a histogram's with `_bucket`, `_sum` or `_count`.
+        labels: label -> value it must have.
+
+    Example:
+        >>> runs("loss", split="train")
+        'fedscape_loss{run_id=~"$run",clock="round",split="train"}'
+    """
+    return _select(metric, {"run_id": "~$run", "clock": "round"} | labels)
+
+
+def focus(metric: str, **labels: str) -> str:
+    """Select a metric of the one run that is looked at closely, on the round clock."""
+    return _select(metric, {"run_id": "$focus", "clock": "round"} | labels)
+
+
+def live(metric: str, **labels: str) -> str:
+    """Select a metric of every chosen run as it is scraped, on wall time."""
+    return _select(metric, {"run_id": "~$run"} | labels)
+
+
+def last(selector: str) -> str:
+    """Return each series' last value in the dashboard's time range.
+
+    Example:
+        >>> last(runs("round"))
+        'last_over_time(fedscape_round{run_id=~"$run",clock="round"}[$__range])'
+    """
+    return f"last_over_time({selector}[$__range])"
+
+
+def a_run(expression: str) -> str:
+    """Drop every label but the run's, so that columns of a table join."""
+    return f"max by (run_id) ({expression})"
+
+
+def this_round(selector: str) -> str:
+    """Return what a sum over rounds grew by in this round: all of it in the first round it is there.
+
+    An `increase` would extrapolate; on the round clock the round before is exactly a second ago.
+    """
+    return f"{selector} - ({selector} offset 1s or {selector} * 0)"
+
+
+def round_number(selector: str) -> str:
+    """Return the round's number, where any of the selected series has a value: a strictly ascending x axis.
+
+    Example:
+        >>> round_number("a")
+        'count(a) * 0 + time() - 946684800'
+    """
+    return f"count({selector}) * 0 + time() - {ROUND_0}"
+
+
+def _select(metric: str, labels: dict[str, str]) -> str:
+    """Write a selector; a value that starts with `~` is a pattern."""
+    declared = _metric(metric)
+    ours = ("run_id", "clock", *declared.labels)
+    assert set(labels) <= set(ours), f"{metric} has the labels {ours}, not {set(labels) - set(ours)}"
+    parts = (
+        f'{key}{"=~" if value.startswith("~") else "="}"{value.removeprefix("~")}"' for key, value in labels.items()
+    )
+    return f"{PREFIX}{metric}{{{','.join(parts)}}}"
+
+
+def _metric(name: str) -> Metric:
+    """Look a metric up, by the name of one of its series without the prefix."""
+    full = PREFIX + name
+    for suffix in ("_bucket", "_sum", "_count"):
+        histogram = METRICS.get(full.removesuffix(suffix))
+        if full.endswith(suffix) and histogram is not None and histogram.kind == "histogram":
+            return histogram
+    assert full in METRICS, f"{full} is not in the metric table"
+    return METRICS[full]

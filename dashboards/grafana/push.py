@@ -1,0 +1,107 @@
+"""What a Grafana gets from us: two data sources, a folder, the dashboards, and what happened in runs as annotations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dashboards.grafana.names import FOLDER_UID, LIVE_UID, RUNS_UID, TAG
+from dashboards.grafana.promql import ROUND_0
+from dashboards.grafana.server import Done, GrafanaServer
+from server.jsonlines import read_rounds
+from server.records import RunFolder
+
+COMMITTED = Path(__file__).parents[1] / "json"
+"""The dashboards' JSON, built by `make dashboards`."""
+
+LIVE_URL, RUNS_URL = "http://127.0.0.1:9090", "http://127.0.0.1:9099"
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that happened in a run.
+
+    Attributes:
+        run_id: which.
+        round_index: after which round.
+        kind: `converged`, `diverged`, ... or an event's kind.
+        words: what happened.
+    """
+
+    run_id: str
+    round_index: int
+    kind: str
+    words: str
+
+
+def committed() -> list[dict[str, Any]]:
+    """Return the dashboards, by file name."""
+    return [json.loads(path.read_text("utf-8")) for path in sorted(COMMITTED.glob("*.json"))]
+
+
+def data_sources(live_url: str = LIVE_URL, runs_url: str = RUNS_URL) -> list[dict[str, Any]]:
+    """Return the two data sources as Grafana's API and its provisioning files have them.
+
+    Rounds are a second apart, so both say that nothing is to be asked for at a wider step unless it must.
+    """
+    return [
+        {
+            "name": f"fedscape {role}",
+            "uid": uid,
+            "type": "prometheus",
+            "access": "proxy",
+            "url": url,
+            "jsonData": {"timeInterval": "1s", "httpMethod": "POST"},
+        }
+        for role, uid, url in (("live", LIVE_UID, live_url), ("runs", RUNS_UID, runs_url))
+    ]
+
+
+def notes(path: Path) -> list[Note]:
+    """Return what happened in a run, read from its record: its events and how it ended.
+
+    Raises:
+        RunFolderError: it is no run's folder, or cannot be read.
+    """
+    folder = RunFolder.open(path)
+    run_id = ((folder.read_environment() or {}).get("run") or {}).get("run_id") or folder.path.resolve().name
+    lines, _ = read_rounds(folder.events) if folder.events.is_file() else ([], False)
+    found = [Note(run_id, int(line["round"] or 0), str(line["kind"]), str(line["message"])) for line in lines]
+    outcome = folder.read_outcome()
+    if outcome is not None:
+        drift = (outcome.get("drift") or {}).get("words")
+        words = f"{outcome['words']}; drift {drift}" if drift else str(outcome["words"])
+        found.append(Note(run_id, int(outcome["round"]), str(outcome["outcome"]), words))
+    return found
+
+
+def push(
+    server: GrafanaServer, *, title: str, live_url: str, runs_url: str, happened: Sequence[Note] = ()
+) -> Iterator[tuple[str, Done]]:
+    """Set a Grafana up; done again, it finds everything as it should be.
+
+    Args:
+        server: where.
+        title: the folder's title.
+        live_url: the Prometheus that scrapes, as Grafana reaches it.
+        runs_url: the Prometheus that keeps every round, likewise.
+        happened: what to annotate.
+
+    Yields:
+        What was pushed, and what that came to.
+
+    Raises:
+        UserError: the server refuses; what was pushed before stays.
+    """
+    server.require_recent()
+    for source in data_sources(live_url, runs_url):
+        yield f"data source {source['name']}", server.put_data_source(source)
+    yield f"folder {title}", server.put_folder(FOLDER_UID, title)
+    for model in committed():
+        yield f"dashboard {model['title']}", server.put_dashboard(model, FOLDER_UID)
+    for note in happened:
+        when, tags = 1000 * (ROUND_0 + note.round_index), (TAG, note.run_id, note.kind)
+        yield f"annotation {note.run_id} {note.kind}", server.put_annotation(when, tags, f"{note.run_id}: {note.words}")

@@ -1,0 +1,251 @@
+"""A Grafana server, spoken to through the package grafana-api: nothing else here imports it.
+
+    with connect("http://127.0.0.1:3000", token) as server:
+        server.put_folder("fedscape", "fedscape")
+
+Only calls that current Grafana still serves are made: Grafana 13 switched the numeric ids of data sources off, so a
+data source is found in the list and changed by its uid, a call the package has no method for (it passes any path on).
+Every `put_...` says what it did, and done twice leaves the same state. The token stands in no message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+from urllib.parse import quote, urlsplit
+
+import requests
+from grafana_api.grafana_api import GrafanaException
+from grafana_api.grafana_face import GrafanaFace
+
+from clients.errors import UserError
+
+Done = Literal["created", "updated", "unchanged"]
+Model = Mapping[str, Any]
+T = TypeVar("T")
+
+OLDEST = (11, 1)
+"""The oldest Grafana whose XY chart reads the committed dashboards."""
+
+_FIX = {
+    400: "Report this with the server's version: it refuses what current Grafana documents.",
+    401: "The token is wrong, expired, or of another server: make one under Administration, Service accounts.",
+    403: "The token may not do this: give its service account the role Admin.",
+    404: "Is --url Grafana's own address, with the path it is served under?",
+    409: "Something of that name is there already: rename it, or name another folder with --folder.",
+    412: "Somebody else changed it, or a plugin or a provisioning file owns it: change it there.",
+    429: "Wait a moment and push again: what was pushed stays as it is.",
+}
+
+
+class GrafanaServer:
+    """One server. Make it with `connect`.
+
+    Args:
+        url: its address as the user gave it, for messages.
+        face: the package's client.
+        secret: the token, taken out of every message.
+    """
+
+    def __init__(self, url: str, face: Any, secret: str) -> None:
+        self.url, self._face, self._secret = url, face, secret
+
+    def require_recent(self) -> str:
+        """Return the server's version.
+
+        Raises:
+            UserError: it is no Grafana, or older than `OLDEST`.
+        """
+        said = self._ask("its version", lambda: self._face.api.GET("/health"))
+        version = str(said.get("version", "")) if isinstance(said, dict) else ""
+        number = re.match(r"(\d+)\.(\d+)", version)
+        if not isinstance(said, dict) or "database" not in said:
+            raise UserError(self.url, "answers, but not as Grafana does", fix=_FIX[404])
+        if number and (int(number[1]), int(number[2])) < OLDEST:
+            needed = ".".join(map(str, OLDEST))
+            raise UserError(self.url, f"is Grafana {version}; the dashboards need {needed}", fix="Update Grafana.")
+        return version or "of an unknown version"
+
+    def put_data_source(self, wanted: Model) -> Done:
+        """Make or change a data source, found by its uid.
+
+        Raises:
+            UserError: the server refuses, or a data source of that name has another uid.
+        """
+        what = f"data source {wanted['name']!r}"
+        known = self._ask("its data sources", self._face.datasource.list_datasources)
+        found = next((one for one in known if one.get("uid") == wanted["uid"]), None)
+        if found is None:
+            self._ask(what, lambda: self._face.datasource.create_datasource(dict(wanted)))
+            return "created"
+        if _contains(found, wanted):
+            return "unchanged"
+        if found.get("readOnly"):
+            raise UserError(self.url, f"keeps the {what} in a provisioning file", fix="Change it there.")
+        path = f"/datasources/uid/{wanted['uid']}"
+        self._ask(what, lambda: self._face.api.PUT(path, json=dict(wanted)))
+        return "updated"
+
+    def put_folder(self, uid: str, title: str) -> Done:
+        """Make or rename a folder of dashboards.
+
+        Raises:
+            UserError: the server refuses.
+        """
+        found = self._ask(f"folder {title!r}", lambda: _or_none(lambda: self._face.folder.get_folder(uid)))
+        if found is None:
+            self._ask(f"folder {title!r}", lambda: self._face.folder.create_folder(title, uid))
+            return "created"
+        if found.get("title") == title:
+            return "unchanged"
+        self._ask(f"folder {title!r}", lambda: self._face.folder.update_folder(uid, title, overwrite=True))
+        return "updated"
+
+    def put_dashboard(self, model: Model, folder_uid: str) -> Done:
+        """Make a dashboard, or overwrite the one with its uid.
+
+        Args:
+            model: the committed JSON; its `id` is null.
+            folder_uid: the folder it belongs into.
+
+        Raises:
+            UserError: the server refuses.
+        """
+        what = f"dashboard {model['title']!r}"
+        found = self._ask(what, lambda: _or_none(lambda: self._face.dashboard.get_dashboard(model["uid"])))
+        if found is not None and _same_dashboard(found, model, folder_uid):
+            return "unchanged"
+        body = {"dashboard": dict(model), "folderUid": folder_uid, "overwrite": True, "message": "fedscape"}
+        self._ask(what, lambda: self._face.dashboard.update_dashboard(body))
+        return "created" if found is None else "updated"
+
+    def put_annotation(self, when: int, tags: Sequence[str], text: str) -> Done:
+        """Make an annotation of the organisation, found again by its tags and moment.
+
+        Args:
+            when: milliseconds since 1970.
+            tags: all of them tell one annotation of a moment from another.
+            text: what it says.
+
+        Raises:
+            UserError: the server refuses.
+        """
+        notes = self._face.annotations
+        known = self._ask(
+            "its annotations", lambda: notes.get_annotation(tags=[quote(tag) for tag in tags], limit=1000)
+        )
+        same = [one for one in known if one.get("time") == when and set(one.get("tags", ())) == set(tags)]
+        if not same:
+            self._ask("an annotation", lambda: notes.add_annotation(time_from=when, tags=list(tags), text=text))
+            return "created"
+        if same[0].get("text") == text:
+            return "unchanged"
+        number = same[0]["id"]
+        change = {"time_from": when, "time_to": when, "tags": list(tags), "text": text}
+        self._ask("an annotation", lambda: notes.update_annotation(number, **change))
+        return "updated"
+
+    def _ask(self, what: str, call: Callable[[], T]) -> T:
+        """Make a call, and say what went wrong in the user's words."""
+        try:
+            return call()
+        except GrafanaException as error:
+            raise self._refused(what, error) from None
+        except requests.exceptions.SSLError:
+            raise UserError(
+                self.url, "has a certificate that is not trusted", fix="Give --url as http:// or fix it."
+            ) from None
+        except requests.Timeout:
+            problem = f"did not answer about {what} in {self._face.api.timeout:g} seconds"
+            raise UserError(self.url, problem, fix="Is the server up? --timeout gives it longer.") from None
+        except requests.ConnectionError:
+            raise UserError(self.url, "nothing answers there", fix="Is the server up, and its port in --url?") from None
+        except (
+            requests.RequestException,
+            ValueError,
+            TypeError,
+            AttributeError,
+        ):  # what the package does with an answer that is not Grafana's
+            raise UserError(self.url, "answers, but not as Grafana does", fix=_FIX[404]) from None
+
+    def _refused(self, what: str, error: GrafanaException) -> UserError:
+        """Return the user's error for a status of 400 and more."""
+        code = int(error.status_code)
+        said = error.response.get("message", "") if isinstance(error.response, dict) else ""
+        reason = f": {said}" if said else ""
+        fix = _FIX.get(code, "Its log says why; push again when it is well." if code >= 500 else "")
+        problem = f"refused {what} with {code}{reason}"
+        return UserError(self.url, problem.replace(self._secret, "(token)"), fix=fix)
+
+
+@contextmanager
+def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaServer]:
+    """Give a server to push to, and close the connection afterwards; nothing is sent yet.
+
+    Args:
+        url: where Grafana is served, path included, such as `https://example.org/grafana`.
+        token: a service account's token.
+        timeout: seconds the server may stay silent.
+
+    Raises:
+        UserError: the URL is none, or there is no token.
+
+    Example:
+        >>> with connect("localhost:3000", "secret"):
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        clients.errors.UserError: --url: must start with http:// or https://, got 'localhost:3000'.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError("--url", f"must start with http:// or https://, got {url!r}")
+    if parts.username or parts.password:
+        raise UserError("--url", "must not hold a name or password", fix="Give a token instead: it can be withdrawn.")
+    if not token or not token.isascii() or not token.isprintable():
+        raise UserError("--token", "must be a token", fix="Put it into FEDSCAPE_GRAFANA_TOKEN.")
+    try:
+        port = parts.port
+    except ValueError:
+        raise UserError("--url", f"has no port that exists, got {url!r}") from None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    prefix = parts.path.strip("/")
+    face = GrafanaFace(
+        token,
+        host=host,
+        port=port,
+        protocol=parts.scheme,
+        url_path_prefix=f"{prefix}/" if prefix else "",
+        timeout=timeout,
+    )
+    try:
+        yield GrafanaServer(url, face, token)
+    finally:
+        face.api.s.close()
+
+
+def _or_none(call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    """Return what `call` finds, None where the server says 404."""
+    try:
+        return call()
+    except GrafanaException as error:
+        if error.status_code != 404:
+            raise
+        return None
+
+
+def _contains(found: Any, wanted: Any) -> bool:
+    """Whether every wanted key is found with its value; the server adds keys of its own."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(key in found and _contains(found[key], wanted[key]) for key in wanted)
+    return bool(found == wanted)
+
+
+def _same_dashboard(found: Mapping[str, Any], model: Model, folder_uid: str) -> bool:
+    """Whether the server has this dashboard already, its own numbers aside."""
+    own = ("id", "version")
+    there = {key: value for key, value in found.get("dashboard", {}).items() if key not in own}
+    ours = {key: value for key, value in model.items() if key not in own}
+    return there == ours and found.get("meta", {}).get("folderUid") == folder_uid

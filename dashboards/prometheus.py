@@ -1,0 +1,152 @@
+"""A Prometheus of our own on this machine: its two roles, and starting and stopping them.
+
+`live` scrapes a running simulation and evaluates alerts, on wall time. `runs` takes every round by remote write, on the
+round clock: rounds lie a second apart from 2000-01-01, so runs overlay. That needs a database of its own, which
+accepts old samples in any order and never forgets them. The same two roles, as containers, are in deploy/observability.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from clients.errors import UserError
+
+PROGRAM = "prometheus"
+READY_SECONDS = 60.0
+_INSTALL = "Install it (Debian, Ubuntu: apt install prometheus), or start deploy/observability with `make observe`."
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one Prometheus is for.
+
+    Attributes:
+        name: `live` or `runs`.
+        port: where it listens, on the loopback.
+        config: its configuration, as YAML's JSON.
+        flags: what it needs on its command line.
+    """
+
+    name: str
+    port: int
+    config: dict[str, Any]
+    flags: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://127.0.0.1:{self.port}"
+
+
+def live(port: int = 9090, *, scrape: int = 9464, rules: Sequence[str] = ()) -> Role:
+    """Return the role that scrapes.
+
+    Args:
+        port: where it listens.
+        scrape: the port of `fedscape run --metrics-port`.
+        rules: files of alert and recording rules.
+    """
+    target = {"targets": [f"127.0.0.1:{scrape}"]}
+    config: dict[str, Any] = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": list(rules),
+        "scrape_configs": [{"job_name": "fedscape", "static_configs": [target]}],
+    }
+    return Role("live", port, config)
+
+
+def runs(port: int = 9099) -> Role:
+    """Return the role that keeps every round.
+
+    A round is a second here, so a value is looked back for less than one: what a round did not measure has no value,
+    rather than the last one for five minutes, and a run that ended shows nothing after its end.
+    """
+    config = {"global": {"scrape_interval": "1s"}, "storage": {"tsdb": {"out_of_order_time_window": "100y"}}}
+    flags = ("--web.enable-remote-write-receiver", "--storage.tsdb.retention.time=100y", "--query.lookback-delta=999ms")
+    return Role("runs", port, config, flags)
+
+
+@contextmanager
+def running(roles: Sequence[Role], folder: Path, *, program: str = PROGRAM) -> Iterator[None]:
+    """Run a Prometheus for each role, ready to be asked, until the block is left.
+
+    Args:
+        roles: which; their ports must be free.
+        folder: where their data lies, a folder each.
+        program: the executable.
+
+    Raises:
+        UserError: it is not installed, a port is taken, or it does not start.
+    """
+    executable = shutil.which(program)
+    if executable is None:
+        raise UserError(program, "is not installed", fix=_INSTALL)
+    with ExitStack() as stack:
+        for role in roles:
+            _require_free(role)
+            stack.enter_context(_process(role, folder / role.name, executable))
+        yield
+
+
+def _require_free(role: Role) -> None:
+    """Raise where something listens on the role's port already: it would answer in our place."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", role.port))
+        except OSError as error:
+            fix = f"Give --{role.name}-port another."
+            raise UserError(f"port {role.port}", f"cannot be listened on ({error.strerror})", fix=fix) from None
+
+
+@contextmanager
+def _process(role: Role, folder: Path, executable: str) -> Iterator[None]:
+    """Run one Prometheus; it is stopped, and waited for, at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "prometheus.json"
+    config.write_text(json.dumps(role.config, indent=2))
+    command = [
+        executable, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{role.port}", "--log.level=warn", *role.flags,
+    ]  # fmt: skip
+    log = folder / "log"
+    with log.open("wb") as said:
+        # a session of its own: Ctrl-C in the terminal is ours to pass on
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+    try:
+        _await_ready(role, process, log)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_ready(role: Role, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until it answers."""
+    until = time.monotonic() + READY_SECONDS
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            last = log.read_text("utf-8", "replace").strip().splitlines()[-1:]
+            problem = f"the {role.name} one stopped with code {process.returncode}: {' '.join(last)}"
+            raise UserError(PROGRAM, problem, fix="It needs version 2.42 or newer.")
+        try:
+            with urlopen(f"{role.url}/-/ready", timeout=1):
+                return
+        except (URLError, OSError):
+            time.sleep(0.05)
+    raise UserError(PROGRAM, f"the {role.name} one was not ready in {READY_SECONDS:g} seconds", fix=f"See {log}.")
