@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from clients.work import I64, ClientStates
@@ -35,6 +37,8 @@ class RunKeeper:
         recorder: takes the clients' rows; None where nothing is recorded.
         store: the checkpoints; None where none are written.
         strategy: whose state is kept.
+        foreign: whether the strategy is a user's: then the arrays are kept as it returned them, whose types need not be
+            the model's (Flower's FedAdam goes on in float64).
         facts: written into every checkpoint: what a resumed run must agree with.
         every_seconds: wall seconds between checkpoints.
         every_rounds: rounds between checkpoints; None leaves it to the seconds.
@@ -47,12 +51,13 @@ class RunKeeper:
         store: CheckpointStore | None,
         *,
         strategy: object,
+        foreign: bool = False,
         facts: Mapping[str, Any],
         every_seconds: float,
         every_rounds: int | None,
     ) -> None:
         self._states, self._recorder, self._store = states, recorder, store
-        self._strategy, self._facts = strategy, dict(facts)
+        self._strategy, self._foreign, self._facts = strategy, foreign, dict(facts)
         self._seconds, self._rounds = every_seconds, every_rounds
         self._changed: dict[str, list[I64]] = {}
         self._saved_at, self._saved_round = time.monotonic(), -1
@@ -84,6 +89,8 @@ class RunKeeper:
             self._recorder.sync()
         own = self._strategy.state_dict() if isinstance(self._strategy, Stateful) else {}
         tensors = {"parameters": state.params, "buffers": state.buffers, **{f"server/{n}": t for n, t in own.items()}}
+        if self._foreign:
+            tensors |= {f"arrays/{i:06d}/{n}": _tensor(array) for i, (n, array) in enumerate(state.arrays.items())}
         self._store.save(state.round_index, tensors, self._facts, self._take_changed())
         self._changed = {}
         self._saved_at, self._saved_round = time.monotonic(), state.round_index
@@ -107,3 +114,14 @@ class RunKeeper:
             own = {n.removeprefix("server/"): t for n, t in checkpoint.tensors.items() if n.startswith("server/")}
             self._strategy.load_state_dict(own)
         self._saved_round = checkpoint.round_index
+
+
+def kept_arrays(checkpoint: Checkpoint) -> ArrayRecord | None:
+    """Return the arrays as a user's strategy had returned them, in its order; None for a strategy of ours."""
+    names = sorted(n for n in checkpoint.tensors if n.startswith("arrays/"))
+    found = {n.split("/", 2)[2]: Array(checkpoint.tensors[n].numpy()) for n in names}
+    return ArrayRecord(found) if found else None
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(np.array(array.numpy()))

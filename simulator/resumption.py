@@ -10,7 +10,7 @@ from typing import Any
 from clients.errors import RunFolderError
 from server.checkpoint import Checkpoint, CheckpointStore
 from server.jsonlines import read_rounds
-from server.keeper import RunKeeper, Stateful
+from server.keeper import RunKeeper, Stateful, kept_arrays
 from server.loop import Experiment, RoundState, facts_of
 from server.records import RunFolder
 from simulator.scenario import Scenario, to_toml
@@ -136,4 +136,5 @@ def restore(session: Session, x: Experiment, keeper: RunKeeper, back: Resumption
     for name in x.totals:
         x.totals[name] = back.lines[-1][name]
     x.meter.server(checkpoint.round_index, None, (params, buffers))
-    return RoundState(checkpoint.round_index, params, buffers, session.codec.encode(params, buffers))
+    arrays = kept_arrays(checkpoint) or session.codec.encode(params, buffers)
+    return RoundState(checkpoint.round_index, params, buffers, arrays)

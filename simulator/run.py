@@ -196,6 +196,7 @@ def _play(
         recorder,
         store,
         strategy=session.played.strategy,
+        foreign=session.played.strategy is not session.played.own,
         facts={"fingerprint": fingerprint(session.scenario)},
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,

@@ -1,0 +1,73 @@
+"""Run folders compared: two runs are the same where nothing but the clock and the folder's own name differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from server.client_table import read_clients
+from server.jsonlines import read_rounds, to_json
+from server.loop import BY_THE_CLOCK
+from server.records import RunFolder
+from simulator.scenario import Scenario, load_scenario
+
+DIGITS = (
+    "partition.clients=8",
+    "partition.concentration=0.5",
+    "model.hidden=[16]",
+    "local.local_epochs=1",
+    "algorithm.cohort=4",
+    "evaluation.baselines=false",
+    "evaluation.federated_every=3",
+    "convergence.stop=never",
+    "engine.kind=stacked",
+    "engine.tile=4",
+    "engine.compile=never",
+    "engine.threads=1",
+    "run.rounds=8",
+)
+"""A small federation on real digits, a few milliseconds a round."""
+
+
+def digits(*sets: str) -> Scenario:
+    """Return the small federation, changed as by `--set`."""
+    return load_scenario("digits-label-skew", sets=[*DIGITS, *sets])
+
+
+def recorded(path: Path) -> list[str]:
+    """Return the lines of rounds.jsonl without what depends on the clock."""
+    lines, truncated = read_rounds(RunFolder(path).rounds)
+    assert not truncated
+    return [to_json({k: v for k, v in line.items() if k not in BY_THE_CLOCK}) for line in lines]
+
+
+def client_rows(path: Path) -> Mapping[str, Any]:
+    """Return the columns of clients/ as arrays."""
+    table = read_clients(RunFolder(path).clients)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Assert that two finished runs left the same model, the same rounds, clients and outcome, to the bit."""
+    assert recorded(one) == recorded(other)
+    assert RunFolder(one).model.read_bytes() == RunFolder(other).model.read_bytes()
+    rows, expected = client_rows(one), client_rows(other)
+    assert rows.keys() == expected.keys()
+    for name, column in expected.items():
+        np.testing.assert_array_equal(rows[name], column, err_msg=name)
+    outcomes = [RunFolder(path).read_outcome() for path in (one, other)]
+    assert outcomes[0] is not None
+    assert outcomes[1] is not None
+    own = ("record",)
+    assert to_json({k: v for k, v in outcomes[0].items() if k not in own}) == to_json(
+        {k: v for k, v in outcomes[1].items() if k not in own}
+    )
+
+
+def stop_after(rounds: int) -> Callable[[], bool]:
+    """Return a `stop_asked` that says yes once it was asked `rounds` times."""
+    asked = iter(range(1, rounds))
+    return lambda: next(asked, None) is None
