@@ -174,7 +174,7 @@ def table_panel(
     panel = _dressed(table.Panel(), title, why, "none", width, height).cell_height(shared.TableCellHeight.SM)
     drop, names = {"Time": True}, dict(renamed or {})
     for ref, ask in zip(_letters(), asks, strict=False):
-        panel = panel.with_target(_query(ask, ref).format(PromQueryFormat.TABLE).instant())
+        panel = panel.with_target(_column(ask, ref).instant())
         if ask.legend:
             names[f"Value #{ref}"] = ask.legend
         else:
@@ -208,7 +208,7 @@ def against_panel(
     panel = _dressed(xychart.Panel(), title, why, unit, width, height)
     panel = panel.show(XYShowMode.POINTS_AND_LINES).point_size(xychart.XychartFieldConfigPointSize().fixed(3))
     for ref, ask in (("A", across), ("B", up)):
-        panel = panel.with_target(_query(ask, ref).format(PromQueryFormat.TABLE))
+        panel = panel.with_target(_column(ask, ref))
     names = {"Value #A": across.legend, "Value #B": up.legend}
     order = {"Time": 0, "run_id": 1, "Value #A": 2, "Value #B": 3}
     panel = panel.with_transformation(_step("merge"))
@@ -274,7 +274,16 @@ def _asked(panel: P, asks: Sequence[Ask]) -> P:
 
 
 def _query(ask: Ask, ref: str) -> prometheus.Dataquery:
-    return prometheus.Dataquery().expr(ask.expr).legend_format(ask.legend).ref_id(ref).datasource(SOURCE).range()
+    return _unnamed(ask, ref).legend_format(ask.legend)
+
+
+def _column(ask: Ask, ref: str) -> prometheus.Dataquery:
+    """Return a query for a table, where `Value #A` and so on are renamed afterwards."""
+    return _unnamed(ask, ref).format(PromQueryFormat.TABLE)
+
+
+def _unnamed(ask: Ask, ref: str) -> prometheus.Dataquery:
+    return prometheus.Dataquery().expr(ask.expr).ref_id(ref).datasource(SOURCE).range()
 
 
 def _legend() -> common.VizLegendOptions:
