@@ -58,8 +58,8 @@ def conclude(
     }
     said |= rate_of(lines, scenario)
     said |= _final_scores(session, meter, session.evaluator, state)
-    trained = verdict.outcome != "diverged" and state.round_index
-    if session.engine is not None and scenario.evaluation.baselines and trained:
+    over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
+    if session.engine is not None and scenario.evaluation.baselines and over:
         cohort = session.played.cohort or session.population.num_clients
         said["baselines"] = baselines(
             session.task, session.engine, state.params, rounds=state.round_index, cohort=cohort

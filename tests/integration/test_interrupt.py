@@ -1,0 +1,92 @@
+"""Ctrl-C in a real process: once finishes the round and keeps the checkpoint, twice stops at once; both go on later."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from run_folders import assert_same_run, digits, recorded, stop_after
+
+from server.records import RunFolder
+from simulator.cli import EXIT_INTERRUPTED
+from simulator.run import resume, simulate
+from simulator.scenario import Scenario, to_toml
+
+PATIENCE = 60.0
+
+
+@contextmanager
+def running(folder: Path, scenario: Scenario) -> Iterator[subprocess.Popen[str]]:
+    """Start `fedscape run` as a process of its own, and wait until it has played two rounds."""
+    file = folder.with_suffix(".toml")
+    file.write_text(to_toml(scenario))
+    command = [sys.executable, "-m", "simulator.cli", "run", str(file), "--out", str(folder)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_for_lines(folder, 3)
+        yield process
+        process.kill()
+
+
+def wait_for_lines(folder: Path, count: int) -> None:
+    deadline, rounds = time.monotonic() + PATIENCE, RunFolder(folder).rounds
+    while not rounds.exists() or rounds.read_bytes().count(b"\n") < count:
+        assert time.monotonic() < deadline, "the run never got so far"
+        time.sleep(0.002)
+
+
+def assert_goes_on(folder: Path, scenario: Scenario, more: int) -> None:
+    """Resume for a few rounds, and compare with a run that was stopped only then."""
+    run = resume(folder, stop_asked=stop_after(more))
+    last = run.verdict.round_index
+    simulate(scenario, out=folder.with_name("whole"), stop_asked=stop_after(last))
+    assert_same_run(folder, folder.with_name("whole"))
+
+
+def test_once_finishes_the_round(tmp_path: Path) -> None:
+    scenario, folder = digits("run.rounds=100000"), tmp_path / "run"
+    with running(folder, scenario) as process:
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == EXIT_INTERRUPTED
+    assert "finishing this round, then stopping" in said
+    assert "Traceback" not in said
+    outcome = RunFolder(folder).read_outcome()
+    assert outcome is not None
+    assert outcome["outcome"] == "interrupted"
+    assert outcome["round"] == len(recorded(folder)) - 1
+    assert RunFolder(folder).model.exists()
+    assert_goes_on(folder, scenario, 2)
+
+
+def test_twice_stops_at_once(tmp_path: Path) -> None:
+    scenario, folder = digits("run.rounds=100000", "local.local_epochs=60", "run.checkpoint_rounds=1"), tmp_path / "run"
+    with running(folder, scenario) as process:
+        assert process.stderr is not None
+        os.kill(process.pid, signal.SIGINT)
+        while "Ctrl-C again stops at once" not in process.stderr.readline():
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=PATIENCE)
+        assert process.returncode == EXIT_INTERRUPTED
+    assert "interrupted; what was recorded is kept" in said
+    assert "Traceback" not in said
+    assert RunFolder(folder).read_outcome() is None, "it had the time to finish"
+    assert_goes_on(folder, scenario, 1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_killed_outright(tmp_path: Path) -> None:
+    scenario, folder = digits("run.rounds=100000", "run.checkpoint_rounds=3"), tmp_path / "run"
+    with running(folder, scenario) as process:
+        wait_for_lines(folder, 8)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == -signal.SIGKILL
+    assert_goes_on(folder, scenario, 4)
