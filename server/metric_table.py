@@ -25,7 +25,7 @@ class Metric:
 
     Attributes:
         name: without the prefix; a counter's ends in `_total`, facts in `_info`.
-        kind: gauge, counter, histogram (its series end in `_bucket`, `_sum`, `_count`) or info.
+        kind: gauge, counter, histogram (`series_names` says what its series end in) or info.
         help: one sentence.
         source: what it is read from: `run` (environment.json's `run`), `round` (a line of rounds.jsonl, and sums over
             the lines so far under `so_far`), `outcome` (outcome.json) or `exporter` (what sends it; never in a record).
@@ -227,13 +227,15 @@ OUTCOME: tuple[Metric, ...] = (
 """What a finished run comes to."""
 
 EXPORTER: tuple[Metric, ...] = (
-    Metric("exporter_samples_sent_total", "counter", "Samples a sink took.", "exporter", "sent", labels=("sink",)),
-    Metric("exporter_samples_dropped_total", "counter", "Samples lost here; the record still has them.", "exporter",
-           "dropped", labels=("sink",)),
-    Metric("exporter_failed_requests_total", "counter", "Requests a sink did not answer, or refused.", "exporter",
-           "failed", labels=("sink",)),
+    Metric("exporter_samples_sent_total", "counter", "Samples the sink took.", "exporter", "sent", labels=("sink",)),
+    Metric("exporter_samples_refused_total", "counter", "Samples the sink refused; the record still has them.",
+           "exporter", "refused", labels=("sink",)),
+    Metric("exporter_rounds_dropped_total", "counter", "Rounds given up unsent; the record still has them.",
+           "exporter", "dropped", labels=("sink",)),
+    Metric("exporter_failed_requests_total", "counter", "Requests not answered, or answered with an error.",
+           "exporter", "failed", labels=("sink",)),
     Metric("exporter_queue_rounds", "gauge", "Rounds that wait to be sent.", "exporter", "waiting", labels=("sink",)),
-    Metric("exporter_resident_memory_bytes", "gauge", "Memory this process holds.", "exporter", "memory",
+    Metric("exporter_resident_memory_bytes", "gauge", "Memory the process holds.", "exporter", "memory",
            unit="bytes"),
 )  # fmt: skip
 """What exporters say of themselves, on `/metrics` only."""
@@ -245,9 +247,15 @@ METRICS: Mapping[str, Metric] = {m.full_name: m for m in (*RUN, *ROUND, *OUTCOME
 def series_names(metric: Metric) -> tuple[str, ...]:
     """Return the names of a metric's series, as a query has them.
 
+    A histogram with buckets below 0 has no sum, which could fall, and by OpenMetrics then no count.
+
     Example:
-        >>> series_names(METRICS["fedscape_update_cosine_histogram"])[2]
-        'fedscape_update_cosine_histogram_count'
+        >>> series_names(METRICS["fedscape_update_distance_histogram"])[2]
+        'fedscape_update_distance_histogram_count'
+        >>> series_names(METRICS["fedscape_update_cosine_histogram"])
+        ('fedscape_update_cosine_histogram_bucket',)
     """
-    suffixes = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
+    if metric.kind != "histogram":
+        return (metric.full_name,)
+    suffixes = ("_bucket", "_sum", "_count") if metric.edges[0] >= 0 else ("_bucket",)
     return tuple(metric.full_name + suffix for suffix in suffixes)

@@ -19,6 +19,9 @@ class Observer(Protocol):
     Observers share what they are given and must not change it.
     """
 
+    def attached(self, tell: Callable[[dict[str, Any]], object]) -> None:
+        """Once, at first: the function that announces an event of the observer's own, from any of these methods."""
+
     def run_started(self, facts: dict[str, Any]) -> None:
         """Before the first round: run_id, scenario, seed, clients, engine and why, rounds, ..."""
 
@@ -58,6 +61,9 @@ class Observers:
         self._dropped: set[int] = set()
         self._round: int | None = None
         self._bind()
+        for observer in observers:
+            if callable(attached := getattr(observer, "attached", None)):
+                attached(self.event)
 
     def _bind(self) -> None:
         """Look the methods up once, so that a moment costs one call an observer that has it."""

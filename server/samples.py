@@ -1,0 +1,95 @@
+"""From a run's record to samples: one function, so that a live run and its record read later give the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from server.histograms import EDGES, Histogram
+from server.metric_readers import at
+from server.metric_table import OUTCOME, ROUND, RUN, Metric, series_names
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Sample(NamedTuple):
+    """One number of one series, without its time.
+
+    Attributes:
+        name: the series' name, suffix included.
+        labels: (name, value) pairs of the metric's own labels.
+        value: the number; nan and infinities are numbers.
+    """
+
+    name: str
+    labels: Labels
+    value: float
+
+
+class RunFold:
+    """Adds up what counters and histograms show: a pure fold over a run's lines.
+
+    Example:
+        >>> fold = RunFold()
+        >>> fold.observe({"round": 1, "respondents": 3, "failures": 1})["so_far"]["respondents"]
+        3
+        >>> fold.observe({"round": 2, "respondents": 4, "failures": 0})["so_far"]["respondents"]
+        7
+    """
+
+    def __init__(self) -> None:
+        self._sums = {"respondents": 0, "failures": 0}
+        self._histograms: dict[str, Histogram] = {}
+
+    def observe(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """Take in the next line; return it with the sums so far under `so_far` (lines are not changed)."""
+        self._sums = {name: total + (line.get(name) or 0) for name, total in self._sums.items()}
+        for name, counts in (line.get("histograms") or {}).items():
+            before = self._histograms.get(name) or Histogram(EDGES[name])
+            self._histograms[name] = before.plus(counts, line[name]["mean"])
+        shown = self._histograms
+        if line.get("round") == 0:  # what is counted from zero is first seen at zero
+            shown = {name: Histogram(edges) for name, edges in EDGES.items()}
+        return {**line, "so_far": {**self._sums, **shown}}
+
+
+def samples(metrics: Sequence[Metric], source: Mapping[str, Any]) -> list[Sample]:
+    """Return the samples of some metrics.
+
+    Args:
+        metrics: metrics of one source.
+        source: what they are read from, as `Metric.source` says.
+
+    Example:
+        >>> [(s.name, s.value) for s in samples(RUN[2:4], {"rounds": 20, "clients": 100})]
+        [('fedscape_rounds_budget', 20.0), ('fedscape_population_clients', 100.0)]
+    """
+    return [sample for metric in metrics for sample in _read(metric, at(source, metric.key))]
+
+
+def run_samples(facts: Mapping[str, Any]) -> list[Sample]:
+    """Return what is known before the first round, from `run_started`'s facts (environment.json's `run`)."""
+    return samples(RUN, facts)
+
+
+def round_samples(told: Mapping[str, Any]) -> list[Sample]:
+    """Return what one round says, from what `RunFold.observe` made of its line."""
+    return samples(ROUND, told)
+
+
+def outcome_samples(outcome: Mapping[str, Any]) -> list[Sample]:
+    """Return what a run came to, from outcome.json."""
+    return samples(OUTCOME, outcome)
+
+
+def _read(metric: Metric, value: Any) -> Iterator[Sample]:
+    name, names = metric.full_name, metric.labels
+    if metric.kind != "histogram":
+        for words, number in metric.reader(value):
+            yield Sample(name, tuple(zip(names, words, strict=True)), number)
+    elif isinstance(value, Histogram):
+        for words, number in metric.reader(value):
+            yield Sample(f"{name}_bucket", tuple(zip(names, words, strict=True)), number)
+        if f"{name}_sum" in series_names(metric):
+            yield Sample(f"{name}_sum", (), value.total)
+            yield Sample(f"{name}_count", (), float(sum(value.counts)))
