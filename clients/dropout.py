@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -92,8 +94,9 @@ def dropout_keys(seed: int, round_index: int, clients: streams.I64, steps: int, 
 def dropout_mask(site: DropoutSite, keys: streams.U64, batch: int, dtype: torch.dtype) -> Tensor:
     """Return the masks [K, batch, *site.shape] of one local step for K clients.
 
-    p is rounded to 1/65536, so that one 64-bit hash serves four elements, eight where p is a multiple of 1/256, and
-    64 where p is 1/2. Example i of a batch has the same mask whatever the batch's length.
+    Where p is 1/2 one 64-bit hash serves 64 elements, otherwise eight: a client's step then drops at one of the two
+    multiples of 1/256 around p, drawn so that every element is dropped with probability p (rounded to 2**-24).
+    Example i of a batch has the same mask whatever the batch's length.
 
     Args:
         site: the dropout module.
@@ -101,14 +104,19 @@ def dropout_mask(site: DropoutSite, keys: streams.U64, batch: int, dtype: torch.
         batch: examples in a batch.
         dtype: of the masks.
     """
-    bits = 1 if site.p == 0.5 else 8 if (site.p * 256).is_integer() else 16
-    width, lanes = int(np.prod(site.shape, dtype=np.int64)), 64 // bits
+    width, lanes = math.prod(site.shape), 64 if site.p == 0.5 else 8
     words = -(-width // lanes)
-    drawn = streams.hashes(keys, words * batch)
-    threshold = min(round(site.p * 2**bits), 2**bits - 1)
-    lane = np.unpackbits(drawn.view(np.uint8)) if bits == 1 else drawn.view(f"u{bits // 8}")
-    kept = lane if bits == 1 else lane >= lane.dtype.type(threshold)
+    drawn = streams.hashes(keys, words * batch).view(np.uint8)
+    kept = np.unpackbits(drawn) if lanes == 64 else _kept(drawn.reshape(len(keys), -1), keys, site.p)
     kept = kept.reshape(len(keys), batch, words * lanes)[:, :, :width]
-    wide = np.float64 if dtype == torch.float64 else np.float32
-    mask = torch.from_numpy(np.multiply(kept, 2**bits / (2**bits - threshold), dtype=wide))
-    return mask.to(dtype).view(len(keys), batch, *site.shape)
+    mask = torch.from_numpy(kept).to(dtype).mul_(1 / (1 - site.p) if site.p < 1 else 0.0)
+    return mask.view(len(keys), batch, *site.shape)
+
+
+def _kept(drawn: npt.NDArray[np.uint8], keys: streams.U64, p: float) -> npt.NDArray[np.uint8]:
+    """Say which bytes [K, n] keep their element: those not below 256 p, rounded down or up by each key's low bits."""
+    below, rest = divmod(round(p * 2**24), 2**16)
+    threshold = (below + ((keys & np.uint64(0xFFFF)) < rest))[:, None]
+    narrow = np.uint8 if below < 255 else np.uint16  # bytes are compared with bytes wherever 256 is not needed
+    kept = drawn >= threshold.astype(narrow)
+    return kept.view(np.uint8)

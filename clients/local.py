@@ -244,13 +244,13 @@ def _alike(sizes: I64) -> list[I64]:
 def _write_runs(out: I64, rows: I64, start: I64, length: I64, values: I64) -> None:
     """Set out[rows[i], start[i] : start[i] + length[i]] = values[i, : length[i]] for every i."""
     width = int(length.max())
+    if (length == width).all() and (start == start[0]).all():
+        out[rows, int(start[0]) : int(start[0]) + width] = values[:, :width]
+        return
     position = np.arange(width)[None, :]
     where = (rows * out.shape[1] + start)[:, None] + position
     used = position < length[:, None]
-    if used.all():
-        out.reshape(-1)[where] = values[:, :width]
-    else:
-        out.reshape(-1)[where[used]] = values[:, :width][used]
+    out.reshape(-1)[where[used]] = values[:, :width][used]
 
 
 def check_batches_of_one(local: LocalOptions, sizes: I64) -> None:

@@ -7,6 +7,7 @@ otherwise (batch normalisation) clients are grouped by batch length, so that pad
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,9 @@ from clients.population import CohortData
 from clients.programs import make_program
 from clients.task import LearningTask, cast_features, cast_targets, probe_examples
 from clients.work import CohortUpdate, CohortWork
+
+MASKS_AT_ONCE = 1 << 18
+"""Elements of dropout masks drawn together: enough to hide what a draw costs, few enough for the cache."""
 
 
 class StackedEngine:
@@ -175,7 +179,10 @@ class _TileRun:
         self.whole = [bool((batches.counts[:n, s] == width).all()) for s, n in enumerate(self.active)]
         self.losses = torch.zeros(batches.counts.shape[1], k, width, dtype=work.params.dtype)
         self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool) if task.count_errors else None
-        self.keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
+        self.drawn: Tensors = {}
+        self.drawn_at, self.ahead = 0, 0
+        if self.sites:
+            self.keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
 
     def play(self) -> None:
         """Take every local step, then measure where each client ended."""
@@ -270,12 +277,22 @@ class _TileRun:
         if not whole:
             counts = torch.from_numpy(self.batches.counts[: shape[0], s]).clamp_min(1)
             weights = (torch.arange(shape[1])[None, :] < counts[:, None]).to(self.task.dtype) / counts[:, None]
-        chosen = which if isinstance(which, slice) else which.numpy()
-        masks = {
-            site.name: dropout_mask(site, self.keys[i, s, chosen], shape[1], self.task.dtype)
-            for i, site in enumerate(self.sites)
-        }
-        return Batch(features, targets, weights, masks)
+        return Batch(features, targets, weights, self._masks(s, which, shape[1]))
+
+    def _masks(self, s: int, which: slice | Tensor, length: int) -> Tensors:
+        """Return the dropout masks of step s; those of a prefix of clients are drawn a few steps ahead, at once."""
+        dtype = self.task.dtype
+        if isinstance(which, Tensor):
+            chosen = which.numpy()
+            return {t.name: dropout_mask(t, self.keys[i, s, chosen], length, dtype) for i, t in enumerate(self.sites)}
+        if self.sites and s >= self.ahead:
+            k = which.stop
+            size = k * length * sum(math.prod(t.shape) for t in self.sites)
+            self.drawn_at, self.ahead = s, min(s + max(1, MASKS_AT_ONCE // size), len(self.active))
+            for i, t in enumerate(self.sites):
+                keys = self.keys[i, s : self.ahead, :k]
+                self.drawn[t.name] = dropout_mask(t, keys.ravel(), length, dtype).view(-1, k, length, *t.shape)
+        return {name: masks[s - self.drawn_at, : which.stop] for name, masks in self.drawn.items()}
 
     def _note(self, s: int, which: slice | Tensor, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """Keep the losses (and errors) of one step; padding is left out when they are summed."""

@@ -19,7 +19,7 @@ def masks(p, shape=(16,), clients=(3,), steps=2, batch=4, round_index=1, dtype=t
     return torch.stack([dropout_mask(site, keys[0, s], batch, dtype) for s in range(steps)])
 
 
-@pytest.mark.parametrize("p", [0.5, 0.25, 0.1, 0.9, 1 / 3, 0.001])
+@pytest.mark.parametrize("p", [0.5, 0.25, 0.1, 0.9, 1 / 3, 0.001, 0.999])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rate_and_scale(p, dtype):
     drawn = masks(p, shape=(20, 50), clients=range(20), batch=5, steps=2, dtype=dtype)
@@ -30,6 +30,10 @@ def test_rate_and_scale(p, dtype):
     n = drawn.numel()
     assert abs(float((drawn == 0).double().mean()) - p) < 4.5 * (p * (1 - p) / n) ** 0.5 + 1e-5
     assert float(drawn.double().mean()) == pytest.approx(1, abs=5 * (p / (1 - p) / n) ** 0.5)
+
+
+def test_dropping_everything_is_allowed():
+    assert not masks(1.0).any()
 
 
 @pytest.mark.parametrize("p", [0.5, 0.3])

@@ -1,0 +1,85 @@
+"""The share of a small round that drawing batches and dropout masks costs: under 10% is the aim.
+
+    python tests/benchmarks/generator_cost.py
+
+A round of 100 clients, 20 local steps of 10 examples with 60 features, in the stacked engine: softmax regression, and
+perceptrons with dropout. Medians of 30 rounds, on a quiet machine; each row says what was drawn.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+import clients.stacked as stacked_module
+from clients.custom import custom_population
+from clients.local import LocalOptions
+from clients.models import MlpOptions, ModelOptions, SoftmaxOptions, build_model
+from clients.stacked import StackedEngine
+from clients.task import make_task
+from clients.work import CohortWork
+
+CLIENTS, STEPS, BATCH, FEATURES, CLASSES, ROUNDS = 100, 20, 10, 60, 10, 30
+ROWS: dict[str, ModelOptions] = {
+    "softmax": SoftmaxOptions(),
+    "perceptron, dropout 0.5": MlpOptions(hidden=(64,), dropout=0.5),
+    "perceptron, dropout 0.1": MlpOptions(hidden=(64,), dropout=0.1),
+}
+
+
+def watch(name: str, spent: dict[str, float]) -> None:
+    """Add the seconds spent in a function of the stacked engine's module to `spent`."""
+    inner: Callable[..., Any] = getattr(stacked_module, name)
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return inner(*arguments, **named)
+        finally:
+            spent[name] = spent.get(name, 0.0) + time.perf_counter() - started
+
+    setattr(stacked_module, name, timed)
+
+
+def round_shares(model: ModelOptions, spent: dict[str, float]) -> tuple[float, dict[str, float]]:
+    """Return the median seconds of a round, and the median seconds of each function watched."""
+
+    def client(k: int) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng(k)
+        return random.normal(size=(STEPS * BATCH, FEATURES)), random.integers(0, CLASSES, STEPS * BATCH)
+
+    population = custom_population(client, [STEPS * BATCH] * CLIENTS, outputs=CLASSES)
+    task = make_task(build_model(model, population, 0), population, LocalOptions(batch_size=BATCH), seed=0)
+    params, buffers = task.initial()
+    engine, rounds, parts = StackedEngine(task), [], []
+    for t in range(1, ROUNDS + 4):
+        spent.clear()
+        started = time.perf_counter()
+        engine.train(CohortWork(round_index=t, clients=np.arange(CLIENTS), params=params, buffers=buffers), {})
+        rounds.append(time.perf_counter() - started)
+        parts.append(dict(spent))
+    warm = parts[3:]
+    return statistics.median(rounds[3:]), {n: statistics.median(p[n] for p in warm) for n in warm[0]}
+
+
+def main() -> None:
+    """Print one row a model and number of threads."""
+    spent: dict[str, float] = {}
+    for name in ("plan_batches", "dropout_keys", "dropout_mask"):
+        watch(name, spent)
+    for threads in sorted({1, torch.get_num_threads()}):
+        torch.set_num_threads(threads)
+        for name, model in ROWS.items():
+            whole, parts = round_shares(model, spent)
+            shares = ", ".join(f"{n} {1e3 * s:.2f} ms" for n, s in parts.items())
+            share = sum(parts.values()) / whole
+            print(f"{name:24} {threads} threads: {1e3 * whole:6.2f} ms a round, drawing {share:5.1%} ({shares})")
+
+
+if __name__ == "__main__":
+    main()
