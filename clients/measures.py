@@ -8,6 +8,7 @@ drawn from: small clients differ from p by chance alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,3 +126,36 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
         label_js=js,
         estimated_from=looked_at,
     )
+
+
+def partition_table(population: Population, most: int = 400, most_counts: int = 20_000) -> dict[str, Any]:
+    """Return what can be drawn of a partition: sizes of all clients in short, and some clients in full.
+
+    Args:
+        population: whose.
+        most: clients shown in full at most, evenly spaced over their indices.
+        most_counts: label counts shown at most (fewer clients where there are many classes).
+
+    Returns:
+        `clients` in all; `size_percentiles`, the 101 percentiles of all sizes; of the clients `shown`: `names`,
+        `sizes`, and `label_counts` (a row a client, a count a class), None unless classification.
+
+    Example:
+        >>> from clients.custom import custom_population
+        >>> import torch
+        >>> data = [(torch.zeros(2, 1), torch.tensor([0, 1])), (torch.zeros(1, 1), torch.tensor([1]))]
+        >>> table = partition_table(custom_population(data.__getitem__, [2, 1], outputs=2))
+        >>> table["sizes"], table["label_counts"]
+        ([2, 1], [[1, 1], [0, 1]])
+    """
+    n, counts = population.num_clients, population.label_counts
+    shown = min(n, most if counts is None else max(1, min(most, most_counts // population.outputs)))
+    clients = np.linspace(0, n - 1, shown).round().astype(np.int64)
+    return {
+        "clients": n,
+        "size_percentiles": np.percentile(population.sizes, np.arange(101)).tolist(),
+        "shown": clients.tolist(),
+        "names": [population.client_name(int(client)) for client in clients],
+        "sizes": population.sizes[clients].tolist(),
+        "label_counts": None if counts is None else counts(clients).tolist(),
+    }

@@ -49,7 +49,7 @@ def verdict(outcome: Facts) -> list[str]:
 
 def reached(outcome: Facts) -> list[tuple[str, str]]:
     """Return what was reached, as rows of (name, value); rows without anything to say are left out."""
-    rows = [_test_row(outcome), _target_row(outcome.get("to_target")), ("rate", _rate(outcome))]
+    rows = [_test_row(outcome), _target_row(outcome.get("to_target")), ("rate", rate_words(outcome))]
     rows += [("drift", _drift(outcome.get("drift")))]
     divergence = (outcome.get("baselines") or {}).get("weight_divergence")
     if divergence is not None:
@@ -88,7 +88,7 @@ def _target_row(target: Facts | None) -> tuple[str, str]:
     return name, ", ".join(parts)
 
 
-def _rate(outcome: Facts) -> str:
+def rate_words(outcome: Facts) -> str:
     """Return the fitted rate and how many rounds it leaves to go, or why there is none."""
     rate = outcome.get("rate") or {}
     if "no_trend" in rate:

@@ -4,6 +4,7 @@ scenario.toml      the scenario as resolved            rounds.jsonl    one line 
 environment.json   where and with what it ran          events.jsonl    what happened besides
 clients/           rows by client and round            checkpoint/     what `resume` needs
 model.safetensors  the final model                     outcome.json    how it ended; absent until then
+partition.json     client sizes and label counts       report.html     what `dashboards` draws of it all
 """
 
 from __future__ import annotations
@@ -126,6 +127,16 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def partition(self) -> Path:
+        """How the examples lie on the clients."""
+        return self.path / "partition.json"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows the run."""
+        return self.path / "report.html"
+
+    @property
     def outcome(self) -> Path:
         """How the run ended."""
         return self.path / "outcome.json"
@@ -145,6 +156,14 @@ class RunFolder:
             RunFolderError: it cannot be written.
         """
         _replace(self.environment, to_json(environment() | {"run": run}, indent=True) + "\n")
+
+    def write_partition(self, table: Mapping[str, Any]) -> None:
+        """Write what `clients.measures.partition_table` says.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        _replace(self.partition, to_json(table) + "\n")
 
     def write_outcome(self, outcome: Mapping[str, Any]) -> None:
         """Write how the run ended.
@@ -178,6 +197,14 @@ class RunFolder:
             RunFolderError: it cannot be read, or is damaged.
         """
         return _read_json(self.environment)
+
+    def read_partition(self) -> dict[str, Any] | None:
+        """Return what `write_partition` wrote; None where the run stopped before, or is of an older version.
+
+        Raises:
+            RunFolderError: it cannot be read, or is damaged.
+        """
+        return _read_json(self.partition)
 
     def truncate(self, last_round: int) -> int | None:
         """Take the record back to `last_round`: rounds, events, client rows and the outcome.

@@ -15,8 +15,9 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from clients.flower_shim import quiet
-from clients.measures import partition_measures
+from clients.measures import partition_measures, partition_table
 from clients.population import Population
+from dashboards.report import ReportWriter
 from server.checkpoint import CheckpointStore
 from server.convergence import Verdict
 from server.keeper import RunKeeper
@@ -131,6 +132,7 @@ def simulate(
         name = scenario.name or "scenario"
         folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
         folder.write_scenario(to_toml(scenario))
+        folder.write_partition(partition_table(session.population))
     run_id = f"{folder.path.resolve().name if folder else scenario.name or 'scenario'}-{secrets.token_hex(2)}"
     if folder is not None and not out:
         run_id = folder.path.name  # which ends so already
@@ -189,7 +191,8 @@ def _play(
     """Play a session to its end, from the start or from where a run goes on."""
     recorder = Recorder(folder) if folder is not None else None
     history = History(back.lines if back is not None else ())
-    told = Observers([*([recorder] if recorder else []), history, *observers])
+    report = [ReportWriter(folder)] if folder is not None else []
+    told = Observers([*([recorder] if recorder else []), history, *report, *observers])
     run = session.scenario.run
     keeper = RunKeeper(
         session.states,

@@ -1,0 +1,110 @@
+// Small things everything uses: elements, colours, numbers for people, the axes, what the reader has chosen.
+
+const el = (tag, props = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+};
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const seriesColour = (index) => colour(`s${index % 8}`);
+
+function number(value, digits = 3) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  const size = Math.abs(value);
+  if (size === 0) return "0";
+  if (size >= 1e-3 && size < 1e6) {
+    const short = Number(value.toPrecision(digits));
+    return Math.abs(short) >= 10 ** (digits - 1) ? Math.round(short).toLocaleString("en") : String(short);
+  }
+  const [mantissa, exponent] = value.toExponential(digits - 1).split("e");
+  return `${Number(mantissa)}e${Number(exponent)}`;
+}
+
+function bytes(value) {
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (value < 1000) return `${value < 10 ? Number(value.toPrecision(2)) : Math.round(value)} ${unit}`;
+    value /= 1000;
+  }
+  return `${Number(value.toPrecision(3)).toLocaleString("en")} TB`;
+}
+
+function seconds(value) {
+  if (value < 1) return value === 0 ? "0" : `${number(value * 1000, 2)} ms`;
+  const [size, unit] = [[1, "s"], [60, "min"], [3600, "h"], [86400, "d"]].findLast(([s]) => value >= 1.5 * s || s === 1);
+  return `${Number((value / size).toPrecision(3))} ${unit}`;
+}
+
+const AXES = {
+  round: { label: "round", name: "Rounds", format: (value) => value.toLocaleString("en") },
+  simulated: { label: "simulated time", name: "Simulated time", format: seconds },
+  bytes: { label: "data sent", name: "Data sent", format: bytes },
+  wall: { label: "time it took here", name: "Wall time", format: seconds },
+};
+
+// What the reader chose; kept while the page is open.
+const chosen = { axis: "round", zoom: null };
+
+// The rounds in which a series was measured, and its values.
+function seriesOf(view, key) {
+  const table = view.series.find((one) => key in one.columns);
+  if (!table || !table.columns[key].some((value) => value !== null)) return null;
+  return { x: table.axes[chosen.axis], rounds: table.axes.round, y: table.columns[key] };
+}
+
+// Where a round lies on the chosen axis: its own place, or the last one before it.
+function placeOf(view, round) {
+  let place = null;
+  for (const table of view.series) {
+    const index = table.axes.round.findLastIndex((one) => one <= round);
+    if (index >= 0 && (place === null || table.axes.round[index] > place[0])) {
+      place = [table.axes.round[index], table.axes[chosen.axis][index]];
+    }
+  }
+  return place && place[1];
+}
+
+function nearest(xs, x) {
+  let low = 0, high = xs.length - 1;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (xs[middle] < x) low = middle + 1; else high = middle;
+  }
+  return low > 0 && x - xs[low - 1] <= xs[low] - x ? low - 1 : low;
+}
+
+// How many charts and grids were drawn, and how many have something to draw: tests and scripts wait for them.
+const drawn = {
+  waiting: new Set(), done: new Set(),
+  expect(id) { this.waiting.add(id); this.tell(); },
+  finish(id) { this.done.add(id); this.tell(); },
+  forget(id) { this.waiting.delete(id); this.done.delete(id); this.tell(); },
+  tell() {
+    document.documentElement.dataset.expected = this.waiting.size;
+    document.documentElement.dataset.charts = [...this.waiting].filter((id) => this.done.has(id)).length;
+  },
+};
+
+function choice(options, current, choose, label) {
+  const group = el("div", { class: "choice", role: "group", "aria-label": label });
+  for (const [value, name] of options) {
+    const button = el("button", { type: "button", "aria-pressed": String(value === current) }, name);
+    button.addEventListener("click", () => {
+      for (const one of group.children) one.setAttribute("aria-pressed", String(one === button));
+      choose(value);
+    });
+    group.append(button);
+  }
+  return group;
+}
+
+function picker(options, current, choose, label) {
+  const select = el("select", { class: "small", "aria-label": label });
+  for (const [value, name] of options) select.append(el("option", { value, selected: value === current }, name));
+  select.addEventListener("change", () => choose(select.value));
+  return select;
+}

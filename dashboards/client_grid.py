@@ -1,0 +1,136 @@
+"""What each client did in each round, as pictures: a grid of clients by rounds, small enough for a page."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from server.client_table import PARTS
+
+F64 = npt.NDArray[np.float64]
+METRICS = ("client_drift", "cosine", "train_loss", "update_norm")
+FIXED = {"cosine": (-1.0, 1.0)}
+MOST_ROWS, MOST_WORST = 400, 8
+STEPS = 253
+"""A drawn value is one of this many steps between the smallest and the largest, each a byte from 1 on."""
+EMPTY, NOT_FINITE = 0, 255
+LOG_FROM = 30.0
+"""Values whose largest is this many times the smallest are drawn on a logarithmic scale."""
+
+
+def client_grid(
+    folder: Path, clients: int, rounds: int, *, cells: int = 120_000, metrics: Sequence[str] = METRICS
+) -> dict[str, Any] | None:
+    """Read a run's `clients/` folder into grids, part by part.
+
+    Args:
+        folder: the folder.
+        clients: how many clients there are; their indices are below.
+        rounds: the last round.
+        cells: cells a grid may have. More clients or rounds than fit share a cell, which then shows their mean.
+        metrics: columns to draw.
+
+    Returns:
+        `clients`, `rounds`, `rows`, `columns` (row = client * rows // clients, column = (round - 1) * columns //
+        rounds), `metrics`: name -> `low`, `high`, `log`, and `cells`, a byte a cell in base64, row by row (0: nobody,
+        255: not finite, else a step of the scale); `worst`: the clients with the largest mean client_drift. None
+        where there are no rows, or they cannot be read.
+    """
+    if clients < 1 or rounds < 1:
+        return None
+    rows = min(clients, MOST_ROWS, max(1, math.isqrt(cells)))
+    columns = min(rounds, max(1, cells // rows))
+    sums = {name: _Sums(rows * columns) for name in metrics}
+    drift, seen, last = _Sums(clients), np.zeros(clients, np.int64), 0
+    for part in _parts(folder):
+        client, round_index = part["client"], part["round"]
+        known = (client >= 0) & (client < clients) & (round_index >= 1) & (round_index <= rounds)
+        client, round_index = client[known], round_index[known]
+        if not len(client):
+            continue
+        cell = client * rows // clients * columns + (round_index - 1) * columns // rounds
+        for name in metrics:
+            if name in part:
+                sums[name].add(cell, part[name][known])
+        seen += np.bincount(client, minlength=clients)
+        last = max(last, int(round_index.max()))
+        if "client_drift" in part:
+            drift.add(client, part["client_drift"][known])
+    if not seen.any():
+        return None
+    drawn = {name: said for name in metrics if (said := sums[name].picture(FIXED.get(name))) is not None}
+    shape = {"clients": clients, "rounds": rounds, "rows": rows, "columns": columns, "last_round": last}
+    return shape | {"metrics": drawn, "worst": _worst(drift, seen)}
+
+
+class _Sums:
+    """Running means over cells."""
+
+    def __init__(self, cells: int) -> None:
+        self.total, self.count, self.bad = np.zeros(cells), np.zeros(cells, np.int64), np.zeros(cells, bool)
+
+    def add(self, cell: npt.NDArray[np.int64], values: F64) -> None:
+        finite = np.isfinite(values)
+        self.total += np.bincount(cell[finite], values[finite], len(self.total))
+        self.count += np.bincount(cell[finite], minlength=len(self.total))
+        self.bad[cell[~finite]] = True
+
+    def means(self) -> F64:
+        """Return the means; nan where there is none."""
+        out = np.full(len(self.total), np.nan)
+        np.divide(self.total, self.count, out=out, where=self.count > 0)
+        return out
+
+    def picture(self, fixed: tuple[float, float] | None) -> dict[str, Any] | None:
+        """Return the means as bytes on a scale."""
+        means = self.means()
+        known = means[np.isfinite(means)]
+        if not len(known):
+            return None
+        low, high = fixed or (float(known.min()), float(known.max()))
+        positive = known[known > 0]
+        log = fixed is None and low >= 0 and len(positive) > 0 and high > LOG_FROM * float(positive.min())
+        if log:
+            low = float(positive.min())
+        with np.errstate(invalid="ignore", divide="ignore"):
+            part = (np.log(means / low) / math.log(high / low)) if log else (means - low) / ((high - low) or 1.0)
+            step = 1 + np.rint(np.clip(np.nan_to_num(part, nan=0.0), 0.0, 1.0) * STEPS)
+        code = np.where(np.isfinite(means), step, EMPTY)
+        code[self.bad] = NOT_FINITE
+        return {"low": low, "high": high, "log": log,
+                "cells": base64.b64encode(code.astype(np.uint8).tobytes()).decode()}  # fmt: skip
+
+
+def _parts(folder: Path) -> Any:
+    """Yield the whole parts as columns; one that is being replaced, or is damaged, is passed over."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    longest: dict[str, Path] = {}
+    for part in sorted(folder.glob(PARTS)):  # of two that start alike (a trim was cut short) the shorter says less
+        longest[part.name.split("-")[1]] = part
+    for part in longest.values():
+        try:
+            names = [name for name in pq.read_schema(part).names if name in ("round", "client", *METRICS)]
+            table = pq.read_table(part, columns=names, partitioning=None)
+        except (OSError, pa.ArrowException):
+            continue
+        found: dict[str, Any] = {name: table[name].to_numpy().astype(np.float64) for name in names}
+        yield found | {name: found[name].astype(np.int64) for name in ("round", "client")}
+
+
+def _worst(drift: _Sums, seen: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
+    """Return the clients with the largest mean client_drift."""
+    means = np.where(drift.bad, np.inf, drift.means())
+    order = np.argsort(np.where(np.isnan(means), -np.inf, means))[::-1][:MOST_WORST]
+    return [
+        {"client": int(client), "rounds": int(seen[client]), "value": float(means[client])}
+        for client in order
+        if not np.isnan(means[client])
+    ]

@@ -1,0 +1,193 @@
+"""The numbers of a record as series to draw: short enough for a page, and honest about what was left out.
+
+Series that were measured in the same rounds share a table, and a table says where its rounds lie on each axis. A long
+record is thinned by stretches of rounds: each keeps its last round, and those in which the series that are looked at
+most had their smallest and largest value, so that no spike is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+Line = Mapping[str, Any]
+Path = tuple[str, ...]
+LEVELS = ("p05", "p25", "p50", "p75", "p95")
+SCALARS = (
+    "train_loss", "validation_loss", "federated_loss", "validation_accuracy", "federated_accuracy", "validation_mae",
+    "federated_mae", "agreement", "optimality_gap", "update_dispersion", "gradient_dissimilarity", "gradient_diversity",
+    "aggregate_norm", "step_norm", "relative_change", "largest_gradient_norm", "gradient_norm", "clients_per_second",
+    "respondents", "failures",
+)  # fmt: skip
+BANDS: tuple[Path, ...] = (("client_drift",), ("cosine",), ("update_norm",), ("client_spread", "score"))
+NESTED: tuple[Path, ...] = (("rate", "factor"), ("rate", "low"), ("rate", "high"))
+WATCHED = ("validation_loss", "validation_accuracy", "train_loss", "client_drift.mean", "cosine.p50")
+"""Series whose smallest and largest values survive thinning."""
+MOST_LAYERS = 12
+DIGITS = 6
+
+
+def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
+    """Return the paths of everything that is drawn of these lines.
+
+    Args:
+        lines: the record.
+        bands: with the outer quantiles and the layers; else medians alone.
+    """
+    levels = (*LEVELS, "mean") if bands else ("p50", "mean")
+    paths: list[Path] = [(name,) for name in SCALARS]
+    paths += [(*band, level) for band in BANDS for level in levels] + list(NESTED)
+    paths += [("criteria", name, "distance") for name in criteria_of(lines)]
+    if bands:
+        paths += [("by_layer", name, "update_dispersion") for name in layers_of(lines)]
+    return paths
+
+
+def criteria_of(lines: Sequence[Line]) -> list[str]:
+    """Return the names of the criteria that were watched."""
+    return list(lines[-1].get("criteria") or {}) if lines else []
+
+
+def layers_of(lines: Sequence[Line]) -> list[str]:
+    """Return the layers, those with the largest dispersion in the last round that measured it, in model order."""
+    found: Mapping[str, Any] = next((line["by_layer"] for line in reversed(lines) if line.get("by_layer")), {})
+
+    def size(name: str) -> float:
+        value = found[name].get("update_dispersion")
+        return value if isinstance(value, int | float) and not math.isnan(value) else math.inf
+
+    kept = set(sorted(found, key=size, reverse=True)[:MOST_LAYERS])
+    return [name for name in found if name in kept]
+
+
+def at(line: Line, path: Path) -> Any:
+    """Return what a line holds under a path; None where it holds nothing.
+
+    Example:
+        >>> at({"cosine": {"p50": 0.25}}, ("cosine", "p50")), at({"cosine": None}, ("cosine", "p50"))
+        (0.25, None)
+    """
+    value: Any = line
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def tables(lines: Sequence[Line], paths: Iterable[Path], most: int) -> list[dict[str, Any]]:
+    """Return tables of series, each over the rounds in which its series were measured.
+
+    Args:
+        lines: the record.
+        paths: what to take from each line; those no round measured are left out.
+        most: rounds a table may have.
+
+    Returns:
+        Tables with `columns` (dotted name -> values, None where a value is not a finite number), `axes` (where the
+        rounds lie: `round`, `simulated` seconds, `bytes` sent, `wall` seconds), and `of`, the rounds before thinning.
+    """
+    axes = _axes(lines)
+    groups: dict[bytes, dict[str, list[Any]]] = {}
+    for path in paths:
+        values = [at(line, path) for line in lines]
+        mask = bytes(isinstance(value, int | float) for value in values)
+        if any(mask):
+            groups.setdefault(mask, {})[".".join(path)] = values
+    return [_table(mask, columns, axes, most) for mask, columns in groups.items()]
+
+
+def not_finite(lines: Sequence[Line], names: Iterable[str]) -> dict[str, list[int]]:
+    """Return the first and the last round, and how many, in which each named number was nan or infinite."""
+    found: dict[str, list[int]] = {}
+    for name in names:
+        path = tuple(name.split("."))
+        rounds = [line["round"] for line in lines if isinstance(v := at(line, path), float) and not math.isfinite(v)]
+        if rounds:
+            found[name] = [rounds[0], rounds[-1], len(rounds)]
+    return found
+
+
+def _axes(lines: Sequence[Line]) -> dict[str, list[Any]]:
+    """Return where each round lies on each axis."""
+    return {
+        "round": [line["round"] for line in lines],
+        "simulated": [line.get("simulated_seconds_total") for line in lines],
+        "bytes": [line.get("bytes_total") for line in lines],
+        "wall": list(accumulate(line.get("wall_seconds") or 0.0 for line in lines)),
+    }
+
+
+def _table(mask: bytes, columns: Mapping[str, list[Any]], axes: Mapping[str, list[Any]], most: int) -> dict[str, Any]:
+    rows = [row for row, measured in enumerate(mask) if measured]
+    kept = thinned(rows, [columns[name] for name in WATCHED if name in columns], most)
+    return {
+        "of": len(rows),
+        "axes": {name: [_short(values[row]) for row in kept] for name, values in axes.items()},
+        "columns": {name: [_short(values[row]) for row in kept] for name, values in columns.items()},
+    }
+
+
+def thinned(rows: Sequence[int], watched: Sequence[Sequence[Any]], most: int) -> Sequence[int]:
+    """Return at most `most` of the rows, in order, as the module's text says.
+
+    Args:
+        rows: indices into each of `watched`.
+        watched: columns whose extremes are kept.
+        most: at least 2.
+
+    Example:
+        >>> thinned(range(12), [[0, 0, 9, 0, 0, 0, 0, 0, 0, -1, 0, 0]], 6)
+        [0, 2, 9, 11]
+    """
+    if len(rows) <= most:
+        return rows
+    stretches = max(1, (most - 1) // (1 + 2 * len(watched)))
+    kept = {rows[0]}
+    for index in range(stretches):
+        stretch = rows[index * len(rows) // stretches : (index + 1) * len(rows) // stretches]
+        kept.add(stretch[-1])
+        for column in watched:
+            known = [row for row in stretch if math.isfinite(column[row])]
+            if known:
+                low, high = min(known, key=column.__getitem__), max(known, key=column.__getitem__)
+                if column[low] < column[high]:
+                    kept |= {low, high}
+    return sorted(kept)
+
+
+def _short(value: Any) -> Any:
+    """Return a number with a few significant digits; None for what cannot be drawn."""
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value
+
+
+def criterion_spans(lines: Sequence[Line], name: str) -> list[list[Any]]:
+    """Return the spans of rounds over which a criterion was in one state.
+
+    Returns:
+        [first round, last round, state] with state `waiting` (its condition is not met), `counting` (met, not yet in
+        enough rounds), `holds`, or `unmeasured`.
+
+    Example:
+        >>> looks = [{"held": 0, "distance": 1.0}, {"held": 1, "distance": 0.0}, {"held": 2, "holds": True}]
+        >>> criterion_spans([{"round": r, "criteria": {"gap": look}} for r, look in enumerate(looks)], "gap")
+        [[0, 0, 'waiting'], [1, 1, 'counting'], [2, 2, 'holds']]
+    """
+    spans: list[list[Any]] = []
+    for line in lines:
+        state = _state(at(line, ("criteria", name)))
+        if spans and spans[-1][2] == state:
+            spans[-1][1] = line["round"]
+        else:
+            spans.append([line["round"], line["round"], state])
+    return spans
+
+
+def _state(look: Mapping[str, Any] | None) -> str:
+    if not look or (look.get("distance") == math.inf and not look.get("held")):
+        return "unmeasured"
+    if look.get("holds"):
+        return "holds"
+    return "counting" if look.get("held") else "waiting"
