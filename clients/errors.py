@@ -1,13 +1,13 @@
 """Every error fedscape raises on purpose.
 
-    FedscapeError
-     |- UserError (also ValueError)    the user's mistake: printed without a traceback, exit code 2
-     |   |- ScenarioError              a scenario file or a --set
-     |   |- DataError                  a data set, a file, or the examples in it
-     |   |- PartitionError             a partition that cannot be made
-     |   |- EngineError                a named engine that cannot run the scenario
-     |   |- StrategyError              a Flower strategy or app that cannot run the scenario
-     |   `- RunFolderError             a run folder, record or checkpoint
+FedscapeError
+ |- UserError (also ValueError)    the user's mistake: printed without a traceback, exit code 2
+ |   |- ScenarioError              a scenario file or a --set
+ |   |- DataError                  a data set, a file, or the examples in it
+ |   |- PartitionError             a partition that cannot be made
+ |   |- EngineError                a named engine that cannot run the scenario
+ |   |- StrategyError              a Flower strategy or app that cannot run the scenario
+ |   `- RunFolderError             a run folder, record or checkpoint
 """
 
 from __future__ import annotations
