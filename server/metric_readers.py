@@ -48,6 +48,12 @@ def named(**keys: str) -> Reader:
     return read
 
 
+def each(value: Any) -> Values:
+    """Read every number of a mapping, its key the label value."""
+    for name, number in (value or {}).items():
+        yield (name,), float(number)
+
+
 def ranked(what: str) -> Reader:
     """Read `value`, or `client` (the index), of the worst clients by rank, 1 the worst."""
 

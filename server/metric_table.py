@@ -34,6 +34,7 @@ class Metric:
         labels: names of the reader's labels.
         unit: base unit, which the name ends in; empty for a pure number.
         wall: whether it depends on the machine's clock, so that two equal runs differ in it.
+        live: whether `/metrics` has it, which stays small; all others have everything.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Metric:
     labels: tuple[str, ...] = ()
     unit: str = ""
     wall: bool = False
+    live: bool = True
 
     @property
     def full_name(self) -> str:
@@ -58,31 +60,36 @@ class Metric:
         return EDGES[self.key.rpartition(".")[2]]
 
 
-def _quantiles(name: str, key: str, what: str, source: Source = "round") -> Metric:
-    return Metric(name, "gauge", f"{what}: exact quantiles over clients.", source, key, read.levels, ("quantile",))
+def _quantiles(name: str, key: str, what: str, *, live: bool = True) -> Metric:
+    said = f"{what}: exact quantiles over clients."
+    return Metric(name, "gauge", said, "round", key, read.levels, ("quantile",), live=live)
 
 
-def _over_clients(name: str, key: str, what: str) -> tuple[Metric, ...]:
+def _over_clients(name: str, key: str, what: str, *, live: bool = True) -> tuple[Metric, ...]:
     """Return quantiles, mean and, where it has buckets, histogram of one value a client."""
     found = [
-        _quantiles(name, key, what),
-        Metric(f"{name}_mean", "gauge", f"{what}: unweighted mean over clients.", "round", key, read.mean),
-    ]
+        _quantiles(name, key, what, live=live),
+        Metric(f"{name}_mean", "gauge", f"Its mean over clients, unweighted: {name}.", "round", key, read.mean,
+               live=live),
+    ]  # fmt: skip
     if key in EDGES:
-        told = f"{what}: clients so far, by size."
-        found.append(Metric(f"{name}_histogram", "histogram", told, "round", f"so_far.{key}", read.histogram, ("le",)))
+        told = f"Clients so far, by {name}."
+        found.append(
+            Metric(f"{name}_distribution", "histogram", told, "round", f"so_far.{key}", read.histogram, ("le",))
+        )
     return tuple(found)
 
 
-def _worst(name: str, key: str, what: str) -> tuple[Metric, Metric]:
+def _worst(name: str, key: str, what: str, *, live: bool = False) -> tuple[Metric, Metric]:
     """Return the values and the clients' indices of the worst by rank, 1 the worst."""
-    value = Metric(name, "gauge", f"{what}, by rank.", "round", key, read.ranked("value"), ("rank",))
+    value = Metric(name, "gauge", f"{what}, by rank.", "round", key, read.ranked("value"), ("rank",), live=live)
     index = f"Index of the client of that rank in {PREFIX}{name}."
-    return value, Metric(f"{name}_client", "gauge", index, "round", key, read.ranked("client"), ("rank",))
+    return value, Metric(f"{name}_client", "gauge", index, "round", key, read.ranked("client"), ("rank",), live=live)
 
 
-def _criterion(name: str, what: str, key: str) -> Metric:
-    return Metric(f"criterion_{name}", "gauge", what, "round", "criteria", read.criterion(key), ("criterion",))
+def _criterion(name: str, what: str, key: str, *, live: bool = False) -> Metric:
+    reader = read.criterion(key)
+    return Metric(f"criterion_{name}", "gauge", what, "round", "criteria", reader, ("criterion",), live=live)
 
 
 _SPLITS = ("split",)
@@ -129,13 +136,13 @@ ROUND: tuple[Metric, ...] = (
     Metric("mean_absolute_error", "gauge", "Mean absolute error of a regression.", "round", "",
            read.named(validation="validation_mae", federated="federated_mae"), _SPLITS),
     Metric("class_accuracy_ratio", "gauge", "Share of a class's validation examples predicted right (32 classes).",
-           "round", "class_accuracy", read.by_class, ("class",), "ratio"),
+           "round", "class_accuracy", read.by_class, ("class",), "ratio", live=False),
     Metric("optimality_gap", "gauge", "f(x) - f*, where f* is known.", "round", "optimality_gap"),
     Metric("train_errors", "gauge", "Training examples of the cohort predicted wrong.", "round", "train_errors"),
     Metric("agreement_ratio", "gauge", "Share of probe predictions unchanged since the round before.", "round",
            "agreement", unit="ratio"),
     _quantiles("client_score", "client_spread.score", "Accuracy, or the error of a regression"),
-    _quantiles("client_loss", "client_spread.loss", "Loss of the model on a client's examples"),
+    _quantiles("client_loss", "client_spread.loss", "Loss of the model on a client's examples", live=False),
     Metric("client_score_variance", "gauge", "Variance of client_score over clients.", "round",
            "client_spread.variance"),
     Metric("evaluated_clients", "gauge", "Clients that client_score is over.", "round", "client_spread.clients"),
@@ -143,7 +150,7 @@ ROUND: tuple[Metric, ...] = (
     # convergence
     _criterion("value", "What a convergence criterion looks at.", "value"),
     _criterion("threshold", "What its value is compared with.", "threshold"),
-    _criterion("distance", "How far it is from being met; 0 is met.", "distance"),
+    _criterion("distance", "How far a criterion is from being met; 0 is met.", "distance", live=True),
     _criterion("held_rounds", "Measured rounds in a row in which it was met.", "held"),
     _criterion("needed_rounds", "Rounds in a row it takes to hold.", "needed"),
     Metric("criterion_state", "gauge", "0 not measured yet, 1 not met, 2 met but not for long enough, 3 holds.",
@@ -153,7 +160,7 @@ ROUND: tuple[Metric, ...] = (
     Metric("rate_factor", "gauge", "Factor a round by which the loss nears its limit, 90% interval; NaN: no trend.",
            "round", "rate", read.rate(_BOUNDS), ("bound",)),
     Metric("rate_limit", "gauge", "Fitted limit of the loss; NaN: no trend.", "round", "rate",
-           read.rate({"": "limit"})),
+           read.rate({"": "limit"}), live=False),
     Metric("rounds_to_go", "gauge", "Rounds to the target by the fitted rate; NaN: it cannot be told.", "round", "",
            read.rounds_to_go, ("bound",)),
     Metric("relative_change", "gauge", "Norm of the parameters' change over their norm before it.", "round",
@@ -165,8 +172,8 @@ ROUND: tuple[Metric, ...] = (
            "largest_gradient_norm"),
     # drift
     *_over_clients("client_drift", "client_drift", "Mean squared distance from the broadcast model over local steps"),
-    *_worst("top_client_drift", "worst_client_drift", "Largest client_drift"),
-    *_over_clients("update_norm", "update_norm", "Norm of a client's update"),
+    *_worst("top_client_drift", "worst_client_drift", "Largest client_drift", live=True),
+    *_over_clients("update_norm", "update_norm", "Norm of a client's update", live=False),
     *_over_clients("update_cosine", "cosine", "Cosine of a client's update with the aggregate"),
     *_worst("lowest_update_cosine", "worst.cosine", "Lowest update_cosine"),
     *_over_clients("update_distance", "distance", "Distance of a client's update from the weighted mean"),
@@ -178,9 +185,9 @@ ROUND: tuple[Metric, ...] = (
     Metric("gradient_dissimilarity", "gauge", "Mean squared distance of clients' gradients from the true one.",
            "round", "gradient_dissimilarity"),
     Metric("layer_update_dispersion", "gauge", "update_dispersion by layer; adds up to it.", "round", "by_layer",
-           read.by_layer("update_dispersion"), ("layer",)),
+           read.by_layer("update_dispersion"), ("layer",), live=False),
     Metric("layer_pseudo_gradient_norm", "gauge", "pseudo_gradient_norm by layer.", "round", "by_layer",
-           read.by_layer("aggregate_norm", squared=True), ("layer",)),
+           read.by_layer("aggregate_norm", squared=True), ("layer",), live=False),
     # cost
     Metric("local_steps", "gauge", "Local steps of the cohort this round.", "round", "local_steps"),
     Metric("round_bytes", "gauge", "Bytes of arrays sent this round.", "round", "",
@@ -227,14 +234,16 @@ OUTCOME: tuple[Metric, ...] = (
 """What a finished run comes to."""
 
 EXPORTER: tuple[Metric, ...] = (
-    Metric("exporter_samples_sent_total", "counter", "Samples the sink took.", "exporter", "sent", labels=("sink",)),
+    Metric("exporter_samples_sent_total", "counter", "Samples the sink took.", "exporter", "sent", read.each,
+           ("sink",)),
     Metric("exporter_samples_refused_total", "counter", "Samples the sink refused; the record still has them.",
-           "exporter", "refused", labels=("sink",)),
+           "exporter", "refused", read.each, ("sink",)),
     Metric("exporter_rounds_dropped_total", "counter", "Rounds given up unsent; the record still has them.",
-           "exporter", "dropped", labels=("sink",)),
+           "exporter", "dropped", read.each, ("sink",)),
     Metric("exporter_failed_requests_total", "counter", "Requests not answered, or answered with an error.",
-           "exporter", "failed", labels=("sink",)),
-    Metric("exporter_queue_rounds", "gauge", "Rounds that wait to be sent.", "exporter", "waiting", labels=("sink",)),
+           "exporter", "failed", read.each, ("sink",)),
+    Metric("exporter_queue_rounds", "gauge", "Rounds that wait to be sent.", "exporter", "waiting", read.each,
+           ("sink",)),
     Metric("exporter_resident_memory_bytes", "gauge", "Memory the process holds.", "exporter", "memory",
            unit="bytes"),
 )  # fmt: skip
@@ -250,10 +259,10 @@ def series_names(metric: Metric) -> tuple[str, ...]:
     A histogram with buckets below 0 has no sum, which could fall, and by OpenMetrics then no count.
 
     Example:
-        >>> series_names(METRICS["fedscape_update_distance_histogram"])[2]
-        'fedscape_update_distance_histogram_count'
-        >>> series_names(METRICS["fedscape_update_cosine_histogram"])
-        ('fedscape_update_cosine_histogram_bucket',)
+        >>> series_names(METRICS["fedscape_update_distance_distribution"])[2]
+        'fedscape_update_distance_distribution_count'
+        >>> series_names(METRICS["fedscape_update_cosine_distribution"])
+        ('fedscape_update_cosine_distribution_bucket',)
     """
     if metric.kind != "histogram":
         return (metric.full_name,)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from server.histograms import EDGES, Histogram
 from server.metric_readers import at
-from server.metric_table import OUTCOME, ROUND, RUN, Metric, series_names
+from server.metric_table import EXPORTER, OUTCOME, ROUND, RUN, Metric, series_names
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -53,6 +53,20 @@ class RunFold:
         return {**line, "so_far": {**self._sums, **shown}}
 
 
+def held(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known after a round: what it did not measure is as it was last measured.
+
+    Example:
+        >>> held({"round": 1, "federated_loss": 0.5}, {"round": 2, "train_loss": 0.25})
+        {'round': 2, 'federated_loss': 0.5, 'train_loss': 0.25}
+    """
+    known = {**before, **told}
+    for key, told_with in (("rounds_to_go", "rate"), ("overfitting", "criteria")):
+        if told_with in told and key not in told:  # absent, it says something
+            known.pop(key, None)
+    return known
+
+
 def samples(metrics: Sequence[Metric], source: Mapping[str, Any]) -> list[Sample]:
     """Return the samples of some metrics.
 
@@ -80,6 +94,11 @@ def round_samples(told: Mapping[str, Any]) -> list[Sample]:
 def outcome_samples(outcome: Mapping[str, Any]) -> list[Sample]:
     """Return what a run came to, from outcome.json."""
     return samples(OUTCOME, outcome)
+
+
+def exporter_samples(state: Mapping[str, Any]) -> list[Sample]:
+    """Return what exporters say of themselves: `memory`, and by sink what `server.sender.Sent` counts."""
+    return samples(EXPORTER, state)
 
 
 def _read(metric: Metric, value: Any) -> Iterator[Sample]:

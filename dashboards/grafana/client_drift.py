@@ -63,9 +63,9 @@ def _bands() -> Row:
                      Ask(focus("loss", split="validation"), "validation loss")],
                     x=x, right={"validation loss": "none"}),
         heat_panel("Client drift by bucket", _ROUND_BY_ROUND,
-                   Ask(this_round(focus("client_drift_histogram_bucket")), "{{le}}")),
+                   Ask(this_round(focus("client_drift_distribution_bucket")), "{{le}}")),
         heat_panel("Distance by bucket", _ROUND_BY_ROUND,
-                   Ask(this_round(focus("update_distance_histogram_bucket")), "{{le}}")),
+                   Ask(this_round(focus("update_distance_distribution_bucket")), "{{le}}")),
     ))  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def _directions() -> Row:
     return Row("Do updates point the same way?", (
         heat_panel("Cosine with the aggregate, $focus", "Clients by the cosine of their update with the aggregate: "
                    "1 pulls with the others, below 0 against them. " + _ROUND_BY_ROUND,
-                   Ask(this_round(focus("update_cosine_histogram_bucket")), "{{le}}"), height=10),
+                   Ask(this_round(focus("update_cosine_distribution_bucket")), "{{le}}"), height=10),
         trend_panel("Cosine, quantiles", "Exact quantiles over the clients of each round.",
                     [Ask(focus("update_cosine"), "{{quantile}}")], x=x, bands=BANDS, low=-1, high=1, height=10),
         trend_panel("Mean cosine of every run", "Unweighted mean over the clients of each round.",
