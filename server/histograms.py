@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
 
-SIZES = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+SIZES = (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 COSINES = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 EDGES: Mapping[str, tuple[float, ...]] = {"client_drift": SIZES, "distance": SIZES, "cosine": COSINES}
 """Measure -> the upper edges of its buckets; a value on an edge is below it, and one more bucket has no edge."""

@@ -65,7 +65,7 @@ def _quantiles(name: str, key: str, what: str, *, live: bool = True) -> Metric:
     return Metric(name, "gauge", said, "round", key, read.levels, ("quantile",), live=live)
 
 
-def _over_clients(name: str, key: str, what: str, *, live: bool = True) -> tuple[Metric, ...]:
+def _over_clients(name: str, key: str, what: str, *, live: bool = True, counts_live: bool = True) -> tuple[Metric, ...]:
     """Return quantiles, mean and, where it has buckets, histogram of one value a client."""
     found = [
         _quantiles(name, key, what, live=live),
@@ -73,9 +73,11 @@ def _over_clients(name: str, key: str, what: str, *, live: bool = True) -> tuple
                live=live),
     ]  # fmt: skip
     if key in EDGES:
-        told = f"Clients so far, by {name}."
+        told, source = f"Clients so far, by {name}.", f"so_far.{key}"
         found.append(
-            Metric(f"{name}_distribution", "histogram", told, "round", f"so_far.{key}", read.histogram, ("le",))
+            Metric(
+                f"{name}_distribution", "histogram", told, "round", source, read.histogram, ("le",), live=counts_live
+            )
         )
     return tuple(found)
 
@@ -84,7 +86,7 @@ def _worst(name: str, key: str, what: str, *, live: bool = False) -> tuple[Metri
     """Return the values and the clients' indices of the worst by rank, 1 the worst."""
     value = Metric(name, "gauge", f"{what}, by rank.", "round", key, read.ranked("value"), ("rank",), live=live)
     index = f"Index of the client of that rank in {PREFIX}{name}."
-    return value, Metric(f"{name}_client", "gauge", index, "round", key, read.ranked("client"), ("rank",), live=live)
+    return value, Metric(f"{name}_client", "gauge", index, "round", key, read.ranked("client"), ("rank",), live=False)
 
 
 def _criterion(name: str, what: str, key: str, *, live: bool = False) -> Metric:
@@ -100,18 +102,18 @@ RUN: tuple[Metric, ...] = (
         scenario="scenario", algorithm="algorithm", seed="seed", version="version", model="model", engine="engine",
         data="data", partition="data_facts.partition"),
         ("scenario", "algorithm", "seed", "version", "model", "engine", "data", "partition")),
-    Metric("engine_info", "info", "What trains the clients; an empty tile is the whole cohort.", "run", "",
+    Metric("engine_info", "info", "What trains clients; no tile: the whole cohort.", "run", "",
            read.facts(engine="engine", tile="engine_plan.tile", compiled="engine_plan.compiled"),
            ("engine", "tile", "compiled")),
     Metric("rounds_budget", "gauge", "Rounds the run may take.", "run", "rounds"),
     Metric("population_clients", "gauge", "Clients there are.", "run", "clients"),
     Metric("population_examples", "gauge", "Training examples of all clients.", "run", "examples"),
     Metric("model_parameters", "gauge", "Trained parameters of the model.", "run", "parameters"),
-    Metric("label_emd", "gauge", "Label skew: sum |p_k - p| (Zhao et al. 2018), mean over examples; 0 to 2.", "run",
+    Metric("label_emd", "gauge", "Label skew, sum |p_k - p| (Zhao et al. 2018): 0 to 2.", "run",
            "label_emd"),
-    Metric("label_js", "gauge", "Label skew: Jensen-Shannon divergence in bits, mean over examples; 0 to 1.", "run",
+    Metric("label_js", "gauge", "Label skew, Jensen-Shannon in bits: 0 to 1.", "run",
            "label_js"),
-    Metric("client_examples", "gauge", "Quantity skew: training examples of the smallest, median and largest client.",
+    Metric("client_examples", "gauge", "Training examples of a client: quantity skew.",
            "run", "", read.named(**{"0": "smallest_client", "0.5": "median_client", "1": "largest_client"}),
            ("quantile",)),
 )  # fmt: skip
@@ -119,7 +121,7 @@ RUN: tuple[Metric, ...] = (
 
 ROUND: tuple[Metric, ...] = (
     Metric("round", "gauge", "Newest finished round; 0 is the initial model.", "round", "round"),
-    Metric("run_state", "gauge", "1 for the state the run is in, 0 for the others.", "round", "", read.running,
+    Metric("run_state", "gauge", "1 for the run's state, 0 for the others.", "round", "", read.running,
            ("state",)),
     Metric("cohort", "gauge", "Clients asked to train this round.", "round", "cohort"),
     Metric("respondents", "gauge", "Clients whose update came back this round.", "round", "respondents"),
@@ -127,25 +129,26 @@ ROUND: tuple[Metric, ...] = (
     Metric("client_responses_total", "counter", "Updates that came back so far.", "round", "so_far.respondents"),
     Metric("client_failures_total", "counter", "Errors that came back so far.", "round", "so_far.failures"),
     # losses and scores
-    Metric("loss", "gauge", "Mean loss: of local training, on validation examples, on the clients' own.", "round", "",
+    Metric("loss", "gauge", "Mean loss.", "round", "",
            read.named(train="train_loss", validation="validation_loss", federated="federated_loss"), _SPLITS),
     Metric("accuracy_ratio", "gauge", "Share of examples predicted right.", "round", "",
            read.named(validation="validation_accuracy", federated="federated_accuracy"), _SPLITS, "ratio"),
     Metric("error", "gauge", "Share predicted wrong, or a regression's root mean squared error.", "round", "",
-           read.named(validation="validation_error", federated="federated_error"), _SPLITS),
+           read.named(validation="validation_error", federated="federated_error"), _SPLITS, live=False),
     Metric("mean_absolute_error", "gauge", "Mean absolute error of a regression.", "round", "",
            read.named(validation="validation_mae", federated="federated_mae"), _SPLITS),
     Metric("class_accuracy_ratio", "gauge", "Share of a class's validation examples predicted right (32 classes).",
            "round", "class_accuracy", read.by_class, ("class",), "ratio", live=False),
     Metric("optimality_gap", "gauge", "f(x) - f*, where f* is known.", "round", "optimality_gap"),
     Metric("train_errors", "gauge", "Training examples of the cohort predicted wrong.", "round", "train_errors"),
-    Metric("agreement_ratio", "gauge", "Share of probe predictions unchanged since the round before.", "round",
+    Metric("agreement_ratio", "gauge", "Share of predictions unchanged by this round.", "round",
            "agreement", unit="ratio"),
     _quantiles("client_score", "client_spread.score", "Accuracy, or the error of a regression"),
     _quantiles("client_loss", "client_spread.loss", "Loss of the model on a client's examples", live=False),
     Metric("client_score_variance", "gauge", "Variance of client_score over clients.", "round",
-           "client_spread.variance"),
-    Metric("evaluated_clients", "gauge", "Clients that client_score is over.", "round", "client_spread.clients"),
+           "client_spread.variance", live=False),
+    Metric("evaluated_clients", "gauge", "Clients that client_score is over.", "round", "client_spread.clients",
+           live=False),
     *_worst("worst_client_score", "client_spread.worst", "Worst client_score"),
     # convergence
     _criterion("value", "What a convergence criterion looks at.", "value"),
@@ -153,17 +156,17 @@ ROUND: tuple[Metric, ...] = (
     _criterion("distance", "How far a criterion is from being met; 0 is met.", "distance", live=True),
     _criterion("held_rounds", "Measured rounds in a row in which it was met.", "held"),
     _criterion("needed_rounds", "Rounds in a row it takes to hold.", "needed"),
-    Metric("criterion_state", "gauge", "0 not measured yet, 1 not met, 2 met but not for long enough, 3 holds.",
+    Metric("criterion_state", "gauge", "0 not measured, 1 not met, 2 met, 3 met long enough: holds.",
            "round", "criteria", read.criterion_state, ("criterion",)),
-    Metric("overfitting", "gauge", "1 where the criterion gap sees overfitting, 0 where not.", "round", "",
+    Metric("overfitting", "gauge", "1 where the criterion gap sees overfitting.", "round", "",
            read.overfitting),
-    Metric("rate_factor", "gauge", "Factor a round by which the loss nears its limit, 90% interval; NaN: no trend.",
+    Metric("rate_factor", "gauge", "Factor a round by which the loss nears its limit; NaN: no trend.",
            "round", "rate", read.rate(_BOUNDS), ("bound",)),
     Metric("rate_limit", "gauge", "Fitted limit of the loss; NaN: no trend.", "round", "rate",
            read.rate({"": "limit"}), live=False),
-    Metric("rounds_to_go", "gauge", "Rounds to the target by the fitted rate; NaN: it cannot be told.", "round", "",
+    Metric("rounds_to_go", "gauge", "Rounds to the target by the rate; NaN: cannot be told.", "round", "",
            read.rounds_to_go, ("bound",)),
-    Metric("relative_change", "gauge", "Norm of the parameters' change over their norm before it.", "round",
+    Metric("relative_change", "gauge", "Norm of the parameters' change over theirs.", "round",
            "relative_change"),
     Metric("pseudo_gradient_norm", "gauge", "Norm of the aggregated pseudo-gradient.", "round",
            "pseudo_gradient_norm"),
@@ -171,14 +174,14 @@ ROUND: tuple[Metric, ...] = (
     Metric("largest_gradient_norm", "gauge", "Largest norm of a client's local gradient this round.", "round",
            "largest_gradient_norm"),
     # drift
-    *_over_clients("client_drift", "client_drift", "Mean squared distance from the broadcast model over local steps"),
+    *_over_clients("client_drift", "client_drift", "Mean squared distance from the broadcast model"),
     *_worst("top_client_drift", "worst_client_drift", "Largest client_drift", live=True),
     *_over_clients("update_norm", "update_norm", "Norm of a client's update", live=False),
-    *_over_clients("update_cosine", "cosine", "Cosine of a client's update with the aggregate"),
+    *_over_clients("update_cosine", "cosine", "Cosine of an update with the aggregate", counts_live=False),
     *_worst("lowest_update_cosine", "worst.cosine", "Lowest update_cosine"),
-    *_over_clients("update_distance", "distance", "Distance of a client's update from the weighted mean"),
+    *_over_clients("update_distance", "distance", "Distance of an update from the mean update"),
     *_worst("top_update_distance", "worst.distance", "Largest update_distance"),
-    Metric("update_dispersion", "gauge", "Weighted mean squared distance of updates from their mean.", "round",
+    Metric("update_dispersion", "gauge", "Weighted mean squared update_distance.", "round",
            "update_dispersion"),
     Metric("gradient_diversity", "gauge", "Gradient diversity (Yin et al. 2018) of the weighted updates.", "round",
            "gradient_diversity"),
@@ -208,28 +211,32 @@ ROUND: tuple[Metric, ...] = (
 """What one round says. On `/metrics` what this round did not measure is as it was last measured."""
 
 OUTCOME: tuple[Metric, ...] = (
-    Metric("run_state", "gauge", "1 for the state the run is in, 0 for the others.", "outcome", "outcome", read.state,
+    Metric("run_state", "gauge", "1 for the run's state, 0 for the others.", "outcome", "outcome", read.state,
            ("state",)),
     Metric("test_loss", "gauge", "Loss of the final model on the test examples.", "outcome", "test_loss"),
     Metric("test_accuracy_ratio", "gauge", "Share of test examples predicted right.", "outcome", "test_accuracy",
            unit="ratio"),
     Metric("test_error", "gauge", "Share of test examples predicted wrong, or root mean squared error.", "outcome",
-           "test_error"),
-    Metric("test_mean_absolute_error", "gauge", "Mean absolute error on the test examples.", "outcome", "test_mae"),
+           "test_error", live=False),
+    Metric("test_mean_absolute_error", "gauge", "Mean absolute error on the test examples.", "outcome", "test_mae",
+           live=False),
     Metric("final_worst_client_score", "gauge", "Worst client's score of the final model.", "outcome",
-           "client_spread.worst"),
+           "client_spread.worst", live=False),
     Metric("final_client_score_variance", "gauge", "Variance of the final model's score over clients.", "outcome",
-           "client_spread.variance"),
-    Metric("target_rounds", "gauge", "Rounds until the target was reached and held.", "outcome", "to_target.rounds"),
-    Metric("target_bytes", "gauge", "Bytes sent until then.", "outcome", "to_target.bytes", unit="bytes"),
+           "client_spread.variance", live=False),
+    Metric("target_rounds", "gauge", "Rounds until the target was reached and held.", "outcome", "to_target.rounds",
+           live=False),
+    Metric("target_bytes", "gauge", "Bytes sent until then.", "outcome", "to_target.bytes", unit="bytes",
+           live=False),
     Metric("target_simulated_seconds", "gauge", "Simulated time until then.", "outcome",
-           "to_target.simulated_seconds", unit="seconds"),
+           "to_target.simulated_seconds", unit="seconds", live=False),
     Metric("pooled_score", "gauge", "Test score of pooled training at equal work: accuracy, or absolute error.",
-           "outcome", "baselines", read.either("pooled_accuracy", "pooled_mae")),
+           "outcome", "baselines", read.either("pooled_accuracy", "pooled_mae"), live=False),
     Metric("alone_score", "gauge", "Test score of clients that train alone: accuracy, or absolute error.", "outcome",
-           "baselines", read.named(mean="local_only_mean", worst="local_only_worst"), ("statistic",)),
+           "baselines", read.named(mean="local_only_mean", worst="local_only_worst"), ("statistic",),
+           live=False),
     Metric("weight_divergence", "gauge", "|w - w_pooled| / |w_pooled| (Zhao et al. 2018).", "outcome",
-           "baselines.weight_divergence"),
+           "baselines.weight_divergence", live=False),
 )  # fmt: skip
 """What a finished run comes to."""
 
