@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.losses import example_losses, example_scores
+from clients.losses import example_losses, example_scores, predictions
 from clients.messages import CohortEvaluation
 from clients.parameters import write_vector
 from clients.population import CohortData, Examples
@@ -21,11 +21,11 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's mean loss and score (`losses.SCORE_NAMES`), and its outputs [n, ...]."""
+    """A model's mean loss and score (`losses.SCORE_NAMES`), and its `losses.predictions` [n, ...]."""
 
     loss: float
     score: float
-    outputs: Tensor
+    predicted: Tensor
 
 
 class Evaluator:
@@ -48,11 +48,11 @@ class Evaluator:
 
     def central(self, examples: Examples) -> Evaluation:
         """Evaluate the loaded model on examples."""
-        outputs = self.outputs(examples.features)
-        targets = cast_targets(examples.targets, self.task.dtype)
-        losses = example_losses(outputs, targets, self.task.population.task)
-        scores = example_scores(outputs, targets, self.task.population.task)
-        return Evaluation(float(losses.mean(dtype=torch.float64)), float(scores.mean(dtype=torch.float64)), outputs)
+        outputs, task = self.outputs(examples.features), self.task.population.task
+        targets, predicted = cast_targets(examples.targets, self.task.dtype), predictions(outputs, task)
+        losses = example_losses(outputs, targets, task).mean(dtype=torch.float64)
+        scores = example_scores(predicted, targets, task).mean(dtype=torch.float64)
+        return Evaluation(float(losses), float(scores), predicted)
 
     def clients(self, clients: I64) -> CohortEvaluation:
         """Evaluate the loaded model on each client's held-out examples, or its training examples where it has none.
@@ -78,5 +78,6 @@ class Evaluator:
             outputs = self.outputs(data.features[rows])
             targets = cast_targets(data.targets[rows], self.task.dtype)
             losses.append(example_losses(outputs, targets, self.task.population.task))
-            scores.append(example_scores(outputs, targets, self.task.population.task))
+            predicted = predictions(outputs, self.task.population.task)
+            scores.append(example_scores(predicted, targets, self.task.population.task))
         return torch.cat(losses), torch.cat(scores)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from clients import streams
 from clients.dropout import Dropout, dropout_keys, dropout_mask
 from clients.local import I64, Batches, count_steps, plan_batches
-from clients.losses import example_losses, example_scores
+from clients.losses import example_losses, example_scores, predictions
 from clients.optimizers import torch_optimizer
 from clients.parameters import read_vector, write_vector
 from clients.path import PathMeter, is_measured, squared_norms
@@ -117,7 +117,8 @@ class PlainEngine:
                 losses.mean().backward()  # type: ignore[no-untyped-call]
                 total, seen = total + float(losses.detach().sum(dtype=torch.float64)), seen + len(rows)
                 if task.count_errors:
-                    errors += len(rows) - int(example_scores(outputs, targets, task.population.task).sum())
+                    predicted = predictions(outputs, task.population.task)
+                    errors += len(rows) - int(example_scores(predicted, targets, task.population.task).sum())
                 if is_measured(step):
                     meter.gradient(squared_norms({n: _gradient(p)[None] for n, p in self._named.items()}))
                 with torch.no_grad():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clients.codec import Codec
 from clients.evaluation import Evaluator
-from clients.losses import SCORE_NAMES, agreement, class_accuracy, metrics, predictions
+from clients.losses import SCORE_NAMES, agreement, class_accuracy, metrics
 from clients.messages import CohortEvaluation, CohortMessages, CohortReplies, EvaluationReplies
 from clients.population import Examples, Population
 from clients.reading import read_evaluation, stack_replies
@@ -193,11 +193,11 @@ class RoundMeter:
         task = self.population.task
         line: Line = dict(metrics("validation", result.loss, result.score, task))
         if task == "classification" and self.population.outputs <= MOST_CLASSES:
-            line["class_accuracy"] = class_accuracy(result.outputs, self._central.targets, self.population.outputs)
+            line["class_accuracy"] = class_accuracy(result.predicted, self._central.targets, self.population.outputs)
         if self.population.optimal_value is not None:
             line["optimality_gap"] = result.loss - self.population.optimal_value
         if task != "objective":
-            probe = predictions(result.outputs[:PROBE_SIZE], task)
+            probe = result.predicted[:PROBE_SIZE]
             if self._probe is not None:
                 line["agreement"] = agreement(self._probe, probe, task)
             self._probe = probe

@@ -117,9 +117,12 @@ class FederatedStrategy(Strategy):
 
     def coefficients(self, update: CohortUpdate) -> F64:
         """Return the coefficients with which the respondents' pseudo-gradients are summed (K,)."""
-        draws = np.ones(len(update.clients), np.int64)
-        known = np.isin(update.clients, self._cohort.clients)
-        draws[known] = self._cohort.draws[np.searchsorted(self._cohort.clients, update.clients[known])]
+        if np.array_equal(update.clients, self._cohort.clients):
+            draws = self._cohort.draws
+        else:
+            draws = np.ones(len(update.clients), np.int64)
+            known = np.isin(update.clients, self._cohort.clients)
+            draws[known] = self._cohort.draws[np.searchsorted(self._cohort.clients, update.clients[known])]
         if self._drop:
             full = replace(self._local, partial_work=0.0)
             steps = count_steps(full, update.num_examples, update.clients, seed=self._seed, round_index=1)
