@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
+import torch
 from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -74,6 +75,8 @@ def _load(text: str, context: Context) -> ClientTask:
 def _client_task(text: str) -> ClientTask:
     """Make the task once a process: a worker of Flower's simulation answers for many nodes."""
     scenario = parse_scenario(tomllib.loads(text), source="the app's scenario")
+    if scenario.engine.threads is not None:
+        torch.set_num_threads(scenario.engine.threads)
     task = make_task_of(scenario, Overrides())
     codec = Codec.flat(task.parameters, task.buffers, task.dtype)
     rule = build_algorithm(scenario.algorithm, task.local).rule

@@ -149,6 +149,8 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     evaluator = Evaluator(task)
     states: ClientStates | None = None
     engine: Engine | None = None
+    if _elsewhere(given) and scenario.engine.threads is not None:  # a plan sets them otherwise
+        torch.set_num_threads(scenario.engine.threads)
     if given.client_app is not None:
         check_client_app(played, scenario)
         evaluator = Evaluator(replace(task, parameters=codec.parameters, buffers=codec.buffers))
@@ -174,10 +176,15 @@ def _check_places(scenario: Scenario, given: Overrides) -> None:
     """Refuse to be told twice where clients are, or which engine runs clients that are not in this process."""
     if given.client_app is not None and given.grid is not None:
         raise StrategyError("client_app", "cannot stand beside grid, whose nodes run their own ClientApp")
-    elsewhere = "your ClientApp trains" if given.client_app is not None else "the grid's nodes train with plain"
+    who = "your ClientApp trains" if given.client_app is not None else "the grid's nodes train with plain"
     fits = ("auto",) if given.client_app is not None else ("auto", "plain")
-    if (given.client_app is not None or given.grid is not None) and scenario.engine.kind not in fits:
-        raise EngineError("engine.kind", f"is {scenario.engine.kind!r}, but {elsewhere}", fix="Leave it out.")
+    if _elsewhere(given) and scenario.engine.kind not in fits:
+        raise EngineError("engine.kind", f"is {scenario.engine.kind!r}, but {who}", fix="Leave it out.")
+
+
+def _elsewhere(given: Overrides) -> bool:
+    """Return whether something else than our engines trains the clients."""
+    return given.client_app is not None or given.grid is not None
 
 
 def _start(task: LearningTask, given: Overrides) -> tuple[Codec, RoundState]:

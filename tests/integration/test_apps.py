@@ -1,0 +1,191 @@
+"""The same two Flower apps, on a grid whose nodes are strangers: random ids, replies in any order, a context each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedProx
+from run_folders import digits
+
+import server.nodes
+from clients.errors import EngineError, StrategyError
+from clients.flower_shim import Run, claim_identity, empty_run, set_message_id
+from server.loop import BY_THE_CLOCK
+from simulator.flower import apps, client_app, server_app
+from simulator.grid import CohortGrid
+from simulator.record import open_run
+from simulator.run import simulate
+from simulator.scenario import Scenario
+
+PLAIN = ("engine.kind=plain", "engine.tile=", "engine.compile=", "run.rounds=3")
+SCAFFOLD = ("algorithm.kind=scaffold", "algorithm.weighting=")
+ROWS = {
+    "fedavg": (),
+    "scaffold": SCAFFOLD,
+    "feddyn": ("algorithm.kind=feddyn", "algorithm.weighting="),
+    "fedprox": ("algorithm.kind=fedprox", "algorithm.mu=0.5"),
+    "local buffers": ("model.norm=batch", "local.buffers=local", "local.drop_last=true", "partition.min_size=16"),
+}
+
+
+class StrangeGrid(Grid):
+    """Nodes with ids of 64 bits that appear one by one and reply in another order than they were asked."""
+
+    def __init__(self, app: ClientApp, partitions: Sequence[object], run_config: dict[str, str] | None = None) -> None:
+        claim_identity()
+        draw = random.Random(7)
+        nodes = [draw.randrange(2**62, 2**64) for _ in partitions]
+        self.contexts = {
+            node: Context(1, node, {} if k is None else {"partition-id": k}, RecordDict(), run_config or {})
+            for node, k in zip(nodes, partitions, strict=True)
+        }
+        self._app, self._draw, self._here, self._run = app, draw, 1, empty_run()
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(self, *arguments: object, **named: object) -> Message:
+        raise NotImplementedError
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        self._here = min(self._here + 2, len(self.contexts))
+        return list(self.contexts)[: self._here]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        asked = list(messages)
+        for i, message in enumerate(asked):
+            set_message_id(message, f"{id(message)}-{i}")
+        return sorted((self._reply(m) for m in asked), key=lambda _: self._draw.random())
+
+    def _reply(self, message: Message) -> Message:
+        try:
+            return self._app(message, self.contexts[message.metadata.dst_node_id])
+        except Exception as error:
+            return Message(Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message)
+
+
+def context(**run_config: str) -> Context:
+    return Context(1, 1, {}, RecordDict(), dict(run_config))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_strange_nodes_give_the_bits_of_our_plain_engine(row: str, tmp_path: Path) -> None:
+    scenario = digits(*PLAIN, *ROWS[row])
+    simulate(scenario, out=tmp_path / "here")
+    server, client = apps(scenario, out=tmp_path / "there", observers=[])
+    grid, held = StrangeGrid(client, [3, 0, 7, 5, 1, 2, 6, 4]), context()
+    server(grid, held)
+    assert dict(held.state["fedscape"]) == {
+        "verdict": "stopped at round 3: the budget of 3 rounds is spent",
+        "record": str(tmp_path / "there"),
+    }
+    here, there = open_run(tmp_path / "here"), open_run(tmp_path / "there")
+    for one, other in zip(here.model().state_dict().values(), there.model().state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert here.rounds.columns == there.rounds.columns
+    for name in set(here.rounds) - {*BY_THE_CLOCK, "client_spread.evaluated_on", "client_spread.worst"}:
+        if name.startswith(("federated", "client_spread")):  # evaluated one by one, not as one batch
+            np.testing.assert_allclose(there.rounds[name], here.rounds[name], rtol=1e-6, err_msg=name)
+        else:
+            np.testing.assert_equal(there.rounds[name], here.rounds[name], err_msg=name)
+    remember = any(len(c.state) for c in grid.contexts.values())
+    assert remember == (row in ("scaffold", "feddyn", "local buffers"))
+
+
+def test_the_same_apps_on_our_own_grid(tmp_path: Path) -> None:
+    scenario = digits(*PLAIN, *SCAFFOLD)
+    simulate(scenario, out=tmp_path / "here")
+    server, client = apps(scenario, out=tmp_path / "there", observers=[])
+    server(CohortGrid(8, client_app=client), context())
+    models = [open_run(tmp_path / name).model().state_dict() for name in ("here", "there")]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_the_scenario_comes_from_the_runs_config(tmp_path: Path) -> None:
+    """As in `flwr run . --run-config ...`: the module's own apps, nodes that read the same config."""
+    sets = "partition.clients=4; local.local_epochs=1; algorithm.cohort=2; run.rounds=2; engine.threads=1;"
+    sets += "evaluation.baselines=false; evaluation.federated_every=2"
+    config = {"scenario": "digits-iid", "sets": sets, "out": str(tmp_path / "run")}
+    server_app(StrangeGrid(client_app, [2, 0, 3, 1], config), context(**config))
+    record = open_run(tmp_path / "run")
+    assert record.scenario.name == "digits-iid"
+    assert len(record.rounds["round"]) == 3
+    assert record.rounds["client_spread.clients"][-1] == 4
+
+
+def played(scenario: Scenario, partitions: Sequence[object], client: ClientApp | None = None) -> None:
+    _, own = apps(scenario, observers=[])
+    simulate(scenario, grid=StrangeGrid(client or own, partitions), record=False)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "said"),
+    [
+        ([0, 1, 2, 3, 4, 5, 6, 6], "holds client 6, which is taken or unknown"),
+        ([0, 1, 2, 3, 4, 5, 6, 8], "holds client 8, which is taken or unknown"),
+        ([0, 1, 2, 3, 4, 5, 6, None], "node_config.partition-id: must be the client's index, got None"),
+        ([0, 1, 2, 3, 4, 5, 6, "7"], "must be the client's index, got '7'"),
+    ],
+)
+def test_nodes_that_hold_no_client_or_anothers(partitions: list[object], said: str) -> None:
+    with pytest.raises(StrategyError, match=r"nodes: ") as error:
+        played(digits(*PLAIN), partitions)
+    assert said in str(error.value)
+
+
+def test_too_few_nodes_do_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.nodes, "WAIT_SECONDS", 0.3)
+    with pytest.raises(StrategyError, match="6 of 8 nodes joined within"):
+        played(digits(*PLAIN), range(6))
+
+
+def test_nodes_of_another_scenario_say_so() -> None:
+    _, client = apps(digits(*PLAIN), observers=[])
+    with pytest.raises(StrategyError) as error:
+        played(digits(*PLAIN, *SCAFFOLD), range(8), client)
+    assert "all 4 clients of the round failed; the first said: StrategyError" in str(error.value)
+    assert "asks for the local rule 'control_variate', and the clients were set up for 'plain'" in str(error.value)
+
+
+def test_flowers_fedprox_reaches_our_clients() -> None:
+    """Its mu is in the config of its messages; on nodes as on our own grid."""
+    scenario = digits(*PLAIN, "algorithm.cohort=")
+
+    def fedprox() -> FedProx:
+        return FedProx(fraction_evaluate=0.0, proximal_mu=0.5)
+
+    _, client = apps(scenario, observers=[])
+    there = simulate(scenario, strategy=fedprox(), grid=StrangeGrid(client, range(8)), record=False)
+    here = simulate(scenario, strategy=fedprox(), record=False)
+    ours = simulate(digits(*PLAIN, "algorithm.cohort=", *ROWS["fedprox"]), record=False)
+    without = simulate(scenario, record=False)
+    size = torch.linalg.vector_norm(ours.params)
+    for run in (there, here):
+        assert torch.linalg.vector_norm(run.params - ours.params) <= 1e-6 * size
+        assert torch.linalg.vector_norm(run.params - without.params) >= 1e-2 * size
+
+
+def test_where_clients_are_is_said_once() -> None:
+    _, client = apps(digits(*PLAIN), observers=[])
+    with pytest.raises(StrategyError, match="client_app: cannot stand beside grid"):
+        simulate(digits(*PLAIN), client_app=client, grid=StrangeGrid(client, range(8)), record=False)
+    with pytest.raises(EngineError, match=r"engine.kind: is 'stacked', but the grid's nodes train with plain"):
+        simulate(digits("run.rounds=1"), grid=StrangeGrid(client, range(8)), record=False)
