@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,13 +78,16 @@ def runs(port: int = 9099) -> Role:
 
 
 @contextmanager
-def running(roles: Sequence[Role], folder: Path, *, program: str = PROGRAM) -> Iterator[None]:
+def running(roles: Sequence[Role], folder: Path, *, program: str = PROGRAM) -> Iterator[Callable[[], bool]]:
     """Run a Prometheus for each role, ready to be asked, until the block is left.
 
     Args:
         roles: which; their ports must be free.
         folder: where their data lies, a folder each.
         program: the executable.
+
+    Yields:
+        What tells whether all of them still run.
 
     Raises:
         UserError: it is not installed, a port is taken, or it does not start.
@@ -93,10 +96,11 @@ def running(roles: Sequence[Role], folder: Path, *, program: str = PROGRAM) -> I
     if executable is None:
         raise UserError(program, "is not installed", fix=_INSTALL)
     with ExitStack() as stack:
+        processes = []
         for role in roles:
             _require_free(role)
-            stack.enter_context(_process(role, folder / role.name, executable))
-        yield
+            processes.append(stack.enter_context(_process(role, folder / role.name, executable)))
+        yield lambda: all(process.poll() is None for process in processes)
 
 
 def _require_free(role: Role) -> None:
@@ -111,7 +115,7 @@ def _require_free(role: Role) -> None:
 
 
 @contextmanager
-def _process(role: Role, folder: Path, executable: str) -> Iterator[None]:
+def _process(role: Role, folder: Path, executable: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run one Prometheus; it is stopped, and waited for, at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "prometheus.json"
@@ -126,7 +130,7 @@ def _process(role: Role, folder: Path, executable: str) -> Iterator[None]:
         process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
     try:
         _await_ready(role, process, log)
-        yield
+        yield process
     finally:
         process.terminate()
         try:

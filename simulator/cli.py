@@ -1,4 +1,4 @@
-"""The command line: run, resume, scenarios, show."""
+"""The command line: run, resume, scenarios, show; dashboards and observe are in `simulator.cli_observing`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from clients.errors import FedscapeError
+from simulator.cli_observing import add_observing
 from simulator.scenario import DEFAULT, builtin_names, load_scenario, to_toml
 
 EXIT_OK, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 2, 130
@@ -55,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     show = verbs.add_parser("show", help="print a scenario in full", description="Print a scenario with every default.")
     _scenario_arguments(show, "a scenario file or a built-in's name", optional=True)
     show.set_defaults(command=_show)
+
+    add_observing(verbs)
     return parser
 
 
