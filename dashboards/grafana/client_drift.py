@@ -103,9 +103,10 @@ def _worst() -> Row:
         trend_panel("Who drifts most", "Index of the client of each rank: a level row of dots is a client that is "
                     "the worst again and again.", [Ask(focus("top_client_drift_client"), rank)], x=x,
                     points=("rank .*",)),
-        trend_panel("Largest distances", "Values by rank.", [Ask(focus("top_update_distance"), rank)], x=x, low=0),
-        trend_panel("Lowest cosines", "Values by rank.", [Ask(focus("lowest_update_cosine"), rank)], x=x,
-                    low=-1, high=1),
+        trend_panel("Largest distances", "Of an update from the weighted mean update, by rank.",
+                    [Ask(focus("top_update_distance"), rank)], x=x, low=0),
+        trend_panel("Lowest cosines", "Of an update with the aggregate, by rank: below 0 it pulls the other way.",
+                    [Ask(focus("lowest_update_cosine"), rank)], x=x, low=-1, high=1),
     ))  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def _progress() -> Row:
         series_panel("Seconds a round", "Wall time of the newest round.", [Ask(live("round_wall_seconds"))], unit="s",
                      width=8, low=0),
         series_panel("Validation loss", "As last measured.", [Ask(live("loss", split="validation"))], width=8),
-        series_panel("Distance to each criterion", "0 is met.",
+        series_panel("Distance to each criterion", "As last measured; 0 is met.",
                      [Ask(live("criterion_distance"), "{{criterion}} of {{run_id}}")], width=8, low=0),
     ))  # fmt: skip
 
