@@ -1,4 +1,4 @@
-"""The command line: run, resume, scenarios, show; dashboards and observe are in `simulator.cli_observing`."""
+"""The command line: run, resume, scenarios, show; more in `simulator.cli_sinks` and `simulator.cli_observing`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import FrameType
 
 from clients.errors import FedscapeError
 from simulator.cli_observing import add_observing
+from simulator.cli_sinks import add_export, add_sink_options, sinks_of
 from simulator.scenario import DEFAULT, builtin_names, load_scenario, to_toml
 
 EXIT_OK, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 2, 130
@@ -44,10 +45,12 @@ def _parser() -> argparse.ArgumentParser:
     run = verbs.add_parser("run", help="run a scenario", description="Run a scenario and say how it ended.")
     _scenario_arguments(run, f"a scenario file or a built-in's name (default: {DEFAULT})", optional=True)
     run.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder; new or empty (default: runs/...)")
+    add_sink_options(run)
     run.set_defaults(command=_run)
 
     again = verbs.add_parser("resume", help="go on with a run", description="Go on with an interrupted or killed run.")
     again.add_argument("run", type=Path, help="the run's folder")
+    add_sink_options(again)
     again.set_defaults(command=_resume)
 
     names = verbs.add_parser("scenarios", help="list the built-in scenarios")
@@ -57,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _scenario_arguments(show, "a scenario file or a built-in's name", optional=True)
     show.set_defaults(command=_show)
 
+    add_export(verbs)
     add_observing(verbs)
     return parser
 
@@ -73,8 +77,8 @@ def _run(options: argparse.Namespace) -> int:
     from simulator.console import ConsoleObserver
     from simulator.run import simulate
 
-    with _two_step_interrupt() as stop_asked:
-        run = simulate(scenario, out=options.out, observers=[ConsoleObserver()], stop_asked=stop_asked)
+    with _two_step_interrupt() as stop_asked, sinks_of(options) as sinks:
+        run = simulate(scenario, out=options.out, observers=[ConsoleObserver(), *sinks], stop_asked=stop_asked)
     return EXIT_INTERRUPTED if run.verdict.outcome == "interrupted" else EXIT_OK
 
 
@@ -82,8 +86,8 @@ def _resume(options: argparse.Namespace) -> int:
     from simulator.console import ConsoleObserver
     from simulator.run import resume
 
-    with _two_step_interrupt() as stop_asked:
-        run = resume(options.run, observers=[ConsoleObserver()], stop_asked=stop_asked)
+    with _two_step_interrupt() as stop_asked, sinks_of(options) as sinks:
+        run = resume(options.run, observers=[ConsoleObserver(), *sinks], stop_asked=stop_asked)
     return EXIT_INTERRUPTED if run.verdict.outcome == "interrupted" else EXIT_OK
 
 
