@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,48 +26,55 @@ LOG_FROM = 30.0
 
 
 def client_grid(
-    folder: Path, clients: int, rounds: int, *, cells: int = 120_000, metrics: Sequence[str] = METRICS
+    folder: Path, clients: int, *, cells: int = 120_000, metrics: Sequence[str] = METRICS
 ) -> dict[str, Any] | None:
     """Read a run's `clients/` folder into grids, part by part.
 
     Args:
         folder: the folder.
         clients: how many clients there are; their indices are below.
-        rounds: the last round.
         cells: cells a grid may have. More clients or rounds than fit share a cell, which then shows their mean.
         metrics: columns to draw.
 
     Returns:
-        `clients`, `rounds`, `rows`, `columns` (row = client * rows // clients, column = (round - 1) * columns //
-        rounds), `metrics`: name -> `low`, `high`, `log`, and `cells`, a byte a cell in base64, row by row (0: nobody,
-        255: not finite, else a step of the scale); `worst`: the clients with the largest mean client_drift. None
-        where there are no rows, or they cannot be read.
+        `clients`, `rounds` (to the last that was written), `rows`, `columns` (row = client * rows // clients,
+        column = (round - 1) * columns // rounds), `metrics`: name -> `low`, `high`, `log`, and `cells`, a byte a cell
+        in base64, row by row (0: nobody, 255: not finite, else a step of the scale); `worst`: the clients with the
+        largest mean client_drift. None where there are no rows, or they cannot be read.
     """
+    parts = _parts(folder)
+    rounds = max((last for _, last, _ in parts), default=0)
     if clients < 1 or rounds < 1:
         return None
     rows = min(clients, MOST_ROWS, max(1, math.isqrt(cells)))
     columns = min(rounds, max(1, cells // rows))
     sums = {name: _Sums(rows * columns) for name in metrics}
-    drift, seen, last = _Sums(clients), np.zeros(clients, np.int64), 0
-    for part in _parts(folder):
+    drift, seen = _Sums(clients), np.zeros(clients, np.int64)
+    for part in _read(path for _, _, path in parts):
         client, round_index = part["client"], part["round"]
         known = (client >= 0) & (client < clients) & (round_index >= 1) & (round_index <= rounds)
         client, round_index = client[known], round_index[known]
-        if not len(client):
-            continue
         cell = client * rows // clients * columns + (round_index - 1) * columns // rounds
         for name in metrics:
             if name in part:
                 sums[name].add(cell, part[name][known])
         seen += np.bincount(client, minlength=clients)
-        last = max(last, int(round_index.max()))
         if "client_drift" in part:
             drift.add(client, part["client_drift"][known])
     if not seen.any():
         return None
     drawn = {name: said for name in metrics if (said := sums[name].picture(FIXED.get(name))) is not None}
-    shape = {"clients": clients, "rounds": rounds, "rows": rows, "columns": columns, "last_round": last}
+    shape = {"clients": clients, "rounds": rounds, "rows": rows, "columns": columns}
     return shape | {"metrics": drawn, "worst": _worst(drift, seen)}
+
+
+def grid_signature(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Return what changes when `client_grid` would: the parts and their sizes."""
+    found = []
+    for _, _, part in _parts(folder):
+        with suppress(OSError):
+            found.append((part.name, part.stat().st_size))
+    return tuple(found)
 
 
 class _Sums:
@@ -107,15 +115,22 @@ class _Sums:
                 "cells": base64.b64encode(code.astype(np.uint8).tobytes()).decode()}  # fmt: skip
 
 
-def _parts(folder: Path) -> Any:
-    """Yield the whole parts as columns; one that is being replaced, or is damaged, is passed over."""
+def _parts(folder: Path) -> list[tuple[int, int, Path]]:
+    """Return (first round, last round, file) of each part; of two that start alike the shorter says less."""
+    longest: dict[int, tuple[int, int, Path]] = {}
+    for part in sorted(folder.glob(PARTS)):
+        with suppress(ValueError):  # a name of another kind is no part
+            _, first, last = part.stem.split("-")
+            longest[int(first)] = int(first), int(last), part
+    return [longest[first] for first in sorted(longest)]
+
+
+def _read(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """Yield the parts as columns; one that is being replaced, or is damaged, is passed over."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    longest: dict[str, Path] = {}
-    for part in sorted(folder.glob(PARTS)):  # of two that start alike (a trim was cut short) the shorter says less
-        longest[part.name.split("-")[1]] = part
-    for part in longest.values():
+    for part in parts:
         try:
             names = [name for name in pq.read_schema(part).names if name in ("round", "client", *METRICS)]
             table = pq.read_table(part, columns=names, partitioning=None)

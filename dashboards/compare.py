@@ -98,9 +98,10 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
         runs: at least two.
 
     Returns:
-        `differ`: the keys in which their scenarios differ; `labels`: a short name a run; `measures` and `rows`: a
-        row a run of what it reached; `pairs`: for each two variants with common seeds, `title`, `seeds` and rows of
-        (measure, mean difference, interval, which way, pairs); `notes`.
+        `differ`: the keys in which their scenarios differ; `labels`: a short name a run; `variants` and, where there
+        are several with several runs, `variant` of each run; `measures` and `rows`: a row a run of what it reached;
+        `pairs`: for each two variants with common seeds, `title`, `seeds` and rows of (measure, mean difference,
+        interval, which way, pairs); `words`: sentences on the first measure of each; `notes`.
     """
     flat = [_flat(run.scenario) for run in runs]
     differ = _telling(flat)
@@ -114,9 +115,14 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
         notes.append(
             f"The runs of a pair differ in {' and '.join(apart)} too, so they do not share their random numbers."
         )
+    names = list(dict.fromkeys(variants))
+    grouped = 1 < len(names) < len(runs)
     return {
         "differ": differ,
         "labels": _labels(runs, variants, differ),
+        "variants": names if grouped else [],
+        "variant": [names.index(variant) for variant in variants] if grouped else [],
+        "words": [_sentence(pair) for pair in pairs if pair["rows"]],
         "measures": [m.name for m in measures],
         "rows": rows,
         "pairs": pairs,
@@ -219,6 +225,12 @@ def _pairs(
     return tables, notes
 
 
+def _sentence(pair: Mapping[str, Any]) -> str:
+    """Return the first row of a table of pairs as a sentence."""
+    name, mean, interval, way, pairs = pair["rows"][0]
+    return f"{pair['title']}: {name} {mean} ({interval}), {way} {'in' if way == 'no difference' else 'of'} {pairs}"
+
+
 def _difference(measure: Measure, both: Sequence[tuple[RunData, RunData]]) -> list[str] | None:
     """Return one row: the mean of the differences, its interval, which way they went, and of how many pairs."""
     known = [
@@ -245,8 +257,10 @@ def _signed(value: float, shown: Callable[[float], str]) -> str:
     """Return a number with its sign.
 
     Example:
-        >>> _signed(-1500.0, data_size), _signed(0.25, number), _signed(0.0, share)
-        ('−1.5 kB', '+0.25', '0.000')
+        >>> _signed(-1500.0, data_size), _signed(0.25, number), _signed(0.0, share), _signed(2e-4, share)
+        ('−1.5 kB', '+0.25', '0.000', '+2e-4')
     """
     text = shown(abs(value))
+    if value and not any(digit in text for digit in "123456789"):  # too small for a fixed number of decimals
+        text = number(abs(value))
     return f"−{text}" if value < 0 else f"+{text}" if value > 0 else text

@@ -98,6 +98,7 @@ def page_of(title: str, data: str, scripts: Sequence[str], policy: str, words: s
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f"<title>{html.escape(title)}</title>\n<script>{asset('theme.js')}</script>\n<style>{asset('report.css')}</style>\n"
         '</head>\n<body>\n<main id="page"></main>\n'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from dashboards.formats import count, is_number, number, share
 from dashboards.run_data import RunData
 
 MOST_EVENTS = 100
+Grid = dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,20 @@ def share_out(runs: int) -> Budget:
     return Budget(max(60, min(1200, 4500 // runs)), 120_000 // runs, runs <= 20)
 
 
-def run_view(run: RunData, budget: Budget | None = None) -> dict[str, Any]:
+def run_view(
+    run: RunData, budget: Budget | None = None, grid_of: Callable[[RunData, Budget], Grid] | None = None
+) -> dict[str, Any]:
     """Return everything the page shows of a run, as plain JSON values.
 
     Args:
         run: the run.
         budget: how much of it; by default all that a page of one run has room for.
+        grid_of: reads the client grid; by default `read_grid`.
     """
     budget = budget or Budget()
     lines, facts = run.lines, run.facts
     series = round_series.tables(lines, round_series.paths_of(lines, bands=budget.bands), budget.rounds)
-    grid = _grid(run, budget)
+    grid = _named((grid_of or read_grid)(run, budget), run)
     bad = round_series.not_finite(lines, ("train_loss", "validation_loss", "client_drift.mean", "update_dispersion"))
     return {
         "name": run.name,
@@ -147,20 +151,28 @@ def _last_rate(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return {key: line[key] for key in ("rate", "rounds_to_go") if key in line}
 
 
-def _grid(run: RunData, budget: Budget) -> dict[str, Any] | None:
+def read_grid(run: RunData, budget: Budget) -> Grid:
+    """Read what each client did in each round."""
     clients = run.facts.get("clients") or (run.partition or {}).get("clients") or 0
-    if not budget.cells or not run.last_round or not run.folder.clients.is_dir():
+    if not budget.cells or not run.folder.clients.is_dir():
         return None
     metrics = METRICS if budget.cells > 20_000 else METRICS[:2]
-    grid = client_grid(run.folder.clients, int(clients), run.last_round, cells=budget.cells, metrics=metrics)
-    if grid is not None:
-        names = dict(zip(*[(run.partition or {}).get(key, ()) for key in ("shown", "names")], strict=False))
-        told = {w["client"]: w["name"] for line in run.lines for w in line.get("worst_client_drift") or ()}
-        for client in grid["worst"]:
-            index = client["client"]
-            client["name"] = str(names.get(index) or told.get(index) or index)
-            client["value"] = number(client["value"])
-    return grid
+    return client_grid(run.folder.clients, int(clients), cells=budget.cells, metrics=metrics)
+
+
+def _named(grid: Grid, run: RunData) -> Grid:
+    """Return the grid with its worst clients' names and values for people."""
+    if grid is None:
+        return None
+    partition = run.partition or {}
+    names = dict(zip(partition.get("shown", ()), partition.get("names", ()), strict=False))
+    told = {w["client"]: w["name"] for line in run.lines for w in line.get("worst_client_drift") or ()}
+    worst = [
+        {"name": str(names.get(c["client"]) or told.get(c["client"]) or c["client"]), "rounds": c["rounds"],
+         "value": number(c["value"])}
+        for c in grid["worst"]
+    ]  # fmt: skip
+    return {**grid, "worst": worst}
 
 
 def _partition(run: RunData) -> dict[str, Any]:
@@ -192,8 +204,8 @@ def _notes(
             f"{count(math.ceil(grid['rounds'] / grid['columns']), 'round')} at most: {grid['clients']:,} clients and "
             f"{grid['rounds']:,} rounds are drawn as {grid['rows']:,} by {grid['columns']:,} cells."
         )
-    if grid is not None and grid["last_round"] < run.last_round:
-        said.append(f"Client rows are written with each checkpoint, so far to round {grid['last_round']:,}.")
+    if grid is not None and grid["rounds"] < run.last_round:
+        said.append(f"Client rows are written with each checkpoint, so far to round {grid['rounds']:,}.")
     if grid is None and run.last_round:
         said.append("There are no rows by client, so there is no heatmap.")
     shown = (run.partition or {}).get("shown")

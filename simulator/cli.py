@@ -1,4 +1,4 @@
-"""The command line: run, resume, scenarios, show; more in `simulator.cli_sinks` and `simulator.cli_observing`."""
+"""The command line: run, resume, scenarios, show; more in `simulator.cli_pages`, `cli_sinks` and `cli_observing`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import FrameType
 
 from clients.errors import FedscapeError
 from simulator.cli_observing import add_observing
+from simulator.cli_pages import add_pages, say_report
 from simulator.cli_sinks import add_export, add_sink_options, sinks_of
 from simulator.scenario import DEFAULT, builtin_names, load_scenario, to_toml
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     _scenario_arguments(show, "a scenario file or a built-in's name", optional=True)
     show.set_defaults(command=_show)
 
+    add_pages(verbs)
     add_export(verbs)
     add_observing(verbs)
     return parser
@@ -79,6 +81,7 @@ def _run(options: argparse.Namespace) -> int:
 
     with _two_step_interrupt() as stop_asked, sinks_of(options) as sinks:
         run = simulate(scenario, out=options.out, observers=[ConsoleObserver(), *sinks], stop_asked=stop_asked)
+    say_report(run.path)
     return EXIT_INTERRUPTED if run.verdict.outcome == "interrupted" else EXIT_OK
 
 
@@ -88,6 +91,7 @@ def _resume(options: argparse.Namespace) -> int:
 
     with _two_step_interrupt() as stop_asked, sinks_of(options) as sinks:
         run = resume(options.run, observers=[ConsoleObserver(), *sinks], stop_asked=stop_asked)
+    say_report(run.path)
     return EXIT_INTERRUPTED if run.verdict.outcome == "interrupted" else EXIT_OK
 
 

@@ -9,7 +9,7 @@ const CHARTS = [
   },
   {
     id: "score", section: "Convergence", title: "Score",
-    help: "The band is the spread over clients of the server's model: 5% to 95%, and the middle half.",
+    help: (views) => (views.length > 1 ? "Of the server's model, on held-out examples or on the clients." : "The band is the spread over clients of the server's model: 5% to 95%, and the middle half."),
     lines: [["validation_accuracy", "validation accuracy"], ["federated_accuracy", "accuracy on the clients"],
       ["validation_mae", "validation error (mean absolute)"], ["federated_mae", "error on the clients"]],
     band: "client_spread.score", ended: true,
@@ -20,7 +20,8 @@ const CHARTS = [
   },
   {
     id: "distance", section: "Convergence", title: "How far each criterion is", wide: true, timeline: true, log: true,
-    help: "Above: the state of each criterion in each round. Below: how far its condition is from being met; a gap is where it is met.",
+    help: (views) => (views.length > 1 ? "How far a criterion's condition is from being met; a gap is where it is met."
+      : "Above: the state of each criterion in each round. Below: how far its condition is from being met; a gap is where it is met."),
     lines: (views) => [...new Set(views.flatMap((view) => view.criteria.map((one) => one.name)))]
       .map((name) => [`criteria.${name}.distance`, name.replaceAll("_", " ")]),
   },
@@ -74,13 +75,15 @@ function metricsOf(spec, views) {
   return [...found, ...(median ? [[`${spec.band}.p50`, found.length ? "median over clients" : "median"]] : [])];
 }
 
-// The series of a chart: one run shows all of its lines, several show one metric, a line a run.
-function chartSeries(spec, views, labels, metric) {
+// The series of a chart: one run shows all of its lines, several show one metric, a line a run in the colour of its group.
+function chartSeries(spec, { views, labels, group, hidden }, metric) {
+  const seen = (one, row) => one && !hidden.has(group[row]) && one.y.some((value) => value !== null);
   if (spec.axis) {
-    return views.map((view, index) => {
+    return views.map((view, row) => {
+      const index = group[row];
       const table = view.series.reduce((a, b) => (b && b.of > (a ? a.of : 0) ? b : a), null);
-      return table && { name: labels[index], index, x: table.axes[chosen.axis], rounds: table.axes.round, y: table.axes[spec.axis] };
-    }).filter((one) => one && one.y.some((value) => value !== null));
+      return table && { name: labels[row], index, x: table.axes[chosen.axis], rounds: table.axes.round, y: table.axes[spec.axis] };
+    }).filter(seen);
   }
   const made = [];
   const add = (view, key, name, index) => {
@@ -94,7 +97,7 @@ function chartSeries(spec, views, labels, metric) {
     made.push({ name, index, key, ...found, bands });
   };
   if (views.length > 1) {
-    views.forEach((view, index) => add(view, metric, labels[index], index));
+    views.forEach((view, row) => { if (!hidden.has(group[row])) add(view, metric, labels[row], group[row]); });
   } else {
     const lines = linesOf(spec, views);
     lines.forEach(([key, name], index) => add(views[0], key, name, index));
@@ -129,22 +132,22 @@ function chartOption(spec, views, series, log, font) {
   const up = log ? (value) => (value > 0 ? Math.log10(value) : null) : (value) => value;
   const down = log ? (value) => 10 ** value : (value) => value;
   const format = spec.format || number;
-  const drawnSeries = [];
-  for (const one of series) {
+  const drawnSeries = [], alone = views.length === 1;
+  series.forEach((one, order) => {
     const ink = seriesColour(one.index);
     const points = (ys) => one.x.map((x, row) => [x, ys(row)]).filter(([x]) => x !== null);
     (one.bands || []).forEach(([low, high, shade], layer) => {
       const bottom = (row) => (low.y[row] === null || high.y[row] === null ? null : up(low.y[row]));
       const height = (row) => (bottom(row) === null || up(high.y[row]) === null ? null : up(high.y[row]) - bottom(row));
-      const common = { type: "line", name: one.name, stack: `${one.index}-${layer}`, stackStrategy: "all", symbol: "none", silent: true, lineStyle: { width: 0 }, itemStyle: { color: ink } };
+      const common = { type: "line", name: one.name, stack: `${order}-${layer}`, stackStrategy: "all", symbol: "none", silent: true, lineStyle: { width: 0 }, itemStyle: { color: ink } };
       drawnSeries.push({ ...common, data: points(bottom) }, { ...common, data: points(height), areaStyle: { color: ink, opacity: shade } });
     });
     drawnSeries.push({
       type: "line", name: one.name, data: points((row) => (one.y[row] === null ? null : up(one.y[row]))), itemStyle: { color: ink },
-      lineStyle: { width: 1.8, color: ink, type: one.name === "mean" ? "dotted" : ["solid", "dashed", "dotted"][Math.floor(one.index / 8) % 3] },
+      lineStyle: { width: alone ? 1.8 : 1.5, opacity: alone ? 1 : 0.85, color: ink, type: one.name === "mean" ? "dotted" : ["solid", "dashed", "dotted"][Math.floor(one.index / 8) % 3] },
       symbol: "circle", symbolSize: one.y.length < 60 ? 4 : 3, showSymbol: one.y.filter((y) => y !== null).length < 60, z: 3,
     });
-  }
+  });
   const main = drawnSeries.find((one) => one.z === 3);
   if (main) main.markLine = markLines(spec, views, series, up, format, font);
   const values = series.flatMap((one) => [one.y, ...(one.bands || []).flatMap(([low, high]) => [low.y, high.y])]).flat()
@@ -157,8 +160,8 @@ function chartOption(spec, views, series, log, font) {
   return {
     animation: false, textStyle: { fontFamily: font },
     aria: { enabled: true, label: { description: `${spec.title}: ${series.map((one) => `${one.name}, last ${format(one.y.findLast((y) => y !== null))}`).slice(0, 12).join("; ")}.` } },
-    grid: { left: 2, right: 10, top: series.length > 1 ? (spec.ended ? 44 : 34) : spec.ended ? 26 : 14, bottom: 6, containLabel: true },
-    legend: { show: series.length > 1, type: "scroll", top: 0, left: 0, itemWidth: 16, itemHeight: 8, icon: "roundRect", textStyle: text, pageTextStyle: text, inactiveColor: colour("line"), pageIconColor: colour("soft"), data: series.map((one) => one.name) },
+    grid: { left: 2, right: 10, top: alone && series.length > 1 ? (spec.ended ? 44 : 34) : alone && spec.ended ? 26 : 14, bottom: 6, containLabel: true },
+    legend: { show: alone && series.length > 1, type: "scroll", top: 0, left: 0, itemWidth: 16, itemHeight: 8, icon: "roundRect", textStyle: text, pageTextStyle: text, inactiveColor: colour("line"), pageIconColor: colour("soft"), data: series.map((one) => one.name) },
     tooltip: { trigger: "axis", confine: true, backgroundColor: colour("card"), borderColor: colour("line"), textStyle: { ...text, color: colour("ink"), fontSize: 12.5 }, axisPointer: { lineStyle: { color: colour("faint") } }, transitionDuration: 0, formatter: (shown) => tooltip(shown, series, format) },
     xAxis: {
       type: "value", min: Math.min(...places), max: Math.max(...places) > Math.min(...places) ? Math.max(...places) : Math.min(...places) + 1,
@@ -239,8 +242,8 @@ function sizesOption(partition, font) {
     animation: false, textStyle: { fontFamily: font }, aria: { enabled: true },
     grid: { left: 6, right: 14, top: 14, bottom: 6, containLabel: true },
     tooltip: { trigger: "axis", confine: true, backgroundColor: colour("card"), borderColor: colour("line"), textStyle: { ...text, color: colour("ink") }, formatter: ([one]) => `${name(one.dataIndex)} ${number(values[one.dataIndex], 5)} examples` },
-    xAxis: { type: "category", data: values.map((_, row) => (all ? row + 1 : `${row}%`)), axisLabel: text, axisTick: { show: false }, axisLine: { lineStyle: { color: colour("line") } } },
+    xAxis: { type: "category", data: values.map((_, row) => (all ? row + 1 : `${row}%`)), axisLabel: { ...text, interval: Math.max(0, Math.ceil(values.length / 6) - 1) }, axisTick: { show: false }, axisLine: { lineStyle: { color: colour("line") } } },
     yAxis: { type: "value", axisLabel: { ...text, formatter: (value) => number(value) }, splitLine: { lineStyle: { color: colour("grid") } } },
-    series: [{ type: all ? "bar" : "line", step: "end", data: values, itemStyle: { color: colour("s0") }, areaStyle: all ? undefined : { opacity: 0.15 }, showSymbol: false, barCategoryGap: values.length > 60 ? "0%" : "20%" }],
+    series: [{ type: all && values.length <= 40 ? "bar" : "line", step: "middle", data: values, itemStyle: { color: colour("s0") }, areaStyle: { opacity: 0.25 }, showSymbol: false }],
   };
 }

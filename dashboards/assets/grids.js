@@ -1,6 +1,7 @@
 // What ECharts' common build does not draw: grids of cells on a canvas (criteria, clients by rounds, labels).
 
 const SEQUENTIAL = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
+const SEQUENTIAL_ON_DARK = ["#6b46a8", "#5f62c0", "#4a86c8", "#2fa5ad", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 const DIVERGING = ["#a50026", "#d73027", "#f46d43", "#fdae61", "#e9e9e9", "#abd9e9", "#74add1", "#4575b4", "#313695"];
 const STATES = [["unmeasured", "not measured", "grid"], ["waiting", "not met", "line"], ["counting", "met, counting", "fair"], ["holds", "holds", "good"]];
 
@@ -100,7 +101,7 @@ const valueOf = (picture, code) => {
 // Clients by rounds: what each did, in colour. Rows in order of clients, or of their mean over rounds.
 function paintClients(holder, grid, metric, order) {
   const picture = grid.metrics[metric], codes = decode(picture.cells), { rows, columns } = grid;
-  const stops = metric === "cosine" ? DIVERGING : SEQUENTIAL;
+  const stops = metric === "cosine" ? DIVERGING : document.documentElement.dataset.theme === "dark" ? SEQUENTIAL_ON_DARK : SEQUENTIAL;
   const means = Array.from({ length: rows }, (_, row) => {
     const known = codes.subarray(row * columns, (row + 1) * columns).filter((code) => code > 0 && code < 255);
     return known.length ? known.reduce((sum, code) => sum + code, 0) / known.length : -1;
@@ -143,7 +144,7 @@ function paintClients(holder, grid, metric, order) {
 
 const legendOf = (ink, words) => el("span", {}, el("i", { style: `background:${ink}` }), words);
 
-// Which labels each client has: a column a client, a row a class, the darker the larger its share.
+// Which labels each client has: a column a client, a row a class, the stronger the larger its share.
 function paintLabels(holder, partition, order) {
   const counts = partition.label_counts, clients = counts.length, classes = counts[0].length;
   const totals = counts.map((row) => row.reduce((sum, one) => sum + one, 0));

@@ -29,11 +29,11 @@ function chartCard(spec, state) {
   }
 
   function draw() {
-    const { views, labels } = state;
+    const { views } = state;
     if (views.length !== runs) { runs = views.length; log = null; }
     offer(views);
     words.textContent = typeof spec.help === "function" ? spec.help(views) : spec.help;
-    const series = !spec.when || spec.when(views) ? chartSeries(spec, views, labels, metric) : [];
+    const series = !spec.when || spec.when(views) ? chartSeries(spec, state, metric) : [];
     const lanes = timeline && views.length === 1 && views[0].criteria.length > 0;
     card.hidden = !series.length && !lanes;
     if (card.hidden) { drawn.forget(spec.id); return; }
@@ -57,6 +57,7 @@ function chartCard(spec, state) {
     if (log === null) log = spec.log ?? wantsLog(series);
     logButton.setAttribute("aria-pressed", String(log));
     const kept = chart.getOption()?.legend?.[0]?.selected;
+    if (chart.getWidth() !== holder.clientWidth) chart.resize();
     const option = chartOption(spec, views, series, log, font);
     if (kept && option.legend) option.legend.selected = kept;
     chart.setOption(option, { notMerge: true });
@@ -69,7 +70,7 @@ function chartCard(spec, state) {
 
 // A card that is drawn on a canvas of ours; of several runs it shows one at a time.
 function gridCard(id, section, title, help, state, has, paint, choices) {
-  const { card, tools, words } = makeCard(id, title, help, true);
+  const { card, tools, words } = makeCard(id, title, help, id === "clients");
   const holder = card.appendChild(el("div", { class: id === "sizes" ? "chart" : "grid" }));
   const legend = card.appendChild(el("div", { class: "legend" }));
   let run = 0, offered = "";
@@ -90,7 +91,7 @@ function gridCard(id, section, title, help, state, has, paint, choices) {
       tools.replaceChildren(tools.firstChild, ...runs, ...pickers);
     }
     words.textContent = typeof help === "function" ? help(view) : help;
-    legend.replaceChildren(...(paint(holder, view, picked) || []));
+    legend.replaceChildren(...(paint(holder, view, picked) || []).filter(Boolean));
     drawn.finish(id);
   }
   return { card, section, draw, chart: () => null, resize: () => { if (!card.hidden) draw(); } };
@@ -102,7 +103,7 @@ function makeCards(state) {
   const charts = CHARTS.map((spec) => chartCard(spec, state));
   const clients = gridCard("clients", "Client drift", "Every client, every round",
     "A row a client, a column a round. Blank: the client took no part.", state, (view) => view.grid && Object.keys(view.grid.metrics).length,
-    (holder, view, picked) => paintClients(holder, view.grid, picked.metric, picked.order),
+    (holder, view, picked) => [...paintClients(holder, view.grid, picked.metric, picked.order), worstOf(view)],
     (view) => [["metric", Object.keys(view.grid.metrics).map((one) => [one, METRIC_NAMES[one] || one]), "what is drawn"],
       ["order", [["client", "by client"], ["mean", "by mean"]], "order of clients"]]);
   const sizes = gridCard("sizes", "Data", "Examples a client", (view) => sizesWords(view), state,
@@ -123,7 +124,7 @@ function sizesWords({ partition: { measures, clients } }) {
 
 function labelWords({ partition: { measures } }) {
   const skew = measures.label_js === undefined ? "" : ` How unequal, over examples: Jensen-Shannon divergence ${number(measures.label_js)} of at most 1, earth mover's distance ${number(measures.label_emd)} of at most 2.`;
-  return `A column a client, a row a label: the darker, the larger the label's share of the client's examples (square root).${skew}`;
+  return `A column a client, a row a label: the stronger, the larger the label's share of the client's examples (square root).${skew}`;
 }
 
 // The verdict, and what was reached: of one run in words, of several as tables.
@@ -148,12 +149,13 @@ function plainTable(head, rows, id) {
     el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell)))))));
 }
 
-function comparedOf(views, labels, compare) {
+function comparedOf({ views, labels, compare, group }) {
   const ended = [...new Set(views.map((view) => view.state))].map((state) => `${views.filter((view) => view.state === state).length} ${state}`).join(", ");
   const head = el("section", { class: "verdict" },
     el("h1", { class: "title" }, `${views.length} runs${compare.differ.length ? `, which differ in ${compare.differ.join(", ")}` : ""}`),
-    el("p", { class: "words", id: "verdict" }, `${ended}.`));
-  const name = (index) => el("span", {}, el("i", { style: `background:${seriesColour(index)}` }), labels[index]);
+    el("p", { class: "words", id: "verdict" }, `${ended}.`),
+    compare.words.map((one) => el("p", { class: "hint" }, `${one}.`)));
+  const name = (index) => el("span", {}, el("i", { style: `background:${seriesColour(group[index])}` }), labels[index]);
   const words = el("section", { class: "card wide" }, el("h3", {}, "How each ended"),
     plainTable(["run", "verdict"], views.map((view, index) => [name(index), el("span", { style: "white-space:normal" }, view.verdict)]), "verdicts"));
   const reached = el("section", { class: "card wide" }, el("h3", {}, "What each reached"),
@@ -165,10 +167,10 @@ function comparedOf(views, labels, compare) {
     compare.notes.length ? el("ul", { class: "notes" }, compare.notes.map((note) => el("li", {}, note))) : null];
 }
 
+// The clients that drift widest, in a sentence under the grid.
 function worstOf(view) {
-  if (!view.grid || !view.grid.worst.length) return null;
-  return el("section", { class: "card wide" }, el("h3", {}, "Clients that drift widest"), el("p", { class: "help" }, "By their mean client drift over the rounds they took part in."),
-    plainTable(["client", "mean client drift", "rounds"], view.grid.worst.map((one) => [one.name, one.value, one.rounds.toLocaleString("en")]), "worst"));
+  const named = view.grid.worst.map((one) => `${one.name} (${one.value}, ${one.rounds.toLocaleString("en")} ${one.rounds === 1 ? "round" : "rounds"})`);
+  return named.length ? el("span", { class: "worst" }, `Widest drift on average: ${named.join(" · ")}`) : null;
 }
 
 function restOf(views, labels) {
@@ -182,24 +184,36 @@ function restOf(views, labels) {
   ].flat();
 }
 
-function makePage(root, tools = []) {
-  const state = { views: [], labels: [], compare: null };
+function makePage(root, words, tools = []) {
+  const state = { views: [], labels: [], compare: null, group: [], hidden: new Set() };
   const cards = makeCards(state);
-  const top = el("div"), sections = el("div"), middle = el("div", { class: "cards" }), bottom = el("div"), scenario = el("div");
+  const top = el("div"), sections = el("div"), bottom = el("div"), scenario = el("div");
   const whole = el("button", { type: "button", class: "small", hidden: true, onclick: () => state.zoom(null) }, "whole run");
-  const axes = el("span");
+  const axes = el("span", { class: "axes" });
   const theme = el("button", { type: "button", class: "small", "aria-label": "dark or light" }, "◐");
   const title = el("span", { class: "mark" }, "fedscape", el("span"));
   const bar = el("nav", { class: "bar" }, title, el("span", { class: "gap" }), whole, axes, theme);
 
   for (const section of [...new Set(cards.map((one) => one.section))]) {
     const group = el("div", { class: "cards" }, cards.filter((one) => one.section === section).map((one) => one.card));
-    sections.append(el("section", { "data-section": section }, el("h2", {}, section), section === "Client drift" ? [group, middle] : group));
+    sections.append(el("section", { "data-section": section }, el("h2", {}, section), el("div", { class: "key" }), group));
   }
   root.replaceChildren(bar, ...tools, top, sections, bottom, scenario,
-    el("footer", {}, "Made by fedscape. Drag over a chart to zoom in, double-click for the whole run. Everything is in this page: it opens without a network."));
+    el("footer", {}, `Drag over a chart to zoom in, double-click for the whole run. ${words}`));
 
+  // The colours of several runs, or of their variants: a click hides and shows them in every chart.
+  function keys() {
+    const names = state.compare ? (state.compare.variants.length ? state.compare.variants : state.labels) : [];
+    for (const key of sections.querySelectorAll(".key")) {
+      key.replaceChildren(...names.map((name, index) => el("button", { type: "button", class: "small", "aria-pressed": String(!state.hidden.has(index)), onclick: () => {
+        if (!state.hidden.delete(index)) state.hidden.add(index);
+        keys();
+        draw();
+      } }, el("i", { style: `background:${seriesColour(index)}` }), name)));
+    }
+  }
   const draw = () => {
+    for (const section of sections.children) section.hidden = false; // a chart made where nothing is shown has no size
     for (const card of cards) card.draw();
     for (const section of sections.children) section.hidden = ![...section.querySelectorAll(".card")].some((card) => !card.hidden);
   };
@@ -231,7 +245,8 @@ function makePage(root, tools = []) {
   }).observe(root);
 
   function render() {
-    const { views, labels, compare } = state, one = views.length === 1;
+    const { views, labels } = state, one = views.length === 1;
+    if (!views.length) return;
     title.lastChild.textContent = one ? views[0].name : `${views.length} runs`;
     const known = Object.entries(AXES).filter(([name]) => views.every((view) => view.series.every((table) => table.axes[name].some((x) => x !== null))));
     if (!known.some(([name]) => name === chosen.axis)) chosen.axis = "round";
@@ -239,17 +254,26 @@ function makePage(root, tools = []) {
       axes.dataset.known = String(known.map(([name]) => name));
       axes.replaceChildren(choice(known.map(([name, axis]) => [name, axis.name]), chosen.axis, (name) => { chosen.axis = name; chosen.zoom = null; whole.hidden = true; draw(); }, "horizontal axis"));
     }
-    top.replaceChildren(...(one ? [verdictOf(views[0]), reachedOf(views[0])] : comparedOf(views, labels, compare)).filter(Boolean));
-    middle.replaceChildren(...(one ? [worstOf(views[0])] : []).filter(Boolean));
-    middle.style.marginTop = "16px";
+    top.replaceChildren(...(one ? [verdictOf(views[0]), reachedOf(views[0])] : comparedOf(state)).filter(Boolean));
     bottom.replaceChildren(...restOf(views, labels));
+    keys();
     draw();
   }
+  const hide = (hidden) => { for (const part of [top, sections, bottom, scenario, axes]) part.hidden = hidden; };
+  hide(true);
   return {
+    clear() {
+      hide(true);
+      state.views = [];
+      title.lastChild.textContent = "";
+    },
     show(views, compare) {
+      hide(false);
       const same = state.views.length === views.length && views.every((view, index) => view.name === state.views[index].name);
       if (!same) { chosen.zoom = null; whole.hidden = true; }
       Object.assign(state, { views, compare, labels: compare ? compare.labels : views.map((view) => view.name) });
+      state.group = compare && compare.variant.length ? compare.variant : views.map((_, index) => index);
+      if (!same) state.hidden.clear();
       render();
       if (!same) {
         scenario.replaceChildren(...views.map((view, index) => el("details", {}, el("summary", {}, views.length > 1 ? `Scenario of ${state.labels[index]}` : "The scenario, with every default"),
