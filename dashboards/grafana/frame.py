@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from grafana_foundation_sdk.builders import dashboard as board
@@ -16,8 +17,6 @@ from dashboards.grafana.promql import ROUND_0, runs
 
 RANGES = (50, 200, 600, 3600, 10_000)
 """Rounds that the time picker offers; 600 are shown at first."""
-
-DAY = "2000-01-01T"
 
 
 @dataclass(frozen=True)
@@ -151,16 +150,14 @@ def _rounds_picker() -> board.TimePicker:
 
 
 def _moment(round_index: int) -> str:
-    """Write where a round lies as the time picker has it: up to 86,400 rounds.
+    """Write where a round lies, as the time picker has it.
 
     Example:
         >>> _moment(600)
         '2000-01-01T00:10:00.000Z'
     """
-    assert ROUND_0 == 946_684_800
-    hours, rest = divmod(round_index, 3600)
-    assert hours < 24
-    return f"{DAY}{hours:02d}:{rest // 60:02d}:{rest % 60:02d}.000Z"
+    moment = datetime.fromtimestamp(ROUND_0 + round_index, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _link(title: str, url: str, why: str) -> board.DashboardLink:

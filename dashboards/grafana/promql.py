@@ -9,8 +9,9 @@ never gets into the JSON.
 from __future__ import annotations
 
 from server.metric_table import METRICS, PREFIX, Metric
+from server.timeline import EPOCH_MS
 
-ROUND_0 = 946_684_800
+ROUND_0 = EPOCH_MS // 1000
 """Where round 0 lies on the round clock: 2000-01-01T00:00:00Z, in seconds since 1970; a round is a second."""
 
 
