@@ -95,13 +95,13 @@ def _sinks() -> Row:
 
     return Row("Sinks", (
         series_panel("Samples sent a second", "That each sink took.", speed("exporter_samples_sent_total"), unit="ops",
-                     width=6, low=0),
-        series_panel("Rounds dropped a second", "Given up unsent; `fedscape export` sends them again from the record.",
-                     speed("exporter_rounds_dropped_total"), unit="ops", width=6, low=0),
+                     width=8, low=0),
         series_panel("Samples refused a second", "That a sink did not take; `fedscape export` can try again.",
-                     speed("exporter_samples_refused_total"), unit="ops", width=6, low=0),
-        series_panel("Failed requests a second", "Not answered, or refused.",
-                     speed("exporter_failed_requests_total"), unit="ops", width=6, low=0),
+                     speed("exporter_samples_refused_total"), unit="ops", width=8, low=0),
+        series_panel("Rounds dropped a second", "Given up unsent; `fedscape export` sends them again from the record.",
+                     speed("exporter_rounds_dropped_total"), unit="ops", width=8, low=0),
+        series_panel("Failed requests a second", "Not answered, or answered with an error.",
+                     speed("exporter_failed_requests_total"), unit="ops", low=0),
         series_panel("Rounds waiting", "In the queue: a sink that is slow or away.",
-                     [Ask(live("exporter_queue_rounds"), BY_SINK)], width=6, low=0),
+                     [Ask(live("exporter_queue_rounds"), BY_SINK)], low=0),
     ))  # fmt: skip

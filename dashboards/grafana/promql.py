@@ -8,11 +8,13 @@ never gets into the JSON.
 
 from __future__ import annotations
 
-from server.metric_table import METRICS, PREFIX, Metric
+from server.metric_table import METRICS, PREFIX, Metric, series_names
 from server.timeline import EPOCH_MS
 
 ROUND_0 = EPOCH_MS // 1000
 """Where round 0 lies on the round clock: 2000-01-01T00:00:00Z, in seconds since 1970; a round is a second."""
+
+_OF_SERIES = {name: metric for metric in METRICS.values() for name in series_names(metric)}
 
 
 def runs(metric: str, **labels: str) -> str:
@@ -36,6 +38,7 @@ def focus(metric: str, **labels: str) -> str:
 
 def live(metric: str, **labels: str) -> str:
     """Select a metric of every chosen run as it is scraped, on wall time."""
+    assert declared(metric).live, f"{PREFIX}{metric} is not on /metrics"
     return _select(metric, {"run_id": "~$run"} | labels)
 
 
@@ -74,8 +77,7 @@ def round_number(selector: str) -> str:
 
 def _select(metric: str, labels: dict[str, str]) -> str:
     """Write a selector; a value that starts with `~` is a pattern."""
-    declared = _metric(metric)
-    ours = ("run_id", "clock", *declared.labels)
+    ours = ("run_id", "clock", *declared(metric).labels)
     assert set(labels) <= set(ours), f"{metric} has the labels {ours}, not {set(labels) - set(ours)}"
     parts = (
         f'{key}{"=~" if value.startswith("~") else "="}"{value.removeprefix("~")}"' for key, value in labels.items()
@@ -83,12 +85,8 @@ def _select(metric: str, labels: dict[str, str]) -> str:
     return f"{PREFIX}{metric}{{{','.join(parts)}}}"
 
 
-def _metric(name: str) -> Metric:
-    """Look a metric up, by the name of one of its series without the prefix."""
-    full = PREFIX + name
-    for suffix in ("_bucket", "_sum", "_count"):
-        histogram = METRICS.get(full.removesuffix(suffix))
-        if full.endswith(suffix) and histogram is not None and histogram.kind == "histogram":
-            return histogram
-    assert full in METRICS, f"{full} is not in the metric table"
-    return METRICS[full]
+def declared(metric: str) -> Metric:
+    """Return the metric that has a series of this name, given without the prefix."""
+    found = _OF_SERIES.get(PREFIX + metric)
+    assert found is not None, f"{PREFIX}{metric} is not in the metric table"
+    return found

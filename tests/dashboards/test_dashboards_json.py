@@ -11,7 +11,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.grafana.build import DASHBOARDS, FOLDER, NOT_SHOWN, built, text_of
-from dashboards.grafana.promql import focus, runs
+from dashboards.grafana.promql import focus, live, runs
 from server.metric_table import METRICS, series_names
 
 MODELS = {name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in DASHBOARDS}
@@ -99,10 +99,16 @@ def test_every_metric_is_shown_or_listed_as_not():
     assert all(NOT_SHOWN.values())
 
 
-@pytest.mark.parametrize("bad", ["losses", "loss_bucket", "client_drift_histogram"[:-1]])
+@pytest.mark.parametrize("bad", ["losses", "loss_bucket", "client_drift_distribution"])
 def test_a_metric_that_does_not_exist_cannot_be_built_in(bad):
     with pytest.raises(AssertionError, match="not in the metric table"):
         runs(bad)
+
+
+def test_a_metric_that_is_not_scraped_cannot_be_built_into_a_live_dashboard():
+    assert live("round")
+    with pytest.raises(AssertionError, match="not on /metrics"):
+        live("layer_update_dispersion")
 
 
 def test_a_label_that_a_metric_does_not_have_cannot_be_built_in():
