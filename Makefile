@@ -17,8 +17,9 @@ $(STAMP): constraints.txt pyproject.toml
 
 test: check
 
+# One torch thread a process: threads that wait for each other on busy cores make tests slow, and move no result.
 check: lint types contracts
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 lint: $(STAMP)
 	$(BIN)/ruff check
