@@ -57,8 +57,18 @@ def make_task(
     seed: int,
     dtype: torch.dtype = torch.float32,
     count_errors: bool = False,
+    trained_elsewhere: bool = False,
 ) -> LearningTask:
     """Check that a module, a population and local training fit together, by one batch, and join them.
+
+    Args:
+        module: what is trained; it is copied.
+        population: whose data.
+        local: how clients train.
+        seed: root seed of every stream.
+        dtype: floating-point type of parameters and features.
+        count_errors: whether engines count wrongly classified examples.
+        trained_elsewhere: whether something else than `local` trains the clients, so that it need not fit.
 
     Raises:
         UserError: the module has nothing to train, fails on a batch, has outputs that do not fit the targets, or its
@@ -70,6 +80,14 @@ def make_task(
         raise UserError("model", "has no trainable parameters", fix="Give at least one parameter requires_grad=True.")
     probe = probe_examples(population, dtype)
     _check_outputs(module, probe, population)
+    if not trained_elsewhere:
+        _check_local(module, population, local)
+    sites = dropout_sites(module, probe.features)
+    count_errors = count_errors and population.task == "classification"
+    return LearningTask(module, population, local, seed, layout, buffer_layout(module), sites, dtype, count_errors)
+
+
+def _check_local(module: nn.Module, population: Population, local: LocalOptions) -> None:
     if any(isinstance(m, BATCH_NORMS) for m in module.modules()):
         check_batches_of_one(local, population.sizes.astype(np.int64))
     steps = local.local_steps
@@ -79,9 +97,6 @@ def make_task(
             f"lists {len(steps)} numbers for {population.num_clients} clients",
             fix="Give one number, or one for each client.",
         )
-    sites = dropout_sites(module, probe.features)
-    count_errors = count_errors and population.task == "classification"
-    return LearningTask(module, population, local, seed, layout, buffer_layout(module), sites, dtype, count_errors)
 
 
 def probe_examples(population: Population, dtype: torch.dtype, size: int = 4) -> Examples:

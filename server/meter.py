@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from flwr.app import Message
+from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
 from clients.codec import Codec
@@ -169,7 +169,7 @@ class RoundMeter:
     ) -> Line:
         """Bytes of arrays sent each way, and how long the round lasted in simulated seconds."""
         if isinstance(asked, CohortMessages):
-            down = sum(_size(t) for t in (asked.work.params, asked.work.buffers, *asked.work.shared.values()))
+            down = _record_bytes(asked.arrays) + sum(_size(t) for t in asked.work.shared.values())
         else:
             down = max((_array_bytes(m) for m in asked[:1]), default=0)
         if isinstance(replies, CohortReplies):
@@ -256,6 +256,9 @@ def _size(tensor: Tensor) -> int:
 
 
 def _array_bytes(message: Message) -> int:
-    """Return the bytes of a message's numbers, without what a serialisation puts around them."""
-    arrays = [array for record in message.content.array_records.values() for array in record.values()]
-    return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in arrays)
+    return sum(_record_bytes(record) for record in message.content.array_records.values())
+
+
+def _record_bytes(record: ArrayRecord) -> int:
+    """Return the bytes of a record's numbers, without what a serialisation puts around them."""
+    return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in record.values())

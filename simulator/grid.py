@@ -109,6 +109,8 @@ class CohortGrid(Grid):
         received = Message(RecordDict(dict(message.content)), metadata=message.metadata)  # type: ignore[call-overload]
         try:
             reply = self._app(received, context)
+            if not isinstance(reply, Message):
+                raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
         except Exception as error:
             reply = Message(Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message)
         set_message_id(reply, f"{message.metadata.message_id}-reply")

@@ -124,7 +124,7 @@ def make_task_of(scenario: Scenario, given: Overrides) -> LearningTask:
     count_errors = population.task == "classification" and scenario.convergence.error_free is not None
     try:
         return make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
-                         count_errors=count_errors)  # fmt: skip
+                         count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
     except UserError as error:
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from None
 
