@@ -53,14 +53,16 @@ def client_grid(
     for part in _read(path for _, _, path in parts):
         client, round_index = part["client"], part["round"]
         known = (client >= 0) & (client < clients) & (round_index >= 1) & (round_index <= rounds)
-        client, round_index = client[known], round_index[known]
+        if not known.all():
+            part = {name: values[known] for name, values in part.items()}
+            client, round_index = part["client"], part["round"]
         cell = client * rows // clients * columns + (round_index - 1) * columns // rounds
         for name in metrics:
             if name in part:
-                sums[name].add(cell, part[name][known])
+                sums[name].add(cell, part[name], part.get(f"{name} null"))
         seen += np.bincount(client, minlength=clients)
         if "client_drift" in part:
-            drift.add(client, part["client_drift"][known])
+            drift.add(client, part["client_drift"], part.get("client_drift null"))
     if not seen.any():
         return None
     drawn = {name: said for name in metrics if (said := sums[name].picture(FIXED.get(name))) is not None}
@@ -83,11 +85,16 @@ class _Sums:
     def __init__(self, cells: int) -> None:
         self.total, self.count, self.bad = np.zeros(cells), np.zeros(cells, np.int64), np.zeros(cells, bool)
 
-    def add(self, cell: npt.NDArray[np.int64], values: F64) -> None:
+    def add(self, cell: npt.NDArray[np.int64], values: F64, null: npt.NDArray[np.bool_] | None) -> None:
+        """Take values in, each under its cell; those that are `null` were not measured."""
+        if null is not None:
+            cell, values = cell[~null], values[~null]
         finite = np.isfinite(values)
-        self.total += np.bincount(cell[finite], values[finite], len(self.total))
-        self.count += np.bincount(cell[finite], minlength=len(self.total))
-        self.bad[cell[~finite]] = True
+        if not finite.all():
+            self.bad[cell[~finite]] = True
+            cell, values = cell[finite], values[finite]
+        self.total += np.bincount(cell, values, len(self.total))
+        self.count += np.bincount(cell, minlength=len(self.total))
 
     def means(self) -> F64:
         """Return the means; nan where there is none."""
@@ -126,7 +133,7 @@ def _parts(folder: Path) -> list[tuple[int, int, Path]]:
 
 
 def _read(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the parts as columns; one that is being replaced, or is damaged, is passed over."""
+    """Yield the parts as columns, `<name> null` beside those with gaps; one that is damaged or gone is passed over."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -136,8 +143,9 @@ def _read(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
             table = pq.read_table(part, columns=names, partitioning=None)
         except (OSError, pa.ArrowException):
             continue
-        found: dict[str, Any] = {name: table[name].to_numpy().astype(np.float64) for name in names}
-        yield found | {name: found[name].astype(np.int64) for name in ("round", "client")}
+        kinds = {name: np.int64 if name in ("round", "client") else np.float64 for name in names}
+        found = {name: table[name].to_numpy().astype(kind, copy=False) for name, kind in kinds.items()}
+        yield found | {f"{n} null": table[n].is_null().to_numpy() for n in names if table[n].null_count}
 
 
 def _worst(drift: _Sums, seen: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:

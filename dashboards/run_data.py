@@ -102,4 +102,6 @@ def _tried(read: Callable[[], T], problems: list[str]) -> T | None:
         return read()
     except RunFolderError as error:
         problems.append(f"{Path(error.field).name}: {error.problem}.")
-        return None
+    except UnicodeDecodeError:
+        problems.append("scenario.toml: is damaged: it is not text.")
+    return None

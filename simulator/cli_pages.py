@@ -21,7 +21,7 @@ def add_pages(verbs: Any) -> None:
     )  # fmt: skip
     report.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder")
     report.add_argument("--out", type=Path, metavar="FILE",
-                        help="default: report.html in the run's folder; of several runs, compare.html here")  # fmt: skip
+                        help="default: report.html in the run's folder; of several, compare.html here")  # fmt: skip
     report.set_defaults(command=_report)
 
     watch = verbs.add_parser(

@@ -172,7 +172,7 @@ function chartOption(spec, views, series, log, font) {
     yAxis: {
       type: "value", scale: true, axisLine: { show: false }, axisLabel: { ...text, formatter: (value) => format(down(value)), ...(ticks ? { customValues: ticks } : {}) },
       axisTick: { show: false, ...(ticks ? { customValues: ticks } : {}) }, splitLine: { lineStyle: { color: colour("grid") } },
-      ...(bounds ? { min: bounds[0] - pad, max: bounds[1] + pad } : spec.range ? rangeOf(spec.range, values) : format === seconds ? { interval: timeStep(Math.max(...values), 4) } : {}),
+      ...(bounds ? { min: bounds[0] - pad, max: bounds[1] + pad } : spec.range ? rangeOf(spec.range, values) : format === seconds ? timeRange(values) : {}),
     },
     dataZoom: [{ type: "inside", filterMode: "filter", zoomOnMouseWheel: "ctrl", moveOnMouseWheel: false, moveOnMouseMove: false, preventDefaultMouseMove: false, ...(chosen.zoom ? { startValue: chosen.zoom[0], endValue: chosen.zoom[1] } : {}) }],
     toolbox: { left: -200, feature: { dataZoom: { yAxisIndex: false, filterMode: "filter", brushStyle: { color: colour("accent"), opacity: 0.12 } } } },
@@ -185,6 +185,11 @@ function rangeOf([low, high], values) {
   const step = (high - low) / 8;
   if (!values.length) return { min: low, max: high };
   return { min: Math.max(low, Math.floor(Math.min(...values) / step) * step), max: Math.min(high, Math.ceil(Math.max(...values) / step) * step), interval: step };
+}
+
+function timeRange(values) {
+  const step = timeStep(Math.max(...values), 4) || 1;
+  return { min: 0, max: Math.ceil(Math.max(...values) / step) * step || 1, interval: step };
 }
 
 // A step of time that reads well, for about so many ticks.
@@ -244,6 +249,6 @@ function sizesOption(partition, font) {
     tooltip: { trigger: "axis", confine: true, backgroundColor: colour("card"), borderColor: colour("line"), textStyle: { ...text, color: colour("ink") }, formatter: ([one]) => `${name(one.dataIndex)} ${number(values[one.dataIndex], 5)} examples` },
     xAxis: { type: "category", data: values.map((_, row) => (all ? row + 1 : `${row}%`)), axisLabel: { ...text, interval: Math.max(0, Math.ceil(values.length / 6) - 1) }, axisTick: { show: false }, axisLine: { lineStyle: { color: colour("line") } } },
     yAxis: { type: "value", axisLabel: { ...text, formatter: (value) => number(value) }, splitLine: { lineStyle: { color: colour("grid") } } },
-    series: [{ type: all && values.length <= 40 ? "bar" : "line", step: "middle", data: values, itemStyle: { color: colour("s0") }, areaStyle: { opacity: 0.25 }, showSymbol: false }],
+    series: [{ type: all && values.length <= 40 ? "bar" : "line", step: "middle", barMaxWidth: 64, data: values, itemStyle: { color: colour("s0") }, areaStyle: { opacity: 0.25 }, showSymbol: false }],
   };
 }

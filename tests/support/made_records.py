@@ -1,0 +1,124 @@
+"""Records made up for tests, in milliseconds: the shape of a real run's, with numbers that can be told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.measures import partition_table
+from clients.population import Population
+from server.drift_summary import quantiles
+from server.records import Recorder, RunFolder
+
+TITLE = 'Made up </script><script>alert("title")</script> & <b>more</b>'
+
+
+def line_of(round_index: int, clients: np.ndarray, *, shift: float = 0.0) -> dict[str, Any]:
+    """Return a round's line: losses that fall, drift that depends on the client."""
+    r, drift = round_index, (1.0 + clients % 7) / (10.0 + round_index)
+    line: dict[str, Any] = {
+        "round": r,
+        "validation_loss": 0.2 + 2.0 * 0.97**r + shift,
+        "validation_accuracy": 0.95 - 0.85 * 0.95**r - shift,
+        "bytes_total": 38480 * r,
+        "simulated_seconds_total": 0.5 * r,
+        "criteria": {
+            "target": _look(0.9 - 0.85 * (1 - 0.95**r), r >= 20, min(max(r - 17, 0), 3)),
+            "plateau": _look(1.0 if r % 5 else 0.0, False, 1 if r % 5 == 0 else 0),
+        },
+    }
+    if not r:
+        return line
+    cosine = np.cos(clients + r / 9.0)
+    line |= {
+        "cohort": len(clients),
+        "respondents": len(clients) - r % 2,
+        "failures": r % 2,
+        "train_loss": 1.9 * 0.95**r + 0.02 + shift,
+        "client_drift": {"mean": float(drift.mean())} | quantiles(drift),
+        "worst_client_drift": [{"client": int(c), "name": f"site {c}", "value": 1.0} for c in clients[:2]],
+        "cosine": {"mean": float(cosine.mean())} | quantiles(cosine),
+        "update_norm": {"mean": 1.0} | quantiles(drift * 3),
+        "update_dispersion": float(drift.var()) + 1e-6,
+        "gradient_diversity": 1.5,
+        "step_norm": 0.3 * 0.97**r,
+        "relative_change": 0.01 * 0.97**r,
+        "by_layer": {"0.weight": {"update_dispersion": 0.5 / r}, "2.weight": {"update_dispersion": 0.25 / r}},
+        "wall_seconds": 0.01,
+        "clients_per_second": 1000.0 + r,
+    }
+    if r % 5 == 0:
+        line["rate"] = {"metric": "validation_loss", "factor": 0.97, "low": 0.96, "high": 0.98, "limit": 0.2}
+        line |= {"federated_loss": line["validation_loss"] + 0.1, "federated_accuracy": 0.8}
+        line["client_spread"] = {"score": quantiles(np.linspace(0.5, 0.9, 20))}
+    return line
+
+
+def _look(distance: float, holds: bool, held: int) -> dict[str, Any]:
+    return {"value": 1.0, "threshold": 0.5, "held": held, "needed": 3, "holds": holds, "first_held": None,
+            "distance": max(distance, 0.0), "words": "a criterion's words"}  # fmt: skip
+
+
+def make_record(
+    path: Path,
+    *,
+    rounds: int = 40,
+    clients: int = 30,
+    seed: int = 7,
+    kind: str = "fedavg",
+    shift: float = 0.0,
+    outcome: Mapping[str, Any] | None = None,
+    ended: bool = True,
+    rows: bool = True,
+    partition: Population | None = None,
+) -> RunFolder:
+    """Write the record of a run that never was.
+
+    Args:
+        path: its folder.
+        rounds: how many.
+        clients: all of them answer each round.
+        seed: in the scenario and the facts.
+        kind: the algorithm's.
+        shift: added to losses and taken from the score.
+        outcome: keys that replace the usual outcome's.
+        ended: False leaves the outcome out.
+        rows: False leaves the client rows out.
+        partition: writes partition.json of it.
+    """
+    folder = RunFolder.create_at(path)
+    folder.write_scenario(
+        f'title = "made up"\nname = "made-up"\n[algorithm]\nkind = "{kind}"\n[run]\nseed = {seed}\n'
+        '[convergence.target]\nmetric = "validation_accuracy"\nat_least = 0.9\n'
+    )
+    if partition is not None:
+        folder.write_partition(partition_table(partition))
+    recorder = Recorder(folder)
+    recorder.run_started({"scenario": "made-up", "title": TITLE, "seed": seed, "rounds": 100, "clients": clients,
+                          "examples": 900, "cohort": clients, "algorithm": kind, "model": "softmax", "parameters": 650,
+                          "label_js": 0.5, "label_emd": 1.25, "version": "0.1.0"})  # fmt: skip
+    everyone = np.arange(clients)
+    for index in range(rounds + 1):
+        recorder.round_finished(line_of(index, everyone, shift=shift))
+        if index and rows:
+            recorder.clients.add(index, columns_of(index, everyone))
+    recorder.event({"round": 3, "kind": "clients_failed", "message": "1 of 30 clients failed: <i>out of memory</i>"})
+    if ended:
+        words = f"stopped at round {rounds}: the budget of {rounds} rounds is spent"
+        recorder.run_finished({"outcome": "stopped", "round": rounds, "words": words, "test_accuracy": 0.9 - shift,
+                               "to_target": {"metric": "validation_accuracy", "value": 0.9, "rounds": 20 + seed},
+                               "record": str(path), **(outcome or {})})  # fmt: skip
+    else:
+        recorder.sync()
+    recorder.close()
+    return folder
+
+
+def columns_of(round_index: int, clients: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a round's client rows."""
+    drift = (1.0 + clients % 7) / (10.0 + round_index)
+    return {"client": clients, "num_examples": clients + 10, "train_loss": drift + 0.1, "client_drift": drift,
+            "cosine": np.cos(clients + round_index / 9.0), "update_norm": drift * 3}  # fmt: skip
