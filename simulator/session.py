@@ -142,6 +142,10 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     """
     _check_places(scenario, given)
     task = make_task_of(scenario, given)
+    try:
+        require_measured(scenario.convergence, _measured(scenario, task, our_clients=given.client_app is None))
+    except UserError as error:
+        raise error.inside("convergence") from None
     clients = task.population.num_clients
     codec, start = _start(task, given)
     nodes = NodeMap(clients)
@@ -199,27 +203,17 @@ def _start(task: LearningTask, given: Overrides) -> tuple[Codec, RoundState]:
 
 
 def experiment(session: Session, observers: Observers, keeper: Keeper, stop_asked: Callable[[], bool]) -> Experiment:
-    """Join a session with its observers and keeper.
-
-    Raises:
-        UserError: a criterion looks at what this run does not measure.
-    """
-    scenario, population = session.scenario, session.population
-    played = session.played
-    central = population.task == "objective" or population.validation is not None
+    """Join a session with its observers and keeper."""
+    scenario, population, played = session.scenario, session.population, session.played
     meter = RoundMeter(
         session.codec,
         population,
         SlowestClientClock(scenario.fleet),
         client_of=session.nodes.client_of,
-        evaluator=session.evaluator if central else None,
+        evaluator=session.evaluator if _has_central(population) else None,
         gradients=_gradients(session, session.engine) if session.engine is not None else None,
         gradient_every=scenario.evaluation.gradient_every,
     )
-    try:
-        require_measured(scenario.convergence, _measured(session, central))
-    except UserError as error:
-        raise error.inside("convergence") from None
     return Experiment(
         strategy=played.strategy,
         grid=session.grid,
@@ -253,25 +247,30 @@ def _gradients(session: Session, engine: Engine) -> Callable[[Tensor, Tensor], t
     return gradients
 
 
-def _measured(session: Session, central: bool) -> frozenset[str]:
+def _has_central(population: Population) -> bool:
+    """Return whether there is something to evaluate the model on centrally."""
+    return population.task == "objective" or population.validation is not None
+
+
+def _measured(scenario: Scenario, task: LearningTask, *, our_clients: bool) -> frozenset[str]:
     """Return the facts this run will measure."""
-    population, evaluation = session.population, session.scenario.evaluation
+    population, evaluation = task.population, scenario.evaluation
     kinds = {
         "classification": ("loss", "accuracy", "error"),
         "regression": ("loss", "error", "mae"),
         "objective": ("loss",),
     }
     names = {"train_loss", "relative_change", "pseudo_gradient_norm", "largest_gradient_norm"}
-    if central:
+    if _has_central(population):
         names |= {f"validation_{k}" for k in kinds[population.task]}
         names |= {"agreement"} if population.task != "objective" else set()
     if evaluation.federated_every:
         names |= {f"federated_{k}" for k in kinds[population.task]}
-    if evaluation.gradient_every and session.engine is not None:
+    if evaluation.gradient_every and our_clients:
         names.add("gradient_norm")
     if population.optimal_value is not None:
         names.add("optimality_gap")
-    if session.task.count_errors and session.engine is not None:
+    if task.count_errors and our_clients:
         names.add("train_errors")
     return frozenset(names) & frozenset(FACTS)
 
