@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from server.client_table import read_clients
 from server.jsonlines import read_rounds, to_json
 from server.loop import BY_THE_CLOCK
 from server.records import RunFolder
+from simulator.cli import EXIT_MISTAKE, main
 from simulator.scenario import Scenario, load_scenario
+
+Capture = pytest.CaptureFixture[str]
 
 DIGITS = (
     "partition.clients=8",
@@ -71,3 +75,13 @@ def stop_after(rounds: int) -> Callable[[], bool]:
     """Return a `stop_asked` that says yes once it was asked `rounds` times."""
     asked = iter(range(1, rounds))
     return lambda: next(asked, None) is None
+
+
+def mistake(capture: Capture, *arguments: str) -> str:
+    """Run a command that must be refused; return what it says."""
+    assert main(arguments) == EXIT_MISTAKE
+    out, err = capture.readouterr()
+    assert "Traceback" not in err + out
+    assert err.startswith("fedscape: ")
+    assert err.count("\n") == 1, "one line says it"
+    return err.removeprefix("fedscape: ").rstrip("\n")

@@ -1,0 +1,206 @@
+"""Every mistake of the user's: exit code 2, one clear message, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from run_folders import Capture, digits, mistake
+from torch import nn
+
+from clients.custom import custom_population
+from clients.errors import DataError, UserError
+from clients.population import Population
+from simulator.run import Run, simulate
+from simulator.scenario import load_scenario, to_toml
+
+ALGORITHMS = "fedavg, fedsgd, fedavgm, fedprox, fedadam, fedyogi, fedadagrad, scaffold, fednova, feddyn"
+SETS = {
+    "local.locl_lr=0.1": "local.locl_lr: 'locl_lr' is not a key of [local]. Nearest: 'local_lr'.",
+    "lokal.local_lr=0.1": "lokal: 'lokal' is not a key of a scenario. Nearest: 'local'.",
+    "local.schedule.kinds=step": "local.schedule.kinds: 'kinds' is not a key of [local.schedule]. Nearest: 'kind'.",
+    "run.rounds=many": "run.rounds: must be a whole number, got 'many'.",
+    "run.rounds=2.5": "run.rounds: must be a whole number, got 2.5.",
+    "local.local_lr=fast": "local.local_lr: must be a number, got 'fast'.",
+    "model.hidden=64": "model.hidden: must be a list, got 64.",
+    "local=5": "local: must be a section (a table of keys), got 5.",
+    "local.local_lr=-1": "local.local_lr: must be > 0, got -1.0.",
+    "local.local_lr=nan": "local.local_lr: must be ",
+    "run.rounds=0": "run.rounds: must be >= 1, got 0.",
+    "algorithm.cohort=0": "algorithm.cohort: must be >= 1, got 0.",
+    "partition.clients=0": "partition.clients: must be ",
+    "data.test_fraction=1.5": "data.test_fraction: must be ",
+    "algorithm.kind=fedaveg": f"algorithm.kind: 'fedaveg' is not an algorithm. Nearest: 'fedavg'. All: {ALGORITHMS}.",
+    "data.kind=digit": "data.kind: 'digit' is not a kind of data. Nearest: 'digits'.",
+    "model.kind=mpl": "model.kind: 'mpl' is not a model. Nearest: 'mlp'.",
+    "partition.kind=dirichelt": "partition.kind: 'dirichelt' is not a partition. Nearest: 'dirichlet'.",
+    "local.optimizer=sdg": "local.optimizer: must be 'gd', 'sgd',",
+    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'.",
+    "convergence.target.metric=val_loss": "convergence.target.metric: 'val_loss' is not a metric that may stop a run. "
+    "Nearest: 'validation_loss'.",
+    "convergence.gradient.below=0.1": "convergence.gradient: needs gradient_norm",
+    "local.local_steps=3": "local.local_steps: cannot stand beside local_epochs. Give one of the two.",
+    "algorithm.cohort=101": "algorithm.cohort: must be at most the 100 clients that have data, got 101. Ask a smaller",
+    "partition.clients=5000": "partition.clients: 5000 clients cannot share 1437 examples. At most 1437 clients fit.",
+    "data=": "data: is missing. Add a [data] section",
+    "rounds": "--set: must be section.key=value, got 'rounds'.",
+    "run.rounds.x=3": "--set: run.rounds.x: rounds is a value, not a section.",
+}
+
+
+@pytest.mark.parametrize("change", SETS)
+def test_a_scenario_that_says_no_experiment(change: str, capsys: Capture, tmp_path: Path) -> None:
+    said = mistake(capsys, "run", "--set", change, "--out", str(tmp_path / "run"))
+    assert said.startswith(SETS[change])
+    assert not (tmp_path / "run").exists(), "a mistake leaves no folder"
+
+
+def test_a_scenario_that_is_not_there_or_not_toml(capsys: Capture, tmp_path: Path) -> None:
+    said = mistake(capsys, "run", "digits-lable-skew")
+    assert "'digits-lable-skew' is not a scenario file or a built-in scenario. Nearest: 'digits-label-skew'." in said
+    assert "is not a scenario file" in mistake(capsys, "run", str(tmp_path))
+    (tmp_path / "broken.toml").write_text("[run\nrounds = 3")
+    said = mistake(capsys, "run", str(tmp_path / "broken.toml"))
+    assert said.startswith(f"{tmp_path / 'broken.toml'}: is not TOML:")
+    assert "line 1" in said
+    (tmp_path / "broken.toml").write_bytes(b"\xff\xfe\x00")
+    assert "cannot be read" in mistake(capsys, "run", str(tmp_path / "broken.toml"))
+
+
+def test_the_file_is_named_where_the_mistake_is_in_one(capsys: Capture, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(to_toml(digits()).replace("local_lr", "lokal_lr"))
+    assert "Nearest: 'local_lr'. All: optimizer, local_lr," in (said := mistake(capsys, "run", str(file)))
+    assert said.endswith(f"In {file}.")
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda x, y: (np.where(np.arange(len(x))[:, None] == 7, np.nan, x), y), "must be finite, and row 7, column 0"),
+        (lambda x, y: (np.where(np.arange(len(x))[:, None] == 3, np.inf, x), y), "must be finite, and row 3, column 0"),
+        (lambda x, y: (x, y - 1), "row "),
+        (lambda x, y: (x, y + 0.5), "must be integers"),
+        (lambda x, y: (x[:-1], y), "as many"),
+    ],
+)
+def test_numbers_that_are_no_data(
+    broken: Callable[..., tuple[object, object]], said: str, capsys: Capture, tmp_path: Path
+) -> None:
+    x, y = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32), np.arange(200) % 3
+    features, labels = broken(x, y)
+    np.savez(tmp_path / "set.npz", x=features, y=labels)
+    sets = ["data.kind=images", f"data.path={tmp_path / 'set.npz'}", "partition.clients=4", "algorithm.cohort=2"]
+    arguments = [a for s in sets for a in ("--set", s)]
+    told = mistake(capsys, "run", *arguments, "--out", str(tmp_path / "run"))
+    assert said in told
+    assert "set.npz" in told
+    assert not (tmp_path / "run").exists()
+
+
+# The user's own clients, from Python.
+
+
+def clients_of(sizes: list[int], change: Callable[[int, np.ndarray, np.ndarray], object] | None = None) -> Population:
+    """Make clients with three classes; `change` may spoil a client's arrays in place, or return others."""
+
+    def client(k: int) -> tuple[np.ndarray, np.ndarray]:
+        draw = np.random.default_rng(k)
+        labels = draw.integers(0, 3, sizes[k])
+        features = np.eye(3)[labels] + 0.3 * draw.normal(size=(sizes[k], 3))
+        other = change(k, features, labels) if change is not None else None
+        return other if isinstance(other, tuple) else (features, labels)
+
+    return custom_population(client, sizes, outputs=3, feature_shape=(3,))
+
+
+def play(data: Population, *sets: str) -> Run:
+    fixed = ["algorithm.cohort=", "convergence.stop=never", "convergence.target=", "convergence.plateau="]
+    fixed += ["convergence.agreement=", "evaluation.baselines=false", "run.rounds=3", "engine.threads=1"]
+    scenario = load_scenario("digits-iid", sets=[*fixed, *sets])
+    return simulate(scenario, model=nn.Linear(3, 3), data=data, record=False)
+
+
+@pytest.mark.parametrize("engine", ["plain", "stacked"])
+@pytest.mark.parametrize(
+    "sizes",
+    [[12, 0, 20, 9], [1, 30, 12], [25], [1]],
+    ids=["an empty client", "a client with one example", "one client in all", "one example in all"],
+)
+def test_small_clients_are_no_mistake(sizes: list[int], engine: str) -> None:
+    run = play(clients_of(sizes), f"engine.kind={engine}")
+    busy = sum(n > 0 for n in sizes)
+    assert [line["cohort"] for line in run.rounds.lines[1:]] == [busy] * 3
+    assert torch.isfinite(run.params).all()
+    losses = run.rounds["train_loss"][1:]
+    assert losses[-1] < losses[0]
+    assert all("nan" not in str(line["update_norm"]) for line in run.rounds.lines[1:])
+
+
+def test_a_client_with_one_class() -> None:
+    def alike(k: int, features: np.ndarray, labels: np.ndarray) -> None:
+        if k == 1:
+            labels[:] = 2
+
+    run = play(clients_of([20, 30, 20], alike))
+    assert run.rounds["train_loss"][-1] < run.rounds["train_loss"][1]
+
+
+def test_no_client_has_any_example() -> None:
+    with pytest.raises(DataError, match=r"sizes: no client has examples. Give at least one client a size above 0."):
+        custom_population(lambda k: (np.zeros((0, 3)), np.zeros(0, int)), [0, 0], outputs=3)
+    with pytest.raises(UserError, match="no client has any training example"):
+        play(clients_of([0, 0]))
+
+
+def test_batch_normalisation_refuses_a_client_with_one_example() -> None:
+    with pytest.raises(UserError, match=r"local.batch_size: batch normalisation needs batches of at least 2") as error:
+        simulate(
+            load_scenario("digits-iid", sets=["algorithm.cohort=", "run.rounds=1"]),
+            model=nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)),
+            data=clients_of([1, 30]),
+            record=False,
+        )
+    assert "group normalisation" in error.value.fix
+
+
+def test_a_cohort_larger_than_the_clients_that_have_data() -> None:
+    with pytest.raises(UserError) as error:
+        play(clients_of([12, 0, 20, 9]), "algorithm.cohort=4")
+    assert str(error.value).startswith(
+        "algorithm.cohort: must be at most the 3 clients that have data (1 of 4 are empty), got 4."
+    )
+
+
+SPOILT: dict[str, tuple[Callable[[int, np.ndarray, np.ndarray], object], str]] = {
+    "nan": (lambda k, x, y: x.__setitem__((4, 1), np.nan), "features must be finite, and row 4, column 1 is nan"),
+    "infinity": (lambda k, x, y: x.__setitem__((2, 0), np.inf), "features must be finite, and row 2, column 0 is inf"),
+    "label too large": (lambda k, x, y: y.__setitem__(5, 3), "labels must be from 0 to 2 (3 outputs), and row 5 is 3"),
+    "label below 0": (lambda k, x, y: y.__setitem__(5, -1), "labels must be from 0 to 2 (3 outputs), and row 5 is -1"),
+    "other size": (lambda k, x, y: (x[:-1], y[:-1]), "has 19 examples, and its size says 20"),
+    "other shape": (lambda k, x, y: (x[:, :2], y), "features have shape [2] an example, the population's have [3]"),
+    "no pair": (lambda k, x, y: ((x, y, x),), "must be (features, targets), got tuple"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_client_whose_data_are_spoilt_is_named(what: str) -> None:
+    spoil, said = SPOILT[what]
+
+    def one(k: int, features: np.ndarray, labels: np.ndarray) -> object:
+        found = spoil(k, features, labels) if k == 2 else None
+        return (found[0] if isinstance(found[0], tuple) else found) if isinstance(found, tuple) else None
+
+    with pytest.raises(DataError) as error:
+        play(clients_of([20, 20, 20, 20], one))
+    assert str(error.value).startswith(f"client 2: {said}")
+
+
+def test_labels_outside_the_models_outputs() -> None:
+    with pytest.raises(UserError, match=r"model: returns \(4, 5\) for 4 examples where classification needs \(4, 10\)"):
+        simulate(digits(), model=nn.Sequential(nn.Linear(64, 5)), record=False)
+    with pytest.raises(UserError, match=r"model: fails on features of shape \(64,\)"):
+        simulate(digits(), model=nn.Sequential(nn.Linear(32, 10)), record=False)
