@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from server.algorithms import AlgorithmOptions, FedAvgOptions
 from simulator.planner import EngineOptions
 from simulator.scenario import EvaluationOptions, RunOptions, Scenario
 from simulator.session import Overrides, open_session
+
+Tamper = Callable[[CohortUpdate], CohortUpdate]
 
 
 class Federation:
@@ -60,21 +62,25 @@ class Federation:
             after.append(self.params)
         return torch.stack(after)
 
-    def probe(self, params: Tensor, round_index: int = 1) -> Tensor:
-        """Return where one round leads from `params`; nobody remembers it."""
+    def probe(self, params: Tensor, round_index: int = 1, tamper: Tamper | None = None) -> Tensor:
+        """Return where one round leads from `params`; nobody remembers it. `tamper` changes what clients return."""
         held = self.strategy.state_dict()
-        new, _ = self._round(params, round_index)
+        new, _ = self._round(params, round_index, tamper)
         self.session.states.rollback()
         self.strategy.load_state_dict(held)
         return new
 
-    def _round(self, params: Tensor, round_index: int | None = None) -> tuple[Tensor, Tensor]:
+    def _round(
+        self, params: Tensor, round_index: int | None = None, tamper: Tamper | None = None
+    ) -> tuple[Tensor, Tensor]:
         index, codec = self.round_index if round_index is None else round_index, self.session.codec
         asked = self.strategy.configure_train(
             index, codec.encode(params, self.buffers), ConfigRecord({}), self.session.grid
         )
         replies = self.session.grid.send_and_receive(asked)
         assert isinstance(replies, CohortReplies)
+        if tamper is not None:
+            replies = CohortReplies(asked, tamper(replies.update), params, codec)
         self.update = replies.update
         arrays, _ = self.strategy.aggregate_train(index, replies)
         return codec.decode(arrays)
