@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,16 @@ class Moment:
     def __len__(self) -> int:
         """Return how many samples it sends, ends of series included."""
         return len(self.samples) + len(self.ends)
+
+    def series(self) -> Iterator[Series]:
+        """Iterate over the series that have something at this time."""
+        yield from ((sample.name, sample.labels) for sample in self.samples)
+        yield from self.ends
+
+    def only(self, series: Set[Series]) -> Moment:
+        """Return the part of it that is of some series."""
+        samples = [sample for sample in self.samples if (sample.name, sample.labels) in series]
+        return Moment(self.at, samples, [key for key in self.ends if key in series])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.receiver import Answer, Receiver
-from server.run_stream import Moment, Series
+from server.run_stream import Moment
 from server.samples import Labels
 from server.write_request import RequestEncoder
 
@@ -15,12 +15,12 @@ BATCH = 50
 """Moments a request."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds before the second try, doubled up to the longest."""
-MOST_PARTS, PARTS_IN_VAIN = 100, 15
+MOST_PARTS, PARTS_IN_VAIN = 200, 15
 """Requests that one refused batch is split into at most, and how many of them may be refused before any is taken."""
 BATCHES_IN_VAIN = 5
 """Batches refused whole, one after another, before nothing more is sent."""
 
-Part = list[tuple[Series, list[bytes]]]
+Part = Sequence[Moment]
 
 
 @dataclass
@@ -85,27 +85,26 @@ class Sender:
             False where it was broken off, or nothing can be sent there: then nothing of it is counted.
         """
         past = [moment for moment in moments if not self._is_future(moment.at)]
-        part: Part = list(self._encoder.split(past).items())
-        found = self._insist(part)
+        found = self._insist(past)
         if found is None:
             return False
         if len(past) < len(moments):
             self.tally.words = "its time lies in the future"
-            self.tally.refused += sum(map(len, moments)) - sum(map(len, past))
+            self.tally.refused += _count(moments) - _count(past)
         if found.kind == "taken":
-            self.tally.sent += _count(part)
+            self.tally.sent += _count(past)
             self._in_vain = 0
         else:
-            taken = self._split(part)
-            self._in_vain = 0 if taken else self._in_vain + 1
+            self._in_vain = 0 if self._rescue(past) else self._in_vain + 1
             self.tally.hopeless = self._in_vain >= BATCHES_IN_VAIN
         return True
 
     def _insist(self, part: Part) -> Answer | None:
         """Send until it is taken or refused; None where it was broken off or is hopeless."""
-        if not part:
+        series = self._encoder.split(part)
+        if not series:
             return Answer("taken")
-        body, pause = self._encoder.body(part), FIRST_PAUSE
+        body, pause = self._encoder.body(series.items()), FIRST_PAUSE
         while True:
             found = self.receiver.post(body)
             if found.kind != "taken":
@@ -119,34 +118,52 @@ class Sender:
                 return None
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _split(self, refused: Part) -> bool:
-        """Send a refused batch in ever smaller parts, as a receiver takes a request whole or not at all."""
-        parts, asked, taken = deque(_halves(refused)), 0, False
+    def _rescue(self, refused: Part) -> bool:
+        """Send a refused batch in ever smaller parts, as a receiver takes a request whole or not at all.
+
+        A part is cut by time and, where that frees neither half, by series: what is wrong is a moment, or a series.
+
+        Returns:
+            Whether any of it was taken.
+        """
+        parts, asked, before = deque([refused]), 0, self.tally.sent
         while parts:
-            part = parts.popleft()
-            in_vain = not taken and asked >= PARTS_IN_VAIN
-            found = None if in_vain or asked >= MOST_PARTS else self._insist(part)
-            asked += 1
-            if found is not None and found.kind == "taken":
-                taken = True
-                self.tally.sent += _count(part)
-            elif found is None or _count(part) == 1:
-                self.tally.refused += _count(part)
+            part, bad = parts.popleft(), list[Part]()
+            for halves in (_by_time(part), _by_series(part)):
+                vain = asked >= PARTS_IN_VAIN and self.tally.sent == before
+                if halves and asked < MOST_PARTS and not vain:
+                    asked += len(halves)
+                    bad = [half for half in halves if not self._taken(half)]
+                    if len(bad) < len(halves):
+                        break
             else:
-                parts.extend(_halves(part))
-        if _count(refused) == 1:
-            self.tally.refused += 1
-        return taken
+                if not bad:
+                    self.tally.refused += _count(part)
+                    continue
+            parts.extend(bad)
+        return self.tally.sent > before
+
+    def _taken(self, part: Part) -> bool:
+        found = self._insist(part)
+        if found is None or found.kind != "taken":
+            return False
+        self.tally.sent += _count(part)
+        return True
 
 
 def _count(part: Part) -> int:
-    return sum(len(points) for _, points in part)
+    return sum(map(len, part))
 
 
-def _halves(part: Part) -> list[Part]:
-    """Halve a part by series, and where it has only one by time; a single sample has no halves."""
-    if len(part) > 1:
-        return [part[: len(part) // 2], part[len(part) // 2 :]]
-    series, points = part[0]
-    middle = len(points) // 2
-    return [[(series, points[:middle])], [(series, points[middle:])]] if middle else []
+def _by_time(part: Part) -> list[Part]:
+    """Halve a part by time; one moment has no halves."""
+    middle = len(part) // 2
+    return [part[:middle], part[middle:]] if middle else []
+
+
+def _by_series(part: Part) -> list[Part]:
+    """Halve a part by series; one series has no halves."""
+    series = list(dict.fromkeys(key for moment in part for key in moment.series()))
+    middle = len(series) // 2
+    halves = (frozenset(series[:middle]), frozenset(series[middle:])) if middle else ()
+    return [[smaller for moment in part if len(smaller := moment.only(half))] for half in halves]
