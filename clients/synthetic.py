@@ -102,10 +102,10 @@ def synthetic_population(options: SyntheticOptions, *, seed: int, dtype: torch.d
         return make(clients, "train", np.zeros_like(clients), sizes[clients].astype(np.int64))
 
     def test(clients: I64) -> tuple[Tensor, Tensor]:
-        return make(clients, "held out", np.zeros_like(clients), _test_sizes(totals[clients]))
+        return make(clients, "held out", np.zeros_like(clients), _test_sizes(totals[clients]).astype(np.int64))
 
     def validation(clients: I64) -> tuple[Tensor, Tensor]:
-        first = _test_sizes(totals[clients])
+        first = _test_sizes(totals[clients]).astype(np.int64)
         held = (totals[clients] - sizes[clients]).astype(np.int64)
         return make(clients, "held out", first, held - first)
 
@@ -128,7 +128,7 @@ def synthetic_population(options: SyntheticOptions, *, seed: int, dtype: torch.d
         feature_shape=(options.features,),
         outputs=options.classes,
         cohort=cohort,
-        cohort_test=lazy_cohort(test, _test_sizes(totals).astype(np.int32), layout),
+        cohort_test=lazy_cohort(test, _test_sizes(totals), layout),
         validation=Examples(*validation(central)),
         test=Examples(*test(central)),
         label_counts=label_counts_of(cohort, options.classes) if stays_resident(sizes, layout) else counts,
@@ -153,11 +153,11 @@ def device_sizes(options: SyntheticOptions, seed: int) -> I32:
 
 
 def _train_sizes(totals: I32) -> I32:
-    return (totals.astype(np.int64) * 9 // 10).astype(np.int32)
+    return totals - (totals + 9) // 10  # floor(0.9 n), in no more memory than the sizes themselves
 
 
-def _test_sizes(totals: I32) -> I64:
-    held = (totals - _train_sizes(totals)).astype(np.int64)
+def _test_sizes(totals: I32) -> I32:
+    held = (totals + 9) // 10
     return held - held // 2
 
 

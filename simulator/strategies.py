@@ -92,10 +92,9 @@ def check_client_app(played: Played, scenario: Scenario) -> None:
 
 def evaluated_clients(options: EvaluationOptions, sizes: np.ndarray[Any, np.dtype[np.int32]], seed: int) -> I64:
     """Return the clients that evaluate, or pass over their gradients: all that have data, or a seeded choice."""
-    busy = np.flatnonzero(sizes).astype(np.int64)
-    if len(busy) <= options.federated_clients:
-        return busy
-    return busy[streams.choose(streams.keys(seed, "federated_evaluation"), len(busy), options.federated_clients)]
+    count = int(np.count_nonzero(sizes))
+    chosen = streams.choose(streams.keys(seed, "federated_evaluation"), count, min(count, options.federated_clients))
+    return chosen if count == len(sizes) else np.flatnonzero(sizes)[chosen].astype(np.int64)
 
 
 def _own_strategy(
