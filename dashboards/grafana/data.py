@@ -9,7 +9,7 @@ from dashboards.grafana.frame import Row, runs_dashboard
 from dashboards.grafana.panels import Ask, Band, number_panel, table_panel, trend_panel
 from dashboards.grafana.promql import a_run, focus, last, runs
 
-BANDS = (Band("1", "0"), Band("0.9", "0.1"))
+BANDS = (Band("1", "0"), Band("0.75", "0.25"))
 FACTS = ("scenario", "data", "partition", "model", "algorithm", "seed")
 
 

@@ -118,7 +118,7 @@ def _variable(name: str, label: str, query: str, *, several: bool = True) -> boa
 def _annotations() -> list[board.AnnotationQuery]:
     """Return what is drawn across panels with a time axis: neighbouring rounds become a region."""
     drift = runs("client_drift_mean")
-    usual = f"avg_over_time({drift}[10s] offset 1s)"
+    usual = f"avg_over_time({drift}[9500ms] offset 1s)"
     return [
         _marked("Converged", "green", f"{runs('run_state', state='converged')} == 1", "run {{run_id}}"),
         _marked("Diverged", "red", f"{runs('run_state', state='diverged')} == 1", "run {{run_id}}"),
