@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench lint types contracts slow ray clean
+.PHONY: run test check bench bench-peers lint types contracts slow ray clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
@@ -39,7 +39,18 @@ ray: $(STAMP)
 	$(BIN)/python -m pytest -q -m ray
 
 bench: $(STAMP)
-	$(BIN)/python -m tests.benchmarks.run
+	$(BIN)/python tests/benchmarks/run.py
+
+# Others that `make bench` times beside fedscape, each in its own environment: Flower's Ray simulation and pfl-research.
+bench-peers: .venv-flower/.installed .venv-pfl/.installed
+
+.venv-flower/.installed: PEER = flwr[simulation]>=1.41,<1.43
+.venv-pfl/.installed: PEER = pfl==0.6.*
+.venv-flower/.installed .venv-pfl/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*" "$(PEER)"
+	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-flower .venv-pfl build dist *.egg-info

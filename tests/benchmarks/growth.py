@@ -1,0 +1,61 @@
+"""How time and memory grow with the cohort and with the population: synthetic clients, made when first asked for.
+
+python growth.py CLIENTS COHORT ROUNDS
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import sys
+import tempfile
+import time
+from typing import Any
+
+import fedscape as fs
+
+EXAMPLES = 50
+BATCH = 10
+
+
+def grow(clients: int, cohort: int, rounds: int) -> dict[str, Any]:
+    """Run softmax regression as a user does, and say what it took up to its last round."""
+    sets = [
+        f"data={{kind='synthetic', clients={clients}, sizes={EXAMPLES}}}",
+        "partition=",
+        "model={kind='softmax'}",
+        f"local={{local_lr=0.01, batch_size={BATCH}, local_epochs=1}}",
+        f"algorithm.cohort={cohort}",
+        "evaluation={federated_every=0}",
+        "convergence={stop='never', settled={}}",
+        f"run.rounds={rounds}",
+    ]
+    before = _peak()
+    stamps = []
+
+    def ended() -> bool:
+        stamps.append((time.perf_counter(), _peak()))
+        return False
+
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        fs.simulate(fs.load_scenario("digits-label-skew", sets=sets), out=folder, stop_asked=ended)
+    times = [at for at, _ in stamps]
+    return {
+        "clients": clients,
+        "cohort": cohort,
+        "to_first_round": times[0] - started,
+        "seconds": [after - ahead for ahead, after in itertools.pairwise(times)],
+        "imported": before,
+        "peak": stamps[-1][1],
+    }
+
+
+def _peak() -> int:
+    """Peak memory of this process so far, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(grow(*map(int, sys.argv[1:4]))))

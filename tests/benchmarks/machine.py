@@ -1,0 +1,90 @@
+"""The machine a benchmark ran on, and how busy others kept it meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def facts() -> dict[str, Any]:
+    """Return what a number on this machine depends on."""
+    return {
+        "processor": _line("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def _line(path: str, key: str) -> str | None:
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), None)
+
+
+@dataclass(frozen=True)
+class Child:
+    """What a child process printed last, as JSON, and what it took.
+
+    Attributes:
+        result: the object.
+        wall: seconds from its start to its end.
+        peak: bytes of its peak memory, of its own children where one is larger.
+        others: share of the machine that other processes (and other machines' processors) used meanwhile.
+    """
+
+    result: dict[str, Any]
+    wall: float
+    peak: int
+    others: float
+
+
+class Failed(Exception):
+    """A child process ended without a result."""
+
+
+def run_child(command: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 600) -> Child:
+    """Run a command to its end.
+
+    Raises:
+        Failed: it did not end well, or printed no JSON; carries its last lines.
+    """
+    busy, started = _busy_seconds(), time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(env or {})}
+    )
+    alarm = threading.Timer(timeout, process.kill)
+    alarm.start()
+    assert process.stdout is not None
+    with process.stdout:
+        lines = process.stdout.read().strip().splitlines()
+    _, status, used = os.wait4(process.pid, 0)
+    alarm.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - started
+    others = max(0.0, _busy_seconds() - busy - used.ru_utime - used.ru_stime) / (wall * (os.cpu_count() or 1))
+    if process.returncode or not lines or not lines[-1].startswith("{"):
+        said = " | ".join(lines[-3:])
+        raise Failed(f"{' '.join(command[-4:])} ended with {process.returncode} after {wall:.0f} s: {said}")
+    return Child(json.loads(lines[-1]), wall, used.ru_maxrss * 1024, others)
+
+
+def _busy_seconds() -> float:
+    """Return the seconds all processors have worked since the machine started, stolen time included."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
