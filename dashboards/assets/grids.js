@@ -3,7 +3,7 @@
 const SEQUENTIAL = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
 const SEQUENTIAL_ON_DARK = ["#6b46a8", "#5f62c0", "#4a86c8", "#2fa5ad", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 const DIVERGING = ["#a50026", "#d73027", "#f46d43", "#fdae61", "#e9e9e9", "#abd9e9", "#74add1", "#4575b4", "#313695"];
-const STATES = [["unmeasured", "not measured", "grid"], ["waiting", "not met", "line"], ["counting", "met, counting", "fair"], ["holds", "holds", "good"]];
+const STATES = [["unmeasured", "not measured", "grid"], ["waiting", "not met", "wait"], ["counting", "met, counting", "fair"], ["holds", "holds", "good"]];
 
 const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 

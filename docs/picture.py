@@ -1,0 +1,82 @@
+"""Make the README's pictures from a real run of the default scenario: `python docs/picture.py`.
+
+docs/run.svg: what the terminal says. docs/report.png: the top of its report, in headless Chromium (left as it is where
+that is not installed).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+from simulator.cli_pages import say_report
+from simulator.console import ConsoleObserver
+from simulator.run import simulate
+from tests.support.chromium import PROGRAM, chromium
+
+HERE = Path(__file__).resolve().parent
+NAME = "digits-label-skew-1121-0714-7f3a"
+COLUMNS = 112
+NIGHT = TerminalTheme(
+    (21, 25, 32), (214, 219, 228),
+    [(30, 35, 44), (255, 122, 133), (76, 195, 138), (240, 178, 77), (123, 164, 255), (238, 130, 189), (79, 198, 216),
+     (214, 219, 228)],
+    [(92, 101, 117), (255, 122, 133), (76, 195, 138), (240, 178, 77), (123, 164, 255), (238, 130, 189), (79, 198, 216),
+     (255, 255, 255)],
+)  # fmt: skip
+
+
+class Wrapping(Console):
+    """A terminal that remembers, and folds long lines at words."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print as ever, but never beyond the edge."""
+        super().print(*objects, **(how | {"soft_wrap": False}))
+
+
+def main() -> None:
+    """Run, and write both pictures."""
+    screen = Wrapping(file=io.StringIO(), record=True, width=COLUMNS, force_terminal=True, color_system="truecolor",
+                      highlight=False, markup=False, emoji=False, legacy_windows=False)  # fmt: skip
+    screen.print(Text.assemble(("$ ", "dim"), "fedscape run"))
+    observer = ConsoleObserver(io.StringIO(), live=True, clock=lambda: -1.0)  # nothing is due until the end
+    observer._console = screen
+    observer._draw = lambda now: screen.print(observer._fitted(observer._line, now))  # type: ignore
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        path = Path("runs") / NAME
+        simulate(out=path, observers=[observer])
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            say_report(path)
+        screen.print(said.getvalue().rstrip())
+        text = screen.export_svg(title="fedscape", theme=NIGHT, code_format=_offline(CONSOLE_SVG_FORMAT))
+        (HERE / "run.svg").write_text(text, "utf-8")
+        if PROGRAM is None:
+            print("chromium is not installed: docs/report.png stays as it is", file=sys.stderr)
+            return
+        with chromium() as browser:
+            page = browser.open((path / "report.html").resolve().as_uri(), width=1180)
+            page.drawn()
+            end = page.evaluate(
+                "document.getElementById('card-distance').getBoundingClientRect().bottom + scrollY + 16"
+            )
+            page.picture(HERE / "report.png", height=int(end))
+
+
+def _offline(template: str) -> str:
+    """Return rich's template without the fonts it would fetch."""
+    plain = re.sub(r"@font-face \{\{.*?\}\}", "", template, flags=re.DOTALL)
+    return plain.replace("Fira Code, monospace", "'Fira Code', 'SF Mono', 'Cascadia Mono', Menlo, Consolas, monospace")
+
+
+if __name__ == "__main__":
+    main()
