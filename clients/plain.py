@@ -198,7 +198,7 @@ class PlainEngine:
         buffers = read_vector(self._module, self.task.buffers)[None].to(self.task.dtype)
         stacked_own = {n: v[None] for n, v in own.items()}
         new_own, extras = finish_rule(
-            self.gradients, client_slice(work, k), params, torch.tensor([steps]), lr, stacked_own
+            self.task, self.gradients, client_slice(work, k), params, np.array([steps]), lr, stacked_own
         )
         if self.task.local.buffers == "local" and self.task.buffers.size:
             new_own["buffers"] = buffers
@@ -223,20 +223,22 @@ def client_slice(work: CohortWork, k: int) -> CohortWork:
 
 
 def finish_rule(
+    task: LearningTask,
     gradients: Callable[[CohortWork], Tensor],
     work: CohortWork,
     params: Tensor,
-    steps: Tensor,
+    steps: I64,
     lr: float,
     own: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Let the rule of `work` turn finished clients [K, P] into new own vectors and extras.
 
     Args:
+        task: what is learnt.
         gradients: work -> full-batch gradients at the anchor [K, P], called only if the rule asks.
         work: the clients' work, K clients.
         params: local parameters [K, P].
-        steps: local steps taken [K].
+        steps: local steps taken, int64 (K,).
         lr: the round's local learning rate.
         own: own vectors before, each [K, P].
     """
@@ -245,13 +247,23 @@ def finish_rule(
     result = LocalResult(
         anchor=work.params,
         params=params,
-        steps=steps.to(params.dtype)[:, None],
+        steps=torch.from_numpy(steps).to(params.dtype)[:, None],
         local_lr=lr,
         shared=work.shared,
         own={n: own[n] for n in work.rule.own},
         anchor_gradient=gradients(work) if work.rule.needs_anchor_gradient else None,
     )
-    return work.rule.finish(result)
+    new, extras = work.rule.finish(result)
+    if work.rule.forgets_partial_work:
+        whole = torch.from_numpy(steps >= full_steps(task, work.clients))[:, None]
+        new = {n: torch.where(whole, v, own[n]) for n, v in new.items()}
+    return new, extras
+
+
+def full_steps(task: LearningTask, clients: I64) -> I64:
+    """Return the local steps of clients that do all their local work, int64 (K,)."""
+    local, sizes = replace(task.local, partial_work=0.0), task.population.sizes[clients].astype(np.int64)
+    return count_steps(local, sizes, clients, seed=task.seed, round_index=1)
 
 
 def gradient_noise(task: LearningTask, round_index: int, clients: I64, step: int) -> dict[str, Tensor] | None:

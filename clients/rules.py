@@ -53,6 +53,8 @@ class LocalRule:
         own: names of the vectors a client remembers from round to round; zeros before its first.
         finish: LocalResult -> (new own vectors, extra vectors to return), each [K, P]; None remembers nothing.
         needs_anchor_gradient: whether `finish` reads the full-batch gradient at the anchor.
+        forgets_partial_work: whether a client that did less than its full local work remembers nothing of it, for
+            servers that drop such updates: what server and clients remember must stay one round's.
     """
 
     name: str
@@ -61,6 +63,7 @@ class LocalRule:
     own: tuple[str, ...] = ()
     finish: Callable[[LocalResult], tuple[dict[str, Tensor], dict[str, Tensor]]] | None = None
     needs_anchor_gradient: bool = False
+    forgets_partial_work: bool = False
 
 
 PLAIN = LocalRule("plain")

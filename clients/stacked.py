@@ -125,7 +125,7 @@ class StackedEngine:
         else:
             buffers = params.new_zeros(len(order), 0)
         lr = task.local.lr(work.round_index)
-        new_own, extras = finish_rule(self.gradients, work, params, torch.from_numpy(steps), lr, own)
+        new_own, extras = finish_rule(task, self.gradients, work, params, steps, lr, own)
         if task.local.buffers == "local" and task.buffers.size:
             new_own["buffers"] = buffers
         update = CohortUpdate(

@@ -217,7 +217,10 @@ ALGORITHMS: dict[str, tuple[type[AlgorithmOptions], Row]] = {
 
 def build_algorithm(options: AlgorithmOptions, local: LocalOptions) -> Algorithm:
     """Return the row that `options` name."""
-    return ALGORITHMS[options.kind][1](options, local)
+    row = ALGORITHMS[options.kind][1](options, local)
+    if options.partial_work == "drop" and row.rule.own:
+        return replace(row, rule=replace(row.rule, forgets_partial_work=True))
+    return row
 
 
 def local_for(options: AlgorithmOptions, local: LocalOptions) -> LocalOptions:

@@ -128,7 +128,13 @@ class DriftStream:
         self._spread: F64 = np.zeros(0)
 
     def add(self, pseudo_gradients: Tensor, weights: Tensor | npt.NDArray[np.generic]) -> None:
-        """Take in a tile: pseudo-gradients [k, P] and their weights [k], on the scale of all other tiles' weights."""
+        """Take in a tile: pseudo-gradients [k, P] and their weights [k], on the scale of all other tiles' weights.
+
+        A tile of weights 0, dropped from the aggregate, leaves its norms alone.
+        """
+        if not _on_host(weights).any():
+            self._norms.append(torch.linalg.vector_norm(pseudo_gradients.double(), dim=1).cpu().numpy())
+            return
         p, weight = _shares(weights)
         sums = _sums(pseudo_gradients, p, None)
         with np.errstate(all="ignore"):
@@ -146,8 +152,8 @@ class DriftStream:
             self._weight = total
 
     def result(self) -> Drift:
-        """Return the drift of all tiles so far, clients in the order they came; at least one tile."""
-        assert self._mean is not None, "no tile was added"
+        """Return the drift of all tiles so far, clients in the order they came; at least one of a weight above 0."""
+        assert self._mean is not None, "no tile that counts was added"
         with np.errstate(all="ignore"):
             mean_square = np.add.reduceat(self._mean**2, _starts(self._layers, len(self._mean)))
             total = float(mean_square.sum())
@@ -195,10 +201,14 @@ def gradient_dissimilarity(gradients: Tensor, weights: Tensor | npt.NDArray[np.g
     return Dissimilarity(float(sums.distances.sum()) / len(p), ratio)
 
 
+def _on_host(weights: Tensor | npt.NDArray[np.generic]) -> F64:
+    w = weights.detach().cpu().numpy() if isinstance(weights, Tensor) else weights
+    return np.asarray(w, np.float64)
+
+
 def _shares(weights: Tensor | npt.NDArray[np.generic]) -> tuple[F64, float]:
     """Return the weights normalised to sum 1, and their sum."""
-    w = weights.detach().cpu().numpy() if isinstance(weights, Tensor) else weights
-    w64 = np.asarray(w, np.float64)
+    w64 = _on_host(weights)
     total = float(w64.sum())
     assert total > 0.0, "weights are not all 0"
     assert float(w64.min()) >= 0.0, "weights are >= 0"

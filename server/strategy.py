@@ -81,7 +81,7 @@ class FederatedStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Aggregate the cohort's updates and take the server's step. Nothing comes of a round without replies."""
+        """Aggregate the cohort's updates and take the server's step. Nothing comes of a round where none counts."""
         update, aggregate, buffers = self._reduce(replies)
         if update is None or aggregate is None:
             return None, None
@@ -160,33 +160,27 @@ class FederatedStrategy(Strategy):
         )
 
     def _reduce(self, replies: Iterable[Message]) -> tuple[CohortUpdate | None, Aggregate | None, Tensor]:
-        if isinstance(replies, CohortReplies):
-            update, reduction = replies.update, replies.reduction
-            if not len(update.clients):
-                return None, None, self._buffers
-            if reduction is not None:
-                share = len(update.clients) / len(self._sizes)
-                return update, Aggregate(reduction.pseudo_gradient, reduction.extras, share), reduction.buffers
-            rows = replies.pseudo_gradients
-        else:
-            names = self._extra_names()
-            try:
-                stacked = stack_replies(replies, self.codec, self._nodes.client_of, names)
-            except (ValueError, KeyError) as error:
-                raise StrategyError("clients", f"returned what {self.algorithm.name} cannot use: {error}") from error
-            if stacked is None:
-                return None, None, self._buffers
-            update, rows = stacked, self._params - stacked.params
-        coefficients = self.coefficients(update)
+        """Return the cohort's update, what it comes to (None where none of it counts), and the mean buffers."""
+        update = replies.update if isinstance(replies, CohortReplies) else self._stacked(replies)
+        coefficients = self.coefficients(update) if update is not None and len(update.clients) else np.zeros(0)
         kept = coefficients != 0
-        alike = kept / max(1, kept.sum())
+        if update is None or not kept.any():
+            return update, None, self._buffers
+        share = float(kept.sum()) / len(self._sizes)
+        if isinstance(replies, CohortReplies) and replies.reduction is not None:
+            found = replies.reduction
+            return update, Aggregate(found.pseudo_gradient, found.extras, share), found.buffers
+        rows = replies.pseudo_gradients if isinstance(replies, CohortReplies) else self._params - update.params
+        extras = {n: weighted_sum(kept / kept.sum(), v) for n, v in update.extras.items()}
         weights = update.num_examples * kept
-        aggregate = Aggregate(
-            weighted_sum(coefficients, rows),
-            {n: weighted_sum(alike, v) for n, v in update.extras.items()},
-            float(kept.sum()) / len(self._sizes),
-        )
-        return update, aggregate, weighted_sum(weights / max(1, weights.sum()), update.buffers)
+        buffers = weighted_sum(weights / max(1, weights.sum()), update.buffers)
+        return update, Aggregate(weighted_sum(coefficients, rows), extras, share), buffers
+
+    def _stacked(self, replies: Iterable[Message]) -> CohortUpdate | None:
+        try:
+            return stack_replies(replies, self.codec, self._nodes.client_of, self._extra_names())
+        except (ValueError, KeyError) as error:
+            raise StrategyError("clients", f"returned what {self.algorithm.name} cannot use: {error}") from error
 
     def _extra_names(self) -> tuple[str, ...]:
         return ("variate_change",) if "server_variate" in self.algorithm.rule.shared else ()

@@ -101,7 +101,9 @@ class LocalClients:
         examples = float((ahead.num_examples * (coefficients != 0)).sum())
         extras: dict[str, Tensor] = {}
         parts: list[CohortUpdate] = []
+        order: list[I64] = []
         for tile in self._tiles(work):
+            order.append(tile)
             u = self._tile(work, tile)
             rows, c = work.params - u.params, torch.from_numpy(coefficients[tile]).to(u.params.dtype)
             total += c @ rows
@@ -110,11 +112,14 @@ class LocalClients:
             alike = (c != 0).to(c.dtype) / max(1, int(np.count_nonzero(coefficients)))
             for name, vectors in u.extras.items():
                 extras[name] = extras.get(name, torch.zeros_like(work.params)) + alike @ vectors
-            stream.add(rows, u.num_examples.astype(np.float64))
+            stream.add(rows, coefficients[tile])
             empty = u.params.new_zeros(len(u.clients), 0)
             parts.append(replace(u, params=empty, buffers=empty, extras={}))
         update = concatenate(parts)
-        return CohortReplies(asked, update, work.params, self.codec, Reduction(total, buffers, extras, stream.result()))
+        drift = stream.result() if coefficients.any() else None
+        if drift is not None:  # tiles come in order of local steps, updates in order of client
+            drift = replace(drift, update_norm=drift.update_norm[np.argsort(np.concatenate(order))])
+        return CohortReplies(asked, update, work.params, self.codec, Reduction(total, buffers, extras, drift))
 
     def evaluate(self, asked: Sequence[Message], work: CohortWork) -> EvaluationReplies:
         """Evaluate the broadcast model on each client's examples."""
