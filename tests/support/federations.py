@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from clients.custom import custom_population
 from clients.flower_shim import quiet
 from clients.local import LocalOptions
-from clients.messages import CohortReplies
+from clients.messages import CohortReplies, Reduction
 from clients.models import QuadraticOptions as QuadraticModel
 from clients.population import Population
 from clients.quadratic import QuadraticOptions
@@ -27,6 +27,12 @@ from simulator.session import Overrides, open_session
 Tamper = Callable[[CohortUpdate], CohortUpdate]
 
 
+def engine_options(kind: str = "stacked", *, tile: int = 1000, **more: Any) -> EngineOptions:
+    """Return an engine in one thread, of tiles that no timing chooses: the same bits on a busy machine."""
+    tiles = {"tile": tile} if kind == "stacked" else {}
+    return EngineOptions(kind=kind, threads=1, compile="never", **tiles, **more)
+
+
 class Federation:
     """Plays a scenario one round at a time; it agrees with `simulate` bit for bit (tests/contract).
 
@@ -34,7 +40,7 @@ class Federation:
         session: what is played.
         params: the server's parameters now, flat [P].
         round_index: rounds played.
-        update: what the cohort of the last round returned.
+        update: what the cohort of the last round returned, and its `reduction` where it was not kept whole.
     """
 
     def __init__(self, scenario: Scenario, *, model: nn.Module | None = None, data: Population | None = None) -> None:
@@ -43,6 +49,7 @@ class Federation:
         self.params, self.buffers = self.session.start.params, self.session.start.buffers
         self.round_index = 0
         self.update: CohortUpdate | None = None
+        self.reduction: Reduction | None = None
 
     @property
     def strategy(self) -> Any:
@@ -81,9 +88,9 @@ class Federation:
         assert isinstance(replies, CohortReplies)
         if tamper is not None:
             replies = CohortReplies(asked, tamper(replies.update), params, codec)
-        self.update = replies.update
+        self.update, self.reduction = replies.update, replies.reduction
         arrays, _ = self.strategy.aggregate_train(index, replies)
-        return codec.decode(arrays)
+        return (params, self.buffers) if arrays is None else codec.decode(arrays)
 
 
 def affine(federation: Federation) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +131,7 @@ def quadratics(
         model=QuadraticModel(start=_tuples(start)),
         local=LocalOptions(optimizer="gd", local_lr=local_lr, local_steps=steps),
         algorithm=algorithm or FedAvgOptions(weighting="uniform"),
-        engine=EngineOptions(kind=engine),
+        engine=engine_options(engine),
         evaluation=EvaluationOptions(federated_every=0),
         run=RunOptions(dtype="float64", seed=seed),
     )
@@ -169,7 +176,7 @@ def objectives(
     scenario = Scenario(
         local=local,
         algorithm=algorithm,
-        engine=EngineOptions(kind=engine),
+        engine=engine_options(engine),
         evaluation=EvaluationOptions(federated_every=0),
         run=RunOptions(dtype="float64", seed=seed),
     )
