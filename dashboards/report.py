@@ -24,7 +24,8 @@ from server.files import sync_folder, whole_file
 from server.records import RunFolder
 
 MOST_RUNS = 100
-DRAWING = ("echarts/echarts.common.min.js", "base.js", "charts.js", "grids.js", "page.js")
+SCRIPTS = ("base.js", "charts.js", "options.js", "grids.js", "cards.js", "words.js", "page.js")
+DRAWING = ("echarts/echarts.common.min.js", *SCRIPTS)
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 

@@ -192,7 +192,7 @@ def _play(
     recorder = Recorder(folder) if folder is not None else None
     history = History(back.lines if back is not None else ())
     report = [ReportWriter(folder)] if folder is not None else []
-    told = Observers([*([recorder] if recorder else []), history, *report, *observers])
+    told = Observers([*([recorder] if recorder else []), history, *observers, *report])  # the verdict, then its page
     run = session.scenario.run
     keeper = RunKeeper(
         session.states,

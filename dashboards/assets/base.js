@@ -4,7 +4,8 @@ const el = (tag, props = {}, ...children) => {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value !== null && value !== undefined)
+      node.setAttribute(name, value === true ? "" : value);
   }
   node.append(...children.flat().filter((child) => child !== null && child !== undefined));
   return node;
@@ -35,7 +36,12 @@ function bytes(value) {
 
 function seconds(value) {
   if (value < 1) return value === 0 ? "0" : `${number(value * 1000, 2)} ms`;
-  const [size, unit] = [[1, "s"], [60, "min"], [3600, "h"], [86400, "d"]].findLast(([s]) => value >= 1.5 * s || s === 1);
+  const [size, unit] = [
+    [1, "s"],
+    [60, "min"],
+    [3600, "h"],
+    [86400, "d"],
+  ].findLast(([s]) => value >= 1.5 * s || s === 1);
   return `${Number((value / size).toPrecision(3))} ${unit}`;
 }
 
@@ -69,20 +75,33 @@ function placeOf(view, round) {
 }
 
 function nearest(xs, x) {
-  let low = 0, high = xs.length - 1;
+  let low = 0,
+    high = xs.length - 1;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (xs[middle] < x) low = middle + 1; else high = middle;
+    if (xs[middle] < x) low = middle + 1;
+    else high = middle;
   }
   return low > 0 && x - xs[low - 1] <= xs[low] - x ? low - 1 : low;
 }
 
 // How many charts and grids were drawn, and how many have something to draw: tests and scripts wait for them.
 const drawn = {
-  waiting: new Set(), done: new Set(),
-  expect(id) { this.waiting.add(id); this.tell(); },
-  finish(id) { this.done.add(id); this.tell(); },
-  forget(id) { this.waiting.delete(id); this.done.delete(id); this.tell(); },
+  waiting: new Set(),
+  done: new Set(),
+  expect(id) {
+    this.waiting.add(id);
+    this.tell();
+  },
+  finish(id) {
+    this.done.add(id);
+    this.tell();
+  },
+  forget(id) {
+    this.waiting.delete(id);
+    this.done.delete(id);
+    this.tell();
+  },
   tell() {
     document.documentElement.dataset.expected = this.waiting.size;
     document.documentElement.dataset.charts = [...this.waiting].filter((id) => this.done.has(id)).length;

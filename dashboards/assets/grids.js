@@ -3,7 +3,12 @@
 const SEQUENTIAL = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
 const SEQUENTIAL_ON_DARK = ["#6b46a8", "#5f62c0", "#4a86c8", "#2fa5ad", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 const DIVERGING = ["#a50026", "#d73027", "#f46d43", "#fdae61", "#e9e9e9", "#abd9e9", "#74add1", "#4575b4", "#313695"];
-const STATES = [["unmeasured", "not measured", "grid"], ["waiting", "not met", "wait"], ["counting", "met, counting", "fair"], ["holds", "holds", "good"]];
+const STATES = [
+  ["unmeasured", "not measured", "grid"],
+  ["waiting", "not met", "wait"],
+  ["counting", "met, counting", "fair"],
+  ["holds", "holds", "good"],
+];
 
 const channels = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
@@ -15,7 +20,8 @@ function ramp(stops, part) {
 }
 
 function niceTicks(low, high, most) {
-  const raw = Math.max(1, (high - low) / most), power = 10 ** Math.floor(Math.log10(raw));
+  const raw = Math.max(1, (high - low) / most),
+    power = 10 ** Math.floor(Math.log10(raw));
   const step = Math.max(1, [1, 2, 5, 10].find((one) => one * power >= raw) * power);
   const ticks = [];
   for (let value = Math.ceil(low / step) * step; value <= high; value += step) ticks.push(value);
@@ -26,20 +32,26 @@ function niceTicks(low, high, most) {
 function paintGrid(holder, { height, left, rows, ticks, paint, tell, label }) {
   const canvas = holder.querySelector("canvas") || holder.appendChild(el("canvas", { role: "img" }));
   canvas.setAttribute("aria-label", label);
-  const width = Math.max(holder.clientWidth, 120), sharp = window.devicePixelRatio || 1;
+  const width = Math.max(holder.clientWidth, 120),
+    sharp = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * sharp);
   canvas.height = Math.round((height + 22) * sharp);
   canvas.style.height = `${height + 22}px`;
   const context = canvas.getContext("2d");
   context.scale(sharp, sharp);
   context.font = `11.5px ${getComputedStyle(document.body).fontFamily}`;
-  const room = Math.min(Math.max(...rows.map(([, name]) => context.measureText(name).width), 0) + 10, width * 0.35, left || Infinity);
+  const room = Math.min(
+    Math.max(...rows.map(([, name]) => context.measureText(name).width), 0) + 10,
+    width * 0.35,
+    left || Infinity,
+  );
   const area = { x: room, y: 0, width: width - room - 4, height };
   paint(context, area);
   context.fillStyle = colour("soft");
   context.textBaseline = "middle";
   context.textAlign = "right";
-  for (const [part, name] of rows) context.fillText(name, room - 6, Math.min(Math.max(part * height, 6), height - 6), room - 8);
+  for (const [part, name] of rows)
+    context.fillText(name, room - 6, Math.min(Math.max(part * height, 6), height - 6), room - 8);
   context.textBaseline = "top";
   for (const [part, name] of ticks) {
     const half = context.measureText(name).width / 2;
@@ -49,7 +61,8 @@ function paintGrid(holder, { height, left, rows, ticks, paint, tell, label }) {
   const tip = holder.querySelector(".tip") || holder.appendChild(el("div", { class: "tip", hidden: true }));
   canvas.onpointermove = (event) => {
     const box = canvas.getBoundingClientRect();
-    const x = (event.clientX - box.left - area.x) / area.width, y = (event.clientY - box.top) / area.height;
+    const x = (event.clientX - box.left - area.x) / area.width,
+      y = (event.clientY - box.top) / area.height;
     const words = x >= 0 && x < 1 && y >= 0 && y < 1 ? tell(x, y) : null;
     tip.hidden = !words;
     if (!words) return;
@@ -57,71 +70,121 @@ function paintGrid(holder, { height, left, rows, ticks, paint, tell, label }) {
     tip.style.left = `${Math.max(0, Math.min(event.clientX - box.left + 14, width - tip.offsetWidth - 4))}px`;
     tip.style.top = `${event.clientY - box.top + 16}px`;
   };
-  canvas.onpointerleave = () => { tip.hidden = true; };
+  canvas.onpointerleave = () => {
+    tip.hidden = true;
+  };
 }
 
-const roundTicks = (first, last, width) => niceTicks(first, last, Math.max(2, width / 90)).map((round) => [(round - first + 0.5) / (last - first + 1), round.toLocaleString("en")]);
+const roundTicks = (first, last, width) =>
+  niceTicks(first, last, Math.max(2, width / 90)).map((round) => [
+    (round - first + 0.5) / (last - first + 1),
+    round.toLocaleString("en"),
+  ]);
 
 // The state of each criterion, a row each, over rounds.
 function paintTimeline(holder, view) {
-  const last = view.round, rounds = last + 1, tall = 22, gap = 6;
+  const last = view.round,
+    rounds = last + 1,
+    tall = 22,
+    gap = 6;
   const height = view.criteria.length * (tall + gap);
   const tone = Object.fromEntries(STATES.map(([state, , name]) => [state, colour(name)]));
   paintGrid(holder, {
-    height, rows: view.criteria.map((one, row) => [(row + 0.5) / view.criteria.length, one.name.replaceAll("_", " ")]),
-    ticks: roundTicks(0, last, holder.clientWidth), label: `States of ${view.criteria.map((one) => `${one.name}: ${one.words}`).join("; ")}`,
+    height,
+    rows: view.criteria.map((one, row) => [(row + 0.5) / view.criteria.length, one.name.replaceAll("_", " ")]),
+    ticks: roundTicks(0, last, holder.clientWidth),
+    label: `States of ${view.criteria.map((one) => `${one.name}: ${one.words}`).join("; ")}`,
     paint(context, area) {
       view.criteria.forEach((one, row) => {
         for (const [from, to, state] of one.spans) {
           context.fillStyle = tone[state];
           const x = area.x + (from / rounds) * area.width;
-          context.fillRect(x, row * (tall + gap) + gap / 2, Math.max(((to - from + 1) / rounds) * area.width, 0.6), tall);
+          context.fillRect(
+            x,
+            row * (tall + gap) + gap / 2,
+            Math.max(((to - from + 1) / rounds) * area.width, 0.6),
+            tall,
+          );
         }
       });
     },
     tell(x, y) {
-      const round = Math.min(last, Math.floor(x * rounds)), one = view.criteria[Math.floor(y * view.criteria.length)];
+      const round = Math.min(last, Math.floor(x * rounds)),
+        one = view.criteria[Math.floor(y * view.criteria.length)];
       const span = one && one.spans.find(([from, to]) => round >= from && round <= to);
-      return span && [`${one.name.replaceAll("_", " ")}: ${STATES.find(([state]) => state === span[2])[1]}`, `rounds ${span[0]} to ${span[1]}`];
+      return (
+        span && [
+          `${one.name.replaceAll("_", " ")}: ${STATES.find(([state]) => state === span[2])[1]}`,
+          `rounds ${span[0]} to ${span[1]}`,
+        ]
+      );
     },
   });
 }
 
 function decode(cells) {
-  const text = atob(cells), codes = new Uint8Array(text.length);
+  const text = atob(cells),
+    codes = new Uint8Array(text.length);
   for (let index = 0; index < text.length; index += 1) codes[index] = text.charCodeAt(index);
   return codes;
 }
 
 const valueOf = (picture, code) => {
   const part = (code - 1) / 253;
-  return picture.log ? picture.low * (picture.high / picture.low) ** part : picture.low + part * (picture.high - picture.low);
+  return picture.log
+    ? picture.low * (picture.high / picture.low) ** part
+    : picture.low + part * (picture.high - picture.low);
 };
 
 // Clients by rounds: what each did, in colour. Rows in order of clients, or of their mean over rounds.
 function paintClients(holder, grid, metric, order) {
-  const picture = grid.metrics[metric], codes = decode(picture.cells), { rows, columns } = grid;
-  const stops = metric === "cosine" ? DIVERGING : document.documentElement.dataset.theme === "dark" ? SEQUENTIAL_ON_DARK : SEQUENTIAL;
+  const picture = grid.metrics[metric],
+    codes = decode(picture.cells),
+    { rows, columns } = grid;
+  const stops =
+    metric === "cosine"
+      ? DIVERGING
+      : document.documentElement.dataset.theme === "dark"
+        ? SEQUENTIAL_ON_DARK
+        : SEQUENTIAL;
   const means = Array.from({ length: rows }, (_, row) => {
     const known = codes.subarray(row * columns, (row + 1) * columns).filter((code) => code > 0 && code < 255);
     return known.length ? known.reduce((sum, code) => sum + code, 0) / known.length : -1;
   });
   const sorted = Array.from({ length: rows }, (_, row) => row);
   if (order === "mean") sorted.sort((a, b) => means[b] - means[a]);
-  const image = new ImageData(columns, rows), bad = channels(colour("bad")), empty = channels(colour("empty"));
+  const image = new ImageData(columns, rows),
+    bad = channels(colour("bad")),
+    empty = channels(colour("empty"));
   sorted.forEach((row, at) => {
     for (let column = 0; column < columns; column += 1) {
       const code = codes[row * columns + column];
-      image.data.set([...(code === 0 ? empty : code === 255 ? bad : ramp(stops, (code - 1) / 253)), 255], (at * columns + column) * 4);
+      image.data.set(
+        [...(code === 0 ? empty : code === 255 ? bad : ramp(stops, (code - 1) / 253)), 255],
+        (at * columns + column) * 4,
+      );
     }
   });
   const clientsOf = (row) => [Math.ceil((row * grid.clients) / rows), Math.ceil(((row + 1) * grid.clients) / rows) - 1];
-  const roundsOf = (column) => [Math.ceil((column * grid.rounds) / columns) + 1, Math.ceil(((column + 1) * grid.rounds) / columns)];
-  const span = ([from, to], one, many) => (from === to ? `${one} ${from.toLocaleString("en")}` : `${many} ${from.toLocaleString("en")} to ${to.toLocaleString("en")}`);
-  const labelled = order === "mean" ? [[0.02, "most"], [0.98, "least"]]
-    : niceTicks(0, grid.clients - 1, 6).map((client) => [(client + 0.5) / grid.clients, client.toLocaleString("en")]);
+  const roundsOf = (column) => [
+    Math.ceil((column * grid.rounds) / columns) + 1,
+    Math.ceil(((column + 1) * grid.rounds) / columns),
+  ];
+  const span = ([from, to], one, many) =>
+    from === to
+      ? `${one} ${from.toLocaleString("en")}`
+      : `${many} ${from.toLocaleString("en")} to ${to.toLocaleString("en")}`;
+  const labelled =
+    order === "mean"
+      ? [
+          [0.02, "most"],
+          [0.98, "least"],
+        ]
+      : niceTicks(0, grid.clients - 1, 6).map((client) => [(client + 0.5) / grid.clients, client.toLocaleString("en")]);
   paintGrid(holder, {
-    height: Math.min(Math.max(rows * 22, 60), 346), rows: labelled, ticks: roundTicks(1, grid.rounds, holder.clientWidth),
+    height: Math.min(Math.max(rows * 22, 60), 346),
+    rows: labelled,
+    ticks: roundTicks(1, grid.rounds, holder.clientWidth),
     label: `${metric} of ${grid.clients} clients over ${grid.rounds} rounds`,
     paint(context, area) {
       const off = el("canvas", { width: columns, height: rows });
@@ -130,40 +193,65 @@ function paintClients(holder, grid, metric, order) {
       context.drawImage(off, area.x, area.y, area.width, area.height);
     },
     tell(x, y) {
-      const row = sorted[Math.floor(y * rows)], column = Math.floor(x * columns), code = codes[row * columns + column];
-      const what = code === 0 ? "took no part" : code === 255 ? "not a finite number" : `about ${number(valueOf(picture, code))}`;
+      const row = sorted[Math.floor(y * rows)],
+        column = Math.floor(x * columns),
+        code = codes[row * columns + column];
+      const what =
+        code === 0 ? "took no part" : code === 255 ? "not a finite number" : `about ${number(valueOf(picture, code))}`;
       return [what, span(clientsOf(row), "client", "clients"), span(roundsOf(column), "round", "rounds")];
     },
   });
-  const scale = el("canvas", { class: "scale", width: 160, height: 1 }), pixels = new ImageData(160, 1);
+  const scale = el("canvas", { class: "scale", width: 160, height: 1 }),
+    pixels = new ImageData(160, 1);
   for (let x = 0; x < 160; x += 1) pixels.data.set([...ramp(stops, x / 159), 255], x * 4);
   scale.getContext("2d").putImageData(pixels, 0, 0);
-  return [number(picture.low), scale, number(picture.high), picture.log ? "(logarithmic scale)" : "", legendOf(colour("empty"), "took no part"),
-    ...(codes.includes(255) ? [legendOf(colour("bad"), "not a finite number")] : [])];
+  return [
+    number(picture.low),
+    scale,
+    number(picture.high),
+    picture.log ? "(logarithmic scale)" : "",
+    legendOf(colour("empty"), "took no part"),
+    ...(codes.includes(255) ? [legendOf(colour("bad"), "not a finite number")] : []),
+  ];
 }
 
 const legendOf = (ink, words) => el("span", {}, el("i", { style: `background:${ink}` }), words);
 
 // Which labels each client has: a column a client, a row a class, the stronger the larger its share.
 function paintLabels(holder, partition, order) {
-  const counts = partition.label_counts, clients = counts.length, classes = counts[0].length;
+  const counts = partition.label_counts,
+    clients = counts.length,
+    classes = counts[0].length;
   const totals = counts.map((row) => row.reduce((sum, one) => sum + one, 0));
   const main = counts.map((row) => row.indexOf(Math.max(...row)));
   const sorted = counts.map((_, client) => client);
-  if (order === "label") sorted.sort((a, b) => main[a] - main[b] || counts[b][main[b]] / (totals[b] || 1) - counts[a][main[a]] / (totals[a] || 1));
+  if (order === "label")
+    sorted.sort(
+      (a, b) => main[a] - main[b] || counts[b][main[b]] / (totals[b] || 1) - counts[a][main[a]] / (totals[a] || 1),
+    );
   const [empty, full] = [channels(colour("empty")), channels(colour("s0"))];
   const image = new ImageData(clients, classes);
   sorted.forEach((client, x) => {
     for (let y = 0; y < classes; y += 1) {
       const part = totals[client] ? Math.sqrt(counts[client][y] / totals[client]) : 0;
-      image.data.set([...empty.map((value, index) => Math.round(value + (full[index] - value) * part)), 255], (y * clients + x) * 4);
+      image.data.set(
+        [...empty.map((value, index) => Math.round(value + (full[index] - value) * part)), 255],
+        (y * clients + x) * 4,
+      );
     }
   });
   const few = Math.max(1, Math.ceil(classes / 16));
   paintGrid(holder, {
-    height: Math.min(Math.max(classes * 20, 60), 300), label: `Labels of ${clients} clients over ${classes} classes`,
+    height: Math.min(Math.max(classes * 20, 60), 300),
+    label: `Labels of ${clients} clients over ${classes} classes`,
     rows: Array.from({ length: classes }, (_, y) => [(y + 0.5) / classes, String(y)]).filter((_, y) => y % few === 0),
-    ticks: order === "label" ? [] : niceTicks(0, clients - 1, Math.max(2, holder.clientWidth / 90)).map((at) => [(at + 0.5) / clients, partition.names[at]]),
+    ticks:
+      order === "label"
+        ? []
+        : niceTicks(0, clients - 1, Math.max(2, holder.clientWidth / 90)).map((at) => [
+            (at + 0.5) / clients,
+            partition.names[at],
+          ]),
     paint(context, area) {
       const off = el("canvas", { width: clients, height: classes });
       off.getContext("2d").putImageData(image, 0, 0);
@@ -171,8 +259,13 @@ function paintLabels(holder, partition, order) {
       context.drawImage(off, area.x, area.y, area.width, area.height);
     },
     tell(x, y) {
-      const client = sorted[Math.floor(x * clients)], label = Math.floor(y * classes);
-      return [`${counts[client][label]} of ${totals[client]} examples`, `client ${partition.names[client]}`, `label ${label}`];
+      const client = sorted[Math.floor(x * clients)],
+        label = Math.floor(y * classes);
+      return [
+        `${counts[client][label]} of ${totals[client]} examples`,
+        `client ${partition.names[client]}`,
+        `label ${label}`,
+      ];
     },
   });
 }

@@ -1,12 +1,15 @@
 // The watch page: a list of runs, and the open one drawn again whenever its record has grown.
 {
   const EVERY = 1500;
-  const list = el("section", { class: "runs card", hidden: true }), quiet = el("p", { class: "quiet", id: "quiet" }, "Looking for runs …");
+  const list = el("section", { class: "runs card", hidden: true }),
+    quiet = el("p", { class: "quiet", id: "quiet" }, "Looking for runs …");
   const host = el("div");
   const root = document.getElementById("page");
   root.append(host);
   const page = makePage(host, "fedscape watch: drawn again as the record grows.", [list, quiet]);
-  let open = decodeURIComponent(location.hash.slice(1)), seen = "", drawnList = "";
+  let open = decodeURIComponent(location.hash.slice(1)),
+    seen = "",
+    drawnList = "";
   let busy = false;
 
   const ago = (age) => (age < 5 ? "now" : age < 90 ? `${Math.round(age)} s ago` : `${seconds(age)} ago`);
@@ -18,12 +21,43 @@
     list.hidden = !runs.length;
     const rows = runs.map((run) => {
       const go = el("button", { type: "button", onclick: () => choose(run.name) }, run.name);
-      return el("tr", { "aria-current": String(run.name === open), onclick: () => choose(run.name) },
-        [go, el("span", { class: run.state }, run.state), `${run.round ?? "–"}${run.rounds ? ` / ${run.rounds}` : ""}`, number(run.loss), number(run.score), run.algorithm, run.seed === null || run.seed === undefined ? "" : String(run.seed), ago(run.age)]
-          .map((cell) => el("td", {}, cell)));
+      return el(
+        "tr",
+        { "aria-current": String(run.name === open), onclick: () => choose(run.name) },
+        [
+          go,
+          el("span", { class: run.state }, run.state),
+          `${run.round ?? "–"}${run.rounds ? ` / ${run.rounds}` : ""}`,
+          number(run.loss),
+          number(run.score),
+          run.algorithm,
+          run.seed === null || run.seed === undefined ? "" : String(run.seed),
+          ago(run.age),
+        ].map((cell) => el("td", {}, cell)),
+      );
     });
-    list.replaceChildren(el("div", { class: "scroll", style: "max-height:260px;overflow-y:auto" }, el("table", { class: "plain", id: "runs" },
-      el("thead", {}, el("tr", {}, ["run", "state", "round", "loss", "score", "algorithm", "seed", "changed"].map((name) => el("th", {}, name)))), el("tbody", {}, rows))));
+    list.replaceChildren(
+      el(
+        "div",
+        { class: "scroll", style: "max-height:260px;overflow-y:auto" },
+        el(
+          "table",
+          { class: "plain", id: "runs" },
+          el(
+            "thead",
+            {},
+            el(
+              "tr",
+              {},
+              ["run", "state", "round", "loss", "score", "algorithm", "seed", "changed"].map((name) =>
+                el("th", {}, name),
+              ),
+            ),
+          ),
+          el("tbody", {}, rows),
+        ),
+      ),
+    );
   }
 
   function choose(name) {
@@ -48,8 +82,12 @@
       const found = await ask("runs.json");
       if (!open && found.runs?.length) open = found.runs[0].name;
       if (found.runs) showList(found);
-      if (!open) { say(`No runs in ${found.root || "this folder"} yet; the first appears here as it starts.`); return; }
-      const asked = open, answer = await ask(`run.json?${new URLSearchParams({ name: asked, seen })}`);
+      if (!open) {
+        say(`No runs in ${found.root || "this folder"} yet; the first appears here as it starts.`);
+        return;
+      }
+      const asked = open,
+        answer = await ask(`run.json?${new URLSearchParams({ name: asked, seen })}`);
       if (asked !== open) return;
       if (answer.gone) {
         page.clear();

@@ -1,0 +1,263 @@
+// The cards: each holds a chart or a grid, draws it again when asked, and hides where there is nothing to draw.
+
+function makeCard(id, title, help, wide) {
+  const tools = el("div", { class: "head" }, el("h3", {}, title));
+  const words = el("p", { class: "help" }, help || "");
+  const card = el("section", { class: wide ? "card wide" : "card", id: `card-${id}`, hidden: true }, tools, words);
+  return { card, tools, words };
+}
+
+// A card whose chart is drawn by ECharts.
+function chartCard(spec, state) {
+  const { card, tools, words } = makeCard(spec.id, spec.title, "", spec.wide);
+  const timeline = spec.timeline ? card.appendChild(el("div", { class: "grid" })) : null;
+  const holder = card.appendChild(el("div", { class: "chart" }));
+  const font = getComputedStyle(document.body).fontFamily;
+  let chart = null,
+    log = null,
+    metric = null,
+    offered = "",
+    runs = 0;
+
+  const logButton = el(
+    "button",
+    {
+      type: "button",
+      class: "small",
+      title: "logarithmic scale",
+      onclick: () => {
+        log = !log;
+        draw();
+      },
+    },
+    "log",
+  );
+  const slot = el("span");
+  tools.append(slot, logButton);
+
+  function offer(views) {
+    const metrics = views.length > 1 ? metricsOf(spec, views) : [];
+    const key = JSON.stringify(metrics);
+    if (key === offered) return;
+    offered = key;
+    if (!metrics.some(([one]) => one === metric)) metric = metrics.length ? metrics[0][0] : null;
+    slot.replaceChildren(
+      ...(metrics.length > 1
+        ? [
+            picker(
+              metrics,
+              metric,
+              (value) => {
+                metric = value;
+                log = null;
+                draw();
+              },
+              `what ${spec.title} shows`,
+            ),
+          ]
+        : []),
+    );
+  }
+
+  function draw() {
+    const { views } = state;
+    if (views.length !== runs) {
+      runs = views.length;
+      log = null;
+    }
+    offer(views);
+    words.textContent = typeof spec.help === "function" ? spec.help(views) : spec.help;
+    const series = !spec.when || spec.when(views) ? chartSeries(spec, state, metric) : [];
+    const lanes = timeline && views.length === 1 && views[0].criteria.length > 0;
+    card.hidden = !series.length && !lanes;
+    if (card.hidden) {
+      drawn.forget(spec.id);
+      return;
+    }
+    if (timeline) {
+      timeline.hidden = !lanes;
+      if (lanes) {
+        paintTimeline(timeline, views[0]);
+        if (!card.querySelector(".legend")) timeline.after(el("div", { class: "legend" }));
+        card.querySelector(".legend").replaceChildren(...STATES.map(([, name, tone]) => legendOf(colour(tone), name)));
+      }
+    }
+    holder.hidden = !series.length;
+    if (!series.length) return;
+    if (!chart) {
+      chart = echarts.init(holder, null, { renderer: "canvas" });
+      chart.on("finished", () => drawn.finish(spec.id));
+      chart.on("datazoom", () => state.zoomed(chart));
+      chart.getZr().on("dblclick", () => state.zoom(null));
+    }
+    drawn.expect(spec.id);
+    if (log === null) log = spec.log ?? wantsLog(series);
+    logButton.setAttribute("aria-pressed", String(log));
+    const kept = chart.getOption()?.legend?.[0]?.selected;
+    if (chart.getWidth() !== holder.clientWidth) chart.resize();
+    const option = chartOption(spec, views, series, log, font);
+    if (kept && option.legend) option.legend.selected = kept;
+    chart.setOption(option, { notMerge: true });
+    if (matchMedia("(pointer: fine)").matches) {
+      chart.dispatchAction({ type: "takeGlobalCursor", key: "dataZoomSelect", dataZoomSelectActive: true });
+    }
+  }
+  return {
+    card,
+    section: spec.section,
+    draw,
+    chart: () => chart,
+    resize() {
+      chart?.resize();
+      if (timeline && !timeline.hidden && !card.hidden) paintTimeline(timeline, state.views[0]);
+    },
+  };
+}
+
+// A card that is drawn on a canvas of ours; of several runs it shows one at a time.
+function gridCard(id, section, title, help, state, has, paint, choices) {
+  const { card, tools, words } = makeCard(id, title, help, id === "clients");
+  const holder = card.appendChild(el("div", { class: id === "sizes" ? "chart" : "grid" }));
+  const legend = card.appendChild(el("div", { class: "legend" }));
+  let run = 0,
+    offered = "";
+  const picked = {};
+  function draw() {
+    const able = state.views
+      .map((view, index) => [String(index), state.labels[index]])
+      .filter(([index]) => has(state.views[index]));
+    card.hidden = !able.length;
+    if (card.hidden) {
+      drawn.forget(id);
+      return;
+    }
+    if (!able.some(([index]) => Number(index) === run)) run = Number(able[0][0]);
+    drawn.expect(id);
+    const view = state.views[run],
+      offers = choices(view);
+    for (const [name, options] of offers)
+      if (!options.some(([value]) => value === picked[name])) picked[name] = options[0][0];
+    const key = JSON.stringify([able, offers]);
+    if (key !== offered) {
+      offered = key;
+      const pickers = offers
+        .filter(([, options]) => options.length > 1)
+        .map(([name, options, label]) =>
+          picker(
+            options,
+            picked[name],
+            (value) => {
+              picked[name] = value;
+              draw();
+            },
+            label,
+          ),
+        );
+      const runs =
+        able.length > 1
+          ? [
+              picker(
+                able,
+                String(run),
+                (value) => {
+                  run = Number(value);
+                  draw();
+                },
+                "which run",
+              ),
+            ]
+          : [];
+      tools.replaceChildren(tools.firstChild, ...runs, ...pickers);
+    }
+    words.textContent = typeof help === "function" ? help(view) : help;
+    legend.replaceChildren(...(paint(holder, view, picked) || []).filter(Boolean));
+    drawn.finish(id);
+  }
+  return {
+    card,
+    section,
+    draw,
+    chart: () => null,
+    resize: () => {
+      if (!card.hidden) draw();
+    },
+  };
+}
+
+const METRIC_NAMES = {
+  client_drift: "client drift",
+  cosine: "cosine to the mean update",
+  train_loss: "training loss",
+  update_norm: "size of the update",
+};
+
+function makeCards(state) {
+  const charts = CHARTS.map((spec) => chartCard(spec, state));
+  const clients = gridCard(
+    "clients",
+    "Client drift",
+    "Every client, every round",
+    "A row a client, a column a round. Blank: the client took no part.",
+    state,
+    (view) => view.grid && Object.keys(view.grid.metrics).length,
+    (holder, view, picked) => [...paintClients(holder, view.grid, picked.metric, picked.order), worstOf(view)],
+    (view) => [
+      ["metric", Object.keys(view.grid.metrics).map((one) => [one, METRIC_NAMES[one] || one]), "what is drawn"],
+      [
+        "order",
+        [
+          ["client", "by client"],
+          ["mean", "by mean"],
+        ],
+        "order of clients",
+      ],
+    ],
+  );
+  const sizes = gridCard(
+    "sizes",
+    "Data",
+    "Examples a client",
+    (view) => sizesWords(view),
+    state,
+    (view) => view.partition.size_percentiles,
+    (holder, view) => {
+      const chart = echarts.getInstanceByDom(holder) || echarts.init(holder, null, { renderer: "canvas" });
+      chart.resize();
+      chart.setOption(sizesOption(view.partition, getComputedStyle(document.body).fontFamily), { notMerge: true });
+    },
+    () => [],
+  );
+  const labels = gridCard(
+    "labels",
+    "Data",
+    "Labels of each client",
+    (view) => labelWords(view),
+    state,
+    (view) => view.partition.label_counts,
+    (holder, view, picked) => paintLabels(holder, view.partition, picked.order),
+    () => [
+      [
+        "order",
+        [
+          ["label", "by main label"],
+          ["client", "by client"],
+        ],
+        "order of clients",
+      ],
+    ],
+  );
+  const at = charts.findIndex((one) => one.section === "Time and bytes");
+  return [...charts.slice(0, at), clients, sizes, labels, ...charts.slice(at)];
+}
+
+function sizesWords({ partition: { measures, clients } }) {
+  return `${(clients || 0).toLocaleString("en")} clients; the smallest has ${number(measures.smallest_client, 6)} training examples, the median ${number(measures.median_client, 6)}, the largest ${number(measures.largest_client, 6)}.`;
+}
+
+function labelWords({ partition: { measures } }) {
+  const skew =
+    measures.label_js === undefined
+      ? ""
+      : ` How unequal, over examples: Jensen-Shannon divergence ${number(measures.label_js)} of at most 1, earth mover's distance ${number(measures.label_emd)} of at most 2.`;
+  return `A column a client, a row a label: the stronger, the larger the label's share of the client's examples (square root).${skew}`;
+}

@@ -1,0 +1,340 @@
+// How series become an ECharts option: scales, bands, marks, words under the pointer.
+
+// Ticks of a logarithmic axis, at 1, 2 and 5 (or more, or fewer) of each power of ten, as logarithms.
+function logTicks(low, high) {
+  const span = high - low;
+  const steps = span > 5 ? [1] : span > 2 ? [1, 3] : span > 0.8 ? [1, 2, 5] : [1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9];
+  const every = Math.max(1, Math.ceil(span / 7));
+  const ticks = [];
+  for (let power = Math.floor(low); power <= Math.ceil(high); power += 1) {
+    if (steps.length === 1 && power % every) continue;
+    for (const step of steps) ticks.push(power + Math.log10(step));
+  }
+  return ticks.filter((tick) => tick >= low - 1e-9 && tick <= high + 1e-9);
+}
+
+// How values lie on the vertical axis: as they are, or as logarithms (which lets bands be stacked on a log axis too).
+const scaleOf = (log) =>
+  log
+    ? { log, up: (value) => (value > 0 ? Math.log10(value) : null), down: (value) => 10 ** value }
+    : { log, up: (value) => value, down: (value) => value };
+
+const textStyle = (font) => ({ color: colour("soft"), fontFamily: font, fontSize: 11.5 });
+
+function chartOption(spec, views, series, log, font) {
+  const scale = scaleOf(log);
+  const format = spec.format || number;
+  const alone = views.length === 1;
+  const named = alone && series.length > 1;
+  const drawnSeries = series.flatMap((one, order) => [
+    ...bandOptions(one, order, scale),
+    lineOption(one, alone, scale),
+  ]);
+  const main = drawnSeries.find((one) => one.z === 3);
+  if (main) main.markLine = markLines(spec, views, series, scale.up, format, font);
+  return {
+    animation: false,
+    textStyle: { fontFamily: font },
+    aria: { enabled: true, label: { description: describe(spec, series, format) } },
+    grid: {
+      left: 2,
+      right: 10,
+      top: 14 + (named ? 20 : 0) + (alone && spec.ended ? 10 : 0),
+      bottom: 6,
+      containLabel: true,
+    },
+    legend: legendOption(named, series, font),
+    tooltip: {
+      trigger: "axis",
+      confine: true,
+      transitionDuration: 0,
+      formatter: (shown) => tooltip(shown, series, format),
+      axisPointer: { lineStyle: { color: colour("faint") } },
+      ...tooltipColours(font),
+    },
+    xAxis: acrossOption(series, font),
+    yAxis: upOption(spec, series, scale, format, font),
+    dataZoom: [
+      {
+        type: "inside",
+        filterMode: "filter",
+        zoomOnMouseWheel: "ctrl",
+        moveOnMouseWheel: false,
+        moveOnMouseMove: false,
+        preventDefaultMouseMove: false,
+        ...(chosen.zoom ? { startValue: chosen.zoom[0], endValue: chosen.zoom[1] } : {}),
+      },
+    ],
+    // The toolbox is out of sight: only its zooming by dragging is wanted.
+    toolbox: {
+      left: -200,
+      feature: {
+        dataZoom: { yAxisIndex: false, filterMode: "filter", brushStyle: { color: colour("accent"), opacity: 0.12 } },
+      },
+    },
+    series: drawnSeries,
+  };
+}
+
+const tooltipColours = (font) => ({
+  backgroundColor: colour("card"),
+  borderColor: colour("line"),
+  textStyle: { ...textStyle(font), color: colour("ink"), fontSize: 12.5 },
+});
+
+function describe(spec, series, format) {
+  const last = (one) => `${one.name}, last ${format(one.y.findLast((y) => y !== null))}`;
+  return `${spec.title}: ${series.slice(0, 12).map(last).join("; ")}.`;
+}
+
+const pointsOf = (one, value) => one.x.map((x, row) => [x, value(row)]).filter(([x]) => x !== null);
+
+function lineOption(one, alone, { up }) {
+  const ink = seriesColour(one.index);
+  const few = one.y.filter((y) => y !== null).length < 60;
+  return {
+    type: "line",
+    name: one.name,
+    data: pointsOf(one, (row) => (one.y[row] === null ? null : up(one.y[row]))),
+    itemStyle: { color: ink },
+    lineStyle: {
+      width: alone ? 1.8 : 1.5,
+      opacity: alone ? 1 : 0.85,
+      color: ink,
+      type: one.name === "mean" ? "dotted" : ["solid", "dashed", "dotted"][Math.floor(one.index / 8) % 3],
+    },
+    symbol: "circle",
+    symbolSize: few ? 4 : 3,
+    showSymbol: few,
+    z: 3,
+  };
+}
+
+// A band is two stacked lines: an unseen one along its lower edge, and its height filled in.
+function bandOptions(one, order, { up }) {
+  const ink = seriesColour(one.index);
+  return (one.bands || []).flatMap(([low, high, shade], layer) => {
+    const edge = (side, row) => (side.y[row] === null ? null : up(side.y[row]));
+    const known = (row) => edge(low, row) !== null && edge(high, row) !== null;
+    const common = {
+      type: "line",
+      name: one.name,
+      stack: `${order}-${layer}`,
+      stackStrategy: "all",
+      symbol: "none",
+      silent: true,
+      lineStyle: { width: 0 },
+      itemStyle: { color: ink },
+    };
+    return [
+      { ...common, data: pointsOf(one, (row) => (known(row) ? edge(low, row) : null)) },
+      {
+        ...common,
+        data: pointsOf(one, (row) => (known(row) ? edge(high, row) - edge(low, row) : null)),
+        areaStyle: { color: ink, opacity: shade },
+      },
+    ];
+  });
+}
+
+function legendOption(show, series, font) {
+  return {
+    show,
+    type: "scroll",
+    top: 0,
+    left: 0,
+    itemWidth: 16,
+    itemHeight: 8,
+    icon: "roundRect",
+    textStyle: textStyle(font),
+    pageTextStyle: textStyle(font),
+    inactiveColor: colour("line"),
+    pageIconColor: colour("soft"),
+    data: series.map((one) => one.name),
+  };
+}
+
+function acrossOption(series, font) {
+  const places = series.flatMap((one) => one.x).filter((x) => x !== null);
+  const [first, last] = [Math.min(...places), Math.max(...places)];
+  const { format } = AXES[chosen.axis];
+  const steps =
+    chosen.axis === "round" ? { minInterval: 1 } : format === seconds ? { interval: timeStep(last, 5) } : {};
+  return {
+    type: "value",
+    min: first,
+    max: last > first ? last : first + 1,
+    axisLabel: { ...textStyle(font), formatter: format, hideOverlap: true, showMaxLabel: false },
+    axisLine: { onZero: false, lineStyle: { color: colour("line") } },
+    axisTick: { show: false },
+    splitLine: { show: false },
+    splitNumber: 6,
+    ...steps,
+  };
+}
+
+function upOption(spec, series, { log, up, down }, format, font) {
+  const sides = series.flatMap((one) => [one, ...(one.bands || []).flatMap(([low, high]) => [low, high])]);
+  const known = sides.flatMap((one) => one.y).filter((value) => value !== null);
+  const values = known.map(up).filter((value) => value !== null);
+  let range = {},
+    ticks = {};
+  if (log && values.length) {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const pad = Math.max(0.03, (high - low) * 0.04);
+    range = { min: low - pad, max: high + pad };
+    ticks = { customValues: logTicks(range.min, range.max) };
+  } else if (spec.range) range = rangeOf(spec.range, values);
+  else if (format === seconds) range = timeRange(values);
+  return {
+    type: "value",
+    scale: true,
+    axisLine: { show: false },
+    axisLabel: { ...textStyle(font), formatter: (value) => format(down(value)), ...ticks },
+    axisTick: { show: false, ...ticks },
+    splitLine: { lineStyle: { color: colour("grid") } },
+    ...range,
+  };
+}
+
+// The largest sensible axis, cut to what is there where that leaves most of it empty.
+function rangeOf([low, high], values) {
+  const step = (high - low) / 8;
+  if (!values.length) return { min: low, max: high };
+  return {
+    min: Math.max(low, Math.floor(Math.min(...values) / step) * step),
+    max: Math.min(high, Math.ceil(Math.max(...values) / step) * step),
+    interval: step,
+  };
+}
+
+function timeRange(values) {
+  const step = timeStep(Math.max(...values), 4) || 1;
+  return { min: 0, max: Math.ceil(Math.max(...values) / step) * step || 1, interval: step };
+}
+
+// A step of time that reads well, for about so many ticks.
+function timeStep(span, ticks) {
+  const steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
+  const raw = span / ticks;
+  if (raw > 86400) return Math.ceil(raw / 86400) * 86400;
+  if (raw >= 1) return steps.find((one) => one >= raw);
+  const power = 10 ** Math.floor(Math.log10(raw || 1));
+  return power * [1, 2, 5, 10].find((one) => one * power >= raw);
+}
+
+// Where the run ended, and the target.
+function markLines(spec, views, series, up, format, font) {
+  const data = [];
+  const label = { fontFamily: font, fontSize: 11, color: colour("soft") };
+  if (views.length === 1 && spec.ended) {
+    const { state, round, target } = views[0];
+    const place = placeOf(views[0], round);
+    const tone = { converged: "good", diverged: "bad" }[state];
+    if (tone && place !== null)
+      data.push({
+        xAxis: place,
+        lineStyle: { color: colour(tone) },
+        label: {
+          ...label,
+          color: colour(tone),
+          formatter: state,
+          position: "end",
+          align: "right",
+          padding: [0, 4, 0, 0],
+        },
+      });
+    if (
+      target &&
+      target.value !== null &&
+      series.some((one) => one.key === target.metric) &&
+      up(target.value) !== null
+    ) {
+      data.push({
+        yAxis: up(target.value),
+        lineStyle: { color: colour("faint") },
+        label: { ...label, formatter: `target ${format(target.value)}`, position: "insideStartTop" },
+      });
+    }
+  }
+  return data.length
+    ? { symbol: "none", silent: true, animation: false, lineStyle: { type: "dashed", width: 1.2 }, data }
+    : undefined;
+}
+
+function tooltip(shown, series, format) {
+  if (!shown.length) return "";
+  const x = shown[0].axisValue;
+  const visible = new Set(shown.map((one) => one.seriesName));
+  const rows = [];
+  let round = null;
+  for (const one of series) {
+    const row = nearest(one.x, x);
+    if (round === null || Math.abs(one.x[row] - x) < round.off)
+      round = { value: one.rounds[row], off: Math.abs(one.x[row] - x) };
+    const late = x > one.x[one.x.length - 1] || x < one.x[0];
+    if (late && !visible.has(one.name)) continue;
+    const spread = (one.bands || [])
+      .map(([low, high]) => (low.y[row] === null ? "" : `${format(low.y[row])} to ${format(high.y[row])}`))
+      .filter(Boolean);
+    const mark = el("i", { style: `background:${seriesColour(one.index)}` });
+    rows.push(
+      el(
+        "tr",
+        {},
+        el("th", {}, mark, one.name),
+        el("td", {}, el("b", {}, format(one.y[row]))),
+        el("td", {}, spread.slice(-1)[0] || ""),
+      ),
+    );
+  }
+  const head =
+    chosen.axis === "round"
+      ? `round ${round.value.toLocaleString("en")}`
+      : `${AXES[chosen.axis].format(x)} · round ${round.value.toLocaleString("en")}`;
+  return el("div", { class: "tips" }, head, el("table", {}, rows.slice(0, 24)));
+}
+
+// Client sizes: a bar a client in order of size, or the percentiles where there are many.
+function sizesOption(partition, font) {
+  const text = textStyle(font);
+  const all = partition.sizes && partition.sizes.length === partition.clients;
+  const values = all ? [...partition.sizes].sort((a, b) => b - a) : partition.size_percentiles;
+  const name = (row) =>
+    all ? `${values.length - row} of ${values.length} clients have at most` : `${row}% of clients have at most`;
+  return {
+    animation: false,
+    textStyle: { fontFamily: font },
+    aria: { enabled: true },
+    grid: { left: 6, right: 14, top: 14, bottom: 6, containLabel: true },
+    tooltip: {
+      trigger: "axis",
+      confine: true,
+      ...tooltipColours(font),
+      formatter: ([one]) => `${name(one.dataIndex)} ${number(values[one.dataIndex], 5)} examples`,
+    },
+    xAxis: {
+      type: "category",
+      data: values.map((_, row) => (all ? row + 1 : `${row}%`)),
+      axisLabel: { ...text, interval: Math.max(0, Math.ceil(values.length / 6) - 1) },
+      axisTick: { show: false },
+      axisLine: { lineStyle: { color: colour("line") } },
+    },
+    yAxis: {
+      type: "value",
+      axisLabel: { ...text, formatter: (value) => number(value) },
+      splitLine: { lineStyle: { color: colour("grid") } },
+    },
+    series: [
+      {
+        type: all && values.length <= 40 ? "bar" : "line",
+        step: "middle",
+        barMaxWidth: 64,
+        data: values,
+        itemStyle: { color: colour("s0") },
+        areaStyle: { opacity: 0.25 },
+        showSymbol: false,
+      },
+    ],
+  };
+}

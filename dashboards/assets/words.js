@@ -1,0 +1,152 @@
+// What the page says in words and tables.
+
+// The verdict, and what was reached: of one run in words, of several as tables.
+function verdictOf(view) {
+  const [state, ...rest] = view.verdict.split(" ");
+  return el(
+    "section",
+    { class: "verdict" },
+    el("h1", { class: "title" }, view.title),
+    el("p", { class: "words", id: "verdict" }, el("b", { class: view.state }, state), ` ${rest.join(" ")}`),
+    view.hint ? el("p", { class: "hint" }, view.hint) : null,
+    el("p", { class: "facts" }, view.header.slice(1).join(" · ")),
+  );
+}
+
+function reachedOf(view) {
+  if (!view.reached.length) return null;
+  const rows = view.reached.map(([name, value, aside]) =>
+    el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value, aside ? el("span", {}, aside) : null)),
+  );
+  return el("section", { class: "card reached", id: "reached" }, el("table", {}, el("tbody", {}, rows)));
+}
+
+function plainTable(head, rows, id) {
+  return el(
+    "div",
+    { class: "scroll" },
+    el(
+      "table",
+      { class: "plain", id },
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          head.map((name) => el("th", { scope: "col" }, name)),
+        ),
+      ),
+      el(
+        "tbody",
+        {},
+        rows.map((row) =>
+          el(
+            "tr",
+            {},
+            row.map((cell) => el("td", {}, cell)),
+          ),
+        ),
+      ),
+    ),
+  );
+}
+
+function comparedOf({ views, labels, compare, group }) {
+  const ended = [...new Set(views.map((view) => view.state))]
+    .map((state) => `${views.filter((view) => view.state === state).length} ${state}`)
+    .join(", ");
+  const head = el(
+    "section",
+    { class: "verdict" },
+    el(
+      "h1",
+      { class: "title" },
+      `${views.length} runs${compare.differ.length ? `, which differ in ${compare.differ.join(", ")}` : ""}`,
+    ),
+    el("p", { class: "words", id: "verdict" }, `${ended}.`),
+    compare.words.map((one) => el("p", { class: "hint" }, `${one}.`)),
+  );
+  const name = (index) => el("span", {}, el("i", { style: `background:${seriesColour(group[index])}` }), labels[index]);
+  const words = el(
+    "section",
+    { class: "card wide" },
+    el("h3", {}, "How each ended"),
+    plainTable(
+      ["run", "verdict"],
+      views.map((view, index) => [name(index), el("span", { style: "white-space:normal" }, view.verdict)]),
+      "verdicts",
+    ),
+  );
+  const reached = el(
+    "section",
+    { class: "card wide" },
+    el("h3", {}, "What each reached"),
+    plainTable(
+      ["run", "ended", ...compare.measures],
+      compare.rows.map((row, index) => [name(index), ...row]),
+      "reached",
+    ),
+  );
+  const pairs = compare.pairs.map((pair) =>
+    el(
+      "section",
+      { class: "card wide pairs" },
+      el("h3", {}, pair.title),
+      el(
+        "p",
+        { class: "help" },
+        `Differences of pairs with the same seed (${pair.seeds.join(", ")}): their mean, and Student's 95% interval for it.`,
+      ),
+      plainTable(["", "mean difference", "95% interval", "which way", ""], pair.rows, "pairs"),
+    ),
+  );
+  return [
+    head,
+    el("div", { class: "cards", style: "margin-top:18px" }, words, reached, pairs),
+    compare.notes.length
+      ? el(
+          "ul",
+          { class: "notes" },
+          compare.notes.map((note) => el("li", {}, note)),
+        )
+      : null,
+  ];
+}
+
+// The clients that drift widest, in a sentence under the grid.
+function worstOf(view) {
+  const named = view.grid.worst.map(
+    (one) => `${one.name} (${one.value}, ${one.rounds.toLocaleString("en")} ${one.rounds === 1 ? "round" : "rounds"})`,
+  );
+  return named.length ? el("span", { class: "worst" }, `Widest drift on average: ${named.join(" · ")}`) : null;
+}
+
+function restOf(views, labels) {
+  const many = views.length > 1;
+  const of = (index) => (many ? `${labels[index]}: ` : "");
+  const notes = views.flatMap((view, index) => view.notes.map((note) => el("li", {}, of(index), note)));
+  const events = views.flatMap((view, index) =>
+    view.events.map((event) =>
+      [
+        many ? labels[index] : null,
+        event.round === null ? "" : String(event.round),
+        event.kind.replaceAll("_", " "),
+        event.message,
+      ].filter((cell) => cell !== null),
+    ),
+  );
+  return [
+    events.length
+      ? [
+          el("h2", {}, "Events"),
+          el(
+            "div",
+            { class: "card" },
+            plainTable([...(many ? ["run"] : []), "round", "what", "words"], events, "events"),
+          ),
+        ]
+      : [],
+    notes.length ? [el("h2", {}, "What this page leaves out"), el("ul", { class: "notes", id: "notes" }, notes)] : [],
+  ].flat();
+}
