@@ -8,6 +8,7 @@ G (K eta - (1 - c) / 2m) / (1 - c) and contracts by (1 + c) / 2.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +42,20 @@ def test_the_limit_is_the_optimum(algorithm, taus):
     assert away[-1] < 1e-6
     assert away[-1] < 1e-6 * away[0]
     assert np.linalg.norm(federation.session.population.optimum.numpy() - UNIFORM) > 0.05  # the optimum by examples
+
+
+@pytest.mark.parametrize("partial_work", ["keep", "drop"])
+@pytest.mark.parametrize(
+    ("algorithm", "rounds"), [(ScaffoldOptions(cohort=2), 150), (ScaffoldOptions(option=1, cohort=2), 150),
+                              (FedDynOptions(alpha=2.0, cohort=2), 400)]
+)  # fmt: skip
+def test_two_of_four_clients_and_partial_work_lead_there_too(algorithm, rounds, partial_work):
+    """Stragglers do part of their work, and are averaged in or dropped: the noise of both goes to 0 at the optimum."""
+    federation = quadratics(HESSIANS, CENTRES, algorithm=replace(algorithm, partial_work=partial_work),
+                            local_lr=0.2 / L, local_steps=4, partial_work=0.4, start=(3.0, -3.0))  # fmt: skip
+    away = np.linalg.norm(federation.play(rounds).numpy() - UNIFORM, axis=1)
+    assert away[-1] < 1e-4
+    assert away[-1] < 0.05 * away[rounds // 3]
 
 
 @pytest.mark.parametrize("algorithm", [FedAvgOptions(weighting="uniform"), FedProxOptions(mu=0.5, weighting="uniform")])
