@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import (
     DifferentialPrivacyServerSideAdaptiveClipping,
@@ -24,11 +23,8 @@ from flwr.serverapp.strategy import (
 )
 from run_folders import digits
 
-from clients.errors import StrategyError
 from clients.messages import CohortMessages
-from server.jsonlines import read_rounds
 from simulator.run import Run, simulate
-from simulator.strategies import StrategyChoice
 
 EVERYONE = ("algorithm.cohort=", "run.rounds=3")
 N = 8
@@ -302,85 +298,6 @@ def test_flowers_draws_come_from_our_seed_and_leave_the_users_alone() -> None:
     other = simulate(scenario, strategy=half(), record=False, seed=8)
     assert torch.equal(one.params, again.params)
     assert far(other.params, one.params) > 0.1
-
-
-@pytest.mark.parametrize(
-    ("strategy", "said"),
-    [
-        (
-            FedAvg(min_available_nodes=9),
-            "min_available_nodes = 9 is more than the 8 clients: Flower would wait for ever",
-        ),
-        (fixed(FedAvg(min_train_nodes=20), 1.0), "min_train_nodes = 20 is more than the 8 clients"),
-        (lambda ours: "a word", "is a function that returned str, not a Flower Strategy"),
-    ],
-)
-def test_what_cannot_play_is_refused(strategy: StrategyChoice, said: str) -> None:
-    with pytest.raises(StrategyError) as error:
-        simulate(digits(*EVERYONE), strategy=strategy, record=False)
-    assert said in str(error.value)
-
-
-def test_a_wrapper_would_spoil_control_variates() -> None:
-    scenario = digits("algorithm.kind=scaffold", "algorithm.weighting=")
-    with pytest.raises(StrategyError, match="wraps 'scaffold', whose clients return more than parameters"):
-        simulate(scenario, strategy=lambda ours: fixed(ours, 1.0), record=False)
-    assert simulate(scenario, strategy=lambda ours: ours, record=False).verdict.outcome == "stopped"
-
-
-class Odd(FedAvg):
-    """Does what it was given instead of aggregating."""
-
-    def __init__(self, instead: Callable[[Sequence[Message]], ArrayRecord | None]) -> None:
-        super().__init__()
-        self._instead = instead
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        return self._instead(list(replies)), None
-
-
-def test_a_strategy_that_raises_is_named() -> None:
-    def fail(replies: Sequence[Message]) -> None:
-        raise KeyError("lost")
-
-    with pytest.raises(StrategyError, match=r"Odd.aggregate_train raised KeyError: 'lost'") as error:
-        simulate(digits(*EVERYONE), strategy=Odd(fail), record=False)
-    assert isinstance(error.value.__cause__, KeyError)
-    wrong = ArrayRecord({"parameters": Array(np.zeros(3, np.float32))})
-    with pytest.raises(StrategyError, match=r"aggregated to arrays that are not the model's: .*is of shape \(3,\)"):
-        simulate(digits(*EVERYONE), strategy=Odd(lambda replies: wrong), record=False)
-
-
-def test_a_strategy_that_returns_no_arrays_leaves_the_model_and_that_is_said(tmp_path: Path) -> None:
-    run = simulate(digits(*EVERYONE), strategy=Odd(lambda replies: None), out=tmp_path / "run")
-    assert torch.equal(run.params, run.session.start.params)
-    events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
-    assert [(e["round"], e["kind"], e["message"]) for e in events] == [
-        (r, "no_aggregate", "Odd returned no arrays: the model stays as it was") for r in (1, 2, 3)
-    ]
-
-
-class Silent(Strategy):
-    """A strategy of the user's that forgets the round in its messages."""
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        return [Message(RecordDict({"w": arrays}), node, "train") for node in grid.get_node_ids()]
-
-    aggregate_train = FedAvg.aggregate_train
-    configure_evaluate = FedAvg.configure_evaluate
-    aggregate_evaluate = FedAvg.aggregate_evaluate
-
-    def summary(self) -> None:
-        """Nothing."""
-
-
-def test_messages_without_the_round_are_refused() -> None:
-    with pytest.raises(StrategyError, match="sends messages whose config has no 'server-round'"):
-        simulate(digits(*EVERYONE), strategy=Silent(), record=False)
 
 
 def test_names_of_records_are_the_strategys_choice() -> None:

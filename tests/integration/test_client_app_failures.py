@@ -1,0 +1,154 @@
+"""ClientApps that fail, return nonsense, or cannot be played: counted, named or refused, never a hang."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import ArrayRecord, Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg
+from quickstart import (
+    app,
+    changed,
+    client_of,
+    returning,
+    run_app,
+    train,
+)
+
+from clients.errors import EngineError, StrategyError
+from server.jsonlines import read_rounds
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_client_that_fails_is_counted_and_the_round_goes_on(tmp_path: Path) -> None:
+    def sometimes(message: Message, context: Context) -> Message:
+        if client_of(context) == 2 and message.content["config"]["server-round"] == 2:
+            raise RuntimeError("the disk is on fire")
+        return train(message, context)
+
+    run = run_app(changed(sometimes), record=True, out=tmp_path / "run")
+    assert [line["failures"] for line in run.rounds.lines[1:]] == [0, 1, 0, 0]
+    assert [line["respondents"] for line in run.rounds.lines[1:]] == [6, 5, 6, 6]
+    assert run.rounds["bytes_up"][2] == run.rounds["bytes_up"][1] * 5 / 6
+    events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
+    said = "1 of 6 clients failed; the first said: RuntimeError: the disk is on fire"
+    assert [(e["round"], e["kind"], e["message"]) for e in events] == [(2, "clients_failed", said)]
+
+
+@pytest.mark.parametrize("strategy", [None, FedAvg])
+def test_all_clients_failing_is_an_error_with_the_reason(strategy: type[FedAvg] | None, tmp_path: Path) -> None:
+    """Flower itself would call this a success, with an empty model."""
+
+    def never(message: Message, context: Context) -> Message:
+        if message.content["config"]["server-round"] == 2:
+            raise RuntimeError("no data here")
+        return train(message, context)
+
+    given = {"record": True, "out": tmp_path / "run"}
+    with pytest.raises(StrategyError) as error:
+        run_app(changed(never), strategy=strategy() if strategy else None, **given)
+    assert str(error.value).startswith(
+        "clients: all 6 clients of the round failed; the first said: RuntimeError: no data here."
+    )
+    lines, _ = read_rounds(tmp_path / "run" / "rounds.jsonl")
+    assert [line["round"] for line in lines] == [0, 1], "what was recorded is kept"
+
+
+def test_a_handler_that_returns_nothing_or_is_missing_is_a_failure() -> None:
+    with pytest.raises(StrategyError, match="said: TypeError: the ClientApp returned NoneType, not a Message"):
+        run_app(changed(lambda message, context: None))
+    with pytest.raises(StrategyError, match="No train function registered"):
+        run_app(ClientApp())
+
+
+@pytest.mark.parametrize("strategy", [None, FedAvg])
+def test_clients_without_examples_are_an_error(strategy: type[FedAvg] | None) -> None:
+    with pytest.raises(StrategyError, match="all 6 respondents of the round say they have 0 examples"):
+        run_app(returning(dict, **{"num-examples": 0}), strategy=strategy() if strategy else None)
+
+
+def test_one_client_without_examples_has_no_weight() -> None:
+    def handler(message: Message, context: Context) -> Message:
+        reply = train(message, context)
+        if client_of(context) == 0:
+            wild = {k: v + 100 for k, v in reply.content["arrays"].to_torch_state_dict().items()}
+            reply.content["arrays"] = ArrayRecord(wild)
+            reply.content["metrics"]["num-examples"] = 0
+        return reply
+
+    run = run_app(changed(handler))
+    assert float(run.params.abs().max()) < 10
+    assert run.rounds["validation_accuracy"][-1] > 0.6
+
+
+def test_a_client_that_returns_nan_diverges_the_run() -> None:
+    def handler(message: Message, context: Context) -> Message:
+        reply = train(message, context)
+        if client_of(context) == 4 and message.content["config"]["server-round"] == 3:
+            reply.content["arrays"] = ArrayRecord(
+                {k: v * float("nan") for k, v in reply.content["arrays"].to_torch_state_dict().items()}
+            )
+        return reply
+
+    for strategy in (None, FedAvg()):
+        run = run_app(changed(handler), strategy=strategy)
+        assert (run.verdict.outcome, run.verdict.round_index) == ("diverged", 3)
+        assert run.outcome["last_finite_round"] == 2
+        assert torch.isfinite(run.params).all(), "the model that is kept is the last finite one"
+        line = run.rounds.lines[-1]
+        assert line["round"] == 3
+        assert np.isnan(line["update_dispersion"])
+        assert line["worst"]["update_norm"][0]["client"] == 4, "the culprit is named"
+
+
+def test_what_our_averaging_cannot_use_is_named() -> None:
+    cases = [
+        (returning(dict, **{"num-examples": None}), "client 0 returned no number as 'num-examples'"),
+        (returning(lambda s: {k: v for k, v in s.items() if k != "head.bias"}), "array 'head.bias' is missing"),
+        (
+            returning(lambda s: {**s, "head.bias": torch.zeros(4)}),
+            "array 'head.bias' is of shape (4,); (3,) was exp",
+        ),
+    ]
+    for client_app, said in cases:
+        with pytest.raises(StrategyError) as error:
+            run_app(client_app)
+        assert f"clients: returned what fedavg cannot use: {said}" in str(error.value)
+
+
+def test_flowers_strategy_names_what_it_cannot_use() -> None:
+    with pytest.raises(StrategyError, match=r"FedAvg.aggregate_train raised InconsistentMessageReplies"):
+        run_app(returning(dict, **{"num-examples": None}), strategy=FedAvg())
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["algorithm.kind=fedprox"], "algorithm.kind: is 'fedprox', which changes how clients train"),
+        (["algorithm.kind=scaffold", "algorithm.weighting="], "is 'scaffold', which changes how clients train"),
+        (["algorithm.kind=fednova"], "is 'fednova', which needs local steps"),
+        (["algorithm.partial_work=drop"], "algorithm.partial_work: is 'drop', which needs local steps"),
+        (["local.batch_size=full", "local.local_epochs=1", "algorithm.kind=fedsgd"], "is 'fedsgd', which changes"),
+    ],
+)
+def test_rows_that_need_our_clients_are_refused(sets: list[str], said: str) -> None:
+    with pytest.raises(StrategyError) as error:
+        run_app(app, *sets)
+    assert said in str(error.value)
+
+
+def test_a_named_engine_is_not_quietly_left_out() -> None:
+    with pytest.raises(EngineError, match=r"engine.kind: is 'plain', but your ClientApp trains. Leave it out."):
+        run_app(app, "engine.kind=plain")

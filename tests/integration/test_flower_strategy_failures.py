@@ -1,0 +1,104 @@
+"""Flower strategies that cannot play, raise, or return nothing: refused or named, never a hang or a quiet loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, Strategy
+from run_folders import digits
+
+from clients.errors import StrategyError
+from server.jsonlines import read_rounds
+from simulator.run import simulate
+from simulator.strategies import StrategyChoice
+
+EVERYONE = ("algorithm.cohort=", "run.rounds=3")
+
+
+def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
+    return DifferentialPrivacyServerSideFixedClipping(inner, 0.0, clipping_norm, 4)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [
+        (
+            FedAvg(min_available_nodes=9),
+            "min_available_nodes = 9 is more than the 8 clients: Flower would wait for ever",
+        ),
+        (fixed(FedAvg(min_train_nodes=20), 1.0), "min_train_nodes = 20 is more than the 8 clients"),
+        (lambda ours: "a word", "is a function that returned str, not a Flower Strategy"),
+    ],
+)
+def test_what_cannot_play_is_refused(strategy: StrategyChoice, said: str) -> None:
+    with pytest.raises(StrategyError) as error:
+        simulate(digits(*EVERYONE), strategy=strategy, record=False)
+    assert said in str(error.value)
+
+
+def test_a_wrapper_would_spoil_control_variates() -> None:
+    scenario = digits("algorithm.kind=scaffold", "algorithm.weighting=")
+    with pytest.raises(StrategyError, match="wraps 'scaffold', whose clients return more than parameters"):
+        simulate(scenario, strategy=lambda ours: fixed(ours, 1.0), record=False)
+    assert simulate(scenario, strategy=lambda ours: ours, record=False).verdict.outcome == "stopped"
+
+
+class Odd(FedAvg):
+    """Does what it was given instead of aggregating."""
+
+    def __init__(self, instead: Callable[[Sequence[Message]], ArrayRecord | None]) -> None:
+        super().__init__()
+        self._instead = instead
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        return self._instead(list(replies)), None
+
+
+def test_a_strategy_that_raises_is_named() -> None:
+    def fail(replies: Sequence[Message]) -> None:
+        raise KeyError("lost")
+
+    with pytest.raises(StrategyError, match=r"Odd.aggregate_train raised KeyError: 'lost'") as error:
+        simulate(digits(*EVERYONE), strategy=Odd(fail), record=False)
+    assert isinstance(error.value.__cause__, KeyError)
+    wrong = ArrayRecord({"parameters": Array(np.zeros(3, np.float32))})
+    with pytest.raises(StrategyError, match=r"aggregated to arrays that are not the model's: .*is of shape \(3,\)"):
+        simulate(digits(*EVERYONE), strategy=Odd(lambda replies: wrong), record=False)
+
+
+def test_a_strategy_that_returns_no_arrays_leaves_the_model_and_that_is_said(tmp_path: Path) -> None:
+    run = simulate(digits(*EVERYONE), strategy=Odd(lambda replies: None), out=tmp_path / "run")
+    assert torch.equal(run.params, run.session.start.params)
+    events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
+    assert [(e["round"], e["kind"], e["message"]) for e in events] == [
+        (r, "no_aggregate", "Odd returned no arrays: the model stays as it was") for r in (1, 2, 3)
+    ]
+
+
+class Silent(Strategy):
+    """A strategy of the user's that forgets the round in its messages."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        return [Message(RecordDict({"w": arrays}), node, "train") for node in grid.get_node_ids()]
+
+    aggregate_train = FedAvg.aggregate_train
+    configure_evaluate = FedAvg.configure_evaluate
+    aggregate_evaluate = FedAvg.aggregate_evaluate
+
+    def summary(self) -> None:
+        """Nothing."""
+
+
+def test_messages_without_the_round_are_refused() -> None:
+    with pytest.raises(StrategyError, match="sends messages whose config has no 'server-round'"):
+        simulate(digits(*EVERYONE), strategy=Silent(), record=False)
