@@ -14,6 +14,7 @@ ones with `fs.builtin_names()`. Bring your own parts:
 
     fs.simulate(scenario, model=MyNet(), data=fs.custom_population(client, sizes, outputs=10))
     fs.simulate(scenario, strategy=flwr.serverapp.strategy.Krum(...))    # any Flower strategy
+    fs.simulate(scenario, strategy=lambda ours: Wrapper(ours, ...))      # one around ours
     fs.simulate(scenario, model=MyNet(), client_app=app)                 # any Flower ClientApp
 
 `run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, scenario.toml. `fs.resume(path)`
