@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-peers lint types contracts slow ray clean
+.PHONY: run test check bench bench-peers lint types contracts slow ray dashboards observe clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
@@ -51,6 +51,18 @@ bench-peers: .venv-flower/.installed .venv-pfl/.installed
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*"
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*" "$(PEER)"
 	touch $@
+
+dashboards: $(STAMP)
+	$(BIN)/python -m dashboards.grafana.build
+
+# Prometheus and Grafana in containers; without Docker `fedscape observe` starts an installed Prometheus.
+observe:
+	@docker compose version >/dev/null 2>&1 || { echo "make observe needs Docker with its compose plugin;" \
+		"without: apt install prometheus, then $(BIN)/fedscape observe" >&2; exit 1; }
+	@test -n "$$GRAFANA_ADMIN_PASSWORD" || { echo "choose a password for Grafana's user admin:" \
+		"GRAFANA_ADMIN_PASSWORD=... make observe" >&2; exit 1; }
+	docker compose --file deploy/observability/compose.yaml up --detach
+	@echo "Grafana: http://127.0.0.1:3000 (user admin); stop: docker compose --project-name fedscape-observability down"
 
 clean:
 	rm -rf $(VENV) .venv-flower .venv-pfl build dist *.egg-info

@@ -24,6 +24,8 @@ from clients.errors import UserError
 
 PROGRAM = "prometheus"
 READY_SECONDS = 60.0
+RULES = Path(__file__).parents[1] / "deploy/observability/rules/fedscape.yml"
+"""Alert and recording rules, where this is a checkout of the repository."""
 _INSTALL = "Install it (Debian, Ubuntu: apt install prometheus), or start deploy/observability with `make observe`."
 
 

@@ -117,9 +117,10 @@ def _observe(options: argparse.Namespace) -> int:
 
 def _await_end(options: argparse.Namespace, folder: Path) -> NoReturn:
     """Run both until Ctrl-C."""
-    from dashboards.prometheus import live, running, runs
+    from dashboards.prometheus import RULES, live, running, runs
 
-    roles = (live(options.live_port, scrape=options.metrics_port), runs(options.runs_port))
+    rules = [str(RULES)] if RULES.is_file() else []
+    roles = (live(options.live_port, scrape=options.metrics_port, rules=rules), runs(options.runs_port))
     with running(roles, folder) as alive:
         print(f"live  {roles[0].url}  scrapes a run with --metrics-port {options.metrics_port}, every second")
         print(f"runs  {roles[1].url}  keeps every round of a run with --remote-write {roles[1].url}/api/v1/write")

@@ -7,8 +7,6 @@ Skipped where Prometheus is not installed (Debian, Ubuntu: apt install prometheu
 import json
 import math
 import re
-import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from prometheus_servers import free_port, needs_prometheus
 from promql_truth import Answers
 from record_truth import Truth, Values
 
@@ -30,7 +29,7 @@ from server.export import read_recorded, to_remote_write, write_openmetrics
 from simulator.run import simulate
 from simulator.scenario import load_scenario
 
-pytestmark = pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")
+pytestmark = needs_prometheus
 
 MODELS = {name: json.loads((FOLDER / f"{name}.json").read_text("utf-8")) for name in DASHBOARDS}
 RUNS_MODELS = {name: model for name, model in MODELS.items() if "fedscape-runs" in model["tags"]}
@@ -93,13 +92,6 @@ def truths(folders: list[Path]) -> list[Truth]:
     found = [Truth(folder) for folder in folders]
     assert {truth.outcome["outcome"] for truth in found} == {"converged", "diverged", "stopped"}
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module", params=["remote write", "backfill"])
