@@ -210,8 +210,8 @@ class PlainEngine:
             local_steps=np.array([steps]),
             train_loss=np.array([total / seen if seen else np.nan]),
             train_errors=np.array([errors if self.task.count_errors else -1]),
-            client_drift=meter.drift().numpy(),
-            gradient_norm=meter.gradient_norm.numpy(),
+            client_drift=meter.drift(),
+            gradient_norm=meter.gradient_norm,
             extras=extras,
         )
         return update, {n: v[0] for n, v in new_own.items()}

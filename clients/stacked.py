@@ -136,8 +136,8 @@ class StackedEngine:
             local_steps=steps,
             train_loss=restore(run.mean_loss()).numpy(),
             train_errors=run.errors()[back.numpy()],
-            client_drift=restore(run.meter.drift()).numpy(),
-            gradient_norm=restore(run.meter.gradient_norm).numpy(),
+            client_drift=run.meter.drift()[back.numpy()],
+            gradient_norm=run.meter.gradient_norm[back.numpy()],
             extras=extras,
             seconds=time.perf_counter() - started,
         )
@@ -172,11 +172,11 @@ class _TileRun:
             n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
         }
         self.meter = PathMeter(k)
-        self.rows = torch.from_numpy(batches.rows)
+        self.rows = torch.from_numpy(np.ascontiguousarray(batches.rows.swapaxes(0, 1)))  # [steps, K, batch]
         self.lr = task.local.lr(work.round_index)
         self.active = [int(n) for n in (batches.steps[None, :] > np.arange(batches.counts.shape[1])[:, None]).sum(1)]
         width = batches.rows.shape[2]
-        self.whole = [bool((batches.counts[:n, s] == width).all()) for s, n in enumerate(self.active)]
+        self.whole = ((batches.counts == width).sum(0) == self.active).tolist()
         self.losses = torch.zeros(batches.counts.shape[1], k, width, dtype=work.params.dtype)
         self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool) if task.count_errors else None
         self.drawn: Tensors = {}
@@ -205,7 +205,7 @@ class _TileRun:
             if measured:
                 self.meter.position(s + 1, self._squared_distances(k))
         if self.work.num_clients:
-            self.meter.position(torch.from_numpy(self.batches.steps), self._squared_distances(self.work.num_clients))
+            self.meter.position(self.batches.steps, self._squared_distances(self.work.num_clients))
 
     def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
         """Return gradients and new buffers of the first k clients at step s (from 0), noting their losses."""
@@ -263,7 +263,7 @@ class _TileRun:
             yield int(length), torch.from_numpy(np.flatnonzero(counts == length))
 
     def _batch(self, s: int, which: slice | Tensor, whole: bool, length: int | None = None) -> Batch:
-        rows = self.rows[which, s]
+        rows = self.rows[s, which]
         rows = rows if length is None else rows[:, :length]
         flat = rows.reshape(-1)
         shape = rows.shape
