@@ -175,10 +175,11 @@ def table_panel(
     drop, names = {"Time": True}, dict(renamed or {})
     for ref, ask in zip(_letters(), asks, strict=False):
         panel = panel.with_target(_column(ask, ref).instant())
+        column = f"Value #{ref}" if len(asks) > 1 else "Value"  # as the data source names them
         if ask.legend:
-            names[f"Value #{ref}"] = ask.legend
+            names[column] = ask.legend
         else:
-            drop[f"Value #{ref}"] = True
+            drop[column] = True
     panel = panel.with_transformation(_step("merge"))
     panel = panel.with_transformation(_step("organize", excludeByName=drop, renameByName=names, indexByName={key: 0}))
     for ask in asks:

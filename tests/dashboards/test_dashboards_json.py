@@ -181,3 +181,17 @@ def test_panels_do_not_overlap(name):
         cells = {(place["x"] + i, place["y"] + j) for i in range(place["w"]) for j in range(place["h"])}
         assert not cells & taken, panel["title"]
         taken |= cells
+
+
+@pytest.mark.parametrize(("model", "panel"), [p for p in PANELS if p.values[1]["type"] == "table"])
+def test_a_tables_columns_are_named_as_the_data_source_names_them(model, panel):
+    """One query gives the column `Value`, several `Value #A` and so on; each is renamed or left out."""
+    organize = next(step["options"] for step in panel["transformations"] if step["id"] == "organize")
+    several = len(panel["targets"]) > 1
+    columns = {f"Value #{target['refId']}" if several else "Value" for target in panel["targets"]}
+    renamed = {name for name in organize["renameByName"] if name.startswith("Value")}
+    dropped = {name for name in organize["excludeByName"] if name.startswith("Value")}
+    assert renamed | dropped == columns
+    assert not renamed & dropped
+    for target in panel["targets"]:  # rows join on the labels that columns share; a metric's name would keep them apart
+        assert re.match(r"(max|min) by \(|time\(\) - max by \(", target["expr"])
