@@ -10,6 +10,10 @@ from dashboards.formats import count, data_size, is_number, number, share, simul
 Facts = Mapping[str, Any]
 
 
+WHERE = {"train": "training examples", "test": "held-out examples", "client": "own examples"}
+"""Which of a client's examples it was evaluated on, in words."""
+
+
 def header(facts: Facts) -> list[str]:
     """Return the lines that open a run: what runs, on whom, with which engine and why.
 
@@ -68,7 +72,7 @@ def _test_row(outcome: Facts) -> tuple[str, str]:
     names = {"worst": "worst client", "lowest_tenth": "lowest tenth", "highest_tenth": "highest tenth"}
     clients = ", ".join(f"{name} {shown(spread[k], 2)}" for k, name in names.items() if spread.get(k) is not None)
     if clients and spread.get("evaluated_on"):
-        clients += f" on their {spread['evaluated_on']}"
+        clients += f" on their {WHERE.get(spread['evaluated_on'], spread['evaluated_on'])}"
     aside = [clients] if clients else []
     pooled, alone = baselines.get(f"pooled_{metric}"), baselines.get("local_only_mean")
     aside += [f"pooled training reaches {shown(pooled)}"] if pooled is not None else []

@@ -99,10 +99,9 @@ def drift_course(lines: Sequence[Line]) -> dict[str, Any] | None:
             words = "level"
         elif peak == 0:
             words = "fell from the first round"
-        elif peak >= 0.9 * len(values):
+        elif peak >= 0.9 * (len(values) - 1):
             words = "still rising" if least < peak else "rose"
         else:
             words = f"rose to round {rounds[peak]}, then fell"
     often: Counter[str] = Counter(w["name"] for line in lines for w in line.get("worst_client_drift", ())[:3])
     return {"words": words, "worst_clients": [name for name, _ in often.most_common(3)]}
-
