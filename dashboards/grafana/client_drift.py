@@ -5,16 +5,10 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as board
 
 from dashboards.grafana.frame import Row, runs_dashboard
-from dashboards.grafana.panels import (
-    Ask,
-    Band,
-    against_panel,
-    heat_panel,
-    series_panel,
-    table_panel,
-    trend_panel,
-)
+from dashboards.grafana.panels import Band, heat_panel, series_panel, trend_panel
+from dashboards.grafana.parts import Ask
 from dashboards.grafana.promql import a_run, focus, last, runs, this_round
+from dashboards.grafana.tables import against_panel, table_panel
 
 BANDS = (Band("0.95", "0.05"), Band("0.75", "0.25"))
 _ROUND_BY_ROUND = "Each column is a round: how many clients of the cohort lie in each bucket."

@@ -6,8 +6,10 @@ from grafana_foundation_sdk.builders import dashboard as board
 
 from dashboards.grafana.convergence import COLUMNS, FOCUSED
 from dashboards.grafana.frame import Row, runs_dashboard
-from dashboards.grafana.panels import Ask, against_panel, table_panel, trend_panel
+from dashboards.grafana.panels import trend_panel
+from dashboards.grafana.parts import Ask
 from dashboards.grafana.promql import a_run, last, runs
+from dashboards.grafana.tables import against_panel, table_panel
 
 
 def compare_runs() -> board.Dashboard:

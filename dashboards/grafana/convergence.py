@@ -5,16 +5,10 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard as board
 
 from dashboards.grafana.frame import Row, runs_dashboard
-from dashboards.grafana.panels import (
-    Ask,
-    Band,
-    number_panel,
-    series_panel,
-    states_panel,
-    table_panel,
-    trend_panel,
-)
+from dashboards.grafana.panels import Band, number_panel, series_panel, states_panel, trend_panel
+from dashboards.grafana.parts import Ask
 from dashboards.grafana.promql import a_run, focus, last, runs
+from dashboards.grafana.tables import table_panel
 
 CRITERION_STATES = {
     0: ("not measured yet", "text"),

@@ -6,8 +6,10 @@ from grafana_foundation_sdk.builders import dashboard as board
 
 from dashboards.grafana.convergence import COLUMNS, FOCUSED
 from dashboards.grafana.frame import Row, runs_dashboard
-from dashboards.grafana.panels import Ask, Band, number_panel, table_panel, trend_panel
+from dashboards.grafana.panels import Band, number_panel, trend_panel
+from dashboards.grafana.parts import Ask
 from dashboards.grafana.promql import a_run, focus, last, runs
+from dashboards.grafana.tables import table_panel
 
 BANDS = (Band("1", "0"), Band("0.75", "0.25"))
 FACTS = ("scenario", "data", "partition", "model", "algorithm", "seed")
@@ -49,7 +51,7 @@ def _partition() -> Row:
 def _classes() -> Row:
     x = focus("round")
     return Row("Classes of the run looked at closely", (
-        trend_panel("Accuracy by class", "Share of each class's held-out examples predicted right (the first 32 "
+        trend_panel("Accuracy by class", "Share of each class's held-out examples predicted right (of at most 32 "
                     "classes): a class that few clients hold comes late.", [Ask(focus("class_accuracy_ratio"),
                     "class {{class}}")], x=x, unit="percentunit", low=0, high=1),
         trend_panel("Worst and best class", "The spread that the mean accuracy hides.", [

@@ -6,8 +6,10 @@ from grafana_foundation_sdk.builders import dashboard as board
 
 from dashboards.grafana.convergence import COLUMNS
 from dashboards.grafana.frame import Row, live_dashboard
-from dashboards.grafana.panels import Ask, series_panel, table_panel
+from dashboards.grafana.panels import series_panel
+from dashboards.grafana.parts import Ask
 from dashboards.grafana.promql import a_run, live
+from dashboards.grafana.tables import table_panel
 
 BY_SINK = "{{sink}} of {{run_id}}"
 

@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models import common as shared
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.grafana.names import LIVE_UID, RUNS_UID, TAG
-from dashboards.grafana.panels import SOURCE
+from dashboards.grafana.parts import SOURCE
 from dashboards.grafana.promql import ROUND_0, runs
 
 RANGES = (50, 200, 600, 3600, 10_000)
