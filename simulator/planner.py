@@ -156,7 +156,7 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
     torch.set_num_threads(threads)
     plain = found.get("plain")
     name, stacked = min(((n, v) for n, v in found.items() if n != "plain"), key=lambda pair: pair[1])
-    said = name.replace(", tiles", " in tiles")
+    said = name.replace(", tiles", " in tiles") + (":" if "tiles" in name else "")
     reason = f"probe: {said} {seconds_text(stacked)} a round" + (
         "" if plain is None else f", plain {seconds_text(plain)}"
     )

@@ -116,7 +116,7 @@ def test_the_fastest_tile_is_taken(population_of, monkeypatch):
     monkeypatch.setattr("simulator.planner.measure", lambda build, sample, width: Cost(0.0, 1e-4 * steps[width]))
     engine, plan = plan_engine(EngineOptions(kind="stacked", threads=1), task, 16, 100)
     assert (plan.tile, engine.tile) == (8, 8)
-    assert plan.reason == "probe: stacked, tiles of 8 3.3 ms a round"
+    assert plan.reason == "probe: stacked in tiles of 8: 3.3 ms a round"
     assert "plain" not in plan.probes
 
 
