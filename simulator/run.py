@@ -100,8 +100,8 @@ def simulate(
         strategy: any Flower strategy, instead of [algorithm]; or a function that wraps ours, such as
             `lambda ours: DifferentialPrivacyServerSideFixedClipping(ours, 1.0, clipping_norm, num_sampled_clients)`.
         client_app: any Flower ClientApp, called with one message a client, instead of our clients; then [local] and
-            all of [engine] but its threads say nothing. Its arrays are the state dict of the model; it finds its client's index in
-            `context.node_config["partition-id"]`.
+            all of [engine] but its threads say nothing. Its arrays are the state dict of the model; it finds its
+            client's index in `context.node_config["partition-id"]`.
         grid: a Flower grid whose nodes run our ClientApp (`simulator.flower`), one client each. Such a run cannot be
             resumed: what its clients remember stays on their nodes.
         out: the run's folder; must be new or empty. By default a new one in `runs/`.

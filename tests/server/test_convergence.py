@@ -56,7 +56,7 @@ def run(options, **series):
          {"validation_loss": [1.0, 0.5, 0.495, 0.489, 0.485, 0.48, 0.478]}, None),
         ({"plateau": PlateauOptions(metric="validation_accuracy", min_delta=0.0, patience=2)},
          {"validation_accuracy": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]}, 4),
-        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # only worse: it does not stand still
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # only worse
          {"train_loss": [1.0, 2.0, 3.0, 4.0]}, None),
         ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # rising from its best is over
          {"train_loss": [1.0, 0.5, 0.7, 0.9, 1.0]}, 3),
