@@ -91,7 +91,6 @@ def to_tensorboard(recorded: Recorded, folder: Path) -> None:
     """Write a run's TensorBoard event file.
 
     Raises:
-        UserError: tensorboard is not installed.
         RunFolderError: the folder cannot be written to.
     """
     write_recorded(folder, recorded.facts, recorded.lines, recorded.outcome)

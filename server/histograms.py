@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,6 @@ EDGES: Mapping[str, tuple[float, ...]] = {"client_drift": SIZES, "distance": SIZ
 
 INFINITE = "+Inf"
 _ARRAYS = {name: np.array(edges) for name, edges in EDGES.items()}
-_WORDS = {name: [*map(repr, edges), INFINITE] for name, edges in EDGES.items()}
 
 
 def counted(columns: Mapping[str, npt.NDArray[Any] | None]) -> dict[str, dict[str, int]]:
@@ -40,7 +41,7 @@ def counted(columns: Mapping[str, npt.NDArray[Any] | None]) -> dict[str, dict[st
         values = columns.get(name)
         if values is not None:
             counts = np.bincount(np.searchsorted(edges, values), minlength=1).tolist()
-            found[name] = {word: count for word, count in zip(_WORDS[name], counts, strict=False) if count}
+            found[name] = {word: count for word, count in zip(_words(EDGES[name]), counts, strict=False) if count}
     return found
 
 
@@ -79,5 +80,9 @@ class Histogram:
 
     def cumulative(self) -> list[tuple[str, int]]:
         """Return (upper edge, clients at or below it), the last `+Inf`: how Prometheus has them."""
-        words = [*map(repr, self.edges), INFINITE]
-        return list(zip(words, np.cumsum(self.counts).tolist(), strict=True))
+        return list(zip(_words(self.edges), accumulate(self.counts), strict=True))
+
+
+@cache
+def _words(edges: tuple[float, ...]) -> list[str]:
+    return [*map(repr, edges), INFINITE]

@@ -154,17 +154,18 @@ def histogram(value: Histogram | None) -> Values:
 
 def facts(**keys: str) -> Reader:
     """Read 1 with words of a mapping as label values, in this order; what is missing is empty."""
+    paths = [tuple(key.split(".")) for key in keys.values()]
 
     def read(value: Any) -> Values:
-        yield tuple(_word(at(value, key)) for key in keys.values()), 1.0
+        yield tuple(_word(at(value, path)) for path in paths), 1.0
 
     return read
 
 
-def at(value: Any, path: str) -> Any:
-    """Return what is in nested mappings at a dotted path; None where it is not."""
-    for key in path.split(".") if path else ():
-        value = value.get(key) if isinstance(value, Mapping) else None
+def at(value: Any, path: tuple[str, ...]) -> Any:
+    """Return what is in nested mappings at a path; None where it is not."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
     return value
 
 

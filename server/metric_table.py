@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from server import metric_readers as read
@@ -48,10 +49,15 @@ class Metric:
     wall: bool = False
     live: bool = True
 
-    @property
+    @cached_property
     def full_name(self) -> str:
         """The name of its series, and of a histogram's without their suffixes."""
         return PREFIX + self.name
+
+    @cached_property
+    def path(self) -> tuple[str, ...]:
+        """The key's parts."""
+        return tuple(self.key.split(".")) if self.key else ()
 
     @property
     def edges(self) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from server.histograms import EDGES, Histogram
@@ -78,7 +79,14 @@ def samples(metrics: Sequence[Metric], source: Mapping[str, Any]) -> list[Sample
         >>> [(s.name, s.value) for s in samples(RUN[2:4], {"rounds": 20, "clients": 100})]
         [('fedscape_rounds_budget', 20.0), ('fedscape_population_clients', 100.0)]
     """
-    return [sample for metric in metrics for sample in _read(metric, at(source, metric.key))]
+    found: list[Sample] = []
+    for metric in metrics:
+        name, value = metric.full_name, at(source, metric.path)
+        if metric.kind == "histogram":
+            found += _histogram(metric, value)
+        else:
+            found += [Sample(name, _paired(metric.labels, words), number) for words, number in metric.reader(value)]
+    return found
 
 
 def run_samples(facts: Mapping[str, Any]) -> list[Sample]:
@@ -101,14 +109,17 @@ def exporter_samples(state: Mapping[str, Any]) -> list[Sample]:
     return samples(EXPORTER, state)
 
 
-def _read(metric: Metric, value: Any) -> Iterator[Sample]:
-    name, names = metric.full_name, metric.labels
-    if metric.kind != "histogram":
-        for words, number in metric.reader(value):
-            yield Sample(name, tuple(zip(names, words, strict=True)), number)
-    elif isinstance(value, Histogram):
-        for words, number in metric.reader(value):
-            yield Sample(f"{name}_bucket", tuple(zip(names, words, strict=True)), number)
-        if f"{name}_sum" in series_names(metric):
-            yield Sample(f"{name}_sum", (), value.total)
-            yield Sample(f"{name}_count", (), float(sum(value.counts)))
+def _histogram(metric: Metric, value: Histogram | None) -> Iterator[Sample]:
+    """Read a histogram's buckets, and its sum and count where it has them."""
+    if value is None:
+        return
+    bucket, *others = series_names(metric)
+    for words, number in metric.reader(value):
+        yield Sample(bucket, _paired(metric.labels, words), number)
+    for name, number in zip(others, (value.total, float(sum(value.counts))), strict=False):  # or no others
+        yield Sample(name, (), number)
+
+
+@lru_cache(maxsize=4096)
+def _paired(names: tuple[str, ...], words: tuple[str, ...]) -> Labels:
+    return tuple(zip(names, words, strict=True))

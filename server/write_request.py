@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Iterable
 
+from server.protobuf import field, utf8, varint
 from server.run_stream import Moment, Series
 from server.samples import Labels
 
@@ -71,30 +72,7 @@ def _written(series: Series, shared: Labels) -> bytes:
     if not _METRIC.fullmatch(name) or not all(_LABEL.fullmatch(label) for label, _ in (*own, *shared)):
         raise ValueError(f"{name} or one of its labels has a name that Prometheus does not allow")
     found = sorted((("__name__", name), *((label, word) for label, word in (*own, *shared) if word)))
-    return b"".join(_field(b"\x0a", _field(b"\x0a", _utf8(k)) + _field(b"\x12", _utf8(v))) for k, v in found)
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
-
-
-def _field(tag: bytes, content: bytes) -> bytes:
-    return tag + varint(len(content)) + content
-
-
-def varint(number: int) -> bytes:
-    """Return a number >= 0 in base 128, lowest first.
-
-    Example:
-        >>> varint(300).hex()
-        'ac02'
-    """
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    found.append(number)
-    return bytes(found)
+    return b"".join(field(1, field(1, utf8(label)) + field(2, utf8(word))) for label, word in found)
 
 
 def snappy(data: bytes) -> bytes:

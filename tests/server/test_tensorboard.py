@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import sys
+import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from run_folders import digits
 
 import fedscape as fs
-from clients.errors import UserError
-from server.tensorboard import TensorBoardWriter
+from server.event_file import crc32c
+from server.tensorboard import RunEvents, TensorBoardWriter
 from simulator.cli import main
 
 accumulator = pytest.importorskip(
@@ -89,7 +91,17 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: p
     assert "the record has all of it" in caplog.text
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
-    with pytest.raises(UserError, match=r"pip install 'fedscape\[tensorboard\]'"):
-        TensorBoardWriter(tmp_path)
+@given(st.binary(max_size=5000))
+def test_the_crc_is_tensorboards(data: bytes) -> None:
+    theirs = importlib.import_module("tensorboard.compat.tensorflow_stub.pywrap_tensorflow").crc32c
+    assert crc32c(data) == theirs(data)
+
+
+def test_numbers_too_large_for_24_bits_are_infinite(tmp_path: Path) -> None:
+    events = RunEvents(tmp_path, {})
+    for r, loss in enumerate((1e300, -1e300, float("nan"))):
+        events.round({"round": r, "train_loss": loss})
+    events.file.close()
+    found = scalars(read(tmp_path), "loss/train")
+    assert (found[0], found[1]) == (float("inf"), float("-inf"))
+    assert found[2] != found[2]

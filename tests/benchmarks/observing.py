@@ -1,0 +1,113 @@
+"""What watching costs: a logreg run with every sink on, beside one that only keeps its record. At most 15% are allowed.
+
+python observing.py [ROUNDS [PAIRS]]
+
+Both kinds run in turn in this process; a round is the mean over a run, as sinks work in bursts, and the ratio is the
+median over pairs. A real Prometheus scrapes every second and takes every round by remote write, on the same machine.
+On a machine that is busy otherwise, look at processor time: the sinks' threads are in it, other processes are not.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import fedscape as fs
+from dashboards.prometheus import Role, live, running, runs
+from server.prometheus import PrometheusExporter
+from server.remote_write import RemoteWriter
+from server.tensorboard import TensorBoardWriter
+from simulator.console import ConsoleObserver
+
+ALLOWED = 1.15
+SETTLE = 20
+"""Rounds left out at the start of a run: they make data and warm up."""
+
+
+class Stamps:
+    """Notes when rounds end, in wall time and in the process's processor time."""
+
+    def __init__(self) -> None:
+        self.at: list[tuple[float, float]] = []
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        """Note one."""
+        self.at.append((time.perf_counter(), time.process_time()))
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Mean seconds a round, wall and processor."""
+        count = len(self.at) - 1 - SETTLE
+        wall, processor = ((self.at[-1][i] - self.at[SETTLE][i]) / count for i in range(2))
+        return wall, processor
+
+
+def scenario(rounds: int) -> fs.Scenario:
+    """Return softmax regression on 60 features, 100 of 1000 clients, 20 local steps on batches of 10."""
+    sets = [
+        "data={kind='synthetic', clients=1000, sizes=200}",
+        "partition=",
+        "model={kind='softmax'}",
+        "local={local_lr=0.01, batch_size=10, local_epochs=1}",
+        "algorithm.cohort=100",
+        "engine.kind=stacked",
+        "evaluation={federated_every=0, baselines=false}",
+        "convergence.stop=never",
+        f"run.rounds={rounds}",
+    ]
+    return fs.load_scenario("digits-label-skew", sets=sets)
+
+
+def run(rounds: int, sinks: list[Any]) -> tuple[float, float]:
+    """Run once; return seconds a round, wall and processor."""
+    stamps = Stamps()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fs.simulate(scenario(rounds), out=Path(folder) / "run", observers=[*sinks, stamps])
+        finally:
+            for sink in sinks:
+                sink.close()
+    return stamps.seconds
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def every_sink(port: int, receiver: Role, folder: Path) -> list[Any]:
+    """Return all there are."""
+    remote = RemoteWriter(f"{receiver.url}/api/v1/write", patience=30.0)
+    exporter = PrometheusExporter(port, sinks=[remote], linger=0.0)
+    return [ConsoleObserver(io.StringIO()), TensorBoardWriter(folder), remote, exporter]
+
+
+def main(rounds: int = 300, pairs: int = 5) -> int:
+    """Time both kinds in turn and print what came of it; 1 where watching costs more than is allowed."""
+    port = free_port()
+    roles = (live(free_port(), scrape=port), runs(free_port()))
+    found: list[tuple[tuple[float, float], tuple[float, float]]] = []
+    with tempfile.TemporaryDirectory() as name, running(roles, Path(name)):
+        run(SETTLE + 10, [])
+        for _ in range(pairs):
+            bare = run(rounds, [])
+            sinks = every_sink(port, roles[1], Path(name) / "tensorboard")
+            watched = run(rounds, sinks)
+            assert sinks[2].tally.complete, sinks[2].tally
+            found.append((bare, watched))
+            print(f"{1e3 * bare[0]:.2f} ms a round, watched {1e3 * watched[0]:.2f} ms", file=sys.stderr)
+    ratios = [statistics.median(watched[i] / bare[i] for bare, watched in found) for i in range(2)]
+    print(json.dumps({"pairs": found, "wall": ratios[0], "processor": ratios[1], "allowed": ALLOWED}))
+    return int(ratios[0] > ALLOWED)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
