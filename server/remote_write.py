@@ -110,7 +110,7 @@ class RemoteWriter:
             self._queue.append(waiting)
         if self.tally.failed and not self._troubled:
             self._troubled = True
-            self._say("remote_write_failing", f"remote write: {self.tally.words}; the run goes on, and rounds wait")
+            self._say("remote_write_failing", f"remote write: {self.tally.words}; the run goes on")
 
     def run_finished(self, outcome: Mapping[str, Any]) -> None:
         """Send what waits, what the run came to and the ends of its series; say what could not be sent."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from prometheus_servers import PrometheusServer, Stored, free_port, needs_prometheus
 from receivers import silent_receiver
-from run_folders import digits, recorded
+from run_folders import digits, recorded, stop_after
 
 import fedscape as fs
 from dashboards.prometheus import runs
@@ -19,6 +19,7 @@ from server.export import read_recorded, to_remote_write
 from server.remote_write import RemoteWriter
 from server.run_stream import recorded_moments
 from simulator.cli import main
+from simulator.run import resume
 from simulator.scenario import load_scenario
 
 pytestmark = needs_prometheus
@@ -148,6 +149,22 @@ def test_killed_and_started_again_in_mid_run(tmp_path: Path) -> None:
         server.kill()
     fs.simulate(scenario, out=tmp_path / "plain")
     assert recorded(tmp_path / "run") == recorded(tmp_path / "plain")
+
+
+def test_interrupted_and_resumed_it_is_one_run(server: PrometheusServer, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    fs.simulate(digits(), out=folder, observers=[RemoteWriter(server.write_url)], stop_asked=stop_after(4))
+    first = run_id(folder)
+    resume(folder, observers=[RemoteWriter(server.write_url)])
+    assert run_id(folder) == first
+    stored, whole = numbers(server.stored(first)), expected(folder)
+    said_at = 1000 * ROUND_0 + 4250  # it came to an interruption then
+    for key, points in whole.items():
+        assert {at: word for at, word in stored[key].items() if at != said_at} == points
+    state = {dict(key).get("state"): points.get(said_at) for key, points in stored.items()
+             if ("__name__", "fedscape_run_state") in key}  # fmt: skip
+    assert state["interrupted"] == "1.0"
+    assert server.one(f'fedscape_run_state{{run_id="{first}",state="stopped"}}', ROUND_0 + 9) == 1
 
 
 def test_what_a_silent_sink_did_not_take_is_sent_from_the_record(server: PrometheusServer, tmp_path: Path) -> None:
