@@ -37,6 +37,10 @@ def _line(path: str, key: str) -> str | None:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), None)
 
 
+BUSY = 0.05
+"""Share of the machine used by others from which a measurement counts as disturbed."""
+
+
 @dataclass(frozen=True)
 class Child:
     """What a child process printed last, as JSON, and what it took.
@@ -82,6 +86,40 @@ def run_child(command: Sequence[str], *, env: Mapping[str, str] | None = None, t
         said = " | ".join(lines[-3:])
         raise Failed(f"{' '.join(command[-4:])} ended with {process.returncode} after {wall:.0f} s: {said}")
     return Child(json.loads(lines[-1]), wall, used.ru_maxrss * 1024, others)
+
+
+class Patience:
+    """Waits for a shared machine to be quiet, and has what ran beside others repeated, for so many seconds in all.
+
+    Args:
+        seconds: spent at most; 0 neither waits nor repeats.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+        self.repeated = 0
+
+    @property
+    def left(self) -> bool:
+        """Whether there is any left."""
+        return time.monotonic() < self._until
+
+    def wait(self) -> None:
+        """Return when nobody else has used the machine for a few seconds, or patience is at its end."""
+        quiet = 0
+        while self.left and quiet < 3:
+            busy = _busy_seconds()
+            time.sleep(1)
+            quiet = quiet + 1 if _busy_seconds() - busy < BUSY * (os.cpu_count() or 1) else 0
+
+    def run_child(self, command: Sequence[str], *, tell_others: bool = True) -> Child:
+        """Run a command while the machine is quiet; `tell_others`: what the command uses itself can be told apart."""
+        while True:
+            self.wait()
+            child = run_child(command)
+            if not tell_others or child.others <= BUSY or not self.left:
+                return child
+            self.repeated += 1
 
 
 def _busy_seconds() -> float:

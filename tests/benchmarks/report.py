@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from machine import BUSY
 from workloads import WORKLOADS
 
 BEGIN, END = "<!-- measured: written by make bench -->", "<!-- end of measured -->"
-BUSY = 0.05
-"""Share of the machine used by others above which a number is marked."""
 TARGETS = {
     ("logreg", "Flower"): 100.0,
     ("logreg", "pfl-research"): 40.0,
@@ -77,6 +76,11 @@ def _header(results: dict[str, Any]) -> str:
         f"{m['memory_gb']} GB, {m['system']}, Python {m['python']}, "
         f"torch {m['torch']} ({m['torch_threads']} threads by default). Load before the start: {results['load']:.2f}.",
     ]
+    if results["patience"]:
+        lines.append(
+            "The machine was shared: every process waited until it was quiet (up to "
+            f"{results['patience'] / 60:.0f} minutes in all), and {results['repeated']} that others disturbed were repeated."
+        )
     lines += [f"{name}: not installed (`make bench-peers`)." for name in results["missing"]]
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from machine import Child, Failed, facts, run_child
+from machine import Child, Failed, Patience, facts
 from report import markdown, write_between_marks
 from workloads import WORKLOADS
 
@@ -102,25 +102,29 @@ def competitors(peers: dict[str, Path]) -> list[Competitor]:
     return found
 
 
-def race(who: Sequence[Competitor], workload: str, repeats: int, say: Callable[[str], None]) -> dict[str, Any]:
+def race(
+    who: Sequence[Competitor], workload: str, repeats: int, patience: Patience, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Time everybody on one workload, in turn: A B C, A B C, ..."""
     timed = {c.name: Timed() for c in who}
     for c in who:
         if len(c.threads) > 1:
-            speeds = {n: t for n in c.threads if (t := _once(c, workload, n, timed[c.name], say)) is not None}
+            speeds = {n: t for n in c.threads if (t := _once(c, workload, n, timed[c.name], patience, say)) is not None}
             timed[c.name].threads = min(speeds, key=lambda n: speeds[n]) if speeds else c.threads[0]
             timed[c.name] = Timed(timed[c.name].threads, problem=timed[c.name].problem)
         elif c.threads:
             timed[c.name].threads = c.threads[0]
     for _ in range(repeats):
         for c in who:
-            _once(c, workload, timed[c.name].threads, timed[c.name], say)
+            _once(c, workload, timed[c.name].threads, timed[c.name], patience, say)
     return {name: t.result() for name, t in timed.items()}
 
 
-def _once(c: Competitor, workload: str, threads: int | None, into: Timed, say: Callable[[str], None]) -> float | None:
+def _once(
+    c: Competitor, workload: str, threads: int | None, into: Timed, patience: Patience, say: Callable[[str], None]
+) -> float | None:
     try:
-        child = run_child(c.command(workload, threads))
+        child = patience.run_child(c.command(workload, threads), tell_others=c.name != "Flower")
     except Failed as error:
         into.problem = str(error)
         say(f"  {workload:7} {c.name:13} {error}")
@@ -131,17 +135,18 @@ def _once(c: Competitor, workload: str, threads: int | None, into: Timed, say: C
     return into.medians[-1]
 
 
-def observing(repeats: int, rounds: int = 100) -> dict[str, Any]:
+def observing(patience: Patience, repeats: int, rounds: int = 100) -> dict[str, Any]:
     """Measure what observing costs on every round of logreg, in percent of the bare round."""
     found = [
-        run_child([sys.executable, str(HERE / "ours.py"), "observing", "logreg", str(rounds)]) for _ in range(repeats)
+        patience.run_child([sys.executable, str(HERE / "ours.py"), "observing", "logreg", str(rounds)])
+        for _ in range(repeats)
     ]
     observed = statistics.median(s for c in found for s in c.result["observed"])
     bare = statistics.median(s for c in found for s in c.result["bare"])
     return {"observed": observed, "bare": bare, "share": (observed - bare) / observed}
 
 
-def ragged(repeats: int) -> dict[str, Any]:
+def ragged(patience: Patience, repeats: int) -> dict[str, Any]:
     """Measure what log-normal sizes cost, by workload and sigma."""
     said = {}
     for workload, rounds, sigma in (
@@ -152,7 +157,7 @@ def ragged(repeats: int) -> dict[str, Any]:
         ("cnn", 2, 1.0),
     ):
         command = [sys.executable, str(HERE / "ragged.py"), workload, str(rounds), str(sigma)]
-        found = [run_child(command).result for _ in range(repeats)]
+        found = [patience.run_child(command).result for _ in range(repeats)]
         equal = statistics.median(s for r in found for s in r["equal"])
         unequal = statistics.median(s for r in found for s in r["ragged"])
         said[f"{workload} {sigma}"] = {"equal": equal, "ragged": unequal, "loss": unequal / equal - 1} | {
@@ -161,7 +166,7 @@ def ragged(repeats: int) -> dict[str, Any]:
     return said
 
 
-def growth() -> dict[str, list[dict[str, Any]]]:
+def growth(patience: Patience) -> dict[str, list[dict[str, Any]]]:
     """Measure time and memory over cohort and population."""
     points = {
         "cohort": [(10_000, k, n) for k, n in ((10, 20), (100, 20), (1000, 10), (10_000, 5))],
@@ -169,16 +174,17 @@ def growth() -> dict[str, list[dict[str, Any]]]:
     }
     said = {}
     for what, settings in points.items():
-        rows = [run_child([sys.executable, str(HERE / "growth.py"), *map(str, s)]).result for s in settings]
+        rows = [patience.run_child([sys.executable, str(HERE / "growth.py"), *map(str, s)]).result for s in settings]
         said[what] = [r | {"seconds": statistics.median(r["seconds"])} for r in rows]
     return said
 
 
-def first_round(repeats: int) -> dict[str, float]:
+def first_round(patience: Patience, repeats: int) -> dict[str, float]:
     """Measure the default scenario from the command to its first recorded round."""
     env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     seconds = []
     for _ in range(repeats + 1):
+        patience.wait()
         with tempfile.TemporaryDirectory() as folder:
             record = Path(folder) / "run" / "rounds.jsonl"
             started = time.perf_counter()
@@ -200,9 +206,9 @@ def first_round(repeats: int) -> dict[str, float]:
     return {"first": seconds[0], "again": statistics.median(seconds[1:])}
 
 
-def generator_cost() -> dict[str, Any]:
+def generator_cost(patience: Patience) -> dict[str, Any]:
     """Run the generator's own benchmark."""
-    return run_child([sys.executable, str(HERE / "generator_cost.py")]).result
+    return patience.run_child([sys.executable, str(HERE / "generator_cost.py")]).result
 
 
 def main() -> int:
@@ -215,31 +221,34 @@ def main() -> int:
     parser.add_argument(
         "--race-only", action="store_true", help="leave out memory, growth, ragged clients and the rest"
     )
+    waits = "on a shared machine: wait until it is quiet and repeat what was disturbed, so long in all"
+    parser.add_argument("--patience", type=float, default=0, metavar="SECONDS", help=waits)
     parser.add_argument("--no-write", action="store_true", help="print only")
     options = parser.parse_args()
     say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
     peers = {"Flower": options.flower, "pfl-research": options.pfl}
-    started = time.perf_counter()
+    started, patience = time.perf_counter(), Patience(options.patience)
     results: dict[str, Any] = {"date": date.today().isoformat(), "machine": facts(), "load": os.getloadavg()[0]}
     say(f"{results['machine']}, load {results['load']:.2f} before the start")
     who = competitors(peers)
     results["missing"] = [name for name, python in peers.items() if not python.exists()]
     for name in results["missing"]:
         say(f"{name}: not installed (make bench-peers)")
-    results["workloads"] = {w: race(who, w, options.repeats, say) for w in options.workloads}
+    results["workloads"] = {w: race(who, w, options.repeats, patience, say) for w in options.workloads}
     if not options.race_only:
         for name, measure in (
-            ("observing", lambda: observing(options.repeats)),
-            ("ragged", lambda: ragged(2)),
-            ("growth", growth),
-            ("first_round", lambda: first_round(options.repeats)),
-            ("generator", generator_cost),
+            ("observing", lambda: observing(patience, options.repeats)),
+            ("ragged", lambda: ragged(patience, 2)),
+            ("growth", lambda: growth(patience)),
+            ("first_round", lambda: first_round(patience, options.repeats)),
+            ("generator", lambda: generator_cost(patience)),
         ):
             say(f"  {name}")
             try:
                 results[name] = measure()
             except Failed as error:
                 results[name] = {"problem": str(error)}
+    results["patience"], results["repeated"] = options.patience, patience.repeated
     results["took"] = time.perf_counter() - started
     text = markdown(results)
     say(f"\n{text}")
