@@ -133,9 +133,9 @@ def simulate(
         folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
         folder.write_scenario(to_toml(scenario))
         folder.write_partition(partition_table(session.population))
-    run_id = f"{folder.path.resolve().name if folder else scenario.name or 'scenario'}-{secrets.token_hex(2)}"
-    if folder is not None and not out:
-        run_id = folder.path.name  # which ends so already
+    stem = folder.path.resolve().name if folder is not None else scenario.name or "scenario"
+    is_unique = folder is not None and not out  # `create` drew four digits for it
+    run_id = stem if is_unique else f"{stem}-{secrets.token_hex(2)}"
     store = CheckpointStore(folder.checkpoint) if folder is not None else None
     return _play(session, given, folder, store, observers, stop_asked, run_id=run_id)
 
