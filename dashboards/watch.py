@@ -122,7 +122,6 @@ def watch(root: Path, port: int, say: Callable[[str], object]) -> None:
     """
     if root.is_file():
         raise UserError("runs", f"must be a folder, got the file {str(root)!r}")
-    with WatchServer(root, port) as server:
+    with WatchServer(root, port) as server, suppress(KeyboardInterrupt):
         say(server.url)
-        with suppress(KeyboardInterrupt):
-            server.serve_forever(poll_interval=0.2)
+        server.serve_forever(poll_interval=0.2)
