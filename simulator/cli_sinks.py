@@ -13,6 +13,7 @@ from typing import Any
 from clients.errors import UserError
 from server.timeline import CLOCKS
 
+EVENTS = Path("runs/tensorboard")
 SINKS = ("remote-write", "openmetrics", "tensorboard")
 
 
@@ -27,8 +28,9 @@ def add_sink_options(parser: argparse.ArgumentParser) -> None:
     sinks.add_argument("--remote-write", metavar="URL", help="send every round to this receiver")
     sinks.add_argument("--remote-write-clock", choices=CLOCKS, default="round",
                        help="the time its samples carry (default: %(default)s)")  # fmt: skip
-    sinks.add_argument("--tensorboard", nargs="?", type=Path, const=Path("runs/tensorboard"), metavar="FOLDER",
-                       help="write TensorBoard's event files under FOLDER (default: runs/tensorboard)")  # fmt: skip
+    sinks.add_argument("--tensorboard", action="store_true", help="write TensorBoard's event files")
+    sinks.add_argument("--tensorboard-folder", type=Path, metavar="FOLDER",
+                       help=f"write them in a folder of the run's own in this one (default: {EVENTS})")  # fmt: skip
 
 
 @contextmanager
@@ -39,10 +41,10 @@ def sinks_of(options: argparse.Namespace) -> Iterator[list[object]]:
         UserError: an option cannot be; before the run begins.
     """
     made: list[Any] = []
-    if options.tensorboard is not None:
+    if options.tensorboard or options.tensorboard_folder is not None:
         from server.tensorboard import TensorBoardWriter
 
-        made.append(TensorBoardWriter(options.tensorboard))
+        made.append(TensorBoardWriter(options.tensorboard_folder or EVENTS))
     remote = []
     if options.remote_write is not None:
         from server.remote_write import RemoteWriter

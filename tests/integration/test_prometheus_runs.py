@@ -194,7 +194,7 @@ def test_a_wrong_path_says_what_receives_there(server: PrometheusServer, tmp_pat
 
 def test_the_command_sends_to_all_sinks_at_once(server: PrometheusServer, tmp_path: Path, capsys: Any) -> None:
     folder = tmp_path / "run"
-    sinks = ["--remote-write", server.write_url, "--metrics-port", "0", "--tensorboard", str(tmp_path / "tb")]
+    sinks = ["--remote-write", server.write_url, "--metrics-port", "0", "--tensorboard-folder", str(tmp_path / "tb")]
     assert main(["run", "quadratic-two-clients", "--out", str(folder), *sinks]) == 0
     said = capsys.readouterr()
     assert "/metrics is served while the run lasts" in said.err
