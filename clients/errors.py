@@ -84,6 +84,7 @@ def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
         >>> unknown_name("fedaveg", ["fedavg", "fedprox"], "an algorithm")
         "'fedaveg' is not an algorithm. Nearest: 'fedavg'. All: fedavg, fedprox"
     """
-    near = get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
+    near = [name for name in allowed if str(value) in name.split("_")][:1]
+    near = near or get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
     nearest = f" Nearest: {near[0]!r}." if near else ""
     return f"{value!r} is not {what}.{nearest} All: {', '.join(allowed)}"

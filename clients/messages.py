@@ -177,7 +177,7 @@ def update_metrics(u: CohortUpdate, k: int) -> MetricRecord:
             "num-examples": int(u.num_examples[k]),
             "client": int(u.clients[k]),
             "local-steps": int(u.local_steps[k]),
-            "train-loss": float(u.train_loss[k]),
+            "train_loss": float(u.train_loss[k]),
             "train-errors": int(u.train_errors[k]),
             "client-drift": float(u.client_drift[k]),
             "gradient-norm": float(u.gradient_norm[k]),

@@ -64,8 +64,7 @@ def stack_replies(
         replies: of any grid; errors are skipped.
         codec: how the model's arrays are read.
         client_of: node id -> client, for replies without our metrics (a user's ClientApp); those have unknown steps
-            (0) and drift (nan), and their losses where they are called `train-loss` or, as in Flower's quickstarts,
-            `train_loss`.
+            (0) and drift (nan), and their losses from `train_loss`, as Flower's quickstarts call it.
         extras: names of the extra vectors to read.
 
     Raises:

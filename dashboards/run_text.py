@@ -122,5 +122,5 @@ def _drift(drift: object) -> str:
         return str(drift or "")
     worst = ", ".join(str(client) for client in drift.get("worst_clients") or ())
     return "; ".join(
-        part for part in (str(drift.get("words") or ""), f"widest: clients {worst}" if worst else "") if part
+        part for part in (str(drift.get("words") or ""), f"most often widest: clients {worst}" if worst else "") if part
     )

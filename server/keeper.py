@@ -60,7 +60,8 @@ class RunKeeper:
         self._strategy, self._foreign, self._facts = strategy, foreign, dict(facts)
         self._seconds, self._rounds = every_seconds, every_rounds
         self._changed: dict[str, list[I64]] = {}
-        self._saved_at, self._saved_round = time.monotonic(), -1
+        # The first is due after a second at most: a run of seconds that is killed has something to go on from.
+        self._saved_at, self._saved_round = time.monotonic() - max(0.0, every_seconds - 1.0), -1
 
     def commit(self, state: RoundState, local: LocalRound) -> None:
         """Make the round last; write a checkpoint when one is due."""

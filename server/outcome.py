@@ -10,7 +10,7 @@ import numpy as np
 
 from server.convergence import ConvergenceOptions
 from server.criteria_options import TargetOptions
-from server.rate import Rate, fit_rate
+from server.rate import FEWEST, NoTrend, Rate, fit_rate
 from server.recursion import LONGEST
 from server.targets import TargetTracker
 
@@ -51,7 +51,7 @@ class Trend:
         """
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
-        found = fit_rate(self._values, window=LONGEST) if whole else fit_rate(self._values)
+        found = _fit_whole(self._values) if whole else fit_rate(self._values)
         if not isinstance(found, Rate):
             return {"rate": {"metric": self._metric, "no_trend": found.reason}}
         rate = {
@@ -67,6 +67,24 @@ class Trend:
             return {"rate": rate}
         estimate, low, high = left
         return {"rate": rate, "rounds_to_go": {"estimate": estimate, "low": low, "high": high}}
+
+
+def _fit_whole(values: list[float]) -> Rate | NoTrend:
+    """Fit all values, or the newest half, quarter ... of them: the longest whose limit the newest do not contradict.
+
+    A curve that falls in two phases has no one rate, and a straight fit puts its limit above where it went.
+    """
+    window = min(len(values), LONGEST)
+    found = fit_rate(values, window=max(window, FEWEST))
+    while isinstance(found, Rate):
+        newest = np.array(values[-max(4, window // 4) :])
+        if found.limit <= newest.mean() + newest.std():
+            return found
+        window //= 2
+        if window < FEWEST:
+            return NoTrend("it falls in phases, and no one rate fits")
+        found = fit_rate(values, window=window)
+    return found
 
 
 def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, Any] | None:

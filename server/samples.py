@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from server.histograms import EDGES, Histogram
@@ -25,6 +25,9 @@ class Sample(NamedTuple):
     name: str
     labels: Labels
     value: float
+
+
+_sample = partial(tuple.__new__, Sample)  # what `Sample._make` does, and the half of all the time here
 
 
 class RunFold:
@@ -81,11 +84,14 @@ def samples(metrics: Sequence[Metric], source: Mapping[str, Any]) -> list[Sample
     """
     found: list[Sample] = []
     for metric in metrics:
-        name, value = metric.full_name, at(source, metric.path)
+        value = at(source, metric.path)
+        if value is None:
+            continue
         if metric.kind == "histogram":
             found += _histogram(metric, value)
         else:
-            found += [Sample(name, _paired(metric.labels, words), number) for words, number in metric.reader(value)]
+            name, labels = metric.full_name, metric.labels
+            found += [_sample((name, _paired(labels, words), number)) for words, number in metric.reader(value)]
     return found
 
 
@@ -109,10 +115,8 @@ def exporter_samples(state: Mapping[str, Any]) -> list[Sample]:
     return samples(EXPORTER, state)
 
 
-def _histogram(metric: Metric, value: Histogram | None) -> Iterator[Sample]:
+def _histogram(metric: Metric, value: Histogram) -> Iterator[Sample]:
     """Read a histogram's buckets, and its sum and count where it has them."""
-    if value is None:
-        return
     bucket, *others = series_names(metric)
     for words, number in metric.reader(value):
         yield Sample(bucket, _paired(metric.labels, words), number)

@@ -88,7 +88,7 @@ class FederatedStrategy(Strategy):
         params, self._vectors = self.algorithm.transform.step(self._params, self._vectors, aggregate)
         kept = self._buffers if self._local.buffers == "server" else buffers
         loss = float(np.average(update.train_loss, weights=np.maximum(update.num_examples, 1)))
-        return self.codec.encode(params, kept), MetricRecord({"train-loss": loss})
+        return self.codec.encode(params, kept), MetricRecord({"train_loss": loss})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -29,6 +29,11 @@ LOAD_MODEL = """import fedscape as fs
 model = fs.open_run(__file__.rpartition("/")[0] or ".").model()
 """
 
+LOAD_OWN_MODEL = """import fedscape as fs
+from my_module import model  # the torch module that the run was given
+model = fs.open_run(__file__.rpartition("/")[0] or ".").model(model)
+"""
+
 
 def conclude(
     session: Session,
@@ -114,4 +119,4 @@ def save_model(session: Session, state: RoundState, path: Path) -> None:
     module = final_module(session, state.params, state.buffers)
     write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})
     with whole_file(path.with_name("load_model.py")) as file:
-        file.write(LOAD_MODEL.encode())
+        file.write((LOAD_MODEL if session.scenario.model is not None else LOAD_OWN_MODEL).encode())

@@ -12,6 +12,9 @@ from pydantic import ValidationError
 
 from clients.errors import ScenarioError, UserError, unknown_name
 
+KINDED = ("data", "partition", "model", "algorithm")
+"""Sections whose keys depend on their kind."""
+
 PLAIN_NAMES = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -51,7 +54,9 @@ def _one(error: Mapping[str, Any], root: type) -> UserError:
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         section, _, key = path.rpartition(".")
         return UserError(
-            path, unknown_name(key, _keys(error, root), f"a key of {f'[{section}]' if section else 'a scenario'}")
+            path,
+            unknown_name(key, _keys(error, root), f"a key of {f'[{section}]' if section else 'a scenario'}"),
+            fix=f"A key of another kind is removed by --set {path}=." if section in KINDED else "",
         )
     if kind == "missing":
         return UserError(path, "is missing")

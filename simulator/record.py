@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +49,16 @@ class Record:
         Raises:
             RunFolderError: the run has no final model yet, or it is not of this module.
         """
-        module = make_task_of(self.scenario, Overrides(model, data)).module
+        module = (
+            copy.deepcopy(model) if model is not None else make_task_of(self.scenario, Overrides(None, data)).module
+        )
         file = self.path / "model.safetensors"
         if not file.is_file():
             raise RunFolderError(str(file), "does not exist", fix=f"The run is not over: fedscape resume {self.path}")
         try:
             module.load_state_dict(load_file(file))
         except (RuntimeError, SafetensorError) as error:
-            raise RunFolderError(str(file), f"does not fit the model: {error}") from error
+            raise RunFolderError(str(file), f"does not fit the model: {' '.join(str(error).split())}") from error
         return module.eval()
 
 

@@ -123,6 +123,10 @@ def simulate(
     quiet()
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
+    if model is not None:
+        scenario = replace(scenario, model=None)
+    if data is not None:
+        scenario = replace(scenario, data=None, partition=None)
     if seed is not None:
         scenario = replace(scenario, run=replace(scenario.run, seed=seed))
     given = Overrides(model, data, strategy, client_app, grid)

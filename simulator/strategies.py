@@ -49,6 +49,7 @@ def choose_strategy(
         StrategyError: it would wait for ever, or spoil what the clients return.
     """
     if isinstance(choice, Strategy):
+        _check_client_side(choice)
         _check_minimums(choice, task.population.num_clients)
         return Played(choice, None, None)
     sampler = CohortSampler(scenario.algorithm, task.population.sizes, task.seed)
@@ -117,6 +118,17 @@ def _own_strategy(
         drop_partial_work=scenario.algorithm.partial_work == "drop",
         evaluated=evaluated,
     )
+
+
+def _check_client_side(strategy: Strategy) -> None:
+    """Refuse Flower's client-side privacy, which its mods on a ClientApp carry out, and ours has none."""
+    name = type(strategy).__name__
+    if name.startswith("DifferentialPrivacyClientSide"):
+        raise StrategyError(
+            "strategy",
+            f"{name} leaves clipping to a mod of the ClientApp, which the clients here do not have",
+            fix=f"Use {name.replace('ClientSide', 'ServerSide')}, or pass client_app= with the mod.",
+        )
 
 
 def _check_minimums(strategy: Strategy, nodes: int) -> None:

@@ -126,7 +126,7 @@ def test_the_verdict() -> None:
         "  test accuracy   0.921   (worst client 0.71, lowest tenth 0.80; pooled training reaches 0.957)\n"
         "  to 0.90         39 rounds, 29 MB, 14 simulated minutes\n"
         "  rate            0.956 a round (0.949 to 0.963)\n"
-        "  drift           rose to round 12, then fell; widest: clients 17, 83, 4\n"
+        "  drift           rose to round 12, then fell; most often widest: clients 17, 83, 4\n"
         "  record          runs/digits-label-skew-1121-0714-7f3a/\n"
     )
 
