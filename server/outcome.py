@@ -77,7 +77,7 @@ def _fit_whole(values: list[float]) -> Rate | NoTrend:
     window = min(len(values), LONGEST)
     found = fit_rate(values, window=max(window, FEWEST))
     while isinstance(found, Rate):
-        newest = np.array(values[-max(4, window // 4) :])
+        newest = np.array(values[-max(4, window // 10) :])
         if found.limit <= newest.mean() + newest.std():
             return found
         window //= 2
