@@ -24,9 +24,9 @@ Labels are bounded, whatever the number of clients: `quantile` has at most 9 val
 `federated` (examples of the clients'). Quantiles are exact, over this round's cohort; distributions add up over the
 run. Scores of clients are accuracies, or errors of a regression.
 
-`/metrics` has those marked *live*: the newest round, and of what it did not measure the last value. Remote write,
-OpenMetrics files and TensorBoard have all rounds of all of them, and only what a round measured. *Clock*: depends on
-the machine's speed; two equal runs differ in it.
+`/metrics` has those marked *live*: the newest round, and of what it did not measure the last value. Remote write and
+OpenMetrics files have all rounds of all of them, and only what a round measured; so has TensorBoard, states and indices
+of clients left out, its histograms of one round. *Clock*: depends on the machine's speed; two equal runs differ.
 """
 _PARTS: Sequence[tuple[str, str, Sequence[Metric]]] = (
     ("Facts of a run", "`environment.json`, under `run`", RUN),

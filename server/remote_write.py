@@ -22,7 +22,7 @@ from server.timeline import Clock, Timeline
 
 MOST_WAITING = 10_000
 """Rounds that may wait; one more, and the oldest is dropped."""
-GATHER_SECONDS = 0.25
+GATHER_SECONDS = 1.0
 """Pause between requests, so that short rounds travel together."""
 PATIENCE = 5.0
 """Seconds that the end of a run waits for what is still to be sent."""

@@ -21,15 +21,16 @@ from clients.errors import FedscapeError
 from server.event_file import EventFile, histogram, scalar, scalar_head, text
 from server.files import writing
 from server.histograms import EDGES, INFINITE
-from server.metric_table import METRICS, PREFIX, series_names
-from server.samples import Labels, RunFold, Sample, outcome_samples, round_samples
+from server.metric_table import PREFIX, ROUND
+from server.samples import Labels, RunFold, Sample, outcome_samples, samples
 
 MOST_WAITING = 10_000
 """Rounds that may wait to be written; one more, and the oldest is dropped."""
-GATHER_SECONDS, PATIENCE = 0.5, 10.0
+GATHER_SECONDS, PATIENCE = 1.0, 10.0
 
 _log = logging.getLogger("fedscape.tensorboard")
-_CUMULATIVE = {name for metric in METRICS.values() if metric.kind == "histogram" for name in series_names(metric)}
+_CURVES = [m for m in ROUND if m.kind != "histogram" and m.name != "run_state" and not m.name.endswith("_client")]
+"""What makes a curve; histograms are written as TensorBoard has them, round by round."""
 
 
 class RunEvents:
@@ -57,7 +58,7 @@ class RunEvents:
         """Write a round: its samples, and the counts of this round alone."""
         told = self._fold.observe(line)
         self._at = float(line.get("finished_at", 0.0))
-        values = [_scalar(sample) for sample in round_samples(told) if sample.name not in _CUMULATIVE]
+        values = [_scalar(sample) for sample in samples(_CURVES, told)]
         for name, counts in (line.get("histograms") or {}).items():
             levels, number = line[name], sum(counts.values())
             ends = (levels["min"], levels["max"], number, number * levels["mean"])

@@ -90,7 +90,7 @@ def every_sink(port: int, receiver: Role, folder: Path) -> list[Any]:
     return [ConsoleObserver(io.StringIO()), TensorBoardWriter(folder), remote, exporter]
 
 
-def main(rounds: int = 300, pairs: int = 5) -> int:
+def main(rounds: int = 600, pairs: int = 5) -> int:
     """Time both kinds in turn and print what came of it; 1 where watching costs more than is allowed."""
     port = free_port()
     roles = (live(free_port(), scrape=port), runs(free_port()))
