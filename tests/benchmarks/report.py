@@ -79,7 +79,8 @@ def _header(results: dict[str, Any]) -> str:
     if results["patience"]:
         lines.append(
             "The machine was shared: every process waited until it was quiet (up to "
-            f"{results['patience'] / 60:.0f} minutes in all), and {results['repeated']} that others disturbed were repeated."
+            f"{results['patience'] / 60:.0f} minutes in all), and "
+            f"{results['repeated']} that others disturbed were repeated."
         )
     lines += [f"{name}: not installed (`make bench-peers`)." for name in results["missing"]]
     return "\n".join(lines)
