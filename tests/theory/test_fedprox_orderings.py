@@ -120,7 +120,7 @@ def test_partial_work_is_worth_keeping():
 
 @pytest.mark.slow
 def test_mu_helps_heterogeneous_data_and_slows_iid():
-    """Their own sizes, E = 20, 100 rounds, without and with 90% stragglers (minutes).
+    """Their own sizes, E = 10, 50 rounds, without and with 90% stragglers (minutes).
 
     `python -m pytest -m slow tests/theory/test_fedprox_orderings.py`
     """
@@ -130,7 +130,7 @@ def test_mu_helps_heterogeneous_data_and_slows_iid():
             gains = []
             for seed in SEEDS:
                 base, prox = (
-                    last_losses(setting, a, seed, 100, epochs=20, stragglers=stragglers, sizes="lognormal")
+                    last_losses(setting, a, seed, 50, epochs=10, stragglers=stragglers, sizes="lognormal")
                     for a in (plain, proximal)
                 )
                 gains.append(np.log(base / prox))
