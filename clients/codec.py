@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from io import BytesIO
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from clients.parameters import Layout
 
 PARAMETERS, BUFFERS = "parameters", "buffers"
+NUMPY = "numpy.ndarray"
+"""Flower's name for the serialisation of its arrays."""
 
 
 class Codec:
@@ -81,7 +85,27 @@ class Codec:
 
 
 def _arrays(layout: Layout, flat: Tensor) -> dict[str, Array]:
-    return {name: Array(view.detach().contiguous().numpy()) for name, view in layout.views(flat).items()}
+    return {name: array_of(view) for name, view in layout.views(flat).items()}
+
+
+def array_of(tensor: Tensor) -> Array:
+    """Return Flower's `Array(tensor.numpy())`, a copy, and faster: NumPy writes its header once, and 6 MB are not copied four times.
+
+    Example:
+        >>> array_of(torch.ones(2)) == Array(np.ones(2, np.float32))
+        True
+    """
+    values = tensor.detach().contiguous().numpy()
+    data = b"".join((_header(values.dtype.str, values.shape), values.data.cast("B") if values.size else b""))
+    return Array(str(values.dtype), values.shape, NUMPY, data)
+
+
+@lru_cache(maxsize=4096)
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Return what `numpy.save` writes ahead of the numbers."""
+    whole, empty = BytesIO(), np.empty(shape, dtype)
+    np.save(whole, empty)
+    return whole.getvalue()[: whole.tell() - empty.nbytes]
 
 
 def _vector(layout: Layout, record: Mapping[str, Array], dtype: torch.dtype) -> Tensor:
@@ -99,7 +123,7 @@ def _vector(layout: Layout, record: Mapping[str, Array], dtype: torch.dtype) -> 
 
 def encode_vectors(vectors: Mapping[str, Tensor]) -> ArrayRecord:
     """Return a record with one array a named vector."""
-    return ArrayRecord({name: Array(v.detach().contiguous().numpy()) for name, v in vectors.items()})
+    return ArrayRecord({name: array_of(v) for name, v in vectors.items()})
 
 
 def decode_vectors(record: Mapping[str, Array], names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
