@@ -89,7 +89,7 @@ def _arrays(layout: Layout, flat: Tensor) -> dict[str, Array]:
 
 
 def array_of(tensor: Tensor) -> Array:
-    """Return Flower's `Array(tensor.numpy())`, a copy, and faster: NumPy writes its header once, and 6 MB are not copied four times.
+    """Return Flower's `Array(tensor.numpy())` with one copy instead of four, and NumPy's header written once a shape.
 
     Example:
         >>> array_of(torch.ones(2)) == Array(np.ones(2, np.float32))
