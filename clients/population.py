@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from clients.channels import Channel
 
 Task = Literal["classification", "regression", "objective"]
 """classification: int64 targets [n]; regression: float targets [n, outputs]; objective: the model returns its loss."""
@@ -56,6 +58,34 @@ class CohortData:
         return Examples(self.features[index], self.targets[index])
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where some clients are in the world.
+
+    Attributes:
+        x: kilometres east of the centre, float64 (K,).
+        y: kilometres north of it.
+        district: index of each client's district, int64 (K,).
+    """
+
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    district: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Realised:
+    """What faults did to the training data of some clients.
+
+    Attributes:
+        changed: by fault, the share of each client's readings (or labels) that it changed, float64 (K,).
+        effect: by fault, its own measure of how much, float64 (K,); 0 where nothing was changed.
+    """
+
+    changed: dict[str, npt.NDArray[np.float64]]
+    effect: dict[str, npt.NDArray[np.float64]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Population:
     """All clients of an experiment and the central held-out examples.
@@ -73,6 +103,18 @@ class Population:
         label_counts: clients -> (K, classes) counts of training labels; None unless classification.
         client_name: client index -> name for people.
         facts: what was done to make it, for the record (scalars and strings).
+        validation_clients: which client each validation example comes from, int64 (n,); None where they have no owner.
+        test_clients: the same of the test examples.
+        channels: what the last axis of the features measures; empty where that was not said.
+        places: clients -> where they are; None where they are nowhere.
+        districts: names of the districts that places number.
+        hours: clients -> hour of the world's clock of each training example, float64 (M,), client after client in the
+            order of their rows; None where examples have no time.
+        realised: clients -> what faults did to their data; None where there are no faults.
+        masks: clients -> by fault, a bool array a client: what it changed. Readings [T, C] (training steps x channels)
+            of a series, [n, *feature_shape] of examples, [n] of labels; None where there are no faults.
+        phase: round -> the population as it is in that round, for data that change over rounds. Sizes never change.
+        happenings: round -> events (`kind`, `message` and more) of what changes in the data as that round starts.
         optimum: minimiser of the weighted mean objective where it is known, flat [P].
         optimal_value: its value.
     """
@@ -89,6 +131,16 @@ class Population:
     label_counts: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]] | None = None
     client_name: Callable[[int], str] = str
     facts: dict[str, str | int | float] = field(default_factory=dict)
+    validation_clients: npt.NDArray[np.int64] | None = None
+    test_clients: npt.NDArray[np.int64] | None = None
+    channels: tuple[Channel, ...] = ()
+    places: Callable[[npt.NDArray[np.int64]], Places] | None = None
+    districts: tuple[str, ...] = ()
+    hours: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
+    realised: Callable[[npt.NDArray[np.int64]], Realised] | None = None
+    masks: Callable[[npt.NDArray[np.int64]], dict[str, list[npt.NDArray[np.bool_]]]] | None = None
+    phase: Callable[[int], Population] | None = None
+    happenings: Callable[[int], Sequence[dict[str, Any]]] | None = None
     optimum: Tensor | None = None
     optimal_value: float | None = None
 
@@ -101,3 +153,7 @@ class Population:
     def num_examples(self) -> int:
         """Training examples in all."""
         return int(self.sizes.sum(dtype=np.int64))
+
+    def during(self, round_index: int) -> Population:
+        """Return the population as it is in a round (round 0: before the first)."""
+        return self if self.phase is None else self.phase(round_index)

@@ -1,0 +1,1 @@
+"""A generated city: one seeded world, and the sources that read it."""

@@ -1,0 +1,1 @@
+"""Faults of sensors and labels, with the truth kept."""
