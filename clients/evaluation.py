@@ -54,12 +54,12 @@ class Evaluator:
         scores = example_scores(predicted, targets, task).mean(dtype=torch.float64)
         return Evaluation(float(losses), float(scores), predicted)
 
-    def clients(self, clients: I64) -> CohortEvaluation:
+    def clients(self, clients: I64, round_index: int = 0) -> CohortEvaluation:
         """Evaluate the loaded model on each client's held-out examples, or its training examples where it has none.
 
-        A client without such examples has loss and score nan.
+        A client without such examples has loss and score nan. The examples are those of `round_index`.
         """
-        population = self.task.population
+        population = self.task.population.during(round_index)
         held_out = population.cohort_test is not None
         data = population.cohort_test(clients) if population.cohort_test is not None else population.cohort(clients)
         losses, scores = self._each(data)

@@ -50,7 +50,7 @@ class PlainEngine:
         """Train each client of `work`; see `clients.work.Engine`."""
         started = time.perf_counter()
         task = self.task
-        data = task.population.cohort(work.clients)
+        data = task.population.during(work.round_index).cohort(work.clients)
         steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
         batches = plan_batches(
             task.local, data.rows, data.offsets, steps, work.clients, seed=task.seed, round_index=work.round_index
@@ -66,7 +66,7 @@ class PlainEngine:
 
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
-        data = self.task.population.cohort(work.clients)
+        data = self.task.population.during(work.round_index).cohort(work.clients)
         rows = []
         for k in range(work.num_clients):
             self._load(work.params, work.buffers)

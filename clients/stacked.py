@@ -62,7 +62,7 @@ class StackedEngine:
         """Train all clients of `work`; see `clients.work.Engine`."""
         started = time.perf_counter()
         task = self.task
-        data = task.population.cohort(work.clients)
+        data = task.population.during(work.round_index).cohort(work.clients)
         steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
         order = np.argsort(-steps, kind="stable")
         batches = plan_batches(
@@ -79,7 +79,7 @@ class StackedEngine:
 
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
-        data = self.task.population.cohort(work.clients)
+        data = self.task.population.during(work.round_index).cohort(work.clients)
         whole = replace(self.task.local, batch_size="full", local_steps=1, local_epochs=None, partial_work=0.0)
         steps = np.minimum(data.sizes, 1)
         batches = plan_batches(

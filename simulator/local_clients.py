@@ -71,7 +71,7 @@ class LocalClients:
         for start in range(0, len(tiles), together):
             batch = tiles[start : start + together]
             if len(batch) > 1:
-                self.evaluator.task.population.cohort(work.clients[np.concatenate(batch)])
+                self.evaluator.task.population.during(work.round_index).cohort(work.clients[np.concatenate(batch)])
             yield from batch
 
     def _tile(self, work: CohortWork, tile: I64) -> CohortUpdate:
@@ -125,7 +125,7 @@ class LocalClients:
         """Evaluate the broadcast model on each client's examples."""
         self.evaluator.load(work.params, work.buffers)
         name = SCORE_NAMES[self.evaluator.task.population.task]
-        return EvaluationReplies(asked, self.evaluator.clients(work.clients), name)
+        return EvaluationReplies(asked, self.evaluator.clients(work.clients, work.round_index), name)
 
     def gather(self, messages: Sequence[Message]) -> Iterable[Message]:
         """Answer plain messages of any strategy, gathered into cohorts by kind, model and config."""
