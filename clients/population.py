@@ -113,6 +113,8 @@ class Population:
         realised: clients -> what faults did to their data; None where there are no faults.
         masks: clients -> by fault, a bool array a client: what it changed. Readings [T, C] (training steps x channels)
             of a series, [n, *feature_shape] of examples, [n] of labels; None where there are no faults.
+        drift_levels: clients -> by concept drift, how far it has come for each now, float64 (K,), 0 to 1; None where
+            there are no concept drifts.
         phase: round -> the population as it is in that round, for data that change over rounds. Sizes never change.
         happenings: round -> events (`kind`, `message` and more) of what changes in the data as that round starts.
         optimum: minimiser of the weighted mean objective where it is known, flat [P].
@@ -139,6 +141,7 @@ class Population:
     hours: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
     realised: Callable[[npt.NDArray[np.int64]], Realised] | None = None
     masks: Callable[[npt.NDArray[np.int64]], dict[str, list[npt.NDArray[np.bool_]]]] | None = None
+    drift_levels: Callable[[npt.NDArray[np.int64]], dict[str, npt.NDArray[np.float64]]] | None = None
     phase: Callable[[int], Population] | None = None
     happenings: Callable[[int], Sequence[dict[str, Any]]] | None = None
     optimum: Tensor | None = None

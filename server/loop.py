@@ -105,13 +105,15 @@ def run_rounds(x: Experiment, state: RoundState) -> tuple[RoundState, Verdict]:
     """
     for round_index in range(state.round_index + 1, x.rounds + 1):
         started = time.perf_counter()
+        for happening in x.meter.happenings(round_index):
+            x.observers.event({"round": round_index, **happening})
         try:
             with _addressed_randomness(x.seed, round_index) if x.foreign else nullcontext():
                 with _asking(x, "configure_train"):
                     config = ConfigRecord({ROUND: round_index})
                     asked = _sequence(x.strategy.configure_train(round_index, state.arrays, config, x.grid))
                 replies = _sequence(x.grid.send_and_receive(asked, timeout=x.timeout))
-                local = x.meter.local(state.params, asked, replies, x.coefficients)
+                local = x.meter.local(state.params, asked, replies, x.coefficients, round_index=round_index)
                 _require_replies(asked, replies, local)
                 with _asking(x, "aggregate_train"):
                     arrays, _ = x.strategy.aggregate_train(round_index, replies)

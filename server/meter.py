@@ -20,6 +20,7 @@ from clients.messages import CohortEvaluation, CohortMessages, CohortReplies, Ev
 from clients.population import Examples, Population
 from clients.reading import read_evaluation, stack_replies
 from clients.work import F64, I64, CohortUpdate
+from server.data_meter import data_line
 from server.drift import Drift, gradient_dissimilarity, measure_drift
 from server.drift_summary import quantiles, summary, worst
 from server.histograms import EDGES, counted
@@ -55,8 +56,8 @@ class RoundMeter:
         clock: simulated time.
         client_of: node id -> client.
         evaluator: evaluates centrally; None where there is no model to load.
-        gradients: (params, buffers) -> every (or a sample of) client's full-batch gradients [K, P] and weights [K];
-            None where they cannot be had.
+        gradients: (round, params, buffers) -> every (or a sample of) client's full-batch gradients [K, P] and weights
+            [K]; None where they cannot be had.
         gradient_every: rounds between gradient passes; 0 never.
     """
 
@@ -68,12 +69,12 @@ class RoundMeter:
         *,
         client_of: Callable[[int], int],
         evaluator: Evaluator | None = None,
-        gradients: Callable[[Tensor, Tensor], tuple[Tensor, F64]] | None = None,
+        gradients: Callable[[int, Tensor, Tensor], tuple[Tensor, F64]] | None = None,
         gradient_every: int = 0,
     ) -> None:
         self.codec, self.population, self.clock, self.evaluator = codec, population, clock, evaluator
         self._client_of, self._gradients, self._every = client_of, gradients, gradient_every
-        self._central = _central_examples(population, evaluator)
+        self._objectives = _objectives(population, evaluator)
         self._probe: Tensor | None = None
 
     def local(
@@ -82,8 +83,10 @@ class RoundMeter:
         asked: Sequence[Message],
         replies: Sequence[Message],
         coefficients: Callable[[CohortUpdate], F64] | None,
+        *,
+        round_index: int = 0,
     ) -> LocalRound:
-        """Measure what came back from a cohort."""
+        """Measure what came back from a cohort in a round."""
         line: Line = {"cohort": len(asked), "respondents": len(replies), "failures": 0}
         update: CohortUpdate | None
         if isinstance(replies, CohortReplies):
@@ -103,8 +106,13 @@ class RoundMeter:
         for part in parts:
             line |= part
         columns = _columns(update, drift, weights)
+        line |= data_line(self.population.during(round_index), columns)
         line["histograms"] = counted({name: columns.get(name) for name in EDGES if line.get(name) is not None})
         return LocalRound(line | ({"not_measured": "; ".join(said)} if said else {}), columns)
+
+    def happenings(self, round_index: int) -> Sequence[dict[str, Any]]:
+        """Return events of what changes in the data as a round starts."""
+        return self.population.happenings(round_index) if self.population.happenings is not None else ()
 
     def _drift(self, params: Tensor, replies: Sequence[Message], update: CohortUpdate, weights: F64) -> Drift | None:
         """Measure how the updates lie to each other; None where every one of them has weight 0."""
@@ -124,7 +132,7 @@ class RoundMeter:
             size = torch.linalg.vector_norm(before[0]).item()
             line |= {"step_norm": change, "relative_change": change / size if size else None}
         if self._gradients is not None and self._every and round_index % self._every == 0:
-            rows, weights = self._gradients(*now)
+            rows, weights = self._gradients(round_index, *now)
             found = gradient_dissimilarity(rows, weights)
             mean = torch.from_numpy(weights / weights.sum()).to(rows.dtype) @ rows
             line |= {
@@ -132,7 +140,7 @@ class RoundMeter:
                 "gradient_dissimilarity_b_squared": found.b_squared,
                 "gradient_norm": torch.linalg.vector_norm(mean).item(),
             }
-        return line | self._evaluated(*now)
+        return line | self._evaluated(round_index, *now)
 
     def federated(self, replies: Sequence[Message] | EvaluationReplies) -> Line:
         """Measure a federated evaluation: means by examples, and the spread over clients."""
@@ -184,16 +192,17 @@ class RoundMeter:
             "simulated_seconds": self.clock.round_seconds(steps, down, up),
         }
 
-    def _evaluated(self, params: Tensor, buffers: Tensor) -> Line:
+    def _evaluated(self, round_index: int, params: Tensor, buffers: Tensor) -> Line:
         """Central validation, agreement of predictions with the round before, optimality gap."""
-        if self.evaluator is None or self._central is None:
+        central = self._objectives or self.population.during(round_index).validation
+        if self.evaluator is None or central is None:
             return {}
         self.evaluator.load(params, buffers)
-        result = self.evaluator.central(self._central)
+        result = self.evaluator.central(central)
         task = self.population.task
         line: Line = dict(metrics("validation", result.loss, result.score, task))
         if task == "classification" and self.population.outputs <= MOST_CLASSES:
-            line["class_accuracy"] = class_accuracy(result.predicted, self._central.targets, self.population.outputs)
+            line["class_accuracy"] = class_accuracy(result.predicted, central.targets, self.population.outputs)
         if self.population.optimal_value is not None:
             line["optimality_gap"] = result.loss - self.population.optimal_value
         if task != "objective":
@@ -204,10 +213,10 @@ class RoundMeter:
         return line
 
 
-def _central_examples(population: Population, evaluator: Evaluator | None) -> Examples | None:
-    """Return what central evaluation runs on: validation examples, or every client's objective, once an example."""
+def _objectives(population: Population, evaluator: Evaluator | None) -> Examples | None:
+    """Return every client's objective, once an example, where that is what central evaluation runs on."""
     if evaluator is None or population.task != "objective":
-        return population.validation
+        return None
     data = population.cohort(np.arange(population.num_clients))
     rows = torch.from_numpy(data.rows)
     return Examples(data.features[rows], data.targets[rows])

@@ -82,7 +82,7 @@ def rate_of(lines: Sequence[Mapping[str, Any]], scenario: Scenario) -> dict[str,
 
 def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, state: RoundState) -> dict[str, Any]:
     """Evaluate the final model on the central test examples and on the clients."""
-    population = session.population
+    population = session.population.during(state.round_index)
     said: dict[str, Any] = {}
     evaluator.load(state.params, state.buffers)
     if population.test is not None and population.task != "objective":
@@ -91,7 +91,7 @@ def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, sta
     if session.engine is None:  # what a user's ClientApp trains on is its own affair
         return said
     clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
-    found = meter.federated(EvaluationReplies([], evaluator.clients(clients), ""))
+    found = meter.federated(EvaluationReplies([], evaluator.clients(clients, state.round_index), ""))
     if "client_spread" not in found:
         return said
     spread = found["client_spread"]

@@ -232,8 +232,8 @@ def experiment(session: Session, observers: Observers, keeper: Keeper, stop_aske
     )
 
 
-def _gradients(session: Session, engine: Engine) -> Callable[[Tensor, Tensor], tuple[Tensor, F64]]:
-    """Return (params, buffers) -> full-batch gradients of the evaluating clients, and their weights."""
+def _gradients(session: Session, engine: Engine) -> Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]:
+    """Return (round, params, buffers) -> full-batch gradients of the evaluating clients, and their weights."""
     assert isinstance(engine, PlainEngine | StackedEngine)
     scenario, sizes = session.scenario, session.population.sizes
     fits = scenario.engine.keep_bytes // (session.task.parameters.size * session.task.dtype.itemsize)
@@ -241,8 +241,9 @@ def _gradients(session: Session, engine: Engine) -> Callable[[Tensor, Tensor], t
     clients = evaluated_clients(replace(scenario.evaluation, federated_clients=most), sizes, session.task.seed)
     weights = sizes[clients].astype(np.float64)
 
-    def gradients(params: Tensor, buffers: Tensor) -> tuple[Tensor, F64]:
-        return engine.gradients(CohortWork(round_index=0, clients=clients, params=params, buffers=buffers)), weights
+    def gradients(round_index: int, params: Tensor, buffers: Tensor) -> tuple[Tensor, F64]:
+        work = CohortWork(round_index=round_index, clients=clients, params=params, buffers=buffers)
+        return engine.gradients(work), weights
 
     return gradients
 
