@@ -105,11 +105,14 @@ class Population:
         facts: what was done to make it, for the record (scalars and strings).
         validation_clients: which client each validation example comes from, int64 (n,); None where they have no owner.
         test_clients: the same of the test examples.
+        validation_hours: hour of the world's clock of each validation example, float64 (n,); None where they have none.
+        test_hours: the same of the test examples.
         channels: what the last axis of the features measures; empty where that was not said.
         places: clients -> where they are; None where they are nowhere.
         districts: names of the districts that places number.
         hours: clients -> hour of the world's clock of each training example, float64 (M,), client after client in the
             order of their rows; None where examples have no time.
+        held_out_hours: the same of the examples in `cohort_test`.
         realised: clients -> what faults did to their data; None where there are no faults.
         masks: clients -> by fault, a bool array a client: what it changed. Readings [T, C] (training steps x channels)
             of a series, [n, *feature_shape] of examples, [n] of labels; None where there are no faults.
@@ -135,10 +138,13 @@ class Population:
     facts: dict[str, str | int | float] = field(default_factory=dict)
     validation_clients: npt.NDArray[np.int64] | None = None
     test_clients: npt.NDArray[np.int64] | None = None
+    validation_hours: npt.NDArray[np.float64] | None = None
+    test_hours: npt.NDArray[np.float64] | None = None
     channels: tuple[Channel, ...] = ()
     places: Callable[[npt.NDArray[np.int64]], Places] | None = None
     districts: tuple[str, ...] = ()
     hours: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
+    held_out_hours: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
     realised: Callable[[npt.NDArray[np.int64]], Realised] | None = None
     masks: Callable[[npt.NDArray[np.int64]], dict[str, list[npt.NDArray[np.bool_]]]] | None = None
     drift_levels: Callable[[npt.NDArray[np.int64]], dict[str, npt.NDArray[np.float64]]] | None = None
