@@ -1,0 +1,75 @@
+"""Smooth random fields over a city and its hours, for what is alike at neighbouring sites.
+
+f(p, t) = sum_m (a_m(t) cos(w_m . p) + b_m(t) sin(w_m . p)) / sqrt(M) with a_m, b_m independent Ornstein-Uhlenbeck
+processes of unit variance. At every site and time f is normal with variance exactly 1; its correlation is
+exp(-|t - t'| / hours) times mean_m cos(w_m . (p - p')), which is near exp(-|p - p'|^2 / (2 length^2)) for frequencies
+w_m ~ N(0, I / length^2): the random Fourier features of Rahimi and Recht (2007), equation 2, here with stratified
+radii and golden angles instead of independent draws. Processes are made on a grid of hours / 8 from hour 0 on, and in
+between interpolated and rescaled to unit variance.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import lfilter
+
+from clients import streams
+
+F64 = npt.NDArray[np.float64]
+
+FEATURES = 32
+_STEPS = 8  # grid steps in one time constant
+_ROWS = 64  # sites summed together: their sums stay in the cache
+
+
+def random_field(
+    seed: int, name: str, x: F64, y: F64, times: F64, *, length_km: float, hours: float, last_hour: float
+) -> F64:
+    """Return the field at K points and T hours, float64 (K, T).
+
+    Args:
+        seed: of the world.
+        name: of the field: different names are independent.
+        x: km east, (K,).
+        y: km north, (K,).
+        times: hours, (T,); clamped to 0 .. last_hour.
+        length_km: distance over which the correlation falls to exp(-1/2).
+        hours: time over which it falls to exp(-1).
+        last_hour: end of the world.
+    """
+    frequencies, processes = _features(seed, name, length_km, hours, last_hour)
+    step = hours / _STEPS
+    position = np.clip(times, 0.0, last_hour) / step
+    left = np.minimum(position.astype(np.int64), processes.shape[1] - 2)
+    part = position - left
+    stay = np.exp(-1.0 / _STEPS)
+    scale = np.sqrt(FEATURES * (part**2 + (1.0 - part) ** 2 + 2.0 * part * (1.0 - part) * stay))
+    now = (processes[:, left] * (1.0 - part) + processes[:, left + 1] * part) / scale
+    result = np.zeros((len(x), len(times)))
+    for first in range(0, len(x), _ROWS):
+        rows = slice(first, first + _ROWS)
+        phase = x[rows, None] * frequencies[:, 0] + y[rows, None] * frequencies[:, 1]
+        waves = np.concatenate((np.cos(phase), np.sin(phase)), axis=1)
+        block = result[rows]
+        for m in range(2 * FEATURES):  # a sum in a fixed order: a matrix product's depends on who else is asked for
+            block += waves[:, m, None] * now[m]
+    return result
+
+
+@lru_cache(maxsize=32)
+def _features(seed: int, name: str, length_km: float, hours: float, last_hour: float) -> tuple[F64, F64]:
+    """Frequencies (M, 2) in radians a km and processes (2 M, grid)."""
+    index = np.arange(FEATURES)
+    draws = streams.uniforms(streams.keys(seed, f"world field {name}"), FEATURES + 1)
+    radius = np.sqrt(-2.0 * np.log((index + draws[:-1]) / FEATURES)) / length_km
+    angle = 2.0 * np.pi * draws[-1] + index * np.pi * (3.0 - np.sqrt(5.0))
+    frequencies = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=1)
+    grid = int(np.ceil(last_hour * _STEPS / hours)) + 2
+    address = streams.keys(seed, f"world field process {name}", np.arange(2 * FEATURES)[:, None], np.arange(grid))
+    noise = streams.normals(address, 1)[..., 0]
+    stay = np.exp(-1.0 / _STEPS)
+    noise[:, 1:] *= np.sqrt(1.0 - stay**2)
+    return frequencies, np.asarray(lfilter([1.0], [1.0, -stay], noise, axis=1))
