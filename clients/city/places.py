@@ -17,34 +17,11 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 USES = ("residential", "office", "industry", "green")
-_NAMES = tuple(
-    [
-        "Centre",
-        "Harbour",
-        "Millfield",
-        "Northgate",
-        "Orchard",
-        "Quarry",
-        "Riverside",
-        "Southbank",
-        "Kingsway",
-        "Meadows",
-        "Foundry",
-        "Westhill",
-        "Eastside",
-        "Lakeview",
-        "Stadium",
-        "Airport",
-        "University",
-        "Oldtown",
-        "Brickyard",
-        "Gardens",
-        "Junction",
-        "Parklands",
-        "Docks",
-        "Heights",
-    ]
+_LISTED = (
+    "Centre Harbour Millfield Northgate Orchard Quarry Riverside Southbank Kingsway Meadows Foundry Westhill "
+    "Eastside Lakeview Stadium Airport University Oldtown Brickyard Gardens Junction Parklands Docks Heights"
 )
+_NAMES = tuple(_LISTED.split())
 _GOLDEN_ANGLE = np.pi * (3.0 - np.sqrt(5.0))
 _BLOCK = 1 << 14
 
