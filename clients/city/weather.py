@@ -13,7 +13,7 @@ variance and time constant tau_q, exp(-1/tau_q) its lag-one correlation, and s t
 - rain: a two-state Markov chain wet/dry (Gabriel and Neumann 1962; Richardson's occurrence model) with
   P(wet | wet) = 0.75 and the share of wet hours `rain_share`, exponential amounts of mean 1.2 mm/h (Richardson),
   plus 10 storm mm/h.
-- cloud = logistic(1.6 g_C - 0.6) (tau 18 h), at least 0.85 while it rains, moved to 1 by storm (not kept: sunshine is).
+- cloud = logistic(1.6 g_C - 0.6) (tau 18 h), at least 0.85 while it rains, then storm^(1/4) of the way to 1 (not kept: sunshine is).
 - sunshine = daylight (1 - 0.75 cloud^3.4): Kasten and Czeplak (1980), "Solar and terrestrial radiation dependent on
   the amount and type of cloud", equation 3.
 - wind = 3.4 m/s times a Weibull variable of shape 2 and mean 1, by the quantile transform of g_W (tau 12 h) (Weibull
@@ -93,7 +93,7 @@ def make_weather(
 
     cloud = 1.0 / (1.0 + np.exp(0.6 - 1.6 * autoregression(seed, "cloud", hours, 18.0)))
     cloud = np.where(wet, np.maximum(cloud, 0.85), cloud)
-    cloud = cloud + (1.0 - cloud) * np.sqrt(storm)
+    cloud = cloud + (1.0 - cloud) * storm**0.25
 
     wind = 3.4 * _weibull(autoregression(seed, "wind", hours, 12.0)) * (1.0 + 0.25 * afternoon) + 12.0 * storm
     prevailing = 2.0 * np.pi * float(streams.uniforms(streams.keys(seed, "world prevailing wind"), 1)[0])
