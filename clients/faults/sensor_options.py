@@ -1,0 +1,171 @@
+"""Options of the faults of a sensor itself: what it reads is wrong.
+
+Deviations are the nominal standard deviations of a channel (`Channel.deviation`). A client's `part` of a channel is a
+number of its own, of either sign, uniform in size from 1/2 to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from clients.errors import require
+from clients.faults.common import SensorFault, require_positive, require_share, require_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class StuckAtOptions(SensorFault):
+    """A channel stays at its last reading for stretches.
+
+    Time is cut into slots of `steps`, by a phase of each client's own; in a slot each channel is stuck with probability
+    severity x share, so a stretch lasts steps / (1 - severity x share) on average. Where a stretch began before the
+    span that is asked for, the span's first reading stands for the last one.
+
+    Attributes:
+        steps: length of a slot.
+        share: share of the readings that are stuck at severity 1.
+    """
+
+    kind: Literal["stuck_at"] = "stuck_at"
+    steps: int = 12
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_steps(self.steps)
+        require_share(self.share, "share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikesOptions(SensorFault):
+    """Single readings jump: each with probability severity x share, up or down, by 1/2 to 1 times `deviations`.
+
+    Attributes:
+        share: share of the readings that jump at severity 1.
+        deviations: the largest jump; readings stay within the channel's range.
+    """
+
+    kind: Literal["spikes"] = "spikes"
+    share: float = 0.05
+    deviations: float = 8.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_share(self.share, "share")
+        require_positive(self.deviations, "deviations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiasOptions(SensorFault):
+    """A channel is off by severity x part x deviations, always; readings stay within the channel's range.
+
+    Attributes:
+        deviations: the largest bias at severity 1.
+    """
+
+    kind: Literal["bias"] = "bias"
+    deviations: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self.deviations, "deviations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationDriftOptions(SensorFault):
+    """A channel goes off: by severity x part x deviations x min(step / steps, 1), from step 0 of the data on.
+
+    Attributes:
+        deviations: the largest error at severity 1, once `steps` have passed.
+        steps: steps until it stops growing.
+    """
+
+    kind: Literal["calibration_drift"] = "calibration_drift"
+    deviations: float = 3.0
+    steps: int = 672
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self.deviations, "deviations")
+        require_steps(self.steps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseOptions(SensorFault):
+    """White Gaussian noise of standard deviation severity x deviation x 10 ** (-snr_db / 20).
+
+    The signal's power is the square of the channel's nominal deviation, so the ratio of signal to noise at severity s
+    is snr_db - 20 log10(s) decibels: `snr_db` at 1, infinite at 0. Readings stay within the channel's range.
+
+    Attributes:
+        snr_db: ratio of signal to noise at severity 1, in dB.
+    """
+
+    kind: Literal["noise"] = "noise"
+    snr_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(math.isfinite(self.snr_db), "snr_db", f"must be finite, got {self.snr_db}")
+        require(abs(self.snr_db) <= 200, "snr_db", f"must be from -200 to 200, got {self.snr_db}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitMixupOptions(SensorFault):
+    """Readings come in the channel's other unit: other_scale x reading + other_offset, whatever the channel's range.
+
+    Time is cut into slots of `steps`, by a phase of each client's own; in a slot each channel is mixed up with
+    probability severity x share. A channel without another unit is not touched.
+
+    Attributes:
+        steps: length of a slot.
+        share: share of the readings that are mixed up at severity 1.
+    """
+
+    kind: Literal["unit_mixup"] = "unit_mixup"
+    steps: int = 96
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_steps(self.steps)
+        require_share(self.share, "share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SaturationOptions(SensorFault):
+    """Readings are clipped to the channel's nominal mean -+ (limit / severity) deviations.
+
+    Attributes:
+        limit: deviations that are left on both sides at severity 1.
+    """
+
+    kind: Literal["saturation"] = "saturation"
+    limit: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self.limit, "limit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantisationOptions(SensorFault):
+    """Readings are rounded to a grid through the nominal mean, of 2 ** bits steps on 8 deviations.
+
+    Bits at severity s are the integer nearest to finest - s (finest - bits): a coarser grid is part of every finer one.
+    Readings stay within the channel's range.
+
+    Attributes:
+        bits: of resolution at severity 1.
+        finest: of resolution just above severity 0.
+    """
+
+    kind: Literal["quantisation"] = "quantisation"
+    bits: int = 2
+    finest: int = 12
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.bits >= 0, "bits", f"must be at least 0, got {self.bits}")
+        require(self.bits <= self.finest <= 20, "finest", f"must be from bits ({self.bits}) to 20, got {self.finest}")
