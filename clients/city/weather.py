@@ -13,7 +13,8 @@ variance and time constant tau_q, exp(-1/tau_q) its lag-one correlation, and s t
 - rain: a two-state Markov chain wet/dry (Gabriel and Neumann 1962; Richardson's occurrence model) with
   P(wet | wet) = 0.75 and the share of wet hours `rain_share`, exponential amounts of mean 1.2 mm/h (Richardson),
   plus 10 storm mm/h.
-- cloud = logistic(1.6 g_C - 0.6) (tau 18 h), at least 0.85 while it rains, then storm^(1/4) of the way to 1 (not kept: sunshine is).
+- cloud = logistic(1.6 g_C - 0.6) (tau 18 h), at least 0.85 while it rains, then storm^(1/4) of the way
+  to 1 (not kept: sunshine is).
 - sunshine = daylight (1 - 0.75 cloud^3.4): Kasten and Czeplak (1980), "Solar and terrestrial radiation dependent on
   the amount and type of cloud", equation 3.
 - wind = 3.4 m/s times a Weibull variable of shape 2 and mean 1, by the quantile transform of g_W (tau 12 h) (Weibull
