@@ -1,12 +1,13 @@
 """How unequal clients are: their sizes, and how far their labels are from everyone's.
 
-Both label measures compare p_k, the label frequencies of client k, with p, those of all clients together, so
+The label measures compare p_k, the label frequencies of client k, with p, those of all clients together, so
 clients are weighed by their examples throughout. They are of the labels clients hold, not of any law these were
 drawn from: small clients differ from p by chance alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,80 @@ def label_js(laws: npt.ArrayLike, reference: npt.ArrayLike) -> F64:
     return bounded
 
 
+def label_hellinger(laws: npt.ArrayLike, reference: npt.ArrayLike) -> F64:
+    """Return the Hellinger distance (Hellinger 1909) of each client's label law from `reference`, in [0, 1].
+
+    H(p_k, p) = sqrt(sum_y (sqrt(p_k(y)) - sqrt(p(y)))^2 / 2), so H^2 = 1 - sum_y sqrt(p_k(y) p(y)); no logarithm.
+
+    Args:
+        laws: (K, C) label laws.
+        reference: (C,) the label law of all.
+
+    Returns:
+        float64 (K,).
+
+    Example:
+        >>> label_hellinger([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], [0.0, 1.0]).round(4).tolist()
+        [1.0, 0.0, 0.5412]
+    """
+    apart = np.sqrt(np.asarray(laws, np.float64)) - np.sqrt(np.asarray(reference, np.float64))
+    distance: F64 = np.sqrt(np.clip(0.5 * (apart * apart).sum(axis=-1), 0.0, 1.0))
+    return distance
+
+
+LABEL_MEASURES: dict[str, Callable[[npt.ArrayLike, npt.ArrayLike], F64]] = {
+    "label_emd": label_emd,
+    "label_js": label_js,
+    "label_hellinger": label_hellinger,
+}
+
+
+def label_distances(counts: npt.ArrayLike) -> tuple[dict[str, F64], dict[str, float]]:
+    """Measure label counts by each of `LABEL_MEASURES`.
+
+    Args:
+        counts: (K, C) labels of each client; together they are everyone's.
+
+    Returns:
+        By measure, each client's distance, float64 (K,), nan for clients without examples; and its mean weighted by
+        examples (empty where nobody has any).
+    """
+    counts = np.asarray(counts, np.float64)
+    sizes = counts.sum(axis=1)
+    some = sizes > 0
+    if not some.any():
+        return {name: np.full(len(counts), np.nan) for name in LABEL_MEASURES}, {}
+    laws, reference = counts[some] / sizes[some, None], counts.sum(axis=0) / sizes.sum()
+    each = {name: np.full(len(counts), np.nan) for name in LABEL_MEASURES}
+    mean = {}
+    for name, measure in LABEL_MEASURES.items():
+        each[name][some] = distance = measure(laws, reference)
+        mean[name] = float(np.average(distance, weights=sizes[some]))
+    return each, mean
+
+
+def gini(sizes: npt.ArrayLike) -> float:
+    """Return the Gini coefficient (Gini 1912) of client sizes: 0 where all are equal, 1 - 1/K where one has all.
+
+    G = sum_ij |n_i - n_j| / (2 K^2 mean(n)): every client counts once, clients without examples too.
+
+    Args:
+        sizes: (K,) non-negative.
+
+    Returns:
+        G; 0 where nobody has anything.
+
+    Example:
+        >>> gini([0, 1]), gini([5, 5, 5])
+        (0.5, 0.0)
+    """
+    x = np.sort(np.asarray(sizes, np.float64))
+    k, total = len(x), float(x.sum())
+    if total == 0.0:
+        return 0.0
+    return float((2 * np.arange(1, k + 1) - k - 1).dot(x)) / (k * total)
+
+
 def _relative(p: F64, m: F64) -> F64:
     """Return p log2(p / m), 0 where p is 0."""
     ratio = np.divide(p, m, out=np.ones_like(p), where=p > 0)
@@ -109,13 +184,8 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
     if population.label_counts is not None:
         clients = streams.choose(streams.keys(seed, "measures"), n, min(n, sample))
         looked_at = len(clients)
-        counts = population.label_counts(clients)
-        counts = counts[counts.sum(axis=1) > 0].astype(np.float64)
-        if len(counts):
-            weights = counts.sum(axis=1)
-            laws, reference = counts / weights[:, None], counts.sum(axis=0) / weights.sum()
-            emd = float(np.average(label_emd(laws, reference), weights=weights))
-            js = float(np.average(label_js(laws, reference), weights=weights))
+        _, mean = label_distances(population.label_counts(clients))
+        emd, js = mean.get("label_emd"), mean.get("label_js")
     return PartitionMeasures(
         clients=n,
         examples=population.num_examples,
