@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from server.metric_readers import MOST_CLASSES, MOST_LAYERS, MOST_RANKS
+from server.metric_readers import MOST_CLASSES, MOST_DISTRICTS, MOST_DRIFTS, MOST_FAULTS, MOST_LAYERS, MOST_RANKS
 from server.metric_table import EXPORTER, OUTCOME, ROUND, RUN, Metric, series_names
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
@@ -19,10 +19,11 @@ Every series has `run_id`. What is sent with times of its own (remote write, Ope
 `fedscape_loss * on (run_id) group_left (scenario, algorithm) fedscape_run_info`.
 
 Labels are bounded, whatever the number of clients: `quantile` has at most 9 values, `rank` {MOST_RANKS}, `layer`
-{MOST_LAYERS} (the rest of a deeper model is `rest`), `class` {MOST_CLASSES} (none for data with more classes). A
-`split` is what a loss or score is of: `train` (the cohort's local training), `validation` (central examples),
-`federated` (examples of the clients'). Quantiles are exact, over this round's cohort; distributions add up over the
-run. Scores of clients are accuracies, or errors of a regression.
+{MOST_LAYERS} (the rest of a deeper model is `rest`), `class` {MOST_CLASSES} (none for data with more classes); `fault`
+{MOST_FAULTS}, `drift` {MOST_DRIFTS} and `district` {MOST_DISTRICTS} (those that a run's lines tell of first; its record
+has all). A `split` is what a loss or score is of: `train` (the cohort's local training), `validation` (central
+examples), `federated` (examples of the clients'). Quantiles are exact, over this round's cohort; distributions add up
+over the run. Scores of clients are accuracies, or errors of a regression.
 
 `/metrics` has those marked *live*: the newest round, and of what it did not measure the last value. Remote write and
 OpenMetrics files have all rounds of all of them, and only what a round measured; so has TensorBoard, states and indices
@@ -30,7 +31,7 @@ of clients left out, its histograms of one round. *Clock*: depends on the machin
 """
 _PARTS: Sequence[tuple[str, str, Sequence[Metric]]] = (
     ("Facts of a run", "`environment.json`, under `run`", RUN),
-    ("A round", "a line of `rounds.jsonl`; `so_far` adds up its lines", ROUND),
+    ("A round", "a line of `rounds.jsonl`; `so_far` adds up its lines, and bounds their names", ROUND),
     ("What a run came to", "`outcome.json`", OUTCOME),
     ("What exporters say of themselves", "the process, live only", EXPORTER),
 )

@@ -14,6 +14,7 @@ Reader = Callable[[Any], Values]
 
 STATES = ("running", "converged", "diverged", "stopped", "interrupted")
 MOST_LAYERS, MOST_CLASSES, MOST_RANKS = 16, 32, 5
+MOST_FAULTS, MOST_DRIFTS, MOST_DISTRICTS = 16, 8, 32
 REST = "rest"
 _QUANTILES = {name: f"{level:g}" for name, level in {**LEVELS, "p10": 0.1, "p90": 0.9}.items()}
 
@@ -74,6 +75,17 @@ def by_layer(what: str, *, squared: bool = False) -> Reader:
             yield (layer,), number
         if rest := [number for _, number in found[shown:]]:
             yield (REST,), math.hypot(*rest) if squared else math.fsum(rest)
+
+    return read
+
+
+def by_name(what: str) -> Reader:
+    """Read one number of each named part that has it; how many names there are is bounded where they are counted."""
+
+    def read(value: Any) -> Values:
+        for name, parts in (value or {}).items():
+            if parts.get(what) is not None:
+                yield (name,), float(parts[what])
 
     return read
 

@@ -100,6 +100,13 @@ def _criterion(name: str, what: str, key: str, *, live: bool = False) -> Metric:
     return Metric(f"criterion_{name}", "gauge", what, "round", "criteria", reader, ("criterion",), live=live)
 
 
+def _named(name: str, key: str, what: str, *, live: bool = True) -> Metric:
+    """Return a number of each fault, drift or district, of which there are as many as `server.samples.MOST` says."""
+    section, _, part = key.partition(".")
+    label = {"faults": "fault", "concept_drift": "drift", "districts": "district"}[section]
+    return Metric(name, "gauge", what, "round", f"so_far.{section}", read.by_name(part), (label,), live=live)
+
+
 _SPLITS = ("split",)
 _BOUNDS = {"low": "low", "estimate": "factor", "high": "high"}
 
@@ -197,6 +204,16 @@ ROUND: tuple[Metric, ...] = (
            read.by_layer("update_dispersion"), ("layer",), live=False),
     Metric("layer_pseudo_gradient_norm", "gauge", "pseudo_gradient_norm by layer.", "round", "by_layer",
            read.by_layer("aggregate_norm", squared=True), ("layer",), live=False),
+    # the data of this round
+    _named("fault_changed_share", "faults.changed", "Share of the cohort's readings or labels a fault changed."),
+    _named("fault_clients", "faults.clients", "Clients of the cohort whose data a fault changed."),
+    _named("fault_effect", "faults.effect", "A fault's own measure of its effect, mean over those clients."),
+    _named("concept_drift_level", "concept_drift.level", "How far concept drift has come: 0 to 1, mean over clients."),
+    _named("concept_drift_clients", "concept_drift.clients", "Clients of the cohort that it has reached."),
+    _named("district_respondents", "districts.clients", "Clients of a district whose update came back.", live=False),
+    _named("district_train_loss", "districts.train_loss", "Training loss, mean over them.", live=False),
+    _named("district_client_drift", "districts.client_drift", "Their client drift, mean over them.", live=False),
+    _named("district_changed_share", "districts.changed", "Share of their readings faults changed.", live=False),
     # cost
     Metric("local_steps", "gauge", "Local steps of the cohort this round.", "round", "local_steps"),
     Metric("round_bytes", "gauge", "Bytes of arrays sent this round.", "round", "",

@@ -7,10 +7,12 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from server.histograms import EDGES, Histogram
-from server.metric_readers import at
+from server.metric_readers import MOST_DISTRICTS, MOST_DRIFTS, MOST_FAULTS, at
 from server.metric_table import EXPORTER, OUTCOME, ROUND, RUN, Metric, series_names
 
 Labels = tuple[tuple[str, str], ...]
+MOST = {"faults": MOST_FAULTS, "concept_drift": MOST_DRIFTS, "districts": MOST_DISTRICTS}
+"""How many names of a kind a run's samples may have: the first that its lines tell of."""
 
 
 class Sample(NamedTuple):
@@ -31,7 +33,7 @@ _sample = partial(tuple.__new__, Sample)  # what `Sample._make` does, and the ha
 
 
 class RunFold:
-    """Adds up what counters and histograms show: a pure fold over a run's lines.
+    """Adds up what counters and histograms show, and bounds what is shown by name: a pure fold over a run's lines.
 
     Example:
         >>> fold = RunFold()
@@ -44,6 +46,7 @@ class RunFold:
     def __init__(self) -> None:
         self._sums = {"respondents": 0, "failures": 0}
         self._histograms: dict[str, Histogram] = {}
+        self._names: dict[str, set[str]] = {kind: set() for kind in MOST}
 
     def observe(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """Take in the next line; return it with the sums so far under `so_far` (lines are not changed)."""
@@ -54,7 +57,19 @@ class RunFold:
         shown = self._histograms
         if line.get("round") == 0:  # what is counted from zero is first seen at zero
             shown = {name: Histogram(edges) for name, edges in EDGES.items()}
-        return {**line, "so_far": {**self._sums, **shown}}
+        return {**line, "so_far": {**self._sums, **shown, **self._named(line)}}
+
+    def _named(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the line tells by name, of no more names than there may be."""
+        found: dict[str, Any] = {}
+        for kind, most in MOST.items():
+            if told := line.get(kind):
+                known = self._names[kind]
+                for name in told:
+                    if len(known) < most:
+                        known.add(name)
+                found[kind] = {name: parts for name, parts in told.items() if name in known}
+        return found
 
 
 def held(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from grafana_foundation_sdk.builders import dashboard as board
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from dashboards.grafana.city import city
 from dashboards.grafana.client_drift import client_drift
 from dashboards.grafana.compare_runs import compare_runs
 from dashboards.grafana.convergence import convergence
@@ -25,6 +26,7 @@ DASHBOARDS: Mapping[str, Callable[[], board.Dashboard]] = {
     "compare_runs": compare_runs,
     "data": data,
     "federation_health": federation_health,
+    "city": city,
 }
 
 NOT_SHOWN: Mapping[str, str] = {}

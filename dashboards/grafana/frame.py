@@ -28,8 +28,9 @@ class Row:
 
 
 def runs_dashboard(
-    uid: str, title: str, why: str, rows: Sequence[Row], *, focus: bool = True, annotated: bool = True
-) -> board.Dashboard:
+    uid: str, title: str, why: str, rows: Sequence[Row], *, focus: bool = True, annotated: bool = True,
+    notes: Sequence[board.AnnotationQuery] = (),
+) -> board.Dashboard:  # fmt: skip
     """Return a dashboard over recorded rounds, on the round clock.
 
     Args:
@@ -39,12 +40,13 @@ def runs_dashboard(
         rows: from the top.
         focus: whether some panels show one run alone.
         annotated: whether events are drawn into panels that have a time axis.
+        notes: events of this dashboard alone.
     """
     frame = _frame(uid, title, why, "runs").time(_moment(0), _moment(600)).refresh("")
     frame = frame.timepicker(_rounds_picker())
     for variable in _variables("fedscape runs", RUNS_UID, clock='clock="round"', focus=focus):
         frame = frame.with_variable(variable)
-    for note in _annotations() if annotated else ():
+    for note in (*(_annotations() if annotated else ()), *notes):
         frame = frame.annotation(note)
     frame = frame.link(
         board.DashboardLink("Dashboards").type(model.DashboardLinkType.DASHBOARDS).tags([f"{TAG}-runs"])
@@ -120,17 +122,17 @@ def _annotations() -> list[board.AnnotationQuery]:
     drift = runs("client_drift_mean")
     usual = f"avg_over_time({drift}[9500ms] offset 1s)"
     return [
-        _marked("Converged", "green", f"{runs('run_state', state='converged')} == 1", "run {{run_id}}"),
-        _marked("Diverged", "red", f"{runs('run_state', state='diverged')} == 1", "run {{run_id}}"),
-        _marked("Drift up by half", "orange", f"{drift} > 1.5 * {usual}", "client drift of run {{run_id}}"),
+        marked("Converged", "green", f"{runs('run_state', state='converged')} == 1", "run {{run_id}}"),
+        marked("Diverged", "red", f"{runs('run_state', state='diverged')} == 1", "run {{run_id}}"),
+        marked("Drift up by half", "orange", f"{drift} > 1.5 * {usual}", "client drift of run {{run_id}}"),
         _pushed("Words of runs", "blue"),
     ]
 
 
-def _marked(name: str, colour: str, expr: str, text: str) -> board.AnnotationQuery:
-    """Return an annotation wherever a query gives a value above 0."""
+def marked(name: str, colour: str, expr: str, text: str, *labels: str) -> board.AnnotationQuery:
+    """Return an annotation wherever a query gives a value above 0, tagged with the run and other labels."""
     note = board.AnnotationQuery().name(name).enable(True).icon_color(colour).datasource(SOURCE)
-    return note.expr(expr).step("1s").title_format(name).text_format(text).tag_keys("run_id")
+    return note.expr(expr).step("1s").title_format(name).text_format(text).tag_keys(",".join(("run_id", *labels)))
 
 
 def _pushed(name: str, colour: str) -> board.AnnotationQuery:

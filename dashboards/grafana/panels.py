@@ -107,6 +107,31 @@ def states_panel(
     return panel.row_height(0.8).fill_opacity(80).legend(legend()).with_target(query(ask, "A"))
 
 
+def tiles_panel(
+    title: str, why: str, ask: Ask, *, unit: str = "none", width: int = 12, height: int = 9, low: float | None = None,
+    high: float | None = None,
+) -> statetimeline.Panel:  # fmt: skip
+    """Draw a row a series and a tile a round, coloured by its value; blank where there is none.
+
+    Args:
+        title: a few words.
+        why: what is seen.
+        ask: numbers.
+        unit: of them.
+        width: of 24.
+        height: in rows of 30 pixels.
+        low: value of the first colour; the least there is where it is not given.
+        high: of the last, likewise.
+    """
+    panel = dressed(statetimeline.Panel(), title, why, unit, width, height)
+    panel = panel.color_scheme(board.FieldColor().mode(model.FieldColorModeId.CONTINUOUS_BL_YL_RD))
+    panel = panel.show_value(shared.VisibilityMode.NEVER).merge_values(False).row_height(0.95).fill_opacity(85)
+    panel = panel if low is None else panel.min(low)
+    panel = panel if high is None else panel.max(high)
+    quiet = common.VizLegendOptions().show_legend(False).display_mode(shared.LegendDisplayMode.LIST)
+    return panel.line_width(0).legend(quiet).with_target(query(ask, "A"))
+
+
 def number_panel(
     title: str, why: str, ask: Ask, *, unit: str = "none", width: int = 4, height: int = 4, decimals: int | None = None,
     states: Mapping[int, tuple[str, str]] | None = None,

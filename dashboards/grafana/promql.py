@@ -65,6 +65,16 @@ def this_round(selector: str) -> str:
     return f"{selector} - ({selector} offset 1s or {selector} * 0)"
 
 
+def begins(selector: str) -> str:
+    """Return what is above 0 now and was not in the ten rounds before, so that a small cohort's gaps do not count.
+
+    Example:
+        >>> begins("a")
+        'a > 0 unless max_over_time(a[9500ms] offset 1s) > 0'
+    """
+    return f"{selector} > 0 unless max_over_time({selector}[9500ms] offset 1s) > 0"
+
+
 def round_number(selector: str) -> str:
     """Return the round's number, where any of the selected series has a value: a strictly ascending x axis.
 

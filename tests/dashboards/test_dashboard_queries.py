@@ -7,6 +7,7 @@ Skipped where Prometheus is not installed (Debian, Ubuntu: apt install prometheu
 import json
 import math
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +27,10 @@ from dashboards.grafana.build import DASHBOARDS, FOLDER
 from dashboards.grafana.promql import ROUND_0
 from dashboards.prometheus import Role, running, runs
 from server.export import read_recorded, to_remote_write, write_openmetrics
+from server.jsonlines import RoundWriter, read_rounds
 from simulator.run import simulate
 from simulator.scenario import load_scenario
+from tests.support.made_records import city_of
 
 pytestmark = needs_prometheus
 
@@ -74,16 +77,31 @@ def linear() -> Population:
     return custom_population(examples, [16] * 6, outputs=1, task="regression", feature_shape=(3,), **held_out)
 
 
+def in_a_city(folder: Path, copy: Path) -> None:
+    """Copy a run's folder, its rounds telling of faults, drifts and districts besides."""
+    shutil.copytree(folder, copy)
+    facts = json.loads((copy / "environment.json").read_text())
+    facts["run"]["run_id"] += "-city"
+    (copy / "environment.json").write_text(json.dumps(facts))
+    lines, _ = read_rounds(copy / "rounds.jsonl")
+    (copy / "rounds.jsonl").unlink()
+    writer = RoundWriter(copy / "rounds.jsonl")
+    for line in lines:
+        writer.append({**line, **city_of(line["round"])})
+    writer.close()
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Play four runs, which between them measure every metric: one converges, one diverges."""
+    """Play four runs, one of them told again as of a city: between them they measure every metric."""
     root = tmp_path_factory.mktemp("runs")
     simulate(load_scenario("digits-label-skew", sets=DIGITS), out=root / "digits")
     simulate(load_scenario("quadratic-two-clients", sets=["run.rounds=12"]), out=root / "quadratic")
     for name, rate in (("slow", 0.02), ("diverges", 1.0)):
         scenario = load_scenario("digits-label-skew", sets=[*REGRESSION, f"local.local_lr={rate}"])
         simulate(scenario, data=linear(), out=root / name)
-    assert {path.name for path in root.iterdir()} == {"digits", "quadratic", "slow", "diverges"}
+    in_a_city(root / "digits", root / "city")
+    assert {path.name for path in root.iterdir()} == {"digits", "quadratic", "slow", "diverges", "city"}
     return sorted(root.iterdir())
 
 

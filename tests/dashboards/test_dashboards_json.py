@@ -165,7 +165,8 @@ def test_a_dashboard_can_be_found_and_left(name):
 
 
 def test_events_are_annotated():
-    for name in ("convergence", "client_drift"):
+    assert {"Fault begins", "Concept drift begins"} <= {note["name"] for note in MODELS["city"]["annotations"]["list"]}
+    for name in ("convergence", "client_drift", "city"):
         notes = {note["name"]: note for note in MODELS[name]["annotations"]["list"]}
         assert {"Converged", "Diverged", "Drift up by half"} <= set(notes)
         assert all(note["step"] == "1s" for note in notes.values() if "expr" in note)

@@ -13,16 +13,26 @@ from run_folders import digits
 import fedscape as fs
 from clients.custom import custom_population
 from server.metric_page import PAGE, page
-from server.metric_readers import MOST_CLASSES, MOST_LAYERS, MOST_RANKS, by_class, by_layer, criterion_state, ranked
+from server.metric_readers import (
+    MOST_CLASSES,
+    MOST_DISTRICTS,
+    MOST_LAYERS,
+    MOST_RANKS,
+    by_class,
+    by_layer,
+    criterion_state,
+    ranked,
+)
 from server.metric_table import EXPORTER, METRICS, OUTCOME, ROUND, RUN, Metric, series_names
 from server.samples import RunFold, Sample, exporter_samples, held, outcome_samples, round_samples, run_samples
 from simulator.scenario import Scenario, load_scenario
+from tests.support.made_records import city_of
 
 ALL = (*RUN, *ROUND, *OUTCOME, *EXPORTER)
 BOUNDED = {
     *("bound", "class", "criterion", "direction", "layer", "le", "quantile", "rank", "sink", "split", "state"),
     *("statistic", "engine", "tile", "compiled", "scenario", "algorithm", "seed", "version", "model", "data"),
-    "partition",
+    *("partition", "fault", "drift", "district"),
 }
 
 
@@ -94,6 +104,7 @@ def given_by_runs() -> list[Sample]:
         *samples_of(classification),
         *samples_of(scenario, data=regression),
         *samples_of(load_scenario("quadratic-two-clients")),
+        *(sample for r in range(16) for sample in round_samples(RunFold().observe({"round": r} | city_of(r)))),
     ]
 
 
@@ -139,6 +150,38 @@ def test_ranks_and_classes_are_bounded() -> None:
     assert values(ranked("client"), worst)["2"] == 1.0
     assert len(values(by_class, [0.5] * 100)) == MOST_CLASSES
     assert values(by_class, [0.5, None, 0.25]) == {"0": 0.5, "2": 0.25}
+
+
+def of_a_city(name: str, samples: Iterable[Sample]) -> dict[str, float]:
+    return {sample.labels[0][1]: sample.value for sample in samples if sample.name == f"fedscape_{name}"}
+
+
+def test_what_a_round_says_by_name_is_read_by_name() -> None:
+    found = round_samples(RunFold().observe({"round": 15} | city_of(15)))
+    assert of_a_city("fault_changed_share", found) == {"stuck": 0.25, "noise.db": 0.115}
+    assert of_a_city("fault_clients", found) == {"stuck": 2.0, "noise.db": 5.0}
+    assert of_a_city("fault_effect", found) == {"stuck": 0.75, "noise.db": 12.5}
+    assert of_a_city("concept_drift_level", found) == {"seasons": 0.25}
+    assert of_a_city("concept_drift_clients", found) == {"seasons": 5.0}
+    assert of_a_city("district_respondents", found) == {f"district {d}": 3.0 + d for d in range(4)}
+    assert of_a_city("district_client_drift", found) == {f"district {d}": (1.0 + d) / 25.0 for d in range(4)}
+    assert of_a_city("district_changed_share", found) == {f"district {d}": 0.25 * (d % 2) for d in range(4)}
+    assert list(of_a_city("district_train_loss", found)) == [f"district {d}" for d in range(4)]
+
+
+def test_a_line_without_faults_has_no_samples_of_them() -> None:
+    names = {sample.name for sample in round_samples(RunFold().observe({"round": 3, "train_loss": 1.0}))}
+    assert not [name for name in names if "fault" in name or "district" in name or "concept" in name]
+
+
+def test_districts_stay_bounded_and_the_same_when_others_answer() -> None:
+    fold, shown = RunFold(), set()
+    for r, first in enumerate((0, 20, 40, 10)):  # 30 districts answer each round, of 70
+        line = {"round": r, "districts": {f"d{i}": {"clients": i + 1} for i in range(first, first + 30)}}
+        found = of_a_city("district_respondents", round_samples(fold.observe(line)))
+        assert all(value == float(name[1:]) + 1 for name, value in found.items())
+        shown |= set(found)
+    assert shown == {f"d{i}" for i in range(MOST_DISTRICTS)}  # the first that were met, whoever came later
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,38 @@ def line_of(round_index: int, clients: np.ndarray, *, shift: float = 0.0) -> dic
     return line
 
 
+def city_of(round_index: int, *, districts: int = 4) -> dict[str, Any]:
+    """Return what a round's line says besides of a city: two faults from rounds 5 and 12 on, a drift that grows."""
+    r = round_index
+    if not r:
+        return {}
+    stuck, level = (0.25 if 5 <= r < 20 else 0.0), min(max((r - 10) / 20, 0.0), 1.0)
+    noise = 0.1 + 0.001 * r if r >= 12 else 0.0
+    names = [f"district {d}" for d in range(districts) if (r + d) % 7]  # one of them has nobody now and then
+    return {
+        "faults": {
+            "stuck": {"changed": stuck, "clients": int(8 * stuck), "effect": 3.0 * stuck},
+            "noise.db": {"changed": noise, "clients": 5 if noise else 0, "effect": 12.5 if noise else 0.0},
+        },
+        "concept_drift": {"seasons": {"level": level, "clients": int(20 * level)}},
+        "districts": {
+            name: {"clients": 3 + d, "train_loss": 1.0 / r + 0.1 * d, "client_drift": (1.0 + d) / (10.0 + r),
+                   "changed": stuck * (d % 2)} | ({} if d or r % 3 else {"train_loss": math.nan})
+            for d, name in enumerate(names)
+        },
+    }  # fmt: skip
+
+
+CITY_EVENTS: tuple[dict[str, Any], ...] = (
+    {"round": 5, "kind": "fault_started", "name": "stuck", "message": "fault stuck began: 8 clients"},
+    {"round": 11, "kind": "drift_started", "name": "seasons", "message": "concept drift seasons began"},
+    {"round": 12, "kind": "fault_started", "name": "noise.db", "message": "fault noise.db began: 5 clients"},
+    {"round": 14, "kind": "power_cut", "name": "Old Town", "message": "power cut <i>in Old Town</i>", "from_hour": 140,
+     "hours": 3},
+    {"round": 20, "kind": "fault_ended", "name": "stuck", "message": "fault stuck ended"},
+)  # fmt: skip
+
+
 def _look(distance: float, holds: bool, held: int) -> dict[str, Any]:
     return {"value": 1.0, "threshold": 0.5, "held": held, "needed": 3, "holds": holds, "first_held": None,
             "distance": max(distance, 0.0), "words": "a criterion's words"}  # fmt: skip
@@ -74,6 +107,7 @@ def make_record(
     ended: bool = True,
     rows: bool = True,
     partition: Population | None = None,
+    city: bool = False,
 ) -> RunFolder:
     """Write the record of a run that never was.
 
@@ -88,6 +122,7 @@ def make_record(
         ended: False leaves the outcome out.
         rows: False leaves the client rows out.
         partition: writes partition.json of it.
+        city: adds `city_of` each round, and `CITY_EVENTS`.
     """
     folder = RunFolder.create_at(path)
     folder.write_scenario(
@@ -102,10 +137,12 @@ def make_record(
                           "label_js": 0.5, "label_emd": 1.25, "version": "0.1.0"})  # fmt: skip
     everyone = np.arange(clients)
     for index in range(rounds + 1):
-        recorder.round_finished(line_of(index, everyone, shift=shift))
+        recorder.round_finished(line_of(index, everyone, shift=shift) | (city_of(index) if city else {}))
         if index and rows:
             recorder.clients.add(index, columns_of(index, everyone))
     recorder.event({"round": 3, "kind": "clients_failed", "message": "1 of 30 clients failed: <i>out of memory</i>"})
+    for event in CITY_EVENTS if city else ():
+        recorder.event(event)
     if ended:
         words = f"stopped at round {rounds}: the budget of {rounds} rounds is spent"
         recorder.run_finished({"outcome": "stopped", "round": rounds, "words": words, "test_accuracy": 0.9 - shift,

@@ -82,6 +82,13 @@ class Answers:
         now = self.selected(r, metric, matchers)
         return {k: v for k, v in now.items() if k in earlier and v > 1.5 * sum(earlier[k]) / len(earlier[k])}
 
+    def begins(self, r: int, metric: str, matchers: str, *again: str) -> Values:
+        """Return values above 0 that were not in any of the ten rounds before."""
+        before = {
+            key for q in range(max(0, r - 10), r) for key, v in self.selected(q, metric, matchers).items() if v > 0
+        }
+        return {k: v for k, v in self.selected(r, metric, matchers).items() if v > 0 and k not in before}
+
 
 def _run(key: Labels) -> tuple[str, str]:
     return next(pair for pair in key if pair[0] == "run_id")
@@ -99,5 +106,6 @@ SHAPES: dict[str, Callable[..., Values]] = {
     r"(max|min)\((.*)\)": lambda x, r, aggregate, inner: x.by(r, aggregate, "", inner),
     rf"{_SEL} - \({_SEL} offset 1s or {_SEL} \* 0\)": Answers.this_round,
     r"(.*) / (?:on \(run_id\) )?(.*)": Answers.quotient,
+    rf"{_SEL} > 0 unless max_over_time\({_SEL}\[9500ms\] offset 1s\) > 0": Answers.begins,
     rf"{_SEL} > 1\.5 \* avg_over_time\({_SEL}\[9500ms\] offset 1s\)": Answers.leaps,
 }

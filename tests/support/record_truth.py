@@ -225,6 +225,21 @@ def _layers(key: str) -> Callable[[Truth, int], dict[Labels, float | None]]:
     }
 
 
+def _by_name(section: str, label: str, key: str) -> Callable[[Truth, int], dict[Labels, float | None]]:
+    return lambda x, r: {
+        labels(**{label: name}): number(parts.get(key)) for name, parts in (x.lines[r].get(section) or {}).items()
+    }
+
+
+OF_THE_CITY = {
+    "fault_changed_share": ("faults", "fault", "changed"), "fault_clients": ("faults", "fault", "clients"),
+    "fault_effect": ("faults", "fault", "effect"), "concept_drift_level": ("concept_drift", "drift", "level"),
+    "concept_drift_clients": ("concept_drift", "drift", "clients"),
+    "district_respondents": ("districts", "district", "clients"),
+    "district_train_loss": ("districts", "district", "train_loss"),
+    "district_client_drift": ("districts", "district", "client_drift"),
+    "district_changed_share": ("districts", "district", "changed"),
+}  # fmt: skip
 OTHERWISE: dict[str, Callable[[Truth, int], dict[Labels, float | None]]] = {
     "client_responses_total": _so_far("respondents"),
     "client_failures_total": _so_far("failures"),
@@ -233,6 +248,7 @@ OTHERWISE: dict[str, Callable[[Truth, int], dict[Labels, float | None]]] = {
     "criterion_state": _criterion_state,
     **{f"criterion_{name}": _criterion(key) for name, key in CRITERIA.items()},
     "overfitting": _overfitting,
+    **{name: _by_name(*where) for name, where in OF_THE_CITY.items()},
     "rate_factor": _rate,
     "rounds_to_go": _rounds_to_go,
     "layer_update_dispersion": _layers("update_dispersion"),
