@@ -1,0 +1,85 @@
+"""Do the faults of a scenario fit its data?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from clients.channels import Channel
+from clients.errors import UserError, unknown_name
+from clients.faults.label_options import LabelClassDependentOptions
+from clients.faults.options import Fault, FaultOptions, SensorFault, is_label_fault
+from clients.population import Task
+
+
+def check_faults(
+    faults: Mapping[str, FaultOptions],
+    *,
+    channels: Sequence[Channel],
+    districts: Sequence[str],
+    task: Task,
+    classes: int,
+    has_hours: bool,
+) -> None:
+    """Refuse faults that the data cannot have.
+
+    Args:
+        faults: by name.
+        channels: of the data; empty where they have none.
+        districts: names of the world's districts; empty without a world.
+        task: of the data.
+        classes: how many, for classification.
+        has_hours: whether readings have an hour of the world's clock.
+
+    Raises:
+        UserError: its field is `<name of the fault>.<key>`.
+    """
+    for name, options in faults.items():
+        _check_common(name, options, districts, has_hours)
+        if isinstance(options, SensorFault):
+            _check_channels(name, options, channels)
+        else:
+            assert is_label_fault(options)
+            _check_labels(name, options, task, classes)
+
+
+def _check_common(name: str, options: Fault, districts: Sequence[str], has_hours: bool) -> None:
+    if options.schedule.unit == "hours" and not has_hours:
+        raise UserError(
+            f"{name}.schedule.unit", "is 'hours', and these data have no clock", fix="Schedule it in rounds."
+        )
+    for district in options.districts:
+        if not districts:
+            raise UserError(f"{name}.districts", f"names {district!r}, and these data have no districts")
+        if district not in districts:
+            raise UserError(f"{name}.districts", unknown_name(district, districts, "a district"))
+
+
+def _check_channels(name: str, options: SensorFault, channels: Sequence[Channel]) -> None:
+    measured = [c.name for c in channels if c.measured]
+    if not measured:
+        raise UserError(f"{name}.kind", f"is {options.kind!r}, and these data have no channels that a sensor measures")
+    for channel in options.channels:
+        if channel not in measured:
+            raise UserError(f"{name}.channels", unknown_name(channel, measured, "a measured channel"))
+    if options.kind == "unit_mixup":
+        other = [c.name for c in channels if c.measured and c.other_unit]
+        if not other:
+            raise UserError(f"{name}.kind", "is 'unit_mixup', and no channel of these data has another unit")
+        if options.channels and not set(options.channels) & set(other):
+            said = f"names none that has another unit, got {', '.join(options.channels)}"
+            raise UserError(f"{name}.channels", said, fix=f"These have: {', '.join(other)}.")
+
+
+def _check_labels(name: str, options: Fault, task: Task, classes: int) -> None:
+    if task != "classification":
+        raise UserError(
+            f"{name}.kind",
+            f"is {options.kind!r}, and these data have no labels (their task is {task})",
+            fix="Faults of labels need classification.",
+        )
+    if classes < 2:
+        raise UserError(f"{name}.kind", f"is {options.kind!r}, and there is only one class to have")
+    if isinstance(options, LabelClassDependentOptions) and len(options.rates) != classes:
+        raise UserError(
+            f"{name}.rates", f"must have one rate for each of the {classes} classes, got {len(options.rates)}"
+        )

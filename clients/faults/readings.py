@@ -1,0 +1,170 @@
+"""What a fault sees of a cohort's readings, and the random numbers it draws.
+
+Numbers are addressed by (seed, fault's name, client, channel, absolute step), so a place is hit or not whoever else is
+in the block and whichever span was asked for, and whatever is hit at one rate is hit at every larger one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import streams
+from clients.channels import Channel
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The affected clients' readings of the affected channels, time last.
+
+    Attributes:
+        values: in the channels' units, float32 (R, C, T).
+        known: which steps hold readings, bool (R, T); the others are padding.
+        live: which of them the fault may touch, bool (R, T).
+        clients: int64 (R,).
+        district: of each client, int64 (R,).
+        channels: C of them.
+        hours: hour of the world's clock of each step, float64 (R, T), or None.
+        storm: of the world, by hour, float64, or None.
+        first: absolute index of step 0.
+        seed: of the run.
+        name: of the fault.
+    """
+
+    values: F32
+    known: Bools
+    live: Bools
+    clients: I64
+    district: I64
+    channels: tuple[Channel, ...]
+    hours: F64 | None
+    storm: F64 | None
+    first: int
+    seed: int
+    name: str
+
+    @property
+    def steps(self) -> int:
+        """Steps T of the span."""
+        return int(self.values.shape[2])
+
+    def of_channels(self, attribute: str) -> F32:
+        """Return an attribute of every channel, float32 (C, 1)."""
+        return np.array([getattr(c, attribute) for c in self.channels], np.float32)[:, None]
+
+    def keys(self, what: str, *, by_channel: bool = True) -> U64:
+        """Return a key a client and channel, (R, C), or a client, (R, 1)."""
+        key = streams.keys(self.seed, purpose(self.name, what), self.clients)[:, None]
+        if not by_channel:
+            return key
+        names = np.array([zlib.crc32(c.name.encode()) for c in self.channels], np.int64)
+        return streams.keys(self.seed, "channel", key, names)
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a fault makes of readings.
+
+    Attributes:
+        values: float32, broadcastable to (R, C, T); what is not touched is not looked at.
+        touched: bool, broadcastable to (R, C, T).
+        effect: its measure for each client, float64 (R,), where neither the share touched nor the root mean square.
+    """
+
+    values: F32
+    touched: Bools
+    effect: F64 | None = None
+
+
+def purpose(name: str, what: str) -> str:
+    """Return the purpose of a fault's stream."""
+    return f"faults/{name}/{what}"
+
+
+def below(hashes: U64, rate: float) -> Bools:
+    """Say which hashes, read as uniform numbers, are below `rate`."""
+    if rate >= 1:
+        return np.ones(hashes.shape, np.bool_)
+    return hashes < np.uint64(int(rate * 2.0**64))
+
+
+def uniform(hashes: U64) -> F64:
+    """Read hashes as uniform numbers in (0, 1)."""
+    return ((hashes >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def size(hashes: U64) -> F64:
+    """Read hashes as numbers from 1/2 to 1."""
+    return 0.5 + 0.5 * uniform(hashes)
+
+
+def sign(hashes: U64) -> F64:
+    """Read hashes as -1 or 1, independent of their `uniform`."""
+    return 1.0 - 2.0 * (hashes & np.uint64(1)).astype(np.float64)
+
+
+def hits(r: Readings, rate: float, *, what: str = "hits") -> Bools:
+    """Say which single readings are hit, bool (R, C, T)."""
+    return below(streams.hashes(r.keys(what), r.steps, r.first), rate)
+
+
+def phased(r: Readings, steps: int) -> I64:
+    """Return absolute steps plus each client's phase in slots of `steps`, int64 (R, T)."""
+    phase = (r.keys("phase", by_channel=False) % np.uint64(steps)).astype(np.int64)
+    return phase + np.arange(r.first, r.first + r.steps)
+
+
+def slot_hits(r: Readings, steps: int, rate: float, *, by_channel: bool) -> Bools:
+    """Say which readings lie in slots that are hit, bool (R, C, T), or (R, 1, T) for all channels at once."""
+    first = r.first // steps
+    slot = phased(r, steps) // steps - first
+    table = below(streams.hashes(r.keys("slots", by_channel=by_channel), r.steps // steps + 3, first), rate)
+    if steps == 1:  # no phase, and a slot a step
+        return np.ascontiguousarray(table[:, :, : r.steps])
+    return np.take_along_axis(table, slot[:, None, :], axis=2)
+
+
+def gaussian(r: Readings) -> F32:
+    """Return a standard normal number a reading, float32 (R, C, T) (Box and Muller; a hash makes a pair)."""
+    first = r.first // 2
+    pairs = (r.first + r.steps + 1) // 2 - first
+    halves = streams.hashes(r.keys("gaussian"), pairs, first).view(np.uint32)
+    radius = (halves[..., 1::2].astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-32)
+    np.sqrt(np.float32(-2.0) * np.log(radius, out=radius), out=radius)
+    angle = halves[..., ::2].astype(np.float32) * np.float32(2.0 * np.pi * 2.0**-32)
+    both = np.empty((*radius.shape, 2), np.float32)
+    np.multiply(radius, np.cos(angle), out=both[..., 0])
+    np.multiply(radius, np.sin(angle), out=both[..., 1])
+    offset = r.first - 2 * first
+    return both.reshape(*radius.shape[:2], 2 * pairs)[..., offset : offset + r.steps]
+
+
+def within_range(r: Readings, values: F32) -> F32:
+    """Clip to what the sensors can show, in place; readings that were beyond it may stay where they were."""
+    low, high = r.of_channels("low"), r.of_channels("high")
+    if np.isfinite(low).any():
+        np.maximum(values, np.minimum(r.values, low), out=values)
+    if np.isfinite(high).any():
+        np.minimum(values, np.maximum(r.values, high), out=values)
+    return values
+
+
+def last_before(good: Bools) -> I64:
+    """Return for each step the last one up to it that is good, -1 where there is none; (..., T)."""
+    steps = np.where(good, np.arange(good.shape[-1], dtype=np.int64), -1)
+    return np.maximum.accumulate(steps, axis=-1)
+
+
+def first_after(good: Bools) -> I64:
+    """Return for each step the first one from it on that is good, T where there is none; (..., T)."""
+    steps = np.where(good, np.arange(good.shape[-1], dtype=np.int64), good.shape[-1])
+    return np.minimum.accumulate(steps[..., ::-1], axis=-1)[..., ::-1]
