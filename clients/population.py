@@ -107,7 +107,8 @@ class Population:
         test_clients: the same of the test examples.
         validation_hours: hour of the world's clock of each validation example, float64 (n,); None where they have none.
         test_hours: the same of the test examples.
-        channels: what the last axis of the features measures; empty where that was not said.
+        channels: what the last axis of the features measures, in deviations from the channel's mean; empty where that was
+            not said.
         places: clients -> where they are; None where they are nowhere.
         districts: names of the districts that places number.
         hours: clients -> hour of the world's clock of each training example, float64 (M,), client after client in the

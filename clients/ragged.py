@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -66,3 +66,10 @@ def label_counts_of(labels: Callable[[I64], CohortData], classes: int) -> Callab
         return np.bincount(cell, minlength=len(clients) * classes).reshape(len(clients), classes).astype(np.int64)
 
     return counts
+
+
+def alike(sizes: I64) -> Iterator[I64]:
+    """Yield positions of clients with similar sizes together, so that padding them to one length wastes little."""
+    octave = np.frexp(np.maximum(sizes, 1).astype(np.float64))[1]
+    for o in np.unique(octave[sizes > 0]):
+        yield np.flatnonzero((octave == o) & (sizes > 0))

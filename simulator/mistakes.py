@@ -76,7 +76,12 @@ def _steps(error: Mapping[str, Any], root: type) -> tuple[list[str], type | None
     """Walk an error's location through the dataclasses, skipping tags of unions; return keys and the last class."""
     keys: list[str] = []
     classes: list[type] = [root]
+    is_name = False
     for step in error["loc"]:
+        if is_name:  # of a named table, such as [faults.NAME]: the user's own word
+            keys.append(str(step))
+            is_name = False
+            continue
         named = {f.name: f for c in classes for f in dataclasses.fields(c)}
         tagged = [c for c in classes if step in (getattr(c, "kind", None), c.__name__)]
         if tagged:
@@ -86,7 +91,8 @@ def _steps(error: Mapping[str, Any], root: type) -> tuple[list[str], type | None
         elif str(step) in named or classes:
             keys.append(str(step))
             owner = next((c for c in classes if str(step) in {f.name for f in dataclasses.fields(c)}), None)
-            classes = _classes(typing.get_type_hints(owner, include_extras=False)[str(step)]) if owner else []
+            hint = typing.get_type_hints(owner, include_extras=False)[str(step)] if owner else None
+            classes, is_name = _classes(hint), typing.get_origin(hint) is dict
     return keys, classes[0] if classes else None
 
 
@@ -94,6 +100,8 @@ def _classes(hint: Any) -> list[type]:
     """Return the dataclasses a type hint may be."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return [c for arg in typing.get_args(hint) for c in _classes(arg)]
+    if typing.get_origin(hint) is dict:
+        return _classes(typing.get_args(hint)[1])
     return [hint] if dataclasses.is_dataclass(hint) and isinstance(hint, type) else []
 
 

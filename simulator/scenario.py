@@ -15,7 +15,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import tomli_w
 from pydantic import Field, TypeAdapter, ValidationError
 
+from clients.city.world import WorldOptions
+from clients.drifts import DRIFT_KINDS, DriftOptions
 from clients.errors import ScenarioError, require, unknown_name
+from clients.faults.options import FAULTS, FaultOptions
 from clients.local import LocalOptions
 from clients.models import MODELS, ModelOptions
 from clients.options import STRICT
@@ -84,12 +87,18 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One experiment. `data` and `model` may be missing where Python brings them."""
+    """One experiment. `data` and `model` may be missing where Python brings them.
+
+    `faults` and `drifts` are tables by a name of the user's, applied in their order; `world` is the city.
+    """
 
     __pydantic_config__: ClassVar = STRICT
     title: str = ""
     data: Annotated[DataOptions, Field(discriminator="kind")] | None = None
     partition: Annotated[PartitionOptions, Field(discriminator="kind")] | None = None
+    world: WorldOptions | None = None
+    faults: dict[str, Annotated[FaultOptions, Field(discriminator="kind")]] = field(default_factory=dict)
+    drifts: dict[str, DriftOptions] = field(default_factory=dict)
     model: Annotated[ModelOptions, Field(discriminator="kind")] | None = None
     local: LocalOptions = field(default_factory=LocalOptions)
     algorithm: Annotated[AlgorithmOptions, Field(discriminator="kind")] = field(default_factory=FedAvgOptions)
@@ -109,6 +118,12 @@ KINDS: Mapping[str, tuple[Sequence[str], str]] = {
 }
 """Sections with a `kind`: the names allowed, and what one is called."""
 
+NAMED: Mapping[str, tuple[Sequence[str], str]] = {
+    "faults": (tuple(FAULTS), "a fault"),
+    "drifts": (DRIFT_KINDS, "a kind of concept drift"),
+}
+"""Sections of named tables, such as [faults.NAME], each with a `kind`."""
+
 
 @cache
 def _adapter() -> TypeAdapter[Scenario]:
@@ -126,6 +141,7 @@ def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
         ScenarioError: naming the key, the value, what is allowed and the nearest name.
     """
     _check_kinds(table, source)
+    _check_named(table, source)
     _check_fedsgd(table, source)
     try:
         return _adapter().validate_json(json.dumps(table, default=str))
@@ -224,6 +240,18 @@ def _check_kinds(table: Mapping[str, Any], source: str) -> None:
             raise ScenarioError(f"{section}.kind", f"is missing in {source}. All: {', '.join(allowed)}")
         if given.get("kind") not in allowed and "kind" in given:
             raise ScenarioError(f"{section}.kind", unknown_name(given["kind"], allowed, what))
+
+
+def _check_named(table: Mapping[str, Any], source: str) -> None:
+    for section, (allowed, what) in NAMED.items():
+        named = table.get(section, {})
+        if not isinstance(named, Mapping) or not all(isinstance(inner, Mapping) for inner in named.values()):
+            raise ScenarioError(section, f"must hold named tables in {source}, such as [{section}.my_name]")
+        for name, inner in named.items():
+            if "kind" not in inner:
+                raise ScenarioError(f"{section}.{name}.kind", f"is missing in {source}. All: {', '.join(allowed)}")
+            if inner["kind"] not in allowed:
+                raise ScenarioError(f"{section}.{name}.kind", unknown_name(inner["kind"], allowed, what))
 
 
 def _check_fedsgd(table: Mapping[str, Any], source: str) -> None:

@@ -17,11 +17,11 @@ from clients import streams
 from clients.codec import Codec
 from clients.errors import EngineError, ScenarioError, StrategyError, UserError
 from clients.evaluation import Evaluator
+from clients.federation import Federation, build_federation
 from clients.models import MlpOptions, build_model
 from clients.plain import PlainEngine
 from clients.population import Population
 from clients.rules import PLAIN
-from clients.sources import build_population
 from clients.stacked import StackedEngine
 from clients.task import LearningTask, make_task
 from clients.work import F64, ClientStates, CohortWork, Engine
@@ -104,15 +104,13 @@ def make_task_of(scenario: Scenario, given: Overrides) -> LearningTask:
         UserError: naming the key at fault.
     """
     seed, dtype = scenario.run.seed, getattr(torch, scenario.run.dtype)
-    population = given.population
-    if population is None:
-        if scenario.data is None:
-            raise ScenarioError("data", "is missing", fix="Add a [data] section, or pass data= from Python.")
-        with_section = "partition" if scenario.partition is not None else "data"
-        try:
-            population = build_population(scenario.data, scenario.partition, seed=seed, dtype=dtype)
-        except UserError as error:
-            raise error if "." in error.field or "/" in error.field else error.inside(with_section) from None
+    data = given.population or scenario.data
+    if data is None:
+        raise ScenarioError("data", "is missing", fix="Add a [data] section, or pass data= from Python.")
+    population = build_federation(
+        Federation(data=data, partition=scenario.partition, world=scenario.world, faults=scenario.faults,
+                   drifts=scenario.drifts, seed=seed, dtype=dtype)
+    )  # fmt: skip
     module = given.model
     if module is None:
         if scenario.model is None:

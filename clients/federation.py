@@ -1,0 +1,122 @@
+"""From the sections of a scenario to its population: data, partition, world, faults, features, concept drift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from clients.city.sources import CITY, AnySource
+from clients.city.world import World, WorldOptions, make_world
+from clients.drifted import with_drifts
+from clients.drifts import DriftOptions
+from clients.errors import PartitionError, UserError
+from clients.examples import shape_of, window_population, with_faults
+from clients.faults.checks import check_faults
+from clients.faults.options import FaultOptions
+from clients.partitions import NaturalOptions, PartitionOptions
+from clients.phases import in_phases
+from clients.population import Population
+from clients.sensed import series_population
+from clients.sensing import SeriesSource
+from clients.sources import build_population
+
+Faults = Mapping[str, FaultOptions]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Federation:
+    """What a scenario says of the clients' data.
+
+    Attributes:
+        data: one of the kinds of data, or a population that is there already.
+        partition: who holds what, for data that come pooled.
+        world: the city; None where nothing asks for one (generated sources then take the default).
+        faults: by name, in order.
+        drifts: concept drifts by name, in order.
+        seed: root seed.
+        dtype: of features and of targets that are numbers.
+    """
+
+    data: Any
+    partition: PartitionOptions | None = None
+    world: WorldOptions | None = None
+    faults: Faults = field(default_factory=dict)
+    drifts: Mapping[str, DriftOptions] = field(default_factory=dict)
+    seed: int = 0
+    dtype: torch.dtype = torch.float32
+
+
+def build_federation(asked: Federation) -> Population:
+    """Make the population.
+
+    Raises:
+        UserError: naming the key at fault, its section included.
+    """
+    world = make_world(asked.world, asked.seed) if asked.world is not None else None
+    if isinstance(asked.data, Population):
+        given = placed(asked.data, world)
+        build = partial(with_faults, given, seed=asked.seed, world=world)
+    elif asked.data.kind in CITY:
+        world = world or make_world(WorldOptions(), asked.seed)
+        build = _city(asked, world)
+    else:
+        build = _other(asked, world)
+    if asked.faults:
+        clean = build({})
+        _check_faults(asked.faults, clean, asked.seed)
+    return with_drifts(in_phases(build, asked.faults), asked.drifts, seed=asked.seed)
+
+
+def _city(asked: Federation, world: World) -> Callable[[Faults], Population]:
+    """Return what makes a generated source's population with the faults given."""
+    if asked.partition is not None and not isinstance(asked.partition, NaturalOptions):
+        raise PartitionError(
+            "partition.kind",
+            f"{asked.partition.kind!r} deals out pooled examples, and data '{asked.data.kind}' bring their own clients",
+            fix="Leave the partition out.",
+        )
+    try:
+        source: AnySource = CITY[asked.data.kind].source(asked.data, world, asked.seed)
+    except UserError as error:
+        raise error if "." in error.field else error.inside("data") from None
+    if isinstance(source, SeriesSource):
+        return partial(series_population, source, seed=asked.seed, world=world, dtype=asked.dtype)
+    clean = window_population(source, seed=asked.seed, dtype=asked.dtype)
+    return partial(with_faults, clean, seed=asked.seed, world=world)
+
+
+def _other(asked: Federation, world: World | None) -> Callable[[Faults], Population]:
+    """Return what makes any other population; a world gives its clients places."""
+    with_section = "partition" if asked.partition is not None else "data"
+    try:
+        clean = build_population(asked.data, asked.partition, seed=asked.seed, dtype=asked.dtype)
+    except UserError as error:
+        raise error if "." in error.field or "/" in error.field else error.inside(with_section) from None
+    return partial(with_faults, placed(clean, world), seed=asked.seed, world=world)
+
+
+def placed(population: Population, world: World | None) -> Population:
+    """Return a population whose client k lives at the world's site k, where it has no place of its own."""
+    if world is None or population.places is not None:
+        return population
+    return replace(population, places=world.sites, districts=world.names)
+
+
+def _check_faults(faults: Faults, clean: Population, seed: int) -> None:
+    if clean.task == "objective":
+        raise UserError("faults", "need examples, and these data are an objective")
+    try:
+        check_faults(
+            faults,
+            channels=shape_of(clean, seed).channels,
+            districts=clean.districts,
+            task=clean.task,
+            classes=clean.outputs,
+            has_hours=clean.hours is not None,
+        )
+    except UserError as error:
+        raise error.inside("faults") from None

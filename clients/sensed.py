@@ -1,0 +1,238 @@
+"""Populations of sensors: series cut into windows as views, examples made on demand, faults in the training part alone.
+
+Readings are standardised by their channels' nominal mean and deviation, which no data can move: an error means the
+same with a fault and without. Faults touch training data; central and held-out examples are the truth, later in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from clients import streams
+from clients.city.world import World
+from clients.errors import DataError
+from clients.faults.apply import Block, corrupt, corrupt_labels
+from clients.faults.options import FaultOptions, is_label_fault
+from clients.lazy import Layout, lazy_cohort
+from clients.population import CohortData, Examples, Population
+from clients.ragged import Cohort, label_counts_of
+from clients.realised import Ledger
+from clients.sensing import SeriesSource
+
+I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
+Faults = Mapping[str, FaultOptions]
+
+CENTRAL_EXAMPLES = 5000
+"""Central validation and test examples are at most so many, thinned evenly in time."""
+CENTRAL_SITES = 200
+"""They come from at most so many sites, chosen by seed."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Where windows start in a span of readings: multiples of `stride` that leave room for window and horizon."""
+
+    starts: I64
+    length: int
+
+    @classmethod
+    def of(cls, source: SeriesSource, begin: int, end: int) -> Windows:
+        """Return the windows of steps [begin, end), counted from `begin`."""
+        first = -(-begin // source.stride) * source.stride - begin
+        last = end - begin - source.window - source.horizon
+        return cls(np.arange(first, last + 1, source.stride, dtype=np.int64), end - begin)
+
+
+def series_population(
+    source: SeriesSource,
+    faults: Faults,
+    *,
+    seed: int,
+    world: World | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Population:
+    """Make a population of series; readings are made when a client is first asked for.
+
+    Args:
+        source: what the sensors read.
+        faults: those at work now, by name; label faults need `source.label`.
+        seed: root seed.
+        world: whose districts and storms the faults know.
+        dtype: of features and forecasts.
+
+    Returns:
+        The population: features [n, window, C] standardised, targets [n, horizon] of channel 0 standardised, or labels.
+
+    Raises:
+        DataError: a part has no room for one window.
+    """
+    parts = dict(zip(("train", "validation", "test"), zip((0, *source.ends), source.ends, strict=False), strict=True))
+    windows = {part: Windows.of(source, *span) for part, span in parts.items()}
+    if not len(windows["train"].starts):
+        raise DataError(
+            "window",
+            f"{source.window} steps and a horizon of {source.horizon} do not fit in {source.ends[0]} training steps",
+            fix="Take a shorter window or more days.",
+        )
+    ledger = Ledger(source.num_clients, faults, [c.measured for c in source.channels])
+    train = _cohort(source, *parts["train"], windows["train"], dtype, seed, world, faults, ledger)
+    held = _cohort(source, *parts["test"], windows["test"], dtype, seed, world, {}, None)
+    central = {part: _central(source, *parts[part], windows[part], dtype, seed) for part in ("validation", "test")}
+    hours = {part: _hours(source, parts[part][0], w) for part, w in windows.items()}
+    counted = source.label is not None
+    return Population(
+        name=source.name,
+        task="classification" if counted else "regression",
+        sizes=np.full(source.num_clients, len(windows["train"].starts), np.int32),
+        feature_shape=(source.window, len(source.channels)),
+        outputs=source.outputs if counted else source.horizon,
+        cohort=train,
+        cohort_test=held if len(windows["test"].starts) else None,
+        validation=central["validation"][0],
+        test=central["test"][0],
+        validation_clients=central["validation"][1],
+        test_clients=central["test"][1],
+        validation_hours=central["validation"][2],
+        test_hours=central["test"][2],
+        label_counts=label_counts_of(train, source.outputs) if counted else None,
+        client_name=source.client_name,
+        facts=dict(source.facts),
+        channels=source.channels,
+        places=source.places,
+        districts=source.districts,
+        hours=lambda clients: np.tile(hours["train"], len(clients)),
+        held_out_hours=lambda clients: np.tile(hours["test"], len(clients)),
+        realised=ledger.reader(train) if faults else None,
+        masks=_masks(source, parts["train"][1], windows["train"], seed, world, faults) if faults else None,
+    )
+
+
+def _cohort(
+    source: SeriesSource,
+    begin: int,
+    end: int,
+    windows: Windows,
+    dtype: torch.dtype,
+    seed: int,
+    world: World | None,
+    faults: Faults,
+    ledger: Ledger | None,
+) -> Cohort:
+    """Return the cohort function of one part: one lazy block of readings a client, windows are views of it."""
+    channels, length = len(source.channels), end - begin
+    labelled = source.label is not None
+    layout = Layout((length, channels), (length if labelled else 0,), dtype, torch.int64)
+
+    def make(clients: I64) -> tuple[Tensor, Tensor]:
+        values, labels, masks, effects = spoilt(source, clients, begin, end, windows, seed, world, faults)
+        if ledger is not None:
+            ledger.note(clients, masks, effects)
+        return torch.from_numpy(standardised(values, source)).to(dtype), torch.from_numpy(labels)
+
+    blocks = lazy_cohort(make, np.ones(source.num_clients, np.int32), layout)
+    count = len(windows.starts)
+
+    def cohort(clients: I64) -> CohortData:
+        data = blocks(clients)
+        rows = (data.rows[:, None] * length + windows.starts).reshape(-1)
+        flat = data.features.view(-1, channels)
+        if not len(rows):
+            return CohortData(flat[:0, None], flat[:0], rows, np.zeros(len(clients) + 1, np.int64))
+        features = flat.unfold(0, source.window, 1).transpose(1, 2)
+        targets = data.targets.view(-1) if labelled else flat[source.window :, 0].unfold(0, source.horizon, 1)
+        return CohortData(features, targets, rows, np.arange(len(clients) + 1, dtype=np.int64) * count)
+
+    return cohort
+
+
+def spoilt(
+    source: SeriesSource,
+    clients: I64,
+    begin: int,
+    end: int,
+    windows: Windows,
+    seed: int,
+    world: World | None,
+    faults: Faults,
+) -> tuple[F32, I64, dict[str, npt.NDArray[np.bool_]], dict[str, npt.NDArray[np.float64]]]:
+    """Return readings (K, T, C) with their faults, labels (K, T) by window start, and masks and effects by fault."""
+    values = source.read(clients, begin, end)
+    masks: dict[str, npt.NDArray[np.bool_]] = {}
+    effects: dict[str, npt.NDArray[np.float64]] = {}
+    sensor = {n: f for n, f in faults.items() if not is_label_fault(f)}
+    if sensor:
+        steps = np.arange(begin, end) * source.step_hours
+        district = source.places(clients).district if source.places is not None else np.zeros(len(clients), np.int64)
+        block = Block(
+            values=values,
+            lengths=np.full(len(clients), end - begin),
+            clients=clients,
+            hours=np.broadcast_to(steps, values.shape[:2]),
+            district=district,
+            channels=source.channels,
+            first=begin,
+            districts=source.districts,
+        )
+        values, masks, effects = corrupt(block, sensor, seed=seed, world=world)
+    labels = np.zeros((len(clients), end - begin if source.label is not None else 0), np.int64)
+    if source.label is not None and len(windows.starts):
+        ahead = windows.starts[:, None] + source.window + np.arange(source.horizon)
+        made = source.label(values[:, :, 0][:, ahead])
+        wrong = {n: f for n, f in faults.items() if is_label_fault(f)}
+        if wrong:
+            offsets = np.arange(len(clients) + 1) * made.shape[1]
+            flat, found, more = corrupt_labels(made.reshape(-1), offsets, clients, source.outputs, wrong, seed=seed)
+            made = flat.reshape(made.shape)
+            masks |= {n: m.reshape(made.shape) for n, m in found.items()}
+            effects |= more
+        labels[:, windows.starts] = made
+    return values, labels, masks, effects
+
+
+def standardised(values: F32, source: SeriesSource) -> F32:
+    """Return readings (..., C) in nominal deviations from their nominal means."""
+    mean = np.array([c.mean for c in source.channels], np.float32)
+    deviation = np.array([c.deviation for c in source.channels], np.float32)
+    out: F32 = (values - mean) / deviation
+    return out
+
+
+def _central(
+    source: SeriesSource, begin: int, end: int, windows: Windows, dtype: torch.dtype, seed: int
+) -> tuple[Examples | None, I64 | None, npt.NDArray[np.float64] | None]:
+    """Return examples of some sites, whose they are, and their hours."""
+    if not len(windows.starts):
+        return None, None, None
+    key = streams.keys(seed, "central sites")
+    sites = streams.choose(key, source.num_clients, min(source.num_clients, CENTRAL_SITES))
+    thin = -(-len(sites) * len(windows.starts) // CENTRAL_EXAMPLES)
+    kept = Windows(windows.starts[::thin], windows.length)
+    data = _cohort(source, begin, end, kept, dtype, seed, None, {}, None)(sites)
+    rows = torch.from_numpy(data.rows)
+    owners = np.repeat(sites, data.sizes)
+    examples = Examples(data.features[rows].contiguous(), data.targets[rows].contiguous())
+    return examples, owners, np.tile(_hours(source, begin, kept), len(sites))
+
+
+def _hours(source: SeriesSource, begin: int, windows: Windows) -> npt.NDArray[np.float64]:
+    """Return the hour of each window's last input."""
+    hours: npt.NDArray[np.float64] = (begin + windows.starts + source.window - 1) * source.step_hours
+    return hours
+
+
+def _masks(
+    source: SeriesSource, end: int, windows: Windows, seed: int, world: World | None, faults: Faults
+) -> Callable[[I64], dict[str, list[npt.NDArray[Any]]]]:
+    def masks(clients: I64) -> dict[str, list[npt.NDArray[Any]]]:
+        found = spoilt(source, clients, 0, end, windows, seed, world, faults)[2]
+        return {name: list(mask) for name, mask in found.items()}
+
+    return masks
