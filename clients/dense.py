@@ -60,12 +60,12 @@ def _flattens(module: nn.Module) -> bool:
 
 
 class DenseProgram:
-    """Linear layers with ReLU, tanh or sigmoid and dropout between them; cross-entropy or squared error."""
+    """Linear layers with ReLU, tanh or sigmoid and dropout between them; cross-entropy (or focal) or squared error."""
 
     masks_padding = True
 
-    def __init__(self, layers: tuple[DenseLayer, ...], task: Task) -> None:
-        self.layers, self.task = layers, task
+    def __init__(self, layers: tuple[DenseLayer, ...], task: Task, gamma: float = 0.0) -> None:
+        self.layers, self.task, self.gamma = layers, task, gamma
 
     def width(self, k: int) -> int:
         """Return k."""
@@ -81,7 +81,7 @@ class DenseProgram:
                 out[layer.bias] = d.sum(1)
 
         inputs, outputs = self._forward(params, batch)
-        losses, d = output_error(outputs, batch, self.task)
+        losses, d = output_error(outputs, batch, self.task, self.gamma)
         self._backward(params, batch, inputs, d, keep)
         return out, losses, outputs, buffers
 
@@ -95,7 +95,7 @@ class DenseProgram:
                 bias.sub_(d.sum(1), alpha=lr)
 
         inputs, outputs = self._forward(params, batch)
-        losses, d = output_error(outputs, batch, self.task)
+        losses, d = output_error(outputs, batch, self.task, self.gamma)
         self._backward(params, batch, inputs, d, step)
         return losses, outputs
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from clients import streams
+from clients.augment import AugmentOptions
 from clients.errors import UserError, require
 from clients.options import STRICT
 
@@ -88,6 +89,18 @@ class LocalOptions:
         buffers: "average" (weighted mean, as parameters), "local" (each client keeps its own; the server keeps the
             mean for evaluation), "server" (clients start from the server's and theirs are discarded).
         schedule: of `local_lr` over rounds.
+        sampling: "shuffle" (each epoch is a permutation of the client's examples) or "class_balanced" (every example of
+            a batch is drawn afresh, each class that the client has being equally likely; as many steps as otherwise).
+        class_weights: "none", "inverse" (to the class's number of examples) or "effective" (to its effective number,
+            Cui et al. 2019); their mean over the counted examples is 1. A step's loss is the mean over its batch of
+            w_y l: it is not divided by the batch's sum of weights, which would bias it towards common classes (and
+            leave no weight at all in a batch of one class).
+        effective_beta: of "effective"; 0 weighs classes alike, towards 1 it becomes "inverse".
+        weights_from: whose examples are counted: each "client" its own, or those of the "federation", added up.
+        focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
+        augment: how examples are changed before each step.
+
+    The recorded `train_loss` is what was trained: weighted, focal and of augmented examples, without penalties.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -111,6 +124,12 @@ class LocalOptions:
     partial_work: float = 0.0
     buffers: Literal["average", "local", "server"] = "average"
     schedule: ScheduleOptions = ScheduleOptions()
+    sampling: Literal["shuffle", "class_balanced"] = "shuffle"
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    effective_beta: float = 0.999
+    weights_from: Literal["client", "federation"] = "client"
+    focal_gamma: float = 0.0
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
 
     def __post_init__(self) -> None:
         require(math.isfinite(self.local_lr) and self.local_lr > 0, "local_lr", f"must be > 0, got {self.local_lr}")
@@ -132,10 +151,10 @@ class LocalOptions:
             "cannot stand beside local_epochs",
             fix="Give one of the two.",
         )
-        for name in ("momentum", "beta1", "beta2", "rho"):
+        for name in ("momentum", "beta1", "beta2", "rho", "effective_beta"):
             value = getattr(self, name)
             require(0 <= value < 1, name, f"must be in [0, 1), got {value}")
-        for name in ("l1", "l2", "decoupled_weight_decay", "gradient_noise"):
+        for name in ("l1", "l2", "decoupled_weight_decay", "gradient_noise", "focal_gamma"):
             value = getattr(self, name)
             require(math.isfinite(value) and value >= 0, name, f"must be >= 0, got {value}")
         for name in ("clip_norm", "clip_value"):
@@ -175,6 +194,21 @@ def count_steps(local: LocalOptions, sizes: I64, clients: I64, *, seed: int, rou
     return np.asarray(units * unit, np.int64)
 
 
+def plan_counts(local: LocalOptions, sizes: I64, steps: I64) -> I64:
+    """Return how many examples each step of each client sees, int64 (K, S); 0 past a client's last step."""
+    width = batch_width(local, sizes)
+    step = np.arange(int(steps.max(initial=0)))[None, :]
+    per_epoch = np.maximum(batches_per_epoch(local, sizes), 1)
+    counts: I64 = np.clip(sizes[:, None] - step % per_epoch[:, None] * width, 0, width) * (step < steps[:, None])
+    return counts
+
+
+def batch_width(local: LocalOptions, sizes: I64) -> int:
+    """Return the examples of the largest batch there can be."""
+    width = max(1, int(sizes.max(initial=1)))
+    return width if local.batch_size == "full" else min(local.batch_size, width)
+
+
 @dataclass(frozen=True)
 class Batches:
     """Which examples each client's local steps use.
@@ -208,16 +242,15 @@ def plan_batches(
         round_index: the round.
     """
     sizes = np.diff(offsets)
-    width = max(1, int(sizes.max(initial=1)))
-    width = width if local.batch_size == "full" else min(local.batch_size, width)
+    width = batch_width(local, sizes)
     per_epoch = np.maximum(batches_per_epoch(local, sizes), 1)
-    step = np.arange(int(steps.max(initial=0)))[None, :]
-    counts = np.clip(sizes[:, None] - step % per_epoch[:, None] * width, 0, width) * (step < steps[:, None])
-    order = np.zeros((len(clients), step.size * width), np.int64)
+    counts = plan_counts(local, sizes, steps)
+    most = counts.shape[1]
+    order = np.zeros((len(clients), most * width), np.int64)
     small = np.flatnonzero(sizes <= width)
     if len(small):
         in_order = np.minimum(np.arange(width), np.maximum(sizes[small, None] - 1, 0))
-        order[small] = np.tile(in_order, step.size)
+        order[small] = np.tile(in_order, most)
     large = np.flatnonzero(sizes > width)
     if len(large):
         epochs = -(-steps[large] // per_epoch[large])
@@ -230,7 +263,7 @@ def plan_batches(
             _write_runs(order, k, start, np.minimum(end - start, sizes[k]), drawn)
     order += np.minimum(offsets[:-1, None], max(0, len(rows) - 1))  # an empty last client starts past the end
     chosen = rows[order] if len(rows) else order
-    return Batches(chosen.reshape(len(clients), step.size, width), counts, steps)
+    return Batches(chosen.reshape(len(clients), most, width), counts, steps)
 
 
 def _alike(sizes: I64) -> list[I64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -31,6 +33,61 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     if task == "regression":
         return (outputs - targets.view_as(outputs)).square().flatten(1).mean(1)
     return outputs.flatten()
+
+
+def trained_losses(
+    outputs: Tensor, targets: Tensor, task: Task, gamma: float = 0.0, remedy: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Return the loss of each example that a local step descends: `example_losses` with the remedies of imbalance.
+
+    Args:
+        outputs: as of `example_losses`.
+        targets: likewise.
+        task: likewise.
+        gamma: of the focal loss (classification only); 0 is cross-entropy.
+        remedy: `scales` [n], factors of each loss (class weights, and shares under mixup); under mixup also `others`
+            [n], the classes examples were mixed with, and `other_scales` [n], the factors of the loss for these.
+
+    Returns:
+        Losses [n].
+    """
+    if not remedy and not gamma:
+        return example_losses(outputs, targets, task)
+    log_p = functional.log_softmax(outputs, -1)
+    losses = focal(log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1), gamma)
+    if not remedy:
+        return losses
+    losses = losses * remedy["scales"]
+    if "others" in remedy:
+        other = focal(log_p.gather(-1, remedy["others"].unsqueeze(-1)).squeeze(-1), gamma)
+        losses = losses + other * remedy["other_scales"]
+    return losses
+
+
+def focal(log_p: Tensor, gamma: float) -> Tensor:
+    """Return -(1 - p)^gamma log p (Lin et al. 2017, equation 4) from log p, elementwise; cross-entropy if gamma is 0.
+
+    Example:
+        >>> focal(torch.tensor([0.5]).log(), 2.0).item() / -torch.tensor(0.5).log().item()
+        0.25
+    """
+    return -log_p if not gamma else -(_miss(log_p) ** gamma) * log_p
+
+
+def focal_slope(log_p: Tensor, gamma: float) -> Tensor:
+    """Return A, such that the derivative of the focal loss by the logits is A (p - e_y); 1 where gamma is 0.
+
+    A = (1 - p)^gamma - gamma p (1 - p)^(gamma - 1) log p, with p = p_y.
+    """
+    if not gamma:
+        return torch.ones_like(log_p)
+    miss = _miss(log_p)
+    return miss**gamma - gamma * log_p.exp() * miss ** (gamma - 1) * log_p
+
+
+def _miss(log_p: Tensor) -> Tensor:
+    """Return 1 - p, never 0: its powers stay finite where p is 1 to rounding, and log p there is 0."""
+    return -torch.expm1(log_p).clamp_max(-(torch.finfo(log_p.dtype).tiny ** 0.5))
 
 
 def predictions(outputs: Tensor, task: Task) -> Tensor:

@@ -16,13 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from clients import streams
+from clients.balance import draw_batches
 from clients.dropout import Dropout, dropout_keys, dropout_mask
-from clients.local import I64, Batches, count_steps, plan_batches
-from clients.losses import example_losses, example_scores, predictions
+from clients.local import I64, Batches, count_steps
+from clients.losses import example_scores, predictions, trained_losses
 from clients.optimizers import torch_optimizer
 from clients.parameters import read_vector, write_vector
 from clients.path import PathMeter, is_measured, squared_norms
 from clients.population import CohortData
+from clients.remedies import class_weight_table, remedied
 from clients.rules import LocalResult
 from clients.streams import U64
 from clients.task import LearningTask, cast_features, cast_targets
@@ -52,12 +54,12 @@ class PlainEngine:
         task = self.task
         data = task.population.during(work.round_index).cohort(work.clients)
         steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
-        batches = plan_batches(
-            task.local, data.rows, data.offsets, steps, work.clients, seed=task.seed, round_index=work.round_index
-        )
+        batches = draw_batches(task.local, data, steps, work.clients, seed=task.seed, round_index=work.round_index)
+        table = class_weight_table(task, data)
         updates, new_own = [], []
         for k in range(work.num_clients):
-            update, kept = self._train_one(k, work, data, batches, {n: v[k] for n, v in own.items()})
+            weights = table[k] if table is not None else None
+            update, kept = self._train_one(k, work, data, batches, {n: v[k] for n, v in own.items()}, weights)
             updates.append(update)
             new_own.append(kept)
         update = concatenate(updates)
@@ -67,14 +69,16 @@ class PlainEngine:
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
         data = self.task.population.during(work.round_index).cohort(work.clients)
-        rows = []
+        rows, table = [], class_weight_table(self.task, data, of_objective=True)
         for k in range(work.num_clients):
             self._load(work.params, work.buffers)
             self._set_masks({})
             chosen = torch.from_numpy(data.rows[data.offsets[k] : data.offsets[k + 1]])
             self._module.zero_grad(set_to_none=True)
             if len(chosen):
-                self._losses(data, chosen)[0].mean().backward()  # type: ignore[no-untyped-call]
+                weights = table[k] if table is not None else None
+                losses, _, _ = self._losses(data, chosen, weights, work.clients[k : k + 1], work.round_index, None)
+                losses.mean().backward()  # type: ignore[no-untyped-call]
             rows.append(self.task.parameters.flatten({n: _gradient(p) for n, p in self._named.items()}))
         return torch.stack(rows)
 
@@ -88,14 +92,47 @@ class PlainEngine:
         for name, module in self._dropouts.items():
             module.mask = masks.get(name, torch.ones((), dtype=self.task.dtype))
 
-    def _losses(self, data: CohortData, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        features = cast_features(data.features[rows], self.task.dtype)
-        targets = cast_targets(data.targets[rows], self.task.dtype)
+    def _losses(
+        self,
+        data: CohortData,
+        rows: Tensor,
+        weights: Tensor | None,
+        client: I64,
+        round_index: int,
+        step: int | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return losses, outputs and targets of some rows.
+
+        Args:
+            data: where the rows are.
+            rows: which, [b].
+            weights: of classes in the loss, [classes].
+            client: whose they are, (1,).
+            round_index: the round.
+            step: the local step, from 0, that augmentation is drawn for; None leaves it out.
+        """
+        task = self.task
+        features = cast_features(data.features[rows], task.dtype)
+        targets = cast_targets(data.targets[rows], task.dtype)
+        remedy: dict[str, Tensor] = {}
+        if weights is not None or task.local.augment.any:
+            features, targets, remedy = remedied(
+                task, features[None], targets[None], weights[None] if weights is not None else None,
+                np.array([len(rows)]), client, round_index=round_index, step=step,
+            )  # fmt: skip
+            features, targets, remedy = features[0], targets[0], {n: v[0] for n, v in remedy.items()}
         outputs = self._module(features)
-        return example_losses(outputs, targets, self.task.population.task), outputs.detach(), targets
+        losses = trained_losses(outputs, targets, task.population.task, task.local.focal_gamma, remedy)
+        return losses, outputs.detach(), targets
 
     def _train_one(
-        self, k: int, work: CohortWork, data: CohortData, batches: Batches, own: dict[str, Tensor]
+        self,
+        k: int,
+        work: CohortWork,
+        data: CohortData,
+        batches: Batches,
+        own: dict[str, Tensor],
+        weights: Tensor | None,
     ) -> tuple[CohortUpdate, dict[str, Tensor]]:
         task, local = self.task, self.task.local
         client = work.clients[k : k + 1]
@@ -113,7 +150,7 @@ class PlainEngine:
                 rows = torch.from_numpy(batches.rows[k, step - 1, : batches.counts[k, step - 1]])
                 self._set_masks(self._masks(keys[:, step - 1], len(rows)))
                 optimizer.zero_grad(set_to_none=True)
-                losses, outputs, targets = self._losses(data, rows)
+                losses, outputs, targets = self._losses(data, rows, weights, client, work.round_index, step - 1)
                 losses.mean().backward()  # type: ignore[no-untyped-call]
                 total, seen = total + float(losses.detach().sum(dtype=torch.float64)), seen + len(rows)
                 if task.count_errors:

@@ -18,7 +18,7 @@ from torch.func import functional_call, grad, vmap
 from clients.batch import Batch, Program, Tensors
 from clients.dense import DenseProgram, dense_layers
 from clients.dropout import Dropout
-from clients.losses import example_losses
+from clients.losses import trained_losses
 from clients.recurrent import GruProgram, is_gru_forecaster
 from clients.task import LearningTask
 
@@ -28,7 +28,7 @@ class VmapProgram:
 
     def __init__(self, task: LearningTask, *, masks_padding: bool) -> None:
         self.masks_padding = masks_padding
-        self._module, self._task = task.module, task.population.task
+        self._module, self._task, self._gamma = task.module, task.population.task, task.local.focal_gamma
         masks = {f"{n}.mask" for n, m in task.module.named_modules() if isinstance(m, Dropout)}
         self._whole = [n for n, _ in task.module.named_buffers() if n not in masks and n not in task.buffers.names]
         self._gradients: Callable[..., Any] = vmap(grad(self._loss, has_aux=True))
@@ -55,7 +55,7 @@ class VmapProgram:
         weights = batch.weights
         if weights is None:
             weights = next(iter(params.values())).new_full((k, b), 1.0 / b)
-        arguments = (params, buffers, batch.masks, batch.features, batch.targets, weights)
+        arguments = (params, buffers, batch.masks, batch.features, batch.targets, weights, batch.remedy)
         if self._compiled is not None and k in self._widths and b == self._length:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the compiler's remarks on its own choices, at the first call
@@ -65,7 +65,14 @@ class VmapProgram:
         return _apart(grads, params), losses.detach(), outputs.detach(), {n: t.detach() for n, t in new.items()}
 
     def _loss(
-        self, params: Tensors, buffers: Tensors, masks: Tensors, features: Tensor, targets: Tensor, weights: Tensor
+        self,
+        params: Tensors,
+        buffers: Tensors,
+        masks: Tensors,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        remedy: Tensors,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensors]]:
         """Weighted loss of one client's batch, with its example losses, outputs and new buffers."""
         now = {n: b.clone() for n, b in buffers.items()}
@@ -77,7 +84,7 @@ class VmapProgram:
             **{f"{n}.mask": m for n, m in masks.items()},
         }
         outputs = functional_call(self._module, dict(inputs), (features,))
-        losses = example_losses(outputs, targets, self._task)
+        losses = trained_losses(outputs, targets, self._task, self._gamma, remedy)
         return (losses * weights).sum(), (losses, outputs, now)
 
 
@@ -116,7 +123,7 @@ def make_program(task: LearningTask, features: Tensor) -> Program:
     """Choose the program for a task; `features` [n, ...] are a probe batch."""
     layers = dense_layers(task)
     if layers is not None:
-        return DenseProgram(layers, task.population.task)
+        return DenseProgram(layers, task.population.task, task.local.focal_gamma)
     if is_gru_forecaster(task):
-        return GruProgram(task.population.task)
+        return GruProgram(task.population.task, task.local.focal_gamma)
     return VmapProgram(task, masks_padding=examples_are_independent(task, features))

@@ -23,7 +23,7 @@ def is_gru_forecaster(task: LearningTask) -> bool:
 
 
 class GruProgram:
-    """A GRU from a zero state and a linear read-out of its last state; cross-entropy or squared error.
+    """A GRU from a zero state and a linear read-out of its last state; cross-entropy (or focal) or squared error.
 
     With gates r, z and candidate n (biases left out): r, z = sigmoid(W_i x + W_h h), n = tanh(W_in x + r (W_hn h)),
     h' = (1 - z) n + z h. Source: Cho et al. 2014, in the form of `torch.nn.GRU`.
@@ -31,8 +31,8 @@ class GruProgram:
 
     masks_padding = True
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, task: Task, gamma: float = 0.0) -> None:
+        self.task, self.gamma = task, gamma
 
     def width(self, k: int) -> int:
         """Return k."""
@@ -46,7 +46,7 @@ class GruProgram:
         states, gates = self._forward(params, inputs, time)
         last = states[:, -1]
         outputs = torch.baddbmm(params["readout.bias"].unsqueeze(1), last, params["readout.weight"].transpose(1, 2))
-        losses, d = output_error(outputs, batch, self.task)
+        losses, d = output_error(outputs, batch, self.task, self.gamma)
         away = self._backward(params, states, gates, torch.bmm(d, params["readout.weight"]))
         away, before = away.view(k, time * b, -1), states[:, :-1].reshape(k, time * b, -1)
         hidden, total = states.shape[3], away.sum(1)

@@ -17,15 +17,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from clients.balance import draw_batches
 from clients.batch import Batch, Program, Tensors
 from clients.dense import DenseProgram
 from clients.dropout import dropout_keys, dropout_mask
-from clients.local import I64, Batches, count_steps, plan_batches
+from clients.local import I64, Batches, count_steps
 from clients.optimizers import stacked_optimizer
 from clients.path import PathMeter, is_measured, squared_norms
 from clients.plain import finish_rule, gradient_noise
 from clients.population import CohortData
 from clients.programs import make_program
+from clients.remedies import class_weight_table, remedied
 from clients.task import LearningTask, cast_features, cast_targets, probe_examples
 from clients.work import CohortUpdate, CohortWork
 
@@ -65,33 +67,34 @@ class StackedEngine:
         data = task.population.during(work.round_index).cohort(work.clients)
         steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
         order = np.argsort(-steps, kind="stable")
-        batches = plan_batches(
-            task.local, data.rows, data.offsets, steps, work.clients, seed=task.seed, round_index=work.round_index
-        )
+        batches = draw_batches(task.local, data, steps, work.clients, seed=task.seed, round_index=work.round_index)
+        weights = class_weight_table(task, data)
         if (order[:-1] > order[1:]).any():
             batches = Batches(batches.rows[order], batches.counts[order], steps[order])
         index = torch.from_numpy(order)
+        weights = weights[index] if weights is not None else None
         sorted_own = {n: v[index] for n, v in own.items()}
         with torch.no_grad():
-            run = _TileRun(self, replace(work, clients=work.clients[order]), data, batches, sorted_own)
+            run = _TileRun(self, replace(work, clients=work.clients[order]), data, batches, sorted_own, weights)
             run.play()
             return self._result(work, data, run, order, steps, own, started)
 
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
         data = self.task.population.during(work.round_index).cohort(work.clients)
-        whole = replace(self.task.local, batch_size="full", local_steps=1, local_epochs=None, partial_work=0.0)
+        whole = replace(self.task.local, batch_size="full", local_steps=1, local_epochs=None, partial_work=0.0,
+                        sampling="shuffle")  # fmt: skip
         steps = np.minimum(data.sizes, 1)
-        batches = plan_batches(
-            whole, data.rows, data.offsets, steps, work.clients, seed=0, round_index=work.round_index
-        )
+        batches = draw_batches(whole, data, steps, work.clients, seed=0, round_index=work.round_index)
+        weights = class_weight_table(self.task, data, of_objective=True)
         out = work.params.new_zeros(work.num_clients, self.task.parameters.size)
         width = batches.rows.shape[2] if batches.rows.size else 1
         chunk = max(1, 4_000_000 // max(1, width * int(np.prod(data.features.shape[1:], dtype=np.int64))))
         for start in range(0, work.num_clients, chunk):
             part = slice(start, start + chunk)
             piece = Batches(batches.rows[part], batches.counts[part], steps[part])
-            run = _TileRun(self, replace(work, clients=work.clients[part]), data, piece, {}, dropout=False)
+            some = weights[part] if weights is not None else None
+            run = _TileRun(self, replace(work, clients=work.clients[part]), data, piece, {}, some, noisy=False)
             busy = int(piece.steps.sum())
             if busy == len(piece.steps):
                 with torch.no_grad():
@@ -145,7 +148,10 @@ class StackedEngine:
 
 
 class _TileRun:
-    """The mutable state of one tile while it trains; clients in decreasing order of steps."""
+    """The mutable state of one tile while it trains; clients in decreasing order of steps.
+
+    `class_weights` [K, classes] are of each client's loss, and `noisy` is whether there are dropout and augmentation.
+    """
 
     def __init__(
         self,
@@ -154,13 +160,16 @@ class _TileRun:
         data: CohortData,
         batches: Batches,
         own: Mapping[str, Tensor],
+        class_weights: Tensor | None,
         *,
-        dropout: bool = True,
+        noisy: bool = True,
     ) -> None:
         task = engine.task
         self.task, self.program, self.optimizer = task, engine.program, engine._optimizer
         self.work, self.data, self.batches = work, data, batches
-        self.sites = task.sites if dropout else ()
+        self.class_weights, self.noisy = class_weights, noisy
+        self.remedied = class_weights is not None or task.local.augment.any
+        self.sites = task.sites if noisy else ()
         k = work.num_clients
         self.anchor = task.parameters.views(work.params)
         self.shared = {n: task.parameters.views(v) for n, v in work.shared.items()}
@@ -277,7 +286,15 @@ class _TileRun:
         if not whole:
             counts = torch.from_numpy(self.batches.counts[: shape[0], s]).clamp_min(1)
             weights = (torch.arange(shape[1])[None, :] < counts[:, None]).to(self.task.dtype) / counts[:, None]
-        return Batch(features, targets, weights, self._masks(s, which, shape[1]))
+        remedy: Tensors = {}
+        if self.remedied:
+            index = which if isinstance(which, slice) else which.numpy()
+            features, targets, remedy = remedied(
+                self.task, features, targets, self.class_weights[which] if self.class_weights is not None else None,
+                self.batches.counts[index, s], self.work.clients[index],
+                round_index=self.work.round_index, step=s if self.noisy else None,
+            )  # fmt: skip
+        return Batch(features, targets, weights, self._masks(s, which, shape[1]), remedy)
 
     def _masks(self, s: int, which: slice | Tensor, length: int) -> Tensors:
         """Return the dropout masks of step s; those of a prefix of clients are drawn a few steps ahead, at once."""

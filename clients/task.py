@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from clients.augment import check_augment
+from clients.balance import check_balance, federation_counts
 from clients.dropout import DropoutSite, dropout_sites, with_addressed_dropout
 from clients.errors import UserError
 from clients.local import LocalOptions, check_batches_of_one
@@ -31,7 +34,9 @@ class LearningTask:
         buffers: layout of the floating-point buffers, Q elements.
         sites: dropout modules.
         dtype: floating-point type of parameters and features.
-        count_errors: whether engines count wrongly classified examples during local training.
+        count_errors: whether engines count wrongly classified examples during local training (of examples mixed with
+            others, by their own class).
+        class_counts: training examples of each class, over the federation, where class weights go by them.
     """
 
     module: nn.Module
@@ -43,6 +48,7 @@ class LearningTask:
     sites: tuple[DropoutSite, ...]
     dtype: torch.dtype
     count_errors: bool = False
+    class_counts: npt.NDArray[np.int64] | None = None
 
     def initial(self) -> tuple[Tensor, Tensor]:
         """Return the initial parameters [P] and buffers [Q]."""
@@ -71,8 +77,8 @@ def make_task(
         trained_elsewhere: whether something else than `local` trains the clients, so that it need not fit.
 
     Raises:
-        UserError: the module has nothing to train, fails on a batch, has outputs that do not fit the targets, or its
-            batch normalisation would see a batch of one example.
+        UserError: the module has nothing to train, fails on a batch, has outputs that do not fit the targets, its
+            batch normalisation would see a batch of one example, or local training asks for what the data do not have.
     """
     module = with_addressed_dropout(module).to(dtype).train()
     layout = parameter_layout(module)
@@ -82,12 +88,18 @@ def make_task(
     _check_outputs(module, probe, population)
     if not trained_elsewhere:
         _check_local(module, population, local)
+        if local.augment.any and not probe.features.is_floating_point():
+            raise UserError("local.augment", f"changes real numbers, and the features are {probe.features.dtype}")
     sites = dropout_sites(module, probe.features)
     count_errors = count_errors and population.task == "classification"
-    return LearningTask(module, population, local, seed, layout, buffer_layout(module), sites, dtype, count_errors)
+    counts = None if trained_elsewhere else federation_counts(local, population, seed)
+    buffers = buffer_layout(module)
+    return LearningTask(module, population, local, seed, layout, buffers, sites, dtype, count_errors, counts)
 
 
 def _check_local(module: nn.Module, population: Population, local: LocalOptions) -> None:
+    check_balance(local, population)
+    check_augment(local.augment, population)
     if any(isinstance(m, BATCH_NORMS) for m in module.modules()):
         check_batches_of_one(local, population.sizes.astype(np.int64))
     steps = local.local_steps

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from clients import rules
+from clients.augment import AugmentOptions
 from clients.local import OPTIMIZERS, LocalOptions
 from clients.models import (
     GruOptions,
@@ -70,6 +71,7 @@ MODELS = {
     "cnn": Model(SmallCnnOptions(channels=(3, 4)), shape=(1, 5, 5)),
     "cnn, batch norm": Model(SmallCnnOptions(channels=(2, 3), norm="batch"), shape=(4, 4)),
     "gru": Model(GruOptions(hidden=4), shape=(5, 2), outputs=2, task="regression"),
+    "gru, classes": Model(GruOptions(hidden=3), shape=(5, 2), outputs=3),
     "gru, one channel": Model(GruOptions(hidden=3), shape=(4,), outputs=3),
     "quadratic": Model(QuadraticOptions(start=0.5), outputs=3, task="objective"),
     "user's": Model(Residual()),
@@ -81,6 +83,29 @@ RULES = {
     "variate 2": rules.control_variate(2),
     "dynamic": rules.dynamic(0.1),
 }
+
+
+REMEDIES = {
+    "balanced batches": {"sampling": "class_balanced"},
+    "weights": {"class_weights": "inverse"},
+    "effective weights": {"class_weights": "effective", "effective_beta": 0.9, "weights_from": "federation"},
+    "focal": {"focal_gamma": 2.0},
+    "shallow focal": {"focal_gamma": 0.5, "class_weights": "inverse", "weights_from": "federation"},
+    "noise": {"augment": {"jitter": 0.1, "scaling": 0.2}},
+    "shift": {"augment": {"time_shift": 2, "scaling": 0.1}},
+    "mixup": {"augment": {"mixup": 0.3}},
+    "all": {"sampling": "class_balanced", "class_weights": "effective", "focal_gamma": 1.5,
+            "augment": {"jitter": 0.1, "scaling": 0.1, "mixup": 1.0}},
+}  # fmt: skip
+"""Remedies of imbalance, by what they are."""
+
+
+def fitting(model):
+    """Return the remedies that a model's data allow."""
+    if model.task == "objective":
+        return []
+    names = list(REMEDIES) if model.task == "classification" else ["noise", "mixup"]
+    return [n for n in names if n != "shift" or len(model.shape) == 2]
 
 
 @st.composite
@@ -105,6 +130,10 @@ def cases(draw):
         "partial_work": draw(one_of([0.0, 0.0, 0.6])),
         "buffers": draw(one_of(["average", "local"])),
     }
+    remedies = fitting(model)
+    if remedies and draw(st.booleans()):
+        chosen = dict(REMEDIES[draw(one_of(remedies))])
+        options |= chosen | ({"augment": AugmentOptions(**chosen["augment"])} if "augment" in chosen else {})
     each = st.lists(st.integers(1, 6), min_size=len(sizes), max_size=len(sizes)).map(tuple)
     unit = draw(st.sampled_from(["local_epochs", "local_steps", "each"]))
     if unit == "each":
