@@ -134,10 +134,7 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
         (0.0, 0.5, 1.0)
     """
     population = population.during(0)
-    clients = streams.choose(
-        streams.keys(seed, "measures"), population.num_clients, min(population.num_clients, SAMPLE)
-    )
-    few = np.sort(streams.choose(streams.keys(seed, "measures/few"), len(clients), min(len(clients), FEW)))
+    clients, few = sampled_clients(population.num_clients, seed)
     held, shift = _holdings(population, clients, few, seed)
     estimated = {"labels": len(clients)} if held.label_counts is not None else {}
     estimated |= {"features": len(few)} if shift is not None else {}
@@ -151,7 +148,7 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
     sizes = population.sizes
     known = shift is not None and np.isfinite(shift.mean)
     return HeterogeneityMeasures(
-        clients=n,
+        clients=population.num_clients,
         examples=population.num_examples,
         smallest=int(sizes.min()),
         median=float(np.median(sizes)),
@@ -167,6 +164,12 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
         faults=fault_rates(held),
         estimated_from=estimated,
     ), held
+
+
+def sampled_clients(clients: int, seed: int) -> tuple[I64, I64]:
+    """Return who is looked at: clients, and positions among them of the few whose features are looked at too."""
+    some = streams.choose(streams.keys(seed, "measures"), clients, min(clients, SAMPLE))
+    return some, streams.choose(streams.keys(seed, "measures/few"), len(some), min(len(some), FEW))
 
 
 def _holdings(population: Population, clients: I64, few: I64, seed: int) -> tuple[Holdings, FeatureShift | None]:

@@ -17,6 +17,7 @@ from clients import label_skew, streams
 from clients.errors import PartitionError, require, unknown_name
 from clients.label_skew import near_equal_sizes
 from clients.options import STRICT
+from clients.requested import RequestedOptions, owners_as_requested
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -148,14 +149,26 @@ class SimilarityOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class NaturalOptions:
-    """One client for every distinct value of the array called `key` in the data, in sorted order."""
+    """One client for every distinct value of the array called `key` in the data, in sorted order.
+
+    Attributes:
+        key: the array; empty for data that bring their own clients, or say which array names them.
+    """
 
     kind: Literal["natural"] = "natural"
-    key: str
+    key: str = ""
     __pydantic_config__: ClassVar = STRICT
 
 
-PartitionOptions = IidOptions | DirichletOptions | ShardsOptions | QuantityOptions | SimilarityOptions | NaturalOptions
+PartitionOptions = (
+    IidOptions
+    | DirichletOptions
+    | ShardsOptions
+    | QuantityOptions
+    | SimilarityOptions
+    | NaturalOptions
+    | RequestedOptions
+)
 
 Owners = tuple[I64, F64 | None]
 
@@ -219,6 +232,17 @@ def _similarity(options: SimilarityOptions, targets: Array, seed: int) -> Owners
     return label_skew.owners_by_similarity(labels, options.clients, options.similarity, generator), None
 
 
+def _requested(options: RequestedOptions, targets: Array, features: Array | None, seed: int) -> Owners:
+    _check_min_size(options.min_size, options.clients, len(targets))
+    has_labels = targets.ndim == 1 and targets.dtype.kind in "iu"
+    labels = np.zeros(len(targets), np.int64)
+    if options.label_measure is not None or has_labels:
+        labels = _labels("requested", targets)
+    if options.feature_shift is not None and features is None:
+        raise PartitionError("feature_shift", "needs features, and these data have none here")
+    return owners_as_requested(options, labels, features, seed), None
+
+
 def _labels(kind: str, targets: Array) -> I64:
     """Return the class labels, or say that this kind needs some."""
     if targets.ndim != 1 or targets.dtype.kind not in "iu":
@@ -244,6 +268,7 @@ PARTITIONS: dict[str, type[Any]] = {
     "quantity": QuantityOptions,
     "similarity": SimilarityOptions,
     "natural": NaturalOptions,
+    "requested": RequestedOptions,
 }
 
 _OWNERS: dict[str, Callable[[Any, Array, int], Owners]] = {
@@ -255,7 +280,9 @@ _OWNERS: dict[str, Callable[[Any, Array, int], Owners]] = {
 }
 
 
-def partition(options: PartitionOptions, targets: Array, keys: Keys, seed: int) -> Partition:
+def partition(
+    options: PartitionOptions, targets: Array, keys: Keys, seed: int, features: Array | None = None
+) -> Partition:
     """Assign every example to one client.
 
     Args:
@@ -263,6 +290,7 @@ def partition(options: PartitionOptions, targets: Array, keys: Keys, seed: int) 
         targets: (n, ...) targets; int (n,) labels where the kind looks at labels.
         keys: arrays (n,) a `natural` partition may go by, by name.
         seed: root seed; the same seed gives the same partition.
+        features: (n, ...), for a `requested` partition that asks for a feature shift.
 
     Returns:
         The partition; its clients' rows are indices into `targets`.
@@ -276,6 +304,8 @@ def partition(options: PartitionOptions, targets: Array, keys: Keys, seed: int) 
         ([3, 2], [0, 1, 2, 3, 4])
     """
     if isinstance(options, NaturalOptions):
+        if not options.key and keys:
+            raise PartitionError("key", f"must name one of {', '.join(sorted(keys))}: nothing else says who holds what")
         if options.key not in keys:
             known = (
                 unknown_name(options.key, sorted(keys), "a key of these data") if keys else "these data have no keys"
@@ -289,7 +319,10 @@ def partition(options: PartitionOptions, targets: Array, keys: Keys, seed: int) 
             f"{options.clients} clients cannot share {len(targets)} examples",
             fix=f"At most {len(targets)} clients fit.",
         )
-    owners, laws = _OWNERS[options.kind](options, targets, seed)
+    if isinstance(options, RequestedOptions):
+        owners, laws = _requested(options, targets, features, seed)
+    else:
+        owners, laws = _OWNERS[options.kind](options, targets, seed)
     return _by_owner(owners, options.clients, None, laws)
 
 

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from clients import streams
+from clients.channels import Channel
 from clients.checks import check_finite, check_labels, check_numeric, check_same_length
 from clients.errors import DataError, PartitionError, require
-from clients.partitions import PARTITIONS, PartitionOptions, partition
+from clients.partitions import PARTITIONS, NaturalOptions, PartitionOptions, partition
 from clients.population import Examples, Population, Task
 from clients.ragged import cohort_of, label_counts_of, offsets_of
+from clients.requested import RequestedOptions, measured
 
 I64 = npt.NDArray[np.int64]
 Array = npt.NDArray[Any]
@@ -33,6 +35,9 @@ class Pool:
         targets: int (n,) labels, or numbers (n,) or (n, outputs).
         keys: arrays (n,) that a `natural` partition may go by.
         test: features and targets that come as a test set of their own, or None.
+        natural: the key that names the clients where nothing else is asked for; empty where the data do not say.
+        channels: what the last axis of the features measures, where that is known.
+        facts: for the record.
     """
 
     name: str
@@ -41,6 +46,9 @@ class Pool:
     targets: Array
     keys: Mapping[str, Array] = field(default_factory=dict)
     test: tuple[Array, Array] | None = None
+    natural: str = ""
+    channels: tuple[Channel, ...] = ()
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 def check_fractions(validation: float, test: float, client_test: float) -> None:
@@ -80,7 +88,7 @@ def pooled_population(
 
     Args:
         pool: the examples.
-        options: the partition; None is an error, since nothing says who holds what.
+        options: the partition; None takes the pool's natural clients, and is an error where it has none.
         validation_fraction: share of the pool held centrally for criteria.
         test_fraction: share of the pool held centrally for the end; None takes the pool's own test set, or a tenth
             where it has none. Where a share is given, the pool's own test set stays out of it.
@@ -95,6 +103,8 @@ def pooled_population(
         DataError: the examples cannot be used.
         PartitionError: the partition is missing or cannot be made.
     """
+    if pool.natural and (options is None or options == NaturalOptions()):
+        options = NaturalOptions(key=pool.natural)
     if options is None:
         raise PartitionError("kind", f"data '{pool.name}' come without clients", fix=f"Give one of {list(PARTITIONS)}.")
     own_test = pool.test if test_fraction is None else None
@@ -107,8 +117,13 @@ def pooled_population(
     if own_test and len(own_test[0]):
         _check(*own_test, f"{pool.where} (test set)")
     outputs = _outputs(task, [pool.targets, *([own_test[1]] if own_test else [])])
-    parts = partition(options, pool.targets[train], {name: key[train] for name, key in pool.keys.items()}, seed)
+    keys = {name: key[train] for name, key in pool.keys.items()}
+    parts = partition(options, pool.targets[train], keys, seed, pool.features[train])
     rows, offsets, held_rows, held_offsets = _client_hold_out(parts.rows, parts.offsets, client_test_fraction, seed)
+
+    facts = {"examples_in_all": len(pool.features), "partition": options.kind, **pool.facts}
+    if isinstance(options, RequestedOptions):
+        facts |= measured(options, pool.targets[train], pool.features[train], rows, offsets, seed)
 
     features, targets = _tensors(task, pool.features[train], pool.targets[train], dtype)
     cohort = cohort_of(features, targets, offsets, rows)
@@ -126,7 +141,8 @@ def pooled_population(
         test=_examples(task, *(own_test or (pool.features[test], pool.targets[test])), dtype),
         label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
         client_name=names.__getitem__ if names else str,
-        facts={"examples_in_all": len(pool.features), "partition": options.kind},
+        channels=pool.channels,
+        facts=facts,
     )
 
 

@@ -16,6 +16,7 @@ from clients.partitions import (
     NaturalOptions,
     PartitionOptions,
     QuantityOptions,
+    RequestedOptions,
     ShardsOptions,
     SimilarityOptions,
     partition,
@@ -23,6 +24,7 @@ from clients.partitions import (
 
 N = 1437
 LABELS = np.random.default_rng(0).choice(10, size=N, p=np.arange(1, 11) / 55)
+FEATURES = np.random.default_rng(2).normal(size=(N, 3)) + LABELS[:, None] / 5
 KEYS = {"site": np.random.default_rng(1).integers(0, 17, size=N)}
 
 EVERY: dict[str, PartitionOptions] = {
@@ -46,6 +48,9 @@ EVERY: dict[str, PartitionOptions] = {
     "similarity, some": SimilarityOptions(clients=20, similarity=0.1),
     "similarity, all": SimilarityOptions(clients=20, similarity=1.0),
     "natural": NaturalOptions(key="site"),
+    "requested, labels and sizes": RequestedOptions(clients=20, label_js=0.4, quantity_gini=0.4, min_size=7),
+    "requested, features": RequestedOptions(clients=20, label_emd=0.6, feature_shift=0.15, tolerance=0.02),
+    "requested, features alone": RequestedOptions(clients=9, feature_shift=0.1),
 }
 SEEDED = {name: options for name, options in EVERY.items() if name not in ("natural", "iid, one client in all")}
 LEAST = {name: options.min_size for name, options in EVERY.items() if hasattr(options, "min_size")}
@@ -59,7 +64,7 @@ def test_the_list_has_every_kind() -> None:
 
 @every
 def test_exhaustive_and_disjoint(options: PartitionOptions) -> None:
-    p = partition(options, LABELS, KEYS, seed=3)
+    p = partition(options, LABELS, KEYS, seed=3, features=FEATURES)
     assert p.rows.dtype == p.offsets.dtype == np.int64
     assert p.offsets[0] == 0
     assert p.offsets[-1] == len(p.rows)
@@ -69,21 +74,21 @@ def test_exhaustive_and_disjoint(options: PartitionOptions) -> None:
 
 @every
 def test_rows_increase_within_a_client(options: PartitionOptions) -> None:
-    p = partition(options, LABELS, KEYS, seed=3)
+    p = partition(options, LABELS, KEYS, seed=3, features=FEATURES)
     falls = np.flatnonzero(np.diff(p.rows) < 0) + 1
     assert set(falls) <= set(p.offsets)
 
 
 @every
 def test_as_many_clients_as_asked(options: PartitionOptions) -> None:
-    p = partition(options, LABELS, KEYS, seed=3)
+    p = partition(options, LABELS, KEYS, seed=3, features=FEATURES)
     assert len(p.sizes) == getattr(options, "clients", 17)
     assert p.names is None or len(p.names) == len(p.sizes)
 
 
 @every
 def test_same_seed_same_bytes(options: PartitionOptions) -> None:
-    a, b = (partition(options, LABELS, KEYS, seed=3) for _ in range(2))
+    a, b = (partition(options, LABELS, KEYS, seed=3, features=FEATURES) for _ in range(2))
     assert a.rows.tobytes() == b.rows.tobytes()
     assert a.offsets.tobytes() == b.offsets.tobytes()
     assert (a.laws is None) == (b.laws is None)
@@ -92,19 +97,19 @@ def test_same_seed_same_bytes(options: PartitionOptions) -> None:
 
 @pytest.mark.parametrize("options", SEEDED.values(), ids=SEEDED)
 def test_another_seed_differs(options: PartitionOptions) -> None:
-    a, b = (partition(options, LABELS, KEYS, seed=seed) for seed in (3, 4))
+    a, b = (partition(options, LABELS, KEYS, seed=seed, features=FEATURES) for seed in (3, 4))
     assert a.rows.tobytes() != b.rows.tobytes()
 
 
 @pytest.mark.parametrize("name", LEAST)
 @pytest.mark.parametrize("seed", range(5))
 def test_minimum_size(name: str, seed: int) -> None:
-    assert partition(EVERY[name], LABELS, KEYS, seed=seed).sizes.min() >= LEAST[name]
+    assert partition(EVERY[name], LABELS, KEYS, seed=seed, features=FEATURES).sizes.min() >= LEAST[name]
 
 
 @every
 def test_laws_are_laws(options: PartitionOptions) -> None:
-    laws = partition(options, LABELS, KEYS, seed=3).laws
+    laws = partition(options, LABELS, KEYS, seed=3, features=FEATURES).laws
     assert (laws is not None) == (options.kind == "dirichlet")
     if laws is not None:
         assert laws.shape == (options.clients, 10)  # type: ignore[union-attr]
@@ -118,7 +123,7 @@ EQUAL = [n for n in EVERY if n.startswith(("iid", "dirichlet by", "dirichlet uni
 @pytest.mark.parametrize("name", EQUAL)
 def test_near_equal_sizes(name: str) -> None:
     options = EVERY[name]
-    sizes = partition(options, LABELS, KEYS, seed=3).sizes
+    sizes = partition(options, LABELS, KEYS, seed=3, features=FEATURES).sizes
     # Shards are equal to within one, and a client gets several of them.
     assert np.ptp(sizes) <= getattr(options, "shards_per_client", 1)
 
@@ -198,6 +203,9 @@ def test_natural_names_and_members() -> None:
         (QuantityOptions(clients=4, min_size=3), "min_size = 2 or clients = 3 fits"),
         (ShardsOptions(clients=4, shards_per_client=3), "At most 2 shards a client fit"),
         (NaturalOptions(key="sites"), "Nearest: 'site'"),
+        (RequestedOptions(clients=4, quantity_gini=0.3, min_size=3), "min_size = 2 or clients = 3 fits"),
+        (RequestedOptions(clients=2, quantity_gini=0.9), r"only from 0 .* to 0\.4 .*the ceiling"),
+        (RequestedOptions(clients=2, feature_shift=0.9), "needs features"),
     ],
 )
 def test_what_cannot_be_met_says_what_would_fit(options: PartitionOptions, says: str) -> None:
@@ -211,6 +219,7 @@ def test_what_cannot_be_met_says_what_would_fit(options: PartitionOptions, says:
         DirichletOptions(clients=2, concentration=1.0),
         ShardsOptions(clients=2),
         SimilarityOptions(clients=2, similarity=0.5),
+        RequestedOptions(clients=2, label_js=0.5),
     ],
 )
 def test_numbers_are_not_labels(options: PartitionOptions) -> None:
