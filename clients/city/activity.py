@@ -1,0 +1,211 @@
+"""Activity: people wear an inertial unit; each window is to be told as one of six activities.
+
+Made like UCI HAR (Anguita et al. 2013, "A public domain dataset for human activity recognition using smartphones"):
+windows of 64 samples at 25 Hz of body acceleration, angular velocity and total acceleration, of people who walk, climb
+and descend stairs, sit, stand and lie. How a body moves is in `clients.city.gait`. Here is when: the activity of a
+window follows the person's shares (the given ones times exp(habits z), normalised), its day is uniform over the
+world's days and its hour follows the activity (lying at night, stairs at the ends of the working day), moved by the
+person's own clock (deviation one hour). Windows are in order of time: train first, then validation, then test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import streams
+from clients.channels import Channel
+from clients.city.gait import ACTIVITIES, PLACEMENTS, RATE, make_people, read_windows
+from clients.city.windows import draw_counts, in_blocks, pick, require_fractions
+from clients.city.world import World
+from clients.errors import require
+from clients.options import STRICT
+from clients.sensing import Part, WindowSource
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+_WHEN = np.array(  # weight of each hour of the day, by activity
+    [
+        [int(weight) for weight in hours]
+        for hours in (
+            "000001368544565458864210",  # walking
+            "000001368644555457865310",  # upstairs
+            "000001378644565458755310",  # downstairs
+            "000001247899768998889963",  # sitting
+            "000002688655676567875420",  # standing
+            "999997521000111111124689",  # laying
+        )
+    ],
+    np.float64,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActivityOptions:
+    """Windows of wearable inertial units of people.
+
+    Attributes:
+        clients: people.
+        windows: of a person, on average.
+        spread: coefficient of variation of windows over people (0.1 in UCI HAR).
+        window: samples of a window, at 25 Hz.
+        shares: of walking, upstairs, downstairs, sitting, standing, laying; made to sum to one.
+        habits: deviation of the logarithm of a person's shares from these.
+        placements: shares of people who wear the unit at the waist, in a trouser pocket, on a wrist.
+        style: how much people differ in how they move: 1 as in UCI HAR, 0 not at all.
+        noise: of the sensors: 1 as in UCI HAR.
+        validation_fraction: of each person's windows, by time.
+        test_fraction: likewise, the last.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["activity"] = "activity"
+    clients: int = 30
+    windows: int = 120
+    spread: float = 0.1
+    window: int = 64
+    shares: tuple[float, ...] = (0.167, 0.150, 0.137, 0.172, 0.185, 0.189)
+    habits: float = 0.1
+    placements: tuple[float, ...] = (0.6, 0.25, 0.15)
+    style: float = 1.0
+    noise: float = 1.0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(self.clients >= 1, "clients", f"must be >= 1, got {self.clients}")
+        require(1 <= self.windows <= 100_000, "windows", f"must be from 1 to 100,000, got {self.windows}")
+        require(0.0 <= self.spread <= 3.0, "spread", f"must be from 0 to 3, got {self.spread}")
+        require(16 <= self.window <= 512, "window", f"must be from 16 to 512 samples, got {self.window}")
+        _require_shares("shares", self.shares, ACTIVITIES)
+        _require_shares("placements", self.placements, PLACEMENTS)
+        for name in ("habits", "style", "noise"):
+            value = getattr(self, name)
+            require(0.0 <= value <= 5.0, name, f"must be from 0 to 5, got {value}")
+        require_fractions(self.validation_fraction, self.test_fraction)
+
+
+def _require_shares(field: str, shares: tuple[float, ...], names: tuple[str, ...]) -> None:
+    said = f"must be {len(names)} numbers >= 0 ({', '.join(names)}) that are not all 0, got {list(shares)}"
+    require(len(shares) == len(names) and min(shares) >= 0.0 and sum(shares) > 0.0, field, said)
+
+
+def _channels() -> tuple[Channel, ...]:
+    """Return the nine channels; means and deviations are those of UCI HAR, ranges those of its telephone."""
+    found = []
+    for name, unit, means, deviations, limit in (
+        ("body_acc", "g", (0.0, 0.0, 0.0), (0.19, 0.12, 0.10), 2.0),
+        ("body_gyro", "rad/s", (0.0, 0.0, 0.0), (0.40, 0.37, 0.25), 8.7),
+        ("total_acc", "g", (0.81, 0.02, 0.09), (0.41, 0.40, 0.34), 2.0),
+    ):
+        other, scale = ("m/s2", 9.80665) if unit == "g" else ("deg/s", 57.29578)
+        for axis, mean, deviation in zip("xyz", means, deviations, strict=True):
+            found.append(
+                Channel(
+                    name=f"{name}_{axis}",
+                    unit=unit,
+                    mean=mean,
+                    deviation=deviation,
+                    low=-limit,
+                    high=limit,
+                    other_unit=other,
+                    other_scale=scale,
+                )
+            )
+    return tuple(found)
+
+
+def _placement(options: ActivityOptions, seed: int, clients: I64) -> I64:
+    """Return where each of some people wears the unit."""
+    edges = np.cumsum(options.placements) / sum(options.placements)
+    drawn = streams.uniforms(streams.keys(seed, "activity placement", clients), 1)
+    return np.asarray((drawn >= edges[:-1]).sum(axis=1), np.int64)
+
+
+def _timetable(options: ActivityOptions, world: World, seed: int, clients: I64, total: I64) -> tuple[F64, I64, I64]:
+    """Return hours, activities and numbers of all windows of some people in order of time, each (K, max(total)).
+
+    What a person's row holds beyond its own `total` comes last, at hour infinity.
+    """
+    width = int(total.max(initial=0))
+    draws = streams.uniforms(streams.keys(seed, "activity window", clients[:, None], np.arange(width)), 4)
+    tilt = streams.normals(streams.keys(seed, "activity habits", clients), 7)
+    shares = np.asarray(options.shares) * np.exp(options.habits * tilt[:, :6])
+    edges = np.cumsum(shares, axis=1) / shares.sum(axis=1, keepdims=True)
+    activity = (draws[..., 0, None] >= edges[:, None, :5]).sum(axis=2)
+    daily = np.cumsum(_WHEN, axis=1) / _WHEN.sum(axis=1, keepdims=True)
+    hour = np.zeros(activity.shape, np.int64)
+    for k in range(len(ACTIVITIES)):
+        mine = activity == k
+        hour[mine] = np.searchsorted(daily[k], draws[..., 1][mine], side="right")
+    late = np.mod(hour + draws[..., 2] + tilt[:, 6:7], 24.0)
+    hours = np.floor(draws[..., 3] * world.options.days) * 24.0 + late
+    hours[np.arange(width) >= total[:, None]] = np.inf
+    order = np.argsort(hours, axis=1, kind="stable")
+    return np.take_along_axis(hours, order, 1), np.take_along_axis(activity, order, 1), order
+
+
+def activity_source(options: ActivityOptions, world: World, seed: int) -> WindowSource:
+    """Return the windows of people; targets are indices into `clients.city.gait.ACTIVITIES`.
+
+    Person k's windows depend on (options, world, seed, k) alone.
+
+    Example:
+        >>> from clients.city.world import WorldOptions, make_world
+        >>> source = activity_source(ActivityOptions(clients=3, windows=20), make_world(WorldOptions(), 0), seed=0)
+        >>> features, targets = source.make(np.array([2]), "train")
+        >>> features.shape[1:], bool(0 <= targets.min() <= targets.max() <= 5)
+        ((64, 9), True)
+    """
+    held = (options.validation_fraction, options.test_fraction)
+    channels = _channels()
+    low = np.array([c.low for c in channels], np.float32)
+
+    def chosen(clients: I64, part: Part) -> tuple[I64, F64, I64, I64]:
+        clients = np.asarray(clients, np.int64)
+        counts = draw_counts(streams.keys(seed, "activity size", clients), options.windows, options.spread, *held)
+        owner, place = pick(counts, part)
+        hours, activity, number = _timetable(options, world, seed, clients, counts.total)
+        return owner, hours[owner, place], activity[owner, place], number[owner, place]
+
+    def make(clients: I64, part: Part) -> tuple[F32, I64]:
+        clients = np.asarray(clients, np.int64)
+        owner, _, activity, number = chosen(clients, part)
+        key = streams.keys(seed, "activity", clients[owner], number)
+        people = make_people(
+            streams.keys(seed, "activity person", clients), _placement(options, seed, clients), options.style
+        )
+        features = np.empty((len(owner), options.window, 9), np.float32)
+
+        def fill(rows: I64) -> None:
+            block = np.empty((len(rows), options.window, 9), np.float32)
+            read_windows(people, owner[rows], activity[rows], key[rows], options.window, options.noise, block)
+            features[rows] = np.clip(block, low, -low)
+
+        in_blocks(np.flatnonzero(activity < 3), fill)
+        in_blocks(np.flatnonzero(activity >= 3), fill)
+        return features, activity
+
+    everyone = np.arange(options.clients, dtype=np.int64)
+    sizes = draw_counts(streams.keys(seed, "activity size", everyone), options.windows, options.spread, *held)
+    return WindowSource(
+        name="activity",
+        task="classification",
+        sizes=sizes.train.astype(np.int32),
+        test_sizes=sizes.test.astype(np.int32),
+        validation_sizes=sizes.validation.astype(np.int32),
+        channels=channels,
+        feature_shape=(options.window, 9),
+        outputs=len(ACTIVITIES),
+        make=make,
+        hours=lambda clients, part: chosen(clients, part)[1],
+        places=world.sites,
+        districts=world.names,
+        client_name=lambda client: f"person {client}",
+        facts={"classes": ", ".join(ACTIVITIES), "rate_hz": RATE, "made_like": "UCI HAR"},
+    )

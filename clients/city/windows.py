@@ -1,0 +1,100 @@
+"""What sources of windows share: how many windows a client has, in which part of the data each lies, fast noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import streams
+from clients.errors import require
+from clients.sensing import Part
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+BLOCK = 256
+"""Windows made together: their numbers stay in the cache."""
+
+_LANES = np.uint64(0x0000FFFF0000FFFF)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many windows clients have in each part, int64 (K,) each; in time: train, then validation, then test."""
+
+    train: I64
+    validation: I64
+    test: I64
+
+    @property
+    def total(self) -> I64:
+        """Windows of each client."""
+        return self.train + self.validation + self.test
+
+    def span(self, part: Part) -> tuple[I64, I64]:
+        """Return the first window of each client's part, and the one after its last."""
+        if part == "train":
+            return np.zeros_like(self.train), self.train
+        if part == "validation":
+            return self.train, self.train + self.validation
+        return self.train + self.validation, self.total
+
+
+def require_fractions(validation: float, test: float) -> None:
+    """Check the two fractions of an options dataclass."""
+    require(0.0 <= validation < 1.0, "validation_fraction", f"must be in [0, 1), got {validation}")
+    require(0.0 <= test < 1.0, "test_fraction", f"must be in [0, 1), got {test}")
+    left = f"and validation_fraction must leave something to train on, got {test} and {validation}"
+    require(validation + test < 1.0, "test_fraction", left)
+
+
+def draw_counts(key: streams.U64, mean: int, spread: float, validation: float, test: float) -> Counts:
+    """Draw how many windows clients have: log-normal with a mean and a coefficient of variation, at least one.
+
+    Args:
+        key: one a client, (K,).
+        mean: windows of a client on average.
+        spread: coefficient of variation.
+        validation: share of a client's windows in the validation part.
+        test: likewise.
+    """
+    deviation = np.sqrt(np.log1p(spread**2))
+    drawn = mean * np.exp(deviation * streams.normals(key, 1)[:, 0] - deviation**2 / 2.0)
+    total = np.maximum(np.rint(drawn), 1.0).astype(np.int64)
+    held = np.rint(test * total).astype(np.int64)
+    checked = np.rint(validation * total).astype(np.int64)
+    return Counts(total - held - checked, checked, held)
+
+
+def pick(counts: Counts, part: Part) -> tuple[I64, I64]:
+    """Return which client (0..K-1) and which of its windows each example of a part is, int64 (M,), client by client."""
+    first, end = counts.span(part)
+    size = end - first
+    owner = np.repeat(np.arange(len(size)), size)
+    start = np.repeat(np.cumsum(size) - size, size)
+    return owner, np.arange(len(owner)) - start + first[owner]
+
+
+def noise(key: streams.U64, count: int) -> F32:
+    """Return `count` numbers of each key, of zero mean and unit variance: float32 key.shape + (count,).
+
+    Each is a sum of four 16-bit uniform numbers (Irwin and Hall), ten times faster than a normal number and like it up
+    to three deviations. For what fills windows; what decides anything uses `clients.streams.normals`.
+    """
+    bits = streams.hashes(key, count)
+    pairs = (bits & _LANES) + ((bits >> np.uint64(16)) & _LANES)
+    pairs += pairs >> np.uint64(32)
+    total = (pairs & np.uint64(0xFFFFFFFF)).astype(np.uint32).astype(np.float32)
+    # four uniforms on 0..65535 have mean 131070 and variance 4 (65536^2 - 1) / 12
+    result: F32 = (total - np.float32(131070.0)) * np.float32(np.sqrt(3.0) / 65536.0)
+    return result
+
+
+def in_blocks(index: I64, fill: Callable[[I64], None]) -> None:
+    """Call `fill` with `BLOCK` of the indices at a time."""
+    for first in range(0, len(index), BLOCK):
+        fill(index[first : first + BLOCK])
