@@ -1,7 +1,8 @@
 """Every kind of data by name, and the one function that makes a population of it.
 
-Pooled kinds (`digits`, `images`) have examples without owners and need a partition; the others bring their
-own clients. `custom` data come from Python only: `clients.custom.custom_population`.
+Pooled kinds have examples without owners: `digits`, `images` and `huggingface` need a partition, `uci_har` and
+`n_baiot` may have one instead of their own clients. The others bring their clients. `custom` data come from Python
+only: `clients.custom.custom_population`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,28 @@ from clients.partitions import NaturalOptions, PartitionOptions
 from clients.pooled import pooled_population
 from clients.population import Population
 from clients.quadratic import QuadraticOptions, quadratic_population
+from clients.real.air_quality import AirQualityOptions, air_quality_population
+from clients.real.household_power import HouseholdPowerOptions, household_power_population
+from clients.real.huggingface import HuggingFaceOptions, huggingface_population
+from clients.real.metr_la import MetrLaOptions, metr_la_population
+from clients.real.n_baiot import NBaiotOptions, n_baiot_population
+from clients.real.uci_har import UciHarOptions, uci_har_population
 from clients.synthetic import SyntheticOptions, synthetic_population
 from clients.table import TableOptions, table_population
 
-DataOptions = DigitsOptions | ImagesOptions | TableOptions | SyntheticOptions | QuadraticOptions
+DataOptions = (
+    DigitsOptions
+    | ImagesOptions
+    | TableOptions
+    | SyntheticOptions
+    | QuadraticOptions
+    | MetrLaOptions
+    | AirQualityOptions
+    | HouseholdPowerOptions
+    | UciHarOptions
+    | NBaiotOptions
+    | HuggingFaceOptions
+)
 
 DATA: dict[str, type[Any]] = {
     "digits": DigitsOptions,
@@ -27,6 +46,12 @@ DATA: dict[str, type[Any]] = {
     "table": TableOptions,
     "synthetic": SyntheticOptions,
     "quadratic": QuadraticOptions,
+    "metr_la": MetrLaOptions,
+    "air_quality": AirQualityOptions,
+    "household_power": HouseholdPowerOptions,
+    "uci_har": UciHarOptions,
+    "n_baiot": NBaiotOptions,
+    "huggingface": HuggingFaceOptions,
 }
 
 
@@ -37,8 +62,9 @@ def build_population(
 
     Args:
         data: one of `DATA`.
-        partition: one of `PARTITIONS`. Needed by digits and images; the other kinds bring their clients and take None
-            (or "natural", which says the same).
+        partition: one of `PARTITIONS`. Needed by digits and images, and by huggingface without a partitioner; may take
+            the place of the clients of uci_har and n_baiot; the other kinds bring their clients and take None (or
+            "natural", which says the same).
         seed: root seed.
         dtype: of features and regression targets; theory tests take float64.
 
@@ -66,6 +92,13 @@ def build_population(
             seed=seed,
             dtype=dtype,
         )
+    match data:
+        case UciHarOptions():
+            return uci_har_population(data, partition, seed=seed, dtype=dtype)
+        case NBaiotOptions():
+            return n_baiot_population(data, partition, seed=seed, dtype=dtype)
+        case HuggingFaceOptions():
+            return huggingface_population(data, partition, seed=seed, dtype=dtype)
     if partition is not None and not isinstance(partition, NaturalOptions):
         raise PartitionError(
             "kind",
@@ -79,4 +112,10 @@ def build_population(
             return synthetic_population(data, seed=seed, dtype=dtype)
         case QuadraticOptions():
             return quadratic_population(data, seed=seed, dtype=dtype)
+        case MetrLaOptions():
+            return metr_la_population(data, dtype=dtype)
+        case AirQualityOptions():
+            return air_quality_population(data, dtype=dtype)
+        case HouseholdPowerOptions():
+            return household_power_population(data, dtype=dtype)
     raise UserError("kind", unknown_name(getattr(data, "kind", data), DATA, "a kind of data"))

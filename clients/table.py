@@ -1,4 +1,4 @@
-"""Sensor readings from CSV or Parquet files, windowed for forecasting: one client a sensor or site.
+"""Sensor readings from CSV, Parquet or HDF5 files, windowed for forecasting: one client a sensor or site.
 
 Each client's readings are cut by time into training, validation and test parts; a window (inputs and
 targets) lies in one part, so nothing that is forecast later was seen in training. Central validation and
@@ -32,7 +32,7 @@ class TableOptions:
     """Readings to forecast.
 
     Attributes:
-        path: a file (.csv, .csv.gz, .csv.xz, .parquet), a folder of them, or a glob such as "air/*.csv.xz".
+        path: a file (.csv, .csv.gz, .csv.xz, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
         layout: "wide": a column a sensor (files of the same columns follow each other in time); "long": a row a sensor
             and time, the sensor named in `id_column`; "files": a file a sensor or site.
         time: the column of timestamps (or of seconds since 1970), or the columns of year, month, day and so on; empty
@@ -54,6 +54,7 @@ class TableOptions:
         gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
             windows that touch what is still missing; "drop" windows that touch any.
         max_gap: longest run of missing values to interpolate, in steps; unset for any.
+        missing_value: a reading of the forecast sensors that means there was none, such as 0 in METR-LA.
     """
 
     kind: Literal["table"] = "table"
@@ -74,6 +75,7 @@ class TableOptions:
     frequency: str = ""
     gaps: Gaps = "error"
     max_gap: int | None = None
+    missing_value: float | None = None
     __pydantic_config__: ClassVar = STRICT
 
     def __post_init__(self) -> None:
@@ -112,6 +114,23 @@ def table_population(options: TableOptions, *, dtype: torch.dtype = torch.float3
     """
     notes: Notes = {}
     clients = read_series(options, notes)
+    return windowed_population(clients, options, notes, dtype=dtype)
+
+
+def windowed_population(
+    clients: list[Series], options: TableOptions, notes: Notes, *, dtype: torch.dtype = torch.float32
+) -> Population:
+    """Make the population of series that have been read.
+
+    Args:
+        clients: each on its time grid, all of the same channels; gaps are filled in place.
+        options: how to fill, split, scale and window them; `path` names the population.
+        notes: for the record; filled further.
+        dtype: of features and targets.
+
+    Raises:
+        DataError: no window fits.
+    """
     ends = [split_points(len(s.values), options.validation_fraction, options.test_fraction) for s in clients]
     if options.gaps == "interpolate":
         filled = sum(interpolate(s.values, e, options.max_gap) for s, e in zip(clients, ends, strict=True))

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from clients.errors import DataError, unknown_name
+from clients.hdf5 import read_hdf5
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
-SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".parquet", ".pq")
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".parquet", ".pq", *HDF5_SUFFIXES)
 TIME_FORMATS = ("%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y-%m-%d %H:%M")
 TIME_NAMES = ("time", "timestamp", "date", "datetime", "date_time")
 TIME_PARTS = ("year", "month", "day", "hour", "minute", "second")
@@ -44,7 +46,7 @@ class Frame:
 
     def place(self, row: int) -> str:
         """Say where row `row` (from 0) lies, as a person finds it."""
-        if self.file.name.endswith((".parquet", ".pq")):
+        if self.file.name.endswith((".parquet", ".pq", *HDF5_SUFFIXES)):
             return f"{self.file}, row {row + 1}"
         return f"{self.file}, line {row + 2}"
 
@@ -106,37 +108,31 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def read_frame(file: Path, time_format: str = "") -> Frame:
+def read_frame(file: Path, time_format: str = "", *, delimiter: str = ",", missing: Sequence[str] = ()) -> Frame:
     """Read one file, plain or compressed.
 
     Args:
-        file: name ends in one of `SUFFIXES`.
+        file: CSV, Parquet or a data frame in HDF5; the name's end says which (`SUFFIXES`, else CSV).
         time_format: a `strptime` format tried first for times.
+        delimiter: between the columns of a CSV.
+        missing: texts in a CSV that mean nothing was read, besides the usual ("", "NA", "nan", ...).
 
     Raises:
         DataError: it cannot be read, holds no rows, or repeats a column name.
     """
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import parquet
 
-    if not file.name.endswith(SUFFIXES):
-        raise DataError("path", f"{file} is none of {', '.join(SUFFIXES)}")
-    try:
-        if file.name.endswith((".parquet", ".pq")):
-            table = parquet.read_table(file)
-        else:
-            opener = gzip.open if file.suffix == ".gz" else lzma.open if file.suffix == ".xz" else open
-            with opener(file, "rb") as stream:
-                raw = stream.read()
-            parsers = [*([time_format] if time_format else []), csv.ISO8601, *TIME_FORMATS]
-            table = csv.read_csv(
-                pa.BufferReader(raw),
-                # One block, since a column's type is inferred from the first block alone.
-                read_options=csv.ReadOptions(block_size=min(max(len(raw) + 1, 1 << 16), 2**31 - 1)),
-                convert_options=csv.ConvertOptions(timestamp_parsers=parsers, strings_can_be_null=True),
-            )
-    except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
-        raise DataError("path", f"{file} cannot be read ({error})") from error
+    if file.name.endswith(HDF5_SUFFIXES):
+        table = read_hdf5(file)
+    else:
+        try:
+            if file.name.endswith((".parquet", ".pq")):
+                table = parquet.read_table(file)
+            else:
+                table = _read_csv(file, time_format, delimiter, missing)
+        except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
+            raise DataError("path", f"{file} cannot be read ({_by_line(str(error))})") from error
     names = table.column_names
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
@@ -144,6 +140,33 @@ def read_frame(file: Path, time_format: str = "") -> Frame:
     if not table.num_rows:
         raise DataError("path", f"{file} holds no rows")
     return Frame(file, table)
+
+
+def _read_csv(file: Path, time_format: str, delimiter: str, missing: Sequence[str]) -> Any:
+    """Return the `pyarrow.Table` of a CSV file."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    opener = gzip.open if file.suffix == ".gz" else lzma.open if file.suffix == ".xz" else open
+    with opener(file, "rb") as stream:
+        raw = stream.read()
+    usual = csv.ConvertOptions()
+    return csv.read_csv(
+        pa.BufferReader(raw),
+        # One block, since a column's type is inferred from the first block alone.
+        read_options=csv.ReadOptions(block_size=min(max(len(raw) + 1, 1 << 16), 2**31 - 1)),
+        parse_options=csv.ParseOptions(delimiter=delimiter),
+        convert_options=csv.ConvertOptions(
+            timestamp_parsers=[*([time_format] if time_format else []), csv.ISO8601, *TIME_FORMATS],
+            null_values=[*usual.null_values, *missing],
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def _by_line(problem: str) -> str:
+    """Write pyarrow's row numbers, which count the header, as line numbers; a row may be quoted at length after it."""
+    return re.sub(r"Row #(\d+)", r"line \1", problem)[:200]
 
 
 def find_time(frame: Frame) -> tuple[str, ...]:

@@ -37,6 +37,9 @@ def read_series(options: TableOptions, notes: Notes) -> list[Series]:
         DataError: naming the file, the column and the line at fault.
     """
     files = find_files(options.path, "path", SUFFIXES)
+    other = [file for file in files if not file.name.endswith(SUFFIXES)]
+    if other:
+        raise DataError("path", f"{other[0]} is none of {', '.join(SUFFIXES)}")
     frames = [read_frame(file, options.time_format) for file in files]
     notes |= {"files": len(files), "layout": options.layout}
     if options.layout == "files":
@@ -80,8 +83,13 @@ def _times(options: TableOptions, frame: Frame) -> tuple[tuple[str, ...], I64 | 
     return names, read_times(frame, names)
 
 
-def _matrix(frame: Frame, columns: tuple[str, ...], field: str) -> F64:
-    return np.stack([frame.numbers(name, field) for name in columns], axis=1)
+def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field: str, sensors: int) -> F64:
+    """Return columns of numbers, the first `sensors` of which may say by `missing_value` that nothing was read."""
+    values = np.stack([frame.numbers(name, field) for name in columns], axis=1)
+    if options.missing_value is not None:
+        forecast = values[:, :sensors]
+        forecast[forecast == options.missing_value] = np.nan
+    return values
 
 
 def _site(options: TableOptions, frame: Frame, name: str) -> Series:
@@ -100,7 +108,12 @@ def _site(options: TableOptions, frame: Frame, name: str) -> Series:
     channels = (options.target, *options.features)
     _, time = _times(options, frame)
     return Series(
-        name, _matrix(frame, channels, "target"), channels, time, frame.place, np.arange(frame.table.num_rows)
+        name,
+        _matrix(options, frame, channels, "target", 1),
+        channels,
+        time,
+        frame.place,
+        np.arange(frame.table.num_rows),
     )
 
 
@@ -176,7 +189,7 @@ def _wide(options: TableOptions, frames: list[Frame], notes: Notes) -> list[Seri
     pieces = [
         Series(
             str(f.file),
-            _matrix(f, columns, "columns"),
+            _matrix(options, f, columns, "columns", len(sensors)),
             columns,
             _times(options, f)[1],
             f.place,

@@ -1,0 +1,105 @@
+"""Some rows of a CSV of numbers that is too large to read whole, chosen by seed."""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import streams
+from clients.errors import DataError
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+_BLOCK = 1 << 24  # bytes looked at together
+
+
+def sample_rows(file: Path, rows: int, key: npt.NDArray[np.uint64]) -> tuple[tuple[str, ...], F64]:
+    """Read at most `rows` rows of a CSV that has a header, commas, no quotes, and nothing but numbers.
+
+    The width of every line is checked, the numbers of the chosen rows alone. A row is in by its own hash, so that more
+    rows of the same file are a superset.
+
+    Args:
+        file: plain text.
+        rows: how many, at least 1; in the order of the file.
+        key: 0-d stream that chooses them.
+
+    Returns:
+        Column names, and float64 (rows, columns).
+
+    Raises:
+        DataError: the file is empty, cut short, has a line of another width, or a chosen row something that is no
+            finite number, naming line and column.
+    """
+    try:
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
+            return _sample(file, raw, rows, key)
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        if isinstance(error, DataError):
+            raise
+        empty = file.is_file() and file.stat().st_size == 0
+        raise DataError("path", f"{file} is empty" if empty else f"{file} cannot be read ({error})") from error
+
+
+def _sample(file: Path, raw: mmap.mmap, rows: int, key: npt.NDArray[np.uint64]) -> tuple[tuple[str, ...], F64]:
+    ends, commas = _survey(raw)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    columns = tuple(_line(raw, starts, ends, 0).decode("utf-8", "replace").split(","))
+    lines = len(ends)
+    while lines > 1 and not _line(raw, starts, ends, lines - 1):  # empty lines at the end
+        lines -= 1
+    if lines < 2:
+        raise DataError("path", f"{file} holds no rows")
+    if commas != (len(columns) - 1) * lines:
+        for i in range(1, lines):
+            width = _line(raw, starts, ends, i).count(b",") + 1
+            if width != len(columns):
+                short = " Is the download complete?" if i == lines - 1 else ""
+                said = f"{file}, line {i + 1}: has {width} columns and must have {len(columns)}.{short}"
+                raise DataError("path", said)
+    chosen = streams.choose(key, lines - 1, min(rows, lines - 1)) + 1
+    words = b",".join(_line(raw, starts, ends, i) for i in chosen.tolist()).split(b",")
+    try:
+        values = np.array(words, np.float64)
+    except ValueError:
+        values = np.full(len(words), np.nan)
+    if len(values) != len(chosen) * len(columns) or not np.isfinite(values).all():
+        raise _fault(file, raw, starts, ends, chosen, columns)
+    return columns, values.reshape(len(chosen), len(columns))
+
+
+def _survey(raw: mmap.mmap) -> tuple[I64, int]:
+    """Return where lines end (their newline, or the end of the file) and how many commas there are in all."""
+    ends, commas = [], 0
+    for start in range(0, len(raw), _BLOCK):
+        block = np.frombuffer(raw[start : start + _BLOCK], np.uint8)
+        ends.append(np.flatnonzero(block == 10) + start)
+        commas += int(np.count_nonzero(block == 44))
+    if raw[len(raw) - 1] != 10:
+        ends.append(np.array([len(raw)]))
+    return np.concatenate(ends).astype(np.int64), commas
+
+
+def _line(raw: mmap.mmap, starts: I64, ends: I64, i: int) -> bytes:
+    return raw[int(starts[i]) : int(ends[i])].rstrip(b"\r")
+
+
+def _fault(file: Path, raw: mmap.mmap, starts: I64, ends: I64, chosen: I64, columns: tuple[str, ...]) -> DataError:
+    """Say where the first chosen row is that has no numbers, or not as many."""
+    for i in chosen.tolist():
+        words = _line(raw, starts, ends, i).split(b",")
+        if len(words) != len(columns):  # too short a line and too long a one elsewhere
+            return DataError("path", f"{file}, line {i + 1}: has {len(words)} columns and must have {len(columns)}")
+        for name, word in zip(columns, words, strict=True):
+            try:
+                good = bool(np.isfinite(float(word)))
+            except ValueError:
+                good = False
+            if not good:
+                said = f"{file}, line {i + 1}, column {name!r}: {word.decode('utf-8', 'replace')!r}"
+                return DataError("path", f"{said} is not a finite number")
+    raise AssertionError("there is a fault")
