@@ -91,11 +91,11 @@ def _city(asked: Federation, world: World) -> Callable[[Faults], Population]:
 
 def _other(asked: Federation, world: World | None) -> Callable[[Faults], Population]:
     """Return what makes any other population; a world gives its clients places."""
-    with_section = "partition" if asked.partition is not None else "data"
     try:
         clean = build_population(asked.data, asked.partition, seed=asked.seed, dtype=asked.dtype)
     except UserError as error:
-        raise error if "." in error.field or "/" in error.field else error.inside(with_section) from None
+        section = "partition" if isinstance(error, PartitionError) else "data"
+        raise error if "." in error.field or "/" in error.field else error.inside(section) from None
     return partial(with_faults, placed(clean, world), seed=asked.seed, world=world)
 
 
