@@ -80,8 +80,8 @@ class RequestedOptions:
             top = f"from 0 to {_LARGEST[name]:g}" if _LARGEST[name] < np.inf else "a finite number >= 0"
             require(ok, name, f"must be {top}, got {value}")
         labels = [name for name in self.asked if name in LABEL_MEASURES]
-        require(len(labels) < 2, labels[-1] if labels else "", f"cannot be asked for beside {labels[:1]}",
-                fix="Ask for one measure of labels.")  # fmt: skip
+        beside = f"cannot be asked for beside {', '.join(labels[:-1])}"
+        require(len(labels) < 2, "".join(labels[-1:]), beside, fix="Ask for one measure of labels.")
         require(0 < self.tolerance < np.inf, "tolerance", f"must be a finite number > 0, got {self.tolerance}")
         require(self.min_size >= 0, "min_size", f"must be at least 0, got {self.min_size}")
 
@@ -274,10 +274,10 @@ def _along_principal_axis(labels: I64, features: Array, generator: np.random.Gen
     starts = np.flatnonzero(np.diff(y, prepend=-1))
     count = np.diff(np.append(starts, len(y)))
     x -= np.repeat(np.add.reduceat(x, starts, axis=0) / count[:, None], count, axis=0)
-    axis: F64 = generator.standard_normal(x.shape[1])
+    axis = generator.standard_normal(x.shape[1:])
     for _ in range(50):  # power iteration; near enough is good enough: any axis gives a path
-        axis = x.T @ (x @ axis)
-        axis = axis / max(float(np.linalg.norm(axis)), 1e-300)
+        further: F64 = x.T @ (x @ axis)
+        axis = further / max(float(np.linalg.norm(further)), 1e-300)
     blocks = np.array_split(flat, max(1, flat.size >> 24))
     place: F64 = np.concatenate([block.astype(np.float64) @ (scale * axis) for block in blocks])
     return place
