@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from clients.population import Population
 from clients.sensed import series_population
 from clients.sensing import SeriesSource
 from clients.sources import build_population
+from clients.truth import clock_events, data_truth
 
 Faults = Mapping[str, FaultOptions]
 
@@ -56,19 +57,42 @@ def build_federation(asked: Federation) -> Population:
     Raises:
         UserError: naming the key at fault, its section included.
     """
-    world = make_world(asked.world, asked.seed) if asked.world is not None else None
+    world = world_of(asked)
     if isinstance(asked.data, Population):
         given = placed(asked.data, world)
         build = partial(with_faults, given, seed=asked.seed, world=world)
     elif asked.data.kind in CITY:
-        world = world or make_world(WorldOptions(), asked.seed)
+        assert world is not None
         build = _city(asked, world)
     else:
         build = _other(asked, world)
     if asked.faults:
         clean = build({})
         _check_faults(asked.faults, clean, asked.seed)
-    return with_drifts(in_phases(build, asked.faults), asked.drifts, seed=asked.seed)
+    population = with_drifts(in_phases(build, asked.faults), asked.drifts, seed=asked.seed)
+    told = population.happenings
+
+    def happenings(round_index: int) -> Sequence[dict[str, Any]]:
+        from_the_clock = clock_events(population, asked.faults, world, asked.seed) if round_index == 1 else ()
+        return [*(told(round_index) if told is not None else ()), *from_the_clock]
+
+    return population if told is None and world is None else replace(population, happenings=happenings)
+
+
+def world_of(asked: Federation) -> World | None:
+    """Return the city that a federation stands in; generated sources take the default without a [world]."""
+    generated = getattr(asked.data, "kind", "") in CITY
+    if asked.world is None and not generated:
+        return None
+    return make_world(asked.world or WorldOptions(), asked.seed)
+
+
+def truth_of(asked: Federation, population: Population) -> dict[str, Any] | None:
+    """Return the truth about a federation's data, for the record; None where nothing was done to them."""
+    world = world_of(asked)
+    if world is None and not asked.faults and not asked.drifts:
+        return None
+    return data_truth(population, faults=asked.faults, drifts=asked.drifts, world=world, seed=asked.seed)
 
 
 def _city(asked: Federation, world: World) -> Callable[[Faults], Population]:

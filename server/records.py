@@ -5,6 +5,7 @@ environment.json   where and with what it ran          events.jsonl    what happ
 clients/           rows by client and round            checkpoint/     what `resume` needs
 model.safetensors  the final model                     outcome.json    how it ended; absent until then
 partition.json     client sizes and label counts       report.html     what `dashboards` draws of it all
+data_truth.json    faults, concept drifts, the city    absent where nothing was done to the data
 """
 
 from __future__ import annotations
@@ -132,6 +133,11 @@ class RunFolder:
         return self.path / "partition.json"
 
     @property
+    def truth(self) -> Path:
+        """What was done to the data: faults, concept drifts, the city's clock; absent where nothing was."""
+        return self.path / "data_truth.json"
+
+    @property
     def report(self) -> Path:
         """The page that shows the run."""
         return self.path / "report.html"
@@ -164,6 +170,14 @@ class RunFolder:
             RunFolderError: it cannot be written.
         """
         _replace(self.partition, to_json(table) + "\n")
+
+    def write_truth(self, truth: Mapping[str, Any]) -> None:
+        """Write what `clients.truth.data_truth` says.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        _replace(self.truth, to_json(truth) + "\n")
 
     def write_outcome(self, outcome: Mapping[str, Any]) -> None:
         """Write how the run ended.
@@ -205,6 +219,14 @@ class RunFolder:
             RunFolderError: it cannot be read, or is damaged.
         """
         return _read_json(self.partition)
+
+    def read_truth(self) -> dict[str, Any] | None:
+        """Return what `write_truth` wrote; None where nothing was done to the data.
+
+        Raises:
+            RunFolderError: it cannot be read, or is damaged.
+        """
+        return _read_json(self.truth)
 
     def truncate(self, last_round: int) -> int | None:
         """Take the record back to `last_round`: rounds, events, client rows and the outcome.

@@ -20,6 +20,8 @@ from simulator import console_text
 UPDATES_A_SECOND = 10
 PLAIN_LINES = 20
 MOST_EVENTS = 20
+OF_THE_CLOCK = ("storm", "power_cut", "outage")
+"""Kinds of events that happen in the data, not in the run: the record has them, the console does not."""
 BAR, SHORTEST_BAR = 24, 6
 MOST_CRITERIA = 4
 _STYLES = {"converged": "bold green", "stopped": "bold yellow", "diverged": "bold red", "interrupted": "bold yellow"}
@@ -89,6 +91,8 @@ class ConsoleObserver:
 
     def event(self, event: dict[str, Any]) -> None:
         """Say what happened, up to a number of times: a run that stumbles every round stays readable."""
+        if event.get("kind") in OF_THE_CLOCK:
+            return
         self._events += 1
         if self._events > MOST_EVENTS + 1:
             return

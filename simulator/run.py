@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
+from clients.federation import truth_of
 from clients.flower_shim import quiet
 from clients.measures import partition_measures, partition_table
 from clients.population import Population
@@ -29,7 +30,7 @@ from simulator.conclusion import conclude, final_module, save_model
 from simulator.planner import EnginePlan, threads_restored
 from simulator.resumption import Resumption, brought, check_resumable, check_strategy, fingerprint, go_back, restore
 from simulator.scenario import Scenario, load_scenario, to_toml
-from simulator.session import Overrides, Session, describe, experiment, open_session
+from simulator.session import Overrides, Session, describe, experiment, federation_of, open_session
 from simulator.strategies import StrategyChoice
 
 RUNS = Path("runs")
@@ -137,6 +138,9 @@ def simulate(
         folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
         folder.write_scenario(to_toml(scenario))
         folder.write_partition(partition_table(session.population))
+        truth = truth_of(federation_of(scenario, data if data is not None else scenario.data), session.population)
+        if truth is not None:
+            folder.write_truth(truth)
     stem = folder.path.resolve().name if folder is not None else scenario.name or "scenario"
     is_unique = folder is not None and not out  # `create` drew four digits for it
     run_id = stem if is_unique else f"{stem}-{secrets.token_hex(2)}"

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tomli_w
 from pydantic import Field, TypeAdapter, ValidationError
 
+from clients.city.sources import CITY, CityOptions
 from clients.city.world import WorldOptions
 from clients.drifts import DRIFT_KINDS, DriftOptions
 from clients.errors import ScenarioError, require, unknown_name
@@ -94,7 +95,7 @@ class Scenario:
 
     __pydantic_config__: ClassVar = STRICT
     title: str = ""
-    data: Annotated[DataOptions, Field(discriminator="kind")] | None = None
+    data: Annotated[DataOptions | CityOptions, Field(discriminator="kind")] | None = None
     partition: Annotated[PartitionOptions, Field(discriminator="kind")] | None = None
     world: WorldOptions | None = None
     faults: dict[str, Annotated[FaultOptions, Field(discriminator="kind")]] = field(default_factory=dict)
@@ -111,7 +112,7 @@ class Scenario:
 
 
 KINDS: Mapping[str, tuple[Sequence[str], str]] = {
-    "data": (tuple(DATA), "a kind of data"),
+    "data": ((*DATA, *CITY), "a kind of data"),
     "partition": (tuple(PARTITIONS), "a partition"),
     "model": (tuple(MODELS), "a model"),
     "algorithm": (tuple(ALGORITHMS), "an algorithm"),

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from clients import streams
+from clients.class_metrics import CLASS_SCORES
 from clients.codec import Codec
 from clients.errors import EngineError, ScenarioError, StrategyError, UserError
 from clients.evaluation import Evaluator
@@ -97,6 +98,19 @@ class Session:
     states: ClientStates | None
 
 
+def federation_of(scenario: Scenario, data: Any) -> Federation:
+    """Return what a scenario says of its clients' data; `data` are its own, or a population from Python."""
+    return Federation(
+        data=data,
+        partition=scenario.partition,
+        world=scenario.world,
+        faults=scenario.faults,
+        drifts=scenario.drifts,
+        seed=scenario.run.seed,
+        dtype=getattr(torch, scenario.run.dtype),
+    )
+
+
 def make_task_of(scenario: Scenario, given: Overrides) -> LearningTask:
     """Build the population, the model and the task of a scenario.
 
@@ -107,10 +121,7 @@ def make_task_of(scenario: Scenario, given: Overrides) -> LearningTask:
     data = given.population or scenario.data
     if data is None:
         raise ScenarioError("data", "is missing", fix="Add a [data] section, or pass data= from Python.")
-    population = build_federation(
-        Federation(data=data, partition=scenario.partition, world=scenario.world, faults=scenario.faults,
-                   drifts=scenario.drifts, seed=seed, dtype=dtype)
-    )  # fmt: skip
+    population = build_federation(federation_of(scenario, data))
     module = given.model
     if module is None:
         if scenario.model is None:
@@ -255,7 +266,7 @@ def _measured(scenario: Scenario, task: LearningTask, *, our_clients: bool) -> f
     """Return the facts this run will measure."""
     population, evaluation = task.population, scenario.evaluation
     kinds = {
-        "classification": ("loss", "accuracy", "error"),
+        "classification": ("loss", "accuracy", "error", *CLASS_SCORES),
         "regression": ("loss", "error", "mae"),
         "objective": ("loss",),
     }
@@ -264,7 +275,7 @@ def _measured(scenario: Scenario, task: LearningTask, *, our_clients: bool) -> f
         names |= {f"validation_{k}" for k in kinds[population.task]}
         names |= {"agreement"} if population.task != "objective" else set()
     if evaluation.federated_every:
-        names |= {f"federated_{k}" for k in kinds[population.task]}
+        names |= {f"federated_{k}" for k in kinds[population.task] if our_clients or k not in CLASS_SCORES}
     if evaluation.gradient_every and our_clients:
         names.add("gradient_norm")
     if population.optimal_value is not None:

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from clients.city.activity import ActivityOptions, activity_source
+from clients.city.air import AirOptions, air_source
+from clients.city.intrusion import IntrusionOptions, intrusion_source
+from clients.city.meters import MetersOptions, meters_source
+from clients.city.traffic import TrafficOptions, traffic_source
 from clients.city.world import World
 from clients.sensing import SeriesSource, WindowSource
 
@@ -20,4 +25,12 @@ class CitySource:
     source: Callable[[Any, World, int], AnySource]
 
 
-CITY: dict[str, CitySource] = {}
+CityOptions = TrafficOptions | MetersOptions | AirOptions | IntrusionOptions | ActivityOptions
+
+CITY: dict[str, CitySource] = {
+    "traffic": CitySource(TrafficOptions, traffic_source),
+    "meters": CitySource(MetersOptions, meters_source),
+    "air": CitySource(AirOptions, air_source),
+    "intrusion": CitySource(IntrusionOptions, intrusion_source),
+    "activity": CitySource(ActivityOptions, activity_source),
+}

@@ -1,0 +1,156 @@
+"""The truth about a run's data, for its record: what was done to whom and when, and what the city went through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import streams
+from clients.city.world import World
+from clients.drifts import DriftOptions, drifting
+from clients.faults.apply import affected
+from clients.faults.options import MEASURES, FaultOptions
+from clients.faults.outages import outages
+from clients.faults.packet_options import GatewayOutageOptions
+from clients.population import Population
+
+I64 = npt.NDArray[np.int64]
+Faults = Mapping[str, FaultOptions]
+
+MOST_NAMED = 1000
+"""Clients named in full where a fault or drift touches them; of more, the first."""
+RATES_FROM = 200
+"""Clients on whose data realised rates are measured, chosen by seed."""
+MOST_SITES = 400
+MOST_EVENTS = 200
+"""Events of the world's clock that a record announces; the truth holds all."""
+
+
+def data_truth(
+    population: Population,
+    *,
+    faults: Faults,
+    drifts: Mapping[str, DriftOptions],
+    world: World | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the truth about a population's data.
+
+    Returns:
+        `faults` by name: their options, `affected` (how many clients and which), `changed` (share of readings or labels
+        changed among the affected, measured on at most `RATES_FROM` clients) and its `effect`, in `measure`; `outages`;
+        `drifts` by name: options, whom and from when; `world`: storms, public events and power cuts; `sites`.
+    """
+    clients = np.arange(population.num_clients, dtype=np.int64)
+    places = population.places(clients) if population.places is not None else None
+    district = places.district if places is not None else np.zeros_like(clients)
+    truth: dict[str, Any] = {"seed": seed}
+    if faults:
+        truth["faults"] = {n: _fault_truth(n, f, population, clients, district, seed) for n, f in faults.items()}
+        truth["outages"] = [asdict(o) | {"fault": n} for n, o in _outages(faults, population, world, seed)]
+    if drifts:
+        truth["drifts"] = {n: _drift_truth(n, d, population, clients, district, seed) for n, d in drifts.items()}
+    if world is not None:
+        truth["world"] = {
+            "options": asdict(world.options),
+            "districts": list(world.names),
+            "storms": [asdict(s) for s in world.storms],
+            "events": [asdict(e) for e in world.events],
+            "power_cuts": [asdict(c) for c in world.cuts],
+        }
+    if population.places is not None:
+        shown = np.linspace(0, len(clients) - 1, min(len(clients), MOST_SITES)).round().astype(np.int64)
+        where = population.places(shown)
+        truth["sites"] = {
+            "client": shown.tolist(),
+            "x": where.x.round(3).tolist(),
+            "y": where.y.round(3).tolist(),
+            "district": where.district.tolist(),
+            "districts": list(population.districts),
+        }
+    return truth
+
+
+def _fault_truth(
+    name: str, options: FaultOptions, population: Population, clients: I64, district: I64, seed: int
+) -> dict[str, Any]:
+    touched = clients[affected(name, options, clients, district, seed, districts=population.districts)]
+    said: dict[str, Any] = {"options": asdict(options), "measure": MEASURES[options.kind], **_whom(touched)}
+    key = streams.keys(seed, "realised rates")
+    some = touched[streams.choose(key, len(touched), min(len(touched), RATES_FROM))]
+    at_work = population.during(max(1, int(np.ceil(options.schedule.start)))) if len(some) else population
+    if len(some) and at_work.realised is not None:
+        found = at_work.realised(some)
+        if name in found.changed:
+            said |= {
+                "changed": float(found.changed[name].mean()),
+                "effect": float(found.effect[name].mean()),
+                "measured_on": len(some),
+            }
+    return said
+
+
+def _drift_truth(
+    name: str, options: DriftOptions, population: Population, clients: I64, district: I64, seed: int
+) -> dict[str, Any]:
+    among = np.array([population.districts.index(d) for d in options.districts], np.int64)
+    starts = drifting(name, options, clients, district, among, seed)
+    touched = np.flatnonzero(np.isfinite(starts))
+    return {
+        "options": asdict(options),
+        **_whom(touched),
+        "starts": starts[touched[:MOST_NAMED]].round(3).tolist(),
+    }
+
+
+def _whom(touched: I64) -> dict[str, Any]:
+    return {"affected": len(touched), "clients": touched[:MOST_NAMED].tolist()}
+
+
+def _outages(faults: Faults, population: Population, world: World | None, seed: int) -> list[tuple[str, Any]]:
+    """Return (name of the fault, outage) of all gateway outages, in order of time."""
+    hours = float(world.hours) if world is not None else _last_hour(population)
+    found = [
+        (name, outage)
+        for name, options in faults.items()
+        if isinstance(options, GatewayOutageOptions) and hours
+        for outage in outages(name, options, max(1, len(population.districts)), hours, seed=seed, world=world)
+        if not options.districts or population.districts[outage.district] in options.districts
+    ]
+    return sorted(found, key=lambda pair: (pair[1].start, pair[1].district))
+
+
+def _last_hour(population: Population) -> float:
+    """Return the hour of a client's last example; 0 where examples have no time."""
+    some = np.flatnonzero(population.sizes)[:1].astype(np.int64)
+    return float(population.hours(some).max()) if population.hours is not None and len(some) else 0.0
+
+
+def clock_events(population: Population, faults: Faults, world: World | None, seed: int) -> Sequence[dict[str, Any]]:
+    """Return events on the world's clock: outages of gateways, and storms and power cuts of the city.
+
+    They happen in the data, not in a round: a record tells them as the first round starts. At most `MOST_EVENTS`, the
+    earliest first.
+    """
+    districts = population.districts or ("all sites",)
+    told: list[dict[str, Any]] = [
+        _event("outage", o.start, o.hours, f"gateway of {districts[o.district]} out", districts[o.district], name)
+        for name, o in _outages(faults, population, world, seed)
+    ]
+    if world is not None and population.hours is not None:
+        told += [_event("storm", s.start, s.hours, f"storm of strength {s.strength:.2f}") for s in world.storms]
+        told += [
+            _event("power_cut", c.start, c.hours, f"power cut in {world.names[c.district]}", world.names[c.district])
+            for c in world.cuts
+        ]
+    return sorted(told, key=lambda event: event["from_hour"])[:MOST_EVENTS]
+
+
+def _event(kind: str, start: float, hours: float, what: str, district: str = "", name: str = "") -> dict[str, Any]:
+    said = {"kind": kind, "from_hour": round(float(start), 3), "hours": round(float(hours), 3)}
+    named = {key: value for key, value in (("district", district), ("name", name)) if value}
+    return {**said, **named, "message": f"{what} from hour {start:g} for {hours:g} h"}
