@@ -89,7 +89,8 @@ def evaluate_client(message: Message, context: Context, task: ClientTask) -> Mes
     work = read_work(message.content, _clients(context, task), task.codec, task.rule)
     task.evaluator.load(work.params, work.buffers)
     name = SCORE_NAMES[task.engine.task.population.task]
-    return next(iter(EvaluationReplies([message], task.evaluator.clients(work.clients), name)))
+    found = task.evaluator.clients(work.clients, work.round_index)
+    return next(iter(EvaluationReplies([message], found, name, by_class=True)))
 
 
 def client_of(context: Context) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clients.class_metrics import client_class_counts
 from clients.losses import example_losses, example_scores, predictions
 from clients.messages import CohortEvaluation
 from clients.parameters import write_vector
@@ -62,7 +63,7 @@ class Evaluator:
         population = self.task.population.during(round_index)
         held_out = population.cohort_test is not None
         data = population.cohort_test(clients) if population.cohort_test is not None else population.cohort(clients)
-        losses, scores = self._each(data)
+        losses, scores, predicted, targets = self._each(data)
         index = np.repeat(np.arange(len(clients)), data.sizes)
         sizes = data.sizes
 
@@ -70,14 +71,23 @@ class Evaluator:
             total = np.bincount(index, weights=values.double().numpy(), minlength=len(clients))
             return np.where(sizes > 0, total / np.maximum(sizes, 1), np.nan)
 
-        return CohortEvaluation(clients, sizes, mean(losses), mean(scores), "test" if held_out else "train")
+        where, classes = "test" if held_out else "train", None
+        if population.task == "classification":
+            classes = client_class_counts(predicted, targets, index, len(clients), population.outputs)
+        return CohortEvaluation(clients, sizes, mean(losses), mean(scores), where, classes)
 
-    def _each(self, data: CohortData) -> tuple[Tensor, Tensor]:
-        losses, scores = [torch.zeros(0)], [torch.zeros(0)]
+    def _each(self, data: CohortData) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss and score of each example, and where these are classified, predictions and targets."""
+        losses, scores, none = [torch.zeros(0)], [torch.zeros(0)], torch.zeros(0, dtype=torch.int64)
+        guessed, true = [none], [none]
+        classify = self.task.population.task == "classification"
         for rows in torch.split(torch.from_numpy(data.rows), CHUNK):
             outputs = self.outputs(data.features[rows])
             targets = cast_targets(data.targets[rows], self.task.dtype)
             losses.append(example_losses(outputs, targets, self.task.population.task))
             predicted = predictions(outputs, self.task.population.task)
             scores.append(example_scores(predicted, targets, self.task.population.task))
-        return torch.cat(losses), torch.cat(scores)
+            if classify:
+                guessed.append(predicted)
+                true.append(targets)
+        return torch.cat(losses), torch.cat(scores), torch.cat(guessed), torch.cat(true)

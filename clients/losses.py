@@ -123,18 +123,6 @@ def metrics(prefix: str, loss: float, score: float, task: Task) -> dict[str, flo
     return found
 
 
-def class_accuracy(predicted: Tensor, targets: Tensor, classes: int) -> list[float | None]:
-    """Return the share of each class's examples predicted right, one number a class; None for one without examples.
-
-    Example:
-        >>> class_accuracy(torch.tensor([0, 0]), torch.tensor([0, 1]), 3)
-        [1.0, 0.0, None]
-    """
-    right = torch.bincount(targets[predicted == targets], minlength=classes).tolist()
-    shares = zip(right, torch.bincount(targets, minlength=classes).tolist(), strict=True)
-    return [hits / count if count else None for hits, count in shares]
-
-
 def agreement(before: Tensor, after: Tensor, task: Task) -> float:
     """Return the share of examples whose prediction did not change.
 

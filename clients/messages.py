@@ -13,12 +13,15 @@ from typing import overload
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from torch import Tensor
 
+from clients.class_metrics import ClassCounts
 from clients.codec import Codec, encode_vectors
 from clients.errors import StrategyError
 from clients.work import F64, I64, CohortUpdate, CohortWork
 
 ARRAYS, SHARED, EXTRAS, CONFIG, METRICS = "arrays", "shared", "extras", "config", "metrics"
 TRAIN, EVALUATE, QUERY = MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY
+BY_CLASS = ("class-right", "class-examples", "class-guessed")
+"""Names of an evaluation's counts by class, in the order of `clients.class_metrics.ClassCounts`."""
 ROUND, RULE = "server-round", "local-rule"
 """Keys of a message's config: the first is Flower's own, the second names our local rule."""
 
@@ -100,6 +103,7 @@ class CohortEvaluation:
         loss: mean example loss, float64 (K,).
         score: mean example score (accuracy, absolute error or objective), float64 (K,).
         evaluated_on: "test" where clients hold examples out, else "train".
+        classes: how each client's examples were classified, (K, classes) each; None where that is not known.
     """
 
     clients: I64
@@ -107,6 +111,7 @@ class CohortEvaluation:
     loss: F64
     score: F64
     evaluated_on: str
+    classes: ClassCounts | None = None
 
 
 class CohortReplies(Sequence[Message]):
@@ -187,11 +192,15 @@ def update_metrics(u: CohortUpdate, k: int) -> MetricRecord:
 
 @dataclass(frozen=True)
 class EvaluationReplies:
-    """A federated evaluation on an in-process grid; iterates as Flower replies."""
+    """A federated evaluation on an in-process grid; iterates as Flower replies.
+
+    `by_class` sends counts by class along, as our nodes do: Flower's strategies would take their weighted means.
+    """
 
     asked: Sequence[Message]
     result: CohortEvaluation
     score_name: str
+    by_class: bool = False
     _cache: list[Message] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -205,4 +214,7 @@ class EvaluationReplies:
             metrics = MetricRecord(
                 {"num-examples": int(r.num_examples[k]), "loss": float(r.loss[k]), self.score_name: float(r.score[k])}
             )
+            if r.classes is not None and self.by_class:
+                counts = (r.classes.right[k], r.classes.actual[k], r.classes.guessed[k])
+                metrics.update({name: values.tolist() for name, values in zip(BY_CLASS, counts, strict=True)})
             yield Message(RecordDict({METRICS: metrics}), reply_to=self.asked[k])

@@ -9,9 +9,10 @@ import torch
 from flwr.app import ArrayRecord, Message, RecordDict
 from torch import Tensor
 
+from clients.class_metrics import ClassCounts
 from clients.codec import Codec, decode_vectors
 from clients.errors import StrategyError
-from clients.messages import ARRAYS, EXTRAS, ROUND, RULE, SHARED, CohortEvaluation
+from clients.messages import ARRAYS, BY_CLASS, EXTRAS, ROUND, RULE, SHARED, CohortEvaluation
 from clients.rules import LocalRule, proximal
 from clients.work import F64, I64, CohortUpdate, CohortWork
 
@@ -125,7 +126,19 @@ def read_evaluation(
     if not rows or len(named) != len(wanted):
         return None
     sizes, losses, scores = (np.array([number(record[n]) for _, record in rows]) for n in named)
-    return CohortEvaluation(np.array([c for c, _ in rows], np.int64), sizes.astype(np.int64), losses, scores, "client")
+    clients, counts = np.array([c for c, _ in rows], np.int64), _class_counts([record for _, record in rows])
+    return CohortEvaluation(clients, sizes.astype(np.int64), losses, scores, "client", counts)
+
+
+def _class_counts(records: Sequence[Mapping[str, object]]) -> ClassCounts | None:
+    """Read the counts by class of our own nodes; None where not every record has them, all of one length."""
+    found = [[record.get(name) for name in BY_CLASS] for record in records]
+    if not all(isinstance(values, list) for client in found for values in client):
+        return None
+    if len({len(values) for client in found for values in client if isinstance(values, list)}) != 1:
+        return None
+    right, actual, guessed = np.array(found, np.int64).swapaxes(0, 1)
+    return ClassCounts(right, actual, guessed)
 
 
 def _metrics(message: Message) -> Mapping[str, object]:

@@ -12,6 +12,8 @@ Facts = Mapping[str, Any]
 
 WHERE = {"train": "training examples", "test": "held-out examples", "client": "own examples"}
 """Which of a client's examples it was evaluated on, in words."""
+UNEQUAL = 2.0
+"""From this ratio of the largest class to the smallest on, scores over classes are said beside the accuracy."""
 
 
 def header(facts: Facts) -> list[str]:
@@ -77,6 +79,9 @@ def _test_row(outcome: Facts) -> tuple[str, str]:
     pooled, alone = baselines.get(f"pooled_{metric}"), baselines.get("local_only_mean")
     aside += [f"pooled training reaches {shown(pooled)}"] if pooled is not None else []
     aside += [f"training alone {shown(alone)} on average"] if alone is not None else []
+    balanced = outcome.get("test_balanced_accuracy")
+    if metric == "accuracy" and balanced is not None and (outcome.get("test_imbalance") or 1.0) >= UNEQUAL:
+        aside.insert(0, f"balanced {shown(balanced)}, macro-F1 {number(outcome.get('test_macro_f1'))}")
     return f"test {metric}", shown(outcome[f"test_{metric}"]) + (f"   ({'; '.join(aside)})" if aside else "")
 
 

@@ -14,10 +14,14 @@ FACTS: Mapping[str, str] = {
     "train_loss": "mean training loss",
     "validation_loss": "mean loss on the central validation examples",
     "validation_accuracy": "share of validation examples predicted right",
+    "validation_balanced_accuracy": "mean over classes of the share of a class's validation examples predicted right",
+    "validation_macro_f1": "mean over classes of F1 on the validation examples",
     "validation_error": "share of validation examples predicted wrong, or the root mean squared error of a regression",
     "validation_mae": "mean absolute error of a regression on the validation examples",
     "federated_loss": "mean loss on the examples that clients hold out",
     "federated_accuracy": "share of the clients' held-out examples predicted right",
+    "federated_balanced_accuracy": "mean over classes of the share of a class's examples on clients predicted right",
+    "federated_macro_f1": "mean over classes of F1 on the clients' held-out examples together",
     "federated_error": "share of them predicted wrong, or the root mean squared error",
     "optimality_gap": "f(x) - f*, where f* is known",
     "relative_change": "norm of the round's change of the parameters over the norm before it",
@@ -30,7 +34,7 @@ FACTS: Mapping[str, str] = {
 """What criteria may look at, by name."""
 
 METRICS: Mapping[str, bool] = {
-    name: name.endswith("_accuracy")
+    name: name.endswith(("_accuracy", "_f1"))
     for name in FACTS
     if name.startswith(("train_loss", "validation_", "federated_", "optimality_gap"))
 }

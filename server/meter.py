@@ -13,9 +13,10 @@ import torch
 from flwr.app import ArrayRecord, Message
 from torch import Tensor
 
+from clients.class_metrics import MOST_CLASSES, balanced_accuracy, class_counts, class_metrics, recalls
 from clients.codec import Codec
 from clients.evaluation import Evaluator
-from clients.losses import SCORE_NAMES, agreement, class_accuracy, metrics
+from clients.losses import SCORE_NAMES, agreement, metrics
 from clients.messages import CohortEvaluation, CohortMessages, CohortReplies, EvaluationReplies
 from clients.population import Examples, Population
 from clients.reading import read_evaluation, stack_replies
@@ -26,8 +27,6 @@ from server.drift_summary import quantiles, summary, worst
 from server.histograms import EDGES, counted
 
 PROBE_SIZE = 1000
-MOST_CLASSES = 32
-"""Classes above which no accuracy by class is recorded."""
 ALL_LEFT_OUT = "drift: every update of the round was left out of the aggregate"
 Line = dict[str, Any]
 
@@ -143,7 +142,7 @@ class RoundMeter:
         return line | self._evaluated(round_index, *now)
 
     def federated(self, replies: Sequence[Message] | EvaluationReplies) -> Line:
-        """Measure a federated evaluation: means by examples, and the spread over clients."""
+        """Measure a federated evaluation: means by examples, scores over classes, and the spread over clients."""
         task = self.population.task
         if isinstance(replies, EvaluationReplies):
             found: CohortEvaluation | None = replies.result
@@ -156,15 +155,19 @@ class RoundMeter:
         losses, scores = found.loss[known], found.score[known]
         loss, score = np.average(losses, weights=sizes), np.average(scores, weights=sizes)
         shown = np.sqrt(losses) if task == "regression" else scores  # root mean squared error, as federated_error
-        spread = {
+        spread: Line = {
             "evaluated_on": found.evaluated_on,
             "clients": len(sizes),
             "variance": float(shown.var()),
-            "score": quantiles(shown) | dict(zip(("p10", "p90"), np.quantile(shown, (0.1, 0.9)).tolist(), strict=True)),
+            "score": _with_tenths(shown),
             "loss": quantiles(losses),
             "worst": _named(worst(clients, shown, lowest=task == "classification"), self.population.client_name),
         }
-        return metrics("federated", float(loss), float(score), task) | {"client_spread": spread}
+        line: Line = dict(metrics("federated", float(loss), float(score), task))
+        if found.classes is not None:
+            spread["balanced_accuracy"] = _with_tenths(balanced_accuracy(found.classes)[known])
+            line |= class_metrics("federated", found.classes.total())
+        return line | {"client_spread": spread}
 
     def _stack(self, replies: Sequence[Message]) -> tuple[CohortUpdate | None, str]:
         try:
@@ -201,8 +204,11 @@ class RoundMeter:
         result = self.evaluator.central(central)
         task = self.population.task
         line: Line = dict(metrics("validation", result.loss, result.score, task))
-        if task == "classification" and self.population.outputs <= MOST_CLASSES:
-            line["class_accuracy"] = class_accuracy(result.predicted, central.targets, self.population.outputs)
+        if task == "classification":
+            counts = class_counts(result.predicted, central.targets, self.population.outputs)
+            line |= class_metrics("validation", counts)
+            if self.population.outputs <= MOST_CLASSES:
+                line["class_accuracy"] = recalls(counts)
         if self.population.optimal_value is not None:
             line["optimality_gap"] = result.loss - self.population.optimal_value
         if task != "objective":
@@ -258,6 +264,11 @@ def _columns(update: CohortUpdate, drift: Drift | None, weights: F64) -> dict[st
 
 def _named(found: list[tuple[int, float]], names: Callable[[int], str]) -> list[dict[str, Any]]:
     return [{"client": client, "name": names(client), "value": value} for client, value in found]
+
+
+def _with_tenths(values: F64) -> dict[str, float]:
+    """Return the quantiles of one value a client, and the first and last decile."""
+    return quantiles(values) | dict(zip(("p10", "p90"), np.quantile(values, (0.1, 0.9)).tolist(), strict=True))
 
 
 def _size(tensor: Tensor) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from clients.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
 from clients.evaluation import Evaluator
 from clients.losses import metrics
 from clients.messages import EvaluationReplies
@@ -88,6 +89,10 @@ def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, sta
     if population.test is not None and population.task != "objective":
         result = evaluator.central(population.test)
         said |= metrics("test", result.loss, result.score, population.task)
+        if population.task == "classification":
+            counts = class_counts(result.predicted, population.test.targets, population.outputs)
+            said |= class_metrics("test", counts) | {"test_imbalance": imbalance(counts)}
+            said |= {"test_class_accuracy": recalls(counts)} if population.outputs <= MOST_CLASSES else {}
     if session.engine is None:  # what a user's ClientApp trains on is its own affair
         return said
     clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
@@ -99,6 +104,9 @@ def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, sta
     tenth = spread["score"]["p10" if low else "p90"]
     short = {"worst": spread["score"]["min" if low else "max"], "evaluated_on": spread["evaluated_on"]}
     short["lowest_tenth" if low else "highest_tenth"] = tenth
+    balanced = spread.get("balanced_accuracy")
+    if balanced is not None:
+        short |= {"worst_balanced": balanced["min"], "lowest_tenth_balanced": balanced["p10"]}
     return said | {"client_spread": short | {"clients": spread["clients"], "variance": spread["variance"]}}
 
 

@@ -55,6 +55,8 @@ def _final() -> Row:
         Ask(f"max by (run_id, state) ({last(runs('run_state'))}) == 1", ""),
         number("round", "Rounds"),
         number("test_accuracy_ratio", "Test accuracy", "percentunit", 1),
+        number("test_balanced_accuracy_ratio", "Balanced accuracy", "percentunit", 1),
+        number("test_macro_f1", "Macro-F1", decimals=3),
         number("test_loss", "Test loss", decimals=4),
         number("test_error", "Test error", decimals=4),
         number("test_mean_absolute_error", "Test absolute error", decimals=4),

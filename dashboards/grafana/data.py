@@ -59,6 +59,13 @@ def _classes() -> Row:
             Ask(f"max({focus('class_accuracy_ratio')})", "best class"),
             Ask(focus("accuracy_ratio", split="validation"), "all examples")],
             x=x, unit="percentunit", low=0, high=1, bands=(Band("best class", "worst class"),)),
+        trend_panel("Balanced accuracy", "Mean of the accuracies by class, which common classes cannot hide: on the "
+                    "validation examples, and on the clients' own where these are evaluated.", [
+            Ask(focus("balanced_accuracy_ratio"), "{{split}}"), Ask(focus("macro_f1"), "macro-F1, {{split}}")],
+            x=x, unit="percentunit", low=0, high=1),
+        trend_panel("Balanced accuracy over clients", "Mean accuracy over the classes that a client has: exact "
+                    "quantiles.", [Ask(focus("client_balanced_accuracy"), "{{quantile}}")], x=x, unit="percentunit",
+                    bands=BANDS),
     ))  # fmt: skip
 
 

@@ -46,6 +46,9 @@ ONE_A_ROUND = {
 LABELLED = {
     "loss": ("split", {"train": "train_loss", "validation": "validation_loss", "federated": "federated_loss"}),
     "accuracy_ratio": ("split", {"validation": "validation_accuracy", "federated": "federated_accuracy"}),
+    "balanced_accuracy_ratio": ("split", {"validation": "validation_balanced_accuracy",
+                                          "federated": "federated_balanced_accuracy"}),
+    "macro_f1": ("split", {"validation": "validation_macro_f1", "federated": "federated_macro_f1"}),
     "error": ("split", {"validation": "validation_error", "federated": "federated_error"}),
     "mean_absolute_error": ("split", {"validation": "validation_mae", "federated": "federated_mae"}),
     "round_bytes": ("direction", {"up": "bytes_up", "down": "bytes_down"}),
@@ -54,6 +57,8 @@ LABELLED = {
     "update_cosine": ("quantile", {level: f"cosine.{key}" for key, level in LEVELS.items()}),
     "update_distance": ("quantile", {level: f"distance.{key}" for key, level in LEVELS.items()}),
     "client_score": ("quantile", {level: f"client_spread.score.{key}" for key, level in LEVELS.items()}),
+    "client_balanced_accuracy": ("quantile", {
+        level: f"client_spread.balanced_accuracy.{key}" for key, level in LEVELS.items()}),
     "client_loss": ("quantile", {level: f"client_spread.loss.{key}" for key, level in LEVELS.items()}),
 }  # fmt: skip
 RANKED = {
@@ -65,6 +70,7 @@ CRITERIA = {"value": "value", "threshold": "threshold", "distance": "distance", 
 DISTRIBUTIONS = {"client_drift": "client_drift", "update_cosine": "cosine", "update_distance": "distance"}
 OF_THE_OUTCOME = {
     "test_loss": "test_loss", "test_accuracy_ratio": "test_accuracy", "test_error": "test_error",
+    "test_balanced_accuracy_ratio": "test_balanced_accuracy", "test_macro_f1": "test_macro_f1",
     "test_mean_absolute_error": "test_mae", "final_worst_client_score": "client_spread.worst",
     "final_client_score_variance": "client_spread.variance", "target_rounds": "to_target.rounds",
     "target_bytes": "to_target.bytes", "target_simulated_seconds": "to_target.simulated_seconds",
