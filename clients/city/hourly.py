@@ -1,0 +1,118 @@
+"""What the sources that are read once an hour share: where their parts end, their calendar channels, local noise."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from clients import streams
+from clients.channels import Channel
+from clients.city.world import World
+from clients.errors import require
+from clients.sensing import F64, I64
+
+CALENDAR = (
+    Channel(name="hour_sin", deviation=0.7, low=-1.0, high=1.0, measured=False),
+    Channel(name="hour_cos", deviation=0.7, low=-1.0, high=1.0, measured=False),
+    Channel(name="weekend", mean=0.3, deviation=0.45, low=0.0, high=1.0, measured=False),
+)
+
+
+class HourlyOptions(Protocol):
+    """What the options of every hourly source say."""
+
+    @property
+    def clients(self) -> int:
+        """Sites."""
+
+    @property
+    def window(self) -> int:
+        """Hours that the model sees."""
+
+    @property
+    def horizon(self) -> int:
+        """Hours ahead that it tells."""
+
+    @property
+    def stride(self) -> int:
+        """Hours from one window to the next."""
+
+    @property
+    def validation_fraction(self) -> float:
+        """Share of the hours that validates."""
+
+    @property
+    def test_fraction(self) -> float:
+        """Share of the hours that tests."""
+
+
+def check_hourly(options: HourlyOptions) -> None:
+    """Check what all hourly sources ask of their options; raise `UserError` naming the field."""
+    require(options.clients >= 1, "clients", f"must be at least 1, got {options.clients}")
+    for name in ("window", "horizon", "stride"):
+        value = getattr(options, name)
+        require(value >= 1, name, f"must be at least 1 hour, got {value}")
+    for name in ("validation_fraction", "test_fraction"):
+        value = getattr(options, name)
+        require(0.0 < value < 1.0, name, f"must be between 0 and 1, got {value}")
+    both = options.validation_fraction + options.test_fraction
+    problem = f"and test_fraction must leave something to train on, got {both:g} together"
+    require(both < 1.0, "validation_fraction", problem)
+
+
+def part_ends(options: HourlyOptions, world: World, multiple: int = 1) -> tuple[int, int, int]:
+    """Return where training, validation and test end, in hours, each a multiple of `multiple`.
+
+    Raises:
+        UserError: a part is too short for one window and what follows it.
+    """
+    units = world.hours // multiple
+    test = round(units * options.test_fraction)
+    validation = round(units * options.validation_fraction)
+    ends = (units - test - validation) * multiple, (units - test) * multiple, units * multiple
+    # Windows start at multiples of the stride, so one may have to wait for almost a whole stride.
+    need = options.window + options.horizon + options.stride - 1
+    for name, hours in zip(("training", "validation", "test"), np.diff((0, *ends)).tolist(), strict=True):
+        problem = f"with horizon {options.horizon} and stride {options.stride} needs {need} hours in each part, "
+        problem += f"got {hours} for {name}"
+        fix = "Make the world longer (world.days), the fractions larger or the window shorter."
+        require(hours >= need, "window", problem, fix=fix)
+    return ends
+
+
+def calendar_channels(world: World, start: int, stop: int) -> F64:
+    """Return the values of `CALENDAR` for hours start .. stop - 1, float64 (T, 3)."""
+    hours = np.arange(start, stop, dtype=np.float64)
+    angle = 2.0 * np.pi * world.hour_of_day(hours) / 24.0
+    return np.stack((np.sin(angle), np.cos(angle), world.is_weekend(hours).astype(np.float64)), axis=-1)
+
+
+def uniform_hours(seed: int, purpose: str, clients: I64, start: int, stop: int) -> F64:
+    """Return a uniform number of each client and hour (or day, or week), float64 (K, stop - start), start >= 0."""
+    key = streams.keys(seed, purpose, clients)
+    return ((streams.hashes(key, stop - start, start) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def wobble(seed: int, purpose: str, clients: I64, start: int, stop: int, *, memory: int) -> F64:
+    """Return noise of each client around its own mean: zero mean, unit variance, smooth over `memory` hours.
+
+    The mean of `memory` uniform numbers, which is nearly normal and bounded; hours further apart than `memory` are
+    independent, so that no reading depends on the whole past.
+
+    Returns:
+        float64 (K, stop - start).
+    """
+    draws = uniform_hours(seed, purpose, clients, start, stop + memory - 1)
+    hours = stop - start
+    total = np.zeros((len(clients), hours))
+    for lag in range(memory):  # shifted sums, not running ones: the same bits whatever span is asked for
+        total += draws[:, lag : lag + hours]
+    return np.asarray((total - 0.5 * memory) * np.sqrt(12.0 / memory))
+
+
+def trapezium(hour: F64, begin: F64, end: F64, edge: float = 1.0) -> F64:
+    """Return 1 from `begin` to `end`, 0 outside, rising and falling over `edge` hours (centred on them)."""
+    rise = np.clip((hour - begin) / edge + 0.5, 0.0, 1.0)
+    fall = np.clip((end - hour) / edge + 0.5, 0.0, 1.0)
+    return np.asarray(np.minimum(rise, fall))

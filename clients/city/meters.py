@@ -1,0 +1,259 @@
+"""Meters: what households of a generated city draw from the grid, hour by hour, in kW.
+
+A home's load is the sum of what its people do and what its machines do (bottom-up models: Richardson et al. 2010,
+"Domestic electricity use: a high-resolution energy demand model"; the home itself is `clients.city.homes`):
+
+- standing load (fridge, standby), which a holiday leaves;
+- use with the people who are up and at home: a steady part, light in proportion to darkness 1 - I / 0.12 (I sunshine,
+  so storms by day switch lamps on) and 0.3 storm (people stay in), and three kinds of appliances that start at random:
+  cooking around meals, washing for two hours, and short uses; powers exponential;
+- heating (heated homes only, a heat pump): u max(15.5 - T, 0) x setback, u kW of electricity a degree, T the
+  temperature smoothed over the home's few hours, more in the morning and less at night: degree-hours above a base
+  (CIBSE TM41, Degree-days, equation 1.1);
+- a car (its homes only): on some days it is plugged in when its driver is back, and draws the charger's power until
+  the day's energy is in;
+- solar panels (their homes only): minus kWp x 0.8 I x I / (I + 0.35) x orientation, 0.8 the usual performance ratio and
+  the quotient the shade of roofs and trees, deepest under a low sun: the meter then shows NET load, which is negative
+  while the home feeds the grid;
+- a power cut in the district: the meter shows 0, whatever the panels could give (inverters shut down with the grid).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import lfilter
+
+from clients import streams
+from clients.channels import Channel
+from clients.city.homes import Homes, at_home, make_homes
+from clients.city.hourly import CALENDAR, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
+from clients.city.world import World
+from clients.errors import require
+from clients.options import STRICT
+from clients.sensing import F32, F64, I64, SeriesSource
+
+MOST_KW = 25.0  # of a single-phase connection: what the meter shows at most, either way
+LOAD = Channel(
+    name="load", unit="kW", mean=0.45, deviation=0.6, low=-MOST_KW, high=MOST_KW,
+    other_unit="W", other_scale=1000.0,
+)  # fmt: skip
+WEATHER = (
+    Channel(
+        name="temperature", unit="deg C", mean=12.0, deviation=8.0, low=-60.0, high=60.0,
+        other_unit="deg F", other_scale=1.8, other_offset=32.0,
+    ),
+    Channel(name="sunshine", mean=0.2, deviation=0.25, low=0.0, high=1.0),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetersOptions:
+    """Smart meters of households.
+
+    Attributes:
+        kind: "meters".
+        clients: households.
+        task: forecast: the load of the next hours; peak_hour: at which hour of tomorrow the load will be highest (24
+            classes), told at midnight.
+        electric_heating: share of homes that are heated by a heat pump, 0 to 1.
+        ev: share with an electric car.
+        solar: share with solar panels; their load is net and may be negative.
+        window: hours that the model sees.
+        horizon: hours ahead that it tells; 24 for peak_hour.
+        stride: hours from one window to the next; whole days for peak_hour, and the window too.
+        validation_fraction: of the world's days, before the test's.
+        test_fraction: of the world's days, the last.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    kind: Literal["meters"] = "meters"
+    clients: int = 200
+    task: Literal["forecast", "peak_hour"] = "forecast"
+    electric_heating: float = 0.2
+    ev: float = 0.15
+    solar: float = 0.15
+    window: int = 24
+    horizon: int = 24
+    stride: int = 24
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        allowed = self.task in ("forecast", "peak_hour")
+        require(allowed, "task", f"must be 'forecast' or 'peak_hour', got {self.task!r}")
+        for name in ("electric_heating", "ev", "solar"):
+            value = getattr(self, name)
+            require(0.0 <= value <= 1.0, name, f"must be from 0 to 1, got {value}")
+        check_hourly(self)
+        if self.task == "peak_hour":
+            for name in ("window", "stride"):
+                value = getattr(self, name)
+                require(value % 24 == 0, name, f"must be a multiple of 24 hours for peak_hour, got {value}")
+            require(self.horizon == 24, "horizon", f"must be 24 hours for peak_hour, got {self.horizon}")
+
+
+def meters_source(options: MetersOptions, world: World, seed: int) -> SeriesSource:
+    """Return the meters' readings: load, temperature and sunshine, the calendar.
+
+    Raises:
+        UserError: the world is too short for the window and the horizon.
+    """
+
+    def read(clients: I64, start: int, stop: int) -> F32:
+        assert 0 <= start < stop <= world.hours
+        clients = np.asarray(clients, np.int64)
+        out = np.empty((len(clients), stop - start, 1 + len(WEATHER) + len(CALENDAR)), np.float32)
+        out[..., 0] = loads(options, world, seed, clients, start, stop).net
+        out[..., 1] = world.temperature[start:stop]
+        out[..., 2] = world.sunshine[start:stop]
+        out[..., 3:] = calendar_channels(world, start, stop)
+        return out
+
+    peak = options.task == "peak_hour"
+    return SeriesSource(
+        name="meters",
+        num_clients=options.clients,
+        channels=(LOAD, *WEATHER, *CALENDAR),
+        step_hours=1.0,
+        ends=part_ends(options, world, multiple=24),
+        read=read,
+        window=options.window,
+        horizon=options.horizon,
+        stride=options.stride,
+        label=peak_hour if peak else None,
+        outputs=24 if peak else options.horizon,
+        places=world.sites,
+        districts=world.names,
+        client_name=lambda client: f"home {client}",
+        facts={"task": options.task, "heated": options.electric_heating, "cars": options.ev, "solar": options.solar},
+    )
+
+
+def peak_hour(load: npt.NDArray[Any]) -> I64:
+    """Return the hour of the highest load of days (..., 24), the first of equals.
+
+    Example:
+        >>> int(peak_hour(np.array([0.2] * 18 + [1.5] + [0.4] * 5)))
+        18
+    """
+    result: I64 = load.argmax(axis=-1).astype(np.int64)
+    return result
+
+
+@dataclass(frozen=True)
+class Loads:
+    """What makes up the load of K homes over T hours, kW, each float64 (K, T); `net` is what the meter shows."""
+
+    people: F64
+    heating: F64
+    car: F64
+    solar: F64
+    net: F64
+
+
+def loads(options: MetersOptions, world: World, seed: int, clients: I64, start: int, stop: int) -> Loads:
+    """Return the loads of homes over hours start .. stop - 1, by cause."""
+    homes = make_homes(
+        world, seed, clients, electric_heating=options.electric_heating, ev=options.ev, solar=options.solar
+    )
+    span = slice(start, stop)
+    hour = world.hour_of_day(np.arange(start, stop))
+    people = _people(homes, world, seed, start, stop)
+    heating = np.zeros_like(people)
+    rows = np.flatnonzero(homes.heat_rate)
+    setback = 0.75 + 0.55 * np.exp(-(((hour - 7.0) / 1.8) ** 2)) + 0.3 * np.exp(-(((hour - 18.5) / 3.0) ** 2))
+    setback = setback - 0.3 * (np.exp(-(((hour - 2.0) / 2.6) ** 2)) + np.exp(-(((hour - 26.0) / 2.6) ** 2)))
+    heating[rows] = homes.heat_rate[rows, None] * (np.maximum(15.5 - _indoors(world)[span], 0.0) * setback)
+    car = np.zeros_like(people)
+    rows = np.flatnonzero(homes.charger)
+    if len(rows):
+        car[rows] = _charging(homes.take(rows), world, seed, start, stop)
+    tilt = 1.0 + 0.3 * homes.aspect[:, None] * np.sin(2.0 * np.pi * (hour - 12.0) / 24.0)
+    sun = world.sunshine[span]
+    solar = homes.panels[:, None] * (0.8 * sun * sun / (sun + 0.35)) * tilt
+    power = ~world.power_cut[homes.places.district, start:stop]
+    net = np.where(power, np.clip(people + heating + car - solar, -MOST_KW, MOST_KW), 0.0)
+    return Loads(people=people, heating=heating, car=car, solar=solar, net=net)
+
+
+@lru_cache(maxsize=4)
+def _indoors(world: World) -> F64:
+    """Temperature as walls feel it: smoothed over 8 hours."""
+    stay = 1.0 - 1.0 / 8.0
+    return np.asarray(lfilter([1.0 - stay], [1.0, -stay], world.temperature, zi=[stay * world.temperature[0]])[0])
+
+
+def _people(homes: Homes, world: World, seed: int, start: int, stop: int) -> F64:
+    """Standing load and what people use, (K, T)."""
+    begin = max(start - 1, 0)  # a wash of the hour before still runs
+    span, clients = slice(begin, stop), homes.clients
+    hour = world.hour_of_day(np.arange(begin, stop))
+    present = at_home(homes, world, seed, begin, stop)
+    dark = np.clip(1.0 - world.sunshine[span] / 0.12, 0.0, 1.0) + 0.3 * world.storm[span]
+    cool = 1.0 + 0.02 * np.maximum(15.5 - _indoors(world)[span], 0.0)  # pumps of boilers, dryers, indoor days
+    mood = np.maximum(1.0 + 0.45 * wobble(seed, "meters mood", clients, begin, stop, memory=3), 0.1)
+    main = np.exp(-(((hour - homes.dinner[:, None]) / 1.3) ** 2)) * (1.0 - 0.6 * homes.noon[:, None])
+    lunch = np.exp(-(((hour - 12.5) / 1.2) ** 2)) * (0.3 + 0.7 * homes.noon[:, None])
+    meals = 0.4 * np.exp(-(((hour - 7.5) / 1.0) ** 2)) + lunch + main
+
+    used = present * mood * ((0.16 + 0.15 * dark) * cool)
+    used += _starts(seed, "meters cooking", clients, begin, stop, 0.5 * present * meals, 0.7)
+    used += _starts(seed, "meters short", clients, begin, stop, 0.25 * present, 0.35)
+    washing = _starts(seed, "meters washing", clients, begin, stop, 0.045 * present, 0.8)
+    used += washing
+    used[:, 1:] += 0.5 * washing[:, :-1]
+    return homes.standing[:, None] + homes.size[:, None] * used[:, start - begin :]
+
+
+def _starts(seed: int, purpose: str, clients: I64, start: int, stop: int, chance: F64, mean_kw: float) -> F64:
+    """Power of appliances that run in an hour with probability `chance`, of mean about `mean_kw`, (K, T).
+
+    One uniform number does both: below `chance` it is uniform between 0 and it, and so makes the power: 0.4 of the
+    mean and an exponential rest, at most four means.
+    """
+    draw = uniform_hours(seed, purpose, clients, start, stop)
+    part = np.minimum(draw / np.maximum(chance, 1e-12), 1.0)
+    power = mean_kw * np.minimum(0.4 - 0.6 * np.log(part), 4.0)
+    return np.where(draw < chance, power, 0.0)
+
+
+def _charging(homes: Homes, world: World, seed: int, start: int, stop: int) -> F64:
+    """Power into the cars of homes that have one, (K, T): yesterday's session may last into today."""
+    days = np.arange(start // 24 - 1, (stop - 1) // 24 + 1)
+    begin, energy = sessions(homes, world, seed, days)
+    hours = np.arange(start, stop)
+    day = hours // 24 - days[0]
+    total = np.zeros((len(homes.clients), stop - start))
+    for back in (0, 1):
+        first = begin[:, day - back] + 24.0 * (days[day - back])
+        last = first + energy[:, day - back] / homes.charger[:, None]
+        total += np.clip(np.minimum(last, hours + 1.0) - np.maximum(first, hours), 0.0, 1.0)
+    return np.minimum(total, 1.0) * homes.charger[:, None]
+
+
+def sessions(homes: Homes, world: World, seed: int, days: I64) -> tuple[F64, F64]:
+    """Return the hour of the day at which each home's car is plugged in and the kWh it takes, each (K, D); 0 kWh: none.
+
+    Args:
+        homes: K of them.
+        world: whose weekends they follow.
+        seed: of the federation.
+        days: of the world, from -1 on; nothing is charged on day -1.
+    """
+    key = streams.keys(seed, "meters car", homes.clients[:, None], days + 1)
+    draws, normal = streams.uniforms(key, 2), streams.normals(streams.keys(seed, "meters trip", key), 2)
+    weekend = world.is_weekend(24.0 * days)
+    back = (
+        np.where(weekend, 16.0, np.maximum(homes.back[:, None], 16.0) + 0.7)
+        + np.where(weekend, 2.5, 1.0) * normal[..., 0]
+    )
+    energy = np.clip(homes.trip[:, None] * np.exp(0.5 * normal[..., 1]), 1.0, 60.0)
+    used = (draws[..., 0] < np.where(weekend, 0.45, 0.65)) & (days >= 0)
+    return np.clip(back, 0.0, 23.9), np.where(used, energy, 0.0)
