@@ -1,0 +1,295 @@
+"""Intrusion: windows of ten minutes of a device's traffic, benign or under one of several botnets' orders.
+
+A device's traffic is what it always says, plus what it says when used (people at home, public events, weather), plus,
+where a campaign holds it, an attack on top: the layers add up as packets do (`clients.city.flows`), so that a quiet
+attack on a busy camera hides. One cause behind many effects: campaigns run through the districts in waves
+(`clients.city.botnets`), and their bots obey common orders, so an attack comes at many devices in the same hours. A
+power cut silences a district and, since bots live in memory, cures it.
+
+The order of an infected device's window is the campaign's of these two hours with probability `OBEDIENCE`, else its
+own; either way family i = 1, 2, ... is drawn with probability i^-tail / sum_j j^-tail (Zipf): few families make most
+attacks (N-BaIoT, Meidan et al. 2018; IoT-23, Garcia et al. 2020). With probability 1 - `active` an infected device
+waits: that window is benign, and called so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import streams
+from clients.city.botnets import Campaign, Infections, make_campaigns, make_infections
+from clients.city.flows import CHANNELS, NOISES, features, layer
+from clients.city.intrusion_tables import DEVICES, FAMILIES, UPDATE, columns
+from clients.city.windows import Counts, pick, require_fractions
+from clients.city.world import World
+from clients.errors import require, unknown_name
+from clients.options import STRICT
+from clients.sensing import F32, F64, I64, Part, WindowSource
+
+OBEDIENCE, ORDER_HOURS = 0.5, 2.0
+UPDATES = 0.004
+"""Share of benign windows in which a device fetches its firmware."""
+_BLOCK = 4096  # windows made together
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntrusionOptions:
+    """Generated traffic of devices (`[data]` of kind "intrusion").
+
+    Attributes:
+        clients: devices, each a client.
+        task: "families" tells benign (class 0) and each family (in the order given); "attack" benign from all of them.
+        device_types: which there are.
+        families: which there are, the commonest first.
+        windows: recorded windows of a device on average, of all parts.
+        size_spread: coefficient of variation of that number among devices of a type.
+        tail: exponent of Zipf's law of families; 0 makes them equally common.
+        campaigns_per_month: in the whole city; 0 for none.
+        susceptibility: factor on each type's share of devices that a campaign can infect.
+        doubling_hours: of a wave at first.
+        infected_hours: mean time until a device is cleaned.
+        active: share of an infected device's windows in which it attacks.
+        validation_fraction: of each device's windows, later in time than those for training.
+        test_fraction: the latest.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    kind: Literal["intrusion"] = "intrusion"
+    clients: int = 200
+    task: Literal["families", "attack"] = "families"
+    device_types: tuple[str, ...] = tuple(DEVICES)
+    families: tuple[str, ...] = tuple(FAMILIES)
+    windows: int = 120
+    size_spread: float = 0.4
+    tail: float = 1.5
+    campaigns_per_month: float = 8.0
+    susceptibility: float = 1.0
+    doubling_hours: float = 76.0 / 60.0
+    infected_hours: float = 96.0
+    active: float = 0.7
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        require(self.clients >= 1, "clients", f"must be at least 1, got {self.clients}")
+        require(self.task in ("families", "attack"), "task", f"must be 'families' or 'attack', got {self.task!r}")
+        _require_names(self.device_types, tuple(DEVICES), "device_types", "a type of device")
+        _require_names(self.families, tuple(FAMILIES), "families", "a family")
+        require(self.windows >= 1, "windows", f"must be at least 1, got {self.windows}")
+        limits = (
+            ("size_spread", 0.0, 5.0), ("tail", 0.0, 10.0), ("campaigns_per_month", 0.0, 200.0),
+            ("susceptibility", 0.0, 10.0), ("doubling_hours", 0.01, 1000.0), ("infected_hours", 0.01, 1e5),
+            ("active", 0.0, 1.0),
+        )  # fmt: skip
+        for name, low, high in limits:
+            value = getattr(self, name)
+            require(low <= value <= high, name, f"must be from {low:g} to {high:g}, got {value}")
+        require_fractions(self.validation_fraction, self.test_fraction)
+
+
+def _require_names(names: tuple[str, ...], known: tuple[str, ...], field: str, what: str) -> None:
+    require(len(names) > 0, field, "must name at least one")
+    require(len(set(names)) == len(names), field, f"must differ from each other, got {', '.join(names)}")
+    for name in names:
+        require(name in known, field, unknown_name(name, known, what))
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Some devices: index of each one's type in the options, its district, how many windows it has in each part."""
+
+    clients: I64
+    kind: I64
+    district: I64
+    counts: Counts
+
+
+class _Traffic:
+    """Makes windows of devices on demand."""
+
+    def __init__(self, options: IntrusionOptions, world: World, seed: int) -> None:
+        self.options, self.world, self.seed = options, world, seed
+        self.campaigns = make_campaigns(options, world, seed)
+        self.types = [DEVICES[name] for name in options.device_types]
+        ranks = np.arange(1, len(options.families) + 1) ** -options.tail
+        self._law = np.cumsum(ranks / ranks.sum())
+        kinds = (*(t.idle for t in self.types), *(t.busy for t in self.types))
+        self._talks = columns([*kinds, *(FAMILIES[name] for name in options.families), UPDATE])
+
+    def kinds(self, clients: I64) -> I64:
+        """Return the type of each device."""
+        law = np.cumsum([one.share for one in self.types])
+        draws = streams.uniforms(streams.keys(self.seed, "intrusion type", clients), 1)[:, 0]
+        return np.minimum(np.searchsorted(law / law[-1], draws), len(self.types) - 1)
+
+    def counts(self, clients: I64) -> Counts:
+        """Return how many windows each has: log-normal around its type's mean."""
+        x = self.options
+        deviation = np.sqrt(np.log1p(x.size_spread**2))
+        normal = streams.normals(streams.keys(self.seed, "intrusion size", clients), 1)[:, 0]
+        watched = np.array([one.watched for one in self.types])[self.kinds(clients)]
+        drawn = x.windows * watched * np.exp(deviation * normal - deviation**2 / 2.0)
+        total = np.maximum(np.rint(drawn), 1.0).astype(np.int64)
+        test, validation = (
+            np.floor(f * total + 0.5).astype(np.int64) for f in (x.test_fraction, x.validation_fraction)
+        )
+        test = np.minimum(test, total - 1)
+        validation = np.minimum(validation, total - 1 - test)
+        return Counts(total - test - validation, validation, test)
+
+    def devices(self, clients: I64) -> Devices:
+        """Return all that is fixed about some devices."""
+        clients = np.asarray(clients, np.int64)
+        return Devices(clients, self.kinds(clients), self.world.sites(clients).district, self.counts(clients))
+
+    def times(self, devices: Devices, part: Part) -> tuple[I64, I64, F64]:
+        """Return device, number and hour of each window: one in each of as many equal stretches of the part's time."""
+        x, owner, index = self.options, *pick(devices.counts, part)
+        ends = (
+            np.array([0.0, 1.0 - x.validation_fraction - x.test_fraction, 1.0 - x.test_fraction, 1.0])
+            * self.world.hours
+        )
+        place = ("train", "validation", "test").index(part)
+        first, end = devices.counts.span(part)
+        draws = streams.uniforms(streams.keys(self.seed, "intrusion time", devices.clients[owner], index), 1)[:, 0]
+        within = (index - first[owner] + draws) / (end - first)[owner]
+        return owner, index, ends[place] + (ends[place + 1] - ends[place]) * within
+
+    def infections(self, devices: Devices) -> Infections:
+        """Return when the devices are infected."""
+        weak = np.array([one.weak for one in self.types])[devices.kind] * self.options.susceptibility
+        return make_infections(self.options, self.world, self.campaigns, self.seed, clients=devices.clients,
+                               district=devices.district, weak=weak)  # fmt: skip
+
+    def make(self, clients: I64, part: Part) -> tuple[F32, I64]:
+        """Return features and labels, client after client."""
+        devices = self.devices(clients)
+        infections, (owner, index, hours) = self.infections(devices), self.times(devices, part)
+        values = np.empty((len(owner), len(CHANNELS)), np.float32)
+        labels = np.empty(len(owner), np.int64)
+        style = streams.normals(streams.keys(self.seed, "intrusion style", devices.clients), 3)
+        for start in range(0, len(owner), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            values[rows], labels[rows] = self._windows(
+                devices, infections, style, owner[rows], index[rows], hours[rows]
+            )
+        return values, np.minimum(labels, 1) if self.options.task == "attack" else labels
+
+    def _windows(
+        self, devices: Devices, infections: Infections, style: F64, owner: I64, index: I64, hours: F64
+    ) -> tuple[F64, I64]:
+        """Make some windows of devices."""
+        key = streams.keys(self.seed, "intrusion window", devices.clients[owner], index)
+        draws = streams.uniforms(key, 6).T.copy()
+        noise = streams.normals(streams.keys(self.seed, "intrusion noise", devices.clients[owner], index), 3 * NOISES)
+        noise = noise.T.reshape(3, NOISES, -1).copy()
+        kind, district = devices.kind[owner], devices.district[owner]
+        on = ~self.world.power_cut[district, hours.astype(np.int64)]
+        campaign = infections.campaign_at(owner, hours)
+        labels = np.where(on, self._orders(campaign, hours, draws), 0)
+        own = np.exp(0.3 * style[owner, 0])
+        use = self._use(kind, district, hours, draws)
+        types, attack = len(self.types), labels > 0
+        update = on & ~attack & (draws[5] < UPDATES)
+        third = np.where(attack, 2 * types + labels - 1, 2 * types + len(self.options.families))
+        speed = np.array([one.speed for one in self.types])[kind] ** 0.5
+        layers = []
+        for talk, amount, normals in (
+            (kind, on * own, noise[0]),
+            (types + kind, on * own * use, noise[1]),
+            (third, np.where(attack, speed, 1.0) * (attack | update), noise[2]),
+        ):
+            rows = {name: column[talk] for name, column in self._talks.items()}
+            if talk is third:
+                rows |= self._called_home(labels, campaign, rows)
+            else:  # each maker's packets and peers are a little different
+                rows["size"] = rows["size"] * np.exp(0.12 * style[owner, 1])
+                rows["peers"] = rows["peers"] * np.exp(0.2 * style[owner, 2])
+            layers.append(layer(rows, amount, normals))
+        return features(tuple(layers), self.world.hour_of_day(hours)), labels
+
+    def _called_home(self, labels: I64, campaign: I64, rows: dict[str, F64]) -> dict[str, F64]:
+        """Return period and rate with beacons at their campaign's period, two packets a call."""
+        if "beacon" not in self.options.families or not self.campaigns:
+            return {}
+        calls = labels == 1 + self.options.families.index("beacon")
+        period = np.array([one.period for one in self.campaigns])[campaign]
+        return {
+            "period": np.where(calls, period, rows["period"]),
+            "rate": np.where(calls, 2.0 / period, rows["rate"]),
+        }
+
+    def _orders(self, campaign: I64, hours: F64, draws: F64) -> I64:
+        """Return what infected devices do: 0 nothing, else 1 + the family's index."""
+        stretch = (hours / ORDER_HOURS).astype(np.int64)
+        given = streams.uniforms(streams.keys(self.seed, "intrusion order", np.maximum(campaign, 0), stretch), 1)[:, 0]
+        chosen = np.searchsorted(self._law, np.where(draws[0] < OBEDIENCE, given, draws[1]))
+        busy = (campaign >= 0) & (draws[2] < self.options.active)
+        return np.where(busy, 1 + np.minimum(chosen, len(self._law) - 1), 0)
+
+    def _use(self, kind: I64, district: I64, hours: F64, draws: F64) -> F64:
+        """Return how strongly devices are used: 0 in most windows, else around 1."""
+        world, clock = self.world, self.world.hour_of_day(hours)
+        home = np.where(world.is_weekend(hours), 0.45, 0.25)
+        home = 0.05 + home * np.exp(-(((clock - 8.0) / 2.0) ** 2)) + 0.55 * np.exp(-(((clock - 19.5) / 3.0) ** 2))
+        people, crowd, weather = (
+            np.array([getattr(one, name) for one in self.types])[kind] for name in ("people", "crowd", "weather")
+        )
+        hour = hours.astype(np.int64)
+        cold = np.abs(world.temperature[hour] - 20.0) / 20.0
+        likely = people * home + crowd * (0.05 + 0.5 * world.crowd[district, hour]) + 0.4 * weather * cold
+        strength = -np.log(draws[4]) + 0.3
+        return np.where(draws[3] < np.clip(likely, 0.0, 0.95), strength, 0.0)
+
+
+def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> WindowSource:
+    """Make the source: devices of the city's sites, on the world's clock.
+
+    Args:
+        options: what was asked for.
+        world: its districts, power cuts, events and weather.
+        seed: root seed.
+
+    Example:
+        >>> from clients.city.world import WorldOptions, make_world
+        >>> source = intrusion_source(IntrusionOptions(clients=10), make_world(WorldOptions(), 0), 0)
+        >>> source.feature_shape, source.outputs
+        ((24,), 8)
+    """
+    traffic = _Traffic(options, world, seed)
+    counts = traffic.counts(np.arange(options.clients))
+
+    def hours(clients: npt.NDArray[np.int64], part: Part) -> F64:
+        return traffic.times(traffic.devices(clients), part)[2]
+
+    return WindowSource(
+        name="intrusion",
+        task="classification",
+        sizes=counts.train.astype(np.int32),
+        test_sizes=counts.test.astype(np.int32),
+        validation_sizes=counts.validation.astype(np.int32),
+        channels=CHANNELS,
+        feature_shape=(len(CHANNELS),),
+        outputs=2 if options.task == "attack" else 1 + len(options.families),
+        make=traffic.make,
+        hours=hours,
+        places=world.sites,
+        districts=world.names,
+        client_name=lambda k: f"{options.device_types[int(traffic.kinds(np.array([k]))[0])]} {k}",
+        facts={
+            "task": options.task,
+            "classes": "benign, attack" if options.task == "attack" else ", ".join(("benign", *options.families)),
+            "campaigns": len(traffic.campaigns),
+        },
+    )
+
+
+def intrusion_truth(options: IntrusionOptions, world: World, seed: int) -> tuple[Campaign, ...]:
+    """Return the campaigns behind the data: when and where each starts, and when it reaches which district."""
+    return make_campaigns(options, world, seed)
