@@ -1,0 +1,232 @@
+"""Bridge: accelerometers on the decks of bridges, some of which are damaged while they are watched.
+
+A client is a bridge with a few sensors; its structure, and what traffic, wind and temperature do to it, is in
+`clients.city.structure`. Windows of a few seconds are taken over all the world's hours, evenly but for chance, in order
+of time. Two tasks:
+
+- damage: tell a healthy bridge (0) from a damaged one (1). A share of the bridges is damaged from an hour of their own
+  on, so damage is rarer in the training part than in the test part, and some clients never see it.
+- reconstruct: give back the standardised window (an autoencoder: a network with a narrow layer; its error is the
+  alarm). All training and validation windows are of healthy bridges, since that is what one has; damage begins within
+  the test part. What a bridge really was at each window is told by `bridge_truth`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from clients import streams
+from clients.channels import Channel
+from clients.city import structure
+from clients.city.structure import Bridges, deck_temperature, excitation, frequencies, make_bridges
+from clients.city.windows import Counts, draw_counts, pick, require_fractions
+from clients.city.world import World
+from clients.errors import require
+from clients.options import STRICT
+from clients.sensing import Part, WindowSource
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+CLASSES = ("healthy", "damaged")
+_BLOCK = 1 << 17  # samples of one sensor made together
+
+
+@dataclass(frozen=True, kw_only=True)
+class BridgeOptions:
+    """Windows of acceleration of bridges.
+
+    Attributes:
+        clients: bridges.
+        task: "damage" to classify, "reconstruct" for an autoencoder.
+        windows: of a bridge, on average.
+        spread: coefficient of variation of windows over bridges.
+        window: samples of a window, at 32 Hz.
+        sensors: on each bridge: the channels.
+        damaged: share of bridges that are damaged while they are watched.
+        damage: how far it goes: 1 lowers frequencies as Z24's lowered pier did (1.4% to 6%).
+        onset: earliest and latest beginning of damage, as shares of the world's hours (to reconstruct: of the test
+            part's).
+        growth_hours: until damage has gone all the way; 0 for at once.
+        temperature_effect: on frequencies: 1 as on Z24, 0 for none.
+        diversity: how much bridges differ from one another: 1 is a deviation of 4% in frequency.
+        noise: of sensors: 1 is 0.001 m/s2.
+        validation_fraction: of each bridge's windows, by time.
+        test_fraction: likewise, the last.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["bridge"] = "bridge"
+    clients: int = 20
+    task: Literal["damage", "reconstruct"] = "damage"
+    windows: int = 120
+    spread: float = 0.2
+    window: int = 128
+    sensors: int = 3
+    damaged: float = 0.6
+    damage: float = 1.0
+    onset: tuple[float, float] = (0.1, 0.8)
+    growth_hours: float = 0.0
+    temperature_effect: float = 1.0
+    diversity: float = 1.0
+    noise: float = 1.0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+
+    def __post_init__(self) -> None:
+        require(self.clients >= 1, "clients", f"must be >= 1, got {self.clients}")
+        require(1 <= self.windows <= 100_000, "windows", f"must be from 1 to 100,000, got {self.windows}")
+        require(0.0 <= self.spread <= 3.0, "spread", f"must be from 0 to 3, got {self.spread}")
+        require(16 <= self.window <= 16_384, "window", f"must be from 16 to 16,384 samples, got {self.window}")
+        require(1 <= self.sensors <= 16, "sensors", f"must be from 1 to 16, got {self.sensors}")
+        require(0.0 <= self.damaged <= 1.0, "damaged", f"must be in [0, 1], got {self.damaged}")
+        require(0.0 <= self.damage <= 5.0, "damage", f"must be from 0 to 5, got {self.damage}")
+        require(
+            0.0 <= self.onset[0] <= self.onset[1] <= 1.0,
+            "onset",
+            f"must be two shares from 0 to 1, the earlier first, got {list(self.onset)}",
+        )
+        require(self.growth_hours >= 0.0, "growth_hours", f"must be >= 0, got {self.growth_hours}")
+        for name in ("temperature_effect", "diversity"):
+            require(0.0 <= getattr(self, name) <= 3.0, name, f"must be from 0 to 3, got {getattr(self, name)}")
+        require(0.0 <= self.noise <= 100.0, "noise", f"must be from 0 to 100, got {self.noise}")
+        require_fractions(self.validation_fraction, self.test_fraction)
+
+
+@dataclass(frozen=True)
+class BridgeTruth:
+    """What bridges really were at each window of a part, client after client.
+
+    Attributes:
+        bridge: whose window it is, as an index into the clients asked for, int64 (M,).
+        number: which of that bridge's windows, from 0, int64 (M,).
+        hours: when, float64 (M,), rising within a bridge.
+        temperature: of the deck, degrees Celsius, (M,).
+        damage: how far it has gone, 0 for healthy, (M,).
+        frequencies: of the four modes, Hz, (M, 4).
+        level: deviation of the acceleration, m/s2, (M,).
+        bridges: what is fixed for each client asked for.
+    """
+
+    bridge: I64
+    number: I64
+    hours: F64
+    temperature: F64
+    damage: F64
+    frequencies: F64
+    level: F64
+    bridges: Bridges
+
+
+def _counts(options: BridgeOptions, seed: int, clients: I64) -> Counts:
+    key = streams.keys(seed, "bridge size", clients)
+    return draw_counts(key, options.windows, options.spread, options.validation_fraction, options.test_fraction)
+
+
+def _onsets(options: BridgeOptions, world: World, seed: int, clients: I64, counts: Counts) -> F64:
+    """Return when damage begins, hours, infinite where it never does."""
+    draws = streams.uniforms(streams.keys(seed, "bridge onset", clients), 2)
+    earliest, latest = options.onset
+    share = earliest + (latest - earliest) * draws[:, 1]
+    if options.task == "reconstruct":
+        healthy = (counts.train + counts.validation) / counts.total
+        share = healthy + (1.0 - healthy) * share
+    struck = (draws[:, 0] < options.damaged) & (options.damage > 0.0)
+    return np.asarray(np.where(struck, share * world.hours, np.inf))
+
+
+def bridge_truth(options: BridgeOptions, world: World, seed: int, clients: I64, part: Part) -> BridgeTruth:
+    """Return the truth behind the windows that `bridge_source(options, world, seed)` makes of some clients."""
+    clients = np.asarray(clients, np.int64)
+    counts = _counts(options, seed, clients)
+    who, number = pick(counts, part)
+    key = streams.keys(seed, "bridge window", clients[who], number)
+    draws = streams.normals(streams.keys(0, "bridge weather", key), 2)
+    chance = streams.uniforms(key, 1)[:, 0]
+    hours = (number + chance) / counts.total[who] * world.hours
+    onset = _onsets(options, world, seed, clients, counts)
+    bridges = make_bridges(streams.keys(seed, "bridge", clients), options.sensors, options.diversity, onset)
+    since = hours - onset[who]
+    grown = np.clip(since / options.growth_hours, 0.0, 1.0) if options.growth_hours else np.ones(len(hours))
+    damage = np.where(since >= 0.0, options.damage * grown, 0.0)
+    temperature = world.at(deck_temperature(world), hours) + bridges.warmer[who]
+    felt = 15.0 + options.temperature_effect * (temperature - 15.0)
+    hertz = frequencies(bridges, who, felt, damage) * np.exp(0.002 * draws[:, :1])
+    level = excitation(world, bridges.traffic[who], world.sites(clients).district[who], hours)
+    level = level * np.exp(0.3 * draws[:, 1])
+    return BridgeTruth(who, number, hours, temperature, damage, hertz, level, bridges)
+
+
+def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSource:
+    """Return the windows of bridges, in m/s2.
+
+    Targets are 0 (healthy) and 1 (damaged, from the hour of its onset on), or, to reconstruct, the window standardised
+    by the channels' mean and deviation and flattened, float32. Bridge k's windows depend on (options, world, seed, k)
+    alone.
+
+    Example:
+        >>> from clients.city.world import WorldOptions, make_world
+        >>> source = bridge_source(BridgeOptions(clients=3, windows=20), make_world(WorldOptions(), 0), seed=0)
+        >>> features, targets = source.make(np.array([2]), "train")
+        >>> features.shape[1:], targets.dtype.name, source.outputs
+        ((128, 3), 'int64', 2)
+    """
+    channels = tuple(
+        Channel(
+            name=f"acceleration_{i + 1}",
+            unit="m/s2",
+            deviation=0.02,
+            low=-20.0,
+            high=20.0,
+            other_unit="g",
+            other_scale=1.0 / 9.80665,
+        )
+        for i in range(options.sensors)
+    )
+    classify = options.task == "damage"
+
+    def make(clients: I64, part: Part) -> tuple[F32, npt.NDArray[Any]]:
+        clients = np.asarray(clients, np.int64)
+        truth = bridge_truth(options, world, seed, clients, part)
+        key = streams.keys(seed, "bridge window", clients[truth.bridge], truth.number)
+        features = np.empty((len(key), options.window, options.sensors), np.float32)
+        size = max(_BLOCK // options.window, 16)
+        for first in range(0, len(key), size):
+            rows = slice(first, first + size)
+            features[rows] = structure.read_windows(
+                truth.bridges,
+                truth.bridge[rows],
+                truth.frequencies[rows],
+                truth.level[rows],
+                key[rows],
+                options.window,
+                0.001 * options.noise,
+            )
+        if classify:
+            return features, (truth.hours >= truth.bridges.onset[truth.bridge]).astype(np.int64)
+        return features, features.reshape(len(key), -1) / np.float32(channels[0].deviation)
+
+    everyone = np.arange(options.clients, dtype=np.int64)
+    sizes = _counts(options, seed, everyone)
+    struck = np.isfinite(_onsets(options, world, seed, everyone, sizes))
+    return WindowSource(
+        name="bridge",
+        task="classification" if classify else "regression",
+        sizes=sizes.train.astype(np.int32),
+        test_sizes=sizes.test.astype(np.int32),
+        validation_sizes=sizes.validation.astype(np.int32),
+        channels=channels,
+        feature_shape=(options.window, options.sensors),
+        outputs=2 if classify else options.window * options.sensors,
+        make=make,
+        hours=lambda clients, part: bridge_truth(options, world, seed, clients, part).hours,
+        places=world.sites,
+        districts=world.names,
+        client_name=lambda client: f"bridge {client}",
+        facts={"rate_hz": structure.RATE, "damaged_bridges": int(struck.sum()), "made_like": "Z24"},
+    )
