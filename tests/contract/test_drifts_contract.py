@@ -1,0 +1,219 @@
+"""Every property of every concept drift, on data of every shape: one list, one test a property."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import city_populations as city
+import numpy as np
+import pytest
+import torch
+
+from clients.drifts import DRIFT_KINDS, DriftOptions, level
+from clients.errors import UserError
+from clients.faults.sensor_options import NoiseOptions
+from clients.population import Population
+from clients.quadratic import QuadraticOptions
+
+DATA = ("traffic", "intrusion", "activity", "digits")
+CHANGES = ("p(x)", "p(y)", "p(y|x)")
+EVERY = {
+    f"{name}, {kind} {changes}": (
+        name,
+        DriftOptions(kind=kind, changes=changes, strength=1.0, start=5.0, duration=10.0, period=4.0),  # type: ignore[arg-type]
+    )
+    for name, kind, changes in product(DATA, DRIFT_KINDS, CHANGES)
+}
+every = pytest.mark.parametrize(("name", "options"), EVERY.values(), ids=EVERY)
+everyone = np.arange(city.CLIENTS)
+
+
+def drifting(name: str, options: DriftOptions, **more: object) -> Population:
+    return city.population(name, drifts={"turn": options}, **more)
+
+
+def sorted_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.unique(np.concatenate([x.reshape(len(x), -1), y.reshape(len(y), -1).astype(np.float32)], axis=1), axis=0)
+
+
+def test_the_list_has_every_kind() -> None:
+    assert {options.kind for _, options in EVERY.values()} == set(DRIFT_KINDS)
+
+
+@every
+def test_before_its_start_nothing_differs_by_a_bit_and_sizes_never_change(name: str, options: DriftOptions) -> None:
+    p, plain = drifting(name, options), city.clean(name)
+    for round_index in (0, 4):
+        now = p.during(round_index)
+        for a, b in zip(city.examples(now, [0, 3]), city.examples(plain, [0, 3]), strict=True):
+            assert np.array_equal(a, b)
+        assert now.validation is plain.validation or torch.equal(now.validation.targets, plain.validation.targets)  # type: ignore[union-attr]
+    for round_index in (5, 9, 20):
+        assert np.array_equal(p.during(round_index).cohort(everyone).sizes, p.sizes)
+        assert (p.during(round_index).drift_levels(everyone)["turn"] <= 1).all()  # type: ignore[misc]
+
+
+@every
+def test_it_changes_what_it_says_and_nothing_else(name: str, options: DriftOptions) -> None:
+    late = 7 if options.kind == "recurring" else 30
+    p, plain = drifting(name, options).during(late), city.clean(name)
+    for k in (0, 5):
+        ours, theirs = city.examples(p, [k])[:2], city.examples(plain, [k])[:2]
+        if options.changes == "p(y|x)":
+            assert np.array_equal(ours[0], theirs[0])
+            assert not np.array_equal(ours[1], theirs[1])
+        else:  # the client's own examples, inputs with their targets, in other shares
+            pool, drawn = sorted_rows(*theirs), sorted_rows(*ours)
+            assert len(np.unique(np.concatenate([pool, drawn]), axis=0)) == len(pool)
+            assert not np.array_equal(ours[0], theirs[0])
+
+
+@every
+def test_a_client_and_a_seed_decide_alone(name: str, options: DriftOptions) -> None:
+    p, again = drifting(name, options).during(6), drifting(name, options).during(6)
+    together, alone = city.examples(p, [2, 7, 4]), city.examples(again, [7])
+    own = slice(together[2][0], together[2][0] + together[2][1])
+    assert np.array_equal(together[0][own], alone[0])
+    assert np.array_equal(together[1][own], alone[1])
+
+
+@every
+def test_central_examples_drift_with_their_clients(name: str, options: DriftOptions) -> None:
+    late = 7 if options.kind == "recurring" else 30
+    p, plain = drifting(name, options).during(late), city.clean(name)
+    assert p.validation is not None
+    assert plain.validation is not None
+    assert len(p.validation) == len(plain.validation)
+    same_inputs = torch.equal(p.validation.features, plain.validation.features)
+    assert same_inputs == (options.changes == "p(y|x)")
+    assert not torch.equal(p.validation.targets, plain.validation.targets)
+    nobody = drifting(name, replace(options, clients=0.0)).during(late)
+    assert torch.equal(nobody.validation.targets, plain.validation.targets)  # type: ignore[union-attr]
+
+
+def share_changed(p: Population, plain: Population) -> float:
+    ours, theirs = city.examples(p, everyone.tolist()), city.examples(plain, everyone.tolist())
+    x = (ours[0] != theirs[0]).reshape(len(ours[0]), -1).any(axis=1)
+    return float((x | (ours[1] != theirs[1]).reshape(len(ours[1]), -1).any(axis=1)).mean())
+
+
+@pytest.mark.parametrize(("name", "changes"), list(product(DATA, CHANGES)))
+def test_gradual_drift_reaches_more_examples_each_round_and_keeps_those_it_has(name: str, changes: str) -> None:
+    p = drifting(name, DriftOptions(kind="gradual", changes=changes, start=0, duration=10))  # type: ignore[arg-type]
+    plain = city.clean(name)
+    shares = [share_changed(p.during(r), plain) for r in (2, 5, 8, 10)]
+    assert shares == sorted(shares)
+    assert shares[0] < 0.35
+    assert shares[-1] > 2 * shares[0]
+
+
+@pytest.mark.parametrize("name", ["intrusion", "activity", "digits"])
+@pytest.mark.parametrize("changes", ["p(x)", "p(y)"])
+def test_a_stronger_drift_moves_the_law_further(name: str, changes: str) -> None:
+    plain = city.clean(name)
+    moved = []
+    for strength in (0.0, 0.3, 1.0):
+        p = drifting(name, DriftOptions(changes=changes, strength=strength)).during(1)  # type: ignore[arg-type]
+        x, y, _ = city.examples(p, everyone.tolist())
+        x0, y0, _ = city.examples(plain, everyone.tolist())
+        if changes == "p(x)":
+            moved.append(float(np.abs(x.mean(axis=0) - x0.mean(axis=0)).sum()))
+        else:
+            moved.append(float(np.abs(np.bincount(y, minlength=10) - np.bincount(y0, minlength=10)).sum()))
+    assert moved[0] == 0
+    assert moved[0] < moved[1] < moved[2]
+
+
+@pytest.mark.parametrize("name", ["intrusion", "digits"])
+def test_a_changed_relation_is_a_function_of_the_inputs_and_its_region_grows(name: str) -> None:
+    plain = city.clean(name)
+    truth = city.examples(plain, everyone.tolist())
+    region = np.zeros(len(truth[1]), bool)
+    for strength in (0.25, 0.5, 1.0):
+        p = drifting(name, DriftOptions(strength=strength)).during(1)
+        now = city.examples(p, everyone.tolist())
+        changed = now[1] != truth[1]
+        assert np.array_equal(now[1][changed], (truth[1][changed] + 1) % plain.outputs)
+        assert (region <= changed).all(), "nested"
+        assert abs(changed.mean() - strength) < 0.12
+        region = changed
+    assert region.all()
+
+
+def test_a_forecast_is_mirrored_about_the_mean() -> None:
+    plain = city.clean("traffic")
+    p = drifting("traffic", DriftOptions(strength=1.0)).during(1)
+    ours, theirs = city.examples(p, everyone.tolist())[1], city.examples(plain, everyone.tolist())[1]
+    np.testing.assert_allclose(ours + theirs, np.broadcast_to(2 * theirs.mean(axis=0), ours.shape), atol=2e-5)
+
+
+def test_recurring_drift_goes_and_comes_back_the_same() -> None:
+    p = drifting("digits", DriftOptions(kind="recurring", changes="p(x)", start=3, period=2))
+    plain = city.examples(city.clean("digits"), [1])[0]
+    on = [not np.array_equal(city.examples(p.during(r), [1])[0], plain) for r in range(10)]
+    assert on == [False, False, False, True, True, False, False, True, True, False]
+    assert np.array_equal(city.examples(p.during(3), [1])[0], city.examples(p.during(8), [1])[0])
+
+
+def test_a_district_or_a_share_is_all_it_touches_and_stagger_spreads_the_starts() -> None:
+    places = city.clean("air").places(everyone)  # type: ignore[misc]
+    names = city.clean("air").districts
+    district = int(places.district[0])
+    p = drifting("air", DriftOptions(districts=(names[district],), start=1)).during(2)
+    levels = p.drift_levels(everyone)["turn"]  # type: ignore[misc]
+    assert np.array_equal(levels > 0, places.district == district)
+    small, large = (
+        drifting("digits", DriftOptions(clients=share)).during(1).drift_levels(everyone)["turn"] > 0  # type: ignore[misc]
+        for share in (0.3, 0.8)
+    )
+    assert (small <= large).all()
+    assert small.sum() < large.sum()
+    slow = drifting("digits", DriftOptions(stagger=10.0, start=2))
+    counts = [int((slow.during(r).drift_levels(everyone)["turn"] > 0).sum()) for r in range(14)]  # type: ignore[misc]
+    assert counts[1] == 0
+    assert counts[-1] == city.CLIENTS
+    assert counts == sorted(counts)
+    assert len(set(counts)) > 3
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_drift_on_the_clock_moves_later_examples_in_every_round(changes: str) -> None:
+    options = DriftOptions(unit="hours", start=240.0, changes=changes)  # type: ignore[arg-type]
+    p, plain = drifting("intrusion", options), city.clean("intrusion")
+    assert plain.hours is not None
+    hours = plain.hours(everyone)
+    ours, theirs = city.examples(p, everyone.tolist()), city.examples(plain, everyone.tolist())
+    differs = (ours[0] != theirs[0]).reshape(len(hours), -1).any(axis=1) | (ours[1] != theirs[1])
+    assert not differs[hours < 240].any()
+    assert differs[hours >= 240].mean() > 0.5
+    assert np.array_equal(city.examples(p.during(7), [0])[0], city.examples(p.during(1), [0])[0])
+    with pytest.raises(UserError, match=r"drifts\.turn\.unit: is 'hours', and these data have no clock"):
+        drifting("digits", options)
+
+
+def test_drift_and_faults_stand_together_and_are_told() -> None:
+    p = drifting("activity", DriftOptions(start=4), faults={"noisy": NoiseOptions(severity=0.5)})
+    now = p.during(4)
+    assert (now.realised(everyone).changed["noisy"] > 0.5).all()  # type: ignore[misc]
+    kinds = {r: [e["kind"] for e in p.happenings(r) if e.get("name")] for r in range(1, 6)}  # type: ignore[misc]
+    assert kinds == {1: ["fault_started"], 2: [], 3: [], 4: ["drift_started"], 5: []}
+
+
+def test_levels_are_the_figures_of_gama_et_al() -> None:
+    start, rounds = np.array([2.0]), np.arange(10.0)
+    told = {
+        kind: level(DriftOptions(kind=kind, duration=4, period=3), start, rounds).tolist()  # type: ignore[arg-type]
+        for kind in DRIFT_KINDS
+    }
+    assert told["abrupt"] == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert told["gradual"] == told["incremental"] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    assert told["recurring"] == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]
+
+
+def test_an_objective_cannot_drift() -> None:
+    from clients.federation import Federation, build_federation
+
+    with pytest.raises(UserError, match=r"drifts\.turn: needs examples"):
+        build_federation(Federation(data=QuadraticOptions(),
+                                    drifts={"turn": DriftOptions()}))  # fmt: skip
