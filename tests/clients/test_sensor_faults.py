@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from clients.errors import UserError
 from clients.faults.apply import Block, affected, corrupt
 from clients.faults.checks import check_faults
 from clients.faults.label_options import LabelClassDependentOptions, LabelSymmetricOptions
-from clients.faults.options import FaultOptions, Schedule
+from clients.faults.options import FAULTS, FaultOptions, Schedule
 from clients.faults.sensor_options import (
     BiasOptions,
     CalibrationDriftOptions,
@@ -29,7 +31,7 @@ SPEED = Channel(name="speed", mean=50.0, deviation=10.0, low=0.0, high=90.0, oth
 WARMTH = Channel(
     name="warmth", mean=10.0, deviation=8.0, other_unit="deg F", other_scale=1.8, other_offset=32.0
 )  # no range
-COUNT = Channel(name="count", mean=4.0, deviation=2.0)
+COUNT = Channel(name="count", mean=4.0, deviation=2.0, other_scale=3.0)  # of no unit
 CHANNELS = (SPEED, WARMTH, COUNT)
 
 
@@ -271,3 +273,8 @@ def test_options_that_make_no_sense(make: Any, field: str) -> None:
     with pytest.raises(UserError) as error:
         make()
     assert error.value.field == field
+
+
+def test_the_page_of_faults_has_every_kind_and_no_other() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(FAULTS)
