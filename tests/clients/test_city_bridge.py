@@ -58,9 +58,12 @@ def test_traffic_and_wind_raise_the_amplitude():
     calm = wind < np.median(wind)
     rush, night = calm & (volume > 0.8), calm & (volume < 0.1)
     assert 2.0 < np.exp(size[rush].mean() - size[night].mean()) < 8.0
-    quiet = volume < 0.2
-    windy, still = (quiet & (wind >= np.quantile(wind[quiet], q)) for q in (0.97, 0.0))
-    assert size[windy].mean() > size[still].mean() + 0.1
+    stormy = make_world(WorldOptions(storms_per_month=20.0), 0)
+    x, _, truth = windows(BridgeOptions(clients=40, windows=150, diversity=0.0), world=stormy)
+    volume, wind = traffic_volume(stormy, truth.hours), stormy.at(stormy.wind, truth.hours)
+    size, quiet = np.log(x.std(axis=(1, 2))), volume < 0.15
+    windy, still = quiet & (wind > 8.0), quiet & (wind < 4.0)
+    assert size[windy].mean() > size[still].mean() + 0.2
 
 
 def test_a_storm_and_the_weekend_thin_the_traffic():
