@@ -48,8 +48,8 @@ def client_grid(
         return None
     rows = min(clients, MOST_ROWS, max(1, math.isqrt(cells)))
     columns = min(rounds, max(1, cells // rows))
-    sums = {name: _Sums(rows * columns) for name in metrics}
-    drift, seen = _Sums(clients), np.zeros(clients, np.int64)
+    sums = {name: CellMeans(rows * columns) for name in metrics}
+    drift, seen = CellMeans(clients), np.zeros(clients, np.int64)
     for part in _read(path for _, _, path in parts):
         client, round_index = part["client"], part["round"]
         known = (client >= 0) & (client < clients) & (round_index >= 1) & (round_index <= rounds)
@@ -79,8 +79,12 @@ def grid_signature(folder: Path) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-class _Sums:
-    """Running means over cells."""
+class CellMeans:
+    """Running means over cells, and their picture.
+
+    Args:
+        cells: how many there are.
+    """
 
     def __init__(self, cells: int) -> None:
         self.total, self.count, self.bad = np.zeros(cells), np.zeros(cells, np.int64), np.zeros(cells, bool)
@@ -148,7 +152,7 @@ def _read(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
         yield found | {f"{n} null": table[n].is_null().to_numpy() for n in names if table[n].null_count}
 
 
-def _worst(drift: _Sums, seen: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
+def _worst(drift: CellMeans, seen: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
     """Return the clients with the largest mean client_drift."""
     means = np.where(drift.bad, np.inf, drift.means())
     order = np.argsort(np.where(np.isnan(means), -np.inf, means))[::-1][:MOST_WORST]

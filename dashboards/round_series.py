@@ -25,7 +25,7 @@ BANDS: tuple[Path, ...] = (("client_drift",), ("cosine",), ("update_norm",), ("c
 NESTED: tuple[Path, ...] = (("rate", "factor"), ("rate", "low"), ("rate", "high"))
 WATCHED = ("validation_loss", "validation_accuracy", "train_loss", "client_drift.mean", "cosine.p50")
 """Series whose smallest and largest values survive thinning."""
-MOST_LAYERS = 12
+MOST_LAYERS, MOST_FAULTS, MOST_DRIFTS = 12, 16, 8
 DIGITS = 6
 
 
@@ -34,7 +34,7 @@ def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
 
     Args:
         lines: the record.
-        bands: with the outer quantiles and the layers; else medians alone.
+        bands: with the outer quantiles, the layers, faults and concept drifts; else medians alone.
     """
     levels = (*LEVELS, "mean") if bands else ("p50", "mean")
     paths: list[Path] = [(name,) for name in SCALARS]
@@ -42,7 +42,19 @@ def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
     paths += [("criteria", name, "distance") for name in criteria_of(lines)]
     if bands:
         paths += [("by_layer", name, "update_dispersion") for name in layers_of(lines)]
+        paths += [("faults", name, "changed") for name in names_in(lines, "faults")[:MOST_FAULTS]]
+        paths += [("concept_drift", name, "level") for name in names_in(lines, "concept_drift")[:MOST_DRIFTS]]
     return paths
+
+
+def names_in(lines: Sequence[Line], section: str) -> list[str]:
+    """Return the names that any round tells something of in a section, as they come.
+
+    Example:
+        >>> names_in([{"faults": {"spikes": {}}}, {}, {"faults": {"bias": {}, "spikes": {}}}], "faults")
+        ['spikes', 'bias']
+    """
+    return list(dict.fromkeys(name for line in lines for name in line.get(section) or ()))
 
 
 def criteria_of(lines: Sequence[Line]) -> list[str]:

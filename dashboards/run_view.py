@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards import round_series, run_text
+from dashboards.city_view import city_view
 from dashboards.client_grid import METRICS, client_grid
 from dashboards.formats import count, is_number, number, share
 from dashboards.run_data import RunData
@@ -58,6 +59,7 @@ def run_view(
     series = round_series.tables(lines, round_series.paths_of(lines, bands=budget.bands), budget.rounds)
     grid = _named((grid_of or read_grid)(run, budget), run)
     bad = round_series.not_finite(lines, ("train_loss", "validation_loss", "client_drift.mean", "update_dispersion"))
+    city = city_view(lines, run.events, budget.cells)
     return {
         "name": run.name,
         "title": str(facts.get("title") or run.scenario.get("title") or run.name),
@@ -83,10 +85,10 @@ def run_view(
             {"round": event.get("round"), "kind": str(event.get("kind", "")), "message": str(event.get("message", ""))}
             for event in run.events[:MOST_EVENTS]
         ],
-        "notes": [*run.problems, *_notes(run, series, grid, bad)],
+        "notes": [*run.problems, *_notes(run, series, grid, bad), *(city or {}).get("left_out", ())],
         "scenario_text": run.scenario_text,
         "versions": dict(run.versions),
-    }
+    } | ({} if city is None else {"city": city})
 
 
 def verdict_of(run: RunData) -> str:

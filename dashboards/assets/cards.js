@@ -114,9 +114,11 @@ function chartCard(spec, state) {
   };
 }
 
+const WIDE = new Set(["clients", "districts", "happened"]);
+
 // A card that is drawn on a canvas of ours; of several runs it shows one at a time.
 function gridCard(id, section, title, help, state, has, paint, choices) {
-  const { card, tools, words } = makeCard(id, title, help, id === "clients");
+  const { card, tools, words } = makeCard(id, title, help, WIDE.has(id));
   const holder = card.appendChild(el("div", { class: id === "sizes" ? "chart" : "grid" }));
   const legend = card.appendChild(el("div", { class: "legend" }));
   let run = 0,
@@ -189,6 +191,8 @@ const METRIC_NAMES = {
   cosine: "cosine to the mean update",
   train_loss: "training loss",
   update_norm: "size of the update",
+  changed: "share changed by faults",
+  clients: "respondents",
 };
 
 function makeCards(state) {
@@ -246,8 +250,38 @@ function makeCards(state) {
       ],
     ],
   );
+  const districts = gridCard(
+    "districts",
+    "City",
+    "Every district, every round",
+    "A row a district, a column a round: means over its clients that answered.",
+    state,
+    (view) => view.city && view.city.districts,
+    (holder, view, picked) => paintClients(holder, view.city.districts, picked.metric, picked.order),
+    (view) => [
+      ["metric", Object.keys(view.city.districts.metrics).map((one) => [one, METRIC_NAMES[one] || one]), "what is drawn"],
+      [
+        "order",
+        [
+          ["client", "by district"],
+          ["mean", "by mean"],
+        ],
+        "order of districts",
+      ],
+    ],
+  );
+  const happened = gridCard(
+    "happened",
+    "City",
+    "What happened",
+    "Faults, concept drifts, outages and weather, each with the rounds it was told of.",
+    state,
+    (view) => view.city && view.city.happened.length > 0,
+    (holder, view) => holder.replaceChildren(happenedTable(view)),
+    () => [],
+  );
   const at = charts.findIndex((one) => one.section === "Time and bytes");
-  return [...charts.slice(0, at), clients, sizes, labels, ...charts.slice(at)];
+  return [...charts.slice(0, at), clients, districts, happened, sizes, labels, ...charts.slice(at)];
 }
 
 function sizesWords({ partition: { measures, clients } }) {

@@ -121,6 +121,39 @@ const CHARTS = [
       [...new Set(views.flatMap((view) => view.layers))].map((name) => [`by_layer.${name}.update_dispersion`, name]),
   },
   {
+    id: "faults",
+    section: "City",
+    title: "Faults realised",
+    help: "Share of the cohort's readings or labels that each fault changed. Marks: where a fault or a concept drift begins (+) or ends (−).",
+    lines: (views) => namesIn(views, "faults").map((name) => [`faults.${name}.changed`, name]),
+    log: false,
+    marks: true,
+  },
+  {
+    id: "beside",
+    section: "City",
+    title: "Drift and loss beside them",
+    help: "Client drift and losses over the same rounds, with the same marks.",
+    lines: [
+      ["client_drift.mean", "client drift"],
+      ["train_loss", "training loss"],
+      ["validation_loss", "validation loss"],
+    ],
+    when: (views) => views.some((view) => view.city),
+    log: true,
+    marks: true,
+  },
+  {
+    id: "concept",
+    section: "City",
+    title: "Concept drift",
+    help: "How far the data have moved from what they were: 0 not at all, 1 as far as they will. Mean over the cohort.",
+    lines: (views) => namesIn(views, "drifts").map((name) => [`concept_drift.${name}.level`, name]),
+    range: [0, 1],
+    log: false,
+    marks: true,
+  },
+  {
     id: "bytes",
     section: "Time and bytes",
     title: "Data sent",
@@ -158,6 +191,9 @@ const CHARTS = [
       ),
   },
 ];
+
+// The names of faults or concept drifts of any of the runs.
+const namesIn = (views, what) => [...new Set(views.flatMap((view) => (view.city ? view.city[what] : [])))];
 
 const linesOf = (spec, views) => (typeof spec.lines === "function" ? spec.lines(views) : spec.lines || []);
 

@@ -136,7 +136,7 @@ const valueOf = (picture, code) => {
     : picture.low + part * (picture.high - picture.low);
 };
 
-// Clients by rounds: what each did, in colour. Rows in order of clients, or of their mean over rounds.
+// Clients (or what `grid.names` names) by rounds: what each did, in colour. Rows in order, or by their mean over rounds.
 function paintClients(holder, grid, metric, order) {
   const picture = grid.metrics[metric],
     codes = decode(picture.cells),
@@ -180,12 +180,18 @@ function paintClients(holder, grid, metric, order) {
           [0.02, "most"],
           [0.98, "least"],
         ]
-      : niceTicks(0, grid.clients - 1, 6).map((client) => [(client + 0.5) / grid.clients, client.toLocaleString("en")]);
+      : grid.names
+        ? grid.names.map((name, row) => [(row + 0.5) / rows, name]).filter((_, row) => row % Math.ceil(rows / 24) === 0)
+        : niceTicks(0, grid.clients - 1, 6).map((client) => [
+            (client + 0.5) / grid.clients,
+            client.toLocaleString("en"),
+          ]);
+  const nobody = grid.names ? "nobody answered" : "took no part";
   paintGrid(holder, {
     height: Math.min(Math.max(rows * 22, 60), 346),
     rows: labelled,
     ticks: roundTicks(1, grid.rounds, holder.clientWidth),
-    label: `${metric} of ${grid.clients} clients over ${grid.rounds} rounds`,
+    label: `${metric} of ${grid.clients} ${grid.names ? "districts" : "clients"} over ${grid.rounds} rounds`,
     paint(context, area) {
       const off = el("canvas", { width: columns, height: rows });
       off.getContext("2d").putImageData(image, 0, 0);
@@ -197,8 +203,9 @@ function paintClients(holder, grid, metric, order) {
         column = Math.floor(x * columns),
         code = codes[row * columns + column];
       const what =
-        code === 0 ? "took no part" : code === 255 ? "not a finite number" : `about ${number(valueOf(picture, code))}`;
-      return [what, span(clientsOf(row), "client", "clients"), span(roundsOf(column), "round", "rounds")];
+        code === 0 ? nobody : code === 255 ? "not a finite number" : `about ${number(valueOf(picture, code))}`;
+      const who = grid.names ? grid.names[row] : span(clientsOf(row), "client", "clients");
+      return [what, who, span(roundsOf(column), "round", "rounds")];
     },
   });
   const scale = el("canvas", { class: "scale", width: 160, height: 1 }),
@@ -210,7 +217,7 @@ function paintClients(holder, grid, metric, order) {
     scale,
     number(picture.high),
     picture.log ? "(logarithmic scale)" : "",
-    legendOf(colour("empty"), "took no part"),
+    legendOf(colour("empty"), nobody),
     ...(codes.includes(255) ? [legendOf(colour("bad"), "not a finite number")] : []),
   ];
 }

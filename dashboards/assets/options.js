@@ -223,7 +223,7 @@ function timeStep(span, ticks) {
   return power * [1, 2, 5, 10].find((one) => one * power >= raw);
 }
 
-// Where the run ended, and the target.
+// Where the run ended, the target, and what began or ended in its data.
 function markLines(spec, views, series, up, format, font) {
   const data = [];
   const label = { fontFamily: font, fontSize: 11, color: colour("soft") };
@@ -256,6 +256,16 @@ function markLines(spec, views, series, up, format, font) {
         label: { ...label, formatter: `target ${format(target.value)}`, position: "insideStartTop" },
       });
     }
+  }
+  const marks = views.length === 1 && spec.marks && views[0].city ? views[0].city.marks : [];
+  for (const [round, words] of marks) {
+    const place = placeOf(views[0], round);
+    if (place === null) continue;
+    data.push({
+      xAxis: place,
+      lineStyle: { color: colour("fair"), type: "dotted" },
+      label: { ...label, color: colour("fair"), formatter: words, show: marks.length <= 6, position: "insideEndTop" },
+    });
   }
   return data.length
     ? { symbol: "none", silent: true, animation: false, lineStyle: { type: "dashed", width: 1.2 }, data }

@@ -122,6 +122,18 @@ function worstOf(view) {
   return named.length ? el("span", { class: "worst" }, `Widest drift on average: ${named.join(" · ")}`) : null;
 }
 
+// What happened in the city, a row for each thing and name.
+function happenedTable({ city }) {
+  const rows = city.happened.map(([kind, name, rounds, times, words]) => [
+    kind,
+    name,
+    rounds,
+    times,
+    el("span", { style: "white-space:normal" }, words),
+  ]);
+  return plainTable(["what", "which", "rounds", "times", "at first"], rows, "city-happened");
+}
+
 function restOf(views, labels) {
   const many = views.length > 1;
   const of = (index) => (many ? `${labels[index]}: ` : "");

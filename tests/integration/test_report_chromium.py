@@ -92,6 +92,34 @@ def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium,
     page.close()
 
 
+def test_a_city_is_drawn_where_there_is_one(browser: Chromium, tmp_path: Path) -> None:
+    city, plain = (make_record(tmp_path / name, city=name == "city").path for name in ("city", "plain"))
+    page = opened(browser, write_report([city]))
+    own = {"faults", "beside", "concept", "districts", "happened"}
+    assert own <= shown(page)
+    inks = page.evaluate(INKS.replace("(card) => {", "(card) => { if (!card.querySelector('canvas')) return ['', 9];"))
+    assert min(inks[name] for name in own - {"happened"}) >= 3, inks
+    assert page.evaluate(f"{chart('faults')}.getOption().series.map((one) => one.name)") == ["stuck", "noise.db"]
+    marked = f"{chart('faults')}.getOption().series[0].markLine.data.map((one) => one.xAxis)"
+    assert page.evaluate(marked) == [5, 11, 12, 20]
+    assert page.evaluate(f"{chart('concept')}.getOption().yAxis[0].max") == 1
+    assert page.evaluate("document.querySelectorAll('#city-happened tbody tr').length") == 5
+    assert "power cut <i>in Old Town</i>" in page.evaluate(TEXT)
+    before = page.evaluate(picture("districts"))
+    pick = "const one = document.querySelector('#card-districts select'); one.value = 'changed'"
+    page.evaluate(f"(() => {{ {pick}; one.dispatchEvent(new Event('change')); }})()")
+    assert page.evaluate(picture("districts")) != before
+    assert page.errors == []
+    page.close()
+    page = opened(browser, write_report([plain]))
+    assert not own & shown(page)
+    assert "CITY" not in page.evaluate(TEXT).upper()
+    page.close()
+    page = opened(browser, write_report([city, plain], tmp_path / "both.html"))
+    assert own <= shown(page)
+    page.close()
+
+
 def test_a_phone_in_the_dark(browser: Chromium, run: Run) -> None:
     assert run.path is not None
     page = opened(browser, run.path / "report.html", width=390, dark=True)
