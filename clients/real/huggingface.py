@@ -143,7 +143,7 @@ def huggingface_pool(options: HuggingFaceOptions, seed: int) -> Pool:
     owners = _owners(data, options, seed)
     kept = owners >= 0
     keys = {name: key[kept] for name, key in keys.items()} | {"partition": owners[kept]}
-    facts: dict[str, str | int | float] = {"partitioner": options.partitioner}
+    facts: dict[str, str | int | float] = {"partition": options.partitioner}
     facts["examples_given_to_nobody"] = int((~kept).sum())
     return Pool(options.path, options.path, features[kept], labels[kept], keys, test, natural="partition", facts=facts)
 
@@ -211,7 +211,7 @@ def _examples(
         names = np.unique(labels.astype(str)) if names is None else names
         new = np.setdiff1d(labels.astype(str), names)
         if len(new):
-            raise DataError("label", f"{where}: {new[0]!r} is no label of the split {options.split!r}")
+            raise DataError("label", f"{where}: {str(new[0])!r} is no label of the split {options.split!r}")
         return features, np.searchsorted(names, labels.astype(str)).astype(np.int64), names
     if labels.dtype.kind not in "iub" or labels.ndim != 1:
         raise DataError("label", f"{where}: column {options.label!r} must hold whole numbers or names ({labels.dtype})")

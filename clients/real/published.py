@@ -43,7 +43,7 @@ def require_published(path: str, what: Published) -> Path:
         return found[0]
     raise DataError(
         "path",
-        f"{path} does not exist. {what.name} is not downloaded for you: take {what.take} from {what.page} "
-        f"(licence: {what.licence})",
+        f"{path} does not exist. {what.name} is not downloaded for you: from {what.page} (licence: {what.licence}) "
+        f"take {what.take}",
         fix=f"Put it at {here.absolute()}, or say where it is with --set data.path=...",
     )
