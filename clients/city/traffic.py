@@ -8,17 +8,18 @@ The speed of sensor k at hour t, in mph, with x its demand over capacity and r(m
 - flow: the updated curve of the Bureau of Public Roads for freeways, 1 / (1 + 0.2 x^10) (Dowling, Kittelson, Zegeer and
   Skabardonis 1997, NCHRP report 387), which is steep near x = 1 as measured speeds are; here with a slight fall below
   capacity and with q left far above it, since a full road still discharges.
-- x = (profile of the hour + 0.3 crowd of the district) exp(noise) / (1 - 0.15 r(4)). The profile has the peaks of
+- x = (profile of the hour + 0.3 crowd of the district) exp(noise) / (1 - 0.15 r(6)). The profile has the peaks of
   morning and evening on weekdays and one broad afternoon at weekends. A section's peaks are as high as its capacity is
   short (`clients.city.roads`), the morning's higher where traffic drives inwards and where offices are, the evening's
   where it drives outwards and homes are; inbound peaks reach the centre later than the edge, outbound ones earlier.
 - noise: of the day for the city and for the carriageway (whose peaks also come early or late that day), a field over
   neighbouring sensors of one direction (`World.field`), and the sensor's own over a quarter of an hour: speeds
   fluctuate where x is near 1 and rest where it is not.
-- rain takes up to 14 % of the speed and 15 % of the capacity: within the 3 to 16 % and 4 to 30 % that FHWA, "How do
-  weather events impact roads?", gives from light to heavy rain, and the 14 % of capacity of the Highway Capacity Manual
-  after Agarwal, Maze and Souleyrette (2005). Storms take 5 % more of the speed, for poor sight.
-- v_free = 69.6 mph less an exponential variable of mean 3: most sections are alike, a few (ramps, bends) are slow.
+- rain takes up to 14 % of the speed, within the 3 to 16 % from light to heavy rain of FHWA, "How do weather events
+  impact roads?", and up to 15 % of the capacity: 3, 8 and 12 % at 1.3, 4.5 and 10 mm/h, after the 2, 7 and 14 % of the
+  Highway Capacity Manual 2010, exhibit 10-15. Storms take 5 % more of the speed, for poor sight.
+- v_free = 69.6 mph less an exponential variable of mean 3, at most 24: most sections are alike, a few (ramps, bends)
+  are slow.
 - dip: few, heavy vehicles and night works slow the mean by up to 7 % on weekdays, 3 % at weekends.
 - queue: what incidents downstream leave of the speed (`roads.queue_ratio`).
 - e: the sensor's noise, slow over an hour and white; readings of longer steps average more of the white part.
@@ -204,7 +205,7 @@ def _free_speed(sensors: Sensors, world: World, seed: int, times: F64, rain: F64
     night = np.exp(-(((hour - 3.2) / 2.2) ** 2)) + np.exp(-(((hour - 27.2) / 2.2) ** 2))
     dip = np.where(world.is_weekend(times), 0.03, 0.07) * night
     weather = (1.0 - 0.14 * (1.0 - np.exp(-rain / 3.0))) * (1.0 - 0.05 * world.at(world.storm, times))
-    return np.asarray((69.6 - 3.0 * own) * ((1.0 - dip) * weather))
+    return np.asarray((69.6 - 3.0 * np.minimum(own, 8.0)) * ((1.0 - dip) * weather))
 
 
 def _demand_ratio(sensors: Sensors, world: World, seed: int, times: F64, rain: F64) -> F64:
@@ -212,9 +213,9 @@ def _demand_ratio(sensors: Sensors, world: World, seed: int, times: F64, rain: F
     hour, weekend = world.hour_of_day(times), world.is_weekend(times)
     office, home = world.uses[sensors.places.district, 1], world.uses[sensors.places.district, 0]
     level = 0.99 + 0.22 * sensors.inward + 0.15 * (office - 0.25) + 0.29 * sensors.morning
-    morning = level[:, None]
+    morning = np.maximum(level, 0.2)[:, None]
     level = 1.02 - 0.20 * sensors.inward + 0.15 * (home - 0.45) + 0.29 * sensors.evening
-    evening = level[:, None]
+    evening = np.maximum(level, 0.2)[:, None]
     late = 0.35 * sensors.inward * (1.0 - np.hypot(sensors.places.x, sensors.places.y) / world.options.radius_km)
     today = 0.4 * _road_days(sensors, seed, "traffic road lateness", times)
     first_late = (late + 0.6 * sensors.morning_late)[:, None] + today
@@ -228,7 +229,7 @@ def _demand_ratio(sensors: Sensors, world: World, seed: int, times: F64, rain: F
     profile = np.where(weekend, rest, base) * both
     profile = profile + (morning - 0.73 * both) * first + (evening - 0.79 * both) * second
     crowd = world.at(world.crowd, times)[sensors.places.district]
-    capacity = 1.0 - 0.15 * (1.0 - np.exp(-rain / 4.0))
+    capacity = 1.0 - 0.15 * (1.0 - np.exp(-rain / 6.0))
     return np.asarray((profile + 0.3 * crowd) * np.exp(_demand_noise(sensors, world, seed, times)) / capacity)
 
 
