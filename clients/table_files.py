@@ -34,10 +34,12 @@ class Frame:
     Attributes:
         file: where it comes from.
         table: a `pyarrow.Table` with distinct column names.
+        lines: line of the header and of every row of a CSV, from 1, int64 (rows + 1,); None where none is skipped.
     """
 
     file: Path
     table: Any
+    lines: I64 | None = None
 
     @property
     def names(self) -> list[str]:
@@ -48,7 +50,7 @@ class Frame:
         """Say where row `row` (from 0) lies, as a person finds it."""
         if self.file.name.endswith((".parquet", ".pq", *HDF5_SUFFIXES)):
             return f"{self.file}, row {row + 1}"
-        return f"{self.file}, line {row + 2}"
+        return f"{self.file}, line {row + 2 if self.lines is None else self.lines[row + 1]}"
 
     def require_columns(self, names: Sequence[str], field: str) -> None:
         """Refuse names that are not columns."""
@@ -123,6 +125,7 @@ def read_frame(file: Path, time_format: str = "", *, delimiter: str = ",", missi
     import pyarrow as pa
     from pyarrow import parquet
 
+    lines = None
     if file.name.endswith(HDF5_SUFFIXES):
         table = read_hdf5(file)
     else:
@@ -130,43 +133,58 @@ def read_frame(file: Path, time_format: str = "", *, delimiter: str = ",", missi
             if file.name.endswith((".parquet", ".pq")):
                 table = parquet.read_table(file)
             else:
-                table = _read_csv(file, time_format, delimiter, missing)
+                opener = gzip.open if file.suffix == ".gz" else lzma.open if file.suffix == ".xz" else open
+                with opener(file, "rb") as stream:
+                    raw = stream.read()
+                lines = _lines(raw)
+                table = _read_csv(raw, time_format, delimiter, missing)
         except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
-            raise DataError("path", f"{file} cannot be read ({_by_line(str(error))})") from error
+            raise DataError("path", f"{file} cannot be read ({_by_line(str(error), lines)})") from error
     names = table.column_names
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise DataError("path", f"{file} has more than one column called {twice[0]!r}")
     if not table.num_rows:
         raise DataError("path", f"{file} holds no rows")
-    return Frame(file, table)
+    return Frame(file, table, lines)
 
 
-def _read_csv(file: Path, time_format: str, delimiter: str, missing: Sequence[str]) -> Any:
-    """Return the `pyarrow.Table` of a CSV file."""
+def _read_csv(raw: bytes, time_format: str, delimiter: str, missing: Sequence[str]) -> Any:
+    """Return the `pyarrow.Table` of a CSV."""
     import pyarrow as pa
     from pyarrow import csv
 
-    opener = gzip.open if file.suffix == ".gz" else lzma.open if file.suffix == ".xz" else open
-    with opener(file, "rb") as stream:
-        raw = stream.read()
     usual = csv.ConvertOptions()
-    return csv.read_csv(
-        pa.BufferReader(raw),
-        # One block, since a column's type is inferred from the first block alone.
-        read_options=csv.ReadOptions(block_size=min(max(len(raw) + 1, 1 << 16), 2**31 - 1)),
-        parse_options=csv.ParseOptions(delimiter=delimiter),
-        convert_options=csv.ConvertOptions(
+    how: dict[str, Any] = {
+        "parse_options": csv.ParseOptions(delimiter=delimiter),
+        "convert_options": csv.ConvertOptions(
             timestamp_parsers=[*([time_format] if time_format else []), csv.ISO8601, *TIME_FORMATS],
             null_values=[*usual.null_values, *missing],
             strings_can_be_null=True,
         ),
-    )
+    }
+    # One block, since a column's type is inferred from the first block alone.
+    block = min(max(len(raw) + 1, 1 << 16), 2**31 - 1)
+    try:
+        return csv.read_csv(pa.BufferReader(raw), csv.ReadOptions(block_size=block), **how)
+    except pa.ArrowInvalid:  # it counts rows only where one thread reads them all
+        return csv.read_csv(pa.BufferReader(raw), csv.ReadOptions(block_size=block, use_threads=False), **how)
 
 
-def _by_line(problem: str) -> str:
+def _lines(raw: bytes) -> I64 | None:
+    """Return the numbers of the lines that are not empty, which pyarrow skips, or None where none is."""
+    if b"\n\n" not in raw and b"\n\r\n" not in raw and not raw.startswith((b"\n", b"\r\n")):
+        return None
+    return np.asarray([i for i, line in enumerate(raw.split(b"\n"), 1) if line not in (b"", b"\r")], np.int64)
+
+
+def _by_line(problem: str, lines: I64 | None) -> str:
     """Write pyarrow's row numbers, which count the header, as line numbers; a row may be quoted at length after it."""
-    return re.sub(r"Row #(\d+)", r"line \1", problem)[:200]
+
+    def line(row: re.Match[str]) -> str:
+        return f"line {row[1] if lines is None else lines[int(row[1]) - 1]}"
+
+    return re.sub(r"Row #(\d+)", line, problem)[:200]
 
 
 def find_time(frame: Frame) -> tuple[str, ...]:
