@@ -17,6 +17,8 @@ ones with `fs.builtin_names()`. Bring your own parts:
     fs.simulate(scenario, strategy=lambda ours: Wrapper(ours, ...))      # one around ours
     fs.simulate(scenario, model=MyNet(), client_app=app)                 # any Flower ClientApp
 
+See what clients hold, and how unequal they are: `fs.describe_data(scenario, out="folder")` measures it and draws it.
+
 `run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, scenario.toml. `fs.resume(path)`
 goes on with a run that was interrupted, and `fs.open_run(path)` reads a finished one.
 """
@@ -32,9 +34,11 @@ from clients.errors import (
     StrategyError,
     UserError,
 )
+from clients.heterogeneity import HeterogeneityMeasures
 from clients.population import CohortData, Examples, Population
 from server.convergence import Verdict
 from server.round_table import RoundTable
+from simulator.describing import describe_data
 from simulator.record import Record, open_run
 from simulator.run import Run, resume, simulate
 from simulator.scenario import Scenario, builtin_names, load_scenario, to_toml
@@ -45,6 +49,7 @@ __all__ = [
     "EngineError",
     "Examples",
     "FedscapeError",
+    "HeterogeneityMeasures",
     "PartitionError",
     "Population",
     "Record",
@@ -58,6 +63,7 @@ __all__ = [
     "Verdict",
     "builtin_names",
     "custom_population",
+    "describe_data",
     "load_scenario",
     "open_run",
     "resume",

@@ -1,4 +1,4 @@
-"""The command line: run, resume, scenarios, show; more in `simulator.cli_pages`, `cli_sinks` and `cli_observing`."""
+"""The command line: run, resume, scenarios, show; more in the `simulator.cli_*` beside it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from clients.errors import FedscapeError
+from simulator.cli_data import add_data
 from simulator.cli_observing import add_observing
 from simulator.cli_pages import add_pages, say_report
 from simulator.cli_sinks import add_export, add_sink_options, sinks_of
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _scenario_arguments(show, "a scenario file or a built-in's name", optional=True)
     show.set_defaults(command=_show)
 
+    add_data(verbs, _scenario_arguments)
     add_pages(verbs)
     add_export(verbs)
     add_observing(verbs)

@@ -1,0 +1,143 @@
+// The page of what clients hold. Everything is in the page.
+{
+  const view = JSON.parse(document.getElementById("data").textContent);
+  const root = document.getElementById("page");
+  const font = getComputedStyle(document.body).fontFamily;
+  const cards = [];
+
+  // A card that draws itself with what was picked; `choices` are what may be picked.
+  function dataCard(id, title, help, choices, draw, { wide = false, tall = false, grid = false } = {}) {
+    const { card, tools } = makeCard(id, title, help, wide);
+    const holder = card.appendChild(el("div", { class: grid ? "grid" : tall ? "chart map" : "chart" }));
+    const legend = card.appendChild(el("div", { class: "legend" }));
+    let picked = choices.length ? choices[0][0] : null;
+    const paint = () => legend.replaceChildren(...(draw(holder, picked) || []));
+    if (choices.length > 1)
+      tools.append(
+        picker(
+          choices,
+          picked,
+          (value) => {
+            picked = value;
+            paint();
+          },
+          `what ${title} shows`,
+        ),
+      );
+    card.hidden = false;
+    cards.push({ id, card, paint });
+  }
+
+  // Draw with ECharts, and count the chart as drawn once it is.
+  function chart(id, holder, option) {
+    const found = echarts.getInstanceByDom(holder);
+    const made = found || echarts.init(holder, null, { renderer: "canvas" });
+    if (!found) made.on("finished", () => drawn.finish(id));
+    if (made.getWidth() !== holder.clientWidth) made.resize();
+    made.setOption(option, { notMerge: true });
+  }
+
+  const some = view.looked_at < view.clients ? ` Of ${view.looked_at.toLocaleString("en")} clients.` : "";
+  const shown = `${view.names.length.toLocaleString("en")} of ${view.clients.toLocaleString("en")} clients`;
+  const showing = view.names.length < view.clients ? ` Shown: ${shown}.` : "";
+
+  if (view.map) {
+    const choices = [
+      ...(view.map.districts.length ? [["district", "district"]] : []),
+      ...Object.entries(view.map.labels),
+    ];
+    const first = choices.findIndex(([name]) => name.startsWith("fault "));
+    if (first > 0) choices.unshift(...choices.splice(first, 1));
+    dataCard(
+      "map",
+      "Where clients are",
+      `A dot a site, coloured by what is asked; distances in kilometres.${some}`,
+      choices,
+      (holder, by) => {
+        chart("map", holder, mapOption(view.map, by, font, { width: holder.clientWidth, height: holder.clientHeight }));
+        return mapLegend(view.map, by);
+      },
+      { wide: true, tall: true },
+    );
+  }
+  dataCard("sizes", "Examples a client", "How many clients hold how many training examples: all clients.", [], (holder) =>
+    chart("sizes", holder, histogramOption(view.histogram, font)),
+  );
+  if (view.label_counts)
+    dataCard(
+      "labels",
+      "Labels of each client",
+      `A column a client, a row a label: the stronger, the larger the label's share of the client's examples (square root).${showing}`,
+      [
+        ["label", "by main label"],
+        ["client", "by client"],
+      ],
+      (holder, order) => {
+        paintLabels(holder, { label_counts: view.label_counts, names: view.names }, order);
+        drawn.finish("labels");
+      },
+      { grid: true },
+    );
+  const curves = Object.entries(view.curves).map(([name, one]) => [name, one.label]);
+  if (curves.length)
+    dataCard(
+      "distance",
+      "How far each client is from everyone",
+      `One value a client, from the largest to the smallest. What they mean is in the table above.${some}`,
+      curves.sort(([a], [b]) => (b === "feature_shift") - (a === "feature_shift")),
+      (holder, name) => chart("distance", holder, curveOption(view.curves[name], font)),
+    );
+  if (Object.keys(view.faults).length)
+    dataCard(
+      "faults",
+      "What faults changed",
+      `A column a client, a row a fault: the stronger, the more of its readings or labels were changed (square root).${showing}`,
+      [
+        ["most", "most first"],
+        ["client", "by client"],
+      ],
+      (holder, order) => {
+        const legend = paintFaults(holder, view, order);
+        drawn.finish("faults");
+        return legend;
+      },
+      { grid: true },
+    );
+
+  const theme = el("button", { type: "button", class: "small", "aria-label": "dark or light" }, "◐");
+  theme.addEventListener("click", () => {
+    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    try {
+      localStorage.setItem("fedscape-theme", next);
+    } catch {
+      /* a page opened from disk may have no storage */
+    }
+    cards.forEach((one) => one.paint());
+  });
+  const facts = Object.entries(view.facts).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`);
+  const seed = view.seed === null ? [] : [`seed ${view.seed}`];
+  root.append(
+    el("nav", { class: "bar" }, el("span", { class: "mark" }, "fedscape", el("span", {}, view.name)), el("span", { class: "gap" }), theme),
+    el(
+      "section",
+      { class: "verdict" },
+      el("h1", { class: "title" }, view.title),
+      el("p", { class: "words", id: "verdict" }, view.sentence),
+      el("p", { class: "facts" }, [...seed, ...facts].join(" · ")),
+    ),
+    reachedOf({ reached: [...view.rows, ...view.extremes] }),
+    el("section", {}, el("h2", {}, "What clients hold"), el("div", { class: "cards" }, cards.map((one) => one.card))),
+    el("footer", {}, "Made by fedscape. Everything is in this page: it opens without a network."),
+  );
+  const halves = cards.filter((one) => !one.card.classList.contains("wide"));
+  if (halves.length % 2) halves.at(-1).card.classList.add("wide");
+  cards.forEach((one) => drawn.expect(one.id));
+  cards.forEach((one) => one.paint());
+  let width = root.clientWidth;
+  new ResizeObserver(() => {
+    if (root.clientWidth === width) return;
+    width = root.clientWidth;
+    requestAnimationFrame(() => cards.forEach((one) => one.paint()));
+  }).observe(root);
+}
