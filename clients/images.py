@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from clients.checks import check_labels, check_numeric
 from clients.errors import DataError, require
+from clients.long_tail import Thinning
 from clients.options import STRICT
 from clients.paths import find_file
 from clients.pooled import Pool, check_fractions
@@ -36,6 +37,11 @@ class DigitsOptions:
         validation_fraction: share held centrally for criteria.
         test_fraction: share held centrally for the end.
         client_test_fraction: share of its own examples each client holds out.
+        long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
+            has about so many times the examples of the last (Cui et al. 2019). What is held out centrally stays as it
+            is; what clients hold out of their own has their imbalance.
+        rare_classes: classes thinned to `rare_share` of their training examples.
+        rare_share: see there.
     """
 
     kind: Literal["digits"] = "digits"
@@ -43,10 +49,14 @@ class DigitsOptions:
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     client_test_fraction: float = 0.0
+    long_tail: float = 1.0
+    rare_classes: tuple[int, ...] = ()
+    rare_share: float = 0.1
     __pydantic_config__: ClassVar = STRICT
 
     def __post_init__(self) -> None:
         check_fractions(self.validation_fraction, self.test_fraction, self.client_test_fraction)
+        _thinning(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +75,11 @@ class ImagesOptions:
         validation_fraction: share held centrally for criteria.
         test_fraction: share held centrally for the end; unset takes the file's own test set, or a tenth without one.
         client_test_fraction: share of its own examples each client holds out.
+        long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
+            has about so many times the examples of the last (Cui et al. 2019). What is held out centrally stays as it
+            is; what clients hold out of their own has their imbalance.
+        rare_classes: classes thinned to `rare_share` of their training examples.
+        rare_share: see there.
 
     Bytes are divided by 255; other integers are multiplied by a number called `scale` in the file, where there is
     one. Every array of one axis and the right length is offered to a natural partition.
@@ -79,14 +94,22 @@ class ImagesOptions:
     validation_fraction: float = 0.1
     test_fraction: float | None = None
     client_test_fraction: float = 0.0
+    long_tail: float = 1.0
+    rare_classes: tuple[int, ...] = ()
+    rare_share: float = 0.1
     __pydantic_config__: ClassVar = STRICT
 
     def __post_init__(self) -> None:
         check_fractions(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
+        _thinning(self)
         require(bool(self.path), "path", "must name a file or a folder, got nothing")
         require(all(s > 0 for s in self.shape), "shape", f"must hold positive numbers, got {list(self.shape)}")
         one_axis = not (self.flat and len(self.shape) > 1)
         require(one_axis, "shape", f"{list(self.shape)} has several axes and flat is true", fix="Set flat = false.")
+
+
+def _thinning(options: DigitsOptions | ImagesOptions) -> Thinning:
+    return Thinning(long_tail=options.long_tail, rare_classes=options.rare_classes, rare_share=options.rare_share)
 
 
 def digits_pool(options: DigitsOptions) -> Pool:
@@ -103,7 +126,12 @@ def digits_pool(options: DigitsOptions) -> Pool:
     table = np.loadtxt(file, delimiter=",")
     features, labels = table[:, :64] / 16.0, table[:, 64].astype(np.int64)
     return Pool(
-        "digits", "kind", features if options.flat else features.reshape(-1, 1, 8, 8), labels, {"label": labels}
+        "digits",
+        "kind",
+        features if options.flat else features.reshape(-1, 1, 8, 8),
+        labels,
+        {"label": labels},
+        thinning=_thinning(options),
     )
 
 
@@ -121,15 +149,16 @@ def images_pool(options: ImagesOptions) -> Pool:
     else:
         raise DataError("path", f"{path} is neither an .npz file nor an IDX file nor a folder of IDX files")
     check_labels(pool.targets, None, pool.where)
-    features = _shaped(pool.features, options, pool.where)
+    pool = replace(pool, features=_shaped(pool.features, options, pool.where), thinning=_thinning(options))
+    features = pool.features
     if pool.test is None:
-        return replace(pool, features=features)
+        return pool
     check_labels(pool.test[1], None, pool.where, "test labels")
     test = _shaped(pool.test[0], options, pool.where)
     if test.shape[1:] != features.shape[1:]:
         shapes = f"{list(test.shape[1:])} and {list(features.shape[1:])}"
         raise DataError("path", f"the test and training examples of {pool.where} have shapes {shapes}")
-    return replace(pool, features=features, test=(test, pool.test[1]))
+    return replace(pool, test=(test, pool.test[1]))
 
 
 def _npz_pool(path: Path, options: ImagesOptions) -> Pool:

@@ -15,6 +15,7 @@ from clients import streams
 from clients.channels import Channel
 from clients.checks import check_finite, check_labels, check_numeric, check_same_length
 from clients.errors import DataError, PartitionError, require
+from clients.long_tail import Thinning, thinned
 from clients.partitions import PARTITIONS, NaturalOptions, PartitionOptions, partition
 from clients.population import Examples, Population, Task
 from clients.ragged import cohort_of, label_counts_of, offsets_of
@@ -38,6 +39,7 @@ class Pool:
         natural: the key that names the clients where nothing else is asked for; empty where the data do not say.
         channels: what the last axis of the features measures, where that is known.
         facts: for the record.
+        thinning: how many training examples of each class are kept; what is held out centrally stays whole.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Pool:
     natural: str = ""
     channels: tuple[Channel, ...] = ()
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
+    thinning: Thinning = field(default_factory=Thinning)
 
 
 def check_fractions(validation: float, test: float, client_test: float) -> None:
@@ -114,6 +117,8 @@ def pooled_population(
     train, validation, test = hold_out(len(pool.features), validation_fraction, test_fraction, seed)
     if not len(train):
         raise DataError(pool.where, f"has {len(pool.features)} examples, and none is left to train on")
+    if task == "classification":
+        train = thinned(train, pool.targets[train], pool.thinning, seed)
     if own_test and len(own_test[0]):
         _check(*own_test, f"{pool.where} (test set)")
     outputs = _outputs(task, [pool.targets, *([own_test[1]] if own_test else [])])
