@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from clients.convolutions import Cnn1dOptions, cnn1d
 from clients.errors import UserError, require
 from clients.options import STRICT
 from clients.population import Population
@@ -127,6 +128,7 @@ ModelOptions = (
     | TwoNNOptions
     | CnnOptions
     | SmallCnnOptions
+    | Cnn1dOptions
     | GruOptions
     | QuadraticOptions
 )
@@ -137,6 +139,7 @@ MODELS: dict[str, type[ModelOptions]] = {
     "2nn": TwoNNOptions,
     "cnn": CnnOptions,
     "small_cnn": SmallCnnOptions,
+    "cnn1d": Cnn1dOptions,
     "gru": GruOptions,
     "quadratic": QuadraticOptions,
 }
@@ -175,7 +178,7 @@ class GruForecaster(nn.Module):
 def _initialise(module: nn.Module, how: str, generator: torch.Generator) -> None:
     """Initialise weights by Glorot and Bengio 2010 ("xavier"), He et al. 2015 ("he") or torch's default ("torch")."""
     for m in module.modules():
-        if not isinstance(m, nn.Linear | nn.Conv2d):
+        if not isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d):
             continue
         if how == "zero":
             nn.init.zeros_(m.weight)
@@ -296,6 +299,8 @@ def build_model(options: ModelOptions, population: Population, seed: int) -> nn.
                 module = _cnn(shape, outputs)
             case SmallCnnOptions():
                 module = _small_cnn(shape, outputs, options)
+            case Cnn1dOptions():
+                module = cnn1d(shape, outputs, options)
             case GruOptions():
                 module = GruForecaster(shape[1] if len(shape) > 1 else 1, options.hidden, outputs)
             case QuadraticOptions():

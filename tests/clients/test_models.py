@@ -11,6 +11,7 @@ from clients.errors import UserError
 from clients.local import LocalOptions
 from clients.models import (
     MODELS,
+    Cnn1dOptions,
     CnnOptions,
     GruForecaster,
     GruOptions,
@@ -48,6 +49,8 @@ def test_parameter_counts_of_mcmahan(population_of):
         (SmallCnnOptions(), (1, 8, 8), 80 + 8 * 16 * 9 + 16 + 257 * 10),
         (SmallCnnOptions(norm="batch"), (8, 8), 72 + 16 + 8 * 16 * 9 + 32 + 257 * 10),
         (SmallCnnOptions(norm="group"), (64,), 80 + 16 + 8 * 16 * 9 + 16 + 32 + 257 * 10),
+        (Cnn1dOptions(), (25, 9), 9 * 16 * 9 + 16 + 16 * 32 * 9 + 32 + 330),
+        (Cnn1dOptions(channels=(3, 4), kernel=5), (13, 2), 2 * 3 * 5 + 3 + 3 * 4 * 5 + 4 + 50),
         (GruOptions(hidden=4), (12, 2), 3 * 4 * (2 + 4 + 2) + 50),
         (GruOptions(hidden=4), (12,), 3 * 4 * (1 + 4 + 2) + 50),
     ],
@@ -61,7 +64,7 @@ def test_shapes_and_sizes(options, shape, parameters, population_of):
 
 
 def test_every_registered_model_is_built(population_of):
-    shapes = {"cnn": (8, 8), "small_cnn": (4, 4), "gru": (4, 2)}
+    shapes = {"cnn": (8, 8), "small_cnn": (4, 4), "cnn1d": (25, 2), "gru": (4, 2)}
     for kind, options in MODELS.items():
         task = {"linear": "regression", "quadratic": "objective"}.get(kind, "classification")
         population = population_of([3], shapes.get(kind, (6,)), 3, task)
@@ -133,6 +136,8 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_torchs_generator_alone(op
         (QuadraticOptions(), (6,), "classification", "kind: 'quadratic' does not fit"),
         (CnnOptions(), (6,), "classification", r"kind: 'cnn' needs images of at least 4x4.*\(6,\)"),
         (SmallCnnOptions(), (3, 1, 5), "classification", "kind: 'small_cnn' needs images of at least 2x2"),
+        (Cnn1dOptions(), (24, 3), "classification", r"kind: 'cnn1d' .* time >= 25, the data have \(24, 3\)"),
+        (Cnn1dOptions(), (60,), "classification", "kind: 'cnn1d' with a kernel of 9 needs"),
         (QuadraticOptions(start=(1.0, 2.0)), (6,), "objective", "start: must be one number or 3, got 2"),
     ],
 )
@@ -148,6 +153,8 @@ def test_misfits_are_named(options, shape, task, message, population_of):
         (lambda: MlpOptions(dropout=1.0), r"dropout: must be in \[0, 1\), got 1.0"),
         (lambda: MlpOptions(hidden=(6,), norm="group"), "groups: must divide every hidden width"),
         (lambda: SmallCnnOptions(channels=(6, 8), norm="group"), "channels: must be multiples of 4"),
+        (lambda: Cnn1dOptions(channels=(0, 8)), "channels: must be >= 1"),
+        (lambda: Cnn1dOptions(kernel=0), "kernel: must be >= 1, got 0"),
         (lambda: GruOptions(hidden=0), "hidden: must be >= 1, got 0"),
     ],
 )

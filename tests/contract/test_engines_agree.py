@@ -13,6 +13,7 @@ from clients import rules
 from clients.augment import AugmentOptions
 from clients.local import OPTIMIZERS, LocalOptions
 from clients.models import (
+    Cnn1dOptions,
     GruOptions,
     LinearOptions,
     MlpOptions,
@@ -70,6 +71,7 @@ MODELS = {
     "batch norm": Model(MlpOptions(hidden=(6,), norm="batch", dropout=0.5)),
     "cnn": Model(SmallCnnOptions(channels=(3, 4)), shape=(1, 5, 5)),
     "cnn, batch norm": Model(SmallCnnOptions(channels=(2, 3), norm="batch"), shape=(4, 4)),
+    "cnn1d": Model(Cnn1dOptions(channels=(3, 4), kernel=2), shape=(7, 2)),
     "gru": Model(GruOptions(hidden=4), shape=(5, 2), outputs=2, task="regression"),
     "gru, classes": Model(GruOptions(hidden=3), shape=(5, 2), outputs=3),
     "gru, one channel": Model(GruOptions(hidden=3), shape=(4,), outputs=3),
