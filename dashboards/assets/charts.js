@@ -147,6 +147,7 @@ const CHARTS = [
     id: "concept",
     section: "City",
     title: "Concept drift",
+    wide: true,
     help: "How far the data have moved from what they were: 0 not at all, 1 as far as they will. Mean over the cohort.",
     lines: (views) => namesIn(views, "drifts").map((name) => [`concept_drift.${name}.level`, name]),
     range: [0, 1],

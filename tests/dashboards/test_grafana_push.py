@@ -36,7 +36,7 @@ def test_a_push_sets_everything_up(grafana, capsys):
     }
     assert all(one["jsonData"]["timeInterval"] == "1s" for one in grafana.data_sources)
     assert grafana.folders["fedscape"]["title"] == "fedscape"
-    assert len(grafana.dashboards) == 5
+    assert len(grafana.dashboards) == 6
     for model in committed():
         saved = grafana.dashboards[model["uid"]]
         assert saved["meta"]["folderUid"] == "fedscape"
@@ -164,7 +164,7 @@ def test_a_failure_leaves_what_was_done_and_can_be_gone_on_from(grafana, capsys)
     assert len(grafana.data_sources) == 2
     grafana.faults.clear()
     assert pushed(grafana) == 0
-    assert len(grafana.dashboards) == 5
+    assert len(grafana.dashboards) == 6
 
 
 def test_an_old_server_is_told_from_a_new_one(grafana, capsys):
