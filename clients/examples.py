@@ -139,16 +139,17 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
         features, targets = data.features[rows], data.targets[rows]
         masks: dict[str, list[Bool]] = {}
         effects: dict[str, F64] = {}
+        hours = population.hours(clients) if population.hours is not None else None
+        places = population.places(clients).district if population.places is not None else 0 * clients
         if sensor:
-            hours = population.hours(clients) if population.hours is not None else None
-            places = population.places(clients).district if population.places is not None else 0 * clients
             features, masks, effects = _sensors(
                 features, clients, data.offsets, hours, (places, population.districts), shape, sensor, seed, world
             )
         if labels:
             made, flags, more = corrupt_labels(
-                targets.numpy(), data.offsets, clients, population.outputs, labels, seed=seed
-            )
+                targets.numpy(), data.offsets, clients, population.outputs, labels, seed=seed,
+                district=places, districts=population.districts, hours=hours,
+            )  # fmt: skip
             targets = torch.from_numpy(made)
             masks |= {n: np.split(m, data.offsets[1:-1]) for n, m in flags.items()}
             effects |= more

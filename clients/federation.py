@@ -58,6 +58,7 @@ def build_federation(asked: Federation) -> Population:
         UserError: naming the key at fault, its section included.
     """
     world = world_of(asked)
+    build: Callable[[Faults], Population]
     if isinstance(asked.data, Population):
         given = placed(asked.data, world)
         build = partial(with_faults, given, seed=asked.seed, world=world)

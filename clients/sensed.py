@@ -167,10 +167,9 @@ def spoilt(
     values = source.read(clients, begin, end)
     masks: dict[str, npt.NDArray[np.bool_]] = {}
     effects: dict[str, npt.NDArray[np.float64]] = {}
-    sensor = {n: f for n, f in faults.items() if not is_label_fault(f)}
-    if sensor:
+    district = source.places(clients).district if source.places is not None else np.zeros(len(clients), np.int64)
+    if any(not is_label_fault(f) for f in faults.values()):
         steps = np.arange(begin, end) * source.step_hours
-        district = source.places(clients).district if source.places is not None else np.zeros(len(clients), np.int64)
         block = Block(
             values=values,
             lengths=np.full(len(clients), end - begin),
@@ -181,19 +180,25 @@ def spoilt(
             first=begin,
             districts=source.districts,
         )
-        values, masks, effects = corrupt(block, sensor, seed=seed, world=world)
+        values, masks, effects = corrupt(block, faults, seed=seed, world=world)
     labels = np.zeros((len(clients), end - begin if source.label is not None else 0), np.int64)
     if source.label is not None and len(windows.starts):
         ahead = windows.starts[:, None] + source.window + np.arange(source.horizon)
         made = source.label(values[:, :, 0][:, ahead])
-        wrong = {n: f for n, f in faults.items() if is_label_fault(f)}
-        if wrong:
-            offsets = np.arange(len(clients) + 1) * made.shape[1]
-            flat, found, more = corrupt_labels(made.reshape(-1), offsets, clients, source.outputs, wrong, seed=seed)
-            made = flat.reshape(made.shape)
-            masks |= {n: m.reshape(made.shape) for n, m in found.items()}
-            effects |= more
-        labels[:, windows.starts] = made
+        flat, found, more = corrupt_labels(
+            made.reshape(-1),
+            np.arange(len(clients) + 1) * made.shape[1],
+            clients,
+            source.outputs,
+            faults,
+            seed=seed,
+            district=district,
+            districts=source.districts,
+            hours=np.tile(_hours(source, begin, windows), len(clients)),
+        )
+        labels[:, windows.starts] = flat.reshape(made.shape)
+        masks |= {n: m.reshape(made.shape) for n, m in found.items()}
+        effects |= more
     return values, labels, masks, effects
 
 

@@ -26,6 +26,7 @@ MOST_NAMED = 1000
 RATES_FROM = 200
 """Clients on whose data realised rates are measured, chosen by seed."""
 MOST_SITES = 400
+_BLOCK = 50_000
 MOST_EVENTS = 200
 """Events of the world's clock that a record announces; the truth holds all."""
 
@@ -46,8 +47,7 @@ def data_truth(
         `drifts` by name: options, whom and from when; `world`: storms, public events and power cuts; `sites`.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
-    places = population.places(clients) if population.places is not None else None
-    district = places.district if places is not None else np.zeros_like(clients)
+    district = _districts(population)
     truth: dict[str, Any] = {"seed": seed}
     if faults:
         truth["faults"] = {n: _fault_truth(n, f, population, clients, district, seed) for n, f in faults.items()}
@@ -73,6 +73,16 @@ def data_truth(
             "districts": list(population.districts),
         }
     return truth
+
+
+def _districts(population: Population) -> I64:
+    """Return the district of every client, (N,), in blocks, so that a million take little memory; 0 without places."""
+    district = np.zeros(population.num_clients, np.int64)
+    for start in range(0, len(district), _BLOCK) if population.places is not None else ():
+        block = np.arange(start, min(start + _BLOCK, len(district)), dtype=np.int64)
+        assert population.places is not None
+        district[block] = population.places(block).district
+    return district
 
 
 def _fault_truth(

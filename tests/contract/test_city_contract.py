@@ -268,3 +268,18 @@ def test_what_does_not_fit_is_refused() -> None:
         city.population("air", faults={"wrong": LabelSymmetricOptions(severity=0.6)})
     with pytest.raises(UserError, match=r"partition\.kind: 'iid' deals out pooled examples"):
         city.population("air", partition=IidOptions(clients=3))
+
+
+@pytest.mark.parametrize("name", ["traffic, congestion", "intrusion"])
+def test_a_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
+    plain = city.clean(name)
+    places, hours = plain.places(np.arange(city.CLIENTS)).district, plain.hours  # type: ignore[misc]
+    here = plain.districts[int(places[0])]
+    fault = LabelSymmetricOptions(severity=1.0, districts=(here,), schedule=Schedule(unit="hours", start=100, stop=200))
+    masks = city.population(name, faults={"wrong": fault}).masks(np.arange(city.CLIENTS))["wrong"]  # type: ignore[misc]
+    assert hours is not None
+    for k, mask in enumerate(masks):
+        when = hours(np.array([k]))
+        inside = (when >= 100) & (when < 200)
+        assert not mask[~inside].any()
+        assert mask[inside].any() == (places[k] == places[0])
