@@ -44,7 +44,7 @@ def test_a_push_sets_everything_up(grafana, capsys):
             k: v for k, v in model.items() if k != "id"
         }
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 8
+    assert len(said) == 9
     assert all(line.startswith("created ") for line in said)
 
 
