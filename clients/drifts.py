@@ -104,7 +104,7 @@ def level(options: DriftOptions, start: F64, now: F64 | float) -> F64:
     if options.kind == "recurring":
         on = (since >= 0) & (np.floor(np.where(since >= 0, since, 0.0) / options.period) % 2 == 0)
         return on.astype(np.float64)
-    return np.clip(since / options.duration, 0.0, 1.0)
+    return np.asarray(np.clip(since / options.duration, 0.0, 1.0), np.float64)
 
 
 def amount(options: DriftOptions, levels: F64, chance: F64) -> F64:

@@ -16,6 +16,10 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 
+MOST_NAMES = 40
+"""Names that a message lists."""
+
+
 class FedscapeError(Exception):
     """Base of every error fedscape raises on purpose."""
 
@@ -87,4 +91,6 @@ def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
     near = [name for name in allowed if str(value) in name.split("_")][:1]
     near = near or get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
     nearest = f" Nearest: {near[0]!r}." if near else ""
-    return f"{value!r} is not {what}.{nearest} All: {', '.join(allowed)}"
+    named = list(allowed)
+    more = f" and {len(named) - MOST_NAMES} more" if len(named) > MOST_NAMES else ""
+    return f"{value!r} is not {what}.{nearest} All: {', '.join(named[:MOST_NAMES])}{more}"

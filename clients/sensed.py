@@ -229,8 +229,7 @@ def _central(
 
 def _hours(source: SeriesSource, begin: int, windows: Windows) -> npt.NDArray[np.float64]:
     """Return the hour of each window's last input."""
-    hours: npt.NDArray[np.float64] = (begin + windows.starts + source.window - 1) * source.step_hours
-    return hours
+    return np.asarray((begin + windows.starts + source.window - 1) * source.step_hours, np.float64)
 
 
 def _masks(
