@@ -46,7 +46,7 @@ def sample_rows(file: Path, rows: int, key: npt.NDArray[np.uint64]) -> tuple[tup
 
 
 def _sample(file: Path, raw: mmap.mmap, rows: int, key: npt.NDArray[np.uint64]) -> tuple[tuple[str, ...], F64]:
-    ends, commas = _survey(raw)
+    ends, widths = _survey(raw)
     starts = np.concatenate(([0], ends[:-1] + 1))
     columns = tuple(_line(raw, starts, ends, 0).decode("utf-8", "replace").split(","))
     lines = len(ends)
@@ -54,34 +54,37 @@ def _sample(file: Path, raw: mmap.mmap, rows: int, key: npt.NDArray[np.uint64]) 
         lines -= 1
     if lines < 2:
         raise DataError("path", f"{file} holds no rows")
-    if commas != (len(columns) - 1) * lines:
-        for i in range(1, lines):
-            width = _line(raw, starts, ends, i).count(b",") + 1
-            if width != len(columns):
-                short = " Is the download complete?" if i == lines - 1 else ""
-                said = f"{file}, line {i + 1}: has {width} columns and must have {len(columns)}.{short}"
-                raise DataError("path", said)
+    wrong = np.flatnonzero(widths[:lines] != len(columns))
+    if len(wrong):
+        i = int(wrong[0])
+        short = " Is the download complete?" if i == lines - 1 else ""
+        said = f"{file}, line {i + 1}: has {widths[i]} columns and must have {len(columns)}.{short}"
+        raise DataError("path", said)
     chosen = streams.choose(key, lines - 1, min(rows, lines - 1)) + 1
     words = b",".join(_line(raw, starts, ends, i) for i in chosen.tolist()).split(b",")
     try:
         values = np.array(words, np.float64)
     except ValueError:
         values = np.full(len(words), np.nan)
-    if len(values) != len(chosen) * len(columns) or not np.isfinite(values).all():
+    if not np.isfinite(values).all():
         raise _fault(file, raw, starts, ends, chosen, columns)
     return columns, values.reshape(len(chosen), len(columns))
 
 
-def _survey(raw: mmap.mmap) -> tuple[I64, int]:
-    """Return where lines end (their newline, or the end of the file) and how many commas there are in all."""
-    ends, commas = [], 0
+def _survey(raw: mmap.mmap) -> tuple[I64, I64]:
+    """Return where each line ends (its newline, or the end of the file) and how many columns it has."""
+    ends, commas, before = [], [], 0  # commas: how many there are before each end
     for start in range(0, len(raw), _BLOCK):
         block = np.frombuffer(raw[start : start + _BLOCK], np.uint8)
-        ends.append(np.flatnonzero(block == 10) + start)
-        commas += int(np.count_nonzero(block == 44))
+        newlines, found = np.flatnonzero(block == 10), np.flatnonzero(block == 44)
+        ends.append(newlines + start)
+        commas.append(np.searchsorted(found, newlines) + before)
+        before += len(found)
     if raw[len(raw) - 1] != 10:
         ends.append(np.array([len(raw)]))
-    return np.concatenate(ends).astype(np.int64), commas
+        commas.append(np.array([before]))
+    widths = np.diff(np.concatenate(commas), prepend=0) + 1
+    return np.concatenate(ends).astype(np.int64), widths.astype(np.int64)
 
 
 def _line(raw: mmap.mmap, starts: I64, ends: I64, i: int) -> bytes:
@@ -89,12 +92,9 @@ def _line(raw: mmap.mmap, starts: I64, ends: I64, i: int) -> bytes:
 
 
 def _fault(file: Path, raw: mmap.mmap, starts: I64, ends: I64, chosen: I64, columns: tuple[str, ...]) -> DataError:
-    """Say where the first chosen row is that has no numbers, or not as many."""
+    """Say where the first chosen row is that holds something else than finite numbers."""
     for i in chosen.tolist():
-        words = _line(raw, starts, ends, i).split(b",")
-        if len(words) != len(columns):  # too short a line and too long a one elsewhere
-            return DataError("path", f"{file}, line {i + 1}: has {len(words)} columns and must have {len(columns)}")
-        for name, word in zip(columns, words, strict=True):
+        for name, word in zip(columns, _line(raw, starts, ends, i).split(b","), strict=True):
             try:
                 good = bool(np.isfinite(float(word)))
             except ValueError:

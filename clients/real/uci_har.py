@@ -171,7 +171,8 @@ def _whole(file: Path, low: int, high: int, what: str) -> I64:
 def _npz(path: Path) -> tuple[F32, I64, I64]:
     """Read an archive: windows (n, samples, 9), labels, subjects counted from 1."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a file that is no archive open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError("path", f"{path} cannot be read as .npz ({error})", fix="Is the download complete?") from error
