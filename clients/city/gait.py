@@ -62,7 +62,7 @@ _AMPLITUDE = np.array(
         ],
     ]
 )
-_AMPLITUDE[:, :, 4:] *= 1.35  # a median over windows understates what varies most
+_AMPLITUDE[:, :3, 4:] *= 1.25  # a median over windows understates what varies most
 _STEADY = np.array([1.0, 0.4, 0.5] + [1.0] * (HARMONICS - 3))  # the step itself varies least
 _IRREGULAR = np.array(  # deviation of what no harmonic explains, by activity and channel
     [
