@@ -100,10 +100,10 @@ def level(options: DriftOptions, start: F64, now: F64 | float) -> F64:
     """
     since = np.asarray(now, np.float64) - start
     if options.kind == "abrupt":
-        return (since >= 0).astype(np.float64)
+        return np.asarray(since >= 0, np.float64)
     if options.kind == "recurring":
         on = (since >= 0) & (np.floor(np.where(since >= 0, since, 0.0) / options.period) % 2 == 0)
-        return on.astype(np.float64)
+        return np.asarray(on, np.float64)
     return np.asarray(np.clip(since / options.duration, 0.0, 1.0), np.float64)
 
 
@@ -116,5 +116,5 @@ def amount(options: DriftOptions, levels: F64, chance: F64) -> F64:
         chance: uniform, fixed for each example, (M,).
     """
     if options.kind == "gradual":
-        return options.strength * (chance < levels)
-    return options.strength * levels
+        return np.asarray(options.strength * (chance < levels), np.float64)
+    return np.asarray(options.strength * levels, np.float64)

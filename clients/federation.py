@@ -17,6 +17,7 @@ from clients.errors import PartitionError, UserError
 from clients.examples import shape_of, window_population, with_faults
 from clients.faults.checks import check_faults
 from clients.faults.options import FaultOptions
+from clients.features import FeatureOptions, with_features
 from clients.partitions import NaturalOptions, PartitionOptions
 from clients.phases import in_phases
 from clients.population import Population
@@ -38,6 +39,7 @@ class Federation:
         world: the city; None where nothing asks for one (generated sources then take the default).
         faults: by name, in order.
         drifts: concept drifts by name, in order.
+        features: what is done to the features, once faults are in them.
         seed: root seed.
         dtype: of features and of targets that are numbers.
     """
@@ -47,6 +49,7 @@ class Federation:
     world: WorldOptions | None = None
     faults: Faults = field(default_factory=dict)
     drifts: Mapping[str, DriftOptions] = field(default_factory=dict)
+    features: FeatureOptions = field(default_factory=FeatureOptions)
     seed: int = 0
     dtype: torch.dtype = torch.float32
 
@@ -70,7 +73,11 @@ def build_federation(asked: Federation) -> Population:
     if asked.faults:
         clean = build({})
         _check_faults(asked.faults, clean, asked.seed)
-    population = with_drifts(in_phases(build, asked.faults), asked.drifts, seed=asked.seed)
+    try:
+        featured = with_features(in_phases(build, asked.faults), asked.features, seed=asked.seed)
+    except UserError as error:
+        raise error if "." in error.field else error.inside("features") from None
+    population = with_drifts(featured, asked.drifts, seed=asked.seed)
     told = population.happenings
 
     def happenings(round_index: int) -> Sequence[dict[str, Any]]:

@@ -20,6 +20,7 @@ from clients.city.world import WorldOptions
 from clients.drifts import DRIFT_KINDS, DriftOptions
 from clients.errors import ScenarioError, require, unknown_name
 from clients.faults.options import FAULTS, FaultOptions
+from clients.features import FeatureOptions
 from clients.local import LocalOptions
 from clients.models import MODELS, ModelOptions
 from clients.options import STRICT
@@ -100,6 +101,7 @@ class Scenario:
     world: WorldOptions | None = None
     faults: dict[str, Annotated[FaultOptions, Field(discriminator="kind")]] = field(default_factory=dict)
     drifts: dict[str, DriftOptions] = field(default_factory=dict)
+    features: FeatureOptions = field(default_factory=FeatureOptions)
     model: Annotated[ModelOptions, Field(discriminator="kind")] | None = None
     local: LocalOptions = field(default_factory=LocalOptions)
     algorithm: Annotated[AlgorithmOptions, Field(discriminator="kind")] = field(default_factory=FedAvgOptions)

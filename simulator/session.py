@@ -106,6 +106,7 @@ def federation_of(scenario: Scenario, data: Any) -> Federation:
         world=scenario.world,
         faults=scenario.faults,
         drifts=scenario.drifts,
+        features=scenario.features,
         seed=scenario.run.seed,
         dtype=getattr(torch, scenario.run.dtype),
     )
