@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from clients.heterogeneity import HeterogeneityMeasures
 from clients.population import Population
@@ -136,17 +137,12 @@ def extremes(population: Population) -> list[Row]:
     sizes = population.sizes
     if sizes.min() == sizes.max():
         return []
-    few = min(MOST_EXTREMES, len(sizes))
 
-    def named(order: Callable[[np.ndarray], np.ndarray]) -> str:
-        found = np.argpartition(order(sizes), few - 1)[:few]
-        found = found[np.lexsort((found, order(sizes)[found]))]
+    def named(order: npt.NDArray[np.integer[Any]]) -> str:
+        found = np.argsort(order, kind="stable")[:MOST_EXTREMES]
         return ", ".join(f"{population.client_name(int(k))} ({sizes[k]:,})" for k in found)
 
-    return [
-        Row("smallest clients", named(lambda s: s), "name (examples)"),
-        Row("largest clients", named(lambda s: -s), "name (examples)"),
-    ]
+    return [Row("smallest clients", named(sizes), ""), Row("largest clients", named(-sizes), "")]
 
 
 def table(population: Population, measures: HeterogeneityMeasures) -> Iterator[str]:

@@ -80,7 +80,7 @@ def mean_norm(shift: float, deviation: float, dimension: int) -> float:
 @pytest.mark.parametrize("dimension", [1, 3])
 def test_energy_distance_of_shifted_normals(dimension: int) -> None:
     """Two clients N(0, I) and N(mu, I): E|X - Y| of both kinds are means of norms of normal vectors."""
-    random, n, mu = np.random.default_rng(5), 2000, 1.5
+    random, n, mu = np.random.default_rng(5), 1200, 1.5
     x = random.normal(size=(2 * n, dimension))
     x[n:, 0] += mu
     got = feature_shift(x, np.array([0, n, 2 * n]), [n, n])
