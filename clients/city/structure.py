@@ -7,7 +7,7 @@ Mode m is a damped oscillator under noise; its complex state, sampled every dt, 
 with e complex white noise and s such that Re z has the deviation of the excitation (Stoica and Moses 2005, "Spectral
 analysis of signals", chapter 3: a sampled resonance is autoregressive). A sensor at x of the span, on one side of the
 deck, reads sum_m phi_m(x) Re z_m and its own noise. Frequencies and their fall under damage are those of the Z24 bridge
-(Teughels and De Roeck 2004, doi 10.1016/j.jsv.2003.10.041), damping that of its tests (Reynders and De Roeck 2008),
+(Teughels and De Roeck 2004, J. Sound and Vibration 278), damping that of its tests (Reynders and De Roeck 2008),
 and, after Peeters and De Roeck (2001), the frequency is bilinear in the deck's temperature T with a knee at 0 deg C:
 
     w_m(T, d) = 2 pi F_m b (1 - a_m (T - 15) + c_m w0 log(1 + exp(-T / w0))) (1 - d D_m)      w0 = 1 deg C
