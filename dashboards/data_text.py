@@ -57,7 +57,8 @@ def quantity_name(quantity: str) -> str:
 def rows(measures: HeterogeneityMeasures) -> list[Row]:
     """Return the table of what clients hold; what does not exist for these data is left out."""
     m = measures
-    found = [Row("sizes", f"{m.smallest:,} to {m.largest:,}", f"training examples a client; median {number(m.median)}")]
+    span = f"{m.smallest:,}" if m.smallest == m.largest else f"{m.smallest:,} to {m.largest:,}"
+    found = [Row("sizes", span, f"training examples a client; median {number(m.median, 6)}")]
     found.append(Row("Gini of sizes", number(m.quantity_gini), MEANING["quantity_gini"]))
     for name in ("label_emd", "label_js", "label_hellinger"):
         value = getattr(m, name)
