@@ -12,7 +12,7 @@ Facts = Mapping[str, Any]
 
 WHERE = {"train": "training examples", "test": "held-out examples", "client": "own examples"}
 """Which of a client's examples it was evaluated on, in words."""
-UNEQUAL = 2.0
+UNEQUAL = 4.0
 """From this ratio of the largest class to the smallest on, scores over classes are said beside the accuracy."""
 
 
