@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -44,6 +43,8 @@ def nearest(x: npt.ArrayLike, y: npt.ArrayLike, count: int = NEIGHBOURS) -> I64:
         >>> nearest([0.0, 1.0, 3.0], [0.0, 0.0, 0.0], 1).tolist()
         [[1], [0], [1]]
     """
+    from scipy.spatial import cKDTree  # takes a tenth of a second, and few commands need it
+
     points = np.column_stack((x, y)).astype(np.float64)
     n = len(points)
     k = min(count, n - 1)
