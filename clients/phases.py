@@ -37,7 +37,8 @@ def in_phases(build: Callable[[Faults], Population], faults: Faults) -> Populati
     base = made(at_work(0))
     if not faults:
         return base
-    in_rounds = any(f.schedule.unit == "rounds" for f in faults.values())
+    schedules = [f.schedule for f in faults.values()]
+    in_rounds = any(s.unit == "rounds" and (s.start > 0 or s.stop is not None) for s in schedules)
 
     def phase(round_index: int) -> Population:
         return made(at_work(round_index))
