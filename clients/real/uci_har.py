@@ -39,13 +39,17 @@ ACTIVITIES = ("walking", "walking upstairs", "walking downstairs", "sitting", "s
 TEST_SUBJECTS = (2, 4, 9, 10, 12, 13, 18, 20, 24)
 """The people whose windows are the published test set."""
 CHANNELS = tuple(
-    Channel(name=f"{name}_{axis}", unit=unit, mean=mean if axis == "x" else 0.0, deviation=deviation)
-    for name, unit, mean, deviation in (
-        ("body_acc", "g", 0.0, 0.15), ("body_gyro", "rad/s", 0.0, 0.35), ("total_acc", "g", 0.8, 0.4),
+    Channel(name=f"{signal}_{axis}", unit=unit, mean=mean, deviation=deviation, low=-limit, high=limit,
+            other_unit="m/s2" if unit == "g" else "deg/s", other_scale=9.80665 if unit == "g" else 57.29578)
+    for signal, unit, means, deviations, limit in (
+        ("body_acc", "g", (0.0, 0.0, 0.0), (0.19, 0.12, 0.10), 2.0),
+        ("body_gyro", "rad/s", (0.0, 0.0, 0.0), (0.40, 0.37, 0.25), 8.7),
+        ("total_acc", "g", (0.81, 0.02, 0.09), (0.41, 0.40, 0.34), 2.0),
     )
-    for axis in "xyz"
+    for axis, mean, deviation in zip("xyz", means, deviations, strict=True)
 )  # fmt: skip
-"""The signals, with round figures near their means and deviations, by which features are standardised."""
+"""The signals as generated activity has them too: round figures of their means and deviations, by which features are
+standardised, and the ranges of the telephone's sensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
