@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from clients.errors import DataError, UserError
+from clients.images import DigitsOptions
 from clients.partitions import DirichletOptions, IidOptions, NaturalOptions
 from clients.population import Population
 from clients.real import sampled_rows
@@ -82,6 +83,16 @@ def test_every_window_may_be_dealt_out(tmp_path: Path) -> None:
     assert population(options, NaturalOptions(key="label")).num_clients == 6
     with pytest.raises(UserError, match="key: 'person' is not a key of these data"):
         population(options, NaturalOptions(key="person"))
+
+
+def test_natural_needs_a_key_only_where_nothing_says_whose_examples_are(tmp_path: Path) -> None:
+    har(tmp_path)
+    options = UciHarOptions(path=str(tmp_path))
+    p = population(options, NaturalOptions())
+    assert [p.client_name(k) for k in range(3)] == ["1", "3", "5"]
+    np.testing.assert_array_equal(everything(p)[0], everything(population(options))[0])
+    with pytest.raises(UserError, match="key: must name one of label"):
+        population(DigitsOptions(), NaturalOptions())
 
 
 def test_an_archive_reads_as_the_folder(tmp_path: Path) -> None:
