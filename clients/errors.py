@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from difflib import get_close_matches
 
-
 MOST_NAMES = 40
 """Names that a message lists."""
 

@@ -63,8 +63,7 @@ def build_federation(asked: Federation) -> Population:
     world = world_of(asked)
     build: Callable[[Faults], Population]
     if isinstance(asked.data, Population):
-        given = placed(asked.data, world)
-        build = partial(with_faults, given, seed=asked.seed, world=world)
+        build = _faulty(placed(asked.data, world), asked.seed, world)
     elif asked.data.kind in CITY:
         assert world is not None
         build = _city(asked, world)
@@ -128,7 +127,13 @@ def _other(asked: Federation, world: World | None) -> Callable[[Faults], Populat
     except UserError as error:
         section = "partition" if isinstance(error, PartitionError) else "data"
         raise error if "." in error.field or "/" in error.field else error.inside(section) from None
-    return partial(with_faults, placed(clean, world), seed=asked.seed, world=world)
+    return _faulty(placed(clean, world), asked.seed, world)
+
+
+def _faulty(clean: Population, seed: int, world: World | None) -> Callable[[Faults], Population]:
+    """Return what puts faults into a population: into its series where it has them, else into its examples."""
+    into = clean.series_faults or with_faults
+    return lambda faults: into(clean, faults=faults, seed=seed, world=world) if faults else clean
 
 
 def placed(population: Population, world: World | None) -> Population:

@@ -107,8 +107,8 @@ class Population:
         test_clients: the same of the test examples.
         validation_hours: hour of the world's clock of each validation example, float64 (n,); None where they have none.
         test_hours: the same of the test examples.
-        channels: what the last axis of the features measures, in deviations from the channel's mean; empty where that was
-            not said.
+        channels: what the last axis of the features measures, in deviations from the channel's mean; empty where
+            nobody said.
         places: clients -> where they are; None where they are nowhere.
         districts: names of the districts that places number.
         hours: clients -> hour of the world's clock of each training example, float64 (M,), client after client in the
@@ -117,6 +117,8 @@ class Population:
         realised: clients -> what faults did to their data; None where there are no faults.
         masks: clients -> by fault, a bool array a client: what it changed. Readings [T, C] (training steps x channels)
             of a series, [n, *feature_shape] of examples, [n] of labels; None where there are no faults.
+        series_faults: (this population, faults by name, seed, world) -> the population with faults in its series, for
+            data that hold series of which their examples are windows; None: faults go into examples one by one.
         drift_levels: clients -> by concept drift, how far it has come for each now, float64 (K,), 0 to 1; None where
             there are no concept drifts.
         phase: round -> the population as it is in that round, for data that change over rounds. Sizes never change.
@@ -148,6 +150,7 @@ class Population:
     held_out_hours: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
     realised: Callable[[npt.NDArray[np.int64]], Realised] | None = None
     masks: Callable[[npt.NDArray[np.int64]], dict[str, list[npt.NDArray[np.bool_]]]] | None = None
+    series_faults: Callable[..., Population] | None = None
     drift_levels: Callable[[npt.NDArray[np.int64]], dict[str, npt.NDArray[np.float64]]] | None = None
     phase: Callable[[int], Population] | None = None
     happenings: Callable[[int], Sequence[dict[str, Any]]] | None = None

@@ -7,7 +7,8 @@ test examples are all clients' windows of those parts together; `cohort_test` gi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -20,6 +21,7 @@ from clients.options import STRICT
 from clients.population import Examples, Population
 from clients.ragged import cohort_of, offsets_of
 from clients.series import Gaps, Series, interpolate, moments, split_points, window_starts, window_views
+from clients.table_faults import Recorded, measured_channels, with_series_faults
 from clients.table_files import parse_frequency
 from clients.table_layouts import Notes, read_series
 
@@ -135,7 +137,7 @@ def windowed_population(
     if options.gaps == "interpolate":
         filled = sum(interpolate(s.values, e, options.max_gap) for s, e in zip(clients, ends, strict=True))
         notes["values_interpolated"] = filled
-    flat = _scaled(clients, ends, options, notes, dtype)
+    flat, scales = _scaled(clients, ends, options, notes, dtype)
     parts = [_part(options, clients, ends, part) for part in range(3)]
     notes["windows_dropped"] = sum(dropped for _, _, dropped in parts)
     (train, train_sizes, _), (validation, _, _), (test, test_sizes, _) = parts
@@ -153,7 +155,13 @@ def windowed_population(
         return Examples(features[index], targets[index].contiguous()) if len(rows) else None
 
     names = [series.name for series in clients]
-    return Population(
+    known = [e[0] for e in ends]
+    channels = measured_channels(clients, known)
+    recorded = Recorded(
+        clients, known, scales, flat, train, train_sizes, options.window, options.horizon, channels=channels
+    )
+    clocked = all(series.time is not None for series in clients)
+    population = Population(
         name=Path(options.path).name,
         task="regression",
         sizes=train_sizes.astype(np.int32),
@@ -165,7 +173,10 @@ def windowed_population(
         test=central(test),
         client_name=names.__getitem__,
         facts=notes,
+        channels=channels,
+        hours=recorded.window_hours if clocked else None,
     )
+    return replace(population, series_faults=partial(with_series_faults, recorded=recorded))
 
 
 def _part(
@@ -189,17 +200,24 @@ def _scaled(
     options: TableOptions,
     notes: Notes,
     dtype: torch.dtype,
-) -> torch.Tensor:
-    """Return all readings, client after client, scaled with training statistics, [sum T, C]; NaN stays where it is."""
+) -> tuple[torch.Tensor, list[tuple[F64, F64]]]:
+    """Return all readings, client after client, scaled with training statistics, [sum T, C], and what by.
+
+    NaN stays where it is.
+    """
     flat = torch.empty((sum(len(s.values) for s in clients), clients[0].values.shape[1]), dtype=dtype)
     training = [s.values[: e[0]] for s, e in zip(clients, ends, strict=True)]
     shared = moments(np.concatenate(training)) if options.scale == "global" else None
     if shared:
         notes["target_mean"], notes["target_deviation"] = float(shared[0][0]), float(shared[1][0])
     base = 0
+    scales: list[tuple[F64, F64]] = []
     for series, known in zip(clients, training, strict=True):
         mean, deviation = shared or moments(known)
+        if options.scale == "none":
+            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+        scales.append((mean, deviation))
         values = series.values if options.scale == "none" else (series.values - mean) / deviation
         flat[base : base + len(values)] = torch.from_numpy(values)
         base += len(values)
-    return flat
+    return flat, scales
