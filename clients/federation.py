@@ -80,7 +80,7 @@ def build_federation(asked: Federation) -> Population:
     told = population.happenings
 
     def happenings(round_index: int) -> Sequence[dict[str, Any]]:
-        from_the_clock = clock_events(population, asked.faults, world, asked.seed) if round_index == 1 else ()
+        from_the_clock = clock_events(population, asked.faults, world, asked.seed, round_index)
         return [*(told(round_index) if told is not None else ()), *from_the_clock]
 
     return population if told is None and world is None else replace(population, happenings=happenings)

@@ -27,8 +27,8 @@ RATES_FROM = 200
 """Clients on whose data realised rates are measured, chosen by seed."""
 MOST_SITES = 400
 _BLOCK = 50_000
-MOST_EVENTS = 200
-"""Events of the world's clock that a record announces; the truth holds all."""
+MOST_EVENTS = 100
+"""Events of each kind on the world's clock that a record announces; the truth holds all."""
 
 
 def data_truth(
@@ -140,24 +140,35 @@ def _last_hour(population: Population) -> float:
     return float(population.hours(some).max()) if population.hours is not None and len(some) else 0.0
 
 
-def clock_events(population: Population, faults: Faults, world: World | None, seed: int) -> Sequence[dict[str, Any]]:
-    """Return events on the world's clock: outages of gateways, and storms and power cuts of the city.
+def clock_events(
+    population: Population, faults: Faults, world: World | None, seed: int, round_index: int
+) -> Sequence[dict[str, Any]]:
+    """Return events on the world's clock, which happen in the data: what a record tells as a round starts.
 
-    They happen in the data, not in a round: a record tells them as the first round starts. At most `MOST_EVENTS`, the
-    earliest first.
+    As the first round starts, the city's storms and power cuts, for data that have its clock; as a gateway outage starts
+    to be at work, all its outages. At most `MOST_EVENTS` of a kind, the earliest first.
     """
     districts = population.districts or ("all sites",)
+    new = {
+        n: f for n, f in faults.items() if round_index == max(1, int(np.ceil(f.schedule.start)) if _counts(f) else 1)
+    }
     told: list[dict[str, Any]] = [
         _event("outage", o.start, o.hours, f"gateway of {districts[o.district]} out", districts[o.district], name)
-        for name, o in _outages(faults, population, world, seed)
+        for name, o in _outages(new, population, world, seed)[:MOST_EVENTS]
     ]
-    if world is not None and population.hours is not None:
-        told += [_event("storm", s.start, s.hours, f"storm of strength {s.strength:.2f}") for s in world.storms]
+    if round_index == 1 and world is not None and population.hours is not None:
+        told += [_event("storm", s.start, s.hours, f"storm of strength {s.strength:.2f}")
+                 for s in world.storms[:MOST_EVENTS]]  # fmt: skip
         told += [
             _event("power_cut", c.start, c.hours, f"power cut in {world.names[c.district]}", world.names[c.district])
-            for c in world.cuts
+            for c in world.cuts[:MOST_EVENTS]
         ]
-    return sorted(told, key=lambda event: event["from_hour"])[:MOST_EVENTS]
+    return sorted(told, key=lambda event: event["from_hour"])
+
+
+def _counts(fault: FaultOptions) -> bool:
+    """Say whether a fault's schedule counts rounds."""
+    return fault.schedule.unit == "rounds"
 
 
 def _event(kind: str, start: float, hours: float, what: str, district: str = "", name: str = "") -> dict[str, Any]:

@@ -283,3 +283,13 @@ def test_a_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
         inside = (when >= 100) & (when < 200)
         assert not mask[~inside].any()
         assert mask[inside].any() == (places[k] == places[0])
+
+
+def test_outages_are_told_when_their_fault_starts_and_the_weather_at_first() -> None:
+    out = GatewayOutageOptions(severity=1.0, schedule=Schedule(start=3))
+    told = [city.population("air", faults={"out": out}).happenings(r) for r in (1, 2, 3, 4)]  # type: ignore[misc]
+    kinds = [{e["kind"] for e in events} for events in told]
+    assert kinds == [{"storm", "power_cut"}, set(), {"fault_started", "outage"}, set()]
+    hours = [e["from_hour"] for e in told[2] if e["kind"] == "outage"]
+    assert hours == sorted(hours)
+    assert {e["district"] for e in told[2] if e["kind"] == "outage"} <= set(city.clean("air").districts)
