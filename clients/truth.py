@@ -145,8 +145,8 @@ def clock_events(
 ) -> Sequence[dict[str, Any]]:
     """Return events on the world's clock, which happen in the data: what a record tells as a round starts.
 
-    As the first round starts, the city's storms and power cuts, for data that have its clock; as a gateway outage starts
-    to be at work, all its outages. At most `MOST_EVENTS` of a kind, the earliest first.
+    As the first round starts, the storms and power cuts of the city, for data that have its clock; as a gateway outage
+    starts to be at work, all its outages. At most `MOST_EVENTS` of a kind, the earliest first.
     """
     districts = population.districts or ("all sites",)
     new = {
