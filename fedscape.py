@@ -17,7 +17,8 @@ ones with `fs.builtin_names()`. Bring your own parts:
     fs.simulate(scenario, strategy=lambda ours: Wrapper(ours, ...))      # one around ours
     fs.simulate(scenario, model=MyNet(), client_app=app)                 # any Flower ClientApp
 
-See what clients hold, and how unequal they are: `fs.describe_data(scenario, out="folder")` measures it and draws it.
+See what clients hold, and how unequal they are: `fs.describe_data(scenario, out="folder")` measures it and draws it;
+`fs.population(scenario)` is the clients themselves, with the masks of what faults changed.
 
 `run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, scenario.toml. `fs.resume(path)`
 goes on with a run that was interrupted, and `fs.open_run(path)` reads a finished one.
@@ -39,6 +40,7 @@ from clients.population import CohortData, Examples, Population
 from server.convergence import Verdict
 from server.round_table import RoundTable
 from simulator.describing import describe_data
+from simulator.populations import population
 from simulator.record import Record, open_run
 from simulator.run import Run, resume, simulate
 from simulator.scenario import Scenario, builtin_names, load_scenario, to_toml
@@ -66,6 +68,7 @@ __all__ = [
     "describe_data",
     "load_scenario",
     "open_run",
+    "population",
     "resume",
     "simulate",
     "to_toml",
