@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clients.checks import check_finite, check_labels, check_numeric, check_same_length
-from clients.errors import DataError, require
+from clients.errors import DataError, FedscapeError, require, unknown_name
 from clients.lazy import Layout, Make, lazy_cohort
 from clients.population import Examples, Population, Task
 from clients.ragged import label_counts_of
@@ -66,7 +66,7 @@ def custom_population(
         [1.0, 1.0]
     """
     n = _sizes(sizes, "sizes")
-    require(outputs >= 1, "outputs", f"must be at least 1, got {outputs}")
+    _check_asked(client, client_test, task, outputs)
     require(names is None or len(names) == len(n), "names", f"must be one a client ({len(n)})")
     both = (client_test is None) == (client_test_sizes is None)
     require(both, "client_test_sizes", "must come together with client_test")
@@ -74,7 +74,8 @@ def custom_population(
         some = np.flatnonzero(n)
         if not len(some):
             raise DataError("sizes", "no client has examples", fix="Give at least one client a size above 0.")
-        feature_shape = np.shape(_array(client(int(some[0]))[0]))[1:]
+        k = int(some[0])
+        feature_shape = _pair(_read(client, k), f"client {k}")[0].shape[1:]
     shape = tuple(feature_shape)
     regression = task == "regression"
     layout = Layout(shape, (outputs,) if regression else (), dtype, dtype if regression else torch.int64)
@@ -101,6 +102,29 @@ def custom_population(
     )
 
 
+def _check_asked(client: object, client_test: object, task: str, outputs: Any) -> None:
+    for name, function in (("client", client), ("client_test", client_test)):
+        if not callable(function) and not (name == "client_test" and function is None):
+            got = f"must be a function of a client's index, got {type(function).__name__}"
+            raise DataError(name, got, fix=f"Pass {name}=lambda k: (features[k], targets[k]).")
+    if task not in get_args(Task):
+        raise DataError("task", unknown_name(task, get_args(Task), "a task"))
+    is_whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool)
+    require(is_whole and outputs >= 1, "outputs", f"must be a whole number, at least 1, got {outputs!r}")
+
+
+def _read(read: Callable[[int], Pair], k: int) -> Pair:
+    """Read a client; what its function raises is said with whose it was."""
+    try:
+        return read(k)
+    except FedscapeError:
+        raise
+    except Exception as error:  # whatever a user's function raises
+        name = getattr(read, "__name__", type(read).__name__)
+        raised = f"{name}({k}) raised {type(error).__name__}" + (f": {error}" if str(error) else "")
+        raise DataError(f"client {k}", raised) from error
+
+
 def _maker(
     read: Callable[[int], Pair],
     sizes: npt.NDArray[np.int32],
@@ -112,7 +136,7 @@ def _maker(
     def make(clients: I64) -> tuple[Tensor, Tensor]:
         pieces = [layout.empty(0)]
         for k in clients[sizes[clients] > 0].tolist():
-            piece = check(read(k), f"client {k}")
+            piece = check(_read(read, k), f"client {k}")
             if len(piece[0]) != sizes[k]:
                 raise DataError(f"client {k}", f"has {len(piece[0])} examples, and its size says {sizes[k]}")
             pieces.append(piece)
@@ -128,19 +152,28 @@ def _sizes(sizes: Sequence[int] | npt.NDArray[Any], field: str) -> npt.NDArray[n
     return n.astype(np.int32)
 
 
-def _array(values: object) -> npt.NDArray[Any]:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+def _array(values: object, who: str, what: str) -> npt.NDArray[Any]:
+    try:
+        return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(who, f"{what} must be an array or a tensor: {error}") from error
 
 
-def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Turn what the user gave into tensors of the layout, or say what is wrong with whose."""
+def _pair(pair: object, who: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return features and targets as arrays of numbers with an axis of examples."""
     if not isinstance(pair, tuple) or len(pair) != 2:
         raise DataError(who, f"must be (features, targets), got {type(pair).__name__}")
-    features, targets = _array(pair[0]), _array(pair[1])
+    features, targets = _array(pair[0], who, "features"), _array(pair[1], who, "targets")
     for values, what in ((features, "features"), (targets, "targets")):
         check_numeric(values, who, what)
         if values.ndim == 0:
             raise DataError(who, f"{what} must have an axis of examples, got a single number")
+    return features, targets
+
+
+def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Turn what the user gave into tensors of the layout, or say what is wrong with whose."""
+    features, targets = _pair(pair, who)
     if features.shape[1:] != layout.feature_shape:
         shapes = f"{list(features.shape[1:])} an example, the population's have {list(layout.feature_shape)}"
         raise DataError(who, f"features have shape {shapes}")

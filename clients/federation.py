@@ -75,7 +75,7 @@ def build_federation(asked: Federation) -> Population:
     try:
         featured = with_features(in_phases(build, asked.faults), asked.features, seed=asked.seed)
     except UserError as error:
-        raise error if "." in error.field else error.inside("features") from None
+        raise error if "." in error.field else error.inside("features") from error.__cause__
     population = with_drifts(featured, asked.drifts, seed=asked.seed)
     told = population.happenings
 
@@ -113,7 +113,7 @@ def _city(asked: Federation, world: World) -> Callable[[Faults], Population]:
     try:
         source: AnySource = CITY[asked.data.kind].source(asked.data, world, asked.seed)
     except UserError as error:
-        raise error if "." in error.field else error.inside("data") from None
+        raise error if "." in error.field else error.inside("data") from error.__cause__
     if isinstance(source, SeriesSource):
         return partial(series_population, source, seed=asked.seed, world=world, dtype=asked.dtype)
     clean = window_population(source, seed=asked.seed, dtype=asked.dtype)
@@ -126,7 +126,7 @@ def _other(asked: Federation, world: World | None) -> Callable[[Faults], Populat
         clean = build_population(asked.data, asked.partition, seed=asked.seed, dtype=asked.dtype)
     except UserError as error:
         section = "partition" if isinstance(error, PartitionError) else "data"
-        raise error if "." in error.field or "/" in error.field else error.inside(section) from None
+        raise error if "." in error.field or "/" in error.field else error.inside(section) from error.__cause__
     return _faulty(placed(clean, world), asked.seed, world)
 
 
@@ -156,4 +156,4 @@ def _check_faults(faults: Faults, clean: Population, seed: int) -> None:
             has_hours=clean.hours is not None,
         )
     except UserError as error:
-        raise error.inside("faults") from None
+        raise error.inside("faults") from error.__cause__

@@ -137,10 +137,10 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
     try:
         with torch.no_grad():
             outputs = module(probe.features)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:  # whatever a user's module raises
         raise UserError(
             "model",
-            f"fails on features of shape {population.feature_shape}: {error}",
+            f"fails on features of shape {population.feature_shape}: {type(error).__name__}: {error}",
             fix="Choose a model for this shape, or reshape the data.",
         ) from error
     finally:

@@ -19,6 +19,7 @@ from clients.task import LearningTask
 from clients.work import CohortWork
 from dashboards.data_page import check_folder, write_data
 from server.drift import Dissimilarity, gradient_dissimilarity
+from simulator.given import check_parts
 from simulator.scenario import Scenario, load_scenario
 from simulator.session import Overrides, make_task_of
 
@@ -84,6 +85,7 @@ def describe_data(
         >>> measures.clients, round(measures.label_js, 2)
         (10, 0.3)
     """
+    check_parts(model=model, data=data)
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario, sets=sets, seed=seed)
     if data is not None:

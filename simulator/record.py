@@ -17,6 +17,7 @@ from clients.population import Population
 from server.jsonlines import read_rounds
 from server.records import RunFolder
 from server.round_table import RoundTable
+from simulator.given import check_parts
 from simulator.scenario import Scenario, load_scenario
 from simulator.session import Overrides, make_task_of
 
@@ -49,6 +50,7 @@ class Record:
         Raises:
             RunFolderError: the run has no final model yet, or it is not of this module.
         """
+        check_parts(model=model, data=data)
         module = (
             copy.deepcopy(model) if model is not None else make_task_of(self.scenario, Overrides(None, data)).module
         )

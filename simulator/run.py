@@ -27,6 +27,7 @@ from server.observers import Observers
 from server.records import Recorder, RunFolder
 from server.round_table import RoundTable
 from simulator.conclusion import conclude, final_module, save_model
+from simulator.given import check_hearers, check_out, check_parts, whole_seed
 from simulator.planner import EnginePlan, threads_restored
 from simulator.resumption import Resumption, brought, check_resumable, check_strategy, fingerprint, go_back, restore
 from simulator.scenario import Scenario, load_scenario, to_toml
@@ -122,6 +123,10 @@ def simulate(
         converged at round 16: relative change of the parameters 1.068e-07, below 1e-06 for 3 rounds
     """
     quiet()
+    check_parts(model=model, data=data, strategy=strategy, client_app=client_app, grid=grid)
+    check_hearers(observers, stop_asked)
+    check_out(out)
+    seed = whole_seed(seed)
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
     if model is not None:
@@ -172,6 +177,8 @@ def resume(
         RunFolderError: the folder, its record or its checkpoint cannot be used, or the run is over.
     """
     quiet()
+    check_parts(model=model, data=data, strategy=strategy)
+    check_hearers(observers, stop_asked)
     folder = RunFolder.open(Path(path))
     scenario = load_scenario(folder.scenario)
     environment, given = folder.read_environment() or {}, Overrides(model, data, strategy)

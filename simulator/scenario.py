@@ -164,7 +164,9 @@ def load_scenario(name: str | Path | None = None, *, sets: Sequence[str] = (), s
     Raises:
         ScenarioError: there is no such scenario, or it is not valid.
     """
-    text, source, stem = _find(name or DEFAULT)
+    if isinstance(sets, str):
+        raise ScenarioError("sets", f"must be a list of changes, got the text {sets!r}", fix=f"Pass [{sets!r}].")
+    text, source, stem = _find(_named(name))
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -217,6 +219,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items() if v is not None}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _named(name: object) -> str | Path:
+    if name is None or name == "":
+        return DEFAULT
+    if not isinstance(name, str | Path):
+        problem = f"must be a scenario, a file's path or a built-in's name, got {type(name).__name__}"
+        raise ScenarioError("scenario", problem, fix="Write a table to a TOML file, and pass its path.")
+    return name
 
 
 def _find(name: str | Path) -> tuple[str, str, str]:

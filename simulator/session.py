@@ -130,13 +130,13 @@ def make_task_of(scenario: Scenario, given: Overrides) -> LearningTask:
         try:
             module = build_model(scenario.model, population, int(streams.keys(seed, "model") >> np.uint64(2)))
         except UserError as error:
-            raise error.inside("model") from None
+            raise error.inside("model") from error.__cause__
     count_errors = population.task == "classification" and scenario.convergence.error_free is not None
     try:
         return make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
     except UserError as error:
-        raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from None
+        raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__
 
 
 def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | None = None) -> Session:
@@ -155,7 +155,7 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     try:
         require_measured(scenario.convergence, _measured(scenario, task, our_clients=given.client_app is None))
     except UserError as error:
-        raise error.inside("convergence") from None
+        raise error.inside("convergence") from error.__cause__
     clients = task.population.num_clients
     codec, start = _start(task, given)
     nodes = NodeMap(clients)

@@ -56,7 +56,12 @@ def choose_strategy(
     own = _own_strategy(scenario, task, codec, sampler, nodes)
     if choice is None:
         return Played(own, own, sampler.size)
-    wrapped = choice(own)
+    try:
+        wrapped = choice(own)
+    except Exception as error:
+        name = getattr(choice, "__name__", type(choice).__name__)
+        problem = f"{name} raised {type(error).__name__} when given ours to wrap: {error}"
+        raise StrategyError("strategy", problem) from error
     if not isinstance(wrapped, Strategy):
         raise StrategyError("strategy", f"is a function that returned {type(wrapped).__name__}, not a Flower Strategy")
     if own.algorithm.rule.shared and wrapped is not own:

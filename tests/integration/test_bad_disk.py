@@ -47,7 +47,8 @@ def test_a_place_where_no_folder_can_be(place: str, capsys: Capture, tmp_path: P
     if place == "read-only/run" and can_write(closed):
         pytest.skip("this user may write anywhere")
     said = mistake(capsys, *run_arguments(folder, "run.rounds=1"))
-    assert said.startswith(f"{folder}: cannot be written: ")
+    start = f"out: must be a folder, new or empty, got the file '{folder}'"
+    assert said.startswith(start if place == "file" else f"{folder}: cannot be written: ")
     assert "--out" in said
     assert (tmp_path / "file").read_text() == "mine"
 
