@@ -8,25 +8,36 @@ SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number gen
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _BLOCK = 1 << 16  # hashes looked at together: half a megabyte
+_CACHED = 1 << 14  # hashes made together: they and what is made of them stay in a core's cache
+_QUANTILES = 1 << 16
 
 
 def _mix(z: U64) -> U64:
     """Finaliser of SplitMix64, elementwise; `z` is overwritten."""
-    z ^= z >> np.uint64(30)
-    z *= np.uint64(0xBF58476D1CE4E5B9)
-    z ^= z >> np.uint64(27)
-    z *= np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
+    flat = z.reshape(-1)
+    scratch = np.empty(min(len(flat), _CACHED), np.uint64)
+    for start in range(0, len(flat), _CACHED):
+        part = flat[start : start + _CACHED]
+        shifted = scratch[: len(part)]
+        part ^= np.right_shift(part, np.uint64(30), out=shifted)
+        part *= np.uint64(0xBF58476D1CE4E5B9)
+        part ^= np.right_shift(part, np.uint64(27), out=shifted)
+        part *= np.uint64(0x94D049BB133111EB)
+        part ^= np.right_shift(part, np.uint64(31), out=shifted)
     return z
 
 
@@ -45,7 +56,8 @@ def keys(root: int, purpose: str, *address: int | npt.ArrayLike) -> U64:
         key = _mix(np.asarray(np.uint64(root) * _GOLDEN + np.uint64(zlib.crc32(purpose.encode())), np.uint64).copy())
         for part in address:
             part64 = np.asarray(part).astype(np.uint64)
-            key = _mix((key + _GOLDEN) ^ (part64 * np.uint64(0xD1B54A32D192ED03)))
+            part64 *= np.uint64(0xD1B54A32D192ED03)
+            key = _mix(np.asarray((key + _GOLDEN) ^ part64))
     return key
 
 
@@ -58,7 +70,12 @@ def hashes(key: U64, count: int, first: int = 0) -> U64:
 
 def uniforms(key: U64, count: int) -> F64:
     """Return `count` uniform numbers in (0, 1) of each key: shape key.shape + (count,)."""
-    return ((hashes(key, count) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    drawn = hashes(key, count)
+    drawn >>= np.uint64(11)
+    result = drawn.astype(np.float64)
+    result += 0.5
+    result *= 2.0**-53
+    return result
 
 
 def normals(key: U64, count: int) -> F64:
@@ -68,6 +85,63 @@ def normals(key: U64, count: int) -> F64:
     radius = np.sqrt(-2.0 * np.log(pairs[..., :half]))
     angle = 2.0 * np.pi * pairs[..., half:]
     return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)[..., :count]
+
+
+def quick_uniforms(key: U64, count: int, first: int = 0) -> F32:
+    """Return uniform numbers in (0, 1) of 23 bits for what fills data: float32 key.shape + (count,).
+
+    A third of the cost of `uniforms`: a hash makes two. Number n of a key is the same from whichever `first` it is
+    asked for.
+    """
+
+    def convert(halves: npt.NDArray[np.uint32], out: F32) -> None:
+        out[:] = (halves >> np.uint32(9)).view(np.int32)
+        out += np.float32(0.5)
+        out *= np.float32(2.0**-23)
+
+    return _in_blocks(key, count, first, np.dtype("<u4"), convert)
+
+
+def quick_normals(key: U64, count: int, first: int = 0) -> F32:
+    """Return normal numbers of 16 bits, within 4.3 deviations, for what fills data: float32 key.shape + (count,).
+
+    A fiftieth of the cost of `normals`: each quarter of a hash looks up one of 65,536 equally likely quantiles. What
+    decides anything uses `normals`. Number n of a key is the same from whichever `first` it is asked for.
+    """
+    table = _quantiles()
+
+    def convert(quarters: npt.NDArray[np.uint16], out: F32) -> None:
+        np.take(table, quarters, out=out, mode="clip")  # no index is out of range; other modes buffer `out`
+
+    return _in_blocks(key, count, first, np.dtype("<u2"), convert)
+
+
+def _in_blocks(
+    key: U64, count: int, first: int, part: np.dtype[Any], convert: Callable[[npt.NDArray[Any], F32], None]
+) -> F32:
+    """Convert `count` parts of each key's hashes from part number `first` on, a few keys at a time."""
+    each = 8 // part.itemsize
+    begin = first // each
+    width, skip = -(-(first + count) // each) - begin, first - begin * each
+    flat = np.asarray(key).reshape(-1)
+    result = np.empty((len(flat), count), np.float32)
+    rows = max(_CACHED // max(width, 1), 1)
+    for start in range(0, len(flat), rows):
+        some = slice(start, start + rows)
+        parts = hashes(flat[some], width, begin).view(part)
+        convert(parts[:, skip : skip + count], result[some])
+    return result.reshape(*np.shape(key), count)
+
+
+@lru_cache(maxsize=1)
+def _quantiles() -> F32:
+    """Quantiles of the normal distribution in the middle of each of 2**16 equal shares, scaled to unit variance."""
+    from scipy.special import ndtri  # a tenth of a second: only where it is needed
+
+    values = ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    values /= np.sqrt(np.mean(values**2))
+    result: F32 = values.astype(np.float32)
+    return result
 
 
 def permutations(key: U64, sizes: npt.ArrayLike) -> I64:

@@ -4,8 +4,8 @@ f(p, t) = sum_m (a_m(t) cos(w_m . p) + b_m(t) sin(w_m . p)) / sqrt(M) with a_m, 
 processes of unit variance. At every site and time f is normal with variance exactly 1; its correlation is
 exp(-|t - t'| / hours) times mean_m cos(w_m . (p - p')), which is near exp(-|p - p'|^2 / (2 length^2)) for frequencies
 w_m ~ N(0, I / length^2): the random Fourier features of Rahimi and Recht (2007), equation 2, here with stratified
-radii and golden angles instead of independent draws. Processes are made on a grid of hours / 8 from hour 0 on, and in
-between interpolated and rescaled to unit variance.
+radii and golden angles instead of independent draws. Processes are made on a grid of hours / 8 from hour 0 on; sums are
+made at the grid's hours, and in between interpolated and rescaled to unit variance.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from scipy.signal import lfilter
 
 from clients import streams
 
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 FEATURES = 32
 _STEPS = 8  # grid steps in one time constant
-_ROWS = 64  # sites summed together: their sums stay in the cache
+_CACHED = 1 << 15  # numbers summed together: they stay in a core's cache
 
 
 def random_field(
     seed: int, name: str, x: F64, y: F64, times: F64, *, length_km: float, hours: float, last_hour: float
-) -> F64:
-    """Return the field at K points and T hours, float64 (K, T).
+) -> F32:
+    """Return the field at K points and T hours, float32 (K, T).
 
     Args:
         seed: of the world.
@@ -41,26 +42,38 @@ def random_field(
         last_hour: end of the world.
     """
     frequencies, processes = _features(seed, name, length_km, hours, last_hour)
-    step = hours / _STEPS
-    position = np.clip(times, 0.0, last_hour) / step
+    position = np.clip(times, 0.0, last_hour) / (hours / _STEPS)
     left = np.minimum(position.astype(np.int64), processes.shape[1] - 2)
     part = position - left
     stay = np.exp(-1.0 / _STEPS)
     scale = np.sqrt(FEATURES * (part**2 + (1.0 - part) ** 2 + 2.0 * part * (1.0 - part) * stay))
-    now = (processes[:, left] * (1.0 - part) + processes[:, left + 1] * part) / scale
-    result = np.zeros((len(x), len(times)))
-    for first in range(0, len(x), _ROWS):
-        rows = slice(first, first + _ROWS)
-        phase = x[rows, None] * frequencies[:, 0] + y[rows, None] * frequencies[:, 1]
-        waves = np.concatenate((np.cos(phase), np.sin(phase)), axis=1)
-        block = result[rows]
-        for m in range(2 * FEATURES):  # a sum in a fixed order: a matrix product's depends on who else is asked for
-            block += waves[:, m, None] * now[m]
+    before, after = ((1.0 - part) / scale).astype(np.float32), (part / scale).astype(np.float32)
+    needed, where = np.unique(np.concatenate((left, left + 1)), return_inverse=True)
+    now, following = where[: len(left)], where[len(left) :]
+    phase = x[:, None] * frequencies[:, 0] + y[:, None] * frequencies[:, 1]
+    waves = np.concatenate((np.cos(phase), np.sin(phase)), axis=1).astype(np.float32)
+    series = np.ascontiguousarray(processes[:, needed])
+    result = np.empty((len(x), len(times)), np.float32)
+    rows = max(_CACHED // max(len(needed), len(times), 1), 1)
+    for first in range(0, len(x), rows):
+        some = slice(first, first + rows)
+        grid = _sums(waves[some], series)  # sums at the grid's hours, then between them: fewer, and the same numbers
+        np.multiply(grid[:, now], before, out=result[some])
+        result[some] += grid[:, following] * after
+    return result
+
+
+def _sums(waves: F32, processes: F32) -> F32:
+    """Return sum_m waves[:, m] processes[m], (K, G), in a fixed order: a matrix product's depends on who is asked."""
+    result = np.zeros((len(waves), processes.shape[1]), np.float32)
+    term = np.empty_like(result)
+    for wave, process in zip(waves.T[:, :, None], processes, strict=True):
+        result += np.multiply(wave, process, out=term)
     return result
 
 
 @lru_cache(maxsize=32)
-def _features(seed: int, name: str, length_km: float, hours: float, last_hour: float) -> tuple[F64, F64]:
+def _features(seed: int, name: str, length_km: float, hours: float, last_hour: float) -> tuple[F64, F32]:
     """Frequencies (M, 2) in radians a km and processes (2 M, grid)."""
     index = np.arange(FEATURES)
     draws = streams.uniforms(streams.keys(seed, f"world field {name}"), FEATURES + 1)
@@ -72,4 +85,4 @@ def _features(seed: int, name: str, length_km: float, hours: float, last_hour: f
     noise = streams.normals(address, 1)[..., 0]
     stay = np.exp(-1.0 / _STEPS)
     noise[:, 1:] *= np.sqrt(1.0 - stay**2)
-    return frequencies, np.asarray(lfilter([1.0], [1.0, -stay], noise, axis=1))
+    return frequencies, np.asarray(lfilter([1.0], [1.0, -stay], noise, axis=1), np.float32)

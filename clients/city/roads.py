@@ -20,7 +20,9 @@ import numpy.typing as npt
 from clients import streams
 from clients.city.world import World
 from clients.population import Places
+from clients.ragged import positions
 
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
@@ -88,7 +90,7 @@ def place_sensors(world: World, roads: int, clients: I64) -> Sensors:
     seed, clients = world.seed, np.asarray(clients, np.int64)
     draws = streams.uniforms(streams.keys(seed, "traffic sensor", clients), 2)
     own = streams.normals(streams.keys(seed, "traffic section", clients), 4)
-    turn, offset, half = _lines(world, roads)
+    turn, offset, half = lines(world, roads)
     carriageway = (draws[:, 0] * 2 * roads).astype(np.int64)
     road, direction = carriageway // 2, carriageway % 2
     outwards = 2.0 * draws[:, 1] - 1.0
@@ -111,7 +113,7 @@ def driving_km(world: World, roads: int, sensors: Sensors) -> F64:
     Along the road on one carriageway; 2 km more to turn round to the other; over the crossing of two roads, where they
     cross within twice the city's radius, and 1.3 times the straight line where they do not.
     """
-    turn, offset, _ = _lines(world, roads)
+    turn, offset, _ = lines(world, roads)
     road, along = sensors.road, sensors.along
     same = road[:, None] == road[None, :]
     other_way = same & (sensors.direction[:, None] != sensors.direction[None, :])
@@ -148,7 +150,7 @@ def make_incidents(world: World, roads: int, per_day: float) -> Incidents:
     when, carriageway = np.nonzero(draws[..., 0] < per_day / (2 * roads) * weight[:, None])
     address = streams.keys(world.seed, "traffic incident shape", when, carriageway)
     shape, lasting = streams.uniforms(address, 5), streams.normals(address + np.uint64(1), 1)[:, 0]
-    _, _, half = _lines(world, roads)
+    _, _, half = lines(world, roads)
     road, direction = carriageway // 2, carriageway % 2
     start = when + shape[:, 0]
     full = busy[when % 24] / busy.max()
@@ -163,40 +165,65 @@ def make_incidents(world: World, roads: int, per_day: float) -> Incidents:
     )
 
 
-def queue_ratio(incidents: Incidents, sensors: Sensors, times: F64) -> F64:
-    """Return what queues leave of the free speed, 1 where there are none.
+@dataclass(frozen=True)
+class Queues:
+    """What queues leave of the free speed, where there are any: numbers in order of `row`.
+
+    Attributes:
+        row: index of a sensor, int64 (Q,).
+        step: index of a time, int64 (Q,).
+        ratio: of the free speed, float32 (Q,).
+    """
+
+    row: I64
+    step: I64
+    ratio: F32
+
+    def slow(self, flow: F32, first: int) -> None:
+        """Lower `flow` (k, T), what is left of the free speeds of sensors from row `first` on, in place."""
+        begin, end = np.searchsorted(self.row, (first, first + len(flow)))
+        some = slice(begin, end)
+        np.minimum.at(flow, (self.row[some] - first, self.step[some]), self.ratio[some])
+
+
+def queue_ratio(incidents: Incidents, sensors: Sensors, times: F64) -> F32:
+    """Return what queues leave of the free speed, 1 where there are none, float32 (K, T); see `queues`."""
+    left = np.ones((len(sensors.client), len(times)), np.float32)
+    queues(incidents, sensors, times).slow(left, 0)
+    return left
+
+
+def queues(incidents: Incidents, sensors: Sensors, times: F64) -> Queues:
+    """Return where and when sensors are in queues; the slowest of several counts.
+
+    Drivers brake within 6 min and speed up within 15.
 
     Args:
         incidents: of the city.
         sensors: K of them.
         times: rising hours, (T,).
-
-    Returns:
-        float64 (K, T); the slowest queue counts. Drivers brake within 6 min and speed up within 15.
     """
-    left = np.ones((len(sensors.client), len(times)))
     if len(times) == 0:
-        return left
+        return Queues(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
     reach = (incidents.clear - incidents.start) / (1.0 / incidents.growth - 1.0 / RECOVERY_KMH)  # km, where waves meet
     ends = incidents.clear + reach / RECOVERY_KMH + 0.25
-    for i in np.flatnonzero((ends > times[0]) & (incidents.start - 0.1 < times[-1])).tolist():
-        heading = 1.0 - 2.0 * incidents.direction[i]
-        behind = heading * (incidents.along[i] - sensors.along)
-        on = (sensors.road == incidents.road[i]) & (sensors.direction == incidents.direction[i])
-        rows = np.flatnonzero(on & (behind >= 0.0) & (behind < reach[i]))
-        if len(rows) == 0:
-            continue
-        first, last = np.searchsorted(times, (incidents.start[i] - 0.1, ends[i]))
-        now, d = times[None, first:last], behind[rows, None]
-        braking = np.clip((now - incidents.start[i] - d / incidents.growth[i]) / 0.1, 0.0, 1.0)
-        speeding = np.clip((incidents.clear[i] + d / RECOVERY_KMH - now) / 0.25 + 1.0, 0.0, 1.0)
-        slow = 1.0 - (1.0 - incidents.ratio[i]) * np.minimum(braking, speeding)
-        left[rows, first:last] = np.minimum(left[rows, first:last], slow)
-    return left
+    some = np.flatnonzero((ends > times[0]) & (incidents.start - 0.1 < times[-1]))
+    heading = 1.0 - 2.0 * incidents.direction
+    behind = heading[some] * (incidents.along[some] - sensors.along[:, None])
+    lane, theirs = 2 * sensors.road + sensors.direction, 2 * incidents.road + incidents.direction
+    row, which = np.nonzero((lane[:, None] == theirs[some]) & (behind >= 0.0) & (behind < reach[some]))
+    d, i = behind[row, which], some[which]
+    first, last = np.searchsorted(times, incidents.start[i] - 0.1), np.searchsorted(times, ends[i])
+    step, pair = positions(first, last - first), np.repeat(np.arange(len(i)), last - first)
+    arrives, leaves = incidents.start[i] + d / incidents.growth[i], incidents.clear[i] + d / RECOVERY_KMH
+    braking = np.clip((times[step] - arrives[pair]) / 0.1, 0.0, 1.0)
+    speeding = np.clip((leaves[pair] - times[step]) / 0.25 + 1.0, 0.0, 1.0)
+    ratio = 1.0 - (1.0 - incidents.ratio[i])[pair] * np.minimum(braking, speeding)
+    return Queues(row[pair], step, ratio.astype(np.float32))
 
 
-def _lines(world: World, roads: int) -> tuple[F64, F64, F64]:
-    """Angle, signed distance from the centre and half length of each road, (roads,)."""
+def lines(world: World, roads: int) -> tuple[F64, F64, F64]:
+    """Return the angle, signed distance from the centre and half length of each road, (roads,)."""
     draws = streams.uniforms(streams.keys(world.seed, "traffic road", np.arange(roads)), 2)
     radius = world.options.radius_km
     turn = np.pi * (np.arange(roads) + 0.3 * draws[:, 0]) / roads

@@ -26,6 +26,7 @@ from clients.errors import require
 from clients.options import STRICT
 from clients.population import Places
 
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 MOST_DISTRICTS = 240
@@ -173,7 +174,7 @@ class World:
         """Return the district (of the nearest centre) of points given in km east and north, int64."""
         return nearest(np.asarray(x), np.asarray(y), self.centres)
 
-    def field(self, name: str, sites: Places, times: F64, *, length_km: float, hours: float) -> F64:
+    def field(self, name: str, sites: Places, times: F64, *, length_km: float, hours: float) -> F32:
         """Return a smooth random field of zero mean and unit variance at sites and times.
 
         Args:
@@ -184,7 +185,7 @@ class World:
             hours: time after which it is exp(-1).
 
         Returns:
-            float64 (K, T).
+            float32 (K, T).
         """
         assert length_km > 0.0
         assert hours > 0.0

@@ -59,6 +59,38 @@ def test_normals_are_normal(count: int) -> None:
     assert (z**4).mean() == pytest.approx(3, abs=4 * np.sqrt(96 / n))
 
 
+def test_quick_numbers_follow_their_laws_and_do_not_depend_on_where_they_begin() -> None:
+    key = streams.keys(4, "test", np.arange(500))
+    u, z = streams.quick_uniforms(key, 400), streams.quick_normals(key, 400)
+    n = u.size
+    assert u.dtype == z.dtype == np.float32
+    assert 0.0 < u.min() < u.max() < 1.0
+    assert u.mean(dtype=np.float64) == pytest.approx(1 / 2, abs=4 / np.sqrt(12 * n))
+    assert u.var(dtype=np.float64) == pytest.approx(1 / 12, abs=4 / np.sqrt(180 * n))
+    assert z.mean(dtype=np.float64) == pytest.approx(0, abs=4 / np.sqrt(n))
+    assert z.var(dtype=np.float64) == pytest.approx(1, abs=4 * np.sqrt(2 / n))
+    assert (z.astype(np.float64) ** 4).mean() == pytest.approx(3, abs=4 * np.sqrt(96 / n))
+    assert (z > 3.0).mean() == pytest.approx(0.00135, abs=4 * np.sqrt(0.00135 / n))
+    for made, quick in ((u, streams.quick_uniforms), (z, streams.quick_normals)):
+        for a, b in ((made[:, 1:], made[:, :-1]), (made[1:], made[:-1]), (made[:, 4:], made[:, :-4])):
+            assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 4 / np.sqrt(n)
+        assert np.array_equal(quick(key[[7, 3]], 31, 18), made[[7, 3], 18:49])
+        assert np.array_equal(quick(key[:4].reshape(2, 2), 5), made[:4, :5].reshape(2, 2, 5))
+        assert quick(key, 0).shape == (500, 0)
+        assert np.array_equal(quick(key[3], 9, 1), made[3, 1:10])
+
+
+def test_numbers_keep_their_bits() -> None:
+    """Runs are resumed with them, and published: they may never change."""
+    key = streams.keys(7, "bits", 3)
+    assert int(key) == 0x9DB91DF6FD49AF2C
+    assert streams.hashes(key, 2, 5).tolist() == [10732593742504627097, 8512474278279920173]
+    np.testing.assert_array_equal(streams.uniforms(key, 2), [0.7252511631394836, 0.5263223344455046])
+    np.testing.assert_allclose(
+        streams.normals(key, 3), [0.8003475752720384, -0.9427723106328422, 0.043797981293630835], rtol=1e-12
+    )
+
+
 @given(seed=seeds, client=st.integers(0, 2**31), round_=st.integers(0, 2**31))
 @settings(max_examples=50, deadline=None)
 def test_scalars_and_arrays_address_alike(seed: int, client: int, round_: int) -> None:
