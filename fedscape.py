@@ -21,7 +21,8 @@ See what clients hold, and how unequal they are: `fs.describe_data(scenario, out
 `fs.population(scenario)` is the clients themselves, with the masks of what faults changed.
 
 `run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, scenario.toml. `fs.resume(path)`
-goes on with a run that was interrupted, and `fs.open_run(path)` reads a finished one.
+goes on with a run that was interrupted, and `fs.open_run(path)` reads a finished one: `.verdict`, `.rounds` and
+`.clients` (`["client_drift"]`: one value for each client in each round), all as NumPy arrays by name.
 """
 
 from clients.custom import custom_population
@@ -37,6 +38,7 @@ from clients.errors import (
 )
 from clients.heterogeneity import HeterogeneityMeasures
 from clients.population import CohortData, Examples, Population
+from server.client_rows import ClientRows
 from server.convergence import Verdict
 from server.round_table import RoundTable
 from simulator.describing import describe_data
@@ -46,6 +48,7 @@ from simulator.run import Run, resume, simulate
 from simulator.scenario import Scenario, builtin_names, load_scenario, to_toml
 
 __all__ = [
+    "ClientRows",
     "CohortData",
     "DataError",
     "EngineError",

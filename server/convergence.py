@@ -146,6 +146,24 @@ class Verdict:
         """
         return f"{self.outcome} at round {self.round_index}: {self.reason}"
 
+    @classmethod
+    def from_outcome(cls, outcome: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that a run's outcome.json tells.
+
+        Example:
+            >>> said = {"outcome": "converged", "round": 9, "reason": "it held", "criteria": ["plateau"]}
+            >>> Verdict.from_outcome(said).criteria
+            ('plateau',)
+        """
+        return cls(
+            outcome["outcome"],
+            outcome["round"],
+            outcome["reason"],
+            tuple(outcome.get("criteria") or ()),
+            outcome.get("quantity"),
+            outcome.get("hint") or "",
+        )
+
 
 @dataclass(frozen=True)
 class Assessment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import nn
 
 from clients.errors import RunFolderError
 from clients.population import Population
+from server.client_rows import ClientRows
+from server.convergence import Verdict
 from server.jsonlines import read_rounds
 from server.records import RunFolder
 from server.round_table import RoundTable
@@ -39,6 +42,29 @@ class Record:
     rounds: RoundTable
     outcome: Mapping[str, Any] | None
     truncated: bool
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """How it ended; printed, it is a sentence. None while it runs, or where it was killed.
+
+        Raises:
+            RunFolderError: outcome.json lacks what makes a verdict.
+        """
+        if self.outcome is None:
+            return None
+        try:
+            return Verdict.from_outcome(self.outcome)
+        except KeyError as error:
+            raise RunFolderError(str(self.path / "outcome.json"), f"lacks {error}") from error
+
+    @cached_property
+    def clients(self) -> ClientRows:
+        """What each client did in each round: `clients["client_drift"]` has one value for each row of both.
+
+        Raises:
+            RunFolderError: a part of `clients/` cannot be read.
+        """
+        return ClientRows.read(RunFolder(self.path).clients)
 
     def model(self, model: nn.Module | None = None, data: Population | None = None) -> nn.Module:
         """Return the final model, in evaluation mode.

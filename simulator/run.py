@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
+from clients.errors import RunFolderError
 from clients.federation import truth_of
 from clients.flower_shim import quiet
 from clients.measures import partition_measures, partition_table
 from clients.population import Population
 from dashboards.report import ReportWriter
 from server.checkpoint import CheckpointStore
+from server.client_rows import ClientRows
 from server.convergence import Verdict
 from server.keeper import RunKeeper
 from server.loop import initial_line, run_rounds
@@ -58,6 +61,17 @@ class Run:
     buffers: Tensor
     path: Path | None
     session: Session
+
+    @cached_property
+    def clients(self) -> ClientRows:
+        """What each client did in each round, read from the run's folder: `clients["client_drift"]`.
+
+        Raises:
+            RunFolderError: nothing was recorded, or a part cannot be read.
+        """
+        if self.path is None:
+            raise RunFolderError("record", "is False, and clients are told only in a record", fix="Leave it out.")
+        return ClientRows.read(RunFolder(self.path).clients)
 
     def model(self) -> nn.Module:
         """Return the final model: a copy of the module with the final parameters, in evaluation mode."""
