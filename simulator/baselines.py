@@ -1,4 +1,8 @@
-"""What the federation is compared with: training on pooled data, and every client training alone."""
+"""What the federation is compared with: training on pooled data, and every client training alone.
+
+Where data change over rounds (faults that come and go, concept drift), the baselines see in each round what the
+federation saw in it, and are tested on the test examples of its last round.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,9 +18,11 @@ from clients.evaluation import Evaluator
 from clients.local import count_steps
 from clients.losses import SCORE_NAMES
 from clients.plain import PlainEngine
-from clients.population import CohortData, Population
+from clients.population import CohortData, Examples, Population
 from clients.task import LearningTask
 from clients.work import CohortWork, Engine
+
+I64 = npt.NDArray[np.int64]
 
 MOST_EXAMPLES = 2_000_000
 MOST_ALONE = 200
@@ -41,12 +48,13 @@ def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int
         return {"not_measured": f"{most}, and there are {population.num_examples:,}"}
     pooled, buffers = train_pooled(task, rounds=rounds, cohort=cohort)
     said: dict[str, Any] = {"weight_divergence": weight_divergence(params, pooled)}
-    if population.test is None or population.task == "objective":
+    test = population.during(rounds).test
+    if test is None or population.task == "objective":
         return said
     name, evaluator = SCORE_NAMES[population.task], Evaluator(task)
     evaluator.load(pooled, buffers)
-    said[f"pooled_{name}"] = evaluator.central(population.test).score
-    scores = train_alone(task, engine, evaluator, rounds=rounds, cohort=cohort)
+    said[f"pooled_{name}"] = evaluator.central(test).score
+    scores = train_alone(task, engine, evaluator, test, rounds=rounds, cohort=cohort)
     worst = scores.min() if population.task == "classification" else scores.max()
     return said | {"local_only_mean": float(scores.mean()), "local_only_worst": float(worst)}
 
@@ -66,9 +74,9 @@ def train_pooled(task: LearningTask, *, rounds: int, cohort: int) -> tuple[Tenso
         Parameters [P] and buffers [Q].
     """
     everyone = np.flatnonzero(task.population.sizes).astype(np.int64)
-    data = task.population.cohort(everyone)
-    count = len(data.rows)
-    steps = count_steps(replace(task.local, partial_work=0.0), data.sizes, everyone, seed=task.seed, round_index=1)
+    sizes = task.population.sizes[everyone].astype(np.int64)
+    count = int(sizes.sum())
+    steps = count_steps(replace(task.local, partial_work=0.0), sizes, everyone, seed=task.seed, round_index=1)
     batch = task.local.batch_size
     local = replace(
         task.local,
@@ -79,13 +87,7 @@ def train_pooled(task: LearningTask, *, rounds: int, cohort: int) -> tuple[Tenso
         partial_work=0.0,
         buffers="average",
     )
-    one = replace(
-        task.population,
-        sizes=np.array([count], np.int32),
-        cohort=lambda clients: CohortData(data.features, data.targets, data.rows, np.array([0, count])),
-        cohort_test=None,
-    )
-    engine = PlainEngine(replace(task, population=one, local=local))
+    engine = PlainEngine(replace(task, population=_pooled(task.population, everyone), local=local))
     params, buffers = task.initial()
     for round_index in range(1, rounds + 1):
         work = CohortWork(round_index=round_index, clients=np.zeros(1, np.int64), params=params, buffers=buffers)
@@ -94,14 +96,32 @@ def train_pooled(task: LearningTask, *, rounds: int, cohort: int) -> tuple[Tenso
     return params, buffers
 
 
+def _pooled(population: Population, clients: I64) -> Population:
+    """Return a population of one client that has all examples of some, in each round those of that round."""
+    count = np.array([population.sizes[clients].sum(dtype=np.int64)])
+
+    def of(now: Population) -> Population:
+        data = now.cohort(clients)
+        pool = CohortData(data.features, data.targets, data.rows, np.array([0, count[0]]))
+        return replace(now, sizes=count.astype(np.int32), cohort=lambda _: pool, cohort_test=None, phase=None)
+
+    start = of(population.during(0))
+    return start if population.phase is None else replace(start, phase=lambda r: of(population.during(r)))
+
+
 def train_alone(
-    task: LearningTask, engine: Engine, evaluator: Evaluator, *, rounds: int, cohort: int
+    task: LearningTask, engine: Engine, evaluator: Evaluator, test: Examples, *, rounds: int, cohort: int
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Train up to `MOST_ALONE` clients each alone, for its share of the federation's rounds; return test scores."""
+    """Train up to `MOST_ALONE` clients each alone, for its share of the federation's rounds; return test scores.
+
+    Where data change over rounds, a client trains in rounds that are spread evenly over all, the last among them.
+    """
     population: Population = task.population
     busy = np.flatnonzero(population.sizes).astype(np.int64)
     clients = busy[np.linspace(0, len(busy) - 1, min(len(busy), MOST_ALONE)).astype(np.int64)]
     times = max(1, round(rounds * cohort / len(busy)))
+    in_rounds = np.ceil(np.arange(1, times + 1) * rounds / times).astype(np.int64) if population.phase else np.ones(1)
+    times = times if population.phase is None else 1
     local = task.local
     if local.local_steps is None:
         local = replace(local, local_epochs=(local.local_epochs or 1) * times)
@@ -110,12 +130,16 @@ def train_alone(
     else:
         local = replace(local, local_steps=tuple(s * times for s in local.local_steps))
     alone = replace(task, local=replace(local, partial_work=0.0, buffers="average"))
-    params, buffers = task.initial()
-    work = CohortWork(round_index=1, clients=clients, params=params, buffers=buffers)
-    update, _ = type(engine)(alone).train(work, {})  # type: ignore[call-arg]
-    assert population.test is not None
+    trainer = type(engine)(alone)  # type: ignore[call-arg]
+    params, buffers = (start.expand(len(clients), -1) for start in task.initial())
+    together = [slice(0, len(clients))] if len(in_rounds) == 1 else [slice(k, k + 1) for k in range(len(clients))]
+    for round_index in in_rounds.tolist():
+        ended = [trainer.train(CohortWork(round_index=int(round_index), clients=clients[part],
+                                          params=params[part][0], buffers=buffers[part][0]), {})[0]
+                 for part in together]  # fmt: skip
+        params, buffers = torch.cat([u.params for u in ended]), torch.cat([u.buffers for u in ended])
     scores = []
     for k in range(len(clients)):
-        evaluator.load(update.params[k], update.buffers[k])
-        scores.append(evaluator.central(population.test).score)
+        evaluator.load(params[k], buffers[k])
+        scores.append(evaluator.central(test).score)
     return np.array(scores)
