@@ -198,7 +198,7 @@ def _sensors(
     channels = len(shape.channels)
     mean = np.array([c.mean for c in shape.channels], np.float32)
     deviation = np.array([c.deviation for c in shape.channels], np.float32)
-    masks: dict[str, list[Bool]] = {n: [np.zeros(0, np.bool_)] * len(clients) for n in faults}
+    masks: dict[str, list[Bool]] = {n: [np.zeros((0, *features.shape[1:]), np.bool_)] * len(clients) for n in faults}
     effects = {n: np.zeros(len(clients)) for n in faults}
     sizes = np.diff(offsets)
     for part in alike(sizes):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from clients.city.sources import CITY, AnySource
@@ -16,7 +17,7 @@ from clients.drifts import DriftOptions
 from clients.errors import PartitionError, UserError
 from clients.examples import shape_of, window_population, with_faults
 from clients.faults.checks import check_faults
-from clients.faults.options import FaultOptions
+from clients.faults.options import FaultOptions, is_label_fault
 from clients.features import FeatureOptions, with_features
 from clients.partitions import NaturalOptions, PartitionOptions
 from clients.phases import in_phases
@@ -146,6 +147,10 @@ def placed(population: Population, world: World | None) -> Population:
 def _check_faults(faults: Faults, clean: Population, seed: int) -> None:
     if clean.task == "objective":
         raise UserError("faults", "need examples, and these data are an objective")
+    dtype = clean.cohort(np.flatnonzero(clean.sizes)[:1].astype(np.int64)).features.dtype
+    for name, fault in faults.items():
+        if not dtype.is_floating_point and not is_label_fault(fault):
+            raise UserError(f"faults.{name}.kind", f"{fault.kind!r} changes real numbers, and the features are {dtype}")
     try:
         check_faults(
             faults,
