@@ -73,6 +73,9 @@ def _check(name: str, options: DriftOptions, population: Population) -> None:
     field = f"drifts.{name}"
     if population.task == "objective":
         raise UserError(field, "needs examples with targets, and these data are an objective")
+    if population.reconstructs and options.changes == "p(y|x)":
+        raise UserError(f"{field}.changes", "is 'p(y|x)', and the targets of these data are their features",
+                        fix='Take "p(x)".')  # fmt: skip
     if options.unit == "hours" and population.hours is None:
         raise UserError(f"{field}.unit", "is 'hours', and these data have no clock", fix="Count in rounds.")
     for district in options.districts:

@@ -92,6 +92,7 @@ def window_population(source: WindowSource, *, seed: int, dtype: torch.dtype = t
         districts=source.districts,
         hours=None if hours is None else lambda clients: hours(clients, "train"),
         held_out_hours=None if hours is None else lambda clients: hours(clients, "test"),
+        reconstructs=source.reconstructs,
     )
 
 
@@ -145,6 +146,7 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
             features, masks, effects = _sensors(
                 features, clients, data.offsets, hours, (places, population.districts), shape, sensor, seed, world
             )
+            targets = features.flatten(1) if population.reconstructs else targets
         if labels:
             made, flags, more = corrupt_labels(
                 targets.numpy(), data.offsets, clients, population.outputs, labels, seed=seed,

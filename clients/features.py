@@ -221,6 +221,7 @@ def _applied(population: Population, rule: _Rule, facts: dict[str, str | int | f
     return replace(
         population,
         feature_shape=shape,
+        outputs=int(np.prod(shape)) if population.reconstructs else population.outputs,
         cohort=_cohort(population, rule, shape),
         cohort_test=_held_out(held_out, rule) if held_out is not None else None,
         validation=_central(population.validation, population.validation_clients, rule),
@@ -233,12 +234,14 @@ def _applied(population: Population, rule: _Rule, facts: dict[str, str | int | f
 
 def _cohort(population: Population, rule: _Rule, shape: tuple[int, ...]) -> Cohort:
     probe = population.cohort(np.flatnonzero(population.sizes)[:1].astype(np.int64))
-    layout = Layout(shape, tuple(probe.targets.shape[1:]), probe.features.dtype, probe.targets.dtype)
+    target_shape = (int(np.prod(shape)),) if population.reconstructs else tuple(probe.targets.shape[1:])
+    layout = Layout(shape, target_shape, probe.features.dtype, probe.targets.dtype)
 
     def make(clients: I64) -> tuple[Tensor, Tensor]:
         data = population.cohort(clients)
         features, targets = rows_of(data)
-        return rule.apply(features, clients, data.sizes), targets
+        features = rule.apply(features, clients, data.sizes)
+        return features, features.flatten(1) if population.reconstructs else targets
 
     return lazy_cohort(make, population.sizes, layout)
 
@@ -250,10 +253,14 @@ def _held_out(cohort: Cohort, rule: _Rule) -> Cohort:
         data = cohort(clients)
         features, targets = rows_of(data)
         features = rule.apply(features, clients, data.sizes)
+        targets = features.flatten(1) if rule.start.reconstructs else targets
         return CohortData(features, targets, np.arange(len(features), dtype=np.int64), offsets_of(data.sizes))
 
     return made
 
 
 def _central(examples: Examples | None, owners: I64 | None, rule: _Rule) -> Examples | None:
-    return None if examples is None else Examples(rule.apply(examples.features, owners), examples.targets)
+    if examples is None:
+        return None
+    features = rule.apply(examples.features, owners)
+    return Examples(features, features.flatten(1) if rule.start.reconstructs else examples.targets)

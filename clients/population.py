@@ -123,6 +123,8 @@ class Population:
             there are no concept drifts.
         phase: round -> the population as it is in that round, for data that change over rounds. Sizes never change.
         happenings: round -> events (`kind`, `message` and more) of what changes in the data as that round starts.
+        reconstructs: whether the targets are the features, flattened (an autoencoder's): what is done to the features
+            is done to the targets.
         optimum: minimiser of the weighted mean objective where it is known, flat [P].
         optimal_value: its value.
     """
@@ -154,6 +156,7 @@ class Population:
     drift_levels: Callable[[npt.NDArray[np.int64]], dict[str, npt.NDArray[np.float64]]] | None = None
     phase: Callable[[int], Population] | None = None
     happenings: Callable[[int], Sequence[dict[str, Any]]] | None = None
+    reconstructs: bool = False
     optimum: Tensor | None = None
     optimal_value: float | None = None
 

@@ -75,6 +75,7 @@ class WindowSource:
         channels: C of them: the last axis of the features.
         feature_shape: (W, C) or (C,).
         outputs: classes, or width of the target.
+        reconstructs: whether the targets are the standardised features, flattened.
         make: (clients, part) -> features float32 (M, *feature_shape) in the channels' units and targets (M,) int64 or
             (M, outputs) float32 of all these clients, one after the other; "validation" and "test" come later in time
             than "train".
@@ -97,6 +98,7 @@ class WindowSource:
     outputs: int
     make: Callable[[I64, Part], tuple[F32, npt.NDArray[Any]]]
     hours: Callable[[I64, Part], F64] | None = None
+    reconstructs: bool = False
     places: Callable[[I64], Places] | None = None
     districts: tuple[str, ...] = ()
     client_name: Callable[[int], str] = str

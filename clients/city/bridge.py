@@ -223,6 +223,7 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
         channels=channels,
         feature_shape=(options.window, options.sensors),
         outputs=2 if classify else options.window * options.sensors,
+        reconstructs=not classify,
         make=make,
         hours=lambda clients, part: bridge_truth(options, world, seed, clients, part).hours,
         places=world.sites,
