@@ -15,6 +15,7 @@ from dashboards.report import POLICY, inline_json, page_of
 from server.files import sync_folder, whole_file, writing
 
 PAGE, PICTURE = "data.html", "data.png"
+OTHER_FOLDER = "Make room, or choose another folder."
 DRAWING = (
     "echarts/echarts.common.min.js",
     "base.js", "charts.js", "options.js", "grids.js", "cards.js", "words.js", "data_charts.js", "data.js",
@@ -48,12 +49,12 @@ def write_data(
         RunFolderError: something cannot be written.
     """
     check_folder(folder)
-    with writing(folder, fix="Choose another folder."):
+    with writing(folder, fix=OTHER_FOLDER):
         folder.mkdir(parents=True, exist_ok=True)
     view = data_view(population, measures, held, title, seed)
-    with whole_file(folder / PICTURE) as handle:
+    with whole_file(folder / PICTURE, fix=OTHER_FOLDER) as handle:
         handle.write(data_figure(view))
-    with whole_file(folder / PAGE) as handle:
+    with whole_file(folder / PAGE, fix=OTHER_FOLDER) as handle:
         handle.write(data_page(view).encode())
     sync_folder(folder)
     return folder / PICTURE, folder / PAGE

@@ -20,7 +20,7 @@ from clients.errors import UserError
 from dashboards.compare import comparison
 from dashboards.run_data import RunData, read_run
 from dashboards.run_view import run_view, share_out
-from server.files import sync_folder, whole_file
+from server.files import OTHER_OUT, place_for, sync_folder, whole_file
 from server.records import RunFolder
 
 MOST_RUNS = 100
@@ -55,7 +55,7 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
         The file.
 
     Raises:
-        UserError: no run, too many, or the same twice.
+        UserError: no run, too many, or the same twice; or `out` is a folder.
         RunFolderError: a run cannot be read, or the file cannot be written.
     """
     if not paths:
@@ -65,10 +65,12 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
     again = next((path for i, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:i]}), None)
     if again is not None:
         raise UserError("runs", f"must differ from each other, got {str(again)!r} twice")
+    if out is not None:
+        place_for(out, "report.html")
     runs = [read_run(path) for path in paths]
     file = out or (runs[0].folder.report if len(runs) == 1 else Path("compare.html"))
     page = report_page(runs).encode()
-    with whole_file(file) as handle:
+    with whole_file(file, fix=OTHER_OUT) as handle:
         handle.write(page)
     sync_folder(file.parent)
     return file

@@ -24,6 +24,8 @@ from server.jsonlines import to_json
 
 _log = logging.getLogger("fedscape.watch")
 
+RUNS = Path("runs")
+"""Where runs are unless said otherwise."""
 HOST = "127.0.0.1"
 NAMES = {"127.0.0.1", "localhost", "[::1]"}
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
@@ -109,19 +111,25 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a request a second is no news."""
 
 
-def watch(root: Path, port: int, say: Callable[[str], object]) -> None:
+def watch(root: Path | None, port: int, say: Callable[[str], object]) -> None:
     """Serve the page until Ctrl-C.
 
     Args:
-        root: the folder of runs, or one run's.
+        root: the folder of runs, or one run's; None is `runs` here, which need not be there yet.
         port: 0 takes any that is free.
-        say: is told the address.
+        say: is told the address, and where no run is there to show.
 
     Raises:
-        UserError: the port cannot be had, or `root` is a file.
+        UserError: the port cannot be had, or `root` is a file, or not there.
     """
-    if root.is_file():
-        raise UserError("runs", f"must be a folder, got the file {str(root)!r}")
-    with WatchServer(root, port) as server, suppress(KeyboardInterrupt):
-        say(server.url)
+    folder = root or RUNS
+    if folder.is_file():
+        raise UserError("runs", f"must be a folder, got the file {str(folder)!r}")
+    if root is not None and not folder.is_dir():
+        fix = f"Name the folder that runs are in; to wait for the first, make it: mkdir {folder}"
+        raise UserError("runs", f"must be a folder, and {str(folder)!r} does not exist", fix=fix)
+    with WatchServer(folder, port) as server, suppress(KeyboardInterrupt):
+        say(f"{folder} is on {server.url}  (Ctrl-C ends it)")
+        if not server.runs.paths():
+            say(f"no run is in {folder} yet; one that starts there appears on the page")
         server.serve_forever(poll_interval=0.2)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.errors import UserError
-from server.files import whole_file, writing
+from server.files import OTHER_OUT, place_for, whole_file
 from server.jsonlines import read_rounds
 from server.openmetrics import openmetrics
 from server.receiver import Receiver
@@ -60,13 +60,12 @@ def write_openmetrics(recorded: Recorded, clock: Clock, file: Path) -> None:
     """Write a run's OpenMetrics text, whole or not at all.
 
     Raises:
-        UserError: the record does not say what the clock needs.
+        UserError: the record does not say what the clock needs, or the file is a folder.
         RunFolderError: the file cannot be written.
     """
     lines = to_openmetrics(recorded, clock)
-    with writing(file, fix="Name another file with --out."):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as out:
+    place_for(file, "run.om")
+    with whole_file(file, fix=OTHER_OUT) as out:
         out.writelines(f"{line}\n".encode() for line in lines)
 
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from clients.errors import RunFolderError
+from clients.errors import RunFolderError, UserError
 
 KEPT = "Nothing written before is lost and the last checkpoint is kept: make room or choose another disk, then resume."
+OTHER_OUT = "Make room, or name another file with --out."
 
 
 @contextmanager
@@ -40,8 +41,28 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def place_for(file: Path, example: str) -> None:
+    """Make the folder of a file that the user named with `--out`, and refuse a name that is a folder's.
+
+    Args:
+        file: where it will be written.
+        example: what a file in that folder may be called.
+
+    Raises:
+        UserError: it is a folder, or lies in a file.
+        RunFolderError: its folder cannot be made.
+    """
+    if file.is_dir():
+        problem = f"must be a file, and {str(file)!r} is a folder"
+        raise UserError("out", problem, fix=f"Name a file in it, such as {file / example}.")
+    if file.parent.is_file():
+        raise UserError("out", f"must lie in a folder, and {str(file.parent)!r} is a file", fix="Name another.")
+    with writing(file, fix=OTHER_OUT):
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
+def whole_file(path: Path, *, fix: str = KEPT) -> Iterator[BinaryIO]:
     """Open a file that takes the name `path` only once it is whole and on the disk.
 
     The name changes hands in one step: whoever opens `path`, at any moment and after any crash, finds the old
@@ -59,7 +80,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         'all of it'
     """
     unfinished = temporary(path)
-    with writing(path):
+    with writing(path, fix=fix):
         try:
             with unfinished.open("wb") as file:
                 yield file

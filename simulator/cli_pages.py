@@ -28,7 +28,7 @@ def add_pages(verbs: Any) -> None:
         "watch", help="a local page that lists runs and shows them as they grow",
         description="Serve a page on this machine alone; Ctrl-C ends it, and touches no run.",
     )  # fmt: skip
-    watch.add_argument("runs", nargs="?", type=Path, default=Path("runs"), metavar="RUNS_FOLDER",
+    watch.add_argument("runs", nargs="?", type=Path, metavar="RUNS_FOLDER",
                        help="the folder of runs, or one run's (default: runs)")  # fmt: skip
     watch.add_argument("--port", type=int, default=PORT, help="0 takes a free one (default: %(default)s)")
     watch.set_defaults(command=_watch)
@@ -51,9 +51,5 @@ def _report(options: argparse.Namespace) -> int:
 def _watch(options: argparse.Namespace) -> int:
     from dashboards.watch import watch
 
-    watch(
-        options.runs,
-        options.port,
-        lambda url: print(f"fedscape: {options.runs} is on {url}  (Ctrl-C ends it)", flush=True),
-    )
+    watch(options.runs, options.port, lambda words: print(f"fedscape: {words}", flush=True))
     return 0

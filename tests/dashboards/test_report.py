@@ -288,6 +288,25 @@ def test_a_run_ends_with_its_report(tmp_path: Path) -> None:
     assert view["grid"]["rounds"] == run.verdict.round_index
 
 
+def test_a_place_where_no_page_can_be_says_what_is_wrong(tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "run", rounds=3).path
+    with pytest.raises(UserError) as error:
+        write_report([folder], tmp_path)
+    there = f"Name a file in it, such as {tmp_path / 'report.html'}."
+    assert str(error.value) == f"out: must be a file, and '{tmp_path}' is a folder. {there}"
+    with pytest.raises(UserError, match=r"out: must be a file, and '.' is a folder"):
+        write_report([folder], Path("."))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"out: must lie in a folder, and '.*file' is a file"):
+        write_report([folder], tmp_path / "file" / "page.html")
+    with pytest.raises(RunFolderError) as refused:
+        write_report([folder], tmp_path / "file" / "deep" / "page.html")
+    assert "cannot be written: " in str(refused.value)
+    assert refused.value.fix == "Make room, or name another file with --out."
+    assert (tmp_path / "file").read_text() == "mine"
+    assert write_report([folder], tmp_path / "new" / "deep" / "page.html").read_text().startswith("<!doctype html>")
+
+
 class InTheWay:
     """Puts a folder where the report is to be written."""
 
@@ -339,8 +358,6 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         write_report([run] * 101)
     with pytest.raises(RunFolderError, match="does not exist"):
         write_report([tmp_path / "nowhere"])
-    with pytest.raises(RunFolderError, match="cannot be written"):
-        write_report([run], tmp_path / "nowhere" / "report.html")
 
 
 def test_the_drawing_library_is_the_one_its_page_names() -> None:

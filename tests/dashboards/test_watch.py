@@ -24,6 +24,7 @@ from dashboards.watch import WatchServer, watch
 from dashboards.watch_runs import Lines, WatchedRuns
 from server.jsonlines import RoundWriter, truncate_rounds
 from server.records import Recorder
+from simulator.cli import main
 from tests.support.made_records import columns_of, line_of, make_record
 
 CLIENTS = np.arange(30)
@@ -249,6 +250,29 @@ def test_a_port_that_is_taken_and_a_file_are_mistakes(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="runs: must be a folder"):
         watch(tmp_path / "file", 0, print)
+
+
+def test_a_folder_that_is_not_there_is_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["watch", str(tmp_path / "rums"), "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"fedscape: runs: must be a folder, and '{tmp_path / 'rums'}' does not exist. Name the fold")
+    assert not (tmp_path / "rums").exists()
+
+
+@pytest.mark.parametrize("place", ["here", "default"])
+def test_a_folder_without_a_run_is_said(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(WatchServer, "serve_forever", lambda self, poll_interval: None)
+    root = tmp_path if place == "here" else None
+    said: list[str] = []
+    watch(root, 0, said.append)
+    name = root or Path("runs")
+    assert said[0].startswith(f"{name} is on http://127.0.0.1:")
+    assert said[1:] == [f"no run is in {name} yet; one that starts there appears on the page"]
+    make_record(name / "run", rounds=2)
+    said.clear()
+    watch(root, 0, said.append)
+    assert len(said) == 1
 
 
 def test_ctrl_c_ends_the_command_quietly(tmp_path: Path) -> None:
