@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Block:
         lengths: how many of the T steps of each client hold readings, int64 (K,); the others are padding.
         clients: int64 (K,).
         hours: hour of the world's clock of each step, float64 (K, T); None without a clock.
+        each: so many steps in a row share their hour: `hours` is (K, T / each).
         district: index of each client's district, int64 (K,); 0 without districts.
         channels: C of them.
         first: absolute index of step 0.
@@ -65,6 +66,7 @@ class Block:
     channels: tuple[Channel, ...]
     first: int = 0
     districts: tuple[str, ...] = ()
+    each: int = 1
 
 
 def affected(
@@ -103,48 +105,93 @@ def corrupt(
         The readings, float32 (K, T, C); by fault, exactly what it changed of what it was given, bool (K, T, C); by
         fault, its measure of effect (`MEASURES`) for each client, float64 (K,), 0 for those it does not touch.
     """
-    values, masks, effects = block.values.copy(), {}, {}
-    for name, options in faults.items():
-        if not is_label_fault(options):
-            assert isinstance(options, SensorFault)
-            masks[name], effects[name] = _apply(block, values, name, options, seed, world)
+    values = block.values.copy()
+    masks, effects = {}, {}
+    for name, done in _each(replace(block, values=values), faults, seed, world):
+        masks[name] = np.zeros(values.shape, np.bool_)
+        for j, column in enumerate(done.columns):
+            masks[name][done.rows, :, column] = done.changed[:, j]
+        effects[name] = done.effects
     return values, masks, effects
 
 
-def _apply(
-    block: Block, values: F32, name: str, options: SensorFault, seed: int, world: World | None
-) -> tuple[Bools, F64]:
-    """Change `values` (K, T, C) in place; return the mask and the effects."""
-    mask, effects = np.zeros(values.shape, np.bool_), np.zeros(len(values))
+def corrupt_in_place(
+    block: Block, faults: Mapping[str, FaultOptions], *, seed: int, world: World | None = None
+) -> tuple[dict[str, I64], dict[str, F64]]:
+    """Do what `corrupt` does to the values of `block` themselves, without masks.
+
+    Returns:
+        By fault, how many readings of each client it changed, int64 (K,); by fault, the effects of `corrupt`.
+    """
+    counts, effects = {}, {}
+    for name, done in _each(block, faults, seed, world):
+        counts[name] = np.zeros(len(block.values), np.int64)
+        counts[name][done.rows] = done.changed.reshape(len(done.rows), -1).view(np.uint8).sum(axis=1, dtype=np.int64)
+        effects[name] = done.effects
+    return counts, effects
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a fault did: where `changed` (R, C, T) says, in R rows and C columns of a block; effects (K,)."""
+
+    rows: I64
+    columns: list[int]
+    changed: Bools
+    effects: F64
+
+
+def _each(
+    block: Block, faults: Mapping[str, FaultOptions], seed: int, world: World | None
+) -> Iterator[tuple[str, _Done]]:
+    for name, options in faults.items():
+        if not is_label_fault(options):
+            assert isinstance(options, SensorFault)
+            yield name, _apply(block, name, options, seed, world)
+
+
+def _apply(block: Block, name: str, options: SensorFault, seed: int, world: World | None) -> _Done:
+    """Change the block's values (K, T, C) in place."""
+    values, effects = block.values, np.zeros(len(block.values))
     at = affected(name, options, block.clients, block.district, seed, districts=block.districts)
     rows = np.flatnonzero(at & (block.lengths > 0))
     columns = [i for i, c in enumerate(block.channels) if c.measured and c.name in (options.channels or (c.name,))]
     if not len(rows) or not columns or not values.shape[1]:
-        return mask, effects
+        return _Done(rows[:0], columns, np.zeros((0, len(columns), values.shape[1]), np.bool_), effects)
     known = np.arange(values.shape[1]) < block.lengths[rows, None]
-    hours = None if block.hours is None else block.hours[rows]
+    hours = None if block.hours is None else _rows_of(block.hours, rows)
     r = Readings(
         values=_gather(values, rows, columns),
         known=known,
-        live=known & _on_time(options, hours),
+        live=known & _on_time(options, hours, block.each),
         clients=block.clients[rows],
         district=block.district[rows],
         channels=tuple(block.channels[i] for i in columns),
         hours=hours,
+        each=block.each,
         storm=None if world is None else world.storm,
         first=block.first,
         seed=seed,
         name=name,
     )
     made = _SENSOR[options.kind](options, r)
-    touched = np.broadcast_to(made.touched & r.live[:, None, :], r.values.shape)
-    changed = touched & (made.values != r.values)
-    new = np.where(changed, made.values, r.values)
+    touched = made.touched & r.live[:, None, :]
+    changed = np.not_equal(made.values, r.values)
+    changed &= touched
+    every = made.kept or (made.values.shape == r.values.shape and bool(touched.all()))
+    new = made.values if every else np.where(changed, made.values, r.values)
     whole = slice(None) if len(rows) == len(values) else rows
     for j, column in enumerate(columns):
-        values[whole, :, column], mask[whole, :, column] = new[:, j], changed[:, j]
+        values[whole, :, column] = new[:, j]
     effects[rows] = _effect(options, r, made, new, touched)
-    return mask, effects
+    return _Done(rows, columns, changed, effects)
+
+
+def _rows_of(hours: F64, rows: I64) -> F64:
+    """Return some clients' hours; those of clients that share one row of memory go on sharing it."""
+    if hours.strides[0] == 0:
+        return np.broadcast_to(hours[:1], (len(rows), hours.shape[1]))
+    return hours[rows]
 
 
 def _gather(values: F32, rows: I64, columns: list[int]) -> F32:
@@ -156,13 +203,14 @@ def _gather(values: F32, rows: I64, columns: list[int]) -> F32:
     return gathered
 
 
-def _on_time(options: Fault, hours: F64 | None) -> Bools:
+def _on_time(options: Fault, hours: F64 | None, each: int = 1) -> Bools:
     """Say at which steps the schedule lets a fault act, broadcastable to (R, T)."""
     if options.schedule.unit == "rounds":
         return np.ones((1, 1), np.bool_)
     assert hours is not None, "a schedule in hours needs data with a clock: check_faults says so"
     stop = np.inf if options.schedule.stop is None else options.schedule.stop
-    return np.asarray((hours >= options.schedule.start) & (hours < stop))
+    inside = (hours >= options.schedule.start) & (hours < stop)
+    return inside.repeat(each, axis=1)
 
 
 def _effect(options: Fault, r: Readings, made: Changed, new: F32, touched: Bools) -> F64:
@@ -171,10 +219,14 @@ def _effect(options: Fault, r: Readings, made: Changed, new: F32, touched: Bools
         return np.asarray(np.where(touched.any(axis=(1, 2)), made.effect, 0.0))
     readings = r.known.sum(axis=1) * len(r.channels)
     if MEASURES[options.kind] != "rms":
-        return np.asarray(touched.sum(axis=(1, 2)) / readings)
-    change = np.subtract(new, r.values, out=np.zeros_like(new), where=touched)  # padding may hold anything
+        share = touched.sum(axis=(1, 2)) / readings
+        return np.asarray(share * (len(r.channels) // touched.shape[1]))
+    if r.known.all():
+        change = new - r.values
+    else:
+        change = np.subtract(new, r.values, out=np.zeros_like(new), where=r.known[:, None, :])  # padding: anything
     deviations = np.array([c.deviation for c in r.channels])
-    squares = np.einsum("rct,rct->rc", change, change, dtype=np.float64) / deviations**2
+    squares = np.einsum("rct,rct->rc", change, change).astype(np.float64) / deviations**2
     return np.asarray(np.sqrt(squares.sum(axis=1) / readings))
 
 

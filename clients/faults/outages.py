@@ -59,6 +59,29 @@ def out(name: str, options: GatewayOutageOptions, district: I64, slot: I64, seed
     return np.asarray(uniform(streams.keys(seed, purpose(name, "out"), district, slot)) < rate)
 
 
+def out_of(
+    name: str, options: GatewayOutageOptions, districts: I64, which: I64, slot: I64, seed: int, storm: F64 | None
+) -> Bools:
+    """Say which slots are out of the districts that clients are in, bool (R, S).
+
+    Args:
+        name: of the fault.
+        options: of the fault.
+        districts: indices, each once, (D,).
+        which: position in `districts` of each client's, (R,).
+        slot: numbers of slots, (R, S).
+        seed: of the run.
+        storm: of the world by hour, or None.
+    """
+    if not slot.size:
+        return np.zeros(slot.shape, np.bool_)
+    first, last = int(slot.min()), int(slot.max())
+    if len(districts) * (last - first + 1) > slot.size:
+        return out(name, options, districts[which, None], slot, seed, storm)
+    table = out(name, options, districts[:, None], np.arange(first, last + 1), seed, storm)
+    return np.asarray(table[which[:, None], slot - first])
+
+
 def outages(
     name: str, options: GatewayOutageOptions, districts: int, hours: float, *, seed: int, world: World | None = None
 ) -> list[Outage]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from clients.faults.common import Fill
-from clients.faults.outages import out, phases
+from clients.faults.outages import out_of, phases
 from clients.faults.packet_options import (
     ClockSkewOptions,
     DuplicatedOptions,
@@ -20,10 +21,10 @@ from clients.faults.readings import (
     Bools,
     Changed,
     Readings,
-    first_after,
+    Runs,
     hits,
-    last_before,
     phased,
+    runs,
     sign,
     size,
     slot_hits,
@@ -42,13 +43,17 @@ def missing_bursts(o: MissingBurstsOptions, r: Readings) -> Changed:
 
 def gateway_outage(o: GatewayOutageOptions, r: Readings) -> Changed:
     """Lose stretches of all channels of all clients of a district."""
-    hours = np.broadcast_to(np.arange(r.first, r.first + r.steps, dtype=np.float64), r.known.shape)
-    if r.hours is not None:
-        hours = np.where(r.known, r.hours, 0.0)  # padding may hold anything
-    district = r.district[:, None]
-    slot = np.floor((hours + phases(r.name, o, district, r.seed)) / o.hours).astype(np.int64)
-    lost = out(r.name, o, district, slot, r.seed, r.storm)
-    return _without(r, lost[:, None, :], o.fill)
+    districts, which = np.unique(r.district, return_inverse=True)
+    phase = phases(r.name, o, districts, r.seed)
+    if r.hours is None or r.hours.strides[0] == 0:  # one clock for all: a row a district
+        hours = np.arange(r.first, r.first + r.steps, dtype=np.float64) if r.hours is None else r.hours[0]
+        slot = np.floor((hours + phase[:, None]) / o.hours).astype(np.int64)
+        lost = out_of(r.name, o, districts, np.arange(len(districts)), slot, r.seed, r.storm)[which]
+    else:
+        hours = np.where(r.known[:, :: r.each], r.hours, 0.0)  # padding may hold anything
+        slot = np.floor((hours + phase[which, None]) / o.hours).astype(np.int64)
+        lost = out_of(r.name, o, districts, which, slot, r.seed, r.storm)
+    return _without(r, lost.repeat(1 if r.hours is None else r.each, axis=1)[:, None, :], o.fill)
 
 
 def clock_skew(o: ClockSkewOptions, r: Readings) -> Changed:
@@ -90,23 +95,46 @@ def reordered(o: ReorderedOptions, r: Readings) -> Changed:
 
 def _without(r: Readings, lost: Bools, fill: Fill) -> Changed:
     """Fill what is lost, bool (R, C, T) or (R, 1, T), by the rule."""
-    lost &= r.live[:, None, :]
+    lost = lost & r.live[:, None, :]
     mean = r.of_channels("mean")
     if fill == "zero":
         return Changed(np.zeros((1, 1, 1), np.float32), lost)
     if fill == "mean":
         return Changed(mean[None], lost)
-    good = r.known[:, None, :] & ~lost
-    last = last_before(good)
-    before = np.where(last >= 0, np.take_along_axis(r.values, np.maximum(last, 0), axis=2), mean)
-    if fill == "last":
-        return Changed(before, lost)
-    return Changed(_straight(r, before, last, first_after(good)), lost)
+    found, channels, steps = runs(lost), len(r.channels), r.steps
+    values, truth = r.values.copy(), r.values.reshape(-1)
+    flat = values.reshape(-1)
+    shared = lost.shape[1] < channels  # a row of `lost` is of all channels, or of one
+    for j in range(channels) if shared else (0,):
+        shift = (found.row * (channels - 1) + j) * steps if shared else np.zeros_like(found.row)
+        none = mean[j, 0] if shared else mean[found.row % channels, 0]
+        flat[found.place + shift] = _filled(r, truth, found, shift, none, fill == "interpolate", shared)
+    return Changed(values, lost, kept=True)
 
 
-def _straight(r: Readings, before: F32, last: I64, after: I64) -> F32:
-    """Draw the straight line from the readings of the steps `last` (-1 for none) to those of `after` (T for none)."""
-    value = np.take_along_axis(r.values, np.minimum(after, r.steps - 1), axis=2)
-    part = (np.arange(r.steps) - last) / np.maximum(after - last, 1)
-    line = before + part.astype(np.float32) * (value - before)
-    return np.where(after == r.steps, before, np.where(last < 0, value, line))
+def _filled(
+    r: Readings, truth: F32, found: Runs, shift: I64, none: F32, straight: bool, shared: bool
+) -> npt.NDArray[np.float32]:
+    """Return what stands at the lost places: the last reading before each, or a straight line to the next.
+
+    Args:
+        r: the readings.
+        truth: them, flat.
+        found: stretches of what is lost.
+        shift: from a place of them to that of the reading.
+        none: what stands where no reading came.
+        straight: whether to draw lines.
+        shared: whether rows of `found` are clients; else they are channels of clients.
+    """
+    steps, length = r.steps, r.known.sum(axis=1)
+    client = found.row if shared else found.row // len(r.channels)
+    first = found.row * steps
+    has_last = found.start > first
+    before = np.where(has_last, truth[np.maximum(found.start - 1, first) + shift], none)
+    if not straight:
+        return np.asarray(before, np.float32)
+    has_next = found.end < first + length[client]
+    after = truth[np.minimum(found.end, first + steps - 1) + shift]
+    part = (found.place - found.start + 1) / (found.end - found.start + 1)
+    line = before + part.astype(np.float32) * (after - before)
+    return np.asarray(np.where(has_next, np.where(has_last, line, after), before), np.float32)

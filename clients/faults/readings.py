@@ -33,7 +33,8 @@ class Readings:
         clients: int64 (R,).
         district: of each client, int64 (R,).
         channels: C of them.
-        hours: hour of the world's clock of each step, float64 (R, T), or None.
+        hours: hour of the world's clock, float64 (R, T / each), or None.
+        each: so many steps in a row share their hour.
         storm: of the world, by hour, float64, or None.
         first: absolute index of step 0.
         seed: of the run.
@@ -47,6 +48,7 @@ class Readings:
     district: I64
     channels: tuple[Channel, ...]
     hours: F64 | None
+    each: int
     storm: F64 | None
     first: int
     seed: int
@@ -78,11 +80,13 @@ class Changed:
         values: float32, broadcastable to (R, C, T); what is not touched is not looked at.
         touched: bool, broadcastable to (R, C, T).
         effect: its measure for each client, float64 (R,), where neither the share touched nor the root mean square.
+        kept: whether `values` are of the readings' shape, equal to them where not touched, and `touched` only live.
     """
 
     values: F32
     touched: Bools
     effect: F64 | None = None
+    kept: bool = False
 
 
 def purpose(name: str, what: str) -> str:
@@ -158,13 +162,31 @@ def within_range(r: Readings, values: F32) -> F32:
     return values
 
 
-def last_before(good: Bools) -> I64:
-    """Return for each step the last one up to it that is good, -1 where there is none; (..., T)."""
-    steps = np.where(good, np.arange(good.shape[-1], dtype=np.int64), -1)
-    return np.maximum.accumulate(steps, axis=-1)
+@dataclass(frozen=True)
+class Runs:
+    """Marked readings, in order, and where the stretch without a gap that each lies in begins and ends.
+
+    Attributes:
+        place: index of each marked one into the flattened array, int64 (N,).
+        start: of the first of its stretch, int64 (N,).
+        end: of the one after its last.
+        row: which row it is in; no stretch goes on into the next.
+    """
+
+    place: I64
+    start: I64
+    end: I64
+    row: I64
 
 
-def first_after(good: Bools) -> I64:
-    """Return for each step the first one from it on that is good, T where there is none; (..., T)."""
-    steps = np.where(good, np.arange(good.shape[-1], dtype=np.int64), good.shape[-1])
-    return np.minimum.accumulate(steps[..., ::-1], axis=-1)[..., ::-1]
+def runs(marked: Bools) -> Runs:
+    """Return the stretches of the last axis that are marked, of an array (..., T)."""
+    steps = marked.shape[-1]
+    place = np.flatnonzero(marked)
+    row = place // max(steps, 1)
+    begins = np.ones(len(place), np.bool_)
+    begins[1:] = (np.diff(place) != 1) | (np.diff(row) != 0)
+    stretch = np.cumsum(begins) - 1
+    first = np.flatnonzero(begins)
+    ends = place[np.append(first[1:], len(place)) - 1] + 1 if len(place) else place
+    return Runs(place, place[first][stretch], ends[stretch], row)

@@ -11,8 +11,8 @@ from clients.faults.readings import (
     Readings,
     gaussian,
     hits,
-    last_before,
     purpose,
+    runs,
     sign,
     size,
     slot_hits,
@@ -43,21 +43,22 @@ def stuck_at(o: StuckAtOptions, r: Readings) -> Changed:
     stuck = slot_hits(r, o.steps, o.severity * o.share, by_channel=True)
     stuck &= r.live[:, None, :]
     values = r.values.copy()
-    places = np.nonzero(stuck)
-    source = np.maximum(last_before(~stuck)[places], 0)  # stuck from the start of the span: its first reading
-    values[places] = r.values[places[0], places[1], source]
-    return Changed(values, stuck)
+    found = runs(stuck)
+    # stuck from the start of the span: its first reading
+    values.reshape(-1)[found.place] = r.values.reshape(-1)[np.maximum(found.start - 1, found.row * r.steps)]
+    return Changed(values, stuck, kept=True)
 
 
 def spikes(o: SpikesOptions, r: Readings) -> Changed:
     """Add jumps at single readings."""
     hit = hits(r, o.severity * o.share)
+    hit &= r.live[:, None, :]
     rows, columns, steps = np.nonzero(hit)
     drawn = streams.keys(r.seed, purpose(r.name, "jump"), r.keys("jump")[rows, columns], steps + r.first)
     jump = np.float32(o.deviations) * r.of_channels("deviation")[columns, 0]
     values = r.values.copy()
     values[rows, columns, steps] += jump * (size(drawn) * sign(drawn)).astype(np.float32)
-    return Changed(within_range(r, values), hit)
+    return Changed(within_range(r, values), hit, kept=True)
 
 
 def bias(o: BiasOptions, r: Readings) -> Changed:
@@ -76,7 +77,9 @@ def calibration_drift(o: CalibrationDriftOptions, r: Readings) -> Changed:
 def noise(o: NoiseOptions, r: Readings) -> Changed:
     """Add white Gaussian noise."""
     deviation = np.float32(o.severity * 10.0 ** (-o.snr_db / 20.0)) * r.of_channels("deviation")
-    return Changed(within_range(r, r.values + deviation * gaussian(r)), ALL)
+    values = gaussian(r) * deviation
+    values += r.values
+    return Changed(within_range(r, values), ALL)
 
 
 def unit_mixup(o: UnitMixupOptions, r: Readings) -> Changed:
