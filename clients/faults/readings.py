@@ -190,3 +190,9 @@ def runs(marked: Bools) -> Runs:
     first = np.flatnonzero(begins)
     ends = place[np.append(first[1:], len(place)) - 1] + 1 if len(place) else place
     return Runs(place, place[first][stretch], ends[stretch], row)
+
+
+def last_before(good: Bools) -> I64:
+    """Return for each step the last one up to it that is good, -1 where there is none; (..., T)."""
+    steps = np.where(good, np.arange(good.shape[-1], dtype=np.int64), -1)
+    return np.maximum.accumulate(steps, axis=-1)
