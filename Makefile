@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-peers lint types contracts slow ray dashboards observe clean
+.PHONY: run test check bench bench-peers pairs lint types contracts slow ray dashboards observe clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
@@ -40,6 +40,10 @@ ray: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py
+
+# What every fault of the built-in scenarios did, over ten seeds: the table of README.md.
+pairs: $(STAMP)
+	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/pairs.py
 
 # Others that `make bench` times beside fedscape, each in its own environment: Flower's Ray simulation and pfl-research.
 bench-peers: .venv-flower/.installed .venv-pfl/.installed
