@@ -158,7 +158,7 @@ class RoundMeter:
         spread: Line = {
             "evaluated_on": found.evaluated_on,
             "clients": len(sizes),
-            "variance": float(shown.var()),
+            "variance": _variance(shown),
             "score": _with_tenths(shown),
             "loss": quantiles(losses),
             "worst": _named(worst(clients, shown, lowest=task == "classification"), self.population.client_name),
@@ -268,7 +268,14 @@ def _named(found: list[tuple[int, float]], names: Callable[[int], str]) -> list[
 
 def _with_tenths(values: F64) -> dict[str, float]:
     """Return the quantiles of one value a client, and the first and last decile."""
-    return quantiles(values) | dict(zip(("p10", "p90"), np.quantile(values, (0.1, 0.9)).tolist(), strict=True))
+    with np.errstate(invalid="ignore"):  # a diverged model's may be infinite
+        tenths = np.quantile(values, (0.1, 0.9)).tolist()
+    return quantiles(values) | dict(zip(("p10", "p90"), tenths, strict=True))
+
+
+def _variance(values: F64) -> float:
+    with np.errstate(invalid="ignore"):  # nan where one is infinite
+        return float(values.var())
 
 
 def _size(tensor: Tensor) -> int:
