@@ -19,7 +19,7 @@ from clients import streams
 from clients.drifts import DriftOptions, amount, drifting, level
 from clients.errors import UserError, unknown_name
 from clients.population import CohortData, Examples, Population
-from clients.ragged import Cohort, alike, label_counts_of, positions
+from clients.ragged import Cohort, alike, label_counts_of, offsets_of, positions
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -76,12 +76,25 @@ def _check(name: str, options: DriftOptions, population: Population) -> None:
     if population.reconstructs and options.changes == "p(y|x)":
         raise UserError(f"{field}.changes", "is 'p(y|x)', and the targets of these data are their features",
                         fix='Take "p(x)".')  # fmt: skip
-    if options.unit == "hours" and population.hours is None:
-        raise UserError(f"{field}.unit", "is 'hours', and these data have no clock", fix="Count in rounds.")
+    if options.unit == "hours":
+        _check_clock(field, population)
     for district in options.districts:
         if district not in population.districts:
             known = population.districts or ("none: add a [world]",)
             raise UserError(f"{field}.districts", unknown_name(district, known, "a district"))
+
+
+def _check_clock(field: str, population: Population) -> None:
+    """Refuse a drift by the hours where some examples have none."""
+    clocked = {
+        "data have": population.hours is not None,
+        "held-out examples have": population.cohort_test is None or population.held_out_hours is not None,
+        "validation examples have": population.validation is None or population.validation_hours is not None,
+        "test examples have": population.test is None or population.test_hours is not None,
+    }
+    for what, known in clocked.items():
+        if not known:
+            raise UserError(f"{field}.unit", f"is 'hours', and these {what} no clock", fix="Count in rounds.")
 
 
 class _Rule:
@@ -124,8 +137,13 @@ class _Rule:
 
     def levels(self, clients: I64, round_index: int, hours: F64 | None = None) -> F64:
         """Return the level of each client now; on the world's clock, of the latest hour given."""
-        now = float(round_index) if self.options.unit == "rounds" or hours is None else hours
-        return level(self.options, self.starts(clients), now)
+        return level(self.options, self.starts(clients), self._now(round_index, hours))
+
+    def _now(self, round_index: int, hours: F64 | None) -> F64 | float:
+        if self.options.unit == "rounds":
+            return float(round_index)
+        assert hours is not None, "examples without a clock were refused"
+        return hours
 
     def amounts(self, owners: I64, round_index: int, hours: F64 | None, slot: I64) -> F64:
         """Return a of each example, in steps.
@@ -138,7 +156,7 @@ class _Rule:
         """
         clients, inverse = np.unique(owners, return_inverse=True)
         starts = self.starts(clients)[inverse]
-        now = float(round_index) if self.options.unit == "rounds" or hours is None else hours
+        now = self._now(round_index, hours)
         chance = streams.uniforms(streams.keys(self.seed, f"concept drift/{self.name}/example", owners, slot), 1)[:, 0]
         exact = amount(self.options, level(self.options, starts, now), chance)
         return np.ceil(exact * STEPS - 1e-9) / STEPS
@@ -199,15 +217,20 @@ def _in_round(base: Population, rules: Mapping[str, _Rule], round_index: int) ->
     def central(examples: Examples | None, owners: I64 | None, hours: F64 | None) -> Examples | None:
         if examples is None:
             return None
-        slot = np.arange(len(examples))
-        if owners is None:  # nobody's: as if dealt out to the clients at random
+        slot, offsets = np.arange(len(examples)), np.array([0, len(examples)], np.int64)
+        if owners is None:  # nobody's: as if dealt out to the clients at random, and drawn from all of them
             some = np.flatnonzero(base.sizes)
             dealt = streams.keys(next(iter(rules.values())).seed, "central owners", slot) % np.uint64(len(some))
             owners = some[dealt.astype(np.int64)].astype(np.int64)
-        data = CohortData(examples.features, examples.targets, slot, np.array([0, len(slot)], np.int64))
+        else:  # client after client
+            slot = np.argsort(owners, kind="stable")
+            owners, offsets = owners[slot], offsets_of(np.unique(owners, return_counts=True)[1])
+        when = None if hours is None else hours[slot]
+        data = start = CohortData(examples.features, examples.targets, slot, offsets)
         for rule in rules.values():
-            data = _apply(rule, data, owners, slot, rule.amounts(owners, round_index, hours, slot))
-        return examples if data.features is examples.features and data.rows is slot else data.client(0)
+            data = _apply(rule, data, owners, slot, rule.amounts(owners, round_index, when, slot))
+        rows = torch.from_numpy(data.rows[np.argsort(slot)])
+        return examples if data is start else Examples(data.features[rows], data.targets[rows])
 
     def levels(clients: I64) -> dict[str, F64]:
         latest = None if base.hours is None else _latest(base, clients)

@@ -37,7 +37,8 @@ class Ledger:
         """Return the share of each client's readings (or labels) that are marked, (K,)."""
         if mask.ndim == 3 and self._measured.ndim:
             mask = mask[:, :, self._measured]
-        return np.asarray(mask.reshape(len(mask), -1).mean(axis=1), np.float64)
+        of_client = tuple(range(1, mask.ndim))
+        return np.asarray(mask.sum(axis=of_client) / max(1, int(np.prod(mask.shape[1:]))), np.float64)
 
     def note_shares(self, clients: I64, shares: Mapping[str, F64], effects: Mapping[str, F64]) -> None:
         """Take in shares (K,) and effects (K,)."""

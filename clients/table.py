@@ -140,7 +140,7 @@ def windowed_population(
     flat, scales = _scaled(clients, ends, options, notes, dtype)
     parts = [_part(options, clients, ends, part) for part in range(3)]
     notes["windows_dropped"] = sum(dropped for _, _, dropped in parts)
-    (train, train_sizes, _), (validation, _, _), (test, test_sizes, _) = parts
+    (train, train_sizes, _), (validation, validation_sizes, _), (test, test_sizes, _) = parts
     if not len(train):
         longest = max(end[0] for end in ends)
         raise DataError(
@@ -161,6 +161,11 @@ def windowed_population(
         clients, known, scales, flat, train, train_sizes, options.window, options.horizon, channels=channels
     )
     clocked = all(series.time is not None for series in clients)
+    everyone = np.arange(len(clients), dtype=np.int64)
+
+    def hours(rows: I64, sizes: I64) -> F64 | None:
+        return recorded.window_hours(everyone, rows, sizes) if clocked else None
+
     population = Population(
         name=Path(options.path).name,
         task="regression",
@@ -173,8 +178,13 @@ def windowed_population(
         test=central(test),
         client_name=names.__getitem__,
         facts=notes,
+        validation_clients=np.repeat(everyone, validation_sizes),
+        test_clients=np.repeat(everyone, test_sizes),
+        validation_hours=hours(validation, validation_sizes),
+        test_hours=hours(test, test_sizes),
         channels=channels,
-        hours=recorded.window_hours if clocked else None,
+        hours=partial(recorded.window_hours, rows=train, sizes=train_sizes) if clocked else None,
+        held_out_hours=partial(recorded.window_hours, rows=test, sizes=test_sizes) if clocked else None,
     )
     return replace(population, series_faults=partial(with_series_faults, recorded=recorded))
 

@@ -18,6 +18,7 @@ from clients.channels import Channel
 from clients.city.world import World
 from clients.faults.apply import Block, corrupt
 from clients.faults.options import FaultOptions
+from clients.faults.readings import last_before
 from clients.population import Population
 from clients.ragged import cohort_of, offsets_of
 from clients.realised import Ledger
@@ -68,15 +69,21 @@ class Recorded:
         assert time is not None
         return np.asarray((time - first) / HOUR, np.float64)
 
-    def window_hours(self, clients: I64) -> F64:
-        """Return the hour of each training window's last input, client after client."""
+    def window_hours(self, clients: I64, rows: I64, sizes: I64) -> F64:
+        """Return the hour of each window's last input, client after client.
+
+        Args:
+            clients: whose, (K,).
+            rows: of `flat`, at which the windows of some part start, all clients' one after the other.
+            sizes: windows of each client in that part, (N,).
+        """
         starts = offsets_of([len(s.values) for s in self.clients])
-        offsets = offsets_of(self.sizes)
+        offsets = offsets_of(sizes)
         parts = [np.zeros(0)]
         for k in clients.tolist():
             hours = self.hours(k)
             assert hours is not None
-            parts.append(hours[self.rows[offsets[k] : offsets[k + 1]] - starts[k] + self.window - 1])
+            parts.append(hours[rows[offsets[k] : offsets[k + 1]] - starts[k] + self.window - 1])
         return np.concatenate(parts)
 
 
@@ -88,6 +95,13 @@ def measured_channels(clients: Sequence[Series], ends: Sequence[int]) -> tuple[C
     return tuple(
         Channel(name=n, mean=float(m), deviation=float(d)) for n, m, d in zip(names, mean, deviation, strict=True)
     )
+
+
+def _filled(truth: F64, missing: npt.NDArray[np.bool_], nominal: F64) -> npt.NDArray[np.float32]:
+    """Return readings (T, C) in which the last one stands where one is missing, before the first the nominal mean."""
+    last = last_before(~missing.T).T
+    known = np.take_along_axis(np.where(missing, 0.0, truth), np.maximum(last, 0), axis=0)
+    return np.where(last >= 0, known, nominal).astype(np.float32)
 
 
 def with_series_faults(
@@ -104,6 +118,7 @@ def with_series_faults(
     """
     if not faults:
         return clean
+    nominal = np.array([c.mean for c in recorded.channels])
     flat, channels = recorded.flat.clone(), recorded.channels
     ledger = Ledger(len(recorded.clients), faults)
     masks: dict[str, Masks] = {name: [] for name in faults}
@@ -111,11 +126,10 @@ def with_series_faults(
     for k, (series, end) in enumerate(zip(recorded.clients, recorded.ends, strict=True)):
         truth = series.values[:end]
         missing = np.isnan(truth)
-        nominal = np.array([c.mean for c in channels])
         client = np.array([k], np.int64)
         hours = recorded.hours(k)
         block = Block(
-            values=np.where(missing, nominal, truth).astype(np.float32)[None],
+            values=_filled(truth, missing, nominal)[None],
             lengths=np.array([end], np.int64),
             clients=client,
             hours=None if hours is None else hours[None, :end],
@@ -132,7 +146,7 @@ def with_series_faults(
         new = torch.from_numpy((spoilt[0].astype(np.float64) - mean) / deviation).to(flat.dtype)
         own = flat[starts[k] : starts[k] + end]
         flat[starts[k] : starts[k] + end] = torch.where(torch.from_numpy(changed), new, own)
-        ledger.note_shares(client, {n: np.array([m[-1].mean()]) for n, m in masks.items()}, effects)
+        ledger.note(client, {n: m[-1][None] for n, m in masks.items()}, effects)
     features, targets = window_views(flat, recorded.window, recorded.horizon)
     cohort = cohort_of(features, targets, offsets_of(recorded.sizes), recorded.rows)
     return replace(

@@ -25,8 +25,8 @@ def data_line(population: Population, columns: Mapping[str, npt.NDArray[Any]]) -
     Returns:
         `faults` (by name: `changed`, mean share of a client's readings or labels changed; `clients` touched; `effect`,
         mean over those touched), `concept_drift` (by name: mean `level`, and `clients` above 0), `districts` (by name:
-        respondents, means of loss and drift, mean share of readings changed by any fault). What does not apply is left
-        out.
+        respondents, means of loss and drift, and `changed`, the mean of the sum of the faults' shares, at most
+        1: what two faults changed counts twice). What does not apply is left out.
     """
     clients = columns["client"]
     line: Line = {}

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from clients.city.world import WorldOptions
+from clients.drifts import DriftOptions
 from clients.errors import UserError
 from clients.faults.options import Schedule
 from clients.faults.packet_options import GatewayOutageOptions
@@ -80,6 +81,34 @@ def test_hours_count_from_the_first_midnight(table: Path) -> None:
     changed = (windows(late, 0)[0] != windows(clean, 0)[0]).flatten(1).any(1).numpy()
     when = clean.hours(np.array([0]))  # type: ignore[misc]
     assert np.array_equal(changed, (when >= 24) & (when < 48 + WINDOW - 1))
+
+
+def test_drift_on_the_clock_goes_by_the_hours_of_what_is_held_out_too(table: Path) -> None:
+    clean = population(table)
+    held = clean.cohort_test
+    assert held is not None
+    assert clean.validation_hours is not None
+    assert clean.test_hours is not None
+    late = float(np.sort(clean.test_hours)[len(clean.test_hours) // 2])
+    p = population(table, drifts={"turn": DriftOptions(unit="hours", start=late)})
+    everyone = np.arange(3)
+    assert all(torch.equal(windows(p, k)[1], windows(clean, k)[1]) for k in everyone), "training lies before it"
+    assert p.during(1000).validation is not None
+    assert torch.equal(p.during(1000).validation.targets, clean.validation.targets)  # type: ignore[union-attr]
+    now, before = p.cohort_test(everyone), held(everyone)  # type: ignore[misc]
+    differs = (now.targets[now.rows] != before.targets[before.rows]).any(1).numpy()
+    assert np.array_equal(differs, clean.held_out_hours(everyone) >= late)  # type: ignore[misc]
+    central = (p.test.targets != clean.test.targets).any(1).numpy()  # type: ignore[union-attr]
+    assert np.array_equal(central, clean.test_hours >= late)
+    assert clean.test_clients is not None
+    assert np.array_equal(clean.test_clients, np.repeat(everyone, held(everyone).sizes))
+
+
+def test_a_stuck_sensor_never_shows_a_reading_that_was_missing(table: Path) -> None:
+    p = population(table, scale="none", faults={"stuck": StuckAtOptions(severity=1.0, steps=3)})
+    truth = np.round(5 + np.cos(np.arange(ROWS) / 7), 4).astype(np.float32)
+    shown = windows(p, 1)[0].numpy().ravel()
+    assert np.isin(shown, truth).all()
 
 
 def test_districts_come_from_a_world_and_rounds_make_phases(table: Path) -> None:

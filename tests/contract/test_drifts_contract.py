@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from clients.drifted import with_drifts
 from clients.drifts import DRIFT_KINDS, DriftOptions, level
 from clients.errors import UserError
 from clients.faults.sensor_options import NoiseOptions
-from clients.population import Population
+from clients.population import Examples, Population
 from clients.quadratic import QuadraticOptions
 
 DATA = ("traffic", "intrusion", "activity", "digits")
@@ -90,6 +91,31 @@ def test_central_examples_drift_with_their_clients(name: str, options: DriftOpti
     assert not torch.equal(p.validation.targets, plain.validation.targets)
     nobody = drifting(name, replace(options, clients=0.0)).during(late)
     assert torch.equal(nobody.validation.targets, plain.validation.targets)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["traffic", "intrusion", "activity"])
+@pytest.mark.parametrize("changes", ["p(x)", "p(y)"])
+def test_a_central_example_is_drawn_anew_from_its_own_clients(name: str, changes: str) -> None:
+    plain = city.clean(name)
+    assert plain.validation is not None
+    assert plain.validation_clients is not None
+    shuffled = np.random.default_rng(0).permutation(len(plain.validation))  # the order of examples is nobody's business
+    mixed = replace(
+        plain,
+        validation=Examples(plain.validation.features[shuffled], plain.validation.targets[shuffled]),
+        validation_clients=plain.validation_clients[shuffled],
+        validation_hours=None,
+    )
+    p = with_drifts(mixed, {"turn": DriftOptions(changes=changes, clients=0.5)}, seed=3).during(1)  # type: ignore[arg-type]
+    assert p.validation is not None
+    assert mixed.validation is not None
+    levels = p.drift_levels(everyone)["turn"]  # type: ignore[misc]
+    assert 0 < levels.mean() < 1
+    for k in everyone:
+        own = mixed.validation_clients == k
+        now, before = p.validation.features[own].flatten(1), mixed.validation.features[own].flatten(1)
+        assert torch.equal(now, before) == (levels[k] == 0 or bool((before == before[:1]).all()))
+        assert len(torch.unique(torch.cat([now, before]), dim=0)) == len(torch.unique(before, dim=0))
 
 
 def share_changed(p: Population, plain: Population) -> float:
