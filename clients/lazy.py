@@ -22,6 +22,9 @@ RESIDENT_CLIENTS = 100_000
 """Only if they have at most so many clients: keeping the books of who is there takes 9 bytes a client."""
 CACHE_BYTES = 256 * 2**20
 """Of larger populations the most recent clients stay, up to this size."""
+MOSTLY = 0.8
+"""Of larger populations, a cohort of which more than this share is missing is made as a whole: all of it in one piece,
+which costs less than copying the pieces together."""
 
 Make = Callable[[I64], tuple[Tensor, Tensor]]
 """Clients -> the features and targets of all of them, one client after the other."""
@@ -127,11 +130,15 @@ def _recent(make: Make, sizes: npt.NDArray[np.int32], layout: Layout, cache_byte
                 clients, _, features, _ = blocks.pop(old)
                 held -= len(features) * layout.bytes
                 for client in clients.tolist():
-                    del home[client]
+                    if home.get(client, (-1, 0))[0] == old:  # not made anew since
+                        del home[client]
 
     def cohort(clients: I64) -> CohortData:
-        missing = [c for c in dict.fromkeys(clients.tolist()) if c not in home]
-        if missing:
+        asked = list(dict.fromkeys(clients.tolist()))
+        missing = [c for c in asked if c not in home]
+        if len(missing) > MOSTLY * len(asked):
+            remember(np.asarray(asked, np.int64))
+        elif missing:
             remember(np.asarray(missing, np.int64))
         places = [home[c] for c in clients.tolist()]
         used = sorted({block for block, _ in places})

@@ -7,7 +7,7 @@ same with a fault and without. Faults touch training data; central and held-out 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from torch import Tensor
 from clients import streams
 from clients.city.world import World
 from clients.errors import DataError
-from clients.faults.apply import Block, corrupt, corrupt_labels
-from clients.faults.options import FaultOptions, is_label_fault
+from clients.faults.apply import Block, corrupt, corrupt_in_place, corrupt_labels
+from clients.faults.options import FaultOptions
 from clients.lazy import Layout, lazy_cohort
 from clients.population import CohortData, Examples, Population
 from clients.ragged import Cohort, label_counts_of
@@ -34,6 +34,7 @@ CENTRAL_EXAMPLES = 5000
 """Central validation and test examples are at most so many, thinned evenly in time."""
 CENTRAL_SITES = 200
 """They come from at most so many sites, chosen by seed."""
+_TOGETHER = 1 << 19  # readings made, spoilt and standardised together: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -128,14 +129,25 @@ def _cohort(
 ) -> Cohort:
     """Return the cohort function of one part: one lazy block of readings a client, windows are views of it."""
     channels, length = len(source.channels), end - begin
-    labelled = source.label is not None
+    labelled, measured = source.label is not None, sum(c.measured for c in source.channels)
     layout = Layout((length, channels), (length if labelled else 0,), dtype, torch.int64)
 
     def make(clients: I64) -> tuple[Tensor, Tensor]:
-        values, labels, masks, effects = spoilt(source, clients, begin, end, windows, seed, world, faults)
-        if ledger is not None:
-            ledger.note(clients, masks, effects)
-        return torch.from_numpy(standardised(values, source)).to(dtype), torch.from_numpy(labels)
+        values = np.empty((len(clients), length, channels), np.float32)
+        labels = np.zeros((len(clients), *layout.target_shape), np.int64)
+        count = max(_TOGETHER // (length * channels), 1)
+        for first in range(0, len(clients), count):
+            rows = slice(first, first + count)
+            values[rows] = source.read(clients[rows], begin, end)
+            block = _block(source, clients[rows], begin, values[rows])
+            counts, effects = corrupt_in_place(block, faults, seed=seed, world=world)
+            labels[rows], wrong, more = _labels(source, block, windows, faults, seed)
+            if ledger is not None:
+                shares = {n: found / (length * measured) for n, found in counts.items()}
+                shares |= {n: mask.mean(axis=1) for n, mask in wrong.items()}
+                ledger.note_shares(clients[rows], shares, effects | more)
+            standardise(values[rows], source)
+        return torch.from_numpy(values).to(dtype), torch.from_numpy(labels)
 
     blocks = lazy_cohort(make, np.ones(source.num_clients, np.int32), layout)
     count = len(windows.starts)
@@ -164,50 +176,57 @@ def spoilt(
     faults: Faults,
 ) -> tuple[F32, I64, dict[str, npt.NDArray[np.bool_]], dict[str, npt.NDArray[np.float64]]]:
     """Return readings (K, T, C) with their faults, labels (K, T) by window start, and masks and effects by fault."""
-    values = source.read(clients, begin, end)
-    masks: dict[str, npt.NDArray[np.bool_]] = {}
-    effects: dict[str, npt.NDArray[np.float64]] = {}
-    district = source.places(clients).district if source.places is not None else np.zeros(len(clients), np.int64)
-    if any(not is_label_fault(f) for f in faults.values()):
-        steps = np.arange(begin, end) * source.step_hours
-        block = Block(
-            values=values,
-            lengths=np.full(len(clients), end - begin),
-            clients=clients,
-            hours=np.broadcast_to(steps, values.shape[:2]),
-            district=district,
-            channels=source.channels,
-            first=begin,
-            districts=source.districts,
-        )
-        values, masks, effects = corrupt(block, faults, seed=seed, world=world)
-    labels = np.zeros((len(clients), end - begin if source.label is not None else 0), np.int64)
-    if source.label is not None and len(windows.starts):
-        ahead = windows.starts[:, None] + source.window + np.arange(source.horizon)
-        made = source.label(values[:, :, 0][:, ahead])
-        flat, found, more = corrupt_labels(
-            made.reshape(-1),
-            np.arange(len(clients) + 1) * made.shape[1],
-            clients,
-            source.outputs,
-            faults,
-            seed=seed,
-            district=district,
-            districts=source.districts,
-            hours=np.tile(_hours(source, begin, windows), len(clients)),
-        )
-        labels[:, windows.starts] = flat.reshape(made.shape)
-        masks |= {n: m.reshape(made.shape) for n, m in found.items()}
-        effects |= more
-    return values, labels, masks, effects
+    block = _block(source, clients, begin, source.read(clients, begin, end))
+    values, masks, effects = corrupt(block, faults, seed=seed, world=world)
+    labels, wrong, more = _labels(source, replace(block, values=values), windows, faults, seed)
+    return values, labels, masks | wrong, effects | more
 
 
-def standardised(values: F32, source: SeriesSource) -> F32:
-    """Return readings (..., C) in nominal deviations from their nominal means."""
-    mean = np.array([c.mean for c in source.channels], np.float32)
-    deviation = np.array([c.deviation for c in source.channels], np.float32)
-    out: F32 = (values - mean) / deviation
-    return out
+def _block(source: SeriesSource, clients: I64, begin: int, values: F32) -> Block:
+    """Return readings from step `begin` on as faults see them."""
+    steps = np.arange(begin, begin + values.shape[1]) * source.step_hours
+    return Block(
+        values=values,
+        lengths=np.full(len(clients), values.shape[1]),
+        clients=clients,
+        hours=np.broadcast_to(steps, values.shape[:2]),
+        district=source.places(clients).district if source.places is not None else np.zeros(len(clients), np.int64),
+        channels=source.channels,
+        first=begin,
+        districts=source.districts,
+    )
+
+
+def _labels(
+    source: SeriesSource, block: Block, windows: Windows, faults: Faults, seed: int
+) -> tuple[I64, dict[str, npt.NDArray[np.bool_]], dict[str, npt.NDArray[np.float64]]]:
+    """Return labels (K, T) by window start of readings in their units, and what faults of labels did to them."""
+    clients, values = block.clients, block.values
+    labels = np.zeros((len(clients), values.shape[1] if source.label is not None else 0), np.int64)
+    if source.label is None or not len(windows.starts):
+        return labels, {}, {}
+    ahead = windows.starts[:, None] + source.window + np.arange(source.horizon)
+    made = source.label(values[:, :, 0][:, ahead])
+    flat, found, effects = corrupt_labels(
+        made.reshape(-1),
+        np.arange(len(clients) + 1) * made.shape[1],
+        clients,
+        source.outputs,
+        faults,
+        seed=seed,
+        district=block.district,
+        districts=source.districts,
+        hours=np.tile(_hours(source, block.first, windows), len(clients)),
+    )
+    labels[:, windows.starts] = flat.reshape(made.shape)
+    return labels, {n: m.reshape(made.shape) for n, m in found.items()}, effects
+
+
+def standardise(values: F32, source: SeriesSource) -> None:
+    """Put readings (K, T, C) in nominal deviations from their nominal means, in place."""
+    flat = values.reshape(len(values), -1)  # whole rows at once: a step's few channels make a slow inner loop
+    flat -= np.tile(np.array([c.mean for c in source.channels], np.float32), values.shape[1])
+    flat /= np.tile(np.array([c.deviation for c in source.channels], np.float32), values.shape[1])
 
 
 def _central(

@@ -126,7 +126,7 @@ def corrupt_in_place(
     counts, effects = {}, {}
     for name, done in _each(block, faults, seed, world):
         counts[name] = np.zeros(len(block.values), np.int64)
-        counts[name][done.rows] = done.changed.reshape(len(done.rows), -1).view(np.uint8).sum(axis=1, dtype=np.int64)
+        counts[name][done.rows] = done.changed.view(np.uint8).sum(axis=(1, 2), dtype=np.int64)
         effects[name] = done.effects
     return counts, effects
 
