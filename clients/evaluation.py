@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from clients.losses import example_losses, example_scores, predictions
 from clients.messages import CohortEvaluation
 from clients.parameters import write_vector
 from clients.population import CohortData, Examples
-from clients.task import LearningTask, cast_features, cast_targets
+from clients.task import LearningTask, cast_features, cast_targets, working_copy
 from clients.work import I64
 
 CHUNK = 4096
@@ -34,7 +33,7 @@ class Evaluator:
 
     def __init__(self, task: LearningTask) -> None:
         self.task = task
-        self._module = copy.deepcopy(task.module).eval()
+        self._module = working_copy(task.module).eval()
 
     def load(self, params: Tensor, buffers: Tensor) -> None:
         """Take up a model, for the calls that follow."""

@@ -5,7 +5,6 @@ It is the oracle that other engines are compared with, and what a real client ru
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from clients.population import CohortData
 from clients.remedies import class_weight_table, remedied
 from clients.rules import LocalResult
 from clients.streams import U64
-from clients.task import LearningTask, cast_features, cast_targets
+from clients.task import LearningTask, cast_features, cast_targets, working_copy
 from clients.work import CohortUpdate, CohortWork, concatenate
 
 
@@ -38,7 +37,7 @@ class PlainEngine:
 
     def __init__(self, task: LearningTask) -> None:
         self.task = task
-        self._module = copy.deepcopy(task.module)
+        self._module = working_copy(task.module)
         self._dropouts = {n: m for n, m in self._module.named_modules() if isinstance(m, Dropout)}
         self._named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
         sent = {*task.buffers.names, *(f"{n}.mask" for n in self._dropouts)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +120,20 @@ def probe_examples(population: Population, dtype: torch.dtype, size: int = 4) ->
     data = population.cohort(owners)
     index = torch.from_numpy(data.rows[: max(2, size)])
     return Examples(cast_features(data.features[index], dtype), cast_targets(data.targets[index], dtype))
+
+
+def working_copy(module: nn.Module) -> nn.Module:
+    """Return a deep copy to compute with, its 2-D convolutions channels last: a CPU runs those up to twice as fast.
+
+    Only modules of torch's own layers: one that a user wrote may look at its activations with `view`, which needs the
+    usual layout.
+    """
+    copied = copy.deepcopy(module)
+    parts = list(copied.modules())
+    known = all(type(m).__module__.startswith(("torch.nn.", "clients.")) for m in parts)
+    if known and any(isinstance(m, nn.Conv2d) for m in parts):
+        copied = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied
 
 
 def cast_features(features: Tensor, dtype: torch.dtype) -> Tensor:
