@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clients.population import Task
+from clients.population import Population, Task
 
 MANY_EXAMPLES, FEW_CLASSES = 128, 16
 """From so many examples of at most so many classes on, the softmax runs over the first axis: five times as fast."""
@@ -121,6 +121,36 @@ def metrics(prefix: str, loss: float, score: float, task: Task) -> dict[str, flo
     if task == "regression":
         return found | {f"{prefix}_mae": score, f"{prefix}_error": loss**0.5}
     return found
+
+
+def error_words(population: Population, *, scaled: bool = True) -> str:
+    """Say what a regression's error is and in which unit; empty where errors are shares of wrong answers.
+
+    Args:
+        population: whose.
+        scaled: whether its readings were divided by their deviation.
+
+    Example:
+        >>> from clients.channels import Channel
+        >>> def forecasts(*channels):
+        ...     return Population(name="", task="regression", sizes=None, feature_shape=(), outputs=1, cohort=None,
+        ...                       channels=channels)
+        >>> error_words(forecasts(Channel(name="speed", unit="mph", deviation=12.9)))
+        'root mean squared error, in deviations of speed (1 is 12.9 mph)'
+        >>> error_words(forecasts(Channel(name="load")))
+        'root mean squared error, in deviations of the readings'
+        >>> error_words(forecasts())
+        "root mean squared error, in the targets' own unit"
+    """
+    if population.task != "regression":
+        return ""
+    measured = [channel for channel in population.channels if channel.measured]
+    if not measured or not scaled:
+        return "root mean squared error, in the targets' own unit"
+    first = measured[0]
+    if population.reconstructs or not first.unit:
+        return "root mean squared error, in deviations of the readings"
+    return f"root mean squared error, in deviations of {first.name} (1 is {first.deviation:.3g} {first.unit})"
 
 
 def agreement(before: Tensor, after: Tensor, task: Task) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from server.client_table import PARTS
 F64 = npt.NDArray[np.float64]
 METRICS = ("client_drift", "cosine", "train_loss", "update_norm")
 FIXED = {"cosine": (-1.0, 1.0)}
-MOST_ROWS, MOST_WORST = 400, 8
+MOST_ROWS = 400
 STEPS = 253
 """A drawn value is one of this many steps between the smallest and the largest, each a byte from 1 on."""
 EMPTY, NOT_FINITE = 0, 255
@@ -39,8 +39,8 @@ def client_grid(
     Returns:
         `clients`, `rounds` (to the last that was written), `rows`, `columns` (row = client * rows // clients,
         column = (round - 1) * columns // rounds), `metrics`: name -> `low`, `high`, `log`, and `cells`, a byte a cell
-        in base64, row by row (0: nobody, 255: not finite, else a step of the scale); `worst`: the clients with the
-        largest mean client_drift. None where there are no rows, or they cannot be read.
+        in base64, row by row (0: nobody, 255: not finite, else a step of the scale). None where there are no rows, or
+        they cannot be read.
     """
     parts = _parts(folder)
     rounds = max((last for _, last, _ in parts), default=0)
@@ -49,7 +49,7 @@ def client_grid(
     rows = min(clients, MOST_ROWS, max(1, math.isqrt(cells)))
     columns = min(rounds, max(1, cells // rows))
     sums = {name: CellMeans(rows * columns) for name in metrics}
-    drift, seen = CellMeans(clients), np.zeros(clients, np.int64)
+    anybody = False
     for part in _read(path for _, _, path in parts):
         client, round_index = part["client"], part["round"]
         known = (client >= 0) & (client < clients) & (round_index >= 1) & (round_index <= rounds)
@@ -60,14 +60,12 @@ def client_grid(
         for name in metrics:
             if name in part:
                 sums[name].add(cell, part[name], part.get(f"{name} null"))
-        seen += np.bincount(client, minlength=clients)
-        if "client_drift" in part:
-            drift.add(client, part["client_drift"], part.get("client_drift null"))
-    if not seen.any():
+        anybody = anybody or len(client) > 0
+    if not anybody:
         return None
     drawn = {name: said for name in metrics if (said := sums[name].picture(FIXED.get(name))) is not None}
     shape = {"clients": clients, "rounds": rounds, "rows": rows, "columns": columns}
-    return shape | {"metrics": drawn, "worst": _worst(drift, seen)}
+    return shape | {"metrics": drawn}
 
 
 def grid_signature(folder: Path) -> tuple[tuple[str, int], ...]:
@@ -150,14 +148,3 @@ def _read(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
         kinds = {name: np.int64 if name in ("round", "client") else np.float64 for name in names}
         found = {name: table[name].to_numpy().astype(kind, copy=False) for name, kind in kinds.items()}
         yield found | {f"{n} null": table[n].is_null().to_numpy() for n in names if table[n].null_count}
-
-
-def _worst(drift: CellMeans, seen: npt.NDArray[np.int64]) -> list[Mapping[str, Any]]:
-    """Return the clients with the largest mean client_drift."""
-    means = np.where(drift.bad, np.inf, drift.means())
-    order = np.argsort(np.where(np.isnan(means), -np.inf, means))[::-1][:MOST_WORST]
-    return [
-        {"client": int(client), "rounds": int(seen[client]), "value": float(means[client])}
-        for client in order
-        if not np.isnan(means[client])
-    ]

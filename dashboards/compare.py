@@ -73,9 +73,15 @@ def _late(name: str, level: str) -> Callable[[RunData], Any]:
     return take
 
 
+def _regression_error(run: RunData) -> Any:
+    """Return the root mean squared error on the test examples, of a regression."""
+    outcome = run.outcome or {}
+    return outcome.get("test_error") if outcome.get("test_mae") is not None else None
+
+
 MEASURES = (
     Measure("test accuracy", _outcome("test_accuracy"), share),
-    Measure("test mae", _outcome("test_mae")),
+    Measure("test error", _regression_error),
     Measure("worst client", _outcome("client_spread", "worst")),
     Measure("validation loss, at the end", _last("validation_loss")),
     Measure("training loss, at the end", _last("train_loss")),

@@ -16,12 +16,14 @@ Line = Mapping[str, Any]
 Path = tuple[str, ...]
 LEVELS = ("p05", "p25", "p50", "p75", "p95")
 SCALARS = (
-    "train_loss", "validation_loss", "federated_loss", "validation_accuracy", "federated_accuracy", "validation_mae",
-    "federated_mae", "agreement", "optimality_gap", "update_dispersion", "gradient_dissimilarity", "gradient_diversity",
-    "aggregate_norm", "step_norm", "relative_change", "largest_gradient_norm", "gradient_norm", "clients_per_second",
-    "respondents", "failures",
+    "train_loss", "validation_loss", "federated_loss", "validation_accuracy", "federated_accuracy", "agreement",
+    "optimality_gap", "update_dispersion", "gradient_dissimilarity", "gradient_diversity", "aggregate_norm",
+    "step_norm", "relative_change", "largest_gradient_norm", "gradient_norm", "clients_per_second", "respondents",
+    "failures",
 )  # fmt: skip
 BANDS: tuple[Path, ...] = (("client_drift",), ("cosine",), ("update_norm",), ("client_spread", "score"))
+OF_A_REGRESSION = ("validation_error", "federated_error")
+"""Drawn where there is no accuracy, of which the error would be the rest."""
 NESTED: tuple[Path, ...] = (("rate", "factor"), ("rate", "low"), ("rate", "high"))
 WATCHED = ("validation_loss", "validation_accuracy", "train_loss", "client_drift.mean", "cosine.p50")
 """Series whose smallest and largest values survive thinning."""
@@ -38,6 +40,7 @@ def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
     """
     levels = (*LEVELS, "mean") if bands else ("p50", "mean")
     paths: list[Path] = [(name,) for name in SCALARS]
+    paths += [(error,) for error in OF_A_REGRESSION if is_regression(lines, error)]
     paths += [(*band, level) for band in BANDS for level in levels] + list(NESTED)
     paths += [("criteria", name, "distance") for name in criteria_of(lines)]
     if bands:
@@ -45,6 +48,17 @@ def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
         paths += [("faults", name, "changed") for name in names_in(lines, "faults")[:MOST_FAULTS]]
         paths += [("concept_drift", name, "level") for name in names_in(lines, "concept_drift")[:MOST_DRIFTS]]
     return paths
+
+
+def is_regression(lines: Sequence[Line], error: str) -> bool:
+    """Return whether an error such as `validation_error` is a root mean squared one: a mean absolute one is beside it.
+
+    Example:
+        >>> is_regression([{"validation_mae": 0.3, "validation_error": 0.4}], "validation_error")
+        True
+    """
+    beside = error.replace("_error", "_mae")
+    return any(line.get(beside) is not None for line in lines)
 
 
 def names_in(lines: Sequence[Line], section: str) -> list[str]:

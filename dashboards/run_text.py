@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from dashboards.formats import count, data_size, is_number, number, share, simulated
+from server.outcome import AMONG
 
 Facts = Mapping[str, Any]
 
 
 WHERE = {"train": "training examples", "test": "held-out examples", "client": "own examples"}
 """Which of a client's examples it was evaluated on, in words."""
+WIDEST = f"most often among a round's {AMONG} widest"
+"""What is said of the clients in `server.outcome.widest`."""
 UNEQUAL = 4.0
 """From this ratio of the largest class to the smallest on, scores over classes are said beside the accuracy."""
 
@@ -40,6 +44,8 @@ def header(facts: Facts) -> list[str]:
     lines = [" · ".join(title), "  " + " · ".join(group for group in groups if group)]
     if "engine" in facts:
         lines.append(f"  engine {facts['engine']}" + (f" ({get('engine_reason')})" if get("engine_reason") else ""))
+    if "error" in facts:
+        lines.append(f"  error: {facts['error']}")
     return [line for line in lines if line.strip()]
 
 
@@ -125,7 +131,17 @@ def _drift(drift: object) -> str:
     """Return the drift's course and the clients that drift most."""
     if not isinstance(drift, Mapping):
         return str(drift or "")
-    worst = ", ".join(str(client) for client in drift.get("worst_clients") or ())
-    return "; ".join(
-        part for part in (str(drift.get("words") or ""), f"most often widest: clients {worst}" if worst else "") if part
-    )
+    clients, rounds = drift.get("worst_clients") or (), drift.get("worst_rounds") or ()
+    worst = ", ".join(widest_client(*pair) for pair in zip_longest(clients, rounds))
+    most = f"{WIDEST}: {worst}" if worst else ""
+    return "; ".join(part for part in (str(drift.get("words") or ""), most) if part)
+
+
+def widest_client(name: object, rounds: int | None) -> str:
+    """Return a client and in how many rounds it was among the widest.
+
+    Example:
+        >>> widest_client("17", 9), widest_client("4", None)
+        ('17 (9 rounds)', '4')
+    """
+    return f"{name} ({count(rounds, 'round')})" if rounds is not None else str(name)

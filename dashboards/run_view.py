@@ -12,8 +12,9 @@ from dashboards.city_view import city_view
 from dashboards.client_grid import METRICS, client_grid
 from dashboards.formats import count, is_number, number, share
 from dashboards.run_data import RunData
+from server.outcome import widest
 
-MOST_EVENTS = 100
+MOST_EVENTS, MOST_WIDEST = 100, 8
 Grid = dict[str, Any] | None
 
 
@@ -57,7 +58,7 @@ def run_view(
     budget = budget or Budget()
     lines, facts = run.lines, run.facts
     series = round_series.tables(lines, round_series.paths_of(lines, bands=budget.bands), budget.rounds)
-    grid = _named((grid_of or read_grid)(run, budget), run)
+    grid = (grid_of or read_grid)(run, budget)
     bad = round_series.not_finite(lines, ("train_loss", "validation_loss", "client_drift.mean", "update_dispersion"))
     city = city_view(lines, run.events, budget.cells)
     return {
@@ -80,6 +81,10 @@ def run_view(
         "target": (run.outcome or {}).get("to_target") or _target(run),
         "rate": run_text.rate_words(run.outcome or _last_rate(lines)),
         "grid": grid,
+        "widest": {
+            "words": f"Client drift, {run_text.WIDEST}",
+            "clients": [run_text.widest_client(*pair) for pair in widest(lines, MOST_WIDEST)],
+        },
         "partition": _partition(run),
         "events": [
             {"round": event.get("round"), "kind": str(event.get("kind", "")), "message": str(event.get("message", ""))}
@@ -117,7 +122,8 @@ def _so_far(run: RunData) -> list[tuple[str, str]]:
         return []
     line, budget = run.lines[-1], run.facts.get("rounds")
     rows = [("round", f"{run.last_round:,}" + (f" of {budget:,} at most" if is_number(budget) else ""))]
-    for key in ("validation_loss", "train_loss", "validation_accuracy", "validation_mae"):
+    score = "validation_error" if round_series.is_regression([line], "validation_error") else "validation_accuracy"
+    for key in ("validation_loss", "train_loss", score):
         if line.get(key) is not None:
             rows.append((key.replace("_", " "), share(line[key]) if "accuracy" in key else number(line[key])))
     return rows
@@ -160,21 +166,6 @@ def read_grid(run: RunData, budget: Budget) -> Grid:
         return None
     metrics = METRICS if budget.cells > 20_000 else METRICS[:2]
     return client_grid(run.folder.clients, int(clients), cells=budget.cells, metrics=metrics)
-
-
-def _named(grid: Grid, run: RunData) -> Grid:
-    """Return the grid with its worst clients' names and values for people."""
-    if grid is None:
-        return None
-    partition = run.partition or {}
-    names = dict(zip(partition.get("shown", ()), partition.get("names", ()), strict=False))
-    told = {w["client"]: w["name"] for line in run.lines for w in line.get("worst_client_drift") or ()}
-    worst = [
-        {"name": str(names.get(c["client"]) or told.get(c["client"]) or c["client"]), "rounds": c["rounds"],
-         "value": number(c["value"])}
-        for c in grid["worst"]
-    ]  # fmt: skip
-    return {**grid, "worst": worst}
 
 
 def _partition(run: RunData) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from clients.errors import RunFolderError
 from dashboards.client_grid import grid_signature
 from dashboards.formats import clock_time, is_number
+from dashboards.round_series import is_regression
 from dashboards.run_data import RunData, read_run
 from dashboards.run_view import Budget, Grid, read_grid, run_view
 from server.jsonlines import from_json
@@ -187,7 +188,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
         outcome = folder.read_outcome()
     with suppress(RunFolderError):
         facts = (folder.read_environment() or {}).get("run") or {}
-    score = next((k for k in ("validation_accuracy", "validation_mae") if is_number(last.get(k))), "")
+    score = "validation_error" if is_regression([last], "validation_error") else "validation_accuracy"
     loss = next((k for k in ("validation_loss", "train_loss") if is_number(last.get(k))), "")
     return {
         "name": name,

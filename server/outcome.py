@@ -17,6 +17,8 @@ from server.targets import TargetTracker
 Line = Mapping[str, Any]
 RATE_EVERY = 5
 """Rounds between fits of the rate in the record."""
+AMONG = 3
+"""Clients of a round that count as its widest."""
 
 _RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
 
@@ -104,7 +106,7 @@ def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, 
 
 
 def drift_course(lines: Sequence[Line]) -> dict[str, Any] | None:
-    """Return in words how client_drift went, and the clients that most often drifted widest."""
+    """Return in words how client_drift went, and the clients that most often were among its widest (`widest`)."""
     means = [(line["round"], line["client_drift"]["mean"]) for line in lines if line.get("client_drift")]
     if len(means) < 2:
         return None
@@ -121,5 +123,28 @@ def drift_course(lines: Sequence[Line]) -> dict[str, Any] | None:
             words = "still rising" if least < peak else "rose"
         else:
             words = f"rose to round {rounds[peak]}, then fell"
-    often: Counter[str] = Counter(w["name"] for line in lines for w in line.get("worst_client_drift", ())[:3])
-    return {"words": words, "worst_clients": [name for name, _ in often.most_common(3)]}
+    often = widest(lines, 3)
+    return {"words": words, "worst_clients": [name for name, _ in often], "worst_rounds": [n for _, n in often]}
+
+
+def widest(lines: Sequence[Line], most: int) -> list[tuple[str, int]]:
+    """Return the clients that in most rounds were among the round's `AMONG` of largest client_drift.
+
+    Rounds are counted, drifts not averaged: drift falls as a run converges, so that an average would rank first whom
+    the early rounds happened to ask.
+
+    Args:
+        lines: the record.
+        most: how many clients.
+
+    Returns:
+        (name, rounds), the most rounds first; of equals, who was there first.
+
+    Example:
+        >>> rounds = [("7", "3"), ("7", "5"), ("5",), ("7",), ("5",)]
+        >>> lines = [{"worst_client_drift": [{"name": name} for name in names]} for names in rounds]
+        >>> widest(lines, 2)
+        [('7', 3), ('5', 3)]
+    """
+    often = Counter(str(w["name"]) for line in lines for w in (line.get("worst_client_drift") or ())[:AMONG])
+    return often.most_common(most)

@@ -14,11 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clients.evaluation import Evaluator
+from clients.evaluation import Evaluation, Evaluator
 from clients.local import count_steps
-from clients.losses import SCORE_NAMES
 from clients.plain import PlainEngine
-from clients.population import CohortData, Examples, Population
+from clients.population import CohortData, Examples, Population, Task
 from clients.task import LearningTask
 from clients.work import CohortWork, Engine
 
@@ -39,8 +38,9 @@ def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int
         cohort: clients it asked each round.
 
     Returns:
-        `pooled_<score>` and `weight_divergence` (Zhao et al. 2018: |w - w_pooled| / |w_pooled|) at equal work;
-        `local_only_mean` and `local_only_worst` scores on the central test examples; or `not_measured` and why.
+        `pooled_accuracy` (of a regression `pooled_error`, root mean squared) and `weight_divergence` (Zhao et al. 2018:
+        |w - w_pooled| / |w_pooled|) at equal work; `local_only_mean` and `local_only_worst`, the same of clients that
+        train alone, all on the central test examples; or `not_measured` and why.
     """
     population = task.population
     if population.num_examples > MOST_EXAMPLES:
@@ -51,12 +51,18 @@ def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int
     test = population.during(rounds).test
     if test is None or population.task == "objective":
         return said
-    name, evaluator = SCORE_NAMES[population.task], Evaluator(task)
+    name = "accuracy" if population.task == "classification" else "error"
+    evaluator = Evaluator(task)
     evaluator.load(pooled, buffers)
-    said[f"pooled_{name}"] = evaluator.central(test).score
+    said[f"pooled_{name}"] = _score(evaluator.central(test), population.task)
     scores = train_alone(task, engine, evaluator, test, rounds=rounds, cohort=cohort)
     worst = scores.min() if population.task == "classification" else scores.max()
     return said | {"local_only_mean": float(scores.mean()), "local_only_worst": float(worst)}
+
+
+def _score(found: Evaluation, task: Task) -> float:
+    """Return accuracy, or the root mean squared error of a regression: what a run says of its own test."""
+    return found.score if task == "classification" else found.loss**0.5
 
 
 def weight_divergence(params: Tensor, pooled: Tensor) -> float:
@@ -141,5 +147,5 @@ def train_alone(
     scores = []
     for k in range(len(clients)):
         evaluator.load(params[k], buffers[k])
-        scores.append(evaluator.central(test).score)
+        scores.append(_score(evaluator.central(test), population.task))
     return np.array(scores)

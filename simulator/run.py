@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from clients.errors import RunFolderError
 from clients.federation import truth_of
 from clients.flower_shim import quiet
+from clients.losses import error_words
 from clients.measures import partition_measures, partition_table
 from clients.population import Population
 from dashboards.report import ReportWriter
@@ -261,6 +262,7 @@ def _play(
 
 def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
+    error = error_words(session.population, scaled=getattr(session.scenario.data, "scale", "") != "none")
     return {
         "version": metadata.version("fedscape"),
         "label_emd": measures.label_emd,
@@ -271,5 +273,6 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
         "measured_on_clients": measures.estimated_from,
         "data": session.population.name,
         **({"data_facts": session.population.facts} if session.population.facts else {}),
+        **({"error": error} if error else {}),
         "from_python": brought(given),
     }

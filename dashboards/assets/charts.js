@@ -24,8 +24,8 @@ const CHARTS = [
     lines: [
       ["validation_accuracy", "validation accuracy"],
       ["federated_accuracy", "accuracy on the clients"],
-      ["validation_mae", "validation error (mean absolute)"],
-      ["federated_mae", "error on the clients"],
+      ["validation_error", "validation error (root mean squared)"],
+      ["federated_error", "error on the clients"],
     ],
     band: "client_spread.score",
     ended: true,

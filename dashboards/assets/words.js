@@ -114,12 +114,10 @@ function comparedOf({ views, labels, compare, group }) {
   ];
 }
 
-// The clients that drift widest, in a sentence under the grid.
+// The clients that are widest in most rounds, in a sentence under the grid.
 function worstOf(view) {
-  const named = view.grid.worst.map(
-    (one) => `${one.name} (${one.value}, ${one.rounds.toLocaleString("en")} ${one.rounds === 1 ? "round" : "rounds"})`,
-  );
-  return named.length ? el("span", { class: "worst" }, `Widest drift on average: ${named.join(" · ")}`) : null;
+  const { words, clients } = view.widest;
+  return clients.length ? el("span", { class: "worst" }, `${words}: ${clients.join(" · ")}`) : null;
 }
 
 // What happened in the city, a row for each thing and name.

@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from clients.custom import custom_population
+from dashboards import run_text
 from simulator.baselines import baselines, train_pooled
+from simulator.run import simulate
 from simulator.scenario import load_scenario
 from simulator.session import Overrides, Session, open_session
 
 SETS = ["partition.clients=6", "partition.concentration=50", "model.kind=softmax", "model.hidden=", "model.norm=",
         "model.dropout=", "local.local_epochs=1", "algorithm.cohort=3", "engine.kind=stacked", "engine.tile=",
         "engine.compile=never", "engine.threads=1", "run.rounds=4"]  # fmt: skip
+QUIET = [f"convergence.{criterion}=" for criterion in ("target", "plateau", "agreement")]
 NEVER = ("drifts.turn.kind=abrupt", "drifts.turn.start=1000")
 TURNED = ("drifts.turn.kind=abrupt", "drifts.turn.strength=1.0")
 
@@ -31,6 +36,24 @@ def compared(*sets: str) -> dict[str, Any]:
     made = session(*sets)
     assert made.engine is not None
     return baselines(made.task, made.engine, torch.ones(made.start.params.shape), rounds=4, cohort=3)
+
+
+def test_baselines_of_a_regression_are_root_mean_squared_errors_as_its_own_test_is() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(5, 40, 3))
+    y = x @ np.array([1.0, -2.0, 0.5]) + draw.normal(size=(5, 40))  # noise of deviation 1: no model errs much less
+    data = custom_population(lambda k: (x[k], y[k]), [40] * 4, outputs=1, task="regression", test=(x[4], y[4]))
+    sets = ["algorithm.cohort=", "local.local_lr=0.05", "run.rounds=30", "convergence.stop=never", *QUIET]
+    run = simulate(load_scenario("digits-iid", sets=sets), model=nn.Linear(3, 1), data=data, record=False)
+    pooled = run.outcome["baselines"]["pooled_error"]
+    assert "pooled_mae" not in run.outcome["baselines"]
+    best = np.linalg.lstsq(x[:4].reshape(-1, 3), y[:4].reshape(-1), rcond=None)[0]
+    assert pooled == pytest.approx(np.sqrt(np.mean((x[4] @ best - y[4]) ** 2)), rel=0.03)
+    assert run.outcome["test_error"] == pytest.approx(pooled, rel=0.05)
+    alone = run.outcome["baselines"]
+    assert alone["local_only_worst"] > alone["local_only_mean"] > pooled
+    row = dict(run_text.reached(run.outcome))["test error"]
+    assert f"pooled training reaches {pooled:.3g}; training alone {alone['local_only_mean']:.3g} on average" in row
 
 
 def test_a_drift_that_never_comes_changes_no_bit_of_pooled_training() -> None:

@@ -48,7 +48,7 @@ OUTCOME = {
     "client_spread": {"worst": 0.71, "lowest_tenth": 0.8},
     "to_target": {"metric": "validation_accuracy", "value": 0.9, "rounds": 39, "bytes": 29e6, "simulated_seconds": 840},
     "rate": {"factor": 0.956, "low": 0.949, "high": 0.963},
-    "drift": {"words": "rose to round 12, then fell", "worst_clients": [17, 83, 4]},
+    "drift": {"words": "rose to round 12, then fell", "worst_clients": ["17", "83", "4"], "worst_rounds": [9, 7, 1]},
     "baselines": {"pooled_accuracy": 0.957},
     "record": "runs/digits-label-skew-1121-0714-7f3a/",
 }
@@ -117,6 +117,12 @@ def test_the_header() -> None:
     )
 
 
+def test_the_header_says_what_an_error_is_where_there_are_forecasts() -> None:
+    stream = io.StringIO()
+    ConsoleObserver(stream).run_started(FACTS | {"error": "root mean squared error, in deviations of the readings"})
+    assert stream.getvalue().endswith("  error: root mean squared error, in deviations of the readings\n\n")
+
+
 def test_the_verdict() -> None:
     stream = io.StringIO()
     ConsoleObserver(stream).run_finished(OUTCOME)
@@ -126,7 +132,8 @@ def test_the_verdict() -> None:
         "  test accuracy   0.921   (worst client 0.71, lowest tenth 0.80; pooled training reaches 0.957)\n"
         "  to 0.90         39 rounds, 29 MB, 14 simulated minutes\n"
         "  rate            0.956 a round (0.949 to 0.963)\n"
-        "  drift           rose to round 12, then fell; most often widest: clients 17, 83, 4\n"
+        "  drift           rose to round 12, then fell; most often among a round's 3 widest: 17 (9 rounds), "
+        "83 (7 rounds), 4 (1 round)\n"
         "  record          runs/digits-label-skew-1121-0714-7f3a/\n"
     )
 

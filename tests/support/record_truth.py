@@ -172,7 +172,7 @@ class Truth:
             return {labels(state=state): float(state == self.outcome["outcome"]) for state in STATES}
         baselines = self.outcome.get("baselines") or {}
         if metric == "pooled_score":
-            return {labels(): number(baselines.get("pooled_accuracy", baselines.get("pooled_mae")))}
+            return {labels(): number(baselines.get("pooled_accuracy", baselines.get("pooled_error")))}
         if metric == "alone_score":
             return {labels(statistic=s): number(baselines.get(f"local_only_{s}")) for s in ("mean", "worst")}
         return {labels(): at(self.outcome, OF_THE_OUTCOME[metric])} if metric in OF_THE_OUTCOME else {}
