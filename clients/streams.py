@@ -52,13 +52,21 @@ def keys(root: int, purpose: str, *address: int | npt.ArrayLike) -> U64:
     Returns:
         uint64 array of the broadcast shape (0-d for scalars).
     """
+    key = np.asarray(_root(root, purpose))
     with np.errstate(over="ignore"):
-        key = _mix(np.asarray(np.uint64(root) * _GOLDEN + np.uint64(zlib.crc32(purpose.encode())), np.uint64).copy())
         for part in address:
             part64 = np.asarray(part).astype(np.uint64)
             part64 *= np.uint64(0xD1B54A32D192ED03)
             key = _mix(np.asarray((key + _GOLDEN) ^ part64))
     return key
+
+
+@lru_cache(maxsize=4096)
+def _root(root: int, purpose: str) -> np.uint64:
+    """Return the key of an address without parts."""
+    with np.errstate(over="ignore"):
+        start = np.asarray(np.uint64(root) * _GOLDEN + np.uint64(zlib.crc32(purpose.encode())))
+        return np.uint64(_mix(start.copy())[()])
 
 
 def hashes(key: U64, count: int, first: int = 0) -> U64:

@@ -81,6 +81,7 @@ def field_along(
     return Between(table, left, before[:, None], after[:, None])
 
 
+@lru_cache(maxsize=8)
 def _starts(world: World, roads: int) -> tuple[I64, int]:
     """Return the first point of each road in one direction, int64 (roads,), and how many points there are."""
     _, _, half = lines(world, roads)

@@ -87,7 +87,13 @@ class Incidents:
 
 def place_sensors(world: World, roads: int, clients: I64) -> Sensors:
     """Return where the sensors of clients are; sensor k depends on (world's seed, roads, k) alone."""
-    seed, clients = world.seed, np.asarray(clients, np.int64)
+    return _placed(world, roads, np.asarray(clients, np.int64).tobytes())
+
+
+@lru_cache(maxsize=2)
+def _placed(world: World, roads: int, numbers: bytes) -> Sensors:
+    """Place the sensors of clients: asked for again, they are at hand."""
+    seed, clients = world.seed, np.frombuffer(numbers, np.int64)
     draws = streams.uniforms(streams.keys(seed, "traffic sensor", clients), 2)
     own = streams.normals(streams.keys(seed, "traffic section", clients), 4)
     turn, offset, half = lines(world, roads)
@@ -222,6 +228,7 @@ def queues(incidents: Incidents, sensors: Sensors, times: F64) -> Queues:
     return Queues(row[pair], step, ratio.astype(np.float32))
 
 
+@lru_cache(maxsize=8)
 def lines(world: World, roads: int) -> tuple[F64, F64, F64]:
     """Return the angle, signed distance from the centre and half length of each road, (roads,)."""
     draws = streams.uniforms(streams.keys(world.seed, "traffic road", np.arange(roads)), 2)

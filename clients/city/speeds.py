@@ -67,8 +67,7 @@ class _Clock:
     """What is common to all sensors at T times; float32 (T,) unless said otherwise."""
 
     times: F64
-    day: I64  # index into `days`
-    days: I64
+    day: I64  # index of its day, (T,)
     hour: F32
     usual: F32  # demand over capacity outside the peaks
     rush: F32  # 1 on weekdays
@@ -76,11 +75,13 @@ class _Clock:
     weather: F32  # speed left by night and weather
     shortage: F32  # 1 / capacity left by rain
     crowd: F32  # demand of public events by district, (D, T)
+    late: F32  # by how many hours the peaks of each carriageway are late each day, (2 roads, days)
+    today: F32  # logarithm of each carriageway's demand each day, (2 roads, days)
     channels: F32  # readings of every sensor but for their speed, (T, 5)
 
 
 @lru_cache(maxsize=8)
-def _clock(world: World, seed: int, minutes: int, start: int, stop: int) -> _Clock:
+def _clock(world: World, seed: int, roads: int, minutes: int, start: int, stop: int) -> _Clock:
     times = np.arange(start, stop, dtype=np.float64) * (minutes / 60.0)
     days, day = np.unique(np.floor(times / 24.0).astype(np.int64), return_inverse=True)
     hour, weekend, rain = world.hour_of_day(times), world.is_weekend(times), world.at(world.rain, times)
@@ -94,7 +95,6 @@ def _clock(world: World, seed: int, minutes: int, start: int, stop: int) -> _Clo
     return _Clock(
         times=times,
         day=day,
-        days=days,
         hour=hour.astype(np.float32),
         usual=np.where(weekend, rest, base).astype(np.float32),
         rush=np.where(weekend, 0.0, 1.0).astype(np.float32),
@@ -102,6 +102,8 @@ def _clock(world: World, seed: int, minutes: int, start: int, stop: int) -> _Clo
         weather=((1.0 - dip) * weather).astype(np.float32),
         shortage=(1.0 / (1.0 - 0.15 * (1.0 - np.exp(-rain / 6.0)))).astype(np.float32),
         crowd=(0.3 * world.at(world.crowd, times)).astype(np.float32),
+        late=(0.4 * _lane_days(seed, "traffic road lateness", roads, days)).astype(np.float32),
+        today=(0.06 * _lane_days(seed, "traffic road day", roads, days)).astype(np.float32),
         channels=np.stack((0.0 * rain, rain, np.sin(angle), np.cos(angle), weekend), axis=1).astype(np.float32),
     )
 
@@ -115,20 +117,18 @@ class _Sections:
     second: F32  # and of the evening's
     first_hour: F32
     second_hour: F32
-    late: F32  # by how many hours peaks are late each day, (K, days)
-    today: F32  # logarithm of the carriageway's demand each day, (K, days)
+    lane: I64  # carriageway, (K,)
     free: F32  # mph of an empty road
     noise: F32  # of the sensor, relative
 
 
-def _sections(sensors: Sensors, world: World, seed: int, days: I64) -> _Sections:
+def _sections(sensors: Sensors, world: World, seed: int) -> _Sections:
     """Return the sections that sensors are on."""
     office, home = world.uses[sensors.places.district, 1], world.uses[sensors.places.district, 0]
     morning = np.maximum(0.99 + 0.22 * sensors.inward + 0.15 * (office - 0.25) + 0.29 * sensors.morning, 0.2)
     evening = np.maximum(1.02 - 0.20 * sensors.inward + 0.15 * (home - 0.45) + 0.29 * sensors.evening, 0.2)
     both = 0.5 * (morning + evening)
     late = 0.35 * sensors.inward * (1.0 - np.hypot(sensors.places.x, sensors.places.y) / world.options.radius_km)
-    lane = 2 * sensors.road + sensors.direction
     own = -np.log(streams.uniforms(streams.keys(seed, "traffic free speed", sensors.client), 1)[:, 0])
     scale = np.exp(0.3 * streams.normals(streams.keys(seed, "traffic noise scale", sensors.client), 1)[:, 0])
 
@@ -141,17 +141,15 @@ def _sections(sensors: Sensors, world: World, seed: int, days: I64) -> _Sections
         second=column(evening - 0.79 * both),
         first_hour=column(8.1 + late + 0.6 * sensors.morning_late),
         second_hour=column(17.6 + late + 0.6 * sensors.evening_late),
-        late=(0.4 * _lane_days(seed, "traffic road lateness", lane, days)).astype(np.float32),
-        today=(0.06 * _lane_days(seed, "traffic road day", lane, days)).astype(np.float32),
+        lane=2 * sensors.road + sensors.direction,
         free=column(69.6 - 3.0 * np.minimum(own, 8.0)),
         noise=column(scale),
     )
 
 
-def _lane_days(seed: int, what: str, lane: I64, days: I64) -> F64:
-    """Return a standard normal number of each sensor's carriageway and day, (K, days)."""
-    lanes, which = np.unique(lane, return_inverse=True)
-    return streams.normals(streams.keys(seed, what, lanes[:, None], days), 1)[which, :, 0]
+def _lane_days(seed: int, what: str, roads: int, days: I64) -> F64:
+    """Return a standard normal number of each carriageway and day, (2 roads, days)."""
+    return streams.normals(streams.keys(seed, what, np.arange(2 * roads)[:, None], days), 1)[..., 0]
 
 
 def read_speeds(
@@ -172,23 +170,24 @@ def read_speeds(
     readings = np.empty((len(clients), stop - start, len(CHANNELS)), np.float32)
     if readings.size == 0:
         return readings
-    clock = _clock(world, seed, minutes, start, stop)
+    clock = _clock(world, seed, roads, minutes, start, stop)
     sensors = place_sensors(world, roads, clients)
-    sections = _sections(sensors, world, seed, clock.days)
+    sections = _sections(sensors, world, seed)
     queued = queues(incidents, sensors, clock.times)
     near = field_along("traffic", world, roads, sensors, clock.times, length_km=2.5, hours=2.5)
+    keys = [streams.keys(seed, f"traffic {what}", clients) for what in ("section noise", "slow noise", "noise")]
     white = np.float32(2.1 * (5.0 / minutes) ** 0.5)
     count = max(_BLOCK // len(clock.times), 1)
     for first in range(0, len(clients), count):  # a few sensors at a time: what is made on the way stays in the cache
         rows = slice(first, first + count)
-        local = _knots(seed, "traffic section noise", clients[rows], clock.times, 0.25)
+        local = _knots(keys[0][rows], clock.times, 0.25)
         flow = _flow(_demand_ratio(clock, sections, rows, sensors.places.district[rows], near.of(rows), local))
         queued.slow(flow, first)
         flow *= sections.free[rows]
         flow *= clock.weather
-        error = streams.quick_normals(streams.keys(seed, "traffic noise", clients[rows]), stop - start, start)
+        error = streams.quick_normals(keys[2][rows], stop - start, start)
         error *= white
-        slow = _knots(seed, "traffic slow noise", clients[rows], clock.times, 1.0)
+        slow = _knots(keys[1][rows], clock.times, 1.0)
         slow *= np.float32(1.3)
         error += slow
         error *= sections.noise[rows]
@@ -200,7 +199,7 @@ def read_speeds(
 
 def _demand_ratio(clock: _Clock, s: _Sections, rows: slice, district: I64, near: F32, local: F32) -> F32:
     """Return demand over capacity, (k, T); `near` and `local` are overwritten."""
-    hour = clock.hour - s.late[rows][:, clock.day]
+    hour = clock.hour - clock.late[s.lane[rows]][:, clock.day]
     ratio = _peak(hour, s.first_hour[rows], 1.9)
     ratio *= s.first[rows]
     evening = _peak(hour, s.second_hour[rows], 2.1)
@@ -212,7 +211,7 @@ def _demand_ratio(clock: _Clock, s: _Sections, rows: slice, district: I64, near:
     near *= np.float32(0.10)
     local *= np.float32(0.08)
     near += local
-    near += s.today[rows][:, clock.day]
+    near += clock.today[s.lane[rows]][:, clock.day]
     near += clock.city
     ratio *= np.exp(near, out=near)
     ratio *= clock.shortage
@@ -243,13 +242,13 @@ def _flow(ratio: F32) -> F32:
     return ratio
 
 
-def _knots(seed: int, what: str, clients: I64, times: F64, hours: float) -> F32:
+def _knots(key: streams.U64, times: F64, hours: float) -> F32:
     """Return noise of unit variance, (k, T): independent normals every `hours`, between them interpolated, rescaled."""
     position = times / hours
     left = np.floor(position).astype(np.int64)
     part = position - left
     first = int(left[0])
-    knots = streams.quick_normals(streams.keys(seed, what, clients), int(left[-1]) + 2 - first, first)
+    knots = streams.quick_normals(key, int(left[-1]) + 2 - first, first)
     left -= first
     if not part.any():
         return knots[:, left]
