@@ -1,0 +1,98 @@
+"""The built-in scenarios of the city: each is what its title says beside its clean one, and runs to a verdict."""
+
+import math
+import tomllib
+
+import pytest
+from scenario_pairs import CLEAN, TWIN_KEYS, differing, pairs, read
+
+from clients.city.sources import CITY
+from clients.drifts import DRIFT_KINDS
+from clients.faults.options import FAULTS
+from simulator.run import Run, simulate
+from simulator.scenario import builtin_names, load_scenario, parse_scenario, to_toml
+
+PAIRS = pairs()
+SMALL = {
+    "traffic": ["data.clients=6", "data.stride=16", "world.days=7"],
+    "meters": ["data.clients=8", "world.days=35"],
+    "air": ["data.clients=6", "data.stride=12", "world.days=14"],
+    "bridge": ["data.clients=6", "data.windows=30"],
+    "intrusion": ["data.clients=12", "data.windows=30"],
+    "activity": ["data.clients=6", "data.windows=30"],
+    "digits": ["partition.clients=12", "evaluation.baselines=false"],
+}
+"""Fewer clients and shorter worlds, by the kind of data."""
+FAST = ["run.rounds=2", "algorithm.cohort=4", "engine.kind=stacked", "engine.tile=4", "engine.threads=1"]
+
+
+def short_run(name: str) -> Run:
+    """Run two rounds of a scenario with few clients, all of whom its faults affect, from the first round on."""
+    kind = read(name)["data"]["kind"]
+    sets = [*SMALL[kind], *FAST, "engine.compile=never"]
+    sets += [f"faults.{fault}.clients=1.0" for fault in read(name).get("faults", {})]
+    sets += [f"drifts.{drift}.{what}" for drift in read(name).get("drifts", {}) for what in ("start=0", "duration=1")]
+    return simulate(load_scenario(name, sets=sets), record=False)
+
+
+def test_every_generated_source_has_a_clean_scenario() -> None:
+    assert {read(name)["data"]["kind"] for name in CLEAN} == set(CITY)
+    assert {name for name in builtin_names() if name.startswith("city-")} == {
+        *CLEAN,
+        *(twin for twin in PAIRS if twin.startswith("city-")),
+    }
+    assert len(PAIRS) >= 10
+
+
+@pytest.mark.parametrize("twin", PAIRS)
+def test_a_twin_differs_in_what_is_done_to_the_data_and_in_remedies_alone(twin: str) -> None:
+    told = differing(PAIRS[twin], twin)
+    assert set(told) <= set(TWIN_KEYS)
+    assert "title" in told
+    assert set(told) & {"faults", "drifts", "features"}
+
+
+@pytest.mark.parametrize("name", [*CLEAN, *PAIRS])
+def test_a_scenario_says_what_it_shows_and_has_a_target(name: str) -> None:
+    scenario = load_scenario(name)
+    assert 30 <= len(scenario.title) <= 120
+    assert scenario.convergence.target is not None
+    assert scenario.convergence.target.hold >= 2
+    again = parse_scenario(tomllib.loads(to_toml(scenario)), source=name)
+    assert again == scenario
+
+
+def test_scenarios_show_many_kinds_of_faults() -> None:
+    kinds = {fault["kind"] for twin in PAIRS for fault in read(twin).get("faults", {}).values()}
+    drifts = {drift["kind"] for twin in PAIRS for drift in read(twin).get("drifts", {}).values()}
+    assert kinds <= set(FAULTS)
+    assert drifts <= set(DRIFT_KINDS)
+    assert len(kinds) >= 8
+    assert len(drifts) >= 2
+
+
+@pytest.mark.parametrize("name", [*CLEAN, *PAIRS])
+def test_a_short_run_ends_in_a_verdict_and_records_what_was_done(name: str) -> None:
+    told, run = read(name), short_run(name)
+    assert run.verdict.outcome in ("converged", "stopped", "diverged")
+    assert run.verdict.round_index <= 2
+    last = run.rounds.lines[-1]
+    if run.verdict.outcome == "diverged":
+        assert name == "city-meters-watts"
+    else:
+        assert math.isfinite(last["validation_loss"])
+    assert set(last.get("faults", {})) == set(told.get("faults", {}))
+    assert set(last.get("concept_drift", {})) == set(told.get("drifts", {}))
+    assert ("districts" in last) == (told["data"]["kind"] in CITY)
+    for fault in last.get("faults", {}).values():
+        assert fault["changed"] > 0
+        assert fault["effect"] > 0
+    for drift, options in told.get("drifts", {}).items():
+        assert (last["concept_drift"][drift]["clients"] > 0) == (
+            options.get("districts") is None or _there(run, options)
+        )
+
+
+def _there(run: Run, options: dict[str, list[str]]) -> bool:
+    """Return whether any of the last cohort lives where the drift is."""
+    return bool(set(run.rounds.lines[-1]["districts"]) & set(options["districts"]))
