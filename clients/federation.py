@@ -70,13 +70,17 @@ def build_federation(asked: Federation) -> Population:
         build = _city(asked, world)
     else:
         build = _other(asked, world)
-    if asked.faults:
-        clean = build({})
-        _check_faults(asked.faults, clean, asked.seed)
     try:
-        featured = with_features(in_phases(build, asked.faults), asked.features, seed=asked.seed)
+        clean = build({})
     except UserError as error:
-        raise error if "." in error.field else error.inside("features") from error.__cause__
+        raise _within("data", error) from error.__cause__
+    if asked.faults:
+        _check_faults(asked.faults, clean, asked.seed)
+    faulty = in_phases(lambda faults: build(faults) if faults else clean, asked.faults)
+    try:
+        featured = with_features(faulty, asked.features, seed=asked.seed)
+    except UserError as error:
+        raise _within("features", error) from error.__cause__
     population = with_drifts(featured, asked.drifts, seed=asked.seed)
     told = population.happenings
 
@@ -85,6 +89,11 @@ def build_federation(asked: Federation) -> Population:
         return [*(told(round_index) if told is not None else ()), *from_the_clock]
 
     return population if told is None and world is None else replace(population, happenings=happenings)
+
+
+def _within(section: str, error: UserError) -> UserError:
+    """Name the section of a key; what names a whole path, a file or a client stays."""
+    return error.inside(section) if error.field.isidentifier() else error
 
 
 def world_of(asked: Federation) -> World | None:

@@ -114,6 +114,7 @@ class Population:
         hours: clients -> hour of the world's clock of each training example, float64 (M,), client after client in the
             order of their rows; None where examples have no time.
         held_out_hours: the same of the examples in `cohort_test`.
+        training_ends: hour of the world's clock at which the training data end; None: in the hour of the last example.
         realised: clients -> what faults did to their data; None where there are no faults.
         masks: clients -> by fault, a bool array a client: what it changed. Readings [T, C] (training steps x channels)
             of a series, [n, *feature_shape] of examples, [n] of labels; None where there are no faults.
@@ -150,6 +151,7 @@ class Population:
     districts: tuple[str, ...] = ()
     hours: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
     held_out_hours: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]] | None = None
+    training_ends: float | None = None
     realised: Callable[[npt.NDArray[np.int64]], Realised] | None = None
     masks: Callable[[npt.NDArray[np.int64]], dict[str, list[npt.NDArray[np.bool_]]]] | None = None
     series_faults: Callable[..., Population] | None = None

@@ -111,6 +111,7 @@ def series_population(
         districts=source.districts,
         hours=lambda clients: np.tile(hours["train"], len(clients)),
         held_out_hours=lambda clients: np.tile(hours["test"], len(clients)),
+        training_ends=source.ends[0] * source.step_hours,
         realised=ledger.reader(train) if faults else None,
         masks=_masks(source, parts["train"][1], windows["train"], seed, world, faults) if faults else None,
     )

@@ -43,7 +43,8 @@ def data_truth(
 
     Returns:
         `faults` by name: their options, `affected` (how many clients and which), `changed` (share of readings or labels
-        changed among the affected, measured on at most `RATES_FROM` clients) and its `effect`, in `measure`; `outages`;
+        changed among the affected, measured on at most `RATES_FROM` clients) and its `effect`, in `measure`; `outages`
+        in the training data, by the clock;
         `drifts` by name: options, whom and from when; `world`: storms, public events and power cuts; `sites`.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
@@ -92,7 +93,8 @@ def _fault_truth(
     said: dict[str, Any] = {"options": asdict(options), "measure": MEASURES[options.kind], **_whom(touched)}
     key = streams.keys(seed, "realised rates")
     some = touched[streams.choose(key, len(touched), min(len(touched), RATES_FROM))]
-    at_work = population.during(max(1, int(np.ceil(options.schedule.start)))) if len(some) else population
+    first = max(1, int(np.ceil(options.schedule.start))) if options.schedule.unit == "rounds" else 1
+    at_work = population.during(first) if len(some) else population
     if len(some) and at_work.realised is not None:
         found = at_work.realised(some)
         if name in found.changed:
@@ -122,22 +124,24 @@ def _whom(touched: I64) -> dict[str, Any]:
 
 
 def _outages(faults: Faults, population: Population, world: World | None, seed: int) -> list[tuple[str, Any]]:
-    """Return (name of the fault, outage) of all gateway outages, in order of time."""
-    hours = float(world.hours) if world is not None else _last_hour(population)
+    """Return (name of the fault, outage) of all gateway outages of the training data, in order of time."""
+    hours = _training_ends(population)
     found = [
         (name, outage)
         for name, options in faults.items()
-        if isinstance(options, GatewayOutageOptions) and hours
+        if isinstance(options, GatewayOutageOptions) and hours and options.clients
         for outage in outages(name, options, max(1, len(population.districts)), hours, seed=seed, world=world)
         if not options.districts or population.districts[outage.district] in options.districts
     ]
     return sorted(found, key=lambda pair: (pair[1].start, pair[1].district))
 
 
-def _last_hour(population: Population) -> float:
-    """Return the hour of a client's last example; 0 where examples have no time."""
-    some = np.flatnonzero(population.sizes)[:1].astype(np.int64)
-    return float(population.hours(some).max()) if population.hours is not None and len(some) else 0.0
+def _training_ends(population: Population) -> float:
+    """Return the hour at which training data end, by some clients' last examples; 0 where these have no time."""
+    if population.training_ends is not None or population.hours is None:
+        return population.training_ends or 0.0
+    some = np.flatnonzero(population.sizes)[:RATES_FROM].astype(np.int64)
+    return float(np.floor(population.hours(some).max(initial=-1.0)) + 1.0)
 
 
 def clock_events(
@@ -150,7 +154,9 @@ def clock_events(
     """
     districts = population.districts or ("all sites",)
     new = {
-        n: f for n, f in faults.items() if round_index == max(1, int(np.ceil(f.schedule.start)) if _counts(f) else 1)
+        n: f
+        for n, f in faults.items()
+        if f.schedule.active(round_index) and (round_index == 1 or not f.schedule.active(round_index - 1))
     }
     told: list[dict[str, Any]] = [
         _event("outage", o.start, o.hours, f"gateway of {districts[o.district]} out", districts[o.district], name)
@@ -164,11 +170,6 @@ def clock_events(
             for c in world.cuts[:MOST_EVENTS]
         ]
     return sorted(told, key=lambda event: event["from_hour"])
-
-
-def _counts(fault: FaultOptions) -> bool:
-    """Say whether a fault's schedule counts rounds."""
-    return fault.schedule.unit == "rounds"
 
 
 def _event(kind: str, start: float, hours: float, what: str, district: str = "", name: str = "") -> dict[str, Any]:
