@@ -27,16 +27,17 @@ Values are in ug/m3 at 25 deg C, always positive. What is asked for one station 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 from scipy.signal import lfilter
 
 from clients import streams
 from clients.channels import Channel
-from clients.city.hourly import CALENDAR, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
+from clients.city.hourly import CALENDAR, blocks, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
 from clients.city.world import World
 from clients.errors import require, unknown_name
 from clients.options import STRICT
@@ -64,6 +65,7 @@ WEATHER = (
     Channel(name="wind", unit="m/s", mean=3.5, deviation=2.0, low=0.0, high=60.0, other_unit="km/h", other_scale=3.6),
     Channel(name="rain", unit="mm/h", mean=0.1, deviation=0.8, low=0.0, high=200.0),
 )  # fmt: skip
+Floats = npt.NDArray[np.floating[Any]]
 KINDS = ("kerb", "urban", "rural")
 
 
@@ -113,15 +115,19 @@ def air_source(options: AirOptions, world: World, seed: int) -> SeriesSource:
     def read(clients: I64, start: int, stop: int) -> F32:
         assert 0 <= start < stop <= world.hours
         clients = np.asarray(clients, np.int64)
-        station = _stations(world, seed, clients)
-        values = concentrations(world, seed, clients, start, stop)
+        stations = _stations(world, seed, clients)
         out = np.empty((len(clients), stop - start, len(order) + len(WEATHER) + len(CALENDAR)), np.float32)
-        for c, name in enumerate(order):
-            out[..., c] = values[name]
-        out[..., 3] = world.temperature[start:stop] + station.warmth[:, None]
-        out[..., 4] = world.wind[start:stop] * station.shelter[:, None]
-        out[..., 5] = world.rain[start:stop]
-        out[..., 6:] = calendar_channels(world, start, stop)
+        common = np.zeros(out.shape[1:], np.float32)
+        common[:, 5], common[:, 6:] = world.rain[start:stop], calendar_channels(world, start, stop)
+        temperature, wind = (series[start:stop].astype(np.float32) for series in (world.temperature, world.wind))
+        for rows in blocks(len(clients), stop - start):
+            station, part = stations.take(rows), out[rows]
+            values = _concentrations(world, seed, clients[rows], station, start, stop)
+            part[:] = common
+            for c, name in enumerate(order):
+                part[..., c] = values[name]
+            part[..., 3] = temperature + station.warmth
+            part[..., 4] = wind * station.shelter
         return out
 
     return SeriesSource(
@@ -144,16 +150,22 @@ def air_source(options: AirOptions, world: World, seed: int) -> SeriesSource:
 
 @dataclass(frozen=True)
 class _Stations:
-    """What is particular to each of K stations, float64 (K,)."""
+    """What is particular to each of K stations, float32 (K, 1)."""
 
     places: Places
-    traffic: F64  # emission around it, relative to the city's mean
-    homes: F64
-    industry: F64
-    particles: F64  # the region's at this place, relative
-    nitrogen: F64
-    shelter: F64  # of its wind
-    warmth: F64  # deg C above the world's temperature
+    traffic: F32  # emission around it, relative to the city's mean
+    homes: F32
+    industry: F32
+    particles: F32  # the region's at this place, relative
+    nitrogen: F32
+    shelter: F32  # of its wind
+    warmth: F32  # deg C above the world's temperature
+
+    def take(self, rows: slice) -> _Stations:
+        """Return some of the stations."""
+        places = Places(self.places.x[rows], self.places.y[rows], self.places.district[rows])
+        rest = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "places"}
+        return _Stations(places=places, **rest)
 
 
 def _stations(world: World, seed: int, clients: I64) -> _Stations:
@@ -167,30 +179,30 @@ def _stations(world: World, seed: int, clients: I64) -> _Stations:
     kind = np.where(plan < rural, 2, np.where(plan > 0.75, 0, 1))
     mean = world.uses.mean(axis=0)
     spread = np.exp(0.24 * (draws[:, :2] - 0.5))
-    return _Stations(
-        places=places,
-        traffic=np.array([2.6, 1.0, 0.45])[kind] * (0.85 + 0.3 * uses[:, 1]) * spread[:, 0],
-        homes=np.array([1.0, 1.0, 0.7])[kind] * (0.8 + 0.2 * uses[:, 0] / mean[0]) * spread[:, 1],
-        industry=0.7 + 0.3 * uses[:, 2] / mean[2],
-        particles=np.array([1.05, 1.0, 0.9])[kind] * np.exp(0.12 * (draws[:, 3] - 0.5)),
-        nitrogen=np.array([1.15, 1.0, 0.7])[kind],
-        shelter=np.array([0.8, 0.9, 1.05])[kind] * (0.9 + 0.2 * draws[:, 2]),
-        warmth=np.array([0.6, 0.4, -0.6])[kind],
-    )
+    values = {
+        "traffic": np.array([2.6, 1.0, 0.45])[kind] * (0.85 + 0.3 * uses[:, 1]) * spread[:, 0],
+        "homes": np.array([1.0, 1.0, 0.7])[kind] * (0.8 + 0.2 * uses[:, 0] / mean[0]) * spread[:, 1],
+        "industry": 0.7 + 0.3 * uses[:, 2] / mean[2],
+        "particles": np.array([1.05, 1.0, 0.9])[kind] * np.exp(0.12 * (draws[:, 3] - 0.5)),
+        "nitrogen": np.array([1.15, 1.0, 0.7])[kind],
+        "shelter": np.array([0.8, 0.9, 1.05])[kind] * (0.9 + 0.2 * draws[:, 2]),
+        "warmth": np.array([0.6, 0.4, -0.6])[kind],
+    }
+    return _Stations(places=places, **{n: v.astype(np.float32)[:, None] for n, v in values.items()})
 
 
 @dataclass(frozen=True)
 class _City:
-    """What is common to all stations, float64 (hours,)."""
+    """What is common to all stations, (hours,)."""
 
-    traffic: F64
-    heating: F64
-    dilution: F64
-    particles: F64  # regional, ug/m3
-    nitrogen: F64  # regional NOx, ppb
-    oxidant: F64  # regional Ox, ppb
-    splitting: F64  # j / k, ppb
-    stirring: F64  # of unit variance: slows or speeds all mixing in the city
+    traffic: Floats
+    heating: Floats
+    dilution: Floats
+    particles: Floats  # regional, ug/m3
+    nitrogen: Floats  # regional NOx, ppb
+    oxidant: Floats  # regional Ox, ppb
+    splitting: Floats  # j / k, ppb
+    stirring: Floats  # of unit variance: slows or speeds all mixing in the city
 
 
 @lru_cache(maxsize=4)
@@ -242,29 +254,44 @@ def _box(source: F64, rate: F64, first: float) -> F64:
     return result
 
 
-def concentrations(world: World, seed: int, clients: I64, start: int, stop: int) -> dict[str, F64]:
-    """Return pm25, no2 and o3 at stations over hours start .. stop - 1, ug/m3, each float64 (K, T)."""
-    city, station, span = _city(world), _stations(world, seed, clients), slice(start, stop)
+def concentrations(world: World, seed: int, clients: I64, start: int, stop: int) -> dict[str, F32]:
+    """Return pm25, no2 and o3 at stations over hours start .. stop - 1, ug/m3, each float32 (K, T)."""
+    return _concentrations(world, seed, clients, _stations(world, seed, clients), start, stop)
+
+
+def _concentrations(world: World, seed: int, clients: I64, station: _Stations, start: int, stop: int) -> dict[str, F32]:
+    span = slice(start, stop)
+    city = _City(**{field.name: getattr(_city(world), field.name)[span].astype(np.float32) for field in fields(_City)})
     times = np.arange(start, stop, dtype=np.float64)
-    near = world.field("air near", station.places, times, length_km=14.0, hours=28.0)
-    ozone = world.field("air ozone near", station.places, times, length_km=14.0, hours=28.0)
+    near = world.smooth_field("air near", station.places, times, length_km=14.0, hours=28.0)
+    ozone = world.smooth_field("air ozone near", station.places, times, length_km=14.0, hours=28.0)
     gust = wobble(seed, "air gust", clients, start, stop, memory=5)
-    stirring = city.stirring[span]
-    crowd = 1.0 + 0.3 * world.crowd[station.places.district, start:stop]
-    road = station.traffic[:, None] * city.traffic[span] * crowd
-    homes = station.homes[:, None] * city.heating[span]
-    works = station.industry[:, None]
-    fresh = city.dilution[span] * np.exp(0.47 * near + 0.38 * gust + 0.26 * stirring)
+    crowd = (1.0 + 0.3 * world.crowd[:, span]).astype(np.float32)
+    road = crowd[station.places.district]
+    road *= station.traffic * city.traffic
+    homes = station.homes * city.heating
+    fresh = np.exp(0.47 * near + 0.38 * gust)
+    fresh *= city.dilution * np.exp(0.26 * city.stirring)
 
-    jitter = 1.0 + 0.06 * (uniform_hours(seed, "air pm25", clients, start, stop) - 0.5)
-    carried = station.particles[:, None] * city.particles[span] * np.exp(0.27 * near + 0.3 * stirring)
-    particles = (carried + fresh * (10.2 * road + 9.6 * homes + 1.2 * works)) * jitter
+    carried = np.exp(0.27 * near)
+    carried *= station.particles * (city.particles * np.exp(0.3 * city.stirring))
+    particles = fresh * (10.2 * road + 9.6 * homes + 1.2 * station.industry)
+    particles += carried
+    particles *= 0.97 + 0.06 * uniform_hours(seed, "air pm25", clients, start, stop)
 
-    aged = station.nitrogen[:, None] * city.nitrogen[span] * np.exp(0.12 * near + 0.26 * stirring)
-    nox = aged + fresh * (11.3 * road + 19.2 * homes + 4.2 * works)
-    oxidant = city.oxidant[span] * np.exp(-0.2 * ozone + 0.155 * gust - 0.1 * stirring) + aged + 0.16 * nox
-    total = nox + oxidant + city.splitting[span]
+    aged = np.exp(0.12 * near)
+    aged *= station.nitrogen * (city.nitrogen * np.exp(0.26 * city.stirring))
+    nox = fresh * (11.3 * road + 19.2 * homes + 4.2 * station.industry)
+    nox += aged
+    oxidant = np.exp(0.155 * gust - 0.2 * ozone)
+    oxidant *= city.oxidant * np.exp(-0.1 * city.stirring)
+    oxidant += aged
+    oxidant += 0.16 * nox
+    total = nox + oxidant
+    total += city.splitting
     # The smaller root as a quotient: no digits are lost where one of the two is scarce.
-    no2 = 2.0 * nox * oxidant / (total + np.sqrt(total * total - 4.0 * nox * oxidant))
+    no2 = 2.0 * nox * oxidant
+    root = np.sqrt(np.maximum(total * total - 2.0 * no2, 0.0))
+    no2 /= root + total
     values = {"pm25": particles, "no2": NO2_UG_PER_PPB * no2, "o3": O3_UG_PER_PPB * (oxidant - no2)}
-    return {name: np.clip(value, 0.1, MOST_UG) for name, value in values.items()}
+    return {name: np.clip(value, np.float32(0.1), np.float32(MOST_UG)) for name, value in values.items()}

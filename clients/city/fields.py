@@ -23,6 +23,8 @@ F64 = npt.NDArray[np.float64]
 
 FEATURES = 32
 _STEPS = 8  # grid steps in one time constant
+_CELLS = 8  # of a grid in one length
+_KEPT = 1 << 22  # numbers of a grid that is kept: 16 MiB
 _CACHED = 1 << 15  # numbers summed together: they stay in a core's cache
 
 
@@ -61,6 +63,77 @@ def random_field(
         np.multiply(grid[:, now], before, out=result[some])
         result[some] += grid[:, following] * after
     return result
+
+
+def gridded_field(
+    seed: int,
+    name: str,
+    x: F64,
+    y: F64,
+    times: F64,
+    *,
+    length_km: float,
+    hours: float,
+    last_hour: float,
+    radius_km: float,
+) -> F32:
+    """Return `random_field` as it is between points of a grid of length_km / 8: float32 (K, T), ten times as fast.
+
+    Values are interpolated bilinearly and rescaled to unit variance by the law of the field's correlation. A city that
+    is large beside `length_km`, or a long time, would make a large grid: there it is the field itself.
+
+    Args:
+        seed: see `random_field`, as the rest.
+        name: of the field.
+        x: km east, at most `radius_km` from 0.
+        y: km north, likewise.
+        times: hours.
+        length_km: of the field.
+        hours: of the field.
+        last_hour: end of the world.
+        radius_km: of the city.
+    """
+    step = length_km / _CELLS
+    half = int(radius_km / step) + 1
+    side = 2 * half + 1
+    law = {"length_km": length_km, "hours": hours, "last_hour": last_hour}
+    if side * side * last_hour > _KEPT:
+        return random_field(seed, name, x, y, times, **law)
+    grid = _grid(seed, name, times.tobytes(), step, half, **law)
+    column, row = x / step + half, y / step + half
+    corner = np.floor(row).astype(np.int64) * side + np.floor(column).astype(np.int64)
+    east, north = column - np.floor(column), row - np.floor(row)
+    near = np.exp(-0.5 / _CELLS**2)
+    scale = np.sqrt(
+        (east**2 + (1.0 - east) ** 2 + 2.0 * east * (1.0 - east) * near)
+        * (north**2 + (1.0 - north) ** 2 + 2.0 * north * (1.0 - north) * near)
+    )
+    result = np.zeros((len(x), len(times)), np.float32)
+    for up, weight in ((0, 1.0 - north), (side, north)):
+        for right, share in ((0, 1.0 - east), (1, east)):
+            term = grid[corner + (up + right)]
+            term *= (weight * share / scale).astype(np.float32)[:, None]
+            result += term
+    return result
+
+
+@lru_cache(maxsize=4)
+def _grid(
+    seed: int,
+    name: str,
+    times: bytes,
+    step: float,
+    half: int,
+    *,
+    length_km: float,
+    hours: float,
+    last_hour: float,
+) -> F32:
+    """Return the field at the points of a grid, row by row from the south, west first: (side^2, T)."""
+    line = np.arange(-half, half + 1) * step
+    y, x = (part.reshape(-1) for part in np.meshgrid(line, line, indexing="ij"))
+    law = {"length_km": length_km, "hours": hours, "last_hour": last_hour}
+    return random_field(seed, name, x, y, np.frombuffer(times), **law)
 
 
 def _sums(waves: F32, processes: F32) -> F32:

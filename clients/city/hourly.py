@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -10,8 +11,9 @@ from clients import streams
 from clients.channels import Channel
 from clients.city.world import World
 from clients.errors import require
-from clients.sensing import F64, I64
+from clients.sensing import F32, F64, I64
 
+_BLOCK = 1 << 14  # readings made together
 CALENDAR = (
     Channel(name="hour_sin", deviation=0.7, low=-1.0, high=1.0, measured=False),
     Channel(name="hour_cos", deviation=0.7, low=-1.0, high=1.0, measured=False),
@@ -81,34 +83,42 @@ def part_ends(options: HourlyOptions, world: World, multiple: int = 1) -> tuple[
     return ends
 
 
-def calendar_channels(world: World, start: int, stop: int) -> F64:
-    """Return the values of `CALENDAR` for hours start .. stop - 1, float64 (T, 3)."""
+def calendar_channels(world: World, start: int, stop: int) -> F32:
+    """Return the values of `CALENDAR` for hours start .. stop - 1, float32 (T, 3)."""
     hours = np.arange(start, stop, dtype=np.float64)
     angle = 2.0 * np.pi * world.hour_of_day(hours) / 24.0
-    return np.stack((np.sin(angle), np.cos(angle), world.is_weekend(hours).astype(np.float64)), axis=-1)
+    return np.stack((np.sin(angle), np.cos(angle), world.is_weekend(hours)), axis=-1).astype(np.float32)
 
 
-def uniform_hours(seed: int, purpose: str, clients: I64, start: int, stop: int) -> F64:
-    """Return a uniform number of each client and hour (or day, or week), float64 (K, stop - start), start >= 0."""
-    key = streams.keys(seed, purpose, clients)
-    return ((streams.hashes(key, stop - start, start) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+def uniform_hours(seed: int, purpose: str, clients: I64, start: int, stop: int) -> F32:
+    """Return a uniform number of each client and hour (or day, or week), float32 (K, stop - start), start >= 0."""
+    return streams.quick_uniforms(streams.keys(seed, purpose, clients), stop - start, start)
 
 
-def wobble(seed: int, purpose: str, clients: I64, start: int, stop: int, *, memory: int) -> F64:
+def wobble(seed: int, purpose: str, clients: I64, start: int, stop: int, *, memory: int) -> F32:
     """Return noise of each client around its own mean: zero mean, unit variance, smooth over `memory` hours.
 
     The mean of `memory` uniform numbers, which is nearly normal and bounded; hours further apart than `memory` are
     independent, so that no reading depends on the whole past.
 
     Returns:
-        float64 (K, stop - start).
+        float32 (K, stop - start).
     """
     draws = uniform_hours(seed, purpose, clients, start, stop + memory - 1)
     hours = stop - start
-    total = np.zeros((len(clients), hours))
-    for lag in range(memory):  # shifted sums, not running ones: the same bits whatever span is asked for
+    total = draws[:, :hours].copy()
+    for lag in range(1, memory):  # shifted sums, not running ones: the same bits whatever span is asked for
         total += draws[:, lag : lag + hours]
-    return np.asarray((total - 0.5 * memory) * np.sqrt(12.0 / memory))
+    total -= np.float32(0.5 * memory)
+    total *= np.float32(np.sqrt(12.0 / memory))
+    return total
+
+
+def blocks(clients: int, hours: int) -> Iterator[slice]:
+    """Yield a few clients at a time: what is made of them on the way stays in a core's cache."""
+    count = max(_BLOCK // max(hours, 1), 1)
+    for first in range(0, clients, count):
+        yield slice(first, first + count)
 
 
 def trapezium(hour: F64, begin: F64, end: F64, edge: float = 1.0) -> F64:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from clients.city import calendar
-from clients.city.fields import random_field
+from clients.city.fields import gridded_field, random_field
 from clients.city.happenings import Cut, Event, crowd_level, cut_hours, make_cuts, make_events
 from clients.city.places import district_map, district_names, nearest, site_places
 from clients.city.weather import Storm, make_weather
@@ -191,6 +191,11 @@ class World:
         assert hours > 0.0
         last = float(self.hours)
         return random_field(self.seed, name, sites.x, sites.y, times, length_km=length_km, hours=hours, last_hour=last)
+
+    def smooth_field(self, name: str, sites: Places, times: F64, *, length_km: float, hours: float) -> F32:
+        """Return `field` between points of a grid, in a tenth of the time; sites are within the city's radius."""
+        far = {"hours": hours, "last_hour": float(self.hours), "radius_km": self.options.radius_km}
+        return gridded_field(self.seed, name, sites.x, sites.y, times, length_km=length_km, **far)
 
 
 @lru_cache(maxsize=8)

@@ -181,6 +181,22 @@ def test_field_of_a_site_depends_on_no_other_site_or_time() -> None:
     assert part.tobytes() == whole[pick][:, 20:50].copy().tobytes()
 
 
+def test_field_between_grid_points_is_nearly_the_field() -> None:
+    world = make_world(WorldOptions(), 0)
+    sites, times = world.sites(np.arange(300)), np.arange(100.0, 500.0)
+    exact = world.field("test", sites, times, length_km=14.0, hours=28.0)
+    quick = world.smooth_field("test", sites, times, length_km=14.0, hours=28.0)
+    assert np.sqrt(((quick - exact) ** 2).mean()) < 0.01
+    assert quick.std() == pytest.approx(exact.std(), rel=0.01)
+    pick = np.array([299, 70])
+    part = world.smooth_field("test", world.sites(pick), times[20:50], length_km=14.0, hours=28.0)
+    assert part.tobytes() == quick[pick][:, 20:50].copy().tobytes()
+    large = make_world(WorldOptions(radius_km=500.0), 0)  # too large a grid: the field itself
+    sites = large.sites(np.arange(5))
+    same = [f("test", sites, times, length_km=2.0, hours=28.0) for f in (large.field, large.smooth_field)]
+    np.testing.assert_array_equal(*same)
+
+
 def test_arrays_are_read_only() -> None:
     world: World = make_world(WorldOptions(), 0)
     with pytest.raises(ValueError, match="read-only"):
