@@ -10,7 +10,7 @@ from clients import streams
 from clients.city.hourly import trapezium, uniform_hours
 from clients.city.world import World
 from clients.population import Places
-from clients.sensing import F64, I64
+from clients.sensing import F32, F64, I64
 
 ARCHETYPES = ("worker", "family", "home by day", "night shift")
 # Shares in a place without offices or industry; hours of getting up, leaving, coming back and going to bed.
@@ -59,7 +59,7 @@ class Homes:
     panels: F64
     aspect: F64
 
-    def take(self, rows: I64) -> Homes:
+    def take(self, rows: I64 | slice) -> Homes:
         """Return some of the homes."""
         places = Places(self.places.x[rows], self.places.y[rows], self.places.district[rows])
         rest = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "places"}
@@ -102,31 +102,42 @@ def make_homes(world: World, seed: int, clients: I64, *, electric_heating: float
     )
 
 
-def at_home(homes: Homes, world: World, seed: int, start: int, stop: int) -> F64:
-    """Return the share of each home's people who are up and in, 0..1, over hours start .. stop - 1, (K, T).
+def at_home(homes: Homes, world: World, seed: int, start: int, stop: int) -> F32:
+    """Return the share of each home's people who are up and in, 0..1, over hours start .. stop - 1, float32 (K, T).
 
     Habits move by about half an hour from day to day, nights at weekends are later and fewer people leave, and in
     about one week of thirty nobody is there.
     """
     hours = np.arange(start, stop)
-    middle = world.hour_of_day(hours) + 0.5
+    middle = (world.hour_of_day(hours) + 0.5).astype(np.float32)
     days = np.arange(start // 24, (stop - 1) // 24 + 1)
-    weekend = world.is_weekend(24.0 * days)
+    weekend = world.is_weekend(24.0 * days).astype(np.float32)
     shift = uniform_hours(seed, "meters day", homes.clients, int(days[0]), int(days[-1]) + 1) - 0.5
     late = uniform_hours(seed, "meters night", homes.clients, int(days[0]), int(days[-1]) + 1) - 0.5
-    up = homes.up[:, None] + 1.2 * shift + 1.3 * weekend
-    bed = homes.bed[:, None] + 1.8 * late + 0.6 * weekend
-    leave = homes.leave[:, None] + 1.2 * shift + 1.5 * weekend
-    back = homes.back[:, None] + 2.0 * late - 1.0 * weekend
-    out = _OUT[homes.archetype][:, None] * np.where(weekend, 0.5, 1.0) * (0.6 + 0.4 * (late < 0.42))
-    day = hours // 24 - days[0]
-    present = np.zeros((len(homes.clients), stop - start))
-    # An evening that ends after midnight belongs to the day it began on, so yesterday's habits count until morning;
-    # today's are taken for both, which differ by minutes.
-    for turn in (0.0, 24.0):
-        awake = trapezium(middle + turn, up[:, day], bed[:, day])
-        away = trapezium(middle + turn, leave[:, day], back[:, day])
-        present = np.maximum(present, awake * (1.0 - out[:, day] * away))
+    wakes, sleeps, leaves, returns = (
+        value.astype(np.float32)[:, None] for value in (homes.up, homes.bed, homes.leave, homes.back)
+    )
+    out = _OUT.astype(np.float32)[homes.archetype][:, None] * (1.0 - 0.5 * weekend) * (0.6 + 0.4 * (late < 0.42))
     weeks = np.arange(start // 168, (stop - 1) // 168 + 1)
     holiday = uniform_hours(seed, "meters holiday", homes.clients, int(weeks[0]), int(weeks[-1]) + 1) < 1.0 / 30.0
-    return np.where(holiday[:, hours // 168 - weeks[0]], 0.0, present)
+    day = hours // 24 - days[0]
+    up = (wakes + 1.2 * shift + 1.3 * weekend)[:, day]
+    bed = (sleeps + 1.8 * late + 0.6 * weekend)[:, day]
+    leave = (leaves + 1.2 * shift + 1.5 * weekend)[:, day]
+    back = (returns + 2.0 * late - 1.0 * weekend)[:, day]
+    gone = -out.astype(np.float32)[:, day]
+    # An evening that ends after midnight belongs to the day it began on, so yesterday's habits count until morning;
+    # today's are taken for both, which differ by minutes.
+    today, before = (_in(middle + np.float32(turn), up, bed, leave, back, gone) for turn in (0.0, 24.0))
+    present = np.maximum(today, before, out=today)
+    present *= (~holiday).astype(np.float32)[:, hours // 168 - weeks[0]]
+    return present
+
+
+def _in(hour: F32, up: F32, bed: F32, leave: F32, back: F32, gone: F32) -> F32:
+    """Return the share who are up and in; `gone` is minus the share who are out between leaving and coming back."""
+    inside = trapezium(hour, leave, back)
+    inside *= gone
+    inside += np.float32(1.0)
+    inside *= trapezium(hour, up, bed)
+    return inside

@@ -11,7 +11,7 @@ from clients import streams
 from clients.channels import Channel
 from clients.city.world import World
 from clients.errors import require
-from clients.sensing import F32, F64, I64
+from clients.sensing import F32, I64
 
 _BLOCK = 1 << 14  # readings made together
 CALENDAR = (
@@ -121,8 +121,9 @@ def blocks(clients: int, hours: int) -> Iterator[slice]:
         yield slice(first, first + count)
 
 
-def trapezium(hour: F64, begin: F64, end: F64, edge: float = 1.0) -> F64:
-    """Return 1 from `begin` to `end`, 0 outside, rising and falling over `edge` hours (centred on them)."""
-    rise = np.clip((hour - begin) / edge + 0.5, 0.0, 1.0)
-    fall = np.clip((end - hour) / edge + 0.5, 0.0, 1.0)
-    return np.asarray(np.minimum(rise, fall))
+def trapezium(hour: F32, begin: F32, end: F32) -> F32:
+    """Return 1 from `begin` to `end`, 0 outside, rising and falling over an hour (centred on them)."""
+    inside = hour - begin
+    np.minimum(inside, end - hour, out=inside)
+    inside += np.float32(0.5)
+    return np.clip(inside, np.float32(0.0), np.float32(1.0), out=inside)

@@ -31,7 +31,7 @@ from scipy.signal import lfilter
 from clients import streams
 from clients.channels import Channel
 from clients.city.homes import Homes, at_home, make_homes
-from clients.city.hourly import CALENDAR, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
+from clients.city.hourly import CALENDAR, blocks, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
 from clients.city.world import World
 from clients.errors import require
 from clients.options import STRICT
@@ -110,10 +110,13 @@ def meters_source(options: MetersOptions, world: World, seed: int) -> SeriesSour
         assert 0 <= start < stop <= world.hours
         clients = np.asarray(clients, np.int64)
         out = np.empty((len(clients), stop - start, 1 + len(WEATHER) + len(CALENDAR)), np.float32)
-        out[..., 0] = loads(options, world, seed, clients, start, stop).net
-        out[..., 1] = world.temperature[start:stop]
-        out[..., 2] = world.sunshine[start:stop]
-        out[..., 3:] = calendar_channels(world, start, stop)
+        common = np.zeros(out.shape[1:], np.float32)
+        common[:, 1], common[:, 2] = world.temperature[start:stop], world.sunshine[start:stop]
+        common[:, 3:] = calendar_channels(world, start, stop)
+        homes = _homes(options, world, seed, clients)
+        for rows in blocks(len(clients), stop - start):
+            out[rows] = common
+            out[rows, :, 0] = _loads(homes.take(rows), world, seed, start, stop).net
         return out
 
     peak = options.task == "peak_hour"
@@ -149,37 +152,46 @@ def peak_hour(load: npt.NDArray[Any]) -> I64:
 
 @dataclass(frozen=True)
 class Loads:
-    """What makes up the load of K homes over T hours, kW, each float64 (K, T); `net` is what the meter shows."""
+    """What makes up the load of K homes over T hours, kW, each float32 (K, T); `net` is what the meter shows."""
 
-    people: F64
-    heating: F64
-    car: F64
-    solar: F64
-    net: F64
+    people: F32
+    heating: F32
+    car: F32
+    solar: F32
+    net: F32
 
 
 def loads(options: MetersOptions, world: World, seed: int, clients: I64, start: int, stop: int) -> Loads:
     """Return the loads of homes over hours start .. stop - 1, by cause."""
-    homes = make_homes(
-        world, seed, clients, electric_heating=options.electric_heating, ev=options.ev, solar=options.solar
-    )
+    return _loads(_homes(options, world, seed, clients), world, seed, start, stop)
+
+
+def _homes(options: MetersOptions, world: World, seed: int, clients: I64) -> Homes:
+    shares = {"electric_heating": options.electric_heating, "ev": options.ev, "solar": options.solar}
+    return make_homes(world, seed, clients, **shares)
+
+
+def _loads(homes: Homes, world: World, seed: int, start: int, stop: int) -> Loads:
     span = slice(start, stop)
     hour = world.hour_of_day(np.arange(start, stop))
     people = _people(homes, world, seed, start, stop)
-    heating = np.zeros_like(people)
+    heating, car, solar = (np.zeros_like(people) for _ in range(3))
     rows = np.flatnonzero(homes.heat_rate)
     setback = 0.75 + 0.55 * np.exp(-(((hour - 7.0) / 1.8) ** 2)) + 0.3 * np.exp(-(((hour - 18.5) / 3.0) ** 2))
     setback = setback - 0.3 * (np.exp(-(((hour - 2.0) / 2.6) ** 2)) + np.exp(-(((hour - 26.0) / 2.6) ** 2)))
     heating[rows] = homes.heat_rate[rows, None] * (np.maximum(15.5 - _indoors(world)[span], 0.0) * setback)
-    car = np.zeros_like(people)
     rows = np.flatnonzero(homes.charger)
     if len(rows):
         car[rows] = _charging(homes.take(rows), world, seed, start, stop)
-    tilt = 1.0 + 0.3 * homes.aspect[:, None] * np.sin(2.0 * np.pi * (hour - 12.0) / 24.0)
+    rows = np.flatnonzero(homes.panels)
     sun = world.sunshine[span]
-    solar = homes.panels[:, None] * (0.8 * sun * sun / (sun + 0.35)) * tilt
-    power = ~world.power_cut[homes.places.district, start:stop]
-    net = np.where(power, np.clip(people + heating + car - solar, -MOST_KW, MOST_KW), 0.0)
+    tilt = 1.0 + 0.3 * homes.aspect[rows, None] * np.sin(2.0 * np.pi * (hour - 12.0) / 24.0)
+    solar[rows] = homes.panels[rows, None] * (0.8 * sun * sun / (sun + 0.35)) * tilt
+    net = people + heating
+    net += car
+    net -= solar
+    np.clip(net, np.float32(-MOST_KW), np.float32(MOST_KW), out=net)
+    net *= (~world.power_cut[:, span]).astype(np.float32)[homes.places.district]
     return Loads(people=people, heating=heating, car=car, solar=solar, net=net)
 
 
@@ -190,38 +202,53 @@ def _indoors(world: World) -> F64:
     return np.asarray(lfilter([1.0 - stay], [1.0, -stay], world.temperature, zi=[stay * world.temperature[0]])[0])
 
 
-def _people(homes: Homes, world: World, seed: int, start: int, stop: int) -> F64:
+def _people(homes: Homes, world: World, seed: int, start: int, stop: int) -> F32:
     """Standing load and what people use, (K, T)."""
     begin = max(start - 1, 0)  # a wash of the hour before still runs
     span, clients = slice(begin, stop), homes.clients
-    hour = world.hour_of_day(np.arange(begin, stop))
     present = at_home(homes, world, seed, begin, stop)
     dark = np.clip(1.0 - world.sunshine[span] / 0.12, 0.0, 1.0) + 0.3 * world.storm[span]
     cool = 1.0 + 0.02 * np.maximum(15.5 - _indoors(world)[span], 0.0)  # pumps of boilers, dryers, indoor days
-    mood = np.maximum(1.0 + 0.45 * wobble(seed, "meters mood", clients, begin, stop, memory=3), 0.1)
-    main = np.exp(-(((hour - homes.dinner[:, None]) / 1.3) ** 2)) * (1.0 - 0.6 * homes.noon[:, None])
-    lunch = np.exp(-(((hour - 12.5) / 1.2) ** 2)) * (0.3 + 0.7 * homes.noon[:, None])
-    meals = 0.4 * np.exp(-(((hour - 7.5) / 1.0) ** 2)) + lunch + main
+    day = np.arange(24.0)
+    main = np.exp(-(((day - homes.dinner[:, None]) / 1.3) ** 2)) * (1.0 - 0.6 * homes.noon[:, None])
+    lunch = np.exp(-(((day - 12.5) / 1.2) ** 2)) * (0.3 + 0.7 * homes.noon[:, None])
+    meals = 0.4 * np.exp(-(((day - 7.5) / 1.0) ** 2)) + lunch + main
+    cooking = (0.5 * meals).astype(np.float32)[:, np.arange(begin, stop) % 24]
 
-    used = present * mood * ((0.16 + 0.15 * dark) * cool)
-    used += _starts(seed, "meters cooking", clients, begin, stop, 0.5 * present * meals, 0.7)
-    used += _starts(seed, "meters short", clients, begin, stop, 0.25 * present, 0.35)
-    washing = _starts(seed, "meters washing", clients, begin, stop, 0.045 * present, 0.8)
+    used = wobble(seed, "meters mood", clients, begin, stop, memory=3)
+    used *= np.float32(0.45)
+    used += np.float32(1.0)
+    np.maximum(used, np.float32(0.1), out=used)
+    used *= present
+    used *= ((0.16 + 0.15 * dark) * cool).astype(np.float32)
+    cooking *= present
+    used += _starts(seed, "meters cooking", clients, begin, stop, cooking, 0.7)
+    used += _starts(seed, "meters short", clients, begin, stop, np.float32(0.25) * present, 0.35)
+    washing = _starts(seed, "meters washing", clients, begin, stop, np.float32(0.045) * present, 0.8)
     used += washing
-    used[:, 1:] += 0.5 * washing[:, :-1]
-    return homes.standing[:, None] + homes.size[:, None] * used[:, start - begin :]
+    washing *= np.float32(0.5)
+    used[:, 1:] += washing[:, :-1]
+    used *= homes.size.astype(np.float32)[:, None]
+    used += homes.standing.astype(np.float32)[:, None]
+    return used[:, start - begin :]
 
 
-def _starts(seed: int, purpose: str, clients: I64, start: int, stop: int, chance: F64, mean_kw: float) -> F64:
+def _starts(seed: int, purpose: str, clients: I64, start: int, stop: int, chance: F32, mean_kw: float) -> F32:
     """Power of appliances that run in an hour with probability `chance`, of mean about `mean_kw`, (K, T).
 
     One uniform number does both: below `chance` it is uniform between 0 and it, and so makes the power: 0.4 of the
-    mean and an exponential rest, at most four means.
+    mean and an exponential rest, at most four means. `chance` is overwritten.
     """
     draw = uniform_hours(seed, purpose, clients, start, stop)
-    part = np.minimum(draw / np.maximum(chance, 1e-12), 1.0)
-    power = mean_kw * np.minimum(0.4 - 0.6 * np.log(part), 4.0)
-    return np.where(draw < chance, power, 0.0)
+    runs = draw < chance
+    np.maximum(chance, np.float32(1e-12), out=chance)
+    draw /= chance
+    power = np.log(draw, out=draw)
+    power *= np.float32(-0.6 * mean_kw)
+    power += np.float32(0.4 * mean_kw)
+    np.minimum(power, np.float32(4.0 * mean_kw), out=power)
+    power *= runs
+    return power
 
 
 def _charging(homes: Homes, world: World, seed: int, start: int, stop: int) -> F64:
