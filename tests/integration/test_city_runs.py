@@ -1,0 +1,157 @@
+"""Runs on a city with faults, concept drift, feature statistics, remedies: resumed, on nodes, on both engines, told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from run_folders import assert_same_run, client_rows, stop_after
+from strange_grid import StrangeGrid, context
+
+from server.jsonlines import read_rounds
+from server.loop import BY_THE_CLOCK
+from server.records import RunFolder
+from simulator.flower import apps
+from simulator.record import open_run
+from simulator.run import Run, resume, simulate
+from simulator.scenario import Scenario, parse_scenario
+
+SHARED: dict[str, Any] = {
+    "world": {"days": 20, "districts": 4, "power_cuts_per_month": 8.0},
+    "faults": {
+        "noisy": {"kind": "noise", "severity": 0.6, "clients": 0.5, "schedule": {"start": 3, "stop": 6}},
+        "out": {"kind": "gateway_outage", "severity": 0.7},
+        "stuck": {"kind": "stuck_at", "severity": 0.5, "schedule": {"start": 4}},
+    },
+    "drifts": {
+        "sudden": {"kind": "abrupt", "changes": "p(y)", "start": 5, "clients": 0.6},
+        "slow": {"kind": "gradual", "changes": "p(y|x)", "start": 2, "duration": 4, "strength": 0.5},
+        "creeping": {"kind": "incremental", "changes": "p(x)", "start": 1, "duration": 6, "stagger": 2},
+        "coming": {"kind": "recurring", "changes": "p(x)", "start": 3, "period": 2},
+    },
+    "algorithm": {"kind": "fedavg", "cohort": 6},
+    "evaluation": {"federated_every": 3, "gradient_every": 4},
+    "convergence": {"stop": "never"},
+    "engine": {"kind": "stacked", "tile": 4, "compile": "never", "threads": 1},
+    "run": {"rounds": 8, "seed": 3},
+}
+CITIES: dict[str, dict[str, Any]] = {
+    "intrusion": {
+        "data": {"kind": "intrusion", "clients": 10},
+        "model": {"kind": "softmax"},
+        "features": {"normalise": "client", "select": "mutual_information", "keep": 12},
+        "local": {"local_epochs": 1, "local_lr": 0.02, "batch_size": 16, "sampling": "class_balanced",
+                  "focal_gamma": 1.0, "class_weights": "effective", "weights_from": "federation",
+                  "augment": {"jitter": 0.1, "mixup": 0.2}},
+    },
+    "traffic": {
+        "data": {"kind": "traffic", "clients": 10, "step_minutes": 60},
+        "model": {"kind": "linear"},
+        "features": {"normalise": "federated"},
+        "local": {"local_epochs": 1, "local_lr": 0.02, "batch_size": 16},
+    },
+}  # fmt: skip
+WRONG = {"kind": "label_symmetric", "severity": 0.5, "schedule": {"start": 2, "stop": 7}}
+
+
+def city(name: str) -> Scenario:
+    table = {**SHARED, **CITIES[name], "name": name}
+    if name == "intrusion":
+        table["faults"] = {**SHARED["faults"], "wrong": WRONG}
+    return parse_scenario(table, source=name)
+
+
+def events(path: Path) -> list[dict[str, Any]]:
+    lines, _ = read_rounds(RunFolder(path).events)
+    own = ("time", "finished_at")
+    return [{k: v for k, v in e.items() if k not in own} for e in lines if e["kind"] != "resumed"]
+
+
+@pytest.mark.parametrize("name", CITIES)
+def test_resumed_is_uninterrupted_and_no_event_is_told_twice(name: str, tmp_path: Path) -> None:
+    whole = simulate(city(name), out=tmp_path / "whole")
+    assert whole.verdict.outcome == "stopped"
+    cut = tmp_path / "cut"
+    asked = iter([2, 1, 3])  # interrupted after rounds 2, 3 and 6
+    run = simulate(city(name), out=cut, stop_asked=stop_after(next(asked)))
+    while run.verdict.outcome == "interrupted":
+        run = resume(cut, stop_asked=stop_after(next(asked, 1000)))
+    assert torch.equal(run.params, whole.params)
+    assert_same_run(cut, tmp_path / "whole")
+    assert events(cut) == events(tmp_path / "whole")
+    named = [(e["round"], e["kind"], e["name"]) for e in events(cut) if e["kind"].startswith(("fault", "drift"))]
+    assert (6, "fault_ended", "noisy") in named
+    assert (5, "drift_started", "sudden") in named
+    assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("name", CITIES)
+def test_strange_nodes_give_the_bits_of_our_plain_engine(name: str, tmp_path: Path) -> None:
+    scenario = replace(city(name), engine=replace(city(name).engine, kind="plain", tile=None))
+    simulate(scenario, out=tmp_path / "here")
+    server, client = apps(scenario, out=tmp_path / "there", observers=[])
+    server(StrangeGrid(client, [3, 0, 7, 5, 1, 2, 6, 4, 9, 8]), context())
+    here, there = open_run(tmp_path / "here"), open_run(tmp_path / "there")
+    for one, other in zip(here.model().state_dict().values(), there.model().state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert here.rounds.columns == there.rounds.columns
+    for column in set(here.rounds) - {*BY_THE_CLOCK, "client_spread.evaluated_on", "client_spread.worst"}:
+        if column.startswith(("federated", "client_spread")):  # evaluated one by one, not as one batch
+            np.testing.assert_allclose(there.rounds[column], here.rounds[column], rtol=1e-5, err_msg=column)
+        else:
+            np.testing.assert_equal(there.rounds[column], here.rounds[column], err_msg=column)
+    assert events(tmp_path / "here") == events(tmp_path / "there")
+
+
+def played(name: str, **engine: Any) -> Run:
+    scenario = city(name)
+    return simulate(replace(scenario, engine=replace(scenario.engine, **engine)), record=False)
+
+
+@pytest.mark.parametrize("name", CITIES)
+def test_engines_and_tiles_see_the_same_data(name: str) -> None:
+    whole, tiled, plain = played(name, tile=None), played(name, tile=7), played(name, kind="plain", tile=None)
+    assert torch.equal(tiled.params, whole.params)
+    size = torch.linalg.vector_norm(whole.params)
+    assert torch.linalg.vector_norm(plain.params - whole.params) <= 1e-4 * size
+    for ours, theirs in zip(plain.rounds.lines[1:], whole.rounds.lines[1:], strict=True):
+        assert ours["faults"] == theirs["faults"]
+        assert ours["concept_drift"] == theirs["concept_drift"]
+
+
+@pytest.mark.parametrize("name", CITIES)
+def test_each_line_tells_what_the_masks_and_levels_of_its_cohort_say(name: str, tmp_path: Path) -> None:
+    scenario = city(name)
+    scenario = replace(scenario, features=replace(scenario.features, select="none", keep=None))
+    run = simulate(scenario, out=tmp_path / "run")
+    population, rows = run.session.population, client_rows(tmp_path / "run")
+    measured = np.array([c.measured for c in population.channels])
+    told = set()
+    for line in run.rounds.lines[1:]:
+        now, clients = population.during(line["round"]), rows["client"][rows["round"] == line["round"]]
+        assert len(clients) == line["respondents"]
+        assert now.masks is not None
+        assert now.places is not None
+        assert now.drift_levels is not None
+        masks, changed = now.masks(clients), np.zeros(len(clients))
+        assert masks.keys() == line["faults"].keys()
+        for fault, each in masks.items():
+            share = np.array([m[..., measured].mean() if m.ndim > 1 else m.mean() for m in each])
+            changed += share
+            assert line["faults"][fault]["clients"] == np.count_nonzero(share)
+            assert line["faults"][fault]["changed"] == pytest.approx(share.mean(), rel=1e-5)
+            told |= {fault} if share.any() else set()
+        for drift, level in now.drift_levels(clients).items():
+            assert line["concept_drift"][drift] == {"level": level.mean(), "clients": np.count_nonzero(level)}
+            told |= {drift} if level.any() else set()
+        district = now.places(clients).district
+        assert set(line["districts"]) == {now.districts[d] for d in district}
+        for d in np.unique(district):
+            said = line["districts"][now.districts[d]]
+            assert said["clients"] == np.count_nonzero(district == d)
+            assert said["changed"] == pytest.approx(np.minimum(changed, 1.0)[district == d].mean(), rel=1e-5)
+    assert told == {*scenario.faults, *scenario.drifts}

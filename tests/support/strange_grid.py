@@ -1,0 +1,62 @@
+"""A Flower grid whose nodes are strangers: random ids, replies in any order, a context each."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+
+from clients.flower_shim import Run, claim_identity, empty_run, set_message_id
+
+
+class StrangeGrid(Grid):
+    """Nodes with ids of 64 bits that appear one by one and reply in another order than they were asked."""
+
+    def __init__(self, app: ClientApp, partitions: Sequence[object], run_config: dict[str, str] | None = None) -> None:
+        claim_identity()
+        draw = random.Random(7)
+        nodes = [draw.randrange(2**62, 2**64) for _ in partitions]
+        self.contexts = {
+            node: Context(1, node, {} if k is None else {"partition-id": k}, RecordDict(), run_config or {})
+            for node, k in zip(nodes, partitions, strict=True)
+        }
+        self._app, self._draw, self._here, self._run = app, draw, 1, empty_run()
+
+    def set_run(self, run: Run) -> None:
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        return self._run
+
+    def create_message(self, *arguments: object, **named: object) -> Message:
+        raise NotImplementedError
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        self._here = min(self._here + 2, len(self.contexts))
+        return list(self.contexts)[: self._here]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        asked = list(messages)
+        for i, message in enumerate(asked):
+            set_message_id(message, f"{id(message)}-{i}")
+        return sorted((self._reply(m) for m in asked), key=lambda _: self._draw.random())
+
+    def _reply(self, message: Message) -> Message:
+        try:
+            return self._app(message, self.contexts[message.metadata.dst_node_id])
+        except Exception as error:
+            return Message(Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message)
+
+
+def context(**run_config: str) -> Context:
+    return Context(1, 1, {}, RecordDict(), dict(run_config))
