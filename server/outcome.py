@@ -30,10 +30,11 @@ class Trend:
 
     Args:
         convergence: whose target on the same metric says what rounds-to-go counts to.
+        least: what no loss can be below, where that is known; nothing is below an optimality gap of 0.
     """
 
-    def __init__(self, convergence: ConvergenceOptions) -> None:
-        self._target = convergence.target
+    def __init__(self, convergence: ConvergenceOptions, *, least: float | None = None) -> None:
+        self._target, self._least = convergence.target, least
         self._metric: str | None = None
         self._values: list[float] = []
 
@@ -56,6 +57,8 @@ class Trend:
         found = _fit_whole(self._values) if whole else fit_rate(self._values)
         if not isinstance(found, Rate):
             return {"rate": {"metric": self._metric, "no_trend": found.reason}}
+        least = 0.0 if self._metric == "optimality_gap" else self._least
+        found = found if least is None else found.no_lower(least)
         rate = {
             "metric": self._metric,
             "factor": found.factor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -47,6 +47,7 @@ class Rate:
         current: the newest value.
         rounds: how many values, counted from the newest, it was fitted to.
         pivot: a point (value, expected next value) the fitted recursion passes through whatever the factor.
+        least: what no value can be below, where that is known: nor can any limit.
     """
 
     factor: float
@@ -56,11 +57,24 @@ class Rate:
     current: float
     rounds: int
     pivot: tuple[float, float]
+    least: float = -math.inf
+
+    def no_lower(self, least: float) -> Rate:
+        """Return the rate of values that cannot be below `least`.
+
+        Where the fit's limit is below it, the limit is `least`, and the factor the one that goes with it: that of the
+        recursion through the pivot and (least, least). The interval is widened to hold it.
+        """
+        value, following = self.pivot
+        if self.limit >= least or value <= least:
+            return replace(self, least=least)
+        factor = min(max((following - least) / (value - least), 0.0), self.factor)
+        return replace(self, factor=factor, low=min(self.low, factor), limit=least, least=least)
 
     def limit_at(self, factor: float) -> float:
-        """Return the limit that goes with another factor inside the interval; minus infinity from 1 on."""
+        """Return the limit that goes with another factor inside the interval; from 1 on `least`."""
         value, following = self.pivot
-        return (following - factor * value) / (1.0 - factor) if factor < 1.0 else -math.inf
+        return max((following - factor * value) / (1.0 - factor) if factor < 1.0 else -math.inf, self.least)
 
     def rounds_to(self, value: float) -> tuple[float, float, float] | None:
         """Estimate how many more rounds the expected path needs to come down to `value`.

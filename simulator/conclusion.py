@@ -18,12 +18,11 @@ from server.convergence import Verdict
 from server.files import whole_file
 from server.loop import RoundState
 from server.meter import RoundMeter
-from server.outcome import Trend, drift_course, to_target
+from server.outcome import drift_course, to_target
 from server.records import RunFolder
 from server.tensor_files import write_tensors
 from simulator.baselines import baselines
-from simulator.scenario import Scenario
-from simulator.session import Session
+from simulator.session import Session, trend_of
 from simulator.strategies import evaluated_clients
 
 LOAD_MODEL = """import fedscape as fs
@@ -62,7 +61,7 @@ def conclude(
         "simulated_seconds_total": last.get("simulated_seconds_total"),
         "record": str(folder.path) if folder is not None else None,
     }
-    said |= rate_of(lines, scenario)
+    said |= rate_of(session, lines)
     said |= _final_scores(session, meter, session.evaluator, state)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
     if session.engine is not None and scenario.evaluation.baselines and over:
@@ -73,9 +72,9 @@ def conclude(
     return said
 
 
-def rate_of(lines: Sequence[Mapping[str, Any]], scenario: Scenario) -> dict[str, Any]:
+def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the rate fitted over a whole record, and the rounds still needed."""
-    trend = Trend(scenario.convergence)
+    trend = trend_of(session)
     for line in lines:
         trend.observe(line)
     return trend.fit(whole=True)

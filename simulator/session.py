@@ -238,8 +238,14 @@ def experiment(session: Session, observers: Observers, keeper: Keeper, stop_aske
         coefficients=played.own.coefficients if played.own is not None else None,
         foreign=played.strategy is not played.own,
         stop_asked=stop_asked,
-        trend=Trend(scenario.convergence),
+        trend=trend_of(session),
     )
+
+
+def trend_of(session: Session) -> Trend:
+    """Return what fits the rate: cross-entropy and squared errors are at least 0, an objective may be anything."""
+    least = None if session.population.task == "objective" else 0.0
+    return Trend(session.scenario.convergence, least=least)
 
 
 def _gradients(session: Session, engine: Engine) -> Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]:
