@@ -34,7 +34,7 @@ CENTRAL_EXAMPLES = 5000
 """Central validation and test examples are at most so many, thinned evenly in time."""
 CENTRAL_SITES = 200
 """They come from at most so many sites, chosen by seed."""
-_TOGETHER = 1 << 19  # readings made, spoilt and standardised together: they stay in the cache
+_TOGETHER = 1 << 20  # readings made, spoilt and standardised together: they stay in the cache
 
 
 @dataclass(frozen=True)

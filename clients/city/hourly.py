@@ -13,7 +13,7 @@ from clients.city.world import World
 from clients.errors import require
 from clients.sensing import F32, I64
 
-_BLOCK = 1 << 14  # readings made together
+_BLOCK = 1 << 16  # readings made together
 CALENDAR = (
     Channel(name="hour_sin", deviation=0.7, low=-1.0, high=1.0, measured=False),
     Channel(name="hour_cos", deviation=0.7, low=-1.0, high=1.0, measured=False),

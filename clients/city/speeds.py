@@ -48,7 +48,7 @@ I64 = npt.NDArray[np.int64]
 
 QUEUED = 0.17
 """Share of the free speed that is left where demand is far above capacity: the queue still discharges."""
-_BLOCK = 1 << 15  # readings made at once
+_BLOCK = 1 << 16  # readings made at once
 CHANNELS = (
     Channel(
         name="speed", unit="mph", mean=58.0, deviation=12.5, low=0.0, high=90.0, other_unit="km/h", other_scale=1.609344
