@@ -127,7 +127,7 @@ class _Rule:
         self.quantiles = np.quantile((raw - self.centre) / self.scale, np.linspace(1, 0, 1001))
         targets = data.targets[rows].double().numpy()
         self.target_mean = targets.mean(axis=0)
-        self.target_scale = float(targets.std()) or 1.0
+        self.target_scale = float(targets.reshape(len(targets), -1).mean(axis=1).std()) or 1.0
         self.scores = streams.normals(streams.keys(self.seed, f"concept drift/{self.name}/classes"), self.outputs)
 
     def starts(self, clients: I64) -> F64:

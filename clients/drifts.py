@@ -1,7 +1,7 @@
 """Concept drift: what the clients' data say changes over the rounds, or over the world's clock, and the truth is kept.
 
-With z a fixed standardised projection of the inputs (for p(y): a fixed score of the label, or the standardised target)
-and a in [0, strength] how far the drift has come for an example,
+With z a fixed standardised projection of the inputs (for p(y): a fixed score of the label, or the standardised mean of
+the values to forecast) and a in [0, strength] how far the drift has come for an example,
 
 - p(x): the example is drawn anew from its client's own, with probability proportional to exp(3 a z(x)): inputs move,
   and p(y | x) stays exactly what it was (covariate shift by importance weights, Shimodaira 2000);

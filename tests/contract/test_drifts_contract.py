@@ -151,6 +151,16 @@ def test_a_stronger_drift_moves_the_law_further(name: str, changes: str) -> None
     assert moved[0] < moved[1] < moved[2]
 
 
+@pytest.mark.parametrize("name", ["traffic", "air", "bridge, autoencoder"])
+def test_values_to_forecast_move_by_their_own_deviation(name: str) -> None:
+    """However many values a target has: weights exp(3 z) of z with deviation 1 move its mean well above half of one."""
+    truth = city.examples(city.clean(name), everyone.tolist())[1].mean(axis=1)
+    for strength, least in ((0.0, 0.0), (0.3, 0.2), (1.0, 0.5)):
+        p = drifting(name, DriftOptions(changes="p(y)", strength=strength)).during(1)
+        moved = city.examples(p, everyone.tolist())[1].mean(axis=1).mean() - truth.mean()
+        assert least <= moved / truth.std() < 4.0
+
+
 @pytest.mark.parametrize("name", ["intrusion", "digits"])
 def test_a_changed_relation_is_a_function_of_the_inputs_and_its_region_grows(name: str) -> None:
     plain = city.clean(name)
