@@ -78,6 +78,8 @@ def rows(measures: HeterogeneityMeasures) -> list[Row]:
         meaning = MEANING["gradient_dissimilarity"] + _seen(m, "gradients")
         found.append(Row("gradient dissimilarity", number(m.gradient_dissimilarity), meaning))
         found.append(Row("B² of gradients", number(m.b_squared), MEANING["b_squared"]))
+    else:
+        found.append(Row("gradient dissimilarity", "not measured", "it needs a model, and clients with examples"))
     return found
 
 

@@ -21,7 +21,7 @@ from dashboards.data_page import check_folder, write_data
 from server.drift import Dissimilarity, gradient_dissimilarity
 from simulator.given import check_parts
 from simulator.scenario import Scenario, load_scenario
-from simulator.session import Overrides, make_task_of
+from simulator.session import Overrides, make_task_of, population_of
 
 I64 = npt.NDArray[np.int64]
 
@@ -69,7 +69,7 @@ def describe_data(
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
         sets: changes such as "partition.concentration=0.1", of a file or a built-in.
         seed: instead of the scenario's, of a file or a built-in.
-        model: any torch module, instead of [model].
+        model: any torch module, instead of [model]; without either, gradients are not measured.
         data: a population instead of [data] and [partition].
         out: a folder that data.png and data.html are written to; nothing is written without one.
 
@@ -99,15 +99,18 @@ def describe_data(
 
 
 def look_at(scenario: Scenario, given: Overrides | None = None) -> DataSeen:
-    """Make a scenario's population and measure it, gradients at the initial model included.
+    """Make a scenario's population and measure it, gradients at the initial model included where there is a model.
 
     Raises:
         UserError: the scenario cannot be made.
     """
-    task = make_task_of(scenario, given or Overrides())
-    population = task.population.during(0)
+    given = given or Overrides()
+    whole = population_of(scenario, given)
+    has_model = given.model is not None or scenario.model is not None
+    task = make_task_of(scenario, given, whole) if has_model else None
+    population = whole.during(0)
     measures, held = measure_clients(population, scenario.run.seed)
-    found = initial_dissimilarity(task, scenario.run.seed)
+    found = initial_dissimilarity(task, scenario.run.seed) if task is not None else None
     if found is not None:
         dissimilarity, clients = found
         measures = replace(

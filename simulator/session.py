@@ -112,17 +112,31 @@ def federation_of(scenario: Scenario, data: Any) -> Federation:
     )
 
 
-def make_task_of(scenario: Scenario, given: Overrides) -> LearningTask:
+def population_of(scenario: Scenario, given: Overrides) -> Population:
+    """Build the population of a scenario.
+
+    Raises:
+        UserError: naming the key at fault.
+    """
+    data = given.population or scenario.data
+    if data is None:
+        raise ScenarioError("data", "is missing", fix="Add a [data] section, or pass data= from Python.")
+    return build_federation(federation_of(scenario, data))
+
+
+def make_task_of(scenario: Scenario, given: Overrides, population: Population | None = None) -> LearningTask:
     """Build the population, the model and the task of a scenario.
+
+    Args:
+        scenario: the experiment.
+        given: what Python brings.
+        population: as `population_of` built it, where that was done before.
 
     Raises:
         UserError: naming the key at fault.
     """
     seed, dtype = scenario.run.seed, getattr(torch, scenario.run.dtype)
-    data = given.population or scenario.data
-    if data is None:
-        raise ScenarioError("data", "is missing", fix="Add a [data] section, or pass data= from Python.")
-    population = build_federation(federation_of(scenario, data))
+    population = population_of(scenario, given) if population is None else population
     module = given.model
     if module is None:
         if scenario.model is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def test_without_a_folder_it_writes_here(tmp_path: Path, monkeypatch: pytest.Mon
          "partition.label_js: 0.95 cannot be reached for these sizes and labels, only from"),
         (["--set", "partition={kind='requested', clients=3}"], "'requested' asks for nothing"),
         (["--set", "partition={kind='requested', clients=3, label_jss=0.2}"], "Nearest: 'label_js'"),
-        (["--set", "model="], "model: is missing"),
+        (["--set", "data=", "--set", "model="], "data: is missing"),
     ],
 )  # fmt: skip
 def test_mistakes_are_told_and_nothing_is_written(
@@ -88,6 +89,23 @@ def test_data_of_ones_own_with_places(tmp_path: Path) -> None:
     seen.write(tmp_path)
     again = fs.describe_data(fs.load_scenario("digits-label-skew"), model=nn.Linear(2, 3), data=small_city())
     assert again.label_js == seen.measures.label_js
+
+
+def test_without_a_model_all_but_gradients_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "digits-label-skew", "--set", "model=", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"gradient dissimilarity +not measured +it needs a model", said)
+    assert "gradient dissimilarity" in (tmp_path / "data.html").read_text("utf-8")
+    without = fs.describe_data("digits-label-skew", sets=["model="])
+    measures = fs.describe_data("digits-label-skew")
+    assert without.gradient_dissimilarity is None
+    assert without.b_squared is None
+    assert "gradients" not in without.estimated_from
+    assert measures.gradient_dissimilarity is not None
+    seen = dict(measures.estimated_from)
+    del seen["gradients"]
+    same = replace(measures, gradient_dissimilarity=None, b_squared=None, estimated_from=seen)
+    assert repr(same) == repr(without), "everything else is as with a model"
 
 
 def test_gradients_are_those_of_the_initial_model(monkeypatch: pytest.MonkeyPatch) -> None:
