@@ -7,8 +7,8 @@ examples, in their order, are its readings over time, [n * W, C] for windows and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,13 @@ from torch import Tensor
 from clients import streams
 from clients.channels import Channel
 from clients.city.world import World
-from clients.faults.apply import Block, corrupt, corrupt_labels
+from clients.faults.apply import Block, corrupt, corrupt_in_place, corrupt_labels
 from clients.faults.options import FaultOptions, is_label_fault
 from clients.lazy import Layout, lazy_cohort
-from clients.population import Examples, Population
-from clients.ragged import Cohort, alike, label_counts_of, positions
+from clients.population import CohortData, Examples, Population
+from clients.ragged import Cohort, alike, label_counts_of, offsets_of
 from clients.realised import Ledger
+from clients.scaling import restore, standardise
 from clients.sensing import Part, WindowSource
 
 I64 = npt.NDArray[np.int64]
@@ -34,6 +35,7 @@ Faults = Mapping[str, FaultOptions]
 
 CENTRAL_EXAMPLES = 5000
 """Central examples come from as many clients as hold so many, chosen by seed."""
+_TOGETHER = 1 << 20  # numbers made, spoilt and standardised together: they stay in the cache
 MEASURED_CLIENTS = 64
 """Channels that nobody described are measured on the examples of at most so many clients."""
 
@@ -49,23 +51,28 @@ def window_population(source: WindowSource, *, seed: int, dtype: torch.dtype = t
     labelled = source.task == "classification"
     target_shape = () if labelled else (source.outputs,)
     layout = Layout(source.feature_shape, target_shape, dtype, torch.int64 if labelled else dtype)
-    mean = np.array([c.mean for c in source.channels], np.float32)
-    deviation = np.array([c.deviation for c in source.channels], np.float32)
+    each = int(np.prod(source.feature_shape, dtype=np.int64))
 
-    def made(clients: I64, part: Part) -> tuple[Tensor, Tensor]:
-        features, targets = source.make(clients, part)
-        scaled = torch.from_numpy((features - mean) / deviation).to(dtype)
-        return scaled, torch.from_numpy(targets).to(layout.target_dtype)
+    def made(clients: I64, part: Part, sizes: npt.NDArray[np.int32]) -> tuple[Tensor, Tensor]:
+        own = sizes[clients].astype(np.int64)
+        offsets = offsets_of(own)
+        features = np.empty((int(offsets[-1]), *source.feature_shape), np.float32)
+        targets = np.empty((len(features), *target_shape), np.int64 if labelled else np.float32)
+        for few in _few(own * each):
+            rows = slice(offsets[few.start], offsets[few.stop])
+            features[rows], targets[rows] = source.make(clients[few], part)
+            standardise(features[rows], source.channels)
+        return torch.from_numpy(features).to(dtype), torch.from_numpy(targets).to(layout.target_dtype)
 
     def cohort(part: Part, sizes: npt.NDArray[np.int32]) -> Cohort:
-        return lazy_cohort(lambda clients: made(clients, part), sizes, layout)
+        return lazy_cohort(lambda clients: made(clients, part, sizes), sizes, layout)
 
     def central(part: Part, sizes: npt.NDArray[np.int32]) -> tuple[Examples | None, I64 | None, F64 | None]:
         owners = central_clients(sizes, seed)
         if not len(owners):
             return None, None, None
         hours = None if source.hours is None else source.hours(owners, part)
-        return Examples(*made(owners, part)), np.repeat(owners, sizes[owners]), hours
+        return Examples(*made(owners, part, sizes)), np.repeat(owners, sizes[owners]), hours
 
     hours = source.hours
     train = cohort("train", source.sizes)
@@ -134,35 +141,32 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
     dtype, target_dtype = probe.features.dtype, probe.targets.dtype
     layout = Layout(population.feature_shape, tuple(probe.targets.shape[1:]), dtype, target_dtype)
 
-    def spoilt(clients: I64) -> tuple[Tensor, Tensor, dict[str, list[Bool]], dict[str, F64]]:
+    def spoilt(clients: I64, masked: bool) -> Spoilt:
         data = population.cohort(clients)
-        rows = torch.from_numpy(data.rows)
-        features, targets = data.features[rows], data.targets[rows]
-        masks: dict[str, list[Bool]] = {}
-        effects: dict[str, F64] = {}
         hours = population.hours(clients) if population.hours is not None else None
         places = population.places(clients).district if population.places is not None else 0 * clients
+        made = Spoilt(data.features, data.targets[torch.from_numpy(data.rows)])
         if sensor:
-            features, masks, effects = _sensors(
-                features, clients, data.offsets, hours, (places, population.districts), shape, sensor, seed, world
-            )
-            targets = features.flatten(1) if population.reconstructs else targets
+            made = _sensors(data, clients, hours, (places, population.districts), shape, sensor, seed, world, masked)
+        else:
+            made.features = data.features[torch.from_numpy(data.rows)]
+        if sensor and population.reconstructs:
+            made.targets = made.features.flatten(1)
         if labels:
-            made, flags, more = corrupt_labels(
-                targets.numpy(), data.offsets, clients, population.outputs, labels, seed=seed,
+            new, flags, more = corrupt_labels(
+                made.targets.numpy(), data.offsets, clients, population.outputs, labels, seed=seed,
                 district=places, districts=population.districts, hours=hours,
             )  # fmt: skip
-            targets = torch.from_numpy(made)
-            masks |= {n: np.split(m, data.offsets[1:-1]) for n, m in flags.items()}
-            effects |= more
-        return features, targets, masks, effects
+            made.targets = torch.from_numpy(new)
+            made.masks |= {n: np.split(m, data.offsets[1:-1]) for n, m in flags.items()}
+            made.shares |= more  # the effect of a fault of labels is their share
+            made.effects |= more
+        return made
 
     def make(clients: I64) -> tuple[Tensor, Tensor]:
-        features, targets, masks, effects = spoilt(clients)
-        measured = np.array([c.measured for c in shape.channels])
-        shares = {n: np.array([_share(m, measured) for m in found]) for n, found in masks.items()}
-        ledger.note_shares(clients, shares, effects)
-        return features, targets
+        made = spoilt(clients, False)
+        ledger.note_shares(clients, made.shares, made.effects)
+        return made.features, made.targets
 
     cohort = lazy_cohort(make, sizes, layout)
     return replace(
@@ -170,61 +174,92 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
         cohort=cohort,
         label_counts=label_counts_of(cohort, population.outputs) if population.label_counts is not None else None,
         realised=ledger.reader(cohort),
-        masks=lambda clients: spoilt(clients)[2],
+        masks=lambda clients: spoilt(clients, True).masks,
     )
 
 
-def _share(mask: Bool, measured: Bool) -> float:
-    """Return the share of one client's readings [n, ...] (or labels [n]) that are marked."""
-    if not mask.size:
-        return 0.0
-    if mask.ndim == 1:
-        return float(mask.mean())
-    return float(mask.reshape(-1, len(measured))[:, measured].mean())
+@dataclass
+class Spoilt:
+    """Examples with their faults.
+
+    Attributes:
+        features: of all clients, one after the other.
+        targets: of them.
+        shares: of each client's readings or labels that a fault changed, by fault, (K,).
+        effects: of each fault, (K,).
+        masks: what was changed, by fault, an array a client; only where asked for.
+    """
+
+    features: Tensor
+    targets: Tensor
+    shares: dict[str, F64] = field(default_factory=dict)
+    effects: dict[str, F64] = field(default_factory=dict)
+    masks: dict[str, list[Bool]] = field(default_factory=dict)
 
 
 def _sensors(
-    features: Tensor,
+    data: CohortData,
     clients: I64,
-    offsets: I64,
     hours: F64 | None,
     placed: tuple[I64, tuple[str, ...]],
     shape: Shape,
     faults: Faults,
     seed: int,
     world: World | None,
-) -> tuple[Tensor, dict[str, list[Bool]], dict[str, F64]]:
-    """Put sensor faults into the examples of clients, those of similar size together."""
-    out = features.clone()
-    district, districts = placed
-    channels = len(shape.channels)
-    mean = np.array([c.mean for c in shape.channels], np.float32)
-    deviation = np.array([c.deviation for c in shape.channels], np.float32)
-    masks: dict[str, list[Bool]] = {n: [np.zeros((0, *features.shape[1:]), np.bool_)] * len(clients) for n in faults}
-    effects = {n: np.zeros(len(clients)) for n in faults}
-    sizes = np.diff(offsets)
-    for part in alike(sizes):
-        lengths = sizes[part] * shape.steps
-        width = int(lengths.max(initial=0))
-        values = np.zeros((len(part), width, channels), np.float32)
-        when = np.zeros((len(part), width)) if hours is not None else None
-        rows = torch.from_numpy(positions(offsets[part], sizes[part]))
-        inside = np.arange(width) < lengths[:, None]
-        values[inside] = features[rows].numpy().reshape(-1, channels) * deviation + mean
-        if when is not None and hours is not None:
-            when[inside] = np.repeat(hours[rows.numpy()], shape.steps)
-        block = Block(values=values, lengths=lengths, clients=clients[part], hours=when, district=district[part],
-                      channels=shape.channels, districts=districts)  # fmt: skip
-        spoilt, found, effect = corrupt(block, faults, seed=seed, world=world)
-        changed = np.logical_or.reduce(list(found.values()))
-        new = torch.from_numpy(((spoilt - mean) / deviation)[inside]).to(out.dtype).view(-1, *features.shape[1:])
-        touched = torch.from_numpy(changed[inside]).view(-1, *features.shape[1:])
-        out[rows] = torch.where(touched, new, out[rows])  # what no fault changed keeps its bits
-        for name, mask in found.items():
-            effects[name][part] = effect[name]
-            for i, k in enumerate(part.tolist()):
-                masks[name][k] = mask[i, : lengths[i]].reshape(sizes[k], *features.shape[1:])
-    return out, masks, effects
+    masked: bool,
+) -> Spoilt:
+    """Put sensor faults into the examples of clients, a few of similar size at a time."""
+    offsets, sizes, form = data.offsets, data.sizes, tuple(data.features.shape[1:])
+    width, measured = shape.steps * len(shape.channels), sum(c.measured for c in shape.channels)
+    found = np.float32 if data.features.dtype == torch.float32 else np.float64
+    out = np.empty((int(offsets[-1]), width), found)
+    shares, effects = ({n: np.zeros(len(clients)) for n in faults} for _ in range(2))
+    masks: dict[str, list[Bool]] = {n: [np.zeros((0, *form), np.bool_)] * len(clients) for n in faults if masked}
+    for group in alike(sizes):
+        longest = int(sizes[group].max())
+        for few in _few(np.full(len(group), longest * width)):
+            part = group[few]
+            steps = np.arange(longest)
+            inside = steps < sizes[part, None]
+            place = offsets[part, None] + np.where(inside, steps, 0)  # padding: the first example again
+            clean = data.features[torch.from_numpy(data.rows[place.reshape(-1)])].reshape(-1, width).numpy()
+            values = clean.astype(np.float32)
+            restore(values.reshape(-1, len(shape.channels)), shape.channels)
+            block = Block(
+                values=values.reshape(len(part), longest * shape.steps, -1),
+                lengths=sizes[part] * shape.steps, clients=clients[part],
+                hours=None if hours is None else hours[place], each=shape.steps,
+                district=placed[0][part], channels=shape.channels, districts=placed[1],
+            )  # fmt: skip
+            truth = values.copy()
+            if masked:
+                new, flags, effect = corrupt(block, faults, seed=seed, world=world)
+                block.values[:] = new
+                for name, mask in flags.items():
+                    for i, k in enumerate(part.tolist()):
+                        masks[name][k] = mask[i, : block.lengths[i]].reshape(sizes[k], *form)
+                counts = {name: mask.sum(axis=(1, 2)) for name, mask in flags.items()}
+            else:
+                counts, effect = corrupt_in_place(block, faults, seed=seed, world=world)
+            changed = values != truth
+            standardise(values.reshape(-1, len(shape.channels)), shape.channels)
+            np.copyto(clean, values, where=changed)  # what no fault changed keeps its bits
+            out[place[inside]] = clean[inside.reshape(-1)]
+            for name in faults:
+                shares[name][part] = counts[name] / (block.lengths * measured)
+                effects[name][part] = effect[name]
+    targets = data.targets[torch.from_numpy(data.rows)]
+    return Spoilt(torch.from_numpy(out).view(-1, *form), targets, shares, effects, masks)
+
+
+def _few(numbers: I64) -> Iterator[slice]:
+    """Yield successive clients who hold about `_TOGETHER` numbers together; at least one."""
+    ends = np.cumsum(numbers)
+    first, held = 0, 0
+    while first < len(numbers):
+        stop = max(int(np.searchsorted(ends, held + _TOGETHER, side="right")), first + 1)
+        yield slice(first, stop)
+        first, held = stop, int(ends[stop - 1])
 
 
 def shape_of(population: Population, seed: int) -> Shape:

@@ -24,6 +24,7 @@ from clients.lazy import Layout, lazy_cohort
 from clients.population import CohortData, Examples, Population
 from clients.ragged import Cohort, label_counts_of
 from clients.realised import Ledger
+from clients.scaling import standardise
 from clients.sensing import SeriesSource
 
 I64 = npt.NDArray[np.int64]
@@ -147,7 +148,7 @@ def _cohort(
                 shares = {n: found / (length * measured) for n, found in counts.items()}
                 shares |= {n: mask.mean(axis=1) for n, mask in wrong.items()}
                 ledger.note_shares(clients[rows], shares, effects | more)
-            standardise(values[rows], source)
+            standardise(values[rows], source.channels)
         return torch.from_numpy(values).to(dtype), torch.from_numpy(labels)
 
     blocks = lazy_cohort(make, np.ones(source.num_clients, np.int32), layout)
@@ -221,13 +222,6 @@ def _labels(
     )
     labels[:, windows.starts] = flat.reshape(made.shape)
     return labels, {n: m.reshape(made.shape) for n, m in found.items()}, effects
-
-
-def standardise(values: F32, source: SeriesSource) -> None:
-    """Put readings (K, T, C) in nominal deviations from their nominal means, in place."""
-    flat = values.reshape(len(values), -1)  # whole rows at once: a step's few channels make a slow inner loop
-    flat -= np.tile(np.array([c.mean for c in source.channels], np.float32), values.shape[1])
-    flat /= np.tile(np.array([c.deviation for c in source.channels], np.float32), values.shape[1])
 
 
 def _central(
