@@ -60,10 +60,11 @@ def measure(name: str, seed: int) -> dict[str, Any]:
     lines = run.rounds.lines[1:]
     score = scenario.convergence.target.metric.replace("validation", "test")
     drift = [line["client_drift"]["mean"] for line in lines if line.get("client_drift")]
-    changed: dict[str, float] = {}
-    for section, key in (("faults", "changed"), ("concept_drift", "level")):
-        for fault in lines[-1].get(section, {}):
-            changed[fault] = float(np.mean([line[section][fault][key] for line in lines]))
+    done = {"faults": "changed", "concept_drift": "level"}
+    means = {
+        key: {name: float(np.mean([line[section][name][key] for line in lines])) for name in lines[0].get(section, {})}
+        for section, key in done.items()
+    }
     return {
         "outcome": run.verdict.outcome,
         "budget": scenario.run.rounds,
@@ -71,7 +72,7 @@ def measure(name: str, seed: int) -> dict[str, Any]:
         "drift": float(np.mean(drift)),
         "score_name": score,
         "score": run.outcome[score],
-        "changed": changed,
+        **means,
         "seconds": time.perf_counter() - began,
     }
 
@@ -123,9 +124,13 @@ def row(clean: str, twin: str, results: Mapping[str, Mapping[str, Found]]) -> li
 
 
 def realised(runs: Sequence[Found]) -> str:
-    """Write the share of the training readings, or labels, that were changed on average over rounds and seeds."""
-    means = [np.mean([run["changed"][name] for run in runs]) for name in runs[0]["changed"]]
-    return ", ".join(f"{100 * mean:.0f}%" for mean in means) or "–"
+    """Write the share of the training readings, or labels, that each fault changed, or the level of a concept drift.
+
+    Means over rounds and seeds.
+    """
+    words = [f"{100 * np.mean([run['changed'][name] for run in runs]):.0f}%" for name in runs[0]["changed"]]
+    words += [f"level {np.mean([run['level'][name] for run in runs]):.2f}" for name in runs[0]["level"]]
+    return ", ".join(words) or "–"
 
 
 def said(clean: str, twin: str) -> str:
@@ -140,13 +145,12 @@ def said(clean: str, twin: str) -> str:
     for section in ("local", "features"):
         old = vars(getattr(before, section))
         words += [f"remedy: {_setting(key, v)}" for key, v in told.get(section, {}).items() if old[key] != v]
-    return "; ".join(words)
+    return "; ".join(words).replace("|", "\\|")  # p(y|x) in a Markdown table
 
 
 def _setting(key: str, value: Any) -> str:
     if isinstance(value, list):
-        text = ", ".join(str(v) for v in value)
-        return f"{key} {text}"
+        return f"{key} ({', '.join(str(v) for v in value)})"
     return f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
 
 
