@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Strategy
 from clients import streams
 from clients.codec import Codec
 from clients.errors import StrategyError
+from clients.features import FeatureOptions
 from clients.rules import PLAIN
 from clients.task import LearningTask
 from clients.work import I64
@@ -75,11 +76,16 @@ def choose_strategy(
 
 
 def check_client_app(played: Played, scenario: Scenario) -> None:
-    """Refuse rows that need more of clients than a user's ClientApp gives: parameters and a number of examples.
+    """Refuse what a user's ClientApp passes over: changed data, and rows that need more than parameters and a number.
 
     Raises:
-        StrategyError: the row changes local training, or needs to know local steps.
+        StrategyError: the scenario changes data, or the row changes local training or needs to know local steps.
     """
+    changed = {"faults": scenario.faults, "drifts": scenario.drifts, "features": scenario.features != FeatureOptions()}
+    for section, is_used in changed.items():
+        if is_used:
+            problem = "change the data of fedscape's own clients, and your ClientApp trains on its own"
+            raise StrategyError(section, problem, fix=f"Leave [{section}] out, and change the data in your app.")
     own = played.own
     if own is None:
         return

@@ -149,6 +149,19 @@ def test_rows_that_need_our_clients_are_refused(sets: list[str], said: str) -> N
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "sets"),
+    [
+        ("faults", ["faults.noisy.kind=noise"]),
+        ("drifts", ["drifts.turn.kind=abrupt"]),
+        ("features", ["features.normalise=federated"]),
+    ],
+)
+def test_what_changes_the_data_of_our_clients_is_refused(section: str, sets: list[str]) -> None:
+    with pytest.raises(StrategyError, match=f"^{section}: change the data of fedscape's own clients, and your Client"):
+        run_app(app, *sets)
+
+
 def test_a_named_engine_is_not_quietly_left_out() -> None:
     with pytest.raises(EngineError, match=r"engine.kind: is 'plain', but your ClientApp trains. Leave it out."):
         run_app(app, "engine.kind=plain")
