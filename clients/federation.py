@@ -64,6 +64,7 @@ def build_federation(asked: Federation) -> Population:
     world = world_of(asked)
     build: Callable[[Faults], Population]
     if isinstance(asked.data, Population):
+        _check_given(asked, asked.data)
         build = _faulty(placed(asked.data, world), asked.seed, world)
     elif asked.data.kind in CITY:
         assert world is not None
@@ -74,6 +75,8 @@ def build_federation(asked: Federation) -> Population:
         clean = build({})
     except UserError as error:
         raise _within("data", error) from error.__cause__
+    if (asked.faults or asked.drifts) and clean.task != "objective" and not clean.sizes.any():
+        raise UserError("data", "no client has any training example", fix="Check the partition and the splits.")
     if asked.faults:
         _check_faults(asked.faults, clean, asked.seed)
     faulty = in_phases(lambda faults: build(faults) if faults else clean, asked.faults)
@@ -151,6 +154,16 @@ def placed(population: Population, world: World | None) -> Population:
     if world is None or population.places is not None:
         return population
     return replace(population, places=world.sites, districts=world.names)
+
+
+def _check_given(asked: Federation, data: Population) -> None:
+    """Refuse to change once more what a population from Python says of its own changes: it would be lost."""
+    if asked.faults and (data.phase is not None or data.realised is not None):
+        problem = "cannot be put into a population that has faults, or changes over rounds, already"
+        raise UserError("faults", problem, fix="Give all faults at once.")
+    if asked.drifts and data.drift_levels is not None:
+        problem = "cannot stand beside the concept drift that the population has already"
+        raise UserError("drifts", problem, fix="Give all drifts at once.")
 
 
 def _check_faults(faults: Faults, clean: Population, seed: int) -> None:

@@ -92,3 +92,23 @@ def test_what_clients_hold_is_measured_with_an_empty_client_first() -> None:
     assert [m.shape for m in flags["flip"]] == [(0,), (12,), (20,)]
     wrong = np.concatenate(flags["flip"])
     assert measure_clients(population, seed=3)[0].label_noise == wrong.mean() > 0
+
+
+def test_a_population_that_changes_already_is_not_changed_again() -> None:
+    asked = load_scenario("digits-iid", sets=[*FLIP, *STUCK, *DRIFTS])
+    faulty = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults))
+    drifting = build_federation(Federation(data=faulty, drifts=asked.drifts))
+    for data, sets, said in ((faulty, STUCK, "faults: cannot be put into a population that has faults"),
+                             (drifting, DRIFTS, "drifts: cannot stand beside the concept drift")):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            play(data, nn.Linear(3, 3), *sets)
+    together = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults, drifts=asked.drifts))
+    model = nn.Linear(3, 3)
+    given, at_once = (play(data, model, "engine.kind=plain") for data in (drifting, together))
+    assert torch.equal(given.params, at_once.params)
+    assert [line["faults"] for line in given.rounds.lines[1:]] == [line["faults"] for line in at_once.rounds.lines[1:]]
+
+
+def test_faults_of_clients_without_any_example() -> None:
+    with pytest.raises(UserError, match="no client has any training example"):
+        play(clients_of([0, 0]), nn.Linear(3, 3), *STUCK, *FLIP)
