@@ -100,6 +100,7 @@ def window_population(source: WindowSource, *, seed: int, dtype: torch.dtype = t
         hours=None if hours is None else lambda clients: hours(clients, "train"),
         held_out_hours=None if hours is None else lambda clients: hours(clients, "test"),
         reconstructs=source.reconstructs,
+        truth=source.truth,
     )
 
 

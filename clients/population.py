@@ -126,6 +126,7 @@ class Population:
         happenings: round -> events (`kind`, `message` and more) of what changes in the data as that round starts.
         reconstructs: whether the targets are the features, flattened (an autoencoder's): what is done to the features
             is done to the targets.
+        truth: what the source of generated data knows of its clients and no model sees, for the record; None: nothing.
         optimum: minimiser of the weighted mean objective where it is known, flat [P].
         optimal_value: its value.
     """
@@ -159,6 +160,7 @@ class Population:
     phase: Callable[[int], Population] | None = None
     happenings: Callable[[int], Sequence[dict[str, Any]]] | None = None
     reconstructs: bool = False
+    truth: Callable[[], dict[str, Any]] | None = None
     optimum: Tensor | None = None
     optimal_value: float | None = None
 

@@ -113,6 +113,7 @@ def series_population(
         hours=lambda clients: np.tile(hours["train"], len(clients)),
         held_out_hours=lambda clients: np.tile(hours["test"], len(clients)),
         training_ends=source.ends[0] * source.step_hours,
+        truth=source.truth,
         realised=ledger.reader(train) if faults else None,
         masks=_masks(source, parts["train"][1], windows["train"], seed, world, faults) if faults else None,
     )

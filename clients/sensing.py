@@ -21,6 +21,10 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 Part = Literal["train", "validation", "test"]
+Truth = Callable[[], dict[str, Any]]
+
+MOST_TOLD = 1000
+"""Clients or happenings that a source's truth lists in full; of more, the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class SeriesSource:
         districts: names of the world's districts.
         client_name: client -> name for people.
         facts: for the record.
+        truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for the
+            record: plain values, of at most `MOST_TOLD` clients or happenings each.
     """
 
     name: str
@@ -61,6 +67,7 @@ class SeriesSource:
     districts: tuple[str, ...] = ()
     client_name: Callable[[int], str] = str
     facts: dict[str, str | int | float] = field(default_factory=dict)
+    truth: Truth | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +93,8 @@ class WindowSource:
         districts: names of the world's districts.
         client_name: client -> name for people.
         facts: for the record.
+        truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for the
+            record: plain values, of at most `MOST_TOLD` clients or happenings each.
     """
 
     name: str
@@ -103,3 +112,4 @@ class WindowSource:
     districts: tuple[str, ...] = ()
     client_name: Callable[[int], str] = str
     facts: dict[str, str | int | float] = field(default_factory=dict)
+    truth: Truth | None = None

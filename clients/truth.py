@@ -45,7 +45,8 @@ def data_truth(
         `faults` by name: their options, `affected` (how many clients and which), `changed` (share of readings or labels
         changed among the affected, measured on at most `RATES_FROM` clients) and its `effect`, in `measure`; `outages`
         in the training data, by the clock;
-        `drifts` by name: options, whom and from when; `world`: storms, public events and power cuts; `sites`.
+        `drifts` by name: options, whom and from when; `world`: storms, public events and power cuts; `source`: what a
+        generated source knows of its clients and no model sees; `sites`.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
     district = _districts(population)
@@ -63,6 +64,8 @@ def data_truth(
             "events": [asdict(e) for e in world.events],
             "power_cuts": [asdict(c) for c in world.cuts],
         }
+    if population.truth is not None:
+        truth["source"] = {"name": population.name, **population.truth()}
     if population.places is not None:
         shown = np.linspace(0, len(clients) - 1, min(len(clients), MOST_SITES)).round().astype(np.int64)
         where = population.places(shown)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,16 @@ class Campaign:
     reached: tuple[float, ...]
     period: float
 
+    def told(self, districts: tuple[str, ...]) -> dict[str, Any]:
+        """Return it as plain values, districts by name."""
+        reached = {name: round(hour, 3) for name, hour in zip(districts, self.reached, strict=True) if hour < math.inf}
+        return {
+            "start_hour": round(self.start, 3),
+            "district": districts[self.district],
+            "reached_hour": reached,
+            "beacon_seconds": round(self.period, 3),
+        }
+
 
 @dataclass(frozen=True)
 class Infections:
@@ -77,9 +87,10 @@ class Infections:
         found = np.full(len(owner), -1, np.int64)
         newest = np.full(len(owner), -math.inf)
         for c in range(self.onset.shape[1]):
-            onset = self.onset[owner, c]
-            holds = (onset <= hours) & (hours < self.end[owner, c]) & (onset > newest)
-            found[holds], newest[holds] = c, onset[holds]
+            rows = np.flatnonzero((self.onset[:, c] < math.inf)[owner])  # few devices are ever infected by one
+            onset, now = self.onset[owner[rows], c], hours[rows]
+            holds = (onset <= now) & (now < self.end[owner[rows], c]) & (onset > newest[rows])
+            found[rows[holds]], newest[rows[holds]] = c, onset[holds]
         return found
 
 

@@ -27,7 +27,7 @@ from clients.city.windows import Counts, draw_counts, pick, require_fractions
 from clients.city.world import World
 from clients.errors import require
 from clients.options import STRICT
-from clients.sensing import Part, WindowSource
+from clients.sensing import MOST_TOLD, Part, WindowSource
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -162,6 +162,18 @@ def bridge_truth(options: BridgeOptions, world: World, seed: int, clients: I64, 
     return BridgeTruth(who, number, hours, temperature, damage, hertz, level, bridges)
 
 
+def _damage(options: BridgeOptions, world: World, damaged: I64, onset: F64) -> dict[str, Any]:
+    """Return which bridges are damaged from which hour on, and how far it has gone when the world ends."""
+    since = (world.hours - onset) / options.growth_hours if options.growth_hours else np.ones(len(onset))
+    return {
+        "damaged": len(damaged),
+        "growth_hours": options.growth_hours,
+        "clients": damaged[:MOST_TOLD].tolist(),
+        "onset_hour": onset[:MOST_TOLD].round(3).tolist(),
+        "level_at_the_end": (options.damage * np.minimum(since, 1.0))[:MOST_TOLD].round(4).tolist(),
+    }
+
+
 def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSource:
     """Return the windows of bridges, in m/s2.
 
@@ -213,7 +225,8 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
 
     everyone = np.arange(options.clients, dtype=np.int64)
     sizes = _counts(options, seed, everyone)
-    struck = np.isfinite(_onsets(options, world, seed, everyone, sizes))
+    onsets = _onsets(options, world, seed, everyone, sizes)
+    struck = np.isfinite(onsets)
     return WindowSource(
         name="bridge",
         task="classification" if classify else "regression",
@@ -230,4 +243,5 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
         districts=world.names,
         client_name=lambda client: f"bridge {client}",
         facts={"rate_hz": structure.RATE, "damaged_bridges": int(struck.sum()), "made_like": "Z24"},
+        truth=lambda: _damage(options, world, np.flatnonzero(struck), onsets[struck]),
     )

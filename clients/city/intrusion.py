@@ -15,25 +15,25 @@ waits: that window is benign, and called so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from clients import streams
 from clients.city.botnets import Campaign, Infections, make_campaigns, make_infections
-from clients.city.flows import CHANNELS, NOISES, features, layer
+from clients.city.flows import CHANNELS, NOISES, cause, features
 from clients.city.intrusion_tables import DEVICES, FAMILIES, UPDATE, columns
 from clients.city.windows import Counts, pick, require_fractions
 from clients.city.world import World
 from clients.errors import require, unknown_name
 from clients.options import STRICT
-from clients.sensing import F32, F64, I64, Part, WindowSource
+from clients.sensing import F32, F64, I64, MOST_TOLD, Part, WindowSource
 
 OBEDIENCE, ORDER_HOURS = 0.5, 2.0
 UPDATES = 0.004
 """Share of benign windows in which a device fetches its firmware."""
-_BLOCK = 4096  # windows made together
+_BLOCK = 1 << 15  # windows made together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,49 +183,50 @@ class _Traffic:
 
     def _windows(
         self, devices: Devices, infections: Infections, style: F64, owner: I64, index: I64, hours: F64
-    ) -> tuple[F64, I64]:
+    ) -> tuple[F32, I64]:
         """Make some windows of devices."""
         key = streams.keys(self.seed, "intrusion window", devices.clients[owner], index)
-        draws = streams.uniforms(key, 6).T.copy()
-        noise = streams.normals(streams.keys(self.seed, "intrusion noise", devices.clients[owner], index), 3 * NOISES)
+        draws = streams.quick_uniforms(key, 6).T.copy()
+        noise = streams.quick_normals(streams.keys(self.seed, "intrusion noise", key), 20)[:, : 3 * NOISES]
         noise = noise.T.reshape(3, NOISES, -1).copy()
         kind, district = devices.kind[owner], devices.district[owner]
         on = ~self.world.power_cut[district, hours.astype(np.int64)]
         campaign = infections.campaign_at(owner, hours)
         labels = np.where(on, self._orders(campaign, hours, draws), 0)
-        own = np.exp(0.3 * style[owner, 0])
+        own, size, peers = np.exp(np.array([0.3, 0.12, 0.2]) * style).astype(np.float32).T
         use = self._use(kind, district, hours, draws)
         types, attack = len(self.types), labels > 0
-        update = on & ~attack & (draws[5] < UPDATES)
+        speed = np.array([one.speed for one in self.types], np.float32)[kind] ** np.float32(0.5)
         third = np.where(attack, 2 * types + labels - 1, 2 * types + len(self.options.families))
-        speed = np.array([one.speed for one in self.types])[kind] ** 0.5
-        layers = []
-        for talk, amount, normals in (
-            (kind, on * own, noise[0]),
-            (types + kind, on * own * use, noise[1]),
-            (third, np.where(attack, speed, 1.0) * (attack | update), noise[2]),
+        causes = []
+        for talk, amount, normals, there in (
+            (kind, own[owner], noise[0], on),
+            (types + kind, own[owner] * use, noise[1], on & (use > 0.0)),
+            (third, np.where(attack, speed, np.float32(1.0)), noise[2], attack | (on & (draws[5] < UPDATES))),
         ):
-            rows = {name: column[talk] for name, column in self._talks.items()}
+            some = np.flatnonzero(there)
+            which = talk[some]
+            columns = {name: column[which] for name, column in self._talks.items()}
             if talk is third:
-                rows |= self._called_home(labels, campaign, rows)
+                columns |= self._called_home(labels[some], campaign[some], columns)
             else:  # each maker's packets and peers are a little different
-                rows["size"] = rows["size"] * np.exp(0.12 * style[owner, 1])
-                rows["peers"] = rows["peers"] * np.exp(0.2 * style[owner, 2])
-            layers.append(layer(rows, amount, normals))
-        return features(tuple(layers), self.world.hour_of_day(hours)), labels
+                columns["size"] *= size[owner[some]]
+                columns["peers"] *= peers[owner[some]]
+            causes.append(cause(columns, some, amount[some], normals[:, some]))
+        return features(tuple(causes), self.world.hour_of_day(hours)), labels
 
-    def _called_home(self, labels: I64, campaign: I64, rows: dict[str, F64]) -> dict[str, F64]:
+    def _called_home(self, labels: I64, campaign: I64, columns: dict[str, F32]) -> dict[str, F32]:
         """Return period and rate with beacons at their campaign's period, two packets a call."""
         if "beacon" not in self.options.families or not self.campaigns:
             return {}
         calls = labels == 1 + self.options.families.index("beacon")
-        period = np.array([one.period for one in self.campaigns])[campaign]
+        period = np.array([one.period for one in self.campaigns], np.float32)[campaign]
         return {
-            "period": np.where(calls, period, rows["period"]),
-            "rate": np.where(calls, 2.0 / period, rows["rate"]),
+            "period": np.where(calls, period, columns["period"]),
+            "rate": np.where(calls, np.float32(2.0) / period, columns["rate"]),
         }
 
-    def _orders(self, campaign: I64, hours: F64, draws: F64) -> I64:
+    def _orders(self, campaign: I64, hours: F64, draws: F32) -> I64:
         """Return what infected devices do: 0 nothing, else 1 + the family's index."""
         stretch = (hours / ORDER_HOURS).astype(np.int64)
         given = streams.uniforms(streams.keys(self.seed, "intrusion order", np.maximum(campaign, 0), stretch), 1)[:, 0]
@@ -233,7 +234,7 @@ class _Traffic:
         busy = (campaign >= 0) & (draws[2] < self.options.active)
         return np.where(busy, 1 + np.minimum(chosen, len(self._law) - 1), 0)
 
-    def _use(self, kind: I64, district: I64, hours: F64, draws: F64) -> F64:
+    def _use(self, kind: I64, district: I64, hours: F64, draws: F32) -> F32:
         """Return how strongly devices are used: 0 in most windows, else around 1."""
         world, clock = self.world, self.world.hour_of_day(hours)
         home = np.where(world.is_weekend(hours), 0.45, 0.25)
@@ -244,8 +245,9 @@ class _Traffic:
         hour = hours.astype(np.int64)
         cold = np.abs(world.temperature[hour] - 20.0) / 20.0
         likely = people * home + crowd * (0.05 + 0.5 * world.crowd[district, hour]) + 0.4 * weather * cold
-        strength = -np.log(draws[4]) + 0.3
-        return np.where(draws[3] < np.clip(likely, 0.0, 0.95), strength, 0.0)
+        strength = np.float32(0.3) - np.log(draws[4])
+        strength *= draws[3] < np.minimum(likely, 0.95)
+        return strength
 
 
 def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> WindowSource:
@@ -287,7 +289,28 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
             "classes": "benign, attack" if options.task == "attack" else ", ".join(("benign", *options.families)),
             "campaigns": len(traffic.campaigns),
         },
+        truth=lambda: _told(traffic, min(options.clients, MOST_TOLD)),
     )
+
+
+def _told(traffic: _Traffic, devices: int) -> dict[str, Any]:
+    """Return the campaigns, and which of the first devices each infected and when, the earliest first."""
+    found = traffic.infections(traffic.devices(np.arange(devices)))
+    device, campaign = np.nonzero(np.isfinite(found.onset) & (found.onset < traffic.world.hours))
+    early = np.argsort(found.onset[device, campaign], kind="stable")[:MOST_TOLD]
+    total, device, campaign = len(device), device[early], campaign[early]
+    onset, end = found.onset[device, campaign], np.minimum(found.end[device, campaign], traffic.world.hours)
+    return {
+        "campaigns": [one.told(traffic.world.names) for one in traffic.campaigns[:MOST_TOLD]],
+        "infections": {
+            "of_devices_below": devices,
+            "count": total,
+            "client": device.tolist(),
+            "campaign": campaign.tolist(),
+            "onset_hour": onset.round(3).tolist(),
+            "end_hour": end.round(3).tolist(),
+        },
+    }
 
 
 def intrusion_truth(options: IntrusionOptions, world: World, seed: int) -> tuple[Campaign, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +84,20 @@ class Incidents:
     clear: F64
     growth: F64
     ratio: F64
+
+    def first(self, most: int) -> list[dict[str, Any]]:
+        """Return the first ones as plain values: road as sensors are named, km, hours, and speed left in the queue."""
+        columns = (self.road, self.direction, self.along, self.start, self.clear, self.ratio)
+        return [
+            {
+                "road": f"road {road}{'+-'[direction]}",
+                "km": round(along, 3),
+                "start_hour": round(start, 3),
+                "clear_hour": round(clear, 3),
+                "speed_ratio": round(ratio, 4),
+            }
+            for road, direction, along, start, clear, ratio in zip(*(c[:most].tolist() for c in columns), strict=True)
+        ]
 
 
 def place_sensors(world: World, roads: int, clients: I64) -> Sensors:

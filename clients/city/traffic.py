@@ -18,7 +18,7 @@ from clients.city.world import World
 from clients.errors import require
 from clients.options import STRICT
 from clients.population import Places
-from clients.sensing import SeriesSource
+from clients.sensing import MOST_TOLD, SeriesSource
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -123,6 +123,7 @@ def traffic_source(options: TrafficOptions, world: World, seed: int) -> SeriesSo
         districts=world.names,
         client_name=client_name,
         facts={"sensors": options.clients, "roads": options.roads, "incidents": len(incidents.start)},
+        truth=lambda: {"incidents": len(incidents.start), "first_incidents": incidents.first(MOST_TOLD)},
     )
 
 
