@@ -124,6 +124,18 @@ def quick_normals(key: U64, count: int, first: int = 0) -> F32:
     return _in_blocks(key, count, first, np.dtype("<u2"), convert)
 
 
+def quick_normal_rows(key: U64, count: int) -> F32:
+    """Return `quick_normals(key, count).T` of keys (K,), made row by row: float32 (count, K)."""
+    table, result = _quantiles(), np.empty((count, len(key)), np.float32)
+    for start in range(0, len(key), _CACHED):
+        some = slice(start, start + _CACHED)
+        for first in range(0, count, 4):
+            quarters = hashes(key[some], 1, first // 4).view(np.dtype("<u2"))
+            for n in range(first, min(first + 4, count)):
+                np.take(table, quarters[:, n - first], out=result[n, some], mode="clip")
+    return result
+
+
 def _in_blocks(
     key: U64, count: int, first: int, part: np.dtype[Any], convert: Callable[[npt.NDArray[Any], F32], None]
 ) -> F32:

@@ -33,11 +33,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from clients import streams
 from clients.channels import Channel
 from clients.city.hourly import CALENDAR, blocks, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
+from clients.city.recursion import recursion
 from clients.city.world import World
 from clients.errors import require, unknown_name
 from clients.options import STRICT
@@ -208,12 +208,12 @@ class _City:
 @lru_cache(maxsize=4)
 def _city(world: World) -> _City:
     hours = np.arange(world.hours, dtype=np.float64)
-    convection = lfilter([1.0 / 3.0], [1.0, -2.0 / 3.0], world.sunshine)
+    convection = recursion(world.sunshine, 2.0 / 3.0, gain=1.0 / 3.0)
     wind, sun, rain = world.wind, world.sunshine, world.rain
     height = (0.4 + 0.67 * convection) * (1.0 + 0.15 * wind) * (1.0 - 0.4 * world.inversion)
     dilution = 1.0 / ((0.46 + 0.56 * wind) * height**0.95)
     traffic = _traffic(world.hour_of_day(hours), world.is_weekend(hours).astype(np.float64))
-    mild = lfilter([1.0 / 6.0], [1.0, -5.0 / 6.0], world.temperature, zi=[5.0 / 6.0 * world.temperature[0]])[0]
+    mild = recursion(world.temperature, 5.0 / 6.0, gain=1.0 / 6.0, before=world.temperature[0])
     heating = np.maximum(15.0 - mild, 0.0) / 15.0
     haze = np.exp(0.95 * _weather(world, "air haze", 21.0) - 0.45)
     emission = 0.43 * traffic + 0.31 * heating + 0.33

@@ -24,12 +24,14 @@ import numpy.typing as npt
 from clients import streams
 from clients.city.weather import MONTH_HOURS
 from clients.city.world import World
+from clients.ragged import positions
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 SPEED, REACH_KM, SEED_SHARE = 1.0, 8.0, 0.01
 """Kilometres an hour, kilometres, and the share that a campaign takes at once."""
+_HOURS = np.int64(1 << 41)  # more than any hour in whole millionths
 
 
 class CampaignOptions(Protocol):
@@ -83,15 +85,25 @@ class Infections:
     end: F64
 
     def campaign_at(self, owner: I64, hours: F64) -> I64:
-        """Return the campaign that holds device `owner` at an hour, the newest of several; -1 for none: int64 (M,)."""
+        """Return the campaign that holds device `owner` at an hour, the newest of several; -1 for none: int64 (M,).
+
+        Owners rise, and so do the hours of each.
+        """
         found = np.full(len(owner), -1, np.int64)
-        newest = np.full(len(owner), -math.inf)
-        for c in range(self.onset.shape[1]):
-            rows = np.flatnonzero((self.onset[:, c] < math.inf)[owner])  # few devices are ever infected by one
-            onset, now = self.onset[owner[rows], c], hours[rows]
-            holds = (onset <= now) & (now < self.end[owner[rows], c]) & (onset > newest[rows])
-            found[rows[holds]], newest[rows[holds]] = c, onset[holds]
+        device, campaign = np.nonzero(self.onset < math.inf)
+        newer = np.argsort(self.onset[device, campaign], kind="stable")
+        device, campaign = device[newer], campaign[newer]
+        place = owner * _HOURS + _ticks(hours)  # whole numbers: what a device gets depends on no other
+        edges = (device * _HOURS + _ticks(part[device, campaign]) for part in (self.onset, self.end))
+        first, end = (np.searchsorted(place, edge) for edge in edges)
+        held = np.maximum(end - first, 0)
+        found[positions(first, held)] = np.repeat(campaign, held)  # the newest is written last
         return found
+
+
+def _ticks(hours: F64) -> I64:
+    """Return hours of the clock in whole millionths, below `_HOURS`."""
+    return np.asarray(np.clip(hours, 0.0, 1e6) * 2.0**20, np.int64)
 
 
 def make_campaigns(options: CampaignOptions, world: World, seed: int) -> tuple[Campaign, ...]:

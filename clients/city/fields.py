@@ -14,9 +14,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from clients import streams
+from clients.city.recursion import recursion
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -158,4 +158,4 @@ def _features(seed: int, name: str, length_km: float, hours: float, last_hour: f
     noise = streams.normals(address, 1)[..., 0]
     stay = np.exp(-1.0 / _STEPS)
     noise[:, 1:] *= np.sqrt(1.0 - stay**2)
-    return frequencies, np.asarray(lfilter([1.0], [1.0, -stay], noise, axis=1), np.float32)
+    return frequencies, recursion(noise, stay, axis=1).astype(np.float32)

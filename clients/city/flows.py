@@ -8,14 +8,18 @@ whose sets are disjoint, is H = sum_l w_l (H_l - log2 w_l) with w_l the layer's 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from clients.channels import Channel
 
+F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
-Layer = Mapping[str, F64]
+I64 = npt.NDArray[np.int64]
+Layer = Mapping[str, F32]
+Rows = I64 | slice
 
 WINDOW_SECONDS = 600.0
 MTU = 1500.0
@@ -23,6 +27,7 @@ _BY_PACKETS = ("syn", "ack", "rst", "udp", "dns")
 _BY_FLOWS = ("telnet", "failed", "local")
 NOISES = 6
 """Standard normal numbers that a layer takes."""
+_NONE = np.float32(9.0)  # jitter of a cause that sends nothing: larger than any
 NEARLY_ALL = 0.85
 """Shares from here on do not vary from window to window: a SYN flood is SYNs."""
 
@@ -60,103 +65,145 @@ CHANNELS: tuple[Channel, ...] = (
 """What is told of a window. Counts and bytes are logarithms: they span seven orders of magnitude."""
 
 
-def layer(talk: Layer, amount: F64, normals: F64) -> dict[str, F64]:
-    """Return what one cause sends in a window.
+@dataclass(frozen=True)
+class Cause:
+    """What one cause sends in windows, float32 (m,) each.
+
+    Attributes:
+        rows: which windows: their indices, each once, (m,), or all of them.
+        values: by name.
+    """
+
+    rows: Rows
+    values: dict[str, F32]
+
+
+def cause(talk: Layer, rows: Rows, amount: F32, normals: F32) -> Cause:
+    """Return what one cause sends in the windows in which it is there.
 
     Args:
-        talk: columns of `clients.city.traffic_tables.Talk`, (M,) each.
-        amount: factor on the rate; 0 where the cause is absent.
-        normals: standard normal numbers, (NOISES, M).
+        talk: columns of `clients.city.intrusion_tables.Talk`, (m,) each.
+        rows: which windows, m of them.
+        amount: factor on the rate, (m,).
+        normals: standard normal numbers, (NOISES, m).
     """
-    seconds = np.clip(talk["seconds"] * np.exp(0.25 * normals[0]), 0.0, 1.0) * WINDOW_SECONDS
-    expected = amount * talk["rate"] * np.exp(talk["spread"] * normals[1]) * seconds
-    up = np.maximum(np.rint(expected + np.sqrt(expected) * normals[2]), 0.0)
-    there = up > 0.0
-    down = np.where(there, np.rint(up * talk["replies"] * np.exp(0.1 * normals[3])), 0.0)
-    size = np.clip(talk["size"] * np.exp(0.08 * normals[4]), 40.0, MTU)
-    reply = np.clip(talk["reply_size"] * np.exp(0.08 * normals[4]), 40.0, MTU)
-    flows = np.where(there, np.maximum(np.rint(up / talk["long"]), 1.0), 0.0)
-    peers = np.minimum(flows, np.rint(talk["peers"] * np.exp(0.15 * normals[5]) + talk["fresh"] * flows))
-    peers = np.where(there, np.maximum(peers, 1.0), 0.0)
-    ports = np.minimum(flows, np.rint(talk["ports"] + talk["fresh_ports"] * flows))
-    shares = {
-        name: np.where(
-            talk[name] < NEARLY_ALL, np.minimum(talk[name] * np.exp(0.25 * normals[i % NOISES]), 1.0), talk[name]
-        )
-        for i, name in enumerate((*_BY_PACKETS, *_BY_FLOWS))
-    }
-    return {
-        "seconds": np.where(there, seconds, 0.0),
-        "up": up,
-        "down": down,
-        "up_bytes": up * size,
-        "down_bytes": down * reply,
-        "up_squares": up * size**2 * (1.0 + talk["varied"] ** 2),
-        "flows": flows,
-        "peers": peers,
-        "ports": np.where(there, np.maximum(ports, 1.0), 0.0),
-        "even": talk["even"],
-        "period": np.where(there, talk["period"] * np.exp(0.1 * normals[3]), WINDOW_SECONDS),
-        "jitter": np.where(there, np.clip(talk["jitter"] * np.exp(0.25 * normals[2]), 0.0, 3.0), 9.0),
-        **shares,
-    }
-
-
-def features(layers: tuple[Layer, ...], hour: F64) -> F64:
-    """Return the features of windows from their layers.
-
-    Args:
-        layers: what adds up, (M,) a column.
-        hour: of the day, (M,).
-
-    Returns:
-        (M, C) in the units of `CHANNELS`, in their order. A window without packets is 0 everywhere but in its `gap`.
-    """
-    total = {
-        name: _sum(layers, name) for name in ("up", "down", "up_bytes", "down_bytes", "up_squares", "flows", "peers")
-    }
-    up, flows = np.maximum(total["up"], 1.0), np.maximum(total["flows"], 1.0)
-    mean = total["up_bytes"] / up
-    deviation = np.sqrt(np.maximum(total["up_squares"] / up - mean**2, 0.0))
-    entropy, by_packets = np.zeros_like(up), {name: np.zeros_like(up) for name in _BY_PACKETS}
-    by_flows = {name: np.zeros_like(up) for name in _BY_FLOWS}
-    period, jitter = np.full_like(up, WINDOW_SECONDS), np.full_like(up, 9.0)
-    duration = np.zeros_like(up)
-    for one in layers:
-        weight = one["up"] / up
-        own = one["even"] * np.log2(np.maximum(one["peers"], 1.0))
-        entropy += weight * (own - np.log2(np.maximum(weight, 1e-12)))
-        for name, mixed in by_packets.items():
-            mixed += weight * one[name]
-        for name, mixed in by_flows.items():
-            mixed += one["flows"] / flows * one[name]
-        steadier = one["jitter"] < jitter
-        period, jitter = np.where(steadier, one["period"], period), np.where(steadier, one["jitter"], jitter)
-        duration = np.maximum(duration, one["seconds"])
-    ports = np.maximum.reduce([one["ports"] for one in layers])
-    angle = hour * (2.0 * np.pi / 24.0)
-    return np.stack(
-        (
-            duration,
-            *(np.log10(1.0 + total[name]) for name in ("up", "down", "up_bytes", "down_bytes")),
-            mean,
-            total["down_bytes"] / np.maximum(total["down"], 1.0),
-            np.minimum(deviation, MTU),
-            np.log10(period),
-            np.where(jitter < 9.0, jitter, 0.0),
-            *(np.log10(1.0 + values) for values in (total["flows"], total["peers"], ports)),
-            np.maximum(entropy, 0.0),
-            *(np.clip(by_packets[name], 0.0, 1.0) for name in _BY_PACKETS),
-            *(np.clip(by_flows[name], 0.0, 1.0) for name in _BY_FLOWS),
-            np.sin(angle),
-            np.cos(angle),
-        ),
-        axis=1,
+    slight, some = np.exp(np.float32(0.08) * normals[4]), np.exp(np.float32(0.1) * normals[3])
+    seconds = talk["seconds"] * np.exp(np.float32(0.25) * normals[0])
+    np.clip(seconds, np.float32(0.0), np.float32(1.0), out=seconds)
+    seconds *= np.float32(WINDOW_SECONDS)
+    expected = np.exp(talk["spread"] * normals[1])
+    expected *= talk["rate"]
+    expected *= amount
+    expected *= seconds
+    up = np.sqrt(expected) * normals[2]
+    up += expected
+    np.rint(np.maximum(up, np.float32(0.0), out=up), out=up)
+    there = (up > 0.0).astype(np.float32)
+    least = np.minimum(there, up)
+    flows = np.maximum(np.rint(up / talk["long"]), least)
+    peers = talk["peers"] * np.exp(np.float32(0.15) * normals[5]) + talk["fresh"] * flows
+    peers = np.maximum(np.minimum(np.rint(peers, out=peers), flows), least)
+    ports = np.maximum(np.minimum(np.rint(talk["ports"] + talk["fresh_ports"] * flows), flows), least)
+    down = np.rint(up * talk["replies"] * some)
+    size = np.clip(talk["size"] * slight, np.float32(40.0), np.float32(MTU))
+    reply = np.clip(talk["reply_size"] * slight, np.float32(40.0), np.float32(MTU))
+    jitter = talk["jitter"] * np.exp(np.float32(0.25) * normals[2])
+    np.minimum(jitter, np.float32(3.0), out=jitter)
+    shares = {}
+    for i, name in enumerate((*_BY_PACKETS, *_BY_FLOWS)):
+        loose = (talk[name] < NEARLY_ALL) * np.float32(0.25)
+        loose *= normals[i % NOISES]
+        shares[name] = np.minimum(talk[name] * np.exp(loose, out=loose), np.float32(1.0))
+    return Cause(
+        rows,
+        {
+            "seconds": seconds * there,
+            "up": up,
+            "down": down,
+            "up_bytes": up * size,
+            "down_bytes": down * reply,
+            "size": size,
+            "varied": talk["varied"],
+            "flows": flows,
+            "peers": peers,
+            "ports": ports,
+            "entropy": talk["even"] * np.log2(np.maximum(peers, np.float32(1.0))),
+            "period": talk["period"] * some,
+            "jitter": np.where(up > 0.0, jitter, _NONE),
+            **shares,
+        },
     )
 
 
-def _sum(layers: tuple[Layer, ...], name: str) -> F64:
-    total = layers[0][name]
-    for one in layers[1:]:
-        total = total + one[name]
-    return total
+def features(causes: tuple[Cause, ...], hour: F64) -> F32:
+    """Return the features of windows from their causes.
+
+    Args:
+        causes: what adds up; the first is of all windows.
+        hour: of the day, (M,).
+
+    Returns:
+        float32 (M, C) in the units of `CHANNELS`, in their order. A window without packets is 0 everywhere but in its
+        `gap`.
+    """
+    first = causes[0].values
+    total = {name: first[name].copy() for name in ("up", "down", "up_bytes", "down_bytes", "flows", "peers")}
+    duration, ports = first["seconds"].copy(), first["ports"].copy()
+    jitter = first["jitter"].copy()
+    period = np.where(jitter < _NONE, first["period"], np.float32(WINDOW_SECONDS))
+    for one in causes[1:]:
+        for name, values in total.items():
+            values[one.rows] += one.values[name]
+        for values, name in ((duration, "seconds"), (ports, "ports")):
+            values[one.rows] = np.maximum(values[one.rows], one.values[name])
+        before = jitter[one.rows]
+        steadier = one.values["jitter"] < before
+        period[one.rows] = np.where(steadier, one.values["period"], period[one.rows])
+        jitter[one.rows] = np.where(steadier, one.values["jitter"], before)
+    mean = _over(total["up_bytes"], total["up"])
+    mixed: dict[str, F32] = {}
+    for one in causes:
+        v, rows = one.values, one.rows
+        by_packets, by_flows = _over(v["up"], total["up"][rows]), _over(v["flows"], total["flows"][rows])
+        own = v["entropy"] - np.log2(np.maximum(by_packets, np.float32(1e-12)))
+        apart = (v["size"] * v["varied"]) ** 2 + (v["size"] - mean[rows]) ** 2
+        shares = {"entropy": by_packets * own, "variance": by_packets * apart}
+        shares |= {name: by_packets * v[name] for name in _BY_PACKETS}
+        shares |= {name: by_flows * v[name] for name in _BY_FLOWS}
+        if not mixed:
+            mixed = shares
+        else:
+            for name, values in shares.items():
+                mixed[name][rows] += values
+    angle = (hour * (2.0 * np.pi / 24.0)).astype(np.float32)
+    columns: tuple[F32, ...] = (
+        duration,
+        *(_digits(total[name]) for name in ("up", "down", "up_bytes", "down_bytes")),
+        mean,
+        _over(total["down_bytes"], total["down"]),
+        np.minimum(np.sqrt(mixed["variance"]), np.float32(MTU)),
+        np.log10(period),
+        np.where(jitter < _NONE, jitter, np.float32(0.0)),
+        *(_digits(values) for values in (total["flows"], total["peers"], ports)),
+        np.maximum(mixed["entropy"], np.float32(0.0)),
+        *(np.minimum(mixed[name], np.float32(1.0)) for name in (*_BY_PACKETS, *_BY_FLOWS)),
+        np.sin(angle),
+        np.cos(angle),
+    )
+    out = np.empty((len(hour), len(columns)), np.float32)
+    for j, column in enumerate(columns):
+        out[:, j] = column
+    return out
+
+
+def _over(part: F32, whole: F32) -> F32:
+    """Return part / whole, where the whole is at least 1."""
+    result: F32 = np.divide(part, np.maximum(whole, np.float32(1.0)))
+    return result
+
+
+def _digits(values: F32) -> F32:
+    """Return log10(1 + values)."""
+    result: F32 = np.log(values + np.float32(1.0))
+    result *= np.float32(1.0 / np.log(10.0))
+    return result

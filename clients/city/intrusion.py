@@ -187,24 +187,23 @@ class _Traffic:
         """Make some windows of devices."""
         key = streams.keys(self.seed, "intrusion window", devices.clients[owner], index)
         draws = streams.quick_uniforms(key, 6).T.copy()
-        noise = streams.quick_normals(streams.keys(self.seed, "intrusion noise", key), 20)[:, : 3 * NOISES]
-        noise = noise.T.reshape(3, NOISES, -1).copy()
-        kind, district = devices.kind[owner], devices.district[owner]
-        on = ~self.world.power_cut[district, hours.astype(np.int64)]
+        kind, district, hour = devices.kind[owner], devices.district[owner], hours.astype(np.int64)
+        on = ~np.take(self.world.power_cut, district * self.world.hours + hour)
         campaign = infections.campaign_at(owner, hours)
-        labels = np.where(on, self._orders(campaign, hours, draws), 0)
+        labels = self._orders(campaign, hours, draws)
+        labels[~on] = 0
         own, size, peers = np.exp(np.array([0.3, 0.12, 0.2]) * style).astype(np.float32).T
         use = self._use(kind, district, hours, draws)
         types, attack = len(self.types), labels > 0
         speed = np.array([one.speed for one in self.types], np.float32)[kind] ** np.float32(0.5)
         third = np.where(attack, 2 * types + labels - 1, 2 * types + len(self.options.families))
         causes = []
-        for talk, amount, normals, there in (
-            (kind, own[owner], noise[0], on),
-            (types + kind, own[owner] * use, noise[1], on & (use > 0.0)),
-            (third, np.where(attack, speed, np.float32(1.0)), noise[2], attack | (on & (draws[5] < UPDATES))),
-        ):
-            some = np.flatnonzero(there)
+        for place, (talk, amount, there) in enumerate((
+            (kind, own[owner] * on, None),
+            (types + kind, own[owner] * use, on & (use > 0.0)),
+            (third, np.where(attack, speed, np.float32(1.0)), attack | (on & (draws[5] < UPDATES))),
+        )):  # fmt: skip
+            some = slice(None) if there is None else np.flatnonzero(there)
             which = talk[some]
             columns = {name: column[which] for name, column in self._talks.items()}
             if talk is third:
@@ -212,7 +211,8 @@ class _Traffic:
             else:  # each maker's packets and peers are a little different
                 columns["size"] *= size[owner[some]]
                 columns["peers"] *= peers[owner[some]]
-            causes.append(cause(columns, some, amount[some], normals[:, some]))
+            normals = streams.quick_normal_rows(streams.keys(place, "intrusion noise", key[some]), NOISES)
+            causes.append(cause(columns, some, amount[some], normals))
         return features(tuple(causes), self.world.hour_of_day(hours)), labels
 
     def _called_home(self, labels: I64, campaign: I64, columns: dict[str, F32]) -> dict[str, F32]:
@@ -228,25 +228,32 @@ class _Traffic:
 
     def _orders(self, campaign: I64, hours: F64, draws: F32) -> I64:
         """Return what infected devices do: 0 nothing, else 1 + the family's index."""
-        stretch = (hours / ORDER_HOURS).astype(np.int64)
-        given = streams.uniforms(streams.keys(self.seed, "intrusion order", np.maximum(campaign, 0), stretch), 1)[:, 0]
-        chosen = np.searchsorted(self._law, np.where(draws[0] < OBEDIENCE, given, draws[1]))
-        busy = (campaign >= 0) & (draws[2] < self.options.active)
-        return np.where(busy, 1 + np.minimum(chosen, len(self._law) - 1), 0)
+        rows = np.flatnonzero((campaign >= 0) & (draws[2] < self.options.active))
+        stretch = (hours[rows] / ORDER_HOURS).astype(np.int64)
+        given = streams.uniforms(streams.keys(self.seed, "intrusion order", campaign[rows], stretch), 1)[:, 0]
+        chosen = np.searchsorted(self._law, np.where(draws[0, rows] < OBEDIENCE, given, draws[1, rows]))
+        labels = np.zeros(len(hours), np.int64)
+        labels[rows] = 1 + np.minimum(chosen, len(self._law) - 1)
+        return labels
 
     def _use(self, kind: I64, district: I64, hours: F64, draws: F32) -> F32:
         """Return how strongly devices are used: 0 in most windows, else around 1."""
-        world, clock = self.world, self.world.hour_of_day(hours)
-        home = np.where(world.is_weekend(hours), 0.45, 0.25)
-        home = 0.05 + home * np.exp(-(((clock - 8.0) / 2.0) ** 2)) + 0.55 * np.exp(-(((clock - 19.5) / 3.0) ** 2))
+        world, hour = self.world, hours.astype(np.int64)
+        clock = world.hour_of_day(hours).astype(np.float32)
+        weekend = world.is_weekend(np.arange(world.hours))
+        morning, evening = (np.square(clock - np.float32(8.0)) / -4.0, np.square(clock - np.float32(19.5)) / -9.0)
+        home = np.where(weekend, 0.45, 0.25).astype(np.float32)[hour] * np.exp(morning)
+        home += np.float32(0.55) * np.exp(evening)
+        home += np.float32(0.05)
         people, crowd, weather = (
-            np.array([getattr(one, name) for one in self.types])[kind] for name in ("people", "crowd", "weather")
+            np.array([getattr(one, name) for one in self.types], np.float32)[kind]
+            for name in ("people", "crowd", "weather")
         )
-        hour = hours.astype(np.int64)
-        cold = np.abs(world.temperature[hour] - 20.0) / 20.0
-        likely = people * home + crowd * (0.05 + 0.5 * world.crowd[district, hour]) + 0.4 * weather * cold
-        strength = np.float32(0.3) - np.log(draws[4])
-        strength *= draws[3] < np.minimum(likely, 0.95)
+        cold = (np.abs(world.temperature - 20.0) * (0.4 / 20.0)).astype(np.float32)[hour]
+        events = np.take(world.crowd, district * world.hours + hour).astype(np.float32)
+        likely = people * home + crowd * (np.float32(0.05) + np.float32(0.5) * events) + weather * cold
+        strength: F32 = np.float32(0.3) - np.log(draws[4])
+        strength *= draws[3] < np.minimum(likely, np.float32(0.95))
         return strength
 
 

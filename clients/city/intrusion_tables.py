@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-F64 = npt.NDArray[np.float64]
+F32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,11 +170,11 @@ UPDATE = Talk(rate=6, spread=0.6, size=70, reply_size=1250, varied=0.4, replies=
 """A firmware update, which every benign device fetches now and then."""
 
 
-def columns(talks: Sequence[Talk]) -> dict[str, F64]:
+def columns(talks: Sequence[Talk]) -> dict[str, F32]:
     """Return each attribute of several talks as an array.
 
     Example:
-        >>> columns([FAMILIES["scan"], FAMILIES["beacon"]])["telnet"].tolist()
-        [0.88, 0.0]
+        >>> columns([FAMILIES["scan"], FAMILIES["beacon"]])["ports"].tolist()
+        [2.0, 1.0]
     """
-    return {field.name: np.array([getattr(talk, field.name) for talk in talks]) for field in fields(Talk)}
+    return {field.name: np.array([getattr(talk, field.name) for talk in talks], np.float32) for field in fields(Talk)}

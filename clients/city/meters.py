@@ -26,12 +26,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from clients import streams
 from clients.channels import Channel
 from clients.city.homes import Homes, at_home, make_homes
 from clients.city.hourly import CALENDAR, blocks, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
+from clients.city.recursion import recursion
 from clients.city.world import World
 from clients.errors import require
 from clients.options import STRICT
@@ -199,7 +199,7 @@ def _loads(homes: Homes, world: World, seed: int, start: int, stop: int) -> Load
 def _indoors(world: World) -> F64:
     """Temperature as walls feel it: smoothed over 8 hours."""
     stay = 1.0 - 1.0 / 8.0
-    return np.asarray(lfilter([1.0 - stay], [1.0, -stay], world.temperature, zi=[stay * world.temperature[0]])[0])
+    return recursion(world.temperature, stay, gain=1.0 - stay, before=world.temperature[0])
 
 
 def _people(homes: Homes, world: World, seed: int, start: int, stop: int) -> F32:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
 
 from clients import streams
+from clients.city.recursion import recursion
 from clients.city.windows import noise
 from clients.city.world import World
 
@@ -102,8 +102,7 @@ def deck_temperature(world: World) -> F64:
     """Return the temperature of decks, hourly: the air and the sun through one time constant, float64 (hours,)."""
     stay = np.exp(-1.0 / _DECK_HOURS)
     drive = world.temperature + _SUN * world.sunshine
-    smooth, _ = lfilter([1.0 - stay], [1.0, -stay], drive, zi=[stay * drive[0]])
-    return np.asarray(smooth)
+    return recursion(drive, stay, gain=1.0 - stay, before=drive[0])
 
 
 def traffic_volume(world: World, hours: F64) -> F64:

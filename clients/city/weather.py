@@ -30,11 +30,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import lfilter
-from scipy.special import ndtr
 
 from clients import streams
 from clients.city import calendar
+from clients.city.recursion import recursion
 
 F64 = npt.NDArray[np.float64]
 
@@ -109,7 +108,7 @@ def make_weather(
         - 3.0 * storm
     )
     calm_clear = np.exp(-((wind / 3.0) ** 2)) * (1.0 - cloud) * (daylight <= 0.0)
-    inversion = lfilter([0.4], [1.0, -0.6], (0.55 + 0.45 * np.cos(season)) * calm_clear)
+    inversion = recursion((0.55 + 0.45 * np.cos(season)) * calm_clear, 0.6, gain=0.4)
     return Weather(
         storms=storms,
         storm=storm,
@@ -132,7 +131,7 @@ def autoregression(seed: int, what: str, hours: int, tau: float) -> F64:
     noise = streams.normals(streams.keys(seed, f"world {what}", np.arange(hours)), 1)[:, 0]
     stay = np.exp(-1.0 / tau)
     noise[1:] *= np.sqrt(1.0 - stay**2)
-    return np.asarray(lfilter([1.0], [1.0, -stay], noise))
+    return recursion(noise, stay)
 
 
 def _storms(hours: int, seed: int, per_month: float) -> tuple[Storm, ...]:
@@ -166,4 +165,6 @@ def _wet(hours: int, seed: int, share: float) -> npt.NDArray[np.bool_]:
 
 def _weibull(gaussian: F64) -> F64:
     """Weibull variables of shape 2 (Rayleigh) and mean 1, monotone in standard normal ones."""
+    from scipy.special import ndtr  # a tenth of a second: only where it is needed
+
     return np.asarray(np.sqrt(-np.log1p(-ndtr(gaussian) * (1.0 - 1e-12))) / (0.5 * np.sqrt(np.pi)))

@@ -78,6 +78,7 @@ def test_quick_numbers_follow_their_laws_and_do_not_depend_on_where_they_begin()
         assert np.array_equal(quick(key[:4].reshape(2, 2), 5), made[:4, :5].reshape(2, 2, 5))
         assert quick(key, 0).shape == (500, 0)
         assert np.array_equal(quick(key[3], 9, 1), made[3, 1:10])
+    assert np.array_equal(streams.quick_normal_rows(key, 6), z[:, :6].T)
 
 
 def test_numbers_keep_their_bits() -> None:
