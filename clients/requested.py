@@ -25,7 +25,6 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from clients import streams
 from clients.errors import PartitionError, require
@@ -156,6 +155,8 @@ def _sizes(options: RequestedOptions, examples: int, generator: np.random.Genera
     clients = options.clients
     if options.quantity_gini is None:
         return near_equal_sizes(examples, clients)
+    from scipy.special import ndtri  # a tenth of a second: only where it is needed
+
     z = np.sort(ndtri((np.arange(clients) + 0.5) / clients))[::-1]
     z = z[generator.permutation(clients)]
     free = examples - options.min_size * clients
