@@ -25,9 +25,9 @@ class DivergenceOptions:
 
     Attributes:
         loss_factor: a loss this many times its best so far, and above where it began, for `patience` measured rounds
-            in a row; None never. Only for losses above 0.
+            in a row; 0 never. Only for losses above 0.
         spike: a largest local gradient norm this many times its median so far, for `patience` measured rounds in a
-            row, once five rounds are known; None never.
+            row, once five rounds are known; 0 never.
         patience: measured rounds in a row.
     """
 
@@ -38,7 +38,10 @@ class DivergenceOptions:
 
     def __post_init__(self) -> None:
         for name, factor in (("loss_factor", self.loss_factor), ("spike", self.spike)):
-            require(factor is None or 1.0 < factor < math.inf, name, f"must be above 1 and finite, got {factor}")
+            if factor is None:  # a scenario file cannot say None, and what is written must be read the same
+                object.__setattr__(self, name, 0.0)
+            fits = not factor or 1.0 < factor < math.inf
+            require(fits, name, f"must be above 1 and finite, or 0 for never, got {factor}")
         require(self.patience >= 1, "patience", f"must be at least 1, got {self.patience}")
 
 
@@ -84,8 +87,8 @@ class Watch:
         first = self.first.setdefault(name, loss)
         if loss > 0.0:
             self.best[name] = min(loss, self.best.get(name, loss))
-        best, factor = self.best.get(name), self.options.loss_factor
-        high = factor is not None and best is not None and loss > factor * best and loss > first
+        best, factor = self.best.get(name), self.options.loss_factor or 0.0
+        high = factor > 0.0 and best is not None and loss > factor * best and loss > first
         if not self._patient(name, high):
             return None
         return Diverged(name, f"{name} rose to {loss:.4g}, {loss / (best or loss):.3g} times its best {best:.4g}", _LR)
@@ -94,8 +97,8 @@ class Watch:
         """Compare the largest local gradient norm with the median of the rounds before."""
         known = len(self.norms)
         median = 0.5 * (self.norms[(known - 1) // 2] + self.norms[known // 2]) if known else 0.0
-        spike = self.options.spike
-        high = spike is not None and known >= _SPIKE_AFTER and norm > spike * median > 0.0
+        spike = self.options.spike or 0.0
+        high = spike > 0.0 and known >= _SPIKE_AFTER and norm > spike * median > 0.0
         insort(self.norms, norm)
         if not self._patient("largest_gradient_norm", high):
             return None

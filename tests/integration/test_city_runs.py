@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import torch
 from run_folders import assert_same_run, client_rows, stop_after
 from strange_grid import StrangeGrid, context
 
+from server.divergence import DivergenceOptions
 from server.jsonlines import read_rounds
 from server.loop import BY_THE_CLOCK
 from server.records import RunFolder
 from simulator.flower import apps
 from simulator.record import open_run
 from simulator.run import Run, resume, simulate
-from simulator.scenario import Scenario, parse_scenario
+from simulator.scenario import Scenario, parse_scenario, to_toml
 
 SHARED: dict[str, Any] = {
     "world": {"days": 20, "districts": 4, "power_cuts_per_month": 8.0},
@@ -35,7 +37,7 @@ SHARED: dict[str, Any] = {
     },
     "algorithm": {"kind": "fedavg", "cohort": 6},
     "evaluation": {"federated_every": 3, "gradient_every": 4},
-    "convergence": {"stop": "never"},
+    "convergence": {"stop": "never", "divergence": {"loss_factor": 0}},
     "engine": {"kind": "stacked", "tile": 4, "compile": "never", "threads": 1},
     "run": {"rounds": 8, "seed": 3},
 }
@@ -63,6 +65,14 @@ def city(name: str) -> Scenario:
     if name == "intrusion":
         table["faults"] = {**SHARED["faults"], "wrong": WRONG}
     return parse_scenario(table, source=name)
+
+
+@pytest.mark.parametrize("name", CITIES)
+def test_a_scenario_is_read_as_it_was_written(name: str) -> None:
+    scenario = city(name)
+    off = replace(scenario.convergence, divergence=DivergenceOptions(loss_factor=None, spike=None))
+    for written in (scenario, replace(scenario, convergence=off)):
+        assert parse_scenario(tomllib.loads(to_toml(written)), source=name) == written
 
 
 def events(path: Path) -> list[dict[str, Any]]:
