@@ -32,7 +32,7 @@ F32 = npt.NDArray[np.float32]
 Faults = Mapping[str, FaultOptions]
 
 CENTRAL_EXAMPLES = 5000
-"""Central validation and test examples are at most so many, thinned evenly in time."""
+"""Central validation and test examples are at most so many, the same windows of each site, chosen by seed."""
 CENTRAL_SITES = 200
 """They come from at most so many sites, chosen by seed."""
 _TOGETHER = 1 << 20  # readings made, spoilt and standardised together: they stay in the cache
@@ -233,8 +233,9 @@ def _central(
         return None, None, None
     key = streams.keys(seed, "central sites")
     sites = streams.choose(key, source.num_clients, min(source.num_clients, CENTRAL_SITES))
-    thin = -(-len(sites) * len(windows.starts) // CENTRAL_EXAMPLES)
-    kept = Windows(windows.starts[::thin], windows.length)
+    count = min(len(windows.starts), max(1, CENTRAL_EXAMPLES // len(sites)))
+    some = streams.choose(streams.keys(seed, "central windows"), len(windows.starts), count)  # at no fixed time of day
+    kept = Windows(windows.starts[some], windows.length)
     data = _cohort(source, begin, end, kept, dtype, seed, None, {}, None)(sites)
     rows = torch.from_numpy(data.rows)
     owners = np.repeat(sites, data.sizes)
