@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from clients import streams
-from clients.drifts import DriftOptions, amount, drifting, level
+from clients.drifts import DriftOptions, amount, drifting, level, turns
 from clients.errors import UserError, unknown_name
 from clients.population import CohortData, Examples, Population
 from clients.ragged import Cohort, alike, label_counts_of, offsets_of, positions
@@ -185,18 +185,8 @@ class _Rule:
                 return []
             message = f"concept drift {self.name} ({o.kind}, {o.changes}, {whom}): from hour {o.start:g} of the clock"
             return [{"kind": "drift_started", **said, "from_hour": o.start, "message": message}]
-        turns = {max(1, int(np.ceil(o.start))): ("drift_started", "starts")}
-        if o.kind in ("gradual", "incremental"):
-            turns[int(np.ceil(o.start + o.stagger + o.duration))] = ("drift_level", "is complete")
-        elif o.stagger:
-            turns[int(np.ceil(o.start + o.stagger))] = ("drift_level", "has reached every client it is for")
-        elif o.kind == "recurring" and round_index > o.start and (round_index - o.start) % o.period == 0:
-            off = (round_index - o.start) // o.period % 2
-            turns[round_index] = ("drift_level", "is off" if off else "is on again")
-        if round_index not in turns:
-            return []
-        kind, verb = turns[round_index]
-        return [{"kind": kind, **said, "message": f"concept drift {self.name} ({o.kind}, {o.changes}, {whom}) {verb}"}]
+        about = f"concept drift {self.name} ({o.kind}, {o.changes}, {whom})"
+        return [{"kind": kind, **said, "message": f"{about} {verb}"} for kind, verb in turns(o, round_index)]
 
 
 def _in_round(base: Population, rules: Mapping[str, _Rule], round_index: int) -> Population:

@@ -107,6 +107,29 @@ def level(options: DriftOptions, start: F64, now: F64 | float) -> F64:
     return np.asarray(np.clip(since / options.duration, 0.0, 1.0), np.float64)
 
 
+def turns(options: DriftOptions, round_index: int) -> list[tuple[str, str]]:
+    """Return what becomes of a drift in rounds as a round starts: kinds of events, and verbs.
+
+    Example:
+        >>> [turns(DriftOptions(kind="recurring", start=2, period=3), r) for r in (1, 2, 5)]
+        [[], [('drift_started', 'starts')], [('drift_level', 'is off')]]
+    """
+    first = max(1, int(np.ceil(options.start)))
+    told = [("drift_started", "starts")] if round_index == first else []
+    if options.kind in ("gradual", "incremental"):
+        last, verb = options.start + options.stagger + options.duration, "is complete"
+    elif options.stagger:
+        last, verb = options.start + options.stagger, "has reached every client it is for"
+    else:
+        last, verb = np.inf, ""
+        if options.kind == "recurring" and round_index > first:
+            before, now = level(options, np.array(options.start), np.array([round_index - 1.0, round_index]))
+            told += [("drift_level", "is on again" if now else "is off")] if now != before else []
+    if round_index == max(first, np.ceil(last)):
+        told.append(("drift_level", verb))
+    return told
+
+
 def amount(options: DriftOptions, levels: F64, chance: F64) -> F64:
     """Return a of each example: `strength` times its level, or all of it for the share that has changed over.
 

@@ -236,6 +236,32 @@ def test_drift_and_faults_stand_together_and_are_told() -> None:
     assert kinds == {1: ["fault_started"], 2: [], 3: [], 4: ["drift_started"], 5: []}
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            DriftOptions(kind="recurring", start=0.5, period=2.0),
+            {1: "starts", 3: "is off", 5: "is on again", 7: "is off"},
+        ),
+        (
+            DriftOptions(kind="recurring", start=2, period=1.5),
+            {2: "starts", 4: "is off", 5: "is on again", 7: "is off"},
+        ),
+        (DriftOptions(kind="gradual", start=1.5, duration=0.4), {2: "starts is complete"}),
+        (DriftOptions(kind="incremental", start=0, duration=5), {1: "starts", 5: "is complete"}),
+        (DriftOptions(start=2, stagger=3), {2: "starts", 5: "has reached every client it is for"}),
+    ],
+)
+def test_turns_are_told_in_the_rounds_they_come(options: DriftOptions, told: dict[int, str]) -> None:
+    p = drifting("digits", options)
+    assert p.happenings is not None
+    found = {r: " ".join(e["message"].rpartition(") ")[2] for e in p.happenings(r)) for r in range(1, 8)}
+    assert {r: words for r, words in found.items() if words} == told
+    if options.kind == "recurring":
+        on = [bool(p.during(r).drift_levels(everyone)["turn"].all()) for r in range(8)]  # type: ignore[misc]
+        assert {r for r in range(1, 8) if on[r] != on[r - 1]} == set(told)
+
+
 def test_levels_are_the_figures_of_gama_et_al() -> None:
     start, rounds = np.array([2.0]), np.arange(10.0)
     told = {
