@@ -14,9 +14,9 @@ from clients.faults import labels as label_faults
 from clients.faults import packets, sensors
 from clients.faults.options import MEASURES, Fault, FaultOptions, SensorFault, is_label_fault
 from clients.faults.outages import World
-from clients.faults.readings import F32, F64, I64, U64, Bools, Changed, Readings, purpose, uniform
+from clients.faults.readings import F32, F64, I64, U64, Bools, Changed, Patch, Readings, purpose, uniform
 
-_SENSOR: dict[str, Callable[[Any, Readings], Changed]] = {
+_SENSOR: dict[str, Callable[[Any, Readings], Changed | Patch]] = {
     "stuck_at": sensors.stuck_at,
     "spikes": sensors.spikes,
     "bias": sensors.bias,
@@ -109,8 +109,7 @@ def corrupt(
     masks, effects = {}, {}
     for name, done in _each(replace(block, values=values), faults, seed, world):
         masks[name] = np.zeros(values.shape, np.bool_)
-        for j, column in enumerate(done.columns):
-            masks[name][done.rows, :, column] = done.changed[:, j]
+        done.mark(masks[name])
         effects[name] = done.effects
     return values, masks, effects
 
@@ -125,20 +124,23 @@ def corrupt_in_place(
     """
     counts, effects = {}, {}
     for name, done in _each(block, faults, seed, world):
-        counts[name] = np.zeros(len(block.values), np.int64)
-        counts[name][done.rows] = done.changed.view(np.uint8).sum(axis=(1, 2), dtype=np.int64)
-        effects[name] = done.effects
+        counts[name], effects[name] = done.counts, done.effects
     return counts, effects
 
 
 @dataclass(frozen=True)
 class _Done:
-    """What a fault did: where `changed` (R, C, T) says, in R rows and C columns of a block; effects (K,)."""
+    """What a fault did to a block.
 
-    rows: I64
-    columns: list[int]
-    changed: Bools
+    Attributes:
+        counts: readings of each client that it changed, int64 (K,).
+        effects: float64 (K,).
+        mark: writes which readings it changed into a mask (K, T, C).
+    """
+
+    counts: I64
     effects: F64
+    mark: Callable[[Bools], None]
 
 
 def _each(
@@ -152,16 +154,20 @@ def _each(
 
 def _apply(block: Block, name: str, options: SensorFault, seed: int, world: World | None) -> _Done:
     """Change the block's values (K, T, C) in place."""
-    values, effects = block.values, np.zeros(len(block.values))
+    assert block.values.flags.c_contiguous
     at = affected(name, options, block.clients, block.district, seed, districts=block.districts)
     rows = np.flatnonzero(at & (block.lengths > 0))
     columns = [i for i, c in enumerate(block.channels) if c.measured and c.name in (options.channels or (c.name,))]
-    if not len(rows) or not columns or not values.shape[1]:
-        return _Done(rows[:0], columns, np.zeros((0, len(columns), values.shape[1]), np.bool_), effects)
-    known = np.arange(values.shape[1]) < block.lengths[rows, None]
+    steps = block.values.shape[1]
+    if not len(rows) or not columns or not steps:
+        clients = len(block.values)
+        return _Done(np.zeros(clients, np.int64), np.zeros(clients), lambda mask: None)
+    known = np.arange(steps) < block.lengths[rows, None]
     hours = None if block.hours is None else _rows_of(block.hours, rows)
     r = Readings(
-        values=_gather(values, rows, columns),
+        source=block.values,
+        rows=rows,
+        columns=columns,
         known=known,
         live=known & _on_time(options, hours, block.each),
         clients=block.clients[rows],
@@ -175,16 +181,51 @@ def _apply(block: Block, name: str, options: SensorFault, seed: int, world: Worl
         name=name,
     )
     made = _SENSOR[options.kind](options, r)
+    return _patched(options, r, made) if isinstance(made, Patch) else _changed(options, r, made)
+
+
+def _patched(options: SensorFault, r: Readings, made: Patch) -> _Done:
+    """Put a patch into the block."""
+    assert MEASURES[options.kind] != "rms"
+    flat = r.source.reshape(-1, r.source.shape[2])
+    place = r.rows[made.row] * r.steps + made.step
+    old = np.take(flat, place, axis=0)
+    new = old.copy()
+    new[:, r.columns] = made.values
+    flat[place] = new
+    changed = new != old
+    counts, effects = np.zeros(len(r.source), np.int64), np.zeros(len(r.source))
+    some, starts = np.unique(made.row, return_index=True)
+    if len(some):
+        flags = changed.reshape(-1).view(np.uint8)
+        counts[r.rows[some]] = np.add.reduceat(flags, starts * changed.shape[1], dtype=np.int64)
+    effects[r.rows] = np.bincount(made.row, minlength=len(r.rows)) / r.known.sum(axis=1)
+
+    def mark(mask: Bools) -> None:
+        mask.reshape(flat.shape)[place] = changed
+
+    return _Done(counts, effects, mark)
+
+
+def _changed(options: SensorFault, r: Readings, made: Changed) -> _Done:
+    """Put what a fault made of the readings into the block."""
     touched = made.touched & r.live[:, None, :]
     changed = np.not_equal(made.values, r.values)
     changed &= touched
     every = made.kept or (made.values.shape == r.values.shape and bool(touched.all()))
     new = made.values if every else np.where(changed, made.values, r.values)
-    whole = slice(None) if len(rows) == len(values) else rows
-    for j, column in enumerate(columns):
-        values[whole, :, column] = new[:, j]
-    effects[rows] = _effect(options, r, made, new, touched)
-    return _Done(rows, columns, changed, effects)
+    whole = slice(None) if len(r.rows) == len(r.source) else r.rows
+    for j, column in enumerate(r.columns):
+        r.source[whole, :, column] = new[:, j]
+    counts, effects = np.zeros(len(r.source), np.int64), np.zeros(len(r.source))
+    counts[r.rows] = changed.view(np.uint8).sum(axis=(1, 2), dtype=np.int64)
+    effects[r.rows] = _effect(options, r, made, new, touched)
+
+    def mark(mask: Bools) -> None:
+        for j, column in enumerate(r.columns):
+            mask[whole, :, column] = changed[:, j]
+
+    return _Done(counts, effects, mark)
 
 
 def _rows_of(hours: F64, rows: I64) -> F64:
@@ -192,15 +233,6 @@ def _rows_of(hours: F64, rows: I64) -> F64:
     if hours.strides[0] == 0:
         return np.broadcast_to(hours[:1], (len(rows), hours.shape[1]))
     return hours[rows]
-
-
-def _gather(values: F32, rows: I64, columns: list[int]) -> F32:
-    """Copy some clients' readings of some channels, time last: one strided copy a channel beats fancy indexing."""
-    some = values if len(rows) == len(values) else values[rows]
-    gathered = np.empty((len(rows), len(columns), values.shape[1]), np.float32)
-    for j, column in enumerate(columns):
-        gathered[:, j] = some[:, :, column]
-    return gathered
 
 
 def _on_time(options: Fault, hours: F64 | None, each: int = 1) -> Bools:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from clients.faults.common import Fill
 from clients.faults.outages import out_of, phases
@@ -17,9 +16,9 @@ from clients.faults.packet_options import (
 )
 from clients.faults.readings import (
     F32,
-    I64,
     Bools,
     Changed,
+    Patch,
     Readings,
     Runs,
     hits,
@@ -31,17 +30,12 @@ from clients.faults.readings import (
 )
 
 
-def missing(o: MissingOptions, r: Readings) -> Changed:
-    """Lose single readings."""
-    return _without(r, hits(r, o.severity * o.share), o.fill)
-
-
-def missing_bursts(o: MissingBurstsOptions, r: Readings) -> Changed:
+def missing_bursts(o: MissingBurstsOptions, r: Readings) -> Patch:
     """Lose stretches of all channels."""
-    return _without(r, slot_hits(r, o.steps, o.severity * o.share, by_channel=False), o.fill)
+    return _without_steps(r, slot_hits(r, o.steps, o.severity * o.share, by_channel=False)[:, 0], o.fill)
 
 
-def gateway_outage(o: GatewayOutageOptions, r: Readings) -> Changed:
+def gateway_outage(o: GatewayOutageOptions, r: Readings) -> Patch:
     """Lose stretches of all channels of all clients of a district."""
     districts, which = np.unique(r.district, return_inverse=True)
     phase = phases(r.name, o, districts, r.seed)
@@ -53,7 +47,7 @@ def gateway_outage(o: GatewayOutageOptions, r: Readings) -> Changed:
         hours = np.where(r.known[:, :: r.each], r.hours, 0.0)  # padding may hold anything
         slot = np.floor((hours + phase[which, None]) / o.hours).astype(np.int64)
         lost = out_of(r.name, o, districts, which, slot, r.seed, r.storm)
-    return _without(r, lost.repeat(1 if r.hours is None else r.each, axis=1)[:, None, :], o.fill)
+    return _without_steps(r, lost.repeat(1 if r.hours is None else r.each, axis=1), o.fill)
 
 
 def clock_skew(o: ClockSkewOptions, r: Readings) -> Changed:
@@ -93,48 +87,59 @@ def reordered(o: ReorderedOptions, r: Readings) -> Changed:
     return Changed(np.take_along_axis(r.values, other[:, None, :], axis=2), swapped[:, None, :])
 
 
-def _without(r: Readings, lost: Bools, fill: Fill) -> Changed:
-    """Fill what is lost, bool (R, C, T) or (R, 1, T), by the rule."""
-    lost = lost & r.live[:, None, :]
+def missing(o: MissingOptions, r: Readings) -> Changed:
+    """Lose single readings."""
+    lost = hits(r, o.severity * o.share)
+    lost &= r.live[:, None, :]
     mean = r.of_channels("mean")
-    if fill == "zero":
+    if o.fill == "zero":
         return Changed(np.zeros((1, 1, 1), np.float32), lost)
-    if fill == "mean":
+    if o.fill == "mean":
         return Changed(mean[None], lost)
-    found, channels, steps = runs(lost), len(r.channels), r.steps
-    values, truth = r.values.copy(), r.values.reshape(-1)
-    flat = values.reshape(-1)
-    shared = lost.shape[1] < channels  # a row of `lost` is of all channels, or of one
-    for j in range(channels) if shared else (0,):
-        shift = (found.row * (channels - 1) + j) * steps if shared else np.zeros_like(found.row)
-        none = mean[j, 0] if shared else mean[found.row % channels, 0]
-        flat[found.place + shift] = _filled(r, truth, found, shift, none, fill == "interpolate", shared)
+    found, steps, channels = runs(lost), r.steps, len(r.channels)
+    values, truth, first = r.values.copy(), r.values.reshape(-1), found.row * r.steps
+    length = r.known.sum(axis=1)[found.row // channels]
+    last, following = np.maximum(found.start - 1, first), np.minimum(found.end, first + steps - 1)
+    values.reshape(-1)[found.place] = _filled(
+        truth[last], truth[following], mean[found.row % channels, 0], found, found.end < first + length, o.fill, steps
+    )
     return Changed(values, lost, kept=True)
 
 
-def _filled(
-    r: Readings, truth: F32, found: Runs, shift: I64, none: F32, straight: bool, shared: bool
-) -> npt.NDArray[np.float32]:
-    """Return what stands at the lost places: the last reading before each, or a straight line to the next.
+def _without_steps(r: Readings, lost: Bools, fill: Fill) -> Patch:
+    """Fill the steps that are lost in all channels, bool (R, T), by the rule."""
+    lost = lost & r.live
+    mean = r.of_channels("mean")[:, 0]
+    found, steps = runs(lost), r.steps
+    first = found.row * steps
+    step = found.place - first
+    if fill == "zero":
+        return Patch(found.row, step, np.zeros((1, 1), np.float32))
+    if fill == "mean":
+        return Patch(found.row, step, mean[None])
+    before = r.at(found.row, np.maximum(found.start - 1 - first, 0))
+    after = r.at(found.row, np.minimum(found.end - first, steps - 1)) if fill == "interpolate" else before
+    has_next = found.end - first < r.known.sum(axis=1)[found.row]
+    return Patch(found.row, step, _filled(before, after, mean, found, has_next, fill, steps))
+
+
+def _filled(before: F32, after: F32, none: F32, found: Runs, has_next: Bools, fill: Fill, steps: int) -> F32:
+    """Return what stands at lost places, of the shape of `before`.
 
     Args:
-        r: the readings.
-        truth: them, flat.
-        found: stretches of what is lost.
-        shift: from a place of them to that of the reading.
+        before: the last reading before each stretch, (N,) or (N, C).
+        after: the next one.
         none: what stands where no reading came.
-        straight: whether to draw lines.
-        shared: whether rows of `found` are clients; else they are channels of clients.
+        found: the stretches.
+        has_next: whether there is a next one, (N,).
+        fill: "last" or "interpolate".
+        steps: of a row.
     """
-    steps, length = r.steps, r.known.sum(axis=1)
-    client = found.row if shared else found.row // len(r.channels)
-    first = found.row * steps
-    has_last = found.start > first
-    before = np.where(has_last, truth[np.maximum(found.start - 1, first) + shift], none)
-    if not straight:
+    extra = (slice(None),) + (None,) * (before.ndim - 1)
+    has_last = (found.start > found.row * steps)[extra]
+    before = np.where(has_last, before, none)
+    if fill == "last":
         return np.asarray(before, np.float32)
-    has_next = found.end < first + length[client]
-    after = truth[np.minimum(found.end, first + steps - 1) + shift]
-    part = (found.place - found.start + 1) / (found.end - found.start + 1)
-    line = before + part.astype(np.float32) * (after - before)
-    return np.asarray(np.where(has_next, np.where(has_last, line, after), before), np.float32)
+    part = ((found.place - found.start + 1) / (found.end - found.start + 1)).astype(np.float32)[extra]
+    line = before + part * (after - before)
+    return np.asarray(np.where(has_next[extra], np.where(has_last, line, after), before), np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,9 @@ class Readings:
     """The affected clients' readings of the affected channels, time last.
 
     Attributes:
-        values: in the channels' units, float32 (R, C, T).
+        source: readings of the whole block, in the channels' units, float32 (K, T, all channels), contiguous.
+        rows: which clients of it, int64 (R,).
+        columns: which channels of it.
         known: which steps hold readings, bool (R, T); the others are padding.
         live: which of them the fault may touch, bool (R, T).
         clients: int64 (R,).
@@ -41,7 +44,9 @@ class Readings:
         name: of the fault.
     """
 
-    values: F32
+    source: F32
+    rows: I64
+    columns: list[int]
     known: Bools
     live: Bools
     clients: I64
@@ -57,7 +62,21 @@ class Readings:
     @property
     def steps(self) -> int:
         """Steps T of the span."""
-        return int(self.values.shape[2])
+        return int(self.source.shape[1])
+
+    @cached_property
+    def values(self) -> F32:
+        """The readings, in the channels' units, float32 (R, C, T); made when first asked for."""
+        some = self.source if len(self.rows) == len(self.source) else self.source[self.rows]
+        gathered = np.empty((len(self.rows), len(self.columns), self.steps), np.float32)
+        for j, column in enumerate(self.columns):  # one strided copy a channel beats fancy indexing
+            gathered[:, j] = some[:, :, column]
+        return gathered
+
+    def at(self, row: I64, step: I64) -> F32:
+        """Return the readings of some of the R clients at some steps, float32 (N, C)."""
+        found = np.take(self.source.reshape(-1, self.source.shape[2]), self.rows[row] * self.steps + step, axis=0)
+        return found if len(self.columns) == found.shape[1] else found[:, self.columns]
 
     def of_channels(self, attribute: str) -> F32:
         """Return an attribute of every channel, float32 (C, 1)."""
@@ -87,6 +106,21 @@ class Changed:
     touched: Bools
     effect: F64 | None = None
     kept: bool = False
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What a fault puts at some steps, in all the channels it is of.
+
+    Attributes:
+        row: position among the R clients, int64 (N,), rising.
+        step: int64 (N,).
+        values: float32, broadcastable to (N, C).
+    """
+
+    row: I64
+    step: I64
+    values: F32
 
 
 def purpose(name: str, what: str) -> str:
