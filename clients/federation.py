@@ -25,7 +25,7 @@ from clients.population import Population
 from clients.sensed import series_population
 from clients.sensing import SeriesSource
 from clients.sources import build_population
-from clients.truth import clock_events, data_truth
+from clients.truth import clock_events, data_truth, training_ends
 
 Faults = Mapping[str, FaultOptions]
 
@@ -184,3 +184,7 @@ def _check_faults(faults: Faults, clean: Population, seed: int) -> None:
         )
     except UserError as error:
         raise error.inside("faults") from error.__cause__
+    for name, fault in faults.items():
+        if fault.schedule.unit == "hours" and fault.schedule.start >= training_ends(clean):
+            problem = f"must be before the training data end, at hour {training_ends(clean):g}"
+            raise UserError(f"faults.{name}.schedule.start", f"{problem}, got {fault.schedule.start:g}")

@@ -128,7 +128,7 @@ def _whom(touched: I64) -> dict[str, Any]:
 
 def _outages(faults: Faults, population: Population, world: World | None, seed: int) -> list[tuple[str, Any]]:
     """Return (name of the fault, outage) of all gateway outages of the training data, in order of time."""
-    hours = _training_ends(population)
+    hours = training_ends(population)
     found = [
         (name, outage)
         for name, options in faults.items()
@@ -139,7 +139,7 @@ def _outages(faults: Faults, population: Population, world: World | None, seed: 
     return sorted(found, key=lambda pair: (pair[1].start, pair[1].district))
 
 
-def _training_ends(population: Population) -> float:
+def training_ends(population: Population) -> float:
     """Return the hour at which training data end, by some clients' last examples; 0 where these have no time."""
     if population.training_ends is not None or population.hours is None:
         return population.training_ends or 0.0
