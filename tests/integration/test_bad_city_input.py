@@ -42,7 +42,7 @@ CASES: list[tuple[str, str, str]] = [
     ("traffic", f"{NOISE} faults.n.schedule.stop=soon", "faults.n.schedule.stop: must be a number, got 'soon'."),
     ("digits", f"{NOISE} faults.n.schedule.unit=hours", "faults.n.schedule.unit: is 'hours',"),
     ("intrusion", f"{NOISE} faults.n.schedule.unit=hours faults.n.schedule.start=450", "faults.n.schedule.start: must"),
-    ("traffic", f"{NOISE} faults.n.schedule.unit=hours faults.n.schedule.start=336", "faults.n.schedule.start: must be"),
+    ("traffic", f"{NOISE} faults.n.schedule.unit=hours faults.n.schedule.start=336", "faults.n.schedule.start: must"),
     ("digits", "faults.m.kind=missing faults.m.fill=next", "faults.m.fill: must be 'last', 'zero', 'mean' or"),
     ("digits", "faults.u.kind=unit_mixup", "faults.u.kind: is 'unit_mixup', and no channel of these data has another"),
     ("traffic", "faults.f.kind=label_symmetric", "faults.f.kind: is 'label_symmetric', and these data have no labels"),
