@@ -23,6 +23,8 @@ def add_data(verbs: Any, scenario_arguments: Callable[..., None]) -> None:
     scenario_arguments(data, "a scenario file or a built-in's name", optional=True)
     data.add_argument("--out", type=Path, default=Path("."), metavar="FOLDER",
                       help="where data.png and data.html go (default: here)")  # fmt: skip
+    data.add_argument("--round", type=int, default=0, metavar="R",
+                      help="the round looked at, where data change over rounds (default: before the first)")  # fmt: skip
     data.set_defaults(command=_data)
 
 
@@ -33,9 +35,12 @@ def _data(options: argparse.Namespace) -> int:
     from simulator.scenario import load_scenario
 
     check_folder(options.out)
-    seen = look_at(load_scenario(options.scenario, sets=options.sets, seed=options.seed))
+    scenario = load_scenario(options.scenario, sets=options.sets, seed=options.seed)
+    seen = look_at(scenario, round_index=options.round)
     for line in table(seen.population, seen.measures):
         print(line)
+    if seen.changes:
+        print(f"\n  as in round {options.round}: these data change over the rounds, which --round shows")
     picture, page = seen.write(options.out)
     print(f"\n  {picture}\n  {page}")
     return 0

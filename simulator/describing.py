@@ -11,6 +11,7 @@ import numpy.typing as npt
 from torch import nn
 
 from clients import streams
+from clients.errors import require
 from clients.heterogeneity import HeterogeneityMeasures, Holdings, measure_clients
 from clients.plain import PlainEngine
 from clients.population import CohortData, Population
@@ -38,19 +39,24 @@ class DataSeen:
 
     Attributes:
         scenario: whose.
-        population: as it is before the first round.
+        population: as it is in that round.
         measures: how unequal its clients are.
         held: what those hold that were looked at.
+        round_index: the round looked at; 0 is before the first.
+        changes: whether the data change over rounds.
     """
 
     scenario: Scenario
     population: Population
     measures: HeterogeneityMeasures
     held: Holdings
+    round_index: int = 0
+    changes: bool = False
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write data.png and data.html into a folder, and return them."""
         title = self.scenario.title or self.scenario.name
+        title += f" (round {self.round_index})" if self.round_index else ""
         return write_data(folder, self.population, self.measures, self.held, title=title, seed=self.scenario.run.seed)
 
 
@@ -62,6 +68,7 @@ def describe_data(
     model: nn.Module | None = None,
     data: Population | None = None,
     out: Path | str | None = None,
+    round_index: int = 0,
 ) -> HeterogeneityMeasures:
     """Measure how unequal the clients of a scenario are, and picture what they hold.
 
@@ -72,6 +79,7 @@ def describe_data(
         model: any torch module, instead of [model]; without either, gradients are not measured.
         data: a population instead of [data] and [partition].
         out: a folder that data.png and data.html are written to; nothing is written without one.
+        round_index: the round whose data are looked at, for faults and drifts that come later; 0 is before the first.
 
     Returns:
         The measures.
@@ -92,25 +100,26 @@ def describe_data(
         scenario = replace(scenario, data=None, partition=None)
     if out is not None:
         check_folder(Path(out))
-    seen = look_at(scenario, Overrides(model=model, population=data))
+    seen = look_at(scenario, Overrides(model=model, population=data), round_index)
     if out is not None:
         seen.write(Path(out))
     return seen.measures
 
 
-def look_at(scenario: Scenario, given: Overrides | None = None) -> DataSeen:
+def look_at(scenario: Scenario, given: Overrides | None = None, round_index: int = 0) -> DataSeen:
     """Make a scenario's population and measure it, gradients at the initial model included where there is a model.
 
     Raises:
-        UserError: the scenario cannot be made.
+        UserError: the scenario cannot be made, or `round_index` is below 0.
     """
+    require(round_index >= 0, "round", f"must be >= 0, got {round_index}")
     given = given or Overrides()
     whole = population_of(scenario, given)
     has_model = given.model is not None or scenario.model is not None
     task = make_task_of(scenario, given, whole) if has_model else None
-    population = whole.during(0)
+    population = whole.during(round_index)
     measures, held = measure_clients(population, scenario.run.seed)
-    found = initial_dissimilarity(task, scenario.run.seed) if task is not None else None
+    found = initial_dissimilarity(task, scenario.run.seed, round_index) if task is not None else None
     if found is not None:
         dissimilarity, clients = found
         measures = replace(
@@ -119,20 +128,21 @@ def look_at(scenario: Scenario, given: Overrides | None = None) -> DataSeen:
             b_squared=dissimilarity.b_squared,
             estimated_from={**measures.estimated_from, "gradients": clients},
         )
-    return DataSeen(scenario, population, measures, held)
+    return DataSeen(scenario, population, measures, held, round_index, changes=whole.phase is not None)
 
 
-def initial_dissimilarity(task: LearningTask, seed: int) -> tuple[Dissimilarity, int] | None:
+def initial_dissimilarity(task: LearningTask, seed: int, round_index: int = 0) -> tuple[Dissimilarity, int] | None:
     """Measure how much clients' gradients differ at the initial model (`server.drift.gradient_dissimilarity`).
 
     Args:
         task: what is learnt.
         seed: root seed, which chooses the clients where they are many.
+        round_index: the round whose data they are.
 
     Returns:
         The dissimilarity and how many clients it is of; None where nobody has an example.
     """
-    population = task.population.during(0)
+    population = task.population.during(round_index)
     able = np.flatnonzero(population.sizes).astype(np.int64)
     most = min(GRADIENT_CLIENTS, max(2, int(_NUMBERS / max(1, task.parameters.size))), len(able))
     if not most:

@@ -133,3 +133,15 @@ def test_describing_leaves_the_random_numbers_of_torch_alone() -> None:
     torch.manual_seed(5)
     fs.describe_data("quadratic-two-clients")
     assert torch.equal(torch.rand(3), first)
+
+
+def test_a_later_round_shows_what_has_begun_by_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    late = "faults.late={kind='noise', severity=1.0, schedule={start=5}}"
+    told = {}
+    for asked in ("0", "5"):
+        arguments = ["data", "digits-iid", "--set", late, "--set", "model=", "--out", str(tmp_path), "--round", asked]
+        assert main(arguments) == 0
+        told[asked] = capsys.readouterr().out
+        assert f"as in round {asked}: these data change over the rounds" in told[asked]
+    assert "fault late" in told["5"]
+    assert "fault late" not in told["0"]
