@@ -24,7 +24,7 @@ def add_data(verbs: Any, scenario_arguments: Callable[..., None]) -> None:
     data.add_argument("--out", type=Path, default=Path("."), metavar="FOLDER",
                       help="where data.png and data.html go (default: here)")  # fmt: skip
     data.add_argument("--round", type=int, default=0, metavar="R",
-                      help="the round looked at, where data change over rounds (default: before the first)")  # fmt: skip
+                      help="the round looked at, where data change with them (default: before the first)")  # fmt: skip
     data.set_defaults(command=_data)
 
 
