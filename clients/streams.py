@@ -124,6 +124,26 @@ def quick_normals(key: U64, count: int, first: int = 0) -> F32:
     return _in_blocks(key, count, first, np.dtype("<u2"), convert)
 
 
+def quick_white_rows(key: U64, count: int) -> F32:
+    """Return uniform numbers of zero mean and unit variance, 16 bits each, of keys (K,): float32 (count, K).
+
+    White noise at a third of the cost of `quick_normals`, for what is filtered before anyone sees it: sums of many are
+    normal.
+    """
+    scale = np.float32(np.sqrt(12.0 / (2.0**32 - 1.0)))  # of the variance of 2**16 whole numbers in a row
+    result = np.empty((-(-count // 4), 4, len(key)), np.float32)
+    rows = max(_CACHED // max(len(key), 1), 1)
+    for start in range(0, len(result), rows):
+        some = result[start : start + rows]
+        with np.errstate(over="ignore"):
+            counter = np.arange(start + 1, start + len(some) + 1, dtype=np.uint64) * _GOLDEN
+            quarters = _mix(key + counter[:, None]).view(np.dtype("<i2"))
+        for n in range(4):
+            np.add(quarters[:, n::4], np.float32(0.5), out=some[:, n])
+        some *= scale
+    return result.reshape(-1, len(key))[:count]
+
+
 def quick_normal_rows(key: U64, count: int) -> F32:
     """Return `quick_normals(key, count).T` of keys (K,), made row by row: float32 (count, K)."""
     table, result = _quantiles(), np.empty((count, len(key)), np.float32)

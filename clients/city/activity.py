@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from clients import streams
 from clients.channels import Channel
-from clients.city.gait import ACTIVITIES, PLACEMENTS, RATE, make_people, read_windows
+from clients.city.gait import ACTIVITIES, MOST_G, MOST_TURN, PLACEMENTS, RATE, make_people, read_windows
 from clients.city.windows import draw_counts, in_blocks, pick, require_fractions
 from clients.city.world import World
 from clients.errors import require
@@ -99,9 +99,9 @@ def _channels() -> tuple[Channel, ...]:
     """Return the nine channels; means and deviations are those of UCI HAR, ranges those of its telephone."""
     found = []
     for name, unit, means, deviations, limit in (
-        ("body_acc", "g", (0.0, 0.0, 0.0), (0.19, 0.12, 0.10), 2.0),
-        ("body_gyro", "rad/s", (0.0, 0.0, 0.0), (0.40, 0.37, 0.25), 8.7),
-        ("total_acc", "g", (0.81, 0.02, 0.09), (0.41, 0.40, 0.34), 2.0),
+        ("body_acc", "g", (0.0, 0.0, 0.0), (0.19, 0.12, 0.10), MOST_G),
+        ("body_gyro", "rad/s", (0.0, 0.0, 0.0), (0.40, 0.37, 0.25), MOST_TURN),
+        ("total_acc", "g", (0.81, 0.02, 0.09), (0.41, 0.40, 0.34), MOST_G),
     ):
         other, scale = ("m/s2", 9.80665) if unit == "g" else ("deg/s", 57.29578)
         for axis, mean, deviation in zip("xyz", means, deviations, strict=True):
@@ -164,7 +164,6 @@ def activity_source(options: ActivityOptions, world: World, seed: int) -> Window
     """
     held = (options.validation_fraction, options.test_fraction)
     channels = _channels()
-    low = np.array([c.low for c in channels], np.float32)
 
     def chosen(clients: I64, part: Part) -> tuple[I64, F64, I64, I64]:
         clients = np.asarray(clients, np.int64)
@@ -185,7 +184,7 @@ def activity_source(options: ActivityOptions, world: World, seed: int) -> Window
         def fill(rows: I64) -> None:
             block = np.empty((len(rows), options.window, 9), np.float32)
             read_windows(people, owner[rows], activity[rows], key[rows], options.window, options.noise, block)
-            features[rows] = np.clip(block, low, -low)
+            features[rows] = block
 
         in_blocks(np.flatnonzero(activity < 3), fill)
         in_blocks(np.flatnonzero(activity >= 3), fill)

@@ -34,7 +34,7 @@ F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 CLASSES = ("healthy", "damaged")
-_BLOCK = 1 << 17  # samples of one sensor made together
+_BLOCK = 1 << 16  # samples of one sensor made together
 
 
 @dataclass(frozen=True, kw_only=True)

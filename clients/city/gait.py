@@ -18,12 +18,12 @@ gravity, a slow sway and sensor noise. A unit worn in another place turns all by
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from clients import streams
-from clients.city.windows import noise
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -32,6 +32,8 @@ I64 = npt.NDArray[np.int64]
 ACTIVITIES = ("walking", "upstairs", "downstairs", "sitting", "standing", "laying")
 PLACEMENTS = ("waist", "pocket", "wrist")
 RATE = 25.0
+MOST_G, MOST_TURN = 2.0, 8.7
+"""What a unit shows at most, g and rad/s: a telephone's."""
 HARMONICS = 10
 
 _AMPLITUDE = np.array(
@@ -138,16 +140,18 @@ class People:
 
     Attributes:
         pace: steps a second by dynamic activity, (K, 3).
-        strength: factor on the table of amplitudes, (K, 6, HARMONICS).
-        phase: of each harmonic, radians, (K, 6, HARMONICS).
+        strength: factor on the table of amplitudes, float32 (K, 6, HARMONICS).
+        phase: of each harmonic, radians, (K, 6, HARMONICS); `cosine` and `sine` are of it, float32.
         turn: rotation of the unit, (K, 3, 3).
         posture: own offset of gravity by activity, (K, 6, 3).
         placement: index into `PLACEMENTS`, (K,).
     """
 
     pace: F64
-    strength: F64
+    strength: F32
     phase: F64
+    cosine: F32
+    sine: F32
     turn: F64
     posture: F64
     placement: I64
@@ -189,10 +193,13 @@ def make_people(key: streams.U64, placement: I64, style: float) -> People:
     base = 2.0 * np.pi * streams.uniforms(streams.keys(0, "gait phase"), 6 * HARMONICS).reshape(6, HARMONICS)
     own = style * streams.normals(streams.keys(0, "gait phases", key), 6 * HARMONICS).reshape(-1, 6, HARMONICS)
     mount = style * _MOUNT + gain[:, 6:]
+    phase = base + 0.5 * own
     return People(
         pace=np.clip(pace, 1.2, 2.6),
-        strength=np.exp(log) * place,
-        phase=base + 0.5 * own,
+        strength=(np.exp(log) * place).astype(np.float32),
+        phase=phase,
+        cosine=np.cos(phase).astype(np.float32),
+        sine=np.sin(phase).astype(np.float32),
         turn=rotation(mount * where[:, :3]),
         posture=style * _OWN * where[:, 3:].reshape(-1, 6, 3),
         placement=placement,
@@ -208,7 +215,7 @@ def _gravity(people: People, who: I64, activity: I64, draws: F64) -> F64:
     return _turned(people.turn[who], direction * (_GRAVITY / np.maximum(length, 0.05))[:, None])
 
 
-def _turned(turn: F64, vector: F64) -> F64:
+def _turned(turn: npt.NDArray[Any], vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Turn vectors (B, 3, ...) by rotations (B, 3, 3), summed in a fixed order."""
     turn = turn.reshape(*turn.shape, *[1] * (vector.ndim - 2))
     return np.stack([turn[:, i, 0] * vector[:, 0] + turn[:, i, 1] * vector[:, 1] + turn[:, i, 2] * vector[:, 2]
@@ -216,50 +223,62 @@ def _turned(turn: F64, vector: F64) -> F64:
 
 
 def _steps(people: People, who: I64, activity: I64, key: streams.U64, samples: int) -> F32:
-    """Return the moving part of windows of walking and stairs, (6, B, samples)."""
-    draws = streams.normals(streams.keys(0, "gait window", key), 4)
-    wobble = noise(streams.keys(0, "gait wobble", key), 6 * HARMONICS).reshape(-1, 6, HARMONICS)
-    rate = people.pace[who, activity] + 0.03 * draws[:, 0]
-    louder = np.exp(0.08 * draws[:, 1])[:, None, None]
-    size = _AMPLITUDE[activity] * people.strength[who] * louder * np.exp(0.25 * _STEADY * wobble.astype(np.float64))
-    theta = people.phase[who]
-    turn = people.turn[who]
-    cosine, sine = size * np.cos(theta), size * np.sin(theta)
-    parts = [np.concatenate((_turned(turn, p[:, :3]), _turned(turn, p[:, 3:])), 1) for p in (cosine, sine)]
-    cosines, sines = (np.ascontiguousarray(p.transpose(1, 2, 0), np.float32) for p in parts)
-    time = np.arange(samples) / RATE
-    bend = time * (1.0 + 0.01 * draws[:, 2:3] * time)
-    start = 2.0 * np.pi * streams.uniforms(streams.keys(0, "gait start", key), 1)
-    phase = (np.pi * rate[:, None] * bend + start).astype(np.float32)
-    real, imaginary = np.cos(phase), np.sin(phase)
-    now_real, now_imaginary = real.copy(), imaginary.copy()
-    moving = np.zeros((6, len(who), samples), np.float32)
-    for h in range(HARMONICS):
-        for c in range(6):
-            moving[c] += cosines[c, h][:, None] * now_real
-            moving[c] -= sines[c, h][:, None] * now_imaginary
-        now_real, now_imaginary = (
-            now_real * real - now_imaginary * imaginary,
-            now_real * imaginary + now_imaginary * real,
-        )
-    rough = noise(streams.keys(0, "gait rough", key), 6 * (samples + 2)).reshape(-1, 6, samples + 2)
-    smooth = (rough[:, :, :-2] + rough[:, :, 1:-1] + rough[:, :, 2:]) * np.float32(3.0**-0.5)
-    loud = (_IRREGULAR[activity] * louder[:, :, 0] * people.strength[who][:, :, 1]).astype(np.float32)
-    moving += smooth.transpose(1, 0, 2) * loud.T[:, :, None]
+    """Return the moving part of windows of walking and stairs, (B, 6, samples)."""
+    draws = streams.quick_normals(streams.keys(0, "gait window", key), 4)
+    wobble = streams.quick_normals(streams.keys(0, "gait wobble", key), 6 * HARMONICS).reshape(-1, 6, HARMONICS)
+    wobble *= (0.25 * _STEADY).astype(np.float32)
+    louder = np.exp(np.float32(0.08) * draws[:, 1])
+    size = _AMPLITUDE.astype(np.float32)[activity]
+    size *= people.strength[who]
+    size *= np.exp(wobble, out=wobble)
+    size *= louder[:, None, None]
+    turn = people.turn.astype(np.float32)[who]
+    coefficients = np.empty((len(who), 6, 2 * HARMONICS), np.float32)
+    for place, wave in ((slice(0, HARMONICS), people.cosine), (slice(HARMONICS, None), people.sine)):
+        part = size * wave[who]
+        coefficients[:, :3, place], coefficients[:, 3:, place] = _turned(turn, part[:, :3]), _turned(turn, part[:, 3:])
+    moving = np.empty((len(who), 6, samples), np.float32)
+    # A matrix product a window, always of the same shape: its bits depend on no other window.
+    np.matmul(coefficients, _harmonics(people.pace[who, activity], draws, key, samples), out=moving)
+    rough = streams.quick_normals(streams.keys(0, "gait rough", key), 6 * (samples + 2)).reshape(-1, 6, samples + 2)
+    smooth = rough[:, :, :-2] + rough[:, :, 1:-1]
+    smooth += rough[:, :, 2:]
+    loud = _IRREGULAR[activity] * louder[:, None] * people.strength[who, :, 1] * 3.0**-0.5
+    smooth *= loud.astype(np.float32)[:, :, None]
+    moving += smooth
     return moving
+
+
+def _harmonics(pace: F64, draws: F32, key: streams.U64, samples: int) -> F32:
+    """Return cos(h phi(t)) and then -sin(h phi(t)) of all harmonics h, (B, 2 HARMONICS, samples)."""
+    time = (np.arange(samples) / RATE).astype(np.float32)
+    rate = (np.pi * (pace + 0.03 * draws[:, 0])).astype(np.float32)
+    start = (2.0 * np.pi) * streams.quick_uniforms(streams.keys(0, "gait start", key), 1)
+    phase = rate[:, None] * (time + (0.01 * draws[:, 2:3]) * (time * time)) + start.astype(np.float32)
+    waves = np.empty((len(pace), 2 * HARMONICS, samples), np.float32)
+    real, imaginary = np.cos(phase), -np.sin(phase)
+    waves[:, 0], waves[:, HARMONICS] = real, imaginary
+    for h in range(1, HARMONICS):  # the next turn: a product of complex numbers
+        before, minus = waves[:, h - 1], waves[:, HARMONICS + h - 1]
+        np.multiply(before, real, out=waves[:, h])
+        waves[:, h] -= minus * imaginary
+        np.multiply(before, imaginary, out=waves[:, HARMONICS + h])
+        waves[:, HARMONICS + h] += minus * real
+    return waves
 
 
 def _still(people: People, who: I64, activity: I64, key: streams.U64, samples: int) -> F32:
-    """Return the moving part of windows of sitting, standing and laying, (6, B, samples)."""
-    draws = streams.normals(streams.keys(0, "still window", key), 14)
+    """Return the moving part of windows of sitting, standing and laying, (B, 6, samples)."""
+    draws = streams.quick_normals(streams.keys(0, "still window", key), 16)
     sway = _STILL[activity - 3] * _GAIN[people.placement[who], 4][:, None] * np.exp(0.6 * draws[:, :2])
     sway = np.repeat(sway, 3, axis=1) * np.exp(0.4 * draws[:, 2:8])
-    rate = 0.9 * np.exp(0.4 * draws[:, 8:14])
-    start = 2.0 * np.pi * streams.uniforms(streams.keys(0, "still start", key), 6)
-    time = np.arange(samples) / RATE
-    phase = (2.0 * np.pi * rate.T[:, :, None] * time + start.T[:, :, None]).astype(np.float32)
-    moving: F32 = np.sin(phase) * sway.T[:, :, None].astype(np.float32)
-    return moving
+    rate = (2.0 * np.pi * 0.9 / RATE) * np.exp(np.float32(0.4) * draws[:, 8:14])
+    start = (2.0 * np.pi) * streams.quick_uniforms(streams.keys(0, "still start", key), 6)
+    moving = rate.astype(np.float32)[:, :, None] * np.arange(samples, dtype=np.float32)
+    moving += start.astype(np.float32)[:, :, None]
+    np.sin(moving, out=moving)
+    moving *= sway.astype(np.float32)[:, :, None]
+    return np.asarray(moving, np.float32)
 
 
 def read_windows(
@@ -277,12 +296,16 @@ def read_windows(
         out: body acceleration (g), gyroscope (rad/s), total acceleration (g).
     """
     moving = (_steps if activity[0] < 3 else _still)(people, who, activity, key, samples)
-    white = noise(streams.keys(0, "unit noise", key), 6 * samples).reshape(-1, 6, samples)
+    white = streams.quick_normals(streams.keys(0, "unit noise", key), 6 * samples).reshape(-1, 6, samples)
     level = np.array([0.003] * 3 + [0.006] * 3) * sensor_noise
-    loud = np.exp(0.3 * streams.normals(streams.keys(0, "unit level", key), 6)) * level
-    moving += white.transpose(1, 0, 2) * loud.T[:, :, None].astype(np.float32)
-    draws = streams.normals(streams.keys(0, "posture", key), 6)
-    moving[3:] += (0.012 * sensor_noise * draws[:, 3:]).T[:, :, None].astype(np.float32)
-    gravity = _gravity(people, who, activity, draws[:, :3]).astype(np.float32)
-    out[:, :, :6] = moving.transpose(1, 2, 0)
-    out[:, :, 6:] = out[:, :, :3] + gravity[:, None, :]
+    loud = level * np.exp(0.3 * streams.quick_normals(streams.keys(0, "unit level", key), 8)[:, :6])
+    white *= loud.astype(np.float32)[:, :, None]
+    moving += white
+    draws = streams.quick_normals(streams.keys(0, "posture", key), 8)
+    moving[:, 3:] += (0.012 * sensor_noise * draws[:, 3:6]).astype(np.float32)[:, :, None]
+    gravity = _gravity(people, who, activity, draws[:, :3].astype(np.float64)).astype(np.float32)
+    total = moving[:, :3] + gravity[:, :, None]
+    for first, values, limit in ((0, moving[:, :3], MOST_G), (3, moving[:, 3:], MOST_TURN), (6, total, MOST_G)):
+        np.clip(values, np.float32(-limit), np.float32(limit), out=values)
+        for c in range(3):
+            out[:, :, first + c] = values[:, c]

@@ -24,7 +24,6 @@ import numpy.typing as npt
 
 from clients import streams
 from clients.city.recursion import recursion
-from clients.city.windows import noise
 from clients.city.world import World
 
 F32 = npt.NDArray[np.float32]
@@ -166,27 +165,41 @@ def read_windows(
     stay, angle = np.exp(-zeta * omega), omega * np.sqrt(1.0 - zeta**2)
     turn = [np.ascontiguousarray(part.T, np.float32) for part in (stay * np.cos(angle), stay * np.sin(angle))]
     drive = np.ascontiguousarray((_SHARE * np.sqrt(1.0 - stay**2)).T, np.float32)
-    white = noise(streams.keys(0, "bridge force", key), 2 * modes * (samples + 1)).reshape(-1, samples + 1, 2, modes)
-    force = np.ascontiguousarray(white.transpose(1, 2, 3, 0))
     envelope = _passing(level, key, samples)
-    real, imaginary = (force[0] * (_SHARE[:, None] * envelope[0]).astype(np.float32)).copy()
+    force = _force(key, samples)
+    real, imaginary = _start(key) * (_SHARE[:, None] * envelope[0]).astype(np.float32)
     motion = np.empty((samples, modes, len(who)), np.float32)
+    pushed, turned = np.empty_like(force[0]), np.empty_like(real)
     for t in range(samples):
-        push = drive * envelope[t]
-        real, imaginary = (
-            real * turn[0] - imaginary * turn[1] + push * force[t + 1, 0],
-            real * turn[1] + imaginary * turn[0] + push * force[t + 1, 1],
-        )
-        motion[t] = real
-    shapes = bridges.shapes[who].astype(np.float32)
-    hiss = noise(streams.keys(0, "bridge sensor", key), samples * sensors).reshape(-1, samples, sensors)
-    out = hiss * np.float32(sensor_noise)
-    for s in range(sensors):
-        seen = motion[:, 0] * shapes[:, s, 0]
-        for m in range(1, modes):
-            seen += motion[:, m] * shapes[:, s, m]
-        out[:, :, s] += seen.T
-    return np.asarray(out)
+        np.multiply(force[t], drive, out=pushed)
+        pushed *= envelope[t]
+        now = motion[t]
+        np.multiply(real, turn[0], out=now)
+        now -= np.multiply(imaginary, turn[1], out=turned)
+        now += pushed[0]
+        imaginary *= turn[0]
+        imaginary += np.multiply(real, turn[1], out=turned)
+        imaginary += pushed[1]
+        real = now
+    # What sensors see of the modes is a matrix product a window, always of the same shape: its bits depend on no other.
+    seen = np.matmul(motion.transpose(2, 0, 1).copy(), bridges.shapes[who].astype(np.float32).transpose(0, 2, 1))
+    hiss = streams.quick_normals(streams.keys(0, "bridge sensor", key), samples * sensors)
+    hiss *= np.float32(sensor_noise)
+    seen += hiss.reshape(-1, samples, sensors)
+    return np.asarray(seen, np.float32)
+
+
+def _start(key: streams.U64) -> F32:
+    """Return the state of the modes before a window, of unit variance, (2, modes, B)."""
+    modes = len(FREQUENCY)
+    return streams.quick_normal_rows(streams.keys(0, "bridge start", key), 2 * modes).reshape(2, modes, -1)
+
+
+def _force(key: streams.U64, samples: int) -> F32:
+    """Return the forces on the modes, white and of unit variance, (samples, 2, modes, B)."""
+    modes = len(FREQUENCY)
+    white = streams.quick_white_rows(streams.keys(0, "bridge force", key), 2 * modes * samples)
+    return white.reshape(samples, 2, modes, -1)
 
 
 def _passing(level: F64, key: streams.U64, samples: int) -> F32:
@@ -194,6 +207,11 @@ def _passing(level: F64, key: streams.U64, samples: int) -> F32:
     draws = streams.uniforms(streams.keys(0, "bridge vehicle", key), 3)
     heavy = 1.5 * np.maximum(draws[:, 0] - 0.6, 0.0) / 0.4 * np.minimum(level / _RUSH, 1.0)
     middle, width = draws[:, 1] * samples / RATE, 0.5 + draws[:, 2]
-    time = np.arange(samples)[:, None] / RATE
-    bump = np.exp(-0.5 * ((time - middle) / width) ** 2)
-    return np.asarray(level * (1.0 + heavy * bump), np.float32)
+    time = (np.arange(samples) / RATE).astype(np.float32)
+    bump: F32 = time[:, None] - middle.astype(np.float32)
+    bump *= (0.5**0.5 / width).astype(np.float32)
+    bump *= bump
+    np.exp(np.negative(bump, out=bump), out=bump)
+    bump *= (heavy * level).astype(np.float32)
+    bump += level.astype(np.float32)
+    return bump

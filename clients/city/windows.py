@@ -1,4 +1,4 @@
-"""What sources of windows share: how many windows a client has, in which part of the data each lies, fast noise."""
+"""What sources of windows share: how many windows a client has, in which part of the data each lies."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from clients import streams
 from clients.errors import require
 from clients.sensing import Part
 
-F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 BLOCK = 256
 """Windows made together: their numbers stay in the cache."""
-
-_LANES = np.uint64(0x0000FFFF0000FFFF)
 
 
 @dataclass(frozen=True)
@@ -77,21 +74,6 @@ def pick(counts: Counts, part: Part) -> tuple[I64, I64]:
     owner = np.repeat(np.arange(len(size)), size)
     start = np.repeat(np.cumsum(size) - size, size)
     return owner, np.arange(len(owner)) - start + first[owner]
-
-
-def noise(key: streams.U64, count: int) -> F32:
-    """Return `count` numbers of each key, of zero mean and unit variance: float32 key.shape + (count,).
-
-    Each is a sum of four 16-bit uniform numbers (Irwin and Hall), ten times faster than a normal number and like it up
-    to three deviations. For what fills windows; what decides anything uses `clients.streams.normals`.
-    """
-    bits = streams.hashes(key, count)
-    pairs = (bits & _LANES) + ((bits >> np.uint64(16)) & _LANES)
-    pairs += pairs >> np.uint64(32)
-    total = (pairs & np.uint64(0xFFFFFFFF)).astype(np.uint32).astype(np.float32)
-    # four uniforms on 0..65535 have mean 131070 and variance 4 (65536^2 - 1) / 12
-    result: F32 = (total - np.float32(131070.0)) * np.float32(np.sqrt(3.0) / 65536.0)
-    return result
 
 
 def in_blocks(index: I64, fill: Callable[[I64], None]) -> None:

@@ -79,6 +79,13 @@ def test_quick_numbers_follow_their_laws_and_do_not_depend_on_where_they_begin()
         assert quick(key, 0).shape == (500, 0)
         assert np.array_equal(quick(key[3], 9, 1), made[3, 1:10])
     assert np.array_equal(streams.quick_normal_rows(key, 6), z[:, :6].T)
+    w = streams.quick_white_rows(key, 399)
+    assert np.array_equal(w[:3, 7:9], streams.quick_white_rows(key[7:9], 3))
+    assert w.mean(dtype=np.float64) == pytest.approx(0, abs=4 / np.sqrt(n))
+    assert w.var(dtype=np.float64) == pytest.approx(1, abs=4 * np.sqrt(0.8 / n))
+    assert abs(w).max() < np.sqrt(3.0)
+    assert abs(np.corrcoef(w[:, 1:].ravel(), w[:, :-1].ravel())[0, 1]) < 4 / np.sqrt(n)
+    assert abs(np.corrcoef(w[1:].ravel(), w[:-1].ravel())[0, 1]) < 4 / np.sqrt(n)
 
 
 def test_numbers_keep_their_bits() -> None:
