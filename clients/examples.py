@@ -21,9 +21,9 @@ from clients.channels import Channel
 from clients.city.world import World
 from clients.faults.apply import Block, corrupt, corrupt_in_place, corrupt_labels
 from clients.faults.options import FaultOptions, is_label_fault
-from clients.lazy import Layout, lazy_cohort
+from clients.lazy import Layout, Recent, lazy_cohort
 from clients.population import CohortData, Examples, Population
-from clients.ragged import Cohort, alike, label_counts_of, offsets_of
+from clients.ragged import Cohort, alike, label_counts_of, offsets_of, positions
 from clients.realised import Ledger
 from clients.scaling import restore, standardise
 from clients.sensing import Part, WindowSource
@@ -37,7 +37,7 @@ Faults = Mapping[str, FaultOptions]
 CENTRAL_EXAMPLES = 5000
 """Central examples come from as many clients as hold so many, chosen by seed."""
 _MADE = 1 << 20  # numbers made and standardised together: they stay in the cache
-_SPOILT = 1 << 19  # and spoilt together
+_SPOILT = 1 << 20  # and spoilt together
 MEASURED_CLIENTS = 64
 """Channels that nobody described are measured on the examples of at most so many clients."""
 
@@ -145,23 +145,37 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
     layout = Layout(population.feature_shape, tuple(probe.targets.shape[1:]), dtype, target_dtype)
 
     def spoilt(clients: I64, masked: bool) -> Spoilt:
-        data = population.cohort(clients)
+        offsets = offsets_of(sizes[clients])
         hours = population.hours(clients) if population.hours is not None else None
         places = population.places(clients).district if population.places is not None else 0 * clients
-        made = Spoilt(data.features, data.targets[torch.from_numpy(data.rows)])
         if sensor:
-            made = _sensors(data, clients, hours, (places, population.districts), shape, sensor, seed, world, masked)
+            fetch = _fetcher(population.cohort, clients)
+            made = _sensors(
+                fetch,
+                layout,
+                clients,
+                offsets,
+                hours,
+                (places, population.districts),
+                shape,
+                sensor,
+                seed,
+                world,
+                masked,
+            )
         else:
-            made.features = data.features[torch.from_numpy(data.rows)]
+            data = population.cohort(clients)
+            rows = torch.from_numpy(data.rows)
+            made = Spoilt(data.features[rows], data.targets[rows])
         if sensor and population.reconstructs:
             made.targets = made.features.flatten(1)
         if labels:
             new, flags, more = corrupt_labels(
-                made.targets.numpy(), data.offsets, clients, population.outputs, labels, seed=seed,
+                made.targets.numpy(), offsets, clients, population.outputs, labels, seed=seed,
                 district=places, districts=population.districts, hours=hours,
             )  # fmt: skip
             made.targets = torch.from_numpy(new)
-            made.masks |= {n: np.split(m, data.offsets[1:-1]) for n, m in flags.items()}
+            made.masks |= {n: np.split(m, offsets[1:-1]) for n, m in flags.items()}
             made.shares |= more  # the effect of a fault of labels is their share
             made.effects |= more
         return made
@@ -200,9 +214,28 @@ class Spoilt:
     masks: dict[str, list[Bool]] = field(default_factory=dict)
 
 
+def _fetcher(cohort: Cohort, clients: I64) -> Cohort:
+    """Return what gives the data of some of the clients, by their positions among them.
+
+    What is too large to stay in memory is made a few clients at a time and not kept; all else is asked for at once.
+    """
+    if isinstance(cohort, Recent):
+        return lambda part: cohort.fresh(clients[part])
+    data = cohort(clients)
+
+    def picked(part: I64) -> CohortData:
+        own = data.sizes[part]
+        rows = data.rows[positions(data.offsets[part], own)]
+        return CohortData(data.features, data.targets, rows, offsets_of(own))
+
+    return picked
+
+
 def _sensors(
-    data: CohortData,
+    fetch: Cohort,
+    layout: Layout,
     clients: I64,
+    offsets: I64,
     hours: F64 | None,
     placed: tuple[I64, tuple[str, ...]],
     shape: Shape,
@@ -212,10 +245,10 @@ def _sensors(
     masked: bool,
 ) -> Spoilt:
     """Put sensor faults into the examples of clients, a few of similar size at a time."""
-    offsets, sizes, form = data.offsets, data.sizes, tuple(data.features.shape[1:])
+    sizes, form = np.diff(offsets), layout.feature_shape
     width, measured = shape.steps * len(shape.channels), sum(c.measured for c in shape.channels)
-    found = np.float32 if data.features.dtype == torch.float32 else np.float64
-    out = np.empty((int(offsets[-1]), width), found)
+    out = np.empty((int(offsets[-1]), width), np.float32 if layout.dtype == torch.float32 else np.float64)
+    targets = torch.empty((len(out), *layout.target_shape), dtype=layout.target_dtype)
     shares, effects = ({n: np.zeros(len(clients)) for n in faults} for _ in range(2))
     masks: dict[str, list[Bool]] = {n: [np.zeros((0, *form), np.bool_)] * len(clients) for n in faults if masked}
     for group in alike(sizes):
@@ -224,8 +257,11 @@ def _sensors(
             part = group[few]
             steps = np.arange(longest)
             inside = steps < sizes[part, None]
-            place = offsets[part, None] + np.where(inside, steps, 0)  # padding: the first example again
-            clean = _taken(data.features, data.rows[place.reshape(-1)]).reshape(-1, width)
+            data = fetch(part)
+            targets[torch.from_numpy(positions(offsets[part], sizes[part]))] = data.targets[torch.from_numpy(data.rows)]
+            step = np.where(inside, steps, 0)  # padding: the first example again
+            clean = _taken(data.features, data.rows[(data.offsets[:-1, None] + step).reshape(-1)]).reshape(-1, width)
+            place = offsets[part, None] + step
             values = clean.astype(np.float32)
             restore(values.reshape(-1, len(shape.channels)), shape.channels)
             block = Block(
@@ -251,7 +287,6 @@ def _sensors(
             for name in faults:
                 shares[name][part] = counts[name] / (block.lengths * measured)
                 effects[name][part] = effect[name]
-    targets = data.targets[torch.from_numpy(data.rows)]
     return Spoilt(torch.from_numpy(out).view(-1, *form), targets, shares, effects, masks)
 
 

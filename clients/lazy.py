@@ -31,6 +31,23 @@ Make = Callable[[I64], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
+class Recent:
+    """A cohort function that keeps recent cohorts; `fresh` makes clients and keeps nothing.
+
+    Attributes:
+        kept: the cohort function.
+        fresh: the same, for who makes something else of the examples at once.
+    """
+
+    kept: Cohort
+    fresh: Cohort
+
+    def __call__(self, clients: I64) -> CohortData:
+        """Return a cohort's data."""
+        return self.kept(clients)
+
+
+@dataclass(frozen=True)
 class Layout:
     """Shape and type of one example.
 
@@ -81,7 +98,12 @@ def lazy_cohort(
     """
     if stays_resident(sizes, layout, resident_bytes):
         return _resident(make, sizes, layout)
-    return _recent(make, sizes, layout, cache_bytes)
+
+    def fresh(clients: I64) -> CohortData:
+        features, targets = make(clients)
+        return CohortData(features, targets, np.arange(len(features), dtype=np.int64), offsets_of(sizes[clients]))
+
+    return Recent(_recent(make, sizes, layout, cache_bytes), fresh)
 
 
 def stays_resident(sizes: npt.NDArray[np.int32], layout: Layout, resident_bytes: int = RESIDENT_BYTES) -> bool:
