@@ -283,7 +283,8 @@ def _sensors(
             changed = values != truth
             standardise(values.reshape(-1, len(shape.channels)), shape.channels)
             np.copyto(clean, values, where=changed)  # what no fault changed keeps its bits
-            out[place[inside]] = clean[inside.reshape(-1)]
+            for i, k in enumerate(part.tolist()):
+                out[offsets[k] : offsets[k + 1]] = clean[i * longest : i * longest + sizes[k]]
             for name in faults:
                 shares[name][part] = counts[name] / (block.lengths * measured)
                 effects[name][part] = effect[name]
