@@ -102,7 +102,7 @@ def _rounds(runs: Sequence[Found]) -> str:
 
 def spent(run: Found) -> int:
     """Return the rounds to the target, or the budget."""
-    return run["budget"] if run["rounds"] is None else run["rounds"]
+    return int(run["budget"] if run["rounds"] is None else run["rounds"])
 
 
 def row(clean: str, twin: str, results: Mapping[str, Mapping[str, Found]]) -> list[str]:
@@ -144,7 +144,8 @@ def said(clean: str, twin: str) -> str:
     before = fs.load_scenario(clean)
     for section in ("local", "features"):
         old = vars(getattr(before, section))
-        words += [f"remedy: {_setting(key, v)}" for key, v in told.get(section, {}).items() if old[key] != v]
+        remedies = [_setting(key, v) for key, v in told.get(section, {}).items() if old[key] != v]
+        words += [f"remedy: {', '.join(remedies)}"] if remedies else []
     return "; ".join(words).replace("|", "\\|")  # p(y|x) in a Markdown table
 
 
