@@ -48,7 +48,8 @@ class FeatureOptions:
             readings, a held-out example by those of the client it comes from; "federated": by those of all clients.
             Where a client's readings of a channel do not vary, the federation's deviation is taken; where these do not
             vary either, only the mean is subtracted. Where nobody owns an example, or the owner has no training
-            examples, the federation's mean and deviation are taken.
+            examples, the federation's mean and deviation are taken. Targets stay as they are: a forecast of readings
+            from a client's own normalised ones has to find the client's level again, and is worse for it.
         select: "none", or which channels are kept: those of largest "variance" (of the readings as they come, in their
             own units, before they are normalised), or of largest "mutual_information" with the class.
         keep: how many channels.
