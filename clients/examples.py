@@ -38,6 +38,7 @@ CENTRAL_EXAMPLES = 5000
 """Central examples come from as many clients as hold so many, chosen by seed."""
 _MADE = 1 << 20  # numbers made and standardised together: they stay in the cache
 _SPOILT = 1 << 20  # and spoilt together
+_AT_ONCE = 1 << 24  # bytes of examples that are made at once to be spoilt
 MEASURED_CLIENTS = 64
 """Channels that nobody described are measured on the examples of at most so many clients."""
 
@@ -149,7 +150,7 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
         hours = population.hours(clients) if population.hours is not None else None
         places = population.places(clients).district if population.places is not None else 0 * clients
         if sensor:
-            fetch = _fetcher(population.cohort, clients)
+            fetch = _fetcher(population.cohort, clients, int(offsets[-1]) * layout.bytes)
             made = _sensors(
                 fetch,
                 layout,
@@ -214,14 +215,15 @@ class Spoilt:
     masks: dict[str, list[Bool]] = field(default_factory=dict)
 
 
-def _fetcher(cohort: Cohort, clients: I64) -> Cohort:
+def _fetcher(cohort: Cohort, clients: I64, size: int) -> Cohort:
     """Return what gives the data of some of the clients, by their positions among them.
 
-    What is too large to stay in memory is made a few clients at a time and not kept; all else is asked for at once.
+    What is too large to stay in memory is not kept; if this cohort's `size`, in bytes, is large too, it is made a few
+    clients at a time.
     """
-    if isinstance(cohort, Recent):
+    if isinstance(cohort, Recent) and size > _AT_ONCE:
         return lambda part: cohort.fresh(clients[part])
-    data = cohort(clients)
+    data = cohort.fresh(clients) if isinstance(cohort, Recent) else cohort(clients)
 
     def picked(part: I64) -> CohortData:
         own = data.sizes[part]

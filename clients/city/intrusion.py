@@ -15,6 +15,7 @@ waits: that window is benign, and called so.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -118,6 +119,7 @@ class _Traffic:
         self.campaigns = make_campaigns(options, world, seed)
         self.types = [DEVICES[name] for name in options.device_types]
         ranks = np.arange(1, len(options.families) + 1) ** -options.tail
+        self._timed = lru_cache(maxsize=1)(self._find)
         self._law = np.cumsum(ranks / ranks.sum())
         kinds = (*(t.idle for t in self.types), *(t.busy for t in self.types))
         self._talks = columns([*kinds, *(FAMILIES[name] for name in options.families), UPDATE])
@@ -161,6 +163,17 @@ class _Traffic:
         within = (index - first[owner] + draws) / (end - first)[owner]
         return owner, index, ends[place] + (ends[place + 1] - ends[place]) * within
 
+    def timed(self, clients: I64, part: Part) -> tuple[Devices, tuple[I64, I64, F64]]:
+        """Return devices and the `times` of their windows; what was asked for last is at hand."""
+        return self._timed(np.asarray(clients, np.int64).tobytes(), part)
+
+    def _find(self, clients: bytes, part: Part) -> tuple[Devices, tuple[I64, I64, F64]]:
+        devices = self.devices(np.frombuffer(clients, np.int64))
+        found = self.times(devices, part)
+        for values in found:
+            values.setflags(write=False)
+        return devices, found
+
     def infections(self, devices: Devices) -> Infections:
         """Return when the devices are infected."""
         weak = np.array([one.weak for one in self.types])[devices.kind] * self.options.susceptibility
@@ -169,8 +182,8 @@ class _Traffic:
 
     def make(self, clients: I64, part: Part) -> tuple[F32, I64]:
         """Return features and labels, client after client."""
-        devices = self.devices(clients)
-        infections, (owner, index, hours) = self.infections(devices), self.times(devices, part)
+        devices, (owner, index, hours) = self.timed(clients, part)
+        infections = self.infections(devices)
         values = np.empty((len(owner), len(CHANNELS)), np.float32)
         labels = np.empty(len(owner), np.int64)
         style = streams.normals(streams.keys(self.seed, "intrusion style", devices.clients), 3)
@@ -275,7 +288,7 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
     counts = traffic.counts(np.arange(options.clients))
 
     def hours(clients: npt.NDArray[np.int64], part: Part) -> F64:
-        return traffic.times(traffic.devices(clients), part)[2]
+        return traffic.timed(clients, part)[1][2]
 
     return WindowSource(
         name="intrusion",
