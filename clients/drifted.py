@@ -178,6 +178,8 @@ class _Rule:
     def happenings(self, round_index: int) -> Sequence[dict[str, Any]]:
         """Return the events of a round: its start, its turns, and that it is complete."""
         o = self.options
+        if not (o.strength and o.clients):
+            return []
         whom = f"{o.clients:.0%} of clients" + (f" in {', '.join(o.districts)}" if o.districts else "")
         said = {"name": self.name, "drift": o.kind, "changes": o.changes, "strength": o.strength}
         if o.unit == "hours":

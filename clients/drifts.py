@@ -84,7 +84,7 @@ def drifting(name: str, options: DriftOptions, clients: I64, district: I64, amon
         seed: root seed.
     """
     draw = streams.uniforms(streams.keys(seed, f"concept drift/{name}", clients), 2)
-    chosen = draw[:, 0] < options.clients
+    chosen = (draw[:, 0] < options.clients) & (options.strength > 0)
     if options.districts:
         chosen &= np.isin(district, among)
     return np.where(chosen, options.start + options.stagger * draw[:, 1], np.inf)

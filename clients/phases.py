@@ -43,12 +43,14 @@ def in_phases(build: Callable[[Faults], Population], faults: Faults) -> Populati
     def phase(round_index: int) -> Population:
         return made(at_work(round_index))
 
+    real = {n for n, f in faults.items() if f.severity and f.clients}
+
     def happenings(round_index: int) -> Sequence[dict[str, Any]]:
         before = at_work(round_index - 1) if round_index > 1 else ()
         now = at_work(round_index)
         return [
-            *(_told("fault_started", n, faults[n]) for n in now if n not in before),
-            *(_told("fault_ended", n, faults[n]) for n in before if n not in now),
+            *(_told("fault_started", n, faults[n]) for n in now if n in real and n not in before),
+            *(_told("fault_ended", n, faults[n]) for n in before if n in real and n not in now),
         ]
 
     return replace(base, phase=phase if in_rounds else None, happenings=happenings)

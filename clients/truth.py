@@ -42,11 +42,11 @@ def data_truth(
     """Return the truth about a population's data.
 
     Returns:
-        `faults` by name: their options, `affected` (how many clients and which), `changed` (share of readings or labels
-        changed among the affected, measured on at most `RATES_FROM` clients) and its `effect`, in `measure`; `outages`
-        in the training data, by the clock;
-        `drifts` by name: options, whom and from when; `world`: storms, public events and power cuts; `source`: what a
-        generated source knows of its clients and no model sees; `sites`.
+        `faults` by name: their options, `affected` (how many clients; `clients` are the first `MOST_NAMED`), `changed`
+        (share of readings or labels changed among the affected, measured on at most `RATES_FROM` clients) and its
+        `effect`, in `measure`; `outages` in the training data, by the clock; `drifts` by name: options, whom and from
+        when; `world`: storms, public events and power cuts; `source`: what a generated source knows of its clients and
+        no model sees; `sites`, at most `MOST_SITES` of them.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
     district = _districts(population)

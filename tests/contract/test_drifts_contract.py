@@ -279,3 +279,10 @@ def test_an_objective_cannot_drift() -> None:
     with pytest.raises(UserError, match=r"drifts\.turn: needs examples"):
         build_federation(Federation(data=QuadraticOptions(),
                                     drifts={"turn": DriftOptions()}))  # fmt: skip
+
+
+def test_what_has_no_strength_touches_nobody_and_is_not_told() -> None:
+    for nothing in (DriftOptions(strength=0.0), DriftOptions(clients=0.0)):
+        p = drifting("digits", nothing, faults={"none": NoiseOptions(severity=0.0)})
+        assert not p.during(3).drift_levels(everyone)["turn"].any()  # type: ignore[misc]
+        assert not [event for r in range(1, 5) for event in p.happenings(r) if event.get("name")]  # type: ignore[misc]
