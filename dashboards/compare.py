@@ -81,6 +81,8 @@ def _regression_error(run: RunData) -> Any:
 
 MEASURES = (
     Measure("test accuracy", _outcome("test_accuracy"), share),
+    Measure("test balanced accuracy", _outcome("test_balanced_accuracy"), share),
+    Measure("test macro-F1", _outcome("test_macro_f1"), share),
     Measure("test error", _regression_error),
     Measure("worst client", _outcome("client_spread", "worst")),
     Measure("validation loss, at the end", _last("validation_loss")),

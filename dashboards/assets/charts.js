@@ -31,6 +31,18 @@ const CHARTS = [
     ended: true,
   },
   {
+    id: "classes",
+    section: "Convergence",
+    title: "Scores that count classes alike",
+    help: "Balanced accuracy is the mean over classes of the share found; macro-F1 weighs false alarms too. A common class cannot hide a rare one.",
+    lines: [
+      ["validation_balanced_accuracy", "validation balanced accuracy"],
+      ["validation_macro_f1", "validation macro-F1"],
+      ["federated_balanced_accuracy", "balanced accuracy on the clients"],
+    ],
+    ended: true,
+  },
+  {
     id: "gap",
     section: "Convergence",
     title: "Optimality gap",
