@@ -79,8 +79,8 @@ def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium,
     assert run.path is not None
     page = opened(browser, run.path / "report.html")
     assert shown(page) == {
-        "loss", "score", "classes", "distance", "rate", "step", "drift", "cosine", "dispersion", "norms", "layers", "clients",
-        "sizes", "labels", "bytes", "time", "speed",
+        "loss", "score", "classes", "distance", "rate", "step", "drift", "cosine", "dispersion", "norms", "layers",
+        "clients", "sizes", "labels", "bytes", "time", "speed",
     }  # fmt: skip
     inks = page.evaluate(INKS)
     assert set(inks) == shown(page)
@@ -195,7 +195,7 @@ def test_several_runs_overlaid_with_their_differences(browser: Chromium, tmp_pat
     text = page.evaluate(TEXT)
     assert "4 runs, which differ in algorithm.kind" in text
     assert "scaffold minus fedavg: test accuracy +0.090" in text
-    assert {"loss", "score", "classes", "distance", "drift", "cosine", "clients", "bytes"} <= shown(page)
+    assert {"loss", "score", "distance", "drift", "cosine", "clients", "bytes"} <= shown(page)
     assert min(page.evaluate(INKS).values()) >= 3
     lines = f"{chart('loss')}.getOption().series.map((one) => one.name)"
     assert page.evaluate(lines) == ["fedavg · seed 1", "fedavg · seed 2", "scaffold · seed 1", "scaffold · seed 2"]
