@@ -52,7 +52,7 @@ def markdown(results: dict[str, Any]) -> str:
     parts = [_header(results)]
     parts += [_workload(name, timed) for name, timed in results["workloads"].items()]
     for name, write in (("observing", _observing), ("ragged", _ragged), ("growth", _growth),
-                        ("first_round", _first_round), ("generator", _generator)):  # fmt: skip
+                        ("first_round", _first_round), ("generator", _generator), ("city", _city)):  # fmt: skip
         found = results.get(name)
         if found is not None:
             parts.append(
@@ -168,3 +168,27 @@ def _first_round(f: dict[str, float]) -> str:
 
 def _generator(g: dict[str, Any]) -> str:
     return "### Random numbers\n\n" + "\n".join(f"- {name}: {value}" for name, value in g.items())
+
+
+def _city(c: dict[str, Any]) -> str:
+    rows = []
+    for r in c["rows"]:
+        share, small = r["data"] / r["round"], r["peak"] <= 2 * 2**30
+        rows.append([
+            r["source"],
+            r["model"],
+            f"{r['build']:.2f} s",
+            milliseconds(r["round"]),
+            milliseconds(r["data"]),
+            f"{share:.0%}" + ("" if share < 0.5 else " (MISSED)"),
+            f"{milliseconds(r['round_cpu'])}, {milliseconds(r['data_cpu'])}",
+            f"{1e9 * r['data_cpu'] / r['made']:.1f} ns",
+            f"{r['peak'] / 2**30:.2f} GiB" + ("" if small else " (MISSED)"),
+        ])  # fmt: skip
+    heads = ["source", "model", "built in", "a round", "of which data", "share, aim under 50%",
+             "processor: round, data", "a number made", "peak memory, aim 2 GiB"]  # fmt: skip
+    return (
+        "### City\n\nOne million sites of every generated source with outages and noise, 1,000 of them a round, nearly "
+        "all made anew; one local epoch of the model of the source's scenario. Medians of "
+        f"{c['rows'][0]['rounds']} rounds, measured on {c['date']}.\n\n{table(heads, rows)}"
+    )

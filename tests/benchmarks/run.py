@@ -22,6 +22,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from city import SOURCES
 from machine import Child, Failed, Patience, facts
 from report import markdown, write_between_marks
 from workloads import WORKLOADS
@@ -211,6 +212,15 @@ def generator_cost(patience: Patience) -> dict[str, Any]:
     return patience.run_child([sys.executable, str(HERE / "generator_cost.py")]).result
 
 
+def city(patience: Patience, rounds: int) -> list[dict[str, Any]]:
+    """Measure a million sites of every generated source, each in a process of its own."""
+    said = []
+    for source in SOURCES:
+        command = [sys.executable, str(HERE / "city.py"), "--one", source, f"run.rounds={rounds}"]
+        said.append(patience.run_child(command).result)
+    return said
+
+
 def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description="Time fedscape beside other simulators.")
@@ -224,11 +234,18 @@ def main() -> int:
     waits = "on a shared machine: wait until it is quiet and repeat what was disturbed, so long in all"
     parser.add_argument("--patience", type=float, default=0, metavar="SECONDS", help=waits)
     parser.add_argument("--no-write", action="store_true", help="print only")
+    parser.add_argument(
+        "--only", choices=["city"], help="measure this alone, and keep what results.json has of the rest"
+    )
     options = parser.parse_args()
     say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
     peers = {"Flower": options.flower, "pfl-research": options.pfl}
     started, patience = time.perf_counter(), Patience(options.patience)
-    results: dict[str, Any] = {"date": date.today().isoformat(), "machine": facts(), "load": os.getloadavg()[0]}
+    if options.only:
+        results = json.loads((HERE / "results.json").read_text())
+        results[options.only] = {"date": date.today().isoformat(), "rows": city(patience, 8)}
+        return finish(results, write=not options.no_write, say=say)
+    results = {"date": date.today().isoformat(), "machine": facts(), "load": os.getloadavg()[0]}
     say(f"{results['machine']}, load {results['load']:.2f} before the start")
     who = competitors(peers)
     results["missing"] = [name for name, python in peers.items() if not python.exists()]
@@ -242,6 +259,7 @@ def main() -> int:
             ("growth", lambda: growth(patience)),
             ("first_round", lambda: first_round(patience, options.repeats)),
             ("generator", lambda: generator_cost(patience)),
+            ("city", lambda: {"date": results["date"], "rows": city(patience, 8)}),
         ):
             say(f"  {name}")
             try:
@@ -250,9 +268,14 @@ def main() -> int:
                 results[name] = {"problem": str(error)}
     results["patience"], results["repeated"] = options.patience, patience.repeated
     results["took"] = time.perf_counter() - started
+    return finish(results, write=not options.no_write, say=say)
+
+
+def finish(results: dict[str, Any], *, write: bool, say: Callable[[str], None]) -> int:
+    """Say what was found, and write it down."""
     text = markdown(results)
     say(f"\n{text}")
-    if not options.no_write:
+    if write:
         (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
         write_between_marks(ROOT / "BENCHMARKS.md", text)
     return 0
