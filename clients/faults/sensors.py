@@ -31,6 +31,8 @@ from clients.faults.sensor_options import (
 
 ALL = np.ones((1, 1, 1), np.bool_)
 
+_BEYOND = 1e12  # deviations from the mean that no reading lies beyond
+
 
 def _parts(r: Readings) -> F32:
     """Return each client's own part of each channel: of either sign, from 1/2 to 1 in size, float32 (R, C, 1)."""
@@ -91,7 +93,8 @@ def unit_mixup(o: UnitMixupOptions, r: Readings) -> Changed:
 
 def saturation(o: SaturationOptions, r: Readings) -> Changed:
     """Clip to a band around the nominal mean."""
-    mean, half = r.of_channels("mean"), np.float32(o.limit / o.severity) * r.of_channels("deviation")
+    widest = min(o.limit / o.severity, _BEYOND)
+    mean, half = r.of_channels("mean"), np.float32(widest) * r.of_channels("deviation")
     return Changed(np.clip(r.values, mean - half, mean + half), ALL)
 
 

@@ -278,3 +278,12 @@ def test_options_that_make_no_sense(make: Any, field: str) -> None:
 def test_the_page_of_faults_has_every_kind_and_no_other() -> None:
     page = (Path(__file__).parents[2] / "docs" / "faults.md").read_text("utf-8")
     assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == sorted(FAULTS)
+
+
+def test_the_faintest_saturation_clips_nothing() -> None:
+    values = np.linspace(-50, 50, 20, dtype=np.float32).reshape(1, 20, 1)
+    block = Block(values=values, lengths=np.array([20]), clients=np.array([0]), hours=None, district=np.array([0]),
+                  channels=(Channel(name="x"),))  # fmt: skip
+    out, masks, _ = corrupt(block, {"faint": SaturationOptions(severity=1e-300)}, seed=0)
+    assert np.array_equal(out, values)
+    assert not masks["faint"].any()
