@@ -1,6 +1,6 @@
 """Proves that a change moves no number: runs the same small cases on a commit's code and on the working tree's.
 
-    python tests/benchmarks/same_records.py BASE [--only NAME]... [--allow NAME=reason]... [--cache FOLDER]
+    python tests/benchmarks/same_records.py BASE [--only NAME]... [--allow NAME[@KEY]=reason]... [--cache FOLDER]
 
 BASE is checked out beside (`git worktree add`) and removed at the end. Each tree runs in processes of its own with the
 same interpreter. What a run leaves is compared to the last bit, but for what the clock says. Exit status: 0 where
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from same_records_cases import CASES
-from same_records_compare import Found, compare
+from same_records_compare import Allowance, Found, compare
 
 HERE = Path(__file__).resolve().parent
 CHILD = HERE / "same_records_child.py"
@@ -44,8 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(CASES))
         return 0
     names = [n for n in CASES if not asked.only or any(fnmatch.fnmatchcase(n, p) for p in asked.only)]
-    allowed = dict(_allowance(text) for text in asked.allow)
-    for pattern in [*asked.only, *allowed]:
+    try:
+        allowed = [Allowance.parse(text) for text in asked.allow]
+    except ValueError as error:
+        _mistake(str(error))
+    for pattern in [*asked.only, *(a.name for a in allowed)]:
         if not fnmatch.filter(CASES, pattern):
             _mistake(f"no case is called {pattern}; --list says which there are")
     if bool(asked.base) == bool(asked.against or asked.save):
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bad = {n: here.get(n, {"error": "the process ended"}) for n in names if "record" not in here.get(n, {})}
         print("\n".join(f"{n}: {found['error']}" for n, found in bad.items()) or f"{len(here)} cases saved")
         return 1 if bad else 0
-    answers = [compare(n, base.get(n), here.get(n), _reason(n, allowed)) for n in names]
+    answers = [compare(n, base.get(n), here.get(n), allowed) for n in names]
     print("\n".join(map(str, answers)))
     kinds = [a.kind for a in answers]
     print(", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds)))
@@ -74,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("base", nargs="?", default="", metavar="BASE", help="the commit to compare with")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only these cases; * matches any")
     parser.add_argument("--list", action="store_true", help="list the cases and leave")
-    parser.add_argument("--allow", action="append", default=[], metavar="NAME=reason",
+    parser.add_argument("--allow", action="append", default=[], metavar="NAME[@KEY]=reason",
                         help="a difference made on purpose; it is listed and does not fail")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=2, help="processes at once (2: one a tree)")
     parser.add_argument("--cache", metavar="FOLDER", help="keep BASE's results in FOLDER/<commit>.json")
@@ -86,17 +89,6 @@ def _parser() -> argparse.ArgumentParser:
 def _mistake(said: str) -> NoReturn:
     print(f"same_records: {said}", file=sys.stderr)
     sys.exit(2)
-
-
-def _allowance(text: str) -> tuple[str, str]:
-    name, equals, reason = text.partition("=")
-    if not equals or not reason.strip():
-        _mistake(f"--allow must be NAME=reason, got {text!r}")
-    return name, reason
-
-
-def _reason(name: str, allowed: dict[str, str]) -> str | None:
-    return next((reason for pattern, reason in allowed.items() if fnmatch.fnmatchcase(name, pattern)), None)
 
 
 @contextmanager

@@ -138,6 +138,14 @@ CASES: dict[str, Case] = {
         "run.rounds=9",
     ),
     "diverges": _case("digits", "local.local_lr=1e30"),
+    "error-free": _case("digits", "convergence={stop='never',error_free={hold=1}}"),
+    "target-and-rate": _case(
+        "quadratic",
+        "convergence={stop='never',target={metric='optimality_gap',at_most=0.01}}",
+        "data.noise=0.0",
+        "run.rounds=30",
+        "run.dtype=float64",
+    ),
     "rate": _case("quadratic", "run.rounds=30", "run.dtype=float64"),
     # Where the data come from.
     **{f"data-{name}": _case(name) for name in ("synthetic", "quadratic", *CITY, "wide", "long")},
@@ -182,6 +190,7 @@ CASES: dict[str, Case] = {
             "similarity": "kind='similarity',clients=8,similarity=0.4",
             "uniform": "kind='dirichlet',clients=8,concentration=0.5,convention='uniform'",
             "over-clients": "kind='dirichlet',clients=8,concentration=0.5,convention='over_clients'",
+            "feature-shift": "kind='requested',clients=8,feature_shift=0.1,tolerance=0.05",
             "requested": "kind='requested',clients=8,label_js=0.3,quantity_gini=0.3",
         }.items()
     },

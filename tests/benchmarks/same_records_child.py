@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ def _run(name: str, case: Case) -> dict[str, Any]:
         run = fs.resume(folder, stop_asked=_after(rounds), **PARTS[case.parts]())
     found = _read(folder)
     shutil.rmtree(folder)
-    return found
+    return found if case.parts else {"data": list(_data(scenario))} | found
 
 
 def _after(rounds: int | None) -> Callable[[], bool]:
@@ -95,6 +95,33 @@ def _after(rounds: int | None) -> Callable[[], bool]:
 def _describe(name: str, case: Case) -> dict[str, Any]:
     measures = fs.describe_data(_scenario(name, case))
     return {"measures": dataclasses.asdict(measures) if dataclasses.is_dataclass(measures) else vars(measures)}
+
+
+def _data(scenario: Any) -> Iterator[dict[str, Any]]:
+    """Yield what some clients hold before the first round and in a late one, and which readings faults changed."""
+    people = fs.population(scenario)
+    asked = np.arange(min(4, people.num_clients))
+    for round_index in (0, 4):
+        now = people.during(round_index)
+        held, masks = now.cohort(asked), now.masks(asked) if now.masks is not None else {}
+        for j, client in enumerate(asked.tolist()):
+            examples = held.client(j)
+            changed = {fault: _digest(each[j]) for fault, each in masks.items()}
+            yield {
+                "round": round_index,
+                "client": client,
+                "features": _digest(examples.features),
+                "targets": _digest(examples.targets),
+                "changed": changed,
+            }
+        if now.validation is not None:
+            yield {"round": round_index, "validation": _digest(now.validation.features)}
+
+
+def _digest(values: Any) -> dict[str, Any]:
+    array = np.ascontiguousarray(values)
+    digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+    return {"shape": list(array.shape), "sum": float(array.sum(dtype=np.float64)), "bytes": digest}
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 Found = dict[str, Any]
 """What a case left: {"record": ...} or {"error": ...}."""
 PASSES = ("same", "only here", "allowed")
 _MISSING = object()
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A difference made on purpose.
+
+    Attributes:
+        name: of the case; * matches any.
+        key: of the value, as a difference says it ("rounds: train_loss"); * matches any.
+        reason: why it was made.
+    """
+
+    name: str
+    key: str
+    reason: str
+
+    @classmethod
+    def parse(cls, text: str) -> Allowance:
+        """Read NAME=reason or NAME@KEY=reason; raises ValueError where there is no reason."""
+        what, equals, reason = text.partition("=")
+        if not equals or not reason.strip():
+            raise ValueError(f"--allow must be NAME=reason or NAME@KEY=reason, got {text!r}")
+        name, _, key = what.partition("@")
+        return cls(name, key or "*", reason.strip())
 
 
 @dataclass(frozen=True)
@@ -30,14 +55,14 @@ class Answer:
         return self.kind in PASSES
 
 
-def compare(name: str, base: Found | None, here: Found | None, allowed: str | None) -> Answer:
+def compare(name: str, base: Found | None, here: Found | None, allowances: Sequence[Allowance] = ()) -> Answer:
     """Compare what a case left on the two trees.
 
     Args:
         name: of the case.
         base: what it left on BASE; None where the process ended before it.
         here: likewise, on the working tree.
-        allowed: why it may differ; None where it may not.
+        allowances: what may differ, and why.
     """
     base, here = base or {"error": "the process ended"}, here or {"error": "the process ended"}
     if "error" in here:
@@ -47,9 +72,13 @@ def compare(name: str, base: Found | None, here: Found | None, allowed: str | No
         return Answer(name, "only here", f"BASE says {base['error']}")
     found = list(_differences(base["record"], here["record"]))
     if not found:
-        return Answer(name, "same", "" if allowed is None else f"though it was allowed to differ: {allowed}")
-    words = _words(found)
-    return Answer(name, "differs", words) if allowed is None else Answer(name, "allowed", f"{allowed} ({words})")
+        return Answer(name, "same")
+    mine = [a for a in allowances if fnmatchcase(name, a.name)]
+    left = [d for d in found if not any(fnmatchcase(d.key, a.key) for a in mine)]
+    if left:
+        return Answer(name, "differs", _words(left))
+    reasons = "; ".join(a.reason for a in mine if any(fnmatchcase(d.key, a.key) for d in found))
+    return Answer(name, "allowed", f"{reasons} ({_words(found)})")
 
 
 @dataclass(frozen=True)
@@ -80,7 +109,7 @@ def _differences(base: dict[str, Any], here: dict[str, Any]) -> Iterator[_Differ
             if len(one) != len(other):
                 yield _Difference(None, f"{file}: rows", len(one), len(other))
             for a, b in zip(one, other, strict=False):
-                client = f" of client {a['client']}" if file == "clients" else ""
+                client = f" of client {a['client']}" if "client" in a else ""
                 for key, x, y in _leaves(a, b, ""):
                     yield _Difference(a.get("round"), f"{file}: {key}{client}", x, y)
         else:
