@@ -68,6 +68,10 @@ _SENSOR_FAULTS = (
     ("missing_bursts severity=0.9 fill='interpolate'", "clock_skew steps=3.0 direction='either'", "duplicated"),
     ("reordered severity=0.7", "gateway_outage severity=1.0 share=0.4 fill='zero'", "missing severity=0.3"),
 )
+_OF_EXAMPLES = [
+    {n: v for n, v in zip("abc", faults, strict=True) if "unit_mixup" not in v} for faults in _SENSOR_FAULTS
+]
+"""The same without what needs a channel's other unit, which images have not."""
 _ROUNDS = "schedule={unit='rounds',start=2,stop=3}"
 _HOURS = "schedule={unit='hours',start=48.0,stop=150.0}"
 
@@ -199,7 +203,7 @@ CASES: dict[str, Case] = {
     ),
     # Faults, drift, features.
     **{f"faults-series-{i}": _fault("traffic", a=a, b=b, c=c) for i, (a, b, c) in enumerate(_SENSOR_FAULTS)},
-    **{f"faults-examples-{i}": _fault("digits", a=a, b=b) for i, (a, b, _) in enumerate(_SENSOR_FAULTS[:4])},
+    **{f"faults-examples-{i}": _fault("digits", **faults) for i, faults in enumerate(_OF_EXAMPLES)},
     "faults-windows": _fault("activity", a="saturation severity=1.0", b="stuck_at severity=0.6"),
     "faults-packets": _fault("intrusion", a="missing severity=0.8", b="gateway_outage severity=1.0"),
     "faults-table": _fault("wide", a="noise severity=1.0", b="missing_bursts severity=0.5"),

@@ -60,11 +60,12 @@ def compare(name: str, base: Found | None, here: Found | None, allowances: Seque
 
     Args:
         name: of the case.
-        base: what it left on BASE; None where the process ended before it.
+        base: what it left on BASE; None where its process ended early, or what was saved lacks it.
         here: likewise, on the working tree.
         allowances: what may differ, and why.
     """
-    base, here = base or {"error": "the process ended"}, here or {"error": "the process ended"}
+    if base is None or here is None:
+        return Answer(name, "error", f"{'BASE' if base is None else 'the working tree'} has no result of it")
     if "error" in here:
         there = f"; on BASE: {base['error']}" if "error" in base else ""
         return Answer(name, "error", here["error"] + there)
