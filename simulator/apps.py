@@ -20,15 +20,14 @@ from flwr.app import Context
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
 from clients.flower.app import ClientTask, make_client_app
 from clients.flower.codec import Codec
 from server.algorithms.table import build_algorithm
 from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
+from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.run import simulate
-from simulator.runs.session import Overrides, make_task_of
 from simulator.scenario.sections import DEFAULT, Scenario, load_scenario, parse_scenario, to_toml
 
 
@@ -79,8 +78,7 @@ def _client_task(text: str) -> ClientTask:
         torch.set_num_threads(scenario.engine.threads)
     task = make_task_of(scenario, Overrides())
     codec = Codec.flat(task.parameters, task.buffers, task.dtype)
-    rule = build_algorithm(scenario.algorithm, task.local).rule
-    return ClientTask(PlainEngine(task), Evaluator(task), codec, rule)
+    return ClientTask(PlainEngine(task), codec, build_algorithm(scenario.algorithm, task.local).local_work)
 
 
 def _scenario(text: str, context: Context) -> Scenario:

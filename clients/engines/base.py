@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from torch import Tensor
 
 from clients.core.arrays import I64
+from clients.engines.evaluation import CohortEvaluation
+from clients.training.task import LearningTask
 from clients.training.work import CohortUpdate, CohortWork
 
 
@@ -18,8 +20,29 @@ class Engine(Protocol):
     def name(self) -> str:
         """Its name in scenarios and records."""
 
+    @property
+    def task(self) -> LearningTask:
+        """What is learnt, on what, and how locally."""
+
+    def with_task(self, task: LearningTask) -> Self:
+        """Return an engine of the same kind and settings for another task."""
+
     def tiles(self, work: CohortWork) -> Sequence[I64]:
         """Cut a cohort into the sets of clients that are trained together, as positions in `work.clients`."""
 
-    def train(self, work: CohortWork, own: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
-        """Train all clients of `work` (one tile): own vectors [K, P] in, the update and new own vectors out."""
+    def train(self, work: CohortWork, client_state: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        """Train all clients of `work` (one tile).
+
+        Args:
+            work: the tile.
+            client_state: what its clients remember, each [K, P]; "buffers" too where clients keep their own.
+
+        Returns:
+            The update, and the new client state.
+        """
+
+    def evaluate(self, work: CohortWork) -> CohortEvaluation:
+        """Evaluate the broadcast model on the examples of each client of `work`."""
+
+    def gradients(self, work: CohortWork) -> Tensor:
+        """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""

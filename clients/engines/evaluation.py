@@ -14,6 +14,7 @@ from clients.core.population import CohortData, Examples
 from clients.training.class_metrics import ClassCounts, client_class_counts
 from clients.training.losses import example_losses, example_scores, predictions
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
+from clients.training.work import CohortWork
 
 CHUNK = 4096
 
@@ -53,7 +54,7 @@ class Evaluator:
 
     def __init__(self, task: LearningTask) -> None:
         self.task = task
-        self._module = working_copy(task.module).eval()
+        self._module = working_copy(task.module).eval().to(task.device)
 
     def load(self, params: Tensor, buffers: Tensor) -> None:
         """Take up a model, for the calls that follow."""
@@ -63,7 +64,10 @@ class Evaluator:
     def outputs(self, features: Tensor) -> Tensor:
         """Return the loaded model's outputs for features [n, ...]."""
         with torch.no_grad():
-            parts = [self._module(cast_features(part, self.task.dtype)) for part in torch.split(features, CHUNK)]
+            parts = [
+                self._module(cast_features(part, self.task.dtype).to(self.task.device)).cpu()
+                for part in torch.split(features, CHUNK)
+            ]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
     def central(self, examples: Examples) -> Evaluation:
@@ -73,6 +77,11 @@ class Evaluator:
         losses = example_losses(outputs, targets, task).mean(dtype=torch.float64)
         scores = example_scores(predicted, targets, task).mean(dtype=torch.float64)
         return Evaluation(float(losses), float(scores), predicted)
+
+    def evaluate(self, work: CohortWork) -> CohortEvaluation:
+        """Evaluate the broadcast model of `work` on each of its clients' examples; see `clients`."""
+        self.load(work.params, work.buffers)
+        return self.clients(work.clients, work.round_index)
 
     def clients(self, clients: I64, round_index: int = 0) -> CohortEvaluation:
         """Evaluate the loaded model on each client's held-out examples, or its training examples where it has none.

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from torch import Tensor
 from clients.core.arrays import I64
 from clients.core.population import CohortData
 from clients.engines.dense import DenseProgram
-from clients.engines.plain import finish_rule, gradient_noise
+from clients.engines.evaluation import CohortEvaluation, Evaluator
+from clients.engines.finishing import finish, gradient_noise
 from clients.engines.programs import make_program
 from clients.training.batch import Batch, Program, Tensors
 from clients.training.class_balance import draw_batches
+from clients.training.client_states import BUFFERS
 from clients.training.dropout import dropout_keys, dropout_mask
 from clients.training.local import Batches, count_steps
 from clients.training.optimizers import stacked_optimizer
@@ -51,6 +54,18 @@ class StackedEngine:
         self.program = program or make_program(task, probe_examples(task.population, task.dtype).features)
         self._optimizer = stacked_optimizer(task.local)
 
+    @cached_property
+    def _evaluator(self) -> Evaluator:
+        return Evaluator(self.task)
+
+    def with_task(self, task: LearningTask) -> StackedEngine:
+        """Return a stacked engine of the same tile for another task, with a program of its own."""
+        return StackedEngine(task, tile=self.tile)
+
+    def evaluate(self, work: CohortWork) -> CohortEvaluation:
+        """Evaluate the broadcast model on each client's examples; see `Engine.evaluate`."""
+        return self._evaluator.evaluate(work)
+
     def tiles(self, work: CohortWork) -> Sequence[I64]:
         """Cut the cohort, sorted by local steps, into tiles of at most `tile` clients."""
         if self.tile is None or work.num_clients <= self.tile:
@@ -60,8 +75,8 @@ class StackedEngine:
         order = np.argsort(-steps, kind="stable")
         return [np.sort(part) for part in np.array_split(order, -(-work.num_clients // self.tile))]
 
-    def train(self, work: CohortWork, own: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
-        """Train all clients of `work`; see `clients.training.work.Engine`."""
+    def train(self, work: CohortWork, client_state: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        """Train all clients of `work`; see `Engine.train`."""
         started = time.perf_counter()
         task = self.task
         data = task.population.during(work.round_index).cohort(work.clients)
@@ -73,11 +88,11 @@ class StackedEngine:
             batches = Batches(batches.rows[order], batches.counts[order], steps[order])
         index = torch.from_numpy(order)
         weights = weights[index] if weights is not None else None
-        sorted_own = {n: v[index] for n, v in own.items()}
+        sorted_state = {n: v[index] for n, v in client_state.items()}
         with torch.no_grad():
-            run = _TileRun(self, replace(work, clients=work.clients[order]), data, batches, sorted_own, weights)
+            run = _TileRun(self, replace(work, clients=work.clients[order]), data, batches, sorted_state, weights)
             run.play()
-            return self._result(work, data, run, order, steps, own, started)
+            return self._result(work, data, run, order, steps, client_state, started)
 
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
@@ -112,7 +127,7 @@ class StackedEngine:
         run: _TileRun,
         order: I64,
         steps: I64,
-        own: Mapping[str, Tensor],
+        client_state: Mapping[str, Tensor],
         started: float,
     ) -> tuple[CohortUpdate, dict[str, Tensor]]:
         task = self.task
@@ -120,31 +135,30 @@ class StackedEngine:
         in_order = bool((order[:-1] < order[1:]).all())
 
         def restore(sorted_rows: Tensor) -> Tensor:
-            return sorted_rows if in_order else sorted_rows[back]
+            return (sorted_rows if in_order else sorted_rows[back.to(sorted_rows.device)]).to(work.params.device)
 
         params = restore(task.parameters.flatten(run.params, lead=1))
         if task.buffers.size:
             buffers = restore(task.buffers.flatten(run.buffers, lead=1))
         else:
             buffers = params.new_zeros(len(order), 0)
-        lr = task.local.lr(work.round_index)
-        new_own, extras = finish_rule(task, self.gradients, work, params, steps, lr, own)
+        done = finish(task, self.gradients, work, params, steps, client_state)
         if task.local.buffers == "local" and task.buffers.size:
-            new_own["buffers"] = buffers
+            done.client_state[BUFFERS] = buffers
         update = CohortUpdate(
             clients=work.clients,
-            params=params,
+            params=done.params,
             buffers=buffers,
             num_examples=data.sizes,
             local_steps=steps,
-            train_loss=restore(run.mean_loss()).numpy(),
+            train_loss=restore(run.mean_loss()).cpu().numpy(),
             train_errors=run.errors()[back.numpy()],
             client_drift=run.meter.drift()[back.numpy()],
-            gradient_norm=run.meter.gradient_norm[back.numpy()],
-            extras=extras,
+            gradient_norm=run.meter.gradient_norm()[back.numpy()],
+            extras=done.extras,
             seconds=time.perf_counter() - started,
         )
-        return update, new_own
+        return update, done.client_state
 
 
 class _TileRun:
@@ -159,7 +173,7 @@ class _TileRun:
         work: CohortWork,
         data: CohortData,
         batches: Batches,
-        own: Mapping[str, Tensor],
+        client_state: Mapping[str, Tensor],
         class_weights: Tensor | None,
         *,
         noisy: bool = True,
@@ -170,12 +184,13 @@ class _TileRun:
         self.class_weights, self.noisy = class_weights, noisy
         self.remedied = class_weights is not None or task.local.augment.any
         self.sites = task.sites if noisy else ()
-        k = work.num_clients
-        self.anchor = task.parameters.views(work.params)
-        self.shared = {n: task.parameters.views(v) for n, v in work.shared.items()}
-        self.own = {n: task.parameters.views(v) for n, v in own.items() if n in work.rule.own}
+        k, device = work.num_clients, task.device
+        remembered = {n: v.to(device) for n, v in client_state.items() if n in work.rule.client_state}
+        self.anchor = task.parameters.views(work.params.to(device))
+        self.broadcast = {n: task.parameters.views(v.to(device)) for n, v in work.broadcast.items()}
+        self.client_state = {n: task.parameters.views(v) for n, v in remembered.items()}
         self.params = {n: v.expand(k, *v.shape).clone() for n, v in self.anchor.items()}
-        start = own.get("buffers", work.buffers.expand(k, -1))
+        start = client_state.get(BUFFERS, work.buffers.expand(k, -1)).to(device)
         self.buffers = {n: v.clone() for n, v in task.buffers.views(start.contiguous()).items()}
         self.state: dict[str, list[Tensor]] = {
             n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
@@ -186,8 +201,8 @@ class _TileRun:
         self.active = [int(n) for n in (batches.steps[None, :] > np.arange(batches.counts.shape[1])[:, None]).sum(1)]
         width = batches.rows.shape[2]
         self.whole = ((batches.counts == width).sum(0) == self.active).tolist()
-        self.losses = torch.zeros(batches.counts.shape[1], k, width, dtype=work.params.dtype)
-        self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool) if task.count_errors else None
+        self.losses = torch.zeros(batches.counts.shape[1], k, width, dtype=work.params.dtype, device=device)
+        self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool, device=device) if task.count_errors else None
         self.drawn: Tensors = {}
         self.drawn_at, self.ahead = 0, 0
         if self.sites:
@@ -229,7 +244,7 @@ class _TileRun:
         grads = {n: torch.zeros_like(p[:k]) for n, p in self.params.items()}
         buffers = {n: b[:k].clone() for n, b in self.buffers.items()}
         for length, index in self._groups(s, k):
-            batch = self._batch(s, index, whole=True, length=length)
+            batch, index = self._batch(s, index, whole=True, length=length), index.to(self.task.device)
             chosen, held = {n: p[index] for n, p in self.params.items()}, {n: b[index] for n, b in self.buffers.items()}
             out, losses, outputs, new = self.program.gradients(chosen, held, batch)
             self._note(s, index, losses, outputs, batch.targets)
@@ -241,20 +256,20 @@ class _TileRun:
 
     def mean_loss(self) -> Tensor:
         """Return each client's mean example loss over its local training, float64 [K]; nan without examples."""
-        seen = torch.from_numpy(self.batches.counts.sum(1))
+        seen = torch.from_numpy(self.batches.counts.sum(1)).to(self.losses.device)
         return self._without_padding(self.losses).sum((0, 2), dtype=torch.float64) / seen
 
     def errors(self) -> I64:
         """Return how many examples each client got wrong in its local training, int64 (K,); -1 where not counted."""
         if self.wrong is None:
             return np.full(self.work.num_clients, -1)
-        return np.asarray(self._without_padding(self.wrong).sum((0, 2)).numpy(), np.int64)
+        return np.asarray(self._without_padding(self.wrong).sum((0, 2)).cpu().numpy(), np.int64)
 
     def _without_padding(self, noted: Tensor) -> Tensor:
         if all(self.whole) and self.active[-1:] == [self.work.num_clients]:
             return noted
-        counts = torch.from_numpy(self.batches.counts.T.copy())
-        return noted.masked_fill_(torch.arange(noted.shape[2]) >= counts[:, :, None], 0)
+        counts = torch.from_numpy(self.batches.counts.T.copy()).to(noted.device)
+        return noted.masked_fill_(torch.arange(noted.shape[2], device=noted.device) >= counts[:, :, None], 0)
 
     def _fused_program(self) -> DenseProgram | None:
         """Return the program if its fused SGD step is this scenario's local step."""
@@ -294,7 +309,15 @@ class _TileRun:
                 self.batches.counts[index, s], self.work.clients[index],
                 round_index=self.work.round_index, step=s if self.noisy else None,
             )  # fmt: skip
-        return Batch(features, targets, weights, self._masks(s, which, shape[1]), remedy)
+        device = self.task.device
+        masks = {n: mask.to(device) for n, mask in self._masks(s, which, shape[1]).items()}
+        return Batch(
+            features.to(device),
+            targets.to(device),
+            weights.to(device) if weights is not None else None,
+            masks,
+            {n: factor.to(device) for n, factor in remedy.items()},
+        )
 
     def _masks(self, s: int, which: slice | Tensor, length: int) -> Tensors:
         """Return the dropout masks of step s; those of a prefix of clients are drawn a few steps ahead, at once."""
@@ -328,9 +351,9 @@ class _TileRun:
             if local.l1:
                 g = g.add_(w.sign(), alpha=local.l1)
             if rule.correct is not None:
-                shared = {n: v[name] for n, v in self.shared.items()}
-                own = {n: v[name][:k] for n, v in self.own.items()}
-                g = rule.correct(g, w, self.anchor[name], shared, own)
+                broadcast = {n: v[name] for n, v in self.broadcast.items()}
+                remembered = {n: v[name][:k] for n, v in self.client_state.items()}
+                g = rule.correct(g, w, self.anchor[name], broadcast, remembered)
             gradients[name] = g
         if local.clip_norm is not None:
             scale = (local.clip_norm / (squared_norms(gradients).sqrt() + 1e-6)).clamp(max=1.0).to(self.task.dtype)

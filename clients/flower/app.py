@@ -18,17 +18,15 @@ from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.errors import StrategyError
-from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
 from clients.flower.codec import Codec, decode_vectors, encode_vectors
-from clients.flower.decoding import read_work
+from clients.flower.decoding import decode_work
 from clients.flower.messages import METRICS, CohortReplies, EvaluationReplies
 from clients.training.losses import SCORE_NAMES
-from clients.training.rules import LocalRule
-from clients.training.work import CohortWork
+from clients.training.work import CohortWork, LocalWork
 
 STATE = "fedscape"
-"""The record of `context.state` that holds the client's own vectors."""
+"""The record of `context.state` that holds what the client remembers."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,14 @@ class ClientTask:
     """What a node needs to train any client of an experiment.
 
     Attributes:
-        engine: trains it.
-        evaluator: evaluates on its examples.
+        engine: trains it, and evaluates on its examples.
         codec: how models travel.
-        rule: the local rule of the experiment's algorithm.
+        local: the client half of the experiment's algorithm.
     """
 
     engine: PlainEngine
-    evaluator: Evaluator
     codec: Codec
-    rule: LocalRule
+    local: LocalWork
 
 
 Load = Callable[[Context], ClientTask]
@@ -77,9 +73,9 @@ def make_client_app(load: Load) -> ClientApp:
 
 
 def train_client(message: Message, context: Context, task: ClientTask) -> Message:
-    """Train the node's client as the message asks, and remember its own vectors in `context.state`."""
-    work = read_work(message.content, _clients(context, task), task.codec, task.rule)
-    update, new = task.engine.train(work, _own_vectors(context, work))
+    """Train the node's client as the message asks, and keep its client state in `context.state`."""
+    work = decode_work(message.content, _clients(context, task), task.codec, task.local)
+    update, new = task.engine.train(work, _client_state(context, work))
     if new:
         context.state[STATE] = encode_vectors({name: rows[0] for name, rows in new.items()})
     return CohortReplies([message], update, work.params, task.codec)[0]
@@ -87,10 +83,9 @@ def train_client(message: Message, context: Context, task: ClientTask) -> Messag
 
 def evaluate_client(message: Message, context: Context, task: ClientTask) -> Message:
     """Evaluate the model of the message on the client's held-out examples, or its training examples without any."""
-    work = read_work(message.content, _clients(context, task), task.codec, task.rule)
-    task.evaluator.load(work.params, work.buffers)
+    work = decode_work(message.content, _clients(context, task), task.codec, task.local)
     name = SCORE_NAMES[task.engine.task.population.task]
-    found = task.evaluator.clients(work.clients, work.round_index)
+    found = task.engine.evaluate(work)
     return next(iter(EvaluationReplies([message], found, name, by_class=True)))
 
 
@@ -115,8 +110,8 @@ def _clients(context: Context, task: ClientTask) -> I64:
     return np.array([client], np.int64)
 
 
-def _own_vectors(context: Context, work: CohortWork) -> dict[str, Tensor]:
+def _client_state(context: Context, work: CohortWork) -> dict[str, Tensor]:
     """Return what the client remembers, each [1, P]: zeros before its first round, and no buffers then."""
     held = context.state.array_records.get(STATE, ArrayRecord())
     known = decode_vectors(held, held, work.params.dtype)
-    return {n: torch.zeros_like(work.params)[None] for n in work.rule.own} | {n: v[None] for n, v in known.items()}
+    return {n: torch.zeros_like(work.params)[None] for n in work.client_state} | {n: v[None] for n, v in known.items()}

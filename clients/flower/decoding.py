@@ -1,8 +1,9 @@
-"""Flower messages read back: what a client is asked to do, and what clients returned."""
+"""Flower messages decoded: the work a client is sent, and what clients returned."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 import torch
@@ -13,55 +14,98 @@ from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
 from clients.engines.evaluation import CohortEvaluation
 from clients.flower.codec import Codec, decode_vectors
-from clients.flower.messages import ARRAYS, BY_CLASS, EXTRAS, ROUND, RULE, SHARED
+from clients.flower.messages import ARRAYS, BROADCAST, BY_CLASS, EXTRAS, ROUND, RULE, UPLINK
 from clients.training.class_metrics import ClassCounts
-from clients.training.rules import LocalRule, proximal
-from clients.training.work import CohortUpdate, CohortWork
+from clients.training.rules import proximal
+from clients.training.uplink import IDENTITY
+from clients.training.work import CohortUpdate, CohortWork, LocalWork, SummedUpdates
 
 PROXIMAL = "proximal-mu"
 """The key under which Flower's FedProx sends mu to its clients."""
 
 
-def read_work(content: RecordDict, clients: I64, codec: Codec, own: LocalRule) -> CohortWork:
-    """Read back what a message asks, of one client or of all that were sent the same.
+def decode_work(content: RecordDict, clients: I64, codec: Codec, own: LocalWork) -> CohortWork:
+    """Decode the work in a message, for one client or for all that were sent the same.
 
     Args:
-        content: of any strategy's message. One of ours names its local rule; another's is plain, or FedProx's where
-            its config has `proximal-mu`.
-        clients: whom it was sent to, (K,).
+        content: of any strategy's message. One of ours names its local rule and uplink; another's is plain, or
+            FedProx's where its config has `proximal-mu`.
+        clients: the receivers, (K,).
         codec: how models travel.
-        own: the local rule of the algorithm that this side was set up for.
+        own: what this side was set up for.
 
     Raises:
-        StrategyError: it asks for another local rule than `own`, or does not say which round it is.
+        StrategyError: the message names another local rule or uplink than `own`, or no round.
         ValueError: its arrays do not have the model's names and shapes.
     """
     config = {k: v for record in content.config_records.values() for k, v in record.items()}
     params, buffers = codec.decode(model_arrays(content))
-    named = config.get(RULE)
-    if named not in (None, own.name):
-        problem = f"asks for the local rule {named!r}, and the clients were set up for {own.name!r}"
-        raise StrategyError("algorithm", problem, fix="Start server and clients from the same scenario.")
+    for key, value in ((RULE, own.rule.signature), (UPLINK, own.uplink.name)):
+        named = config.get(key)
+        if named not in (None, value):
+            problem = f"sends the {key.replace('-', ' ')} {named!r}, and the clients were set up for {value!r}"
+            raise StrategyError("algorithm", problem, fix="Start server and clients from the same scenario.")
     if not isinstance(config.get(ROUND), int):
-        problem = f"sends messages whose config has no {ROUND!r}, by which batches are drawn"
-        fix = "Pass on the config that configure_train is given, as Flower's strategies do."
+        problem = f"sends messages whose config has no {ROUND!r}, which batches are drawn by"
+        fix = "Pass on the config that configure_train receives, as Flower's strategies do."
         raise StrategyError("strategy", problem, fix=fix)
-    rule = own if named is not None else proximal(number(config.get(PROXIMAL, 0.0)))
-    shared = decode_vectors(content.array_records[SHARED], rule.shared, codec.dtype) if SHARED in content else {}
+    is_ours = RULE in config
+    vectors = (
+        decode_vectors(content.array_records[BROADCAST], own.rule.broadcast, codec.dtype)
+        if (BROADCAST in content)
+        else {}
+    )
     return CohortWork(
         round_index=int(number(config[ROUND])),
         clients=clients,
         params=params,
         buffers=buffers,
-        rule=rule,
-        shared=shared,
+        rule=own.rule if is_ours else proximal(number(config.get(PROXIMAL, 0.0))),
+        uplink=own.uplink if is_ours else IDENTITY,
+        broadcast=vectors,
     )
+
+
+class DecodedReplies(Sequence[Message]):
+    """Real replies, iterated as the messages they are, with what they hold decoded once.
+
+    Attributes:
+        update: one row a client, in order of client; None where no reply has content, or it cannot be read.
+        problem: why it cannot be read; empty otherwise.
+        failures: replies that are errors.
+        total: the sum of the updates, once someone has made it.
+    """
+
+    def __init__(
+        self, replies: Sequence[Message], codec: Codec, client_of: Callable[[int], int], extras: Sequence[str] = ()
+    ) -> None:
+        self._replies = replies
+        self.failures = sum(1 for m in replies if m.has_error())
+        self.update: CohortUpdate | None = None
+        self.problem = ""
+        self.total: SummedUpdates | None = None
+        try:
+            self.update = stack_replies(replies, codec, client_of, extras)
+        except (ValueError, KeyError, TypeError) as error:
+            self.problem = str(error)
+
+    def __len__(self) -> int:
+        """Replies, errors among them."""
+        return len(self._replies)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
+        """Return a reply, or some."""
+        return self._replies[index]
 
 
 def stack_replies(
     replies: Iterable[Message], codec: Codec, client_of: Callable[[int], int], extras: Sequence[str] = ()
 ) -> CohortUpdate | None:
-    """Read real replies back into one stacked update, sorted by client; None if no reply has content.
+    """Decode real replies into one stacked update, sorted by client; None if no reply has content.
 
     Args:
         replies: of any grid; errors are skipped.
@@ -108,7 +152,7 @@ def stack_replies(
     )
 
 
-def read_evaluation(
+def decode_evaluation(
     replies: Iterable[Message], client_of: Callable[[int], int], score_name: str
 ) -> CohortEvaluation | None:
     """Read replies to an evaluation back, sorted by client.

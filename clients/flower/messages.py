@@ -6,36 +6,36 @@ a strategy that iterates them: Flower's floor is about 80 us a client, more than
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from torch import Tensor
 
-from clients.core.arrays import F64, I64
+from clients.core.arrays import I64
 from clients.core.errors import StrategyError
 from clients.engines.evaluation import CohortEvaluation
 from clients.flower.codec import Codec, encode_vectors
-from clients.training.work import CohortUpdate, CohortWork
+from clients.training.work import BeginSum, CohortUpdate, CohortWork, SummedUpdates
 
-ARRAYS, SHARED, EXTRAS, CONFIG, METRICS = "arrays", "shared", "extras", "config", "metrics"
+ARRAYS, BROADCAST, EXTRAS, CONFIG, METRICS = "arrays", "broadcast", "extras", "config", "metrics"
 TRAIN, EVALUATE, QUERY = MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY
 BY_CLASS = ("class-right", "class-examples", "class-guessed")
 """Names of an evaluation's counts by class, in the order of `clients.training.class_metrics.ClassCounts`."""
-ROUND, RULE = "server-round", "local-rule"
-"""Keys of a message's config: the first is Flower's own, the second names our local rule."""
+ROUND, RULE, UPLINK = "server-round", "local-rule", "uplink"
+"""Keys of a message's config: the first is Flower's own; the others say which local rule and uplink clients run."""
 
 
 class CohortMessages(Sequence[Message]):
-    """What a strategy sends to a cohort: one message a client, made at the first look and then kept.
+    """What a strategy sends to a cohort: one message a client, made when first read and then kept.
 
     Attributes:
         kind: `MessageType.TRAIN` or `MessageType.EVALUATE`.
-        work: what the cohort is asked to do.
+        work: the cohort's work.
         arrays: the model as a record.
-        combine: update -> coefficients (K,) with which pseudo-gradients are summed; lets a grid reduce a cohort too
-            large to keep. None for evaluation.
+        begin: starts the sum of the cohort's updates, so that a grid can add tiles as they come. None for evaluation.
+        needs_rows: whether that sum needs every update whole.
     """
 
     def __init__(
@@ -45,14 +45,16 @@ class CohortMessages(Sequence[Message]):
         arrays: ArrayRecord,
         config: ConfigRecord,
         nodes: Callable[[I64], list[int]],
-        combine: Callable[[CohortUpdate], F64] | None = None,
+        begin: BeginSum | None = None,
+        *,
+        needs_rows: bool = False,
     ) -> None:
-        self.kind, self.work, self.arrays, self.combine = kind, work, arrays, combine
+        self.kind, self.work, self.arrays, self.begin, self.needs_rows = kind, work, arrays, begin, needs_rows
         self._config, self._nodes = config, nodes
         self._made: list[Message] | None = None
 
     def __len__(self) -> int:
-        """Clients asked."""
+        """Clients of the cohort."""
         return self.work.num_clients
 
     @overload
@@ -66,62 +68,38 @@ class CohortMessages(Sequence[Message]):
         return self._made[index]
 
     def _make(self) -> list[Message]:
-        shared = encode_vectors(self.work.shared) if self.work.shared else None
-        config = ConfigRecord({**self._config, ROUND: self.work.round_index, RULE: self.work.rule.name})
+        work = self.work
+        broadcast = encode_vectors(work.broadcast) if work.broadcast else None
+        config = ConfigRecord(dict(self._config))
+        config.update({ROUND: work.round_index, RULE: work.rule.signature, UPLINK: work.uplink.name})
         made = []
         for node in self._nodes(self.work.clients):
             content = RecordDict({ARRAYS: self.arrays, CONFIG: config})
-            if shared is not None:
-                content[SHARED] = shared
+            if broadcast is not None:
+                content[BROADCAST] = broadcast
             made.append(Message(content, dst_node_id=node, message_type=self.kind, group_id=str(self.work.round_index)))
         return made
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """A cohort's updates summed as they came, where they were too large to keep.
-
-    Attributes:
-        pseudo_gradient: sum of coefficients x pseudo-gradients [P].
-        buffers: mean buffers, weighted by examples [Q].
-        extras: unweighted means of the extra vectors, each [P].
-        drift: what was measured of the updates while they passed; see `server.dispersion.measures.DriftStream`.
-    """
-
-    pseudo_gradient: Tensor
-    buffers: Tensor
-    extras: Mapping[str, Tensor]
-    drift: object
 
 
 class CohortReplies(Sequence[Message]):
     """What a cohort returns: replies made afresh at each iteration, since some strategies take them apart.
 
     Attributes:
-        update: one row a client; its `params` are empty where `reduction` stands for them.
+        update: one row a client; its `params` are left out where they were not kept.
         anchor: the parameters [P] that were broadcast.
-        reduction: the sums, where the updates were too large to keep.
+        total: the finished sum of the updates, where the strategy had begun one.
     """
 
     def __init__(
         self,
-        asked: Sequence[Message],
+        sent: Sequence[Message],
         update: CohortUpdate,
         anchor: Tensor,
         codec: Codec,
-        reduction: Reduction | None = None,
+        total: SummedUpdates | None = None,
     ) -> None:
-        self.update, self.anchor, self.reduction = update, anchor, reduction
-        self._asked, self._codec = asked, codec
-        self._pseudo_gradients: Tensor | None = None
-
-    @property
-    def pseudo_gradients(self) -> Tensor:
-        """Server minus client parameters [K, P]."""
-        if self._pseudo_gradients is None:
-            assert self.reduction is None, "the updates were not kept"
-            self._pseudo_gradients = self.anchor - self.update.params
-        return self._pseudo_gradients
+        self.update, self.anchor, self.total = update, anchor, total
+        self._sent, self._codec = sent, codec
 
     def __len__(self) -> int:
         """Clients that replied."""
@@ -143,16 +121,16 @@ class CohortReplies(Sequence[Message]):
 
     def _reply(self, k: int) -> Message:
         u = self.update
-        if self.reduction is not None:
+        if u.params.shape[1] != self.anchor.numel():
             raise StrategyError(
                 "engine.keep_bytes",
                 f"the updates of {len(self)} clients were too large to keep, and this strategy wants them one by one",
-                fix="Raise engine.keep_bytes, or ask a smaller cohort.",
+                fix="Raise engine.keep_bytes, or set a smaller algorithm.cohort.",
             )
         content = RecordDict({ARRAYS: self._codec.encode(u.params[k], u.buffers[k]), METRICS: update_metrics(u, k)})
         if u.extras:
             content[EXTRAS] = encode_vectors({n: v[k] for n, v in u.extras.items()})
-        return Message(content, reply_to=self._asked[k])
+        return Message(content, reply_to=self._sent[k])
 
 
 def update_metrics(u: CohortUpdate, k: int) -> MetricRecord:
@@ -177,7 +155,7 @@ class EvaluationReplies:
     `by_class` sends counts by class along, as our nodes do: Flower's strategies would take their weighted means.
     """
 
-    asked: Sequence[Message]
+    sent: Sequence[Message]
     result: CohortEvaluation
     score_name: str
     by_class: bool = False
@@ -197,4 +175,4 @@ class EvaluationReplies:
             if r.classes is not None and self.by_class:
                 counts = (r.classes.right[k], r.classes.actual[k], r.classes.guessed[k])
                 metrics.update({name: values.tolist() for name, values in zip(BY_CLASS, counts, strict=True)})
-            yield Message(RecordDict({METRICS: metrics}), reply_to=self.asked[k])
+            yield Message(RecordDict({METRICS: metrics}), reply_to=self.sent[k])

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from clients.core.arrays import I64, Bool
 
+BUFFERS = "buffers"
+"""The name under which clients keep their own buffers, where `local.buffers` is "local"."""
+
 
 class ClientStates:
     """Vectors that clients remember, for those that have any: name -> client -> [P].

@@ -28,28 +28,40 @@ def squared_norms(tensors: Mapping[str, Tensor]) -> Tensor:
 
 
 class PathMeter:
-    """Accumulates client_drift by the trapezoid rule, and the largest gradient norm, for a stack of clients.
+    """Measures client_drift by the trapezoid rule, and the largest gradient norm, for a stack of clients.
 
-    In NumPy, whose calls on one number a client cost a quarter of torch's.
+    While clients train it only keeps what it is given, so that no step waits for a device; numbers are added up when
+    they are read. In NumPy, whose calls on one number a client cost a quarter of torch's.
     """
 
     def __init__(self, num_clients: int) -> None:
-        self._step, self._distance, self._area = np.zeros((3, num_clients))
-        self.gradient_norm: F64 = np.zeros(num_clients)
+        self._num_clients = num_clients
+        self._gradients: list[Tensor] = []
+        self._positions: list[tuple[I64 | int, Tensor]] = []
 
     def gradient(self, squared_norm: Tensor) -> None:
-        """Note the squared gradient norms [k] of the first k clients."""
-        k = len(squared_norm)
-        np.maximum(self.gradient_norm[:k], np.sqrt(squared_norm.numpy()), out=self.gradient_norm[:k])
+        """Note the squared gradient norms [k] of the first k clients; the tensor must not change afterwards."""
+        self._gradients.append(squared_norm)
 
     def position(self, steps: I64 | int, squared_distance: Tensor) -> None:
         """Note the squared distances from the anchor [k] of the first k clients after `steps` local steps."""
-        k, distance = len(squared_distance), squared_distance.numpy()
-        with np.errstate(invalid="ignore", over="ignore"):
-            self._area[:k] += 0.5 * (steps - self._step[:k]) * (self._distance[:k] + distance)
-        self._step[:k], self._distance[:k] = steps, distance
+        self._positions.append((steps, squared_distance))
+
+    def gradient_norm(self) -> F64:
+        """Return the largest gradient norm noted so far, float64 (K,)."""
+        largest = np.zeros(self._num_clients)
+        for squared_norm in self._gradients:
+            k = len(squared_norm)
+            np.maximum(largest[:k], np.sqrt(squared_norm.cpu().numpy()), out=largest[:k])
+        return largest
 
     def drift(self) -> F64:
         """Return the mean squared distance over the steps noted so far, float64 (K,); 0 for a client without steps."""
-        drift: F64 = self._area / np.maximum(self._step, 1)  # without a step the area is 0
+        last_step, last_distance, area = np.zeros((3, self._num_clients))
+        for steps, squared_distance in self._positions:
+            k, distance = len(squared_distance), squared_distance.cpu().numpy()
+            with np.errstate(invalid="ignore", over="ignore"):
+                area[:k] += 0.5 * (steps - last_step[:k]) * (last_distance[:k] + distance)
+            last_step[:k], last_distance[:k] = steps, distance
+        drift: F64 = area / np.maximum(last_step, 1)  # without a step the area is 0
         return drift

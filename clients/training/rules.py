@@ -1,22 +1,26 @@
 """Local rules: what an algorithm changes in a client's gradient, and what the client remembers.
 
 A rule is elementwise, so one function serves one client and a stack of them. This is the client half of an
-algorithm; the server half is in `server.algorithms.table`.
+algorithm; the server half is in `server.algorithms`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from torch import Tensor
 
+from clients.core.errors import UserError
+
 Vectors = Mapping[str, Tensor]
 Correct = Callable[[Tensor, Tensor, Tensor, Vectors, Vectors], Tensor]
-"""(gradient, params, anchor, shared, own) -> the gradient to step along. The gradient may be overwritten.
+"""(gradient, params, anchor, broadcast, state) -> the gradient to step along. The gradient may be overwritten.
 
-`anchor` are the broadcast parameters, `shared` other broadcast vectors, `own` what the client remembers; all have
-the shape of `params`, or broadcast to it where they have no client axis."""
+`anchor` are the broadcast parameters, `broadcast` the other broadcast vectors, `state` what the client remembers; all
+have the shape of `params`, or broadcast to it where they have no client axis."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +32,22 @@ class LocalResult:
         params: local parameters [K, P].
         steps: local steps taken [K, 1], as a float tensor.
         local_lr: the round's local learning rate.
-        shared: other broadcast vectors, each [P].
-        own: what the clients remembered, each [K, P].
-        anchor_gradient: the clients' full-batch gradients at the anchor [K, P]; None unless the rule asked.
+        broadcast: other broadcast vectors, each [P].
+        state: what the clients remembered, each [K, P].
+        anchor_gradient: the clients' full-batch gradients at the anchor [K, P]; None unless the rule needs it.
     """
 
     anchor: Tensor
     params: Tensor
     steps: Tensor
     local_lr: float
-    shared: Vectors
-    own: Vectors
+    broadcast: Vectors
+    state: Vectors
     anchor_gradient: Tensor | None
+
+
+Finish = Callable[[LocalResult], tuple[dict[str, Tensor], dict[str, Tensor]]]
+"""LocalResult -> (new client state, extra vectors to return), each [K, P]."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +55,91 @@ class LocalRule:
     """How a client turns gradients into steps.
 
     Attributes:
-        name: for people.
+        name: for people, and for messages between machines.
         correct: see `Correct`; None leaves gradients alone.
-        shared: names of the broadcast vectors it reads.
-        own: names of the vectors a client remembers from round to round; zeros before its first.
-        finish: LocalResult -> (new own vectors, extra vectors to return), each [K, P]; None remembers nothing.
+        broadcast: names of the server's vectors that it reads.
+        client_state: names of the vectors a client remembers from round to round; zeros before its first.
+        returns: names of the extra vectors it returns to the server.
+        finish: see `Finish`; None remembers and returns nothing.
         needs_anchor_gradient: whether `finish` reads the full-batch gradient at the anchor.
         forgets_partial_work: whether a client that did less than its full local work remembers nothing of it, for
-            servers that drop such updates: what server and clients remember must stay one round's.
+            servers that drop such updates: what server and clients remember must belong to the same round.
+        options: the numbers its functions close over. Together with the name they say which rule it is: another
+            process builds its own rule from the scenario, and compares.
     """
 
     name: str
     correct: Correct | None = None
-    shared: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
-    finish: Callable[[LocalResult], tuple[dict[str, Tensor], dict[str, Tensor]]] | None = None
+    broadcast: tuple[str, ...] = ()
+    client_state: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
+    finish: Finish | None = None
     needs_anchor_gradient: bool = False
     forgets_partial_work: bool = False
+    options: Mapping[str, float | int | str | bool] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        if (self.client_state or self.returns) and self.finish is None:
+            named = ", ".join((*self.client_state, *self.returns))
+            raise UserError("finish", f"is missing, and the local rule {self.name!r} declares {named}",
+                            fix="Pass finish=, a function LocalResult -> (new client state, extras).")  # fmt: skip
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether clients train as without any rule."""
+        return self.correct is None and self.finish is None
+
+    @property
+    def signature(self) -> str:
+        """Its name and options as text, such as 'proximal {"mu": 0.01}'; equal for equal rules."""
+        return f"{self.name} {json.dumps(dict(self.options), sort_keys=True)}" if self.options else self.name
+
+
+def local_rule(
+    *,
+    name: str = "",
+    broadcast: tuple[str, ...] = (),
+    client_state: tuple[str, ...] = (),
+    returns: tuple[str, ...] = (),
+    finish: Finish | None = None,
+    needs_anchor_gradient: bool = False,
+    options: Mapping[str, float | int | str | bool] | None = None,
+) -> Callable[[Correct], LocalRule]:
+    """Make a local rule of an elementwise function (gradient, params, anchor, broadcast, state) -> gradient.
+
+    Elementwise means that each number of the result depends on the numbers at the same place alone. Then the same
+    function runs for one client in the plain engine and for a stack of clients in the stacked one.
+
+    Args:
+        name: the rule's name; the function's by default.
+        broadcast: names of the server's vectors that it reads.
+        client_state: names of the vectors a client remembers; zeros before its first round.
+        returns: names of the extra vectors that `finish` returns to the server.
+        finish: LocalResult -> (new client state, extras), each [K, P]; called once a round.
+        needs_anchor_gradient: whether `finish` reads the full-batch gradient at the broadcast parameters.
+        options: the numbers the function closes over, so that another process can tell which rule it is.
+
+    Example:
+        >>> @local_rule(options={"mu": 0.1})
+        ... def pull(gradient, params, anchor, broadcast, state):
+        ...     return gradient + 0.1 * (params - anchor)
+        >>> pull.name, pull.signature
+        ('pull', 'pull {"mu": 0.1}')
+    """
+
+    def decorate(correct: Correct) -> LocalRule:
+        return LocalRule(
+            name or getattr(correct, "__name__", "local_rule"),
+            correct,
+            broadcast,
+            client_state,
+            returns,
+            finish,
+            needs_anchor_gradient,
+            options=MappingProxyType(dict(options or {})),
+        )
+
+    return decorate
 
 
 PLAIN = LocalRule("plain")
@@ -77,10 +153,11 @@ def proximal(mu: float) -> LocalRule:
     if mu == 0:
         return PLAIN
 
-    def correct(g: Tensor, w: Tensor, anchor: Tensor, shared: Vectors, own: Vectors) -> Tensor:
+    @local_rule(options={"mu": mu})
+    def proximal(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
         return g.add_(w - anchor, alpha=mu)
 
-    return LocalRule("proximal", correct)
+    return proximal
 
 
 def control_variate(option: int) -> LocalRule:
@@ -91,19 +168,27 @@ def control_variate(option: int) -> LocalRule:
     Source: Karimireddy et al. 2020, algorithm 1 and equation (4).
     """
 
-    def correct(g: Tensor, w: Tensor, anchor: Tensor, shared: Vectors, own: Vectors) -> Tensor:
-        return g.sub_(own["client_variate"]).add_(shared["server_variate"])
-
     def finish(r: LocalResult) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        old = r.own["client_variate"]
+        old = r.state["client_variate"]
         if option == 1:
             assert r.anchor_gradient is not None
             new = r.anchor_gradient
         else:
-            new = old - r.shared["server_variate"] + (r.anchor - r.params) / (r.steps * r.local_lr)
+            new = old - r.broadcast["server_variate"] + (r.anchor - r.params) / (r.steps * r.local_lr)
         return {"client_variate": new}, {"variate_change": new - old}
 
-    return LocalRule("control_variate", correct, ("server_variate",), ("client_variate",), finish, option == 1)
+    @local_rule(
+        broadcast=("server_variate",),
+        client_state=("client_variate",),
+        returns=("variate_change",),
+        finish=finish,
+        needs_anchor_gradient=option == 1,
+        options={"option": option},
+    )
+    def control_variate(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
+        return g.sub_(state["client_variate"]).add_(broadcast["server_variate"])
+
+    return control_variate
 
 
 def dynamic(alpha: float) -> LocalRule:
@@ -112,10 +197,11 @@ def dynamic(alpha: float) -> LocalRule:
     h_i tracks the client's gradient at its own last solution. Source: Acar et al. 2021 (ICLR), algorithm 1.
     """
 
-    def correct(g: Tensor, w: Tensor, anchor: Tensor, shared: Vectors, own: Vectors) -> Tensor:
-        return g.sub_(own["client_gradient"]).add_(w - anchor, alpha=alpha)
-
     def finish(r: LocalResult) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return {"client_gradient": r.own["client_gradient"] - alpha * (r.params - r.anchor)}, {}
+        return {"client_gradient": r.state["client_gradient"] - alpha * (r.params - r.anchor)}, {}
 
-    return LocalRule("dynamic", correct, (), ("client_gradient",), finish)
+    @local_rule(client_state=("client_gradient",), finish=finish, options={"alpha": alpha})
+    def dynamic(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
+        return g.sub_(state["client_gradient"]).add_(w - anchor, alpha=alpha)
+
+    return dynamic

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class LearningTask:
         count_errors: whether engines count wrongly classified examples during local training (of examples mixed with
             others, by their own class).
         class_counts: training examples of each class, over the federation, where class weights go by them.
+        device: where engines train and evaluate; populations stay in main memory.
     """
 
     module: nn.Module
@@ -50,6 +51,7 @@ class LearningTask:
     dtype: torch.dtype
     count_errors: bool = False
     class_counts: I64 | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def initial(self) -> tuple[Tensor, Tensor]:
         """Return the initial parameters [P] and buffers [Q]."""

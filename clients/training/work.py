@@ -1,9 +1,10 @@
-"""What a cohort is asked to do, what it returns, and what clients remember between rounds."""
+"""What a cohort does in a round, what is known of it before, and what it returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,25 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64
 from clients.training.rules import PLAIN, LocalRule
+from clients.training.uplink import IDENTITY, Uplink
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """What clients of an experiment run: the client half of its algorithm.
+
+    Attributes:
+        rule: the local rule.
+        uplink: what they send of their updates.
+    """
+
+    rule: LocalRule = PLAIN
+    uplink: Uplink = IDENTITY
+
+    @property
+    def remembers(self) -> bool:
+        """Whether clients keep anything from round to round."""
+        return bool(self.rule.client_state or self.uplink.client_state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +44,8 @@ class CohortWork:
         params: broadcast parameters [P].
         buffers: broadcast floating-point buffers [Q]; empty where the model has none.
         rule: the local rule.
-        shared: other broadcast vectors the rule reads, each [P].
+        uplink: what clients send of their updates.
+        broadcast: the other broadcast vectors that the rule reads, each [P].
     """
 
     round_index: int
@@ -32,12 +53,33 @@ class CohortWork:
     params: Tensor
     buffers: Tensor
     rule: LocalRule = PLAIN
-    shared: Mapping[str, Tensor] = field(default_factory=dict)
+    uplink: Uplink = IDENTITY
+    broadcast: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_clients(self) -> int:
-        """Clients asked."""
+        """Clients of the cohort."""
         return len(self.clients)
+
+    @property
+    def client_state(self) -> tuple[str, ...]:
+        """Names of the vectors that clients remember for the rule and the uplink."""
+        return (*self.rule.client_state, *self.uplink.client_state)
+
+
+@dataclass(frozen=True)
+class CohortFacts:
+    """What is known of a cohort's updates without their parameters: enough to weigh them.
+
+    Attributes:
+        clients: client indices, increasing, int64 (K,).
+        num_examples: training examples held, int64 (K,).
+        local_steps: optimiser steps, int64 (K,).
+    """
+
+    clients: I64
+    num_examples: I64
+    local_steps: I64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +112,38 @@ class CohortUpdate:
     gradient_norm: F64
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def facts(self) -> CohortFacts:
+        """What is needed to weigh these updates."""
+        return CohortFacts(self.clients, self.num_examples, self.local_steps)
+
+    def without_rows(self) -> CohortUpdate:
+        """Return the update without parameters, buffers and extras: one number a client and column is left."""
+        empty = self.params.new_zeros(len(self.clients), 0)
+        return replace(self, params=empty, buffers=empty, extras={})
+
+
+class UpdateSum(Protocol):
+    """Takes in the updates of a cohort tile by tile. A grid fills it and knows nothing of what it adds up."""
+
+    def add(self, tile: CohortUpdate) -> None:
+        """Take in the updates of some clients of the cohort."""
+
+    def result(self) -> SummedUpdates:
+        """Return the sum, once every client is in."""
+
+
+class SummedUpdates(Protocol):
+    """What an `UpdateSum` comes to; the rest of it belongs to whoever began the sum."""
+
+    @property
+    def update(self) -> CohortUpdate:
+        """One row a client, in order of client; parameters are left out where they were not kept."""
+
+
+BeginSum = Callable[[CohortFacts, bool], UpdateSum]
+"""(facts of the cohort, whether its rows are kept) -> an empty sum for it."""
 
 
 def concatenate(parts: Sequence[CohortUpdate]) -> CohortUpdate:

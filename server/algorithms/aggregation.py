@@ -1,24 +1,23 @@
-"""Aggregation: the coefficients with which pseudo-gradients are summed, and the sums."""
+"""Aggregation: how the updates of a cohort become one pseudo-gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
+from clients.core.errors import UserError
 from clients.training.local import LocalOptions
-
-Weighting = Literal["examples", "uniform", "unbiased"]
+from server.algorithms.options import Weighting
 
 
 @dataclass(frozen=True)
-class Shares:
-    """What coefficients are made from, for K respondents.
+class ClientFacts:
+    """What weights are made from, for K respondents.
 
     Attributes:
         num_examples: training examples, int64 (K,).
@@ -26,7 +25,7 @@ class Shares:
         local_steps: steps taken, int64 (K,).
         total_examples: of the population.
         population: clients N.
-        cohort: clients asked, counting repeated draws.
+        cohort: clients of the cohort, counting repeated draws.
         local_lr: the round's.
     """
 
@@ -39,40 +38,101 @@ class Shares:
     local_lr: float
 
 
-Coefficients = Callable[[Shares], F64]
+Weights = Callable[[ClientFacts], F64]
+"""facts -> the coefficient of each update in the sum, (K,). A coefficient of 0 leaves the update out."""
 
 
-def weighted(weighting: Weighting) -> Coefficients:
-    """Return the coefficients of a weighted mean of pseudo-gradients.
+@dataclass(frozen=True)
+class Aggregation:
+    """How updates become one.
 
-    examples: n_k over the respondents' examples. uniform: 1/K. unbiased: n_k / n x N / K without renormalising
-    (scheme II of Li et al. 2020, ICLR, on pseudo-gradients: their parameters' sum need not have weights of sum 1).
+    Attributes:
+        name: for people.
+        weights: see `Weights`.
+        map_update: pseudo-gradients [K, P] -> [K, P], each row by itself (clipping, for example); None leaves them.
+        reduce: (pseudo-gradients [K, P], weights [K]) -> [P], of the updates whose weight is not 0; None sums them by
+            their weights.
+        needs_steps: whether the weights read local steps, which a user's ClientApp does not return.
     """
 
-    def coefficients(s: Shares) -> F64:
+    name: str
+    weights: Weights
+    map_update: Callable[[Tensor], Tensor] | None = None
+    reduce: Callable[[Tensor, Tensor], Tensor] | None = None
+    needs_steps: bool = False
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether every update must be kept: a sum can be taken as tiles arrive, a median cannot."""
+        return self.reduce is not None
+
+
+def weighted_mean(weighting: Weighting = "examples") -> Aggregation:
+    """Average pseudo-gradients.
+
+    Args:
+        weighting: "examples" weighs by n_k over the respondents' examples; "uniform" by 1/K; "unbiased" by
+            n_k / n x N / K without renormalising (scheme II of Li et al. 2020, ICLR, on pseudo-gradients: their
+            parameters' sum need not have weights of sum 1).
+    """
+
+    def weights(s: ClientFacts) -> F64:
         if weighting == "unbiased":
             return s.draws * s.num_examples / s.total_examples * (s.population / max(1, s.cohort))
         raw = s.draws * (s.num_examples if weighting == "examples" else np.ones(len(s.draws)))
         return np.asarray(raw / max(raw.sum(), 1e-300), np.float64)
 
-    return coefficients
+    return Aggregation(f"mean by {weighting}" if weighting != "uniform" else "uniform mean", weights)
 
 
-def normalised(weighting: Weighting, local: LocalOptions, mu: float = 0.0) -> Coefficients:
+def normalised_mean(weighting: Weighting, local: LocalOptions, mu: float = 0.0) -> Aggregation:
     """FedNova: tau_eff p_k / |a_k|, with |a_k| the weight a client's optimiser gives to all its gradients together.
 
     |a_k| is found by running the client's own recursion on a gradient that is always 1, so momentum, Nesterov and the
     proximal term are exact; optimisers that are not linear in the gradient count steps. tau_eff = sum p_k |a_k|.
     Source: Wang et al. 2020 (NeurIPS), equations 6 to 9, section 4.
     """
-    base = weighted(weighting)
+    base = weighted_mean(weighting).weights
 
-    def coefficients(s: Shares) -> F64:
+    def weights(s: ClientFacts) -> F64:
         p = base(s)
         a = gradient_weights(local, s.local_lr, int(s.local_steps.max(initial=0)), mu)[s.local_steps]
         return np.asarray((p * a).sum() * p / np.maximum(a, 1e-300), np.float64)
 
-    return coefficients
+    return Aggregation("normalised mean", weights, needs_steps=True)
+
+
+def coordinate_median() -> Aggregation:
+    """Take the median of each coordinate over the clients, unweighted (Yin et al. 2018, ICML, definition 1).
+
+    Of an even number of clients it is the mean of the two in the middle.
+    """
+
+    def reduce(rows: Tensor, weights: Tensor) -> Tensor:
+        ordered, k = rows.sort(dim=0).values, len(rows)
+        middle: Tensor = (ordered[(k - 1) // 2] + ordered[k // 2]) / 2
+        return middle
+
+    return replace(weighted_mean("uniform"), name="coordinate median", reduce=reduce)
+
+
+def clipped(aggregation: Aggregation, norm: float) -> Aggregation:
+    """Scale every update down to at most `norm` before it is aggregated.
+
+    Raises:
+        UserError: the norm is not positive.
+    """
+    if not norm > 0:
+        raise UserError("norm", f"must be > 0, got {norm}")
+    inner = aggregation.map_update
+
+    def clip(rows: Tensor) -> Tensor:
+        rows = rows if inner is None else inner(rows)
+        size = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        scaled: Tensor = rows * (norm / size.clamp_min(1e-30)).clamp_max(1.0)
+        return scaled
+
+    return replace(aggregation, name=f"{aggregation.name}, updates clipped to {norm:g}", map_update=clip)
 
 
 def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: float = 0.0) -> F64:
@@ -95,6 +155,7 @@ def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: flo
     return out
 
 
-def weighted_sum(coefficients: F64, rows: Tensor) -> Tensor:
-    """Return sum_k coefficients[k] rows[k], rows [K, P] -> [P]."""
-    return torch.from_numpy(coefficients).to(rows.dtype) @ rows
+def weighted_sum(weights: F64, rows: Tensor) -> Tensor:
+    """Return sum_k weights[k] rows[k], rows [K, P] -> [P]."""
+    total: Tensor = torch.from_numpy(weights).to(rows) @ rows
+    return total

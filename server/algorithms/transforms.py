@@ -1,22 +1,27 @@
 """Server transforms: an aggregated pseudo-gradient becomes a step of the server's parameters.
 
-All are pure functions of flat vectors. A pseudo-gradient is server minus client parameters, so a server optimiser
-subtracts it.
+They chain as optax's gradient transformations do: each takes the aggregate of the one before and returns another; what
+the last returns is subtracted from the parameters. All are pure functions of flat vectors. A pseudo-gradient is server
+minus client parameters, so it points uphill.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
-Vectors = dict[str, Tensor]
+from clients.core import streams
+from clients.core.arrays import U64
+from clients.core.errors import UserError
+from server.algorithms.state import ServerState, Vectors
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What a round's updates come to.
+    """What a round's updates add up to.
 
     Attributes:
         pseudo_gradient: the aggregated pseudo-gradient [P].
@@ -30,83 +35,175 @@ class Aggregate:
 
 
 @dataclass(frozen=True)
-class ServerTransform:
-    """A server optimiser.
+class StepContext:
+    """What else a transform may read.
 
     Attributes:
-        vectors: params -> the vectors it remembers, at the start.
-        step: (params [P], vectors, aggregate) -> (new params, new vectors); inputs are not written to.
+        params: the server's parameters before the step [P].
+        round_index: the round, from 1.
+        key: a stream of random numbers for this round (`clients.core.streams`).
     """
 
-    vectors: Callable[[Tensor], Vectors]
-    step: Callable[[Tensor, Mapping[str, Tensor], Aggregate], tuple[Tensor, Vectors]]
+    params: Tensor
+    round_index: int
+    key: U64
 
 
-def _nothing(params: Tensor) -> Vectors:
-    return {}
+Init = Callable[[Tensor], Vectors]
+"""params [P] -> the vectors that the transform remembers, at the start."""
+Update = Callable[[Aggregate, Vectors, StepContext], tuple[Aggregate, Vectors]]
+"""(aggregate, vectors, context) -> (the aggregate to go on with, new vectors). Inputs are not written to."""
 
 
-def descent(server_lr: float) -> ServerTransform:
-    """Plain descent, w - server_lr g. With server_lr 1 this is the weighted mean of the clients' parameters."""
+@dataclass(frozen=True)
+class ServerTransform:
+    """A server optimiser, or a part of one.
 
-    def step(w: Tensor, vectors: Mapping[str, Tensor], a: Aggregate) -> tuple[Tensor, Vectors]:
-        return w - server_lr * a.pseudo_gradient, {}
+    Attributes:
+        name: for people.
+        update: see `Update`.
+        init: see `Init`.
+        apply: (params, aggregate, new vectors) -> new params; None subtracts the pseudo-gradient.
+    """
 
-    return ServerTransform(_nothing, step)
+    name: str
+    update: Update
+    init: Init = field(default=lambda params: {})
+    apply: Callable[[Tensor, Aggregate, Vectors], Tensor] | None = None
+
+    def step(self, state: ServerState, aggregate: Aggregate, *, seed: int = 0) -> ServerState:
+        """Take the server's step of the round after `state`; buffers stay as they are."""
+        round_index = state.round_index + 1
+        context = StepContext(state.params, round_index, streams.keys(seed, "server_transform", round_index))
+        moved, vectors = self.update(aggregate, state.vectors, context)
+        if self.apply is not None:
+            params = self.apply(state.params, moved, vectors)
+        else:
+            params = state.params - moved.pseudo_gradient
+        return replace(state, round_index=round_index, params=params, vectors=vectors)
+
+
+def chain(*transforms: ServerTransform) -> ServerTransform:
+    """Join transforms: each works on what the one before returns.
+
+    Raises:
+        UserError: two of them remember a vector of the same name, or one before the last moves parameters itself.
+
+    Example:
+        >>> chain(clip_norm(1.0), adam(0.01)).name
+        'clip_norm 1, adam 0.01'
+    """
+    for before in transforms[:-1]:
+        if before.apply is not None:
+            raise UserError("chain", f"has {before.name!r} before its end, which moves the parameters itself",
+                            fix="Put it last.")  # fmt: skip
+
+    def init(params: Tensor) -> Vectors:
+        vectors: dict[str, Tensor] = {}
+        for transform in transforms:
+            new = transform.init(params)
+            twice = sorted(vectors.keys() & new.keys())
+            if twice:
+                problem = f"has two transforms that remember {twice[0]!r}"
+                raise UserError("chain", problem, fix="Name the vectors of your own transform otherwise.")
+            vectors |= new
+        return vectors
+
+    def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
+        new: dict[str, Tensor] = {}
+        for transform in transforms:
+            a, changed = transform.update(a, vectors, context)
+            new |= changed
+        return a, new
+
+    last = transforms[-1].apply if transforms else None
+    return ServerTransform(", ".join(t.name for t in transforms) or "chain", update, init, last)
+
+
+def sgd(server_lr: float = 1.0) -> ServerTransform:
+    """Step by server_lr g. With server_lr 1 the result is the weighted mean of the clients' parameters."""
+
+    def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
+        return replace(a, pseudo_gradient=server_lr * a.pseudo_gradient), {}
+
+    return ServerTransform(f"sgd {server_lr:g}", update)
 
 
 def momentum(server_lr: float, beta: float) -> ServerTransform:
-    """FedAvgM: v = beta v + g, then w - server_lr v. Source: Hsu et al. 2019, section 4.3."""
+    """FedAvgM: v = beta v + g, and a step by server_lr v. Source: Hsu et al. 2019, section 4.3."""
 
-    def step(w: Tensor, vectors: Mapping[str, Tensor], a: Aggregate) -> tuple[Tensor, Vectors]:
+    def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         v = beta * vectors["momentum"] + a.pseudo_gradient
-        return w - server_lr * v, {"momentum": v}
+        return replace(a, pseudo_gradient=server_lr * v), {"momentum": v}
 
-    return ServerTransform(lambda w: {"momentum": w.new_zeros(w.shape)}, step)
+    return ServerTransform(f"momentum {server_lr:g}", update, lambda w: {"momentum": w.new_zeros(w.shape)})
 
 
-def adaptive(kind: str, server_lr: float, beta1: float, beta2: float, tau: float) -> ServerTransform:
-    """FedAdagrad, FedYogi and FedAdam: w - server_lr m / (sqrt(v) + tau), v started at tau squared.
+SecondMoment = Callable[[Tensor, Tensor], Tensor]
+"""(v, g squared) -> new v."""
+
+
+def adaptive(name: str, server_lr: float, beta1: float, tau: float, second_moment: SecondMoment) -> ServerTransform:
+    """Step by server_lr m / (sqrt(v) + tau), with m = beta1 m + (1 - beta1) g and v started at tau squared.
 
     Source: Reddi et al. 2021 (ICLR), algorithm 2; no bias correction, as there (their code starts v at 0).
-
-    Args:
-        kind: "adagrad" (v + g^2), "yogi" (v - (1 - beta2) g^2 sign(v - g^2)) or "adam" (beta2 v + (1 - beta2) g^2).
-        server_lr: step size.
-        beta1: of m = beta1 m + (1 - beta1) g.
-        beta2: of v; unused by adagrad.
-        tau: degree of adaptivity, > 0.
     """
 
-    def second(v: Tensor, square: Tensor) -> Tensor:
-        if kind == "adagrad":
-            return v + square
-        if kind == "yogi":
-            return v - (1 - beta2) * square * (v - square).sign()
-        return beta2 * v + (1 - beta2) * square
-
-    def step(w: Tensor, vectors: Mapping[str, Tensor], a: Aggregate) -> tuple[Tensor, Vectors]:
+    def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         g = a.pseudo_gradient
         m = beta1 * vectors["first_moment"] + (1 - beta1) * g
-        v = second(vectors["second_moment"], g * g)
-        return w - server_lr * m / (v.sqrt() + tau), {"first_moment": m, "second_moment": v}
+        v = second_moment(vectors["second_moment"], g * g)
+        step = server_lr * m / (v.sqrt() + tau)
+        return replace(a, pseudo_gradient=step), {"first_moment": m, "second_moment": v}
 
-    return ServerTransform(
-        lambda w: {"first_moment": w.new_zeros(w.shape), "second_moment": w.new_full(w.shape, tau * tau)}, step
-    )
+    def init(w: Tensor) -> Vectors:
+        return {"first_moment": w.new_zeros(w.shape), "second_moment": w.new_full(w.shape, tau * tau)}
+
+    return ServerTransform(f"{name} {server_lr:g}", update, init)
+
+
+def adam(server_lr: float = 0.01, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> ServerTransform:
+    """FedAdam: v = beta2 v + (1 - beta2) g^2; see `adaptive`."""
+    return adaptive("adam", server_lr, beta1, tau, lambda v, square: beta2 * v + (1 - beta2) * square)
+
+
+def yogi(server_lr: float = 0.01, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> ServerTransform:
+    """FedYogi: v = v - (1 - beta2) g^2 sign(v - g^2); see `adaptive`."""
+    return adaptive("yogi", server_lr, beta1, tau, lambda v, square: v - (1 - beta2) * square * (v - square).sign())
+
+
+def adagrad(server_lr: float = 0.1, beta1: float = 0.0, tau: float = 1e-3) -> ServerTransform:
+    """FedAdagrad: v = v + g^2; see `adaptive`."""
+    return adaptive("adagrad", server_lr, beta1, tau, lambda v, square: v + square)
+
+
+def clip_norm(norm: float) -> ServerTransform:
+    """Scale the pseudo-gradient down to at most `norm`.
+
+    Raises:
+        UserError: the norm is not positive.
+    """
+    if not norm > 0:
+        raise UserError("norm", f"must be > 0, got {norm}")
+
+    def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
+        size = torch.linalg.vector_norm(a.pseudo_gradient)
+        return replace(a, pseudo_gradient=a.pseudo_gradient * (norm / size.clamp_min(1e-30)).clamp_max(1.0)), {}
+
+    return ServerTransform(f"clip_norm {norm:g}", update)
 
 
 def control_variate(server_lr: float) -> ServerTransform:
-    """SCAFFOLD: w - server_lr g, and c + |S|/N x mean of the clients' variate changes.
+    """SCAFFOLD: step by server_lr g, and c + |S|/N x mean of the clients' variate changes.
 
     Source: Karimireddy et al. 2020, algorithm 1, lines 16 and 17 (the sum over S is divided by N, not by |S|).
     """
 
-    def step(w: Tensor, vectors: Mapping[str, Tensor], a: Aggregate) -> tuple[Tensor, Vectors]:
+    def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         c = vectors["server_variate"] + a.share * a.extras["variate_change"]
-        return w - server_lr * a.pseudo_gradient, {"server_variate": c}
+        return replace(a, pseudo_gradient=server_lr * a.pseudo_gradient), {"server_variate": c}
 
-    return ServerTransform(lambda w: {"server_variate": w.new_zeros(w.shape)}, step)
+    return ServerTransform(f"control variate {server_lr:g}", update, lambda w: {"server_variate": w.new_zeros(w.shape)})
 
 
 def dynamic(alpha: float) -> ServerTransform:
@@ -115,8 +212,10 @@ def dynamic(alpha: float) -> ServerTransform:
     Source: Acar et al. 2021 (ICLR), algorithm 1; h has the sign of a gradient, as theirs.
     """
 
-    def step(w: Tensor, vectors: Mapping[str, Tensor], a: Aggregate) -> tuple[Tensor, Vectors]:
-        h = vectors["server_gradient"] + alpha * a.share * a.pseudo_gradient
-        return w - a.pseudo_gradient - h / alpha, {"server_gradient": h}
+    def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
+        return a, {"server_gradient": vectors["server_gradient"] + alpha * a.share * a.pseudo_gradient}
 
-    return ServerTransform(lambda w: {"server_gradient": w.new_zeros(w.shape)}, step)
+    def apply(w: Tensor, a: Aggregate, vectors: Vectors) -> Tensor:
+        return w - a.pseudo_gradient - vectors["server_gradient"] / alpha
+
+    return ServerTransform(f"dynamic {alpha:g}", update, lambda w: {"server_gradient": w.new_zeros(w.shape)}, apply)

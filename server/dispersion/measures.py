@@ -26,8 +26,10 @@ _BLOCK = {"cpu": 1 << 18}
 
 
 @dataclass(frozen=True)
-class Drift:
-    """One round's drift. Weights p_k are normalised to sum 1; g_k are pseudo-gradients, m = sum p_k g_k their mean.
+class Dispersion:
+    """How the updates of one round differ.
+
+    Weights p_k are normalised to sum 1; g_k are pseudo-gradients, m = sum p_k g_k their mean.
 
     Attributes:
         update_norm: |g_k|, float64 (K,).
@@ -63,14 +65,14 @@ class _Sums(NamedTuple):
     aggregate_square: float
 
 
-def measure_drift(
+def measure_dispersion(
     pseudo_gradients: Tensor,
     weights: Tensor | npt.NDArray[np.generic],
     *,
     layers: Layers,
     aggregate: Tensor | None = None,
-) -> Drift:
-    """Measure the drift of a cohort whose updates are all here.
+) -> Dispersion:
+    """Measure the dispersion of a cohort whose updates are all here.
 
     Args:
         pseudo_gradients: server minus client parameters [K, P], any floating type, any device.
@@ -79,11 +81,11 @@ def measure_drift(
         aggregate: the aggregated pseudo-gradient [P]; the weighted mean if not given.
 
     Returns:
-        The drift. Updates that are not finite give numbers that are not finite, without a warning.
+        The dispersion. Updates that are not finite give numbers that are not finite, without a warning.
 
     Example:
-        >>> drift = measure_drift(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), np.ones(2), layers=[("weight", 0, 2)])
-        >>> drift.update_dispersion, drift.gradient_diversity
+        >>> found = measure_dispersion(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), np.ones(2), layers=[("weight", 0, 2)])
+        >>> found.update_dispersion, found.gradient_diversity
         (0.5, 1.0)
     """
     p, _ = _shares(weights)
@@ -95,7 +97,7 @@ def measure_drift(
         cosine = np.where(lengths == 0.0, 0.0, sums.dots / lengths)
         mean_square = np.add.reduceat(sums.mean**2, _starts(layers, len(sums.mean)))
         spread = np.add.reduceat(sums.spread, _starts(layers, len(sums.mean)))
-        return Drift(
+        return Dispersion(
             update_norm=norms,
             cosine=cosine,
             distance=distances,
@@ -106,14 +108,14 @@ def measure_drift(
         )
 
 
-class DriftStream:
+class DispersionStream:
     """The same for a cohort that arrives in tiles of clients and is too big to keep.
 
     Tiles are merged by the parallel variance of Chan, Golub and LeVeque (1983), which subtracts means and never sums
     of squares. What needs the final mean of every client's update, cosines and distances, is not measured.
 
     Example:
-        >>> stream = DriftStream(layers=[("weight", 0, 2)])
+        >>> stream = DispersionStream(layers=[("weight", 0, 2)])
         >>> stream.add(torch.tensor([[1.0, 0.0]]), np.ones(1))
         >>> stream.add(torch.tensor([[0.0, 1.0]]), np.ones(1))
         >>> stream.result().update_dispersion
@@ -139,27 +141,38 @@ class DriftStream:
         p, weight = _shares(weights)
         sums = _sums(pseudo_gradients, p, None)
         with np.errstate(all="ignore"):
-            starts = _starts(self._layers, len(sums.mean))
-            spread = weight * np.add.reduceat(sums.spread, starts)
-            self._weighted_squares += weight * weight * float((p * p).dot(sums.squares))
+            spread = weight * np.add.reduceat(sums.spread, _starts(self._layers, len(sums.mean)))
+            squares = weight * weight * float((p * p).dot(sums.squares))
             self._norms.append(np.sqrt(sums.squares))
+        self._merge(weight, sums.mean, spread, squares)
+
+    def merge(self, other: DispersionStream) -> None:
+        """Take in what another stream took in; its clients come after those of this one."""
+        self._norms += other._norms
+        if other._mean is not None:
+            self._merge(other._weight, other._mean, other._spread, other._weighted_squares)
+
+    def _merge(self, weight: float, mean: F64, spread: F64, weighted_squares: float) -> None:
+        with np.errstate(all="ignore"):
+            self._weighted_squares += weighted_squares
             if self._mean is None:
-                self._mean, self._spread, self._weight = sums.mean, spread, weight
+                self._mean, self._spread, self._weight = mean.copy(), spread.copy(), weight
                 return
             total = self._weight + weight
-            shift = sums.mean - self._mean
-            self._spread += spread + np.add.reduceat(shift * shift, starts) * (self._weight * weight / total)
+            shift = mean - self._mean
+            between = np.add.reduceat(shift * shift, _starts(self._layers, len(mean)))
+            self._spread += spread + between * (self._weight * weight / total)
             self._mean += shift * (weight / total)
             self._weight = total
 
-    def result(self) -> Drift:
-        """Return the drift of all tiles so far, clients in the order they came; at least one of a weight above 0."""
+    def result(self) -> Dispersion:
+        """Return the dispersion of all tiles so far, clients in the order they came; one has a weight above 0."""
         assert self._mean is not None, "no tile that counts was added"
         with np.errstate(all="ignore"):
             mean_square = np.add.reduceat(self._mean**2, _starts(self._layers, len(self._mean)))
             total = float(mean_square.sum())
             spread = self._spread / self._weight
-            return Drift(
+            return Dispersion(
                 update_norm=np.concatenate(self._norms),
                 cosine=None,
                 distance=None,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from clients.core.arrays import F64, I64
-from server.dispersion.measures import Drift
+from server.dispersion.measures import Dispersion
 
 LEVELS: Mapping[str, float] = {"min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 """The levels of the quantiles, by the name they have in the record."""
@@ -55,7 +55,12 @@ def worst(clients: I64, values: F64, k: int = 5, *, lowest: bool = False) -> lis
     return list(zip(clients[order].tolist(), values[order].tolist(), strict=True))
 
 
-def summary(drift: Drift, clients: I64, names: Callable[[int], str] = str, *, k: int = 5) -> dict[str, Any]:
+def named(found: list[tuple[int, float]], names: Callable[[int], str]) -> list[dict[str, Any]]:
+    """Return clients and their values, as `worst` found them, with the clients' names for people."""
+    return [{"client": client, "name": names(client), "value": value} for client, value in found]
+
+
+def summary(drift: Dispersion, clients: I64, names: Callable[[int], str] = str, *, k: int = 5) -> dict[str, Any]:
     """Return what the record of a round says about drift: plain floats, strings, lists and dictionaries.
 
     Args:
@@ -87,11 +92,7 @@ def summary(drift: Drift, clients: I64, names: Callable[[int], str] = str, *, k:
         layer: {"update_dispersion": part, "aggregate_norm": norm} for layer, (part, norm) in drift.by_layer.items()
     }
     said["worst"] = {
-        name: [
-            {"client": client, "name": names(client), "value": value}
-            for client, value in worst(clients, values, k, lowest=name == "cosine")
-        ]
-        for name, values in measured.items()
+        name: named(worst(clients, values, k, lowest=name == "cosine"), names) for name, values in measured.items()
     }
     if drift.reason:
         said["not_measured"] = drift.reason

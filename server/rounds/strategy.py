@@ -1,9 +1,10 @@
-"""The one Flower strategy of fedscape: it plays any row of the algorithm table."""
+"""The one Flower strategy of fedscape: it plays any algorithm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -16,26 +17,30 @@ from torch import Tensor
 from clients.core.arrays import F64, I32, I64
 from clients.core.errors import StrategyError
 from clients.flower.codec import Codec
-from clients.flower.decoding import number, stack_replies
+from clients.flower.decoding import DecodedReplies, number
 from clients.flower.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies
 from clients.training.local import LocalOptions, count_steps
-from clients.training.work import CohortUpdate, CohortWork
-from server.algorithms.aggregation import Shares, weighted_sum
-from server.algorithms.table import Algorithm
-from server.algorithms.transforms import Aggregate
+from clients.training.work import CohortFacts, CohortUpdate, CohortWork
+from server.algorithms.aggregation import ClientFacts
+from server.algorithms.algorithm import Algorithm
+from server.algorithms.state import ServerState
+from server.rounds.cohort_sum import CohortResult, CohortSum, SumPlan, sum_of
 from server.rounds.node_map import NodeMap
-from server.rounds.sampling import Cohort, CohortSampler
+from server.rounds.sampling import CohortSampler
 
 
-@final
-class FederatedStrategy(Strategy):
-    """Plays an `Algorithm` as a Flower `Strategy`, on any grid.
+def _nobody(round_index: int) -> I64:
+    return np.zeros(0, np.int64)
 
-    Args:
-        algorithm: the row to play.
-        local: local training, as the row runs it.
+
+@dataclass(frozen=True, kw_only=True)
+class Federation:
+    """What the strategy plays an algorithm on.
+
+    Attributes:
+        local: local training, as the algorithm runs it.
         codec: how models travel.
-        sampler: who is asked.
+        sampler: draws the cohorts.
         sizes: training examples of each client (N,).
         nodes: which node holds which client.
         seed: root seed.
@@ -43,63 +48,93 @@ class FederatedStrategy(Strategy):
         evaluated: round -> the clients that evaluate after it (possibly none).
     """
 
-    def __init__(
-        self,
-        algorithm: Algorithm,
-        local: LocalOptions,
-        codec: Codec,
-        sampler: CohortSampler,
-        sizes: I32,
-        *,
-        nodes: NodeMap,
-        seed: int,
-        drop_partial_work: bool = False,
-        evaluated: Callable[[int], I64] = lambda round_index: np.zeros(0, np.int64),
-    ) -> None:
-        self.algorithm, self.codec, self.sampler = algorithm, codec, sampler
-        self._local, self._sizes, self._seed = local, sizes, seed
-        self._total = int(sizes.sum(dtype=np.int64))
-        self._drop, self._evaluated = drop_partial_work, evaluated
-        self._vectors: dict[str, Tensor] = {}
-        self._params = self._buffers = torch.zeros(0)
-        self._cohort = Cohort(np.zeros(0, np.int64), np.zeros(0, np.int64))
-        self._nodes = nodes
-        self._round = 0
+    local: LocalOptions
+    codec: Codec
+    sampler: CohortSampler
+    sizes: I32
+    nodes: NodeMap
+    seed: int
+    drop_partial_work: bool = False
+    evaluated: Callable[[int], I64] = field(default=_nobody)
+
+    @property
+    def num_clients(self) -> int:
+        """Clients N."""
+        return len(self.sizes)
+
+
+@final
+class FederatedStrategy(Strategy):
+    """Plays an `Algorithm` as a Flower `Strategy`, on any grid.
+
+    A round is a function of `state` and the replies: nothing else passes from `configure_train` to `aggregate_train`.
+
+    Args:
+        algorithm: what is played.
+        federation: what it is played on.
+
+    Attributes:
+        state: the server's state; `aggregate_train` replaces it.
+    """
+
+    def __init__(self, algorithm: Algorithm, federation: Federation) -> None:
+        self.algorithm, self.federation = algorithm, federation
+        self.state = ServerState(0, torch.zeros(0), torch.zeros(0))
+        self._total_examples = int(federation.sizes.sum(dtype=np.int64))
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Sequence[Message]:
-        """Ask the round's cohort to train, as one lazy sequence of messages."""
-        self._round = server_round
-        self._params, self._buffers = self.codec.decode(arrays)
-        if not self._vectors:
-            self._vectors = self.algorithm.transform.vectors(self._params)
-        self._cohort = self.sampler.draw(server_round)
-        work = self._work(server_round, self._cohort.clients)
-        return CohortMessages(TRAIN, work, arrays, config, self._nodes.on(grid), self.coefficients)
+        """Send the round's cohort its work, as one lazy sequence of messages."""
+        params, buffers = self.federation.codec.decode(arrays)
+        vectors = self.state.vectors or self.algorithm.server.init(params)
+        self.state = ServerState(server_round - 1, params, buffers, vectors)
+        algorithm = self.algorithm
+        work = CohortWork(
+            round_index=server_round,
+            clients=self.federation.sampler.draw(server_round).clients,
+            params=params,
+            buffers=buffers,
+            rule=algorithm.local,
+            uplink=algorithm.uplink,
+            broadcast={n: vectors[n] for n in algorithm.local.broadcast},
+        )
+        begin = partial(self.begin, params, server_round)
+        nodes = self.federation.nodes.on(grid)
+        return CohortMessages(TRAIN, work, arrays, config, nodes, begin, needs_rows=algorithm.aggregation.needs_rows)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Aggregate the cohort's updates and take the server's step. Nothing comes of a round where none counts."""
-        update, aggregate, buffers = self._reduce(replies)
-        if update is None or aggregate is None:
+        """Aggregate the cohort's updates and take the server's step; no result where no update counts."""
+        found = self._total_of(server_round, replies)
+        if found is None or found.aggregate is None or found.buffers is None:
             return None, None
-        params, self._vectors = self.algorithm.transform.step(self._params, self._vectors, aggregate)
-        kept = self._buffers if self._local.buffers == "server" else buffers
+        new = self.algorithm.server.step(self.state, found.aggregate, seed=self.federation.seed)
+        kept = self.state.buffers if self.federation.local.buffers == "server" else found.buffers
+        self.state = replace(new, buffers=kept)
+        update = found.update
         loss = float(np.average(update.train_loss, weights=np.maximum(update.num_examples, 1)))
-        return self.codec.encode(params, kept), MetricRecord({"train_loss": loss})
+        return self.federation.codec.encode(new.params, kept), MetricRecord({"train_loss": loss})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Sequence[Message]:
-        """Ask clients to evaluate, in the rounds that plan it."""
-        clients = self._evaluated(server_round)
+        """Send clients the model to evaluate, in the rounds that plan it."""
+        clients = self.federation.evaluated(server_round)
         if not len(clients):
             return []
-        self._params, self._buffers = self.codec.decode(arrays)
-        work = replace(self._work(server_round, clients), shared={})
-        return CohortMessages(EVALUATE, work, arrays, config, self._nodes.on(grid))
+        params, buffers = self.federation.codec.decode(arrays)
+        local = self.algorithm
+        work = CohortWork(
+            round_index=server_round,
+            clients=clients,
+            params=params,
+            buffers=buffers,
+            rule=local.local,
+            uplink=local.uplink,
+        )
+        return CohortMessages(EVALUATE, work, arrays, config, self.federation.nodes.on(grid))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Return the clients' metrics, averaged by examples; None without replies."""
@@ -113,74 +148,72 @@ class FederatedStrategy(Strategy):
         return MetricRecord({n: float(np.average([number(r.get(n)) for r in rows], weights=weights)) for n in names})
 
     def summary(self) -> None:
-        """Nothing: the run's header says it."""
+        """Print nothing: the run's header says it."""
 
-    def coefficients(self, update: CohortUpdate) -> F64:
-        """Return the coefficients with which the respondents' pseudo-gradients are summed (K,)."""
-        if np.array_equal(update.clients, self._cohort.clients):
-            draws = self._cohort.draws
+    def weigh(self, facts: CohortFacts, round_index: int) -> F64:
+        """Return the weights with which respondents' pseudo-gradients are summed (K,)."""
+        federation = self.federation
+        cohort = federation.sampler.draw(round_index)
+        if np.array_equal(facts.clients, cohort.clients):
+            draws = cohort.draws
         else:
-            draws = np.ones(len(update.clients), np.int64)
-            known = np.isin(update.clients, self._cohort.clients)
-            draws[known] = self._cohort.draws[np.searchsorted(self._cohort.clients, update.clients[known])]
-        if self._drop:
-            full = replace(self._local, partial_work=0.0)
-            steps = count_steps(full, update.num_examples, update.clients, seed=self._seed, round_index=1)
-            draws = np.where(update.local_steps < steps, 0, draws)
+            draws = np.ones(len(facts.clients), np.int64)
+            known = np.isin(facts.clients, cohort.clients)
+            draws[known] = cohort.draws[np.searchsorted(cohort.clients, facts.clients[known])]
+        if federation.drop_partial_work:
+            full = replace(federation.local, partial_work=0.0)
+            steps = count_steps(full, facts.num_examples, facts.clients, seed=federation.seed, round_index=1)
+            draws = np.where(facts.local_steps < steps, 0, draws)
             if not draws.any():
                 return np.zeros(len(draws))
-        shares = Shares(
-            num_examples=update.num_examples,
-            draws=draws,
-            local_steps=update.local_steps,
-            total_examples=self._total,
-            population=len(self._sizes),
-            cohort=int(self._cohort.draws.sum()),
-            local_lr=self._local.lr(max(1, self._round)),
+        return self.algorithm.aggregation.weights(
+            ClientFacts(
+                num_examples=facts.num_examples,
+                draws=draws,
+                local_steps=facts.local_steps,
+                total_examples=self._total_examples,
+                population=federation.num_clients,
+                cohort=int(cohort.draws.sum()),
+                local_lr=federation.local.lr(max(1, round_index)),
+            )
         )
-        return self.algorithm.coefficients(shares)
+
+    def begin(self, anchor: Tensor, round_index: int, facts: CohortFacts, keep_rows: bool = True) -> CohortSum:
+        """Start the sum of a cohort's updates around the broadcast parameters `anchor` [P]."""
+        return CohortSum(self._plan(anchor, round_index, facts), keep_rows=keep_rows)
+
+    def total(self, update: CohortUpdate, anchor: Tensor, round_index: int) -> CohortResult:
+        """Return the sum of updates that are all here."""
+        return sum_of([update], self._plan(anchor, round_index, update.facts))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the vectors the server remembers."""
-        return dict(self._vectors)
+        return dict(self.state.vectors)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Take up the vectors of a checkpoint."""
-        self._vectors = dict(state)
+        self.state = replace(self.state, vectors=dict(state))
 
-    def _work(self, round_index: int, clients: I64) -> CohortWork:
-        rule = self.algorithm.rule
-        return CohortWork(
-            round_index=round_index,
-            clients=clients,
-            params=self._params,
-            buffers=self._buffers,
-            rule=rule,
-            shared={n: self._vectors[n] for n in rule.shared},
+    def _plan(self, anchor: Tensor, round_index: int, facts: CohortFacts) -> SumPlan:
+        return SumPlan(
+            clients=facts.clients,
+            weights=self.weigh(facts, round_index),
+            num_examples=facts.num_examples,
+            anchor=anchor,
+            layers=self.federation.codec.layers,
+            population=self.federation.num_clients,
+            aggregation=self.algorithm.aggregation,
         )
 
-    def _reduce(self, replies: Iterable[Message]) -> tuple[CohortUpdate | None, Aggregate | None, Tensor]:
-        """Return the cohort's update, what it comes to (None where none of it counts), and the mean buffers."""
-        update = replies.update if isinstance(replies, CohortReplies) else self._stacked(replies)
-        coefficients = self.coefficients(update) if update is not None and len(update.clients) else np.zeros(0)
-        kept = coefficients != 0
-        if update is None or not kept.any():
-            return update, None, self._buffers
-        share = float(kept.sum()) / len(self._sizes)
-        if isinstance(replies, CohortReplies) and replies.reduction is not None:
-            found = replies.reduction
-            return update, Aggregate(found.pseudo_gradient, found.extras, share), found.buffers
-        rows = replies.pseudo_gradients if isinstance(replies, CohortReplies) else self._params - update.params
-        extras = {n: weighted_sum(kept / kept.sum(), v) for n, v in update.extras.items()}
-        weights = update.num_examples * kept
-        buffers = weighted_sum(weights / max(1, weights.sum()), update.buffers)
-        return update, Aggregate(weighted_sum(coefficients, rows), extras, share), buffers
-
-    def _stacked(self, replies: Iterable[Message]) -> CohortUpdate | None:
-        try:
-            return stack_replies(replies, self.codec, self._nodes.client_of, self._extra_names())
-        except (ValueError, KeyError) as error:
-            raise StrategyError("clients", f"returned what {self.algorithm.name} cannot use: {error}") from error
-
-    def _extra_names(self) -> tuple[str, ...]:
-        return ("variate_change",) if "server_variate" in self.algorithm.rule.shared else ()
+    def _total_of(self, round_index: int, replies: Iterable[Message]) -> CohortResult | None:
+        """Return the sum that the grid or the loop has made of the replies, or make it."""
+        if not isinstance(replies, CohortReplies | DecodedReplies):
+            names = self.algorithm.local.returns
+            replies = DecodedReplies(list(replies), self.federation.codec, self.federation.nodes.client_of, names)
+        if isinstance(replies.total, CohortResult):
+            return replies.total
+        if isinstance(replies, DecodedReplies) and replies.problem:
+            raise StrategyError("clients", f"returned what {self.algorithm.name} cannot use: {replies.problem}")
+        if replies.update is None or not len(replies.update.clients):
+            return None
+        return self.total(replies.update, self.state.params, round_index)

@@ -1,21 +1,20 @@
-"""What trains and evaluates the clients of a `CohortGrid`: cohorts tile by tile, kept whole or reduced as they come."""
+"""What trains and evaluates the clients of a `CohortGrid`, tile by tile; it measures nothing itself."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from flwr.app import Message, MetricRecord, RecordDict
-from torch import Tensor
 
-from clients.core.arrays import F64, I64
+from clients.core.arrays import I64
+from clients.core.errors import StrategyError
 from clients.engines.base import Engine
-from clients.engines.evaluation import Evaluator
 from clients.flower.codec import Codec
-from clients.flower.decoding import model_arrays, read_work
+from clients.flower.decoding import decode_work, model_arrays
 from clients.flower.messages import (
     METRICS,
     QUERY,
@@ -23,16 +22,13 @@ from clients.flower.messages import (
     CohortMessages,
     CohortReplies,
     EvaluationReplies,
-    Reduction,
 )
 from clients.flower.shim import FIRST_NODE
-from clients.training.client_states import ClientStates
+from clients.training.client_states import BUFFERS, ClientStates
 from clients.training.local import count_steps
 from clients.training.losses import SCORE_NAMES
-from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask
-from clients.training.work import CohortUpdate, CohortWork, concatenate
-from server.dispersion.measures import DriftStream
+from clients.training.work import CohortFacts, CohortUpdate, CohortWork, LocalWork, concatenate
 
 DATA_CLIENTS = 256
 """Clients whose data are asked for together, so that a lazy population makes them in one go and keeps them near."""
@@ -40,95 +36,46 @@ DATA_CLIENTS = 256
 
 @dataclass(frozen=True)
 class LocalClients:
-    """What trains and evaluates on a `CohortGrid`: an engine, an evaluator, and what the clients remember.
+    """What trains and evaluates on a `CohortGrid`: an engine, and what the clients remember.
 
     Attributes:
-        engine: trains tiles of clients.
-        evaluator: evaluates.
+        engine: trains tiles of clients, and evaluates.
         codec: how models travel.
-        states: clients' own vectors.
+        states: client states.
         keep_bytes: largest cohort of updates that is kept whole.
-        rule: the local rule of our strategy, for its messages where a wrapper has made them real.
+        local: the client half of our algorithm, for its messages where a wrapper has made them real.
     """
 
     engine: Engine
-    evaluator: Evaluator
     codec: Codec
     states: ClientStates
     keep_bytes: int
-    rule: LocalRule = PLAIN
+    local: LocalWork = field(default_factory=LocalWork)
 
-    def train(self, asked: CohortMessages | Sequence[Message], work: CohortWork) -> CohortReplies:
-        """Train a cohort, tile by tile."""
-        combine = asked.combine if isinstance(asked, CohortMessages) else None
-        size = work.num_clients * work.params.numel() * work.params.element_size()
-        if combine is None or size <= self.keep_bytes:
+    def train(self, sent: CohortMessages | Sequence[Message], work: CohortWork) -> CohortReplies:
+        """Train a cohort, tile by tile.
+
+        Raises:
+            StrategyError: the updates may not be kept, and the aggregation needs each of them.
+        """
+        if not isinstance(sent, CohortMessages) or sent.begin is None:
             update = concatenate([self._tile(work, tile) for tile in self._tiles(work)])
-            return CohortReplies(asked, update, work.params, self.codec)
-        return self._reduced(asked, work, combine)
-
-    def _tiles(self, work: CohortWork) -> Iterator[I64]:
-        """Yield the cohort's tiles, a few hundred clients' data being made together: lazy data cost least that way."""
-        tiles = self.engine.tiles(work)
-        together = max(1, DATA_CLIENTS * len(tiles) // max(1, work.num_clients))
-        for start in range(0, len(tiles), together):
-            batch = tiles[start : start + together]
-            if len(batch) > 1:
-                self.evaluator.task.population.during(work.round_index).cohort(work.clients[np.concatenate(batch)])
-            yield from batch
-
-    def _tile(self, work: CohortWork, tile: I64) -> CohortUpdate:
-        part = work if len(tile) == work.num_clients else replace(work, clients=work.clients[tile])
-        width, dtype = work.params.numel(), work.params.dtype
-        own = {n: self.states.gather(n, part.clients, width, dtype) for n in work.rule.own}
-        if "buffers" in self.states.names():
-            held = self.states.gather("buffers", part.clients, work.buffers.numel(), dtype)
-            known = torch.from_numpy(self.states.has("buffers", part.clients))[:, None]
-            own["buffers"] = torch.where(known, held, work.buffers)
-        update, new = self.engine.train(part, own)
-        for name, rows in new.items():
-            self.states.put(name, part.clients, rows)
-        return update
-
-    def _reduced(
-        self,
-        asked: Sequence[Message],
-        work: CohortWork,
-        combine: Callable[[CohortUpdate], F64],
-    ) -> CohortReplies:
-        """Train tile by tile, keeping sums; coefficients need every client's steps, so those are counted ahead."""
-        ahead = count_ahead(self.evaluator.task, work)
-        coefficients = combine(ahead)
-        stream = DriftStream(layers=self.codec.layers)
-        total, buffers = torch.zeros_like(work.params), torch.zeros_like(work.buffers)
-        examples = float((ahead.num_examples * (coefficients != 0)).sum())
-        extras: dict[str, Tensor] = {}
-        parts: list[CohortUpdate] = []
-        order: list[I64] = []
+            return CohortReplies(sent, update, work.params, self.codec)
+        size = work.num_clients * work.params.numel() * work.params.element_size()
+        keep_rows = size <= self.keep_bytes
+        if sent.needs_rows and not keep_rows:
+            problem = f"is {self.keep_bytes}, and the aggregation needs the updates of the cohort whole: {size} bytes"
+            fix = "Raise engine.keep_bytes, or set a smaller algorithm.cohort."
+            raise StrategyError("engine.keep_bytes", problem, fix=fix)
+        total = sent.begin(count_ahead(self.engine.task, work), keep_rows)
         for tile in self._tiles(work):
-            order.append(tile)
-            u = self._tile(work, tile)
-            rows, c = work.params - u.params, torch.from_numpy(coefficients[tile]).to(u.params.dtype)
-            total += c @ rows
-            share = torch.from_numpy(u.num_examples * (coefficients[tile] != 0) / max(1.0, examples)).to(u.params.dtype)
-            buffers += share @ u.buffers
-            alike = (c != 0).to(c.dtype) / max(1, int(np.count_nonzero(coefficients)))
-            for name, vectors in u.extras.items():
-                extras[name] = extras.get(name, torch.zeros_like(work.params)) + alike @ vectors
-            stream.add(rows, coefficients[tile])
-            empty = u.params.new_zeros(len(u.clients), 0)
-            parts.append(replace(u, params=empty, buffers=empty, extras={}))
-        update = concatenate(parts)
-        drift = stream.result() if coefficients.any() else None
-        if drift is not None:  # tiles come in order of local steps, updates in order of client
-            drift = replace(drift, update_norm=drift.update_norm[np.argsort(np.concatenate(order))])
-        return CohortReplies(asked, update, work.params, self.codec, Reduction(total, buffers, extras, drift))
+            total.add(self._tile(work, tile))
+        result = total.result()
+        return CohortReplies(sent, result.update, work.params, self.codec, result)
 
-    def evaluate(self, asked: Sequence[Message], work: CohortWork) -> EvaluationReplies:
+    def evaluate(self, sent: Sequence[Message], work: CohortWork) -> EvaluationReplies:
         """Evaluate the broadcast model on each client's examples."""
-        self.evaluator.load(work.params, work.buffers)
-        name = SCORE_NAMES[self.evaluator.task.population.task]
-        return EvaluationReplies(asked, self.evaluator.clients(work.clients, work.round_index), name)
+        return EvaluationReplies(sent, self.engine.evaluate(work), SCORE_NAMES[self.engine.task.population.task])
 
     def gather(self, messages: Sequence[Message]) -> Iterable[Message]:
         """Answer plain messages of any strategy, gathered into cohorts by kind, model and config."""
@@ -145,29 +92,41 @@ class LocalClients:
             return answers[0]
         return sorted(itertools.chain.from_iterable(answers), key=lambda m: m.metadata.src_node_id)
 
+    def _tiles(self, work: CohortWork) -> Iterator[I64]:
+        """Yield the cohort's tiles; the data of a few hundred clients are made together, which is cheapest."""
+        tiles = self.engine.tiles(work)
+        together = max(1, DATA_CLIENTS * len(tiles) // max(1, work.num_clients))
+        for start in range(0, len(tiles), together):
+            batch = tiles[start : start + together]
+            if len(batch) > 1:
+                self.engine.task.population.during(work.round_index).cohort(work.clients[np.concatenate(batch)])
+            yield from batch
+
+    def _tile(self, work: CohortWork, tile: I64) -> CohortUpdate:
+        part = work if len(tile) == work.num_clients else replace(work, clients=work.clients[tile])
+        width, dtype = work.params.numel(), work.params.dtype
+        held = {n: self.states.gather(n, part.clients, width, dtype) for n in work.client_state}
+        if BUFFERS in self.states.names():
+            kept = self.states.gather(BUFFERS, part.clients, work.buffers.numel(), dtype)
+            known = torch.from_numpy(self.states.has(BUFFERS, part.clients))[:, None]
+            held[BUFFERS] = torch.where(known, kept, work.buffers)
+        update, new = self.engine.train(part, held)
+        for name, rows in new.items():
+            self.states.put(name, part.clients, rows)
+        return update
+
     def _answer(self, messages: list[Message]) -> Iterable[Message]:
         kind, content = messages[0].metadata.message_type, messages[0].content
         clients = np.array([m.metadata.dst_node_id - FIRST_NODE for m in messages], np.int64)
         if kind == QUERY:
             return [Message(RecordDict({METRICS: MetricRecord({"client": int(c)})}), reply_to=m)
                     for c, m in zip(clients, messages, strict=True)]  # fmt: skip
-        work = read_work(content, clients, self.codec, self.rule)
+        work = decode_work(content, clients, self.codec, self.local)
         return self.train(messages, work) if kind == TRAIN else self.evaluate(messages, work)
 
 
-def count_ahead(task: LearningTask, work: CohortWork) -> CohortUpdate:
-    """Return an update that holds only what is known before training: examples and steps of each client."""
+def count_ahead(task: LearningTask, work: CohortWork) -> CohortFacts:
+    """Return what is known of a cohort's updates before it trains: examples and steps of each client."""
     sizes = task.population.sizes[work.clients].astype(np.int64)
     steps = count_steps(task.local, sizes, work.clients, seed=task.seed, round_index=work.round_index)
-    empty, zeros = work.params.new_zeros(work.num_clients, 0), np.zeros(work.num_clients)
-    return CohortUpdate(
-        clients=work.clients,
-        params=empty,
-        buffers=empty,
-        num_examples=sizes,
-        local_steps=steps,
-        train_loss=zeros,
-        train_errors=np.full(work.num_clients, -1),
-        client_drift=zeros,
-        gradient_norm=zeros,
-    )
+    return CohortFacts(work.clients, sizes, steps)

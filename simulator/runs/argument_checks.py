@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from clients.core.errors import DataError, RunFolderError, StrategyError, UserError
 from clients.core.population import Population
+from server.algorithms.algorithm import Algorithm
 from server.rounds.observers import MOMENTS
 
 HEARD = ("attached", *MOMENTS)
@@ -26,6 +27,7 @@ def check_parts(
     *,
     model: object = None,
     data: object = None,
+    algorithm: object = None,
     strategy: object = None,
     client_app: object = None,
     grid: object = None,
@@ -40,6 +42,11 @@ def check_parts(
     if data is not None and not isinstance(data, Population):
         fix = "Make one of your own clients: fs.custom_population(lambda k: (x[k], y[k]), sizes, outputs=10)."
         raise DataError("data", f"must be a population, got {kind_of(data)}", fix=fix)
+    if algorithm is not None and not isinstance(algorithm, Algorithm):
+        fix = "Pass fs.Algorithm(name, local=..., aggregation=..., server=...)."
+        raise StrategyError("algorithm", f"must be a fedscape.Algorithm, got {kind_of(algorithm)}", fix=fix)
+    if algorithm is not None and isinstance(strategy, Strategy):
+        raise StrategyError("algorithm", "cannot stand beside a strategy that replaces it", fix="Pass one of the two.")
     if strategy is not None:
         _check_strategy(strategy)
     if client_app is not None and not isinstance(client_app, ClientApp):

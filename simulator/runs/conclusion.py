@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from clients.core.parameters import write_vector
 from clients.engines.evaluation import Evaluator
-from clients.flower.messages import EvaluationReplies
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
 from clients.training.losses import metrics
+from server.algorithms.state import ServerState
 from server.convergence.monitor import Verdict
 from server.convergence.outcome import drift_course, to_target
 from server.record.files import whole_file
 from server.record.records import RunFolder
 from server.record.tensor_files import write_tensors
-from server.rounds.loop import RoundState
-from server.rounds.round_metrics import RoundMeter
+from server.rounds.evaluation_metrics import measure_evaluation
 from simulator.runs.baselines import baselines
-from simulator.runs.session import Session, trend_of
+from simulator.runs.experiment import trend_of
+from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
 
 LOAD_MODEL = """import fedscape as fs
@@ -37,8 +37,7 @@ model = fs.open_run(__file__.rpartition("/")[0] or ".").model(model)
 
 def conclude(
     session: Session,
-    meter: RoundMeter,
-    state: RoundState,
+    state: ServerState,
     verdict: Verdict,
     lines: Sequence[dict[str, Any]],
     folder: RunFolder | None,
@@ -62,7 +61,7 @@ def conclude(
         "record": str(folder.path) if folder is not None else None,
     }
     said |= rate_of(session, lines)
-    said |= _final_scores(session, meter, session.evaluator, state)
+    said |= _final_scores(session, session.evaluator, state)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
     if session.engine is not None and scenario.evaluation.baselines and over:
         cohort = session.played.cohort or session.population.num_clients
@@ -80,7 +79,7 @@ def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, A
     return trend.fit(whole=True)
 
 
-def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, state: RoundState) -> dict[str, Any]:
+def _final_scores(session: Session, evaluator: Evaluator, state: ServerState) -> dict[str, Any]:
     """Evaluate the final model on the central test examples and on the clients."""
     population = session.population.during(state.round_index)
     said: dict[str, Any] = {}
@@ -95,7 +94,7 @@ def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, sta
     if session.engine is None:  # what a user's ClientApp trains on is its own affair
         return said
     clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
-    found = meter.federated(EvaluationReplies([], evaluator.clients(clients, state.round_index), ""))
+    found = measure_evaluation(evaluator.clients(clients, state.round_index), session.population)
     if "client_spread" not in found:
         return said
     spread = found["client_spread"]
@@ -117,7 +116,7 @@ def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module
     return module.eval()
 
 
-def save_model(session: Session, state: RoundState, path: Path) -> None:
+def save_model(session: Session, state: ServerState, path: Path) -> None:
     """Write the final model's state dict as safetensors, and beside it the two lines that load it.
 
     Raises:

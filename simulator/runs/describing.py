@@ -21,7 +21,7 @@ from clients.training.work import CohortWork
 from dashboards.data_page.page import check_folder, write_data
 from server.dispersion.measures import Dissimilarity, gradient_dissimilarity
 from simulator.runs.argument_checks import check_parts
-from simulator.runs.session import Overrides, make_task_of, population_of
+from simulator.runs.building import Overrides, make_task_of, population_of
 from simulator.scenario.sections import Scenario, load_scenario
 
 GRADIENT_CLIENTS = 64

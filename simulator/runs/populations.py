@@ -8,7 +8,7 @@ from pathlib import Path
 from clients.core.errors import ScenarioError
 from clients.core.population import Population
 from clients.federation.build import build_federation
-from simulator.runs.session import federation_of
+from simulator.runs.building import federation_of
 from simulator.scenario.sections import Scenario, load_scenario
 
 

@@ -21,7 +21,7 @@ from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
 from simulator.runs.argument_checks import check_parts
-from simulator.runs.session import Overrides, make_task_of
+from simulator.runs.building import Overrides, make_task_of
 from simulator.scenario.sections import Scenario, load_scenario
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clients.core.errors import RunFolderError
+from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
-from server.rounds.checkpointer import RunKeeper, Stateful, kept_arrays
-from server.rounds.loop import Experiment, RoundState, facts_of
-from simulator.runs.session import Overrides, Session
+from server.rounds.checkpointer import RunCheckpointer, Stateful
+from server.rounds.experiment import Experiment
+from simulator.runs.building import Overrides
+from simulator.runs.session import Session
 from simulator.scenario.sections import Scenario, to_toml
 
 
@@ -50,6 +52,7 @@ def brought(given: Overrides) -> list[str]:
     parts = {
         "model": given.model,
         "data": given.population,
+        "algorithm": given.algorithm,
         "strategy": given.strategy,
         "client_app": given.client_app,
         "grid": given.grid,
@@ -116,25 +119,18 @@ def go_back(folder: RunFolder, store: CheckpointStore, scenario: Scenario) -> Re
     return Resumption(checkpoint, kept, "; ".join(note for note in notes if note))
 
 
-def restore(session: Session, x: Experiment, keeper: RunKeeper, back: Resumption) -> RoundState:
-    """Bring everything to a checkpoint: model, states, criteria, running sums, predictions of the round before.
+def restore(session: Session, experiment: Experiment, checkpointer: RunCheckpointer, back: Resumption) -> ServerState:
+    """Bring everything to a checkpoint: server, client states, criteria, running sums; return the server's state.
 
     Raises:
         RunFolderError: it is of another model.
     """
     checkpoint = back.checkpoint
     assert checkpoint is not None
-    params, buffers = checkpoint.tensors["parameters"], checkpoint.tensors["buffers"]
+    params = checkpoint.tensors["parameters"]
     if params.shape != session.start.params.shape:
         problem = f"holds {params.numel()} parameters, and the model has {session.start.params.numel()}"
         raise RunFolderError("checkpoint", problem, fix="Give the model the run was started with.")
-    keeper.restore(checkpoint)
-    for line in back.lines:
-        x.monitor.observe(line["round"], facts_of(line))
-        if x.trend is not None:
-            x.trend.observe(line)
-    for name in x.totals:
-        x.totals[name] = back.lines[-1][name]
-    x.meter.server(checkpoint.round_index, None, (params, buffers))
-    arrays = kept_arrays(checkpoint) or session.codec.encode(params, buffers)
-    return RoundState(checkpoint.round_index, params, buffers, arrays)
+    state = checkpointer.restore(checkpoint)
+    experiment.judge.replay(back.lines, experiment.model_metrics.measure(None, state).predicted)
+    return state

@@ -22,17 +22,21 @@ from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_measures, partition_table
 from clients.training.losses import error_words
 from dashboards.report.report import ReportWriter
+from server.algorithms.algorithm import Algorithm
 from server.convergence.monitor import Verdict
 from server.record.checkpoint import CheckpointStore
 from server.record.client_rows import ClientRows
 from server.record.records import Recorder, RunFolder
 from server.record.round_table import RoundTable
-from server.rounds.checkpointer import RunKeeper
+from server.rounds.checkpointer import RunCheckpointer
 from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.planner import EnginePlan, threads_restored
+from simulator.runs.announcement import describe
 from simulator.runs.argument_checks import check_hearers, check_out, check_parts, whole_seed
+from simulator.runs.building import Overrides, federation_of
 from simulator.runs.conclusion import conclude, final_module, save_model
+from simulator.runs.experiment import experiment_of
 from simulator.runs.resumption import (
     Resumption,
     brought,
@@ -42,7 +46,7 @@ from simulator.runs.resumption import (
     go_back,
     restore,
 )
-from simulator.runs.session import Overrides, Session, describe, experiment, federation_of, open_session
+from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
 from simulator.scenario.sections import Scenario, load_scenario, to_toml
 
@@ -107,6 +111,7 @@ def simulate(
     seed: int | None = None,
     model: nn.Module | None = None,
     data: Population | None = None,
+    algorithm: Algorithm | None = None,
     strategy: StrategyChoice | None = None,
     client_app: ClientApp | None = None,
     grid: Grid | None = None,
@@ -122,6 +127,8 @@ def simulate(
         seed: instead of the scenario's.
         model: any torch module, instead of [model].
         data: a population such as `custom_population(...)` makes, instead of [data] and [partition].
+        algorithm: an algorithm of your own, instead of the row that [algorithm] names; cohort, sampling and partial
+            work are still the scenario's.
         strategy: any Flower strategy, instead of [algorithm]; or a function that wraps ours, such as
             `lambda ours: DifferentialPrivacyServerSideFixedClipping(ours, 1.0, clipping_norm, num_sampled_clients)`.
         client_app: any Flower ClientApp, called with one message a client, instead of our clients; then [local] and
@@ -146,7 +153,7 @@ def simulate(
         converged at round 16: relative change of the parameters 1.068e-07, below 1e-06 for 3 rounds
     """
     quiet()
-    check_parts(model=model, data=data, strategy=strategy, client_app=client_app, grid=grid)
+    check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, client_app=client_app, grid=grid)
     check_hearers(observers, stop_asked)
     check_out(out)
     seed = whole_seed(seed)
@@ -158,7 +165,7 @@ def simulate(
         scenario = replace(scenario, data=None, partition=None)
     if seed is not None:
         scenario = replace(scenario, run=replace(scenario.run, seed=seed))
-    given = Overrides(model, data, strategy, client_app, grid)
+    given = Overrides(model, data, algorithm, strategy, client_app, grid)
     session = open_session(scenario, given)
     folder = None
     if record:
@@ -182,6 +189,7 @@ def resume(
     *,
     model: nn.Module | None = None,
     data: Population | None = None,
+    algorithm: Algorithm | None = None,
     strategy: StrategyChoice | None = None,
     observers: Sequence[object] = (),
     stop_asked: Callable[[], bool] = lambda: False,
@@ -192,6 +200,7 @@ def resume(
         path: the run's folder.
         model: as given to `simulate`, where one was.
         data: likewise.
+        algorithm: likewise.
         strategy: likewise; it must have `state_dict` and `load_state_dict`.
         observers: as in `simulate`.
         stop_asked: as in `simulate`.
@@ -200,11 +209,11 @@ def resume(
         RunFolderError: the folder, its record or its checkpoint cannot be used, or the run is over.
     """
     quiet()
-    check_parts(model=model, data=data, strategy=strategy)
+    check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
     check_hearers(observers, stop_asked)
     folder = RunFolder.open(Path(path))
     scenario = load_scenario(folder.scenario)
-    environment, given = folder.read_environment() or {}, Overrides(model, data, strategy)
+    environment, given = folder.read_environment() or {}, Overrides(model, data, algorithm, strategy)
     check_resumable(folder, environment, given)
     plan = environment.get("run", {}).get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
@@ -232,31 +241,31 @@ def _play(
     report = [ReportWriter(folder)] if folder is not None else []
     told = Observers([*([recorder] if recorder else []), history, *observers, *report])  # the verdict, then its page
     run = session.scenario.run
-    keeper = RunKeeper(
+    played = session.played
+    checkpointer = RunCheckpointer(
         session.states,
         recorder,
         store,
-        strategy=session.played.strategy,
-        foreign=session.played.strategy is not session.played.own,
+        strategy=played.strategy if played.strategy is not played.own else None,
         facts={"fingerprint": fingerprint(session.scenario)},
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
     )
     try:
-        x = experiment(session, told, keeper, stop_asked)
+        experiment = experiment_of(session, told, checkpointer, stop_asked)
         state = session.start
         told.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
         if back is not None and back.checkpoint is not None:
             told.recorded_before(back.lines)
-            state = restore(session, x, keeper, back)
+            state = restore(session, experiment, checkpointer, back)
         if back is not None:
             message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
             told.event({"round": state.round_index, "kind": "resumed", "message": message})
         if back is None or back.checkpoint is None:
-            told.round_finished(initial_line(x, state))
-        state, verdict = run_rounds(x, state)
-        keeper.save(state)
-        outcome = conclude(session, x.meter, state, verdict, history.lines, folder)
+            told.round_finished(initial_line(experiment, state))
+        state, verdict = run_rounds(experiment, state)
+        checkpointer.save(state)
+        outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)
         told.run_finished(outcome)

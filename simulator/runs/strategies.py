@@ -14,12 +14,12 @@ from clients.core.arrays import I64
 from clients.core.errors import StrategyError
 from clients.federation.features import FeatureOptions
 from clients.flower.codec import Codec
-from clients.training.rules import PLAIN
 from clients.training.task import LearningTask
-from server.algorithms.table import build_algorithm
+from server.algorithms.algorithm import Algorithm
+from server.algorithms.table import ALGORITHMS, build_algorithm, dropping_partial_work
 from server.rounds.node_map import NodeMap
 from server.rounds.sampling import CohortSampler
-from server.rounds.strategy import FederatedStrategy
+from server.rounds.strategy import FederatedStrategy, Federation
 from simulator.scenario.sections import EvaluationOptions, Scenario
 
 StrategyChoice = Strategy | Callable[[Strategy], Strategy]
@@ -42,9 +42,22 @@ class Played:
 
 
 def choose_strategy(
-    choice: StrategyChoice | None, scenario: Scenario, task: LearningTask, codec: Codec, nodes: NodeMap
+    choice: StrategyChoice | None,
+    algorithm: Algorithm | None,
+    scenario: Scenario,
+    task: LearningTask,
+    codec: Codec,
+    nodes: NodeMap,
 ) -> Played:
     """Return the strategy that plays.
+
+    Args:
+        choice: a user's strategy, or what wraps ours; None plays ours.
+        algorithm: a user's algorithm for ours to play; None takes the scenario's row.
+        scenario: the experiment.
+        task: what is learnt.
+        codec: how models travel.
+        nodes: which node holds which client.
 
     Raises:
         StrategyError: it would wait for ever, or spoil what the clients return.
@@ -54,7 +67,7 @@ def choose_strategy(
         _check_minimums(choice, task.population.num_clients)
         return Played(choice, None, None)
     sampler = CohortSampler(scenario.algorithm, task.population.sizes, task.seed)
-    own = _own_strategy(scenario, task, codec, sampler, nodes)
+    own = _own_strategy(algorithm, scenario, task, codec, sampler, nodes)
     if choice is None:
         return Played(own, own, sampler.size)
     try:
@@ -65,7 +78,7 @@ def choose_strategy(
         raise StrategyError("strategy", problem) from error
     if not isinstance(wrapped, Strategy):
         raise StrategyError("strategy", f"is a function that returned {type(wrapped).__name__}, not a Flower Strategy")
-    if own.algorithm.rule.shared and wrapped is not own:
+    if own.algorithm.local.returns and wrapped is not own:
         raise StrategyError(
             "strategy",
             f"wraps {own.algorithm.name!r}, whose clients return more than parameters: a wrapper would spoil it",
@@ -89,14 +102,15 @@ def check_client_app(played: Played, scenario: Scenario) -> None:
     own = played.own
     if own is None:
         return
-    name, fix = own.algorithm.name, "Use fedavg, fedavgm, fedadam, fedyogi, fedadagrad or a strategy of Flower's."
-    if own.algorithm.rule is not PLAIN or name == "fedsgd":
+    algorithm, fix = own.algorithm, "Use fedavg, fedavgm, fedadam, fedyogi, fedadagrad or a strategy of Flower's."
+    name = algorithm.name
+    changes_work = ALGORITHMS[scenario.algorithm.kind].local_work is not None
+    if not algorithm.local.is_plain or algorithm.uplink.compress is not None or changes_work:
         problem = f"is {name!r}, which changes how clients train, and your ClientApp trains"
         raise StrategyError("algorithm.kind", problem, fix=fix)
-    if name == "fednova":
-        raise StrategyError(
-            "algorithm.kind", "is 'fednova', which needs local steps; a ClientApp returns none", fix=fix
-        )
+    if algorithm.aggregation.needs_steps:
+        problem = f"is {name!r}, which needs local steps; a ClientApp returns none"
+        raise StrategyError("algorithm.kind", problem, fix=fix)
     if scenario.algorithm.partial_work == "drop":
         problem = "is 'drop', which needs local steps; your ClientApp returns none"
         raise StrategyError("algorithm.partial_work", problem, fix="Leave it out.")
@@ -110,7 +124,12 @@ def evaluated_clients(options: EvaluationOptions, sizes: np.ndarray[Any, np.dtyp
 
 
 def _own_strategy(
-    scenario: Scenario, task: LearningTask, codec: Codec, sampler: CohortSampler, nodes: NodeMap
+    algorithm: Algorithm | None,
+    scenario: Scenario,
+    task: LearningTask,
+    codec: Codec,
+    sampler: CohortSampler,
+    nodes: NodeMap,
 ) -> FederatedStrategy:
     sizes, every = task.population.sizes, scenario.evaluation.federated_every
     evaluators = evaluated_clients(scenario.evaluation, sizes, task.seed)
@@ -118,17 +137,19 @@ def _own_strategy(
     def evaluated(round_index: int) -> I64:
         return evaluators if every and round_index % every == 0 else evaluators[:0]
 
-    return FederatedStrategy(
-        build_algorithm(scenario.algorithm, task.local),
-        task.local,
-        codec,
-        sampler,
-        sizes,
+    if algorithm is None:
+        algorithm = build_algorithm(scenario.algorithm, task.local)
+    federation = Federation(
+        local=task.local,
+        codec=codec,
+        sampler=sampler,
+        sizes=sizes,
         nodes=nodes,
         seed=task.seed,
         drop_partial_work=scenario.algorithm.partial_work == "drop",
         evaluated=evaluated,
     )
+    return FederatedStrategy(dropping_partial_work(scenario.algorithm, algorithm), federation)
 
 
 def _check_client_side(strategy: Strategy) -> None:

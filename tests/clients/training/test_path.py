@@ -26,7 +26,7 @@ def test_drift_is_the_mean_height_of_the_trapezoids():
     first = (0 + 2) / 2 + (2 + 6) / 2 + 3 * (6 + 10) / 2
     second = (0 + 4) / 2 + (4 + 8) / 2
     assert meter.drift().tolist() == pytest.approx([first / 5, second / 2, 3.0])
-    assert meter.gradient_norm.tolist() == pytest.approx([4.0, 3.0, 1.0])
+    assert meter.gradient_norm().tolist() == pytest.approx([4.0, 3.0, 1.0])
 
 
 def test_a_client_without_steps_has_no_drift():

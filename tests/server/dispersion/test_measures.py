@@ -1,4 +1,4 @@
-"""Drift against naive formulas, whole against streamed, and in any order of clients."""
+"""Dispersion against naive formulas, whole against streamed, and in any order of clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import server.dispersion.measures as drift_module
 from clients.core.streams import generator
-from server.dispersion.measures import NOT_KEPT, DriftStream, gradient_dissimilarity, measure_drift
+from server.dispersion.measures import NOT_KEPT, DispersionStream, gradient_dissimilarity, measure_dispersion
 from server.dispersion.summary import LEVELS, quantiles, summary, worst
 
 LAYERS = (("first.weight", 0, 5), ("first.bias", 5, 6), ("second", 6, 11))
@@ -47,7 +47,7 @@ def naive(updates, weights):
 def test_every_measure_equals_its_definition(block, monkeypatch):
     monkeypatch.setitem(drift_module._BLOCK, "cpu", block)
     updates, weights = cohort()
-    found, expected = measure_drift(updates, weights, layers=LAYERS), naive(updates, weights)
+    found, expected = measure_dispersion(updates, weights, layers=LAYERS), naive(updates, weights)
     np.testing.assert_allclose(found.update_norm, expected["norm"], rtol=1e-12)
     np.testing.assert_allclose(found.cosine, expected["cosine"], rtol=1e-11)
     np.testing.assert_allclose(found.distance, expected["distance"], rtol=1e-12)
@@ -63,17 +63,17 @@ def test_every_measure_equals_its_definition(block, monkeypatch):
 def test_cosines_are_to_the_aggregate_that_was_used():
     updates, weights = cohort()
     aggregate = -updates[2].to(torch.float32)
-    found = measure_drift(updates, weights, layers=LAYERS, aggregate=aggregate)
+    found = measure_dispersion(updates, weights, layers=LAYERS, aggregate=aggregate)
     assert found.cosine[2] == pytest.approx(-1.0, abs=1e-6)
     assert found.aggregate_norm == pytest.approx(float(updates[2].norm()), rel=1e-6)
-    own = measure_drift(updates, weights, layers=LAYERS)
+    own = measure_dispersion(updates, weights, layers=LAYERS)
     np.testing.assert_array_equal(found.distance, own.distance)  # distances are from the mean all the same
     assert found.gradient_diversity == own.gradient_diversity
 
 
 def test_the_square_of_the_updates_splits_into_dispersion_and_mean():
     updates, weights = cohort()
-    found = measure_drift(updates, weights, layers=LAYERS)
+    found = measure_dispersion(updates, weights, layers=LAYERS)
     second_moment = float((weights / weights.sum()) @ found.update_norm**2)
     assert second_moment == pytest.approx(found.update_dispersion + found.aggregate_norm**2, rel=1e-12)
 
@@ -82,14 +82,14 @@ def test_clients_that_nearly_agree_still_have_their_dispersion():
     """In float32, around 1000: a difference of squares would lose it all."""
     exact, weights = cohort(offset=1000.0)
     updates = exact.to(torch.float32)
-    found = measure_drift(updates, weights, layers=LAYERS)
+    found = measure_dispersion(updates, weights, layers=LAYERS)
     assert found.update_dispersion == pytest.approx(naive(updates.to(torch.float64), weights)["dispersion"], rel=1e-10)
 
 
 def test_diversity_of_equal_orthogonal_opposite_and_zero_updates():
     def diversity(rows):
         whole = torch.tensor(rows, dtype=torch.float64)
-        return measure_drift(whole, np.ones(len(rows)), layers=[("all", 0, whole.shape[1])]).gradient_diversity
+        return measure_dispersion(whole, np.ones(len(rows)), layers=[("all", 0, whole.shape[1])]).gradient_diversity
 
     assert diversity([[1.0, 2.0]] * 4) == pytest.approx(0.25)
     assert diversity(np.eye(3).tolist()) == pytest.approx(1.0)
@@ -99,9 +99,9 @@ def test_diversity_of_equal_orthogonal_opposite_and_zero_updates():
 
 def test_a_zero_update_has_cosine_zero_and_one_client_does_not_disperse():
     updates = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
-    found = measure_drift(updates, np.array([1, 1]), layers=[("all", 0, 2)])
+    found = measure_dispersion(updates, np.array([1, 1]), layers=[("all", 0, 2)])
     np.testing.assert_allclose(found.cosine, [0.0, 1.0])
-    one = measure_drift(updates[1:], torch.tensor([7]), layers=[("all", 0, 2)])
+    one = measure_dispersion(updates[1:], torch.tensor([7]), layers=[("all", 0, 2)])
     assert (one.update_dispersion, one.gradient_diversity, one.aggregate_norm) == (0.0, 1.0, 5.0)
     np.testing.assert_array_equal(one.distance, [0.0])
 
@@ -110,8 +110,8 @@ def test_a_client_of_weight_zero_moves_no_one_elses_numbers():
     updates, weights = cohort()
     weights[3] = 0.0
     others = [0, 1, 2, 4, 5, 6]
-    found = measure_drift(updates, weights, layers=LAYERS)
-    without = measure_drift(updates[others], weights[others], layers=LAYERS)
+    found = measure_dispersion(updates, weights, layers=LAYERS)
+    without = measure_dispersion(updates[others], weights[others], layers=LAYERS)
     assert found.update_dispersion == pytest.approx(without.update_dispersion, rel=1e-12)
     assert found.gradient_diversity == pytest.approx(without.gradient_diversity, rel=1e-12)
     np.testing.assert_allclose(found.cosine[others], without.cosine, rtol=1e-11)
@@ -122,10 +122,10 @@ def test_a_client_of_weight_zero_moves_no_one_elses_numbers():
 def test_streaming_tiles_equals_the_whole(seed, clients, cuts):
     updates, weights = cohort(clients=clients, offset=3.0, seed=seed)
     edges = [0, *sorted(cut for cut in cuts if cut < clients), clients]
-    stream = DriftStream(layers=LAYERS)
+    stream = DispersionStream(layers=LAYERS)
     for start, end in pairwise(edges):
         stream.add(updates[start:end], torch.from_numpy(weights[start:end]))
-    whole, streamed = measure_drift(updates, weights, layers=LAYERS), stream.result()
+    whole, streamed = measure_dispersion(updates, weights, layers=LAYERS), stream.result()
     np.testing.assert_allclose(streamed.update_norm, whole.update_norm, rtol=1e-13)
     assert streamed.update_dispersion == pytest.approx(whole.update_dispersion, rel=1e-11, abs=1e-24)
     assert streamed.gradient_diversity == pytest.approx(whole.gradient_diversity, rel=1e-11)
@@ -139,7 +139,7 @@ def test_streaming_tiles_equals_the_whole(seed, clients, cuts):
 
 def test_streaming_does_not_cancel():
     exact, weights = cohort(clients=40, offset=1e6)
-    stream = DriftStream(layers=LAYERS)
+    stream = DispersionStream(layers=LAYERS)
     for start in range(0, 40, 3):
         stream.add(exact[start : start + 3], weights[start : start + 3])
     assert stream.result().update_dispersion == pytest.approx(naive(exact, weights)["dispersion"], rel=1e-8)
@@ -147,11 +147,11 @@ def test_streaming_does_not_cancel():
 
 def test_a_result_between_tiles_does_not_disturb_the_stream():
     updates, weights = cohort()
-    stream = DriftStream(layers=LAYERS)
+    stream = DispersionStream(layers=LAYERS)
     stream.add(updates[:3], weights[:3])
     first = stream.result()
     stream.add(updates[3:], weights[3:])
-    assert first.update_dispersion == measure_drift(updates[:3], weights[:3], layers=LAYERS).update_dispersion
+    assert first.update_dispersion == measure_dispersion(updates[:3], weights[:3], layers=LAYERS).update_dispersion
     assert stream.result().update_dispersion == pytest.approx(naive(updates, weights)["dispersion"], rel=1e-12)
 
 
@@ -160,8 +160,8 @@ def test_a_result_between_tiles_does_not_disturb_the_stream():
 def test_order_of_clients_and_unit_of_weights_change_nothing(seed, clients, scale):
     updates, weights = cohort(clients=clients, seed=seed)
     order = generator(seed, "order").permutation(clients)
-    found = measure_drift(updates, weights, layers=LAYERS)
-    turned = measure_drift(updates[order], scale * weights[order], layers=LAYERS)
+    found = measure_dispersion(updates, weights, layers=LAYERS)
+    turned = measure_dispersion(updates[order], scale * weights[order], layers=LAYERS)
     assert turned.update_dispersion == pytest.approx(found.update_dispersion, rel=1e-12, abs=1e-25)
     assert turned.gradient_diversity == pytest.approx(found.gradient_diversity, rel=1e-12)
     np.testing.assert_allclose(turned.cosine, found.cosine[order], rtol=1e-9, atol=1e-12)
@@ -174,7 +174,7 @@ def test_order_of_clients_and_unit_of_weights_change_nothing(seed, clients, scal
 def test_updates_that_are_not_finite_give_numbers_that_are_not(recwarn):
     updates, weights = cohort()
     updates[1, 2], updates[4, 7] = math.inf, math.nan
-    for found in (measure_drift(updates, weights, layers=LAYERS), streamed(updates, weights)):
+    for found in (measure_dispersion(updates, weights, layers=LAYERS), streamed(updates, weights)):
         assert not math.isfinite(found.update_dispersion)
         assert not math.isfinite(found.gradient_diversity)
         assert math.isinf(found.update_norm[1])
@@ -188,7 +188,7 @@ def test_updates_that_are_not_finite_give_numbers_that_are_not(recwarn):
 
 
 def streamed(updates, weights):
-    stream = DriftStream(layers=LAYERS)
+    stream = DispersionStream(layers=LAYERS)
     stream.add(updates[:4], weights[:4])
     stream.add(updates[4:], weights[4:])
     return stream.result()
@@ -200,7 +200,7 @@ def test_gradient_dissimilarity_is_unweighted_around_the_weighted_mean():
     p = weights / weights.sum()
     mean = p @ gradients.numpy()
     unweighted = np.mean([((row - mean) ** 2).sum() for row in gradients.numpy()])
-    weighted = measure_drift(gradients, weights, layers=LAYERS).update_dispersion
+    weighted = measure_dispersion(gradients, weights, layers=LAYERS).update_dispersion
     assert found.gradient_dissimilarity == pytest.approx(unweighted, rel=1e-12)
     assert abs(unweighted - weighted) > 1e-3 * weighted  # the two definitions do differ here
     assert found.b_squared == pytest.approx(p @ (gradients.numpy() ** 2).sum(axis=1) / (mean @ mean), rel=1e-12)
@@ -238,7 +238,7 @@ def test_worst_names_the_largest_first_and_ties_by_client():
 
 def test_the_summary_is_what_the_record_can_hold():
     updates, weights = cohort(clients=3, size=11)
-    found = measure_drift(updates, weights, layers=LAYERS)
+    found = measure_dispersion(updates, weights, layers=LAYERS)
     said = summary(found, np.array([5, 8, 13]), lambda client: f"station {client}", k=2)
     furthest = int(np.argmax(found.distance))
     assert said["worst"]["distance"][0] == {
@@ -281,4 +281,4 @@ def test_the_summary_of_a_stream_says_what_was_not_measured():
 def test_layers_that_do_not_tile_the_parameters_are_our_bug(layers):
     updates, weights = cohort()
     with pytest.raises(AssertionError):
-        measure_drift(updates, weights, layers=layers)
+        measure_dispersion(updates, weights, layers=layers)

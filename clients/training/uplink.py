@@ -1,0 +1,70 @@
+"""Uplinks: what clients send of their updates, and how many bytes that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clients.core.errors import UserError
+
+RESIDUAL = "uplink_residual"
+"""The client state in which a client keeps what an uplink left out."""
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """How pseudo-gradients travel from clients to the server.
+
+    Attributes:
+        name: for people.
+        compress: pseudo-gradients [K, P] -> what arrives of each, [K, P]; None sends them whole.
+        size: (parameters P, bytes of a number) -> bytes that one client sends for them.
+        keeps_residual: whether a client adds what was left out of its last update to the next (error feedback).
+    """
+
+    name: str
+    compress: Callable[[Tensor], Tensor] | None
+    size: Callable[[int, int], int]
+    keeps_residual: bool = False
+
+    @property
+    def client_state(self) -> tuple[str, ...]:
+        """Names of the vectors a client remembers for it."""
+        return (RESIDUAL,) if self.keeps_residual else ()
+
+
+IDENTITY = Uplink("identity", None, lambda parameters, itemsize: parameters * itemsize)
+
+
+def top_k(fraction: float, *, error_feedback: bool = True) -> Uplink:
+    """Send the largest entries of each update with their positions (32 bits each); the others count as 0.
+
+    Error feedback keeps what was left out on the client and adds it to its next update. Source: Stich et al. 2018
+    (NeurIPS), algorithm 1.
+
+    Args:
+        fraction: share of the entries that are sent, in (0, 1]; at least one entry is.
+        error_feedback: whether clients keep what was left out.
+
+    Raises:
+        UserError: the fraction is outside (0, 1].
+
+    Example:
+        >>> top_k(0.5).compress(torch.tensor([[3.0, -1.0, 0.5, -4.0]]))
+        tensor([[ 3., -0.,  0., -4.]])
+    """
+    if not 0 < fraction <= 1:
+        raise UserError("fraction", f"must be in (0, 1], got {fraction}")
+
+    def kept(parameters: int) -> int:
+        return max(1, math.ceil(fraction * parameters))
+
+    def compress(rows: Tensor) -> Tensor:
+        index = rows.abs().topk(kept(rows.shape[1]), dim=1).indices
+        return rows * torch.zeros_like(rows).scatter_(1, index, 1.0)
+
+    return Uplink(f"top_k {fraction:g}", compress, lambda p, itemsize: kept(p) * (itemsize + 4), error_feedback)

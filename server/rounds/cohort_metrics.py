@@ -1,0 +1,161 @@
+"""What the record says of a cohort's local work: losses, drift, dispersion, bytes and simulated time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from flwr.app import ArrayRecord, Message
+from torch import Tensor
+
+from clients.core.arrays import F64, I64, Array
+from clients.core.population import Population
+from clients.flower.codec import Codec
+from clients.flower.decoding import DecodedReplies
+from clients.flower.messages import CohortMessages, CohortReplies
+from clients.training.uplink import Uplink
+from clients.training.work import CohortUpdate
+from server.dispersion.histograms import EDGES, counted
+from server.dispersion.measures import Dispersion
+from server.dispersion.summary import named, quantiles, summary, worst
+from server.rounds.cohort_sum import CohortResult
+from server.rounds.data_metrics import data_line
+
+ALL_LEFT_OUT = "drift: every update of the round was left out of the aggregate"
+Line = dict[str, Any]
+Replies = CohortReplies | DecodedReplies
+
+
+class Clock(Protocol):
+    """Turns a round's work into simulated seconds."""
+
+    def round_seconds(self, local_steps: I64, bytes_down: float, bytes_up: float) -> float:
+        """Return how long a round lasts; bytes are those of one client, each way."""
+
+
+@dataclass(frozen=True)
+class CohortMetrics:
+    """What the replies of a cohort say: for the record, and one row a client."""
+
+    line: Line
+    columns: dict[str, Array]
+
+
+def measure_cohort(
+    sent: Sequence[Message],
+    replies: Replies,
+    total: CohortResult | None,
+    *,
+    population: Population,
+    codec: Codec,
+    clock: Clock,
+) -> CohortMetrics:
+    """Measure what a cohort returned.
+
+    Args:
+        sent: the messages of the round.
+        replies: what came back.
+        total: the sum of the updates; None where there are none, or they cannot be read.
+        population: as it is in that round.
+        codec: how models travel.
+        clock: simulated time.
+    """
+    failures = replies.failures if isinstance(replies, DecodedReplies) else 0
+    respondents = len(replies) - failures
+    line: Line = {"cohort": len(sent), "respondents": respondents, "failures": failures}
+    line |= _traffic(sent, replies, respondents, codec, clock)
+    if total is None:
+        problem = replies.problem if isinstance(replies, DecodedReplies) else ""
+        why = f"drift: the replies do not hold the model's arrays ({problem})"
+        return CohortMetrics(line | ({"not_measured": why} if problem else {}), {})
+    update, names = total.update, population.client_name
+    dispersion = total.dispersion
+    parts = [_training(update, names)]
+    parts += [summary(dispersion, update.clients, names) if dispersion is not None else {"not_measured": ALL_LEFT_OUT}]
+    not_measured = [part.pop("not_measured") for part in parts if "not_measured" in part]
+    for part in parts:
+        line |= part
+    columns = _columns(update, dispersion, total.weights)
+    line |= data_line(population, columns)
+    line["histograms"] = counted({name: columns.get(name) for name in EDGES if line.get(name) is not None})
+    return CohortMetrics(line | ({"not_measured": "; ".join(not_measured)} if not_measured else {}), columns)
+
+
+def _training(update: CohortUpdate, names: Callable[[int], str]) -> Line:
+    """Return losses, steps and the local path of a cohort."""
+    known = np.isfinite(update.train_loss) | (update.local_steps > 0)
+    weights = update.num_examples * known
+    loss = float(np.average(np.where(known, update.train_loss, 0.0), weights=weights)) if weights.any() else None
+    line: Line = {"train_loss": loss, "local_steps": int(update.local_steps.sum())}
+    if (update.train_errors >= 0).all():
+        line["train_errors"] = int(update.train_errors.sum())
+    if not np.isnan(update.client_drift).all() or (update.local_steps > 0).any():
+        line["client_drift"] = {"mean": float(update.client_drift.mean())} | quantiles(update.client_drift)
+        line["worst_client_drift"] = named(worst(update.clients, update.client_drift), names)
+        line["largest_gradient_norm"] = float(update.gradient_norm.max())
+    else:
+        line["client_drift"] = line["local_steps"] = None
+        line["not_measured"] = "client_drift and local_steps: the clients return only where they ended, not the path"
+    return line
+
+
+def _columns(update: CohortUpdate, dispersion: Dispersion | None, weights: F64) -> dict[str, Array]:
+    columns: Mapping[str, Array | None] = {
+        "client": update.clients,
+        "num_examples": update.num_examples,
+        "local_steps": update.local_steps,
+        "weight": weights,
+        "train_loss": update.train_loss,
+        "client_drift": update.client_drift,
+        "gradient_norm": update.gradient_norm,
+        "update_norm": dispersion.update_norm if dispersion is not None else None,
+        "cosine": dispersion.cosine if dispersion is not None else None,
+        "distance": dispersion.distance if dispersion is not None else None,
+    }
+    return {name: values for name, values in columns.items() if values is not None}
+
+
+def _traffic(sent: Sequence[Message], replies: Replies, respondents: int, codec: Codec, clock: Clock) -> Line:
+    """Return the bytes of arrays sent each way, and how long the round lasted in simulated seconds."""
+    if isinstance(sent, CohortMessages):
+        down = _record_bytes(sent.arrays) + sum(_size(t) for t in sent.work.broadcast.values())
+    else:
+        down = max((_array_bytes(m) for m in sent[:1]), default=0)
+    if isinstance(replies, CohortReplies):
+        anchor, extras = replies.anchor, len(replies.update.extras)
+        if isinstance(replies.total, CohortResult) and replies.total.aggregate is not None:
+            extras = len(replies.total.aggregate.extras)
+        up = (
+            _uplink_of(sent).size(anchor.numel(), anchor.element_size())
+            if isinstance(sent, CohortMessages)
+            else (_size(anchor))
+        )
+        up += codec.buffers.size * anchor.element_size() + extras * _size(anchor)
+    else:
+        up = max((_array_bytes(m) for m in replies if m.has_content()), default=0)
+    steps = replies.update.local_steps if replies.update is not None else np.zeros(1, np.int64)
+    return {
+        "bytes_down": down * len(sent),
+        "bytes_up": up * respondents,
+        "simulated_seconds": clock.round_seconds(steps, down, up),
+    }
+
+
+def _uplink_of(sent: CohortMessages) -> Uplink:
+    return sent.work.uplink
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _array_bytes(message: Message) -> int:
+    return sum(_record_bytes(record) for record in message.content.array_records.values())
+
+
+def _record_bytes(record: ArrayRecord) -> int:
+    """Return the bytes of a record's numbers, without what a serialisation puts around them."""
+    return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in record.values())

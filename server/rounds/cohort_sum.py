@@ -1,0 +1,181 @@
+"""The sum of a cohort's updates: aggregate, dispersion and one row a client, filled tile by tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import F64, I64, Bool
+from clients.training.work import CohortUpdate, concatenate
+from server.algorithms.aggregation import Aggregation, weighted_mean, weighted_sum
+from server.algorithms.transforms import Aggregate
+from server.dispersion.measures import Dispersion, DispersionStream, Layers, measure_dispersion
+
+
+@dataclass(frozen=True)
+class SumPlan:
+    """What a sum needs to know before the first update arrives.
+
+    Attributes:
+        clients: clients of the cohort, increasing, int64 (K,).
+        weights: coefficient of each update, float64 (K,); 0 leaves it out.
+        num_examples: training examples of each, int64 (K,).
+        anchor: the broadcast parameters [P].
+        layers: (name, start, end) of each layer within [P].
+        population: clients N of the federation.
+        aggregation: how updates become one.
+    """
+
+    clients: I64
+    weights: F64
+    num_examples: I64
+    anchor: Tensor
+    layers: Layers
+    population: int
+    aggregation: Aggregation
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """A finished sum.
+
+    Attributes:
+        plan: what was summed.
+        update: one row a client, in order of client; parameters are left out where they were not kept.
+        aggregate: what the updates add up to; None where every weight is 0.
+        buffers: mean buffers by examples [Q], of updates whose weight is not 0; None as `aggregate`.
+    """
+
+    plan: SumPlan
+    update: CohortUpdate
+    aggregate: Aggregate | None
+    buffers: Tensor | None
+    _streamed: Dispersion | None = None
+
+    @property
+    def weights(self) -> F64:
+        """Coefficient of each update, float64 (K,)."""
+        return self.plan.weights
+
+    @cached_property
+    def dispersion(self) -> Dispersion | None:
+        """How the updates differ; None where every weight is 0."""
+        if self.aggregate is None:
+            return None
+        if self._streamed is not None:
+            return self._streamed
+        return measure_dispersion(self.plan.anchor - self.update.params, self.weights, layers=self.plan.layers)
+
+
+class CohortSum:
+    """Adds up the updates of a set of clients, with how they differ.
+
+    Tiles of a cohort, workers and edge servers each fill one and `merge` it. A sum that keeps its rows gives the same
+    bits in whatever order they come; one that does not may differ in the last bits.
+
+    Args:
+        plan: the cohort and its weights.
+        keep_rows: whether updates are kept whole; else they are summed as they come.
+    """
+
+    def __init__(self, plan: SumPlan, *, keep_rows: bool = True) -> None:
+        assert keep_rows or not plan.aggregation.needs_rows, "this aggregation needs every update"
+        self.plan, self.keep_rows = plan, keep_rows
+        self._tiles: list[CohortUpdate] = []
+        counted = plan.weights != 0
+        self._examples = max(1.0, float((plan.num_examples * counted).sum()))
+        self._counted = max(1, int(np.count_nonzero(counted)))
+        self._total = torch.zeros_like(plan.anchor)
+        self._buffers: Tensor | None = None
+        self._extras: dict[str, Tensor] = {}
+        self._stream = DispersionStream(layers=plan.layers)
+
+    def add(self, tile: CohortUpdate) -> None:
+        """Take in the updates of some clients of the plan; each comes once."""
+        if self.keep_rows:
+            self._tiles.append(tile)
+            return
+        self._tiles.append(tile.without_rows())
+        weights = self._weights_of(tile)
+        rows = self.plan.anchor - tile.params
+        self._stream.add(rows, weights)
+        map_update = self.plan.aggregation.map_update
+        summed = weighted_sum(weights, rows if map_update is None else map_update(rows))
+        self._total += summed
+        counted = weights != 0
+        buffers = weighted_sum(tile.num_examples * counted / self._examples, tile.buffers)
+        self._buffers = buffers if self._buffers is None else self._buffers + buffers
+        alike = (counted / self._counted).astype(np.float64)
+        for name, vectors in tile.extras.items():
+            part = weighted_sum(alike, vectors)
+            self._extras[name] = self._extras[name] + part if name in self._extras else part
+
+    def merge(self, other: CohortSum) -> None:
+        """Take in what another sum of the same plan took in, of other clients."""
+        assert self.keep_rows == other.keep_rows, "sums that are merged keep their rows alike"
+        self._tiles += other._tiles
+        if self.keep_rows or other._buffers is None:
+            return
+        self._stream.merge(other._stream)
+        self._total += other._total
+        self._buffers = other._buffers if self._buffers is None else self._buffers + other._buffers
+        for name, part in other._extras.items():
+            self._extras[name] = self._extras[name] + part if name in self._extras else part
+
+    def result(self) -> CohortResult:
+        """Return the sum of all that came in; at least one update."""
+        update = concatenate(self._tiles)
+        plan = self.plan
+        counted = plan.weights != 0
+        if not counted.any():
+            return CohortResult(plan, update, None, None)
+        share = float(counted.sum()) / plan.population
+        if self.keep_rows:
+            return self._of_rows(update, counted, share)
+        aggregate = Aggregate(self._total, self._extras, share)
+        return CohortResult(plan, update, aggregate, self._buffers, self._dispersion())
+
+    def _of_rows(self, update: CohortUpdate, counted: Bool, share: float) -> CohortResult:
+        plan, how = self.plan, self.plan.aggregation
+        rows = plan.anchor - update.params
+        mapped = rows if how.map_update is None else how.map_update(rows)
+        if how.reduce is None:
+            pseudo_gradient = weighted_sum(plan.weights, mapped)
+        else:
+            chosen = torch.from_numpy(counted)
+            pseudo_gradient = how.reduce(mapped[chosen], torch.from_numpy(plan.weights[counted]).to(mapped))
+        extras = {n: weighted_sum(counted / counted.sum(), v) for n, v in update.extras.items()}
+        shares = update.num_examples * counted
+        buffers = weighted_sum(shares / max(1, shares.sum()), update.buffers)
+        return CohortResult(plan, update, Aggregate(pseudo_gradient, extras, share), buffers)
+
+    def _dispersion(self) -> Dispersion:
+        """Return what the stream measured, norms in order of client."""
+        found = self._stream.result()
+        order = np.argsort(np.concatenate([tile.clients for tile in self._tiles]), kind="stable")
+        return replace(found, update_norm=found.update_norm[order])
+
+    def _weights_of(self, tile: CohortUpdate) -> F64:
+        return self.plan.weights[np.searchsorted(self.plan.clients, tile.clients)]
+
+
+def sum_by_examples(update: CohortUpdate, anchor: Tensor, layers: Layers, population: int) -> CohortResult:
+    """Return the sum of kept updates weighed by their examples, which measures the cohort of a user's strategy."""
+    plan = SumPlan(
+        update.clients, update.num_examples.astype(np.float64), update.num_examples, anchor, layers, population,
+        weighted_mean("examples"),
+    )  # fmt: skip
+    return sum_of([update], plan)
+
+
+def sum_of(tiles: Sequence[CohortUpdate], plan: SumPlan) -> CohortResult:
+    """Return the sum of updates that are all here."""
+    total = CohortSum(plan)
+    for tile in tiles:
+        total.add(tile)
+    return total.result()

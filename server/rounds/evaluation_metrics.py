@@ -1,0 +1,66 @@
+"""What the record says of a federated evaluation: means by examples, scores over classes, the spread over clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from flwr.app import Message
+
+from clients.core.arrays import F64
+from clients.core.population import Population
+from clients.engines.evaluation import CohortEvaluation
+from clients.flower.decoding import decode_evaluation
+from clients.flower.messages import EvaluationReplies
+from clients.training.class_metrics import balanced_accuracy, class_metrics
+from clients.training.losses import SCORE_NAMES, metrics
+from server.dispersion.summary import named, quantiles, worst
+
+Line = dict[str, Any]
+
+
+def measure_replies(
+    replies: Sequence[Message] | EvaluationReplies, population: Population, client_of: Callable[[int], int]
+) -> Line:
+    """Measure the replies to a federated evaluation; `client_of` maps a node's id to its client."""
+    if isinstance(replies, EvaluationReplies):
+        return measure_evaluation(replies.result, population)
+    return measure_evaluation(decode_evaluation(replies, client_of, SCORE_NAMES[population.task]), population)
+
+
+def measure_evaluation(found: CohortEvaluation | None, population: Population) -> Line:
+    """Measure a federated evaluation; an empty line where no client had an example."""
+    task = population.task
+    if found is None or not (found.num_examples > 0).any():
+        return {}
+    known = found.num_examples > 0
+    clients, sizes = found.clients[known], found.num_examples[known].astype(np.float64)
+    losses, scores = found.loss[known], found.score[known]
+    loss, score = np.average(losses, weights=sizes), np.average(scores, weights=sizes)
+    shown = np.sqrt(losses) if task == "regression" else scores  # root mean squared error, as federated_error
+    spread: Line = {
+        "evaluated_on": found.evaluated_on,
+        "clients": len(sizes),
+        "variance": _variance(shown),
+        "score": _with_tenths(shown),
+        "loss": quantiles(losses),
+        "worst": named(worst(clients, shown, lowest=task == "classification"), population.client_name),
+    }
+    line: Line = dict(metrics("federated", float(loss), float(score), task))
+    if found.classes is not None:
+        spread["balanced_accuracy"] = _with_tenths(balanced_accuracy(found.classes)[known])
+        line |= class_metrics("federated", found.classes.total())
+    return line | {"client_spread": spread}
+
+
+def _with_tenths(values: F64) -> dict[str, float]:
+    """Return the quantiles of one value a client, and the first and last decile."""
+    with np.errstate(invalid="ignore"):  # a diverged model's may be infinite
+        tenths = np.quantile(values, (0.1, 0.9)).tolist()
+    return quantiles(values) | dict(zip(("p10", "p90"), tenths, strict=True))
+
+
+def _variance(values: F64) -> float:
+    with np.errstate(invalid="ignore"):  # nan where one is infinite
+        return float(values.var())

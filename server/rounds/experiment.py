@@ -1,0 +1,75 @@
+"""Everything that a round loop plays with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from clients.core.arrays import Array
+from clients.core.population import Population
+from clients.flower.codec import Codec
+from server.algorithms.state import ServerState
+from server.rounds.cohort_metrics import Clock
+from server.rounds.judgement import Judge
+from server.rounds.model_metrics import ModelMetrics
+from server.rounds.node_map import NodeMap
+from server.rounds.observers import Observers
+from server.rounds.strategy import FederatedStrategy
+
+
+class Checkpointer(Protocol):
+    """Keeps what the clients remember, their rows, and the checkpoint."""
+
+    def commit(self, state: ServerState, columns: dict[str, Array]) -> None:
+        """Make a finished round last: its client states become current; write a checkpoint when one is due."""
+
+    def rollback(self) -> None:
+        """Drop what the clients of a broken round staged."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What `play_round` and `run_rounds` work on. A round changes nothing in it but what the clients remember.
+
+    Attributes:
+        strategy: any Flower strategy.
+        own: fedscape's strategy, where it plays, by itself or inside a wrapper; None where a user's plays.
+        grid: any Flower grid.
+        nodes: which node of it holds which client.
+        codec: how models travel.
+        population: whose data.
+        clock: simulated time.
+        model_metrics: measures models.
+        judge: folds lines of the record into criteria, totals and rate.
+        observers: receive the moments of the run.
+        checkpointer: makes rounds last.
+        rounds: the budget.
+        seed: root seed.
+        timeout: seconds to wait for replies; None waits for all.
+        stop_requested: called after each round; True interrupts the run there.
+    """
+
+    strategy: Strategy
+    own: FederatedStrategy | None
+    grid: Grid
+    nodes: NodeMap
+    codec: Codec
+    population: Population
+    clock: Clock
+    model_metrics: ModelMetrics
+    judge: Judge
+    observers: Observers
+    checkpointer: Checkpointer
+    rounds: int
+    seed: int
+    timeout: float | None = None
+    stop_requested: Callable[[], bool] = lambda: False
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the strategy is a user's; Flower's own draw from Python's and NumPy's global generators."""
+        return self.strategy is not self.own

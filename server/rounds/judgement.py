@@ -1,0 +1,80 @@
+"""The fold over a run's lines: running totals, agreement with the round before, criteria, divergence, rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from clients.core.population import Task
+from clients.training.losses import agreement
+from server.convergence.criteria_options import FACTS
+from server.convergence.monitor import Assessment, ConvergenceMonitor
+from server.convergence.outcome import RATE_EVERY, Trend
+
+Line = dict[str, Any]
+TOTALS = {"bytes_total": ("bytes_down", "bytes_up"), "simulated_seconds_total": ("simulated_seconds",)}
+"""Running sums of the record, and the keys they add up."""
+
+
+class Judge:
+    """Adds to each line of the record what only follows from the lines before.
+
+    Args:
+        monitor: judges convergence and divergence.
+        task: what is learnt, for agreement.
+        trend: fits the rate into the record every few rounds; None leaves it out.
+    """
+
+    def __init__(self, monitor: ConvergenceMonitor, task: Task, trend: Trend | None = None) -> None:
+        self._monitor, self._task, self._trend = monitor, task, trend
+        self._totals: dict[str, float] = {"bytes_total": 0, "simulated_seconds_total": 0.0}
+        self._predicted: Tensor | None = None
+
+    def observe(self, line: Line, predicted: Tensor | None) -> Assessment:
+        """Take in the line of a round, and write into it what follows.
+
+        Args:
+            line: what was measured in the round.
+            predicted: predictions on the probe examples; None without them.
+        """
+        for total, parts in TOTALS.items():
+            self._totals[total] += sum(line.get(part, 0) for part in parts)
+        line |= self._totals
+        if predicted is not None and self._predicted is not None:
+            line["agreement"] = agreement(self._predicted, predicted, self._task)
+        self._predicted = predicted
+        assessment = self._monitor.observe(line["round"], facts_of(line))
+        line["criteria"] = {
+            c.name: {"value": c.value, "threshold": c.threshold, "held": c.held_rounds, "needed": c.needed_rounds,
+                     "holds": c.holds, "distance": c.distance, "first_held": c.first_held, "words": c.words}
+            for c in assessment.criteria
+        }  # fmt: skip
+        if assessment.overfitting:
+            line["overfitting"] = assessment.overfitting
+        if self._trend is not None:
+            self._trend.observe(line)
+            if line["round"] and line["round"] % RATE_EVERY == 0:
+                line |= self._trend.fit()
+        return assessment
+
+    def replay(self, lines: Sequence[Line], predicted: Tensor | None) -> None:
+        """Take in recorded lines again, when a run goes on.
+
+        Args:
+            lines: the record up to a checkpoint, round 0 first.
+            predicted: predictions of the checkpoint's model on the probe examples.
+        """
+        for line in lines:
+            self._monitor.observe(line["round"], facts_of(line))
+            if self._trend is not None:
+                self._trend.observe(line)
+        for total in self._totals:
+            self._totals[total] = lines[-1][total]
+        self._predicted = predicted
+
+
+def facts_of(line: Line) -> dict[str, float | None]:
+    """Return the facts that criteria look at, from a line of the record."""
+    return {name: line.get(name) for name in FACTS}

@@ -1,0 +1,106 @@
+"""What the record says of the model after a round: the step it took, gradients at it, central validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import F64
+from clients.core.population import Examples, Population
+from clients.engines.evaluation import Evaluator
+from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, recalls
+from clients.training.losses import metrics
+from server.algorithms.state import ServerState
+from server.dispersion.measures import gradient_dissimilarity
+
+PROBE_SIZE = 1000
+Line = dict[str, Any]
+Gradients = Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]
+"""(round, params, buffers) -> full-batch gradients of all clients (or a sample) [K, P], and their weights [K]."""
+
+
+@dataclass(frozen=True)
+class ModelMeasurement:
+    """What was measured of a model.
+
+    Attributes:
+        line: for the record.
+        predicted: predictions on the probe examples; None without central examples.
+    """
+
+    line: Line
+    predicted: Tensor | None
+
+
+class ModelMetrics:
+    """Measures models.
+
+    Args:
+        population: whose central examples, or objectives, they are evaluated on.
+        evaluator: evaluates them; None where there is nothing to evaluate on.
+        gradients: see `Gradients`; None where gradients cannot be computed.
+        gradient_every: rounds between gradient passes; 0 never.
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        evaluator: Evaluator | None = None,
+        *,
+        gradients: Gradients | None = None,
+        gradient_every: int = 0,
+    ) -> None:
+        self._population, self._evaluator = population, evaluator
+        self._gradients, self._every = gradients, gradient_every
+        self._objectives = _objectives(population, evaluator)
+
+    def measure(self, before: ServerState | None, now: ServerState) -> ModelMeasurement:
+        """Measure a model; `before` is the state of the round before, None for the initial one."""
+        line: Line = {}
+        if before is not None:
+            change = torch.linalg.vector_norm(now.params - before.params).item()
+            size = torch.linalg.vector_norm(before.params).item()
+            line |= {"step_norm": change, "relative_change": change / size if size else None}
+        if self._gradients is not None and self._every and now.round_index % self._every == 0:
+            rows, weights = self._gradients(now.round_index, now.params, now.buffers)
+            found = gradient_dissimilarity(rows, weights)
+            mean = torch.from_numpy(weights / weights.sum()).to(rows.dtype) @ rows
+            line |= {
+                "gradient_dissimilarity": found.gradient_dissimilarity,
+                "gradient_dissimilarity_b_squared": found.b_squared,
+                "gradient_norm": torch.linalg.vector_norm(mean).item(),
+            }
+        evaluated = self._evaluate(now)
+        return ModelMeasurement(line | evaluated.line, evaluated.predicted)
+
+    def _evaluate(self, now: ServerState) -> ModelMeasurement:
+        """Measure central validation, classes and optimality gap."""
+        population, task = self._population, self._population.task
+        central = self._objectives or population.during(now.round_index).validation
+        if self._evaluator is None or central is None:
+            return ModelMeasurement({}, None)
+        self._evaluator.load(now.params, now.buffers)
+        result = self._evaluator.central(central)
+        line: Line = dict(metrics("validation", result.loss, result.score, task))
+        if task == "classification":
+            counts = class_counts(result.predicted, central.targets, population.outputs)
+            line |= class_metrics("validation", counts)
+            if population.outputs <= MOST_CLASSES:
+                line["class_accuracy"] = recalls(counts)
+        if population.optimal_value is not None:
+            line["optimality_gap"] = result.loss - population.optimal_value
+        return ModelMeasurement(line, result.predicted[:PROBE_SIZE] if task != "objective" else None)
+
+
+def _objectives(population: Population, evaluator: Evaluator | None) -> Examples | None:
+    """Return every client's objective, once an example, where that is what central evaluation runs on."""
+    if evaluator is None or population.task != "objective":
+        return None
+    data = population.cohort(np.arange(population.num_clients))
+    rows = torch.from_numpy(data.rows)
+    return Examples(data.features[rows], data.targets[rows])

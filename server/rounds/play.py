@@ -1,0 +1,201 @@
+"""One round, as a function of the server's state."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message
+
+from clients.core import streams
+from clients.core.arrays import Array
+from clients.core.errors import FedscapeError, StrategyError
+from clients.flower.decoding import DecodedReplies
+from clients.flower.messages import ROUND, CohortReplies
+from server.algorithms.state import ServerState
+from server.rounds.cohort_metrics import CohortMetrics, Line, Replies, measure_cohort
+from server.rounds.cohort_sum import CohortResult, sum_by_examples
+from server.rounds.evaluation_metrics import measure_replies
+from server.rounds.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class RoundResult:
+    """What was measured in a round.
+
+    Attributes:
+        line: for the record; what follows from earlier rounds is not in it yet (`Judge` adds it).
+        columns: one row a client, by name.
+        predicted: predictions of the new model on the probe examples; None without them.
+        events: what went wrong without ending the run.
+    """
+
+    line: Line
+    columns: dict[str, Array]
+    predicted: Any = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState, RoundResult]:
+    """Play the round after `state`: broadcast, local work, aggregation, server step, evaluation.
+
+    With fedscape's own strategy the result depends on `experiment`, `state` and what the clients remember alone.
+
+    Raises:
+        StrategyError: every client of the round failed, or a user's strategy did.
+    """
+    round_index, strategy = state.round_index + 1, experiment.strategy
+    if experiment.own is not None:
+        experiment.own.state = state
+    arrays = record_of(experiment, state)
+    with _addressed_randomness(experiment.seed, round_index) if experiment.is_foreign else nullcontext():
+        with _naming(experiment, "configure_train"):
+            sent = _sequence(
+                strategy.configure_train(round_index, arrays, ConfigRecord({ROUND: round_index}), experiment.grid)
+            )
+        replies = _receive(experiment, sent)
+        total = _total(experiment, state, replies)
+        local = measure_cohort(
+            sent,
+            replies,
+            total,
+            population=experiment.population.during(round_index),
+            codec=experiment.codec,
+            clock=experiment.clock,
+        )
+        _require_replies(sent, replies, local)
+        with _naming(experiment, "aggregate_train"):
+            aggregated, _ = strategy.aggregate_train(round_index, replies)
+        new = _advance(experiment, state, aggregated)
+        federated = _evaluate_clients(experiment, new)
+    measured = experiment.model_metrics.measure(state, new)
+    line: Line = {"round": round_index, **local.line, **measured.line, **federated}
+    line["pseudo_gradient_norm"] = line.get("aggregate_norm")
+    events = _losses(experiment, round_index, replies, local, aggregated)
+    return new, RoundResult(line, local.columns, measured.predicted, events)
+
+
+def record_of(experiment: Experiment, state: ServerState) -> ArrayRecord:
+    """Return the record that carries a state's model."""
+    if isinstance(state.arrays, ArrayRecord):
+        return state.arrays
+    return experiment.codec.encode(state.params, state.buffers)
+
+
+def _receive(experiment: Experiment, sent: Sequence[Message]) -> Replies:
+    """Send messages and return the replies, decoded once."""
+    replies = _sequence(experiment.grid.send_and_receive(sent, timeout=experiment.timeout))
+    if isinstance(replies, CohortReplies):
+        return replies
+    names = experiment.own.algorithm.local.returns if experiment.own is not None and not experiment.is_foreign else ()
+    return DecodedReplies(replies, experiment.codec, experiment.nodes.client_of, names)
+
+
+def _total(experiment: Experiment, state: ServerState, replies: Replies) -> CohortResult | None:
+    """Return the sum of the updates: the grid's, or one made here and left in the replies for the strategy."""
+    if isinstance(replies.total, CohortResult):
+        return replies.total
+    update, round_index = replies.update, state.round_index + 1
+    if update is None or not len(update.clients):
+        return None
+    if experiment.own is None:
+        layers, clients = experiment.codec.layers, experiment.population.num_clients
+        return sum_by_examples(update, state.params, layers, clients)
+    total = experiment.own.total(update, state.params, round_index)
+    if not experiment.is_foreign:
+        replies.total = total
+    return total
+
+
+def _advance(experiment: Experiment, state: ServerState, arrays: ArrayRecord | None) -> ServerState:
+    """Return the state after a round; a strategy that returns no arrays leaves the model as it was."""
+    round_index = state.round_index + 1
+    vectors = experiment.own.state.vectors if experiment.own is not None else {}
+    if arrays is None:
+        return replace(state, round_index=round_index, vectors=vectors)
+    try:
+        params, buffers = experiment.codec.decode(arrays)
+    except ValueError as error:
+        raise StrategyError("strategy", f"aggregated to arrays that are not the model's: {error}") from error
+    return ServerState(round_index, params, buffers, vectors, arrays if experiment.is_foreign else None)
+
+
+def _evaluate_clients(experiment: Experiment, new: ServerState) -> Line:
+    strategy, arrays = experiment.strategy, record_of(experiment, new)
+    with _naming(experiment, "configure_evaluate"):
+        config = ConfigRecord({ROUND: new.round_index})
+        sent = _sequence(strategy.configure_evaluate(new.round_index, arrays, config, experiment.grid))
+    if not len(sent):
+        return {}
+    replies = _sequence(experiment.grid.send_and_receive(sent, timeout=experiment.timeout))
+    line = measure_replies(replies, experiment.population, experiment.nodes.client_of)
+    with _naming(experiment, "aggregate_evaluate"):
+        strategy.aggregate_evaluate(new.round_index, replies)
+    return line
+
+
+def _require_replies(sent: Sequence[Message], replies: Replies, local: CohortMetrics) -> None:
+    """Refuse a round in which every client failed (Flower calls that a success), or none had an example."""
+    if len(sent) and local.line["respondents"] == 0:
+        raise StrategyError("clients", f"all {len(sent)} clients of the round failed{_first_reason(replies)}",
+                            fix="Mend the ClientApp; what was recorded is kept.")  # fmt: skip
+    examples = local.columns.get("num_examples")
+    if examples is not None and not examples.any():
+        raise StrategyError("clients", f"all {len(examples)} respondents of the round report 0 examples",
+                            fix="Return the number of training examples as the metric 'num-examples'.")  # fmt: skip
+
+
+def _first_reason(replies: Iterable[Message]) -> str:
+    reason = next((m.error.reason for m in replies if m.has_error()), None)
+    return f"; the first error: {reason}" if reason is not None else "; none replied in time"
+
+
+def _losses(
+    experiment: Experiment, round_index: int, replies: Replies, local: CohortMetrics, arrays: ArrayRecord | None
+) -> list[dict[str, Any]]:
+    """Return an event for each thing the round lost: clients that failed, or an aggregate that did not come."""
+    failed, cohort = local.line["failures"], local.line["cohort"]
+    events = []
+    if failed:
+        message = f"{failed} of {cohort} clients failed{_first_reason(replies)}"
+        events.append({"round": round_index, "kind": "clients_failed", "message": message})
+    if arrays is None and cohort:
+        message = f"{type(experiment.strategy).__name__} returned no arrays: the model stays as it was"
+        events.append({"round": round_index, "kind": "no_aggregate", "message": message})
+    return events
+
+
+@contextmanager
+def _naming(experiment: Experiment, method: str) -> Iterator[None]:
+    """Name the strategy and its method where a user's strategy raises."""
+    try:
+        yield
+    except (FedscapeError, AssertionError):
+        raise
+    except Exception as error:
+        if not experiment.is_foreign:
+            raise
+        problem = f"{type(experiment.strategy).__name__}.{method} raised {type(error).__name__}: {error}"
+        raise StrategyError("strategy", problem) from error
+
+
+def _sequence(messages: Iterable[Message]) -> Sequence[Message]:
+    return messages if hasattr(messages, "__len__") else list(messages)  # type: ignore[return-value]
+
+
+@contextmanager
+def _addressed_randomness(seed: int, round_index: int) -> Iterator[None]:
+    """Seed Python's and NumPy's global generators by address: Flower's strategies sample and draw noise from them."""
+    held: tuple[Any, Any] = random.getstate(), np.random.get_state()  # noqa: NPY002 (Flower's generator)
+    key = int(streams.keys(seed, "flower", round_index)) & 0xFFFFFFFF
+    random.seed(key)
+    np.random.seed(key)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(held[0])
+        np.random.set_state(held[1])  # noqa: NPY002

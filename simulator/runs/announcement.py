@@ -1,0 +1,43 @@
+"""What is announced at the start of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from clients.models.table import MlpOptions
+from simulator.runs.session import Session
+
+
+def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is announced at the start of a run."""
+    scenario, task, plan = session.scenario, session.task, session.plan
+    model = scenario.model
+    kind = type(task.module).__name__ if model is None else model.kind
+    widths = "-".join(map(str, model.hidden)) if isinstance(model, MlpOptions) else ""
+    strategy, own = session.played.strategy, session.played.own
+    if strategy is own:
+        algorithm: str = scenario.algorithm.kind
+    else:
+        around = f" around {scenario.algorithm.kind}" if own is not None else ""
+        algorithm = type(strategy).__name__ + around
+    if session.engine is None:
+        engine, reason = "ClientApp", "a user's ClientApp, one message a client"
+    else:
+        engine, reason = (plan.engine, plan.reason) if plan else ("plain", "one client on each node of Flower's grid")
+    return {
+        "scenario": scenario.name or "scenario",
+        "title": scenario.title,
+        "seed": scenario.run.seed,
+        "rounds": scenario.run.rounds,
+        "clients": session.population.num_clients,
+        "examples": session.population.num_examples,
+        "cohort": session.played.cohort,
+        "model": f"{kind} {widths}".strip(),
+        "parameters": task.parameters.size,
+        "algorithm": algorithm,
+        "engine": engine,
+        "engine_reason": reason,
+        "engine_plan": plan.to_dict() if plan else None,
+        **facts,
+    }

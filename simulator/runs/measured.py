@@ -1,0 +1,37 @@
+"""Which facts a run measures: criteria may look at no others."""
+
+from __future__ import annotations
+
+from clients.core.population import Population
+from clients.training.class_metrics import CLASS_SCORES
+from clients.training.task import LearningTask
+from server.convergence.criteria_options import FACTS
+from simulator.scenario.sections import Scenario
+
+
+def has_central(population: Population) -> bool:
+    """Return whether there is something to evaluate the model on centrally."""
+    return population.task == "objective" or population.validation is not None
+
+
+def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool) -> frozenset[str]:
+    """Return the facts this run will measure."""
+    population, evaluation = task.population, scenario.evaluation
+    kinds = {
+        "classification": ("loss", "accuracy", "error", *CLASS_SCORES),
+        "regression": ("loss", "error", "mae"),
+        "objective": ("loss",),
+    }
+    names = {"train_loss", "relative_change", "pseudo_gradient_norm", "largest_gradient_norm"}
+    if has_central(population):
+        names |= {f"validation_{k}" for k in kinds[population.task]}
+        names |= {"agreement"} if population.task != "objective" else set()
+    if evaluation.federated_every:
+        names |= {f"federated_{k}" for k in kinds[population.task] if our_clients or k not in CLASS_SCORES}
+    if evaluation.gradient_every and our_clients:
+        names.add("gradient_norm")
+    if population.optimal_value is not None:
+        names.add("optimality_gap")
+    if task.count_errors and our_clients:
+        names.add("train_errors")
+    return frozenset(names) & frozenset(FACTS)
