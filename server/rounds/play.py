@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message
+from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import Array
@@ -32,12 +33,14 @@ class RoundResult:
         columns: one row a client, by name.
         predicted: predictions of the new model on the probe examples; None without them.
         events: what went wrong without ending the run.
+        total: the sum of the updates; None where none came.
     """
 
     line: Line
     columns: dict[str, Array]
-    predicted: Any = None
+    predicted: Tensor | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
+    total: CohortResult | None = None
 
 
 def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState, RoundResult]:
@@ -76,7 +79,7 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
     line: Line = {"round": round_index, **local.line, **measured.line, **federated}
     line["pseudo_gradient_norm"] = line.get("aggregate_norm")
     events = _losses(experiment, round_index, replies, local, aggregated)
-    return new, RoundResult(line, local.columns, measured.predicted, events)
+    return new, RoundResult(line, local.columns, measured.predicted, events, total)
 
 
 def record_of(experiment: Experiment, state: ServerState) -> ArrayRecord:

@@ -17,9 +17,8 @@ from clients.core.options import STRICT
 from clients.models.table import SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.local import LocalOptions
-from server.algorithms.aggregation import Shares
-from server.algorithms.table import (
-    ALGORITHMS,
+from server.algorithms.aggregation import ClientFacts
+from server.algorithms.options import (
     FedAdagradOptions,
     FedAdamOptions,
     FedAvgMOptions,
@@ -30,8 +29,8 @@ from server.algorithms.table import (
     FedSgdOptions,
     FedYogiOptions,
     ScaffoldOptions,
-    build_algorithm,
 )
+from server.algorithms.table import ALGORITHMS, build_algorithm
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 ROWS = {
@@ -95,7 +94,7 @@ def classifier(name, *, labels=tuple(range(6)), engine="stacked", seed=0, dtype=
 
 def test_the_list_is_complete():
     assert {o.kind for o in ROWS.values()} == set(ALGORITHMS)
-    assert all(ALGORITHMS[kind][0]().kind == kind for kind in ALGORITHMS)
+    assert all(ALGORITHMS[kind].options().kind == kind for kind in ALGORITHMS)
 
 
 @every_row
@@ -113,7 +112,7 @@ def test_identical_clients_reach_the_common_minimum(name, cohort):
     hessian, centre = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([1.0, -2.0])
     federation = quadratics([hessian] * 4, [centre] * 4, algorithm=replace(ROWS[name], cohort=cohort), local_lr=0.3,
                             local_steps=2)  # fmt: skip
-    away = np.linalg.norm(federation.play(80).numpy() - centre, axis=1)
+    away = np.linalg.norm(federation.step(80).numpy() - centre, axis=1)
     assert away[-1] < 1e-3
     assert away[-20:].max() < 1e-2
 
@@ -126,7 +125,7 @@ def test_one_full_step_of_everyone_is_gradient_descent(name):
     by_examples = getattr(ROWS[name], "weighting", "uniform") == "examples"
     w = federation.params
     pairs = [examples(k) for k in range(6)]
-    for after in federation.play(4):
+    for after in federation.step(4):
         total = torch.zeros_like(w)
         for x, y in pairs:
             p = w.clone().requires_grad_()
@@ -143,7 +142,7 @@ def test_one_full_step_of_everyone_is_gradient_descent(name):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_what_is_switched_off_is_fedavg_bit_for_bit(engine, dtype):
     def path(algorithm):
-        return classifier("", algorithm=algorithm, engine=engine, dtype=dtype).play(3)
+        return classifier("", algorithm=algorithm, engine=engine, dtype=dtype).step(3)
 
     base = path(FedAvgOptions(cohort=PARTIAL))
     assert torch.equal(base, path(FedProxOptions(cohort=PARTIAL, mu=0.0)))
@@ -156,18 +155,18 @@ def test_what_is_switched_off_is_fedavg_bit_for_bit(engine, dtype):
 def test_vectors_that_are_still_zero_change_nothing(engine):
     """SCAFFOLD's first round is uniform FedAvg's; FedDyn's nears twice its step as alpha goes to 0 (h = alpha g)."""
     start = classifier("fedavg, uniform", engine=engine).params
-    fedavg = classifier("fedavg, uniform", engine=engine).play()[0]
+    fedavg = classifier("fedavg, uniform", engine=engine).step()[0]
     for option in ("scaffold, option 1", "scaffold, option 2"):
-        torch.testing.assert_close(classifier(option, engine=engine).play()[0], fedavg, rtol=1e-14, atol=1e-15)
-    feddyn = classifier("", algorithm=FedDynOptions(alpha=1e-9), engine=engine).play()[0]
+        torch.testing.assert_close(classifier(option, engine=engine).step()[0], fedavg, rtol=1e-14, atol=1e-15)
+    feddyn = classifier("", algorithm=FedDynOptions(alpha=1e-9), engine=engine).step()[0]
     torch.testing.assert_close(feddyn - start, 2 * (fedavg - start), rtol=1e-6, atol=1e-8)
 
 
 def test_fednova_at_equal_steps_is_fedavg():
     equal = {"local_epochs": None, "local_steps": 3}
-    nova, avg = classifier("fednova", **equal).play(3), classifier("fedavg", **equal).play(3)
+    nova, avg = classifier("fednova", **equal).step(3), classifier("fedavg", **equal).step(3)
     torch.testing.assert_close(nova, avg, rtol=1e-13, atol=1e-15)
-    assert not torch.allclose(classifier("fednova").play(3), classifier("fedavg").play(3), rtol=1e-3)
+    assert not torch.allclose(classifier("fednova").step(3), classifier("fedavg").step(3), rtol=1e-3)
 
 
 @every_row
@@ -175,7 +174,7 @@ def test_relabelling_clients_changes_nothing(name):
     order = (3, 0, 5, 1, 4, 2)
     full = {"batch_size": "full", "local_epochs": 3}  # batches are drawn by a client's index
     base, moved = classifier(name, **full), classifier(name, labels=order, **full)
-    torch.testing.assert_close(base.play(4), moved.play(4), rtol=0, atol=1e-12)
+    torch.testing.assert_close(base.step(4), moved.step(4), rtol=0, atol=1e-12)
     torch.testing.assert_close(base.update.params[list(order)], moved.update.params, rtol=0, atol=1e-12)
 
 
@@ -184,8 +183,8 @@ def test_relabelling_clients_changes_nothing(name):
 def test_another_client_moves_no_other_clients_batches(name, engine):
     """Each of the first six clients returns the same from the same model, to the bit where it trains alone."""
     few, more = classifier(name, engine=engine), classifier(name, labels=tuple(range(9)), engine=engine)
-    few.play()
-    more.play()
+    few.step()
+    more.step()
     rtol = 0 if engine == "plain" else 1e-13
     torch.testing.assert_close(more.update.params[:6], few.update.params, rtol=rtol, atol=0.1 * rtol)
     np.testing.assert_array_equal(more.update.local_steps[:6], few.update.local_steps)
@@ -196,11 +195,11 @@ def test_another_client_moves_no_other_clients_batches(name, engine):
 @every_row
 @both_engines
 def test_same_seed_same_bits(name, engine):
-    base = classifier(name, engine=engine, seed=3, cohort=PARTIAL, dtype="float32").play(3)
+    base = classifier(name, engine=engine, seed=3, cohort=PARTIAL, dtype="float32").step(3)
     assert torch.isfinite(base).all()
-    again = classifier(name, engine=engine, seed=3, cohort=PARTIAL, dtype="float32").play(3)
+    again = classifier(name, engine=engine, seed=3, cohort=PARTIAL, dtype="float32").step(3)
     assert base.numpy().tobytes() == again.numpy().tobytes()
-    other = classifier(name, engine=engine, seed=4, cohort=PARTIAL, dtype="float32").play(3)
+    other = classifier(name, engine=engine, seed=4, cohort=PARTIAL, dtype="float32").step(3)
     assert base.numpy().tobytes() != other.numpy().tobytes()
 
 
@@ -208,7 +207,7 @@ def test_same_seed_same_bits(name, engine):
 def test_simulate_plays_the_same_rounds(name):
     """The public entry, with meter, criteria and record of lines, ends at the bits that rounds played singly do."""
     federation = classifier(name, cohort=PARTIAL)
-    path = federation.play(3)
+    path = federation.step(3)
     run = fedscape.simulate(federation.session.scenario, data=federation.session.population, record=False)
     assert torch.equal(run.params, path[-1])
     assert run.rounds["round"][-1] == 3
@@ -219,7 +218,7 @@ def test_engines_agree(name):
     """Ragged clients, partial batches, part of the clients, three rounds: to float64 rounding."""
     work = {"cohort": PARTIAL, "partial_work": 0.5, "l2": 0.01}
     plain, stacked = (classifier(name, engine=engine, **work) for engine in ("plain", "stacked"))
-    torch.testing.assert_close(plain.play(3), stacked.play(3), rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(plain.step(3), stacked.step(3), rtol=1e-11, atol=1e-13)
     for vector, value in plain.strategy.state_dict().items():
         torch.testing.assert_close(stacked.strategy.state_dict()[vector], value, rtol=1e-10, atol=1e-12)
 
@@ -235,11 +234,11 @@ def test_a_cohort_that_is_reduced_as_it_comes_gives_the_same(name, partial_work)
     )
     for _ in range(4):
         before = kept.params
-        torch.testing.assert_close(reduced.play(), kept.play(), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(reduced.step(), kept.step(), rtol=1e-12, atol=1e-14)
         np.testing.assert_array_equal(reduced.update.clients, kept.update.clients)
         np.testing.assert_allclose(reduced.update.train_loss, kept.update.train_loss, rtol=1e-10)
         norms = (before - kept.update.params).norm(dim=1).numpy()
-        np.testing.assert_allclose(reduced.reduction.drift.update_norm, norms, rtol=1e-9)  # in order of client
+        np.testing.assert_allclose(reduced.total.dispersion.update_norm, norms, rtol=1e-9)  # in order of client
     assert kept.update.params.shape == (5, kept.params.numel())
     assert reduced.update.params.shape == (5, 0)
 
@@ -261,14 +260,14 @@ def test_a_reduced_cohort_is_measured_the_same(name, partial_work):
 @every_row
 def test_the_server_remembers_vectors_of_one_shape(name):
     federation = classifier(name, cohort=PARTIAL)
-    federation.play()
+    federation.step()
     first = {n: v.shape for n, v in federation.strategy.state_dict().items()}
     assert set(first.values()) <= {federation.params.shape}
-    federation.play(3)
+    federation.step(3)
     assert {n: v.shape for n, v in federation.strategy.state_dict().items()} == first
     assert all(v.dtype == torch.float64 for v in federation.strategy.state_dict().values())
     assert federation.params.shape == federation.session.start.params.shape
-    assert set(federation.strategy.algorithm.rule.shared) <= set(first)
+    assert set(federation.strategy.algorithm.local.broadcast) <= set(first)
 
 
 @every_row
@@ -277,7 +276,7 @@ def test_one_client_in_all(name, engine):
     federation = classifier(name, labels=(0,), engine=engine, local_lr=0.03)
     losses = []
     for _ in range(12):
-        federation.play()
+        federation.step()
         losses.append(float(federation.update.train_loss[0]))
     assert losses[-1] < losses[0]
 
@@ -287,7 +286,7 @@ def test_part_of_the_clients_is_asked(name):
     federation = classifier(name, cohort=PARTIAL)
     seen, cohorts = set(), set()
     for _ in range(8):
-        federation.play()
+        federation.step()
         asked = federation.update.clients
         assert len(asked) == PARTIAL == len(set(asked))
         cohorts.add(tuple(asked.tolist()))
@@ -308,8 +307,8 @@ def test_what_the_server_remembers_is_the_mean_of_what_clients_do(name, own, ser
     federation = classifier("", algorithm=algorithm, partial_work=0.4, local_epochs=3)
     everyone = np.arange(6)
     for _ in range(6):
-        federation.play()
-        held = federation.states.gather(own, everyone, federation.params.numel(), torch.float64)
+        federation.step()
+        held = federation.session.states.gather(own, everyone, federation.params.numel(), torch.float64)
         torch.testing.assert_close(federation.strategy.state_dict()[server], held.mean(0), rtol=1e-11, atol=1e-13)
     assert federation.strategy.state_dict()[server].abs().max() > 1e-3
 
@@ -322,7 +321,7 @@ AVERAGING = ("fedavg", "fedavg, uniform", "fedavg, unbiased", "fednova", "fednov
 def shares(sizes, draws=None, steps=None, total=None, population=None, cohort=None):
     n = np.asarray(sizes, np.int64)
     drawn = np.ones(len(n), np.int64) if draws is None else np.asarray(draws, np.int64)
-    return Shares(
+    return ClientFacts(
         num_examples=n,
         draws=drawn,
         local_steps=np.full(len(n), 3, np.int64) if steps is None else np.asarray(steps, np.int64),
@@ -334,7 +333,7 @@ def shares(sizes, draws=None, steps=None, total=None, population=None, cohort=No
 
 
 def coefficients(name, given):
-    return build_algorithm(ROWS[name], LocalOptions(local_lr=0.1)).coefficients(given)
+    return build_algorithm(ROWS[name], LocalOptions(local_lr=0.1)).aggregation.weights(given)
 
 
 clients = st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 3), st.integers(1, 40)), min_size=1, max_size=8)
@@ -396,8 +395,8 @@ def test_draws_with_replacement_are_counted_in_rounds(engine):
     federation = classifier("", algorithm=algorithm, engine=engine)
     before, repeated = federation.params, False
     for round_index in range(1, 5):
-        cohort = federation.strategy.sampler.draw(round_index)
-        after = federation.play()[0]
+        cohort = federation.strategy.federation.sampler.draw(round_index)
+        after = federation.step()[0]
         assert cohort.draws.sum() == 8
         np.testing.assert_array_equal(federation.update.clients, cohort.clients)
         mean = torch.from_numpy(cohort.draws / 8) @ federation.update.params
@@ -419,7 +418,7 @@ def test_stragglers_are_dropped(name, engine):
     after = federation.probe(start)
     late = federation.update.local_steps < 3 * -(-np.array(SIZES) // 4)
     assert 0 < late.sum() < 6
-    np.testing.assert_array_equal(federation.strategy.coefficients(federation.update) == 0, late)
+    np.testing.assert_array_equal(federation.total.weights == 0, late)
 
     def rubbish(update):
         moved = torch.from_numpy(np.where(late, 1e3, 0.0))[:, None]
@@ -427,7 +426,7 @@ def test_stragglers_are_dropped(name, engine):
                        extras={n: v - moved for n, v in update.extras.items()})  # fmt: skip
 
     assert not torch.equal(after, start)
-    torch.testing.assert_close(federation.probe(start, tamper=rubbish), after, rtol=0, atol=1e-14)
+    torch.testing.assert_close(federation.tampered(start, rubbish), after, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "fedsgd"])
@@ -435,6 +434,6 @@ def test_a_first_round_of_stragglers_alone_moves_nothing(name):
     algorithm = replace(ROWS[name], partial_work="drop")
     federation = classifier("", algorithm=algorithm, partial_work=1.0, local_epochs=3)
     start = federation.params
-    assert torch.equal(federation.play()[0], start)
+    assert torch.equal(federation.step()[0], start)
     kept = classifier("", algorithm=ROWS[name], partial_work=1.0, local_epochs=3)
-    assert not torch.equal(kept.play()[0], start)
+    assert not torch.equal(kept.step()[0], start)

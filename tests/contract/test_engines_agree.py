@@ -165,9 +165,9 @@ def make(case, population_of, dtype):
         params=params + near(),
         buffers=buffers,
         rule=rule,
-        shared={n: near() for n in rule.shared},
+        broadcast={n: near() for n in rule.broadcast},
     )
-    own = {n: near(len(sizes)) for n in rule.own}
+    own = {n: near(len(sizes)) for n in rule.client_state}
     if options["buffers"] == "local" and len(buffers):
         own["buffers"] = buffers.expand(len(sizes), -1) * torch.linspace(0.5, 1.5, len(sizes), dtype=dtype)[:, None]
     return task, work, own

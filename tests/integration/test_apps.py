@@ -108,8 +108,17 @@ def test_nodes_of_another_scenario_say_so() -> None:
     _, client = apps(digits(*PLAIN), observers=[])
     with pytest.raises(StrategyError) as error:
         played(digits(*PLAIN, *SCAFFOLD), range(8), client)
-    assert "all 4 clients of the round failed; the first said: StrategyError" in str(error.value)
-    assert "asks for the local rule 'control_variate', and the clients were set up for 'plain'" in str(error.value)
+    assert "all 4 clients of the round failed; the first error: StrategyError" in str(error.value)
+    assert """sends the local rule 'control_variate {"option": 2}', and the clients were set up for 'plain'""" in (
+        str(error.value)
+    )
+
+
+def test_nodes_with_other_options_of_the_rule_are_refused() -> None:
+    """The name alone would fit: both are FedProx's rule."""
+    _, client = apps(digits(*PLAIN, "algorithm.kind=fedprox", "algorithm.mu=0.5"), observers=[])
+    with pytest.raises(StrategyError, match="sends the local rule"):
+        played(digits(*PLAIN, "algorithm.kind=fedprox", "algorithm.mu=0.25"), range(8), client)
 
 
 def test_flowers_fedprox_reaches_our_clients() -> None:

@@ -43,7 +43,7 @@ def test_a_client_that_fails_is_counted_and_the_round_goes_on(tmp_path: Path) ->
     assert [line["respondents"] for line in run.rounds.lines[1:]] == [6, 5, 6, 6]
     assert run.rounds["bytes_up"][2] == run.rounds["bytes_up"][1] * 5 / 6
     events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
-    said = "1 of 6 clients failed; the first said: RuntimeError: the disk is on fire"
+    said = "1 of 6 clients failed; the first error: RuntimeError: the disk is on fire"
     assert [(e["round"], e["kind"], e["message"]) for e in events] == [(2, "clients_failed", said)]
 
 
@@ -60,14 +60,14 @@ def test_all_clients_failing_is_an_error_with_the_reason(strategy: type[FedAvg] 
     with pytest.raises(StrategyError) as error:
         run_app(changed(never), strategy=strategy() if strategy else None, **given)
     assert str(error.value).startswith(
-        "clients: all 6 clients of the round failed; the first said: RuntimeError: no data here."
+        "clients: all 6 clients of the round failed; the first error: RuntimeError: no data here."
     )
     lines, _ = read_rounds(tmp_path / "run" / "rounds.jsonl")
     assert [line["round"] for line in lines] == [0, 1], "what was recorded is kept"
 
 
 def test_a_handler_that_returns_nothing_or_is_missing_is_a_failure() -> None:
-    with pytest.raises(StrategyError, match="said: TypeError: the ClientApp returned NoneType, not a Message"):
+    with pytest.raises(StrategyError, match="error: TypeError: the ClientApp returned NoneType, not a Message"):
         run_app(changed(lambda message, context: None))
     with pytest.raises(StrategyError, match="No train function registered"):
         run_app(ClientApp())
@@ -75,7 +75,7 @@ def test_a_handler_that_returns_nothing_or_is_missing_is_a_failure() -> None:
 
 @pytest.mark.parametrize("strategy", [None, FedAvg])
 def test_clients_without_examples_are_an_error(strategy: type[FedAvg] | None) -> None:
-    with pytest.raises(StrategyError, match="all 6 respondents of the round say they have 0 examples"):
+    with pytest.raises(StrategyError, match="all 6 respondents of the round report 0 examples"):
         run_app(returning(dict, **{"num-examples": 0}), strategy=strategy() if strategy else None)
 
 

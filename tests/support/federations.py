@@ -1,4 +1,4 @@
-"""Small federations played round by round: a scenario's own strategy, grid and engine, without meter and record."""
+"""Small federations played round by round: a scenario's own strategy, grid and engine, without a record."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import ConfigRecord
 from torch import Tensor, nn
 
-from clients.core.population import Population
-from clients.flower.messages import CohortReplies, Reduction
-from clients.flower.shim import quiet
+from clients.flower.codec import Codec
+from clients.flower.messages import CohortReplies
 from clients.models.table import QuadraticOptions as QuadraticModel
 from clients.sources.custom import custom_population
 from clients.sources.quadratic import QuadraticOptions
 from clients.training.local import LocalOptions
 from clients.training.work import CohortUpdate
-from server.algorithms.table import AlgorithmOptions, FedAvgOptions
+from server.algorithms.options import AlgorithmOptions, FedAvgOptions
+from server.rounds.strategy import FederatedStrategy
 from simulator.engines.planner import EngineOptions
-from simulator.runs.session import Overrides, open_session
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
+from simulator.testing.stepper import Stepper
 
 Tamper = Callable[[CohortUpdate], CohortUpdate]
 
@@ -33,64 +32,38 @@ def engine_options(kind: str = "stacked", *, tile: int = 1000, **more: Any) -> E
     return EngineOptions(kind=kind, threads=1, compile="never", **tiles, **more)
 
 
-class Federation:
-    """Plays a scenario one round at a time; it agrees with `simulate` bit for bit (tests/contract).
+class Federation(Stepper):
+    """A stepper whose clients' updates can be tampered with."""
 
-    Attributes:
-        session: what is played.
-        params: the server's parameters now, flat [P].
-        round_index: rounds played.
-        update: what the cohort of the last round returned, and its `reduction` where it was not kept whole.
-    """
+    def __init__(self, scenario: Scenario, **parts: Any) -> None:
+        super().__init__(scenario, **parts)
+        self._plain = self.experiment
 
-    def __init__(self, scenario: Scenario, *, model: nn.Module | None = None, data: Population | None = None) -> None:
-        quiet()
-        self.session = open_session(scenario, Overrides(model, data))
-        self.params, self.buffers = self.session.start.params, self.session.start.buffers
-        self.round_index = 0
-        self.update: CohortUpdate | None = None
-        self.reduction: Reduction | None = None
+    def tampered(self, params: Tensor, tamper: Tamper) -> Tensor:
+        """Return where round 1 leads from `params` if `tamper` changes what the clients return."""
+        grid = _TamperingGrid(self.session.grid, tamper, self.session.codec)
+        self.experiment = replace(self._plain, grid=grid)
+        try:
+            return self.probe(params)
+        finally:
+            self.experiment = self._plain
 
     @property
-    def strategy(self) -> Any:
-        return self.session.played.strategy
+    def strategy(self) -> FederatedStrategy:
+        assert self.experiment.own is not None
+        return self.experiment.own
 
-    @property
-    def states(self) -> Any:
-        return self.session.states
 
-    def play(self, rounds: int = 1) -> Tensor:
-        """Play rounds; return the server's parameters after each, [rounds, P]."""
-        after = []
-        for _ in range(rounds):
-            self.round_index += 1
-            self.params, self.buffers = self._round(self.params)
-            self.session.states.commit()
-            after.append(self.params)
-        return torch.stack(after)
+class _TamperingGrid:
+    """Passes on to a grid; changes what a cohort returns, and leaves the sum to the strategy."""
 
-    def probe(self, params: Tensor, round_index: int = 1, tamper: Tamper | None = None) -> Tensor:
-        """Return where one round leads from `params`; nobody remembers it. `tamper` changes what clients return."""
-        held = self.strategy.state_dict()
-        new, _ = self._round(params, round_index, tamper)
-        self.session.states.rollback()
-        self.strategy.load_state_dict(held)
-        return new
+    def __init__(self, grid: Any, tamper: Tamper, codec: Codec) -> None:
+        self._grid, self._tamper, self._codec = grid, tamper, codec
+        self.nodes_by_client = True
 
-    def _round(
-        self, params: Tensor, round_index: int | None = None, tamper: Tamper | None = None
-    ) -> tuple[Tensor, Tensor]:
-        index, codec = self.round_index if round_index is None else round_index, self.session.codec
-        asked = self.strategy.configure_train(
-            index, codec.encode(params, self.buffers), ConfigRecord({}), self.session.grid
-        )
-        replies = self.session.grid.send_and_receive(asked)
-        assert isinstance(replies, CohortReplies)
-        if tamper is not None:
-            replies = CohortReplies(asked, tamper(replies.update), params, codec)
-        self.update, self.reduction = replies.update, replies.reduction
-        arrays, _ = self.strategy.aggregate_train(index, replies)
-        return (params, self.buffers) if arrays is None else codec.decode(arrays)
+    def send_and_receive(self, sent: Any, *, timeout: float | None = None) -> CohortReplies:
+        replies = self._grid.send_and_receive(sent, timeout=timeout)
+        return CohortReplies(sent, self._tamper(replies.update), replies.anchor, self._codec)
 
 
 def affine(federation: Federation) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from federations import affine, objectives, quadratics, spectral_radius
 from torch import nn
 
 from clients.training.local import LocalOptions
-from server.algorithms.table import FedAvgMOptions, FedAvgOptions
+from server.algorithms.options import FedAvgMOptions, FedAvgOptions
 
 LOW, HIGH = 0.2, 5.0
 KAPPA = HIGH / LOW
@@ -24,14 +24,14 @@ def descent(eta, steps=1, **more):
 @pytest.mark.parametrize("scale", [0.5, 0.99, 1.01, 1.5])
 def test_gradient_descent_converges_iff_eta_is_below_two_over_l(scale):
     eta = scale * 2 / HIGH
-    sizes = descent(eta).play(40).norm(dim=1)
+    sizes = descent(eta).step(40).norm(dim=1)
     assert (spectral_radius(affine(descent(eta))[0]) < 1) == (scale < 1)
     assert (sizes[-1] < sizes[20] < sizes[5]) == (scale < 1)
     assert (sizes[-1] > sizes[20] > 1) == (scale > 1)
 
 
 def test_two_over_l_is_a_2_cycle():
-    path = descent(2 / HIGH).play(60)[:, 2].numpy()
+    path = descent(2 / HIGH).step(60)[:, 2].numpy()
     np.testing.assert_allclose(path, (-1.0) ** np.arange(1, 61), rtol=1e-12)
 
 
@@ -57,7 +57,7 @@ BETA = ((ROOT - 1) / (ROOT + 1)) ** 2
 def test_heavy_ball_of_the_server():
     """FedAvgM over one local step is heavy ball; at its best parameters both ends of the spectrum are double roots."""
     algorithm = FedAvgMOptions(weighting="uniform", server_momentum=BETA)
-    path = quadratics(SPECTRUM, ORIGIN, algorithm=algorithm, start=(1.0, 1.0, 1.0), **BALL).play(60).numpy()
+    path = quadratics(SPECTRUM, ORIGIN, algorithm=algorithm, start=(1.0, 1.0, 1.0), **BALL).step(60).numpy()
     check_heavy_ball(path)
 
 
@@ -66,7 +66,7 @@ def test_heavy_ball_of_a_client():
     path = np.full((60, 3), np.nan)
     for t in (1, 2, 3, 30, 60):
         federation = descent(BALL["local_lr"], steps=t, optimizer="momentum", momentum=BETA, batch_size="full")
-        path[t - 1] = federation.play()[0].numpy()
+        path[t - 1] = federation.step()[0].numpy()
     check_heavy_ball(path)
 
 
@@ -90,7 +90,7 @@ def test_nesterov_of_a_client(engine):
     # torch's iterate is the point where the gradient is taken: its first step is 1 - eta (1 + beta) h.
     for t in (1, 2, 3, 40, 80):
         federation = descent(eta, t, optimizer="nesterov", momentum=beta, batch_size="full", engine=engine)
-        after = federation.play()[0].numpy()
+        after = federation.step()[0].numpy()
         assert after[0] == pytest.approx(double_root(1 - 1 / ROOT, 1 - eta * (1 + beta) * LOW, t), rel=1e-9)
         assert abs(after[2]) < 1e-15 or t == 1  # at h = L the gradient step lands on the minimum
     assert 1 - 1 / ROOT < 1 - 1 / KAPPA
@@ -114,11 +114,11 @@ def test_heavy_ball_cycles_off_quadratics():
     """f' = 25x, x + 24, 25x - 24; eta = 1/9, beta = 4/9, x0 = x_-1 = 3.3: it never reaches the minimum, 0."""
     local = LocalOptions(optimizer="gd", local_lr=1 / 9, local_steps=1)
     momentum = objectives([(1.0, 0.0)], algorithm=FedAvgMOptions(server_momentum=4 / 9), local=local, module=Lessard())
-    cycle = momentum.play(120)[-6:, 0].numpy()
+    cycle = momentum.step(120)[-6:, 0].numpy()
     points = np.array([792, -2208, 2592]) / 1225
     start = int(np.abs(points - cycle[0]).argmin())
     np.testing.assert_allclose(cycle, np.tile(np.roll(points, -start), 2), atol=1e-13)
     # Plain descent at 1/L does get there.
     plain = objectives([(1.0, 0.0)], algorithm=FedAvgOptions(), local=LocalOptions(
         optimizer="gd", local_lr=1 / 25, local_steps=1), module=Lessard())  # fmt: skip
-    assert plain.play(120)[-1].abs().item() < 1e-12
+    assert plain.step(120)[-1].abs().item() < 1e-12

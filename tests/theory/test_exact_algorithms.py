@@ -16,7 +16,7 @@ import torch
 from federations import Federation, affine, fixed_point, objectives, quadratics, spectral_radius
 
 from clients.training.local import LocalOptions
-from server.algorithms.table import FedAvgOptions, FedDynOptions, FedProxOptions, ScaffoldOptions
+from server.algorithms.options import FedAvgOptions, FedDynOptions, FedProxOptions, ScaffoldOptions
 
 RNG = np.random.default_rng(11)
 ROOTS = RNG.normal(size=(4, 2, 2))
@@ -37,7 +37,7 @@ def test_the_limit_is_the_optimum(algorithm, taus):
     """General curvatures, unequal steps and sizes; clients count alike, so it is the uniform mean's optimum."""
     federation = quadratics(HESSIANS, CENTRES, algorithm=algorithm, local_lr=0.5 / L, local_steps=taus,
                             weights=(1, 5, 2, 3), start=(3.0, -3.0))  # fmt: skip
-    path = federation.play(60).numpy()
+    path = federation.step(60).numpy()
     away = np.linalg.norm(path - UNIFORM, axis=1)
     assert away[-1] < 1e-6
     assert away[-1] < 1e-6 * away[0]
@@ -53,7 +53,7 @@ def test_two_of_four_clients_and_partial_work_lead_there_too(algorithm, rounds, 
     """Stragglers do part of their work, and are averaged in or dropped: the noise of both goes to 0 at the optimum."""
     federation = quadratics(HESSIANS, CENTRES, algorithm=replace(algorithm, partial_work=partial_work),
                             local_lr=0.2 / L, local_steps=4, partial_work=0.4, start=(3.0, -3.0))  # fmt: skip
-    away = np.linalg.norm(federation.play(rounds).numpy() - UNIFORM, axis=1)
+    away = np.linalg.norm(federation.step(rounds).numpy() - UNIFORM, axis=1)
     assert away[-1] < 1e-4
     assert away[-1] < 0.05 * away[rounds // 3]
 
@@ -71,7 +71,7 @@ def test_the_optimum_is_where_they_stand_still():
         federation = quadratics(HESSIANS, CENTRES, algorithm=algorithm, local_lr=0.2 / L, local_steps=(1, 3, 8, 12),
                                 start=UNIFORM)  # fmt: skip
         remember(federation, own, gradients)
-        path = federation.play(3).numpy()
+        path = federation.step(3).numpy()
         np.testing.assert_allclose(path, np.broadcast_to(UNIFORM, path.shape), atol=1e-15, err_msg=algorithm.kind)
 
 
@@ -80,7 +80,7 @@ def test_feddyn_needs_stable_local_steps(alpha, stable):
     """a = (1, 4), K = 10, eta = 0.4: stable while eta (L + alpha) < 2, that is alpha < 1; it diverges at alpha = 4."""
     assert (0.4 * (4 + alpha) < 2) == stable
     federation = quadratics((1.0, 4.0), (-1.0, 3.0), algorithm=FedDynOptions(alpha=alpha), local_lr=0.4, local_steps=10)
-    away = (federation.play(60)[:, 0] - 2.2).abs()
+    away = (federation.step(60)[:, 0] - 2.2).abs()
     if stable:
         assert away[-1] < 1e-5
     else:
@@ -89,10 +89,10 @@ def test_feddyn_needs_stable_local_steps(alpha, stable):
 
 def remember(federation: Federation, own: str, rows: torch.Tensor) -> None:
     """Let the clients of a federation remember `rows` [N, P], and the server of SCAFFOLD their mean."""
-    federation.states.put(own, np.arange(len(rows)), rows.clone())
-    federation.states.commit()
+    federation.session.states.put(own, np.arange(len(rows)), rows.clone())
+    federation.session.states.commit()
     if own == "client_variate":
-        federation.strategy.load_state_dict({"server_variate": rows.mean(0)})
+        federation.state = replace(federation.state, vectors={"server_variate": rows.mean(0)})
 
 
 # Theorem II.
@@ -110,7 +110,7 @@ def scaffold_from_gradients(gap, steps, rounds, start=1.0, engine="stacked"):
     federation = theorem_2(gap, steps, ScaffoldOptions(), start, engine)
     gradients = [[2 * M * start + gap], [-gap]]
     remember(federation, "client_variate", torch.tensor(gradients, dtype=torch.float64))
-    return federation.play(rounds)[:, 0].numpy()
+    return federation.step(rounds)[:, 0].numpy()
 
 
 @pytest.mark.parametrize("gap", [1.0, 10.0, 100.0])
@@ -146,8 +146,8 @@ def scaffold_matrix(steps):
     for x, variates in ((1.0, (0.0, 0.0)), (0.0, (1.0, 0.0)), (0.0, (0.0, 1.0))):
         federation = theorem_2(0.0, steps, ScaffoldOptions(), x)
         remember(federation, "client_variate", torch.tensor(variates, dtype=torch.float64)[:, None])
-        after = federation.play()[0, 0].item()
-        c1, c2 = federation.states.rows("client_variate", np.arange(2))[:, 0].tolist()
+        after = federation.step()[0, 0].item()
+        c1, c2 = federation.session.states.rows("client_variate", np.arange(2))[:, 0].tolist()
         assert federation.strategy.state_dict()["server_variate"].item() == pytest.approx((c1 + c2) / 2, abs=1e-14)
         columns.append((after, c1, c2))
     return np.array(columns).T
@@ -164,8 +164,8 @@ def test_the_rate_of_scaffold(steps, radius, speedup):
 @pytest.mark.parametrize(("gap", "first"), [(1.0, 0.83053), (10.0, 3.32212), (100.0, 28.23804)])
 def test_scaffold_from_zero_controls(gap, first):
     """Then the first round is FedAvg's and depends on G; the limit, 0, and the rate do not."""
-    path = theorem_2(gap, 10, ScaffoldOptions(), 1.0).play(60)[:, 0].numpy()
-    fedavg = theorem_2(gap, 10, FedAvgOptions(weighting="uniform"), 1.0).play(1)[0, 0].item()
+    path = theorem_2(gap, 10, ScaffoldOptions(), 1.0).step(60)[:, 0].numpy()
+    fedavg = theorem_2(gap, 10, FedAvgOptions(weighting="uniform"), 1.0).step(1)[0, 0].item()
     assert path[0] == pytest.approx(first, abs=5e-6)
     assert path[0] == pytest.approx(fedavg, rel=1e-14)
     assert abs(path[-1]) < 1e-12 * gap
@@ -179,7 +179,7 @@ def test_worse_with_steps_and_gap_for_fedavg_only():
     rounds, best = 30, {}
     for steps in (2, 10):
         for gap in (1.0, 10.0, 100.0):
-            x = theorem_2(gap, steps, FedAvgOptions(weighting="uniform"), 1.0).play(rounds)[-1].abs().item()
+            x = theorem_2(gap, steps, FedAvgOptions(weighting="uniform"), 1.0).step(rounds)[-1].abs().item()
             best[steps, gap] = x
     assert best[2, 1.0] < best[2, 10.0] < best[2, 100.0]
     assert all(best[2, g] < best[10, g] for g in (1.0, 10.0, 100.0))
@@ -195,11 +195,11 @@ def test_option_1_with_one_step_and_one_client_is_saga():
     x, table = 1.0, np.zeros(3)
     visited = set()
     for round_index in range(1, 31):
-        (i,) = federation.strategy.sampler.draw(round_index).clients
+        (i,) = federation.strategy.federation.sampler.draw(round_index).clients
         a, b = parts[i]
         gradient = 2 * a * x + b
         x -= ETA * (gradient - table[i] + table.mean())
         table[i] = gradient
-        assert federation.play()[0].item() == pytest.approx(x, rel=1e-12)
+        assert federation.step()[0].item() == pytest.approx(x, rel=1e-12)
         visited.add(int(i))
     assert visited == {0, 1, 2}

@@ -12,7 +12,7 @@ import torch
 from federations import affine, fixed_point, quadratics, spectral_radius
 
 import fedscape
-from server.algorithms.table import FedAvgOptions
+from server.algorithms.options import FedAvgOptions
 
 RNG = np.random.default_rng(20)
 DIMENSION, CLIENTS = 3, 4
@@ -62,7 +62,7 @@ def test_rounds_reach_the_fixed_point_at_the_rate():
     federation = fedavg(local_lr=eta, local_steps=taus, start=(4.0, -2.0, 1.0))
     hessian, pull = surrogate(HESSIANS, CENTRES, P, eta, taus)
     limit, rate = np.linalg.solve(hessian, pull), spectral_radius(np.eye(DIMENSION) - hessian)
-    away = np.linalg.norm(federation.play(60).numpy() - limit, axis=1)
+    away = np.linalg.norm(federation.step(60).numpy() - limit, axis=1)
     assert away[-1] < 1e-6 * away[0]
     assert (away[45] / away[25]) ** (1 / 20) == pytest.approx(rate, rel=1e-3)
     assert np.linalg.norm(limit - optimum(HESSIANS, CENTRES, P)) > 0.01  # far from the optimum by much more

@@ -13,7 +13,7 @@ from federations import affine, fixed_point, objectives, quadratics, spectral_ra
 
 from clients.training.local import LocalOptions
 from server.algorithms.aggregation import gradient_weights
-from server.algorithms.table import FedAvgOptions, FedNovaOptions, FedProxOptions
+from server.algorithms.options import FedAvgOptions, FedNovaOptions, FedProxOptions
 
 E, TAU = (0.0, 1.0, 5.0), (1, 10, 40)
 ROWS = {
@@ -63,7 +63,7 @@ def test_rounds_go_where_the_map_says():
     for name in ROWS:
         federation = three(name, 0.05, start=10.0)
         rate = spectral_radius(affine(federation)[0])
-        away = np.abs(federation.play(12).numpy()[:, 0] - WORKED[0.05][name])
+        away = np.abs(federation.step(12).numpy()[:, 0] - WORKED[0.05][name])
         np.testing.assert_allclose(away[1:6] / away[:5], rate, rtol=1e-7, err_msg=name)
         assert 0.3 < rate < 0.75
 
@@ -133,7 +133,7 @@ def test_gradient_weights_are_what_clients_move(optimizer, mu, engine):
     taus = (1, 2, 3, 7, 20)
     options = LocalOptions(optimizer=optimizer, momentum=0.6, batch_size="full", local_lr=0.1, local_steps=taus)
     federation = objectives([(0.0, -1.0)] * 5, algorithm=FedProxOptions(mu=mu), local=options, engine=engine)
-    federation.play()
+    federation.step()
     moved = federation.update.params[:, 0].numpy() / 0.1
     np.testing.assert_allclose(moved, gradient_weights(options, 0.1, 20, mu)[list(taus)], rtol=1e-12)
 
@@ -204,7 +204,7 @@ def test_figure_2(steps, seed):
     for name in ROWS:
         place, paths = [1.0] * 8, []
         for eta, rounds in ((0.05, 30), (0.01, 50), (0.002, 120)):
-            path = figure_2(name, centres, tau, eta, start=tuple(place), seed=seed, **more).play(rounds)
+            path = figure_2(name, centres, tau, eta, start=tuple(place), seed=seed, **more).step(rounds)
             paths += ((path.numpy() - centres.mean(0)) ** 2).sum(1).tolist()
             place = path[-1].tolist()
         ends[name], after_one[name] = np.mean(paths[-20:]), paths[0]

@@ -18,7 +18,7 @@ from clients.models.table import SoftmaxOptions
 from clients.sources.synthetic import SyntheticOptions
 from clients.training.local import LocalOptions
 from clients.training.work import CohortWork
-from server.algorithms.table import FedAvgOptions, FedProxOptions
+from server.algorithms.options import FedAvgOptions, FedProxOptions
 from server.dispersion.measures import gradient_dissimilarity
 from simulator.runs.baselines import train_pooled
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
@@ -52,7 +52,7 @@ def train_losses(played, path):
     data = population.cohort(np.arange(population.num_clients))
     losses = []
     for params in path:
-        evaluator.load(params, played.buffers)
+        evaluator.load(params, played.state.buffers)
         losses.append(evaluator.central(Examples(data.features, data.targets)).loss)
     return np.array(losses)
 
@@ -60,7 +60,7 @@ def train_losses(played, path):
 def dissimilarity(played, params):
     """Their metric at a model: the unweighted mean of |grad F_k - grad f|^2 over all devices."""
     everyone = np.arange(played.session.population.num_clients)
-    work = CohortWork(round_index=1, clients=everyone, params=params, buffers=played.buffers)
+    work = CohortWork(round_index=1, clients=everyone, params=params, buffers=played.state.buffers)
     sizes = played.session.population.sizes.astype(np.float64)
     return gradient_dissimilarity(played.session.engine.gradients(work), sizes).gradient_dissimilarity
 
@@ -70,7 +70,7 @@ def fedavg(setting, seed):
     """Play FedAvg; return how far its training loss ends above pooled training's at equal work, and the dissimilarity
     and the loss along the way."""
     played = federation(setting, FEDAVG, seed)
-    path = played.play(ROUNDS)
+    path = played.step(ROUNDS)
     pooled, _ = train_pooled(played.session.task, rounds=ROUNDS, cohort=10)
     losses = train_losses(played, [*path, pooled])
     return losses[-2] - losses[-1], [dissimilarity(played, w) for w in path[::5]], losses[:-1:5]
@@ -97,13 +97,13 @@ def test_a_large_mu_slows_iid_data():
     for seed in SEEDS:
         prox = federation("iid", FedProxOptions(cohort=10, mu=1.0), seed)
         avg = federation("iid", FEDAVG, seed)
-        slower.append(train_losses(prox, prox.play(ROUNDS)[-1:])[0] - train_losses(avg, avg.play(ROUNDS)[-1:])[0])
+        slower.append(train_losses(prox, prox.step(ROUNDS)[-1:])[0] - train_losses(avg, avg.step(ROUNDS)[-1:])[0])
     assert low(slower) > 0
 
 
 def last_losses(setting, algorithm, seed, rounds, **more):
     played = federation(setting, algorithm, seed, **more)
-    return train_losses(played, played.play(rounds)[-10:]).mean()
+    return train_losses(played, played.step(rounds)[-10:]).mean()
 
 
 def test_partial_work_is_worth_keeping():

@@ -9,7 +9,7 @@ from federations import objectives
 from torch import nn
 
 from clients.training.local import LocalOptions
-from server.algorithms.table import FedAvgOptions
+from server.algorithms.options import FedAvgOptions
 
 ETA, NOISE, CURVATURE = 0.2, 0.7, 1.5
 WIDTH = 4000
@@ -37,7 +37,7 @@ def variance(steps, clients, rounds, algorithm, engine="stacked"):
     local = LocalOptions(optimizer="gd", local_lr=ETA, local_steps=steps, gradient_noise=NOISE)
     federation = objectives([(1.0, 0.0)] * clients, algorithm=algorithm, local=local, engine=engine,
                             module=Bowl(stationary(clients) ** 0.5))  # fmt: skip
-    squares = federation.play(rounds).square().mean(0).numpy()  # one independent number a coordinate
+    squares = federation.step(rounds).square().mean(0).numpy()  # one independent number a coordinate
     return squares.mean(), squares.std() / np.sqrt(WIDTH)
 
 

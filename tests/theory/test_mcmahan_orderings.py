@@ -18,7 +18,7 @@ from clients.models.table import SoftmaxOptions
 from clients.partition.partitions import IidOptions, ShardsOptions
 from clients.sources.images import DigitsOptions
 from clients.training.local import LocalOptions
-from server.algorithms.table import FedAvgOptions
+from server.algorithms.options import FedAvgOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 SEEDS = range(1, 7)
@@ -58,8 +58,8 @@ def log_rounds(seed, *, shards=False, epochs=1, batch=10, cohort=4):
     examples = Examples(torch.cat([h.features for h in held]), torch.cat([h.targets for h in held]))
     evaluator, accuracies = played.session.evaluator, []
     while not accuracies or (max(accuracies) < TARGET and len(accuracies) <= MOST):
-        params = played.play()[0] if accuracies else played.params
-        evaluator.load(params, played.buffers)
+        params = played.step()[0] if accuracies else played.params
+        evaluator.load(params, played.state.buffers)
         accuracies.append(evaluator.central(examples).score)
     return np.log(crossing(accuracies, TARGET))
 

@@ -23,7 +23,7 @@ from clients.models.table import SoftmaxOptions
 from clients.partition.partitions import SimilarityOptions
 from clients.sources.images import DigitsOptions, ImagesOptions
 from clients.training.local import LocalOptions
-from server.algorithms.table import FedAvgOptions, FedProxOptions, FedSgdOptions, ScaffoldOptions
+from server.algorithms.options import FedAvgOptions, FedProxOptions, FedSgdOptions, ScaffoldOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def log_rounds(algorithm, similarity, epochs, seed):
     held = [played.session.population.validation, played.session.population.test]
     examples = Examples(torch.cat([h.features for h in held]), torch.cat([h.targets for h in held]))
     for r in range(1, MOST + 1):
-        played.session.evaluator.load(played.play()[0], played.buffers)
+        played.session.evaluator.load(played.step()[0], played.state.buffers)
         if played.session.evaluator.central(examples).score >= TARGET:
             return np.log(r)
     return np.log(MOST + 1)

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 import fedscape as fs
 from clients.engines.evaluation import Evaluator
 from clients.federation.data_kinds import build_population
-from clients.flower.decoding import read_evaluation
+from clients.flower.decoding import decode_evaluation
 from clients.flower.messages import BY_CLASS, METRICS, EvaluationReplies
 from clients.flower.shim import FIRST_NODE, claim_identity
 from clients.models.table import SoftmaxOptions, build_model
@@ -124,17 +124,17 @@ def test_nodes_send_what_the_process_counts():
     def client_of(node):
         return node - FIRST_NODE
 
-    read = read_evaluation(sent(by_class=True), client_of, "accuracy")
+    read = decode_evaluation(sent(by_class=True), client_of, "accuracy")
     for name in ("right", "actual", "guessed"):
         np.testing.assert_array_equal(getattr(read.classes, name), getattr(together.classes, name))
     assert together.classes.actual.sum() == 88
-    assert read_evaluation(sent(by_class=False), client_of, "accuracy").classes is None
+    assert decode_evaluation(sent(by_class=False), client_of, "accuracy").classes is None
     some = sent(by_class=True)
     del some[1].content[METRICS][BY_CLASS[0]]
-    assert read_evaluation(some, client_of, "accuracy").classes is None, "a total without a node would be wrong"
+    assert decode_evaluation(some, client_of, "accuracy").classes is None, "a total without a node would be wrong"
     shorter = sent(by_class=True)
     shorter[1].content[METRICS][BY_CLASS[1]] = [1, 2]
-    assert read_evaluation(shorter, client_of, "accuracy").classes is None
+    assert decode_evaluation(shorter, client_of, "accuracy").classes is None
     assert isinstance(some[0].content[METRICS], MetricRecord)
 
 

@@ -1,11 +1,15 @@
 """Server transforms: one and two steps by hand, from the papers' formulas. A pseudo-gradient is subtracted."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from clients.core import streams
+from clients.core.errors import UserError
 from server.algorithms import transforms
+from server.algorithms.state import ServerState
 from server.algorithms.transforms import Aggregate
 
 W = torch.tensor([1.0, -2.0], dtype=torch.float64)
@@ -17,14 +21,15 @@ def aggregate(*g, share=1.0, **extras):
 
 
 def play(transform, *aggregates):
-    w, vectors = W, transform.vectors(W)
+    state = ServerState(0, W, torch.zeros(0), transform.init(W))
     for a in aggregates:
-        w, vectors = transform.step(w, vectors, a)
-    return w.tolist(), {n: v.tolist() for n, v in vectors.items()}
+        state = transform.step(state, a)
+    assert state.round_index == len(aggregates)
+    return state.params.tolist(), {n: v.tolist() for n, v in state.vectors.items()}
 
 
 def test_descent():
-    assert play(transforms.descent(0.5), aggregate(2.0, -4.0)) == ([0.0, 0.0], {})
+    assert play(transforms.sgd(0.5), aggregate(2.0, -4.0)) == ([0.0, 0.0], {})
 
 
 def test_momentum():
@@ -35,6 +40,11 @@ def test_momentum():
 
 
 TAU, LR, B1, B2 = 0.5, 0.1, 0.9, 0.99
+ADAPTIVE = {
+    "adagrad": transforms.adagrad(LR, B1, TAU),
+    "yogi": transforms.yogi(LR, B1, B2, TAU),
+    "adam": transforms.adam(LR, B1, B2, TAU),
+}
 
 
 def moments(kind, gradients):
@@ -62,7 +72,7 @@ FIRST_STEPS = {
 @pytest.mark.parametrize("kind", FIRST_STEPS)
 def test_the_first_adaptive_step_by_hand(kind):
     second, expected = FIRST_STEPS[kind]
-    w, vectors = play(transforms.adaptive(kind, LR, B1, B2, TAU), aggregate(2.0, 0.0))
+    w, vectors = play(ADAPTIVE[kind], aggregate(2.0, 0.0))
     assert w == pytest.approx([expected, -2.0], rel=1e-14)
     assert vectors["first_moment"] == pytest.approx([0.2, 0.0])
     assert vectors["second_moment"][0] == pytest.approx(second)
@@ -72,20 +82,18 @@ def test_the_first_adaptive_step_by_hand(kind):
 def test_several_adaptive_steps(kind):
     """Yogi's second moment falls by (1 - beta2) g^2 where g^2 < v, and not in proportion to v."""
     gradients = (2.0, -1.0, 0.1, 0.0)
-    w, vectors = play(transforms.adaptive(kind, LR, B1, B2, TAU), *(aggregate(g, g) for g in gradients))
+    w, vectors = play(ADAPTIVE[kind], *(aggregate(g, g) for g in gradients))
     expected = moments(kind, gradients)
     assert (w[0], vectors["first_moment"][0], vectors["second_moment"][0]) == pytest.approx(expected, rel=1e-13)
 
 
 def test_second_moments_start_at_tau_squared():
     for kind in FIRST_STEPS:
-        assert transforms.adaptive(kind, LR, B1, B2, TAU).vectors(W)["second_moment"].tolist() == [0.25, 0.25]
+        assert ADAPTIVE[kind].init(W)["second_moment"].tolist() == [0.25, 0.25]
 
 
 def test_yogi_falls_where_adam_forgets():
-    (_, adam), (_, yogi) = (
-        play(transforms.adaptive(k, LR, B1, B2, TAU), aggregate(0.1, 0.1)) for k in ("adam", "yogi")
-    )
+    (_, adam), (_, yogi) = (play(ADAPTIVE[k], aggregate(0.1, 0.1)) for k in ("adam", "yogi"))
     assert adam["second_moment"][0] == pytest.approx(0.99 * 0.25 + 0.01 * 0.01)
     assert yogi["second_moment"][0] == pytest.approx(0.25 - 0.01 * 0.01)
 
@@ -109,15 +117,67 @@ def test_feddyns_server():
 
 
 @pytest.mark.parametrize("transform", [
-    transforms.descent(1.0), transforms.momentum(1.0, 0.9), transforms.adaptive("adam", 0.1, 0.9, 0.99, 1e-3),
+    transforms.sgd(1.0), transforms.momentum(1.0, 0.9), transforms.adam(0.1),
     transforms.control_variate(1.0), transforms.dynamic(0.1),
 ])  # fmt: skip
 def test_inputs_are_not_written_to(transform):
-    vectors = transform.vectors(W)
-    before = {n: v.clone() for n, v in vectors.items()}
+    state = ServerState(3, W, torch.zeros(0), transform.init(W))
+    before = {n: v.clone() for n, v in state.vectors.items()}
     a = aggregate(1.0, 1.0, variate_change=[1.0, 1.0])
-    new, _ = transform.step(W, vectors, a)
+    new = transform.step(state, a)
     assert W.tolist() == [1.0, -2.0]
     assert a.pseudo_gradient.tolist() == [1.0, 1.0]
-    assert all(torch.equal(vectors[n], before[n]) for n in before)
-    assert new.data_ptr() != W.data_ptr()
+    assert all(torch.equal(state.vectors[n], before[n]) for n in before)
+    assert new.params.data_ptr() != W.data_ptr()
+
+
+def test_clip_norm_scales_down_and_never_up():
+    """|(3, 4)| = 5 is scaled to 1; (0.3, 0.4) stays."""
+    clip = transforms.clip_norm(1.0)
+    assert play(clip, aggregate(3.0, 4.0))[0] == pytest.approx([1 - 0.6, -2 - 0.8])
+    assert play(clip, aggregate(0.3, 0.4))[0] == pytest.approx([0.7, -2.4])
+    assert play(clip, aggregate(0.0, 0.0))[0] == [1.0, -2.0]
+
+
+def test_chain_feeds_each_transform_with_the_one_before():
+    """Clipped to (0.6, 0.8) first, momentum then steps by 0.5 of it; the other way round the step is clipped."""
+    clip, momentum = transforms.clip_norm(1.0), transforms.momentum(0.5, 0.9)
+    w, vectors = play(transforms.chain(clip, momentum), aggregate(3.0, 4.0))
+    assert w == pytest.approx([1 - 0.3, -2 - 0.4])
+    assert vectors["momentum"] == pytest.approx([0.6, 0.8])
+    w, vectors = play(transforms.chain(momentum, clip), aggregate(3.0, 4.0))
+    assert w == pytest.approx([1 - 0.6, -2 - 0.8])
+    assert vectors["momentum"] == [3.0, 4.0]
+
+
+def test_chain_of_one_is_that_transform():
+    for transform in (transforms.sgd(0.5), ADAPTIVE["yogi"], transforms.dynamic(0.5)):
+        a = aggregate(2.0, -1.0, share=0.5)
+        assert play(transforms.chain(transform), a, a) == play(transform, a, a)
+
+
+def test_chain_refuses_two_vectors_of_one_name():
+    both = transforms.chain(transforms.momentum(1.0, 0.9), transforms.momentum(1.0, 0.5))
+    with pytest.raises(UserError, match="two transforms that remember 'momentum'"):
+        both.init(W)
+
+
+def test_chain_refuses_a_mover_before_its_end():
+    with pytest.raises(UserError, match=r"'dynamic 0\.5' before its end"):
+        transforms.chain(transforms.dynamic(0.5), transforms.sgd(1.0))
+
+
+def test_transform_reads_round_and_key():
+    """Noise of a round is addressed by (seed, round): the same again, another in another round or for another seed."""
+
+    def update(a, vectors, context):
+        noise = torch.from_numpy(streams.normals(context.key, 2))
+        return replace(a, pseudo_gradient=noise * context.round_index), vectors
+
+    noisy = transforms.ServerTransform("noisy", update)
+    start = ServerState(0, W, torch.zeros(0))
+    first = noisy.step(start, aggregate(0.0, 0.0), seed=1)
+    assert torch.equal(first.params, noisy.step(start, aggregate(0.0, 0.0), seed=1).params)
+    assert not torch.equal(first.params, noisy.step(start, aggregate(0.0, 0.0), seed=2).params)
+    again = noisy.step(first, aggregate(0.0, 0.0), seed=1)
+    assert not torch.allclose(2 * (first.params - W), again.params - first.params)

@@ -1,0 +1,133 @@
+"""A federation played one round at a time, in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clients.core.arrays import Array
+from clients.core.population import Population
+from clients.flower.shim import quiet
+from clients.training.client_states import ClientStates
+from clients.training.work import CohortUpdate
+from server.algorithms.algorithm import Algorithm
+from server.algorithms.state import ServerState
+from server.rounds.cohort_sum import CohortResult
+from server.rounds.experiment import Experiment
+from server.rounds.observers import Observers
+from server.rounds.play import RoundResult, play_round
+from simulator.engines.planner import threads_restored
+from simulator.runs.argument_checks import check_parts
+from simulator.runs.building import Overrides
+from simulator.runs.experiment import experiment_of
+from simulator.runs.session import Session, open_session
+from simulator.runs.strategies import StrategyChoice
+from simulator.scenario.sections import Scenario, load_scenario
+
+
+class _Staged:
+    """Keeps client states in memory: no rows, no checkpoint."""
+
+    def __init__(self, states: ClientStates | None) -> None:
+        self._states = states
+
+    def commit(self, state: ServerState, columns: dict[str, Array]) -> None:
+        if self._states is not None:
+            self._states.commit()
+
+    def rollback(self) -> None:
+        if self._states is not None:
+            self._states.rollback()
+
+
+class Stepper:
+    """Plays a scenario round by round. The rounds are those of `fedscape.simulate`, bit for bit.
+
+    Args:
+        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
+        model: as for `fedscape.simulate`, like the arguments below.
+        data: clients instead of [data] and [partition].
+        algorithm: an algorithm of your own.
+        strategy: a Flower strategy, or a function that wraps ours.
+
+    Attributes:
+        session: what is played.
+        state: the server's state now.
+        result: what was measured in the last round; None before the first.
+
+    Raises:
+        UserError: the scenario cannot run; it names the key and the fix.
+
+    Example:
+        >>> stepper = Stepper("quadratic-two-clients")
+        >>> stepper.step(3)[-1].item() == stepper.params.item()
+        True
+        >>> stepper.state.round_index
+        3
+    """
+
+    @threads_restored()
+    def __init__(
+        self,
+        scenario: Scenario | str | Path | None = None,
+        *,
+        model: nn.Module | None = None,
+        data: Population | None = None,
+        algorithm: Algorithm | None = None,
+        strategy: StrategyChoice | None = None,
+    ) -> None:
+        quiet()
+        check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
+        if not isinstance(scenario, Scenario):
+            scenario = load_scenario(scenario)
+        self.session: Session = open_session(scenario, Overrides(model, data, algorithm, strategy))
+        self.experiment: Experiment = experiment_of(
+            self.session, Observers([]), _Staged(self.session.states), lambda: False
+        )
+        self.state: ServerState = self.session.start
+        self.result: RoundResult | None = None
+
+    @property
+    def params(self) -> Tensor:
+        """The server's parameters now, flat [P]."""
+        return self.state.params
+
+    @property
+    def update(self) -> CohortUpdate:
+        """What the cohort of the last round returned; parameters are left out where they were not kept."""
+        return self.total.update
+
+    @property
+    def total(self) -> CohortResult:
+        """The sum of the last round's updates.
+
+        Raises:
+            AssertionError: no round was played, or it had no update.
+        """
+        assert self.result is not None, "no round was played yet"
+        assert self.result.total is not None, "the round had no update"
+        return self.result.total
+
+    def step(self, rounds: int = 1) -> Tensor:
+        """Play rounds; return the server's parameters after each, [rounds, P]."""
+        after = []
+        for _ in range(rounds):
+            self.state, self.result = play_round(self.experiment, self.state)
+            self.experiment.checkpointer.commit(self.state, self.result.columns)
+            after.append(self.state.params)
+        return torch.stack(after)
+
+    def probe(self, params: Tensor, round_index: int = 1) -> Tensor:
+        """Return where round `round_index` leads from other parameters [P]; nothing remembers it."""
+        start = ServerState(round_index - 1, params, self.state.buffers, self.state.vectors)
+        new, self.result = play_round(self.experiment, start)
+        self.experiment.checkpointer.rollback()
+        return new.params
+
+    def client_state(self, name: str, clients: Any) -> Tensor:
+        """Return what clients (int64 (K,)) remember under a name, [K, P]; zeros for those without any."""
+        assert self.session.states is not None
+        return self.session.states.gather(name, clients, self.params.numel(), self.params.dtype)
