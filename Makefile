@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-peers pairs lint types contracts slow ray dashboards observe clean
+.PHONY: run test check bench bench-peers pairs same-records lint types contracts slow ray dashboards observe clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
@@ -45,6 +45,12 @@ bench: $(STAMP)
 pairs: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/pairs.py
 
+# That a change moves no number: small runs on the code of BASE and on the working tree's, compared to the last bit.
+# OPTIONS, such as --only 'algorithm-*' or --allow 'clip-norm=why', are handed on.
+BASE ?= HEAD
+same-records: $(STAMP)
+	$(BIN)/python tests/benchmarks/same_records $(BASE) --cache .same-records $(OPTIONS)
+
 # Others that `make bench` times beside fedscape, each in its own environment: Flower's Ray simulation and pfl-research.
 bench-peers: .venv-flower/.installed .venv-pfl/.installed
 
@@ -69,4 +75,4 @@ observe:
 	@echo "Grafana: http://127.0.0.1:3000 (user admin); stop: docker compose --project-name fedscape-observability down"
 
 clean:
-	rm -rf $(VENV) .venv-flower .venv-pfl build dist *.egg-info
+	rm -rf $(VENV) .venv-flower .venv-pfl .same-records build dist *.egg-info

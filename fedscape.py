@@ -25,8 +25,7 @@ goes on with a run that was interrupted, and `fs.open_run(path)` reads a finishe
 `.clients` (`["client_drift"]`: one value for each client in each round), all as NumPy arrays by name.
 """
 
-from clients.custom import custom_population
-from clients.errors import (
+from clients.core.errors import (
     DataError,
     EngineError,
     FedscapeError,
@@ -36,16 +35,17 @@ from clients.errors import (
     StrategyError,
     UserError,
 )
-from clients.heterogeneity import HeterogeneityMeasures
-from clients.population import CohortData, Examples, Population
-from server.client_rows import ClientRows
-from server.convergence import Verdict
-from server.round_table import RoundTable
-from simulator.describing import describe_data
-from simulator.populations import population
-from simulator.record import Record, open_run
-from simulator.run import Run, resume, simulate
-from simulator.scenario import Scenario, builtin_names, load_scenario, to_toml
+from clients.core.population import CohortData, Examples, Population
+from clients.heterogeneity.table import HeterogeneityMeasures
+from clients.sources.custom import custom_population
+from server.convergence.monitor import Verdict
+from server.record.client_rows import ClientRows
+from server.record.round_table import RoundTable
+from simulator.runs.describing import describe_data
+from simulator.runs.populations import population
+from simulator.runs.record import Record, open_run
+from simulator.runs.run import Run, resume, simulate
+from simulator.scenario.sections import Scenario, builtin_names, load_scenario, to_toml
 
 __all__ = [
     "ClientRows",

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from clients.errors import UserError
+from clients.core.errors import UserError
 
 PROGRAM = "prometheus"
 READY_SECONDS = 60.0

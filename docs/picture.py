@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from simulator.cli_pages import say_report
-from simulator.console import ConsoleObserver
-from simulator.run import simulate
+from simulator.cli.console import ConsoleObserver
+from simulator.cli.pages import say_report
+from simulator.runs.run import simulate
 from tests.support.chromium import PROGRAM, chromium
 
 HERE = Path(__file__).resolve().parent

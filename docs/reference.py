@@ -1,4 +1,4 @@
-"""mkdocs hook: makes reference/scenario.md from the option dataclasses that `simulator.scenario.Scenario` joins.
+"""mkdocs hook: makes reference/scenario.md from the option dataclasses that the dataclass `Scenario` joins.
 
 The page is made while the site is built and is not kept in the repository. The meaning of a key is read from the
 `Attributes:` section of its dataclass or of a base class. A key without a meaning is a warning, so a
@@ -29,7 +29,7 @@ UNDOCUMENTED: dict[str, str] = {
     "SoftmaxOptions.initialisation": 'how weights start: "zero", or "xavier" (Glorot and Bengio 2010).',
     "MlpOptions.hidden": "width of each hidden layer.",
     "MlpOptions.activation": "function after each hidden layer.",
-    "MlpOptions.initialisation": 'how weights start: "xavier" (Glorot and Bengio 2010), "he" (He et al. 2015), "torch".',
+    "MlpOptions.initialisation": 'how weights start: "xavier" (Glorot, Bengio 2010), "he" (He et al. 2015), "torch".',
     "MlpOptions.dropout": "share of a hidden layer's outputs that is set to 0 in training, 0 to below 1.",
     "MlpOptions.norm": "normalisation after each hidden linear layer.",
     "MlpOptions.groups": "groups of group normalisation; must divide every width in `hidden`.",
@@ -75,7 +75,7 @@ SECTIONS: dict[str, str] = {
     "data": "What the clients hold. See [Data](../data.md) and [The city](../city.md).",
     "partition": "Which client holds which example. Sources that bring their own clients need no partition.",
     "world": "See [The city](../city.md).",
-    "faults": "What sensors and labels get wrong. `NAME` is any name. Faults act in file order. See [Faults](../faults.md).",
+    "faults": "Errors of sensors and labels. `NAME` is any name. They act in file order. See [Faults](../faults.md).",
     "drifts": "`NAME` is any name. Drifts act in file order. See [Concept drift](../drifts.md).",
     "model": "What is trained.",
     "algorithm": "What the server does in a round. See [Algorithms](../algorithms.md).",
@@ -119,7 +119,7 @@ class Key:
 
 def page() -> str:
     """Return the page's text, and warn about keys without a meaning."""
-    from simulator.scenario import Scenario
+    from simulator.scenario.sections import Scenario
 
     hints, used = typing.get_type_hints(Scenario), set[str]()
     fields = dataclasses.fields(Scenario)

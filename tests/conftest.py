@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clients.custom import custom_population
-from clients.population import Population, Task
+from clients.core.population import Population, Task
+from clients.sources.custom import custom_population
 
 
 def _population(

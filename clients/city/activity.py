@@ -14,20 +14,16 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from clients import streams
-from clients.channels import Channel
 from clients.city.gait import ACTIVITIES, MOST_G, MOST_TURN, PLACEMENTS, RATE, make_people, read_windows
+from clients.city.source_types import Part, WindowSource
 from clients.city.windows import draw_counts, in_blocks, pick, require_fractions
-from clients.city.world import World
-from clients.errors import require
-from clients.options import STRICT
-from clients.sensing import Part, WindowSource
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64
+from clients.core.channels import Channel
+from clients.core.errors import require
+from clients.core.options import STRICT
+from clients.world.world import World
 
 _WHEN = np.array(  # weight of each hour of the day, by activity
     [
@@ -156,7 +152,7 @@ def activity_source(options: ActivityOptions, world: World, seed: int) -> Window
     Person k's windows depend on (options, world, seed, k) alone.
 
     Example:
-        >>> from clients.city.world import WorldOptions, make_world
+        >>> from clients.world.world import WorldOptions, make_world
         >>> source = activity_source(ActivityOptions(clients=3, windows=20), make_world(WorldOptions(), 0), seed=0)
         >>> features, targets = source.make(np.array([2]), "train")
         >>> features.shape[1:], bool(0 <= targets.min() <= targets.max() <= 5)

@@ -34,15 +34,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from clients import streams
-from clients.channels import Channel
 from clients.city.hourly import CALENDAR, blocks, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
-from clients.city.recursion import recursion
-from clients.city.world import World
-from clients.errors import require, unknown_name
-from clients.options import STRICT
-from clients.population import Places
-from clients.sensing import F32, F64, I64, SeriesSource
+from clients.city.source_types import SeriesSource
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64
+from clients.core.channels import Channel
+from clients.core.errors import require, unknown_name
+from clients.core.options import STRICT
+from clients.core.population import Places
+from clients.world.recursion import recursion
+from clients.world.world import World
 
 NO2_UG_PER_PPB, O3_UG_PER_PPB = 1.88, 1.96
 MOST_UG = 2000.0  # what the instruments show at most

@@ -17,21 +17,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from clients import streams
-from clients.channels import Channel
 from clients.city import structure
+from clients.city.source_types import MOST_TOLD, Part, WindowSource
 from clients.city.structure import Bridges, deck_temperature, excitation, frequencies, make_bridges
 from clients.city.windows import Counts, draw_counts, pick, require_fractions
-from clients.city.world import World
-from clients.errors import require
-from clients.options import STRICT
-from clients.sensing import MOST_TOLD, Part, WindowSource
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64, Array
+from clients.core.channels import Channel
+from clients.core.errors import require
+from clients.core.options import STRICT
+from clients.world.world import World
 
 CLASSES = ("healthy", "damaged")
 _BLOCK = 1 << 16  # samples of one sensor made together
@@ -182,7 +178,7 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
     alone.
 
     Example:
-        >>> from clients.city.world import WorldOptions, make_world
+        >>> from clients.world.world import WorldOptions, make_world
         >>> source = bridge_source(BridgeOptions(clients=3, windows=20), make_world(WorldOptions(), 0), seed=0)
         >>> features, targets = source.make(np.array([2]), "train")
         >>> features.shape[1:], targets.dtype.name, source.outputs
@@ -202,7 +198,7 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
     )
     classify = options.task == "damage"
 
-    def make(clients: I64, part: Part) -> tuple[F32, npt.NDArray[Any]]:
+    def make(clients: I64, part: Part) -> tuple[F32, Array]:
         clients = np.asarray(clients, np.int64)
         truth = bridge_truth(options, world, seed, clients, part)
         key = streams.keys(seed, "bridge window", clients[truth.bridge], truth.number)

@@ -18,16 +18,11 @@ gravity, a slow sway and sensor noise. A unit worn in another place turns all by
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from clients import streams
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64, U64, Array
 
 ACTIVITIES = ("walking", "upstairs", "downstairs", "sitting", "standing", "laying")
 PLACEMENTS = ("waist", "pocket", "wrist")
@@ -171,7 +166,7 @@ def rotation(vector: F64) -> F64:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def make_people(key: streams.U64, placement: I64, style: float) -> People:
+def make_people(key: U64, placement: I64, style: float) -> People:
     """Draw the styles of people.
 
     Args:
@@ -215,14 +210,14 @@ def _gravity(people: People, who: I64, activity: I64, draws: F64) -> F64:
     return _turned(people.turn[who], direction * (_GRAVITY / np.maximum(length, 0.05))[:, None])
 
 
-def _turned(turn: npt.NDArray[Any], vector: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _turned(turn: Array, vector: Array) -> Array:
     """Turn vectors (B, 3, ...) by rotations (B, 3, 3), summed in a fixed order."""
     turn = turn.reshape(*turn.shape, *[1] * (vector.ndim - 2))
     return np.stack([turn[:, i, 0] * vector[:, 0] + turn[:, i, 1] * vector[:, 1] + turn[:, i, 2] * vector[:, 2]
                      for i in range(3)], axis=1)  # fmt: skip
 
 
-def _steps(people: People, who: I64, activity: I64, key: streams.U64, samples: int) -> F32:
+def _steps(people: People, who: I64, activity: I64, key: U64, samples: int) -> F32:
     """Return the moving part of windows of walking and stairs, (B, 6, samples)."""
     draws = streams.quick_normals(streams.keys(0, "gait window", key), 4)
     wobble = streams.quick_normals(streams.keys(0, "gait wobble", key), 6 * HARMONICS).reshape(-1, 6, HARMONICS)
@@ -249,7 +244,7 @@ def _steps(people: People, who: I64, activity: I64, key: streams.U64, samples: i
     return moving
 
 
-def _harmonics(pace: F64, draws: F32, key: streams.U64, samples: int) -> F32:
+def _harmonics(pace: F64, draws: F32, key: U64, samples: int) -> F32:
     """Return cos(h phi(t)) and then -sin(h phi(t)) of all harmonics h, (B, 2 HARMONICS, samples)."""
     time = (np.arange(samples) / RATE).astype(np.float32)
     rate = (np.pi * (pace + 0.03 * draws[:, 0])).astype(np.float32)
@@ -267,7 +262,7 @@ def _harmonics(pace: F64, draws: F32, key: streams.U64, samples: int) -> F32:
     return waves
 
 
-def _still(people: People, who: I64, activity: I64, key: streams.U64, samples: int) -> F32:
+def _still(people: People, who: I64, activity: I64, key: U64, samples: int) -> F32:
     """Return the moving part of windows of sitting, standing and laying, (B, 6, samples)."""
     draws = streams.quick_normals(streams.keys(0, "still window", key), 16)
     sway = _STILL[activity - 3] * _GAIN[people.placement[who], 4][:, None] * np.exp(0.6 * draws[:, :2])
@@ -282,7 +277,7 @@ def _still(people: People, who: I64, activity: I64, key: streams.U64, samples: i
 
 
 def read_windows(
-    people: People, who: I64, activity: I64, key: streams.U64, samples: int, sensor_noise: float, out: F32
+    people: People, who: I64, activity: I64, key: U64, samples: int, sensor_noise: float, out: F32
 ) -> None:
     """Write what units read into `out`, float32 (B, samples, 9); all windows dynamic or all still.
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from clients import streams
 from clients.city.hourly import trapezium, uniform_hours
-from clients.city.world import World
-from clients.population import Places
-from clients.sensing import F32, F64, I64
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64
+from clients.core.population import Places
+from clients.world.world import World
 
 ARCHETYPES = ("worker", "family", "home by day", "night shift")
 # Shares in a place without offices or industry; hours of getting up, leaving, coming back and going to bed.

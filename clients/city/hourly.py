@@ -7,11 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from clients import streams
-from clients.channels import Channel
-from clients.city.world import World
-from clients.errors import require
-from clients.sensing import F32, I64
+from clients.core import streams
+from clients.core.arrays import F32, I64
+from clients.core.channels import Channel
+from clients.core.errors import require
+from clients.world.world import World
 
 _BLOCK = 1 << 16  # readings made together
 CALENDAR = (

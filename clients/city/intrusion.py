@@ -1,9 +1,9 @@
 """Intrusion: windows of ten minutes of a device's traffic, benign or under one of several botnets' orders.
 
 A device's traffic is what it always says, plus what it says when used (people at home, public events, weather), plus,
-where a campaign holds it, an attack on top: the layers add up as packets do (`clients.city.flows`), so that a quiet
+where a campaign holds it, an attack on top: the layers add up as packets do (`attacks.flows`), so that a quiet
 attack on a busy camera hides. One cause behind many effects: campaigns run through the districts in waves
-(`clients.city.botnets`), and their bots obey common orders, so an attack comes at many devices in the same hours. A
+(`attacks.botnets`), and their bots obey common orders, so an attack comes at many devices in the same hours. A
 power cut silences a district and, since bots live in memory, cures it.
 
 The order of an infected device's window is the campaign's of these two hours with probability `OBEDIENCE`, else its
@@ -19,17 +19,17 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from clients import streams
-from clients.city.botnets import Campaign, Infections, make_campaigns, make_infections
-from clients.city.flows import CHANNELS, NOISES, cause, features
-from clients.city.intrusion_tables import DEVICES, FAMILIES, UPDATE, columns
+from clients.city.attacks.botnets import Campaign, Infections, make_campaigns, make_infections
+from clients.city.attacks.flows import CHANNELS, NOISES, cause, features
+from clients.city.attacks.tables import DEVICES, FAMILIES, UPDATE, columns
+from clients.city.source_types import MOST_TOLD, Part, WindowSource
 from clients.city.windows import Counts, pick, require_fractions
-from clients.city.world import World
-from clients.errors import require, unknown_name
-from clients.options import STRICT
-from clients.sensing import F32, F64, I64, MOST_TOLD, Part, WindowSource
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64
+from clients.core.errors import require, unknown_name
+from clients.core.options import STRICT
+from clients.world.world import World
 
 OBEDIENCE, ORDER_HOURS = 0.5, 2.0
 UPDATES = 0.004
@@ -279,7 +279,7 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
         seed: root seed.
 
     Example:
-        >>> from clients.city.world import WorldOptions, make_world
+        >>> from clients.world.world import WorldOptions, make_world
         >>> source = intrusion_source(IntrusionOptions(clients=10), make_world(WorldOptions(), 0), 0)
         >>> source.feature_shape, source.outputs
         ((24,), 8)
@@ -287,7 +287,7 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
     traffic = _Traffic(options, world, seed)
     counts = traffic.counts(np.arange(options.clients))
 
-    def hours(clients: npt.NDArray[np.int64], part: Part) -> F64:
+    def hours(clients: I64, part: Part) -> F64:
         return traffic.timed(clients, part)[1][2]
 
     return WindowSource(

@@ -22,20 +22,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from clients import streams
-from clients.channels import Channel
 from clients.city.homes import Homes, at_home, make_homes
 from clients.city.hourly import CALENDAR, blocks, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
-from clients.city.recursion import recursion
-from clients.city.world import World
-from clients.errors import require
-from clients.options import STRICT
-from clients.sensing import F32, F64, I64, SeriesSource
+from clients.city.source_types import SeriesSource
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64, Array
+from clients.core.channels import Channel
+from clients.core.errors import require
+from clients.core.options import STRICT
+from clients.world.recursion import recursion
+from clients.world.world import World
 
 MOST_KW = 25.0  # of a single-phase connection: what the meter shows at most, either way
 LOAD = Channel(
@@ -139,7 +139,7 @@ def meters_source(options: MetersOptions, world: World, seed: int) -> SeriesSour
     )
 
 
-def peak_hour(load: npt.NDArray[Any]) -> I64:
+def peak_hour(load: Array) -> I64:
     """Return the hour of the highest load of days (..., 24), the first of equals.
 
     Example:

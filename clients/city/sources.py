@@ -11,9 +11,9 @@ from clients.city.air import AirOptions, air_source
 from clients.city.bridge import BridgeOptions, bridge_source
 from clients.city.intrusion import IntrusionOptions, intrusion_source
 from clients.city.meters import MetersOptions, meters_source
+from clients.city.source_types import SeriesSource, WindowSource
 from clients.city.traffic import TrafficOptions, traffic_source
-from clients.city.world import World
-from clients.sensing import SeriesSource, WindowSource
+from clients.world.world import World
 
 AnySource = SeriesSource | WindowSource
 

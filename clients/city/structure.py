@@ -20,15 +20,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from clients import streams
-from clients.city.recursion import recursion
-from clients.city.world import World
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64, U64
+from clients.world.recursion import recursion
+from clients.world.world import World
 
 RATE = 32.0
 FREQUENCY = np.array([3.89, 5.02, 9.80, 10.30])  # Hz at 15 deg C
@@ -73,7 +69,7 @@ class Bridges:
     onset: F64
 
 
-def make_bridges(key: streams.U64, sensors: int, diversity: float, onset: F64) -> Bridges:
+def make_bridges(key: U64, sensors: int, diversity: float, onset: F64) -> Bridges:
     """Draw bridges.
 
     Args:
@@ -147,7 +143,7 @@ def frequencies(bridges: Bridges, who: I64, temperature: F64, damage: F64) -> F6
 
 
 def read_windows(
-    bridges: Bridges, who: I64, hertz: F64, level: F64, key: streams.U64, samples: int, sensor_noise: float
+    bridges: Bridges, who: I64, hertz: F64, level: F64, key: U64, samples: int, sensor_noise: float
 ) -> F32:
     """Return what accelerometers read, m/s2, float32 (B, samples, sensors).
 
@@ -189,20 +185,20 @@ def read_windows(
     return np.asarray(seen, np.float32)
 
 
-def _start(key: streams.U64) -> F32:
+def _start(key: U64) -> F32:
     """Return the state of the modes before a window, of unit variance, (2, modes, B)."""
     modes = len(FREQUENCY)
     return streams.quick_normal_rows(streams.keys(0, "bridge start", key), 2 * modes).reshape(2, modes, -1)
 
 
-def _force(key: streams.U64, samples: int) -> F32:
+def _force(key: U64, samples: int) -> F32:
     """Return the forces on the modes, white and of unit variance, (samples, 2, modes, B)."""
     modes = len(FREQUENCY)
     white = streams.quick_white_rows(streams.keys(0, "bridge force", key), 2 * modes * samples)
     return white.reshape(samples, 2, modes, -1)
 
 
-def _passing(level: F64, key: streams.U64, samples: int) -> F32:
+def _passing(level: F64, key: U64, samples: int) -> F32:
     """Return the deviation at each sample, (samples, B): a steady part and one heavy vehicle that may pass."""
     draws = streams.uniforms(streams.keys(0, "bridge vehicle", key), 3)
     heavy = 1.5 * np.maximum(draws[:, 0] - 0.6, 0.0) / 0.4 * np.minimum(level / _RUSH, 1.0)

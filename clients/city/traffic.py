@@ -1,27 +1,24 @@
 """Traffic: speeds at sensors on the main roads of a generated city.
 
-What a sensor reads is in `clients.city.speeds`, the roads and their incidents in `clients.city.roads`; here are the
-options and the tasks.
+What a sensor reads is in `clients.city.roads.speeds`, the roads and their incidents in
+`clients.city.roads.network`; here are the options and the tasks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from clients.city.roads import make_incidents, place_sensors
-from clients.city.speeds import CHANNELS, read_speeds
-from clients.city.world import World
-from clients.errors import require
-from clients.options import STRICT
-from clients.population import Places
-from clients.sensing import MOST_TOLD, SeriesSource
-
-F32 = npt.NDArray[np.float32]
-I64 = npt.NDArray[np.int64]
+from clients.city.roads.network import make_incidents, place_sensors
+from clients.city.roads.speeds import CHANNELS, read_speeds
+from clients.city.source_types import MOST_TOLD, SeriesSource
+from clients.core.arrays import F32, I64, Array
+from clients.core.errors import require
+from clients.core.options import STRICT
+from clients.core.population import Places
+from clients.world.world import World
 
 CONGESTED_MPH = 40.0
 
@@ -80,7 +77,7 @@ def traffic_source(options: TrafficOptions, world: World, seed: int) -> SeriesSo
         UserError: if the world is too short for one training window.
 
     Example:
-        >>> from clients.city.world import WorldOptions, make_world
+        >>> from clients.world.world import WorldOptions, make_world
         >>> source = traffic_source(TrafficOptions(clients=3), make_world(WorldOptions(days=7), 0), 0)
         >>> source.read(np.arange(3), 0, 96).shape
         (3, 96, 5)
@@ -127,6 +124,6 @@ def traffic_source(options: TrafficOptions, world: World, seed: int) -> SeriesSo
     )
 
 
-def _congested(future: npt.NDArray[Any]) -> I64:
+def _congested(future: Array) -> I64:
     """Whether the last of the future speeds is below CONGESTED_MPH: 1 or 0."""
     return np.asarray(future[..., -1] < CONGESTED_MPH).astype(np.int64)

@@ -6,14 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from clients import streams
-from clients.errors import require
-from clients.sensing import Part
-
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
+from clients.city.source_types import Part
+from clients.core import streams
+from clients.core.arrays import I64, U64
+from clients.core.errors import require
 
 BLOCK = 256
 """Windows made together: their numbers stay in the cache."""
@@ -49,7 +46,7 @@ def require_fractions(validation: float, test: float) -> None:
     require(validation + test < 1.0, "test_fraction", left)
 
 
-def draw_counts(key: streams.U64, mean: int, spread: float, validation: float, test: float) -> Counts:
+def draw_counts(key: U64, mean: int, spread: float, validation: float, test: float) -> Counts:
     """Draw how many windows clients have: log-normal with a mean and a coefficient of variation, at least one.
 
     Args:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from clients import streams
-from clients.channels import Channel
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64, U64, Bool
+from clients.core.channels import Channel
 from clients.faults import labels as label_faults
 from clients.faults import packets, sensors
 from clients.faults.options import MEASURES, Fault, FaultOptions, SensorFault, is_label_fault
 from clients.faults.outages import World
-from clients.faults.readings import F32, F64, I64, U64, Bools, Changed, Patch, Readings, purpose, uniform
+from clients.faults.readings import Changed, Patch, Readings, purpose, uniform
 
 _SENSOR: dict[str, Callable[[Any, Readings], Changed | Patch]] = {
     "stuck_at": sensors.stuck_at,
@@ -71,7 +72,7 @@ class Block:
 
 def affected(
     fault_name: str, options: Fault, clients: I64, district: I64, seed: int, *, districts: tuple[str, ...] = ()
-) -> Bools:
+) -> Bool:
     """Say which clients a fault affects, bool (K,).
 
     Args:
@@ -91,7 +92,7 @@ def affected(
 
 def corrupt(
     block: Block, faults: Mapping[str, FaultOptions], *, seed: int, world: World | None = None
-) -> tuple[F32, dict[str, Bools], dict[str, F64]]:
+) -> tuple[F32, dict[str, Bool], dict[str, F64]]:
     """Apply faults of readings in order; faults of labels are passed over.
 
     Args:
@@ -140,7 +141,7 @@ class _Done:
 
     counts: I64
     effects: F64
-    mark: Callable[[Bools], None]
+    mark: Callable[[Bool], None]
 
 
 def _each(
@@ -201,7 +202,7 @@ def _patched(options: SensorFault, r: Readings, made: Patch) -> _Done:
         counts[r.rows[some]] = np.add.reduceat(flags, starts * changed.shape[1], dtype=np.int64)
     effects[r.rows] = np.bincount(made.row, minlength=len(r.rows)) / r.known.sum(axis=1)
 
-    def mark(mask: Bools) -> None:
+    def mark(mask: Bool) -> None:
         mask.reshape(flat.shape)[place] = changed
 
     return _Done(counts, effects, mark)
@@ -221,7 +222,7 @@ def _changed(options: SensorFault, r: Readings, made: Changed) -> _Done:
     counts[r.rows] = changed.view(np.uint8).sum(axis=(1, 2), dtype=np.int64)
     effects[r.rows] = _effect(options, r, made, new, touched)
 
-    def mark(mask: Bools) -> None:
+    def mark(mask: Bool) -> None:
         for j, column in enumerate(r.columns):
             mask[whole, :, column] = changed[:, j]
 
@@ -235,7 +236,7 @@ def _rows_of(hours: F64, rows: I64) -> F64:
     return hours[rows]
 
 
-def _on_time(options: Fault, hours: F64 | None, each: int = 1) -> Bools:
+def _on_time(options: Fault, hours: F64 | None, each: int = 1) -> Bool:
     """Say at which steps the schedule lets a fault act, broadcastable to (R, T)."""
     if options.schedule.unit == "rounds":
         return np.ones((1, 1), np.bool_)
@@ -245,7 +246,7 @@ def _on_time(options: Fault, hours: F64 | None, each: int = 1) -> Bools:
     return inside.repeat(each, axis=1)
 
 
-def _effect(options: Fault, r: Readings, made: Changed, new: F32, touched: Bools) -> F64:
+def _effect(options: Fault, r: Readings, made: Changed, new: F32, touched: Bool) -> F64:
     """Return each client's effect in the measure of the fault, float64 (R,)."""
     if made.effect is not None:
         return np.asarray(np.where(touched.any(axis=(1, 2)), made.effect, 0.0))
@@ -274,7 +275,7 @@ def corrupt_labels(
     districts: tuple[str, ...] = (),
     hours: F64 | None = None,
     first: int = 0,
-) -> tuple[I64, dict[str, Bools], dict[str, F64]]:
+) -> tuple[I64, dict[str, Bool], dict[str, F64]]:
     """Apply faults of labels in order; faults of readings are passed over.
 
     Args:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clients.channels import Channel
-from clients.errors import UserError, unknown_name
+from clients.core.channels import Channel
+from clients.core.errors import UserError, unknown_name
+from clients.core.population import Task
 from clients.faults.label_options import LabelClassDependentOptions
 from clients.faults.options import Fault, FaultOptions, SensorFault, is_label_fault
-from clients.population import Task
 
 
 def check_faults(

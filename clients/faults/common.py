@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from clients.errors import require
-from clients.options import STRICT
+from clients.core.errors import require
+from clients.core.options import STRICT
 
 Fill = Literal["last", "zero", "mean", "interpolate"]
 """What stands where a reading is missing.

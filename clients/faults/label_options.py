@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.errors import require
+from clients.core.errors import require
 from clients.faults.common import Fault, require_share
 
 

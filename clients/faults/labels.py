@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from clients.core.arrays import F64, I64, U64
+from clients.core.streams import hashes
 from clients.faults.label_options import (
     LabelClassDependentOptions,
     LabelConcentratedOptions,
     LabelPairFlipOptions,
     LabelSymmetricOptions,
 )
-from clients.faults.readings import F64, I64, U64
-from clients.streams import hashes
 
 
 def symmetric_rate(o: LabelSymmetricOptions | LabelPairFlipOptions | LabelConcentratedOptions, labels: I64) -> F64:

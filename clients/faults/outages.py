@@ -7,9 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from clients import streams
+from clients.core import streams
+from clients.core.arrays import F64, I64, Bool
 from clients.faults.packet_options import GatewayOutageOptions
-from clients.faults.readings import F64, I64, Bools, purpose, uniform
+from clients.faults.readings import purpose, uniform
 
 
 class World(Protocol):
@@ -40,7 +41,7 @@ def phases(name: str, options: GatewayOutageOptions, district: I64, seed: int) -
     return options.hours * uniform(streams.keys(seed, purpose(name, "phase"), district))
 
 
-def out(name: str, options: GatewayOutageOptions, district: I64, slot: I64, seed: int, storm: F64 | None) -> Bools:
+def out(name: str, options: GatewayOutageOptions, district: I64, slot: I64, seed: int, storm: F64 | None) -> Bool:
     """Say which slots of which districts are out.
 
     Args:
@@ -61,7 +62,7 @@ def out(name: str, options: GatewayOutageOptions, district: I64, slot: I64, seed
 
 def out_of(
     name: str, options: GatewayOutageOptions, districts: I64, which: I64, slot: I64, seed: int, storm: F64 | None
-) -> Bools:
+) -> Bool:
     """Say which slots are out of the districts that clients are in, bool (R, S).
 
     Args:

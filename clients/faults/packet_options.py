@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.errors import require
+from clients.core.errors import require
 from clients.faults.common import Fill, SensorFault, require_positive, require_share, require_steps
 
 

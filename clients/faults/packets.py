@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from clients.core.arrays import F32, Bool
 from clients.faults.common import Fill
 from clients.faults.outages import out_of, phases
 from clients.faults.packet_options import (
@@ -15,8 +16,6 @@ from clients.faults.packet_options import (
     ReorderedOptions,
 )
 from clients.faults.readings import (
-    F32,
-    Bools,
     Changed,
     Patch,
     Readings,
@@ -106,7 +105,7 @@ def missing(o: MissingOptions, r: Readings) -> Changed:
     return Changed(values, lost, kept=True)
 
 
-def _without_steps(r: Readings, lost: Bools, fill: Fill) -> Patch:
+def _without_steps(r: Readings, lost: Bool, fill: Fill) -> Patch:
     """Fill the steps that are lost in all channels, bool (R, T), by the rule."""
     lost = lost & r.live
     mean = r.of_channels("mean")[:, 0]
@@ -123,7 +122,7 @@ def _without_steps(r: Readings, lost: Bools, fill: Fill) -> Patch:
     return Patch(found.row, step, _filled(before, after, mean, found, has_next, fill, steps))
 
 
-def _filled(before: F32, after: F32, none: F32, found: Runs, has_next: Bools, fill: Fill, steps: int) -> F32:
+def _filled(before: F32, after: F32, none: F32, found: Runs, has_next: Bool, fill: Fill, steps: int) -> F32:
     """Return what stands at lost places, of the shape of `before`.
 
     Args:

@@ -11,16 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 
-from clients import streams
-from clients.channels import Channel
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
-Bools = npt.NDArray[np.bool_]
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64, U64, Bool
+from clients.core.channels import Channel
 
 
 @dataclass(frozen=True)
@@ -47,8 +41,8 @@ class Readings:
     source: F32
     rows: I64
     columns: list[int]
-    known: Bools
-    live: Bools
+    known: Bool
+    live: Bool
     clients: I64
     district: I64
     channels: tuple[Channel, ...]
@@ -103,7 +97,7 @@ class Changed:
     """
 
     values: F32
-    touched: Bools
+    touched: Bool
     effect: F64 | None = None
     kept: bool = False
 
@@ -128,7 +122,7 @@ def purpose(name: str, what: str) -> str:
     return f"faults/{name}/{what}"
 
 
-def below(hashes: U64, rate: float) -> Bools:
+def below(hashes: U64, rate: float) -> Bool:
     """Say which hashes, read as uniform numbers, are below `rate`."""
     if rate >= 1:
         return np.ones(hashes.shape, np.bool_)
@@ -150,7 +144,7 @@ def sign(hashes: U64) -> F64:
     return 1.0 - 2.0 * (hashes & np.uint64(1)).astype(np.float64)
 
 
-def hits(r: Readings, rate: float, *, what: str = "hits") -> Bools:
+def hits(r: Readings, rate: float, *, what: str = "hits") -> Bool:
     """Say which single readings are hit, bool (R, C, T)."""
     return below(streams.hashes(r.keys(what), r.steps, r.first), rate)
 
@@ -161,7 +155,7 @@ def phased(r: Readings, steps: int) -> I64:
     return phase + np.arange(r.first, r.first + r.steps)
 
 
-def slot_hits(r: Readings, steps: int, rate: float, *, by_channel: bool) -> Bools:
+def slot_hits(r: Readings, steps: int, rate: float, *, by_channel: bool) -> Bool:
     """Say which readings lie in slots that are hit, bool (R, C, T), or (R, 1, T) for all channels at once."""
     first = r.first // steps
     slot = phased(r, steps) // steps - first
@@ -213,7 +207,7 @@ class Runs:
     row: I64
 
 
-def runs(marked: Bools) -> Runs:
+def runs(marked: Bool) -> Runs:
     """Return the stretches of the last axis that are marked, of an array (..., T)."""
     steps = marked.shape[-1]
     place = np.flatnonzero(marked)
@@ -226,7 +220,7 @@ def runs(marked: Bools) -> Runs:
     return Runs(place, place[first][stretch], ends[stretch], row)
 
 
-def last_before(good: Bools) -> I64:
+def last_before(good: Bool) -> I64:
     """Return for each step the last one up to it that is good, -1 where there is none; (..., T)."""
     steps = np.where(good, np.arange(good.shape[-1], dtype=np.int64), -1)
     return np.maximum.accumulate(steps, axis=-1)

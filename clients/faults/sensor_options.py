@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.errors import require
+from clients.core.errors import require
 from clients.faults.common import SensorFault, require_positive, require_share, require_steps
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from clients import streams
+from clients.core import streams
+from clients.core.arrays import F32
 from clients.faults.readings import (
-    F32,
     Changed,
     Readings,
     gaussian,

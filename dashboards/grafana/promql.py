@@ -8,8 +8,8 @@ never gets into the JSON.
 
 from __future__ import annotations
 
-from server.metric_table import METRICS, PREFIX, Metric, series_names
-from server.timeline import EPOCH_MS
+from server.metrics.table import METRICS, PREFIX, Metric, series_names
+from server.metrics.timeline import EPOCH_MS
 
 ROUND_0 = EPOCH_MS // 1000
 """Where round 0 lies on the round clock: 2000-01-01T00:00:00Z, in seconds since 1970; a round is a second."""

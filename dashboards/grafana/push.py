@@ -11,8 +11,8 @@ from typing import Any
 from dashboards.grafana.names import FOLDER_UID, LIVE_UID, RUNS_UID, TAG
 from dashboards.grafana.promql import ROUND_0
 from dashboards.grafana.server import Done, GrafanaServer
-from server.jsonlines import read_rounds
-from server.records import RunFolder
+from server.record.jsonlines import read_rounds
+from server.record.records import RunFolder
 
 COMMITTED = Path(__file__).parents[1] / "json"
 """The dashboards' JSON, built by `make dashboards`."""

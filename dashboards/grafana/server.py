@@ -20,7 +20,7 @@ import requests
 from grafana_api.grafana_api import GrafanaException
 from grafana_api.grafana_face import GrafanaFace
 
-from clients.errors import UserError
+from clients.core.errors import UserError
 
 Done = Literal["created", "updated", "unchanged"]
 Model = Mapping[str, Any]
@@ -197,7 +197,7 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
         ...     pass
         Traceback (most recent call last):
         ...
-        clients.errors.UserError: --url: must start with http:// or https://, got 'localhost:3000'.
+        clients.core.errors.UserError: --url: must start with http:// or https://, got 'localhost:3000'.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-import clients.stacked as stacked_module
-from clients.custom import custom_population
-from clients.local import LocalOptions
-from clients.models import MlpOptions, ModelOptions, SoftmaxOptions, build_model
-from clients.stacked import StackedEngine
-from clients.task import make_task
-from clients.work import CohortWork
+import clients.engines.stacked as stacked_module
+from clients.engines.stacked import StackedEngine
+from clients.models.table import MlpOptions, ModelOptions, SoftmaxOptions, build_model
+from clients.sources.custom import custom_population
+from clients.training.local import LocalOptions
+from clients.training.task import make_task
+from clients.training.work import CohortWork
 
 CLIENTS, STEPS, BATCH, FEATURES, CLASSES, ROUNDS = 100, 20, 10, 60, 10, 30
 ROWS: dict[str, ModelOptions] = {

@@ -21,10 +21,10 @@ from typing import Any
 
 import fedscape as fs
 from dashboards.prometheus import Role, live, running, runs
-from server.prometheus import PrometheusExporter
-from server.remote_write import RemoteWriter
-from server.tensorboard import TensorBoardWriter
-from simulator.console import ConsoleObserver
+from server.sinks.prometheus import PrometheusExporter
+from server.sinks.remote_write import RemoteWriter
+from server.sinks.tensorboard import TensorBoardWriter
+from simulator.cli.console import ConsoleObserver
 
 ALLOWED = 1.15
 SETTLE = 20

@@ -19,7 +19,7 @@ from flwr.app import ConfigRecord
 from workloads import LOCAL_LR, OUTPUTS, WORKLOADS, Workload, examples
 
 import fedscape as fs
-from simulator.session import Overrides, Session, open_session
+from simulator.runs.session import Overrides, Session, open_session
 
 SETTLE = 3
 """Rounds left out at the start: they make data and warm up."""

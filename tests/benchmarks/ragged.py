@@ -15,7 +15,7 @@ import numpy as np
 from ours import SETTLE, bare_rounds, population, scenario
 from workloads import WORKLOADS, Workload
 
-from simulator.session import Overrides, open_session
+from simulator.runs.session import Overrides, open_session
 
 
 def log_normal(w: Workload, sigma: float) -> np.ndarray[Any, Any]:

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fedscape
-from clients.custom import custom_population
-from clients.local import LocalOptions
-from clients.models import SoftmaxOptions
-from clients.options import STRICT
-from server.aggregation import Shares
-from server.algorithms import (
+from clients.core.options import STRICT
+from clients.models.table import SoftmaxOptions
+from clients.sources.custom import custom_population
+from clients.training.local import LocalOptions
+from server.algorithms.aggregation import Shares
+from server.algorithms.table import (
     ALGORITHMS,
     FedAdagradOptions,
     FedAdamOptions,
@@ -32,7 +32,7 @@ from server.algorithms import (
     ScaffoldOptions,
     build_algorithm,
 )
-from simulator.scenario import EvaluationOptions, RunOptions, Scenario
+from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 ROWS = {
     "fedavg": FedAvgOptions(),

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from clients.city.source_types import SeriesSource, WindowSource
 from clients.city.sources import CITY
-from clients.city.world import make_world
-from clients.errors import UserError
+from clients.core.errors import UserError
 from clients.faults.apply import affected
 from clients.faults.label_options import LabelSymmetricOptions
 from clients.faults.options import Schedule
 from clients.faults.packet_options import GatewayOutageOptions, MissingOptions
 from clients.faults.sensor_options import BiasOptions, NoiseOptions, StuckAtOptions
-from clients.partitions import IidOptions
-from clients.sensed import series_population, spoilt
-from clients.sensing import SeriesSource, WindowSource
+from clients.federation.series_windows import series_population, spoilt
+from clients.partition.partitions import IidOptions
+from clients.world.world import make_world
 
 every = pytest.mark.parametrize("name", city.OPTIONS)
 with_digits = pytest.mark.parametrize("name", [*city.OPTIONS, "digits"])

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.options import STRICT
-from server.convergence import ConvergenceMonitor, ConvergenceOptions, required_facts
-from server.criteria import CRITERIA
-from server.criteria_options import (
+from clients.core.options import STRICT
+from server.convergence.criteria import CRITERIA
+from server.convergence.criteria_options import (
     FACTS,
     AgreementOptions,
     ErrorFreeOptions,
@@ -23,6 +22,7 @@ from server.criteria_options import (
     SettledOptions,
     TargetOptions,
 )
+from server.convergence.monitor import ConvergenceMonitor, ConvergenceOptions, required_facts
 
 HOLD = 3
 EVERY = {

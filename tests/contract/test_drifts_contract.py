@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from clients.drifted import with_drifts
-from clients.drifts import DRIFT_KINDS, DriftOptions, level
-from clients.errors import UserError
+from clients.concept_drift.application import with_drifts
+from clients.concept_drift.options import DRIFT_KINDS, DriftOptions, level
+from clients.core.errors import UserError
+from clients.core.population import Examples, Population
 from clients.faults.sensor_options import NoiseOptions
-from clients.population import Examples, Population
-from clients.quadratic import QuadraticOptions
+from clients.sources.quadratic import QuadraticOptions
 
 DATA = ("traffic", "intrusion", "activity", "digits")
 CHANGES = ("p(x)", "p(y)", "p(y|x)")
@@ -274,7 +274,7 @@ def test_levels_are_the_figures_of_gama_et_al() -> None:
 
 
 def test_an_objective_cannot_drift() -> None:
-    from clients.federation import Federation, build_federation
+    from clients.federation.build import Federation, build_federation
 
     with pytest.raises(UserError, match=r"drifts\.turn: needs examples"):
         build_federation(Federation(data=QuadraticOptions(),

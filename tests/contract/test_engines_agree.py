@@ -9,10 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from clients import rules
-from clients.augment import AugmentOptions
-from clients.local import OPTIMIZERS, LocalOptions
-from clients.models import (
+from clients.engines.plain import PlainEngine
+from clients.engines.stacked import StackedEngine
+from clients.models.table import (
     Cnn1dOptions,
     GruOptions,
     LinearOptions,
@@ -22,11 +21,12 @@ from clients.models import (
     SoftmaxOptions,
     build_model,
 )
-from clients.plain import PlainEngine
-from clients.stacked import StackedEngine
-from clients.task import make_task
-from clients.work import CohortWork, concatenate
-from simulator.compiling import compiler_missing
+from clients.training import rules
+from clients.training.augment import AugmentOptions
+from clients.training.local import OPTIMIZERS, LocalOptions
+from clients.training.task import make_task
+from clients.training.work import CohortWork, concatenate
+from simulator.engines.compiling import compiler_missing
 
 NUMBERS = ("params", "buffers", "train_loss", "client_drift", "gradient_norm")
 COUNTS = ("clients", "num_examples", "local_steps", "train_errors")

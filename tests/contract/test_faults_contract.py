@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.channels import Channel
+from clients.core.channels import Channel
 from clients.faults.apply import Block, affected, corrupt, corrupt_labels
 from clients.faults.label_options import (
     LabelClassDependentOptions,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.errors import PartitionError
-from clients.label_skew import draw_counts
-from clients.partitions import (
+from clients.core.errors import PartitionError
+from clients.partition.label_skew import draw_counts
+from clients.partition.partitions import (
     PARTITIONS,
     DirichletOptions,
     IidOptions,

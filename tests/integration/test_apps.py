@@ -13,14 +13,14 @@ from flwr.serverapp.strategy import FedProx
 from run_folders import digits
 from strange_grid import StrangeGrid, context
 
-import server.nodes
-from clients.errors import EngineError, StrategyError
-from server.loop import BY_THE_CLOCK
-from simulator.flower import apps, client_app, server_app
-from simulator.grid import CohortGrid
-from simulator.record import open_run
-from simulator.run import simulate
-from simulator.scenario import Scenario
+import server.rounds.node_map
+from clients.core.errors import EngineError, StrategyError
+from server.rounds.loop import BY_THE_CLOCK
+from simulator.apps import apps, client_app, server_app
+from simulator.grid.cohort_grid import CohortGrid
+from simulator.runs.record import open_run
+from simulator.runs.run import simulate
+from simulator.scenario.sections import Scenario
 
 PLAIN = ("engine.kind=plain", "engine.tile=", "engine.compile=", "run.rounds=3")
 SCAFFOLD = ("algorithm.kind=scaffold", "algorithm.weighting=")
@@ -99,7 +99,7 @@ def test_nodes_that_hold_no_client_or_anothers(partitions: list[object], said: s
 
 
 def test_too_few_nodes_do_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.nodes, "WAIT_SECONDS", 0.3)
+    monkeypatch.setattr(server.rounds.node_map, "WAIT_SECONDS", 0.3)
     with pytest.raises(StrategyError, match="6 of 8 nodes joined within"):
         played(digits(*PLAIN), range(6))
 

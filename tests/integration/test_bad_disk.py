@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from run_folders import DIGITS, Capture, assert_same_run, digits, mistake, stop_after
 
-from server.jsonlines import read_rounds
-from simulator.cli import EXIT_MISTAKE, EXIT_OK, main
-from simulator.run import simulate
+from server.record.jsonlines import read_rounds
+from simulator.cli.main import EXIT_MISTAKE, EXIT_OK, main
+from simulator.runs.run import simulate
 
 
 def run_arguments(folder: Path, *sets: str) -> list[str]:

@@ -11,11 +11,11 @@ import torch
 from run_folders import Capture, digits, mistake
 from torch import nn
 
-from clients.custom import custom_population
-from clients.errors import DataError, UserError
-from clients.population import Population
-from simulator.run import Run, simulate
-from simulator.scenario import load_scenario, to_toml
+from clients.core.errors import DataError, UserError
+from clients.core.population import Population
+from clients.sources.custom import custom_population
+from simulator.runs.run import Run, simulate
+from simulator.scenario.sections import load_scenario, to_toml
 
 ALGORITHMS = "fedavg, fedsgd, fedavgm, fedprox, fedadam, fedyogi, fedadagrad, scaffold, fednova, feddyn"
 SETS = {

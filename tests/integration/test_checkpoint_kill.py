@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from server.checkpoint import Checkpoint, CheckpointStore
-from server.client_table import read_clients
-from server.jsonlines import read_rounds
-from server.records import Recorder, RunFolder
+from server.record.checkpoint import Checkpoint, CheckpointStore
+from server.record.client_table import read_clients
+from server.record.jsonlines import read_rounds
+from server.record.records import Recorder, RunFolder
 
 KILLS, CLIENTS, PIECES = 25, 20, 3
 

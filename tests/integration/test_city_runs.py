@@ -13,14 +13,14 @@ import torch
 from run_folders import assert_same_run, client_rows, stop_after
 from strange_grid import StrangeGrid, context
 
-from server.divergence import DivergenceOptions
-from server.jsonlines import read_rounds
-from server.loop import BY_THE_CLOCK
-from server.records import RunFolder
-from simulator.flower import apps
-from simulator.record import open_run
-from simulator.run import Run, resume, simulate
-from simulator.scenario import Scenario, parse_scenario, to_toml
+from server.convergence.divergence import DivergenceOptions
+from server.record.jsonlines import read_rounds
+from server.record.records import RunFolder
+from server.rounds.loop import BY_THE_CLOCK
+from simulator.apps import apps
+from simulator.runs.record import open_run
+from simulator.runs.run import Run, resume, simulate
+from simulator.scenario.sections import Scenario, parse_scenario, to_toml
 
 SHARED: dict[str, Any] = {
     "world": {"days": 20, "districts": 4, "power_cuts_per_month": 8.0},

@@ -7,10 +7,10 @@ import pytest
 from scenario_pairs import CLEAN, TWIN_KEYS, differing, pairs, read
 
 from clients.city.sources import CITY
-from clients.drifts import DRIFT_KINDS
+from clients.concept_drift.options import DRIFT_KINDS
 from clients.faults.options import FAULTS
-from simulator.run import Run, simulate
-from simulator.scenario import builtin_names, load_scenario, parse_scenario, to_toml
+from simulator.runs.run import Run, simulate
+from simulator.scenario.sections import builtin_names, load_scenario, parse_scenario, to_toml
 
 PAIRS = pairs()
 SMALL = {

@@ -26,9 +26,9 @@ from quickstart import (
 from safetensors.torch import load_file
 from torch import Tensor
 
-from clients.errors import StrategyError
-from server.jsonlines import read_rounds
-from simulator.run import Run
+from clients.core.errors import StrategyError
+from server.record.jsonlines import read_rounds
+from simulator.runs.run import Run
 
 
 @pytest.fixture(autouse=True)

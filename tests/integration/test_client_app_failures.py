@@ -20,8 +20,8 @@ from quickstart import (
     train,
 )
 
-from clients.errors import EngineError, StrategyError
-from server.jsonlines import read_rounds
+from clients.core.errors import EngineError, StrategyError
+from server.record.jsonlines import read_rounds
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.heterogeneity import measure_clients
-from dashboards.data_page import write_data
+from clients.heterogeneity.table import measure_clients
+from dashboards.data_page.page import write_data
 from tests.support.chromium import PROGRAM, chromium
 from tests.support.small_city import small_city
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,12 +22,12 @@ from flwr.serverapp.strategy import (
 )
 from run_folders import digits
 
-from clients.messages import CohortMessages
-from simulator.run import Run, simulate
+from clients.core.arrays import F64
+from clients.flower.messages import CohortMessages
+from simulator.runs.run import Run, simulate
 
 EVERYONE = ("algorithm.cohort=", "run.rounds=3")
 N = 8
-F64 = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass

@@ -13,10 +13,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, Strategy
 from run_folders import digits
 
-from clients.errors import StrategyError
-from server.jsonlines import read_rounds
-from simulator.run import simulate
-from simulator.strategies import StrategyChoice
+from clients.core.errors import StrategyError
+from server.record.jsonlines import read_rounds
+from simulator.runs.run import simulate
+from simulator.runs.strategies import StrategyChoice
 
 EVERYONE = ("algorithm.cohort=", "run.rounds=3")
 

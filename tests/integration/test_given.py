@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import fedscape as fs
-from clients.errors import DataError, RunFolderError, ScenarioError, StrategyError, UserError
+from clients.core.errors import DataError, RunFolderError, ScenarioError, StrategyError, UserError
 
 
 class Silent:

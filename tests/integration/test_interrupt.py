@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from run_folders import assert_same_run, digits, recorded, stop_after
 
-from server.records import RunFolder
-from simulator.cli import EXIT_INTERRUPTED
-from simulator.run import resume, simulate
-from simulator.scenario import Scenario, to_toml
+from server.record.records import RunFolder
+from simulator.cli.main import EXIT_INTERRUPTED
+from simulator.runs.run import resume, simulate
+from simulator.scenario.sections import Scenario, to_toml
 
 PATIENCE = 60.0
 
@@ -27,7 +27,7 @@ def running(folder: Path, scenario: Scenario) -> Iterator[subprocess.Popen[str]]
     """Start `fedscape run` as a process of its own, and wait until it has played two rounds."""
     file = folder.with_suffix(".toml")
     file.write_text(to_toml(scenario))
-    command = [sys.executable, "-m", "simulator.cli", "run", str(file), "--out", str(folder)]
+    command = [sys.executable, "-m", "simulator.cli.main", "run", str(file), "--out", str(folder)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         wait_for_lines(folder, 3)
         yield process

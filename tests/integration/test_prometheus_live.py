@@ -12,7 +12,7 @@ from run_folders import digits
 
 import fedscape as fs
 from dashboards.prometheus import live
-from server.prometheus import PrometheusExporter
+from server.sinks.prometheus import PrometheusExporter
 
 pytestmark = needs_prometheus
 RULES = Path(__file__).parents[2] / "deploy" / "observability" / "rules" / "fedscape.yml"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_servers import needs_prometheus
 
-from server.metric_table import METRICS, series_names
+from server.metrics.table import METRICS, series_names
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "observability" / "rules" / "fedscape.yml"

@@ -15,12 +15,12 @@ from run_folders import digits, recorded, stop_after
 
 import fedscape as fs
 from dashboards.prometheus import runs
-from server.export import read_recorded, to_remote_write
-from server.remote_write import RemoteWriter
-from server.run_stream import recorded_moments
-from simulator.cli import main
-from simulator.run import resume
-from simulator.scenario import load_scenario
+from server.metrics.run_stream import recorded_moments
+from server.sinks.export import read_recorded, to_remote_write
+from server.sinks.remote_write import RemoteWriter
+from simulator.cli.main import main
+from simulator.runs.run import resume
+from simulator.scenario.sections import load_scenario
 
 pytestmark = needs_prometheus
 ROUND_0 = 946_684_800

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from run_folders import Capture, mistake
 
-from server.jsonlines import read_rounds
-from simulator.cli import EXIT_OK, main
-from simulator.scenario import load_scenario, parse_scenario, to_toml
+from server.record.jsonlines import read_rounds
+from simulator.cli.main import EXIT_OK, main
+from simulator.scenario.sections import load_scenario, parse_scenario, to_toml
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 PUBLISHED = {

@@ -11,10 +11,10 @@ import pytest
 import torch
 from run_folders import digits, recorded
 
-from server.jsonlines import from_json
-from simulator.record import open_run
-from simulator.run import simulate
-from simulator.scenario import to_toml
+from server.record.jsonlines import from_json
+from simulator.runs.record import open_run
+from simulator.runs.run import simulate
+from simulator.scenario.sections import to_toml
 
 HALF_OF_THEM = ("run.rounds=3", "engine.tile=", "engine.compile=", "engine.threads=", "engine.kind=auto")
 ALGORITHMS = {
@@ -28,8 +28,8 @@ QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 PLAY = """
 import sys
 from flwr.simulation import run_simulation
-from simulator.flower import apps
-from simulator.scenario import load_scenario
+from simulator.apps import apps
+from simulator.scenario.sections import load_scenario
 
 scenario = load_scenario(sys.argv[1])
 server_app, client_app = apps(scenario, out=sys.argv[2])

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.population import Population
-from dashboards.report import write_report
-from dashboards.watch import WatchServer
-from server.client_table import ClientTable
-from server.jsonlines import RoundWriter, to_json
-from server.records import RunFolder
-from simulator.run import Run, simulate
+from clients.core.population import Population
+from dashboards.report.report import write_report
+from dashboards.watch.server import WatchServer
+from server.record.client_table import ClientTable
+from server.record.jsonlines import RoundWriter, to_json
+from server.record.records import RunFolder
+from simulator.runs.run import Run, simulate
 from tests.support.chromium import PROGRAM, Chromium, Page, chromium
 from tests.support.made_records import TITLE, line_of, make_record
 from tests.support.run_folders import digits

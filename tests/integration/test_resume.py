@@ -16,10 +16,10 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, Strategy
 from run_folders import assert_same_run, digits, recorded, stop_after
 from torch import Tensor, nn
 
-from clients.errors import RunFolderError
-from server.jsonlines import read_rounds
-from server.records import RunFolder
-from simulator.run import resume, simulate
+from clients.core.errors import RunFolderError
+from server.record.jsonlines import read_rounds
+from server.record.records import RunFolder
+from simulator.runs.run import resume, simulate
 
 ALGORITHMS = {
     "fedavg": (),

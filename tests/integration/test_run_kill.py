@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from simulator.cli import main
+from simulator.cli.main import main
 
 ALGORITHMS = {"fedavg": [], "scaffold": ["algorithm.kind=scaffold", "algorithm.weighting="]}
 ROUNDS = 90
@@ -71,8 +71,8 @@ def zygote() -> None:
     import sklearn.datasets  # noqa: F401
     import torch
 
-    import simulator.console
-    import simulator.run  # noqa: F401
+    import simulator.cli.console
+    import simulator.runs.run  # noqa: F401
 
     torch.set_num_threads(1)
     for line in sys.stdin:
@@ -147,7 +147,7 @@ def kill_at_random(play: Player, command: list[str], folder: Path, draw: random.
 def test_killed_until_it_is_over(algorithm: str, tmp_path: Path) -> None:
     from run_folders import assert_same_run, digits
 
-    from simulator.scenario import to_toml
+    from simulator.scenario.sections import to_toml
 
     draw = random.Random(f"{algorithm} 7")
     scenario, folder = tmp_path / "kill.toml", tmp_path / "run"

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from clients.custom import custom_population
-from clients.errors import UserError
-from clients.federation import Federation, build_federation
-from clients.heterogeneity import measure_clients
-from clients.population import Population
-from simulator.run import Run, simulate
-from simulator.scenario import load_scenario
+from clients.core.errors import UserError
+from clients.core.population import Population
+from clients.federation.build import Federation, build_federation
+from clients.heterogeneity.table import measure_clients
+from clients.sources.custom import custom_population
+from simulator.runs.run import Run, simulate
+from simulator.scenario.sections import load_scenario
 
 FIXED = ["algorithm.cohort=", "convergence.stop=never", "convergence.target=", "convergence.plateau=",
          "convergence.agreement=", "evaluation.baselines=false", "evaluation.federated_every=2", "run.rounds=4",

@@ -16,9 +16,9 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-F64 = npt.NDArray[np.float64]
+from clients.core.arrays import F64
+
 POLLUTANTS = ("pm25", "no2", "o3")
 LAGS = (1, 3, 6, 12, 24, 48)
 NEAR_KM, FAR_KM = 10.0, (15.0, 30.0)

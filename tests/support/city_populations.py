@@ -6,14 +6,14 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from clients.city.sources import CITY
-from clients.city.world import WorldOptions
-from clients.federation import Federation, build_federation
-from clients.images import DigitsOptions
-from clients.partitions import DirichletOptions
-from clients.population import Population
+from clients.core.arrays import Array
+from clients.core.population import Population
+from clients.federation.build import Federation, build_federation
+from clients.partition.partitions import DirichletOptions
+from clients.sources.images import DigitsOptions
+from clients.world.world import WorldOptions
 
 WORLD = WorldOptions(days=30, storms_per_month=6.0, power_cuts_per_month=8.0)
 CLIENTS = 9
@@ -65,7 +65,7 @@ def clean(name: str) -> Population:
     return population(name)
 
 
-def examples(p: Population, clients: list[int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], list[int]]:
+def examples(p: Population, clients: list[int]) -> tuple[Array, Array, list[int]]:
     """Return features, targets and sizes of some clients, in the order asked for."""
     data = p.cohort(np.array(clients, np.int64))
     parts = [data.client(j) for j in range(len(clients))]

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-F64 = npt.NDArray[np.float64]
+from clients.core.arrays import F64, Bool
 
 LEVELS = (0.10, 0.25, 0.50, 0.75, 0.90)
 DAY = 288  # steps of five minutes
@@ -52,7 +51,7 @@ def pair_correlations(speed: F64, distance: F64) -> dict[str, F64]:
     }
 
 
-def traffic_statistics(speed: F64, distance: F64, weekend: npt.NDArray[np.bool_], lags: list[int]) -> dict[str, F64]:
+def traffic_statistics(speed: F64, distance: F64, weekend: Bool, lags: list[int]) -> dict[str, F64]:
     """Statistics of a week of speeds.
 
     Args:

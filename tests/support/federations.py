@@ -11,18 +11,18 @@ import torch
 from flwr.app import ConfigRecord
 from torch import Tensor, nn
 
-from clients.custom import custom_population
-from clients.flower_shim import quiet
-from clients.local import LocalOptions
-from clients.messages import CohortReplies, Reduction
-from clients.models import QuadraticOptions as QuadraticModel
-from clients.population import Population
-from clients.quadratic import QuadraticOptions
-from clients.work import CohortUpdate
-from server.algorithms import AlgorithmOptions, FedAvgOptions
-from simulator.planner import EngineOptions
-from simulator.scenario import EvaluationOptions, RunOptions, Scenario
-from simulator.session import Overrides, open_session
+from clients.core.population import Population
+from clients.flower.messages import CohortReplies, Reduction
+from clients.flower.shim import quiet
+from clients.models.table import QuadraticOptions as QuadraticModel
+from clients.sources.custom import custom_population
+from clients.sources.quadratic import QuadraticOptions
+from clients.training.local import LocalOptions
+from clients.training.work import CohortUpdate
+from server.algorithms.table import AlgorithmOptions, FedAvgOptions
+from simulator.engines.planner import EngineOptions
+from simulator.runs.session import Overrides, open_session
+from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 Tamper = Callable[[CohortUpdate], CohortUpdate]
 

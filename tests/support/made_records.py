@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from clients.measures import partition_table
-from clients.population import Population
-from server.drift_summary import quantiles
-from server.records import Recorder, RunFolder
+from clients.core.population import Population
+from clients.heterogeneity.measures import partition_table
+from server.dispersion.summary import quantiles
+from server.record.records import Recorder, RunFolder
 
 TITLE = 'Made up </script><script>alert("title")</script> & <b>more</b>'
 

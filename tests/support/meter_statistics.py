@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-F64 = npt.NDArray[np.float64]
+from clients.core.arrays import F64, Bool
 
 
 def homes(load: F64, season: F64) -> dict[str, float]:
@@ -44,7 +43,7 @@ def heating(power: F64) -> dict[str, float]:
     }
 
 
-def winter_and_summer(season: F64) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def winter_and_summer(season: F64) -> tuple[Bool, Bool]:
     """Whether hours are in December to February and in June to August, whole days."""
     months = 6.0 / np.pi * np.mod(np.repeat(season[::24], 24), 2.0 * np.pi)
     return (months < 2.0) | (months >= 11.0), (months >= 5.0) & (months < 8.0)

@@ -10,10 +10,10 @@ from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from clients.custom import custom_population
-from clients.population import Population
-from simulator.run import Run, simulate
-from simulator.scenario import Scenario, load_scenario
+from clients.core.population import Population
+from clients.sources.custom import custom_population
+from simulator.runs.run import Run, simulate
+from simulator.scenario.sections import Scenario, load_scenario
 
 CLIENTS, SIZES = 6, [30, 50, 20, 40, 25, 35]
 

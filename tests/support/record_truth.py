@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 
-from server.histograms import EDGES
+from server.dispersion.histograms import EDGES
 
 Labels = frozenset[tuple[str, str]]
 Values = dict[Labels, float]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.client_table import read_clients
-from server.jsonlines import read_rounds, to_json
-from server.loop import BY_THE_CLOCK
-from server.records import RunFolder
-from simulator.cli import EXIT_MISTAKE, main
-from simulator.scenario import Scenario, load_scenario
+from server.record.client_table import read_clients
+from server.record.jsonlines import read_rounds, to_json
+from server.record.records import RunFolder
+from server.rounds.loop import BY_THE_CLOCK
+from simulator.cli.main import EXIT_MISTAKE, main
+from simulator.scenario.sections import Scenario, load_scenario
 
 Capture = pytest.CaptureFixture[str]
 

@@ -6,7 +6,7 @@ import tomllib
 from importlib import resources
 from typing import Any
 
-from simulator.scenario import builtin_names
+from simulator.scenario.sections import builtin_names
 
 CLEAN = (
     "city-traffic",
@@ -30,7 +30,7 @@ def pairs() -> dict[str, str]:
 
 def read(name: str) -> dict[str, Any]:
     """Return a built-in scenario's file."""
-    return tomllib.loads((resources.files("simulator") / "scenarios" / f"{name}.toml").read_text("utf-8"))
+    return tomllib.loads((resources.files("simulator.scenario") / "builtin" / f"{name}.toml").read_text("utf-8"))
 
 
 def differing(clean: str, twin: str) -> dict[str, Any]:

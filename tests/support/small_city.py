@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from clients.custom import custom_population
-from clients.population import Places, Population, Realised
+from clients.core.population import Places, Population, Realised
+from clients.sources.custom import custom_population
 
 DISTRICTS = ("North", "South</script>")
 

@@ -9,19 +9,17 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from scipy import stats
 
-from clients.custom import custom_population
-from clients.drifted import TILT, with_drifts
-from clients.drifts import DriftOptions
-from clients.population import Population
+from clients.concept_drift.application import TILT, with_drifts
+from clients.concept_drift.options import DriftOptions
+from clients.core.arrays import F64, I64
+from clients.core.population import Population
+from clients.sources.custom import custom_population
 
 CLIENTS, SIZE = 40, 1500
-F64 = npt.NDArray[np.float64]
-I64 = npt.NDArray[np.int64]
 ALARM = 1e-5  # chance of a false alarm of each test
 
 

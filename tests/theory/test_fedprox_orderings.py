@@ -13,15 +13,15 @@ import pytest
 from federations import Federation, engine_options
 from paired import low
 
-from clients.local import LocalOptions
-from clients.models import SoftmaxOptions
-from clients.population import Examples
-from clients.synthetic import SyntheticOptions
-from clients.work import CohortWork
-from server.algorithms import FedAvgOptions, FedProxOptions
-from server.drift import gradient_dissimilarity
-from simulator.baselines import train_pooled
-from simulator.scenario import EvaluationOptions, RunOptions, Scenario
+from clients.core.population import Examples
+from clients.models.table import SoftmaxOptions
+from clients.sources.synthetic import SyntheticOptions
+from clients.training.local import LocalOptions
+from clients.training.work import CohortWork
+from server.algorithms.table import FedAvgOptions, FedProxOptions
+from server.dispersion.measures import gradient_dissimilarity
+from simulator.runs.baselines import train_pooled
+from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 SETTINGS = {"iid": None, "(0, 0)": 0.0, "(0.5, 0.5)": 0.5, "(1, 1)": 1.0}
 SEEDS = (1, 2, 3, 4)

@@ -13,13 +13,13 @@ import torch
 from federations import Federation, engine_options
 from paired import low
 
-from clients.images import DigitsOptions
-from clients.local import LocalOptions
-from clients.models import SoftmaxOptions
-from clients.partitions import IidOptions, ShardsOptions
-from clients.population import Examples
-from server.algorithms import FedAvgOptions
-from simulator.scenario import EvaluationOptions, RunOptions, Scenario
+from clients.core.population import Examples
+from clients.models.table import SoftmaxOptions
+from clients.partition.partitions import IidOptions, ShardsOptions
+from clients.sources.images import DigitsOptions
+from clients.training.local import LocalOptions
+from server.algorithms.table import FedAvgOptions
+from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 SEEDS = range(1, 7)
 CLIENTS, TARGET, MOST = 20, 0.85, 60

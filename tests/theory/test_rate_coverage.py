@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clients.streams import generator
-from server.rate import Rate, fit_rate
-from server.recursion import regress
+from clients.core.streams import generator
+from server.convergence.rate import Rate, fit_rate
+from server.convergence.recursion import regress
 
 SEEDS = 200
 

@@ -18,13 +18,13 @@ import torch
 from federations import Federation, engine_options
 from paired import low
 
-from clients.images import DigitsOptions, ImagesOptions
-from clients.local import LocalOptions
-from clients.models import SoftmaxOptions
-from clients.partitions import SimilarityOptions
-from clients.population import Examples
-from server.algorithms import FedAvgOptions, FedProxOptions, FedSgdOptions, ScaffoldOptions
-from simulator.scenario import EvaluationOptions, RunOptions, Scenario
+from clients.core.population import Examples
+from clients.models.table import SoftmaxOptions
+from clients.partition.partitions import SimilarityOptions
+from clients.sources.images import DigitsOptions, ImagesOptions
+from clients.training.local import LocalOptions
+from server.algorithms.table import FedAvgOptions, FedProxOptions, FedSgdOptions, ScaffoldOptions
+from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,1 @@
+"""The road network of the traffic source: lanes, flows and speeds."""

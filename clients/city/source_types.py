@@ -1,0 +1,110 @@
+"""What sensors read, before it is cut into examples: the two shapes in which generated and recorded readings come.
+
+A `SeriesSource` is one long series a site, in physical units, which forecasters see through windows. A `WindowSource`
+gives examples (windows of a signal, or vectors of features) with labels of their own. Both are made client by client
+on demand: what is made for a client depends on the seed and that client alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from clients.core.arrays import F32, F64, I32, I64, Array
+from clients.core.channels import Channel
+from clients.core.population import Places, Task
+
+Part = Literal["train", "validation", "test"]
+Truth = Callable[[], dict[str, Any]]
+
+MOST_TOLD = 1000
+"""Clients or happenings that a source's truth lists in full; of more, the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSource:
+    """Series of readings, one a client, all of one length, on one clock.
+
+    Attributes:
+        name: the data's name, for people.
+        num_clients: how many sites, N.
+        channels: C of them; channel 0 is what is forecast, or what labels are made of.
+        step_hours: hours from one reading to the next.
+        ends: where training, validation and test end, in steps: time order, nothing shuffled.
+        read: (clients int64 (K,), start, stop) -> float32 (K, stop - start, C), what was really there, in the
+            channels' units. A reading depends on (seed, client, its step) alone.
+        window: past steps that a model sees.
+        horizon: steps ahead; forecasters tell all values from 1 to `horizon`.
+        stride: steps from one window to the next; windows of a part start at multiples of it (counted from step 0).
+        label: future readings of channel 0 (..., horizon) -> class (...), for classification; None to forecast.
+        outputs: classes; `horizon` without `label`.
+        places: clients -> where they are.
+        districts: names of the world's districts.
+        client_name: client -> name for people.
+        facts: for the record.
+        truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for the
+            record: plain values, of at most `MOST_TOLD` clients or happenings each.
+    """
+
+    name: str
+    num_clients: int
+    channels: tuple[Channel, ...]
+    step_hours: float
+    ends: tuple[int, int, int]
+    read: Callable[[I64, int, int], F32]
+    window: int
+    horizon: int
+    stride: int = 1
+    label: Callable[[Array], I64] | None = None
+    outputs: int = 0
+    places: Callable[[I64], Places] | None = None
+    districts: tuple[str, ...] = ()
+    client_name: Callable[[int], str] = str
+    facts: dict[str, str | int | float] = field(default_factory=dict)
+    truth: Truth | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowSource:
+    """Examples, each a window [W, C] of a signal or a vector [C], with targets of their own.
+
+    Attributes:
+        name: the data's name, for people.
+        task: classification or regression (an autoencoder's targets are its flattened features).
+        sizes: training examples of each client, int32 (N,).
+        test_sizes: the same for each client's held-out part.
+        channels: C of them: the last axis of the features.
+        feature_shape: (W, C) or (C,).
+        outputs: classes, or width of the target.
+        reconstructs: whether the targets are the standardised features, flattened.
+        make: (clients, part) -> features float32 (M, *feature_shape) in the channels' units and targets (M,) int64 or
+            (M, outputs) float32 of all these clients, one after the other; "validation" and "test" come later in time
+            than "train".
+        hours: (clients, part) -> hour of the world's clock of each example, float64 (M,), rising within a client; None
+            where the examples have no time.
+        validation_sizes: examples of each client in the central validation part, int32 (N,).
+        places: clients -> where they are.
+        districts: names of the world's districts.
+        client_name: client -> name for people.
+        facts: for the record.
+        truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for the
+            record: plain values, of at most `MOST_TOLD` clients or happenings each.
+    """
+
+    name: str
+    task: Task
+    sizes: I32
+    test_sizes: I32
+    validation_sizes: I32
+    channels: tuple[Channel, ...]
+    feature_shape: tuple[int, ...]
+    outputs: int
+    make: Callable[[I64, Part], tuple[F32, Array]]
+    hours: Callable[[I64, Part], F64] | None = None
+    reconstructs: bool = False
+    places: Callable[[I64], Places] | None = None
+    districts: tuple[str, ...] = ()
+    client_name: Callable[[int], str] = str
+    facts: dict[str, str | int | float] = field(default_factory=dict)
+    truth: Truth | None = None

@@ -1,0 +1,75 @@
+"""Rows of clients of unequal size, kept flat: picking a cohort's rows out of a population's without a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from clients.core.arrays import I64
+from clients.core.population import CohortData
+
+Cohort = Callable[[I64], CohortData]
+
+
+def offsets_of(sizes: npt.ArrayLike) -> I64:
+    """Return where each client's rows start, and the end: int64 (K + 1,).
+
+    Example:
+        >>> offsets_of([2, 0, 3]).tolist()
+        [0, 2, 2, 5]
+    """
+    sizes = np.asarray(sizes, np.int64)
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets
+
+
+def positions(starts: I64, sizes: I64) -> I64:
+    """Return starts[0], starts[0] + 1, ... `sizes[0]` of them, then the same for 1, 2, ...: int64 (sum(sizes),).
+
+    Example:
+        >>> positions(np.array([10, 0]), np.array([2, 3])).tolist()
+        [10, 11, 0, 1, 2]
+    """
+    offsets = offsets_of(sizes)
+    return np.repeat(starts - offsets[:-1], sizes) + np.arange(offsets[-1])
+
+
+def cohort_of(features: Tensor, targets: Tensor, offsets: I64, rows: I64 | None = None) -> Cohort:
+    """Return the `Population.cohort` of examples that lie in two tensors.
+
+    Args:
+        features: [n, *feature_shape]; a view is fine, nothing is copied.
+        targets: [n, ...].
+        offsets: int64 (N + 1,); client k owns `rows[offsets[k]:offsets[k + 1]]`.
+        rows: int64, indices into the tensors; None for 0, 1, 2, ...
+    """
+
+    def cohort(clients: I64) -> CohortData:
+        sizes = offsets[clients + 1] - offsets[clients]
+        where = positions(offsets[clients], sizes)
+        return CohortData(features, targets, where if rows is None else rows[where], offsets_of(sizes))
+
+    return cohort
+
+
+def label_counts_of(labels: Callable[[I64], CohortData], classes: int) -> Callable[[I64], I64]:
+    """Return the `Population.label_counts` of a cohort function: clients -> counts, int64 (K, classes)."""
+
+    def counts(clients: I64) -> I64:
+        data = labels(clients)
+        owner = np.repeat(np.arange(len(clients)), data.sizes)
+        cell = owner * classes + data.targets.numpy()[data.rows]
+        return np.bincount(cell, minlength=len(clients) * classes).reshape(len(clients), classes).astype(np.int64)
+
+    return counts
+
+
+def alike(sizes: I64) -> Iterator[I64]:
+    """Yield positions of clients with similar sizes together, so that padding them to one length wastes little."""
+    octave = np.frexp(np.maximum(sizes, 1).astype(np.float64))[1]
+    for o in np.unique(octave[sizes > 0]):
+        yield np.flatnonzero((octave == o) & (sizes > 0))

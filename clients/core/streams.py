@@ -1,0 +1,237 @@
+"""Random numbers addressed by (root seed, purpose, round, client), never by order of use.
+
+A stream is an integer hash of its address and a counter, computed for a whole cohort at once, so
+adding a client, a metric or a log line moves no one else's numbers. The hash is the finaliser of
+SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clients.core.arrays import F32, F64, I64, U64, Array
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_BLOCK = 1 << 16  # hashes looked at together: half a megabyte
+_CACHED = 1 << 14  # hashes made together: they and what is made of them stay in a core's cache
+_QUANTILES = 1 << 16
+
+
+def _mix(z: U64) -> U64:
+    """Finaliser of SplitMix64, elementwise; `z` is overwritten."""
+    flat = z.reshape(-1)
+    scratch = np.empty(min(len(flat), _CACHED), np.uint64)
+    for start in range(0, len(flat), _CACHED):
+        part = flat[start : start + _CACHED]
+        shifted = scratch[: len(part)]
+        part ^= np.right_shift(part, np.uint64(30), out=shifted)
+        part *= np.uint64(0xBF58476D1CE4E5B9)
+        part ^= np.right_shift(part, np.uint64(27), out=shifted)
+        part *= np.uint64(0x94D049BB133111EB)
+        part ^= np.right_shift(part, np.uint64(31), out=shifted)
+    return z
+
+
+def keys(root: int, purpose: str, *address: int | npt.ArrayLike) -> U64:
+    """Hash an address to one 64-bit key an element.
+
+    Args:
+        root: the root seed of the run, any non-negative integer below 2**63.
+        purpose: what the numbers are for, such as "batches"; different purposes never share numbers.
+        *address: integers or integer arrays (round, client, epoch ...) that broadcast together.
+
+    Returns:
+        uint64 array of the broadcast shape (0-d for scalars).
+    """
+    key = np.asarray(_root(root, purpose))
+    with np.errstate(over="ignore"):
+        for part in address:
+            part64 = np.asarray(part).astype(np.uint64)
+            part64 *= np.uint64(0xD1B54A32D192ED03)
+            key = _mix(np.asarray((key + _GOLDEN) ^ part64))
+    return key
+
+
+@lru_cache(maxsize=4096)
+def _root(root: int, purpose: str) -> np.uint64:
+    """Return the key of an address without parts."""
+    with np.errstate(over="ignore"):
+        start = np.asarray(np.uint64(root) * _GOLDEN + np.uint64(zlib.crc32(purpose.encode())))
+        return np.uint64(_mix(start.copy())[()])
+
+
+def hashes(key: U64, count: int, first: int = 0) -> U64:
+    """Return `count` hashes of each key, from its hash number `first` on: shape key.shape + (count,)."""
+    with np.errstate(over="ignore"):
+        counter = np.arange(first + 1, first + count + 1, dtype=np.uint64) * _GOLDEN
+        return _mix(np.asarray(key)[..., None] + counter)
+
+
+def uniforms(key: U64, count: int) -> F64:
+    """Return `count` uniform numbers in (0, 1) of each key: shape key.shape + (count,)."""
+    drawn = hashes(key, count)
+    drawn >>= np.uint64(11)
+    result = drawn.astype(np.float64)
+    result += 0.5
+    result *= 2.0**-53
+    return result
+
+
+def normals(key: U64, count: int) -> F64:
+    """Return `count` standard normal numbers of each key (Box and Muller): shape key.shape + (count,)."""
+    half = (count + 1) // 2
+    pairs = uniforms(key, 2 * half)
+    radius = np.sqrt(-2.0 * np.log(pairs[..., :half]))
+    angle = 2.0 * np.pi * pairs[..., half:]
+    return np.concatenate((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)[..., :count]
+
+
+def quick_uniforms(key: U64, count: int, first: int = 0) -> F32:
+    """Return uniform numbers in (0, 1) of 23 bits for what fills data: float32 key.shape + (count,).
+
+    A third of the cost of `uniforms`: a hash makes two. Number n of a key is the same from whichever `first` it is
+    asked for.
+    """
+
+    def convert(halves: npt.NDArray[np.uint32], out: F32) -> None:
+        out[:] = (halves >> np.uint32(9)).view(np.int32)
+        out += np.float32(0.5)
+        out *= np.float32(2.0**-23)
+
+    return _in_blocks(key, count, first, np.dtype("<u4"), convert)
+
+
+def quick_normals(key: U64, count: int, first: int = 0) -> F32:
+    """Return normal numbers of 16 bits, within 4.3 deviations, for what fills data: float32 key.shape + (count,).
+
+    A fiftieth of the cost of `normals`: each quarter of a hash looks up one of 65,536 equally likely quantiles. What
+    decides anything uses `normals`. Number n of a key is the same from whichever `first` it is asked for.
+    """
+    table = _quantiles()
+
+    def convert(quarters: npt.NDArray[np.uint16], out: F32) -> None:
+        np.take(table, quarters, out=out, mode="clip")  # no index is out of range; other modes buffer `out`
+
+    return _in_blocks(key, count, first, np.dtype("<u2"), convert)
+
+
+def quick_white_rows(key: U64, count: int) -> F32:
+    """Return uniform numbers of zero mean and unit variance, 16 bits each, of keys (K,): float32 (count, K).
+
+    White noise at a third of the cost of `quick_normals`, for what is filtered before anyone sees it: sums of many are
+    normal.
+    """
+    scale = np.float32(np.sqrt(12.0 / (2.0**32 - 1.0)))  # of the variance of 2**16 whole numbers in a row
+    result = np.empty((-(-count // 4), 4, len(key)), np.float32)
+    rows = max(_CACHED // max(len(key), 1), 1)
+    for start in range(0, len(result), rows):
+        some = result[start : start + rows]
+        with np.errstate(over="ignore"):
+            counter = np.arange(start + 1, start + len(some) + 1, dtype=np.uint64) * _GOLDEN
+            quarters = _mix(key + counter[:, None]).view(np.dtype("<i2"))
+        for n in range(4):
+            np.add(quarters[:, n::4], np.float32(0.5), out=some[:, n])
+        some *= scale
+    return result.reshape(-1, len(key))[:count]
+
+
+def quick_normal_rows(key: U64, count: int) -> F32:
+    """Return `quick_normals(key, count).T` of keys (K,), made row by row: float32 (count, K)."""
+    table, result = _quantiles(), np.empty((count, len(key)), np.float32)
+    for start in range(0, len(key), _CACHED):
+        some = slice(start, start + _CACHED)
+        for first in range(0, count, 4):
+            quarters = hashes(key[some], 1, first // 4).view(np.dtype("<u2"))
+            for n in range(first, min(first + 4, count)):
+                np.take(table, quarters[:, n - first], out=result[n, some], mode="clip")
+    return result
+
+
+def _in_blocks(key: U64, count: int, first: int, part: np.dtype[Any], convert: Callable[[Array, F32], None]) -> F32:
+    """Convert `count` parts of each key's hashes from part number `first` on, a few keys at a time."""
+    each = 8 // part.itemsize
+    begin = first // each
+    width, skip = -(-(first + count) // each) - begin, first - begin * each
+    flat = np.asarray(key).reshape(-1)
+    result = np.empty((len(flat), count), np.float32)
+    rows = max(_CACHED // max(width, 1), 1)
+    for start in range(0, len(flat), rows):
+        some = slice(start, start + rows)
+        parts = hashes(flat[some], width, begin).view(part)
+        convert(parts[:, skip : skip + count], result[some])
+    return result.reshape(*np.shape(key), count)
+
+
+@lru_cache(maxsize=1)
+def _quantiles() -> F32:
+    """Quantiles of the normal distribution in the middle of each of 2**16 equal shares, scaled to unit variance."""
+    from scipy.special import ndtri  # a tenth of a second: only where it is needed
+
+    values = ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES)
+    values /= np.sqrt(np.mean(values**2))
+    result: F32 = values.astype(np.float32)
+    return result
+
+
+def permutations(key: U64, sizes: npt.ArrayLike) -> I64:
+    """Return a random permutation of range(size) for each key.
+
+    Args:
+        key: one key a row, shape (K,).
+        sizes: how many elements each row permutes, shape (K,), each at most 2**24.
+
+    Returns:
+        int64 array (K, max(sizes)); row k holds a permutation of range(sizes[k]), then the numbers
+        sizes[k], sizes[k]+1, ... in order. Row k depends on key[k] and sizes[k] alone.
+    """
+    sizes = np.asarray(sizes, np.int64)
+    width = int(sizes.max(initial=0))
+    assert width <= 1 << 24, "permutations are made for at most 2**24 elements"
+    position = np.arange(width, dtype=np.uint64)
+    # The position rides in the low bits, so one value sort (vectorised, unlike argsort) is a stable argsort.
+    packed = (hashes(key, width) >> np.uint64(25)) << np.uint64(24) | position
+    packed[np.arange(width)[None, :] >= sizes[:, None]] |= np.uint64(1 << 63)
+    packed.sort(axis=-1)
+    order: I64 = (packed & np.uint64(0xFFFFFF)).astype(np.int64)
+    if (sizes != width).any():  # rows shorter than the widest: the tail in order, whatever was hashed
+        tail = np.arange(width)[None, :] >= sizes[:, None]
+        order[tail] = np.broadcast_to(np.arange(width), order.shape)[tail]
+    return order
+
+
+def choose(key: U64, population: int, size: int) -> I64:
+    """Choose `size` of range(population) without replacement, in increasing order.
+
+    Element i is in or out by its own hash against the others': growing the population moves few choices. The hashes
+    are looked at in blocks, and only those small enough to be chosen are kept: a million clients take no memory.
+    """
+    assert 0 <= size <= population
+    if size == population:
+        return np.arange(population, dtype=np.int64)
+    expected = (size + 8.0 * size**0.5 + 16.0) / population  # share kept: too small once in 10**14 draws
+    while True:
+        bound = np.uint64(min(int(expected * 2.0**64), 2**64 - 1))
+        scores, places = [], []
+        for start in range(0, population, _BLOCK):
+            block = hashes(key, min(_BLOCK, population - start), start)
+            low = np.flatnonzero(block <= bound)
+            scores.append(block[low])
+            places.append(low + start)
+        place = np.concatenate(places)
+        if len(place) >= size:
+            break
+        expected = 1.0
+    if len(place) > size:
+        place = place[np.argpartition(np.concatenate(scores), size)[:size]]
+    return np.sort(place).astype(np.int64)
+
+
+def generator(root: int, purpose: str, *address: int) -> np.random.Generator:
+    """Return a NumPy generator for one address: for set-up work, not for the round loop (about 20 us each)."""
+    return np.random.Generator(np.random.Philox(key=int(keys(root, purpose, *address))))

@@ -1,0 +1,182 @@
+"""Electric power of one household near Paris, minute by minute for four years (Hebrail and Berard; UCI 235).
+
+There is one household, so its clients are made: calendar months (47 and a bit, which differ by season), or its meters
+(kitchen, laundry, water heater and air conditioner, and what none of them measures). Minutes become hourly means in kW.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from clients.core.arrays import F64, I64
+from clients.core.errors import DataError, require
+from clients.core.options import STRICT
+from clients.core.population import Population
+from clients.datasets.published import Published, require_published
+from clients.tables.files import Frame, read_frame, show_time
+from clients.tables.series import Series
+from clients.tables.table import TableOptions, windowed_population
+
+HOUSEHOLD_POWER = Published(
+    name="Individual Household Electric Power Consumption (UCI 235)",
+    page="https://archive.ics.uci.edu/dataset/235/individual+household+electric+power+consumption",
+    licence="CC BY 4.0",
+    take="the zip, and out of it household_power_consumption.txt",
+)
+FILE = "household_power_consumption.txt"
+POWER = "Global_active_power"
+METERS = {
+    "Sub_metering_1": "kitchen",
+    "Sub_metering_2": "laundry",
+    "Sub_metering_3": "water heater and air conditioner",
+}
+COLUMNS = (POWER, "Global_reactive_power", "Voltage", "Global_intensity", *METERS)
+"""What the file measures besides `Date` and `Time`."""
+_HOUR = 3_600_000_000  # microseconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class HouseholdPowerOptions:
+    """Hourly mean power to forecast.
+
+    Attributes:
+        path: household_power_consumption.txt, or the folder it lies in.
+        clients: "months": a client is a calendar month of the household's power; "meters": one of the four meters.
+        features: further columns of `COLUMNS`, for "months"; sub-meters are in kW like the power itself.
+        minutes: an hour with fewer known minutes than this is missing.
+        window: past hours the model sees.
+        horizon: hours ahead; all values from 1 to `horizon` are forecast.
+        stride: hours from one window to the next.
+        validation_fraction: share of a client's time, after the training part. Months are split each by itself, so one
+            month's test lies before another's training.
+        test_fraction: share of its time, at the end.
+        scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
+        max_gap: longest run of missing hours to fill on a straight line; windows that touch a longer one are dropped.
+            0 fills none.
+    """
+
+    kind: Literal["household_power"] = "household_power"
+    path: str = f"data/{FILE}"
+    clients: Literal["months", "meters"] = "months"
+    features: tuple[str, ...] = ()
+    minutes: int = 30
+    window: int = 24
+    horizon: int = 1
+    stride: int = 1
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    scale: Literal["client", "global", "none"] = "global"
+    max_gap: int = 3
+    __pydantic_config__: ClassVar = STRICT
+
+    def __post_init__(self) -> None:
+        others = [c for c in COLUMNS if c != POWER]
+        wrong = [f for f in self.features if f not in others]
+        require(not wrong, "features", f"must be of {', '.join(others)}, got {wrong}")
+        require(self.clients == "months" or not self.features, "features", "is for clients = 'months'")
+        require(1 <= self.minutes <= 60, "minutes", f"must be from 1 to 60, got {self.minutes}")
+        household_power_table(self)
+
+
+def household_power_table(options: HouseholdPowerOptions) -> TableOptions:
+    """Return how the hours are split, scaled and windowed."""
+    return TableOptions(
+        path=options.path,
+        window=options.window,
+        horizon=options.horizon,
+        stride=options.stride,
+        validation_fraction=options.validation_fraction,
+        test_fraction=options.test_fraction,
+        scale=options.scale,
+        frequency="1h",
+        gaps="interpolate" if options.max_gap else "drop",
+        max_gap=options.max_gap or None,
+    )
+
+
+def household_power_population(options: HouseholdPowerOptions, *, dtype: torch.dtype = torch.float32) -> Population:
+    """Read the minutes and make the population: features [n, window, 1 + features], targets [n, horizon].
+
+    Raises:
+        DataError: the file is missing (saying where it is to be had) or unusable (saying where in it).
+    """
+    series = household_power_series(options)
+    notes: dict[str, str | int | float] = {"clients_are": options.clients, "frequency": "1h"}
+    return windowed_population(series, household_power_table(options), notes, dtype=dtype)
+
+
+def household_power_series(options: HouseholdPowerOptions) -> list[Series]:
+    """Read the minutes and return the clients' hours, in kW (V and A for voltage and intensity).
+
+    Raises:
+        DataError: see `household_power_population`.
+    """
+    path = require_published(options.path, HOUSEHOLD_POWER)
+    if path.is_dir():
+        path = require_published(str(path / FILE), HOUSEHOLD_POWER)
+    frame = read_frame(path, delimiter=";", missing=("?",))
+    frame.require_columns(("Date", "Time", *COLUMNS), "path")
+    hour, values = _hourly(_times(frame), np.stack([frame.numbers(c, "path") for c in COLUMNS], 1), options.minutes)
+    meters = [COLUMNS.index(m) for m in METERS]
+    values[:, meters] *= 60 / 1000  # watt-hours a minute to kW
+    if options.clients == "meters":
+        rest = values[:, :1] - values[:, meters].sum(axis=1, keepdims=True)
+        named = zip((*METERS.values(), "rest"), np.concatenate((values[:, meters], rest), axis=1).T, strict=True)
+        return [_series(path, name, hour, column[:, None], (name,)) for name, column in named]
+    channels = (POWER, *options.features)
+    chosen = values[:, [COLUMNS.index(c) for c in channels]]
+    month = (hour * _HOUR).view("M8[us]").astype("M8[M]")
+    return [_series(path, str(m), hour[month == m], chosen[month == m], channels) for m in np.unique(month)]
+
+
+def _series(path: Path, name: str, hour: I64, values: F64, channels: tuple[str, ...]) -> Series:
+    return Series(name, values.copy(), channels, hour * _HOUR, lambda row: str(path), np.arange(len(hour)))
+
+
+def _times(frame: Frame) -> I64:
+    """Return the time of every row in microseconds since 1970.
+
+    Raises:
+        DataError: one is missing, is no time, or does not come after the one before.
+    """
+    import pyarrow as pa
+    from pyarrow import compute
+
+    date, time = (frame.table.column(c).cast(pa.string()) for c in ("Date", "Time"))
+    texts = compute.binary_join_element_wise(date, time, " ")
+    stamps = compute.strptime(texts, format="%d/%m/%Y %H:%M:%S", unit="s", error_is_null=True)
+    bad = np.asarray(stamps.is_null().to_numpy(), np.bool_)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        got = f"{date[row].as_py()!r} and {time[row].as_py()!r}"
+        said = f"{frame.place(row)}, columns 'Date' and 'Time': {got} are not a time like '16/12/2006' and '17:24:00'"
+        raise DataError("path", said)
+    times = np.asarray(stamps.cast(pa.int64()).to_numpy(), np.int64) * 1_000_000
+    back = np.flatnonzero(np.diff(times) <= 0)
+    if len(back):
+        row = int(back[0]) + 1
+        said = f"{frame.place(row)}: {show_time(int(times[row]))} does not come after {show_time(int(times[row - 1]))}"
+        raise DataError("path", said)
+    return times
+
+
+def _hourly(times: I64, values: F64, minutes: int) -> tuple[I64, F64]:
+    """Return every hour from the first to the last and the means of its known minutes, NaN where they are too few."""
+    hour = times // _HOUR
+    first, last = int(hour[0]), int(hour[-1])
+    if last - first > 24 * 366 * 100:
+        raise DataError("path", f"the times go from {show_time(int(times[0]))} to {show_time(int(times[-1]))}")
+    place, count = hour - first, last - first + 1
+    means = np.full((count, values.shape[1]), np.nan)
+    for c in range(values.shape[1]):
+        known = ~np.isnan(values[:, c])
+        number = np.bincount(place[known], minlength=count)
+        total = np.bincount(place[known], weights=values[known, c], minlength=count)
+        enough = number >= minutes
+        means[enough, c] = total[enough] / number[enough]
+    return np.arange(first, last + 1), means

@@ -1,0 +1,195 @@
+"""N-BaIoT: traffic of nine IoT devices, benign and of two botnets (Meidan et al. 2018, IEEE Pervasive Computing 17(3)).
+
+A folder a device: `benign_traffic.csv`, and `gafgyt_attacks/` and `mirai_attacks/` with a CSV an attack. A row is 115
+damped statistics of the traffic up to a packet. One client is one device, or an equal share of one's rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from clients.core import streams
+from clients.core.arrays import F32, F64, I64
+from clients.core.errors import DataError, require, unknown_name
+from clients.core.options import STRICT
+from clients.core.population import Population
+from clients.datasets.published import Published, require_published
+from clients.datasets.sampled_rows import sample_rows
+from clients.partition.partitions import PartitionOptions
+from clients.partition.pooled import Pool, check_fractions, hold_out, pooled_population
+
+N_BAIOT = Published(
+    name="N-BaIoT (UCI 442)",
+    page="https://archive.ics.uci.edu/dataset/442/detection+of+iot+botnet+attacks+n+baiot",
+    licence="CC BY 4.0",
+    take="the zip with its folder a device, and unpack gafgyt_attacks.rar and mirai_attacks.rar in each into folders "
+    "of these names",
+)
+FAMILIES = {"gafgyt": ("combo", "junk", "scan", "tcp", "udp"), "mirai": ("ack", "scan", "syn", "udp", "udpplain")}
+CLASSES = ("benign", *(f"{family} {attack}" for family, attacks in FAMILIES.items() for attack in attacks))
+"""The eleven classes; of three, benign, gafgyt and mirai; of two, benign and attack."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NBaiotOptions:
+    """Traffic to tell attacks from: one client a device.
+
+    Attributes:
+        path: the folder of device folders.
+        devices: those to keep, by the name of their folder; empty keeps all.
+        classes: 2, benign or attack; 3, benign or the botnet's family; 11, benign or the attack.
+        rows_per_file: at most so many rows of each file, chosen by seed; a device has up to eleven files.
+        clients_per_device: equal shares, at random, that a device's rows are dealt into.
+        scale: "log" takes sign(x) log(1 + |x|), since the statistics span ten orders, and then, like "linear",
+            subtracts the mean and divides by the deviation of what is trained on; "none" leaves them.
+        validation_fraction: share held centrally for criteria.
+        test_fraction: share held centrally for the end.
+        client_test_fraction: share of its own rows each client holds out.
+    """
+
+    kind: Literal["n_baiot"] = "n_baiot"
+    path: str = "data/n-baiot"
+    devices: tuple[str, ...] = ()
+    classes: Literal[2, 3, 11] = 2
+    rows_per_file: int = 1000
+    clients_per_device: int = 1
+    scale: Literal["log", "linear", "none"] = "log"
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    client_test_fraction: float = 0.0
+    __pydantic_config__: ClassVar = STRICT
+
+    def __post_init__(self) -> None:
+        check_fractions(self.validation_fraction, self.test_fraction, self.client_test_fraction)
+        for name in ("rows_per_file", "clients_per_device"):
+            require(getattr(self, name) >= 1, name, f"must be at least 1, got {getattr(self, name)}")
+
+
+def n_baiot_population(
+    options: NBaiotOptions,
+    partition: PartitionOptions | None = None,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Population:
+    """Read the traffic and make the population: features [n, 115], labels by `CLASSES`.
+
+    Args:
+        options: what to read.
+        partition: None for a client a device (or share of one); any other, natural by "device", "client" or "attack"
+            among them.
+        seed: root seed, of the rows that are read too.
+        dtype: of the features.
+
+    Raises:
+        DataError: the files are missing (saying where they are to be had) or unusable (saying where in which).
+    """
+    return pooled_population(
+        n_baiot_pool(options, seed),
+        partition,
+        validation_fraction=options.validation_fraction,
+        test_fraction=options.test_fraction,
+        client_test_fraction=options.client_test_fraction,
+        seed=seed,
+        dtype=dtype,
+    )
+
+
+def n_baiot_pool(options: NBaiotOptions, seed: int) -> Pool:
+    """Read the traffic.
+
+    Raises:
+        DataError: see `n_baiot_population`.
+    """
+    path = require_published(options.path, N_BAIOT)
+    features: list[F64] = []
+    labels: list[I64] = []
+    owners: list[str] = []
+    shares: list[I64] = []
+    header: tuple[Path, tuple[str, ...]] | None = None
+    for device in _devices(path, options.devices):
+        for label, file in _files(device):
+            columns, values = sample_rows(file, options.rows_per_file, streams.keys(seed, f"{device.name}/{label}"))
+            header = header or (file, columns)
+            _check_columns(file, columns, header)
+            features.append(values)
+            labels.append(np.full(len(values), label))
+            owners += [device.name] * len(values)
+        own = sum(len(v) for v in features) - sum(map(len, shares))
+        order = np.argsort(streams.hashes(streams.keys(seed, f"shares of {device.name}"), own), kind="stable")
+        share = np.empty(own, np.int64)
+        share[order] = np.arange(own) % options.clients_per_device
+        shares.append(share)
+    attack = np.concatenate(labels)
+    device_of = np.asarray(owners)
+    clients = device_of
+    if options.clients_per_device > 1:
+        digits = len(str(options.clients_per_device - 1))
+        clients = np.asarray(
+            [f"{d} {s:0{digits}}" for d, s in zip(owners, np.concatenate(shares).tolist(), strict=True)]
+        )
+    target = attack if options.classes == 11 else np.minimum(attack, 1) if options.classes == 2 else _family(attack)
+    keys = {"client": clients, "device": device_of, "attack": np.asarray(CLASSES)[attack], "label": target}
+    scaled = _scaled(np.concatenate(features), options, seed)
+    return Pool("N-BaIoT", str(path), scaled, target, keys, natural="client", facts={"classes": options.classes})
+
+
+def _family(attack: I64) -> I64:
+    return (attack > 0).astype(np.int64) + (attack > len(FAMILIES["gafgyt"]))
+
+
+def _scaled(values: F64, options: NBaiotOptions, seed: int) -> F32:
+    """Bring the statistics to one scale by what will be trained on."""
+    if options.scale == "log":
+        values = np.sign(values) * np.log1p(np.abs(values))
+    if options.scale != "none":
+        train = values[hold_out(len(values), options.validation_fraction, options.test_fraction, seed)[0]]
+        deviation = train.std(axis=0)
+        mean = train.mean(axis=0)
+        constant = deviation <= 1e-9 * np.maximum(np.abs(mean), 1.0)
+        values = (values - mean) / np.where(constant, 1.0, deviation)
+    return values.astype(np.float32)
+
+
+def _devices(path: Path, asked: tuple[str, ...]) -> list[Path]:
+    """Return the devices' folders, sorted by name."""
+    if not path.is_dir():
+        raise DataError("path", f"{path} is a file, and must be the folder with a folder a device")
+    found = {p.name: p for p in sorted(path.iterdir()) if (p / "benign_traffic.csv").is_file()}
+    if not found:
+        held = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+        said = f"{path} has no folder with a benign_traffic.csv; it holds {held}"
+        raise DataError("path", said, fix=f"Take {N_BAIOT.take}.")
+    for name in asked:
+        if name not in found:
+            raise DataError("devices", unknown_name(name, list(found), "a device"))
+    return [p for name, p in found.items() if not asked or name in asked]
+
+
+def _files(device: Path) -> list[tuple[int, Path]]:
+    """Return a device's files by label; two of the nine devices never met Mirai."""
+    files = [(0, device / "benign_traffic.csv")]
+    for family, attacks in FAMILIES.items():
+        folder = device / f"{family}_attacks"
+        if not folder.is_dir():
+            packed = folder.with_suffix(".rar")
+            if packed.exists():
+                raise DataError("path", f"{packed} is packed", fix=f"Unpack it into the folder {folder}.")
+            continue
+        missing = [a for a in attacks if not (folder / f"{a}.csv").is_file()]
+        if missing:
+            raise DataError("path", f"{folder} has no {missing[0]}.csv", fix="Is it unpacked whole?")
+        files += [(CLASSES.index(f"{family} {a}"), folder / f"{a}.csv") for a in attacks]
+    return files
+
+
+def _check_columns(file: Path, columns: tuple[str, ...], first: tuple[Path, tuple[str, ...]]) -> None:
+    if columns != first[1]:
+        other = next((c for c in (*columns, *first[1]) if (c in columns) != (c in first[1])), "")
+        what = f"differ in column {other!r}" if other else "have their columns in another order"
+        raise DataError("path", f"{file} and {first[0]} {what}")

@@ -1,0 +1,112 @@
+"""Evaluation of one model: on central examples, and on the examples of many clients at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import F64, I64
+from clients.core.parameters import write_vector
+from clients.core.population import CohortData, Examples
+from clients.training.class_metrics import ClassCounts, client_class_counts
+from clients.training.losses import example_losses, example_scores, predictions
+from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
+
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model's mean loss and score (`losses.SCORE_NAMES`), and its `losses.predictions` [n, ...]."""
+
+    loss: float
+    score: float
+    predicted: Tensor
+
+
+@dataclass(frozen=True)
+class CohortEvaluation:
+    """Federated evaluation: one row a client.
+
+    Attributes:
+        clients: int64 (K,).
+        num_examples: examples evaluated on, int64 (K,).
+        loss: mean example loss, float64 (K,).
+        score: mean example score (accuracy, absolute error or objective), float64 (K,).
+        evaluated_on: "test" where clients hold examples out, else "train".
+        classes: how each client's examples were classified, (K, classes) each; None where that is not known.
+    """
+
+    clients: I64
+    num_examples: I64
+    loss: F64
+    score: F64
+    evaluated_on: str
+    classes: ClassCounts | None = None
+
+
+class Evaluator:
+    """Evaluates parameters of a task, in evaluation mode, on a copy of its module."""
+
+    def __init__(self, task: LearningTask) -> None:
+        self.task = task
+        self._module = working_copy(task.module).eval()
+
+    def load(self, params: Tensor, buffers: Tensor) -> None:
+        """Take up a model, for the calls that follow."""
+        write_vector(self._module, self.task.parameters, params)
+        write_vector(self._module, self.task.buffers, buffers)
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """Return the loaded model's outputs for features [n, ...]."""
+        with torch.no_grad():
+            parts = [self._module(cast_features(part, self.task.dtype)) for part in torch.split(features, CHUNK)]
+        return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def central(self, examples: Examples) -> Evaluation:
+        """Evaluate the loaded model on examples."""
+        outputs, task = self.outputs(examples.features), self.task.population.task
+        targets, predicted = cast_targets(examples.targets, self.task.dtype), predictions(outputs, task)
+        losses = example_losses(outputs, targets, task).mean(dtype=torch.float64)
+        scores = example_scores(predicted, targets, task).mean(dtype=torch.float64)
+        return Evaluation(float(losses), float(scores), predicted)
+
+    def clients(self, clients: I64, round_index: int = 0) -> CohortEvaluation:
+        """Evaluate the loaded model on each client's held-out examples, or its training examples where it has none.
+
+        A client without such examples has loss and score nan. The examples are those of `round_index`.
+        """
+        population = self.task.population.during(round_index)
+        held_out = population.cohort_test is not None
+        data = population.cohort_test(clients) if population.cohort_test is not None else population.cohort(clients)
+        losses, scores, predicted, targets = self._each(data)
+        index = np.repeat(np.arange(len(clients)), data.sizes)
+        sizes = data.sizes
+
+        def mean(values: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+            total = np.bincount(index, weights=values.double().numpy(), minlength=len(clients))
+            return np.where(sizes > 0, total / np.maximum(sizes, 1), np.nan)
+
+        where, classes = "test" if held_out else "train", None
+        if population.task == "classification":
+            classes = client_class_counts(predicted, targets, index, len(clients), population.outputs)
+        return CohortEvaluation(clients, sizes, mean(losses), mean(scores), where, classes)
+
+    def _each(self, data: CohortData) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the loss and score of each example, and where these are classified, predictions and targets."""
+        losses, scores, none = [torch.zeros(0)], [torch.zeros(0)], torch.zeros(0, dtype=torch.int64)
+        guessed, true = [none], [none]
+        classify = self.task.population.task == "classification"
+        for rows in torch.split(torch.from_numpy(data.rows), CHUNK):
+            outputs = self.outputs(data.features[rows])
+            targets = cast_targets(data.targets[rows], self.task.dtype)
+            losses.append(example_losses(outputs, targets, self.task.population.task))
+            predicted = predictions(outputs, self.task.population.task)
+            scores.append(example_scores(predicted, targets, self.task.population.task))
+            if classify:
+                guessed.append(predicted)
+                true.append(targets)
+        return torch.cat(losses), torch.cat(scores), torch.cat(guessed), torch.cat(true)

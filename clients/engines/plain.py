@@ -1,0 +1,328 @@
+"""The plain engine: one client after another with torch.nn and torch.optim.
+
+It is the oracle that other engines are compared with, and what a real client runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clients.core import streams
+from clients.core.arrays import I64, U64
+from clients.core.parameters import read_vector, write_vector
+from clients.core.population import CohortData
+from clients.training.class_balance import draw_batches
+from clients.training.dropout import Dropout, dropout_keys, dropout_mask
+from clients.training.local import Batches, count_steps
+from clients.training.losses import example_scores, predictions, trained_losses
+from clients.training.optimizers import torch_optimizer
+from clients.training.path_measures import PathMeter, is_measured, squared_norms
+from clients.training.remedies import class_weight_table, remedied
+from clients.training.rules import LocalResult
+from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
+from clients.training.work import CohortUpdate, CohortWork, concatenate
+
+
+class PlainEngine:
+    """Trains clients one by one on one copy of the module."""
+
+    name = "plain"
+
+    def __init__(self, task: LearningTask) -> None:
+        self.task = task
+        self._module = working_copy(task.module)
+        self._dropouts = {n: m for n, m in self._module.named_modules() if isinstance(m, Dropout)}
+        self._named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
+        sent = {*task.buffers.names, *(f"{n}.mask" for n in self._dropouts)}
+        self._kept = {n: (b, b.clone()) for n, b in self._module.named_buffers() if n not in sent}
+
+    def tiles(self, work: CohortWork) -> Sequence[I64]:
+        """Sixteen clients a tile: only memory depends on it."""
+        return np.array_split(np.arange(work.num_clients), max(1, -(-work.num_clients // 16)))
+
+    def train(self, work: CohortWork, own: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        """Train each client of `work`; see `clients.training.work.Engine`."""
+        started = time.perf_counter()
+        task = self.task
+        data = task.population.during(work.round_index).cohort(work.clients)
+        steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
+        batches = draw_batches(task.local, data, steps, work.clients, seed=task.seed, round_index=work.round_index)
+        table = class_weight_table(task, data)
+        updates, new_own = [], []
+        for k in range(work.num_clients):
+            weights = table[k] if table is not None else None
+            update, kept = self._train_one(k, work, data, batches, {n: v[k] for n, v in own.items()}, weights)
+            updates.append(update)
+            new_own.append(kept)
+        update = concatenate(updates)
+        object.__setattr__(update, "seconds", time.perf_counter() - started)
+        return update, {n: torch.stack([kept[n] for kept in new_own]) for n in new_own[0]} if new_own else {}
+
+    def gradients(self, work: CohortWork) -> Tensor:
+        """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
+        data = self.task.population.during(work.round_index).cohort(work.clients)
+        rows, table = [], class_weight_table(self.task, data, of_objective=True)
+        for k in range(work.num_clients):
+            self._load(work.params, work.buffers)
+            self._set_masks({})
+            chosen = torch.from_numpy(data.rows[data.offsets[k] : data.offsets[k + 1]])
+            self._module.zero_grad(set_to_none=True)
+            if len(chosen):
+                weights = table[k] if table is not None else None
+                losses, _, _ = self._losses(data, chosen, weights, work.clients[k : k + 1], work.round_index, None)
+                losses.mean().backward()  # type: ignore[no-untyped-call]
+            rows.append(self.task.parameters.flatten({n: _gradient(p) for n, p in self._named.items()}))
+        return torch.stack(rows)
+
+    def _load(self, params: Tensor, buffers: Tensor) -> None:
+        write_vector(self._module, self.task.parameters, params)
+        write_vector(self._module, self.task.buffers, buffers)
+        for buffer, as_built in self._kept.values():  # BatchNorm's counter: nothing passes from client to client
+            buffer.copy_(as_built)
+
+    def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
+        for name, module in self._dropouts.items():
+            module.mask = masks.get(name, torch.ones((), dtype=self.task.dtype))
+
+    def _losses(
+        self,
+        data: CohortData,
+        rows: Tensor,
+        weights: Tensor | None,
+        client: I64,
+        round_index: int,
+        step: int | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return losses, outputs and targets of some rows.
+
+        Args:
+            data: where the rows are.
+            rows: which, [b].
+            weights: of classes in the loss, [classes].
+            client: whose they are, (1,).
+            round_index: the round.
+            step: the local step, from 0, that augmentation is drawn for; None leaves it out.
+        """
+        task = self.task
+        features = cast_features(data.features[rows], task.dtype)
+        targets = cast_targets(data.targets[rows], task.dtype)
+        remedy: dict[str, Tensor] = {}
+        if weights is not None or task.local.augment.any:
+            features, targets, remedy = remedied(
+                task, features[None], targets[None], weights[None] if weights is not None else None,
+                np.array([len(rows)]), client, round_index=round_index, step=step,
+            )  # fmt: skip
+            features, targets, remedy = features[0], targets[0], {n: v[0] for n, v in remedy.items()}
+        outputs = self._module(features)
+        losses = trained_losses(outputs, targets, task.population.task, task.local.focal_gamma, remedy)
+        return losses, outputs.detach(), targets
+
+    def _train_one(
+        self,
+        k: int,
+        work: CohortWork,
+        data: CohortData,
+        batches: Batches,
+        own: dict[str, Tensor],
+        weights: Tensor | None,
+    ) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        task, local = self.task, self.task.local
+        client = work.clients[k : k + 1]
+        self._load(work.params, own.get("buffers", work.buffers))
+        anchor = {n: v.clone() for n, v in task.parameters.views(work.params).items()}
+        shared = {n: task.parameters.views(v) for n, v in work.shared.items()}
+        held = {n: task.parameters.views(v) for n, v in own.items() if n in work.rule.own}
+        lr = local.lr(work.round_index)
+        optimizer = torch_optimizer(self._named.values(), local, lr)
+        meter, steps = PathMeter(1), int(batches.steps[k])
+        keys = dropout_keys(task.seed, work.round_index, client, steps, len(task.sites))
+        total, seen, errors = 0.0, 0, 0
+        with self._addressed_torch_generator(work.round_index, client):
+            for step in range(1, steps + 1):
+                rows = torch.from_numpy(batches.rows[k, step - 1, : batches.counts[k, step - 1]])
+                self._set_masks(self._masks(keys[:, step - 1], len(rows)))
+                optimizer.zero_grad(set_to_none=True)
+                losses, outputs, targets = self._losses(data, rows, weights, client, work.round_index, step - 1)
+                losses.mean().backward()  # type: ignore[no-untyped-call]
+                total, seen = total + float(losses.detach().sum(dtype=torch.float64)), seen + len(rows)
+                if task.count_errors:
+                    predicted = predictions(outputs, task.population.task)
+                    errors += len(rows) - int(example_scores(predicted, targets, task.population.task).sum())
+                if is_measured(step):
+                    meter.gradient(squared_norms({n: _gradient(p)[None] for n, p in self._named.items()}))
+                with torch.no_grad():
+                    self._correct(work, client, step - 1, anchor, shared, held)
+                    self._clip()
+                    if local.decoupled_weight_decay:
+                        for p in self._named.values():
+                            p.mul_(1 - lr * local.decoupled_weight_decay)
+                optimizer.step()
+                if is_measured(step) or step == steps:
+                    meter.position(
+                        step, squared_norms({n: (p.detach() - anchor[n])[None] for n, p in self._named.items()})
+                    )
+        return self._result(k, work, data, own, lr, meter, (total, seen, errors, steps))
+
+    @contextmanager
+    def _addressed_torch_generator(self, round_index: int, client: I64) -> Iterator[None]:
+        """Seed torch's own generator by address, for a user's module that draws numbers in its forward pass."""
+        if not _may_draw_numbers(self._module):
+            yield
+            return
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(streams.keys(self.task.seed, "module", round_index, client)[0] >> np.uint64(1)))
+            yield
+
+    def _masks(self, keys: U64, batch: int) -> dict[str, Tensor]:
+        return {
+            site.name: dropout_mask(site, keys[i], batch, self.task.dtype)[0] for i, site in enumerate(self.task.sites)
+        }
+
+    def _correct(
+        self,
+        work: CohortWork,
+        client: I64,
+        step: int,
+        anchor: Mapping[str, Tensor],
+        shared: Mapping[str, Mapping[str, Tensor]],
+        own: Mapping[str, Mapping[str, Tensor]],
+    ) -> None:
+        """Add noise, the L1 subgradient and the rule's correction to the gradients in place."""
+        local = self.task.local
+        noise = gradient_noise(self.task, work.round_index, client, step)
+        for name, p in self._named.items():
+            g = _gradient(p)
+            if noise is not None:
+                g = g + noise[name][0]
+            if local.l1:
+                g = g + local.l1 * p.sign()
+            if work.rule.correct is not None:
+                g = work.rule.correct(
+                    g.clone(),
+                    p,
+                    anchor[name],
+                    {n: v[name] for n, v in shared.items()},
+                    {n: v[name] for n, v in own.items()},
+                )
+            p.grad = g
+
+    def _clip(self) -> None:
+        if self.task.local.clip_norm is not None:
+            nn.utils.clip_grad_norm_(list(self._named.values()), self.task.local.clip_norm)
+        if self.task.local.clip_value is not None:
+            nn.utils.clip_grad_value_(list(self._named.values()), self.task.local.clip_value)
+
+    def _result(
+        self,
+        k: int,
+        work: CohortWork,
+        data: CohortData,
+        own: dict[str, Tensor],
+        lr: float,
+        meter: PathMeter,
+        counted: tuple[float, int, int, int],
+    ) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        total, seen, errors, steps = counted
+        params = read_vector(self._module, self.task.parameters)[None]
+        buffers = read_vector(self._module, self.task.buffers)[None].to(self.task.dtype)
+        stacked_own = {n: v[None] for n, v in own.items()}
+        new_own, extras = finish_rule(
+            self.task, self.gradients, client_slice(work, k), params, np.array([steps]), lr, stacked_own
+        )
+        if self.task.local.buffers == "local" and self.task.buffers.size:
+            new_own["buffers"] = buffers
+        update = CohortUpdate(
+            clients=work.clients[k : k + 1],
+            params=params,
+            buffers=buffers,
+            num_examples=data.sizes[k : k + 1],
+            local_steps=np.array([steps]),
+            train_loss=np.array([total / seen if seen else np.nan]),
+            train_errors=np.array([errors if self.task.count_errors else -1]),
+            client_drift=meter.drift(),
+            gradient_norm=meter.gradient_norm,
+            extras=extras,
+        )
+        return update, {n: v[0] for n, v in new_own.items()}
+
+
+def client_slice(work: CohortWork, k: int) -> CohortWork:
+    """Return the work of client k alone."""
+    return replace(work, clients=work.clients[k : k + 1])
+
+
+def finish_rule(
+    task: LearningTask,
+    gradients: Callable[[CohortWork], Tensor],
+    work: CohortWork,
+    params: Tensor,
+    steps: I64,
+    lr: float,
+    own: Mapping[str, Tensor],
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Let the rule of `work` turn finished clients [K, P] into new own vectors and extras.
+
+    Args:
+        task: what is learnt.
+        gradients: work -> full-batch gradients at the anchor [K, P], called only if the rule asks.
+        work: the clients' work, K clients.
+        params: local parameters [K, P].
+        steps: local steps taken, int64 (K,).
+        lr: the round's local learning rate.
+        own: own vectors before, each [K, P].
+    """
+    if work.rule.finish is None:
+        return {}, {}
+    result = LocalResult(
+        anchor=work.params,
+        params=params,
+        steps=torch.from_numpy(steps).to(params.dtype)[:, None],
+        local_lr=lr,
+        shared=work.shared,
+        own={n: own[n] for n in work.rule.own},
+        anchor_gradient=gradients(work) if work.rule.needs_anchor_gradient else None,
+    )
+    new, extras = work.rule.finish(result)
+    if work.rule.forgets_partial_work:
+        whole = torch.from_numpy(steps >= full_steps(task, work.clients))[:, None]
+        new = {n: torch.where(whole, v, own[n]) for n, v in new.items()}
+    return new, extras
+
+
+def full_steps(task: LearningTask, clients: I64) -> I64:
+    """Return the local steps of clients that do all their local work, int64 (K,)."""
+    local, sizes = replace(task.local, partial_work=0.0), task.population.sizes[clients].astype(np.int64)
+    return count_steps(local, sizes, clients, seed=task.seed, round_index=1)
+
+
+def gradient_noise(task: LearningTask, round_index: int, clients: I64, step: int) -> dict[str, Tensor] | None:
+    """Return the additive gradient noise of one local step, [K, *shape] by parameter; None where there is none."""
+    if not task.local.gradient_noise:
+        return None
+    key = streams.keys(task.seed, "gradient_noise", round_index, clients, step)
+    noise = torch.from_numpy(streams.normals(key, task.parameters.size)).to(task.dtype)
+    return task.parameters.views(noise.mul_(task.local.gradient_noise))
+
+
+def _gradient(p: nn.Parameter) -> Tensor:
+    return p.grad if p.grad is not None else torch.zeros_like(p)
+
+
+_NOISY = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
+
+
+def _may_draw_numbers(module: nn.Module) -> bool:
+    """Say whether a module may draw from torch's generator: a user's own, or torch's own noise (ours never do)."""
+    return any(
+        type(m).__module__.partition(".")[0] not in ("torch", "clients")
+        or isinstance(m, _NOISY)
+        or bool(getattr(m, "dropout", 0.0))
+        for m in module.modules()
+    )

@@ -1,0 +1,129 @@
+"""Gradients of a stack of clients: one tensor program for K models on K batches.
+
+`DenseProgram` and `GruProgram` are written by hand for the models they know; `VmapProgram` serves any other module
+through `torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vmap
+
+from clients.engines.dense import DenseProgram, dense_layers
+from clients.engines.recurrent import GruProgram, is_gru_forecaster
+from clients.training.batch import Batch, Program, Tensors
+from clients.training.dropout import Dropout
+from clients.training.losses import trained_losses
+from clients.training.task import LearningTask
+
+
+class VmapProgram:
+    """Any module, through `vmap(grad(functional_call))`; compiled for chosen shapes when the planner says so."""
+
+    def __init__(self, task: LearningTask, *, masks_padding: bool) -> None:
+        self.masks_padding = masks_padding
+        self._module, self._task, self._gamma = task.module, task.population.task, task.local.focal_gamma
+        masks = {f"{n}.mask" for n, m in task.module.named_modules() if isinstance(m, Dropout)}
+        self._whole = [n for n, _ in task.module.named_buffers() if n not in masks and n not in task.buffers.names]
+        self._gradients: Callable[..., Any] = vmap(grad(self._loss, has_aux=True))
+        self._compiled: Callable[..., Any] | None = None
+        self._widths: tuple[int, ...] = ()
+        self._length = 0
+
+    def compile(self, widths: Iterable[int], length: int) -> None:
+        """Compile, when first met, batches [k, length, ...] for the numbers of clients k in `widths`.
+
+        Every other shape stays eager: a compiler that meets ever new shapes gives up on all of them.
+        """
+        self._widths, self._length = tuple(sorted(set(widths))), length
+        limits: dict[str, Any] = {"recompile_limit": len(self._widths), "isolate_recompiles": True}  # not in its types
+        self._compiled = torch.compile(vmap(grad(self._loss, has_aux=True)), dynamic=False, fullgraph=True, **limits)
+
+    def width(self, k: int) -> int:
+        """Return the least compiled number of clients that is >= k, else k."""
+        return next((w for w in self._widths if w >= k), k)
+
+    def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
+        """Return gradients (dense, and apart from each other in memory), losses, outputs and new buffers."""
+        k, b = batch.features.shape[:2]
+        weights = batch.weights
+        if weights is None:
+            weights = next(iter(params.values())).new_full((k, b), 1.0 / b)
+        arguments = (params, buffers, batch.masks, batch.features, batch.targets, weights, batch.remedy)
+        if self._compiled is not None and k in self._widths and b == self._length:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the compiler's remarks on its own choices, at the first call
+                grads, (losses, outputs, new) = self._compiled(*arguments)
+        else:
+            grads, (losses, outputs, new) = self._gradients(*arguments)
+        return _apart(grads, params), losses.detach(), outputs.detach(), {n: t.detach() for n, t in new.items()}
+
+    def _loss(
+        self,
+        params: Tensors,
+        buffers: Tensors,
+        masks: Tensors,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        remedy: Tensors,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensors]]:
+        """Weighted loss of one client's batch, with its example losses, outputs and new buffers."""
+        now = {n: b.clone() for n, b in buffers.items()}
+        own = dict(self._module.named_buffers())
+        inputs: Mapping[str, Tensor] = {
+            **params,
+            **now,
+            **{n: own[n].clone() for n in self._whole},
+            **{f"{n}.mask": m for n, m in masks.items()},
+        }
+        outputs = functional_call(self._module, dict(inputs), (features,))
+        losses = trained_losses(outputs, targets, self._task, self._gamma, remedy)
+        return (losses * weights).sum(), (losses, outputs, now)
+
+
+def _apart(grads: Tensors, params: Tensors) -> Tensors:
+    """Copy gradients that are expanded or share memory (as those of a in a + b do with b's): steps write to them."""
+    seen = {p.untyped_storage().data_ptr() for p in params.values()}
+    out: Tensors = {}
+    for name, g in grads.items():
+        place = g.untyped_storage().data_ptr()
+        out[name] = g.clone(memory_format=torch.contiguous_format) if place in seen or not g.is_contiguous() else g
+        seen.add(place)
+    return out
+
+
+def examples_are_independent(task: LearningTask, features: Tensor) -> bool:
+    """Say whether, in training mode, one example of a batch changes neither the others' outputs nor any buffer."""
+    features = features if len(features) > 1 else torch.cat((features, features))
+    changed = features.clone()
+    if features.is_floating_point():
+        changed[-1] += torch.linspace(0.5, 1.5, changed[-1].numel(), dtype=features.dtype).view_as(changed[-1])
+    else:
+        changed[-1] = changed[0]
+    outputs, modules = [], []
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for batch in (features, changed):
+            torch.manual_seed(0)
+            modules.append(copy.deepcopy(task.module))
+            outputs.append(modules[-1](batch)[:-1])
+    same_buffers = all(
+        torch.equal(a, b) for a, b in zip(modules[0].buffers(), modules[1].buffers(), strict=True) if a.shape == b.shape
+    )
+    return torch.equal(outputs[0], outputs[1]) and same_buffers
+
+
+def make_program(task: LearningTask, features: Tensor) -> Program:
+    """Choose the program for a task; `features` [n, ...] are a probe batch."""
+    layers = dense_layers(task)
+    if layers is not None:
+        return DenseProgram(layers, task.population.task, task.local.focal_gamma)
+    if is_gru_forecaster(task):
+        return GruProgram(task.population.task, task.local.focal_gamma)
+    return VmapProgram(task, masks_padding=examples_are_independent(task, features))

@@ -1,0 +1,106 @@
+"""Gradients of stacked GRU forecasters, written out by hand.
+
+The input projection of all time steps is one product, the recurrence one `baddbmm` a time step, and the weight
+gradients one product each after the backward sweep, instead of one a time step as a graph would have it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clients.core.population import Task
+from clients.models.table import GruForecaster
+from clients.training.batch import Batch, Tensors, output_error
+from clients.training.task import LearningTask
+
+WEIGHTS = ("gru.weight_ih_l0", "gru.weight_hh_l0", "gru.bias_ih_l0", "gru.bias_hh_l0", "readout.weight", "readout.bias")
+
+
+def is_gru_forecaster(task: LearningTask) -> bool:
+    """Say whether the module is our GRU forecaster with all of its parameters trained."""
+    return type(task.module) is GruForecaster and task.parameters.names == WEIGHTS
+
+
+class GruProgram:
+    """A GRU from a zero state and a linear read-out of its last state; cross-entropy (or focal) or squared error.
+
+    With gates r, z and candidate n (biases left out): r, z = sigmoid(W_i x + W_h h), n = tanh(W_in x + r (W_hn h)),
+    h' = (1 - z) n + z h. Source: Cho et al. 2014, in the form of `torch.nn.GRU`.
+    """
+
+    masks_padding = True
+
+    def __init__(self, task: Task, gamma: float = 0.0) -> None:
+        self.task, self.gamma = task, gamma
+
+    def width(self, k: int) -> int:
+        """Return k."""
+        return k
+
+    def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
+        """Return gradients, losses, outputs and the buffers given (there are none)."""
+        x = batch.features if batch.features.dim() == 4 else batch.features.unsqueeze(3)
+        k, b, time, channels = x.shape
+        inputs = x.transpose(1, 2).reshape(k, time * b, channels)
+        states, gates = self._forward(params, inputs, time)
+        last = states[:, -1]
+        outputs = torch.baddbmm(params["readout.bias"].unsqueeze(1), last, params["readout.weight"].transpose(1, 2))
+        losses, d = output_error(outputs, batch, self.task, self.gamma)
+        away = self._backward(params, states, gates, torch.bmm(d, params["readout.weight"]))
+        away, before = away.view(k, time * b, -1), states[:, :-1].reshape(k, time * b, -1)
+        hidden, total = states.shape[3], away.sum(1)
+        recurrent = torch.bmm(away[:, :, : 3 * hidden].transpose(1, 2), before)
+        out = {
+            "gru.weight_ih_l0": torch.bmm(away[:, :, hidden:].transpose(1, 2), inputs),
+            "gru.weight_hh_l0": recurrent.roll(-hidden, 1),
+            "gru.bias_ih_l0": total[:, hidden:].clone(),
+            "gru.bias_hh_l0": total[:, : 3 * hidden].roll(-hidden, 1),
+            "readout.weight": torch.bmm(d.transpose(1, 2), last),
+            "readout.bias": d.sum(1),
+        }
+        return out, losses, outputs, buffers
+
+    def _forward(self, params: Tensors, inputs: Tensor, time: int) -> tuple[Tensor, list[Tensor]]:
+        """Return states [k, time + 1, b, hidden], and at each time r, z, W_hn h + b_hn and n side by side."""
+        k, hidden = len(inputs), params["gru.weight_hh_l0"].shape[2]
+        into = torch.baddbmm(
+            params["gru.bias_ih_l0"].unsqueeze(1), inputs, params["gru.weight_ih_l0"].transpose(1, 2)
+        ).view(k, time, -1, 3 * hidden)
+        weight, bias = params["gru.weight_hh_l0"].transpose(1, 2), params["gru.bias_hh_l0"].unsqueeze(1)
+        states = inputs.new_empty(k, time + 1, into.shape[2], hidden)
+        states[:, 0] = 0
+        gates: list[Tensor] = []
+        for t in range(time):
+            gate = inputs.new_empty(k, into.shape[2], 4 * hidden)
+            torch.baddbmm(bias, states[:, t], weight, out=gate[:, :, : 3 * hidden])
+            gate[:, :, : 2 * hidden].add_(into[:, t, :, : 2 * hidden]).sigmoid_()
+            r, z, candidate, n = torch.split(gate, hidden, 2)
+            torch.addcmul(into[:, t, :, 2 * hidden :], r, candidate, out=n).tanh_()
+            torch.lerp(n, states[:, t], z, out=states[:, t + 1])
+            gates.append(gate)
+        return states, gates
+
+    def _backward(self, params: Tensors, states: Tensor, gates: list[Tensor], d: Tensor) -> Tensor:
+        """Pull the derivative d by the last state back through time.
+
+        Returns:
+            Derivatives by W_hn h + b_hn, by what goes into r, into z and into n, side by side [k, time, b, 4 hidden]:
+            the first three belong to the recurrent weights in the order n, r, z, the last three to the input's.
+        """
+        k, _, b, hidden = states.shape
+        weight = params["gru.weight_hh_l0"].roll(hidden, 1)
+        out = states.new_empty(k, len(gates), b, 4 * hidden)
+        for t in reversed(range(len(gates))):
+            r, z, candidate, n = torch.split(gates[t], hidden, 2)
+            by_candidate, by_r, by_z, by_n = torch.split(out[:, t], hidden, 2)
+            torch.mul(d, 1 - n * n, out=by_n)
+            by_n.sub_(by_n * z)
+            torch.mul(by_n, r, out=by_candidate)
+            torch.mul(by_n, candidate, out=by_r)
+            torch.mul(d, states[:, t] - n, out=by_z)
+            open_gates = gates[t][:, :, : 2 * hidden]
+            out[:, t, :, hidden : 3 * hidden].mul_(open_gates - open_gates * open_gates)
+            if t:
+                d = torch.bmm(out[:, t, :, : 3 * hidden], weight).addcmul_(d, z)
+        return out

@@ -1,0 +1,348 @@
+"""The stacked engine: the clients of a tile are one tensor program.
+
+Clients are sorted by their number of local steps and the active prefix shrinks as they finish, so ragged clients
+cost what they train. Partial batches are hidden by weights of 0 where a batch's examples are independent;
+otherwise (batch normalisation) clients are grouped by batch length, so that padding never changes a number.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import I64
+from clients.core.population import CohortData
+from clients.engines.dense import DenseProgram
+from clients.engines.plain import finish_rule, gradient_noise
+from clients.engines.programs import make_program
+from clients.training.batch import Batch, Program, Tensors
+from clients.training.class_balance import draw_batches
+from clients.training.dropout import dropout_keys, dropout_mask
+from clients.training.local import Batches, count_steps
+from clients.training.optimizers import stacked_optimizer
+from clients.training.path_measures import PathMeter, is_measured, squared_norms
+from clients.training.remedies import class_weight_table, remedied
+from clients.training.task import LearningTask, cast_features, cast_targets, probe_examples
+from clients.training.work import CohortUpdate, CohortWork
+
+MASKS_AT_ONCE = 1 << 18
+"""Elements of dropout masks drawn together: enough to hide what a draw costs, few enough for the cache."""
+
+
+class StackedEngine:
+    """Trains a tile of clients at once.
+
+    Args:
+        task: what is learnt.
+        tile: clients trained together; None takes the whole cohort.
+        program: how gradients are computed; chosen from the module by default.
+    """
+
+    name = "stacked"
+
+    def __init__(self, task: LearningTask, *, tile: int | None = None, program: Program | None = None) -> None:
+        self.task, self.tile = task, tile
+        self.program = program or make_program(task, probe_examples(task.population, task.dtype).features)
+        self._optimizer = stacked_optimizer(task.local)
+
+    def tiles(self, work: CohortWork) -> Sequence[I64]:
+        """Cut the cohort, sorted by local steps, into tiles of at most `tile` clients."""
+        if self.tile is None or work.num_clients <= self.tile:
+            return [np.arange(work.num_clients)]
+        sizes = self.task.population.sizes[work.clients].astype(np.int64)
+        steps = count_steps(self.task.local, sizes, work.clients, seed=self.task.seed, round_index=work.round_index)
+        order = np.argsort(-steps, kind="stable")
+        return [np.sort(part) for part in np.array_split(order, -(-work.num_clients // self.tile))]
+
+    def train(self, work: CohortWork, own: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        """Train all clients of `work`; see `clients.training.work.Engine`."""
+        started = time.perf_counter()
+        task = self.task
+        data = task.population.during(work.round_index).cohort(work.clients)
+        steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
+        order = np.argsort(-steps, kind="stable")
+        batches = draw_batches(task.local, data, steps, work.clients, seed=task.seed, round_index=work.round_index)
+        weights = class_weight_table(task, data)
+        if (order[:-1] > order[1:]).any():
+            batches = Batches(batches.rows[order], batches.counts[order], steps[order])
+        index = torch.from_numpy(order)
+        weights = weights[index] if weights is not None else None
+        sorted_own = {n: v[index] for n, v in own.items()}
+        with torch.no_grad():
+            run = _TileRun(self, replace(work, clients=work.clients[order]), data, batches, sorted_own, weights)
+            run.play()
+            return self._result(work, data, run, order, steps, own, started)
+
+    def gradients(self, work: CohortWork) -> Tensor:
+        """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
+        data = self.task.population.during(work.round_index).cohort(work.clients)
+        whole = replace(self.task.local, batch_size="full", local_steps=1, local_epochs=None, partial_work=0.0,
+                        sampling="shuffle")  # fmt: skip
+        steps = np.minimum(data.sizes, 1)
+        batches = draw_batches(whole, data, steps, work.clients, seed=0, round_index=work.round_index)
+        weights = class_weight_table(self.task, data, of_objective=True)
+        out = work.params.new_zeros(work.num_clients, self.task.parameters.size)
+        width = batches.rows.shape[2] if batches.rows.size else 1
+        chunk = max(1, 4_000_000 // max(1, width * int(np.prod(data.features.shape[1:], dtype=np.int64))))
+        for start in range(0, work.num_clients, chunk):
+            part = slice(start, start + chunk)
+            piece = Batches(batches.rows[part], batches.counts[part], steps[part])
+            some = weights[part] if weights is not None else None
+            run = _TileRun(self, replace(work, clients=work.clients[part]), data, piece, {}, some, noisy=False)
+            busy = int(piece.steps.sum())
+            if busy == len(piece.steps):
+                with torch.no_grad():
+                    out[part] = self.task.parameters.flatten(run.gradients(0, busy)[0], lead=1)
+            else:
+                for k in np.flatnonzero(piece.steps):
+                    alone = replace(work, clients=work.clients[start + k : start + k + 1])
+                    out[start + k] = self.gradients(alone)[0]
+        return out
+
+    def _result(
+        self,
+        work: CohortWork,
+        data: CohortData,
+        run: _TileRun,
+        order: I64,
+        steps: I64,
+        own: Mapping[str, Tensor],
+        started: float,
+    ) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        task = self.task
+        back = torch.from_numpy(np.argsort(order, kind="stable"))
+        in_order = bool((order[:-1] < order[1:]).all())
+
+        def restore(sorted_rows: Tensor) -> Tensor:
+            return sorted_rows if in_order else sorted_rows[back]
+
+        params = restore(task.parameters.flatten(run.params, lead=1))
+        if task.buffers.size:
+            buffers = restore(task.buffers.flatten(run.buffers, lead=1))
+        else:
+            buffers = params.new_zeros(len(order), 0)
+        lr = task.local.lr(work.round_index)
+        new_own, extras = finish_rule(task, self.gradients, work, params, steps, lr, own)
+        if task.local.buffers == "local" and task.buffers.size:
+            new_own["buffers"] = buffers
+        update = CohortUpdate(
+            clients=work.clients,
+            params=params,
+            buffers=buffers,
+            num_examples=data.sizes,
+            local_steps=steps,
+            train_loss=restore(run.mean_loss()).numpy(),
+            train_errors=run.errors()[back.numpy()],
+            client_drift=run.meter.drift()[back.numpy()],
+            gradient_norm=run.meter.gradient_norm[back.numpy()],
+            extras=extras,
+            seconds=time.perf_counter() - started,
+        )
+        return update, new_own
+
+
+class _TileRun:
+    """The mutable state of one tile while it trains; clients in decreasing order of steps.
+
+    `class_weights` [K, classes] are of each client's loss, and `noisy` is whether there are dropout and augmentation.
+    """
+
+    def __init__(
+        self,
+        engine: StackedEngine,
+        work: CohortWork,
+        data: CohortData,
+        batches: Batches,
+        own: Mapping[str, Tensor],
+        class_weights: Tensor | None,
+        *,
+        noisy: bool = True,
+    ) -> None:
+        task = engine.task
+        self.task, self.program, self.optimizer = task, engine.program, engine._optimizer
+        self.work, self.data, self.batches = work, data, batches
+        self.class_weights, self.noisy = class_weights, noisy
+        self.remedied = class_weights is not None or task.local.augment.any
+        self.sites = task.sites if noisy else ()
+        k = work.num_clients
+        self.anchor = task.parameters.views(work.params)
+        self.shared = {n: task.parameters.views(v) for n, v in work.shared.items()}
+        self.own = {n: task.parameters.views(v) for n, v in own.items() if n in work.rule.own}
+        self.params = {n: v.expand(k, *v.shape).clone() for n, v in self.anchor.items()}
+        start = own.get("buffers", work.buffers.expand(k, -1))
+        self.buffers = {n: v.clone() for n, v in task.buffers.views(start.contiguous()).items()}
+        self.state: dict[str, list[Tensor]] = {
+            n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
+        }
+        self.meter = PathMeter(k)
+        self.rows = torch.from_numpy(np.ascontiguousarray(batches.rows.swapaxes(0, 1)))  # [steps, K, batch]
+        self.lr = task.local.lr(work.round_index)
+        self.active = [int(n) for n in (batches.steps[None, :] > np.arange(batches.counts.shape[1])[:, None]).sum(1)]
+        width = batches.rows.shape[2]
+        self.whole = ((batches.counts == width).sum(0) == self.active).tolist()
+        self.losses = torch.zeros(batches.counts.shape[1], k, width, dtype=work.params.dtype)
+        self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool) if task.count_errors else None
+        self.drawn: Tensors = {}
+        self.drawn_at, self.ahead = 0, 0
+        if self.sites:
+            self.keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
+
+    def play(self) -> None:
+        """Take every local step, then measure where each client ended."""
+        fused = self._fused_program()
+        for s, k in enumerate(self.active):
+            measured = is_measured(s + 1)
+            if fused is not None and not measured:
+                batch = self._batch(s, slice(0, k), self.whole[s])
+                losses, outputs = fused.descend(
+                    self._prefix(self.params, k), batch, self.lr, 1 - self.lr * self.task.local.l2
+                )
+                self._note(s, slice(0, k), losses, outputs, batch.targets)
+            else:
+                gradients, buffers = self.gradients(s, k)
+                if measured:
+                    self.meter.gradient(squared_norms(gradients))
+                for name, value in buffers.items():
+                    self.buffers[name][:k] = value
+                self._step(s, k, gradients)
+            if measured:
+                self.meter.position(s + 1, self._squared_distances(k))
+        if self.work.num_clients:
+            self.meter.position(self.batches.steps, self._squared_distances(self.work.num_clients))
+
+    def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
+        """Return gradients and new buffers of the first k clients at step s (from 0), noting their losses."""
+        if self.whole[s] or self.program.masks_padding:
+            width = self.program.width(k)
+            first = slice(0, width if width <= self.work.num_clients else k)  # beyond k: computed, and left unused
+            batch = self._batch(s, first, self.whole[s])
+            params, buffers = self._prefix(self.params, first.stop), self._prefix(self.buffers, first.stop)
+            out, losses, outputs, new = self.program.gradients(params, buffers, batch)
+            self._note(s, slice(0, k), losses[:k], outputs[:k], batch.targets[:k])
+            return {n: g[:k] for n, g in out.items()}, {n: b[:k] for n, b in new.items()}
+        grads = {n: torch.zeros_like(p[:k]) for n, p in self.params.items()}
+        buffers = {n: b[:k].clone() for n, b in self.buffers.items()}
+        for length, index in self._groups(s, k):
+            batch = self._batch(s, index, whole=True, length=length)
+            chosen, held = {n: p[index] for n, p in self.params.items()}, {n: b[index] for n, b in self.buffers.items()}
+            out, losses, outputs, new = self.program.gradients(chosen, held, batch)
+            self._note(s, index, losses, outputs, batch.targets)
+            for name, value in out.items():
+                grads[name][index] = value
+            for name, value in new.items():
+                buffers[name][index] = value
+        return grads, buffers
+
+    def mean_loss(self) -> Tensor:
+        """Return each client's mean example loss over its local training, float64 [K]; nan without examples."""
+        seen = torch.from_numpy(self.batches.counts.sum(1))
+        return self._without_padding(self.losses).sum((0, 2), dtype=torch.float64) / seen
+
+    def errors(self) -> I64:
+        """Return how many examples each client got wrong in its local training, int64 (K,); -1 where not counted."""
+        if self.wrong is None:
+            return np.full(self.work.num_clients, -1)
+        return np.asarray(self._without_padding(self.wrong).sum((0, 2)).numpy(), np.int64)
+
+    def _without_padding(self, noted: Tensor) -> Tensor:
+        if all(self.whole) and self.active[-1:] == [self.work.num_clients]:
+            return noted
+        counts = torch.from_numpy(self.batches.counts.T.copy())
+        return noted.masked_fill_(torch.arange(noted.shape[2]) >= counts[:, :, None], 0)
+
+    def _fused_program(self) -> DenseProgram | None:
+        """Return the program if its fused SGD step is this scenario's local step."""
+        local = self.task.local
+        plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
+        extra = local.l1 or local.decoupled_weight_decay or local.clip_norm or local.clip_value or local.gradient_noise
+        return self.program if isinstance(self.program, DenseProgram) and plain and not extra else None
+
+    def _prefix(self, tensors: Tensors, k: int) -> Tensors:
+        return tensors if k == self.work.num_clients else {n: t[:k] for n, t in tensors.items()}
+
+    def _groups(self, s: int, k: int) -> Iterator[tuple[int, Tensor]]:
+        counts = self.batches.counts[:k, s]
+        for length in np.unique(counts):
+            yield int(length), torch.from_numpy(np.flatnonzero(counts == length))
+
+    def _batch(self, s: int, which: slice | Tensor, whole: bool, length: int | None = None) -> Batch:
+        rows = self.rows[s, which]
+        rows = rows if length is None else rows[:, :length]
+        flat = rows.reshape(-1)
+        shape = rows.shape
+        features = cast_features(self.data.features.index_select(0, flat), self.task.dtype).view(
+            *shape, *self.data.features.shape[1:]
+        )
+        targets = cast_targets(self.data.targets.index_select(0, flat), self.task.dtype).view(
+            *shape, *self.data.targets.shape[1:]
+        )
+        weights = None
+        if not whole:
+            counts = torch.from_numpy(self.batches.counts[: shape[0], s]).clamp_min(1)
+            weights = (torch.arange(shape[1])[None, :] < counts[:, None]).to(self.task.dtype) / counts[:, None]
+        remedy: Tensors = {}
+        if self.remedied:
+            index = which if isinstance(which, slice) else which.numpy()
+            features, targets, remedy = remedied(
+                self.task, features, targets, self.class_weights[which] if self.class_weights is not None else None,
+                self.batches.counts[index, s], self.work.clients[index],
+                round_index=self.work.round_index, step=s if self.noisy else None,
+            )  # fmt: skip
+        return Batch(features, targets, weights, self._masks(s, which, shape[1]), remedy)
+
+    def _masks(self, s: int, which: slice | Tensor, length: int) -> Tensors:
+        """Return the dropout masks of step s; those of a prefix of clients are drawn a few steps ahead, at once."""
+        dtype = self.task.dtype
+        if isinstance(which, Tensor):
+            chosen = which.numpy()
+            return {t.name: dropout_mask(t, self.keys[i, s, chosen], length, dtype) for i, t in enumerate(self.sites)}
+        if self.sites and s >= self.ahead:
+            k = which.stop
+            size = k * length * sum(math.prod(t.shape) for t in self.sites)
+            self.drawn_at, self.ahead = s, min(s + max(1, MASKS_AT_ONCE // size), len(self.active))
+            for i, t in enumerate(self.sites):
+                keys = self.keys[i, s : self.ahead, :k]
+                self.drawn[t.name] = dropout_mask(t, keys.ravel(), length, dtype).view(-1, k, length, *t.shape)
+        return {name: masks[s - self.drawn_at, : which.stop] for name, masks in self.drawn.items()}
+
+    def _note(self, s: int, which: slice | Tensor, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        """Keep the losses (and errors) of one step; padding is left out when they are summed."""
+        self.losses[s, which, : losses.shape[1]] = losses
+        if self.wrong is not None:
+            self.wrong[s, which, : losses.shape[1]] = outputs.argmax(2) != targets
+
+    def _step(self, s: int, k: int, gradients: Tensors) -> None:
+        """Correct, clip and apply the gradients of the first k clients, in place."""
+        local, rule = self.task.local, self.work.rule
+        noise = gradient_noise(self.task, self.work.round_index, self.work.clients[:k], s)
+        for name, g in gradients.items():
+            w = self.params[name][:k]
+            if noise is not None:
+                g = g.add_(noise[name])
+            if local.l1:
+                g = g.add_(w.sign(), alpha=local.l1)
+            if rule.correct is not None:
+                shared = {n: v[name] for n, v in self.shared.items()}
+                own = {n: v[name][:k] for n, v in self.own.items()}
+                g = rule.correct(g, w, self.anchor[name], shared, own)
+            gradients[name] = g
+        if local.clip_norm is not None:
+            scale = (local.clip_norm / (squared_norms(gradients).sqrt() + 1e-6)).clamp(max=1.0).to(self.task.dtype)
+            for g in gradients.values():
+                g.mul_(scale.view(-1, *[1] * (g.dim() - 1)))
+        for name, g in gradients.items():
+            if local.clip_value is not None:
+                g.clamp_(-local.clip_value, local.clip_value)
+            w = self.params[name][:k]
+            if local.decoupled_weight_decay:
+                w.mul_(1 - self.lr * local.decoupled_weight_decay)
+            self.optimizer.step(w, g, [t[:k] for t in self.state[name]], s + 1, self.lr)
+
+    def _squared_distances(self, k: int) -> Tensor:
+        return squared_norms({n: self.params[n][:k] - v for n, v in self.anchor.items()})

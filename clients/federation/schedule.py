@@ -1,0 +1,74 @@
+"""Faults that come and go with the rounds: one population for each set of faults at work together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from clients.core.population import Population
+from clients.faults.options import FaultOptions
+
+Faults = Mapping[str, FaultOptions]
+
+PHASES_KEPT = 3
+"""Populations kept at once: each has examples of its own in memory."""
+
+
+def in_phases(build: Callable[[Faults], Population], faults: Faults) -> Population:
+    """Return a population whose faults follow their schedules in rounds.
+
+    Args:
+        build: makes the population with the faults given.
+        faults: all there are, by name, in order.
+
+    Returns:
+        The population before the first round (faults scheduled in rounds have not begun), its `phase` and `happenings`.
+    """
+
+    def at_work(round_index: int) -> tuple[str, ...]:
+        return tuple(n for n, f in faults.items() if f.schedule.active(round_index))
+
+    @lru_cache(maxsize=PHASES_KEPT)
+    def made(names: tuple[str, ...]) -> Population:
+        return build({name: faults[name] for name in names})
+
+    base = made(at_work(0))
+    if not faults:
+        return base
+    schedules = [f.schedule for f in faults.values()]
+    in_rounds = any(s.unit == "rounds" and (s.start > 0 or s.stop is not None) for s in schedules)
+
+    def phase(round_index: int) -> Population:
+        return made(at_work(round_index))
+
+    real = {n for n, f in faults.items() if f.severity and f.clients}
+
+    def happenings(round_index: int) -> Sequence[dict[str, Any]]:
+        before = at_work(round_index - 1) if round_index > 1 else ()
+        now = at_work(round_index)
+        return [
+            *(_told("fault_started", n, faults[n]) for n in now if n in real and n not in before),
+            *(_told("fault_ended", n, faults[n]) for n in before if n in real and n not in now),
+        ]
+
+    return replace(base, phase=phase if in_rounds else None, happenings=happenings)
+
+
+def _told(kind: str, name: str, fault: FaultOptions) -> dict[str, Any]:
+    """Return the event of a fault's start or end."""
+    share = f"{fault.clients:.0%} of clients" + (f" in {', '.join(fault.districts)}" if fault.districts else "")
+    verb = "starts" if kind == "fault_started" else "ends"
+    event: dict[str, Any] = {
+        "kind": kind,
+        "name": name,
+        "fault": fault.kind,
+        "severity": fault.severity,
+        "message": f"fault {name} ({fault.kind}, severity {fault.severity:g}, {share}) {verb}",
+    }
+    if fault.schedule.unit == "hours" and (fault.schedule.start or fault.schedule.stop is not None):
+        end = "the end" if fault.schedule.stop is None else f"hour {fault.schedule.stop:g}"
+        event |= {"from_hour": fault.schedule.start, "message": f"{event['message']}: in readings from hour "
+                  f"{fault.schedule.start:g} to {end}"}  # fmt: skip
+    return event

@@ -1,0 +1,131 @@
+"""Models as Flower `ArrayRecord`s, and back: one array a model for ours, a state dict for a user's ClientApp."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
+from torch import Tensor, nn
+
+from clients.core.parameters import Layout
+
+PARAMETERS, BUFFERS = "parameters", "buffers"
+NUMPY = "numpy.ndarray"
+"""Flower's name for the serialisation of its arrays."""
+
+
+class Codec:
+    """Reads and writes the arrays that a strategy and its clients exchange.
+
+    Args:
+        parameters: layout of the record's parameter arrays, in order, as one vector [P].
+        buffers: layout of its other floating-point arrays, as one vector [Q].
+        dtype: type of the vectors.
+        layers: (name, start, end) within [P], for drift by layer; from the layout by default.
+        fixed: arrays of the record that are neither (integer counters): passed on unchanged.
+    """
+
+    def __init__(
+        self,
+        parameters: Layout,
+        buffers: Layout,
+        dtype: torch.dtype,
+        *,
+        layers: list[tuple[str, int, int]] | None = None,
+        fixed: Mapping[str, Array] | None = None,
+    ) -> None:
+        self.parameters, self.buffers, self.dtype = parameters, buffers, dtype
+        self.layers = layers if layers is not None else parameters.layers()
+        self._fixed = dict(fixed or {})
+        self._last: tuple[ArrayRecord, Tensor, Tensor] | None = None
+
+    @classmethod
+    def flat(cls, parameters: Layout, buffers: Layout, dtype: torch.dtype) -> Codec:
+        """One array for all parameters, and one for all buffers where there are any: Flower's cost is by the array."""
+        ours = Layout((PARAMETERS,), ((parameters.size,),), (0,), parameters.size)
+        rest = Layout((BUFFERS,), ((buffers.size,),), (0,), buffers.size) if buffers.size else Layout((), (), (), 0)
+        return cls(ours, rest, dtype, layers=parameters.layers())
+
+    @classmethod
+    def of_state_dict(cls, arrays: ArrayRecord, module: nn.Module | None) -> Codec:
+        """One array an entry of a state dict; without the module, every floating-point array is a parameter."""
+        trainable = {n for n, p in module.named_parameters() if p.requires_grad} if module is not None else None
+        params, rest, fixed = {}, {}, {}
+        for name, array in arrays.items():
+            tensor = torch.from_numpy(np.array(array.numpy(), copy=True))
+            if not tensor.is_floating_point():
+                fixed[name] = array
+            elif trainable is None or name in trainable:
+                params[name] = tensor
+            else:
+                rest[name] = tensor
+        dtype = next(iter(params.values())).dtype if params else torch.float32
+        return cls(Layout.of(params), Layout.of(rest), dtype, fixed=fixed)
+
+    def encode(self, params: Tensor, buffers: Tensor) -> ArrayRecord:
+        """Return the record of vectors [P] and [Q] (copies)."""
+        arrays = {**_arrays(self.parameters, params), **_arrays(self.buffers, buffers), **self._fixed}
+        record = ArrayRecord(arrays)
+        self._last = (record, params, buffers)
+        return record
+
+    def decode(self, record: ArrayRecord) -> tuple[Tensor, Tensor]:
+        """Return the vectors [P] and [Q] of a record: of the one encoded last, without copying.
+
+        Raises:
+            ValueError: an array is missing or has another shape.
+        """
+        if self._last is not None and self._last[0] is record:
+            return self._last[1], self._last[2]
+        return _vector(self.parameters, record, self.dtype), _vector(self.buffers, record, self.dtype)
+
+
+def _arrays(layout: Layout, flat: Tensor) -> dict[str, Array]:
+    return {name: array_of(view) for name, view in layout.views(flat).items()}
+
+
+def array_of(tensor: Tensor) -> Array:
+    """Return Flower's `Array(tensor.numpy())` with one copy instead of four, and NumPy's header written once a shape.
+
+    Example:
+        >>> array_of(torch.ones(2)) == Array(np.ones(2, np.float32))
+        True
+    """
+    values = tensor.detach().contiguous().numpy()
+    data = b"".join((_header(values.dtype.str, values.shape), values.data.cast("B") if values.size else b""))
+    return Array(str(values.dtype), values.shape, NUMPY, data)
+
+
+@lru_cache(maxsize=4096)
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Return what `numpy.save` writes ahead of the numbers."""
+    whole, empty = BytesIO(), np.empty(shape, dtype)
+    np.save(whole, empty)
+    return whole.getvalue()[: whole.tell() - empty.nbytes]
+
+
+def _vector(layout: Layout, record: Mapping[str, Array], dtype: torch.dtype) -> Tensor:
+    if not layout.names:
+        return torch.zeros(0, dtype=dtype)
+    parts = []
+    for name, shape in zip(layout.names, layout.shapes, strict=True):
+        array = record[name].numpy() if name in record else None
+        if array is None or array.shape != shape:
+            got = "missing" if array is None else f"of shape {array.shape}"
+            raise ValueError(f"array {name!r} is {got}; {shape} was expected")
+        parts.append(torch.from_numpy(np.ascontiguousarray(array)).to(dtype).flatten())
+    return torch.cat(parts)
+
+
+def encode_vectors(vectors: Mapping[str, Tensor]) -> ArrayRecord:
+    """Return a record with one array a named vector."""
+    return ArrayRecord({name: array_of(v) for name, v in vectors.items()})
+
+
+def decode_vectors(record: Mapping[str, Array], names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the named vectors of a record."""
+    return {n: torch.from_numpy(np.ascontiguousarray(record[n].numpy())).to(dtype) for n in names}

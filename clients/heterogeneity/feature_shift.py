@@ -1,0 +1,163 @@
+"""How far each client's features are from everyone's: the energy distance, estimated without bias.
+
+The energy distance of two laws (Szekely and Rizzo 2013, "Energy statistics", equation 2.1) is
+
+    D2(F, G) = 2 E|X - Y| - E|X - X'| - E|Y - Y'|,    X, X' ~ F and Y, Y' ~ G independent, |.| Euclidean,
+
+0 where F = G and positive otherwise (theirs is the square; so is ours). F is the law of client k's features, G that
+of everyone's, the mixture of all clients by their examples n_k / N. Features are standardised first, each by its mean
+and deviation over everyone. With M_kl the mean distance of an example of k and one of l (of two different ones where
+k = l, a U-statistic, so that clients alike in law measure 0 on average whatever their sizes) and w_k = n_k / N:
+
+    D2_k = 2 sum_l w_l M_kl - M_kk - sum_kl w_k w_l M_kl,      sum_k w_k D2_k = sum_kl w_k w_l M_kl - sum_k w_k M_kk.
+
+An unbiased estimate of something small is negative about as often as not. D2 grows with the root of the number of
+features; the energy coefficient D2 / (2 E|X - Y|) (their section 3.2) lies in [0, 1] whatever their number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from clients.core import streams
+from clients.core.arrays import F64, I64
+from clients.core.population import Population
+from clients.core.ragged import offsets_of, positions
+
+EXAMPLES = 5000
+"""Examples looked at together at most: their distances to each other are what the measure costs."""
+_WORK = 4e9  # numbers in all differences together: fewer examples where they have very many features
+_BLOCK = 1 << 22  # distances held at once
+_CLIENTS = 64  # whose data are made at once
+
+
+@dataclass(frozen=True)
+class FeatureShift:
+    """How far clients' features are from everyone's.
+
+    Attributes:
+        each: D2_k of each client, float64 (K,); nan where fewer than two examples were looked at.
+        mean: mean of `each`, weighted by examples.
+        coefficient: the mean of D2_k over twice the mean of E|X - Y|, at most 1: the energy coefficient.
+        examples: how many were looked at.
+    """
+
+    each: F64
+    mean: float
+    coefficient: float
+    examples: int
+
+
+def feature_shift(features: F64, offsets: I64, weights: npt.ArrayLike) -> FeatureShift:
+    """Measure the energy distance of each client's features from everyone's.
+
+    Args:
+        features: (M, d), the examples looked at, client after client.
+        offsets: int64 (K + 1,); client k's are `features[offsets[k]:offsets[k + 1]]`.
+        weights: (K,), how many examples each client has in truth.
+
+    Returns:
+        The shift; nan where fewer than two clients have two examples.
+
+    Example:
+        >>> far = np.array([[0.0], [0.0], [1.0], [1.0]])
+        >>> feature_shift(far, np.array([0, 2, 4]), [2, 2]).each.tolist()  # standardised: -1 and 1
+        [1.0, 1.0]
+    """
+    sizes = np.diff(offsets)
+    able = np.flatnonzero(sizes >= 2)
+    each = np.full(len(sizes), np.nan)
+    if len(able) < 2:
+        return FeatureShift(each, float("nan"), float("nan"), len(features))
+    x = features[positions(offsets[able], sizes[able])]
+    n = sizes[able]
+    w = np.asarray(weights, np.float64)[able]
+    w = w / w.sum()
+    means = _mean_distances(_standardised(x, np.repeat(w / n, n)), n)
+    towards = means @ w  # E|X - Y| of each client
+    among = float(w @ towards)
+    each[able] = 2 * towards - np.diagonal(means) - among
+    mean = float(w @ each[able])
+    return FeatureShift(each, mean, mean / (2 * among) if among > 0 else 0.0, len(features))
+
+
+def _standardised(x: F64, weights: F64) -> F64:
+    """Subtract each column's weighted mean and divide by its deviation; constant columns become 0."""
+    centred = x - weights @ x
+    deviation = np.sqrt(weights @ centred**2)
+    scale = np.abs(x).max(axis=0, initial=0.0)
+    constant = deviation <= 1e-9 * scale
+    z: F64 = np.where(constant, 0.0, centred / np.where(constant, 1.0, deviation))
+    return z
+
+
+def _mean_distances(x: F64, sizes: I64) -> F64:
+    """Return M_kl for groups of rows that follow each other: (K, K), the diagonal over pairs of different rows."""
+    k, starts = len(sizes), offsets_of(sizes)
+    squares = np.einsum("ij,ij->i", x, x)
+    sums = np.empty((k, k))
+    step = max(1, _BLOCK // len(x))
+    first = 0
+    while first < k:
+        last = max(first + 1, int(np.searchsorted(starts, starts[first] + step, side="right")) - 1)
+        a, b = starts[first], starts[last]
+        squared = squares[a:b, None] + squares - 2.0 * (x[a:b] @ x.T)
+        squared[np.arange(b - a), np.arange(a, b)] = 0.0  # rounding leaves something of an example's distance to itself
+        distance = np.sqrt(np.maximum(squared, 0.0, out=squared), out=squared)
+        by_column = np.add.reduceat(distance, starts[:-1], axis=1)
+        sums[first:last] = np.add.reduceat(by_column, starts[first:last] - a, axis=0)
+        first = last
+    pairs = np.outer(sizes, sizes).astype(np.float64)
+    np.fill_diagonal(pairs, sizes * (sizes - 1.0))
+    return sums / pairs
+
+
+def looked_at(clients: I64, sizes: I64, dimension: int, seed: int) -> tuple[I64, I64]:
+    """Choose which examples of each client are looked at: all, or as many of each as the work allows, by hash.
+
+    Args:
+        clients: int64 (K,), their indices.
+        sizes: int64 (K,), their examples.
+        dimension: features of an example.
+        seed: root seed.
+
+    Returns:
+        Positions among the examples of these clients laid end to end, int64 (M,), increasing; and offsets (K + 1,).
+    """
+    most = int(min(EXAMPLES, max(400.0, np.sqrt(_WORK / max(1, dimension)))))
+    if int(sizes.sum()) <= most:
+        return np.arange(sizes.sum()), offsets_of(sizes)
+    cap = max(2, most // max(1, int(np.count_nonzero(sizes))))
+    starts = offsets_of(sizes)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    rank = np.arange(len(owner)) - starts[owner]
+    chance = streams.keys(seed, "feature shift", clients[owner], rank)
+    order = np.lexsort((chance, owner))
+    rank[order] = np.arange(len(owner)) - starts[owner[order]]  # place of each in its client's order by chance
+    chosen = np.flatnonzero(rank < cap)
+    return chosen, offsets_of(np.minimum(sizes, cap))
+
+
+def population_shift(population: Population, clients: I64, seed: int) -> FeatureShift:
+    """Measure the feature shift of some clients of a population, who together stand for everyone.
+
+    Args:
+        population: whose; data are made for a few clients at a time.
+        clients: int64 (K,), whom to look at.
+        seed: root seed, which chooses the examples where there are too many.
+
+    Returns:
+        The shift, a value a client of `clients`.
+    """
+    sizes = population.sizes[clients].astype(np.int64)
+    chosen, offsets = looked_at(clients, sizes, int(np.prod(population.feature_shape, dtype=np.int64)), seed)
+    starts, parts = offsets_of(sizes), []
+    for first in range(0, len(clients), _CLIENTS):
+        data = population.cohort(clients[first : first + _CLIENTS])
+        low, high = np.searchsorted(chosen, starts[[first, min(first + _CLIENTS, len(clients))]])
+        rows = data.rows[chosen[low:high] - starts[first]]
+        parts.append(data.features[rows].reshape(len(rows), -1).double().numpy())
+    return feature_shift(np.concatenate(parts), offsets, sizes)

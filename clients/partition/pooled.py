@@ -1,0 +1,192 @@
+"""One pool of examples made into a population: hold some out, hand the rest to clients by a partition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core import streams
+from clients.core.arrays import I64, Array
+from clients.core.channels import Channel
+from clients.core.checks import check_finite, check_labels, check_numeric, check_same_length
+from clients.core.errors import DataError, PartitionError, require
+from clients.core.population import Examples, Population, Task
+from clients.core.ragged import cohort_of, label_counts_of, offsets_of
+from clients.partition.calibrated import RequestedOptions, measured
+from clients.partition.long_tail import Thinning, thinned
+from clients.partition.partitions import PARTITIONS, NaturalOptions, PartitionOptions, partition
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Examples without owners.
+
+    Attributes:
+        name: for people.
+        where: what errors about these examples name: a file, or the setting that asked for them.
+        features: numbers (n, *feature_shape).
+        targets: int (n,) labels, or numbers (n,) or (n, outputs).
+        keys: arrays (n,) that a `natural` partition may go by.
+        test: features and targets that come as a test set of their own, or None.
+        natural: the key that names the clients where nothing else is asked for; empty where the data do not say.
+        channels: what the last axis of the features measures, where that is known.
+        facts: for the record.
+        thinning: how many training examples of each class are kept; what is held out centrally stays whole.
+    """
+
+    name: str
+    where: str
+    features: Array
+    targets: Array
+    keys: Mapping[str, Array] = field(default_factory=dict)
+    test: tuple[Array, Array] | None = None
+    natural: str = ""
+    channels: tuple[Channel, ...] = ()
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+    thinning: Thinning = field(default_factory=Thinning)
+
+
+def check_fractions(validation: float, test: float, client_test: float) -> None:
+    """Refuse held-out fractions that are negative or leave nothing to train on."""
+    for name, value in (("validation", validation), ("test", test), ("client_test", client_test)):
+        require(0 <= value < 1, f"{name}_fraction", f"must be at least 0 and below 1, got {value}")
+    left = f"validation and test together must be below 1, got {validation} + {test}"
+    require(validation + test < 1, "validation_fraction", left, fix="Something must be left to train on.")
+
+
+def hold_out(examples: int, validation: float, test: float, seed: int) -> tuple[I64, I64, I64]:
+    """Split range(examples) into training, validation and test indices, each in increasing order.
+
+    An example's place comes from its own hash. Sizes are the fractions rounded; the test part does not depend on
+    the validation fraction.
+
+    Example:
+        >>> [len(part) for part in hold_out(1797, 0.1, 0.1, seed=0)]
+        [1437, 180, 180]
+    """
+    order = np.argsort(streams.hashes(streams.keys(seed, "hold out"), examples), kind="stable")
+    tests, validations = round(test * examples), round(validation * examples)
+    return np.sort(order[tests + validations :]), np.sort(order[tests : tests + validations]), np.sort(order[:tests])
+
+
+def pooled_population(
+    pool: Pool,
+    options: PartitionOptions | None,
+    *,
+    validation_fraction: float,
+    test_fraction: float | None,
+    client_test_fraction: float = 0.0,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> Population:
+    """Make a population of a pool of examples.
+
+    Args:
+        pool: the examples.
+        options: the partition; None takes the pool's natural clients, and is an error where it has none.
+        validation_fraction: share of the pool held centrally for criteria.
+        test_fraction: share of the pool held centrally for the end; None takes the pool's own test set, or a tenth
+            where it has none. Where a share is given, the pool's own test set stays out of it.
+        client_test_fraction: share of its examples each client holds out for itself (rounded down).
+        seed: root seed.
+        dtype: of the features, and of regression targets.
+
+    Returns:
+        The population. Integer targets with one axis are labels, everything else is regression.
+
+    Raises:
+        DataError: the examples cannot be used.
+        PartitionError: the partition is missing or cannot be made.
+    """
+    if pool.natural and (options is None or options == NaturalOptions()):
+        options = NaturalOptions(key=pool.natural)
+    if options is None:
+        raise PartitionError("kind", f"data '{pool.name}' come without clients", fix=f"Give one of {list(PARTITIONS)}.")
+    own_test = pool.test if test_fraction is None else None
+    if test_fraction is None:
+        test_fraction = 0.0 if own_test else 0.1
+    task = _check(pool.features, pool.targets, pool.where)
+    train, validation, test = hold_out(len(pool.features), validation_fraction, test_fraction, seed)
+    if not len(train):
+        raise DataError(pool.where, f"has {len(pool.features)} examples, and none is left to train on")
+    if task == "classification":
+        train = thinned(train, pool.targets[train], pool.thinning, seed)
+    if own_test and len(own_test[0]):
+        _check(*own_test, f"{pool.where} (test set)")
+    outputs = _outputs(task, [pool.targets, *([own_test[1]] if own_test else [])])
+    keys = {name: key[train] for name, key in pool.keys.items()}
+    parts = partition(options, pool.targets[train], keys, seed, pool.features[train])
+    rows, offsets, held_rows, held_offsets = _client_hold_out(parts.rows, parts.offsets, client_test_fraction, seed)
+
+    facts = {"examples_in_all": len(pool.features), "partition": options.kind, **pool.facts}
+    if isinstance(options, RequestedOptions):
+        facts |= measured(options, pool.targets[train], pool.features[train], rows, offsets, seed)
+
+    features, targets = _tensors(task, pool.features[train], pool.targets[train], dtype)
+    cohort = cohort_of(features, targets, offsets, rows)
+
+    names = parts.names
+    return Population(
+        name=pool.name,
+        task=task,
+        sizes=np.diff(offsets).astype(np.int32),
+        feature_shape=tuple(pool.features.shape[1:]),
+        outputs=outputs,
+        cohort=cohort,
+        cohort_test=cohort_of(features, targets, held_offsets, held_rows) if client_test_fraction else None,
+        validation=_examples(task, pool.features[validation], pool.targets[validation], dtype),
+        test=_examples(task, *(own_test or (pool.features[test], pool.targets[test])), dtype),
+        label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
+        client_name=names.__getitem__ if names else str,
+        channels=pool.channels,
+        facts=facts,
+    )
+
+
+def _check(features: Array, targets: Array, name: str) -> Task:
+    """Refuse unusable examples and return their task."""
+    check_same_length(features, targets, name)
+    check_numeric(features, name, "features")
+    check_numeric(targets, name, "targets")
+    check_finite(features, name, "features")
+    check_finite(targets, name, "targets")
+    if targets.ndim == 1 and targets.dtype.kind in "iu":
+        check_labels(targets, None, name)
+        return "classification"
+    return "regression"
+
+
+def _outputs(task: Task, targets: list[Array]) -> int:
+    if task == "classification":
+        return 1 + max(int(t.max()) for t in targets if len(t))
+    return int(np.prod(targets[0].shape[1:], dtype=np.int64))
+
+
+def _tensors(task: Task, features: Array, targets: Array, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    x = torch.from_numpy(np.ascontiguousarray(features)).to(dtype)
+    if task == "classification":
+        return x, torch.from_numpy(targets.astype(np.int64))
+    return x, torch.from_numpy(targets.reshape(len(targets), -1).astype(np.float64)).to(dtype)
+
+
+def _examples(task: Task, features: Array, targets: Array, dtype: torch.dtype) -> Examples | None:
+    return Examples(*_tensors(task, features, targets, dtype)) if len(features) else None
+
+
+def _client_hold_out(rows: I64, offsets: I64, fraction: float, seed: int) -> tuple[I64, I64, I64, I64]:
+    """Take floor(fraction * size) of each client's rows out, by the hash of the row: rows and offsets of both parts."""
+    sizes = np.diff(offsets)
+    held = np.floor(fraction * sizes).astype(np.int64)
+    if not held.any():
+        return rows, offsets, rows[:0], np.zeros_like(offsets)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    chance = streams.keys(seed, "client hold out", rows)
+    order = np.lexsort((chance, owner))
+    rank = np.empty(len(rows), np.int64)
+    rank[order] = np.arange(len(rows)) - np.repeat(offsets[:-1], sizes)
+    out = rank < held[owner]
+    return rows[~out], offsets_of(sizes - held), rows[out], offsets_of(held)

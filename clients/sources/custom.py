@@ -1,0 +1,190 @@
+"""The user's own clients, from Python: a callable `client -> (features, targets)` and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import I32, I64, Array
+from clients.core.checks import check_finite, check_labels, check_numeric, check_same_length
+from clients.core.errors import DataError, FedscapeError, require, unknown_name
+from clients.core.on_demand import Layout, Make, lazy_cohort
+from clients.core.population import Examples, Population, Task
+from clients.core.ragged import label_counts_of
+
+ArrayLike = Array | Tensor
+Pair = tuple[ArrayLike, ArrayLike]
+
+
+def custom_population(
+    client: Callable[[int], Pair],
+    sizes: Sequence[int] | Array,
+    *,
+    outputs: int,
+    task: Task = "classification",
+    feature_shape: tuple[int, ...] | None = None,
+    client_test: Callable[[int], Pair] | None = None,
+    client_test_sizes: Sequence[int] | Array | None = None,
+    validation: Pair | None = None,
+    test: Pair | None = None,
+    names: Sequence[str] | None = None,
+    name: str = "custom",
+    dtype: torch.dtype = torch.float32,
+) -> Population:
+    """Make a population of the user's own clients, read when they are first asked for and checked then.
+
+    Args:
+        client: index -> (features (n, ...), targets (n,) or (n, outputs)), arrays or tensors; must return the same
+            every time.
+        sizes: training examples of each client; 0 is allowed, and such a client is never read.
+        outputs: classes, or width of the regression target.
+        task: see `clients.core.population.Task`.
+        feature_shape: shape of one example's features; None reads the first client that has examples to find out.
+        client_test: the same as `client` for examples each client holds out.
+        client_test_sizes: their numbers.
+        validation: central examples criteria may look at.
+        test: central examples for the end.
+        names: client names for people.
+        name: the data's name for people.
+        dtype: features (and regression targets) are converted to it.
+
+    Returns:
+        The population.
+
+    Raises:
+        DataError: now or when a client is read; names the client.
+
+    Example:
+        >>> p = custom_population(lambda k: (np.full((3, 2), k), np.zeros(3, int)), [3, 3], outputs=2)
+        >>> p.cohort(np.array([1])).client(0).features[0].tolist()
+        [1.0, 1.0]
+    """
+    n = _sizes(sizes, "sizes")
+    _check_asked(client, client_test, task, outputs)
+    require(names is None or len(names) == len(n), "names", f"must be one a client ({len(n)})")
+    both = (client_test is None) == (client_test_sizes is None)
+    require(both, "client_test_sizes", "must come together with client_test")
+    if feature_shape is None:
+        some = np.flatnonzero(n)
+        if not len(some):
+            raise DataError("sizes", "no client has examples", fix="Give at least one client a size above 0.")
+        k = int(some[0])
+        feature_shape = _pair(_read(client, k), f"client {k}")[0].shape[1:]
+    shape = tuple(feature_shape)
+    regression = task == "regression"
+    layout = Layout(shape, (outputs,) if regression else (), dtype, dtype if regression else torch.int64)
+
+    check = partial(_checked, task=task, outputs=outputs, layout=layout)
+    cohort = lazy_cohort(_maker(client, n, check, layout), n, layout)
+    cohort_test = None
+    if client_test is not None and client_test_sizes is not None:
+        held = _sizes(client_test_sizes, "client_test_sizes")
+        require(len(held) == len(n), "client_test_sizes", f"must be one a client ({len(n)}), got {len(held)}")
+        cohort_test = lazy_cohort(_maker(client_test, held, check, layout), held, layout)
+    return Population(
+        name=name,
+        task=task,
+        sizes=n,
+        feature_shape=shape,
+        outputs=outputs,
+        cohort=cohort,
+        cohort_test=cohort_test,
+        validation=None if validation is None else Examples(*check(validation, "validation")),
+        test=None if test is None else Examples(*check(test, "test")),
+        label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
+        client_name=list(names).__getitem__ if names is not None else str,
+    )
+
+
+def _check_asked(client: object, client_test: object, task: str, outputs: Any) -> None:
+    for name, function in (("client", client), ("client_test", client_test)):
+        if not callable(function) and not (name == "client_test" and function is None):
+            got = f"must be a function of a client's index, got {type(function).__name__}"
+            raise DataError(name, got, fix=f"Pass {name}=lambda k: (features[k], targets[k]).")
+    if task not in get_args(Task):
+        raise DataError("task", unknown_name(task, get_args(Task), "a task"))
+    is_whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool)
+    require(is_whole and outputs >= 1, "outputs", f"must be a whole number, at least 1, got {outputs!r}")
+
+
+def _read(read: Callable[[int], Pair], k: int) -> Pair:
+    """Read a client; what its function raises is said with whose it was."""
+    try:
+        return read(k)
+    except FedscapeError:
+        raise
+    except Exception as error:  # whatever a user's function raises
+        name = getattr(read, "__name__", type(read).__name__)
+        raised = f"{name}({k}) raised {type(error).__name__}" + (f": {error}" if str(error) else "")
+        raise DataError(f"client {k}", raised) from error
+
+
+def _maker(
+    read: Callable[[int], Pair],
+    sizes: I32,
+    check: Callable[[Pair, str], tuple[Tensor, Tensor]],
+    layout: Layout,
+) -> Make:
+    """Return what reads and checks some clients; one without examples is not read."""
+
+    def make(clients: I64) -> tuple[Tensor, Tensor]:
+        pieces = [layout.empty(0)]
+        for k in clients[sizes[clients] > 0].tolist():
+            piece = check(_read(read, k), f"client {k}")
+            if len(piece[0]) != sizes[k]:
+                raise DataError(f"client {k}", f"has {len(piece[0])} examples, and its size says {sizes[k]}")
+            pieces.append(piece)
+        return torch.cat([f for f, _ in pieces]), torch.cat([t for _, t in pieces])
+
+    return make
+
+
+def _sizes(sizes: Sequence[int] | Array, field: str) -> I32:
+    n = np.asarray(sizes)
+    ok = n.ndim == 1 and len(n) > 0 and n.dtype.kind in "iu" and bool((n >= 0).all()) and int(n.max()) < 2**31
+    require(ok, field, f"must be whole numbers >= 0, one a client, got {sizes!r:.80}")
+    return n.astype(np.int32)
+
+
+def _array(values: object, who: str, what: str) -> Array:
+    try:
+        return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(who, f"{what} must be an array or a tensor: {error}") from error
+
+
+def _pair(pair: object, who: str) -> tuple[Array, Array]:
+    """Return features and targets as arrays of numbers with an axis of examples."""
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        raise DataError(who, f"must be (features, targets), got {type(pair).__name__}")
+    features, targets = _array(pair[0], who, "features"), _array(pair[1], who, "targets")
+    for values, what in ((features, "features"), (targets, "targets")):
+        check_numeric(values, who, what)
+        if values.ndim == 0:
+            raise DataError(who, f"{what} must have an axis of examples, got a single number")
+    return features, targets
+
+
+def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Turn what the user gave into tensors of the layout, or say what is wrong with whose."""
+    features, targets = _pair(pair, who)
+    if features.shape[1:] != layout.feature_shape:
+        shapes = f"{list(features.shape[1:])} an example, the population's have {list(layout.feature_shape)}"
+        raise DataError(who, f"features have shape {shapes}")
+    check_same_length(features, targets, who)
+    check_finite(features, who, "features")
+    check_finite(targets, who, "targets")
+    if task == "classification":
+        check_labels(targets, outputs, who)
+    elif task == "regression":
+        if targets.size != len(targets) * outputs:
+            raise DataError(who, f"targets have shape {list(targets.shape)}, need [{len(targets)}, {outputs}]")
+        targets = targets.reshape(len(targets), outputs)
+    else:
+        targets = np.zeros(len(features))
+    return torch.tensor(features, dtype=layout.dtype), torch.tensor(targets, dtype=layout.target_dtype)

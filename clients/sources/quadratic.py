@@ -1,0 +1,163 @@
+"""Quadratic objectives F_k(w) = (w - w_k*)' H_k (w - w_k*) / 2, whose federated optimum is known.
+
+An example's features are [H row by row (d * d numbers), w* (d numbers)], so the model's value on it is an
+objective; its target is 0. A client of weight n holds n examples, so p_k = n_k / sum n.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from clients.core import streams
+from clients.core.arrays import F64, I64
+from clients.core.errors import require
+from clients.core.options import STRICT
+from clients.core.population import Population
+from clients.core.ragged import cohort_of, offsets_of
+
+Curvature = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
+Centre = float | tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuadraticOptions:
+    """Quadratic clients: given one by one, or drawn.
+
+    Attributes:
+        curvatures: H_k of each client: a number h (h times the identity), a diagonal, or a full symmetric matrix.
+        centres: w_k* of each client: a number (the same in every coordinate) or a vector.
+        clients: how many to draw, where none are given.
+        dimension: d; for drawn clients, or for given ones that are all plain numbers.
+        condition: drawn H_k = Q diag(l) Q' with Q a random rotation and the logarithm of every eigenvalue l uniform
+            between 1 / condition and 1.
+        spread: standard deviation of every coordinate of a drawn w_k*.
+        weights: number of examples of each client; empty for equal weights.
+        noise: standard deviation of each coordinate of an example's gradient about its client's (at one example a
+            batch, drawn with replacement, the gradient noise of a step). Each example has its own centre,
+            w_k* + H^-1 (noise z), and the z of a client add up to 0, so w_k* stays its minimiser. Needs several
+            examples a client.
+    """
+
+    kind: Literal["quadratic"] = "quadratic"
+    curvatures: tuple[Curvature, ...] = ()
+    centres: tuple[Centre, ...] = ()
+    clients: int = 10
+    dimension: int = 1
+    condition: float = 10.0
+    spread: float = 1.0
+    weights: tuple[int, ...] = ()
+    noise: float = 0.0
+    __pydantic_config__: ClassVar = STRICT
+
+    def __post_init__(self) -> None:
+        given = len(self.curvatures)
+        pair = f"must be one a curvature, got {len(self.centres)} for {given} curvatures"
+        require(len(self.centres) == given, "centres", pair)
+        require(self.clients >= 1, "clients", f"must be at least 1, got {self.clients}")
+        agrees = not given or self.clients in (given, 10)
+        require(agrees, "clients", f"is {self.clients}, and {given} curvatures are given", fix="Leave it out.")
+        require(self.dimension >= 1, "dimension", f"must be at least 1, got {self.dimension}")
+        require(1 <= self.condition < np.inf, "condition", f"must be a finite number >= 1, got {self.condition}")
+        require(0 <= self.spread < np.inf, "spread", f"must be a finite number >= 0, got {self.spread}")
+        require(0 <= self.noise < np.inf, "noise", f"must be a finite number >= 0, got {self.noise}")
+        clients = given or self.clients
+        one_each = f"must be one a client, got {len(self.weights)} for {clients} clients"
+        require(len(self.weights) in (0, clients), "weights", one_each)
+        require(all(w >= 0 for w in self.weights), "weights", f"must be numbers of examples, got {list(self.weights)}")
+        require(not self.weights or sum(self.weights) > 0, "weights", "must not all be 0")
+        several = bool(self.weights) and min(self.weights) >= 2
+        require(not self.noise or several, "noise", "needs at least two examples a client", fix="Give weights >= 2.")
+
+
+def quadratic_population(options: QuadraticOptions, *, seed: int, dtype: torch.dtype = torch.float32) -> Population:
+    """Make the population, its optimum and its optimal value.
+
+    Args:
+        options: what to make.
+        seed: root seed, for what is drawn.
+        dtype: of features and targets; theory wants float64.
+
+    Returns:
+        An `objective` population with `outputs` = d. `optimum` (float64 [d]) minimises sum_k p_k F_k, where
+        p_k = n_k / sum n.
+
+    Raises:
+        UserError: the shapes do not fit together, a matrix is not symmetric, or there is no unique minimiser.
+    """
+    hessians, centres = _given(options) if options.curvatures else _drawn(options, seed)
+    clients, d = centres.shape
+    sizes = np.asarray(options.weights or (1,) * clients, np.int64)
+    p = sizes / sizes.sum()
+    mean = np.einsum("k,kij->ij", p, hessians)
+    lowest = float(np.linalg.eigvalsh(mean)[0])
+    require(lowest > 0, "curvatures", f"must add up to a positive definite matrix, lowest eigenvalue {lowest:.3g}")
+    optimum = np.linalg.solve(mean, np.einsum("k,kij,kj->i", p, hessians, centres))
+
+    owner = np.repeat(np.arange(clients), sizes)
+    if options.noise:
+        own_centres = centres[owner] + _centre_noise(options.noise, hessians, sizes, seed)
+        table = np.concatenate((hessians[owner].reshape(-1, d * d), own_centres), axis=1)
+        rows = np.arange(len(owner))
+    else:  # equal examples are kept once
+        table = np.concatenate((hessians.reshape(clients, d * d), centres), axis=1)
+        rows = owner
+    away = optimum - table[rows, d * d :]
+    value = 0.5 * np.einsum("ni,nij,nj->n", away, hessians[owner], away).mean()
+    features = torch.from_numpy(table).to(dtype)
+    return Population(
+        name="quadratic",
+        task="objective",
+        sizes=sizes.astype(np.int32),
+        feature_shape=(d * d + d,),
+        outputs=d,
+        cohort=cohort_of(features, torch.zeros(len(table), dtype=dtype), offsets_of(sizes), rows.astype(np.int64)),
+        facts={"dimension": d, "noise": options.noise},
+        optimum=torch.from_numpy(optimum),
+        optimal_value=float(value),
+    )
+
+
+def _given(options: QuadraticOptions) -> tuple[F64, F64]:
+    """Return H (K, d, d) and w* (K, d) of clients given one by one."""
+    curvatures = [np.asarray(h, np.float64) for h in options.curvatures]
+    centres = [np.asarray(c, np.float64) for c in options.centres]
+    widths = {len(a) for a in (*curvatures, *centres) if a.ndim} or {options.dimension}
+    require(len(widths) == 1, "curvatures", f"and centres must have one dimension, got {sorted(widths)}")
+    d = widths.pop()
+    for k, h in enumerate(curvatures):
+        require(h.ndim < 2 or h.shape == (d, d), "curvatures", f"must be {d} x {d}, client {k} has shape {h.shape}")
+        require(h.ndim < 2 or bool((h == h.T).all()), "curvatures", f"must be symmetric, client {k}'s is not")
+        require(bool(np.isfinite(h).all()), "curvatures", f"must be finite, client {k}'s is not")
+    for k, c in enumerate(centres):
+        require(bool(np.isfinite(c).all()), "centres", f"must be finite, client {k}'s is not")
+    full = [h if h.ndim == 2 else np.diag(np.broadcast_to(h, d)) for h in curvatures]
+    return np.stack(full), np.stack([np.broadcast_to(c, d) for c in centres])
+
+
+def _drawn(options: QuadraticOptions, seed: int) -> tuple[F64, F64]:
+    """Draw H (K, d, d) and w* (K, d); a client's depend on the seed and its index alone."""
+    clients, d = np.arange(options.clients), options.dimension
+    eigenvalues = options.condition ** -streams.uniforms(streams.keys(seed, "quadratic/eigenvalues", clients), d)
+    z = streams.normals(streams.keys(seed, "quadratic/rotation", clients), d * d).reshape(-1, d, d)
+    q, r = np.linalg.qr(z)
+    q = q * np.sign(np.einsum("kii->ki", r))[:, None, :]  # this sign makes the rotation uniform
+    hessians = np.einsum("kij,kj,klj->kil", q, eigenvalues, q)
+    centres = options.spread * streams.normals(streams.keys(seed, "quadratic/centre", clients), d)
+    return 0.5 * (hessians + hessians.transpose(0, 2, 1)), centres
+
+
+def _centre_noise(noise: float, hessians: F64, sizes: I64, seed: int) -> F64:
+    """Return what to add to the centre of every example, (n, d): H^-1 e with e of sample deviation `noise`, sum 0."""
+    d = hessians.shape[1]
+    pieces = []
+    for k, size in enumerate(sizes):
+        require(abs(np.linalg.det(hessians[k])) > 0, "noise", f"needs invertible curvatures, client {k}'s is not")
+        e = streams.normals(streams.keys(seed, "quadratic/noise", k, np.arange(size)), d)
+        e -= e.mean(axis=0)
+        e *= noise / np.sqrt(np.mean(e**2, axis=0))
+        pieces.append(np.linalg.solve(hessians[k], e.T).T)
+    return np.concatenate(pieces)

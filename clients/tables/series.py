@@ -1,0 +1,194 @@
+"""Series of sensor readings: a regular time grid, gaps, scaling, and the windows a forecaster learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from clients.core.arrays import F64, I64
+from clients.core.errors import DataError
+from clients.tables.files import show_step, show_time
+
+Gaps = Literal["error", "interpolate", "drop"]
+
+_MOST_ROWS_INSERTED = 50_000_000
+
+
+@dataclass(frozen=True)
+class Series:
+    """Readings of one client, or of several that share their times.
+
+    Attributes:
+        name: the client, or the file for a table of a column a client.
+        values: float64 (T, C), NaN where nothing was read.
+        channels: C column names.
+        time: microseconds since 1970, int64 (T,), or None where the order of rows is all there is.
+        place: row -> where it lies in which file; -1 rows are those put in where a file has none.
+        rows: int64 (T,), each row's number for `place`, or -1.
+    """
+
+    name: str
+    values: F64
+    channels: tuple[str, ...]
+    time: I64 | None
+    place: Callable[[int], str]
+    rows: I64
+
+    def at(self, i: int) -> str:
+        """Say where row i lies, and when it was."""
+        when = "" if self.time is None else f", {show_time(int(self.time[i]))}"
+        return (self.place(int(self.rows[i])) if self.rows[i] >= 0 else f"{self.name}, no row") + when
+
+
+def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
+    """Check that times advance by one step and put empty rows in where rows are missing.
+
+    Args:
+        series: in order of time.
+        frequency: the step in microseconds; 0 takes the commonest.
+        gaps: "error" refuses missing rows.
+
+    Returns:
+        The series on its grid, and the step (0 without times).
+
+    Raises:
+        DataError: times do not increase, do not lie on the grid, or rows are missing and `gaps` is "error".
+    """
+    time = series.time
+    if time is None or len(time) < 2:
+        return series, frequency
+    steps = np.diff(time)
+    if (steps <= 0).any():
+        i = int(np.flatnonzero(steps <= 0)[0])
+        raise DataError("time", f"{series.at(i + 1)}: does not come after {show_time(int(time[i]))} in the row before")
+    values, counts = np.unique(steps, return_counts=True)
+    step = frequency or int(values[counts.argmax()])
+    wrong = np.flatnonzero(steps != step)
+    if not len(wrong):
+        return series, step
+    missing = (time[-1] - time[0]) // step + 1 - len(time)
+    off = wrong[steps[wrong] % step != 0]
+    i = int(off[0] if len(off) else wrong[0])
+    asked = f"frequency is {show_step(step)}" + ("" if frequency else " (the commonest step; none was given)")
+    said = f"{series.at(i + 1)}: comes {show_step(int(steps[i]))} after the row before, and the {asked}"
+    if len(off):
+        raise DataError("frequency", f"{said}; {len(off)} such rows", fix="Correct the frequency or resample the file.")
+    if gaps == "error":
+        fix = "Set gaps to 'interpolate' or 'drop', or correct the frequency."
+        raise DataError("frequency", f"{said}; {missing} rows are missing in all", fix=fix)
+    if missing > _MOST_ROWS_INSERTED:
+        raise DataError("frequency", f"{said}; {missing} rows would have to be put in")
+    where = (time - time[0]) // step
+    full = np.full((len(time) + int(missing), series.values.shape[1]), np.nan)
+    full[where] = series.values
+    rows = np.full(len(full), -1, np.int64)
+    rows[where] = series.rows
+    return replace(series, values=full, rows=rows, time=time[0] + step * np.arange(len(full))), step
+
+
+def refuse_gaps(series: Series) -> None:
+    """Raise `DataError` at the first missing value, if there is one."""
+    empty = np.isnan(series.values)
+    if empty.any():
+        i, c = (int(x) for x in np.argwhere(empty)[0])
+        raise DataError(
+            "gaps",
+            f"{series.at(i)}, column {series.channels[c]!r}: the value is missing ({int(empty.sum())} in all)",
+            fix="Set gaps to 'interpolate' (with max_gap) or 'drop'.",
+        )
+
+
+def split_points(rows: int, validation: float, test: float) -> tuple[int, int, int]:
+    """Return where training, validation and test end: time order, nothing shuffled.
+
+    Example:
+        >>> split_points(100, 0.1, 0.2)
+        (70, 80, 100)
+    """
+    test_start = rows - round(test * rows)
+    return test_start - round(validation * rows), test_start, rows
+
+
+def interpolate(values: F64, ends: tuple[int, ...], max_gap: int | None) -> int:
+    """Fill runs of at most `max_gap` missing values on straight lines, in place, each split by itself.
+
+    Runs at the edge of a split stay empty, since the other end would be another split's value.
+
+    Args:
+        values: float64 (T, C).
+        ends: where the splits end.
+        max_gap: longest run filled; None fills any.
+
+    Returns:
+        How many values were filled.
+    """
+    filled = 0
+    start = 0
+    for end in ends:
+        for c in range(values.shape[1]):
+            part = values[start:end, c]
+            known = np.flatnonzero(~np.isnan(part))
+            run = np.diff(known) - 1  # missing values between one known value and the next
+            ok = (run > 0) & (run <= (len(part) if max_gap is None else max_gap))
+            if not ok.any():
+                continue
+            inside = np.repeat(ok, np.diff(known))  # rows known[0] ... known[-1] - 1, by the run they lie in
+            rows = np.flatnonzero(inside) + known[0]
+            rows = rows[np.isnan(part[rows])]
+            part[rows] = np.interp(rows, known, part[known])
+            filled += len(rows)
+        start = end
+    return filled
+
+
+def window_starts(values: F64, start: int, end: int, window: int, horizon: int, stride: int) -> tuple[I64, int]:
+    """Return the rows at which whole windows start: all they touch lies in [start, end) and is there.
+
+    A window takes `window` rows of all channels and then `horizon` rows of channel 0.
+
+    Args:
+        values: float64 (T, C), NaN where something is missing.
+        start: first row of the split.
+        end: the row after its last.
+        window: rows of input.
+        horizon: rows of output.
+        stride: rows from one window to the next.
+
+    Returns:
+        int64 starts, increasing, and how many windows were dropped for missing values.
+    """
+    starts = np.arange(start, end - window - horizon + 1, stride, dtype=np.int64)
+    empty = np.isnan(values)
+    inputs = np.concatenate(([0], np.cumsum(empty.any(axis=1))))
+    outputs = np.concatenate(([0], np.cumsum(empty[:, 0])))
+    middle = starts + window
+    whole = (inputs[middle] == inputs[starts]) & (outputs[middle + horizon] == outputs[middle])
+    return starts[whole], int((~whole).sum())
+
+
+def moments(values: F64) -> tuple[F64, F64]:
+    """Return mean and deviation of each channel's known values; 0 and 1 where there are none, 1 for constants."""
+    count = (~np.isnan(values)).sum(axis=0)
+    mean = np.nansum(values, axis=0) / np.maximum(count, 1)
+    deviation = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(count, 1))
+    return mean, np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
+
+
+def window_views(flat: Tensor, window: int, horizon: int) -> tuple[Tensor, Tensor]:
+    """Return all windows of a tensor of readings as views: nothing is copied until some are picked.
+
+    Args:
+        flat: [T, C] readings.
+        window: rows of input.
+        horizon: rows of output.
+
+    Returns:
+        features [T - window - horizon + 1, window, C] and targets [..., horizon] (of channel 0) of the window that
+        starts at each row. Windows that cross from one client's readings into the next's are among them: pick by row.
+    """
+    count = len(flat) - window - horizon + 1
+    return flat.unfold(0, window, 1)[:count].transpose(1, 2), flat[window:, 0].unfold(0, horizon, 1)

@@ -1,0 +1,230 @@
+"""Sensor readings from CSV, Parquet or HDF5 files, windowed for forecasting: one client a sensor or site.
+
+Each client's readings are cut by time into training, validation and test parts; a window (inputs and
+targets) lies in one part, so nothing that is forecast later was seen in training. Central validation and
+test examples are all clients' windows of those parts together; `cohort_test` gives each client its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from clients.core.arrays import F64, I64
+from clients.core.errors import DataError, require
+from clients.core.options import STRICT
+from clients.core.population import Examples, Population
+from clients.core.ragged import cohort_of, offsets_of
+from clients.tables.faults import Recorded, measured_channels, with_series_faults
+from clients.tables.files import parse_frequency
+from clients.tables.layouts import Notes, read_series
+from clients.tables.series import Gaps, Series, interpolate, moments, split_points, window_starts, window_views
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions:
+    """Readings to forecast.
+
+    Attributes:
+        path: a file (.csv, .csv.gz, .csv.xz, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
+        layout: "wide": a column a sensor (files of the same columns follow each other in time); "long": a row a sensor
+            and time, the sensor named in `id_column`; "files": a file a sensor or site.
+        time: the column of timestamps (or of seconds since 1970), or the columns of year, month, day and so on; empty
+            looks for them. Without any, rows count as evenly spaced.
+        time_format: how times are written, as strptime reads it, where that is not ISO 8601.
+        id_column: the column that names the client, for "long"; for "files" a column of one value, or empty to name
+            clients by file.
+        target: the column to forecast, for "long" and "files".
+        features: further input columns; with "wide" every client gets them.
+        columns: the sensors to keep, for "wide"; empty keeps every numeric column.
+        window: past steps the model sees.
+        horizon: steps ahead; the model forecasts all values from 1 to `horizon`.
+        stride: steps from one window to the next.
+        validation_fraction: share of a client's time, after the training part.
+        test_fraction: share of a client's time, at the end.
+        scale: subtract the mean and divide by the standard deviation of the training part, per "client" or over all
+            clients ("global"), targets too; or "none".
+        frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
+        gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
+            windows that touch what is still missing; "drop" windows that touch any.
+        max_gap: longest run of missing values to interpolate, in steps; unset for any.
+        missing_value: a reading of the forecast sensors that means there was none, such as 0 in METR-LA.
+    """
+
+    kind: Literal["table"] = "table"
+    path: str
+    layout: Literal["wide", "long", "files"] = "wide"
+    time: str | tuple[str, ...] = ()
+    time_format: str = ""
+    id_column: str = ""
+    target: str = ""
+    features: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    window: int = 12
+    horizon: int = 1
+    stride: int = 1
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    scale: Literal["client", "global", "none"] = "client"
+    frequency: str = ""
+    gaps: Gaps = "error"
+    max_gap: int | None = None
+    missing_value: float | None = None
+    __pydantic_config__: ClassVar = STRICT
+
+    def __post_init__(self) -> None:
+        require(bool(self.path), "path", "must name a file, a folder or a pattern, got nothing")
+        for name in ("window", "horizon", "stride"):
+            require(getattr(self, name) >= 1, name, f"must be at least 1, got {getattr(self, name)}")
+        for name in ("validation_fraction", "test_fraction"):
+            value = getattr(self, name)
+            require(0 <= value < 1, name, f"must be at least 0 and below 1, got {value}")
+        held = self.validation_fraction + self.test_fraction
+        require(held < 1, "validation_fraction", f"and test_fraction must add up to less than 1, got {held}")
+        wide = self.layout == "wide"
+        require(wide or bool(self.target), "target", f"must name the column to forecast with layout = '{self.layout}'")
+        require(not (wide and self.target), "target", "is for layouts 'long' and 'files'", fix="Use columns.")
+        require(not (wide and self.id_column), "id_column", "is for layouts 'long' and 'files'")
+        require(self.layout != "long" or bool(self.id_column), "id_column", "must name a column with layout = 'long'")
+        require(wide or not self.columns, "columns", "is for layout = 'wide'", fix="Use target and features.")
+        unset = self.max_gap is None or (self.gaps == "interpolate" and self.max_gap >= 1)
+        require(unset, "max_gap", f"must be at least 1, with gaps = 'interpolate', got {self.max_gap}")
+        parse_frequency(self.frequency)
+
+
+def table_population(options: TableOptions, *, dtype: torch.dtype = torch.float32) -> Population:
+    """Read the files and make the population.
+
+    Args:
+        options: what to read and how to window it.
+        dtype: of features and targets.
+
+    Returns:
+        A regression population: features [n, window, channels] with the target as channel 0, targets [n, horizon]. The
+        features of a cohort are views of the readings; picking rows makes the windows.
+
+    Raises:
+        DataError: naming the file, the column and the line at fault.
+    """
+    notes: Notes = {}
+    clients = read_series(options, notes)
+    return windowed_population(clients, options, notes, dtype=dtype)
+
+
+def windowed_population(
+    clients: list[Series], options: TableOptions, notes: Notes, *, dtype: torch.dtype = torch.float32
+) -> Population:
+    """Make the population of series that have been read.
+
+    Args:
+        clients: each on its time grid, all of the same channels; gaps are filled in place.
+        options: how to fill, split, scale and window them; `path` names the population.
+        notes: for the record; filled further.
+        dtype: of features and targets.
+
+    Raises:
+        DataError: no window fits.
+    """
+    ends = [split_points(len(s.values), options.validation_fraction, options.test_fraction) for s in clients]
+    if options.gaps == "interpolate":
+        filled = sum(interpolate(s.values, e, options.max_gap) for s, e in zip(clients, ends, strict=True))
+        notes["values_interpolated"] = filled
+    flat, scales = _scaled(clients, ends, options, notes, dtype)
+    parts = [_part(options, clients, ends, part) for part in range(3)]
+    notes["windows_dropped"] = sum(dropped for _, _, dropped in parts)
+    (train, train_sizes, _), (validation, validation_sizes, _), (test, test_sizes, _) = parts
+    if not len(train):
+        longest = max(end[0] for end in ends)
+        raise DataError(
+            "window",
+            f"{options.window} steps and a horizon of {options.horizon} fit in no client's training part "
+            f"(the longest has {longest} rows, {notes['windows_dropped']} windows touch missing values)",
+        )
+    features, targets = window_views(flat, options.window, options.horizon)
+
+    def central(rows: I64) -> Examples | None:
+        index = torch.from_numpy(rows)
+        return Examples(features[index], targets[index].contiguous()) if len(rows) else None
+
+    names = [series.name for series in clients]
+    known = [e[0] for e in ends]
+    channels = measured_channels(clients, known)
+    recorded = Recorded(
+        clients, known, scales, flat, train, train_sizes, options.window, options.horizon, channels=channels
+    )
+    clocked = all(series.time is not None for series in clients)
+    everyone = np.arange(len(clients), dtype=np.int64)
+
+    def hours(rows: I64, sizes: I64) -> F64 | None:
+        return recorded.window_hours(everyone, rows, sizes) if clocked else None
+
+    population = Population(
+        name=Path(options.path).name,
+        task="regression",
+        sizes=train_sizes.astype(np.int32),
+        feature_shape=(options.window, flat.shape[1]),
+        outputs=options.horizon,
+        cohort=cohort_of(features, targets, offsets_of(train_sizes), train),
+        cohort_test=cohort_of(features, targets, offsets_of(test_sizes), test) if len(test) else None,
+        validation=central(validation),
+        test=central(test),
+        client_name=names.__getitem__,
+        facts=notes,
+        validation_clients=np.repeat(everyone, validation_sizes),
+        test_clients=np.repeat(everyone, test_sizes),
+        validation_hours=hours(validation, validation_sizes),
+        test_hours=hours(test, test_sizes),
+        channels=channels,
+        hours=partial(recorded.window_hours, rows=train, sizes=train_sizes) if clocked else None,
+        held_out_hours=partial(recorded.window_hours, rows=test, sizes=test_sizes) if clocked else None,
+    )
+    return replace(population, series_faults=partial(with_series_faults, recorded=recorded))
+
+
+def _part(
+    options: TableOptions, clients: list[Series], ends: list[tuple[int, int, int]], part: int
+) -> tuple[I64, I64, int]:
+    """Return the windows of one part of all clients: rows of the flat readings, how many each client has, dropped."""
+    base, dropped = 0, 0
+    rows: list[I64] = []
+    for series, end in zip(clients, ends, strict=True):
+        start = 0 if part == 0 else end[part - 1]
+        found, lost = window_starts(series.values, start, end[part], options.window, options.horizon, options.stride)
+        rows.append(found + base)
+        base += len(series.values)
+        dropped += lost
+    return np.concatenate(rows), np.asarray([len(r) for r in rows], np.int64), dropped
+
+
+def _scaled(
+    clients: list[Series],
+    ends: list[tuple[int, int, int]],
+    options: TableOptions,
+    notes: Notes,
+    dtype: torch.dtype,
+) -> tuple[torch.Tensor, list[tuple[F64, F64]]]:
+    """Return all readings, client after client, scaled with training statistics, [sum T, C], and what by.
+
+    NaN stays where it is.
+    """
+    flat = torch.empty((sum(len(s.values) for s in clients), clients[0].values.shape[1]), dtype=dtype)
+    training = [s.values[: e[0]] for s, e in zip(clients, ends, strict=True)]
+    shared = moments(np.concatenate(training)) if options.scale == "global" else None
+    if shared:
+        notes["target_mean"], notes["target_deviation"] = float(shared[0][0]), float(shared[1][0])
+    base = 0
+    scales: list[tuple[F64, F64]] = []
+    for series, known in zip(clients, training, strict=True):
+        mean, deviation = shared or moments(known)
+        if options.scale == "none":
+            mean, deviation = np.zeros_like(mean), np.ones_like(deviation)
+        scales.append((mean, deviation))
+        values = series.values if options.scale == "none" else (series.values - mean) / deviation
+        flat[base : base + len(values)] = torch.from_numpy(values)
+        base += len(values)
+    return flat, scales

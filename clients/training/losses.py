@@ -1,0 +1,165 @@
+"""Losses and scores, one number an example, so that any weighting of examples is the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from clients.core.population import Population, Task
+
+MANY_EXAMPLES, FEW_CLASSES = 128, 16
+"""From so many examples of at most so many classes on, the softmax runs over the first axis: five times as fast."""
+
+
+def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
+    """Return the loss of each example.
+
+    Args:
+        outputs: model outputs, [n, classes] logits, [n, outputs] forecasts, or [n] objective values.
+        targets: int64 [n] classes, or [n, outputs].
+        task: cross-entropy for classification, squared error averaged over outputs for regression, and the
+            output itself for an objective.
+
+    Returns:
+        Losses [n].
+    """
+    if task == "classification":
+        if len(outputs) >= MANY_EXAMPLES and outputs.shape[1] <= FEW_CLASSES:
+            return functional.log_softmax(outputs.t(), 0).gather(0, targets.unsqueeze(0)).squeeze(0).neg()
+        return functional.cross_entropy(outputs, targets, reduction="none")
+    if task == "regression":
+        return (outputs - targets.view_as(outputs)).square().flatten(1).mean(1)
+    return outputs.flatten()
+
+
+def trained_losses(
+    outputs: Tensor, targets: Tensor, task: Task, gamma: float = 0.0, remedy: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Return the loss of each example that a local step descends: `example_losses` with the remedies of imbalance.
+
+    Args:
+        outputs: as of `example_losses`.
+        targets: likewise.
+        task: likewise.
+        gamma: of the focal loss (classification only); 0 is cross-entropy.
+        remedy: `scales` [n], factors of each loss (class weights, and shares under mixup); under mixup also `others`
+            [n], the classes examples were mixed with, and `other_scales` [n], the factors of the loss for these.
+
+    Returns:
+        Losses [n].
+    """
+    if not remedy and not gamma:
+        return example_losses(outputs, targets, task)
+    log_p = functional.log_softmax(outputs, -1)
+    losses = focal(log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1), gamma)
+    if not remedy:
+        return losses
+    losses = losses * remedy["scales"]
+    if "others" in remedy:
+        other = focal(log_p.gather(-1, remedy["others"].unsqueeze(-1)).squeeze(-1), gamma)
+        losses = losses + other * remedy["other_scales"]
+    return losses
+
+
+def focal(log_p: Tensor, gamma: float) -> Tensor:
+    """Return -(1 - p)^gamma log p (Lin et al. 2017, equation 4) from log p, elementwise; cross-entropy if gamma is 0.
+
+    Example:
+        >>> focal(torch.tensor([0.5]).log(), 2.0).item() / -torch.tensor(0.5).log().item()
+        0.25
+    """
+    return -log_p if not gamma else -(_miss(log_p) ** gamma) * log_p
+
+
+def focal_slope(log_p: Tensor, gamma: float) -> Tensor:
+    """Return A, such that the derivative of the focal loss by the logits is A (p - e_y); 1 where gamma is 0.
+
+    A = (1 - p)^gamma - gamma p (1 - p)^(gamma - 1) log p, with p = p_y.
+    """
+    if not gamma:
+        return torch.ones_like(log_p)
+    miss = _miss(log_p)
+    return miss**gamma - gamma * log_p.exp() * miss ** (gamma - 1) * log_p
+
+
+def _miss(log_p: Tensor) -> Tensor:
+    """Return 1 - p, never 0: its powers stay finite where p is 1 to rounding, and log p there is 0."""
+    return -torch.expm1(log_p).clamp_max(-(torch.finfo(log_p.dtype).tiny ** 0.5))
+
+
+def predictions(outputs: Tensor, task: Task) -> Tensor:
+    """Return what is scored, and compared from round to round: the class [n], or the outputs."""
+    return outputs.argmax(1) if task == "classification" else outputs
+
+
+def example_scores(predicted: Tensor, targets: Tensor, task: Task) -> Tensor:
+    """Return the score of each prediction [n]: 1 where the class is right, absolute error, or the objective."""
+    if task == "classification":
+        return (predicted == targets).to(torch.float32)
+    if task == "regression":
+        return (predicted - targets.view_as(predicted)).abs().flatten(1).mean(1)
+    return predicted.flatten()
+
+
+SCORE_NAMES: dict[Task, str] = {"classification": "accuracy", "regression": "mae", "objective": "objective"}
+"""What `example_scores` is called in records: accuracy, mean absolute error, objective."""
+
+
+def metrics(prefix: str, loss: float, score: float, task: Task) -> dict[str, float]:
+    """Return an evaluation under the record's names: `_loss`, and `_accuracy` and `_error`, or `_mae` and `_error`.
+
+    Example:
+        >>> metrics("validation", 0.5, 0.75, "classification")
+        {'validation_loss': 0.5, 'validation_accuracy': 0.75, 'validation_error': 0.25}
+    """
+    found = {f"{prefix}_loss": loss}
+    if task == "classification":
+        return found | {f"{prefix}_accuracy": score, f"{prefix}_error": 1.0 - score}
+    if task == "regression":
+        return found | {f"{prefix}_mae": score, f"{prefix}_error": loss**0.5}
+    return found
+
+
+def error_words(population: Population, *, scaled: bool = True) -> str:
+    """Say what a regression's error is and in which unit; empty where errors are shares of wrong answers.
+
+    Args:
+        population: whose.
+        scaled: whether its readings were divided by their deviation.
+
+    Example:
+        >>> from clients.core.channels import Channel
+        >>> def forecasts(*channels):
+        ...     return Population(name="", task="regression", sizes=None, feature_shape=(), outputs=1, cohort=None,
+        ...                       channels=channels)
+        >>> error_words(forecasts(Channel(name="speed", unit="mph", deviation=12.9)))
+        'root mean squared error, in deviations of speed (1 is 12.9 mph)'
+        >>> error_words(forecasts(Channel(name="load")))
+        'root mean squared error, in deviations of the readings'
+        >>> error_words(forecasts())
+        "root mean squared error, in the targets' own unit"
+    """
+    if population.task != "regression":
+        return ""
+    measured = [channel for channel in population.channels if channel.measured]
+    if not measured or not scaled:
+        return "root mean squared error, in the targets' own unit"
+    first = measured[0]
+    if population.reconstructs or not first.unit:
+        return "root mean squared error, in deviations of the readings"
+    return f"root mean squared error, in deviations of {first.name} (1 is {first.deviation:.3g} {first.unit})"
+
+
+def agreement(before: Tensor, after: Tensor, task: Task) -> float:
+    """Return the share of examples whose prediction did not change.
+
+    A forecast counts as unchanged when it moved by less than 1% of the spread (standard deviation) of the
+    forecasts before.
+    """
+    if task == "classification":
+        return float((before == after).to(torch.float64).mean())
+    scale = before.std(0, unbiased=False) if len(before) > 1 else before.abs().squeeze(0)
+    return float(((after - before).abs() <= 0.01 * scale).to(torch.float64).mean())

@@ -1,0 +1,91 @@
+"""The optimisers, twice: `torch.optim` for one client, and the same steps for a stack of clients in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clients.training.local import LocalOptions
+
+Step = Callable[[Tensor, Tensor, list[Tensor], int, float], None]
+"""(params, gradient, state, step from 1, lr): updates params and state in place; may overwrite the gradient."""
+
+
+@dataclass(frozen=True)
+class StackedOptimizer:
+    """One optimiser for tensors with a leading client axis: how many state tensors, and its in-place step."""
+
+    num_states: int
+    step: Step
+
+
+def torch_optimizer(params: Iterable[nn.Parameter], local: LocalOptions, lr: float) -> torch.optim.Optimizer:
+    """Build the `torch.optim` optimiser of one client. Decoupled weight decay is applied by the caller."""
+    o = local
+    match o.optimizer:
+        case "gd" | "sgd":
+            return torch.optim.SGD(params, lr=lr, weight_decay=o.l2)
+        case "momentum" | "nesterov":
+            return torch.optim.SGD(
+                params,
+                lr=lr,
+                weight_decay=o.l2,
+                momentum=o.momentum,
+                nesterov=o.optimizer == "nesterov" and o.momentum > 0,
+            )
+        case "adam" | "adamw":
+            return torch.optim.Adam(params, lr=lr, weight_decay=o.l2, betas=(o.beta1, o.beta2), eps=o.epsilon)
+        case "rmsprop":
+            return torch.optim.RMSprop(params, lr=lr, weight_decay=o.l2, alpha=o.rho, eps=o.epsilon)
+        case "adagrad":
+            return torch.optim.Adagrad(params, lr=lr, weight_decay=o.l2, eps=o.epsilon)
+
+
+def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
+    """Build the same optimiser for stacks: tensors [K, *shape], every client at the same step number."""
+    o = local
+
+    def sgd(w: Tensor, g: Tensor, state: list[Tensor], step: int, lr: float) -> None:
+        w.add_(g, alpha=-lr)
+
+    def momentum(w: Tensor, g: Tensor, state: list[Tensor], step: int, lr: float) -> None:
+        velocity = state[0].mul_(o.momentum).add_(g) if step > 1 else state[0].copy_(g)
+        w.add_(
+            g.add_(velocity, alpha=o.momentum) if o.optimizer == "nesterov" and o.momentum > 0 else velocity, alpha=-lr
+        )
+
+    def adam(w: Tensor, g: Tensor, state: list[Tensor], step: int, lr: float) -> None:
+        mean, square = state
+        mean.lerp_(g, 1 - o.beta1)
+        square.mul_(o.beta2).addcmul_(g, g, value=1 - o.beta2)
+        scale = (square.sqrt() / (1 - o.beta2**step) ** 0.5).add_(o.epsilon)
+        w.addcdiv_(mean, scale, value=-lr / (1 - o.beta1**step))
+
+    def rmsprop(w: Tensor, g: Tensor, state: list[Tensor], step: int, lr: float) -> None:
+        square = state[0].mul_(o.rho).addcmul_(g, g, value=1 - o.rho)
+        w.addcdiv_(g, square.sqrt().add_(o.epsilon), value=-lr)
+
+    def adagrad(w: Tensor, g: Tensor, state: list[Tensor], step: int, lr: float) -> None:
+        total = state[0].addcmul_(g, g)
+        w.addcdiv_(g, total.sqrt().add_(o.epsilon), value=-lr)
+
+    def with_l2(inner: Step) -> Step:
+        if not o.l2:
+            return inner
+        return lambda w, g, state, step, lr: inner(w, g.add_(w, alpha=o.l2), state, step, lr)
+
+    rows: dict[str, tuple[int, Step]] = {
+        "gd": (0, sgd),
+        "sgd": (0, sgd),
+        "momentum": (1, momentum),
+        "nesterov": (1, momentum),
+        "adam": (2, adam),
+        "adamw": (2, adam),
+        "rmsprop": (1, rmsprop),
+        "adagrad": (1, adagrad),
+    }
+    num_states, step = rows[o.optimizer]
+    return StackedOptimizer(num_states, with_l2(step))

@@ -1,0 +1,174 @@
+"""The learning task that every engine shares: a module, its layout, its loss, its population."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from clients.core.arrays import I64
+from clients.core.errors import UserError
+from clients.core.parameters import Layout, buffer_layout, parameter_layout, read_vector
+from clients.core.population import Examples, Population
+from clients.training.augment import check_augment
+from clients.training.class_balance import check_balance, federation_counts
+from clients.training.dropout import DropoutSite, dropout_sites, with_addressed_dropout
+from clients.training.local import LocalOptions, check_batches_of_one
+from clients.training.losses import example_losses
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class LearningTask:
+    """What is learnt, on what, and how locally. Engines copy `module` before they write to it.
+
+    Attributes:
+        module: the template, in training mode, with addressed dropout; its values are the initial ones.
+        population: whose data.
+        local: how clients train.
+        seed: root seed of every stream.
+        parameters: layout of the trainable parameters, P elements.
+        buffers: layout of the floating-point buffers, Q elements.
+        sites: dropout modules.
+        dtype: floating-point type of parameters and features.
+        count_errors: whether engines count wrongly classified examples during local training (of examples mixed with
+            others, by their own class).
+        class_counts: training examples of each class, over the federation, where class weights go by them.
+    """
+
+    module: nn.Module
+    population: Population
+    local: LocalOptions
+    seed: int
+    parameters: Layout
+    buffers: Layout
+    sites: tuple[DropoutSite, ...]
+    dtype: torch.dtype
+    count_errors: bool = False
+    class_counts: I64 | None = None
+
+    def initial(self) -> tuple[Tensor, Tensor]:
+        """Return the initial parameters [P] and buffers [Q]."""
+        return read_vector(self.module, self.parameters), read_vector(self.module, self.buffers).to(self.dtype)
+
+
+def make_task(
+    module: nn.Module,
+    population: Population,
+    local: LocalOptions,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    count_errors: bool = False,
+    trained_elsewhere: bool = False,
+) -> LearningTask:
+    """Check that a module, a population and local training fit together, by one batch, and join them.
+
+    Args:
+        module: what is trained; it is copied.
+        population: whose data.
+        local: how clients train.
+        seed: root seed of every stream.
+        dtype: floating-point type of parameters and features.
+        count_errors: whether engines count wrongly classified examples.
+        trained_elsewhere: whether something else than `local` trains the clients, so that it need not fit.
+
+    Raises:
+        UserError: the module has nothing to train, fails on a batch, has outputs that do not fit the targets, its
+            batch normalisation would see a batch of one example, or local training asks for what the data do not have.
+    """
+    module = with_addressed_dropout(module).to(dtype).train()
+    layout = parameter_layout(module)
+    if layout.size == 0:
+        raise UserError("model", "has no trainable parameters", fix="Give at least one parameter requires_grad=True.")
+    probe = probe_examples(population, dtype)
+    _check_outputs(module, probe, population)
+    if not trained_elsewhere:
+        _check_local(module, population, local)
+        if local.augment.any and not probe.features.is_floating_point():
+            raise UserError("local.augment", f"changes real numbers, and the features are {probe.features.dtype}")
+    sites = dropout_sites(module, probe.features)
+    count_errors = count_errors and population.task == "classification"
+    counts = None if trained_elsewhere else federation_counts(local, population, seed)
+    buffers = buffer_layout(module)
+    return LearningTask(module, population, local, seed, layout, buffers, sites, dtype, count_errors, counts)
+
+
+def _check_local(module: nn.Module, population: Population, local: LocalOptions) -> None:
+    check_balance(local, population)
+    check_augment(local.augment, population)
+    if any(isinstance(m, BATCH_NORMS) for m in module.modules()):
+        check_batches_of_one(local, population.sizes.astype(np.int64))
+    steps = local.local_steps
+    if isinstance(steps, tuple) and len(steps) != population.num_clients:
+        raise UserError(
+            "local.local_steps",
+            f"lists {len(steps)} numbers for {population.num_clients} clients",
+            fix="Give one number, or one for each client.",
+        )
+
+
+def probe_examples(population: Population, dtype: torch.dtype, size: int = 4) -> Examples:
+    """Return the first few examples of the first clients that have any, for shape checks and timing."""
+    owners = np.flatnonzero(population.sizes)[:size].astype(np.int64)
+    if not len(owners):
+        raise UserError("data", "no client has any training example", fix="Check the partition and the splits.")
+    data = population.cohort(owners)
+    index = torch.from_numpy(data.rows[: max(2, size)])
+    return Examples(cast_features(data.features[index], dtype), cast_targets(data.targets[index], dtype))
+
+
+def working_copy(module: nn.Module) -> nn.Module:
+    """Return a deep copy to compute with, its 2-D convolutions channels last: a CPU runs those up to twice as fast.
+
+    Only modules of torch's own layers: one that a user wrote may look at its activations with `view`, which needs the
+    usual layout.
+    """
+    copied = copy.deepcopy(module)
+    parts = list(copied.modules())
+    known = all(type(m).__module__.startswith(("torch.nn.", "clients.")) for m in parts)
+    if known and any(isinstance(m, nn.Conv2d) for m in parts):
+        copied = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied
+
+
+def cast_features(features: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bring floating-point features to the task's type; integer features (tokens) stay integers."""
+    return features.to(dtype) if features.is_floating_point() else features
+
+
+def cast_targets(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bring regression targets to the task's type; classes stay integers."""
+    return targets.to(dtype) if targets.is_floating_point() else targets
+
+
+def _check_outputs(module: nn.Module, probe: Examples, population: Population) -> None:
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            outputs = module(probe.features)
+    except Exception as error:  # whatever a user's module raises
+        raise UserError(
+            "model",
+            f"fails on features of shape {population.feature_shape}: {type(error).__name__}: {error}",
+            fix="Choose a model for this shape, or reshape the data.",
+        ) from error
+    finally:
+        module.train(was_training)
+    n = len(probe)
+    wanted = {"classification": (n, population.outputs), "regression": (n, population.outputs), "objective": (n,)}[
+        population.task
+    ]
+    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != wanted:
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise UserError(
+            "model",
+            f"returns {got} for {n} examples where {population.task} needs {wanted}",
+            fix="The labels go up to outputs - 1: give the model one output a class or forecast value.",
+        )
+    example_losses(outputs, probe.targets, population.task)

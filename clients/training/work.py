@@ -1,0 +1,99 @@
+"""What a cohort is asked to do, what it returns, and what clients remember between rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from clients.core.arrays import F64, I64
+from clients.training.rules import PLAIN, LocalRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortWork:
+    """One round's work for a cohort.
+
+    Attributes:
+        round_index: the round, from 1.
+        clients: client indices, increasing, int64 (K,).
+        params: broadcast parameters [P].
+        buffers: broadcast floating-point buffers [Q]; empty where the model has none.
+        rule: the local rule.
+        shared: other broadcast vectors the rule reads, each [P].
+    """
+
+    round_index: int
+    clients: I64
+    params: Tensor
+    buffers: Tensor
+    rule: LocalRule = PLAIN
+    shared: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def num_clients(self) -> int:
+        """Clients asked."""
+        return len(self.clients)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CohortUpdate:
+    """What clients return, one row a client.
+
+    Attributes:
+        clients: int64 (K,).
+        params: local parameters after training [K, P]; `anchor - params` are the pseudo-gradients.
+        buffers: local buffers [K, Q].
+        num_examples: training examples held, int64 (K,).
+        local_steps: optimiser steps taken, int64 (K,).
+        train_loss: mean loss over the examples seen in local training, float64 (K,).
+        train_errors: wrongly classified examples seen in local training, int64 (K,); -1 where not counted.
+        client_drift: mean over local steps of the squared distance from the broadcast parameters, float64 (K,);
+            trapezoid over steps 0, 1, 2, 4, 8, ... and the last.
+        gradient_norm: largest gradient norm seen at those steps, before correction and clipping, float64 (K,).
+        extras: further vectors the rule returns, each [K, P].
+        seconds: wall time spent training, for the whole update.
+    """
+
+    clients: I64
+    params: Tensor
+    buffers: Tensor
+    num_examples: I64
+    local_steps: I64
+    train_loss: F64
+    train_errors: I64
+    client_drift: F64
+    gradient_norm: F64
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def concatenate(parts: Sequence[CohortUpdate]) -> CohortUpdate:
+    """Join the updates of disjoint sets of clients, in increasing order of client."""
+    if len(parts) == 1 and (np.diff(parts[0].clients) > 0).all():
+        return parts[0]
+    clients = np.concatenate([p.clients for p in parts])
+    order = np.argsort(clients, kind="stable")
+    index = torch.from_numpy(order)
+
+    def arrays(name: str) -> npt.NDArray[np.generic]:
+        joined: npt.NDArray[np.generic] = np.concatenate([getattr(p, name) for p in parts])[order]
+        return joined
+
+    def tensors(get: Callable[[CohortUpdate], Tensor]) -> Tensor:
+        joined = torch.cat([get(p) for p in parts])
+        return joined if (order[:-1] < order[1:]).all() else joined[index]
+
+    names = ("num_examples", "local_steps", "train_loss", "train_errors", "client_drift", "gradient_norm")
+    return CohortUpdate(
+        clients=clients[order],
+        params=tensors(lambda p: p.params),
+        buffers=tensors(lambda p: p.buffers),
+        extras={name: tensors(lambda p, n=name: p.extras[n]) for name in parts[0].extras},  # type: ignore[misc]
+        seconds=sum(p.seconds for p in parts),
+        **{name: arrays(name) for name in names},  # type: ignore[arg-type]
+    )

@@ -1,0 +1,1 @@
+"""What clients hold, as text, figure and page."""

@@ -1,0 +1,73 @@
+"""What clients hold, to look at: data.html, one page with everything in it, and data.png."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+from clients.core.errors import UserError
+from clients.core.population import Population
+from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
+from dashboards.data_page.figure import data_figure
+from dashboards.data_page.view import data_view
+from dashboards.report.report import POLICY, inline_json, page_of
+from server.record.files import sync_folder, whole_file, writing
+
+PAGE, PICTURE = "data.html", "data.png"
+OTHER_FOLDER = "Make room, or choose another folder."
+DRAWING = (
+    "echarts/echarts.common.min.js",
+    "base.js", "charts.js", "options.js", "grids.js", "cards.js", "words.js", "data_charts.js", "data.js",
+)  # fmt: skip
+
+
+def write_data(
+    folder: Path,
+    population: Population,
+    measures: HeterogeneityMeasures,
+    held: Holdings,
+    *,
+    title: str = "",
+    seed: int | None = None,
+) -> tuple[Path, Path]:
+    """Write the picture and the page of a population.
+
+    Args:
+        folder: where; made if it is not there. What they replace is replaced whole.
+        population: whose.
+        measures: of it.
+        held: what the clients that were looked at hold.
+        title: the scenario's.
+        seed: the run's.
+
+    Returns:
+        The picture and the page.
+
+    Raises:
+        UserError: `folder` is a file.
+        RunFolderError: something cannot be written.
+    """
+    check_folder(folder)
+    with writing(folder, fix=OTHER_FOLDER):
+        folder.mkdir(parents=True, exist_ok=True)
+    view = data_view(population, measures, held, title, seed)
+    with whole_file(folder / PICTURE, fix=OTHER_FOLDER) as handle:
+        handle.write(data_figure(view))
+    with whole_file(folder / PAGE, fix=OTHER_FOLDER) as handle:
+        handle.write(data_page(view).encode())
+    sync_folder(folder)
+    return folder / PICTURE, folder / PAGE
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError("out", f"must be a folder, and {str(folder)!r} is a file", fix="Choose another name.")
+
+
+def data_page(view: dict[str, Any]) -> str:
+    """Return the page of what `data_view` gave; it asks the network for nothing."""
+    words = "\n".join(f"<p>{html.escape(' '.join(row))}</p>" for row in [[view["sentence"]], *view["rows"]])
+    data = f'<script type="application/json" id="data">{inline_json(view)}</script>\n'
+    return page_of(f"Data of {view['title']} · fedscape", data, DRAWING, POLICY, words)

@@ -1,0 +1,119 @@
+"""What clients hold as the page draws it: plain JSON values, of a sample where clients are many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from clients.core.arrays import F64, I64
+from clients.core.population import Population
+from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
+from dashboards.data_page import text as data_text
+
+MOST_SHOWN = 400
+"""Clients a grid shows one by one, at most."""
+MOST_COUNTS = 20_000
+BINS = 40
+
+
+def data_view(
+    population: Population, measures: HeterogeneityMeasures, held: Holdings, title: str = "", seed: int | None = None
+) -> dict[str, Any]:
+    """Return everything the page shows of a population.
+
+    Args:
+        population: whose.
+        measures: of it.
+        held: what the clients that were looked at hold.
+        title: the scenario's.
+        seed: the run's.
+    """
+    shown = shown_clients(held)
+    names = [population.client_name(int(client)) for client in held.clients]
+    return {
+        "title": title or population.name,
+        "name": population.name,
+        "seed": seed,
+        "sentence": data_text.sentence(measures),
+        "rows": [list(row) for row in [*data_text.requests(population), *data_text.rows(measures)]],
+        "extremes": [[row.name, row.value] for row in data_text.extremes(population)],
+        "clients": population.num_clients,
+        "looked_at": len(held.clients),
+        "histogram": histogram(population.sizes),
+        "names": [names[k] for k in shown],
+        "label_counts": None if held.label_counts is None else held.label_counts[shown].tolist(),
+        "faults": {name: _numbers(values[shown]) for name, values in _faults(held).items()},
+        "curves": {
+            name: {"label": data_text.quantity_name(name), "values": _numbers(curve(values))}
+            for name, values in held.quantities().items()
+            if np.isfinite(values).any() and not name.startswith("fault ") and name != "size"
+        },
+        "map": _map(population, held, names),
+        "facts": {name: str(value) for name, value in population.facts.items()},
+    }
+
+
+def shown_clients(held: Holdings) -> I64:
+    """Return positions of the clients a grid shows, evenly spaced over those looked at."""
+    n, counts = len(held.clients), held.label_counts
+    most = MOST_SHOWN if counts is None else max(1, min(MOST_SHOWN, MOST_COUNTS // counts.shape[1]))
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
+
+
+def histogram(sizes: npt.NDArray[np.integer[Any]]) -> dict[str, Any]:
+    """Return how many clients have how many examples: `edges` (B + 1 numbers) and `counts` (B), of all clients.
+
+    Bins are whole numbers where few would do, logarithmic where the largest client is far from the smallest.
+
+    Example:
+        >>> histogram(np.array([3, 4, 4, 6]))
+        {'edges': [3, 4, 5, 6, 7], 'counts': [1, 2, 0, 1], 'log': False}
+    """
+    low, high = int(sizes.min()), int(sizes.max())
+    log = high > 30 * max(low, 1)
+    if high - low < BINS:
+        edges, log = np.arange(low, high + 2), False
+    elif log:
+        edges = np.unique(np.geomspace(max(low, 1), high + 1, BINS + 1).round().astype(np.int64))
+        edges = np.append(0, edges) if low == 0 else edges
+    else:
+        edges = np.unique(np.linspace(low, high + 1, BINS + 1).round().astype(np.int64))
+    return {"edges": edges.tolist(), "counts": np.histogram(sizes, edges)[0].tolist(), "log": log}
+
+
+def curve(values: F64, most: int = MOST_SHOWN) -> F64:
+    """Return the finite values from the largest to the smallest, at most `most` of them, evenly spaced."""
+    ordered = np.sort(values[np.isfinite(values)])[::-1]
+    if len(ordered) <= most:
+        return ordered
+    return ordered[np.linspace(0, len(ordered) - 1, most).round().astype(np.int64)]
+
+
+def _faults(held: Holdings) -> dict[str, F64]:
+    return dict(held.realised.changed) if held.realised is not None else {}
+
+
+def _map(population: Population, held: Holdings, names: list[str]) -> dict[str, Any] | None:
+    """Return where the clients looked at are, and what they may be coloured by."""
+    if held.places is None:
+        return None
+    quantities = {name: values for name, values in held.quantities().items() if np.isfinite(values).any()}
+    return {
+        "x": _numbers(held.places.x),
+        "y": _numbers(held.places.y),
+        "district": held.places.district.tolist(),
+        "districts": list(population.districts),
+        "names": names,
+        "values": {name: _numbers(values) for name, values in quantities.items()},
+        "labels": {
+            name: ("changed by " if name.startswith("fault ") else "") + data_text.quantity_name(name)
+            for name in quantities
+        },
+    }
+
+
+def _numbers(values: F64) -> list[float | None]:
+    """Return numbers short enough to be sent: five digits, null for what is not finite."""
+    return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]

@@ -1,0 +1,149 @@
+"""What each client did in each round, as pictures: a grid of clients by rounds, small enough for a page."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.core.arrays import F64, I64, Bool
+from server.record.client_table import PARTS
+
+METRICS = ("client_drift", "cosine", "train_loss", "update_norm")
+FIXED = {"cosine": (-1.0, 1.0)}
+MOST_ROWS = 400
+STEPS = 253
+"""A drawn value is one of this many steps between the smallest and the largest, each a byte from 1 on."""
+EMPTY, NOT_FINITE = 0, 255
+LOG_FROM = 30.0
+"""Values whose largest is this many times the smallest are drawn on a logarithmic scale."""
+
+
+def client_grid(
+    folder: Path, clients: int, *, cells: int = 120_000, metrics: Sequence[str] = METRICS
+) -> dict[str, Any] | None:
+    """Read a run's `clients/` folder into grids, part by part.
+
+    Args:
+        folder: the folder.
+        clients: how many clients there are; their indices are below.
+        cells: cells a grid may have. More clients or rounds than fit share a cell, which then shows their mean.
+        metrics: columns to draw.
+
+    Returns:
+        `clients`, `rounds` (to the last that was written), `rows`, `columns` (row = client * rows // clients,
+        column = (round - 1) * columns // rounds), `metrics`: name -> `low`, `high`, `log`, and `cells`, a byte a cell
+        in base64, row by row (0: nobody, 255: not finite, else a step of the scale). None where there are no rows, or
+        they cannot be read.
+    """
+    parts = _parts(folder)
+    rounds = max((last for _, last, _ in parts), default=0)
+    if clients < 1 or rounds < 1:
+        return None
+    rows = min(clients, MOST_ROWS, max(1, math.isqrt(cells)))
+    columns = min(rounds, max(1, cells // rows))
+    sums = {name: CellMeans(rows * columns) for name in metrics}
+    anybody = False
+    for part in _read(path for _, _, path in parts):
+        client, round_index = part["client"], part["round"]
+        known = (client >= 0) & (client < clients) & (round_index >= 1) & (round_index <= rounds)
+        if not known.all():
+            part = {name: values[known] for name, values in part.items()}
+            client, round_index = part["client"], part["round"]
+        cell = client * rows // clients * columns + (round_index - 1) * columns // rounds
+        for name in metrics:
+            if name in part:
+                sums[name].add(cell, part[name], part.get(f"{name} null"))
+        anybody = anybody or len(client) > 0
+    if not anybody:
+        return None
+    drawn = {name: said for name in metrics if (said := sums[name].picture(FIXED.get(name))) is not None}
+    shape = {"clients": clients, "rounds": rounds, "rows": rows, "columns": columns}
+    return shape | {"metrics": drawn}
+
+
+def grid_signature(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Return what changes when `client_grid` would: the parts and their sizes."""
+    found = []
+    for _, _, part in _parts(folder):
+        with suppress(OSError):
+            found.append((part.name, part.stat().st_size))
+    return tuple(found)
+
+
+class CellMeans:
+    """Running means over cells, and their picture.
+
+    Args:
+        cells: how many there are.
+    """
+
+    def __init__(self, cells: int) -> None:
+        self.total, self.count, self.bad = np.zeros(cells), np.zeros(cells, np.int64), np.zeros(cells, bool)
+
+    def add(self, cell: I64, values: F64, null: Bool | None) -> None:
+        """Take values in, each under its cell; those that are `null` were not measured."""
+        if null is not None:
+            cell, values = cell[~null], values[~null]
+        finite = np.isfinite(values)
+        if not finite.all():
+            self.bad[cell[~finite]] = True
+            cell, values = cell[finite], values[finite]
+        self.total += np.bincount(cell, values, len(self.total))
+        self.count += np.bincount(cell, minlength=len(self.total))
+
+    def means(self) -> F64:
+        """Return the means; nan where there is none."""
+        out = np.full(len(self.total), np.nan)
+        np.divide(self.total, self.count, out=out, where=self.count > 0)
+        return out
+
+    def picture(self, fixed: tuple[float, float] | None) -> dict[str, Any] | None:
+        """Return the means as bytes on a scale."""
+        means = self.means()
+        known = means[np.isfinite(means)]
+        if not len(known):
+            return None
+        low, high = fixed or (float(known.min()), float(known.max()))
+        positive = known[known > 0]
+        log = fixed is None and low >= 0 and len(positive) > 0 and high > LOG_FROM * float(positive.min())
+        if log:
+            low = float(positive.min())
+        with np.errstate(invalid="ignore", divide="ignore"):
+            part = (np.log(means / low) / math.log(high / low)) if log else (means - low) / ((high - low) or 1.0)
+            step = 1 + np.rint(np.clip(np.nan_to_num(part, nan=0.0), 0.0, 1.0) * STEPS)
+        code = np.where(np.isfinite(means), step, EMPTY)
+        code[self.bad] = NOT_FINITE
+        return {"low": low, "high": high, "log": log,
+                "cells": base64.b64encode(code.astype(np.uint8).tobytes()).decode()}  # fmt: skip
+
+
+def _parts(folder: Path) -> list[tuple[int, int, Path]]:
+    """Return (first round, last round, file) of each part; of two that start alike the shorter says less."""
+    longest: dict[int, tuple[int, int, Path]] = {}
+    for part in sorted(folder.glob(PARTS)):
+        with suppress(ValueError):  # a name of another kind is no part
+            _, first, last = part.stem.split("-")
+            longest[int(first)] = int(first), int(last), part
+    return [longest[first] for first in sorted(longest)]
+
+
+def _read(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """Yield the parts as columns, `<name> null` beside those with gaps; one that is damaged or gone is passed over."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for part in parts:
+        try:
+            names = [name for name in pq.read_schema(part).names if name in ("round", "client", *METRICS)]
+            table = pq.read_table(part, columns=names, partitioning=None)
+        except (OSError, pa.ArrowException):
+            continue
+        kinds = {name: np.int64 if name in ("round", "client") else np.float64 for name in names}
+        found = {name: table[name].to_numpy().astype(kind, copy=False) for name, kind in kinds.items()}
+        yield found | {f"{n} null": table[n].is_null().to_numpy() for n in names if table[n].null_count}

@@ -1,0 +1,274 @@
+"""Several runs side by side: what each reached, and differences between runs that differ in one thing, pair by pair.
+
+Two runs are a pair where they have the same seed and their scenarios are of two variants. With the same data and
+partition a pair shares its random numbers (clients, batches, initial model), so its difference says more than two
+averages would; the interval is Student's for the mean of the differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from dashboards.report.formats import count, data_size, is_number, number, share, simulated
+from dashboards.report.run_data import RunData
+
+IGNORED = ("title", "name", "run.seed", "run.checkpoint_seconds", "run.checkpoint_rounds")
+"""Keys of a scenario that make no variant."""
+SHARED = ("data", "partition")
+"""Sections that must be alike for a pair to share its random numbers."""
+CONFIDENCE = 0.95
+MOST_VARIANTS = 8
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number of a run that is compared.
+
+    Attributes:
+        name: for people.
+        of: takes it from a run; None where there is none.
+        shown: formats it.
+    """
+
+    name: str
+    of: Callable[[RunData], Any]
+    shown: Callable[[float], str] = number
+
+
+def _outcome(*path: str) -> Callable[[RunData], Any]:
+    """Return what takes a number from the outcome."""
+
+    def take(run: RunData) -> Any:
+        value: Any = run.outcome or {}
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    return take
+
+
+def _last(*path: str) -> Callable[[RunData], Any]:
+    """Return what takes a number from the last line that has it."""
+
+    def take(run: RunData) -> Any:
+        return next((line[path[0]] for line in reversed(run.lines) if line.get(path[0]) is not None), None)
+
+    return take
+
+
+def _late(name: str, level: str) -> Callable[[RunData], Any]:
+    """Return what takes the mean of a number by client over the last tenth of the rounds."""
+
+    def take(run: RunData) -> float | None:
+        found = [line[name][level] for line in run.lines if line.get(name)]
+        late = found[-max(1, len(found) // 10) :]
+        return float(np.mean(late)) if late else None
+
+    return take
+
+
+def _regression_error(run: RunData) -> Any:
+    """Return the root mean squared error on the test examples, of a regression."""
+    outcome = run.outcome or {}
+    return outcome.get("test_error") if outcome.get("test_mae") is not None else None
+
+
+MEASURES = (
+    Measure("test accuracy", _outcome("test_accuracy"), share),
+    Measure("test balanced accuracy", _outcome("test_balanced_accuracy"), share),
+    Measure("test macro-F1", _outcome("test_macro_f1"), share),
+    Measure("test error", _regression_error),
+    Measure("worst client", _outcome("client_spread", "worst")),
+    Measure("validation loss, at the end", _last("validation_loss")),
+    Measure("training loss, at the end", _last("train_loss")),
+    Measure("optimality gap, at the end", _last("optimality_gap")),
+    Measure("rounds", lambda run: run.last_round),
+    Measure("rounds to the target", _outcome("to_target", "rounds")),
+    Measure("bytes to the target", _outcome("to_target", "bytes"), data_size),
+    Measure("simulated time to the target", _outcome("to_target", "simulated_seconds"), simulated),
+    Measure("rate a round", _outcome("rate", "factor"), share),
+    Measure("client drift, last tenth", _late("client_drift", "mean")),
+    Measure("cosine to the mean update, last tenth", _late("cosine", "mean")),
+    Measure("bytes sent in all", _last("bytes_total"), data_size),
+)
+
+
+def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
+    """Return the tables that compare runs, as text for people.
+
+    Args:
+        runs: at least two.
+
+    Returns:
+        `differ`: the keys in which their scenarios differ; `labels`: a short name a run; `variants` and, where there
+        are several with several runs, `variant` of each run; `measures` and `rows`: a row a run of what it reached;
+        `pairs`: for each two variants with common seeds, `title`, `seeds` and rows of (measure, mean difference,
+        interval, which way, pairs); `words`: sentences on the first measure of each; `notes`.
+    """
+    flat = [_flat(run.scenario) for run in runs]
+    differ = _telling(flat)
+    variants = [_variant(one, differ) for one in flat]
+    measures = [m for m in MEASURES if any(is_number(m.of(run)) for run in runs)]
+    rows = [[run.state, *(m.shown(v) if is_number(v := m.of(run)) else "–" for m in measures)] for run in runs]
+    pairs, notes = _pairs(runs, variants, measures)
+    sections = {key.partition(".")[0] for key in differ}
+    apart = sorted(sections & set(SHARED))
+    if pairs and apart:
+        notes.append(
+            f"The runs of a pair differ in {' and '.join(apart)} too, so they do not share their random numbers."
+        )
+    names = list(dict.fromkeys(variants))
+    grouped = 1 < len(names) < len(runs)
+    return {
+        "differ": differ,
+        "labels": _labels(runs, variants, differ),
+        "variants": names if grouped else [],
+        "variant": [names.index(variant) for variant in variants] if grouped else [],
+        "words": [_sentence(pair) for pair in pairs if pair["rows"]],
+        "measures": [m.name for m in measures],
+        "rows": rows,
+        "pairs": pairs,
+        "notes": notes,
+    }
+
+
+def _flat(scenario: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a scenario's keys with dots, without those that make no variant."""
+    found: dict[str, Any] = {}
+    for key, value in scenario.items():
+        name = prefix + key
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{name}.")
+        elif name not in IGNORED:
+            found[name] = value
+    return found
+
+
+def _telling(flat: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys in which scenarios differ, without those that only follow from another kind.
+
+    Example:
+        >>> _telling([{"algorithm.kind": "fedavg"}, {"algorithm.kind": "fedprox", "algorithm.mu": 0.1}])
+        ['algorithm.kind']
+    """
+
+    def values(key: str, of: Sequence[Mapping[str, Any]]) -> set[str]:
+        return {str(one.get(key)) for one in of}
+
+    differ = [key for key in dict.fromkeys(key for one in flat for key in one) if len(values(key, flat)) > 1]
+
+    def follows(key: str) -> bool:
+        kind = f"{key.rpartition('.')[0]}.kind"
+        if kind == key or kind not in differ:
+            return False
+        return all(len(values(key, [o for o in flat if str(o.get(kind)) == k])) == 1 for k in values(kind, flat))
+
+    return [key for key in differ if not follows(key)]
+
+
+def _variant(flat: Mapping[str, Any], differ: Sequence[str]) -> str:
+    """Return a scenario's variant: the values in which it differs from the others, kinds by their value alone.
+
+    Example:
+        >>> _variant({"algorithm.kind": "fedprox", "algorithm.mu": 0.1, "local.local_lr": 0.5},
+        ...          ["algorithm.kind", "algorithm.mu"])
+        'fedprox, mu = 0.1'
+    """
+    words = []
+    for key in differ:
+        if key in flat:
+            _, _, rest = key.rpartition(".")
+            words.append(str(flat[key]) if rest == "kind" else f"{rest} = {flat[key]}")
+    return ", ".join(words)
+
+
+def _labels(runs: Sequence[RunData], variants: Sequence[str], differ: Sequence[str]) -> list[str]:
+    """Return a name a run that tells it from the others: its variant and seed where that does, else its folder's."""
+    seeds = {run.facts.get("seed") for run in runs}
+    labels = [
+        " · ".join(part for part in (variant, f"seed {run.facts.get('seed')}" if len(seeds) > 1 else "") if part)
+        for run, variant in zip(runs, variants, strict=True)
+    ]
+    short = differ and max(map(len, labels)) <= 60
+    named = [run.name for run in runs]
+    if len(set(labels)) == len(labels) and (short or not differ):
+        return labels
+    if len(set(named)) == len(named):
+        return named
+    return [f"{name} ({index})" for index, name in enumerate(named, start=1)]
+
+
+def _pairs(
+    runs: Sequence[RunData], variants: Sequence[str], measures: Sequence[Measure]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the tables of paired differences, each later variant against the first, and notes on what pairs."""
+    by_variant: dict[str, dict[Any, RunData]] = {}
+    again = False
+    for run, variant in zip(runs, variants, strict=True):
+        seeds = by_variant.setdefault(variant, {})
+        again |= run.facts.get("seed") in seeds
+        seeds.setdefault(run.facts.get("seed"), run)
+    notes = ["Of runs with the same scenario and seed, the first is in the pairs."] if again else []
+    names = list(by_variant)
+    if len(names) < 2:
+        return [], [*notes, "The runs differ in nothing but their seeds, so there are no pairs to compare."]
+    if len(names) > MOST_VARIANTS:
+        return [], [*notes, f"There are {len(names)} variants; pairs are shown for {MOST_VARIANTS} at most."]
+    first = names[0]
+    tables: list[dict[str, Any]] = []
+    for other in names[1:]:
+        common = [seed for seed in by_variant[first] if seed in by_variant[other]]
+        if common:
+            both = [(by_variant[first][seed], by_variant[other][seed]) for seed in common]
+            found = [row for m in measures if (row := _difference(m, both)) is not None]
+            tables.append({"title": f"{other} minus {first}", "seeds": common, "rows": found})
+        else:
+            notes.append(f"{other} and {first} have no seed in common.")
+    return tables, notes
+
+
+def _sentence(pair: Mapping[str, Any]) -> str:
+    """Return the first row of a table of pairs as a sentence."""
+    name, mean, interval, way, pairs = pair["rows"][0]
+    return f"{pair['title']}: {name} {mean} ({interval}), {way} {'in' if way == 'no difference' else 'of'} {pairs}"
+
+
+def _difference(measure: Measure, both: Sequence[tuple[RunData, RunData]]) -> list[str] | None:
+    """Return one row: the mean of the differences, its interval, which way they went, and of how many pairs."""
+    known = [
+        (float(a), float(b)) for one, two in both if is_number(a := measure.of(one)) and is_number(b := measure.of(two))
+    ]
+    if not known:
+        return None
+    differences = np.array([b - a for a, b in known])
+    mean = float(differences.mean())
+    interval = "one pair" if len(known) == 1 else _interval(differences, measure.shown)
+    up, down = int((differences > 0).sum()), int((differences < 0).sum())
+    way = "no difference" if not up + down else f"higher in {up}, lower in {down}"
+    return [measure.name, _signed(mean, measure.shown), interval, way, count(len(known), "pair")]
+
+
+def _interval(differences: Any, shown: Callable[[float], str]) -> str:
+    """Return Student's interval for the mean."""
+    n, mean = len(differences), float(differences.mean())
+    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * float(differences.std(ddof=1)) / math.sqrt(n)
+    return f"{_signed(mean - half, shown)} to {_signed(mean + half, shown)}"
+
+
+def _signed(value: float, shown: Callable[[float], str]) -> str:
+    """Return a number with its sign.
+
+    Example:
+        >>> _signed(-1500.0, data_size), _signed(0.25, number), _signed(0.0, share), _signed(2e-4, share)
+        ('−1.5 kB', '+0.25', '0.000', '+2e-4')
+    """
+    text = shown(abs(value))
+    if value and not any(digit in text for digit in "123456789"):  # too small for a fixed number of decimals
+        text = number(abs(value))
+    return f"−{text}" if value < 0 else f"+{text}" if value > 0 else text

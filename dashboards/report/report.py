@@ -1,0 +1,126 @@
+"""The report: one HTML file with everything in it, of one run or of several side by side.
+
+    write_report([Path("runs/digits-...")])                  # into the run's folder
+    write_report([run_a, run_b], Path("compare.html"))
+
+The page asks the network for nothing, which its own content security policy holds it to.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from clients.core.errors import UserError
+from dashboards.report.compare import comparison
+from dashboards.report.run_data import RunData, read_run
+from dashboards.report.run_view import run_view, share_out
+from server.record.files import OTHER_OUT, place_for, sync_folder, whole_file
+from server.record.records import RunFolder
+
+MOST_RUNS = 100
+SCRIPTS = ("base.js", "charts.js", "options.js", "grids.js", "cards.js", "words.js", "page.js")
+DRAWING = ("echarts/echarts.common.min.js", *SCRIPTS)
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+class ReportWriter:
+    """The observer that writes a run's report once its record is whole.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def run_finished(self, outcome: Mapping[str, Any]) -> None:
+        """Write report.html from what the folder holds."""
+        write_report([self._folder.path])
+
+
+def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the report of one or several runs.
+
+    Args:
+        paths: the runs' folders; given several, those that differ in one thing are compared pair by pair.
+        out: the file; by default `report.html` in the folder of one run, `compare.html` here for several.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: no run, too many, or the same twice; or `out` is a folder.
+        RunFolderError: a run cannot be read, or the file cannot be written.
+    """
+    if not paths:
+        raise UserError("runs", "must name at least one run's folder")
+    if len(paths) > MOST_RUNS:
+        raise UserError("runs", f"must be at most {MOST_RUNS}, got {len(paths)}", fix="Choose the runs to compare.")
+    again = next((path for i, path in enumerate(paths) if path.resolve() in {p.resolve() for p in paths[:i]}), None)
+    if again is not None:
+        raise UserError("runs", f"must differ from each other, got {str(again)!r} twice")
+    if out is not None:
+        place_for(out, "report.html")
+    runs = [read_run(path) for path in paths]
+    file = out or (runs[0].folder.report if len(runs) == 1 else Path("compare.html"))
+    page = report_page(runs).encode()
+    with whole_file(file, fix=OTHER_OUT) as handle:
+        handle.write(page)
+    sync_folder(file.parent)
+    return file
+
+
+def report_page(runs: Sequence[RunData]) -> str:
+    """Return the page."""
+    budget = share_out(len(runs))
+    views = [run_view(run, budget) for run in runs]
+    compare = comparison(runs) if len(runs) > 1 else None
+    title = views[0]["name"] if len(views) == 1 else f"{len(views)} runs"
+    words = "\n".join(f"<p>{html.escape(view['name'])}: {html.escape(view['verdict'])}</p>" for view in views)
+    data = f'<script type="application/json" id="data">{inline_json({"runs": views, "compare": compare})}</script>\n'
+    return page_of(f"{title} · fedscape", data, (*DRAWING, "report.js"), POLICY, words)
+
+
+def page_of(title: str, data: str, scripts: Sequence[str], policy: str, words: str = "") -> str:
+    """Return a page with its styles and scripts in it.
+
+    Args:
+        title: shown by the browser.
+        data: markup that the scripts read.
+        scripts: files in `assets`, in order; they run as one.
+        policy: what the page may load.
+        words: markup for readers without JavaScript.
+    """
+    code = "\n".join(asset(name) for name in scripts[1:])
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"<title>{html.escape(title)}</title>\n<script>{asset('theme.js')}</script>\n<style>{asset('report.css')}</style>\n"
+        '</head>\n<body>\n<main id="page"></main>\n'
+        f"<noscript>{words}<p>The charts need JavaScript.</p></noscript>\n{data}"
+        f'<script>{asset(scripts[0])}</script>\n<script>"use strict";\n{code}</script>\n</body>\n</html>\n'
+    )
+
+
+def inline_json(value: Any) -> str:
+    r"""Return JSON that may stand inside a script element, whatever its strings hold.
+
+    Example:
+        >>> inline_json({"title": "</script><b>"})
+        '{"title":"\\u003c/script>\\u003cb>"}'
+    """
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+@cache
+def asset(name: str) -> str:
+    """Return a file of `dashboards/assets` as text."""
+    return files("dashboards").joinpath("assets", name).read_text("utf-8")

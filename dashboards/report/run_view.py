@@ -1,0 +1,211 @@
+"""One run as the page draws it: words first, then tables of series, the client grid, the partition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dashboards.report import round_series, run_text
+from dashboards.report.city_view import city_view
+from dashboards.report.client_grid import METRICS, client_grid
+from dashboards.report.formats import count, is_number, number, share
+from dashboards.report.run_data import RunData
+from server.convergence.outcome import widest
+
+MOST_EVENTS, MOST_WIDEST = 100, 8
+Grid = dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of a run a page may hold.
+
+    Attributes:
+        rounds: rounds a series may have.
+        cells: cells of each client grid; 0 leaves the grids out.
+        bands: whether outer quantiles and layers are drawn.
+    """
+
+    rounds: int = 1200
+    cells: int = 120_000
+    bands: bool = True
+
+
+def share_out(runs: int) -> Budget:
+    """Return what each of several runs on one page may take, so that the page stays below 5 MB.
+
+    Example:
+        >>> share_out(1) == Budget(), share_out(20).rounds
+        (True, 225)
+    """
+    if runs == 1:
+        return Budget()
+    return Budget(max(60, min(1200, 4500 // runs)), 120_000 // runs, runs <= 20)
+
+
+def run_view(
+    run: RunData, budget: Budget | None = None, grid_of: Callable[[RunData, Budget], Grid] | None = None
+) -> dict[str, Any]:
+    """Return everything the page shows of a run, as plain JSON values.
+
+    Args:
+        run: the run.
+        budget: how much of it; by default all that a page of one run has room for.
+        grid_of: reads the client grid; by default `read_grid`.
+    """
+    budget = budget or Budget()
+    lines, facts = run.lines, run.facts
+    series = round_series.tables(lines, round_series.paths_of(lines, bands=budget.bands), budget.rounds)
+    grid = (grid_of or read_grid)(run, budget)
+    bad = round_series.not_finite(lines, ("train_loss", "validation_loss", "client_drift.mean", "update_dispersion"))
+    city = city_view(lines, run.events, budget.cells)
+    return {
+        "name": run.name,
+        "title": str(facts.get("title") or run.scenario.get("title") or run.name),
+        "scenario": str(facts.get("scenario") or run.scenario.get("name") or ""),
+        "algorithm": str(facts.get("algorithm") or ""),
+        "seed": facts.get("seed"),
+        "state": run.state,
+        "verdict": verdict_of(run),
+        "hint": str((run.outcome or {}).get("hint") or ""),
+        "header": [line.strip() for line in run_text.header(facts)],
+        "reached": reached_of(run),
+        "round": run.last_round,
+        "rounds": facts.get("rounds"),
+        "series": series,
+        "bands": [".".join(band) for band in round_series.BANDS],
+        "layers": round_series.layers_of(lines) if budget.bands else [],
+        "criteria": _criteria(run),
+        "target": (run.outcome or {}).get("to_target") or _target(run),
+        "rate": run_text.rate_words(run.outcome or _last_rate(lines)),
+        "grid": grid,
+        "widest": {
+            "words": f"Client drift, {run_text.WIDEST}",
+            "clients": [run_text.widest_client(*pair) for pair in widest(lines, MOST_WIDEST)],
+        },
+        "partition": _partition(run),
+        "events": [
+            {"round": event.get("round"), "kind": str(event.get("kind", "")), "message": str(event.get("message", ""))}
+            for event in run.events[:MOST_EVENTS]
+        ],
+        "notes": [*run.problems, *_notes(run, series, grid, bad), *(city or {}).get("left_out", ())],
+        "scenario_text": run.scenario_text,
+        "versions": dict(run.versions),
+    } | ({} if city is None else {"city": city})
+
+
+def verdict_of(run: RunData) -> str:
+    """Return the sentence that says how the run ended, or that it has not."""
+    if run.outcome is not None:
+        return run_text.verdict(run.outcome)[0]
+    return f"unfinished at round {run.last_round}: no outcome is recorded; it was killed, or still runs"
+
+
+def reached_of(run: RunData) -> list[list[str]]:
+    """Return rows of (what, value, aside): what was reached, or where an unfinished run stands."""
+    if run.outcome is not None:
+        rows = [row for row in run_text.reached(run.outcome) if row[0] != "record"]
+    else:
+        rows = _so_far(run)
+    said = []
+    for name, value in rows:
+        head, _, aside = value.partition("   (")
+        said.append([name, head, aside.removesuffix(")")])
+    return said
+
+
+def _so_far(run: RunData) -> list[tuple[str, str]]:
+    """Return where an unfinished run stands."""
+    if not run.lines:
+        return []
+    line, budget = run.lines[-1], run.facts.get("rounds")
+    rows = [("round", f"{run.last_round:,}" + (f" of {budget:,} at most" if is_number(budget) else ""))]
+    score = "validation_error" if round_series.is_regression([line], "validation_error") else "validation_accuracy"
+    for key in ("validation_loss", "train_loss", score):
+        if line.get(key) is not None:
+            rows.append((key.replace("_", " "), share(line[key]) if "accuracy" in key else number(line[key])))
+    return rows
+
+
+def _criteria(run: RunData) -> list[dict[str, Any]]:
+    """Return each criterion: its spans of states, and how it stood last."""
+    found = []
+    for name in round_series.criteria_of(run.lines):
+        look = round_series.at(run.lines[-1], ("criteria", name)) or {}
+        found.append({
+            "name": name,
+            "spans": round_series.criterion_spans(run.lines, name),
+            "words": str(look.get("words") or ""),
+            "first_held": look.get("first_held"),
+            "needed": look.get("needed"),
+        })  # fmt: skip
+    return found
+
+
+def _target(run: RunData) -> Mapping[str, Any] | None:
+    """Return the target of an unfinished run."""
+    chosen = (run.scenario.get("convergence") or {}).get("target")
+    if not isinstance(chosen, Mapping):
+        return None
+    value = next((chosen[key] for key in ("at_least", "at_most") if is_number(chosen.get(key))), None)
+    return {"metric": chosen.get("metric"), "value": value}
+
+
+def _last_rate(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the rate as it was last fitted."""
+    line: Mapping[str, Any] = next((line for line in reversed(lines) if line.get("rate")), {})
+    return {key: line[key] for key in ("rate", "rounds_to_go") if key in line}
+
+
+def read_grid(run: RunData, budget: Budget) -> Grid:
+    """Read what each client did in each round."""
+    clients = run.facts.get("clients") or (run.partition or {}).get("clients") or 0
+    if not budget.cells or not run.folder.clients.is_dir():
+        return None
+    metrics = METRICS if budget.cells > 20_000 else METRICS[:2]
+    return client_grid(run.folder.clients, int(clients), cells=budget.cells, metrics=metrics)
+
+
+def _partition(run: RunData) -> dict[str, Any]:
+    """Return how the examples lie on the clients, with how unequal that is."""
+    facts = run.facts
+    skew = {
+        name: round(facts[name], 4)
+        for name in ("label_emd", "label_js", "smallest_client", "median_client", "largest_client")
+        if is_number(facts.get(name))
+    }
+    return {"measures": skew, **(run.partition or {})}
+
+
+def _notes(
+    run: RunData, series: Sequence[Mapping[str, Any]], grid: Mapping[str, Any] | None, bad: Mapping[str, Sequence[int]]
+) -> list[str]:
+    """Return sentences on what the page leaves out or cannot draw."""
+    said = []
+    thin = max(series, key=lambda table: table["of"], default=None)
+    if thin is not None and thin["of"] > len(thin["axes"]["round"]):
+        said.append(
+            f"Curves are drawn through {len(thin['axes']['round']):,} of {thin['of']:,} rounds: the last of each "
+            "stretch, and those with its smallest and largest loss, score, drift and cosine. Words and tables are of "
+            "all rounds."
+        )
+    if grid is not None and (grid["rows"] < grid["clients"] or grid["columns"] < grid["rounds"]):
+        said.append(
+            f"A cell of the client heatmap is the mean of about {grid['clients'] / grid['rows']:.3g} clients over "
+            f"{count(math.ceil(grid['rounds'] / grid['columns']), 'round')} at most: {grid['clients']:,} clients and "
+            f"{grid['rounds']:,} rounds are drawn as {grid['rows']:,} by {grid['columns']:,} cells."
+        )
+    if grid is not None and grid["rounds"] < run.last_round:
+        said.append(f"Client rows are written with each checkpoint, so far to round {grid['rounds']:,}.")
+    if grid is None and run.last_round:
+        said.append("There are no rows by client, so there is no heatmap.")
+    shown = (run.partition or {}).get("shown")
+    if shown and len(shown) < run.partition["clients"]:  # type: ignore[index]
+        said.append(f"Labels are shown for {len(shown):,} of {run.partition['clients']:,} clients, evenly spaced.")  # type: ignore[index]
+    for name, (first, last, times) in bad.items():
+        where = f"round {first}" if times == 1 else f"{times:,} rounds between {first} and {last}"
+        said.append(f"{name} was not a finite number in {where}; curves have a gap there.")
+    reason = next((str(line["not_measured"]) for line in run.lines if line.get("not_measured")), "")
+    return [*said, *([f"Not measured: {reason}."] if reason else [])]

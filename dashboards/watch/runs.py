@@ -1,0 +1,219 @@
+"""The runs of a folder as they come, grow and go: a list of all, and the view of one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from clients.core.errors import RunFolderError
+from dashboards.report.client_grid import grid_signature
+from dashboards.report.formats import clock_time, is_number
+from dashboards.report.round_series import is_regression
+from dashboards.report.run_data import RunData, read_run
+from dashboards.report.run_view import Budget, Grid, read_grid, run_view
+from server.record.jsonlines import from_json
+from server.record.records import RunFolder
+
+SILENT_SECONDS = 60.0
+"""A run without an outcome whose record stood still for this long, or five of its rounds, is shown as silent."""
+TAIL = 1 << 18
+MOST_LISTED = 500
+
+
+class Lines:
+    """The whole lines of a growing file, each read once.
+
+    Args:
+        path: `rounds.jsonl`. It may grow, be cut back and go on, or end in half a line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset, self._last = path, 0, b""
+        self._lines: list[dict[str, Any]] = []
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the lines so far.
+
+        Raises:
+            OSError: the file is gone, or cannot be read.
+        """
+        with self._path.open("rb") as file:
+            file.seek(self._offset - len(self._last))
+            if file.read(len(self._last)) != self._last:  # cut back by a resumed run: from the start again
+                self._offset, self._last, self._lines = 0, b"", []
+                file.seek(0)
+            fresh = file.read()
+        *whole, _ = fresh.split(b"\n")
+        lines = list(self._lines)
+        for raw in whole:
+            try:
+                line = from_json(raw)
+            except ValueError:
+                break  # half a line before its end: what follows is read when it is whole
+            if not isinstance(line, dict) or "round" not in line:
+                break
+            lines.append(line)
+            self._last = raw + b"\n"
+            self._offset += len(self._last)
+        self._lines = lines
+        return lines
+
+
+class WatchedRuns:
+    """The runs in a folder.
+
+    Args:
+        root: the folder of runs (it need not be there yet), or one run's folder.
+        now: seconds since 1970.
+    """
+
+    def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
+        self.root, self._now = root, now
+        self._listed: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self._lines: dict[str, Lines] = {}
+        self._grids: dict[str, tuple[Any, Grid]] = {}
+
+    def paths(self) -> dict[str, Path]:
+        """Return the runs' folders by name; only these are ever opened."""
+        if _is_run(self.root):
+            return {self.root.resolve().name: self.root}
+        found: dict[str, Path] = {}
+        with suppress(OSError), os.scandir(self.root) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    if entry.is_dir() and _is_run(Path(entry.path)):
+                        found[entry.name] = Path(entry.path)
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row a run, the one that changed last first."""
+        rows = []
+        paths = self.paths()
+        for name, path in paths.items():
+            try:
+                signature = _signature(path)
+                known = self._listed.get(name)
+                if known is None or known[0] != signature:
+                    known = self._listed[name] = signature, _row(name, path)
+                rows.append({**known[1], "state": self._state(known[1]), "age": max(0.0, self._now() - known[1]["at"])})
+            except OSError:  # it is gone, or not yet whole
+                continue
+        for gone in self._listed.keys() - paths.keys():
+            del self._listed[gone]
+        return sorted(rows, key=lambda row: (row["age"], row["name"]))[:MOST_LISTED]
+
+    def view(self, name: str, seen: str = "") -> dict[str, Any]:
+        """Return what the page shows of a run.
+
+        Args:
+            name: the run's.
+            seen: the `version` the page has.
+
+        Returns:
+            The view under `view` with its `version`; `same` where it has not changed; `gone` where there is no such
+            run (any more); `problem` where it cannot be read.
+        """
+        path = self.paths().get(name)
+        if path is None:
+            self._lines.pop(name, None)
+            self._grids.pop(name, None)
+            return {"gone": True}
+        try:
+            row = _row(name, path)
+            version = f"{_signature(path)}{grid_signature(path / 'clients')}{self._state(row)}"
+            if version == seen:
+                return {"same": True}
+            lines = self._lines.setdefault(name, Lines(path / "rounds.jsonl")).read()
+            run = read_run(path, lines)
+        except (OSError, RunFolderError) as error:
+            return {"gone": True} if not _is_run(path) else {"problem": str(error)}
+        view = run_view(run, Budget(), self._grid)
+        if run.outcome is None:
+            view |= {"state": self._state(row), "verdict": self._unfinished(row, run)}
+        return {"version": version, "view": view}
+
+    def _grid(self, run: RunData, budget: Budget) -> Grid:
+        """Return the client grid, read again only when a part was written."""
+        signature = grid_signature(run.folder.clients)
+        known = self._grids.get(run.name)
+        if known is None or known[0] != signature:
+            known = self._grids[run.name] = signature, read_grid(run, budget)
+        return known[1]
+
+    def _state(self, row: Mapping[str, Any]) -> str:
+        if row["state"] != "unfinished":
+            return str(row["state"])
+        return "running" if self._now() - row["at"] < max(SILENT_SECONDS, 5 * row["seconds"]) else "silent"
+
+    def _unfinished(self, row: Mapping[str, Any], run: RunData) -> str:
+        """Return the sentence on a run that has not ended."""
+        budget = run.facts.get("rounds")
+        where = f"round {run.last_round:,}" + (f" of at most {budget:,}" if is_number(budget) else "")
+        if self._state(row) == "running":
+            return f"running: {where}"
+        return f"silent at {where}: nothing was recorded for {clock_time(self._now() - row['at'])}, and no outcome"
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "scenario.toml").is_file() and (path / "rounds.jsonl").is_file()
+
+
+def _signature(path: Path) -> tuple[Any, ...]:
+    """Return what changes when a run's record does."""
+    marks: list[Any] = []
+    for name in ("rounds.jsonl", "outcome.json", "events.jsonl", "environment.json", "partition.json"):
+        try:
+            stat = (path / name).stat()
+            marks.append((stat.st_mtime_ns, stat.st_size))
+        except FileNotFoundError:
+            marks.append(None)
+    return tuple(marks)
+
+
+def _row(name: str, path: Path) -> dict[str, Any]:
+    """Return what the list shows of a run, from the end of its record.
+
+    Raises:
+        OSError: the record is gone.
+    """
+    folder = RunFolder(path)
+    last = _last_line(folder.rounds)
+    outcome: dict[str, Any] | None = None
+    facts: dict[str, Any] = {}
+    with suppress(RunFolderError):
+        outcome = folder.read_outcome()
+    with suppress(RunFolderError):
+        facts = (folder.read_environment() or {}).get("run") or {}
+    score = "validation_error" if is_regression([last], "validation_error") else "validation_accuracy"
+    loss = next((k for k in ("validation_loss", "train_loss") if is_number(last.get(k))), "")
+    return {
+        "name": name,
+        "title": str(facts.get("title") or ""),
+        "algorithm": str(facts.get("algorithm") or ""),
+        "seed": facts.get("seed"),
+        "state": str((outcome or {}).get("outcome") or "unfinished"),
+        "round": last.get("round"),
+        "rounds": facts.get("rounds"),
+        "loss": last.get(loss),
+        "score": last.get(score),
+        "seconds": last["wall_seconds"] if is_number(last.get("wall_seconds")) else 0.0,
+        "at": folder.rounds.stat().st_mtime,
+    }
+
+
+def _last_line(path: Path) -> dict[str, Any]:
+    """Return the last whole line of a record; an empty one where there is none."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - TAIL))
+        *whole, _ = file.read().split(b"\n")
+    for raw in reversed(whole):
+        with suppress(ValueError):
+            line = from_json(raw)
+            if isinstance(line, dict):
+                return line
+    return {}

@@ -1,0 +1,260 @@
+"""How far clients' updates lie from each other: dispersion, diversity, cosines, by client and by layer.
+
+Every sum runs in float64 over differences from the mean, never as a difference of squares: clients that agree to
+seven digits still have a dispersion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from clients.core.arrays import F64
+
+Layers = Sequence[tuple[str, int, int]]
+
+NOT_KEPT = "not measured: the cohort's updates were not kept whole"
+_BLOCK = {"cpu": 1 << 18}
+"""Numbers looked at together: on a CPU as many as stay in the cache as float64, elsewhere 2**26 (half a gigabyte)."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One round's drift. Weights p_k are normalised to sum 1; g_k are pseudo-gradients, m = sum p_k g_k their mean.
+
+    Attributes:
+        update_norm: |g_k|, float64 (K,).
+        cosine: of g_k to the aggregate, float64 (K,), 0 where either is zero; None: not measured (`reason`).
+        distance: |g_k - m|, float64 (K,); None: not measured.
+        aggregate_norm: norm of the aggregate.
+        update_dispersion: sum p_k |g_k - m|^2.
+        gradient_diversity: sum |p_k g_k|^2 / |sum p_k g_k|^2 (Yin et al. 2018, definition 1, with each client's term of
+            the weighted sum for an example's gradient; with equal weights theirs exactly). 1/K where all K updates are
+            equal, 1 where they are orthogonal, infinite where they cancel, nan where all are zero.
+        by_layer: layer -> (its part of the dispersion, norm of m within it); the parts sum to the dispersion.
+        reason: why something was not measured.
+    """
+
+    update_norm: F64
+    cosine: F64 | None
+    distance: F64 | None
+    aggregate_norm: float
+    update_dispersion: float
+    gradient_diversity: float
+    by_layer: dict[str, tuple[float, float]]
+    reason: str = ""
+
+
+class _Sums(NamedTuple):
+    """Sums of one set of clients: by client [K], and by coordinate [P] around their own mean."""
+
+    squares: F64
+    distances: F64
+    dots: F64
+    mean: F64
+    spread: F64
+    aggregate_square: float
+
+
+def measure_drift(
+    pseudo_gradients: Tensor,
+    weights: Tensor | npt.NDArray[np.generic],
+    *,
+    layers: Layers,
+    aggregate: Tensor | None = None,
+) -> Drift:
+    """Measure the drift of a cohort whose updates are all here.
+
+    Args:
+        pseudo_gradients: server minus client parameters [K, P], any floating type, any device.
+        weights: aggregation weights [K], >= 0, not normalised.
+        layers: (name, start, end) of each layer's slice of the P parameters, in order and without holes.
+        aggregate: the aggregated pseudo-gradient [P]; the weighted mean if not given.
+
+    Returns:
+        The drift. Updates that are not finite give numbers that are not finite, without a warning.
+
+    Example:
+        >>> drift = measure_drift(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), np.ones(2), layers=[("weight", 0, 2)])
+        >>> drift.update_dispersion, drift.gradient_diversity
+        (0.5, 1.0)
+    """
+    p, _ = _shares(weights)
+    sums = _sums(pseudo_gradients, p, aggregate)
+    with np.errstate(all="ignore"):
+        norms, distances = np.sqrt(sums.squares), np.sqrt(sums.distances)
+        aggregate_norm = math.sqrt(sums.aggregate_square)
+        lengths = norms * aggregate_norm
+        cosine = np.where(lengths == 0.0, 0.0, sums.dots / lengths)
+        mean_square = np.add.reduceat(sums.mean**2, _starts(layers, len(sums.mean)))
+        spread = np.add.reduceat(sums.spread, _starts(layers, len(sums.mean)))
+        return Drift(
+            update_norm=norms,
+            cosine=cosine,
+            distance=distances,
+            aggregate_norm=aggregate_norm,
+            update_dispersion=float(spread.sum()),
+            gradient_diversity=_ratio(float((p * p).dot(sums.squares)), float(mean_square.sum())),
+            by_layer=_by_layer(layers, spread, mean_square),
+        )
+
+
+class DriftStream:
+    """The same for a cohort that arrives in tiles of clients and is too big to keep.
+
+    Tiles are merged by the parallel variance of Chan, Golub and LeVeque (1983), which subtracts means and never sums
+    of squares. What needs the final mean of every client's update, cosines and distances, is not measured.
+
+    Example:
+        >>> stream = DriftStream(layers=[("weight", 0, 2)])
+        >>> stream.add(torch.tensor([[1.0, 0.0]]), np.ones(1))
+        >>> stream.add(torch.tensor([[0.0, 1.0]]), np.ones(1))
+        >>> stream.result().update_dispersion
+        0.5
+    """
+
+    def __init__(self, *, layers: Layers) -> None:
+        self._layers = layers
+        self._norms: list[F64] = []
+        self._weight = 0.0
+        self._weighted_squares = 0.0
+        self._mean: F64 | None = None
+        self._spread: F64 = np.zeros(0)
+
+    def add(self, pseudo_gradients: Tensor, weights: Tensor | npt.NDArray[np.generic]) -> None:
+        """Take in a tile: pseudo-gradients [k, P] and their weights [k], on the scale of all other tiles' weights.
+
+        A tile of weights 0, dropped from the aggregate, leaves its norms alone.
+        """
+        if not _on_host(weights).any():
+            self._norms.append(torch.linalg.vector_norm(pseudo_gradients.double(), dim=1).cpu().numpy())
+            return
+        p, weight = _shares(weights)
+        sums = _sums(pseudo_gradients, p, None)
+        with np.errstate(all="ignore"):
+            starts = _starts(self._layers, len(sums.mean))
+            spread = weight * np.add.reduceat(sums.spread, starts)
+            self._weighted_squares += weight * weight * float((p * p).dot(sums.squares))
+            self._norms.append(np.sqrt(sums.squares))
+            if self._mean is None:
+                self._mean, self._spread, self._weight = sums.mean, spread, weight
+                return
+            total = self._weight + weight
+            shift = sums.mean - self._mean
+            self._spread += spread + np.add.reduceat(shift * shift, starts) * (self._weight * weight / total)
+            self._mean += shift * (weight / total)
+            self._weight = total
+
+    def result(self) -> Drift:
+        """Return the drift of all tiles so far, clients in the order they came; at least one of a weight above 0."""
+        assert self._mean is not None, "no tile that counts was added"
+        with np.errstate(all="ignore"):
+            mean_square = np.add.reduceat(self._mean**2, _starts(self._layers, len(self._mean)))
+            total = float(mean_square.sum())
+            spread = self._spread / self._weight
+            return Drift(
+                update_norm=np.concatenate(self._norms),
+                cosine=None,
+                distance=None,
+                aggregate_norm=math.sqrt(total),
+                update_dispersion=float(spread.sum()),
+                gradient_diversity=_ratio(self._weighted_squares / self._weight**2, total),
+                by_layer=_by_layer(self._layers, spread, mean_square),
+                reason=NOT_KEPT,
+            )
+
+
+@dataclass(frozen=True)
+class Dissimilarity:
+    """Gradient dissimilarity at the broadcast parameters.
+
+    Attributes:
+        gradient_dissimilarity: (1/K) sum_k |grad F_k - grad f|^2: an unweighted mean around the weighted mean
+            grad f = sum p_k grad F_k, as the code of FedProx (Li, Sahu et al. 2020) reports it.
+        b_squared: sum p_k |grad F_k|^2 / |grad f|^2, their definition 3; 1 where all gradients are zero, infinite
+            where only their mean is.
+    """
+
+    gradient_dissimilarity: float
+    b_squared: float
+
+
+def gradient_dissimilarity(gradients: Tensor, weights: Tensor | npt.NDArray[np.generic]) -> Dissimilarity:
+    """Measure how much the clients' true gradients [K, P] at the broadcast parameters differ; weights [K] as above.
+
+    Example:
+        >>> gradient_dissimilarity(torch.tensor([[3.0], [0.0]]), np.array([1, 2]))
+        Dissimilarity(gradient_dissimilarity=2.5, b_squared=3.0)
+    """
+    p, _ = _shares(weights)
+    sums = _sums(gradients, p, None)
+    with np.errstate(all="ignore"):
+        mean_square = float(sums.mean.dot(sums.mean))
+        squares = float(p.dot(sums.squares))
+    ratio = 1.0 if squares == 0.0 else _ratio(squares, mean_square)
+    return Dissimilarity(float(sums.distances.sum()) / len(p), ratio)
+
+
+def _on_host(weights: Tensor | npt.NDArray[np.generic]) -> F64:
+    w = weights.detach().cpu().numpy() if isinstance(weights, Tensor) else weights
+    return np.asarray(w, np.float64)
+
+
+def _shares(weights: Tensor | npt.NDArray[np.generic]) -> tuple[F64, float]:
+    """Return the weights normalised to sum 1, and their sum."""
+    w64 = _on_host(weights)
+    total = float(w64.sum())
+    assert total > 0.0, "weights are not all 0"
+    assert float(w64.min()) >= 0.0, "weights are >= 0"
+    return w64 / total, total
+
+
+def _sums(g: Tensor, p: F64, aggregate: Tensor | None) -> _Sums:
+    """Go once over [K, P], a block of columns at a time."""
+    clients, size = g.shape
+    assert clients == len(p), "one weight a client"
+    shares = torch.from_numpy(p).to(g.device)
+    by_client = torch.zeros((3, clients), dtype=torch.float64, device=g.device)
+    mean, spread = torch.empty((2, size), dtype=torch.float64, device=g.device)
+    aggregate_square = torch.zeros((), dtype=torch.float64, device=g.device)
+    step = max(1, _BLOCK.get(g.device.type, 1 << 26) // clients)
+    for start in range(0, size, step):  # blocks of columns: little memory beside the updates
+        cut = slice(start, start + step)
+        block = g[:, cut].to(torch.float64, copy=True)
+        here = torch.mv(block.T, shares, out=mean[cut])
+        along = here if aggregate is None else aggregate[cut].to(block)
+        aggregate_square += along.dot(along)
+        by_client[0] += torch.linalg.vector_norm(block, dim=1).square_()
+        by_client[1] += block.mv(along)
+        block -= here
+        block.square_()
+        by_client[2] += block.sum(1)
+        torch.mv(block.T, shares, out=spread[cut])
+    squares, dots, distances = by_client.cpu().numpy()
+    return _Sums(squares, distances, dots, mean.cpu().numpy(), spread.cpu().numpy(), float(aggregate_square))
+
+
+def _starts(layers: Layers, size: int) -> list[int]:
+    """Return where each layer starts, having checked that they are in order, not empty and without holes."""
+    starts, ends = [start for _, start, _ in layers], [end for _, _, end in layers]
+    assert [0, *ends] == [*starts, size], "layers follow each other without holes"
+    assert all(map(int.__lt__, starts, ends)), "no layer is empty"
+    return starts
+
+
+def _by_layer(layers: Layers, spread: F64, mean_square: F64) -> dict[str, tuple[float, float]]:
+    """Pair each layer's name with its dispersion and its norm of the mean."""
+    pairs = zip(spread.tolist(), np.sqrt(mean_square).tolist(), strict=True)
+    return {name: pair for (name, _, _), pair in zip(layers, pairs, strict=True)}
+
+
+def _ratio(above: float, below: float) -> float:
+    """Divide; infinite for x/0, nan for 0/0."""
+    return above / below if below != 0.0 else (math.inf if above > 0.0 else math.nan)

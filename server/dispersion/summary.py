@@ -1,0 +1,98 @@
+"""What a round's record says about drift: exact quantiles over clients, and the worst by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from clients.core.arrays import F64, I64
+from server.dispersion.measures import Drift
+
+LEVELS: Mapping[str, float] = {"min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
+"""The levels of the quantiles, by the name they have in the record."""
+_LEVELS = np.array(list(LEVELS.values()))
+
+
+def quantiles(values: F64) -> dict[str, float]:
+    """Return the exact quantiles of one value a client, (K,), by the names of `LEVELS`.
+
+    Between two clients it interpolates linearly, as `numpy.quantile` does; with a nan among the values all are nan.
+
+    Example:
+        >>> quantiles(np.array([4.0, 0.0, 1.0, 2.0, 3.0]))
+        {'min': 0.0, 'p05': 0.2, 'p25': 1.0, 'p50': 2.0, 'p75': 3.0, 'p95': 3.8, 'max': 4.0}
+    """
+    return dict(zip(LEVELS, _quantiles(values[None])[0].tolist(), strict=True))
+
+
+def _quantiles(rows: F64) -> F64:
+    """Quantiles of each row of [M, K], as [M, levels]."""
+    last = rows.shape[1] - 1
+    position = _LEVELS * last
+    below = position.astype(np.int64)
+    part = position - below
+    ordered = np.sort(rows, axis=1)
+    low, high = ordered[:, below], ordered[:, np.minimum(below + 1, last)]
+    with np.errstate(invalid="ignore"):
+        found: F64 = np.where((part == 0.0) | (low == high), low, low * (1.0 - part) + high * part)
+    found[np.isnan(ordered[:, last])] = np.nan  # a sort puts nan last
+    return found
+
+
+def worst(clients: I64, values: F64, k: int = 5, *, lowest: bool = False) -> list[tuple[int, float]]:
+    """Return the k clients with the largest values (or the lowest), worst first, as (client, value).
+
+    nan counts as worst of all; ties go to the lower client index, so the order of clients changes nothing.
+
+    Example:
+        >>> worst(np.array([7, 3, 5]), np.array([0.5, 2.0, 0.5]), k=2)
+        [(3, 2.0), (5, 0.5)]
+    """
+    badness = np.where(np.isnan(values), np.inf, -values if lowest else values)
+    order = np.lexsort((clients, -badness, ~np.isnan(values)))[:k]
+    return list(zip(clients[order].tolist(), values[order].tolist(), strict=True))
+
+
+def summary(drift: Drift, clients: I64, names: Callable[[int], str] = str, *, k: int = 5) -> dict[str, Any]:
+    """Return what the record of a round says about drift: plain floats, strings, lists and dictionaries.
+
+    Args:
+        drift: the round's drift.
+        clients: the clients' indices (K,), in the order of its arrays.
+        names: client index -> its name for people (`Population.client_name`).
+        k: how many of the worst clients are named.
+
+    Returns:
+        The scalars by their names; `by_layer`: layer -> dispersion and norm; each array by client as its mean and
+        quantiles; `worst`: each array's k worst clients (largest norm and distance, lowest cosine) with client, name
+        and value. What was not measured is None, and `not_measured` says why.
+    """
+    assert len(clients) == len(drift.update_norm)
+    arrays = {"update_norm": drift.update_norm, "cosine": drift.cosine, "distance": drift.distance}
+    measured = {name: values for name, values in arrays.items() if values is not None}
+    rows = np.stack(list(measured.values()))
+    with np.errstate(invalid="ignore"):
+        means = rows.mean(axis=1).tolist()
+    said: dict[str, Any] = {
+        "update_dispersion": drift.update_dispersion,
+        "gradient_diversity": drift.gradient_diversity,
+        "aggregate_norm": drift.aggregate_norm,
+    }
+    said.update(dict.fromkeys(arrays))
+    for name, mean, levels in zip(measured, means, _quantiles(rows).tolist(), strict=True):
+        said[name] = {"mean": mean, **dict(zip(LEVELS, levels, strict=True))}
+    said["by_layer"] = {
+        layer: {"update_dispersion": part, "aggregate_norm": norm} for layer, (part, norm) in drift.by_layer.items()
+    }
+    said["worst"] = {
+        name: [
+            {"client": client, "name": names(client), "value": value}
+            for client, value in worst(clients, values, k, lowest=name == "cosine")
+        ]
+        for name, values in measured.items()
+    }
+    if drift.reason:
+        said["not_measured"] = drift.reason
+    return said

@@ -1,0 +1,185 @@
+"""How a metric's values are read from what it is a metric of: one function a shape, giving (label values, value)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from server.dispersion.histograms import Histogram
+from server.dispersion.summary import LEVELS
+
+Values = Iterator[tuple[tuple[str, ...], float]]
+Reader = Callable[[Any], Values]
+
+STATES = ("running", "converged", "diverged", "stopped", "interrupted")
+MOST_LAYERS, MOST_CLASSES, MOST_RANKS = 16, 32, 5
+MOST_FAULTS, MOST_DRIFTS, MOST_DISTRICTS = 16, 8, 32
+REST = "rest"
+_QUANTILES = {name: f"{level:g}" for name, level in {**LEVELS, "p10": 0.1, "p90": 0.9}.items()}
+
+
+def scalar(value: Any) -> Values:
+    """Read a number, or nothing."""
+    if value is not None:
+        yield (), float(value)
+
+
+def mean(value: Any) -> Values:
+    """Read the mean of what was summed up over clients."""
+    if value is not None:
+        yield (), value["mean"]
+
+
+def levels(value: Any) -> Values:
+    """Read exact quantiles."""
+    for name, quantile in _QUANTILES.items() if value is not None else ():
+        if name in value:
+            yield (quantile,), value[name]
+
+
+def named(**keys: str) -> Reader:
+    """Read several numbers of one mapping, each under its label value."""
+
+    def read(value: Any) -> Values:
+        for label, key in keys.items() if value is not None else ():
+            if value.get(key) is not None:
+                yield (label,), float(value[key])
+
+    return read
+
+
+def each(value: Any) -> Values:
+    """Read every number of a mapping, its key the label value."""
+    for name, number in (value or {}).items():
+        yield (name,), float(number)
+
+
+def ranked(what: str) -> Reader:
+    """Read `value`, or `client` (the index), of the worst clients by rank, 1 the worst."""
+
+    def read(value: Any) -> Values:
+        for rank, found in enumerate((value or ())[:MOST_RANKS], start=1):
+            yield (str(rank),), float(found[what])
+
+    return read
+
+
+def by_layer(what: str, *, squared: bool = False) -> Reader:
+    """Read a number a layer; layers after the 15th of more than 16 are one, their values (or squares) added up."""
+
+    def read(value: Any) -> Values:
+        found = [(layer, float(parts[what])) for layer, parts in (value or {}).items()]
+        shown = MOST_LAYERS - 1 if len(found) > MOST_LAYERS else len(found)
+        for layer, number in found[:shown]:
+            yield (layer,), number
+        if rest := [number for _, number in found[shown:]]:
+            yield (REST,), math.hypot(*rest) if squared else math.fsum(rest)
+
+    return read
+
+
+def by_name(what: str) -> Reader:
+    """Read one number of each named part that has it; how many names there are is bounded where they are counted."""
+
+    def read(value: Any) -> Values:
+        for name, parts in (value or {}).items():
+            if parts.get(what) is not None:
+                yield (name,), float(parts[what])
+
+    return read
+
+
+def by_class(value: Any) -> Values:
+    """Read a number a class; nothing of a class without examples."""
+    for number, share in enumerate((value or ())[:MOST_CLASSES]):
+        if share is not None:
+            yield (str(number),), float(share)
+
+
+def criterion(what: str) -> Reader:
+    """Read one number a criterion."""
+
+    def read(value: Any) -> Values:
+        for name, status in (value or {}).items():
+            yield (name,), float(status[what])
+
+    return read
+
+
+def criterion_state(value: Any) -> Values:
+    """Read 0 not measured yet, 1 not met, 2 met but not for long enough, 3 holds."""
+    for name, status in (value or {}).items():
+        measured = math.isfinite(status["threshold"])
+        yield (name,), 3.0 if status["holds"] else float(measured) + float(status["held"] > 0)
+
+
+def either(*keys: str) -> Reader:
+    """Read the first of several numbers of a mapping that is there."""
+
+    def read(value: Any) -> Values:
+        yield from scalar(next((value[key] for key in keys if key in (value or {})), None))
+
+    return read
+
+
+def rate(what: Mapping[str, str]) -> Reader:
+    """Read parts of the fitted rate, nan where a fit found no trend: an older fit is not shown for it."""
+
+    def read(value: Any) -> Values:
+        for label, key in what.items() if value is not None else ():
+            yield ((label,) if label else ()), float(value.get(key, math.nan))
+
+    return read
+
+
+def rounds_to_go(line: Any) -> Values:
+    """Read rounds to the target from the line: nan where a fit does not tell them."""
+    if "rate" in line:
+        left = line.get("rounds_to_go") or {}
+        for bound in ("low", "estimate", "high"):
+            yield (bound,), float(left.get(bound, math.nan))
+
+
+def overfitting(line: Any) -> Values:
+    """Read from the line whether the criterion `gap` sees overfitting; nothing where it is not configured."""
+    if "gap" in (line.get("criteria") or {}):
+        yield (), float("overfitting" in line)
+
+
+def running(line: Any) -> Values:
+    """Read every state of a run whose rounds still come in."""
+    return state("running")
+
+
+def state(value: Any) -> Values:
+    """Read 1 for the state a run is in, 0 for the others."""
+    for word in STATES:
+        yield (word,), float(word == value)
+
+
+def histogram(value: Histogram | None) -> Values:
+    """Read cumulative buckets; the count and the sum are with the metric's other suffixes."""
+    for edge, count in value.cumulative() if value is not None else ():
+        yield (edge,), float(count)
+
+
+def facts(**keys: str) -> Reader:
+    """Read 1 with words of a mapping as label values, in this order; what is missing is empty."""
+    paths = [tuple(key.split(".")) for key in keys.values()]
+
+    def read(value: Any) -> Values:
+        yield tuple(_word(at(value, path)) for path in paths), 1.0
+
+    return read
+
+
+def at(value: Any, path: tuple[str, ...]) -> Any:
+    """Return what is in nested mappings at a path; None where it is not."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _word(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,224 @@
+"""Checkpoints that a kill at any moment leaves whole: immutable files, and a manifest replaced in one step.
+
+The manifest names the files that are the checkpoint. Files get their names once whole and are never changed; the
+manifest is replaced last; what neither it nor the manifest before it names is then removed. No pickle is read or
+written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from clients.core.arrays import I64
+from clients.core.errors import RunFolderError
+from server.record.client_pieces import ClientStates, Piece, as_tensors, first_to_merge, from_tensors, merge
+from server.record.files import reading, sync_folder, whole_file, writing
+from server.record.tensor_files import TensorFile, read_tensors, write_tensors
+
+FORMAT = 1
+_OURS = re.compile(r"(state|clients)-\d+-\d+\.safetensors")
+MANIFEST, PREVIOUS = "manifest.json", "manifest.previous.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run's state after a round.
+
+    Attributes:
+        round_index: the round.
+        tensors: the server's state by name, on the CPU.
+        facts: what was given as facts; tuples have become lists.
+        client_states: state's name -> clients int64 [M] in increasing order, and their values [M, ...].
+        note: empty, or why this is not the last checkpoint written: a sentence for people.
+    """
+
+    round_index: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    client_states: dict[str, tuple[I64, Tensor]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What manifest.json says. `serial` rises with every save, so no file name is ever used twice."""
+
+    round_index: int
+    serial: int
+    facts: dict[str, Any]
+    state: TensorFile
+    pieces: list[Piece] = field(default_factory=list)
+
+    def to_json(self) -> bytes:
+        # Python's own JSON here, nan and infinity as it spells them: facts must come back to the bit.
+        return json.dumps({"format": FORMAT, **asdict(self)}).encode()
+
+    @classmethod
+    def read(cls, path: Path) -> _Manifest:
+        """Read a manifest; RunFolderError where it is damaged or of another format."""
+        with reading(path):
+            text = path.read_bytes()
+        try:
+            table = json.loads(text)
+            version = table.pop("format")
+            table["state"] = TensorFile(**table["state"])
+            table["pieces"] = [Piece(TensorFile(**piece["file"]), piece["rows"]) for piece in table["pieces"]]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunFolderError(str(path), "is damaged: it is not a whole manifest") from error
+        if version != FORMAT:
+            raise RunFolderError(str(path), f"is of format {version}, and this fedscape reads format {FORMAT}")
+        return cls(**table)
+
+    def files(self) -> set[str]:
+        return {self.state.name, *(piece.file.name for piece in self.pieces)}
+
+
+class CheckpointStore:
+    """The checkpoints of one run: the last, and the one before it in case the last is damaged.
+
+    A store on a folder that has a checkpoint must `load` it before it saves.
+
+    Args:
+        folder: the folder; made if it is not there.
+        most_pieces: how many files of client states may stand before some are merged.
+
+    Raises:
+        RunFolderError: the folder cannot be made.
+
+    Example:
+        >>> import torch
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     store = CheckpointStore(Path(folder))
+        ...     store.save(3, {"parameters": torch.ones(2)}, {"seed": 7}, {})
+        ...     checkpoint = CheckpointStore(Path(folder)).load()
+        >>> checkpoint.round_index, checkpoint.tensors["parameters"], checkpoint.facts
+        (3, tensor([1., 1.]), {'seed': 7})
+    """
+
+    def __init__(self, folder: Path, *, most_pieces: int = 16) -> None:
+        self.folder, self.most_pieces = folder, most_pieces
+        self._manifest: _Manifest | None = None
+        self._serial = 0
+        self._clients: dict[str, I64] = {}  # who has a state
+        self._row_bytes: dict[str, int] = {}
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def save(
+        self, round_index: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], changed_clients: ClientStates
+    ) -> None:
+        """Commit the state after a round. Until it returns, the checkpoint is the one before, or already this one.
+
+        Args:
+            round_index: the round.
+            tensors: the server's whole state by name.
+            facts: everything else (JSON): counters, seeds, the scenario's fingerprint. Keys are strings.
+            changed_clients: the states of the clients that changed since the last `save` that returned.
+
+        Raises:
+            RunFolderError: the system refused, or an older file that had to be merged is damaged. The checkpoint
+                before is kept.
+        """
+        assert self._manifest or not (self.folder / MANIFEST).exists(), "load() the checkpoint before adding to it"
+        changed = {name: pair for name, pair in changed_clients.items() if len(pair[0])}
+        self._serial += 1
+        stem = f"{round_index:08d}-{self._serial:06d}.safetensors"
+        state = write_tensors(self.folder / f"state-{stem}", tensors)
+        known = {name: np.union1d(self._clients.get(name, clients), clients) for name, (clients, _) in changed.items()}
+        self._clients = self._clients | known  # more than the truth if this save fails: it only delays a merge
+        self._row_bytes |= {name: values[0].nbytes for name, (_, values) in changed.items()}
+        pieces = self._add_piece(f"clients-{stem}", changed)
+        self._commit(_Manifest(round_index, self._serial, dict(facts), state, pieces))
+
+    def load(self) -> Checkpoint | None:
+        """Return the last checkpoint; where it is damaged the one before, with a `note` that says so.
+
+        Returns:
+            The checkpoint; None where none was ever committed.
+
+        Raises:
+            RunFolderError: there were checkpoints and none is whole.
+        """
+        problems: list[str] = []
+        for name in (MANIFEST, PREVIOUS):
+            path = self.folder / name
+            if not path.exists():
+                problems += [f"{name} is missing"] * (name == MANIFEST)
+                continue
+            try:
+                manifest = _Manifest.read(path)
+                return self._read(manifest, problems)
+            except RunFolderError as error:
+                problems.append(f"{Path(error.field).name} {error.problem}")
+        if problems == [f"{MANIFEST} is missing"]:
+            return None
+        fix = "The rounds recorded so far can still be read; to train on, run the scenario again."
+        raise RunFolderError(str(self.folder), f"holds no whole checkpoint: {'; '.join(problems)}", fix=fix)
+
+    def _read(self, manifest: _Manifest, problems: list[str]) -> Checkpoint:
+        """Read what a manifest names, and go on from it."""
+        tensors = read_tensors(self.folder, manifest.state)
+        states = merge([self._piece(piece) for piece in manifest.pieces])
+        self._serial = max([manifest.serial, *(int(path.stem.rpartition("-")[2]) for path in self._ours())])
+        self._manifest = manifest
+        self._clients = {name: clients for name, (clients, _) in states.items()}
+        self._row_bytes = {name: values[0].nbytes for name, (_, values) in states.items()}
+        note = ""
+        if problems:
+            note = f"the last checkpoint cannot be used ({'; '.join(problems)}); round {manifest.round_index}'s is used"
+        return Checkpoint(manifest.round_index, tensors, manifest.facts, states, note)
+
+    def _ours(self) -> list[Path]:
+        """Return every tensor file that a store wrote here, named by a manifest or not."""
+        return [path for path in self.folder.iterdir() if _OURS.fullmatch(path.name)]
+
+    def _piece(self, piece: Piece) -> dict[str, tuple[I64, Tensor]]:
+        return from_tensors(read_tensors(self.folder, piece.file))
+
+    def _size(self, rows: Mapping[str, int]) -> int:
+        """Return the bytes of so many rows of each state."""
+        return sum(count * (8 + self._row_bytes[name]) for name, count in rows.items())
+
+    def _add_piece(self, name: str, changed: ClientStates) -> list[Piece]:
+        """Write the changed clients, together with older pieces where it is time to merge; return the new list."""
+        old = self._manifest.pieces if self._manifest else []
+        if not changed:
+            return old
+        rows = {state: len(clients) for state, (clients, _) in changed.items()}
+        live = self._size({state: len(clients) for state, clients in self._clients.items()})
+        sizes = [*(self._size(piece.rows) for piece in old), self._size(rows)]
+        first = first_to_merge(sizes, live, self.most_pieces)
+        if first is not None:
+            changed = merge([*(self._piece(piece) for piece in old[first:]), changed])
+            old = old[:first]
+        file = write_tensors(self.folder / name, as_tensors(changed))
+        return [*old, Piece(file, {state: len(clients) for state, (clients, _) in changed.items()})]
+
+    def _commit(self, manifest: _Manifest) -> None:
+        """Make `manifest` the checkpoint and the one in force the previous one; then remove what neither names."""
+        sync_folder(self.folder)
+        if self._manifest:
+            _replace(self.folder / PREVIOUS, self._manifest)
+        _replace(self.folder / MANIFEST, manifest)
+        sync_folder(self.folder)
+        needed = manifest.files() | (self._manifest.files() if self._manifest else set())
+        self._manifest = manifest
+        for path in [*self._ours(), *self.folder.glob(".*.tmp")]:
+            if path.name not in needed:
+                with suppress(OSError):  # a file too many harms nobody
+                    path.unlink()
+
+
+def _replace(path: Path, manifest: _Manifest) -> None:
+    with whole_file(path) as file:
+        file.write(manifest.to_json())

@@ -1,0 +1,99 @@
+"""What each client did in each round, read by column: rows of (round, client) as NumPy arrays."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.core.arrays import Array
+from clients.core.errors import UserError, unknown_name
+from server.record.client_table import read_clients
+
+
+class ClientRows:
+    """A run's rows by round and client, in order of rounds.
+
+    Args:
+        table: a pyarrow Table, as `server.record.client_table.read_clients` reads it.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> rows = ClientRows(pa.table({"round": [1, 1, 2], "client": [4, 7, 4], "train_loss": [0.5, 0.25, None]}))
+        >>> rows["train_loss"]
+        array([0.5 , 0.25,  nan])
+        >>> rows.where(client=4)["round"]
+        array([1, 2])
+        >>> len(rows), rows.columns
+        (3, ['round', 'client', 'train_loss'])
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    @classmethod
+    def read(cls, folder: Path) -> ClientRows:
+        """Read a run's `clients/` folder; one that is not there has no rows.
+
+        Raises:
+            RunFolderError: a part cannot be read.
+        """
+        return cls(read_clients(folder))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns: `round`, `client`, and what was measured of a client in a round."""
+        return list(self._table.column_names)
+
+    def __len__(self) -> int:
+        """Return the number of rows: one for each client that took part in a round, for each round."""
+        return int(self._table.num_rows)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a column `name`."""
+        return name in self.columns
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the columns' names."""
+        return iter(self.columns)
+
+    def __getitem__(self, name: str) -> Array:
+        """Return one value a row.
+
+        Args:
+            name: a column, as in `columns`.
+
+        Returns:
+            int64 where all rows have a whole number; float64, nan in rounds that did not measure it; objects for words.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        if name not in self.columns:
+            raise UserError("column", unknown_name(name, self.columns, "a column of this run's clients"))
+        values: Array = self._table[name].to_numpy()
+        return values.astype(np.int64) if values.dtype.kind in "iu" else values
+
+    def where(self, *, round: int | None = None, client: int | None = None) -> ClientRows:
+        """Return the rows of one round, of one client, or of one client in one round; none may be left."""
+        keep = np.ones(len(self), bool)
+        for name, value in (("round", round), ("client", client)):
+            if value is not None:
+                keep &= self[name] == value
+        return ClientRows(self._table.take(np.flatnonzero(keep)))
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame.
+
+        Raises:
+            UserError: pandas is not installed (fedscape does not need it).
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError:
+            fix = "Install pandas, or take columns as arrays: clients['train_loss']."
+            raise UserError("pandas", "is not installed in this environment", fix=fix) from None
+        return pandas.DataFrame({name: self[name] for name in self.columns})

@@ -1,0 +1,182 @@
+"""What each client did in each round, as Parquet: collected by reference, written in whole parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.core.arrays import Array
+from clients.core.errors import RunFolderError
+from server.record.files import reading, sync_folder, temporary, whole_file, writing
+
+Columns = Mapping[str, Array]
+PARTS = "part-*.parquet"
+
+
+def _part(folder: Path, first: int, last: int) -> Path:
+    """Return the file of rounds `first` to `last`."""
+    return folder / f"part-{first:08d}-{last:08d}.parquet"
+
+
+def _rounds_of(part: Path) -> tuple[int, int]:
+    """Return the first and the last round of a part, from its name."""
+    try:
+        _, first, last = part.stem.split("-")
+        return int(first), int(last)
+    except ValueError:
+        raise RunFolderError(str(part), "is not named part-<first round>-<last round>.parquet") from None
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the parts in order of rounds. Of two that start alike (a trim was cut short) the shorter says less."""
+    longest = {_rounds_of(part)[0]: part for part in sorted(folder.glob(PARTS))}
+    return [longest[first] for first in sorted(longest)]
+
+
+def _column(parts: list[Array | None], sizes: list[int]) -> Any:
+    """Join one column's rounds to an Arrow array; a round that did not measure it gives nulls."""
+    import pyarrow as pa
+
+    dtype = next(part.dtype for part in parts if part is not None)
+    filler = "" if dtype.kind in "UO" else 0
+    values = [np.full(n, filler, dtype) if p is None else p for p, n in zip(parts, sizes, strict=True)]
+    missing = np.repeat([part is None for part in parts], sizes)
+    return pa.array(np.concatenate(values), mask=missing if missing.any() else None, from_pandas=False)
+
+
+def _table(rounds: list[tuple[int, Columns]]) -> Any:
+    """Return an Arrow table of these rounds: `round`, then every column any of them has, in order of appearance."""
+    import pyarrow as pa
+
+    sizes = [len(columns["client"]) for _, columns in rounds]
+    names = dict.fromkeys(name for _, columns in rounds for name in columns)
+    arrays = {"round": pa.array(np.repeat(np.array([r for r, _ in rounds], np.int32), sizes))}
+    return pa.table(arrays | {name: _column([columns.get(name) for _, columns in rounds], sizes) for name in names})
+
+
+def _write(path: Path, table: Any) -> None:
+    """Write one part under its name, whole."""
+    import pyarrow.parquet as pq
+
+    words = [field.name for field in table.schema if str(field.type) in ("string", "int32")]
+    with whole_file(path) as file:  # numbers that hardly repeat gain nothing from a dictionary, and cost time
+        pq.write_table(table, file, compression="zstd", use_dictionary=words)
+
+
+class ClientTable:
+    """Rows of (round, client), appended a round at a time and written in Parquet parts.
+
+    Args:
+        folder: where the parts are; made if it is not there.
+        max_rows: rows kept in memory at most; one more round and a part is written.
+
+    Raises:
+        RunFolderError: the folder cannot be made.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     table = ClientTable(Path(folder))
+        ...     table.add(1, {"client": np.array([4, 7]), "train_loss": np.array([0.5, 0.25])})
+        ...     table.flush()
+        ...     read_clients(Path(folder)).to_pylist()[1]
+        {'round': 1, 'client': 7, 'train_loss': 0.25}
+    """
+
+    def __init__(self, folder: Path, *, max_rows: int = 2_000_000) -> None:
+        self.folder, self.max_rows = folder, max_rows
+        self._pending: list[tuple[int, Columns]] = []
+        self._rows = 0
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, round_index: int, columns: Columns) -> None:
+        """Take one round's rows (a few microseconds: the arrays are kept, not copied, and must not change).
+
+        Args:
+            round_index: the round; later than every round added before.
+            columns: name -> array (K,), `client` among them; other columns may come and go between rounds.
+        """
+        rows = len(columns["client"])
+        assert "round" not in columns
+        assert all(len(column) == rows for column in columns.values()), "every column has one value a client"
+        assert not self._pending or round_index > self._pending[-1][0], "rounds come in order, once"
+        self._pending.append((round_index, dict(columns)))
+        self._rows += rows
+        if self._rows >= self.max_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rounds taken since the last part as one part; nothing where there are none.
+
+        Raises:
+            RunFolderError: the part cannot be written; its rows stay in memory.
+        """
+        if not self._pending:
+            return
+        _write(_part(self.folder, self._pending[0][0], self._pending[-1][0]), _table(self._pending))
+        sync_folder(self.folder)
+        self._pending, self._rows = [], 0
+
+    def truncate(self, last_round: int) -> None:
+        """Drop the rounds after `last_round`, on disk and in memory; cut short, it can be done again.
+
+        Raises:
+            RunFolderError: a part cannot be read, written or removed.
+        """
+        self._pending = [(r, columns) for r, columns in self._pending if r <= last_round]
+        self._rows = sum(len(columns["client"]) for _, columns in self._pending)
+        for part in sorted(self.folder.glob(PARTS)):
+            first, last = _rounds_of(part)
+            if first <= last_round < last:
+                table = _read([part])
+                _write(_part(self.folder, first, last_round), table.filter(_up_to(table["round"], last_round)))
+            if last > last_round:
+                with writing(part):
+                    part.unlink()
+        with writing(self.folder):
+            for unfinished in self.folder.glob(temporary(self.folder / PARTS).name):
+                unfinished.unlink()
+
+
+def _up_to(rounds: Any, last_round: int) -> Any:
+    """Return which rows are of `last_round` or before."""
+    import pyarrow.compute as pc
+
+    return pc.less_equal(rounds, last_round)
+
+
+def _read(parts: Iterable[Path]) -> Any:
+    """Read parts to one table; columns that only some parts have are null in the others."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = [pa.table({"round": pa.array([], pa.int32()), "client": pa.array([], pa.int64())})]
+    for part in parts:
+        try:
+            with reading(part):
+                tables.append(pq.read_table(part, partitioning=None))
+        except pa.ArrowInvalid as error:
+            raise RunFolderError(
+                str(part), f"is damaged: {error}", fix="Remove it to read the other rounds."
+            ) from error
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def read_clients(path: Path) -> Any:
+    """Read all parts of a run's `clients/` folder.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        A pyarrow Table: `round`, `client` and what was measured, in order of rounds; null where a round did not
+        measure a column, nan where the measure itself gave nan. Rounds since the last part written are not in it.
+
+    Raises:
+        RunFolderError: a part cannot be read.
+    """
+    return _read(_parts(path))

@@ -1,0 +1,105 @@
+"""A run's rounds as columns: one value a round under each metric's name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from clients.core.arrays import Array
+from clients.core.errors import UserError, unknown_name
+
+
+def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of everything in a line."""
+    for key, value in line.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _array(values: list[Any]) -> Array:
+    """Return the tightest array: integers, numbers with nan where missing, or objects with None where missing."""
+    known = {type(value) for value in values}
+    if known == {int}:
+        return np.array(values, np.int64)
+    if known <= {int, float, bool, type(None)}:
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+    objects = np.empty(len(values), object)
+    objects[:] = values
+    return objects
+
+
+class RoundTable:
+    """The lines of `rounds.jsonl`, read by column.
+
+    Args:
+        lines: one mapping a round, in order; `read_rounds` gives them.
+
+    Example:
+        >>> table = RoundTable([{"round": 0, "loss": 2.5}, {"round": 1, "client_drift": {"mean": 0.5}}])
+        >>> table["loss"]
+        array([2.5, nan])
+        >>> table["client_drift.mean"]
+        array([nan, 0.5])
+        >>> table.columns
+        ['round', 'loss', 'client_drift.mean']
+    """
+
+    def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        self.lines = lines
+
+    @cached_property
+    def _flat_lines(self) -> list[dict[str, Any]]:
+        return [dict(_flat(line)) for line in self.lines]
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Names that at least one round has, in order of appearance; what is inside a mapping after a dot."""
+        return list(dict.fromkeys(name for line in self._flat_lines for name in line))
+
+    def __len__(self) -> int:
+        """Return the number of rounds, round 0 included where it was recorded."""
+        return len(self.lines)
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether any round has `name`."""
+        return name in self.columns
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the columns' names."""
+        return iter(self.columns)
+
+    def __getitem__(self, name: str) -> Array:
+        """Return one value a round.
+
+        Args:
+            name: a metric, as in `columns`.
+
+        Returns:
+            float64, nan in rounds without it; int64 where every round has a whole number; objects (None in rounds
+            without it) for words and lists.
+
+        Raises:
+            UserError: no round has it.
+        """
+        if name not in self.columns:
+            raise UserError("column", unknown_name(name, self.columns, "in any round of this run"))
+        return _array([line.get(name) for line in self._flat_lines])
+
+    def to_pandas(self) -> Any:
+        """Return a pandas DataFrame, a row a round.
+
+        Raises:
+            UserError: pandas is not installed (fedscape does not need it).
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError:
+            fix = "Install pandas, or take columns as arrays: rounds['validation_loss']."
+            raise UserError("pandas", "is not installed in this environment", fix=fix) from None
+        return pandas.DataFrame({name: self[name] for name in self.columns})

@@ -1,0 +1,80 @@
+"""What a round says of its data: what faults changed, how far concepts have drifted, how the districts fare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from clients.core.arrays import F64, I64, Array
+from clients.core.population import Population
+
+Line = dict[str, Any]
+
+
+def data_line(population: Population, columns: Mapping[str, Array]) -> Line:
+    """Return what the record says of the data that a cohort trained on.
+
+    Args:
+        population: as it was in that round.
+        columns: one value a respondent: `client`, `num_examples`, and of `train_loss` and `client_drift` what there is.
+
+    Returns:
+        `faults` (by name: `changed`, mean share of a client's readings or labels changed; `clients` touched; `effect`,
+        mean over those touched), `concept_drift` (by name: mean `level`, and `clients` above 0), `districts` (by name:
+        respondents, means of loss and drift, and `changed`, the mean of the sum of the faults' shares, at most
+        1: what two faults changed counts twice). What does not apply is left out.
+    """
+    clients = columns["client"]
+    line: Line = {}
+    changed: F64 | None = None
+    if population.realised is not None:
+        found = population.realised(clients)
+        line["faults"] = {n: _fault(share, found.effect[n]) for n, share in found.changed.items()}
+        changed = np.minimum(sum(found.changed.values(), np.zeros(len(clients))), 1.0)
+    if population.drift_levels is not None:
+        line["concept_drift"] = {
+            name: {"level": float(level.mean()), "clients": int((level > 0).sum())}
+            for name, level in population.drift_levels(clients).items()
+        }
+    if population.places is not None and population.districts:
+        district = population.places(clients).district
+        line["districts"] = _districts(population.districts, district, columns, changed)
+    return line
+
+
+def _fault(share: F64, effect: F64) -> Line:
+    touched = share > 0
+    return {
+        "changed": float(share.mean()),
+        "clients": int(touched.sum()),
+        "effect": float(effect[touched].mean()) if touched.any() else 0.0,
+    }
+
+
+def _districts(names: tuple[str, ...], district: I64, columns: Mapping[str, Array], changed: F64 | None) -> Line:
+    """Return one entry for every district that had respondents; means over them, unweighted."""
+    count = np.bincount(district, minlength=len(names))
+    means = {
+        key: _means(values, district, len(names))
+        for key, values in (
+            ("train_loss", columns.get("train_loss")),
+            ("client_drift", columns.get("client_drift")),
+            ("changed", changed),
+        )
+        if values is not None
+    }
+    return {
+        names[d]: {"clients": int(count[d])}
+        | {key: float(values[d]) for key, values in means.items() if np.isfinite(values[d])}
+        for d in np.flatnonzero(count)
+    }
+
+
+def _means(values: Array, district: I64, districts: int) -> F64:
+    known = np.isfinite(values)
+    total = np.bincount(district[known], weights=values[known], minlength=districts)
+    count = np.bincount(district[known], minlength=districts)
+    means: F64 = np.divide(total, count, out=np.full(districts, np.nan), where=count > 0)
+    return means

@@ -1,0 +1,76 @@
+"""Which Flower node holds which client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from clients.core.arrays import I64
+from clients.core.errors import StrategyError
+from clients.flower.messages import QUERY
+from clients.flower.shim import FIRST_NODE
+
+WAIT_SECONDS = 120.0
+
+
+class NodeMap:
+    """Maps clients to nodes: by arithmetic on an in-process grid, elsewhere by asking every node once.
+
+    A node answers a `query` with `client` (its partition id); see `clients.flower.app`.
+    """
+
+    def __init__(self, num_clients: int) -> None:
+        self._num_clients = num_clients
+        self._node_of: list[int] | None = None
+        self._client_of: dict[int, int] = {}
+
+    def on(self, grid: Grid) -> Callable[[I64], list[int]]:
+        """Return clients (K,) -> node ids (K) on a grid, asking its nodes the first time if need be."""
+        if getattr(grid, "nodes_by_client", False):
+            return lambda clients: (clients + FIRST_NODE).tolist()
+        if self._node_of is None:
+            self._node_of = self._ask(grid)
+        nodes = self._node_of
+        return lambda clients: [nodes[c] for c in clients.tolist()]
+
+    def client_of(self, node: int) -> int:
+        """Return the client a node holds."""
+        return self._client_of.get(node, node - FIRST_NODE)
+
+    def _ask(self, grid: Grid) -> list[int]:
+        """Wait until every client has a node, and ask each for its client.
+
+        Raises:
+            StrategyError: too few nodes came or answered in time, or two nodes hold one client.
+        """
+        deadline = time.monotonic() + WAIT_SECONDS
+        while len(ids := list(grid.get_node_ids())) < self._num_clients:
+            if time.monotonic() > deadline:
+                raise StrategyError(
+                    "nodes",
+                    f"{len(ids)} of {self._num_clients} nodes joined within {WAIT_SECONDS:.0f} s",
+                    fix="Start as many SuperNodes as the scenario has clients.",
+                )
+            time.sleep(0.1)
+        asked = [Message(RecordDict(), dst_node_id=node, message_type=QUERY) for node in ids]
+        nodes = [0] * self._num_clients  # a list: Flower's node ids are unsigned, 64 bits wide, and never 0
+        for reply in grid.send_and_receive(asked, timeout=WAIT_SECONDS):
+            node = reply.metadata.src_node_id
+            if reply.has_error():
+                raise StrategyError("nodes", f"node {node} failed its query: {reply.error.reason}")
+            client = int(str(next(iter(reply.content.metric_records.values()))["client"]))
+            if not 0 <= client < self._num_clients or nodes[client]:
+                raise StrategyError(
+                    "nodes",
+                    f"node {node} holds client {client}, which is taken or unknown",
+                    fix="Give the nodes the partition ids 0 to clients - 1, once each.",
+                )
+            nodes[client] = node
+            self._client_of[node] = client
+        if 0 in nodes:
+            problem = f"{nodes.count(0)} did not say within {WAIT_SECONDS:.0f} s which client they hold"
+            raise StrategyError("nodes", problem, fix="Look at the log of the nodes.")
+        return nodes

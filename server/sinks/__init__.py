@@ -1,0 +1,4 @@
+"""Where metrics go: Prometheus, remote write, OpenMetrics, TensorBoard.
+
+Sinks read lines of the record; they import metrics and record, and nothing imports them but the simulator.
+"""

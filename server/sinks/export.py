@@ -1,0 +1,95 @@
+"""A recorded run given to a sink later: the same samples that a live run sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clients.core.errors import UserError
+from server.metrics.run_stream import recorded_moments
+from server.metrics.timeline import Clock
+from server.record.files import OTHER_OUT, place_for, whole_file
+from server.record.jsonlines import read_rounds
+from server.record.records import RunFolder
+from server.sinks.openmetrics import openmetrics
+from server.sinks.receiver import Receiver
+from server.sinks.remote_write import not_sent, send_recorded
+from server.sinks.sender import Sent
+from server.sinks.tensorboard import write_recorded
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What sinks want of a run's folder.
+
+    Attributes:
+        facts: what was announced at its start, `run_id` among it.
+        lines: its rounds.
+        outcome: how it ended; None while it runs, or where it was killed.
+    """
+
+    facts: Mapping[str, Any]
+    lines: Sequence[Mapping[str, Any]]
+    outcome: Mapping[str, Any] | None
+
+
+def read_recorded(path: Path) -> Recorded:
+    """Read a run's folder.
+
+    Raises:
+        RunFolderError: it is no run's folder, or cannot be read.
+    """
+    folder = RunFolder.open(path)
+    facts = (folder.read_environment() or {}).get("run", {})
+    return Recorded({"run_id": path.resolve().name, **facts}, read_rounds(folder.rounds)[0], folder.read_outcome())
+
+
+def to_openmetrics(recorded: Recorded, clock: Clock) -> Iterator[str]:
+    """Yield the lines of a run's OpenMetrics text.
+
+    Raises:
+        UserError: the record does not say what the clock needs.
+    """
+    stream, moments = recorded_moments(recorded.facts, recorded.lines, recorded.outcome, clock)
+    return openmetrics(moments, stream.labels)
+
+
+def write_openmetrics(recorded: Recorded, clock: Clock, file: Path) -> None:
+    """Write a run's OpenMetrics text, whole or not at all.
+
+    Raises:
+        UserError: the record does not say what the clock needs, or the file is a folder.
+        RunFolderError: the file cannot be written.
+    """
+    lines = to_openmetrics(recorded, clock)
+    place_for(file, "run.om")
+    with whole_file(file, fix=OTHER_OUT) as out:
+        out.writelines(f"{line}\n".encode() for line in lines)
+
+
+def to_remote_write(recorded: Recorded, url: str, clock: Clock, *, token: str | None = None) -> Sent:
+    """Send a run to a receiver.
+
+    Returns:
+        What became of the samples: all of them were taken.
+
+    Raises:
+        UserError: the URL is none, or some of it was not taken; it says how much and why.
+    """
+    receiver = Receiver(url, token=token)
+    tally = send_recorded(receiver, recorded.facts, recorded.lines, recorded.outcome, clock)
+    if not tally.complete:
+        problem = not_sent(tally, receiver.name, clock).removeprefix("remote write: ")
+        raise UserError("remote-write", f"{problem} ({tally.sent:,} samples were taken)")
+    return tally
+
+
+def to_tensorboard(recorded: Recorded, folder: Path) -> None:
+    """Write a run's TensorBoard event file.
+
+    Raises:
+        RunFolderError: the folder cannot be written to.
+    """
+    write_recorded(folder, recorded.facts, recorded.lines, recorded.outcome)

@@ -1,0 +1,241 @@
+"""Sends every round of a live run to a remote-write receiver, from a thread of its own, and never waits for it.
+
+The round loop only puts a reference into a bounded queue. What could not be sent is counted and said at the end; the
+record has it, and `fedscape export RUN --to remote-write` sends it again, sample for sample the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+from server.metrics.run_stream import Moment, RunStream, Waiting, recorded_moments
+from server.metrics.timeline import Clock, Timeline
+from server.sinks.receiver import Receiver
+from server.sinks.sender import BATCH, Sender, Sent
+
+MOST_WAITING = 10_000
+"""Rounds that may wait; one more, and the oldest is dropped."""
+GATHER_SECONDS = 1.0
+"""Pause between requests, so that short rounds travel together."""
+PATIENCE = 5.0
+"""Seconds that the end of a run waits for what is still to be sent."""
+
+_log = logging.getLogger("fedscape.remote_write")
+Tell = Callable[[dict[str, Any]], object]
+
+
+class RemoteWriter:
+    """The observer.
+
+    Args:
+        url: the receiver, such as `http://127.0.0.1:9090/api/v1/write`.
+        clock: which time the samples carry.
+        token: a bearer token, where the receiver wants one.
+        patience: seconds that the end of the run waits.
+        timeout: seconds that one request may take.
+        most_waiting: rounds that may wait.
+
+    Attributes:
+        tally: what became of the samples.
+
+    Raises:
+        UserError: the URL or the clock is none.
+    """
+
+    name = "remote_write"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock = "round",
+        token: str | None = None,
+        patience: float = PATIENCE,
+        timeout: float = 10.0,
+        most_waiting: int = MOST_WAITING,
+    ) -> None:
+        Timeline(clock)  # refuses what is no clock before the run starts
+        self._receiver = Receiver(url, token=token, timeout=timeout)
+        self._clock: Clock = clock
+        self._patience, self._most = patience, most_waiting
+        self.tally = Sent()
+        self._queue: deque[Waiting] = deque()
+        self._in_flight = 0
+        self._before: Sequence[Waiting] = ()
+        self._outcome: Mapping[str, Any] | None = None
+        self._closing, self._giving_up = threading.Event(), threading.Event()
+        self._stream: RunStream | None = None
+        self._thread: threading.Thread | None = None
+        self._tell: Tell = lambda event: None
+        self._round, self._troubled = 0, False
+
+    @property
+    def waiting(self) -> int:
+        """Rounds taken in and not yet answered for."""
+        return len(self._queue) + self._in_flight
+
+    def attached(self, tell: Tell) -> None:
+        """Take the function that announces events of the run."""
+        self._tell = tell
+
+    def run_started(self, facts: Mapping[str, Any]) -> None:
+        """Take the facts that every sample is marked with."""
+        self._stream = RunStream(facts, self._clock)
+
+    def recorded_before(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what a resumed run recorded: counters, and the series that must end."""
+        assert self._stream is not None
+        self._before = [self._stream.take(line) for line in lines]
+
+    def round_finished(self, line: Mapping[str, Any]) -> None:
+        """Let a round wait to be sent (about 10 us)."""
+        assert self._stream is not None
+        self._round = int(line["round"])
+        waiting = self._stream.take(line)
+        if self._thread is None:
+            self._start(self._stream)
+        if self.tally.hopeless:
+            self.tally.dropped += 1
+        else:
+            if len(self._queue) >= self._most:
+                self._next(1)
+                self.tally.dropped += 1
+            self._queue.append(waiting)
+        if self.tally.failed and not self._troubled:
+            self._troubled = True
+            self._say("remote_write_failing", f"remote write: {self.tally.words}; the run goes on")
+
+    def run_finished(self, outcome: Mapping[str, Any]) -> None:
+        """Send what waits, what the run came to and the ends of its series; say what could not be sent."""
+        self._outcome = outcome
+        self.close()
+        if not self.tally.complete:
+            self._say("samples_not_sent", not_sent(self.tally, self._receiver.name, self._clock))
+
+    def close(self) -> None:
+        """Send what waits, for as long as patience lasts, and stop; a second time does nothing."""
+        if self._closing.is_set() or self._thread is None:
+            return
+        self._closing.set()
+        self._thread.join(self._patience)
+        self._giving_up.set()
+        self._receiver.close()
+        self._thread.join(0.5)
+        self.tally.waiting = self.waiting
+
+    def _say(self, kind: str, message: str) -> None:
+        self._tell({"round": self._round, "kind": kind, "message": message})
+
+    def _start(self, stream: RunStream) -> None:
+        self._thread = threading.Thread(target=self._work, args=(stream,), name="remote-write", daemon=True)
+        self._thread.start()
+
+    def _work(self, stream: RunStream) -> None:
+        """Send until the end: the thread's whole life."""
+        sender = Sender(
+            self._receiver, stream.labels, is_future=stream.timeline.is_future, pause=self._pause, tally=self.tally
+        )
+        self.tally.end_lost = True
+        try:
+            for waiting in self._before:
+                stream.make(waiting)
+            while not self.tally.hopeless:
+                closing = self._closing.is_set()  # asked before the queue is emptied: nothing comes after it
+                if not self._send_waiting(stream, sender):
+                    break
+                if closing:
+                    self.tally.end_lost = self._outcome is not None and not sender.send(stream.end(self._outcome))
+                    break
+                self._closing.wait(GATHER_SECONDS)
+        except Exception as error:
+            _log.exception("the thread of remote write failed")
+            self.tally.words, self.tally.hopeless = f"{type(error).__name__}: {error}", True
+            self.tally.dropped += self._in_flight
+        self._in_flight = 0
+
+    def _send_waiting(self, stream: RunStream, sender: Sender) -> bool:
+        """Send until no round waits; False where that cannot be."""
+        while batch := self._next(BATCH):
+            self._in_flight = len(batch)
+            if not sender.send([stream.make(waiting) for waiting in batch]):
+                self.tally.dropped += len(batch)
+                return False
+            self._in_flight = 0
+        return True
+
+    def _next(self, count: int) -> list[Waiting]:
+        """Take the oldest rounds from the queue, from which the other thread may take some meanwhile."""
+        taken: list[Waiting] = []
+        with suppress(IndexError):
+            while len(taken) < count:
+                taken.append(self._queue.popleft())
+        return taken
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait before another try: shorter once the run is over; False once patience is."""
+        if self._closing.is_set():
+            return not self._giving_up.wait(min(seconds, 0.2))
+        self._closing.wait(seconds)
+        return True
+
+
+def not_sent(tally: Sent, name: str, clock: Clock) -> str:
+    """Return in words what was not sent, and how to send it again."""
+    rounds = tally.dropped + tally.waiting
+    lost = [f"{rounds} {'round was' if rounds == 1 else 'rounds were'} not sent"] if rounds else []
+    lost += ["the end of its series was not sent"] if tally.end_lost and not rounds else []
+    lost += [f"{tally.refused} samples were refused"] if tally.refused else []
+    again = f"fedscape export RUN --to remote-write --url {name} --clock {clock}"
+    return f"remote write: {' and '.join(lost)} ({tally.words or 'no answer yet'}). To send all again: {again}"
+
+
+def send_recorded(
+    receiver: Receiver,
+    facts: Mapping[str, Any],
+    lines: Sequence[Mapping[str, Any]],
+    outcome: Mapping[str, Any] | None,
+    clock: Clock,
+    *,
+    patience: float = 30.0,
+) -> Sent:
+    """Send a recorded run; what a live one sent of it is sent again, which changes nothing.
+
+    Args:
+        receiver: to whom.
+        facts: environment.json's `run`.
+        lines: the record.
+        outcome: outcome.json; None leaves the series without ends.
+        clock: which time the samples carry.
+        patience: seconds a batch may wait for an answer.
+
+    Returns:
+        What became of the samples.
+    """
+    stream, moments = recorded_moments(facts, lines, outcome, clock)
+    tally, since = Sent(), [0.0]
+
+    def pause(seconds: float) -> bool:
+        time.sleep(seconds)
+        return time.monotonic() - since[0] < patience
+
+    sender = Sender(receiver, stream.labels, is_future=stream.timeline.is_future, pause=pause, tally=tally)
+    for batch in _batches(moments):
+        since[0] = time.monotonic()
+        if tally.hopeless or not sender.send(batch):
+            tally.dropped += len(batch)
+            tally.hopeless = True
+    receiver.close()
+    return tally
+
+
+def _batches(moments: Iterable[Moment]) -> Iterator[list[Moment]]:
+    remaining = iter(moments)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch

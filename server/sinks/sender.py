@@ -1,0 +1,169 @@
+"""Sends a run's moments to a receiver: what is refused is told from what may be tried again, and both are counted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from server.metrics.run_stream import Moment
+from server.metrics.samples import Labels
+from server.sinks.receiver import Answer, Receiver
+from server.sinks.write_request import RequestEncoder
+
+BATCH = 50
+"""Moments a request."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds before the second try, doubled up to the longest."""
+MOST_PARTS, PARTS_IN_VAIN = 200, 15
+"""Requests that one refused batch is split into at most, and how many of them may be refused before any is taken."""
+BATCHES_IN_VAIN = 5
+"""Batches refused whole, one after another, before nothing more is sent."""
+
+Part = Sequence[Moment]
+
+
+@dataclass
+class Sent:
+    """What became of a run's samples.
+
+    Attributes:
+        sent: samples taken.
+        refused: samples that will never be taken.
+        dropped: rounds given up without an answer.
+        failed: requests not answered, or answered with an error.
+        waiting: rounds not yet sent.
+        end_lost: whether the samples of the run's end were not taken.
+        words: the newest reason why something was not taken.
+        hopeless: whether the receiver takes nothing at all.
+    """
+
+    sent: int = 0
+    refused: int = 0
+    dropped: int = 0
+    failed: int = 0
+    waiting: int = 0
+    end_lost: bool = False
+    words: str = ""
+    hopeless: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample was taken."""
+        return not (self.refused or self.dropped or self.waiting or self.end_lost)
+
+
+class Sender:
+    """Sends batches of one run.
+
+    Args:
+        receiver: to whom.
+        labels: labels that every series has.
+        is_future: whether a time lies where no sample may be sent.
+        pause: waits so many seconds; False breaks off.
+        tally: counts.
+    """
+
+    def __init__(
+        self,
+        receiver: Receiver,
+        labels: Labels,
+        *,
+        is_future: Callable[[int], bool],
+        pause: Callable[[float], bool],
+        tally: Sent,
+    ) -> None:
+        self.receiver, self.tally = receiver, tally
+        self._encoder = RequestEncoder(labels)
+        self._is_future, self._pause = is_future, pause
+        self._in_vain = 0
+
+    def send(self, moments: Sequence[Moment]) -> bool:
+        """Send moments in one request, and again until it is answered for good.
+
+        Returns:
+            False where it was broken off, or nothing can be sent there: then nothing of it is counted.
+        """
+        past = [moment for moment in moments if not self._is_future(moment.at)]
+        found = self._insist(past)
+        if found is None:
+            return False
+        if len(past) < len(moments):
+            self.tally.words = "its time lies in the future"
+            self.tally.refused += _count(moments) - _count(past)
+        if found.kind == "taken":
+            self.tally.sent += _count(past)
+            self._in_vain = 0
+        else:
+            self._in_vain = 0 if self._rescue(past) else self._in_vain + 1
+            self.tally.hopeless = self._in_vain >= BATCHES_IN_VAIN
+        return True
+
+    def _insist(self, part: Part) -> Answer | None:
+        """Send until it is taken or refused; None where it was broken off or is hopeless."""
+        series = self._encoder.split(part)
+        if not series:
+            return Answer("taken")
+        body, pause = self._encoder.body(series.items()), FIRST_PAUSE
+        while True:
+            found = self.receiver.post(body)
+            if found.kind != "taken":
+                self.tally.failed, self.tally.words = self.tally.failed + 1, found.words
+            if found.kind == "hopeless":
+                self.tally.hopeless = True
+                return None
+            if found.kind != "later":
+                return found
+            if not self._pause(pause):
+                return None
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _rescue(self, refused: Part) -> bool:
+        """Send a refused batch in ever smaller parts, as a receiver takes a request whole or not at all.
+
+        A part is cut by time and, where that frees neither half, by series: what is wrong is a moment, or a series.
+
+        Returns:
+            Whether any of it was taken.
+        """
+        parts, asked, before = deque([refused]), 0, self.tally.sent
+        while parts:
+            part, bad = parts.popleft(), list[Part]()
+            for halves in (_by_time(part), _by_series(part)):
+                vain = asked >= PARTS_IN_VAIN and self.tally.sent == before
+                if halves and asked < MOST_PARTS and not vain:
+                    asked += len(halves)
+                    bad = [half for half in halves if not self._taken(half)]
+                    if len(bad) < len(halves):
+                        break
+            else:
+                if not bad:
+                    self.tally.refused += _count(part)
+                    continue
+            parts.extend(bad)
+        return self.tally.sent > before
+
+    def _taken(self, part: Part) -> bool:
+        found = self._insist(part)
+        if found is None or found.kind != "taken":
+            return False
+        self.tally.sent += _count(part)
+        return True
+
+
+def _count(part: Part) -> int:
+    return sum(map(len, part))
+
+
+def _by_time(part: Part) -> list[Part]:
+    """Halve a part by time; one moment has no halves."""
+    middle = len(part) // 2
+    return [part[:middle], part[middle:]] if middle else []
+
+
+def _by_series(part: Part) -> list[Part]:
+    """Halve a part by series; one series has no halves."""
+    series = list(dict.fromkeys(key for moment in part for key in moment.series()))
+    middle = len(series) // 2
+    halves = (frozenset(series[:middle]), frozenset(series[middle:])) if middle else ()
+    return [[smaller for moment in part if len(smaller := moment.only(half))] for half in halves]

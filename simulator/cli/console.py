@@ -1,0 +1,204 @@
+"""The observer people watch: a live display on a terminal, plain lines elsewhere, the verdict at the end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from dashboards.report import run_text
+from dashboards.report.formats import clock_time
+from simulator.cli import console_text
+
+UPDATES_A_SECOND = 10
+PLAIN_LINES = 20
+MOST_EVENTS = 20
+OF_THE_CLOCK = ("storm", "power_cut", "outage")
+"""Kinds of events that happen in the data, not in the run: the record has them, the console does not."""
+BAR, SHORTEST_BAR = 24, 6
+MOST_CRITERIA = 4
+_STYLES = {"converged": "bold green", "stopped": "bold yellow", "diverged": "bold red", "interrupted": "bold yellow"}
+_ASCII = str.maketrans("·━─", "-=-")
+
+
+class ConsoleObserver:
+    """Shows a run on a stream, at next to no cost to it: a round is kept, and drawn only when its turn comes.
+
+    Args:
+        stream: where to write; standard output by default.
+        live: redraw in place; by default where `stream` is a terminal that can.
+        clock: seconds from any start.
+
+    Example:
+        >>> console = ConsoleObserver()
+        >>> console.run_started({"version": "0.1", "scenario": "digits", "seed": 7, "rounds": 1})
+        fedscape 0.1 · scenario digits · seed 7
+        <BLANKLINE>
+        >>> console.round_finished({"round": 1, "train_loss": 0.5})
+          round 1/1  train loss 0.5
+        >>> console.run_finished({"words": "stopped at round 1: 1 round was asked for"})
+        <BLANKLINE>
+        stopped at round 1: 1 round was asked for
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, *, live: bool | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        stream = sys.stdout if stream is None else stream
+        terminal = stream.isatty()
+        self._is_live = terminal and os.environ.get("TERM", "") not in ("dumb", "unknown") if live is None else live
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._ascii = "" if encoding.lower().startswith("utf") else encoding
+        # Said outright, or rich would look for colours in the environment and for notebooks in the process.
+        self._console = Console(
+            file=stream, force_terminal=self._is_live, force_jupyter=False, highlight=False, markup=False, emoji=False
+        )
+        self._clock = clock
+        self._live: Live | None = None
+        self._line: dict[str, Any] | None = None
+        self._rounds: int | None = None
+        self._started: tuple[float, int] | None = None  # when the first round ended, and which it was
+        self._shown_at, self._shown_round, self._next = -1.0, -1, 0
+        self._waiting: list[str] = []
+        self._events = 0
+
+    def run_started(self, facts: dict[str, Any]) -> None:
+        """Print the header."""
+        self._rounds = facts.get("rounds")
+        first, *rest = run_text.header(facts)
+        self._print(first, "bold")
+        for line in [*rest, ""]:
+            self._print(line)
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        """Keep the round; draw it when the display is due."""
+        self._line = line
+        now = self._clock()
+        if self._started is None:
+            self._started = now, line.get("round", 0)
+        if not self._is_live:
+            if line.get("round", 0) >= self._next:
+                self._print_round(line)
+        elif now - self._shown_at >= 1 / UPDATES_A_SECOND:
+            self._draw(now)
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Say what happened, up to a number of times: a run that stumbles every round stays readable."""
+        if event.get("kind") in OF_THE_CLOCK:
+            return
+        self._events += 1
+        if self._events > MOST_EVENTS + 1:
+            return
+        where = f"round {event['round']}: " if event.get("round") is not None else ""
+        words = f"  {where}{event.get('message') or event.get('kind', '')}"
+        if self._events > MOST_EVENTS:
+            words = "  more happened; the rest is in events.jsonl"
+        if self._live:
+            self._waiting.append(words)
+        else:
+            self._print(words)
+
+    def run_finished(self, outcome: dict[str, Any]) -> None:
+        """Print the last round where it was not shown, then the verdict and what was reached."""
+        self._started = None  # nothing is left to wait for
+        if self._is_live and self._line:
+            self._draw(self._clock())
+        elif self._line and self._line.get("round", 0) > self._shown_round:
+            self._print_round(self._line)
+        self.close()
+        self._print("")
+        sentence, *hints = run_text.verdict(outcome)
+        self._print(sentence, _STYLES.get(str(outcome.get("outcome")), "bold"))
+        for hint in hints:
+            self._print(hint)
+        rows = run_text.reached(outcome)
+        width = max([13, *(len(name) for name, _ in rows)])
+        for name, value in rows:
+            self._print(f"  {name:<{width}}   {value}")
+
+    def close(self) -> None:
+        """Give the terminal back (cursor, standard streams); a second time does nothing."""
+        for words in self._waiting:
+            self._print(words)
+        self._waiting = []
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _plain(self, text: str) -> str:
+        """Return what the stream's encoding can say."""
+        if not self._ascii:
+            return text
+        return text.translate(_ASCII).encode(self._ascii, "replace").decode(self._ascii)
+
+    def _print(self, text: str, style: str = "") -> None:
+        if not self._is_live:  # a file or a pipe: lines as they are, for whoever greps them
+            self._console.print(Text(self._plain(text), style), soft_wrap=True)
+            return
+        indent = " " * (len(text) - len(text.lstrip()) + 2)
+        width = max(20, self._console.width)
+        for line in textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False) or [""]:
+            self._console.print(Text(self._plain(line), style), soft_wrap=True)
+
+    def _head(self, line: dict[str, Any]) -> str:
+        """Return which round of how many."""
+        index = line.get("round", 0)
+        return f"  round {index:>{len(str(self._rounds))}}/{self._rounds}" if self._rounds else f"  round {index}"
+
+    def _print_round(self, line: dict[str, Any]) -> None:
+        """Print a round as a line of its own, and set when the next is due."""
+        index = line.get("round", 0)
+        every = max(-(-self._rounds // PLAIN_LINES), 1) if self._rounds else max(index, 1)  # unknown: 1, 2, 4, 8, ...
+        self._shown_round, self._next = index, (index // every + 1) * every
+        parts = (
+            console_text.measures(line),
+            console_text.pace(line),
+            console_text.nearing(line.get("criteria") or {}, MOST_CRITERIA),
+        )
+        self._print("  ".join((self._head(line), *(part for part in parts if part))))
+
+    def _left(self, now: float, index: int) -> str:
+        """Return how long the rounds that may remain would take."""
+        if not self._rounds or self._started is None or index <= self._started[1]:
+            return ""
+        since, first = self._started
+        seconds = (now - since) / (index - first) * (self._rounds - index)
+        return f"at most {clock_time(seconds)} left" if index < self._rounds else ""
+
+    def _fitted(self, line: dict[str, Any], now: float) -> Text:
+        """Return the two lines of the live display, with the bar and the criteria that the terminal's width leaves."""
+        index, width = line.get("round", 0), self._console.width - 1
+        head, numbers = self._head(line), console_text.measures(line)
+        bar = min(BAR, width - len(head) - len(numbers) - 4) if self._rounds else 0
+        bar = bar if bar >= SHORTEST_BAR else 0
+        done = min(round(bar * index / self._rounds), bar) if self._rounds else 0
+        gap = "  " if bar else ""
+        first = Text.assemble((head, "bold"), gap, ("━" * done, "cyan"), ("─" * (bar - done), "dim"), "  ", numbers)
+        aside = " · ".join(part for part in (console_text.pace(line), self._left(now, index)) if part)
+        room = width - 4 - len(aside)
+        names = (console_text.nearing(line.get("criteria") or {}, most) for most in range(MOST_CRITERIA, -1, -1))
+        near = next((words for words in names if len(words) <= room), "")
+        across = max(min(len(first), width) - 2 - len(near), len(aside) + 2)
+        return Text("\n").join([first, Text(f"  {near}{aside:>{across}}", "dim")])
+
+    def _draw(self, now: float) -> None:
+        """Redraw the live display, and print what waited for it above it."""
+        assert self._line is not None
+        lines = self._fitted(self._line, now)
+        lines.plain = self._plain(lines.plain)
+        lines.no_wrap, lines.overflow = True, "crop"
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        for words in self._waiting:
+            self._print(words)
+        self._waiting = []
+        self._live.update(lines, refresh=True)
+        self._shown_at, self._shown_round = now, self._line.get("round", 0)

@@ -1,0 +1,1 @@
+"""Which engine runs a scenario: timing, planning, compiling."""

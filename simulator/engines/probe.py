@@ -1,0 +1,187 @@
+"""How long a round takes on an engine, found from a few local steps of real clients."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import I64
+from clients.engines.base import Engine
+from clients.engines.plain import PlainEngine
+from clients.training.local import count_steps
+from clients.training.optimizers import stacked_optimizer
+from clients.training.task import LearningTask
+from clients.training.work import CohortWork
+
+Build = Callable[[LearningTask], Engine]
+HEAVY_STEP = 0.05
+"""Seconds of one local step above which it is timed once, over two steps."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one `train` call: `setup` once, and `step` for each local step of all its clients together."""
+
+    setup: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A cohort as the rounds will have it.
+
+    Attributes:
+        task: what is learnt.
+        clients: evenly spaced clients that hold examples, int64 (K,).
+        steps: their local steps in round 1, decreasing, int64 (K,).
+    """
+
+    task: LearningTask
+    clients: I64
+    steps: I64
+
+    @property
+    def longest(self) -> int:
+        """Largest number of local steps."""
+        return int(self.steps[0])
+
+
+def make_sample(task: LearningTask, cohort: int) -> Sample:
+    """Choose `cohort` clients (fewer if fewer hold examples) evenly over the population."""
+    holding = np.flatnonzero(task.population.sizes).astype(np.int64)
+    size = max(1, min(cohort, len(holding)))
+    clients = holding[np.linspace(0, len(holding) - 1, size).round().astype(np.int64)]
+    sizes = task.population.sizes[clients].astype(np.int64)
+    steps = count_steps(task.local, sizes, clients, seed=task.seed, round_index=1)
+    return Sample(task, clients, -np.sort(-steps))
+
+
+def measure(build: Build, sample: Sample, width: int) -> Cost:
+    """Time an engine on `width` clients of a sample; the first call warms up and is not counted.
+
+    Light steps are timed as the difference between four and eight, so that what a call costs once is told apart.
+    """
+    picked = sample.clients[np.linspace(0, len(sample.clients) - 1, width).round().astype(np.int64)]
+
+    def run(steps: int) -> float:
+        return _seconds(build, _shortened(sample.task, steps), picked)
+
+    longest = sample.longest
+    if run(1) > HEAVY_STEP:
+        few = min(2, longest)
+        step = run(few) / few
+        if step > HEAVY_STEP / 2:
+            return Cost(0.0, step)
+    if longest <= 8:
+        return Cost(0.0, min(run(longest) for _ in range(3)) / longest)
+    times = [(run(4), run(8)) for _ in range(3)]
+    four, eight = min(t[0] for t in times), min(t[1] for t in times)
+    step = max((eight - four) / 4, 0.4 * eight / 8)  # a hiccup must not make steps look free
+    return Cost(max(0.0, four - 4 * step), step)
+
+
+def plain_round(sample: Sample, cost: Cost, width: int) -> float:
+    """Predict a round's seconds on the plain engine from the cost of `width` clients."""
+    return (cost.setup * len(sample.steps) + cost.step * float(sample.steps.sum())) / width
+
+
+def stacked_round(sample: Sample, cost: Cost, width: int, alone: Cost) -> float:
+    """Predict a round's seconds on the stacked engine in tiles of `width` clients.
+
+    A step of fewer clients than `width` is taken to cost between that of one client (`alone`) and that of all,
+    in proportion.
+    """
+    base = min(alone.step, cost.step)
+    total = 0.0
+    for part in np.array_split(sample.steps, -(-len(sample.steps) // width)):
+        full = base * int(part[0]) + (cost.step - base) * float(part.sum()) / width
+        total += cost.setup + full
+    return total
+
+
+def tile_widths(cohort: int, largest: int) -> list[int]:
+    """List the tiles worth timing, increasing: the cohort (or the largest that fits), halves and quarters of it.
+
+    Example:
+        >>> tile_widths(100, 1000), tile_widths(100, 30)
+        ([1, 2, 7, 25, 50, 100], [1, 2, 8, 15, 30])
+    """
+    top = max(1, min(cohort, largest))
+    divisors = [2] + [4**i for i in range(16)]
+    return sorted({-(-top // d) for d in divisors})
+
+
+def largest_tile(sample: Sample, memory_bytes: int) -> int:
+    """Return how many clients' parameters, gradients, optimiser states and batch plans fit in `memory_bytes`."""
+    task = sample.task
+    states = stacked_optimizer(task.local).num_states
+    parameters = task.parameters.size * task.dtype.itemsize * (3 + states)
+    largest = int(task.population.sizes[sample.clients].max(initial=1))
+    batch = largest if task.local.batch_size == "full" else min(task.local.batch_size, largest)
+    return max(1, memory_bytes // (parameters + 32 * sample.longest * batch))
+
+
+def disagreement(build: Build, sample: Sample) -> float:
+    """Compare an engine with the plain one after two SGD steps of the smallest and the largest client.
+
+    Returns:
+        The distance of their updates (parameters and buffers) over the plain one's norm; 0 where one is not finite.
+    """
+    task = _shortened(sample.task, 2)
+    sgd = replace(task.local, optimizer="sgd", l1=0.0, clip_norm=None, clip_value=None, gradient_noise=0.0)
+    task = replace(task, local=replace(sgd, local_lr=min(sgd.local_lr, 0.01)))
+    sizes = task.population.sizes[sample.clients]
+    clients = np.unique(sample.clients[[int(sizes.argmin()), int(sizes.argmax())]])
+    work = _work(task, clients)
+    start = torch.cat((work.params, work.buffers))
+
+    def moved(engine: Engine) -> Tensor:
+        update, _ = engine.train(work, {})
+        return torch.cat((update.params, update.buffers), 1).double() - start
+
+    ours, theirs = moved(PlainEngine(task)), moved(build(task))
+    if not (ours.isfinite().all() and theirs.isfinite().all()):
+        return 0.0
+    return float((ours - theirs).norm() / (ours.norm() + 1e-5 * start.double().norm()).clamp_min(1e-30))
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a duration for people.
+
+    Example:
+        >>> seconds_text(0.00412), seconds_text(0.1234), seconds_text(3.21)
+        ('4.1 ms', '123 ms', '3.2 s')
+    """
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{1e3 * seconds:.0f} ms" if seconds >= 0.00995 else f"{1e3 * seconds:.2g} ms"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, at most 140 characters."""
+    line = next((part.strip() for part in str(error).splitlines() if part.strip()), type(error).__name__)
+    return line if len(line) <= 140 else line[:139] + "…"
+
+
+def _shortened(task: LearningTask, steps: int) -> LearningTask:
+    return replace(task, local=replace(task.local, local_steps=steps, local_epochs=None, partial_work=0.0))
+
+
+def _work(task: LearningTask, clients: I64) -> CohortWork:
+    params, buffers = task.initial()
+    return CohortWork(round_index=1, clients=clients, params=params, buffers=buffers)
+
+
+def _seconds(build: Build, task: LearningTask, clients: I64) -> float:
+    engine, work = build(task), _work(task, clients)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's remarks on slow batching rules: the time tells
+        started = time.perf_counter()
+        engine.train(work, {})
+        return time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""The Flower grid whose clients live in this process, and its clock."""

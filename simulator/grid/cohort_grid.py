@@ -1,0 +1,117 @@
+"""CohortGrid: a Flower grid whose clients live in this process.
+
+A lazy cohort from our strategy is trained as one tensor program. Messages of any other strategy are gathered into
+cohorts by the model they carry. A user's ClientApp gets its messages one by one, unchanged.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+
+from clients.flower.messages import TRAIN, CohortMessages
+from clients.flower.shim import FIRST_NODE, Run, claim_identity, empty_run, set_message_id
+from simulator.grid.local_clients import LocalClients
+
+
+class CohortGrid(Grid):
+    """A grid of `num_clients` in-process clients; node id is client + `FIRST_NODE`.
+
+    Args:
+        num_clients: clients N.
+        local: trains and evaluates them; None where `client_app` does.
+        client_app: a user's ClientApp, called with one message a client.
+        run_config: what the ClientApp finds in `context.run_config`.
+    """
+
+    nodes_by_client = True
+
+    def __init__(
+        self,
+        num_clients: int,
+        local: LocalClients | None = None,
+        *,
+        client_app: ClientApp | None = None,
+        run_config: Mapping[str, bool | int | float | str] | None = None,
+    ) -> None:
+        assert (local is None) != (client_app is None), "a grid has an engine or a ClientApp"
+        claim_identity()
+        self._num_clients, self._local, self._app = num_clients, local, client_app
+        self._run, self._run_config = empty_run(), dict(run_config or {})
+        self._contexts: dict[int, Context] = {}
+        self._answers: dict[str, Message] = {}
+        self._ids = itertools.count()
+
+    def set_run(self, run: Run) -> None:
+        """Take Flower's description of the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """Flower's description of the run."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Make a message (deprecated in Flower; use `Message`)."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Sequence[int]:
+        """Return the ids of all nodes, in order of client."""
+        return range(FIRST_NODE, FIRST_NODE + self._num_clients)
+
+    def push_messages(self, messages: Iterable[Message]) -> Sequence[str]:
+        """Answer messages at once and keep the replies until they are pulled."""
+        pushed = []
+        for reply in self.send_and_receive(messages):
+            pushed.append(reply.metadata.reply_to_message_id)
+            self._answers[pushed[-1]] = reply
+        return pushed
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Sequence[Message]:
+        """Return the replies that are there."""
+        return [self._answers.pop(i) for i in message_ids if i in self._answers]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Have clients answer messages; replies come in order of client. `timeout` is real time and not needed."""
+        if isinstance(messages, CohortMessages) and self._local is not None:
+            if messages.kind == TRAIN:
+                return self._local.train(messages, messages.work)
+            return self._local.evaluate(messages, messages.work)
+        asked = sorted(messages, key=lambda m: m.metadata.dst_node_id)
+        for message in asked:
+            set_message_id(message, f"{self._run.run_id}-{next(self._ids)}")
+        if not asked:
+            return []
+        if self._local is not None:
+            return self._local.gather(asked)
+        return [self._call(message) for message in asked]
+
+    def _call(self, message: Message) -> Message:
+        """Hand one message to the user's ClientApp. An exception becomes an error reply, as in Flower."""
+        assert self._app is not None
+        node = message.metadata.dst_node_id
+        context = self._contexts.setdefault(
+            node,
+            Context(
+                run_id=self._run.run_id,
+                node_id=node,
+                node_config={"partition-id": node - FIRST_NODE, "num-partitions": self._num_clients},
+                state=RecordDict(),
+                run_config=self._run_config,
+            ),
+        )
+        received = Message(RecordDict(dict(message.content)), metadata=message.metadata)  # type: ignore[call-overload]
+        try:
+            reply = self._app(received, context)
+            if not isinstance(reply, Message):
+                raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
+        except Exception as error:
+            reply = Message(Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message)
+        set_message_id(reply, f"{message.metadata.message_id}-reply")
+        return reply

@@ -1,0 +1,129 @@
+"""What a finished run comes to: scores, spread, target, rate, drift, baselines, and the final model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from clients.core.parameters import write_vector
+from clients.engines.evaluation import Evaluator
+from clients.flower.messages import EvaluationReplies
+from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
+from clients.training.losses import metrics
+from server.convergence.monitor import Verdict
+from server.convergence.outcome import drift_course, to_target
+from server.record.files import whole_file
+from server.record.records import RunFolder
+from server.record.tensor_files import write_tensors
+from server.rounds.loop import RoundState
+from server.rounds.round_metrics import RoundMeter
+from simulator.runs.baselines import baselines
+from simulator.runs.session import Session, trend_of
+from simulator.runs.strategies import evaluated_clients
+
+LOAD_MODEL = """import fedscape as fs
+model = fs.open_run(__file__.rpartition("/")[0] or ".").model()
+"""
+
+LOAD_OWN_MODEL = """import fedscape as fs
+from my_module import model  # the torch module that the run was given
+model = fs.open_run(__file__.rpartition("/")[0] or ".").model(model)
+"""
+
+
+def conclude(
+    session: Session,
+    meter: RoundMeter,
+    state: RoundState,
+    verdict: Verdict,
+    lines: Sequence[dict[str, Any]],
+    folder: RunFolder | None,
+) -> dict[str, Any]:
+    """Return what the run came to: the verdict, test scores, spread, target, rate, drift, baselines."""
+    scenario = session.scenario
+    last = lines[-1]
+    said: dict[str, Any] = {
+        "outcome": verdict.outcome,
+        "round": verdict.round_index,
+        "words": str(verdict),
+        "reason": verdict.reason,
+        "criteria": list(verdict.criteria),
+        "quantity": verdict.quantity,
+        "hint": verdict.hint,
+        "last_finite_round": state.round_index,
+        "to_target": to_target(lines, scenario.convergence.target),
+        "drift": drift_course(lines),
+        "bytes_total": last.get("bytes_total"),
+        "simulated_seconds_total": last.get("simulated_seconds_total"),
+        "record": str(folder.path) if folder is not None else None,
+    }
+    said |= rate_of(session, lines)
+    said |= _final_scores(session, meter, session.evaluator, state)
+    over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
+    if session.engine is not None and scenario.evaluation.baselines and over:
+        cohort = session.played.cohort or session.population.num_clients
+        said["baselines"] = baselines(
+            session.task, session.engine, state.params, rounds=state.round_index, cohort=cohort
+        )
+    return said
+
+
+def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the rate fitted over a whole record, and the rounds still needed."""
+    trend = trend_of(session)
+    for line in lines:
+        trend.observe(line)
+    return trend.fit(whole=True)
+
+
+def _final_scores(session: Session, meter: RoundMeter, evaluator: Evaluator, state: RoundState) -> dict[str, Any]:
+    """Evaluate the final model on the central test examples and on the clients."""
+    population = session.population.during(state.round_index)
+    said: dict[str, Any] = {}
+    evaluator.load(state.params, state.buffers)
+    if population.test is not None and population.task != "objective":
+        result = evaluator.central(population.test)
+        said |= metrics("test", result.loss, result.score, population.task)
+        if population.task == "classification":
+            counts = class_counts(result.predicted, population.test.targets, population.outputs)
+            said |= class_metrics("test", counts) | {"test_imbalance": imbalance(counts)}
+            said |= {"test_class_accuracy": recalls(counts)} if population.outputs <= MOST_CLASSES else {}
+    if session.engine is None:  # what a user's ClientApp trains on is its own affair
+        return said
+    clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
+    found = meter.federated(EvaluationReplies([], evaluator.clients(clients, state.round_index), ""))
+    if "client_spread" not in found:
+        return said
+    spread = found["client_spread"]
+    low = population.task == "classification"
+    tenth = spread["score"]["p10" if low else "p90"]
+    short = {"worst": spread["score"]["min" if low else "max"], "evaluated_on": spread["evaluated_on"]}
+    short["lowest_tenth" if low else "highest_tenth"] = tenth
+    balanced = spread.get("balanced_accuracy")
+    if balanced is not None:
+        short |= {"worst_balanced": balanced["min"], "lowest_tenth_balanced": balanced["p10"]}
+    return said | {"client_spread": short | {"clients": spread["clients"], "variance": spread["variance"]}}
+
+
+def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:
+    """Return a copy of the session's module with these parameters [P] and buffers [Q], in evaluation mode."""
+    module, task = copy.deepcopy(session.task.module), session.evaluator.task
+    write_vector(module, task.parameters, params)
+    write_vector(module, task.buffers, buffers)
+    return module.eval()
+
+
+def save_model(session: Session, state: RoundState, path: Path) -> None:
+    """Write the final model's state dict as safetensors, and beside it the two lines that load it.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    module = final_module(session, state.params, state.buffers)
+    write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})
+    with whole_file(path.with_name("load_model.py")) as file:
+        file.write((LOAD_MODEL if session.scenario.model is not None else LOAD_OWN_MODEL).encode())

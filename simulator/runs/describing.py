@@ -1,0 +1,159 @@
+"""What the clients of a scenario hold, measured before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from clients.core import streams
+from clients.core.arrays import I64
+from clients.core.errors import require
+from clients.core.population import CohortData, Population
+from clients.core.ragged import offsets_of, positions
+from clients.engines.plain import PlainEngine
+from clients.heterogeneity.table import HeterogeneityMeasures, Holdings, measure_clients
+from clients.training.task import LearningTask
+from clients.training.work import CohortWork
+from dashboards.data_page.page import check_folder, write_data
+from server.dispersion.measures import Dissimilarity, gradient_dissimilarity
+from simulator.runs.argument_checks import check_parts
+from simulator.runs.session import Overrides, make_task_of, population_of
+from simulator.scenario.sections import Scenario, load_scenario
+
+GRADIENT_CLIENTS = 64
+"""Clients whose gradients are looked at, at most."""
+GRADIENT_EXAMPLES = 2000
+"""Examples of each, at most: the first ones, whose gradient stands for all."""
+_NUMBERS = 2e7  # in all gradients together
+
+
+@dataclass(frozen=True)
+class DataSeen:
+    """A scenario's population and what was measured of it.
+
+    Attributes:
+        scenario: whose.
+        population: as it is in that round.
+        measures: how unequal its clients are.
+        held: what those hold that were looked at.
+        round_index: the round looked at; 0 is before the first.
+        changes: whether the data change over rounds.
+    """
+
+    scenario: Scenario
+    population: Population
+    measures: HeterogeneityMeasures
+    held: Holdings
+    round_index: int = 0
+    changes: bool = False
+
+    def write(self, folder: Path) -> tuple[Path, Path]:
+        """Write data.png and data.html into a folder, and return them."""
+        title = self.scenario.title or self.scenario.name
+        title += f" (round {self.round_index})" if self.round_index else ""
+        return write_data(folder, self.population, self.measures, self.held, title=title, seed=self.scenario.run.seed)
+
+
+def describe_data(
+    scenario: Scenario | str | Path | None = None,
+    *,
+    sets: Sequence[str] = (),
+    seed: int | None = None,
+    model: nn.Module | None = None,
+    data: Population | None = None,
+    out: Path | str | None = None,
+    round_index: int = 0,
+) -> HeterogeneityMeasures:
+    """Measure how unequal the clients of a scenario are, and picture what they hold.
+
+    Args:
+        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
+        sets: changes such as "partition.concentration=0.1", of a file or a built-in.
+        seed: instead of the scenario's, of a file or a built-in.
+        model: any torch module, instead of [model]; without either, gradients are not measured.
+        data: a population instead of [data] and [partition].
+        out: a folder that data.png and data.html are written to; nothing is written without one.
+        round_index: the round whose data are looked at, for faults and drifts that come later; 0 is before the first.
+
+    Returns:
+        The measures.
+
+    Raises:
+        UserError: the scenario cannot be made, or `out` is a file.
+
+    Example:
+        >>> measures = describe_data(sets=["partition.kind=requested", "partition.label_js=0.3", "partition.clients=10",
+        ...                                "partition.concentration="])
+        >>> measures.clients, round(measures.label_js, 2)
+        (10, 0.3)
+    """
+    check_parts(model=model, data=data)
+    if not isinstance(scenario, Scenario):
+        scenario = load_scenario(scenario, sets=sets, seed=seed)
+    if data is not None:
+        scenario = replace(scenario, data=None, partition=None)
+    if out is not None:
+        check_folder(Path(out))
+    seen = look_at(scenario, Overrides(model=model, population=data), round_index)
+    if out is not None:
+        seen.write(Path(out))
+    return seen.measures
+
+
+def look_at(scenario: Scenario, given: Overrides | None = None, round_index: int = 0) -> DataSeen:
+    """Make a scenario's population and measure it, gradients at the initial model included where there is a model.
+
+    Raises:
+        UserError: the scenario cannot be made, or `round_index` is below 0.
+    """
+    require(round_index >= 0, "round", f"must be >= 0, got {round_index}")
+    given = given or Overrides()
+    whole = population_of(scenario, given)
+    has_model = given.model is not None or scenario.model is not None
+    task = make_task_of(scenario, given, whole) if has_model else None
+    population = whole.during(round_index)
+    measures, held = measure_clients(population, scenario.run.seed)
+    found = initial_dissimilarity(task, scenario.run.seed, round_index) if task is not None else None
+    if found is not None:
+        dissimilarity, clients = found
+        measures = replace(
+            measures,
+            gradient_dissimilarity=dissimilarity.gradient_dissimilarity,
+            b_squared=dissimilarity.b_squared,
+            estimated_from={**measures.estimated_from, "gradients": clients},
+        )
+    return DataSeen(scenario, population, measures, held, round_index, changes=whole.phase is not None)
+
+
+def initial_dissimilarity(task: LearningTask, seed: int, round_index: int = 0) -> tuple[Dissimilarity, int] | None:
+    """Measure how much clients' gradients differ at the initial model (`gradient_dissimilarity`).
+
+    Args:
+        task: what is learnt.
+        seed: root seed, which chooses the clients where they are many.
+        round_index: the round whose data they are.
+
+    Returns:
+        The dissimilarity and how many clients it is of; None where nobody has an example.
+    """
+    population = task.population.during(round_index)
+    able = np.flatnonzero(population.sizes).astype(np.int64)
+    most = min(GRADIENT_CLIENTS, max(2, int(_NUMBERS / max(1, task.parameters.size))), len(able))
+    if not most:
+        return None
+    clients = able[streams.choose(streams.keys(seed, "measures/gradients"), len(able), most)]
+
+    def first_examples(asked: I64) -> CohortData:
+        data = population.cohort(asked)
+        sizes = np.minimum(data.sizes, GRADIENT_EXAMPLES)
+        rows = data.rows[positions(data.offsets[:-1], sizes)]
+        return CohortData(data.features, data.targets, rows, offsets_of(sizes))
+
+    engine = PlainEngine(replace(task, population=replace(population, cohort=first_examples, phase=None)))
+    params, buffers = task.initial()
+    gradients = engine.gradients(CohortWork(round_index=0, clients=clients, params=params, buffers=buffers))
+    return gradient_dissimilarity(gradients, population.sizes[clients].astype(np.float64)), most

@@ -1,0 +1,101 @@
+"""A run read back from its folder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from clients.core.errors import RunFolderError
+from clients.core.population import Population
+from server.convergence.monitor import Verdict
+from server.record.client_rows import ClientRows
+from server.record.jsonlines import read_rounds
+from server.record.records import RunFolder
+from server.record.round_table import RoundTable
+from simulator.runs.argument_checks import check_parts
+from simulator.runs.session import Overrides, make_task_of
+from simulator.scenario.sections import Scenario, load_scenario
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run read back from its folder.
+
+    Attributes:
+        path: the folder.
+        scenario: what was run.
+        rounds: one value a round by name.
+        outcome: how it ended; None while it runs, or where it was killed.
+        truncated: whether the record's last line was not whole, and left out.
+    """
+
+    path: Path
+    scenario: Scenario
+    rounds: RoundTable
+    outcome: Mapping[str, Any] | None
+    truncated: bool
+
+    @cached_property
+    def verdict(self) -> Verdict | None:
+        """How it ended; printed, it is a sentence. None while it runs, or where it was killed.
+
+        Raises:
+            RunFolderError: outcome.json lacks what makes a verdict.
+        """
+        if self.outcome is None:
+            return None
+        try:
+            return Verdict.from_outcome(self.outcome)
+        except KeyError as error:
+            raise RunFolderError(str(self.path / "outcome.json"), f"lacks {error}") from error
+
+    @cached_property
+    def clients(self) -> ClientRows:
+        """What each client did in each round: `clients["client_drift"]` has one value for each row of both.
+
+        Raises:
+            RunFolderError: a part of `clients/` cannot be read.
+        """
+        return ClientRows.read(RunFolder(self.path).clients)
+
+    def model(self, model: nn.Module | None = None, data: Population | None = None) -> nn.Module:
+        """Return the final model, in evaluation mode.
+
+        Args:
+            model: as given to `simulate`, where one was; a copy is returned.
+            data: likewise.
+
+        Raises:
+            RunFolderError: the run has no final model yet, or it is not of this module.
+        """
+        check_parts(model=model, data=data)
+        module = (
+            copy.deepcopy(model) if model is not None else make_task_of(self.scenario, Overrides(None, data)).module
+        )
+        file = self.path / "model.safetensors"
+        if not file.is_file():
+            raise RunFolderError(str(file), "does not exist", fix=f"The run is not over: fedscape resume {self.path}")
+        try:
+            module.load_state_dict(load_file(file))
+        except (RuntimeError, SafetensorError) as error:
+            raise RunFolderError(str(file), f"does not fit the model: {' '.join(str(error).split())}") from error
+        return module.eval()
+
+
+def open_run(path: Path | str) -> Record:
+    """Read a run's folder, finished or not.
+
+    Raises:
+        RunFolderError: it is no run's folder, or cannot be read.
+    """
+    folder = RunFolder.open(Path(path))
+    lines, truncated = read_rounds(folder.rounds)
+    return Record(folder.path, load_scenario(folder.scenario), RoundTable(lines), folder.read_outcome(), truncated)

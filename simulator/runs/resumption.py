@@ -1,0 +1,140 @@
+"""Going on with a run: whether its folder allows it, and everything brought back to its last checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from clients.core.errors import RunFolderError
+from server.record.checkpoint import Checkpoint, CheckpointStore
+from server.record.jsonlines import read_rounds
+from server.record.records import RunFolder
+from server.rounds.checkpointer import RunKeeper, Stateful, kept_arrays
+from server.rounds.loop import Experiment, RoundState, facts_of
+from simulator.runs.session import Overrides, Session
+from simulator.scenario.sections import Scenario, to_toml
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where a run goes on.
+
+    Attributes:
+        checkpoint: its last; None where it was stopped before the first, and begins anew.
+        lines: its record up to there.
+        note: what was lost on the way, as sentences; may be empty.
+    """
+
+    checkpoint: Checkpoint | None
+    lines: list[dict[str, Any]]
+    note: str
+
+    @property
+    def round_index(self) -> int:
+        """The round of the checkpoint, -1 where there is none."""
+        return self.checkpoint.round_index if self.checkpoint is not None else -1
+
+
+def fingerprint(scenario: Scenario) -> str:
+    """Return a short hash of what a checkpoint depends on: the scenario without the run's budget and cadence."""
+    text = to_toml(
+        replace(scenario, title="", run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None))
+    )
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def brought(given: Overrides) -> list[str]:
+    """Return what Python brought, by the names `simulate` has for it."""
+    parts = {
+        "model": given.model,
+        "data": given.population,
+        "strategy": given.strategy,
+        "client_app": given.client_app,
+        "grid": given.grid,
+    }
+    return [name for name, part in parts.items() if part is not None]
+
+
+def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Overrides) -> None:
+    """Refuse a run that is over, or that was started with other parts than are given now.
+
+    Raises:
+        RunFolderError: saying so.
+    """
+    path, ended = str(folder.path), folder.read_outcome()
+    if ended is not None and ended.get("outcome") != "interrupted":
+        raise RunFolderError(path, f"is over: {ended.get('words')}", fix="Run the scenario again for another run.")
+    made, now = environment.get("run", {}).get("from_python", []), brought(given)
+    missing, added = [n for n in made if n not in now], [n for n in now if n not in made]
+    if "client_app" in made or "grid" in made:
+        raise RunFolderError(
+            path, "had its clients elsewhere, and what they remember was not kept", fix="Run it again."
+        )
+    if missing:
+        fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."
+        raise RunFolderError(path, f"was started from Python with its own {' and '.join(missing)}", fix=fix)
+    if added and environment:
+        raise RunFolderError(path, f"was started without {' and '.join(added)} from Python", fix="Leave that out.")
+
+
+def check_strategy(folder: RunFolder, strategy: object) -> None:
+    """Refuse a strategy that takes no part in checkpoints.
+
+    Raises:
+        RunFolderError: it lacks the two methods.
+    """
+    if not isinstance(strategy, Stateful):
+        problem = f"was played by {type(strategy).__name__}, which has no state_dict and load_state_dict"
+        raise RunFolderError(str(folder.path), problem, fix="Give the strategy those two methods and run again.")
+
+
+def go_back(folder: RunFolder, store: CheckpointStore, scenario: Scenario) -> Resumption:
+    """Read the last checkpoint, and take the record back to it.
+
+    Raises:
+        RunFolderError: no checkpoint is whole, it is of another scenario, or the record does not reach it. Then
+            nothing has been changed.
+    """
+    checkpoint = store.load()
+    last = checkpoint.round_index if checkpoint is not None else -1
+    if checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario):
+        problem = "its checkpoint is of another scenario than its scenario.toml"
+        fix = "Put the scenario back as it was, or run it as a new run."
+        raise RunFolderError(str(folder.path), problem, fix=fix)
+    lines, truncated = read_rounds(folder.rounds)
+    kept = [line for line in lines if line["round"] <= last]
+    if [line["round"] for line in kept] != list(range(last + 1)):
+        problem = f"tells of rounds up to {max((line['round'] for line in lines), default='none')}, not of every round"
+        fix = "It was cut by hand or by a disk; run the scenario again."
+        raise RunFolderError(str(folder.rounds), f"{problem} to {last}, where the checkpoint is", fix=fix)
+    folder.truncate(last)
+    notes = [checkpoint.note if checkpoint is not None else "there was no checkpoint yet"]
+    notes += [f"{len(lines) - len(kept)} recorded rounds after it are played again"] * (len(lines) > len(kept))
+    notes += ["the last line of the record was not whole"] * truncated
+    return Resumption(checkpoint, kept, "; ".join(note for note in notes if note))
+
+
+def restore(session: Session, x: Experiment, keeper: RunKeeper, back: Resumption) -> RoundState:
+    """Bring everything to a checkpoint: model, states, criteria, running sums, predictions of the round before.
+
+    Raises:
+        RunFolderError: it is of another model.
+    """
+    checkpoint = back.checkpoint
+    assert checkpoint is not None
+    params, buffers = checkpoint.tensors["parameters"], checkpoint.tensors["buffers"]
+    if params.shape != session.start.params.shape:
+        problem = f"holds {params.numel()} parameters, and the model has {session.start.params.numel()}"
+        raise RunFolderError("checkpoint", problem, fix="Give the model the run was started with.")
+    keeper.restore(checkpoint)
+    for line in back.lines:
+        x.monitor.observe(line["round"], facts_of(line))
+        if x.trend is not None:
+            x.trend.observe(line)
+    for name in x.totals:
+        x.totals[name] = back.lines[-1][name]
+    x.meter.server(checkpoint.round_index, None, (params, buffers))
+    arrays = kept_arrays(checkpoint) or session.codec.encode(params, buffers)
+    return RoundState(checkpoint.round_index, params, buffers, arrays)

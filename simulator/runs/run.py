@@ -1,0 +1,286 @@
+"""Run a scenario, or resume one: the session, its observers, the round loop, and what it came to."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from torch import Tensor, nn
+
+from clients.core.errors import RunFolderError
+from clients.core.population import Population
+from clients.federation.build import truth_of
+from clients.flower.shim import quiet
+from clients.heterogeneity.measures import partition_measures, partition_table
+from clients.training.losses import error_words
+from dashboards.report.report import ReportWriter
+from server.convergence.monitor import Verdict
+from server.record.checkpoint import CheckpointStore
+from server.record.client_rows import ClientRows
+from server.record.records import Recorder, RunFolder
+from server.record.round_table import RoundTable
+from server.rounds.checkpointer import RunKeeper
+from server.rounds.loop import initial_line, run_rounds
+from server.rounds.observers import Observers
+from simulator.engines.planner import EnginePlan, threads_restored
+from simulator.runs.argument_checks import check_hearers, check_out, check_parts, whole_seed
+from simulator.runs.conclusion import conclude, final_module, save_model
+from simulator.runs.resumption import (
+    Resumption,
+    brought,
+    check_resumable,
+    check_strategy,
+    fingerprint,
+    go_back,
+    restore,
+)
+from simulator.runs.session import Overrides, Session, describe, experiment, federation_of, open_session
+from simulator.runs.strategies import StrategyChoice
+from simulator.scenario.sections import Scenario, load_scenario, to_toml
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        verdict: how it ended; printed, it is a sentence.
+        outcome: everything reached, as in outcome.json.
+        rounds: the record: `run.rounds["validation_loss"]` has one value a round, round 0 first.
+        params: final parameters [P]; `buffers` [Q].
+        buffers: final floating-point buffers.
+        path: the run's folder; None where nothing was recorded.
+        session: what was run.
+    """
+
+    verdict: Verdict
+    outcome: Mapping[str, Any]
+    rounds: RoundTable
+    params: Tensor
+    buffers: Tensor
+    path: Path | None
+    session: Session
+
+    @cached_property
+    def clients(self) -> ClientRows:
+        """What each client did in each round, read from the run's folder: `clients["client_drift"]`.
+
+        Raises:
+            RunFolderError: nothing was recorded, or a part cannot be read.
+        """
+        if self.path is None:
+            raise RunFolderError("record", "is False, and clients are told only in a record", fix="Leave it out.")
+        return ClientRows.read(RunFolder(self.path).clients)
+
+    def model(self) -> nn.Module:
+        """Return the final model: a copy of the module with the final parameters, in evaluation mode."""
+        return final_module(self.session, self.params, self.buffers)
+
+
+class History:
+    """Keeps the lines of a run in memory."""
+
+    critical = True
+
+    def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
+        self.lines = list(lines)
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        """Keep a line."""
+        self.lines.append(line)
+
+
+@threads_restored()
+def simulate(
+    scenario: Scenario | str | Path | None = None,
+    *,
+    seed: int | None = None,
+    model: nn.Module | None = None,
+    data: Population | None = None,
+    strategy: StrategyChoice | None = None,
+    client_app: ClientApp | None = None,
+    grid: Grid | None = None,
+    out: Path | str | None = None,
+    record: bool = True,
+    observers: Sequence[object] = (),
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Run a federation and return what it came to; in this process, unless a grid is given.
+
+    Args:
+        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
+        seed: instead of the scenario's.
+        model: any torch module, instead of [model].
+        data: a population such as `custom_population(...)` makes, instead of [data] and [partition].
+        strategy: any Flower strategy, instead of [algorithm]; or a function that wraps ours, such as
+            `lambda ours: DifferentialPrivacyServerSideFixedClipping(ours, 1.0, clipping_norm, num_sampled_clients)`.
+        client_app: any Flower ClientApp, called with one message a client, instead of our clients; then [local] and
+            all of [engine] but its threads say nothing. Its arrays are the state dict of the model; it finds its
+            client's index in `context.node_config["partition-id"]`.
+        grid: a Flower grid whose nodes run our ClientApp (`simulator.apps`), one client each. Such a run cannot be
+            resumed: what its clients remember stays on their nodes.
+        out: the run's folder; must be new or empty. By default a new one in `runs/`.
+        record: False leaves nothing on disk.
+        observers: objects with any of the methods of `Observer`.
+        stop_asked: asked after each round; True interrupts the run, its checkpoint kept.
+
+    Returns:
+        The finished run. Divergence is a result, not an exception.
+
+    Raises:
+        UserError: something asked for cannot be; it names the key and the fix.
+
+    Example:
+        >>> run = simulate("quadratic-two-clients", record=False)
+        >>> print(run.verdict)
+        converged at round 16: relative change of the parameters 1.068e-07, below 1e-06 for 3 rounds
+    """
+    quiet()
+    check_parts(model=model, data=data, strategy=strategy, client_app=client_app, grid=grid)
+    check_hearers(observers, stop_asked)
+    check_out(out)
+    seed = whole_seed(seed)
+    if not isinstance(scenario, Scenario):
+        scenario = load_scenario(scenario)
+    if model is not None:
+        scenario = replace(scenario, model=None)
+    if data is not None:
+        scenario = replace(scenario, data=None, partition=None)
+    if seed is not None:
+        scenario = replace(scenario, run=replace(scenario.run, seed=seed))
+    given = Overrides(model, data, strategy, client_app, grid)
+    session = open_session(scenario, given)
+    folder = None
+    if record:
+        name = scenario.name or "scenario"
+        folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
+        folder.write_scenario(to_toml(scenario))
+        folder.write_partition(partition_table(session.population))
+        truth = truth_of(federation_of(scenario, data if data is not None else scenario.data), session.population)
+        if truth is not None:
+            folder.write_truth(truth)
+    stem = folder.path.resolve().name if folder is not None else scenario.name or "scenario"
+    is_unique = folder is not None and not out  # `create` drew four digits for it
+    run_id = stem if is_unique else f"{stem}-{secrets.token_hex(2)}"
+    store = CheckpointStore(folder.checkpoint) if folder is not None else None
+    return _play(session, given, folder, store, observers, stop_asked, run_id=run_id)
+
+
+@threads_restored()
+def resume(
+    path: Path | str,
+    *,
+    model: nn.Module | None = None,
+    data: Population | None = None,
+    strategy: StrategyChoice | None = None,
+    observers: Sequence[object] = (),
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Run:
+    """Go on with a run that was interrupted or killed; it ends with the bits of the uninterrupted one.
+
+    Args:
+        path: the run's folder.
+        model: as given to `simulate`, where one was.
+        data: likewise.
+        strategy: likewise; it must have `state_dict` and `load_state_dict`.
+        observers: as in `simulate`.
+        stop_asked: as in `simulate`.
+
+    Raises:
+        RunFolderError: the folder, its record or its checkpoint cannot be used, or the run is over.
+    """
+    quiet()
+    check_parts(model=model, data=data, strategy=strategy)
+    check_hearers(observers, stop_asked)
+    folder = RunFolder.open(Path(path))
+    scenario = load_scenario(folder.scenario)
+    environment, given = folder.read_environment() or {}, Overrides(model, data, strategy)
+    check_resumable(folder, environment, given)
+    plan = environment.get("run", {}).get("engine_plan")
+    session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
+    check_strategy(folder, session.played.strategy)
+    store = CheckpointStore(folder.checkpoint)
+    back = go_back(folder, store, scenario)
+    run_id = environment.get("run", {}).get("run_id") or folder.path.resolve().name
+    return _play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
+
+
+def _play(
+    session: Session,
+    given: Overrides,
+    folder: RunFolder | None,
+    store: CheckpointStore | None,
+    observers: Sequence[object],
+    stop_asked: Callable[[], bool],
+    *,
+    run_id: str,
+    back: Resumption | None = None,
+) -> Run:
+    """Play a session to its end, from the start or from where a run goes on."""
+    recorder = Recorder(folder) if folder is not None else None
+    history = History(back.lines if back is not None else ())
+    report = [ReportWriter(folder)] if folder is not None else []
+    told = Observers([*([recorder] if recorder else []), history, *observers, *report])  # the verdict, then its page
+    run = session.scenario.run
+    keeper = RunKeeper(
+        session.states,
+        recorder,
+        store,
+        strategy=session.played.strategy,
+        foreign=session.played.strategy is not session.played.own,
+        facts={"fingerprint": fingerprint(session.scenario)},
+        every_seconds=run.checkpoint_seconds,
+        every_rounds=run.checkpoint_rounds,
+    )
+    try:
+        x = experiment(session, told, keeper, stop_asked)
+        state = session.start
+        told.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
+        if back is not None and back.checkpoint is not None:
+            told.recorded_before(back.lines)
+            state = restore(session, x, keeper, back)
+        if back is not None:
+            message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
+            told.event({"round": state.round_index, "kind": "resumed", "message": message})
+        if back is None or back.checkpoint is None:
+            told.round_finished(initial_line(x, state))
+        state, verdict = run_rounds(x, state)
+        keeper.save(state)
+        outcome = conclude(session, x.meter, state, verdict, history.lines, folder)
+        if folder is not None:
+            save_model(session, state, folder.model)
+        told.run_finished(outcome)
+    finally:
+        if recorder is not None:
+            recorder.close()
+    table = RoundTable(history.lines)
+    path = folder.path if folder is not None else None
+    return Run(verdict, outcome, table, state.params, state.buffers, path, session)
+
+
+def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
+    measures = partition_measures(session.population, session.scenario.run.seed)
+    error = error_words(session.population, scaled=getattr(session.scenario.data, "scale", "") != "none")
+    return {
+        "version": metadata.version("fedscape"),
+        "label_emd": measures.label_emd,
+        "label_js": measures.label_js,
+        "smallest_client": measures.smallest,
+        "median_client": measures.median,
+        "largest_client": measures.largest,
+        "measured_on_clients": measures.estimated_from,
+        "data": session.population.name,
+        **({"data_facts": session.population.facts} if session.population.facts else {}),
+        **({"error": error} if error else {}),
+        "from_python": brought(given),
+    }

@@ -1,0 +1,157 @@
+"""Which strategy plays: our row, our row inside a user's wrapper, or a user's own; and what cannot be played."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from flwr.serverapp.strategy import Strategy
+
+from clients.core import streams
+from clients.core.arrays import I64
+from clients.core.errors import StrategyError
+from clients.federation.features import FeatureOptions
+from clients.flower.codec import Codec
+from clients.training.rules import PLAIN
+from clients.training.task import LearningTask
+from server.algorithms.table import build_algorithm
+from server.rounds.node_map import NodeMap
+from server.rounds.sampling import CohortSampler
+from server.rounds.strategy import FederatedStrategy
+from simulator.scenario.sections import EvaluationOptions, Scenario
+
+StrategyChoice = Strategy | Callable[[Strategy], Strategy]
+"""A Flower strategy instead of ours, or a function that wraps ours: `lambda ours: Wrapper(ours, ...)`."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """The strategy of a run.
+
+    Attributes:
+        strategy: what the round loop asks.
+        own: our strategy, where it plays, wrapped or not.
+        cohort: clients asked a round; None where a user's strategy decides.
+    """
+
+    strategy: Strategy
+    own: FederatedStrategy | None
+    cohort: int | None
+
+
+def choose_strategy(
+    choice: StrategyChoice | None, scenario: Scenario, task: LearningTask, codec: Codec, nodes: NodeMap
+) -> Played:
+    """Return the strategy that plays.
+
+    Raises:
+        StrategyError: it would wait for ever, or spoil what the clients return.
+    """
+    if isinstance(choice, Strategy):
+        _check_client_side(choice)
+        _check_minimums(choice, task.population.num_clients)
+        return Played(choice, None, None)
+    sampler = CohortSampler(scenario.algorithm, task.population.sizes, task.seed)
+    own = _own_strategy(scenario, task, codec, sampler, nodes)
+    if choice is None:
+        return Played(own, own, sampler.size)
+    try:
+        wrapped = choice(own)
+    except Exception as error:
+        name = getattr(choice, "__name__", type(choice).__name__)
+        problem = f"{name} raised {type(error).__name__} when given ours to wrap: {error}"
+        raise StrategyError("strategy", problem) from error
+    if not isinstance(wrapped, Strategy):
+        raise StrategyError("strategy", f"is a function that returned {type(wrapped).__name__}, not a Flower Strategy")
+    if own.algorithm.rule.shared and wrapped is not own:
+        raise StrategyError(
+            "strategy",
+            f"wraps {own.algorithm.name!r}, whose clients return more than parameters: a wrapper would spoil it",
+            fix="Wrap fedavg, fedprox, fedadam or another row whose clients return parameters only.",
+        )
+    _check_minimums(wrapped, task.population.num_clients)
+    return Played(wrapped, own, sampler.size)
+
+
+def check_client_app(played: Played, scenario: Scenario) -> None:
+    """Refuse what a user's ClientApp passes over: changed data, and rows that need more than parameters and a number.
+
+    Raises:
+        StrategyError: the scenario changes data, or the row changes local training or needs to know local steps.
+    """
+    changed = {"faults": scenario.faults, "drifts": scenario.drifts, "features": scenario.features != FeatureOptions()}
+    for section, is_used in changed.items():
+        if is_used:
+            problem = "change the data of fedscape's own clients, and your ClientApp trains on its own"
+            raise StrategyError(section, problem, fix=f"Leave [{section}] out, and change the data in your app.")
+    own = played.own
+    if own is None:
+        return
+    name, fix = own.algorithm.name, "Use fedavg, fedavgm, fedadam, fedyogi, fedadagrad or a strategy of Flower's."
+    if own.algorithm.rule is not PLAIN or name == "fedsgd":
+        problem = f"is {name!r}, which changes how clients train, and your ClientApp trains"
+        raise StrategyError("algorithm.kind", problem, fix=fix)
+    if name == "fednova":
+        raise StrategyError(
+            "algorithm.kind", "is 'fednova', which needs local steps; a ClientApp returns none", fix=fix
+        )
+    if scenario.algorithm.partial_work == "drop":
+        problem = "is 'drop', which needs local steps; your ClientApp returns none"
+        raise StrategyError("algorithm.partial_work", problem, fix="Leave it out.")
+
+
+def evaluated_clients(options: EvaluationOptions, sizes: np.ndarray[Any, np.dtype[np.int32]], seed: int) -> I64:
+    """Return the clients that evaluate, or pass over their gradients: all that have data, or a seeded choice."""
+    count = int(np.count_nonzero(sizes))
+    chosen = streams.choose(streams.keys(seed, "federated_evaluation"), count, min(count, options.federated_clients))
+    return chosen if count == len(sizes) else np.flatnonzero(sizes)[chosen].astype(np.int64)
+
+
+def _own_strategy(
+    scenario: Scenario, task: LearningTask, codec: Codec, sampler: CohortSampler, nodes: NodeMap
+) -> FederatedStrategy:
+    sizes, every = task.population.sizes, scenario.evaluation.federated_every
+    evaluators = evaluated_clients(scenario.evaluation, sizes, task.seed)
+
+    def evaluated(round_index: int) -> I64:
+        return evaluators if every and round_index % every == 0 else evaluators[:0]
+
+    return FederatedStrategy(
+        build_algorithm(scenario.algorithm, task.local),
+        task.local,
+        codec,
+        sampler,
+        sizes,
+        nodes=nodes,
+        seed=task.seed,
+        drop_partial_work=scenario.algorithm.partial_work == "drop",
+        evaluated=evaluated,
+    )
+
+
+def _check_client_side(strategy: Strategy) -> None:
+    """Refuse Flower's client-side privacy, which its mods on a ClientApp carry out, and ours has none."""
+    name = type(strategy).__name__
+    if name.startswith("DifferentialPrivacyClientSide"):
+        raise StrategyError(
+            "strategy",
+            f"{name} leaves clipping to a mod of the ClientApp, which the clients here do not have",
+            fix=f"Use {name.replace('ClientSide', 'ServerSide')}, or pass client_app= with the mod.",
+        )
+
+
+def _check_minimums(strategy: Strategy, nodes: int) -> None:
+    """Refuse a Flower strategy that would wait for nodes for ever."""
+    inner: Any = strategy
+    while hasattr(inner, "strategy"):
+        inner = inner.strategy
+    for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
+        least = getattr(inner, name, 0)
+        if isinstance(least, int) and least > nodes:
+            raise StrategyError(
+                "strategy",
+                f"{name} = {least} is more than the {nodes} clients: Flower would wait for ever",
+                fix=f"Set {name} to at most {nodes}.",
+            )

@@ -1,0 +1,1 @@
+"""Scenario files: sections, loading, mistakes; the built-in ones are in `builtin/`."""

@@ -1,0 +1,115 @@
+"""From pydantic's errors to one sentence a mistake: key, value got, what is allowed, nearest name."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from clients.core.errors import ScenarioError, UserError, unknown_name
+
+KINDED = ("data", "partition", "model", "algorithm")
+"""Sections whose keys depend on their kind."""
+
+PLAIN_NAMES = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dataclass_type": "a section (a table of keys)",
+    "finite_number": "a finite number",
+}
+
+
+def explain(error: ValidationError, source: str, root: type) -> ScenarioError:
+    """Return the first mistake of a validation as a `ScenarioError`, saying how many more there are."""
+    found = error.errors()
+    first = min(found, key=lambda e: (_rank(e), len(e["loc"])))
+    raised = _one(first, root)
+    others = len({_path(e, root) for e in found}) - 1
+    more = f" ({others} more after this one)" if others > 0 and first["type"] != "value_error" else ""
+    return ScenarioError(raised.field, raised.problem + more, fix=raised.fix or f"In {source}.")
+
+
+def _rank(error: Mapping[str, Any]) -> int:
+    """Unknown keys first: they explain others."""
+    return 0 if error["type"] in ("unexpected_keyword_argument", "extra_forbidden") else 1
+
+
+def _one(error: Mapping[str, Any], root: type) -> UserError:
+    path = _path(error, root)
+    kind, got = error["type"], error.get("input")
+    if kind == "value_error":
+        inner = error["ctx"]["error"]
+        if isinstance(inner, UserError):
+            field = f"{path}.{inner.field}" if path else inner.field
+            return UserError(_without_double(field), inner.problem, fix=inner.fix)
+        return UserError(path, str(inner))
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        section, _, key = path.rpartition(".")
+        return UserError(
+            path,
+            unknown_name(key, _keys(error, root), f"a key of {f'[{section}]' if section else 'a scenario'}"),
+            fix=f"A key of another kind is removed by --set {path}=." if section in KINDED else "",
+        )
+    if kind == "missing":
+        return UserError(path, "is missing")
+    if kind == "literal_error":
+        return UserError(path, f"must be {error['ctx']['expected']}, got {got!r}")
+    wanted = PLAIN_NAMES.get(kind)
+    return UserError(path, f"must be {wanted}, got {got!r}" if wanted else f"{error['msg']}, got {got!r}")
+
+
+def _without_double(field: str) -> str:
+    """Drop a repeated level: an inner field that names its own table (schedule.schedule.every)."""
+    parts = field.split(".")
+    return ".".join(p for i, p in enumerate(parts) if i == 0 or p != parts[i - 1])
+
+
+def _steps(error: Mapping[str, Any], root: type) -> tuple[list[str], type | None]:
+    """Walk an error's location through the dataclasses, skipping tags of unions; return keys and the last class."""
+    keys: list[str] = []
+    classes: list[type] = [root]
+    is_name = False
+    for step in error["loc"]:
+        if is_name:  # of a named table, such as [faults.NAME]: the user's own word
+            keys.append(str(step))
+            is_name = False
+            continue
+        named = {f.name: f for c in classes for f in dataclasses.fields(c)}
+        tagged = [c for c in classes if step in (getattr(c, "kind", None), c.__name__)]
+        if tagged:
+            classes = tagged
+        elif isinstance(step, int):
+            keys.append(str(step))
+        elif str(step) in named or classes:
+            keys.append(str(step))
+            owner = next((c for c in classes if str(step) in {f.name for f in dataclasses.fields(c)}), None)
+            hint = typing.get_type_hints(owner, include_extras=False)[str(step)] if owner else None
+            classes, is_name = _classes(hint), typing.get_origin(hint) is dict
+    return keys, classes[0] if classes else None
+
+
+def _classes(hint: Any) -> list[type]:
+    """Return the dataclasses a type hint may be."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return [c for arg in typing.get_args(hint) for c in _classes(arg)]
+    if typing.get_origin(hint) is dict:
+        return _classes(typing.get_args(hint)[1])
+    return [hint] if dataclasses.is_dataclass(hint) and isinstance(hint, type) else []
+
+
+def _path(error: Mapping[str, Any], root: type) -> str:
+    return ".".join(_steps(error, root)[0])
+
+
+def _keys(error: Mapping[str, Any], root: type) -> list[str]:
+    """Return the keys allowed where an unknown one was found."""
+    _, owner = _steps({**error, "loc": error["loc"][:-1]}, root)
+    return [f.name for f in dataclasses.fields(owner)] if owner is not None and dataclasses.is_dataclass(owner) else []

@@ -1,0 +1,287 @@
+"""Scenario files: TOML of two levels, checked strictly, with mistakes reported by key."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import tomli_w
+from pydantic import Field, TypeAdapter, ValidationError
+
+from clients.city.sources import CITY, CityOptions
+from clients.concept_drift.options import DRIFT_KINDS, DriftOptions
+from clients.core.errors import ScenarioError, require, unknown_name
+from clients.core.options import STRICT
+from clients.faults.options import FAULTS, FaultOptions
+from clients.federation.data_kinds import DATA, DataOptions
+from clients.federation.features import FeatureOptions
+from clients.models.table import MODELS, ModelOptions
+from clients.partition.partitions import PARTITIONS, PartitionOptions
+from clients.training.local import LocalOptions
+from clients.world.world import WorldOptions
+from server.algorithms.table import ALGORITHMS, AlgorithmOptions, FedAvgOptions
+from server.convergence.monitor import ConvergenceOptions
+from simulator.engines.planner import EngineOptions
+from simulator.grid.clock import FleetOptions
+from simulator.scenario.mistakes import explain
+
+DEFAULT = "digits-label-skew"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What is measured besides the central validation of every round.
+
+    Attributes:
+        federated_every: rounds between evaluations on the clients; 0 never.
+        federated_clients: at most this many clients evaluate, chosen by seed.
+        gradient_every: rounds between passes over the clients' full gradients (gradient_norm,
+            gradient_dissimilarity); 0 never. The pass is over at most `federated_clients` clients, and no more than
+            fit into `engine.keep_bytes` together.
+        baselines: whether the run ends with pooled training and training alone, for comparison.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    federated_every: int = 10
+    federated_clients: int = 1000
+    gradient_every: int = 0
+    baselines: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("federated_every", "gradient_every"):
+            require(getattr(self, name) >= 0, name, f"must be >= 0, got {getattr(self, name)}")
+        require(self.federated_clients >= 1, "federated_clients", f"must be >= 1, got {self.federated_clients}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The run: its budget, seed, and how often it is made to last.
+
+    Attributes:
+        rounds: most rounds.
+        seed: root seed of every random number.
+        dtype: type of parameters and features.
+        checkpoint_seconds: wall seconds between checkpoints.
+        checkpoint_rounds: rounds between checkpoints, instead.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    rounds: int = 100
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+    checkpoint_seconds: float = 10.0
+    checkpoint_rounds: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.rounds >= 1, "rounds", f"must be >= 1, got {self.rounds}")
+        require(0 <= self.seed < 2**63, "seed", f"must be in [0, 2**63), got {self.seed}")
+        require(self.checkpoint_seconds > 0, "checkpoint_seconds", f"must be > 0, got {self.checkpoint_seconds}")
+        rounds = self.checkpoint_rounds
+        require(rounds is None or rounds >= 1, "checkpoint_rounds", f"must be >= 1, got {rounds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One experiment. `data` and `model` may be missing where Python brings them.
+
+    `faults` and `drifts` are tables by a name of the user's, applied in their order; `world` is the city.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    title: str = ""
+    data: Annotated[DataOptions | CityOptions, Field(discriminator="kind")] | None = None
+    partition: Annotated[PartitionOptions, Field(discriminator="kind")] | None = None
+    world: WorldOptions | None = None
+    faults: dict[str, Annotated[FaultOptions, Field(discriminator="kind")]] = field(default_factory=dict)
+    drifts: dict[str, DriftOptions] = field(default_factory=dict)
+    features: FeatureOptions = field(default_factory=FeatureOptions)
+    model: Annotated[ModelOptions, Field(discriminator="kind")] | None = None
+    local: LocalOptions = field(default_factory=LocalOptions)
+    algorithm: Annotated[AlgorithmOptions, Field(discriminator="kind")] = field(default_factory=FedAvgOptions)
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    convergence: ConvergenceOptions = field(default_factory=ConvergenceOptions)
+    fleet: FleetOptions = field(default_factory=FleetOptions)
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    run: RunOptions = field(default_factory=RunOptions)
+    name: str = ""
+
+
+KINDS: Mapping[str, tuple[Sequence[str], str]] = {
+    "data": ((*DATA, *CITY), "a kind of data"),
+    "partition": (tuple(PARTITIONS), "a partition"),
+    "model": (tuple(MODELS), "a model"),
+    "algorithm": (tuple(ALGORITHMS), "an algorithm"),
+}
+"""Sections with a `kind`: the names allowed, and what one is called."""
+
+NAMED: Mapping[str, tuple[Sequence[str], str]] = {
+    "faults": (tuple(FAULTS), "a fault"),
+    "drifts": (DRIFT_KINDS, "a kind of concept drift"),
+}
+"""Sections of named tables, such as [faults.NAME], each with a `kind`."""
+
+
+@cache
+def _adapter() -> TypeAdapter[Scenario]:
+    return TypeAdapter(Scenario)
+
+
+def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
+    """Check a table and return the scenario it says.
+
+    Args:
+        table: as read from TOML, with `--set` already applied.
+        source: where it came from, for messages.
+
+    Raises:
+        ScenarioError: naming the key, the value, what is allowed and the nearest name.
+    """
+    _check_kinds(table, source)
+    _check_named(table, source)
+    _check_fedsgd(table, source)
+    try:
+        return _adapter().validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        raise explain(error, source, Scenario) from None
+
+
+def load_scenario(name: str | Path | None = None, *, sets: Sequence[str] = (), seed: int | None = None) -> Scenario:
+    """Read a scenario: a file's, or a built-in's by name; the default without one.
+
+    Args:
+        name: path of a TOML file, or the name of a built-in.
+        sets: changes such as "local.local_lr=0.05"; a value is read as TOML, else as text; an empty one removes the
+            key.
+        seed: instead of `run.seed`.
+
+    Raises:
+        ScenarioError: there is no such scenario, or it is not valid.
+    """
+    if isinstance(sets, str):
+        raise ScenarioError("sets", f"must be a list of changes, got the text {sets!r}", fix=f"Pass [{sets!r}].")
+    text, source, stem = _find(_named(name))
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(source, f"is not TOML: {error}") from None
+    for change in sets:
+        apply_set(table, change)
+    if seed is not None:
+        table.setdefault("run", {})["seed"] = seed
+    table.setdefault("name", stem)
+    return parse_scenario(table, source=source)
+
+
+def apply_set(table: dict[str, Any], change: str) -> None:
+    """Apply one `--set section.key=value` to a table, before it is checked.
+
+    Raises:
+        ScenarioError: it does not have that form.
+    """
+    path, equals, value = change.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ScenarioError("--set", f"must be section.key=value, got {change!r}")
+    inner = table
+    for key in keys[:-1]:
+        inner = inner.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ScenarioError("--set", f"{path}: {key} is a value, not a section")
+    if not value.strip():
+        inner.pop(keys[-1], None)
+        return
+    try:
+        inner[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        inner[keys[-1]] = value.strip()
+
+
+def builtin_names() -> list[str]:
+    """Return the names of the built-in scenarios, the default first."""
+    folder = resources.files("simulator.scenario") / "builtin"
+    names = sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".toml"))
+    return sorted(names, key=lambda n: n != DEFAULT)
+
+
+def to_toml(scenario: Scenario) -> str:
+    """Write a scenario out in full; reading it gives the same scenario."""
+    return tomli_w.dumps(_plain(dataclasses.asdict(scenario)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items() if v is not None}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _named(name: object) -> str | Path:
+    if name is None or name == "":
+        return DEFAULT
+    if not isinstance(name, str | Path):
+        problem = f"must be a scenario, a file's path or a built-in's name, got {type(name).__name__}"
+        raise ScenarioError("scenario", problem, fix="Write a table to a TOML file, and pass its path.")
+    return name
+
+
+def _find(name: str | Path) -> tuple[str, str, str]:
+    """Return the text, where it is from, and its stem."""
+    path = Path(name)
+    builtins = builtin_names()
+    if str(name) in builtins:
+        return (
+            (resources.files("simulator.scenario") / "builtin" / f"{name}.toml").read_text("utf-8"),
+            str(name),
+            str(name),
+        )
+    if not path.is_file():
+        said = unknown_name(str(name), builtins, "a scenario file or a built-in scenario")
+        raise ScenarioError("scenario", said)
+    try:
+        return path.read_text("utf-8"), str(path), path.stem
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScenarioError(str(path), f"cannot be read: {error}") from None
+
+
+def _check_kinds(table: Mapping[str, Any], source: str) -> None:
+    for section, (allowed, what) in KINDS.items():
+        given = table.get(section)
+        if not isinstance(given, Mapping):
+            continue
+        if "kind" not in given and section == "algorithm":
+            raise ScenarioError(f"{section}.kind", f"is missing in {source}. All: {', '.join(allowed)}")
+        if given.get("kind") not in allowed and "kind" in given:
+            raise ScenarioError(f"{section}.kind", unknown_name(given["kind"], allowed, what))
+
+
+def _check_named(table: Mapping[str, Any], source: str) -> None:
+    for section, (allowed, what) in NAMED.items():
+        named = table.get(section, {})
+        if not isinstance(named, Mapping) or not all(isinstance(inner, Mapping) for inner in named.values()):
+            raise ScenarioError(section, f"must hold named tables in {source}, such as [{section}.my_name]")
+        for name, inner in named.items():
+            if "kind" not in inner:
+                raise ScenarioError(f"{section}.{name}.kind", f"is missing in {source}. All: {', '.join(allowed)}")
+            if inner["kind"] not in allowed:
+                raise ScenarioError(f"{section}.{name}.kind", unknown_name(inner["kind"], allowed, what))
+
+
+def _check_fedsgd(table: Mapping[str, Any], source: str) -> None:
+    """Refuse local work that FedSGD, one full-batch step a round, would ignore."""
+    if not isinstance(table.get("algorithm"), Mapping) or table["algorithm"].get("kind") != "fedsgd":
+        return
+    fits = {"batch_size": ("full",), "local_steps": (1,), "local_epochs": (1,), "partial_work": (0, 0.0)}
+    for key, values in fits.items():
+        given = table.get("local", {}).get(key, values[0]) if isinstance(table.get("local"), Mapping) else values[0]
+        if given not in values:
+            raise ScenarioError(
+                f"local.{key}",
+                f"is {given!r} in {source}, and fedsgd takes one full-batch step a round",
+                fix=f"Remove it (--set local.{key}=), or use fedavg.",
+            )

@@ -1,0 +1,167 @@
+"""Runs cases of `same_records` on the tree that PYTHONPATH names, and writes what each left, a JSON line a case.
+
+    PYTHONPATH=TREE python -P child.py TREE OUT NAME...
+
+It asks the tree only for what the README shows (`import fedscape`, a run's files), so any layout inside will do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parent))
+
+import numpy as np
+import pyarrow.parquet as pq
+from bases import BASES
+from cases import CASES, Case
+from parts import PARTS, write_files
+from safetensors.torch import load_file
+
+import fedscape as fs
+
+BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at")
+"""Keys of a round's line, an event and an outcome that say when and how fast a run ran; no others are left out."""
+OF_THE_PLACE = ("record",)
+"""Keys of an outcome that say where it is."""
+
+
+def main(tree: Path, out: Path, names: list[str]) -> None:
+    """Run the cases in order; a case that fails leaves its error instead."""
+    _check_tree(tree)
+    folder = tempfile.mkdtemp(prefix="same-records-")
+    try:
+        os.chdir(folder)
+        write_files(Path("."))
+        with out.open("a") as file:
+            for name in names:
+                started = time.perf_counter()
+                found = _guarded(name, CASES[name])
+                found["seconds"] = round(time.perf_counter() - started, 3)
+                file.write(json.dumps({"name": name, **found}, default=_plain) + "\n")
+                file.flush()
+        _check_tree(tree)
+    finally:
+        os.chdir("/")
+        shutil.rmtree(folder)
+
+
+def _guarded(name: str, case: Case) -> dict[str, Any]:
+    try:
+        return {"record": _describe(name, case) if case.describe else _run(name, case)}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+
+
+def _scenario(name: str, case: Case) -> Any:
+    if case.base not in BASES:
+        return fs.load_scenario(case.base, sets=case.sets)
+    file = Path(f"{name}.toml")
+    file.write_text(BASES[case.base])
+    return fs.load_scenario(file, sets=case.sets)
+
+
+def _run(name: str, case: Case) -> dict[str, Any]:
+    """Run a case, with its stops and resumptions, and read its folder."""
+    scenario, folder = _scenario(name, case), Path(name)
+    cuts = list(case.cuts)
+    run = fs.simulate(scenario, out=folder, stop_asked=_after(cuts.pop(0) if cuts else None), **PARTS[case.parts]())
+    for rounds in [*cuts, None] if case.cuts else []:
+        assert run.verdict.outcome == "interrupted", f"ended before it was stopped: {run.verdict}"
+        run = fs.resume(folder, stop_asked=_after(rounds), **PARTS[case.parts]())
+    found = _read(folder)
+    shutil.rmtree(folder)
+    return found if case.parts else {"data": list(_data(scenario))} | found
+
+
+def _after(rounds: int | None) -> Callable[[], bool]:
+    """Return a `stop_asked` that says yes once it was asked so many times; never for None."""
+    left = iter(range(rounds or 10**9))
+    next(left)
+    return lambda: next(left, None) is None
+
+
+def _describe(name: str, case: Case) -> dict[str, Any]:
+    measures = fs.describe_data(_scenario(name, case))
+    return {"measures": dataclasses.asdict(measures) if dataclasses.is_dataclass(measures) else vars(measures)}
+
+
+def _data(scenario: Any) -> Iterator[dict[str, Any]]:
+    """Yield what some clients hold before the first round and in a late one, and which readings faults changed."""
+    people = fs.population(scenario)
+    asked = np.arange(min(4, people.num_clients))
+    for round_index in (0, 4):
+        now = people.during(round_index)
+        held, masks = now.cohort(asked), now.masks(asked) if now.masks is not None else {}
+        for j, client in enumerate(asked.tolist()):
+            examples = held.client(j)
+            changed = {fault: _digest(each[j]) for fault, each in masks.items()}
+            yield {
+                "round": round_index,
+                "client": client,
+                "features": _digest(examples.features),
+                "targets": _digest(examples.targets),
+                "changed": changed,
+            }
+        if now.validation is not None:
+            yield {"round": round_index, "validation": _digest(now.validation.features)}
+
+
+def _digest(values: Any) -> dict[str, Any]:
+    array = np.ascontiguousarray(values)
+    digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+    return {"shape": list(array.shape), "sum": float(array.sum(dtype=np.float64)), "bytes": digest}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Return what a run left, by file: lists of rows where there is a row a round, tables of values elsewhere."""
+    found: dict[str, Any] = {
+        name: [_without(json.loads(line)) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("rounds", "events")
+    }
+    parts = [pq.read_table(part) for part in sorted((folder / "clients").glob("*.parquet"))]
+    found["clients"] = [row for part in parts for row in part.to_pylist()]
+    found["columns"] = {field.name: str(field.type) for part in parts[:1] for field in part.schema}
+    for name in ("partition", "data_truth", "outcome"):
+        file = folder / f"{name}.json"
+        found[name] = _without(json.loads(file.read_text())) if file.exists() else None
+    model = folder / "model.safetensors"
+    norms = {name: float(np.linalg.norm(t.double().numpy())) for name, t in load_file(model).items()}
+    found["model"] = {"norm": norms, "bytes": hashlib.sha256(model.read_bytes()).hexdigest()}
+    return found
+
+
+def _without(table: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in table.items() if k not in BY_THE_CLOCK + OF_THE_PLACE}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _check_tree(tree: Path) -> None:
+    """Refuse a module of another checkout: the environment has one installed, which stands in for what is missing."""
+    allowed = [tree, Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent]
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_absolute() and not any(Path(file).is_relative_to(a) for a in allowed):
+            sys.exit(f"same_records: {name} comes from {file}, not from {tree}")
+    assert fs.__file__ is not None
+    if not Path(fs.__file__).is_relative_to(tree):
+        sys.exit(f"same_records: fedscape comes from {fs.__file__}, not from {tree}")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

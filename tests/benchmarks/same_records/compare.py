@@ -1,0 +1,149 @@
+"""Two records of the same case compared: the first thing that differs, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+Found = dict[str, Any]
+"""What a case left: {"record": ...} or {"error": ...}."""
+PASSES = ("same", "only here", "allowed")
+_MISSING = object()
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A difference made on purpose.
+
+    Attributes:
+        name: of the case; * matches any.
+        key: of the value, as a difference says it ("rounds: train_loss"); * matches any.
+        reason: why it was made.
+    """
+
+    name: str
+    key: str
+    reason: str
+
+    @classmethod
+    def parse(cls, text: str) -> Allowance:
+        """Read NAME=reason or NAME@KEY=reason; raises ValueError where there is no reason."""
+        what, equals, reason = text.partition("=")
+        if not equals or not reason.strip():
+            raise ValueError(f"--allow must be NAME=reason or NAME@KEY=reason, got {text!r}")
+        name, _, key = what.partition("@")
+        return cls(name, key or "*", reason.strip())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a case: `same`, `differs`, `error`, `only here` or `allowed`, and what there is to say of it."""
+
+    name: str
+    kind: str
+    words: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name:32} {self.kind}{f': {self.words}' if self.words else ''}"
+
+    @property
+    def passes(self) -> bool:
+        """Whether it moved no number, or was allowed to."""
+        return self.kind in PASSES
+
+
+def compare(name: str, base: Found | None, here: Found | None, allowances: Sequence[Allowance] = ()) -> Answer:
+    """Compare what a case left on the two trees.
+
+    Args:
+        name: of the case.
+        base: what it left on BASE; None where its process ended early, or what was saved lacks it.
+        here: likewise, on the working tree.
+        allowances: what may differ, and why.
+    """
+    if base is None or here is None:
+        return Answer(name, "error", f"{'BASE' if base is None else 'the working tree'} has no result of it")
+    if "error" in here:
+        there = f"; on BASE: {base['error']}" if "error" in base else ""
+        return Answer(name, "error", here["error"] + there)
+    if "error" in base:
+        return Answer(name, "only here", f"BASE says {base['error']}")
+    found = list(_differences(base["record"], here["record"]))
+    if not found:
+        return Answer(name, "same")
+    mine = [a for a in allowances if fnmatchcase(name, a.name)]
+    left = [d for d in found if not any(fnmatchcase(d.key, a.key) for a in mine)]
+    if left:
+        return Answer(name, "differs", _words(left))
+    reasons = "; ".join(a.reason for a in mine if any(fnmatchcase(d.key, a.key) for d in found))
+    return Answer(name, "allowed", f"{reasons} ({_words(found)})")
+
+
+@dataclass(frozen=True)
+class _Difference:
+    round_index: int | None
+    key: str
+    base: Any
+    here: Any
+
+    @property
+    def words(self) -> str:
+        at = "" if self.round_index is None else f"round {self.round_index}, "
+        return f"{at}{self.key}, {_said(self.base)} -> {_said(self.here)}{_relative(self.base, self.here)}"
+
+
+def _words(found: list[_Difference]) -> str:
+    """Say the first difference: of the earliest round; of those, of the file that comes first."""
+    rounds = [d for d in found if d.round_index is not None]
+    first = min(rounds, key=lambda d: d.round_index or 0) if rounds else found[0]
+    files = sorted({d.key.split(":")[0] for d in found})
+    return f"{first.words}; {len(found)} values in {', '.join(files)}"
+
+
+def _differences(base: dict[str, Any], here: dict[str, Any]) -> Iterator[_Difference]:
+    for file in [*base, *(k for k in here if k not in base)]:
+        one, other = base.get(file), here.get(file)
+        if isinstance(one, list) and isinstance(other, list):
+            if len(one) != len(other):
+                yield _Difference(None, f"{file}: rows", len(one), len(other))
+            for a, b in zip(one, other, strict=False):
+                client = f" of client {a['client']}" if "client" in a else ""
+                for key, x, y in _leaves(a, b, ""):
+                    yield _Difference(a.get("round"), f"{file}: {key}{client}", x, y)
+        else:
+            for key, x, y in _leaves(one, other, ""):
+                yield _Difference(None, f"{file}: {key}", x, y)
+
+
+def _leaves(base: Any, here: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    """Walk two values together; yield the places where they differ, and what is there."""
+    if isinstance(base, dict) and isinstance(here, dict):
+        for k in [*base, *(k for k in here if k not in base)]:
+            yield from _leaves(base.get(k, _MISSING), here.get(k, _MISSING), f"{key}.{k}" if key else str(k))
+    elif isinstance(base, list) and isinstance(here, list) and len(base) == len(here):
+        for i, (a, b) in enumerate(zip(base, here, strict=True)):
+            yield from _leaves(a, b, f"{key}[{i}]")
+    elif not _equal(base, here):
+        yield key, base, here
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Say whether two values of JSON are the same; NaN equals itself, and 0.0 is not -0.0, nor 1 True or 1.0."""
+    if a is _MISSING or b is _MISSING:
+        return a is b
+    return json.dumps(a) == json.dumps(b)
+
+
+def _said(value: Any) -> str:
+    text = "nothing" if value is _MISSING else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _relative(base: Any, here: Any) -> str:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (base, here))
+    if not numbers or not base or base != base or here != here:
+        return ""
+    return f", relative {abs(here - base) / abs(base):.1e}"

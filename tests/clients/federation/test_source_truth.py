@@ -1,0 +1,163 @@
+"""What a generated source knows of its clients and no model sees, told for the record: it agrees with the data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedscape as fs
+from clients.city.bridge import BridgeOptions, bridge_source
+from clients.city.intrusion import IntrusionOptions, intrusion_source
+from clients.city.roads.network import make_incidents
+from clients.city.source_types import MOST_TOLD
+from clients.city.traffic import TrafficOptions, traffic_source
+from clients.concept_drift.options import DriftOptions
+from clients.faults.options import FAULTS
+from clients.federation.build import Federation, build_federation, truth_of
+from clients.federation.features import FeatureOptions
+from clients.world.world import WorldOptions, make_world
+from server.record.jsonlines import from_json, to_json
+from server.record.records import RunFolder
+
+WORLD = make_world(WorldOptions(days=14), 3)
+
+
+def told(source: Any) -> dict[str, Any]:
+    """Return a source's truth as a record holds it."""
+    assert source.truth is not None
+    found: dict[str, Any] = from_json(to_json(source.truth()))
+    return found
+
+
+def test_bridges_that_are_damaged_and_from_when() -> None:
+    options = BridgeOptions(clients=30, windows=60, damage=2.0, growth_hours=0.0)
+    source = bridge_source(options, WORLD, 5)
+    truth = told(source)
+    onset = np.full(30, np.inf)
+    onset[truth["clients"]] = truth["onset_hour"]
+    assert truth["damaged"] == len(truth["clients"]) == source.facts["damaged_bridges"]
+    assert 0 < truth["damaged"] < 30
+    everyone = np.arange(30)
+    assert source.hours is not None
+    for part in ("train", "validation", "test"):
+        sizes = {"train": source.sizes, "validation": source.validation_sizes, "test": source.test_sizes}[part]
+        labels, hours = source.make(everyone, part)[1], source.hours(everyone, part)  # type: ignore[arg-type]
+        owner = np.repeat(everyone, sizes)
+        clear = np.abs(hours - onset[owner]) > 0.001  # hours are told to a thousandth
+        np.testing.assert_array_equal(labels[clear], (hours >= onset[owner])[clear])
+    assert truth["level_at_the_end"] == [2.0] * truth["damaged"]
+
+
+def test_damage_that_grows_is_told_as_far_as_it_has_gone() -> None:
+    options = BridgeOptions(clients=40, windows=20, damaged=1.0, damage=2.0, growth_hours=200.0, onset=(0.1, 0.9))
+    truth = told(bridge_source(options, WORLD, 5))
+    assert truth["damaged"] == 40
+    since = (WORLD.hours - np.array(truth["onset_hour"])) / 200.0
+    np.testing.assert_allclose(truth["level_at_the_end"], 2.0 * np.minimum(since, 1.0), atol=1e-4)
+    assert min(truth["level_at_the_end"]) < 1.0 < max(truth["level_at_the_end"])
+
+
+def test_at_most_a_thousand_are_named_and_all_are_counted() -> None:
+    truth = told(bridge_source(BridgeOptions(clients=1500, windows=2, damaged=1.0), WORLD, 0))
+    assert truth["damaged"] == 1500
+    assert [len(truth[name]) for name in ("clients", "onset_hour", "level_at_the_end")] == [MOST_TOLD] * 3
+    options = IntrusionOptions(clients=1200, windows=2, susceptibility=3.0, campaigns_per_month=30.0)
+    infections = told(intrusion_source(options, WORLD, 0))["infections"]
+    assert infections["of_devices_below"] == 1000
+    assert infections["count"] > MOST_TOLD
+    assert len(infections["client"]) == MOST_TOLD
+    assert infections["onset_hour"] == sorted(infections["onset_hour"])
+    truth = told(traffic_source(TrafficOptions(clients=3, incidents_per_day=200.0), WORLD, 0))
+    assert truth["incidents"] > len(truth["first_incidents"]) == MOST_TOLD
+
+
+def test_campaigns_and_whom_they_infected() -> None:
+    options = IntrusionOptions(clients=60, windows=80, active=1.0, campaigns_per_month=12.0)
+    source = intrusion_source(options, WORLD, 2)
+    truth = told(source)
+    assert len(truth["campaigns"]) == source.facts["campaigns"] > 2
+    assert source.places is not None
+    district = source.places(np.arange(60)).district
+    rows = truth["infections"]
+    held = list(zip(rows["client"], rows["campaign"], rows["onset_hour"], rows["end_hour"], strict=True))
+    assert rows["count"] == len(held) > 10
+    for client, campaign, onset, end in held:
+        reached = truth["campaigns"][campaign]["reached_hour"]
+        assert reached[WORLD.names[district[client]]] <= onset <= end
+    assert source.hours is not None
+    attacks = 0
+    for part, sizes in (("train", source.sizes), ("test", source.test_sizes)):
+        labels, hours = source.make(np.arange(60), part)[1], source.hours(np.arange(60), part)  # type: ignore[arg-type]
+        for client, hour, label in zip(np.repeat(np.arange(60), sizes), hours, labels, strict=True):
+            infected = any(k == client and onset - 0.001 <= hour < end + 0.001 for k, _, onset, end in held)
+            assert infected or not label, "only what a campaign holds attacks"
+            attacks += bool(label)
+    assert attacks > 50
+
+
+def test_incidents_are_those_behind_the_queues() -> None:
+    options = TrafficOptions(clients=200, incidents_per_day=20.0)
+    source = traffic_source(options, WORLD, 3)
+    truth = told(source)
+    made = make_incidents(WORLD, options.roads, options.incidents_per_day)
+    assert truth["incidents"] == len(truth["first_incidents"]) == len(made.start)
+    np.testing.assert_allclose([one["start_hour"] for one in truth["first_incidents"]], made.start, atol=1e-3)
+    calm = traffic_source(TrafficOptions(clients=200, incidents_per_day=0.0), WORLD, 3)
+    assert told(calm) == {"incidents": 0, "first_incidents": []}
+    names = [source.client_name(k) for k in range(200)]
+    assert {one["road"] for one in truth["first_incidents"]} <= {
+        f"road {r}{d}" for r in range(options.roads) for d in "+-"
+    }
+    slowed = 0
+    for one in truth["first_incidents"]:
+        near = [k for k, name in enumerate(names) if name.startswith(f"{one['road']} km ")]
+        near = [k for k in near if abs(float(re.split(" km ", names[k])[1]) - one["km"]) < 1.0]
+        step = int((one["start_hour"] + one["clear_hour"]) / 2.0 / source.step_hours)
+        if near and step < source.ends[2]:
+            there, free = (s.read(np.array(near), step, step + 1)[:, 0, 0] for s in (source, calm))
+            slowed += bool((there < 0.9 * free).any())
+    assert slowed > 5
+
+
+def test_the_truth_survives_faults_features_and_drifts_and_is_written(tmp_path: Path) -> None:
+    asked = Federation(
+        data=BridgeOptions(clients=8, windows=20),
+        world=WorldOptions(days=14),
+        faults={"noisy": FAULTS["noise"]()},
+        drifts={"turn": DriftOptions(kind="abrupt", start=2)},
+        features=FeatureOptions(normalise="federated"),
+    )
+    population = build_federation(asked)
+    truth = truth_of(asked, population)
+    assert truth is not None
+    clean = build_federation(Federation(data=asked.data, world=asked.world))
+    assert clean.truth is not None
+    assert truth["source"] == {"name": "bridge", **clean.truth()}
+    fs.simulate(
+        fs.load_scenario("city-bridge", sets=["data.clients=6", "data.windows=12", "algorithm.cohort=3", "run.rounds=1",
+                                              "evaluation.baselines=false", "engine.threads=1"]),
+        out=tmp_path / "run",
+    )  # fmt: skip
+    written = RunFolder(tmp_path / "run").read_truth()
+    assert written is not None
+    assert written["source"]["name"] == "bridge"
+    assert written["source"]["damaged"] == len(written["source"]["clients"])
+
+
+def test_a_source_that_knows_nothing_more_tells_nothing() -> None:
+    asked = Federation(data=fs.load_scenario("city-meters").data, world=WorldOptions(days=28))
+    truth = truth_of(asked, build_federation(asked))
+    assert truth is not None
+    assert "source" not in truth
+
+
+@pytest.mark.parametrize("task", ["damage", "reconstruct"])
+def test_telling_does_not_depend_on_the_order_of_asking(task: Any) -> None:
+    options = BridgeOptions(clients=9, windows=12, task=task)
+    before = told(source := bridge_source(options, WORLD, 1))
+    source.make(np.arange(9), "test")
+    assert told(source) == before

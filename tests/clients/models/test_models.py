@@ -1,0 +1,175 @@
+"""Models: sizes, shapes, starts, and what does not fit."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from clients.core.errors import UserError
+from clients.models.table import (
+    MODELS,
+    Cnn1dOptions,
+    CnnOptions,
+    GruForecaster,
+    GruOptions,
+    LinearOptions,
+    MlpOptions,
+    Quadratic,
+    QuadraticOptions,
+    SmallCnnOptions,
+    SoftmaxOptions,
+    TwoNNOptions,
+    build_model,
+)
+from clients.training.local import LocalOptions
+from clients.training.task import make_task
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_parameter_counts_of_mcmahan(population_of):
+    assert count(build_model(TwoNNOptions(), population_of([2], (784,), 10), 0)) == 199_210
+    assert count(build_model(TwoNNOptions(), population_of([2], (1, 28, 28), 10), 0)) == 199_210
+    for shape in ((1, 28, 28), (28, 28), (784,)):
+        assert count(build_model(CnnOptions(), population_of([2], shape, 10), 0)) == 1_663_370
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "parameters"),
+    [
+        (SoftmaxOptions(), (60,), 610),
+        (MlpOptions(hidden=(7, 5)), (6,), 7 * 7 + 8 * 5 + 6 * 10),
+        (MlpOptions(hidden=()), (6,), 70),
+        (MlpOptions(hidden=(8,), norm="batch"), (6,), 6 * 8 + 16 + 9 * 10),
+        (MlpOptions(hidden=(8,), norm="group", dropout=0.5), (2, 3), 7 * 8 + 16 + 9 * 10),
+        (SmallCnnOptions(), (1, 8, 8), 80 + 8 * 16 * 9 + 16 + 257 * 10),
+        (SmallCnnOptions(norm="batch"), (8, 8), 72 + 16 + 8 * 16 * 9 + 32 + 257 * 10),
+        (SmallCnnOptions(norm="group"), (64,), 80 + 16 + 8 * 16 * 9 + 16 + 32 + 257 * 10),
+        (Cnn1dOptions(), (25, 9), 9 * 16 * 9 + 16 + 16 * 32 * 9 + 32 + 330),
+        (Cnn1dOptions(channels=(3, 4), kernel=5), (13, 2), 2 * 3 * 5 + 3 + 3 * 4 * 5 + 4 + 50),
+        (GruOptions(hidden=4), (12, 2), 3 * 4 * (2 + 4 + 2) + 50),
+        (GruOptions(hidden=4), (12,), 3 * 4 * (1 + 4 + 2) + 50),
+    ],
+)
+def test_shapes_and_sizes(options, shape, parameters, population_of):
+    population = population_of([3, 4], shape, 10)
+    module = build_model(options, population, 0)
+    assert count(module) == parameters
+    assert module(torch.randn(5, *shape)).shape == (5, 10)
+    make_task(module, population, LocalOptions(batch_size=4), seed=0)
+
+
+def test_every_registered_model_is_built(population_of):
+    shapes = {"cnn": (8, 8), "small_cnn": (4, 4), "cnn1d": (25, 2), "gru": (4, 2)}
+    for kind, options in MODELS.items():
+        task = {"linear": "regression", "quadratic": "objective"}.get(kind, "classification")
+        population = population_of([3], shapes.get(kind, (6,)), 3, task)
+        assert options().kind == kind
+        make_task(build_model(options(), population, 0), population, LocalOptions(), seed=0)
+
+
+def test_quadratic_is_its_formula(population_of):
+    population = population_of([4], outputs=3, task="objective", dtype=torch.float64)
+    module = build_model(QuadraticOptions(start=(1.0, -2.0, 0.5)), population, 0)
+    assert isinstance(module, Quadratic)
+    x = population.cohort(np.arange(1)).client(0).features
+    for row, value in zip(x, module(x).detach(), strict=True):
+        hessian, away = row[:9].view(3, 3), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64) - row[9:]
+        assert float(value) == pytest.approx(float(away @ hessian @ away) / 2)
+
+
+def test_gru_reads_out_its_last_state(population_of):
+    module = build_model(GruOptions(hidden=5), population_of([3], (7, 2), 2, "regression"), 3)
+    assert isinstance(module, GruForecaster)
+    x = torch.randn(4, 7, 2)
+    states, _ = module.gru(x)
+    assert torch.equal(module(x), module.readout(states[:, 6]))
+
+
+WIDE = {"fan_in": 400, "fan_out": 300}
+
+
+@pytest.mark.parametrize(
+    ("how", "variance"),
+    [("xavier", 2 / (400 + 300)), ("he", 2 / 400), ("torch", 1 / (3 * 400))],
+)
+def test_initial_weights_have_the_variance_of_their_scheme(how, variance, population_of):
+    population = population_of([2], (400,), 300)
+    weight = build_model(MlpOptions(hidden=(300,), initialisation=how), population, 1)[0].weight.detach()
+    assert float(weight.var()) == pytest.approx(variance, rel=0.03)
+    assert abs(float(weight.mean())) < 5 * math.sqrt(variance / weight.numel())
+    bounded = {"xavier": math.sqrt(6 / 700), "torch": math.sqrt(1 / 400)}
+    if how in bounded:
+        assert 0.99 * bounded[how] < float(weight.abs().max()) <= bounded[how]
+
+
+def test_biases_start_at_zero_and_softmax_wholly(population_of):
+    population = population_of([2], (6,), 4)
+    assert not any(p.any() for p in build_model(SoftmaxOptions(), population, 1).parameters())
+    assert build_model(SoftmaxOptions(initialisation="xavier"), population, 1)[0].weight.any()
+    assert not build_model(MlpOptions(), population, 1)[0].bias.any()
+    assert build_model(MlpOptions(initialisation="torch"), population, 1)[0].bias.any()
+
+
+@pytest.mark.parametrize(
+    "options", [MlpOptions(), MlpOptions(initialisation="torch"), SmallCnnOptions(), GruOptions(hidden=4)]
+)
+def test_the_same_seed_gives_the_same_bytes_and_leaves_torchs_generator_alone(options, population_of):
+    population = population_of([2], (4, 4), 3)
+    before = torch.random.get_rng_state()
+    one, same, other = (build_model(options, population, seed).state_dict() for seed in (7, 7, 8))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(one[n], same[n]) for n in one)
+    assert not all(torch.equal(one[n], other[n]) for n in one)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "task", "message"),
+    [
+        (SoftmaxOptions(), (6,), "regression", "kind: 'softmax' needs classes.*Use 'linear'"),
+        (LinearOptions(), (6,), "classification", "kind: 'linear' is for regression.*Use 'softmax'"),
+        (SoftmaxOptions(), (6,), "objective", "kind: 'softmax' does not fit data 'custom', whose task is objective"),
+        (QuadraticOptions(), (6,), "classification", "kind: 'quadratic' does not fit"),
+        (CnnOptions(), (6,), "classification", r"kind: 'cnn' needs images of at least 4x4.*\(6,\)"),
+        (SmallCnnOptions(), (3, 1, 5), "classification", "kind: 'small_cnn' needs images of at least 2x2"),
+        (Cnn1dOptions(), (24, 3), "classification", r"kind: 'cnn1d' .* time >= 25, the data have \(24, 3\)"),
+        (Cnn1dOptions(), (60,), "classification", "kind: 'cnn1d' with a kernel of 9 needs"),
+        (QuadraticOptions(start=(1.0, 2.0)), (6,), "objective", "start: must be one number or 3, got 2"),
+    ],
+)
+def test_misfits_are_named(options, shape, task, message, population_of):
+    with pytest.raises(UserError, match=message):
+        build_model(options, population_of([3], shape, 3, task), 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (lambda: MlpOptions(hidden=(3, 0)), r"hidden: every width must be >= 1, got \[3, 0\]"),
+        (lambda: MlpOptions(dropout=1.0), r"dropout: must be in \[0, 1\), got 1.0"),
+        (lambda: MlpOptions(hidden=(6,), norm="group"), "groups: must divide every hidden width"),
+        (lambda: SmallCnnOptions(channels=(6, 8), norm="group"), "channels: must be multiples of 4"),
+        (lambda: Cnn1dOptions(channels=(0, 8)), "channels: must be >= 1"),
+        (lambda: Cnn1dOptions(kernel=0), "kernel: must be >= 1, got 0"),
+        (lambda: GruOptions(hidden=0), "hidden: must be >= 1, got 0"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(UserError, match=message):
+        options()
+
+
+def test_a_users_module_must_fit_the_data(population_of):
+    population = population_of([3], (6,), 3)
+    with pytest.raises(UserError, match="model: has no trainable parameters"):
+        make_task(nn.Flatten(), population, LocalOptions(), seed=0)
+    with pytest.raises(UserError, match=r"model: returns \(3, 2\) for 3 examples where classification needs \(3, 3\)"):
+        make_task(nn.Linear(6, 2), population, LocalOptions(), seed=0)
+    with pytest.raises(UserError, match=r"model: fails on features of shape \(6,\)"):
+        make_task(nn.Linear(5, 3), population, LocalOptions(), seed=0)
+    with pytest.raises(UserError, match="local_steps: lists 2 numbers for 1 clients"):
+        make_task(nn.Linear(6, 3), population, LocalOptions(local_steps=(1, 2)), seed=0)

@@ -1,0 +1,169 @@
+"""data.html and data.png: their numbers are the population's, and what they leave out is said."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from clients.core.errors import RunFolderError, UserError
+from clients.core.population import Population
+from clients.federation.data_kinds import SyntheticOptions, build_population
+from clients.heterogeneity.spatial import Moran
+from clients.heterogeneity.table import FaultRate, HeterogeneityMeasures, measure_clients
+from dashboards.data_page import text as data_text
+from dashboards.data_page.figure import data_figure
+from dashboards.data_page.page import data_page, write_data
+from dashboards.data_page.view import BINS, curve, data_view, histogram
+from tests.support.small_city import DISTRICTS, small_city
+
+
+def viewed(population: Population) -> dict[str, Any]:
+    measures, held = measure_clients(population, seed=0)
+    return data_view(population, measures, held, "A title", seed=0)
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    shown: dict[str, Any] = json.loads(found[1])
+    return shown
+
+
+def test_the_page_holds_the_populations_numbers() -> None:
+    p = small_city()
+    view = data_of(data_page(viewed(p)))
+    measures, held = measure_clients(p, seed=0)
+    assert view["sentence"] == data_text.sentence(measures)
+    assert view["label_counts"] == p.label_counts(np.arange(24)).tolist()  # type: ignore[misc]
+    assert view["names"] == [f"site {k}" for k in range(24)]
+    assert view["map"]["x"] == [k // 2 for k in range(24)]
+    assert view["map"]["district"] == [k % 2 for k in range(24)]
+    assert view["map"]["districts"] == list(DISTRICTS)
+    assert view["map"]["values"]["size"] == p.sizes.tolist()
+    assert view["map"]["values"]["fault stuck"][22] == pytest.approx(22 / 24, rel=1e-4)
+    assert view["faults"]["flip"] == [0.5, 0] * 12
+    np.testing.assert_allclose(view["map"]["values"]["feature_shift"], held.feature_shift, rtol=1e-4)
+    assert view["curves"]["label_js"]["values"] == sorted(view["map"]["values"]["label_js"], reverse=True)
+    assert sum(view["histogram"]["counts"]) == 24
+
+
+def test_what_data_hold_cannot_leave_the_script() -> None:
+    page = data_page(viewed(small_city()))
+    assert "South</script>" not in page
+    assert page.count('id="data"') == 1
+    assert "http://" not in data_page(viewed(small_city())).split("<script>")[-1]
+
+
+def test_no_places_no_map_and_no_faults_no_faults() -> None:
+    p = replace(small_city(), places=None, realised=None, masks=None, districts=())
+    view = viewed(p)
+    assert view["map"] is None
+    assert view["faults"] == {}
+    assert not any("Moran" in row[0] or row[0].startswith("fault") for row in view["rows"])
+
+
+@pytest.mark.parametrize("what", ["city", "regression", "one client", "single examples"])
+def test_both_files_are_written(what: str, tmp_path: Path, population_of: Any) -> None:
+    p = {
+        "city": small_city,
+        "regression": lambda: population_of([3, 5, 9], task="regression"),
+        "one client": lambda: population_of([7]),
+        "single examples": lambda: population_of([1, 1, 0, 1]),
+    }[what]()
+    measures, held = measure_clients(p, seed=0)
+    picture, page = write_data(tmp_path / "new" / "folder", p, measures, held, title=what, seed=1)
+    pixels = imread(picture)
+    assert pixels.shape[0] > 400
+    assert pixels.shape[1] > 800
+    assert len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > 30
+    assert data_of(page.read_text("utf-8"))["title"] == what
+    assert sorted(f.name for f in page.parent.iterdir()) == ["data.html", "data.png"]
+
+
+def test_the_same_data_give_the_same_picture(population_of: Any) -> None:
+    view = viewed(population_of([3, 4]))
+    assert data_figure(view) == data_figure(view)
+
+
+def test_the_picture_needs_no_display_and_no_global_state() -> None:
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
+    p = small_city()
+    measures, held = measure_clients(p, seed=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="out: must be a folder"):
+        write_data(tmp_path / "file", p, measures, held)
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        write_data(tmp_path / "file" / "inside", p, measures, held)
+
+
+def test_many_clients_are_sampled_and_it_is_said() -> None:
+    p = build_population(SyntheticOptions(clients=30_000, alpha=0.5, beta=0.5), None, seed=0)
+    view = viewed(p)
+    assert view["clients"] == 30_000
+    assert view["looked_at"] == 2000
+    assert len(view["names"]) == len(view["label_counts"]) == 400
+    assert sum(view["histogram"]["counts"]) == 30_000
+    assert any("estimated from 2,000 clients" in row[2] for row in view["rows"])
+    assert any("estimated from 500 clients" in row[2] for row in view["rows"])
+    assert len(data_page(view)) < 2_000_000
+
+
+@pytest.mark.parametrize("sizes", [[5], [0, 0, 3], [0, 10**6], [7, 8, 90, 91], list(range(1, 3000)), [0, 1, 10**9]])
+def test_every_client_is_in_the_histogram(sizes: list[int]) -> None:
+    found = histogram(np.array(sizes))
+    assert sum(found["counts"]) == len(sizes)
+    assert len(found["counts"]) == len(found["edges"]) - 1 <= BINS + 1
+    assert (np.diff(found["edges"]) > 0).all()
+
+
+def test_curves_keep_both_ends() -> None:
+    values = np.random.default_rng(0).normal(size=5000)
+    thin = curve(np.append(values, np.nan), most=50)
+    assert (thin[0], thin[-1], len(thin)) == (values.max(), values.min(), 50)
+    assert (np.diff(thin) <= 0).all()
+
+
+def test_the_table_says_every_measure_once() -> None:
+    m = HeterogeneityMeasures(
+        clients=1000, examples=5000, smallest=2, median=4.5, largest=90, quantity_gini=0.41, label_emd=1.234,
+        label_js=0.3219, label_hellinger=0.456, feature_shift=0.77, feature_coefficient=0.05, label_noise=0.0123,
+        spatial={"feature_shift": Moran(0.61, -1 / 99, 0.031, 100), "fault stuck": Moran(-0.2, -1 / 99, 0.03, 100)},
+        faults={"stuck": FaultRate(0.031, 0.25, 1.5)}, gradient_dissimilarity=17.9, b_squared=12.4,
+        estimated_from={"labels": 1000, "features": 500, "gradients": 64},
+    )  # fmt: skip
+    rows = {row.name: row for row in data_text.rows(m)}
+    assert rows["sizes"].value == "2 to 90"
+    assert rows["label JS"].value == "0.322"
+    assert "base 2" in rows["label JS"].meaning
+    assert "estimated" not in rows["label JS"].meaning
+    assert rows["feature shift"] == ("feature shift", "0.77 (coefficient 0.05)", rows["feature shift"].meaning)
+    assert "estimated from 500 clients" in rows["feature shift"].meaning
+    assert rows["label noise"].value == "1.23%"
+    assert rows["fault stuck"].value == "3.1%"
+    assert "25% of clients touched, effect 1.5" in rows["fault stuck"].meaning
+    assert rows["Moran's I, feature shift"].value == "0.61"
+    assert "-0.01 ± 0.031 by chance" in rows["Moran's I, feature shift"].meaning
+    assert rows["Moran's I, stuck"].value == "-0.2"
+    assert rows["gradient dissimilarity"].value == "17.9"
+    assert len(rows) == len(data_text.rows(m)) == 12
+    assert data_text.sentence(m).startswith(
+        "1,000 clients hold 5,000 examples, 2 to 90 each; their labels are 0.32 bits"
+    )
+
+
+def test_what_was_asked_and_the_extremes() -> None:
+    lines = list(data_text.table(small_city(), measure_clients(small_city(), seed=0)[0]))
+    assert any(re.search(r"asked for label js +0\.2987 +0\.3 was asked for", line) for line in lines)
+    assert any("smallest clients" in line and line.endswith("site 0 (4), site 3 (4), site 6 (4)") for line in lines)
+    assert any("largest clients" in line and line.endswith("site 2 (8), site 5 (8), site 8 (8)") for line in lines)

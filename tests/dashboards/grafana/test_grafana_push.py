@@ -1,0 +1,231 @@
+"""Pushing to a Grafana: what it then holds, twice the same, and what is said when it cannot be."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from grafana_stub import TOKEN, GrafanaStub, grafana_stub
+
+from clients.core.errors import UserError
+from dashboards.grafana.push import COMMITTED, committed, data_sources
+from dashboards.grafana.server import connect
+from simulator.cli.main import main
+
+
+@pytest.fixture
+def grafana():
+    with grafana_stub() as stub:
+        yield stub
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch):
+    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", TOKEN)
+
+
+def pushed(stub: GrafanaStub, *more: str) -> int:
+    return main(["dashboards", "push", "--url", stub.url, *more])
+
+
+def test_a_push_sets_everything_up(grafana, capsys):
+    assert pushed(grafana) == 0
+    assert {one["uid"]: one["url"] for one in grafana.data_sources} == {
+        "fedscape-live": "http://127.0.0.1:9090",
+        "fedscape-runs": "http://127.0.0.1:9099",
+    }
+    assert all(one["jsonData"]["timeInterval"] == "1s" for one in grafana.data_sources)
+    assert grafana.folders["fedscape"]["title"] == "fedscape"
+    assert len(grafana.dashboards) == 6
+    for model in committed():
+        saved = grafana.dashboards[model["uid"]]
+        assert saved["meta"]["folderUid"] == "fedscape"
+        assert {k: v for k, v in saved["dashboard"].items() if k not in ("id", "version")} == {
+            k: v for k, v in model.items() if k != "id"
+        }
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 9
+    assert all(line.startswith("created ") for line in said)
+
+
+def test_a_second_push_changes_nothing(grafana, capsys):
+    assert pushed(grafana) == 0
+    before = grafana.state()
+    grafana.requests.clear()
+    capsys.readouterr()
+    assert pushed(grafana) == 0
+    assert grafana.state() == before
+    assert {method for method, _, _ in grafana.requests} == {"GET"}
+    assert all(line.startswith("unchanged ") for line in capsys.readouterr().out.splitlines())
+
+
+def test_no_call_needs_the_numeric_id_of_a_data_source(grafana):
+    pushed(grafana)
+    pushed(grafana, "--runs-url", "http://elsewhere:9099")
+    paths = [path for _, path, _ in grafana.requests if "datasources" in path]
+    assert "/api/datasources/uid/fedscape-runs" in paths
+    assert not [path for path in paths if re.search(r"datasources/(id/|\d)", path)]
+
+
+def test_what_was_changed_is_put_right(grafana, capsys):
+    pushed(grafana)
+    grafana.dashboards["fedscape-data"]["dashboard"]["title"] = "Mine"
+    grafana.folders["fedscape"]["title"] = "Old"
+    number = grafana.dashboards["fedscape-data"]["dashboard"]["id"]
+    capsys.readouterr()
+    assert pushed(grafana, "--runs-url", "http://elsewhere:9099") == 0
+    said = dict(line.split(maxsplit=1)[::-1] for line in capsys.readouterr().out.splitlines())
+    assert [what for what, done in said.items() if done == "updated"] == [
+        "data source fedscape runs", "folder fedscape", "dashboard fedscape: Data",
+    ]  # fmt: skip
+    assert grafana.dashboards["fedscape-data"]["dashboard"]["title"] == "fedscape: Data"
+    assert grafana.dashboards["fedscape-data"]["dashboard"]["id"] == number
+    assert grafana.data_sources[1]["url"] == "http://elsewhere:9099"
+    assert len(grafana.data_sources) == 2
+
+
+def run_folder(root: Path, name: str = "digits-1121-0714-7f3a", *, words: str = "converged at round 9: why") -> Path:
+    folder = root / name
+    (folder / "clients").mkdir(parents=True)
+    (folder / "scenario.toml").write_text("")
+    (folder / "rounds.jsonl").write_text("")
+    (folder / "environment.json").write_text(json.dumps({"run": {"run_id": name}}))
+    event = {"round": 4, "kind": "clients_failed", "message": "3 clients answered with an error"}
+    (folder / "events.jsonl").write_text(json.dumps(event) + "\n")
+    drift = {"words": "rose to round 3, then fell", "worst_clients": ["17"]}
+    outcome = {"outcome": "converged", "round": 9, "words": words, "drift": drift}
+    (folder / "outcome.json").write_text(json.dumps(outcome))
+    return folder
+
+
+def test_a_run_is_annotated_at_its_rounds(grafana, tmp_path):
+    folder = run_folder(tmp_path)
+    assert pushed(grafana, "--run", str(folder)) == 0
+    first, last = grafana.annotations
+    assert first["time"] == 946_684_804_000
+    assert "3 clients answered" in first["text"]
+    assert last["time"] == 946_684_809_000
+    assert set(last["tags"]) == {"fedscape", folder.name, "converged"}
+    assert "converged at round 9: why" in last["text"]
+    assert "rose to round 3, then fell" in last["text"]
+
+
+def test_annotations_are_not_doubled_but_corrected(grafana, tmp_path):
+    pushed(grafana, "--run", str(run_folder(tmp_path)))
+    before = grafana.state()
+    pushed(grafana, "--run", str(tmp_path / "digits-1121-0714-7f3a"))
+    assert grafana.state() == before
+    pushed(grafana, "--run", str(run_folder(tmp_path / "again", words="converged at round 9: otherwise")))
+    assert len(grafana.annotations) == 2
+    assert "otherwise" in grafana.annotations[1]["text"]
+
+
+def refused(capsys, stub: GrafanaStub, *more: str) -> str:
+    code = pushed(stub, "--timeout", "0.5", *more)
+    out = capsys.readouterr()
+    assert code == 2
+    assert "Traceback" not in out.err
+    assert len(out.err.splitlines()) == 1
+    assert TOKEN not in out.out + out.err
+    return out.err
+
+
+def test_a_wrong_token(grafana, capsys, monkeypatch):
+    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", "glsa_wrong")
+    said = refused(capsys, grafana)
+    assert "401" in said
+    assert "token is wrong" in said
+    assert "glsa_wrong" not in said
+    assert not grafana.data_sources
+
+
+@pytest.mark.parametrize(("path", "fault", "words"), [
+    ("/api/health", (404, "no"), ["404", "--url", "path it is served under"]),
+    ("/api/health", "html", ["not as Grafana does", "--url"]),
+    ("/api/health", (503, "db"), ["503", "log"]),
+    ("/api/datasources", (403, "denied"), ["403", "role Admin"]),
+    ("/api/datasources", "html", ["not as Grafana does"]),
+    ("/api/datasources", (500, "broken"), ["500", "broken", "log says why"]),
+    ("/api/folders", (409, "same name"), ["409", "same name", "--folder"]),
+    ("/api/dashboards/db", (412, "changed by someone else"), ["412", "changed by someone else", "provisioning"]),
+    ("/api/dashboards/db", (400, "schema"), ["400", "schema", "version"]),
+    ("/api/dashboards/db", "hang", ["did not answer", "0.5 seconds", "--timeout"]),
+    ("/api/health", "hang", ["did not answer", "version"]),
+])  # fmt: skip
+def test_each_failure_has_its_words(grafana, capsys, path, fault, words):
+    grafana.faults[path] = fault
+    said = refused(capsys, grafana)
+    assert [word for word in words if word not in said] == []
+
+
+def test_a_failure_leaves_what_was_done_and_can_be_gone_on_from(grafana, capsys):
+    grafana.faults["/api/dashboards/db"] = (500, "broken")
+    refused(capsys, grafana)
+    assert len(grafana.data_sources) == 2
+    grafana.faults.clear()
+    assert pushed(grafana) == 0
+    assert len(grafana.dashboards) == 6
+
+
+def test_an_old_server_is_told_from_a_new_one(grafana, capsys):
+    grafana.version = "9.5.2"
+    said = refused(capsys, grafana)
+    assert "Grafana 9.5.2" in said
+    assert "11.1" in said
+    grafana.version = "11.1.0-pre"
+    assert pushed(grafana) == 0
+
+
+def test_a_server_that_repeats_the_token_does_not_get_it_printed(grafana, capsys):
+    grafana.faults["/api/folders"] = (500, "you sent {token}")
+    assert "you sent Bearer (token)" in refused(capsys, grafana)
+
+
+def test_nothing_listens(capsys):
+    with grafana_stub() as stub:
+        pass
+    assert "nothing answers there" in refused(capsys, stub)
+
+
+@pytest.mark.parametrize(("url", "words"), [
+    ("localhost:3000", "http://"), ("ftp://x", "http://"), ("http://me:pw@host", "name or password"),
+    ("http://host:99999", "port"), ("http://", "http://"),
+])  # fmt: skip
+def test_urls_that_are_none(url, words):
+    with pytest.raises(UserError, match=words), connect(url, TOKEN):
+        pass
+
+
+@pytest.mark.parametrize("token", ["", "two\nlines", "tokén"])
+def test_tokens_that_are_none(token):
+    with pytest.raises(UserError, match="FEDSCAPE_GRAFANA_TOKEN") as caught, connect("http://host", token):
+        pass
+    assert not token or token not in str(caught.value)
+
+
+def test_a_path_and_an_ipv6_host_are_kept():
+    with connect("https://[::1]:3000/tools/grafana/", TOKEN) as server:
+        assert server._face.api.url == "https://[::1]:3000/tools/grafana/api"
+
+
+def test_write_and_list(tmp_path, capsys):
+    assert main(["dashboards", "write", str(tmp_path / "out")]) == 0
+    for path in COMMITTED.glob("*.json"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    capsys.readouterr()
+    assert main(["dashboards", "list"]) == 0
+    said = capsys.readouterr().out
+    assert all(model["uid"] in said for model in committed())
+    (tmp_path / "file").write_text("")
+    assert main(["dashboards", "write", str(tmp_path / "file")]) == 2
+
+
+def test_the_two_data_sources_differ_in_name_uid_and_url():
+    live, runs = data_sources()
+    assert all(live[key] != runs[key] for key in ("name", "uid", "url"))
+
+
+def test_the_flag_goes_before_the_environment(grafana, monkeypatch, capsys):
+    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", "glsa_wrong")
+    assert pushed(grafana, "--token", TOKEN) == 0
+    assert TOKEN not in "".join(capsys.readouterr())

@@ -1,0 +1,153 @@
+"""deploy/observability says the same as the code: ports, flags, names; and nothing listens beyond the loopback.
+
+No Docker and no Grafana runs here: the files are parsed, and Prometheus' own tool checks its two.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import yaml
+from prometheus_servers import free_port, needs_prometheus
+
+from clients.core.errors import UserError
+from dashboards.grafana.names import FOLDER_UID
+from dashboards.grafana.push import COMMITTED, data_sources
+from dashboards.prometheus import RULES, live, running, runs
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy" / "observability"
+
+
+def read(path: str) -> Any:
+    return yaml.safe_load((DEPLOY / path).read_text("utf-8"))
+
+
+COMPOSE = read("compose.yaml")
+
+
+def test_every_yaml_file_parses():
+    found = [path for path in DEPLOY.rglob("*") if path.suffix in (".yaml", ".yml")]
+    assert len(found) >= 6
+    assert all(yaml.safe_load(path.read_text("utf-8")) for path in found)
+
+
+def test_the_two_prometheus_are_the_codes_two_roles():
+    for role, name in ((live(), "live"), (runs(), "runs")):
+        service, config = COMPOSE["services"][f"prometheus-{name}"], read(f"prometheus/{name}.yml")
+        wanted = role.config | ({"rule_files": ["/etc/prometheus/rules/*.yml"]} if name == "live" else {})
+        assert config == wanted
+        own = [flag for flag in service["command"] if not re.match("--(config.file|storage.tsdb.path)=", flag)]
+        assert own == [f"--web.listen-address=127.0.0.1:{role.port}", *role.flags]
+
+
+def test_grafana_is_given_the_data_sources_that_a_push_would_make():
+    assert read("grafana/provisioning/datasources/fedscape.yaml") == {"apiVersion": 1, "datasources": data_sources()}
+
+
+def test_grafana_is_given_the_committed_dashboards():
+    (provider,) = read("grafana/provisioning/dashboards/fedscape.yaml")["providers"]
+    assert provider["folderUid"] == FOLDER_UID
+    mounts = dict(volume.split(":")[:2] for volume in COMPOSE["services"]["grafana"]["volumes"])
+    there = next(host for host, inside in mounts.items() if inside == provider["options"]["path"])
+    assert (DEPLOY / there).resolve() == COMMITTED.resolve()
+
+
+def test_every_mounted_file_is_there():
+    for service in COMPOSE["services"].values():
+        for volume in service["volumes"]:
+            source, _, *mode = volume.split(":")
+            if source in COMPOSE["volumes"]:
+                continue
+            assert (DEPLOY / source).exists(), source
+            assert mode == ["ro"]
+
+
+def test_versions_are_pinned_passwords_are_not_and_only_the_loopback_listens():
+    text = (DEPLOY / "compose.yaml").read_text("utf-8")
+    for service in COMPOSE["services"].values():
+        assert re.fullmatch(r"[\w/-]+:v?\d+\.\d+\.\d+", service["image"])
+        assert service["network_mode"] == "host"
+        assert "ports" not in service
+    assert COMPOSE["services"]["grafana"]["environment"]["GF_SERVER_HTTP_ADDR"] == "127.0.0.1"
+    password = COMPOSE["services"]["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"]
+    assert password.startswith("${GRAFANA_ADMIN_PASSWORD:?")
+    assert "0.0.0.0" not in text
+
+
+@needs_prometheus
+@pytest.mark.parametrize("name", ["live", "runs"])
+def test_promtool_takes_the_configuration(name, tmp_path):
+    config = (
+        (DEPLOY / "prometheus" / f"{name}.yml").read_text("utf-8").replace("/etc/prometheus/rules", str(RULES.parent))
+    )
+    (tmp_path / "prometheus.yml").write_text(config)
+    done = subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("rules found" in done.stdout) == (name == "live")
+
+
+@needs_prometheus
+def test_observe_starts_both_and_leaves_nothing_behind(tmp_path):
+    ports = (free_port(), free_port())
+    command = [sys.executable, "-m", "simulator.cli.main", "observe", "--live-port", str(ports[0]), "--runs-port"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*command, str(ports[1])], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    ) as process:
+        assert process.stdout
+        said = [process.stdout.readline() for _ in range(3)]
+        assert f"http://127.0.0.1:{ports[0]}" in said[0]
+        assert f"--remote-write http://127.0.0.1:{ports[1]}/api/v1/write" in said[1]
+        with urlopen(f"http://127.0.0.1:{ports[0]}/api/v1/rules") as answer:
+            assert b"Fedscape" in answer.read()
+        with urlopen(f"http://127.0.0.1:{ports[1]}/api/v1/status/flags") as answer:
+            assert b'"query.lookback-delta":"999ms"' in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    assert not list(tmp_path.iterdir())
+    for port in ports:
+        with pytest.raises(OSError, match="refused"), urlopen(f"http://127.0.0.1:{port}", timeout=1):
+            pass
+
+
+def test_what_cannot_be_observed_is_said(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"is not installed.*apt install"),
+        running([live()], tmp_path, program="promtheus"),
+    ):
+        pass
+
+
+def made(tmp_path: Path, docker: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `make observe` where `docker` is a script of ours."""
+    (tmp_path / "docker").write_text(f"#!/bin/sh\n{docker}\n")
+    (tmp_path / "docker").chmod(0o755)
+    words = {key: value for key, value in os.environ.items() if not key.startswith(("GRAFANA", "MAKE"))} | environment
+    command = ["make", "--no-print-directory", "observe"]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=words | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    )
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_observe_says_what_it_lacks(tmp_path):
+    without = made(tmp_path, "exit 1", GRAFANA_ADMIN_PASSWORD="p")
+    assert without.returncode != 0
+    assert "fedscape observe" in without.stderr
+    open_door = made(tmp_path, "exit 0")
+    assert open_door.returncode != 0
+    assert "GRAFANA_ADMIN_PASSWORD" in open_door.stderr
+    asked = made(tmp_path, f'echo "$@" >>{tmp_path}/asked', GRAFANA_ADMIN_PASSWORD="p")
+    assert asked.returncode == 0
+    assert "up --detach" in (tmp_path / "asked").read_text()
+    named = re.search(r"--project-name (\S+) down", asked.stdout)
+    assert named
+    assert named[1] == COMPOSE["name"]

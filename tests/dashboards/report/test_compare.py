@@ -1,0 +1,100 @@
+"""Several runs side by side: which differ in what, and differences pair by pair, with the right sign."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dashboards.report.compare import comparison
+from dashboards.report.report import write_report
+from dashboards.report.run_data import RunData, read_run
+from tests.support.made_records import make_record
+
+
+def runs_of(tmp_path: Path, shifts: dict[tuple[str, int], float]) -> list[RunData]:
+    """Make a run for each (algorithm, seed): its losses shifted by so much."""
+    return [
+        read_run(
+            make_record(tmp_path / f"{kind}-{seed}", rounds=30, kind=kind, seed=seed, shift=shift, rows=False).path
+        )
+        for (kind, seed), shift in shifts.items()
+    ]
+
+
+def test_differences_are_the_later_variant_minus_the_first_pair_by_pair(tmp_path: Path) -> None:
+    shifts = {("fedavg", s): 0.01 * s for s in (1, 2, 3)} | {
+        ("scaffold", 3): 0.02,
+        ("scaffold", 1): -0.04,
+        ("scaffold", 2): 0.1,
+    }
+    found = comparison(runs_of(tmp_path, shifts))
+    assert found["differ"] == ["algorithm.kind"]
+    assert found["labels"][0] == "fedavg · seed 1"
+    assert found["variants"] == ["fedavg", "scaffold"]
+    assert found["variant"] == [0, 0, 0, 1, 1, 1]
+    (pair,) = found["pairs"]
+    assert pair["title"] == "scaffold minus fedavg"
+    assert pair["seeds"] == [1, 2, 3]
+    rows = {row[0]: row[1:] for row in pair["rows"]}
+    differences = np.array([-0.05, 0.08, -0.01])  # seeds 1, 2, 3
+    low, high = stats.t.interval(0.95, 2, differences.mean(), stats.sem(differences))
+    mean, interval, way, pairs = rows["validation loss, at the end"]
+    assert mean == "+0.00667"
+    assert interval == f"−{abs(low):.3g} to +{high:.3g}"
+    assert way == "higher in 1, lower in 2"
+    assert pairs == "3 pairs"
+    assert rows["test accuracy"][0] == "−0.007"  # the score goes down where the loss goes up
+    assert rows["rounds to the target"][:3] == ["0", "0 to 0", "no difference"]
+    assert found["words"] == [
+        f"scaffold minus fedavg: test accuracy −0.007 ({rows['test accuracy'][1]}), higher in 2, lower in 1 of 3 pairs"
+    ]
+
+
+def test_one_pair_has_no_interval_and_seeds_must_match(tmp_path: Path) -> None:
+    found = comparison(runs_of(tmp_path, {("fedavg", 1): 0.0, ("fedprox", 1): 0.5, ("feddyn", 2): 0.0}))
+    (pair,) = found["pairs"]
+    assert pair["title"] == "fedprox minus fedavg"
+    assert {row[2] for row in pair["rows"]} == {"one pair"}
+    assert {row[0]: row[1] for row in pair["rows"]}["training loss, at the end"] == "+0.5"
+    assert "feddyn and fedavg have no seed in common." in found["notes"]
+
+
+def test_runs_that_differ_only_in_seed_make_no_pairs(tmp_path: Path) -> None:
+    found = comparison(runs_of(tmp_path, {("fedavg", 1): 0.0, ("fedavg", 2): 0.1}))
+    assert found["differ"] == []
+    assert found["pairs"] == []
+    assert found["labels"] == ["seed 1", "seed 2"]
+    assert found["notes"] == ["The runs differ in nothing but their seeds, so there are no pairs to compare."]
+
+
+def test_a_difference_in_the_data_is_told(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, {("fedavg", 1): 0.0, ("scaffold", 1): 0.1})
+    text = runs[1].folder.scenario.read_text() + "[partition]\nclients = 5\n"
+    runs[1].folder.scenario.write_text(text)
+    found = comparison([runs[0], read_run(runs[1].folder.path)])
+    assert found["differ"] == ["algorithm.kind", "partition.clients"]
+    assert found["notes"] == ["The runs of a pair differ in partition too, so they do not share their random numbers."]
+
+
+def test_diverged_and_killed_runs_are_compared_by_what_they_have(tmp_path: Path) -> None:
+    lost = {"outcome": "diverged", "test_accuracy": float("nan"), "to_target": None}
+    one = read_run(make_record(tmp_path / "a", rounds=30).path)
+    two = read_run(make_record(tmp_path / "b", rounds=12, kind="scaffold", outcome=lost).path)
+    three = read_run(make_record(tmp_path / "c", rounds=8, kind="feddyn", ended=False).path)
+    found = comparison([one, two, three])
+    reached = [dict(zip(["ended", *found["measures"]], row, strict=True)) for row in found["rows"]]
+    assert [row["ended"] for row in reached] == ["stopped", "diverged", "unfinished"]
+    assert [row["test accuracy"] for row in reached] == ["0.900", "–", "–"]
+    assert [row["rounds"] for row in reached] == ["30", "12", "8"]
+    assert [{row[0]: row[1] for row in pair["rows"]}["rounds"] for pair in found["pairs"]] == ["−18", "−22"]
+    page = write_report([tmp_path / "a", tmp_path / "b", tmp_path / "c"], tmp_path / "all.html")
+    assert page.stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize("names", [("same", "same"), ("one", "two")])
+def test_labels_tell_runs_apart(names: tuple[str, str], tmp_path: Path) -> None:
+    runs = [read_run(make_record(tmp_path / str(i) / name, rows=False).path) for i, name in enumerate(names)]
+    labels = comparison(runs)["labels"]
+    assert len(set(labels)) == 2
+    assert all(name in label for name, label in zip(names, labels, strict=True))

@@ -1,0 +1,388 @@
+"""The report: its numbers are the record's, it says what it leaves out, and nothing a record holds can break it."""
+
+import base64
+import hashlib
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clients.core.errors import RunFolderError, UserError
+from clients.core.population import Population
+from dashboards.report import client_grid as grids
+from dashboards.report import round_series, run_text
+from dashboards.report.client_grid import client_grid
+from dashboards.report.report import DRAWING, asset, report_page, write_report
+from dashboards.report.run_data import read_run
+from dashboards.report.run_view import Budget, run_view, share_out
+from server.record.client_table import ClientTable
+from server.record.jsonlines import RoundWriter, read_rounds
+from simulator.runs.run import simulate
+from tests.support.made_records import TITLE, line_of, make_record
+
+CLIENTS = np.arange(30)
+LINES = [line_of(r, CLIENTS) for r in range(41)]
+
+
+def data_of(page: str) -> dict[str, Any]:
+    """Return what the page's scripts read."""
+    found: dict[str, Any] = json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]  # type: ignore[index]
+    )
+    return found
+
+
+def column(view: dict[str, Any], name: str) -> tuple[list[int], list[Any]]:
+    """Return the rounds and the values of a series."""
+    table = next(t for t in view["series"] if name in t["columns"])
+    return table["axes"]["round"], table["columns"][name]
+
+
+def codes(grid: dict[str, Any], metric: str) -> np.ndarray:
+    raw = np.frombuffer(base64.b64decode(grid["metrics"][metric]["cells"]), np.uint8)
+    return raw.reshape(grid["rows"], grid["columns"])
+
+
+def values(grid: dict[str, Any], metric: str) -> np.ndarray:
+    """Undo the bytes as the page does; nan where nobody was."""
+    picture, code = grid["metrics"][metric], codes(grid, metric).astype(float)
+    part = (code - 1) / 253
+    low, high = picture["low"], picture["high"]
+    found = low * (high / low) ** part if picture["log"] else low + part * (high - low)
+    return np.where(code == 0, np.nan, np.where(code == 255, np.inf, found))
+
+
+# The series
+
+
+def test_series_are_the_records_own_values(tmp_path: Path) -> None:
+    view = run_view(read_run(make_record(tmp_path / "run").path))
+    for name in ("train_loss", "client_drift.p95", "cosine.p05", "by_layer.2.weight.update_dispersion",
+                 "rate.low", "federated_accuracy", "client_spread.score.p25", "criteria.plateau.distance"):  # fmt: skip
+        path = next(p for p in round_series.paths_of(LINES) if ".".join(p) == name)
+        measured = {line["round"]: round_series.at(line, path) for line in LINES}
+        expected = {r: v for r, v in measured.items() if v is not None}
+        rounds, drawn = column(view, name)
+        assert rounds == list(expected), name
+        assert drawn == pytest.approx(list(expected.values()), rel=1e-5), name
+
+
+@pytest.mark.parametrize("name", ["validation_loss", "client_drift.p75", "cosine.p50"])
+def test_one_changed_value_changes_one_drawn_value(name: str) -> None:
+    changed = [json.loads(json.dumps(line)) for line in LINES]
+    holder = changed[17]
+    *outer, last = name.split(".")
+    for key in outer:
+        holder = holder[key]
+    holder[last] *= 1.001
+
+    def drawn(lines: list[dict[str, Any]]) -> dict[tuple[str, int], Any]:
+        found = round_series.tables(lines, round_series.paths_of(lines), 500)
+        return {
+            (key, r): v
+            for t in found
+            for key, column in t["columns"].items()
+            for r, v in zip(t["axes"]["round"], column, strict=True)
+        }
+
+    before, after = drawn(LINES), drawn(changed)
+    assert {key for key in before if before[key] != after[key]} == {(name, 17)}
+
+
+def test_axes_say_where_each_round_lies() -> None:
+    (sparse,) = [t for t in round_series.tables(LINES, [("rate", "factor")], 100) if "rate.factor" in t["columns"]]
+    assert sparse["axes"]["round"] == [5, 10, 15, 20, 25, 30, 35, 40]
+    assert sparse["axes"]["bytes"][1] == 384800
+    assert sparse["axes"]["simulated"][1] == 5.0
+    assert sparse["axes"]["wall"][1] == pytest.approx(0.1)  # ten rounds of 0.01 s
+
+
+def test_thinning_keeps_every_spike_the_ends_and_the_limit() -> None:
+    lines = [{"round": r, "validation_loss": 1.0 / (1 + r), "train_loss": 1.0 + 0.001 * r} for r in range(20_000)]
+    lines[7_777]["validation_loss"], lines[12_345]["train_loss"] = 50.0, -3.0
+    (table,) = round_series.tables(lines, [("validation_loss",), ("train_loss",)], 600)
+    rounds = table["axes"]["round"]
+    assert table["of"] == 20_000
+    assert 200 <= len(rounds) <= 600
+    assert rounds[0] == 0
+    assert rounds[-1] == 19_999
+    assert 50.0 in table["columns"]["validation_loss"]
+    assert -3.0 in table["columns"]["train_loss"]
+    assert rounds == sorted(set(rounds))
+
+
+def test_numbers_that_are_not_finite_are_gaps_and_are_told(tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "run", rounds=9, ended=False)
+    writer = RoundWriter(folder.rounds)
+    for r, loss in ((10, math.nan), (11, math.inf), (12, 7.0)):
+        writer.append(line_of(r, CLIENTS) | {"train_loss": loss})
+    writer.close()
+    view = run_view(read_run(folder.path))
+    rounds, drawn = column(view, "train_loss")
+    assert rounds[-3:] == [10, 11, 12]
+    assert drawn[-3:] == [None, None, 7.0]
+    assert "train_loss was not a finite number in 2 rounds between 10 and 11; curves have a gap there." in view["notes"]
+
+
+def test_criteria_are_spans_of_states(tmp_path: Path) -> None:
+    view = run_view(read_run(make_record(tmp_path / "run").path))
+    target = next(c for c in view["criteria"] if c["name"] == "target")
+    assert target["spans"] == [[0, 17, "waiting"], [18, 19, "counting"], [20, 40, "holds"]]
+    never = {"round": 41, "criteria": {"target": {"distance": math.inf, "held": 0, "holds": False}}}
+    assert round_series.criterion_spans([never], "target") == [[41, 41, "unmeasured"]]
+
+
+# The client grid
+
+
+def test_a_cell_is_what_one_client_did_in_one_round(tmp_path: Path) -> None:
+    grid = client_grid(make_record(tmp_path / "run").clients, 30)
+    assert grid is not None
+    assert (grid["rows"], grid["columns"], grid["rounds"]) == (30, 40, 40)
+    drift = (1.0 + CLIENTS[:, None] % 7) / (10.0 + np.arange(1, 41))
+    step = (drift.max() / drift.min()) ** (1 / 253)
+    assert grid["metrics"]["client_drift"]["log"]
+    np.testing.assert_allclose(values(grid, "client_drift"), drift, rtol=step - 1)
+    cosine = np.cos(CLIENTS[:, None] + np.arange(1, 41) / 9.0)
+    np.testing.assert_allclose(values(grid, "cosine"), cosine, atol=1.01 / 253)
+
+
+def test_cells_too_many_for_the_page_hold_means(tmp_path: Path) -> None:
+    grid = client_grid(make_record(tmp_path / "run", clients=60).clients, 60, cells=150)
+    assert grid is not None
+    assert (grid["rows"], grid["columns"]) == (12, 12)
+    clients, rounds = np.arange(60), np.arange(1, 41)
+    drift = (1.0 + clients[:, None] % 7) / (10.0 + rounds)
+    r, c = clients * 12 // 60, (rounds - 1) * 12 // 40
+    means = np.array([[drift[np.ix_(r == i, c == j)].mean() for j in range(12)] for i in range(12)])
+    picture = grid["metrics"]["client_drift"]
+    step = (picture["high"] - picture["low"]) / 253 if not picture["log"] else means.max() * 0.02
+    np.testing.assert_allclose(values(grid, "client_drift"), means, atol=step)
+
+
+def test_the_grid_knows_nobody_from_nonsense(tmp_path: Path) -> None:
+    table = ClientTable(tmp_path)
+    table.add(1, {"client": np.array([0, 2]), "client_drift": np.array([0.5, np.inf]), "cosine": np.array([-1.0, 1.0])})
+    table.add(2, {"client": np.array([1]), "client_drift": np.array([0.25])})
+    table.flush()
+    grid = client_grid(tmp_path, 4)
+    assert grid is not None
+    drift, cosine = codes(grid, "client_drift"), codes(grid, "cosine")
+    assert drift.tolist() == [[254, 0], [0, 1], [grids.NOT_FINITE, 0], [0, 0]]
+    assert cosine.tolist() == [[1, 0], [0, 0], [254, 0], [0, 0]]  # from -1 to 1, whatever was measured
+    assert set(grid["metrics"]) == {"client_drift", "cosine"}
+
+
+def test_a_damaged_part_costs_only_its_rounds(tmp_path: Path) -> None:
+    table = ClientTable(tmp_path)
+    for r in (1, 2, 3):
+        table.add(r, {"client": np.array([0]), "client_drift": np.array([float(r)])})
+        table.flush()
+    (tmp_path / "part-00000002-00000002.parquet").write_bytes(b"PAR1 no longer")
+    grid = client_grid(tmp_path, 1)
+    assert grid is not None
+    assert (codes(grid, "client_drift") > 0).tolist() == [[True, False, True]]
+    assert client_grid(tmp_path / "none", 1) is None
+    assert client_grid(tmp_path, 0) is None
+
+
+# What may be missing
+
+
+def test_a_killed_run_says_that_it_has_no_outcome(tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "run", ended=False)
+    with folder.rounds.open("a") as file:
+        file.write('{"round": 41, "validation')
+    view = run_view(read_run(folder.path))
+    assert view["state"] == "unfinished"
+    assert view["verdict"].startswith("unfinished at round 40: no outcome is recorded")
+    assert ["round", "40 of 100 at most", ""] in view["reached"]
+    assert view["target"] == {"metric": "validation_accuracy", "value": 0.9}
+    assert "The last line of the record was not whole, and is left out." in view["notes"]
+
+
+@pytest.mark.parametrize("missing", ["clients", "environment.json", "outcome.json", "events.jsonl", "partition.json"])
+def test_a_report_is_made_without_any_one_piece(
+    missing: str, tmp_path: Path, population_of: Callable[..., Population]
+) -> None:
+    folder = make_record(tmp_path / "run", partition=population_of([5] * 30))
+    piece = folder.path / missing
+    shutil.rmtree(piece) if piece.is_dir() else piece.unlink()
+    view = data_of(report_page([read_run(folder.path)]))["runs"][0]
+    assert column(view, "validation_loss")[0] == list(range(41))
+    assert (view["grid"] is None) == (missing in ("clients",))
+    assert ("sizes" in view["partition"]) == (missing != "partition.json")
+
+
+@pytest.mark.parametrize(
+    "damaged", ["environment.json", "outcome.json", "events.jsonl", "partition.json", "scenario.toml"]
+)
+def test_damaged_pieces_are_left_out_and_named(damaged: str, tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "run")
+    (folder.path / damaged).write_bytes(b'{"half\n= \xff\n[]\n')
+    view = run_view(read_run(folder.path))
+    assert column(view, "validation_loss")[0] == list(range(41))
+    assert any(note.startswith(damaged) for note in view["notes"])
+
+
+@pytest.mark.parametrize("rounds", [0, 1])
+def test_a_run_of_no_round_and_of_one(rounds: int, tmp_path: Path) -> None:
+    view = data_of(write_report([make_record(tmp_path / "run", rounds=rounds).path]).read_text("utf-8"))["runs"][0]
+    assert column(view, "validation_loss")[0] == list(range(rounds + 1))
+    assert view["round"] == rounds
+    empty = make_record(tmp_path / "empty", rounds=0, ended=False)
+    empty.rounds.write_bytes(b"")
+    assert run_view(read_run(empty.path))["series"] == []
+
+
+def test_the_partition_is_drawn_from_what_the_run_recorded(
+    tmp_path: Path, population_of: Callable[..., Population]
+) -> None:
+    population = population_of([3, 9, 6])
+    view = run_view(read_run(make_record(tmp_path / "run", clients=3, partition=population).path))
+    assert view["partition"]["sizes"] == [3, 9, 6]
+    assert np.sum(view["partition"]["label_counts"], axis=1).tolist() == [3, 9, 6]
+    assert view["partition"]["measures"]["label_emd"] == 1.25
+
+
+# The page
+
+
+def test_no_text_of_a_record_can_leave_its_place(tmp_path: Path) -> None:
+    folder = make_record(
+        tmp_path / "run <img src=x>", outcome={"words": "stopped at round 40: </script><b>", "hint": "<"}
+    )
+    page = write_report([folder.path]).read_text("utf-8")
+    assert "</script><script>alert" not in page
+    assert "<img src=x>" not in page
+    assert page.count("</script>") == page.count("<script")
+    view = data_of(page)["runs"][0]
+    assert view["title"] == TITLE
+    assert view["verdict"] == "stopped at round 40: </script><b>"
+    assert "&lt;/script&gt;&lt;b&gt;" in page  # for readers without JavaScript
+
+
+def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
+    page = write_report([make_record(tmp_path / "run").path]).read_text("utf-8")
+    assert "default-src 'none'" in page
+    assert "connect-src" not in page
+    assert re.findall(r'(?:src|href)="(?!data:,)[^"]*"', page.replace(asset(DRAWING[0]), "")) == []
+    assert "@import" not in page
+    assert str(tmp_path) not in page  # no path of this machine
+
+
+def test_a_run_ends_with_its_report(tmp_path: Path) -> None:
+    run = simulate("quadratic-two-clients", out=tmp_path / "run")
+    view = data_of((tmp_path / "run" / "report.html").read_text("utf-8"))["runs"][0]
+    assert view["verdict"] == str(run.verdict)
+    assert column(view, "validation_loss")[1] == pytest.approx(run.rounds["validation_loss"].tolist(), rel=1e-5)
+    assert view["partition"]["sizes"] == [1, 1]
+    assert view["grid"]["rounds"] == run.verdict.round_index
+
+
+def test_a_place_where_no_page_can_be_says_what_is_wrong(tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "run", rounds=3).path
+    with pytest.raises(UserError) as error:
+        write_report([folder], tmp_path)
+    there = f"Name a file in it, such as {tmp_path / 'report.html'}."
+    assert str(error.value) == f"out: must be a file, and '{tmp_path}' is a folder. {there}"
+    with pytest.raises(UserError, match=r"out: must be a file, and '.' is a folder"):
+        write_report([folder], Path("."))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match=r"out: must lie in a folder, and '.*file' is a file"):
+        write_report([folder], tmp_path / "file" / "page.html")
+    with pytest.raises(RunFolderError) as refused:
+        write_report([folder], tmp_path / "file" / "deep" / "page.html")
+    assert "cannot be written: " in str(refused.value)
+    assert refused.value.fix == "Make room, or name another file with --out."
+    assert (tmp_path / "file").read_text() == "mine"
+    assert write_report([folder], tmp_path / "new" / "deep" / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_page_and_the_console_name_the_same_clients_as_widest(tmp_path: Path) -> None:
+    run = simulate("quadratic-two-clients", out=tmp_path / "run")
+    lines = [line for line in run.rounds.lines if line["round"]]
+    view = run_view(read_run(tmp_path / "run"))
+    assert view["widest"]["words"] == "Client drift, most often among a round's 3 widest"
+    assert sorted(view["widest"]["clients"]) == [f"{k} ({len(lines)} rounds)" for k in ("0", "1")]  # both, always
+    said = dict(run_text.reached(run.outcome))["drift"]
+    assert said.endswith(f"most often among a round's 3 widest: {', '.join(view['widest']['clients'])}")
+
+
+def test_a_regression_says_what_its_error_is_and_draws_it() -> None:
+    wide = {"validation_mae": 0.3, "validation_error": 0.4, "federated_mae": 0.5, "federated_error": 0.6}
+    drawn = set(round_series.paths_of([{"round": 1, **wide}]))
+    assert {("validation_error",), ("federated_error",)} <= drawn
+    assert not {("validation_mae",), ("federated_mae",)} & drawn
+    of_classes = {"round": 1, "validation_accuracy": 0.9, "validation_error": 0.1}
+    assert ("validation_error",) not in round_series.paths_of([of_classes])
+
+
+class InTheWay:
+    """Puts a folder where the report is to be written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        self.path.mkdir(exist_ok=True)
+
+
+def test_a_report_that_fails_is_an_event_and_the_run_is_whole(tmp_path: Path) -> None:
+    run = simulate(
+        "quadratic-two-clients", out=tmp_path / "run", observers=[InTheWay(tmp_path / "run" / "report.html")]
+    )
+    assert run.verdict.outcome == "converged"
+    assert (tmp_path / "run" / "outcome.json").is_file()
+    events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
+    (dropped,) = [event for event in events if event["kind"] == "observer_dropped"]
+    assert "ReportWriter failed in run_finished" in dropped["message"]
+
+
+def test_size_is_bounded_however_long_and_wide_a_run_is(tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "run", rounds=500, clients=1000)
+    page = report_page([read_run(folder.path)])
+    grid = data_of(page)["runs"][0]["grid"]
+    assert grid["rows"] * grid["columns"] <= Budget().cells
+    assert len(page) < 2_500_000
+    note = "1,000 clients and 500 rounds are drawn as 346 by 346 cells"
+    assert any(note in said for said in data_of(page)["runs"][0]["notes"])
+    twenty = share_out(20)
+    view = run_view(read_run(folder.path), twenty)
+    assert len(json.dumps(view)) * 20 < 4_000_000
+    assert any(f"of {501:,} rounds" in said for said in view["notes"])
+
+
+@pytest.mark.slow
+def test_ten_thousand_clients_and_five_hundred_rounds_stay_below_5_mb(tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "run", rounds=500, clients=10_000)
+    assert write_report([folder.path]).stat().st_size < 5_000_000
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    run = make_record(tmp_path / "run").path
+    with pytest.raises(UserError, match=r"got .*run' twice"):
+        write_report([run, tmp_path / "." / "run"])
+    with pytest.raises(UserError, match="at least one"):
+        write_report([])
+    with pytest.raises(UserError, match="at most 100, got 101"):
+        write_report([run] * 101)
+    with pytest.raises(RunFolderError, match="does not exist"):
+        write_report([tmp_path / "nowhere"])
+
+
+def test_the_drawing_library_is_the_one_its_page_names() -> None:
+    said = re.search(r"sha256 of the file: `([0-9a-f]{64})`", asset("echarts/README.md"))
+    assert said is not None
+    code = asset(DRAWING[0])
+    assert hashlib.sha256(code.encode()).hexdigest() == said[1]
+    assert "</script" not in code
+    assert {"LICENSE", "NOTICE", "LICENSE-d3", "LICENSE-zrender"} <= set(
+        re.findall(r"`([A-Z][\w-]+)`", asset("echarts/README.md"))
+    )

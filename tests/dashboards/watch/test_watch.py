@@ -1,0 +1,294 @@
+"""The watch page: it follows runs that start, grow, stumble, end and go, and opens nothing but runs."""
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+
+from clients.core.errors import UserError
+from dashboards.watch.runs import Lines, WatchedRuns
+from dashboards.watch.server import WatchServer, watch
+from server.record.jsonlines import RoundWriter, truncate_rounds
+from server.record.records import Recorder
+from simulator.cli.main import main
+from tests.support.made_records import columns_of, line_of, make_record
+
+CLIENTS = np.arange(30)
+
+
+def append(folder: Any, *rounds: int) -> None:
+    writer = RoundWriter(folder.rounds)
+    for r in rounds:
+        writer.append(line_of(r, CLIENTS))
+    writer.close()
+
+
+# Lines
+
+
+def test_lines_are_read_as_they_come_and_halves_when_they_are_whole(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    path.write_text('{"round": 0}\n{"round": 1}\n{"rou')
+    lines = Lines(path)
+    assert [line["round"] for line in lines.read()] == [0, 1]
+    assert [line["round"] for line in lines.read()] == [0, 1]
+    with path.open("a") as file:
+        file.write('nd": 2}\n')
+    assert [line["round"] for line in lines.read()] == [0, 1, 2]
+
+
+def test_a_record_that_was_cut_back_and_went_on_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    path.write_text("".join(f'{{"round": {r}, "of": "first"}}\n' for r in range(6)))
+    lines = Lines(path)
+    assert len(lines.read()) == 6
+    truncate_rounds(path, 2)
+    with path.open("a") as file:
+        file.write("".join(f'{{"round": {r}, "of": "again"}}\n' for r in range(3, 9)))
+    assert [line["of"] for line in lines.read()] == ["first"] * 3 + ["again"] * 6
+    path.write_text("")
+    assert lines.read() == []
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        lines.read()
+
+
+def test_damage_hides_what_follows_it_and_nothing_before(tmp_path: Path) -> None:
+    path = tmp_path / "rounds.jsonl"
+    path.write_text('{"round": 0}\n{"round": 1\n{"round": 2}\n')
+    lines = Lines(path)
+    assert [line["round"] for line in lines.read()] == [0]
+    path.write_text('{"round": 0}\n{"round": 1}\n{"round": 2}\n')
+    assert [line["round"] for line in lines.read()] == [0, 1, 2]
+
+
+# The runs
+
+
+def test_the_list_says_where_each_run_stands_newest_first(tmp_path: Path) -> None:
+    old, new = make_record(tmp_path / "old", rounds=12), make_record(tmp_path / "new", rounds=5, ended=False)
+    (tmp_path / "no run").mkdir()
+    (tmp_path / "a file").write_text("")
+    os.utime(old.rounds, (1000.0, 1000.0))
+    os.utime(new.rounds, (2000.0, 2000.0))
+    runs = WatchedRuns(tmp_path, now=lambda: 2030.0)
+    rows = runs.rows()
+    assert [(row["name"], row["state"], row["round"], row["age"]) for row in rows] == [
+        ("new", "running", 5, 30.0),
+        ("old", "stopped", 12, 1030.0),
+    ]
+    assert rows[1]["loss"] == line_of(12, CLIENTS)["validation_loss"]
+    assert rows[1]["score"] == line_of(12, CLIENTS)["validation_accuracy"]
+    later = WatchedRuns(tmp_path, now=lambda: 2061.0)
+    assert later.rows()[0]["state"] == "silent"
+    assert later.view("new")["view"]["verdict"].startswith(
+        "silent at round 5 of at most 100: nothing was recorded for 1:01"
+    )
+
+
+def test_a_view_is_sent_again_only_when_its_run_has_changed(tmp_path: Path) -> None:
+    folder = make_record(tmp_path / "run", rounds=5, ended=False)
+    runs = WatchedRuns(tmp_path)
+    first = runs.view("run")
+    assert first["view"]["verdict"] == "running: round 5 of at most 100"
+    assert runs.view("run", first["version"]) == {"same": True}
+    append(folder, 6, 7)
+    second = runs.view("run", first["version"])
+    assert second["view"]["round"] == 7
+    assert "Client rows are written with each checkpoint, so far to round 5." in second["view"]["notes"]
+    recorder = Recorder(folder)
+    recorder.clients.add(6, columns_of(6, CLIENTS))
+    recorder.clients.flush()
+    third = runs.view("run", second["version"])
+    assert third["view"]["grid"]["rounds"] == 6
+    recorder.run_finished({"outcome": "stopped", "words": "stopped at round 7: enough"})
+    recorder.close()
+    assert runs.view("run", third["version"])["view"]["verdict"] == "stopped at round 7: enough"
+
+
+def test_runs_come_and_go(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    runs = WatchedRuns(root)
+    assert runs.rows() == []
+    make_record(root / "a", rounds=3)
+    assert [row["name"] for row in runs.rows()] == ["a"]
+    assert runs.view("a")["view"]["round"] == 3
+    shutil.rmtree(root / "a")
+    assert runs.rows() == []
+    assert runs.view("a") == {"gone": True}
+    make_record(root / "a", rounds=4, rows=False)  # another run under the same name
+    assert runs.view("a")["view"]["round"] == 4
+
+
+def test_a_single_run_can_be_watched(tmp_path: Path) -> None:
+    make_record(tmp_path / "run", rounds=3)
+    assert [row["name"] for row in WatchedRuns(tmp_path / "run").rows()] == ["run"]
+
+
+def test_a_run_that_cannot_be_read_is_a_sentence_and_the_others_stay(tmp_path: Path) -> None:
+    make_record(tmp_path / "good", rounds=3)
+    bad = make_record(tmp_path / "bad", rounds=3)
+    bad.outcome.write_text("{")
+    bad.environment.write_text("[1]")
+    runs = WatchedRuns(tmp_path)
+    assert {row["name"] for row in runs.rows()} == {"good", "bad"}
+    view = runs.view("bad")["view"]
+    assert any(note.startswith("outcome.json") for note in view["notes"])
+
+
+# The server
+
+
+@contextmanager
+def served(root: Path) -> Iterator[WatchServer]:
+    with WatchServer(root, 0) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(server: WatchServer, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_the_server_answers_its_three_addresses(tmp_path: Path) -> None:
+    make_record(tmp_path / "a run & more", rounds=3)
+    with served(tmp_path) as server:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert b"connect-src 'self'" in ask(server, "/")[1]
+        listed = json.loads(ask(server, "/runs.json")[1])
+        assert [row["name"] for row in listed["runs"]] == ["a run & more"]
+        assert str(tmp_path) not in json.dumps(listed)
+        assert json.loads(ask(server, f"/run.json?name={quote('a run & more')}")[1])["view"]["round"] == 3
+        assert ask(server, "/elsewhere")[0] == 404
+        assert ask(server, "/", "POST")[0] == 501
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "..", ".", "", "/etc", "a/../../secret", "..%2fsecret", "a\\..", "%00", "a%00"]
+)
+def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
+    make_record(tmp_path / "secret", rounds=3)
+    make_record(tmp_path / "runs" / "a", rounds=2)
+    with served(tmp_path / "runs") as server:
+        for path in (f"/run.json?name={quote(name)}", f"/run.json?name={name}"):
+            assert ask(server, path) == (200, b'{"gone": true}'), path
+        assert ask(server, f"/{name}/rounds.jsonl".replace("\\", "%5c"))[0] == 404
+
+
+def test_another_hosts_page_cannot_read_runs(tmp_path: Path) -> None:
+    with served(tmp_path) as server:
+        port = server.server_address[1]
+        for host in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost", f"[::1]:{port}"):
+            assert ask(server, "/runs.json", Host=host)[0] == 200, host
+        for host in (f"evil.example:{port}", "evil.example", "127.0.0.1.evil.example", f"localhost.evil:{port}", ""):
+            assert ask(server, "/runs.json", Host=host)[0] == 403, host
+
+
+def test_polling_survives_runs_that_start_grow_and_vanish(tmp_path: Path) -> None:
+    stop, problems = threading.Event(), []
+
+    def live() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            folder = make_record(tmp_path / f"run-{number % 3}", rounds=3, ended=False)
+            append(folder, 4, 5)
+            with folder.rounds.open("a") as file:
+                file.write('{"round": 6, "val')
+                file.flush()
+            truncate_rounds(folder.rounds, 2)
+            shutil.rmtree(folder.path)
+
+    thread = threading.Thread(target=live)
+    with served(tmp_path) as server:
+        thread.start()
+        try:
+            until, answers = time.monotonic() + 1.0, 0
+            while time.monotonic() < until or not answers:
+                names = [row["name"] for row in json.loads(ask(server, "/runs.json")[1])["runs"]]
+                for name in names:
+                    answer = json.loads(ask(server, f"/run.json?name={name}")[1])
+                    answers += "view" in answer
+                    if "problem" in answer:
+                        problems.append(answer["problem"])
+        finally:
+            stop.set()
+            thread.join()
+    assert problems == []
+
+
+def test_a_port_that_is_taken_and_a_file_are_mistakes(tmp_path: Path) -> None:
+    with served(tmp_path) as server, pytest.raises(UserError, match=r"port: \d+ cannot be had: .*0 takes a free one"):
+        WatchServer(tmp_path, server.server_address[1])
+    with pytest.raises(UserError, match="port: 70000 cannot be had"):
+        WatchServer(tmp_path, 70000)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="runs: must be a folder"):
+        watch(tmp_path / "file", 0, print)
+
+
+def test_a_folder_that_is_not_there_is_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["watch", str(tmp_path / "rums"), "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"fedscape: runs: must be a folder, and '{tmp_path / 'rums'}' does not exist. Name the fold")
+    assert not (tmp_path / "rums").exists()
+
+
+@pytest.mark.parametrize("place", ["here", "default"])
+def test_a_folder_without_a_run_is_said(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(WatchServer, "serve_forever", lambda self, poll_interval: None)
+    root = tmp_path if place == "here" else None
+    said: list[str] = []
+    watch(root, 0, said.append)
+    name = root or Path("runs")
+    assert said[0].startswith(f"{name} is on http://127.0.0.1:")
+    assert said[1:] == [f"no run is in {name} yet; one that starts there appears on the page"]
+    make_record(name / "run", rounds=2)
+    said.clear()
+    watch(root, 0, said.append)
+    assert len(said) == 1
+
+
+def test_ctrl_c_ends_the_command_quietly(tmp_path: Path) -> None:
+    make_record(tmp_path / "run", rounds=2)
+    command = [sys.executable, "-m", "simulator.cli.main", "watch", str(tmp_path), "--port", "0"]
+    # A background process of a shell without job control may have SIGINT ignored; the child must not inherit that.
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = process.stdout.readline()
+        assert re.search(r"http://127\.0\.0\.1:\d+/  \(Ctrl-C ends it\)", said), said
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert (process.returncode, rest, errors) == (0, "", "")

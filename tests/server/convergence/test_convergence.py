@@ -1,0 +1,283 @@
+"""Each criterion fires at exactly the right round, and divergence is seen."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from clients.core.errors import UserError
+from server.convergence.criteria_options import (
+    AgreementOptions,
+    ErrorFreeOptions,
+    GapOptions,
+    GradientOptions,
+    PlateauOptions,
+    PseudoGradientOptions,
+    SettledOptions,
+    TargetOptions,
+)
+from server.convergence.divergence import DivergenceOptions
+from server.convergence.monitor import (
+    Assessment,
+    ConvergenceMonitor,
+    ConvergenceOptions,
+    require_measured,
+    required_facts,
+)
+from server.convergence.targets import Reached, TargetTracker
+
+NEVER = DivergenceOptions(loss_factor=None, spike=None)
+
+
+def run(options, **series):
+    """Observe series of facts from round 0 on; return (round of the verdict or None, the last assessment)."""
+    monitor = ConvergenceMonitor(options)
+    assessment: Assessment | None = None
+    for r, values in enumerate(zip(*series.values(), strict=True)):
+        assessment = monitor.observe(r, dict(zip(series, values, strict=True)))
+        if assessment.verdict is not None:
+            return r, assessment
+    return None, assessment
+
+
+@pytest.mark.parametrize(
+    ("options", "series", "fires"),
+    [
+        ({"target": TargetOptions(metric="validation_accuracy", at_least=0.9)},
+         {"validation_accuracy": [0.1, 0.89, 0.9, 0.95]}, 2),
+        ({"target": TargetOptions(metric="validation_loss", at_most=0.5)},
+         {"validation_loss": [0.9, 0.51, 0.6, 0.5, 0.4]}, 3),
+        ({"target": TargetOptions(metric="validation_accuracy", at_least=0.9, hold=3)},
+         {"validation_accuracy": [0.91, 0.92, 0.8, 0.91, 0.92, 0.93, 0.94]}, 5),
+        ({"plateau": PlateauOptions(min_delta=0.01, patience=3)},
+         {"validation_loss": [1.0, 0.5, 0.499, 0.498, 0.497, 0.496]}, 4),
+        ({"plateau": PlateauOptions(min_delta=0.01, patience=3)},  # small gains add up to one
+         {"validation_loss": [1.0, 0.5, 0.495, 0.489, 0.485, 0.48, 0.478]}, None),
+        ({"plateau": PlateauOptions(metric="validation_accuracy", min_delta=0.0, patience=2)},
+         {"validation_accuracy": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]}, 4),
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # only worse
+         {"train_loss": [1.0, 2.0, 3.0, 4.0]}, None),
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # rising from its best is over
+         {"train_loss": [1.0, 0.5, 0.7, 0.9, 1.0]}, 3),
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # begun where it ends
+         {"train_loss": [1.0, 1.05, 0.95, 1.0]}, 2),
+        ({"settled": SettledOptions(below=1e-3, hold=2)},
+         {"relative_change": [None, 1e-4, 1e-3, 9e-4, 8e-4, 1e-2]}, 4),
+        ({"pseudo_gradient": PseudoGradientOptions(below=0.1, hold=2)},
+         {"pseudo_gradient_norm": [None, 0.05, 0.2, 0.09, 0.08]}, 4),
+        ({"gradient": GradientOptions(below=0.1)},
+         {"gradient_norm": [1.0, 0.1, 0.099]}, 2),
+        ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},
+         {"train_loss": [1.0, 0.5, 0.5, 0.5, 0.5], "validation_loss": [1.0, 0.6, 0.55, 0.55, 0.55]}, 4),
+        ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},  # both stand still, but apart
+         {"train_loss": [1.0, 0.5, 0.5, 0.5, 0.5], "validation_loss": [1.0, 0.7, 0.7, 0.7, 0.7]}, None),
+        ({"agreement": AgreementOptions(at_least=0.99, hold=2)},
+         {"agreement": [None, 0.995, 0.98, 0.99, 1.0]}, 4),
+        ({"error_free": ErrorFreeOptions(hold=2)},
+         {"train_errors": [5, 0, 1, 0, 0, 0]}, 4),
+    ],
+)  # fmt: skip
+def test_a_criterion_fires_at_its_round(options, series, fires):
+    fired, assessment = run(ConvergenceOptions(**options, divergence=NEVER), **series)
+    assert fired == fires
+    (status,) = assessment.criteria
+    assert status.name == next(iter(options))
+    assert status.holds == (fires is not None)
+    assert status.first_held == fires
+    if fires is not None:
+        assert status.held_rounds >= status.needed_rounds
+        assert assessment.verdict.outcome == "converged"
+        assert assessment.verdict.round_index == fires
+        assert assessment.verdict.criteria == (status.name,)
+        assert assessment.verdict.reason == status.words
+
+
+def test_a_round_that_did_not_measure_keeps_the_state_and_says_so():
+    monitor = ConvergenceMonitor(ConvergenceOptions(plateau=PlateauOptions(patience=2, min_delta=0.1)))
+    first = monitor.observe(0, {}).criteria[0]
+    assert (first.measured, first.words, first.needed_rounds) == (False, "not measured yet", 2)
+    assert math.isinf(first.distance)
+    for r, loss in enumerate([1.0, None, 1.0, None, None, 1.0], start=1):
+        assessment = monitor.observe(r, {"validation_loss": loss})
+        status = assessment.criteria[0]
+        assert status.measured == (loss is not None)
+        assert ("not measured this round" in status.words) == (loss is None)
+    assert assessment.verdict.reason == "validation_loss did not improve by 0.1 in 2 measured rounds (best 1)"
+    assert assessment.verdict.round_index == 6
+
+
+def test_any_ends_at_the_first_and_all_when_all_hold_together():
+    series = {
+        "validation_loss": [1.0, 0.4, 0.3, 0.6, 0.2, 0.1],
+        "agreement": [None, 0.5, 0.5, 0.999, 0.999, 0.999],
+    }
+    both = {
+        "target": TargetOptions(metric="validation_loss", at_most=0.5),
+        "agreement": AgreementOptions(at_least=0.99, hold=1),
+    }
+    assert run(ConvergenceOptions(**both), **series)[0] == 1
+    fired, assessment = run(ConvergenceOptions(**both, stop="all"), **series)
+    assert fired == 4
+    assert assessment.verdict.criteria == ("target", "agreement")
+    assert assessment.verdict.reason == "validation_loss 0.2, at most 0.5, and outputs agree 99.9% for 2 rounds"
+    assert [status.first_held for status in assessment.criteria] == [1, 3]
+    fired, assessment = run(ConvergenceOptions(**both, stop="never"), **series)
+    assert fired is None
+    assert [status.holds for status in assessment.criteria] == [True, True]
+
+
+def test_no_criteria_never_converge():
+    for stop in ("any", "all"):
+        assert run(ConvergenceOptions(stop=stop), train_loss=[1.0, 0.0, 0.0])[0] is None
+
+
+def test_no_criterion_ends_a_run_before_min_rounds():
+    target = TargetOptions(metric="validation_loss", at_most=0.5)
+    series = {"validation_loss": [0.1, 0.1, 0.1, 0.1, 0.1]}
+    fired, assessment = run(ConvergenceOptions(target=target, min_rounds=3), **series)
+    assert fired == 3
+    assert assessment.criteria[0].first_held == 0
+    assert run(ConvergenceOptions(target=target), **series)[0] == 1  # the initial model ends nothing
+
+
+def test_distance_falls_to_zero_as_a_criterion_nears():
+    monitor = ConvergenceMonitor(
+        ConvergenceOptions(
+            stop="never",
+            target=TargetOptions(metric="validation_accuracy", at_least=0.8),
+            settled=SettledOptions(below=1e-3, hold=1),
+            plateau=PlateauOptions(patience=4, min_delta=0.1),
+        )
+    )
+    seen = [
+        {status.name: status.distance for status in monitor.observe(r, facts).criteria}
+        for r, facts in enumerate(
+            {"validation_accuracy": a, "relative_change": c, "validation_loss": 1.0}
+            for a, c in [(0.4, 1e-2), (0.6, 2e-3), (0.8, 1e-4)]
+        )
+    ]
+    assert [row["target"] for row in seen] == pytest.approx([0.5, 0.25, 0.0])
+    assert [row["settled"] for row in seen] == pytest.approx([9.0, 1.0, 0.0])
+    assert [row["plateau"] for row in seen] == pytest.approx([1.0, 0.75, 0.5])
+
+
+def test_overfitting_is_said_while_training_still_falls_and_validation_rises():
+    monitor = ConvergenceMonitor(ConvergenceOptions(gap=GapOptions(below=0.05, min_delta=0.01, patience=2)))
+    said = []
+    for r, (train, validation) in enumerate([(1.0, 1.0), (0.8, 0.9), (0.6, 0.95), (0.5, 1.0), (0.5, 1.1), (0.5, 1.2)]):
+        said.append(monitor.observe(r, {"train_loss": train, "validation_loss": validation}).overfitting)
+    assert said[:3] == ["", "", ""]
+    assert said[3] == "validation_loss has risen 0.1 above its best of round 1, train_loss still falls"
+    assert said[5] == ""  # training no longer falls
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("fact", ["train_loss", "pseudo_gradient_norm", "relative_change", "validation_accuracy"])
+def test_a_number_that_is_not_finite_diverges_at_once(fact, bad):
+    options = ConvergenceOptions(
+        target=TargetOptions(metric="validation_loss", at_most=1.0), divergence=NEVER, min_rounds=10
+    )
+    fired, assessment = run(options, validation_loss=[0.5, 0.5, 0.5], **{fact: [0.5, 0.5, bad]})
+    assert fired == 2
+    assert assessment.verdict.outcome == "diverged"
+    assert assessment.verdict.quantity == fact
+    assert assessment.verdict.reason == f"{fact} is {bad}"
+    assert "local_lr" in assessment.verdict.hint
+
+
+@pytest.mark.parametrize(
+    ("losses", "fires"),
+    [
+        ([1.0, 0.1, 1.9, 2.1, 1.9, 2.1, 2.2], 6),  # two in a row above 20 x 0.1
+        ([1.0, 0.1, 2.1, 2.0, 2.1, 2.0], None),  # 2.0 is not above
+        ([5.0, 0.1, 2.1, 2.2, 5.1, 5.2], 5),  # and above where it began
+        ([1.0, -0.1, 50.0, 60.0], 3),  # the best loss above 0 is what counts: 1
+        ([0.0, 0.0, 30.0, 40.0, 50.0], None),  # 30 became the best above 0
+    ],
+)
+def test_a_loss_far_above_its_best_diverges(losses, fires):
+    fired, assessment = run(ConvergenceOptions(), train_loss=losses)
+    assert fired == fires
+    if fires is not None:
+        assert assessment.verdict.quantity == "train_loss"
+        assert f"rose to {losses[fires]:.4g}" in assessment.verdict.reason
+    assert run(ConvergenceOptions(divergence=NEVER), train_loss=losses)[0] is None
+
+
+def test_rounds_that_did_not_measure_the_loss_do_not_reset_its_patience():
+    assert run(ConvergenceOptions(), validation_loss=[1.0, 25.0, None, None, 26.0])[0] == 4
+
+
+def test_a_gradient_spike_diverges():
+    calm = [3.0, 1.0, 2.0, 4.0, 2.0]  # median 2
+    options = ConvergenceOptions(divergence=DivergenceOptions(spike=100.0, patience=1))
+    assert run(options, largest_gradient_norm=[*calm, 200.0])[0] is None
+    fired, assessment = run(options, largest_gradient_norm=[*calm, 201.0])
+    assert fired == 5
+    assert assessment.verdict.quantity == "largest_gradient_norm"
+    assert "clip" in assessment.verdict.hint
+    assert run(options, largest_gradient_norm=[*calm[:4], 1e9])[0] is None  # four rounds are too few to know
+    assert run(options, largest_gradient_norm=[0.0] * 6 + [1.0])[0] is None  # no scale to compare with
+    patient = ConvergenceOptions(divergence=DivergenceOptions(spike=100.0))
+    assert run(patient, largest_gradient_norm=[*calm, 1e4, 2.0, 1e4, 1e4])[0] == 8
+
+
+def test_divergence_wins_over_convergence():
+    options = ConvergenceOptions(target=TargetOptions(metric="validation_loss", at_most=1.0))
+    fired, assessment = run(options, validation_loss=[2.0, 0.5], train_loss=[1.0, math.nan])
+    assert (fired, assessment.verdict.outcome, assessment.verdict.criteria) == (1, "diverged", ())
+    assert assessment.criteria[0].holds
+
+
+def test_required_facts_are_those_of_the_criteria():
+    options = ConvergenceOptions(
+        target=TargetOptions(metric="federated_accuracy", at_least=0.5),
+        gradient=GradientOptions(below=1.0),
+        gap=GapOptions(below=1.0),
+    )
+    assert required_facts(options) == {"federated_accuracy", "gradient_norm", "train_loss", "validation_loss"}
+    assert required_facts(ConvergenceOptions()) == frozenset()
+    require_measured(options, required_facts(options))
+    with pytest.raises(UserError, match=r"gradient: needs gradient_norm .* this run does not measure") as caught:
+        require_measured(options, {"federated_accuracy", "train_loss", "validation_loss"})
+    assert caught.value.field == "gradient"
+    with pytest.raises(UserError, match="Metrics this run measures: train_loss, validation_loss"):
+        require_measured(options, {"train_loss", "validation_loss"})
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "words"),
+    [
+        (lambda: PlateauOptions(metric="validation_los"), "metric", "Nearest: 'validation_loss'"),
+        (lambda: PlateauOptions(metric="test_loss"), "metric", "once, at the end"),
+        (lambda: PlateauOptions(metric="gradient_norm"), "metric", "is not a metric that may stop a run"),
+        (lambda: PlateauOptions(patience=0), "patience", "at least 1, got 0"),
+        (lambda: PlateauOptions(min_delta=-0.1), "min_delta", ">= 0 and finite, got -0.1"),
+        (lambda: TargetOptions(metric="validation_loss"), "at_most", "must be given"),
+        (lambda: TargetOptions(metric="validation_loss", at_least=0.1), "at_least", "use at_most"),
+        (lambda: TargetOptions(metric="validation_accuracy", at_most=0.1), "at_most", "use at_least"),
+        (lambda: TargetOptions(metric="train_loss", at_most=math.nan), "at_most", "finite"),
+        (lambda: TargetOptions(metric="train_loss", at_most=1.0, hold=0), "hold", "at least 1"),
+        (lambda: SettledOptions(below=0.0), "below", "> 0 and finite, got 0.0"),
+        (lambda: AgreementOptions(at_least=99.0), "at_least", "in \\(0, 1\\], got 99.0"),
+        (lambda: GapOptions(below=-1.0), "below", "> 0"),
+        (lambda: DivergenceOptions(loss_factor=1.0), "loss_factor", "above 1"),
+        (lambda: DivergenceOptions(spike=math.inf), "spike", "finite"),
+        (lambda: DivergenceOptions(patience=0), "patience", "at least 1"),
+        (lambda: ConvergenceOptions(stop="some"), "stop", "any, all, never, got 'some'"),
+        (lambda: ConvergenceOptions(min_rounds=0), "min_rounds", "at least 1"),
+    ],
+)
+def test_a_mistake_names_its_field(make, field, words):
+    with pytest.raises(UserError, match=words) as caught:
+        make()
+    assert caught.value.field == field
+
+
+def test_a_target_counts_from_the_first_round_of_the_streak_that_held():
+    tracker = TargetTracker(TargetOptions(metric="validation_error", at_most=0.1, hold=3))
+    errors = [0.5, 0.1, 0.09, 0.2, 0.1, None, 0.08, math.nan, 0.1, 0.1, None, 0.1, 0.9]
+    reached = [tracker.observe(r, error, seconds=2.0 * r, sent=1000.0 * r) for r, error in enumerate(errors)]
+    assert reached[:11] == [None] * 11
+    assert reached[11] == reached[12] == tracker.reached == Reached(rounds=8, seconds=16.0, bytes=8000.0)

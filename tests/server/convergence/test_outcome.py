@@ -1,0 +1,186 @@
+"""What a run comes to, read off its record: the rate of the whole, its limit, the course of drift, the widest."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedscape as fs
+from clients.core.streams import generator
+from server.convergence.criteria_options import TargetOptions
+from server.convergence.monitor import ConvergenceOptions
+from server.convergence.outcome import Trend, _fit_whole, drift_course, to_target, widest
+from server.convergence.rate import FEWEST, NoTrend, Rate, fit_rate
+
+
+def trend(values: Any, metric: str = "validation_loss", **given: Any) -> Trend:
+    found = Trend(ConvergenceOptions(target=given.pop("target", None)), **given)
+    for value in values:
+        found.observe({metric: value})
+    return found
+
+
+# The rate of a whole record
+
+
+def test_a_whole_record_is_fitted_beyond_the_newest_rounds() -> None:
+    """A run that ends on its plateau has no trend in its newest 100 rounds, and one in all."""
+    noise = 1e-4 * generator(3, "plateau").standard_normal(300)
+    values = (1.0 + 0.9 ** np.arange(300) + noise).tolist()
+    assert isinstance(fit_rate(values), NoTrend)
+    whole = _fit_whole(values)
+    assert isinstance(whole, Rate)
+    assert whole.factor == pytest.approx(0.9, abs=0.01)
+    assert whole.limit == pytest.approx(1.0, abs=0.001)
+    assert trend(values).fit(whole=True)["rate"]["factor"] == whole.factor
+    assert "no_trend" in trend(values).fit()["rate"]
+
+
+def test_where_a_curve_falls_in_phases_the_newest_phase_is_fitted() -> None:
+    """A straight fit through both puts the limit above where the curve went, with a narrow interval around neither."""
+    fast = 5.0 + 50.0 * 0.9 ** np.arange(50)
+    slow = 4.0 + 0.99 ** np.arange(1, 101)
+    values = [*fast, *slow] + 0.05 * generator(1, "phases").standard_normal(150)
+    straight, whole = fit_rate(values, window=150), _fit_whole(values.tolist())
+    assert isinstance(straight, Rate)
+    assert straight.limit > values[-15:].mean() + values[-15:].std(), "the newest values contradict it"
+    assert straight.high < 0.99
+    assert isinstance(whole, Rate)
+    assert whole.rounds <= 75
+    assert whole.low <= 0.99 <= whole.high
+    assert whole.limit < values[-15:].mean()
+
+
+@pytest.mark.parametrize("count", [0, 1, FEWEST - 1])
+def test_too_few_values_have_no_rate(count: int) -> None:
+    found = _fit_whole([1.0 + 0.5**r for r in range(count)])
+    assert isinstance(found, NoTrend)
+    assert found.reason == f"{count} values are too few, {FEWEST} are needed"
+
+
+def test_a_limit_that_the_newest_values_contradict_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each window is halved until the limit is where the newest values are; where none is, there is no rate."""
+    asked: list[int] = []
+
+    def too_high(values: Any, *, window: int = 100) -> Rate:
+        asked.append(window)
+        return Rate(0.9, 0.8, 1.0, 7.0, 1.0, window, (8.0, 7.9))
+
+    monkeypatch.setattr("server.convergence.outcome.fit_rate", too_high)
+    found = _fit_whole([1.0] * 64)
+    assert isinstance(found, NoTrend)
+    assert "falls in phases" in found.reason
+    assert asked == [64, 32, 16, 8]
+
+
+# Its limit
+
+
+def test_a_limit_below_what_can_be_is_the_least_and_the_factor_goes_with_it() -> None:
+    """Decay to 0 whose fit, with noise, overshoots."""
+    values = [6.05, 1.41, 0.186, 0.011, 1e-7, 3.3e-4, 1.8e-4, 4.2e-5, 5.7e-6, 3.5e-7, 1.1e-10, 9.4e-9]  # as SCAFFOLD's
+    free = fit_rate(values)
+    assert isinstance(free, Rate)
+    assert -0.01 < free.limit < 0.0
+    held = free.no_lower(0.0)
+    assert held.limit == 0.0
+    value, following = free.pivot
+    assert held.factor == pytest.approx(following / value)
+    assert held.low <= held.factor < free.factor
+    assert (held.high, held.pivot, held.current) == (free.high, free.pivot, free.current)
+    assert held.limit_at(held.factor) == pytest.approx(0.0, abs=1e-12)
+    assert held.limit_at(1.0) == 0.0
+    assert held.limit_at(0.5 * (held.factor + held.high)) == 0.0
+    gone = held.rounds_to(-1e-3)
+    assert gone is None, "nothing goes below the least"
+    assert trend(values, "optimality_gap").fit()["rate"]["limit"] == 0.0
+    assert trend(values).fit()["rate"]["limit"] == free.limit, "an objective may be below 0"
+    assert trend(values, least=0.0).fit()["rate"]["limit"] == 0.0
+
+
+def test_a_limit_that_can_be_stays() -> None:
+    rate = fit_rate([1.0 + 0.9**r for r in range(30)])
+    assert isinstance(rate, Rate)
+    held = rate.no_lower(0.0)
+    assert (held.factor, held.low, held.high, held.limit) == (rate.factor, rate.low, rate.high, rate.limit)
+    assert held.rounds_to(1.01) == rate.rounds_to(1.01)
+    assert rate.limit_at(1.0) == -math.inf
+    assert held.limit_at(1.0) == 0.0
+
+
+def test_rounds_to_go_reckon_with_the_least() -> None:
+    """A straight fall's slow end would reach any value; one that cannot go below 0 nears it ever more slowly."""
+    noise = 0.02 * generator(5, "to go").standard_normal(40)
+    values = (3.0 * 0.97 ** np.arange(40) + noise).tolist()
+    target = TargetOptions(metric="validation_loss", at_most=0.05)
+    free, held = (trend(values, target=target, least=least).fit() for least in (None, 0.0))
+    assert held["rounds_to_go"]["high"] >= free["rounds_to_go"]["high"]
+    truth = math.log(0.05 / values[-1]) / math.log(0.97)
+    assert held["rounds_to_go"]["low"] <= truth <= held["rounds_to_go"]["high"]
+
+
+@pytest.mark.parametrize("scenario", ["quadratic-scaffold", "quadratic-two-clients"])
+def test_a_run_never_tells_a_limit_below_its_optimum(scenario: str) -> None:
+    run = fs.simulate(scenario, record=False)
+    rates = [line["rate"] for line in run.rounds.lines if line.get("rate")] + [run.outcome["rate"]]
+    limits = [rate["limit"] for rate in rates if "limit" in rate]
+    assert limits
+    assert min(limits) >= 0.0
+    assert {rate["metric"] for rate in rates} == {"optimality_gap"}
+
+
+def test_which_loss_is_fitted_and_where_none_is() -> None:
+    both = Trend(ConvergenceOptions())
+    for r in range(12):
+        both.observe({"train_loss": 5.0, "validation_loss": 1.0 + 0.5**r})
+    assert both.fit()["rate"]["metric"] == "validation_loss"
+    assert Trend(ConvergenceOptions()).fit() == {"rate": {"no_trend": "no loss is measured"}}
+
+
+# The rest of what it came to
+
+
+def test_the_widest_are_those_of_most_rounds_among_the_first_three() -> None:
+    def line(*names: str) -> dict[str, Any]:
+        return {"worst_client_drift": [{"client": 0, "name": name, "value": 1.0} for name in names]}
+
+    lines = [line("a", "b", "c", "d"), line("d", "b", "a", "e"), {"round": 3}, line("b", "e", "c"), line("b")]
+    assert widest(lines, 3) == [("b", 4), ("a", 2), ("c", 2)]
+    assert ("d", 1) in widest(lines, 9), "fourth in a round does not count"
+    assert widest([{}], 3) == []
+
+
+@pytest.mark.parametrize(
+    ("means", "words"),
+    [
+        ([4.0, 3.0, 2.0, 1.0], "fell from the first round"),
+        ([1.0, 3.0, 2.0, 1.0], "rose to round 2, then fell"),
+        ([1.0, 2.0, 3.0, 4.0], "still rising"),
+        ([*np.arange(1.0, 20.0), 0.5], "rose"),
+        ([2.0, 1.0, 3.0, 4.0], "still rising"),
+        ([1.0, 1.01, 1.0, 1.02], "level"),
+        ([1.0, 2.0, math.inf], "not finite at the end"),
+    ],
+)
+def test_the_course_of_drift_in_words(means: list[float], words: str) -> None:
+    lines = [{"round": r, "client_drift": {"mean": mean}} for r, mean in enumerate(means, start=1)]
+    course = drift_course([{"round": 0}, *lines])
+    assert course is not None
+    assert course["words"] == words
+    assert drift_course(lines[:1]) is None
+
+
+def test_to_target_counts_from_the_round_it_was_first_held() -> None:
+    lines = [
+        {"round": r, "validation_loss": v, "simulated_seconds_total": 10.0 * r, "bytes_total": 100 * r}
+        for r, v in enumerate([1.0, 0.4, 0.6, 0.4, 0.3, 0.2])
+    ]
+    found = to_target(lines, TargetOptions(metric="validation_loss", at_most=0.5, hold=2))
+    assert found == {
+        "metric": "validation_loss", "value": 0.5, "rounds": 3, "simulated_seconds": 30.0, "bytes": 300,
+    }  # fmt: skip
+    assert to_target(lines, None) is None
+    assert "rounds" not in (to_target(lines, TargetOptions(metric="validation_loss", at_most=0.1)) or {})

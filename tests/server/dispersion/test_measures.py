@@ -1,0 +1,284 @@
+"""Drift against naive formulas, whole against streamed, and in any order of clients."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import server.dispersion.measures as drift_module
+from clients.core.streams import generator
+from server.dispersion.measures import NOT_KEPT, DriftStream, gradient_dissimilarity, measure_drift
+from server.dispersion.summary import LEVELS, quantiles, summary, worst
+
+LAYERS = (("first.weight", 0, 5), ("first.bias", 5, 6), ("second", 6, 11))
+
+
+def cohort(clients=7, size=11, offset=0.0, seed=0):
+    random = generator(seed, "drift", clients, size)
+    updates = torch.from_numpy(offset + random.standard_normal((clients, size)))
+    return updates, random.uniform(0.5, 20.0, clients)
+
+
+def naive(updates, weights):
+    """Every measure by loops over clients, straight from its definition."""
+    g, p = updates.numpy(), weights / weights.sum()
+    mean = sum(p[k] * g[k] for k in range(len(p)))
+    return {
+        "mean": mean,
+        "norm": [math.sqrt(sum(v * v for v in row)) for row in g],
+        "cosine": [row @ mean / (np.linalg.norm(row) * np.linalg.norm(mean)) for row in g],
+        "distance": [np.linalg.norm(row - mean) for row in g],
+        "dispersion": sum(p[k] * ((g[k] - mean) ** 2).sum() for k in range(len(p))),
+        "diversity": sum(((p[k] * g[k]) ** 2).sum() for k in range(len(p))) / (mean @ mean),
+        "layers": {
+            name: (sum(p[k] * ((g[k] - mean)[a:b] ** 2).sum() for k in range(len(p))), np.linalg.norm(mean[a:b]))
+            for name, a, b in LAYERS
+        },
+    }
+
+
+@pytest.mark.parametrize("block", [1, 24, 1 << 18])
+def test_every_measure_equals_its_definition(block, monkeypatch):
+    monkeypatch.setitem(drift_module._BLOCK, "cpu", block)
+    updates, weights = cohort()
+    found, expected = measure_drift(updates, weights, layers=LAYERS), naive(updates, weights)
+    np.testing.assert_allclose(found.update_norm, expected["norm"], rtol=1e-12)
+    np.testing.assert_allclose(found.cosine, expected["cosine"], rtol=1e-11)
+    np.testing.assert_allclose(found.distance, expected["distance"], rtol=1e-12)
+    assert found.update_dispersion == pytest.approx(expected["dispersion"], rel=1e-12)
+    assert found.gradient_diversity == pytest.approx(expected["diversity"], rel=1e-12)
+    assert found.aggregate_norm == pytest.approx(np.linalg.norm(expected["mean"]), rel=1e-12)
+    assert list(found.by_layer) == list(expected["layers"])
+    for name, pair in expected["layers"].items():
+        assert found.by_layer[name] == pytest.approx(pair, rel=1e-11)
+    assert sum(part for part, _ in found.by_layer.values()) == pytest.approx(found.update_dispersion, rel=1e-13)
+
+
+def test_cosines_are_to_the_aggregate_that_was_used():
+    updates, weights = cohort()
+    aggregate = -updates[2].to(torch.float32)
+    found = measure_drift(updates, weights, layers=LAYERS, aggregate=aggregate)
+    assert found.cosine[2] == pytest.approx(-1.0, abs=1e-6)
+    assert found.aggregate_norm == pytest.approx(float(updates[2].norm()), rel=1e-6)
+    own = measure_drift(updates, weights, layers=LAYERS)
+    np.testing.assert_array_equal(found.distance, own.distance)  # distances are from the mean all the same
+    assert found.gradient_diversity == own.gradient_diversity
+
+
+def test_the_square_of_the_updates_splits_into_dispersion_and_mean():
+    updates, weights = cohort()
+    found = measure_drift(updates, weights, layers=LAYERS)
+    second_moment = float((weights / weights.sum()) @ found.update_norm**2)
+    assert second_moment == pytest.approx(found.update_dispersion + found.aggregate_norm**2, rel=1e-12)
+
+
+def test_clients_that_nearly_agree_still_have_their_dispersion():
+    """In float32, around 1000: a difference of squares would lose it all."""
+    exact, weights = cohort(offset=1000.0)
+    updates = exact.to(torch.float32)
+    found = measure_drift(updates, weights, layers=LAYERS)
+    assert found.update_dispersion == pytest.approx(naive(updates.to(torch.float64), weights)["dispersion"], rel=1e-10)
+
+
+def test_diversity_of_equal_orthogonal_opposite_and_zero_updates():
+    def diversity(rows):
+        whole = torch.tensor(rows, dtype=torch.float64)
+        return measure_drift(whole, np.ones(len(rows)), layers=[("all", 0, whole.shape[1])]).gradient_diversity
+
+    assert diversity([[1.0, 2.0]] * 4) == pytest.approx(0.25)
+    assert diversity(np.eye(3).tolist()) == pytest.approx(1.0)
+    assert diversity([[1.0], [-1.0]]) == math.inf
+    assert math.isnan(diversity([[0.0], [0.0]]))
+
+
+def test_a_zero_update_has_cosine_zero_and_one_client_does_not_disperse():
+    updates = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    found = measure_drift(updates, np.array([1, 1]), layers=[("all", 0, 2)])
+    np.testing.assert_allclose(found.cosine, [0.0, 1.0])
+    one = measure_drift(updates[1:], torch.tensor([7]), layers=[("all", 0, 2)])
+    assert (one.update_dispersion, one.gradient_diversity, one.aggregate_norm) == (0.0, 1.0, 5.0)
+    np.testing.assert_array_equal(one.distance, [0.0])
+
+
+def test_a_client_of_weight_zero_moves_no_one_elses_numbers():
+    updates, weights = cohort()
+    weights[3] = 0.0
+    others = [0, 1, 2, 4, 5, 6]
+    found = measure_drift(updates, weights, layers=LAYERS)
+    without = measure_drift(updates[others], weights[others], layers=LAYERS)
+    assert found.update_dispersion == pytest.approx(without.update_dispersion, rel=1e-12)
+    assert found.gradient_diversity == pytest.approx(without.gradient_diversity, rel=1e-12)
+    np.testing.assert_allclose(found.cosine[others], without.cosine, rtol=1e-11)
+
+
+@given(seed=st.integers(0, 1000), clients=st.integers(1, 12), cuts=st.sets(st.integers(1, 11), max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_streaming_tiles_equals_the_whole(seed, clients, cuts):
+    updates, weights = cohort(clients=clients, offset=3.0, seed=seed)
+    edges = [0, *sorted(cut for cut in cuts if cut < clients), clients]
+    stream = DriftStream(layers=LAYERS)
+    for start, end in pairwise(edges):
+        stream.add(updates[start:end], torch.from_numpy(weights[start:end]))
+    whole, streamed = measure_drift(updates, weights, layers=LAYERS), stream.result()
+    np.testing.assert_allclose(streamed.update_norm, whole.update_norm, rtol=1e-13)
+    assert streamed.update_dispersion == pytest.approx(whole.update_dispersion, rel=1e-11, abs=1e-24)
+    assert streamed.gradient_diversity == pytest.approx(whole.gradient_diversity, rel=1e-11)
+    assert streamed.aggregate_norm == pytest.approx(whole.aggregate_norm, rel=1e-11)
+    for name, pair in whole.by_layer.items():
+        assert streamed.by_layer[name] == pytest.approx(pair, rel=1e-10, abs=1e-24)
+    assert streamed.cosine is None
+    assert streamed.distance is None
+    assert streamed.reason == NOT_KEPT
+
+
+def test_streaming_does_not_cancel():
+    exact, weights = cohort(clients=40, offset=1e6)
+    stream = DriftStream(layers=LAYERS)
+    for start in range(0, 40, 3):
+        stream.add(exact[start : start + 3], weights[start : start + 3])
+    assert stream.result().update_dispersion == pytest.approx(naive(exact, weights)["dispersion"], rel=1e-8)
+
+
+def test_a_result_between_tiles_does_not_disturb_the_stream():
+    updates, weights = cohort()
+    stream = DriftStream(layers=LAYERS)
+    stream.add(updates[:3], weights[:3])
+    first = stream.result()
+    stream.add(updates[3:], weights[3:])
+    assert first.update_dispersion == measure_drift(updates[:3], weights[:3], layers=LAYERS).update_dispersion
+    assert stream.result().update_dispersion == pytest.approx(naive(updates, weights)["dispersion"], rel=1e-12)
+
+
+@given(seed=st.integers(0, 1000), clients=st.integers(1, 12), scale=st.sampled_from([1e-3, 1.0, 1e4]))
+@settings(max_examples=40, deadline=None)
+def test_order_of_clients_and_unit_of_weights_change_nothing(seed, clients, scale):
+    updates, weights = cohort(clients=clients, seed=seed)
+    order = generator(seed, "order").permutation(clients)
+    found = measure_drift(updates, weights, layers=LAYERS)
+    turned = measure_drift(updates[order], scale * weights[order], layers=LAYERS)
+    assert turned.update_dispersion == pytest.approx(found.update_dispersion, rel=1e-12, abs=1e-25)
+    assert turned.gradient_diversity == pytest.approx(found.gradient_diversity, rel=1e-12)
+    np.testing.assert_allclose(turned.cosine, found.cosine[order], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(turned.distance, found.distance[order], rtol=1e-12, atol=1e-13)
+    index = np.arange(100, 100 + clients)
+    said, again = summary(found, index), summary(turned, index[order])
+    assert [row["client"] for row in said["worst"]["distance"]] == [row["client"] for row in again["worst"]["distance"]]
+
+
+def test_updates_that_are_not_finite_give_numbers_that_are_not(recwarn):
+    updates, weights = cohort()
+    updates[1, 2], updates[4, 7] = math.inf, math.nan
+    for found in (measure_drift(updates, weights, layers=LAYERS), streamed(updates, weights)):
+        assert not math.isfinite(found.update_dispersion)
+        assert not math.isfinite(found.gradient_diversity)
+        assert math.isinf(found.update_norm[1])
+        assert math.isnan(found.update_norm[4])
+        assert np.isfinite(found.update_norm[[0, 2, 3, 5, 6]]).all()
+        assert math.isfinite(found.by_layer["first.bias"][0])
+        said = summary(found, np.arange(7))
+        assert math.isnan(said["update_norm"]["max"])
+        assert [row["client"] for row in said["worst"]["update_norm"]][:2] == [4, 1]
+    assert not recwarn.list
+
+
+def streamed(updates, weights):
+    stream = DriftStream(layers=LAYERS)
+    stream.add(updates[:4], weights[:4])
+    stream.add(updates[4:], weights[4:])
+    return stream.result()
+
+
+def test_gradient_dissimilarity_is_unweighted_around_the_weighted_mean():
+    gradients, weights = cohort()
+    found = gradient_dissimilarity(gradients, weights)
+    p = weights / weights.sum()
+    mean = p @ gradients.numpy()
+    unweighted = np.mean([((row - mean) ** 2).sum() for row in gradients.numpy()])
+    weighted = measure_drift(gradients, weights, layers=LAYERS).update_dispersion
+    assert found.gradient_dissimilarity == pytest.approx(unweighted, rel=1e-12)
+    assert abs(unweighted - weighted) > 1e-3 * weighted  # the two definitions do differ here
+    assert found.b_squared == pytest.approx(p @ (gradients.numpy() ** 2).sum(axis=1) / (mean @ mean), rel=1e-12)
+
+
+def test_b_is_one_for_equal_clients_and_infinite_where_only_the_mean_vanishes():
+    assert gradient_dissimilarity(torch.ones(3, 2), np.array([1, 2, 3])).b_squared == pytest.approx(1.0)
+    assert gradient_dissimilarity(torch.ones(3, 2), np.array([1, 2, 3])).gradient_dissimilarity == pytest.approx(0.0)
+    assert gradient_dissimilarity(torch.zeros(3, 2), np.ones(3)).b_squared == 1.0
+    assert gradient_dissimilarity(torch.tensor([[1.0], [-1.0]]), np.ones(2)).b_squared == math.inf
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_quantiles_are_numpys(values):
+    array = np.array(values)
+    found = quantiles(array)
+    assert list(found) == list(LEVELS)
+    np.testing.assert_allclose(list(found.values()), np.quantile(array, list(LEVELS.values())), rtol=1e-12, atol=1e-9)
+    assert (found["min"], found["max"]) == (array.min(), array.max())
+
+
+def test_quantiles_of_infinite_values():
+    found = quantiles(np.array([1.0, 2.0, math.inf]))
+    assert (found["min"], found["p50"], found["max"]) == (1.0, 2.0, math.inf)
+    assert all(math.isnan(value) for value in quantiles(np.array([1.0, math.nan])).values())
+
+
+def test_worst_names_the_largest_first_and_ties_by_client():
+    clients, values = np.array([9, 4, 6, 2]), np.array([1.0, 3.0, 1.0, 0.5])
+    assert worst(clients, values, k=3) == [(4, 3.0), (6, 1.0), (9, 1.0)]
+    assert worst(clients, values, k=2, lowest=True) == [(2, 0.5), (6, 1.0)]
+    assert len(worst(clients, values)) == 4
+
+
+def test_the_summary_is_what_the_record_can_hold():
+    updates, weights = cohort(clients=3, size=11)
+    found = measure_drift(updates, weights, layers=LAYERS)
+    said = summary(found, np.array([5, 8, 13]), lambda client: f"station {client}", k=2)
+    furthest = int(np.argmax(found.distance))
+    assert said["worst"]["distance"][0] == {
+        "client": [5, 8, 13][furthest],
+        "name": f"station {[5, 8, 13][furthest]}",
+        "value": found.distance[furthest],
+    }
+    assert said["worst"]["cosine"][0]["value"] == found.cosine.min()
+    assert said["cosine"]["mean"] == pytest.approx(found.cosine.mean())
+    assert said["distance"]["p50"] == pytest.approx(np.median(found.distance))
+    assert said["by_layer"]["second"]["update_dispersion"] == found.by_layer["second"][0]
+    assert "not_measured" not in said
+
+    def plain(value):
+        if isinstance(value, dict):
+            return all(isinstance(key, str) and plain(item) for key, item in value.items())
+        return all(plain(item) for item in value) if isinstance(value, list) else type(value) in (float, int, str)
+
+    assert plain(said)
+
+
+def test_the_summary_of_a_stream_says_what_was_not_measured():
+    updates, weights = cohort()
+    said = summary(streamed(updates, weights), np.arange(7))
+    assert said["cosine"] is None
+    assert said["distance"] is None
+    assert list(said["worst"]) == ["update_norm"]
+    assert said["not_measured"] == NOT_KEPT
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [("all", 0, 10)],
+        [("a", 0, 4), ("b", 5, 11)],
+        [("a", 0, 5), ("none", 5, 5), ("b", 5, 11)],
+        [("b", 5, 11), ("a", 0, 5)],
+    ],
+)
+def test_layers_that_do_not_tile_the_parameters_are_our_bug(layers):
+    updates, weights = cohort()
+    with pytest.raises(AssertionError):
+        measure_drift(updates, weights, layers=layers)

@@ -1,0 +1,101 @@
+"""Clients by round and client, as arrays; the verdict of a run that is read back."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_folders import digits, stop_after
+
+import fedscape as fs
+from clients.core.errors import RunFolderError, UserError
+from server.record.client_rows import ClientRows
+from server.record.client_table import ClientTable
+
+
+def table(folder: Path) -> ClientRows:
+    written = ClientTable(folder)
+    written.add(1, {"client": np.array([4, 7]), "steps": np.array([3, 5]), "loss": np.array([0.5, np.nan])})
+    written.flush()
+    written.add(2, {"client": np.array([7]), "steps": np.array([6]), "name": np.array(["site 7"])})
+    written.flush()
+    return ClientRows.read(folder)
+
+
+def test_columns_of_all_parts_and_nan_where_a_round_lacks_one(tmp_path: Path) -> None:
+    rows = table(tmp_path)
+    assert len(rows) == 3
+    assert list(rows) == rows.columns == ["round", "client", "steps", "loss", "name"]
+    assert rows["round"].tolist() == [1, 1, 2]
+    assert rows["client"].tolist() == [4, 7, 7]
+    assert rows["steps"].dtype == rows["round"].dtype == np.int64
+    np.testing.assert_array_equal(rows["loss"], [0.5, np.nan, np.nan])
+    assert rows["name"].tolist() == [None, None, "site 7"]
+
+
+def test_one_round_one_client_and_both(tmp_path: Path) -> None:
+    rows = table(tmp_path)
+    assert rows.where(client=7)["steps"].tolist() == [5, 6]
+    assert rows.where(round=1)["steps"].tolist() == [3, 5]
+    assert rows.where(round=2, client=7)["steps"].tolist() == [6]
+    assert len(rows.where(client=5)) == 0
+    assert rows.where(client=0)["steps"].dtype == np.int64
+
+
+def test_a_misspelt_column_offers_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"column: 'los' is not a column of this run's clients. Nearest: 'loss'"):
+        table(tmp_path)["los"]
+    assert "los" not in table(tmp_path)
+
+
+def test_pandas_is_asked_only_where_it_is(tmp_path: Path) -> None:
+    if importlib.util.find_spec("pandas") is not None:
+        assert table(tmp_path).to_pandas()["steps"].tolist() == [3, 5, 6]
+        return
+    with pytest.raises(UserError, match="pandas: is not installed"):
+        table(tmp_path).to_pandas()
+
+
+def test_a_run_read_back_has_the_verdict_and_the_rows_of_the_run(tmp_path: Path) -> None:
+    run = fs.simulate(digits(), out=tmp_path / "run")
+    record = fs.open_run(tmp_path / "run")
+    assert record.verdict == run.verdict
+    assert str(record.verdict) == str(run.verdict) == "stopped at round 8: the budget of 8 rounds is spent"
+    rows = record.clients
+    assert len(rows) == 8 * 4
+    for r, line in enumerate(run.rounds.lines[1:], start=1):
+        of_round = rows.where(round=r)
+        assert of_round["client_drift"].mean() == pytest.approx(line["client_drift"]["mean"], rel=1e-12)
+        weighted = np.average(of_round["train_loss"], weights=of_round["num_examples"])
+        assert weighted == pytest.approx(line["train_loss"], rel=1e-6)
+    np.testing.assert_array_equal(run.clients["update_norm"], rows["update_norm"])
+
+
+def test_a_run_that_diverged_says_so_when_read_back(tmp_path: Path) -> None:
+    run = fs.simulate("digits-diverges", out=tmp_path / "run")
+    record = fs.open_run(tmp_path / "run")
+    assert record.verdict == run.verdict
+    assert record.verdict is not None
+    assert record.verdict.outcome == "diverged"
+    assert record.verdict.quantity
+    assert record.verdict.hint
+
+
+def test_a_run_without_an_end_has_no_verdict(tmp_path: Path) -> None:
+    fs.simulate(digits(), out=tmp_path / "run", stop_asked=stop_after(3))
+    verdict = fs.open_run(tmp_path / "run").verdict
+    assert verdict is not None
+    assert verdict.outcome == "interrupted"
+    (tmp_path / "run" / "outcome.json").unlink()  # as a kill leaves it
+    assert fs.open_run(tmp_path / "run").verdict is None
+    (tmp_path / "run" / "outcome.json").write_text("{}")
+    with pytest.raises(RunFolderError, match="lacks 'outcome'"):
+        _ = fs.open_run(tmp_path / "run").verdict
+
+
+def test_nothing_recorded_has_no_clients() -> None:
+    run = fs.simulate("quadratic-two-clients", record=False)
+    with pytest.raises(RunFolderError, match="record: is False"):
+        _ = run.clients

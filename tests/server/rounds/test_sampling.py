@@ -1,0 +1,99 @@
+"""Cohorts: a pure function of seed and round, of the right law, and never an empty client."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clients.core.errors import UserError
+from server.algorithms.table import FedAvgOptions
+from server.rounds.sampling import CohortSampler
+
+SIZES = np.array([5, 1, 0, 10, 4, 0, 20], np.int32)
+BUSY = [0, 1, 3, 4, 6]
+
+
+def sampler(seed=1, sizes=SIZES, **options):
+    return CohortSampler(FedAvgOptions(**options), np.asarray(sizes, np.int32), seed)
+
+
+def test_all_that_have_data_by_default():
+    everyone = sampler()
+    for round_index in (1, 2):
+        cohort = everyone.draw(round_index)
+        assert cohort.clients.tolist() == BUSY
+        assert cohort.draws.tolist() == [1] * 5
+    assert everyone.size == 5
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30).filter(any), st.data())
+@settings(max_examples=60, deadline=None)
+def test_without_replacement(sizes, data):
+    busy = np.flatnonzero(sizes)
+    m = data.draw(st.integers(1, len(busy)))
+    cohort = sampler(sizes=sizes, cohort=m).draw(data.draw(st.integers(1, 1000)))
+    assert len(cohort.clients) == m
+    assert (np.diff(cohort.clients) > 0).all()
+    assert set(cohort.clients) <= set(busy)
+    assert (cohort.draws == 1).all()
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30).filter(any), st.integers(1, 40), st.integers(1, 1000))
+@settings(max_examples=60, deadline=None)
+def test_with_replacement(sizes, m, round_index):
+    """The cohort may be larger than the population: clients are then drawn more than once."""
+    cohort = sampler(sizes=sizes, cohort=m, sampling="by_examples").draw(round_index)
+    assert cohort.draws.sum() == m
+    assert (np.diff(cohort.clients) > 0).all()
+    assert set(cohort.clients) <= set(np.flatnonzero(sizes))
+
+
+def test_a_pure_function_of_seed_and_round():
+    for options in ({"cohort": 3}, {"cohort": 3, "sampling": "by_examples"}):
+        one, same, other = sampler(**options), sampler(**options), sampler(seed=2, **options)
+        later = one.draw(9)
+        cohorts = [one.draw(r).clients.tolist() for r in range(1, 21)]
+        assert cohorts == [same.draw(r).clients.tolist() for r in range(1, 21)]
+        assert one.draw(9).clients.tolist() == later.clients.tolist()
+        assert cohorts != [other.draw(r).clients.tolist() for r in range(1, 21)]
+        assert len({tuple(c) for c in cohorts}) > 3
+
+
+ROUNDS = 4000
+
+
+def test_every_client_is_asked_alike():
+    """Uniform: each of the five in 2/5 of the rounds, each pair in 1/10; within four standard errors."""
+    drawn = [tuple(sampler(cohort=2).draw(r).clients) for r in range(1, ROUNDS + 1)]
+    pairs, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(pairs) == 10
+    assert (np.abs(counts - ROUNDS / 10) < 4 * np.sqrt(ROUNDS * 0.1 * 0.9)).all()
+
+
+def test_clients_are_drawn_in_proportion_to_their_examples():
+    m, total = 3, np.zeros(len(SIZES))
+    draw = sampler(cohort=m, sampling="by_examples")
+    twice = 0
+    for r in range(1, ROUNDS + 1):
+        cohort = draw.draw(r)
+        total[cohort.clients] += cohort.draws
+        twice += cohort.draws.max() > 1
+    p = SIZES / SIZES.sum()
+    assert (np.abs(total - m * ROUNDS * p) <= 4 * np.sqrt(m * ROUNDS * p * (1 - p))).all()
+    distinct = sum(p[i] * p[j] * p[k] for i in BUSY for j in BUSY for k in BUSY if len({i, j, k}) == 3)
+    assert abs(twice - ROUNDS * (1 - distinct)) < 4 * np.sqrt(ROUNDS * distinct * (1 - distinct))
+
+
+def test_a_cohort_larger_than_those_with_data_is_refused():
+    with pytest.raises(UserError) as caught:
+        sampler(cohort=6)
+    said = str(caught.value)
+    assert all(part in said for part in ("algorithm.cohort", "at most the 5 clients", "2 of 7 are empty", "got 6"))
+    assert sampler(cohort=6, sampling="by_examples").size == 6
+
+
+def test_a_larger_population_moves_few_choices():
+    """Adding one client to 1,000 moves at most the one choice it takes."""
+    few, more = (sampler(sizes=np.ones(n), cohort=100) for n in (1000, 1001))
+    for r in range(1, 30):
+        assert len(set(few.draw(r).clients) - set(more.draw(r).clients)) <= 1

@@ -1,0 +1,184 @@
+"""/metrics: small whatever the number of clients, strict OpenMetrics, what it holds and when it lets go."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from run_folders import digits
+
+import fedscape as fs
+from clients.core.errors import UserError
+from clients.sources.custom import custom_population
+from server.metrics.table import METRICS, series_names
+from server.sinks.prometheus import PrometheusExporter, resident_memory
+from server.sinks.remote_write import RemoteWriter
+from simulator.scenario.sections import load_scenario
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@pytest.fixture
+def exporter() -> Iterator[PrometheusExporter]:
+    made = PrometheusExporter(0, linger=0.0)
+    yield made
+    made.close()
+
+
+def scrape(exporter: PrometheusExporter) -> bytes:
+    with urlopen(Request(exporter.url, headers={"Accept": OPENMETRICS}), timeout=10) as response:
+        assert response.headers["Content-Type"].startswith("application/openmetrics-text")
+        body: bytes = response.read()
+    return body
+
+
+def samples(exporter: PrometheusExporter) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Scrape, and read it with the strictest parser there is."""
+    families = text_string_to_metric_families(scrape(exporter).decode())
+    found = [sample for family in families for sample in family.samples]
+    assert all("run_id" in sample.labels for sample in found)
+    return {
+        (s.name, tuple(sorted((k, v) for k, v in s.labels.items() if k != "run_id"))): float(s.value) for s in found
+    }
+
+
+def test_ten_thousand_clients_leave_the_scrape_under_20_kib(exporter: PrometheusExporter) -> None:
+    def client(k: int) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng(k)
+        return random.normal(size=(2, 4)), random.integers(0, 10, 2)
+
+    data = custom_population(client, [2] * 10_000, outputs=10, validation=client(10_000), test=client(10_001))
+    changes = ["data=", "partition=", "model.hidden=[8]", "model.kind=mlp", "algorithm.cohort=", "local.batch_size=2",
+               "local.local_epochs=1", "run.rounds=1", "evaluation.federated_every=1",
+               "evaluation.federated_clients=10000", "evaluation.baselines=false", "engine.kind=stacked"]  # fmt: skip
+    scenario = load_scenario("digits-label-skew", sets=changes)
+    run = fs.simulate(scenario, data=data, record=False, observers=[exporter])
+    assert run.rounds["respondents"][1] == 10_000
+    assert len(scrape(exporter)) < 20 * 1024
+    assert len(samples(exporter)) > 100
+
+
+def test_it_has_all_live_metrics_of_the_newest_round_and_no_others(exporter: PrometheusExporter) -> None:
+    run = fs.simulate(digits(), record=False, observers=[exporter])
+    found = samples(exporter)
+    live = {name for metric in METRICS.values() if metric.live for name in series_names(metric)}
+    assert {name for name, _ in found} <= live
+    table = run.rounds
+    assert found["fedscape_round", ()] == 8
+    assert found["fedscape_loss", (("split", "validation"),)] == table["validation_loss"][8]
+    assert found["fedscape_loss", (("split", "federated"),)] == table["federated_loss"][6], "as last measured"
+    assert found["fedscape_client_responses_total", ()] == table["respondents"][1:].sum()
+    assert found["fedscape_client_drift_distribution_count", ()] == table["respondents"][1:].sum()
+    assert found["fedscape_top_client_drift", (("rank", "1"),)] == table["client_drift.max"][8]
+    assert found["fedscape_run_state", (("state", "stopped"),)] == 1
+    assert found["fedscape_run_state", (("state", "running"),)] == 0
+    assert found["fedscape_test_accuracy_ratio", ()] == run.outcome["test_accuracy"]
+    assert found["fedscape_exporter_resident_memory_bytes", ()] > 50e6
+
+
+def test_the_state_is_running_until_there_is_an_outcome_and_a_new_run_forgets_the_old(
+    exporter: PrometheusExporter,
+) -> None:
+    exporter.run_started({"run_id": "one", "rounds": 5})
+    exporter.round_finished({"round": 1, "train_loss": 0.5})
+    running = ("fedscape_run_state", (("state", "running"),))
+    assert samples(exporter)[running] == 1
+    exporter.run_finished({"outcome": "diverged", "round": 1})
+    found = samples(exporter)
+    assert (found[running], found["fedscape_run_state", (("state", "diverged"),)]) == (0, 1)
+    exporter.run_started({"run_id": "two", "rounds": 7})
+    found = samples(exporter)
+    assert found["fedscape_rounds_budget", ()] == 7
+    assert ("fedscape_loss", (("split", "train"),)) not in found
+    assert b'run_id="one"' not in scrape(exporter)
+
+
+def test_a_resumed_run_goes_on_counting(exporter: PrometheusExporter) -> None:
+    exporter.run_started({"run_id": "a"})
+    exporter.recorded_before([{"round": 0}, {"round": 1, "respondents": 3}])
+    exporter.round_finished({"round": 2, "respondents": 4})
+    assert samples(exporter)["fedscape_client_responses_total", ()] == 7
+
+
+def test_it_tells_how_other_sinks_do() -> None:
+    writer = RemoteWriter("http://127.0.0.1:9/")
+    writer.tally.sent, writer.tally.refused, writer.tally.dropped, writer.tally.failed = 5, 4, 3, 2
+    exporter = PrometheusExporter(0, sinks=[writer], linger=0.0)
+    exporter.run_started({"run_id": "a"})
+    try:
+        found = samples(exporter)
+    finally:
+        exporter.close()
+    sink = (("sink", "remote_write"),)
+    names = ("samples_sent_total", "samples_refused_total", "rounds_dropped_total", "failed_requests_total")
+    assert [found[f"fedscape_exporter_{name}", sink] for name in names] == [5, 4, 3, 2]
+    assert found["fedscape_exporter_queue_rounds", sink] == 0
+
+
+def test_it_listens_on_the_loopback_and_says_what_it_cannot() -> None:
+    exporter = PrometheusExporter(0, linger=0.0)
+    try:
+        assert exporter.url.startswith("http://127.0.0.1:")
+        port = int(exporter.url.split(":")[2].split("/")[0])
+        with pytest.raises(UserError, match=f"metrics-port: cannot listen on 127.0.0.1:{port}"):
+            PrometheusExporter(port)
+    finally:
+        exporter.close()
+    exporter.close()
+    with pytest.raises(UserError, match="metrics-port"):
+        PrometheusExporter(70_000)
+
+
+def test_the_end_waits_for_a_last_scrape_only_where_someone_scrapes() -> None:
+    for scraped, waits in ((False, False), (True, True)):
+        exporter = PrometheusExporter(0, linger=1.5)
+        exporter.run_started({"run_id": "a"})
+        exporter.round_finished({"round": 1})
+        if scraped:
+            scrape(exporter)
+        exporter.run_finished({"outcome": "stopped", "round": 1})
+        started = time.monotonic()
+        exporter.close()
+        assert (time.monotonic() - started >= 1.5) == waits
+
+
+def test_the_last_scrape_ends_the_waiting() -> None:
+    exporter = PrometheusExporter(0, linger=30.0)
+    exporter.run_started({"run_id": "a"})
+    scrape(exporter)
+    exporter.run_finished({"outcome": "stopped", "round": 1})
+    bodies: list[bytes] = []
+    later = threading.Timer(0.2, lambda: bodies.append(scrape(exporter)))
+    later.start()
+    started = time.monotonic()
+    exporter.close()
+    later.join()
+    assert time.monotonic() - started < 10
+    assert b'state="stopped"' in bodies[0]
+
+
+def test_a_round_costs_the_run_microseconds(exporter: PrometheusExporter) -> None:
+    run = fs.simulate(digits(), record=False)
+    exporter.run_started({"run_id": "a"})
+    spent = []
+    for line in run.rounds.lines * 10:
+        started = time.perf_counter()
+        exporter.round_finished(line)
+        spent.append(time.perf_counter() - started)
+    assert np.median(spent) < 1e-3  # about 15 us; a render takes milliseconds
+
+
+def test_memory_is_told_on_linux() -> None:
+    memory = resident_memory()
+    assert memory is None or memory > 10e6
+
+
+def test_nothing_started_is_scraped_as_nothing(exporter: PrometheusExporter) -> None:
+    families: list[Any] = list(text_string_to_metric_families(scrape(exporter).decode()))
+    assert {family.name for family in families} == {"fedscape_exporter_resident_memory_bytes"}

@@ -1,0 +1,107 @@
+"""TensorBoard's event files, read back by TensorBoard."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from run_folders import digits
+
+import fedscape as fs
+from server.sinks.event_file import crc32c
+from server.sinks.tensorboard import RunEvents, TensorBoardWriter
+from simulator.cli.main import main
+
+accumulator = pytest.importorskip(
+    "tensorboard.backend.event_processing.event_accumulator", reason="the extra `tensorboard` is not installed"
+)
+
+
+def read(folder: Path) -> Any:
+    found = accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0})
+    return found.Reload()
+
+
+def scalars(found: Any, tag: str) -> dict[int, float]:
+    return {event.step: event.value for event in found.Scalars(tag)}
+
+
+class _Facts:
+    def run_started(self, facts: dict[str, Any]) -> None:
+        self.run_id = facts["run_id"]
+
+
+def test_a_live_run_is_in_it_round_by_round(tmp_path: Path) -> None:
+    facts = _Facts()
+    run = fs.simulate(digits(), record=False, observers=[facts, TensorBoardWriter(tmp_path)])
+    found = read(tmp_path / facts.run_id)
+    assert scalars(found, "loss/validation") == pytest.approx(dict(enumerate(run.rounds["validation_loss"])), rel=1e-6)
+    assert scalars(found, "client_drift/0.95")[5] == pytest.approx(run.rounds["client_drift.p95"][5], rel=1e-6)
+    assert list(scalars(found, "loss/federated")) == [3, 6]
+    assert scalars(found, "test_accuracy_ratio") == pytest.approx({8: run.outcome["test_accuracy"]})
+    walls = [event.wall_time for event in found.Scalars("round")]
+    assert walls == pytest.approx(run.rounds["finished_at"].tolist())
+    histogram = found.Histograms("client_drift/clients")[3]
+    assert histogram.step == 4
+    assert histogram.histogram_value.num == 4
+    assert histogram.histogram_value.max == run.rounds["client_drift.max"][4]
+    text = found.Tensors("run")[0].tensor_proto.string_val[0].decode()
+    assert "| scenario | digits-label-skew |" in text
+
+
+def test_the_record_gives_the_same_file(tmp_path: Path) -> None:
+    live, folder = tmp_path / "live", tmp_path / "run"
+    fs.simulate(digits(), out=folder, observers=[TensorBoardWriter(live)])
+    assert main(["export", str(folder), "--to", "tensorboard", "--out", str(tmp_path / "later")]) == 0
+    (one,) = live.iterdir()
+    first, second = read(one), read(tmp_path / "later")
+    assert first.Tags() == second.Tags()
+    for tag in first.Tags()["scalars"]:
+        assert repr(first.Scalars(tag)) == repr(second.Scalars(tag))
+    for tag in first.Tags()["histograms"]:
+        assert first.Histograms(tag) == second.Histograms(tag)
+
+
+def test_a_resumed_run_takes_back_what_it_plays_again(tmp_path: Path) -> None:
+    first = TensorBoardWriter(tmp_path)
+    first.run_started({"run_id": "a"})
+    for r in range(6):
+        first.round_finished({"round": r, "train_loss": 100.0 + r})
+    first.close()
+    again = TensorBoardWriter(tmp_path)
+    again.run_started({"run_id": "a"})
+    again.recorded_before([{"round": r, "respondents": 2} for r in range(4)])
+    for r in range(4, 7):
+        again.round_finished({"round": r, "train_loss": float(r), "respondents": 2})
+    again.close()
+    found = read(tmp_path / "a")
+    assert scalars(found, "loss/train") == {0: 100, 1: 101, 2: 102, 3: 103, 4: 4, 5: 5, 6: 6}
+    assert scalars(found, "client_responses_total")[6] == 14
+
+
+def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("in the way")
+    plain = fs.simulate(digits(), record=False)
+    run = fs.simulate(digits(), record=False, observers=[TensorBoardWriter(tmp_path / "file")])
+    assert run.rounds["train_loss"][1:].tolist() == plain.rounds["train_loss"][1:].tolist()
+    assert "the record has all of it" in caplog.text
+
+
+@given(st.binary(max_size=5000))
+def test_the_crc_is_tensorboards(data: bytes) -> None:
+    theirs = importlib.import_module("tensorboard.compat.tensorflow_stub.pywrap_tensorflow").crc32c
+    assert crc32c(data) == theirs(data)
+
+
+def test_numbers_too_large_for_24_bits_are_infinite(tmp_path: Path) -> None:
+    events = RunEvents(tmp_path, {})
+    for r, loss in enumerate((1e300, -1e300, float("nan"))):
+        events.round({"round": r, "train_loss": loss})
+    events.file.close()
+    found = scalars(read(tmp_path), "loss/train")
+    assert (found[0], found[1]) == (float("inf"), float("-inf"))
+    assert found[2] != found[2]

@@ -1,0 +1,94 @@
+"""The options that send a run elsewhere, and `export`: mistakes are told before anything runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from receivers import receiving
+
+import fedscape as fs
+from server.metrics.timeline import EPOCH_MS
+from simulator.cli.main import main
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--metrics-port", "70000"], "metrics-port: cannot listen on 127.0.0.1:70000"),
+        (["--metrics-port", "0", "--metrics-host", "no.such.host.invalid"], "metrics-port: cannot listen on"),
+        (["--remote-write", "localhost:9090"], "remote-write: must be an http or https URL"),
+    ],
+)
+def test_a_sink_that_cannot_be_is_said_before_the_run(
+    options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "quadratic-two-clients", "--out", str(tmp_path / "run"), *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "quadratic"
+    fs.simulate("quadratic-two-clients", out=path)
+    return path
+
+
+def test_openmetrics_goes_to_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(folder), "--to", "openmetrics"]) == 0
+    text = capsys.readouterr().out
+    loss = float(fs.open_run(folder).rounds["validation_loss"][3])
+    run_id = json.loads((folder / "environment.json").read_text("utf-8"))["run"]["run_id"]
+    assert run_id.startswith("quadratic-")
+    line = f'fedscape_loss{{clock="round",run_id="{run_id}",split="validation"}} {loss!r} {EPOCH_MS // 1000 + 3}.000\n'
+    assert line in text
+    assert text.endswith("# EOF\n")
+
+
+def test_two_runs_into_one_folder_name_have_two_ids(tmp_path: Path) -> None:
+    facts: list[str] = []
+
+    class Heard:
+        def run_started(self, told: dict[str, Any]) -> None:
+            facts.append(told["run_id"])
+
+    for parent in ("a", "b"):
+        fs.simulate("quadratic-two-clients", out=tmp_path / parent / "run", observers=[Heard()])
+    assert facts[0] != facts[1]
+    assert all(name.startswith("run-") for name in facts)
+
+
+def test_remote_write_says_what_it_sent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with receiving() as receiver:
+        assert main(["export", str(folder), "--to", "remote-write", "--url", receiver.url]) == 0
+        kept = sum(len(points) for points in receiver.stored.values())
+    assert f"sent {kept:,} samples of 17 rounds" in capsys.readouterr().out
+
+
+def test_what_is_not_taken_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with receiving(lambda series, before: (400, "out of bounds")) as receiver:
+        assert main(["export", str(folder), "--to", "remote-write", "--url", receiver.url]) == 2
+    assert "samples were refused (HTTP 400: out of bounds)" in capsys.readouterr().err
+
+
+def test_remote_write_wants_an_address(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(folder), "--to", "remote-write"]) == 2
+    assert "url: is missing" in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(tmp_path), "--to", "openmetrics"]) == 2
+    assert "lacks scenario.toml" in capsys.readouterr().err
+
+
+def test_a_token_comes_from_the_environment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEDSCAPE_REMOTE_WRITE_TOKEN", "s3cret")
+    with receiving(lambda series, before: (401, "")) as receiver:
+        assert main(["export", str(folder), "--to", "remote-write", "--url", receiver.url]) == 2
+        assert receiver.headers[0]["Authorization"] == "Bearer s3cret"
+    assert "s3cret" not in capsys.readouterr().err
