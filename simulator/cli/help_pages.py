@@ -1,9 +1,10 @@
-"""Commands as typer makes them, with three corrections: the help of arguments, NO_COLOR, the command of an error."""
+"""Commands as typer makes them, with three corrections: the help of arguments, colours, the command of an error."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ class HelpCommand(TyperCommand):
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Print the help page."""
-        _follow_no_color()
+        _choose_colors()
         super().format_help(ctx, formatter)
 
 
@@ -47,12 +48,16 @@ class HelpGroup(TyperGroup):
 
     def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Print the help page."""
-        _follow_no_color()
+        _choose_colors()
         super().format_help(ctx, formatter)
 
 
-def _follow_no_color() -> None:
-    """Draw help without escape sequences where NO_COLOR is set; rich alone drops colours, and keeps bold and dim."""
+def _choose_colors() -> None:
+    """Draw help without escape sequences where output is no terminal or NO_COLOR is set.
+
+    Rich alone keeps bold and dim under NO_COLOR, and typer alone takes every output of GitHub's runners for a terminal.
+    """
     from typer import rich_utils  # imports rich and its Markdown, 50 ms that only a help page needs
 
-    rich_utils.COLOR_SYSTEM = None if os.environ.get("NO_COLOR") else "auto"
+    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    rich_utils.COLOR_SYSTEM = "auto" if wanted else None
