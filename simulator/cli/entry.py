@@ -8,6 +8,8 @@ import signal
 import sys
 from typing import Any, TextIO
 
+from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE
+
 
 def main() -> int:
     """Run the command line as this process; return its exit code."""
@@ -18,7 +20,7 @@ def main() -> int:
         code = command()
     except KeyboardInterrupt:
         print("fedscape: interrupted before it began", file=sys.stderr)
-        code = 130
+        code = EXIT_INTERRUPTED
     finally:
         # The command is over: another Ctrl-C ends the process at once, with no traceback from the interpreter's exit.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -26,7 +28,7 @@ def main() -> int:
     if output.error is None or isinstance(output.error, BrokenPipeError):  # `fedscape show | head -1` is no mistake
         return code
     print(f"fedscape: standard output: cannot be written: {output.error.strerror}", file=sys.stderr)
-    return code or 2
+    return code or EXIT_MISTAKE
 
 
 class LastingFile(io.FileIO):
@@ -62,5 +64,5 @@ def _lasting_streams() -> tuple[LastingFile, LastingFile]:
 def _text(file: LastingFile, like: TextIO | None) -> io.TextIOWrapper:
     """Return a text stream on a file, with the settings of the one it replaces."""
     encoding, on_error = (like.encoding, like.errors) if like is not None else ("utf-8", None)
-    by_line = file.isatty() or file.fileno() == 2
+    by_line = file.isatty() or file.fileno() == 2 or getattr(like, "write_through", False)  # as after python -u
     return io.TextIOWrapper(io.BufferedWriter(file), encoding=encoding, errors=on_error, line_buffering=by_line)

@@ -36,18 +36,13 @@ COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 for every honest outcome, 2 for a mistake, 130 for Ctrl-C."""
     try:
-        code = _dispatch(sys.argv[1:] if arguments is None else list(arguments))
-        sys.stdout.flush()
-        return code
+        return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
     except FedscapeError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_MISTAKE
     except KeyboardInterrupt:
         print(f"{PROGRAM}: interrupted; what was recorded is kept", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # such as `fedscape show | head -1`: the reader has what it wants
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -55,7 +50,7 @@ def _dispatch(arguments: list[str]) -> int:
     if COMPLETION in os.environ:
         command.main(prog_name=PROGRAM)  # answers the shell, and exits
     try:
-        # Not command.main: it would turn Ctrl-C, a closed pipe and mistakes into exit codes and words of its own.
+        # Not command.main, which has exit codes and words of its own for Ctrl-C and mistakes.
         with command.make_context(PROGRAM, arguments) as context:
             command.invoke(context)
     except NoArgsIsHelpError:  # making the error printed the help
@@ -90,19 +85,19 @@ def _fedscape(
     """
 
 
-def _group(**settings: object) -> typer.Typer:
+def _group(*, add_completion: bool) -> typer.Typer:
     return typer.Typer(
         cls=HelpGroup,
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
-        **settings,  # type: ignore[arg-type]
+        add_completion=add_completion,
     )
 
 
 def _make_app() -> typer.Typer:
-    made = _group()
+    made = _group(add_completion=True)
     made.callback()(_fedscape)
     for panel, functions in COMMANDS.items():
         for function in functions:

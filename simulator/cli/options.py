@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from simulator.cli.completion import scenario_names, set_keys
+from simulator.cli.builtin_files import scenario_names, set_keys
 
 if TYPE_CHECKING:
     from simulator.scenario.sections import Scenario

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from simulator.cli.options import ScenarioOptions
+from simulator.cli.builtin_files import titles
+from simulator.cli.options import DEFAULT_SCENARIO, ScenarioOptions
 
 
 def scenarios() -> None:
-    """List the built-in scenarios, a line each.
+    """List the built-in scenarios, a line each, the default first.
 
     Example:
     $ fedscape scenarios
     """
-    from simulator.scenario.sections import builtin_names, load_scenario
-
-    names = builtin_names()
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:<{width}}  {load_scenario(name).title}")
+    found = titles()
+    width = max(map(len, found))
+    for name in sorted(found, key=lambda name: name != DEFAULT_SCENARIO):
+        print(f"{name:<{width}}  {found[name]}")
 
 
 def show(scenario: ScenarioOptions) -> None:

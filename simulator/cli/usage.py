@@ -8,7 +8,7 @@ import click
 from click.exceptions import BadOptionUsage, BadParameter, MissingParameter, NoSuchCommand, NoSuchOption, UsageError
 
 from clients.core.errors import unknown_name
-from simulator.cli.completion import set_keys
+from simulator.cli.builtin_files import set_keys
 
 
 def usage_line(error: UsageError) -> str:

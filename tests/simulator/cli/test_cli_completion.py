@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from simulator.cli.completion import scenario_names, set_keys
+from simulator.cli.builtin_files import scenario_names, set_keys
+from simulator.cli.main import main
 from simulator.scenario.sections import builtin_names, load_scenario
 
 ROOT = Path(__file__).parents[3]
@@ -55,7 +56,12 @@ def test_offered_keys_are_keys() -> None:
     keys = set_keys("")
     assert {"run.rounds=", "local.local_lr=", "convergence.plateau.metric="} <= set(keys)
     assert not [key for key in keys if key.startswith(("faults", "drifts"))]
-    assert load_scenario(sets=["run.rounds=3"]).run.rounds == 3
+
+
+def test_scenarios_are_listed_with_their_titles(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenarios"]) == 0
+    listed = [line.split("  ", 1) for line in capsys.readouterr().out.splitlines()]
+    assert [(name, title.strip()) for name, title in listed] == [(n, load_scenario(n).title) for n in builtin_names()]
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")

@@ -33,7 +33,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "--version", "nonsense", "run --rounds 3"])
+@pytest.mark.parametrize("arguments", ["--help", "run --help", "--version", "scenarios", "nonsense", "run --rounds 3"])
 def test_light_command_imports_no_heavy_library(arguments: str) -> None:
     code = (
         "import sys; from simulator.cli.main import main; main(sys.argv[1:]);"

@@ -1,15 +1,19 @@
-"""What the shell offers for a scenario and for `--set`, read from the built-in files without any heavy import."""
+"""The built-in scenario files as plain TOML, for lists and completion: names, titles and keys, and no heavy import."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
-from importlib.resources.abc import Traversable
 from typing import Any
 
 NAMED = ("faults", "drifts")
 """Sections whose tables have names of the user's choice, which nothing can offer."""
+
+
+def titles() -> dict[str, str]:
+    """Return the title of every built-in scenario by its name, in alphabetical order."""
+    return {name: table.get("title", "") for name, table in _tables()}
 
 
 def scenario_names(incomplete: str) -> list[str]:
@@ -19,8 +23,7 @@ def scenario_names(incomplete: str) -> list[str]:
         >>> scenario_names("quad")
         ['quadratic-scaffold', 'quadratic-two-clients']
     """
-    names = (file.name.removesuffix(".toml") for file in _files())
-    return sorted(name for name in names if name.startswith(incomplete))
+    return [name for name in titles() if name.startswith(incomplete)]
 
 
 def set_keys(incomplete: str) -> list[str]:
@@ -30,13 +33,15 @@ def set_keys(incomplete: str) -> list[str]:
         >>> set_keys("algorithm.k")
         ['algorithm.kind=']
     """
-    keys = {key for file in _files() for key in _keys(tomllib.loads(file.read_text("utf-8")))}
+    keys = {key for _, table in _tables() for key in _keys(table)}
     return sorted(f"{key}=" for key in keys if key.startswith(incomplete))
 
 
-def _files() -> list[Traversable]:
+def _tables() -> Iterator[tuple[str, dict[str, Any]]]:
     folder = resources.files("simulator.scenario") / "builtin"
-    return [file for file in folder.iterdir() if file.name.endswith(".toml")]
+    for file in sorted(folder.iterdir(), key=lambda file: file.name.removesuffix(".toml")):
+        if file.name.endswith(".toml"):
+            yield file.name.removesuffix(".toml"), tomllib.loads(file.read_text("utf-8"))
 
 
 def _keys(table: Mapping[str, Any], section: str = "") -> Iterator[str]:
