@@ -1,132 +1,119 @@
-"""The command line: run, resume, scenarios, show; more in the `simulator.cli_*` beside it."""
+"""The command line: joins the commands into `fedscape`, and turns how one ends into an exit code."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
+
+import typer
+from click.exceptions import Exit, NoArgsIsHelpError, UsageError
 
 from clients.core.errors import FedscapeError
-from simulator.cli.data import add_data
-from simulator.cli.observing import add_observing
-from simulator.cli.pages import add_pages, say_report
-from simulator.cli.sinks import add_export, add_sink_options, sinks_of
-from simulator.scenario.sections import DEFAULT, builtin_names, load_scenario, to_toml
+from simulator.cli import observing, pages, running, scenarios, sinks
+from simulator.cli.data import data
+from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK
+from simulator.cli.help_pages import HelpCommand, HelpGroup
+from simulator.cli.options import spread
+from simulator.cli.usage import usage_line
 
-EXIT_OK, EXIT_MISTAKE, EXIT_INTERRUPTED = 0, 2, 130
+__all__ = ["EXIT_INTERRUPTED", "EXIT_MISTAKE", "EXIT_OK", "app", "main"]
+
+PROGRAM = "fedscape"
+COMPLETION = "_FEDSCAPE_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
+LAST_PANEL = "Export and observe"
+
+COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
+    "Run": (running.run, running.resume),
+    "Look": (scenarios.scenarios, scenarios.show, data, pages.report, pages.watch),
+    LAST_PANEL: (sinks.export, observing.observe),
+}
+"""The commands, by the panel of the help that has them; a function's name is its command's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 for every honest outcome, 2 for a mistake, 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
     try:
-        code: int = options.command(options)
-        return code
+        return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
     except FedscapeError as error:
-        print(f"fedscape: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_MISTAKE
     except KeyboardInterrupt:
-        print("fedscape: interrupted; what was recorded is kept", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted; what was recorded is kept", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fedscape", description="Simulate federated training, and see whether it converges."
-    )
-    verbs = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    run = verbs.add_parser("run", help="run a scenario", description="Run a scenario and say how it ended.")
-    _scenario_arguments(run, f"a scenario file or a built-in's name (default: {DEFAULT})", optional=True)
-    run.add_argument("--out", type=Path, metavar="FOLDER", help="the run's folder; new or empty (default: runs/...)")
-    add_sink_options(run)
-    run.set_defaults(command=_run)
-
-    again = verbs.add_parser("resume", help="go on with a run", description="Go on with an interrupted or killed run.")
-    again.add_argument("run", type=Path, help="the run's folder")
-    add_sink_options(again)
-    again.set_defaults(command=_resume)
-
-    names = verbs.add_parser("scenarios", help="list the built-in scenarios")
-    names.set_defaults(command=_scenarios)
-
-    show = verbs.add_parser("show", help="print a scenario in full", description="Print a scenario with every default.")
-    _scenario_arguments(show, "a scenario file or a built-in's name", optional=True)
-    show.set_defaults(command=_show)
-
-    add_data(verbs, _scenario_arguments)
-    add_pages(verbs)
-    add_export(verbs)
-    add_observing(verbs)
-    return parser
-
-
-def _scenario_arguments(parser: argparse.ArgumentParser, what: str, *, optional: bool) -> None:
-    parser.add_argument("scenario", nargs="?" if optional else None, default=DEFAULT, help=what)
-    parser.add_argument("--set", action="append", default=[], dest="sets", metavar="SECTION.KEY=VALUE",
-                        help="change one key of the scenario; an empty value removes it")  # fmt: skip
-    parser.add_argument("--seed", type=int, help="instead of the scenario's run.seed")
-
-
-def _run(options: argparse.Namespace) -> int:
-    scenario = load_scenario(options.scenario, sets=options.sets, seed=options.seed)
-    from simulator.cli.console import ConsoleObserver
-    from simulator.runs.run import simulate
-
-    with _two_step_interrupt() as stop_asked, sinks_of(options) as sinks:
-        run = simulate(scenario, out=options.out, observers=[ConsoleObserver(), *sinks], stop_asked=stop_asked)
-    say_report(run.path)
-    return EXIT_INTERRUPTED if run.verdict.outcome == "interrupted" else EXIT_OK
-
-
-def _resume(options: argparse.Namespace) -> int:
-    from simulator.cli.console import ConsoleObserver
-    from simulator.runs.run import resume
-
-    with _two_step_interrupt() as stop_asked, sinks_of(options) as sinks:
-        run = resume(options.run, observers=[ConsoleObserver(), *sinks], stop_asked=stop_asked)
-    say_report(run.path)
-    return EXIT_INTERRUPTED if run.verdict.outcome == "interrupted" else EXIT_OK
-
-
-def _scenarios(options: argparse.Namespace) -> int:
-    names = builtin_names()
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:<{width}}  {load_scenario(name).title}")
-    return EXIT_OK
-
-
-def _show(options: argparse.Namespace) -> int:
-    print(to_toml(load_scenario(options.scenario, sets=options.sets, seed=options.seed)), end="")
-    return EXIT_OK
-
-
-@contextlib.contextmanager
-def _two_step_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C finish the round and keep the checkpoint, and the second stop at once."""
-    asked = False
-
-    def first(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nfedscape: finishing this round, then stopping; Ctrl-C again stops at once", file=sys.stderr)
-
-    before = signal.signal(signal.SIGINT, first)
+def _dispatch(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    if COMPLETION in os.environ:
+        command.main(prog_name=PROGRAM)  # answers the shell, and exits
     try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+        # Not command.main, which has exit codes and words of its own for Ctrl-C and mistakes.
+        with command.make_context(PROGRAM, arguments) as context:
+            command.invoke(context)
+    except NoArgsIsHelpError:  # making the error printed the help
+        return EXIT_OK
+    except Exit as end:
+        return end.exit_code
+    except UsageError as error:
+        print(f"{PROGRAM}: {usage_line(error)}", file=sys.stderr)
+        return EXIT_MISTAKE
+    return EXIT_OK
 
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(PROGRAM, version(PROGRAM))
+        raise typer.Exit
+
+
+def _fedscape(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Simulate federated training, and see whether it converges.
+
+    Examples:
+    $ fedscape run
+    $ fedscape run digits-label-skew --set algorithm.kind=scaffold
+    $ fedscape COMMAND --help
+    """
+
+
+def _group(*, add_completion: bool) -> typer.Typer:
+    return typer.Typer(
+        cls=HelpGroup,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        add_completion=add_completion,
+    )
+
+
+def _make_app() -> typer.Typer:
+    made = _group(add_completion=True)
+    made.callback()(_fedscape)
+    for panel, functions in COMMANDS.items():
+        for function in functions:
+            made.command(cls=HelpCommand, rich_help_panel=panel)(spread(function))
+    dashboards = _group(add_completion=False)
+    for name, function in (("list", observing.list_dashboards), ("write", observing.write), ("push", observing.push)):
+        dashboards.command(name, cls=HelpCommand)(spread(function))
+    about = "List, write or push the Grafana dashboards."
+    example = "Example:\n$ fedscape dashboards push --url http://127.0.0.1:3000"
+    made.add_typer(dashboards, name="dashboards", rich_help_panel=LAST_PANEL, help=f"{about}\n\n{example}")
+    return made
+
+
+app = _make_app()
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from simulator.cli.entry import main as entry
+
+    sys.exit(entry())

@@ -1,8 +1,7 @@
-"""The commands that put runs before people's eyes elsewhere: dashboards (list, write, push), observe."""
+"""The commands for Prometheus and Grafana: observe, and dashboards (list, write, push)."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -10,9 +9,12 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Annotated, NoReturn
+
+import typer
 
 from clients.core.errors import UserError
 
@@ -22,73 +24,78 @@ TOKEN = "FEDSCAPE_GRAFANA_TOKEN"
 LIVE_PORT, RUNS_PORT, METRICS_PORT = 9090, 9099, 9464
 
 
-def add_observing(verbs: Any) -> None:
-    """Add the commands to the parser's.
+@dataclass(frozen=True)
+class PushOptions:
+    """Which Grafana, and what it is set up with."""
 
-    Args:
-        verbs: what `ArgumentParser.add_subparsers` returned.
+    url: Annotated[str, typer.Option(metavar="URL", help="The address of Grafana.")] = "http://127.0.0.1:3000"
+    token: Annotated[
+        str | None,
+        typer.Option(metavar="TOKEN", help=f"A service account's token. Better: the environment variable {TOKEN}."),
+    ] = None
+    folder: Annotated[str, typer.Option(metavar="TITLE", help="The title of the folder in Grafana.")] = "fedscape"
+    live_url: Annotated[
+        str, typer.Option(metavar="URL", help="The Prometheus that scrapes, as Grafana reaches it.")
+    ] = f"http://127.0.0.1:{LIVE_PORT}"
+    runs_url: Annotated[
+        str, typer.Option(metavar="URL", help="The Prometheus that keeps every round, as Grafana reaches it.")
+    ] = f"http://127.0.0.1:{RUNS_PORT}"
+    runs: Annotated[
+        list[Path],
+        typer.Option("--run", metavar="RUN", help="Annotate the events of this run. Repeatable."),
+    ] = field(default_factory=list)
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long the server may stay silent.")] = 10.0
+
+
+def list_dashboards() -> None:
+    """List the dashboards, a line each.
+
+    Example:
+    $ fedscape dashboards list
     """
-    dashboards = verbs.add_parser("dashboards", help="Grafana dashboards: list, write to a folder, push to a server")
-    actions = dashboards.add_subparsers(title="actions", required=True, metavar="ACTION")
-    actions.add_parser("list", help="name the dashboards").set_defaults(command=_list)
-
-    write = actions.add_parser("write", help="write their JSON", description="Write each dashboard's JSON to a folder.")
-    write.add_argument("folder", type=Path, help="made if it is not there; files of the same names are replaced")
-    write.set_defaults(command=_write)
-
-    push = actions.add_parser(
-        "push", help="set up a Grafana",
-        description="Set up data sources, a folder, the dashboards and annotations; done again, it changes nothing.",
-    )  # fmt: skip
-    push.add_argument("--url", default="http://127.0.0.1:3000", help="where Grafana is served (default: %(default)s)")
-    push.add_argument("--token", help=f"a service account's token; better in the environment, as {TOKEN}")
-    push.add_argument("--folder", default="fedscape", help="title of the folder (default: %(default)s)")
-    push.add_argument("--live-url", default=f"http://127.0.0.1:{LIVE_PORT}", metavar="URL",
-                      help="the Prometheus that scrapes, as Grafana reaches it (default: %(default)s)")  # fmt: skip
-    push.add_argument("--runs-url", default=f"http://127.0.0.1:{RUNS_PORT}", metavar="URL",
-                      help="the Prometheus that keeps every round, likewise (default: %(default)s)")  # fmt: skip
-    push.add_argument("--run", type=Path, action="append", default=[], dest="runs", metavar="RUN",
-                      help="annotate what happened in this run; can be given again")  # fmt: skip
-    push.add_argument("--timeout", type=float, default=10.0, help="seconds the server may stay silent (default: 10)")
-    push.set_defaults(command=_push)
-    _add_observe(verbs)
-
-
-def _add_observe(verbs: Any) -> None:
-    observe = verbs.add_parser(
-        "observe", help="start a local Prometheus for runs",
-        description="Start the locally installed prometheus twice: one scrapes a live run, one keeps every round.",
-    )  # fmt: skip
-    observe.add_argument("--live-port", type=int, default=LIVE_PORT, help="of the one that scrapes (%(default)s)")
-    observe.add_argument("--runs-port", type=int, default=RUNS_PORT, help="of the one that keeps rounds (%(default)s)")
-    observe.add_argument("--metrics-port", type=int, default=METRICS_PORT, help="the run's, to scrape (%(default)s)")
-    observe.add_argument("--folder", type=Path, help="keep the data here (default: a temporary folder)")
-    observe.set_defaults(command=_observe)
-
-
-def _list(options: argparse.Namespace) -> int:
     from dashboards.grafana.push import committed
 
     for model in committed():
         print(f"{model['uid']:<28}{model['description']}")
-    return 0
 
 
-def _write(options: argparse.Namespace) -> int:
+def write(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Created where it is missing; files of the same names are replaced.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Write each dashboard's JSON to a folder, to import or provision.
+
+    Example:
+    $ fedscape dashboards write grafana/
+    """
     from dashboards.grafana.push import COMMITTED
 
     try:
-        options.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(COMMITTED.glob("*.json")):
-            shutil.copyfile(path, options.folder / path.name)
-            print(options.folder / path.name)
+            shutil.copyfile(path, folder / path.name)
+            print(folder / path.name)
     except OSError as error:
-        raise UserError(str(options.folder), f"cannot be written to ({error.strerror})") from error
-    return 0
+        raise UserError(str(folder), f"cannot be written to ({error.strerror})") from error
 
 
-def _push(options: argparse.Namespace) -> int:
-    from dashboards.grafana.push import notes, push
+def push(options: PushOptions) -> None:
+    """Set up a Grafana: data sources, a folder, dashboards, annotations.
+
+    Pushing again changes nothing: dashboards are matched by their uid.
+
+    Examples:
+    $ fedscape dashboards push --url http://127.0.0.1:3000
+    $ fedscape dashboards push --run runs/first --run runs/second
+    """
+    from dashboards.grafana.push import notes
+    from dashboards.grafana.push import push as set_up
     from dashboards.grafana.server import connect
 
     if options.timeout <= 0:
@@ -96,26 +103,47 @@ def _push(options: argparse.Namespace) -> int:
     token = options.token or os.environ.get(TOKEN, "")
     happened = [note for run in options.runs for note in notes(run)]
     with connect(options.url, token, timeout=options.timeout) as server:
-        for what, done in push(
+        for what, done in set_up(
             server, title=options.folder, live_url=options.live_url, runs_url=options.runs_url, happened=happened
         ):
             print(f"{done:<10}{what}", flush=True)
-    return 0
 
 
-def _observe(options: argparse.Namespace) -> int:
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(_ended_by_term())
-            folder = options.folder
-            if folder is None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedscape-observe-")))
-            _await_end(options, folder)
-    except KeyboardInterrupt:
-        return 0
+@dataclass(frozen=True)
+class ObserveOptions:
+    """The ports of both Prometheus, and where their data go."""
+
+    live_port: Annotated[int, typer.Option(metavar="N", help="The port of the Prometheus that scrapes a live run.")] = (
+        LIVE_PORT
+    )
+    runs_port: Annotated[int, typer.Option(metavar="N", help="The port of the Prometheus that keeps every round.")] = (
+        RUNS_PORT
+    )
+    metrics_port: Annotated[int, typer.Option(metavar="N", help="The run's --metrics-port, to scrape.")] = METRICS_PORT
+    folder: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep the data here.", show_default="a temporary folder")
+    ] = None
 
 
-def _await_end(options: argparse.Namespace, folder: Path) -> NoReturn:
+def observe(options: ObserveOptions) -> None:
+    """Start a local Prometheus for runs, until Ctrl-C.
+
+    Starts the installed prometheus twice: one scrapes a live run,
+    one keeps every round.
+
+    Examples:
+    $ fedscape observe
+    $ fedscape observe --folder prometheus-data
+    """
+    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+        stack.enter_context(_ended_by_term())
+        folder = options.folder
+        if folder is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedscape-observe-")))
+        _run_until_end(options, folder)
+
+
+def _run_until_end(options: ObserveOptions, folder: Path) -> NoReturn:
     """Run both until Ctrl-C."""
     from dashboards.prometheus import RULES, live, running, runs
 

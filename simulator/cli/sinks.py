@@ -2,43 +2,73 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 from clients.core.errors import UserError
-from server.metrics.timeline import CLOCKS
+from server.metrics.timeline import Clock
 
 EVENTS = Path("runs/tensorboard")
-SINKS = ("remote-write", "openmetrics", "tensorboard")
+Sink = Literal["remote-write", "openmetrics", "tensorboard"]
+PANEL = "Export while it runs"
 
 
-def add_sink_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that send a live run's numbers elsewhere."""
-    sinks = parser.add_argument_group("watching it")
-    sinks.add_argument("--metrics-port", type=int, metavar="N", help="serve /metrics there for Prometheus to scrape")
-    sinks.add_argument("--metrics-host", default="127.0.0.1", metavar="HOST",
-                       help="on this address; there is no login (default: %(default)s)")  # fmt: skip
-    sinks.add_argument("--metrics-linger", type=float, default=15.0, metavar="SECONDS",
-                       help="at the end, wait for a last scrape if there were any (default: %(default)g)")  # fmt: skip
-    sinks.add_argument("--remote-write", metavar="URL", help="send every round to this receiver")
-    sinks.add_argument("--remote-write-clock", choices=CLOCKS, default="round",
-                       help="the time its samples carry (default: %(default)s)")  # fmt: skip
-    sinks.add_argument("--tensorboard", action="store_true", help="write TensorBoard's event files")
-    sinks.add_argument("--tensorboard-folder", type=Path, metavar="FOLDER",
-                       help=f"write them in a folder of the run's own in this one (default: {EVENTS})")  # fmt: skip
+@dataclass(frozen=True)
+class SinkOptions:
+    """Where a live run sends its numbers."""
+
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Serve /metrics on this port for Prometheus to scrape.", rich_help_panel=PANEL),
+    ] = None
+    metrics_host: Annotated[
+        str,
+        typer.Option(metavar="HOST", help="Serve it on this address; there is no login.", rich_help_panel=PANEL),
+    ] = "127.0.0.1"
+    metrics_linger: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="Wait this long at the end for a last scrape, if there were any.",
+            rich_help_panel=PANEL,
+        ),
+    ] = 15.0
+    remote_write: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Send every round to this receiver.", rich_help_panel=PANEL),
+    ] = None
+    remote_write_clock: Annotated[
+        Clock,
+        typer.Option(metavar="CLOCK", help="The time of its samples: round, simulated or wall.", rich_help_panel=PANEL),
+    ] = "round"
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write TensorBoard's event files.", rich_help_panel=PANEL),
+    ] = False
+    tensorboard_folder: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write them in this folder, in one of the run's own.",
+            show_default=str(EVENTS),
+            rich_help_panel=PANEL,
+        ),
+    ] = None
 
 
 @contextmanager
-def sinks_of(options: argparse.Namespace) -> Iterator[list[object]]:
-    """Make the observers that the options ask for, and let them finish.
+def sinks_of(options: SinkOptions) -> Iterator[list[object]]:
+    """Make the observers that the options name, and let them finish.
 
     Raises:
-        UserError: an option cannot be; before the run begins.
+        UserError: a sink cannot start; before the run begins.
     """
     made: list[Any] = []
     if options.tensorboard or options.tensorboard_folder is not None:
@@ -62,7 +92,7 @@ def sinks_of(options: argparse.Namespace) -> Iterator[list[object]]:
     try:
         yield made
     except KeyboardInterrupt:
-        raise  # at once: what was not sent is in the record
+        raise  # at once: the record has what was not sent
     except BaseException:
         _close(made)
         raise
@@ -74,46 +104,51 @@ def _close(made: list[Any]) -> None:
         sink.close()
 
 
-def add_export(verbs: Any) -> None:
-    """Add the command `export`.
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)],
+    to: Annotated[
+        Sink,
+        typer.Option(metavar="SINK", help="The target: remote-write, openmetrics or tensorboard.", show_default=False),
+    ],
+    url: Annotated[str | None, typer.Option(metavar="URL", help="The receiver of remote-write.")] = None,
+    clock: Annotated[
+        Clock, typer.Option(metavar="CLOCK", help="The time of the samples: round, simulated or wall.")
+    ] = "round",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="The file of openmetrics, or the folder of tensorboard.",
+            show_default="standard output, or RUN/tensorboard",
+        ),
+    ] = None,
+) -> None:
+    """Send a recorded run elsewhere, finished or not.
 
-    Args:
-        verbs: what `ArgumentParser.add_subparsers` returned.
+    The samples are those that the run sent, or would have sent, live.
+
+    Examples:
+    $ fedscape export RUN --to remote-write --url http://HOST:9099/api/v1/write
+    $ fedscape export RUN --to openmetrics --out run.om
+    $ fedscape export RUN --to tensorboard
     """
-    export = verbs.add_parser(
-        "export",
-        help="send a recorded run elsewhere",
-        description="Send a recorded run, finished or not: the same samples that it sent, or would have sent, live.",
-    )
-    export.add_argument("run", type=Path, help="the run's folder")
-    export.add_argument("--to", choices=SINKS, required=True, help="remote-write: to --url; the others: to --out")
-    export.add_argument("--url", help="the receiver, such as http://127.0.0.1:9099/api/v1/write")
-    export.add_argument("--clock", choices=CLOCKS, default="round",
-                        help="the time its samples carry (default: %(default)s)")  # fmt: skip
-    export.add_argument("--out", type=Path, metavar="PATH",
-                        help="openmetrics: a file, not standard output; tensorboard: not RUN/tensorboard")  # fmt: skip
-    export.set_defaults(command=_export)
-
-
-def _export(options: argparse.Namespace) -> int:
     from server.sinks.export import read_recorded, to_openmetrics, to_remote_write, to_tensorboard, write_openmetrics
 
-    recorded = read_recorded(options.run)
-    if options.to == "remote-write":
-        if not options.url:
+    recorded = read_recorded(run)
+    if to == "remote-write":
+        if not url:
             raise UserError("url", "is missing", fix="Such as --url http://127.0.0.1:9099/api/v1/write.")
-        sent = to_remote_write(recorded, options.url, options.clock, token=_token()).sent
+        sent = to_remote_write(recorded, url, clock, token=_token()).sent
         print(f"sent {sent:,} samples of {len(recorded.lines):,} rounds")
-    elif options.to == "tensorboard":
-        folder = options.out or options.run / "tensorboard"
+    elif to == "tensorboard":
+        folder = out or run / "tensorboard"
         to_tensorboard(recorded, folder)
         print(folder)
-    elif options.out is not None:
-        write_openmetrics(recorded, options.clock, options.out)
-        print(options.out)
+    elif out is not None:
+        write_openmetrics(recorded, clock, out)
+        print(out)
     else:
-        sys.stdout.writelines(f"{line}\n" for line in to_openmetrics(recorded, options.clock))
-    return 0
+        sys.stdout.writelines(f"{line}\n" for line in to_openmetrics(recorded, clock))
 
 
 def _token() -> str | None:

@@ -192,7 +192,7 @@ def first_round(patience: Patience, repeats: int) -> dict[str, float]:
             command = [
                 sys.executable,
                 "-m",
-                "simulator.cli.main",
+                "simulator.cli",
                 "run",
                 "--out",
                 str(record.parent),

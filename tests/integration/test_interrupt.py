@@ -27,7 +27,7 @@ def running(folder: Path, scenario: Scenario) -> Iterator[subprocess.Popen[str]]
     """Start `fedscape run` as a process of its own, and wait until it has played two rounds."""
     file = folder.with_suffix(".toml")
     file.write_text(to_toml(scenario))
-    command = [sys.executable, "-m", "simulator.cli.main", "run", str(file), "--out", str(folder)]
+    command = [sys.executable, "-m", "simulator.cli", "run", str(file), "--out", str(folder)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         wait_for_lines(folder, 3)
         yield process

@@ -97,7 +97,7 @@ def test_promtool_takes_the_configuration(name, tmp_path):
 @needs_prometheus
 def test_observe_starts_both_and_leaves_nothing_behind(tmp_path):
     ports = (free_port(), free_port())
-    command = [sys.executable, "-m", "simulator.cli.main", "observe", "--live-port", str(ports[0]), "--runs-port"]
+    command = [sys.executable, "-m", "simulator.cli", "observe", "--live-port", str(ports[0]), "--runs-port"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [*command, str(ports[1])], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT

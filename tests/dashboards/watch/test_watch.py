@@ -277,7 +277,7 @@ def test_a_folder_without_a_run_is_said(place: str, tmp_path: Path, monkeypatch:
 
 def test_ctrl_c_ends_the_command_quietly(tmp_path: Path) -> None:
     make_record(tmp_path / "run", rounds=2)
-    command = [sys.executable, "-m", "simulator.cli.main", "watch", str(tmp_path), "--port", "0"]
+    command = [sys.executable, "-m", "simulator.cli", "watch", str(tmp_path), "--port", "0"]
     # A background process of a shell without job control may have SIGINT ignored; the child must not inherit that.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -1,4 +1,4 @@
-"""`fedscape data`, and the same from Python."""
+"""`fedscape data` and `fs.describe_data` measure what clients hold."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from simulator.runs.describing import initial_dissimilarity, look_at
 from simulator.runs.session import Overrides, make_task_of
 from tests.support.small_city import small_city
 
-REQUEST = ["--set", "partition={kind='requested', clients=10, label_js=0.3, quantity_gini=0.4}"]
+REQUESTED = ["--set", "partition={kind='requested', clients=10, label_js=0.3, quantity_gini=0.4}"]
 
 
-def test_the_command_prints_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "digits-label-skew", *REQUEST, "--seed", "3", "--out", str(tmp_path / "here")]) == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    assert "10 clients hold 1,437 examples" in said.out
-    assert "asked for label js" in said.out
-    assert "gradient dissimilarity" in said.out
-    assert str(tmp_path / "here" / "data.png") in said.out
+def test_data_prints_a_table_and_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "digits-label-skew", *REQUESTED, "--seed", "3", "--out", str(tmp_path / "here")]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "10 clients hold 1,437 examples" in shown.out
+    assert "asked for label js" in shown.out
+    assert "gradient dissimilarity" in shown.out
+    assert str(tmp_path / "here" / "data.png") in shown.out
     assert (tmp_path / "here" / "data.png").read_bytes().startswith(b"\x89PNG")
     assert "<title>Data of " in (tmp_path / "here" / "data.html").read_text("utf-8")
 
 
-def test_without_a_folder_it_writes_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_writes_to_the_current_folder_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["data", "quadratic-two-clients"]) == 0
     assert sorted(f.name for f in tmp_path.iterdir()) == ["data.html", "data.png"]
@@ -52,24 +52,24 @@ def test_without_a_folder_it_writes_here(tmp_path: Path, monkeypatch: pytest.Mon
         (["--set", "data=", "--set", "model="], "data: is missing"),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_and_nothing_is_written(
+def test_data_reports_a_mistake_and_writes_nothing(
     arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", *arguments, "--out", str(tmp_path / "out")]) == 2
-    said = capsys.readouterr()
-    assert words in said.err
-    assert said.out == ""
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert shown.out == ""
     assert not (tmp_path / "out").exists()
 
 
-def test_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_refuses_an_out_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("mine")
     assert main(["data", "--out", str(tmp_path / "file")]) == 2
     assert "out: must be a folder" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_from_python(tmp_path: Path) -> None:
+def test_describe_data_measures_more_skew_at_lower_concentration(tmp_path: Path) -> None:
     measures = fs.describe_data("digits-label-skew", sets=["partition.concentration=1000"], seed=1, out=tmp_path)
     assert isinstance(measures, fs.HeterogeneityMeasures)
     skewed = fs.describe_data("digits-label-skew", sets=["partition.concentration=0.05"], seed=1)
@@ -81,7 +81,7 @@ def test_from_python(tmp_path: Path) -> None:
     assert (tmp_path / "data.html").is_file()
 
 
-def test_data_of_ones_own_with_places(tmp_path: Path) -> None:
+def test_describe_data_takes_own_data_with_places(tmp_path: Path) -> None:
     scenario = replace(fs.load_scenario("digits-label-skew"), data=None, partition=None, model=None)
     seen = look_at(scenario, Overrides(model=nn.Linear(2, 3), population=small_city()))
     assert seen.measures.label_noise == 0.25
@@ -91,10 +91,10 @@ def test_data_of_ones_own_with_places(tmp_path: Path) -> None:
     assert again.label_js == seen.measures.label_js
 
 
-def test_without_a_model_all_but_gradients_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_without_a_model_measures_all_but_gradients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "digits-label-skew", "--set", "model=", "--out", str(tmp_path)]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"gradient dissimilarity +not measured +it needs a model", said)
+    shown = capsys.readouterr().out
+    assert re.search(r"gradient dissimilarity +not measured +it needs a model", shown)
     assert "gradient dissimilarity" in (tmp_path / "data.html").read_text("utf-8")
     without = fs.describe_data("digits-label-skew", sets=["model="])
     measures = fs.describe_data("digits-label-skew")
@@ -108,7 +108,7 @@ def test_without_a_model_all_but_gradients_is_measured(tmp_path: Path, capsys: p
     assert repr(same) == repr(without), "everything else is as with a model"
 
 
-def test_gradients_are_those_of_the_initial_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_dissimilarity_is_that_of_the_initial_model(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task_of(fs.load_scenario("digits-label-skew", sets=["partition.clients=12"]), Overrides())
     found = initial_dissimilarity(task, seed=0)
     params, buffers = task.initial()
@@ -127,7 +127,7 @@ def test_gradients_are_those_of_the_initial_model(monkeypatch: pytest.MonkeyPatc
     assert fewer[0].gradient_dissimilarity != found[0].gradient_dissimilarity
 
 
-def test_describing_leaves_the_random_numbers_of_torch_alone() -> None:
+def test_describe_data_leaves_the_random_state_of_torch() -> None:
     torch.manual_seed(5)
     first = torch.rand(3)
     torch.manual_seed(5)
@@ -135,13 +135,15 @@ def test_describing_leaves_the_random_numbers_of_torch_alone() -> None:
     assert torch.equal(torch.rand(3), first)
 
 
-def test_a_later_round_shows_what_has_begun_by_then(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_of_a_later_round_shows_faults_that_began_by_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     late = "faults.late={kind='noise', severity=1.0, schedule={start=5}}"
-    told = {}
-    for asked in ("0", "5"):
-        arguments = ["data", "digits-iid", "--set", late, "--set", "model=", "--out", str(tmp_path), "--round", asked]
+    shown = {}
+    for index in ("0", "5"):
+        arguments = ["data", "digits-iid", "--set", late, "--set", "model=", "--out", str(tmp_path), "--round", index]
         assert main(arguments) == 0
-        told[asked] = capsys.readouterr().out
-        assert f"as in round {asked}: these data change over the rounds" in told[asked]
-    assert "fault late" in told["5"]
-    assert "fault late" not in told["0"]
+        shown[index] = capsys.readouterr().out
+        assert f"as in round {index}: these data change over the rounds" in shown[index]
+    assert "fault late" in shown["5"]
+    assert "fault late" not in shown["0"]

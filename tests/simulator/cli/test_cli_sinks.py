@@ -1,4 +1,4 @@
-"""The options that send a run elsewhere, and `export`: mistakes are told before anything runs."""
+"""The options that send a run elsewhere, and `export`: a mistake is reported before anything runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from simulator.cli.main import main
         (["--remote-write", "localhost:9090"], "remote-write: must be an http or https URL"),
     ],
 )
-def test_a_sink_that_cannot_be_is_said_before_the_run(
+def test_sink_that_cannot_start_is_reported_before_the_run(
     options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", "quadratic-two-clients", "--out", str(tmp_path / "run"), *options]) == 2
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_openmetrics_goes_to_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_writes_openmetrics_to_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(folder), "--to", "openmetrics"]) == 0
     text = capsys.readouterr().out
     loss = float(fs.open_run(folder).rounds["validation_loss"][3])
@@ -48,43 +48,43 @@ def test_openmetrics_goes_to_standard_output(folder: Path, capsys: pytest.Captur
     assert text.endswith("# EOF\n")
 
 
-def test_two_runs_into_one_folder_name_have_two_ids(tmp_path: Path) -> None:
+def test_runs_in_folders_of_one_name_have_ids_of_their_own(tmp_path: Path) -> None:
     facts: list[str] = []
 
-    class Heard:
-        def run_started(self, told: dict[str, Any]) -> None:
-            facts.append(told["run_id"])
+    class Observer:
+        def run_started(self, started: dict[str, Any]) -> None:
+            facts.append(started["run_id"])
 
     for parent in ("a", "b"):
-        fs.simulate("quadratic-two-clients", out=tmp_path / parent / "run", observers=[Heard()])
+        fs.simulate("quadratic-two-clients", out=tmp_path / parent / "run", observers=[Observer()])
     assert facts[0] != facts[1]
     assert all(name.startswith("run-") for name in facts)
 
 
-def test_remote_write_says_what_it_sent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_prints_how_many_samples_it_sent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with receiving() as receiver:
         assert main(["export", str(folder), "--to", "remote-write", "--url", receiver.url]) == 0
         kept = sum(len(points) for points in receiver.stored.values())
     assert f"sent {kept:,} samples of 17 rounds" in capsys.readouterr().out
 
 
-def test_what_is_not_taken_is_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_reports_refused_samples_as_an_error(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with receiving(lambda series, before: (400, "out of bounds")) as receiver:
         assert main(["export", str(folder), "--to", "remote-write", "--url", receiver.url]) == 2
     assert "samples were refused (HTTP 400: out of bounds)" in capsys.readouterr().err
 
 
-def test_remote_write_wants_an_address(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_to_remote_write_requires_a_url(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(folder), "--to", "remote-write"]) == 2
     assert "url: is missing" in capsys.readouterr().err
 
 
-def test_what_is_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_refuses_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(tmp_path), "--to", "openmetrics"]) == 2
     assert "lacks scenario.toml" in capsys.readouterr().err
 
 
-def test_a_token_comes_from_the_environment(
+def test_export_takes_the_token_from_the_environment(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FEDSCAPE_REMOTE_WRITE_TOKEN", "s3cret")

@@ -1,0 +1,91 @@
+"""The commands that train: run, resume."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simulator.cli.exit_codes import EXIT_INTERRUPTED
+from simulator.cli.options import ScenarioOptions
+from simulator.cli.pages import say_report
+from simulator.cli.sinks import SinkOptions, sinks_of
+
+if TYPE_CHECKING:
+    from simulator.runs.run import Run
+
+
+def run(
+    scenario: ScenarioOptions,
+    sinks: SinkOptions,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="The run's folder, new or empty.", show_default="runs/SCENARIO-TIME-ID"),
+    ] = None,
+) -> None:
+    """Run a scenario, and print how it ended.
+
+    Ctrl-C finishes the round, keeps a checkpoint and exits with 130.
+    Ctrl-C again stops at once.
+
+    Examples:
+    $ fedscape run
+    $ fedscape run digits-label-skew --set algorithm.kind=scaffold --seed 7
+    $ fedscape run my.toml --out runs/mine --metrics-port 9464
+    """
+    chosen = scenario.load()
+    from simulator.cli.console import ConsoleObserver
+    from simulator.runs.run import simulate
+
+    with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
+        done = simulate(chosen, out=out, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
+    _conclude(done)
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)],
+    sinks: SinkOptions,
+) -> None:
+    """Continue an interrupted or killed run from its checkpoint.
+
+    The result has the same bits as that of an uninterrupted run.
+
+    Example:
+    $ fedscape resume runs/digits-label-skew-1121-0714-7f3a
+    """
+    from simulator.cli.console import ConsoleObserver
+    from simulator.runs.run import resume as go_on
+
+    with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
+        done = go_on(run, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
+    _conclude(done)
+
+
+def _conclude(done: Run) -> None:
+    say_report(done.path)
+    if done.verdict.outcome == "interrupted":
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _two_step_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C finish the round and keep the checkpoint, and the second stop at once."""
+    stop = False
+
+    def first(number: int, frame: FrameType | None) -> None:
+        nonlocal stop
+        stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nfedscape: finishing this round, then stopping; Ctrl-C again stops at once", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield lambda: stop
+    finally:
+        signal.signal(signal.SIGINT, before)

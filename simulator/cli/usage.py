@@ -1,0 +1,71 @@
+"""A mistake on the command line as one line: what is wrong, the nearest right word, and where the help is."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+import click
+from click.exceptions import BadOptionUsage, BadParameter, MissingParameter, NoSuchCommand, NoSuchOption, UsageError
+
+from clients.core.errors import unknown_name
+from simulator.cli.builtin_files import set_keys
+
+
+def usage_line(error: UsageError) -> str:
+    """Return the line for a mistake that click found.
+
+    Example:
+        >>> usage_line(BadParameter("'x' is not a valid integer.", param=click.Option(["--seed"])))
+        "--seed: 'x' is not a valid integer. See fedscape --help"
+    """
+    path = error.ctx.command_path if error.ctx is not None else "fedscape"
+    return f"{_problem(error, path).rstrip('.')}. See {path} --help"
+
+
+def _problem(error: UsageError, path: str) -> str:
+    if isinstance(error, NoSuchOption):
+        return f"{error.option_name}: is not an option of {path}.{_instead(error)}"
+    if isinstance(error, NoSuchCommand):
+        group = error.ctx.command if error.ctx is not None else None
+        commands = list(group.commands) if isinstance(group, click.Group) else []
+        return unknown_name(error.command_name, commands, f"a command of {path}")
+    if isinstance(error, MissingParameter):
+        return f"{_name(error)}: is missing{_choices(error)}"
+    if isinstance(error, BadParameter):
+        return f"{_name(error)}: {error.message}"
+    if isinstance(error, BadOptionUsage):
+        problem = error.message.partition(f"'{error.option_name}' ")[2]
+        return f"{error.option_name}: {problem.replace('requires an argument', 'needs a value')}"
+    return error.format_message()
+
+
+def _instead(error: NoSuchOption) -> str:
+    """Return what was probably meant: the option with the nearest name, and the key of the scenario of that name."""
+    options = _options(error.ctx)
+    ending = f".{error.option_name.lstrip('-').replace('-', '_')}="
+    keys = [key for key in set_keys("") if key.endswith(ending)] if "--set" in options else []
+    near = get_close_matches(error.option_name, options, n=1, cutoff=0.8 if keys else 0.6)
+    return "".join(
+        [*(f" Nearest: {n}." for n in near), *(f" A key of the scenario: --set {k}VALUE." for k in keys[:1])]
+    )
+
+
+def _options(context: click.Context | None) -> list[str]:
+    if context is None:
+        return []
+    options = (p for p in context.command.get_params(context) if isinstance(p, click.Option) and not p.hidden)
+    return [name for option in options for name in option.opts if name.startswith("--")]
+
+
+def _name(error: BadParameter) -> str:
+    """Return how the parameter is written on the command line."""
+    if error.param is None:
+        return "the command line"
+    if isinstance(error.param, click.Option):
+        return max(error.param.opts, key=len)
+    return (error.param.metavar or error.param.name or "").strip("[].")
+
+
+def _choices(error: BadParameter) -> str:
+    kind = error.param.type if error.param is not None else None
+    return f"; one of {', '.join(map(str, kind.choices))}" if isinstance(kind, click.Choice) else ""
