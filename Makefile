@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-peers pairs same-records lint types contracts slow ray dashboards observe clean
+.PHONY: run test check bench bench-peers pairs same-records docs lint types contracts slow ray dashboards observe clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
@@ -41,7 +41,7 @@ ray: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py
 
-# What every fault of the built-in scenarios did, over ten seeds: the table of README.md.
+# What every fault of the built-in scenarios did, over ten seeds: the table of docs/what-faults-do.md.
 pairs: $(STAMP)
 	PYTHONPATH=tests/support $(BIN)/python tests/benchmarks/pairs.py
 
@@ -61,6 +61,10 @@ bench-peers: .venv-flower/.installed .venv-pfl/.installed
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*"
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*" "$(PEER)"
 	touch $@
+
+# The site in build/site; strict: a broken link or an undocumented key fails it.
+docs: $(STAMP)
+	PYTHONPATH=. NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 dashboards: $(STAMP)
 	$(BIN)/python -m dashboards.grafana.build

@@ -5,7 +5,7 @@
 
 Every run goes on to its budget of rounds, whatever its criteria say, so that scores are of equally long runs; the
 engine is named, so that the same seed gives the same numbers. Writes tests/benchmarks/pairs.json and the table of
-README.md between its two marks; with --only the rows that were run are replaced.
+docs/what-faults-do.md between its two marks; with --only the rows that were run are replaced.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def main() -> int:
     print(text)
     if not options.no_write:
         stored.write_text(json.dumps({"runs": results}, indent=1) + "\n")
-        write_between(ROOT / "README.md", text)
+        write_between(ROOT / "docs" / "what-faults-do.md", text)
     return 0
 
 

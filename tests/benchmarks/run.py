@@ -3,7 +3,7 @@
 make bench              about 4 minutes, 10 with the peers that `make bench-peers` installs
 python tests/benchmarks/run.py --help
 
-Writes tests/benchmarks/results.json, and the measured part of BENCHMARKS.md between its two marks.
+Writes tests/benchmarks/results.json, and the measured part of docs/benchmarks.md between its two marks.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def finish(results: dict[str, Any], *, write: bool, say: Callable[[str], None]) 
     say(f"\n{text}")
     if write:
         (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-        write_between_marks(ROOT / "BENCHMARKS.md", text)
+        write_between_marks(ROOT / "docs" / "benchmarks.md", text)
     return 0
 
 
