@@ -115,7 +115,7 @@ class Stepper:
         """Play rounds; return the server's parameters after each, [rounds, P]."""
         after = []
         for _ in range(rounds):
-            self.state, self.result = play_round(self.experiment, self.state)
+            self.state, self.result = self._play(self.state)
             self.experiment.checkpointer.commit(self.state, self.result.columns)
             after.append(self.state.params)
         return torch.stack(after)
@@ -123,9 +123,17 @@ class Stepper:
     def probe(self, params: Tensor, round_index: int = 1) -> Tensor:
         """Return where round `round_index` leads from other parameters [P]; nothing remembers it."""
         start = ServerState(round_index - 1, params, self.state.buffers, self.state.vectors)
-        new, self.result = play_round(self.experiment, start)
+        new, self.result = self._play(start)
         self.experiment.checkpointer.rollback()
         return new.params
+
+    @threads_restored()
+    def _play(self, state: ServerState) -> tuple[ServerState, RoundResult]:
+        """Play a round with the threads that the scenario's engine was planned for."""
+        plan = self.session.plan
+        if plan is not None and plan.threads is not None:
+            torch.set_num_threads(plan.threads)
+        return play_round(self.experiment, state)
 
     def client_state(self, name: str, clients: Any) -> Tensor:
         """Return what clients (int64 (K,)) remember under a name, [K, P]; zeros for those without any."""
