@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
-from clients.training.local import LocalOptions
-
-Weighting = Literal["examples", "uniform", "unbiased"]
+from clients.training.options import LocalOptions
+from server.algorithms.options import Weighting
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from clients.core import streams
 from clients.core.arrays import I32, I64
 from clients.core.errors import UserError
-from server.algorithms.table import CohortOptions
+from server.algorithms.options import CohortOptions
 
 
 @dataclass(frozen=True)

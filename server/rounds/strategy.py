@@ -18,7 +18,8 @@ from clients.core.errors import StrategyError
 from clients.flower.codec import Codec
 from clients.flower.decoding import number, stack_replies
 from clients.flower.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies
-from clients.training.local import LocalOptions, count_steps
+from clients.training.local import count_steps
+from clients.training.options import LocalOptions
 from clients.training.work import CohortUpdate, CohortWork
 from server.algorithms.aggregation import Shares, weighted_sum
 from server.algorithms.table import Algorithm

@@ -16,10 +16,9 @@ import fedscape
 from clients.core.options import STRICT
 from clients.models.table import SoftmaxOptions
 from clients.sources.custom import custom_population
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.aggregation import Shares
-from server.algorithms.table import (
-    ALGORITHMS,
+from server.algorithms.options import (
     FedAdagradOptions,
     FedAdamOptions,
     FedAvgMOptions,
@@ -30,8 +29,8 @@ from server.algorithms.table import (
     FedSgdOptions,
     FedYogiOptions,
     ScaffoldOptions,
-    build_algorithm,
 )
+from server.algorithms.table import ALGORITHMS, build_algorithm
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 ROWS = {

@@ -17,9 +17,9 @@ from clients.flower.shim import quiet
 from clients.models.table import QuadraticOptions as QuadraticModel
 from clients.sources.custom import custom_population
 from clients.sources.quadratic import QuadraticOptions
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.work import CohortUpdate
-from server.algorithms.table import AlgorithmOptions, FedAvgOptions
+from server.algorithms.options import AlgorithmOptions, FedAvgOptions
 from simulator.engines.planner import EngineOptions
 from simulator.runs.session import Overrides, open_session
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario

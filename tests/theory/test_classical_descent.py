@@ -8,8 +8,8 @@ import torch
 from federations import affine, objectives, quadratics, spectral_radius
 from torch import nn
 
-from clients.training.local import LocalOptions
-from server.algorithms.table import FedAvgMOptions, FedAvgOptions
+from clients.training.options import LocalOptions
+from server.algorithms.options import FedAvgMOptions, FedAvgOptions
 
 LOW, HIGH = 0.2, 5.0
 KAPPA = HIGH / LOW

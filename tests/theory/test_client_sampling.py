@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from federations import quadratics
 
-from server.algorithms.table import FedAvgOptions
+from server.algorithms.options import FedAvgOptions
 
 RNG = np.random.default_rng(2)
 N, DIMENSION, DRAWS = 8, 3, 800

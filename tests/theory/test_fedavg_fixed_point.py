@@ -12,7 +12,7 @@ import torch
 from federations import affine, fixed_point, quadratics, spectral_radius
 
 import fedscape
-from server.algorithms.table import FedAvgOptions
+from server.algorithms.options import FedAvgOptions
 
 RNG = np.random.default_rng(20)
 DIMENSION, CLIENTS = 3, 4

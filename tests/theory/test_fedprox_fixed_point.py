@@ -11,7 +11,7 @@ import pytest
 import torch
 from federations import affine, fixed_point, quadratics
 
-from server.algorithms.table import FedProxOptions
+from server.algorithms.options import FedProxOptions
 
 RNG = np.random.default_rng(5)
 ROOTS = RNG.normal(size=(3, 2, 2))

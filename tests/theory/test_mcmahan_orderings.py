@@ -17,8 +17,8 @@ from clients.core.population import Examples
 from clients.models.table import SoftmaxOptions
 from clients.partition.partitions import IidOptions, ShardsOptions
 from clients.sources.images import DigitsOptions
-from clients.training.local import LocalOptions
-from server.algorithms.table import FedAvgOptions
+from clients.training.options import LocalOptions
+from server.algorithms.options import FedAvgOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 SEEDS = range(1, 7)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from clients.training.local import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions, ScheduleOptions
 from server.algorithms.aggregation import Shares, gradient_weights, normalised, weighted, weighted_sum
 
 

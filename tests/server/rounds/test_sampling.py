@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.core.errors import UserError
-from server.algorithms.table import FedAvgOptions
+from server.algorithms.options import FedAvgOptions
 from server.rounds.sampling import CohortSampler
 
 SIZES = np.array([5, 1, 0, 10, 4, 0, 20], np.int32)
