@@ -7,7 +7,6 @@ the same way, and no client's numbers depend on who trains beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -15,41 +14,9 @@ from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import I64, U64
-from clients.core.errors import UserError, require
-from clients.core.options import STRICT
+from clients.core.errors import UserError
 from clients.core.population import Population
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentOptions:
-    """How training examples are changed before each local step, in this order; 0 leaves each out.
-
-    Attributes:
-        time_shift: windows [W, C] move by a whole number of steps, uniform in -time_shift..time_shift, along the time
-            axis; the reading at the edge fills what becomes empty.
-        scaling: standard deviation of factors 1 + scaling N(0, 1): one a channel of a window [W, C] (Um et al. 2017),
-            one an example of any other shape.
-        jitter: standard deviation of Gaussian noise added to every number of the features, in their units.
-        mixup: alpha of Beta(alpha, alpha), from which each step of a client draws its share s: examples become
-            s x + (1 - s) x', where x' is another of the batch (a random permutation of it), and losses
-            s l(y) + (1 - s) l(y'), or the squared error to s y + (1 - s) y' (Zhang et al. 2018, equation 2).
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-    time_shift: int = 0
-    scaling: float = 0.0
-    jitter: float = 0.0
-    mixup: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("time_shift", "scaling", "jitter", "mixup"):
-            value = getattr(self, name)
-            require(np.isfinite(value) and value >= 0, f"augment.{name}", f"must be >= 0, got {value}")
-
-    @property
-    def any(self) -> bool:
-        """Whether anything is changed."""
-        return bool(self.time_shift or self.scaling or self.jitter or self.mixup)
+from clients.training.options import AugmentOptions
 
 
 @dataclass(frozen=True)

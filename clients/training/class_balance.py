@@ -9,7 +9,8 @@ from clients.core.arrays import F64, I64
 from clients.core.errors import UserError
 from clients.core.population import CohortData, Population
 from clients.core.ragged import label_counts_of
-from clients.training.local import Batches, LocalOptions, batch_width, plan_batches, plan_counts
+from clients.training.local import Batches, batch_width, plan_batches, plan_counts
+from clients.training.options import LocalOptions
 
 MOST_COUNTED = 1000
 """Clients whose class counts are added up for `weights_from = "federation"`; chosen by seed where there are more."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 
 Step = Callable[[Tensor, Tensor, list[Tensor], int, float], None]
 """(params, gradient, state, step from 1, lr): updates params and state in place; may overwrite the gradient."""

@@ -16,8 +16,9 @@ from clients.core.population import Examples, Population
 from clients.training.augment import check_augment
 from clients.training.class_balance import check_balance, federation_counts
 from clients.training.dropout import DropoutSite, dropout_sites, with_addressed_dropout
-from clients.training.local import LocalOptions, check_batches_of_one
+from clients.training.local import check_batches_of_one
 from clients.training.losses import example_losses
+from clients.training.options import LocalOptions
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64
 from clients.core.errors import UserError
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.options import Weighting
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clients.training import rules
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms import transforms
 from server.algorithms.aggregation import normalised_mean, weighted_mean
 from server.algorithms.algorithm import Algorithm

@@ -19,7 +19,8 @@ from clients.core.errors import StrategyError
 from clients.flower.codec import Codec
 from clients.flower.decoding import DecodedReplies, number
 from clients.flower.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies
-from clients.training.local import LocalOptions, count_steps
+from clients.training.local import count_steps
+from clients.training.options import LocalOptions
 from clients.training.work import CohortFacts, CohortUpdate, CohortWork
 from server.algorithms.aggregation import ClientFacts
 from server.algorithms.algorithm import Algorithm

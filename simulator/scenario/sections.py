@@ -24,7 +24,7 @@ from clients.federation.data_kinds import DATA, DataOptions
 from clients.federation.features import FeatureOptions
 from clients.models.table import MODELS, ModelOptions
 from clients.partition.partitions import PARTITIONS, PartitionOptions
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.world.world import WorldOptions
 from server.algorithms.options import AlgorithmOptions, FedAvgOptions
 from server.algorithms.table import ALGORITHMS

@@ -15,7 +15,7 @@ from torch import Tensor
 from clients.core.population import Population
 from clients.models.table import SoftmaxOptions
 from clients.sources.custom import custom_population
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.rules import LocalResult, LocalRule
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.options import FedAvgOptions

@@ -22,7 +22,7 @@ import clients.engines.stacked as stacked_module
 from clients.engines.stacked import StackedEngine
 from clients.models.table import MlpOptions, ModelOptions, SoftmaxOptions, build_model
 from clients.sources.custom import custom_population
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 

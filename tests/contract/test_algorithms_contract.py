@@ -16,7 +16,7 @@ import fedscape
 from clients.core.options import STRICT
 from clients.models.table import SoftmaxOptions
 from clients.sources.custom import custom_population
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.aggregation import ClientFacts
 from server.algorithms.options import (
     FedAdagradOptions,

@@ -22,8 +22,7 @@ from clients.models.table import (
     build_model,
 )
 from clients.training import rules
-from clients.training.augment import AugmentOptions
-from clients.training.local import OPTIMIZERS, LocalOptions
+from clients.training.options import OPTIMIZERS, AugmentOptions, LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork, concatenate
 from simulator.engines.compiling import compiler_missing

@@ -15,7 +15,7 @@ from clients.flower.messages import CohortReplies
 from clients.models.table import QuadraticOptions as QuadraticModel
 from clients.sources.custom import custom_population
 from clients.sources.quadratic import QuadraticOptions
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.work import CohortUpdate
 from server.algorithms.options import AlgorithmOptions, FedAvgOptions
 from server.rounds.strategy import FederatedStrategy

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from clients.training.local import LocalOptions
 from clients.training.optimizers import stacked_optimizer, torch_optimizer
+from clients.training.options import LocalOptions
 
 
 def stacked_path(options, gradient, steps, scale, start=1.0):

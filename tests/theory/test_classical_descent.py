@@ -8,7 +8,7 @@ import torch
 from federations import affine, objectives, quadratics, spectral_radius
 from torch import nn
 
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.options import FedAvgMOptions, FedAvgOptions
 
 LOW, HIGH = 0.2, 5.0

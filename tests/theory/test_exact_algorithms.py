@@ -15,7 +15,7 @@ import pytest
 import torch
 from federations import Federation, affine, fixed_point, objectives, quadratics, spectral_radius
 
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.options import FedAvgOptions, FedDynOptions, FedProxOptions, ScaffoldOptions
 
 RNG = np.random.default_rng(11)

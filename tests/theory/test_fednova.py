@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from federations import affine, fixed_point, objectives, quadratics, spectral_radius
 
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.aggregation import gradient_weights
 from server.algorithms.options import FedAvgOptions, FedNovaOptions, FedProxOptions
 

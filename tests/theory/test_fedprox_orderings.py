@@ -16,7 +16,7 @@ from paired import low
 from clients.core.population import Examples
 from clients.models.table import SoftmaxOptions
 from clients.sources.synthetic import SyntheticOptions
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.work import CohortWork
 from server.algorithms.options import FedAvgOptions, FedProxOptions
 from server.dispersion.measures import gradient_dissimilarity

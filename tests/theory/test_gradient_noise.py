@@ -8,7 +8,7 @@ import torch
 from federations import objectives
 from torch import nn
 
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.options import FedAvgOptions
 
 ETA, NOISE, CURVATURE = 0.2, 0.7, 1.5

@@ -17,7 +17,7 @@ from clients.core.population import Examples
 from clients.models.table import SoftmaxOptions
 from clients.partition.partitions import IidOptions, ShardsOptions
 from clients.sources.images import DigitsOptions
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.options import FedAvgOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 

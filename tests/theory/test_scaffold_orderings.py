@@ -22,7 +22,7 @@ from clients.core.population import Examples
 from clients.models.table import SoftmaxOptions
 from clients.partition.partitions import SimilarityOptions
 from clients.sources.images import DigitsOptions, ImagesOptions
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from server.algorithms.options import FedAvgOptions, FedProxOptions, FedSgdOptions, ScaffoldOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 

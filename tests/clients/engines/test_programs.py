@@ -14,8 +14,8 @@ from clients.engines.recurrent import GruProgram
 from clients.engines.stacked import StackedEngine
 from clients.models.table import GruOptions, LinearOptions, MlpOptions, SoftmaxOptions, build_model
 from clients.training.batch import Batch
-from clients.training.local import LocalOptions
 from clients.training.losses import example_losses
+from clients.training.options import LocalOptions
 from clients.training.task import make_task, probe_examples
 from clients.training.work import CohortWork
 

@@ -10,7 +10,7 @@ from clients.models.convolutions import Cnn1dOptions, cnn1d
 from clients.models.table import build_model
 from clients.sources.custom import custom_population
 from clients.training import rules
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 from clients.world.world import WorldOptions, make_world

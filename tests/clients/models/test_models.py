@@ -23,7 +23,7 @@ from clients.models.table import (
     TwoNNOptions,
     build_model,
 )
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.task import make_task
 
 

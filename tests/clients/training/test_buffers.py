@@ -10,7 +10,7 @@ from clients.core.parameters import buffer_layout
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
 from clients.models.table import MlpOptions, SmallCnnOptions, build_model
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 

@@ -29,7 +29,7 @@ from clients.training.class_metrics import (
     macro_f1,
     recalls,
 )
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from dashboards.report import run_text
 from server.convergence.criteria_options import METRICS as STOPPING

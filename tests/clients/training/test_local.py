@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.core.errors import UserError
-from clients.training.local import LocalOptions, check_batches_of_one, count_steps, plan_batches
+from clients.training.local import check_batches_of_one, count_steps, plan_batches
+from clients.training.options import LocalOptions
 
 SEED = 5
 

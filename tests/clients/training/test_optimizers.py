@@ -10,7 +10,8 @@ from torch import nn
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
 from clients.models.table import MlpOptions, build_model
-from clients.training.local import LocalOptions, ScheduleOptions, count_steps, plan_batches
+from clients.training.local import count_steps, plan_batches
+from clients.training.options import LocalOptions, ScheduleOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 

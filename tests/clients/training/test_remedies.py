@@ -13,12 +13,13 @@ from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
 from clients.models.table import MlpOptions, SoftmaxOptions, build_model
 from clients.sources.custom import custom_population
-from clients.training.augment import AugmentOptions, augment
+from clients.training.augment import augment
 from clients.training.batch import Batch, output_error
 from clients.training.class_balance import federation_counts, plan_balanced, weights_of
 from clients.training.class_metrics import class_counts, recalls
-from clients.training.local import LocalOptions, count_steps, plan_batches
+from clients.training.local import count_steps, plan_batches
 from clients.training.losses import example_losses, focal, trained_losses
+from clients.training.options import AugmentOptions, LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clients.core.errors import UserError
-from clients.training.local import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions, ScheduleOptions
 from server.algorithms.aggregation import (
     ClientFacts,
     clipped,

@@ -15,7 +15,7 @@ from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
 from clients.models.table import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions, build_model
 from clients.sources.custom import custom_population
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 from simulator.engines.compiling import compile_where_it_pays, compiled_widths, compiler_missing

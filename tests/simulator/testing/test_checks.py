@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clients.training.local import LocalOptions
+from clients.training.options import LocalOptions
 from clients.training.rules import LocalRule, local_rule
 from clients.training.uplink import top_k
 from server.algorithms import transforms

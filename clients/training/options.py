@@ -1,0 +1,196 @@
+"""What a client's local training is: optimiser, batches, regularisation, learning-rate schedule, augmentation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from clients.core.errors import require
+from clients.core.options import STRICT, check_at_least, check_below_one, check_not_negative, check_positive
+
+OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
+OPTIMIZERS: tuple[str, ...] = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """How `local_lr` changes over rounds: a factor of the round t = 1, 2, ... after `warmup_rounds` of linear rise.
+
+    constant 1; step `factor`^floor(t / every) (or one `factor` at each round of `at`); cosine from 1 to `floor` at
+    `rounds`; inverse_time 1 / (1 + decay t).
+
+    Attributes:
+        kind: which of these.
+        warmup_rounds: rounds of linear rise at the start.
+        factor: of a step.
+        every: rounds between steps.
+        at: rounds after which a step comes, instead of `every`.
+        rounds: round at which the cosine reaches `floor`.
+        floor: where the cosine ends, 0 to 1.
+        decay: of inverse_time, a round.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["constant", "step", "cosine", "inverse_time"] = "constant"
+    warmup_rounds: int = 0
+    factor: float = 0.1
+    every: int | None = None
+    at: tuple[int, ...] = ()
+    rounds: int | None = None
+    floor: float = 0.0
+    decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        require(self.warmup_rounds >= 0, "schedule.warmup_rounds", f"must be >= 0, got {self.warmup_rounds}")
+        require(self.factor > 0, "schedule.factor", f"must be > 0, got {self.factor}")
+        require(0 <= self.floor <= 1, "schedule.floor", f"must be in [0, 1], got {self.floor}")
+        require(self.decay >= 0, "schedule.decay", f"must be >= 0, got {self.decay}")
+        if self.kind == "step":
+            either = (self.every is None) == bool(self.at)
+            require(either, "schedule.every", "a step schedule needs either `every` or `at`")
+            require(self.every is None or self.every >= 1, "schedule.every", f"must be >= 1, got {self.every}")
+        if self.kind == "cosine":
+            given = self.rounds is not None and self.rounds >= 1
+            require(given, "schedule.rounds", "a cosine schedule needs `rounds` >= 1")
+
+    def scale(self, round_index: int) -> float:
+        """Return the factor of `local_lr` in round `round_index` (from 1)."""
+        if round_index <= self.warmup_rounds:
+            return round_index / (self.warmup_rounds + 1)
+        t = round_index - 1 - self.warmup_rounds
+        if self.kind == "step":
+            drops = t // self.every if self.every else sum(round_index > r for r in self.at)
+            return self.factor**drops
+        if self.kind == "cosine":
+            assert self.rounds is not None
+            done = min(1.0, t / max(1, self.rounds - 1 - self.warmup_rounds))
+            return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
+        return 1 / (1 + self.decay * t) if self.kind == "inverse_time" else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions:
+    """How training examples are changed before each local step, in this order; 0 leaves each out.
+
+    Attributes:
+        time_shift: windows [W, C] move by a whole number of steps, uniform in -time_shift..time_shift, along the time
+            axis; the reading at the edge fills what becomes empty.
+        scaling: standard deviation of factors 1 + scaling N(0, 1): one a channel of a window [W, C] (Um et al. 2017),
+            one an example of any other shape.
+        jitter: standard deviation of Gaussian noise added to every number of the features, in their units.
+        mixup: alpha of Beta(alpha, alpha), from which each step of a client draws its share s: examples become
+            s x + (1 - s) x', where x' is another of the batch (a random permutation of it), and losses
+            s l(y) + (1 - s) l(y'), or the squared error to s y + (1 - s) y' (Zhang et al. 2018, equation 2).
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    time_shift: int = 0
+    scaling: float = 0.0
+    jitter: float = 0.0
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("time_shift", "scaling", "jitter", "mixup"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"augment.{name}", f"must be >= 0, got {value}")
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is changed."""
+        return bool(self.time_shift or self.scaling or self.jitter or self.mixup)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions:
+    """Local training of one client in one round.
+
+    Attributes:
+        optimizer: as in `torch.optim`; "gd" is full-batch SGD; "momentum" and "nesterov" are SGD with `momentum`.
+            The optimiser's state starts afresh each round.
+        local_lr: local learning rate, > 0.
+        batch_size: examples a step, or "full".
+        local_epochs: passes over the client's data a round; exclusive with `local_steps`.
+        local_steps: steps a round; one number, or one for each client.
+        drop_last: leave out an epoch's partial batch (a client smaller than one batch keeps its only one).
+        momentum, beta1, beta2, epsilon, rho: of the optimisers (rho is RMSprop's smoothing constant).
+        l1, l2: penalty weights; they add l1 sign(w) and l2 w to the gradient (l2 is torch's `weight_decay`).
+        decoupled_weight_decay: w is multiplied by 1 - local_lr x this before each step (as AdamW does).
+        clip_norm, clip_value: clip each step's gradient, all parameters together by norm, or elementwise.
+        gradient_noise: standard deviation, per coordinate, of Gaussian noise added to every step's gradient.
+        partial_work: share of clients that in a round do only 1..E-1 of their E local epochs (or steps), drawn
+            uniformly (the systems heterogeneity of Li et al. 2020).
+        buffers: "average" (weighted mean, as parameters), "local" (each client keeps its own; the server keeps the
+            mean for evaluation), "server" (clients start from the server's and theirs are discarded).
+        schedule: of `local_lr` over rounds.
+        sampling: "shuffle" (each epoch is a permutation of the client's examples) or "class_balanced" (every example of
+            a batch is drawn afresh, each class that the client has being equally likely; as many steps as otherwise).
+        class_weights: "none", "inverse" (to the class's number of examples) or "effective" (to its effective number,
+            Cui et al. 2019); their mean over the counted examples is 1. A step's loss is the mean over its batch of
+            w_y l: it is not divided by the batch's sum of weights, which would bias it towards common classes (and
+            leave no weight at all in a batch of one class).
+        effective_beta: of "effective"; 0 weighs classes alike, towards 1 it becomes "inverse".
+        weights_from: whose examples are counted: each "client" its own, or those of the "federation", added up.
+        focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
+        augment: how examples are changed before each step.
+
+    The recorded `train_loss` is what was trained: weighted, focal and of augmented examples, without penalties.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    optimizer: OptimizerName = "sgd"
+    local_lr: float = 0.1
+    batch_size: int | Literal["full"] = 16
+    local_epochs: int | None = None
+    local_steps: int | tuple[int, ...] | None = None
+    drop_last: bool = False
+    momentum: float = 0.9
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    rho: float = 0.99
+    l1: float = 0.0
+    l2: float = 0.0
+    decoupled_weight_decay: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    gradient_noise: float = 0.0
+    partial_work: float = 0.0
+    buffers: Literal["average", "local", "server"] = "average"
+    schedule: ScheduleOptions = ScheduleOptions()
+    sampling: Literal["shuffle", "class_balanced"] = "shuffle"
+    class_weights: Literal["none", "inverse", "effective"] = "none"
+    effective_beta: float = 0.999
+    weights_from: Literal["client", "federation"] = "client"
+    focal_gamma: float = 0.0
+    augment: AugmentOptions = field(default_factory=AugmentOptions)
+
+    def __post_init__(self) -> None:
+        check_positive(self, "local_lr")
+        require(
+            self.batch_size == "full" or self.batch_size >= 1,
+            "batch_size",
+            f"must be >= 1 or 'full', got {self.batch_size}",
+        )
+        check_at_least(self, 1, "local_epochs")
+        steps = (self.local_steps,) if isinstance(self.local_steps, int) else self.local_steps or ()
+        require(all(s >= 1 for s in steps), "local_steps", f"must be >= 1, got {self.local_steps}")
+        require(
+            self.local_epochs is None or self.local_steps is None,
+            "local_steps",
+            "cannot stand beside local_epochs",
+            fix="Give one of the two.",
+        )
+        check_below_one(self, "momentum", "beta1", "beta2", "rho", "effective_beta")
+        check_not_negative(self, "l1", "l2", "decoupled_weight_decay", "gradient_noise", "focal_gamma")
+        for name in ("clip_norm", "clip_value"):
+            value = getattr(self, name)
+            require(value is None or value > 0, name, f"must be > 0, got {value}")
+        require(self.epsilon > 0, "epsilon", f"must be > 0, got {self.epsilon}")
+        require(0 <= self.partial_work <= 1, "partial_work", f"must be in [0, 1], got {self.partial_work}")
+        if self.optimizer == "gd" and self.batch_size != "full":
+            object.__setattr__(self, "batch_size", "full")
+
+    def lr(self, round_index: int) -> float:
+        """Return the local learning rate of a round."""
+        return self.local_lr * self.schedule.scale(round_index)
