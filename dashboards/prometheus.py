@@ -1,8 +1,8 @@
-"""A Prometheus of our own on this machine: its two roles, and starting and stopping them.
+"""A local Prometheus: its two roles, and how they are started and stopped.
 
 `live` scrapes a running simulation and evaluates alerts, on wall time. `runs` takes every round by remote write, on the
 round clock: rounds lie a second apart from 2000-01-01, so runs overlay. That needs a database of its own, which
-accepts old samples in any order and never forgets them. The same two roles, as containers, are in deploy/observability.
+accepts old samples in any order and keeps them. deploy/observability has the same two roles as containers.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
+
+import httpx
 
 from clients.core.errors import UserError
 
 PROGRAM = "prometheus"
 READY_SECONDS = 60.0
 RULES = Path(__file__).parents[1] / "deploy/observability/rules/fedscape.yml"
-"""Alert and recording rules, where this is a checkout of the repository."""
+"""Alert and recording rules; the file exists in a checkout of the repository only."""
 _INSTALL = "Install it (Debian, Ubuntu: apt install prometheus), or start deploy/observability with `make observe`."
 
 
 @dataclass(frozen=True)
 class Role:
-    """What one Prometheus is for.
+    """The job of one Prometheus.
 
     Attributes:
         name: `live` or `runs`.
         port: where it listens, on the loopback.
-        config: its configuration, as YAML's JSON.
+        config: its configuration; JSON is valid YAML.
         flags: what it needs on its command line.
     """
 
@@ -71,8 +71,8 @@ def live(port: int = 9090, *, scrape: int = 9464, rules: Sequence[str] = ()) -> 
 def runs(port: int = 9099) -> Role:
     """Return the role that keeps every round.
 
-    A round is a second here, so a value is looked back for less than one: what a round did not measure has no value,
-    rather than the last one for five minutes, and a run that ended shows nothing after its end.
+    A round is a second here, so the lookback is shorter than a second. A value that a round did not measure is missing,
+    instead of being repeated for five minutes, and a run shows nothing after its end.
     """
     config = {"global": {"scrape_interval": "1s"}, "storage": {"tsdb": {"out_of_order_time_window": "100y"}}}
     flags = ("--web.enable-remote-write-receiver", "--storage.tsdb.retention.time=100y", "--query.lookback-delta=999ms")
@@ -81,18 +81,18 @@ def runs(port: int = 9099) -> Role:
 
 @contextmanager
 def running(roles: Sequence[Role], folder: Path, *, program: str = PROGRAM) -> Iterator[Callable[[], bool]]:
-    """Run a Prometheus for each role, ready to be asked, until the block is left.
+    """Run a Prometheus for each role until the block is left; all are ready for queries when it begins.
 
     Args:
-        roles: which; their ports must be free.
+        roles: their ports must be free.
         folder: where their data lies, a folder each.
         program: the executable.
 
     Yields:
-        What tells whether all of them still run.
+        A function that returns whether all of them still run.
 
     Raises:
-        UserError: it is not installed, a port is taken, or it does not start.
+        UserError: the program is not installed, a port is taken, or a Prometheus does not start.
     """
     executable = shutil.which(program)
     if executable is None:
@@ -106,7 +106,7 @@ def running(roles: Sequence[Role], folder: Path, *, program: str = PROGRAM) -> I
 
 
 def _require_free(role: Role) -> None:
-    """Raise where something listens on the role's port already: it would answer in our place."""
+    """Raise where another program listens on the role's port: it would answer in place of ours."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -118,7 +118,7 @@ def _require_free(role: Role) -> None:
 
 @contextmanager
 def _process(role: Role, folder: Path, executable: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run one Prometheus; it is stopped, and waited for, at the end."""
+    """Run one Prometheus, stop it at the end and wait until it has stopped."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "prometheus.json"
     config.write_text(json.dumps(role.config, indent=2))
@@ -127,9 +127,9 @@ def _process(role: Role, folder: Path, executable: str) -> Iterator[subprocess.P
         f"--web.listen-address=127.0.0.1:{role.port}", "--log.level=warn", *role.flags,
     ]  # fmt: skip
     log = folder / "log"
-    with log.open("wb") as said:
-        # a session of its own: Ctrl-C in the terminal is ours to pass on
-        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+    with log.open("wb") as output:
+        # a session of its own: Ctrl-C in the terminal reaches this program alone, which stops Prometheus
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         _await_ready(role, process, log)
         yield process
@@ -145,14 +145,20 @@ def _process(role: Role, folder: Path, executable: str) -> Iterator[subprocess.P
 def _await_ready(role: Role, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until it answers."""
     until = time.monotonic() + READY_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            last = log.read_text("utf-8", "replace").strip().splitlines()[-1:]
-            problem = f"the {role.name} one stopped with code {process.returncode}: {' '.join(last)}"
-            raise UserError(PROGRAM, problem, fix="It needs version 2.42 or newer.")
-        try:
-            with urlopen(f"{role.url}/-/ready", timeout=1):
-                return
-        except (URLError, OSError):
+    # On the loopback no proxy of the environment applies. The answer's status is enough, so its body is not read.
+    with httpx.Client(timeout=1.0, trust_env=False, follow_redirects=False) as client:
+        while time.monotonic() < until:
+            _require_running(role, process, log)
+            with suppress(httpx.HTTPError), client.stream("GET", f"{role.url}/-/ready") as response:
+                if response.is_success:
+                    return
             time.sleep(0.05)
     raise UserError(PROGRAM, f"the {role.name} one was not ready in {READY_SECONDS:g} seconds", fix=f"See {log}.")
+
+
+def _require_running(role: Role, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Raise where the process has stopped."""
+    if process.poll() is not None:
+        last = log.read_text("utf-8", "replace").strip().splitlines()[-1:]
+        problem = f"the {role.name} one stopped with code {process.returncode}: {' '.join(last)}"
+        raise UserError(PROGRAM, problem, fix="It needs version 2.42 or newer.")

@@ -1,4 +1,4 @@
-"""What a Grafana gets from us: two data sources, a folder, the dashboards, and what happened in runs as annotations."""
+"""What `dashboards push` sets up in a Grafana: two data sources, a folder, the dashboards, and annotations of runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ LIVE_URL, RUNS_URL = "http://127.0.0.1:9090", "http://127.0.0.1:9099"
 
 @dataclass(frozen=True)
 class Note:
-    """Something that happened in a run.
+    """An event or the outcome of a run.
 
     Attributes:
-        run_id: which.
-        round_index: after which round.
-        kind: `converged`, `diverged`, ... or an event's kind.
+        run_id: the run.
+        round_index: the round after which it happened.
+        kind: `converged`, `diverged`, ... or the kind of the event.
         words: what happened.
     """
 
@@ -43,9 +43,9 @@ def committed() -> list[dict[str, Any]]:
 
 
 def data_sources(live_url: str = LIVE_URL, runs_url: str = RUNS_URL) -> list[dict[str, Any]]:
-    """Return the two data sources as Grafana's API and its provisioning files have them.
+    """Return the two data sources in the form of Grafana's API and its provisioning files.
 
-    Rounds are a second apart, so both say that nothing is to be asked for at a wider step unless it must.
+    Rounds are a second apart, so both set the smallest step of a query to one second.
     """
     return [
         {
@@ -61,10 +61,10 @@ def data_sources(live_url: str = LIVE_URL, runs_url: str = RUNS_URL) -> list[dic
 
 
 def notes(path: Path) -> list[Note]:
-    """Return what happened in a run, read from its record: its events and how it ended.
+    """Return the events and the outcome of a run, read from its record.
 
     Raises:
-        RunFolderError: it is no run's folder, or cannot be read.
+        RunFolderError: it is not the folder of a run, or cannot be read.
     """
     folder = RunFolder.open(path)
     run_id = ((folder.read_environment() or {}).get("run") or {}).get("run_id") or folder.path.resolve().name
@@ -81,17 +81,17 @@ def notes(path: Path) -> list[Note]:
 def push(
     server: GrafanaServer, *, title: str, live_url: str, runs_url: str, happened: Sequence[Note] = ()
 ) -> Iterator[tuple[str, Done]]:
-    """Set a Grafana up; done again, it finds everything as it should be.
+    """Set up a Grafana. It is idempotent.
 
     Args:
-        server: where.
+        server: the Grafana.
         title: the folder's title.
         live_url: the Prometheus that scrapes, as Grafana reaches it.
         runs_url: the Prometheus that keeps every round, likewise.
         happened: what to annotate.
 
     Yields:
-        What was pushed, and what that came to.
+        What was pushed, and whether it was created, updated or unchanged.
 
     Raises:
         UserError: the server refuses; what was pushed before stays.

@@ -1,15 +1,18 @@
-"""A Grafana server, spoken to through the package grafana-api: nothing else here imports it.
+"""A Grafana server, called through the package grafana-api. No other module imports that package.
 
     with connect("http://127.0.0.1:3000", token) as server:
         server.put_folder("fedscape", "fedscape")
 
-Only calls that current Grafana still serves are made: Grafana 13 switched the numeric ids of data sources off, so a
-data source is found in the list and changed by its uid, a call the package has no method for (it passes any path on).
-Every `put_...` says what it did, and done twice leaves the same state. The token stands in no message.
+It makes only calls that current Grafana still serves. Grafana 13 switched off the numeric ids of data sources, so a
+data source is found in the list and changed by its uid. The package has no method for that call but accepts any path.
+Every `put_...` is idempotent and returns what it did. No message shows the token.
+
+grafana-api sends its requests through the package requests, so this is the one client here that is not httpx's.
 """
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
+import urllib3
 from grafana_api.grafana_api import GrafanaException
 from grafana_api.grafana_face import GrafanaFace
 
@@ -28,6 +32,9 @@ T = TypeVar("T")
 
 OLDEST = (11, 1)
 """The oldest Grafana whose XY chart reads the committed dashboards."""
+
+LARGEST_ANSWER = 64 << 20
+"""Bytes of an answer; a dashboard has some hundred thousand."""
 
 _FIX = {
     400: "Report this with the server's version: it refuses what current Grafana documents.",
@@ -46,7 +53,7 @@ class GrafanaServer:
     Args:
         url: its address as the user gave it, for messages.
         face: the package's client.
-        secret: the token, taken out of every message.
+        secret: the token, which is removed from every message.
     """
 
     def __init__(self, url: str, face: Any, secret: str) -> None:
@@ -56,12 +63,12 @@ class GrafanaServer:
         """Return the server's version.
 
         Raises:
-            UserError: it is no Grafana, or older than `OLDEST`.
+            UserError: it is not a Grafana, or is older than `OLDEST`.
         """
-        said = self._ask("its version", lambda: self._face.api.GET("/health"))
-        version = str(said.get("version", "")) if isinstance(said, dict) else ""
+        health = self._call("its version", lambda: self._face.api.GET("/health"))
+        version = str(health.get("version", "")) if isinstance(health, dict) else ""
         number = re.match(r"(\d+)\.(\d+)", version)
-        if not isinstance(said, dict) or "database" not in said:
+        if not isinstance(health, dict) or "database" not in health:
             raise UserError(self.url, "answers, but not as Grafana does", fix=_FIX[404])
         if number and (int(number[1]), int(number[2])) < OLDEST:
             needed = ".".join(map(str, OLDEST))
@@ -75,17 +82,17 @@ class GrafanaServer:
             UserError: the server refuses, or a data source of that name has another uid.
         """
         what = f"data source {wanted['name']!r}"
-        known = self._ask("its data sources", self._face.datasource.list_datasources)
+        known = self._call("its data sources", self._face.datasource.list_datasources)
         found = next((one for one in known if one.get("uid") == wanted["uid"]), None)
         if found is None:
-            self._ask(what, lambda: self._face.datasource.create_datasource(dict(wanted)))
+            self._call(what, lambda: self._face.datasource.create_datasource(dict(wanted)))
             return "created"
         if _contains(found, wanted):
             return "unchanged"
         if found.get("readOnly"):
             raise UserError(self.url, f"keeps the {what} in a provisioning file", fix="Change it there.")
         path = f"/datasources/uid/{wanted['uid']}"
-        self._ask(what, lambda: self._face.api.PUT(path, json=dict(wanted)))
+        self._call(what, lambda: self._face.api.PUT(path, json=dict(wanted)))
         return "updated"
 
     def put_folder(self, uid: str, title: str) -> Done:
@@ -94,13 +101,13 @@ class GrafanaServer:
         Raises:
             UserError: the server refuses.
         """
-        found = self._ask(f"folder {title!r}", lambda: _or_none(lambda: self._face.folder.get_folder(uid)))
+        found = self._call(f"folder {title!r}", lambda: _or_none(lambda: self._face.folder.get_folder(uid)))
         if found is None:
-            self._ask(f"folder {title!r}", lambda: self._face.folder.create_folder(title, uid))
+            self._call(f"folder {title!r}", lambda: self._face.folder.create_folder(title, uid))
             return "created"
         if found.get("title") == title:
             return "unchanged"
-        self._ask(f"folder {title!r}", lambda: self._face.folder.update_folder(uid, title, overwrite=True))
+        self._call(f"folder {title!r}", lambda: self._face.folder.update_folder(uid, title, overwrite=True))
         return "updated"
 
     def put_dashboard(self, model: Model, folder_uid: str) -> Done:
@@ -114,11 +121,11 @@ class GrafanaServer:
             UserError: the server refuses.
         """
         what = f"dashboard {model['title']!r}"
-        found = self._ask(what, lambda: _or_none(lambda: self._face.dashboard.get_dashboard(model["uid"])))
+        found = self._call(what, lambda: _or_none(lambda: self._face.dashboard.get_dashboard(model["uid"])))
         if found is not None and _same_dashboard(found, model, folder_uid):
             return "unchanged"
         body = {"dashboard": dict(model), "folderUid": folder_uid, "overwrite": True, "message": "fedscape"}
-        self._ask(what, lambda: self._face.dashboard.update_dashboard(body))
+        self._call(what, lambda: self._face.dashboard.update_dashboard(body))
         return "created" if found is None else "updated"
 
     def put_annotation(self, when: int, tags: Sequence[str], text: str) -> Done:
@@ -133,22 +140,22 @@ class GrafanaServer:
             UserError: the server refuses.
         """
         notes = self._face.annotations
-        known = self._ask(
+        known = self._call(
             "its annotations", lambda: notes.get_annotation(tags=[quote(tag) for tag in tags], limit=1000)
         )
         same = [one for one in known if one.get("time") == when and set(one.get("tags", ())) == set(tags)]
         if not same:
-            self._ask("an annotation", lambda: notes.add_annotation(time_from=when, tags=list(tags), text=text))
+            self._call("an annotation", lambda: notes.add_annotation(time_from=when, tags=list(tags), text=text))
             return "created"
         if same[0].get("text") == text:
             return "unchanged"
         number = same[0]["id"]
         change = {"time_from": when, "time_to": when, "tags": list(tags), "text": text}
-        self._ask("an annotation", lambda: notes.update_annotation(number, **change))
+        self._call("an annotation", lambda: notes.update_annotation(number, **change))
         return "updated"
 
-    def _ask(self, what: str, call: Callable[[], T]) -> T:
-        """Make a call, and say what went wrong in the user's words."""
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        """Make a call, and turn what goes wrong into the user's error."""
         try:
             return call()
         except GrafanaException as error:
@@ -157,6 +164,9 @@ class GrafanaServer:
             raise UserError(
                 self.url, "has a certificate that is not trusted", fix="Give --url as http:// or fix it."
             ) from None
+        except requests.TooManyRedirects as error:
+            problem = f"redirects to {error}, where the token is not sent".replace(self._secret, "(token)")
+            raise UserError(self.url, problem, fix="Give --url the address that Grafana itself has.") from None
         except requests.Timeout:
             problem = f"did not answer about {what} in {self._face.api.timeout:g} seconds"
             raise UserError(self.url, problem, fix="Is the server up? --timeout gives it longer.") from None
@@ -167,14 +177,14 @@ class GrafanaServer:
             ValueError,
             TypeError,
             AttributeError,
-        ):  # what the package does with an answer that is not Grafana's
+        ):  # what requests and the package raise for an answer that is not Grafana's
             raise UserError(self.url, "answers, but not as Grafana does", fix=_FIX[404]) from None
 
     def _refused(self, what: str, error: GrafanaException) -> UserError:
         """Return the user's error for a status of 400 and more."""
         code = int(error.status_code)
-        said = error.response.get("message", "") if isinstance(error.response, dict) else ""
-        reason = f": {said}" if said else ""
+        message = error.response.get("message", "") if isinstance(error.response, dict) else ""
+        reason = f": {message}" if message else ""
         fix = _FIX.get(code, "Its log says why; push again when it is well." if code >= 500 else "")
         problem = f"refused {what} with {code}{reason}"
         return UserError(self.url, problem.replace(self._secret, "(token)"), fix=fix)
@@ -182,7 +192,7 @@ class GrafanaServer:
 
 @contextmanager
 def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaServer]:
-    """Give a server to push to, and close the connection afterwards; nothing is sent yet.
+    """Yield a server to push to, and close the connection afterwards. This sends nothing yet.
 
     Args:
         url: where Grafana is served, path included, such as `https://example.org/grafana`.
@@ -190,7 +200,7 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
         timeout: seconds the server may stay silent.
 
     Raises:
-        UserError: the URL is none, or there is no token.
+        UserError: the URL is not valid, or there is no token.
 
     Example:
         >>> with connect("localhost:3000", "secret"):
@@ -220,10 +230,30 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
         url_path_prefix=f"{prefix}/" if prefix else "",
         timeout=timeout,
     )
+    # The proxy and the certificates of the environment apply, as they do to a browser that opens the same Grafana. A
+    # .netrc file does not: requests reads it only for requests without a login of their own.
+    face.api.s.hooks["response"].append(_bounded)
     try:
         yield GrafanaServer(url, face, token)
     finally:
         face.api.s.close()
+
+
+def _bounded(response: requests.Response, **_: Any) -> requests.Response:
+    """Refuse a redirect and an answer that is too large, before requests follows the one or reads the other."""
+    if response.is_redirect:
+        raise requests.TooManyRedirects(response.headers["Location"][:200])
+    try:
+        body = response.raw.read(LARGEST_ANSWER + 1, decode_content=True)
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise requests.Timeout from error
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError from error
+    if len(body) > LARGEST_ANSWER:
+        response.close()
+        raise requests.RequestException("the answer is too large")
+    response.raw = io.BytesIO(body)
+    return response
 
 
 def _or_none(call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
@@ -237,14 +267,14 @@ def _or_none(call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _contains(found: Any, wanted: Any) -> bool:
-    """Whether every wanted key is found with its value; the server adds keys of its own."""
+    """Return whether every wanted key has its value; the server adds keys of its own."""
     if isinstance(wanted, Mapping):
         return isinstance(found, Mapping) and all(key in found and _contains(found[key], wanted[key]) for key in wanted)
     return bool(found == wanted)
 
 
 def _same_dashboard(found: Mapping[str, Any], model: Model, folder_uid: str) -> bool:
-    """Whether the server has this dashboard already, its own numbers aside."""
+    """Return whether the server has this dashboard already; the numbers it gives itself do not count."""
     own = ("id", "version")
     there = {key: value for key, value in found.get("dashboard", {}).items() if key not in own}
     ours = {key: value for key, value in model.items() if key not in own}

@@ -1,21 +1,31 @@
-"""A small page on this machine alone that lists runs and shows one as it grows: for people who have no Grafana.
+"""A small page on this machine that lists runs and shows one as it grows, for people who have no Grafana.
 
-It answers three addresses (the page, the list, one run) and reads only the runs' folders it lists. It listens on the
-loopback and refuses requests that name another host, so that no other page's script can read the runs.
+uvicorn serves a starlette application with three addresses: the page, the list of runs, and one run. It reads only the
+folders of the runs it lists. It listens on the loopback and refuses requests that name another host, so a page of
+another site cannot read the runs through a name that leads to this machine (DNS rebinding).
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
-from contextlib import suppress
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clients.core.errors import UserError
 from dashboards.report.report import DRAWING, page_of
@@ -25,102 +35,144 @@ from server.record.jsonlines import to_json
 _log = logging.getLogger("fedscape.watch")
 
 RUNS = Path("runs")
-"""Where runs are unless said otherwise."""
+"""The folder of runs, unless the user names another."""
 HOST = "127.0.0.1"
 NAMES = {"127.0.0.1", "localhost", "[::1]"}
+"""Names of the loopback. A tunnel may lead here from another machine's loopback, so any port is allowed."""
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'"
 )
+LARGEST_HEAD, MOST_CONNECTIONS = 1 << 14, 64
+"""Bytes of a request's line and headers, and connections at a time. No request's body is read."""
+IDLE_SECONDS, GRACE_SECONDS = 30, 2
+"""How long a connection is kept between requests, and how long the end waits for answers that are being made."""
 
 
-class WatchServer(ThreadingHTTPServer):
-    """Serves the page.
+class WatchServer:
+    """Serves the page. It listens from the start and answers once `serve` is called.
 
     Args:
-        root: the folder of runs, or one run's.
-        port: 0 takes any that is free.
+        root: the folder of runs, or one run's folder.
+        port: 0 takes a free one.
+
+    Attributes:
+        runs: the runs it shows.
+        url: where the page is.
 
     Raises:
-        UserError: the port cannot be had.
+        UserError: the port cannot be listened on.
     """
 
-    daemon_threads = True
-
     def __init__(self, root: Path, port: int) -> None:
-        self.runs, self.lock = WatchedRuns(root), Lock()
-        self.page = page_of("fedscape watch", "", (*DRAWING, "watch.js"), POLICY).encode()
-        try:
-            super().__init__((HOST, port), _Handler)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UserError(
-                "port", f"{port} cannot be had: {reason}", fix="Choose another; 0 takes a free one."
-            ) from error
+        self.runs = WatchedRuns(root)
+        page = page_of("fedscape watch", "", (*DRAWING, "watch.js"), POLICY).encode()
+        self._socket = _listening(port)
+        self.url = f"http://{HOST}:{self._socket.getsockname()[1]}/"
+        config = uvicorn.Config(
+            application(self.runs, page), http="h11", loop="asyncio", ws="none", lifespan="off", log_config=None,
+            log_level="critical", access_log=False, proxy_headers=False, server_header=False,
+            h11_max_incomplete_event_size=LARGEST_HEAD, limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS, timeout_graceful_shutdown=GRACE_SECONDS,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
 
-    @property
-    def url(self) -> str:
-        """Where the page is."""
-        return f"http://{HOST}:{self.server_address[1]}/"
+    def serve(self) -> None:
+        """Answer requests until `stop` is called."""
+        self._server.run(sockets=[self._socket])
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log what a request raised, quietly where the browser just went away."""
-        _log.debug("a request failed", exc_info=True)
+    def stop(self) -> None:
+        """Let `serve` finish the answers that are being made, and return. Any thread or signal handler may call it."""
+        self._server.should_exit = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._socket.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: WatchServer
-    server_version = "fedscape"
-    sys_version = ""
-    timeout = 30
+def _listening(port: int) -> socket.socket:
+    """Return a socket that listens on the loopback."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((HOST, port))
+        made.listen()
+    except (OSError, OverflowError) as error:
+        made.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError("port", f"{port} cannot be had: {reason}", fix="Choose another; 0 takes a free one.") from error
+    return made
 
-    def do_GET(self) -> None:
-        """Answer one request."""
-        if re.sub(r":\d+$", "", self.headers.get("Host", "")) not in NAMES:
-            self._send(HTTPStatus.FORBIDDEN, b"this page is for this machine alone", "text/plain; charset=utf-8")
-            return
-        url = urlsplit(self.path)
-        asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
-        if url.path == "/":
-            self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
-        elif url.path == "/runs.json":
-            self._answer(lambda: {"root": self.server.runs.root.name, "runs": self.server.runs.rows()})
-        elif url.path == "/run.json":
-            self._answer(lambda: self.server.runs.view(asked.get("name", ""), asked.get("seen", "")))
-        else:
-            self._send(HTTPStatus.NOT_FOUND, b"there is no such page", "text/plain; charset=utf-8")
 
-    def _answer(self, make: Callable[[], Any]) -> None:
-        with self.server.lock:
+def application(runs: WatchedRuns, page: bytes) -> ASGIApp:
+    """Return what answers requests: the page, `runs.json` and `run.json?name=...&seen=...`."""
+    lock = threading.Lock()  # starlette calls the functions below in several threads; the runs are not made for that
+
+    def answer(make: Callable[[], Any]) -> Response:
+        with lock:
             try:
                 value = make()
             except Exception as error:  # a run in an odd state must not end the watch
                 _log.exception("a run cannot be shown")
                 value = {"problem": f"{type(error).__name__}: {error}"}
-        self._send(HTTPStatus.OK, to_json(value).encode(), "application/json")
+        return _response(to_json(value).encode(), "application/json")
 
-    def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:
-        with suppress(ConnectionError):
-            self.send_response(status)
-            for name, value in (HEADERS | {"Content-Type": kind, "Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+    def show_page(request: Request) -> Response:
+        return _response(page, "text/html")
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: a request a second is no news."""
+    def list_runs(request: Request) -> Response:
+        return answer(lambda: {"root": runs.root.name, "runs": runs.rows()})
+
+    def show_run(request: Request) -> Response:
+        query = request.query_params
+        return answer(lambda: runs.view(query.get("name", ""), query.get("seen", "")))
+
+    routes = [Route("/", show_page), Route("/runs.json", list_runs), Route("/run.json", show_run)]
+    made = Starlette(routes=routes, middleware=[Middleware(_LoopbackOnly)], exception_handlers={HTTPException: _refuse})
+    made.router.redirect_slashes = False
+    return made
+
+
+class _LoopbackOnly:
+    """Refuses requests whose Host header does not name the loopback.
+
+    starlette's TrustedHostMiddleware cuts the header at its first colon: to it `[::1]` and every other IPv6 address are
+    the same.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and re.sub(r":\d+$", "", Headers(scope=scope).get("host", "").lower()) not in NAMES:
+            await _response(b"this page is for this machine alone", "text/plain", 403)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _refuse(request: Request, error: Exception) -> Response:
+    """Answer a request for another address, or with another method."""
+    assert isinstance(error, HTTPException)
+    words = b"there is no such page" if error.status_code == 404 else b"the page answers GET alone"
+    return _response(words, "text/plain", error.status_code)
+
+
+def _response(body: bytes, kind: str, status: int = 200) -> Response:
+    return Response(body, status, headers=HEADERS, media_type=kind)
 
 
 def watch(root: Path | None, port: int, say: Callable[[str], object]) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
-        root: the folder of runs, or one run's; None is `runs` here, which need not be there yet.
-        port: 0 takes any that is free.
-        say: is told the address, and where no run is there to show.
+        root: the folder of runs, or one run's folder; None is `runs` here, which need not exist yet.
+        port: 0 takes a free one.
+        say: receives the line with the address, and one more where the folder has no run yet.
 
     Raises:
-        UserError: the port cannot be had, or `root` is a file, or not there.
+        UserError: the port cannot be listened on, or `root` is a file or does not exist.
     """
     folder = root or RUNS
     if folder.is_file():
@@ -128,8 +180,19 @@ def watch(root: Path | None, port: int, say: Callable[[str], object]) -> None:
     if root is not None and not folder.is_dir():
         fix = f"Name the folder that runs are in; to wait for the first, make it: mkdir {folder}"
         raise UserError("runs", f"must be a folder, and {str(folder)!r} does not exist", fix=fix)
-    with WatchServer(folder, port) as server, suppress(KeyboardInterrupt):
+    with WatchServer(folder, port) as server, _ended_by_signals(server.stop):
         say(f"{folder} is on {server.url}  (Ctrl-C ends it)")
         if not server.runs.paths():
             say(f"no run is in {folder} yet; one that starts there appears on the page")
-        server.serve_forever(poll_interval=0.2)
+        server.serve()
+
+
+@contextmanager
+def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM call `stop`; uvicorn repeats a signal after its own end, which would end the process."""
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

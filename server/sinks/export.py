@@ -1,11 +1,14 @@
-"""A recorded run given to a sink later: the same samples that a live run sends."""
+"""Gives a recorded run to a sink: the same samples that a live run sends.
+
+httpx and tensorboardX are imported by the export that needs them: together they take a second.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clients.core.errors import UserError
 from server.metrics.run_stream import recorded_moments
@@ -14,20 +17,19 @@ from server.record.files import OTHER_OUT, place_for, whole_file
 from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
 from server.sinks.openmetrics import openmetrics
-from server.sinks.receiver import Receiver
-from server.sinks.remote_write import not_sent, send_recorded
-from server.sinks.sender import Sent
-from server.sinks.tensorboard import write_recorded
+
+if TYPE_CHECKING:
+    from server.sinks.sender import Sent
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """What sinks want of a run's folder.
+    """The part of a run's folder that sinks need.
 
     Attributes:
-        facts: what was announced at its start, `run_id` among it.
+        facts: the facts announced at its start, with `run_id`.
         lines: its rounds.
-        outcome: how it ended; None while it runs, or where it was killed.
+        outcome: its outcome; None while it runs, or where it was killed.
     """
 
     facts: Mapping[str, Any]
@@ -39,7 +41,7 @@ def read_recorded(path: Path) -> Recorded:
     """Read a run's folder.
 
     Raises:
-        RunFolderError: it is no run's folder, or cannot be read.
+        RunFolderError: it is not the folder of a run, or cannot be read.
     """
     folder = RunFolder.open(path)
     facts = (folder.read_environment() or {}).get("run", {})
@@ -50,7 +52,7 @@ def to_openmetrics(recorded: Recorded, clock: Clock) -> Iterator[str]:
     """Yield the lines of a run's OpenMetrics text.
 
     Raises:
-        UserError: the record does not say what the clock needs.
+        UserError: the record lacks what the clock needs.
     """
     stream, moments = recorded_moments(recorded.facts, recorded.lines, recorded.outcome, clock)
     return openmetrics(moments, stream.labels)
@@ -60,7 +62,7 @@ def write_openmetrics(recorded: Recorded, clock: Clock, file: Path) -> None:
     """Write a run's OpenMetrics text, whole or not at all.
 
     Raises:
-        UserError: the record does not say what the clock needs, or the file is a folder.
+        UserError: the record lacks what the clock needs, or the file is a folder.
         RunFolderError: the file cannot be written.
     """
     lines = to_openmetrics(recorded, clock)
@@ -73,11 +75,14 @@ def to_remote_write(recorded: Recorded, url: str, clock: Clock, *, token: str | 
     """Send a run to a receiver.
 
     Returns:
-        What became of the samples: all of them were taken.
+        Counts of the samples; all of them were taken.
 
     Raises:
-        UserError: the URL is none, or some of it was not taken; it says how much and why.
+        UserError: the URL is not valid, or some samples were not taken; it says how many and why.
     """
+    from server.sinks.receiver import Receiver
+    from server.sinks.remote_write import not_sent, send_recorded
+
     receiver = Receiver(url, token=token)
     tally = send_recorded(receiver, recorded.facts, recorded.lines, recorded.outcome, clock)
     if not tally.complete:
@@ -92,4 +97,6 @@ def to_tensorboard(recorded: Recorded, folder: Path) -> None:
     Raises:
         RunFolderError: the folder cannot be written to.
     """
+    from server.sinks.tensorboard import write_recorded
+
     write_recorded(folder, recorded.facts, recorded.lines, recorded.outcome)

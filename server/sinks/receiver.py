@@ -1,14 +1,19 @@
-"""A remote-write receiver behind a URL: what it answers, and what that means for what was sent."""
+"""A remote-write receiver behind a URL: its answers, and what they mean for the samples sent.
+
+httpx sends the requests. Redirects are not followed, so no login reaches an address that the user did not name.
+"""
 
 from __future__ import annotations
 
 import base64
-import http.client
 import re
 import ssl
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 from urllib.parse import unquote, urlsplit
+
+import httpx
 
 from clients.core.errors import UserError, require
 from server.sinks.write_request import CONTENT
@@ -21,16 +26,19 @@ _HOPELESS = {
     404: "nothing receives there: Prometheus needs --web.enable-remote-write-receiver, and the path /api/v1/write",
     405: "that address takes no writes: the path is /api/v1/write",
 }
+LONGEST_ANSWER = 2000
+"""Bytes read of an answer; the connection is closed where there are more."""
+_LOGIN = re.compile(r"//[^/]*@")
 _NEVER = re.compile(r"too old|out of order|out of bounds|out-of-order|duplicate sample", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request.
+    """The result of a request.
 
     Attributes:
         kind: `taken`; `refused`: these samples will never be taken; `later`: try again; `hopeless`: no sample will be.
-        words: what was answered, or went wrong; never a password or a token.
+        words: the answer or the error; never a password or a token.
     """
 
     kind: Literal["taken", "refused", "later", "hopeless"]
@@ -38,67 +46,74 @@ class Answer:
 
 
 class Receiver:
-    """A connection to a receiver, kept between requests.
+    """A connection to a receiver, kept between requests. One thread uses it.
 
     Args:
         url: http or https, with the path; may hold `user:password@`.
         token: a bearer token; never shown.
-        timeout: seconds to wait for a connection, and for an answer.
+        timeout: seconds to wait for a connection, and for each part of an answer.
 
     Attributes:
         name: the URL without its password, for messages.
 
     Raises:
-        UserError: it is no URL of that kind.
+        UserError: it is no http or https URL, or the token has characters that no header can hold.
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout: float = 10.0) -> None:
+        shown = _LOGIN.sub("//", url)
         try:
             parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            raise UserError("remote-write", f"is no URL: {url!r}", fix=_EXAMPLE) from None
-        require(parts.scheme in ("http", "https") and bool(parts.hostname), "remote-write",
-                f"must be an http or https URL, got {url!r}", fix=_EXAMPLE)  # fmt: skip
-        assert parts.hostname is not None
-        self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        self._path = (parts.path or "/api/v1/write") + (f"?{parts.query}" if parts.query else "")
-        self._headers = dict(CONTENT)
-        if parts.username is not None:
-            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            self._headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-        if token:
-            self._headers["Authorization"] = f"Bearer {token}"
-        self._connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            self._connection = http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context)
-        else:
-            self._connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
+            login = parts.username, parts.password
+            self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+            self._url = httpx.URL(parts._replace(netloc=parts.netloc.rpartition("@")[2],
+                                                 path=parts.path or "/api/v1/write", fragment="").geturl())  # fmt: skip
+        except (ValueError, httpx.InvalidURL):
+            raise UserError("remote-write", f"is no URL: {shown!r}", fix=_EXAMPLE) from None
+        require(self._url.scheme in ("http", "https") and bool(self._url.host), "remote-write",
+                f"must be an http or https URL, got {shown!r}", fix=_EXAMPLE)  # fmt: skip
+        require(token is None or (token.isascii() and token.isprintable()), TOKEN_VARIABLE,
+                "must be a token of printable ASCII characters", fix="Look for a line break in it.")  # fmt: skip
+        self._timeout = timeout
+        self._client = httpx.Client(
+            headers=CONTENT | {"User-Agent": "fedscape", "Accept-Encoding": "identity"} | _authorization(login, token),
+            timeout=timeout,
+            follow_redirects=False,
+            verify=ssl.create_default_context(),  # the system's certificates; httpx has a list of its own
+            # No proxy and no .netrc from the environment: a proxy that is set for downloads would get the samples of a
+            # receiver on this machine, and over http their token. SSL_CERT_FILE still counts.
+            trust_env=False,
+        )
 
     def post(self, body: bytes) -> Answer:
-        """Send one body; a connection that the other side had closed meanwhile is opened once more."""
-        for kept in (self._connection.sock is not None, False):
-            try:
-                self._connection.request("POST", self._path, body, self._headers)
-                response = self._connection.getresponse()
-                return answer(response.status, response.read(2000).decode("utf-8", "replace"))
-            except TimeoutError:
-                self._connection.close()
-                return Answer("later", f"no answer within {self._connection.timeout:g} seconds")
-            except (OSError, http.client.HTTPException) as error:
-                self._connection.close()
-                if not kept:
-                    return Answer("later", str(error) or type(error).__name__)
-        raise AssertionError
+        """Send one body, on a new connection where the receiver has closed the last one."""
+        try:
+            with self._client.stream("POST", self._url, content=body) as response:
+                text = b"".join(islice(response.iter_raw(LONGEST_ANSWER), 1))
+                return answer(response.status_code, text.decode("utf-8", "replace"))
+        except httpx.TimeoutException:
+            return Answer("later", f"no answer within {self._timeout:g} seconds")
+        except httpx.HTTPError as error:
+            return Answer("later", str(error) or type(error).__name__)
 
     def close(self) -> None:
         """Close the connection."""
-        self._connection.close()
+        self._client.close()
+
+
+def _authorization(login: tuple[str | None, str | None], token: str | None) -> dict[str, str]:
+    """Return the header that logs in, if there is a login; a token goes before a password."""
+    user, password = login
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    if user is None:
+        return {}
+    words = f"{unquote(user)}:{unquote(password or '')}"
+    return {"Authorization": "Basic " + base64.b64encode(words.encode()).decode()}
 
 
 def answer(status: int, text: str) -> Answer:
-    """Say what an HTTP answer means.
+    """Return what an HTTP answer means.
 
     Example:
         >>> answer(500, "too old sample").kind, answer(503, "").kind, answer(400, "out of order sample").kind

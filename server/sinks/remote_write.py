@@ -1,7 +1,7 @@
-"""Sends every round of a live run to a remote-write receiver, from a thread of its own, and never waits for it.
+"""Sends every round of a live run to a remote-write receiver, from a thread of its own that never blocks the run.
 
-The round loop only puts a reference into a bounded queue. What could not be sent is counted and said at the end; the
-record has it, and `fedscape export RUN --to remote-write` sends it again, sample for sample the same.
+The round loop only puts a reference into a bounded queue. Rounds that could not be sent are counted and reported at the
+end. The record has them, and `fedscape export RUN --to remote-write` sends the same samples again.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class RemoteWriter:
     Args:
         url: the receiver, such as `http://127.0.0.1:9090/api/v1/write`.
         clock: which time the samples carry.
-        token: a bearer token, where the receiver wants one.
-        patience: seconds that the end of the run waits.
-        timeout: seconds that one request may take.
+        token: a bearer token, where the receiver needs one.
+        patience: seconds that the end of the run waits for samples to be sent.
+        timeout: seconds to wait for a connection, and for each part of an answer.
         most_waiting: rounds that may wait.
 
     Attributes:
-        tally: what became of the samples.
+        tally: counts of the samples and rounds that were sent or not.
 
     Raises:
-        UserError: the URL or the clock is none.
+        UserError: the URL or the clock is not valid.
     """
 
     name = "remote_write"
@@ -61,7 +61,7 @@ class RemoteWriter:
         timeout: float = 10.0,
         most_waiting: int = MOST_WAITING,
     ) -> None:
-        Timeline(clock)  # refuses what is no clock before the run starts
+        Timeline(clock)  # an unknown clock is refused before the run starts
         self._receiver = Receiver(url, token=token, timeout=timeout)
         self._clock: Clock = clock
         self._patience, self._most = patience, most_waiting
@@ -78,7 +78,7 @@ class RemoteWriter:
 
     @property
     def waiting(self) -> int:
-        """Rounds taken in and not yet answered for."""
+        """Rounds queued or sent that have no answer yet."""
         return len(self._queue) + self._in_flight
 
     def attached(self, tell: Tell) -> None:
@@ -86,16 +86,16 @@ class RemoteWriter:
         self._tell = tell
 
     def run_started(self, facts: Mapping[str, Any]) -> None:
-        """Take the facts that every sample is marked with."""
+        """Take the facts that give every sample its labels."""
         self._stream = RunStream(facts, self._clock)
 
     def recorded_before(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Go on from what a resumed run recorded: counters, and the series that must end."""
+        """Continue after the rounds that a resumed run has recorded: its counters, and the series that must end."""
         assert self._stream is not None
         self._before = [self._stream.take(line) for line in lines]
 
     def round_finished(self, line: Mapping[str, Any]) -> None:
-        """Let a round wait to be sent (about 10 us)."""
+        """Queue a round (about 10 us)."""
         assert self._stream is not None
         self._round = int(line["round"])
         waiting = self._stream.take(line)
@@ -113,20 +113,22 @@ class RemoteWriter:
             self._say("remote_write_failing", f"remote write: {self.tally.words}; the run goes on")
 
     def run_finished(self, outcome: Mapping[str, Any]) -> None:
-        """Send what waits, what the run came to and the ends of its series; say what could not be sent."""
+        """Send the queued rounds, the outcome and the ends of all series; announce what could not be sent."""
         self._outcome = outcome
         self.close()
         if not self.tally.complete:
             self._say("samples_not_sent", not_sent(self.tally, self._receiver.name, self._clock))
 
     def close(self) -> None:
-        """Send what waits, for as long as patience lasts, and stop; a second time does nothing."""
-        if self._closing.is_set() or self._thread is None:
+        """Send the queued rounds for as long as patience lasts, then stop; a second call does nothing."""
+        if self._thread is None:
+            self._receiver.close()
+            return
+        if self._closing.is_set():
             return
         self._closing.set()
         self._thread.join(self._patience)
-        self._giving_up.set()
-        self._receiver.close()
+        self._giving_up.set()  # the thread closes its connection itself: it may be waiting on it for an answer
         self._thread.join(0.5)
         self.tally.waiting = self.waiting
 
@@ -147,7 +149,7 @@ class RemoteWriter:
             for waiting in self._before:
                 stream.make(waiting)
             while not self.tally.hopeless:
-                closing = self._closing.is_set()  # asked before the queue is emptied: nothing comes after it
+                closing = self._closing.is_set()  # read before the queue is emptied: no round comes after it
                 if not self._send_waiting(stream, sender):
                     break
                 if closing:
@@ -159,9 +161,10 @@ class RemoteWriter:
             self.tally.words, self.tally.hopeless = f"{type(error).__name__}: {error}", True
             self.tally.dropped += self._in_flight
         self._in_flight = 0
+        self._receiver.close()
 
     def _send_waiting(self, stream: RunStream, sender: Sender) -> bool:
-        """Send until no round waits; False where that cannot be."""
+        """Send until no round waits; return False where sending was broken off."""
         while batch := self._next(BATCH):
             self._in_flight = len(batch)
             if not sender.send([stream.make(waiting) for waiting in batch]):
@@ -171,7 +174,7 @@ class RemoteWriter:
         return True
 
     def _next(self, count: int) -> list[Waiting]:
-        """Take the oldest rounds from the queue, from which the other thread may take some meanwhile."""
+        """Take the oldest rounds from the queue; the other thread may take some at the same time."""
         taken: list[Waiting] = []
         with suppress(IndexError):
             while len(taken) < count:
@@ -179,7 +182,7 @@ class RemoteWriter:
         return taken
 
     def _pause(self, seconds: float) -> bool:
-        """Wait before another try: shorter once the run is over; False once patience is."""
+        """Wait before another try, shorter once the run is over; return False once patience is over."""
         if self._closing.is_set():
             return not self._giving_up.wait(min(seconds, 0.2))
         self._closing.wait(seconds)
@@ -187,7 +190,7 @@ class RemoteWriter:
 
 
 def not_sent(tally: Sent, name: str, clock: Clock) -> str:
-    """Return in words what was not sent, and how to send it again."""
+    """Return a sentence on what was not sent, and the command that sends it again."""
     rounds = tally.dropped + tally.waiting
     lost = [f"{rounds} {'round was' if rounds == 1 else 'rounds were'} not sent"] if rounds else []
     lost += ["the end of its series was not sent"] if tally.end_lost and not rounds else []
@@ -205,18 +208,18 @@ def send_recorded(
     *,
     patience: float = 30.0,
 ) -> Sent:
-    """Send a recorded run; what a live one sent of it is sent again, which changes nothing.
+    """Send a recorded run. Samples that the live run sent are sent again; receivers accept them unchanged.
 
     Args:
-        receiver: to whom.
+        receiver: where to send it; it is closed at the end.
         facts: environment.json's `run`.
         lines: the record.
-        outcome: outcome.json; None leaves the series without ends.
+        outcome: outcome.json; with None the series get no ends.
         clock: which time the samples carry.
-        patience: seconds a batch may wait for an answer.
+        patience: seconds that a batch may wait for an answer.
 
     Returns:
-        What became of the samples.
+        Counts of the samples and rounds that were sent or not.
     """
     stream, moments = recorded_moments(facts, lines, outcome, clock)
     tally, since = Sent(), [0.0]

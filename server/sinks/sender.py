@@ -1,4 +1,4 @@
-"""Sends a run's moments to a receiver: what is refused is told from what may be tried again, and both are counted."""
+"""Sends the moments of a run to a receiver, repeats what may succeed later, and counts what was taken or refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Part = Sequence[Moment]
 
 @dataclass
 class Sent:
-    """What became of a run's samples.
+    """Counts of a run's samples and rounds that were sent or not.
 
     Attributes:
         sent: samples taken.
@@ -57,11 +57,11 @@ class Sender:
     """Sends batches of one run.
 
     Args:
-        receiver: to whom.
+        receiver: where to send them.
         labels: labels that every series has.
-        is_future: whether a time lies where no sample may be sent.
-        pause: waits so many seconds; False breaks off.
-        tally: counts.
+        is_future: whether a time lies in the future, where no sample may be sent.
+        pause: waits for a number of seconds; returns False to break off.
+        tally: the counts, which it updates.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class Sender:
         self._in_vain = 0
 
     def send(self, moments: Sequence[Moment]) -> bool:
-        """Send moments in one request, and again until it is answered for good.
+        """Send moments in one request, and repeat it until they are taken or refused.
 
         Returns:
-            False where it was broken off, or nothing can be sent there: then nothing of it is counted.
+            False where sending was broken off, or the receiver takes nothing at all: then none of them is counted.
         """
         past = [moment for moment in moments if not self._is_future(moment.at)]
         found = self._insist(past)
@@ -100,11 +100,10 @@ class Sender:
         return True
 
     def _insist(self, part: Part) -> Answer | None:
-        """Send until it is taken or refused; None where it was broken off or is hopeless."""
-        series = self._encoder.split(part)
-        if not series:
+        """Send until the part is taken or refused; return None where sending was broken off or is hopeless."""
+        body, pause = self._encoder.body(part), FIRST_PAUSE
+        if not body:
             return Answer("taken")
-        body, pause = self._encoder.body(series.items()), FIRST_PAUSE
         while True:
             found = self.receiver.post(body)
             if found.kind != "taken":
@@ -119,12 +118,12 @@ class Sender:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _rescue(self, refused: Part) -> bool:
-        """Send a refused batch in ever smaller parts, as a receiver takes a request whole or not at all.
+        """Send a refused batch in smaller and smaller parts, since a receiver takes a request whole or not at all.
 
-        A part is cut by time and, where that frees neither half, by series: what is wrong is a moment, or a series.
+        A part is cut by time and, where both halves are refused, by series: either a moment or a series is wrong.
 
         Returns:
-            Whether any of it was taken.
+            Whether any sample was taken.
         """
         parts, asked, before = deque([refused]), 0, self.tally.sent
         while parts:

@@ -1,12 +1,15 @@
-"""Writes a run as TensorBoard's event files: the same samples as everywhere else, the round as the step.
+"""Writes a run as TensorBoard event files: the same samples as everywhere else, with the round as the step.
 
-The round loop only leaves references behind; a thread makes the events and writes them, so a slow disk slows nothing.
-TensorBoard itself is needed to look at them, not to write them.
+tensorboardX writes the files, so a plain install can write them; the extra `tensorboard` has the program that shows
+them. The round loop only keeps references to its lines. A thread makes the events and writes them, so a slow disk does
+not slow the run. tensorboardX's own `FileWriter` is not used: its thread would hide the error of a full disk.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
 import sys
 import threading
 import time
@@ -17,27 +20,40 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tensorboardX import RecordWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.plugin_text_pb2 import TextPluginData
+from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboardX.proto.tensor_pb2 import TensorProto
+from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboardX.summary import histogram_raw
+
 from clients.core.errors import FedscapeError
 from server.dispersion.histograms import EDGES, INFINITE
-from server.metrics.samples import Labels, RunFold, Sample, outcome_samples, samples
+from server.metrics.samples import Labels, RunFold, outcome_samples, samples
 from server.metrics.table import PREFIX, ROUND
 from server.record.files import writing
-from server.sinks.event_file import EventFile, histogram, scalar, scalar_head, text
 
 MOST_WAITING = 10_000
 """Rounds that may wait to be written; one more, and the oldest is dropped."""
 GATHER_SECONDS, PATIENCE = 1.0, 10.0
 
 _log = logging.getLogger("fedscape.tensorboard")
+_serial = itertools.count()
 _CURVES = [m for m in ROUND if m.kind != "histogram" and m.name != "run_state" and not m.name.endswith("_client")]
-"""What makes a curve; histograms are written as TensorBoard has them, round by round."""
+"""Metrics that become curves; TensorBoard has a format of its own for histograms, one a round."""
+_TEXT = SummaryMetadata(
+    plugin_data=SummaryMetadata.PluginData(
+        plugin_name="text", content=TextPluginData(version=0).SerializeToString()
+    )
+)  # fmt: skip
 
 
 class RunEvents:
-    """One run's event file.
+    """The event file of one run.
 
     Args:
-        folder: where it is made.
+        folder: where to make it.
         facts: what runs; the first event shows it as a text.
 
     Raises:
@@ -45,40 +61,58 @@ class RunEvents:
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        self.file = EventFile(folder)
+        name = f"events.out.tfevents.{time.time():.6f}.{os.getpid()}.{next(_serial)}"
+        with writing(folder, fix="Name another folder."):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = RecordWriter(str(folder.resolve() / name))  # tensorboardX takes "s3:..." as a bucket
         self._fold, self._at = RunFold(), 0.0
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         rows = "".join(f"\n| {key} | {value} |" for key, value in facts.items() if isinstance(value, str | int | float))
-        self.file.add(0, 0.0, [text("run", f"| what | |\n|---|---|{rows}")])
+        self._summary(0, 0.0, [_text("run", f"| what | |\n|---|---|{rows}")])
 
-    def recorded(self, line: Mapping[str, Any]) -> None:
-        """Count a round that is in an earlier file."""
-        self._fold.observe(line)
+    def resume(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Count rounds that an earlier file has, and make TensorBoard forget the rounds after them."""
+        for line in lines:
+            self._fold.observe(line)
+        if lines:
+            start = SessionLog(status=SessionLog.START)
+            self._write(Event(wall_time=time.time(), step=int(lines[-1]["round"]) + 1, session_log=start))
 
     def round(self, line: Mapping[str, Any]) -> None:
         """Write a round: its samples, and the counts of this round alone."""
-        told = self._fold.observe(line)
+        counted = self._fold.observe(line)
         self._at = float(line.get("finished_at", 0.0))
-        values = [_scalar(sample) for sample in samples(_CURVES, told)]
+        values = [_scalar(name, labels, value) for name, labels, value in samples(_CURVES, counted)]
         for name, counts in (line.get("histograms") or {}).items():
-            levels, number = line[name], sum(counts.values())
-            ends = (levels["min"], levels["max"], number, number * levels["mean"])
-            limits = [*EDGES[name], sys.float_info.max]
-            found = [counts.get(edge, 0) for edge in (*map(repr, EDGES[name]), INFINITE)]
-            values.append(histogram(f"{name}/clients", ends, limits, found))
-        self.file.add(int(line["round"]), self._at, values)
+            values.append(_histogram(name, line[name], counts))
+        self._summary(int(line["round"]), self._at, values)
 
     def outcome(self, outcome: Mapping[str, Any]) -> None:
-        """Write what the run came to, at its last round."""
-        values = [_scalar(sample) for sample in outcome_samples(outcome)]
-        values.append(text("outcome", str(outcome.get("words", ""))))
-        self.file.add(int(outcome["round"]), self._at, values)
+        """Write the outcome of the run at its last round."""
+        values = [_scalar(name, labels, value) for name, labels, value in outcome_samples(outcome)]
+        values.append(_text("outcome", str(outcome.get("words", ""))))
+        self._summary(int(outcome["round"]), self._at, values)
+
+    def flush(self) -> None:
+        """Wait until the disk has all that was written."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _summary(self, step: int, at: float, values: Sequence[Any]) -> None:
+        self._write(Event(wall_time=at, step=step, summary=Summary(value=values)))
+
+    def _write(self, event: Any) -> None:
+        self._file.write(event.SerializeToString())
 
 
 class TensorBoardWriter:
     """The observer.
 
     Args:
-        folder: the folder of all runs; this one gets a folder named by its `run_id`.
+        folder: the folder of all runs; this run gets a folder in it, named by its `run_id`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -91,27 +125,27 @@ class TensorBoardWriter:
         self._thread: threading.Thread | None = None
 
     def run_started(self, facts: Mapping[str, Any]) -> None:
-        """Take the facts that name the folder."""
+        """Take the facts, which name the folder."""
         self._facts = facts
 
     def recorded_before(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Go on after what a resumed run recorded."""
+        """Continue after the rounds that a resumed run has recorded."""
         self._before = list(lines)
 
     def round_finished(self, line: Mapping[str, Any]) -> None:
-        """Let a round wait to be written (about 1 us)."""
+        """Queue a round (about 1 us)."""
         self._queue.append(line)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="tensorboard", daemon=True)
             self._thread.start()
 
     def run_finished(self, outcome: Mapping[str, Any]) -> None:
-        """Write the rest, and what the run came to."""
+        """Write the rest and the outcome."""
         self._outcome = outcome
         self.close()
 
     def close(self) -> None:
-        """Write the rest and close the file; a second time does nothing."""
+        """Write the rest and close the file; a second call does nothing."""
         if self._thread is not None and not self._closing.is_set():
             self._closing.set()
             self._thread.join(PATIENCE)
@@ -119,22 +153,18 @@ class TensorBoardWriter:
     def _work(self) -> None:
         """Write until the end: the thread's whole life."""
         try:
-            events = RunEvents(self._folder / str(self._facts.get("run_id", "run")), self._facts)
-            with closing(events.file):
+            with closing(RunEvents(self._folder / str(self._facts.get("run_id", "run")), self._facts)) as events:
                 self._write(events)
-        except (FedscapeError, OSError):
-            _log.exception("TensorBoard's event file could not be written; the record has all of it")
+        except (FedscapeError, OSError) as error:
+            _log.error("the TensorBoard event file could not be written; the record has all of it: %s", error)
 
     def _write(self, events: RunEvents) -> None:
-        for line in self._before:
-            events.recorded(line)
-        if self._before:
-            events.file.resume(self._before[-1]["round"] + 1, time.time())
+        events.resume(self._before)
         while True:
-            is_last = self._closing.is_set()  # asked before the queue is emptied: nothing comes after it
+            is_last = self._closing.is_set()  # read before the queue is emptied: no round comes after it
             while self._queue:
                 events.round(self._queue.popleft())
-            events.file.flush()
+            events.flush()
             if is_last:
                 break
             self._closing.wait(GATHER_SECONDS)
@@ -145,10 +175,10 @@ class TensorBoardWriter:
 def write_recorded(
     folder: Path, facts: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], outcome: Mapping[str, Any] | None
 ) -> None:
-    """Write a recorded run's event file.
+    """Write the event file of a recorded run.
 
     Args:
-        folder: where it is made.
+        folder: where to make it.
         facts: environment.json's `run`.
         lines: the record.
         outcome: outcome.json, or None.
@@ -157,19 +187,36 @@ def write_recorded(
         RunFolderError: the folder cannot be written to.
     """
     events = RunEvents(folder, facts)
-    with writing(folder, fix="Name another folder."), closing(events.file):
+    with writing(folder, fix="Name another folder."), closing(events):
         for line in lines:
             events.round(line)
         if outcome is not None:
             events.outcome(outcome)
 
 
-def _scalar(sample: Sample) -> bytes:
-    """Return a sample as a value."""
-    return scalar(_head(sample.name, sample.labels), sample.value)
+def _scalar(name: str, labels: Labels, value: float) -> Any:
+    """Return a number; TensorBoard keeps a float32 of it, so one that is too large becomes infinite."""
+    return Summary.Value(tag=_tag(name, labels), simple_value=value)
 
 
 @lru_cache(maxsize=4096)
-def _head(name: str, labels: Labels) -> bytes:
-    """Return what says a series' tag; labels come after a slash, which groups the charts."""
-    return scalar_head("/".join((name.removeprefix(PREFIX), *(word for _, word in labels))))
+def _tag(name: str, labels: Labels) -> str:
+    """Return the tag of a series; its labels follow a slash, by which TensorBoard groups charts."""
+    return "/".join((name.removeprefix(PREFIX), *(word for _, word in labels)))
+
+
+def _histogram(name: str, levels: Mapping[str, float], counts: Mapping[str, int]) -> Any:
+    """Return the distribution of one round over its clients."""
+    number = sum(counts.values())
+    limits = [*EDGES[name], sys.float_info.max]
+    found = [counts.get(edge, 0) for edge in (*map(repr, EDGES[name]), INFINITE)]
+    total = number * levels["mean"]
+    summary = histogram_raw(f"{name}/clients", levels["min"], levels["max"], number, total, 0.0, limits, found)
+    return summary.value[0]
+
+
+def _text(tag: str, words: str) -> Any:
+    """Return a text in Markdown. tensorboardX's `text` would end its tag in `/text_summary`."""
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", tensor_shape=shape, string_val=[words.encode("utf-8", "replace")])
+    return Summary.Value(tag=tag, tensor=tensor, metadata=_TEXT)

@@ -244,12 +244,12 @@ def test_odd_records_are_drawn_without_complaint(
 
 def test_the_watch_page_follows_a_run_to_its_end_and_beyond(browser: Chromium, tmp_path: Path) -> None:
     with WatchServer(tmp_path, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread = threading.Thread(target=server.serve)
         thread.start()
         try:
             _follow(browser, server.url, tmp_path)
         finally:
-            server.shutdown()
+            server.stop()
             thread.join()
 
 

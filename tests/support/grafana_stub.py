@@ -1,7 +1,7 @@
-"""A loopback server that speaks the part of Grafana's HTTP API, as documented, that pushing dashboards needs.
+"""A loopback server with the part of Grafana's documented HTTP API that pushing dashboards needs.
 
-It keeps data sources, folders, dashboards and annotations, checks the token, numbers what it makes, and refuses paths
-with the numeric id of a data source as Grafana 13 does. `faults` makes it misbehave on a path.
+It keeps data sources, folders, dashboards and annotations, checks the token, gives each object a number, and refuses
+paths with the numeric id of a data source as Grafana 13 does. `faults` makes it fail on a path.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ TOKEN = "glsa_5ecret_0123"
 
 
 class GrafanaStub:
-    """What the server holds.
+    """The state of the server.
 
     Attributes:
-        data_sources, folders, dashboards, annotations: as its API would give them.
+        data_sources, folders, dashboards, annotations: in the form of its API.
         requests: (method, path, body) of every request, in order.
-        faults: start of a path -> (status, message) it answers, or the word `hang` or `html`.
-        version: what /api/health says.
+        faults: start of a path -> the (status, message) of the answer, `hang`, `html`, or a URL to redirect to.
+        version: the version in /api/health.
     """
 
     def __init__(self) -> None:
@@ -39,11 +39,11 @@ class GrafanaStub:
         self.url = ""
 
     def state(self) -> Any:
-        """Return all it holds, as JSON would."""
+        """Return all objects in the form of JSON."""
         return json.loads(json.dumps([self.data_sources, self.folders, self.dashboards, self.annotations]))
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
-        """Answer a request whose token is right."""
+        """Answer a request with the right token."""
         match method, path.removeprefix("/api/").split("/"):
             case "GET", ["datasources"]:
                 return 200, self.data_sources
@@ -136,6 +136,11 @@ def grafana_stub() -> Iterator[GrafanaStub]:
                 self.close_connection = True
             elif fault == "html":
                 self.send(200, b"<html>a login page</html>", "text/html")
+            elif isinstance(fault, str):
+                self.send_response(307)
+                self.send_header("Location", fault)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
             elif isinstance(fault, tuple):
                 self.say(fault[0], {"message": fault[1].format(token=self.headers.get("Authorization", ""))})
             elif path == "/api/health":

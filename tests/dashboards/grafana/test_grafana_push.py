@@ -1,4 +1,4 @@
-"""Pushing to a Grafana: what it then holds, twice the same, and what is said when it cannot be."""
+"""Pushing to a Grafana: what it then holds, that a second push changes nothing, and the messages of failures."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import pytest
 from grafana_stub import TOKEN, GrafanaStub, grafana_stub
 
 from clients.core.errors import UserError
+from dashboards.grafana import server
 from dashboards.grafana.push import COMMITTED, committed, data_sources
 from dashboards.grafana.server import connect
 from simulator.cli.main import main
@@ -28,7 +29,7 @@ def pushed(stub: GrafanaStub, *more: str) -> int:
     return main(["dashboards", "push", "--url", stub.url, *more])
 
 
-def test_a_push_sets_everything_up(grafana, capsys):
+def test_push_sets_everything_up(grafana, capsys):
     assert pushed(grafana) == 0
     assert {one["uid"]: one["url"] for one in grafana.data_sources} == {
         "fedscape-live": "http://127.0.0.1:9090",
@@ -48,7 +49,7 @@ def test_a_push_sets_everything_up(grafana, capsys):
     assert all(line.startswith("created ") for line in said)
 
 
-def test_a_second_push_changes_nothing(grafana, capsys):
+def test_second_push_changes_nothing(grafana, capsys):
     assert pushed(grafana) == 0
     before = grafana.state()
     grafana.requests.clear()
@@ -59,7 +60,7 @@ def test_a_second_push_changes_nothing(grafana, capsys):
     assert all(line.startswith("unchanged ") for line in capsys.readouterr().out.splitlines())
 
 
-def test_no_call_needs_the_numeric_id_of_a_data_source(grafana):
+def test_push_never_uses_the_numeric_id_of_a_data_source(grafana):
     pushed(grafana)
     pushed(grafana, "--runs-url", "http://elsewhere:9099")
     paths = [path for _, path, _ in grafana.requests if "datasources" in path]
@@ -67,7 +68,7 @@ def test_no_call_needs_the_numeric_id_of_a_data_source(grafana):
     assert not [path for path in paths if re.search(r"datasources/(id/|\d)", path)]
 
 
-def test_what_was_changed_is_put_right(grafana, capsys):
+def test_push_restores_what_was_changed(grafana, capsys):
     pushed(grafana)
     grafana.dashboards["fedscape-data"]["dashboard"]["title"] = "Mine"
     grafana.folders["fedscape"]["title"] = "Old"
@@ -98,7 +99,7 @@ def run_folder(root: Path, name: str = "digits-1121-0714-7f3a", *, words: str = 
     return folder
 
 
-def test_a_run_is_annotated_at_its_rounds(grafana, tmp_path):
+def test_run_is_annotated_at_its_rounds(grafana, tmp_path):
     folder = run_folder(tmp_path)
     assert pushed(grafana, "--run", str(folder)) == 0
     first, last = grafana.annotations
@@ -110,7 +111,7 @@ def test_a_run_is_annotated_at_its_rounds(grafana, tmp_path):
     assert "rose to round 3, then fell" in last["text"]
 
 
-def test_annotations_are_not_doubled_but_corrected(grafana, tmp_path):
+def test_annotations_are_updated_and_not_doubled(grafana, tmp_path):
     pushed(grafana, "--run", str(run_folder(tmp_path)))
     before = grafana.state()
     pushed(grafana, "--run", str(tmp_path / "digits-1121-0714-7f3a"))
@@ -130,7 +131,7 @@ def refused(capsys, stub: GrafanaStub, *more: str) -> str:
     return out.err
 
 
-def test_a_wrong_token(grafana, capsys, monkeypatch):
+def test_wrong_token_is_refused(grafana, capsys, monkeypatch):
     monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", "glsa_wrong")
     said = refused(capsys, grafana)
     assert "401" in said
@@ -152,13 +153,13 @@ def test_a_wrong_token(grafana, capsys, monkeypatch):
     ("/api/dashboards/db", "hang", ["did not answer", "0.5 seconds", "--timeout"]),
     ("/api/health", "hang", ["did not answer", "version"]),
 ])  # fmt: skip
-def test_each_failure_has_its_words(grafana, capsys, path, fault, words):
+def test_each_failure_has_its_message(grafana, capsys, path, fault, words):
     grafana.faults[path] = fault
     said = refused(capsys, grafana)
     assert [word for word in words if word not in said] == []
 
 
-def test_a_failure_leaves_what_was_done_and_can_be_gone_on_from(grafana, capsys):
+def test_push_after_a_failure_completes_the_rest(grafana, capsys):
     grafana.faults["/api/dashboards/db"] = (500, "broken")
     refused(capsys, grafana)
     assert len(grafana.data_sources) == 2
@@ -167,7 +168,7 @@ def test_a_failure_leaves_what_was_done_and_can_be_gone_on_from(grafana, capsys)
     assert len(grafana.dashboards) == 6
 
 
-def test_an_old_server_is_told_from_a_new_one(grafana, capsys):
+def test_old_server_is_refused(grafana, capsys):
     grafana.version = "9.5.2"
     said = refused(capsys, grafana)
     assert "Grafana 9.5.2" in said
@@ -176,12 +177,31 @@ def test_an_old_server_is_told_from_a_new_one(grafana, capsys):
     assert pushed(grafana) == 0
 
 
-def test_a_server_that_repeats_the_token_does_not_get_it_printed(grafana, capsys):
+def test_token_repeated_by_the_server_is_not_printed(grafana, capsys):
     grafana.faults["/api/folders"] = (500, "you sent {token}")
     assert "you sent Bearer (token)" in refused(capsys, grafana)
 
 
-def test_nothing_listens(capsys):
+@pytest.mark.parametrize("path", ["/api/health", "/api/datasources", "/api/dashboards/db"])
+def test_redirect_is_refused_and_gets_no_token(grafana, capsys, path):
+    with grafana_stub() as other:
+        grafana.faults[path] = f"{other.url}{path}"
+        said = refused(capsys, grafana)
+        assert other.requests == []
+    assert f"redirects to {other.url}{path}, where the token is not sent" in said
+    assert "Give --url the address" in said
+
+
+def test_answer_that_is_too_large_is_refused(grafana, capsys, monkeypatch):
+    assert pushed(grafana) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(server, "LARGEST_ANSWER", 2000)
+    assert "not as Grafana does" in refused(capsys, grafana)
+    monkeypatch.setattr(server, "LARGEST_ANSWER", 1 << 20)
+    assert pushed(grafana) == 0
+
+
+def test_unreachable_server_is_named(capsys):
     with grafana_stub() as stub:
         pass
     assert "nothing answers there" in refused(capsys, stub)
@@ -191,24 +211,24 @@ def test_nothing_listens(capsys):
     ("localhost:3000", "http://"), ("ftp://x", "http://"), ("http://me:pw@host", "name or password"),
     ("http://host:99999", "port"), ("http://", "http://"),
 ])  # fmt: skip
-def test_urls_that_are_none(url, words):
+def test_invalid_urls_are_refused(url, words):
     with pytest.raises(UserError, match=words), connect(url, TOKEN):
         pass
 
 
 @pytest.mark.parametrize("token", ["", "two\nlines", "tokén"])
-def test_tokens_that_are_none(token):
+def test_invalid_tokens_are_refused(token):
     with pytest.raises(UserError, match="FEDSCAPE_GRAFANA_TOKEN") as caught, connect("http://host", token):
         pass
     assert not token or token not in str(caught.value)
 
 
-def test_a_path_and_an_ipv6_host_are_kept():
-    with connect("https://[::1]:3000/tools/grafana/", TOKEN) as server:
-        assert server._face.api.url == "https://[::1]:3000/tools/grafana/api"
+def test_connect_keeps_a_path_and_an_ipv6_host():
+    with connect("https://[::1]:3000/tools/grafana/", TOKEN) as made:
+        assert made._face.api.url == "https://[::1]:3000/tools/grafana/api"
 
 
-def test_write_and_list(tmp_path, capsys):
+def test_write_copies_the_dashboards_and_list_names_them(tmp_path, capsys):
     assert main(["dashboards", "write", str(tmp_path / "out")]) == 0
     for path in COMMITTED.glob("*.json"):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
@@ -220,12 +240,12 @@ def test_write_and_list(tmp_path, capsys):
     assert main(["dashboards", "write", str(tmp_path / "file")]) == 2
 
 
-def test_the_two_data_sources_differ_in_name_uid_and_url():
+def test_two_data_sources_differ_in_name_uid_and_url():
     live, runs = data_sources()
     assert all(live[key] != runs[key] for key in ("name", "uid", "url"))
 
 
-def test_the_flag_goes_before_the_environment(grafana, monkeypatch, capsys):
+def test_token_flag_overrides_the_environment(grafana, monkeypatch, capsys):
     monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", "glsa_wrong")
     assert pushed(grafana, "--token", TOKEN) == 0
     assert TOKEN not in "".join(capsys.readouterr())

@@ -1,4 +1,4 @@
-"""The watch page: it follows runs that start, grow, stumble, end and go, and opens nothing but runs."""
+"""The watch page: it follows runs that start, grow, break off, end and disappear, and opens only runs."""
 
 import http.client
 import json
@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +22,7 @@ import pytest
 
 from clients.core.errors import UserError
 from dashboards.watch.runs import Lines, WatchedRuns
-from dashboards.watch.server import WatchServer, watch
+from dashboards.watch.server import LARGEST_HEAD, WatchServer, watch
 from server.record.jsonlines import RoundWriter, truncate_rounds
 from server.record.records import Recorder
 from simulator.cli.main import main
@@ -40,7 +41,7 @@ def append(folder: Any, *rounds: int) -> None:
 # Lines
 
 
-def test_lines_are_read_as_they_come_and_halves_when_they_are_whole(tmp_path: Path) -> None:
+def test_lines_are_read_once_they_are_whole(tmp_path: Path) -> None:
     path = tmp_path / "rounds.jsonl"
     path.write_text('{"round": 0}\n{"round": 1}\n{"rou')
     lines = Lines(path)
@@ -51,7 +52,7 @@ def test_lines_are_read_as_they_come_and_halves_when_they_are_whole(tmp_path: Pa
     assert [line["round"] for line in lines.read()] == [0, 1, 2]
 
 
-def test_a_record_that_was_cut_back_and_went_on_is_read_again(tmp_path: Path) -> None:
+def test_record_that_was_cut_back_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "rounds.jsonl"
     path.write_text("".join(f'{{"round": {r}, "of": "first"}}\n' for r in range(6)))
     lines = Lines(path)
@@ -67,7 +68,7 @@ def test_a_record_that_was_cut_back_and_went_on_is_read_again(tmp_path: Path) ->
         lines.read()
 
 
-def test_damage_hides_what_follows_it_and_nothing_before(tmp_path: Path) -> None:
+def test_damaged_line_hides_only_the_lines_after_it(tmp_path: Path) -> None:
     path = tmp_path / "rounds.jsonl"
     path.write_text('{"round": 0}\n{"round": 1\n{"round": 2}\n')
     lines = Lines(path)
@@ -79,7 +80,7 @@ def test_damage_hides_what_follows_it_and_nothing_before(tmp_path: Path) -> None
 # The runs
 
 
-def test_the_list_says_where_each_run_stands_newest_first(tmp_path: Path) -> None:
+def test_list_shows_the_state_of_each_run_newest_first(tmp_path: Path) -> None:
     old, new = make_record(tmp_path / "old", rounds=12), make_record(tmp_path / "new", rounds=5, ended=False)
     (tmp_path / "no run").mkdir()
     (tmp_path / "a file").write_text("")
@@ -100,7 +101,7 @@ def test_the_list_says_where_each_run_stands_newest_first(tmp_path: Path) -> Non
     )
 
 
-def test_a_view_is_sent_again_only_when_its_run_has_changed(tmp_path: Path) -> None:
+def test_view_is_sent_again_only_when_its_run_has_changed(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "run", rounds=5, ended=False)
     runs = WatchedRuns(tmp_path)
     first = runs.view("run")
@@ -120,7 +121,7 @@ def test_a_view_is_sent_again_only_when_its_run_has_changed(tmp_path: Path) -> N
     assert runs.view("run", third["version"])["view"]["verdict"] == "stopped at round 7: enough"
 
 
-def test_runs_come_and_go(tmp_path: Path) -> None:
+def test_list_follows_runs_that_appear_and_disappear(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     runs = WatchedRuns(root)
     assert runs.rows() == []
@@ -134,12 +135,12 @@ def test_runs_come_and_go(tmp_path: Path) -> None:
     assert runs.view("a")["view"]["round"] == 4
 
 
-def test_a_single_run_can_be_watched(tmp_path: Path) -> None:
+def test_folder_of_one_run_can_be_watched(tmp_path: Path) -> None:
     make_record(tmp_path / "run", rounds=3)
     assert [row["name"] for row in WatchedRuns(tmp_path / "run").rows()] == ["run"]
 
 
-def test_a_run_that_cannot_be_read_is_a_sentence_and_the_others_stay(tmp_path: Path) -> None:
+def test_unreadable_run_becomes_a_note_and_the_others_stay(tmp_path: Path) -> None:
     make_record(tmp_path / "good", rounds=3)
     bad = make_record(tmp_path / "bad", rounds=3)
     bad.outcome.write_text("{")
@@ -156,17 +157,21 @@ def test_a_run_that_cannot_be_read_is_a_sentence_and_the_others_stay(tmp_path: P
 @contextmanager
 def served(root: Path) -> Iterator[WatchServer]:
     with WatchServer(root, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=server.serve)
         thread.start()
         try:
             yield server
         finally:
-            server.shutdown()
+            server.stop()
             thread.join()
 
 
+def port_of(server: WatchServer) -> int:
+    return int(server.url.rstrip("/").rpartition(":")[2])
+
+
 def ask(server: WatchServer, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=10)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -175,7 +180,7 @@ def ask(server: WatchServer, path: str, method: str = "GET", **headers: str) -> 
         connection.close()
 
 
-def test_the_server_answers_its_three_addresses(tmp_path: Path) -> None:
+def test_server_answers_its_three_addresses(tmp_path: Path) -> None:
     make_record(tmp_path / "a run & more", rounds=3)
     with served(tmp_path) as server:
         assert server.url.startswith("http://127.0.0.1:")
@@ -185,13 +190,14 @@ def test_the_server_answers_its_three_addresses(tmp_path: Path) -> None:
         assert str(tmp_path) not in json.dumps(listed)
         assert json.loads(ask(server, f"/run.json?name={quote('a run & more')}")[1])["view"]["round"] == 3
         assert ask(server, "/elsewhere")[0] == 404
-        assert ask(server, "/", "POST")[0] == 501
+        assert ask(server, "/runs.json/")[0] == 404
+        assert ask(server, "/", "POST")[0] == 405
 
 
 @pytest.mark.parametrize(
     "name", ["../secret", "..", ".", "", "/etc", "a/../../secret", "..%2fsecret", "a\\..", "%00", "a%00"]
 )
-def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
+def test_name_never_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
     make_record(tmp_path / "secret", rounds=3)
     make_record(tmp_path / "runs" / "a", rounds=2)
     with served(tmp_path / "runs") as server:
@@ -200,9 +206,9 @@ def test_no_name_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
         assert ask(server, f"/{name}/rounds.jsonl".replace("\\", "%5c"))[0] == 404
 
 
-def test_another_hosts_page_cannot_read_runs(tmp_path: Path) -> None:
+def test_page_of_another_host_cannot_read_runs(tmp_path: Path) -> None:
     with served(tmp_path) as server:
-        port = server.server_address[1]
+        port = port_of(server)
         for host in (f"127.0.0.1:{port}", f"localhost:{port}", "localhost", f"[::1]:{port}"):
             assert ask(server, "/runs.json", Host=host)[0] == 200, host
         for host in (f"evil.example:{port}", "evil.example", "127.0.0.1.evil.example", f"localhost.evil:{port}", ""):
@@ -242,9 +248,9 @@ def test_polling_survives_runs_that_start_grow_and_vanish(tmp_path: Path) -> Non
     assert problems == []
 
 
-def test_a_port_that_is_taken_and_a_file_are_mistakes(tmp_path: Path) -> None:
+def test_taken_port_and_file_are_refused(tmp_path: Path) -> None:
     with served(tmp_path) as server, pytest.raises(UserError, match=r"port: \d+ cannot be had: .*0 takes a free one"):
-        WatchServer(tmp_path, server.server_address[1])
+        WatchServer(tmp_path, port_of(server))
     with pytest.raises(UserError, match="port: 70000 cannot be had"):
         WatchServer(tmp_path, 70000)
     (tmp_path / "file").write_text("")
@@ -252,7 +258,7 @@ def test_a_port_that_is_taken_and_a_file_are_mistakes(tmp_path: Path) -> None:
         watch(tmp_path / "file", 0, print)
 
 
-def test_a_folder_that_is_not_there_is_a_mistake(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_missing_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["watch", str(tmp_path / "rums"), "--port", "0"]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"fedscape: runs: must be a folder, and '{tmp_path / 'rums'}' does not exist. Name the fold")
@@ -260,9 +266,9 @@ def test_a_folder_that_is_not_there_is_a_mistake(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("place", ["here", "default"])
-def test_a_folder_without_a_run_is_said(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_without_a_run_is_announced(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(WatchServer, "serve_forever", lambda self, poll_interval: None)
+    monkeypatch.setattr(WatchServer, "serve", lambda self: None)
     root = tmp_path if place == "here" else None
     said: list[str] = []
     watch(root, 0, said.append)
@@ -275,9 +281,10 @@ def test_a_folder_without_a_run_is_said(place: str, tmp_path: Path, monkeypatch:
     assert len(said) == 1
 
 
-def test_ctrl_c_ends_the_command_quietly(tmp_path: Path) -> None:
-    make_record(tmp_path / "run", rounds=2)
-    command = [sys.executable, "-m", "simulator.cli", "watch", str(tmp_path), "--port", "0"]
+@contextmanager
+def command_watching(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run the command; yield its process and its port."""
+    command = [sys.executable, "-m", "simulator.cli", "watch", str(root), "--port", "0"]
     # A background process of a shell without job control may have SIGINT ignored; the child must not inherit that.
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -286,9 +293,66 @@ def test_ctrl_c_ends_the_command_quietly(tmp_path: Path) -> None:
     try:
         assert process.stdout is not None
         said = process.stdout.readline()
-        assert re.search(r"http://127\.0\.0\.1:\d+/  \(Ctrl-C ends it\)", said), said
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=10)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C ends it\)", said)
+        assert found, said
+        yield process, int(found[1])
     finally:
         process.kill()
-    assert (process.returncode, rest, errors) == (0, "", "")
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("answered", [False, True])
+def test_signal_ends_the_command_quietly(number: signal.Signals, answered: bool, tmp_path: Path) -> None:
+    make_record(tmp_path / "run", rounds=2)
+    with command_watching(tmp_path) as (process, port), socket.socket() as silent:
+        if answered:  # and a connection that never sends its request
+            silent.connect(("127.0.0.1", port))
+            silent.send(b"GET / HT")
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request("GET", "/runs.json")
+            assert connection.getresponse().read()
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=10)
+        assert (process.returncode, rest, errors) == (0, "", "")
+        if answered:
+            connection.close()
+
+
+def raw(server: WatchServer, request: bytes) -> bytes:
+    """Send bytes and return what is answered before the server closes the connection."""
+    with socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as connection:
+        connection.sendall(request)
+        answered = b""
+        with suppress(ConnectionError):
+            while part := connection.recv(1 << 16):
+                answered += part
+    return answered
+
+
+def test_server_refuses_requests_without_one_host_and_requests_that_are_too_large(tmp_path: Path) -> None:
+    local = b"Connection: close\r\nHost: localhost\r\n"
+    with served(tmp_path) as server:
+        assert b" 403 " in raw(server, b"GET /runs.json HTTP/1.0\r\n\r\n").splitlines()[0]
+        assert b" 400 " in raw(server, b"GET /runs.json HTTP/1.1\r\n\r\n").splitlines()[0]
+        two = b"GET /runs.json HTTP/1.1\r\n" + local + b"Host: evil.example\r\n\r\n"
+        assert b" 400 " in raw(server, two).splitlines()[0]
+        absolute = b"GET http://evil.example/runs.json HTTP/1.1\r\n" + local + b"\r\n"
+        assert b" 404 " in raw(server, absolute).splitlines()[0]
+        large = b"GET / HTTP/1.1\r\n" + local + b"X: " + bytes([97]) * LARGEST_HEAD
+        assert b" 400 " in raw(server, large).splitlines()[0]
+        assert ask(server, "/")[0] == 200
+
+
+def test_every_answer_forbids_storing_and_guessing_its_kind(tmp_path: Path) -> None:
+    with served(tmp_path) as server:
+        for path, host in (
+            ("/", "localhost"),
+            ("/runs.json", "localhost"),
+            ("/no", "localhost"),
+            ("/", "evil.example"),
+        ):
+            answered = raw(server, f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            head = answered.partition(b"\r\n\r\n")[0].lower()
+            for header in (b"cache-control: no-store", b"x-content-type-options: nosniff", b"referrer-policy: no-ref"):
+                assert header in head, (path, host)

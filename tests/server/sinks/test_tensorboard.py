@@ -1,18 +1,16 @@
-"""TensorBoard's event files, read back by TensorBoard."""
+"""TensorBoard event files, read back by TensorBoard."""
 
 from __future__ import annotations
 
-import importlib
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from run_folders import digits
 
 import fedscape as fs
-from server.sinks.event_file import crc32c
 from server.sinks.tensorboard import RunEvents, TensorBoardWriter
 from simulator.cli.main import main
 
@@ -35,7 +33,7 @@ class _Facts:
         self.run_id = facts["run_id"]
 
 
-def test_a_live_run_is_in_it_round_by_round(tmp_path: Path) -> None:
+def test_live_run_is_written_round_by_round(tmp_path: Path) -> None:
     facts = _Facts()
     run = fs.simulate(digits(), record=False, observers=[facts, TensorBoardWriter(tmp_path)])
     found = read(tmp_path / facts.run_id)
@@ -53,7 +51,7 @@ def test_a_live_run_is_in_it_round_by_round(tmp_path: Path) -> None:
     assert "| scenario | digits-label-skew |" in text
 
 
-def test_the_record_gives_the_same_file(tmp_path: Path) -> None:
+def test_export_writes_the_same_events_as_the_live_run(tmp_path: Path) -> None:
     live, folder = tmp_path / "live", tmp_path / "run"
     fs.simulate(digits(), out=folder, observers=[TensorBoardWriter(live)])
     assert main(["export", str(folder), "--to", "tensorboard", "--out", str(tmp_path / "later")]) == 0
@@ -66,7 +64,7 @@ def test_the_record_gives_the_same_file(tmp_path: Path) -> None:
         assert first.Histograms(tag) == second.Histograms(tag)
 
 
-def test_a_resumed_run_takes_back_what_it_plays_again(tmp_path: Path) -> None:
+def test_resumed_run_replaces_the_rounds_it_repeats(tmp_path: Path) -> None:
     first = TensorBoardWriter(tmp_path)
     first.run_started({"run_id": "a"})
     for r in range(6):
@@ -83,7 +81,7 @@ def test_a_resumed_run_takes_back_what_it_plays_again(tmp_path: Path) -> None:
     assert scalars(found, "client_responses_total")[6] == 14
 
 
-def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_run_goes_on_where_the_folder_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
     plain = fs.simulate(digits(), record=False)
     run = fs.simulate(digits(), record=False, observers=[TensorBoardWriter(tmp_path / "file")])
@@ -91,17 +89,34 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: p
     assert "the record has all of it" in caplog.text
 
 
-@given(st.binary(max_size=5000))
-def test_the_crc_is_tensorboards(data: bytes) -> None:
-    theirs = importlib.import_module("tensorboard.compat.tensorflow_stub.pywrap_tensorflow").crc32c
-    assert crc32c(data) == theirs(data)
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from server.sinks.tensorboard import TensorBoardWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # a larger file fails like one on a full disk
+writer = TensorBoardWriter(Path(sys.argv[1]))
+writer.run_started({"run_id": "a"})
+for r in range(2000):
+    writer.round_finished({"round": r, "train_loss": 1.0})
+writer.run_finished({"outcome": "stopped", "round": 1999})
+print("the run went on")
+"""
 
 
-def test_numbers_too_large_for_24_bits_are_infinite(tmp_path: Path) -> None:
+def test_full_disk_costs_one_line_and_the_run_goes_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "the run went on\n")
+    (said,) = done.stderr.splitlines()
+    assert "the record has all of it: [Errno 27] File too large" in said
+
+
+def test_numbers_too_large_for_float32_become_infinite(tmp_path: Path) -> None:
     events = RunEvents(tmp_path, {})
     for r, loss in enumerate((1e300, -1e300, float("nan"))):
         events.round({"round": r, "train_loss": loss})
-    events.file.close()
+    events.close()
     found = scalars(read(tmp_path), "loss/train")
     assert (found[0], found[1]) == (float("inf"), float("-inf"))
     assert found[2] != found[2]
