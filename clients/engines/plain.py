@@ -249,6 +249,7 @@ class PlainEngine:
             client_drift=meter.drift(),
             gradient_norm=meter.gradient_norm,
             extras=extras,
+            fault_counts=data.client_fault_counts(k),
         )
         return update, {n: v[0] for n, v in new_own.items()}
 

@@ -98,20 +98,20 @@ class RoundMeter:
         if update is None or not len(update.clients):
             return LocalRound(line | ({"not_measured": why} if why else {}), {})
         weights = coefficients(update) if coefficients is not None else update.num_examples.astype(np.float64)
-        drift, names = self._drift(params, replies, update, weights), self.population.client_name
+        drift, names = self._drift(params, replies, update, weights), self.population.federation.client_name
         parts = [_training(update, names)]
         parts += [summary(drift, update.clients, names) if drift is not None else {"not_measured": ALL_LEFT_OUT}]
         said = [part.pop("not_measured") for part in parts if "not_measured" in part]
         for part in parts:
             line |= part
         columns = _columns(update, drift, weights)
-        line |= data_line(self.population.during(round_index), columns)
+        line |= data_line(self.population.during(round_index), columns, update.fault_counts)
         line["histograms"] = counted({name: columns.get(name) for name in EDGES if line.get(name) is not None})
         return LocalRound(line | ({"not_measured": "; ".join(said)} if said else {}), columns)
 
     def happenings(self, round_index: int) -> Sequence[dict[str, Any]]:
         """Return events of what changes in the data as a round starts."""
-        return self.population.happenings(round_index) if self.population.happenings is not None else ()
+        return self.population.history.events(round_index) if self.population.history.events is not None else ()
 
     def _drift(self, params: Tensor, replies: Sequence[Message], update: CohortUpdate, weights: F64) -> Drift | None:
         """Measure how the updates lie to each other; None where every one of them has weight 0."""
@@ -161,7 +161,9 @@ class RoundMeter:
             "variance": _variance(shown),
             "score": _with_tenths(shown),
             "loss": quantiles(losses),
-            "worst": _named(worst(clients, shown, lowest=task == "classification"), self.population.client_name),
+            "worst": _named(
+                worst(clients, shown, lowest=task == "classification"), self.population.federation.client_name
+            ),
         }
         line: Line = dict(metrics("federated", float(loss), float(score), task))
         if found.classes is not None:
@@ -209,8 +211,8 @@ class RoundMeter:
             line |= class_metrics("validation", counts)
             if self.population.outputs <= MOST_CLASSES:
                 line["class_accuracy"] = recalls(counts)
-        if self.population.optimal_value is not None:
-            line["optimality_gap"] = result.loss - self.population.optimal_value
+        if self.population.objective is not None:
+            line["optimality_gap"] = result.loss - self.population.objective.optimal_value
         if task != "objective":
             probe = result.predicted[:PROBE_SIZE]
             if self._probe is not None:
