@@ -125,14 +125,15 @@ def ground_truth_of(federation: Federation, population: Population) -> dict[str,
 
 def _city(federation: Federation, world: World) -> Callable[[Faults], Population]:
     """Return a function of faults that makes a generated source's population."""
-    if federation.partition is not None and not isinstance(federation.partition, NaturalOptions):
+    partition, kind = federation.partition, federation.data.kind
+    if partition is not None and not isinstance(partition, NaturalOptions):
         raise PartitionError(
             "partition.kind",
-            f"{federation.partition.kind!r} deals out pooled examples, and data '{federation.data.kind}' bring their own clients",
+            f"{partition.kind!r} deals out pooled examples, and data '{kind}' bring their own clients",
             fix="Leave the partition out.",
         )
     try:
-        source: AnySource = CITY[federation.data.kind].source(federation.data, world, federation.seed)
+        source: AnySource = CITY[kind].source(federation.data, world, federation.seed)
     except UserError as error:
         raise error if "." in error.field else error.inside("data") from error.__cause__
     if isinstance(source, SeriesSource):
@@ -152,7 +153,7 @@ def _other(federation: Federation, world: World | None) -> Callable[[Faults], Po
 
 
 def _faulty(clean: Population, seed: int, world: World | None) -> Callable[[Faults], Population]:
-    """Return a function that puts faults into a population: into its series where it has them, else into its examples."""
+    """Return a function that puts faults into a population: into its series, or else into its examples."""
     into = clean.clients.series_faults or with_faults
     return lambda faults: into(clean, faults=faults, seed=seed, world=world) if faults else clean
 
