@@ -20,7 +20,8 @@ def data_line(population: Population, columns: Mapping[str, Array], fault_counts
     Args:
         population: as it was in that round.
         columns: one value a respondent: `client`, `num_examples`, and `train_loss` and `client_drift` where measured.
-        fault_counts: what faults changed in the respondents' data, from their update; None where that is unknown.
+        fault_counts: what faults changed in the respondents' data, from their update. None makes these data here:
+            messages of real nodes carry no counts yet.
 
     Returns:
         `faults` (by name: `changed`, mean share of a client's readings or labels changed; `clients` with changes;
@@ -31,6 +32,8 @@ def data_line(population: Population, columns: Mapping[str, Array], fault_counts
     clients, history, facts = columns["client"], population.history, population.federation
     line: Line = {}
     changed: F64 | None = None
+    if fault_counts is None and history.faults:
+        fault_counts = population.cohort(clients).fault_counts
     if fault_counts is not None:
         line["faults"] = {n: _fault(share, fault_counts.effect[n]) for n, share in fault_counts.changed.items()}
         changed = np.minimum(sum(fault_counts.changed.values(), np.zeros(len(clients))), 1.0)
