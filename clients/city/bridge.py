@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from clients.city import structure
-from clients.city.source_types import MOST_TOLD, Part, WindowSource
+from clients.city.source_types import MOST_LISTED, Part, WindowSource
 from clients.city.structure import Bridges, deck_temperature, excitation, frequencies, make_bridges
 from clients.city.windows import Counts, draw_counts, pick, require_fractions
 from clients.core import streams
@@ -164,9 +164,9 @@ def _damage(options: BridgeOptions, world: World, damaged: I64, onset: F64) -> d
     return {
         "damaged": len(damaged),
         "growth_hours": options.growth_hours,
-        "clients": damaged[:MOST_TOLD].tolist(),
-        "onset_hour": onset[:MOST_TOLD].round(3).tolist(),
-        "level_at_the_end": (options.damage * np.minimum(since, 1.0))[:MOST_TOLD].round(4).tolist(),
+        "clients": damaged[:MOST_LISTED].tolist(),
+        "onset_hour": onset[:MOST_LISTED].round(3).tolist(),
+        "level_at_the_end": (options.damage * np.minimum(since, 1.0))[:MOST_LISTED].round(4).tolist(),
     }
 
 
@@ -239,5 +239,5 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
         districts=world.names,
         client_name=lambda client: f"bridge {client}",
         facts={"rate_hz": structure.RATE, "damaged_bridges": int(struck.sum()), "made_like": "Z24"},
-        truth=lambda: _damage(options, world, np.flatnonzero(struck), onsets[struck]),
+        ground_truth=lambda: _damage(options, world, np.flatnonzero(struck), onsets[struck]),
     )

@@ -23,7 +23,7 @@ import numpy as np
 from clients.city.attacks.botnets import Campaign, Infections, make_campaigns, make_infections
 from clients.city.attacks.flows import CHANNELS, NOISES, cause, features
 from clients.city.attacks.tables import DEVICES, FAMILIES, UPDATE, columns
-from clients.city.source_types import MOST_TOLD, Part, WindowSource
+from clients.city.source_types import MOST_LISTED, Part, WindowSource
 from clients.city.windows import Counts, pick, require_fractions
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64
@@ -309,7 +309,7 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
             "classes": "benign, attack" if options.task == "attack" else ", ".join(("benign", *options.families)),
             "campaigns": len(traffic.campaigns),
         },
-        truth=lambda: _told(traffic, min(options.clients, MOST_TOLD)),
+        ground_truth=lambda: _told(traffic, min(options.clients, MOST_LISTED)),
     )
 
 
@@ -317,11 +317,11 @@ def _told(traffic: _Traffic, devices: int) -> dict[str, Any]:
     """Return the campaigns, and which of the first devices each infected and when, the earliest first."""
     found = traffic.infections(traffic.devices(np.arange(devices)))
     device, campaign = np.nonzero(np.isfinite(found.onset) & (found.onset < traffic.world.hours))
-    early = np.argsort(found.onset[device, campaign], kind="stable")[:MOST_TOLD]
+    early = np.argsort(found.onset[device, campaign], kind="stable")[:MOST_LISTED]
     total, device, campaign = len(device), device[early], campaign[early]
     onset, end = found.onset[device, campaign], np.minimum(found.end[device, campaign], traffic.world.hours)
     return {
-        "campaigns": [one.told(traffic.world.names) for one in traffic.campaigns[:MOST_TOLD]],
+        "campaigns": [one.told(traffic.world.names) for one in traffic.campaigns[:MOST_LISTED]],
         "infections": {
             "of_devices_below": devices,
             "count": total,

@@ -1,4 +1,4 @@
-"""What sensors read, before it is cut into examples: the two shapes in which generated and recorded readings come.
+"""What sensors read, before it is cut into examples: the two shapes of generated and recorded readings.
 
 A `SeriesSource` is one long series a site, in physical units, which forecasters see through windows. A `WindowSource`
 gives examples (windows of a signal, or vectors of features) with labels of their own. Both are made client by client
@@ -13,38 +13,39 @@ from typing import Any, Literal
 
 from clients.core.arrays import F32, F64, I32, I64, Array
 from clients.core.channels import Channel
-from clients.core.population import Places, Task
+from clients.core.examples import Task
+from clients.core.population_parts import Places
 
 Part = Literal["train", "validation", "test"]
-Truth = Callable[[], dict[str, Any]]
+GroundTruth = Callable[[], dict[str, Any]]
 
-MOST_TOLD = 1000
-"""Clients or happenings that a source's truth lists in full; of more, the first."""
+MOST_LISTED = 1000
+"""A source's ground truth lists at most so many clients or events: the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesSource:
-    """Series of readings, one a client, all of one length, on one clock.
+    """Series of readings, one a client, of equal length and on one clock.
 
     Attributes:
         name: the data's name, for people.
         num_clients: how many sites, N.
-        channels: C of them; channel 0 is what is forecast, or what labels are made of.
+        channels: C of them; channel 0 is forecast, or labels are made from it.
         step_hours: hours from one reading to the next.
         ends: where training, validation and test end, in steps: time order, nothing shuffled.
-        read: (clients int64 (K,), start, stop) -> float32 (K, stop - start, C), what was really there, in the
+        read: (clients int64 (K,), start, stop) -> float32 (K, stop - start, C), the readings without faults, in the
             channels' units. A reading depends on (seed, client, its step) alone.
         window: past steps that a model sees.
-        horizon: steps ahead; forecasters tell all values from 1 to `horizon`.
+        horizon: steps ahead; a forecast has all values from 1 to `horizon`.
         stride: steps from one window to the next; windows of a part start at multiples of it (counted from step 0).
-        label: future readings of channel 0 (..., horizon) -> class (...), for classification; None to forecast.
+        label: future readings of channel 0 (..., horizon) -> class (...), for classification; None for forecasts.
         outputs: classes; `horizon` without `label`.
         places: clients -> where they are.
         districts: names of the world's districts.
         client_name: client -> name for people.
         facts: for the record.
-        truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for the
-            record: plain values, of at most `MOST_TOLD` clients or happenings each.
+        ground_truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for
+            the record: plain values, of at most `MOST_LISTED` clients or events each.
     """
 
     name: str
@@ -62,7 +63,7 @@ class SeriesSource:
     districts: tuple[str, ...] = ()
     client_name: Callable[[int], str] = str
     facts: dict[str, str | int | float] = field(default_factory=dict)
-    truth: Truth | None = None
+    ground_truth: GroundTruth | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +89,8 @@ class WindowSource:
         districts: names of the world's districts.
         client_name: client -> name for people.
         facts: for the record.
-        truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for the
-            record: plain values, of at most `MOST_TOLD` clients or happenings each.
+        ground_truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for
+            the record: plain values, of at most `MOST_LISTED` clients or events each.
     """
 
     name: str
@@ -107,4 +108,4 @@ class WindowSource:
     districts: tuple[str, ...] = ()
     client_name: Callable[[int], str] = str
     facts: dict[str, str | int | float] = field(default_factory=dict)
-    truth: Truth | None = None
+    ground_truth: GroundTruth | None = None

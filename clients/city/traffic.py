@@ -13,7 +13,7 @@ import numpy as np
 
 from clients.city.roads.network import make_incidents, place_sensors
 from clients.city.roads.speeds import CHANNELS, read_speeds
-from clients.city.source_types import MOST_TOLD, SeriesSource
+from clients.city.source_types import MOST_LISTED, SeriesSource
 from clients.core.arrays import F32, I64, Array
 from clients.core.errors import require
 from clients.core.options import STRICT
@@ -120,7 +120,7 @@ def traffic_source(options: TrafficOptions, world: World, seed: int) -> SeriesSo
         districts=world.names,
         client_name=client_name,
         facts={"sensors": options.clients, "roads": options.roads, "incidents": len(incidents.start)},
-        truth=lambda: {"incidents": len(incidents.start), "first_incidents": incidents.first(MOST_TOLD)},
+        ground_truth=lambda: {"incidents": len(incidents.start), "first_incidents": incidents.first(MOST_LISTED)},
     )
 
 

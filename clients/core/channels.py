@@ -17,10 +17,10 @@ class Channel:
         deviation: its nominal standard deviation, > 0.
         low: least value the sensor can show.
         high: largest value the sensor can show.
-        other_unit: what it is sometimes mistaken for, such as "km/h"; empty for none.
+        other_unit: the unit that it is sometimes mistaken for, such as "km/h"; empty for none.
         other_scale: value in the other unit = scale * value + offset.
-        other_offset: likewise.
-        measured: False for what no sensor measures (the hour of the day): no fault touches it.
+        other_offset: see `other_scale`.
+        measured: False for what no sensor measures (the hour of the day): no fault changes it.
     """
 
     name: str

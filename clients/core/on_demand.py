@@ -1,9 +1,9 @@
-"""Clients whose examples are made when they are first asked for, and kept only as far as memory allows."""
+"""Clients whose examples are made on demand. Memory bounds how many are kept."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,30 +11,46 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import I32, I64
-from clients.core.population import CohortData
-from clients.core.ragged import Cohort, offsets_of, positions
+from clients.core.examples import Cohort, CohortData, FaultCounts
+from clients.core.ragged import offsets_of, positions
 
 RESIDENT_BYTES = 512 * 2**20
 """Populations up to this size stay in memory once made."""
 RESIDENT_CLIENTS = 100_000
-"""Only if they have at most so many clients: keeping the books of who is there takes 9 bytes a client."""
+"""Only populations of at most so many clients stay: the index of who is in memory takes 9 bytes a client."""
 CACHE_BYTES = 256 * 2**20
 """Of larger populations the most recent clients stay, up to this size."""
 MOSTLY = 0.8
-"""Of larger populations, a cohort of which more than this share is missing is made as a whole: all of it in one piece,
-which costs less than copying the pieces together."""
+"""In larger populations, a cohort that misses more than this share of its clients is made as a whole: copying pieces
+together costs more."""
 
-Make = Callable[[I64], tuple[Tensor, Tensor]]
-"""Clients -> the features and targets of all of them, one client after the other."""
+
+@dataclass(frozen=True)
+class Made:
+    """The data of some clients, one client after the other.
+
+    Attributes:
+        features: of all of them.
+        targets: of all of them.
+        fault_counts: what faults changed, for each client; None where there are no faults.
+    """
+
+    features: Tensor
+    targets: Tensor
+    fault_counts: FaultCounts | None = None
+
+
+Make = Callable[[I64], Made]
+"""Clients -> their data. A client's data must not depend on the other clients."""
 
 
 @dataclass(frozen=True)
 class Recent:
-    """A cohort function that keeps recent cohorts; `fresh` makes clients and keeps nothing.
+    """A cohort function that keeps recent cohorts.
 
     Attributes:
         kept: the cohort function.
-        fresh: the same, for who makes something else of the examples at once.
+        fresh: the same, but it keeps nothing. It is for callers that make other examples from these at once.
     """
 
     kept: Cohort
@@ -46,7 +62,7 @@ class Recent:
 
 
 @dataclass(frozen=True)
-class Layout:
+class ExampleLayout:
     """Shape and type of one example.
 
     Attributes:
@@ -68,114 +84,166 @@ class Layout:
         return numbers[0] * self.dtype.itemsize + numbers[1] * self.target_dtype.itemsize
 
     def empty(self, examples: int) -> tuple[Tensor, Tensor]:
-        """Return uninitialised features and targets; pages never written to take no memory."""
+        """Return uninitialised features and targets. Pages that are never written to take no memory."""
         features = torch.empty((examples, *self.feature_shape), dtype=self.dtype)
         return features, torch.empty((examples, *self.target_shape), dtype=self.target_dtype)
 
 
-def lazy_cohort(
+def on_demand_cohort(
     make: Make,
     sizes: I32,
-    layout: Layout,
+    layout: ExampleLayout,
     *,
+    faults: Sequence[str] = (),
     resident_bytes: int = RESIDENT_BYTES,
     cache_bytes: int = CACHE_BYTES,
 ) -> Cohort:
-    """Return a `Population.cohort` that makes clients on demand.
+    """Return a `ClientData.cohort` that makes clients on demand.
 
-    A population of at most `resident_bytes` (and `RESIDENT_CLIENTS`) is laid out in two tensors and filled client by
-    client, so that a cohort seen before costs no copy and no Python a client. A larger one keeps only recent cohorts,
-    `cache_bytes` of them.
+    A population of at most `resident_bytes` and `RESIDENT_CLIENTS` stays in two tensors, which are filled client by
+    client: a known cohort then costs no copy and no Python a client. A larger one keeps `cache_bytes` of recent
+    cohorts. Fault counts are kept as long as the rows that they belong to.
 
     Args:
         make: makes the examples of given clients; what it makes for a client must not depend on the others.
         sizes: examples of each client, (N,).
         layout: of one example.
+        faults: names of the faults whose counts `make` returns.
         resident_bytes: see above.
         cache_bytes: see above.
     """
     if stays_resident(sizes, layout, resident_bytes):
-        return _resident(make, sizes, layout)
+        return _resident(make, sizes, layout, faults)
 
     def fresh(clients: I64) -> CohortData:
-        features, targets = make(clients)
-        return CohortData(features, targets, np.arange(len(features), dtype=np.int64), offsets_of(sizes[clients]))
+        made = make(clients)
+        rows = np.arange(len(made.features), dtype=np.int64)
+        return CohortData(made.features, made.targets, rows, offsets_of(sizes[clients]), made.fault_counts)
 
-    return Recent(_recent(make, sizes, layout, cache_bytes), fresh)
+    return Recent(_RecentBlocks(make, sizes, layout, faults, cache_bytes), fresh)
 
 
-def stays_resident(sizes: I32, layout: Layout, resident_bytes: int = RESIDENT_BYTES) -> bool:
+def stays_resident(sizes: I32, layout: ExampleLayout, resident_bytes: int = RESIDENT_BYTES) -> bool:
     """Say whether a population of these sizes stays in memory once made."""
     return len(sizes) <= RESIDENT_CLIENTS and int(sizes.sum(dtype=np.int64)) * layout.bytes <= resident_bytes
 
 
-def _resident(make: Make, sizes: I32, layout: Layout) -> Cohort:
+def _no_counts(faults: Sequence[str], clients: int) -> FaultCounts | None:
+    """Return counts of 0 for so many clients; None without faults."""
+    if not faults:
+        return None
+    return FaultCounts({name: np.zeros(clients) for name in faults}, {name: np.zeros(clients) for name in faults})
+
+
+def _resident(make: Make, sizes: I32, layout: ExampleLayout, faults: Sequence[str]) -> Cohort:
     offsets = offsets_of(sizes)
     features, targets = layout.empty(int(offsets[-1]))
-    made = np.zeros(len(sizes), np.bool_)
+    counts = _no_counts(faults, len(sizes))
+    known = np.zeros(len(sizes), np.bool_)
 
     def cohort(clients: I64) -> CohortData:
-        if not made[clients].all():
-            missing = np.unique(clients[~made[clients]])
+        if not known[clients].all():
+            missing = np.unique(clients[~known[clients]])
             where = torch.from_numpy(positions(offsets[missing], sizes[missing].astype(np.int64)))
-            features[where], targets[where] = make(missing)
-            made[missing] = True
+            made = make(missing)
+            features[where], targets[where] = made.features, made.targets
+            if counts is not None:
+                _put(counts, missing, made.fault_counts)
+            known[missing] = True
         own = sizes[clients].astype(np.int64)
-        return CohortData(features, targets, positions(offsets[clients], own), offsets_of(own))
+        own_counts = None if counts is None else counts.take(clients)
+        return CohortData(features, targets, positions(offsets[clients], own), offsets_of(own), own_counts)
 
     return cohort
 
 
-def _recent(make: Make, sizes: I32, layout: Layout, cache_bytes: int) -> Cohort:
-    """Cache whole calls of `make`, least recently used out first: nothing is copied to keep them."""
-    blocks: OrderedDict[int, tuple[I64, I64, Tensor, Tensor]] = OrderedDict()  # number -> clients, offsets, tensors
-    home: dict[int, tuple[int, int]] = {}  # client -> number of its block, place in it
-    held = 0
-    number = 0
+def _put(counts: FaultCounts, clients: I64, made: FaultCounts | None) -> None:
+    """Write what was counted of some clients into the counts of all."""
+    assert made is not None, "a maker with faults returns their counts"
+    for name in counts.changed:
+        counts.changed[name][clients] = made.changed[name]
+        counts.effect[name][clients] = made.effect[name]
 
-    def remember(clients: I64) -> None:
-        nonlocal held, number
-        features, targets = make(clients)
-        blocks[number] = clients, offsets_of(sizes[clients]), features, targets
-        home.update((int(c), (number, place)) for place, c in enumerate(clients))
-        held += len(features) * layout.bytes
-        number += 1
 
-    def forget(keep: set[int]) -> None:
-        nonlocal held
-        for old in list(blocks):
-            if held <= cache_bytes:
+@dataclass(frozen=True)
+class _Block:
+    """One call of `make`: its clients and their data."""
+
+    clients: I64
+    offsets: I64
+    made: Made
+
+
+class _RecentBlocks:
+    """A cohort function that caches whole calls of `make`, and drops the least recently used first.
+
+    Nothing is copied to keep them.
+    """
+
+    def __init__(self, make: Make, sizes: I32, layout: ExampleLayout, faults: Sequence[str], cache_bytes: int) -> None:
+        self._make, self._sizes, self._layout = make, sizes, layout
+        self._faults, self._cache_bytes = tuple(faults), cache_bytes
+        self._blocks: OrderedDict[int, _Block] = OrderedDict()
+        self._home: dict[int, tuple[int, int]] = {}  # client -> number of its block, position in it
+        self._held = self._number = 0
+
+    def __call__(self, clients: I64) -> CohortData:
+        wanted = list(dict.fromkeys(clients.tolist()))
+        missing = [c for c in wanted if c not in self._home]
+        if len(missing) > MOSTLY * len(wanted):
+            self._remember(np.asarray(wanted, np.int64))
+        elif missing:
+            self._remember(np.asarray(missing, np.int64))
+        homes = np.array([self._home[c] for c in clients.tolist()], np.int64).reshape(-1, 2)
+        used = np.unique(homes[:, 0]).tolist()
+        for number in used:
+            self._blocks.move_to_end(number)
+        self._forget(set(used))
+        if not used:
+            features, targets = self._layout.empty(0)
+            none, start = np.zeros(0, np.int64), np.zeros(1, np.int64)
+            return CohortData(features, targets, none, start, _no_counts(self._faults, 0))
+        return self._one(used[0], homes[:, 1]) if len(used) == 1 else self._several(clients, homes)
+
+    def _one(self, number: int, slots: I64) -> CohortData:
+        """Return clients that lie in one block, without a copy."""
+        block = self._blocks[number]
+        own = np.diff(block.offsets)[slots]
+        counts = None if block.made.fault_counts is None else block.made.fault_counts.take(slots)
+        rows = positions(block.offsets[slots], own)
+        return CohortData(block.made.features, block.made.targets, rows, offsets_of(own), counts)
+
+    def _several(self, clients: I64, homes: I64) -> CohortData:
+        """Return clients that lie in several blocks, copied together."""
+        pieces = [(self._blocks[number], slot) for number, slot in homes.tolist()]
+        features = torch.cat([b.made.features[b.offsets[i] : b.offsets[i + 1]] for b, i in pieces])
+        targets = torch.cat([b.made.targets[b.offsets[i] : b.offsets[i + 1]] for b, i in pieces])
+        rows = np.arange(len(features), dtype=np.int64)
+        return CohortData(features, targets, rows, offsets_of(self._sizes[clients]), self._gathered(homes))
+
+    def _gathered(self, homes: I64) -> FaultCounts | None:
+        counts = _no_counts(self._faults, len(homes))
+        if counts is not None:
+            for number in np.unique(homes[:, 0]).tolist():
+                here = np.flatnonzero(homes[:, 0] == number)
+                held = self._blocks[number].made.fault_counts
+                _put(counts, here, None if held is None else held.take(homes[here, 1]))
+        return counts
+
+    def _remember(self, clients: I64) -> None:
+        made = self._make(clients)
+        self._blocks[self._number] = _Block(clients, offsets_of(self._sizes[clients]), made)
+        self._home.update((int(c), (self._number, slot)) for slot, c in enumerate(clients))
+        self._held += len(made.features) * self._layout.bytes
+        self._number += 1
+
+    def _forget(self, keep: set[int]) -> None:
+        for old in list(self._blocks):
+            if self._held <= self._cache_bytes:
                 return
             if old not in keep:
-                clients, _, features, _ = blocks.pop(old)
-                held -= len(features) * layout.bytes
-                for client in clients.tolist():
-                    if home.get(client, (-1, 0))[0] == old:  # not made anew since
-                        del home[client]
-
-    def cohort(clients: I64) -> CohortData:
-        asked = list(dict.fromkeys(clients.tolist()))
-        missing = [c for c in asked if c not in home]
-        if len(missing) > MOSTLY * len(asked):
-            remember(np.asarray(asked, np.int64))
-        elif missing:
-            remember(np.asarray(missing, np.int64))
-        places = [home[c] for c in clients.tolist()]
-        used = sorted({block for block, _ in places})
-        for block in used:
-            blocks.move_to_end(block)
-        forget(set(used))
-        if not used:
-            features, targets = layout.empty(0)
-            return CohortData(features, targets, np.zeros(0, np.int64), np.zeros(1, np.int64))
-        if len(used) == 1:
-            _, offsets, features, targets = blocks[used[0]]
-            slot = np.asarray([place for _, place in places], np.int64)
-            own = sizes[clients].astype(np.int64)
-            return CohortData(features, targets, positions(offsets[slot], own), offsets_of(own))
-        pieces = [(blocks[b], int(p)) for b, p in places]
-        features = torch.cat([f[o[p] : o[p + 1]] for (_, o, f, _), p in pieces])
-        targets = torch.cat([t[o[p] : o[p + 1]] for (_, o, _, t), p in pieces])
-        return CohortData(features, targets, np.arange(len(features), dtype=np.int64), offsets_of(sizes[clients]))
-
-    return cohort
+                block = self._blocks.pop(old)
+                self._held -= len(block.made.features) * self._layout.bytes
+                for client in block.clients.tolist():
+                    if self._home.get(client, (-1, 0))[0] == old:  # not made anew since
+                        del self._home[client]

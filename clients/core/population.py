@@ -1,168 +1,137 @@
-"""What a federation's data look like to everything above: populations, cohorts' data, examples."""
+"""A population: all clients of an experiment, their data, and the central examples, in parts.
+
+A source fills the fields that it knows. What changes a population replaces fields of one part:
+`replace(population, clients=replace(population.clients, cohort=other))`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from clients.core.arrays import F64, I32, I64, Bool
-from clients.core.channels import Channel
+from clients.core.errors import DataError
+from clients.core.examples import Cohort, CohortData, Examples, FaultCounts, Task
+from clients.core.population_parts import (
+    CentralData,
+    CentralExamples,
+    ExampleSpec,
+    FederationFacts,
+    KnownObjective,
+    Places,
+)
 
-Task = Literal["classification", "regression", "objective"]
-"""classification: int64 targets [n]; regression: float targets [n, outputs]; objective: the model returns its loss."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Examples that belong together.
-
-    Attributes:
-        features: tensor [n, *feature_shape], float32 (float64 in theory tests).
-        targets: int64 [n] for classification, float [n, outputs] for regression, ignored for an objective.
-    """
-
-    features: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return int(self.features.shape[0])
-
-
-@dataclass(frozen=True)
-class CohortData:
-    """The examples of some clients, without copying what is already in memory.
-
-    Client j of the K asked for owns `rows[offsets[j]:offsets[j + 1]]`, indices into `features` and
-    `targets`. The order of a client's rows never depends on who else was asked for.
-    """
-
-    features: Tensor
-    targets: Tensor
-    rows: I64
-    offsets: I64
-
-    @property
-    def sizes(self) -> I64:
-        """Number of examples of each client asked for, shape (K,)."""
-        return np.diff(self.offsets)
-
-    def client(self, j: int) -> Examples:
-        """Return client j's examples (a copy)."""
-        index = torch.from_numpy(self.rows[self.offsets[j] : self.offsets[j + 1]])
-        return Examples(self.features[index], self.targets[index])
+__all__ = [
+    "CentralData",
+    "CentralExamples",
+    "ClientData",
+    "CohortData",
+    "DataHistory",
+    "ExampleSpec",
+    "Examples",
+    "FaultCounts",
+    "FederationFacts",
+    "KnownObjective",
+    "Places",
+    "Population",
+    "Task",
+]
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where some clients are in the world.
+@dataclass(frozen=True, kw_only=True)
+class ClientData:
+    """What the clients hold. Each field is a function of some clients, int64 (K,).
 
     Attributes:
-        x: kilometres east of the centre, float64 (K,).
-        y: kilometres north of it.
-        district: index of each client's district, int64 (K,).
+        cohort: their training data.
+        held_out: the examples that they hold out; None where they hold out none.
+        label_counts: counts of their training labels, int64 (K, classes); None unless classification.
+        hours: hour of the world's clock of each training example, float64 (M,), client after client in the order of
+            their rows; None where examples have no time.
+        held_out_hours: the same for the examples in `held_out`.
+        series_faults: (this population, faults by name, seed, world) -> the population with faults in the series that
+            its examples are windows of; None where faults go into examples one by one.
     """
 
-    x: F64
-    y: F64
-    district: I64
+    cohort: Cohort
+    held_out: Cohort | None = None
+    label_counts: Callable[[I64], I64] | None = None
+    hours: Callable[[I64], F64] | None = None
+    held_out_hours: Callable[[I64], F64] | None = None
+    series_faults: Callable[..., Population] | None = None
 
 
-@dataclass(frozen=True)
-class Realised:
-    """What faults did to the training data of some clients.
+@dataclass(frozen=True, kw_only=True)
+class DataHistory:
+    """What faults and concept drifts do to the data, and when.
 
     Attributes:
-        changed: by fault, the share of each client's readings (or labels) that it changed, float64 (K,).
-        effect: by fault, its own measure of how much, float64 (K,); 0 where nothing was changed.
+        faults: names of the faults at work now, in order: the `fault_counts` of cohorts have these.
+        masks: clients -> by fault, a bool array a client: what it changed. Readings [T, C] (training steps x channels)
+            of a series, [n, *feature_shape] of examples, [n] of labels; None without faults.
+        drift_levels: clients -> by concept drift, its level now for each, float64 (K,), 0 to 1; None without drifts.
+        schedule: round -> the population as it is in that round; None where the data do not change over rounds.
+        events: round -> events (`kind`, `message` and more) of what changes in the data as that round starts.
+        ground_truth: what the source of generated data knows of its clients and no model sees, for the record.
     """
 
-    changed: dict[str, F64]
-    effect: dict[str, F64]
+    faults: tuple[str, ...] = ()
+    masks: Callable[[I64], dict[str, list[Bool]]] | None = None
+    drift_levels: Callable[[I64], dict[str, F64]] | None = None
+    schedule: Callable[[int], Population] | None = None
+    events: Callable[[int], Sequence[dict[str, Any]]] | None = None
+    ground_truth: Callable[[], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Population:
-    """All clients of an experiment and the central held-out examples.
+    """All clients of an experiment and the central examples.
+
+    The properties and methods below are what people use from Python. Everything else is in the parts.
 
     Attributes:
-        name: the data's name, for people.
-        task: see `Task`.
-        sizes: training examples of each client, int32 (N,). A client may be empty: it is never asked to train.
-        feature_shape: shape of one example's features.
-        outputs: classes, or width of the regression target.
-        cohort: clients (int64 array (K,)) -> their training data.
-        cohort_test: the same for examples the clients hold out, or None where they hold out none.
-        validation: central examples that criteria may look at, or None.
-        test: central examples used only at the end, or None.
-        label_counts: clients -> (K, classes) counts of training labels; None unless classification.
-        client_name: client index -> name for people.
-        facts: what was done to make it, for the record (scalars and strings).
-        validation_clients: which client each validation example comes from, int64 (n,); None where they have no owner.
-        test_clients: the same of the test examples.
-        validation_hours: hour of the world's clock of each validation example, float64 (n,); None where they have none.
-        test_hours: the same of the test examples.
-        channels: what the last axis of the features measures, in deviations from the channel's mean; empty where
-            nobody said.
-        places: clients -> where they are; None where they are nowhere.
-        districts: names of the districts that places number.
-        hours: clients -> hour of the world's clock of each training example, float64 (M,), client after client in the
-            order of their rows; None where examples have no time.
-        held_out_hours: the same of the examples in `cohort_test`.
-        training_ends: hour of the world's clock at which the training data end; None: in the hour of the last example.
-        realised: clients -> what faults did to their data; None where there are no faults.
-        masks: clients -> by fault, a bool array a client: what it changed. Readings [T, C] (training steps x channels)
-            of a series, [n, *feature_shape] of examples, [n] of labels; None where there are no faults.
-        series_faults: (this population, faults by name, seed, world) -> the population with faults in its series, for
-            data that hold series of which their examples are windows; None: faults go into examples one by one.
-        drift_levels: clients -> by concept drift, how far it has come for each now, float64 (K,), 0 to 1; None where
-            there are no concept drifts.
-        phase: round -> the population as it is in that round, for data that change over rounds. Sizes never change.
-        happenings: round -> events (`kind`, `message` and more) of what changes in the data as that round starts.
-        reconstructs: whether the targets are the features, flattened (an autoencoder's): what is done to the features
-            is done to the targets.
-        truth: what the source of generated data knows of its clients and no model sees, for the record; None: nothing.
-        optimum: minimiser of the weighted mean objective where it is known, flat [P].
-        optimal_value: its value.
+        spec: what one example is.
+        federation: facts about the federation.
+        clients: what the clients hold.
+        central: what the server holds.
+        history: what faults and drifts do to the data, and when.
+        objective: the known minimum; None where it is unknown.
     """
 
-    name: str
-    task: Task
-    sizes: I32
-    feature_shape: tuple[int, ...]
-    outputs: int
-    cohort: Callable[[I64], CohortData]
-    cohort_test: Callable[[I64], CohortData] | None = None
-    validation: Examples | None = None
-    test: Examples | None = None
-    label_counts: Callable[[I64], I64] | None = None
-    client_name: Callable[[int], str] = str
-    facts: dict[str, str | int | float] = field(default_factory=dict)
-    validation_clients: I64 | None = None
-    test_clients: I64 | None = None
-    validation_hours: F64 | None = None
-    test_hours: F64 | None = None
-    channels: tuple[Channel, ...] = ()
-    places: Callable[[I64], Places] | None = None
-    districts: tuple[str, ...] = ()
-    hours: Callable[[I64], F64] | None = None
-    held_out_hours: Callable[[I64], F64] | None = None
-    training_ends: float | None = None
-    realised: Callable[[I64], Realised] | None = None
-    masks: Callable[[I64], dict[str, list[Bool]]] | None = None
-    series_faults: Callable[..., Population] | None = None
-    drift_levels: Callable[[I64], dict[str, F64]] | None = None
-    phase: Callable[[int], Population] | None = None
-    happenings: Callable[[int], Sequence[dict[str, Any]]] | None = None
-    reconstructs: bool = False
-    truth: Callable[[], dict[str, Any]] | None = None
-    optimum: Tensor | None = None
-    optimal_value: float | None = None
+    spec: ExampleSpec
+    federation: FederationFacts
+    clients: ClientData
+    central: CentralData = field(default_factory=CentralData)
+    history: DataHistory = field(default_factory=DataHistory)
+    objective: KnownObjective | None = None
+
+    @property
+    def name(self) -> str:
+        """The data's name, for people."""
+        return self.federation.name
+
+    @property
+    def task(self) -> Task:
+        """What is learnt; see `Task`."""
+        return self.spec.task
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one example's features."""
+        return self.spec.feature_shape
+
+    @property
+    def outputs(self) -> int:
+        """Classes, or width of the regression target."""
+        return self.spec.outputs
+
+    @property
+    def sizes(self) -> I32:
+        """Training examples of each client, int32 (N,)."""
+        return self.federation.sizes
 
     @property
     def num_clients(self) -> int:
@@ -174,6 +143,34 @@ class Population:
         """Training examples in all."""
         return int(self.sizes.sum(dtype=np.int64))
 
+    @property
+    def validation(self) -> Examples | None:
+        """Central validation examples, or None."""
+        return None if self.central.validation is None else self.central.validation.examples
+
+    @property
+    def test(self) -> Examples | None:
+        """Central test examples, or None."""
+        return None if self.central.test is None else self.central.test.examples
+
+    def cohort(self, clients: I64) -> CohortData:
+        """Return the training data of some clients, int64 (K,), and in them what faults changed (`fault_counts`)."""
+        return self.clients.cohort(clients)
+
     def during(self, round_index: int) -> Population:
         """Return the population as it is in a round (round 0: before the first)."""
-        return self if self.phase is None else self.phase(round_index)
+        return self if self.history.schedule is None else self.history.schedule(round_index)
+
+    def masks(self, clients: I64) -> dict[str, list[Bool]]:
+        """Return, by fault, what it changed of each client's data: see `DataHistory`. Empty without faults."""
+        return {} if self.history.masks is None else self.history.masks(clients)
+
+    def places(self, clients: I64) -> Places:
+        """Return where some clients are.
+
+        Raises:
+            DataError: they have no places.
+        """
+        if self.federation.places is None:
+            raise DataError("world", "is missing, so the clients have no places", fix="Add a [world] section.")
+        return self.federation.places(clients)

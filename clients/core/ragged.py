@@ -1,4 +1,4 @@
-"""Rows of clients of unequal size, kept flat: picking a cohort's rows out of a population's without a loop."""
+"""Rows of clients of unequal size, kept flat. A cohort's rows are picked from a population's without a loop."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from clients.core.arrays import I64
-from clients.core.population import CohortData
-
-Cohort = Callable[[I64], CohortData]
+from clients.core.examples import Cohort, CohortData
 
 
 def offsets_of(sizes: npt.ArrayLike) -> I64:
@@ -39,10 +37,10 @@ def positions(starts: I64, sizes: I64) -> I64:
 
 
 def cohort_of(features: Tensor, targets: Tensor, offsets: I64, rows: I64 | None = None) -> Cohort:
-    """Return the `Population.cohort` of examples that lie in two tensors.
+    """Return the `ClientData.cohort` of examples that lie in two tensors.
 
     Args:
-        features: [n, *feature_shape]; a view is fine, nothing is copied.
+        features: [n, *feature_shape]; may be a view. Nothing is copied.
         targets: [n, ...].
         offsets: int64 (N + 1,); client k owns `rows[offsets[k]:offsets[k + 1]]`.
         rows: int64, indices into the tensors; None for 0, 1, 2, ...
@@ -56,11 +54,11 @@ def cohort_of(features: Tensor, targets: Tensor, offsets: I64, rows: I64 | None 
     return cohort
 
 
-def label_counts_of(labels: Callable[[I64], CohortData], classes: int) -> Callable[[I64], I64]:
-    """Return the `Population.label_counts` of a cohort function: clients -> counts, int64 (K, classes)."""
+def label_counts_of(cohort: Cohort, classes: int) -> Callable[[I64], I64]:
+    """Return the `ClientData.label_counts` of a cohort function: clients -> counts, int64 (K, classes)."""
 
     def counts(clients: I64) -> I64:
-        data = labels(clients)
+        data = cohort(clients)
         owner = np.repeat(np.arange(len(clients)), data.sizes)
         cell = owner * classes + data.targets.numpy()[data.rows]
         return np.bincount(cell, minlength=len(clients) * classes).reshape(len(clients), classes).astype(np.int64)
@@ -69,7 +67,26 @@ def label_counts_of(labels: Callable[[I64], CohortData], classes: int) -> Callab
 
 
 def alike(sizes: I64) -> Iterator[I64]:
-    """Yield positions of clients with similar sizes together, so that padding them to one length wastes little."""
+    """Yield the positions of clients of similar size together. Padding these to one length wastes little."""
     octave = np.frexp(np.maximum(sizes, 1).astype(np.float64))[1]
     for o in np.unique(octave[sizes > 0]):
         yield np.flatnonzero((octave == o) & (sizes > 0))
+
+
+def few_clients(numbers: I64, together: int) -> Iterator[slice]:
+    """Yield successive clients that hold at most so many numbers together, and at least one client.
+
+    Args:
+        numbers: how many each client holds, (K,).
+        together: the most that are held together.
+
+    Example:
+        >>> [(few.start, few.stop) for few in few_clients(np.array([2, 3, 9, 1]), 5)]
+        [(0, 2), (2, 3), (3, 4)]
+    """
+    ends = np.cumsum(numbers)
+    first, held = 0, 0
+    while first < len(numbers):
+        stop = max(int(np.searchsorted(ends, held + together, side="right")), first + 1)
+        yield slice(first, stop)
+        first, held = stop, int(ends[stop - 1])

@@ -89,8 +89,8 @@ class Evaluator:
         A client without such examples has loss and score nan. The examples are those of `round_index`.
         """
         population = self.task.population.during(round_index)
-        held_out = population.cohort_test is not None
-        data = population.cohort_test(clients) if population.cohort_test is not None else population.cohort(clients)
+        held_out = population.clients.held_out
+        data = held_out(clients) if held_out is not None else population.cohort(clients)
         losses, scores, predicted, targets = self._each(data)
         index = np.repeat(np.arange(len(clients)), data.sizes)
         sizes = data.sizes
@@ -99,7 +99,7 @@ class Evaluator:
             total = np.bincount(index, weights=values.double().numpy(), minlength=len(clients))
             return np.where(sizes > 0, total / np.maximum(sizes, 1), np.nan)
 
-        where, classes = "test" if held_out else "train", None
+        where, classes = "test" if held_out is not None else "train", None
         if population.task == "classification":
             classes = client_class_counts(predicted, targets, index, len(clients), population.outputs)
         return CohortEvaluation(clients, sizes, mean(losses), mean(scores), where, classes)

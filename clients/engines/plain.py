@@ -262,6 +262,7 @@ class PlainEngine:
             client_drift=meter.drift(),
             gradient_norm=meter.gradient_norm(),
             extras=done.extras,
+            fault_counts=data.client_fault_counts(k),
         )
         return update, {n: v[0] for n, v in done.client_state.items()}
 

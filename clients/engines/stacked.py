@@ -156,6 +156,7 @@ class StackedEngine:
             client_drift=run.meter.drift()[back.numpy()],
             gradient_norm=run.meter.gradient_norm()[back.numpy()],
             extras=done.extras,
+            fault_counts=data.fault_counts,
             seconds=time.perf_counter() - started,
         )
         return update, done.client_state

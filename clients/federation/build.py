@@ -19,11 +19,12 @@ from clients.core.population import Population
 from clients.faults.checks import check_faults
 from clients.faults.options import FaultOptions, is_label_fault
 from clients.federation.data_kinds import build_population
-from clients.federation.examples import shape_of, window_population, with_faults
+from clients.federation.faulty_examples import readings_of, with_faults
 from clients.federation.features import FeatureOptions, with_features
-from clients.federation.ground_truth import clock_events, data_truth, training_ends
-from clients.federation.schedule import in_phases
+from clients.federation.ground_truth import clock_events, data_ground_truth, training_ends
+from clients.federation.schedule import on_schedule
 from clients.federation.series_windows import series_population
+from clients.federation.window_examples import window_population
 from clients.partition.partitions import NaturalOptions, PartitionOptions
 from clients.world.world import World, WorldOptions, make_world
 
@@ -32,15 +33,15 @@ Faults = Mapping[str, FaultOptions]
 
 @dataclass(frozen=True, kw_only=True)
 class Federation:
-    """What a scenario says of the clients' data.
+    """The sections of a scenario that describe the clients' data.
 
     Attributes:
-        data: one of the kinds of data, or a population that is there already.
-        partition: who holds what, for data that come pooled.
-        world: the city; None where nothing asks for one (generated sources then take the default).
+        data: options of one of the kinds of data, or a population.
+        partition: how pooled data are dealt out.
+        world: the city; None for no city, or the default one of generated sources.
         faults: by name, in order.
         drifts: concept drifts by name, in order.
-        features: what is done to the features, once faults are in them.
+        features: how features are normalised and selected, once faults are in them.
         seed: root seed.
         dtype: of features and of targets that are numbers.
     """
@@ -55,114 +56,123 @@ class Federation:
     dtype: torch.dtype = torch.float32
 
 
-def build_federation(asked: Federation) -> Population:
+def build_federation(federation: Federation) -> Population:
     """Make the population.
 
     Raises:
-        UserError: naming the key at fault, its section included.
+        UserError: names the wrong key, its section included.
     """
-    world = world_of(asked)
+    world = world_of(federation)
     build: Callable[[Faults], Population]
-    if isinstance(asked.data, Population):
-        _check_given(asked, asked.data)
-        build = _faulty(placed(asked.data, world), asked.seed, world)
-    elif asked.data.kind in CITY:
+    if isinstance(federation.data, Population):
+        _check_given(federation, federation.data)
+        build = _faulty(placed(federation.data, world), federation.seed, world)
+    elif federation.data.kind in CITY:
         assert world is not None
-        build = _city(asked, world)
+        build = _city(federation, world)
     else:
-        build = _other(asked, world)
+        build = _other(federation, world)
     try:
         clean = build({})
     except UserError as error:
         raise _within("data", error) from error.__cause__
-    if (asked.faults or asked.drifts) and clean.task != "objective" and not clean.sizes.any():
+    if (federation.faults or federation.drifts) and clean.task != "objective" and not clean.sizes.any():
         raise UserError("data", "no client has any training example", fix="Check the partition and the splits.")
-    if asked.faults:
-        _check_faults(asked.faults, clean, asked.seed)
-    faulty = in_phases(lambda faults: build(faults) if faults else clean, asked.faults)
+    if federation.faults:
+        _check_faults(federation.faults, clean, federation.seed)
+    faulty = on_schedule(lambda faults: build(faults) if faults else clean, federation.faults)
     try:
-        featured = with_features(faulty, asked.features, seed=asked.seed)
+        featured = with_features(faulty, federation.features, seed=federation.seed)
     except UserError as error:
         raise _within("features", error) from error.__cause__
-    population = with_drifts(featured, asked.drifts, seed=asked.seed)
-    told = population.happenings
+    population = with_drifts(featured, federation.drifts, seed=federation.seed)
+    of_rounds = population.history.events
+    if of_rounds is None and world is None:
+        return population
 
-    def happenings(round_index: int) -> Sequence[dict[str, Any]]:
-        from_the_clock = clock_events(population, asked.faults, world, asked.seed, round_index)
-        return [*(told(round_index) if told is not None else ()), *from_the_clock]
+    def events(round_index: int) -> Sequence[dict[str, Any]]:
+        of_the_clock = clock_events(population, federation.faults, world, federation.seed, round_index)
+        return [*(of_rounds(round_index) if of_rounds is not None else ()), *of_the_clock]
 
-    return population if told is None and world is None else replace(population, happenings=happenings)
+    return replace(population, history=replace(population.history, events=events))
 
 
 def _within(section: str, error: UserError) -> UserError:
-    """Name the section of a key; what names a whole path, a file or a client stays."""
+    """Put the section before a key. A field that is a whole path, a file or a client stays."""
     return error.inside(section) if error.field.isidentifier() else error
 
 
-def world_of(asked: Federation) -> World | None:
-    """Return the city that a federation stands in; generated sources take the default without a [world]."""
-    generated = getattr(asked.data, "kind", "") in CITY
-    if asked.world is None and not generated:
+def world_of(federation: Federation) -> World | None:
+    """Return the city of a federation; generated sources take the default without a [world]."""
+    generated = getattr(federation.data, "kind", "") in CITY
+    if federation.world is None and not generated:
         return None
-    return make_world(asked.world or WorldOptions(), asked.seed)
+    return make_world(federation.world or WorldOptions(), federation.seed)
 
 
-def truth_of(asked: Federation, population: Population) -> dict[str, Any] | None:
-    """Return the truth about a federation's data, for the record; None where nothing was done to them."""
-    world = world_of(asked)
-    if world is None and not asked.faults and not asked.drifts:
+def ground_truth_of(federation: Federation, population: Population) -> dict[str, Any] | None:
+    """Return the ground truth about a federation's data, for the record.
+
+    None without a city, faults and drifts.
+    """
+    world = world_of(federation)
+    if world is None and not federation.faults and not federation.drifts:
         return None
-    return data_truth(population, faults=asked.faults, drifts=asked.drifts, world=world, seed=asked.seed)
+    return data_ground_truth(
+        population, faults=federation.faults, drifts=federation.drifts, world=world, seed=federation.seed
+    )
 
 
-def _city(asked: Federation, world: World) -> Callable[[Faults], Population]:
-    """Return what makes a generated source's population with the faults given."""
-    if asked.partition is not None and not isinstance(asked.partition, NaturalOptions):
+def _city(federation: Federation, world: World) -> Callable[[Faults], Population]:
+    """Return a function of faults that makes a generated source's population."""
+    partition, kind = federation.partition, federation.data.kind
+    if partition is not None and not isinstance(partition, NaturalOptions):
         raise PartitionError(
             "partition.kind",
-            f"{asked.partition.kind!r} deals out pooled examples, and data '{asked.data.kind}' bring their own clients",
+            f"{partition.kind!r} deals out pooled examples, and data '{kind}' bring their own clients",
             fix="Leave the partition out.",
         )
     try:
-        source: AnySource = CITY[asked.data.kind].source(asked.data, world, asked.seed)
+        source: AnySource = CITY[kind].source(federation.data, world, federation.seed)
     except UserError as error:
         raise error if "." in error.field else error.inside("data") from error.__cause__
     if isinstance(source, SeriesSource):
-        return partial(series_population, source, seed=asked.seed, world=world, dtype=asked.dtype)
-    clean = window_population(source, seed=asked.seed, dtype=asked.dtype)
-    return partial(with_faults, clean, seed=asked.seed, world=world)
+        return partial(series_population, source, seed=federation.seed, world=world, dtype=federation.dtype)
+    clean = window_population(source, seed=federation.seed, dtype=federation.dtype)
+    return partial(with_faults, clean, seed=federation.seed, world=world)
 
 
-def _other(asked: Federation, world: World | None) -> Callable[[Faults], Population]:
-    """Return what makes any other population; a world gives its clients places."""
+def _other(federation: Federation, world: World | None) -> Callable[[Faults], Population]:
+    """Return a function of faults that makes any other population. A world gives its clients places."""
     try:
-        clean = build_population(asked.data, asked.partition, seed=asked.seed, dtype=asked.dtype)
+        clean = build_population(federation.data, federation.partition, seed=federation.seed, dtype=federation.dtype)
     except UserError as error:
         section = "partition" if isinstance(error, PartitionError) else "data"
         raise error if "." in error.field or "/" in error.field else error.inside(section) from error.__cause__
-    return _faulty(placed(clean, world), asked.seed, world)
+    return _faulty(placed(clean, world), federation.seed, world)
 
 
 def _faulty(clean: Population, seed: int, world: World | None) -> Callable[[Faults], Population]:
-    """Return what puts faults into a population: into its series where it has them, else into its examples."""
-    into = clean.series_faults or with_faults
+    """Return a function that puts faults into a population: into its series, or else into its examples."""
+    into = clean.clients.series_faults or with_faults
     return lambda faults: into(clean, faults=faults, seed=seed, world=world) if faults else clean
 
 
 def placed(population: Population, world: World | None) -> Population:
-    """Return a population whose client k lives at the world's site k, where it has no place of its own."""
-    if world is None or population.places is not None:
+    """Return a population whose client k is at the world's site k, unless the data have places of their own."""
+    if world is None or population.federation.places is not None:
         return population
-    return replace(population, places=world.sites, districts=world.names)
+    facts = replace(population.federation, places=world.sites, districts=world.names)
+    return replace(population, federation=facts)
 
 
-def _check_given(asked: Federation, data: Population) -> None:
-    """Refuse to change once more what a population from Python says of its own changes: it would be lost."""
-    if asked.faults and (data.phase is not None or data.realised is not None):
+def _check_given(federation: Federation, data: Population) -> None:
+    """Refuse to put faults or drifts into a population that has its own: their history would be lost."""
+    if federation.faults and (data.history.schedule is not None or data.history.faults):
         problem = "cannot be put into a population that has faults, or changes over rounds, already"
         raise UserError("faults", problem, fix="Give all faults at once.")
-    if asked.drifts and data.drift_levels is not None:
-        problem = "cannot stand beside the concept drift that the population has already"
+    if federation.drifts and data.history.drift_levels is not None:
+        problem = "cannot be added to a population that has concept drift already"
         raise UserError("drifts", problem, fix="Give all drifts at once.")
 
 
@@ -176,11 +186,11 @@ def _check_faults(faults: Faults, clean: Population, seed: int) -> None:
     try:
         check_faults(
             faults,
-            channels=shape_of(clean, seed).channels,
-            districts=clean.districts,
+            channels=readings_of(clean, seed).channels,
+            districts=clean.federation.districts,
             task=clean.task,
-            classes=clean.outputs,
-            has_hours=clean.hours is not None,
+            classes=clean.spec.outputs,
+            has_hours=clean.clients.hours is not None,
         )
     except UserError as error:
         raise error.inside("faults") from error.__cause__

@@ -1,4 +1,4 @@
-"""What clients tell of their features, and what a server makes of it: sums and counts, never an example.
+"""Statistics of features: clients send sums and counts, never an example, and a server combines them.
 
 A channel is the last axis of the features: one number of a vector, one sensor of a window [W, C]. Every number of a
 channel counts as a reading of it.
@@ -14,10 +14,11 @@ from torch import Tensor, from_numpy
 
 from clients.core import streams
 from clients.core.arrays import F64, I64
-from clients.core.population import CohortData, Population
+from clients.core.examples import CohortData
+from clients.core.population import Population
 
 TOGETHER = 256
-"""Clients asked in one go, so that a lazy population makes no more than their data at once."""
+"""Clients whose data are read at once: an on-demand population then makes no more than these."""
 REACH = 2.5
 """Bins of a histogram are of equal width over so many deviations each side of the mean; the outer ones are open."""
 CONSTANT = 1e-6
@@ -26,7 +27,7 @@ CONSTANT = 1e-6
 
 @dataclass(frozen=True)
 class Sums:
-    """What each of K clients tells of its C channels.
+    """What each of K clients sends about its C channels.
 
     Attributes:
         count: readings of a channel, float64 (K,).
@@ -47,8 +48,8 @@ class Scale:
     deviation: F64
 
 
-def asked_clients(population: Population, most: int, seed: int) -> I64:
-    """Return the clients that tell: all that have examples, or `most` of them, chosen by seed."""
+def statistics_clients(population: Population, most: int, seed: int) -> I64:
+    """Return the clients that send statistics: all that have examples, or `most` of them, chosen by seed."""
     busy = np.flatnonzero(population.sizes).astype(np.int64)
     return busy[streams.choose(streams.keys(seed, "feature statistics"), len(busy), min(len(busy), most))]
 
@@ -65,7 +66,7 @@ def rows_of(data: CohortData) -> tuple[Tensor, Tensor]:
 
 
 def client_sums(features: Tensor, sizes: I64) -> Sums:
-    """Return what each client tells of its own examples.
+    """Return the sums of each client's own examples.
 
     Args:
         features: of all K clients, one after the other, [M, ..., C].
@@ -91,22 +92,22 @@ def scale_of(sums: Sums) -> Scale:
 
 
 def federated_scale(population: Population, clients: I64) -> Scale:
-    """Add up what clients tell, and return mean and deviation over all their readings, (C,).
+    """Add up the sums of clients, and return mean and deviation over all their readings, (C,).
 
     A constant channel has deviation 0.
     """
     count, total, squares = 0.0, np.zeros(1), np.zeros(1)
     for block in in_blocks(clients):
         data = population.cohort(block)
-        told = client_sums(rows_of(data)[0], data.sizes)
-        count, total = count + told.count.sum(), total + told.total.sum(0)
-        squares = squares + told.squares.sum(0)
+        sums = client_sums(rows_of(data)[0], data.sizes)
+        count, total = count + sums.count.sum(), total + sums.total.sum(0)
+        squares = squares + sums.squares.sum(0)
     found = scale_of(Sums(np.array([count]), total[None], squares[None]))
     return Scale(found.mean[0], found.deviation[0])
 
 
 def class_histograms(scaled: Tensor, labels: Tensor, bins: int, classes: int) -> I64:
-    """Count readings by channel, bin and class, int64 (C, bins, classes): what clients tell, already added up.
+    """Count readings by channel, bin and class, int64 (C, bins, classes), summed over clients.
 
     Args:
         scaled: features in deviations from the mean, [M, ..., C].

@@ -1,12 +1,13 @@
 """Normalisation and selection of features by statistics that clients agree on without pooling their data.
 
-Everything is learnt from training examples, before the first round, and kept: nothing is learnt from what is held
-out, and data that change over rounds are still seen to change.
+Statistics come from training examples before the first round, and stay: held-out examples play no part, and data that
+change over rounds still change.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -16,13 +17,15 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64, Bool
 from clients.core.errors import require
-from clients.core.on_demand import Layout, lazy_cohort
+from clients.core.examples import Cohort, CohortData, Examples
+from clients.core.on_demand import Made, on_demand_cohort
 from clients.core.options import STRICT
-from clients.core.population import CohortData, Examples, Population
-from clients.core.ragged import Cohort, offsets_of
+from clients.core.population import Population
+from clients.core.population_parts import CentralExamples
+from clients.core.ragged import offsets_of
+from clients.federation.faulty_examples import layout_of
 from clients.federation.feature_statistics import (
     Scale,
-    asked_clients,
     class_histograms,
     client_sums,
     federated_scale,
@@ -30,10 +33,13 @@ from clients.federation.feature_statistics import (
     mutual_information,
     rows_of,
     scale_of,
+    statistics_clients,
 )
 
-PHASES_KEPT = 3
-"""Populations of data that change over rounds that are kept at once."""
+Masks = Callable[[I64], dict[str, list[Bool]]]
+
+POPULATIONS_KEPT = 3
+"""Of data that change over rounds, so many populations are kept at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +78,11 @@ class FeatureOptions:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What is done to features.
+    """How features are normalised and selected.
 
     Attributes:
-        options: what was asked for.
-        start: the population before the first round, whose training examples client statistics are of.
+        options: the scenario's.
+        start: the population before the first round. Clients' statistics come from its training examples.
         scale: the federation's, with deviation 1 where a channel is constant.
         kept: indices of the channels kept, rising; None keeps all.
     """
@@ -91,7 +97,7 @@ class _Rule:
 
         Args:
             features: of the owners, one after the other.
-            owners: clients, (K,), and -1 for none; None where nobody owns the examples.
+            owners: clients, (K,), and -1 for none; None where the examples have no owners.
             sizes: examples of each owner, (K,).
         """
         out = features
@@ -114,59 +120,61 @@ class _Rule:
             part = known[start : start + 256]
             data = self.start.cohort(part)
             own = scale_of(client_sums(rows_of(data)[0], data.sizes))
-            told = data.sizes[:, None] > 0
+            known_scale = data.sizes[:, None] > 0
             place = slice(start, start + len(part))
-            mean[place] = np.where(told, own.mean, mean[place])
-            deviation[place] = np.where(told & (own.deviation > 0), own.deviation, deviation[place])
+            mean[place] = np.where(known_scale, own.mean, mean[place])
+            deviation[place] = np.where(known_scale & (own.deviation > 0), own.deviation, deviation[place])
         return Scale(mean[where], deviation[where])
 
 
 def with_features(population: Population, options: FeatureOptions, *, seed: int) -> Population:
     """Return a population whose features are normalised and selected.
 
-    Clients are made when they are asked for, as before; only those that tell their statistics are asked for now.
-    Channels that are left out are left out of every example, of `channels` and of the masks of faults.
+    Clients are still made on demand; only those that send statistics are made now. Channels that are not selected are
+    absent from every example, from `channels` and from the masks of faults.
 
     Args:
         population: with features that are numbers, its faults in them.
-        options: what is done.
-        seed: root seed; chooses who tells.
+        options: how.
+        seed: root seed; chooses the clients that send statistics.
 
     Raises:
         UserError: the data are an objective, or their features are no real numbers, or they have no classes or fewer
-            channels than asked for.
+            channels than `keep`.
     """
     if options.normalise == "none" and options.select == "none":
         return population
     start = population.during(0)
     _check(start, options)
-    asked = asked_clients(start, options.statistics_clients, seed)
-    scale = federated_scale(start, asked)
+    senders = statistics_clients(start, options.statistics_clients, seed)
+    scale = federated_scale(start, senders)
     usable = Scale(scale.mean, np.where(scale.deviation > 0, scale.deviation, 1.0))
     rule = _Rule(options, start, usable, None)
     if options.select != "none":
-        worth = scale.deviation**2 if options.select == "variance" else _information(rule, asked)
+        worth = scale.deviation**2 if options.select == "variance" else _information(rule, senders)
         assert options.keep is not None
         rule = replace(rule, kept=np.sort(np.argsort(-worth, kind="stable")[: options.keep]))
-    facts = _facts(start, rule, len(asked))
-    if population.phase is None:
-        return _applied(population, rule, facts)
+    record = _record(start, rule, len(senders))
+    if population.history.schedule is None:
+        return _applied(population, rule, record)
     made: OrderedDict[int, tuple[Population, Population]] = OrderedDict()
 
-    def phase(round_index: int) -> Population:
+    def schedule(round_index: int) -> Population:
         now = population.during(round_index)
         if id(now) not in made:
-            made[id(now)] = now, _applied(now, rule, facts)  # the first is kept, so that no other takes its id
-            if len(made) > PHASES_KEPT:
+            made[id(now)] = now, _applied(now, rule, record)  # the first is kept, so that no other takes its id
+            if len(made) > POPULATIONS_KEPT:
                 made.popitem(last=False)
         made.move_to_end(id(now))
         return made[id(now)][1]
 
-    return replace(phase(0), phase=phase, happenings=population.happenings)
+    first = schedule(0)
+    history = replace(first.history, schedule=schedule, events=population.history.events)
+    return replace(first, history=history)
 
 
 def _check(population: Population, options: FeatureOptions) -> None:
-    task, shape = population.task, population.feature_shape
+    task, shape = population.spec.task, population.spec.feature_shape
     field = "normalise" if options.normalise != "none" else "select"
     require(task != "objective", field, "needs features, and these data are an objective", fix="Leave it out.")
     require(len(shape) > 0, field, "needs features with channels, and an example here is one number")
@@ -178,87 +186,96 @@ def _check(population: Population, options: FeatureOptions) -> None:
         require(options.keep <= shape[-1], "keep", f"must be at most the {shape[-1]} channels, got {options.keep}")
 
 
-def _information(rule: _Rule, asked: I64) -> F64:
+def _information(rule: _Rule, senders: I64) -> F64:
     """Return each channel's mutual information with the class, (C,), as the model will see its readings."""
     start, bins = rule.start, rule.options.bins
     # The federation's scale bins readings alike whether or not the model sees them in it.
     as_seen = (
         rule if rule.options.normalise == "client" else replace(rule, options=FeatureOptions(normalise="federated"))
     )
-    counts = np.zeros((start.feature_shape[-1], bins, start.outputs), np.int64)
-    for block in in_blocks(asked):
+    counts = np.zeros((start.spec.feature_shape[-1], bins, start.spec.outputs), np.int64)
+    for block in in_blocks(senders):
         data = start.cohort(block)
         features, labels = rows_of(data)
-        counts += class_histograms(as_seen.apply(features, block, data.sizes), labels, bins, start.outputs)
+        counts += class_histograms(as_seen.apply(features, block, data.sizes), labels, bins, start.spec.outputs)
     return mutual_information(counts)
 
 
-def _facts(population: Population, rule: _Rule, asked: int) -> dict[str, str | int | float]:
-    said: dict[str, str | int | float] = {"normalise": rule.options.normalise, "statistics_clients": asked}
+def _record(population: Population, rule: _Rule, senders: int) -> dict[str, str | int | float]:
+    """Return what the record says of the features."""
+    found: dict[str, str | int | float] = {"normalise": rule.options.normalise, "statistics_clients": senders}
     if rule.kept is not None:
-        names = [c.name for c in population.channels] or [str(i) for i in range(population.feature_shape[-1])]
-        said |= {"features_selected_by": rule.options.select, "features_kept": len(rule.kept)}
-        said["features"] = ", ".join(names[i] for i in rule.kept)
-    return said
+        spec = population.spec
+        names = [c.name for c in spec.channels] or [str(i) for i in range(spec.feature_shape[-1])]
+        found |= {"features_selected_by": rule.options.select, "features_kept": len(rule.kept)}
+        found["features"] = ", ".join(names[i] for i in rule.kept)
+    return found
 
 
-def _applied(population: Population, rule: _Rule, facts: dict[str, str | int | float]) -> Population:
-    """Return a population (of one phase) under a rule."""
-    kept, held_out, masks = rule.kept, population.cohort_test, population.masks
-    width = population.feature_shape[-1] if kept is None else len(kept)
-    shape = (*population.feature_shape[:-1], width)
-    channels = population.channels
+def _applied(population: Population, rule: _Rule, record: dict[str, str | int | float]) -> Population:
+    """Return a population of one round under a rule."""
+    kept, spec, held_out = rule.kept, population.spec, population.clients.held_out
+    shape = (*spec.feature_shape[:-1], spec.feature_shape[-1] if kept is None else len(kept))
+    channels = spec.channels
     if kept is not None and channels:
         channels = tuple(channels[i] for i in kept)
-
-    def masks_kept(clients: I64) -> dict[str, list[Bool]]:
-        assert masks is not None
-        found = masks(clients)
-        return {n: [m[..., kept] if m.ndim > 1 and kept is not None else m for m in each] for n, each in found.items()}
-
+    outputs = int(np.prod(shape)) if spec.reconstructs else spec.outputs
+    central = population.central
     return replace(
         population,
-        feature_shape=shape,
-        outputs=int(np.prod(shape)) if population.reconstructs else population.outputs,
-        cohort=_cohort(population, rule, shape),
-        cohort_test=_held_out(held_out, rule) if held_out is not None else None,
-        validation=_central(population.validation, population.validation_clients, rule),
-        test=_central(population.test, population.test_clients, rule),
-        channels=channels,
-        masks=masks_kept if masks is not None else None,
-        facts=population.facts | facts,
+        spec=replace(spec, feature_shape=shape, outputs=outputs, channels=channels),
+        federation=replace(population.federation, record=population.federation.record | record),
+        clients=replace(
+            population.clients,
+            cohort=_cohort(population, rule, shape),
+            held_out=_held_out(held_out, rule) if held_out is not None else None,
+        ),
+        central=replace(central, validation=_central(central.validation, rule), test=_central(central.test, rule)),
+        history=replace(population.history, masks=_masks(population.history.masks, kept)),
     )
 
 
-def _cohort(population: Population, rule: _Rule, shape: tuple[int, ...]) -> Cohort:
-    probe = population.cohort(np.flatnonzero(population.sizes)[:1].astype(np.int64))
-    target_shape = (int(np.prod(shape)),) if population.reconstructs else tuple(probe.targets.shape[1:])
-    layout = Layout(shape, target_shape, probe.features.dtype, probe.targets.dtype)
+def _masks(masks: Masks | None, kept: I64 | None) -> Masks | None:
+    """Return masks of the channels that are kept."""
+    if masks is None or kept is None:
+        return masks
 
-    def make(clients: I64) -> tuple[Tensor, Tensor]:
+    def masks_kept(clients: I64) -> dict[str, list[Bool]]:
+        return {n: [m[..., kept] if m.ndim > 1 else m for m in each] for n, each in masks(clients).items()}
+
+    return masks_kept
+
+
+def _cohort(population: Population, rule: _Rule, shape: tuple[int, ...]) -> Cohort:
+    layout = replace(layout_of(population), feature_shape=shape)
+    if population.spec.reconstructs:
+        layout = replace(layout, target_shape=(int(np.prod(shape)),))
+
+    def make(clients: I64) -> Made:
         data = population.cohort(clients)
         features, targets = rows_of(data)
         features = rule.apply(features, clients, data.sizes)
-        return features, features.flatten(1) if population.reconstructs else targets
+        return Made(features, features.flatten(1) if population.spec.reconstructs else targets, data.fault_counts)
 
-    return lazy_cohort(make, population.sizes, layout)
+    return on_demand_cohort(make, population.sizes, layout, faults=population.history.faults)
 
 
 def _held_out(cohort: Cohort, rule: _Rule) -> Cohort:
-    """Return what clients hold out, made anew each time: how much each holds is not known before it is asked."""
+    """Return what clients hold out. It is made anew each time, since sizes are known only once it is made."""
 
     def made(clients: I64) -> CohortData:
         data = cohort(clients)
         features, targets = rows_of(data)
         features = rule.apply(features, clients, data.sizes)
-        targets = features.flatten(1) if rule.start.reconstructs else targets
+        targets = features.flatten(1) if rule.start.spec.reconstructs else targets
         return CohortData(features, targets, np.arange(len(features), dtype=np.int64), offsets_of(data.sizes))
 
     return made
 
 
-def _central(examples: Examples | None, owners: I64 | None, rule: _Rule) -> Examples | None:
-    if examples is None:
+def _central(central: CentralExamples | None, rule: _Rule) -> CentralExamples | None:
+    if central is None:
         return None
-    features = rule.apply(examples.features, owners)
-    return Examples(features, features.flatten(1) if rule.start.reconstructs else examples.targets)
+    features = rule.apply(central.examples.features, central.owners)
+    targets = features.flatten(1) if rule.start.spec.reconstructs else central.examples.targets
+    return replace(central, examples=Examples(features, targets))

@@ -1,4 +1,4 @@
-"""The truth about a run's data, for its record: what was done to whom and when, and what the city went through."""
+"""The ground truth about a run's data, for its record: which faults, drifts and city events affect whom, and when."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from clients.world.world import World
 Faults = Mapping[str, FaultOptions]
 
 MOST_NAMED = 1000
-"""Clients named in full where a fault or drift touches them; of more, the first."""
-RATES_FROM = 200
-"""Clients on whose data realised rates are measured, chosen by seed."""
+"""Of the clients that a fault or drift affects, at most so many are listed: the first."""
+COUNTED_CLIENTS = 200
+"""What a fault changed is counted in the data of so many affected clients, chosen by seed."""
 MOST_SITES = 400
 _BLOCK = 50_000
 MOST_EVENTS = 100
-"""Events of each kind on the world's clock that a record announces; the truth holds all."""
+"""Events of each kind on the world's clock that a record announces; the ground truth lists all."""
 
 
-def data_truth(
+def data_ground_truth(
     population: Population,
     *,
     faults: Faults,
@@ -38,23 +38,23 @@ def data_truth(
     world: World | None,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the truth about a population's data.
+    """Return the ground truth about a population's data.
 
     Returns:
         `faults` by name: their options, `affected` (how many clients; `clients` are the first `MOST_NAMED`), `changed`
-        (share of readings or labels changed among the affected, measured on at most `RATES_FROM` clients) and its
-        `effect`, in `measure`; `outages` in the training data, by the clock; `drifts` by name: options, whom and from
-        when; `world`: storms, public events and power cuts; `source`: what a generated source knows of its clients and
-        no model sees; `sites`, at most `MOST_SITES` of them.
+        (share of readings or labels changed among the affected, counted on at most `COUNTED_CLIENTS`) and its `effect`,
+        in `measure`; `outages` in the training data, by the clock; `drifts` by name: options, affected clients and when
+        they start; `world`: storms, public events and power cuts; `source`: what a generated source knows of its
+        clients and no model sees; `sites`, at most `MOST_SITES` of them.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
     district = _districts(population)
     truth: dict[str, Any] = {"seed": seed}
     if faults:
-        truth["faults"] = {n: _fault_truth(n, f, population, clients, district, seed) for n, f in faults.items()}
+        truth["faults"] = {n: _fault(n, f, population, clients, district, seed) for n, f in faults.items()}
         truth["outages"] = [asdict(o) | {"fault": n} for n, o in _outages(faults, population, world, seed)]
     if drifts:
-        truth["drifts"] = {n: _drift_truth(n, d, population, clients, district, seed) for n, d in drifts.items()}
+        truth["drifts"] = {n: _drift(n, d, population, clients, district, seed) for n, d in drifts.items()}
     if world is not None:
         truth["world"] = {
             "options": asdict(world.options),
@@ -63,17 +63,17 @@ def data_truth(
             "events": [asdict(e) for e in world.events],
             "power_cuts": [asdict(c) for c in world.cuts],
         }
-    if population.truth is not None:
-        truth["source"] = {"name": population.name, **population.truth()}
-    if population.places is not None:
+    if population.history.ground_truth is not None:
+        truth["source"] = {"name": population.name, **population.history.ground_truth()}
+    if population.federation.places is not None:
         shown = np.linspace(0, len(clients) - 1, min(len(clients), MOST_SITES)).round().astype(np.int64)
-        where = population.places(shown)
+        where = population.federation.places(shown)
         truth["sites"] = {
             "client": shown.tolist(),
             "x": where.x.round(3).tolist(),
             "y": where.y.round(3).tolist(),
             "district": where.district.tolist(),
-            "districts": list(population.districts),
+            "districts": list(population.federation.districts),
         }
     return truth
 
@@ -81,100 +81,105 @@ def data_truth(
 def _districts(population: Population) -> I64:
     """Return the district of every client, (N,), in blocks, so that a million take little memory; 0 without places."""
     district = np.zeros(population.num_clients, np.int64)
-    for start in range(0, len(district), _BLOCK) if population.places is not None else ():
-        block = np.arange(start, min(start + _BLOCK, len(district)), dtype=np.int64)
-        assert population.places is not None
-        district[block] = population.places(block).district
+    places = population.federation.places
+    if places is not None:
+        for start in range(0, len(district), _BLOCK):
+            block = np.arange(start, min(start + _BLOCK, len(district)), dtype=np.int64)
+            district[block] = places(block).district
     return district
 
 
-def _fault_truth(
+def _fault(
     name: str, options: FaultOptions, population: Population, clients: I64, district: I64, seed: int
 ) -> dict[str, Any]:
-    touched = clients[affected(name, options, clients, district, seed, districts=population.districts)]
-    said: dict[str, Any] = {"options": asdict(options), "measure": MEASURES[options.kind], **_whom(touched)}
-    key = streams.keys(seed, "realised rates")
-    some = touched[streams.choose(key, len(touched), min(len(touched), RATES_FROM))]
+    districts = population.federation.districts
+    touched = clients[affected(name, options, clients, district, seed, districts=districts)]
+    found: dict[str, Any] = {"options": asdict(options), "measure": MEASURES[options.kind], **_affected(touched)}
+    if not len(touched):
+        return found
+    some = touched[
+        streams.choose(streams.keys(seed, "realised rates"), len(touched), min(len(touched), COUNTED_CLIENTS))
+    ]
     first = max(1, int(np.ceil(options.schedule.start))) if options.schedule.unit == "rounds" else 1
-    at_work = population.during(first) if len(some) else population
-    if len(some) and at_work.realised is not None:
-        found = at_work.realised(some)
-        if name in found.changed:
-            said |= {
-                "changed": float(found.changed[name].mean()),
-                "effect": float(found.effect[name].mean()),
-                "measured_on": len(some),
-            }
-    return said
+    active = population.during(first)
+    counts = active.cohort(some).fault_counts if name in active.history.faults else None
+    if counts is not None:
+        found |= {
+            "changed": float(counts.changed[name].mean()),
+            "effect": float(counts.effect[name].mean()),
+            "measured_on": len(some),
+        }
+    return found
 
 
-def _drift_truth(
+def _drift(
     name: str, options: DriftOptions, population: Population, clients: I64, district: I64, seed: int
 ) -> dict[str, Any]:
-    among = np.array([population.districts.index(d) for d in options.districts], np.int64)
+    among = np.array([population.federation.districts.index(d) for d in options.districts], np.int64)
     starts = drifting(name, options, clients, district, among, seed)
     touched = np.flatnonzero(np.isfinite(starts))
     return {
         "options": asdict(options),
-        **_whom(touched),
+        **_affected(touched),
         "starts": starts[touched[:MOST_NAMED]].round(3).tolist(),
     }
 
 
-def _whom(touched: I64) -> dict[str, Any]:
+def _affected(touched: I64) -> dict[str, Any]:
     return {"affected": len(touched), "clients": touched[:MOST_NAMED].tolist()}
 
 
 def _outages(faults: Faults, population: Population, world: World | None, seed: int) -> list[tuple[str, Any]]:
     """Return (name of the fault, outage) of all gateway outages of the training data, in order of time."""
-    hours = training_ends(population)
+    hours, districts = training_ends(population), population.federation.districts
     found = [
         (name, outage)
         for name, options in faults.items()
         if isinstance(options, GatewayOutageOptions) and hours and options.clients
-        for outage in outages(name, options, max(1, len(population.districts)), hours, seed=seed, world=world)
-        if not options.districts or population.districts[outage.district] in options.districts
+        for outage in outages(name, options, max(1, len(districts)), hours, seed=seed, world=world)
+        if not options.districts or districts[outage.district] in options.districts
     ]
     return sorted(found, key=lambda pair: (pair[1].start, pair[1].district))
 
 
 def training_ends(population: Population) -> float:
     """Return the hour at which training data end, by some clients' last examples; 0 where these have no time."""
-    if population.training_ends is not None or population.hours is None:
-        return population.training_ends or 0.0
-    some = np.flatnonzero(population.sizes)[:RATES_FROM].astype(np.int64)
-    return float(np.floor(population.hours(some).max(initial=-1.0)) + 1.0)
+    ends, hours = population.federation.training_ends, population.clients.hours
+    if ends is not None or hours is None:
+        return ends or 0.0
+    some = np.flatnonzero(population.sizes)[:COUNTED_CLIENTS].astype(np.int64)
+    return float(np.floor(hours(some).max(initial=-1.0)) + 1.0)
 
 
 def clock_events(
     population: Population, faults: Faults, world: World | None, seed: int, round_index: int
 ) -> Sequence[dict[str, Any]]:
-    """Return events on the world's clock, which happen in the data: what a record tells as a round starts.
+    """Return the events on the world's clock that a record announces as a round starts.
 
-    As the first round starts, the storms and power cuts of the city, for data that have its clock; as a gateway outage
-    starts to be at work, all its outages. At most `MOST_EVENTS` of a kind, the earliest first.
+    The first round announces the storms and power cuts of the city, for data that have its clock. A round in which a
+    gateway outage becomes active announces all its outages. At most `MOST_EVENTS` of a kind, the earliest first.
     """
-    districts = population.districts or ("all sites",)
+    districts = population.federation.districts or ("all sites",)
     new = {
         n: f
         for n, f in faults.items()
         if f.schedule.active(round_index) and (round_index == 1 or not f.schedule.active(round_index - 1))
     }
-    told: list[dict[str, Any]] = [
+    events: list[dict[str, Any]] = [
         _event("outage", o.start, o.hours, f"gateway of {districts[o.district]} out", districts[o.district], name)
         for name, o in _outages(new, population, world, seed)[:MOST_EVENTS]
     ]
-    if round_index == 1 and world is not None and population.hours is not None:
-        told += [_event("storm", s.start, s.hours, f"storm of strength {s.strength:.2f}")
+    if round_index == 1 and world is not None and population.clients.hours is not None:
+        events += [_event("storm", s.start, s.hours, f"storm of strength {s.strength:.2f}")
                  for s in world.storms[:MOST_EVENTS]]  # fmt: skip
-        told += [
+        events += [
             _event("power_cut", c.start, c.hours, f"power cut in {world.names[c.district]}", world.names[c.district])
             for c in world.cuts[:MOST_EVENTS]
         ]
-    return sorted(told, key=lambda event: event["from_hour"])
+    return sorted(events, key=lambda event: event["from_hour"])
 
 
 def _event(kind: str, start: float, hours: float, what: str, district: str = "", name: str = "") -> dict[str, Any]:
-    said = {"kind": kind, "from_hour": round(float(start), 3), "hours": round(float(hours), 3)}
+    found = {"kind": kind, "from_hour": round(float(start), 3), "hours": round(float(hours), 3)}
     named = {key: value for key, value in (("district", district), ("name", name)) if value}
-    return {**said, **named, "message": f"{what} from hour {start:g} for {hours:g} h"}
+    return {**found, **named, "message": f"{what} from hour {start:g} for {hours:g} h"}

@@ -1,6 +1,6 @@
-"""Readings in their channels' units and in deviations from their nominal means: both ways in place, whole rows at once.
+"""Readings in their channels' units and in deviations from their nominal means: both conversions work in place.
 
-Numbers are treated in rows of many steps: rows of a step's few channels would make slow inner loops.
+They go through rows of many steps: rows of one step's few channels would make slow inner loops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Faults that come and go with the rounds: one population for each set of faults at work together."""
+"""Faults that come and go with the rounds: one population for each set of faults that act together."""
 
 from __future__ import annotations
 
@@ -12,51 +12,53 @@ from clients.faults.options import FaultOptions
 
 Faults = Mapping[str, FaultOptions]
 
-PHASES_KEPT = 3
+POPULATIONS_KEPT = 3
 """Populations kept at once: each has examples of its own in memory."""
 
 
-def in_phases(build: Callable[[Faults], Population], faults: Faults) -> Population:
+def on_schedule(build: Callable[[Faults], Population], faults: Faults) -> Population:
     """Return a population whose faults follow their schedules in rounds.
 
     Args:
         build: makes the population with the faults given.
-        faults: all there are, by name, in order.
+        faults: all faults by name, in order.
 
     Returns:
-        The population before the first round (faults scheduled in rounds have not begun), its `phase` and `happenings`.
+        The population before the first round (faults scheduled in rounds have not begun), with its `schedule` and
+        `events`.
     """
 
-    def at_work(round_index: int) -> tuple[str, ...]:
+    def active(round_index: int) -> tuple[str, ...]:
         return tuple(n for n, f in faults.items() if f.schedule.active(round_index))
 
-    @lru_cache(maxsize=PHASES_KEPT)
+    @lru_cache(maxsize=POPULATIONS_KEPT)
     def made(names: tuple[str, ...]) -> Population:
         return build({name: faults[name] for name in names})
 
-    base = made(at_work(0))
+    base = made(active(0))
     if not faults:
         return base
     schedules = [f.schedule for f in faults.values()]
     in_rounds = any(s.unit == "rounds" and (s.start > 0 or s.stop is not None) for s in schedules)
 
-    def phase(round_index: int) -> Population:
-        return made(at_work(round_index))
+    def schedule(round_index: int) -> Population:
+        return made(active(round_index))
 
     real = {n for n, f in faults.items() if f.severity and f.clients}
 
-    def happenings(round_index: int) -> Sequence[dict[str, Any]]:
-        before = at_work(round_index - 1) if round_index > 1 else ()
-        now = at_work(round_index)
+    def events(round_index: int) -> Sequence[dict[str, Any]]:
+        before = active(round_index - 1) if round_index > 1 else ()
+        now = active(round_index)
         return [
-            *(_told("fault_started", n, faults[n]) for n in now if n in real and n not in before),
-            *(_told("fault_ended", n, faults[n]) for n in before if n in real and n not in now),
+            *(_event("fault_started", n, faults[n]) for n in now if n in real and n not in before),
+            *(_event("fault_ended", n, faults[n]) for n in before if n in real and n not in now),
         ]
 
-    return replace(base, phase=phase if in_rounds else None, happenings=happenings)
+    history = replace(base.history, schedule=schedule if in_rounds else None, events=events)
+    return replace(base, history=history)
 
 
-def _told(kind: str, name: str, fault: FaultOptions) -> dict[str, Any]:
+def _event(kind: str, name: str, fault: FaultOptions) -> dict[str, Any]:
     """Return the event of a fault's start or end."""
     share = f"{fault.clients:.0%} of clients" + (f" in {', '.join(fault.districts)}" if fault.districts else "")
     verb = "starts" if kind == "fault_started" else "ends"

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
+from clients.core.examples import FaultCounts
 from clients.engines.evaluation import CohortEvaluation
 from clients.flower.codec import Codec, decode_vectors
-from clients.flower.messages import ARRAYS, BROADCAST, BY_CLASS, EXTRAS, ROUND, RULE, UPLINK
+from clients.flower.messages import ARRAYS, BROADCAST, BY_CLASS, EXTRAS, FAULTS, ROUND, RULE, UPLINK
 from clients.training.class_metrics import ClassCounts
 from clients.training.rules import proximal
 from clients.training.uplink import IDENTITY
@@ -149,6 +150,21 @@ def stack_replies(
         client_drift=column("client-drift", np.nan)[order],
         gradient_norm=column("gradient-norm", np.nan)[order],
         extras={n: _extra(good, n, codec.dtype)[index] for n in extras},
+        fault_counts=_fault_counts([good[k] for k in order]),
+    )
+
+
+def _fault_counts(messages: Sequence[Message]) -> FaultCounts | None:
+    """Decode what faults changed in the clients' data; None where not every reply says it, of the same faults."""
+    records = [m.content.config_records.get(FAULTS) for m in messages]
+    names = records[0].get("names") if records[0] is not None else None
+    if not isinstance(names, list) or any(r is None or r.get("names") != names for r in records):
+        return None
+    changed, effect = (
+        np.array([r[key] for r in records if r is not None], np.float64) for key in ("changed", "effect")
+    )
+    return FaultCounts(
+        {str(n): changed[:, i] for i, n in enumerate(names)}, {str(n): effect[:, i] for i, n in enumerate(names)}
     )
 
 

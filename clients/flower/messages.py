@@ -15,11 +15,14 @@ from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.errors import StrategyError
+from clients.core.examples import FaultCounts
 from clients.engines.evaluation import CohortEvaluation
 from clients.flower.codec import Codec, encode_vectors
 from clients.training.work import BeginSum, CohortUpdate, CohortWork, SummedUpdates
 
 ARRAYS, BROADCAST, EXTRAS, CONFIG, METRICS = "arrays", "broadcast", "extras", "config", "metrics"
+FAULTS = "faults"
+"""The record of a reply that says what faults changed in the client's data: `names`, `changed` and `effect`."""
 TRAIN, EVALUATE, QUERY = MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY
 BY_CLASS = ("class-right", "class-examples", "class-guessed")
 """Names of an evaluation's counts by class, in the order of `clients.training.class_metrics.ClassCounts`."""
@@ -130,7 +133,16 @@ class CohortReplies(Sequence[Message]):
         content = RecordDict({ARRAYS: self._codec.encode(u.params[k], u.buffers[k]), METRICS: update_metrics(u, k)})
         if u.extras:
             content[EXTRAS] = encode_vectors({n: v[k] for n, v in u.extras.items()})
+        if u.fault_counts is not None:
+            content[FAULTS] = _fault_record(u.fault_counts, k)
         return Message(content, reply_to=self._sent[k])
+
+
+def _fault_record(counts: FaultCounts, k: int) -> ConfigRecord:
+    """Return what faults changed in the data of client k."""
+    names = list(counts.changed)
+    changed, effect = ([float(values[n][k]) for n in names] for values in (counts.changed, counts.effect))
+    return ConfigRecord({"names": names, "changed": changed, "effect": effect})
 
 
 def update_metrics(u: CohortUpdate, k: int) -> MetricRecord:

@@ -180,10 +180,10 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
     sizes, n = population.sizes, population.num_clients
     emd = js = None
     looked_at = n
-    if population.label_counts is not None:
+    if population.clients.label_counts is not None:
         clients = streams.choose(streams.keys(seed, "measures"), n, min(n, sample))
         looked_at = len(clients)
-        _, mean = label_distances(population.label_counts(clients))
+        _, mean = label_distances(population.clients.label_counts(clients))
         emd, js = mean.get("label_emd"), mean.get("label_js")
     return PartitionMeasures(
         clients=n,
@@ -217,14 +217,14 @@ def partition_table(population: Population, most: int = 400, most_counts: int = 
         >>> table["sizes"], table["label_counts"]
         ([2, 1], [[1, 1], [0, 1]])
     """
-    n, counts = population.num_clients, population.label_counts
+    n, counts = population.num_clients, population.clients.label_counts
     shown = min(n, most if counts is None else max(1, min(most, most_counts // population.outputs)))
     clients = np.linspace(0, n - 1, shown).round().astype(np.int64)
     return {
         "clients": n,
         "size_percentiles": np.percentile(population.sizes, np.arange(101)).tolist(),
         "shown": clients.tolist(),
-        "names": [population.client_name(int(client)) for client in clients],
+        "names": [population.federation.client_name(int(client)) for client in clients],
         "sizes": population.sizes[clients].tolist(),
         "label_counts": None if counts is None else counts(clients).tolist(),
     }

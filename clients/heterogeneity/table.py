@@ -1,4 +1,4 @@
-"""Everything that is measured of how unequal clients are, of all of them or of a sample that stands for all."""
+"""All measures of how unequal clients are, over all of them or a sample."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import numpy as np
 
 from clients.core import streams
 from clients.core.arrays import F64, I64, Bool
-from clients.core.population import Places, Population, Realised
+from clients.core.examples import FaultCounts
+from clients.core.population import Population
+from clients.core.population_parts import Places
 from clients.heterogeneity.feature_shift import FeatureShift, population_shift
 from clients.heterogeneity.measures import gini, label_distances
 from clients.heterogeneity.spatial import Moran, morans_i, nearest
 
 SAMPLE = 2000
-"""Clients whose labels, places and faults are looked at, at most."""
+"""Labels, places and fault counts are measured on at most so many clients."""
 FEW = 500
-"""Clients whose features and masks are looked at, at most."""
+"""Features and masks are measured on at most so many clients."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,14 @@ class Holdings:
     """What some clients hold, client by client; arrays are in the order of `clients`.
 
     Attributes:
-        clients: who was looked at, int64 (K,), increasing.
+        clients: the sample, int64 (K,), increasing.
         sizes: their training examples, int64 (K,).
         label_counts: int64 (K, C); None unless classification.
         labels: by label measure, each client's distance, float64 (K,), nan for clients without examples.
-        feature_shift: energy distance, float64 (K,), nan for clients that were not looked at; None where features are
-            not data.
-        places: where they are; None where they are nowhere.
-        realised: what faults did to them; None where there are no faults.
+        feature_shift: energy distance, float64 (K,), nan for clients whose features are not measured; None where
+            features are not data.
+        places: where they are; None where they have no places.
+        fault_counts: what faults changed in their data; None where there are no faults.
     """
 
     clients: I64
@@ -41,21 +43,21 @@ class Holdings:
     labels: dict[str, F64]
     feature_shift: F64 | None
     places: Places | None
-    realised: Realised | None
+    fault_counts: FaultCounts | None
 
     def quantities(self) -> dict[str, F64]:
-        """Return every number there is a client, by name: `size`, the label measures, `feature_shift`, each fault."""
+        """Return every number a client by name: `size`, the label measures, `feature_shift`, each fault."""
         found: dict[str, F64] = {"size": self.sizes.astype(np.float64), **self.labels}
         if self.feature_shift is not None:
             found["feature_shift"] = self.feature_shift
-        if self.realised is not None:
-            found |= {f"fault {name}": np.asarray(share) for name, share in self.realised.changed.items()}
+        if self.fault_counts is not None:
+            found |= {f"fault {name}": np.asarray(share) for name, share in self.fault_counts.changed.items()}
         return found
 
 
 @dataclass(frozen=True)
 class FaultRate:
-    """What one fault did to the training data.
+    """What one fault changed in the training data.
 
     Attributes:
         changed: share of all readings (or labels) it changed: the mean over clients, weighted by examples.
@@ -86,11 +88,11 @@ class HeterogeneityMeasures:
         feature_coefficient: the same on the scale of the energy coefficient, at most 1.
         label_noise: share of training labels that any fault changed, weighted by examples.
         spatial: Moran's I of each quantity of `Holdings.quantities`, where it varies.
-        faults: by fault, what it did.
+        faults: by fault, what it changed.
         gradient_dissimilarity: (1/K) sum_k |grad F_k - grad f|^2 at the initial model (as the server's record).
         b_squared: sum p_k |grad F_k|^2 / |grad f|^2 there (FedProx, definition 3): 1 where clients agree.
-        estimated_from: by what was measured (labels, features, places, faults, noise, gradients), how many clients were
-            looked at; below `clients`, it is an estimate.
+        estimated_from: by what was measured (labels, features, places, faults, noise, gradients), the number of
+            clients in the sample; below `clients`, it is an estimate.
     """
 
     clients: int
@@ -117,10 +119,10 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
 
     Args:
         population: whose.
-        seed: root seed, which chooses who is looked at where clients are many.
+        seed: root seed, which chooses the sample where clients are many.
 
     Returns:
-        The measures (without those of gradients, which need a model), and what the clients looked at hold.
+        The measures (without those of gradients, which need a model), and what the sampled clients hold.
 
     Example:
         >>> from clients.sources.custom import custom_population
@@ -136,10 +138,10 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
     estimated = {"labels": len(clients)} if held.label_counts is not None else {}
     estimated |= {"features": len(few)} if shift is not None else {}
     estimated |= {"places": len(clients)} if held.places is not None else {}
-    estimated |= {"faults": len(clients)} if held.realised is not None else {}
+    estimated |= {"faults": len(clients)} if held.fault_counts is not None else {}
     noise = None
-    if population.masks is not None and population.task == "classification":
-        noise = label_noise(population.masks(clients[few]))
+    if population.history.masks is not None and population.spec.task == "classification":
+        noise = label_noise(population.history.masks(clients[few]))
         estimated |= {"noise": len(few)} if noise is not None else {}
     _, mean = label_distances(held.label_counts) if held.label_counts is not None else ({}, {})
     sizes = population.sizes
@@ -164,15 +166,16 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
 
 
 def sampled_clients(clients: int, seed: int) -> tuple[I64, I64]:
-    """Return who is looked at: clients, and positions among them of the few whose features are looked at too."""
+    """Return the sample: clients, and the positions among them of the few whose features are measured too."""
     some = streams.choose(streams.keys(seed, "measures"), clients, min(clients, SAMPLE))
     return some, streams.choose(streams.keys(seed, "measures/few"), len(some), min(len(some), FEW))
 
 
 def _holdings(population: Population, clients: I64, few: I64, seed: int) -> tuple[Holdings, FeatureShift | None]:
-    counts = population.label_counts(clients) if population.label_counts is not None else None
+    counts = population.clients.label_counts(clients) if population.clients.label_counts is not None else None
+    places = population.federation.places
     shift, each = None, None
-    if population.task != "objective":
+    if population.spec.task != "objective":
         shift = population_shift(population, clients[few], seed)
         each = np.full(len(clients), np.nan)
         each[few] = shift.each
@@ -182,14 +185,14 @@ def _holdings(population: Population, clients: I64, few: I64, seed: int) -> tupl
         label_counts=counts,
         labels=label_distances(counts)[0] if counts is not None else {},
         feature_shift=each,
-        places=population.places(clients) if population.places is not None else None,
-        realised=population.realised(clients) if population.realised is not None else None,
+        places=places(clients) if places is not None else None,
+        fault_counts=population.cohort(clients).fault_counts if population.history.faults else None,
     )
     return held, shift
 
 
 def spatial_measures(held: Holdings) -> dict[str, Moran]:
-    """Return Moran's I of every quantity over the places of those who have it; nothing where there are no places."""
+    """Return Moran's I of every quantity over the places of the clients that have it; empty without places."""
     if held.places is None:
         return {}
     found = {}
@@ -204,13 +207,13 @@ def spatial_measures(held: Holdings) -> dict[str, Moran]:
 
 
 def fault_rates(held: Holdings) -> dict[str, FaultRate]:
-    """Return what each fault did to the clients looked at."""
-    if held.realised is None or not held.sizes.any():
+    """Return what each fault changed in the data of the sampled clients."""
+    if held.fault_counts is None or not held.sizes.any():
         return {}
     rates = {}
-    for name, changed in held.realised.changed.items():
+    for name, changed in held.fault_counts.changed.items():
         hit = np.asarray(changed) > 0
-        effect = np.asarray(held.realised.effect[name])
+        effect = np.asarray(held.fault_counts.effect[name])
         rates[name] = FaultRate(
             changed=float(np.average(changed, weights=held.sizes)),
             clients=float(hit.mean()),

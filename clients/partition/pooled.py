@@ -1,4 +1,4 @@
-"""One pool of examples made into a population: hold some out, hand the rest to clients by a partition."""
+"""A population of one pool of examples: some are held out, a partition deals the rest to clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from clients.core.arrays import I64, Array
 from clients.core.channels import Channel
 from clients.core.checks import check_finite, check_labels, check_numeric, check_same_length
 from clients.core.errors import DataError, PartitionError, require
-from clients.core.population import Examples, Population, Task
+from clients.core.examples import Examples, Task
+from clients.core.population import ClientData, Population
+from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import cohort_of, label_counts_of, offsets_of
 from clients.partition.calibrated import RequestedOptions, measured
 from clients.partition.long_tail import Thinning, thinned
@@ -27,12 +29,12 @@ class Pool:
 
     Attributes:
         name: for people.
-        where: what errors about these examples name: a file, or the setting that asked for them.
+        where: what errors about these examples name: a file, or a setting.
         features: numbers (n, *feature_shape).
         targets: int (n,) labels, or numbers (n,) or (n, outputs).
-        keys: arrays (n,) that a `natural` partition may go by.
+        keys: arrays (n,) that a `natural` partition may use.
         test: features and targets that come as a test set of their own, or None.
-        natural: the key that names the clients where nothing else is asked for; empty where the data do not say.
+        natural: the key that names the clients by default; empty where the data have none.
         channels: what the last axis of the features measures, where that is known.
         facts: for the record.
         thinning: how many training examples of each class are kept; what is held out centrally stays whole.
@@ -122,28 +124,33 @@ def pooled_population(
     parts = partition(options, pool.targets[train], keys, seed, pool.features[train])
     rows, offsets, held_rows, held_offsets = _client_hold_out(parts.rows, parts.offsets, client_test_fraction, seed)
 
-    facts = {"examples_in_all": len(pool.features), "partition": options.kind, **pool.facts}
+    record = {"examples_in_all": len(pool.features), "partition": options.kind, **pool.facts}
     if isinstance(options, RequestedOptions):
-        facts |= measured(options, pool.targets[train], pool.features[train], rows, offsets, seed)
+        record |= measured(options, pool.targets[train], pool.features[train], rows, offsets, seed)
 
     features, targets = _tensors(task, pool.features[train], pool.targets[train], dtype)
     cohort = cohort_of(features, targets, offsets, rows)
 
     names = parts.names
     return Population(
-        name=pool.name,
-        task=task,
-        sizes=np.diff(offsets).astype(np.int32),
-        feature_shape=tuple(pool.features.shape[1:]),
-        outputs=outputs,
-        cohort=cohort,
-        cohort_test=cohort_of(features, targets, held_offsets, held_rows) if client_test_fraction else None,
-        validation=_examples(task, pool.features[validation], pool.targets[validation], dtype),
-        test=_examples(task, *(own_test or (pool.features[test], pool.targets[test])), dtype),
-        label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
-        client_name=names.__getitem__ if names else str,
-        channels=pool.channels,
-        facts=facts,
+        spec=ExampleSpec(
+            task=task, feature_shape=tuple(pool.features.shape[1:]), outputs=outputs, channels=pool.channels
+        ),
+        federation=FederationFacts(
+            name=pool.name,
+            sizes=np.diff(offsets).astype(np.int32),
+            client_name=names.__getitem__ if names else str,
+            record=record,
+        ),
+        clients=ClientData(
+            cohort=cohort,
+            held_out=cohort_of(features, targets, held_offsets, held_rows) if client_test_fraction else None,
+            label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
+        ),
+        central=CentralData(
+            validation=_central(task, pool.features[validation], pool.targets[validation], dtype),
+            test=_central(task, *(own_test or (pool.features[test], pool.targets[test])), dtype),
+        ),
     )
 
 
@@ -173,8 +180,8 @@ def _tensors(task: Task, features: Array, targets: Array, dtype: torch.dtype) ->
     return x, torch.from_numpy(targets.reshape(len(targets), -1).astype(np.float64)).to(dtype)
 
 
-def _examples(task: Task, features: Array, targets: Array, dtype: torch.dtype) -> Examples | None:
-    return Examples(*_tensors(task, features, targets, dtype)) if len(features) else None
+def _central(task: Task, features: Array, targets: Array, dtype: torch.dtype) -> CentralExamples | None:
+    return CentralExamples(Examples(*_tensors(task, features, targets, dtype))) if len(features) else None
 
 
 def _client_hold_out(rows: I64, offsets: I64, fraction: float, seed: int) -> tuple[I64, I64, I64, I64]:

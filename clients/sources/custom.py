@@ -13,8 +13,10 @@ from torch import Tensor
 from clients.core.arrays import I32, I64, Array
 from clients.core.checks import check_finite, check_labels, check_numeric, check_same_length
 from clients.core.errors import DataError, FedscapeError, require, unknown_name
-from clients.core.on_demand import Layout, Make, lazy_cohort
-from clients.core.population import Examples, Population, Task
+from clients.core.examples import Examples, Task
+from clients.core.on_demand import ExampleLayout, Made, Make, on_demand_cohort
+from clients.core.population import ClientData, Population
+from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import label_counts_of
 
 ArrayLike = Array | Tensor
@@ -36,14 +38,14 @@ def custom_population(
     name: str = "custom",
     dtype: torch.dtype = torch.float32,
 ) -> Population:
-    """Make a population of the user's own clients, read when they are first asked for and checked then.
+    """Make a population of the user's own clients. A client is read and checked on demand.
 
     Args:
         client: index -> (features (n, ...), targets (n,) or (n, outputs)), arrays or tensors; must return the same
             every time.
         sizes: training examples of each client; 0 is allowed, and such a client is never read.
         outputs: classes, or width of the regression target.
-        task: see `clients.core.population.Task`.
+        task: see `clients.core.examples.Task`.
         feature_shape: shape of one example's features; None reads the first client that has examples to find out.
         client_test: the same as `client` for examples each client holds out.
         client_test_sizes: their numbers.
@@ -65,7 +67,7 @@ def custom_population(
         [1.0, 1.0]
     """
     n = _sizes(sizes, "sizes")
-    _check_asked(client, client_test, task, outputs)
+    _check_arguments(client, client_test, task, outputs)
     require(names is None or len(names) == len(n), "names", f"must be one a client ({len(n)})")
     both = (client_test is None) == (client_test_sizes is None)
     require(both, "client_test_sizes", "must come together with client_test")
@@ -77,31 +79,34 @@ def custom_population(
         feature_shape = _pair(_read(client, k), f"client {k}")[0].shape[1:]
     shape = tuple(feature_shape)
     regression = task == "regression"
-    layout = Layout(shape, (outputs,) if regression else (), dtype, dtype if regression else torch.int64)
+    layout = ExampleLayout(shape, (outputs,) if regression else (), dtype, dtype if regression else torch.int64)
 
     check = partial(_checked, task=task, outputs=outputs, layout=layout)
-    cohort = lazy_cohort(_maker(client, n, check, layout), n, layout)
-    cohort_test = None
+    cohort = on_demand_cohort(_maker(client, n, check, layout), n, layout)
+    held_out = None
     if client_test is not None and client_test_sizes is not None:
         held = _sizes(client_test_sizes, "client_test_sizes")
         require(len(held) == len(n), "client_test_sizes", f"must be one a client ({len(n)}), got {len(held)}")
-        cohort_test = lazy_cohort(_maker(client_test, held, check, layout), held, layout)
+        held_out = on_demand_cohort(_maker(client_test, held, check, layout), held, layout)
+
+    def central(pair: Pair | None, part: str) -> CentralExamples | None:
+        return None if pair is None else CentralExamples(Examples(*check(pair, part)))
+
     return Population(
-        name=name,
-        task=task,
-        sizes=n,
-        feature_shape=shape,
-        outputs=outputs,
-        cohort=cohort,
-        cohort_test=cohort_test,
-        validation=None if validation is None else Examples(*check(validation, "validation")),
-        test=None if test is None else Examples(*check(test, "test")),
-        label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
-        client_name=list(names).__getitem__ if names is not None else str,
+        spec=ExampleSpec(task=task, feature_shape=shape, outputs=outputs),
+        federation=FederationFacts(
+            name=name, sizes=n, client_name=list(names).__getitem__ if names is not None else str
+        ),
+        clients=ClientData(
+            cohort=cohort,
+            held_out=held_out,
+            label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
+        ),
+        central=CentralData(validation=central(validation, "validation"), test=central(test, "test")),
     )
 
 
-def _check_asked(client: object, client_test: object, task: str, outputs: Any) -> None:
+def _check_arguments(client: object, client_test: object, task: str, outputs: Any) -> None:
     for name, function in (("client", client), ("client_test", client_test)):
         if not callable(function) and not (name == "client_test" and function is None):
             got = f"must be a function of a client's index, got {type(function).__name__}"
@@ -113,7 +118,7 @@ def _check_asked(client: object, client_test: object, task: str, outputs: Any) -
 
 
 def _read(read: Callable[[int], Pair], k: int) -> Pair:
-    """Read a client; what its function raises is said with whose it was."""
+    """Read a client. An error that its function raises names the client."""
     try:
         return read(k)
     except FedscapeError:
@@ -128,18 +133,18 @@ def _maker(
     read: Callable[[int], Pair],
     sizes: I32,
     check: Callable[[Pair, str], tuple[Tensor, Tensor]],
-    layout: Layout,
+    layout: ExampleLayout,
 ) -> Make:
-    """Return what reads and checks some clients; one without examples is not read."""
+    """Return a function that reads and checks some clients. A client without examples is not read."""
 
-    def make(clients: I64) -> tuple[Tensor, Tensor]:
+    def make(clients: I64) -> Made:
         pieces = [layout.empty(0)]
         for k in clients[sizes[clients] > 0].tolist():
             piece = check(_read(read, k), f"client {k}")
             if len(piece[0]) != sizes[k]:
                 raise DataError(f"client {k}", f"has {len(piece[0])} examples, and its size says {sizes[k]}")
             pieces.append(piece)
-        return torch.cat([f for f, _ in pieces]), torch.cat([t for _, t in pieces])
+        return Made(torch.cat([f for f, _ in pieces]), torch.cat([t for _, t in pieces]))
 
     return make
 
@@ -170,8 +175,8 @@ def _pair(pair: object, who: str) -> tuple[Array, Array]:
     return features, targets
 
 
-def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Turn what the user gave into tensors of the layout, or say what is wrong with whose."""
+def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: ExampleLayout) -> tuple[Tensor, Tensor]:
+    """Turn the user's examples into tensors of the layout, or name what is wrong and where."""
     features, targets = _pair(pair, who)
     if features.shape[1:] != layout.feature_shape:
         shapes = f"{list(features.shape[1:])} an example, the population's have {list(layout.feature_shape)}"

@@ -16,7 +16,8 @@ from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.errors import require
 from clients.core.options import STRICT
-from clients.core.population import Population
+from clients.core.population import ClientData, Population
+from clients.core.population_parts import ExampleSpec, FederationFacts, KnownObjective
 from clients.core.ragged import cohort_of, offsets_of
 
 Curvature = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
@@ -82,7 +83,7 @@ def quadratic_population(options: QuadraticOptions, *, seed: int, dtype: torch.d
         dtype: of features and targets; theory wants float64.
 
     Returns:
-        An `objective` population with `outputs` = d. `optimum` (float64 [d]) minimises sum_k p_k F_k, where
+        An `objective` population with `outputs` = d. `objective.optimum` (float64 [d]) minimises sum_k p_k F_k, where
         p_k = n_k / sum n.
 
     Raises:
@@ -108,16 +109,14 @@ def quadratic_population(options: QuadraticOptions, *, seed: int, dtype: torch.d
     away = optimum - table[rows, d * d :]
     value = 0.5 * np.einsum("ni,nij,nj->n", away, hessians[owner], away).mean()
     features = torch.from_numpy(table).to(dtype)
+    cohort = cohort_of(features, torch.zeros(len(table), dtype=dtype), offsets_of(sizes), rows.astype(np.int64))
     return Population(
-        name="quadratic",
-        task="objective",
-        sizes=sizes.astype(np.int32),
-        feature_shape=(d * d + d,),
-        outputs=d,
-        cohort=cohort_of(features, torch.zeros(len(table), dtype=dtype), offsets_of(sizes), rows.astype(np.int64)),
-        facts={"dimension": d, "noise": options.noise},
-        optimum=torch.from_numpy(optimum),
-        optimal_value=float(value),
+        spec=ExampleSpec(task="objective", feature_shape=(d * d + d,), outputs=d),
+        federation=FederationFacts(
+            name="quadratic", sizes=sizes.astype(np.int32), record={"dimension": d, "noise": options.noise}
+        ),
+        clients=ClientData(cohort=cohort),
+        objective=KnownObjective(torch.from_numpy(optimum), float(value)),
     )
 
 

@@ -24,9 +24,11 @@ from torch import Tensor
 from clients.core import streams
 from clients.core.arrays import F64, I32, I64
 from clients.core.errors import require
-from clients.core.on_demand import Layout, lazy_cohort, stays_resident
+from clients.core.examples import Examples
+from clients.core.on_demand import ExampleLayout, Made, on_demand_cohort, stays_resident
 from clients.core.options import STRICT
-from clients.core.population import Examples, Population
+from clients.core.population import ClientData, Population
+from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import label_counts_of, offsets_of, positions
 
 CENTRAL_CLIENTS = 1000
@@ -72,7 +74,7 @@ class SyntheticOptions:
 
 
 def synthetic_population(options: SyntheticOptions, *, seed: int, dtype: torch.dtype = torch.float32) -> Population:
-    """Make the population; clients are made when they are asked for.
+    """Make the population; its clients are made on demand.
 
     Args:
         options: what to make.
@@ -80,11 +82,11 @@ def synthetic_population(options: SyntheticOptions, *, seed: int, dtype: torch.d
         dtype: of the features (made in float64).
 
     Returns:
-        A classification population of 12 bytes a client beside what is asked for.
+        A classification population of 12 bytes a client, beside the clients that are made.
     """
     totals = device_sizes(options, seed)
     sizes = _train_sizes(totals)
-    layout = Layout((options.features,), (), dtype, torch.int64)
+    layout = ExampleLayout((options.features,), (), dtype, torch.int64)
     numpy_dtype = np.dtype(str(dtype).removeprefix("torch."))
 
     def make(clients: I64, purpose: str, first: I64, counts: I64) -> tuple[Tensor, Tensor]:
@@ -94,16 +96,19 @@ def synthetic_population(options: SyntheticOptions, *, seed: int, dtype: torch.d
             features[where], targets[where] = x, y
         return torch.from_numpy(features), torch.from_numpy(targets)
 
-    def train(clients: I64) -> tuple[Tensor, Tensor]:
-        return make(clients, "train", np.zeros_like(clients), sizes[clients].astype(np.int64))
+    def train(clients: I64) -> Made:
+        return Made(*make(clients, "train", np.zeros_like(clients), sizes[clients].astype(np.int64)))
 
-    def test(clients: I64) -> tuple[Tensor, Tensor]:
-        return make(clients, "held out", np.zeros_like(clients), _test_sizes(totals[clients]).astype(np.int64))
+    def test(clients: I64) -> Made:
+        return Made(*make(clients, "held out", np.zeros_like(clients), _test_sizes(totals[clients]).astype(np.int64)))
 
-    def validation(clients: I64) -> tuple[Tensor, Tensor]:
+    def validation(clients: I64) -> Made:
         first = _test_sizes(totals[clients]).astype(np.int64)
         held = (totals[clients] - sizes[clients]).astype(np.int64)
-        return make(clients, "held out", first, held - first)
+        return Made(*make(clients, "held out", first, held - first))
+
+    def central(made: Made) -> CentralExamples:
+        return CentralExamples(Examples(made.features, made.targets))
 
     def counts(clients: I64) -> I64:
         found = np.zeros((len(clients), options.classes), np.int64)
@@ -113,22 +118,23 @@ def synthetic_population(options: SyntheticOptions, *, seed: int, dtype: torch.d
             np.add.at(found, (owner[where], y), 1)
         return found
 
-    cohort = lazy_cohort(train, sizes, layout)
-    central = streams.choose(
+    cohort = on_demand_cohort(train, sizes, layout)
+    some = streams.choose(
         streams.keys(seed, "synthetic/central"), options.clients, min(options.clients, CENTRAL_CLIENTS)
     )
     return Population(
-        name="synthetic_iid" if options.iid else f"synthetic({options.alpha:g}, {options.beta:g})",
-        task="classification",
-        sizes=sizes,
-        feature_shape=(options.features,),
-        outputs=options.classes,
-        cohort=cohort,
-        cohort_test=lazy_cohort(test, _test_sizes(totals), layout),
-        validation=Examples(*validation(central)),
-        test=Examples(*test(central)),
-        label_counts=label_counts_of(cohort, options.classes) if stays_resident(sizes, layout) else counts,
-        facts={"central_examples_from_clients": len(central)},
+        spec=ExampleSpec(task="classification", feature_shape=(options.features,), outputs=options.classes),
+        federation=FederationFacts(
+            name="synthetic_iid" if options.iid else f"synthetic({options.alpha:g}, {options.beta:g})",
+            sizes=sizes,
+            record={"central_examples_from_clients": len(some)},
+        ),
+        clients=ClientData(
+            cohort=cohort,
+            held_out=on_demand_cohort(test, _test_sizes(totals), layout),
+            label_counts=label_counts_of(cohort, options.classes) if stays_resident(sizes, layout) else counts,
+        ),
+        central=CentralData(validation=central(validation(some)), test=central(test(some))),
     )
 
 

@@ -1,7 +1,7 @@
-"""Faults in recorded series: the training readings of every client, spoilt before windows are cut from them.
+"""Faults in recorded series: they change the training readings of every client before windows are cut.
 
 Readings are scaled by the clean readings' mean and deviation, so an error means the same with a fault and without.
-What was missing stays missing; what is held out stays as it was recorded.
+Missing readings stay missing; held-out readings stay as they were recorded.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from clients.core.arrays import F32, F64, I64, Bool
 from clients.core.channels import Channel
+from clients.core.examples import CohortData, FaultCounts
 from clients.core.population import Population
 from clients.core.ragged import cohort_of, offsets_of
 from clients.faults.apply import Block, corrupt
-from clients.faults.counts import Ledger
+from clients.faults.counts import changed_share, fault_counts
 from clients.faults.options import FaultOptions
 from clients.faults.readings import last_before
 from clients.tables.series import Series, moments, window_views
@@ -71,7 +72,7 @@ class Recorded:
         """Return the hour of each window's last input, client after client.
 
         Args:
-            clients: whose, (K,).
+            clients: the clients, (K,).
             rows: of `flat`, at which the windows of some part start, all clients' one after the other.
             sizes: windows of each client in that part, (N,).
         """
@@ -86,7 +87,7 @@ class Recorded:
 
 
 def measured_channels(clients: Sequence[Series], ends: Sequence[int]) -> tuple[Channel, ...]:
-    """Return the channels of series, measured over all training readings; what a sensor can show is not known."""
+    """Return the channels of series, measured over all training readings; the range of a sensor is unknown."""
     known = np.concatenate([s.values[:end] for s, end in zip(clients, ends, strict=True)])
     mean, deviation = moments(known)
     names = clients[0].channels if len(clients[0].channels) == len(mean) else tuple(map(str, range(len(mean))))
@@ -95,10 +96,10 @@ def measured_channels(clients: Sequence[Series], ends: Sequence[int]) -> tuple[C
     )
 
 
-def _filled(truth: F64, missing: Bool, nominal: F64) -> F32:
-    """Return readings (T, C) in which the last one stands where one is missing, before the first the nominal mean."""
+def _filled(readings: F64, missing: Bool, nominal: F64) -> F32:
+    """Return readings (T, C) without gaps: the last reading fills one, the nominal mean before the first."""
     last = last_before(~missing.T).T
-    known = np.take_along_axis(np.where(missing, 0.0, truth), np.maximum(last, 0), axis=0)
+    known = np.take_along_axis(np.where(missing, 0.0, readings), np.maximum(last, 0), axis=0)
     return np.where(last >= 0, known, nominal).astype(np.float32)
 
 
@@ -109,47 +110,66 @@ def with_series_faults(
 
     Args:
         clean: without faults.
-        recorded: what it was made of.
-        faults: those at work now, by name.
+        recorded: the series that it was made of.
+        faults: the faults at work now, by name.
         seed: root seed.
-        world: whose storms make outages likelier.
+        world: the city, for outages that depend on its storms.
     """
     if not faults:
         return clean
-    nominal = np.array([c.mean for c in recorded.channels])
-    flat, channels = recorded.flat.clone(), recorded.channels
-    ledger = Ledger(len(recorded.clients), faults)
-    masks: dict[str, Masks] = {name: [] for name in faults}
-    starts = offsets_of([len(s.values) for s in recorded.clients])
-    for k, (series, end) in enumerate(zip(recorded.clients, recorded.ends, strict=True)):
-        truth = series.values[:end]
-        missing = np.isnan(truth)
-        client = np.array([k], np.int64)
-        hours = recorded.hours(k)
-        block = Block(
-            values=_filled(truth, missing, nominal)[None],
-            lengths=np.array([end], np.int64),
-            clients=client,
-            hours=None if hours is None else hours[None, :end],
-            district=clean.places(client).district if clean.places is not None else np.zeros(1, np.int64),
-            channels=channels,
-            districts=clean.districts,
-        )
-        spoilt, found, effects = corrupt(block, faults, seed=seed, world=world)
-        changed = np.zeros_like(missing)
-        for name, mask in found.items():
-            masks[name].append(mask[0] & ~missing)
-            changed |= masks[name][-1]
-        mean, deviation = recorded.scales[k]
-        new = torch.from_numpy((spoilt[0].astype(np.float64) - mean) / deviation).to(flat.dtype)
-        own = flat[starts[k] : starts[k] + end]
-        flat[starts[k] : starts[k] + end] = torch.where(torch.from_numpy(changed), new, own)
-        ledger.note(client, {n: m[-1][None] for n, m in masks.items()}, effects)
+    flat, masks, counts = _faulty(clean, recorded, faults, seed, world)
     features, targets = window_views(flat, recorded.window, recorded.horizon)
-    cohort = cohort_of(features, targets, offsets_of(recorded.sizes), recorded.rows)
+    windows = cohort_of(features, targets, offsets_of(recorded.sizes), recorded.rows)
+
+    def cohort(clients: I64) -> CohortData:
+        return replace(windows(clients), fault_counts=counts.take(clients))
+
+    def masks_of(clients: I64) -> dict[str, Masks]:
+        return {name: [each[k] for k in clients.tolist()] for name, each in masks.items()}
+
     return replace(
         clean,
-        cohort=cohort,
-        realised=ledger.reader(cohort),
-        masks=lambda clients: {name: [all_of[k] for k in clients.tolist()] for name, all_of in masks.items()},
+        clients=replace(clean.clients, cohort=cohort),
+        history=replace(clean.history, faults=tuple(faults), masks=masks_of),
+    )
+
+
+def _faulty(
+    clean: Population, recorded: Recorded, faults: Faults, seed: int, world: World | None
+) -> tuple[Tensor, dict[str, Masks], FaultCounts]:
+    """Return all readings with their faults, [sum T, C], and of each client the masks and counts by fault."""
+    flat = recorded.flat.clone()
+    masks: dict[str, Masks] = {name: [] for name in faults}
+    changed, effect = ({name: np.zeros(len(recorded.clients)) for name in faults} for _ in range(2))
+    starts = offsets_of([len(s.values) for s in recorded.clients])
+    for k, (series, end) in enumerate(zip(recorded.clients, recorded.ends, strict=True)):
+        missing = np.isnan(series.values[:end])
+        block = _block(clean, recorded, k)
+        faulty, found, effects = corrupt(block, faults, seed=seed, world=world)
+        any_changed = np.zeros_like(missing)
+        for name, mask in found.items():
+            masks[name].append(mask[0] & ~missing)
+            any_changed |= masks[name][-1]
+            changed[name][k] = changed_share(masks[name][-1][None])[0]
+            effect[name][k] = effects[name][0]
+        mean, deviation = recorded.scales[k]
+        new = torch.from_numpy((faulty[0].astype(np.float64) - mean) / deviation).to(flat.dtype)
+        own = flat[starts[k] : starts[k] + end]
+        flat[starts[k] : starts[k] + end] = torch.where(torch.from_numpy(any_changed), new, own)
+    return flat, masks, fault_counts(faults, changed, effect)
+
+
+def _block(clean: Population, recorded: Recorded, k: int) -> Block:
+    """Return client k's training readings as faults take them."""
+    end, client, places = recorded.ends[k], np.array([k], np.int64), clean.federation.places
+    readings, hours = recorded.clients[k].values[:end], recorded.hours(k)
+    nominal = np.array([c.mean for c in recorded.channels])
+    return Block(
+        values=_filled(readings, np.isnan(readings), nominal)[None],
+        lengths=np.array([end], np.int64),
+        clients=client,
+        hours=None if hours is None else hours[None, :end],
+        district=places(client).district if places is not None else np.zeros(1, np.int64),
+        channels=recorded.channels,
+        districts=clean.federation.districts,
     )

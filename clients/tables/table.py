@@ -1,13 +1,13 @@
 """Sensor readings from CSV, Parquet or HDF5 files, windowed for forecasting: one client a sensor or site.
 
 Each client's readings are cut by time into training, validation and test parts; a window (inputs and
-targets) lies in one part, so nothing that is forecast later was seen in training. Central validation and
-test examples are all clients' windows of those parts together; `cohort_test` gives each client its own.
+targets) lies in one part, so training never contains a later forecast. Central validation and test
+examples are all clients' windows of those parts together; `ClientData.held_out` gives each client its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -17,8 +17,10 @@ import torch
 
 from clients.core.arrays import F64, I64
 from clients.core.errors import DataError, require
+from clients.core.examples import Examples
 from clients.core.options import STRICT
-from clients.core.population import Examples, Population
+from clients.core.population import ClientData, Population
+from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import cohort_of, offsets_of
 from clients.tables.faults import Recorded, measured_channels, with_series_faults
 from clients.tables.files import parse_frequency
@@ -147,10 +149,6 @@ def windowed_population(
         )
     features, targets = window_views(flat, options.window, options.horizon)
 
-    def central(rows: I64) -> Examples | None:
-        index = torch.from_numpy(rows)
-        return Examples(features[index], targets[index].contiguous()) if len(rows) else None
-
     names = [series.name for series in clients]
     known = [e[0] for e in ends]
     channels = measured_channels(clients, known)
@@ -160,30 +158,36 @@ def windowed_population(
     clocked = all(series.time is not None for series in clients)
     everyone = np.arange(len(clients), dtype=np.int64)
 
-    def hours(rows: I64, sizes: I64) -> F64 | None:
-        return recorded.window_hours(everyone, rows, sizes) if clocked else None
+    def central(rows: I64, sizes: I64) -> CentralExamples | None:
+        if not len(rows):
+            return None
+        index = torch.from_numpy(rows)
+        examples = Examples(features[index], targets[index].contiguous())
+        hours = recorded.window_hours(everyone, rows, sizes) if clocked else None
+        return CentralExamples(examples, np.repeat(everyone, sizes), hours)
 
-    population = Population(
-        name=Path(options.path).name,
-        task="regression",
-        sizes=train_sizes.astype(np.int32),
-        feature_shape=(options.window, flat.shape[1]),
-        outputs=options.horizon,
-        cohort=cohort_of(features, targets, offsets_of(train_sizes), train),
-        cohort_test=cohort_of(features, targets, offsets_of(test_sizes), test) if len(test) else None,
-        validation=central(validation),
-        test=central(test),
-        client_name=names.__getitem__,
-        facts=notes,
-        validation_clients=np.repeat(everyone, validation_sizes),
-        test_clients=np.repeat(everyone, test_sizes),
-        validation_hours=hours(validation, validation_sizes),
-        test_hours=hours(test, test_sizes),
-        channels=channels,
-        hours=partial(recorded.window_hours, rows=train, sizes=train_sizes) if clocked else None,
-        held_out_hours=partial(recorded.window_hours, rows=test, sizes=test_sizes) if clocked else None,
+    return Population(
+        spec=ExampleSpec(
+            task="regression",
+            feature_shape=(options.window, flat.shape[1]),
+            outputs=options.horizon,
+            channels=channels,
+        ),
+        federation=FederationFacts(
+            name=Path(options.path).name,
+            sizes=train_sizes.astype(np.int32),
+            client_name=names.__getitem__,
+            record=notes,
+        ),
+        clients=ClientData(
+            cohort=cohort_of(features, targets, offsets_of(train_sizes), train),
+            held_out=cohort_of(features, targets, offsets_of(test_sizes), test) if len(test) else None,
+            hours=partial(recorded.window_hours, rows=train, sizes=train_sizes) if clocked else None,
+            held_out_hours=partial(recorded.window_hours, rows=test, sizes=test_sizes) if clocked else None,
+            series_faults=partial(with_series_faults, recorded=recorded),
+        ),
+        central=CentralData(validation=central(validation, validation_sizes), test=central(test, test_sizes)),
     )
-    return replace(population, series_faults=partial(with_series_faults, recorded=recorded))
 
 
 def _part(

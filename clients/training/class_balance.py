@@ -122,7 +122,7 @@ def federation_counts(local: LocalOptions, population: Population, seed: int) ->
     now = population.during(0)
     busy = np.flatnonzero(now.sizes).astype(np.int64)
     asked = busy[streams.choose(streams.keys(seed, "class counts"), len(busy), min(len(busy), MOST_COUNTED))]
-    count = now.label_counts or label_counts_of(now.cohort, now.outputs)
+    count = now.clients.label_counts or label_counts_of(now.cohort, now.outputs)
     parts = [count(part).sum(0) for part in np.array_split(asked, max(1, -(-len(asked) // COUNTED_TOGETHER)))]
     total: I64 = np.sum(parts, axis=0).astype(np.int64)
     return total

@@ -132,9 +132,10 @@ def error_words(population: Population, *, scaled: bool = True) -> str:
 
     Example:
         >>> from clients.core.channels import Channel
+        >>> from clients.core.population import ExampleSpec
         >>> def forecasts(*channels):
-        ...     return Population(name="", task="regression", sizes=None, feature_shape=(), outputs=1, cohort=None,
-        ...                       channels=channels)
+        ...     spec = ExampleSpec(task="regression", feature_shape=(), outputs=1, channels=channels)
+        ...     return Population(spec=spec, federation=None, clients=None)
         >>> error_words(forecasts(Channel(name="speed", unit="mph", deviation=12.9)))
         'root mean squared error, in deviations of speed (1 is 12.9 mph)'
         >>> error_words(forecasts(Channel(name="load")))
@@ -144,11 +145,11 @@ def error_words(population: Population, *, scaled: bool = True) -> str:
     """
     if population.task != "regression":
         return ""
-    measured = [channel for channel in population.channels if channel.measured]
+    measured = [channel for channel in population.spec.channels if channel.measured]
     if not measured or not scaled:
         return "root mean squared error, in the targets' own unit"
     first = measured[0]
-    if population.reconstructs or not first.unit:
+    if population.spec.reconstructs or not first.unit:
         return "root mean squared error, in deviations of the readings"
     return f"root mean squared error, in deviations of {first.name} (1 is {first.deviation:.3g} {first.unit})"
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
+from clients.core.examples import FaultCounts, join_fault_counts
 from clients.training.rules import PLAIN, LocalRule
 from clients.training.uplink import IDENTITY, Uplink
 
@@ -98,6 +99,8 @@ class CohortUpdate:
             trapezoid over steps 0, 1, 2, 4, 8, ... and the last.
         gradient_norm: largest gradient norm seen at those steps, before correction and clipping, float64 (K,).
         extras: further vectors the rule returns, each [K, P].
+        fault_counts: what faults changed in the data that the clients trained on; None where that is unknown, or where
+            there are no faults.
         seconds: wall time spent training, for the whole update.
     """
 
@@ -111,6 +114,7 @@ class CohortUpdate:
     client_drift: F64
     gradient_norm: F64
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    fault_counts: FaultCounts | None = None
     seconds: float = 0.0
 
     @property
@@ -162,12 +166,14 @@ def concatenate(parts: Sequence[CohortUpdate]) -> CohortUpdate:
         joined = torch.cat([get(p) for p in parts])
         return joined if (order[:-1] < order[1:]).all() else joined[index]
 
+    counts = join_fault_counts([p.fault_counts for p in parts])
     names = ("num_examples", "local_steps", "train_loss", "train_errors", "client_drift", "gradient_norm")
     return CohortUpdate(
         clients=clients[order],
         params=tensors(lambda p: p.params),
         buffers=tensors(lambda p: p.buffers),
         extras={name: tensors(lambda p, n=name: p.extras[n]) for name in parts[0].extras},  # type: ignore[misc]
+        fault_counts=None if counts is None else counts.take(order),
         seconds=sum(p.seconds for p in parts),
         **{name: arrays(name) for name in names},  # type: ignore[arg-type]
     )

@@ -126,7 +126,7 @@ def sentence(measures: HeterogeneityMeasures) -> str:
 
 def requests(population: Population) -> list[Row]:
     """Return what was asked of the partition and what was reached."""
-    facts = population.facts
+    facts = population.federation.record
     asked = {name.removeprefix("requested_"): value for name, value in facts.items() if name.startswith("requested_")}
     return [
         Row(f"asked for {name.replace('_', ' ')}", number(facts[f"reached_{name}"], 4), f"{value:g} was asked for")
@@ -143,7 +143,7 @@ def extremes(population: Population) -> list[Row]:
 
     def named(order: npt.NDArray[np.integer[Any]]) -> str:
         found = np.argsort(order, kind="stable")[:MOST_EXTREMES]
-        return ", ".join(f"{population.client_name(int(k))} ({sizes[k]:,})" for k in found)
+        return ", ".join(f"{population.federation.client_name(int(k))} ({sizes[k]:,})" for k in found)
 
     return [Row("smallest clients", named(sizes), ""), Row("largest clients", named(-sizes), "")]
 

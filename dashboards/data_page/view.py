@@ -31,7 +31,7 @@ def data_view(
         seed: the run's.
     """
     shown = shown_clients(held)
-    names = [population.client_name(int(client)) for client in held.clients]
+    names = [population.federation.client_name(int(client)) for client in held.clients]
     return {
         "title": title or population.name,
         "name": population.name,
@@ -51,7 +51,7 @@ def data_view(
             if np.isfinite(values).any() and not name.startswith("fault ") and name != "size"
         },
         "map": _map(population, held, names),
-        "facts": {name: str(value) for name, value in population.facts.items()},
+        "facts": {name: str(value) for name, value in population.federation.record.items()},
     }
 
 
@@ -92,7 +92,7 @@ def curve(values: F64, most: int = MOST_SHOWN) -> F64:
 
 
 def _faults(held: Holdings) -> dict[str, F64]:
-    return dict(held.realised.changed) if held.realised is not None else {}
+    return dict(held.fault_counts.changed) if held.fault_counts is not None else {}
 
 
 def _map(population: Population, held: Holdings, names: list[str]) -> dict[str, Any] | None:
@@ -104,7 +104,7 @@ def _map(population: Population, held: Holdings, names: list[str]) -> dict[str, 
         "x": _numbers(held.places.x),
         "y": _numbers(held.places.y),
         "district": held.places.district.tolist(),
-        "districts": list(population.districts),
+        "districts": list(population.federation.districts),
         "names": names,
         "values": {name: _numbers(values) for name, values in quantities.items()},
         "labels": {

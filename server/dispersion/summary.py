@@ -66,7 +66,7 @@ def summary(drift: Dispersion, clients: I64, names: Callable[[int], str] = str, 
     Args:
         drift: the round's drift.
         clients: the clients' indices (K,), in the order of its arrays.
-        names: client index -> its name for people (`Population.client_name`).
+        names: client index -> its name for people (`FederationFacts.client_name`).
         k: how many of the worst clients are named.
 
     Returns:

@@ -172,7 +172,7 @@ class RunFolder:
         _replace(self.partition, to_json(table) + "\n")
 
     def write_truth(self, truth: Mapping[str, Any]) -> None:
-        """Write what `clients.federation.ground_truth.data_truth` says.
+        """Write what `clients.federation.ground_truth.data_ground_truth` says.
 
         Raises:
             RunFolderError: it cannot be written.

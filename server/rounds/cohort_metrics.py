@@ -71,7 +71,7 @@ def measure_cohort(
         problem = replies.problem if isinstance(replies, DecodedReplies) else ""
         why = f"drift: the replies do not hold the model's arrays ({problem})"
         return CohortMetrics(line | ({"not_measured": why} if problem else {}), {})
-    update, names = total.update, population.client_name
+    update, names = total.update, population.federation.client_name
     dispersion = total.dispersion
     parts = [_training(update, names)]
     parts += [summary(dispersion, update.clients, names) if dispersion is not None else {"not_measured": ALL_LEFT_OUT}]
@@ -79,7 +79,7 @@ def measure_cohort(
     for part in parts:
         line |= part
     columns = _columns(update, dispersion, total.weights)
-    line |= data_line(population, columns)
+    line |= data_line(population, columns, update.fault_counts)
     line["histograms"] = counted({name: columns.get(name) for name in EDGES if line.get(name) is not None})
     return CohortMetrics(line | ({"not_measured": "; ".join(not_measured)} if not_measured else {}), columns)
 

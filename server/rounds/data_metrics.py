@@ -1,4 +1,4 @@
-"""What a round says of its data: what faults changed, how far concepts have drifted, how the districts fare."""
+"""What a round's line says about its data: what faults changed, how far concepts have drifted, how districts do."""
 
 from __future__ import annotations
 
@@ -8,39 +8,42 @@ from typing import Any
 import numpy as np
 
 from clients.core.arrays import F64, I64, Array
+from clients.core.examples import FaultCounts
 from clients.core.population import Population
 
 Line = dict[str, Any]
 
 
-def data_line(population: Population, columns: Mapping[str, Array]) -> Line:
-    """Return what the record says of the data that a cohort trained on.
+def data_line(population: Population, columns: Mapping[str, Array], fault_counts: FaultCounts | None) -> Line:
+    """Return what the record says about the data that a cohort trained on.
 
     Args:
         population: as it was in that round.
-        columns: one value a respondent: `client`, `num_examples`, and of `train_loss` and `client_drift` what there is.
+        columns: one value a respondent: `client`, `num_examples`, and `train_loss` and `client_drift` where measured.
+        fault_counts: what faults changed in the respondents' data, from their update. None makes these data here:
+            messages of real nodes carry no counts yet.
 
     Returns:
-        `faults` (by name: `changed`, mean share of a client's readings or labels changed; `clients` touched; `effect`,
-        mean over those touched), `concept_drift` (by name: mean `level`, and `clients` above 0), `districts` (by name:
-        respondents, means of loss and drift, and `changed`, the mean of the sum of the faults' shares, at most
-        1: what two faults changed counts twice). What does not apply is left out.
+        `faults` (by name: `changed`, mean share of a client's readings or labels changed; `clients` with changes;
+        `effect`, mean over these), `concept_drift` (by name: mean `level`, and `clients` above 0), `districts` (by
+        name: respondents, means of loss and drift, and `changed`, the mean of the sum of the faults' shares, at most 1:
+        what two faults changed counts twice). Keys that do not apply are absent.
     """
-    clients = columns["client"]
+    clients, history, facts = columns["client"], population.history, population.federation
     line: Line = {}
     changed: F64 | None = None
-    if population.realised is not None:
-        found = population.realised(clients)
-        line["faults"] = {n: _fault(share, found.effect[n]) for n, share in found.changed.items()}
-        changed = np.minimum(sum(found.changed.values(), np.zeros(len(clients))), 1.0)
-    if population.drift_levels is not None:
+    if fault_counts is None and history.faults:
+        fault_counts = population.cohort(clients).fault_counts
+    if fault_counts is not None:
+        line["faults"] = {n: _fault(share, fault_counts.effect[n]) for n, share in fault_counts.changed.items()}
+        changed = np.minimum(sum(fault_counts.changed.values(), np.zeros(len(clients))), 1.0)
+    if history.drift_levels is not None:
         line["concept_drift"] = {
             name: {"level": float(level.mean()), "clients": int((level > 0).sum())}
-            for name, level in population.drift_levels(clients).items()
+            for name, level in history.drift_levels(clients).items()
         }
-    if population.places is not None and population.districts:
-        district = population.places(clients).district
-        line["districts"] = _districts(population.districts, district, columns, changed)
+    if facts.places is not None and facts.districts:
+        line["districts"] = _districts(facts.districts, facts.places(clients).district, columns, changed)
     return line
 
 

@@ -45,7 +45,7 @@ def measure_evaluation(found: CohortEvaluation | None, population: Population) -
         "variance": _variance(shown),
         "score": _with_tenths(shown),
         "loss": quantiles(losses),
-        "worst": named(worst(clients, shown, lowest=task == "classification"), population.client_name),
+        "worst": named(worst(clients, shown, lowest=task == "classification"), population.federation.client_name),
     }
     line: Line = dict(metrics("federated", float(loss), float(score), task))
     if found.classes is not None:

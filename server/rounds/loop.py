@@ -68,5 +68,5 @@ def initial_line(experiment: Experiment, state: ServerState) -> Line:
 
 def events_of(experiment: Experiment, round_index: int) -> list[Line]:
     """Return events of what changes in the data as a round starts."""
-    happenings = experiment.population.happenings
-    return list(happenings(round_index)) if happenings is not None else []
+    events = experiment.population.history.events
+    return list(events(round_index)) if events is not None else []

@@ -92,8 +92,8 @@ class ModelMetrics:
             line |= class_metrics("validation", counts)
             if population.outputs <= MOST_CLASSES:
                 line["class_accuracy"] = recalls(counts)
-        if population.optimal_value is not None:
-            line["optimality_gap"] = result.loss - population.optimal_value
+        if population.objective is not None:
+            line["optimality_gap"] = result.loss - population.objective.optimal_value
         return ModelMeasurement(line, result.predicted[:PROBE_SIZE] if task != "objective" else None)
 
 

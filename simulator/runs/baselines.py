@@ -108,10 +108,17 @@ def _pooled(population: Population, clients: I64) -> Population:
     def of(now: Population) -> Population:
         data = now.cohort(clients)
         pool = CohortData(data.features, data.targets, data.rows, np.array([0, count[0]]))
-        return replace(now, sizes=count.astype(np.int32), cohort=lambda _: pool, cohort_test=None, phase=None)
+        return replace(
+            now,
+            federation=replace(now.federation, sizes=count.astype(np.int32)),
+            clients=replace(now.clients, cohort=lambda _: pool, held_out=None),
+            history=replace(now.history, schedule=None),
+        )
 
     start = of(population.during(0))
-    return start if population.phase is None else replace(start, phase=lambda r: of(population.during(r)))
+    if population.history.schedule is None:
+        return start
+    return replace(start, history=replace(start.history, schedule=lambda r: of(population.during(r))))
 
 
 def train_alone(
@@ -125,8 +132,12 @@ def train_alone(
     busy = np.flatnonzero(population.sizes).astype(np.int64)
     clients = busy[np.linspace(0, len(busy) - 1, min(len(busy), MOST_ALONE)).astype(np.int64)]
     times = max(1, round(rounds * cohort / len(busy)))
-    in_rounds = np.ceil(np.arange(1, times + 1) * rounds / times).astype(np.int64) if population.phase else np.ones(1)
-    times = times if population.phase is None else 1
+    in_rounds = (
+        np.ceil(np.arange(1, times + 1) * rounds / times).astype(np.int64)
+        if population.history.schedule
+        else np.ones(1)
+    )
+    times = times if population.history.schedule is None else 1
     local = task.local
     if local.local_steps is None:
         local = replace(local, local_epochs=(local.local_epochs or 1) * times)

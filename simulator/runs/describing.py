@@ -126,7 +126,7 @@ def look_at(scenario: Scenario, given: Overrides | None = None, round_index: int
             b_squared=dissimilarity.b_squared,
             estimated_from={**measures.estimated_from, "gradients": clients},
         )
-    return DataSeen(scenario, population, measures, held, round_index, changes=whole.phase is not None)
+    return DataSeen(scenario, population, measures, held, round_index, changes=whole.history.schedule is not None)
 
 
 def initial_dissimilarity(task: LearningTask, seed: int, round_index: int = 0) -> tuple[Dissimilarity, int] | None:
@@ -153,7 +153,9 @@ def initial_dissimilarity(task: LearningTask, seed: int, round_index: int = 0) -
         rows = data.rows[positions(data.offsets[:-1], sizes)]
         return CohortData(data.features, data.targets, rows, offsets_of(sizes))
 
-    engine = PlainEngine(replace(task, population=replace(population, cohort=first_examples, phase=None)))
+    engine = PlainEngine(
+        replace(task, population=replace(population, clients=replace(population.clients, cohort=first_examples)))
+    )
     params, buffers = task.initial()
     gradients = engine.gradients(CohortWork(round_index=0, clients=clients, params=params, buffers=buffers))
     return gradient_dissimilarity(gradients, population.sizes[clients].astype(np.float64)), most

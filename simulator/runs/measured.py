@@ -30,7 +30,7 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
         names |= {f"federated_{k}" for k in kinds[population.task] if our_clients or k not in CLASS_SCORES}
     if evaluation.gradient_every and our_clients:
         names.add("gradient_norm")
-    if population.optimal_value is not None:
+    if population.objective is not None:
         names.add("optimality_gap")
     if task.count_errors and our_clients:
         names.add("train_errors")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
 from clients.core.population import Population
-from clients.federation.build import truth_of
+from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_measures, partition_table
 from clients.training.losses import error_words
@@ -173,7 +173,9 @@ def simulate(
         folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
         folder.write_scenario(to_toml(scenario))
         folder.write_partition(partition_table(session.population))
-        truth = truth_of(federation_of(scenario, data if data is not None else scenario.data), session.population)
+        truth = ground_truth_of(
+            federation_of(scenario, data if data is not None else scenario.data), session.population
+        )
         if truth is not None:
             folder.write_truth(truth)
     stem = folder.path.resolve().name if folder is not None else scenario.name or "scenario"
@@ -289,7 +291,7 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
         "largest_client": measures.largest,
         "measured_on_clients": measures.estimated_from,
         "data": session.population.name,
-        **({"data_facts": session.population.facts} if session.population.facts else {}),
+        **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
         **({"error": error} if error else {}),
         "from_python": brought(given),
     }

@@ -67,7 +67,8 @@ def measure(source: str, sets: list[str]) -> dict[str, Any]:
 
     plain = replace(scenario, faults={}, world=None)
     with tempfile.TemporaryDirectory() as folder:
-        run = fs.simulate(plain, data=replace(population, cohort=timed), out=folder, observers=[Watch()])
+        clocked = replace(population, clients=replace(population.clients, cohort=timed))
+        run = fs.simulate(plain, data=clocked, out=folder, observers=[Watch()])
     whole, data = (np.median(np.diff(x, axis=0), axis=0).tolist() for x in (ended, making))
     return {
         "source": source,

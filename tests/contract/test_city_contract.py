@@ -17,7 +17,8 @@ from clients.faults.label_options import LabelSymmetricOptions
 from clients.faults.options import Schedule
 from clients.faults.packet_options import GatewayOutageOptions, MissingOptions
 from clients.faults.sensor_options import BiasOptions, NoiseOptions, StuckAtOptions
-from clients.federation.series_windows import series_population, spoilt
+from clients.federation.series_readings import SeriesSpan, faulty_readings
+from clients.federation.series_windows import series_population
 from clients.partition.partitions import IidOptions
 from clients.world.world import make_world
 
@@ -76,20 +77,20 @@ def test_examples_are_finite_and_shaped_as_said(name: str) -> None:
         assert targets.dtype == np.int64
         assert targets.min() >= 0
         assert targets.max() < p.outputs
-        counts = p.label_counts(np.arange(city.CLIENTS))  # type: ignore[misc]
+        counts = p.clients.label_counts(np.arange(city.CLIENTS))  # type: ignore[misc]
         assert counts.sum() == sum(sizes)
         assert np.array_equal(counts.sum(axis=0), np.bincount(targets, minlength=p.outputs))
     else:
         assert targets.shape == (sum(sizes), p.outputs)
         assert np.isfinite(targets).all()
-    for central, owners in ((p.validation, p.validation_clients), (p.test, p.test_clients)):
+    for central in (p.central.validation, p.central.test):
         assert central is not None
-        assert torch.isfinite(central.features).all()
-        assert tuple(central.features.shape[1:]) == p.feature_shape
-        if owners is not None:
-            assert len(owners) == len(central)
-            assert owners.min() >= 0
-            assert owners.max() < city.CLIENTS
+        assert torch.isfinite(central.examples.features).all()
+        assert tuple(central.examples.features.shape[1:]) == p.feature_shape
+        if central.owners is not None:
+            assert len(central.owners) == len(central.examples)
+            assert central.owners.min() >= 0
+            assert central.owners.max() < city.CLIENTS
 
 
 @every
@@ -110,17 +111,17 @@ def test_readings_stay_within_what_a_sensor_can_show(name: str) -> None:
 @every
 def test_nothing_leaks_across_the_time_split(name: str) -> None:
     p = city.clean(name)
-    assert p.hours is not None
-    assert p.validation_hours is not None
-    assert p.test_hours is not None
-    assert p.held_out_hours is not None
+    assert p.clients.hours is not None
+    assert p.clients.held_out_hours is not None
     everyone = np.arange(city.CLIENTS)
-    train, owner = p.hours(everyone), np.repeat(everyone, p.sizes)
+    train, owner = p.clients.hours(everyone), np.repeat(everyone, p.sizes)
     last = np.array([train[owner == k].max() for k in everyone])
-    for hours, owners in ((p.validation_hours, p.validation_clients), (p.test_hours, p.test_clients)):
-        assert (hours > last[owners]).all()
+    for central in (p.central.validation, p.central.test):
+        assert central is not None
+        assert central.hours is not None
+        assert (central.hours > last[central.owners]).all()
     for k in everyone:
-        held = p.held_out_hours(np.array([k]))
+        held = p.clients.held_out_hours(np.array([k]))
         assert not len(held) or held.min() > last[k]
         mine = train[owner == k]
         assert (np.diff(mine) >= 0).all(), "examples are in order of time"
@@ -151,7 +152,7 @@ def test_severity_0_is_the_identity_bit_for_bit(name: str) -> None:
     ours, plain = city.population(name, faults=faults), city.clean(name)
     for a, b in zip(city.examples(ours, [1, 3]), city.examples(plain, [1, 3]), strict=True):
         assert np.array_equal(a, b)
-    assert all((share == 0).all() for share in ours.realised(np.arange(4)).changed.values())  # type: ignore[misc]
+    assert all((share == 0).all() for share in ours.cohort(np.arange(4)).fault_counts.changed.values())  # type: ignore[misc]
 
 
 @with_digits
@@ -160,17 +161,17 @@ def test_the_record_of_what_was_changed_is_the_mask_and_grows_with_severity(name
     everyone = np.arange(city.CLIENTS)
     for severity in (0.2, 0.5, 1.0):
         p = city.population(name, faults={"bias": BiasOptions(severity=severity, clients=0.6)})
-        assert p.masks is not None
-        assert p.realised is not None
-        masks, found = p.masks(everyone)["bias"], p.realised(everyone)
-        measured = np.array([c.measured for c in p.channels]) if p.channels else np.ones(p.feature_shape[-1], bool)
+        masks, found = p.masks(everyone)["bias"], p.cohort(everyone).fault_counts
+        assert found is not None
+        channels = p.spec.channels
+        measured = np.array([c.measured for c in channels]) if channels else np.ones(p.feature_shape[-1], bool)
         shares = [m.reshape(-1, len(measured))[:, measured].mean() if m.size else 0.0 for m in masks]
         np.testing.assert_allclose(found.changed["bias"], shares, rtol=1e-5)
         if before is not None:
             assert (found.effect["bias"] >= before).all()
             assert found.effect["bias"].sum() > before.sum()
         before = found.effect["bias"]
-        district = p.places(everyone).district if p.places is not None else 0 * everyone
+        district = p.places(everyone).district if p.federation.places is not None else 0 * everyone
         touched = affected("bias", BiasOptions(severity=severity, clients=0.6), everyone, district, 3)
         assert ((found.changed["bias"] > 0) == (touched & (p.sizes > 0))).all()
 
@@ -180,8 +181,8 @@ def test_masks_are_exact(name: str) -> None:
     source = source_of(name)
     clients = np.arange(4)
     if isinstance(source, SeriesSource):
-        windows = type("W", (), {"starts": np.arange(0), "length": 0})()
-        faulty, _, masks, _ = spoilt(source, clients, 0, source.ends[0], windows, 3, None, NOISE)
+        span = SeriesSpan(source, 0, source.ends[0], starts=np.arange(0))
+        faulty, masks = faulty_readings(span, clients, NOISE, seed=3)
         truth = source.read(clients, 0, source.ends[0])
         assert np.array_equal(faulty != truth, masks["noisy"])
         assert masks["noisy"].any()
@@ -201,9 +202,9 @@ def test_what_is_held_out_is_the_truth(name: str) -> None:
     for ours, theirs in ((faulty.validation, plain.validation), (faulty.test, plain.test)):
         assert torch.equal(ours.features, theirs.features)  # type: ignore[union-attr]
         assert torch.equal(ours.targets, theirs.targets)  # type: ignore[union-attr]
-    if plain.cohort_test is not None:
+    if plain.clients.held_out is not None:
         everyone = np.arange(city.CLIENTS)
-        ours, theirs = faulty.cohort_test(everyone), plain.cohort_test(everyone)  # type: ignore[misc]
+        ours, theirs = faulty.clients.held_out(everyone), plain.clients.held_out(everyone)  # type: ignore[misc]
         assert torch.equal(ours.features[ours.rows], theirs.features[theirs.rows])
 
 
@@ -216,7 +217,7 @@ def test_faults_come_and_go_with_the_rounds(name: str) -> None:
         assert np.array_equal(city.examples(p.during(round_index), [0, 1])[0], plain[0])
     for round_index in (3, 4):
         assert not np.array_equal(city.examples(p.during(round_index), [0, 1])[0], plain[0])
-    told = {r: [(e["kind"], e["name"]) for e in p.happenings(r) if "fault" in e["kind"]] for r in range(1, 7)}  # type: ignore[misc]
+    told = {r: [(e["kind"], e["name"]) for e in p.history.events(r) if "fault" in e["kind"]] for r in range(1, 7)}  # type: ignore[misc]
     assert {r: t for r, t in told.items() if t} == {3: [("fault_started", "gone")], 5: [("fault_ended", "gone")]}
 
 
@@ -228,8 +229,8 @@ def test_a_fault_on_the_clock_touches_its_hours_alone(name: str) -> None:
             city.population(name, faults=fault)
         return
     p, plain = city.population(name, faults=fault), city.clean(name)
-    assert p.hours is not None
-    hours = p.hours(np.arange(3))
+    assert p.clients.hours is not None
+    hours = p.clients.hours(np.arange(3))
     changed = (city.examples(p, [0, 1, 2])[0] != city.examples(plain, [0, 1, 2])[0]).reshape(len(hours), -1).any(axis=1)
     reach = 0.0 if name == "intrusion" else p.feature_shape[0] * 1.0  # a window shows readings of the hours before it
     assert changed.any()
@@ -259,8 +260,8 @@ def test_labels_are_wrong_where_the_mask_says(name: str) -> None:
     assert np.array_equal(ours[0], truth[0])
     assert np.array_equal(ours[1] != truth[1], masks)
     assert masks.any()
-    assert p.label_counts is not None
-    assert p.label_counts(np.arange(5)).sum() == len(masks)
+    assert p.clients.label_counts is not None
+    assert p.clients.label_counts(np.arange(5)).sum() == len(masks)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -273,8 +274,8 @@ def test_what_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize("name", ["traffic, congestion", "intrusion"])
 def test_a_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
     plain = city.clean(name)
-    places, hours = plain.places(np.arange(city.CLIENTS)).district, plain.hours  # type: ignore[misc]
-    here = plain.districts[int(places[0])]
+    places, hours = plain.places(np.arange(city.CLIENTS)).district, plain.clients.hours  # type: ignore[misc]
+    here = plain.federation.districts[int(places[0])]
     fault = LabelSymmetricOptions(severity=1.0, districts=(here,), schedule=Schedule(unit="hours", start=100, stop=200))
     masks = city.population(name, faults={"wrong": fault}).masks(np.arange(city.CLIENTS))["wrong"]  # type: ignore[misc]
     assert hours is not None
@@ -287,9 +288,9 @@ def test_a_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
 
 def test_outages_are_told_when_their_fault_starts_and_the_weather_at_first() -> None:
     out = GatewayOutageOptions(severity=1.0, schedule=Schedule(start=3))
-    told = [city.population("air", faults={"out": out}).happenings(r) for r in (1, 2, 3, 4)]  # type: ignore[misc]
+    told = [city.population("air", faults={"out": out}).history.events(r) for r in (1, 2, 3, 4)]  # type: ignore[misc]
     kinds = [{e["kind"] for e in events} for events in told]
     assert kinds == [{"storm", "power_cut"}, set(), {"fault_started", "outage"}, set()]
     hours = [e["from_hour"] for e in told[2] if e["kind"] == "outage"]
     assert hours == sorted(hours)
-    assert {e["district"] for e in told[2] if e["kind"] == "outage"} <= set(city.clean("air").districts)
+    assert {e["district"] for e in told[2] if e["kind"] == "outage"} <= set(city.clean("air").federation.districts)

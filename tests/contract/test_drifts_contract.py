@@ -13,7 +13,7 @@ import torch
 from clients.concept_drift.application import with_drifts
 from clients.concept_drift.options import DRIFT_KINDS, DriftOptions, level
 from clients.core.errors import UserError
-from clients.core.population import Examples, Population
+from clients.core.population import CentralExamples, Examples, Population
 from clients.faults.sensor_options import NoiseOptions
 from clients.sources.quadratic import QuadraticOptions
 
@@ -52,7 +52,7 @@ def test_before_its_start_nothing_differs_by_a_bit_and_sizes_never_change(name: 
         assert now.validation is plain.validation or torch.equal(now.validation.targets, plain.validation.targets)  # type: ignore[union-attr]
     for round_index in (5, 9, 20):
         assert np.array_equal(p.during(round_index).cohort(everyone).sizes, p.sizes)
-        assert (p.during(round_index).drift_levels(everyone)["turn"] <= 1).all()  # type: ignore[misc]
+        assert (p.during(round_index).history.drift_levels(everyone)["turn"] <= 1).all()  # type: ignore[misc]
 
 
 @every
@@ -98,21 +98,19 @@ def test_central_examples_drift_with_their_clients(name: str, options: DriftOpti
 def test_a_central_example_is_drawn_anew_from_its_own_clients(name: str, changes: str) -> None:
     plain = city.clean(name)
     assert plain.validation is not None
-    assert plain.validation_clients is not None
-    shuffled = np.random.default_rng(0).permutation(len(plain.validation))  # the order of examples is nobody's business
-    mixed = replace(
-        plain,
-        validation=Examples(plain.validation.features[shuffled], plain.validation.targets[shuffled]),
-        validation_clients=plain.validation_clients[shuffled],
-        validation_hours=None,
-    )
+    owners = plain.central.validation.owners  # type: ignore[union-attr]
+    assert owners is not None
+    shuffled = np.random.default_rng(0).permutation(len(plain.validation))  # the order of examples does not matter
+    examples = Examples(plain.validation.features[shuffled], plain.validation.targets[shuffled])
+    validation = CentralExamples(examples, owners[shuffled])
+    mixed = replace(plain, central=replace(plain.central, validation=validation))
     p = with_drifts(mixed, {"turn": DriftOptions(changes=changes, clients=0.5)}, seed=3).during(1)  # type: ignore[arg-type]
     assert p.validation is not None
     assert mixed.validation is not None
-    levels = p.drift_levels(everyone)["turn"]  # type: ignore[misc]
+    levels = p.history.drift_levels(everyone)["turn"]  # type: ignore[misc]
     assert 0 < levels.mean() < 1
     for k in everyone:
-        own = mixed.validation_clients == k
+        own = owners[shuffled] == k
         now, before = p.validation.features[own].flatten(1), mixed.validation.features[own].flatten(1)
         assert torch.equal(now, before) == (levels[k] == 0 or bool((before == before[:1]).all()))
         assert len(torch.unique(torch.cat([now, before]), dim=0)) == len(torch.unique(before, dim=0))
@@ -194,19 +192,19 @@ def test_recurring_drift_goes_and_comes_back_the_same() -> None:
 
 def test_a_district_or_a_share_is_all_it_touches_and_stagger_spreads_the_starts() -> None:
     places = city.clean("air").places(everyone)  # type: ignore[misc]
-    names = city.clean("air").districts
+    names = city.clean("air").federation.districts
     district = int(places.district[0])
     p = drifting("air", DriftOptions(districts=(names[district],), start=1)).during(2)
-    levels = p.drift_levels(everyone)["turn"]  # type: ignore[misc]
+    levels = p.history.drift_levels(everyone)["turn"]  # type: ignore[misc]
     assert np.array_equal(levels > 0, places.district == district)
     small, large = (
-        drifting("digits", DriftOptions(clients=share)).during(1).drift_levels(everyone)["turn"] > 0  # type: ignore[misc]
+        drifting("digits", DriftOptions(clients=share)).during(1).history.drift_levels(everyone)["turn"] > 0  # type: ignore[misc]
         for share in (0.3, 0.8)
     )
     assert (small <= large).all()
     assert small.sum() < large.sum()
     slow = drifting("digits", DriftOptions(stagger=10.0, start=2))
-    counts = [int((slow.during(r).drift_levels(everyone)["turn"] > 0).sum()) for r in range(14)]  # type: ignore[misc]
+    counts = [int((slow.during(r).history.drift_levels(everyone)["turn"] > 0).sum()) for r in range(14)]  # type: ignore[misc]
     assert counts[1] == 0
     assert counts[-1] == city.CLIENTS
     assert counts == sorted(counts)
@@ -217,8 +215,8 @@ def test_a_district_or_a_share_is_all_it_touches_and_stagger_spreads_the_starts(
 def test_drift_on_the_clock_moves_later_examples_in_every_round(changes: str) -> None:
     options = DriftOptions(unit="hours", start=240.0, changes=changes)  # type: ignore[arg-type]
     p, plain = drifting("intrusion", options), city.clean("intrusion")
-    assert plain.hours is not None
-    hours = plain.hours(everyone)
+    assert plain.clients.hours is not None
+    hours = plain.clients.hours(everyone)
     ours, theirs = city.examples(p, everyone.tolist()), city.examples(plain, everyone.tolist())
     differs = (ours[0] != theirs[0]).reshape(len(hours), -1).any(axis=1) | (ours[1] != theirs[1])
     assert not differs[hours < 240].any()
@@ -231,8 +229,8 @@ def test_drift_on_the_clock_moves_later_examples_in_every_round(changes: str) ->
 def test_drift_and_faults_stand_together_and_are_told() -> None:
     p = drifting("activity", DriftOptions(start=4), faults={"noisy": NoiseOptions(severity=0.5)})
     now = p.during(4)
-    assert (now.realised(everyone).changed["noisy"] > 0.5).all()  # type: ignore[misc]
-    kinds = {r: [e["kind"] for e in p.happenings(r) if e.get("name")] for r in range(1, 6)}  # type: ignore[misc]
+    assert (now.cohort(everyone).fault_counts.changed["noisy"] > 0.5).all()  # type: ignore[misc]
+    kinds = {r: [e["kind"] for e in p.history.events(r) if e.get("name")] for r in range(1, 6)}  # type: ignore[misc]
     assert kinds == {1: ["fault_started"], 2: [], 3: [], 4: ["drift_started"], 5: []}
 
 
@@ -254,11 +252,11 @@ def test_drift_and_faults_stand_together_and_are_told() -> None:
 )
 def test_turns_are_told_in_the_rounds_they_come(options: DriftOptions, told: dict[int, str]) -> None:
     p = drifting("digits", options)
-    assert p.happenings is not None
-    found = {r: " ".join(e["message"].rpartition(") ")[2] for e in p.happenings(r)) for r in range(1, 8)}
+    assert p.history.events is not None
+    found = {r: " ".join(e["message"].rpartition(") ")[2] for e in p.history.events(r)) for r in range(1, 8)}
     assert {r: words for r, words in found.items() if words} == told
     if options.kind == "recurring":
-        on = [bool(p.during(r).drift_levels(everyone)["turn"].all()) for r in range(8)]  # type: ignore[misc]
+        on = [bool(p.during(r).history.drift_levels(everyone)["turn"].all()) for r in range(8)]  # type: ignore[misc]
         assert {r for r in range(1, 8) if on[r] != on[r - 1]} == set(told)
 
 
@@ -284,5 +282,5 @@ def test_an_objective_cannot_drift() -> None:
 def test_what_has_no_strength_touches_nobody_and_is_not_told() -> None:
     for nothing in (DriftOptions(strength=0.0), DriftOptions(clients=0.0)):
         p = drifting("digits", nothing, faults={"none": NoiseOptions(severity=0.0)})
-        assert not p.during(3).drift_levels(everyone)["turn"].any()  # type: ignore[misc]
-        assert not [event for r in range(1, 5) for event in p.happenings(r) if event.get("name")]  # type: ignore[misc]
+        assert not p.during(3).history.drift_levels(everyone)["turn"].any()  # type: ignore[misc]
+        assert not [event for r in range(1, 5) for event in p.history.events(r) if event.get("name")]  # type: ignore[misc]

@@ -139,14 +139,12 @@ def test_each_line_tells_what_the_masks_and_levels_of_its_cohort_say(name: str, 
     scenario = replace(scenario, features=replace(scenario.features, select="none", keep=None))
     run = simulate(scenario, out=tmp_path / "run")
     population, rows = run.session.population, client_rows(tmp_path / "run")
-    measured = np.array([c.measured for c in population.channels])
+    measured = np.array([c.measured for c in population.spec.channels])
     told = set()
     for line in run.rounds.lines[1:]:
         now, clients = population.during(line["round"]), rows["client"][rows["round"] == line["round"]]
         assert len(clients) == line["respondents"]
-        assert now.masks is not None
-        assert now.places is not None
-        assert now.drift_levels is not None
+        assert now.history.drift_levels is not None
         masks, changed = now.masks(clients), np.zeros(len(clients))
         assert masks.keys() == line["faults"].keys()
         for fault, each in masks.items():
@@ -155,13 +153,13 @@ def test_each_line_tells_what_the_masks_and_levels_of_its_cohort_say(name: str, 
             assert line["faults"][fault]["clients"] == np.count_nonzero(share)
             assert line["faults"][fault]["changed"] == pytest.approx(share.mean(), rel=1e-5)
             told |= {fault} if share.any() else set()
-        for drift, level in now.drift_levels(clients).items():
+        for drift, level in now.history.drift_levels(clients).items():
             assert line["concept_drift"][drift] == {"level": level.mean(), "clients": np.count_nonzero(level)}
             told |= {drift} if level.any() else set()
         district = now.places(clients).district
-        assert set(line["districts"]) == {now.districts[d] for d in district}
+        assert set(line["districts"]) == {now.federation.districts[d] for d in district}
         for d in np.unique(district):
-            said = line["districts"][now.districts[d]]
+            said = line["districts"][now.federation.districts[d]]
             assert said["clients"] == np.count_nonzero(district == d)
             assert said["changed"] == pytest.approx(np.minimum(changed, 1.0)[district == d].mean(), rel=1e-5)
     assert told == {*scenario.faults, *scenario.drifts}

@@ -86,7 +86,6 @@ def test_whole_numbers_drift_and_have_wrong_labels_but_no_faults_of_readings() -
 def test_what_clients_hold_is_measured_with_an_empty_client_first() -> None:
     faults = load_scenario("digits-iid", sets=[*FLIP, *STUCK, "faults.stuck.schedule.start="]).faults
     population = build_federation(Federation(data=clients_of([0, 12, 20]), faults=faults, seed=3))
-    assert population.masks is not None
     flags = population.masks(np.arange(3))
     assert [m.shape for m in flags["stuck"]] == [(0, 3), (12, 3), (20, 3)]
     assert [m.shape for m in flags["flip"]] == [(0,), (12,), (20,)]
@@ -99,7 +98,7 @@ def test_a_population_that_changes_already_is_not_changed_again() -> None:
     faulty = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults))
     drifting = build_federation(Federation(data=faulty, drifts=asked.drifts))
     for data, sets, said in ((faulty, STUCK, "faults: cannot be put into a population that has faults"),
-                             (drifting, DRIFTS, "drifts: cannot stand beside the concept drift")):  # fmt: skip
+                             (drifting, DRIFTS, "drifts: cannot be added to a population that has")):  # fmt: skip
         with pytest.raises(UserError, match=said):
             play(data, nn.Linear(3, 3), *sets)
     together = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults, drifts=asked.drifts))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from clients.core.population import Places, Population, Realised
+from clients.core.population import CohortData, FaultCounts, Places, Population
 from clients.sources.custom import custom_population
 
 DISTRICTS = ("North", "South</script>")
@@ -22,21 +22,25 @@ def small_city(clients: int = 24) -> Population:
 
     base = custom_population(client, [4 + 2 * (k % 3) for k in range(clients)], outputs=3, feature_shape=(2,))
 
-    def realised(asked: np.ndarray) -> Realised:
-        even = (asked % 2 == 0).astype(float)
-        return Realised({"flip": even / 2, "stuck": even * asked / clients}, {"flip": even, "stuck": 2 * even})
+    def cohort(some: np.ndarray) -> CohortData:
+        even = (some % 2 == 0).astype(float)
+        changed = {"flip": even / 2, "stuck": even * some / clients}
+        return replace(base.cohort(some), fault_counts=FaultCounts(changed, {"flip": even, "stuck": 2 * even}))
 
-    def masks(asked: np.ndarray) -> dict[str, list[np.ndarray]]:
-        sizes = base.sizes[asked]
-        return {"flip": [np.arange(n) < (n // 2 if k % 2 == 0 else 0) for n, k in zip(sizes, asked, strict=True)]}
+    def masks(some: np.ndarray) -> dict[str, list[np.ndarray]]:
+        sizes = base.sizes[some]
+        return {"flip": [np.arange(n) < (n // 2 if k % 2 == 0 else 0) for n, k in zip(sizes, some, strict=True)]}
 
     return replace(
         base,
-        name="small city",
-        places=lambda asked: Places(asked // 2 * 1.0, asked % 2 * 3.0, asked % 2),
-        districts=DISTRICTS,
-        client_name=lambda k: f"site {k}",
-        realised=realised,
-        masks=masks,
-        facts={"requested_label_js": 0.3, "reached_label_js": 0.2987},
+        federation=replace(
+            base.federation,
+            name="small city",
+            places=lambda some: Places(some // 2 * 1.0, some % 2 * 3.0, some % 2),
+            districts=DISTRICTS,
+            client_name=lambda k: f"site {k}",
+            record={"requested_label_js": 0.3, "reached_label_js": 0.2987},
+        ),
+        clients=replace(base.clients, cohort=cohort),
+        history=replace(base.history, faults=("flip", "stuck"), masks=masks),
     )

@@ -41,7 +41,9 @@ def test_the_limit_is_the_optimum(algorithm, taus):
     away = np.linalg.norm(path - UNIFORM, axis=1)
     assert away[-1] < 1e-6
     assert away[-1] < 1e-6 * away[0]
-    assert np.linalg.norm(federation.session.population.optimum.numpy() - UNIFORM) > 0.05  # the optimum by examples
+    assert (
+        np.linalg.norm(federation.session.population.objective.optimum.numpy() - UNIFORM) > 0.05
+    )  # the optimum by examples
 
 
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])

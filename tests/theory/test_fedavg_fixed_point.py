@@ -79,7 +79,7 @@ def test_equal_curvatures_and_steps_give_the_optimum():
 def test_one_local_step_gives_the_optimum():
     w_star = optimum(HESSIANS, CENTRES, P)
     np.testing.assert_allclose(fixed_point(fedavg(local_lr=0.3)), w_star, rtol=1e-12)
-    found = fedavg(local_lr=0.3).session.population.optimum.numpy()
+    found = fedavg(local_lr=0.3).session.population.objective.optimum.numpy()
     np.testing.assert_allclose(found, w_star, rtol=1e-12)
 
 

@@ -109,7 +109,7 @@ def test_the_seed_reaches_the_partitioner_unless_it_has_its_own(save: Save) -> N
 def test_a_partition_of_ours(save: Save) -> None:
     path = save({"train": TRAIN})
     p = population(path, NaturalOptions(key="writer"))
-    assert [p.client_name(k) for k in range(4)] == ["w0", "w1", "w2", "w3"]
+    assert [p.federation.client_name(k) for k in range(4)] == ["w0", "w1", "w2", "w3"]
     assert p.test is not None
     assert len(p.test) == 6  # a tenth, since there is no test split
     assert population(path, IidOptions(clients=5)).num_clients == 5

@@ -59,8 +59,8 @@ def standardised(windows: np.ndarray) -> np.ndarray:
 def test_people_are_clients_and_the_published_ones_the_test(tmp_path: Path) -> None:
     windows = har(tmp_path)
     p = population(UciHarOptions(path=str(tmp_path), rate=50, validation_fraction=0.0))
-    assert [p.client_name(k) for k in range(3)] == ["1", "3", "5"]
-    assert (p.sizes.tolist(), p.feature_shape, p.outputs, p.channels) == ([4, 4, 4], (128, 9), 6, CHANNELS)
+    assert [p.federation.client_name(k) for k in range(3)] == ["1", "3", "5"]
+    assert (p.sizes.tolist(), p.feature_shape, p.outputs, p.spec.channels) == ([4, 4, 4], (128, 9), 6, CHANNELS)
     second = p.cohort(np.array([0, 1])).client(1)
     np.testing.assert_allclose(second.features.numpy(), standardised(windows["train"][4:8]), atol=1e-5)
     assert second.targets.tolist() == [4, 5, 0, 1]
@@ -76,7 +76,7 @@ def test_every_window_may_be_dealt_out(tmp_path: Path) -> None:
     har(tmp_path / "UCI HAR Dataset")
     options = UciHarOptions(path=str(tmp_path), test="windows", test_fraction=0.25, validation_fraction=0.0)
     p = population(options)
-    assert [p.client_name(k) for k in range(p.num_clients)] == ["1", "2", "3", "4", "5"]
+    assert [p.federation.client_name(k) for k in range(p.num_clients)] == ["1", "2", "3", "4", "5"]
     assert p.test is not None
     assert (len(p.test), p.num_examples) == (5, 15)
     assert population(options, IidOptions(clients=3)).sizes.tolist() == [5, 5, 5]
@@ -89,7 +89,7 @@ def test_natural_needs_a_key_only_where_nothing_says_whose_examples_are(tmp_path
     har(tmp_path)
     options = UciHarOptions(path=str(tmp_path))
     p = population(options, NaturalOptions())
-    assert [p.client_name(k) for k in range(3)] == ["1", "3", "5"]
+    assert [p.federation.client_name(k) for k in range(3)] == ["1", "3", "5"]
     np.testing.assert_array_equal(everything(p)[0], everything(population(options))[0])
     with pytest.raises(UserError, match="key: must name one of label"):
         population(DigitsOptions(), NaturalOptions())
@@ -113,7 +113,7 @@ def test_an_archive_reads_as_the_folder(tmp_path: Path) -> None:
     a, b = everything(folder), everything(archive)
     np.testing.assert_allclose(a[0], b[0], atol=1e-4 / min(c.deviation for c in CHANNELS) + 1e-6)
     np.testing.assert_array_equal(a[1], b[1])
-    assert [archive.client_name(k) for k in range(3)] == ["1", "3", "5"]
+    assert [archive.federation.client_name(k) for k in range(3)] == ["1", "3", "5"]
 
     def said(says: str, rate: int = 25, **change: Any) -> None:
         np.savez(path, **{k: v for k, v in {**arrays, **change}.items() if v is not None})
@@ -191,7 +191,7 @@ def test_the_published_windows() -> None:
     assert p.validation is not None
     assert (p.num_clients, len(p.test)) == (21, 2947)  # as published: 21 people, 7,352 windows; 9 people, 2,947
     assert p.num_examples + len(p.validation) == 7352
-    assert not {p.client_name(k) for k in range(21)} & set(map(str, TEST_SUBJECTS))
+    assert not {p.federation.client_name(k) for k in range(21)} & set(map(str, TEST_SUBJECTS))
     x = p.test.features.numpy()
     assert 0.5 < x.std(axis=(0, 1)).min() < x.std(axis=(0, 1)).max() < 1.5
     lying = p.test.targets.numpy() == 5
@@ -228,7 +228,7 @@ def test_devices_are_clients(tmp_path: Path) -> None:
     written = traffic(tmp_path)
     given = {"scale": "none", "validation_fraction": 0.0, "test_fraction": 0.0, "classes": 11}
     p = population(NBaiotOptions(path=str(tmp_path), **given))
-    assert [p.client_name(k) for k in range(3)] == list(DEVICES)
+    assert [p.federation.client_name(k) for k in range(3)] == list(DEVICES)
     assert (p.feature_shape, p.outputs, p.sizes.tolist()) == ((8,), 11, [11 * ROWS, 11 * ROWS, 6 * ROWS])
     for k, device in enumerate(DEVICES):
         one = p.cohort(np.array([k])).client(0)
@@ -238,12 +238,12 @@ def test_devices_are_clients(tmp_path: Path) -> None:
     three = population(NBaiotOptions(path=str(tmp_path), **{**given, "classes": 3}))
     two = population(NBaiotOptions(path=str(tmp_path), **{**given, "classes": 2}))
     clients = np.arange(3)
-    assert three.label_counts is not None
-    assert two.label_counts is not None
-    assert three.label_counts(clients).tolist() == [[ROWS, 5 * ROWS, 5 * ROWS]] * 2 + [[ROWS, 5 * ROWS, 0]]
-    assert two.label_counts(clients).tolist() == [[ROWS, 10 * ROWS]] * 2 + [[ROWS, 5 * ROWS]]
+    assert three.clients.label_counts is not None
+    assert two.clients.label_counts is not None
+    assert three.clients.label_counts(clients).tolist() == [[ROWS, 5 * ROWS, 5 * ROWS]] * 2 + [[ROWS, 5 * ROWS, 0]]
+    assert two.clients.label_counts(clients).tolist() == [[ROWS, 10 * ROWS]] * 2 + [[ROWS, 5 * ROWS]]
     some = population(NBaiotOptions(path=str(tmp_path), devices=("Ennio_Doorbell",), **given))
-    assert [some.client_name(0), some.num_clients] == ["Ennio_Doorbell", 1]
+    assert [some.federation.client_name(0), some.num_clients] == ["Ennio_Doorbell", 1]
     np.testing.assert_array_equal(everything(some)[0], p.cohort(np.array([2])).client(0).features)
 
 
@@ -273,10 +273,10 @@ def test_shares_of_a_device(tmp_path: Path) -> None:
     options = NBaiotOptions(path=str(tmp_path), clients_per_device=4, validation_fraction=0.0, test_fraction=0.0)
     p = population(options)
     assert p.num_clients == 12
-    assert p.client_name(0) == "Danmini_Doorbell 0"
+    assert p.federation.client_name(0) == "Danmini_Doorbell 0"
     assert p.sizes.tolist() == [110] * 8 + [60] * 4
-    assert p.label_counts is not None
-    assert (p.label_counts(np.arange(12)) > 0).all()
+    assert p.clients.label_counts is not None
+    assert (p.clients.label_counts(np.arange(12)) > 0).all()
     assert population(options, NaturalOptions(key="device")).num_clients == 3
     assert population(options, NaturalOptions(key="attack")).num_clients == 11
     assert population(options, DirichletOptions(clients=5, concentration=1.0)).num_clients == 5

@@ -73,9 +73,9 @@ def test_hdf5_and_csv_read_the_same(tmp_path: Path) -> None:
     csv = population(MetrLaOptions(path=str(traffic_csv(tmp_path / "a.csv", values)), horizon=3))
     for i, given in enumerate(({}, {"unit": "us"}, {"group": "speed"})):
         h5 = population(MetrLaOptions(path=str(traffic_h5(tmp_path / f"{i}.h5", values, **given)), horizon=3))
-        assert [h5.client_name(k) for k in range(3)] == list(NAMES)
+        assert [h5.federation.client_name(k) for k in range(3)] == list(NAMES)
         assert (h5.feature_shape, h5.outputs, h5.sizes.tolist()) == ((12, 1), 3, [84 - 12 - 3 + 1] * 3)
-        assert h5.facts["frequency"] == "5min"
+        assert h5.federation.record["frequency"] == "5min"
         for k in range(3):
             np.testing.assert_array_equal(one(csv, k)[0], one(h5, k)[0])
             np.testing.assert_array_equal(one(csv, k)[1], one(h5, k)[1])
@@ -101,7 +101,7 @@ def test_zeros_are_missing_in_metr_la(tmp_path: Path) -> None:
     assert x[0, 10, 0] == pytest.approx((values[9, 1] + values[11, 1]) / 2)
     assert (x > 0).all()
     assert read.sizes.tolist() == [72, 72 - 16, 72]
-    assert read.facts["values_interpolated"] == 1
+    assert read.federation.record["values_interpolated"] == 1
     raw = population(MetrLaOptions(path=path, horizon=1, scale="none", zero_is_missing=False))
     assert one(raw, 1)[0][0, 10, 0] == 0.0
     assert raw.sizes.tolist() == [72] * 3
@@ -112,7 +112,7 @@ def test_zeros_are_missing_in_metr_la(tmp_path: Path) -> None:
 def test_some_sensors(tmp_path: Path) -> None:
     path = str(traffic_csv(tmp_path / "a.csv", speeds()))
     p = population(MetrLaOptions(path=path, sensors=("767542",)))
-    assert (p.num_clients, p.client_name(0)) == (1, "767542")
+    assert (p.num_clients, p.federation.client_name(0)) == (1, "767542")
     with pytest.raises(DataError, match=r"columns: .*'767543' is not a column"):
         population(MetrLaOptions(path=path, sensors=("767543",)))
 
@@ -206,7 +206,7 @@ def stations(folder: Path, rows: int = 200) -> dict[str, F64]:
 def test_air_quality_takes_the_target_and_the_weather(tmp_path: Path) -> None:
     values = stations(tmp_path / "air")
     p = population(AirQualityOptions(path=str(tmp_path / "air"), scale="none", window=6, horizon=2))
-    assert [p.client_name(k) for k in range(2)] == list(STATIONS)
+    assert [p.federation.client_name(k) for k in range(2)] == list(STATIONS)
     for k, name in enumerate(STATIONS):
         x, y = one(p, k)
         np.testing.assert_array_equal(x[3], values[name][3:9][:, [0, 6, 7, 8, 9, 10]])
@@ -226,7 +226,7 @@ def test_gaps_of_the_air(tmp_path: Path) -> None:
     p = population(AirQualityOptions(path=str(tmp_path / "air"), window=6, scale="none"))
     full = 140 - 6
     assert p.sizes.tolist() == [full - (8 + 6), full]  # four and one are filled; what touches the eight is dropped
-    assert p.facts["values_interpolated"] == 5
+    assert p.federation.record["values_interpolated"] == 5
     x, _ = one(p, 0)
     a, b = float(lines[20][5]), float(lines[25][5])
     np.testing.assert_allclose(x[20, :4, 0], a + (b - a) * np.arange(1, 5) / 5)
@@ -269,9 +269,9 @@ def test_the_twelve_stations() -> None:
     if not path.exists():
         pytest.skip("the shared data set air_beijing is not here")
     p = population(AirQualityOptions(path=str(path / "PRSA_Data_[DG]*.csv.xz"), stride=24))
-    assert [p.client_name(k) for k in range(4)] == ["Dingling", "Dongsi", "Guanyuan", "Gucheng"]
+    assert [p.federation.client_name(k) for k in range(4)] == ["Dingling", "Dongsi", "Guanyuan", "Gucheng"]
     assert p.feature_shape == (24, 6)
-    assert p.facts["windows_dropped"] > 0
+    assert p.federation.record["windows_dropped"] > 0
     x, _ = one(p, 1)
     assert np.isfinite(x).all()
     assert np.abs(x.mean(axis=(0, 1))).max() < 0.05
@@ -305,7 +305,7 @@ def test_months_of_hourly_means(power: tuple[Path, F64]) -> None:
     path, values = power
     options = HouseholdPowerOptions(path=str(path), scale="none", window=3, features=("Voltage", "Sub_metering_1"))
     p = population(options)
-    assert [p.client_name(k) for k in range(2)] == ["2006-12", "2007-01"]
+    assert [p.federation.client_name(k) for k in range(2)] == ["2006-12", "2007-01"]
     hours = values.reshape(-1, 60, 7).mean(axis=1)
     january = hours[15 * 24 :]
     x, y = one(p, 1)
@@ -339,7 +339,7 @@ def test_missing_minutes(tmp_path: Path) -> None:
     assert np.flatnonzero(np.isnan(hours)).tolist() == [10, 20]
     assert hours[2] == pytest.approx(values[149:180, 0].mean())
     p = population(HouseholdPowerOptions(path=str(path), window=3, scale="none"))
-    assert p.facts["values_interpolated"] == 2
+    assert p.federation.record["values_interpolated"] == 2
     assert one(p, 0)[0][10, 0, 0] == pytest.approx((hours[9] + hours[11]) / 2)
 
 

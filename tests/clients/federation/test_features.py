@@ -9,15 +9,15 @@ from sklearn.metrics import mutual_info_score
 
 from clients.core.channels import Channel
 from clients.core.errors import UserError
-from clients.core.population import Examples
+from clients.core.population import CentralData, CentralExamples, DataHistory, Examples
 from clients.federation.feature_statistics import (
     REACH,
-    asked_clients,
     class_histograms,
     client_sums,
     federated_scale,
     mutual_information,
     scale_of,
+    statistics_clients,
 )
 from clients.federation.features import FeatureOptions, with_features
 from clients.sources.custom import custom_population
@@ -53,8 +53,21 @@ def federation(shape=(3,), sizes=SIZES, classes=2, dtype=torch.float64):
         test=central,
         dtype=dtype,
     )
-    return replace(population, validation_clients=np.array([0, 1, 1, 2]), channels=tuple(
-        Channel(name=f"c{i}") for i in range(shape[-1])))  # fmt: skip
+    return with_channels(with_validation(population, owners=np.array([0, 1, 1, 2])), shape[-1])
+
+
+def with_channels(population, count):
+    channels = tuple(Channel(name=f"c{i}") for i in range(count))
+    return replace(population, spec=replace(population.spec, channels=channels))
+
+
+def with_validation(population, **fields):
+    central = population.central
+    return replace(population, central=replace(central, validation=replace(central.validation, **fields)))
+
+
+def with_cohort(population, cohort):
+    return replace(population, clients=replace(population.clients, cohort=cohort))
 
 
 def pooled(population, clients=ALL):
@@ -73,8 +86,8 @@ def test_the_federations_mean_and_deviation_are_the_pooled_ones(shape):
     np.testing.assert_allclose(found.deviation, together.std(0), rtol=1e-9)
     result = with_features(population, FeatureOptions(normalise="federated"), seed=0)
     np.testing.assert_allclose(pooled(result)[0], (features - together.mean(0)) / together.std(0), atol=1e-9)
-    held = result.cohort_test(np.array([1])).features
-    raw = population.cohort_test(np.array([1])).client(0).features.numpy()
+    held = result.clients.held_out(np.array([1])).features
+    raw = population.clients.held_out(np.array([1])).client(0).features.numpy()
     np.testing.assert_allclose(held, (raw - together.mean(0)) / together.std(0), rtol=1e-9)
     np.testing.assert_allclose(result.test.features, (1e6 - together.mean(0)) / together.std(0) * np.ones((4, *shape)))
 
@@ -89,8 +102,8 @@ def test_each_client_normalises_by_its_own_training_readings(shape):
         scales[k] = own.mean(0), own.std(0)
         found = result.cohort(np.array([k])).client(0).features.reshape(-1, 3)
         np.testing.assert_allclose(found, (own - scales[k][0]) / scales[k][1], atol=1e-12)
-        held = population.cohort_test(np.array([k])).client(0).features.numpy()
-        found = result.cohort_test(np.array([k])).client(0).features
+        held = population.clients.held_out(np.array([k])).client(0).features.numpy()
+        found = result.clients.held_out(np.array([k])).client(0).features
         np.testing.assert_allclose(found, (held - scales[k][0]) / scales[k][1], rtol=1e-12)
     whole = federated_scale(population, ALL)
     expected = [scales[0], scales[1], scales[1], (whole.mean, whole.deviation)]  # client 2 has nothing to go by
@@ -111,8 +124,8 @@ def test_a_channel_that_does_not_vary_borrows_the_federations_deviation():
     assert second[:, 0].tolist() == [-1.0, 1.0]
     single = federation()  # client 4 has one example
     scale = federated_scale(single, ALL)
-    moved = replace(single, validation=Examples(pooled_tensor(single, 4) + 1.0, torch.zeros(1, dtype=torch.int64)),
-                    validation_clients=np.array([4]))  # fmt: skip
+    examples = Examples(pooled_tensor(single, 4) + 1.0, torch.zeros(1, dtype=torch.int64))
+    moved = with_validation(single, examples=examples, owners=np.array([4]))
     found = with_features(moved, FeatureOptions(normalise="client"), seed=0)
     np.testing.assert_allclose(found.validation.features[0], 1 / scale.deviation, rtol=1e-9)
 
@@ -182,39 +195,39 @@ def informative(shape, places=(1, 4), sizes=(60,) * 8, shifts=False):
 @pytest.mark.parametrize("shape", [(6,), (4, 6)])
 def test_selection_finds_the_channels_that_tell_the_class(shape):
     population = informative(shape)
-    population = replace(population, channels=tuple(Channel(name=f"c{i}") for i in range(6)))
+    population = with_channels(population, 6)
     found = with_features(population, FeatureOptions(select="mutual_information", keep=2), seed=0)
     assert found.feature_shape == (*shape[:-1], 2)
-    assert [c.name for c in found.channels] == ["c1", "c4"]
-    assert found.facts["features"] == "c1, c4"
+    assert [c.name for c in found.spec.channels] == ["c1", "c4"]
+    assert found.federation.record["features"] == "c1, c4"
     before, after = (p.cohort(np.array([3, 1])) for p in (population, found))
     for j in range(2):
         assert torch.equal(after.client(j).features, before.client(j).features[..., [1, 4]])
     assert torch.equal(found.validation.features, population.validation.features[..., [1, 4]])
     assert torch.equal(found.test.features, population.test.features[..., [1, 4]])
     widest = with_features(population, FeatureOptions(select="variance", keep=2), seed=0)
-    assert [c.name for c in widest.channels] == ["c0", "c5"]
+    assert [c.name for c in widest.spec.channels] == ["c0", "c5"]
 
 
 def test_what_is_informative_once_each_client_is_normalised_is_found():
     """Channels that start anywhere on each client hide the class in common bins, not from the model that sees them."""
     population = informative((6,), shifts=True)
     options = FeatureOptions(normalise="client", select="mutual_information", keep=2)
-    assert with_features(population, options, seed=0).facts["features"] == "1, 4"
+    assert with_features(population, options, seed=0).federation.record["features"] == "1, 4"
 
 
 def test_nothing_is_learnt_from_what_is_held_out():
     population = federation()
-    spoilt = replace(
+    nothing = CentralExamples(Examples(torch.full((4, 3), torch.nan), population.test.targets))
+    hidden = replace(
         population,
-        validation=Examples(torch.full((4, 3), torch.nan), population.validation.targets),
-        test=Examples(torch.full((4, 3), torch.nan), population.test.targets),
-        cohort_test=lambda clients: pytest.fail("held-out examples were looked at"),
+        clients=replace(population.clients, held_out=lambda clients: pytest.fail("held-out examples were made")),
+        central=CentralData(validation=nothing, test=nothing),
     )
     for normalise in ("none", "client", "federated"):
         options = FeatureOptions(normalise=normalise, select="mutual_information", keep=2)
-        clean, other = (with_features(p, options, seed=0) for p in (population, spoilt))
-        assert clean.facts == other.facts
+        clean, other = (with_features(p, options, seed=0) for p in (population, hidden))
+        assert clean.federation.record == other.federation.record
         np.testing.assert_array_equal(pooled(clean)[0], pooled(other)[0])
 
 
@@ -229,23 +242,23 @@ def test_a_million_clients_are_not_asked():
     options = FeatureOptions(normalise="client", select="mutual_information", keep=2, statistics_clients=30)
     found = with_features(population, options, seed=0)
     assert 30 <= len(set(asked)) <= 32
-    assert found.facts["statistics_clients"] == 30
+    assert found.federation.record["statistics_clients"] == 30
     asked.clear()
     mean = found.cohort(np.array([999_999, 5])).features.mean(0)
     assert set(asked) <= {999_999, 5}
     assert mean.abs().max() < 1e-5
-    other = set(asked_clients(population, 30, seed=1).tolist())
-    assert other != set(asked_clients(population, 30, seed=0).tolist())
+    other = set(statistics_clients(population, 30, seed=1).tolist())
+    assert other != set(statistics_clients(population, 30, seed=0).tolist())
 
 
 def test_statistics_are_those_before_the_first_round_and_later_rounds_still_change():
     population = federation()
     data = population.cohort
-    warmer = replace(population, cohort=lambda clients: replace_features(data(clients), 7.0))
-    moving = replace(population, phase=lambda r: population if r < 3 else warmer)
+    warmer = with_cohort(population, lambda clients: replace_features(data(clients), 7.0))
+    moving = replace(population, history=DataHistory(schedule=lambda r: population if r < 3 else warmer))
     for normalise in ("client", "federated"):
         found = with_features(moving, FeatureOptions(normalise=normalise, select="variance", keep=3), seed=0)
-        assert found.during(1).cohort is found.during(2).cohort, "a phase is made once"
+        assert found.during(1) is found.during(2), "a population is made once"
         scale = federated_scale(population, ALL)
         before, after = (pooled(found.during(r), np.array([1]))[0] for r in (2, 3))
         own = pooled(population, np.array([1]))[0]
@@ -260,9 +273,9 @@ def replace_features(data, more):
 def test_masks_of_faults_lose_the_channels_that_are_left_out():
     population = federation()
     mask = np.arange(36).reshape(12, 3) % 3 == 2
-    masked = replace(population, masks=lambda clients: {"spikes": [mask], "labels": [mask[:, 0]]})
+    masked = replace(population, history=DataHistory(masks=lambda _: {"spikes": [mask], "labels": [mask[:, 0]]}))
     found = with_features(masked, FeatureOptions(select="variance", keep=2), seed=0)
-    kept = [int(name[1:]) for name in found.facts["features"].split(", ")]
+    kept = [int(name[1:]) for name in found.federation.record["features"].split(", ")]
     made = found.masks(np.array([0]))
     np.testing.assert_array_equal(made["spikes"][0], mask[:, kept])
     assert made["labels"][0].shape == (12,)
@@ -299,6 +312,6 @@ def test_data_that_do_not_fit_are_named(population_of):
         with_features(population_of([4], (3,), 2, "objective"), FeatureOptions(normalise="client"), seed=0)
     tokens = custom_population(lambda k: (np.ones((2, 3), np.int64), np.zeros(2, np.int64)), [2], outputs=1)
     data = tokens.cohort
-    tokens = replace(tokens, cohort=lambda clients: replace(data(clients), features=data(clients).features.long()))
+    tokens = with_cohort(tokens, lambda clients: replace(data(clients), features=data(clients).features.long()))
     with pytest.raises(UserError, match="needs real numbers"):
         with_features(tokens, FeatureOptions(normalise="client"), seed=0)

@@ -15,7 +15,7 @@ from clients.faults.label_options import LabelSymmetricOptions
 from clients.faults.options import Schedule
 from clients.faults.packet_options import GatewayOutageOptions
 from clients.faults.sensor_options import NoiseOptions
-from clients.federation.build import build_federation, truth_of
+from clients.federation.build import build_federation, ground_truth_of
 from clients.federation.ground_truth import MOST_EVENTS
 
 EVERYONE = np.arange(city.CLIENTS)
@@ -26,17 +26,17 @@ CLOCKED = Schedule(unit="hours", start=100.5, stop=300)
 def made(name: str, **more: Any) -> tuple[Population, dict[str, Any]]:
     asked = city.federation(name, **more)
     population = build_federation(asked)
-    truth = truth_of(asked, population)
+    truth = ground_truth_of(asked, population)
     assert truth is not None
     return population, truth
 
 
 def when(p: Population, k: int, steps: int) -> np.ndarray:
     """Return the hour of each reading of a series, or of each example."""
-    assert p.hours is not None
-    if p.training_ends is None:
-        return p.hours(np.array([k]))
-    return np.arange(steps) * p.training_ends / steps
+    assert p.clients.hours is not None
+    if p.federation.training_ends is None:
+        return p.clients.hours(np.array([k]))
+    return np.arange(steps) * p.federation.training_ends / steps
 
 
 @pytest.mark.parametrize("schedule", [Schedule(), CLOCKED, Schedule(start=3)], ids=["always", "clock", "rounds"])
@@ -44,8 +44,6 @@ def when(p: Population, k: int, steps: int) -> np.ndarray:
 def test_outages_are_where_the_masks_are(name: str, schedule: Schedule) -> None:
     p, truth = made(name, faults={"out": replace(OUT, schedule=schedule)})
     now = p.during(3)
-    assert now.masks is not None
-    assert now.places is not None
     for k, district in zip(EVERYONE, now.places(EVERYONE).district, strict=True):
         mask = now.masks(np.array([k]))["out"][0]
         hours = when(now, int(k), len(mask))
@@ -66,10 +64,8 @@ def test_whom_a_fault_touches_and_how_much_is_what_the_masks_say() -> None:
         "wrong": LabelSymmetricOptions(severity=0.6, clients=0.7, schedule=Schedule(start=4)),
     }
     p, truth = made("traffic, congestion", faults=faults)
-    masks = p.during(4).masks
-    assert masks is not None
-    found = masks(EVERYONE)
-    measured = np.array([c.measured for c in p.channels])
+    found = p.during(4).masks(EVERYONE)
+    measured = np.array([c.measured for c in p.spec.channels])
     for name, said in truth["faults"].items():
         shares = np.array([(m[:, measured] if m.ndim > 1 else m).mean() for m in found[name]])
         touched = np.flatnonzero(shares)
@@ -88,18 +84,18 @@ def test_drifts_start_when_the_truth_says(unit: str) -> None:
     starts = dict(zip(said["clients"], said["starts"], strict=True))
     assert 0 < len(starts) < city.CLIENTS
     plain = city.clean("intrusion")
-    assert plain.hours is not None
+    assert plain.clients.hours is not None
     for k in EVERYONE.tolist():
         before = city.examples(plain, [k])[1]
         for round_index in range(10):
             now = p.during(round_index)
             differs = city.examples(now, [k])[1] != before
-            assert now.drift_levels is not None
-            level = now.drift_levels(np.array([k]))["turn"][0]
+            assert now.history.drift_levels is not None
+            level = now.history.drift_levels(np.array([k]))["turn"][0]
             if unit == "rounds":
                 assert differs.any() == (level > 0) == (round_index >= starts.get(k, np.inf))
             else:
-                drifted = plain.hours(np.array([k])) >= starts.get(k, np.inf)
+                drifted = plain.clients.hours(np.array([k])) >= starts.get(k, np.inf)
                 assert (level > 0) == drifted.any()
                 assert not differs[~drifted].any()
                 assert differs.sum() > 0.3 * drifted.sum() - 1
@@ -108,21 +104,22 @@ def test_drifts_start_when_the_truth_says(unit: str) -> None:
 def test_events_of_the_clock_are_told_once_when_their_fault_begins() -> None:
     faults = {"out": replace(OUT, schedule=Schedule(start=3, stop=5)), "never": replace(OUT, clients=0.0)}
     p, truth = made("air", faults=faults)
-    assert p.happenings is not None
-    told = {r: [e for e in p.happenings(r) if e["kind"] == "outage"] for r in range(1, 8)}
+    assert p.history.events is not None
+    told = {r: [e for e in p.history.events(r) if e["kind"] == "outage"] for r in range(1, 8)}
     assert {r for r, events in told.items() if events} == {3}
     assert len(truth["outages"]) > MOST_EVENTS
     assert [(e["from_hour"], e["hours"], e["district"]) for e in told[3]] == [
-        (round(o["start"], 3), round(o["hours"], 3), p.districts[o["district"]]) for o in truth["outages"][:MOST_EVENTS]
+        (round(o["start"], 3), round(o["hours"], 3), p.federation.districts[o["district"]])
+        for o in truth["outages"][:MOST_EVENTS]
     ]
-    city_events = [e["kind"] for r in range(1, 8) for e in p.happenings(r) if e["kind"] in ("storm", "power_cut")]
+    city_events = [e["kind"] for r in range(1, 8) for e in p.history.events(r) if e["kind"] in ("storm", "power_cut")]
     assert len(city_events) == len(truth["world"]["storms"]) + len(truth["world"]["power_cuts"])
-    assert all(e["kind"] not in ("storm", "power_cut") for e in p.happenings(2))
+    assert all(e["kind"] not in ("storm", "power_cut") for e in p.history.events(2))
 
 
 def test_data_without_a_clock_have_no_outages_by_the_hour() -> None:
     p, truth = made("digits", faults={"out": OUT})
     assert truth["faults"]["out"]["changed"] > 0
     assert truth["outages"] == []
-    assert p.happenings is not None
-    assert [e["kind"] for e in p.happenings(1)] == ["fault_started"]
+    assert p.history.events is not None
+    assert [e["kind"] for e in p.history.events(1)] == ["fault_started"]

@@ -41,8 +41,8 @@ def test_targets_are_the_features(done: str) -> None:
     assert same(p, p.cohort(clients))
     ours, theirs = city.examples(p, [0, 3, 4])[0], city.examples(plain, [0, 3, 4])[0]
     assert ours.shape != theirs.shape or not np.array_equal(ours, theirs)
-    assert p.cohort_test is not None
-    assert same(p, p.cohort_test(clients))
+    assert p.clients.held_out is not None
+    assert same(p, p.clients.held_out(clients))
     assert p.validation is not None
     assert torch.equal(p.validation.features.flatten(1), p.validation.targets)
 

@@ -13,11 +13,11 @@ import fedscape as fs
 from clients.city.bridge import BridgeOptions, bridge_source
 from clients.city.intrusion import IntrusionOptions, intrusion_source
 from clients.city.roads.network import make_incidents
-from clients.city.source_types import MOST_TOLD
+from clients.city.source_types import MOST_LISTED
 from clients.city.traffic import TrafficOptions, traffic_source
 from clients.concept_drift.options import DriftOptions
 from clients.faults.options import FAULTS
-from clients.federation.build import Federation, build_federation, truth_of
+from clients.federation.build import Federation, build_federation, ground_truth_of
 from clients.federation.features import FeatureOptions
 from clients.world.world import WorldOptions, make_world
 from server.record.jsonlines import from_json, to_json
@@ -28,8 +28,8 @@ WORLD = make_world(WorldOptions(days=14), 3)
 
 def told(source: Any) -> dict[str, Any]:
     """Return a source's truth as a record holds it."""
-    assert source.truth is not None
-    found: dict[str, Any] = from_json(to_json(source.truth()))
+    assert source.ground_truth is not None
+    found: dict[str, Any] = from_json(to_json(source.ground_truth()))
     return found
 
 
@@ -64,15 +64,15 @@ def test_damage_that_grows_is_told_as_far_as_it_has_gone() -> None:
 def test_at_most_a_thousand_are_named_and_all_are_counted() -> None:
     truth = told(bridge_source(BridgeOptions(clients=1500, windows=2, damaged=1.0), WORLD, 0))
     assert truth["damaged"] == 1500
-    assert [len(truth[name]) for name in ("clients", "onset_hour", "level_at_the_end")] == [MOST_TOLD] * 3
+    assert [len(truth[name]) for name in ("clients", "onset_hour", "level_at_the_end")] == [MOST_LISTED] * 3
     options = IntrusionOptions(clients=1200, windows=2, susceptibility=3.0, campaigns_per_month=30.0)
     infections = told(intrusion_source(options, WORLD, 0))["infections"]
     assert infections["of_devices_below"] == 1000
-    assert infections["count"] > MOST_TOLD
-    assert len(infections["client"]) == MOST_TOLD
+    assert infections["count"] > MOST_LISTED
+    assert len(infections["client"]) == MOST_LISTED
     assert infections["onset_hour"] == sorted(infections["onset_hour"])
     truth = told(traffic_source(TrafficOptions(clients=3, incidents_per_day=200.0), WORLD, 0))
-    assert truth["incidents"] > len(truth["first_incidents"]) == MOST_TOLD
+    assert truth["incidents"] > len(truth["first_incidents"]) == MOST_LISTED
 
 
 def test_campaigns_and_whom_they_infected() -> None:
@@ -132,11 +132,11 @@ def test_the_truth_survives_faults_features_and_drifts_and_is_written(tmp_path: 
         features=FeatureOptions(normalise="federated"),
     )
     population = build_federation(asked)
-    truth = truth_of(asked, population)
+    truth = ground_truth_of(asked, population)
     assert truth is not None
     clean = build_federation(Federation(data=asked.data, world=asked.world))
-    assert clean.truth is not None
-    assert truth["source"] == {"name": "bridge", **clean.truth()}
+    assert clean.history.ground_truth is not None
+    assert truth["source"] == {"name": "bridge", **clean.history.ground_truth()}
     fs.simulate(
         fs.load_scenario("city-bridge", sets=["data.clients=6", "data.windows=12", "algorithm.cohort=3", "run.rounds=1",
                                               "evaluation.baselines=false", "engine.threads=1"]),
@@ -150,7 +150,7 @@ def test_the_truth_survives_faults_features_and_drifts_and_is_written(tmp_path: 
 
 def test_a_source_that_knows_nothing_more_tells_nothing() -> None:
     asked = Federation(data=fs.load_scenario("city-meters").data, world=WorldOptions(days=28))
-    truth = truth_of(asked, build_federation(asked))
+    truth = ground_truth_of(asked, build_federation(asked))
     assert truth is not None
     assert "source" not in truth
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import gamma, hyp1f1
 
-from clients.core.population import Places, Population, Realised
+from clients.core.population import CohortData, FaultCounts, Places, Population
 from clients.heterogeneity.feature_shift import feature_shift, looked_at, population_shift
 from clients.heterogeneity.measures import gini, label_distances, label_emd, label_hellinger, label_js
 from clients.heterogeneity.spatial import morans_i, nearest
@@ -205,24 +206,25 @@ def city(clients: int = 40) -> Population:
 
     base = custom_population(client, [6] * clients, outputs=3, feature_shape=(2,))
 
-    def realised(asked: np.ndarray) -> Realised:
-        hit = (asked % 2 == 0).astype(float)
-        return Realised({"flip": hit / 2, "bias": hit / 4}, {"flip": hit, "bias": 3 * hit})
+    def cohort(some: np.ndarray) -> CohortData:
+        hit = (some % 2 == 0).astype(float)
+        counts = FaultCounts({"flip": hit / 2, "bias": hit / 4}, {"flip": hit, "bias": 3 * hit})
+        return replace(base.cohort(some), fault_counts=counts)
 
-    def masks(asked: np.ndarray) -> dict[str, list[np.ndarray]]:
+    def masks(some: np.ndarray) -> dict[str, list[np.ndarray]]:
         return {
-            "flip": [np.arange(6) < (3 if k % 2 == 0 else 0) for k in asked],
-            "bias": [np.zeros((6, 2), bool) for _ in asked],
+            "flip": [np.arange(6) < (3 if k % 2 == 0 else 0) for k in some],
+            "bias": [np.zeros((6, 2), bool) for _ in some],
         }
 
-    fields = {name: getattr(base, name) for name in ("name", "task", "sizes", "feature_shape", "outputs", "cohort")}
-    return Population(
-        **fields,
-        label_counts=base.label_counts,
-        places=lambda asked: Places(asked.astype(float), np.zeros(len(asked)), np.zeros(len(asked), np.int64)),
-        districts=("Line",),
-        realised=realised,
-        masks=masks,
+    def places(some: np.ndarray) -> Places:
+        return Places(some.astype(float), np.zeros(len(some)), np.zeros(len(some), np.int64))
+
+    return replace(
+        base,
+        federation=replace(base.federation, places=places, districts=("Line",)),
+        clients=replace(base.clients, cohort=cohort),
+        history=replace(base.history, faults=("flip", "bias"), masks=masks),
     )
 
 
@@ -264,16 +266,15 @@ def test_noise_counts_a_label_once() -> None:
 
 
 def test_measuring_makes_data_of_few_clients_at_a_time() -> None:
-    asked: list[int] = []
+    made: list[int] = []
     base = city(300)
 
     def cohort(clients: np.ndarray) -> object:
-        asked.append(len(clients))
+        made.append(len(clients))
         return base.cohort(clients)
 
-    lazy = Population(**{**{f: getattr(base, f) for f in ("name", "task", "sizes", "feature_shape", "outputs")},
-                         "cohort": cohort})  # fmt: skip
-    shift = population_shift(lazy, np.arange(300), seed=0)
-    assert max(asked) <= 64
-    assert sum(asked) == 300
+    counted = replace(base, clients=replace(base.clients, cohort=cohort))
+    shift = population_shift(counted, np.arange(300), seed=0)
+    assert max(made) <= 64
+    assert sum(made) == 300
     assert shift.each == pytest.approx(population_shift(base, np.arange(300), seed=0).each)

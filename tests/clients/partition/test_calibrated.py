@@ -69,7 +69,7 @@ def test_features_are_reached_and_labels_of_each_client_held(value: float) -> No
     )
     measures, _ = measure_clients(p, seed=4)
     assert measures.feature_shift == pytest.approx(value, abs=0.01)
-    assert measures.feature_shift == pytest.approx(p.facts["reached_feature_shift"], abs=1e-5)
+    assert measures.feature_shift == pytest.approx(p.federation.record["reached_feature_shift"], abs=1e-5)
     assert measures.label_js == pytest.approx(0.2, abs=0.01)
 
 
@@ -84,17 +84,17 @@ def test_features_move_alone_without_labels() -> None:
 def test_facts_say_what_was_asked_and_reached() -> None:
     p = build_population(DigitsOptions(), RequestedOptions(clients=10, label_js=0.3, quantity_gini=0.4), seed=0)
     measures, _ = measure_clients(p, seed=0)
-    assert p.facts["requested_label_js"] == 0.3
-    assert p.facts["reached_label_js"] == pytest.approx(measures.label_js, abs=1e-12)
-    assert p.facts["reached_quantity_gini"] == pytest.approx(measures.quantity_gini, abs=1e-12)
-    assert p.facts["reached_quantity_gini"] == pytest.approx(0.4, abs=0.01)
+    assert p.federation.record["requested_label_js"] == 0.3
+    assert p.federation.record["reached_label_js"] == pytest.approx(measures.label_js, abs=1e-12)
+    assert p.federation.record["reached_quantity_gini"] == pytest.approx(measures.quantity_gini, abs=1e-12)
+    assert p.federation.record["reached_quantity_gini"] == pytest.approx(0.4, abs=0.01)
 
 
 def test_what_clients_hold_out_is_not_measured() -> None:
     options = RequestedOptions(clients=10, label_js=0.3)
     p = build_population(DigitsOptions(client_test_fraction=0.3), options, seed=0)
     measures, _ = measure_clients(p, seed=0)
-    assert p.facts["reached_label_js"] == pytest.approx(measures.label_js, abs=1e-12)
+    assert p.federation.record["reached_label_js"] == pytest.approx(measures.label_js, abs=1e-12)
 
 
 def test_skew_rises_along_the_path() -> None:

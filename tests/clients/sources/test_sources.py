@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from clients.core.errors import DataError, PartitionError, UserError
-from clients.core.on_demand import Layout, lazy_cohort
-from clients.core.population import Population
+from clients.core.on_demand import ExampleLayout, Made, on_demand_cohort
+from clients.core.population import FaultCounts, Population
 from clients.federation.data_kinds import DATA, build_population
 from clients.heterogeneity.measures import partition_measures
 from clients.partition.partitions import DirichletOptions, IidOptions, NaturalOptions, QuantityOptions
@@ -83,8 +83,8 @@ def test_clients_hold_out_their_own() -> None:
     options = DigitsOptions(client_test_fraction=0.25)
     whole = build_population(DigitsOptions(), QuantityOptions(clients=30), seed=0)
     p = build_population(options, QuantityOptions(clients=30), seed=0)
-    assert p.cohort_test is not None
-    held = p.cohort_test(everyone(p))
+    assert p.clients.held_out is not None
+    held = p.clients.held_out(everyone(p))
     np.testing.assert_array_equal(held.sizes, whole.sizes // 4)
     np.testing.assert_array_equal(p.sizes + held.sizes, whole.sizes)
     train = p.cohort(everyone(p))
@@ -96,11 +96,11 @@ def test_clients_hold_out_their_own() -> None:
 
 def test_label_counts_count_labels() -> None:
     p = build_population(DigitsOptions(), DirichletOptions(clients=20, concentration=0.3), seed=0)
-    assert p.label_counts is not None
+    assert p.clients.label_counts is not None
     clients = np.array([7, 2, 7])
     data = p.cohort(clients)
     expected = [np.bincount(data.client(j).targets, minlength=10) for j in range(3)]
-    np.testing.assert_array_equal(p.label_counts(clients), expected)
+    np.testing.assert_array_equal(p.clients.label_counts(clients), expected)
 
 
 def test_pools_need_a_partition_and_others_take_none() -> None:
@@ -138,7 +138,7 @@ def test_npz_bytes_are_scaled_and_arrays_are_keys(tmp_path: Path) -> None:
     y = np.arange(40) % 3
     options = save(tmp_path / "a.npz", images=pixels(), labels=y, house=np.repeat(["x", "y"], 20), size=np.arange(7))
     p = build_population(options, NaturalOptions(key="house"), seed=0)
-    assert [p.client_name(k) for k in range(2)] == ["x", "y"]
+    assert [p.federation.client_name(k) for k in range(2)] == ["x", "y"]
     assert p.feature_shape == (16,)
     assert p.cohort(everyone(p)).features.max() <= 1
     with pytest.raises(PartitionError, match=r"'size' is not a key of these data.*house, labels"):
@@ -263,10 +263,10 @@ def test_synthetic_splits_nine_to_one() -> None:
     p = synthetic(clients=50)
     n = device_sizes(SyntheticOptions(clients=50), 3)
     np.testing.assert_array_equal(p.sizes, [int(0.9 * k) for k in n])
-    assert p.cohort_test is not None
+    assert p.clients.held_out is not None
     assert p.test is not None
     assert p.validation is not None
-    held = p.cohort_test(everyone(p)).sizes
+    held = p.clients.held_out(everyone(p)).sizes
     assert len(p.test) == held.sum()
     assert len(p.test) + len(p.validation) == (n - p.sizes).sum()
     assert (held - (n - p.sizes - held) >= 0).all()
@@ -347,48 +347,51 @@ def test_a_million_clients_are_small() -> None:
     assert held < 16 * 1_000_000 + 2**20
     data = p.cohort(np.array([999_999, 0]))
     assert data.sizes.tolist() == [20, 20]
-    assert p.facts["central_examples_from_clients"] == 1000
+    assert p.federation.record["central_examples_from_clients"] == 1000
 
 
-# Lazy cohorts
+# Cohorts made on demand
 
 
-def lazy(sizes: list[int], **limits: int) -> tuple[Any, list[int]]:
-    asked: list[int] = []
+def on_demand(sizes: list[int], **limits: int) -> tuple[Any, list[int]]:
+    made: list[int] = []
 
-    def make(clients: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        asked.extend(clients.tolist())
+    def make(clients: np.ndarray) -> Made:
+        made.extend(clients.tolist())
         owner = torch.from_numpy(np.repeat(clients, np.asarray(sizes)[clients]))
-        return owner[:, None].double(), owner
+        counts = FaultCounts({"noise": clients / 8.0}, {"noise": clients * 2.0})
+        return Made(owner[:, None].double(), owner, counts)
 
-    layout = Layout((1,), (), torch.float64, torch.int64)
-    return lazy_cohort(make, np.asarray(sizes, np.int32), layout, **limits), asked
+    layout = ExampleLayout((1,), (), torch.float64, torch.int64)
+    return on_demand_cohort(make, np.asarray(sizes, np.int32), layout, faults=("noise",), **limits), made
 
 
 @pytest.mark.parametrize("limits", [{}, {"resident_bytes": 0}, {"resident_bytes": 0, "cache_bytes": 0}])
-def test_lazy_cohorts_hold_the_right_clients(limits: dict[str, int]) -> None:
+def test_on_demand_cohort_holds_the_right_clients_and_their_fault_counts(limits: dict[str, int]) -> None:
     sizes = [3, 0, 5, 2, 1, 4]
-    cohort, _ = lazy(sizes, **limits)
+    cohort, _ = on_demand(sizes, **limits)
     for clients in ([2], [0, 1, 2], [5, 0], [2, 3, 5, 4], [1], [3, 3, 0], []):
         data = cohort(np.asarray(clients, np.int64))
         assert data.sizes.tolist() == [sizes[c] for c in clients]
         for j, c in enumerate(clients):
             assert data.client(j).targets.tolist() == [c] * sizes[c]
             assert data.client(j).features[:, 0].tolist() == [c] * sizes[c]
+        assert data.fault_counts.changed["noise"].tolist() == [c / 8.0 for c in clients]
+        assert data.fault_counts.effect["noise"].tolist() == [c * 2.0 for c in clients]
 
 
 def test_resident_clients_are_made_once() -> None:
-    cohort, asked = lazy([3, 1, 2])
+    cohort, made = on_demand([3, 1, 2])
     for clients in ([0, 2], [2, 1], [0, 1, 2]):
         cohort(np.asarray(clients))
-    assert asked == [0, 2, 1]
+    assert made == [0, 2, 1]
 
 
 def test_recent_clients_are_kept_and_old_ones_forgotten() -> None:
-    cohort, asked = lazy([4] * 10, resident_bytes=0, cache_bytes=2 * 4 * 16)  # room for two clients
+    cohort, made = on_demand([4] * 10, resident_bytes=0, cache_bytes=2 * 4 * 16)  # room for two clients
     for clients in ([0], [1], [0], [2], [0], [1]):
         cohort(np.asarray(clients))
-    assert asked == [0, 1, 2, 1]  # asked for after 0 again, 2 pushed out 1, the least recent
+    assert made == [0, 1, 2, 1]  # 2 replaced 1, the least recent
 
 
 # Quadratic
@@ -408,9 +411,9 @@ def objective(population: Population, client: int, w: np.ndarray) -> float:
 def test_two_client_quadratic() -> None:
     """THEORY.md section 2: a = (1, 4), b = (-1, 3), optimum 2.2."""
     p = quadratic(curvatures=(1.0, 4.0), centres=(-1.0, 3.0))
-    assert p.optimum is not None
-    assert p.optimum.tolist() == pytest.approx([2.2])
-    assert p.optimal_value == pytest.approx((3.2**2 + 4 * 0.8**2) / 4)
+    assert p.objective is not None
+    assert p.objective.optimum.tolist() == pytest.approx([2.2])
+    assert p.objective.optimal_value == pytest.approx((3.2**2 + 4 * 0.8**2) / 4)
     assert objective(p, 1, np.array([1.0])) == pytest.approx(8.0)
     assert (p.task, p.outputs, p.feature_shape) == ("objective", 1, (2,))
 
@@ -431,12 +434,11 @@ def test_the_optimum_is_the_weighted_minimiser(options: dict[str, Any]) -> None:
     def mean(w: np.ndarray) -> float:
         return sum(weight[k] * objective(p, k, w) for k in range(p.num_clients))
 
-    assert p.optimum is not None
-    assert p.optimal_value is not None
-    best = p.optimum.numpy()
-    assert mean(best) == pytest.approx(p.optimal_value, rel=1e-12)
+    assert p.objective is not None
+    best = p.objective.optimum.numpy()
+    assert mean(best) == pytest.approx(p.objective.optimal_value, rel=1e-12)
     for step in np.vstack((np.eye(p.outputs), -np.eye(p.outputs))) * 1e-3:
-        assert mean(best + step) > p.optimal_value
+        assert mean(best + step) > p.objective.optimal_value
 
 
 def test_drawn_curvatures_keep_their_condition() -> None:
@@ -504,7 +506,7 @@ def test_custom_clients_are_read_when_asked_for() -> None:
     assert data.sizes.tolist() == [3, 0, 1]
     assert data.client(0).features.tolist() == [[3.0] * 3] * 3
     assert data.client(2).targets.tolist() == [1]
-    assert p.client_name(2) == "c"
+    assert p.federation.client_name(2) == "c"
 
 
 def test_custom_regression_and_held_out() -> None:
@@ -519,8 +521,8 @@ def test_custom_regression_and_held_out() -> None:
         dtype=torch.float64,
     )
     assert p.cohort(np.array([0])).client(0).targets.tolist() == [[1.0], [2.0]]
-    assert p.cohort_test is not None
-    assert p.cohort_test(np.array([1, 0])).client(1).targets.tolist() == [[5.0]]
+    assert p.clients.held_out is not None
+    assert p.clients.held_out(np.array([1, 0])).client(1).targets.tolist() == [[5.0]]
     assert p.test is not None
     assert len(p.test) == 3
 

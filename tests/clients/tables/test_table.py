@@ -63,7 +63,7 @@ def test_windows_of_every_part_are_the_definition(tmp_path: Path) -> None:
     path, values = wide(tmp_path / "w.csv")
     p = population(path, window=4, horizon=2, scale="none")
     assert (p.num_clients, p.feature_shape, p.outputs, p.task) == (3, (4, 1), 2, "regression")
-    assert p.cohort_test is not None
+    assert p.clients.held_out is not None
     assert p.validation is not None
     assert p.test is not None
     central = 0
@@ -73,7 +73,7 @@ def test_windows_of_every_part_are_the_definition(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.features.numpy(), x)
         np.testing.assert_array_equal(one.targets.numpy(), y)
         x, y = windows_of(values[:, k], 80, 100, 4, 2)
-        held = p.cohort_test(np.array([k])).client(0)
+        held = p.clients.held_out(np.array([k])).client(0)
         np.testing.assert_array_equal(held.features.numpy(), x)
         np.testing.assert_array_equal(held.targets.numpy(), y)
         np.testing.assert_array_equal(p.test.features[central : central + len(x)].numpy(), x)
@@ -82,7 +82,7 @@ def test_windows_of_every_part_are_the_definition(tmp_path: Path) -> None:
         np.testing.assert_array_equal(p.validation.features[5 * k : 5 * k + 5].numpy(), x)
         np.testing.assert_array_equal(p.validation.targets[5 * k : 5 * k + 5].numpy(), y)
     assert len(p.test) == central
-    assert p.client_name(1) == "s1"
+    assert p.federation.client_name(1) == "s1"
 
 
 @pytest.mark.parametrize("scale", ["client", "global", "none"])
@@ -115,7 +115,7 @@ def test_scaled_by_training_statistics(tmp_path: Path) -> None:
     everyone = population(path, window=4, scale="global")
     x, _ = windows_of((values[:, 1] - train.mean()) / train.std(), 0, 70, 4, 1)
     np.testing.assert_allclose(everyone.cohort(np.array([1])).client(0).features.numpy(), x, rtol=1e-12)
-    assert everyone.facts["target_mean"] == pytest.approx(train.mean())
+    assert everyone.federation.record["target_mean"] == pytest.approx(train.mean())
 
 
 def test_a_constant_sensor_stays_finite(tmp_path: Path) -> None:
@@ -189,12 +189,12 @@ def test_gaps_are_refused_filled_or_dropped(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         filled.cohort(np.array([0])).client(0).features[:, 0, 0].numpy(), np.arange(filled.sizes[0], dtype=float)
     )
-    assert filled.facts["values_interpolated"] == 3
+    assert filled.federation.record["values_interpolated"] == 3
     short = population(path, gaps="interpolate", max_gap=1, **options)
     assert short.sizes[0] == filled.sizes[0] - 6  # the run of two touches 5 + 1 windows of 4 + 1 rows
     dropped = population(path, gaps="drop", **options)
     assert dropped.sizes[0] == filled.sizes[0] - 5 - 6
-    assert dropped.facts["windows_dropped"] == 11
+    assert dropped.federation.record["windows_dropped"] == 11
     assert dropped.cohort(np.array([0])).client(0).features.isfinite().all()
 
 
@@ -215,14 +215,14 @@ def test_missing_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"m.csv, line 22, 2024-02-29 21:00:00: comes 4h after .* is 1h .*3 rows"):
         population(path, window=3)
     p = population(path, window=3, gaps="drop", validation_fraction=0.0, test_fraction=0.0)
-    assert p.facts["rows_inserted"] == 3
+    assert p.federation.record["rows_inserted"] == 3
     assert p.sizes[0] == (20 - 3) + (27 - 3)
 
 
 @pytest.mark.parametrize("gaps", ["error", "drop"])
 def test_frequency_is_checked(tmp_path: Path, gaps: str) -> None:
     path, _ = wide(tmp_path / "w.csv")
-    assert population(path, frequency="1h", gaps=gaps).facts["frequency"] == "1h"
+    assert population(path, frequency="1h", gaps=gaps).federation.record["frequency"] == "1h"
     with pytest.raises(
         DataError, match=r"frequency: .*w.csv, line 3, 2024-02-28 23:00:00: comes 1h .* frequency is 2h"
     ):
@@ -249,7 +249,7 @@ def test_files_are_clients_named_by_what_differs(tmp_path: Path) -> None:
     for k, name in enumerate(("Aotizhongxin", "Changping", "Cuihu")):
         write(tmp_path / f"air_{name}_2013.csv", ["time", "pm", "wind"], stamps(60), readings(k), readings(k + 9))
     p = population(tmp_path, layout="files", target="pm", features=("wind",), window=4, scale="none")
-    assert [p.client_name(k) for k in range(3)] == ["Aotizhongxin", "Changping", "Cuihu"]
+    assert [p.federation.client_name(k) for k in range(3)] == ["Aotizhongxin", "Changping", "Cuihu"]
     assert p.feature_shape == (4, 2)
     one = p.cohort(np.array([1])).client(0)
     np.testing.assert_array_equal(one.features[0].numpy(), np.stack((readings(1)[:4], readings(10)[:4]), axis=1))
@@ -265,7 +265,7 @@ def test_long_tables_may_be_interleaved_and_cut_into_files(tmp_path: Path) -> No
     write(tmp_path / "1.csv", ["t", "id", "v"], times[:50], ids[:50], values[:50])
     write(tmp_path / "2.csv", ["t", "id", "v"], times[50:], ids[50:], values[50:])
     p = population(tmp_path, layout="long", id_column="id", target="v", window=4, scale="none")
-    assert [p.client_name(k) for k in range(2)] == ["east", "north"]
+    assert [p.federation.client_name(k) for k in range(2)] == ["east", "north"]
     x, _ = windows_of(readings(0), 0, 42, 4, 1)
     np.testing.assert_array_equal(p.cohort(np.array([1])).client(0).features.numpy(), x)
     values[61] = np.nan
@@ -329,7 +329,7 @@ def test_traffic_shaped_file(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(60, 8, (300, 207)).round(2)
     path = write(tmp_path / "t.csv", ["", *(str(700_000 + k) for k in range(207))], stamps(300, 5), *values.T)
     p = population(path, frequency="5min", horizon=3)
-    assert (p.num_clients, p.client_name(0), p.client_name(206)) == (207, "700000", "700206")
+    assert (p.num_clients, p.federation.client_name(0), p.federation.client_name(206)) == (207, "700000", "700206")
     assert set(p.sizes) == {210 - 12 - 3 + 1}
 
 
@@ -349,14 +349,14 @@ def test_times_and_row_counts_are_no_sensors(tmp_path: Path, columns: dict[str, 
     columns = {**columns, "a": readings(0, 40), "b": readings(1, 40)}
     path = write(tmp_path / "x.csv", list(columns), *columns.values())
     p = population(path, window=3, **options)
-    assert [p.client_name(k) for k in range(p.num_clients)] == ["a", "b"]
+    assert [p.federation.client_name(k) for k in range(p.num_clients)] == ["a", "b"]
 
 
 def test_text_columns_are_left_out_and_said(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", ["time", "a", "note"], stamps(40), readings(0, 40), ["ok"] * 40)
     p = population(path)
     assert p.num_clients == 1
-    assert p.facts["columns_skipped"] == "note"
+    assert p.federation.record["columns_skipped"] == "note"
 
 
 def test_no_times_at_all(tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ def test_twelve_air_stations() -> None:
     options = {"layout": "files", "target": "PM2.5", "features": ("TEMP", "WSPM"), "window": 24, "frequency": "1h"}
     some = path / "PRSA_Data_[DG]*.csv.xz"
     p = population(some, gaps="interpolate", max_gap=6, **options)
-    assert [p.client_name(k) for k in range(4)] == ["Dingling", "Dongsi", "Guanyuan", "Gucheng"]
+    assert [p.federation.client_name(k) for k in range(4)] == ["Dingling", "Dongsi", "Guanyuan", "Gucheng"]
     assert p.feature_shape == (24, 3)
     assert (p.sizes > 20_000).all()
     one = p.cohort(np.array([2])).client(0)

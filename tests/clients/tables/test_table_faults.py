@@ -66,42 +66,42 @@ def test_a_stuck_sensor_is_stuck_across_its_windows(table: Path) -> None:
     assert (torch.diff(theirs) > 0).all()
     held = torch.diff(ours) == 0
     assert held.sum() > 10
-    found = p.realised(np.array([2]))  # type: ignore[misc]
+    found = p.cohort(np.array([2])).fault_counts  # type: ignore[misc]
     assert found.changed["stuck"][0] == pytest.approx(p.masks(np.array([2]))["stuck"][0].mean())  # type: ignore[misc]
 
 
 def test_hours_count_from_the_first_midnight(table: Path) -> None:
     clean = population(table)
-    hours = clean.hours(np.array([0, 1]))  # type: ignore[misc]
+    hours = clean.clients.hours(np.array([0, 1]))  # type: ignore[misc]
     assert hours[0] == WINDOW - 1
     assert len(hours) == clean.sizes[:2].sum()
     late = population(
         table, faults={"off": BiasOptions(severity=1.0, schedule=Schedule(unit="hours", start=24, stop=48))}
     )
     changed = (windows(late, 0)[0] != windows(clean, 0)[0]).flatten(1).any(1).numpy()
-    when = clean.hours(np.array([0]))  # type: ignore[misc]
+    when = clean.clients.hours(np.array([0]))  # type: ignore[misc]
     assert np.array_equal(changed, (when >= 24) & (when < 48 + WINDOW - 1))
 
 
 def test_drift_on_the_clock_goes_by_the_hours_of_what_is_held_out_too(table: Path) -> None:
     clean = population(table)
-    held = clean.cohort_test
+    held, test = clean.clients.held_out, clean.central.test
     assert held is not None
-    assert clean.validation_hours is not None
-    assert clean.test_hours is not None
-    late = float(np.sort(clean.test_hours)[len(clean.test_hours) // 2])
+    assert test is not None
+    assert test.hours is not None
+    late = float(np.sort(test.hours)[len(test.hours) // 2])
     p = population(table, drifts={"turn": DriftOptions(unit="hours", start=late)})
     everyone = np.arange(3)
     assert all(torch.equal(windows(p, k)[1], windows(clean, k)[1]) for k in everyone), "training lies before it"
     assert p.during(1000).validation is not None
     assert torch.equal(p.during(1000).validation.targets, clean.validation.targets)  # type: ignore[union-attr]
-    now, before = p.cohort_test(everyone), held(everyone)  # type: ignore[misc]
+    now, before = p.clients.held_out(everyone), held(everyone)  # type: ignore[misc]
     differs = (now.targets[now.rows] != before.targets[before.rows]).any(1).numpy()
-    assert np.array_equal(differs, clean.held_out_hours(everyone) >= late)  # type: ignore[misc]
+    assert np.array_equal(differs, clean.clients.held_out_hours(everyone) >= late)  # type: ignore[misc]
     central = (p.test.targets != clean.test.targets).any(1).numpy()  # type: ignore[union-attr]
-    assert np.array_equal(central, clean.test_hours >= late)
-    assert clean.test_clients is not None
-    assert np.array_equal(clean.test_clients, np.repeat(everyone, held(everyone).sizes))
+    assert np.array_equal(central, test.hours >= late)
+    assert test.owners is not None
+    assert np.array_equal(test.owners, np.repeat(everyone, held(everyone).sizes))
 
 
 def test_a_stuck_sensor_never_shows_a_reading_that_was_missing(table: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_stuck_sensor_never_shows_a_reading_that_was_missing(table: Path) -> N
 def test_districts_come_from_a_world_and_rounds_make_phases(table: Path) -> None:
     out = GatewayOutageOptions(severity=1.0, share=0.5, schedule=Schedule(start=2, stop=3))
     p = population(table, faults={"out": out}, world=WorldOptions(days=9))
-    assert p.places is not None
+    assert p.federation.places is not None
     assert torch.equal(windows(p.during(1), 0)[0], windows(p.during(3), 0)[0])
     assert not torch.equal(windows(p.during(1), 0)[0], windows(p.during(2), 0)[0])
     with pytest.raises(UserError, match=r"faults\.off\.channels: 'd' is not a measured channel"):

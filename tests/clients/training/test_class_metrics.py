@@ -210,7 +210,7 @@ def test_a_long_tail_is_cuis_and_leaves_what_is_held_out_whole():
     scenario = load_scenario(sets=sets)
     whole = load_scenario(sets=["data={kind='digits'}", sets[1]])
     populations = [build_population(s.data, s.partition, seed=0) for s in (scenario, whole)]
-    tail, full = (p.label_counts(np.arange(5)).sum(0) for p in populations)
+    tail, full = (p.clients.label_counts(np.arange(5)).sum(0) for p in populations)
     expected = full.sum() / 10 * 50.0 ** (-np.arange(10) / 9)
     np.testing.assert_array_equal(tail, np.minimum(np.round(expected), full))
     assert tail.max() / tail.min() == pytest.approx(50, rel=0.15)

@@ -145,7 +145,7 @@ def test_full_gradients_are_those_of_the_weighted_focal_loss(counted):
     population = skewed()
     task = task_of(population, class_weights="inverse", weights_from=counted, focal_gamma=2.0,
                    augment=AugmentOptions(jitter=1.0, mixup=1.0))  # fmt: skip
-    counts = population.label_counts(np.arange(4))
+    counts = population.clients.label_counts(np.arange(4))
     found = StackedEngine(task).gradients(work_of(task))
     torch.testing.assert_close(found, PlainEngine(task).gradients(work_of(task)), rtol=1e-10, atol=1e-12)
     for k in (0, 1, 3):
@@ -223,7 +223,7 @@ def test_focal_loss_is_lins():
 def test_the_recorded_loss_is_the_one_trained():
     population = skewed((12,))
     task = task_of(population, class_weights="inverse", focal_gamma=2.0, batch_size="full", local_lr=1e-12)
-    counts = population.label_counts(np.array([0]))[0]
+    counts = population.clients.label_counts(np.array([0]))[0]
     weights = counts.sum() / np.maximum((counts > 0).sum() * counts, 1.0)
     expected = float(whole_loss(task, 0, weights, 2.0).detach())
     assert expected != pytest.approx(float(whole_loss(task, 0, np.ones(3)).detach()), rel=0.1)

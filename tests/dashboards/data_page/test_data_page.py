@@ -14,7 +14,7 @@ import pytest
 from matplotlib.image import imread
 
 from clients.core.errors import RunFolderError, UserError
-from clients.core.population import Population
+from clients.core.population import DataHistory, Population
 from clients.federation.data_kinds import SyntheticOptions, build_population
 from clients.heterogeneity.spatial import Moran
 from clients.heterogeneity.table import FaultRate, HeterogeneityMeasures, measure_clients
@@ -42,7 +42,7 @@ def test_the_page_holds_the_populations_numbers() -> None:
     view = data_of(data_page(viewed(p)))
     measures, held = measure_clients(p, seed=0)
     assert view["sentence"] == data_text.sentence(measures)
-    assert view["label_counts"] == p.label_counts(np.arange(24)).tolist()  # type: ignore[misc]
+    assert view["label_counts"] == p.clients.label_counts(np.arange(24)).tolist()  # type: ignore[misc]
     assert view["names"] == [f"site {k}" for k in range(24)]
     assert view["map"]["x"] == [k // 2 for k in range(24)]
     assert view["map"]["district"] == [k % 2 for k in range(24)]
@@ -63,7 +63,8 @@ def test_what_data_hold_cannot_leave_the_script() -> None:
 
 
 def test_no_places_no_map_and_no_faults_no_faults() -> None:
-    p = replace(small_city(), places=None, realised=None, masks=None, districts=())
+    city = small_city()
+    p = replace(city, federation=replace(city.federation, places=None, districts=()), history=DataHistory())
     view = viewed(p)
     assert view["map"] is None
     assert view["faults"] == {}

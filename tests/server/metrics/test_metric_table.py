@@ -209,7 +209,7 @@ def test_a_fit_without_a_trend_does_not_show_the_fit_before() -> None:
 
 def test_a_population_without_labels_has_no_label_skew() -> None:
     population = custom_population(lambda k: (np.ones((2, 1)), np.ones((2, 1))), [2, 2], outputs=1, task="regression")
-    assert population.label_counts is None
+    assert population.clients.label_counts is None
     names = {s.name for s in run_samples({"clients": 2, "label_emd": None})}
     assert "fedscape_label_emd" not in names
     assert "fedscape_population_clients" in names

@@ -1,0 +1,113 @@
+"""The parts of a population that hold facts: of an example, the federation, the central data, a known minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from clients.core.arrays import F64, I32, I64
+from clients.core.channels import Channel
+from clients.core.examples import Examples, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleSpec:
+    """What one example is.
+
+    Attributes:
+        task: see `Task`.
+        feature_shape: shape of its features.
+        outputs: classes, or width of the regression target.
+        channels: what the last axis of the features measures, in deviations from the channel's mean; empty where that
+            is unknown.
+        reconstructs: whether the targets are the features, flattened (an autoencoder's): a change of the features then
+            changes the targets.
+    """
+
+    task: Task
+    feature_shape: tuple[int, ...]
+    outputs: int
+    channels: tuple[Channel, ...] = ()
+    reconstructs: bool = False
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where some clients are in the world.
+
+    Attributes:
+        x: kilometres east of the centre, float64 (K,).
+        y: kilometres north of it.
+        district: index of each client's district, int64 (K,).
+    """
+
+    x: F64
+    y: F64
+    district: I64
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationFacts:
+    """Facts about the federation.
+
+    Attributes:
+        name: the data's name, for people.
+        sizes: training examples of each client, int32 (N,). They never change over rounds. A client may be empty: it
+            never trains.
+        client_name: client -> name for people.
+        places: clients -> where they are; None where they have no places.
+        districts: names of the districts that places number.
+        training_ends: hour of the world's clock at which the training data end; None: in the hour of the last example.
+        record: how the data were made, for the record.
+    """
+
+    name: str
+    sizes: I32
+    client_name: Callable[[int], str] = str
+    places: Callable[[I64], Places] | None = None
+    districts: tuple[str, ...] = ()
+    training_ends: float | None = None
+    record: dict[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CentralExamples:
+    """Examples that the server holds.
+
+    Attributes:
+        examples: n of them.
+        owners: the client that each example comes from, int64 (n,); None where they come from no client.
+        hours: hour of the world's clock of each example, float64 (n,); None where they have no time.
+    """
+
+    examples: Examples
+    owners: I64 | None = None
+    hours: F64 | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CentralData:
+    """What the server holds.
+
+    Attributes:
+        validation: examples that criteria may look at, or None.
+        test: examples for the end of a run alone, or None.
+    """
+
+    validation: CentralExamples | None = None
+    test: CentralExamples | None = None
+
+
+@dataclass(frozen=True)
+class KnownObjective:
+    """The minimum of the weighted mean objective, where it is known.
+
+    Attributes:
+        optimum: where it is, flat [P].
+        optimal_value: its value.
+    """
+
+    optimum: Tensor
+    optimal_value: float
