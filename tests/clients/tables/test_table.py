@@ -480,4 +480,4 @@ def test_twelve_air_stations() -> None:
     with pytest.raises(DataError, match=r"gaps: .*Dingling.*line \d+, 2013-.*, column 'PM2.5'"):
         population(some, **options)
     named = population(path / "*Dongsi*", gaps="drop", id_column="station", **options)
-    assert named.client_name(0) == "Dongsi"
+    assert named.federation.client_name(0) == "Dongsi"
