@@ -1,11 +1,10 @@
-"""Which engine runs a scenario, in which tiles, compiled or not, and why."""
+"""Which engine runs a scenario, in which tiles, compiled or not: chosen by timing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 
@@ -18,6 +17,7 @@ from clients.engines.stacked import StackedEngine
 from clients.training.batch import Program
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays
+from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.probe import (
     Build,
     Sample,
@@ -75,62 +75,31 @@ class EngineOptions:
 
 
 @dataclass(frozen=True)
-class EnginePlan:
-    """What was chosen, for the record and for resuming.
+class Candidate:
+    """An engine that is timed.
 
     Attributes:
         engine: "plain" or "stacked".
         tile: clients trained together; None is the whole cohort.
-        compiled: whether gradients are compiled.
-        reason: why, one line.
-        probes: predicted seconds a round of what was timed, by name.
-        compile_seconds: time spent compiling.
-        widths: numbers of clients whose batches are compiled.
-        length: examples in a compiled batch.
-        threads: torch's threads; None leaves them.
     """
 
     engine: str
-    tile: int | None
-    compiled: bool
-    reason: str
-    probes: dict[str, float] = field(default_factory=dict)
-    compile_seconds: float = 0.0
-    widths: tuple[int, ...] = ()
-    length: int = 0
-    threads: int | None = None
+    tile: int | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self) | {"widths": list(self.widths)}
+    @property
+    def label(self) -> str:
+        """Its name in the record."""
+        return self.engine if self.tile is None else f"{self.engine}, tiles of {self.tile}"
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EnginePlan:
-        """Read what `to_dict` gave."""
-        return cls(**(values | {"widths": tuple(values.get("widths", ()))}))
+    @property
+    def words(self) -> str:
+        """Its name in a sentence."""
+        return self.engine if self.tile is None else f"{self.engine} in tiles of {self.tile}:"
 
 
-@contextmanager
-def threads_restored() -> Iterator[None]:
-    """Put torch's number of threads back at the end: a plan changes it for the run."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
-    """Build the engine that a plan names, as a resumed run does; what was compiled is compiled again when first met."""
-    if plan.threads is not None:
-        torch.set_num_threads(plan.threads)
-    if plan.engine == "plain":
-        return PlainEngine(task)
-    engine = StackedEngine(task, tile=plan.tile)
-    if plan.compiled:
-        assert isinstance(engine.program, VmapProgram)
-        engine.program.compile(plan.widths, plan.length)
-    return engine
+PLAIN = Candidate("plain")
+Probes = dict[Candidate, float]
+"""Predicted seconds a round of each candidate."""
 
 
 def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds: int) -> tuple[Engine, EnginePlan]:
@@ -154,29 +123,31 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
     probes = _over_threads(options, lambda: _time(options, sample, program))
     threads, found = _fastest(probes)
     torch.set_num_threads(threads)
-    plain = found.get("plain")
-    name, stacked = min(((n, v) for n, v in found.items() if n != "plain"), key=lambda pair: pair[1])
-    said = name.replace(", tiles", " in tiles") + (":" if "tiles" in name else "")
-    reason = f"probe: {said} {seconds_text(stacked)} a round" + (
+    plain = found.get(PLAIN)
+    best, stacked = min(((c, v) for c, v in found.items() if c != PLAIN), key=lambda pair: pair[1])
+    reason = f"probe: {best.words} {seconds_text(stacked)} a round" + (
         "" if plain is None else f", plain {seconds_text(plain)}"
     )
     reason += _threads_text(threads, probes)
     if plain is not None and plain < stacked and options.compile != "always":
-        plan = EnginePlan("plain", None, False, reason, found, threads=threads)
+        plan = EnginePlan("plain", None, False, reason, _by_label(found), threads=threads)
         return engine_from_plan(plan, task), plan
-    plan = EnginePlan("stacked", _tile_of(name, options), False, reason, found, threads=threads)
+    tile = options.tile if best.tile is None else best.tile
+    plan = EnginePlan("stacked", tile, False, reason, _by_label(found), threads=threads)
     return _compiled(options, sample, program, plan, rounds)
 
 
 def _plain(options: EngineOptions, sample: Sample, why: str) -> tuple[Engine, EnginePlan]:
     """Plan the plain engine, which only leaves the number of threads to choose."""
-    probes = _over_threads(options, lambda: {"plain": _plain_seconds(sample)})
+    probes = _over_threads(options, lambda: {PLAIN: _plain_seconds(sample)})
     threads, found = _fastest(probes)
-    plan = EnginePlan("plain", None, False, f"plain: {why}{_threads_text(threads, probes)}", found, threads=threads)
+    plan = EnginePlan(
+        "plain", None, False, f"plain: {why}{_threads_text(threads, probes)}", _by_label(found), threads=threads
+    )
     return engine_from_plan(plan, sample.task), plan
 
 
-def _over_threads(options: EngineOptions, probe: Callable[[], dict[str, float]]) -> dict[int, dict[str, float]]:
+def _over_threads(options: EngineOptions, probe: Callable[[], Probes]) -> dict[int, Probes]:
     """Probe with one thread and with all of torch's: on a busy machine, or for small models, one is often faster."""
     before = torch.get_num_threads()
     counts = sorted({1, before}) if options.threads is None else [options.threads]
@@ -190,19 +161,18 @@ def _over_threads(options: EngineOptions, probe: Callable[[], dict[str, float]])
     return found
 
 
-def _fastest(probes: dict[int, dict[str, float]]) -> tuple[int, dict[str, float]]:
+def _fastest(probes: dict[int, Probes]) -> tuple[int, Probes]:
     """Return the number of threads with the fastest probe, and what was timed with it."""
     return min(probes.items(), key=lambda item: min(item[1].values()))
 
 
-def _threads_text(threads: int, probes: dict[int, dict[str, float]]) -> str:
+def _threads_text(threads: int, probes: dict[int, Probes]) -> str:
     """Say the number of threads where there was a choice."""
     return "" if len(probes) == 1 else f" ({threads} thread{'s' if threads > 1 else ''})"
 
 
-def _tile_of(name: str, options: EngineOptions) -> int | None:
-    """Read the tile back from the name of a probe; None is the whole cohort."""
-    return int(name.rpartition(" ")[2]) if "tiles of" in name else options.tile
+def _by_label(probes: Probes) -> dict[str, float]:
+    return {candidate.label: seconds for candidate, seconds in probes.items()}
 
 
 def _plain_seconds(sample: Sample) -> float:
@@ -224,11 +194,12 @@ def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]
     return program, ""
 
 
-def _time(options: EngineOptions, sample: Sample, program: Program) -> dict[str, float]:
+def _time(options: EngineOptions, sample: Sample, program: Program) -> Probes:
     """Predict seconds a round of the plain engine and of tiles of several widths."""
-    cohort, probes = len(sample.clients), {}
+    cohort = len(sample.clients)
+    probes: Probes = {}
     if options.kind == "auto" and options.compile != "always":
-        probes["plain"] = _plain_seconds(sample)
+        probes[PLAIN] = _plain_seconds(sample)
     if options.tile is not None:
         widths = [min(options.tile, cohort)]
     else:
@@ -240,7 +211,7 @@ def _time(options: EngineOptions, sample: Sample, program: Program) -> dict[str,
         cost = measure(build, sample, width)
         alone = alone or cost
         seconds = stacked_round(sample, cost, width, alone)
-        probes["stacked" if width == cohort else f"stacked, tiles of {width}"] = seconds
+        probes[Candidate("stacked", None if width == cohort else width)] = seconds
         best = min(best, seconds)
         expected = cost.step / width
         if seconds > HOPELESS * best:
@@ -262,7 +233,7 @@ def _compiled(
     if not isinstance(program, VmapProgram):
         note = "; nothing to compile: its gradients are written by hand" if forced else ""
         return engine, replace(plan, reason=plan.reason + note)
-    eager = min(seconds for name, seconds in plan.probes.items() if name != "plain")
+    eager = min(seconds for name, seconds in plan.probes.items() if name != PLAIN.label)
     found = compile_where_it_pays(sample, plan.tile, eager, rounds, forced=forced)
     probes = plan.probes if found.round_seconds is None else plan.probes | {"compiled": found.round_seconds}
     plan = replace(

@@ -31,7 +31,7 @@ from server.record.round_table import RoundTable
 from server.rounds.checkpointer import RunCheckpointer
 from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
-from simulator.engines.planner import EnginePlan, threads_restored
+from simulator.engines.plan import EnginePlan, threads_restored
 from simulator.runs.announcement import describe
 from simulator.runs.argument_checks import check_hearers, check_out, check_parts, whole_seed
 from simulator.runs.building import Overrides, federation_of

@@ -20,7 +20,8 @@ from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
 from server.rounds.node_map import NodeMap
-from simulator.engines.planner import EnginePlan, engine_from_plan, plan_engine
+from simulator.engines.plan import EnginePlan, engine_from_plan
+from simulator.engines.planner import plan_engine
 from simulator.grid.cohort_grid import CohortGrid
 from simulator.grid.local_clients import LocalClients
 from simulator.runs.building import Overrides, make_task_of

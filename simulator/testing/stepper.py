@@ -19,7 +19,7 @@ from server.rounds.cohort_sum import CohortResult
 from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
 from server.rounds.play import RoundResult, play_round
-from simulator.engines.planner import threads_restored
+from simulator.engines.plan import threads_restored
 from simulator.runs.argument_checks import check_parts
 from simulator.runs.building import Overrides
 from simulator.runs.experiment import experiment_of

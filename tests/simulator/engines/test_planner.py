@@ -19,7 +19,8 @@ from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 from simulator.engines.compiling import compile_where_it_pays, compiled_widths, compiler_missing
-from simulator.engines.planner import EngineOptions, EnginePlan, engine_from_plan, plan_engine, threads_restored
+from simulator.engines.plan import EnginePlan, engine_from_plan, threads_restored
+from simulator.engines.planner import EngineOptions, plan_engine
 from simulator.engines.probe import (
     Cost,
     Sample,

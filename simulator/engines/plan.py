@@ -1,0 +1,75 @@
+"""The engine that was chosen, for the record and for resuming, and how it is built again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from clients.engines.base import Engine
+from clients.engines.plain import PlainEngine
+from clients.engines.programs import VmapProgram
+from clients.engines.stacked import StackedEngine
+from clients.training.task import LearningTask
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What was chosen, for the record and for resuming.
+
+    Attributes:
+        engine: "plain" or "stacked".
+        tile: clients trained together; None is the whole cohort.
+        compiled: whether gradients are compiled.
+        reason: why, one line.
+        probes: predicted seconds a round of what was timed, by name.
+        compile_seconds: time spent compiling.
+        widths: numbers of clients whose batches are compiled.
+        length: examples in a compiled batch.
+        threads: torch's threads; None leaves them.
+    """
+
+    engine: str
+    tile: int | None
+    compiled: bool
+    reason: str
+    probes: dict[str, float] = field(default_factory=dict)
+    compile_seconds: float = 0.0
+    widths: tuple[int, ...] = ()
+    length: int = 0
+    threads: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self) | {"widths": list(self.widths)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> EnginePlan:
+        """Read what `to_dict` gave."""
+        return cls(**(values | {"widths": tuple(values.get("widths", ()))}))
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """Put torch's number of threads back at the end: a plan changes it for the run."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
+    """Build the engine that a plan names, as a resumed run does; what was compiled is compiled again when first met."""
+    if plan.threads is not None:
+        torch.set_num_threads(plan.threads)
+    if plan.engine == "plain":
+        return PlainEngine(task)
+    engine = StackedEngine(task, tile=plan.tile)
+    if plan.compiled:
+        assert isinstance(engine.program, VmapProgram)
+        engine.program.compile(plan.widths, plan.length)
+    return engine
