@@ -1,4 +1,4 @@
-"""The runs of a folder as they come, grow and go: a list of all, and the view of one."""
+"""The runs of a folder while they appear, grow and disappear: a list of all, and the view of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.record.jsonlines import from_json
 from server.record.records import RunFolder
 
 SILENT_SECONDS = 60.0
-"""A run without an outcome whose record stood still for this long, or five of its rounds, is shown as silent."""
+"""A run without an outcome is shown as silent once its record has not grown for this long, or for five rounds."""
 TAIL = 1 << 18
 MOST_LISTED = 500
 
@@ -43,7 +43,7 @@ class Lines:
         """
         with self._path.open("rb") as file:
             file.seek(self._offset - len(self._last))
-            if file.read(len(self._last)) != self._last:  # cut back by a resumed run: from the start again
+            if file.read(len(self._last)) != self._last:  # a resumed run cut it back: read it from the start
                 self._offset, self._last, self._lines = 0, b"", []
                 file.seek(0)
             fresh = file.read()
@@ -53,7 +53,7 @@ class Lines:
             try:
                 line = from_json(raw)
             except ValueError:
-                break  # half a line before its end: what follows is read when it is whole
+                break  # half a line: it is read again once it is whole
             if not isinstance(line, dict) or "round" not in line:
                 break
             lines.append(line)
@@ -78,7 +78,7 @@ class WatchedRuns:
         self._grids: dict[str, tuple[Any, Grid]] = {}
 
     def paths(self) -> dict[str, Path]:
-        """Return the runs' folders by name; only these are ever opened."""
+        """Return the folders of runs by name; no other folder is ever opened."""
         if _is_run(self.root):
             return {self.root.resolve().name: self.root}
         found: dict[str, Path] = {}
@@ -90,7 +90,7 @@ class WatchedRuns:
         return found
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row a run, the one that changed last first."""
+        """Return one row for each run, the newest change first."""
         rows = []
         paths = self.paths()
         for name, path in paths.items():
@@ -100,7 +100,7 @@ class WatchedRuns:
                 if known is None or known[0] != signature:
                     known = self._listed[name] = signature, _row(name, path)
                 rows.append({**known[1], "state": self._state(known[1]), "age": max(0.0, self._now() - known[1]["at"])})
-            except OSError:  # it is gone, or not yet whole
+            except OSError:  # it has disappeared, or is not complete yet
                 continue
         for gone in self._listed.keys() - paths.keys():
             del self._listed[gone]
@@ -110,12 +110,12 @@ class WatchedRuns:
         """Return what the page shows of a run.
 
         Args:
-            name: the run's.
+            name: the name of the run.
             seen: the `version` the page has.
 
         Returns:
-            The view under `view` with its `version`; `same` where it has not changed; `gone` where there is no such
-            run (any more); `problem` where it cannot be read.
+            The view under `view` with its `version`; `same` if it has not changed; `gone` if there is no such run;
+            `problem` if it cannot be read.
         """
         path = self.paths().get(name)
         if path is None:
@@ -137,7 +137,7 @@ class WatchedRuns:
         return {"version": version, "view": view}
 
     def _grid(self, run: RunData, budget: Budget) -> Grid:
-        """Return the client grid, read again only when a part was written."""
+        """Return the client grid, which is read again only after a part was written."""
         signature = grid_signature(run.folder.clients)
         known = self._grids.get(run.name)
         if known is None or known[0] != signature:
@@ -163,7 +163,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _signature(path: Path) -> tuple[Any, ...]:
-    """Return what changes when a run's record does."""
+    """Return a value that changes with the record of a run."""
     marks: list[Any] = []
     for name in ("rounds.jsonl", "outcome.json", "events.jsonl", "environment.json", "partition.json"):
         try:
@@ -175,7 +175,7 @@ def _signature(path: Path) -> tuple[Any, ...]:
 
 
 def _row(name: str, path: Path) -> dict[str, Any]:
-    """Return what the list shows of a run, from the end of its record.
+    """Return the row of a run in the list, read from the end of its record.
 
     Raises:
         OSError: the record is gone.
@@ -206,7 +206,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    """Return the last whole line of a record; an empty one where there is none."""
+    """Return the last whole line of a record; an empty one if there is none."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL))

@@ -1,4 +1,4 @@
-"""A run as an OpenMetrics text with the times of its rounds, for `promtool tsdb create-blocks-from openmetrics`."""
+"""A run as OpenMetrics text with the times of its rounds, for `promtool tsdb create-blocks-from openmetrics`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 
 @dataclass
 class _Points:
-    """One series' samples: 16 bytes each."""
+    """The samples of one series, 16 bytes each."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
     values: array[float] = field(default_factory=lambda: array("d"))
@@ -26,7 +26,7 @@ class _Points:
 def openmetrics(moments: Iterable[Moment], labels: Labels) -> Iterator[str]:
     """Yield the lines of an OpenMetrics text, metric by metric and series by series.
 
-    The ends of series are left out: the format cannot say them.
+    The ends of series are left out: the format has no way to write them.
 
     Args:
         moments: a run's moments, in order.
@@ -66,7 +66,7 @@ def openmetrics(moments: Iterable[Moment], labels: Labels) -> Iterator[str]:
 
 
 def family(metric: Metric) -> str:
-    """Return a metric's name as OpenMetrics declares it, without what its samples' names end in."""
+    """Return the name that OpenMetrics declares for a metric, without the suffix of its samples."""
     ending = {"counter": "_total", "info": "_info"}.get(metric.kind, "")
     return metric.full_name.removesuffix(ending)
 

@@ -1,7 +1,7 @@
-"""Serves a live run's newest numbers on `/metrics`, for Prometheus to scrape: health, progress, alerts.
+"""Serves the newest numbers of a live run on `/metrics`, for Prometheus to scrape: health, progress, alerts.
 
-A scrape sees the newest round only; every round is remote write's affair. The round loop leaves a reference behind, and
-the numbers are written out in the thread of whoever asks.
+A scrape sees the newest round only; remote write sends every round. The round loop only keeps a reference, and the
+thread that answers a scrape formats the numbers. The server is prometheus_client's own (DESIGN.md says why).
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from server.sinks.sender import Sent
 
 HOST = "127.0.0.1"
 LINGER = 15.0
-"""Seconds that the final state may wait for a last scrape: Prometheus' default interval."""
+"""Seconds that the end waits for a last scrape: the default scrape interval of Prometheus."""
 _SENT_AWAY = 0.2
 _OF_SERIES: Mapping[str, Metric] = {name: metric for metric in METRICS.values() for name in series_names(metric)}
 
 
 class Sink(Protocol):
-    """A sink that counts: `RemoteWriter`."""
+    """A sink that counts its samples: `RemoteWriter`."""
 
     name: str
     tally: Sent
 
     @property
     def waiting(self) -> int:
-        """Rounds not yet answered for."""
+        """Rounds queued or sent that have no answer yet."""
 
 
 class PrometheusExporter:
@@ -52,12 +52,12 @@ class PrometheusExporter:
 
     Args:
         port: where to listen; 0 takes a free one.
-        host: on which address; the loopback unless said otherwise: there is no login.
-        sinks: others whose counts are shown.
-        linger: seconds that `close` waits for a last scrape, where there was one before.
+        host: the address to listen on; the loopback by default, since there is no login.
+        sinks: other sinks whose counts are shown.
+        linger: seconds that `close` waits for a last scrape, if there were any.
 
     Attributes:
-        url: where it is served.
+        url: the address of `/metrics`.
 
     Raises:
         UserError: the address cannot be listened on.
@@ -81,7 +81,7 @@ class PrometheusExporter:
         self.url = f"http://{host}:{self._server.server_port}/metrics"
 
     def run_started(self, facts: Mapping[str, Any]) -> None:
-        """Begin a run; what another left is forgotten."""
+        """Begin a run, and forget the one before."""
         self._labels = (("run_id", str(facts.get("run_id", "run"))),)
         self._fold, self._told, self._outcome = RunFold(), {}, None
         self._scraped_outcome.clear()
@@ -97,20 +97,20 @@ class PrometheusExporter:
         self._told = held(self._told, self._fold.observe(line))
 
     def run_finished(self, outcome: Mapping[str, Any]) -> None:
-        """Keep what the run came to."""
+        """Keep the outcome."""
         self._outcome = outcome
 
     def close(self) -> None:
-        """Wait for a last scrape where someone scrapes, then stop listening; a second time does nothing."""
+        """Wait for a last scrape if there were any, then stop listening; a second call does nothing."""
         if self._thread.is_alive():
             if self._outcome is not None and self._scraped.is_set() and self._scraped_outcome.wait(self._linger):
-                threading.Event().wait(_SENT_AWAY)  # it was made; let it be sent
+                threading.Event().wait(_SENT_AWAY)  # its answer is made; let it be sent
             self._server.shutdown()
             self._server.server_close()
             self._thread.join()
 
     def collect(self) -> Iterator[Family]:
-        """Yield every metric that has a value now: what prometheus_client asks for at each scrape."""
+        """Yield every metric that has a value now; prometheus_client calls this for each scrape."""
         outcome = self._outcome
         found = {(sample.name, sample.labels): sample for sample in self._samples(outcome)}
         yield from _families(found.values(), self._labels)
@@ -119,7 +119,7 @@ class PrometheusExporter:
             self._scraped_outcome.set()
 
     def _samples(self, outcome: Mapping[str, Any] | None) -> Iterator[Sample]:
-        """Yield the newest samples; a later one of the same series stands for an earlier."""
+        """Yield the newest samples; a later one replaces an earlier one of the same series."""
         told = self._told
         if self._facts:
             yield from run_samples(self._facts)
@@ -136,7 +136,7 @@ class PrometheusExporter:
 
 
 def _families(samples: Iterable[Sample], shared: Labels) -> Iterator[Family]:
-    """Group samples by metric, as the formats want them; an empty label is as good as none."""
+    """Group samples by metric, as the formats require; empty labels are left out."""
     grouped: dict[str, Family] = {}
     for name, labels, value in samples:
         metric = _OF_SERIES[name]
@@ -150,7 +150,7 @@ def _families(samples: Iterable[Sample], shared: Labels) -> Iterator[Family]:
 
 
 def resident_memory() -> int | None:
-    """Return the bytes of memory this process holds; None where the system does not say (it does on Linux)."""
+    """Return the bytes of memory this process holds; None on systems without /proc."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -125,13 +125,13 @@ class Sender:
         Returns:
             Whether any sample was taken.
         """
-        parts, asked, before = deque([refused]), 0, self.tally.sent
+        parts, requests, before = deque([refused]), 0, self.tally.sent
         while parts:
             part, bad = parts.popleft(), list[Part]()
             for halves in (_by_time(part), _by_series(part)):
-                vain = asked >= PARTS_IN_VAIN and self.tally.sent == before
-                if halves and asked < MOST_PARTS and not vain:
-                    asked += len(halves)
+                vain = requests >= PARTS_IN_VAIN and self.tally.sent == before
+                if halves and requests < MOST_PARTS and not vain:
+                    requests += len(halves)
                     bad = [half for half in halves if not self._taken(half)]
                     if len(bad) < len(halves):
                         break

@@ -46,7 +46,7 @@ class Seen:
             self.line = line
 
 
-def test_a_running_simulation_is_scraped_and_its_end_is_seen(server: PrometheusServer) -> None:
+def test_prometheus_scrapes_a_running_simulation_and_its_end(server: PrometheusServer) -> None:
     exporter = PrometheusExporter(PORT)
     seen = Seen(server, at=5)
     run = fs.simulate(digits(), record=False, observers=[exporter, seen])

@@ -18,7 +18,7 @@ ALERTS = re.findall(r"alert: (\w+)", RULES.read_text("utf-8"))
 
 
 @needs_prometheus
-def test_promtool_finds_the_rules_valid() -> None:
+def test_rules_are_valid_for_promtool() -> None:
     subprocess.run(["promtool", "check", "rules", "--lint-fatal", str(RULES)], check=True, capture_output=True)
 
 
@@ -40,7 +40,7 @@ def test_every_alert_is_tested_both_ways_and_in_the_runbook(alert: str) -> None:
     assert f"runbook: docs/runbook.md#{alert.lower()}" in RULES.read_text("utf-8")
 
 
-def test_rules_ask_for_metrics_that_exist_and_are_scraped() -> None:
+def test_rules_use_metrics_that_exist_and_are_scraped() -> None:
     asked = set(re.findall(r"(?<![:\w])fedscape_[a-z0-9_]+", re.sub(r"run_id:[\w:]+", "", RULES.read_text("utf-8"))))
     live = {name for metric in METRICS.values() if metric.live for name in series_names(metric)}
     assert asked

@@ -59,7 +59,7 @@ def run_id(folder: Path) -> str:
     return str(read_recorded(folder).facts["run_id"])
 
 
-def test_two_runs_lie_on_one_axis_with_the_records_own_values(server: PrometheusServer, tmp_path: Path) -> None:
+def test_two_runs_share_one_axis_and_have_the_values_of_their_records(server: PrometheusServer, tmp_path: Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     fs.simulate(QUADRATIC, out=one, observers=[RemoteWriter(server.write_url)])
     fs.simulate(digits(), out=other, observers=[RemoteWriter(server.write_url)])
@@ -89,7 +89,7 @@ def test_series_end_with_their_run(server: PrometheusServer, tmp_path: Path) -> 
     assert server.query(f"{{{this}}}", last + 2) == []
 
 
-def test_backfill_is_remote_write_sample_by_sample(server: PrometheusServer, tmp_path: Path) -> None:
+def test_backfill_equals_remote_write_sample_by_sample(server: PrometheusServer, tmp_path: Path) -> None:
     folder, text = tmp_path / "run", tmp_path / "run.om"
     fs.simulate(digits(), out=folder, observers=[RemoteWriter(server.write_url)])
     assert main(["export", str(folder), "--to", "openmetrics", "--out", str(text)]) == 0
@@ -105,7 +105,7 @@ def test_backfill_is_remote_write_sample_by_sample(server: PrometheusServer, tmp
     assert numbers(found) == numbers(server.stored(run_id(folder)))
 
 
-def test_sending_a_record_again_changes_nothing(server: PrometheusServer, tmp_path: Path) -> None:
+def test_export_sent_twice_changes_nothing(server: PrometheusServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     fs.simulate(QUADRATIC, out=folder, observers=[RemoteWriter(server.write_url)])
     before = server.stored(run_id(folder))
@@ -115,7 +115,7 @@ def test_sending_a_record_again_changes_nothing(server: PrometheusServer, tmp_pa
 
 
 @pytest.mark.parametrize("clock", ["simulated", "wall"])
-def test_the_other_clocks(server: PrometheusServer, tmp_path: Path, clock: Any) -> None:
+def test_other_clocks_give_their_own_times(server: PrometheusServer, tmp_path: Path, clock: Any) -> None:
     folder = tmp_path / "run"
     fs.simulate(QUADRATIC, out=folder, observers=[RemoteWriter(server.write_url, clock=clock)])
     table = fs.open_run(folder).rounds
@@ -135,7 +135,7 @@ class At:
         self._what.get(line["round"], lambda: None)()
 
 
-def test_killed_and_started_again_in_mid_run(tmp_path: Path) -> None:
+def test_prometheus_killed_and_restarted_in_mid_run_gets_every_round(tmp_path: Path) -> None:
     server = PrometheusServer(runs(free_port()), tmp_path / "runs").start()
     scenario = digits("run.rounds=60")
     try:
@@ -155,7 +155,7 @@ def test_killed_and_started_again_in_mid_run(tmp_path: Path) -> None:
     assert recorded(tmp_path / "run") == recorded(tmp_path / "plain")
 
 
-def test_interrupted_and_resumed_it_is_one_run(server: PrometheusServer, tmp_path: Path) -> None:
+def test_interrupted_and_resumed_run_has_one_set_of_series(server: PrometheusServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     fs.simulate(digits(), out=folder, observers=[RemoteWriter(server.write_url)], stop_asked=stop_after(4))
     first = run_id(folder)
@@ -171,7 +171,7 @@ def test_interrupted_and_resumed_it_is_one_run(server: PrometheusServer, tmp_pat
     assert server.one(f'fedscape_run_state{{run_id="{first}",state="stopped"}}', ROUND_0 + 9) == 1
 
 
-def test_what_a_silent_sink_did_not_take_is_sent_from_the_record(server: PrometheusServer, tmp_path: Path) -> None:
+def test_export_sends_what_a_silent_receiver_did_not_take(server: PrometheusServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with silent_receiver() as url:
         run = fs.simulate(digits(), out=folder, observers=[RemoteWriter(url, timeout=1.0, patience=0.2)])
@@ -185,14 +185,14 @@ def test_what_a_silent_sink_did_not_take_is_sent_from_the_record(server: Prometh
     assert run.rounds["round"].tolist() == list(range(9))
 
 
-def test_a_wrong_path_says_what_receives_there(server: PrometheusServer, tmp_path: Path, capsys: Any) -> None:
+def test_wrong_path_names_the_right_one(server: PrometheusServer, tmp_path: Path, capsys: Any) -> None:
     fs.simulate(QUADRATIC, out=tmp_path / "run")
     code = main(["export", str(tmp_path / "run"), "--to", "remote-write", "--url", f"{server.role.url}/api/v1/wrong"])
     assert code == 2
     assert "the path /api/v1/write" in capsys.readouterr().err
 
 
-def test_the_command_sends_to_all_sinks_at_once(server: PrometheusServer, tmp_path: Path, capsys: Any) -> None:
+def test_command_sends_to_all_sinks_at_once(server: PrometheusServer, tmp_path: Path, capsys: Any) -> None:
     folder = tmp_path / "run"
     sinks = ["--remote-write", server.write_url, "--metrics-port", "0", "--tensorboard-folder", str(tmp_path / "tb")]
     assert main(["run", "quadratic-two-clients", "--out", str(folder), *sinks]) == 0

@@ -174,7 +174,7 @@ def filled(expr: str, truths: list[Truth]) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("target", QUERIES)
-def test_a_query_gives_what_the_record_says(database, truths, target):
+def test_query_returns_the_values_of_the_record(database, truths, target):
     answers, anything, last = Answers(truths), False, max(truth.over for truth in truths)
     for expr in filled(target["expr"], truths):
         found = given(database, target, expr, last)
@@ -187,7 +187,7 @@ def test_a_query_gives_what_the_record_says(database, truths, target):
 
 
 @pytest.mark.parametrize("name", RUNS_MODELS)
-def test_variables_offer_the_runs(database, truths, name):
+def test_variables_list_the_runs(database, truths, name):
     for variable in RUNS_MODELS[name]["templating"]["list"]:
         if variable["type"] != "query":
             continue
@@ -201,7 +201,7 @@ def test_variables_offer_the_runs(database, truths, name):
         assert offered == {truth.facts[facts] for truth in truths}
 
 
-def test_a_wrong_truth_is_noticed(database, truths):
+def test_comparison_detects_a_wrong_value(database, truths):
     """The comparison can fail: a value that is off, one that is missing, one of another round."""
     expr = next(filled('fedscape_loss{run_id=~"$run",clock="round",split="validation"}', truths))
     found = given(database, {}, expr, 13)

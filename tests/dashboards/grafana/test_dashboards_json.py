@@ -1,4 +1,4 @@
-"""The committed dashboards: as their code builds them, whole, over metrics that exist, and fit to be read."""
+"""The committed dashboards: they equal what the code builds, use metrics that exist, and are readable."""
 
 import copy
 import json
@@ -26,11 +26,11 @@ NOT_OURS = {"up", "ALERTS"}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_the_committed_json_is_what_the_code_builds(name):
+def test_committed_json_equals_what_the_code_builds(name):
     assert (FOLDER / f"{name}.json").read_text("utf-8") == text_of(built(name)), "run `make dashboards`"
 
 
-def test_no_other_file_is_there():
+def test_folder_has_no_other_file():
     assert {path.name for path in FOLDER.iterdir()} == {f"{name}.json" for name in DASHBOARDS}
 
 
@@ -54,12 +54,12 @@ def round_trip(model: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_grafanas_own_models_know_every_key(name):
+def test_models_of_grafana_know_every_key(name):
     assert MODELS[name]["id"] is None
     assert lost(MODELS[name], round_trip(MODELS[name])) == [".id"]  # null, which the models leave out
 
 
-def test_the_round_trip_finds_a_misspelt_key():
+def test_round_trip_finds_a_misspelt_key():
     model = copy.deepcopy(MODELS["convergence"])
     panel = next(panel for panel in model["panels"] if panel["type"] == "trend")
     panel["options"]["xfield"] = panel["options"].pop("xField")
@@ -86,13 +86,13 @@ KNOWN = {name for metric in METRICS.values() for name in series_names(metric)}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_every_metric_queried_exists(name):
+def test_every_queried_metric_exists(name):
     asked = {metric for expression in expressions(MODELS[name]) for metric in metrics_in(expression)}
     assert asked
     assert asked - KNOWN <= NOT_OURS
 
 
-def test_every_metric_is_shown_or_listed_as_not():
+def test_every_metric_is_shown_or_listed_as_not_shown():
     asked = {metric for model in MODELS.values() for e in expressions(model) for metric in metrics_in(e)}
     missing = {m.full_name for m in METRICS.values() if not asked & set(series_names(m))}
     assert missing == set(NOT_SHOWN)
@@ -100,24 +100,24 @@ def test_every_metric_is_shown_or_listed_as_not():
 
 
 @pytest.mark.parametrize("bad", ["losses", "loss_bucket", "client_drift_distribution"])
-def test_a_metric_that_does_not_exist_cannot_be_built_in(bad):
+def test_build_refuses_a_metric_that_does_not_exist(bad):
     with pytest.raises(AssertionError, match="not in the metric table"):
         runs(bad)
 
 
-def test_a_metric_that_is_not_scraped_cannot_be_built_into_a_live_dashboard():
+def test_build_refuses_an_unscraped_metric_on_a_live_dashboard():
     assert live("round")
     with pytest.raises(AssertionError, match="not on /metrics"):
         live("layer_update_dispersion")
 
 
-def test_a_label_that_a_metric_does_not_have_cannot_be_built_in():
+def test_build_refuses_a_label_that_the_metric_lacks():
     with pytest.raises(AssertionError, match="has the labels"):
         focus("loss", phase="train")
 
 
 @pytest.mark.parametrize(("model", "panel"), PANELS)
-def test_a_panel_says_what_it_is(model, panel):
+def test_panel_has_a_description_a_unit_and_queries(model, panel):
     assert len(panel["description"]) > 15
     assert panel["description"][-1] == "."
     assert panel["fieldConfig"]["defaults"]["unit"]
@@ -127,7 +127,7 @@ def test_a_panel_says_what_it_is(model, panel):
 
 
 @pytest.mark.parametrize(("model", "panel"), PANELS)
-def test_a_panel_asks_the_chosen_data_source_for_chosen_runs(model, panel):
+def test_panel_queries_the_chosen_data_source_for_the_chosen_runs(model, panel):
     source = {"type": "prometheus", "uid": "${datasource}"}
     assert panel["datasource"] == source
     names = {variable["name"] for variable in model["templating"]["list"]}
@@ -142,13 +142,13 @@ def test_a_panel_asks_the_chosen_data_source_for_chosen_runs(model, panel):
 
 
 @pytest.mark.parametrize(("model", "panel"), [p for p in PANELS if p.values[1]["type"] == "trend"])
-def test_a_trend_joins_its_queries_on_the_round(model, panel):
+def test_trend_joins_its_queries_on_the_round(model, panel):
     assert panel["targets"][0]["legendFormat"] == panel["options"]["xField"] == "round"
     assert panel["transformations"] == [{"id": "joinByField", "options": {"byField": "Time", "mode": "outer"}}]
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
-def test_a_dashboard_can_be_found_and_left(name):
+def test_dashboard_has_tags_and_links(name):
     model = MODELS[name]
     assert model["uid"] == f"fedscape-{name.replace('_', '-')}"
     assert "fedscape" in model["tags"]
@@ -185,7 +185,7 @@ def test_panels_do_not_overlap(name):
 
 
 @pytest.mark.parametrize(("model", "panel"), [p for p in PANELS if p.values[1]["type"] == "table"])
-def test_a_tables_columns_are_named_as_the_data_source_names_them(model, panel):
+def test_table_columns_have_the_names_of_the_data_source(model, panel):
     """One query gives the column `Value`, several `Value #A` and so on; each is renamed or left out."""
     organize = next(step["options"] for step in panel["transformations"] if step["id"] == "organize")
     several = len(panel["targets"]) > 1

@@ -1,4 +1,4 @@
-"""The live dashboard's queries, on a real Prometheus that scrapes a real exporter: what the record says, as last told.
+"""The live dashboard's queries, on a real Prometheus that scrapes a real exporter: they return the newest values.
 
 Skipped where Prometheus is not installed (Debian, Ubuntu: apt install prometheus).
 """
@@ -105,7 +105,7 @@ def held(truth: Truth, metric: str, r: int) -> Values:
     return next((found for q in range(r, -1, -1) if (found := truth.at(metric, q))), {})
 
 
-def test_every_live_query_gives_what_the_record_says(scraped, subtests):
+def test_every_live_query_returns_the_values_of_the_record(scraped, subtests):
     assert len(TARGETS) > 25
     for title, expr in TARGETS:
         with subtests.test(msg=f"{title}: {expr}"):
@@ -135,6 +135,6 @@ def check(scraped: Scraped, expr: str) -> None:
         assert all(math.isclose(found[key], wanted[key], rel_tol=1e-12) for key in wanted)
 
 
-def test_the_data_source_the_dashboard_starts_with_is_the_live_one():
+def test_dashboard_starts_with_the_live_data_source():
     chosen = next(v for v in MODEL["templating"]["list"] if v["name"] == "datasource")
     assert chosen["current"]["value"] == "fedscape-live"

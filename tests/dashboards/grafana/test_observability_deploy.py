@@ -39,7 +39,7 @@ def test_every_yaml_file_parses():
     assert all(yaml.safe_load(path.read_text("utf-8")) for path in found)
 
 
-def test_the_two_prometheus_are_the_codes_two_roles():
+def test_compose_has_the_two_roles_of_the_code():
     for role, name in ((live(), "live"), (runs(), "runs")):
         service, config = COMPOSE["services"][f"prometheus-{name}"], read(f"prometheus/{name}.yml")
         wanted = role.config | ({"rule_files": ["/etc/prometheus/rules/*.yml"]} if name == "live" else {})
@@ -48,11 +48,11 @@ def test_the_two_prometheus_are_the_codes_two_roles():
         assert own == [f"--web.listen-address=127.0.0.1:{role.port}", *role.flags]
 
 
-def test_grafana_is_given_the_data_sources_that_a_push_would_make():
+def test_provisioned_data_sources_equal_those_of_a_push():
     assert read("grafana/provisioning/datasources/fedscape.yaml") == {"apiVersion": 1, "datasources": data_sources()}
 
 
-def test_grafana_is_given_the_committed_dashboards():
+def test_provisioned_dashboards_are_the_committed_ones():
     (provider,) = read("grafana/provisioning/dashboards/fedscape.yaml")["providers"]
     assert provider["folderUid"] == FOLDER_UID
     mounts = dict(volume.split(":")[:2] for volume in COMPOSE["services"]["grafana"]["volumes"])
@@ -60,7 +60,7 @@ def test_grafana_is_given_the_committed_dashboards():
     assert (DEPLOY / there).resolve() == COMMITTED.resolve()
 
 
-def test_every_mounted_file_is_there():
+def test_every_mounted_file_exists():
     for service in COMPOSE["services"].values():
         for volume in service["volumes"]:
             source, _, *mode = volume.split(":")
@@ -84,7 +84,7 @@ def test_versions_are_pinned_passwords_are_not_and_only_the_loopback_listens():
 
 @needs_prometheus
 @pytest.mark.parametrize("name", ["live", "runs"])
-def test_promtool_takes_the_configuration(name, tmp_path):
+def test_promtool_accepts_the_configuration(name, tmp_path):
     config = (
         (DEPLOY / "prometheus" / f"{name}.yml").read_text("utf-8").replace("/etc/prometheus/rules", str(RULES.parent))
     )
@@ -118,7 +118,7 @@ def test_observe_starts_both_and_leaves_nothing_behind(tmp_path):
             pass
 
 
-def test_what_cannot_be_observed_is_said(tmp_path):
+def test_observe_names_what_it_cannot_start(tmp_path):
     with (
         pytest.raises(UserError, match=r"is not installed.*apt install"),
         running([live()], tmp_path, program="promtheus"),
@@ -138,7 +138,7 @@ def made(tmp_path: Path, docker: str, **environment: str) -> subprocess.Complete
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
-def test_make_observe_says_what_it_lacks(tmp_path):
+def test_make_observe_names_what_it_lacks(tmp_path):
     without = made(tmp_path, "exit 1", GRAFANA_ADMIN_PASSWORD="p")
     assert without.returncode != 0
     assert "fedscape observe" in without.stderr

@@ -1,4 +1,4 @@
-"""/metrics: small whatever the number of clients, strict OpenMetrics, what it holds and when it lets go."""
+"""/metrics: its size does not grow with clients, it is strict OpenMetrics, and its end waits for a last scrape."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def scrape(exporter: PrometheusExporter) -> bytes:
 
 
 def samples(exporter: PrometheusExporter) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Scrape, and read it with the strictest parser there is."""
+    """Scrape, and parse strictly."""
     families = text_string_to_metric_families(scrape(exporter).decode())
     found = [sample for family in families for sample in family.samples]
     assert all("run_id" in sample.labels for sample in found)
@@ -48,7 +48,7 @@ def samples(exporter: PrometheusExporter) -> dict[tuple[str, tuple[tuple[str, st
     }
 
 
-def test_ten_thousand_clients_leave_the_scrape_under_20_kib(exporter: PrometheusExporter) -> None:
+def test_scrape_of_ten_thousand_clients_stays_under_20_kib(exporter: PrometheusExporter) -> None:
     def client(k: int) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng(k)
         return random.normal(size=(2, 4)), random.integers(0, 10, 2)
@@ -64,7 +64,7 @@ def test_ten_thousand_clients_leave_the_scrape_under_20_kib(exporter: Prometheus
     assert len(samples(exporter)) > 100
 
 
-def test_it_has_all_live_metrics_of_the_newest_round_and_no_others(exporter: PrometheusExporter) -> None:
+def test_scrape_has_exactly_the_live_metrics_of_the_newest_round(exporter: PrometheusExporter) -> None:
     run = fs.simulate(digits(), record=False, observers=[exporter])
     found = samples(exporter)
     live = {name for metric in METRICS.values() if metric.live for name in series_names(metric)}
@@ -82,7 +82,7 @@ def test_it_has_all_live_metrics_of_the_newest_round_and_no_others(exporter: Pro
     assert found["fedscape_exporter_resident_memory_bytes", ()] > 50e6
 
 
-def test_the_state_is_running_until_there_is_an_outcome_and_a_new_run_forgets_the_old(
+def test_state_is_running_until_the_outcome_and_a_new_run_starts_afresh(
     exporter: PrometheusExporter,
 ) -> None:
     exporter.run_started({"run_id": "one", "rounds": 5})
@@ -99,14 +99,14 @@ def test_the_state_is_running_until_there_is_an_outcome_and_a_new_run_forgets_th
     assert b'run_id="one"' not in scrape(exporter)
 
 
-def test_a_resumed_run_goes_on_counting(exporter: PrometheusExporter) -> None:
+def test_resumed_run_continues_its_counters(exporter: PrometheusExporter) -> None:
     exporter.run_started({"run_id": "a"})
     exporter.recorded_before([{"round": 0}, {"round": 1, "respondents": 3}])
     exporter.round_finished({"round": 2, "respondents": 4})
     assert samples(exporter)["fedscape_client_responses_total", ()] == 7
 
 
-def test_it_tells_how_other_sinks_do() -> None:
+def test_scrape_has_the_counts_of_other_sinks() -> None:
     writer = RemoteWriter("http://127.0.0.1:9/")
     writer.tally.sent, writer.tally.refused, writer.tally.dropped, writer.tally.failed = 5, 4, 3, 2
     exporter = PrometheusExporter(0, sinks=[writer], linger=0.0)
@@ -121,7 +121,7 @@ def test_it_tells_how_other_sinks_do() -> None:
     assert found["fedscape_exporter_queue_rounds", sink] == 0
 
 
-def test_it_listens_on_the_loopback_and_says_what_it_cannot() -> None:
+def test_exporter_listens_on_the_loopback_and_refuses_what_it_cannot_listen_on() -> None:
     exporter = PrometheusExporter(0, linger=0.0)
     try:
         assert exporter.url.startswith("http://127.0.0.1:")
@@ -135,7 +135,7 @@ def test_it_listens_on_the_loopback_and_says_what_it_cannot() -> None:
         PrometheusExporter(70_000)
 
 
-def test_the_end_waits_for_a_last_scrape_only_where_someone_scrapes() -> None:
+def test_close_waits_for_a_last_scrape_only_after_a_scrape() -> None:
     for scraped, waits in ((False, False), (True, True)):
         exporter = PrometheusExporter(0, linger=1.5)
         exporter.run_started({"run_id": "a"})
@@ -148,7 +148,7 @@ def test_the_end_waits_for_a_last_scrape_only_where_someone_scrapes() -> None:
         assert (time.monotonic() - started >= 1.5) == waits
 
 
-def test_the_last_scrape_ends_the_waiting() -> None:
+def test_last_scrape_ends_the_wait_of_close() -> None:
     exporter = PrometheusExporter(0, linger=30.0)
     exporter.run_started({"run_id": "a"})
     scrape(exporter)
@@ -163,7 +163,7 @@ def test_the_last_scrape_ends_the_waiting() -> None:
     assert b'state="stopped"' in bodies[0]
 
 
-def test_a_round_costs_the_run_microseconds(exporter: PrometheusExporter) -> None:
+def test_exporter_costs_a_round_microseconds(exporter: PrometheusExporter) -> None:
     run = fs.simulate(digits(), record=False)
     exporter.run_started({"run_id": "a"})
     spent = []
@@ -174,11 +174,11 @@ def test_a_round_costs_the_run_microseconds(exporter: PrometheusExporter) -> Non
     assert np.median(spent) < 1e-3  # about 15 us; a render takes milliseconds
 
 
-def test_memory_is_told_on_linux() -> None:
+def test_memory_is_known_on_linux() -> None:
     memory = resident_memory()
     assert memory is None or memory > 10e6
 
 
-def test_nothing_started_is_scraped_as_nothing(exporter: PrometheusExporter) -> None:
+def test_scrape_before_a_run_is_empty(exporter: PrometheusExporter) -> None:
     families: list[Any] = list(text_string_to_metric_families(scrape(exporter).decode()))
     assert {family.name for family in families} == {"fedscape_exporter_resident_memory_bytes"}

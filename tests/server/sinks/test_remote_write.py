@@ -1,4 +1,4 @@
-"""Remote write against receivers that refuse, fail, stay silent or come back: nothing is lost unsaid, nothing waits."""
+"""Remote write to receivers that refuse, fail, stay silent or recover: losses are reported, and the run never waits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from prometheus_servers import eventually
 from receivers import STALE, Key, Point, receiving, silent_receiver
 from run_folders import digits
 
@@ -34,7 +35,7 @@ def lines(count: int) -> list[dict[str, Any]]:
     return [line(r) for r in range(count)]
 
 
-class Heard:
+class Events:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
@@ -43,7 +44,7 @@ class Heard:
 
 
 def play(writer: RemoteWriter, rounds: Sequence[dict[str, Any]], *, before: int = 0) -> list[dict[str, Any]]:
-    """Let a writer hear a whole run; return the events it announced."""
+    """Give a writer a whole run; return the events it announced."""
     events: list[dict[str, Any]] = []
     writer.attached(events.append)
     writer.run_started(FACTS)
@@ -56,7 +57,7 @@ def play(writer: RemoteWriter, rounds: Sequence[dict[str, Any]], *, before: int 
 
 
 def everything(rounds: Sequence[dict[str, Any]], *, ended: bool = True) -> dict[tuple[Key, int], bytes]:
-    """Return what a whole run should leave behind."""
+    """Return the samples that a whole run should store."""
     outcome = {"outcome": "stopped", "round": len(rounds) - 1, "test_loss": 0.5} if ended else None
     stream, moments = recorded_moments(FACTS, rounds, outcome, "round")
     found: dict[tuple[Key, int], bytes] = {}
@@ -76,7 +77,7 @@ def stored(receiver: Any) -> dict[tuple[Key, int], bytes]:
     return {(key, at): raw for key, points in receiver.stored.items() for at, raw in points.items()}
 
 
-def test_every_round_arrives_with_its_time_and_its_end() -> None:
+def test_writer_sends_every_round_with_its_time_and_the_ends() -> None:
     with receiving() as receiver:
         writer = RemoteWriter(receiver.url)
         assert play(writer, lines(120)) == []
@@ -85,10 +86,10 @@ def test_every_round_arrives_with_its_time_and_its_end() -> None:
         assert losses == {EPOCH_MS + 1000 * r: 1 / (1 + r) for r in range(120)}
         assert writer.tally.sent == len(stored(receiver))
         assert writer.tally.complete
-        assert receiver.requests < 120, "rounds that wait travel together"
+        assert receiver.requests < 120, "queued rounds share a request"
 
 
-def test_a_live_run_and_its_record_send_the_same() -> None:
+def test_record_sends_the_same_as_the_live_run() -> None:
     with receiving() as live, receiving() as later:
         kept = _Facts()
         run = fs.simulate(digits(), record=False, observers=[RemoteWriter(live.url), kept])
@@ -103,7 +104,7 @@ class _Facts:
         self.facts = facts
 
 
-def test_a_resumed_run_goes_on_counting() -> None:
+def test_resumed_run_continues_its_counters() -> None:
     rounds = [line(r, respondents=2, failures=1) if r else line(0) for r in range(10)]
     with receiving() as receiver:
         play(RemoteWriter(receiver.url), rounds, before=6)
@@ -113,7 +114,7 @@ def test_a_resumed_run_goes_on_counting() -> None:
         assert stored(receiver) == {k: raw for k, raw in whole.items() if k[1] >= EPOCH_MS + 6000}
 
 
-def test_a_receiver_that_is_away_for_a_while_loses_nothing() -> None:
+def test_receiver_that_is_down_for_a_while_loses_nothing() -> None:
     def away(series: Series, before: int) -> tuple[int, str]:
         return (503, "starting") if before < 3 else (204, "")
 
@@ -126,7 +127,7 @@ def test_a_receiver_that_is_away_for_a_while_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize(("status", "text"), [(400, "duplicate sample for timestamp"), (500, "too old sample")])
-def test_one_bad_series_costs_its_own_samples_only(status: int, text: str) -> None:
+def test_bad_series_costs_its_own_samples_only(status: int, text: str) -> None:
     def refuse(series: Series, before: int) -> tuple[int, str]:
         return (status, text) if any(dict(key)["__name__"] == "fedscape_round" for key, _ in series) else (204, "")
 
@@ -142,7 +143,7 @@ def test_one_bad_series_costs_its_own_samples_only(status: int, text: str) -> No
         assert "fedscape export RUN --to remote-write" in events[-1]["message"]
 
 
-def test_one_bad_moment_costs_its_own_samples_only() -> None:
+def test_bad_moment_costs_its_own_samples_only() -> None:
     bad = EPOCH_MS + 7000
 
     def refuse(series: Series, before: int) -> tuple[int, str]:
@@ -157,7 +158,7 @@ def test_one_bad_moment_costs_its_own_samples_only() -> None:
         assert (tally.sent, tally.refused) == (len(good), len(whole) - len(good))
 
 
-def test_what_is_refused_is_not_tried_for_ever() -> None:
+def test_refused_samples_are_not_sent_for_ever() -> None:
     with receiving(lambda series, before: (400, "out of bounds")) as receiver:
         writer = RemoteWriter(receiver.url)
         events = play(writer, lines(2000))
@@ -169,7 +170,7 @@ def test_what_is_refused_is_not_tried_for_ever() -> None:
 
 @pytest.mark.parametrize(("status", "words"), [(404, "--web.enable-remote-write-receiver"), (401, "wants a login"),
                                                (403, "may not write"), (302, "leads elsewhere")])  # fmt: skip
-def test_a_wrong_address_is_tried_once_and_said(status: int, words: str) -> None:
+def test_wrong_address_is_tried_once_and_reported(status: int, words: str) -> None:
     with receiving(lambda series, before: (status, "")) as receiver:
         writer = RemoteWriter(receiver.url)
         events = play(writer, lines(50))
@@ -179,20 +180,20 @@ def test_a_wrong_address_is_tried_once_and_said(status: int, words: str) -> None
         assert words in events[-1]["message"]
 
 
-def test_a_silent_receiver_slows_nothing_and_costs_bounded_memory() -> None:
+def test_silent_receiver_does_not_slow_the_run_and_costs_bounded_memory() -> None:
     plain = fs.simulate(digits("run.rounds=40"), record=False)
-    heard = Heard()
+    seen = Events()
     with silent_receiver() as url:
         writer = RemoteWriter(url, timeout=0.4, patience=0.3, most_waiting=8)
         started = time.perf_counter()
-        run = fs.simulate(digits("run.rounds=40"), record=False, observers=[heard, writer])
+        run = fs.simulate(digits("run.rounds=40"), record=False, observers=[seen, writer])
         spent = time.perf_counter() - started
     assert writer.waiting <= 8 + 50
     assert writer.tally.sent == 0
     assert writer.tally.dropped + writer.tally.waiting == 41
     assert spent < 30
     assert _numbers(run) == _numbers(plain)
-    (last,) = [event for event in heard.events if event["kind"] == "samples_not_sent"]
+    (last,) = [event for event in seen.events if event["kind"] == "samples_not_sent"]
     assert "41 rounds were not sent" in last["message"]
 
 
@@ -200,7 +201,7 @@ def _numbers(run: fs.Run) -> str:
     return repr([{k: v for k, v in one.items() if k not in BY_THE_CLOCK} for one in run.rounds.lines])
 
 
-def test_the_oldest_rounds_are_dropped_first() -> None:
+def test_writer_drops_the_oldest_rounds_first() -> None:
     with silent_receiver() as url:
         writer = RemoteWriter(url, timeout=5.0, patience=0.0, most_waiting=3)
         writer.run_started(FACTS)
@@ -211,7 +212,7 @@ def test_the_oldest_rounds_are_dropped_first() -> None:
         writer.close()
 
 
-def test_times_to_come_are_not_sent() -> None:
+def test_samples_in_the_future_are_not_sent() -> None:
     ahead = [line(r, finished_at=time.time() + (3600 if r == 2 else -10)) for r in range(3)]
     with receiving() as receiver:
         tally = send_recorded(Receiver(receiver.url), FACTS, ahead, None, "wall")
@@ -225,7 +226,7 @@ def test_times_to_come_are_not_sent() -> None:
         assert not tally.complete
 
 
-def test_a_login_is_sent_and_never_shown() -> None:
+def test_login_is_sent_and_never_shown() -> None:
     with receiving(lambda series, before: (400, "no")) as receiver:
         url = receiver.url.replace("//", "//me:s3cret%21@")
         events = play(RemoteWriter(url), lines(3))
@@ -240,12 +241,12 @@ def test_a_login_is_sent_and_never_shown() -> None:
 
 
 @pytest.mark.parametrize("url", ["localhost:9090", "ftp://x/y", "http://", "http://host:port/x", ""])
-def test_what_is_no_url_is_refused_before_the_run(url: str) -> None:
+def test_invalid_url_is_refused_before_the_run(url: str) -> None:
     with pytest.raises(UserError, match="remote-write"):
         RemoteWriter(url)
 
 
-def test_an_unknown_clock_is_refused_before_the_run() -> None:
+def test_unknown_clock_is_refused_before_the_run() -> None:
     with pytest.raises(UserError, match="clock"):
         RemoteWriter("http://127.0.0.1:1/", clock="rounds")  # type: ignore[arg-type]
 
@@ -255,25 +256,30 @@ def test_an_unknown_clock_is_refused_before_the_run() -> None:
     [(200, "", "taken"), (204, "", "taken"), (429, "", "later"), (408, "", "later"), (502, "", "later"),
      (500, "out of order sample", "refused"), (413, "", "refused"), (422, "", "refused"), (405, "", "hopeless")],
 )  # fmt: skip
-def test_answers(status: int, text: str, kind: str) -> None:
+def test_http_status_decides_what_becomes_of_the_samples(status: int, text: str, kind: str) -> None:
     assert answer(status, text).kind == kind
 
 
-def test_a_trouble_is_announced_once_while_it_lasts() -> None:
-    heard = Heard()
+def test_failing_receiver_is_announced_once() -> None:
+    seen = Events()
     writer = RemoteWriter("http://127.0.0.1:9/api/v1/write", patience=0.0)
-    fs.simulate(digits("run.rounds=40"), record=False, observers=[heard, writer, _Slow()])
-    kinds = [event["kind"] for event in heard.events]
+    fs.simulate(digits("run.rounds=40"), record=False, observers=[seen, writer, _UntilFailed(writer)])
+    kinds = [event["kind"] for event in seen.events]
     assert kinds.count("remote_write_failing") == 1
     assert kinds[-1] == "samples_not_sent"
 
 
-class _Slow:
+class _UntilFailed:
+    """Holds each round until the writer has failed once."""
+
+    def __init__(self, writer: RemoteWriter) -> None:
+        self._writer = writer
+
     def round_finished(self, line: dict[str, Any]) -> None:
-        time.sleep(0.02)
+        eventually(lambda: self._writer.tally.failed, seconds=60)
 
 
-def test_nan_and_infinity_are_sent_as_such() -> None:
+def test_nan_and_infinity_are_sent_unchanged() -> None:
     with receiving() as receiver:
         play(RemoteWriter(receiver.url), [line(0), line(1, train_loss=math.nan), line(2, train_loss=math.inf)])
         found = receiver.values("fedscape_loss", split="train")
@@ -281,7 +287,7 @@ def test_nan_and_infinity_are_sent_as_such() -> None:
         assert found[EPOCH_MS + 2000] == math.inf
 
 
-def test_without_a_run_there_is_nothing_to_close() -> None:
+def test_writer_without_a_run_closes_twice() -> None:
     writer = RemoteWriter("http://127.0.0.1:9/")
     writer.close()
     writer.close()
