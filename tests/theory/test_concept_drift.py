@@ -13,7 +13,8 @@ import pytest
 import torch
 from scipy import stats
 
-from clients.concept_drift.application import TILT, with_drifts
+from clients.concept_drift.application import with_drifts
+from clients.concept_drift.drift_rule import TILT
 from clients.concept_drift.options import DriftOptions
 from clients.core.arrays import F64, I64
 from clients.core.population import Population
