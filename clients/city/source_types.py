@@ -108,3 +108,6 @@ class WindowSource:
     client_name: Callable[[int], str] = str
     facts: dict[str, str | int | float] = field(default_factory=dict)
     truth: Truth | None = None
+
+
+AnySource = SeriesSource | WindowSource

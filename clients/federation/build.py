@@ -10,22 +10,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from clients.city.source_types import SeriesSource
-from clients.city.sources import CITY, AnySource
+from clients.city.source_types import AnySource, SeriesSource
 from clients.concept_drift.application import with_drifts
 from clients.concept_drift.options import DriftOptions
 from clients.core.errors import PartitionError, UserError
 from clients.core.population import Population
 from clients.faults.checks import check_faults
-from clients.faults.options import FaultOptions, is_label_fault
-from clients.federation.data_kinds import build_population
+from clients.faults.options import FaultOptions, LabelFaultOptions
+from clients.federation.data_kinds import DATA, build_population, check_no_partition
 from clients.federation.examples import shape_of, window_population, with_faults
-from clients.federation.features import FeatureOptions, with_features
+from clients.federation.features import with_features
 from clients.federation.ground_truth import clock_events, data_truth, training_ends
+from clients.federation.options import FeatureOptions
 from clients.federation.schedule import in_phases
 from clients.federation.series_windows import series_population
-from clients.partition.partitions import NaturalOptions, PartitionOptions
-from clients.world.world import World, WorldOptions, make_world
+from clients.partition.options import PartitionOptions
+from clients.world.options import WorldOptions
+from clients.world.world import World, make_world
 
 Faults = Mapping[str, FaultOptions]
 
@@ -66,7 +67,7 @@ def build_federation(asked: Federation) -> Population:
     if isinstance(asked.data, Population):
         _check_given(asked, asked.data)
         build = _faulty(placed(asked.data, world), asked.seed, world)
-    elif asked.data.kind in CITY:
+    elif DATA.row_of(asked.data).is_generated:
         assert world is not None
         build = _city(asked, world)
     else:
@@ -101,7 +102,7 @@ def _within(section: str, error: UserError) -> UserError:
 
 def world_of(asked: Federation) -> World | None:
     """Return the city that a federation stands in; generated sources take the default without a [world]."""
-    generated = getattr(asked.data, "kind", "") in CITY
+    generated = not isinstance(asked.data, Population) and DATA.row_of(asked.data).is_generated
     if asked.world is None and not generated:
         return None
     return make_world(asked.world or WorldOptions(), asked.seed)
@@ -117,14 +118,12 @@ def truth_of(asked: Federation, population: Population) -> dict[str, Any] | None
 
 def _city(asked: Federation, world: World) -> Callable[[Faults], Population]:
     """Return what makes a generated source's population with the faults given."""
-    if asked.partition is not None and not isinstance(asked.partition, NaturalOptions):
-        raise PartitionError(
-            "partition.kind",
-            f"{asked.partition.kind!r} deals out pooled examples, and data '{asked.data.kind}' bring their own clients",
-            fix="Leave the partition out.",
-        )
     try:
-        source: AnySource = CITY[asked.data.kind].source(asked.data, world, asked.seed)
+        check_no_partition(asked.data, asked.partition)
+    except PartitionError as error:
+        raise error.inside("partition") from None
+    try:
+        source: AnySource = DATA[asked.data.kind].build(asked.data, world, asked.seed)
     except UserError as error:
         raise error if "." in error.field else error.inside("data") from error.__cause__
     if isinstance(source, SeriesSource):
@@ -171,7 +170,7 @@ def _check_faults(faults: Faults, clean: Population, seed: int) -> None:
         raise UserError("faults", "need examples, and these data are an objective")
     dtype = clean.cohort(np.flatnonzero(clean.sizes)[:1].astype(np.int64)).features.dtype
     for name, fault in faults.items():
-        if not dtype.is_floating_point and not is_label_fault(fault):
+        if not dtype.is_floating_point and not isinstance(fault, LabelFaultOptions):
             raise UserError(f"faults.{name}.kind", f"{fault.kind!r} changes real numbers, and the features are {dtype}")
     try:
         check_faults(

@@ -23,7 +23,7 @@ from clients.core.population import CohortData, Examples, Population
 from clients.core.ragged import Cohort, alike, label_counts_of, offsets_of, positions
 from clients.faults.apply import Block, corrupt, corrupt_in_place, corrupt_labels
 from clients.faults.counts import Ledger
-from clients.faults.options import FaultOptions, is_label_fault
+from clients.faults.options import FaultOptions, LabelFaultOptions
 from clients.federation.scaling import restore, standardise
 from clients.world.world import World
 
@@ -132,8 +132,8 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
     if not faults:
         return population
     shape = shape_of(population, seed)
-    sensor = {n: f for n, f in faults.items() if not is_label_fault(f)}
-    labels = {n: f for n, f in faults.items() if is_label_fault(f)}
+    sensor = {n: f for n, f in faults.items() if not isinstance(f, LabelFaultOptions)}
+    labels = {n: f for n, f in faults.items() if isinstance(f, LabelFaultOptions)}
     sizes = population.sizes
     ledger = Ledger(population.num_clients, faults, [c.measured for c in shape.channels])
     probe = population.cohort(np.flatnonzero(sizes)[:1].astype(np.int64))

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from clients.concept_drift.options import DriftOptions, drifting
+from clients.concept_drift.options import DriftOptions
+from clients.concept_drift.table import drifting
 from clients.core import streams
 from clients.core.arrays import I64
 from clients.core.population import Population
 from clients.faults.apply import affected
-from clients.faults.options import MEASURES, FaultOptions
-from clients.faults.outages import outages
-from clients.faults.packet_options import GatewayOutageOptions
+from clients.faults.options import FaultOptions
+from clients.faults.table import FAULTS, SensorFaultRow
 from clients.world.world import World
 
 Faults = Mapping[str, FaultOptions]
@@ -92,7 +92,7 @@ def _fault_truth(
     name: str, options: FaultOptions, population: Population, clients: I64, district: I64, seed: int
 ) -> dict[str, Any]:
     touched = clients[affected(name, options, clients, district, seed, districts=population.districts)]
-    said: dict[str, Any] = {"options": asdict(options), "measure": MEASURES[options.kind], **_whom(touched)}
+    said: dict[str, Any] = {"options": asdict(options), "measure": FAULTS.row_of(options).measure, **_whom(touched)}
     key = streams.keys(seed, "realised rates")
     some = touched[streams.choose(key, len(touched), min(len(touched), RATES_FROM))]
     first = max(1, int(np.ceil(options.schedule.start))) if options.schedule.unit == "rounds" else 1
@@ -126,15 +126,16 @@ def _whom(touched: I64) -> dict[str, Any]:
 
 
 def _outages(faults: Faults, population: Population, world: World | None, seed: int) -> list[tuple[str, Any]]:
-    """Return (name of the fault, outage) of all gateway outages of the training data, in order of time."""
+    """Return (name of the fault, outage) of all outages of districts in the training data, in order of time."""
     hours = training_ends(population)
-    found = [
-        (name, outage)
-        for name, options in faults.items()
-        if isinstance(options, GatewayOutageOptions) and hours and options.clients
-        for outage in outages(name, options, max(1, len(population.districts)), hours, seed=seed, world=world)
-        if not options.districts or population.districts[outage.district] in options.districts
-    ]
+    found = []
+    for name, options in faults.items():
+        row = FAULTS.row_of(options)
+        if not isinstance(row, SensorFaultRow) or row.outages is None or not hours or not options.clients:
+            continue
+        for outage in row.outages(name, options, max(1, len(population.districts)), hours, seed=seed, world=world):
+            if not options.districts or population.districts[outage.district] in options.districts:
+                found.append((name, outage))
     return sorted(found, key=lambda pair: (pair[1].start, pair[1].district))
 
 

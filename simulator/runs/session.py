@@ -23,7 +23,8 @@ from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
 from clients.federation.build import Federation, build_federation
 from clients.flower.codec import Codec
-from clients.models.table import MlpOptions, build_model
+from clients.models.build import build_model
+from clients.models.options import MlpOptions
 from clients.training.class_metrics import CLASS_SCORES
 from clients.training.client_states import ClientStates
 from clients.training.rules import PLAIN

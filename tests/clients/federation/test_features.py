@@ -19,7 +19,8 @@ from clients.federation.feature_statistics import (
     mutual_information,
     scale_of,
 )
-from clients.federation.features import FeatureOptions, with_features
+from clients.federation.features import with_features
+from clients.federation.options import FeatureOptions
 from clients.sources.custom import custom_population
 
 SIZES = [12, 40, 0, 7, 1]

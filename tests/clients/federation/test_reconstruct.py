@@ -11,7 +11,7 @@ from clients.concept_drift.options import DriftOptions
 from clients.core.errors import UserError
 from clients.core.population import CohortData, Population
 from clients.faults.sensor_options import NoiseOptions
-from clients.federation.features import FeatureOptions
+from clients.federation.options import FeatureOptions
 
 NAME = "bridge, autoencoder"
 DONE = {

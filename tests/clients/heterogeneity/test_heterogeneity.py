@@ -13,7 +13,8 @@ from clients.heterogeneity.feature_shift import feature_shift, looked_at, popula
 from clients.heterogeneity.measures import gini, label_distances, label_emd, label_hellinger, label_js
 from clients.heterogeneity.spatial import morans_i, nearest
 from clients.heterogeneity.table import label_noise, measure_clients
-from clients.partition.partitions import QuantityOptions, partition
+from clients.partition.options import QuantityOptions
+from clients.partition.partitions import partition
 from clients.sources.custom import custom_population
 
 BALANCED = np.full(10, 0.1)
