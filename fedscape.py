@@ -25,27 +25,65 @@ goes on with a run that was interrupted, and `fs.open_run(path)` reads a finishe
 `.clients` (`["client_drift"]`: one value for each client in each round), all as NumPy arrays by name.
 """
 
-from clients.core.errors import (
-    DataError,
-    EngineError,
-    FedscapeError,
-    PartitionError,
-    RunFolderError,
-    ScenarioError,
-    StrategyError,
-    UserError,
-)
-from clients.core.population import CohortData, Examples, Population
-from clients.heterogeneity.table import HeterogeneityMeasures
-from clients.sources.custom import custom_population
-from server.convergence.monitor import Verdict
-from server.record.client_rows import ClientRows
-from server.record.round_table import RoundTable
-from simulator.runs.describing import describe_data
-from simulator.runs.populations import population
-from simulator.runs.record import Record, open_run
-from simulator.runs.run import Run, resume, simulate
-from simulator.scenario.sections import Scenario, builtin_names, load_scenario, to_toml
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import_module("clients")  # switches Flower's telemetry off, which has to come before the user imports Flower
+
+if TYPE_CHECKING:
+    from clients.core.errors import (
+        DataError,
+        EngineError,
+        FedscapeError,
+        PartitionError,
+        RunFolderError,
+        ScenarioError,
+        StrategyError,
+        UserError,
+    )
+    from clients.core.examples import CohortData, Examples
+    from clients.core.population import Population
+    from clients.heterogeneity.table import HeterogeneityMeasures
+    from clients.sources.custom import custom_population
+    from server.convergence.monitor import Verdict
+    from server.record.client_rows import ClientRows
+    from server.record.round_table import RoundTable
+    from simulator.runs.describing import describe_data
+    from simulator.runs.populations import population
+    from simulator.runs.record import Record, open_run
+    from simulator.runs.run import Run, resume, simulate
+    from simulator.scenario.sections import Scenario, builtin_names, load_scenario, to_toml
+
+_HOME = {
+    "ClientRows": "server.record.client_rows",
+    "CohortData": "clients.core.population",
+    "DataError": "clients.core.errors",
+    "EngineError": "clients.core.errors",
+    "Examples": "clients.core.population",
+    "FedscapeError": "clients.core.errors",
+    "HeterogeneityMeasures": "clients.heterogeneity.table",
+    "PartitionError": "clients.core.errors",
+    "Population": "clients.core.population",
+    "Record": "simulator.runs.record",
+    "RoundTable": "server.record.round_table",
+    "Run": "simulator.runs.run",
+    "RunFolderError": "clients.core.errors",
+    "Scenario": "simulator.scenario.sections",
+    "ScenarioError": "clients.core.errors",
+    "StrategyError": "clients.core.errors",
+    "UserError": "clients.core.errors",
+    "Verdict": "server.convergence.monitor",
+    "builtin_names": "simulator.scenario.sections",
+    "custom_population": "clients.sources.custom",
+    "describe_data": "simulator.runs.describing",
+    "load_scenario": "simulator.scenario.sections",
+    "open_run": "simulator.runs.record",
+    "population": "simulator.runs.populations",
+    "resume": "simulator.runs.run",
+    "simulate": "simulator.runs.run",
+    "to_toml": "simulator.scenario.sections",
+}
+"""The public names, and the module of each, which is imported when the name is first used."""
 
 __all__ = [
     "ClientRows",
@@ -76,3 +114,16 @@ __all__ = [
     "simulate",
     "to_toml",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562): `import fedscape` imports no heavy library."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the names of the module, public ones included."""
+    return sorted({*globals(), *_HOME})

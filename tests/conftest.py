@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from clients.core.population import Population, Task
+from clients.core.examples import Task
+from clients.core.population import Population
 from clients.sources.custom import custom_population
 
 

@@ -10,19 +10,15 @@ person's own clock (deviation one hour). Windows are in order of time: train fir
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
-
 import numpy as np
 
-from clients.city.gait import ACTIVITIES, MOST_G, MOST_TURN, PLACEMENTS, RATE, make_people, read_windows
+from clients.city.gait import ACTIVITIES, MOST_G, MOST_TURN, RATE, make_people, read_windows
 from clients.city.source_types import Part, WindowSource
-from clients.city.windows import draw_counts, in_blocks, pick, require_fractions
+from clients.city.window_options import ActivityOptions
+from clients.city.windows import draw_counts, in_blocks, pick
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64
 from clients.core.channels import Channel
-from clients.core.errors import require
-from clients.core.options import STRICT
 from clients.world.world import World
 
 _WHEN = np.array(  # weight of each hour of the day, by activity
@@ -39,56 +35,6 @@ _WHEN = np.array(  # weight of each hour of the day, by activity
     ],
     np.float64,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActivityOptions:
-    """Windows of wearable inertial units of people.
-
-    Attributes:
-        clients: people.
-        windows: of a person, on average.
-        spread: coefficient of variation of windows over people (0.1 in UCI HAR).
-        window: samples of a window, at 25 Hz.
-        shares: of walking, upstairs, downstairs, sitting, standing, laying; made to sum to one.
-        habits: deviation of the logarithm of a person's shares from these.
-        placements: shares of people who wear the unit at the waist, in a trouser pocket, on a wrist.
-        style: how much people differ in how they move: 1 as in UCI HAR, 0 not at all.
-        noise: of the sensors: 1 as in UCI HAR.
-        validation_fraction: of each person's windows, by time.
-        test_fraction: likewise, the last.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-    kind: Literal["activity"] = "activity"
-    clients: int = 30
-    windows: int = 120
-    spread: float = 0.1
-    window: int = 64
-    shares: tuple[float, ...] = (0.167, 0.150, 0.137, 0.172, 0.185, 0.189)
-    habits: float = 0.1
-    placements: tuple[float, ...] = (0.6, 0.25, 0.15)
-    style: float = 1.0
-    noise: float = 1.0
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        require(self.clients >= 1, "clients", f"must be >= 1, got {self.clients}")
-        require(1 <= self.windows <= 100_000, "windows", f"must be from 1 to 100,000, got {self.windows}")
-        require(0.0 <= self.spread <= 3.0, "spread", f"must be from 0 to 3, got {self.spread}")
-        require(16 <= self.window <= 512, "window", f"must be from 16 to 512 samples, got {self.window}")
-        _require_shares("shares", self.shares, ACTIVITIES)
-        _require_shares("placements", self.placements, PLACEMENTS)
-        for name in ("habits", "style", "noise"):
-            value = getattr(self, name)
-            require(0.0 <= value <= 5.0, name, f"must be from 0 to 5, got {value}")
-        require_fractions(self.validation_fraction, self.test_fraction)
-
-
-def _require_shares(field: str, shares: tuple[float, ...], names: tuple[str, ...]) -> None:
-    said = f"must be {len(names)} numbers >= 0 ({', '.join(names)}) that are not all 0, got {list(shares)}"
-    require(len(shares) == len(names) and min(shares) >= 0.0 and sum(shares) > 0.0, field, said)
 
 
 def _channels() -> tuple[Channel, ...]:
@@ -152,7 +98,8 @@ def activity_source(options: ActivityOptions, world: World, seed: int) -> Window
     Person k's windows depend on (options, world, seed, k) alone.
 
     Example:
-        >>> from clients.world.world import WorldOptions, make_world
+        >>> from clients.world.world import make_world
+        >>> from clients.world.options import WorldOptions
         >>> source = activity_source(ActivityOptions(clients=3, windows=20), make_world(WorldOptions(), 0), seed=0)
         >>> features, targets = source.make(np.array([2]), "train")
         >>> features.shape[1:], bool(0 <= targets.min() <= targets.max() <= 5)

@@ -29,19 +29,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from clients.city.hourly import CALENDAR, blocks, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
+from clients.city.hourly import CALENDAR, blocks, calendar_channels, part_ends, uniform_hours, wobble
+from clients.city.series_options import AirOptions
 from clients.city.source_types import SeriesSource
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64
 from clients.core.channels import Channel
-from clients.core.errors import require, unknown_name
-from clients.core.options import STRICT
-from clients.core.population import Places
+from clients.core.population_parts import Places
 from clients.world.recursion import recursion
 from clients.world.world import World
 
@@ -68,40 +67,6 @@ WEATHER = (
 )  # fmt: skip
 Floats = npt.NDArray[np.floating[Any]]
 KINDS = ("kerb", "urban", "rural")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AirOptions:
-    """Air quality at stations of the generated city.
-
-    Attributes:
-        kind: "air".
-        clients: stations.
-        pollutant: which one is forecast: pm25, no2 or o3; the others are inputs.
-        window: hours that the model sees.
-        horizon: hours ahead that it tells.
-        stride: hours from one window to the next.
-        validation_fraction: of the world's hours, before the test's.
-        test_fraction: of the world's hours, the last.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    kind: Literal["air"] = "air"
-    clients: int = 12
-    pollutant: Literal["pm25", "no2", "o3"] = "pm25"
-    window: int = 24
-    horizon: int = 6
-    stride: int = 3
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        require(
-            self.pollutant in POLLUTANTS, "pollutant", "must be " + unknown_name(self.pollutant, POLLUTANTS, "measured")
-        )
-        check_hourly(self)
 
 
 def air_source(options: AirOptions, world: World, seed: int) -> SeriesSource:

@@ -14,84 +14,22 @@ of time. Two tasks:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 
 from clients.city import structure
 from clients.city.source_types import MOST_LISTED, Part, WindowSource
 from clients.city.structure import Bridges, deck_temperature, excitation, frequencies, make_bridges
-from clients.city.windows import Counts, draw_counts, pick, require_fractions
+from clients.city.window_options import BridgeOptions
+from clients.city.windows import Counts, draw_counts, pick
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64, Array
 from clients.core.channels import Channel
-from clients.core.errors import require
-from clients.core.options import STRICT
 from clients.world.world import World
 
 CLASSES = ("healthy", "damaged")
 _BLOCK = 1 << 16  # samples of one sensor made together
-
-
-@dataclass(frozen=True, kw_only=True)
-class BridgeOptions:
-    """Windows of acceleration of bridges.
-
-    Attributes:
-        clients: bridges.
-        task: "damage" to classify, "reconstruct" for an autoencoder.
-        windows: of a bridge, on average.
-        spread: coefficient of variation of windows over bridges.
-        window: samples of a window, at 32 Hz.
-        sensors: on each bridge: the channels.
-        damaged: share of bridges that are damaged while they are watched.
-        damage: how far it goes: 1 lowers frequencies as Z24's lowered pier did (1.4% to 6%).
-        onset: earliest and latest beginning of damage, as shares of the world's hours (to reconstruct: of the test
-            part's).
-        growth_hours: until damage has gone all the way; 0 for at once.
-        temperature_effect: on frequencies: 1 as on Z24, 0 for none.
-        diversity: how much bridges differ from one another: 1 is a deviation of 4% in frequency.
-        noise: of sensors: 1 is 0.001 m/s2.
-        validation_fraction: of each bridge's windows, by time.
-        test_fraction: likewise, the last.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-    kind: Literal["bridge"] = "bridge"
-    clients: int = 20
-    task: Literal["damage", "reconstruct"] = "damage"
-    windows: int = 120
-    spread: float = 0.2
-    window: int = 128
-    sensors: int = 3
-    damaged: float = 0.6
-    damage: float = 1.0
-    onset: tuple[float, float] = (0.1, 0.8)
-    growth_hours: float = 0.0
-    temperature_effect: float = 1.0
-    diversity: float = 1.0
-    noise: float = 1.0
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        require(self.clients >= 1, "clients", f"must be >= 1, got {self.clients}")
-        require(1 <= self.windows <= 100_000, "windows", f"must be from 1 to 100,000, got {self.windows}")
-        require(0.0 <= self.spread <= 3.0, "spread", f"must be from 0 to 3, got {self.spread}")
-        require(16 <= self.window <= 16_384, "window", f"must be from 16 to 16,384 samples, got {self.window}")
-        require(1 <= self.sensors <= 16, "sensors", f"must be from 1 to 16, got {self.sensors}")
-        require(0.0 <= self.damaged <= 1.0, "damaged", f"must be in [0, 1], got {self.damaged}")
-        require(0.0 <= self.damage <= 5.0, "damage", f"must be from 0 to 5, got {self.damage}")
-        require(
-            0.0 <= self.onset[0] <= self.onset[1] <= 1.0,
-            "onset",
-            f"must be two shares from 0 to 1, the earlier first, got {list(self.onset)}",
-        )
-        require(self.growth_hours >= 0.0, "growth_hours", f"must be >= 0, got {self.growth_hours}")
-        for name in ("temperature_effect", "diversity"):
-            require(0.0 <= getattr(self, name) <= 3.0, name, f"must be from 0 to 3, got {getattr(self, name)}")
-        require(0.0 <= self.noise <= 100.0, "noise", f"must be from 0 to 100, got {self.noise}")
-        require_fractions(self.validation_fraction, self.test_fraction)
 
 
 @dataclass(frozen=True)
@@ -178,7 +116,8 @@ def bridge_source(options: BridgeOptions, world: World, seed: int) -> WindowSour
     alone.
 
     Example:
-        >>> from clients.world.world import WorldOptions, make_world
+        >>> from clients.world.world import make_world
+        >>> from clients.world.options import WorldOptions
         >>> source = bridge_source(BridgeOptions(clients=3, windows=20), make_world(WorldOptions(), 0), seed=0)
         >>> features, targets = source.make(np.array([2]), "train")
         >>> features.shape[1:], targets.dtype.name, source.outputs

@@ -9,7 +9,7 @@ import numpy as np
 from clients.city.hourly import trapezium, uniform_hours
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64
-from clients.core.population import Places
+from clients.core.population_parts import Places
 from clients.world.world import World
 
 ARCHETYPES = ("worker", "family", "home by day", "night shift")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import numpy as np
 
+from clients.city.options import HourlyOptions
 from clients.core import streams
 from clients.core.arrays import F32, I64
 from clients.core.channels import Channel
@@ -19,48 +19,6 @@ CALENDAR = (
     Channel(name="hour_cos", deviation=0.7, low=-1.0, high=1.0, measured=False),
     Channel(name="weekend", mean=0.3, deviation=0.45, low=0.0, high=1.0, measured=False),
 )
-
-
-class HourlyOptions(Protocol):
-    """What the options of every hourly source say."""
-
-    @property
-    def clients(self) -> int:
-        """Sites."""
-
-    @property
-    def window(self) -> int:
-        """Hours that the model sees."""
-
-    @property
-    def horizon(self) -> int:
-        """Hours ahead that it tells."""
-
-    @property
-    def stride(self) -> int:
-        """Hours from one window to the next."""
-
-    @property
-    def validation_fraction(self) -> float:
-        """Share of the hours that validates."""
-
-    @property
-    def test_fraction(self) -> float:
-        """Share of the hours that tests."""
-
-
-def check_hourly(options: HourlyOptions) -> None:
-    """Check what all hourly sources ask of their options; raise `UserError` naming the field."""
-    require(options.clients >= 1, "clients", f"must be at least 1, got {options.clients}")
-    for name in ("window", "horizon", "stride"):
-        value = getattr(options, name)
-        require(value >= 1, name, f"must be at least 1 hour, got {value}")
-    for name in ("validation_fraction", "test_fraction"):
-        value = getattr(options, name)
-        require(0.0 < value < 1.0, name, f"must be between 0 and 1, got {value}")
-    both = options.validation_fraction + options.test_fraction
-    problem = f"and test_fraction must leave something to train on, got {both:g} together"
-    require(both < 1.0, "validation_fraction", problem)
 
 
 def part_ends(options: HourlyOptions, world: World, multiple: int = 1) -> tuple[int, int, int]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,81 +24,16 @@ from clients.city.attacks.botnets import Campaign, Infections, make_campaigns, m
 from clients.city.attacks.flows import CHANNELS, NOISES, cause, features
 from clients.city.attacks.tables import DEVICES, FAMILIES, UPDATE, columns
 from clients.city.source_types import MOST_LISTED, Part, WindowSource
-from clients.city.windows import Counts, pick, require_fractions
+from clients.city.window_options import IntrusionOptions
+from clients.city.windows import Counts, pick
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64
-from clients.core.errors import require, unknown_name
-from clients.core.options import STRICT
 from clients.world.world import World
 
 OBEDIENCE, ORDER_HOURS = 0.5, 2.0
 UPDATES = 0.004
 """Share of benign windows in which a device fetches its firmware."""
 _BLOCK = 1 << 15  # windows made together
-
-
-@dataclass(frozen=True, kw_only=True)
-class IntrusionOptions:
-    """Generated traffic of devices (`[data]` of kind "intrusion").
-
-    Attributes:
-        clients: devices, each a client.
-        task: "families" tells benign (class 0) and each family (in the order given); "attack" benign from all of them.
-        device_types: which there are.
-        families: which there are, the commonest first.
-        windows: recorded windows of a device on average, of all parts.
-        size_spread: coefficient of variation of that number among devices of a type.
-        tail: exponent of Zipf's law of families; 0 makes them equally common.
-        campaigns_per_month: in the whole city; 0 for none.
-        susceptibility: factor on each type's share of devices that a campaign can infect.
-        doubling_hours: of a wave at first.
-        infected_hours: mean time until a device is cleaned.
-        active: share of an infected device's windows in which it attacks.
-        validation_fraction: of each device's windows, later in time than those for training.
-        test_fraction: the latest.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    kind: Literal["intrusion"] = "intrusion"
-    clients: int = 200
-    task: Literal["families", "attack"] = "families"
-    device_types: tuple[str, ...] = tuple(DEVICES)
-    families: tuple[str, ...] = tuple(FAMILIES)
-    windows: int = 120
-    size_spread: float = 0.4
-    tail: float = 1.5
-    campaigns_per_month: float = 8.0
-    susceptibility: float = 1.0
-    doubling_hours: float = 76.0 / 60.0
-    infected_hours: float = 96.0
-    active: float = 0.7
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        require(self.clients >= 1, "clients", f"must be at least 1, got {self.clients}")
-        require(self.task in ("families", "attack"), "task", f"must be 'families' or 'attack', got {self.task!r}")
-        _require_names(self.device_types, tuple(DEVICES), "device_types", "a type of device")
-        _require_names(self.families, tuple(FAMILIES), "families", "a family")
-        require(self.windows >= 1, "windows", f"must be at least 1, got {self.windows}")
-        limits = (
-            ("size_spread", 0.0, 5.0), ("tail", 0.0, 10.0), ("campaigns_per_month", 0.0, 200.0),
-            ("susceptibility", 0.0, 10.0), ("doubling_hours", 0.01, 1000.0), ("infected_hours", 0.01, 1e5),
-            ("active", 0.0, 1.0),
-        )  # fmt: skip
-        for name, low, high in limits:
-            value = getattr(self, name)
-            require(low <= value <= high, name, f"must be from {low:g} to {high:g}, got {value}")
-        require_fractions(self.validation_fraction, self.test_fraction)
-
-
-def _require_names(names: tuple[str, ...], known: tuple[str, ...], field: str, what: str) -> None:
-    require(len(names) > 0, field, "must name at least one")
-    require(len(set(names)) == len(names), field, f"must differ from each other, got {', '.join(names)}")
-    for name in names:
-        require(name in known, field, unknown_name(name, known, what))
 
 
 @dataclass(frozen=True)
@@ -279,7 +214,8 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
         seed: root seed.
 
     Example:
-        >>> from clients.world.world import WorldOptions, make_world
+        >>> from clients.world.world import make_world
+        >>> from clients.world.options import WorldOptions
         >>> source = intrusion_source(IntrusionOptions(clients=10), make_world(WorldOptions(), 0), 0)
         >>> source.feature_shape, source.outputs
         ((24,), 8)

@@ -22,18 +22,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar, Literal
 
 import numpy as np
 
 from clients.city.homes import Homes, at_home, make_homes
-from clients.city.hourly import CALENDAR, blocks, calendar_channels, check_hourly, part_ends, uniform_hours, wobble
+from clients.city.hourly import CALENDAR, blocks, calendar_channels, part_ends, uniform_hours, wobble
+from clients.city.series_options import MetersOptions
 from clients.city.source_types import SeriesSource
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64, Array
 from clients.core.channels import Channel
-from clients.core.errors import require
-from clients.core.options import STRICT
 from clients.world.recursion import recursion
 from clients.world.world import World
 
@@ -49,54 +47,6 @@ WEATHER = (
     ),
     Channel(name="sunshine", mean=0.2, deviation=0.25, low=0.0, high=1.0),
 )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetersOptions:
-    """Smart meters of households.
-
-    Attributes:
-        kind: "meters".
-        clients: households.
-        task: forecast: the load of the next hours; peak_hour: at which hour of tomorrow the load will be highest (24
-            classes), told at midnight.
-        electric_heating: share of homes that are heated by a heat pump, 0 to 1.
-        ev: share with an electric car.
-        solar: share with solar panels; their load is net and may be negative.
-        window: hours that the model sees.
-        horizon: hours ahead that it tells; 24 for peak_hour.
-        stride: hours from one window to the next; whole days for peak_hour, and the window too.
-        validation_fraction: of the world's days, before the test's.
-        test_fraction: of the world's days, the last.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    kind: Literal["meters"] = "meters"
-    clients: int = 200
-    task: Literal["forecast", "peak_hour"] = "forecast"
-    electric_heating: float = 0.2
-    ev: float = 0.15
-    solar: float = 0.15
-    window: int = 24
-    horizon: int = 24
-    stride: int = 24
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        allowed = self.task in ("forecast", "peak_hour")
-        require(allowed, "task", f"must be 'forecast' or 'peak_hour', got {self.task!r}")
-        for name in ("electric_heating", "ev", "solar"):
-            value = getattr(self, name)
-            require(0.0 <= value <= 1.0, name, f"must be from 0 to 1, got {value}")
-        check_hourly(self)
-        if self.task == "peak_hour":
-            for name in ("window", "stride"):
-                value = getattr(self, name)
-                require(value % 24 == 0, name, f"must be a multiple of 24 hours for peak_hour, got {value}")
-            require(self.horizon == 24, "horizon", f"must be 24 hours for peak_hour, got {self.horizon}")
 
 
 def meters_source(options: MetersOptions, world: World, seed: int) -> SeriesSource:

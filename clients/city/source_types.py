@@ -109,3 +109,6 @@ class WindowSource:
     client_name: Callable[[int], str] = str
     facts: dict[str, str | int | float] = field(default_factory=dict)
     ground_truth: GroundTruth | None = None
+
+
+AnySource = SeriesSource | WindowSource

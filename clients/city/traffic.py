@@ -6,68 +6,18 @@ What a sensor reads is in `clients.city.roads.speeds`, the roads and their incid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
-
 import numpy as np
 
 from clients.city.roads.network import make_incidents, place_sensors
 from clients.city.roads.speeds import CHANNELS, read_speeds
+from clients.city.series_options import TrafficOptions
 from clients.city.source_types import MOST_LISTED, SeriesSource
 from clients.core.arrays import F32, I64, Array
 from clients.core.errors import require
-from clients.core.options import STRICT
-from clients.core.population import Places
+from clients.core.population_parts import Places
 from clients.world.world import World
 
 CONGESTED_MPH = 40.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrafficOptions:
-    """Speeds at road sensors (`[data] kind = "traffic"`).
-
-    Attributes:
-        kind: "traffic".
-        clients: sensors.
-        task: "forecast" the speeds of the next `horizon` steps, or "congestion": is the last of them below 40 mph.
-        step_minutes: 5, 15 or 60.
-        window: past steps that a model sees.
-        horizon: steps ahead.
-        stride: steps from one window to the next.
-        roads: main roads through the city, each with two carriageways.
-        incidents_per_day: in the whole city on a weekday.
-        validation_fraction: of the time, after the training part.
-        test_fraction: of the time, at the end.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    kind: Literal["traffic"] = "traffic"
-    clients: int = 207
-    task: Literal["forecast", "congestion"] = "forecast"
-    step_minutes: int = 15
-    window: int = 12
-    horizon: int = 4
-    stride: int = 4
-    roads: int = 6
-    incidents_per_day: float = 14.0
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        require(self.task in ("forecast", "congestion"), "task", f"must be forecast or congestion, got {self.task!r}")
-        require(self.step_minutes in (5, 15, 60), "step_minutes", f"must be 5, 15 or 60, got {self.step_minutes}")
-        for name in ("clients", "window", "horizon", "stride", "roads"):
-            require(getattr(self, name) >= 1, name, f"must be >= 1, got {getattr(self, name)}")
-        require(self.roads <= 1000, "roads", f"must be <= 1000, got {self.roads}")
-        crashes = f"must be from 0 to 1000, got {self.incidents_per_day}"
-        require(0.0 <= self.incidents_per_day <= 1000.0, "incidents_per_day", crashes)
-        for name in ("validation_fraction", "test_fraction"):
-            require(0.0 <= getattr(self, name) < 1.0, name, f"must be from 0 to below 1, got {getattr(self, name)}")
-        both = self.validation_fraction + self.test_fraction
-        require(both < 1.0, "test_fraction", f"must leave some time to train on, got {both} with validation_fraction")
 
 
 def traffic_source(options: TrafficOptions, world: World, seed: int) -> SeriesSource:
@@ -77,7 +27,8 @@ def traffic_source(options: TrafficOptions, world: World, seed: int) -> SeriesSo
         UserError: if the world is too short for one training window.
 
     Example:
-        >>> from clients.world.world import WorldOptions, make_world
+        >>> from clients.world.world import make_world
+        >>> from clients.world.options import WorldOptions
         >>> source = traffic_source(TrafficOptions(clients=3), make_world(WorldOptions(days=7), 0), 0)
         >>> source.read(np.arange(3), 0, 96).shape
         (3, 96, 5)

@@ -10,7 +10,6 @@ import numpy as np
 from clients.city.source_types import Part
 from clients.core import streams
 from clients.core.arrays import I64, U64
-from clients.core.errors import require
 
 BLOCK = 256
 """Windows made together: their numbers stay in the cache."""
@@ -36,14 +35,6 @@ class Counts:
         if part == "validation":
             return self.train, self.train + self.validation
         return self.train + self.validation, self.total
-
-
-def require_fractions(validation: float, test: float) -> None:
-    """Check the two fractions of an options dataclass."""
-    require(0.0 <= validation < 1.0, "validation_fraction", f"must be in [0, 1), got {validation}")
-    require(0.0 <= test < 1.0, "test_fraction", f"must be in [0, 1), got {test}")
-    left = f"and validation_fraction must leave something to train on, got {test} and {validation}"
-    require(validation + test < 1.0, "test_fraction", left)
 
 
 def draw_counts(key: U64, mean: int, spread: float, validation: float, test: float) -> Counts:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.concept_drift.options import DriftOptions, amount, drifting, level, turns
+from clients.concept_drift.options import DriftOptions
+from clients.concept_drift.table import amount, drifting, level, turns
 from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.examples import CohortData

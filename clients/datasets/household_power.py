@@ -6,21 +6,19 @@ There is one household, so its clients are made: calendar months (47 and a bit, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import DataError, require
-from clients.core.options import STRICT
+from clients.core.errors import DataError
 from clients.core.population import Population
+from clients.datasets.options import COLUMNS, FILE, METERS, POWER, HouseholdPowerOptions, household_power_table
 from clients.datasets.published import Published, require_published
 from clients.tables.files import Frame, read_frame, show_time
 from clients.tables.series import Series
-from clients.tables.table import TableOptions, windowed_population
+from clients.tables.table import windowed_population
 
 HOUSEHOLD_POWER = Published(
     name="Individual Household Electric Power Consumption (UCI 235)",
@@ -28,75 +26,7 @@ HOUSEHOLD_POWER = Published(
     licence="CC BY 4.0",
     take="the zip, and out of it household_power_consumption.txt",
 )
-FILE = "household_power_consumption.txt"
-POWER = "Global_active_power"
-METERS = {
-    "Sub_metering_1": "kitchen",
-    "Sub_metering_2": "laundry",
-    "Sub_metering_3": "water heater and air conditioner",
-}
-COLUMNS = (POWER, "Global_reactive_power", "Voltage", "Global_intensity", *METERS)
-"""What the file measures besides `Date` and `Time`."""
 _HOUR = 3_600_000_000  # microseconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class HouseholdPowerOptions:
-    """Hourly mean power to forecast.
-
-    Attributes:
-        path: household_power_consumption.txt, or the folder it lies in.
-        clients: "months": a client is a calendar month of the household's power; "meters": one of the four meters.
-        features: further columns of `COLUMNS`, for "months"; sub-meters are in kW like the power itself.
-        minutes: an hour with fewer known minutes than this is missing.
-        window: past hours the model sees.
-        horizon: hours ahead; all values from 1 to `horizon` are forecast.
-        stride: hours from one window to the next.
-        validation_fraction: share of a client's time, after the training part. Months are split each by itself, so one
-            month's test lies before another's training.
-        test_fraction: share of its time, at the end.
-        scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
-        max_gap: longest run of missing hours to fill on a straight line; windows that touch a longer one are dropped.
-            0 fills none.
-    """
-
-    kind: Literal["household_power"] = "household_power"
-    path: str = f"data/{FILE}"
-    clients: Literal["months", "meters"] = "months"
-    features: tuple[str, ...] = ()
-    minutes: int = 30
-    window: int = 24
-    horizon: int = 1
-    stride: int = 1
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-    scale: Literal["client", "global", "none"] = "global"
-    max_gap: int = 3
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        others = [c for c in COLUMNS if c != POWER]
-        wrong = [f for f in self.features if f not in others]
-        require(not wrong, "features", f"must be of {', '.join(others)}, got {wrong}")
-        require(self.clients == "months" or not self.features, "features", "is for clients = 'months'")
-        require(1 <= self.minutes <= 60, "minutes", f"must be from 1 to 60, got {self.minutes}")
-        household_power_table(self)
-
-
-def household_power_table(options: HouseholdPowerOptions) -> TableOptions:
-    """Return how the hours are split, scaled and windowed."""
-    return TableOptions(
-        path=options.path,
-        window=options.window,
-        horizon=options.horizon,
-        stride=options.stride,
-        validation_fraction=options.validation_fraction,
-        test_fraction=options.test_fraction,
-        scale=options.scale,
-        frequency="1h",
-        gaps="interpolate" if options.max_gap else "drop",
-        max_gap=options.max_gap or None,
-    )
 
 
 def household_power_population(options: HouseholdPowerOptions, *, dtype: torch.dtype = torch.float32) -> Population:

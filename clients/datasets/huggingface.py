@@ -9,72 +9,21 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from clients.core.arrays import I64, Array
-from clients.core.errors import DataError, PartitionError, require, unknown_name
-from clients.core.options import STRICT
+from clients.core.errors import DataError, PartitionError, unknown_name
 from clients.core.population import Population
-from clients.partition.partitions import NaturalOptions, PartitionOptions
-from clients.partition.pooled import Pool, check_fractions, pooled_population
-
-Argument = str | int | float | bool | list[int] | list[float] | list[str]
+from clients.datasets.options import HuggingFaceOptions
+from clients.partition.options import NaturalOptions, PartitionOptions
+from clients.partition.pooled import Pool, pooled_population
 
 ROW = "fedscape_row"
 """The column that tells which examples a partitioner gave to whom."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HuggingFaceOptions:
-    """Labelled examples of a Hugging Face data set.
-
-    Attributes:
-        path: a folder (saved by `save_to_disk`, or of Parquet, CSV or JSON files), or a name on the Hub such as
-            "ylecun/mnist".
-        download: whether a name may be fetched from the Hub (into Hugging Face's cache, once). Its licence is on its
-            page.
-        subset: the configuration of the set, where it has several.
-        features: the column of features (images, or numbers of one shape), or several columns of one number each.
-        label: the column of labels: whole numbers, or names, which are numbered in sorted order.
-        split: the split that is dealt out.
-        test_split: the split that is the central test set, where the set has it and `test_fraction` is unset.
-        partitioner: a class of `flwr_datasets.partitioner`, such as "DirichletPartitioner"; empty leaves it to
-            `[partition]`.
-        arguments: its arguments, such as { num_partitions = 10, partition_by = "label", alpha = 0.5 }.
-        flat: whether features are flattened.
-        validation_fraction: share held centrally for criteria, after the partitioner: clients are that much smaller.
-        test_fraction: share held centrally for the end; unset takes `test_split`, or a tenth without one.
-        client_test_fraction: share of its own examples each client holds out.
-
-    Bytes are divided by 255, as images are.
-    """
-
-    kind: Literal["huggingface"] = "huggingface"
-    path: str
-    download: bool = False
-    subset: str = ""
-    features: str | tuple[str, ...]
-    label: str
-    split: str = "train"
-    test_split: str = "test"
-    partitioner: str = ""
-    arguments: dict[str, Argument] = field(default_factory=dict)
-    flat: bool = True
-    validation_fraction: float = 0.1
-    test_fraction: float | None = None
-    client_test_fraction: float = 0.0
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        check_fractions(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
-        for name in ("path", "features", "label", "split"):
-            require(bool(getattr(self, name)), name, "must not be empty")
-        require(bool(self.partitioner) or not self.arguments, "arguments", "are for a partitioner, and none is named")
 
 
 def huggingface_population(

@@ -6,22 +6,20 @@ damped statistics of the traffic up to a packet. One client is one device, or an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64
-from clients.core.errors import DataError, require, unknown_name
-from clients.core.options import STRICT
+from clients.core.errors import DataError, unknown_name
 from clients.core.population import Population
+from clients.datasets.options import NBaiotOptions
 from clients.datasets.published import Published, require_published
 from clients.datasets.sampled_rows import sample_rows
-from clients.partition.partitions import PartitionOptions
-from clients.partition.pooled import Pool, check_fractions, hold_out, pooled_population
+from clients.partition.options import PartitionOptions
+from clients.partition.pooled import Pool, hold_out, pooled_population
 
 N_BAIOT = Published(
     name="N-BaIoT (UCI 442)",
@@ -33,41 +31,6 @@ N_BAIOT = Published(
 FAMILIES = {"gafgyt": ("combo", "junk", "scan", "tcp", "udp"), "mirai": ("ack", "scan", "syn", "udp", "udpplain")}
 CLASSES = ("benign", *(f"{family} {attack}" for family, attacks in FAMILIES.items() for attack in attacks))
 """The eleven classes; of three, benign, gafgyt and mirai; of two, benign and attack."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NBaiotOptions:
-    """Traffic to tell attacks from: one client a device.
-
-    Attributes:
-        path: the folder of device folders.
-        devices: those to keep, by the name of their folder; empty keeps all.
-        classes: 2, benign or attack; 3, benign or the botnet's family; 11, benign or the attack.
-        rows_per_file: at most so many rows of each file, chosen by seed; a device has up to eleven files.
-        clients_per_device: equal shares, at random, that a device's rows are dealt into.
-        scale: "log" takes sign(x) log(1 + |x|), since the statistics span ten orders, and then, like "linear",
-            subtracts the mean and divides by the deviation of what is trained on; "none" leaves them.
-        validation_fraction: share held centrally for criteria.
-        test_fraction: share held centrally for the end.
-        client_test_fraction: share of its own rows each client holds out.
-    """
-
-    kind: Literal["n_baiot"] = "n_baiot"
-    path: str = "data/n-baiot"
-    devices: tuple[str, ...] = ()
-    classes: Literal[2, 3, 11] = 2
-    rows_per_file: int = 1000
-    clients_per_device: int = 1
-    scale: Literal["log", "linear", "none"] = "log"
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-    client_test_fraction: float = 0.0
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        check_fractions(self.validation_fraction, self.test_fraction, self.client_test_fraction)
-        for name in ("rows_per_file", "clients_per_device"):
-            require(getattr(self, name) >= 1, name, f"must be at least 1, got {getattr(self, name)}")
 
 
 def n_baiot_population(

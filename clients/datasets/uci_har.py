@@ -7,9 +7,8 @@ overlap, so a test set of other people's is the only one without examples half s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -17,13 +16,13 @@ import torch
 
 from clients.core.arrays import F32, I64
 from clients.core.channels import Channel
-from clients.core.errors import DataError, require
-from clients.core.options import STRICT
+from clients.core.errors import DataError
 from clients.core.population import Population
+from clients.datasets.options import UciHarOptions
 from clients.datasets.published import Published, require_published
 from clients.datasets.text_matrix import read_matrix
-from clients.partition.partitions import PartitionOptions
-from clients.partition.pooled import Pool, check_fractions, pooled_population
+from clients.partition.options import PartitionOptions
+from clients.partition.pooled import Pool, pooled_population
 
 UCI_HAR = Published(
     name="Human Activity Recognition Using Smartphones (UCI 240)",
@@ -47,37 +46,6 @@ CHANNELS = tuple(
 )  # fmt: skip
 """The signals as generated activity has them too: round figures of their means and deviations, by which features are
 standardised, and the ranges of the telephone's sensors."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class UciHarOptions:
-    """Windows of nine inertial signals, labelled with one of six activities: one client a person.
-
-    Attributes:
-        path: the folder "UCI HAR Dataset", or an .npz of `windows` (n, 9, samples), `activity` (0 to 5), `subject` (0
-            to 29) and, for windows of integers, `scale`.
-        rate: readings a second: 50 as published, or every second of them.
-        test: "subjects": the nine people of the published test set are the central test set and no clients, which
-            leaves 21; "windows": all thirty are clients, and `test_fraction` of all windows is the central test set,
-            which half overlaps with windows trained on and so flatters.
-        validation_fraction: share of the windows not tested on that is held centrally for criteria; flatters likewise.
-        test_fraction: share held centrally for the end, with test = "windows".
-        client_test_fraction: share of its own windows each client holds out.
-    """
-
-    kind: Literal["uci_har"] = "uci_har"
-    path: str = "data/UCI HAR Dataset"
-    rate: Literal[25, 50] = 25
-    test: Literal["subjects", "windows"] = "subjects"
-    validation_fraction: float = 0.1
-    test_fraction: float | None = None
-    client_test_fraction: float = 0.0
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        check_fractions(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
-        by_windows = self.test == "windows"
-        require(by_windows or self.test_fraction is None, "test_fraction", "is for test = 'windows'")
 
 
 def uci_har_population(

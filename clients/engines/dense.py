@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from clients.core.population import Task
+from clients.core.examples import Task
 from clients.training.batch import Batch, Tensors, output_error
 from clients.training.dropout import Dropout, DropoutSite
 from clients.training.task import LearningTask

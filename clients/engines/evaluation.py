@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
+from clients.core.examples import CohortData, Examples
 from clients.core.parameters import write_vector
-from clients.core.population import CohortData, Examples
 from clients.training.class_metrics import ClassCounts, client_class_counts
 from clients.training.losses import example_losses, example_scores, predictions
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from clients.core import streams
 from clients.core.arrays import I64, U64
+from clients.core.examples import CohortData
 from clients.core.parameters import read_vector, write_vector
-from clients.core.population import CohortData
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import client_slice, finish, gradient_noise
 from clients.training.class_balance import draw_batches

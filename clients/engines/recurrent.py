@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clients.core.population import Task
-from clients.models.table import GruForecaster
+from clients.core.examples import Task
+from clients.models.build import GruForecaster
 from clients.training.batch import Batch, Tensors, output_error
 from clients.training.task import LearningTask
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import I64
-from clients.core.population import CohortData
+from clients.core.examples import CohortData
 from clients.engines.dense import DenseProgram
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import finish, gradient_noise

@@ -4,43 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from clients.core import streams
-from clients.core.arrays import F32, F64, I64, U64, Bool
+from clients.core.arrays import F32, F64, I64, Bool
 from clients.core.channels import Channel
-from clients.faults import labels as label_faults
-from clients.faults import packets, sensors
-from clients.faults.options import MEASURES, Fault, FaultOptions, SensorFault, is_label_fault
+from clients.faults.options import FaultOptions, SensorFaultOptions
 from clients.faults.outages import World
 from clients.faults.readings import Changed, Patch, Readings, purpose, uniform
-
-_SENSOR: dict[str, Callable[[Any, Readings], Changed | Patch]] = {
-    "stuck_at": sensors.stuck_at,
-    "spikes": sensors.spikes,
-    "bias": sensors.bias,
-    "calibration_drift": sensors.calibration_drift,
-    "noise": sensors.noise,
-    "unit_mixup": sensors.unit_mixup,
-    "saturation": sensors.saturation,
-    "quantisation": sensors.quantisation,
-    "missing": packets.missing,
-    "missing_bursts": packets.missing_bursts,
-    "clock_skew": packets.clock_skew,
-    "duplicated": packets.duplicated,
-    "reordered": packets.reordered,
-    "gateway_outage": packets.gateway_outage,
-}
-_Rate = Callable[[Any, I64], F64]
-_NewLabel = Callable[[Any, I64, int, U64], I64]
-_LABEL: dict[str, tuple[_Rate, _NewLabel]] = {
-    "label_symmetric": (label_faults.symmetric_rate, label_faults.any_other),
-    "label_pair_flip": (label_faults.symmetric_rate, label_faults.next_class),
-    "label_class_dependent": (label_faults.class_rate, label_faults.given_class),
-    "label_concentrated": (label_faults.symmetric_rate, label_faults.any_other),
-}
+from clients.faults.table import FAULTS, LabelFaultRow, SensorFaultRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +44,7 @@ class Block:
 
 
 def affected(
-    fault_name: str, options: Fault, clients: I64, district: I64, seed: int, *, districts: tuple[str, ...] = ()
+    fault_name: str, options: FaultOptions, clients: I64, district: I64, seed: int, *, districts: tuple[str, ...] = ()
 ) -> Bool:
     """Say which clients a fault affects, bool (K,).
 
@@ -104,7 +77,7 @@ def corrupt(
 
     Returns:
         The readings, float32 (K, T, C); by fault, exactly what it changed of what it was given, bool (K, T, C); by
-        fault, its measure of effect (`MEASURES`) for each client, float64 (K,), 0 for those it does not touch.
+        fault, its measure of effect (`FaultRow.measure`) for each client, float64 (K,), 0 for those it does not touch.
     """
     values = block.values.copy()
     masks, effects = {}, {}
@@ -148,12 +121,11 @@ def _each(
     block: Block, faults: Mapping[str, FaultOptions], seed: int, world: World | None
 ) -> Iterator[tuple[str, _Done]]:
     for name, options in faults.items():
-        if not is_label_fault(options):
-            assert isinstance(options, SensorFault)
+        if isinstance(options, SensorFaultOptions):
             yield name, _apply(block, name, options, seed, world)
 
 
-def _apply(block: Block, name: str, options: SensorFault, seed: int, world: World | None) -> _Done:
+def _apply(block: Block, name: str, options: SensorFaultOptions, seed: int, world: World | None) -> _Done:
     """Change the block's values (K, T, C) in place."""
     assert block.values.flags.c_contiguous
     at = affected(name, options, block.clients, block.district, seed, districts=block.districts)
@@ -181,13 +153,15 @@ def _apply(block: Block, name: str, options: SensorFault, seed: int, world: Worl
         seed=seed,
         name=name,
     )
-    made = _SENSOR[options.kind](options, r)
-    return _patched(options, r, made) if isinstance(made, Patch) else _changed(options, r, made)
+    row = FAULTS.row_of(options)
+    assert isinstance(row, SensorFaultRow)
+    made = row.apply(options, r)
+    return _patched(row, r, made) if isinstance(made, Patch) else _changed(row, r, made)
 
 
-def _patched(options: SensorFault, r: Readings, made: Patch) -> _Done:
+def _patched(row: SensorFaultRow, r: Readings, made: Patch) -> _Done:
     """Put a patch into the block."""
-    assert MEASURES[options.kind] != "rms"
+    assert row.measure != "rms"
     flat = r.source.reshape(-1, r.source.shape[2])
     place = r.rows[made.row] * r.steps + made.step
     old = np.take(flat, place, axis=0)
@@ -208,7 +182,7 @@ def _patched(options: SensorFault, r: Readings, made: Patch) -> _Done:
     return _Done(counts, effects, mark)
 
 
-def _changed(options: SensorFault, r: Readings, made: Changed) -> _Done:
+def _changed(row: SensorFaultRow, r: Readings, made: Changed) -> _Done:
     """Put what a fault made of the readings into the block."""
     touched = made.touched & r.live[:, None, :]
     changed = np.not_equal(made.values, r.values)
@@ -220,7 +194,7 @@ def _changed(options: SensorFault, r: Readings, made: Changed) -> _Done:
         r.source[whole, :, column] = new[:, j]
     counts, effects = np.zeros(len(r.source), np.int64), np.zeros(len(r.source))
     counts[r.rows] = changed.view(np.uint8).sum(axis=(1, 2), dtype=np.int64)
-    effects[r.rows] = _effect(options, r, made, new, touched)
+    effects[r.rows] = _effect(row, r, made, new, touched)
 
     def mark(mask: Bool) -> None:
         for j, column in enumerate(r.columns):
@@ -236,7 +210,7 @@ def _rows_of(hours: F64, rows: I64) -> F64:
     return hours[rows]
 
 
-def _on_time(options: Fault, hours: F64 | None, each: int = 1) -> Bool:
+def _on_time(options: FaultOptions, hours: F64 | None, each: int = 1) -> Bool:
     """Say at which steps the schedule lets a fault act, broadcastable to (R, T)."""
     if options.schedule.unit == "rounds":
         return np.ones((1, 1), np.bool_)
@@ -246,12 +220,12 @@ def _on_time(options: Fault, hours: F64 | None, each: int = 1) -> Bool:
     return inside.repeat(each, axis=1)
 
 
-def _effect(options: Fault, r: Readings, made: Changed, new: F32, touched: Bool) -> F64:
+def _effect(row: SensorFaultRow, r: Readings, made: Changed, new: F32, touched: Bool) -> F64:
     """Return each client's effect in the measure of the fault, float64 (R,)."""
     if made.effect is not None:
         return np.asarray(np.where(touched.any(axis=(1, 2)), made.effect, 0.0))
     readings = r.known.sum(axis=1) * len(r.channels)
-    if MEASURES[options.kind] != "rms":
+    if row.measure != "rms":
         share = touched.sum(axis=(1, 2)) / readings
         return np.asarray(share * (len(r.channels) // touched.shape[1]))
     if r.known.all():
@@ -300,14 +274,14 @@ def corrupt_labels(
     owner = np.repeat(np.arange(len(clients)), sizes)
     index = np.arange(len(labels)) - np.repeat(offsets[:-1], sizes) + first
     for name, options in faults.items():
-        if not is_label_fault(options):
+        row = FAULTS.row_of(options)
+        if not isinstance(row, LabelFaultRow):
             continue
-        rate, new_label = _LABEL[options.kind]
         wrong = affected(name, options, clients, district, seed, districts=districts)[owner]
-        wrong &= uniform(streams.keys(seed, purpose(name, "labels"), clients[owner], index)) < rate(options, labels)
+        wrong &= uniform(streams.keys(seed, purpose(name, "labels"), clients[owner], index)) < row.rate(options, labels)
         wrong &= _on_time(options, None if hours is None else hours[None])[0]
         key = streams.keys(seed, purpose(name, "new"), clients[owner[wrong]], index[wrong])
-        labels[wrong] = new_label(options, labels[wrong], classes, key)
+        labels[wrong] = row.new_label(options, labels[wrong], classes, key)
         masks[name] = wrong
         effects[name] = np.bincount(owner[wrong], minlength=len(clients)) / np.maximum(sizes, 1)
     return labels, masks, effects

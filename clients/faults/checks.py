@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from clients.core.channels import Channel
 from clients.core.errors import UserError, unknown_name
-from clients.core.population import Task
-from clients.faults.label_options import LabelClassDependentOptions
-from clients.faults.options import Fault, FaultOptions, SensorFault, is_label_fault
+from clients.core.examples import Task
+from clients.faults.options import FaultOptions, LabelFaultOptions, SensorFaultOptions
+from clients.faults.table import FAULTS, SensorFaultRow
 
 
 def check_faults(
@@ -35,14 +35,13 @@ def check_faults(
     """
     for name, options in faults.items():
         _check_common(name, options, districts, has_hours)
-        if isinstance(options, SensorFault):
+        if isinstance(options, SensorFaultOptions):
             _check_channels(name, options, channels)
-        else:
-            assert is_label_fault(options)
+        elif isinstance(options, LabelFaultOptions):
             _check_labels(name, options, task, classes)
 
 
-def _check_common(name: str, options: Fault, districts: Sequence[str], has_hours: bool) -> None:
+def _check_common(name: str, options: FaultOptions, districts: Sequence[str], has_hours: bool) -> None:
     if options.schedule.unit == "hours" and not has_hours:
         raise UserError(
             f"{name}.schedule.unit", "is 'hours', and these data have no clock", fix="Schedule it in rounds."
@@ -54,23 +53,24 @@ def _check_common(name: str, options: Fault, districts: Sequence[str], has_hours
             raise UserError(f"{name}.districts", unknown_name(district, districts, "a district"))
 
 
-def _check_channels(name: str, options: SensorFault, channels: Sequence[Channel]) -> None:
+def _check_channels(name: str, options: SensorFaultOptions, channels: Sequence[Channel]) -> None:
     measured = [c.name for c in channels if c.measured]
     if not measured:
         raise UserError(f"{name}.kind", f"is {options.kind!r}, and these data have no channels that a sensor measures")
     for channel in options.channels:
         if channel not in measured:
             raise UserError(f"{name}.channels", unknown_name(channel, measured, "a measured channel"))
-    if options.kind == "unit_mixup":
+    row = FAULTS.row_of(options)
+    if isinstance(row, SensorFaultRow) and row.needs_other_unit:
         other = [c.name for c in channels if c.measured and c.other_unit]
         if not other:
-            raise UserError(f"{name}.kind", "is 'unit_mixup', and no channel of these data has another unit")
+            raise UserError(f"{name}.kind", f"is {options.kind!r}, and no channel of these data has another unit")
         if options.channels and not set(options.channels) & set(other):
             said = f"names none that has another unit, got {', '.join(options.channels)}"
             raise UserError(f"{name}.channels", said, fix=f"These have: {', '.join(other)}.")
 
 
-def _check_labels(name: str, options: Fault, task: Task, classes: int) -> None:
+def _check_labels(name: str, options: LabelFaultOptions, task: Task, classes: int) -> None:
     if task != "classification":
         raise UserError(
             f"{name}.kind",
@@ -79,7 +79,7 @@ def _check_labels(name: str, options: Fault, task: Task, classes: int) -> None:
         )
     if classes < 2:
         raise UserError(f"{name}.kind", f"is {options.kind!r}, and there is only one class to have")
-    if isinstance(options, LabelClassDependentOptions) and len(options.rates) != classes:
-        raise UserError(
-            f"{name}.rates", f"must have one rate for each of the {classes} classes, got {len(options.rates)}"
-        )
+    try:
+        options.check_classes(classes)
+    except UserError as error:
+        raise error.inside(name) from None

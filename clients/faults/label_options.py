@@ -6,43 +6,42 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.faults.common import Fault, require_share
+from clients.core.options import check_range
+from clients.faults.options import LabelFaultOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSymmetricOptions(Fault):
-    """A label becomes one of the other classes, each as likely, with probability severity x share.
+class SharedLabelFaultOptions(LabelFaultOptions):
+    """What faults that reach any label with the same probability, severity x share, have in common.
 
     Attributes:
         share: share of the labels that are wrong at severity 1.
     """
 
-    kind: Literal["label_symmetric"] = "label_symmetric"
     share: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_share(self.share, "share")
+        check_range(self, 0, 1, "share")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelPairFlipOptions(Fault):
-    """A label becomes the next class, the last class the first, with probability severity x share.
+class LabelSymmetricOptions(SharedLabelFaultOptions):
+    """A label becomes one of the other classes, each as likely."""
 
-    Attributes:
-        share: share of the labels that are wrong at severity 1.
-    """
+    kind: Literal["label_symmetric"] = "label_symmetric"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPairFlipOptions(SharedLabelFaultOptions):
+    """A label becomes the next class, the last class the first."""
 
     kind: Literal["label_pair_flip"] = "label_pair_flip"
     share: float = 0.45
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_share(self.share, "share")
-
 
 @dataclass(frozen=True, kw_only=True)
-class LabelClassDependentOptions(Fault):
+class LabelClassDependentOptions(LabelFaultOptions):
     """A label of class c becomes another with probability severity x rates[c].
 
     Attributes:
@@ -57,7 +56,7 @@ class LabelClassDependentOptions(Fault):
     def __post_init__(self) -> None:
         super().__post_init__()
         for rate in self.rates:
-            require_share(rate, "rates")
+            require(0 <= rate <= 1, "rates", f"must be from 0 to 1, got {rate}")
         classes = len(self.rates)
         require(classes >= 2, "rates", f"must have one rate a class, got {classes}")
         if self.to:
@@ -65,20 +64,16 @@ class LabelClassDependentOptions(Fault):
             ok = all(0 <= new < classes and new != old for old, new in enumerate(self.to))
             require(ok, "to", f"must name another class from 0 to {classes - 1} for each, got {self.to}")
 
+    def check_classes(self, classes: int) -> None:
+        """Refuse data with another number of classes than there are rates."""
+        given = len(self.rates)
+        require(given == classes, "rates", f"must have one rate for each of the {classes} classes, got {given}")
+
 
 @dataclass(frozen=True, kw_only=True)
-class LabelConcentratedOptions(Fault):
-    """Few clients have most of the wrong labels: theirs become other classes with probability severity x share.
-
-    Attributes:
-        clients: share of the clients it affects.
-        share: share of such a client's labels that are wrong at severity 1.
-    """
+class LabelConcentratedOptions(SharedLabelFaultOptions):
+    """Few clients have most of the wrong labels: theirs become one of the other classes, each as likely."""
 
     kind: Literal["label_concentrated"] = "label_concentrated"
     clients: float = 0.1
     share: float = 0.9
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_share(self.share, "share")

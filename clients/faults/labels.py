@@ -6,15 +6,10 @@ import numpy as np
 
 from clients.core.arrays import F64, I64, U64
 from clients.core.streams import hashes
-from clients.faults.label_options import (
-    LabelClassDependentOptions,
-    LabelConcentratedOptions,
-    LabelPairFlipOptions,
-    LabelSymmetricOptions,
-)
+from clients.faults.label_options import LabelClassDependentOptions, SharedLabelFaultOptions
 
 
-def symmetric_rate(o: LabelSymmetricOptions | LabelPairFlipOptions | LabelConcentratedOptions, labels: I64) -> F64:
+def same_rate(o: SharedLabelFaultOptions, labels: I64) -> F64:
     """Return the probability with which each label is wrong."""
     return np.full(len(labels), o.severity * o.share)
 

@@ -1,124 +1,113 @@
-"""Every kind of fault: its options, and what its effect is measured by."""
+"""What the options of all faults share: how severe, which clients and channels, and when."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
-from clients.faults.common import Fault, Fill, Schedule, SensorFault
-from clients.faults.label_options import (
-    LabelClassDependentOptions,
-    LabelConcentratedOptions,
-    LabelPairFlipOptions,
-    LabelSymmetricOptions,
-)
-from clients.faults.packet_options import (
-    ClockSkewOptions,
-    DuplicatedOptions,
-    GatewayOutageOptions,
-    MissingBurstsOptions,
-    MissingOptions,
-    ReorderedOptions,
-)
-from clients.faults.sensor_options import (
-    BiasOptions,
-    CalibrationDriftOptions,
-    NoiseOptions,
-    QuantisationOptions,
-    SaturationOptions,
-    SpikesOptions,
-    StuckAtOptions,
-    UnitMixupOptions,
-)
+from clients.core.errors import require
+from clients.core.options import STRICT, KindOptions, check_at_least, check_range
 
-__all__ = [
-    "EFFECTS",
-    "FAULTS",
-    "MEASURES",
-    "Fault",
-    "FaultOptions",
-    "Fill",
-    "LabelFaults",
-    "Schedule",
-    "SensorFault",
-    "SensorFaults",
-    "is_label_fault",
-]
+POSITIVE = "a finite number > 0"
+Fill = Literal["last", "zero", "mean", "interpolate"]
+"""What stands where a reading is missing.
 
-SensorFaults = (
-    StuckAtOptions
-    | SpikesOptions
-    | BiasOptions
-    | CalibrationDriftOptions
-    | NoiseOptions
-    | UnitMixupOptions
-    | SaturationOptions
-    | QuantisationOptions
-    | MissingOptions
-    | MissingBurstsOptions
-    | ClockSkewOptions
-    | DuplicatedOptions
-    | ReorderedOptions
-    | GatewayOutageOptions
-)
-LabelFaults = LabelSymmetricOptions | LabelPairFlipOptions | LabelClassDependentOptions | LabelConcentratedOptions
-FaultOptions = SensorFaults | LabelFaults
-
-FAULTS: dict[str, type[Any]] = {
-    "stuck_at": StuckAtOptions,
-    "spikes": SpikesOptions,
-    "bias": BiasOptions,
-    "calibration_drift": CalibrationDriftOptions,
-    "noise": NoiseOptions,
-    "unit_mixup": UnitMixupOptions,
-    "saturation": SaturationOptions,
-    "quantisation": QuantisationOptions,
-    "missing": MissingOptions,
-    "missing_bursts": MissingBurstsOptions,
-    "clock_skew": ClockSkewOptions,
-    "duplicated": DuplicatedOptions,
-    "reordered": ReorderedOptions,
-    "gateway_outage": GatewayOutageOptions,
-    "label_symmetric": LabelSymmetricOptions,
-    "label_pair_flip": LabelPairFlipOptions,
-    "label_class_dependent": LabelClassDependentOptions,
-    "label_concentrated": LabelConcentratedOptions,
-}
-"""Options by kind; kinds that start with `label_` are faults of labels, the others of readings."""
-
-EFFECTS: dict[str, str] = {
-    "rms": "root mean squared change of the readings, in deviations of their channel",
-    "stuck": "share of the readings that are stuck",
-    "missing": "share of the readings that are missing",
-    "repeated": "share of the readings that a repeated packet replaced",
-    "out_of_order": "share of the readings that another packet's replaced",
-    "skew": "steps between a reading and where it belongs",
-    "wrong_labels": "share of the labels that are wrong",
-}
-"""Measures of effect, over all of an affected client's readings of the fault's channels (or labels)."""
-
-MEASURES: dict[str, str] = {
-    "stuck_at": "stuck",
-    "spikes": "rms",
-    "bias": "rms",
-    "calibration_drift": "rms",
-    "noise": "rms",
-    "unit_mixup": "rms",
-    "saturation": "rms",
-    "quantisation": "rms",
-    "missing": "missing",
-    "missing_bursts": "missing",
-    "clock_skew": "skew",
-    "duplicated": "repeated",
-    "reordered": "out_of_order",
-    "gateway_outage": "missing",
-    "label_symmetric": "wrong_labels",
-    "label_pair_flip": "wrong_labels",
-    "label_class_dependent": "wrong_labels",
-    "label_concentrated": "wrong_labels",
-}
-"""Which measure of `EFFECTS` each kind's effect is in."""
+last: the channel's last reading that came, the nominal mean before the first (a span looks back no further than its
+own first step); zero: 0 in the channel's unit; mean: the channel's nominal mean; interpolate: the straight line between
+the nearest readings that came, before the first and after the last the nearest one, the nominal mean where none came.
+"""
 
 
-def is_label_fault(options: Fault) -> bool:
-    """Say whether a fault is one of labels."""
-    return options.kind.startswith("label_")
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """When a fault is there: from `start` up to, not including, `stop`.
+
+    Attributes:
+        unit: "rounds" of training, or "hours" of the world's clock.
+        start: first round or hour.
+        stop: first round or hour without the fault; None for never.
+    """
+
+    unit: Literal["rounds", "hours"] = "rounds"
+    start: float = 0.0
+    stop: float | None = None
+    __pydantic_config__: ClassVar = STRICT
+
+    def __post_init__(self) -> None:
+        require(0 <= self.start < math.inf, "start", f"must be a finite number >= 0, got {self.start}")
+        later = self.stop is None or self.stop > self.start
+        require(later, "stop", f"must be later than start ({self.start}), got {self.stop}")
+
+    def active(self, round_index: int) -> bool:
+        """Say whether the fault is there in a round; one on the clock is in every round, in its hours of the data.
+
+        Example:
+            >>> [Schedule(start=2, stop=4).active(r) for r in range(5)]
+            [False, False, True, True, False]
+        """
+        return self.unit == "hours" or (self.start <= round_index and (self.stop is None or round_index < self.stop))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultOptions(KindOptions):
+    """What all faults share.
+
+    Attributes:
+        severity: 0 is bit-identical to no fault, 1 is what the kind says.
+        clients: share of the clients it affects; a client that a share affects is affected by every larger share.
+        districts: names of the districts it is kept to; empty for all.
+        schedule: when.
+    """
+
+    severity: float = 0.5
+    clients: float = 1.0
+    districts: tuple[str, ...] = ()
+    schedule: Schedule = field(default_factory=Schedule)
+
+    def __post_init__(self) -> None:
+        check_range(self, 0, 1, "severity", "clients")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorFaultOptions(FaultOptions):
+    """What faults of readings share.
+
+    Attributes:
+        channels: names of the measured channels it touches; empty for all of them. Others it never touches.
+    """
+
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlottedFaultOptions(SensorFaultOptions):
+    """What faults that come in slots of time share.
+
+    Time is cut into slots of `steps`, by a phase of each client's own; the fault takes each slot with probability
+    severity x share.
+
+    Attributes:
+        steps: length of a slot.
+        share: share of the slots that it takes at severity 1.
+    """
+
+    steps: int = 12
+    share: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(self, 1, "steps", words="at least {:g}")
+        check_range(self, 0, 1, "share")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFaultOptions(FaultOptions):
+    """What faults of labels share."""
+
+    def check_classes(self, classes: int) -> None:
+        """Refuse data whose number of classes does not fit; most faults fit any.
+
+        Raises:
+            UserError: naming the key.
+        """

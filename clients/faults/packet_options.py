@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.core.errors import require
-from clients.faults.common import Fill, SensorFault, require_positive, require_share, require_steps
+from clients.core.options import check_not_negative, check_positive, check_range
+from clients.faults.options import POSITIVE, Fill, SensorFaultOptions, SlottedFaultOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class MissingOptions(SensorFault):
+class MissingOptions(SensorFaultOptions):
     """Single readings are missing: each of each channel with probability severity x share.
 
     Attributes:
@@ -25,35 +24,25 @@ class MissingOptions(SensorFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_share(self.share, "share")
+        check_range(self, 0, 1, "share")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MissingBurstsOptions(SensorFault):
+class MissingBurstsOptions(SlottedFaultOptions):
     """All channels of a client are missing for stretches.
 
-    Time is cut into slots of `steps`, by a phase of each client's own; each is missing with probability
-    severity x share, so a burst lasts steps / (1 - severity x share) on average.
+    A burst lasts steps / (1 - severity x share) on average.
 
     Attributes:
-        steps: length of a slot.
-        share: share of the readings that are missing at severity 1.
         fill: what stands in their place, see `Fill`.
     """
 
     kind: Literal["missing_bursts"] = "missing_bursts"
-    steps: int = 12
-    share: float = 0.5
     fill: Fill = "last"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_steps(self.steps)
-        require_share(self.share, "share")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClockSkewOptions(SensorFault):
+class ClockSkewOptions(SensorFaultOptions):
     """A client's clock is wrong: its readings stand d = severity x part x steps steps from where they belong.
 
     `part` is the client's own number, uniform from 1/2 to 1. The reading at step t becomes the one at t - d (late) or
@@ -71,55 +60,35 @@ class ClockSkewOptions(SensorFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self.steps, "steps")
+        check_positive(self, "steps", words=POSITIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DuplicatedOptions(SensorFault):
+class DuplicatedOptions(SlottedFaultOptions):
     """Packets are sent twice: the second copy stands where the next packet should.
 
-    Packets hold `steps` steps of all channels, by a phase of each client's own; each is replaced by the packet before
-    it with probability severity x share. Where that lies before the span that is asked for, nothing is replaced.
-
-    Attributes:
-        steps: length of a packet.
-        share: share of the packets that are replaced at severity 1.
+    A slot is a packet, of all channels; it is replaced by the packet before it. Where that lies before the span that is
+    read, nothing is replaced.
     """
 
     kind: Literal["duplicated"] = "duplicated"
     steps: int = 4
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_steps(self.steps)
-        require_share(self.share, "share")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReorderedOptions(SensorFault):
+class ReorderedOptions(SlottedFaultOptions):
     """Packets overtake one another: two neighbours are swapped with probability severity x share.
 
-    Packets hold `steps` steps of all channels, by a phase of each client's own, and are paired once and for all. A step
-    whose counterpart lies outside the span that is asked for stays in place.
-
-    Attributes:
-        steps: length of a packet.
-        share: share of the pairs that are swapped at severity 1.
+    Packets hold `steps` steps of all channels, and are paired once and for all; a slot is a pair. A step whose
+    counterpart lies outside the span that is read stays in place.
     """
 
     kind: Literal["reordered"] = "reordered"
     steps: int = 4
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_steps(self.steps)
-        require_share(self.share, "share")
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayOutageOptions(SensorFault):
+class GatewayOutageOptions(SensorFaultOptions):
     """All affected clients of a district are missing at once.
 
     The world's hours are cut into slots of `hours`, by a phase of each district's own; with p = severity x share, a
@@ -141,7 +110,6 @@ class GatewayOutageOptions(SensorFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self.hours, "hours")
-        require_share(self.share, "share")
-        ok = 0 <= self.storm_factor < math.inf
-        require(ok, "storm_factor", f"must be a finite number >= 0, got {self.storm_factor}")
+        check_positive(self, "hours", words=POSITIVE)
+        check_range(self, 0, 1, "share")
+        check_not_negative(self, "storm_factor", words="a finite number >= 0")

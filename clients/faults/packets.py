@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clients.core.arrays import F32, Bool
-from clients.faults.common import Fill
+from clients.faults.options import Fill
 from clients.faults.outages import out_of, phases
 from clients.faults.packet_options import (
     ClockSkewOptions,

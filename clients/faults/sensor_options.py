@@ -11,34 +11,23 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.faults.common import SensorFault, require_positive, require_share, require_steps
+from clients.core.options import check_at_least, check_positive, check_range
+from clients.faults.options import POSITIVE, SensorFaultOptions, SlottedFaultOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class StuckAtOptions(SensorFault):
+class StuckAtOptions(SlottedFaultOptions):
     """A channel stays at its last reading for stretches.
 
-    Time is cut into slots of `steps`, by a phase of each client's own; in a slot each channel is stuck with probability
-    severity x share, so a stretch lasts steps / (1 - severity x share) on average. Where a stretch began before the
-    span that is asked for, the span's first reading stands for the last one.
-
-    Attributes:
-        steps: length of a slot.
-        share: share of the readings that are stuck at severity 1.
+    Channels are stuck independently in each slot, so a stretch lasts steps / (1 - severity x share) on average. Where a
+    stretch began before the span that is read, the span's first reading stands for the last one.
     """
 
     kind: Literal["stuck_at"] = "stuck_at"
-    steps: int = 12
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_steps(self.steps)
-        require_share(self.share, "share")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpikesOptions(SensorFault):
+class SpikesOptions(SensorFaultOptions):
     """Single readings jump: each with probability severity x share, up or down, by 1/2 to 1 times `deviations`.
 
     Attributes:
@@ -52,12 +41,12 @@ class SpikesOptions(SensorFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_share(self.share, "share")
-        require_positive(self.deviations, "deviations")
+        check_range(self, 0, 1, "share")
+        check_positive(self, "deviations", words=POSITIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BiasOptions(SensorFault):
+class BiasOptions(SensorFaultOptions):
     """A channel is off by severity x part x deviations, always; readings stay within the channel's range.
 
     Attributes:
@@ -69,11 +58,11 @@ class BiasOptions(SensorFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self.deviations, "deviations")
+        check_positive(self, "deviations", words=POSITIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CalibrationDriftOptions(SensorFault):
+class CalibrationDriftOptions(SensorFaultOptions):
     """A channel goes off: by severity x part x deviations x min(step / steps, 1), from step 0 of the data on.
 
     Attributes:
@@ -87,12 +76,12 @@ class CalibrationDriftOptions(SensorFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self.deviations, "deviations")
-        require_steps(self.steps)
+        check_positive(self, "deviations", words=POSITIVE)
+        check_at_least(self, 1, "steps", words="at least {:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseOptions(SensorFault):
+class NoiseOptions(SensorFaultOptions):
     """White Gaussian noise of standard deviation severity x deviation x 10 ** (-snr_db / 20).
 
     The signal's power is the square of the channel's nominal deviation, so the ratio of signal to noise at severity s
@@ -108,33 +97,23 @@ class NoiseOptions(SensorFault):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(math.isfinite(self.snr_db), "snr_db", f"must be finite, got {self.snr_db}")
-        require(abs(self.snr_db) <= 200, "snr_db", f"must be from -200 to 200, got {self.snr_db}")
+        check_range(self, -200, 200, "snr_db")
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnitMixupOptions(SensorFault):
+class UnitMixupOptions(SlottedFaultOptions):
     """Readings come in the channel's other unit: other_scale x reading + other_offset, whatever the channel's range.
 
-    Time is cut into slots of `steps`, by a phase of each client's own; in a slot each channel is mixed up with
-    probability severity x share. A channel without another unit is not touched.
-
-    Attributes:
-        steps: length of a slot.
-        share: share of the readings that are mixed up at severity 1.
+    Channels are mixed up independently in each slot. A channel without another unit is not touched.
     """
 
     kind: Literal["unit_mixup"] = "unit_mixup"
     steps: int = 96
     share: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_steps(self.steps)
-        require_share(self.share, "share")
-
 
 @dataclass(frozen=True, kw_only=True)
-class SaturationOptions(SensorFault):
+class SaturationOptions(SensorFaultOptions):
     """Readings are clipped to the channel's nominal mean -+ (limit / severity) deviations.
 
     Attributes:
@@ -146,11 +125,11 @@ class SaturationOptions(SensorFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self.limit, "limit")
+        check_positive(self, "limit", words=POSITIVE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantisationOptions(SensorFault):
+class QuantisationOptions(SensorFaultOptions):
     """Readings are rounded to a grid through the nominal mean, of 2 ** bits steps on 8 deviations.
 
     Bits at severity s are the integer nearest to finest - s (finest - bits): a coarser grid is part of every finer one.
@@ -167,5 +146,5 @@ class QuantisationOptions(SensorFault):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.bits >= 0, "bits", f"must be at least 0, got {self.bits}")
+        check_at_least(self, 0, "bits", words="at least {:g}")
         require(self.bits <= self.finest <= 20, "finest", f"must be from bits ({self.bits}) to 20, got {self.finest}")

@@ -10,23 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from clients.city.source_types import SeriesSource
-from clients.city.sources import CITY, AnySource
+from clients.city.source_types import AnySource, SeriesSource
 from clients.concept_drift.application import with_drifts
 from clients.concept_drift.options import DriftOptions
 from clients.core.errors import PartitionError, UserError
 from clients.core.population import Population
 from clients.faults.checks import check_faults
-from clients.faults.options import FaultOptions, is_label_fault
-from clients.federation.data_kinds import build_population
+from clients.faults.options import FaultOptions, LabelFaultOptions
+from clients.federation.data_kinds import DATA, build_population, check_no_partition
 from clients.federation.faulty_examples import readings_of, with_faults
-from clients.federation.features import FeatureOptions, with_features
+from clients.federation.features import with_features
 from clients.federation.ground_truth import clock_events, data_ground_truth, training_ends
+from clients.federation.options import FeatureOptions
 from clients.federation.schedule import on_schedule
 from clients.federation.series_windows import series_population
 from clients.federation.window_examples import window_population
-from clients.partition.partitions import NaturalOptions, PartitionOptions
-from clients.world.world import World, WorldOptions, make_world
+from clients.partition.options import PartitionOptions
+from clients.world.options import WorldOptions
+from clients.world.world import World, make_world
 
 Faults = Mapping[str, FaultOptions]
 
@@ -67,7 +68,7 @@ def build_federation(federation: Federation) -> Population:
     if isinstance(federation.data, Population):
         _check_given(federation, federation.data)
         build = _faulty(placed(federation.data, world), federation.seed, world)
-    elif federation.data.kind in CITY:
+    elif DATA.row_of(federation.data).is_generated:
         assert world is not None
         build = _city(federation, world)
     else:
@@ -104,7 +105,7 @@ def _within(section: str, error: UserError) -> UserError:
 
 def world_of(federation: Federation) -> World | None:
     """Return the city of a federation; generated sources take the default without a [world]."""
-    generated = getattr(federation.data, "kind", "") in CITY
+    generated = not isinstance(federation.data, Population) and DATA.row_of(federation.data).is_generated
     if federation.world is None and not generated:
         return None
     return make_world(federation.world or WorldOptions(), federation.seed)
@@ -125,15 +126,12 @@ def ground_truth_of(federation: Federation, population: Population) -> dict[str,
 
 def _city(federation: Federation, world: World) -> Callable[[Faults], Population]:
     """Return a function of faults that makes a generated source's population."""
-    partition, kind = federation.partition, federation.data.kind
-    if partition is not None and not isinstance(partition, NaturalOptions):
-        raise PartitionError(
-            "partition.kind",
-            f"{partition.kind!r} deals out pooled examples, and data '{kind}' bring their own clients",
-            fix="Leave the partition out.",
-        )
     try:
-        source: AnySource = CITY[kind].source(federation.data, world, federation.seed)
+        check_no_partition(federation.data, federation.partition)
+    except PartitionError as error:
+        raise error.inside("partition") from None
+    try:
+        source: AnySource = DATA[federation.data.kind].build(federation.data, world, federation.seed)
     except UserError as error:
         raise error if "." in error.field else error.inside("data") from error.__cause__
     if isinstance(source, SeriesSource):
@@ -181,7 +179,7 @@ def _check_faults(faults: Faults, clean: Population, seed: int) -> None:
         raise UserError("faults", "need examples, and these data are an objective")
     dtype = clean.cohort(np.flatnonzero(clean.sizes)[:1].astype(np.int64)).features.dtype
     for name, fault in faults.items():
-        if not dtype.is_floating_point and not is_label_fault(fault):
+        if not dtype.is_floating_point and not isinstance(fault, LabelFaultOptions):
             raise UserError(f"faults.{name}.kind", f"{fault.kind!r} changes real numbers, and the features are {dtype}")
     try:
         check_faults(

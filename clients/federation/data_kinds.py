@@ -1,121 +1,143 @@
-"""Every kind of data by name, and the one function that makes a population of it.
+"""The table of every kind of data, and the function that makes a population of those that are not generated.
 
-Pooled kinds have examples without owners: `digits`, `images` and `huggingface` need a partition, `uci_har` and
-`n_baiot` may have one instead of their own clients. The others bring their clients. `custom` data come from Python
-only: `clients.sources.custom.custom_population`.
+`custom` data come from Python only: `clients.sources.custom.custom_population`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from clients.city.series_options import AirOptions, MetersOptions, TrafficOptions
+from clients.city.window_options import ActivityOptions, BridgeOptions, IntrusionOptions
+from clients.core.errors import PartitionError
+from clients.core.options import DataOptions
+from clients.core.rows import Row, Table, lazy
+from clients.datasets.options import (
+    AirQualityOptions,
+    HouseholdPowerOptions,
+    HuggingFaceOptions,
+    MetrLaOptions,
+    NBaiotOptions,
+    UciHarOptions,
+)
+from clients.partition.options import PartitionOptions
+from clients.partition.table import PARTITIONS
+from clients.sources.options import DigitsOptions, ImagesOptions, QuadraticOptions, SyntheticOptions
+from clients.tables.options import TableOptions
 
-from clients.core.errors import PartitionError, UserError, unknown_name
-from clients.core.population import Population
-from clients.datasets.air_quality import AirQualityOptions, air_quality_population
-from clients.datasets.household_power import HouseholdPowerOptions, household_power_population
-from clients.datasets.huggingface import HuggingFaceOptions, huggingface_population
-from clients.datasets.metr_la import MetrLaOptions, metr_la_population
-from clients.datasets.n_baiot import NBaiotOptions, n_baiot_population
-from clients.datasets.uci_har import UciHarOptions, uci_har_population
-from clients.partition.partitions import NaturalOptions, PartitionOptions
-from clients.partition.pooled import pooled_population
-from clients.sources.images import DigitsOptions, ImagesOptions, digits_pool, images_pool
-from clients.sources.quadratic import QuadraticOptions, quadratic_population
-from clients.sources.synthetic import SyntheticOptions, synthetic_population
-from clients.tables.table import TableOptions, table_population
+if TYPE_CHECKING:
+    import torch
 
-DataOptions = (
-    DigitsOptions
-    | ImagesOptions
-    | TableOptions
-    | SyntheticOptions
-    | QuadraticOptions
-    | MetrLaOptions
-    | AirQualityOptions
-    | HouseholdPowerOptions
-    | UciHarOptions
-    | NBaiotOptions
-    | HuggingFaceOptions
+    from clients.core.population import Population
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRow(Row):
+    """A kind of data.
+
+    Attributes:
+        build: what makes it: of a generated kind (options, world, seed) -> source; of the others
+            (options, partition, *, seed, dtype) -> population, without the partition where it is refused, and without
+            the seed where nothing is drawn.
+        partition: whether a partition is needed, may take the place of the data's own clients, or is refused.
+        is_generated: whether sensors of a generated city read it.
+        is_drawn: whether it depends on the seed.
+    """
+
+    build: Callable[..., Any]
+    partition: Literal["needed", "taken", "refused"]
+    is_generated: bool = False
+    is_drawn: bool = True
+
+
+def _pooled(kind: str, options: type[DataOptions], module: str, *, needed: bool = False) -> DataRow:
+    """Return the row of examples that a partition can deal out."""
+    build = lazy(f"clients.{module}", f"{kind}_population")
+    return DataRow(kind=kind, options=options, build=build, partition="needed" if needed else "taken")
+
+
+def _owned(kind: str, options: type[DataOptions], module: str, *, is_drawn: bool = False) -> DataRow:
+    """Return the row of data that bring their own clients."""
+    build = lazy(f"clients.{module}", f"{kind}_population")
+    return DataRow(kind=kind, options=options, build=build, partition="refused", is_drawn=is_drawn)
+
+
+def _generated(kind: str, options: type[DataOptions]) -> DataRow:
+    """Return the row of a source of the generated city."""
+    build = lazy(f"clients.city.{kind}", f"{kind}_source")
+    return DataRow(kind=kind, options=options, build=build, partition="refused", is_generated=True)
+
+
+DATA: Table[DataRow] = Table(
+    "a kind of data",
+    _pooled("digits", DigitsOptions, "sources.images", needed=True),
+    _pooled("images", ImagesOptions, "sources.images", needed=True),
+    _owned("table", TableOptions, "tables.table"),
+    _owned("synthetic", SyntheticOptions, "sources.synthetic", is_drawn=True),
+    _owned("quadratic", QuadraticOptions, "sources.quadratic", is_drawn=True),
+    _owned("metr_la", MetrLaOptions, "datasets.metr_la"),
+    _owned("air_quality", AirQualityOptions, "datasets.air_quality"),
+    _owned("household_power", HouseholdPowerOptions, "datasets.household_power"),
+    _pooled("uci_har", UciHarOptions, "datasets.uci_har"),
+    _pooled("n_baiot", NBaiotOptions, "datasets.n_baiot"),
+    _pooled("huggingface", HuggingFaceOptions, "datasets.huggingface"),
+    _generated("traffic", TrafficOptions),
+    _generated("meters", MetersOptions),
+    _generated("air", AirOptions),
+    _generated("bridge", BridgeOptions),
+    _generated("intrusion", IntrusionOptions),
+    _generated("activity", ActivityOptions),
 )
 
-DATA: dict[str, type[Any]] = {
-    "digits": DigitsOptions,
-    "images": ImagesOptions,
-    "table": TableOptions,
-    "synthetic": SyntheticOptions,
-    "quadratic": QuadraticOptions,
-    "metr_la": MetrLaOptions,
-    "air_quality": AirQualityOptions,
-    "household_power": HouseholdPowerOptions,
-    "uci_har": UciHarOptions,
-    "n_baiot": NBaiotOptions,
-    "huggingface": HuggingFaceOptions,
-}
+GENERATED = {kind: row for kind, row in DATA.items() if row.is_generated}
+"""The kinds that a generated city's sensors read."""
 
 
 def build_population(
-    data: DataOptions, partition: PartitionOptions | None, *, seed: int, dtype: torch.dtype = torch.float32
+    data: DataOptions, partition: PartitionOptions | None, *, seed: int, dtype: torch.dtype | None = None
 ) -> Population:
-    """Make the population a scenario asks for.
+    """Make the population of data that are not generated.
 
     Args:
-        data: one of `DATA`.
-        partition: one of `PARTITIONS`. Needed by digits and images, and by huggingface without a partitioner; may take
-            the place of the clients of uci_har and n_baiot; the other kinds bring their clients and take None (or
-            "natural", which says the same).
+        data: options of one of `DATA`.
+        partition: options of one of `PARTITIONS`, where the kind of data takes one.
         seed: root seed.
-        dtype: of features and regression targets; theory tests take float64.
-
-    Returns:
-        The population.
+        dtype: of features and regression targets, float32 by default; theory tests take float64.
 
     Raises:
         DataError: the data cannot be read or hold unusable values.
         PartitionError: the partition is missing, superfluous or cannot be made.
 
     Example:
-        >>> from clients.partition.partitions import IidOptions
+        >>> from clients.partition.options import IidOptions
         >>> population = build_population(DigitsOptions(), IidOptions(clients=3), seed=0)
         >>> population.sizes.tolist(), len(population.validation), len(population.test)
         ([479, 479, 479], 180, 180)
     """
-    if isinstance(data, DigitsOptions | ImagesOptions):
-        pool = digits_pool(data) if isinstance(data, DigitsOptions) else images_pool(data)
-        return pooled_population(
-            pool,
-            partition,
-            validation_fraction=data.validation_fraction,
-            test_fraction=data.test_fraction,
-            client_test_fraction=data.client_test_fraction,
-            seed=seed,
-            dtype=dtype,
-        )
-    match data:
-        case UciHarOptions():
-            return uci_har_population(data, partition, seed=seed, dtype=dtype)
-        case NBaiotOptions():
-            return n_baiot_population(data, partition, seed=seed, dtype=dtype)
-        case HuggingFaceOptions():
-            return huggingface_population(data, partition, seed=seed, dtype=dtype)
-    if partition is not None and not isinstance(partition, NaturalOptions):
+    row = DATA.row_of(data)
+    assert not row.is_generated, "generated data are built with their world, by build_federation"
+    given: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    if row.is_drawn:
+        given["seed"] = seed
+    if row.partition == "refused":
+        check_no_partition(data, partition)
+        population: Population = row.build(data, **given)
+    else:
+        population = row.build(data, partition, **given)
+    return population
+
+
+def check_no_partition(data: DataOptions, partition: PartitionOptions | None) -> None:
+    """Refuse a partition of data that bring their own clients.
+
+    Raises:
+        PartitionError: there is one that would deal them out.
+    """
+    if partition is not None and not PARTITIONS.row_of(partition).keeps_clients:
         raise PartitionError(
             "kind",
             f"{partition.kind!r} deals out pooled examples, and data '{data.kind}' bring their own clients",
             fix="Leave the partition out.",
         )
-    match data:
-        case TableOptions():
-            return table_population(data, dtype=dtype)
-        case SyntheticOptions():
-            return synthetic_population(data, seed=seed, dtype=dtype)
-        case QuadraticOptions():
-            return quadratic_population(data, seed=seed, dtype=dtype)
-        case MetrLaOptions():
-            return metr_la_population(data, dtype=dtype)
-        case AirQualityOptions():
-            return air_quality_population(data, dtype=dtype)
-        case HouseholdPowerOptions():
-            return household_power_population(data, dtype=dtype)
-    raise UserError("kind", unknown_name(getattr(data, "kind", data), DATA, "a kind of data"))

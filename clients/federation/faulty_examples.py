@@ -22,7 +22,7 @@ from clients.core.population import Population
 from clients.core.ragged import alike, few_clients, label_counts_of, offsets_of, positions
 from clients.faults.apply import Block, corrupt, corrupt_in_place, corrupt_labels
 from clients.faults.counts import fault_counts
-from clients.faults.options import FaultOptions, is_label_fault
+from clients.faults.options import FaultOptions, LabelFaultOptions
 from clients.federation.scaling import restore, standardise
 from clients.world.world import World
 
@@ -161,7 +161,7 @@ class _Maker:
             0 * clients if p.federation.places is None else p.federation.places(clients).district,
             None if p.clients.hours is None else p.clients.hours(clients),
         )
-        sensor = {n: f for n, f in self.faults.items() if not is_label_fault(f)}
+        sensor = {n: f for n, f in self.faults.items() if not isinstance(f, LabelFaultOptions)}
         if sensor:
             made = self._with_sensor_faults(members, sensor, masked)
             if p.spec.reconstructs:

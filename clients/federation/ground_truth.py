@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from clients.concept_drift.options import DriftOptions, drifting
+from clients.concept_drift.options import DriftOptions
+from clients.concept_drift.table import drifting
 from clients.core import streams
 from clients.core.arrays import I64
 from clients.core.population import Population
 from clients.faults.apply import affected
-from clients.faults.options import MEASURES, FaultOptions
-from clients.faults.outages import outages
-from clients.faults.packet_options import GatewayOutageOptions
+from clients.faults.options import FaultOptions
+from clients.faults.table import FAULTS, SensorFaultRow
 from clients.world.world import World
 
 Faults = Mapping[str, FaultOptions]
@@ -94,7 +94,8 @@ def _fault(
 ) -> dict[str, Any]:
     districts = population.federation.districts
     touched = clients[affected(name, options, clients, district, seed, districts=districts)]
-    found: dict[str, Any] = {"options": asdict(options), "measure": MEASURES[options.kind], **_affected(touched)}
+    measure = FAULTS.row_of(options).measure
+    found: dict[str, Any] = {"options": asdict(options), "measure": measure, **_affected(touched)}
     if not len(touched):
         return found
     some = touched[
@@ -130,15 +131,16 @@ def _affected(touched: I64) -> dict[str, Any]:
 
 
 def _outages(faults: Faults, population: Population, world: World | None, seed: int) -> list[tuple[str, Any]]:
-    """Return (name of the fault, outage) of all gateway outages of the training data, in order of time."""
+    """Return (name of the fault, outage) of all outages of districts in the training data, in order of time."""
     hours, districts = training_ends(population), population.federation.districts
-    found = [
-        (name, outage)
-        for name, options in faults.items()
-        if isinstance(options, GatewayOutageOptions) and hours and options.clients
-        for outage in outages(name, options, max(1, len(districts)), hours, seed=seed, world=world)
-        if not options.districts or districts[outage.district] in options.districts
-    ]
+    found = []
+    for name, options in faults.items():
+        row = FAULTS.row_of(options)
+        if not isinstance(row, SensorFaultRow) or row.outages is None or not hours or not options.clients:
+            continue
+        for outage in row.outages(name, options, max(1, len(districts)), hours, seed=seed, world=world):
+            if not options.districts or districts[outage.district] in options.districts:
+                found.append((name, outage))
     return sorted(found, key=lambda pair: (pair[1].start, pair[1].district))
 
 

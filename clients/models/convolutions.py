@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
-
 from torch import Tensor, nn
 
-from clients.core.errors import UserError, require
-from clients.core.options import STRICT
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cnn1dOptions:
-    """A small CNN over time for windows of a signal: two convolutions of stride 2, the mean over time, linear.
-
-    Features are [n, time, channels]; shifting a window in time hardly moves the output.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-    kind: Literal["cnn1d"] = "cnn1d"
-    channels: tuple[int, int] = (16, 32)
-    kernel: int = 9
-
-    def __post_init__(self) -> None:
-        require(min(self.channels) >= 1, "channels", f"must be >= 1, got {list(self.channels)}")
-        require(self.kernel >= 1, "kernel", f"must be >= 1, got {self.kernel}")
+from clients.core.errors import UserError
+from clients.models.options import Cnn1dOptions
 
 
 class SwapTimeAndChannels(nn.Module):
@@ -44,7 +24,7 @@ class MeanOverTime(nn.Module):
         return x.mean(2)
 
 
-def cnn1d(shape: tuple[int, ...], outputs: int, o: Cnn1dOptions) -> nn.Sequential:
+def cnn1d_layers(shape: tuple[int, ...], outputs: int, o: Cnn1dOptions) -> nn.Sequential:
     """Build the network for features of `shape` (time, channels).
 
     Raises:

@@ -1,7 +1,7 @@
-"""A partition that is asked for by how unequal clients shall be, and solved for.
+"""A partition that is solved for, so that clients are as unequal as a scenario says.
 
 Three axes, in this order, each by a path of partitions from as equal to as unequal as these examples allow, along
-which the value that is asked for is found by bisection; all randomness is drawn once, before (common random numbers):
+which the given value is found by bisection; all randomness is drawn once, before (common random numbers):
 
 sizes   min_size, and of the rest shares proportional to exp(sigma z), z the normal quantiles dealt to the clients at
         random: sigma = 0 is equal, sigma -> infinity gives one client all. The Gini coefficient rises with sigma.
@@ -14,91 +14,39 @@ features  given who holds how many of each label, which are never changed again:
         examples are sorted along the first principal axis of the standardised features within labels, clients in one
         order for all labels. Regression has one label.
 
-Where nothing is asked of an axis, sizes are equal to within one, and labels and features are dealt at random.
+Where an axis has no value, sizes are equal to within one, and labels and features are dealt at random.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from clients.core import streams
 from clients.core.arrays import F64, I64, Array
-from clients.core.errors import PartitionError, require
-from clients.core.options import STRICT
+from clients.core.errors import PartitionError
 from clients.core.ragged import offsets_of, positions
 from clients.heterogeneity.feature_shift import feature_shift, looked_at
-from clients.heterogeneity.measures import LABEL_MEASURES, gini, label_distances
+from clients.heterogeneity.measures import gini, label_distances
 from clients.heterogeneity.table import sampled_clients
 from clients.partition.label_skew import near_equal_sizes
+from clients.partition.options import CalibratedOptions
 
 T = TypeVar("T")
 
 _STEPS = 48
-_LARGEST = {"label_js": 1.0, "label_emd": 2.0, "label_hellinger": 1.0, "quantity_gini": 1.0, "feature_shift": np.inf}
 _SAMPLE = 20_000  # examples from which the principal axis is found
 
 
-@dataclass(frozen=True, kw_only=True)
-class RequestedOptions:
-    """Clients as unequal as is asked; what is not asked for is left equal or to chance.
-
-    Attributes:
-        clients: how many.
-        label_js: mean over examples of their client's Jensen-Shannon divergence of labels, in bits, 0 to 1.
-        label_emd: instead, the mean label EMD, 0 to 2.
-        label_hellinger: instead, the mean Hellinger distance of labels, 0 to 1.
-        quantity_gini: Gini coefficient of client sizes, 0 to below 1.
-        feature_shift: mean energy distance of clients' standardised features (`clients.heterogeneity.feature_shift`).
-        tolerance: how far from each value the partition may end, absolute.
-        min_size: examples every client gets at least.
-    """
-
-    kind: Literal["requested"] = "requested"
-    clients: int
-    label_js: float | None = None
-    label_emd: float | None = None
-    label_hellinger: float | None = None
-    quantity_gini: float | None = None
-    feature_shift: float | None = None
-    tolerance: float = 0.01
-    min_size: int = 1
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        require(self.clients >= 1, "clients", f"must be at least 1, got {self.clients}")
-        require(bool(self.asked), "kind", "'requested' asks for nothing", fix=f"Give one of {', '.join(_LARGEST)}.")
-        for name, value in self.asked.items():
-            ok = 0 <= value <= _LARGEST[name] and value < np.inf
-            top = f"from 0 to {_LARGEST[name]:g}" if _LARGEST[name] < np.inf else "a finite number >= 0"
-            require(ok, name, f"must be {top}, got {value}")
-        labels = [name for name in self.asked if name in LABEL_MEASURES]
-        beside = f"cannot be asked for beside {', '.join(labels[:-1])}"
-        require(len(labels) < 2, "".join(labels[-1:]), beside, fix="Ask for one measure of labels.")
-        require(0 < self.tolerance < np.inf, "tolerance", f"must be a finite number > 0, got {self.tolerance}")
-        require(self.min_size >= 0, "min_size", f"must be at least 0, got {self.min_size}")
-
-    @property
-    def asked(self) -> dict[str, float]:
-        """What is asked for, by name."""
-        return {name: getattr(self, name) for name in _LARGEST if getattr(self, name) is not None}
-
-    @property
-    def label_measure(self) -> str | None:
-        """The measure of labels that is asked for."""
-        return next((name for name in self.asked if name in LABEL_MEASURES), None)
-
-
-def owners_as_requested(options: RequestedOptions, labels: I64, features: Array | None, seed: int) -> I64:
+def calibrated_owners(options: CalibratedOptions, labels: I64, features: Array | None, seed: int) -> I64:
     """Return the client of every example.
 
     Args:
-        options: what is asked for; its `min_size` fits.
+        options: the values; their `min_size` fits.
         labels: int64 (n,), at least 0; all 0 where there are none.
-        features: (n, ...), needed where a feature shift is asked for.
+        features: (n, ...), needed where a feature shift is given.
         seed: root seed.
 
     Returns:
@@ -109,7 +57,7 @@ def owners_as_requested(options: RequestedOptions, labels: I64, features: Array 
 
     Example:
         >>> labels = np.repeat([0, 1], 200)
-        >>> owners = owners_as_requested(RequestedOptions(clients=2, label_emd=0.5), labels, None, seed=0)
+        >>> owners = calibrated_owners(CalibratedOptions(clients=2, label_emd=0.5), labels, None, seed=0)
         >>> np.bincount(owners * 2 + labels).reshape(2, 2).max(axis=1).tolist()  # 0.75 of one label: EMD 0.5
         [150, 150]
     """
@@ -123,12 +71,12 @@ def owners_as_requested(options: RequestedOptions, labels: I64, features: Array 
     return _by_features(options, labels, features, owners, turn, seed)
 
 
-def measured(options: RequestedOptions, targets: Array, features: Array, rows: I64, offsets: I64, seed: int
+def measured(options: CalibratedOptions, targets: Array, features: Array, rows: I64, offsets: I64, seed: int
 ) -> dict[str, float]:  # fmt: skip
-    """Measure what was asked for on a finished partition: `requested_...` and `reached_...` by name.
+    """Measure the given axes on a finished partition: `requested_...` and `reached_...` by name.
 
     Args:
-        options: what was asked for.
+        options: the values.
         targets: (n, ...) of the examples that were partitioned.
         features: (n, ...) of them.
         rows: int64, the examples clients hold, client after client.
@@ -136,7 +84,7 @@ def measured(options: RequestedOptions, targets: Array, features: Array, rows: I
         seed: root seed.
     """
     facts: dict[str, float] = {}
-    for name, value in options.asked.items():
+    for name, value in options.values.items():
         if name == "quantity_gini":
             reached = gini(np.diff(offsets))
         elif name == "feature_shift":
@@ -148,7 +96,7 @@ def measured(options: RequestedOptions, targets: Array, features: Array, rows: I
     return facts
 
 
-def _sizes(options: RequestedOptions, examples: int, generator: np.random.Generator) -> I64:
+def _sizes(options: CalibratedOptions, examples: int, generator: np.random.Generator) -> I64:
     clients = options.clients
     if options.quantity_gini is None:
         return near_equal_sizes(examples, clients)
@@ -170,9 +118,9 @@ def _sizes(options: RequestedOptions, examples: int, generator: np.random.Genera
     return _solved(at, gini, options, "quantity_gini", "for so many clients, examples and this min_size")
 
 
-def _by_label(options: RequestedOptions, labels: I64, sizes: I64, turn: I64, generator: np.random.Generator) -> I64:
+def _by_label(options: CalibratedOptions, labels: I64, sizes: I64, turn: I64, generator: np.random.Generator) -> I64:
     order = generator.permutation(len(labels))
-    measure = options.label_measure
+    measure = options.label_axis
     owners = np.empty(len(labels), np.int64)
     if measure is None:
         owners[order] = np.repeat(np.arange(options.clients), sizes)
@@ -191,8 +139,8 @@ def _by_label(options: RequestedOptions, labels: I64, sizes: I64, turn: I64, gen
     return _solved(at, value, options, measure, "for these sizes and labels")
 
 
-def _by_features(options: RequestedOptions, labels: I64, features: Array, owners: I64, turn: I64, seed: int) -> I64:
-    """Exchange examples between clients within each label until their features are as far apart as is asked."""
+def _by_features(options: CalibratedOptions, labels: I64, features: Array, owners: I64, turn: I64, seed: int) -> I64:
+    """Exchange examples between clients within each label until their features are as far apart as the options say."""
     generator = streams.generator(seed, "partition/requested/features")
     classes = int(labels.max()) + 1
     order = np.lexsort((_along_principal_axis(labels, features, generator), labels))
@@ -281,10 +229,10 @@ def _along_principal_axis(labels: I64, features: Array, generator: np.random.Gen
     return place
 
 
-def _solved(at: Callable[[float], T], value: Callable[[T], float], options: RequestedOptions, name: str, given: str
+def _solved(at: Callable[[float], T], value: Callable[[T], float], options: CalibratedOptions, name: str, given: str
 ) -> T:  # fmt: skip
-    """Find the point of a path from 0 to 1 where `value` is what is asked, or say what can be reached."""
-    wanted, tolerance = options.asked[name], options.tolerance
+    """Find the point of a path from 0 to 1 where `value` is as given, or say what can be reached."""
+    wanted, tolerance = options.values[name], options.tolerance
     ends = [at(0.0), at(1.0)]
     floor, ceiling = (value(end) for end in ends)
     if np.isnan(floor) or np.isnan(ceiling):

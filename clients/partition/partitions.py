@@ -6,21 +6,29 @@ the owners are turned into compressed rows. All randomness comes from `streams.g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from clients.core import streams
 from clients.core.arrays import F64, I64, Array
-from clients.core.errors import PartitionError, require, unknown_name
-from clients.core.options import STRICT
+from clients.core.errors import PartitionError, unknown_name
 from clients.partition import label_skew
-from clients.partition.calibrated import RequestedOptions, owners_as_requested
+from clients.partition.calibrated import calibrated_owners
 from clients.partition.label_skew import near_equal_sizes
-
-Keys = Mapping[str, Array]
+from clients.partition.options import (
+    CalibratedOptions,
+    DealtOptions,
+    DirichletOptions,
+    IidOptions,
+    NaturalOptions,
+    PartitionOptions,
+    QuantityOptions,
+    ShardsOptions,
+    SimilarityOptions,
+)
+from clients.partition.table import PARTITIONS
 
 
 @dataclass(frozen=True)
@@ -45,170 +53,85 @@ class Partition:
         return np.diff(self.offsets)
 
 
-def _check_clients(clients: int) -> None:
-    require(clients >= 1, "clients", f"must be at least 1, got {clients}")
-
-
 @dataclass(frozen=True, kw_only=True)
-class IidOptions:
-    """Examples dealt at random, sizes equal to within one."""
-
-    kind: Literal["iid"] = "iid"
-    clients: int
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        _check_clients(self.clients)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DirichletOptions:
-    """Label skew by Dirichlet laws.
+class Pooled:
+    """Examples that a partition deals out.
 
     Attributes:
-        clients: how many.
-        concentration: alpha > 0; small is skewed.
-        convention: "prior": a client's label law is Dir(alpha p), p the label frequencies (Hsu et al. 2019);
-            "uniform": Dir(alpha 1) over classes for each client; "over_clients": Dir(alpha 1) over clients for each
-            class (NIID-Bench), which makes sizes unequal too. The first two give sizes equal to within one.
-        min_size: examples every client gets at least.
+        targets: (n, ...); int (n,) labels where the kind looks at labels.
+        keys: arrays (n,) that a `natural` partition may go by, by name.
+        features: (n, ...), or None.
+        seed: root seed.
     """
 
-    kind: Literal["dirichlet"] = "dirichlet"
-    clients: int
-    concentration: float
-    convention: Literal["prior", "uniform", "over_clients"] = "prior"
-    min_size: int = 1
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        _check_clients(self.clients)
-        ok = 0 < self.concentration < np.inf
-        require(ok, "concentration", f"must be a finite number > 0, got {self.concentration}")
-        require(self.min_size >= 0, "min_size", f"must be at least 0, got {self.min_size}")
+    targets: Array
+    keys: Mapping[str, Array]
+    features: Array | None
+    seed: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShardsOptions:
-    """Examples sorted by label and cut into shards, some of which each client gets (McMahan et al. 2017)."""
-
-    kind: Literal["shards"] = "shards"
-    clients: int
-    shards_per_client: int = 2
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        _check_clients(self.clients)
-        require(self.shards_per_client >= 1, "shards_per_client", f"must be at least 1, got {self.shards_per_client}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantityOptions:
-    """Examples dealt at random, sizes unequal.
+@dataclass(frozen=True)
+class Owners:
+    """Who owns each example.
 
     Attributes:
-        clients: how many.
-        law: "lognormal": shares proportional to exp(sigma z), z standard normal; "power": shares proportional to
-            rank^-exponent, ranks dealt to clients at random.
-        sigma: of the log-normal law, >= 0.
-        exponent: of the power law, >= 0.
-        min_size: examples every client gets before the rest is shared out.
+        client: int64 (n,).
+        clients: how many there are, K.
+        names: of the clients, where the data give them.
+        laws: as in `Partition`.
     """
 
-    kind: Literal["quantity"] = "quantity"
+    client: I64
     clients: int
-    law: Literal["lognormal", "power"] = "lognormal"
-    sigma: float = 1.0
-    exponent: float = 1.0
-    min_size: int = 1
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        _check_clients(self.clients)
-        for name in ("sigma", "exponent"):
-            value = getattr(self, name)
-            require(0 <= value < np.inf, name, f"must be a finite number >= 0, got {value}")
-        require(self.min_size >= 0, "min_size", f"must be at least 0, got {self.min_size}")
+    names: tuple[str, ...] | None = None
+    laws: F64 | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class SimilarityOptions:
-    """The share `similarity` (0 to 1) dealt at random, the rest sorted by label (Karimireddy et al. 2020)."""
-
-    kind: Literal["similarity"] = "similarity"
-    clients: int
-    similarity: float
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        _check_clients(self.clients)
-        require(0 <= self.similarity <= 1, "similarity", f"must be from 0 to 1, got {self.similarity}")
+def iid(options: IidOptions, pooled: Pooled) -> Owners:
+    """Deal examples at random, in near-equal numbers."""
+    n, clients = len(pooled.targets), options.clients
+    order = streams.generator(pooled.seed, "partition/iid").permutation(n)
+    owners = np.empty(n, np.int64)
+    owners[order] = np.repeat(np.arange(clients), near_equal_sizes(n, clients))
+    return Owners(owners, clients)
 
 
-@dataclass(frozen=True, kw_only=True)
-class NaturalOptions:
-    """One client for every distinct value of the array called `key` in the data, in sorted order.
-
-    Attributes:
-        key: the array; empty for data that bring their own clients, or say which array names them.
-    """
-
-    kind: Literal["natural"] = "natural"
-    key: str = ""
-    __pydantic_config__: ClassVar = STRICT
-
-
-PartitionOptions = (
-    IidOptions
-    | DirichletOptions
-    | ShardsOptions
-    | QuantityOptions
-    | SimilarityOptions
-    | NaturalOptions
-    | RequestedOptions
-)
-
-Owners = tuple[I64, F64 | None]
-
-
-def _iid(options: IidOptions, targets: Array, seed: int) -> Owners:
-    order = streams.generator(seed, "partition/iid").permutation(len(targets))
-    owners = np.empty(len(targets), np.int64)
-    owners[order] = np.repeat(np.arange(options.clients), near_equal_sizes(len(targets), options.clients))
-    return owners, None
-
-
-def _dirichlet(options: DirichletOptions, targets: Array, seed: int) -> Owners:
-    labels = _labels("dirichlet", targets)
+def dirichlet(options: DirichletOptions, pooled: Pooled) -> Owners:
+    """Deal examples by laws of labels that are drawn."""
+    labels = _labels(options.kind, pooled.targets)
     _check_min_size(options.min_size, options.clients, len(labels))
-    generator = streams.generator(seed, f"partition/dirichlet/{options.convention}")
+    generator = streams.generator(pooled.seed, f"partition/dirichlet/{options.convention}")
     if options.convention == "over_clients":
-        return label_skew.owners_over_clients(
+        owners, laws = label_skew.owners_over_clients(
             labels, options.clients, options.concentration, options.min_size, generator
         )
+        return Owners(owners, options.clients, laws=laws)
     by_prior = options.convention == "prior"
     laws = label_skew.client_laws(labels, options.clients, options.concentration, by_prior, generator)
-    return label_skew.owners_by_client_laws(labels, laws, generator), laws
+    return Owners(label_skew.owners_by_client_laws(labels, laws, generator), options.clients, laws=laws)
 
 
-def _shards(options: ShardsOptions, targets: Array, seed: int) -> Owners:
-    labels = _labels("shards", targets)
-    shards = options.clients * options.shards_per_client
-    if shards > len(labels):
+def shards(options: ShardsOptions, pooled: Pooled) -> Owners:
+    """Deal shards of the examples in order of their labels."""
+    labels = _labels(options.kind, pooled.targets)
+    count = options.clients * options.shards_per_client
+    if count > len(labels):
         raise PartitionError(
             "shards_per_client",
-            f"{options.clients} clients of {options.shards_per_client} shards are {shards} shards "
+            f"{options.clients} clients of {options.shards_per_client} shards are {count} shards "
             f"of {len(labels)} examples",
             fix=f"At most {len(labels) // options.clients} shards a client fit.",
         )
-    generator = streams.generator(seed, "partition/shards")
-    return label_skew.owners_by_shards(labels, options.clients, options.shards_per_client, generator), None
+    generator = streams.generator(pooled.seed, "partition/shards")
+    owners = label_skew.owners_by_shards(labels, options.clients, options.shards_per_client, generator)
+    return Owners(owners, options.clients)
 
 
-def _quantity(options: QuantityOptions, targets: Array, seed: int) -> Owners:
-    n, clients = len(targets), options.clients
+def quantity(options: QuantityOptions, pooled: Pooled) -> Owners:
+    """Deal examples at random, in unequal numbers."""
+    n, clients = len(pooled.targets), options.clients
     _check_min_size(options.min_size, clients, n)
-    generator = streams.generator(seed, f"partition/quantity/{options.law}")
+    generator = streams.generator(pooled.seed, f"partition/quantity/{options.law}")
     if options.law == "lognormal":
         log_share = options.sigma * generator.standard_normal(clients)
     else:
@@ -221,24 +144,40 @@ def _quantity(options: QuantityOptions, targets: Array, seed: int) -> Owners:
     sizes[largest_remainder] += 1
     owners = np.empty(n, np.int64)
     owners[generator.permutation(n)] = np.repeat(np.arange(clients), sizes + options.min_size)
-    return owners, None
+    return Owners(owners, clients)
 
 
-def _similarity(options: SimilarityOptions, targets: Array, seed: int) -> Owners:
-    labels = _labels("similarity", targets)
-    generator = streams.generator(seed, "partition/similarity")
-    return label_skew.owners_by_similarity(labels, options.clients, options.similarity, generator), None
+def similarity(options: SimilarityOptions, pooled: Pooled) -> Owners:
+    """Deal a share at random, the rest in order of labels."""
+    labels = _labels(options.kind, pooled.targets)
+    generator = streams.generator(pooled.seed, "partition/similarity")
+    owners = label_skew.owners_by_similarity(labels, options.clients, options.similarity, generator)
+    return Owners(owners, options.clients)
 
 
-def _requested(options: RequestedOptions, targets: Array, features: Array | None, seed: int) -> Owners:
+def natural(options: NaturalOptions, pooled: Pooled) -> Owners:
+    """Give each value of a key a client of its own."""
+    keys = pooled.keys
+    if not options.key and keys:
+        raise PartitionError("key", f"must name one of {', '.join(sorted(keys))}: nothing else says who holds what")
+    if options.key not in keys:
+        known = unknown_name(options.key, sorted(keys), "a key of these data") if keys else "these data have no keys"
+        raise PartitionError("key", known)
+    values, owners = np.unique(keys[options.key], return_inverse=True)
+    return Owners(owners.astype(np.int64), len(values), names=tuple(str(v) for v in values))
+
+
+def calibrated(options: CalibratedOptions, pooled: Pooled) -> Owners:
+    """Find the owners that make clients as unequal as the options say."""
+    targets = pooled.targets
     _check_min_size(options.min_size, options.clients, len(targets))
     has_labels = targets.ndim == 1 and targets.dtype.kind in "iu"
     labels = np.zeros(len(targets), np.int64)
-    if options.label_measure is not None or has_labels:
-        labels = _labels("requested", targets)
-    if options.feature_shift is not None and features is None:
+    if options.label_axis is not None or has_labels:
+        labels = _labels(options.kind, targets)
+    if options.feature_shift is not None and pooled.features is None:
         raise PartitionError("feature_shift", "needs features, and these data have none here")
-    return owners_as_requested(options, labels, features, seed), None
+    return Owners(calibrated_owners(options, labels, pooled.features, pooled.seed), options.clients)
 
 
 def _labels(kind: str, targets: Array) -> I64:
@@ -259,27 +198,8 @@ def _check_min_size(min_size: int, clients: int, examples: int) -> None:
         )
 
 
-PARTITIONS: dict[str, type[Any]] = {
-    "iid": IidOptions,
-    "dirichlet": DirichletOptions,
-    "shards": ShardsOptions,
-    "quantity": QuantityOptions,
-    "similarity": SimilarityOptions,
-    "natural": NaturalOptions,
-    "requested": RequestedOptions,
-}
-
-_OWNERS: dict[str, Callable[[Any, Array, int], Owners]] = {
-    "iid": _iid,
-    "dirichlet": _dirichlet,
-    "shards": _shards,
-    "quantity": _quantity,
-    "similarity": _similarity,
-}
-
-
 def partition(
-    options: PartitionOptions, targets: Array, keys: Keys, seed: int, features: Array | None = None
+    options: PartitionOptions, targets: Array, keys: Mapping[str, Array], seed: int, features: Array | None = None
 ) -> Partition:
     """Assign every example to one client.
 
@@ -288,7 +208,7 @@ def partition(
         targets: (n, ...) targets; int (n,) labels where the kind looks at labels.
         keys: arrays (n,) a `natural` partition may go by, by name.
         seed: root seed; the same seed gives the same partition.
-        features: (n, ...), for a `requested` partition that asks for a feature shift.
+        features: (n, ...), for a calibrated partition with a feature shift.
 
     Returns:
         The partition; its clients' rows are indices into `targets`.
@@ -301,31 +221,15 @@ def partition(
         >>> p.sizes.tolist(), sorted(p.rows.tolist())
         ([3, 2], [0, 1, 2, 3, 4])
     """
-    if isinstance(options, NaturalOptions):
-        if not options.key and keys:
-            raise PartitionError("key", f"must name one of {', '.join(sorted(keys))}: nothing else says who holds what")
-        if options.key not in keys:
-            known = (
-                unknown_name(options.key, sorted(keys), "a key of these data") if keys else "these data have no keys"
-            )
-            raise PartitionError("key", known)
-        values, owners = np.unique(keys[options.key], return_inverse=True)
-        return _by_owner(owners.astype(np.int64), len(values), tuple(str(v) for v in values), None)
-    if options.clients > len(targets):
+    if isinstance(options, DealtOptions) and options.clients > len(targets):
         raise PartitionError(
             "clients",
             f"{options.clients} clients cannot share {len(targets)} examples",
             fix=f"At most {len(targets)} clients fit.",
         )
-    if isinstance(options, RequestedOptions):
-        owners, laws = _requested(options, targets, features, seed)
-    else:
-        owners, laws = _OWNERS[options.kind](options, targets, seed)
-    return _by_owner(owners, options.clients, None, laws)
-
-
-def _by_owner(owners: I64, clients: int, names: tuple[str, ...] | None, laws: F64 | None) -> Partition:
-    """Turn the owner of every example into compressed rows."""
-    offsets = np.zeros(clients + 1, np.int64)
-    np.cumsum(np.bincount(owners, minlength=clients), out=offsets[1:])
-    return Partition(np.argsort(owners, kind="stable").astype(np.int64), offsets, names, laws)
+    pooled = Pooled(targets=targets, keys=keys, features=features, seed=seed)
+    owners: Owners = PARTITIONS.row_of(options).owners(options, pooled)
+    offsets = np.zeros(owners.clients + 1, np.int64)
+    np.cumsum(np.bincount(owners.client, minlength=owners.clients), out=offsets[1:])
+    rows = np.argsort(owners.client, kind="stable").astype(np.int64)
+    return Partition(rows, offsets, owners.names, owners.laws)

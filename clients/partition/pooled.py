@@ -13,14 +13,16 @@ from clients.core import streams
 from clients.core.arrays import I64, Array
 from clients.core.channels import Channel
 from clients.core.checks import check_finite, check_labels, check_numeric, check_same_length
-from clients.core.errors import DataError, PartitionError, require
+from clients.core.errors import DataError, PartitionError
 from clients.core.examples import Examples, Task
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import cohort_of, label_counts_of, offsets_of
-from clients.partition.calibrated import RequestedOptions, measured
+from clients.partition.calibrated import measured
 from clients.partition.long_tail import Thinning, thinned
-from clients.partition.partitions import PARTITIONS, NaturalOptions, PartitionOptions, partition
+from clients.partition.options import CalibratedOptions, NaturalOptions, PartitionOptions
+from clients.partition.partitions import partition
+from clients.partition.table import PARTITIONS
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,6 @@ class Pool:
     channels: tuple[Channel, ...] = ()
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
     thinning: Thinning = field(default_factory=Thinning)
-
-
-def check_fractions(validation: float, test: float, client_test: float) -> None:
-    """Refuse held-out fractions that are negative or leave nothing to train on."""
-    for name, value in (("validation", validation), ("test", test), ("client_test", client_test)):
-        require(0 <= value < 1, f"{name}_fraction", f"must be at least 0 and below 1, got {value}")
-    left = f"validation and test together must be below 1, got {validation} + {test}"
-    require(validation + test < 1, "validation_fraction", left, fix="Something must be left to train on.")
 
 
 def hold_out(examples: int, validation: float, test: float, seed: int) -> tuple[I64, I64, I64]:
@@ -125,7 +119,7 @@ def pooled_population(
     rows, offsets, held_rows, held_offsets = _client_hold_out(parts.rows, parts.offsets, client_test_fraction, seed)
 
     record = {"examples_in_all": len(pool.features), "partition": options.kind, **pool.facts}
-    if isinstance(options, RequestedOptions):
+    if isinstance(options, CalibratedOptions):
         record |= measured(options, pool.targets[train], pool.features[train], rows, offsets, seed)
 
     features, targets = _tensors(task, pool.features[train], pool.targets[train], dtype)

@@ -5,109 +5,73 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Literal
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
 
 from clients.core.arrays import Array
 from clients.core.checks import check_labels, check_numeric
-from clients.core.errors import DataError, require
+from clients.core.errors import DataError
 from clients.core.file_paths import find_file
-from clients.core.options import STRICT
-from clients.partition.long_tail import Thinning
-from clients.partition.pooled import Pool, check_fractions
+from clients.core.population import Population
+from clients.partition.options import PartitionOptions
+from clients.partition.pooled import Pool, pooled_population
+from clients.sources.options import DigitsOptions, ImagesOptions, thinning_of
 
 FEATURE_NAMES = ("x", "x_train", "features", "images", "windows", "data")
 TARGET_NAMES = ("y", "y_train", "labels", "label", "targets", "target", "activity")
 IDX_DTYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class DigitsOptions:
-    """The 1,797 handwritten 8x8 digits bundled with scikit-learn, scaled to [0, 1].
+def digits_population(
+    options: DigitsOptions, partition: PartitionOptions | None, *, seed: int, dtype: torch.dtype = torch.float32
+) -> Population:
+    """Make the population of scikit-learn's digits.
 
-    Attributes:
-        flat: True gives features of shape (64,), False (1, 8, 8).
-        validation_fraction: share held centrally for criteria.
-        test_fraction: share held centrally for the end.
-        client_test_fraction: share of its own examples each client holds out.
-        long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
-            has about so many times the examples of the last (Cui et al. 2019). What is held out centrally stays as it
-            is; what clients hold out of their own has their imbalance.
-        rare_classes: classes thinned to `rare_share` of their training examples.
-        rare_share: see there.
+    Args:
+        options: how they are held out and thinned.
+        partition: who holds what.
+        seed: root seed.
+        dtype: of the features.
+
+    Raises:
+        PartitionError: the partition is missing or cannot be made.
     """
-
-    kind: Literal["digits"] = "digits"
-    flat: bool = True
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.1
-    client_test_fraction: float = 0.0
-    long_tail: float = 1.0
-    rare_classes: tuple[int, ...] = ()
-    rare_share: float = 0.1
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        check_fractions(self.validation_fraction, self.test_fraction, self.client_test_fraction)
-        _thinning(self)
+    return _population(digits_pool(options), options, partition, seed, dtype)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImagesOptions:
-    """Labelled arrays from a file.
+def images_population(
+    options: ImagesOptions, partition: PartitionOptions | None, *, seed: int, dtype: torch.dtype = torch.float32
+) -> Population:
+    """Read a file's arrays and make the population; arguments as for `digits_population`.
 
-    Attributes:
-        path: an .npz file; or an IDX images file (`*-images*idx3-ubyte`, also .gz) whose labels file lies beside it; or
-            a folder of IDX files with a training and possibly a `t10k` or `test` part, which is the central test set.
-        features: the array's name in an .npz; empty looks for a usual name. `x_test` and `y_test`, where they are,
-            are the central test set.
-        targets: the same for the labels.
-        flat: True gives flat features; False images (channels, height, width).
-        shape: shape of one example; empty takes the file's own. With flat = false a flat square becomes an image of one
-            channel, byte images without channels get one, and trailing channels (1, 3 or 4) go first.
-        validation_fraction: share held centrally for criteria.
-        test_fraction: share held centrally for the end; unset takes the file's own test set, or a tenth without one.
-        client_test_fraction: share of its own examples each client holds out.
-        long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
-            has about so many times the examples of the last (Cui et al. 2019). What is held out centrally stays as it
-            is; what clients hold out of their own has their imbalance.
-        rare_classes: classes thinned to `rare_share` of their training examples.
-        rare_share: see there.
-
-    Bytes are divided by 255; other integers are multiplied by a number called `scale` in the file, where there is
-    one. Every array of one axis and the right length is offered to a natural partition.
+    Raises:
+        DataError: the file is missing or holds unusable values.
+        PartitionError: the partition is missing or cannot be made.
     """
-
-    kind: Literal["images"] = "images"
-    path: str
-    features: str = ""
-    targets: str = ""
-    flat: bool = True
-    shape: tuple[int, ...] = ()
-    validation_fraction: float = 0.1
-    test_fraction: float | None = None
-    client_test_fraction: float = 0.0
-    long_tail: float = 1.0
-    rare_classes: tuple[int, ...] = ()
-    rare_share: float = 0.1
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        check_fractions(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
-        _thinning(self)
-        require(bool(self.path), "path", "must name a file or a folder, got nothing")
-        require(all(s > 0 for s in self.shape), "shape", f"must hold positive numbers, got {list(self.shape)}")
-        one_axis = not (self.flat and len(self.shape) > 1)
-        require(one_axis, "shape", f"{list(self.shape)} has several axes and flat is true", fix="Set flat = false.")
+    return _population(images_pool(options), options, partition, seed, dtype)
 
 
-def _thinning(options: DigitsOptions | ImagesOptions) -> Thinning:
-    return Thinning(long_tail=options.long_tail, rare_classes=options.rare_classes, rare_share=options.rare_share)
+def _population(
+    pool: Pool,
+    options: DigitsOptions | ImagesOptions,
+    partition: PartitionOptions | None,
+    seed: int,
+    dtype: torch.dtype,
+) -> Population:
+    return pooled_population(
+        pool,
+        partition,
+        validation_fraction=options.validation_fraction,
+        test_fraction=options.test_fraction,
+        client_test_fraction=options.client_test_fraction,
+        seed=seed,
+        dtype=dtype,
+    )
 
 
 def digits_pool(options: DigitsOptions) -> Pool:
@@ -129,7 +93,7 @@ def digits_pool(options: DigitsOptions) -> Pool:
         features if options.flat else features.reshape(-1, 1, 8, 8),
         labels,
         {"label": labels},
-        thinning=_thinning(options),
+        thinning=thinning_of(options),
     )
 
 
@@ -147,7 +111,7 @@ def images_pool(options: ImagesOptions) -> Pool:
     else:
         raise DataError("path", f"{path} is neither an .npz file nor an IDX file nor a folder of IDX files")
     check_labels(pool.targets, None, pool.where)
-    pool = replace(pool, features=_shaped(pool.features, options, pool.where), thinning=_thinning(options))
+    pool = replace(pool, features=_shaped(pool.features, options, pool.where), thinning=thinning_of(options))
     features = pool.features
     if pool.test is None:
         return pool

@@ -6,72 +6,16 @@ objective; its target is 0. A client of weight n holds n examples, so p_k = n_k 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal
-
 import numpy as np
 import torch
 
 from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.errors import require
-from clients.core.options import STRICT
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import ExampleSpec, FederationFacts, KnownObjective
 from clients.core.ragged import cohort_of, offsets_of
-
-Curvature = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
-Centre = float | tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuadraticOptions:
-    """Quadratic clients: given one by one, or drawn.
-
-    Attributes:
-        curvatures: H_k of each client: a number h (h times the identity), a diagonal, or a full symmetric matrix.
-        centres: w_k* of each client: a number (the same in every coordinate) or a vector.
-        clients: how many to draw, where none are given.
-        dimension: d; for drawn clients, or for given ones that are all plain numbers.
-        condition: drawn H_k = Q diag(l) Q' with Q a random rotation and the logarithm of every eigenvalue l uniform
-            between 1 / condition and 1.
-        spread: standard deviation of every coordinate of a drawn w_k*.
-        weights: number of examples of each client; empty for equal weights.
-        noise: standard deviation of each coordinate of an example's gradient about its client's (at one example a
-            batch, drawn with replacement, the gradient noise of a step). Each example has its own centre,
-            w_k* + H^-1 (noise z), and the z of a client add up to 0, so w_k* stays its minimiser. Needs several
-            examples a client.
-    """
-
-    kind: Literal["quadratic"] = "quadratic"
-    curvatures: tuple[Curvature, ...] = ()
-    centres: tuple[Centre, ...] = ()
-    clients: int = 10
-    dimension: int = 1
-    condition: float = 10.0
-    spread: float = 1.0
-    weights: tuple[int, ...] = ()
-    noise: float = 0.0
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        given = len(self.curvatures)
-        pair = f"must be one a curvature, got {len(self.centres)} for {given} curvatures"
-        require(len(self.centres) == given, "centres", pair)
-        require(self.clients >= 1, "clients", f"must be at least 1, got {self.clients}")
-        agrees = not given or self.clients in (given, 10)
-        require(agrees, "clients", f"is {self.clients}, and {given} curvatures are given", fix="Leave it out.")
-        require(self.dimension >= 1, "dimension", f"must be at least 1, got {self.dimension}")
-        require(1 <= self.condition < np.inf, "condition", f"must be a finite number >= 1, got {self.condition}")
-        require(0 <= self.spread < np.inf, "spread", f"must be a finite number >= 0, got {self.spread}")
-        require(0 <= self.noise < np.inf, "noise", f"must be a finite number >= 0, got {self.noise}")
-        clients = given or self.clients
-        one_each = f"must be one a client, got {len(self.weights)} for {clients} clients"
-        require(len(self.weights) in (0, clients), "weights", one_each)
-        require(all(w >= 0 for w in self.weights), "weights", f"must be numbers of examples, got {list(self.weights)}")
-        require(not self.weights or sum(self.weights) > 0, "weights", "must not all be 0")
-        several = bool(self.weights) and min(self.weights) >= 2
-        require(not self.noise or several, "noise", "needs at least two examples a client", fix="Give weights >= 2.")
+from clients.sources.options import QuadraticOptions
 
 
 def quadratic_population(options: QuadraticOptions, *, seed: int, dtype: torch.dtype = torch.float32) -> Population:

@@ -14,8 +14,6 @@ training examples instead of shuffled out of them, which has the same law.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,54 +21,17 @@ from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import F64, I32, I64
-from clients.core.errors import require
 from clients.core.examples import Examples
 from clients.core.on_demand import ExampleLayout, Made, on_demand_cohort, stays_resident
-from clients.core.options import STRICT
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import label_counts_of, offsets_of, positions
+from clients.sources.options import SyntheticOptions
 
 CENTRAL_CLIENTS = 1000
 """Central validation and test examples come from at most this many clients, chosen by seed."""
 _BLOCK_ROWS = 2048  # examples made at a time: what stays in the processor's cache is made fastest
 _BLOCK_CLIENTS = 65536
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticOptions:
-    """FedProx's synthetic(alpha, beta).
-
-    Attributes:
-        alpha: how much local models differ, a standard deviation.
-        beta: how much local inputs differ, a standard deviation.
-        iid: True for the paper's synthetic_iid, where alpha and beta play no part (leave them 0).
-        clients: how many.
-        features: numbers an example.
-        classes: labels.
-        sizes: "lognormal" as in the paper; an integer gives every client that many training examples.
-    """
-
-    kind: Literal["synthetic"] = "synthetic"
-    alpha: float = 0.0
-    beta: float = 0.0
-    iid: bool = False
-    clients: int = 30
-    features: int = 60
-    classes: int = 10
-    sizes: Literal["lognormal"] | int = "lognormal"
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "beta"):
-            value = getattr(self, name)
-            require(0 <= value < np.inf, name, f"must be a finite number >= 0, got {value}")
-            require(not (self.iid and value), name, f"plays no part with iid = true, got {value}", fix="Leave it out.")
-        for name, least in (("clients", 1), ("features", 1), ("classes", 2)):
-            value = getattr(self, name)
-            require(value >= least, name, f"must be at least {least}, got {value}")
-        if self.sizes != "lognormal":
-            require(self.sizes >= 1, "sizes", f"must be 'lognormal' or at least 1, got {self.sizes}")
 
 
 def synthetic_population(options: SyntheticOptions, *, seed: int, dtype: torch.dtype = torch.float32) -> Population:

@@ -18,7 +18,7 @@ from clients.tables.files import SUFFIXES, Frame, find_time, parse_frequency, re
 from clients.tables.series import Series, on_grid, refuse_gaps
 
 if TYPE_CHECKING:
-    from clients.tables.table import TableOptions
+    from clients.tables.options import TableOptions
 
 Notes = dict[str, str | int | float]
 """What was done to the data, for the record."""

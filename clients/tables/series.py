@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -12,8 +11,7 @@ from torch import Tensor
 from clients.core.arrays import F64, I64
 from clients.core.errors import DataError
 from clients.tables.files import show_step, show_time
-
-Gaps = Literal["error", "interpolate", "drop"]
+from clients.tables.options import Gaps
 
 _MOST_ROWS_INSERTED = 50_000_000
 

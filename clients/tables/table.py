@@ -7,96 +7,22 @@ examples are all clients' windows of those parts together; `ClientData.held_out`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import DataError, require
+from clients.core.errors import DataError
 from clients.core.examples import Examples
-from clients.core.options import STRICT
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import cohort_of, offsets_of
 from clients.tables.faults import Recorded, measured_channels, with_series_faults
-from clients.tables.files import parse_frequency
 from clients.tables.layouts import Notes, read_series
-from clients.tables.series import Gaps, Series, interpolate, moments, split_points, window_starts, window_views
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableOptions:
-    """Readings to forecast.
-
-    Attributes:
-        path: a file (.csv, .csv.gz, .csv.xz, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
-        layout: "wide": a column a sensor (files of the same columns follow each other in time); "long": a row a sensor
-            and time, the sensor named in `id_column`; "files": a file a sensor or site.
-        time: the column of timestamps (or of seconds since 1970), or the columns of year, month, day and so on; empty
-            looks for them. Without any, rows count as evenly spaced.
-        time_format: how times are written, as strptime reads it, where that is not ISO 8601.
-        id_column: the column that names the client, for "long"; for "files" a column of one value, or empty to name
-            clients by file.
-        target: the column to forecast, for "long" and "files".
-        features: further input columns; with "wide" every client gets them.
-        columns: the sensors to keep, for "wide"; empty keeps every numeric column.
-        window: past steps the model sees.
-        horizon: steps ahead; the model forecasts all values from 1 to `horizon`.
-        stride: steps from one window to the next.
-        validation_fraction: share of a client's time, after the training part.
-        test_fraction: share of a client's time, at the end.
-        scale: subtract the mean and divide by the standard deviation of the training part, per "client" or over all
-            clients ("global"), targets too; or "none".
-        frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
-        gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
-            windows that touch what is still missing; "drop" windows that touch any.
-        max_gap: longest run of missing values to interpolate, in steps; unset for any.
-        missing_value: a reading of the forecast sensors that means there was none, such as 0 in METR-LA.
-    """
-
-    kind: Literal["table"] = "table"
-    path: str
-    layout: Literal["wide", "long", "files"] = "wide"
-    time: str | tuple[str, ...] = ()
-    time_format: str = ""
-    id_column: str = ""
-    target: str = ""
-    features: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    window: int = 12
-    horizon: int = 1
-    stride: int = 1
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.2
-    scale: Literal["client", "global", "none"] = "client"
-    frequency: str = ""
-    gaps: Gaps = "error"
-    max_gap: int | None = None
-    missing_value: float | None = None
-    __pydantic_config__: ClassVar = STRICT
-
-    def __post_init__(self) -> None:
-        require(bool(self.path), "path", "must name a file, a folder or a pattern, got nothing")
-        for name in ("window", "horizon", "stride"):
-            require(getattr(self, name) >= 1, name, f"must be at least 1, got {getattr(self, name)}")
-        for name in ("validation_fraction", "test_fraction"):
-            value = getattr(self, name)
-            require(0 <= value < 1, name, f"must be at least 0 and below 1, got {value}")
-        held = self.validation_fraction + self.test_fraction
-        require(held < 1, "validation_fraction", f"and test_fraction must add up to less than 1, got {held}")
-        wide = self.layout == "wide"
-        require(wide or bool(self.target), "target", f"must name the column to forecast with layout = '{self.layout}'")
-        require(not (wide and self.target), "target", "is for layouts 'long' and 'files'", fix="Use columns.")
-        require(not (wide and self.id_column), "id_column", "is for layouts 'long' and 'files'")
-        require(self.layout != "long" or bool(self.id_column), "id_column", "must name a column with layout = 'long'")
-        require(wide or not self.columns, "columns", "is for layout = 'wide'", fix="Use target and features.")
-        unset = self.max_gap is None or (self.gaps == "interpolate" and self.max_gap >= 1)
-        require(unset, "max_gap", f"must be at least 1, with gaps = 'interpolate', got {self.max_gap}")
-        parse_frequency(self.frequency)
+from clients.tables.options import TableOptions
+from clients.tables.series import Series, interpolate, moments, split_points, window_starts, window_views
 
 
 def table_population(options: TableOptions, *, dtype: torch.dtype = torch.float32) -> Population:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clients.core.population import Task
+from clients.core.examples import Task
 from clients.training.losses import focal, focal_slope
 
 Tensors = dict[str, Tensor]

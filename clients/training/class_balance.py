@@ -7,7 +7,8 @@ import numpy as np
 from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.errors import UserError
-from clients.core.population import CohortData, Population
+from clients.core.examples import CohortData
+from clients.core.population import Population
 from clients.core.ragged import label_counts_of
 from clients.training.local import Batches, batch_width, plan_batches, plan_counts
 from clients.training.options import LocalOptions

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from clients.core.population import Population, Task
+from clients.core.examples import Task
+from clients.core.population import Population
 
 MANY_EXAMPLES, FEW_CLASSES = 128, 16
 """From so many examples of at most so many classes on, the softmax runs over the first axis: five times as fast."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import I64
-from clients.core.population import CohortData
+from clients.core.examples import CohortData
 from clients.core.ragged import label_counts_of
 from clients.training.augment import Mixed, augment, mix
 from clients.training.batch import Tensors

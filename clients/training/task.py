@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from clients.core.arrays import I64
 from clients.core.errors import UserError
+from clients.core.examples import Examples
 from clients.core.parameters import Layout, buffer_layout, parameter_layout, read_vector
-from clients.core.population import Examples, Population
+from clients.core.population import Population
 from clients.training.augment import check_augment
 from clients.training.class_balance import check_balance, federation_counts
 from clients.training.dropout import DropoutSite, dropout_sites, with_addressed_dropout

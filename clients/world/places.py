@@ -11,7 +11,7 @@ import numpy as np
 
 from clients.core import streams
 from clients.core.arrays import F64, I64
-from clients.core.population import Places
+from clients.core.population_parts import Places
 
 USES = ("residential", "office", "industry", "green")
 _LISTED = (

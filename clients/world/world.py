@@ -10,78 +10,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from datetime import date
 from functools import lru_cache
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from clients.core.arrays import F32, F64, I64, Bool
-from clients.core.errors import require
-from clients.core.options import STRICT
-from clients.core.population import Places
+from clients.core.population_parts import Places
 from clients.world import calendar
 from clients.world.events import Cut, Event, crowd_level, cut_hours, make_cuts, make_events
 from clients.world.fields import gridded_field, random_field
+from clients.world.options import WorldOptions
 from clients.world.places import district_map, district_names, nearest, site_places
 from clients.world.weather import Storm, make_weather
-
-MOST_DISTRICTS = 240
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorldOptions:
-    """A generated world (section `[world]`).
-
-    Attributes:
-        districts: how many.
-        radius_km: of the city.
-        start: first day, an ISO date; its midnight is hour 0.
-        days: how many days the world has.
-        mean_temperature: of a year, degrees Celsius.
-        seasonal_swing: warmest minus coldest time of year, degrees.
-        rain_share: share of hours with rain outside storms, 0 to 0.5.
-        storms_per_month: expected number; 0 for none. So are the following.
-        events_per_week: public events in the whole city.
-        power_cuts_per_month: in the whole city in fair weather; storms add to it in proportion.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-
-    districts: int = 12
-    radius_km: float = 12.0
-    start: str = "2026-01-05"
-    days: int = 28
-    mean_temperature: float = 12.0
-    seasonal_swing: float = 18.0
-    rain_share: float = 0.06
-    storms_per_month: float = 3.0
-    events_per_week: float = 4.0
-    power_cuts_per_month: float = 2.0
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        limit = f"must be from 1 to {MOST_DISTRICTS}, got {self.districts}"
-        require(1 <= self.districts <= MOST_DISTRICTS, "districts", limit)
-        require(0.0 < self.radius_km <= 1000.0, "radius_km", f"must be above 0 and at most 1000, got {self.radius_km}")
-        require(_is_date(self.start), "start", f"must be a date such as 2026-01-05, got {self.start!r}")
-        require(1 <= self.days <= 3660, "days", f"must be from 1 to 3660, got {self.days}")
-        warm = f"must be from -60 to 60, got {self.mean_temperature}"
-        require(-60.0 <= self.mean_temperature <= 60.0, "mean_temperature", warm)
-        swing = f"must be from 0 to 80, got {self.seasonal_swing}"
-        require(0.0 <= self.seasonal_swing <= 80.0, "seasonal_swing", swing)
-        require(0.0 <= self.rain_share <= 0.5, "rain_share", f"must be from 0 to 0.5, got {self.rain_share}")
-        for name, most in (("storms_per_month", 60.0), ("events_per_week", 51.0), ("power_cuts_per_month", 1000.0)):
-            value = getattr(self, name)
-            require(0.0 <= value <= most, name, f"must be from 0 to {most:g}, got {value}")
-
-
-def _is_date(text: str) -> bool:
-    try:
-        return date.fromisoformat(text).year >= 1
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from clients.core.options import STRICT, check_at_least, check_below_one, check_not_negative, check_positive
+from clients.core.rows import Row, Table
 
 Weighting = Literal["examples", "uniform", "unbiased"]
 """Coefficients of the mean of updates; `server.algorithms.aggregation.weighted` defines each."""
@@ -213,3 +214,8 @@ AlgorithmOptions = (
     | FedNovaOptions
     | FedDynOptions
 )
+
+ALGORITHM_OPTIONS: Table[Row] = Table(
+    "an algorithm", *(Row(kind=options.kind, options=options) for options in get_args(AlgorithmOptions))
+)
+"""What a scenario may say of each; `server.algorithms.table` has what each does."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from clients.core.population import Task
+from clients.core.examples import Task
 from clients.training.losses import agreement
 from server.convergence.criteria_options import FACTS
 from server.convergence.monitor import Assessment, ConvergenceMonitor

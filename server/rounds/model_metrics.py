@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64
-from clients.core.population import Examples, Population
+from clients.core.examples import Examples
+from clients.core.population import Population
 from clients.engines.evaluation import Evaluator
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, recalls
 from clients.training.losses import metrics

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
 
 import torch
 
-from clients.core.errors import EngineError, FedscapeError, require
-from clients.core.options import STRICT
+from clients.core.errors import EngineError, FedscapeError
 from clients.engines.base import Engine
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram, make_program
@@ -17,6 +15,7 @@ from clients.engines.stacked import StackedEngine
 from clients.training.batch import Program
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays
+from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.probe import (
     Build,
@@ -36,42 +35,6 @@ PROBE_SECONDS = 1.0
 """No tile is timed that would take longer than this, once a smaller one has been."""
 HOPELESS = 3.0
 """Wider tiles are not timed after one this much slower than the best: far more than a busy machine's noise."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """Section [engine].
-
-    Attributes:
-        kind: "plain" trains one client after another, "stacked" a tile of clients as one tensor program; "auto" times
-            both for a moment and takes the faster. A named engine that cannot run the scenario is an error.
-        tile: clients trained together by the stacked engine; by default the fastest of a few.
-        compile: whether the stacked engine's gradients go through `torch.compile`: "auto" where the run is long
-            enough to repay it.
-        keep_bytes: memory for a cohort's updates kept whole, and for one tile's tensors.
-        threads: torch's threads; by default the faster of one and all.
-    """
-
-    __pydantic_config__: ClassVar = STRICT
-    kind: Literal["auto", "plain", "stacked"] = "auto"
-    tile: int | None = None
-    compile: Literal["auto", "never", "always"] = "auto"
-    keep_bytes: int = 1 << 30
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        require(self.tile is None or self.tile >= 1, "tile", f"must be >= 1, got {self.tile}")
-        require(
-            self.tile is None or self.kind != "plain", "tile", "is of the stacked engine", fix="Leave it out, or kind."
-        )
-        require(
-            self.compile != "always" or self.kind != "plain",
-            "compile",
-            "'always' is of the stacked engine, and kind is 'plain'",
-            fix="Use kind = 'auto' or 'stacked', or compile = 'never'.",
-        )
-        require(self.keep_bytes >= 0, "keep_bytes", f"must be >= 0, got {self.keep_bytes}")
-        require(self.threads is None or self.threads >= 1, "threads", f"must be >= 1, got {self.threads}")
 
 
 @dataclass(frozen=True)

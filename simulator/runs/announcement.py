@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clients.models.table import MlpOptions
+from clients.models.options import MlpOptions
 from simulator.runs.session import Session
 
 

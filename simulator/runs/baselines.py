@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import I64
-from clients.core.population import CohortData, Examples, Population, Task
+from clients.core.examples import CohortData, Examples, Task
+from clients.core.population import Population
 from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.plain import PlainEngine

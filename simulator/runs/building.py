@@ -15,7 +15,7 @@ from clients.core import streams
 from clients.core.errors import ScenarioError, UserError
 from clients.core.population import Population
 from clients.federation.build import Federation, build_federation
-from clients.models.table import build_model
+from clients.models.build import build_model
 from clients.training.task import LearningTask, make_task
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.table import local_for

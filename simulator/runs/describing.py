@@ -12,7 +12,8 @@ from torch import nn
 from clients.core import streams
 from clients.core.arrays import I64
 from clients.core.errors import require
-from clients.core.population import CohortData, Population
+from clients.core.examples import CohortData
+from clients.core.population import Population
 from clients.core.ragged import offsets_of, positions
 from clients.engines.plain import PlainEngine
 from clients.heterogeneity.table import HeterogeneityMeasures, Holdings, measure_clients

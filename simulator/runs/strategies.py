@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import Strategy
 from clients.core import streams
 from clients.core.arrays import I64
 from clients.core.errors import StrategyError
-from clients.federation.features import FeatureOptions
+from clients.federation.options import FeatureOptions
 from clients.flower.codec import Codec
 from clients.training.task import LearningTask
 from server.algorithms.algorithm import Algorithm

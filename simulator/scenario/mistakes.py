@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clients.core.errors import ScenarioError, UserError, unknown_name
-
-KINDED = ("data", "partition", "model", "algorithm")
-"""Sections whose keys depend on their kind."""
+from simulator.scenario.kinds import OneOf, parts, tables
 
 PLAIN_NAMES = {
     "int_type": "a whole number",
@@ -56,7 +53,7 @@ def _one(error: Mapping[str, Any], root: type) -> UserError:
         return UserError(
             path,
             unknown_name(key, _keys(error, root), f"a key of {f'[{section}]' if section else 'a scenario'}"),
-            fix=f"A key of another kind is removed by --set {path}=." if section in KINDED else "",
+            fix=f"A key of another kind is removed by --set {path}=." if section in tables(root, named=False) else "",
         )
     if kind == "missing":
         return UserError(path, "is missing")
@@ -91,18 +88,15 @@ def _steps(error: Mapping[str, Any], root: type) -> tuple[list[str], type | None
         elif str(step) in named or classes:
             keys.append(str(step))
             owner = next((c for c in classes if str(step) in {f.name for f in dataclasses.fields(c)}), None)
-            hint = typing.get_type_hints(owner, include_extras=False)[str(step)] if owner else None
+            hint = typing.get_type_hints(owner, include_extras=True)[str(step)] if owner else None
             classes, is_name = _classes(hint), typing.get_origin(hint) is dict
     return keys, classes[0] if classes else None
 
 
 def _classes(hint: Any) -> list[type]:
-    """Return the dataclasses a type hint may be."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return [c for arg in typing.get_args(hint) for c in _classes(arg)]
-    if typing.get_origin(hint) is dict:
-        return _classes(typing.get_args(hint)[1])
-    return [hint] if dataclasses.is_dataclass(hint) and isinstance(hint, type) else []
+    """Return the dataclasses that a type hint allows."""
+    found = [c for part in parts(hint) for c in (part.table.options if isinstance(part, OneOf) else [part])]
+    return [c for c in found if isinstance(c, type) and dataclasses.is_dataclass(c)]
 
 
 def _path(error: Mapping[str, Any], root: type) -> str:

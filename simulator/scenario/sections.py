@@ -13,24 +13,27 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from clients.city.sources import CITY, CityOptions
-from clients.concept_drift.options import DRIFT_KINDS, DriftOptions
+from clients.concept_drift.options import DriftOptions
+from clients.concept_drift.table import DRIFTS
 from clients.core.errors import ScenarioError, require, unknown_name
-from clients.core.options import STRICT
-from clients.faults.options import FAULTS, FaultOptions
-from clients.federation.data_kinds import DATA, DataOptions
-from clients.federation.features import FeatureOptions
-from clients.models.table import MODELS, ModelOptions
-from clients.partition.partitions import PARTITIONS, PartitionOptions
+from clients.core.options import STRICT, DataOptions, check_at_least
+from clients.faults.options import FaultOptions
+from clients.faults.table import FAULTS
+from clients.federation.data_kinds import DATA
+from clients.federation.options import FeatureOptions
+from clients.models.options import ModelOptions
+from clients.models.table import MODELS
+from clients.partition.options import PartitionOptions
+from clients.partition.table import PARTITIONS
 from clients.training.options import LocalOptions
-from clients.world.world import WorldOptions
-from server.algorithms.options import AlgorithmOptions, FedAvgOptions
-from server.algorithms.table import ALGORITHMS
+from clients.world.options import WorldOptions
+from server.algorithms.options import ALGORITHM_OPTIONS, AlgorithmOptions, FedAvgOptions
 from server.convergence.monitor import ConvergenceOptions
-from simulator.engines.planner import EngineOptions
-from simulator.grid.clock import FleetOptions
+from simulator.engines.options import EngineOptions
+from simulator.grid.options import FleetOptions
+from simulator.scenario.kinds import OneOf, check_kinds
 from simulator.scenario.mistakes import explain
 
 DEFAULT = "digits-label-skew"
@@ -56,9 +59,8 @@ class EvaluationOptions:
     baselines: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("federated_every", "gradient_every"):
-            require(getattr(self, name) >= 0, name, f"must be >= 0, got {getattr(self, name)}")
-        require(self.federated_clients >= 1, "federated_clients", f"must be >= 1, got {self.federated_clients}")
+        check_at_least(self, 0, "federated_every", "gradient_every")
+        check_at_least(self, 1, "federated_clients")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,52 +83,52 @@ class RunOptions:
     checkpoint_rounds: int | None = None
 
     def __post_init__(self) -> None:
-        require(self.rounds >= 1, "rounds", f"must be >= 1, got {self.rounds}")
+        check_at_least(self, 1, "rounds")
         require(0 <= self.seed < 2**63, "seed", f"must be in [0, 2**63), got {self.seed}")
         require(self.checkpoint_seconds > 0, "checkpoint_seconds", f"must be > 0, got {self.checkpoint_seconds}")
-        rounds = self.checkpoint_rounds
-        require(rounds is None or rounds >= 1, "checkpoint_rounds", f"must be >= 1, got {rounds}")
+        check_at_least(self, 1, "checkpoint_rounds")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One experiment. `data` and `model` may be missing where Python brings them.
 
-    `faults` and `drifts` are tables by a name of the user's, applied in their order; `world` is the city.
+    Attributes:
+        title: for people.
+        data: where the clients' examples come from.
+        partition: which client holds which example, for data that come without clients.
+        world: the generated city.
+        faults: what is wrong with the training data, by a name of the user's, in the order in which it is applied.
+        drifts: how the data change while they are learnt, by a name of the user's, in order.
+        features: what is done to the features before training.
+        model: what is trained.
+        local: what a client does in a round.
+        algorithm: how clients' updates become the next model.
+        evaluation: what is measured besides the central validation of every round.
+        convergence: when the run ends.
+        fleet: how fast devices and links are.
+        engine: how clients are computed.
+        run: the budget, the seed, and how often the run is saved.
+        name: of the scenario; the file's by default.
     """
 
     __pydantic_config__: ClassVar = STRICT
     title: str = ""
-    data: Annotated[DataOptions | CityOptions, Field(discriminator="kind")] | None = None
-    partition: Annotated[PartitionOptions, Field(discriminator="kind")] | None = None
+    data: Annotated[DataOptions, OneOf(DATA)] | None = None
+    partition: Annotated[PartitionOptions, OneOf(PARTITIONS)] | None = None
     world: WorldOptions | None = None
-    faults: dict[str, Annotated[FaultOptions, Field(discriminator="kind")]] = field(default_factory=dict)
-    drifts: dict[str, DriftOptions] = field(default_factory=dict)
+    faults: dict[str, Annotated[FaultOptions, OneOf(FAULTS)]] = field(default_factory=dict)
+    drifts: dict[str, Annotated[DriftOptions, OneOf(DRIFTS)]] = field(default_factory=dict)
     features: FeatureOptions = field(default_factory=FeatureOptions)
-    model: Annotated[ModelOptions, Field(discriminator="kind")] | None = None
+    model: Annotated[ModelOptions, OneOf(MODELS)] | None = None
     local: LocalOptions = field(default_factory=LocalOptions)
-    algorithm: Annotated[AlgorithmOptions, Field(discriminator="kind")] = field(default_factory=FedAvgOptions)
+    algorithm: Annotated[AlgorithmOptions, OneOf(ALGORITHM_OPTIONS)] = field(default_factory=FedAvgOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     convergence: ConvergenceOptions = field(default_factory=ConvergenceOptions)
     fleet: FleetOptions = field(default_factory=FleetOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     run: RunOptions = field(default_factory=RunOptions)
     name: str = ""
-
-
-KINDS: Mapping[str, tuple[Sequence[str], str]] = {
-    "data": ((*DATA, *CITY), "a kind of data"),
-    "partition": (tuple(PARTITIONS), "a partition"),
-    "model": (tuple(MODELS), "a model"),
-    "algorithm": (tuple(ALGORITHMS), "an algorithm"),
-}
-"""Sections with a `kind`: the names allowed, and what one is called."""
-
-NAMED: Mapping[str, tuple[Sequence[str], str]] = {
-    "faults": (tuple(FAULTS), "a fault"),
-    "drifts": (DRIFT_KINDS, "a kind of concept drift"),
-}
-"""Sections of named tables, such as [faults.NAME], each with a `kind`."""
 
 
 @cache
@@ -144,8 +146,7 @@ def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
     Raises:
         ScenarioError: naming the key, the value, what is allowed and the nearest name.
     """
-    _check_kinds(table, source)
-    _check_named(table, source)
+    check_kinds(table, Scenario, source)
     _check_fedsgd(table, source)
     try:
         return _adapter().validate_json(json.dumps(table, default=str))
@@ -248,29 +249,6 @@ def _find(name: str | Path) -> tuple[str, str, str]:
         return path.read_text("utf-8"), str(path), path.stem
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(str(path), f"cannot be read: {error}") from None
-
-
-def _check_kinds(table: Mapping[str, Any], source: str) -> None:
-    for section, (allowed, what) in KINDS.items():
-        given = table.get(section)
-        if not isinstance(given, Mapping):
-            continue
-        if "kind" not in given and section == "algorithm":
-            raise ScenarioError(f"{section}.kind", f"is missing in {source}. All: {', '.join(allowed)}")
-        if given.get("kind") not in allowed and "kind" in given:
-            raise ScenarioError(f"{section}.kind", unknown_name(given["kind"], allowed, what))
-
-
-def _check_named(table: Mapping[str, Any], source: str) -> None:
-    for section, (allowed, what) in NAMED.items():
-        named = table.get(section, {})
-        if not isinstance(named, Mapping) or not all(isinstance(inner, Mapping) for inner in named.values()):
-            raise ScenarioError(section, f"must hold named tables in {source}, such as [{section}.my_name]")
-        for name, inner in named.items():
-            if "kind" not in inner:
-                raise ScenarioError(f"{section}.{name}.kind", f"is missing in {source}. All: {', '.join(allowed)}")
-            if inner["kind"] not in allowed:
-                raise ScenarioError(f"{section}.{name}.kind", unknown_name(inner["kind"], allowed, what))
 
 
 def _check_fedsgd(table: Mapping[str, Any], source: str) -> None:

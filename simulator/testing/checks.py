@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clients.core.population import Population
-from clients.models.table import SoftmaxOptions
+from clients.models.options import SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
 from clients.training.rules import LocalResult, LocalRule
@@ -21,7 +21,7 @@ from server.algorithms.algorithm import Algorithm
 from server.algorithms.options import FedAvgOptions
 from server.algorithms.state import ServerState
 from server.algorithms.transforms import Aggregate, ServerTransform
-from simulator.engines.planner import EngineOptions
+from simulator.engines.options import EngineOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 from simulator.testing.stepper import Stepper
 

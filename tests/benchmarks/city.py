@@ -24,9 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 import fedscape as fs
-from clients.core.population import CohortData
+from clients.core.examples import CohortData
 from clients.federation.build import build_federation
-from simulator.runs.session import federation_of
+from simulator.runs.building import federation_of
 
 SOURCES = ("traffic", "meters", "air", "bridge", "intrusion", "activity")
 SITES, COHORT, ROUNDS = 1_000_000, 1000, 20

@@ -20,7 +20,8 @@ import torch
 
 import clients.engines.stacked as stacked_module
 from clients.engines.stacked import StackedEngine
-from clients.models.table import MlpOptions, ModelOptions, SoftmaxOptions, build_model
+from clients.models.build import build_model
+from clients.models.options import MlpOptions, ModelOptions, SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
 from clients.training.task import make_task

@@ -19,7 +19,8 @@ from flwr.app import ConfigRecord
 from workloads import LOCAL_LR, OUTPUTS, WORKLOADS, Workload, examples
 
 import fedscape as fs
-from simulator.runs.session import Overrides, Session, open_session
+from simulator.runs.building import Overrides
+from simulator.runs.session import Session, open_session
 
 SETTLE = 3
 """Rounds left out at the start: they make data and warm up."""

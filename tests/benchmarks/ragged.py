@@ -15,7 +15,8 @@ import numpy as np
 from ours import SETTLE, bare_rounds, population, scenario
 from workloads import WORKLOADS, Workload
 
-from simulator.runs.session import Overrides, open_session
+from simulator.runs.building import Overrides
+from simulator.runs.session import open_session
 
 
 def log_normal(w: Workload, sigma: float) -> np.ndarray[Any, Any]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fedscape
 from clients.core.options import STRICT
-from clients.models.table import SoftmaxOptions
+from clients.models.options import SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
 from server.algorithms.aggregation import ClientFacts

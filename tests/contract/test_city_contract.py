@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from clients.city.source_types import SeriesSource, WindowSource
-from clients.city.sources import CITY
 from clients.core.errors import UserError
 from clients.faults.apply import affected
 from clients.faults.label_options import LabelSymmetricOptions
 from clients.faults.options import Schedule
 from clients.faults.packet_options import GatewayOutageOptions, MissingOptions
 from clients.faults.sensor_options import BiasOptions, NoiseOptions, StuckAtOptions
+from clients.federation.data_kinds import GENERATED
 from clients.federation.series_readings import SeriesSpan, faulty_readings
 from clients.federation.series_windows import series_population
-from clients.partition.partitions import IidOptions
+from clients.partition.options import IidOptions
 from clients.world.world import make_world
 
 every = pytest.mark.parametrize("name", city.OPTIONS)
@@ -35,11 +35,11 @@ SEVERAL = {
 
 def source_of(name: str, seed: int = 3) -> SeriesSource | WindowSource:
     options = city.options(name)
-    return CITY[options.kind].source(options, make_world(city.WORLD, seed), seed)
+    return GENERATED[options.kind].build(options, make_world(city.WORLD, seed), seed)
 
 
 def test_the_list_has_every_source_and_task() -> None:
-    assert {given["kind"] for given in city.OPTIONS.values()} == set(CITY)
+    assert {given["kind"] for given in city.OPTIONS.values()} == set(GENERATED)
 
 
 @with_digits

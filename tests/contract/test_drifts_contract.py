@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from clients.concept_drift.application import with_drifts
-from clients.concept_drift.options import DRIFT_KINDS, DriftOptions, level
+from clients.concept_drift.options import DriftOptions
+from clients.concept_drift.table import DRIFTS, level
 from clients.core.errors import UserError
-from clients.core.population import CentralExamples, Examples, Population
+from clients.core.examples import Examples
+from clients.core.population import Population
+from clients.core.population_parts import CentralExamples
 from clients.faults.sensor_options import NoiseOptions
-from clients.sources.quadratic import QuadraticOptions
+from clients.sources.options import QuadraticOptions
 
 DATA = ("traffic", "intrusion", "activity", "digits")
 CHANGES = ("p(x)", "p(y)", "p(y|x)")
@@ -24,7 +27,7 @@ EVERY = {
         name,
         DriftOptions(kind=kind, changes=changes, strength=1.0, start=5.0, duration=10.0, period=4.0),  # type: ignore[arg-type]
     )
-    for name, kind, changes in product(DATA, DRIFT_KINDS, CHANGES)
+    for name, kind, changes in product(DATA, DRIFTS, CHANGES)
 }
 every = pytest.mark.parametrize(("name", "options"), EVERY.values(), ids=EVERY)
 everyone = np.arange(city.CLIENTS)
@@ -39,7 +42,7 @@ def sorted_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def test_the_list_has_every_kind() -> None:
-    assert {options.kind for _, options in EVERY.values()} == set(DRIFT_KINDS)
+    assert {options.kind for _, options in EVERY.values()} == set(DRIFTS)
 
 
 @every
@@ -264,7 +267,7 @@ def test_levels_are_the_figures_of_gama_et_al() -> None:
     start, rounds = np.array([2.0]), np.arange(10.0)
     told = {
         kind: level(DriftOptions(kind=kind, duration=4, period=3), start, rounds).tolist()  # type: ignore[arg-type]
-        for kind in DRIFT_KINDS
+        for kind in DRIFTS
     }
     assert told["abrupt"] == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
     assert told["gradual"] == told["incremental"] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1]

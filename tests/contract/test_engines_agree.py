@@ -11,15 +11,15 @@ from torch import nn
 
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.models.table import (
+from clients.models.build import build_model
+from clients.models.options import (
     Cnn1dOptions,
     GruOptions,
     LinearOptions,
     MlpOptions,
-    QuadraticOptions,
+    ParameterVectorOptions,
     SmallCnnOptions,
     SoftmaxOptions,
-    build_model,
 )
 from clients.training import rules
 from clients.training.options import OPTIMIZERS, AugmentOptions, LocalOptions
@@ -74,7 +74,7 @@ MODELS = {
     "gru": Model(GruOptions(hidden=4), shape=(5, 2), outputs=2, task="regression"),
     "gru, classes": Model(GruOptions(hidden=3), shape=(5, 2), outputs=3),
     "gru, one channel": Model(GruOptions(hidden=3), shape=(4,), outputs=3),
-    "quadratic": Model(QuadraticOptions(start=0.5), outputs=3, task="objective"),
+    "quadratic": Model(ParameterVectorOptions(start=0.5), outputs=3, task="objective"),
     "user's": Model(Residual()),
 }
 RULES = {

@@ -19,7 +19,7 @@ from clients.faults.label_options import (
     LabelPairFlipOptions,
     LabelSymmetricOptions,
 )
-from clients.faults.options import EFFECTS, FAULTS, MEASURES, FaultOptions, Schedule
+from clients.faults.options import FaultOptions, Schedule
 from clients.faults.packet_options import (
     ClockSkewOptions,
     DuplicatedOptions,
@@ -38,6 +38,7 @@ from clients.faults.sensor_options import (
     StuckAtOptions,
     UnitMixupOptions,
 )
+from clients.faults.table import EFFECTS, FAULTS
 
 K, T, D, CLASSES = 40, 240, 4, 5
 CHANNELS = (
@@ -141,8 +142,8 @@ def outcome(options: FaultOptions, *, seed: int = 5) -> tuple[Any, Any, Any]:
 
 
 def test_the_lists_have_every_kind() -> None:
-    assert {options.kind for options in EVERY.values()} == set(FAULTS) == set(MEASURES)
-    assert set(MEASURES.values()) == set(EFFECTS)
+    assert {options.kind for options in EVERY.values()} == set(FAULTS)
+    assert {row.measure for row in FAULTS.values()} == set(EFFECTS)
 
 
 @every

@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from clients.core.errors import PartitionError
 from clients.partition.label_skew import draw_counts
-from clients.partition.partitions import (
-    PARTITIONS,
+from clients.partition.options import (
+    CalibratedOptions,
     DirichletOptions,
     IidOptions,
     NaturalOptions,
     PartitionOptions,
     QuantityOptions,
-    RequestedOptions,
     ShardsOptions,
     SimilarityOptions,
-    partition,
 )
+from clients.partition.partitions import partition
+from clients.partition.table import PARTITIONS
 
 N = 1437
 LABELS = np.random.default_rng(0).choice(10, size=N, p=np.arange(1, 11) / 55)
@@ -48,9 +48,9 @@ EVERY: dict[str, PartitionOptions] = {
     "similarity, some": SimilarityOptions(clients=20, similarity=0.1),
     "similarity, all": SimilarityOptions(clients=20, similarity=1.0),
     "natural": NaturalOptions(key="site"),
-    "requested, labels and sizes": RequestedOptions(clients=20, label_js=0.4, quantity_gini=0.4, min_size=7),
-    "requested, features": RequestedOptions(clients=20, label_emd=0.6, feature_shift=0.15, tolerance=0.02),
-    "requested, features alone": RequestedOptions(clients=9, feature_shift=0.1),
+    "requested, labels and sizes": CalibratedOptions(clients=20, label_js=0.4, quantity_gini=0.4, min_size=7),
+    "requested, features": CalibratedOptions(clients=20, label_emd=0.6, feature_shift=0.15, tolerance=0.02),
+    "requested, features alone": CalibratedOptions(clients=9, feature_shift=0.1),
 }
 SEEDED = {name: options for name, options in EVERY.items() if name not in ("natural", "iid, one client in all")}
 LEAST = {name: options.min_size for name, options in EVERY.items() if hasattr(options, "min_size")}
@@ -203,9 +203,9 @@ def test_natural_names_and_members() -> None:
         (QuantityOptions(clients=4, min_size=3), "min_size = 2 or clients = 3 fits"),
         (ShardsOptions(clients=4, shards_per_client=3), "At most 2 shards a client fit"),
         (NaturalOptions(key="sites"), "Nearest: 'site'"),
-        (RequestedOptions(clients=4, quantity_gini=0.3, min_size=3), "min_size = 2 or clients = 3 fits"),
-        (RequestedOptions(clients=2, quantity_gini=0.9), r"only from 0 .* to 0\.4 .*the ceiling"),
-        (RequestedOptions(clients=2, feature_shift=0.9), "needs features"),
+        (CalibratedOptions(clients=4, quantity_gini=0.3, min_size=3), "min_size = 2 or clients = 3 fits"),
+        (CalibratedOptions(clients=2, quantity_gini=0.9), r"only from 0 .* to 0\.4 .*the ceiling"),
+        (CalibratedOptions(clients=2, feature_shift=0.9), "needs features"),
     ],
 )
 def test_what_cannot_be_met_says_what_would_fit(options: PartitionOptions, says: str) -> None:
@@ -219,7 +219,7 @@ def test_what_cannot_be_met_says_what_would_fit(options: PartitionOptions, says:
         DirichletOptions(clients=2, concentration=1.0),
         ShardsOptions(clients=2),
         SimilarityOptions(clients=2, similarity=0.5),
-        RequestedOptions(clients=2, label_js=0.5),
+        CalibratedOptions(clients=2, label_js=0.5),
     ],
 )
 def test_numbers_are_not_labels(options: PartitionOptions) -> None:

@@ -12,7 +12,8 @@ import pytest
 from run_folders import DIGITS, Capture, assert_same_run, digits, mistake, stop_after
 
 from server.record.jsonlines import read_rounds
-from simulator.cli.main import EXIT_MISTAKE, EXIT_OK, main
+from simulator.cli.exit_codes import EXIT_MISTAKE, EXIT_OK
+from simulator.cli.main import main
 from simulator.runs.run import simulate
 
 

@@ -6,9 +6,9 @@ import tomllib
 import pytest
 from scenario_pairs import CLEAN, TWIN_KEYS, differing, pairs, read
 
-from clients.city.sources import CITY
-from clients.concept_drift.options import DRIFT_KINDS
-from clients.faults.options import FAULTS
+from clients.concept_drift.table import DRIFTS
+from clients.faults.table import FAULTS
+from clients.federation.data_kinds import GENERATED
 from simulator.runs.run import Run, simulate
 from simulator.scenario.sections import builtin_names, load_scenario, parse_scenario, to_toml
 
@@ -36,7 +36,7 @@ def short_run(name: str) -> Run:
 
 
 def test_every_generated_source_has_a_clean_scenario() -> None:
-    assert {read(name)["data"]["kind"] for name in CLEAN} == set(CITY)
+    assert {read(name)["data"]["kind"] for name in CLEAN} == set(GENERATED)
     assert {name for name in builtin_names() if name.startswith("city-")} == {
         *CLEAN,
         *(twin for twin in PAIRS if twin.startswith("city-")),
@@ -66,7 +66,7 @@ def test_scenarios_show_many_kinds_of_faults() -> None:
     kinds = {fault["kind"] for twin in PAIRS for fault in read(twin).get("faults", {}).values()}
     drifts = {drift["kind"] for twin in PAIRS for drift in read(twin).get("drifts", {}).values()}
     assert kinds <= set(FAULTS)
-    assert drifts <= set(DRIFT_KINDS)
+    assert drifts <= set(DRIFTS)
     assert len(kinds) >= 8
     assert len(drifts) >= 2
 
@@ -83,7 +83,7 @@ def test_a_short_run_ends_in_a_verdict_and_records_what_was_done(name: str) -> N
         assert math.isfinite(last["validation_loss"])
     assert set(last.get("faults", {})) == set(told.get("faults", {}))
     assert set(last.get("concept_drift", {})) == set(told.get("drifts", {}))
-    assert ("districts" in last) == (told["data"]["kind"] in CITY)
+    assert ("districts" in last) == (told["data"]["kind"] in GENERATED)
     for fault in last.get("faults", {}).values():
         assert fault["changed"] > 0
         assert fault["effect"] > 0

@@ -15,7 +15,7 @@ import pytest
 from run_folders import assert_same_run, digits, recorded, stop_after
 
 from server.record.records import RunFolder
-from simulator.cli.main import EXIT_INTERRUPTED
+from simulator.cli.exit_codes import EXIT_INTERRUPTED
 from simulator.runs.run import resume, simulate
 from simulator.scenario.sections import Scenario, to_toml
 

@@ -10,7 +10,8 @@ import pytest
 from run_folders import Capture, mistake
 
 from server.record.jsonlines import read_rounds
-from simulator.cli.main import EXIT_OK, main
+from simulator.cli.exit_codes import EXIT_OK
+from simulator.cli.main import main
 from simulator.scenario.sections import load_scenario, parse_scenario, to_toml
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from clients.city.sources import CITY
 from clients.core.arrays import Array
 from clients.core.population import Population
 from clients.federation.build import Federation, build_federation
-from clients.partition.partitions import DirichletOptions
-from clients.sources.images import DigitsOptions
-from clients.world.world import WorldOptions
+from clients.federation.data_kinds import GENERATED
+from clients.partition.options import DirichletOptions
+from clients.sources.options import DigitsOptions
+from clients.world.options import WorldOptions
 
 WORLD = WorldOptions(days=30, storms_per_month=6.0, power_cuts_per_month=8.0)
 CLIENTS = 9
@@ -43,7 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def options(name: str) -> Any:
     """Return the options of one entry of the list."""
     given = dict(OPTIONS[name])
-    return CITY[given.pop("kind")].options(clients=CLIENTS, **given)
+    return GENERATED[given.pop("kind")].options(clients=CLIENTS, **given)
 
 
 def federation(name: str, *, seed: int = 3, **more: Any) -> Federation:

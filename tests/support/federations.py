@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from clients.flower.codec import Codec
 from clients.flower.messages import CohortReplies
-from clients.models.table import QuadraticOptions as QuadraticModel
+from clients.models.options import ParameterVectorOptions
 from clients.sources.custom import custom_population
-from clients.sources.quadratic import QuadraticOptions
+from clients.sources.options import QuadraticOptions
 from clients.training.options import LocalOptions
 from clients.training.work import CohortUpdate
 from server.algorithms.options import AlgorithmOptions, FedAvgOptions
 from server.rounds.strategy import FederatedStrategy
-from simulator.engines.planner import EngineOptions
+from simulator.engines.options import EngineOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 from simulator.testing.stepper import Stepper
 
@@ -101,7 +101,7 @@ def quadratics(
     steps = local_steps if isinstance(local_steps, int) else tuple(int(t) for t in local_steps)
     scenario = Scenario(
         data=QuadraticOptions(curvatures=_tuples(hessians), centres=_tuples(centres), weights=tuple(weights)),
-        model=QuadraticModel(start=_tuples(start)),
+        model=ParameterVectorOptions(start=_tuples(start)),
         local=LocalOptions(optimizer="gd", local_lr=local_lr, local_steps=steps),
         algorithm=algorithm or FedAvgOptions(weighting="uniform"),
         engine=engine_options(engine),

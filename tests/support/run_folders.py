@@ -13,7 +13,8 @@ from server.record.client_table import read_clients
 from server.record.jsonlines import read_rounds, to_json
 from server.record.records import RunFolder
 from server.rounds.loop import BY_THE_CLOCK
-from simulator.cli.main import EXIT_MISTAKE, main
+from simulator.cli.exit_codes import EXIT_MISTAKE
+from simulator.cli.main import main
 from simulator.scenario.sections import Scenario, load_scenario
 
 Capture = pytest.CaptureFixture[str]

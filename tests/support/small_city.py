@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from clients.core.population import CohortData, FaultCounts, Places, Population
+from clients.core.examples import CohortData, FaultCounts
+from clients.core.population import Population
+from clients.core.population_parts import Places
 from clients.sources.custom import custom_population
 
 DISTRICTS = ("North", "South</script>")

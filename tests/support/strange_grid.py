@@ -9,7 +9,8 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from clients.flower.shim import Run, claim_identity, empty_run, set_message_id
+from clients.flower.shim import claim_identity, empty_run, set_message_id
+from simulator.runs.run import Run
 
 
 class StrangeGrid(Grid):

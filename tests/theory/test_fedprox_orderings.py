@@ -13,9 +13,9 @@ import pytest
 from federations import Federation, engine_options
 from paired import low
 
-from clients.core.population import Examples
-from clients.models.table import SoftmaxOptions
-from clients.sources.synthetic import SyntheticOptions
+from clients.core.examples import Examples
+from clients.models.options import SoftmaxOptions
+from clients.sources.options import SyntheticOptions
 from clients.training.options import LocalOptions
 from clients.training.work import CohortWork
 from server.algorithms.options import FedAvgOptions, FedProxOptions

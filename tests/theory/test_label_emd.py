@@ -7,7 +7,8 @@ import pytest
 
 from clients.heterogeneity.measures import label_emd
 from clients.partition.label_skew import client_laws, draw_counts
-from clients.partition.partitions import DirichletOptions, ShardsOptions, partition
+from clients.partition.options import DirichletOptions, ShardsOptions
+from clients.partition.partitions import partition
 
 ALPHAS = (100.0, 10.0, 1.0, 0.5, 0.1)
 BY_PRIOR = (0.23736, 0.69736, 1.42128, 1.57261, 1.74483)

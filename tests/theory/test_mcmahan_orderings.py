@@ -13,10 +13,10 @@ import torch
 from federations import Federation, engine_options
 from paired import low
 
-from clients.core.population import Examples
-from clients.models.table import SoftmaxOptions
-from clients.partition.partitions import IidOptions, ShardsOptions
-from clients.sources.images import DigitsOptions
+from clients.core.examples import Examples
+from clients.models.options import SoftmaxOptions
+from clients.partition.options import IidOptions, ShardsOptions
+from clients.sources.options import DigitsOptions
 from clients.training.options import LocalOptions
 from server.algorithms.options import FedAvgOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario

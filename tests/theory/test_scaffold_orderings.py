@@ -18,10 +18,10 @@ import torch
 from federations import Federation, engine_options
 from paired import low
 
-from clients.core.population import Examples
-from clients.models.table import SoftmaxOptions
-from clients.partition.partitions import SimilarityOptions
-from clients.sources.images import DigitsOptions, ImagesOptions
+from clients.core.examples import Examples
+from clients.models.options import SoftmaxOptions
+from clients.partition.options import SimilarityOptions
+from clients.sources.options import DigitsOptions, ImagesOptions
 from clients.training.options import LocalOptions
 from server.algorithms.options import FedAvgOptions, FedProxOptions, FedSgdOptions, ScaffoldOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario

@@ -14,7 +14,7 @@ import numpy as np
 
 from clients.city.roads.network import Sensors, lines
 from clients.core.arrays import F32, F64, I64
-from clients.core.population import Places
+from clients.core.population_parts import Places
 from clients.world.world import World
 
 STEP_KM = 0.5

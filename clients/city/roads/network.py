@@ -19,7 +19,7 @@ import numpy as np
 
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64
-from clients.core.population import Places
+from clients.core.population_parts import Places
 from clients.core.ragged import positions
 from clients.world.world import World
 

@@ -6,10 +6,12 @@ import pytest
 import torch
 from activity_statistics import NAMES, discriminate, features, figures, load_uci_har, rms, statistics, step_frequency
 
-from clients.city.activity import ActivityOptions, activity_source
+from clients.city.activity import activity_source
 from clients.city.gait import ACTIVITIES, rotation
+from clients.city.window_options import ActivityOptions
 from clients.core.errors import UserError
-from clients.world.world import WorldOptions, make_world
+from clients.world.options import WorldOptions
+from clients.world.world import make_world
 
 REAL = Path(__file__).parents[4] / "shared/data/activity_uci_har/uci_har_windows_25hz_int16.npz"
 WORLD = make_world(WorldOptions(), 0)

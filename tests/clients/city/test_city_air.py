@@ -11,9 +11,11 @@ import air_statistics
 import numpy as np
 import pytest
 
-from clients.city.air import MOST_UG, AirOptions, air_source, concentrations
+from clients.city.air import MOST_UG, air_source, concentrations
+from clients.city.series_options import AirOptions
 from clients.core.errors import UserError
-from clients.world.world import World, WorldOptions, make_world
+from clients.world.options import WorldOptions
+from clients.world.world import World, make_world
 
 COMMITTED = json.loads((Path(__file__).parents[2] / "support" / "city_figures" / "air.json").read_text())
 BANDS = COMMITTED["figures"]

@@ -5,10 +5,12 @@ import pytest
 import torch
 from bridge_statistics import figures, first_peak, identify, modal_statistics, temperature_statistics
 
-from clients.city.bridge import BridgeOptions, bridge_source, bridge_truth
+from clients.city.bridge import bridge_source, bridge_truth
 from clients.city.structure import FREQUENCY, RATE, traffic_volume
+from clients.city.window_options import BridgeOptions
 from clients.core.errors import UserError
-from clients.world.world import WorldOptions, make_world
+from clients.world.options import WorldOptions
+from clients.world.world import make_world
 
 WORLD = make_world(WorldOptions(), 0)
 YEAR = make_world(WorldOptions(days=365, mean_temperature=10.0, seasonal_swing=36.0), 0)

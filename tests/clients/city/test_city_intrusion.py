@@ -12,9 +12,11 @@ from sklearn.linear_model import LogisticRegression
 from clients.city.attacks.botnets import make_campaigns, make_infections
 from clients.city.attacks.flows import CHANNELS, WINDOW_SECONDS
 from clients.city.attacks.tables import DEVICES, FAMILIES
-from clients.city.intrusion import IntrusionOptions, intrusion_source, intrusion_truth
+from clients.city.intrusion import intrusion_source, intrusion_truth
+from clients.city.window_options import IntrusionOptions
 from clients.core.errors import UserError
-from clients.world.world import World, WorldOptions, make_world
+from clients.world.options import WorldOptions
+from clients.world.world import World, make_world
 
 FIGURES: dict[str, dict[str, Any]] = {
     one["figure"]: one
@@ -258,7 +260,7 @@ def test_tasks_and_choices() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"clients": 0}, "clients: must be at least 1, got 0"),
+        ({"clients": 0}, "clients: must be >= 1, got 0"),
         ({"families": ("scans",)}, "families: 'scans' is not a family. Nearest: 'scan'"),
         ({"families": ("scan", "scan")}, "families: must differ"),
         ({"device_types": ()}, "device_types: must name at least one"),

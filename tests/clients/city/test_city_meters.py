@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from clients.city.homes import make_homes
-from clients.city.meters import LOAD, Loads, MetersOptions, loads, meters_source, peak_hour, sessions
+from clients.city.meters import LOAD, Loads, loads, meters_source, peak_hour, sessions
+from clients.city.series_options import MetersOptions
 from clients.core.errors import UserError
-from clients.world.world import World, WorldOptions, make_world
+from clients.world.options import WorldOptions
+from clients.world.world import World, make_world
 
 BANDS = json.loads((Path(__file__).parents[2] / "support" / "city_figures" / "meters.json").read_text())["figures"]
 HOMES = np.arange(300)

@@ -7,9 +7,11 @@ import pytest
 from city_statistics import figures, outside, traffic_statistics
 
 from clients.city.roads.network import RECOVERY_KMH, Incidents, driving_km, make_incidents, place_sensors, queue_ratio
-from clients.city.traffic import CHANNELS, TrafficOptions, traffic_source
+from clients.city.series_options import TrafficOptions
+from clients.city.traffic import CHANNELS, traffic_source
 from clients.core.errors import UserError
-from clients.world.world import World, WorldOptions, make_world
+from clients.world.options import WorldOptions
+from clients.world.world import World, make_world
 
 WEEK = TrafficOptions(step_minutes=5, window=12, horizon=12)
 SENSORS = np.arange(207)

@@ -14,9 +14,9 @@ import torch
 
 from clients.core.errors import DataError, PartitionError, UserError
 from clients.core.population import Population
-from clients.datasets.huggingface import HuggingFaceOptions
+from clients.datasets.options import HuggingFaceOptions
 from clients.federation.data_kinds import build_population
-from clients.partition.partitions import IidOptions, NaturalOptions
+from clients.partition.options import IidOptions, NaturalOptions
 
 N = 60
 IMAGES = np.random.default_rng(0).integers(0, 256, (N, 4, 5), dtype=np.uint8)

@@ -12,11 +12,12 @@ import torch
 from clients.core.errors import DataError, UserError
 from clients.core.population import Population
 from clients.datasets import sampled_rows
-from clients.datasets.n_baiot import CLASSES, FAMILIES, NBaiotOptions
-from clients.datasets.uci_har import CHANNELS, TEST_SUBJECTS, UciHarOptions
+from clients.datasets.n_baiot import CLASSES, FAMILIES
+from clients.datasets.options import NBaiotOptions, UciHarOptions
+from clients.datasets.uci_har import CHANNELS, TEST_SUBJECTS
 from clients.federation.data_kinds import build_population
-from clients.partition.partitions import DirichletOptions, IidOptions, NaturalOptions
-from clients.sources.images import DigitsOptions
+from clients.partition.options import DirichletOptions, IidOptions, NaturalOptions
+from clients.sources.options import DigitsOptions
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 

@@ -14,11 +14,10 @@ import torch
 from clients.core.arrays import F64
 from clients.core.errors import DataError, UserError
 from clients.core.population import Population
-from clients.datasets.air_quality import AirQualityOptions
-from clients.datasets.household_power import HouseholdPowerOptions, household_power_series
-from clients.datasets.metr_la import MetrLaOptions
+from clients.datasets.household_power import household_power_series
+from clients.datasets.options import AirQualityOptions, HouseholdPowerOptions, MetrLaOptions
 from clients.federation.data_kinds import build_population
-from clients.partition.partitions import IidOptions, NaturalOptions
+from clients.partition.options import IidOptions, NaturalOptions
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 

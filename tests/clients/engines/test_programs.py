@@ -12,7 +12,8 @@ from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram, examples_are_independent, make_program
 from clients.engines.recurrent import GruProgram
 from clients.engines.stacked import StackedEngine
-from clients.models.table import GruOptions, LinearOptions, MlpOptions, SoftmaxOptions, build_model
+from clients.models.build import build_model
+from clients.models.options import GruOptions, LinearOptions, MlpOptions, SoftmaxOptions
 from clients.training.batch import Batch
 from clients.training.losses import example_losses
 from clients.training.options import LocalOptions

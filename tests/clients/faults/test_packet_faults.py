@@ -10,8 +10,7 @@ import pytest
 
 from clients.core.channels import Channel
 from clients.faults.apply import Block, corrupt
-from clients.faults.common import Fill
-from clients.faults.options import FaultOptions, Schedule
+from clients.faults.options import FaultOptions, Fill, Schedule
 from clients.faults.outages import Outage, outages
 from clients.faults.packet_options import (
     ClockSkewOptions,

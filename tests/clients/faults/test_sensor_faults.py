@@ -15,7 +15,7 @@ from clients.core.errors import UserError
 from clients.faults.apply import Block, affected, corrupt
 from clients.faults.checks import check_faults
 from clients.faults.label_options import LabelClassDependentOptions, LabelSymmetricOptions
-from clients.faults.options import FAULTS, FaultOptions, Schedule
+from clients.faults.options import FaultOptions, Schedule
 from clients.faults.sensor_options import (
     BiasOptions,
     CalibrationDriftOptions,
@@ -26,6 +26,7 @@ from clients.faults.sensor_options import (
     StuckAtOptions,
     UnitMixupOptions,
 )
+from clients.faults.table import FAULTS
 
 SPEED = Channel(name="speed", mean=50.0, deviation=10.0, low=0.0, high=90.0, other_unit="km/h", other_scale=1.609)
 WARMTH = Channel(

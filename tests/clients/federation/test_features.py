@@ -9,7 +9,9 @@ from sklearn.metrics import mutual_info_score
 
 from clients.core.channels import Channel
 from clients.core.errors import UserError
-from clients.core.population import CentralData, CentralExamples, DataHistory, Examples
+from clients.core.examples import Examples
+from clients.core.population import DataHistory
+from clients.core.population_parts import CentralData, CentralExamples
 from clients.federation.feature_statistics import (
     REACH,
     class_histograms,
@@ -19,7 +21,8 @@ from clients.federation.feature_statistics import (
     scale_of,
     statistics_clients,
 )
-from clients.federation.features import FeatureOptions, with_features
+from clients.federation.features import with_features
+from clients.federation.options import FeatureOptions
 from clients.sources.custom import custom_population
 
 SIZES = [12, 40, 0, 7, 1]

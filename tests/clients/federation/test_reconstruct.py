@@ -9,9 +9,10 @@ import torch
 
 from clients.concept_drift.options import DriftOptions
 from clients.core.errors import UserError
-from clients.core.population import CohortData, Population
+from clients.core.examples import CohortData
+from clients.core.population import Population
 from clients.faults.sensor_options import NoiseOptions
-from clients.federation.features import FeatureOptions
+from clients.federation.options import FeatureOptions
 
 NAME = "bridge, autoencoder"
 DONE = {

@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 
 import fedscape as fs
-from clients.city.bridge import BridgeOptions, bridge_source
-from clients.city.intrusion import IntrusionOptions, intrusion_source
+from clients.city.bridge import bridge_source
+from clients.city.intrusion import intrusion_source
 from clients.city.roads.network import make_incidents
+from clients.city.series_options import TrafficOptions
 from clients.city.source_types import MOST_LISTED
-from clients.city.traffic import TrafficOptions, traffic_source
+from clients.city.traffic import traffic_source
+from clients.city.window_options import BridgeOptions, IntrusionOptions
 from clients.concept_drift.options import DriftOptions
-from clients.faults.options import FAULTS
+from clients.faults.table import FAULTS
 from clients.federation.build import Federation, build_federation, ground_truth_of
-from clients.federation.features import FeatureOptions
-from clients.world.world import WorldOptions, make_world
+from clients.federation.options import FeatureOptions
+from clients.world.options import WorldOptions
+from clients.world.world import make_world
 from server.record.jsonlines import from_json, to_json
 from server.record.records import RunFolder
 
@@ -127,7 +130,7 @@ def test_the_truth_survives_faults_features_and_drifts_and_is_written(tmp_path: 
     asked = Federation(
         data=BridgeOptions(clients=8, windows=20),
         world=WorldOptions(days=14),
-        faults={"noisy": FAULTS["noise"]()},
+        faults={"noisy": FAULTS["noise"].options()},
         drifts={"turn": DriftOptions(kind="abrupt", start=2)},
         features=FeatureOptions(normalise="federated"),
     )

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from scipy.special import gamma, hyp1f1
 
-from clients.core.population import CohortData, FaultCounts, Places, Population
+from clients.core.examples import CohortData, FaultCounts
+from clients.core.population import Population
+from clients.core.population_parts import Places
 from clients.heterogeneity.feature_shift import feature_shift, looked_at, population_shift
 from clients.heterogeneity.measures import gini, label_distances, label_emd, label_hellinger, label_js
 from clients.heterogeneity.spatial import morans_i, nearest
 from clients.heterogeneity.table import label_noise, measure_clients
-from clients.partition.partitions import QuantityOptions, partition
+from clients.partition.options import QuantityOptions
+from clients.partition.partitions import partition
 from clients.sources.custom import custom_population
 
 BALANCED = np.full(10, 0.1)

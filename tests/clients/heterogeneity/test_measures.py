@@ -7,9 +7,10 @@ import pytest
 from scipy.spatial.distance import jensenshannon
 
 from clients.core.population import Population
-from clients.federation.data_kinds import SyntheticOptions, build_population
+from clients.federation.data_kinds import build_population
 from clients.heterogeneity.measures import label_emd, label_js, partition_measures
 from clients.sources.custom import custom_population
+from clients.sources.options import SyntheticOptions
 
 
 def population(labels: list[list[int]], classes: int) -> Population:

@@ -3,22 +3,25 @@ import pytest
 import torch
 from torch import nn
 
-from clients.city.activity import ActivityOptions, activity_source
+from clients.city.activity import activity_source
+from clients.city.window_options import ActivityOptions
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.models.convolutions import Cnn1dOptions, cnn1d
-from clients.models.table import build_model
+from clients.models.build import build_model
+from clients.models.convolutions import cnn1d_layers
+from clients.models.options import Cnn1dOptions
 from clients.sources.custom import custom_population
 from clients.training import rules
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
-from clients.world.world import WorldOptions, make_world
+from clients.world.options import WorldOptions
+from clients.world.world import make_world
 
 
 def test_it_is_two_strided_convolutions_and_a_mean():
     torch.manual_seed(0)
-    net = cnn1d((40, 3), 5, Cnn1dOptions(channels=(4, 6), kernel=7))
+    net = cnn1d_layers((40, 3), 5, Cnn1dOptions(channels=(4, 6), kernel=7))
     x = torch.randn(2, 40, 3)
     first, second, linear = (m for m in net if isinstance(m, nn.Conv1d | nn.Linear))
     hidden = torch.zeros(2, 4, 17)

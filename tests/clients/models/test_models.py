@@ -8,21 +8,19 @@ import torch
 from torch import nn
 
 from clients.core.errors import UserError
-from clients.models.table import (
-    MODELS,
+from clients.models.build import GruForecaster, Quadratic, build_model
+from clients.models.options import (
     Cnn1dOptions,
     CnnOptions,
-    GruForecaster,
     GruOptions,
     LinearOptions,
     MlpOptions,
-    Quadratic,
-    QuadraticOptions,
+    ParameterVectorOptions,
     SmallCnnOptions,
     SoftmaxOptions,
     TwoNNOptions,
-    build_model,
 )
+from clients.models.table import MODELS
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 
@@ -65,8 +63,8 @@ def test_shapes_and_sizes(options, shape, parameters, population_of):
 
 def test_every_registered_model_is_built(population_of):
     shapes = {"cnn": (8, 8), "small_cnn": (4, 4), "cnn1d": (25, 2), "gru": (4, 2)}
-    for kind, options in MODELS.items():
-        task = {"linear": "regression", "quadratic": "objective"}.get(kind, "classification")
+    for kind, row in MODELS.items():
+        task, options = row.tasks[0], row.options
         population = population_of([3], shapes.get(kind, (6,)), 3, task)
         assert options().kind == kind
         make_task(build_model(options(), population, 0), population, LocalOptions(), seed=0)
@@ -74,7 +72,7 @@ def test_every_registered_model_is_built(population_of):
 
 def test_quadratic_is_its_formula(population_of):
     population = population_of([4], outputs=3, task="objective", dtype=torch.float64)
-    module = build_model(QuadraticOptions(start=(1.0, -2.0, 0.5)), population, 0)
+    module = build_model(ParameterVectorOptions(start=(1.0, -2.0, 0.5)), population, 0)
     assert isinstance(module, Quadratic)
     x = population.cohort(np.arange(1)).client(0).features
     for row, value in zip(x, module(x).detach(), strict=True):
@@ -133,12 +131,12 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_torchs_generator_alone(op
         (SoftmaxOptions(), (6,), "regression", "kind: 'softmax' needs classes.*Use 'linear'"),
         (LinearOptions(), (6,), "classification", "kind: 'linear' is for regression.*Use 'softmax'"),
         (SoftmaxOptions(), (6,), "objective", "kind: 'softmax' does not fit data 'custom', whose task is objective"),
-        (QuadraticOptions(), (6,), "classification", "kind: 'quadratic' does not fit"),
+        (ParameterVectorOptions(), (6,), "classification", "kind: 'quadratic' does not fit"),
         (CnnOptions(), (6,), "classification", r"kind: 'cnn' needs images of at least 4x4.*\(6,\)"),
         (SmallCnnOptions(), (3, 1, 5), "classification", "kind: 'small_cnn' needs images of at least 2x2"),
         (Cnn1dOptions(), (24, 3), "classification", r"kind: 'cnn1d' .* time >= 25, the data have \(24, 3\)"),
         (Cnn1dOptions(), (60,), "classification", "kind: 'cnn1d' with a kernel of 9 needs"),
-        (QuadraticOptions(start=(1.0, 2.0)), (6,), "objective", "start: must be one number or 3, got 2"),
+        (ParameterVectorOptions(start=(1.0, 2.0)), (6,), "objective", "start: must be one number or 3, got 2"),
     ],
 )
 def test_misfits_are_named(options, shape, task, message, population_of):

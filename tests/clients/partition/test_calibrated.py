@@ -12,15 +12,17 @@ from clients.federation.data_kinds import build_population
 from clients.heterogeneity.feature_shift import feature_shift
 from clients.heterogeneity.measures import gini, label_distances
 from clients.heterogeneity.table import measure_clients
-from clients.partition.partitions import Partition, RequestedOptions, partition
-from clients.sources.images import DigitsOptions, digits_pool
+from clients.partition.options import CalibratedOptions
+from clients.partition.partitions import Partition, partition
+from clients.sources.images import digits_pool
+from clients.sources.options import DigitsOptions
 
 POOL = digits_pool(DigitsOptions())
 N = len(POOL.targets)
 
 
 def asked(**values: Any) -> Partition:
-    options = RequestedOptions(**({"clients": 20} | values))
+    options = CalibratedOptions(**({"clients": 20} | values))
     return partition(options, POOL.targets, {}, seed=4, features=POOL.features)
 
 
@@ -64,7 +66,7 @@ def test_features_are_reached_and_labels_of_each_client_held(value: float) -> No
     # measured again, by another road: on the population that is made of it
     p = build_population(
         DigitsOptions(validation_fraction=0.0, test_fraction=0.0),
-        RequestedOptions(clients=20, label_js=0.2, feature_shift=value),
+        CalibratedOptions(clients=20, label_js=0.2, feature_shift=value),
         seed=4,
     )
     measures, _ = measure_clients(p, seed=4)
@@ -75,14 +77,14 @@ def test_features_are_reached_and_labels_of_each_client_held(value: float) -> No
 
 def test_features_move_alone_without_labels() -> None:
     x = POOL.features[:500]
-    p = partition(RequestedOptions(clients=8, feature_shift=0.5), x[:, :1], {}, seed=1, features=x)
+    p = partition(CalibratedOptions(clients=8, feature_shift=0.5), x[:, :1], {}, seed=1, features=x)
     assert np.ptp(p.sizes) <= 1
     np.testing.assert_array_equal(np.sort(p.rows), np.arange(500))
     assert feature_shift(x[p.rows], p.offsets, p.sizes).mean == pytest.approx(0.5, abs=0.01)
 
 
 def test_facts_say_what_was_asked_and_reached() -> None:
-    p = build_population(DigitsOptions(), RequestedOptions(clients=10, label_js=0.3, quantity_gini=0.4), seed=0)
+    p = build_population(DigitsOptions(), CalibratedOptions(clients=10, label_js=0.3, quantity_gini=0.4), seed=0)
     measures, _ = measure_clients(p, seed=0)
     assert p.federation.record["requested_label_js"] == 0.3
     assert p.federation.record["reached_label_js"] == pytest.approx(measures.label_js, abs=1e-12)
@@ -91,7 +93,7 @@ def test_facts_say_what_was_asked_and_reached() -> None:
 
 
 def test_what_clients_hold_out_is_not_measured() -> None:
-    options = RequestedOptions(clients=10, label_js=0.3)
+    options = CalibratedOptions(clients=10, label_js=0.3)
     p = build_population(DigitsOptions(client_test_fraction=0.3), options, seed=0)
     measures, _ = measure_clients(p, seed=0)
     assert p.federation.record["reached_label_js"] == pytest.approx(measures.label_js, abs=1e-12)
@@ -142,7 +144,7 @@ def test_what_cannot_be_reached_says_what_can(values: dict[str, Any], names: str
 )
 def test_what_cannot_be_asked(values: dict[str, Any], names: str) -> None:
     with pytest.raises(UserError, match=names):
-        RequestedOptions(**({"clients": 4} | values))
+        CalibratedOptions(**({"clients": 4} | values))
 
 
 def test_a_range_that_is_named_can_be_reached() -> None:

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from clients.core.errors import DataError, PartitionError, UserError
+from clients.core.examples import FaultCounts
 from clients.core.on_demand import ExampleLayout, Made, on_demand_cohort
-from clients.core.population import FaultCounts, Population
+from clients.core.population import Population
 from clients.federation.data_kinds import DATA, build_population
 from clients.heterogeneity.measures import partition_measures
-from clients.partition.partitions import DirichletOptions, IidOptions, NaturalOptions, QuantityOptions
+from clients.partition.options import DirichletOptions, IidOptions, NaturalOptions, QuantityOptions
 from clients.sources.custom import custom_population
-from clients.sources.images import DigitsOptions, ImagesOptions
-from clients.sources.quadratic import QuadraticOptions
-from clients.sources.synthetic import SyntheticOptions, _devices, device_sizes
+from clients.sources.options import DigitsOptions, ImagesOptions, QuadraticOptions, SyntheticOptions
+from clients.sources.synthetic import _devices, device_sizes
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -112,8 +112,8 @@ def test_pools_need_a_partition_and_others_take_none() -> None:
 
 
 def test_every_kind_is_named_after_itself() -> None:
-    for kind, options in DATA.items():
-        assert options.__dataclass_fields__["kind"].default == kind
+    for kind, row in DATA.items():
+        assert row.options.__dataclass_fields__["kind"].default == kind
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])

@@ -19,8 +19,8 @@ from pyarrow import parquet
 from clients.core.errors import DataError, UserError
 from clients.core.population import Population
 from clients.federation.data_kinds import build_population
+from clients.tables.options import TableOptions
 from clients.tables.series import interpolate, window_starts
-from clients.tables.table import TableOptions
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 START = np.datetime64("2024-02-28T22:00:00")

@@ -15,8 +15,8 @@ from clients.faults.options import Schedule
 from clients.faults.packet_options import GatewayOutageOptions
 from clients.faults.sensor_options import BiasOptions, StuckAtOptions
 from clients.federation.build import Federation, build_federation
-from clients.tables.table import TableOptions
-from clients.world.world import WorldOptions
+from clients.tables.options import TableOptions
+from clients.world.options import WorldOptions
 
 ROWS, WINDOW = 200, 6
 

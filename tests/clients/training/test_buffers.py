@@ -9,7 +9,8 @@ from clients.core.errors import UserError
 from clients.core.parameters import buffer_layout
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.models.table import MlpOptions, SmallCnnOptions, build_model
+from clients.models.build import build_model
+from clients.models.options import MlpOptions, SmallCnnOptions
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork

@@ -16,10 +16,12 @@ from clients.federation.data_kinds import build_population
 from clients.flower.decoding import decode_evaluation
 from clients.flower.messages import BY_CLASS, METRICS, EvaluationReplies
 from clients.flower.shim import FIRST_NODE, claim_identity
-from clients.models.table import SoftmaxOptions, build_model
+from clients.models.build import build_model
+from clients.models.options import SoftmaxOptions
 from clients.partition.long_tail import Thinning, thinned
 from clients.sources.custom import custom_population
-from clients.sources.images import DigitsOptions, digits_pool
+from clients.sources.images import digits_pool
+from clients.sources.options import DigitsOptions
 from clients.training.class_metrics import (
     ClassCounts,
     balanced_accuracy,

@@ -9,7 +9,8 @@ from torch import nn
 
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.models.table import MlpOptions, build_model
+from clients.models.build import build_model
+from clients.models.options import MlpOptions
 from clients.training.local import count_steps, plan_batches
 from clients.training.options import LocalOptions, ScheduleOptions
 from clients.training.task import make_task

@@ -7,11 +7,12 @@ from scipy import special
 from torch.nn import functional
 
 from clients.core.errors import UserError
-from clients.core.population import CohortData
+from clients.core.examples import CohortData
 from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.models.table import MlpOptions, SoftmaxOptions, build_model
+from clients.models.build import build_model
+from clients.models.options import MlpOptions, SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.augment import augment
 from clients.training.batch import Batch, output_error

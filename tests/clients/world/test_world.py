@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from clients.core.errors import UserError
-from clients.core.population import Places
+from clients.core.population_parts import Places
 from clients.world import world as world_module
-from clients.world.world import World, WorldOptions, make_world
+from clients.world.options import WorldOptions
+from clients.world.world import World, make_world
 
 SERIES = ("temperature", "rain", "wind", "wind_direction", "sunshine", "storm", "inversion", "crowd", "power_cut")
 YEAR = WorldOptions(days=365)

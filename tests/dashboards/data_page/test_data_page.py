@@ -15,9 +15,10 @@ from matplotlib.image import imread
 
 from clients.core.errors import RunFolderError, UserError
 from clients.core.population import DataHistory, Population
-from clients.federation.data_kinds import SyntheticOptions, build_population
+from clients.federation.data_kinds import build_population
 from clients.heterogeneity.spatial import Moran
 from clients.heterogeneity.table import FaultRate, HeterogeneityMeasures, measure_clients
+from clients.sources.options import SyntheticOptions
 from dashboards.data_page import text as data_text
 from dashboards.data_page.figure import data_figure
 from dashboards.data_page.page import data_page, write_data

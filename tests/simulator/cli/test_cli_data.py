@@ -16,8 +16,8 @@ from clients.engines.plain import PlainEngine
 from clients.training.work import CohortWork
 from server.dispersion.measures import gradient_dissimilarity
 from simulator.cli.main import main
+from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.describing import initial_dissimilarity, look_at
-from simulator.runs.session import Overrides, make_task_of
 from tests.support.small_city import small_city
 
 REQUESTED = ["--set", "partition={kind='requested', clients=10, label_js=0.3, quantity_gini=0.4}"]

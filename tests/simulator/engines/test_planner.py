@@ -13,14 +13,16 @@ from torch import nn
 from clients.core.errors import DataError, EngineError, UserError
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.models.table import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions, build_model
+from clients.models.build import build_model
+from clients.models.options import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 from simulator.engines.compiling import compile_where_it_pays, compiled_widths, compiler_missing
+from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, engine_from_plan, threads_restored
-from simulator.engines.planner import EngineOptions, plan_engine
+from simulator.engines.planner import plan_engine
 from simulator.engines.probe import (
     Cost,
     Sample,

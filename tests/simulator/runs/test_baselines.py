@@ -12,8 +12,9 @@ from torch import nn
 from clients.sources.custom import custom_population
 from dashboards.report import run_text
 from simulator.runs.baselines import baselines, train_pooled
+from simulator.runs.building import Overrides
 from simulator.runs.run import simulate
-from simulator.runs.session import Overrides, Session, open_session
+from simulator.runs.session import Session, open_session
 from simulator.scenario.sections import load_scenario
 
 SETS = ["partition.clients=6", "partition.concentration=50", "model.kind=softmax", "model.hidden=", "model.norm=",

@@ -1,0 +1,218 @@
+"""From a model's options to its module, initialised by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from clients.core.errors import UserError
+from clients.core.population import Population
+from clients.models.convolutions import cnn1d_layers
+from clients.models.options import (
+    Cnn1dOptions,
+    CnnOptions,
+    GruOptions,
+    LinearOptions,
+    MlpOptions,
+    ModelOptions,
+    ParameterVectorOptions,
+    SmallCnnOptions,
+    SoftmaxOptions,
+    TwoNNOptions,
+)
+from clients.models.table import MODELS
+
+Shape = tuple[int, ...]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+
+class Quadratic(nn.Module):
+    """F(w; H, w*) = (w - w*)' H (w - w*) / 2, one value an example; features are [H row by row, w*]."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.w = nn.Parameter(start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the objective of each example, [n], from features [n, d*d + d]."""
+        d = self.w.shape[-1]
+        away = self.w - x[:, d * d :]
+        return 0.5 * torch.einsum("ni,nij,nj->n", away, x[:, : d * d].view(-1, d, d), away)
+
+
+class GruForecaster(nn.Module):
+    """GRU over [n, time, channels] (or [n, time]); linear read-out of the last hidden state, [n, outputs]."""
+
+    def __init__(self, channels: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(channels, hidden, batch_first=True)
+        self.readout = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return forecasts [n, outputs]."""
+        sequence = x if x.dim() == 3 else x.unsqueeze(-1)
+        states, _ = self.gru(sequence)
+        out: Tensor = self.readout(states[:, -1])
+        return out
+
+
+def _initialised(module: nn.Module, how: str, generator: torch.Generator) -> nn.Module:
+    """Initialise weights by Glorot and Bengio 2010 ("xavier"), He et al. 2015 ("he") or torch's default ("torch")."""
+    for m in module.modules():
+        if not isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d):
+            continue
+        if how == "zero":
+            nn.init.zeros_(m.weight)
+        elif how == "xavier":
+            nn.init.xavier_uniform_(m.weight, generator=generator)
+        elif how == "he":
+            nn.init.kaiming_normal_(m.weight, nonlinearity="relu", generator=generator)
+        else:
+            nn.init.kaiming_uniform_(m.weight, a=math.sqrt(5), generator=generator)
+        if m.bias is not None:
+            if how == "torch":
+                bound = 1 / math.sqrt(nn.init._calculate_fan_in_and_fan_out(m.weight)[0])
+                nn.init.uniform_(m.bias, -bound, bound, generator=generator)
+            else:
+                nn.init.zeros_(m.bias)
+    return module
+
+
+def _norm(kind: str, width: int, groups: int, *, image: bool) -> list[nn.Module]:
+    if kind == "batch":
+        return [nn.BatchNorm2d(width) if image else nn.BatchNorm1d(width)]
+    return [nn.GroupNorm(groups, width)] if kind == "group" else []
+
+
+def _flat(shape: Shape) -> tuple[list[nn.Module], int]:
+    """Return the layer that flattens features, where they are not flat, and how many numbers there are."""
+    return [nn.Flatten()] if len(shape) > 1 else [], math.prod(shape)
+
+
+def linear(o: LinearOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build linear regression."""
+    flatten, inputs = _flat(shape)
+    return _initialised(nn.Sequential(*flatten, nn.Linear(inputs, outputs)), "zero", generator)
+
+
+def softmax(o: SoftmaxOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build softmax regression: its outputs are logits."""
+    flatten, inputs = _flat(shape)
+    return _initialised(nn.Sequential(*flatten, nn.Linear(inputs, outputs)), o.initialisation, generator)
+
+
+def mlp(o: MlpOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build a multi-layer perceptron."""
+    layers, inputs = _flat(shape)
+    for width in o.hidden:
+        layers += [
+            nn.Linear(inputs, width, bias=o.norm != "batch"),
+            *_norm(o.norm, width, o.groups, image=False),
+            ACTIVATIONS[o.activation](),
+        ]
+        layers += [nn.Dropout(o.dropout)] if o.dropout else []
+        inputs = width
+    return _initialised(nn.Sequential(*layers, nn.Linear(inputs, outputs)), o.initialisation, generator)
+
+
+def two_nn(o: TwoNNOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build the 2NN."""
+    return mlp(MlpOptions(hidden=(200, 200)), shape, outputs, generator)
+
+
+def _image_shape(shape: Shape, kind: str, at_least: int) -> tuple[int, int, int]:
+    """Read features as an image (channels, height, width); a flat square becomes one channel."""
+    if len(shape) == 1 and math.isqrt(shape[0]) ** 2 == shape[0]:
+        shape = (1, math.isqrt(shape[0]), math.isqrt(shape[0]))
+    if len(shape) == 2:
+        shape = (1, *shape)
+    if len(shape) != 3 or min(shape[1:]) < at_least:
+        raise UserError(
+            "kind",
+            f"'{kind}' needs images of at least {at_least}x{at_least}, the data have features of shape {shape}",
+            fix="Use 'mlp' or 'softmax', or data of images.",
+        )
+    return shape
+
+
+def _as_image(shape: Shape, image: tuple[int, int, int]) -> nn.Module:
+    """Return the layer that gives features of `shape` their channel axis."""
+    return nn.Identity() if len(shape) == 3 else nn.Unflatten(1, image if len(shape) == 1 else image[:2])
+
+
+def cnn(o: CnnOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build the CNN for larger images."""
+    channels, height, width = _image_shape(shape, o.kind, 4)
+    layers = nn.Sequential(
+        _as_image(shape, (channels, height, width)),
+        nn.Conv2d(channels, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(64 * (height // 4) * (width // 4), 512), nn.ReLU(), nn.Linear(512, outputs),
+    )  # fmt: skip
+    return _initialised(layers, "he", generator)
+
+
+def small_cnn(o: SmallCnnOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build the CNN for small images."""
+    channels, height, width = _image_shape(shape, o.kind, 2)
+    first, second = o.channels
+    bias = o.norm != "batch"
+    layers = nn.Sequential(
+        _as_image(shape, (channels, height, width)),
+        nn.Conv2d(channels, first, 3, padding=1, bias=bias), *_norm(o.norm, first, 4, image=True), nn.ReLU(),
+        nn.Conv2d(first, second, 3, padding=1, bias=bias), *_norm(o.norm, second, 4, image=True), nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(second * (height // 2) * (width // 2), outputs),
+    )  # fmt: skip
+    return _initialised(layers, "he", generator)
+
+
+def cnn1d(o: Cnn1dOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build the CNN over time."""
+    return _initialised(cnn1d_layers(shape, outputs, o), "he", generator)
+
+
+def gru(o: GruOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build the GRU; its weights are torch's own."""
+    return GruForecaster(shape[1] if len(shape) > 1 else 1, o.hidden, outputs)
+
+
+def parameter_vector(o: ParameterVectorOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+    """Build the model of an objective of `outputs` parameters."""
+    start = torch.as_tensor(o.start, dtype=torch.float64)
+    if start.dim() == 1 and len(start) != outputs:
+        raise UserError("start", f"must be one number or {outputs}, got {len(start)} numbers")
+    return Quadratic(start.expand(outputs).clone())
+
+
+def build_model(options: ModelOptions, population: Population, seed: int) -> nn.Module:
+    """Build the module for a population's features and outputs, initialised by `seed`.
+
+    Raises:
+        UserError: the model does not fit the data (field `kind`).
+    """
+    row, task = MODELS.row_of(options), population.task
+    if (task == "objective") != ("objective" in row.tasks):
+        raise UserError(
+            "kind",
+            f"'{row.kind}' does not fit data '{population.name}', whose task is {task}",
+            fix="Quadratic data need the model 'quadratic', and only they do.",
+        )
+    if task not in row.tasks:
+        why, fix = row.unfit
+        raise UserError("kind", f"'{row.kind}' {why}", fix=fix)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module: nn.Module = row.build(options, population.feature_shape, population.outputs, generator)
+    return module

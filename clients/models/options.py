@@ -1,0 +1,151 @@
+"""Options of every model. Any `torch.nn.Module` of the user's takes a model's place from Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clients.core.errors import require
+from clients.core.options import KindOptions, check_at_least, check_below_one
+
+Activation = Literal["relu", "tanh", "sigmoid", "gelu", "leaky_relu"]
+Norm = Literal["none", "batch", "group"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(KindOptions):
+    """Options of a kind of model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxOptions(ModelOptions):
+    """Softmax (multinomial logistic) regression.
+
+    Attributes:
+        initialisation: of weights: "zero", or "xavier" (Glorot and Bengio 2010). Biases start at zero.
+    """
+
+    kind: Literal["softmax"] = "softmax"
+    initialisation: Literal["zero", "xavier"] = "zero"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearOptions(ModelOptions):
+    """Linear regression on flattened features, started at zero."""
+
+    kind: Literal["linear"] = "linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MlpOptions(ModelOptions):
+    """A multi-layer perceptron: for each width in `hidden` linear, norm, activation, dropout; then linear.
+
+    Linear layers before batch normalisation have no bias: it would have no effect, and a gradient of rounding noise.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        activation: after each hidden layer.
+        initialisation: of weights: "xavier" (Glorot and Bengio 2010), "he" (He et al. 2015) or torch's own.
+        dropout: probability with which a hidden number is left out in training.
+        norm: normalisation before each activation.
+        groups: of group normalisation.
+    """
+
+    kind: Literal["mlp"] = "mlp"
+    hidden: tuple[int, ...] = (64,)
+    activation: Activation = "relu"
+    initialisation: Literal["xavier", "he", "torch"] = "he"
+    dropout: float = 0.0
+    norm: Norm = "none"
+    groups: int = 4
+
+    def __post_init__(self) -> None:
+        require(all(w >= 1 for w in self.hidden), "hidden", f"every width must be >= 1, got {list(self.hidden)}")
+        check_below_one(self, "dropout")
+        check_at_least(self, 1, "groups")
+        bad = [w for w in self.hidden if self.norm == "group" and w % self.groups]
+        require(not bad, "groups", f"must divide every hidden width, and {self.groups} does not divide {bad}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoNNOptions(ModelOptions):
+    """The 2NN of McMahan et al. 2017: 784-200-200-10 with ReLU, 199,210 parameters on MNIST."""
+
+    kind: Literal["2nn"] = "2nn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CnnOptions(ModelOptions):
+    """The CNN of McMahan et al. 2017 for 28x28 images: 1,663,370 parameters on MNIST."""
+
+    kind: Literal["cnn"] = "cnn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmallCnnOptions(ModelOptions):
+    """A small CNN for small images such as 8x8 digits: two 3x3 convolutions, one pooling, one linear layer.
+
+    Attributes:
+        channels: of the two convolutions; multiples of 4 under group normalisation.
+        norm: normalisation after each convolution; groups are 4.
+    """
+
+    kind: Literal["small_cnn"] = "small_cnn"
+    channels: tuple[int, int] = (8, 16)
+    norm: Norm = "none"
+
+    def __post_init__(self) -> None:
+        _check_channels(self.channels)
+        fits = self.norm != "group" or all(c % 4 == 0 for c in self.channels)
+        require(fits, "channels", f"must be multiples of 4 under group normalisation, got {list(self.channels)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cnn1dOptions(ModelOptions):
+    """A small CNN over time for windows of a signal: two convolutions of stride 2, the mean over time, linear.
+
+    Features are [n, time, channels]; shifting a window in time hardly moves the output.
+
+    Attributes:
+        channels: of the two convolutions.
+        kernel: steps that a convolution sees.
+    """
+
+    kind: Literal["cnn1d"] = "cnn1d"
+    channels: tuple[int, int] = (16, 32)
+    kernel: int = 9
+
+    def __post_init__(self) -> None:
+        _check_channels(self.channels)
+        check_at_least(self, 1, "kernel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GruOptions(ModelOptions):
+    """A GRU over past steps, and a linear read-out of its last state.
+
+    Attributes:
+        hidden: width of the state.
+    """
+
+    kind: Literal["gru"] = "gru"
+    hidden: int = 32
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "hidden")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterVectorOptions(ModelOptions):
+    """The parameter vector of a `quadratic` problem: the model is its own argument.
+
+    Attributes:
+        start: the vector's first value: one number for all coordinates, or one each.
+    """
+
+    kind: Literal["quadratic"] = "quadratic"
+    start: float | tuple[float, ...] = 0.0
+
+
+def _check_channels(channels: tuple[int, int]) -> None:
+    require(min(channels) >= 1, "channels", f"must be >= 1, got {list(channels)}")

@@ -1,0 +1,186 @@
+"""Options of the sources that are not recorded readings: digits, arrays from files, and problems made by formula."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from clients.core.errors import require
+from clients.core.options import DataOptions, check_at_least, check_held_out, check_not_negative
+from clients.partition.long_tail import Thinning
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsOptions(DataOptions):
+    """The 1,797 handwritten 8x8 digits bundled with scikit-learn, scaled to [0, 1].
+
+    Attributes:
+        flat: True gives features of shape (64,), False (1, 8, 8).
+        validation_fraction: share held centrally for criteria.
+        test_fraction: share held centrally for the end.
+        client_test_fraction: share of its own examples each client holds out.
+        long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
+            has about so many times the examples of the last (Cui et al. 2019). What is held out centrally stays as it
+            is; what clients hold out of their own has their imbalance.
+        rare_classes: classes thinned to `rare_share` of their training examples.
+        rare_share: see there.
+    """
+
+    kind: Literal["digits"] = "digits"
+    flat: bool = True
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    client_test_fraction: float = 0.0
+    long_tail: float = 1.0
+    rare_classes: tuple[int, ...] = ()
+    rare_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_held_out(self.validation_fraction, self.test_fraction, self.client_test_fraction)
+        thinning_of(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesOptions(DataOptions):
+    """Labelled arrays from a file.
+
+    Attributes:
+        path: an .npz file; or an IDX images file (`*-images*idx3-ubyte`, also .gz) whose labels file lies beside it; or
+            a folder of IDX files with a training and possibly a `t10k` or `test` part, which is the central test set.
+        features: the array's name in an .npz; empty looks for a usual name. `x_test` and `y_test`, where they are,
+            are the central test set.
+        targets: the same for the labels.
+        flat: True gives flat features; False images (channels, height, width).
+        shape: shape of one example; empty takes the file's own. With flat = false a flat square becomes an image of one
+            channel, byte images without channels get one, and trailing channels (1, 3 or 4) go first.
+        validation_fraction: share held centrally for criteria.
+        test_fraction: share held centrally for the end; unset takes the file's own test set, or a tenth without one.
+        client_test_fraction: share of its own examples each client holds out.
+        long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
+            has about so many times the examples of the last (Cui et al. 2019). What is held out centrally stays as it
+            is; what clients hold out of their own has their imbalance.
+        rare_classes: classes thinned to `rare_share` of their training examples.
+        rare_share: see there.
+
+    Bytes are divided by 255; other integers are multiplied by a number called `scale` in the file, where there is
+    one. Every array of one axis and the right length is offered to a natural partition.
+    """
+
+    kind: Literal["images"] = "images"
+    path: str
+    features: str = ""
+    targets: str = ""
+    flat: bool = True
+    shape: tuple[int, ...] = ()
+    validation_fraction: float = 0.1
+    test_fraction: float | None = None
+    client_test_fraction: float = 0.0
+    long_tail: float = 1.0
+    rare_classes: tuple[int, ...] = ()
+    rare_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_held_out(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
+        thinning_of(self)
+        require(bool(self.path), "path", "must name a file or a folder, got nothing")
+        require(all(s > 0 for s in self.shape), "shape", f"must hold positive numbers, got {list(self.shape)}")
+        one_axis = not (self.flat and len(self.shape) > 1)
+        require(one_axis, "shape", f"{list(self.shape)} has several axes and flat is true", fix="Set flat = false.")
+
+
+def thinning_of(options: DigitsOptions | ImagesOptions) -> Thinning:
+    """Return how many training examples of each class are kept.
+
+    Raises:
+        UserError: the options say a profile that there is not.
+    """
+    return Thinning(long_tail=options.long_tail, rare_classes=options.rare_classes, rare_share=options.rare_share)
+
+
+Curvature = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
+
+
+Centre = float | tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuadraticOptions(DataOptions):
+    """Quadratic clients: given one by one, or drawn.
+
+    Attributes:
+        curvatures: H_k of each client: a number h (h times the identity), a diagonal, or a full symmetric matrix.
+        centres: w_k* of each client: a number (the same in every coordinate) or a vector.
+        clients: how many to draw, where none are given.
+        dimension: d; for drawn clients, or for given ones that are all plain numbers.
+        condition: drawn H_k = Q diag(l) Q' with Q a random rotation and the logarithm of every eigenvalue l uniform
+            between 1 / condition and 1.
+        spread: standard deviation of every coordinate of a drawn w_k*.
+        weights: number of examples of each client; empty for equal weights.
+        noise: standard deviation of each coordinate of an example's gradient about its client's (at one example a
+            batch, drawn with replacement, the gradient noise of a step). Each example has its own centre,
+            w_k* + H^-1 (noise z), and the z of a client add up to 0, so w_k* stays its minimiser. Needs several
+            examples a client.
+    """
+
+    kind: Literal["quadratic"] = "quadratic"
+    curvatures: tuple[Curvature, ...] = ()
+    centres: tuple[Centre, ...] = ()
+    clients: int = 10
+    dimension: int = 1
+    condition: float = 10.0
+    spread: float = 1.0
+    weights: tuple[int, ...] = ()
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        given = len(self.curvatures)
+        pair = f"must be one a curvature, got {len(self.centres)} for {given} curvatures"
+        require(len(self.centres) == given, "centres", pair)
+        check_at_least(self, 1, "clients", words="at least {:g}")
+        agrees = not given or self.clients in (given, 10)
+        require(agrees, "clients", f"is {self.clients}, and {given} curvatures are given", fix="Leave it out.")
+        check_at_least(self, 1, "dimension", words="at least {:g}")
+        require(1 <= self.condition < math.inf, "condition", f"must be a finite number >= 1, got {self.condition}")
+        check_not_negative(self, "spread", "noise", words="a finite number >= 0")
+        clients = given or self.clients
+        one_each = f"must be one a client, got {len(self.weights)} for {clients} clients"
+        require(len(self.weights) in (0, clients), "weights", one_each)
+        require(all(w >= 0 for w in self.weights), "weights", f"must be numbers of examples, got {list(self.weights)}")
+        require(not self.weights or sum(self.weights) > 0, "weights", "must not all be 0")
+        several = bool(self.weights) and min(self.weights) >= 2
+        require(not self.noise or several, "noise", "needs at least two examples a client", fix="Give weights >= 2.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticOptions(DataOptions):
+    """FedProx's synthetic(alpha, beta).
+
+    Attributes:
+        alpha: how much local models differ, a standard deviation.
+        beta: how much local inputs differ, a standard deviation.
+        iid: True for the paper's synthetic_iid, where alpha and beta play no part (leave them 0).
+        clients: how many.
+        features: numbers an example.
+        classes: labels.
+        sizes: "lognormal" as in the paper; an integer gives every client that many training examples.
+    """
+
+    kind: Literal["synthetic"] = "synthetic"
+    alpha: float = 0.0
+    beta: float = 0.0
+    iid: bool = False
+    clients: int = 30
+    features: int = 60
+    classes: int = 10
+    sizes: Literal["lognormal"] | int = "lognormal"
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, name, f"must be a finite number >= 0, got {value}")
+            require(not (self.iid and value), name, f"plays no part with iid = true, got {value}", fix="Leave it out.")
+        check_at_least(self, 1, "clients", "features", words="at least {:g}")
+        check_at_least(self, 2, "classes", words="at least {:g}")
+        if self.sizes != "lognormal":
+            require(self.sizes >= 1, "sizes", f"must be 'lognormal' or at least 1, got {self.sizes}")

@@ -1,0 +1,80 @@
+"""Options of readings from files that the user has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clients.core.errors import require
+from clients.core.options import DataOptions, check_at_least, check_below_one
+from clients.tables.files import parse_frequency
+
+Gaps = Literal["error", "interpolate", "drop"]
+"""What is done about missing values and rows; see `TableOptions.gaps`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(DataOptions):
+    """Readings to forecast.
+
+    Attributes:
+        path: a file (.csv, .csv.gz, .csv.xz, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
+        layout: "wide": a column a sensor (files of the same columns follow each other in time); "long": a row a sensor
+            and time, the sensor named in `id_column`; "files": a file a sensor or site.
+        time: the column of timestamps (or of seconds since 1970), or the columns of year, month, day and so on; empty
+            looks for them. Without any, rows count as evenly spaced.
+        time_format: how times are written, as strptime reads it, where that is not ISO 8601.
+        id_column: the column that names the client, for "long"; for "files" a column of one value, or empty to name
+            clients by file.
+        target: the column to forecast, for "long" and "files".
+        features: further input columns; with "wide" every client gets them.
+        columns: the sensors to keep, for "wide"; empty keeps every numeric column.
+        window: past steps the model sees.
+        horizon: steps ahead; the model forecasts all values from 1 to `horizon`.
+        stride: steps from one window to the next.
+        validation_fraction: share of a client's time, after the training part.
+        test_fraction: share of a client's time, at the end.
+        scale: subtract the mean and divide by the standard deviation of the training part, per "client" or over all
+            clients ("global"), targets too; or "none".
+        frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
+        gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
+            windows that touch what is still missing; "drop" windows that touch any.
+        max_gap: longest run of missing values to interpolate, in steps; unset for any.
+        missing_value: a reading of the forecast sensors that means there was none, such as 0 in METR-LA.
+    """
+
+    kind: Literal["table"] = "table"
+    path: str
+    layout: Literal["wide", "long", "files"] = "wide"
+    time: str | tuple[str, ...] = ()
+    time_format: str = ""
+    id_column: str = ""
+    target: str = ""
+    features: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    window: int = 12
+    horizon: int = 1
+    stride: int = 1
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    scale: Literal["client", "global", "none"] = "client"
+    frequency: str = ""
+    gaps: Gaps = "error"
+    max_gap: int | None = None
+    missing_value: float | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.path), "path", "must name a file, a folder or a pattern, got nothing")
+        check_at_least(self, 1, "window", "horizon", "stride", words="at least {:g}")
+        check_below_one(self, "validation_fraction", "test_fraction", words="at least 0 and below 1")
+        held = self.validation_fraction + self.test_fraction
+        require(held < 1, "validation_fraction", f"and test_fraction must add up to less than 1, got {held}")
+        wide = self.layout == "wide"
+        require(wide or bool(self.target), "target", f"must name the column to forecast with layout = '{self.layout}'")
+        require(not (wide and self.target), "target", "is for layouts 'long' and 'files'", fix="Use columns.")
+        require(not (wide and self.id_column), "id_column", "is for layouts 'long' and 'files'")
+        require(self.layout != "long" or bool(self.id_column), "id_column", "must name a column with layout = 'long'")
+        require(wide or not self.columns, "columns", "is for layout = 'wide'", fix="Use target and features.")
+        unset = self.max_gap is None or (self.gaps == "interpolate" and self.max_gap >= 1)
+        require(unset, "max_gap", f"must be at least 1, with gaps = 'interpolate', got {self.max_gap}")
+        parse_frequency(self.frequency)

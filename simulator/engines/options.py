@@ -1,0 +1,45 @@
+"""Options of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from clients.core.errors import require
+from clients.core.options import STRICT, check_at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Section [engine].
+
+    Attributes:
+        kind: "plain" trains one client after another, "stacked" a tile of clients as one tensor program; "auto" times
+            both for a moment and takes the faster. A named engine that cannot run the scenario is an error.
+        tile: clients trained together by the stacked engine; by default the fastest of a few.
+        compile: whether the stacked engine's gradients go through `torch.compile`: "auto" where the run is long
+            enough to repay it.
+        keep_bytes: memory for a cohort's updates kept whole, and for one tile's tensors.
+        threads: torch's threads; by default the faster of one and all.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["auto", "plain", "stacked"] = "auto"
+    tile: int | None = None
+    compile: Literal["auto", "never", "always"] = "auto"
+    keep_bytes: int = 1 << 30
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 1, "tile")
+        require(
+            self.tile is None or self.kind != "plain", "tile", "is of the stacked engine", fix="Leave it out, or kind."
+        )
+        require(
+            self.compile != "always" or self.kind != "plain",
+            "compile",
+            "'always' is of the stacked engine, and kind is 'plain'",
+            fix="Use kind = 'auto' or 'stacked', or compile = 'never'.",
+        )
+        check_at_least(self, 0, "keep_bytes")
+        check_at_least(self, 1, "threads")

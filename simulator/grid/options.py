@@ -1,0 +1,31 @@
+"""Options of the fleet's devices and links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from clients.core.errors import require
+from clients.core.options import STRICT
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetOptions:
+    """The fleet's devices and links, all alike.
+
+    Attributes:
+        seconds_per_local_step: time a device takes for one local step.
+        bytes_per_second_down: link speed from the server to a client.
+        bytes_per_second_up: link speed from a client to the server.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    seconds_per_local_step: float = 0.05
+    bytes_per_second_down: float = 250_000.0
+    bytes_per_second_up: float = 50_000.0
+
+    def __post_init__(self) -> None:
+        require(self.seconds_per_local_step >= 0, "seconds_per_local_step",
+                f"must be >= 0, got {self.seconds_per_local_step}")  # fmt: skip
+        for name in ("bytes_per_second_down", "bytes_per_second_up"):
+            require(getattr(self, name) > 0, name, f"must be > 0, got {getattr(self, name)}")

@@ -1,0 +1,134 @@
+"""Every property of every row of the tables from which scenarios are read: one list, one test a property."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any, get_args, get_type_hints
+
+import pytest
+
+from clients.concept_drift.table import DRIFTS
+from clients.core.errors import UserError
+from clients.core.rows import Lazy, Row, Table
+from clients.faults.table import EFFECTS, FAULTS, LabelFaultRow, SensorFaultRow
+from clients.federation.data_kinds import DATA
+from clients.models.table import MODELS
+from clients.partition.table import PARTITIONS
+from server.algorithms.options import ALGORITHM_OPTIONS
+from server.algorithms.table import ALGORITHMS
+from server.convergence.divergence import DivergenceOptions
+from server.convergence.monitor import ConvergenceOptions
+from simulator.scenario.kinds import parts, tables
+from simulator.scenario.sections import Scenario, parse_scenario
+
+TABLES: dict[str, Table[Any]] = {
+    "data": DATA,
+    "partition": PARTITIONS,
+    "faults": FAULTS,
+    "drifts": DRIFTS,
+    "model": MODELS,
+    "algorithm": ALGORITHM_OPTIONS,
+}
+ROWS: dict[str, Row] = {f"{name} {kind}": row for name, table in TABLES.items() for kind, row in table.items()}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "data images": {"path": "set.npz"},
+    "data table": {"path": "set.csv"},
+    "data huggingface": {"path": "folder", "features": "image", "label": "label"},
+    "partition iid": {"clients": 3},
+    "partition dirichlet": {"clients": 3, "concentration": 0.3},
+    "partition shards": {"clients": 3},
+    "partition quantity": {"clients": 3},
+    "partition similarity": {"clients": 3, "similarity": 0.5},
+    "partition requested": {"clients": 3, "label_js": 0.3},
+    "faults label_class_dependent": {"rates": (0.1, 0.2)},
+}
+"""What a kind needs besides its name, in the fewest keys."""
+
+
+def sections(hint: Any) -> Iterator[type]:
+    """Yield the dataclasses of a type hint, the sections inside them, and those of their tables."""
+    for part in parts(hint):
+        for options in part.table.options if hasattr(part, "table") else [part]:
+            if isinstance(options, type) and dataclasses.is_dataclass(options):
+                yield options
+                for inner in get_type_hints(options, include_extras=True).values():
+                    yield from sections(inner)
+
+
+IN_A_SENTENCE = set(sections(ConvergenceOptions)) - {DivergenceOptions}
+"""Sections whose docstring describes all keys together."""
+SECTIONS = [options for options in dict.fromkeys(sections(Scenario)) if options not in IN_A_SENTENCE]
+
+every = pytest.mark.parametrize("name", ROWS)
+
+
+def test_the_scenario_reads_these_tables() -> None:
+    assert tables(Scenario, named=False) | tables(Scenario, named=True) == TABLES
+
+
+@every
+def test_options_are_made_from_the_kind_and_its_required_keys(name: str) -> None:
+    section, kind = name.split(" ")
+    given = REQUIRED.get(name, {})
+    row = ROWS[name]
+    fields = dataclasses.fields(row.options)
+    missing = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
+    assert missing <= set(given)
+    options = row.options(kind=kind, **given)
+    assert options.kind == row.kind == kind
+    written = {"kind": kind, **given}
+    table = {"name": "x", section: {"n": written} if section in tables(Scenario, named=True) else written}
+    read = getattr(parse_scenario(table, source="x"), section)
+    assert (read["n"] if isinstance(read, dict) else read) == options
+
+
+@every
+def test_kind_is_one_that_the_options_allow(name: str) -> None:
+    assert name.split(" ")[1] in get_args(get_type_hints(ROWS[name].options)["kind"])
+
+
+@every
+def test_everything_that_is_built_later_can_be_imported(name: str) -> None:
+    row = ROWS[name]
+    for f in dataclasses.fields(row):
+        value = getattr(row, f.name)
+        if isinstance(value, Lazy):
+            assert callable(value.target)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [o for o in dict.fromkeys(sections(Scenario)) if o not in IN_A_SENTENCE],
+    ids=lambda options: options.__name__,
+)
+def test_every_key_is_described_where_it_is_declared(options: type) -> None:
+    for owner in options.__mro__[:-1]:
+        own = {key for key in inspect.get_annotations(owner) if not key.startswith("__")}
+        inherited = {f for base in owner.__mro__[1:-1] for f in inspect.get_annotations(base)}
+        listed = (owner.__doc__ or "").partition("Attributes:")[2]
+        lines = re.findall(r"^ {8}(\w[\w, ]*):", listed, re.MULTILINE)
+        described = {key.strip() for line in lines for key in line.split(",")}
+        assert own - inherited <= described, f"{owner.__name__} does not say what these keys are"
+        assert described <= own | inherited, f"{owner.__name__} describes keys that it does not have"
+
+
+def test_an_unknown_kind_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"'mpl' is not a model\. Nearest: 'mlp'"):
+        MODELS.row_of("mpl")
+
+
+def test_rows_of_faults_say_their_effect() -> None:
+    assert {row.measure for row in FAULTS.values()} == set(EFFECTS)
+    assert all(isinstance(row, SensorFaultRow | LabelFaultRow) for row in FAULTS.values())
+
+
+def test_drift_options_allow_the_kinds_of_their_table() -> None:
+    for options in DRIFTS.options:
+        assert get_args(get_type_hints(options)["kind"]) == tuple(DRIFTS)
+
+
+def test_algorithms_are_those_whose_options_are_listed() -> None:
+    assert list(ALGORITHMS) == list(ALGORITHM_OPTIONS)
