@@ -5,7 +5,7 @@ Five lines run a federation and read its record:
     import fedscape as fs
 
     run = fs.simulate("digits-label-skew", seed=7)
-    print(run.verdict)                          # converged at round ...: why
+    print(run.verdict)                          # Converged at round ...: why
     print(run.rounds["validation_loss"])        # one value a round, round 0 first
     model = run.model()                         # a torch.nn.Module with the final parameters
 
@@ -16,6 +16,17 @@ ones with `fs.builtin_names()`. Bring your own parts:
     fs.simulate(scenario, strategy=flwr.serverapp.strategy.Krum(...))    # any Flower strategy
     fs.simulate(scenario, strategy=lambda ours: Wrapper(ours, ...))      # one around ours
     fs.simulate(scenario, model=MyNet(), client_app=app)                 # any Flower ClientApp
+
+Write an algorithm of your own, from a local rule, an uplink, an aggregation and a server transform:
+
+    @fs.local_rule(options={"mu": 0.1})
+    def pull(gradient, params, anchor, broadcast, state):        # elementwise: it runs in every engine
+        return gradient + 0.1 * (params - anchor)
+
+    mine = fs.Algorithm("mine", local=pull, server=fs.chain(fs.clip_norm(1.0), fs.adam(0.01)))
+    fs.simulate(scenario, algorithm=mine)
+
+and test it with `fedscape.testing`.
 
 See what clients hold, and how unequal they are: `fs.describe_data(scenario, out="folder")` measures it and draws it;
 `fs.population(scenario)` is the clients themselves, with the masks of what faults changed.
@@ -45,6 +56,23 @@ if TYPE_CHECKING:
     from clients.core.population import Population
     from clients.heterogeneity.table import HeterogeneityMeasures
     from clients.sources.custom import custom_population
+    from clients.training.rules import LocalResult, LocalRule, local_rule, proximal
+    from clients.training.uplink import Uplink, top_k
+    from server.algorithms.aggregation import Aggregation, ClientFacts, clipped, coordinate_median, weighted_mean
+    from server.algorithms.algorithm import Algorithm
+    from server.algorithms.state import ServerState
+    from server.algorithms.transforms import (
+        Aggregate,
+        ServerTransform,
+        StepContext,
+        adagrad,
+        adam,
+        chain,
+        clip_norm,
+        momentum,
+        sgd,
+        yogi,
+    )
     from server.convergence.monitor import Verdict
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
@@ -55,13 +83,19 @@ if TYPE_CHECKING:
     from simulator.scenario.sections import Scenario, builtin_names, load_scenario, to_toml
 
 _HOME = {
+    "Aggregate": "server.algorithms.transforms",
+    "Aggregation": "server.algorithms.aggregation",
+    "Algorithm": "server.algorithms.algorithm",
+    "ClientFacts": "server.algorithms.aggregation",
     "ClientRows": "server.record.client_rows",
-    "CohortData": "clients.core.population",
+    "CohortData": "clients.core.examples",
     "DataError": "clients.core.errors",
     "EngineError": "clients.core.errors",
-    "Examples": "clients.core.population",
+    "Examples": "clients.core.examples",
     "FedscapeError": "clients.core.errors",
     "HeterogeneityMeasures": "clients.heterogeneity.table",
+    "LocalResult": "clients.training.rules",
+    "LocalRule": "clients.training.rules",
     "PartitionError": "clients.core.errors",
     "Population": "clients.core.population",
     "Record": "simulator.runs.record",
@@ -70,22 +104,43 @@ _HOME = {
     "RunFolderError": "clients.core.errors",
     "Scenario": "simulator.scenario.sections",
     "ScenarioError": "clients.core.errors",
+    "ServerState": "server.algorithms.state",
+    "ServerTransform": "server.algorithms.transforms",
+    "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
+    "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
     "Verdict": "server.convergence.monitor",
+    "adagrad": "server.algorithms.transforms",
+    "adam": "server.algorithms.transforms",
     "builtin_names": "simulator.scenario.sections",
+    "chain": "server.algorithms.transforms",
+    "clip_norm": "server.algorithms.transforms",
+    "clipped": "server.algorithms.aggregation",
+    "coordinate_median": "server.algorithms.aggregation",
     "custom_population": "clients.sources.custom",
     "describe_data": "simulator.runs.describing",
     "load_scenario": "simulator.scenario.sections",
+    "local_rule": "clients.training.rules",
+    "momentum": "server.algorithms.transforms",
     "open_run": "simulator.runs.record",
     "population": "simulator.runs.populations",
+    "proximal": "clients.training.rules",
     "resume": "simulator.runs.run",
+    "sgd": "server.algorithms.transforms",
     "simulate": "simulator.runs.run",
     "to_toml": "simulator.scenario.sections",
+    "top_k": "clients.training.uplink",
+    "weighted_mean": "server.algorithms.aggregation",
+    "yogi": "server.algorithms.transforms",
 }
 """The public names, and the module of each, which is imported when the name is first used."""
 
 __all__ = [
+    "Aggregate",
+    "Aggregation",
+    "Algorithm",
+    "ClientFacts",
     "ClientRows",
     "CohortData",
     "DataError",
@@ -93,6 +148,8 @@ __all__ = [
     "Examples",
     "FedscapeError",
     "HeterogeneityMeasures",
+    "LocalResult",
+    "LocalRule",
     "PartitionError",
     "Population",
     "Record",
@@ -101,18 +158,35 @@ __all__ = [
     "RunFolderError",
     "Scenario",
     "ScenarioError",
+    "ServerState",
+    "ServerTransform",
+    "StepContext",
     "StrategyError",
+    "Uplink",
     "UserError",
     "Verdict",
+    "adagrad",
+    "adam",
     "builtin_names",
+    "chain",
+    "clip_norm",
+    "clipped",
+    "coordinate_median",
     "custom_population",
     "describe_data",
     "load_scenario",
+    "local_rule",
+    "momentum",
     "open_run",
     "population",
+    "proximal",
     "resume",
+    "sgd",
     "simulate",
     "to_toml",
+    "top_k",
+    "weighted_mean",
+    "yogi",
 ]
 
 
