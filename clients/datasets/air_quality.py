@@ -66,7 +66,7 @@ class AirQualityOptions:
 
 
 def air_quality_table(options: AirQualityOptions) -> TableOptions:
-    """Return the table these options say."""
+    """Return the options of the table."""
     return TableOptions(
         path=options.path,
         layout="files",

@@ -118,7 +118,7 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
     """Measure a population as it is before the first round.
 
     Args:
-        population: whose.
+        population: the clients.
         seed: root seed, which chooses the sample where clients are many.
 
     Returns:
