@@ -11,7 +11,7 @@ import pytest
 from clients.concept_drift.options import DriftOptions
 from clients.core.errors import DataError
 from clients.core.examples import FaultCounts, join_fault_counts
-from clients.core.population import Population
+from clients.core.population import CohortData, DataHistory, Population
 from clients.faults.label_options import LabelSymmetricOptions
 from clients.faults.sensor_options import NoiseOptions
 from clients.federation.features import FeatureOptions
@@ -52,8 +52,23 @@ def test_population_without_places_refuses_them() -> None:
         plain().places(np.array([0]))
 
 
-def test_cohort_without_faults_has_no_fault_counts() -> None:
+def test_population_without_faults_has_no_fault_counts() -> None:
     assert plain().cohort(np.array([0])).fault_counts is None
+    assert plain().fault_counts(np.array([0])) is None
+
+
+def test_fault_counts_are_made_a_few_clients_at_a_time() -> None:
+    counts = FaultCounts({"f": np.arange(150) / 150}, {"f": np.arange(150) * 2.0})
+    made: list[int] = []
+
+    def cohort(clients: np.ndarray) -> CohortData:
+        made.append(len(clients))
+        return replace(base.cohort(clients), fault_counts=counts.take(clients))
+
+    base = custom_population(lambda k: (np.zeros((1, 1)), np.array([0])), [1] * 150, outputs=1)
+    p = replace(base, clients=replace(base.clients, cohort=cohort), history=DataHistory(faults=("f",)))
+    assert same(p.fault_counts(np.arange(150)), counts)
+    assert made == [64, 64, 22]
 
 
 @pytest.mark.parametrize("name", ["traffic, congestion", "intrusion", "activity", "digits"])
@@ -63,6 +78,7 @@ def test_fault_counts_belong_to_their_clients(name: str) -> None:
     counts = p.cohort(SOME).fault_counts
     alone = [city.population(name, faults=FAULTS).cohort(np.array([k])).fault_counts for k in SOME]
     assert same(counts, join_fault_counts(alone))
+    assert same(counts, p.fault_counts(SOME))
     assert counts is not None
     assert counts.changed["wrong"].dtype == np.float64
     assert counts.changed["wrong"].max() > 0.1
