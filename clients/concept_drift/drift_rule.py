@@ -62,7 +62,7 @@ class DriftRule:
         self.scores = streams.normals(streams.keys(self.seed, f"concept drift/{self.name}/classes"), self.outputs)
 
     def starts(self, clients: I64) -> F64:
-        """Return when the drift starts for each client, inf for never."""
+        """Return when the drift starts for each client; inf means never."""
         district = self.places(clients).district if self.places is not None else np.zeros_like(clients)
         return drifting(self.name, self.options, clients, district, self.among, self.seed)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from clients.core.arrays import F64, I32, I64, Bool
 from clients.core.errors import DataError
-from clients.core.examples import Cohort, CohortData, Examples, FaultCounts, Task
+from clients.core.examples import Cohort, CohortData, Examples, FaultCounts, Task, join_fault_counts
 from clients.core.population_parts import (
     CentralData,
     CentralExamples,
@@ -39,6 +39,9 @@ __all__ = [
     "Population",
     "Task",
 ]
+
+COUNTED_TOGETHER = 64
+"""Clients whose data are made at once to count what faults changed in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +159,16 @@ class Population:
     def cohort(self, clients: I64) -> CohortData:
         """Return the training data of some clients, int64 (K,), and in them what faults changed (`fault_counts`)."""
         return self.clients.cohort(clients)
+
+    def fault_counts(self, clients: I64) -> FaultCounts | None:
+        """Return what faults changed in the training data of some clients; None where there are no faults.
+
+        The counts are those of their cohorts, which are made `COUNTED_TOGETHER` clients at a time to save memory.
+        """
+        if not self.history.faults:
+            return None
+        blocks = range(0, max(1, len(clients)), COUNTED_TOGETHER)
+        return join_fault_counts([self.cohort(clients[i : i + COUNTED_TOGETHER]).fault_counts for i in blocks])
 
     def during(self, round_index: int) -> Population:
         """Return the population as it is in a round (round 0: before the first)."""

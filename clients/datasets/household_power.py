@@ -84,14 +84,18 @@ def _times(frame: Frame) -> I64:
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         got = f"{date[row].as_py()!r} and {time[row].as_py()!r}"
-        said = f"{frame.place(row)}, columns 'Date' and 'Time': {got} are not a time like '16/12/2006' and '17:24:00'"
-        raise DataError("path", said)
+        problem = (
+            f"{frame.place(row)}, columns 'Date' and 'Time': {got} are not a time like '16/12/2006' and '17:24:00'"
+        )
+        raise DataError("path", problem)
     times = np.asarray(stamps.cast(pa.int64()).to_numpy(), np.int64) * 1_000_000
     back = np.flatnonzero(np.diff(times) <= 0)
     if len(back):
         row = int(back[0]) + 1
-        said = f"{frame.place(row)}: {show_time(int(times[row]))} does not come after {show_time(int(times[row - 1]))}"
-        raise DataError("path", said)
+        problem = (
+            f"{frame.place(row)}: {show_time(int(times[row]))} does not come after {show_time(int(times[row - 1]))}"
+        )
+        raise DataError("path", problem)
     return times
 
 

@@ -23,7 +23,7 @@ from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
 
 ROW = "fedscape_row"
-"""The column that tells which examples a partitioner gave to whom."""
+"""The column that names the client a partitioner gave each example to."""
 
 
 def huggingface_population(
@@ -61,7 +61,7 @@ def huggingface_population(
 
 
 def huggingface_pool(options: HuggingFaceOptions, seed: int) -> Pool:
-    """Read the examples; with a partitioner, those that it gave to someone.
+    """Read the examples; with a partitioner, those that it gave to a client.
 
     Raises:
         DataError: see `huggingface_population`.
@@ -114,20 +114,20 @@ def _load(options: HuggingFaceOptions, local: Path) -> Mapping[str, Any]:
         source = str(local) if local.exists() else options.path
         return dict(datasets.load_dataset(source, options.subset or None))
     except Exception as error:  # of its many packages; whatever it is, the set could not be read
-        said = f"{options.path} cannot be read as a Hugging Face data set ({type(error).__name__}: {error})"
-        raise DataError("path", said.replace("\n", " ")[:500]) from error
+        problem = f"{options.path} cannot be read as a Hugging Face data set ({type(error).__name__}: {error})"
+        raise DataError("path", problem.replace("\n", " ")[:500]) from error
 
 
 def _column(data: Any, options: HuggingFaceOptions, name: str, split: str, setting: str) -> Array:
     """Return one column as an array."""
     if name not in data.column_names:
-        said = unknown_name(name, list(data.column_names), f"a column of {options.path}, split {split!r}")
-        raise DataError(setting, said)
+        problem = unknown_name(name, list(data.column_names), f"a column of {options.path}, split {split!r}")
+        raise DataError(setting, problem)
     try:
         return np.asarray(data.select_columns([name]).with_format("numpy")[:][name])
     except Exception as error:  # an image that is none, a file that ends early
-        said = f"{options.path}, split {split!r}: column {name!r} cannot be read ({error})"
-        raise DataError(setting, said.replace("\n", " ")[:500]) from error
+        problem = f"{options.path}, split {split!r}: column {name!r} cannot be read ({error})"
+        raise DataError(setting, problem.replace("\n", " ")[:500]) from error
 
 
 def _examples(
@@ -141,8 +141,8 @@ def _examples(
         if array.dtype.kind not in "iufb":
             raise DataError("features", f"{where}: column {name!r} holds no numbers of one shape ({array.dtype})")
         if len(columns) > 1 and array.ndim != 1:
-            said = f"{where}: column {name!r} has shape {array.shape[1:]} an example"
-            raise DataError("features", f"{said}, and several columns must hold one number each")
+            problem = f"{where}: column {name!r} has shape {array.shape[1:]} an example"
+            raise DataError("features", f"{problem}, and several columns must hold one number each")
     features = arrays[0] if len(columns) == 1 else np.stack(arrays, axis=1).astype(np.float64)
     if features.dtype == np.uint8:
         features = features.astype(np.float32) / np.float32(255)
@@ -166,7 +166,7 @@ def _examples(
 
 
 def _keys(data: Any, options: HuggingFaceOptions, examples: int) -> dict[str, Array]:
-    """Return the columns a natural partition may go by: one text or whole number an example."""
+    """Return the columns that a natural partition may use: one text or whole number an example."""
     keys = {}
     for name in data.column_names:
         kind = getattr(data.features[name], "dtype", "")
@@ -178,7 +178,7 @@ def _keys(data: Any, options: HuggingFaceOptions, examples: int) -> dict[str, Ar
 
 
 def _owners(data: Any, options: HuggingFaceOptions, seed: int) -> I64:
-    """Return who gets each example by the partitioner, -1 for nobody."""
+    """Return the client that the partitioner gives each example to, -1 for none."""
     partitioners = _package("flwr_datasets.partitioner")
     allowed = [n for n in partitioners.__all__ if n not in ("Partitioner", "IdToSizeFncPartitioner")]
     if options.partitioner not in allowed:
@@ -194,11 +194,11 @@ def _owners(data: Any, options: HuggingFaceOptions, seed: int) -> I64:
         pieces = [partitioner.load_partition(k) for k in range(partitioner.num_partitions)]
         rows = [np.asarray(piece[ROW][:], np.int64) for piece in pieces if ROW in piece.column_names]
     except Exception as error:  # theirs, of any type, about their arguments
-        said = f"{options.partitioner} refuses ({type(error).__name__}: {error})"
-        raise PartitionError("data.arguments", said.replace("\n", " ")[:500]) from error
+        problem = f"{options.partitioner} refuses ({type(error).__name__}: {error})"
+        raise PartitionError("data.arguments", problem.replace("\n", " ")[:500]) from error
     if len(rows) < len(pieces) or sum(map(len, rows)) != len(np.unique(np.concatenate([*rows, owners[:0]]))):
-        said = f"{options.partitioner} gives parts of one example to several clients"
-        raise PartitionError("data.partitioner", said, fix="Use one that deals out whole examples.")
+        problem = f"{options.partitioner} gives parts of one example to several clients"
+        raise PartitionError("data.partitioner", problem, fix="Use one that deals out whole examples.")
     for k, own in enumerate(rows):
         owners[own] = k
     return owners

@@ -1,7 +1,7 @@
 """METR-LA and PEMS-BAY: speeds at road sensors every five minutes, as Li et al. (ICLR 2018, DCRNN) published them.
 
 METR-LA has 207 loop detectors of Los Angeles County from March to June 2012, PEMS-BAY 325 of the Bay Area from
-January to May 2017. One client is one sensor. In METR-LA 0 means that nothing was read.
+January to May 2017. One client is one sensor. In METR-LA 0 means a missing reading.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def metr_la_population(options: MetrLaOptions, *, dtype: torch.dtype = torch.flo
     """Read the speeds and make the population: features [n, window, 1], targets [n, horizon].
 
     Raises:
-        DataError: the file is missing (saying where it is to be had) or unusable (saying where in it).
+        DataError: the file is missing (the message names its source) or unusable (it names the place).
     """
     require_published(options.path, METR_LA)
     return table_population(metr_la_table(options), dtype=dtype)

@@ -107,7 +107,7 @@ def _family(attack: I64) -> I64:
 
 
 def _scaled(values: F64, options: NBaiotOptions, seed: int) -> F32:
-    """Bring the statistics to one scale by what will be trained on."""
+    """Bring the statistics to one scale, that of the training examples."""
     if options.scale == "log":
         values = np.sign(values) * np.log1p(np.abs(values))
     if options.scale != "none":
@@ -119,23 +119,23 @@ def _scaled(values: F64, options: NBaiotOptions, seed: int) -> F32:
     return values.astype(np.float32)
 
 
-def _devices(path: Path, asked: tuple[str, ...]) -> list[Path]:
+def _devices(path: Path, wanted: tuple[str, ...]) -> list[Path]:
     """Return the devices' folders, sorted by name."""
     if not path.is_dir():
         raise DataError("path", f"{path} is a file, and must be the folder with a folder a device")
     found = {p.name: p for p in sorted(path.iterdir()) if (p / "benign_traffic.csv").is_file()}
     if not found:
         held = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
-        said = f"{path} has no folder with a benign_traffic.csv; it holds {held}"
-        raise DataError("path", said, fix=f"Take {N_BAIOT.take}.")
-    for name in asked:
+        problem = f"{path} has no folder with a benign_traffic.csv; it holds {held}"
+        raise DataError("path", problem, fix=f"Take {N_BAIOT.take}.")
+    for name in wanted:
         if name not in found:
             raise DataError("devices", unknown_name(name, list(found), "a device"))
-    return [p for name, p in found.items() if not asked or name in asked]
+    return [p for name, p in found.items() if not wanted or name in wanted]
 
 
 def _files(device: Path) -> list[tuple[int, Path]]:
-    """Return a device's files by label; two of the nine devices never met Mirai."""
+    """Return a device's files by label; two of the nine devices have no Mirai traffic."""
     files = [(0, device / "benign_traffic.csv")]
     for family, attacks in FAMILIES.items():
         folder = device / f"{family}_attacks"

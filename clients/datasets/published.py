@@ -1,4 +1,4 @@
-"""What to say where a published data set is asked for and not there: nothing is ever downloaded silently."""
+"""The error for a published data set that is not there: it names the source. Nothing is downloaded silently."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def require_published(path: str, what: Published) -> Path:
         what: the data set that should be there.
 
     Raises:
-        DataError: nothing is there; the message says what to download from where, its licence, and where to put it.
+        DataError: nothing is there. The message names the download, its licence, and where to put it.
     """
     here = Path(path).expanduser()
     pattern = any(c in path for c in "*?[")

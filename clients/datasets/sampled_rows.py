@@ -1,4 +1,4 @@
-"""Some rows of a CSV of numbers that is too large to read whole, chosen by seed."""
+"""Some rows, chosen by seed, of a CSV of numbers that is too large to read whole."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from clients.core import streams
 from clients.core.arrays import F64, I64, U64
 from clients.core.errors import DataError
 
-_BLOCK = 1 << 24  # bytes looked at together
+_BLOCK = 1 << 24  # bytes read together
 
 
 def sample_rows(file: Path, rows: int, key: U64) -> tuple[tuple[str, ...], F64]:
     """Read at most `rows` rows of a CSV that has a header, commas, no quotes, and nothing but numbers.
 
-    The width of every line is checked, the numbers of the chosen rows alone. A row is in by its own hash, so that more
-    rows of the same file are a superset.
+    The width of every line is checked, the numbers of the chosen rows alone. A row's own hash decides, so
+    more rows of the same file are a superset.
 
     Args:
         file: plain text.
@@ -55,8 +55,8 @@ def _sample(file: Path, raw: mmap.mmap, rows: int, key: U64) -> tuple[tuple[str,
     if len(wrong):
         i = int(wrong[0])
         short = " Is the download complete?" if i == lines - 1 else ""
-        said = f"{file}, line {i + 1}: has {widths[i]} columns and must have {len(columns)}.{short}"
-        raise DataError("path", said)
+        problem = f"{file}, line {i + 1}: has {widths[i]} columns and must have {len(columns)}.{short}"
+        raise DataError("path", problem)
     chosen = streams.choose(key, lines - 1, min(rows, lines - 1)) + 1
     words = b",".join(_line(raw, starts, ends, i) for i in chosen.tolist()).split(b",")
     try:
@@ -89,7 +89,7 @@ def _line(raw: mmap.mmap, starts: I64, ends: I64, i: int) -> bytes:
 
 
 def _fault(file: Path, raw: mmap.mmap, starts: I64, ends: I64, chosen: I64, columns: tuple[str, ...]) -> DataError:
-    """Say where the first chosen row is that holds something else than finite numbers."""
+    """Return the error that names the first chosen row with anything but finite numbers."""
     for i in chosen.tolist():
         for name, word in zip(columns, _line(raw, starts, ends, i).split(b","), strict=True):
             try:
@@ -97,6 +97,6 @@ def _fault(file: Path, raw: mmap.mmap, starts: I64, ends: I64, chosen: I64, colu
             except ValueError:
                 good = False
             if not good:
-                said = f"{file}, line {i + 1}, column {name!r}: {word.decode('utf-8', 'replace')!r}"
-                return DataError("path", f"{said} is not a finite number")
+                problem = f"{file}, line {i + 1}, column {name!r}: {word.decode('utf-8', 'replace')!r}"
+                return DataError("path", f"{problem} is not a finite number")
     raise AssertionError("there is a fault")

@@ -40,7 +40,7 @@ def read_matrix(file: Path, columns: int) -> F32:
 
 
 def _fault(file: Path, lines: list[str], columns: int) -> DataError:
-    """Say where the first mistake is."""
+    """Return the error that names the first mistake."""
     for number, line in enumerate(lines, 1):
         words = line.split()
         for column, word in enumerate(words, 1):

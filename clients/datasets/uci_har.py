@@ -122,8 +122,8 @@ def _part(path: Path, part: str) -> tuple[F32, I64, I64]:
     lengths = [(folder / f"subject_{part}.txt", len(subjects)), *zip(files, map(len, signals), strict=True)]
     for file, lines in lengths:
         if lines != len(labels):
-            said = f"{file} has {lines} lines, and y_{part}.txt has {len(labels)}"
-            raise DataError("path", said, fix="Is the download complete?")
+            problem = f"{file} has {lines} lines, and y_{part}.txt has {len(labels)}"
+            raise DataError("path", problem, fix="Is the download complete?")
     return np.stack(signals, axis=-1), labels - 1, subjects
 
 
@@ -151,8 +151,8 @@ def _npz(path: Path) -> tuple[F32, I64, I64]:
     windows, labels, subjects = arrays["windows"], arrays["activity"], arrays["subject"]
     n = len(windows) if windows.ndim else 0
     if windows.ndim != 3 or windows.shape[1] != len(CHANNELS) or windows.shape[2] not in (64, 128):
-        said = f"{path}: windows must have shape (n, {len(CHANNELS)}, 64 or 128), got {windows.shape}"
-        raise DataError("path", said)
+        problem = f"{path}: windows must have shape (n, {len(CHANNELS)}, 64 or 128), got {windows.shape}"
+        raise DataError("path", problem)
     for name, values, high in (("activity", labels, 5), ("subject", subjects, 29)):
         if values.shape != (n,) or values.dtype.kind not in "iu":
             raise DataError("path", f"{path}: {name} must be {n} whole numbers, got {values.dtype} {values.shape}")

@@ -103,7 +103,7 @@ def _fault(
     ]
     first = max(1, int(np.ceil(options.schedule.start))) if options.schedule.unit == "rounds" else 1
     active = population.during(first)
-    counts = active.cohort(some).fault_counts if name in active.history.faults else None
+    counts = active.fault_counts(some) if name in active.history.faults else None
     if counts is not None:
         found |= {
             "changed": float(counts.changed[name].mean()),

@@ -1,12 +1,12 @@
-"""How far each client's features are from everyone's: the energy distance, estimated without bias.
+"""How far each client's features are from those of all clients: the energy distance, estimated without bias.
 
 The energy distance of two laws (Szekely and Rizzo 2013, "Energy statistics", equation 2.1) is
 
     D2(F, G) = 2 E|X - Y| - E|X - X'| - E|Y - Y'|,    X, X' ~ F and Y, Y' ~ G independent, |.| Euclidean,
 
-0 where F = G and positive otherwise (theirs is the square; so is ours). F is the law of client k's features, G that
-of everyone's, the mixture of all clients by their examples n_k / N. Features are standardised first, each by its mean
-and deviation over everyone. With M_kl the mean distance of an example of k and one of l (of two different ones where
+0 where F = G and positive otherwise (theirs is the square; so is ours). F is the law of client k's features, G the
+mixture of all clients by their examples n_k / N. Features are standardised first, each by its mean
+and deviation over all clients. With M_kl the mean distance of an example of k and one of l (of two different ones where
 k = l, a U-statistic, so that clients alike in law measure 0 on average whatever their sizes) and w_k = n_k / N:
 
     D2_k = 2 sum_l w_l M_kl - M_kk - sum_kl w_k w_l M_kl,      sum_k w_k D2_k = sum_kl w_k w_l M_kl - sum_k w_k M_kk.
@@ -28,21 +28,21 @@ from clients.core.population import Population
 from clients.core.ragged import offsets_of, positions
 
 EXAMPLES = 5000
-"""Examples looked at together at most: their distances to each other are what the measure costs."""
+"""At most so many examples are measured: the cost is their distances to each other."""
 _WORK = 4e9  # numbers in all differences together: fewer examples where they have very many features
 _BLOCK = 1 << 22  # distances held at once
-_CLIENTS = 64  # whose data are made at once
+_CLIENTS = 64  # clients whose data are made at once
 
 
 @dataclass(frozen=True)
 class FeatureShift:
-    """How far clients' features are from everyone's.
+    """How far clients' features are from those of all clients.
 
     Attributes:
-        each: D2_k of each client, float64 (K,); nan where fewer than two examples were looked at.
+        each: D2_k of each client, float64 (K,); nan where fewer than two examples were measured.
         mean: mean of `each`, weighted by examples.
         coefficient: the mean of D2_k over twice the mean of E|X - Y|, at most 1: the energy coefficient.
-        examples: how many were looked at.
+        examples: how many were measured.
     """
 
     each: F64
@@ -52,12 +52,12 @@ class FeatureShift:
 
 
 def feature_shift(features: F64, offsets: I64, weights: npt.ArrayLike) -> FeatureShift:
-    """Measure the energy distance of each client's features from everyone's.
+    """Measure the energy distance of each client's features from those of all clients.
 
     Args:
-        features: (M, d), the examples looked at, client after client.
+        features: (M, d), the measured examples, client after client.
         offsets: int64 (K + 1,); client k's are `features[offsets[k]:offsets[k + 1]]`.
-        weights: (K,), how many examples each client has in truth.
+        weights: (K,), how many examples each client has, measured or not.
 
     Returns:
         The shift; nan where fewer than two clients have two examples.
@@ -105,7 +105,7 @@ def _mean_distances(x: F64, sizes: I64) -> F64:
         last = max(first + 1, int(np.searchsorted(starts, starts[first] + step, side="right")) - 1)
         a, b = starts[first], starts[last]
         squared = squares[a:b, None] + squares - 2.0 * (x[a:b] @ x.T)
-        squared[np.arange(b - a), np.arange(a, b)] = 0.0  # rounding leaves something of an example's distance to itself
+        squared[np.arange(b - a), np.arange(a, b)] = 0.0  # rounding leaves an example a small distance to itself
         distance = np.sqrt(np.maximum(squared, 0.0, out=squared), out=squared)
         by_column = np.add.reduceat(distance, starts[:-1], axis=1)
         sums[first:last] = np.add.reduceat(by_column, starts[first:last] - a, axis=0)
@@ -115,8 +115,8 @@ def _mean_distances(x: F64, sizes: I64) -> F64:
     return sums / pairs
 
 
-def looked_at(clients: I64, sizes: I64, dimension: int, seed: int) -> tuple[I64, I64]:
-    """Choose which examples of each client are looked at: all, or as many of each as the work allows, by hash.
+def measured_examples(clients: I64, sizes: I64, dimension: int, seed: int) -> tuple[I64, I64]:
+    """Choose by hash which examples of each client are measured: all, or as many of each as the work allows.
 
     Args:
         clients: int64 (K,), their indices.
@@ -142,18 +142,18 @@ def looked_at(clients: I64, sizes: I64, dimension: int, seed: int) -> tuple[I64,
 
 
 def population_shift(population: Population, clients: I64, seed: int) -> FeatureShift:
-    """Measure the feature shift of some clients of a population, who together stand for everyone.
+    """Measure the feature shift of some clients of a population, with these as the reference.
 
     Args:
-        population: whose; data are made for a few clients at a time.
-        clients: int64 (K,), whom to look at.
+        population: the clients; data are made for a few of them at a time.
+        clients: the clients to measure, int64 (K,).
         seed: root seed, which chooses the examples where there are too many.
 
     Returns:
         The shift, a value a client of `clients`.
     """
     sizes = population.sizes[clients].astype(np.int64)
-    chosen, offsets = looked_at(clients, sizes, int(np.prod(population.feature_shape, dtype=np.int64)), seed)
+    chosen, offsets = measured_examples(clients, sizes, int(np.prod(population.feature_shape, dtype=np.int64)), seed)
     starts, parts = offsets_of(sizes), []
     for first in range(0, len(clients), _CLIENTS):
         data = population.cohort(clients[first : first + _CLIENTS])

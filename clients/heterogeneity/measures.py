@@ -1,8 +1,8 @@
-"""How unequal clients are: their sizes, and how far their labels are from everyone's.
+"""How unequal clients are: their sizes, and how far their labels are from those of all clients.
 
 The label measures compare p_k, the label frequencies of client k, with p, those of all clients together, so
-clients are weighed by their examples throughout. They are of the labels clients hold, not of any law these were
-drawn from: small clients differ from p by chance alone.
+clients are weighed by their examples throughout. They use the labels that clients hold, not the law these
+were drawn from: small clients differ from p by chance alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clients.core.population import Population
 
 @dataclass(frozen=True)
 class PartitionMeasures:
-    """What a run says of its clients before it starts.
+    """What a run records about its clients before it starts.
 
     Attributes:
         clients: how many, N.
@@ -31,7 +31,7 @@ class PartitionMeasures:
         largest: size of the largest client.
         label_emd: mean over examples of their client's `label_emd`, in [0, 2]; None unless classification.
         label_js: the same of `label_js`, in bits, in [0, 1].
-        estimated_from: clients whose labels were looked at; below `clients`, label measures are estimates.
+        estimated_from: clients whose labels were counted; below `clients`, label measures are estimates.
     """
 
     clients: int
@@ -118,11 +118,11 @@ def label_distances(counts: npt.ArrayLike) -> tuple[dict[str, F64], dict[str, fl
     """Measure label counts by each of `LABEL_MEASURES`.
 
     Args:
-        counts: (K, C) labels of each client; together they are everyone's.
+        counts: (K, C) labels of each client; their sum is the reference.
 
     Returns:
         By measure, each client's distance, float64 (K,), nan for clients without examples; and its mean weighted by
-        examples (empty where nobody has any).
+        examples (empty where no client has any).
     """
     counts = np.asarray(counts, np.float64)
     sizes = counts.sum(axis=1)
@@ -147,7 +147,7 @@ def gini(sizes: npt.ArrayLike) -> float:
         sizes: (K,) non-negative.
 
     Returns:
-        G; 0 where nobody has anything.
+        G; 0 where all sizes are 0.
 
     Example:
         >>> gini([0, 1]), gini([5, 5, 5])
@@ -172,17 +172,17 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
     Args:
         population: what to measure.
         seed: root seed, which chooses the sample.
-        sample: most clients whose labels are looked at. Their own labels together stand for everyone's.
+        sample: labels are counted of at most so many clients. These are then the reference.
 
     Returns:
         The measures. Clients without examples count in sizes and not in label measures.
     """
     sizes, n = population.sizes, population.num_clients
     emd = js = None
-    looked_at = n
+    counted = n
     if population.clients.label_counts is not None:
         clients = streams.choose(streams.keys(seed, "measures"), n, min(n, sample))
-        looked_at = len(clients)
+        counted = len(clients)
         _, mean = label_distances(population.clients.label_counts(clients))
         emd, js = mean.get("label_emd"), mean.get("label_js")
     return PartitionMeasures(
@@ -193,15 +193,15 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
         largest=int(sizes.max()),
         label_emd=emd,
         label_js=js,
-        estimated_from=looked_at,
+        estimated_from=counted,
     )
 
 
 def partition_table(population: Population, most: int = 400, most_counts: int = 20_000) -> dict[str, Any]:
-    """Return what can be drawn of a partition: sizes of all clients in short, and some clients in full.
+    """Return what a chart of a partition shows: size percentiles of all clients, and some clients in full.
 
     Args:
-        population: whose.
+        population: the clients.
         most: clients shown in full at most, evenly spaced over their indices.
         most_counts: label counts shown at most (fewer clients where there are many classes).
 

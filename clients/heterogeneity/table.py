@@ -118,7 +118,7 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
     """Measure a population as it is before the first round.
 
     Args:
-        population: whose.
+        population: the clients.
         seed: root seed, which chooses the sample where clients are many.
 
     Returns:
@@ -186,7 +186,7 @@ def _holdings(population: Population, clients: I64, few: I64, seed: int) -> tupl
         labels=label_distances(counts)[0] if counts is not None else {},
         feature_shift=each,
         places=places(clients) if places is not None else None,
-        fault_counts=population.cohort(clients).fault_counts if population.history.faults else None,
+        fault_counts=population.fault_counts(clients),
     )
     return held, shift
 

@@ -28,7 +28,7 @@ from clients.core import streams
 from clients.core.arrays import F64, I64, Array
 from clients.core.errors import PartitionError
 from clients.core.ragged import offsets_of, positions
-from clients.heterogeneity.feature_shift import feature_shift, looked_at
+from clients.heterogeneity.feature_shift import feature_shift, measured_examples
 from clients.heterogeneity.measures import gini, label_distances
 from clients.heterogeneity.table import sampled_clients
 from clients.partition.label_skew import near_equal_sizes
@@ -202,7 +202,7 @@ def _shift(features: Array, rows: I64, offsets: I64, seed: int) -> float:
     some, few = sampled_clients(len(offsets) - 1, seed)
     clients = some[few]
     sizes = offsets[clients + 1] - offsets[clients]
-    chosen, starts = looked_at(clients, sizes, int(np.prod(features.shape[1:], dtype=np.int64)), seed)
+    chosen, starts = measured_examples(clients, sizes, int(np.prod(features.shape[1:], dtype=np.int64)), seed)
     x = features[rows[positions(offsets[clients], sizes)[chosen]]]
     return feature_shift(x.reshape(len(x), -1).astype(np.float64), starts, sizes).mean
 

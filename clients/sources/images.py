@@ -101,7 +101,7 @@ def images_pool(options: ImagesOptions) -> Pool:
     """Read the arrays an `ImagesOptions` names.
 
     Raises:
-        DataError: a file is missing, cannot be read, or does not hold what is asked for.
+        DataError: a file is missing, cannot be read, or lacks the arrays that the options name.
     """
     path = find_file(options.path, "path")
     if path.suffix == ".npz":
@@ -140,13 +140,13 @@ def _npz_pool(path: Path, options: ImagesOptions) -> Pool:
     return Pool(path.stem, str(path), _scaled(features, factor), targets, keys, test)
 
 
-def _pick(arrays: dict[str, Array], asked: str, usual: tuple[str, ...], what: str, path: Path) -> str:
+def _pick(arrays: dict[str, Array], chosen: str, usual: tuple[str, ...], what: str, path: Path) -> str:
     """Return the name of the array that holds `what`."""
-    wanted = (asked,) if asked else usual
+    wanted = (chosen,) if chosen else usual
     found = [name for name in wanted if name in arrays]
     if not found:
         holds = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
-        named = f"no array {asked!r}" if asked else f"no array with a usual name ({', '.join(usual)})"
+        named = f"no array {chosen!r}" if chosen else f"no array with a usual name ({', '.join(usual)})"
         raise DataError(what, f"{path} has {named}; it holds {holds}", fix=f"Name one with {what} = ...")
     return found[0]
 

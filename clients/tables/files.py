@@ -1,4 +1,4 @@
-"""Reading CSV and Parquet files into numbers, times and names, and saying where something is wrong in them."""
+"""CSV and Parquet files as numbers, times and names. Errors name the file, line and column."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Frame:
         return list(self.table.column_names)
 
     def place(self, row: int) -> str:
-        """Say where row `row` (from 0) lies, as a person finds it."""
+        """Describe where row `row` (from 0) is, for people."""
         if self.file.name.endswith((".parquet", ".pq", *HDF5_SUFFIXES)):
             return f"{self.file}, row {row + 1}"
         return f"{self.file}, line {row + 2 if self.lines is None else self.lines[row + 1]}"
@@ -185,7 +185,7 @@ def _by_line(problem: str, lines: I64 | None) -> str:
 
 
 def find_time(frame: Frame) -> tuple[str, ...]:
-    """Return the columns that say the time, or none: year, month, day ..., or one that was read or is named as a time.
+    """Return the columns of times, or none: year, month, day ..., or one that was read or is named as a time.
 
     A text column that starts like a time counts too, so that one bad entry is reported and does not hide the times.
     """

@@ -77,8 +77,8 @@ def _table(file: Path, group: Any) -> Any:
         if values.dtype.kind not in "iufb":
             raise DataError("path", f"{file}: the columns {', '.join(names[:4])} hold {values.dtype}, not numbers")
         if values.shape != (len(index), len(names)):
-            said = f"{file}: block{i}_values has shape {values.shape}, and there are {len(index)} rows"
-            raise DataError("path", f"{said} and {len(names)} columns", fix="Fetch it again.")
+            problem = f"{file}: block{i}_values has shape {values.shape}, and there are {len(index)} rows"
+            raise DataError("path", f"{problem} and {len(names)} columns", fix="Fetch it again.")
         blocks.update(zip(names, values.astype(np.float64).T, strict=True))
     for name in map(_text, np.asarray(group["axis0"])):
         if name not in blocks:

@@ -25,7 +25,7 @@ Notes = dict[str, str | int | float]
 
 
 def read_series(options: TableOptions, notes: Notes) -> list[Series]:
-    """Read the clients' series in the layout asked for, each on its time grid.
+    """Read the clients' series in the options' layout, each on its time grid.
 
     Args:
         options: what to read.
@@ -82,7 +82,7 @@ def _times(options: TableOptions, frame: Frame) -> tuple[tuple[str, ...], I64 | 
 
 
 def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field: str, sensors: int) -> F64:
-    """Return columns of numbers, the first `sensors` of which may say by `missing_value` that nothing was read."""
+    """Return columns of numbers, `missing_value` in the first `sensors` of them means that nothing was read."""
     values = np.stack([frame.numbers(name, field) for name in columns], axis=1)
     if options.missing_value is not None:
         forecast = values[:, :sensors]
@@ -116,7 +116,7 @@ def _site(options: TableOptions, frame: Frame, name: str) -> Series:
 
 
 def _file_names(files: list[Path]) -> list[str]:
-    """Name clients by what differs in their files' names, cut at separators."""
+    """Name clients by the parts in which their files' names differ, cut at separators."""
     stems = [re.sub(r"\.(csv|parquet|pq)(\.gz|\.xz)?$", "", f.name) for f in files]
     if len(stems) < 2:
         return stems
@@ -209,7 +209,7 @@ def _wide(options: TableOptions, frames: list[Frame], notes: Notes) -> list[Seri
 
 
 def _sensors(options: TableOptions, frame: Frame, time_names: tuple[str, ...], notes: Notes) -> tuple[str, ...]:
-    """Return the columns that are sensors: those asked for, or all of numbers but the row count."""
+    """Return the columns that are sensors: the options' own, or all of numbers except the row count."""
     if options.columns:
         frame.require_columns(options.columns, "columns")
         return options.columns

@@ -71,15 +71,17 @@ def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
     missing = (time[-1] - time[0]) // step + 1 - len(time)
     off = wrong[steps[wrong] % step != 0]
     i = int(off[0] if len(off) else wrong[0])
-    asked = f"frequency is {show_step(step)}" + ("" if frequency else " (the commonest step; none was given)")
-    said = f"{series.at(i + 1)}: comes {show_step(int(steps[i]))} after the row before, and the {asked}"
+    expected = f"frequency is {show_step(step)}" + ("" if frequency else " (the commonest step; none was given)")
+    problem = f"{series.at(i + 1)}: comes {show_step(int(steps[i]))} after the row before, and the {expected}"
     if len(off):
-        raise DataError("frequency", f"{said}; {len(off)} such rows", fix="Correct the frequency or resample the file.")
+        raise DataError(
+            "frequency", f"{problem}; {len(off)} such rows", fix="Correct the frequency or resample the file."
+        )
     if gaps == "error":
         fix = "Set gaps to 'interpolate' or 'drop', or correct the frequency."
-        raise DataError("frequency", f"{said}; {missing} rows are missing in all", fix=fix)
+        raise DataError("frequency", f"{problem}; {missing} rows are missing in all", fix=fix)
     if missing > _MOST_ROWS_INSERTED:
-        raise DataError("frequency", f"{said}; {missing} rows would have to be put in")
+        raise DataError("frequency", f"{problem}; {missing} rows would have to be put in")
     where = (time - time[0]) // step
     full = np.full((len(time) + int(missing), series.values.shape[1]), np.nan)
     full[where] = series.values

@@ -32,8 +32,8 @@ def data_line(population: Population, columns: Mapping[str, Array], fault_counts
     clients, history, facts = columns["client"], population.history, population.federation
     line: Line = {}
     changed: F64 | None = None
-    if fault_counts is None and history.faults:
-        fault_counts = population.cohort(clients).fault_counts
+    if fault_counts is None:
+        fault_counts = population.fault_counts(clients)
     if fault_counts is not None:
         line["faults"] = {n: _fault(share, fault_counts.effect[n]) for n, share in fault_counts.changed.items()}
         changed = np.minimum(sum(fault_counts.changed.values(), np.zeros(len(clients))), 1.0)

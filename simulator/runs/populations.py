@@ -24,8 +24,8 @@ def population(
 
     Returns:
         The population: `cohort(clients)` their training examples, `masks(clients)` what each fault changed of them,
-        `cohort(clients).fault_counts` how much, `places(clients)` where they are, `during(round)` all of it as it is
-        in a round.
+        `fault_counts(clients)` how much, `places(clients)` where they are, `during(round)` all of it as it is in
+        a round.
 
     Raises:
         UserError: the scenario cannot be made; it names the key and the fix.

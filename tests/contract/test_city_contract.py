@@ -38,12 +38,12 @@ def source_of(name: str, seed: int = 3) -> SeriesSource | WindowSource:
     return GENERATED[options.kind].build(options, make_world(city.WORLD, seed), seed)
 
 
-def test_the_list_has_every_source_and_task() -> None:
+def test_list_has_every_source() -> None:
     assert {given["kind"] for given in city.OPTIONS.values()} == set(GENERATED)
 
 
 @with_digits
-def test_same_seed_same_bytes_other_seed_others(name: str) -> None:
+def test_seed_decides_every_byte(name: str) -> None:
     ours = city.examples(city.population(name), [0, 4, 8])
     again = city.examples(city.population(name), [0, 4, 8])
     other = city.examples(city.population(name, seed=4), [0, 4, 8])
@@ -53,7 +53,7 @@ def test_same_seed_same_bytes_other_seed_others(name: str) -> None:
 
 @with_digits
 @pytest.mark.parametrize("faults", [{}, SEVERAL], ids=["clean", "faulty"])
-def test_a_client_does_not_depend_on_who_else_was_asked_for(name: str, faults: dict[str, object]) -> None:
+def test_client_does_not_depend_on_other_clients(name: str, faults: dict[str, object]) -> None:
     together = city.examples(city.population(name, faults=faults), list(range(city.CLIENTS)))
     ends = np.cumsum([0, *together[2]])
     for k in (5, 0):
@@ -66,7 +66,7 @@ def test_a_client_does_not_depend_on_who_else_was_asked_for(name: str, faults: d
 
 
 @with_digits
-def test_examples_are_finite_and_shaped_as_said(name: str) -> None:
+def test_examples_are_finite_and_have_their_shape(name: str) -> None:
     p = city.clean(name)
     features, targets, sizes = city.examples(p, list(range(city.CLIENTS)))
     assert sizes == p.sizes.tolist()
@@ -94,7 +94,7 @@ def test_examples_are_finite_and_shaped_as_said(name: str) -> None:
 
 
 @every
-def test_readings_stay_within_what_a_sensor_can_show(name: str) -> None:
+def test_readings_stay_within_the_sensors_range(name: str) -> None:
     source = source_of(name)
     clients = np.arange(city.CLIENTS)
     if isinstance(source, SeriesSource):
@@ -109,7 +109,7 @@ def test_readings_stay_within_what_a_sensor_can_show(name: str) -> None:
 
 
 @every
-def test_nothing_leaks_across_the_time_split(name: str) -> None:
+def test_parts_follow_each_other_in_time(name: str) -> None:
     p = city.clean(name)
     assert p.clients.hours is not None
     assert p.clients.held_out_hours is not None
@@ -147,7 +147,7 @@ def test_training_windows_read_nothing_of_later_parts(name: str) -> None:
 
 
 @with_digits
-def test_severity_0_is_the_identity_bit_for_bit(name: str) -> None:
+def test_fault_of_severity_0_changes_no_bit(name: str) -> None:
     faults = {n: replace(f, severity=0.0) for n, f in SEVERAL.items()}
     ours, plain = city.population(name, faults=faults), city.clean(name)
     for a, b in zip(city.examples(ours, [1, 3]), city.examples(plain, [1, 3]), strict=True):
@@ -156,7 +156,7 @@ def test_severity_0_is_the_identity_bit_for_bit(name: str) -> None:
 
 
 @with_digits
-def test_the_record_of_what_was_changed_is_the_mask_and_grows_with_severity(name: str) -> None:
+def test_fault_counts_equal_the_mask_and_grow_with_severity(name: str) -> None:
     before = None
     everyone = np.arange(city.CLIENTS)
     for severity in (0.2, 0.5, 1.0):
@@ -197,7 +197,7 @@ def test_masks_are_exact(name: str) -> None:
 
 
 @with_digits
-def test_what_is_held_out_is_the_truth(name: str) -> None:
+def test_held_out_examples_have_no_faults(name: str) -> None:
     faulty, plain = city.population(name, faults=SEVERAL), city.clean(name)
     for ours, theirs in ((faulty.validation, plain.validation), (faulty.test, plain.test)):
         assert torch.equal(ours.features, theirs.features)  # type: ignore[union-attr]
@@ -222,7 +222,7 @@ def test_faults_come_and_go_with_the_rounds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["traffic", "air", "intrusion", "digits"])
-def test_a_fault_on_the_clock_touches_its_hours_alone(name: str) -> None:
+def test_fault_in_hours_changes_its_hours_alone(name: str) -> None:
     fault = {"late": BiasOptions(severity=1.0, schedule=Schedule(unit="hours", start=48, stop=96))}
     if name == "digits":
         with pytest.raises(UserError, match=r"faults\.late\.schedule\.unit: is 'hours', and these data have no clock"):
@@ -238,7 +238,7 @@ def test_a_fault_on_the_clock_touches_its_hours_alone(name: str) -> None:
     assert (hours[changed] < 96 + reach).all()
 
 
-def test_an_outage_takes_the_sites_of_a_district_at_once() -> None:
+def test_outage_takes_all_sites_of_a_district() -> None:
     out = {"out": GatewayOutageOptions(severity=1.0, share=0.4)}
     p = city.population("air", faults=out)
     masks = np.stack(p.masks(np.arange(city.CLIENTS))["out"]).any(axis=2)  # type: ignore[misc]
@@ -264,7 +264,7 @@ def test_labels_are_wrong_where_the_mask_says(name: str) -> None:
     assert p.clients.label_counts(np.arange(5)).sum() == len(masks)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_unsuitable_faults_and_partitions_are_refused() -> None:
     with pytest.raises(UserError, match=r"faults\.wrong.*"):
         city.population("air", faults={"wrong": LabelSymmetricOptions(severity=0.6)})
     with pytest.raises(UserError, match=r"partition\.kind: 'iid' deals out pooled examples"):
@@ -272,7 +272,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["traffic, congestion", "intrusion"])
-def test_a_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
+def test_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
     plain = city.clean(name)
     places, hours = plain.places(np.arange(city.CLIENTS)).district, plain.clients.hours  # type: ignore[misc]
     here = plain.federation.districts[int(places[0])]
@@ -286,7 +286,7 @@ def test_a_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
         assert mask[inside].any() == (places[k] == places[0])
 
 
-def test_outages_are_told_when_their_fault_starts_and_the_weather_at_first() -> None:
+def test_outages_are_announced_when_their_fault_starts_and_weather_at_first() -> None:
     out = GatewayOutageOptions(severity=1.0, schedule=Schedule(start=3))
     told = [city.population("air", faults={"out": out}).history.events(r) for r in (1, 2, 3, 4)]  # type: ignore[misc]
     kinds = [{e["kind"] for e in events} for events in told]

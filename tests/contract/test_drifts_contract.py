@@ -41,12 +41,12 @@ def sorted_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([x.reshape(len(x), -1), y.reshape(len(y), -1).astype(np.float32)], axis=1), axis=0)
 
 
-def test_the_list_has_every_kind() -> None:
+def test_list_has_every_kind() -> None:
     assert {options.kind for _, options in EVERY.values()} == set(DRIFTS)
 
 
 @every
-def test_before_its_start_nothing_differs_by_a_bit_and_sizes_never_change(name: str, options: DriftOptions) -> None:
+def test_drift_changes_no_bit_before_its_start_and_no_size(name: str, options: DriftOptions) -> None:
     p, plain = drifting(name, options), city.clean(name)
     for round_index in (0, 4):
         now = p.during(round_index)
@@ -59,7 +59,7 @@ def test_before_its_start_nothing_differs_by_a_bit_and_sizes_never_change(name: 
 
 
 @every
-def test_it_changes_what_it_says_and_nothing_else(name: str, options: DriftOptions) -> None:
+def test_drift_changes_its_law_alone(name: str, options: DriftOptions) -> None:
     late = 7 if options.kind == "recurring" else 30
     p, plain = drifting(name, options).during(late), city.clean(name)
     for k in (0, 5):
@@ -74,7 +74,7 @@ def test_it_changes_what_it_says_and_nothing_else(name: str, options: DriftOptio
 
 
 @every
-def test_a_client_and_a_seed_decide_alone(name: str, options: DriftOptions) -> None:
+def test_drift_depends_on_seed_and_client_alone(name: str, options: DriftOptions) -> None:
     p, again = drifting(name, options).during(6), drifting(name, options).during(6)
     together, alone = city.examples(p, [2, 7, 4]), city.examples(again, [7])
     own = slice(together[2][0], together[2][0] + together[2][1])
@@ -98,7 +98,7 @@ def test_central_examples_drift_with_their_clients(name: str, options: DriftOpti
 
 @pytest.mark.parametrize("name", ["traffic", "intrusion", "activity"])
 @pytest.mark.parametrize("changes", ["p(x)", "p(y)"])
-def test_a_central_example_is_drawn_anew_from_its_own_clients(name: str, changes: str) -> None:
+def test_central_example_is_redrawn_from_its_owners(name: str, changes: str) -> None:
     plain = city.clean(name)
     assert plain.validation is not None
     owners = plain.central.validation.owners  # type: ignore[union-attr]
@@ -137,7 +137,7 @@ def test_gradual_drift_reaches_more_examples_each_round_and_keeps_those_it_has(n
 
 @pytest.mark.parametrize("name", ["intrusion", "activity", "digits"])
 @pytest.mark.parametrize("changes", ["p(x)", "p(y)"])
-def test_a_stronger_drift_moves_the_law_further(name: str, changes: str) -> None:
+def test_stronger_drift_moves_the_law_further(name: str, changes: str) -> None:
     plain = city.clean(name)
     moved = []
     for strength in (0.0, 0.3, 1.0):
@@ -153,7 +153,7 @@ def test_a_stronger_drift_moves_the_law_further(name: str, changes: str) -> None
 
 
 @pytest.mark.parametrize("name", ["traffic", "air", "bridge, autoencoder"])
-def test_values_to_forecast_move_by_their_own_deviation(name: str) -> None:
+def test_forecast_values_move_by_their_own_deviation(name: str) -> None:
     """However many values a target has: weights exp(3 z) of z with deviation 1 move its mean well above half of one."""
     truth = city.examples(city.clean(name), everyone.tolist())[1].mean(axis=1)
     for strength, least in ((0.0, 0.0), (0.3, 0.2), (1.0, 0.5)):
@@ -163,7 +163,7 @@ def test_values_to_forecast_move_by_their_own_deviation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["intrusion", "digits"])
-def test_a_changed_relation_is_a_function_of_the_inputs_and_its_region_grows(name: str) -> None:
+def test_changed_relation_depends_on_inputs_and_its_region_grows(name: str) -> None:
     plain = city.clean(name)
     truth = city.examples(plain, everyone.tolist())
     region = np.zeros(len(truth[1]), bool)
@@ -178,14 +178,14 @@ def test_a_changed_relation_is_a_function_of_the_inputs_and_its_region_grows(nam
     assert region.all()
 
 
-def test_a_forecast_is_mirrored_about_the_mean() -> None:
+def test_forecast_is_mirrored_about_the_mean() -> None:
     plain = city.clean("traffic")
     p = drifting("traffic", DriftOptions(strength=1.0)).during(1)
     ours, theirs = city.examples(p, everyone.tolist())[1], city.examples(plain, everyone.tolist())[1]
     np.testing.assert_allclose(ours + theirs, np.broadcast_to(2 * theirs.mean(axis=0), ours.shape), atol=2e-5)
 
 
-def test_recurring_drift_goes_and_comes_back_the_same() -> None:
+def test_recurring_drift_returns_the_same() -> None:
     p = drifting("digits", DriftOptions(kind="recurring", changes="p(x)", start=3, period=2))
     plain = city.examples(city.clean("digits"), [1])[0]
     on = [not np.array_equal(city.examples(p.during(r), [1])[0], plain) for r in range(10)]
@@ -193,7 +193,7 @@ def test_recurring_drift_goes_and_comes_back_the_same() -> None:
     assert np.array_equal(city.examples(p.during(3), [1])[0], city.examples(p.during(8), [1])[0])
 
 
-def test_a_district_or_a_share_is_all_it_touches_and_stagger_spreads_the_starts() -> None:
+def test_drift_keeps_to_its_districts_and_share_and_stagger_spreads_starts() -> None:
     places = city.clean("air").places(everyone)  # type: ignore[misc]
     names = city.clean("air").federation.districts
     district = int(places.district[0])
@@ -215,7 +215,7 @@ def test_a_district_or_a_share_is_all_it_touches_and_stagger_spreads_the_starts(
 
 
 @pytest.mark.parametrize("changes", CHANGES)
-def test_drift_on_the_clock_moves_later_examples_in_every_round(changes: str) -> None:
+def test_drift_in_hours_moves_later_examples_in_every_round(changes: str) -> None:
     options = DriftOptions(unit="hours", start=240.0, changes=changes)  # type: ignore[arg-type]
     p, plain = drifting("intrusion", options), city.clean("intrusion")
     assert plain.clients.hours is not None
@@ -229,7 +229,7 @@ def test_drift_on_the_clock_moves_later_examples_in_every_round(changes: str) ->
         drifting("digits", options)
 
 
-def test_drift_and_faults_stand_together_and_are_told() -> None:
+def test_drift_and_faults_combine_and_are_announced() -> None:
     p = drifting("activity", DriftOptions(start=4), faults={"noisy": NoiseOptions(severity=0.5)})
     now = p.during(4)
     assert (now.cohort(everyone).fault_counts.changed["noisy"] > 0.5).all()  # type: ignore[misc]
@@ -253,7 +253,7 @@ def test_drift_and_faults_stand_together_and_are_told() -> None:
         (DriftOptions(start=2, stagger=3), {2: "starts", 5: "has reached every client it is for"}),
     ],
 )
-def test_turns_are_told_in_the_rounds_they_come(options: DriftOptions, told: dict[int, str]) -> None:
+def test_turns_are_announced_in_their_rounds(options: DriftOptions, told: dict[int, str]) -> None:
     p = drifting("digits", options)
     assert p.history.events is not None
     found = {r: " ".join(e["message"].rpartition(") ")[2] for e in p.history.events(r)) for r in range(1, 8)}
@@ -263,7 +263,7 @@ def test_turns_are_told_in_the_rounds_they_come(options: DriftOptions, told: dic
         assert {r for r in range(1, 8) if on[r] != on[r - 1]} == set(told)
 
 
-def test_levels_are_the_figures_of_gama_et_al() -> None:
+def test_levels_equal_the_figures_of_gama_et_al() -> None:
     start, rounds = np.array([2.0]), np.arange(10.0)
     told = {
         kind: level(DriftOptions(kind=kind, duration=4, period=3), start, rounds).tolist()  # type: ignore[arg-type]
@@ -274,7 +274,7 @@ def test_levels_are_the_figures_of_gama_et_al() -> None:
     assert told["recurring"] == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]
 
 
-def test_an_objective_cannot_drift() -> None:
+def test_drift_of_an_objective_is_refused() -> None:
     from clients.federation.build import Federation, build_federation
 
     with pytest.raises(UserError, match=r"drifts\.turn: needs examples"):
@@ -282,7 +282,7 @@ def test_an_objective_cannot_drift() -> None:
                                     drifts={"turn": DriftOptions()}))  # fmt: skip
 
 
-def test_what_has_no_strength_touches_nobody_and_is_not_told() -> None:
+def test_drift_without_strength_changes_nothing_and_is_not_announced() -> None:
     for nothing in (DriftOptions(strength=0.0), DriftOptions(clients=0.0)):
         p = drifting("digits", nothing, faults={"none": NoiseOptions(severity=0.0)})
         assert not p.during(3).history.drift_levels(everyone)["turn"].any()  # type: ignore[misc]

@@ -106,7 +106,7 @@ def test_the_log_odds_of_a_label_move_in_proportion_to_the_strength() -> None:
 
 
 @pytest.mark.parametrize("strength", [0.2, 0.7])
-def test_a_changed_relation_covers_its_share_of_the_inputs_and_no_other(strength: float) -> None:
+def test_changed_relation_covers_its_share_of_the_inputs(strength: float) -> None:
     x, y, _ = examples(population())
     new_x, new_y, _ = drifted("p(y|x)", strength)
     assert np.array_equal(x, new_x)

@@ -58,7 +58,7 @@ def population(path: str, partition: Any = None, **options: Any) -> Population:
     return build_population(HuggingFaceOptions(path=path, **given), partition, seed=5, dtype=torch.float64)
 
 
-def test_a_partitioner_deals_the_examples_out(save: Save) -> None:
+def test_partitioner_deals_out_the_examples(save: Save) -> None:
     path = save({"train": TRAIN, "test": TEST})
     p = population(path, partitioner="IidPartitioner", arguments={"num_partitions": 4})
     assert (p.num_clients, p.sizes.tolist(), p.outputs) == (4, [15] * 4, 3)
@@ -70,7 +70,7 @@ def test_a_partitioner_deals_the_examples_out(save: Save) -> None:
     assert p.validation is None
 
 
-def test_by_a_column_and_with_labels_that_are_names(save: Save) -> None:
+def test_column_names_clients_and_text_labels_are_numbered(save: Save) -> None:
     path = save({"train": TRAIN, "test": TEST})
     p = population(path, partitioner="NaturalIdPartitioner", arguments={"partition_by": "writer"}, label="what")
     assert p.num_clients == 4
@@ -83,7 +83,7 @@ def test_by_a_column_and_with_labels_that_are_names(save: Save) -> None:
     assert p.test.targets.tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_the_seed_reaches_the_partitioner_unless_it_has_its_own(save: Save) -> None:
+def test_seed_reaches_the_partitioner_unless_it_has_its_own(save: Save) -> None:
     path = save({"train": TRAIN})
 
     def first(root: int, **own: int) -> list[float]:
@@ -106,7 +106,7 @@ def test_the_seed_reaches_the_partitioner_unless_it_has_its_own(save: Save) -> N
     assert first(1, seed=9) == first(2, seed=9)
 
 
-def test_a_partition_of_ours(save: Save) -> None:
+def test_partition_of_the_scenario_deals_out_the_examples(save: Save) -> None:
     path = save({"train": TRAIN})
     p = population(path, NaturalOptions(key="writer"))
     assert [p.federation.client_name(k) for k in range(4)] == ["w0", "w1", "w2", "w3"]
@@ -149,20 +149,20 @@ def test_images_are_scaled_and_shaped(save: Save) -> None:
         ),
     ],
 )
-def test_mistakes(save: Save, options: dict[str, Any], error: type[UserError], says: str) -> None:
+def test_mistakes_are_named(save: Save, options: dict[str, Any], error: type[UserError], says: str) -> None:
     path = save({"train": TRAIN, "test": TEST})
     given = {"partitioner": "IidPartitioner", "arguments": {"num_partitions": 2}}
     with pytest.raises(error, match=says):
         population(path, **{**given, **options})
 
 
-def test_a_label_only_the_test_split_has(save: Save) -> None:
+def test_label_of_the_test_split_alone_counts_as_a_class(save: Save) -> None:
     path = save({"train": TRAIN, "test": {**TEST, "what": ["ant", "bee", "cow", "dog", "ant", "ant"]}})
     with pytest.raises(DataError, match="'dog' is no label of the split 'train'"):
         population(path, IidOptions(clients=2), label="what")
 
 
-def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_needs_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as error:
         population("someone/something")
@@ -173,7 +173,7 @@ def test_nothing_is_downloaded_unasked(tmp_path: Path, monkeypatch: pytest.Monke
     assert str(tmp_path / "someone" / "something") in said
 
 
-def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"needs the package datasets.*pip install 'fedscape\[datasets\]'"):
         population(str(tmp_path))
@@ -188,6 +188,6 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ({"validation_fraction": 1.0}, "validation_fraction: must be at least 0 and below 1"),
     ],
 )
-def test_options_refused(options: dict[str, Any], says: str) -> None:
+def test_wrong_huggingface_options_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         HuggingFaceOptions(**{"path": "x", "features": "a", "label": "b", **options})

@@ -57,7 +57,7 @@ def standardised(windows: np.ndarray) -> np.ndarray:
     return (windows - np.array(mean)) / np.array(deviation)
 
 
-def test_people_are_clients_and_the_published_ones_the_test(tmp_path: Path) -> None:
+def test_people_are_clients_and_the_published_subjects_the_test(tmp_path: Path) -> None:
     windows = har(tmp_path)
     p = population(UciHarOptions(path=str(tmp_path), rate=50, validation_fraction=0.0))
     assert [p.federation.client_name(k) for k in range(3)] == ["1", "3", "5"]
@@ -73,7 +73,7 @@ def test_people_are_clients_and_the_published_ones_the_test(tmp_path: Path) -> N
     np.testing.assert_array_equal(half.cohort(np.array([1])).client(0).features, second.features[:, ::2])
 
 
-def test_every_window_may_be_dealt_out(tmp_path: Path) -> None:
+def test_partition_may_deal_out_every_window(tmp_path: Path) -> None:
     har(tmp_path / "UCI HAR Dataset")
     options = UciHarOptions(path=str(tmp_path), test="windows", test_fraction=0.25, validation_fraction=0.0)
     p = population(options)
@@ -86,7 +86,7 @@ def test_every_window_may_be_dealt_out(tmp_path: Path) -> None:
         population(options, NaturalOptions(key="person"))
 
 
-def test_natural_needs_a_key_only_where_nothing_says_whose_examples_are(tmp_path: Path) -> None:
+def test_natural_partition_needs_a_key_where_data_name_no_clients(tmp_path: Path) -> None:
     har(tmp_path)
     options = UciHarOptions(path=str(tmp_path))
     p = population(options, NaturalOptions())
@@ -96,7 +96,7 @@ def test_natural_needs_a_key_only_where_nothing_says_whose_examples_are(tmp_path
         population(DigitsOptions(), NaturalOptions())
 
 
-def test_an_archive_reads_as_the_folder(tmp_path: Path) -> None:
+def test_archive_equals_the_folder(tmp_path: Path) -> None:
     windows = har(tmp_path / "raw")
     both = np.concatenate([windows["train"], windows["test"]])
     counts = np.rint(both[:, ::2] / 2e-4).astype(np.int16)
@@ -175,7 +175,7 @@ def test_broken_signals_are_named(tmp_path: Path, file: str, change: Any, says: 
         population(UciHarOptions(path=str(tmp_path)))
 
 
-def test_no_signals_at_all(tmp_path: Path) -> None:
+def test_folder_without_signals_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"path: .*y_train.txt cannot be read"):
         population(UciHarOptions(path=str(tmp_path)))
     (tmp_path / "har.zip").write_bytes(b"PK")
@@ -183,7 +183,7 @@ def test_no_signals_at_all(tmp_path: Path) -> None:
         population(UciHarOptions(path=str(tmp_path / "har.zip")))
 
 
-def test_the_published_windows() -> None:
+def test_published_windows_are_read() -> None:
     path = SHARED / "activity_uci_har" / "uci_har_windows_25hz_int16.npz"
     if not path.exists():
         pytest.skip("the shared data set activity_uci_har is not here")
@@ -269,7 +269,7 @@ def test_rows_are_chosen_by_seed_and_nested(tmp_path: Path) -> None:
     assert len(offsets) > 20  # each file its own rows
 
 
-def test_shares_of_a_device(tmp_path: Path) -> None:
+def test_client_shares_split_a_device(tmp_path: Path) -> None:
     traffic(tmp_path)
     options = NBaiotOptions(path=str(tmp_path), clients_per_device=4, validation_fraction=0.0, test_fraction=0.0)
     p = population(options)
@@ -283,7 +283,7 @@ def test_shares_of_a_device(tmp_path: Path) -> None:
     assert population(options, DirichletOptions(clients=5, concentration=1.0)).num_clients == 5
 
 
-def test_scaled_by_what_is_trained_on(tmp_path: Path) -> None:
+def test_features_are_scaled_by_training_statistics(tmp_path: Path) -> None:
     raw = np.concatenate(list(traffic(tmp_path).values()))
     for scale, change in (("linear", lambda x: x), ("log", lambda x: np.sign(x) * np.log1p(np.abs(x)))):
         given: Any = {"path": str(tmp_path), "scale": scale, "classes": 11}
@@ -343,7 +343,7 @@ def test_broken_traffic_is_named(tmp_path: Path, broken: Any, says: str) -> None
         population(NBaiotOptions(path=str(tmp_path)))
 
 
-def test_folders_that_are_not_as_published(tmp_path: Path) -> None:
+def test_unexpected_folders_are_named(tmp_path: Path) -> None:
     traffic(tmp_path)
     device = tmp_path / "Ecobee_Thermostat"
     with pytest.raises(DataError, match=r"devices: 'Ecobee' is not a device.*Nearest: 'Ecobee_Thermostat'"):
@@ -361,7 +361,7 @@ def test_folders_that_are_not_as_published(tmp_path: Path) -> None:
         population(NBaiotOptions(path=str(device / "benign_traffic.csv")))
 
 
-def test_lines_of_other_systems(tmp_path: Path) -> None:
+def test_line_endings_of_other_systems_are_read(tmp_path: Path) -> None:
     """Carriage returns, empty lines at the end and no end of line at the end read as the plain file does."""
     traffic(tmp_path)
     given = {"devices": ("Ennio_Doorbell",), "rows_per_file": 10}
@@ -375,7 +375,7 @@ def test_lines_of_other_systems(tmp_path: Path) -> None:
     np.testing.assert_array_equal(before[0], after[0])
 
 
-def test_eleven_classes_in_the_order_of_their_labels() -> None:
+def test_eleven_classes_follow_the_order_of_their_labels() -> None:
     assert len(CLASSES) == 11
     assert CLASSES.index("mirai ack") == 1 + len(FAMILIES["gafgyt"])
 
@@ -390,7 +390,7 @@ def test_eleven_classes_in_the_order_of_their_labels() -> None:
         (NBaiotOptions(), "https://archive.ics.uci.edu/dataset/442"),
     ],
 )
-def test_what_is_not_there_is_asked_for(
+def test_missing_examples_file_names_its_source(
     options: Any, page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -411,12 +411,12 @@ def test_what_is_not_there_is_asked_for(
         (NBaiotOptions, {"test_fraction": 0.95}, "validation_fraction: validation and test together must be below 1"),
     ],
 )
-def test_options_refused(make: Any, options: dict[str, Any], says: str) -> None:
+def test_wrong_example_options_are_refused(make: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         make(**options)
 
 
-def test_files_are_looked_at_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_surveyed_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     traffic(tmp_path)
     options = NBaiotOptions(path=str(tmp_path), rows_per_file=9)
     whole, _ = everything(population(options))

@@ -67,7 +67,7 @@ def traffic_h5(path: Path, values: F64, unit: str = "ns", group: str = "df", **c
     return path
 
 
-def test_hdf5_and_csv_read_the_same(tmp_path: Path) -> None:
+def test_hdf5_and_csv_give_the_same_population(tmp_path: Path) -> None:
     values = speeds()
     csv = population(MetrLaOptions(path=str(traffic_csv(tmp_path / "a.csv", values)), horizon=3))
     for i, given in enumerate(({}, {"unit": "us"}, {"group": "speed"})):
@@ -80,7 +80,7 @@ def test_hdf5_and_csv_read_the_same(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one(csv, k)[1], one(h5, k)[1])
 
 
-def test_columns_of_a_frame_in_another_order_than_its_block(tmp_path: Path) -> None:
+def test_frame_columns_may_differ_in_order_from_their_block(tmp_path: Path) -> None:
     values = speeds()
     back = np.array([n.encode() for n in reversed(NAMES)])
     plain = traffic_h5(tmp_path / "plain.h5", values)
@@ -108,7 +108,7 @@ def test_zeros_are_missing_in_metr_la(tmp_path: Path) -> None:
     assert none.sizes.tolist() == [72, 72 - 16 - 11, 72]  # windows that start at 0 to 10 touch row 10
 
 
-def test_some_sensors(tmp_path: Path) -> None:
+def test_chosen_sensors_are_kept(tmp_path: Path) -> None:
     path = str(traffic_csv(tmp_path / "a.csv", speeds()))
     p = population(MetrLaOptions(path=path, sensors=("767542",)))
     assert (p.num_clients, p.federation.client_name(0)) == (1, "767542")
@@ -128,13 +128,13 @@ def test_some_sensors(tmp_path: Path) -> None:
         ({"axis0": np.array([b"773869", b"999"])}, "no block holds the column '999'"),
     ],
 )
-def test_frames_that_are_none(tmp_path: Path, change: dict[str, Any], says: str) -> None:
+def test_files_without_a_frame_are_named(tmp_path: Path, change: dict[str, Any], says: str) -> None:
     path = traffic_h5(tmp_path / "a.h5", speeds(), **change)
     with pytest.raises(DataError, match=f"path: .*a.h5.*{says}"):
         population(MetrLaOptions(path=str(path)))
 
 
-def test_broken_hdf5(tmp_path: Path) -> None:
+def test_broken_hdf5_is_named(tmp_path: Path) -> None:
     path = traffic_h5(tmp_path / "a.h5", speeds())
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(DataError, match=r"path: .*a.h5 cannot be read .*Is the download complete\?"):
@@ -148,14 +148,14 @@ def test_broken_hdf5(tmp_path: Path) -> None:
         population(MetrLaOptions(path=str(traffic_h5(tmp_path / "b.h5", values))))
 
 
-def test_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_h5py_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = traffic_h5(tmp_path / "a.h5", speeds())
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(DataError, match=r"a.h5 needs the package h5py.*pip install 'fedscape\[hdf5\]'"):
         population(MetrLaOptions(path=str(path)))
 
 
-def test_broken_csv(tmp_path: Path) -> None:
+def test_broken_csv_is_named(tmp_path: Path) -> None:
     path = traffic_csv(tmp_path / "a.csv", speeds())
     lines = path.read_text().splitlines()
 
@@ -214,7 +214,7 @@ def test_air_quality_takes_the_target_and_the_weather(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one(population(ozone), 1)[0][0], values["Dongsi"][:6][:, [5, 4]])
 
 
-def test_gaps_of_the_air(tmp_path: Path) -> None:
+def test_gaps_of_air_quality_are_filled_or_dropped(tmp_path: Path) -> None:
     stations(tmp_path / "air")
     file = tmp_path / "air" / f"PRSA_Data_{STATIONS[0]}_20130301-20170228.csv"
     lines = [line.split(",") for line in file.read_text().splitlines()]
@@ -231,7 +231,7 @@ def test_gaps_of_the_air(tmp_path: Path) -> None:
     np.testing.assert_allclose(x[20, :4, 0], a + (b - a) * np.arange(1, 5) / 5)
 
 
-def test_packed_stations_and_mistakes(tmp_path: Path) -> None:
+def test_packed_stations_are_read_and_mistakes_named(tmp_path: Path) -> None:
     stations(tmp_path / "air")
     before = population(AirQualityOptions(path=str(tmp_path / "air")))
     files = sorted((tmp_path / "air").iterdir())
@@ -263,7 +263,7 @@ def test_packed_stations_and_mistakes(tmp_path: Path) -> None:
     said("\n".join([*lines[:30], ",".join(bad), *lines[31:]]), "Changping.*line 31, column 'PM2.5': '12.x' is not a n")
 
 
-def test_the_twelve_stations() -> None:
+def test_twelve_stations_are_read() -> None:
     path = SHARED / "air_beijing"
     if not path.exists():
         pytest.skip("the shared data set air_beijing is not here")
@@ -300,7 +300,7 @@ def power(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, F64]:
     return path, household(path)
 
 
-def test_months_of_hourly_means(power: tuple[Path, F64]) -> None:
+def test_months_are_clients_of_hourly_means(power: tuple[Path, F64]) -> None:
     path, values = power
     options = HouseholdPowerOptions(path=str(path), scale="none", window=3, features=("Voltage", "Sub_metering_1"))
     p = population(options)
@@ -323,7 +323,7 @@ def test_meters_add_up_to_the_whole(power: tuple[Path, F64]) -> None:
     np.testing.assert_allclose(meters[1].values[7, 0], values[420:480, 5].mean() * 0.06)
 
 
-def test_missing_minutes(tmp_path: Path) -> None:
+def test_hours_with_few_minutes_are_missing(tmp_path: Path) -> None:
     path = tmp_path / "h.txt"
     values = household(path, 60 * 24 * 5)
     lines = path.read_text().splitlines()
@@ -342,7 +342,7 @@ def test_missing_minutes(tmp_path: Path) -> None:
     assert one(p, 0)[0][10, 0, 0] == pytest.approx((hours[9] + hours[11]) / 2)
 
 
-def test_household_mistakes(tmp_path: Path) -> None:
+def test_household_mistakes_are_named(tmp_path: Path) -> None:
     path = tmp_path / "h.txt"
     household(path, 60 * 24)
     lines = path.read_text().splitlines()
@@ -379,7 +379,7 @@ def test_household_mistakes(tmp_path: Path) -> None:
         (HouseholdPowerOptions(), ("https://archive.ics.uci.edu/dataset/235", "CC BY 4.0")),
     ],
 )
-def test_what_is_not_there_is_asked_for(
+def test_missing_series_file_names_its_source(
     options: Any, says: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -392,7 +392,7 @@ def test_what_is_not_there_is_asked_for(
         assert text in str(error.value)
 
 
-def test_a_folder_where_a_file_belongs(tmp_path: Path) -> None:
+def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"the folder .* holds no file that ends in"):
         population(MetrLaOptions(path=str(tmp_path)))
     with pytest.raises(DataError, match=r"path: .*household_power_consumption.txt does not exist"):
@@ -421,6 +421,6 @@ def test_clients_come_with_the_data(tmp_path: Path) -> None:
         (HouseholdPowerOptions, {"minutes": 61}, "minutes: must be from 1 to 60"),
     ],
 )
-def test_options_refused(make: Any, options: dict[str, Any], says: str) -> None:
+def test_wrong_series_options_are_refused(make: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         make(**options)

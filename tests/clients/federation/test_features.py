@@ -80,7 +80,7 @@ def pooled(population, clients=ALL):
 
 
 @pytest.mark.parametrize("shape", [(3,), (5, 3), (2, 4, 3)])
-def test_the_federations_mean_and_deviation_are_the_pooled_ones(shape):
+def test_federated_scale_is_the_pooled_mean_and_deviation(shape):
     population = federation(shape)
     features, _ = pooled(population)
     found = federated_scale(population, ALL)
@@ -96,7 +96,7 @@ def test_the_federations_mean_and_deviation_are_the_pooled_ones(shape):
 
 
 @pytest.mark.parametrize("shape", [(3,), (5, 3)])
-def test_each_client_normalises_by_its_own_training_readings(shape):
+def test_client_normalises_by_its_own_training_readings(shape):
     population = federation(shape)
     result = with_features(population, FeatureOptions(normalise="client"), seed=0)
     scales = {}
@@ -115,7 +115,7 @@ def test_each_client_normalises_by_its_own_training_readings(shape):
     np.testing.assert_allclose(result.test.features[0], (1e6 - whole.mean) / whole.deviation * np.ones(shape))
 
 
-def test_a_channel_that_does_not_vary_borrows_the_federations_deviation():
+def test_constant_channel_takes_the_federations_deviation():
     def client(k):
         return np.array([[1.0, 5.0], [1.0 + 2 * k, 5.0]]), np.array([0, 1])
 
@@ -137,7 +137,7 @@ def pooled_tensor(population, k):
     return population.cohort(np.array([k])).client(0).features
 
 
-def test_clients_tell_sums_and_nothing_depends_on_who_tells_beside_them():
+def test_client_sums_do_not_depend_on_other_clients():
     random = np.random.default_rng(0)
     sizes = np.array([3, 0, 17, 1, 90])
     for shape in ((4,), (9, 4), (9, 1), (2, 3, 5)):
@@ -155,7 +155,7 @@ def test_clients_tell_sums_and_nothing_depends_on_who_tells_beside_them():
 
 
 @pytest.mark.parametrize("normalise", ["none", "client", "federated"])
-def test_a_clients_features_depend_on_nobody_else(normalise):
+def test_features_of_a_client_do_not_depend_on_other_clients(normalise):
     options = FeatureOptions(normalise=normalise, select="variance", keep=2)
     population = federation((5, 3), dtype=torch.float32)
     together = with_features(population, options, seed=0).cohort(ALL)
@@ -166,7 +166,7 @@ def test_a_clients_features_depend_on_nobody_else(normalise):
 
 @pytest.mark.parametrize("shape", [(3,), (6, 3)])
 @pytest.mark.parametrize("bins", [2, 7])
-def test_mutual_information_is_scikit_learns_on_the_same_bins(shape, bins):
+def test_mutual_information_equals_scikit_learns(shape, bins):
     random = np.random.default_rng(3)
     labels = random.integers(0, 4, 200)
     scaled = random.normal(size=(200, *shape)) + 0.8 * labels.reshape(-1, *[1] * len(shape)) * np.array([0, 1, 2])
@@ -196,7 +196,7 @@ def informative(shape, places=(1, 4), sizes=(60,) * 8, shifts=False):
 
 
 @pytest.mark.parametrize("shape", [(6,), (4, 6)])
-def test_selection_finds_the_channels_that_tell_the_class(shape):
+def test_selection_finds_the_informative_channels(shape):
     population = informative(shape)
     population = with_channels(population, 6)
     found = with_features(population, FeatureOptions(select="mutual_information", keep=2), seed=0)
@@ -212,14 +212,14 @@ def test_selection_finds_the_channels_that_tell_the_class(shape):
     assert [c.name for c in widest.spec.channels] == ["c0", "c5"]
 
 
-def test_what_is_informative_once_each_client_is_normalised_is_found():
+def test_selection_finds_channels_that_are_informative_once_normalised():
     """Channels that start anywhere on each client hide the class in common bins, not from the model that sees them."""
     population = informative((6,), shifts=True)
     options = FeatureOptions(normalise="client", select="mutual_information", keep=2)
     assert with_features(population, options, seed=0).federation.record["features"] == "1, 4"
 
 
-def test_nothing_is_learnt_from_what_is_held_out():
+def test_features_do_not_depend_on_held_out_examples():
     population = federation()
     nothing = CentralExamples(Examples(torch.full((4, 3), torch.nan), population.test.targets))
     hidden = replace(
@@ -234,7 +234,7 @@ def test_nothing_is_learnt_from_what_is_held_out():
         np.testing.assert_array_equal(pooled(clean)[0], pooled(other)[0])
 
 
-def test_a_million_clients_are_not_asked():
+def test_statistics_read_a_few_of_a_million_clients():
     asked = []
 
     def client(k):
@@ -254,7 +254,7 @@ def test_a_million_clients_are_not_asked():
     assert other != set(statistics_clients(population, 30, seed=0).tolist())
 
 
-def test_statistics_are_those_before_the_first_round_and_later_rounds_still_change():
+def test_statistics_stay_those_before_the_first_round():
     population = federation()
     data = population.cohort
     warmer = with_cohort(population, lambda clients: replace_features(data(clients), 7.0))
@@ -273,7 +273,7 @@ def replace_features(data, more):
     return replace(data, features=data.features + more)
 
 
-def test_masks_of_faults_lose_the_channels_that_are_left_out():
+def test_masks_have_the_selected_channels():
     population = federation()
     mask = np.arange(36).reshape(12, 3) % 3 == 2
     masked = replace(population, history=DataHistory(masks=lambda _: {"spikes": [mask], "labels": [mask[:, 0]]}))
@@ -284,7 +284,7 @@ def test_masks_of_faults_lose_the_channels_that_are_left_out():
     assert made["labels"][0].shape == (12,)
 
 
-def test_without_options_nothing_is_done():
+def test_features_without_options_return_the_same_population():
     population = federation()
     assert with_features(population, FeatureOptions(), seed=0) is population
 
@@ -299,13 +299,13 @@ def test_without_options_nothing_is_done():
         ({"statistics_clients": 0}, "statistics_clients"),
     ],
 )
-def test_options_that_make_no_sense_are_named(options, field):
+def test_contradictory_feature_options_are_refused(options, field):
     with pytest.raises(UserError) as error:
         FeatureOptions(**options)
     assert error.value.field == field
 
 
-def test_data_that_do_not_fit_are_named(population_of):
+def test_unsuitable_data_are_refused(population_of):
     with pytest.raises(UserError, match="at most the 3 channels, got 4"):
         with_features(federation(), FeatureOptions(select="variance", keep=4), seed=0)
     regression = population_of([4], (3,), 1, "regression")

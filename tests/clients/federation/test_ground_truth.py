@@ -41,7 +41,7 @@ def when(p: Population, k: int, steps: int) -> np.ndarray:
 
 @pytest.mark.parametrize("schedule", [Schedule(), CLOCKED, Schedule(start=3)], ids=["always", "clock", "rounds"])
 @pytest.mark.parametrize("name", ["traffic, 15 minutes", "air", "intrusion", "activity"])
-def test_outages_are_where_the_masks_are(name: str, schedule: Schedule) -> None:
+def test_outages_match_the_masks(name: str, schedule: Schedule) -> None:
     p, truth = made(name, faults={"out": replace(OUT, schedule=schedule)})
     now = p.during(3)
     for k, district in zip(EVERYONE, now.places(EVERYONE).district, strict=True):
@@ -57,7 +57,7 @@ def test_outages_are_where_the_masks_are(name: str, schedule: Schedule) -> None:
     assert starts == sorted(starts)
 
 
-def test_whom_a_fault_touches_and_how_much_is_what_the_masks_say() -> None:
+def test_fault_counts_match_the_masks() -> None:
     faults = {
         "noisy": NoiseOptions(severity=0.7, clients=0.6),
         "late": NoiseOptions(severity=0.7, clients=0.5, schedule=CLOCKED),
@@ -76,7 +76,7 @@ def test_whom_a_fault_touches_and_how_much_is_what_the_masks_say() -> None:
 
 
 @pytest.mark.parametrize("unit", ["rounds", "hours"])
-def test_drifts_start_when_the_truth_says(unit: str) -> None:
+def test_drifts_start_when_the_ground_truth_says(unit: str) -> None:
     start, stagger = (2.0, 6.0) if unit == "rounds" else (200.0, 200.0)
     drift = DriftOptions(unit=unit, start=start, stagger=stagger, clients=0.7)  # type: ignore[arg-type]
     p, truth = made("intrusion", drifts={"turn": drift})
@@ -101,7 +101,7 @@ def test_drifts_start_when_the_truth_says(unit: str) -> None:
                 assert differs.sum() > 0.3 * drifted.sum() - 1
 
 
-def test_events_of_the_clock_are_told_once_when_their_fault_begins() -> None:
+def test_clock_events_are_announced_once_when_their_fault_begins() -> None:
     faults = {"out": replace(OUT, schedule=Schedule(start=3, stop=5)), "never": replace(OUT, clients=0.0)}
     p, truth = made("air", faults=faults)
     assert p.history.events is not None
@@ -117,7 +117,7 @@ def test_events_of_the_clock_are_told_once_when_their_fault_begins() -> None:
     assert all(e["kind"] not in ("storm", "power_cut") for e in p.history.events(2))
 
 
-def test_data_without_a_clock_have_no_outages_by_the_hour() -> None:
+def test_data_without_a_clock_announce_no_outages() -> None:
     p, truth = made("digits", faults={"out": OUT})
     assert truth["faults"]["out"]["changed"] > 0
     assert truth["outages"] == []

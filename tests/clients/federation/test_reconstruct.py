@@ -36,7 +36,7 @@ def same(p: Population, data: CohortData) -> bool:
 
 
 @pytest.mark.parametrize("done", DONE)
-def test_targets_are_the_features(done: str) -> None:
+def test_targets_of_an_autoencoder_are_its_features(done: str) -> None:
     p, plain = city.population(NAME, **DONE[done]).during(1), city.clean(NAME)  # type: ignore[arg-type]
     clients = np.arange(city.CLIENTS)
     assert same(p, p.cohort(clients))
@@ -48,6 +48,6 @@ def test_targets_are_the_features(done: str) -> None:
     assert torch.equal(p.validation.features.flatten(1), p.validation.targets)
 
 
-def test_the_relation_of_inputs_to_themselves_cannot_change() -> None:
+def test_drift_of_an_autoencoders_relation_is_refused() -> None:
     with pytest.raises(UserError, match=r"drifts\.turn\.changes: is 'p\(y\|x\)', and the targets of these data are"):
         city.population(NAME, drifts={"turn": DriftOptions()})

@@ -39,7 +39,7 @@ def everyone(population: Population) -> np.ndarray:
 # Digits and pools
 
 
-def test_digits_sizes_and_scale() -> None:
+def test_digits_have_their_sizes_and_scale() -> None:
     p = build_population(DigitsOptions(), IidOptions(clients=10), seed=0)
     assert p.num_examples == 1437
     assert p.validation is not None
@@ -79,7 +79,7 @@ def test_parts_of_a_pool_are_disjoint_and_seeded() -> None:
     assert parts(0, validation=0.1)[2] == test
 
 
-def test_clients_hold_out_their_own() -> None:
+def test_clients_hold_out_their_own_examples() -> None:
     options = DigitsOptions(client_test_fraction=0.25)
     whole = build_population(DigitsOptions(), QuantityOptions(clients=30), seed=0)
     p = build_population(options, QuantityOptions(clients=30), seed=0)
@@ -103,7 +103,7 @@ def test_label_counts_count_labels() -> None:
     np.testing.assert_array_equal(p.clients.label_counts(clients), expected)
 
 
-def test_pools_need_a_partition_and_others_take_none() -> None:
+def test_partition_is_required_for_pools_alone() -> None:
     with pytest.raises(PartitionError, match=r"digits.*come without clients.*dirichlet"):
         build_population(DigitsOptions(), None, seed=0)
     with pytest.raises(PartitionError, match="bring their own clients"):
@@ -117,7 +117,7 @@ def test_every_kind_is_named_after_itself() -> None:
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, float("nan")])
-def test_fractions_out_of_range(fraction: float) -> None:
+def test_fractions_out_of_range_are_refused(fraction: float) -> None:
     with pytest.raises(UserError, match="test_fraction: must be at least 0 and below 1"):
         DigitsOptions(test_fraction=fraction)
 
@@ -145,7 +145,7 @@ def test_npz_bytes_are_scaled_and_arrays_are_keys(tmp_path: Path) -> None:
         build_population(options, NaturalOptions(key="size"), seed=0)
 
 
-def test_npz_shapes(tmp_path: Path) -> None:
+def test_npz_examples_take_the_requested_shape(tmp_path: Path) -> None:
     y = np.arange(40) % 3
     flat = pixels().reshape(40, 16)
     for name, x, more, shape in [
@@ -160,7 +160,7 @@ def test_npz_shapes(tmp_path: Path) -> None:
         assert build_population(options, IidOptions(clients=2), seed=0).feature_shape == shape, name
 
 
-def test_npz_with_its_own_test_set(tmp_path: Path) -> None:
+def test_npz_test_set_becomes_the_central_test(tmp_path: Path) -> None:
     y = np.arange(40) % 3
     options = save(tmp_path / "a.npz", x_train=pixels(), y_train=y, x_test=pixels(10), y_test=np.full(10, 4))
     p = build_population(options, IidOptions(clients=2), seed=0)
@@ -178,7 +178,7 @@ def idx(path: Path, array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("end", ["", ".gz"])
-def test_idx_folder(tmp_path: Path, end: str) -> None:
+def test_idx_folder_is_read_with_its_test_set(tmp_path: Path, end: str) -> None:
     labels = (np.arange(40) % 5).astype(np.uint8)
     idx(tmp_path / f"train-images-idx3-ubyte{end}", pixels())
     idx(tmp_path / f"train-labels-idx1-ubyte{end}", labels)
@@ -193,7 +193,7 @@ def test_idx_folder(tmp_path: Path, end: str) -> None:
     np.testing.assert_array_equal(one.targets.numpy(), labels)
 
 
-def test_broken_files_say_so(tmp_path: Path) -> None:
+def test_broken_files_are_named(tmp_path: Path) -> None:
     def refuse(path: Path, says: str, **more: Any) -> None:
         with pytest.raises(DataError, match=says):
             build_population(ImagesOptions(path=str(path), **more), IidOptions(clients=2), seed=0)
@@ -229,13 +229,13 @@ def test_unusable_examples_are_named(tmp_path: Path, x: np.ndarray, y: np.ndarra
         build_population(save(tmp_path / "a.npz", x=x, y=y), IidOptions(clients=2), seed=0)
 
 
-def test_mnist() -> None:
+def test_mnist_is_read() -> None:
     options = ImagesOptions(path=shared("mnist/mnist_test10k.npz"), flat=False)
     p = build_population(options, NaturalOptions(key="pfllib_client"), seed=0)
     assert (p.num_clients, p.num_examples, p.feature_shape, p.outputs) == (20, 8000, (1, 28, 28), 10)
 
 
-def test_activity_by_subject() -> None:
+def test_activity_partitions_by_subject() -> None:
     options = ImagesOptions(path=shared("activity_uci_har/uci_har_windows_25hz_int16.npz"), flat=False)
     p = build_population(options, NaturalOptions(key="subject"), seed=0)
     assert (p.num_clients, p.feature_shape, p.outputs) == (30, (9, 64), 6)
@@ -274,7 +274,7 @@ def test_synthetic_splits_nine_to_one() -> None:
 
 
 @pytest.mark.parametrize("examples", [1, 9, 10, 200])
-def test_synthetic_sizes_asked_for_are_training_sizes(examples: int) -> None:
+def test_synthetic_sizes_are_training_sizes(examples: int) -> None:
     assert set(synthetic(clients=4, sizes=examples).sizes) == {examples}
 
 
@@ -330,7 +330,7 @@ def test_synthetic_heterogeneity_grows() -> None:
     assert emds[1] < emds[2]
 
 
-def test_adding_a_client_changes_no_other() -> None:
+def test_added_client_changes_no_other() -> None:
     few, many = synthetic(clients=5), synthetic(clients=9)
     np.testing.assert_array_equal(few.sizes, many.sizes[:5])
     a, b = few.cohort(np.array([4])).client(0), many.cohort(np.array([8, 4])).client(1)
@@ -408,7 +408,7 @@ def objective(population: Population, client: int, w: np.ndarray) -> float:
     return float(np.mean([(w - r[d * d :]) @ r[: d * d].reshape(d, d) @ (w - r[d * d :]) / 2 for r in x]))
 
 
-def test_two_client_quadratic() -> None:
+def test_two_client_quadratic_has_its_optimum() -> None:
     """THEORY.md section 2: a = (1, 4), b = (-1, 3), optimum 2.2."""
     p = quadratic(curvatures=(1.0, 4.0), centres=(-1.0, 3.0))
     assert p.objective is not None
@@ -427,7 +427,7 @@ def test_two_client_quadratic() -> None:
         {"curvatures": (2.0, (1.0, 3.0), ((2.0, 0.5), (0.5, 1.0))), "centres": (1.0, (0.0, 2.0), (3.0, -1.0))},
     ],
 )
-def test_the_optimum_is_the_weighted_minimiser(options: dict[str, Any]) -> None:
+def test_optimum_is_the_weighted_minimiser(options: dict[str, Any]) -> None:
     p = quadratic(**options)
     weight = p.sizes / p.sizes.sum()
 
@@ -471,7 +471,7 @@ def test_noise_is_the_deviation_of_gradients() -> None:
         ({"condition": 0.5}, "condition: must be a finite number >= 1"),
     ],
 )
-def test_quadratic_options_refused(options: dict[str, Any], says: str) -> None:
+def test_wrong_quadratic_options_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         QuadraticOptions(**options)
 
@@ -484,7 +484,7 @@ def test_quadratic_options_refused(options: dict[str, Any], says: str) -> None:
         ({"curvatures": (-1.0,), "centres": (0.0,)}, "positive definite"),
     ],
 )
-def test_quadratics_refused(options: dict[str, Any], says: str) -> None:
+def test_wrong_quadratics_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         quadratic(**options)
 
@@ -492,7 +492,7 @@ def test_quadratics_refused(options: dict[str, Any], says: str) -> None:
 # Custom
 
 
-def test_custom_clients_are_read_when_asked_for() -> None:
+def test_custom_clients_are_read_on_demand() -> None:
     read: list[int] = []
 
     def client(k: int) -> tuple[np.ndarray, torch.Tensor]:
@@ -509,7 +509,7 @@ def test_custom_clients_are_read_when_asked_for() -> None:
     assert p.federation.client_name(2) == "c"
 
 
-def test_custom_regression_and_held_out() -> None:
+def test_custom_regression_holds_out_examples() -> None:
     p = custom_population(
         lambda k: (np.ones((2, 1)), np.array([1.0, 2.0])),
         [2, 2],
@@ -552,12 +552,12 @@ def test_custom_mistakes_name_the_client(bad: Any, says: str) -> None:
 
 
 @pytest.mark.parametrize("sizes", [[], [1, -1], [0.5], [[1]], "ab"])
-def test_custom_sizes_refused(sizes: Any) -> None:
+def test_wrong_custom_sizes_are_refused(sizes: Any) -> None:
     with pytest.raises(UserError, match="sizes: must be whole numbers"):
         custom_population(lambda k: GOOD, sizes, outputs=2)
 
 
-def test_one_client_in_all_and_one_example() -> None:
+def test_single_client_with_one_example_works() -> None:
     p = custom_population(lambda k: (np.zeros((1, 3)), np.array([1])), [1], outputs=2)
     assert partition_measures(p, 0).label_emd == 0
     assert len(p.cohort(np.array([0])).client(0)) == 1

@@ -59,7 +59,7 @@ def windows_of(series: np.ndarray, start: int, end: int, window: int, horizon: i
 # Windows, splits, scaling
 
 
-def test_windows_of_every_part_are_the_definition(tmp_path: Path) -> None:
+def test_windows_of_every_part_equal_the_definition(tmp_path: Path) -> None:
     path, values = wide(tmp_path / "w.csv")
     p = population(path, window=4, horizon=2, scale="none")
     assert (p.num_clients, p.feature_shape, p.outputs, p.task) == (3, (4, 1), 2, "regression")
@@ -86,7 +86,7 @@ def test_windows_of_every_part_are_the_definition(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", ["client", "global", "none"])
-def test_nothing_later_reaches_training(tmp_path: Path, scale: str) -> None:
+def test_training_contains_no_later_reading(tmp_path: Path, scale: str) -> None:
     """Training examples are the same, bit for bit, whatever comes after the split."""
     path, values = wide(tmp_path / "w.csv")
     before = population(path, window=5, horizon=3, scale=scale).cohort(np.arange(3))
@@ -105,7 +105,7 @@ def test_nothing_later_reaches_training(tmp_path: Path, scale: str) -> None:
     )
 
 
-def test_scaled_by_training_statistics(tmp_path: Path) -> None:
+def test_readings_are_scaled_by_training_statistics(tmp_path: Path) -> None:
     path, values = wide(tmp_path / "w.csv")
     train = values[:70]
     own = population(path, window=4).cohort(np.array([1])).client(0)
@@ -118,13 +118,13 @@ def test_scaled_by_training_statistics(tmp_path: Path) -> None:
     assert everyone.federation.record["target_mean"] == pytest.approx(train.mean())
 
 
-def test_a_constant_sensor_stays_finite(tmp_path: Path) -> None:
+def test_constant_sensor_stays_finite(tmp_path: Path) -> None:
     path = write(tmp_path / "c.csv", ["time", "a", "b"], stamps(40), [0.1] * 40, range(0, 80, 2))
     data = population(path, window=3).cohort(np.array([0])).client(0)
     assert data.features.abs().max() < 1e-9
 
 
-def test_stride_and_horizon(tmp_path: Path) -> None:
+def test_windows_follow_stride_and_horizon(tmp_path: Path) -> None:
     path, values = wide(tmp_path / "w.csv")
     one = population(path, window=4, horizon=3, stride=5, scale="none").cohort(np.array([0])).client(0)
     x, y = windows_of(values[:, 0], 0, 70, 4, 3)
@@ -146,7 +146,7 @@ def test_cohorts_share_one_copy_of_the_readings(tmp_path: Path) -> None:
     stride=st.integers(1, 3),
     data=st.data(),
 )
-def test_window_starts_are_the_definition(
+def test_window_starts_equal_the_definition(
     missing: list[bool], window: int, horizon: int, stride: int, data: st.DataObject
 ) -> None:
     values = np.stack((np.where(missing, np.nan, 1.0), np.arange(len(missing), dtype=float)), axis=1)
@@ -167,7 +167,7 @@ def test_window_starts_are_the_definition(
 # Gaps
 
 
-def test_interpolation_by_hand() -> None:
+def test_interpolation_equals_values_by_hand() -> None:
     n = np.nan
     values = np.array([n, 1, n, 3, n, n, 9, n, 4, n, 6, n, n, n, 14.0])[:, None]
     assert interpolate(values, (8, 15), 2) == 4
@@ -198,7 +198,7 @@ def test_gaps_are_refused_filled_or_dropped(tmp_path: Path) -> None:
     assert dropped.cohort(np.array([0])).client(0).features.isfinite().all()
 
 
-def test_filling_does_not_look_past_the_split(tmp_path: Path) -> None:
+def test_interpolation_stays_within_its_part(tmp_path: Path) -> None:
     readings: list[Any] = [float(i) for i in range(100)]
     readings[68] = readings[69] = readings[70] = None  # training ends after row 69
     path = write(tmp_path / "g.csv", ["time", "a"], stamps(100), readings)
@@ -208,7 +208,7 @@ def test_filling_does_not_look_past_the_split(tmp_path: Path) -> None:
     assert p.validation.features.min() == 71
 
 
-def test_missing_rows(tmp_path: Path) -> None:
+def test_missing_rows_are_inserted_or_refused(tmp_path: Path) -> None:
     times = stamps(50)
     del times[20:23]
     path = write(tmp_path / "m.csv", ["time", "a"], times, range(0, 94, 2))
@@ -274,7 +274,7 @@ def test_long_tables_may_be_interleaved_and_cut_into_files(tmp_path: Path) -> No
         population(tmp_path, layout="long", id_column="id", target="v")
 
 
-def test_wide_files_follow_each_other(tmp_path: Path) -> None:
+def test_wide_files_are_joined_in_time(tmp_path: Path) -> None:
     path, _ = wide(tmp_path / "w.csv")
     whole = population(path, window=4).cohort(np.arange(3))
     lines = path.read_text().splitlines()
@@ -317,14 +317,14 @@ def _parquet(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("convert", [_gzip, _xz, _parquet])
-def test_other_formats_read_the_same(tmp_path: Path, convert: Callable[[Path], Path]) -> None:
+def test_formats_give_the_same_population(tmp_path: Path, convert: Callable[[Path], Path]) -> None:
     path, _ = wide(tmp_path / "w.csv")
     a, b = (population(p, frequency="1h").cohort(np.arange(3)) for p in (path, convert(path)))
     assert torch.equal(a.features, b.features)
     assert torch.equal(a.targets, b.targets)
 
 
-def test_traffic_shaped_file(tmp_path: Path) -> None:
+def test_file_of_many_sensors_is_read(tmp_path: Path) -> None:
     """Sensors by number in the header, an unnamed time column first, five-minute rows."""
     values = np.random.default_rng(0).normal(60, 8, (300, 207)).round(2)
     path = write(tmp_path / "t.csv", ["", *(str(700_000 + k) for k in range(207))], stamps(300, 5), *values.T)
@@ -345,21 +345,21 @@ DAY_PARTS = {"year": [2024] * 40, "month": [2] * 40, "day": [28] * 20 + [29] * 2
         ({"Timestamp": np.arange(40) * 300 + 1_700_000_000}, {"frequency": "5min"}),
     ],
 )
-def test_times_and_row_counts_are_no_sensors(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any]) -> None:
+def test_times_and_row_counts_are_not_sensors(tmp_path: Path, columns: dict[str, Any], options: dict[str, Any]) -> None:
     columns = {**columns, "a": readings(0, 40), "b": readings(1, 40)}
     path = write(tmp_path / "x.csv", list(columns), *columns.values())
     p = population(path, window=3, **options)
     assert [p.federation.client_name(k) for k in range(p.num_clients)] == ["a", "b"]
 
 
-def test_text_columns_are_left_out_and_said(tmp_path: Path) -> None:
+def test_text_columns_are_skipped_and_recorded(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", ["time", "a", "note"], stamps(40), readings(0, 40), ["ok"] * 40)
     p = population(path)
     assert p.num_clients == 1
     assert p.federation.record["columns_skipped"] == "note"
 
 
-def test_no_times_at_all(tmp_path: Path) -> None:
+def test_table_without_times_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", ["a", "b"], readings(0), readings(1))
     assert population(path).num_clients == 2
     with pytest.raises(DataError, match=r"time: .*no column of times to check frequency by"):
@@ -369,7 +369,7 @@ def test_no_times_at_all(tmp_path: Path) -> None:
 # Mistakes
 
 
-def test_wrong_paths(tmp_path: Path) -> None:
+def test_wrong_paths_are_named(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("")
     with pytest.raises(DataError, match=r"path: .*none.csv does not exist; .* holds readme.txt"):
         population(tmp_path / "sub" / "none.csv")
@@ -401,13 +401,13 @@ def test_wrong_paths(tmp_path: Path) -> None:
         ({"window": 70}, "window: 70 steps and a horizon of 1 fit in no client's training part .*70 rows"),
     ],
 )
-def test_wrong_columns(tmp_path: Path, options: dict[str, Any], says: str) -> None:
+def test_wrong_columns_are_named(tmp_path: Path, options: dict[str, Any], says: str) -> None:
     path, _ = wide(tmp_path / "w.csv")
     with pytest.raises(DataError, match=says):
         population(path, **options)
 
 
-def test_values_that_are_no_numbers(tmp_path: Path) -> None:
+def test_values_that_are_not_numbers_are_named(tmp_path: Path) -> None:
     values: list[Any] = [1.5, 2.5] * 20
     values[7] = "broken"
     path = write(tmp_path / "x.csv", ["time", "a"], stamps(40), values)
@@ -419,7 +419,7 @@ def test_values_that_are_no_numbers(tmp_path: Path) -> None:
         population(path)
 
 
-def test_times_that_are_none(tmp_path: Path) -> None:
+def test_values_that_are_not_times_are_named(tmp_path: Path) -> None:
     times: list[Any] = stamps(40)
     times[5] = "yesterday"
     path = write(tmp_path / "x.csv", ["time", "a"], times, readings(0, 40))
@@ -438,7 +438,7 @@ def test_times_that_are_none(tmp_path: Path) -> None:
         population(path)
 
 
-def test_times_as_other_people_write_them(tmp_path: Path) -> None:
+def test_time_formats_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", ["when", "a"], [f"{d:02}.03.2024 06:30" for d in range(1, 31)], readings(0, 30))
     assert population(path, time_format="%d.%m.%Y %H:%M", frequency="1d", window=3).num_clients == 1
 
@@ -459,12 +459,12 @@ def test_times_as_other_people_write_them(tmp_path: Path) -> None:
         ({"frequency": "5 parsecs"}, "frequency: must be a number and one of"),
     ],
 )
-def test_options_refused(options: dict[str, Any], says: str) -> None:
+def test_wrong_table_options_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         TableOptions(**{"path": "x.csv", **options})
 
 
-def test_twelve_air_stations() -> None:
+def test_twelve_air_stations_are_read() -> None:
     path = SHARED / "air_beijing"
     if not path.exists():
         pytest.skip("the shared data set air_beijing is not here")

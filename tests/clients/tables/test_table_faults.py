@@ -44,7 +44,7 @@ def windows(p: Population, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     return e.features, e.targets
 
 
-def test_a_bias_moves_windows_and_targets_alike_and_nothing_held_out(table: Path) -> None:
+def test_bias_moves_training_windows_and_targets_alike(table: Path) -> None:
     clean = population(table)
     p = population(table, faults={"off": BiasOptions(severity=1.0)})
     for k in range(3):
@@ -59,7 +59,7 @@ def test_a_bias_moves_windows_and_targets_alike_and_nothing_held_out(table: Path
     assert p.sizes.tolist() == clean.sizes.tolist()
 
 
-def test_a_stuck_sensor_is_stuck_across_its_windows(table: Path) -> None:
+def test_stuck_sensor_is_stuck_across_windows(table: Path) -> None:
     p = population(table, scale="none", faults={"stuck": StuckAtOptions(severity=1.0)})
     truth = population(table, scale="none")
     ours, theirs = windows(p, 2)[0][:, -1, 0], windows(truth, 2)[0][:, -1, 0]
@@ -83,7 +83,7 @@ def test_hours_count_from_the_first_midnight(table: Path) -> None:
     assert np.array_equal(changed, (when >= 24) & (when < 48 + WINDOW - 1))
 
 
-def test_drift_on_the_clock_goes_by_the_hours_of_what_is_held_out_too(table: Path) -> None:
+def test_drift_in_hours_reaches_held_out_examples(table: Path) -> None:
     clean = population(table)
     held, test = clean.clients.held_out, clean.central.test
     assert held is not None
@@ -104,14 +104,14 @@ def test_drift_on_the_clock_goes_by_the_hours_of_what_is_held_out_too(table: Pat
     assert np.array_equal(test.owners, np.repeat(everyone, held(everyone).sizes))
 
 
-def test_a_stuck_sensor_never_shows_a_reading_that_was_missing(table: Path) -> None:
+def test_stuck_sensor_never_shows_a_missing_reading(table: Path) -> None:
     p = population(table, scale="none", faults={"stuck": StuckAtOptions(severity=1.0, steps=3)})
     truth = np.round(5 + np.cos(np.arange(ROWS) / 7), 4).astype(np.float32)
     shown = windows(p, 1)[0].numpy().ravel()
     assert np.isin(shown, truth).all()
 
 
-def test_districts_come_from_a_world_and_rounds_make_phases(table: Path) -> None:
+def test_table_faults_follow_districts_and_rounds(table: Path) -> None:
     out = GatewayOutageOptions(severity=1.0, share=0.5, schedule=Schedule(start=2, stop=3))
     p = population(table, faults={"out": out}, world=WorldOptions(days=9))
     assert p.federation.places is not None

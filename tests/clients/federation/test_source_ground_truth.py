@@ -36,7 +36,7 @@ def told(source: Any) -> dict[str, Any]:
     return found
 
 
-def test_bridges_that_are_damaged_and_from_when() -> None:
+def test_ground_truth_lists_damaged_bridges_and_onsets() -> None:
     options = BridgeOptions(clients=30, windows=60, damage=2.0, growth_hours=0.0)
     source = bridge_source(options, WORLD, 5)
     truth = told(source)
@@ -55,7 +55,7 @@ def test_bridges_that_are_damaged_and_from_when() -> None:
     assert truth["level_at_the_end"] == [2.0] * truth["damaged"]
 
 
-def test_damage_that_grows_is_told_as_far_as_it_has_gone() -> None:
+def test_ground_truth_has_the_level_of_growing_damage() -> None:
     options = BridgeOptions(clients=40, windows=20, damaged=1.0, damage=2.0, growth_hours=200.0, onset=(0.1, 0.9))
     truth = told(bridge_source(options, WORLD, 5))
     assert truth["damaged"] == 40
@@ -64,7 +64,7 @@ def test_damage_that_grows_is_told_as_far_as_it_has_gone() -> None:
     assert min(truth["level_at_the_end"]) < 1.0 < max(truth["level_at_the_end"])
 
 
-def test_at_most_a_thousand_are_named_and_all_are_counted() -> None:
+def test_ground_truth_lists_a_thousand_and_counts_all() -> None:
     truth = told(bridge_source(BridgeOptions(clients=1500, windows=2, damaged=1.0), WORLD, 0))
     assert truth["damaged"] == 1500
     assert [len(truth[name]) for name in ("clients", "onset_hour", "level_at_the_end")] == [MOST_LISTED] * 3
@@ -78,7 +78,7 @@ def test_at_most_a_thousand_are_named_and_all_are_counted() -> None:
     assert truth["incidents"] > len(truth["first_incidents"]) == MOST_LISTED
 
 
-def test_campaigns_and_whom_they_infected() -> None:
+def test_ground_truth_lists_campaigns_and_infected_clients() -> None:
     options = IntrusionOptions(clients=60, windows=80, active=1.0, campaigns_per_month=12.0)
     source = intrusion_source(options, WORLD, 2)
     truth = told(source)
@@ -102,7 +102,7 @@ def test_campaigns_and_whom_they_infected() -> None:
     assert attacks > 50
 
 
-def test_incidents_are_those_behind_the_queues() -> None:
+def test_ground_truth_lists_the_incidents_behind_the_queues() -> None:
     options = TrafficOptions(clients=200, incidents_per_day=20.0)
     source = traffic_source(options, WORLD, 3)
     truth = told(source)
@@ -126,7 +126,7 @@ def test_incidents_are_those_behind_the_queues() -> None:
     assert slowed > 5
 
 
-def test_the_truth_survives_faults_features_and_drifts_and_is_written(tmp_path: Path) -> None:
+def test_ground_truth_survives_faults_features_and_drifts(tmp_path: Path) -> None:
     asked = Federation(
         data=BridgeOptions(clients=8, windows=20),
         world=WorldOptions(days=14),
@@ -151,7 +151,7 @@ def test_the_truth_survives_faults_features_and_drifts_and_is_written(tmp_path: 
     assert written["source"]["damaged"] == len(written["source"]["clients"])
 
 
-def test_a_source_that_knows_nothing_more_tells_nothing() -> None:
+def test_source_without_ground_truth_adds_none() -> None:
     asked = Federation(data=fs.load_scenario("city-meters").data, world=WorldOptions(days=28))
     truth = ground_truth_of(asked, build_federation(asked))
     assert truth is not None
@@ -159,7 +159,7 @@ def test_a_source_that_knows_nothing_more_tells_nothing() -> None:
 
 
 @pytest.mark.parametrize("task", ["damage", "reconstruct"])
-def test_telling_does_not_depend_on_the_order_of_asking(task: Any) -> None:
+def test_ground_truth_does_not_depend_on_the_order_of_calls(task: Any) -> None:
     options = BridgeOptions(clients=9, windows=12, task=task)
     before = told(source := bridge_source(options, WORLD, 1))
     source.make(np.arange(9), "test")
