@@ -80,6 +80,10 @@ class Table(Mapping[str, R], Generic[R]):
         """Return the row of a kind."""
         return self._rows[kind]
 
+    def __contains__(self, kind: object) -> bool:
+        """Say whether there is a row of a kind; a scenario may give anything for one, a list too."""
+        return isinstance(kind, str) and kind in self._rows
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the kinds."""
         return iter(self._rows)
@@ -100,6 +104,6 @@ class Table(Mapping[str, R], Generic[R]):
             UserError: they name no kind of this table.
         """
         kind = getattr(options, "kind", options)
-        if kind not in self._rows:
+        if not isinstance(kind, str) or kind not in self:
             raise UserError("kind", unknown_name(kind, self, self.what))
         return self._rows[kind]

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from clients.core.errors import require
 from clients.core.options import DataOptions, check_at_least, check_held_out
-from clients.tables.options import TableOptions
+from clients.tables.options import Scale, TableOptions, WindowedOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetrLaOptions(DataOptions):
+class MetrLaOptions(WindowedOptions):
     """Speeds at road sensors, in miles an hour, to forecast: one client a sensor.
 
     Attributes:
@@ -37,7 +37,7 @@ class MetrLaOptions(DataOptions):
     stride: int = 1
     validation_fraction: float = 0.1
     test_fraction: float = 0.2
-    scale: Literal["client", "global", "none"] = "client"
+    scale: Scale = "client"
     max_gap: int = 3
 
     def __post_init__(self) -> None:
@@ -49,6 +49,7 @@ def metr_la_table(options: MetrLaOptions) -> TableOptions:
     return _table(
         options,
         frequency="5min",
+        max_gap=options.max_gap,
         layout="wide",
         columns=options.sensors,
         missing_value=0.0 if options.zero_is_missing else None,
@@ -56,7 +57,7 @@ def metr_la_table(options: MetrLaOptions) -> TableOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AirQualityOptions(DataOptions):
+class AirQualityOptions(WindowedOptions):
     """A pollutant to forecast from its past and the weather: one client a station.
 
     Attributes:
@@ -85,7 +86,7 @@ class AirQualityOptions(DataOptions):
     stride: int = 1
     validation_fraction: float = 0.1
     test_fraction: float = 0.2
-    scale: Literal["client", "global", "none"] = "client"
+    scale: Scale = "client"
     frequency: str = "1h"
     max_gap: int = 6
 
@@ -99,6 +100,7 @@ def air_quality_table(options: AirQualityOptions) -> TableOptions:
     return _table(
         options,
         frequency=options.frequency,
+        max_gap=options.max_gap,
         layout="files",
         id_column=options.station,
         target=options.target,
@@ -124,7 +126,7 @@ COLUMNS = (POWER, "Global_reactive_power", "Voltage", "Global_intensity", *METER
 
 
 @dataclass(frozen=True, kw_only=True)
-class HouseholdPowerOptions(DataOptions):
+class HouseholdPowerOptions(WindowedOptions):
     """Hourly mean power to forecast.
 
     Attributes:
@@ -153,7 +155,7 @@ class HouseholdPowerOptions(DataOptions):
     stride: int = 1
     validation_fraction: float = 0.1
     test_fraction: float = 0.2
-    scale: Literal["client", "global", "none"] = "global"
+    scale: Scale = "global"
     max_gap: int = 3
 
     def __post_init__(self) -> None:
@@ -167,13 +169,11 @@ class HouseholdPowerOptions(DataOptions):
 
 def household_power_table(options: HouseholdPowerOptions) -> TableOptions:
     """Return how the hours are split, scaled and windowed."""
-    return _table(options, frequency="1h")
+    return _table(options, frequency="1h", max_gap=options.max_gap)
 
 
-def _table(
-    options: MetrLaOptions | AirQualityOptions | HouseholdPowerOptions, *, frequency: str, **layout: Any
-) -> TableOptions:
-    """Return a table with the options' windows, split and scale; gaps up to `max_gap` are filled."""
+def _table(options: WindowedOptions, *, frequency: str, max_gap: int, **layout: Any) -> TableOptions:
+    """Return a table with the options' windows, split and scale; gaps of up to `max_gap` steps are filled."""
     return TableOptions(
         path=options.path,
         window=options.window,
@@ -183,8 +183,8 @@ def _table(
         test_fraction=options.test_fraction,
         scale=options.scale,
         frequency=frequency,
-        gaps="interpolate" if options.max_gap else "drop",
-        max_gap=options.max_gap or None,
+        gaps="interpolate" if max_gap else "drop",
+        max_gap=max_gap or None,
         **layout,
     )
 

@@ -120,6 +120,15 @@ def test_an_unknown_kind_is_named_with_the_nearest() -> None:
         MODELS.row_of("mpl")
 
 
+@pytest.mark.parametrize("kind", [["mlp"], {}, 3, ""])
+@pytest.mark.parametrize("section", TABLES)
+def test_a_kind_that_is_no_name_is_refused(section: str, kind: object) -> None:
+    written: Any = {"kind": kind}
+    table = {section: {"n": written} if section in tables(Scenario, named=True) else written}
+    with pytest.raises(UserError, match=rf"kind: .* is not {TABLES[section].what}\."):
+        parse_scenario(table, source="x")
+
+
 def test_rows_of_faults_say_their_effect() -> None:
     assert {row.measure for row in FAULTS.values()} == set(EFFECTS)
     assert all(isinstance(row, SensorFaultRow | LabelFaultRow) for row in FAULTS.values())
