@@ -56,10 +56,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ClientRows": "server.record.client_rows",
-    "CohortData": "clients.core.population",
+    "CohortData": "clients.core.examples",
     "DataError": "clients.core.errors",
     "EngineError": "clients.core.errors",
-    "Examples": "clients.core.population",
+    "Examples": "clients.core.examples",
     "FedscapeError": "clients.core.errors",
     "HeterogeneityMeasures": "clients.heterogeneity.table",
     "PartitionError": "clients.core.errors",
