@@ -29,8 +29,14 @@ class KindOptions:
     __pydantic_config__: ClassVar = STRICT
 
 
+@dataclass(frozen=True, kw_only=True)
 class DataOptions(KindOptions):
     """Options of a kind of data: where the clients' examples come from."""
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether readings are divided by their deviation, so that errors are in deviations."""
+        return True
 
 
 def check_at_least(options: object, least: float, *names: str, words: str = ">= {:g}") -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from clients.core.errors import UserError, unknown_name
 
@@ -40,6 +40,14 @@ class Lazy:
 def lazy(module: str, name: str) -> Lazy:
     """Return a stand-in for the function `name` of `module`, which is imported when it is first called."""
     return Lazy(module, name)
+
+
+class Kinded(Protocol):
+    """Options that say which kind they are of."""
+
+    @property
+    def kind(self) -> str:
+        """The kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +88,10 @@ class Table(Mapping[str, R], Generic[R]):
         """Return the row of a kind."""
         return self._rows[kind]
 
+    def __contains__(self, kind: object) -> bool:
+        """Say whether there is a row of a kind; a scenario may give anything for one, a list too."""
+        return isinstance(kind, str) and kind in self._rows
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the kinds."""
         return iter(self._rows)
@@ -93,13 +105,12 @@ class Table(Mapping[str, R], Generic[R]):
         """The classes of options, each once."""
         return tuple(dict.fromkeys(row.options for row in self._rows.values()))
 
-    def row_of(self, options: object) -> R:
+    def row_of(self, options: Kinded) -> R:
         """Return the row that options belong to.
 
         Raises:
-            UserError: they name no kind of this table.
+            UserError: their kind is not one of this table.
         """
-        kind = getattr(options, "kind", options)
-        if kind not in self._rows:
-            raise UserError("kind", unknown_name(kind, self, self.what))
-        return self._rows[kind]
+        if options.kind not in self:
+            raise UserError("kind", unknown_name(options.kind, self, self.what))
+        return self._rows[options.kind]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 
 from clients.core.population import Population
-from clients.datasets.options import AirQualityOptions, air_quality_table
 from clients.datasets.published import Published, require_published
+from clients.datasets.series_options import AirQualityOptions, air_quality_table
 from clients.tables.table import table_population
 
 BEIJING = Published(

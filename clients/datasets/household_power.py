@@ -14,8 +14,8 @@ import torch
 from clients.core.arrays import F64, I64
 from clients.core.errors import DataError
 from clients.core.population import Population
-from clients.datasets.options import COLUMNS, FILE, METERS, POWER, HouseholdPowerOptions, household_power_table
 from clients.datasets.published import Published, require_published
+from clients.datasets.series_options import COLUMNS, FILE, METERS, POWER, HouseholdPowerOptions, household_power_table
 from clients.tables.files import Frame, read_frame, show_time
 from clients.tables.series import Series
 from clients.tables.table import windowed_population

@@ -18,7 +18,7 @@ import torch
 from clients.core.arrays import I64, Array
 from clients.core.errors import DataError, PartitionError, unknown_name
 from clients.core.population import Population
-from clients.datasets.options import HuggingFaceOptions
+from clients.datasets.example_options import HuggingFaceOptions
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
 

@@ -15,7 +15,7 @@ from clients.core import streams
 from clients.core.arrays import F32, F64, I64
 from clients.core.errors import DataError, unknown_name
 from clients.core.population import Population
-from clients.datasets.options import NBaiotOptions
+from clients.datasets.example_options import NBaiotOptions
 from clients.datasets.published import Published, require_published
 from clients.datasets.sampled_rows import sample_rows
 from clients.partition.options import PartitionOptions

@@ -18,7 +18,7 @@ from clients.core.arrays import F32, I64
 from clients.core.channels import Channel
 from clients.core.errors import DataError
 from clients.core.population import Population
-from clients.datasets.options import UciHarOptions
+from clients.datasets.example_options import UciHarOptions
 from clients.datasets.published import Published, require_published
 from clients.datasets.text_matrix import read_matrix
 from clients.partition.options import PartitionOptions

@@ -14,14 +14,8 @@ from clients.city.window_options import ActivityOptions, BridgeOptions, Intrusio
 from clients.core.errors import PartitionError
 from clients.core.options import DataOptions
 from clients.core.rows import Row, Table, lazy
-from clients.datasets.options import (
-    AirQualityOptions,
-    HouseholdPowerOptions,
-    HuggingFaceOptions,
-    MetrLaOptions,
-    NBaiotOptions,
-    UciHarOptions,
-)
+from clients.datasets.example_options import HuggingFaceOptions, NBaiotOptions, UciHarOptions
+from clients.datasets.series_options import AirQualityOptions, HouseholdPowerOptions, MetrLaOptions
 from clients.partition.options import PartitionOptions
 from clients.partition.table import PARTITIONS
 from clients.sources.options import DigitsOptions, ImagesOptions, QuadraticOptions, SyntheticOptions

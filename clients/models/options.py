@@ -16,6 +16,11 @@ Norm = Literal["none", "batch", "group"]
 class ModelOptions(KindOptions):
     """Options of a kind of model."""
 
+    @property
+    def label(self) -> str:
+        """What the model is called at the start of a run: its kind, and its widths where they are the user's."""
+        return self.kind
+
 
 @dataclass(frozen=True, kw_only=True)
 class SoftmaxOptions(ModelOptions):
@@ -65,6 +70,11 @@ class MlpOptions(ModelOptions):
         check_at_least(self, 1, "groups")
         bad = [w for w in self.hidden if self.norm == "group" and w % self.groups]
         require(not bad, "groups", f"must divide every hidden width, and {self.groups} does not divide {bad}")
+
+    @property
+    def label(self) -> str:
+        """The kind and the hidden widths."""
+        return f"{self.kind} {'-'.join(map(str, self.hidden))}".rstrip()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,43 @@ from clients.core.errors import require
 from clients.core.options import DataOptions, check_at_least, check_below_one
 from clients.tables.files import parse_frequency
 
+Scale = Literal["client", "global", "none"]
+"""Whose mean and deviation readings are scaled by; see `TableOptions.scale`."""
 Gaps = Literal["error", "interpolate", "drop"]
 """What is done about missing values and rows; see `TableOptions.gaps`."""
 
 
+class WindowedOptions(DataOptions):
+    """Readings that are cut by time and forecast through windows.
+
+    This is no dataclass: each kind declares these fields at their place among its own.
+
+    Attributes:
+        path: where the files are.
+        window: past steps the model sees.
+        horizon: steps ahead.
+        stride: steps from one window to the next.
+        validation_fraction: share of a client's time, after the training part.
+        test_fraction: share of a client's time, at the end.
+        scale: how readings are scaled.
+    """
+
+    path: str
+    window: int
+    horizon: int
+    stride: int
+    validation_fraction: float
+    test_fraction: float
+    scale: Scale
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether `scale` divides readings by their deviation."""
+        return self.scale != "none"
+
+
 @dataclass(frozen=True, kw_only=True)
-class TableOptions(DataOptions):
+class TableOptions(WindowedOptions):
     """Readings to forecast.
 
     Attributes:
@@ -57,7 +88,7 @@ class TableOptions(DataOptions):
     stride: int = 1
     validation_fraction: float = 0.1
     test_fraction: float = 0.2
-    scale: Literal["client", "global", "none"] = "client"
+    scale: Scale = "client"
     frequency: str = ""
     gaps: Gaps = "error"
     max_gap: int | None = None

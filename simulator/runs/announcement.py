@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from clients.models.options import MlpOptions
 from simulator.runs.session import Session
 
 
 def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is announced at the start of a run."""
     scenario, task, plan = session.scenario, session.task, session.plan
-    model = scenario.model
-    kind = type(task.module).__name__ if model is None else model.kind
-    widths = "-".join(map(str, model.hidden)) if isinstance(model, MlpOptions) else ""
+    model = type(task.module).__name__ if scenario.model is None else scenario.model.label
     strategy, own = session.played.strategy, session.played.own
     if strategy is own:
         algorithm: str = scenario.algorithm.kind
@@ -33,7 +30,7 @@ def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
         "clients": session.population.num_clients,
         "examples": session.population.num_examples,
         "cohort": session.played.cohort,
-        "model": f"{kind} {widths}".strip(),
+        "model": model,
         "parameters": task.parameters.size,
         "algorithm": algorithm,
         "engine": engine,

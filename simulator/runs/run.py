@@ -281,7 +281,8 @@ def _play(
 
 def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
-    error = error_words(session.population, scaled=getattr(session.scenario.data, "scale", "") != "none")
+    data = session.scenario.data
+    error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
         "label_emd": measures.label_emd,

@@ -115,9 +115,18 @@ def test_every_key_is_described_where_it_is_declared(options: type) -> None:
         assert described <= own | inherited, f"{owner.__name__} describes keys that it does not have"
 
 
-def test_an_unknown_kind_is_named_with_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"'mpl' is not a model\. Nearest: 'mlp'"):
-        MODELS.row_of("mpl")
+def test_options_of_another_table_are_refused() -> None:
+    with pytest.raises(UserError, match=r"kind: 'iid' is not a model\. "):
+        MODELS.row_of(PARTITIONS["iid"].options(clients=3))
+
+
+@pytest.mark.parametrize("kind", [["mlp"], {}, 3, ""])
+@pytest.mark.parametrize("section", TABLES)
+def test_a_kind_that_is_no_name_is_refused(section: str, kind: object) -> None:
+    written: Any = {"kind": kind}
+    table = {section: {"n": written} if section in tables(Scenario, named=True) else written}
+    with pytest.raises(UserError, match=rf"kind: .* is not {TABLES[section].what}\."):
+        parse_scenario(table, source="x")
 
 
 def test_rows_of_faults_say_their_effect() -> None:

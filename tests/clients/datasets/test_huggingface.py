@@ -14,7 +14,7 @@ import torch
 
 from clients.core.errors import DataError, PartitionError, UserError
 from clients.core.population import Population
-from clients.datasets.options import HuggingFaceOptions
+from clients.datasets.example_options import HuggingFaceOptions
 from clients.federation.data_kinds import build_population
 from clients.partition.options import IidOptions, NaturalOptions
 

@@ -12,8 +12,8 @@ import torch
 from clients.core.errors import DataError, UserError
 from clients.core.population import Population
 from clients.datasets import sampled_rows
+from clients.datasets.example_options import NBaiotOptions, UciHarOptions
 from clients.datasets.n_baiot import CLASSES, FAMILIES
-from clients.datasets.options import NBaiotOptions, UciHarOptions
 from clients.datasets.uci_har import CHANNELS, TEST_SUBJECTS
 from clients.federation.data_kinds import build_population
 from clients.partition.options import DirichletOptions, IidOptions, NaturalOptions

@@ -15,7 +15,7 @@ from clients.core.arrays import F64
 from clients.core.errors import DataError, UserError
 from clients.core.population import Population
 from clients.datasets.household_power import household_power_series
-from clients.datasets.options import AirQualityOptions, HouseholdPowerOptions, MetrLaOptions
+from clients.datasets.series_options import AirQualityOptions, HouseholdPowerOptions, MetrLaOptions
 from clients.federation.data_kinds import build_population
 from clients.partition.options import IidOptions, NaturalOptions
 

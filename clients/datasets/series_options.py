@@ -1,0 +1,188 @@
+"""Options of the recorded series, which are forecast, and how each is read as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from clients.core.errors import require
+from clients.tables.options import Scale, TableOptions, WindowedOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetrLaOptions(WindowedOptions):
+    """Speeds at road sensors, in miles an hour, to forecast: one client a sensor.
+
+    Attributes:
+        path: the .h5 as published (needs the extra `hdf5`), or a CSV or Parquet of times and a column a sensor.
+        sensors: those to keep; empty keeps all.
+        zero_is_missing: whether a speed of 0 means that nothing was read, as in METR-LA. In PEMS-BAY it does not.
+        window: past steps of five minutes the model sees.
+        horizon: steps ahead; all values from 1 to `horizon` are forecast.
+        stride: steps from one window to the next.
+        validation_fraction: share of a sensor's time, after the training part.
+        test_fraction: share of its time, at the end.
+        scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
+        max_gap: longest run of missing readings to fill on a straight line, in steps; windows that touch a longer one
+            are dropped. 0 fills none.
+    """
+
+    kind: Literal["metr_la"] = "metr_la"
+    path: str = "data/metr-la.h5"
+    sensors: tuple[str, ...] = ()
+    zero_is_missing: bool = True
+    window: int = 12
+    horizon: int = 12
+    stride: int = 1
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    scale: Scale = "client"
+    max_gap: int = 3
+
+    def __post_init__(self) -> None:
+        metr_la_table(self)
+
+
+def metr_la_table(options: MetrLaOptions) -> TableOptions:
+    """Return the table these options say."""
+    return _table(
+        options,
+        frequency="5min",
+        max_gap=options.max_gap,
+        layout="wide",
+        columns=options.sensors,
+        missing_value=0.0 if options.zero_is_missing else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AirQualityOptions(WindowedOptions):
+    """A pollutant to forecast from its past and the weather: one client a station.
+
+    Attributes:
+        path: a folder of a CSV a station (also .gz, .xz), or a pattern.
+        target: the pollutant: PM2.5, PM10, SO2, NO2, CO or O3 in micrograms a cubic metre.
+        features: further columns of numbers; the wind's direction is text, and so none.
+        station: the column that names the station; empty names it by the file.
+        window: past steps the model sees.
+        horizon: steps ahead; all values from 1 to `horizon` are forecast.
+        stride: steps from one window to the next.
+        validation_fraction: share of a station's time, after the training part.
+        test_fraction: share of its time, at the end.
+        scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
+        frequency: time between rows.
+        max_gap: longest run of missing values to fill on a straight line, in steps; windows that touch a longer one are
+            dropped. 0 fills none.
+    """
+
+    kind: Literal["air_quality"] = "air_quality"
+    path: str = "data/air-beijing"
+    target: str = "PM2.5"
+    features: tuple[str, ...] = ("TEMP", "PRES", "DEWP", "RAIN", "WSPM")
+    station: str = "station"
+    window: int = 24
+    horizon: int = 1
+    stride: int = 1
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    scale: Scale = "client"
+    frequency: str = "1h"
+    max_gap: int = 6
+
+    def __post_init__(self) -> None:
+        require(self.target not in self.features, "features", f"must not name the target, {self.target!r}, again")
+        air_quality_table(self)
+
+
+def air_quality_table(options: AirQualityOptions) -> TableOptions:
+    """Return the table these options say."""
+    return _table(
+        options,
+        frequency=options.frequency,
+        max_gap=options.max_gap,
+        layout="files",
+        id_column=options.station,
+        target=options.target,
+        features=options.features,
+    )
+
+
+FILE = "household_power_consumption.txt"
+
+
+POWER = "Global_active_power"
+
+
+METERS = {
+    "Sub_metering_1": "kitchen",
+    "Sub_metering_2": "laundry",
+    "Sub_metering_3": "water heater and air conditioner",
+}
+
+
+COLUMNS = (POWER, "Global_reactive_power", "Voltage", "Global_intensity", *METERS)
+"""What the file measures besides `Date` and `Time`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HouseholdPowerOptions(WindowedOptions):
+    """Hourly mean power to forecast.
+
+    Attributes:
+        path: household_power_consumption.txt, or the folder it lies in.
+        clients: "months": a client is a calendar month of the household's power; "meters": one of the four meters.
+        features: further columns of `COLUMNS`, for "months"; sub-meters are in kW like the power itself.
+        minutes: an hour with fewer known minutes than this is missing.
+        window: past hours the model sees.
+        horizon: hours ahead; all values from 1 to `horizon` are forecast.
+        stride: hours from one window to the next.
+        validation_fraction: share of a client's time, after the training part. Months are split each by itself, so one
+            month's test lies before another's training.
+        test_fraction: share of its time, at the end.
+        scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
+        max_gap: longest run of missing hours to fill on a straight line; windows that touch a longer one are dropped.
+            0 fills none.
+    """
+
+    kind: Literal["household_power"] = "household_power"
+    path: str = f"data/{FILE}"
+    clients: Literal["months", "meters"] = "months"
+    features: tuple[str, ...] = ()
+    minutes: int = 30
+    window: int = 24
+    horizon: int = 1
+    stride: int = 1
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    scale: Scale = "global"
+    max_gap: int = 3
+
+    def __post_init__(self) -> None:
+        others = [c for c in COLUMNS if c != POWER]
+        wrong = [f for f in self.features if f not in others]
+        require(not wrong, "features", f"must be of {', '.join(others)}, got {wrong}")
+        require(self.clients == "months" or not self.features, "features", "is for clients = 'months'")
+        require(1 <= self.minutes <= 60, "minutes", f"must be from 1 to 60, got {self.minutes}")
+        household_power_table(self)
+
+
+def household_power_table(options: HouseholdPowerOptions) -> TableOptions:
+    """Return how the hours are split, scaled and windowed."""
+    return _table(options, frequency="1h", max_gap=options.max_gap)
+
+
+def _table(options: WindowedOptions, *, frequency: str, max_gap: int, **layout: Any) -> TableOptions:
+    """Return a table with the options' windows, split and scale; gaps of up to `max_gap` steps are filled."""
+    return TableOptions(
+        path=options.path,
+        window=options.window,
+        horizon=options.horizon,
+        stride=options.stride,
+        validation_fraction=options.validation_fraction,
+        test_fraction=options.test_fraction,
+        scale=options.scale,
+        frequency=frequency,
+        gaps="interpolate" if max_gap else "drop",
+        max_gap=max_gap or None,
+        **layout,
+    )
