@@ -38,7 +38,7 @@ from clients.core.errors import (
 from clients.core.population import CohortData, Examples, Population
 from clients.heterogeneity.table import HeterogeneityMeasures
 from clients.sources.custom import custom_population
-from server.convergence.monitor import Verdict
+from server.convergence.verdict import Verdict
 from server.record.client_rows import ClientRows
 from server.record.round_table import RoundTable
 from simulator.runs.describing import describe_data

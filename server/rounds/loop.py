@@ -22,9 +22,10 @@ from clients.core.errors import FedscapeError, StrategyError
 from clients.flower.codec import Codec
 from clients.flower.messages import ROUND
 from clients.training.work import CohortUpdate
-from server.convergence.criteria_options import FACTS
-from server.convergence.monitor import Assessment, ConvergenceMonitor, Verdict
+from server.convergence.facts import FACTS
+from server.convergence.monitor import Assessment, ConvergenceMonitor
 from server.convergence.outcome import RATE_EVERY, Trend
+from server.convergence.verdict import Verdict
 from server.rounds.observers import Observers
 from server.rounds.round_metrics import Line, LocalRound, RoundMeter
 
@@ -138,8 +139,8 @@ def run_rounds(x: Experiment, state: RoundState) -> tuple[RoundState, Verdict]:
         if verdict is not None:
             return state, verdict
         if x.stop_asked():
-            return state, Verdict("interrupted", round_index, "asked to stop; the checkpoint is kept")
-    return state, Verdict("stopped", state.round_index, f"the budget of {x.rounds} rounds is spent")
+            return state, Verdict("interrupted", round_index, ("a stop was requested",))
+    return state, x.monitor.stopped(state.round_index, x.rounds)
 
 
 def facts_of(line: Line) -> dict[str, float | None]:

@@ -22,7 +22,7 @@ from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_measures, partition_table
 from clients.training.losses import error_words
 from dashboards.report.report import ReportWriter
-from server.convergence.monitor import Verdict
+from server.convergence.verdict import Verdict
 from server.record.checkpoint import CheckpointStore
 from server.record.client_rows import ClientRows
 from server.record.records import Recorder, RunFolder
@@ -32,7 +32,7 @@ from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.planner import EnginePlan, threads_restored
 from simulator.runs.argument_checks import check_hearers, check_out, check_parts, whole_seed
-from simulator.runs.conclusion import conclude, final_module, save_model
+from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
 from simulator.runs.resumption import (
     Resumption,
     brought,
@@ -143,7 +143,7 @@ def simulate(
     Example:
         >>> run = simulate("quadratic-two-clients", record=False)
         >>> print(run.verdict)
-        converged at round 16: relative change of the parameters 1.068e-07, below 1e-06 for 3 rounds
+        Converged at round 16: relative change of the parameters 1.068e-07, below 1e-06 for 3 rounds
     """
     quiet()
     check_parts(model=model, data=data, strategy=strategy, client_app=client_app, grid=grid)
@@ -256,6 +256,7 @@ def _play(
             told.round_finished(initial_line(x, state))
         state, verdict = run_rounds(x, state)
         keeper.save(state)
+        verdict = with_hint(verdict, state, folder)
         outcome = conclude(session, x.meter, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)

@@ -30,8 +30,8 @@ from clients.training.rules import PLAIN
 from clients.training.task import LearningTask, make_task
 from clients.training.work import CohortWork
 from server.algorithms.table import local_for
-from server.convergence.criteria_options import FACTS
-from server.convergence.monitor import ConvergenceMonitor, require_measured
+from server.convergence.facts import FACTS
+from server.convergence.monitor import ConvergenceMonitor, require_measured, required_facts
 from server.convergence.outcome import Trend
 from server.rounds.loop import Experiment, Keeper, RoundState
 from server.rounds.node_map import NodeMap
@@ -148,7 +148,7 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
             module = build_model(scenario.model, population, int(streams.keys(seed, "model") >> np.uint64(2)))
         except UserError as error:
             raise error.inside("model") from error.__cause__
-    count_errors = population.task == "classification" and scenario.convergence.error_free is not None
+    count_errors = population.task == "classification" and "train_errors" in required_facts(scenario.convergence)
     try:
         return make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
