@@ -27,10 +27,12 @@ C = TypeVar("C")
 
 
 def _with_criteria(section: type[C]) -> type[C]:
-    """Give the section a field for each row of `CRITERIA`: its options, by default None."""
+    """Give the section a field for each row of `CRITERIA`, before its last one: the row's options, by default None."""
+    last, annotation = section.__annotations__.popitem()
     for name, row in CRITERIA.items():
         section.__annotations__[name] = row.options | None
         setattr(section, name, None)
+    section.__annotations__[last] = annotation
     return section
 
 

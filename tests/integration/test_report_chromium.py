@@ -32,6 +32,10 @@ INKS = f"""Object.fromEntries({CARDS}.map((card) => {{
   return [card.id.slice(5), inks.size];
 }}))"""
 TEXT = "document.body.innerText"
+REASONS = "[...document.querySelectorAll('#reasons li')].map((one) => one.innerText)"
+WORDS = """[...document.querySelectorAll('.words, #reasons, #reached, .card h3, .card .help, .legend, .notes')]
+    .map((one) => one.innerText).join(' ')"""
+"""Text without names that a user chose."""
 VERDICT = "document.getElementById('verdict')?.innerText"
 
 
@@ -85,7 +89,9 @@ def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium,
     inks = page.evaluate(INKS)
     assert set(inks) == shown(page)
     assert min(inks.values()) >= 3, inks  # a line, an axis, a label; not a blank
-    assert page.evaluate(VERDICT) == str(run.verdict)
+    assert page.evaluate(VERDICT) == run.verdict.headline
+    assert page.evaluate(REASONS) == list(run.verdict.reasons)
+    assert "_" not in page.evaluate(WORDS)
     assert "test accuracy" in page.evaluate(TEXT)
     # two bands of two edges, the median, the mean
     assert page.evaluate(f"{chart('drift')}.getOption().series.length") == 6
@@ -95,15 +101,15 @@ def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium,
 def test_a_city_is_drawn_where_there_is_one(browser: Chromium, tmp_path: Path) -> None:
     city, plain = (make_record(tmp_path / name, city=name == "city").path for name in ("city", "plain"))
     page = opened(browser, write_report([city]))
-    own = {"faults", "beside", "concept", "districts", "happened"}
+    own = {"faults", "beside", "concept", "districts", "events"}
     assert own <= shown(page)
     inks = page.evaluate(INKS.replace("(card) => {", "(card) => { if (!card.querySelector('canvas')) return ['', 9];"))
-    assert min(inks[name] for name in own - {"happened"}) >= 3, inks
+    assert min(inks[name] for name in own - {"events"}) >= 3, inks
     assert page.evaluate(f"{chart('faults')}.getOption().series.map((one) => one.name)") == ["stuck", "noise.db"]
     marked = f"{chart('faults')}.getOption().series[0].markLine.data.map((one) => one.xAxis)"
     assert page.evaluate(marked) == [5, 11, 12, 20]
     assert page.evaluate(f"{chart('concept')}.getOption().yAxis[0].max") == 1
-    assert page.evaluate("document.querySelectorAll('#city-happened tbody tr').length") == 5
+    assert page.evaluate("document.querySelectorAll('#city-events tbody tr').length") == 5
     assert "power cut <i>in Old Town</i>" in page.evaluate(TEXT)
     before = page.evaluate(picture("districts"))
     pick = "const one = document.querySelector('#card-districts select'); one.value = 'changed'"

@@ -95,13 +95,13 @@ def test_events_are_marks_and_rows() -> None:
     city = city_view(LINES, (*CITY_EVENTS, ended, again, {"round": 3, "kind": "clients_failed", "message": "x"}), 0)
     assert city is not None
     assert city["marks"] == [[5, "+ stuck"], [11, "+ seasons"], [12, "+ noise.db, − early"], [20, "− stuck"]]
-    assert ["power cut", "Old Town", "14 to 30", "2", "power cut <i>in Old Town</i>"] in city["happened"]
-    assert ["fault started", "stuck", "5", "1", "fault stuck began: 8 clients"] in city["happened"]
-    assert not [row for row in city["happened"] if "clients failed" in row]
+    assert ["power cut", "Old Town", "14 to 30", "2", "power cut <i>in Old Town</i>"] in city["events"]
+    assert ["fault started", "stuck", "5", "1", "fault stuck began: 8 clients"] in city["events"]
+    assert not [row for row in city["events"] if "clients failed" in row]
     assert city["districts"] is None  # no room for pictures
 
 
-def test_what_is_too_much_is_left_out_and_said(tmp_path: Path) -> None:
+def test_rows_beyond_the_limits_are_left_out_and_counted(tmp_path: Path) -> None:
     many = {f"d{i}": {"clients": 1, "client_drift": float(i)} for i in range(100)}
     faults = {f"f{i}": {"changed": 0.1, "clients": 1, "effect": 1.0} for i in range(20)}
     lines = [{"round": r, "districts": many, "faults": faults} for r in range(1, 4)]
@@ -110,7 +110,7 @@ def test_what_is_too_much_is_left_out_and_said(tmp_path: Path) -> None:
     assert city is not None
     assert len(city["districts"]["names"]) == MOST_DISTRICTS
     assert len(city["marks"]) == MOST_MARKS
-    assert "The city's faults: 16 of 20 are shown." in city["left_out"]
+    assert "The city has 20 faults; 16 are shown." in city["left_out"]
     assert "The city's districts: 64 of 100 are shown." in city["left_out"]
     assert not (city_view(LINES, CITY_EVENTS, 1000) or {})["left_out"]
 

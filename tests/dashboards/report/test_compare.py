@@ -65,16 +65,16 @@ def test_runs_that_differ_only_in_seed_make_no_pairs(tmp_path: Path) -> None:
     assert found["differ"] == []
     assert found["pairs"] == []
     assert found["labels"] == ["seed 1", "seed 2"]
-    assert found["notes"] == ["The runs differ in nothing but their seeds, so there are no pairs to compare."]
+    assert found["notes"] == ["The runs differ only in their seeds, so there are no pairs to compare."]
 
 
-def test_a_difference_in_the_data_is_told(tmp_path: Path) -> None:
+def test_a_difference_in_the_data_is_a_note(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, {("fedavg", 1): 0.0, ("scaffold", 1): 0.1})
     text = runs[1].folder.scenario.read_text() + "[partition]\nclients = 5\n"
     runs[1].folder.scenario.write_text(text)
     found = comparison([runs[0], read_run(runs[1].folder.path)])
     assert found["differ"] == ["algorithm.kind", "partition.clients"]
-    assert found["notes"] == ["The runs of a pair differ in partition too, so they do not share their random numbers."]
+    assert found["notes"] == ["The runs of a pair also differ in partition, so they do not share their random numbers."]
 
 
 def test_diverged_and_killed_runs_are_compared_by_what_they_have(tmp_path: Path) -> None:
