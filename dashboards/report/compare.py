@@ -24,6 +24,8 @@ SHARED = ("data", "partition")
 """Sections that must be equal for a pair to share its random numbers."""
 CONFIDENCE = 0.95
 MOST_VARIANTS = 8
+LONGEST_TITLE = 60
+"""A variant with a longer name is called by the folder of its first run."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,7 @@ def _labels(runs: Sequence[RunData], variants: Sequence[str], differ: Sequence[s
         " · ".join(part for part in (variant, f"seed {run.facts.get('seed')}" if len(seeds) > 1 else "") if part)
         for run, variant in zip(runs, variants, strict=True)
     ]
-    short = differ and max(map(len, labels)) <= 60
+    short = differ and max(map(len, labels)) <= LONGEST_TITLE
     named = [run.name for run in runs]
     if len(set(labels)) == len(labels) and (short or not differ):
         return labels
@@ -220,6 +222,10 @@ def _pairs(
         return [], [*notes, "The runs differ only in their seeds, so there are no pairs to compare."]
     if len(names) > MOST_VARIANTS:
         return [], [*notes, f"There are {len(names)} variants; pairs are shown for at most {MOST_VARIANTS}."]
+    shown = {
+        name: name if len(name) <= LONGEST_TITLE else next(iter(seeds.values())).name
+        for name, seeds in by_variant.items()
+    }
     first = names[0]
     tables: list[dict[str, Any]] = []
     for other in names[1:]:
@@ -227,9 +233,9 @@ def _pairs(
         if common:
             both = [(by_variant[first][seed], by_variant[other][seed]) for seed in common]
             found = [row for m in measures if (row := _difference(m, both)) is not None]
-            tables.append({"title": f"{other} minus {first}", "seeds": common, "rows": found})
+            tables.append({"title": f"{shown[other]} minus {shown[first]}", "seeds": common, "rows": found})
         else:
-            notes.append(f"{other} and {first} have no seed in common.")
+            notes.append(f"{shown[other]} and {shown[first]} have no seed in common, so they make no pairs.")
     return tables, notes
 
 

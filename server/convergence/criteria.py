@@ -26,7 +26,7 @@ from server.convergence.criterion import (
     streak,
     update_best,
 )
-from server.convergence.facts import METRICS, label_of
+from server.convergence.facts import METRICS, label_of, shown
 
 
 def _target(options: TargetOptions, before: CriterionState | None, round_index: int, values: Values) -> CriterionState:
@@ -53,14 +53,14 @@ def _plateau(
     first = known[1] if known else best
     lost = first.value - value if up else value - first.value
     if best.round_index == first.round_index and best.stale and lost > options.min_delta:
-        words = f"{what} {value:.4g} is worse than its first value {first.value:.4g}"
+        words = f"{what} {shown(value)} is worse than its first value {shown(first.value)}"
         return CriterionState(value, first.value, 0, 1.0, words, round_index, (best, first))
     threshold = best.value + (options.min_delta if up else -options.min_delta)
     left = max(0.0, 1.0 - best.stale / options.patience)
     rounds = rounds_words(best.stale, round_index - best.round_index)
-    words = f"{what} did not improve by {options.min_delta:g} in {rounds} (best {best.value:.4g})"
+    words = f"{what} did not improve by {options.min_delta:g} in {rounds} (best {shown(best.value)})"
     if best.stale == 0:
-        words = f"{what} still improves ({value:.4g})"
+        words = f"{what} still improves ({shown(value)})"
     return CriterionState(value, threshold, best.stale, left, words, best.round_index + 1, (best, first))
 
 
@@ -75,16 +75,14 @@ def _gap(options: GapOptions, before: CriterionState | None, round_index: int, v
     met = abs(gap) < options.below and still
     held, since = streak(before, round_index, met=met)
     distance = max(abs(gap) / options.below - 1.0, 0.0) + max(0.0, 1.0 - held / options.patience)
-    words = f"validation loss minus training loss {gap:.4g}, "
+    words = f"validation loss minus training loss {shown(gap)}, "
     if met:
         words += f"below {options.below:g} and neither improved{for_rounds(held, since, round_index)}"
     else:
         words += f"needs below {options.below:g}" if still else "but a loss still improves"
     rise = validation - bests[1].value
     overfits = bests[1].stale >= options.patience > bests[0].stale and rise > 0.0 and gap > 0.0
-    warning = (
-        f"validation loss is {rise:.4g} above its best (round {bests[1].round_index}) while training loss still falls"
-    )
+    warning = f"validation loss is {shown(rise)} above its best (round {bests[1].round_index}) while training loss still falls"
     return CriterionState(gap, options.below, held, distance, words, since, bests, warning if overfits else "")
 
 

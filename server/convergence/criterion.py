@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from server.convergence.facts import label_of
+from server.convergence.facts import label_of, shown
 
 O = TypeVar("O")  # noqa: E741 (the options of a row)
 Values = tuple[float, ...]
@@ -146,7 +146,7 @@ def compared(
     """Return the state of a criterion that compares one fact with a fixed threshold."""
     held, since = streak(before, round_index, met=met)
     distance = 0.0 if met else abs(value - threshold) / (abs(threshold) or 1.0)
-    bound = f"{side} {threshold:.4g}"
-    words = f"{label_of(what)} {value:.4g}, "
+    bound = f"{side} {shown(threshold)}"
+    words = f"{label_of(what)} {shown(value)}, "
     words += f"{bound}{for_rounds(held, since, round_index)}" if met else f"needs {bound}"
     return CriterionState(value, threshold, held, distance, words, since)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from clients.core.errors import require
 from clients.core.options import STRICT
-from server.convergence.facts import FACTS, label_of
+from server.convergence.facts import FACTS, label_of, shown
 
 LOSSES = ("train_loss", "validation_loss")
 """Losses that are compared with their best, each where it is measured."""
@@ -105,7 +105,7 @@ class DivergenceWatch:
             return None
         assert best is not None
         reasons = (
-            f"{label_of(name)} {loss:.4g} is {loss / best:.3g} times its best {best:.4g}",
+            f"{label_of(name)} {shown(loss)} is {loss / best:.3g} times its best {shown(best)}",
             f"the limit is {factor:g} times, {self._patience()}",
         )
         return Diverged(name, loss, factor * best, reasons, _LOWER_LR)
@@ -120,7 +120,7 @@ class DivergenceWatch:
         if not self._long_enough(name, high):
             return None
         reasons = (
-            f"{label_of(name)} {norm:.4g} is {norm / median:.3g} times its median {median:.4g}",
+            f"{label_of(name)} {shown(norm)} is {norm / median:.3g} times its median {shown(median)}",
             f"the limit is {spike:g} times, {self._patience()}",
         )
         return Diverged(name, norm, spike * median, reasons, _CLIP)

@@ -84,6 +84,16 @@ METRICS: Mapping[str, bool] = {name: fact.better == "high" for name, fact in FAC
 """The facts that a target or a plateau may name -> whether higher is better."""
 
 
+def shown(value: float) -> str:
+    """Return a value with four significant digits.
+
+    Example:
+        >>> [shown(value) for value in (0.96661, 32470.3, 1.068e-7, float("nan"))]
+        ['0.9666', '32,470', '1.068e-07', 'nan']
+    """
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
 def label_of(name: str) -> str:
     """Return what people call a measured quantity.
 

@@ -199,7 +199,7 @@ def test_several_runs_overlaid_with_their_differences(browser: Chromium, tmp_pat
     file = write_report([tmp_path / f"{kind}-{seed}" for kind, seed in shifts], tmp_path / "all.html")
     page = opened(browser, file)
     text = page.evaluate(TEXT)
-    assert "4 runs, which differ in algorithm.kind" in text
+    assert "4 runs that differ in algorithm.kind" in text
     assert "scaffold minus fedavg: test accuracy +0.090" in text
     assert {"loss", "score", "distance", "drift", "cosine", "clients", "bytes"} <= shown(page)
     assert min(page.evaluate(INKS).values()) >= 3
@@ -239,7 +239,7 @@ def test_odd_records_are_drawn_without_complaint(
         folder.environment.unlink()
     page = opened(browser, write_report([folder.path]))
     words = page.evaluate(VERDICT)
-    assert words.split()[0] == {"diverged": "diverged", "killed": "unfinished"}.get(name, "stopped")
+    assert words.split()[0] == {"diverged": "diverged", "killed": "Unfinished"}.get(name, "stopped")
     assert "loss" in shown(page)
     assert ("clients" in shown(page)) == (name not in ("no clients", "no environment", "no round"))
     assert ("labels" in shown(page)) == (name == "partition")
@@ -284,7 +284,7 @@ def _follow(browser: Chromium, url: str, root: Path) -> None:
     page.evaluate(click("#runs", "second"))
     page.wait("document.documentElement.dataset.round === '3'")
     shutil.rmtree(root / "second")
-    page.wait("document.getElementById('quiet').innerText === 'second is not there any more.'")
+    page.wait("document.getElementById('quiet').innerText === 'second no longer exists.'")
     assert page.evaluate("document.getElementById('verdict').offsetParent === null")
     assert page.errors == []
     assert {request[: len(url)] for request in page.requests} == {url}

@@ -28,7 +28,7 @@ def test_the_command_prints_and_draws(tmp_path: Path, capsys: pytest.CaptureFixt
     said = capsys.readouterr()
     assert said.err == ""
     assert "10 clients hold 1,437 examples" in said.out
-    assert "asked for label js" in said.out
+    assert "reached label js" in said.out
     assert "gradient dissimilarity" in said.out
     assert str(tmp_path / "here" / "data.png") in said.out
     assert (tmp_path / "here" / "data.png").read_bytes().startswith(b"\x89PNG")
