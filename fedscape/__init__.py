@@ -73,7 +73,7 @@ if TYPE_CHECKING:
         sgd,
         yogi,
     )
-    from server.convergence.monitor import Verdict
+    from server.convergence.verdict import Verdict
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
     from simulator.runs.describing import describe_data
@@ -110,7 +110,7 @@ _HOME = {
     "StrategyError": "clients.core.errors",
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
-    "Verdict": "server.convergence.monitor",
+    "Verdict": "server.convergence.verdict",
     "adagrad": "server.algorithms.transforms",
     "adam": "server.algorithms.transforms",
     "builtin_names": "simulator.scenario.sections",

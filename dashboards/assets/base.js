@@ -1,4 +1,4 @@
-// Small things everything uses: elements, colours, numbers for people, the axes, what the reader has chosen.
+// Shared helpers: elements, colours, number formats, the axes, the reader's choices.
 
 const el = (tag, props = {}, ...children) => {
   const node = document.createElement(tag);
@@ -49,10 +49,10 @@ const AXES = {
   round: { label: "round", name: "Rounds", format: (value) => value.toLocaleString("en") },
   simulated: { label: "simulated time", name: "Simulated time", format: seconds },
   bytes: { label: "data sent", name: "Data sent", format: bytes },
-  wall: { label: "time it took here", name: "Wall time", format: seconds },
+  wall: { label: "wall time", name: "Wall time", format: seconds },
 };
 
-// What the reader chose; kept while the page is open.
+// The reader's choices; kept while the page is open.
 const chosen = { axis: "round", zoom: null };
 
 // The rounds in which a series was measured, and its values.
@@ -62,7 +62,7 @@ function seriesOf(view, key) {
   return { x: table.axes[chosen.axis], rounds: table.axes.round, y: table.columns[key] };
 }
 
-// Where a round lies on the chosen axis: its own place, or the last one before it.
+// The place of a round on the chosen axis: its own, or that of the last measured round before it.
 function placeOf(view, round) {
   let place = null;
   for (const table of view.series) {
@@ -85,24 +85,24 @@ function nearest(xs, x) {
   return low > 0 && x - xs[low - 1] <= xs[low] - x ? low - 1 : low;
 }
 
-// How many charts and grids were drawn, and how many have something to draw: tests and scripts wait for them.
+// Counts the charts and grids that have something to draw, and those that are drawn: tests and scripts wait for them.
 const drawn = {
   waiting: new Set(),
   done: new Set(),
   expect(id) {
     this.waiting.add(id);
-    this.tell();
+    this.update();
   },
   finish(id) {
     this.done.add(id);
-    this.tell();
+    this.update();
   },
   forget(id) {
     this.waiting.delete(id);
     this.done.delete(id);
-    this.tell();
+    this.update();
   },
-  tell() {
+  update() {
     document.documentElement.dataset.expected = this.waiting.size;
     document.documentElement.dataset.charts = [...this.waiting].filter((id) => this.done.has(id)).length;
   },

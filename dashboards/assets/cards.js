@@ -1,4 +1,4 @@
-// The cards: each holds a chart or a grid, draws it again when asked, and hides where there is nothing to draw.
+// The cards: each holds a chart or a grid, redraws it on demand, and hides where there is nothing to draw.
 
 function makeCard(id, title, help, wide) {
   const tools = el("div", { class: "head" }, el("h3", {}, title));
@@ -52,7 +52,7 @@ function chartCard(spec, state) {
                 log = null;
                 draw();
               },
-              `what ${spec.title} shows`,
+              `series of ${spec.title}`,
             ),
           ]
         : []),
@@ -114,9 +114,9 @@ function chartCard(spec, state) {
   };
 }
 
-const WIDE = new Set(["clients", "districts", "happened"]);
+const WIDE = new Set(["clients", "districts", "events"]);
 
-// A card that is drawn on a canvas of ours; of several runs it shows one at a time.
+// A card with a canvas drawn here; of several runs it shows one at a time.
 function gridCard(id, section, title, help, state, has, paint, choices) {
   const { card, tools, words } = makeCard(id, title, help, WIDE.has(id));
   const holder = card.appendChild(el("div", { class: id === "sizes" ? "chart" : "grid" }));
@@ -165,7 +165,7 @@ function gridCard(id, section, title, help, state, has, paint, choices) {
                   run = Number(value);
                   draw();
                 },
-                "which run",
+                "run",
               ),
             ]
           : [];
@@ -190,7 +190,7 @@ const METRIC_NAMES = {
   client_drift: "client drift",
   cosine: "cosine to the mean update",
   train_loss: "training loss",
-  update_norm: "size of the update",
+  update_norm: "norm of the update",
   changed: "share changed by faults",
   clients: "respondents",
 };
@@ -200,13 +200,13 @@ function makeCards(state) {
   const clients = gridCard(
     "clients",
     "Client drift",
-    "Every client, every round",
-    "A row a client, a column a round. Blank: the client took no part.",
+    "Clients by round",
+    "One row per client, one column per round. Blank: the client did not take part.",
     state,
     (view) => view.grid && Object.keys(view.grid.metrics).length,
     (holder, view, picked) => [...paintClients(holder, view.grid, picked.metric, picked.order), worstOf(view)],
     (view) => [
-      ["metric", Object.keys(view.grid.metrics).map((one) => [one, METRIC_NAMES[one] || one]), "what is drawn"],
+      ["metric", Object.keys(view.grid.metrics).map((one) => [one, METRIC_NAMES[one] || one]), "quantity"],
       [
         "order",
         [
@@ -220,7 +220,7 @@ function makeCards(state) {
   const sizes = gridCard(
     "sizes",
     "Data",
-    "Examples a client",
+    "Examples per client",
     (view) => sizesWords(view),
     state,
     (view) => view.partition.size_percentiles,
@@ -234,7 +234,7 @@ function makeCards(state) {
   const labels = gridCard(
     "labels",
     "Data",
-    "Labels of each client",
+    "Labels per client",
     (view) => labelWords(view),
     state,
     (view) => view.partition.label_counts,
@@ -253,13 +253,13 @@ function makeCards(state) {
   const districts = gridCard(
     "districts",
     "City",
-    "Every district, every round",
-    "A row a district, a column a round: means over its clients that answered.",
+    "Districts by round",
+    "One row per district, one column per round: the mean over its clients that responded.",
     state,
     (view) => view.city && view.city.districts,
     (holder, view, picked) => paintClients(holder, view.city.districts, picked.metric, picked.order),
     (view) => [
-      ["metric", Object.keys(view.city.districts.metrics).map((one) => [one, METRIC_NAMES[one] || one]), "what is drawn"],
+      ["metric", Object.keys(view.city.districts.metrics).map((one) => [one, METRIC_NAMES[one] || one]), "quantity"],
       [
         "order",
         [
@@ -270,18 +270,18 @@ function makeCards(state) {
       ],
     ],
   );
-  const happened = gridCard(
-    "happened",
+  const cityEvents = gridCard(
+    "events",
     "City",
-    "What happened",
-    "Faults, concept drifts, outages and weather, each with the rounds it was told of.",
+    "Events in the city",
+    "Faults, concept drifts, outages and weather, each with the rounds of its events.",
     state,
-    (view) => view.city && view.city.happened.length > 0,
-    (holder, view) => holder.replaceChildren(happenedTable(view)),
+    (view) => view.city && view.city.events.length > 0,
+    (holder, view) => holder.replaceChildren(cityEventsTable(view)),
     () => [],
   );
   const at = charts.findIndex((one) => one.section === "Time and bytes");
-  return [...charts.slice(0, at), clients, districts, happened, sizes, labels, ...charts.slice(at)];
+  return [...charts.slice(0, at), clients, districts, cityEvents, sizes, labels, ...charts.slice(at)];
 }
 
 function sizesWords({ partition: { measures, clients } }) {
@@ -292,6 +292,6 @@ function labelWords({ partition: { measures } }) {
   const skew =
     measures.label_js === undefined
       ? ""
-      : ` How unequal, over examples: Jensen-Shannon divergence ${number(measures.label_js)} of at most 1, earth mover's distance ${number(measures.label_emd)} of at most 2.`;
-  return `A column a client, a row a label: the stronger, the larger the label's share of the client's examples (square root).${skew}`;
+      : ` Mean distance from the labels of all clients: Jensen-Shannon divergence ${number(measures.label_js)} (at most 1), earth mover's distance ${number(measures.label_emd)} (at most 2).`;
+  return `One column per client, one row per label. A darker cell is a larger share of the client's examples (square root).${skew}`;
 }

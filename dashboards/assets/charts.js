@@ -1,15 +1,15 @@
-// The charts: what each shows, and the series it shows it with.
+// The charts: title, help text and series of each. A line given by its key alone takes its name from the view.
 
 const CHARTS = [
   {
     id: "loss",
     section: "Convergence",
     title: "Loss",
-    help: "Training loss is the clients' own, during local work; validation loss is the server's model on held-out examples.",
+    help: "Training loss: clients during local work. Validation loss: the server's model on the central validation examples.",
     lines: [
-      ["validation_loss", "validation"],
-      ["train_loss", "training"],
-      ["federated_loss", "on the clients"],
+      "validation_loss",
+      "train_loss",
+      "federated_loss",
     ],
     ended: true,
   },
@@ -19,13 +19,13 @@ const CHARTS = [
     title: "Score",
     help: (views) =>
       views.length > 1
-        ? "Of the server's model, on held-out examples or on the clients."
-        : "The band is the spread over clients of the server's model: 5% to 95%, and the middle half.",
+        ? "The server's model on the validation examples or on the clients."
+        : "The bands show the score of the server's model over clients: 5% to 95%, and the middle half.",
     lines: [
-      ["validation_accuracy", "validation accuracy"],
-      ["federated_accuracy", "accuracy on the clients"],
-      ["validation_error", "validation error (root mean squared)"],
-      ["federated_error", "error on the clients"],
+      "validation_accuracy",
+      "federated_accuracy",
+      "validation_error",
+      "federated_error",
     ],
     band: "client_spread.score",
     ended: true,
@@ -33,12 +33,12 @@ const CHARTS = [
   {
     id: "classes",
     section: "Convergence",
-    title: "Scores that count classes alike",
-    help: "Balanced accuracy is the mean over classes of the share found; macro-F1 weighs false alarms too. A common class cannot hide a rare one.",
+    title: "Scores averaged over classes",
+    help: "On the validation examples. Balanced accuracy is the mean recall over classes; macro-F1 also counts false alarms. A rare class weighs as much as a common one.",
     lines: [
-      ["validation_balanced_accuracy", "validation balanced accuracy"],
-      ["validation_macro_f1", "validation macro-F1"],
-      ["federated_balanced_accuracy", "balanced accuracy on the clients"],
+      ["validation_balanced_accuracy", "balanced accuracy"],
+      ["validation_macro_f1", "macro-F1"],
+      ["federated_balanced_accuracy", "balanced, on the clients"],
     ],
     ended: true,
   },
@@ -46,25 +46,25 @@ const CHARTS = [
     id: "gap",
     section: "Convergence",
     title: "Optimality gap",
-    help: "How far the objective is above its known minimum.",
-    lines: [["optimality_gap", "f(x) − f*"]],
+    help: "Distance of the objective from its known minimum.",
+    lines: ["optimality_gap"],
     ended: true,
   },
   {
     id: "distance",
     section: "Convergence",
-    title: "How far each criterion is",
+    title: "Convergence criteria",
     wide: true,
     timeline: true,
     log: true,
     help: (views) =>
       views.length > 1
-        ? "How far a criterion's condition is from being met; a gap is where it is met."
-        : "Above: the state of each criterion in each round. Below: how far its condition is from being met; a gap is where it is met.",
+        ? "Distance of a criterion from its condition; the line has a gap where the condition is met."
+        : "Top: the state of each criterion by round. Bottom: its distance from its condition; a line has a gap where the condition is met.",
     lines: (views) =>
-      [...new Set(views.flatMap((view) => view.criteria.map((one) => one.name)))].map((name) => [
+      [...new Map(views.flatMap((view) => view.criteria.map((one) => [one.name, one.label])))].map(([name, label]) => [
         `criteria.${name}.distance`,
-        name.replaceAll("_", " "),
+        label,
       ]),
   },
   {
@@ -72,8 +72,8 @@ const CHARTS = [
     section: "Convergence",
     title: "Rate",
     help: (views) =>
-      `What one round leaves of the distance to the limit, fitted to the rounds so far, with its 90% interval. ${
-        views.length === 1 && views[0].rate ? `Now: ${views[0].rate}.` : ""
+      `The factor by which a round shrinks the distance to the limit, fitted to the rounds so far, with its 90% interval. ${
+        views.length === 1 && views[0].rate ? `Last: ${views[0].rate}.` : ""
       }`,
     lines: [["rate.factor", "fitted rate"]],
     between: ["rate.low", "rate.high"],
@@ -81,26 +81,26 @@ const CHARTS = [
   {
     id: "step",
     section: "Convergence",
-    title: "Steps of the server",
-    help: "How far a round moved the model, in all and relative to its size; and the norm of the mean gradient where it was measured.",
+    title: "Server steps",
+    help: "Norm of a round's change of the parameters, absolute and relative to their norm; norm of the true gradient where it was measured.",
     lines: [
-      ["step_norm", "step norm"],
-      ["relative_change", "relative change"],
-      ["gradient_norm", "gradient norm"],
+      ["step_norm", "norm of the step"],
+      "relative_change",
+      "gradient_norm",
     ],
   },
   {
     id: "drift",
     section: "Client drift",
     title: "Client drift",
-    help: "Mean squared distance of local parameters from the broadcast ones, over local steps; a band over the cohort.",
+    help: "Mean squared distance of local parameters from the broadcast parameters over local steps. The bands are over the cohort.",
     band: "client_drift",
   },
   {
     id: "cosine",
     section: "Client drift",
     title: "Direction of updates",
-    help: "Cosine of each client's update with the mean update: 1 is the same way, 0 across, below 0 against it.",
+    help: "Cosine of each client's update with the mean update: 1 is the same direction, 0 orthogonal, below 0 opposed.",
     band: "cosine",
     range: [-1, 1],
     log: false,
@@ -108,8 +108,8 @@ const CHARTS = [
   {
     id: "dispersion",
     section: "Client drift",
-    title: "Dispersion",
-    help: "Weighted mean squared distance of updates from their mean, and of gradients at the broadcast model where measured.",
+    title: "Update dispersion",
+    help: "Weighted mean squared distance of updates from their mean; of gradients at the broadcast model where measured.",
     lines: [
       ["update_dispersion", "update dispersion"],
       ["gradient_dissimilarity", "gradient dissimilarity"],
@@ -119,8 +119,8 @@ const CHARTS = [
   {
     id: "norms",
     section: "Client drift",
-    title: "Size of updates",
-    help: "Norm of each client's update; a band over the cohort.",
+    title: "Norm of updates",
+    help: "Norm of each client's update. The bands are over the cohort.",
     band: "update_norm",
   },
   {
@@ -128,15 +128,15 @@ const CHARTS = [
     section: "Client drift",
     title: "Dispersion by layer",
     wide: true,
-    help: "Which layers the clients disagree on. At most twelve are drawn: those with the largest dispersion.",
+    help: "Update dispersion within each layer. The twelve layers with the largest dispersion are drawn.",
     lines: (views) =>
       [...new Set(views.flatMap((view) => view.layers))].map((name) => [`by_layer.${name}.update_dispersion`, name]),
   },
   {
     id: "faults",
     section: "City",
-    title: "Faults realised",
-    help: "Share of the cohort's readings or labels that each fault changed. Marks: where a fault or a concept drift begins (+) or ends (−).",
+    title: "Fault rates",
+    help: "Share of the cohort's readings or labels that each fault changed. Marks: a fault or a concept drift begins (+) or ends (−).",
     lines: (views) => namesIn(views, "faults").map((name) => [`faults.${name}.changed`, name]),
     log: false,
     marks: true,
@@ -144,12 +144,12 @@ const CHARTS = [
   {
     id: "beside",
     section: "City",
-    title: "Drift and loss beside them",
-    help: "Client drift and losses over the same rounds, with the same marks.",
+    title: "Client drift and loss",
+    help: "Client drift and losses of the same rounds, with the marks of faults and concept drifts.",
     lines: [
       ["client_drift.mean", "client drift"],
-      ["train_loss", "training loss"],
-      ["validation_loss", "validation loss"],
+      "train_loss",
+      "validation_loss",
     ],
     when: (views) => views.some((view) => view.city),
     log: true,
@@ -160,7 +160,7 @@ const CHARTS = [
     section: "City",
     title: "Concept drift",
     wide: true,
-    help: "How far the data have moved from what they were: 0 not at all, 1 as far as they will. Mean over the cohort.",
+    help: "Level of each concept drift, mean over the cohort: 0 is the data as they were, 1 the full change.",
     lines: (views) => namesIn(views, "drifts").map((name) => [`concept_drift.${name}.level`, name]),
     range: [0, 1],
     log: false,
@@ -170,7 +170,7 @@ const CHARTS = [
     id: "bytes",
     section: "Time and bytes",
     title: "Data sent",
-    help: "Model arrays sent each way, in all.",
+    help: "Total size of the model arrays sent, both ways.",
     axis: "bytes",
     format: bytes,
   },
@@ -178,22 +178,22 @@ const CHARTS = [
     id: "time",
     section: "Time and bytes",
     title: "Simulated time",
-    help: "A round lasts as long as its slowest client.",
+    help: "Total simulated time. A round lasts as long as its slowest client.",
     axis: "simulated",
     format: seconds,
   },
   {
     id: "speed",
     section: "Time and bytes",
-    title: "Speed of this simulation",
-    help: "Clients trained a second, here.",
-    lines: [["clients_per_second", "clients a second"]],
+    title: "Simulation speed",
+    help: "Clients trained per second of wall time.",
+    lines: [["clients_per_second", "clients per second"]],
   },
   {
     id: "people",
     section: "Time and bytes",
     title: "Respondents",
-    help: "Clients whose update came in, and those that failed; not drawn where they never change.",
+    help: "Clients whose update arrived, and clients that failed. Hidden where neither changes.",
     lines: [
       ["respondents", "respondents"],
       ["failures", "failures"],
@@ -208,9 +208,12 @@ const CHARTS = [
 // The names of faults or concept drifts of any of the runs.
 const namesIn = (views, what) => [...new Set(views.flatMap((view) => (view.city ? view.city[what] : [])))];
 
-const linesOf = (spec, views) => (typeof spec.lines === "function" ? spec.lines(views) : spec.lines || []);
+const linesOf = (spec, views) =>
+  (typeof spec.lines === "function" ? spec.lines(views) : spec.lines || []).map((line) =>
+    typeof line === "string" ? [line, views[0].names[line]] : line,
+  );
 
-// What a chart of several runs can show, one at a time.
+// The metrics that a chart of several runs offers, one at a time.
 function metricsOf(spec, views) {
   if (spec.axis) return [[spec.axis, spec.title]];
   const found = linesOf(spec, views).filter(([key]) => views.some((view) => seriesOf(view, key)));
@@ -218,7 +221,7 @@ function metricsOf(spec, views) {
   return [...found, ...(median ? [[`${spec.band}.p50`, found.length ? "median over clients" : "median"]] : [])];
 }
 
-// The series of a chart: one run shows all of its lines, several show one metric, a line a run in the colour of its group.
+// The series of a chart: one run shows all its lines; several runs show one metric, a line each in the colour of its group.
 function chartSeries(spec, { views, labels, group, hidden }, metric) {
   const seen = (one, row) => one && !hidden.has(group[row]) && one.y.some((value) => value !== null);
   if (spec.axis) {

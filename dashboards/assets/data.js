@@ -1,11 +1,11 @@
-// The page of what clients hold. Everything is in the page.
+// The page of the clients' data. It is self-contained.
 {
   const view = JSON.parse(document.getElementById("data").textContent);
   const root = document.getElementById("page");
   const font = getComputedStyle(document.body).fontFamily;
   const cards = [];
 
-  // A card that draws itself with what was picked; `choices` are what may be picked.
+  // A card that draws itself by the picked choice.
   function dataCard(id, title, help, choices, draw, { wide = false, tall = false, grid = false } = {}) {
     const { card, tools } = makeCard(id, title, help, wide);
     const holder = card.appendChild(el("div", { class: grid ? "grid" : tall ? "chart map" : "chart" }));
@@ -21,14 +21,14 @@
             picked = value;
             paint();
           },
-          `what ${title} shows`,
+          `quantity of ${title}`,
         ),
       );
     card.hidden = false;
     cards.push({ id, card, paint });
   }
 
-  // Draw with ECharts, and count the chart as drawn once it is.
+  // Draw with ECharts, and count the chart once it is drawn.
   function chart(id, holder, option) {
     const found = echarts.getInstanceByDom(holder);
     const made = found || echarts.init(holder, null, { renderer: "canvas" });
@@ -37,7 +37,7 @@
     made.setOption(option, { notMerge: true });
   }
 
-  const some = view.looked_at < view.clients ? ` Of ${view.looked_at.toLocaleString("en")} clients.` : "";
+  const some = view.looked_at < view.clients ? ` Of a sample of ${view.looked_at.toLocaleString("en")} clients.` : "";
   const shown = `${view.names.length.toLocaleString("en")} of ${view.clients.toLocaleString("en")} clients`;
   const showing = view.names.length < view.clients ? ` Shown: ${shown}.` : "";
 
@@ -51,7 +51,7 @@
     dataCard(
       "map",
       "Where clients are",
-      `A dot a site, coloured by what is asked; distances in kilometres.${some}`,
+      `One dot per site, coloured by the selected quantity; distances in kilometres.${some}`,
       choices,
       (holder, by) => {
         chart("map", holder, mapOption(view.map, by, font, { width: holder.clientWidth, height: holder.clientHeight }));
@@ -60,14 +60,14 @@
       { wide: true, tall: true },
     );
   }
-  dataCard("sizes", "Examples a client", "How many clients hold how many training examples: all clients.", [], (holder) =>
+  dataCard("sizes", "Examples per client", "Number of clients by number of training examples, over all clients.", [], (holder) =>
     chart("sizes", holder, histogramOption(view.histogram, font)),
   );
   if (view.label_counts)
     dataCard(
       "labels",
-      "Labels of each client",
-      `A column a client, a row a label: the stronger, the larger the label's share of the client's examples (square root).${showing}`,
+      "Labels per client",
+      `One column per client, one row per label. A darker cell is a larger share of the client's examples (square root).${showing}`,
       [
         ["label", "by main label"],
         ["client", "by client"],
@@ -82,16 +82,16 @@
   if (curves.length)
     dataCard(
       "distance",
-      "How far each client is from everyone",
-      `One value a client, from the largest to the smallest. What they mean is in the table above.${some}`,
+      "Distance of each client from all clients",
+      `One value per client, from the largest to the smallest. The table above explains the measures.${some}`,
       curves.sort(([a], [b]) => (b === "feature_shift") - (a === "feature_shift")),
       (holder, name) => chart("distance", holder, curveOption(view.curves[name], font)),
     );
   if (Object.keys(view.faults).length)
     dataCard(
       "faults",
-      "What faults changed",
-      `A column a client, a row a fault: the stronger, the more of its readings or labels were changed (square root).${showing}`,
+      "Data changed by faults",
+      `One column per client, one row per fault. A darker cell is a larger share of changed readings or labels (square root).${showing}`,
       [
         ["most", "most first"],
         ["client", "by client"],
@@ -127,8 +127,8 @@
       el("p", { class: "facts" }, [...seed, ...facts].join(" · ")),
     ),
     reachedOf({ reached: [...view.rows, ...view.extremes] }),
-    el("section", {}, el("h2", {}, "What clients hold"), el("div", { class: "cards" }, cards.map((one) => one.card))),
-    el("footer", {}, "Made by fedscape. Everything is in this page: it opens without a network."),
+    el("section", {}, el("h2", {}, "The clients' data"), el("div", { class: "cards" }, cards.map((one) => one.card))),
+    el("footer", {}, "Made by fedscape. This page is self-contained and opens without a network."),
   );
   const halves = cards.filter((one) => !one.card.classList.contains("wide"));
   if (halves.length % 2) halves.at(-1).card.classList.add("wide");

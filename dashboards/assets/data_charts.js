@@ -1,4 +1,4 @@
-// What clients hold: sizes, how far each is from everyone, what faults changed, where they are.
+// Charts of the clients' data: sizes, distances from all clients, shares changed by faults, places.
 
 function plainAxes(font, across, up) {
   const text = textStyle(font);
@@ -32,7 +32,7 @@ function plainAxes(font, across, up) {
   };
 }
 
-// How many clients have how many examples: a bar a bin.
+// Number of clients by number of examples: one bar per bin.
 function histogramOption({ edges, counts }, font) {
   const whole = edges.every((edge, bin) => !bin || edge === edges[bin - 1] + 1);
   const bin = (index) =>
@@ -63,7 +63,7 @@ function histogramOption({ edges, counts }, font) {
   };
 }
 
-// One number a client, from the largest to the smallest.
+// One value per client, from the largest to the smallest.
 function curveOption({ label, values }, font) {
   const few = values.length <= 60;
   const share = (index) => (values.length > 1 ? (100 * index) / (values.length - 1) : 0);
@@ -99,7 +99,7 @@ function curveOption({ label, values }, font) {
   };
 }
 
-// A row a fault, a column a client, the stronger the more of its readings or labels were changed.
+// One row per fault, one column per client, darker for a larger share of changed readings or labels.
 function paintFaults(holder, view, order) {
   const names = Object.keys(view.faults),
     clients = view.names.length;
@@ -138,7 +138,7 @@ function paintFaults(holder, view, order) {
       context.imageSmoothingEnabled = false;
       context.drawImage(off, area.x, area.y, area.width, area.height);
     },
-    tell(x, y) {
+    cellText(x, y) {
       const client = sorted[Math.floor(x * clients)],
         name = names[Math.floor(y * names.length)];
       return [`${number(100 * (view.faults[name][client] || 0))}% changed by ${name}`, `client ${view.names[client]}`];
@@ -147,7 +147,7 @@ function paintFaults(holder, view, order) {
   return [legendOf(colour("empty"), "nothing"), legendOf(colour("s1"), `${number(100 * top)}% changed`)];
 }
 
-// Sites where they are, coloured by what is asked. Both axes have one scale: a circle of the city stays a circle.
+// A map of the sites, coloured by the selected quantity. Both axes have one scale, so that circles stay circles.
 function mapOption(map, by, font, { width, height }) {
   const byDistrict = by === "district";
   const values = byDistrict ? map.district : map.values[by];
@@ -223,6 +223,6 @@ function mapLegend(map, by) {
     number(Math.min(...known)),
     scale,
     `${number(Math.max(...known))} ${map.labels[by]}`,
-    ...(known.length < map.x.length ? [legendOf(colour("empty"), "not looked at")] : []),
+    ...(known.length < map.x.length ? [legendOf(colour("empty"), "not in the sample")] : []),
   ];
 }

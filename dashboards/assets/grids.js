@@ -1,12 +1,12 @@
-// What ECharts' common build does not draw: grids of cells on a canvas (criteria, clients by rounds, labels).
+// Grids of cells on a canvas (criteria, clients by rounds, labels), which ECharts' common build does not draw.
 
 const SEQUENTIAL = ["#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725"];
 const SEQUENTIAL_ON_DARK = ["#6b46a8", "#5f62c0", "#4a86c8", "#2fa5ad", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
 const DIVERGING = ["#a50026", "#d73027", "#f46d43", "#fdae61", "#e9e9e9", "#abd9e9", "#74add1", "#4575b4", "#313695"];
 const STATES = [
   ["unmeasured", "not measured", "grid"],
-  ["waiting", "not met", "wait"],
-  ["counting", "met, counting", "fair"],
+  ["waiting", "condition not met", "wait"],
+  ["counting", "met, not yet long enough", "fair"],
   ["holds", "holds", "good"],
 ];
 
@@ -29,7 +29,7 @@ function niceTicks(low, high, most) {
 }
 
 // Paint cells with axes around them. `paint(context, area)` fills the plot; rows and ticks are labelled.
-function paintGrid(holder, { height, left, rows, ticks, paint, tell, label }) {
+function paintGrid(holder, { height, left, rows, ticks, paint, cellText, label }) {
   const canvas = holder.querySelector("canvas") || holder.appendChild(el("canvas", { role: "img" }));
   canvas.setAttribute("aria-label", label);
   const width = Math.max(holder.clientWidth, 120),
@@ -63,7 +63,7 @@ function paintGrid(holder, { height, left, rows, ticks, paint, tell, label }) {
     const box = canvas.getBoundingClientRect();
     const x = (event.clientX - box.left - area.x) / area.width,
       y = (event.clientY - box.top) / area.height;
-    const words = x >= 0 && x < 1 && y >= 0 && y < 1 ? tell(x, y) : null;
+    const words = x >= 0 && x < 1 && y >= 0 && y < 1 ? cellText(x, y) : null;
     tip.hidden = !words;
     if (!words) return;
     tip.replaceChildren(...words.map((line, index) => el("div", index ? {} : { style: "font-weight:600" }, line)));
@@ -81,7 +81,7 @@ const roundTicks = (first, last, width) =>
     round.toLocaleString("en"),
   ]);
 
-// The state of each criterion, a row each, over rounds.
+// The state of each criterion by round, one row each.
 function paintTimeline(holder, view) {
   const last = view.round,
     rounds = last + 1,
@@ -91,9 +91,9 @@ function paintTimeline(holder, view) {
   const tone = Object.fromEntries(STATES.map(([state, , name]) => [state, colour(name)]));
   paintGrid(holder, {
     height,
-    rows: view.criteria.map((one, row) => [(row + 0.5) / view.criteria.length, one.name.replaceAll("_", " ")]),
+    rows: view.criteria.map((one, row) => [(row + 0.5) / view.criteria.length, one.label]),
     ticks: roundTicks(0, last, holder.clientWidth),
-    label: `States of ${view.criteria.map((one) => `${one.name}: ${one.words}`).join("; ")}`,
+    label: `States of ${view.criteria.map((one) => `${one.label}: ${one.words}`).join("; ")}`,
     paint(context, area) {
       view.criteria.forEach((one, row) => {
         for (const [from, to, state] of one.spans) {
@@ -108,13 +108,13 @@ function paintTimeline(holder, view) {
         }
       });
     },
-    tell(x, y) {
+    cellText(x, y) {
       const round = Math.min(last, Math.floor(x * rounds)),
         one = view.criteria[Math.floor(y * view.criteria.length)];
       const span = one && one.spans.find(([from, to]) => round >= from && round <= to);
       return (
         span && [
-          `${one.name.replaceAll("_", " ")}: ${STATES.find(([state]) => state === span[2])[1]}`,
+          `${one.label}: ${STATES.find(([state]) => state === span[2])[1]}`,
           `rounds ${span[0]} to ${span[1]}`,
         ]
       );
@@ -136,7 +136,7 @@ const valueOf = (picture, code) => {
     : picture.low + part * (picture.high - picture.low);
 };
 
-// Clients (or what `grid.names` names) by rounds: what each did, in colour. Rows in order, or by their mean over rounds.
+// Clients (or the rows that `grid.names` names) by rounds, coloured by a metric. Rows in order, or by their mean over rounds.
 function paintClients(holder, grid, metric, order) {
   const picture = grid.metrics[metric],
     codes = decode(picture.cells),
@@ -177,8 +177,8 @@ function paintClients(holder, grid, metric, order) {
   const labelled =
     order === "mean"
       ? [
-          [0.02, "most"],
-          [0.98, "least"],
+          [0.02, "largest"],
+          [0.98, "smallest"],
         ]
       : grid.names
         ? grid.names.map((name, row) => [(row + 0.5) / rows, name]).filter((_, row) => row % Math.ceil(rows / 24) === 0)
@@ -186,7 +186,7 @@ function paintClients(holder, grid, metric, order) {
             (client + 0.5) / grid.clients,
             client.toLocaleString("en"),
           ]);
-  const nobody = grid.names ? "nobody answered" : "took no part";
+  const absent = grid.names ? "no client responded" : "did not take part";
   paintGrid(holder, {
     height: Math.min(Math.max(rows * 22, 60), 346),
     rows: labelled,
@@ -198,12 +198,12 @@ function paintClients(holder, grid, metric, order) {
       context.imageSmoothingEnabled = false;
       context.drawImage(off, area.x, area.y, area.width, area.height);
     },
-    tell(x, y) {
+    cellText(x, y) {
       const row = sorted[Math.floor(y * rows)],
         column = Math.floor(x * columns),
         code = codes[row * columns + column];
       const what =
-        code === 0 ? nobody : code === 255 ? "not a finite number" : `about ${number(valueOf(picture, code))}`;
+        code === 0 ? absent : code === 255 ? "not a finite number" : `about ${number(valueOf(picture, code))}`;
       const who = grid.names ? grid.names[row] : span(clientsOf(row), "client", "clients");
       return [what, who, span(roundsOf(column), "round", "rounds")];
     },
@@ -217,14 +217,14 @@ function paintClients(holder, grid, metric, order) {
     scale,
     number(picture.high),
     picture.log ? "(logarithmic scale)" : "",
-    legendOf(colour("empty"), nobody),
+    legendOf(colour("empty"), absent),
     ...(codes.includes(255) ? [legendOf(colour("bad"), "not a finite number")] : []),
   ];
 }
 
 const legendOf = (ink, words) => el("span", {}, el("i", { style: `background:${ink}` }), words);
 
-// Which labels each client has: a column a client, a row a class, the stronger the larger its share.
+// The labels of each client: one column per client, one row per class, darker for a larger share.
 function paintLabels(holder, partition, order) {
   const counts = partition.label_counts,
     clients = counts.length,
@@ -265,7 +265,7 @@ function paintLabels(holder, partition, order) {
       context.imageSmoothingEnabled = false;
       context.drawImage(off, area.x, area.y, area.width, area.height);
     },
-    tell(x, y) {
+    cellText(x, y) {
       const client = sorted[Math.floor(x * clients)],
         label = Math.floor(y * classes);
       return [

@@ -1,4 +1,4 @@
-// How series become an ECharts option: scales, bands, marks, words under the pointer.
+// Series as an ECharts option: scales, bands, marks, tooltips.
 
 // Ticks of a logarithmic axis, at 1, 2 and 5 (or more, or fewer) of each power of ten, as logarithms.
 function logTicks(low, high) {
@@ -13,7 +13,7 @@ function logTicks(low, high) {
   return ticks.filter((tick) => tick >= low - 1e-9 && tick <= high + 1e-9);
 }
 
-// How values lie on the vertical axis: as they are, or as logarithms (which lets bands be stacked on a log axis too).
+// The vertical axis: values, or their logarithms (so that bands can be stacked on a log axis too).
 const scaleOf = (log) =>
   log
     ? { log, up: (value) => (value > 0 ? Math.log10(value) : null), down: (value) => 10 ** value }
@@ -65,7 +65,7 @@ function chartOption(spec, views, series, log, font) {
         ...(chosen.zoom ? { startValue: chosen.zoom[0], endValue: chosen.zoom[1] } : {}),
       },
     ],
-    // The toolbox is out of sight: only its zooming by dragging is wanted.
+    // The toolbox is off screen: only its zoom by dragging is used.
     toolbox: {
       left: -200,
       feature: {
@@ -110,7 +110,7 @@ function lineOption(one, alone, { up }) {
   };
 }
 
-// A band is two stacked lines: an unseen one along its lower edge, and its height filled in.
+// A band is two stacked lines: a hidden one along its lower edge, and its height filled in.
 function bandOptions(one, order, { up }) {
   const ink = seriesColour(one.index);
   return (one.bands || []).flatMap(([low, high, shade], layer) => {
@@ -197,7 +197,7 @@ function upOption(spec, series, { log, up, down }, format, font) {
   };
 }
 
-// The largest sensible axis, cut to what is there where that leaves most of it empty.
+// The given range, cut to the values where most of it would be empty.
 function rangeOf([low, high], values) {
   const step = (high - low) / 8;
   if (!values.length) return { min: low, max: high };
@@ -213,7 +213,7 @@ function timeRange(values) {
   return { min: 0, max: Math.ceil(Math.max(...values) / step) * step || 1, interval: step };
 }
 
-// A step of time that reads well, for about so many ticks.
+// A round step of time for about this many ticks.
 function timeStep(span, ticks) {
   const steps = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400];
   const raw = span / ticks;
@@ -223,7 +223,7 @@ function timeStep(span, ticks) {
   return power * [1, 2, 5, 10].find((one) => one * power >= raw);
 }
 
-// Where the run ended, the target, and what began or ended in its data.
+// Marks: where the run ended, the target, and where faults and drifts begin or end.
 function markLines(spec, views, series, up, format, font) {
   const data = [];
   const label = { fontFamily: font, fontSize: 11, color: colour("soft") };
@@ -305,7 +305,7 @@ function tooltip(shown, series, format) {
   return el("div", { class: "tips" }, head, el("table", {}, rows.slice(0, 24)));
 }
 
-// Client sizes: a bar a client in order of size, or the percentiles where there are many.
+// Client sizes: one bar per client in order of size, or the percentiles where there are many.
 function sizesOption(partition, font) {
   const text = textStyle(font);
   const all = partition.sizes && partition.sizes.length === partition.clients;

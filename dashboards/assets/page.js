@@ -1,4 +1,4 @@
-// The page: words first, then cards of charts. `makePage(root, words)` returns what shows runs, and shows them again as they grow.
+// The page: words, then cards of charts. `makePage(root, words)` returns an object that shows runs, and redraws them as they grow.
 
 function makePage(root, words, tools = []) {
   const state = { views: [], labels: [], compare: null, group: [], hidden: new Set() };
@@ -63,7 +63,7 @@ function makePage(root, words, tools = []) {
     }
   }
   const draw = () => {
-    for (const section of sections.children) section.hidden = false; // a chart made where nothing is shown has no size
+    for (const section of sections.children) section.hidden = false; // a chart made in a hidden section has no size
     for (const card of cards) card.draw();
     for (const section of sections.children)
       section.hidden = ![...section.querySelectorAll(".card")].some((card) => !card.hidden);
@@ -165,7 +165,7 @@ function makePage(root, words, tools = []) {
               el(
                 "summary",
                 {},
-                views.length > 1 ? `Scenario of ${state.labels[index]}` : "The scenario, with every default",
+                views.length > 1 ? `Scenario of ${state.labels[index]}` : "Scenario with all defaults",
               ),
               el("pre", {}, view.scenario_text || "not recorded"),
               el(

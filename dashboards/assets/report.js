@@ -1,6 +1,6 @@
-// A report: everything is in the page.
+// The report page. It is self-contained.
 {
   const payload = JSON.parse(document.getElementById("data").textContent);
-  const words = "Made by fedscape. Everything is in this page: it opens without a network.";
+  const words = "Made by fedscape. This page is self-contained and opens without a network.";
   makePage(document.getElementById("page"), words).show(payload.runs, payload.compare);
 }

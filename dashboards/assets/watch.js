@@ -1,4 +1,4 @@
-// The watch page: a list of runs, and the open one drawn again whenever its record has grown.
+// The watch page: a list of runs, and the open run, redrawn whenever its record has grown.
 {
   const EVERY = 1500;
   const list = el("section", { class: "runs card", hidden: true }),
@@ -6,7 +6,7 @@
   const host = el("div");
   const root = document.getElementById("page");
   root.append(host);
-  const page = makePage(host, "fedscape watch: drawn again as the record grows.", [list, quiet]);
+  const page = makePage(host, "fedscape watch: redrawn as the record grows.", [list, quiet]);
   let open = decodeURIComponent(location.hash.slice(1)),
     seen = "",
     drawnList = "";
@@ -83,15 +83,15 @@
       if (!open && found.runs?.length) open = found.runs[0].name;
       if (found.runs) showList(found);
       if (!open) {
-        say(`No runs in ${found.root || "this folder"} yet; the first appears here as it starts.`);
+        say(`No runs in ${found.root || "this folder"} yet; the first run appears here when it starts.`);
         return;
       }
-      const asked = open,
-        answer = await ask(`run.json?${new URLSearchParams({ name: asked, seen })}`);
-      if (asked !== open) return;
+      const wanted = open,
+        answer = await ask(`run.json?${new URLSearchParams({ name: wanted, seen })}`);
+      if (wanted !== open) return;
       if (answer.gone) {
         page.clear();
-        say(`${asked} is not there any more.`);
+        say(`${wanted} no longer exists.`);
         seen = "";
         if (found.runs?.length) document.documentElement.dataset.open = "";
       } else if (answer.problem) {
@@ -100,12 +100,12 @@
         say("");
         page.show([answer.view], null);
         seen = answer.version;
-        document.documentElement.dataset.open = asked;
+        document.documentElement.dataset.open = wanted;
         document.documentElement.dataset.round = answer.view.round;
       }
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // fetch's word for a server that is gone
-      say("The watch has ended: this is what it last showed.");
+      if (!(error instanceof TypeError)) throw error; // what fetch raises where the server is gone
+      say("The watch has ended. This page shows its last state.");
     } finally {
       busy = false;
     }

@@ -1,13 +1,15 @@
-// What the page says in words and tables.
+// The words and tables of the page.
 
-// The verdict, and what was reached: of one run in words, of several as tables.
+// The verdict and what was reached: of one run in words, of several as tables.
 function verdictOf(view) {
   const [state, ...rest] = view.verdict.split(" ");
+  const reasons = view.reasons.map((reason) => el("li", {}, reason));
   return el(
     "section",
     { class: "verdict" },
     el("h1", { class: "title" }, view.title),
     el("p", { class: "words", id: "verdict" }, el("b", { class: view.state }, state), ` ${rest.join(" ")}`),
+    reasons.length ? el("ul", { class: "reasons", id: "reasons" }, reasons) : null,
     view.hint ? el("p", { class: "hint" }, view.hint) : null,
     el("p", { class: "facts" }, view.header.slice(1).join(" · ")),
   );
@@ -62,7 +64,7 @@ function comparedOf({ views, labels, compare, group }) {
     el(
       "h1",
       { class: "title" },
-      `${views.length} runs${compare.differ.length ? `, which differ in ${compare.differ.join(", ")}` : ""}`,
+      `${views.length} runs${compare.differ.length ? ` that differ in ${compare.differ.join(", ")}` : ""}`,
     ),
     el("p", { class: "words", id: "verdict" }, `${ended}.`),
     compare.words.map((one) => el("p", { class: "hint" }, `${one}.`)),
@@ -71,17 +73,17 @@ function comparedOf({ views, labels, compare, group }) {
   const words = el(
     "section",
     { class: "card wide" },
-    el("h3", {}, "How each ended"),
+    el("h3", {}, "How each run ended"),
     plainTable(
-      ["run", "verdict"],
-      views.map((view, index) => [name(index), el("span", { style: "white-space:normal" }, view.verdict)]),
+      ["run", "verdict", "reasons"],
+      views.map((view, index) => [name(index), view.verdict, el("span", { style: "white-space:normal" }, view.reasons.join("; "))]),
       "verdicts",
     ),
   );
   const reached = el(
     "section",
     { class: "card wide" },
-    el("h3", {}, "What each reached"),
+    el("h3", {}, "What each run reached"),
     plainTable(
       ["run", "ended", ...compare.measures],
       compare.rows.map((row, index) => [name(index), ...row]),
@@ -96,9 +98,9 @@ function comparedOf({ views, labels, compare, group }) {
       el(
         "p",
         { class: "help" },
-        `Differences of pairs with the same seed (${pair.seeds.join(", ")}): their mean, and Student's 95% interval for it.`,
+        `Pairs of runs with the same seed (${pair.seeds.join(", ")}): the mean difference and Student's 95% interval for it.`,
       ),
-      plainTable(["", "mean difference", "95% interval", "which way", ""], pair.rows, "pairs"),
+      plainTable(["measure", "mean difference", "95% interval", "direction", "pairs"], pair.rows, "pairs"),
     ),
   );
   return [
@@ -114,22 +116,22 @@ function comparedOf({ views, labels, compare, group }) {
   ];
 }
 
-// The clients that are widest in most rounds, in a sentence under the grid.
+// The clients with the largest drift in most rounds, in a sentence under the grid.
 function worstOf(view) {
   const { words, clients } = view.widest;
   return clients.length ? el("span", { class: "worst" }, `${words}: ${clients.join(" · ")}`) : null;
 }
 
-// What happened in the city, a row for each thing and name.
-function happenedTable({ city }) {
-  const rows = city.happened.map(([kind, name, rounds, times, words]) => [
+// The events of the city: a row for each kind and name.
+function cityEventsTable({ city }) {
+  const rows = city.events.map(([kind, name, rounds, times, words]) => [
     kind,
     name,
     rounds,
     times,
     el("span", { style: "white-space:normal" }, words),
   ]);
-  return plainTable(["what", "which", "rounds", "times", "at first"], rows, "city-happened");
+  return plainTable(["event", "name", "rounds", "times", "first message"], rows, "city-events");
 }
 
 function restOf(views, labels) {
@@ -153,10 +155,10 @@ function restOf(views, labels) {
           el(
             "div",
             { class: "card" },
-            plainTable([...(many ? ["run"] : []), "round", "what", "words"], events, "events"),
+            plainTable([...(many ? ["run"] : []), "round", "event", "message"], events, "events"),
           ),
         ]
       : [],
-    notes.length ? [el("h2", {}, "What this page leaves out"), el("ul", { class: "notes", id: "notes" }, notes)] : [],
+    notes.length ? [el("h2", {}, "Notes on this page"), el("ul", { class: "notes", id: "notes" }, notes)] : [],
   ].flat();
 }

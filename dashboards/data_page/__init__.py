@@ -1,1 +1,1 @@
-"""What clients hold, as text, figure and page."""
+"""The clients' data as text, figure and page."""

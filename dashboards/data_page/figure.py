@@ -1,4 +1,4 @@
-"""The picture of what clients hold: data.png, drawn by matplotlib without a display and without its global state."""
+"""The picture of the clients' data: data.png, drawn by matplotlib without a display and without its global state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Draw = Callable[[Any, Any, dict[str, Any]], None]
 
 
 def data_figure(view: dict[str, Any]) -> bytes:
-    """Return the picture of what `dashboards.data_page.view` gave, as PNG.
+    """Return the picture of a view of `dashboards.data_page.view`, as PNG.
 
     The same view gives the same bytes with the same matplotlib.
     """
@@ -50,8 +50,8 @@ def data_figure(view: dict[str, Any]) -> bytes:
     columns = min(3, len(panels)) if len(panels) != 4 else 2
     down = -(-len(panels) // columns)
     width = max(_WIDE * columns, 7.0)
-    said = textwrap.wrap(view["sentence"] + _sampled(view), int(width * 13.5))
-    head = 0.65 + 0.2 * len(said)
+    lines = textwrap.wrap(view["sentence"] + _sampled(view), int(width * 13.5))
+    head = 0.65 + 0.2 * len(lines)
     height = _TALL * down + head
     with matplotlib.rc_context(STYLE):
         layout = ConstrainedLayoutEngine(rect=(0.01, 0.01, 0.98, 1 - head / height - 0.01), wspace=0.06, hspace=0.08)
@@ -59,7 +59,7 @@ def data_figure(view: dict[str, Any]) -> bytes:
         FigureCanvasAgg(figure)
         size = min(13.0, 105 * width / max(1, len(view["title"])))
         figure.text(0.16 / width, 1 - 0.24 / height, view["title"], size=size, weight="bold", va="center")
-        figure.text(0.16 / width, 1 - 0.44 / height, "\n".join(said), size=9.5, color=SOFT, va="top", linespacing=1.4)
+        figure.text(0.16 / width, 1 - 0.44 / height, "\n".join(lines), size=9.5, color=SOFT, va="top", linespacing=1.4)
         for index, (title, draw) in enumerate(panels):
             axes = figure.add_subplot(down, columns, index + 1)
             axes.set_title(title, pad=8)
@@ -70,17 +70,17 @@ def data_figure(view: dict[str, Any]) -> bytes:
 
 
 def _sampled(view: dict[str, Any]) -> str:
-    """Say how many clients were looked at, where that is not all."""
-    return f" Looked at one by one: {view['looked_at']:,}." if view["looked_at"] < view["clients"] else ""
+    """Return the size of the sample of clients, where it is not all of them."""
+    return f" Charts by client show a sample of {view['looked_at']:,}." if view["looked_at"] < view["clients"] else ""
 
 
 def _panels(view: dict[str, Any]) -> list[tuple[str, Draw]]:
-    """Return the title of each panel there is something for, and what draws it."""
-    found: list[tuple[str, Draw]] = [("Examples a client", _sizes)]
+    """Return the title of each panel that has data, and the function that draws it."""
+    found: list[tuple[str, Draw]] = [("Examples per client", _sizes)]
     if view["label_counts"]:
-        found.append(("Labels of each client", _labels))
+        found.append(("Labels per client", _labels))
     if any(name.startswith("label_") for name in view["curves"]):
-        found.append(("Labels: distance from everyone's", _label_curves))
+        found.append(("Label distance from all clients", _label_curves))
     if "feature_shift" in view["curves"]:
         found.append(("Feature shift", _feature_curve))
     if view["faults"]:
@@ -91,7 +91,7 @@ def _panels(view: dict[str, Any]) -> list[tuple[str, Draw]]:
 
 
 def _coloured_by(view: dict[str, Any]) -> str:
-    """Return what the map is coloured by: the fault that differs most, else feature shift, else size."""
+    """Return the quantity that colours the map: the fault that differs most, else feature shift, else size."""
     values: dict[str, list[float | None]] = view["map"]["values"]
     faults = {name: _array(of) for name, of in values.items() if name.startswith("fault ")}
     spread = {name: float(np.nanstd(of)) for name, of in faults.items()}
@@ -112,7 +112,7 @@ def _ramp(first: str | None = None) -> Any:
 
 def _sizes(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     edges, counts = np.array(view["histogram"]["edges"], np.float64), view["histogram"]["counts"]
-    if (np.diff(edges) == 1).all():  # a bar a size
+    if (np.diff(edges) == 1).all():  # one bar per size
         axes.bar(edges[:-1], counts, 0.86, color=SERIES[0])
         wide = max(edges[-1] - edges[0], 9.0) / 2
         axes.set_xlim((edges[0] + edges[-1] - 1) / 2 - wide, (edges[0] + edges[-1] - 1) / 2 + wide)
@@ -181,7 +181,7 @@ def _label_curves(figure: Any, axes: Any, view: dict[str, Any]) -> None:
 def _feature_curve(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     _curve(axes, view["curves"]["feature_shift"]["values"], SERIES[0], None)
     axes.axhline(0, color=SOFT, linewidth=0.8, linestyle="dashed")
-    axes.set_ylabel("energy distance from everyone")
+    axes.set_ylabel("energy distance from all clients")
 
 
 def _faults(figure: Any, axes: Any, view: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What clients hold, to look at: data.html, one page with everything in it, and data.png."""
+"""The clients' data as files: data.html, one self-contained page, and data.png."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def write_data(
     """Write the picture and the page of a population.
 
     Args:
-        folder: where; made if it is not there. What they replace is replaced whole.
-        population: whose.
-        measures: of it.
-        held: what the clients that were looked at hold.
-        title: the scenario's.
-        seed: the run's.
+        folder: the folder; created where it does not exist. Existing files are replaced atomically.
+        population: the population.
+        measures: its heterogeneity measures.
+        held: the data of the sampled clients.
+        title: the scenario's title.
+        seed: the run's seed.
 
     Returns:
         The picture and the page.
@@ -61,13 +61,13 @@ def write_data(
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that is a file."""
+    """Raise `UserError` where the folder is a file."""
     if folder.exists() and not folder.is_dir():
         raise UserError("out", f"must be a folder, and {str(folder)!r} is a file", fix="Choose another name.")
 
 
 def data_page(view: dict[str, Any]) -> str:
-    """Return the page of what `data_view` gave; it asks the network for nothing."""
+    """Return the page of a `data_view`; it loads nothing from the network."""
     words = "\n".join(f"<p>{html.escape(' '.join(row))}</p>" for row in [[view["sentence"]], *view["rows"]])
     data = f'<script type="application/json" id="data">{inline_json(view)}</script>\n'
     return page_of(f"Data of {view['title']} · fedscape", data, DRAWING, POLICY, words)

@@ -1,4 +1,4 @@
-"""What clients hold, in words: the terminal, the picture and the page say the same."""
+"""The clients' data in words, for the terminal, the picture and the page alike."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ NAMES = {
     "label_hellinger": "label Hellinger",
     "feature_shift": "feature shift",
 }
-"""What a quantity of `Holdings.quantities` is called."""
+"""Names for people of the quantities in `Holdings.quantities`."""
 
 MEANING = {
-    "quantity_gini": "Gini coefficient of sizes: 0 equal, near 1 one client has all",
+    "quantity_gini": "Gini coefficient of sizes: 0 where all are equal, near 1 where one client has everything",
     "label_emd": "sum of |p_k - p| over labels, mean over examples: 0 to 2",
     "label_js": "Jensen-Shannon divergence of p_k and p in bits (base 2), mean over examples: 0 to 1",
     "label_hellinger": "Hellinger distance of p_k and p, mean over examples: 0 to 1",
-    "feature_shift": "energy distance of standardised features from everyone's, mean over examples; 0: all alike",
+    "feature_shift": "energy distance of standardised features from all clients, mean over examples; 0: no shift",
     "label_noise": "share of training labels that faults changed",
     "gradient_dissimilarity": "mean |grad F_k - grad f|^2 at the initial model",
-    "b_squared": "mean |grad F_k|^2 over |grad f|^2 there; 1 where clients agree",
+    "b_squared": "mean |grad F_k|^2 over |grad f|^2 at the initial model; 1 where clients agree",
 }
-"""One line a measure: p_k are the label frequencies of client k, p everyone's."""
+"""One line per measure: p_k are the label frequencies of client k, p those of all clients."""
 
 
 class Row(NamedTuple):
-    """One line of the table: what, how much, what that means."""
+    """One line of the table: name, value, meaning."""
 
     name: str
     value: str
@@ -45,7 +45,7 @@ class Row(NamedTuple):
 
 
 def quantity_name(quantity: str) -> str:
-    """Return what a quantity is called.
+    """Return the name of a quantity for people.
 
     Example:
         >>> quantity_name("label_js"), quantity_name("fault stuck")
@@ -55,10 +55,10 @@ def quantity_name(quantity: str) -> str:
 
 
 def rows(measures: HeterogeneityMeasures) -> list[Row]:
-    """Return the table of what clients hold; what does not exist for these data is left out."""
+    """Return the table of measures, without those that these data do not have."""
     m = measures
     span = f"{m.smallest:,}" if m.smallest == m.largest else f"{m.smallest:,} to {m.largest:,}"
-    found = [Row("sizes", span, f"training examples a client; median {number(m.median, 6)}")]
+    found = [Row("sizes", span, f"training examples per client; median {number(m.median, 6)}")]
     found.append(Row("Gini of sizes", number(m.quantity_gini), MEANING["quantity_gini"]))
     for name in ("label_emd", "label_js", "label_hellinger"):
         value = getattr(m, name)
@@ -69,9 +69,7 @@ def rows(measures: HeterogeneityMeasures) -> list[Row]:
     if m.label_noise is not None:
         found.append(Row("label noise", _percent(m.label_noise), MEANING["label_noise"] + _seen(m, "noise")))
     for name, rate in m.faults.items():
-        meaning = (
-            f"of readings or labels changed, {_percent(rate.clients)} of clients touched, effect {number(rate.effect)}"
-        )
+        meaning = f"of readings or labels changed, on {_percent(rate.clients)} of clients; effect {number(rate.effect)}"
         found.append(Row(f"fault {name}", _percent(rate.changed), meaning + _seen(m, "faults")))
     found += _spatial(m)
     if m.gradient_dissimilarity is not None:
@@ -79,24 +77,24 @@ def rows(measures: HeterogeneityMeasures) -> list[Row]:
         found.append(Row("gradient dissimilarity", number(m.gradient_dissimilarity), meaning))
         found.append(Row("B² of gradients", number(m.b_squared), MEANING["b_squared"]))
     else:
-        found.append(Row("gradient dissimilarity", "not measured", "it needs a model, and clients with examples"))
+        found.append(Row("gradient dissimilarity", "not measured", "needs a model, and clients with examples"))
     return found
 
 
 def _spatial(measures: HeterogeneityMeasures) -> list[Row]:
-    """Return Moran's I of sizes, one measure of labels, features and faults; what it means is said once."""
+    """Return Moran's I of sizes, of one label measure, of features and of faults; the first row has the meaning."""
     found: list[Row] = []
     for name, moran in measures.spatial.items():
         if name in ("label_emd", "label_hellinger"):
             continue
-        chance = f"{number(moran.expected, 2)} ± {number(moran.deviation, 2)} by chance"
-        meaning = f"near clients alike (8 neighbours of {moran.places:,} places): above 0 alike, {chance}"
+        chance = f"{number(moran.expected, 2)} ± {number(moran.deviation, 2)} expected by chance"
+        meaning = f"similarity of near clients (8 neighbours, {moran.places:,} places): above 0 similar, {chance}"
         found.append(Row(f"Moran's I, {quantity_name(name)}", number(moran.value), "" if found else meaning))
     return found
 
 
 def _seen(measures: HeterogeneityMeasures, what: str) -> str:
-    """Say how many clients a measure was estimated from, where that is not all."""
+    """Return from how many clients a measure was estimated, where these are not all."""
     seen = measures.estimated_from.get(what, measures.clients)
     return f" (estimated from {seen:,} clients)" if seen < measures.clients else ""
 
@@ -112,31 +110,31 @@ def _percent(part: float) -> str:
 
 
 def sentence(measures: HeterogeneityMeasures) -> str:
-    """Return what clients hold in one sentence."""
+    """Return the clients' data in one sentence."""
     m = measures
     each = f"{m.smallest:,} each" if m.smallest == m.largest else f"{m.smallest:,} to {m.largest:,} each"
-    said = f"{count(m.clients, 'client')} hold{'s' if m.clients == 1 else ''} {count(m.examples, 'example')}, {each}"
+    words = f"{count(m.clients, 'client')} hold{'s' if m.clients == 1 else ''} {count(m.examples, 'example')}, {each}"
     if m.label_js is not None:
-        said += f"; their labels are {number(m.label_js, 2)} bits from everyone's, of at most 1"
+        words += f"; mean label divergence from all clients (Jensen-Shannon) {number(m.label_js, 2)} of at most 1"
     if m.faults:
         worst = max(m.faults, key=lambda name: m.faults[name].changed)
-        said += f"; most is changed by {worst}, {_percent(m.faults[worst].changed)}"
-    return said + "."
+        words += f"; fault {worst} changed the most, {_percent(m.faults[worst].changed)} of readings or labels"
+    return words + "."
 
 
 def requests(population: Population) -> list[Row]:
-    """Return what was asked of the partition and what was reached."""
+    """Return what the partition was to reach, and what it reached."""
     facts = population.federation.record
-    asked = {name.removeprefix("requested_"): value for name, value in facts.items() if name.startswith("requested_")}
+    wanted = {name.removeprefix("requested_"): value for name, value in facts.items() if name.startswith("requested_")}
     return [
-        Row(f"asked for {name.replace('_', ' ')}", number(facts[f"reached_{name}"], 4), f"{value:g} was asked for")
-        for name, value in asked.items()
+        Row(f"reached {name.replace('_', ' ')}", number(facts[f"reached_{name}"], 4), f"{value:g} was requested")
+        for name, value in wanted.items()
         if isinstance(value, int | float)
     ]
 
 
 def extremes(population: Population) -> list[Row]:
-    """Return the smallest and the largest clients; nothing where all have the same size."""
+    """Return the smallest and the largest clients; none where all have the same size."""
     sizes = population.sizes
     if sizes.min() == sizes.max():
         return []
@@ -149,7 +147,7 @@ def extremes(population: Population) -> list[Row]:
 
 
 def table(population: Population, measures: HeterogeneityMeasures) -> Iterator[str]:
-    """Yield the lines the terminal shows."""
+    """Yield the lines for the terminal."""
     found = [*requests(population), *rows(measures)]
     name = max(len(row.name) for row in found)
     value = max(len(row.value) for row in found)

@@ -1,4 +1,4 @@
-"""What clients hold as the page draws it: plain JSON values, of a sample where clients are many."""
+"""The clients' data as the page draws them: JSON values, of a sample where there are many clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
 from dashboards.data_page import text as data_text
 
 MOST_SHOWN = 400
-"""Clients a grid shows one by one, at most."""
+"""The most clients that a grid shows one by one."""
 MOST_COUNTS = 20_000
 BINS = 40
 
@@ -24,11 +24,11 @@ def data_view(
     """Return everything the page shows of a population.
 
     Args:
-        population: whose.
-        measures: of it.
-        held: what the clients that were looked at hold.
-        title: the scenario's.
-        seed: the run's.
+        population: the population.
+        measures: its heterogeneity measures.
+        held: the data of the sampled clients.
+        title: the scenario's title.
+        seed: the run's seed.
     """
     shown = shown_clients(held)
     names = [population.federation.client_name(int(client)) for client in held.clients]
@@ -56,14 +56,14 @@ def data_view(
 
 
 def shown_clients(held: Holdings) -> I64:
-    """Return positions of the clients a grid shows, evenly spaced over those looked at."""
+    """Return the positions of the clients that a grid shows, evenly spaced over the sample."""
     n, counts = len(held.clients), held.label_counts
     most = MOST_SHOWN if counts is None else max(1, min(MOST_SHOWN, MOST_COUNTS // counts.shape[1]))
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
 
 
 def histogram(sizes: npt.NDArray[np.integer[Any]]) -> dict[str, Any]:
-    """Return how many clients have how many examples: `edges` (B + 1 numbers) and `counts` (B), of all clients.
+    """Return the number of clients by number of examples, over all clients: `edges` (B + 1 numbers) and `counts` (B).
 
     Bins are whole numbers where few would do, logarithmic where the largest client is far from the smallest.
 
@@ -96,7 +96,7 @@ def _faults(held: Holdings) -> dict[str, F64]:
 
 
 def _map(population: Population, held: Holdings, names: list[str]) -> dict[str, Any] | None:
-    """Return where the clients looked at are, and what they may be coloured by."""
+    """Return the places of the sampled clients, and the quantities that can colour them."""
     if held.places is None:
         return None
     quantities = {name: values for name, values in held.quantities().items() if np.isfinite(values).any()}
@@ -115,5 +115,5 @@ def _map(population: Population, held: Holdings, names: list[str]) -> dict[str, 
 
 
 def _numbers(values: F64) -> list[float | None]:
-    """Return numbers short enough to be sent: five digits, null for what is not finite."""
+    """Return numbers with five digits, None where not finite."""
     return [float(f"{value:.5g}") if np.isfinite(value) else None for value in values.tolist()]

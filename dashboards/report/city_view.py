@@ -1,4 +1,4 @@
-"""What the page shows of a run's city: which faults and drifts there were, what happened when, district by round."""
+"""The section "City" of a run's page: faults, concept drifts, events, districts by round."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dashboards.report.round_series import MOST_DRIFTS, MOST_FAULTS, Line, names
 
 MARKED = ("fault_started", "fault_ended", "drift_started")
 """Events that charts mark."""
-HAPPENINGS = (*MARKED, "drift_level", "outage", "storm", "power_cut")
+LISTED = (*MARKED, "drift_level", "outage", "storm", "power_cut")
 """Events that the section lists."""
 DRAWN = ("client_drift", "train_loss", "changed", "clients")
 FIXED = {"changed": (0.0, 1.0)}
@@ -21,57 +21,55 @@ MOST_MARKS, MOST_ROWS, MOST_DISTRICTS = 24, 30, 64
 
 
 def city_view(lines: Sequence[Line], events: Sequence[Line], cells: int) -> dict[str, Any] | None:
-    """Return what the section "City" is drawn from; None where a record tells of no faults, drifts or districts.
+    """Return the data of the section "City"; None where a record has no faults, drifts or districts.
 
     Args:
         lines: the record's rounds.
-        events: what happened besides.
-        cells: that a picture may have; 0 leaves the pictures out.
+        events: the run's events.
+        cells: the most cells of a picture; 0 leaves the pictures out.
 
     Returns:
-        `faults` and `drifts` (names, of which the series has "faults.NAME.changed" and "concept_drift.NAME.level"),
-        `marks` ([round, words] to draw into charts), `happened` (rows of what, name, rounds, times, first words),
-        `districts` (pictures of districts by rounds, as `client_grid` makes them, with `names`), and `left_out`,
-        sentences on what is not shown.
+        `faults` and `drifts` (names; their series are "faults.NAME.changed" and "concept_drift.NAME.level"), `marks`
+        ([round, words] for charts), `events` (rows of kind, name, rounds, times, first message), `districts` (pictures
+        of districts by rounds, as `client_grid` makes them, with `names`), and `left_out`, sentences on what is not
+        shown.
     """
     faults, drifts = names_in(lines, "faults"), names_in(lines, "concept_drift")
     districts = names_in(lines, "districts")
     if not (faults or drifts or districts):
         return None
-    happened = _happened(events)
+    rows = _event_rows(events)
     marks = _marks(events)
     counts = (
         ("faults", len(faults), MOST_FAULTS), ("concept drifts", len(drifts), MOST_DRIFTS),
-        ("districts", len(districts), MOST_DISTRICTS), ("things that happened", len(happened), MOST_ROWS),
+        ("districts", len(districts), MOST_DISTRICTS), ("kinds of events", len(rows), MOST_ROWS),
         ("marks", len(marks), MOST_MARKS),
     )  # fmt: skip
     return {
         "faults": faults[:MOST_FAULTS],
         "drifts": drifts[:MOST_DRIFTS],
         "marks": marks[:MOST_MARKS],
-        "happened": happened[:MOST_ROWS],
+        "events": rows[:MOST_ROWS],
         "districts": _pictures(lines, districts[:MOST_DISTRICTS], cells) if cells and districts else None,
-        "left_out": [
-            f"The city's {what}: {most} of {there} are shown." for what, there, most in counts if there > most
-        ],
+        "left_out": [f"The city has {total} {what}; {most} are shown." for what, total, most in counts if total > most],
     }
 
 
 def _marks(events: Sequence[Line]) -> list[list[Any]]:
-    """Return [round, words] of events that begin or end something; those of one round together."""
+    """Return [round, words] of events that begin or end something, joined by round."""
     words: dict[int, list[str]] = {}
     for event in events:
         if event.get("kind") in MARKED and isinstance(event.get("round"), int):
             sign = "−" if event["kind"] == "fault_ended" else "+"
             words.setdefault(event["round"], []).append(f"{sign} {event.get('name', '')}".rstrip())
-    return [[round_index, ", ".join(said)] for round_index, said in sorted(words.items())]
+    return [[round_index, ", ".join(parts)] for round_index, parts in sorted(words.items())]
 
 
-def _happened(events: Sequence[Line]) -> list[list[str]]:
-    """Return rows of (what, name, rounds, times, what was said first), one for each kind and name, as they came."""
+def _event_rows(events: Sequence[Line]) -> list[list[str]]:
+    """Return rows of (kind, name, rounds, times, first message), one for each kind and name, in order of appearance."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for event in events:
-        if event.get("kind") in HAPPENINGS:
+        if event.get("kind") in LISTED:
             groups.setdefault((str(event["kind"]), str(event.get("name") or "")), []).append(event)
     rows = []
     for (kind, name), found in groups.items():
@@ -83,7 +81,7 @@ def _happened(events: Sequence[Line]) -> list[list[str]]:
 
 
 def _pictures(lines: Sequence[Line], names: Sequence[str], cells: int) -> dict[str, Any] | None:
-    """Return pictures of districts by rounds; a cell that stands for several rounds shows their mean."""
+    """Return pictures of districts by rounds; a cell for several rounds shows their mean."""
     rounds = max((int(line["round"]) for line in lines), default=0)
     if rounds < 1:
         return None

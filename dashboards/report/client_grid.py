@@ -1,4 +1,4 @@
-"""What each client did in each round, as pictures: a grid of clients by rounds, small enough for a page."""
+"""The client grid: pictures of clients by rounds, small enough for a page."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def client_grid(
 
     Args:
         folder: the folder.
-        clients: how many clients there are; their indices are below.
-        cells: cells a grid may have. More clients or rounds than fit share a cell, which then shows their mean.
+        clients: the number of clients; indices are below it.
+        cells: the most cells of a grid. Clients or rounds that share a cell show their mean.
         metrics: columns to draw.
 
     Returns:
-        `clients`, `rounds` (to the last that was written), `rows`, `columns` (row = client * rows // clients,
-        column = (round - 1) * columns // rounds), `metrics`: name -> `low`, `high`, `log`, and `cells`, a byte a cell
-        in base64, row by row (0: nobody, 255: not finite, else a step of the scale). None where there are no rows, or
-        they cannot be read.
+        `clients`, `rounds` (up to the last one written), `rows`, `columns` (row = client * rows // clients,
+        column = (round - 1) * columns // rounds), `metrics`: name -> `low`, `high`, `log`, and `cells`, one byte a
+        cell in base64, row by row (0: no client, 255: not finite, else a step of the scale). None where there are no
+        client rows, or they cannot be read.
     """
     parts = _parts(folder)
     rounds = max((last for _, last, _ in parts), default=0)
@@ -48,7 +48,7 @@ def client_grid(
     rows = min(clients, MOST_ROWS, max(1, math.isqrt(cells)))
     columns = min(rounds, max(1, cells // rows))
     sums = {name: CellMeans(rows * columns) for name in metrics}
-    anybody = False
+    any_rows = False
     for part in _read(path for _, _, path in parts):
         client, round_index = part["client"], part["round"]
         known = (client >= 0) & (client < clients) & (round_index >= 1) & (round_index <= rounds)
@@ -59,16 +59,16 @@ def client_grid(
         for name in metrics:
             if name in part:
                 sums[name].add(cell, part[name], part.get(f"{name} null"))
-        anybody = anybody or len(client) > 0
-    if not anybody:
+        any_rows = any_rows or len(client) > 0
+    if not any_rows:
         return None
-    drawn = {name: said for name in metrics if (said := sums[name].picture(FIXED.get(name))) is not None}
+    drawn = {name: picture for name in metrics if (picture := sums[name].picture(FIXED.get(name))) is not None}
     shape = {"clients": clients, "rounds": rounds, "rows": rows, "columns": columns}
     return shape | {"metrics": drawn}
 
 
 def grid_signature(folder: Path) -> tuple[tuple[str, int], ...]:
-    """Return what changes when `client_grid` would: the parts and their sizes."""
+    """Return a value that changes whenever `client_grid` does: the parts and their sizes."""
     found = []
     for _, _, part in _parts(folder):
         with suppress(OSError):
@@ -80,14 +80,14 @@ class CellMeans:
     """Running means over cells, and their picture.
 
     Args:
-        cells: how many there are.
+        cells: the number of cells.
     """
 
     def __init__(self, cells: int) -> None:
         self.total, self.count, self.bad = np.zeros(cells), np.zeros(cells, np.int64), np.zeros(cells, bool)
 
     def add(self, cell: I64, values: F64, null: Bool | None) -> None:
-        """Take values in, each under its cell; those that are `null` were not measured."""
+        """Add values, each to its cell; those that are `null` were not measured."""
         if null is not None:
             cell, values = cell[~null], values[~null]
         finite = np.isfinite(values)
@@ -124,17 +124,17 @@ class CellMeans:
 
 
 def _parts(folder: Path) -> list[tuple[int, int, Path]]:
-    """Return (first round, last round, file) of each part; of two that start alike the shorter says less."""
+    """Return (first round, last round, file) of each part; of two with the same first round, the longer one."""
     longest: dict[int, tuple[int, int, Path]] = {}
     for part in sorted(folder.glob(PARTS)):
-        with suppress(ValueError):  # a name of another kind is no part
+        with suppress(ValueError):  # another name is not a part
             _, first, last = part.stem.split("-")
             longest[int(first)] = int(first), int(last), part
     return [longest[first] for first in sorted(longest)]
 
 
 def _read(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
-    """Yield the parts as columns, `<name> null` beside those with gaps; one that is damaged or gone is passed over."""
+    """Yield the parts as columns, `<name> null` beside those with gaps; skip a part that is damaged or gone."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,6 +1,6 @@
-"""Several runs side by side: what each reached, and differences between runs that differ in one thing, pair by pair.
+"""Several runs side by side: what each reached, and the differences between variants, pair by pair.
 
-Two runs are a pair where they have the same seed and their scenarios are of two variants. With the same data and
+Two runs are a pair where they have the same seed and their scenarios are two variants. With the same data and
 partition a pair shares its random numbers (clients, batches, initial model), so its difference says more than two
 averages would; the interval is Student's for the mean of the differences.
 """
@@ -19,11 +19,13 @@ from dashboards.report.formats import count, data_size, is_number, number, share
 from dashboards.report.run_data import RunData
 
 IGNORED = ("title", "name", "run.seed", "run.checkpoint_seconds", "run.checkpoint_rounds")
-"""Keys of a scenario that make no variant."""
+"""Keys of a scenario that do not distinguish variants."""
 SHARED = ("data", "partition")
-"""Sections that must be alike for a pair to share its random numbers."""
+"""Sections that must be equal for a pair to share its random numbers."""
 CONFIDENCE = 0.95
 MOST_VARIANTS = 8
+LONGEST_TITLE = 60
+"""A variant with a longer name is called by the folder of its first run."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Measure:
     """One number of a run that is compared.
 
     Attributes:
-        name: for people.
-        of: takes it from a run; None where there is none.
+        name: its name for people.
+        of: run -> the number; None where the run has none.
         shown: formats it.
     """
 
@@ -42,7 +44,7 @@ class Measure:
 
 
 def _outcome(*path: str) -> Callable[[RunData], Any]:
-    """Return what takes a number from the outcome."""
+    """Return a function that reads a number from the outcome."""
 
     def take(run: RunData) -> Any:
         value: Any = run.outcome or {}
@@ -54,7 +56,7 @@ def _outcome(*path: str) -> Callable[[RunData], Any]:
 
 
 def _last(*path: str) -> Callable[[RunData], Any]:
-    """Return what takes a number from the last line that has it."""
+    """Return a function that reads a number from the last line that has it."""
 
     def take(run: RunData) -> Any:
         return next((line[path[0]] for line in reversed(run.lines) if line.get(path[0]) is not None), None)
@@ -63,7 +65,7 @@ def _last(*path: str) -> Callable[[RunData], Any]:
 
 
 def _late(name: str, level: str) -> Callable[[RunData], Any]:
-    """Return what takes the mean of a number by client over the last tenth of the rounds."""
+    """Return a function that averages a quantity over the last tenth of the rounds that measured it."""
 
     def take(run: RunData) -> float | None:
         found = [line[name][level] for line in run.lines if line.get(name)]
@@ -100,16 +102,16 @@ MEASURES = (
 
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
-    """Return the tables that compare runs, as text for people.
+    """Return the tables that compare runs, as text.
 
     Args:
         runs: at least two.
 
     Returns:
-        `differ`: the keys in which their scenarios differ; `labels`: a short name a run; `variants` and, where there
-        are several with several runs, `variant` of each run; `measures` and `rows`: a row a run of what it reached;
-        `pairs`: for each two variants with common seeds, `title`, `seeds` and rows of (measure, mean difference,
-        interval, which way, pairs); `words`: sentences on the first measure of each; `notes`.
+        `differ`: the keys in which their scenarios differ; `labels`: a short name for each run; `variants` and, where
+        there are several with several runs, `variant` of each run; `measures` and `rows`: a row for each run with what
+        it reached; `pairs`: for each two variants with common seeds, `title`, `seeds` and rows of (measure, mean
+        difference, interval, direction, pairs); `words`: sentences on the first measure of each; `notes`.
     """
     flat = [_flat(run.scenario) for run in runs]
     differ = _telling(flat)
@@ -121,7 +123,7 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     apart = sorted(sections & set(SHARED))
     if pairs and apart:
         notes.append(
-            f"The runs of a pair differ in {' and '.join(apart)} too, so they do not share their random numbers."
+            f"The runs of a pair also differ in {' and '.join(apart)}, so they do not share their random numbers."
         )
     names = list(dict.fromkeys(variants))
     grouped = 1 < len(names) < len(runs)
@@ -139,7 +141,7 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
 
 
 def _flat(scenario: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a scenario's keys with dots, without those that make no variant."""
+    """Return a scenario's keys with dots, without those in `IGNORED`."""
     found: dict[str, Any] = {}
     for key, value in scenario.items():
         name = prefix + key
@@ -151,7 +153,7 @@ def _flat(scenario: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _telling(flat: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys in which scenarios differ, without those that only follow from another kind.
+    """Return the keys in which scenarios differ, without those that follow from a different `kind`.
 
     Example:
         >>> _telling([{"algorithm.kind": "fedavg"}, {"algorithm.kind": "fedprox", "algorithm.mu": 0.1}])
@@ -173,7 +175,7 @@ def _telling(flat: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _variant(flat: Mapping[str, Any], differ: Sequence[str]) -> str:
-    """Return a scenario's variant: the values in which it differs from the others, kinds by their value alone.
+    """Return a scenario's variant: the values in which it differs from the others; a kind by its value alone.
 
     Example:
         >>> _variant({"algorithm.kind": "fedprox", "algorithm.mu": 0.1, "local.local_lr": 0.5},
@@ -189,13 +191,13 @@ def _variant(flat: Mapping[str, Any], differ: Sequence[str]) -> str:
 
 
 def _labels(runs: Sequence[RunData], variants: Sequence[str], differ: Sequence[str]) -> list[str]:
-    """Return a name a run that tells it from the others: its variant and seed where that does, else its folder's."""
+    """Return a distinct name for each run: its variant and seed where these are distinct, else its folder's name."""
     seeds = {run.facts.get("seed") for run in runs}
     labels = [
         " · ".join(part for part in (variant, f"seed {run.facts.get('seed')}" if len(seeds) > 1 else "") if part)
         for run, variant in zip(runs, variants, strict=True)
     ]
-    short = differ and max(map(len, labels)) <= 60
+    short = differ and max(map(len, labels)) <= LONGEST_TITLE
     named = [run.name for run in runs]
     if len(set(labels)) == len(labels) and (short or not differ):
         return labels
@@ -207,19 +209,23 @@ def _labels(runs: Sequence[RunData], variants: Sequence[str], differ: Sequence[s
 def _pairs(
     runs: Sequence[RunData], variants: Sequence[str], measures: Sequence[Measure]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the tables of paired differences, each later variant against the first, and notes on what pairs."""
+    """Return the tables of paired differences, each later variant against the first, and notes on the pairs."""
     by_variant: dict[str, dict[Any, RunData]] = {}
     again = False
     for run, variant in zip(runs, variants, strict=True):
         seeds = by_variant.setdefault(variant, {})
         again |= run.facts.get("seed") in seeds
         seeds.setdefault(run.facts.get("seed"), run)
-    notes = ["Of runs with the same scenario and seed, the first is in the pairs."] if again else []
+    notes = ["Of several runs with the same scenario and seed, the pairs use the first."] if again else []
     names = list(by_variant)
     if len(names) < 2:
-        return [], [*notes, "The runs differ in nothing but their seeds, so there are no pairs to compare."]
+        return [], [*notes, "The runs differ only in their seeds, so there are no pairs to compare."]
     if len(names) > MOST_VARIANTS:
-        return [], [*notes, f"There are {len(names)} variants; pairs are shown for {MOST_VARIANTS} at most."]
+        return [], [*notes, f"There are {len(names)} variants; pairs are shown for at most {MOST_VARIANTS}."]
+    shown = {
+        name: name if len(name) <= LONGEST_TITLE else next(iter(seeds.values())).name
+        for name, seeds in by_variant.items()
+    }
     first = names[0]
     tables: list[dict[str, Any]] = []
     for other in names[1:]:
@@ -227,9 +233,9 @@ def _pairs(
         if common:
             both = [(by_variant[first][seed], by_variant[other][seed]) for seed in common]
             found = [row for m in measures if (row := _difference(m, both)) is not None]
-            tables.append({"title": f"{other} minus {first}", "seeds": common, "rows": found})
+            tables.append({"title": f"{shown[other]} minus {shown[first]}", "seeds": common, "rows": found})
         else:
-            notes.append(f"{other} and {first} have no seed in common.")
+            notes.append(f"{shown[other]} and {shown[first]} have no seed in common, so they make no pairs.")
     return tables, notes
 
 
@@ -240,7 +246,7 @@ def _sentence(pair: Mapping[str, Any]) -> str:
 
 
 def _difference(measure: Measure, both: Sequence[tuple[RunData, RunData]]) -> list[str] | None:
-    """Return one row: the mean of the differences, its interval, which way they went, and of how many pairs."""
+    """Return one row: the mean difference, its interval, the direction of the differences, the number of pairs."""
     known = [
         (float(a), float(b)) for one, two in both if is_number(a := measure.of(one)) and is_number(b := measure.of(two))
     ]

@@ -1,9 +1,9 @@
-"""The report: one HTML file with everything in it, of one run or of several side by side.
+"""The report: one self-contained HTML file, of one run or of several side by side.
 
     write_report([Path("runs/digits-...")])                  # into the run's folder
     write_report([run_a, run_b], Path("compare.html"))
 
-The page asks the network for nothing, which its own content security policy holds it to.
+The page loads nothing from the network; its content security policy enforces that.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inli
 
 
 class ReportWriter:
-    """The observer that writes a run's report once its record is whole.
+    """The observer that writes a run's report once its record is complete.
 
     Args:
         folder: the run's folder.
@@ -40,7 +40,7 @@ class ReportWriter:
         self._folder = folder
 
     def run_finished(self, outcome: Mapping[str, Any]) -> None:
-        """Write report.html from what the folder holds."""
+        """Write report.html from the run's folder."""
         write_report([self._folder.path])
 
 
@@ -82,18 +82,23 @@ def report_page(runs: Sequence[RunData]) -> str:
     views = [run_view(run, budget) for run in runs]
     compare = comparison(runs) if len(runs) > 1 else None
     title = views[0]["name"] if len(views) == 1 else f"{len(views)} runs"
-    words = "\n".join(f"<p>{html.escape(view['name'])}: {html.escape(view['verdict'])}</p>" for view in views)
+    words = "\n".join(f"<p>{html.escape(line)}</p>" for view in views for line in _plain_words(view))
     data = f'<script type="application/json" id="data">{inline_json({"runs": views, "compare": compare})}</script>\n'
     return page_of(f"{title} · fedscape", data, (*DRAWING, "report.js"), POLICY, words)
 
 
+def _plain_words(view: Mapping[str, Any]) -> list[str]:
+    """Return the verdict and its reasons, for readers without JavaScript."""
+    return [f"{view['name']}: {view['verdict']}", *(f"- {reason}" for reason in view["reasons"])]
+
+
 def page_of(title: str, data: str, scripts: Sequence[str], policy: str, words: str = "") -> str:
-    """Return a page with its styles and scripts in it.
+    """Return a page that contains its styles and scripts.
 
     Args:
-        title: shown by the browser.
-        data: markup that the scripts read.
-        scripts: files in `assets`, in order; they run as one.
+        title: the browser's title.
+        data: markup with the data that the scripts read.
+        scripts: files in `assets`, in order; they share one scope.
         policy: what the page may load.
         words: markup for readers without JavaScript.
     """
@@ -111,7 +116,7 @@ def page_of(title: str, data: str, scripts: Sequence[str], policy: str, words: s
 
 
 def inline_json(value: Any) -> str:
-    r"""Return JSON that may stand inside a script element, whatever its strings hold.
+    r"""Return JSON that is safe inside a script element, whatever its strings contain.
 
     Example:
         >>> inline_json({"title": "</script><b>"})

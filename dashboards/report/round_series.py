@@ -1,8 +1,8 @@
-"""The numbers of a record as series to draw: short enough for a page, and honest about what was left out.
+"""The numbers of a record as series to draw, short enough for a page.
 
-Series that were measured in the same rounds share a table, and a table says where its rounds lie on each axis. A long
-record is thinned by stretches of rounds: each keeps its last round, and those in which the series that are looked at
-most had their smallest and largest value, so that no spike is lost.
+Series that were measured in the same rounds share a table, and a table gives the place of its rounds on each axis. A
+long record is thinned by stretches of rounds: each keeps its last round, and the rounds with the smallest and largest
+values of the series in `WATCHED`, so that no spike is lost.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCALARS = (
 )  # fmt: skip
 BANDS: tuple[Path, ...] = (("client_drift",), ("cosine",), ("update_norm",), ("client_spread", "score"))
 OF_A_REGRESSION = ("validation_error", "federated_error")
-"""Drawn where there is no accuracy, of which the error would be the rest."""
+"""Drawn for a regression only: of a classification the error is one minus the accuracy."""
 NESTED: tuple[Path, ...] = (("rate", "factor"), ("rate", "low"), ("rate", "high"))
 WATCHED = ("validation_loss", "validation_accuracy", "train_loss", "client_drift.mean", "cosine.p50")
 """Series whose smallest and largest values survive thinning."""
@@ -33,11 +33,11 @@ DIGITS = 6
 
 
 def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
-    """Return the paths of everything that is drawn of these lines.
+    """Return the paths of every series that is drawn of these lines.
 
     Args:
         lines: the record.
-        bands: with the outer quantiles, the layers, faults and concept drifts; else medians alone.
+        bands: whether to include the outer quantiles, the layers, faults and concept drifts.
     """
     levels = (*LEVELS, "mean") if bands else ("p50", "mean")
     paths: list[Path] = [(name,) for name in SCALARS]
@@ -52,7 +52,7 @@ def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
 
 
 def is_regression(lines: Sequence[Line], error: str) -> bool:
-    """Return whether an error such as `validation_error` is a root mean squared one: a mean absolute one is beside it.
+    """Return whether an error such as `validation_error` is that of a regression, which has a mean absolute error too.
 
     Example:
         >>> is_regression([{"validation_mae": 0.3, "validation_error": 0.4}], "validation_error")
@@ -63,7 +63,7 @@ def is_regression(lines: Sequence[Line], error: str) -> bool:
 
 
 def names_in(lines: Sequence[Line], section: str) -> list[str]:
-    """Return the names that any round tells something of in a section, as they come.
+    """Return the names that a section has in any round, in order of appearance.
 
     Example:
         >>> names_in([{"faults": {"spikes": {}}}, {}, {"faults": {"bias": {}, "spikes": {}}}], "faults")
@@ -78,7 +78,7 @@ def criteria_of(lines: Sequence[Line]) -> list[str]:
 
 
 def layers_of(lines: Sequence[Line]) -> list[str]:
-    """Return the layers, those with the largest dispersion in the last round that measured it, in model order."""
+    """Return the layers with the largest dispersion in the last round that measured it, in model order."""
     found: Mapping[str, Any] = next((line["by_layer"] for line in reversed(lines) if line.get("by_layer")), {})
 
     def size(name: str) -> float:
@@ -90,7 +90,7 @@ def layers_of(lines: Sequence[Line]) -> list[str]:
 
 
 def at(line: Line, path: Path) -> Any:
-    """Return what a line holds under a path; None where it holds nothing.
+    """Return the value at a path of a line; None where there is none.
 
     Example:
         >>> at({"cosine": {"p50": 0.25}}, ("cosine", "p50")), at({"cosine": None}, ("cosine", "p50"))
@@ -107,12 +107,13 @@ def tables(lines: Sequence[Line], paths: Iterable[Path], most: int) -> list[dict
 
     Args:
         lines: the record.
-        paths: what to take from each line; those no round measured are left out.
-        most: rounds a table may have.
+        paths: the series; those that no round measured are left out.
+        most: the most rounds of a table.
 
     Returns:
-        Tables with `columns` (dotted name -> values, None where a value is not a finite number), `axes` (where the
-        rounds lie: `round`, `simulated` seconds, `bytes` sent, `wall` seconds), and `of`, the rounds before thinning.
+        Tables with `columns` (dotted name -> values, None where a value is not a finite number), `axes` (the
+        places of the rounds: `round`, `simulated` seconds, `bytes` sent, `wall` seconds), and `of`, the number of
+        rounds before thinning.
     """
     axes = _axes(lines)
     groups: dict[bytes, dict[str, list[Any]]] = {}
@@ -125,7 +126,7 @@ def tables(lines: Sequence[Line], paths: Iterable[Path], most: int) -> list[dict
 
 
 def not_finite(lines: Sequence[Line], names: Iterable[str]) -> dict[str, list[int]]:
-    """Return the first and the last round, and how many, in which each named number was nan or infinite."""
+    """Return the first round, the last and the number of rounds in which each named number was nan or infinite."""
     found: dict[str, list[int]] = {}
     for name in names:
         path = tuple(name.split("."))
@@ -136,7 +137,7 @@ def not_finite(lines: Sequence[Line], names: Iterable[str]) -> dict[str, list[in
 
 
 def _axes(lines: Sequence[Line]) -> dict[str, list[Any]]:
-    """Return where each round lies on each axis."""
+    """Return the place of each round on each axis."""
     return {
         "round": [line["round"] for line in lines],
         "simulated": [line.get("simulated_seconds_total") for line in lines],
@@ -156,7 +157,7 @@ def _table(mask: bytes, columns: Mapping[str, list[Any]], axes: Mapping[str, lis
 
 
 def thinned(rows: Sequence[int], watched: Sequence[Sequence[Any]], most: int) -> Sequence[int]:
-    """Return at most `most` of the rows, in order, as the module's text says.
+    """Return at most `most` of the rows, in order: stretches with their extremes, see the module.
 
     Args:
         rows: indices into each of `watched`.
@@ -184,7 +185,7 @@ def thinned(rows: Sequence[int], watched: Sequence[Sequence[Any]], most: int) ->
 
 
 def _short(value: Any) -> Any:
-    """Return a number with a few significant digits; None for what cannot be drawn."""
+    """Return a number with a few significant digits; None where it is not finite."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
     return value
@@ -198,8 +199,8 @@ def criterion_spans(lines: Sequence[Line], name: str) -> list[list[Any]]:
         enough rounds), `holds`, or `unmeasured`.
 
     Example:
-        >>> looks = [{"held": 0, "distance": 1.0}, {"held": 1, "distance": 0.0}, {"held": 2, "holds": True}]
-        >>> criterion_spans([{"round": r, "criteria": {"gap": look}} for r, look in enumerate(looks)], "gap")
+        >>> states = [{"held": 0, "distance": 1.0}, {"held": 1, "distance": 0.0}, {"held": 2, "holds": True}]
+        >>> criterion_spans([{"round": r, "criteria": {"gap": state}} for r, state in enumerate(states)], "gap")
         [[0, 0, 'waiting'], [1, 1, 'counting'], [2, 2, 'holds']]
     """
     spans: list[list[Any]] = []
@@ -212,9 +213,9 @@ def criterion_spans(lines: Sequence[Line], name: str) -> list[list[Any]]:
     return spans
 
 
-def _state(look: Mapping[str, Any] | None) -> str:
-    if not look or (look.get("distance") == math.inf and not look.get("held")):
+def _state(state: Mapping[str, Any] | None) -> str:
+    if not state or (state.get("distance") == math.inf and not state.get("held")):
         return "unmeasured"
-    if look.get("holds"):
+    if state.get("holds"):
         return "holds"
-    return "counting" if look.get("held") else "waiting"
+    return "counting" if state.get("held") else "waiting"

@@ -1,4 +1,4 @@
-"""A run as it lies in its folder, finished or not: what the report and the watch page are drawn from."""
+"""A run read from its folder, finished or not: the data of the report and the watch page."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunData:
-    """What a run's folder says.
+    """The contents of a run's folder.
 
     Attributes:
         folder: the folder.
         lines: one line a round.
-        facts: what was announced at the start; empty where the run stopped before.
+        facts: the facts of `run_started`; empty where the run stopped before it.
         versions: package -> version.
-        outcome: how it ended; None while it runs, or where it was killed.
-        events: what happened besides.
+        outcome: how the run ended; None while it runs, or where it was killed.
+        events: the run's events.
         scenario: the scenario's tables; empty where it cannot be read.
         scenario_text: the same as text.
-        partition: how the examples lie on the clients, or None.
-        problems: sentences on what could not be read.
+        partition: the partition of the examples over the clients, or None.
+        problems: sentences on files that could not be read.
     """
 
     folder: RunFolder
@@ -66,17 +66,17 @@ def read_run(path: Path, lines: Sequence[Line] | None = None) -> RunData:
 
     Args:
         path: the folder.
-        lines: its rounds, where they were read before.
+        lines: its rounds, where they are already read.
 
     Raises:
-        RunFolderError: it is no run's folder, or its rounds cannot be read. Anything else that is missing or damaged
-            is left out, and `problems` says so.
+        RunFolderError: it is not a run's folder, or its rounds cannot be read. Other files that are missing or damaged
+            are left out and named in `problems`.
     """
     folder = RunFolder.open(path)
     problems: list[str] = []
     if lines is None:
         lines, truncated = read_rounds(folder.rounds)
-        problems += ["The last line of the record was not whole, and is left out."] if truncated else []
+        problems += ["The last line of the record is incomplete and left out."] if truncated else []
     environment = _tried(folder.read_environment, problems) or {}
     text = _tried(folder.read_scenario, problems) or ""
     scenario: dict[str, Any] = {}

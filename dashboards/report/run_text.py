@@ -1,27 +1,44 @@
-"""What a run is and what it came to, in words: the console and the report say the same."""
+"""A run and its outcome in words, for the console and the report alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 from dashboards.report.formats import count, data_size, is_number, number, share, simulated
+from server.convergence.criteria import CRITERIA
+from server.convergence.facts import METRICS, label_of
 from server.convergence.outcome import AMONG
+from server.convergence.verdict import headline
 
 Facts = Mapping[str, Any]
 
 
+class Ending(NamedTuple):
+    """How a run ended.
+
+    Attributes:
+        headline: in a few words.
+        reasons: why, one clause each.
+        hints: what usually helps, a sentence each.
+    """
+
+    headline: str
+    reasons: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+
 WHERE = {"train": "training examples", "test": "held-out examples", "client": "own examples"}
 """Which of a client's examples it was evaluated on, in words."""
-WIDEST = f"most often among a round's {AMONG} widest"
-"""What is said of the clients in `server.convergence.outcome.widest`."""
+WIDEST = f"clients most often among a round's {AMONG} largest drifts"
+"""Describes the clients of `server.convergence.outcome.widest`."""
 UNEQUAL = 4.0
-"""From this ratio of the largest class to the smallest on, scores over classes are said beside the accuracy."""
+"""From this ratio of the largest class to the smallest on, scores over classes are shown beside the accuracy."""
 
 
 def header(facts: Facts) -> list[str]:
-    """Return the lines that open a run: what runs, on whom, with which engine and why.
+    """Return the lines that open a run: scenario, clients, model, and the engine with the reason for it.
 
     Args:
         facts: `run_started`'s; any may be missing.
@@ -49,29 +66,47 @@ def header(facts: Facts) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
-def verdict(outcome: Facts) -> list[str]:
-    """Return the sentence that says how the run ended, and what often helps where it ended badly.
+def criterion_label(name: str) -> str:
+    """Return what people call a criterion; of another version perhaps, and then unknown here.
+
+    Example:
+        >>> criterion_label("gap"), criterion_label("of_another_version")
+        ('loss gap', 'of another version')
+    """
+    return CRITERIA[name].label if name in CRITERIA else name.replace("_", " ")
+
+
+def ending(outcome: Facts) -> Ending:
+    """Return how a run ended. An outcome.json of before has one `reason`, or a sentence in `words` alone.
 
     Args:
         outcome: `run_finished`'s; any key may be missing.
+
+    Example:
+        >>> ending({"outcome": "stopped", "round": 9, "reason": "the budget is spent"})
+        Ending(headline='Stopped at round 9', reasons=('the budget is spent',), hints=())
     """
-    words = outcome.get("words") or f"{outcome.get('outcome', 'ended')} at round {outcome.get('round', '?')}"
-    return [str(words), *(f"  {line}" for line in str(outcome.get("hint") or "").splitlines())]
+    hints = tuple(str(outcome.get("hint") or "").splitlines())
+    reasons = outcome.get("reasons") or ([outcome["reason"]] if outcome.get("reason") else [])
+    if outcome.get("words") and not reasons and "headline" not in outcome:
+        return Ending(str(outcome["words"]), (), hints)
+    title = outcome.get("headline") or headline(str(outcome.get("outcome", "ended")), outcome.get("round", "?"))
+    return Ending(str(title), tuple(map(str, reasons)), hints)
 
 
 def reached(outcome: Facts) -> list[tuple[str, str]]:
-    """Return what was reached, as rows of (name, value); rows without anything to say are left out."""
+    """Return what was reached, as rows of (name, value), without empty rows."""
     rows = [_test_row(outcome), _target_row(outcome.get("to_target")), ("rate", rate_words(outcome))]
-    rows += [("drift", _drift(outcome.get("drift")))]
+    rows += [("client drift", _drift(outcome.get("drift")))]
     divergence = (outcome.get("baselines") or {}).get("weight_divergence")
     if divergence is not None:
-        rows.append(("from pooled", f"weight divergence {number(divergence)} at equal work"))
+        rows.append(("vs pooled", f"weight divergence {number(divergence)} at equal work"))
     rows.append(("record", str(outcome.get("record") or "")))
     return [(name, value) for name, value in rows if value]
 
 
 def _test_row(outcome: Facts) -> tuple[str, str]:
-    """Return the test score, and beside it what the clients and the baselines have."""
+    """Return the test score, with the scores of the clients and the baselines beside it."""
     metric = next((name for name in ("accuracy", "error", "loss") if outcome.get(f"test_{name}") is not None), None)
     if metric is None:
         return "test", ""
@@ -92,19 +127,21 @@ def _test_row(outcome: Facts) -> tuple[str, str]:
 
 
 def _target_row(target: Facts | None) -> tuple[str, str]:
-    """Return what it took to reach the target, or nothing where none was set or reached."""
+    """Return what it took to reach the target, or that it was not reached; nothing without a target."""
     if not target or not is_number(target.get("value")):
         return "to target", ""
-    metric = str(target.get("metric", "")).removeprefix("validation_")
-    name = f"to {target['value']:.2f}" if metric == "accuracy" else f"to {metric} {number(target['value'])}"
+    metric = str(target.get("metric", ""))
+    side = "at least" if METRICS.get(metric) else "at most"
+    name = f"{label_of(metric)} {side} {number(target['value'])}"
     parts = [count(target["rounds"], "round")] if is_number(target.get("rounds")) else []
     parts += [data_size(target["bytes"])] if is_number(target.get("bytes")) else []
     parts += [simulated(target["simulated_seconds"])] if is_number(target.get("simulated_seconds")) else []
-    return name, ", ".join(parts)
+    words = ", ".join(parts)
+    return "to target", f"{words or 'not reached'}   ({name})"
 
 
 def rate_words(outcome: Facts) -> str:
-    """Return the fitted rate and how many rounds it leaves to go, or why there is none."""
+    """Return the fitted rate and the rounds still needed, or why there is no rate."""
     rate = outcome.get("rate") or {}
     if "no_trend" in rate:
         return f"no trend: {rate['no_trend']}"
@@ -128,17 +165,17 @@ def _to_go(left: Any) -> str:
 
 
 def _drift(drift: object) -> str:
-    """Return the drift's course and the clients that drift most."""
+    """Return the course of client drift, and the clients that drift most."""
     if not isinstance(drift, Mapping):
         return str(drift or "")
     clients, rounds = drift.get("worst_clients") or (), drift.get("worst_rounds") or ()
     worst = ", ".join(widest_client(*pair) for pair in zip_longest(clients, rounds))
-    most = f"{WIDEST}: {worst}" if worst else ""
-    return "; ".join(part for part in (str(drift.get("words") or ""), most) if part)
+    words = str(drift.get("words") or "")
+    return f"{words}   ({WIDEST}: {worst})".lstrip() if worst else words
 
 
 def widest_client(name: object, rounds: int | None) -> str:
-    """Return a client and in how many rounds it was among the widest.
+    """Return a client, and in how many rounds it was among the widest.
 
     Example:
         >>> widest_client("17", 9), widest_client("4", None)

@@ -1,4 +1,4 @@
-"""One run as the page draws it: words first, then tables of series, the client grid, the partition."""
+"""One run as the page draws it: words, tables of series, the client grid, the partition."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dashboards.report.city_view import city_view
 from dashboards.report.client_grid import METRICS, client_grid
 from dashboards.report.formats import count, is_number, number, share
 from dashboards.report.run_data import RunData
+from server.convergence.facts import FACTS, label_of
 from server.convergence.outcome import widest
 
 MOST_EVENTS, MOST_WIDEST = 100, 8
@@ -34,7 +35,7 @@ class Budget:
 
 
 def share_out(runs: int) -> Budget:
-    """Return what each of several runs on one page may take, so that the page stays below 5 MB.
+    """Return the budget of each of several runs on one page, so that the page stays below 5 MB.
 
     Example:
         >>> share_out(1) == Budget(), share_out(20).rounds
@@ -48,11 +49,11 @@ def share_out(runs: int) -> Budget:
 def run_view(
     run: RunData, budget: Budget | None = None, grid_of: Callable[[RunData, Budget], Grid] | None = None
 ) -> dict[str, Any]:
-    """Return everything the page shows of a run, as plain JSON values.
+    """Return everything the page shows of a run, as JSON values.
 
     Args:
         run: the run.
-        budget: how much of it; by default all that a page of one run has room for.
+        budget: how much of it; by default as much as fits on a page of one run.
         grid_of: reads the client grid; by default `read_grid`.
     """
     budget = budget or Budget()
@@ -60,6 +61,7 @@ def run_view(
     series = round_series.tables(lines, round_series.paths_of(lines, bands=budget.bands), budget.rounds)
     grid = (grid_of or read_grid)(run, budget)
     bad = round_series.not_finite(lines, ("train_loss", "validation_loss", "client_drift.mean", "update_dispersion"))
+    ending = ending_of(run)
     city = city_view(lines, run.events, budget.cells)
     return {
         "name": run.name,
@@ -68,8 +70,10 @@ def run_view(
         "algorithm": str(facts.get("algorithm") or ""),
         "seed": facts.get("seed"),
         "state": run.state,
-        "verdict": verdict_of(run),
-        "hint": str((run.outcome or {}).get("hint") or ""),
+        "verdict": ending.headline,
+        "reasons": list(ending.reasons),
+        "hint": " ".join(ending.hints),
+        "names": {name: fact.label for name, fact in FACTS.items()},
         "header": [line.strip() for line in run_text.header(facts)],
         "reached": reached_of(run),
         "round": run.last_round,
@@ -82,7 +86,7 @@ def run_view(
         "rate": run_text.rate_words(run.outcome or _last_rate(lines)),
         "grid": grid,
         "widest": {
-            "words": f"Client drift, {run_text.WIDEST}",
+            "words": run_text.WIDEST.capitalize(),
             "clients": [run_text.widest_client(*pair) for pair in widest(lines, MOST_WIDEST)],
         },
         "partition": _partition(run),
@@ -96,28 +100,29 @@ def run_view(
     } | ({} if city is None else {"city": city})
 
 
-def verdict_of(run: RunData) -> str:
-    """Return the sentence that says how the run ended, or that it has not."""
+def ending_of(run: RunData) -> run_text.Ending:
+    """Return how the run ended, or that it has not."""
     if run.outcome is not None:
-        return run_text.verdict(run.outcome)[0]
-    return f"unfinished at round {run.last_round}: no outcome is recorded; it was killed, or still runs"
+        return run_text.ending(run.outcome)
+    words = "no outcome is recorded, because the run was killed or is still running"
+    return run_text.Ending(f"Unfinished at round {run.last_round}: {words}")
 
 
 def reached_of(run: RunData) -> list[list[str]]:
-    """Return rows of (what, value, aside): what was reached, or where an unfinished run stands."""
+    """Return rows of (what, value, aside): what was reached, or how far an unfinished run is."""
     if run.outcome is not None:
         rows = [row for row in run_text.reached(run.outcome) if row[0] != "record"]
     else:
         rows = _so_far(run)
-    said = []
+    found = []
     for name, value in rows:
         head, _, aside = value.partition("   (")
-        said.append([name, head, aside.removesuffix(")")])
-    return said
+        found.append([name, head, aside.removesuffix(")")])
+    return found
 
 
 def _so_far(run: RunData) -> list[tuple[str, str]]:
-    """Return where an unfinished run stands."""
+    """Return how far an unfinished run is."""
     if not run.lines:
         return []
     line, budget = run.lines[-1], run.facts.get("rounds")
@@ -125,21 +130,22 @@ def _so_far(run: RunData) -> list[tuple[str, str]]:
     score = "validation_error" if round_series.is_regression([line], "validation_error") else "validation_accuracy"
     for key in ("validation_loss", "train_loss", score):
         if line.get(key) is not None:
-            rows.append((key.replace("_", " "), share(line[key]) if "accuracy" in key else number(line[key])))
+            rows.append((label_of(key), share(line[key]) if "accuracy" in key else number(line[key])))
     return rows
 
 
 def _criteria(run: RunData) -> list[dict[str, Any]]:
-    """Return each criterion: its spans of states, and how it stood last."""
+    """Return each criterion: its spans of states, and its last state in words."""
     found = []
     for name in round_series.criteria_of(run.lines):
-        look = round_series.at(run.lines[-1], ("criteria", name)) or {}
+        state = round_series.at(run.lines[-1], ("criteria", name)) or {}
         found.append({
             "name": name,
+            "label": run_text.criterion_label(name),
             "spans": round_series.criterion_spans(run.lines, name),
-            "words": str(look.get("words") or ""),
-            "first_held": look.get("first_held"),
-            "needed": look.get("needed"),
+            "words": str(state.get("words") or ""),
+            "first_held": state.get("first_held"),
+            "needed": state.get("needed"),
         })  # fmt: skip
     return found
 
@@ -154,13 +160,13 @@ def _target(run: RunData) -> Mapping[str, Any] | None:
 
 
 def _last_rate(lines: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the rate as it was last fitted."""
+    """Return the last fitted rate."""
     line: Mapping[str, Any] = next((line for line in reversed(lines) if line.get("rate")), {})
     return {key: line[key] for key in ("rate", "rounds_to_go") if key in line}
 
 
 def read_grid(run: RunData, budget: Budget) -> Grid:
-    """Read what each client did in each round."""
+    """Read the client grid: a row a client, a column a round."""
     clients = run.facts.get("clients") or (run.partition or {}).get("clients") or 0
     if not budget.cells or not run.folder.clients.is_dir():
         return None
@@ -169,7 +175,7 @@ def read_grid(run: RunData, budget: Budget) -> Grid:
 
 
 def _partition(run: RunData) -> dict[str, Any]:
-    """Return how the examples lie on the clients, with how unequal that is."""
+    """Return the partition of the examples over the clients, with measures of how unequal it is."""
     facts = run.facts
     skew = {
         name: round(facts[name], 4)
@@ -183,29 +189,29 @@ def _notes(
     run: RunData, series: Sequence[Mapping[str, Any]], grid: Mapping[str, Any] | None, bad: Mapping[str, Sequence[int]]
 ) -> list[str]:
     """Return sentences on what the page leaves out or cannot draw."""
-    said = []
+    notes = []
     thin = max(series, key=lambda table: table["of"], default=None)
     if thin is not None and thin["of"] > len(thin["axes"]["round"]):
-        said.append(
+        notes.append(
             f"Curves are drawn through {len(thin['axes']['round']):,} of {thin['of']:,} rounds: the last of each "
-            "stretch, and those with its smallest and largest loss, score, drift and cosine. Words and tables are of "
+            "stretch, and those with its smallest and largest loss, score, drift and cosine. Text and tables cover "
             "all rounds."
         )
     if grid is not None and (grid["rows"] < grid["clients"] or grid["columns"] < grid["rounds"]):
-        said.append(
+        notes.append(
             f"A cell of the client heatmap is the mean of about {grid['clients'] / grid['rows']:.3g} clients over "
             f"{count(math.ceil(grid['rounds'] / grid['columns']), 'round')} at most: {grid['clients']:,} clients and "
             f"{grid['rounds']:,} rounds are drawn as {grid['rows']:,} by {grid['columns']:,} cells."
         )
     if grid is not None and grid["rounds"] < run.last_round:
-        said.append(f"Client rows are written with each checkpoint, so far to round {grid['rounds']:,}.")
+        notes.append(f"Client rows are written at checkpoints; the last one was at round {grid['rounds']:,}.")
     if grid is None and run.last_round:
-        said.append("There are no rows by client, so there is no heatmap.")
+        notes.append("This run has no client rows, so there is no client heatmap.")
     shown = (run.partition or {}).get("shown")
     if shown and len(shown) < run.partition["clients"]:  # type: ignore[index]
-        said.append(f"Labels are shown for {len(shown):,} of {run.partition['clients']:,} clients, evenly spaced.")  # type: ignore[index]
+        notes.append(f"Labels are shown for {len(shown):,} of {run.partition['clients']:,} clients, evenly spaced.")  # type: ignore[index]
     for name, (first, last, times) in bad.items():
         where = f"round {first}" if times == 1 else f"{times:,} rounds between {first} and {last}"
-        said.append(f"{name} was not a finite number in {where}; curves have a gap there.")
+        notes.append(f"The {label_of(name)} was not a finite number in {where}; its curve has a gap there.")
     reason = next((str(line["not_measured"]) for line in run.lines if line.get("not_measured")), "")
-    return [*said, *([f"Not measured: {reason}."] if reason else [])]
+    return [*notes, *([f"Not measured: {reason}."] if reason else [])]

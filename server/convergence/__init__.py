@@ -1,4 +1,4 @@
-"""Whether a run converged: criteria, divergence, fitted rate, targets, outcome.
+"""Whether a run converged: facts, criteria, divergence, verdict, fitted rate, targets, outcome.
 
-Pure folds over the lines of a record; it imports clients.core alone.
+Everything is a pure fold over the lines of a record. It imports clients.core alone, and torch nowhere.
 """

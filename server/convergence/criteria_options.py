@@ -1,57 +1,19 @@
-"""What a scenario may say about when a run has converged, and the facts that may be named there."""
+"""The options of the convergence criteria, as a scenario sets them in `[convergence]`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from clients.core.errors import require, unknown_name
+from clients.core.errors import require
 from clients.core.options import STRICT
-
-FACTS: Mapping[str, str] = {
-    "train_loss": "mean training loss",
-    "validation_loss": "mean loss on the central validation examples",
-    "validation_accuracy": "share of validation examples predicted right",
-    "validation_balanced_accuracy": "mean over classes of the share of a class's validation examples predicted right",
-    "validation_macro_f1": "mean over classes of F1 on the validation examples",
-    "validation_error": "share of validation examples predicted wrong, or the root mean squared error of a regression",
-    "validation_mae": "mean absolute error of a regression on the validation examples",
-    "federated_loss": "mean loss on the examples that clients hold out",
-    "federated_accuracy": "share of the clients' held-out examples predicted right",
-    "federated_balanced_accuracy": "mean over classes of the share of a class's examples on clients predicted right",
-    "federated_macro_f1": "mean over classes of F1 on the clients' held-out examples together",
-    "federated_error": "share of them predicted wrong, or the root mean squared error",
-    "optimality_gap": "f(x) - f*, where f* is known",
-    "relative_change": "norm of the round's change of the parameters over the norm before it",
-    "pseudo_gradient_norm": "norm of the aggregated pseudo-gradient",
-    "gradient_norm": "norm of the true gradient of the weighted training loss (costs a pass over all data)",
-    "agreement": "share of predictions on the probe examples that are the same as a round before",
-    "train_errors": "training examples predicted wrong",
-    "largest_gradient_norm": "largest norm of a client's local gradient this round",
-}
-"""What criteria may look at, by name."""
-
-METRICS: Mapping[str, bool] = {
-    name: name.endswith(("_accuracy", "_f1"))
-    for name in FACTS
-    if name.startswith(("train_loss", "validation_", "federated_", "optimality_gap"))
-}
-"""Metrics a target or plateau may name -> whether better is up. Test metrics are missing on purpose."""
-
-
-def check_metric(metric: str) -> None:
-    """Raise `UserError` unless `metric` is one that may stop a run."""
-    problem = unknown_name(metric, METRICS, "a metric that may stop a run")
-    if metric.startswith("test_"):
-        problem = f"{metric!r} may not stop a run: test examples are looked at once, at the end"
-    require(metric in METRICS, "metric", problem, fix="Use a validation metric.")
+from server.convergence.facts import METRICS, check_metric
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """Reached: the metric is at least, or at most, a value for `hold` measured rounds in a row."""
+    """The metric is at least, or at most, a given value for `hold` measured rounds in a row."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
     metric: str
@@ -78,9 +40,9 @@ class TargetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PlateauOptions:
-    """Stands still: in `patience` measured rounds the metric did not get better than its best by `min_delta`.
+    """The metric did not beat its best by `min_delta` for `patience` measured rounds in a row.
 
-    A metric that only got worse than its first value does not stand still, however long it stays there.
+    A metric that only got worse than its first value never meets this.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -96,7 +58,7 @@ class PlateauOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SettledOptions:
-    """Parameters settled: their relative change is below a bound for `hold` rounds in a row."""
+    """The relative change of the parameters is below a bound for `hold` rounds in a row."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
     below: float = 1e-4
@@ -122,7 +84,10 @@ class PseudoGradientOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GradientOptions:
-    """The norm of the true gradient is below a bound for `hold` measured rounds in a row (it costs a pass)."""
+    """The norm of the true gradient is below a bound for `hold` measured rounds in a row.
+
+    Each measurement costs a pass over all training data.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     below: float
@@ -135,11 +100,10 @@ class GradientOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class GapOptions:
-    """Validation beside training: both losses stand still, and close together.
+    """Validation loss and training loss have stopped improving and lie close together.
 
-    Holds once, for `patience` measured rounds in a row, |validation_loss - train_loss| was below `below` and neither
-    loss got better than its best by `min_delta`. Where the training loss still falls while the validation loss does
-    not, it says overfitting.
+    For `patience` measured rounds in a row, |validation_loss - train_loss| is below `below` and neither loss beats its
+    best by `min_delta`. Reports overfitting where the training loss still falls and the validation loss rises.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -155,7 +119,7 @@ class GapOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementOptions:
-    """Outputs agree: the share of probe predictions unchanged since the round before is high for `hold` rounds."""
+    """The share of probe predictions that did not change since the round before is high for `hold` rounds in a row."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
     at_least: float = 0.995
@@ -168,7 +132,7 @@ class AgreementOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorFreeOptions:
-    """No training example is predicted wrong, `hold` measured rounds in a row."""
+    """No training example is predicted wrong for `hold` measured rounds in a row."""
 
     __pydantic_config__: ClassVar[Any] = STRICT
     hold: int = 3

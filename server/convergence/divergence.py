@@ -1,4 +1,4 @@
-"""When a run has diverged: a number that is not finite, a loss far above its best, a gradient spike."""
+"""When a run has diverged: a number is not finite, a loss is far above its best, or a local gradient spikes."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from typing import Any, ClassVar
 
 from clients.core.errors import require
 from clients.core.options import STRICT
-from server.convergence.criteria_options import FACTS
+from server.convergence.facts import FACTS, label_of, shown
 
 LOSSES = ("train_loss", "validation_loss")
-"""Losses that are watched, each where it is measured."""
+"""Losses that are compared with their best, each where it is measured."""
 _SPIKE_AFTER = 5
-_LR = "the usual cause is a local_lr too high for this much local work: lower it, or do fewer local steps"
-_CLIP = "the usual cause is exploding local gradients: clip them by norm, or lower local_lr"
+_LOWER_LR = (
+    "The usual cause is a local_lr too high for this much local work. Lower local_lr, or take fewer local steps."
+)
+_CLIP = "The usual cause is exploding local gradients. Clip them by norm, or lower local_lr."
 
 
 @dataclass(frozen=True, kw_only=True)
 class DivergenceOptions:
-    """When to give a run up as diverged. A number that is not finite always ends it, at once.
+    """When a run counts as diverged. A number that is not finite ends it at once, whatever these options are.
 
     Attributes:
-        loss_factor: a loss this many times its best so far, and above where it began, for `patience` measured rounds
-            in a row; 0 never. Only for losses above 0.
-        spike: a largest local gradient norm this many times its median so far, for `patience` measured rounds in a
-            row, once five rounds are known; 0 never.
+        loss_factor: ends a run whose loss is more than this many times its best so far, and above its first value,
+            for `patience` measured rounds in a row; 0 never. Losses at or below 0 are not compared.
+        spike: ends a run whose largest local gradient norm is more than this many times its median so far, for
+            `patience` measured rounds in a row, from the sixth round on; 0 never.
         patience: measured rounds in a row.
     """
 
@@ -38,7 +40,7 @@ class DivergenceOptions:
 
     def __post_init__(self) -> None:
         for name, factor in (("loss_factor", self.loss_factor), ("spike", self.spike)):
-            if factor is None:  # a scenario file cannot say None, and what is written must be read the same
+            if factor is None:  # a scenario file has no None, and reading what was written gives the same options
                 object.__setattr__(self, name, 0.0)
             fits = not factor or 1.0 < factor < math.inf
             require(fits, name, f"must be above 1 and finite, or 0 for never, got {factor}")
@@ -47,21 +49,31 @@ class DivergenceOptions:
 
 @dataclass(frozen=True)
 class Diverged:
-    """What diverged: the fact's name, what happened as the end of a sentence, and the usual cause."""
+    """What diverged.
+
+    Attributes:
+        quantity: the fact.
+        value: its value.
+        threshold: the limit it crossed; None where the value is not finite.
+        reasons: what happened, one clause each.
+        hint: the usual cause, and what helps.
+    """
 
     quantity: str
-    reason: str
+    value: float
+    threshold: float | None
+    reasons: tuple[str, ...]
     hint: str
 
 
 @dataclass
-class Watch:
-    """What divergence is judged from so far; a pure fold over the facts it observed.
+class DivergenceWatch:
+    """What divergence is judged from; a pure fold over the facts it observed.
 
     Attributes:
         first: each loss's first value.
         best: each loss's lowest value above 0.
-        held: rounds in a row in which a quantity was too high.
+        held: measured rounds in a row in which a quantity was too high.
         norms: largest gradient norms so far, sorted.
     """
 
@@ -72,43 +84,52 @@ class Watch:
     norms: list[float] = field(default_factory=list)
 
     def observe(self, facts: Mapping[str, float | None]) -> Diverged | None:
-        """Take in one round's facts; say what diverged, or None. Facts that are missing or None teach nothing."""
+        """Take in one round's facts, and return what diverged, or None. Missing facts change nothing."""
         measured = {name: value for name in FACTS if (value := facts.get(name)) is not None}
         for name, value in measured.items():
             if not math.isfinite(value):
-                return Diverged(name, f"{name} is {value}", _LR)
+                return Diverged(name, value, None, (f"{label_of(name)} is {value}, not a finite number",), _LOWER_LR)
         found = [self._loss(name, measured[name]) for name in LOSSES if name in measured]
         if "largest_gradient_norm" in measured:
             found.append(self._spike(measured["largest_gradient_norm"]))
         return next((diverged for diverged in found if diverged is not None), None)
 
     def _loss(self, name: str, loss: float) -> Diverged | None:
-        """Compare a loss with its best, which may be this one, and with where it began."""
+        """Compare a loss with its best, which may be this one, and with its first value."""
         first = self.first.setdefault(name, loss)
         if loss > 0.0:
             self.best[name] = min(loss, self.best.get(name, loss))
         best, factor = self.best.get(name), self.options.loss_factor or 0.0
         high = factor > 0.0 and best is not None and loss > factor * best and loss > first
-        if not self._patient(name, high):
+        if not self._long_enough(name, high):
             return None
-        return Diverged(name, f"{name} rose to {loss:.4g}, {loss / (best or loss):.3g} times its best {best:.4g}", _LR)
+        assert best is not None
+        reasons = (
+            f"{label_of(name)} {shown(loss)} is {loss / best:.3g} times its best {shown(best)}",
+            f"the limit is {factor:g} times, {self._patience()}",
+        )
+        return Diverged(name, loss, factor * best, reasons, _LOWER_LR)
 
     def _spike(self, norm: float) -> Diverged | None:
         """Compare the largest local gradient norm with the median of the rounds before."""
         known = len(self.norms)
         median = 0.5 * (self.norms[(known - 1) // 2] + self.norms[known // 2]) if known else 0.0
-        spike = self.options.spike or 0.0
+        spike, name = self.options.spike or 0.0, "largest_gradient_norm"
         high = spike > 0.0 and known >= _SPIKE_AFTER and norm > spike * median > 0.0
         insort(self.norms, norm)
-        if not self._patient("largest_gradient_norm", high):
+        if not self._long_enough(name, high):
             return None
-        return Diverged(
-            "largest_gradient_norm",
-            f"a local gradient has norm {norm:.4g}, {norm / median:.3g} times the median",
-            _CLIP,
+        reasons = (
+            f"{label_of(name)} {shown(norm)} is {norm / median:.3g} times its median {shown(median)}",
+            f"the limit is {spike:g} times, {self._patience()}",
         )
+        return Diverged(name, norm, spike * median, reasons, _CLIP)
 
-    def _patient(self, name: str, high: bool) -> bool:
-        """Count rounds in a row; True once there are as many as `patience`."""
+    def _patience(self) -> str:
+        patience = self.options.patience
+        return f"for {patience} measured rounds in a row" if patience > 1 else "in one measured round"
+
+    def _long_enough(self, name: str, high: bool) -> bool:
+        """Count rounds in a row; return whether there are as many as `patience`."""
         self.held[name] = self.held.get(name, 0) + 1 if high else 0
         return self.held[name] >= self.options.patience

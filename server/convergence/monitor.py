@@ -1,10 +1,10 @@
-"""Has the run converged, or diverged? Each round's facts are folded into an assessment.
+"""Has the run converged, or diverged? The monitor folds each round's facts into an assessment.
 
     monitor = ConvergenceMonitor(options)
     assessment = monitor.observe(round_index, facts)    # every round; round 0 is the initial model
     if assessment.verdict is not None: stop
 
-The monitor is a pure fold: `ConvergenceMonitor.replay` over a record's facts gives the state that observing gave.
+The monitor is a pure fold: `ConvergenceMonitor.replay` over a record's facts gives the state of the run that wrote it.
 """
 
 from __future__ import annotations
@@ -12,52 +12,53 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from clients.core.errors import require
 from clients.core.options import STRICT
-from server.convergence.criteria import CRITERIA, Look, look_again
-from server.convergence.criteria_options import (
-    FACTS,
-    METRICS,
-    AgreementOptions,
-    ErrorFreeOptions,
-    GapOptions,
-    GradientOptions,
-    PlateauOptions,
-    PseudoGradientOptions,
-    SettledOptions,
-    TargetOptions,
-)
-from server.convergence.divergence import DivergenceOptions, Watch
+from server.convergence.criteria import CRITERIA
+from server.convergence.criterion import CriterionState, subject, update_criterion
+from server.convergence.divergence import DivergenceOptions, DivergenceWatch
+from server.convergence.facts import FACTS, METRICS
+from server.convergence.verdict import Verdict
 
-Outcome = Literal["converged", "diverged", "stopped", "interrupted"]
 Facts = Mapping[str, float | None]
+C = TypeVar("C")
+
+
+def _with_criteria(section: type[C]) -> type[C]:
+    """Give the section a field for each row of `CRITERIA`, before its last one: the row's options, by default None."""
+    last, annotation = section.__annotations__.popitem()
+    for name, row in CRITERIA.items():
+        section.__annotations__[name] = row.options | None
+        setattr(section, name, None)
+    section.__annotations__[last] = annotation
+    return section
 
 
 @dataclass(frozen=True, kw_only=True)
+@_with_criteria
 class ConvergenceOptions:
     """Section `[convergence]` of a scenario: which criteria are watched, and how they end a run.
 
+    It has one more field for each row of `CRITERIA`, by that name: the options of the criterion, or None.
+
     Attributes:
-        stop: `any`: the first criterion that holds ends the run; `all`: the round in which all hold; `never`: they
-            are only reported.
-        min_rounds: rounds before which no criterion ends the run.
-        divergence: when the run is given up, whatever `stop` says.
+        stop: `any`: a run ends once one criterion holds; `all`: once all hold in the same round; `never`: criteria are
+            only reported.
+        min_rounds: no criterion ends the run before this round.
+        divergence: when the run counts as diverged; independent of `stop`.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     stop: Literal["any", "all", "never"] = "any"
     min_rounds: int = 1
-    target: TargetOptions | None = None
-    plateau: PlateauOptions | None = None
-    settled: SettledOptions | None = None
-    pseudo_gradient: PseudoGradientOptions | None = None
-    gradient: GradientOptions | None = None
-    gap: GapOptions | None = None
-    agreement: AgreementOptions | None = None
-    error_free: ErrorFreeOptions | None = None
     divergence: DivergenceOptions = field(default_factory=DivergenceOptions)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Return a criterion's options: the fields that `_with_criteria` adds."""
 
     def __post_init__(self) -> None:
         allowed = ("any", "all", "never")
@@ -70,22 +71,28 @@ class ConvergenceOptions:
 
 
 def required_facts(options: ConvergenceOptions) -> frozenset[str]:
-    """Return the names of the facts that the configured criteria look at.
+    """Return the names of the facts that the configured criteria need.
 
     Example:
-        >>> sorted(required_facts(ConvergenceOptions(settled=SettledOptions(), gap=GapOptions(below=0.1))))
-        ['relative_change', 'train_loss', 'validation_loss']
+        >>> from server.convergence.criteria_options import GapOptions
+        >>> sorted(required_facts(ConvergenceOptions(gap=GapOptions(below=0.1))))
+        ['train_loss', 'validation_loss']
     """
     return frozenset(fact for name, chosen in options.criteria().items() for fact in CRITERIA[name].facts(chosen))
 
 
 def require_measured(options: ConvergenceOptions, measured: Collection[str]) -> None:
-    """Raise `UserError` where a criterion looks at a fact that this run never measures."""
+    """Raise `UserError` where a criterion needs a fact that this run never measures."""
     for name, chosen in options.criteria().items():
         for fact in CRITERIA[name].facts(chosen):
             has = ", ".join(metric for metric in METRICS if metric in measured) or "none"
             fix = f"Metrics this run measures: {has}." if fact in METRICS else f"Leave out {name}."
-            require(fact in measured, name, f"needs {fact} ({FACTS[fact]}), which this run does not measure", fix=fix)
+            require(
+                fact in measured,
+                name,
+                f"needs {fact} ({FACTS[fact].meaning}), which this run does not measure",
+                fix=fix,
+            )
 
 
 @dataclass(frozen=True)
@@ -93,15 +100,15 @@ class CriterionStatus:
     """How near a criterion is.
 
     Attributes:
-        name: its name in `[convergence]`.
-        value: what it looks at, as last measured; nan before that.
-        threshold: what it compares with; nan before it was first measured.
+        name: its key in `[convergence]`.
+        value: the value it compares, as last measured; nan before that.
+        threshold: the value it compares with; nan before the first measurement.
         held_rounds: measured rounds in a row in which its condition was met.
-        needed_rounds: how many it takes.
+        needed_rounds: the number of them it needs.
         holds: whether it holds.
-        distance: 0 where the condition was met when last measured, else how far off (see `criteria.Look`).
-        words: its state, as the end of a sentence.
-        measured: whether this round measured what it looks at; if not, all else is as it was.
+        distance: 0 where the condition was met when last measured, else how far it is (see `CriterionState`).
+        words: its state as a clause for people.
+        measured: whether this round measured its facts; if not, all else is unchanged.
         first_held: the first round in which it held, or None.
     """
 
@@ -118,62 +125,14 @@ class CriterionStatus:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a run ended.
-
-    Attributes:
-        outcome: converged, diverged, stopped (budget) or interrupted.
-        round_index: the round after which it ended.
-        reason: why, as the end of a sentence.
-        criteria: the criteria that held, for converged.
-        quantity: the fact that diverged, for diverged.
-        hint: the usual cause, where there is one.
-    """
-
-    outcome: Outcome
-    round_index: int
-    reason: str
-    criteria: tuple[str, ...] = ()
-    quantity: str | None = None
-    hint: str = ""
-
-    def __str__(self) -> str:
-        """Return the verdict as one sentence.
-
-        Example:
-            >>> print(Verdict("stopped", 20, "the budget of 20 rounds is spent"))
-            stopped at round 20: the budget of 20 rounds is spent
-        """
-        return f"{self.outcome} at round {self.round_index}: {self.reason}"
-
-    @classmethod
-    def from_outcome(cls, outcome: Mapping[str, Any]) -> Verdict:
-        """Return the verdict that a run's outcome.json tells.
-
-        Example:
-            >>> said = {"outcome": "converged", "round": 9, "reason": "it held", "criteria": ["plateau"]}
-            >>> Verdict.from_outcome(said).criteria
-            ('plateau',)
-        """
-        return cls(
-            outcome["outcome"],
-            outcome["round"],
-            outcome["reason"],
-            tuple(outcome.get("criteria") or ()),
-            outcome.get("quantity"),
-            outcome.get("hint") or "",
-        )
-
-
-@dataclass(frozen=True)
 class Assessment:
-    """What one round says about convergence.
+    """Convergence after one round.
 
     Attributes:
         round_index: the round.
         criteria: every configured criterion.
-        verdict: how the run ends here, or None: it goes on.
-        overfitting: words, where `gap` is configured and sees some.
+        verdict: how the run ends here; None where it goes on.
+        overfitting: a clause on what a criterion finds wrong, such as overfitting; else empty.
     """
 
     round_index: int
@@ -187,21 +146,22 @@ class ConvergenceMonitor:
     """Folds rounds into assessments. Two monitors that observed the same are equal.
 
     Example:
+        >>> from server.convergence.criteria_options import PlateauOptions
         >>> monitor = ConvergenceMonitor(ConvergenceOptions(plateau=PlateauOptions(min_delta=0.01, patience=2)))
         >>> for r, loss in enumerate([1.0, 0.5, 0.499, 0.498]):
         ...     assessment = monitor.observe(r, {"validation_loss": loss})
-        >>> assessment.verdict.round_index, assessment.verdict.reason
-        (3, 'validation_loss did not improve by 0.01 in 2 rounds (best 0.5)')
+        >>> print(assessment.verdict)
+        Converged at round 3: validation loss did not improve by 0.01 in 2 rounds (best 0.5)
     """
 
     options: ConvergenceOptions
-    looks: dict[str, Look] = field(default_factory=dict)
+    states: dict[str, CriterionState] = field(default_factory=dict)
     first_held: dict[str, int] = field(default_factory=dict)
-    watch: Watch = field(init=False)
+    watch: DivergenceWatch = field(init=False)
     last: Assessment | None = None
 
     def __post_init__(self) -> None:
-        self.watch = Watch(self.options.divergence)
+        self.watch = DivergenceWatch(self.options.divergence)
 
     @classmethod
     def replay(cls, options: ConvergenceOptions, record: Iterable[tuple[int, Facts]]) -> ConvergenceMonitor:
@@ -228,37 +188,44 @@ class ConvergenceMonitor:
         )
         verdict = self._converged(round_index, statuses)
         if diverged is not None:
-            verdict = Verdict("diverged", round_index, diverged.reason, (), diverged.quantity, diverged.hint)
-        gap = self.looks.get("gap")
-        self.last = Assessment(round_index, statuses, verdict, gap.overfitting if gap else "")
+            verdict = Verdict(
+                "diverged", round_index, diverged.reasons, (), diverged.quantity, diverged.value, diverged.threshold,
+                diverged.hint,
+            )  # fmt: skip
+        warnings = (state.warning for state in self.states.values() if state.warning)
+        self.last = Assessment(round_index, statuses, verdict, "; ".join(warnings))
         return self.last
 
+    def stopped(self, round_index: int, budget: int) -> Verdict:
+        """Return the verdict of a run whose budget of rounds is spent, with the criteria that would have ended it."""
+        reasons = [f"the budget of {budget} round{'' if budget == 1 else 's'} is spent"]
+        if self.last is not None and self.options.stop != "never":
+            reasons += [status.words for status in self.last.criteria if not status.holds]
+        return Verdict("stopped", round_index, tuple(reasons))
+
     def _status(self, name: str, chosen: Any, round_index: int, facts: Facts) -> CriterionStatus:
-        """Let one criterion look, and say where it stands."""
-        before = self.looks.get(name)
-        new = look_again(CRITERIA[name], chosen, before, round_index, facts)
-        if new is not None:
-            self.looks[name] = new
-        look = new or before
-        if look is None:
-            needed = getattr(chosen, "hold", 0) or chosen.patience
-            return CriterionStatus(
-                name, math.nan, math.nan, 0, needed, False, math.inf, "not measured yet", False, None
-            )
-        holds = look.held >= look.needed
+        """Update one criterion, and return how near it is."""
+        row, before = CRITERIA[name], self.states.get(name)
+        new = update_criterion(row, chosen, before, round_index, facts)
+        state, needed = new or before, row.needed(chosen)
+        if state is None:
+            words = f"{subject(row.facts(chosen))} not measured yet"
+            return CriterionStatus(name, math.nan, math.nan, 0, needed, False, math.inf, words, False, None)
+        self.states[name] = state
+        holds = state.held >= needed
         if holds:
             self.first_held.setdefault(name, round_index)
-        words = look.words if new is not None else f"{look.words}, not measured this round"
+        words = state.words if new is not None else f"{state.words}, not measured this round"
         return CriterionStatus(
-            name, look.value, look.threshold, look.held, look.needed, holds, look.distance, words, new is not None,
+            name, state.value, state.threshold, state.held, needed, holds, state.distance, words, new is not None,
             self.first_held.get(name),
         )  # fmt: skip
 
     def _converged(self, round_index: int, statuses: tuple[CriterionStatus, ...]) -> Verdict | None:
-        """Join the criteria as `stop` says."""
+        """Return the verdict where the criteria that hold end the run, as `stop` says."""
         holding = [status for status in statuses if status.holds]
         enough = len(holding) == len(statuses) if self.options.stop == "all" else bool(holding)
         if not holding or not enough or self.options.stop == "never" or round_index < self.options.min_rounds:
             return None
-        reason = ", and ".join(status.words for status in holding)
-        return Verdict("converged", round_index, reason, tuple(status.name for status in holding))
+        reasons = tuple(status.words for status in holding)
+        return Verdict("converged", round_index, reasons, tuple(status.name for status in holding))

@@ -1,4 +1,4 @@
-"""What a run comes to: read off the lines of its record, so that a resumed or a reread run says the same."""
+"""The outcome of a run, computed from the lines of its record alone: a resumed or reread run gives the same."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Line = Mapping[str, Any]
 RATE_EVERY = 5
 """Rounds between fits of the rate in the record."""
 AMONG = 3
-"""Clients of a round that count as its widest."""
+"""The clients with the largest drift in a round that `widest` counts."""
 
 _RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
 
@@ -29,8 +29,8 @@ class Trend:
     The rate is fitted to the optimality gap where it is known, else to the validation loss, else to the training loss.
 
     Args:
-        convergence: whose target on the same metric says what rounds-to-go counts to.
-        least: what no loss can be below, where that is known; nothing is below an optimality gap of 0.
+        convergence: its target is what rounds-to-go counts to, where it is on the fitted metric.
+        least: the lowest possible loss, where it is known; an optimality gap is never below 0.
     """
 
     def __init__(self, convergence: ConvergenceOptions, *, least: float | None = None) -> None:
@@ -47,10 +47,10 @@ class Trend:
             self._values.append(float(value))
 
     def fit(self, *, whole: bool = False) -> dict[str, Any]:
-        """Return `rate` (metric, factor, low, high, limit; or no_trend and why) and `rounds_to_go` where told.
+        """Return `rate` (metric, factor, low, high, limit; or no_trend and why) and `rounds_to_go` to the target.
 
         Args:
-            whole: fit the whole record instead of its newest rounds: a run that ended on a plateau has no trend there.
+            whole: fit the whole record; the newest rounds alone have no trend where a run ends on a plateau.
         """
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
@@ -77,7 +77,7 @@ class Trend:
 def _fit_whole(values: list[float]) -> Rate | NoTrend:
     """Fit all values, or the newest half, quarter ... of them: the longest whose limit the newest do not contradict.
 
-    A curve that falls in two phases has no one rate, and a straight fit puts its limit above where it went.
+    A curve that falls in two phases has no single rate: a straight fit puts the limit above its newest values.
     """
     window = min(len(values), LONGEST)
     found = fit_rate(values, window=max(window, FEWEST))
@@ -87,7 +87,7 @@ def _fit_whole(values: list[float]) -> Rate | NoTrend:
             return found
         window //= 2
         if window < FEWEST:
-            return NoTrend("it falls in phases, and no one rate fits")
+            return NoTrend("it falls in phases, so no single rate fits")
         found = fit_rate(values, window=window)
     return found
 
@@ -101,15 +101,15 @@ def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, 
         tracker.observe(
             line["round"], line.get(target.metric), seconds=line["simulated_seconds_total"], sent=line["bytes_total"]
         )
-    said: dict[str, Any] = {"metric": target.metric, "value": target.threshold}
+    found: dict[str, Any] = {"metric": target.metric, "value": target.threshold}
     if tracker.reached is None:
-        return said
+        return found
     reached = tracker.reached
-    return said | {"rounds": reached.rounds, "simulated_seconds": reached.seconds, "bytes": reached.bytes}
+    return found | {"rounds": reached.rounds, "simulated_seconds": reached.seconds, "bytes": reached.bytes}
 
 
 def drift_course(lines: Sequence[Line]) -> dict[str, Any] | None:
-    """Return in words how client_drift went, and the clients that most often were among its widest (`widest`)."""
+    """Return the course of client_drift in words, and the clients that were most often among its widest (`widest`)."""
     means = [(line["round"], line["client_drift"]["mean"]) for line in lines if line.get("client_drift")]
     if len(means) < 2:
         return None
@@ -131,17 +131,17 @@ def drift_course(lines: Sequence[Line]) -> dict[str, Any] | None:
 
 
 def widest(lines: Sequence[Line], most: int) -> list[tuple[str, int]]:
-    """Return the clients that in most rounds were among the round's `AMONG` of largest client_drift.
+    """Return the clients that were among a round's `AMONG` of largest client_drift in most rounds.
 
-    Rounds are counted, drifts not averaged: drift falls as a run converges, so that an average would rank first whom
-    the early rounds happened to ask.
+    It counts rounds and does not average drift: drift falls as a run converges, so an average would put clients of the
+    early rounds first.
 
     Args:
         lines: the record.
         most: how many clients.
 
     Returns:
-        (name, rounds), the most rounds first; of equals, who was there first.
+        (name, rounds), the most rounds first; of equals, the one that came first.
 
     Example:
         >>> rounds = [("7", "3"), ("7", "5"), ("5",), ("7",), ("5",)]

@@ -1,4 +1,4 @@
-"""How fast a loss approaches its limit, fitted with an interval, or `NoTrend` and why."""
+"""The rate at which a loss approaches its limit, fitted with an interval; `NoTrend` with the reason where none fits."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _DESCENT = 5.0  # stationary standard deviations the window must start above its
 
 @dataclass(frozen=True)
 class NoTrend:
-    """No rate can be given honestly.
+    """No rate fits the values.
 
     Attributes:
-        reason: why, as the end of a sentence.
+        reason: why, as a clause for people.
     """
 
     reason: str
@@ -40,12 +40,12 @@ class Rate:
     Attributes:
         factor: estimate of the factor per round, in [0, 1).
         low: lower end of its 90% interval, >= 0.
-        high: upper end, <= 1; 1 means that no limit can be told from a straight fall.
+        high: upper end, <= 1; 1 means that a straight fall without a limit fits as well.
         limit: estimated limit of the values.
         current: the newest value.
         rounds: how many values, counted from the newest, it was fitted to.
         pivot: a point (value, expected next value) the fitted recursion passes through whatever the factor.
-        least: what no value can be below, where that is known: nor can any limit.
+        least: the lowest possible value, and so the lowest possible limit; -inf where it is unknown.
     """
 
     factor: float
@@ -156,7 +156,7 @@ def _search(y: F64, rounding: float, newest: float, scale: float) -> Rate | NoTr
 
 
 def _conclude(line: Line, ends: tuple[float, float] | None, newest: float, scale: float) -> Rate | NoTrend:
-    """Turn a fitted recursion into a rate, or say why it is none."""
+    """Return the rate of a fitted recursion, or why it has none."""
     n = len(line.e)
     slope, deviation, spread, pivot = echoing(line) or carried(line)
     if slope >= 1.0:

@@ -1,21 +1,22 @@
-"""Rounds, seconds and bytes to a target: first reached *and held*."""
+"""Rounds, seconds and bytes to a target: when it was first reached *and held*."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from server.convergence.criteria_options import METRICS, TargetOptions
+from server.convergence.criteria_options import TargetOptions
+from server.convergence.facts import METRICS
 
 
 @dataclass(frozen=True)
 class Reached:
-    """The first round of the first streak that held: `rounds_to_target` and what had been spent by its end.
+    """The first round of the first streak that held (`rounds_to_target`), and the totals at its end.
 
     Attributes:
-        rounds: the round's index (0: the initial model was there already).
-        seconds: simulated seconds spent by then.
-        bytes: bytes sent by then, both ways.
+        rounds: the round's index (0: the initial model meets the target).
+        seconds: simulated seconds up to then.
+        bytes: bytes sent up to then, both ways.
     """
 
     rounds: int
@@ -25,7 +26,7 @@ class Reached:
 
 @dataclass
 class TargetTracker:
-    """Tracks one target through a run; a pure fold like the monitor.
+    """Follows one target through a run; a pure fold like the monitor.
 
     Example:
         >>> tracker = TargetTracker(TargetOptions(metric="validation_accuracy", at_least=0.9, hold=2))
@@ -41,10 +42,10 @@ class TargetTracker:
     held: int = 0
 
     def observe(self, round_index: int, value: float | None, *, seconds: float, sent: float) -> Reached | None:
-        """Take in one round: the metric (None where not measured) and the totals spent by its end.
+        """Take in one round: the metric (None where not measured) and the totals at its end.
 
         Returns:
-            What `reached` is after it: None until the target was held; unchanged ever after.
+            `reached`: None until the target was held, and constant from then on.
         """
         if self.reached is not None or value is None:
             return self.reached

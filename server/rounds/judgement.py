@@ -9,9 +9,10 @@ from torch import Tensor
 
 from clients.core.examples import Task
 from clients.training.losses import agreement
-from server.convergence.criteria_options import FACTS
+from server.convergence.facts import FACTS
 from server.convergence.monitor import Assessment, ConvergenceMonitor
 from server.convergence.outcome import RATE_EVERY, Trend
+from server.convergence.verdict import Verdict
 
 Line = dict[str, Any]
 TOTALS = {"bytes_total": ("bytes_down", "bytes_up"), "simulated_seconds_total": ("simulated_seconds",)}
@@ -58,6 +59,10 @@ class Judge:
             if line["round"] and line["round"] % RATE_EVERY == 0:
                 line |= self._trend.fit()
         return assessment
+
+    def stopped(self, round_index: int, budget: int) -> Verdict:
+        """Return the verdict of a run whose budget is spent."""
+        return self._monitor.stopped(round_index, budget)
 
     def replay(self, lines: Sequence[Line], predicted: Tensor | None) -> None:
         """Take in recorded lines again, when a run goes on.

@@ -7,7 +7,7 @@ import time
 import torch
 
 from server.algorithms.state import ServerState
-from server.convergence.monitor import Verdict
+from server.convergence.verdict import Verdict
 from server.rounds.cohort_metrics import Line
 from server.rounds.experiment import Experiment
 from server.rounds.play import play_round
@@ -54,8 +54,8 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         if verdict is not None:
             return state, verdict
         if experiment.stop_requested():
-            return state, Verdict("interrupted", round_index, "asked to stop; the checkpoint is kept")
-    return state, Verdict("stopped", state.round_index, f"the budget of {experiment.rounds} rounds is spent")
+            return state, Verdict("interrupted", round_index, ("a stop was requested",))
+    return state, experiment.judge.stopped(state.round_index, experiment.rounds)
 
 
 def initial_line(experiment: Experiment, state: ServerState) -> Line:

@@ -1,4 +1,4 @@
-"""The observer people watch: a live display on a terminal, plain lines elsewhere, the verdict at the end."""
+"""The observer that prints a run: a live display on a terminal, plain lines elsewhere, the verdict at the end."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from simulator.cli import console_text
 UPDATES_A_SECOND = 10
 PLAIN_LINES = 20
 MOST_EVENTS = 20
-OF_THE_CLOCK = ("storm", "power_cut", "outage")
-"""Kinds of events that happen in the data, not in the run: the record has them, the console does not."""
+IN_THE_DATA = ("storm", "power_cut", "outage")
+"""Kinds of events that belong to the data, not to the run: they are in the record, not on the console."""
 BAR, SHORTEST_BAR = 24, 6
 MOST_CRITERIA = 4
 _STYLES = {"converged": "bold green", "stopped": "bold yellow", "diverged": "bold red", "interrupted": "bold yellow"}
-_ASCII = str.maketrans("·━─", "-=-")
+_ASCII = str.maketrans({"·": "-", "━": "=", "─": "-", "→": "->"})
 
 
 class ConsoleObserver:
-    """Shows a run on a stream, at next to no cost to it: a round is kept, and drawn only when its turn comes.
+    """Prints a run to a stream. Most rounds cost next to nothing: a round is drawn only when the display is due.
 
     Args:
-        stream: where to write; standard output by default.
-        live: redraw in place; by default where `stream` is a terminal that can.
-        clock: seconds from any start.
+        stream: the stream; standard output by default.
+        live: whether to redraw in place; by default where `stream` is a terminal that can.
+        clock: seconds since any start.
 
     Example:
         >>> console = ConsoleObserver()
@@ -42,10 +42,11 @@ class ConsoleObserver:
         fedscape 0.1 · scenario digits · seed 7
         <BLANKLINE>
         >>> console.round_finished({"round": 1, "train_loss": 0.5})
-          round 1/1  train loss 0.5
-        >>> console.run_finished({"words": "stopped at round 1: 1 round was asked for"})
+          round 1/1  training loss 0.5
+        >>> console.run_finished({"headline": "Stopped at round 1", "reasons": ["the budget of 1 round is spent"]})
         <BLANKLINE>
-        stopped at round 1: 1 round was asked for
+        Stopped at round 1
+          - the budget of 1 round is spent
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ConsoleObserver:
         self._is_live = terminal and os.environ.get("TERM", "") not in ("dumb", "unknown") if live is None else live
         encoding = getattr(stream, "encoding", None) or "utf-8"
         self._ascii = "" if encoding.lower().startswith("utf") else encoding
-        # Said outright, or rich would look for colours in the environment and for notebooks in the process.
+        # Set explicitly, or rich would look for colours in the environment and for notebooks in the process.
         self._console = Console(
             file=stream, force_terminal=self._is_live, force_jupyter=False, highlight=False, markup=False, emoji=False
         )
@@ -90,8 +91,8 @@ class ConsoleObserver:
             self._draw(now)
 
     def event(self, event: dict[str, Any]) -> None:
-        """Say what happened, up to a number of times: a run that stumbles every round stays readable."""
-        if event.get("kind") in OF_THE_CLOCK:
+        """Print an event, up to a number of them, so that a run with an event in every round stays readable."""
+        if event.get("kind") in IN_THE_DATA:
             return
         self._events += 1
         if self._events > MOST_EVENTS + 1:
@@ -99,32 +100,32 @@ class ConsoleObserver:
         where = f"round {event['round']}: " if event.get("round") is not None else ""
         words = f"  {where}{event.get('message') or event.get('kind', '')}"
         if self._events > MOST_EVENTS:
-            words = "  more happened; the rest is in events.jsonl"
+            words = "  more events are in events.jsonl"
         if self._live:
             self._waiting.append(words)
         else:
             self._print(words)
 
     def run_finished(self, outcome: dict[str, Any]) -> None:
-        """Print the last round where it was not shown, then the verdict and what was reached."""
-        self._started = None  # nothing is left to wait for
+        """Print the last round where it was not shown, then the verdict with its reasons, and what was reached."""
+        self._started = None  # the run is over: no time left to estimate
         if self._is_live and self._line:
             self._draw(self._clock())
         elif self._line and self._line.get("round", 0) > self._shown_round:
             self._print_round(self._line)
         self.close()
         self._print("")
-        sentence, *hints = run_text.verdict(outcome)
-        self._print(sentence, _STYLES.get(str(outcome.get("outcome")), "bold"))
-        for hint in hints:
-            self._print(hint)
+        ending = run_text.ending(outcome)
+        self._print(ending.headline, _STYLES.get(str(outcome.get("outcome")), "bold"))
+        for line in (*(f"- {reason}" for reason in ending.reasons), *ending.hints):
+            self._print(f"  {line}")
         rows = run_text.reached(outcome)
         width = max([13, *(len(name) for name, _ in rows)])
         for name, value in rows:
             self._print(f"  {name:<{width}}   {value}")
 
     def close(self) -> None:
-        """Give the terminal back (cursor, standard streams); a second time does nothing."""
+        """Restore the terminal (cursor, standard streams). Calling it again does nothing."""
         for words in self._waiting:
             self._print(words)
         self._waiting = []
@@ -133,13 +134,13 @@ class ConsoleObserver:
             self._live = None
 
     def _plain(self, text: str) -> str:
-        """Return what the stream's encoding can say."""
+        """Return the text as far as the stream's encoding has its characters."""
         if not self._ascii:
             return text
         return text.translate(_ASCII).encode(self._ascii, "replace").decode(self._ascii)
 
     def _print(self, text: str, style: str = "") -> None:
-        if not self._is_live:  # a file or a pipe: lines as they are, for whoever greps them
+        if not self._is_live:  # a file or a pipe: unwrapped lines, which grep can search
             self._console.print(Text(self._plain(text), style), soft_wrap=True)
             return
         indent = " " * (len(text) - len(text.lstrip()) + 2)
@@ -148,7 +149,7 @@ class ConsoleObserver:
             self._console.print(Text(self._plain(line), style), soft_wrap=True)
 
     def _head(self, line: dict[str, Any]) -> str:
-        """Return which round of how many."""
+        """Return the round's number, of how many."""
         index = line.get("round", 0)
         return f"  round {index:>{len(str(self._rounds))}}/{self._rounds}" if self._rounds else f"  round {index}"
 
@@ -165,7 +166,7 @@ class ConsoleObserver:
         self._print("  ".join((self._head(line), *(part for part in parts if part))))
 
     def _left(self, now: float, index: int) -> str:
-        """Return how long the rounds that may remain would take."""
+        """Return how long the remaining rounds take at most."""
         if not self._rounds or self._started is None or index <= self._started[1]:
             return ""
         since, first = self._started
@@ -173,7 +174,7 @@ class ConsoleObserver:
         return f"at most {clock_time(seconds)} left" if index < self._rounds else ""
 
     def _fitted(self, line: dict[str, Any], now: float) -> Text:
-        """Return the two lines of the live display, with the bar and the criteria that the terminal's width leaves."""
+        """Return the two lines of the live display, with the bar and the criteria that fit the terminal's width."""
         index, width = line.get("round", 0), self._console.width - 1
         head, numbers = self._head(line), console_text.measures(line)
         bar = min(BAR, width - len(head) - len(numbers) - 4) if self._rounds else 0
@@ -189,7 +190,7 @@ class ConsoleObserver:
         return Text("\n").join([first, Text(f"  {near}{aside:>{across}}", "dim")])
 
     def _draw(self, now: float) -> None:
-        """Redraw the live display, and print what waited for it above it."""
+        """Redraw the live display, and print the waiting events above it."""
         assert self._line is not None
         lines = self._fitted(self._line, now)
         lines.plain = self._plain(lines.plain)

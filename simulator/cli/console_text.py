@@ -1,4 +1,4 @@
-"""What the console says of a round while it runs, as text."""
+"""A round of a running run as text for the console."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dashboards.report.formats import is_number, number, share
+from dashboards.report.run_text import criterion_label
+from server.convergence.criteria import CRITERIA
 
 Facts = Mapping[str, Any]
 
@@ -16,7 +18,7 @@ def measures(line: Facts) -> str:
     parts = []
     loss = "validation_loss" if line.get("validation_loss") is not None else "train_loss"
     if line.get(loss) is not None:
-        parts.append(f"{'loss' if loss == 'validation_loss' else 'train loss'} {number(line[loss])}")
+        parts.append(f"{'loss' if loss == 'validation_loss' else 'training loss'} {number(line[loss])}")
     if line.get("validation_accuracy") is not None:
         parts.append(f"accuracy {share(line['validation_accuracy'])}")
     elif line.get("validation_error") is not None:
@@ -32,42 +34,44 @@ def measures(line: Facts) -> str:
 def nearing(criteria: Mapping[str, Facts], most: int) -> str:
     """Return how near each criterion is, the nearest first.
 
+    A criterion shows the rounds in which its condition was met, of those it needs; before that, its value with an
+    arrow to its threshold.
+
     Example:
-        >>> nearing({"settled": {"value": 8e-4, "threshold": 1e-3, "held": 0, "needed": 2},
+        >>> nearing({"target": {"value": 0.69, "threshold": 0.9, "held": 0, "needed": 2},
         ...          "plateau": {"held": 3, "needed": 5}}, 4)
-        'plateau 3/5 · settled 0.8x'
+        'plateau 3/5 · target 0.69 → 0.9'
     """
-    looks = sorted(criteria.items(), key=lambda item: _distance(item[1]))
-    return " · ".join(_nearness(name.replace("_", " "), look) for name, look in looks[:most])
+    states = sorted(criteria.items(), key=lambda item: _distance(item[1]))
+    return " · ".join(_nearness(name, state) for name, state in states[:most])
 
 
-def _distance(look: Facts) -> float:
+def _distance(state: Facts) -> float:
     """Return how far a criterion is from holding, for ordering only."""
-    if look.get("holds"):
+    if state.get("holds"):
         return -1.0
-    distance = look.get("distance")
+    distance = state.get("distance")
     if distance is not None:
         return distance if is_number(distance) else math.inf
-    return 1.0 - (look.get("held") or 0) / max(look.get("needed") or 1, 1)
+    return 1.0 - (state.get("held") or 0) / max(state.get("needed") or 1, 1)
 
 
-def _nearness(name: str, look: Facts) -> str:
+def _nearness(name: str, state: Facts) -> str:
     """Return one criterion's state in a few words."""
-    held, needed, words = look.get("held") or 0, look.get("needed") or 1, str(look.get("words") or "")
-    value, threshold = look.get("value"), look.get("threshold")
-    if look.get("holds"):
-        return f"{name} holds"
-    if held and needed > 1:
-        return f"{name} {held}/{needed}"
-    if words and len(words) <= 24:
-        return words
-    if is_number(value) and is_number(threshold) and threshold:
-        return f"{name} {number(value / threshold, 2)}x"
-    return f"{name} {held}/{needed}"
+    held, needed = state.get("held") or 0, state.get("needed") or 1
+    value, threshold = state.get("value"), state.get("threshold")
+    label, counts = criterion_label(name), name in CRITERIA and CRITERIA[name].counts
+    if state.get("holds"):
+        return f"{label} holds"
+    if is_number(state.get("distance", 0.0)) and (counts or held or not is_number(threshold)):
+        return f"{label} {held}/{needed}"
+    if is_number(value) and is_number(threshold):
+        return f"{label} {number(value)} → {number(threshold)}"
+    return f"{label} not finite" if is_number(threshold) else f"{label} not measured"
 
 
 def pace(line: Facts) -> str:
-    """Return clients a second, given or from the round's wall time; empty where unknown."""
+    """Return clients a second, as recorded or from the round's wall time; nothing where unknown."""
     rate = line.get("clients_per_second")
     if rate is None and line.get("respondents") and line.get("wall_seconds"):
         rate = line["respondents"] / line["wall_seconds"]

@@ -19,6 +19,7 @@ from clients.models.build import build_model
 from clients.training.task import LearningTask, make_task
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.table import local_for
+from server.convergence.monitor import required_facts
 from simulator.runs.strategies import StrategyChoice
 from simulator.scenario.sections import Scenario
 
@@ -91,7 +92,7 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
             module = build_model(scenario.model, population, int(streams.keys(seed, "model") >> np.uint64(2)))
         except UserError as error:
             raise error.inside("model") from error.__cause__
-    count_errors = population.task == "classification" and scenario.convergence.error_free is not None
+    count_errors = population.task == "classification" and "train_errors" in required_facts(scenario.convergence)
     try:
         return make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip

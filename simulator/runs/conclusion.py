@@ -1,9 +1,10 @@
-"""What a finished run comes to: scores, spread, target, rate, drift, baselines, and the final model."""
+"""The outcome of a finished run: verdict, scores, spread, target, rate, drift, baselines, and the final model."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from clients.engines.evaluation import Evaluator
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
-from server.convergence.monitor import Verdict
 from server.convergence.outcome import drift_course, to_target
+from server.convergence.verdict import Verdict
 from server.record.files import whole_file
 from server.record.records import RunFolder
 from server.record.tensor_files import write_tensors
@@ -42,17 +43,10 @@ def conclude(
     lines: Sequence[dict[str, Any]],
     folder: RunFolder | None,
 ) -> dict[str, Any]:
-    """Return what the run came to: the verdict, test scores, spread, target, rate, drift, baselines."""
+    """Return the outcome of a run: the verdict, test scores, spread, target, rate, drift, baselines."""
     scenario = session.scenario
     last = lines[-1]
-    said: dict[str, Any] = {
-        "outcome": verdict.outcome,
-        "round": verdict.round_index,
-        "words": str(verdict),
-        "reason": verdict.reason,
-        "criteria": list(verdict.criteria),
-        "quantity": verdict.quantity,
-        "hint": verdict.hint,
+    outcome: dict[str, Any] = verdict.to_outcome() | {
         "last_finite_round": state.round_index,
         "to_target": to_target(lines, scenario.convergence.target),
         "drift": drift_course(lines),
@@ -60,15 +54,28 @@ def conclude(
         "simulated_seconds_total": last.get("simulated_seconds_total"),
         "record": str(folder.path) if folder is not None else None,
     }
-    said |= rate_of(session, lines)
-    said |= _final_scores(session, session.evaluator, state)
+    outcome |= rate_of(session, lines)
+    outcome |= _final_scores(session, session.evaluator, state)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
     if session.engine is not None and scenario.evaluation.baselines and over:
         cohort = session.played.cohort or session.population.num_clients
-        said["baselines"] = baselines(
+        outcome["baselines"] = baselines(
             session.task, session.engine, state.params, rounds=state.round_index, cohort=cohort
         )
-    return said
+    return outcome
+
+
+def with_hint(verdict: Verdict, state: RoundState, folder: RunFolder | None) -> Verdict:
+    """Return the verdict with what a person can do next: resume an interrupted run, or use the last finite model."""
+    hint = verdict.hint
+    if verdict.outcome == "interrupted":
+        hint = "The run was not recorded, so it cannot be resumed."
+        if folder is not None:
+            hint = f"To continue: fedscape resume {folder.path}"
+    if verdict.outcome == "diverged" and state.round_index < verdict.round_index:
+        model = f"The final model is that of round {state.round_index}, the last with finite parameters."
+        hint = f"{hint}\n{model}" if hint else model
+    return replace(verdict, hint=hint)
 
 
 def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -82,21 +89,21 @@ def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, A
 def _final_scores(session: Session, evaluator: Evaluator, state: ServerState) -> dict[str, Any]:
     """Evaluate the final model on the central test examples and on the clients."""
     population = session.population.during(state.round_index)
-    said: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
     evaluator.load(state.params, state.buffers)
     if population.test is not None and population.task != "objective":
         result = evaluator.central(population.test)
-        said |= metrics("test", result.loss, result.score, population.task)
+        scores |= metrics("test", result.loss, result.score, population.task)
         if population.task == "classification":
             counts = class_counts(result.predicted, population.test.targets, population.outputs)
-            said |= class_metrics("test", counts) | {"test_imbalance": imbalance(counts)}
-            said |= {"test_class_accuracy": recalls(counts)} if population.outputs <= MOST_CLASSES else {}
-    if session.engine is None:  # what a user's ClientApp trains on is its own affair
-        return said
+            scores |= class_metrics("test", counts) | {"test_imbalance": imbalance(counts)}
+            scores |= {"test_class_accuracy": recalls(counts)} if population.outputs <= MOST_CLASSES else {}
+    if session.engine is None:  # a user's ClientApp has data of its own
+        return scores
     clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
     found = measure_evaluation(evaluator.clients(clients, state.round_index), session.population)
     if "client_spread" not in found:
-        return said
+        return scores
     spread = found["client_spread"]
     low = population.task == "classification"
     tenth = spread["score"]["p10" if low else "p90"]
@@ -105,7 +112,7 @@ def _final_scores(session: Session, evaluator: Evaluator, state: ServerState) ->
     balanced = spread.get("balanced_accuracy")
     if balanced is not None:
         short |= {"worst_balanced": balanced["min"], "lowest_tenth_balanced": balanced["p10"]}
-    return said | {"client_spread": short | {"clients": spread["clients"], "variance": spread["variance"]}}
+    return scores | {"client_spread": short | {"clients": spread["clients"], "variance": spread["variance"]}}
 
 
 def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:

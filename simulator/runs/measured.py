@@ -5,7 +5,7 @@ from __future__ import annotations
 from clients.core.population import Population
 from clients.training.class_metrics import CLASS_SCORES
 from clients.training.task import LearningTask
-from server.convergence.criteria_options import FACTS
+from server.convergence.facts import FACTS
 from simulator.scenario.sections import Scenario
 
 

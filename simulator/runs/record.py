@@ -15,7 +15,7 @@ from torch import nn
 
 from clients.core.errors import RunFolderError
 from clients.core.population import Population
-from server.convergence.monitor import Verdict
+from server.convergence.verdict import Verdict
 from server.record.client_rows import ClientRows
 from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder

@@ -23,7 +23,7 @@ from clients.heterogeneity.measures import partition_measures, partition_table
 from clients.training.losses import error_words
 from dashboards.report.report import ReportWriter
 from server.algorithms.algorithm import Algorithm
-from server.convergence.monitor import Verdict
+from server.convergence.verdict import Verdict
 from server.record.checkpoint import CheckpointStore
 from server.record.client_rows import ClientRows
 from server.record.records import Recorder, RunFolder
@@ -35,7 +35,7 @@ from simulator.engines.plan import EnginePlan, threads_restored
 from simulator.runs.announcement import describe
 from simulator.runs.argument_checks import check_hearers, check_out, check_parts, whole_seed
 from simulator.runs.building import Overrides, federation_of
-from simulator.runs.conclusion import conclude, final_module, save_model
+from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
 from simulator.runs.experiment import experiment_of
 from simulator.runs.resumption import (
     Resumption,
@@ -150,7 +150,7 @@ def simulate(
     Example:
         >>> run = simulate("quadratic-two-clients", record=False)
         >>> print(run.verdict)
-        converged at round 16: relative change of the parameters 1.068e-07, below 1e-06 for 3 rounds
+        Converged at round 16: relative change of the parameters 1.068e-07, below 1e-06 for 3 rounds
     """
     quiet()
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, client_app=client_app, grid=grid)
@@ -267,6 +267,7 @@ def _play(
             told.round_finished(initial_line(experiment, state))
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
+        verdict = with_hint(verdict, state, folder)
         outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)

@@ -1,4 +1,4 @@
-"""What every convergence criterion promises, on the one list of all of them."""
+"""Every convergence criterion of `CRITERIA` obeys one list of properties."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from clients.core.options import STRICT
 from server.convergence.criteria import CRITERIA
 from server.convergence.criteria_options import (
-    FACTS,
     AgreementOptions,
     ErrorFreeOptions,
     GapOptions,
@@ -22,6 +21,7 @@ from server.convergence.criteria_options import (
     SettledOptions,
     TargetOptions,
 )
+from server.convergence.facts import FACTS
 from server.convergence.monitor import ConvergenceMonitor, ConvergenceOptions, required_facts
 
 HOLD = 3
@@ -35,12 +35,12 @@ EVERY = {
     "agreement": AgreementOptions(at_least=0.5, hold=HOLD),
     "error_free": ErrorFreeOptions(hold=HOLD),
 }
-"""One example of every criterion; all wait three measured rounds."""
+"""One example of every criterion; each needs three measured rounds."""
 MET = {
     "train_loss": 1.0, "validation_loss": 1.0, "validation_accuracy": 0.9, "relative_change": 0.1,
     "pseudo_gradient_norm": 0.1, "gradient_norm": 0.1, "agreement": 0.9, "train_errors": 0.0,
 }  # fmt: skip
-"""Facts which, round after round, meet every one of them."""
+"""Facts that meet every criterion, round after round."""
 UNMET = {**MET, "validation_accuracy": 0.1, "relative_change": 1.0, "pseudo_gradient_norm": 1.0, "gradient_norm": 1.0,
          "agreement": 0.1, "train_errors": 2.0, "validation_loss": 0.25, "train_loss": 0.25}  # fmt: skip
 
@@ -59,9 +59,16 @@ def options_of(name, **more):
     return ConvergenceOptions(**{name: EVERY[name]}, **more)
 
 
-def test_the_list_is_complete():
-    fields = {field.name for field in dataclasses.fields(ConvergenceOptions)}
-    assert set(EVERY) == set(CRITERIA) == fields - {"stop", "min_rounds", "divergence"}
+def test_every_criterion_has_an_example_and_a_field_of_its_options():
+    fields = {field.name: field for field in dataclasses.fields(ConvergenceOptions)}
+    assert (
+        list(EVERY) == list(CRITERIA) == [name for name in fields if name not in ("stop", "min_rounds", "divergence")]
+    )
+    for name, row in CRITERIA.items():
+        assert type(EVERY[name]) is row.options
+        assert fields[name].type == row.options | None
+        assert row.label
+        assert "_" not in row.label
     assert list(ConvergenceOptions(**EVERY).criteria()) == list(CRITERIA)
 
 
@@ -75,12 +82,12 @@ def test_options_are_frozen_strict_and_optional(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_it_holds_at_its_third_measured_round_and_lets_go_when_unmet(name):
-    waits = name in ("plateau", "gap")  # the first round only sets the bar
+def test_a_criterion_holds_from_its_third_measured_round_until_it_is_unmet(name):
+    waits = name in ("plateau", "gap")  # the first round sets the best
     monitor = ConvergenceMonitor(options_of(name, stop="never"))
     holds = [monitor.observe(r, MET).criteria[0].holds for r in range(5)]
     assert holds == ([False, False, False, True, True] if waits else [False, False, True, True, True])
-    assert monitor.observe(5, {}).criteria[0].holds  # not measured: as it was
+    assert monitor.observe(5, {}).criteria[0].holds  # not measured: unchanged
     status = monitor.observe(6, UNMET).criteria[0]
     assert not status.holds
     assert status.distance > 0.0
@@ -88,7 +95,7 @@ def test_it_holds_at_its_third_measured_round_and_lets_go_when_unmet(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_fact_that_is_not_finite_breaks_what_it_held(name):
+def test_a_fact_that_is_not_finite_resets_the_held_rounds(name):
     monitor = ConvergenceMonitor(options_of(name, stop="never"))
     for r in range(5):
         monitor.observe(r, MET)
@@ -101,7 +108,7 @@ def test_a_fact_that_is_not_finite_breaks_what_it_held(name):
 @pytest.mark.parametrize("name", EVERY)
 @given(record=records(wild))
 @settings(max_examples=30, deadline=None)
-def test_any_facts_give_a_status_and_never_an_error(name, record):
+def test_any_facts_give_a_status_and_no_error(name, record):
     options = options_of(name)
     monitor = ConvergenceMonitor(options)
     measured = 0
@@ -112,6 +119,7 @@ def test_any_facts_give_a_status_and_never_an_error(name, record):
         measured += has_all
         assert status.measured == has_all
         assert status.words
+        assert "_" not in status.words
         assert status.needed_rounds == HOLD
         assert status.distance >= 0.0
         assert status.held_rounds <= measured
@@ -128,7 +136,7 @@ def test_any_facts_give_a_status_and_never_an_error(name, record):
 
 @given(record=records(wild), stop=st.sampled_from(["any", "all", "never"]), cut=st.integers(0, 25))
 @settings(max_examples=60, deadline=None)
-def test_replay_equals_observing_and_may_be_taken_up_anywhere(record, stop, cut):
+def test_replay_equals_observing_and_can_continue_from_any_round(record, stop, cut):
     options = ConvergenceOptions(**EVERY, stop=stop)
     rounds = list(enumerate(record))
     whole = ConvergenceMonitor(options)
@@ -140,7 +148,7 @@ def test_replay_equals_observing_and_may_be_taken_up_anywhere(record, stop, cut)
 
 @given(record=records(values))
 @settings(max_examples=40, deadline=None)
-def test_criteria_do_not_see_each_other(record):
+def test_criteria_do_not_influence_each_other(record):
     together = ConvergenceMonitor(ConvergenceOptions(**EVERY, stop="never"))
     alone = {name: ConvergenceMonitor(options_of(name, stop="never")) for name in EVERY}
     for r, facts in enumerate(record):

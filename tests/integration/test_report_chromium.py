@@ -32,6 +32,10 @@ INKS = f"""Object.fromEntries({CARDS}.map((card) => {{
   return [card.id.slice(5), inks.size];
 }}))"""
 TEXT = "document.body.innerText"
+REASONS = "[...document.querySelectorAll('#reasons li')].map((one) => one.innerText)"
+WORDS = """[...document.querySelectorAll('.words, #reasons, #reached, .card h3, .card .help, .legend, .notes')]
+    .map((one) => one.innerText).join(' ')"""
+"""Text without names that a user chose."""
 VERDICT = "document.getElementById('verdict')?.innerText"
 
 
@@ -85,7 +89,9 @@ def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium,
     inks = page.evaluate(INKS)
     assert set(inks) == shown(page)
     assert min(inks.values()) >= 3, inks  # a line, an axis, a label; not a blank
-    assert page.evaluate(VERDICT) == str(run.verdict)
+    assert page.evaluate(VERDICT) == run.verdict.headline
+    assert page.evaluate(REASONS) == list(run.verdict.reasons)
+    assert "_" not in page.evaluate(WORDS)
     assert "test accuracy" in page.evaluate(TEXT)
     # two bands of two edges, the median, the mean
     assert page.evaluate(f"{chart('drift')}.getOption().series.length") == 6
@@ -95,15 +101,15 @@ def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium,
 def test_a_city_is_drawn_where_there_is_one(browser: Chromium, tmp_path: Path) -> None:
     city, plain = (make_record(tmp_path / name, city=name == "city").path for name in ("city", "plain"))
     page = opened(browser, write_report([city]))
-    own = {"faults", "beside", "concept", "districts", "happened"}
+    own = {"faults", "beside", "concept", "districts", "events"}
     assert own <= shown(page)
     inks = page.evaluate(INKS.replace("(card) => {", "(card) => { if (!card.querySelector('canvas')) return ['', 9];"))
-    assert min(inks[name] for name in own - {"happened"}) >= 3, inks
+    assert min(inks[name] for name in own - {"events"}) >= 3, inks
     assert page.evaluate(f"{chart('faults')}.getOption().series.map((one) => one.name)") == ["stuck", "noise.db"]
     marked = f"{chart('faults')}.getOption().series[0].markLine.data.map((one) => one.xAxis)"
     assert page.evaluate(marked) == [5, 11, 12, 20]
     assert page.evaluate(f"{chart('concept')}.getOption().yAxis[0].max") == 1
-    assert page.evaluate("document.querySelectorAll('#city-happened tbody tr').length") == 5
+    assert page.evaluate("document.querySelectorAll('#city-events tbody tr').length") == 5
     assert "power cut <i>in Old Town</i>" in page.evaluate(TEXT)
     before = page.evaluate(picture("districts"))
     pick = "const one = document.querySelector('#card-districts select'); one.value = 'changed'"
@@ -193,7 +199,7 @@ def test_several_runs_overlaid_with_their_differences(browser: Chromium, tmp_pat
     file = write_report([tmp_path / f"{kind}-{seed}" for kind, seed in shifts], tmp_path / "all.html")
     page = opened(browser, file)
     text = page.evaluate(TEXT)
-    assert "4 runs, which differ in algorithm.kind" in text
+    assert "4 runs that differ in algorithm.kind" in text
     assert "scaffold minus fedavg: test accuracy +0.090" in text
     assert {"loss", "score", "distance", "drift", "cosine", "clients", "bytes"} <= shown(page)
     assert min(page.evaluate(INKS).values()) >= 3
@@ -233,7 +239,7 @@ def test_odd_records_are_drawn_without_complaint(
         folder.environment.unlink()
     page = opened(browser, write_report([folder.path]))
     words = page.evaluate(VERDICT)
-    assert words.split()[0] == {"diverged": "diverged", "killed": "unfinished"}.get(name, "stopped")
+    assert words.split()[0] == {"diverged": "diverged", "killed": "Unfinished"}.get(name, "stopped")
     assert "loss" in shown(page)
     assert ("clients" in shown(page)) == (name not in ("no clients", "no environment", "no round"))
     assert ("labels" in shown(page)) == (name == "partition")
@@ -278,7 +284,7 @@ def _follow(browser: Chromium, url: str, root: Path) -> None:
     page.evaluate(click("#runs", "second"))
     page.wait("document.documentElement.dataset.round === '3'")
     shutil.rmtree(root / "second")
-    page.wait("document.getElementById('quiet').innerText === 'second is not there any more.'")
+    page.wait("document.getElementById('quiet').innerText === 'second no longer exists.'")
     assert page.evaluate("document.getElementById('verdict').offsetParent === null")
     assert page.errors == []
     assert {request[: len(url)] for request in page.requests} == {url}

@@ -34,8 +34,8 @@ from clients.training.class_metrics import (
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from dashboards.report import run_text
-from server.convergence.criteria_options import METRICS as STOPPING
 from server.convergence.criteria_options import TargetOptions
+from server.convergence.facts import METRICS as STOPPING
 from simulator.scenario.sections import load_scenario
 
 CLASSES = 4

@@ -1,4 +1,4 @@
-"""data.html and data.png: their numbers are the population's, and what they leave out is said."""
+"""data.html and data.png: their numbers are the population's, and they state what they leave out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def data_of(page: str) -> dict[str, Any]:
     return shown
 
 
-def test_the_page_holds_the_populations_numbers() -> None:
+def test_page_contains_the_populations_numbers() -> None:
     p = small_city()
     view = data_of(data_page(viewed(p)))
     measures, held = measure_clients(p, seed=0)
@@ -56,14 +56,14 @@ def test_the_page_holds_the_populations_numbers() -> None:
     assert sum(view["histogram"]["counts"]) == 24
 
 
-def test_what_data_hold_cannot_leave_the_script() -> None:
+def test_text_of_the_data_is_escaped() -> None:
     page = data_page(viewed(small_city()))
     assert "South</script>" not in page
     assert page.count('id="data"') == 1
     assert "http://" not in data_page(viewed(small_city())).split("<script>")[-1]
 
 
-def test_no_places_no_map_and_no_faults_no_faults() -> None:
+def test_data_without_places_have_no_map_and_without_faults_no_faults() -> None:
     city = small_city()
     p = replace(city, federation=replace(city.federation, places=None, districts=()), history=DataHistory())
     view = viewed(p)
@@ -99,7 +99,7 @@ def test_the_picture_needs_no_display_and_no_global_state() -> None:
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
+def test_an_impossible_folder_is_refused(tmp_path: Path) -> None:
     p = small_city()
     measures, held = measure_clients(p, seed=0)
     (tmp_path / "file").write_text("")
@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
         write_data(tmp_path / "file" / "inside", p, measures, held)
 
 
-def test_many_clients_are_sampled_and_it_is_said() -> None:
+def test_many_clients_are_sampled_and_the_page_states_it() -> None:
     p = build_population(SyntheticOptions(clients=30_000, alpha=0.5, beta=0.5), None, seed=0)
     view = viewed(p)
     assert view["clients"] == 30_000
@@ -136,7 +136,7 @@ def test_curves_keep_both_ends() -> None:
     assert (np.diff(thin) <= 0).all()
 
 
-def test_the_table_says_every_measure_once() -> None:
+def test_table_lists_every_measure_once() -> None:
     m = HeterogeneityMeasures(
         clients=1000, examples=5000, smallest=2, median=4.5, largest=90, quantity_gini=0.41, label_emd=1.234,
         label_js=0.3219, label_hellinger=0.456, feature_shift=0.77, feature_coefficient=0.05, label_noise=0.0123,
@@ -153,7 +153,7 @@ def test_the_table_says_every_measure_once() -> None:
     assert "estimated from 500 clients" in rows["feature shift"].meaning
     assert rows["label noise"].value == "1.23%"
     assert rows["fault stuck"].value == "3.1%"
-    assert "25% of clients touched, effect 1.5" in rows["fault stuck"].meaning
+    assert "on 25% of clients; effect 1.5" in rows["fault stuck"].meaning
     assert rows["Moran's I, feature shift"].value == "0.61"
     assert "-0.01 ± 0.031 by chance" in rows["Moran's I, feature shift"].meaning
     assert rows["Moran's I, stuck"].value == "-0.2"
@@ -164,8 +164,8 @@ def test_the_table_says_every_measure_once() -> None:
     )
 
 
-def test_what_was_asked_and_the_extremes() -> None:
+def test_table_shows_requests_and_extremes() -> None:
     lines = list(data_text.table(small_city(), measure_clients(small_city(), seed=0)[0]))
-    assert any(re.search(r"asked for label js +0\.2987 +0\.3 was asked for", line) for line in lines)
+    assert any(re.search(r"reached label js +0\.2987 +0\.3 was requested", line) for line in lines)
     assert any("smallest clients" in line and line.endswith("site 0 (4), site 3 (4), site 6 (4)") for line in lines)
     assert any("largest clients" in line and line.endswith("site 2 (8), site 5 (8), site 8 (8)") for line in lines)

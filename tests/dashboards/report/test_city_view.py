@@ -23,7 +23,7 @@ def view_of(path: Path, **how: Any) -> dict[str, Any]:
 
 
 def values(grid: dict[str, Any], metric: str) -> np.ndarray:
-    """Undo the bytes as the page does; nan where nobody was, infinite where a number was none."""
+    """Undo the bytes as the page does; nan where no client was, infinite where a number was not finite."""
     picture = grid["metrics"][metric]
     code = np.frombuffer(base64.b64decode(picture["cells"]), np.uint8).astype(float)
     part, low, high = (code - 1) / 253, picture["low"], picture["high"]
@@ -32,14 +32,14 @@ def values(grid: dict[str, Any], metric: str) -> np.ndarray:
     return np.asarray(drawn.reshape(grid["rows"], grid["columns"]))
 
 
-def test_a_record_without_a_city_looks_as_before(tmp_path: Path) -> None:
+def test_a_record_without_a_city_has_no_city_section(tmp_path: Path) -> None:
     view = view_of(tmp_path)
     assert "city" not in view
     assert not [key for table in view["series"] for key in table["columns"] if key.startswith(("faults", "concept"))]
     assert city_view([line_of(r, CLIENTS) for r in range(5)], CITY_EVENTS, 1000) is None
 
 
-def test_series_are_the_records_own(tmp_path: Path) -> None:
+def test_series_have_the_records_values(tmp_path: Path) -> None:
     view = view_of(tmp_path, city=True)
     assert view["city"]["faults"] == ["stuck", "noise.db"]
     assert view["city"]["drifts"] == ["seasons"]
@@ -53,7 +53,7 @@ def test_series_are_the_records_own(tmp_path: Path) -> None:
         assert table["columns"][key] == pytest.approx([of(line) for line in LINES[1:]], rel=1e-5)
 
 
-def test_districts_are_drawn_as_they_were() -> None:
+def test_districts_have_the_records_values() -> None:
     city = city_view(LINES, CITY_EVENTS, 10_000)
     assert city is not None
     grid = city["districts"]
@@ -63,8 +63,8 @@ def test_districts_are_drawn_as_they_were() -> None:
         expected = np.full((4, 40), np.nan)
         for line in LINES[1:]:
             for name, parts in line["districts"].items():
-                told = parts.get(metric, np.nan)
-                expected[grid["names"].index(name), line["round"] - 1] = told if np.isfinite(told) else np.inf
+                value = parts.get(metric, np.nan)
+                expected[grid["names"].index(name), line["round"] - 1] = value if np.isfinite(value) else np.inf
         drawn, picture = values(grid, metric), grid["metrics"][metric]
         assert np.array_equal(np.isnan(drawn), np.isnan(expected)), metric
         assert np.array_equal(np.isinf(drawn), np.isinf(expected)), metric
@@ -89,19 +89,19 @@ def test_many_rounds_share_a_cell_that_shows_their_mean() -> None:
     assert values(grid, "client_drift")[3, 1] == pytest.approx(np.mean(known), rel=0.03 if picture["log"] else 0.1)
 
 
-def test_events_are_marks_and_rows() -> None:
+def test_events_become_marks_and_rows() -> None:
     ended = {"round": 12, "kind": "fault_ended", "name": "early", "message": ""}
     again = {**CITY_EVENTS[3], "round": 30}
     city = city_view(LINES, (*CITY_EVENTS, ended, again, {"round": 3, "kind": "clients_failed", "message": "x"}), 0)
     assert city is not None
     assert city["marks"] == [[5, "+ stuck"], [11, "+ seasons"], [12, "+ noise.db, − early"], [20, "− stuck"]]
-    assert ["power cut", "Old Town", "14 to 30", "2", "power cut <i>in Old Town</i>"] in city["happened"]
-    assert ["fault started", "stuck", "5", "1", "fault stuck began: 8 clients"] in city["happened"]
-    assert not [row for row in city["happened"] if "clients failed" in row]
+    assert ["power cut", "Old Town", "14 to 30", "2", "power cut <i>in Old Town</i>"] in city["events"]
+    assert ["fault started", "stuck", "5", "1", "fault stuck began: 8 clients"] in city["events"]
+    assert not [row for row in city["events"] if "clients failed" in row]
     assert city["districts"] is None  # no room for pictures
 
 
-def test_what_is_too_much_is_left_out_and_said(tmp_path: Path) -> None:
+def test_rows_beyond_the_limits_are_left_out_and_counted(tmp_path: Path) -> None:
     many = {f"d{i}": {"clients": 1, "client_drift": float(i)} for i in range(100)}
     faults = {f"f{i}": {"changed": 0.1, "clients": 1, "effect": 1.0} for i in range(20)}
     lines = [{"round": r, "districts": many, "faults": faults} for r in range(1, 4)]
@@ -110,12 +110,12 @@ def test_what_is_too_much_is_left_out_and_said(tmp_path: Path) -> None:
     assert city is not None
     assert len(city["districts"]["names"]) == MOST_DISTRICTS
     assert len(city["marks"]) == MOST_MARKS
-    assert "The city's faults: 16 of 20 are shown." in city["left_out"]
-    assert "The city's districts: 64 of 100 are shown." in city["left_out"]
+    assert "The city has 20 faults; 16 are shown." in city["left_out"]
+    assert "The city has 100 districts; 64 are shown." in city["left_out"]
     assert not (city_view(LINES, CITY_EVENTS, 1000) or {})["left_out"]
 
 
-def test_pages_stay_safe_and_small(tmp_path: Path) -> None:
+def test_page_of_a_large_city_is_escaped_and_small(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "run", city=True)
     page = report_page([read_run(folder.path)])
     assert "power cut \\u003ci>in Old Town" in page

@@ -1,4 +1,4 @@
-"""Several runs side by side: which differ in what, and differences pair by pair, with the right sign."""
+"""Several runs side by side: the keys that differ, and differences pair by pair with the right sign."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.support.made_records import make_record
 
 
 def runs_of(tmp_path: Path, shifts: dict[tuple[str, int], float]) -> list[RunData]:
-    """Make a run for each (algorithm, seed): its losses shifted by so much."""
+    """Make a run for each (algorithm, seed): with its losses shifted."""
     return [
         read_run(
             make_record(tmp_path / f"{kind}-{seed}", rounds=30, kind=kind, seed=seed, shift=shift, rows=False).path
@@ -51,7 +51,7 @@ def test_differences_are_the_later_variant_minus_the_first_pair_by_pair(tmp_path
     ]
 
 
-def test_one_pair_has_no_interval_and_seeds_must_match(tmp_path: Path) -> None:
+def test_one_pair_has_no_interval_and_pairs_need_equal_seeds(tmp_path: Path) -> None:
     found = comparison(runs_of(tmp_path, {("fedavg", 1): 0.0, ("fedprox", 1): 0.5, ("feddyn", 2): 0.0}))
     (pair,) = found["pairs"]
     assert pair["title"] == "fedprox minus fedavg"
@@ -65,19 +65,19 @@ def test_runs_that_differ_only_in_seed_make_no_pairs(tmp_path: Path) -> None:
     assert found["differ"] == []
     assert found["pairs"] == []
     assert found["labels"] == ["seed 1", "seed 2"]
-    assert found["notes"] == ["The runs differ in nothing but their seeds, so there are no pairs to compare."]
+    assert found["notes"] == ["The runs differ only in their seeds, so there are no pairs to compare."]
 
 
-def test_a_difference_in_the_data_is_told(tmp_path: Path) -> None:
+def test_a_difference_in_the_data_is_a_note(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, {("fedavg", 1): 0.0, ("scaffold", 1): 0.1})
     text = runs[1].folder.scenario.read_text() + "[partition]\nclients = 5\n"
     runs[1].folder.scenario.write_text(text)
     found = comparison([runs[0], read_run(runs[1].folder.path)])
     assert found["differ"] == ["algorithm.kind", "partition.clients"]
-    assert found["notes"] == ["The runs of a pair differ in partition too, so they do not share their random numbers."]
+    assert found["notes"] == ["The runs of a pair also differ in partition, so they do not share their random numbers."]
 
 
-def test_diverged_and_killed_runs_are_compared_by_what_they_have(tmp_path: Path) -> None:
+def test_diverged_and_killed_runs_are_compared_by_their_measures(tmp_path: Path) -> None:
     lost = {"outcome": "diverged", "test_accuracy": float("nan"), "to_target": None}
     one = read_run(make_record(tmp_path / "a", rounds=30).path)
     two = read_run(make_record(tmp_path / "b", rounds=12, kind="scaffold", outcome=lost).path)
@@ -93,7 +93,7 @@ def test_diverged_and_killed_runs_are_compared_by_what_they_have(tmp_path: Path)
 
 
 @pytest.mark.parametrize("names", [("same", "same"), ("one", "two")])
-def test_labels_tell_runs_apart(names: tuple[str, str], tmp_path: Path) -> None:
+def test_labels_are_distinct(names: tuple[str, str], tmp_path: Path) -> None:
     runs = [read_run(make_record(tmp_path / str(i) / name, rows=False).path) for i, name in enumerate(names)]
     labels = comparison(runs)["labels"]
     assert len(set(labels)) == 2

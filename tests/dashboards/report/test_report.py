@@ -1,4 +1,4 @@
-"""The report: its numbers are the record's, it says what it leaves out, and nothing a record holds can break it."""
+"""The report: its numbers are the record's, it names what it leaves out, and no record can break it."""
 
 import base64
 import hashlib
@@ -95,7 +95,7 @@ def test_one_changed_value_changes_one_drawn_value(name: str) -> None:
     assert {key for key in before if before[key] != after[key]} == {(name, 17)}
 
 
-def test_axes_say_where_each_round_lies() -> None:
+def test_axes_give_the_place_of_each_round() -> None:
     (sparse,) = [t for t in round_series.tables(LINES, [("rate", "factor")], 100) if "rate.factor" in t["columns"]]
     assert sparse["axes"]["round"] == [5, 10, 15, 20, 25, 30, 35, 40]
     assert sparse["axes"]["bytes"][1] == 384800
@@ -117,7 +117,7 @@ def test_thinning_keeps_every_spike_the_ends_and_the_limit() -> None:
     assert rounds == sorted(set(rounds))
 
 
-def test_numbers_that_are_not_finite_are_gaps_and_are_told(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_are_gaps_and_notes(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "run", rounds=9, ended=False)
     writer = RoundWriter(folder.rounds)
     for r, loss in ((10, math.nan), (11, math.inf), (12, 7.0)):
@@ -127,10 +127,13 @@ def test_numbers_that_are_not_finite_are_gaps_and_are_told(tmp_path: Path) -> No
     rounds, drawn = column(view, "train_loss")
     assert rounds[-3:] == [10, 11, 12]
     assert drawn[-3:] == [None, None, 7.0]
-    assert "train_loss was not a finite number in 2 rounds between 10 and 11; curves have a gap there." in view["notes"]
+    assert (
+        "The training loss was not a finite number in 2 rounds between 10 and 11; its curve has a gap there."
+        in view["notes"]
+    )
 
 
-def test_criteria_are_spans_of_states(tmp_path: Path) -> None:
+def test_criteria_become_spans_of_states(tmp_path: Path) -> None:
     view = run_view(read_run(make_record(tmp_path / "run").path))
     target = next(c for c in view["criteria"] if c["name"] == "target")
     assert target["spans"] == [[0, 17, "waiting"], [18, 19, "counting"], [20, 40, "holds"]]
@@ -141,7 +144,7 @@ def test_criteria_are_spans_of_states(tmp_path: Path) -> None:
 # The client grid
 
 
-def test_a_cell_is_what_one_client_did_in_one_round(tmp_path: Path) -> None:
+def test_a_cell_holds_the_value_of_one_client_in_one_round(tmp_path: Path) -> None:
     grid = client_grid(make_record(tmp_path / "run").clients, 30)
     assert grid is not None
     assert (grid["rows"], grid["columns"], grid["rounds"]) == (30, 40, 40)
@@ -153,7 +156,7 @@ def test_a_cell_is_what_one_client_did_in_one_round(tmp_path: Path) -> None:
     np.testing.assert_allclose(values(grid, "cosine"), cosine, atol=1.01 / 253)
 
 
-def test_cells_too_many_for_the_page_hold_means(tmp_path: Path) -> None:
+def test_cells_shared_by_several_clients_hold_means(tmp_path: Path) -> None:
     grid = client_grid(make_record(tmp_path / "run", clients=60).clients, 60, cells=150)
     assert grid is not None
     assert (grid["rows"], grid["columns"]) == (12, 12)
@@ -166,7 +169,7 @@ def test_cells_too_many_for_the_page_hold_means(tmp_path: Path) -> None:
     np.testing.assert_allclose(values(grid, "client_drift"), means, atol=step)
 
 
-def test_the_grid_knows_nobody_from_nonsense(tmp_path: Path) -> None:
+def test_grid_marks_absent_clients_and_numbers_that_are_not_finite(tmp_path: Path) -> None:
     table = ClientTable(tmp_path)
     table.add(1, {"client": np.array([0, 2]), "client_drift": np.array([0.5, np.inf]), "cosine": np.array([-1.0, 1.0])})
     table.add(2, {"client": np.array([1]), "client_drift": np.array([0.25])})
@@ -195,16 +198,16 @@ def test_a_damaged_part_costs_only_its_rounds(tmp_path: Path) -> None:
 # What may be missing
 
 
-def test_a_killed_run_says_that_it_has_no_outcome(tmp_path: Path) -> None:
+def test_a_killed_run_is_reported_without_an_outcome(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "run", ended=False)
     with folder.rounds.open("a") as file:
         file.write('{"round": 41, "validation')
     view = run_view(read_run(folder.path))
     assert view["state"] == "unfinished"
-    assert view["verdict"].startswith("unfinished at round 40: no outcome is recorded")
+    assert view["verdict"].startswith("Unfinished at round 40: no outcome is recorded")
     assert ["round", "40 of 100 at most", ""] in view["reached"]
     assert view["target"] == {"metric": "validation_accuracy", "value": 0.9}
-    assert "The last line of the record was not whole, and is left out." in view["notes"]
+    assert "The last line of the record is incomplete and left out." in view["notes"]
 
 
 @pytest.mark.parametrize("missing", ["clients", "environment.json", "outcome.json", "events.jsonl", "partition.json"])
@@ -232,7 +235,7 @@ def test_damaged_pieces_are_left_out_and_named(damaged: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("rounds", [0, 1])
-def test_a_run_of_no_round_and_of_one(rounds: int, tmp_path: Path) -> None:
+def test_a_run_of_no_round_and_of_one_has_a_report(rounds: int, tmp_path: Path) -> None:
     view = data_of(write_report([make_record(tmp_path / "run", rounds=rounds).path]).read_text("utf-8"))["runs"][0]
     assert column(view, "validation_loss")[0] == list(range(rounds + 1))
     assert view["round"] == rounds
@@ -254,7 +257,7 @@ def test_the_partition_is_drawn_from_what_the_run_recorded(
 # The page
 
 
-def test_no_text_of_a_record_can_leave_its_place(tmp_path: Path) -> None:
+def test_text_of_a_record_is_escaped(tmp_path: Path) -> None:
     folder = make_record(
         tmp_path / "run <img src=x>", outcome={"words": "stopped at round 40: </script><b>", "hint": "<"}
     )
@@ -268,7 +271,7 @@ def test_no_text_of_a_record_can_leave_its_place(tmp_path: Path) -> None:
     assert "&lt;/script&gt;&lt;b&gt;" in page  # for readers without JavaScript
 
 
-def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
+def test_the_page_loads_nothing(tmp_path: Path) -> None:
     page = write_report([make_record(tmp_path / "run").path]).read_text("utf-8")
     assert "default-src 'none'" in page
     assert "connect-src" not in page
@@ -280,13 +283,15 @@ def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
 def test_a_run_ends_with_its_report(tmp_path: Path) -> None:
     run = simulate("quadratic-two-clients", out=tmp_path / "run")
     view = data_of((tmp_path / "run" / "report.html").read_text("utf-8"))["runs"][0]
-    assert view["verdict"] == str(run.verdict)
+    assert view["verdict"] == run.verdict.headline
+    assert view["reasons"] == list(run.verdict.reasons)
+    assert "_" not in run.verdict.reason
     assert column(view, "validation_loss")[1] == pytest.approx(run.rounds["validation_loss"].tolist(), rel=1e-5)
     assert view["partition"]["sizes"] == [1, 1]
     assert view["grid"]["rounds"] == run.verdict.round_index
 
 
-def test_a_place_where_no_page_can_be_says_what_is_wrong(tmp_path: Path) -> None:
+def test_an_impossible_place_for_the_page_is_refused(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "run", rounds=3).path
     with pytest.raises(UserError) as error:
         write_report([folder], tmp_path)
@@ -309,13 +314,15 @@ def test_the_page_and_the_console_name_the_same_clients_as_widest(tmp_path: Path
     run = simulate("quadratic-two-clients", out=tmp_path / "run")
     lines = [line for line in run.rounds.lines if line["round"]]
     view = run_view(read_run(tmp_path / "run"))
-    assert view["widest"]["words"] == "Client drift, most often among a round's 3 widest"
+    assert view["widest"]["words"] == "Clients most often among a round's 3 largest drifts"
     assert sorted(view["widest"]["clients"]) == [f"{k} ({len(lines)} rounds)" for k in ("0", "1")]  # both, always
-    said = dict(run_text.reached(run.outcome))["drift"]
-    assert said.endswith(f"most often among a round's 3 widest: {', '.join(view['widest']['clients'])}")
+    words = dict(run_text.reached(run.outcome))["client drift"]
+    assert words.endswith(
+        f"   (clients most often among a round's 3 largest drifts: {', '.join(view['widest']['clients'])})"
+    )
 
 
-def test_a_regression_says_what_its_error_is_and_draws_it() -> None:
+def test_the_error_of_a_regression_is_drawn() -> None:
     wide = {"validation_mae": 0.3, "validation_error": 0.4, "federated_mae": 0.5, "federated_error": 0.6}
     drawn = set(round_series.paths_of([{"round": 1, **wide}]))
     assert {("validation_error",), ("federated_error",)} <= drawn
@@ -324,7 +331,7 @@ def test_a_regression_says_what_its_error_is_and_draws_it() -> None:
     assert ("validation_error",) not in round_series.paths_of([of_classes])
 
 
-class InTheWay:
+class FolderAtTheReportsPlace:
     """Puts a folder where the report is to be written."""
 
     def __init__(self, path: Path) -> None:
@@ -334,9 +341,11 @@ class InTheWay:
         self.path.mkdir(exist_ok=True)
 
 
-def test_a_report_that_fails_is_an_event_and_the_run_is_whole(tmp_path: Path) -> None:
+def test_a_failing_report_is_an_event_and_the_run_is_complete(tmp_path: Path) -> None:
     run = simulate(
-        "quadratic-two-clients", out=tmp_path / "run", observers=[InTheWay(tmp_path / "run" / "report.html")]
+        "quadratic-two-clients",
+        out=tmp_path / "run",
+        observers=[FolderAtTheReportsPlace(tmp_path / "run" / "report.html")],
     )
     assert run.verdict.outcome == "converged"
     assert (tmp_path / "run" / "outcome.json").is_file()
@@ -345,7 +354,7 @@ def test_a_report_that_fails_is_an_event_and_the_run_is_whole(tmp_path: Path) ->
     assert "ReportWriter failed in run_finished" in dropped["message"]
 
 
-def test_size_is_bounded_however_long_and_wide_a_run_is(tmp_path: Path) -> None:
+def test_page_size_is_bounded_for_long_and_wide_runs(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "run", rounds=500, clients=1000)
     page = report_page([read_run(folder.path)])
     grid = data_of(page)["runs"][0]["grid"]
@@ -365,7 +374,7 @@ def test_ten_thousand_clients_and_five_hundred_rounds_stay_below_5_mb(tmp_path: 
     assert write_report([folder.path]).stat().st_size < 5_000_000
 
 
-def test_mistakes_are_named(tmp_path: Path) -> None:
+def test_mistakes_in_the_list_of_runs_are_refused(tmp_path: Path) -> None:
     run = make_record(tmp_path / "run").path
     with pytest.raises(UserError, match=r"got .*run' twice"):
         write_report([run, tmp_path / "." / "run"])
@@ -377,7 +386,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         write_report([tmp_path / "nowhere"])
 
 
-def test_the_drawing_library_is_the_one_its_page_names() -> None:
+def test_the_drawing_library_has_the_documented_checksum() -> None:
     said = re.search(r"sha256 of the file: `([0-9a-f]{64})`", asset("echarts/README.md"))
     assert said is not None
     code = asset(DRAWING[0])

@@ -1,4 +1,4 @@
-"""Each criterion fires at exactly the right round, and divergence is seen."""
+"""Each criterion fires at exactly the right round, and divergence is detected."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from server.convergence.criteria_options import (
     TargetOptions,
 )
 from server.convergence.divergence import DivergenceOptions
+from server.convergence.facts import label_of
 from server.convergence.monitor import (
     Assessment,
     ConvergenceMonitor,
@@ -26,6 +27,7 @@ from server.convergence.monitor import (
     required_facts,
 )
 from server.convergence.targets import Reached, TargetTracker
+from server.convergence.verdict import Verdict
 
 NEVER = DivergenceOptions(loss_factor=None, spike=None)
 
@@ -56,11 +58,11 @@ def run(options, **series):
          {"validation_loss": [1.0, 0.5, 0.495, 0.489, 0.485, 0.48, 0.478]}, None),
         ({"plateau": PlateauOptions(metric="validation_accuracy", min_delta=0.0, patience=2)},
          {"validation_accuracy": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]}, 4),
-        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # only worse
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # never better
          {"train_loss": [1.0, 2.0, 3.0, 4.0]}, None),
-        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # rising from its best is over
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # worse than its best
          {"train_loss": [1.0, 0.5, 0.7, 0.9, 1.0]}, 3),
-        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # begun where it ends
+        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # ends where it began
          {"train_loss": [1.0, 1.05, 0.95, 1.0]}, 2),
         ({"settled": SettledOptions(below=1e-3, hold=2)},
          {"relative_change": [None, 1e-4, 1e-3, 9e-4, 8e-4, 1e-2]}, 4),
@@ -70,7 +72,7 @@ def run(options, **series):
          {"gradient_norm": [1.0, 0.1, 0.099]}, 2),
         ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},
          {"train_loss": [1.0, 0.5, 0.5, 0.5, 0.5], "validation_loss": [1.0, 0.6, 0.55, 0.55, 0.55]}, 4),
-        ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},  # both stand still, but apart
+        ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},  # neither improves, but they are apart
          {"train_loss": [1.0, 0.5, 0.5, 0.5, 0.5], "validation_loss": [1.0, 0.7, 0.7, 0.7, 0.7]}, None),
         ({"agreement": AgreementOptions(at_least=0.99, hold=2)},
          {"agreement": [None, 0.995, 0.98, 0.99, 1.0]}, 4),
@@ -90,24 +92,24 @@ def test_a_criterion_fires_at_its_round(options, series, fires):
         assert assessment.verdict.outcome == "converged"
         assert assessment.verdict.round_index == fires
         assert assessment.verdict.criteria == (status.name,)
-        assert assessment.verdict.reason == status.words
+        assert assessment.verdict.reasons == (status.words,)
 
 
-def test_a_round_that_did_not_measure_keeps_the_state_and_says_so():
+def test_a_round_that_did_not_measure_keeps_the_state():
     monitor = ConvergenceMonitor(ConvergenceOptions(plateau=PlateauOptions(patience=2, min_delta=0.1)))
     first = monitor.observe(0, {}).criteria[0]
-    assert (first.measured, first.words, first.needed_rounds) == (False, "not measured yet", 2)
+    assert (first.measured, first.words, first.needed_rounds) == (False, "validation loss is not measured yet", 2)
     assert math.isinf(first.distance)
     for r, loss in enumerate([1.0, None, 1.0, None, None, 1.0], start=1):
         assessment = monitor.observe(r, {"validation_loss": loss})
         status = assessment.criteria[0]
         assert status.measured == (loss is not None)
         assert ("not measured this round" in status.words) == (loss is None)
-    assert assessment.verdict.reason == "validation_loss did not improve by 0.1 in 2 measured rounds (best 1)"
+    assert assessment.verdict.reasons == ("validation loss did not improve by 0.1 in 2 measured rounds (best 1)",)
     assert assessment.verdict.round_index == 6
 
 
-def test_any_ends_at_the_first_and_all_when_all_hold_together():
+def test_any_ends_at_the_first_criterion_and_all_at_the_last():
     series = {
         "validation_loss": [1.0, 0.4, 0.3, 0.6, 0.2, 0.1],
         "agreement": [None, 0.5, 0.5, 0.999, 0.999, 0.999],
@@ -120,16 +122,75 @@ def test_any_ends_at_the_first_and_all_when_all_hold_together():
     fired, assessment = run(ConvergenceOptions(**both, stop="all"), **series)
     assert fired == 4
     assert assessment.verdict.criteria == ("target", "agreement")
-    assert assessment.verdict.reason == "validation_loss 0.2, at most 0.5, and outputs agree 99.9% for 2 rounds"
+    assert assessment.verdict.reasons == (
+        "validation loss 0.2, at most 0.5",
+        "share of unchanged predictions 0.999, at least 0.99 for 2 rounds",
+    )
     assert [status.first_held for status in assessment.criteria] == [1, 3]
     fired, assessment = run(ConvergenceOptions(**both, stop="never"), **series)
     assert fired is None
     assert [status.holds for status in assessment.criteria] == [True, True]
 
 
-def test_no_criteria_never_converge():
+def test_a_run_without_criteria_never_converges():
     for stop in ("any", "all"):
         assert run(ConvergenceOptions(stop=stop), train_loss=[1.0, 0.0, 0.0])[0] is None
+
+
+def test_a_spent_budget_names_the_criteria_that_do_not_hold():
+    options = {
+        "target": TargetOptions(metric="validation_accuracy", at_least=0.9, hold=2),
+        "settled": SettledOptions(below=0.1, hold=1),
+        "gap": GapOptions(below=0.1),
+    }
+    facts = {"validation_accuracy": 0.5, "relative_change": 0.01, "train_loss": 1.0}
+    monitor = ConvergenceMonitor(ConvergenceOptions(**options, stop="all"))
+    monitor.observe(1, facts)
+    verdict = monitor.stopped(1, 1)
+    assert (verdict.outcome, verdict.headline) == ("stopped", "Stopped at round 1")
+    assert verdict.reasons == (
+        "the budget of 1 round is spent",
+        "validation accuracy 0.5, needs at least 0.9",
+        "training loss and validation loss are not measured yet",
+    )
+    never = ConvergenceMonitor(ConvergenceOptions(**options, stop="never"))
+    never.observe(2, facts)
+    assert never.stopped(2, 2).reasons == ("the budget of 2 rounds is spent",)
+    assert ConvergenceMonitor(ConvergenceOptions()).stopped(0, 0).reasons == ("the budget of 0 rounds is spent",)
+
+
+def test_a_streak_counts_measured_rounds_where_others_lie_between():
+    monitor = ConvergenceMonitor(ConvergenceOptions(gradient=GradientOptions(below=1.0, hold=9)))
+    words = [
+        monitor.observe(r, {"gradient_norm": g}).criteria[0].words for r, g in enumerate([0.5, 0.5, None, 0.5, 2.0])
+    ]
+    assert words == [
+        "norm of the true gradient 0.5, below 1",
+        "norm of the true gradient 0.5, below 1 for 2 rounds",
+        "norm of the true gradient 0.5, below 1 for 2 rounds, not measured this round",
+        "norm of the true gradient 0.5, below 1 for 3 measured rounds",
+        "norm of the true gradient 2, needs below 1",
+    ]
+
+
+def test_a_verdict_survives_its_outcome_file():
+    for verdict in (
+        Verdict("converged", 9, ("it held", "so did this"), ("target", "gap")),
+        Verdict("diverged", 1, ("training loss is nan",), (), "train_loss", math.nan, None, "Lower local_lr."),
+    ):
+        outcome = verdict.to_outcome()
+        assert Verdict.from_outcome(outcome) == verdict
+        assert outcome["headline"] == verdict.headline
+        assert outcome["words"] == str(verdict)
+    assert str(Verdict("converged", 9, ("it held", "so did this"))) == "Converged at round 9: it held; so did this"
+
+
+def test_an_outcome_file_with_one_reason_is_still_a_verdict():
+    old = {"outcome": "diverged", "round": 3, "words": "diverged at round 3: train_loss is nan",
+           "reason": "train_loss is nan", "criteria": [], "quantity": "train_loss", "hint": "less"}  # fmt: skip
+    assert Verdict.from_outcome(old) == Verdict("diverged", 3, ("train_loss is nan",), (), "train_loss", hint="less")
+    with pytest.raises(KeyError):
+        Verdict.from_outcome({"outcome": "diverged", "round": 3})
 
 
 def test_no_criterion_ends_a_run_before_min_rounds():
@@ -138,10 +199,10 @@ def test_no_criterion_ends_a_run_before_min_rounds():
     fired, assessment = run(ConvergenceOptions(target=target, min_rounds=3), **series)
     assert fired == 3
     assert assessment.criteria[0].first_held == 0
-    assert run(ConvergenceOptions(target=target), **series)[0] == 1  # the initial model ends nothing
+    assert run(ConvergenceOptions(target=target), **series)[0] == 1  # the initial model ends no run
 
 
-def test_distance_falls_to_zero_as_a_criterion_nears():
+def test_distance_falls_to_zero_as_a_criterion_comes_near():
     monitor = ConvergenceMonitor(
         ConvergenceOptions(
             stop="never",
@@ -162,19 +223,19 @@ def test_distance_falls_to_zero_as_a_criterion_nears():
     assert [row["plateau"] for row in seen] == pytest.approx([1.0, 0.75, 0.5])
 
 
-def test_overfitting_is_said_while_training_still_falls_and_validation_rises():
+def test_overfitting_is_reported_while_training_loss_falls_and_validation_loss_rises():
     monitor = ConvergenceMonitor(ConvergenceOptions(gap=GapOptions(below=0.05, min_delta=0.01, patience=2)))
-    said = []
+    warnings = []
     for r, (train, validation) in enumerate([(1.0, 1.0), (0.8, 0.9), (0.6, 0.95), (0.5, 1.0), (0.5, 1.1), (0.5, 1.2)]):
-        said.append(monitor.observe(r, {"train_loss": train, "validation_loss": validation}).overfitting)
-    assert said[:3] == ["", "", ""]
-    assert said[3] == "validation_loss has risen 0.1 above its best of round 1, train_loss still falls"
-    assert said[5] == ""  # training no longer falls
+        warnings.append(monitor.observe(r, {"train_loss": train, "validation_loss": validation}).overfitting)
+    assert warnings[:3] == ["", "", ""]
+    assert warnings[3] == "validation loss is 0.1 above its best (round 1) while training loss still falls"
+    assert warnings[5] == ""  # training no longer falls
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("fact", ["train_loss", "pseudo_gradient_norm", "relative_change", "validation_accuracy"])
-def test_a_number_that_is_not_finite_diverges_at_once(fact, bad):
+def test_a_number_that_is_not_finite_ends_the_run_at_once(fact, bad):
     options = ConvergenceOptions(
         target=TargetOptions(metric="validation_loss", at_most=1.0), divergence=NEVER, min_rounds=10
     )
@@ -182,7 +243,9 @@ def test_a_number_that_is_not_finite_diverges_at_once(fact, bad):
     assert fired == 2
     assert assessment.verdict.outcome == "diverged"
     assert assessment.verdict.quantity == fact
-    assert assessment.verdict.reason == f"{fact} is {bad}"
+    assert assessment.verdict.reasons == (f"{label_of(fact)} is {bad}, not a finite number",)
+    assert assessment.verdict.value is bad
+    assert assessment.verdict.threshold is None
     assert "local_lr" in assessment.verdict.hint
 
 
@@ -196,12 +259,14 @@ def test_a_number_that_is_not_finite_diverges_at_once(fact, bad):
         ([0.0, 0.0, 30.0, 40.0, 50.0], None),  # 30 became the best above 0
     ],
 )
-def test_a_loss_far_above_its_best_diverges(losses, fires):
+def test_a_loss_far_above_its_best_ends_the_run(losses, fires):
     fired, assessment = run(ConvergenceOptions(), train_loss=losses)
     assert fired == fires
     if fires is not None:
         assert assessment.verdict.quantity == "train_loss"
-        assert f"rose to {losses[fires]:.4g}" in assessment.verdict.reason
+        assert f"training loss {losses[fires]:.4g} is " in assessment.verdict.reasons[0]
+        assert assessment.verdict.reasons[1] == "the limit is 20 times, for 2 measured rounds in a row"
+        assert assessment.verdict.value == losses[fires] > assessment.verdict.threshold
     assert run(ConvergenceOptions(divergence=NEVER), train_loss=losses)[0] is None
 
 
@@ -209,15 +274,15 @@ def test_rounds_that_did_not_measure_the_loss_do_not_reset_its_patience():
     assert run(ConvergenceOptions(), validation_loss=[1.0, 25.0, None, None, 26.0])[0] == 4
 
 
-def test_a_gradient_spike_diverges():
+def test_a_gradient_spike_ends_the_run():
     calm = [3.0, 1.0, 2.0, 4.0, 2.0]  # median 2
     options = ConvergenceOptions(divergence=DivergenceOptions(spike=100.0, patience=1))
     assert run(options, largest_gradient_norm=[*calm, 200.0])[0] is None
     fired, assessment = run(options, largest_gradient_norm=[*calm, 201.0])
     assert fired == 5
     assert assessment.verdict.quantity == "largest_gradient_norm"
-    assert "clip" in assessment.verdict.hint
-    assert run(options, largest_gradient_norm=[*calm[:4], 1e9])[0] is None  # four rounds are too few to know
+    assert "Clip" in assessment.verdict.hint
+    assert run(options, largest_gradient_norm=[*calm[:4], 1e9])[0] is None  # four rounds are too few
     assert run(options, largest_gradient_norm=[0.0] * 6 + [1.0])[0] is None  # no scale to compare with
     patient = ConvergenceOptions(divergence=DivergenceOptions(spike=100.0))
     assert run(patient, largest_gradient_norm=[*calm, 1e4, 2.0, 1e4, 1e4])[0] == 8

@@ -1,4 +1,4 @@
-"""What a run comes to, read off its record: the rate of the whole, its limit, the course of drift, the widest."""
+"""The outcome computed from a record: the rate of the whole, its limit, the course of drift, the widest clients."""
 
 from __future__ import annotations
 
@@ -61,25 +61,25 @@ def test_too_few_values_have_no_rate(count: int) -> None:
     assert found.reason == f"{count} values are too few, {FEWEST} are needed"
 
 
-def test_a_limit_that_the_newest_values_contradict_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each window is halved until the limit is where the newest values are; where none is, there is no rate."""
-    asked: list[int] = []
+    windows: list[int] = []
 
     def too_high(values: Any, *, window: int = 100) -> Rate:
-        asked.append(window)
+        windows.append(window)
         return Rate(0.9, 0.8, 1.0, 7.0, 1.0, window, (8.0, 7.9))
 
     monkeypatch.setattr("server.convergence.outcome.fit_rate", too_high)
     found = _fit_whole([1.0] * 64)
     assert isinstance(found, NoTrend)
     assert "falls in phases" in found.reason
-    assert asked == [64, 32, 16, 8]
+    assert windows == [64, 32, 16, 8]
 
 
 # Its limit
 
 
-def test_a_limit_below_what_can_be_is_the_least_and_the_factor_goes_with_it() -> None:
+def test_a_limit_below_the_least_value_becomes_the_least_with_a_matching_factor() -> None:
     """Decay to 0 whose fit, with noise, overshoots."""
     values = [6.05, 1.41, 0.186, 0.011, 1e-7, 3.3e-4, 1.8e-4, 4.2e-5, 5.7e-6, 3.5e-7, 1.1e-10, 9.4e-9]  # as SCAFFOLD's
     free = fit_rate(values)
@@ -94,14 +94,14 @@ def test_a_limit_below_what_can_be_is_the_least_and_the_factor_goes_with_it() ->
     assert held.limit_at(held.factor) == pytest.approx(0.0, abs=1e-12)
     assert held.limit_at(1.0) == 0.0
     assert held.limit_at(0.5 * (held.factor + held.high)) == 0.0
-    gone = held.rounds_to(-1e-3)
-    assert gone is None, "nothing goes below the least"
+    below = held.rounds_to(-1e-3)
+    assert below is None, "nothing goes below the least"
     assert trend(values, "optimality_gap").fit()["rate"]["limit"] == 0.0
     assert trend(values).fit()["rate"]["limit"] == free.limit, "an objective may be below 0"
     assert trend(values, least=0.0).fit()["rate"]["limit"] == 0.0
 
 
-def test_a_limit_that_can_be_stays() -> None:
+def test_a_possible_limit_is_unchanged() -> None:
     rate = fit_rate([1.0 + 0.9**r for r in range(30)])
     assert isinstance(rate, Rate)
     held = rate.no_lower(0.0)
@@ -111,7 +111,7 @@ def test_a_limit_that_can_be_stays() -> None:
     assert held.limit_at(1.0) == 0.0
 
 
-def test_rounds_to_go_reckon_with_the_least() -> None:
+def test_rounds_to_go_respect_the_least_value() -> None:
     """A straight fall's slow end would reach any value; one that cannot go below 0 nears it ever more slowly."""
     noise = 0.02 * generator(5, "to go").standard_normal(40)
     values = (3.0 * 0.97 ** np.arange(40) + noise).tolist()
@@ -123,7 +123,7 @@ def test_rounds_to_go_reckon_with_the_least() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["quadratic-scaffold", "quadratic-two-clients"])
-def test_a_run_never_tells_a_limit_below_its_optimum(scenario: str) -> None:
+def test_a_run_never_reports_a_limit_below_its_optimum(scenario: str) -> None:
     run = fs.simulate(scenario, record=False)
     rates = [line["rate"] for line in run.rounds.lines if line.get("rate")] + [run.outcome["rate"]]
     limits = [rate["limit"] for rate in rates if "limit" in rate]
@@ -132,7 +132,7 @@ def test_a_run_never_tells_a_limit_below_its_optimum(scenario: str) -> None:
     assert {rate["metric"] for rate in rates} == {"optimality_gap"}
 
 
-def test_which_loss_is_fitted_and_where_none_is() -> None:
+def test_the_rate_is_fitted_to_the_validation_loss_and_to_nothing_without_a_loss() -> None:
     both = Trend(ConvergenceOptions())
     for r in range(12):
         both.observe({"train_loss": 5.0, "validation_loss": 1.0 + 0.5**r})
@@ -140,10 +140,10 @@ def test_which_loss_is_fitted_and_where_none_is() -> None:
     assert Trend(ConvergenceOptions()).fit() == {"rate": {"no_trend": "no loss is measured"}}
 
 
-# The rest of what it came to
+# Drift and target
 
 
-def test_the_widest_are_those_of_most_rounds_among_the_first_three() -> None:
+def test_the_widest_clients_are_among_the_first_three_of_most_rounds() -> None:
     def line(*names: str) -> dict[str, Any]:
         return {"worst_client_drift": [{"client": 0, "name": name, "value": 1.0} for name in names]}
 
@@ -165,7 +165,7 @@ def test_the_widest_are_those_of_most_rounds_among_the_first_three() -> None:
         ([1.0, 2.0, math.inf], "not finite at the end"),
     ],
 )
-def test_the_course_of_drift_in_words(means: list[float], words: str) -> None:
+def test_drift_course_describes_its_means(means: list[float], words: str) -> None:
     lines = [{"round": r, "client_drift": {"mean": mean}} for r, mean in enumerate(means, start=1)]
     course = drift_course([{"round": 0}, *lines])
     assert course is not None
@@ -173,7 +173,7 @@ def test_the_course_of_drift_in_words(means: list[float], words: str) -> None:
     assert drift_course(lines[:1]) is None
 
 
-def test_to_target_counts_from_the_round_it_was_first_held() -> None:
+def test_to_target_counts_from_the_first_round_of_the_streak() -> None:
     lines = [
         {"round": r, "validation_loss": v, "simulated_seconds_total": 10.0 * r, "bytes_total": 100 * r}
         for r, v in enumerate([1.0, 0.4, 0.6, 0.4, 0.3, 0.2])

@@ -94,7 +94,7 @@ def test_a_limit_of_another_factor_keeps_the_pivot():
         ([100.0 - r - 0.01 * r * r for r in range(30)], "it falls without slowing yet"),
     ],
 )
-def test_no_trend_says_why(values, reason):
+def test_no_trend_has_a_reason(values, reason):
     assert fit_rate(values) == NoTrend(reason)
 
 
@@ -127,7 +127,7 @@ def test_a_curve_that_slows_down_is_fitted_to_its_newest_part():
     assert rate.factor > 0.95
 
 
-def test_only_the_window_counts():
+def test_values_before_the_window_are_ignored():
     curve = np.concatenate([generator(4, "before").standard_normal(50), 1.0 + 0.8 ** np.arange(30)])
     assert fit_rate(curve, window=30) == fit_rate(curve[-30:])
     assert fit_rate(list(curve), window=30) == fit_rate(curve[-30:])

@@ -28,7 +28,7 @@ def test_data_prints_a_table_and_writes_both_files(tmp_path: Path, capsys: pytes
     shown = capsys.readouterr()
     assert shown.err == ""
     assert "10 clients hold 1,437 examples" in shown.out
-    assert "asked for label js" in shown.out
+    assert "reached label js" in shown.out
     assert "gradient dissimilarity" in shown.out
     assert str(tmp_path / "here" / "data.png") in shown.out
     assert (tmp_path / "here" / "data.png").read_bytes().startswith(b"\x89PNG")

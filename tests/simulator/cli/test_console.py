@@ -1,4 +1,4 @@
-"""What people see: the header, a line now and then or a live display, and the verdict."""
+"""The console: the header, a line now and then or a live display, and the verdict."""
 
 import io
 import math
@@ -34,14 +34,21 @@ CRITERIA = {
         "held": 3,
         "needed": 5,
         "holds": False,
-        "words": "validation_loss " * 3,
+        "words": "validation loss did not improve",
     },
-    "agreement": {"value": 0.991, "threshold": 0.99, "held": 0, "needed": 3, "words": "outputs agree 99.1%"},
+    "agreement": {
+        "value": 0.991,
+        "threshold": 0.99,
+        "held": 0,
+        "needed": 3,
+        "words": "share of unchanged predictions 0.991",
+    },
 }
 OUTCOME = {
     "outcome": "converged",
     "round": 61,
-    "words": "converged at round 61: validation loss did not improve by 0.001 in 5 rounds, and outputs agree 99.4%",
+    "headline": "Converged at round 61",
+    "reasons": ["validation loss did not improve by 0.001 in 5 rounds", "share of unchanged predictions 0.994"],
     "hint": "",
     "test_accuracy": 0.921,
     "test_loss": 0.3,
@@ -106,7 +113,7 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
-def test_the_header() -> None:
+def test_header_names_scenario_clients_model_and_engine() -> None:
     stream = io.StringIO()
     ConsoleObserver(stream).run_started(FACTS)
     assert stream.getvalue() == (
@@ -117,33 +124,36 @@ def test_the_header() -> None:
     )
 
 
-def test_the_header_says_what_an_error_is_where_there_are_forecasts() -> None:
+def test_header_explains_the_error_of_forecasts() -> None:
     stream = io.StringIO()
     ConsoleObserver(stream).run_started(FACTS | {"error": "root mean squared error, in deviations of the readings"})
     assert stream.getvalue().endswith("  error: root mean squared error, in deviations of the readings\n\n")
 
 
-def test_the_verdict() -> None:
+def test_verdict_is_a_headline_with_reasons_and_a_table() -> None:
     stream = io.StringIO()
     ConsoleObserver(stream).run_finished(OUTCOME)
     assert stream.getvalue() == (
         "\n"
-        "converged at round 61: validation loss did not improve by 0.001 in 5 rounds, and outputs agree 99.4%\n"
+        "Converged at round 61\n"
+        "  - validation loss did not improve by 0.001 in 5 rounds\n"
+        "  - share of unchanged predictions 0.994\n"
         "  test accuracy   0.921   (worst client 0.71, lowest tenth 0.80; pooled training reaches 0.957)\n"
-        "  to 0.90         39 rounds, 29 MB, 14 simulated minutes\n"
+        "  to target       39 rounds, 29 MB, 14 simulated minutes   (validation accuracy at least 0.9)\n"
         "  rate            0.956 a round (0.949 to 0.963)\n"
-        "  drift           rose to round 12, then fell; most often among a round's 3 widest: 17 (9 rounds), "
-        "83 (7 rounds), 4 (1 round)\n"
+        "  client drift    rose to round 12, then fell   (clients most often among a round's 3 largest drifts: "
+        "17 (9 rounds), 83 (7 rounds), 4 (1 round))\n"
         "  record          runs/digits-label-skew-1121-0714-7f3a/\n"
     )
 
 
-def test_a_divergence_says_what_often_helps() -> None:
+def test_divergence_ends_with_hints() -> None:
     stream = io.StringIO()
     ConsoleObserver(stream).run_finished(
         {
             "outcome": "diverged",
-            "words": "diverged at round 9: training loss 14.2 is 31 times its best",
+            "headline": "Diverged at round 9",
+            "reasons": ["training loss 14.2 is 31 times its best 0.458", "the limit is 20 times"],
             "hint": "the last finite parameters are kept (round 8).\nOften: local_lr too high [0.5 x 40 local steps].",
             "test_error": math.nan,
             "rate": {"no_trend": "only 9 rounds"},
@@ -153,7 +163,9 @@ def test_a_divergence_says_what_often_helps() -> None:
     )
     assert stream.getvalue() == (
         "\n"
-        "diverged at round 9: training loss 14.2 is 31 times its best\n"
+        "Diverged at round 9\n"
+        "  - training loss 14.2 is 31 times its best 0.458\n"
+        "  - the limit is 20 times\n"
         "  the last finite parameters are kept (round 8).\n"
         "  Often: local_lr too high [0.5 x 40 local steps].\n"
         "  test error      nan\n"
@@ -161,7 +173,7 @@ def test_a_divergence_says_what_often_helps() -> None:
     )
 
 
-def test_errors_baselines_and_rounds_to_go() -> None:
+def test_table_shows_errors_baselines_and_rounds_to_go() -> None:
     stream = io.StringIO()
     ConsoleObserver(stream).run_finished(
         {
@@ -176,16 +188,16 @@ def test_errors_baselines_and_rounds_to_go() -> None:
         }
     )
     assert stream.getvalue().splitlines()[1:] == [
-        "stopped at round 50",
+        "Stopped at round 50",
         "  test error      2.35   (worst client 7, highest tenth 5.2 on their held-out examples; pooled training"
         " reaches 1.5; training alone 3.25 on average)",
-        "  to error 2.5    1 round, 1.5 GB",
+        "  to target       1 round, 1.5 GB   (validation error at most 2.5)",
         "  rate            0.900 a round, about 12 rounds to go (8 or more)",
-        "  from pooled     weight divergence 0.31 at equal work",
+        "  vs pooled       weight divergence 0.31 at equal work",
     ]
 
 
-def test_anything_may_be_missing() -> None:
+def test_console_needs_no_key_of_a_line_or_outcome() -> None:
     stream = io.StringIO()
     console = ConsoleObserver(stream)
     console.run_started({})
@@ -193,13 +205,13 @@ def test_anything_may_be_missing() -> None:
     console.round_finished({"round": 1, "criteria": {"plateau": {}}, "client_drift": {}, "validation_loss": None})
     console.event({})
     console.run_finished({})
-    assert stream.getvalue() == "fedscape\n\n  round 0\n  round 1  plateau 0/1\n  \n\nended at round ?\n"
+    assert stream.getvalue() == "fedscape\n\n  round 0\n  round 1  plateau 0/1\n  \n\nEnded at round ?\n"
     live = ConsoleObserver(Terminal())
     live.round_finished({})
     live.run_finished({"rate": {}, "client_spread": None})
 
 
-def test_plain_lines_are_few_and_the_last_is_among_them() -> None:
+def test_plain_lines_are_few_and_include_the_last_round() -> None:
     for rounds, last in ((200, 200), (200, 61), (1_000_003, 777_777), (7, 7), (21, 20)):
         stream = io.StringIO()
         console = ConsoleObserver(stream)
@@ -215,29 +227,32 @@ def test_plain_lines_are_few_and_the_last_is_among_them() -> None:
         assert "\x1b" not in stream.getvalue()
 
 
-def test_a_plain_line_says_it_all() -> None:
+def test_plain_line_shows_measures_pace_and_criteria() -> None:
     stream = io.StringIO()
     console = ConsoleObserver(stream)
     console.run_started(FACTS)
     console.round_finished(line(48))
     assert stream.getvalue().splitlines()[-1] == (
         "  round  48/200  loss 0.284  accuracy 0.913  drift 0.021  dispersion 0.34  1,240 clients/s  "
-        "plateau 3/5 · settled 0.8x · outputs agree 99.1%"
+        "plateau 3/5 · settled parameters 8e-4 → 0.001 · agreement 0.991 → 0.99"
     )
 
 
-def test_the_nearest_criterion_comes_first_and_one_not_yet_measured_last() -> None:
-    looks = {
+def test_nearest_criterion_comes_first_and_one_not_yet_measured_last() -> None:
+    criteria = {
         "gap": {"value": math.nan, "threshold": math.nan, "held": 0, "needed": 3, "distance": math.inf},
         "settled": {"value": 2e-3, "threshold": 1e-3, "held": 0, "needed": 3, "distance": 1.0},
         "pseudo_gradient": {"value": 1.1, "threshold": 1.0, "held": 0, "needed": 1, "distance": 0.1},
         "target": {"held": 4, "needed": 4, "holds": True, "distance": 0.0},
     }
-    assert nearing(looks, 4) == "target holds · pseudo gradient 1.1x · settled 2x · gap 0/3"
-    assert nearing(looks, 1) == "target holds"
+    assert (
+        nearing(criteria, 4)
+        == "target holds · pseudo-gradient 1.1 → 1 · settled parameters 0.002 → 0.001 · loss gap not measured"
+    )
+    assert nearing(criteria, 1) == "target holds"
 
 
-def test_the_live_display() -> None:
+def test_live_display_shows_bar_criteria_and_time_left() -> None:
     stream, clock = Terminal(), Clock()
     console = ConsoleObserver(stream, clock=clock)
     console.run_started(FACTS)
@@ -249,10 +264,10 @@ def test_the_live_display() -> None:
         "  round  48/200  ━━━━━━──────────────────  loss 0.284  accuracy 0.913  drift 0.021  dispersion 0.34"
     )
     near, aside = re.split(r"  +", shown[-1].strip())
-    assert near == "plateau 3/5 · settled 0.8x · outputs agree 99.1%"
+    assert near == "plateau 3/5 · settled parameters 8e-4 → 0.001 · agreement 0.991 → 0.99"
     assert aside == "1,240 clients/s · at most 0:15 left"
     console.run_finished(OUTCOME)
-    assert "converged at round 61" in plain(stream.getvalue())
+    assert "Converged at round 61" in plain(stream.getvalue())
     assert "left" not in plain(stream.getvalue().rpartition("round  48/200")[2])
     assert stream.getvalue().count("\x1b[?25l") == stream.getvalue().count("\x1b[?25h") == 1  # the cursor is back
 
@@ -302,18 +317,18 @@ def test_a_round_that_is_not_drawn_costs_little() -> None:
         assert sorted(times)[500] < 50e-6
 
 
-def test_events_are_said_up_to_a_number() -> None:
+def test_console_prints_events_up_to_a_number() -> None:
     stream = io.StringIO()
     console = ConsoleObserver(stream)
     for index in range(100):
         console.event({"round": index, "kind": "fault", "message": "client [17] sent /nan"})
-    said = stream.getvalue().splitlines()
-    assert said[0] == "  round 0: client [17] sent /nan"
-    assert len(said) == MOST_EVENTS + 1
-    assert said[-1] == "  more happened; the rest is in events.jsonl"
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "  round 0: client [17] sent /nan"
+    assert len(lines) == MOST_EVENTS + 1
+    assert lines[-1] == "  more events are in events.jsonl"
 
 
-def test_events_stand_above_the_live_display_and_none_is_lost() -> None:
+def test_events_are_printed_above_the_live_display_and_none_is_lost() -> None:
     stream, clock = Terminal(), Clock()
     console = ConsoleObserver(stream, clock=clock)
     console.run_started(FACTS)
@@ -325,10 +340,10 @@ def test_events_stand_above_the_live_display_and_none_is_lost() -> None:
     console.run_finished(OUTCOME)
     text = plain(stream.getvalue())
     assert text.count("round 1: first") == text.count("round 2: second") == 1
-    assert text.index("round 1: first") < text.index("round 2: second") < text.index("converged")
+    assert text.index("round 1: first") < text.index("round 2: second") < text.index("Converged")
 
 
-def test_no_colour_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_console_uses_no_colour_where_the_terminal_forbids_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def shown() -> str:
         stream = Terminal()
         console = ConsoleObserver(stream)
@@ -351,7 +366,7 @@ def test_no_colour_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> No
     assert "\x1b" not in piped.getvalue()
 
 
-def test_a_stream_that_cannot_say_it_all_gets_what_it_can() -> None:
+def test_ascii_stream_gets_replacement_characters() -> None:
     for terminal in (False, True):
         raw = io.BytesIO()
         stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)

@@ -1,0 +1,115 @@
+"""The facts of a round that convergence is judged by: their names for people, what they mean, which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from clients.core.errors import require, unknown_name
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One measured quantity.
+
+    Attributes:
+        label: its name for people, as it appears inside a sentence.
+        meaning: what it is, in one line.
+        better: which way a metric improves; None for a fact that `target` and `plateau` may not name.
+    """
+
+    label: str
+    meaning: str
+    better: Literal["low", "high"] | None = None
+
+
+FACTS: Mapping[str, Fact] = {
+    "train_loss": Fact("training loss", "mean training loss", "low"),
+    "validation_loss": Fact("validation loss", "mean loss on the central validation examples", "low"),
+    "validation_accuracy": Fact(
+        "validation accuracy", "share of the validation examples that are predicted right", "high"
+    ),
+    "validation_balanced_accuracy": Fact(
+        "balanced validation accuracy",
+        "share of a class's validation examples that are predicted right, mean over classes",
+        "high",
+    ),
+    "validation_macro_f1": Fact("validation macro-F1", "F1 on the validation examples, mean over classes", "high"),
+    "validation_error": Fact(
+        "validation error",
+        "share of the validation examples that are predicted wrong; root mean squared error of a regression",
+        "low",
+    ),
+    "validation_mae": Fact(
+        "mean absolute validation error", "mean absolute error of a regression on the validation examples", "low"
+    ),
+    "federated_loss": Fact("loss on the clients", "mean loss on the examples that clients hold out", "low"),
+    "federated_accuracy": Fact(
+        "accuracy on the clients", "share of the clients' held-out examples that are predicted right", "high"
+    ),
+    "federated_balanced_accuracy": Fact(
+        "balanced accuracy on the clients",
+        "share of a class's held-out examples on clients that are predicted right, mean over classes",
+        "high",
+    ),
+    "federated_macro_f1": Fact(
+        "macro-F1 on the clients", "F1 on the held-out examples of all clients, mean over classes", "high"
+    ),
+    "federated_error": Fact(
+        "error on the clients",
+        "share of the clients' held-out examples that are predicted wrong; root mean squared error of a regression",
+        "low",
+    ),
+    "optimality_gap": Fact("optimality gap", "f(x) - f*, where f* is known", "low"),
+    "relative_change": Fact(
+        "relative change of the parameters", "norm of the round's change of the parameters over their norm before it"
+    ),
+    "pseudo_gradient_norm": Fact("norm of the pseudo-gradient", "norm of the aggregated pseudo-gradient"),
+    "gradient_norm": Fact(
+        "norm of the true gradient",
+        "norm of the true gradient of the weighted training loss (costs a pass over all data)",
+    ),
+    "agreement": Fact(
+        "share of unchanged predictions", "share of the probe examples with the same prediction as a round before"
+    ),
+    "train_errors": Fact("training errors", "number of training examples that are predicted wrong"),
+    "largest_gradient_norm": Fact(
+        "largest norm of a local gradient", "largest norm of a client's local gradient this round"
+    ),
+}
+"""Every fact by its key in the record. Test metrics are missing: they never end a run."""
+
+METRICS: Mapping[str, bool] = {name: fact.better == "high" for name, fact in FACTS.items() if fact.better}
+"""The facts that a target or a plateau may name -> whether higher is better."""
+
+
+def shown(value: float) -> str:
+    """Return a value with four significant digits.
+
+    Example:
+        >>> [shown(value) for value in (0.96661, 32470.3, 1.068e-7, float("nan"))]
+        ['0.9666', '32,470', '1.068e-07', 'nan']
+    """
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+def label_of(name: str) -> str:
+    """Return what people call a measured quantity.
+
+    Example:
+        >>> label_of("validation_loss"), label_of("update_dispersion"), label_of("client_drift.mean")
+        ('validation loss', 'update dispersion', 'client drift (mean)')
+    """
+    if name in FACTS:
+        return FACTS[name].label
+    quantity, _, level = name.partition(".")
+    return quantity.replace("_", " ") + (f" ({level})" if level else "")
+
+
+def check_metric(metric: str) -> None:
+    """Raise `UserError` unless `metric` may end a run."""
+    problem = unknown_name(metric, METRICS, "a metric that may stop a run")
+    if metric.startswith("test_"):
+        problem = f"{metric!r} may not stop a run: test examples are used once, at the end"
+    require(metric in METRICS, "metric", problem, fix="Use a validation metric.")

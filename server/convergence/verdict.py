@@ -1,0 +1,102 @@
+"""How a run ended: a short headline, and the reasons as a list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Outcome = Literal["converged", "diverged", "stopped", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run ended.
+
+    Attributes:
+        outcome: converged, diverged, stopped (budget) or interrupted.
+        round_index: the round after which it ended.
+        reasons: why, one clause each.
+        criteria: the criteria that held, for converged.
+        quantity: the fact that diverged, for diverged.
+        value: its value then.
+        threshold: the limit it crossed; None where the value is not a finite number.
+        hint: what usually helps, where something does.
+    """
+
+    outcome: Outcome
+    round_index: int
+    reasons: tuple[str, ...]
+    criteria: tuple[str, ...] = ()
+    quantity: str | None = None
+    value: float | None = None
+    threshold: float | None = None
+    hint: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The verdict in a few words.
+
+        Example:
+            >>> Verdict("converged", 301, ()).headline
+            'Converged at round 301'
+        """
+        return headline(self.outcome, self.round_index)
+
+    @property
+    def reason(self) -> str:
+        """All reasons as one clause."""
+        return "; ".join(self.reasons)
+
+    def __str__(self) -> str:
+        """Return the headline and the reasons as one sentence.
+
+        Example:
+            >>> print(Verdict("stopped", 20, ("the budget of 20 rounds is spent",)))
+            Stopped at round 20: the budget of 20 rounds is spent
+        """
+        return f"{self.headline}: {self.reason}" if self.reasons else self.headline
+
+    def to_outcome(self) -> dict[str, Any]:
+        """Return the keys of outcome.json that make a verdict."""
+        return {
+            "outcome": self.outcome,
+            "round": self.round_index,
+            "headline": self.headline,
+            "reasons": list(self.reasons),
+            "words": str(self),
+            "reason": self.reason,
+            "criteria": list(self.criteria),
+            "quantity": self.quantity,
+            "value": self.value,
+            "threshold": self.threshold,
+            "hint": self.hint,
+        }
+
+    @classmethod
+    def from_outcome(cls, outcome: Mapping[str, Any]) -> Verdict:
+        """Return the verdict in a run's outcome.json. Files before version 0.2 have one `reason` instead of `reasons`.
+
+        Raises:
+            KeyError: outcome.json lacks what makes a verdict.
+
+        Example:
+            >>> Verdict.from_outcome({"outcome": "converged", "round": 9, "reason": "it held"}).reasons
+            ('it held',)
+        """
+        reasons = outcome["reasons"] if "reasons" in outcome else [outcome["reason"]]
+        return cls(
+            outcome["outcome"],
+            outcome["round"],
+            tuple(reasons),
+            tuple(outcome.get("criteria") or ()),
+            outcome.get("quantity"),
+            outcome.get("value"),
+            outcome.get("threshold"),
+            outcome.get("hint") or "",
+        )
+
+
+def headline(outcome: str, round_index: int | str) -> str:
+    """Return how a run ended, and when, in a few words."""
+    return f"{outcome.capitalize()} at round {round_index}"
