@@ -65,7 +65,7 @@ def conclude(
     return outcome
 
 
-def with_hint(verdict: Verdict, state: RoundState, folder: RunFolder | None) -> Verdict:
+def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None) -> Verdict:
     """Return the verdict with what a person can do next: resume an interrupted run, or use the last finite model."""
     hint = verdict.hint
     if verdict.outcome == "interrupted":
