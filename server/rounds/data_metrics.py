@@ -20,8 +20,7 @@ def data_line(population: Population, columns: Mapping[str, Array], fault_counts
     Args:
         population: as it was in that round.
         columns: one value a respondent: `client`, `num_examples`, and `train_loss` and `client_drift` where measured.
-        fault_counts: what faults changed in the respondents' data, from their update. None makes these data here:
-            messages of real nodes carry no counts yet.
+        fault_counts: what faults changed in the respondents' data, from their update; None where nobody knows.
 
     Returns:
         `faults` (by name: `changed`, mean share of a client's readings or labels changed; `clients` with changes;
@@ -32,8 +31,6 @@ def data_line(population: Population, columns: Mapping[str, Array], fault_counts
     clients, history, facts = columns["client"], population.history, population.federation
     line: Line = {}
     changed: F64 | None = None
-    if fault_counts is None:
-        fault_counts = population.fault_counts(clients)
     if fault_counts is not None:
         line["faults"] = {n: _fault(share, fault_counts.effect[n]) for n, share in fault_counts.changed.items()}
         changed = np.minimum(sum(fault_counts.changed.values(), np.zeros(len(clients))), 1.0)

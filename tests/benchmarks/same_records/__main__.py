@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         bad = {n: here.get(n, {"error": "the process ended"}) for n in names if "record" not in here.get(n, {})}
         print("\n".join(f"{n}: {found['error']}" for n, found in bad.items()) or f"{len(here)} cases saved")
         return 1 if bad else 0
-    answers = [compare(n, base.get(n), here.get(n), allowed) for n in names]
+    answers = [compare(n, base.get(n), here.get(n), allowed, numbers_only=asked.numbers_only) for n in names]
     print("\n".join(map(str, answers)))
     kinds = [a.kind for a in answers]
     print(", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds)))
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="list the cases and leave")
     parser.add_argument("--allow", action="append", default=[], metavar="NAME[@KEY]=reason",
                         help="a difference made on purpose; it is listed and does not fail")  # fmt: skip
+    parser.add_argument("--numbers-only", action="store_true", help="differences of text pass")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once (2: one a tree)")
     parser.add_argument("--cache", metavar="FOLDER", help="keep BASE's results in FOLDER/<commit>.json")
     parser.add_argument("--save", metavar="FILE", help="save the working tree's results")
