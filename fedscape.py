@@ -5,7 +5,7 @@ Five lines run a federation and read its record:
     import fedscape as fs
 
     run = fs.simulate("digits-label-skew", seed=7)
-    print(run.verdict)                          # converged at round ...: why
+    print(run.verdict)                          # Converged at round ...: why
     print(run.rounds["validation_loss"])        # one value a round, round 0 first
     model = run.model()                         # a torch.nn.Module with the final parameters
 
