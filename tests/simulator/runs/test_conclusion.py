@@ -1,8 +1,10 @@
 """The verdict of a run that ends badly: its reasons, and what a person can do next."""
 
+import io
 from pathlib import Path
 
 import fedscape as fs
+from simulator.cli.console import ConsoleObserver
 from simulator.runs.run import simulate
 from simulator.scenario.sections import load_scenario
 
@@ -22,7 +24,10 @@ def test_an_interrupted_run_names_the_command_that_continues_it(tmp_path: Path) 
     run = simulate("quadratic-two-clients", out=tmp_path / "run", stop_asked=StopAfter(2))
     assert run.verdict.headline == "Interrupted at round 2"
     assert run.verdict.reasons == ("a stop was requested",)
-    assert run.verdict.hint == f"To continue: fedscape resume {tmp_path / 'run'}"
+    assert run.verdict.hint == "To continue: fedscape resume RUN"
+    console = io.StringIO()
+    ConsoleObserver(console).run_finished(run.outcome)
+    assert f"\n  To continue: fedscape resume {tmp_path / 'run'}\n" in console.getvalue()
     assert fs.open_run(tmp_path / "run").verdict == run.verdict
 
 
