@@ -1,6 +1,6 @@
 """Builds the dashboards' JSON: `python -m dashboards.grafana.build`, or `make dashboards`.
 
-This and what it imports need grafana-foundation-sdk, a tool for developing; everything else reads the committed JSON.
+This module and its imports need grafana-foundation-sdk, a development tool; all other code reads the committed JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FOLDER = Path(__file__).parents[1] / "json"
 
 
 def built(name: str) -> dict[str, Any]:
-    """Return one dashboard's JSON; its `id` is null, since the server numbers dashboards itself."""
+    """Return one dashboard's JSON; its `id` is null, because the server numbers dashboards."""
     model: dict[str, Any] = json.loads(JSONEncoder(sort_keys=True).encode(DASHBOARDS[name]().build()))
     for shown in (*model["links"], *model["annotations"].get("list", ())):
         del shown["placement"]  # the SDK's default hides links and switches in a menu
@@ -49,7 +49,7 @@ def text_of(model: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Write every dashboard, and remove files of dashboards that are no more."""
+    """Write every dashboard, and remove files of dashboards that no longer exist."""
     FOLDER.mkdir(exist_ok=True)
     for stale in set(FOLDER.glob("*.json")) - {FOLDER / f"{name}.json" for name in DASHBOARDS}:
         stale.unlink()

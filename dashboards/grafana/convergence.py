@@ -1,4 +1,4 @@
-"""Has it converged, how fast, and what is still missing?"""
+"""The dashboard Convergence: losses, scores, criteria, rate, verdicts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from grafana_foundation_sdk.builders import dashboard as board
 
 from dashboards.grafana.frame import Row, runs_dashboard
 from dashboards.grafana.panels import Band, number_panel, series_panel, states_panel, trend_panel
-from dashboards.grafana.parts import Ask
+from dashboards.grafana.parts import Query
 from dashboards.grafana.promql import a_run, focus, last, runs
 from dashboards.grafana.tables import table_panel
 
@@ -24,101 +24,103 @@ FOCUSED = {"Run": "/d/fedscape-convergence?var-focus=${__value.raw}&var-run=${__
 def convergence() -> board.Dashboard:
     """Return the dashboard."""
     why = (
-        "How losses and scores go round by round, which criteria hold, how fast the loss nears its limit, the verdict."
+        "Losses and scores by round, the state of each criterion, the rate of convergence, and the verdict of each run."
     )
     rows = [_verdict(), _losses(), _criteria(), _rate(), _movement()]
     return runs_dashboard("fedscape-convergence", "Convergence", why, rows)
 
 
 def _verdict() -> Row:
-    asks = [
-        Ask(f"max by (run_id, scenario, algorithm, seed) ({last(runs('run_info'))})", ""),
-        Ask(f"max by (run_id, state) ({last(runs('run_state'))}) == 1", ""),
-        Ask(a_run(last(runs("round"))), "Rounds"),
-        Ask(a_run(last(runs("loss", split="validation"))), "Validation loss", decimals=4),
-        Ask(a_run(last(runs("accuracy_ratio", split="validation"))), "Validation accuracy", "percentunit", 1),
-        Ask(a_run(last(runs("target_rounds"))), "Rounds to target"),
+    queries = [
+        Query(f"max by (run_id, scenario, algorithm, seed) ({last(runs('run_info'))})", ""),
+        Query(f"max by (run_id, state) ({last(runs('run_state'))}) == 1", ""),
+        Query(a_run(last(runs("round"))), "Rounds"),
+        Query(a_run(last(runs("loss", split="validation"))), "Validation loss", decimals=4),
+        Query(a_run(last(runs("accuracy_ratio", split="validation"))), "Validation accuracy", "percentunit", 1),
+        Query(a_run(last(runs("target_rounds"))), "Rounds to target"),
     ]
-    why = "How each chosen run ended, and where it stood. Click a run to look at it closely."
-    return Row("Verdict", (table_panel("Verdicts", why, asks, renamed=COLUMNS, links=FOCUSED),))
+    why = "How each selected run ended, and its last values. Click a run to see its details."
+    return Row("Verdict", (table_panel("Verdicts", why, queries, renamed=COLUMNS, links=FOCUSED),))
 
 
 def _losses() -> Row:
     x = runs("round")
-    gap = "Distance of the training objective from its known optimum; drawn only where the scenario knows it."
+    gap = "Distance of the training objective from its optimum, where the optimum is known."
     return Row("Loss and score", (
-        trend_panel("Validation loss", "Mean loss on held-out examples after each round; round 0 is the initial model.",
-                    [Ask(runs("loss", split="validation"))], x=x),
-        trend_panel("Validation accuracy", "Share of held-out examples predicted right; absent for a regression.",
-                    [Ask(runs("accuracy_ratio", split="validation"))], x=x, unit="percentunit", low=0, high=1),
-        trend_panel("Training loss", "Mean loss of local training, over the clients of the round.",
-                    [Ask(runs("loss", split="train"))], x=x),
-        trend_panel("Optimality gap", gap, [Ask(runs("optimality_gap"))], x=x, scale="log"),
-        series_panel("Loss with what happened", "Validation loss on a time axis (a second is a round), where verdicts, "
-                     "jumps of drift and pushed words are marked.", [Ask(runs("loss", split="validation"))], width=24),
-        trend_panel("Error", "Share predicted wrong, or a regression's root mean squared error, on held-out examples.",
-                    [Ask(runs("error", split="validation"))], x=x),
-        trend_panel("Mean absolute error", "Of a regression, on held-out examples.",
-                    [Ask(runs("mean_absolute_error", split="validation"))], x=x),
+        trend_panel("Validation loss", "Mean loss on the validation examples after each round; round 0 is the initial "
+                    "model.", [Query(runs("loss", split="validation"))], x=x),
+        trend_panel("Validation accuracy", "Share of validation examples predicted right; absent for a regression.",
+                    [Query(runs("accuracy_ratio", split="validation"))], x=x, unit="percentunit", low=0, high=1),
+        trend_panel("Training loss", "Mean loss during local training over the clients of the round.",
+                    [Query(runs("loss", split="train"))], x=x),
+        trend_panel("Optimality gap", gap, [Query(runs("optimality_gap"))], x=x, scale="log"),
+        series_panel("Loss with events", "Validation loss on a time axis (one second is one round), with marks for "
+                     "verdicts, "
+                     "jumps of client drift and pushed notes.", [Query(runs("loss", split="validation"))], width=24),
+        trend_panel("Error", "Share of validation examples predicted wrong, or the root mean squared error of a "
+                    "regression.", [Query(runs("error", split="validation"))], x=x),
+        trend_panel("Mean absolute error", "Of a regression, on the validation examples.",
+                    [Query(runs("mean_absolute_error", split="validation"))], x=x),
     ))  # fmt: skip
 
 
 def _criteria() -> Row:
     x = focus("round")
     named = "{{criterion}}"
-    states = states_panel("Criteria of $focus", "When each criterion of the run looked at closely was met, and held.",
-                          Ask(focus("criterion_state"), named), CRITERION_STATES)  # fmt: skip
-    return Row("Criteria of the run looked at closely", (
+    states = states_panel("Criteria of $focus", "The state of each criterion of the selected run by round.",
+                          Query(focus("criterion_state"), named), CRITERION_STATES)  # fmt: skip
+    return Row("Criteria of the selected run", (
         states,
-        trend_panel("Distance to being met", "How far each criterion is from its threshold, relative to it; 0 is met.",
-                    [Ask(focus("criterion_distance"), named)], x=x, low=0),
-        trend_panel("Held", "Measured rounds in a row in which each was met, and (dots) how many it takes to hold.",
-                    [Ask(focus("criterion_held_rounds"), named),
-                     Ask(focus("criterion_needed_rounds"), "{{criterion}} needs")],
+        trend_panel("Distance of each criterion", "Distance of a criterion from its condition, relative to its "
+                    "threshold; 0: met.", [Query(focus("criterion_distance"), named)], x=x, low=0),
+        trend_panel("Rounds held", "Measured rounds in a row in which each criterion was met, and (dots) the number "
+                    "it needs.", [Query(focus("criterion_held_rounds"), named),
+                     Query(focus("criterion_needed_rounds"), "{{criterion}} needs")],
                     x=x, unit="none", points=(".* needs",), low=0),
-        trend_panel("What each looks at", "A criterion's value, and (dots) the threshold it is compared with.",
-                    [Ask(focus("criterion_value"), named),
-                     Ask(focus("criterion_threshold"), "{{criterion}} threshold")],
+        trend_panel("Value and threshold", "A criterion's value, and (dots) the threshold it is compared with.",
+                    [Query(focus("criterion_value"), named),
+                     Query(focus("criterion_threshold"), "{{criterion}} threshold")],
                     x=x, points=(".* threshold",)),
-        number_panel("Overfitting", "Whether the criterion `gap` sees validation loss part from training loss.",
-                     Ask(focus("overfitting"), "overfitting"), states=YES_NO, width=6, height=9),
-        number_panel("Round", "Newest round of the run looked at closely.", Ask(focus("round"), "round"),
+        number_panel("Overfitting", "Whether validation loss rises while training loss falls, by the criterion `gap`.",
+                     Query(focus("overfitting"), "overfitting"), states=YES_NO, width=6, height=9),
+        number_panel("Round", "Newest round of the selected run.", Query(focus("round"), "round"),
                      width=3, height=9),
-        number_panel("Budget", "Rounds it may take.", Ask(last(focus("rounds_budget")), "rounds"), width=3, height=9),
+        number_panel("Budget", "Most rounds of the run.", Query(last(focus("rounds_budget")), "rounds"), width=3,
+                     height=9),
     ))  # fmt: skip
 
 
 def _rate() -> Row:
     x = focus("round")
     bounds = "{{bound}}"
-    return Row("Rate of the run looked at closely", (
-        trend_panel("Factor a round", "By which factor the loss nears its limit each round, with its 90% interval; "
-                    "a gap is a fit that found no trend.", [Ask(focus("rate_factor"), bounds)], x=x,
+    return Row("Rate of the selected run", (
+        trend_panel("Factor per round", "The factor by which a round shrinks the loss's distance to its limit, with "
+                    "its 90% interval; a gap is a fit without a trend.", [Query(focus("rate_factor"), bounds)], x=x,
                     bands=(Band("high", "low"),), low=0, high=1),
-        trend_panel("Rounds to go", "Rounds to the target by that rate, with the ends of the interval; absent "
-                    "without a target.", [Ask(focus("rounds_to_go"), bounds)], x=x, bands=(Band("high", "low"),),
+        trend_panel("Rounds to go", "Rounds to the target at that rate, with the ends of the interval; absent "
+                    "without a target.", [Query(focus("rounds_to_go"), bounds)], x=x, bands=(Band("high", "low"),),
                     low=0),
-        trend_panel("Loss and its fitted limit", "The limit that the newest fit expects the loss to approach.",
-                    [Ask(focus("loss", split="validation"), "validation loss"), Ask(focus("rate_limit"), "limit")],
+        trend_panel("Loss and its fitted limit", "Validation loss, and the limit of the newest fit.",
+                    [Query(focus("loss", split="validation"), "validation loss"), Query(focus("rate_limit"), "limit")],
                     x=x),
-        trend_panel("Factor of every run", "The estimate alone, so that runs compare: lower is faster.",
-                    [Ask(runs("rate_factor", bound="estimate"))], x=runs("round"), low=0, high=1),
+        trend_panel("Factor of every run", "The estimate of each run: lower is faster.",
+                    [Query(runs("rate_factor", bound="estimate"))], x=runs("round"), low=0, high=1),
     ))  # fmt: skip
 
 
 def _movement() -> Row:
     x = runs("round")
-    return Row("Is it still moving?", (
-        trend_panel("Relative change", "Norm of the parameters' change over their norm: what `settled` looks at.",
-                    [Ask(runs("relative_change"))], x=x, scale="log"),
+    return Row("Movement of the parameters", (
+        trend_panel("Relative change", "Norm of the parameters' change over their norm, which the criterion `settled` "
+                    "uses.", [Query(runs("relative_change"))], x=x, scale="log"),
         trend_panel("Pseudo-gradient norm", "Norm of the aggregated update, server minus client.",
-                    [Ask(runs("pseudo_gradient_norm"))], x=x, scale="log"),
-        trend_panel("Gradient norm", "Of the true training loss at the broadcast model; measured where asked for.",
-                    [Ask(runs("gradient_norm"))], x=x, scale="log"),
+                    [Query(runs("pseudo_gradient_norm"))], x=x, scale="log"),
+        trend_panel("Gradient norm", "Of the true training loss at the broadcast model, in the rounds that measure it.",
+                    [Query(runs("gradient_norm"))], x=x, scale="log"),
         trend_panel("Agreement", "Share of probe predictions unchanged since the round before.",
-                    [Ask(runs("agreement_ratio"))], x=x, unit="percentunit", high=1),
-        trend_panel("Largest local gradient", "Largest norm of any client's gradient in the round: it leaps before "
-                    "a run diverges.", [Ask(runs("largest_gradient_norm"))], x=x, scale="log"),
-        trend_panel("Training errors", "Examples of the cohort that local training predicted wrong.",
-                    [Ask(runs("train_errors"))], x=x, low=0),
+                    [Query(runs("agreement_ratio"))], x=x, unit="percentunit", high=1),
+        trend_panel("Largest local gradient", "Largest norm of a client's gradient in the round. It jumps before "
+                    "a run diverges.", [Query(runs("largest_gradient_norm"))], x=x, scale="log"),
+        trend_panel("Training errors", "Number of the cohort's training examples that are predicted wrong.",
+                    [Query(runs("train_errors"))], x=x, low=0),
     ))  # fmt: skip

@@ -1,4 +1,4 @@
-"""What surrounds the panels of every dashboard: variables, time range, links and annotations."""
+"""The frame of every dashboard: variables, time range, links and annotations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dashboards.grafana.parts import SOURCE
 from dashboards.grafana.promql import ROUND_0, runs
 
 RANGES = (50, 200, 600, 3600, 10_000)
-"""Rounds that the time picker offers; 600 are shown at first."""
+"""Ranges of rounds in the time picker; a dashboard opens with 600."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def runs_dashboard(
     Args:
         uid: fixed, for links.
         title: a few words.
-        why: what question it answers.
+        why: its description.
         rows: from the top.
         focus: whether some panels show one run alone.
         annotated: whether events are drawn into panels that have a time axis.
@@ -50,21 +50,19 @@ def runs_dashboard(
         frame = frame.annotation(note)
     frame = frame.link(
         board.DashboardLink("Dashboards").type(model.DashboardLinkType.DASHBOARDS).tags([f"{TAG}-runs"])
-        .icon("external link").tooltip("The same runs, seen otherwise").include_vars(True).keep_time(True)
+        .icon("external link").tooltip("The same runs in other dashboards").include_vars(True).keep_time(True)
     )  # fmt: skip
-    frame = frame.link(
-        _link("Live health", "/d/fedscape-federation-health?${run:queryparam}", "Runs that are going on")
-    )
+    frame = frame.link(_link("Live health", "/d/fedscape-federation-health?${run:queryparam}", "Runs in progress"))
     return _filled(frame, rows)
 
 
 def live_dashboard(uid: str, title: str, why: str, rows: Sequence[Row]) -> board.Dashboard:
-    """Return a dashboard over what is being scraped, on wall time."""
+    """Return a dashboard over the runs that are scraped, on wall time."""
     frame = _frame(uid, title, why, "live").time("now-15m", "now").refresh("5s")
     for variable in _variables("fedscape live", LIVE_UID, clock="", focus=False):
         frame = frame.with_variable(variable)
     for name, words in (("fedscape-convergence", "Convergence"), ("fedscape-client-drift", "Client drift")):
-        frame = frame.link(_link(words, f"/d/{name}?${{run:queryparam}}", "The same runs, round by round"))
+        frame = frame.link(_link(words, f"/d/{name}?${{run:queryparam}}", "The same runs by round"))
     return _filled(frame, rows)
 
 
@@ -75,7 +73,7 @@ def _frame(uid: str, title: str, why: str, role: str) -> board.Dashboard:
 
 
 def _filled(frame: board.Dashboard, rows: Sequence[Row]) -> board.Dashboard:
-    """Lay the panels out, numbered so that one can be linked to."""
+    """Lay the panels out, numbered so that links can name them."""
     number = 0
     for row in rows:
         number += 1
@@ -103,12 +101,12 @@ def _variables(source: str, uid: str, *, clock: str, focus: bool) -> list[Any]:
     ]
     if focus:
         query = 'label_values(fedscape_round{clock="round",run_id=~"$run"}, run_id)'
-        found.append(_variable("focus", "Looked at closely", query, several=False))
+        found.append(_variable("focus", "Selected run", query, several=False))
     return found
 
 
 def _variable(name: str, label: str, query: str, *, several: bool = True) -> board.QueryVariable:
-    """Return a variable whose choices the database knows."""
+    """Return a variable whose choices come from the database."""
     variable = board.QueryVariable(name).label(label).query(query).datasource(SOURCE)
     variable = variable.refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(model.VariableSort.NATURAL_ASC)
     if several:
@@ -118,14 +116,14 @@ def _variable(name: str, label: str, query: str, *, several: bool = True) -> boa
 
 
 def _annotations() -> list[board.AnnotationQuery]:
-    """Return what is drawn across panels with a time axis: neighbouring rounds become a region."""
+    """Return the annotations of panels with a time axis: neighbouring rounds become a region."""
     drift = runs("client_drift_mean")
     usual = f"avg_over_time({drift}[9500ms] offset 1s)"
     return [
         marked("Converged", "green", f"{runs('run_state', state='converged')} == 1", "run {{run_id}}"),
         marked("Diverged", "red", f"{runs('run_state', state='diverged')} == 1", "run {{run_id}}"),
-        marked("Drift up by half", "orange", f"{drift} > 1.5 * {usual}", "client drift of run {{run_id}}"),
-        _pushed("Words of runs", "blue"),
+        marked("Jump of client drift", "orange", f"{drift} > 1.5 * {usual}", "client drift of run {{run_id}}"),
+        _pushed("Notes of runs", "blue"),
     ]
 
 
@@ -152,7 +150,7 @@ def _rounds_picker() -> board.TimePicker:
 
 
 def _moment(round_index: int) -> str:
-    """Write where a round lies, as the time picker has it.
+    """Return the moment of a round, in the time picker's format.
 
     Example:
         >>> _moment(600)

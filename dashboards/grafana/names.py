@@ -1,4 +1,4 @@
-"""What is called the same on a Grafana, in its provisioning files and in the dashboards' JSON."""
+"""Names shared by a Grafana, its provisioning files and the dashboards' JSON."""
 
 TAG = "fedscape"
 FOLDER_UID = "fedscape"

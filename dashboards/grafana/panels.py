@@ -1,7 +1,7 @@
-"""Panels over rounds or time, over grafana-foundation-sdk: what panels of a kind have in common is decided here.
+"""The kinds of panels, built with grafana-foundation-sdk.
 
-Rounds lie a second apart in the database, so every panel asks for steps of a second while the range allows it. A
-trend has the round as its x axis and overlays runs; a series has the same on a time axis, where annotations show.
+Rounds are a second apart in the database, so every panel queries steps of a second where the range allows it. A trend
+has the round as its x axis and overlays runs; a series has a time axis, which can show annotations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from grafana_foundation_sdk.models import common as shared
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from dashboards.grafana.parts import Ask, P, dressed, legend, letters, query, step, styled
+from dashboards.grafana.parts import P, Query, dressed, legend, letters, query, step, styled
 from dashboards.grafana.promql import round_number
 
 Scale = Literal["linear", "log"]
@@ -31,7 +31,7 @@ class Band:
 
 
 def trend_panel(
-    title: str, why: str, asks: Sequence[Ask], *, x: str, unit: str = "none", width: int = 12, height: int = 9,
+    title: str, why: str, queries: Sequence[Query], *, x: str, unit: str = "none", width: int = 12, height: int = 9,
     scale: Scale = "linear", bands: Sequence[Band] = (), right: Mapping[str, str] | None = None,
     points: Sequence[str] = (), low: float | None = None, high: float | None = None,
 ) -> trend.Panel:  # fmt: skip
@@ -39,9 +39,9 @@ def trend_panel(
 
     Args:
         title: a few words.
-        why: what is seen, and how to read it.
-        asks: queries, one series a run or a label.
-        x: a selector that has a value in every round that is to be drawn.
+        why: its description.
+        queries: queries, one series per run or label.
+        x: a selector with a value in every round that is drawn.
         unit: Grafana's id of the unit.
         width: of 24.
         height: in rows of 30 pixels.
@@ -53,13 +53,13 @@ def trend_panel(
         high: greatest y.
     """
     panel = _lines(dressed(trend.Panel(), title, why, unit, width, height), scale, low, high)
-    panel = panel.with_target(query(Ask(round_number(x), "round"), "round")).x_field("round")
+    panel = panel.with_target(query(Query(round_number(x), "round"), "round")).x_field("round")
     panel = panel.with_transformation(step("joinByField", byField="Time", mode="outer"))
-    return _series_styles(_asked(panel, asks), bands, right or {}, points)
+    return _series_styles(_with_queries(panel, queries), bands, right or {}, points)
 
 
 def series_panel(
-    title: str, why: str, asks: Sequence[Ask], *, unit: str = "none", width: int = 12, height: int = 9,
+    title: str, why: str, queries: Sequence[Query], *, unit: str = "none", width: int = 12, height: int = 9,
     scale: Scale = "linear", bands: Sequence[Band] = (), right: Mapping[str, str] | None = None,
     stacked: bool = False, low: float | None = None, high: float | None = None,
 ) -> timeseries.Panel:  # fmt: skip
@@ -67,18 +67,18 @@ def series_panel(
     panel = _lines(dressed(timeseries.Panel(), title, why, unit, width, height), scale, low, high)
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(shared.StackingMode.NORMAL)).fill_opacity(60)
-    return _series_styles(_asked(panel, asks), bands, right or {}, ())
+    return _series_styles(_with_queries(panel, queries), bands, right or {}, ())
 
 
 def heat_panel(
-    title: str, why: str, ask: Ask, *, unit: str = "none", width: int = 12, height: int = 9
+    title: str, why: str, source: Query, *, unit: str = "none", width: int = 12, height: int = 9
 ) -> heatmap.Panel:
-    """Draw how many clients lie in each bucket of a histogram, round by round.
+    """Draw the number of clients in each bucket of a histogram, by round.
 
     Args:
         title: a few words.
-        why: what is seen.
-        ask: cumulative buckets with the label `le`, of one run.
+        why: its description.
+        source: cumulative buckets with the label `le`, of one run.
         unit: of the buckets' edges.
         width: of 24.
         height: in rows of 30 pixels.
@@ -86,42 +86,43 @@ def heat_panel(
     colour = heatmap.HeatmapColorOptions().scheme("Turbo").steps(64)
     panel = dressed(heatmap.Panel(), title, why, unit, width, height).color(colour)
     panel = panel.y_axis(heatmap.YAxisConfig().unit(unit)).cell_values(heatmap.CellValues().unit("clients"))
-    return panel.with_target(query(ask, "A").format(PromQueryFormat.HEATMAP))
+    return panel.with_target(query(source, "A").format(PromQueryFormat.HEATMAP))
 
 
 def states_panel(
-    title: str, why: str, ask: Ask, states: Mapping[int, tuple[str, str]], *, width: int = 24, height: int = 7
+    title: str, why: str, source: Query, states: Mapping[int, tuple[str, str]], *, width: int = 24, height: int = 7
 ) -> statetimeline.Panel:
-    """Draw a row a series that changes colour with its value.
+    """Draw one row per series, coloured by its value.
 
     Args:
         title: a few words.
-        why: what is seen.
-        ask: numbers among `states`.
+        why: its description.
+        source: numbers among `states`.
         states: number -> words and colour.
         width: of 24.
         height: in rows of 30 pixels.
     """
     panel = dressed(statetimeline.Panel(), title, why, "none", width, height)
     panel = panel.mappings([words_for(states)]).show_value(shared.VisibilityMode.NEVER).merge_values(True)
-    return panel.row_height(0.8).fill_opacity(80).legend(legend()).with_target(query(ask, "A"))
+    return panel.row_height(0.8).fill_opacity(80).legend(legend()).with_target(query(source, "A"))
 
 
 def tiles_panel(
-    title: str, why: str, ask: Ask, *, unit: str = "none", width: int = 12, height: int = 9, low: float | None = None,
+    title: str, why: str, source: Query, *, unit: str = "none", width: int = 12, height: int = 9,
+    low: float | None = None,
     high: float | None = None,
 ) -> statetimeline.Panel:  # fmt: skip
-    """Draw a row a series and a tile a round, coloured by its value; blank where there is none.
+    """Draw one row per series and one tile per round, coloured by its value; blank where there is none.
 
     Args:
         title: a few words.
-        why: what is seen.
-        ask: numbers.
+        why: its description.
+        source: numbers.
         unit: of them.
         width: of 24.
         height: in rows of 30 pixels.
-        low: value of the first colour; the least there is where it is not given.
-        high: of the last, likewise.
+        low: value of the first colour; by default the smallest.
+        high: value of the last colour; by default the largest.
     """
     panel = dressed(statetimeline.Panel(), title, why, unit, width, height)
     panel = panel.color_scheme(board.FieldColor().mode(model.FieldColorModeId.CONTINUOUS_BL_YL_RD))
@@ -129,11 +130,12 @@ def tiles_panel(
     panel = panel if low is None else panel.min(low)
     panel = panel if high is None else panel.max(high)
     quiet = common.VizLegendOptions().show_legend(False).display_mode(shared.LegendDisplayMode.LIST)
-    return panel.line_width(0).legend(quiet).with_target(query(ask, "A"))
+    return panel.line_width(0).legend(quiet).with_target(query(source, "A"))
 
 
 def number_panel(
-    title: str, why: str, ask: Ask, *, unit: str = "none", width: int = 4, height: int = 4, decimals: int | None = None,
+    title: str, why: str, source: Query, *, unit: str = "none", width: int = 4, height: int = 4,
+    decimals: int | None = None,
     states: Mapping[int, tuple[str, str]] | None = None,
 ) -> stat.Panel:  # fmt: skip
     """Show the last value of one series, large."""
@@ -144,7 +146,7 @@ def number_panel(
         panel = panel.decimals(decimals)
     if states:
         panel = panel.mappings([words_for(states)])
-    return panel.with_target(query(ask, "A"))
+    return panel.with_target(query(source, "A"))
 
 
 def words_for(states: Mapping[int, tuple[str, str]]) -> model.ValueMap:
@@ -156,7 +158,7 @@ def words_for(states: Mapping[int, tuple[str, str]]) -> model.ValueMap:
 
 
 def _lines(panel: P, scale: Scale, low: float | None, high: float | None) -> P:
-    """Give a panel of lines what all of them have; gaps where a round did not measure are bridged."""
+    """Set the common style of line panels; lines bridge rounds that did not measure."""
     x: Any = panel
     x = x.legend(legend()).line_width(1.5).show_points(shared.VisibilityMode.AUTO).point_size(4).span_nulls(True)
     x = x.tooltip(common.VizTooltipOptions().mode(shared.TooltipDisplayMode.MULTI).sort(shared.SortOrder.DESCENDING))
@@ -169,7 +171,7 @@ def _lines(panel: P, scale: Scale, low: float | None, high: float | None) -> P:
 
 
 def _series_styles(panel: P, bands: Sequence[Band], right: Mapping[str, str], points: Sequence[str]) -> P:
-    """Fill bands, and put series on an axis of their own."""
+    """Fill bands, and give some series their own axis or style."""
     x: Any = panel
     for band in bands:
         x = x.override_by_name(band.upper, [styled("custom.fillBelowTo", band.lower)])
@@ -183,9 +185,9 @@ def _series_styles(panel: P, bands: Sequence[Band], right: Mapping[str, str], po
     return result
 
 
-def _asked(panel: P, asks: Sequence[Ask]) -> P:
+def _with_queries(panel: P, queries: Sequence[Query]) -> P:
     x: Any = panel
-    for ref, ask in zip(letters(), asks, strict=False):
-        x = x.with_target(query(ask, ref))
-    asked: P = x
-    return asked
+    for ref, source in zip(letters(), queries, strict=False):
+        x = x.with_target(query(source, ref))
+    panel_with: P = x
+    return panel_with

@@ -1,4 +1,4 @@
-"""What panels of every kind share: a query, a description, a unit, a size, and names for what Grafana counts."""
+"""Parts that all kinds of panels share: queries, descriptions, units, sizes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 SOURCE = shared.DataSourceRef(type_val="prometheus", uid="${datasource}")
 MOST_POINTS = 10_000
-"""Points a panel asks for; Prometheus refuses more than 11,000 a series."""
+"""The most points of a panel; Prometheus refuses more than 11,000 per series."""
 
 P = TypeVar("P")
 
 
 @dataclass(frozen=True)
-class Ask:
+class Query:
     """One query.
 
     Attributes:
         expr: PromQL.
-        legend: what a series is called, with labels in double braces; a column's heading, empty for none.
-        unit: of this column alone, in a table.
-        decimals: likewise.
+        legend: a series' name, with labels in double braces; in a table the column's heading, empty for none.
+        unit: the unit of this column, in a table.
+        decimals: the decimals of this column, in a table.
     """
 
     expr: str
@@ -35,25 +35,25 @@ class Ask:
 
 
 def dressed(panel: P, title: str, why: str, unit: str, width: int, height: int) -> P:
-    """Give a panel what all have."""
+    """Set the title, description, unit and size of a panel."""
     any_panel: Any = panel
     any_panel = any_panel.title(title).description(why).unit(unit).span(width).height(height)
     result: P = any_panel.datasource(SOURCE).interval("1s").max_data_points(MOST_POINTS)
     return result
 
 
-def query(ask: Ask, ref: str) -> prometheus.Dataquery:
+def query(source: Query, ref: str) -> prometheus.Dataquery:
     """Return a query for series over time."""
-    return _query(ask, ref).legend_format(ask.legend)
+    return _query(source, ref).legend_format(source.legend)
 
 
-def column(ask: Ask, ref: str) -> prometheus.Dataquery:
+def column(source: Query, ref: str) -> prometheus.Dataquery:
     """Return a query for a table, where `Value #A` and so on are renamed afterwards."""
-    return _query(ask, ref).format(PromQueryFormat.TABLE)
+    return _query(source, ref).format(PromQueryFormat.TABLE)
 
 
-def _query(ask: Ask, ref: str) -> prometheus.Dataquery:
-    return prometheus.Dataquery().expr(ask.expr).ref_id(ref).datasource(SOURCE).range()
+def _query(source: Query, ref: str) -> prometheus.Dataquery:
+    return prometheus.Dataquery().expr(source.expr).ref_id(ref).datasource(SOURCE).range()
 
 
 def legend() -> common.VizLegendOptions:
@@ -62,15 +62,15 @@ def legend() -> common.VizLegendOptions:
 
 
 def step(name: str, **options: Any) -> model.DataTransformerConfig:
-    """Return one transformation of what the queries gave."""
+    """Return one transformation of the queries' results."""
     return model.DataTransformerConfig(id_val=name, options=options)
 
 
 def styled(name: str, value: Any) -> model.DynamicConfigValue:
-    """Return one property that some series or column has of its own."""
+    """Return one property of a single series or column."""
     return model.DynamicConfigValue(id_val=name, value=value)
 
 
 def letters() -> list[str]:
-    """Return the names of a panel's queries, as Grafana gives them."""
+    """Return the names of a panel's queries: A, B, C."""
     return [chr(65 + i) for i in range(26)]

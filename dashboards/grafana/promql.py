@@ -1,9 +1,8 @@
-"""The PromQL of the dashboards: a few shapes over metrics that exist, with the dashboards' variables in them.
+"""The PromQL of the dashboards: a few query shapes with the dashboards' variables.
 
     runs("loss", split="validation")  ->  fedscape_loss{run_id=~"$run",clock="round",split="validation"}
 
-Every metric and label is looked up in the metric table while the dashboards are built, so a name that is not there
-never gets into the JSON.
+The build looks up every metric and label in the metric table, so the JSON has no name that does not exist.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from server.metrics.table import METRICS, PREFIX, Metric, series_names
 from server.metrics.timeline import EPOCH_MS
 
 ROUND_0 = EPOCH_MS // 1000
-"""Where round 0 lies on the round clock: 2000-01-01T00:00:00Z, in seconds since 1970; a round is a second."""
+"""The moment of round 0 on the round clock: 2000-01-01T00:00:00Z, in seconds since 1970; a round is a second."""
 
 _OF_SERIES = {name: metric for metric in METRICS.values() for name in series_names(metric)}
 
 
 def runs(metric: str, **labels: str) -> str:
-    """Select a metric of every chosen run, on the round clock.
+    """Select a metric of every selected run, on the round clock.
 
     Args:
         metric: name without the prefix; a histogram's with `_bucket`, `_sum` or `_count`.
-        labels: label -> value it must have.
+        labels: label -> the value it has.
 
     Example:
         >>> runs("loss", split="train")
@@ -32,12 +31,12 @@ def runs(metric: str, **labels: str) -> str:
 
 
 def focus(metric: str, **labels: str) -> str:
-    """Select a metric of the one run that is looked at closely, on the round clock."""
+    """Select a metric of the run that the variable `focus` names, on the round clock."""
     return _select(metric, {"run_id": "$focus", "clock": "round"} | labels)
 
 
 def live(metric: str, **labels: str) -> str:
-    """Select a metric of every chosen run as it is scraped, on wall time."""
+    """Select a metric of every selected run as it is scraped, on wall time."""
     assert declared(metric).live, f"{PREFIX}{metric} is not on /metrics"
     return _select(metric, {"run_id": "~$run"} | labels)
 
@@ -58,15 +57,15 @@ def a_run(expression: str) -> str:
 
 
 def this_round(selector: str) -> str:
-    """Return what a sum over rounds grew by in this round: all of it in the first round it is there.
+    """Return the increase of a sum over rounds in this round; the whole sum in its first round.
 
-    An `increase` would extrapolate; on the round clock the round before is exactly a second ago.
+    `increase` would extrapolate; on the round clock the round before is exactly a second earlier.
     """
     return f"{selector} - ({selector} offset 1s or {selector} * 0)"
 
 
 def begins(selector: str) -> str:
-    """Return what is above 0 now and was not in the ten rounds before, so that a small cohort's gaps do not count.
+    """Return series above 0 now that were not in the ten rounds before, which skips the gaps of a small cohort.
 
     Example:
         >>> begins("a")
@@ -76,7 +75,7 @@ def begins(selector: str) -> str:
 
 
 def round_number(selector: str) -> str:
-    """Return the round's number, where any of the selected series has a value: a strictly ascending x axis.
+    """Return the round's number where a selected series has a value: a strictly ascending x axis.
 
     Example:
         >>> round_number("a")
@@ -86,7 +85,7 @@ def round_number(selector: str) -> str:
 
 
 def _select(metric: str, labels: dict[str, str]) -> str:
-    """Write a selector; a value that starts with `~` is a pattern."""
+    """Return a selector; a value that starts with `~` is a pattern."""
     ours = ("run_id", "clock", *declared(metric).labels)
     assert set(labels) <= set(ours), f"{metric} has the labels {ours}, not {set(labels) - set(ours)}"
     parts = (
@@ -96,7 +95,7 @@ def _select(metric: str, labels: dict[str, str]) -> str:
 
 
 def declared(metric: str) -> Metric:
-    """Return the metric that has a series of this name, given without the prefix."""
+    """Return the metric with a series of this name, given without the prefix."""
     found = _OF_SERIES.get(PREFIX + metric)
     assert found is not None, f"{PREFIX}{metric} is not in the metric table"
     return found

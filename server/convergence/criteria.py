@@ -82,8 +82,8 @@ def _gap(options: GapOptions, before: CriterionState | None, round_index: int, v
         words += f"needs below {options.below:g}" if still else "but a loss still improves"
     rise = validation - bests[1].value
     overfits = bests[1].stale >= options.patience > bests[0].stale and rise > 0.0 and gap > 0.0
-    best = f"its best (round {bests[1].round_index})"
-    warning = f"validation loss is {shown(rise)} above {best} while training loss still falls"
+    above = f"{shown(rise)} above its best (round {bests[1].round_index})"
+    warning = f"validation loss is {above} while training loss still falls"
     return CriterionState(gap, options.below, held, distance, words, since, bests, warning if overfits else "")
 
 

@@ -55,7 +55,7 @@ class Diverged:
         quantity: the fact.
         value: its value.
         threshold: the limit it crossed; None where the value is not finite.
-        reasons: what happened, one clause each.
+        reasons: how the value compares with its limit, one clause each.
         hint: the usual cause, and what helps.
     """
 

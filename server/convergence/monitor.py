@@ -197,10 +197,12 @@ class ConvergenceMonitor:
         return self.last
 
     def stopped(self, round_index: int, budget: int) -> Verdict:
-        """Return the verdict of a run whose budget of rounds is spent, with the criteria that would have ended it."""
+        """Return the verdict of a run whose budget of rounds is spent, with the criteria that do not hold."""
         reasons = [f"the budget of {budget} round{'' if budget == 1 else 's'} is spent"]
         if self.last is not None and self.options.stop != "never":
-            reasons += [status.words for status in self.last.criteria if not status.holds]
+            for status in self.last.criteria:
+                count = f" ({status.held_rounds} of {status.needed_rounds} rounds)" if status.held_rounds else ""
+                reasons += [status.words + count] if not status.holds else []
         return Verdict("stopped", round_index, tuple(reasons))
 
     def _status(self, name: str, chosen: Any, round_index: int, facts: Facts) -> CriterionStatus:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Outcome = Literal["converged", "diverged", "stopped", "interrupted"]
+RESUME = "fedscape resume RUN"
+"""The command that continues a run, without its folder: a folder may move, and a report names no path."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,11 @@ class Verdict:
             >>> Verdict.from_outcome({"outcome": "converged", "round": 9, "reason": "it held"}).reasons
             ('it held',)
         """
+        how, round_index = outcome["outcome"], outcome["round"]
         reasons = outcome["reasons"] if "reasons" in outcome else [outcome["reason"]]
         return cls(
-            outcome["outcome"],
-            outcome["round"],
+            how,
+            round_index,
             tuple(reasons),
             tuple(outcome.get("criteria") or ()),
             outcome.get("quantity"),

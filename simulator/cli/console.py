@@ -15,6 +15,7 @@ from rich.text import Text
 
 from dashboards.report import run_text
 from dashboards.report.formats import clock_time
+from server.convergence.verdict import RESUME
 from simulator.cli import console_text
 
 UPDATES_A_SECOND = 10
@@ -117,7 +118,9 @@ class ConsoleObserver:
         self._print("")
         ending = run_text.ending(outcome)
         self._print(ending.headline, _STYLES.get(str(outcome.get("outcome")), "bold"))
-        for line in (*(f"- {reason}" for reason in ending.reasons), *ending.hints):
+        resume = RESUME.replace("RUN", str(outcome.get("record") or "RUN"))
+        hints = (hint.replace(RESUME, resume) for hint in ending.hints)
+        for line in (*(f"- {reason}" for reason in ending.reasons), *hints):
             self._print(f"  {line}")
         rows = run_text.reached(outcome)
         width = max([13, *(len(name) for name, _ in rows)])

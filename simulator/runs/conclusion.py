@@ -16,7 +16,7 @@ from clients.training.class_metrics import MOST_CLASSES, class_counts, class_met
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
 from server.convergence.outcome import drift_course, to_target
-from server.convergence.verdict import Verdict
+from server.convergence.verdict import RESUME, Verdict
 from server.record.files import whole_file
 from server.record.records import RunFolder
 from server.record.tensor_files import write_tensors
@@ -71,7 +71,7 @@ def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None) ->
     if verdict.outcome == "interrupted":
         hint = "The run was not recorded, so it cannot be resumed."
         if folder is not None:
-            hint = f"To continue: fedscape resume {folder.path}"
+            hint = f"To continue: {RESUME}"
     if verdict.outcome == "diverged" and state.round_index < verdict.round_index:
         model = f"The final model is that of round {state.round_index}, the last with finite parameters."
         hint = f"{hint}\n{model}" if hint else model

@@ -41,7 +41,7 @@ def test_strange_nodes_give_the_bits_of_our_plain_engine(row: str, tmp_path: Pat
     grid, held = StrangeGrid(client, [3, 0, 7, 5, 1, 2, 6, 4]), context()
     server(grid, held)
     assert dict(held.state["fedscape"]) == {
-        "verdict": "stopped at round 3: the budget of 3 rounds is spent",
+        "verdict": "Stopped at round 3: the budget of 3 rounds is spent",
         "record": str(tmp_path / "there"),
     }
     here, there = open_run(tmp_path / "here"), open_run(tmp_path / "there")

@@ -1,4 +1,4 @@
-"""The report and the watch page in a real browser, cut off from the network: everything is drawn, nothing complains."""
+"""The report and the watch page in a real browser, cut off from the network: everything is drawn without an error."""
 
 import math
 import shutil
@@ -35,22 +35,22 @@ TEXT = "document.body.innerText"
 REASONS = "[...document.querySelectorAll('#reasons li')].map((one) => one.innerText)"
 WORDS = """[...document.querySelectorAll('.words, #reasons, #reached, .card h3, .card .help, .legend, .notes')]
     .map((one) => one.innerText).join(' ')"""
-"""Text without names that a user chose."""
+"""The page's own text, without names from the scenario."""
 VERDICT = "document.getElementById('verdict')?.innerText"
 
 
 def picture(card: str) -> str:
-    """Return what gives a card's drawing."""
+    """Return an expression for a card's drawing."""
     return f"document.querySelector('#card-{card} canvas').toDataURL()"
 
 
 def chart(card: str) -> str:
-    """Return what gives a card's chart."""
+    """Return an expression for a card's chart."""
     return f"echarts.getInstanceByDom(document.querySelector('#card-{card} .chart'))"
 
 
 def click(where: str, words: str) -> str:
-    """Return what clicks the button with these words."""
+    """Return an expression that clicks the button with these words."""
     return f"[...document.querySelectorAll('{where} button')].find((one) => one.textContent === '{words}').click()"
 
 
@@ -126,7 +126,7 @@ def test_a_city_is_drawn_where_there_is_one(browser: Chromium, tmp_path: Path) -
     page.close()
 
 
-def test_a_phone_in_the_dark(browser: Chromium, run: Run) -> None:
+def test_the_page_fits_a_phone_in_the_dark_theme(browser: Chromium, run: Run) -> None:
     assert run.path is not None
     page = opened(browser, run.path / "report.html", width=390, dark=True)
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
@@ -140,7 +140,7 @@ def test_a_phone_in_the_dark(browser: Chromium, run: Run) -> None:
     page.close()
 
 
-def test_axes_zoom_and_pickers(browser: Chromium, run: Run) -> None:
+def test_axes_zoom_and_pickers_redraw_the_charts(browser: Chromium, run: Run) -> None:
     assert run.path is not None
     page = opened(browser, run.path / "report.html")
     last = run.rounds.lines[-1]
@@ -192,7 +192,7 @@ def test_one_changed_value_changes_the_chart_that_shows_it_and_no_other(browser:
     assert {card for card in plain if plain[card] != with_cell[card]} == {"clients"}
 
 
-def test_several_runs_overlaid_with_their_differences(browser: Chromium, tmp_path: Path) -> None:
+def test_several_runs_are_overlaid_with_their_differences(browser: Chromium, tmp_path: Path) -> None:
     shifts = {("fedavg", 1): 0.0, ("fedavg", 2): 0.02, ("scaffold", 1): -0.1, ("scaffold", 2): -0.06}
     for (kind, seed), shift in shifts.items():
         make_record(tmp_path / f"{kind}-{seed}", kind=kind, seed=seed, shift=shift)
@@ -225,7 +225,7 @@ def _diverged(folder: RunFolder) -> None:
 @pytest.mark.parametrize(
     "name", ["diverged", "killed", "one round", "no round", "no clients", "no environment", "partition"]
 )
-def test_odd_records_are_drawn_without_complaint(
+def test_odd_records_are_drawn_without_an_error(
     name: str, browser: Chromium, tmp_path: Path, population_of: Callable[..., Population]
 ) -> None:
     rounds = {"one round": 1, "no round": 0}.get(name, 40)

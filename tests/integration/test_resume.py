@@ -233,7 +233,7 @@ def test_a_record_cut_below_its_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_finished_run_and_a_folder_that_is_none(tmp_path: Path) -> None:
     simulate(digits("run.rounds=1"), out=tmp_path / "run")
-    assert "is over: stopped at round 1: the budget of 1 rounds is spent" in refused(tmp_path / "run")
+    assert "is over: Stopped at round 1: the budget of 1 round is spent" in refused(tmp_path / "run")
     with pytest.raises(RunFolderError, match="does not exist"):
         resume(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()

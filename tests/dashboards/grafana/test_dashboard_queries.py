@@ -166,7 +166,7 @@ def equal(found: Values, wanted: Values) -> bool:
 
 
 def filled(expr: str, truths: list[Truth]) -> Iterator[str]:
-    """Fill the dashboards' variables as Grafana does: all runs, and each of them looked at closely."""
+    """Fill the dashboards' variables as Grafana does: all runs, and each of them as the selected run."""
     escaped = (re.sub(r"[|\\{}()*+?.^$\[\]]", r"\\\\\g<0>", truth.run_id) for truth in truths)
     expr = expr.replace("$run", f"({'|'.join(escaped)})")
     closely = [truth.run_id for truth in truths] if "$focus" in expr else [""]

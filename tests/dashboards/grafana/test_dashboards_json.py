@@ -168,7 +168,7 @@ def test_events_are_annotated():
     assert {"Fault begins", "Concept drift begins"} <= {note["name"] for note in MODELS["city"]["annotations"]["list"]}
     for name in ("convergence", "client_drift", "city"):
         notes = {note["name"]: note for note in MODELS[name]["annotations"]["list"]}
-        assert {"Converged", "Diverged", "Drift up by half"} <= set(notes)
+        assert {"Converged", "Diverged", "Jump of client drift"} <= set(notes)
         assert all(note["step"] == "1s" for note in notes.values() if "expr" in note)
         assert any(panel["type"] == "timeseries" for panel in MODELS[name]["panels"])  # where they can be drawn
 

@@ -57,7 +57,7 @@ def test_one_pair_has_no_interval_and_pairs_need_equal_seeds(tmp_path: Path) -> 
     assert pair["title"] == "fedprox minus fedavg"
     assert {row[2] for row in pair["rows"]} == {"one pair"}
     assert {row[0]: row[1] for row in pair["rows"]}["training loss, at the end"] == "+0.5"
-    assert "feddyn and fedavg have no seed in common." in found["notes"]
+    assert "feddyn and fedavg have no seed in common, so they make no pairs." in found["notes"]
 
 
 def test_runs_that_differ_only_in_seed_make_no_pairs(tmp_path: Path) -> None:

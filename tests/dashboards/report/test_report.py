@@ -210,6 +210,24 @@ def test_a_killed_run_is_reported_without_an_outcome(tmp_path: Path) -> None:
     assert "The last line of the record is incomplete and left out." in view["notes"]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "verdict", "reasons"),
+    [
+        ({"outcome": "converged", "round": 9, "words": "converged at round 9: it held", "reason": "it held"},
+         "Converged at round 9", ["it held"]),
+        ({"outcome": "stopped", "words": "stopped at round 9: enough"}, "stopped at round 9: enough", []),
+        ({}, "Ended at round ?", []),
+    ],
+)  # fmt: skip
+def test_outcomes_of_earlier_versions_have_a_headline(
+    outcome: dict[str, Any], verdict: str, reasons: list[str], tmp_path: Path
+) -> None:
+    folder = make_record(tmp_path / "run", rounds=9, ended=False)
+    folder.write_outcome(outcome)
+    view = run_view(read_run(folder.path))
+    assert (view["verdict"], view["reasons"]) == (verdict, reasons)
+
+
 @pytest.mark.parametrize("missing", ["clients", "environment.json", "outcome.json", "events.jsonl", "partition.json"])
 def test_a_report_is_made_without_any_one_piece(
     missing: str, tmp_path: Path, population_of: Callable[..., Population]
@@ -361,11 +379,11 @@ def test_page_size_is_bounded_for_long_and_wide_runs(tmp_path: Path) -> None:
     assert grid["rows"] * grid["columns"] <= Budget().cells
     assert len(page) < 2_500_000
     note = "1,000 clients and 500 rounds are drawn as 346 by 346 cells"
-    assert any(note in said for said in data_of(page)["runs"][0]["notes"])
+    assert any(note in line for line in data_of(page)["runs"][0]["notes"])
     twenty = share_out(20)
     view = run_view(read_run(folder.path), twenty)
     assert len(json.dumps(view)) * 20 < 4_000_000
-    assert any(f"of {501:,} rounds" in said for said in view["notes"])
+    assert any(f"of {501:,} rounds" in line for line in view["notes"])
 
 
 @pytest.mark.slow
@@ -387,10 +405,10 @@ def test_mistakes_in_the_list_of_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_drawing_library_has_the_documented_checksum() -> None:
-    said = re.search(r"sha256 of the file: `([0-9a-f]{64})`", asset("echarts/README.md"))
-    assert said is not None
+    documented = re.search(r"sha256 of the file: `([0-9a-f]{64})`", asset("echarts/README.md"))
+    assert documented is not None
     code = asset(DRAWING[0])
-    assert hashlib.sha256(code.encode()).hexdigest() == said[1]
+    assert hashlib.sha256(code.encode()).hexdigest() == documented[1]
     assert "</script" not in code
     assert {"LICENSE", "NOTICE", "LICENSE-d3", "LICENSE-zrender"} <= set(
         re.findall(r"`([A-Z][\w-]+)`", asset("echarts/README.md"))

@@ -110,7 +110,7 @@ def test_view_is_sent_again_only_when_its_run_has_changed(tmp_path: Path) -> Non
     append(folder, 6, 7)
     second = runs.view("run", first["version"])
     assert second["view"]["round"] == 7
-    assert "Client rows are written with each checkpoint, so far to round 5." in second["view"]["notes"]
+    assert "Client rows are written at checkpoints; the last one was at round 5." in second["view"]["notes"]
     recorder = Recorder(folder)
     recorder.clients.add(6, columns_of(6, CLIENTS))
     recorder.clients.flush()

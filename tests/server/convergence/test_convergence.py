@@ -153,6 +153,8 @@ def test_a_spent_budget_names_the_criteria_that_do_not_hold():
         "validation accuracy 0.5, needs at least 0.9",
         "training loss and validation loss are not measured yet",
     )
+    monitor.observe(2, facts | {"validation_accuracy": 0.9})
+    assert monitor.stopped(2, 2).reasons[1] == "validation accuracy 0.9, at least 0.9 (1 of 2 rounds)"
     never = ConvergenceMonitor(ConvergenceOptions(**options, stop="never"))
     never.observe(2, facts)
     assert never.stopped(2, 2).reasons == ("the budget of 2 rounds is spent",)

@@ -62,7 +62,7 @@ def test_a_run_read_back_has_the_verdict_and_the_rows_of_the_run(tmp_path: Path)
     run = fs.simulate(digits(), out=tmp_path / "run")
     record = fs.open_run(tmp_path / "run")
     assert record.verdict == run.verdict
-    assert str(record.verdict) == str(run.verdict) == "stopped at round 8: the budget of 8 rounds is spent"
+    assert str(record.verdict) == str(run.verdict) == "Stopped at round 8: the budget of 8 rounds is spent"
     rows = record.clients
     assert len(rows) == 8 * 4
     for r, line in enumerate(run.rounds.lines[1:], start=1):

@@ -94,7 +94,7 @@ def test_describe_data_takes_own_data_with_places(tmp_path: Path) -> None:
 def test_data_without_a_model_measures_all_but_gradients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "digits-label-skew", "--set", "model=", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"gradient dissimilarity +not measured +it needs a model", shown)
+    assert re.search(r"gradient dissimilarity +not measured +needs a model", shown)
     assert "gradient dissimilarity" in (tmp_path / "data.html").read_text("utf-8")
     without = fs.describe_data("digits-label-skew", sets=["model="])
     measures = fs.describe_data("digits-label-skew")
