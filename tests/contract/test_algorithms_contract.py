@@ -57,18 +57,11 @@ PARTIAL = 4
 """A cohort of some of the six clients below."""
 
 every_row = pytest.mark.parametrize("name", ROWS)
+pytestmark = pytest.mark.usefixtures("one_thread")
 both_engines = pytest.mark.parametrize("engine", ["plain", "stacked"])
 
 SIZES = (12, 5, 9, 1, 7, 3)
 CLASSES, FEATURES = 3, 4
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def examples(label):
@@ -341,7 +334,7 @@ clients = st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 3), st.integ
 
 @pytest.mark.parametrize("name", AVERAGING)
 @given(found=clients)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_doubling_every_size_changes_no_coefficient(name, found):
     sizes, draws, steps = (np.array(column) for column in zip(*found, strict=True))
     base = coefficients(name, shares(sizes, draws, steps))
@@ -351,7 +344,7 @@ def test_doubling_every_size_changes_no_coefficient(name, found):
 
 @pytest.mark.parametrize("name", AVERAGING)
 @given(found=clients, order=st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_coefficients_follow_their_clients(name, found, order):
     shuffled = found.copy()
     order.shuffle(shuffled)
@@ -362,7 +355,7 @@ def test_coefficients_follow_their_clients(name, found, order):
 
 @pytest.mark.parametrize("name", AVERAGING)
 @given(found=clients)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_drawn_twice_is_two_clients(name, found):
     """A client drawn r times counts as r clients that are alike."""
     sizes, draws, steps = (np.array(column) for column in zip(*found, strict=True))

@@ -100,7 +100,7 @@ def test_a_fact_that_is_not_finite_breaks_what_it_held(name):
 
 @pytest.mark.parametrize("name", EVERY)
 @given(record=records(wild))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_facts_give_a_status_and_never_an_error(name, record):
     options = options_of(name)
     monitor = ConvergenceMonitor(options)
@@ -127,7 +127,7 @@ def test_any_facts_give_a_status_and_never_an_error(name, record):
 
 
 @given(record=records(wild), stop=st.sampled_from(["any", "all", "never"]), cut=st.integers(0, 25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_replay_equals_observing_and_may_be_taken_up_anywhere(record, stop, cut):
     options = ConvergenceOptions(**EVERY, stop=stop)
     rounds = list(enumerate(record))
@@ -139,7 +139,7 @@ def test_replay_equals_observing_and_may_be_taken_up_anywhere(record, stop, cut)
 
 
 @given(record=records(values))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_criteria_do_not_see_each_other(record):
     together = ConvergenceMonitor(ConvergenceOptions(**EVERY, stop="never"))
     alone = {name: ConvergenceMonitor(options_of(name, stop="never")) for name in EVERY}
@@ -149,7 +149,7 @@ def test_criteria_do_not_see_each_other(record):
 
 
 @given(record=records(values))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_is_no_later_than_all(record):
     def first(stop):
         monitor = ConvergenceMonitor(ConvergenceOptions(**EVERY, stop=stop))

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import COMPILER
 from torch import nn
 
 from clients.engines.plain import PlainEngine
@@ -26,7 +27,6 @@ from clients.training.augment import AugmentOptions
 from clients.training.local import OPTIMIZERS, LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork, concatenate
-from simulator.engines.compiling import compiler_missing
 
 NUMBERS = ("params", "buffers", "train_loss", "client_drift", "gradient_norm")
 COUNTS = ("clients", "num_examples", "local_steps", "train_errors")
@@ -205,17 +205,14 @@ def distance(one, other):
     return worst
 
 
-drawn = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@settings(drawn, max_examples=180)
+@settings(max_examples=180)
 @given(case=cases())
 def test_stacked_is_plain_in_float64(case, population_of):
     task, work, own = make(case, population_of, torch.float64)
     assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-9
 
 
-@settings(drawn, max_examples=80, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(case=cases())
 def test_stacked_is_plain_to_rounding_in_float32(case, population_of):
     # Momentum through batch normalisation of two examples amplifies rounding most: 4e-5 in 1,200 draws.
@@ -223,7 +220,7 @@ def test_stacked_is_plain_to_rounding_in_float32(case, population_of):
     assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-3
 
 
-@settings(drawn, max_examples=60)
+@settings(max_examples=60)
 @given(case=cases(), tile=st.integers(1, 3), keep=st.data())
 def test_no_client_depends_on_who_trains_beside_it(case, tile, keep, population_of):
     task, work, own = make(case, population_of, torch.float64)
@@ -283,11 +280,9 @@ def test_a_ragged_cohort_costs_what_it_trains(population_of):
 
 
 @pytest.mark.slow
+@COMPILER.mark
 @pytest.mark.parametrize("name", ["gelu", "cnn, batch norm"])
 def test_compiled_is_eager_to_rounding(name, population_of):
-    pytest.importorskip("torch._inductor")
-    if compiler_missing():
-        pytest.skip(compiler_missing())
     case = (MODELS[name], {"batch_size": 4, "local_epochs": 2, "buffers": "average"}, [28, 20, 8, 16, 6], "plain", 2, 1)
     task, work, own = make(case, population_of, torch.float32)
     engine = StackedEngine(task)

@@ -227,7 +227,7 @@ def test_numbers_are_not_labels(options: PartitionOptions) -> None:
         partition(options, np.zeros((10, 1)), {}, seed=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
     clients=st.integers(1, 8),

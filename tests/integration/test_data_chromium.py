@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-import pytest
+from needs import CHROMIUM
 
 from clients.heterogeneity.table import measure_clients
 from dashboards.data_page.page import write_data
-from tests.support.chromium import PROGRAM, chromium
+from tests.support.chromium import chromium
 from tests.support.small_city import small_city
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Debian's chromium is not installed: the page was not opened")
+pytestmark = CHROMIUM.mark
 
 CARDS = "[...document.querySelectorAll('.card[id^=card-]')].filter((one) => one.offsetParent).map((one) => one.id)"
 MAP = "echarts.getInstanceByDom(document.querySelector('#card-map .chart')).getOption().series[0].data"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_servers import PrometheusServer, eventually, free_port, needs_prometheus
+from needs import needs_prometheus
+from prometheus_servers import PrometheusServer, eventually, free_port
 from run_folders import digits
 
 import fedscape as fs

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_servers import PrometheusServer, Stored, eventually, free_port, needs_prometheus
+from needs import needs_prometheus
+from prometheus_servers import PrometheusServer, Stored, eventually, free_port
 from receivers import silent_receiver
 from run_folders import digits, recorded, stop_after
 

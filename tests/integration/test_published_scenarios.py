@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import shared_data
 from run_folders import Capture, mistake
 
 from server.record.jsonlines import read_rounds
 from simulator.cli.main import EXIT_OK, main
 from simulator.scenario.sections import load_scenario, parse_scenario, to_toml
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 PUBLISHED = {
     "air-beijing": ("https://archive.ics.uci.edu/dataset/501", "CC BY 4.0"),
     "household-power": ("https://archive.ics.uci.edu/dataset/235", "CC BY 4.0"),
@@ -70,6 +70,4 @@ def test_metr_la_runs_on_a_file_of_its_form(tmp_path: Path) -> None:
     [("uci-har", "activity_uci_har/uci_har_windows_25hz_int16.npz"), ("air-beijing", "air_beijing")],
 )
 def test_runs_on_the_published_data(name: str, file: str, tmp_path: Path) -> None:
-    if not (SHARED / file).exists():
-        pytest.skip(f"the shared data set {file} is not here")
-    assert run(name, tmp_path / "run", f"data.path={SHARED / file}") > 0.5
+    assert run(name, tmp_path / "run", f"data.path={shared_data(file)}") > 0.5

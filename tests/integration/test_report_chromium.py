@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import CHROMIUM
 
 from clients.core.population import Population
 from dashboards.report.report import write_report
@@ -16,11 +17,11 @@ from server.record.client_table import ClientTable
 from server.record.jsonlines import RoundWriter, to_json
 from server.record.records import RunFolder
 from simulator.runs.run import Run, simulate
-from tests.support.chromium import PROGRAM, Chromium, Page, chromium
+from tests.support.chromium import Chromium, Page, chromium
 from tests.support.made_records import TITLE, line_of, make_record
 from tests.support.run_folders import digits
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Debian's chromium is not installed: the pages were not opened")
+pytestmark = CHROMIUM.mark
 
 CLIENTS = np.arange(30)
 CARDS = "[...document.querySelectorAll('.card[id^=card-]')].filter((one) => one.offsetParent)"

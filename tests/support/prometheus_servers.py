@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -13,17 +12,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-import pytest
-
 from dashboards.prometheus import Role
 
 Stored = dict[frozenset[tuple[str, str]], dict[int, str]]
 """Labels -> milliseconds -> the number as Prometheus writes it."""
-
-needs_prometheus = pytest.mark.skipif(
-    not (shutil.which("prometheus") and shutil.which("promtool")),
-    reason="prometheus and promtool are not installed (Debian, Ubuntu: apt-get install prometheus)",
-)
 
 
 def free_port() -> int:

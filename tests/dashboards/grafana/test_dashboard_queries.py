@@ -17,7 +17,8 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from prometheus_servers import free_port, needs_prometheus
+from needs import needs_prometheus
+from prometheus_servers import free_port
 from promql_truth import Answers
 from record_truth import Truth, Values
 

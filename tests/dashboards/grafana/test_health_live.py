@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-from prometheus_servers import free_port, needs_prometheus
+from needs import needs_prometheus
+from prometheus_servers import free_port
 from promql_truth import Answers
 from record_truth import Truth, Values
 

@@ -5,7 +5,6 @@ No Docker and no Grafana runs here: the files are parsed, and Prometheus' own to
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,8 @@ from urllib.request import urlopen
 
 import pytest
 import yaml
-from prometheus_servers import free_port, needs_prometheus
+from needs import MAKE, needs_prometheus
+from prometheus_servers import free_port
 
 from clients.core.errors import UserError
 from dashboards.grafana.names import FOLDER_UID
@@ -137,7 +137,7 @@ def made(tmp_path: Path, docker: str, **environment: str) -> subprocess.Complete
     )
 
 
-@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+@MAKE.mark
 def test_make_observe_says_what_it_lacks(tmp_path):
     without = made(tmp_path, "exit 1", GRAFANA_ADMIN_PASSWORD="p")
     assert without.returncode != 0

@@ -118,7 +118,7 @@ def test_a_client_of_weight_zero_moves_no_one_elses_numbers():
 
 
 @given(seed=st.integers(0, 1000), clients=st.integers(1, 12), cuts=st.sets(st.integers(1, 11), max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_streaming_tiles_equals_the_whole(seed, clients, cuts):
     updates, weights = cohort(clients=clients, offset=3.0, seed=seed)
     edges = [0, *sorted(cut for cut in cuts if cut < clients), clients]
@@ -156,7 +156,7 @@ def test_a_result_between_tiles_does_not_disturb_the_stream():
 
 
 @given(seed=st.integers(0, 1000), clients=st.integers(1, 12), scale=st.sampled_from([1e-3, 1.0, 1e4]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_order_of_clients_and_unit_of_weights_change_nothing(seed, clients, scale):
     updates, weights = cohort(clients=clients, seed=seed)
     order = generator(seed, "order").permutation(clients)
@@ -214,7 +214,7 @@ def test_b_is_one_for_equal_clients_and_infinite_where_only_the_mean_vanishes():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_quantiles_are_numpys(values):
     array = np.array(values)
     found = quantiles(array)

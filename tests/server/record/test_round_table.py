@@ -1,10 +1,10 @@
 """Rounds by column."""
 
-import importlib.util
 import sys
 
 import numpy as np
 import pytest
+from needs import PANDAS
 
 from clients.core.errors import UserError
 from server.record.round_table import RoundTable
@@ -50,7 +50,7 @@ def test_to_pandas_without_pandas_says_what_to_do(monkeypatch: pytest.MonkeyPatc
         RoundTable(LINES).to_pandas()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
+@PANDAS.mark
 def test_to_pandas() -> None:
     frame = RoundTable(LINES).to_pandas()
     assert list(frame["round"]) == [0, 1, 2]

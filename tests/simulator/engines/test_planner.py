@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import COMPILER
 from torch import nn
 
 from clients.core.errors import DataError, EngineError, UserError
@@ -293,7 +294,7 @@ class Recurrent(Module):
         return self.gru(x.unsqueeze(-1))[0][:, -1]
 
 
-@pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "a compiler is there")
+@COMPILER.mark
 def test_compiling_is_left_where_shapes_vary_or_loops_unroll(population_of):
     ragged = task_of(GELU, population_of, batch_size="full")
     found = compile_where_it_pays(make_sample(ragged, 3), None, 1.0, 10**9, forced=False)
@@ -321,7 +322,7 @@ def test_our_gru_is_not_left_to_torch_func(population_of):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "a compiler is there")
+@COMPILER.mark
 def test_forced_compilation_is_timed_said_and_repeated_on_resume(population_of):
     task = task_of(GELU, population_of, [8, 16, 4, 8, 20])
     engine, plan = plan_engine(EngineOptions(compile="always"), task, 5, 1)
