@@ -207,14 +207,14 @@ def distance(one, other):
 
 @settings(max_examples=180)
 @given(case=cases())
-def test_stacked_is_plain_in_float64(case, population_of):
+def test_stacked_equals_plain_in_float64(case, population_of):
     task, work, own = make(case, population_of, torch.float64)
     assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-9
 
 
 @settings(max_examples=80, derandomize=True)
 @given(case=cases())
-def test_stacked_is_plain_to_rounding_in_float32(case, population_of):
+def test_stacked_equals_plain_to_rounding_in_float32(case, population_of):
     # Momentum through batch normalisation of two examples amplifies rounding most: 4e-5 in 1,200 draws.
     task, work, own = make(case, population_of, torch.float32)
     assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-3
@@ -222,7 +222,7 @@ def test_stacked_is_plain_to_rounding_in_float32(case, population_of):
 
 @settings(max_examples=60)
 @given(case=cases(), tile=st.integers(1, 3), keep=st.data())
-def test_no_client_depends_on_who_trains_beside_it(case, tile, keep, population_of):
+def test_client_does_not_depend_on_its_cohort(case, tile, keep, population_of):
     task, work, own = make(case, population_of, torch.float64)
     together = run(StackedEngine(task), work, own)
     assert distance(together, run(StackedEngine(task, tile=tile), work, own)) < 1e-12
@@ -247,7 +247,7 @@ def test_no_client_depends_on_who_trains_beside_it(case, tile, keep, population_
         assert distance((expected, {n: v[rows] for n, v in together[1].items()}), back) < 1e-12
 
 
-def test_full_gradients_agree_and_are_those_of_the_whole_data(population_of):
+def test_full_gradients_agree_and_equal_those_of_the_whole_data(population_of):
     sizes = [3, 8, 0, 5]
     for name in ("relu", "batch norm", "gru", "user's"):
         model = MODELS[name]
@@ -260,7 +260,7 @@ def test_full_gradients_agree_and_are_those_of_the_whole_data(population_of):
         assert (plain[[0, 1, 3]].norm(dim=1) > 0.01).all()
 
 
-def test_a_ragged_cohort_costs_what_it_trains(population_of):
+def test_ragged_cohort_computes_only_active_clients(population_of):
     """The active prefix shrinks: no gradient is computed for a client that has finished."""
     case = (MODELS["relu"], {"batch_size": 2, "local_epochs": 1, "buffers": "average"}, [2, 9, 4, 13], "plain", 1, 0)
     task, work, own = make(case, population_of, torch.float32)
@@ -282,7 +282,7 @@ def test_a_ragged_cohort_costs_what_it_trains(population_of):
 @pytest.mark.slow
 @COMPILER.mark
 @pytest.mark.parametrize("name", ["gelu", "cnn, batch norm"])
-def test_compiled_is_eager_to_rounding(name, population_of):
+def test_compiled_equals_eager_to_rounding(name, population_of):
     case = (MODELS[name], {"batch_size": 4, "local_epochs": 2, "buffers": "average"}, [28, 20, 8, 16, 6], "plain", 2, 1)
     task, work, own = make(case, population_of, torch.float32)
     engine = StackedEngine(task)

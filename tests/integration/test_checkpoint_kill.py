@@ -102,7 +102,7 @@ def wait_for_commits(folder: RunFolder, commits: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_random_moments(tmp_path: Path) -> None:
+def test_process_killed_at_random_moments_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder.create_at(tmp_path / "run")
     folder.write_scenario("seed = 7\n")
     delays = random.Random(7)

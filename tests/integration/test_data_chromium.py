@@ -21,7 +21,7 @@ def choose(value: str) -> str:
       list.value = '{value}'; list.dispatchEvent(new Event('change')); }})()"""
 
 
-def test_the_page_draws_everything_and_the_map_what_is_asked(tmp_path: Path) -> None:
+def test_data_page_draws_every_card_and_the_map_the_chosen_measure(tmp_path: Path) -> None:
     city = small_city()
     measures, held = measure_clients(city, seed=0)
     _, file = write_data(tmp_path, city, measures, held, title="A <b>city</b>", seed=0)

@@ -49,7 +49,7 @@ def assert_goes_on(folder: Path, scenario: Scenario, more: int) -> None:
     assert_same_run(folder, folder.with_name("whole"))
 
 
-def test_once_finishes_the_round(tmp_path: Path) -> None:
+def test_first_ctrl_c_finishes_the_round(tmp_path: Path) -> None:
     scenario, folder = digits("run.rounds=100000"), tmp_path / "run"
     with running(folder, scenario) as process:
         os.kill(process.pid, signal.SIGINT)
@@ -65,7 +65,7 @@ def test_once_finishes_the_round(tmp_path: Path) -> None:
     assert_goes_on(folder, scenario, 2)
 
 
-def test_twice_stops_at_once(tmp_path: Path) -> None:
+def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     scenario, folder = digits("run.rounds=100000", "local.local_epochs=60", "run.checkpoint_rounds=1"), tmp_path / "run"
     with running(folder, scenario) as process:
         assert process.stderr is not None
@@ -82,7 +82,7 @@ def test_twice_stops_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_outright(tmp_path: Path) -> None:
+def test_killed_run_resumes(tmp_path: Path) -> None:
     scenario, folder = digits("run.rounds=100000", "run.checkpoint_rounds=3"), tmp_path / "run"
     with running(folder, scenario) as process:
         wait_for_lines(folder, 8)

@@ -25,7 +25,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_missing_files_end_in_what_to_fetch(
+def test_missing_files_error_names_what_to_fetch(
     name: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -40,7 +40,7 @@ def test_missing_files_end_in_what_to_fetch(
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_written_out_and_read_again(name: str) -> None:
+def test_scenario_survives_toml(name: str) -> None:
     scenario = load_scenario(name)
     assert parse_scenario(tomllib.loads(to_toml(scenario)), source=name) == scenario
 
@@ -53,7 +53,7 @@ def run(name: str, folder: Path, *sets: str) -> float:
     return float(lines[0]["validation_loss"] - lines[-1]["validation_loss"])
 
 
-def test_metr_la_runs_on_a_file_of_its_form(tmp_path: Path) -> None:
+def test_metr_la_runs_on_a_generated_file(tmp_path: Path) -> None:
     steps = np.arange(12 * 24 * 4)
     speed = 55 - 20 * np.exp(-((((steps / 12) % 24) - 17) ** 2) / 8)
     rows = ["," + ",".join(str(k) for k in range(20))]
@@ -69,5 +69,5 @@ def test_metr_la_runs_on_a_file_of_its_form(tmp_path: Path) -> None:
     ("name", "file"),
     [("uci-har", "activity_uci_har/uci_har_windows_25hz_int16.npz"), ("air-beijing", "air_beijing")],
 )
-def test_runs_on_the_published_data(name: str, file: str, tmp_path: Path) -> None:
+def test_scenario_runs_on_the_published_data(name: str, file: str, tmp_path: Path) -> None:
     assert run(name, tmp_path / "run", f"data.path={shared_data(file)}") > 0.5

@@ -76,7 +76,7 @@ def shown(page: Page) -> set[str]:
     return set(page.evaluate(SHOWN))
 
 
-def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium, run: Run) -> None:
+def test_report_draws_every_chart_of_a_real_run_without_a_network(browser: Chromium, run: Run) -> None:
     assert run.path is not None
     page = opened(browser, run.path / "report.html")
     assert shown(page) == {
@@ -93,7 +93,7 @@ def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium,
     page.close()
 
 
-def test_a_city_is_drawn_where_there_is_one(browser: Chromium, tmp_path: Path) -> None:
+def test_report_draws_the_city_of_a_run_that_has_one(browser: Chromium, tmp_path: Path) -> None:
     city, plain = (make_record(tmp_path / name, city=name == "city").path for name in ("city", "plain"))
     page = opened(browser, write_report([city]))
     own = {"faults", "beside", "concept", "districts", "happened"}
@@ -121,7 +121,7 @@ def test_a_city_is_drawn_where_there_is_one(browser: Chromium, tmp_path: Path) -
     page.close()
 
 
-def test_a_phone_in_the_dark(browser: Chromium, run: Run) -> None:
+def test_report_fits_a_phone_in_dark_mode(browser: Chromium, run: Run) -> None:
     assert run.path is not None
     page = opened(browser, run.path / "report.html", width=390, dark=True)
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
@@ -135,7 +135,7 @@ def test_a_phone_in_the_dark(browser: Chromium, run: Run) -> None:
     page.close()
 
 
-def test_axes_zoom_and_pickers(browser: Chromium, run: Run) -> None:
+def test_axes_zoom_and_pickers_work(browser: Chromium, run: Run) -> None:
     assert run.path is not None
     page = opened(browser, run.path / "report.html")
     last = run.rounds.lines[-1]
@@ -157,7 +157,7 @@ def test_axes_zoom_and_pickers(browser: Chromium, run: Run) -> None:
     page.close()
 
 
-def test_one_changed_value_changes_the_chart_that_shows_it_and_no_other(browser: Chromium, tmp_path: Path) -> None:
+def test_changed_value_changes_only_the_chart_that_shows_it(browser: Chromium, tmp_path: Path) -> None:
     def pictures(name: str, change: Callable[[RunFolder], None]) -> dict[str, str]:
         folder = make_record(tmp_path / name / "run")
         change(folder)
@@ -187,7 +187,7 @@ def test_one_changed_value_changes_the_chart_that_shows_it_and_no_other(browser:
     assert {card for card in plain if plain[card] != with_cell[card]} == {"clients"}
 
 
-def test_several_runs_overlaid_with_their_differences(browser: Chromium, tmp_path: Path) -> None:
+def test_comparison_overlays_runs_and_their_differences(browser: Chromium, tmp_path: Path) -> None:
     shifts = {("fedavg", 1): 0.0, ("fedavg", 2): 0.02, ("scaffold", 1): -0.1, ("scaffold", 2): -0.06}
     for (kind, seed), shift in shifts.items():
         make_record(tmp_path / f"{kind}-{seed}", kind=kind, seed=seed, shift=shift)
@@ -220,7 +220,7 @@ def _diverged(folder: RunFolder) -> None:
 @pytest.mark.parametrize(
     "name", ["diverged", "killed", "one round", "no round", "no clients", "no environment", "partition"]
 )
-def test_odd_records_are_drawn_without_complaint(
+def test_unusual_records_are_drawn_without_errors(
     name: str, browser: Chromium, tmp_path: Path, population_of: Callable[..., Population]
 ) -> None:
     rounds = {"one round": 1, "no round": 0}.get(name, 40)
@@ -243,7 +243,7 @@ def test_odd_records_are_drawn_without_complaint(
     page.close()
 
 
-def test_the_watch_page_follows_a_run_to_its_end_and_beyond(browser: Chromium, tmp_path: Path) -> None:
+def test_watch_page_follows_a_run_past_its_end(browser: Chromium, tmp_path: Path) -> None:
     with WatchServer(tmp_path, 0) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

@@ -144,7 +144,7 @@ def kill_at_random(play: Player, command: list[str], folder: Path, draw: random.
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_killed_until_it_is_over(algorithm: str, tmp_path: Path) -> None:
+def test_run_killed_repeatedly_ends_as_the_uninterrupted_run(algorithm: str, tmp_path: Path) -> None:
     from run_folders import assert_same_run, digits
 
     from simulator.scenario.sections import to_toml
