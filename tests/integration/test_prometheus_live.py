@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from needs import needs_prometheus
-from prometheus_servers import PrometheusServer, eventually, free_port
+from prometheus_servers import PrometheusServer, free_port
 from run_folders import digits
+from waiting import eventually
 
 import fedscape as fs
 from dashboards.prometheus import live

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from needs import needs_prometheus
-from prometheus_servers import PrometheusServer, Stored, eventually, free_port
+from prometheus_servers import PrometheusServer, Stored, free_port
 from receivers import silent_receiver
 from run_folders import digits, recorded, stop_after
+from waiting import eventually
 
 import fedscape as fs
 from dashboards.prometheus import runs

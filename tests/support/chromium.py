@@ -62,7 +62,7 @@ class Chromium:
         message = {"id": mine, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._next(30.0)
+            answer = self._next(60.0)
             assert answer is not None, f"Chromium did not answer {method}"
             if answer.get("id") == mine:
                 assert "error" not in answer, f"{method}: {answer.get('error')}"
@@ -110,7 +110,7 @@ class Chromium:
         with contextlib.suppress(AssertionError, OSError):
             self.call("Browser.close")
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -150,7 +150,7 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 20.0) -> Any:
+    def wait(self, expression: str, seconds: float = 60.0) -> Any:
         """Wait until a JavaScript expression is true, and return it."""
         until = time.monotonic() + seconds
         while not (found := self.evaluate(expression)):
