@@ -239,7 +239,7 @@ def test_cohort_reduced_tile_by_tile_gives_the_same_round(name, partial_work):
 @pytest.mark.parametrize("name", ["fedavg", "fedavg, uniform", "fednova"])
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])
 def test_cohort_reduced_tile_by_tile_has_the_same_measures(name, partial_work):
-    """Also where a whole tile of it was dropped; what needs the final mean of every client is left out and said so."""
+    """Also where a whole tile of it was dropped; measures of the final mean are listed as not measured."""
     algorithm = replace(ROWS[name], cohort=5, partial_work=partial_work)
     lines = []
     for keep_bytes in (1 << 30, 0):
@@ -295,7 +295,7 @@ def test_cohorts_sample_every_client_in_time(name):
 ])  # fmt: skip
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])
 def test_server_vector_is_the_mean_of_client_states(name, own, server, partial_work):
-    """Over all clients, the never asked counting as zero; without it the limit of partial rounds is not the optimum."""
+    """Over all clients, those never sampled as zero; without it the limit of partial rounds is not the optimum."""
     algorithm = replace(ROWS[name], cohort=PARTIAL, partial_work=partial_work)
     federation = classifier("", algorithm=algorithm, partial_work=0.4, local_epochs=3)
     everyone = np.arange(6)

@@ -1,4 +1,4 @@
-"""The stacked engine gives what the plain engine gives, for every model, optimiser, rule and shape of the work."""
+"""The stacked engine equals the plain engine for every model, optimiser, rule and shape of the work."""
 
 from dataclasses import dataclass, replace
 
@@ -147,7 +147,7 @@ def cases(draw):
 
 
 def make(case, population_of, dtype):
-    """Return the task, the work and what the clients remember."""
+    """Return the task, the work and the client states."""
     model, options, sizes, rule, round_index, seed = case
     population = population_of(sizes, model.shape, model.outputs, model.task, seed, dtype)
     module = model.options if isinstance(model.options, nn.Module) else build_model(model.options, population, seed)

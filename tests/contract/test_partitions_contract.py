@@ -164,7 +164,7 @@ def test_clients_follow_their_laws_while_examples_last() -> None:
 
 
 def test_joint_draw_equals_draws_one_by_one() -> None:
-    """Law (0.9, 0.1), pools (1, 2), two draws: (1, 1) unless both draws say the second class, 1 - 0.1 * 0.1."""
+    """Law (0.9, 0.1), pools (1, 2), two draws: (1, 1) unless both draws are of the second class, 1 - 0.1 * 0.1."""
     generator = np.random.default_rng(0)
     draws = 20_000
     first = [draw_counts(2, np.array([0.9, 0.1]), np.array([1, 2]), generator)[0] for _ in range(draws)]

@@ -1,4 +1,4 @@
-"""Folders and disks that refuse: exit code 2, one clear message, and what was recorded before is not lost."""
+"""Folders and disks that refuse writes: exit code 2, one clear message, and the record so far is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real process that records and checkpoints in a loop is killed at random moments; what it leaves is always whole.
+"""A real process that records and checkpoints in a loop is killed at random moments; its checkpoint is always whole.
 
 Run as a script this file is that process: it loads everything once, then forks a worker at each line it reads, so
 that a kill costs milliseconds and not an import of torch.
@@ -77,7 +77,7 @@ def assert_whole(checkpoint: Checkpoint) -> None:
 
 
 def assert_record_reaches(folder: RunFolder, index: int) -> None:
-    """The record tells of every round up to the checkpoint, and once taken back of no other."""
+    """The record has every round up to the checkpoint and, once truncated, no other."""
     assert folder.truncate(index) == (index or None)
     lines, truncated = read_rounds(folder.rounds)
     assert not truncated

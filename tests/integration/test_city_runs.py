@@ -1,4 +1,4 @@
-"""Runs on a city with faults, concept drift, feature statistics, remedies: resumed, on nodes, on both engines, told."""
+"""City runs with faults, drift, feature statistics and remedies: resumed, on nodes, on both engines, recorded."""
 
 from __future__ import annotations
 

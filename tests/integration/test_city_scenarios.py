@@ -1,4 +1,4 @@
-"""The built-in scenarios of the city: each is what its title says beside its clean one, and runs to a verdict."""
+"""The built-in scenarios of the city: each differs from its clean one as its title says, and runs to a verdict."""
 
 import math
 import tomllib
@@ -27,7 +27,7 @@ FAST = ["run.rounds=2", "algorithm.cohort=4", "engine.kind=stacked", "engine.til
 
 
 def short_run(name: str) -> Run:
-    """Run two rounds of a scenario with few clients, all of whom its faults affect, from the first round on."""
+    """Run two rounds of a scenario with few clients; its faults affect all of them from the first round."""
     kind = read(name)["data"]["kind"]
     sets = [*SMALL[kind], *FAST, "engine.compile=never"]
     sets += [f"faults.{fault}.clients=1.0" for fault in read(name).get("faults", {})]

@@ -1,4 +1,4 @@
-"""Flower's own strategies on our grid, alone and around ours, against numpy on what the clients returned."""
+"""Flower's own strategies on our grid, alone and around ours, against numpy on the clients' updates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ N = 8
 
 @dataclass
 class Watched:
-    """What a strategy was given in a round, and what it made of it."""
+    """The input and the result of a strategy in a round."""
 
     before: F64
     clients: F64
@@ -260,7 +260,7 @@ def test_server_momentum_works_on_clipped_updates() -> None:
 
 
 class Rewriting(Watching):
-    """Makes real messages of what it wraps, as Flower's accounting does, and adds to their config."""
+    """Makes real messages of the wrapped ones, as Flower's accounting does, and adds to their config."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -50,7 +50,7 @@ def test_wrapper_around_control_variates_is_refused() -> None:
 
 
 class Odd(FedAvg):
-    """Does what it was given instead of aggregating."""
+    """Calls the given function instead of aggregating."""
 
     def __init__(self, instead: Callable[[Sequence[Message]], ArrayRecord | None]) -> None:
         super().__init__()

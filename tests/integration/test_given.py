@@ -1,4 +1,4 @@
-"""Objects of the wrong kind, brought from Python: the argument, what it is, what it should be; never a raw error."""
+"""Wrong objects from Python: the error names the argument, its type and the allowed one; it is never a raw error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scenarios of published data: what they say where the files are missing, and that they run where they are."""
+"""The scenarios of published data: their errors without the files, and short runs with them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_scenario_survives_toml(name: str) -> None:
 
 
 def run(name: str, folder: Path, *sets: str) -> float:
-    """Run two rounds and return by what the validation loss fell."""
+    """Run two rounds and return the decrease of the validation loss."""
     given = ("run.rounds=2", "evaluation.federated_every=0", "engine.kind=stacked", *sets)
     assert main(["run", name, *(a for s in given for a in ("--set", s)), "--out", str(folder)]) == EXIT_OK
     lines = read_rounds(folder / "rounds.jsonl")[0]

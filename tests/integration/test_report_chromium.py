@@ -1,4 +1,4 @@
-"""The report and the watch page in a real browser, cut off from the network: everything is drawn, nothing complains."""
+"""The report and the watch page in a real browser, cut off from the network: every chart is drawn, without errors."""
 
 import math
 import shutil
@@ -37,17 +37,17 @@ VERDICT = "document.getElementById('verdict')?.innerText"
 
 
 def picture(card: str) -> str:
-    """Return what gives a card's drawing."""
+    """Return the JavaScript that gives a card's drawing."""
     return f"document.querySelector('#card-{card} canvas').toDataURL()"
 
 
 def chart(card: str) -> str:
-    """Return what gives a card's chart."""
+    """Return the JavaScript that gives a card's chart."""
     return f"echarts.getInstanceByDom(document.querySelector('#card-{card} .chart'))"
 
 
 def click(where: str, words: str) -> str:
-    """Return what clicks the button with these words."""
+    """Return the JavaScript that clicks the button with these words."""
     return f"[...document.querySelectorAll('{where} button')].find((one) => one.textContent === '{words}').click()"
 
 

@@ -1,4 +1,4 @@
-"""A run that was interrupted and resumed is the uninterrupted run, to the bit; what cannot be resumed says why."""
+"""An interrupted and resumed run equals the uninterrupted one, to the bit; others are refused with the reason."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_users_strategy_resumes_by_its_state_dict(tmp_path: Path) -> None:
 
 
 class OneStep(FedAvg):
-    """A strategy without memory; it cannot be resumed all the same, since nobody can know that."""
+    """A strategy without memory; resuming it is refused, since nothing shows that it has none."""
 
 
 def interrupted(path: Path, **given: object) -> Path:

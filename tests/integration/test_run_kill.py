@@ -124,7 +124,7 @@ def lines_of(folder: Path) -> int:
 
 
 def command_for(folder: Path, scenario: Path) -> list[str]:
-    """Return what a user would type now: killed before its scenario was written, a folder is no run's yet."""
+    """Return the command of a user now: `run` while the folder holds no scenario yet, `resume` afterwards."""
     if (folder / "scenario.toml").exists():
         return ["resume", str(folder)]
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Faults, drift and feature statistics on what a user brings from Python: few clients, small or empty, of any type."""
+"""Faults, drift and feature statistics on data from Python: few clients, small or empty, of any type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Prometheus for tests, in the roles of `dashboards.prometheus`: started, killed, started again, asked."""
+"""A real Prometheus for tests, in the roles of `dashboards.prometheus`: started, killed, restarted, queried."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class PrometheusServer:
             raise AssertionError(error.read().decode()) from error
 
     def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
-        """Return what an instant query finds."""
+        """Return the result of an instant query."""
         found = self.get("query", query=expression, **({} if at is None else {"time": repr(at)}))
         return [(one["metric"], float(one["value"][1])) for one in found["result"]]
 

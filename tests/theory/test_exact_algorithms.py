@@ -1,4 +1,4 @@
-"""SCAFFOLD and FedDyn at full participation stand still at the optimum, whatever the local work; FedAvg does not.
+"""SCAFFOLD and FedDyn at full participation have the optimum as fixed point for any local work; FedAvg does not.
 
 Also the functions of Karimireddy et al. 2020 (ICML), theorem II: f1 = m x^2 + G x, f2 = -G x, whose mean m x^2 / 2 has
 its minimum at 0. With eta the local step and c = (1 - 2 m eta)^K, FedAvg stands still at

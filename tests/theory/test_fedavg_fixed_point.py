@@ -1,4 +1,4 @@
-"""FedAvg on quadratics F_k = (w - w_k*)' H_k (w - w_k*) / 2: where it stands still, and how fast it gets there.
+"""FedAvg on quadratics F_k = (w - w_k*)' H_k (w - w_k*) / 2: its fixed point, and its rate.
 
 A round is w+ = w - s sum_k p_k Q_k H_k (w - w_k*) with Q_k = eta sum_{j < tau_k} (I - eta H_k)^j (Charles and Konecny
 2021), so the simulator's round is measured as the affine map that it is and compared with that.

@@ -1,4 +1,4 @@
-"""FedNova, and what it mends: where FedAvg, FedProx and FedNova stand still when clients take unequal steps.
+"""FedNova and the bias it removes: fixed points of FedAvg, FedProx and FedNova when clients take unequal steps.
 
 Wang et al. 2020 (NeurIPS). On F_i = |x - e_i|^2 / 2 the fixed point at a finite step eta is sum v_i e_i / sum v_i with
 v_i = p_i (1 - (1 - eta)^tau_i) for FedAvg, 1 + mu in place of 1 in the power for FedProx, and FedAvg's v_i over tau_i

@@ -77,7 +77,7 @@ def test_realised_labels_differ_more_than_their_law() -> None:
 
 
 def test_dealing_every_example_costs_little() -> None:
-    """The last clients served take what is left: the mean over a partition lies a little above 0.404."""
+    """The last clients take the remaining examples: the mean over a partition lies a little above 0.404."""
     labels = np.repeat(np.arange(10), 10_000)
     p = partition(DirichletOptions(clients=2000, concentration=100.0), labels, {}, seed=5)
     owner = np.repeat(np.arange(2000), 50)

@@ -1,4 +1,4 @@
-"""Models: sizes, shapes, starts, and what does not fit."""
+"""Models: sizes, shapes, initial weights, and refused misfits."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Partitions by request: reached within tolerance, other axes held, and what cannot be reached is said."""
+"""Calibrated partitions: targets are reached within tolerance, other axes stay, unreachable targets are refused."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_held_out_examples_are_not_measured() -> None:
 
 
 def test_skew_rises_along_the_path() -> None:
-    """More asked is more in every other measure of labels too: the path is one, and each measure rises along it."""
+    """A higher target raises every other measure of labels too: all lie on one path, and each rises along it."""
     found = [label_distances(counts(asked(label_emd=e)))[1] for e in (0.2, 0.5, 0.9, 1.3, 1.7)]
     for name in ("label_js", "label_hellinger"):
         assert (np.diff([one[name] for one in found]) > 0).all()

@@ -1,4 +1,4 @@
-"""Dropout masks: rate, scale, and whom they depend on."""
+"""Dropout masks: rate, scale, and dependence on client and example."""
 
 import numpy as np
 import pytest

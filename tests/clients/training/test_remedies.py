@@ -1,4 +1,4 @@
-"""Each remedy of imbalance does what it says: to batches, to losses and their gradients, and to rare classes."""
+"""Each remedy of imbalance does its work: on batches, on losses and their gradients, and on rare classes."""
 
 import numpy as np
 import pytest
@@ -170,7 +170,7 @@ def test_full_gradients_equal_the_mean_over_balanced_batches():
 
 
 def test_step_is_not_divided_by_the_weights_of_its_batch():
-    """One step on the rare example of a client alone moves by w_y times what it moves unweighted."""
+    """One step on the rare example of a client alone moves w_y times as far as without weights."""
     population = custom_population(lambda k: (np.ones((4, 2)), np.array([0, 0, 0, 1])), [4], outputs=2,
                                    dtype=torch.float64)  # fmt: skip
     plain = {"batch_size": 1, "local_epochs": None, "local_steps": 1, "local_lr": 0.1}

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back to the bit, whatever was interrupted, cut short or merged on the way."""
+"""Checkpoints: saved tensors load unchanged to the bit after interruptions, damage and merges."""
 
 import math
 import os
@@ -336,7 +336,7 @@ def test_merge_happens_when_due(sizes: list[int], most: int) -> None:
 
 
 def test_few_changed_clients_do_not_rewrite_all(tmp_path: Path) -> None:
-    """A large population, few clients a checkpoint: what is written stays near what changed."""
+    """A large population, few clients a checkpoint: the bytes written stay near the bytes changed."""
     sizes, written = [100_000], 0
     for _ in range(500):
         sizes.append(10)
