@@ -37,12 +37,12 @@ def source_of(name: str, seed: int = 3) -> SeriesSource | WindowSource:
     return CITY[options.kind].source(options, make_world(city.WORLD, seed), seed)
 
 
-def test_list_has_every_source_and_task() -> None:
+def test_the_list_has_every_source_and_task() -> None:
     assert {given["kind"] for given in city.OPTIONS.values()} == set(CITY)
 
 
 @with_digits
-def test_same_seed_gives_same_bytes_and_another_differs(name: str) -> None:
+def test_same_seed_same_bytes_other_seed_others(name: str) -> None:
     ours = city.examples(city.population(name), [0, 4, 8])
     again = city.examples(city.population(name), [0, 4, 8])
     other = city.examples(city.population(name, seed=4), [0, 4, 8])
@@ -52,7 +52,7 @@ def test_same_seed_gives_same_bytes_and_another_differs(name: str) -> None:
 
 @with_digits
 @pytest.mark.parametrize("faults", [{}, SEVERAL], ids=["clean", "faulty"])
-def test_client_does_not_depend_on_its_cohort(name: str, faults: dict[str, object]) -> None:
+def test_a_client_does_not_depend_on_who_else_was_asked_for(name: str, faults: dict[str, object]) -> None:
     together = city.examples(city.population(name, faults=faults), list(range(city.CLIENTS)))
     ends = np.cumsum([0, *together[2]])
     for k in (5, 0):
@@ -65,7 +65,7 @@ def test_client_does_not_depend_on_its_cohort(name: str, faults: dict[str, objec
 
 
 @with_digits
-def test_examples_are_finite_and_have_the_declared_shape(name: str) -> None:
+def test_examples_are_finite_and_shaped_as_said(name: str) -> None:
     p = city.clean(name)
     features, targets, sizes = city.examples(p, list(range(city.CLIENTS)))
     assert sizes == p.sizes.tolist()
@@ -93,7 +93,7 @@ def test_examples_are_finite_and_have_the_declared_shape(name: str) -> None:
 
 
 @every
-def test_readings_stay_in_the_range_of_their_sensor(name: str) -> None:
+def test_readings_stay_within_what_a_sensor_can_show(name: str) -> None:
     source = source_of(name)
     clients = np.arange(city.CLIENTS)
     if isinstance(source, SeriesSource):
@@ -155,7 +155,7 @@ def test_severity_0_is_the_identity_bit_for_bit(name: str) -> None:
 
 
 @with_digits
-def test_fault_counts_equal_the_mask_and_grow_with_severity(name: str) -> None:
+def test_the_record_of_what_was_changed_is_the_mask_and_grows_with_severity(name: str) -> None:
     before = None
     everyone = np.arange(city.CLIENTS)
     for severity in (0.2, 0.5, 1.0):
@@ -196,7 +196,7 @@ def test_masks_are_exact(name: str) -> None:
 
 
 @with_digits
-def test_held_out_examples_have_no_faults(name: str) -> None:
+def test_what_is_held_out_is_the_truth(name: str) -> None:
     faulty, plain = city.population(name, faults=SEVERAL), city.clean(name)
     for ours, theirs in ((faulty.validation, plain.validation), (faulty.test, plain.test)):
         assert torch.equal(ours.features, theirs.features)  # type: ignore[union-attr]
@@ -208,7 +208,7 @@ def test_held_out_examples_have_no_faults(name: str) -> None:
 
 
 @with_digits
-def test_faults_start_and_end_with_their_rounds(name: str) -> None:
+def test_faults_come_and_go_with_the_rounds(name: str) -> None:
     schedule = Schedule(start=3, stop=5)
     p = city.population(name, faults={"gone": MissingOptions(severity=1.0, schedule=schedule)})
     plain = city.examples(city.clean(name), [0, 1])
@@ -221,7 +221,7 @@ def test_faults_start_and_end_with_their_rounds(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["traffic", "air", "intrusion", "digits"])
-def test_fault_by_the_clock_changes_only_its_hours(name: str) -> None:
+def test_a_fault_on_the_clock_touches_its_hours_alone(name: str) -> None:
     fault = {"late": BiasOptions(severity=1.0, schedule=Schedule(unit="hours", start=48, stop=96))}
     if name == "digits":
         with pytest.raises(UserError, match=r"faults\.late\.schedule\.unit: is 'hours', and these data have no clock"):
@@ -237,7 +237,7 @@ def test_fault_by_the_clock_changes_only_its_hours(name: str) -> None:
     assert (hours[changed] < 96 + reach).all()
 
 
-def test_outage_affects_all_sites_of_a_district_together() -> None:
+def test_an_outage_takes_the_sites_of_a_district_at_once() -> None:
     out = {"out": GatewayOutageOptions(severity=1.0, share=0.4)}
     p = city.population("air", faults=out)
     masks = np.stack(p.masks(np.arange(city.CLIENTS))["out"]).any(axis=2)  # type: ignore[misc]
@@ -252,7 +252,7 @@ def test_outage_affects_all_sites_of_a_district_together() -> None:
 
 
 @pytest.mark.parametrize("name", ["traffic, congestion", "intrusion", "activity", "digits"])
-def test_labels_are_wrong_exactly_in_the_mask(name: str) -> None:
+def test_labels_are_wrong_where_the_mask_says(name: str) -> None:
     p, plain = city.population(name, faults={"wrong": LabelSymmetricOptions(severity=0.6)}), city.clean(name)
     masks = np.concatenate(p.masks(np.arange(5))["wrong"])  # type: ignore[misc]
     ours, truth = city.examples(p, list(range(5))), city.examples(plain, list(range(5)))
@@ -263,7 +263,7 @@ def test_labels_are_wrong_exactly_in_the_mask(name: str) -> None:
     assert p.label_counts(np.arange(5)).sum() == len(masks)
 
 
-def test_fault_that_does_not_fit_the_data_is_refused() -> None:
+def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match=r"faults\.wrong.*"):
         city.population("air", faults={"wrong": LabelSymmetricOptions(severity=0.6)})
     with pytest.raises(UserError, match=r"partition\.kind: 'iid' deals out pooled examples"):
@@ -271,7 +271,7 @@ def test_fault_that_does_not_fit_the_data_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["traffic, congestion", "intrusion"])
-def test_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
+def test_a_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
     plain = city.clean(name)
     places, hours = plain.places(np.arange(city.CLIENTS)).district, plain.hours  # type: ignore[misc]
     here = plain.districts[int(places[0])]
@@ -285,7 +285,7 @@ def test_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
         assert mask[inside].any() == (places[k] == places[0])
 
 
-def test_outage_events_start_with_their_fault_and_weather_events_in_round_1() -> None:
+def test_outages_are_told_when_their_fault_starts_and_the_weather_at_first() -> None:
     out = GatewayOutageOptions(severity=1.0, schedule=Schedule(start=3))
     told = [city.population("air", faults={"out": out}).happenings(r) for r in (1, 2, 3, 4)]  # type: ignore[misc]
     kinds = [{e["kind"] for e in events} for events in told]

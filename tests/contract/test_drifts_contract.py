@@ -38,12 +38,12 @@ def sorted_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([x.reshape(len(x), -1), y.reshape(len(y), -1).astype(np.float32)], axis=1), axis=0)
 
 
-def test_list_has_every_kind() -> None:
+def test_the_list_has_every_kind() -> None:
     assert {options.kind for _, options in EVERY.values()} == set(DRIFT_KINDS)
 
 
 @every
-def test_drift_changes_nothing_before_its_start_and_never_changes_sizes(name: str, options: DriftOptions) -> None:
+def test_before_its_start_nothing_differs_by_a_bit_and_sizes_never_change(name: str, options: DriftOptions) -> None:
     p, plain = drifting(name, options), city.clean(name)
     for round_index in (0, 4):
         now = p.during(round_index)
@@ -56,7 +56,7 @@ def test_drift_changes_nothing_before_its_start_and_never_changes_sizes(name: st
 
 
 @every
-def test_drift_changes_only_what_it_declares(name: str, options: DriftOptions) -> None:
+def test_it_changes_what_it_says_and_nothing_else(name: str, options: DriftOptions) -> None:
     late = 7 if options.kind == "recurring" else 30
     p, plain = drifting(name, options).during(late), city.clean(name)
     for k in (0, 5):
@@ -71,7 +71,7 @@ def test_drift_changes_only_what_it_declares(name: str, options: DriftOptions) -
 
 
 @every
-def test_drift_depends_only_on_client_and_seed(name: str, options: DriftOptions) -> None:
+def test_a_client_and_a_seed_decide_alone(name: str, options: DriftOptions) -> None:
     p, again = drifting(name, options).during(6), drifting(name, options).during(6)
     together, alone = city.examples(p, [2, 7, 4]), city.examples(again, [7])
     own = slice(together[2][0], together[2][0] + together[2][1])
@@ -95,7 +95,7 @@ def test_central_examples_drift_with_their_clients(name: str, options: DriftOpti
 
 @pytest.mark.parametrize("name", ["traffic", "intrusion", "activity"])
 @pytest.mark.parametrize("changes", ["p(x)", "p(y)"])
-def test_central_example_is_redrawn_from_its_own_clients(name: str, changes: str) -> None:
+def test_a_central_example_is_drawn_anew_from_its_own_clients(name: str, changes: str) -> None:
     plain = city.clean(name)
     assert plain.validation is not None
     assert plain.validation_clients is not None
@@ -125,7 +125,7 @@ def share_changed(p: Population, plain: Population) -> float:
 
 
 @pytest.mark.parametrize(("name", "changes"), list(product(DATA, CHANGES)))
-def test_gradual_drift_keeps_its_examples_and_adds_more_each_round(name: str, changes: str) -> None:
+def test_gradual_drift_reaches_more_examples_each_round_and_keeps_those_it_has(name: str, changes: str) -> None:
     p = drifting(name, DriftOptions(kind="gradual", changes=changes, start=0, duration=10))  # type: ignore[arg-type]
     plain = city.clean(name)
     shares = [share_changed(p.during(r), plain) for r in (2, 5, 8, 10)]
@@ -136,7 +136,7 @@ def test_gradual_drift_keeps_its_examples_and_adds_more_each_round(name: str, ch
 
 @pytest.mark.parametrize("name", ["intrusion", "activity", "digits"])
 @pytest.mark.parametrize("changes", ["p(x)", "p(y)"])
-def test_stronger_drift_moves_the_law_further(name: str, changes: str) -> None:
+def test_a_stronger_drift_moves_the_law_further(name: str, changes: str) -> None:
     plain = city.clean(name)
     moved = []
     for strength in (0.0, 0.3, 1.0):
@@ -152,7 +152,7 @@ def test_stronger_drift_moves_the_law_further(name: str, changes: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["traffic", "air", "bridge, autoencoder"])
-def test_forecast_targets_move_by_their_own_deviation(name: str) -> None:
+def test_values_to_forecast_move_by_their_own_deviation(name: str) -> None:
     """However many values a target has: weights exp(3 z) of z with deviation 1 move its mean well above half of one."""
     truth = city.examples(city.clean(name), everyone.tolist())[1].mean(axis=1)
     for strength, least in ((0.0, 0.0), (0.3, 0.2), (1.0, 0.5)):
@@ -162,7 +162,7 @@ def test_forecast_targets_move_by_their_own_deviation(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["intrusion", "digits"])
-def test_changed_relation_is_a_function_of_the_inputs_in_a_growing_region(name: str) -> None:
+def test_a_changed_relation_is_a_function_of_the_inputs_and_its_region_grows(name: str) -> None:
     plain = city.clean(name)
     truth = city.examples(plain, everyone.tolist())
     region = np.zeros(len(truth[1]), bool)
@@ -177,14 +177,14 @@ def test_changed_relation_is_a_function_of_the_inputs_in_a_growing_region(name: 
     assert region.all()
 
 
-def test_forecast_drift_mirrors_targets_about_the_mean() -> None:
+def test_a_forecast_is_mirrored_about_the_mean() -> None:
     plain = city.clean("traffic")
     p = drifting("traffic", DriftOptions(strength=1.0)).during(1)
     ours, theirs = city.examples(p, everyone.tolist())[1], city.examples(plain, everyone.tolist())[1]
     np.testing.assert_allclose(ours + theirs, np.broadcast_to(2 * theirs.mean(axis=0), ours.shape), atol=2e-5)
 
 
-def test_recurring_drift_returns_unchanged() -> None:
+def test_recurring_drift_goes_and_comes_back_the_same() -> None:
     p = drifting("digits", DriftOptions(kind="recurring", changes="p(x)", start=3, period=2))
     plain = city.examples(city.clean("digits"), [1])[0]
     on = [not np.array_equal(city.examples(p.during(r), [1])[0], plain) for r in range(10)]
@@ -192,7 +192,7 @@ def test_recurring_drift_returns_unchanged() -> None:
     assert np.array_equal(city.examples(p.during(3), [1])[0], city.examples(p.during(8), [1])[0])
 
 
-def test_drift_keeps_to_its_district_or_share_and_stagger_spreads_starts() -> None:
+def test_a_district_or_a_share_is_all_it_touches_and_stagger_spreads_the_starts() -> None:
     places = city.clean("air").places(everyone)  # type: ignore[misc]
     names = city.clean("air").districts
     district = int(places.district[0])
@@ -214,7 +214,7 @@ def test_drift_keeps_to_its_district_or_share_and_stagger_spreads_starts() -> No
 
 
 @pytest.mark.parametrize("changes", CHANGES)
-def test_drift_by_the_clock_moves_later_examples_in_every_round(changes: str) -> None:
+def test_drift_on_the_clock_moves_later_examples_in_every_round(changes: str) -> None:
     options = DriftOptions(unit="hours", start=240.0, changes=changes)  # type: ignore[arg-type]
     p, plain = drifting("intrusion", options), city.clean("intrusion")
     assert plain.hours is not None
@@ -228,7 +228,7 @@ def test_drift_by_the_clock_moves_later_examples_in_every_round(changes: str) ->
         drifting("digits", options)
 
 
-def test_drift_and_faults_act_together_and_are_recorded() -> None:
+def test_drift_and_faults_stand_together_and_are_told() -> None:
     p = drifting("activity", DriftOptions(start=4), faults={"noisy": NoiseOptions(severity=0.5)})
     now = p.during(4)
     assert (now.realised(everyone).changed["noisy"] > 0.5).all()  # type: ignore[misc]
@@ -252,7 +252,7 @@ def test_drift_and_faults_act_together_and_are_recorded() -> None:
         (DriftOptions(start=2, stagger=3), {2: "starts", 5: "has reached every client it is for"}),
     ],
 )
-def test_turn_events_come_in_their_rounds(options: DriftOptions, told: dict[int, str]) -> None:
+def test_turns_are_told_in_the_rounds_they_come(options: DriftOptions, told: dict[int, str]) -> None:
     p = drifting("digits", options)
     assert p.happenings is not None
     found = {r: " ".join(e["message"].rpartition(") ")[2] for e in p.happenings(r)) for r in range(1, 8)}
@@ -262,7 +262,7 @@ def test_turn_events_come_in_their_rounds(options: DriftOptions, told: dict[int,
         assert {r for r in range(1, 8) if on[r] != on[r - 1]} == set(told)
 
 
-def test_levels_match_the_figures_of_gama_et_al() -> None:
+def test_levels_are_the_figures_of_gama_et_al() -> None:
     start, rounds = np.array([2.0]), np.arange(10.0)
     told = {
         kind: level(DriftOptions(kind=kind, duration=4, period=3), start, rounds).tolist()  # type: ignore[arg-type]
@@ -273,7 +273,7 @@ def test_levels_match_the_figures_of_gama_et_al() -> None:
     assert told["recurring"] == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]
 
 
-def test_objective_cannot_drift() -> None:
+def test_an_objective_cannot_drift() -> None:
     from clients.federation.build import Federation, build_federation
 
     with pytest.raises(UserError, match=r"drifts\.turn: needs examples"):
@@ -281,7 +281,7 @@ def test_objective_cannot_drift() -> None:
                                     drifts={"turn": DriftOptions()}))  # fmt: skip
 
 
-def test_drift_without_strength_changes_nothing_and_has_no_event() -> None:
+def test_what_has_no_strength_touches_nobody_and_is_not_told() -> None:
     for nothing in (DriftOptions(strength=0.0), DriftOptions(clients=0.0)):
         p = drifting("digits", nothing, faults={"none": NoiseOptions(severity=0.0)})
         assert not p.during(3).drift_levels(everyone)["turn"].any()  # type: ignore[misc]

@@ -28,7 +28,7 @@ def one_label(classes: int, of: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("j", [1, 2, 5, 10])
-def test_j_labels_per_client_match_the_closed_form(j: int) -> None:
+def test_j_labels_a_client(j: int) -> None:
     """EMD 2 (1 - j/C) (Zhao et al. 2018), H^2 = 1 - sqrt(j/C), and JS from its definition in bits."""
     laws, part = one_label(j, 10), j / 10
     np.testing.assert_allclose(label_emd(laws, BALANCED), 2 * (1 - part), atol=1e-12)
@@ -39,7 +39,7 @@ def test_j_labels_per_client_match_the_closed_form(j: int) -> None:
     np.testing.assert_allclose(label_js(laws, BALANCED), js, atol=1e-12)
 
 
-def test_two_one_label_clients_match_hand_computation() -> None:
+def test_two_one_label_clients_by_hand() -> None:
     """Laws (1,0) and (0,1), p = (1/2,1/2): JS = (log2(4/3) + log2(2/3)/2 + 1/2)/2 bits; apart from each other 1 bit."""
     each, mean = label_distances([[7, 0], [0, 7]])
     assert mean["label_js"] == pytest.approx(0.5 * (math.log2(4 / 3) + 0.5 * math.log2(2 / 3) + 0.5), abs=1e-12)
@@ -48,7 +48,7 @@ def test_two_one_label_clients_match_hand_computation() -> None:
     assert label_js([[1.0, 0.0]], [0.0, 1.0]).tolist() == label_hellinger([[1.0, 0.0]], [0.0, 1.0]).tolist() == [1.0]
 
 
-def test_means_weigh_by_examples_and_ignore_empty_clients() -> None:
+def test_means_weigh_by_examples_and_leave_the_empty_out() -> None:
     each, mean = label_distances([[3, 0], [0, 0], [0, 1]])
     assert np.isnan(each["label_emd"][1])
     assert mean["label_emd"] == pytest.approx(3 / 4 * 0.5 + 1 / 4 * 1.5)
@@ -58,12 +58,12 @@ def test_means_weigh_by_examples_and_ignore_empty_clients() -> None:
 @pytest.mark.parametrize(
     ("sizes", "exact"), [([0, 1], 1 / 2), ([1, 3], 1 / 4), ([4, 4, 4], 0), ([0, 0, 0, 9], 3 / 4), ([0, 0], 0)]
 )
-def test_gini_matches_hand_computation(sizes: list[int], exact: float) -> None:
+def test_gini_by_hand(sizes: list[int], exact: float) -> None:
     assert gini(sizes) == pytest.approx(exact, abs=1e-15)
     assert gini(sizes[::-1]) == pytest.approx(exact, abs=1e-15)
 
 
-def test_gini_equals_its_double_sum_and_that_of_a_lognormal() -> None:
+def test_gini_is_its_double_sum_and_that_of_a_lognormal() -> None:
     x = np.random.default_rng(0).exponential(size=50)
     assert gini(x) == pytest.approx(np.abs(x[:, None] - x).sum() / (2 * 50**2 * x.mean()))
     sizes = partition(QuantityOptions(clients=4000, sigma=0.8), np.zeros(1_000_000), {}, seed=1).sizes
@@ -78,7 +78,7 @@ def mean_norm(shift: float, deviation: float, dimension: int) -> float:
 
 
 @pytest.mark.parametrize("dimension", [1, 3])
-def test_energy_distance_of_shifted_normals_matches_the_closed_form(dimension: int) -> None:
+def test_energy_distance_of_shifted_normals(dimension: int) -> None:
     """Two clients N(0, I) and N(mu, I): E|X - Y| of both kinds are means of norms of normal vectors."""
     random, n, mu = np.random.default_rng(5), 1200, 1.5
     x = random.normal(size=(2 * n, dimension))
@@ -99,7 +99,7 @@ def test_energy_distance_of_shifted_normals_matches_the_closed_form(dimension: i
     assert 0 < got.coefficient < 1
 
 
-def test_norm_matches_its_formula() -> None:
+def test_the_formula_of_the_norm() -> None:
     x = np.random.default_rng(0).normal(size=(200_000, 3)) * 1.4 + np.array([0.0, 2.0, 0.0])
     assert mean_norm(2.0, 1.4, 3) == pytest.approx(np.linalg.norm(x, axis=1).mean(), rel=0.005)
 
@@ -114,7 +114,7 @@ def test_energy_distance_is_unbiased_for_clients_alike() -> None:
     assert min(got) < 0 < max(got)
 
 
-def test_energy_distance_matches_its_definition() -> None:
+def test_energy_distance_by_the_definition() -> None:
     """Every pair by hand, with clients of 3, 1 and 4 examples (the one of one example is not measurable)."""
     random = np.random.default_rng(1)
     x, offsets = random.normal(size=(8, 2)), np.array([0, 3, 4, 8])
@@ -133,7 +133,7 @@ def test_energy_distance_matches_its_definition() -> None:
     assert got.mean == pytest.approx(w @ expected)
 
 
-def test_energy_distance_does_not_depend_on_constant_features_or_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_constant_features_and_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(3)
     x, offsets = random.normal(size=(90, 2)), np.arange(0, 91, 9)
     plain = feature_shift(x, offsets, np.full(10, 9))
@@ -143,7 +143,7 @@ def test_energy_distance_does_not_depend_on_constant_features_or_blocks(monkeypa
     np.testing.assert_allclose(feature_shift(x, offsets, np.full(10, 9)).each, plain.each, rtol=1e-9)
 
 
-def test_sampled_examples_do_not_depend_on_other_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_is_looked_at_depends_on_no_one_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clients.heterogeneity.feature_shift.EXAMPLES", 400)
     sizes = np.array([500, 3, 0, 300])
     chosen, offsets = looked_at(np.array([5, 6, 7, 9]), sizes, 2, seed=0)
@@ -188,7 +188,7 @@ def test_morans_i_of_chance_has_its_stated_mean_and_deviation() -> None:
     assert values.std() == pytest.approx(found[0].deviation, rel=0.06)
 
 
-def test_nearest_excludes_the_place_itself_among_coinciding_places() -> None:
+def test_nearest_leaves_the_place_itself_out_even_where_many_share_a_spot() -> None:
     spot = nearest(np.zeros(20), np.zeros(20), 3)
     assert spot.shape == (20, 3)
     assert (spot != np.arange(20)[:, None]).all()
@@ -226,7 +226,7 @@ def city(clients: int = 40) -> Population:
     )
 
 
-def test_small_city_has_every_measure() -> None:
+def test_everything_of_a_small_city() -> None:
     measures, held = measure_clients(city(), seed=0)
     assert measures.estimated_from == dict.fromkeys(("labels", "features", "places", "faults", "noise"), 40)
     assert measures.label_emd == measures.quantity_gini == 0
@@ -245,7 +245,7 @@ def test_small_city_has_every_measure() -> None:
     }  # fmt: skip
 
 
-def test_samples_estimate_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = measure_clients(city(200), seed=0)
     monkeypatch.setattr("clients.heterogeneity.table.SAMPLE", 100)
     monkeypatch.setattr("clients.heterogeneity.table.FEW", 50)

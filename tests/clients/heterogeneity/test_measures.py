@@ -21,20 +21,20 @@ def population(labels: list[list[int]], classes: int) -> Population:
     )
 
 
-def test_js_equals_scipys_squared_distance_in_bits() -> None:
+def test_js_is_scipys_squared_distance_in_bits() -> None:
     laws = np.random.default_rng(0).dirichlet(np.full(7, 0.3), size=20)
     reference = np.random.default_rng(1).dirichlet(np.ones(7))
     expected = [jensenshannon(law, reference, base=2) ** 2 for law in laws]
     np.testing.assert_allclose(label_js(laws, reference), expected, atol=1e-12)
 
 
-def test_measures_reach_both_ends_of_their_scales() -> None:
+def test_ends_of_both_scales() -> None:
     same, apart = [0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]
     assert label_emd([same, apart], same).tolist() == [0, 2]
     assert label_js([same, apart], same).tolist() == [0, 1]
 
 
-def test_weights_by_examples_match_hand_computation() -> None:
+def test_weighed_by_examples_by_hand() -> None:
     """Two clients, three examples of label 0 and one of label 1: p = (3/4, 1/4)."""
     m = partition_measures(population([[0, 0, 0], [1]], 2), seed=0)
     assert (m.clients, m.examples, m.smallest, m.median, m.largest, m.estimated_from) == (2, 4, 1, 2.0, 3, 2)
@@ -55,14 +55,14 @@ def test_empty_clients_count_in_sizes_only() -> None:
     assert with_empty.label_emd == pytest.approx(1.0)
 
 
-def test_population_without_labels_has_no_label_measures() -> None:
+def test_no_labels_no_label_measures() -> None:
     p = custom_population(lambda k: (np.zeros((2, 1)), np.zeros(2)), [2, 2], outputs=1, task="regression")
     m = partition_measures(p, seed=0)
     assert m.label_emd is None
     assert m.label_js is None
 
 
-def test_sample_estimates_the_whole() -> None:
+def test_a_sample_estimates_the_whole() -> None:
     p = build_population(SyntheticOptions(clients=600, sizes=60, alpha=1.0, beta=1.0), None, seed=0)
     whole, part = partition_measures(p, seed=0), partition_measures(p, seed=0, sample=200)
     assert (whole.estimated_from, part.estimated_from) == (600, 200)
