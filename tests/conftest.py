@@ -1,14 +1,41 @@
-"""What many tests need: small populations whose clients' data depend on nothing but the seed and the client."""
+"""What many tests share: Hypothesis's settings, the summary of skipped tests, one torch thread, small populations."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from needs import skips_in_words
 
 from clients.core.examples import Task
 from clients.core.population import Population
 from clients.sources.custom import custom_population
+
+# A busy machine may take any time for an example: no time limit fails a test.
+settings.register_profile(
+    "fedscape", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob="CI" in os.environ
+)
+settings.load_profile("fedscape")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterator[None]:
+    """Say in one line, just above the line of counts, what was skipped and which command would run it."""
+    yield
+    reports = terminalreporter.stats.get("skipped", [])
+    if words := skips_in_words(report.longrepr[2] for report in reports):
+        terminalreporter.write_line(words)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Run torch in one thread: threads on busy cores are slow, and sums of their parts differ in the last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _population(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.core.examples import Task
-from clients.training.batch import Batch, Tensors, output_error
+from clients.engines.batch import Batch, Tensors, output_error
 from clients.training.dropout import Dropout, DropoutSite
 from clients.training.task import LearningTask
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram, dense_layers
 from clients.engines.recurrent import GruProgram, is_gru_forecaster
-from clients.training.batch import Batch, Program, Tensors
 from clients.training.dropout import Dropout
 from clients.training.losses import trained_losses
 from clients.training.task import LearningTask

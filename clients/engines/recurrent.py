@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from clients.core.examples import Task
+from clients.engines.batch import Batch, Tensors, output_error
 from clients.models.build import GruForecaster
-from clients.training.batch import Batch, Tensors, output_error
 from clients.training.task import LearningTask
 
 WEIGHTS = ("gru.weight_ih_l0", "gru.weight_hh_l0", "gru.bias_ih_l0", "gru.bias_hh_l0", "readout.weight", "readout.bias")

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.examples import CohortData
+from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import finish, gradient_noise
 from clients.engines.programs import make_program
-from clients.training.batch import Batch, Program, Tensors
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.dropout import dropout_keys, dropout_mask

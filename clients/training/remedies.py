@@ -10,7 +10,6 @@ from clients.core.arrays import I64
 from clients.core.examples import CohortData
 from clients.core.ragged import label_counts_of
 from clients.training.augment import Mixed, augment, mix
-from clients.training.batch import Tensors
 from clients.training.class_balance import weights_of
 from clients.training.task import LearningTask
 
@@ -48,7 +47,7 @@ def remedied(
     *,
     round_index: int,
     step: int | None,
-) -> tuple[Tensor, Tensor, Tensors]:
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """Return features, targets and `Batch.remedy` of the batches of k clients as `task.local` remedies them.
 
     Args:

@@ -9,10 +9,10 @@ import torch
 
 from clients.core.errors import EngineError, FedscapeError
 from clients.engines.base import Engine
+from clients.engines.batch import Program
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram, make_program
 from clients.engines.stacked import StackedEngine
-from clients.training.batch import Program
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays
 from simulator.engines.options import EngineOptions

@@ -57,18 +57,11 @@ PARTIAL = 4
 """A cohort of some of the six clients below."""
 
 every_row = pytest.mark.parametrize("name", ROWS)
+pytestmark = pytest.mark.usefixtures("one_thread")
 both_engines = pytest.mark.parametrize("engine", ["plain", "stacked"])
 
 SIZES = (12, 5, 9, 1, 7, 3)
 CLASSES, FEATURES = 3, 4
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def examples(label):
@@ -92,7 +85,7 @@ def classifier(name, *, labels=tuple(range(6)), engine="stacked", seed=0, dtype=
     return Federation(scenario, data=data)
 
 
-def test_the_list_is_complete():
+def test_list_has_every_algorithm():
     assert {o.kind for o in ROWS.values()} == set(ALGORITHMS)
     assert all(ALGORITHMS[kind].options().kind == kind for kind in ALGORITHMS)
 
@@ -118,7 +111,7 @@ def test_identical_clients_reach_the_common_minimum(name, cohort):
 
 
 @pytest.mark.parametrize("name", GRADIENT_DESCENT)
-def test_one_full_step_of_everyone_is_gradient_descent(name):
+def test_full_step_of_all_clients_is_gradient_descent(name):
     """K = 1 and full participation: w - local_lr grad f(w), f weighted as the row weighs, over several rounds."""
     one = {"batch_size": "full", "local_epochs": None, "local_steps": 1}
     federation = classifier(name, **one)
@@ -140,7 +133,7 @@ def test_one_full_step_of_everyone_is_gradient_descent(name):
 
 @both_engines
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_is_switched_off_is_fedavg_bit_for_bit(engine, dtype):
+def test_row_switched_off_is_fedavg_bit_for_bit(engine, dtype):
     def path(algorithm):
         return classifier("", algorithm=algorithm, engine=engine, dtype=dtype).step(3)
 
@@ -152,7 +145,7 @@ def test_what_is_switched_off_is_fedavg_bit_for_bit(engine, dtype):
 
 
 @both_engines
-def test_vectors_that_are_still_zero_change_nothing(engine):
+def test_zero_server_vectors_change_nothing(engine):
     """SCAFFOLD's first round is uniform FedAvg's; FedDyn's nears twice its step as alpha goes to 0 (h = alpha g)."""
     start = classifier("fedavg, uniform", engine=engine).params
     fedavg = classifier("fedavg, uniform", engine=engine).step()[0]
@@ -180,7 +173,7 @@ def test_relabelling_clients_changes_nothing(name):
 
 @every_row
 @both_engines
-def test_another_client_moves_no_other_clients_batches(name, engine):
+def test_added_client_changes_no_other_clients_batches(name, engine):
     """Each of the first six clients returns the same from the same model, to the bit where it trains alone."""
     few, more = classifier(name, engine=engine), classifier(name, labels=tuple(range(9)), engine=engine)
     few.step()
@@ -194,7 +187,7 @@ def test_another_client_moves_no_other_clients_batches(name, engine):
 
 @every_row
 @both_engines
-def test_same_seed_same_bits(name, engine):
+def test_same_seed_gives_same_bits(name, engine):
     base = classifier(name, engine=engine, seed=3, cohort=PARTIAL, dtype="float32").step(3)
     assert torch.isfinite(base).all()
     again = classifier(name, engine=engine, seed=3, cohort=PARTIAL, dtype="float32").step(3)
@@ -204,7 +197,7 @@ def test_same_seed_same_bits(name, engine):
 
 
 @every_row
-def test_simulate_plays_the_same_rounds(name):
+def test_simulate_plays_the_rounds_of_the_stepper(name):
     """The public entry, with meter, criteria and record of lines, ends at the bits that rounds played singly do."""
     federation = classifier(name, cohort=PARTIAL)
     path = federation.step(3)
@@ -225,7 +218,7 @@ def test_engines_agree(name):
 
 @every_row
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])
-def test_a_cohort_that_is_reduced_as_it_comes_gives_the_same(name, partial_work):
+def test_cohort_reduced_tile_by_tile_gives_the_same_round(name, partial_work):
     """Tiles of two clients, and no memory to keep updates in; with stragglers kept or dropped."""
     algorithm = replace(ROWS[name], cohort=5, partial_work=partial_work)
     kept, reduced = (
@@ -245,8 +238,8 @@ def test_a_cohort_that_is_reduced_as_it_comes_gives_the_same(name, partial_work)
 
 @pytest.mark.parametrize("name", ["fedavg", "fedavg, uniform", "fednova"])
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])
-def test_a_reduced_cohort_is_measured_the_same(name, partial_work):
-    """Also where a whole tile of it was dropped; what needs the final mean of every client is left out and said so."""
+def test_cohort_reduced_tile_by_tile_has_the_same_measures(name, partial_work):
+    """Also where a whole tile of it was dropped; measures of the final mean are listed as not measured."""
     algorithm = replace(ROWS[name], cohort=5, partial_work=partial_work)
     lines = []
     for keep_bytes in (1 << 30, 0):
@@ -258,7 +251,7 @@ def test_a_reduced_cohort_is_measured_the_same(name, partial_work):
 
 
 @every_row
-def test_the_server_remembers_vectors_of_one_shape(name):
+def test_server_vectors_keep_their_shape(name):
     federation = classifier(name, cohort=PARTIAL)
     federation.step()
     first = {n: v.shape for n, v in federation.strategy.state_dict().items()}
@@ -272,7 +265,7 @@ def test_the_server_remembers_vectors_of_one_shape(name):
 
 @every_row
 @both_engines
-def test_one_client_in_all(name, engine):
+def test_federation_of_one_client_trains(name, engine):
     federation = classifier(name, labels=(0,), engine=engine, local_lr=0.03)
     losses = []
     for _ in range(12):
@@ -282,7 +275,7 @@ def test_one_client_in_all(name, engine):
 
 
 @every_row
-def test_part_of_the_clients_is_asked(name):
+def test_cohorts_sample_every_client_in_time(name):
     federation = classifier(name, cohort=PARTIAL)
     seen, cohorts = set(), set()
     for _ in range(8):
@@ -301,8 +294,8 @@ def test_part_of_the_clients_is_asked(name):
     ("feddyn", "client_gradient", "server_gradient"),
 ])  # fmt: skip
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])
-def test_what_the_server_remembers_is_the_mean_of_what_clients_do(name, own, server, partial_work):
-    """Over all clients, the never asked counting as zero; without it the limit of partial rounds is not the optimum."""
+def test_server_vector_is_the_mean_of_client_states(name, own, server, partial_work):
+    """Over all clients, those never sampled as zero; without it the limit of partial rounds is not the optimum."""
     algorithm = replace(ROWS[name], cohort=PARTIAL, partial_work=partial_work)
     federation = classifier("", algorithm=algorithm, partial_work=0.4, local_epochs=3)
     everyone = np.arange(6)
@@ -341,7 +334,7 @@ clients = st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 3), st.integ
 
 @pytest.mark.parametrize("name", AVERAGING)
 @given(found=clients)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_doubling_every_size_changes_no_coefficient(name, found):
     sizes, draws, steps = (np.array(column) for column in zip(*found, strict=True))
     base = coefficients(name, shares(sizes, draws, steps))
@@ -351,7 +344,7 @@ def test_doubling_every_size_changes_no_coefficient(name, found):
 
 @pytest.mark.parametrize("name", AVERAGING)
 @given(found=clients, order=st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_coefficients_follow_their_clients(name, found, order):
     shuffled = found.copy()
     order.shuffle(shuffled)
@@ -362,8 +355,8 @@ def test_coefficients_follow_their_clients(name, found, order):
 
 @pytest.mark.parametrize("name", AVERAGING)
 @given(found=clients)
-@settings(max_examples=40, deadline=None)
-def test_drawn_twice_is_two_clients(name, found):
+@settings(max_examples=40)
+def test_client_drawn_twice_counts_as_two(name, found):
     """A client drawn r times counts as r clients that are alike."""
     sizes, draws, steps = (np.array(column) for column in zip(*found, strict=True))
     kwargs = {"total": int(sizes.sum()), "population": len(sizes), "cohort": int(draws.sum())}
@@ -430,7 +423,7 @@ def test_stragglers_are_dropped(name, engine):
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "fedsgd"])
-def test_a_first_round_of_stragglers_alone_moves_nothing(name):
+def test_first_round_of_stragglers_only_moves_nothing(name):
     algorithm = replace(ROWS[name], partial_work="drop")
     federation = classifier("", algorithm=algorithm, partial_work=1.0, local_epochs=3)
     start = federation.params

@@ -1,12 +1,13 @@
-"""The stacked engine gives what the plain engine gives, for every model, optimiser, rule and shape of the work."""
+"""The stacked engine equals the plain engine for every model, optimiser, rule and shape of the work."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import COMPILER
 from torch import nn
 
 from clients.engines.plain import PlainEngine
@@ -25,7 +26,6 @@ from clients.training import rules
 from clients.training.options import OPTIMIZERS, AugmentOptions, LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork, concatenate
-from simulator.engines.compiling import compiler_missing
 
 NUMBERS = ("params", "buffers", "train_loss", "client_drift", "gradient_norm")
 COUNTS = ("clients", "num_examples", "local_steps", "train_errors")
@@ -146,7 +146,7 @@ def cases(draw):
 
 
 def make(case, population_of, dtype):
-    """Return the task, the work and what the clients remember."""
+    """Return the task, the work and the client states."""
     model, options, sizes, rule, round_index, seed = case
     population = population_of(sizes, model.shape, model.outputs, model.task, seed, dtype)
     module = model.options if isinstance(model.options, nn.Module) else build_model(model.options, population, seed)
@@ -204,27 +204,24 @@ def distance(one, other):
     return worst
 
 
-drawn = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@settings(drawn, max_examples=180)
+@settings(max_examples=180)
 @given(case=cases())
-def test_stacked_is_plain_in_float64(case, population_of):
+def test_stacked_equals_plain_in_float64(case, population_of):
     task, work, own = make(case, population_of, torch.float64)
     assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-9
 
 
-@settings(drawn, max_examples=80, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(case=cases())
-def test_stacked_is_plain_to_rounding_in_float32(case, population_of):
+def test_stacked_equals_plain_to_rounding_in_float32(case, population_of):
     # Momentum through batch normalisation of two examples amplifies rounding most: 4e-5 in 1,200 draws.
     task, work, own = make(case, population_of, torch.float32)
     assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-3
 
 
-@settings(drawn, max_examples=60)
+@settings(max_examples=60)
 @given(case=cases(), tile=st.integers(1, 3), keep=st.data())
-def test_no_client_depends_on_who_trains_beside_it(case, tile, keep, population_of):
+def test_client_does_not_depend_on_its_cohort(case, tile, keep, population_of):
     task, work, own = make(case, population_of, torch.float64)
     together = run(StackedEngine(task), work, own)
     assert distance(together, run(StackedEngine(task, tile=tile), work, own)) < 1e-12
@@ -249,7 +246,7 @@ def test_no_client_depends_on_who_trains_beside_it(case, tile, keep, population_
         assert distance((expected, {n: v[rows] for n, v in together[1].items()}), back) < 1e-12
 
 
-def test_full_gradients_agree_and_are_those_of_the_whole_data(population_of):
+def test_full_gradients_agree_and_equal_those_of_the_whole_data(population_of):
     sizes = [3, 8, 0, 5]
     for name in ("relu", "batch norm", "gru", "user's"):
         model = MODELS[name]
@@ -262,7 +259,7 @@ def test_full_gradients_agree_and_are_those_of_the_whole_data(population_of):
         assert (plain[[0, 1, 3]].norm(dim=1) > 0.01).all()
 
 
-def test_a_ragged_cohort_costs_what_it_trains(population_of):
+def test_ragged_cohort_computes_only_active_clients(population_of):
     """The active prefix shrinks: no gradient is computed for a client that has finished."""
     case = (MODELS["relu"], {"batch_size": 2, "local_epochs": 1, "buffers": "average"}, [2, 9, 4, 13], "plain", 1, 0)
     task, work, own = make(case, population_of, torch.float32)
@@ -282,11 +279,9 @@ def test_a_ragged_cohort_costs_what_it_trains(population_of):
 
 
 @pytest.mark.slow
+@COMPILER.mark
 @pytest.mark.parametrize("name", ["gelu", "cnn, batch norm"])
-def test_compiled_is_eager_to_rounding(name, population_of):
-    pytest.importorskip("torch._inductor")
-    if compiler_missing():
-        pytest.skip(compiler_missing())
+def test_compiled_equals_eager_to_rounding(name, population_of):
     case = (MODELS[name], {"batch_size": 4, "local_epochs": 2, "buffers": "average"}, [28, 20, 8, 16, 6], "plain", 2, 1)
     task, work, own = make(case, population_of, torch.float32)
     engine = StackedEngine(task)

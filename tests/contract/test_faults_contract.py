@@ -147,7 +147,7 @@ def test_the_lists_have_every_kind() -> None:
 
 
 @every
-def test_same_seed_same_bytes_and_another_differs(options: FaultOptions) -> None:
+def test_same_seed_gives_same_bytes_and_another_differs(options: FaultOptions) -> None:
     (a, mask_a, effect_a), (b, mask_b, effect_b) = outcome(options), outcome(options)
     assert a.tobytes() == b.tobytes()
     assert mask_a.tobytes() == mask_b.tobytes()
@@ -190,7 +190,7 @@ def test_masks_are_nested_and_the_effect_grows_with_severity(options: FaultOptio
 
 
 @every
-def test_a_share_of_clients_is_nested_and_leaves_the_others_alone(options: FaultOptions) -> None:
+def test_share_of_clients_is_nested_and_leaves_the_others_unchanged(options: FaultOptions) -> None:
     all_of_them = outcome(replace(options, clients=1.0, severity=1.0))[1]
     before = np.zeros_like(all_of_them)
     for share in (0.0, 0.2, 0.5, 0.9, 1.0):
@@ -208,7 +208,7 @@ def test_a_share_of_clients_is_nested_and_leaves_the_others_alone(options: Fault
 
 
 @every_sensor
-def test_a_client_does_not_depend_on_who_else_is_in_the_block(options: FaultOptions) -> None:
+def test_client_does_not_depend_on_others_in_its_block(options: FaultOptions) -> None:
     block = readings()
     values, mask, effect = one(block, options)
     for rows in ([17], [30, 2, 9], list(range(39, -1, -1))):
@@ -219,7 +219,7 @@ def test_a_client_does_not_depend_on_who_else_is_in_the_block(options: FaultOpti
 
 
 @every_sensor
-def test_a_channel_does_not_depend_on_the_others(options: FaultOptions) -> None:
+def test_channel_does_not_depend_on_the_others(options: FaultOptions) -> None:
     values, mask, _ = one(readings(), options)
     some, some_mask, _ = one(readings(), replace(options, channels=("warmth",)))
     assert some[:, :, 2].tobytes() == values[:, :, 2].tobytes()
@@ -229,7 +229,7 @@ def test_a_channel_does_not_depend_on_the_others(options: FaultOptions) -> None:
 
 @every_sensor
 @pytest.mark.parametrize("start", [1, 50, 77])
-def test_the_span_does_not_matter(options: FaultOptions, start: int) -> None:
+def test_fault_does_not_depend_on_the_span(options: FaultOptions, start: int) -> None:
     block = readings()
     stop = T - 3
     values, mask, _ = one(block, options)
@@ -241,7 +241,7 @@ def test_the_span_does_not_matter(options: FaultOptions, start: int) -> None:
 
 
 @every_sensor
-def test_padding_never_matters_and_is_left_alone(options: FaultOptions) -> None:
+def test_padding_stays_unchanged_and_changes_nothing(options: FaultOptions) -> None:
     block = readings()
     lengths = np.random.default_rng(2).integers(0, T + 1, K)
     padding = np.arange(T) >= lengths[:, None]
@@ -261,7 +261,7 @@ def test_padding_never_matters_and_is_left_alone(options: FaultOptions) -> None:
 
 
 @every_sensor
-def test_what_is_not_measured_or_not_named_is_not_touched(options: FaultOptions) -> None:
+def test_unmeasured_and_unnamed_channels_stay_unchanged(options: FaultOptions) -> None:
     options = replace(options, severity=1.0)
     values, mask, _ = one(readings(), options)
     assert values[:, :, 1].tobytes() == readings().values[:, :, 1].tobytes()
@@ -273,7 +273,7 @@ def test_what_is_not_measured_or_not_named_is_not_touched(options: FaultOptions)
 
 
 @every_sensor
-def test_a_schedule_in_hours_is_kept(options: FaultOptions) -> None:
+def test_fault_keeps_to_its_hours(options: FaultOptions) -> None:
     block = readings()
     assert block.hours is not None
     late = replace(block, hours=block.hours + 24.0 * np.arange(K)[:, None] / K)  # clients' steps differ in hour
@@ -289,7 +289,7 @@ def test_a_schedule_in_hours_is_kept(options: FaultOptions) -> None:
 
 
 @every_sensor
-def test_districts_restrict(options: FaultOptions) -> None:
+def test_fault_keeps_to_its_district(options: FaultOptions) -> None:
     block = replace(readings(), districts=("North", "East", "South", "West"))
     mask = one(block, replace(options, severity=1.0, districts=("East", "West")))[1]
     assert np.unique(block.district[mask.any(axis=(1, 2))]).tolist() == [1, 3]
@@ -335,7 +335,7 @@ def test_labels_keep_to_schedule_and_district(options: FaultOptions) -> None:
     clock=st.booleans(),
     data=st.data(),
 )
-def test_any_shape(
+def test_fault_accepts_any_shape(
     name: str, clients: int, steps: int, first: int, severity: float, share: float, clock: bool, data: st.DataObject
 ) -> None:
     block = readings(clients, steps, seed=first)

@@ -58,12 +58,12 @@ LEAST = {name: options.min_size for name, options in EVERY.items() if hasattr(op
 every = pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
 
 
-def test_the_list_has_every_kind() -> None:
+def test_list_has_every_kind() -> None:
     assert {options.kind for options in EVERY.values()} == set(PARTITIONS)
 
 
 @every
-def test_exhaustive_and_disjoint(options: PartitionOptions) -> None:
+def test_partition_is_exhaustive_and_disjoint(options: PartitionOptions) -> None:
     p = partition(options, LABELS, KEYS, seed=3, features=FEATURES)
     assert p.rows.dtype == p.offsets.dtype == np.int64
     assert p.offsets[0] == 0
@@ -80,14 +80,14 @@ def test_rows_increase_within_a_client(options: PartitionOptions) -> None:
 
 
 @every
-def test_as_many_clients_as_asked(options: PartitionOptions) -> None:
+def test_partition_has_the_configured_number_of_clients(options: PartitionOptions) -> None:
     p = partition(options, LABELS, KEYS, seed=3, features=FEATURES)
     assert len(p.sizes) == getattr(options, "clients", 17)
     assert p.names is None or len(p.names) == len(p.sizes)
 
 
 @every
-def test_same_seed_same_bytes(options: PartitionOptions) -> None:
+def test_same_seed_gives_same_bytes(options: PartitionOptions) -> None:
     a, b = (partition(options, LABELS, KEYS, seed=3, features=FEATURES) for _ in range(2))
     assert a.rows.tobytes() == b.rows.tobytes()
     assert a.offsets.tobytes() == b.offsets.tobytes()
@@ -103,12 +103,12 @@ def test_another_seed_differs(options: PartitionOptions) -> None:
 
 @pytest.mark.parametrize("name", LEAST)
 @pytest.mark.parametrize("seed", range(5))
-def test_minimum_size(name: str, seed: int) -> None:
+def test_partition_keeps_its_minimum_size(name: str, seed: int) -> None:
     assert partition(EVERY[name], LABELS, KEYS, seed=seed, features=FEATURES).sizes.min() >= LEAST[name]
 
 
 @every
-def test_laws_are_laws(options: PartitionOptions) -> None:
+def test_laws_sum_to_one(options: PartitionOptions) -> None:
     laws = partition(options, LABELS, KEYS, seed=3, features=FEATURES).laws
     assert (laws is not None) == (options.kind == "dirichlet")
     if laws is not None:
@@ -121,7 +121,7 @@ EQUAL = [n for n in EVERY if n.startswith(("iid", "dirichlet by", "dirichlet uni
 
 
 @pytest.mark.parametrize("name", EQUAL)
-def test_near_equal_sizes(name: str) -> None:
+def test_sizes_are_nearly_equal(name: str) -> None:
     options = EVERY[name]
     sizes = partition(options, LABELS, KEYS, seed=3, features=FEATURES).sizes
     # Shards are equal to within one, and a client gets several of them.
@@ -163,31 +163,31 @@ def test_clients_follow_their_laws_while_examples_last() -> None:
     assert np.median(np.abs(z)) < 1.5
 
 
-def test_drawing_all_at_once_is_drawing_one_by_one() -> None:
-    """Law (0.9, 0.1), pools (1, 2), two draws: (1, 1) unless both draws say the second class, 1 - 0.1 * 0.1."""
+def test_joint_draw_equals_draws_one_by_one() -> None:
+    """Law (0.9, 0.1), pools (1, 2), two draws: (1, 1) unless both draws are of the second class, 1 - 0.1 * 0.1."""
     generator = np.random.default_rng(0)
     draws = 20_000
     first = [draw_counts(2, np.array([0.9, 0.1]), np.array([1, 2]), generator)[0] for _ in range(draws)]
     assert np.mean(first) == pytest.approx(0.99, abs=4 * np.sqrt(0.99 * 0.01 / draws))
 
 
-def test_a_law_with_nothing_left_takes_what_is_there() -> None:
+def test_exhausted_law_takes_the_remaining_examples() -> None:
     counts = draw_counts(3, np.array([1.0, 0.0, 0.0]), np.array([1, 0, 5]), np.random.default_rng(0))
     assert counts.tolist() == [1, 0, 2]
 
 
-def test_power_law_sizes() -> None:
+def test_power_law_sizes_follow_their_exponent() -> None:
     sizes = np.sort(partition(QuantityOptions(clients=50, law="power"), np.zeros(100_000), {}, seed=0).sizes)[::-1]
     slope = np.polyfit(np.log(np.arange(1, 51)), np.log(sizes), 1)[0]
     assert slope == pytest.approx(-1.0, abs=0.02)
 
 
-def test_lognormal_sizes() -> None:
+def test_lognormal_sizes_follow_their_sigma() -> None:
     sizes = partition(QuantityOptions(clients=2000, sigma=0.7), np.zeros(1_000_000), {}, seed=0).sizes
     assert np.log(sizes).std() == pytest.approx(0.7, abs=0.05)
 
 
-def test_natural_names_and_members() -> None:
+def test_natural_partition_has_names_and_members() -> None:
     keys = {"site": np.array(["b", "a", "b", "c"])}
     p = partition(NaturalOptions(key="site"), np.zeros(4), keys, seed=0)
     assert p.names == ("a", "b", "c")
@@ -208,7 +208,7 @@ def test_natural_names_and_members() -> None:
         (CalibratedOptions(clients=2, feature_shift=0.9), "needs features"),
     ],
 )
-def test_what_cannot_be_met_says_what_would_fit(options: PartitionOptions, says: str) -> None:
+def test_impossible_partition_names_what_would_fit(options: PartitionOptions, says: str) -> None:
     with pytest.raises(PartitionError, match=says):
         partition(options, np.arange(10) % 2, {"site": np.arange(10)}, seed=0)
 
@@ -222,12 +222,12 @@ def test_what_cannot_be_met_says_what_would_fit(options: PartitionOptions, says:
         CalibratedOptions(clients=2, label_js=0.5),
     ],
 )
-def test_numbers_are_not_labels(options: PartitionOptions) -> None:
+def test_label_partition_refuses_numeric_targets(options: PartitionOptions) -> None:
     with pytest.raises(PartitionError, match=r"needs class labels.*iid, quantity and natural work"):
         partition(options, np.zeros((10, 1)), {}, seed=0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=1, max_size=60),
     clients=st.integers(1, 8),

@@ -34,7 +34,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_strange_nodes_give_the_bits_of_our_plain_engine(row: str, tmp_path: Path) -> None:
+def test_nodes_in_any_order_give_the_bits_of_the_plain_engine(row: str, tmp_path: Path) -> None:
     scenario = digits(*PLAIN, *ROWS[row])
     simulate(scenario, out=tmp_path / "here")
     server, client = apps(scenario, out=tmp_path / "there", observers=[])
@@ -57,7 +57,7 @@ def test_strange_nodes_give_the_bits_of_our_plain_engine(row: str, tmp_path: Pat
     assert remember == (row in ("scaffold", "feddyn", "local buffers"))
 
 
-def test_the_same_apps_on_our_own_grid(tmp_path: Path) -> None:
+def test_same_apps_run_on_our_own_grid(tmp_path: Path) -> None:
     scenario = digits(*PLAIN, *SCAFFOLD)
     simulate(scenario, out=tmp_path / "here")
     server, client = apps(scenario, out=tmp_path / "there", observers=[])
@@ -66,7 +66,7 @@ def test_the_same_apps_on_our_own_grid(tmp_path: Path) -> None:
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
-def test_the_scenario_comes_from_the_runs_config(tmp_path: Path) -> None:
+def test_scenario_comes_from_the_run_config(tmp_path: Path) -> None:
     """As in `flwr run . --run-config ...`: the module's own apps, nodes that read the same config."""
     sets = "partition.clients=4; local.local_epochs=1; algorithm.cohort=2; run.rounds=2; engine.threads=1;"
     sets += "evaluation.baselines=false; evaluation.federated_every=2"
@@ -92,19 +92,19 @@ def played(scenario: Scenario, partitions: Sequence[object], client: ClientApp |
         ([0, 1, 2, 3, 4, 5, 6, "7"], "must be the client's index, got '7'"),
     ],
 )
-def test_nodes_that_hold_no_client_or_anothers(partitions: list[object], said: str) -> None:
+def test_nodes_without_a_client_or_with_anothers_are_refused(partitions: list[object], said: str) -> None:
     with pytest.raises(StrategyError, match=r"nodes: ") as error:
         played(digits(*PLAIN), partitions)
     assert said in str(error.value)
 
 
-def test_too_few_nodes_do_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_nodes_end_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.rounds.node_map, "WAIT_SECONDS", 0.3)
     with pytest.raises(StrategyError, match="6 of 8 nodes joined within"):
         played(digits(*PLAIN), range(6))
 
 
-def test_nodes_of_another_scenario_say_so() -> None:
+def test_nodes_of_another_scenario_are_refused() -> None:
     _, client = apps(digits(*PLAIN), observers=[])
     with pytest.raises(StrategyError) as error:
         played(digits(*PLAIN, *SCAFFOLD), range(8), client)
@@ -139,7 +139,7 @@ def test_flowers_fedprox_reaches_our_clients() -> None:
         assert torch.linalg.vector_norm(run.params - without.params) >= 1e-2 * size
 
 
-def test_where_clients_are_is_said_once() -> None:
+def test_client_app_beside_a_grid_and_an_engine_unlike_its_nodes_are_refused() -> None:
     _, client = apps(digits(*PLAIN), observers=[])
     with pytest.raises(StrategyError, match="client_app: cannot stand beside grid"):
         simulate(digits(*PLAIN), client_app=client, grid=StrangeGrid(client, range(8)), record=False)

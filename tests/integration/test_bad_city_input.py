@@ -97,7 +97,7 @@ CASES: list[tuple[str, str, str]] = [
 
 
 @pytest.mark.parametrize(("data", "sets", "said"), CASES, ids=[f"{data} {sets}" for data, sets, _ in CASES])
-def test_one_line_names_the_key(data: str, sets: str, said: str, capsys: Capture, tmp_path: Path) -> None:
+def test_error_names_the_key_in_one_line(data: str, sets: str, said: str, capsys: Capture, tmp_path: Path) -> None:
     changes = [*SMALL, *DATA[data], *sets.split()]
     arguments = [a for change in changes for a in ("--set", change)]
     assert mistake(capsys, "run", *arguments, "--out", str(tmp_path / "run")).startswith(said)

@@ -1,4 +1,4 @@
-"""Folders and disks that refuse: exit code 2, one clear message, and what was recorded before is not lost."""
+"""Folders and disks that refuse writes: exit code 2, one clear message, and the record so far is kept."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(f): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file()}
 
 
-def test_a_folder_that_holds_something_is_left_alone(capsys: Capture, tmp_path: Path) -> None:
+def test_folder_with_files_is_left_unchanged(capsys: Capture, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     simulate(digits("run.rounds=1"), out=folder)
     before = contents(folder)
@@ -38,7 +38,7 @@ def test_a_folder_that_holds_something_is_left_alone(capsys: Capture, tmp_path: 
 
 
 @pytest.mark.parametrize("place", ["file/run", "file", "proc", "read-only/run"])
-def test_a_place_where_no_folder_can_be(place: str, capsys: Capture, tmp_path: Path) -> None:
+def test_impossible_folder_is_refused(place: str, capsys: Capture, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     closed = tmp_path / "read-only"
     closed.mkdir(mode=0o555)
@@ -75,7 +75,7 @@ def files_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("hidden", "file"), [("[16]", "rounds.jsonl"), ("[200]", "checkpoint/state-00000003")])
-def test_a_disk_that_is_full_in_the_middle(hidden: str, file: str, capsys: Capture, tmp_path: Path) -> None:
+def test_disk_full_during_a_run_keeps_the_record(hidden: str, file: str, capsys: Capture, tmp_path: Path) -> None:
     sets, limit = ("run.checkpoint_rounds=3", f"model.hidden={hidden}"), 28_000
     simulate(digits(*sets), out=tmp_path / "whole")
     folder = tmp_path / "run"
@@ -92,7 +92,7 @@ def test_a_disk_that_is_full_in_the_middle(hidden: str, file: str, capsys: Captu
     assert_same_run(folder, tmp_path / "whole")
 
 
-def test_a_damaged_folder_says_what_is_left(capsys: Capture, tmp_path: Path) -> None:
+def test_damaged_folder_error_names_what_remains(capsys: Capture, tmp_path: Path) -> None:
     simulate(digits("run.checkpoint_rounds=2"), out=tmp_path / "run", stop_asked=stop_after(5))
     states = sorted((tmp_path / "run" / "checkpoint").glob("state-*"))
     for file in states:
@@ -105,7 +105,7 @@ def test_a_damaged_folder_says_what_is_left(capsys: Capture, tmp_path: Path) -> 
     assert len(lines) == 6
 
 
-def test_a_record_damaged_in_the_middle(capsys: Capture, tmp_path: Path) -> None:
+def test_record_damaged_in_the_middle_is_refused(capsys: Capture, tmp_path: Path) -> None:
     simulate(digits(), out=tmp_path / "run", stop_asked=stop_after(5))
     rounds = tmp_path / "run" / "rounds.jsonl"
     lines = rounds.read_text().splitlines(keepends=True)
@@ -115,7 +115,7 @@ def test_a_record_damaged_in_the_middle(capsys: Capture, tmp_path: Path) -> None
     assert "Lines 1 to 2 are whole" in said
 
 
-def test_the_command_says_from_which_round_it_goes_on(capsys: Capture, tmp_path: Path) -> None:
+def test_resume_prints_the_round_it_continues_from(capsys: Capture, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     simulate(digits(), out=folder, stop_asked=stop_after(5))
     with (folder / "rounds.jsonl").open("a") as file:
@@ -125,7 +125,7 @@ def test_the_command_says_from_which_round_it_goes_on(capsys: Capture, tmp_path:
     assert "resumed after round 5: the last line of the record was not whole" in out
 
 
-def test_another_scenarios_checkpoint_and_no_folder(capsys: Capture, tmp_path: Path) -> None:
+def test_checkpoint_of_another_scenario_and_missing_folder_are_refused(capsys: Capture, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     simulate(digits(), out=folder, stop_asked=stop_after(2))
     file = folder / "scenario.toml"

@@ -52,13 +52,13 @@ SETS = {
 
 
 @pytest.mark.parametrize("change", SETS)
-def test_a_scenario_that_says_no_experiment(change: str, capsys: Capture, tmp_path: Path) -> None:
+def test_scenario_without_experiment_is_refused(change: str, capsys: Capture, tmp_path: Path) -> None:
     said = mistake(capsys, "run", "--set", change, "--out", str(tmp_path / "run"))
     assert said.startswith(SETS[change])
     assert not (tmp_path / "run").exists(), "a mistake leaves no folder"
 
 
-def test_a_scenario_that_is_not_there_or_not_toml(capsys: Capture, tmp_path: Path) -> None:
+def test_scenario_missing_or_not_toml_is_refused(capsys: Capture, tmp_path: Path) -> None:
     said = mistake(capsys, "run", "digits-lable-skew")
     assert "'digits-lable-skew' is not a scenario file or a built-in scenario. Nearest: 'digits-label-skew'." in said
     assert "is not a scenario file" in mistake(capsys, "run", str(tmp_path))
@@ -70,7 +70,7 @@ def test_a_scenario_that_is_not_there_or_not_toml(capsys: Capture, tmp_path: Pat
     assert "cannot be read" in mistake(capsys, "run", str(tmp_path / "broken.toml"))
 
 
-def test_the_file_is_named_where_the_mistake_is_in_one(capsys: Capture, tmp_path: Path) -> None:
+def test_mistake_in_a_file_names_the_file(capsys: Capture, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(to_toml(digits()).replace("local_lr", "lokal_lr"))
     assert "Nearest: 'local_lr'. All: optimizer, local_lr," in (said := mistake(capsys, "run", str(file)))
@@ -87,7 +87,7 @@ def test_the_file_is_named_where_the_mistake_is_in_one(capsys: Capture, tmp_path
         (lambda x, y: (x[:-1], y), "as many"),
     ],
 )
-def test_numbers_that_are_no_data(
+def test_invalid_numbers_are_refused(
     broken: Callable[..., tuple[object, object]], said: str, capsys: Capture, tmp_path: Path
 ) -> None:
     x, y = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32), np.arange(200) % 3
@@ -130,7 +130,7 @@ def play(data: Population, *sets: str) -> Run:
     [[12, 0, 20, 9], [1, 30, 12], [25], [1]],
     ids=["an empty client", "a client with one example", "one client in all", "one example in all"],
 )
-def test_small_clients_are_no_mistake(sizes: list[int], engine: str) -> None:
+def test_small_clients_are_accepted(sizes: list[int], engine: str) -> None:
     run = play(clients_of(sizes), f"engine.kind={engine}")
     busy = sum(n > 0 for n in sizes)
     assert [line["cohort"] for line in run.rounds.lines[1:]] == [busy] * 3
@@ -140,7 +140,7 @@ def test_small_clients_are_no_mistake(sizes: list[int], engine: str) -> None:
     assert all("nan" not in str(line["update_norm"]) for line in run.rounds.lines[1:])
 
 
-def test_a_client_with_one_class() -> None:
+def test_client_with_one_class_trains() -> None:
     def alike(k: int, features: np.ndarray, labels: np.ndarray) -> None:
         if k == 1:
             labels[:] = 2
@@ -149,7 +149,7 @@ def test_a_client_with_one_class() -> None:
     assert run.rounds["train_loss"][-1] < run.rounds["train_loss"][1]
 
 
-def test_no_client_has_any_example() -> None:
+def test_clients_without_any_example_are_refused() -> None:
     with pytest.raises(DataError, match=r"sizes: no client has examples. Give at least one client a size above 0."):
         custom_population(lambda k: (np.zeros((0, 3)), np.zeros(0, int)), [0, 0], outputs=3)
     with pytest.raises(UserError, match="no client has any training example"):
@@ -167,7 +167,7 @@ def test_batch_normalisation_refuses_a_client_with_one_example() -> None:
     assert "group normalisation" in error.value.fix
 
 
-def test_a_cohort_larger_than_the_clients_that_have_data() -> None:
+def test_cohort_larger_than_clients_with_data_is_refused() -> None:
     with pytest.raises(UserError) as error:
         play(clients_of([12, 0, 20, 9]), "algorithm.cohort=4")
     assert str(error.value).startswith(
@@ -187,7 +187,7 @@ SPOILT: dict[str, tuple[Callable[[int, np.ndarray, np.ndarray], object], str]] =
 
 
 @pytest.mark.parametrize("what", SPOILT)
-def test_a_client_whose_data_are_spoilt_is_named(what: str) -> None:
+def test_client_with_invalid_data_is_named(what: str) -> None:
     spoil, said = SPOILT[what]
 
     def one(k: int, features: np.ndarray, labels: np.ndarray) -> object:
@@ -199,7 +199,7 @@ def test_a_client_whose_data_are_spoilt_is_named(what: str) -> None:
     assert str(error.value).startswith(f"client 2: {said}")
 
 
-def test_labels_outside_the_models_outputs() -> None:
+def test_labels_outside_the_models_outputs_are_refused() -> None:
     with pytest.raises(UserError, match=r"model: returns \(4, 5\) for 4 examples where classification needs \(4, 10\)"):
         simulate(digits(), model=nn.Sequential(nn.Linear(64, 5)), record=False)
     with pytest.raises(UserError, match=r"model: fails on features of shape \(64,\)"):

@@ -1,4 +1,4 @@
-"""A real process that records and checkpoints in a loop is killed at random moments; what it leaves is always whole.
+"""A real process that records and checkpoints in a loop is killed at random moments; its checkpoint is always whole.
 
 Run as a script this file is that process: it loads everything once, then forks a worker at each line it reads, so
 that a kill costs milliseconds and not an import of torch.
@@ -77,7 +77,7 @@ def assert_whole(checkpoint: Checkpoint) -> None:
 
 
 def assert_record_reaches(folder: RunFolder, index: int) -> None:
-    """The record tells of every round up to the checkpoint, and once taken back of no other."""
+    """The record has every round up to the checkpoint and, once truncated, no other."""
     assert folder.truncate(index) == (index or None)
     lines, truncated = read_rounds(folder.rounds)
     assert not truncated
@@ -102,7 +102,7 @@ def wait_for_commits(folder: RunFolder, commits: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_killed_at_random_moments(tmp_path: Path) -> None:
+def test_process_killed_at_random_moments_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     folder = RunFolder.create_at(tmp_path / "run")
     folder.write_scenario("seed = 7\n")
     delays = random.Random(7)

@@ -1,4 +1,4 @@
-"""Runs on a city with faults, concept drift, feature statistics, remedies: resumed, on nodes, on both engines, told."""
+"""City runs with faults, drift, feature statistics and remedies: resumed, on nodes, on both engines, recorded."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def city(name: str) -> Scenario:
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_a_scenario_is_read_as_it_was_written(name: str) -> None:
+def test_scenario_survives_toml(name: str) -> None:
     scenario = city(name)
     off = replace(scenario.convergence, divergence=DivergenceOptions(loss_factor=None, spike=None))
     for written in (scenario, replace(scenario, convergence=off)):
@@ -82,7 +82,7 @@ def events(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_resumed_is_uninterrupted_and_no_event_is_told_twice(name: str, tmp_path: Path) -> None:
+def test_resumed_run_equals_the_uninterrupted_one_and_repeats_no_event(name: str, tmp_path: Path) -> None:
     whole = simulate(city(name), out=tmp_path / "whole")
     assert whole.verdict.outcome == "stopped"
     cut = tmp_path / "cut"
@@ -100,7 +100,7 @@ def test_resumed_is_uninterrupted_and_no_event_is_told_twice(name: str, tmp_path
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_strange_nodes_give_the_bits_of_our_plain_engine(name: str, tmp_path: Path) -> None:
+def test_nodes_in_any_order_give_the_bits_of_the_plain_engine(name: str, tmp_path: Path) -> None:
     scenario = replace(city(name), engine=replace(city(name).engine, kind="plain", tile=None))
     simulate(scenario, out=tmp_path / "here")
     server, client = apps(scenario, out=tmp_path / "there", observers=[])
@@ -134,7 +134,7 @@ def test_engines_and_tiles_see_the_same_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_each_line_tells_what_the_masks_and_levels_of_its_cohort_say(name: str, tmp_path: Path) -> None:
+def test_each_line_has_the_masks_and_levels_of_its_cohort(name: str, tmp_path: Path) -> None:
     scenario = city(name)
     scenario = replace(scenario, features=replace(scenario.features, select="none", keep=None))
     run = simulate(scenario, out=tmp_path / "run")

@@ -1,4 +1,4 @@
-"""The built-in scenarios of the city: each is what its title says beside its clean one, and runs to a verdict."""
+"""The built-in scenarios of the city: each differs from its clean one as its title says, and runs to a verdict."""
 
 import math
 import tomllib
@@ -27,7 +27,7 @@ FAST = ["run.rounds=2", "algorithm.cohort=4", "engine.kind=stacked", "engine.til
 
 
 def short_run(name: str) -> Run:
-    """Run two rounds of a scenario with few clients, all of whom its faults affect, from the first round on."""
+    """Run two rounds of a scenario with few clients; its faults affect all of them from the first round."""
     kind = read(name)["data"]["kind"]
     sets = [*SMALL[kind], *FAST, "engine.compile=never"]
     sets += [f"faults.{fault}.clients=1.0" for fault in read(name).get("faults", {})]
@@ -45,7 +45,7 @@ def test_every_generated_source_has_a_clean_scenario() -> None:
 
 
 @pytest.mark.parametrize("twin", PAIRS)
-def test_a_twin_differs_in_what_is_done_to_the_data_and_in_remedies_alone(twin: str) -> None:
+def test_twin_scenario_differs_only_in_faults_drifts_and_remedies(twin: str) -> None:
     told = differing(PAIRS[twin], twin)
     assert set(told) <= set(TWIN_KEYS)
     assert "title" in told
@@ -53,7 +53,7 @@ def test_a_twin_differs_in_what_is_done_to_the_data_and_in_remedies_alone(twin: 
 
 
 @pytest.mark.parametrize("name", [*CLEAN, *PAIRS])
-def test_a_scenario_says_what_it_shows_and_has_a_target(name: str) -> None:
+def test_scenario_describes_what_it_shows_and_has_a_target(name: str) -> None:
     scenario = load_scenario(name)
     assert 30 <= len(scenario.title) <= 120
     assert scenario.convergence.target is not None
@@ -72,7 +72,7 @@ def test_scenarios_show_many_kinds_of_faults() -> None:
 
 
 @pytest.mark.parametrize("name", [*CLEAN, *PAIRS])
-def test_a_short_run_ends_in_a_verdict_and_records_what_was_done(name: str) -> None:
+def test_short_run_ends_in_a_verdict_and_records_fault_counts(name: str) -> None:
     told, run = read(name), short_run(name)
     assert run.verdict.outcome in ("converged", "stopped", "diverged")
     assert run.verdict.round_index <= 2

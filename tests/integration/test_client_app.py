@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,13 +29,7 @@ from clients.core.errors import StrategyError
 from server.record.jsonlines import read_rounds
 from simulator.runs.run import Run
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def by_hand(rounds: int) -> dict[str, Tensor]:
@@ -65,7 +58,7 @@ def assert_is_by_hand(run: Run, rounds: int) -> None:
 
 
 @pytest.mark.parametrize("strategy", [None, FedAvg])
-def test_the_quickstart_is_averaged_as_by_hand(strategy: type[FedAvg] | None) -> None:
+def test_quickstart_equals_averaging_by_hand(strategy: type[FedAvg] | None) -> None:
     """Batch normalisation's statistics too: the strategy averages every floating-point entry."""
     run = run_app(app, strategy=strategy() if strategy else None)
     assert_is_by_hand(run, 4)
@@ -89,7 +82,7 @@ def test_the_quickstart_is_averaged_as_by_hand(strategy: type[FedAvg] | None) ->
     assert lines[1]["bytes_down"] == CLIENTS * size
 
 
-def test_the_record_says_who_trained(tmp_path: Path) -> None:
+def test_record_names_the_client_app(tmp_path: Path) -> None:
     run_app(app, "run.rounds=2", record=True, out=tmp_path / "run")
     said = read_json(tmp_path / "run" / "environment.json")["run"]
     assert (said["engine"], said["engine_reason"]) == ("ClientApp", "a user's ClientApp, one message a client")
@@ -105,7 +98,7 @@ def read_json(path: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def test_a_context_stays_with_its_node() -> None:
+def test_context_stays_with_its_node() -> None:
     seen: dict[int, list[float]] = {}
 
     def counting(message: Message, context: Context) -> Message:
@@ -122,7 +115,7 @@ def test_a_context_stays_with_its_node() -> None:
     assert len(seen) > 3, "a cohort of three is not drawn anew"
 
 
-def test_metrics_by_other_names_are_not_guessed_at() -> None:
+def test_metrics_of_unknown_names_are_ignored() -> None:
     """A loss that is not there must not end a run as diverged."""
 
     other = returning(dict, train_loss=None)
@@ -135,7 +128,7 @@ def test_metrics_by_other_names_are_not_guessed_at() -> None:
     assert run.rounds.lines[1]["train_loss"] is None
 
 
-def test_one_client_in_all() -> None:
+def test_federation_of_one_client_trains() -> None:
     with pytest.raises(StrategyError, match="min_available_nodes = 2 is more than the 1 clients: Flower would wait"):
         run_app(app, strategy=FedAvg(), clients=1)
     alone = run_app(app, clients=1)
@@ -146,7 +139,7 @@ def test_one_client_in_all() -> None:
     torch.testing.assert_close(same.params, alone.params)
 
 
-def test_flowers_fedprox_tells_the_app_its_mu() -> None:
+def test_flowers_fedprox_sends_the_app_its_mu() -> None:
     seen = set()
 
     def handler(message: Message, context: Context) -> Message:

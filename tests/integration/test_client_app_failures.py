@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +22,10 @@ from quickstart import (
 from clients.core.errors import EngineError, StrategyError
 from server.record.jsonlines import read_rounds
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_a_client_that_fails_is_counted_and_the_round_goes_on(tmp_path: Path) -> None:
+def test_failing_client_is_counted_and_the_round_continues(tmp_path: Path) -> None:
     def sometimes(message: Message, context: Context) -> Message:
         if client_of(context) == 2 and message.content["config"]["server-round"] == 2:
             raise RuntimeError("the disk is on fire")
@@ -66,7 +59,7 @@ def test_all_clients_failing_is_an_error_with_the_reason(strategy: type[FedAvg] 
     assert [line["round"] for line in lines] == [0, 1], "what was recorded is kept"
 
 
-def test_a_handler_that_returns_nothing_or_is_missing_is_a_failure() -> None:
+def test_handler_missing_or_returning_nothing_is_a_failure() -> None:
     with pytest.raises(StrategyError, match="error: TypeError: the ClientApp returned NoneType, not a Message"):
         run_app(changed(lambda message, context: None))
     with pytest.raises(StrategyError, match="No train function registered"):
@@ -79,7 +72,7 @@ def test_clients_without_examples_are_an_error(strategy: type[FedAvg] | None) ->
         run_app(returning(dict, **{"num-examples": 0}), strategy=strategy() if strategy else None)
 
 
-def test_one_client_without_examples_has_no_weight() -> None:
+def test_client_without_examples_has_no_weight() -> None:
     def handler(message: Message, context: Context) -> Message:
         reply = train(message, context)
         if client_of(context) == 0:
@@ -93,7 +86,7 @@ def test_one_client_without_examples_has_no_weight() -> None:
     assert run.rounds["validation_accuracy"][-1] > 0.6
 
 
-def test_a_client_that_returns_nan_diverges_the_run() -> None:
+def test_client_returning_nan_diverges_the_run() -> None:
     def handler(message: Message, context: Context) -> Message:
         reply = train(message, context)
         if client_of(context) == 4 and message.content["config"]["server-round"] == 3:
@@ -113,7 +106,7 @@ def test_a_client_that_returns_nan_diverges_the_run() -> None:
         assert line["worst"]["update_norm"][0]["client"] == 4, "the culprit is named"
 
 
-def test_what_our_averaging_cannot_use_is_named() -> None:
+def test_reply_that_averaging_cannot_use_is_named() -> None:
     cases = [
         (returning(dict, **{"num-examples": None}), "client 0 returned no number as 'num-examples'"),
         (returning(lambda s: {k: v for k, v in s.items() if k != "head.bias"}), "array 'head.bias' is missing"),
@@ -128,7 +121,7 @@ def test_what_our_averaging_cannot_use_is_named() -> None:
         assert f"clients: returned what fedavg cannot use: {said}" in str(error.value)
 
 
-def test_flowers_strategy_names_what_it_cannot_use() -> None:
+def test_reply_that_flowers_strategy_cannot_use_is_named() -> None:
     with pytest.raises(StrategyError, match=r"FedAvg.aggregate_train raised InconsistentMessageReplies"):
         run_app(returning(dict, **{"num-examples": None}), strategy=FedAvg())
 
@@ -157,11 +150,11 @@ def test_rows_that_need_our_clients_are_refused(sets: list[str], said: str) -> N
         ("features", ["features.normalise=federated"]),
     ],
 )
-def test_what_changes_the_data_of_our_clients_is_refused(section: str, sets: list[str]) -> None:
+def test_section_that_changes_our_clients_data_is_refused(section: str, sets: list[str]) -> None:
     with pytest.raises(StrategyError, match=f"^{section}: change the data of fedscape's own clients, and your Client"):
         run_app(app, *sets)
 
 
-def test_a_named_engine_is_not_quietly_left_out() -> None:
+def test_named_engine_with_a_client_app_is_refused() -> None:
     with pytest.raises(EngineError, match=r"engine.kind: is 'plain', but your ClientApp trains. Leave it out."):
         run_app(app, "engine.kind=plain")

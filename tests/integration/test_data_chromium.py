@@ -1,27 +1,27 @@
-"""data.html in a real browser, cut off from the network: every card is drawn, the map follows what is asked."""
+"""data.html in a real browser, cut off from the network: every card is drawn, and the map shows the chosen measure."""
 
 from pathlib import Path
 
-import pytest
+from needs import CHROMIUM
 
 from clients.heterogeneity.table import measure_clients
 from dashboards.data_page.page import write_data
-from tests.support.chromium import PROGRAM, chromium
+from tests.support.chromium import chromium
 from tests.support.small_city import small_city
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Debian's chromium is not installed: the page was not opened")
+pytestmark = CHROMIUM.mark
 
 CARDS = "[...document.querySelectorAll('.card[id^=card-]')].filter((one) => one.offsetParent).map((one) => one.id)"
 MAP = "echarts.getInstanceByDom(document.querySelector('#card-map .chart')).getOption().series[0].data"
 
 
 def choose(value: str) -> str:
-    """Return what picks a value in the map's list."""
+    """Return the JavaScript that picks a value in the map's list."""
     return f"""(() => {{ const list = document.querySelector('#card-map select');
       list.value = '{value}'; list.dispatchEvent(new Event('change')); }})()"""
 
 
-def test_the_page_draws_everything_and_the_map_what_is_asked(tmp_path: Path) -> None:
+def test_data_page_draws_every_card_and_the_map_the_chosen_measure(tmp_path: Path) -> None:
     city = small_city()
     measures, held = measure_clients(city, seed=0)
     _, file = write_data(tmp_path, city, measures, held, title="A <b>city</b>", seed=0)

@@ -1,4 +1,4 @@
-"""Flower's own strategies on our grid, alone and around ours, against numpy on what the clients returned."""
+"""Flower's own strategies on our grid, alone and around ours, against numpy on the clients' updates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ N = 8
 
 @dataclass
 class Watched:
-    """What a strategy was given in a round, and what it made of it."""
+    """The input and the result of a strategy in a round."""
 
     before: F64
     clients: F64
@@ -127,7 +127,7 @@ def assert_drift_is_measured(run: Run) -> None:
         assert "not_measured" not in line
 
 
-def test_stock_fedavg_is_our_fedavg() -> None:
+def test_stock_fedavg_equals_our_fedavg() -> None:
     ours = simulate(digits(*EVERYONE), record=False)
     run, watching = watch(FedAvg())
     assert far(run.params, ours.params) <= 1e-6
@@ -140,7 +140,7 @@ def test_stock_fedavg_is_our_fedavg() -> None:
     assert np.isfinite(evaluated[1:]).all()
 
 
-def test_fedadam() -> None:
+def test_fedadam_matches_its_formula() -> None:
     run, watching = watch(FedAdam(eta=0.03, beta_1=0.8, beta_2=0.9, tau=0.01))
     m = v = np.zeros_like(watching.rounds[0].before)
     for t, w in enumerate(watching.rounds, start=1):
@@ -151,7 +151,7 @@ def test_fedadam() -> None:
     assert_drift_is_measured(run)
 
 
-def test_fedtrimmedavg() -> None:
+def test_fedtrimmedavg_matches_its_formula() -> None:
     """Flower's takes arrays out of the replies as it goes: they are made afresh for it."""
     run, watching = watch(FedTrimmedAvg(beta=0.25))
     for w in watching.rounds:
@@ -187,7 +187,7 @@ AROUND: dict[str, Callable[[Callable[[Strategy], Strategy]], tuple[Run, Watching
 
 
 @pytest.mark.parametrize("around", AROUND)
-def test_fixed_clipping(around: str) -> None:
+def test_fixed_clipping_clips_each_update(around: str) -> None:
     run, watching = AROUND[around](lambda inner: fixed(inner, 0.3))
     for w in watching.rounds:
         assert (np.linalg.norm(w.updates, axis=1) > 0.3).any(), "nothing was clipped"
@@ -208,7 +208,7 @@ def test_fixed_clippings_noise_is_gaussian_and_comes_from_the_seed(around: str) 
 
 
 @pytest.mark.parametrize("around", AROUND)
-def test_adaptive_clipping(around: str) -> None:
+def test_adaptive_clipping_adapts_its_norm(around: str) -> None:
     run, watching = AROUND[around](lambda inner: adaptive(inner, 1.2))
     clipping_norm, clipped = 1.2, []
     for w in watching.rounds:
@@ -229,7 +229,7 @@ STOCK: dict[str, Callable[[], Strategy]] = {
 
 @pytest.mark.parametrize("wrap", [fixed, adaptive])
 @pytest.mark.parametrize("name", STOCK)
-def test_clipping_around_flowers_others(name: str, wrap: Callable[[Strategy, float], Strategy]) -> None:
+def test_clipping_wraps_other_flower_strategies(name: str, wrap: Callable[[Strategy, float], Strategy]) -> None:
     inner = Watching(STOCK[name]())
     run, outer = watch(wrap(inner, 1.0), "run.rounds=1")
     (given,), (returned,) = inner.rounds, outer.rounds
@@ -241,7 +241,7 @@ def test_clipping_around_flowers_others(name: str, wrap: Callable[[Strategy, flo
     assert_drift_is_measured(run)
 
 
-def test_a_wrapper_that_clips_nothing_changes_nothing() -> None:
+def test_wrapper_that_clips_nothing_changes_nothing() -> None:
     """Cohorts, weights and the server's step of our row are still ours."""
     sets = ("algorithm.kind=fedavgm", "algorithm.weighting=uniform", "run.rounds=4")
     ours = simulate(digits(*sets), record=False)
@@ -260,7 +260,7 @@ def test_server_momentum_works_on_clipped_updates() -> None:
 
 
 class Rewriting(Watching):
-    """Makes real messages of what it wraps, as Flower's accounting does, and adds to their config."""
+    """Makes real messages of the wrapped ones, as Flower's accounting does, and adds to their config."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -282,7 +282,7 @@ def test_our_local_rule_survives_a_wrapper_that_makes_real_messages() -> None:
     assert far(run.params, without.params) >= 1e-2
 
 
-def test_flowers_draws_come_from_our_seed_and_leave_the_users_alone() -> None:
+def test_flowers_draws_use_our_seed_and_leave_global_generators_unchanged() -> None:
     def half() -> FedAvg:
         return FedAvg(fraction_train=0.5, fraction_evaluate=0.0)
 

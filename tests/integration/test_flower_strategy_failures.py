@@ -36,13 +36,13 @@ def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
         (lambda ours: "a word", "is a function that returned str, not a Flower Strategy"),
     ],
 )
-def test_what_cannot_play_is_refused(strategy: StrategyChoice, said: str) -> None:
+def test_unsupported_strategy_is_refused(strategy: StrategyChoice, said: str) -> None:
     with pytest.raises(StrategyError) as error:
         simulate(digits(*EVERYONE), strategy=strategy, record=False)
     assert said in str(error.value)
 
 
-def test_a_wrapper_would_spoil_control_variates() -> None:
+def test_wrapper_around_control_variates_is_refused() -> None:
     scenario = digits("algorithm.kind=scaffold", "algorithm.weighting=")
     with pytest.raises(StrategyError, match="wraps 'scaffold', whose clients return more than parameters"):
         simulate(scenario, strategy=lambda ours: fixed(ours, 1.0), record=False)
@@ -50,7 +50,7 @@ def test_a_wrapper_would_spoil_control_variates() -> None:
 
 
 class Odd(FedAvg):
-    """Does what it was given instead of aggregating."""
+    """Calls the given function instead of aggregating."""
 
     def __init__(self, instead: Callable[[Sequence[Message]], ArrayRecord | None]) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Odd(FedAvg):
         return self._instead(list(replies)), None
 
 
-def test_a_strategy_that_raises_is_named() -> None:
+def test_strategy_that_raises_is_named() -> None:
     def fail(replies: Sequence[Message]) -> None:
         raise KeyError("lost")
 
@@ -74,7 +74,7 @@ def test_a_strategy_that_raises_is_named() -> None:
         simulate(digits(*EVERYONE), strategy=Odd(lambda replies: wrong), record=False)
 
 
-def test_a_strategy_that_returns_no_arrays_leaves_the_model_and_that_is_said(tmp_path: Path) -> None:
+def test_strategy_without_arrays_leaves_the_model_and_makes_an_event(tmp_path: Path) -> None:
     run = simulate(digits(*EVERYONE), strategy=Odd(lambda replies: None), out=tmp_path / "run")
     assert torch.equal(run.params, run.session.start.params)
     events, _ = read_rounds(tmp_path / "run" / "events.jsonl")

@@ -1,4 +1,4 @@
-"""Objects of the wrong kind, brought from Python: the argument, what it is, what it should be; never a raw error."""
+"""Wrong objects from Python: the error names the argument, its type and the allowed one; it is never a raw error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Lost(nn.Module):
         return x @ self.weight  # there is no such attribute
 
 
-def spoilt(ours: object) -> Any:
+def failing(ours: object) -> Any:
     raise LookupError("no such wrapper")
 
 
@@ -56,8 +56,8 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
         "strategy: must be a Flower strategy, got the text 'fedavg'. Pass an object such as FedAvg()",
     ),
     "wrapper that raises": (
-        {"strategy": spoilt}, StrategyError,
-        "strategy: spoilt raised LookupError when given ours to wrap: no such wrapper.",
+        {"strategy": failing}, StrategyError,
+        "strategy: failing raised LookupError when given ours to wrap: no such wrapper.",
     ),
     "list of arrays": (
         {"data": [np.zeros((3, 2)), np.zeros(3)]}, DataError,
@@ -104,7 +104,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_an_object_of_the_wrong_kind_is_named(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_object_of_the_wrong_kind_is_named(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given, kind, said = WRONG[what]
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
@@ -114,16 +114,16 @@ def test_an_object_of_the_wrong_kind_is_named(what: str, tmp_path: Path, monkeyp
     assert not any(tmp_path.iterdir()), "a mistake leaves no folder"
 
 
-def test_what_raised_is_chained() -> None:
+def test_original_error_is_chained() -> None:
     with pytest.raises(StrategyError) as error:
-        fs.simulate(digits(), strategy=spoilt, record=False)
+        fs.simulate(digits(), strategy=failing, record=False)
     assert isinstance(error.value.__cause__, LookupError)
     with pytest.raises(UserError) as failed:
         fs.simulate(digits(), model=Lost(), record=False)
     assert isinstance(failed.value.__cause__, AttributeError)
 
 
-def test_out_that_is_a_file(tmp_path: Path) -> None:
+def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("mine")
     with pytest.raises(RunFolderError) as error:
@@ -143,13 +143,13 @@ def test_out_that_is_a_file(tmp_path: Path) -> None:
         (lambda: fs.load_scenario(sets="run.rounds=3"), "sets: must be a list of changes, got the text 'run."),
     ],
 )  # fmt: skip
-def test_a_scenario_of_the_wrong_kind(call: Callable[[], object], said: str) -> None:
+def test_scenario_of_the_wrong_kind_is_refused(call: Callable[[], object], said: str) -> None:
     with pytest.raises(ScenarioError) as error:
         call()
     assert str(error.value).startswith(said)
 
 
-def test_the_other_entrances_ask_the_same(tmp_path: Path) -> None:
+def test_other_entry_points_check_the_same_arguments(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data: must be a population, got a list of 0"):
         fs.describe_data(digits(), data=[])  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"model: must be a torch.nn.Module, got the class Linear"):
@@ -159,7 +159,7 @@ def test_the_other_entrances_ask_the_same(tmp_path: Path) -> None:
         fs.open_run(tmp_path / "run").model(nn.Linear)  # type: ignore[arg-type]
 
 
-def test_what_fits_is_taken() -> None:
+def test_valid_arguments_are_accepted() -> None:
     seeded = fs.simulate(digits("run.rounds=1"), seed=np.int64(3), record=False)  # type: ignore[arg-type]
     assert seeded.session.scenario.run.seed == 3
     module = nn.Sequential(nn.LazyLinear(10))
@@ -194,14 +194,14 @@ def client(k: int) -> tuple[np.ndarray, np.ndarray]:
         ({"client": lambda k: ([[1], [1, 2]], np.arange(2))}, "client 0: features must be an array or a tensor: "),
     ],
 )
-def test_a_population_of_the_wrong_kind(change: dict[str, Any], said: str) -> None:
+def test_population_of_the_wrong_kind_is_refused(change: dict[str, Any], said: str) -> None:
     asked: dict[str, Any] = {"client": client, "sizes": [3, 3], "outputs": 3} | change
     with pytest.raises(UserError) as error:
         fs.custom_population(**asked)
     assert str(error.value).startswith(said)
 
 
-def test_a_client_that_raises_is_named_and_its_error_kept() -> None:
+def test_client_that_raises_is_named_and_its_error_chained() -> None:
     def broken(k: int) -> tuple[np.ndarray, np.ndarray]:
         if k == 2:
             raise FileNotFoundError("site-2.csv")

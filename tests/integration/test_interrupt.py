@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from run_folders import assert_same_run, digits, recorded, stop_after
+from waiting import eventually
 
 from server.record.records import RunFolder
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
@@ -35,10 +36,17 @@ def running(folder: Path, scenario: Scenario) -> Iterator[subprocess.Popen[str]]
 
 
 def wait_for_lines(folder: Path, count: int) -> None:
-    deadline, rounds = time.monotonic() + PATIENCE, RunFolder(folder).rounds
-    while not rounds.exists() or rounds.read_bytes().count(b"\n") < count:
-        assert time.monotonic() < deadline, "the run never got so far"
-        time.sleep(0.002)
+    rounds = RunFolder(folder).rounds
+    eventually(lambda: rounds.exists() and rounds.read_bytes().count(b"\n") >= count, seconds=PATIENCE, pause=0.002)
+
+
+def wait_for_checkpoint(folder: Path, round_index: int) -> None:
+    """Wait until the checkpoint of a round is committed: the next round trains."""
+    manifest = RunFolder(folder).checkpoint / "manifest.json"
+    eventually(
+        lambda: manifest.exists() and json.loads(manifest.read_text())["round_index"] >= round_index,
+        seconds=PATIENCE, pause=0.002,
+    )  # fmt: skip
 
 
 def assert_goes_on(folder: Path, scenario: Scenario, more: int) -> None:
@@ -49,7 +57,7 @@ def assert_goes_on(folder: Path, scenario: Scenario, more: int) -> None:
     assert_same_run(folder, folder.with_name("whole"))
 
 
-def test_once_finishes_the_round(tmp_path: Path) -> None:
+def test_first_ctrl_c_finishes_the_round(tmp_path: Path) -> None:
     scenario, folder = digits("run.rounds=100000"), tmp_path / "run"
     with running(folder, scenario) as process:
         os.kill(process.pid, signal.SIGINT)
@@ -65,10 +73,12 @@ def test_once_finishes_the_round(tmp_path: Path) -> None:
     assert_goes_on(folder, scenario, 2)
 
 
-def test_twice_stops_at_once(tmp_path: Path) -> None:
-    scenario, folder = digits("run.rounds=100000", "local.local_epochs=60", "run.checkpoint_rounds=1"), tmp_path / "run"
+def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    scenario = digits("run.rounds=100000", "local.local_epochs=200", "run.checkpoint_rounds=1")
+    folder = tmp_path / "run"
     with running(folder, scenario) as process:
         assert process.stderr is not None
+        wait_for_checkpoint(folder, 2)
         os.kill(process.pid, signal.SIGINT)
         while "Ctrl-C again stops at once" not in process.stderr.readline():
             assert process.poll() is None
@@ -82,7 +92,7 @@ def test_twice_stops_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_outright(tmp_path: Path) -> None:
+def test_killed_run_resumes(tmp_path: Path) -> None:
     scenario, folder = digits("run.rounds=100000", "run.checkpoint_rounds=3"), tmp_path / "run"
     with running(folder, scenario) as process:
         wait_for_lines(folder, 8)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_servers import PrometheusServer, eventually, free_port, needs_prometheus
+from needs import needs_prometheus
+from prometheus_servers import PrometheusServer, free_port
 from run_folders import digits
+from waiting import eventually
 
 import fedscape as fs
 from dashboards.prometheus import live

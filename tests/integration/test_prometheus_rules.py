@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from prometheus_servers import needs_prometheus
+from needs import needs_prometheus
 
 from server.metrics.table import METRICS, series_names
 

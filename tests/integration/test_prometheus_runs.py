@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_servers import PrometheusServer, Stored, eventually, free_port, needs_prometheus
+from needs import needs_prometheus
+from prometheus_servers import PrometheusServer, Stored, free_port
 from receivers import silent_receiver
 from run_folders import digits, recorded, stop_after
+from waiting import eventually
 
 import fedscape as fs
 from dashboards.prometheus import runs

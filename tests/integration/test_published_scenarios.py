@@ -1,4 +1,4 @@
-"""The scenarios of published data: what they say where the files are missing, and that they run where they are."""
+"""The scenarios of published data: their errors without the files, and short runs with them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import shared_data
 from run_folders import Capture, mistake
 
 from server.record.jsonlines import read_rounds
@@ -14,7 +15,6 @@ from simulator.cli.exit_codes import EXIT_OK
 from simulator.cli.main import main
 from simulator.scenario.sections import load_scenario, parse_scenario, to_toml
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 PUBLISHED = {
     "air-beijing": ("https://archive.ics.uci.edu/dataset/501", "CC BY 4.0"),
     "household-power": ("https://archive.ics.uci.edu/dataset/235", "CC BY 4.0"),
@@ -26,7 +26,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_missing_files_end_in_what_to_fetch(
+def test_missing_files_error_names_what_to_fetch(
     name: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -41,20 +41,20 @@ def test_missing_files_end_in_what_to_fetch(
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_written_out_and_read_again(name: str) -> None:
+def test_scenario_survives_toml(name: str) -> None:
     scenario = load_scenario(name)
     assert parse_scenario(tomllib.loads(to_toml(scenario)), source=name) == scenario
 
 
 def run(name: str, folder: Path, *sets: str) -> float:
-    """Run two rounds and return by what the validation loss fell."""
+    """Run two rounds and return the decrease of the validation loss."""
     given = ("run.rounds=2", "evaluation.federated_every=0", "engine.kind=stacked", *sets)
     assert main(["run", name, *(a for s in given for a in ("--set", s)), "--out", str(folder)]) == EXIT_OK
     lines = read_rounds(folder / "rounds.jsonl")[0]
     return float(lines[0]["validation_loss"] - lines[-1]["validation_loss"])
 
 
-def test_metr_la_runs_on_a_file_of_its_form(tmp_path: Path) -> None:
+def test_metr_la_runs_on_a_generated_file(tmp_path: Path) -> None:
     steps = np.arange(12 * 24 * 4)
     speed = 55 - 20 * np.exp(-((((steps / 12) % 24) - 17) ** 2) / 8)
     rows = ["," + ",".join(str(k) for k in range(20))]
@@ -70,7 +70,5 @@ def test_metr_la_runs_on_a_file_of_its_form(tmp_path: Path) -> None:
     ("name", "file"),
     [("uci-har", "activity_uci_har/uci_har_windows_25hz_int16.npz"), ("air-beijing", "air_beijing")],
 )
-def test_runs_on_the_published_data(name: str, file: str, tmp_path: Path) -> None:
-    if not (SHARED / file).exists():
-        pytest.skip(f"the shared data set {file} is not here")
-    assert run(name, tmp_path / "run", f"data.path={SHARED / file}") > 0.5
+def test_scenario_runs_on_the_published_data(name: str, file: str, tmp_path: Path) -> None:
+    assert run(name, tmp_path / "run", f"data.path={shared_data(file)}") > 0.5

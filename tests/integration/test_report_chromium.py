@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import CHROMIUM
 
 from clients.core.population import Population
 from dashboards.report.report import write_report
@@ -16,11 +17,11 @@ from server.record.client_table import ClientTable
 from server.record.jsonlines import RoundWriter, to_json
 from server.record.records import RunFolder
 from simulator.runs.run import Run, simulate
-from tests.support.chromium import PROGRAM, Chromium, Page, chromium
+from tests.support.chromium import Chromium, Page, chromium
 from tests.support.made_records import TITLE, line_of, make_record
 from tests.support.run_folders import digits
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="Debian's chromium is not installed: the pages were not opened")
+pytestmark = CHROMIUM.mark
 
 CLIENTS = np.arange(30)
 CARDS = "[...document.querySelectorAll('.card[id^=card-]')].filter((one) => one.offsetParent)"
@@ -79,7 +80,7 @@ def shown(page: Page) -> set[str]:
     return set(page.evaluate(SHOWN))
 
 
-def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium, run: Run) -> None:
+def test_report_draws_every_chart_of_a_real_run_without_a_network(browser: Chromium, run: Run) -> None:
     assert run.path is not None
     page = opened(browser, run.path / "report.html")
     assert shown(page) == {
@@ -98,7 +99,7 @@ def test_every_chart_of_a_real_run_is_drawn_without_a_network(browser: Chromium,
     page.close()
 
 
-def test_a_city_is_drawn_where_there_is_one(browser: Chromium, tmp_path: Path) -> None:
+def test_report_draws_the_city_of_a_run_that_has_one(browser: Chromium, tmp_path: Path) -> None:
     city, plain = (make_record(tmp_path / name, city=name == "city").path for name in ("city", "plain"))
     page = opened(browser, write_report([city]))
     own = {"faults", "beside", "concept", "districts", "events"}
@@ -162,7 +163,7 @@ def test_axes_zoom_and_pickers_redraw_the_charts(browser: Chromium, run: Run) ->
     page.close()
 
 
-def test_one_changed_value_changes_the_chart_that_shows_it_and_no_other(browser: Chromium, tmp_path: Path) -> None:
+def test_changed_value_changes_only_the_chart_that_shows_it(browser: Chromium, tmp_path: Path) -> None:
     def pictures(name: str, change: Callable[[RunFolder], None]) -> dict[str, str]:
         folder = make_record(tmp_path / name / "run")
         change(folder)
@@ -248,7 +249,7 @@ def test_odd_records_are_drawn_without_an_error(
     page.close()
 
 
-def test_the_watch_page_follows_a_run_to_its_end_and_beyond(browser: Chromium, tmp_path: Path) -> None:
+def test_watch_page_follows_a_run_past_its_end(browser: Chromium, tmp_path: Path) -> None:
     with WatchServer(tmp_path, 0) as server:
         thread = threading.Thread(target=server.serve)
         thread.start()

@@ -1,4 +1,4 @@
-"""A run that was interrupted and resumed is the uninterrupted run, to the bit; what cannot be resumed says why."""
+"""An interrupted and resumed run equals the uninterrupted one, to the bit; others are refused with the reason."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ALGORITHMS = {
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
-def test_resumed_is_uninterrupted(name: str, tmp_path: Path) -> None:
+def test_resumed_run_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> None:
     scenario = digits(*ALGORITHMS[name])
     whole = simulate(scenario, out=tmp_path / "whole")
     cut = tmp_path / "cut"
@@ -54,7 +54,7 @@ def test_resumed_is_uninterrupted(name: str, tmp_path: Path) -> None:
     assert [e["round"] for e in events if e["kind"] == "resumed"] == [2, 3, 6]
 
 
-def test_rounds_after_the_checkpoint_are_played_again_and_said(tmp_path: Path) -> None:
+def test_rounds_after_the_checkpoint_are_replayed_with_an_event(tmp_path: Path) -> None:
     """As after a kill: the record is ahead of the checkpoint, its last line and the next part are half written."""
     scenario = digits("run.checkpoint_rounds=4")
     simulate(scenario, out=tmp_path / "whole")
@@ -73,7 +73,7 @@ def test_rounds_after_the_checkpoint_are_played_again_and_said(tmp_path: Path) -
     )
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+def test_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
     scenario = digits("run.checkpoint_rounds=2", "algorithm.kind=scaffold", "algorithm.weighting=")
     simulate(scenario, out=tmp_path / "whole")
     cut = tmp_path / "cut"
@@ -89,7 +89,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> Non
     assert run.verdict.outcome == "stopped"
 
 
-def test_stopped_before_its_first_checkpoint_it_begins_anew(tmp_path: Path) -> None:
+def test_run_stopped_before_its_first_checkpoint_starts_again(tmp_path: Path) -> None:
     simulate(digits(), out=tmp_path / "whole")
     cut = tmp_path / "cut"
     simulate(digits(), out=cut, stop_asked=stop_after(3))
@@ -100,7 +100,7 @@ def test_stopped_before_its_first_checkpoint_it_begins_anew(tmp_path: Path) -> N
     assert "there was no checkpoint yet; 4 recorded rounds" in read_rounds(RunFolder(cut).events)[0][0]["message"]
 
 
-def test_the_engine_that_was_chosen_is_used_again(tmp_path: Path) -> None:
+def test_resume_uses_the_recorded_engine(tmp_path: Path) -> None:
     scenario = digits("engine.kind=auto", "engine.tile=", "run.rounds=3")
     simulate(scenario, out=tmp_path / "cut", stop_asked=stop_after(1))
     folder = RunFolder(tmp_path / "cut")
@@ -131,7 +131,7 @@ def fedadam() -> Strategy:
     return RememberingFedAdam(fraction_train=0.5, fraction_evaluate=0.5, eta=0.03)
 
 
-def test_a_users_strategy_resumes_by_its_state_dict(tmp_path: Path) -> None:
+def test_users_strategy_resumes_by_its_state_dict(tmp_path: Path) -> None:
     whole = simulate(digits(), strategy=fedadam(), out=tmp_path / "whole")
     cut = tmp_path / "cut"
     simulate(digits(), strategy=fedadam(), out=cut, stop_asked=stop_after(3))
@@ -150,7 +150,7 @@ def test_a_users_strategy_resumes_by_its_state_dict(tmp_path: Path) -> None:
 
 
 class OneStep(FedAvg):
-    """A strategy without memory; it cannot be resumed all the same, since nobody can know that."""
+    """A strategy without memory; resuming it is refused, since nothing shows that it has none."""
 
 
 def interrupted(path: Path, **given: object) -> Path:
@@ -166,7 +166,7 @@ def refused(path: Path, **given: object) -> str:
     return str(error.value)
 
 
-def test_a_strategy_without_state_dict_is_refused(tmp_path: Path) -> None:
+def test_strategy_without_state_dict_is_refused(tmp_path: Path) -> None:
     path = interrupted(tmp_path / "run", strategy=OneStep())
     assert refused(path, strategy=OneStep()) == (
         f"{path}: was played by OneStep, which has no state_dict and load_state_dict. "
@@ -176,7 +176,7 @@ def test_a_strategy_without_state_dict_is_refused(tmp_path: Path) -> None:
     assert "resume(path, strategy=...)" in refused(path)
 
 
-def test_a_model_from_python_must_come_again_and_fit(tmp_path: Path) -> None:
+def test_model_from_python_is_needed_again_and_must_fit(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = interrupted(tmp_path / "run", model=nn.Sequential(nn.Linear(64, 10)))
     assert "was started from Python with its own model" in refused(path)
@@ -190,11 +190,11 @@ def test_a_model_from_python_must_come_again_and_fit(tmp_path: Path) -> None:
     assert resume(path, model=nn.Sequential(nn.Linear(64, 10))).verdict.outcome == "stopped"
 
 
-def test_a_run_of_ours_takes_no_strategy_at_its_resumption(tmp_path: Path) -> None:
+def test_resume_of_our_algorithm_refuses_a_strategy(tmp_path: Path) -> None:
     assert "was started without strategy from Python" in refused(interrupted(tmp_path / "run"), strategy=fedadam())
 
 
-def test_a_client_apps_run_is_refused(tmp_path: Path) -> None:
+def test_resume_of_a_client_app_is_refused(tmp_path: Path) -> None:
     app = ClientApp()
 
     @app.train()
@@ -210,7 +210,7 @@ def test_a_client_apps_run_is_refused(tmp_path: Path) -> None:
     assert "had its clients elsewhere, and what they remember was not kept" in refused(path)
 
 
-def test_a_checkpoint_of_another_scenario_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_of_another_scenario_is_refused(tmp_path: Path) -> None:
     path = interrupted(tmp_path / "run")
     file = path / "scenario.toml"
     text = file.read_text()
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_scenario_is_refused(tmp_path: Path) -> None:
     assert run.verdict.round_index == 5
 
 
-def test_a_record_cut_below_its_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_record_shorter_than_its_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     simulate(digits(), out=path, stop_asked=stop_after(4))
     lines = (path / "rounds.jsonl").read_text().splitlines(keepends=True)
@@ -231,7 +231,7 @@ def test_a_record_cut_below_its_checkpoint_is_refused(tmp_path: Path) -> None:
     assert "not of every round to 4" in refused(path)
 
 
-def test_a_finished_run_and_a_folder_that_is_none(tmp_path: Path) -> None:
+def test_finished_run_and_foreign_folder_are_refused(tmp_path: Path) -> None:
     simulate(digits("run.rounds=1"), out=tmp_path / "run")
     assert "is over: Stopped at round 1: the budget of 1 round is spent" in refused(tmp_path / "run")
     with pytest.raises(RunFolderError, match="does not exist"):

@@ -1,4 +1,4 @@
-"""Faults, drift and feature statistics on what a user brings from Python: few clients, small or empty, of any type."""
+"""Faults, drift and feature statistics on data from Python: few clients, small or empty, of any type."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def play(data: Population, model: nn.Module, *sets: str) -> Run:
 
 @pytest.mark.parametrize("engine", ["plain", "stacked"])
 @pytest.mark.parametrize("sizes", [[12, 0, 20, 9], [0, 1, 30], [25], [1]])
-def test_clients_that_are_few_or_small(sizes: list[int], engine: str) -> None:
+def test_few_or_small_clients_run(sizes: list[int], engine: str) -> None:
     sets = (*STUCK, *FLIP, *DRIFTS, "features.normalise=client", f"engine.kind={engine}")
     run = play(clients_of(sizes), nn.Linear(3, 3), *sets)
     assert torch.isfinite(run.params).all()
@@ -57,7 +57,7 @@ def test_clients_that_are_few_or_small(sizes: list[int], engine: str) -> None:
     assert [sorted(line["faults"]) for line in lines[1:]] == [["flip"], ["flip", "stuck"], ["flip", "stuck"], ["stuck"]]
 
 
-def test_double_precision_and_forecasts_of_several_values() -> None:
+def test_double_precision_and_multi_step_forecasts_run() -> None:
     exact = play(clients_of([12, 0, 20, 9], dtype=torch.float64), nn.Linear(3, 3), *STUCK, *DRIFTS, "run.dtype=float64")
     assert exact.params.dtype == torch.float64
     assert torch.isfinite(exact.params).all()
@@ -75,7 +75,7 @@ class Words(nn.Module):
         return out
 
 
-def test_whole_numbers_drift_and_have_wrong_labels_but_no_faults_of_readings() -> None:
+def test_integer_features_take_drifts_and_label_faults_but_no_reading_faults() -> None:
     words = clients_of([12, 0, 20, 9], dtype=torch.int64)
     assert torch.isfinite(play(words, Words(), *FLIP, *DRIFTS).params).all()
     said = r"faults\.stuck\.kind: 'stuck_at' changes real numbers, and the features are torch\.int64"
@@ -83,7 +83,7 @@ def test_whole_numbers_drift_and_have_wrong_labels_but_no_faults_of_readings() -
         play(words, Words(), *STUCK)
 
 
-def test_what_clients_hold_is_measured_with_an_empty_client_first() -> None:
+def test_data_description_accepts_an_empty_first_client() -> None:
     faults = load_scenario("digits-iid", sets=[*FLIP, *STUCK, "faults.stuck.schedule.start="]).faults
     population = build_federation(Federation(data=clients_of([0, 12, 20]), faults=faults, seed=3))
     flags = population.masks(np.arange(3))
@@ -93,7 +93,7 @@ def test_what_clients_hold_is_measured_with_an_empty_client_first() -> None:
     assert measure_clients(population, seed=3)[0].label_noise == wrong.mean() > 0
 
 
-def test_a_population_that_changes_already_is_not_changed_again() -> None:
+def test_population_with_faults_and_drifts_refuses_more_of_them() -> None:
     asked = load_scenario("digits-iid", sets=[*FLIP, *STUCK, *DRIFTS])
     faulty = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults))
     drifting = build_federation(Federation(data=faulty, drifts=asked.drifts))
@@ -108,6 +108,6 @@ def test_a_population_that_changes_already_is_not_changed_again() -> None:
     assert [line["faults"] for line in given.rounds.lines[1:]] == [line["faults"] for line in at_once.rounds.lines[1:]]
 
 
-def test_faults_of_clients_without_any_example() -> None:
+def test_faults_without_any_example_are_refused() -> None:
     with pytest.raises(UserError, match="no client has any training example"):
         play(clients_of([0, 0]), nn.Linear(3, 3), *STUCK, *FLIP)

@@ -62,7 +62,7 @@ class Chromium:
         message = {"id": mine, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while True:
-            answer = self._next(30.0)
+            answer = self._next(60.0)
             assert answer is not None, f"Chromium did not answer {method}"
             if answer.get("id") == mine:
                 assert "error" not in answer, f"{method}: {answer.get('error')}"
@@ -70,7 +70,7 @@ class Chromium:
                 return result
 
     def settle(self, seconds: float) -> None:
-        """Take in what the browser tells for a while."""
+        """Process the browser's messages for a while."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._next(left)
@@ -88,7 +88,7 @@ class Chromium:
         message: dict[str, Any] = json.loads(raw)
         page = self.pages.get(message.get("sessionId", ""))
         if page is not None and "method" in message:
-            page.told(message["method"], message["params"])
+            page.receive(message["method"], message["params"])
         return message
 
     def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False, scale: float = 1.0) -> Page:
@@ -110,7 +110,7 @@ class Chromium:
         with contextlib.suppress(AssertionError, OSError):
             self.call("Browser.close")
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -122,8 +122,8 @@ class Page:
     """One tab.
 
     Attributes:
-        errors: what the page or the browser complained of.
-        requests: addresses the page asked for.
+        errors: errors and warnings of the page or the browser.
+        requests: addresses that the page requested.
     """
 
     def __init__(self, browser: Chromium, session: str, target: str) -> None:
@@ -131,8 +131,8 @@ class Page:
         self.errors: list[str] = []
         self.requests: list[str] = []
 
-    def told(self, method: str, what: dict[str, Any]) -> None:
-        """Keep what matters of what the browser tells."""
+    def receive(self, method: str, what: dict[str, Any]) -> None:
+        """Keep errors and requests among the browser's messages."""
         if method == "Runtime.exceptionThrown":
             details = what["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description") or details["text"])
@@ -144,13 +144,13 @@ class Page:
             self.requests.append(what["request"]["url"])
 
     def evaluate(self, expression: str) -> Any:
-        """Return what a JavaScript expression (or promise) comes to."""
+        """Return the value of a JavaScript expression (or promise)."""
         result = self._browser.call("Runtime.evaluate", self._session, expression=expression, returnByValue=True,
                                     awaitPromise=True)  # fmt: skip
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, expression: str, seconds: float = 20.0) -> Any:
+    def wait(self, expression: str, seconds: float = 60.0) -> Any:
         """Wait until a JavaScript expression is true, and return it."""
         until = time.monotonic() + seconds
         while not (found := self.evaluate(expression)):
@@ -165,7 +165,7 @@ class Page:
         return int(self.wait(f"document.readyState === 'complete' && {count}"))
 
     def picture(self, file: Path, *, whole: bool = False, height: int | None = None) -> None:
-        """Write what is seen as PNG: the window, the whole page, or its first `height` pixels."""
+        """Write a PNG of the window, the whole page, or its first `height` pixels."""
         size = self._browser.call("Page.getLayoutMetrics", self._session)["cssContentSize"]
         size = size if height is None else size | {"height": min(height, size["height"])}
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}

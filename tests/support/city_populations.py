@@ -66,7 +66,7 @@ def clean(name: str) -> Population:
 
 
 def examples(p: Population, clients: list[int]) -> tuple[Array, Array, list[int]]:
-    """Return features, targets and sizes of some clients, in the order asked for."""
+    """Return features, targets and sizes of some clients, in the given order."""
     data = p.cohort(np.array(clients, np.int64))
     parts = [data.client(j) for j in range(len(clients))]
     features = np.concatenate([e.features.numpy() for e in parts])

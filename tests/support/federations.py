@@ -40,7 +40,7 @@ class Federation(Stepper):
         self._plain = self.experiment
 
     def tampered(self, params: Tensor, tamper: Tamper) -> Tensor:
-        """Return where round 1 leads from `params` if `tamper` changes what the clients return."""
+        """Return the result of round 1 from `params` if `tamper` changes the clients' update."""
         grid = _TamperingGrid(self.session.grid, tamper, self.session.codec)
         self.experiment = replace(self._plain, grid=grid)
         try:
@@ -55,7 +55,7 @@ class Federation(Stepper):
 
 
 class _TamperingGrid:
-    """Passes on to a grid; changes what a cohort returns, and leaves the sum to the strategy."""
+    """Delegates to a grid and changes the cohort's update; the strategy sums it."""
 
     def __init__(self, grid: Any, tamper: Tamper, codec: Codec) -> None:
         self._grid, self._tamper, self._codec = grid, tamper, codec
@@ -75,7 +75,7 @@ def affine(federation: Federation) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fixed_point(federation: Federation) -> np.ndarray:
-    """Return where an affine federation stands still."""
+    """Return the fixed point of an affine federation."""
     a, b = affine(federation)
     return np.linalg.solve(np.eye(len(b)) - a, b)
 

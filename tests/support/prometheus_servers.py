@@ -1,34 +1,32 @@
-"""A real Prometheus for tests, in the roles of `dashboards.prometheus`: started, killed, started again, asked."""
+"""A real Prometheus for tests, in the roles of `dashboards.prometheus`: started, killed, restarted, queried."""
 
 from __future__ import annotations
 
 import json
-import shutil
+import random
 import socket
 import subprocess
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
-import pytest
+from waiting import eventually
 
 from dashboards.prometheus import Role
 
 Stored = dict[frozenset[tuple[str, str]], dict[int, str]]
 """Labels -> milliseconds -> the number as Prometheus writes it."""
 
-needs_prometheus = pytest.mark.skipif(
-    not (shutil.which("prometheus") and shutil.which("promtool")),
-    reason="prometheus and promtool are not installed (Debian, Ubuntu: apt-get install prometheus)",
-)
-
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """Return a port for a program that binds it later: outside the range the system gives to others meanwhile."""
+    for port in random.SystemRandom().sample(range(10_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 class PrometheusServer:
@@ -53,7 +51,7 @@ class PrometheusServer:
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        eventually(self._ready, seconds=30)
+        eventually(self._ready, seconds=60)
         return self
 
     def kill(self) -> None:
@@ -72,13 +70,13 @@ class PrometheusServer:
 
     def get(self, path: str, **parameters: str) -> Any:
         try:
-            with urlopen(f"{self.role.url}/api/v1/{path}?{urlencode(parameters)}", timeout=20) as response:
+            with urlopen(f"{self.role.url}/api/v1/{path}?{urlencode(parameters)}", timeout=60) as response:
                 return json.load(response)["data"]
         except HTTPError as error:
             raise AssertionError(error.read().decode()) from error
 
     def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
-        """Return what an instant query finds."""
+        """Return the result of an instant query."""
         found = self.get("query", query=expression, **({} if at is None else {"time": repr(at)}))
         return [(one["metric"], float(one["value"][1])) for one in found["result"]]
 
@@ -94,11 +92,3 @@ class PrometheusServer:
         return {
             frozenset(one["metric"].items()): {round(1000 * at): word for at, word in one["values"]} for one in found
         }
-
-
-def eventually(is_so: Any, *, seconds: float = 15.0, pause: float = 0.05) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < until, f"not so within {seconds} seconds: {is_so}"
-        time.sleep(pause)

@@ -43,7 +43,7 @@ def digits(*sets: str) -> Scenario:
 
 
 def recorded(path: Path) -> list[str]:
-    """Return the lines of rounds.jsonl without what depends on the clock."""
+    """Return the lines of rounds.jsonl without the keys of the clock."""
     lines, truncated = read_rounds(RunFolder(path).rounds)
     assert not truncated
     return [to_json({k: v for k, v in line.items() if k not in BY_THE_CLOCK}) for line in lines]
@@ -73,13 +73,13 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def stop_after(rounds: int) -> Callable[[], bool]:
-    """Return a `stop_asked` that says yes once it was asked `rounds` times."""
+    """Return a `stop_asked` that is true from its call number `rounds` on."""
     asked = iter(range(1, rounds))
     return lambda: next(asked, None) is None
 
 
 def mistake(capture: Capture, *arguments: str) -> str:
-    """Run a command that must be refused; return what it says."""
+    """Run a command that must be refused; return its message."""
     assert main(arguments) == EXIT_MISTAKE
     out, err = capture.readouterr()
     assert "Traceback" not in err + out

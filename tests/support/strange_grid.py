@@ -14,7 +14,7 @@ from simulator.runs.run import Run
 
 
 class StrangeGrid(Grid):
-    """Nodes with ids of 64 bits that appear one by one and reply in another order than they were asked."""
+    """Nodes with ids of 64 bits that appear one by one and reply in another order than they got their messages."""
 
     def __init__(self, app: ClientApp, partitions: Sequence[object], run_config: dict[str, str] | None = None) -> None:
         claim_identity()

@@ -55,7 +55,7 @@ def online(t):
 
 @pytest.mark.parametrize("play", [stacked_path, torch_path])
 @pytest.mark.parametrize("scale", [0.1, 0.5, 0.9])
-def test_theorem_1(scale, play):
+def test_adam_fails_as_in_theorem_1(scale, play):
     """beta1 = 0, beta2 = 1 / (1 + C^2): at every step divisible by 3 Adam is back at +1, the worst point."""
     adam = LocalOptions(optimizer="adam", beta1=0.0, beta2=1 / 17, epsilon=1e-12)
     path = play(adam, theorem_1, 900, scale)
@@ -64,7 +64,7 @@ def test_theorem_1(scale, play):
     assert play(LocalOptions(optimizer="sgd"), theorem_1, 900, scale)[-1] < -0.9
 
 
-def test_the_online_example():
+def test_adam_fails_on_the_online_example():
     """beta 0.9 and 0.99, 0.5 / sqrt t: Adam goes to +1, at 0.9937 after 2e5 steps."""
     adam = LocalOptions(optimizer="adam", beta1=0.9, beta2=0.99)
     path = stacked_path(adam, online, 200_000, 0.5, start=0.0)

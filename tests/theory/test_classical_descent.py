@@ -30,7 +30,7 @@ def test_gradient_descent_converges_iff_eta_is_below_two_over_l(scale):
     assert (sizes[-1] > sizes[20] > 1) == (scale > 1)
 
 
-def test_two_over_l_is_a_2_cycle():
+def test_step_two_over_l_gives_a_2_cycle():
     path = descent(2 / HIGH).step(60)[:, 2].numpy()
     np.testing.assert_allclose(path, (-1.0) ** np.arange(1, 61), rtol=1e-12)
 
@@ -38,7 +38,7 @@ def test_two_over_l_is_a_2_cycle():
 @pytest.mark.parametrize(
     ("eta", "factor"), [(2 / (HIGH + LOW), (KAPPA - 1) / (KAPPA + 1)), (1 / HIGH, 1 - 1 / KAPPA)], ids=["best", "1/L"]
 )
-def test_the_factor_of_gradient_descent(eta, factor):
+def test_gradient_descent_contracts_by_its_factor(eta, factor):
     """It is that of one round of one step, and its K-th power with K local steps: K = 1 is gradient descent."""
     assert spectral_radius(affine(descent(eta))[0]) == pytest.approx(factor, rel=1e-13)
     assert spectral_radius(affine(descent(eta, steps=7))[0]) == pytest.approx(factor**7, rel=1e-12)
@@ -54,14 +54,14 @@ BALL = {"local_lr": 4 / (np.sqrt(HIGH) + np.sqrt(LOW)) ** 2}
 BETA = ((ROOT - 1) / (ROOT + 1)) ** 2
 
 
-def test_heavy_ball_of_the_server():
+def test_server_heavy_ball_converges_at_its_rate():
     """FedAvgM over one local step is heavy ball; at its best parameters both ends of the spectrum are double roots."""
     algorithm = FedAvgMOptions(weighting="uniform", server_momentum=BETA)
     path = quadratics(SPECTRUM, ORIGIN, algorithm=algorithm, start=(1.0, 1.0, 1.0), **BALL).step(60).numpy()
     check_heavy_ball(path)
 
 
-def test_heavy_ball_of_a_client():
+def test_client_heavy_ball_converges_at_its_rate():
     """The optimiser's state starts afresh each round, so t steps are a round of t local steps."""
     path = np.full((60, 3), np.nan)
     for t in (1, 2, 3, 30, 60):
@@ -84,7 +84,7 @@ def check_heavy_ball(path):
 
 
 @pytest.mark.parametrize("engine", ["plain", "stacked"])
-def test_nesterov_of_a_client(engine):
+def test_client_nesterov_converges_at_its_rate(engine):
     """eta = 1/L, beta = (sqrt k - 1) / (sqrt k + 1): the slowest coordinate is a double root, 1 - 1/sqrt k."""
     beta, eta = (ROOT - 1) / (ROOT + 1), 1 / HIGH
     # torch's iterate is the point where the gradient is taken: its first step is 1 - eta (1 + beta) h.

@@ -49,7 +49,7 @@ def covariance(rows, p):
 UNIFORM = np.full(N, 1 / N)
 
 
-def test_without_replacement():
+def test_sampling_without_replacement_has_its_moments():
     m = 5
     found = results(FedAvgOptions(weighting="uniform", cohort=m))
     mean, population = LOCAL.mean(0), covariance(LOCAL, UNIFORM)
@@ -59,7 +59,7 @@ def test_without_replacement():
     assert far(found, mean, population / m)[1] > 6  # as if it were with replacement
 
 
-def test_with_replacement_by_examples():
+def test_sampling_with_replacement_by_examples_has_its_moments():
     """Scheme I of Li et al. 2020: drawn with probability p_k and counted alike, repeated draws too."""
     m = 3
     found = results(FedAvgOptions(sampling="by_examples", weighting="uniform", cohort=m))
@@ -90,7 +90,7 @@ def test_renormalised_weights_are_biased_and_unbiased_ones_are_not():
     assert max(far(found, P @ LOCAL, covariance(unbiased, np.full(28, 1 / 28)))) < 4
 
 
-def test_the_bias_falls_as_one_over_m():
+def test_bias_falls_as_one_over_m():
     """By the exact expectations above: (bias x m / (1 - (m - 1) / (N - 1))) hardly changes with m."""
     biases = []
     for m in range(1, N + 1):

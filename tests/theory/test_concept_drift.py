@@ -64,7 +64,7 @@ def misfit(x: F64, y: I64) -> float:
 
 
 @pytest.mark.parametrize("kind", ["abrupt", "gradual", "incremental"])
-def test_moving_inputs_leave_the_label_given_the_input(kind: str) -> None:
+def test_input_shift_keeps_the_label_given_the_input(kind: str) -> None:
     limit = stats.chi2.ppf(1 - ALARM, 10)
     assert misfit(*distinct(drifted("p(x)", 0.6, kind))) < limit
     assert misfit(*distinct(drifted("p(y)", 0.6, kind))) > 3 * limit, "moving labels does change it"
@@ -72,7 +72,7 @@ def test_moving_inputs_leave_the_label_given_the_input(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["abrupt", "gradual", "incremental"])
-def test_moving_labels_leave_the_input_given_the_label(kind: str) -> None:
+def test_label_shift_keeps_the_input_given_the_label(kind: str) -> None:
     x, y = distinct(drifted("p(y)", 0.6, kind))
     moved_x, moved_y = distinct(drifted("p(x)", 0.6, kind))
     fresh_x, fresh_y, _ = examples(population(first=1000))
@@ -95,7 +95,7 @@ def test_inputs_move_by_the_weight_of_the_formula(strength: float) -> None:
     assert along.std() == pytest.approx(1.0, abs=0.06)
 
 
-def test_the_log_odds_of_a_label_move_in_proportion_to_the_strength() -> None:
+def test_log_odds_of_a_label_move_in_proportion_to_the_strength() -> None:
     def log_odds(y: I64) -> float:
         return float(np.log(y.mean() / (1 - y.mean())))
 

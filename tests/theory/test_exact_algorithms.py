@@ -1,4 +1,4 @@
-"""SCAFFOLD and FedDyn at full participation stand still at the optimum, whatever the local work; FedAvg does not.
+"""SCAFFOLD and FedDyn at full participation have the optimum as fixed point for any local work; FedAvg does not.
 
 Also the functions of Karimireddy et al. 2020 (ICML), theorem II: f1 = m x^2 + G x, f2 = -G x, whose mean m x^2 / 2 has
 its minimum at 0. With eta the local step and c = (1 - 2 m eta)^K, FedAvg stands still at
@@ -33,7 +33,7 @@ UNIFORM = np.linalg.solve(HESSIANS.mean(0), np.einsum("kij,kj->i", HESSIANS, CEN
     ids=["scaffold II", "scaffold I", "feddyn", "scaffold, server_lr"],
 )
 @pytest.mark.parametrize("taus", [(5, 5, 5, 5), (1, 3, 8, 12)], ids=["equal", "unequal"])
-def test_the_limit_is_the_optimum(algorithm, taus):
+def test_limit_is_the_optimum(algorithm, taus):
     """General curvatures, unequal steps and sizes; clients count alike, so it is the uniform mean's optimum."""
     federation = quadratics(HESSIANS, CENTRES, algorithm=algorithm, local_lr=0.5 / L, local_steps=taus,
                             weights=(1, 5, 2, 3), start=(3.0, -3.0))  # fmt: skip
@@ -51,7 +51,7 @@ def test_the_limit_is_the_optimum(algorithm, taus):
     ("algorithm", "rounds"), [(ScaffoldOptions(cohort=2), 150), (ScaffoldOptions(option=1, cohort=2), 150),
                               (FedDynOptions(alpha=2.0, cohort=2), 400)]
 )  # fmt: skip
-def test_two_of_four_clients_and_partial_work_lead_there_too(algorithm, rounds, partial_work):
+def test_partial_participation_and_partial_work_reach_the_optimum(algorithm, rounds, partial_work):
     """Stragglers do part of their work, and are averaged in or dropped: the noise of both goes to 0 at the optimum."""
     federation = quadratics(HESSIANS, CENTRES, algorithm=replace(algorithm, partial_work=partial_work),
                             local_lr=0.2 / L, local_steps=4, partial_work=0.4, start=(3.0, -3.0))  # fmt: skip
@@ -61,12 +61,12 @@ def test_two_of_four_clients_and_partial_work_lead_there_too(algorithm, rounds, 
 
 
 @pytest.mark.parametrize("algorithm", [FedAvgOptions(weighting="uniform"), FedProxOptions(mu=0.5, weighting="uniform")])
-def test_fedavg_and_fedprox_do_not_have_this(algorithm):
+def test_fedavg_and_fedprox_miss_the_optimum(algorithm):
     found = fixed_point(quadratics(HESSIANS, CENTRES, algorithm=algorithm, local_lr=0.2 / L, local_steps=10))
     assert np.linalg.norm(found - UNIFORM) > 0.02
 
 
-def test_the_optimum_is_where_they_stand_still():
+def test_optimum_is_a_fixed_point():
     """Started there with the variates of that point they stay there to rounding."""
     gradients = torch.from_numpy(np.einsum("kij,kj->ki", HESSIANS, UNIFORM - CENTRES))
     for algorithm, own in ((ScaffoldOptions(), "client_variate"), (FedDynOptions(alpha=0.5), "client_gradient")):
@@ -117,7 +117,7 @@ def scaffold_from_gradients(gap, steps, rounds, start=1.0, engine="stacked"):
 
 @pytest.mark.parametrize("gap", [1.0, 10.0, 100.0])
 @pytest.mark.parametrize(("steps", "limit"), [(1, 0.0), (2, 0.0555555555555556), (10, 0.6202902496016715)])
-def test_fedavg_stands_still_away_from_the_optimum(steps, limit, gap):
+def test_fedavg_fixed_point_is_not_the_optimum(steps, limit, gap):
     c = (1 - 2 * M * ETA) ** steps
     assert (steps * ETA - (1 - c) / (2 * M)) / (1 - c) == pytest.approx(limit, abs=1e-14)
     federation = theorem_2(gap, steps, FedAvgOptions(weighting="uniform"))
@@ -131,7 +131,7 @@ SCAFFOLD = {1: {1: 0.9, 2: 0.81, 5: 0.9**5}, 2: {1: 0.81, 2: 0.6547, 5: 0.345533
 
 
 @pytest.mark.parametrize("steps", SCAFFOLD)
-def test_scaffold_does_not_see_the_gap(steps):
+def test_scaffold_does_not_depend_on_the_gap(steps):
     """With controls started at the gradients x_r is the same for every G; K = 1 is SGD, 0.9^r."""
     rounds = max(SCAFFOLD[steps])
     small, middle, large = (scaffold_from_gradients(gap, steps, rounds) for gap in (1.0, 10.0, 100.0))
@@ -156,7 +156,7 @@ def scaffold_matrix(steps):
 
 
 @pytest.mark.parametrize(("steps", "radius", "speedup"), [(1, 0.9, 1.0), (2, 0.808129, 2.02), (10, 0.526159, 6.1)])
-def test_the_rate_of_scaffold(steps, radius, speedup):
+def test_scaffold_converges_at_its_rate(steps, radius, speedup):
     """K = 2 is about twice as fast as SGD and K = 10 six times (the paper's figure: 2 and about 5)."""
     found = spectral_radius(scaffold_matrix(steps))
     assert found == pytest.approx(radius, abs=5e-7)
@@ -164,7 +164,7 @@ def test_the_rate_of_scaffold(steps, radius, speedup):
 
 
 @pytest.mark.parametrize(("gap", "first"), [(1.0, 0.83053), (10.0, 3.32212), (100.0, 28.23804)])
-def test_scaffold_from_zero_controls(gap, first):
+def test_scaffold_converges_from_zero_controls(gap, first):
     """Then the first round is FedAvg's and depends on G; the limit, 0, and the rate do not."""
     path = theorem_2(gap, 10, ScaffoldOptions(), 1.0).step(60)[:, 0].numpy()
     fedavg = theorem_2(gap, 10, FedAvgOptions(weighting="uniform"), 1.0).step(1)[0, 0].item()
@@ -176,7 +176,7 @@ def test_scaffold_from_zero_controls(gap, first):
     assert (sizes[4] / sizes[1]) ** (1 / 30) == pytest.approx(0.526159, rel=0.05)
 
 
-def test_worse_with_steps_and_gap_for_fedavg_only():
+def test_only_fedavg_worsens_with_steps_and_gap():
     """The simulated figure: after as many rounds FedAvg is the further off the larger K and G; SCAFFOLD nearer by K."""
     rounds, best = 30, {}
     for steps in (2, 10):

@@ -1,4 +1,4 @@
-"""FedAvg on quadratics F_k = (w - w_k*)' H_k (w - w_k*) / 2: where it stands still, and how fast it gets there.
+"""FedAvg on quadratics F_k = (w - w_k*)' H_k (w - w_k*) / 2: its fixed point, and its rate.
 
 A round is w+ = w - s sum_k p_k Q_k H_k (w - w_k*) with Q_k = eta sum_{j < tau_k} (I - eta H_k)^j (Charles and Konecny
 2021), so the simulator's round is measured as the affine map that it is and compared with that.
@@ -46,7 +46,7 @@ def fedavg(hessians=HESSIANS, centres=CENTRES, *, server_lr=1.0, weights=WEIGHTS
 @pytest.mark.parametrize(
     ("eta", "taus", "s"), [(0.1, (1, 3, 9, 20), 1.0), (0.3, (4, 4, 4, 4), 0.6), (0.05, (30, 2, 7, 1), 1.7)]
 )
-def test_a_round_descends_the_surrogate(eta, taus, s, engine):
+def test_round_descends_the_surrogate(eta, taus, s, engine):
     """General H_k, unequal steps, unequal weights, any server_lr: the whole affine map, hence fixed point and rate."""
     assert eta < 2 / L
     a, b = affine(fedavg(local_lr=eta, local_steps=taus, server_lr=s, engine=engine))
@@ -57,7 +57,7 @@ def test_a_round_descends_the_surrogate(eta, taus, s, engine):
     assert spectral_radius(a) == pytest.approx(spectral_radius(np.eye(DIMENSION) - s * hessian), rel=1e-13)
 
 
-def test_rounds_reach_the_fixed_point_at_the_rate():
+def test_rounds_reach_the_fixed_point_at_its_rate():
     eta, taus = 0.2, (2, 5, 1, 4)
     federation = fedavg(local_lr=eta, local_steps=taus, start=(4.0, -2.0, 1.0))
     hessian, pull = surrogate(HESSIANS, CENTRES, P, eta, taus)
@@ -91,7 +91,7 @@ def test_many_local_steps_give_the_mean_of_the_minimisers():
     np.testing.assert_allclose(found.numpy(), P @ CENTRES, atol=10 * left)
 
 
-def test_the_bias_is_of_order_eta_times_tau_minus_one():
+def test_bias_is_of_order_eta_times_tau_minus_one():
     """To first order w~ - w* = eta (tau - 1) / 2 (sum p H)^-1 sum p H_k^2 (w* - w_k*): its direction, sign and size."""
     w_star = optimum(HESSIANS, CENTRES, P)
     squares = np.einsum("k,kij,kjl,kl->i", P, HESSIANS, HESSIANS, w_star - CENTRES)
@@ -104,7 +104,7 @@ def test_the_bias_is_of_order_eta_times_tau_minus_one():
     assert errors[1] < 0.6 * errors[0]
 
 
-def test_the_fixed_point_is_that_of_the_averaged_operator():
+def test_fixed_point_is_that_of_the_averaged_operator():
     """Malinovsky et al. 2020: the fixed point of the mean of the clients' own local maps, each played alone."""
     eta, taus = 0.2, (2, 5, 1, 4)
     maps = [affine(fedavg(HESSIANS[k : k + 1], CENTRES[k : k + 1], weights=(1,), local_lr=eta, local_steps=taus[k]))
@@ -115,7 +115,7 @@ def test_the_fixed_point_is_that_of_the_averaged_operator():
 
 
 @pytest.mark.parametrize(("scenario", "limit"), [("quadratic-two-clients", 1.7595), ("quadratic-scaffold", 2.2)])
-def test_the_two_clients_of_the_built_in_scenarios(scenario, limit):
+def test_built_in_two_client_scenarios_reach_their_fixed_points(scenario, limit):
     """Section 2: a = (1, 4), b = (-1, 3), K = 10, eta = 0.05; FedAvg's 1.7595, and 2.2 under SCAFFOLD from zero."""
     run = fedscape.simulate(scenario, record=False)
     v = 1 - (1 - 0.05 * np.array([1.0, 4.0])) ** 10

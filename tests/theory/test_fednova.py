@@ -1,4 +1,4 @@
-"""FedNova, and what it mends: where FedAvg, FedProx and FedNova stand still when clients take unequal steps.
+"""FedNova and the bias it removes: fixed points of FedAvg, FedProx and FedNova when clients take unequal steps.
 
 Wang et al. 2020 (NeurIPS). On F_i = |x - e_i|^2 / 2 the fixed point at a finite step eta is sum v_i e_i / sum v_i with
 v_i = p_i (1 - (1 - eta)^tau_i) for FedAvg, 1 + mu in place of 1 in the power for FedProx, and FedAvg's v_i over tau_i
@@ -41,14 +41,14 @@ def three(name, eta, **more):
 
 @pytest.mark.parametrize("eta", WORKED)
 @pytest.mark.parametrize("name", ROWS)
-def test_worked_numbers(name, eta):
+def test_fednova_matches_worked_numbers(name, eta):
     """e = (0, 1, 5), tau = (1, 10, 40), equal weights; the optimum is 2."""
     found = fixed_point(three(name, eta)).item()
     assert found == pytest.approx(WORKED[eta][name], rel=2e-12)
     assert formula(name, eta) == pytest.approx(WORKED[eta][name], rel=1e-12)
 
 
-def test_the_limits_of_small_steps():
+def test_small_steps_tend_to_their_limits():
     """FedAvg and FedProx tend to sum tau_i e_i / sum tau_i, 4.1176 (lemma 1); FedNova to the optimum, 2, linearly."""
     for name in ("fedavg", "fedprox"):
         bias = [4.117647058823529 - fixed_point(three(name, eta)).item() for eta in (1e-4, 1e-5)]
@@ -59,7 +59,7 @@ def test_the_limits_of_small_steps():
     assert bias[0] / bias[1] == pytest.approx(10, rel=0.01)
 
 
-def test_rounds_go_where_the_map_says():
+def test_rounds_follow_the_affine_map():
     for name in ROWS:
         federation = three(name, 0.05, start=10.0)
         rate = spectral_radius(affine(federation)[0])
@@ -69,7 +69,7 @@ def test_rounds_go_where_the_map_says():
 
 
 @pytest.mark.parametrize("engine", ["plain", "stacked"])
-def test_a_round_of_fednova_with_general_curvatures_and_weights(engine):
+def test_round_with_general_curvatures_and_weights_matches_the_formula(engine):
     """w+ = w + (sum p_i tau_i) sum p_i Delta_i / tau_i, with server_lr, by examples."""
     rng = np.random.default_rng(3)
     roots = rng.normal(size=(3, 2, 2))
@@ -85,7 +85,7 @@ def test_a_round_of_fednova_with_general_curvatures_and_weights(engine):
     np.testing.assert_allclose(b, np.einsum("k,kij,kj->i", scale, whole, centres), atol=1e-14)
 
 
-def test_fedavg_weighs_clients_by_what_they_do():
+def test_fedavg_weighs_clients_by_their_steps():
     """Wang et al., theorem 1: FedAvg descends sum w_i F_i, w_i = p_i tau_i / sum; its bias grows with chi^2(p || w)."""
     bias, chi = [], []
     for taus in ((10, 10, 10), (8, 10, 12), (4, 10, 16), (1, 10, 40)):
@@ -114,7 +114,7 @@ def momentum(rho, tau):
 STEPS = np.arange(1, 31)
 
 
-def test_gradient_weights_closed_forms():
+def test_gradient_weights_match_closed_forms():
     found = gradient_weights(LocalOptions(optimizer="sgd"), 0.1, 30)
     np.testing.assert_array_equal(found, np.arange(31))
     for rho in (0.3, 0.9):
@@ -128,7 +128,7 @@ def test_gradient_weights_closed_forms():
 @pytest.mark.parametrize("engine", ["plain", "stacked"])
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov"])
 @pytest.mark.parametrize("mu", [0.0, 0.8])
-def test_gradient_weights_are_what_clients_move(optimizer, mu, engine):
+def test_gradient_weights_equal_client_moves(optimizer, mu, engine):
     """On F = -x every gradient is -1, so a client moves by local_lr |a|_1, whatever its optimiser and its mu."""
     taus = (1, 2, 3, 7, 20)
     options = LocalOptions(optimizer=optimizer, momentum=0.6, batch_size="full", local_lr=0.1, local_steps=taus)
@@ -162,7 +162,7 @@ def unequal_steps(seed):
     return tuple(np.minimum(1 + np.random.default_rng(seed).geometric(1 / 30, 30), 96).tolist())
 
 
-def test_figure_2_fixed_steps():
+def test_figure_2_ordering_holds_for_fixed_steps():
     """FedNova's limit is far closer to x* than FedAvg's; FedProx's a little closer, and it goes there more slowly."""
     centres, tau, eta = np.random.default_rng(7).normal(scale=0.1, size=(30, 2)), unequal_steps(7), 0.002
     away, rate = {}, {}
@@ -176,7 +176,7 @@ def test_figure_2_fixed_steps():
     assert rate["fedprox"] > rate["fedavg"]
 
 
-def test_figure_2_fixed_steps_whatever_the_draw():
+def test_figure_2_ordering_holds_for_any_draw_of_fixed_steps():
     """The same ordering on 200 draws of steps and minimisers, by the closed forms the simulator was shown to have."""
     draws = []
     for seed in range(200):
@@ -192,7 +192,7 @@ def test_figure_2_fixed_steps_whatever_the_draw():
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("steps", ["equal", "fixed", "random"])
-def test_figure_2(steps, seed):
+def test_figure_2_ordering_holds(steps, seed):
     """The figure itself, its rates cut after 30 and 80 rounds instead of 600 and 900 (several minutes).
 
     Random: a client takes 1 to 59 steps, drawn each round. `python -m pytest -m slow tests/theory/test_fednova.py`.

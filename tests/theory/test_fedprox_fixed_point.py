@@ -35,7 +35,7 @@ def moreau_minimiser(mu):
 
 
 @pytest.mark.parametrize("engine", ["plain", "stacked"])
-def test_a_round_of_few_steps(engine):
+def test_round_of_few_steps_matches_the_formula(engine):
     """Any number of steps: client k ends at c_k + (I - eta (H_k + mu I))^tau (w - c_k), c_k its exact solve."""
     eta, mu, taus = 0.1, 0.7, (1, 4, 9)
     a, b = affine(fedprox(mu, local_lr=eta, local_steps=taus, engine=engine))
@@ -50,7 +50,7 @@ def test_a_round_of_few_steps(engine):
 
 
 @pytest.mark.parametrize("mu", [0.5, 4.0])
-def test_exact_local_solves(mu):
+def test_exact_local_solves_reach_the_fixed_point(mu):
     eta, tau = 1.0 / (L + mu), 150
     worst = (1 - (np.linalg.eigvalsh(HESSIANS).min() + mu) / (L + mu)) ** tau
     assert worst < 1e-8
@@ -59,7 +59,7 @@ def test_exact_local_solves(mu):
     assert np.linalg.norm(found - OPTIMUM) > 100 * 1e-7  # not the optimum of the mean
 
 
-def test_it_minimises_the_moreau_envelopes_and_nears_the_optimum_as_mu_grows():
+def test_fixed_point_minimises_moreau_envelopes_and_nears_the_optimum_as_mu_grows():
     """The same point by minimising sum p_k min_u F_k(u) + mu/2 |u - w|^2 itself; its bias falls with mu."""
     mu = 0.8
     solves = [torch.from_numpy(np.linalg.inv(h + mu * EYE)) for h in HESSIANS]

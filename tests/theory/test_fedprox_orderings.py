@@ -92,7 +92,7 @@ def test_dissimilarity_orders_the_settings_and_tracks_the_loss():
         assert np.mean([np.corrcoef(d, loss)[0, 1] for _, d, loss in runs]) > 0.8, setting
 
 
-def test_a_large_mu_slows_iid_data():
+def test_large_mu_slows_iid_data():
     slower = []
     for seed in SEEDS:
         prox = federation("iid", FedProxOptions(cohort=10, mu=1.0), seed)
@@ -106,7 +106,7 @@ def last_losses(setting, algorithm, seed, rounds, **more):
     return train_losses(played, played.step(rounds)[-10:]).mean()
 
 
-def test_partial_work_is_worth_keeping():
+def test_partial_work_helps():
     """At 90% stragglers on (1, 1): averaging their partial work (FedProx, any mu) beats dropping them (FedAvg)."""
     gains = {mu: [] for mu in (0.0, 1.0)}
     for seed in SEEDS:

@@ -42,13 +42,13 @@ def variance(steps, clients, rounds, algorithm, engine="stacked"):
 
 
 @pytest.mark.parametrize(("steps", "rounds"), [(1, 40), (4, 15), (10, 8)])
-def test_the_variance_does_not_depend_on_the_local_steps(steps, rounds):
+def test_variance_does_not_depend_on_the_local_steps(steps, rounds):
     for clients in (1, 3):
         found, error = variance(steps, clients, rounds, FedAvgOptions(weighting="uniform"))
         assert error < 0.03 * stationary(clients)
         assert abs(found - stationary(clients)) < 4 * error, (clients, found / stationary(clients))
 
 
-def test_plain_clients_draw_the_same_noise():
+def test_plain_and_stacked_clients_draw_the_same_noise():
     plain, stacked = (variance(3, 2, 2, FedAvgOptions(weighting="uniform"), engine) for engine in ("plain", "stacked"))
     assert plain[0] == pytest.approx(stacked[0], rel=1e-12)

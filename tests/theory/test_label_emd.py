@@ -22,7 +22,7 @@ CLIENTS = 20_000
     [(True, a, e) for a, e in zip(ALPHAS, BY_PRIOR, strict=True)]
     + [(False, a, e) for a, e in zip(ALPHAS, UNIFORM, strict=True)],
 )
-def test_drawn_laws(by_prior: bool, alpha: float, exact: float) -> None:
+def test_drawn_laws_have_the_expected_emd(by_prior: bool, alpha: float, exact: float) -> None:
     """Mean EMD of drawn laws: 2K m^a (1-m)^(9a) / (B(a, 9a) 10a), m = 1/10; four standard errors and the last digit."""
     laws = client_laws(np.repeat(np.arange(10), 50), CLIENTS, alpha, by_prior, np.random.default_rng(11))
     emd = label_emd(laws, BALANCED)
@@ -30,7 +30,7 @@ def test_drawn_laws(by_prior: bool, alpha: float, exact: float) -> None:
 
 
 @pytest.mark.parametrize("convention", ["prior", "uniform"])
-def test_the_partition_reports_the_laws_it_drew(convention: str) -> None:
+def test_partition_reports_the_laws_it_drew(convention: str) -> None:
     options = DirichletOptions(clients=500, concentration=0.5, convention=convention)  # type: ignore[arg-type]
     laws = partition(options, np.repeat(np.arange(10), 100), {}, seed=2).laws
     assert laws is not None
@@ -39,7 +39,7 @@ def test_the_partition_reports_the_laws_it_drew(convention: str) -> None:
     assert emd.mean() == pytest.approx(exact, abs=4 * emd.std() / np.sqrt(500))
 
 
-def test_over_clients_laws() -> None:
+def test_laws_over_clients_have_the_expected_emd() -> None:
     """10 clients at concentration 0.5: 0.873 (given to three digits); clients of one draw depend on each other."""
     options = DirichletOptions(clients=10, concentration=0.5, convention="over_clients", min_size=0)
     labels = np.repeat(np.arange(10), 100)
@@ -52,7 +52,7 @@ def test_over_clients_laws() -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5, 10])
-def test_j_classes_a_client(classes: int) -> None:
+def test_j_classes_per_client_have_the_expected_emd(classes: int) -> None:
     """Balanced 10 classes, j of them a client in equal parts: EMD = 2 (1 - j / 10)."""
     laws = np.zeros((10, 10))
     for k in range(10):
@@ -60,7 +60,7 @@ def test_j_classes_a_client(classes: int) -> None:
     np.testing.assert_allclose(label_emd(laws, BALANCED), 2 * (1 - classes / 10), atol=1e-15)
 
 
-def test_one_shard_a_client_is_one_class_a_client() -> None:
+def test_one_shard_per_client_is_one_class_per_client() -> None:
     labels = np.repeat(np.arange(10), 60)
     p = partition(ShardsOptions(clients=20, shards_per_client=1), labels, {}, seed=0)
     counts = np.stack([np.bincount(labels[r], minlength=10) for r in np.split(p.rows, p.offsets[1:-1])])
@@ -78,7 +78,7 @@ def test_realised_labels_differ_more_than_their_law() -> None:
 
 
 def test_dealing_every_example_costs_little() -> None:
-    """The last clients served take what is left: the mean over a partition lies a little above 0.404."""
+    """The last clients take the remaining examples: the mean over a partition lies a little above 0.404."""
     labels = np.repeat(np.arange(10), 10_000)
     p = partition(DirichletOptions(clients=2000, concentration=100.0), labels, {}, seed=5)
     owner = np.repeat(np.arange(2000), 50)

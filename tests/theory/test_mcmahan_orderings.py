@@ -69,7 +69,7 @@ def fewer(this, than):
     return low(log_rounds(s, **than) - log_rounds(s, **this) for s in SEEDS) > 0
 
 
-def test_crossing():
+def test_crossing_round_is_interpolated():
     assert crossing([0.1, 0.5, 0.4, 0.9], 0.7) == 2.5
     assert crossing([0.8], 0.7) == 0.0
     assert crossing([0.1, 0.5], 0.7) == 2.0

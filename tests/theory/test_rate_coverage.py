@@ -57,7 +57,7 @@ def coverage(setting, seeds, root=0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
-def test_the_interval_covers_the_true_rate_in_85_to_95_of_100_runs(name):
+def test_interval_covers_the_true_rate_in_85_to_95_of_100_runs(name):
     covered, fits, rate = coverage(SETTINGS[name], SEEDS)
     assert 0.85 <= covered <= 0.95, covered
     factors = [fit.factor for fit in fits if isinstance(fit, Rate)]
@@ -66,19 +66,19 @@ def test_the_interval_covers_the_true_rate_in_85_to_95_of_100_runs(name):
 
 
 @pytest.mark.slow
-def test_a_run_that_starts_at_its_floor_has_no_trend():
+def test_run_that_starts_at_its_floor_has_no_trend():
     setting = {"dimensions": 10, "local_lr": 0.02, "steps": 5, "start": 1.0, "rounds": 100}
     _, fits, _ = coverage(setting, SEEDS)
     assert sum(isinstance(fit, Rate) for fit in fits) <= 2
 
 
-def test_the_interval_covers_the_true_rate_quickly():
+def test_interval_covers_the_true_rate_in_60_runs():
     covered, fits, rate = coverage(SETTINGS["far, 10 dimensions"], 60)
     assert 0.8 <= covered <= 0.99
     assert abs(np.median([fit.factor for fit in fits]) - rate) < 0.005
 
 
-def test_the_small_sample_bias_is_corrected():
+def test_small_sample_bias_is_corrected():
     """Close to the floor a regression on one's own past is 0.014 too low here, seven standard errors of the mean."""
     setting = {"dimensions": 10, "local_lr": 0.02, "steps": 5, "start": 10.0, "rounds": 40}
     found, rate = losses(curvature=1.0, noise=0.3, clients=4, seeds=400, **setting)
@@ -89,7 +89,7 @@ def test_the_small_sample_bias_is_corrected():
     assert np.mean(factors) == pytest.approx(rate, abs=0.005)
 
 
-def test_the_recursion_is_fedavgs():
+def test_recursion_equals_fedavgs():
     """The oracle itself: stationary loss = d h/2 * eta s^2 / (N h (2 - eta h)), whatever the number of local steps."""
     for steps in (1, 5):
         found, rate = losses(

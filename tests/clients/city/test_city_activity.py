@@ -1,10 +1,10 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from activity_statistics import NAMES, discriminate, features, figures, load_uci_har, rms, statistics, step_frequency
+from needs import shared_data
 
 from clients.city.activity import activity_source
 from clients.city.gait import ACTIVITIES, rotation
@@ -13,7 +13,6 @@ from clients.core.errors import UserError
 from clients.world.options import WorldOptions
 from clients.world.world import make_world
 
-REAL = Path(__file__).parents[4] / "shared/data/activity_uci_har/uci_har_windows_25hz_int16.npz"
 WORLD = make_world(WorldOptions(), 0)
 LIKE_UCI = ActivityOptions(windows=343, placements=(1.0, 0.0, 0.0), validation_fraction=0.0, test_fraction=0.0)
 
@@ -30,9 +29,8 @@ def within(found):
     return {k: (found[k], f) for k, f in figures().items() if not f["low"] <= found[k] <= f["high"]}
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data/activity_uci_har")
 def test_the_committed_figures_are_those_of_uci_har():
-    found = statistics(*load_uci_har(REAL))
+    found = statistics(*load_uci_har(shared_data("activity_uci_har/uci_har_windows_25hz_int16.npz")))
     assert found.keys() == figures().keys()
     for name, figure in figures().items():
         assert found[name] == pytest.approx(figure["real"], abs=2e-4 * max(1, abs(figure["real"]))), name

@@ -10,6 +10,7 @@ from pathlib import Path
 import air_statistics
 import numpy as np
 import pytest
+from needs import shared_data
 
 from clients.city.air import MOST_UG, air_source, concentrations
 from clients.city.series_options import AirOptions
@@ -19,15 +20,13 @@ from clients.world.world import World, make_world
 
 COMMITTED = json.loads((Path(__file__).parents[2] / "support" / "city_figures" / "air.json").read_text())
 BANDS = COMMITTED["figures"]
-REAL = Path(__file__).parents[4] / "shared" / "data" / "air_beijing"
 # Of the size and climate of the city that the figures are of, over as many years.
 BEIJING = WorldOptions(start="2026-03-02", days=4 * 365, radius_km=20.0, mean_temperature=13.5, seasonal_swing=30.0)
 STATIONS = np.arange(12)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the files of UCI 501 are not in ../shared/data/air_beijing")
 def test_committed_figures_are_those_of_the_files() -> None:
-    air = air_statistics.read_beijing(REAL)
+    air = air_statistics.read_beijing(shared_data("air_beijing"))
     found = air_statistics.bands(air)
     assert found.keys() == BANDS.keys()
     for name, band in found.items():

@@ -12,7 +12,7 @@ from clients.core import streams
 seeds = st.integers(0, 2**63 - 1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(seed=seeds, sizes=st.lists(st.integers(0, 70), min_size=1, max_size=12))
 def test_permutations_are_permutations(seed: int, sizes: list[int]) -> None:
     order = streams.permutations(streams.keys(seed, "test", np.arange(len(sizes))), sizes)
@@ -22,7 +22,7 @@ def test_permutations_are_permutations(seed: int, sizes: list[int]) -> None:
         assert row[size:].tolist() == list(range(size, max(sizes)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=seeds, size=st.integers(1, 60), others=st.lists(st.integers(1, 90), max_size=6))
 def test_adding_clients_moves_no_ones_permutation(seed: int, size: int, others: list[int]) -> None:
     alone = streams.permutations(streams.keys(seed, "test", np.arange(1)), [size])
@@ -100,7 +100,7 @@ def test_numbers_keep_their_bits() -> None:
 
 
 @given(seed=seeds, client=st.integers(0, 2**31), round_=st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_scalars_and_arrays_address_alike(seed: int, client: int, round_: int) -> None:
     one = streams.keys(seed, "test", round_, client)
     many = streams.keys(seed, "test", round_, np.array([client, client + 1]))
@@ -136,7 +136,7 @@ def test_purposes_are_independent() -> None:
     assert abs(np.corrcoef(a, b)[0, 1]) < 4 / np.sqrt(50_000)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=seeds, population=st.integers(1, 200), data=st.data())
 def test_choose_chooses_distinct_ones_in_order(seed: int, population: int, data: st.DataObject) -> None:
     size = data.draw(st.integers(0, population))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import fake_datasets
 import numpy as np
 import pytest
 import torch
+from needs import FLWR_DATASETS
 
 from clients.core.errors import DataError, PartitionError, UserError
 from clients.core.population import Population
@@ -43,8 +45,8 @@ def save(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
             folder.mkdir()
             (folder / "dataset_dict.json").write_text("{}")
         else:
-            pytest.importorskip("flwr_datasets", exc_type=ImportError)
-            datasets: Any = pytest.importorskip("datasets")
+            FLWR_DATASETS.require()
+            datasets: Any = importlib.import_module("datasets")
             datasets.disable_progress_bars()
             sets = {n: datasets.Dataset.from_dict(columns) for n, columns in splits.items()}
             datasets.DatasetDict(sets).save_to_disk(str(folder))

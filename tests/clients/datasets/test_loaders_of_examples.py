@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from needs import shared_data
 
 from clients.core.errors import DataError, UserError
 from clients.core.population import Population
@@ -18,8 +19,6 @@ from clients.datasets.uci_har import CHANNELS, TEST_SUBJECTS
 from clients.federation.data_kinds import build_population
 from clients.partition.options import DirichletOptions, IidOptions, NaturalOptions
 from clients.sources.options import DigitsOptions
-
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def population(options: Any, partition: Any = None, seed: int = 0) -> Population:
@@ -184,9 +183,7 @@ def test_folder_without_signals_is_named(tmp_path: Path) -> None:
 
 
 def test_published_windows_are_read() -> None:
-    path = SHARED / "activity_uci_har" / "uci_har_windows_25hz_int16.npz"
-    if not path.exists():
-        pytest.skip("the shared data set activity_uci_har is not here")
+    path = shared_data("activity_uci_har/uci_har_windows_25hz_int16.npz")
     p = population(UciHarOptions(path=str(path)))
     assert p.test is not None
     assert p.validation is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from needs import H5PY, shared_data
 
 from clients.core.arrays import F64
 from clients.core.errors import DataError, UserError
@@ -18,8 +20,6 @@ from clients.datasets.household_power import household_power_series
 from clients.datasets.series_options import AirQualityOptions, HouseholdPowerOptions, MetrLaOptions
 from clients.federation.data_kinds import build_population
 from clients.partition.options import IidOptions, NaturalOptions
-
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def population(options: Any) -> Population:
@@ -51,7 +51,8 @@ def traffic_csv(path: Path, values: F64) -> Path:
 
 def traffic_h5(path: Path, values: F64, unit: str = "ns", group: str = "df", **change: Any) -> Path:
     """As pandas writes DataFrame.to_hdf(path, key=group) in its fixed format; `change` replaces data sets."""
-    h5py = pytest.importorskip("h5py")
+    H5PY.require()
+    h5py: Any = importlib.import_module("h5py")
     times = (START + np.arange(len(values)) * np.timedelta64(5, "m")).astype(f"M8[{unit}]").astype(np.int64)
     names = np.array([n.encode() for n in NAMES])
     parts = {"axis0": names, "axis1": times, "block0_items": names, "block0_values": values, **change}
@@ -264,9 +265,7 @@ def test_packed_stations_are_read_and_mistakes_named(tmp_path: Path) -> None:
 
 
 def test_twelve_stations_are_read() -> None:
-    path = SHARED / "air_beijing"
-    if not path.exists():
-        pytest.skip("the shared data set air_beijing is not here")
+    path = shared_data("air_beijing")
     p = population(AirQualityOptions(path=str(path / "PRSA_Data_[DG]*.csv.xz"), stride=24))
     assert [p.federation.client_name(k) for k in range(4)] == ["Dingling", "Dongsi", "Guanyuan", "Gucheng"]
     assert p.feature_shape == (24, 6)

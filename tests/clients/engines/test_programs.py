@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from clients.engines.batch import Batch
 from clients.engines.dense import DenseProgram, dense_layers
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram, examples_are_independent, make_program
@@ -14,7 +15,6 @@ from clients.engines.recurrent import GruProgram
 from clients.engines.stacked import StackedEngine
 from clients.models.build import build_model
 from clients.models.options import GruOptions, LinearOptions, MlpOptions, SoftmaxOptions
-from clients.training.batch import Batch
 from clients.training.losses import example_losses
 from clients.training.options import LocalOptions
 from clients.training.task import make_task, probe_examples
@@ -86,7 +86,7 @@ HAND_WRITTEN = {
 
 @pytest.mark.parametrize("name", HAND_WRITTEN)
 @pytest.mark.parametrize("padded", [False, True])
-def test_gradients_are_autograds(name, padded, population_of):
+def test_gradients_equal_autograds(name, padded, population_of):
     options, shape, kind, program_kind = HAND_WRITTEN[name]
     task = task_of(options, population_of, shape, task=kind)
     program = program_of(task)
@@ -105,7 +105,7 @@ def test_gradients_are_autograds(name, padded, population_of):
 
 
 @pytest.mark.parametrize("name", ["softmax", "relu", "tanh", "linear"])
-def test_the_fused_step_is_a_gradient_step(name, population_of):
+def test_fused_step_is_a_gradient_step(name, population_of):
     options, shape, kind, _ = HAND_WRITTEN[name]
     task = task_of(options, population_of, shape, task=kind)
     program = program_of(task)
@@ -162,7 +162,7 @@ def shared_activation():
         (lambda: nn.Linear(6, 3), False),
     ],
 )
-def test_a_users_sequential_is_recognised_only_if_it_is_a_perceptron(module, dense, population_of):
+def test_users_sequential_is_recognised_only_if_it_is_a_perceptron(module, dense, population_of):
     torch.manual_seed(0)
     task = task_of(module(), population_of, local_epochs=2, batch_size=3, local_lr=0.2)
     assert (dense_layers(task) is not None) == dense
@@ -241,7 +241,7 @@ class Twice(nn.Module):
         (Twice, True),
     ],
 )
-def test_coupling_between_examples_is_found_and_trained_right(module, independent, population_of):
+def test_coupling_between_examples_is_found_and_trained_correctly(module, independent, population_of):
     torch.manual_seed(1)
     task = task_of(module(), population_of, batch_size=4, local_epochs=3, l2=0.1)
     before = copy.deepcopy(task.module.state_dict())

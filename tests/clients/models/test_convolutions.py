@@ -19,7 +19,7 @@ from clients.world.options import WorldOptions
 from clients.world.world import make_world
 
 
-def test_it_is_two_strided_convolutions_and_a_mean():
+def test_model_is_two_strided_convolutions_and_a_mean():
     torch.manual_seed(0)
     net = cnn1d_layers((40, 3), 5, Cnn1dOptions(channels=(4, 6), kernel=7))
     x = torch.randn(2, 40, 3)
@@ -32,7 +32,7 @@ def test_it_is_two_strided_convolutions_and_a_mean():
 
 
 @pytest.mark.parametrize("engine", [PlainEngine, StackedEngine])
-def test_it_learns_windows_in_both_engines(engine):
+def test_model_learns_windows_in_both_engines(engine):
     source = activity_source(ActivityOptions(clients=6, windows=60), make_world(WorldOptions(), 0), 0)
     scale = np.array([c.deviation for c in source.channels], np.float32)
     everyone = np.arange(6)

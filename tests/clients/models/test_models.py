@@ -1,4 +1,4 @@
-"""Models: sizes, shapes, starts, and what does not fit."""
+"""Models: sizes, shapes, initial weights, and refused misfits."""
 
 import math
 
@@ -29,7 +29,7 @@ def count(module):
     return sum(p.numel() for p in module.parameters())
 
 
-def test_parameter_counts_of_mcmahan(population_of):
+def test_parameter_counts_match_mcmahan(population_of):
     assert count(build_model(TwoNNOptions(), population_of([2], (784,), 10), 0)) == 199_210
     assert count(build_model(TwoNNOptions(), population_of([2], (1, 28, 28), 10), 0)) == 199_210
     for shape in ((1, 28, 28), (28, 28), (784,)):
@@ -53,7 +53,7 @@ def test_parameter_counts_of_mcmahan(population_of):
         (GruOptions(hidden=4), (12,), 3 * 4 * (1 + 4 + 2) + 50),
     ],
 )
-def test_shapes_and_sizes(options, shape, parameters, population_of):
+def test_models_have_their_shapes_and_sizes(options, shape, parameters, population_of):
     population = population_of([3, 4], shape, 10)
     module = build_model(options, population, 0)
     assert count(module) == parameters
@@ -70,7 +70,7 @@ def test_every_registered_model_is_built(population_of):
         make_task(build_model(options(), population, 0), population, LocalOptions(), seed=0)
 
 
-def test_quadratic_is_its_formula(population_of):
+def test_quadratic_matches_its_formula(population_of):
     population = population_of([4], outputs=3, task="objective", dtype=torch.float64)
     module = build_model(ParameterVectorOptions(start=(1.0, -2.0, 0.5)), population, 0)
     assert isinstance(module, Quadratic)
@@ -116,7 +116,7 @@ def test_biases_start_at_zero_and_softmax_wholly(population_of):
 @pytest.mark.parametrize(
     "options", [MlpOptions(), MlpOptions(initialisation="torch"), SmallCnnOptions(), GruOptions(hidden=4)]
 )
-def test_the_same_seed_gives_the_same_bytes_and_leaves_torchs_generator_alone(options, population_of):
+def test_same_seed_gives_same_bytes_and_leaves_torchs_generator_unchanged(options, population_of):
     population = population_of([2], (4, 4), 3)
     before = torch.random.get_rng_state()
     one, same, other = (build_model(options, population, seed).state_dict() for seed in (7, 7, 8))
@@ -161,7 +161,7 @@ def test_bad_options_are_named(options, message):
         options()
 
 
-def test_a_users_module_must_fit_the_data(population_of):
+def test_users_module_must_fit_the_data(population_of):
     population = population_of([3], (6,), 3)
     with pytest.raises(UserError, match="model: has no trainable parameters"):
         make_task(nn.Flatten(), population, LocalOptions(), seed=0)

@@ -35,7 +35,7 @@ def counts(p: Partition) -> np.ndarray:
     [("label_js", 0.0), ("label_js", 0.1), ("label_js", 0.3), ("label_js", 0.7), ("label_emd", 0.05),
      ("label_emd", 1.0), ("label_emd", 1.7), ("label_hellinger", 0.2), ("label_hellinger", 0.75)],
 )  # fmt: skip
-def test_labels_are_reached_and_sizes_held(measure: str, value: float) -> None:
+def test_label_target_is_reached_and_sizes_stay(measure: str, value: float) -> None:
     p = asked(**{measure: value})
     assert label_distances(counts(p))[1][measure] == pytest.approx(value, abs=0.01)
     np.testing.assert_array_equal(p.sizes, asked(label_js=0.5).sizes)
@@ -43,13 +43,13 @@ def test_labels_are_reached_and_sizes_held(measure: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.2, 0.5, 0.8])
-def test_sizes_are_reached(value: float) -> None:
+def test_size_target_is_reached(value: float) -> None:
     p = asked(quantity_gini=value, min_size=3)
     assert gini(p.sizes) == pytest.approx(value, abs=0.01)
     assert p.sizes.min() >= 3
 
 
-def test_sizes_stay_where_labels_move() -> None:
+def test_sizes_stay_while_labels_move() -> None:
     sizes = [asked(quantity_gini=0.5, **labels).sizes for labels in ({}, {"label_js": 0.2}, {"label_emd": 1.2})]
     np.testing.assert_array_equal(sizes[0], sizes[1])
     np.testing.assert_array_equal(sizes[0], sizes[2])
@@ -59,7 +59,7 @@ def test_sizes_stay_where_labels_move() -> None:
 
 
 @pytest.mark.parametrize("value", [0.6, 0.75, 0.9])
-def test_features_are_reached_and_labels_of_each_client_held(value: float) -> None:
+def test_feature_target_is_reached_and_labels_of_each_client_stay(value: float) -> None:
     before, after = asked(label_js=0.2), asked(label_js=0.2, feature_shift=value, tolerance=0.01)
     np.testing.assert_array_equal(counts(before), counts(after))
     assert before.rows.tobytes() != after.rows.tobytes()
@@ -83,7 +83,7 @@ def test_features_move_alone_without_labels() -> None:
     assert feature_shift(x[p.rows], p.offsets, p.sizes).mean == pytest.approx(0.5, abs=0.01)
 
 
-def test_facts_say_what_was_asked_and_reached() -> None:
+def test_facts_have_the_targets_and_the_reached_values() -> None:
     p = build_population(DigitsOptions(), CalibratedOptions(clients=10, label_js=0.3, quantity_gini=0.4), seed=0)
     measures, _ = measure_clients(p, seed=0)
     assert p.federation.record["requested_label_js"] == 0.3
@@ -92,7 +92,7 @@ def test_facts_say_what_was_asked_and_reached() -> None:
     assert p.federation.record["reached_quantity_gini"] == pytest.approx(0.4, abs=0.01)
 
 
-def test_what_clients_hold_out_is_not_measured() -> None:
+def test_held_out_examples_are_not_measured() -> None:
     options = CalibratedOptions(clients=10, label_js=0.3)
     p = build_population(DigitsOptions(client_test_fraction=0.3), options, seed=0)
     measures, _ = measure_clients(p, seed=0)
@@ -124,7 +124,7 @@ def test_skew_rises_along_the_path() -> None:
         ({"clients": 5, "label_emd": 0.5003, "tolerance": 1e-9}, "is not met within the tolerance"),
     ],
 )
-def test_what_cannot_be_reached_says_what_can(values: dict[str, Any], names: str) -> None:
+def test_unreachable_target_names_the_reachable_range(values: dict[str, Any], names: str) -> None:
     with pytest.raises(PartitionError, match=names):
         asked(**values)
 
@@ -142,12 +142,12 @@ def test_what_cannot_be_reached_says_what_can(values: dict[str, Any], names: str
         ({"label_js": 0.1, "clients": 0}, "clients: must be"),
     ],
 )
-def test_what_cannot_be_asked(values: dict[str, Any], names: str) -> None:
+def test_invalid_target_is_refused(values: dict[str, Any], names: str) -> None:
     with pytest.raises(UserError, match=names):
         CalibratedOptions(**({"clients": 4} | values))
 
 
-def test_a_range_that_is_named_can_be_reached() -> None:
+def test_named_range_can_be_reached() -> None:
     with pytest.raises(PartitionError) as caught:
         asked(label_js=1.0)
     words = str(caught.value).split("only from ")[1]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from needs import shared_data
 
 from clients.core.errors import DataError, PartitionError, UserError
 from clients.core.examples import FaultCounts
@@ -22,14 +23,6 @@ from clients.partition.options import DirichletOptions, IidOptions, NaturalOptio
 from clients.sources.custom import custom_population
 from clients.sources.options import DigitsOptions, ImagesOptions, QuadraticOptions, SyntheticOptions
 from clients.sources.synthetic import _devices, device_sizes
-
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
-
-
-def shared(name: str) -> str:
-    if not (SHARED / name).exists():
-        pytest.skip(f"the shared data set {name} is not here")
-    return str(SHARED / name)
 
 
 def everyone(population: Population) -> np.ndarray:
@@ -230,13 +223,13 @@ def test_unusable_examples_are_named(tmp_path: Path, x: np.ndarray, y: np.ndarra
 
 
 def test_mnist_is_read() -> None:
-    options = ImagesOptions(path=shared("mnist/mnist_test10k.npz"), flat=False)
+    options = ImagesOptions(path=str(shared_data("mnist/mnist_test10k.npz")), flat=False)
     p = build_population(options, NaturalOptions(key="pfllib_client"), seed=0)
     assert (p.num_clients, p.num_examples, p.feature_shape, p.outputs) == (20, 8000, (1, 28, 28), 10)
 
 
 def test_activity_partitions_by_subject() -> None:
-    options = ImagesOptions(path=shared("activity_uci_har/uci_har_windows_25hz_int16.npz"), flat=False)
+    options = ImagesOptions(path=str(shared_data("activity_uci_har/uci_har_windows_25hz_int16.npz")), flat=False)
     p = build_population(options, NaturalOptions(key="subject"), seed=0)
     assert (p.num_clients, p.feature_shape, p.outputs) == (30, (9, 64), 6)
     assert p.cohort(np.array([3])).features.abs().max() == pytest.approx(29872 * 0.0002, rel=1e-5)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import shared_data
 from pyarrow import parquet
 
 from clients.core.errors import DataError, UserError
@@ -22,7 +23,6 @@ from clients.federation.data_kinds import build_population
 from clients.tables.options import TableOptions
 from clients.tables.series import interpolate, window_starts
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 START = np.datetime64("2024-02-28T22:00:00")
 
 
@@ -138,7 +138,7 @@ def test_cohorts_share_one_copy_of_the_readings(tmp_path: Path) -> None:
     assert data.features.untyped_storage().nbytes() == 3 * 400 * 8  # the windows alone would be 100 times that
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     missing=st.lists(st.booleans(), min_size=1, max_size=40),
     window=st.integers(1, 6),
@@ -465,9 +465,7 @@ def test_wrong_table_options_are_refused(options: dict[str, Any], says: str) -> 
 
 
 def test_twelve_air_stations_are_read() -> None:
-    path = SHARED / "air_beijing"
-    if not path.exists():
-        pytest.skip("the shared data set air_beijing is not here")
+    path = shared_data("air_beijing")
     options = {"layout": "files", "target": "PM2.5", "features": ("TEMP", "WSPM"), "window": 24, "frequency": "1h"}
     some = path / "PRSA_Data_[DG]*.csv.xz"
     p = population(some, gaps="interpolate", max_gap=6, **options)

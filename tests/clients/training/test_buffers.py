@@ -27,7 +27,7 @@ def given(population_of, sizes, options=None, **local):
 
 
 @pytest.mark.parametrize("options", [None, SmallCnnOptions(channels=(2, 3), norm="batch")])
-def test_running_statistics_on_ragged_partial_batches(options, population_of):
+def test_running_statistics_agree_on_ragged_partial_batches(options, population_of):
     sizes = [7, 2, 12, 3, 6]
     task, work = given(population_of, sizes, options)
     assert task.buffers.size == 2 * 5
@@ -42,7 +42,7 @@ def test_running_statistics_on_ragged_partial_batches(options, population_of):
     assert (moved > 0.05).all(), "every client's statistics moved"
 
 
-def test_running_statistics_by_hand(population_of):
+def test_running_statistics_match_hand_computation(population_of):
     """One step on one batch: momentum 0.1 towards the batch's mean and unbiased variance."""
     task, work = given(population_of, [6], batch_size="full", local_epochs=1)
     x = task.population.cohort(np.arange(1)).client(0).features
@@ -68,7 +68,7 @@ def test_clients_start_from_their_own_buffers_when_they_keep_them(engine, popula
 
 
 @pytest.mark.parametrize("engine", [PlainEngine, StackedEngine])
-def test_nothing_passes_from_client_to_client(engine, population_of):
+def test_buffers_do_not_pass_between_clients(engine, population_of):
     task, work = given(population_of, [8, 8, 8])
     runner = engine(task)
     once, _ = runner.train(work, {})

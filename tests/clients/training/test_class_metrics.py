@@ -51,7 +51,7 @@ def by_sklearn(predicted, targets):
 
 
 @given(pairs=labels)
-def test_scores_are_scikit_learns(pairs):
+def test_scores_equal_scikit_learns(pairs):
     predicted, targets = np.array(pairs, np.int64).T
     counts = class_counts(torch.from_numpy(predicted.copy()), torch.from_numpy(targets.copy()), CLASSES)
     balanced, f1 = by_sklearn(predicted, targets)
@@ -77,7 +77,7 @@ def test_counts_of_clients_add_up(clients):
         assert each[k] == pytest.approx(expected, nan_ok=True)
 
 
-def test_a_classifier_that_only_knows_the_common_class_is_seen_through():
+def test_classifier_of_the_common_class_scores_low():
     targets = torch.tensor([0] * 95 + [1] * 5)
     counts = class_counts(torch.zeros(100, dtype=torch.int64), targets, 2)
     assert float(balanced_accuracy(counts)) == 0.5
@@ -109,7 +109,7 @@ def evaluator_of(population):
     return evaluator
 
 
-def test_nodes_send_what_the_process_counts():
+def test_nodes_send_the_counts_of_the_process():
     population = unequal()
     evaluator, clients = evaluator_of(population), np.arange(4)
     together = evaluator.clients(clients)
@@ -149,7 +149,7 @@ def run(population, **more):
     return fs.simulate(load_scenario(sets=sets + more.pop("sets", [])), data=population, record=False, **more)
 
 
-def test_the_record_has_scores_over_classes():
+def test_record_has_scores_over_classes():
     population = unequal()
     found = run(population)
     predicted = found.model()(population.validation.features).argmax(1)
@@ -186,7 +186,7 @@ def test_many_classes_leave_only_the_scores_over_them():
     assert last["federated_balanced_accuracy"] > 0
 
 
-def test_a_target_may_be_a_score_over_classes():
+def test_target_accepts_a_score_over_classes():
     assert STOPPING["validation_macro_f1"]
     assert STOPPING["federated_balanced_accuracy"]
     assert TargetOptions(metric="validation_macro_f1", at_least=0.8).threshold == 0.8
@@ -198,7 +198,7 @@ def test_a_target_may_be_a_score_over_classes():
     ]
 
 
-def test_words_say_the_balanced_score_where_classes_are_unequal():
+def test_verdict_names_the_balanced_score_where_classes_are_unequal():
     outcome = {"test_accuracy": 0.95, "test_balanced_accuracy": 0.5, "test_macro_f1": 0.487, "test_imbalance": 19.0}
     assert "balanced 0.500, macro-F1 0.487" in dict(run_text.reached(outcome))["test accuracy"]
     assert "balanced" not in dict(run_text.reached(outcome | {"test_imbalance": 1.2}))["test accuracy"]
@@ -207,7 +207,7 @@ def test_words_say_the_balanced_score_where_classes_are_unequal():
 # long tails
 
 
-def test_a_long_tail_is_cuis_and_leaves_what_is_held_out_whole():
+def test_long_tail_follows_cui_and_keeps_held_out_data_whole():
     sets = ["data={kind='digits', long_tail=50.0}", "partition={kind='iid', clients=5}"]
     scenario = load_scenario(sets=sets)
     whole = load_scenario(sets=["data={kind='digits'}", sets[1]])
@@ -240,7 +240,7 @@ def test_rare_classes_are_thinned_and_stronger_thinning_keeps_less_of_the_same()
     ("options", "field"),
     [({"long_tail": 0.5}, "long_tail"), ({"rare_share": 0.0}, "rare_share"), ({"rare_classes": (-1,)}, "rare_classes")],
 )
-def test_mistakes_are_named(options, field):
+def test_invalid_options_are_named(options, field):
     with pytest.raises(fs.UserError) as error:
         DigitsOptions(**options)
     assert error.value.field == field

@@ -1,4 +1,4 @@
-"""Dropout masks: rate, scale, and whom they depend on."""
+"""Dropout masks: rate, scale, and dependence on client and example."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def masks(p, shape=(16,), clients=(3,), steps=2, batch=4, round_index=1, dtype=t
 
 @pytest.mark.parametrize("p", [0.5, 0.25, 0.1, 0.9, 1 / 3, 0.001, 0.999])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_rate_and_scale(p, dtype):
+def test_dropout_has_its_rate_and_scale(p, dtype):
     drawn = masks(p, shape=(20, 50), clients=range(20), batch=5, steps=2, dtype=dtype)
     values = drawn.unique()
     assert drawn.dtype == dtype
@@ -59,14 +59,14 @@ def test_units_examples_steps_and_clients_are_independent(p):
     clients=st.lists(st.integers(0, 10**6), min_size=1, max_size=5, unique=True),
     batch=st.integers(1, 6),
 )
-def test_a_mask_depends_on_its_own_client_and_example_alone(p, width, clients, batch):
+def test_mask_depends_only_on_its_client_and_example(p, width, clients, batch):
     together = masks(p, (width,), clients, batch=6)
     assert together.shape == (2, len(clients), 6, width)
     alone = masks(p, (width,), clients[-1:], batch=batch, steps=1)
     assert torch.equal(alone[0, 0], together[0, -1, :batch])
 
 
-def test_addresses_differ():
+def test_masks_at_different_addresses_differ():
     base = masks(0.5, (64,), batch=8)
     assert not torch.equal(base[0], base[1])
     assert not torch.equal(base, masks(0.5, (64,), batch=8, round_index=2))

@@ -31,7 +31,7 @@ sizes_of_some = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 
 
 @given(sizes=sizes_of_some, batch=st.integers(1, 12), epochs=st.integers(1, 3), drop=st.booleans())
-def test_each_epoch_is_a_permutation(sizes, batch, epochs, drop):
+def test_epoch_is_a_permutation(sizes, batch, epochs, drop):
     local = LocalOptions(batch_size=batch, local_epochs=epochs, drop_last=drop)
     batches = plan(local, sizes)
     for k, n in enumerate(sizes):
@@ -65,7 +65,7 @@ def test_steps_wrap_over_epochs(sizes, batch, steps, drop):
     batch=st.one_of(st.just("full"), st.integers(1, 12)),
     data=st.data(),
 )
-def test_a_clients_batches_depend_on_nobody_else(sizes, batch, data):
+def test_batches_depend_only_on_their_client(sizes, batch, data):
     local = LocalOptions(batch_size=batch, local_epochs=2)
     together = plan(local, sizes)
     some = data.draw(st.lists(st.sampled_from(range(len(sizes))), min_size=1, unique=True))
@@ -92,7 +92,7 @@ def test_every_example_is_as_likely_in_every_place():
     assert ((counts - 500) ** 2 / 500).sum() < 24.3
 
 
-def test_large_beside_small_clients():
+def test_large_and_small_clients_get_their_own_batches():
     sizes = [3000, 1, 7, 70, 700, 0, 2]
     batches = plan(LocalOptions(batch_size=4, local_steps=900), sizes)
     for k, n in enumerate(sizes):
@@ -103,7 +103,7 @@ def test_large_beside_small_clients():
             assert sorted(r for one in got[:per_epoch] for r in one) == list(range(1000 * k, 1000 * k + n))
 
 
-def test_full_batches_and_steps_of_each_client():
+def test_gd_takes_full_batches_and_steps_per_client():
     batches = plan(LocalOptions(optimizer="gd", local_steps=(1, 3, 2)), [4, 2, 0])
     assert batches.steps.tolist() == [1, 3, 0]
     assert [sorted(one) for one in lists(batches, 1)] == [[1000, 1001]] * 3
@@ -154,6 +154,6 @@ def test_batches_of_one_are_found():
         ({"partial_work": 1.5}, "partial_work"),
     ],
 )
-def test_mistakes_are_named(options, message):
+def test_invalid_options_are_named(options, message):
     with pytest.raises(UserError, match=message):
         LocalOptions(**options)

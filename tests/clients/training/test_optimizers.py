@@ -89,14 +89,14 @@ def check(task, work, expected):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_optimizer_is_a_torch_optim_loop(name, population_of):
+def test_optimizer_equals_a_torch_optim_loop(name, population_of):
     options, optimizer_of = CASES[name]
     task, work, data, batches = given(population_of, **options)
     assert [len(b) for b in batches] == ([22, 22] if name == "gd" else [5, 5, 5, 5, 2] * 2)
     check(task, work, by_hand(task, data, batches, optimizer_of))
 
 
-def test_sgd_for_long_enough_to_leave_the_measured_steps(population_of):
+def test_sgd_equals_torch_optim_beyond_the_measured_steps(population_of):
     task, work, data, batches = given(population_of, local_epochs=None, local_steps=23, l2=0.1)
     assert len(batches) == 23
     check(task, work, by_hand(task, data, batches, lambda p: SGD(p, LR, weight_decay=0.1)))
@@ -124,7 +124,7 @@ def test_l1_adds_its_subgradient(population_of):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_clipping_is_torchs(optimizer, population_of):
+def test_clipping_equals_torchs(optimizer, population_of):
     of = {"sgd": lambda p: SGD(p, LR), "adam": lambda p: ADAM(p, LR)}[optimizer]
     for options, clip in (
         ({"clip_norm": 0.3}, lambda m: nn.utils.clip_grad_norm_(m.parameters(), 0.3)),
@@ -146,7 +146,7 @@ def torch_factors(make, rounds):
     return factors
 
 
-def test_schedules_are_torchs():
+def test_schedules_equal_torchs():
     schedules = torch.optim.lr_scheduler
     pairs = [
         (ScheduleOptions(kind="constant"), lambda o: schedules.ConstantLR(o, factor=1.0)),

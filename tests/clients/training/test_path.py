@@ -29,11 +29,11 @@ def test_drift_is_the_mean_height_of_the_trapezoids():
     assert meter.gradient_norm().tolist() == pytest.approx([4.0, 3.0, 1.0])
 
 
-def test_a_client_without_steps_has_no_drift():
+def test_client_without_steps_has_no_drift():
     assert PathMeter(2).drift().tolist() == [0.0, 0.0]
 
 
-def test_a_straight_path_at_constant_speed():
+def test_straight_path_at_constant_speed_has_its_closed_form():
     """Distance s after s steps: the mean of s squared over [0, S] is at most the trapezoid, and close to it."""
     meter, total = PathMeter(1), 64
     for s in range(1, total + 1):

@@ -1,4 +1,4 @@
-"""Each remedy of imbalance does what it says: to batches, to losses and their gradients, and to rare classes."""
+"""Each remedy of imbalance does its work: on batches, on losses and their gradients, and on rare classes."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from clients.core.errors import UserError
 from clients.core.examples import CohortData
+from clients.engines.batch import Batch, output_error
 from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
@@ -15,7 +16,6 @@ from clients.models.build import build_model
 from clients.models.options import MlpOptions, SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.augment import augment
-from clients.training.batch import Batch, output_error
 from clients.training.class_balance import federation_counts, plan_balanced, weights_of
 from clients.training.class_metrics import class_counts, recalls
 from clients.training.local import count_steps, plan_batches
@@ -71,7 +71,7 @@ def test_balanced_batches_keep_steps_and_sizes_of_batches():
         assert plan.rows.shape == shuffled.rows.shape
 
 
-def test_a_clients_balanced_draws_depend_on_nobody_else_and_on_round_and_seed():
+def test_balanced_draws_depend_only_on_client_round_and_seed():
     data = cohort_data([[0] * 25 + [1], [1] * 4 + [2] * 30, []])
     together = drawn(BALANCED, data, np.array([7, 3, 9]))
     start, end = data.offsets[1:3]
@@ -87,7 +87,7 @@ def test_a_clients_balanced_draws_depend_on_nobody_else_and_on_round_and_seed():
 # class weights
 
 
-def test_class_weights_are_cuis_with_mean_one_over_the_counted_examples():
+def test_class_weights_follow_cui_with_mean_one_over_the_counted_examples():
     counts = np.array([[500, 50, 5, 0], [1, 1, 1, 1], [0, 0, 0, 0]])
     for kind, beta in (("inverse", 0.0), ("effective", 0.0), ("effective", 0.9), ("effective", 0.999999)):
         found = weights_of(counts, LocalOptions(class_weights=kind, effective_beta=beta))
@@ -113,7 +113,7 @@ def skewed(sizes=(40, 20, 0, 30), seed=0, classes=3, dtype=torch.float64):
     return custom_population(client, list(sizes), outputs=classes, feature_shape=(5,), dtype=dtype)
 
 
-def test_weights_of_the_federation_add_up_what_clients_count():
+def test_federation_weights_add_up_client_counts():
     population = skewed()
     local = LocalOptions(class_weights="inverse", weights_from="federation")
     labels = population.cohort(np.arange(4)).targets.numpy()
@@ -142,7 +142,7 @@ def whole_loss(task, k, weights, gamma=0.0):
 
 
 @pytest.mark.parametrize("counted", ["client", "federation"])
-def test_full_gradients_are_those_of_the_weighted_focal_loss(counted):
+def test_full_gradients_equal_those_of_the_weighted_focal_loss(counted):
     population = skewed()
     task = task_of(population, class_weights="inverse", weights_from=counted, focal_gamma=2.0,
                    augment=AugmentOptions(jitter=1.0, mixup=1.0))  # fmt: skip
@@ -157,7 +157,7 @@ def test_full_gradients_are_those_of_the_weighted_focal_loss(counted):
         torch.testing.assert_close(found[k], expected, rtol=1e-9, atol=1e-12)
 
 
-def test_full_gradients_are_what_balanced_batches_expect():
+def test_full_gradients_equal_the_mean_over_balanced_batches():
     population = skewed((30, 12))
     task = task_of(population, sampling="class_balanced", optimizer="sgd", local_lr=1e-9, local_epochs=None,
                    local_steps=4000, batch_size=5)  # fmt: skip
@@ -171,8 +171,8 @@ def test_full_gradients_are_what_balanced_batches_expect():
         assert (mean[k] - exact[k]).norm() < 0.05 * (shuffled[k] - exact[k]).norm()
 
 
-def test_a_step_is_not_divided_by_the_weights_of_its_batch():
-    """One step on the rare example of a client alone moves by w_y times what it moves unweighted."""
+def test_step_is_not_divided_by_the_weights_of_its_batch():
+    """One step on the rare example of a client alone moves w_y times as far as without weights."""
     population = custom_population(lambda k: (np.ones((4, 2)), np.array([0, 0, 0, 1])), [4], outputs=2,
                                    dtype=torch.float64)  # fmt: skip
     plain = {"batch_size": 1, "local_epochs": None, "local_steps": 1, "local_lr": 0.1}
@@ -193,7 +193,7 @@ def test_a_step_is_not_divided_by_the_weights_of_its_batch():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_the_gradient_written_out_is_autograds(gamma, mixed):
+def test_written_out_gradient_equals_autograds(gamma, mixed):
     random = torch.Generator().manual_seed(0)
     outputs = (4 * torch.randn(2, 6, 5, generator=random, dtype=torch.float64)).requires_grad_()
     with torch.no_grad():
@@ -213,7 +213,7 @@ def test_the_gradient_written_out_is_autograds(gamma, mixed):
     torch.testing.assert_close(d, outputs.grad, rtol=1e-9, atol=1e-14)
 
 
-def test_focal_loss_is_lins():
+def test_focal_loss_follows_lin():
     p = torch.tensor([0.1, 0.5, 0.9, 1.0], dtype=torch.float64)
     torch.testing.assert_close(focal(p.log(), 2.0), -((1 - p) ** 2) * p.log())
     torch.testing.assert_close(focal(p.log(), 0.0), -p.log())
@@ -221,7 +221,7 @@ def test_focal_loss_is_lins():
     assert ratio[0] > ratio[1] > ratio[2] > 0, "easy examples count for less"
 
 
-def test_the_recorded_loss_is_the_one_trained():
+def test_recorded_loss_is_the_trained_one():
     population = skewed((12,))
     task = task_of(population, class_weights="inverse", focal_gamma=2.0, batch_size="full", local_lr=1e-12)
     counts = population.clients.label_counts(np.array([0]))[0]
@@ -243,7 +243,7 @@ def changed(options, features, counts=None, clients=None, step=0, **address):
     return augment(options, features, counts, clients, **({"seed": 1, "round_index": 1, "step": step} | address))
 
 
-def test_jitter_and_scaling_have_the_deviations_asked_for():
+def test_jitter_and_scaling_have_the_configured_deviations():
     x = torch.full((40, 25, 8, 3), 2.0, dtype=torch.float64)
     noise = changed(AugmentOptions(jitter=0.3), x)[0] - x
     assert float(noise.std()) == pytest.approx(0.3, rel=0.02)
@@ -292,7 +292,7 @@ def test_augmentation_is_addressed(options):
         assert not torch.equal(changed(options, x, np.array([6, 4, 6]), clients, **other)[0], together)
 
 
-def test_the_loss_of_mixup_is_the_cross_entropy_with_mixed_targets():
+def test_mixup_loss_is_the_cross_entropy_with_mixed_targets():
     """Zhang et al. 2018: s l(y) + (1 - s) l(y') of the mixed example is its cross-entropy with s e_y + (1 - s) e_y'."""
     population = skewed((6,))
     task = task_of(population, batch_size="full", local_lr=1e-12, augment=AugmentOptions(mixup=1.0))
@@ -306,7 +306,7 @@ def test_the_loss_of_mixup_is_the_cross_entropy_with_mixed_targets():
     assert update.train_loss[0] == pytest.approx(float(expected.detach()))
 
 
-def test_mixup_of_a_regression_mixes_what_is_to_be_told():
+def test_mixup_of_a_regression_mixes_targets():
     """A linear truth stays exactly solvable under mixup: the loss of the true parameters is 0 on every mixed batch."""
     truth = np.array([[1.0], [-2.0]])
 
@@ -408,7 +408,7 @@ class Sum(torch.nn.Module):
         ((6,), "objective", {"mixup": 0.1}, "mixup"),
     ],
 )
-def test_augmentation_that_cannot_be_done_is_refused(shape, kind, options, field, population_of):
+def test_impossible_augmentation_is_refused(shape, kind, options, field, population_of):
     population = population_of([4], shape, 2, kind)
     module = Sum() if kind == "objective" else torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(2))
     if kind != "objective":
@@ -430,7 +430,7 @@ def test_options_out_of_range_are_named(options, field):
         AugmentOptions(jitter=-0.1)
 
 
-def test_without_remedies_the_loss_is_the_old_one_bit_for_bit():
+def test_loss_without_remedies_is_cross_entropy_bit_for_bit():
     outputs = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(200) % 5
     assert torch.equal(

@@ -155,12 +155,12 @@ def test_table_lists_every_measure_once() -> None:
     assert rows["fault stuck"].value == "3.1%"
     assert "on 25% of clients; effect 1.5" in rows["fault stuck"].meaning
     assert rows["Moran's I, feature shift"].value == "0.61"
-    assert "-0.01 ± 0.031 by chance" in rows["Moran's I, feature shift"].meaning
+    assert "-0.01 ± 0.031 expected by chance" in rows["Moran's I, feature shift"].meaning
     assert rows["Moran's I, stuck"].value == "-0.2"
     assert rows["gradient dissimilarity"].value == "17.9"
     assert len(rows) == len(data_text.rows(m)) == 12
     assert data_text.sentence(m).startswith(
-        "1,000 clients hold 5,000 examples, 2 to 90 each; their labels are 0.32 bits"
+        "1,000 clients hold 5,000 examples, 2 to 90 each; mean label divergence from all clients (Jensen-Shannon) 0.32"
     )
 
 

@@ -17,7 +17,8 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
-from prometheus_servers import free_port, needs_prometheus
+from needs import needs_prometheus
+from prometheus_servers import free_port
 from promql_truth import Answers
 from record_truth import Truth, Values
 
@@ -132,7 +133,7 @@ def database(
 
 def asked(role: Role, path: str, **parameters: object) -> list[Any]:
     """Ask Prometheus; an error of a query raises."""
-    with urlopen(f"{role.url}/api/v1/{path}?{urlencode(parameters)}", timeout=10) as response:
+    with urlopen(f"{role.url}/api/v1/{path}?{urlencode(parameters)}", timeout=60) as response:
         found: list[Any] = json.load(response)["data"]["result"]
         return found
 

@@ -14,7 +14,8 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-from prometheus_servers import free_port, needs_prometheus
+from needs import needs_prometheus
+from prometheus_servers import free_port
 from promql_truth import Answers
 from record_truth import Truth, Values
 
@@ -56,7 +57,7 @@ class Scraped:
 
     def ask(self, query: str) -> list[Any]:
         parameters = urlencode({"query": query.replace("$__rate_interval", "30s"), "time": self.at})
-        with urlopen(f"{self.role.url}/api/v1/query?{parameters}", timeout=10) as response:
+        with urlopen(f"{self.role.url}/api/v1/query?{parameters}", timeout=60) as response:
             found: list[Any] = json.load(response)["data"]["result"]
             return found
 
@@ -94,7 +95,7 @@ def scraped(tmp_path: Path) -> Iterator[Scraped]:
 
 def wait_for(role: Role, query: str) -> None:
     """Wait until Prometheus gives something: its first scrape comes about five seconds after its start."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while not Scraped(role, None, time.time()).ask(query):  # type: ignore[arg-type]
         assert time.monotonic() < until, f"Prometheus never had {query}"
         time.sleep(0.1)

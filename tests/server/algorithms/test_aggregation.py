@@ -39,21 +39,21 @@ def test_weighted_means_sum_to_one_and_unbiased_weights_need_not():
     np.testing.assert_allclose(unbiased * 3 / 12, np.array([10, 20, 70]) / 400)
 
 
-def test_draws_count():
+def test_draws_multiply_weights():
     drawn = shares(draws=np.array([3, 0, 1]), cohort=4)
     np.testing.assert_allclose(weighted_mean("uniform").weights(drawn), [0.75, 0, 0.25])
     np.testing.assert_allclose(weighted_mean("examples").weights(drawn), [0.3, 0, 0.7])
     np.testing.assert_allclose(weighted_mean("unbiased").weights(drawn), np.array([30, 0, 70]) / 400 * 12 / 4)
 
 
-def test_nothing_drawn_is_nothing_and_not_nan():
+def test_empty_draw_gives_zero():
     for weighting in ("uniform", "examples", "unbiased"):
         np.testing.assert_array_equal(
             weighted_mean(weighting).weights(shares(draws=np.zeros(3, np.int64))), np.zeros(3)
         )
 
 
-def test_fednova_by_hand():
+def test_fednova_matches_hand_computation():
     """p = (.1, .2, .7), |a| = (1, 2, 7): tau_eff = .1 + .4 + 4.9 = 5.4, and each pseudo-gradient gets 5.4 p / |a|."""
     found = normalised_mean("examples", LocalOptions(optimizer="sgd")).weights(shares())
     np.testing.assert_allclose(found, 5.4 * np.array([0.1, 0.1, 0.1]))
@@ -77,7 +77,7 @@ def test_fednova_of_equal_steps_is_the_weighted_mean():
         np.testing.assert_allclose(found, [0.1, 0.2, 0.7], rtol=1e-13)
 
 
-def test_gradient_weights_by_hand():
+def test_gradient_weights_match_hand_computation():
     """Heavy ball 0.5: velocities 1, 1.5, 1.75. Nesterov 0.5: steps 1.5, 1.75, 1.875. Prox eta mu = 0.1: 1, .9, .81."""
     for optimizer, steps in (("momentum", (1, 1.5, 1.75)), ("nesterov", (1.5, 1.75, 1.875)), ("adam", (1, 1, 1))):
         found = gradient_weights(LocalOptions(optimizer=optimizer, momentum=0.5), 0.1, 3)

@@ -28,11 +28,11 @@ def play(transform, *aggregates):
     return state.params.tolist(), {n: v.tolist() for n, v in state.vectors.items()}
 
 
-def test_descent():
+def test_descent_subtracts_the_aggregate():
     assert play(transforms.sgd(0.5), aggregate(2.0, -4.0)) == ([0.0, 0.0], {})
 
 
-def test_momentum():
+def test_momentum_adds_velocities():
     """v = 0.5 v + g, w - 0.1 v: v = 2, 1 + 1 = 2; w = 1 - 0.2 - 0.2."""
     w, vectors = play(transforms.momentum(0.1, 0.5), aggregate(2.0, 0.0), aggregate(1.0, 4.0))
     assert w == pytest.approx([0.6, -2.4])
@@ -70,7 +70,7 @@ FIRST_STEPS = {
 
 
 @pytest.mark.parametrize("kind", FIRST_STEPS)
-def test_the_first_adaptive_step_by_hand(kind):
+def test_first_adaptive_step_matches_hand_computation(kind):
     second, expected = FIRST_STEPS[kind]
     w, vectors = play(ADAPTIVE[kind], aggregate(2.0, 0.0))
     assert w == pytest.approx([expected, -2.0], rel=1e-14)
@@ -79,7 +79,7 @@ def test_the_first_adaptive_step_by_hand(kind):
 
 
 @pytest.mark.parametrize("kind", FIRST_STEPS)
-def test_several_adaptive_steps(kind):
+def test_adaptive_steps_match_their_recursion(kind):
     """Yogi's second moment falls by (1 - beta2) g^2 where g^2 < v, and not in proportion to v."""
     gradients = (2.0, -1.0, 0.1, 0.0)
     w, vectors = play(ADAPTIVE[kind], *(aggregate(g, g) for g in gradients))
@@ -98,7 +98,7 @@ def test_yogi_falls_where_adam_forgets():
     assert yogi["second_moment"][0] == pytest.approx(0.25 - 0.01 * 0.01)
 
 
-def test_scaffolds_server():
+def test_scaffold_server_moves_model_and_control_variate():
     """w - server_lr g; c grows by |S|/N times the mean change of the clients' variates."""
     transform = transforms.control_variate(0.5)
     w, vectors = play(transform, aggregate(2.0, 0.0, share=0.25, variate_change=[4.0, -8.0]))
@@ -108,7 +108,7 @@ def test_scaffolds_server():
     assert vectors == {"server_variate": [1.5, 1.5]}
 
 
-def test_feddyns_server():
+def test_feddyn_server_moves_model_and_memory():
     """h + alpha |S|/N g, then w - g - h / alpha: h = 0.5 x 0.5 x 2 = 0.5, w = 1 - 2 - 1; then h = 1, w = -2 - 2 - 2."""
     transform = transforms.dynamic(0.5)
     a = aggregate(2.0, 0.0, share=0.5)
@@ -120,7 +120,7 @@ def test_feddyns_server():
     transforms.sgd(1.0), transforms.momentum(1.0, 0.9), transforms.adam(0.1),
     transforms.control_variate(1.0), transforms.dynamic(0.1),
 ])  # fmt: skip
-def test_inputs_are_not_written_to(transform):
+def test_transforms_do_not_write_to_their_inputs(transform):
     state = ServerState(3, W, torch.zeros(0), transform.init(W))
     before = {n: v.clone() for n, v in state.vectors.items()}
     a = aggregate(1.0, 1.0, variate_change=[1.0, 1.0])
@@ -150,7 +150,7 @@ def test_chain_feeds_each_transform_with_the_one_before():
     assert vectors["momentum"] == [3.0, 4.0]
 
 
-def test_chain_of_one_is_that_transform():
+def test_chain_of_one_equals_that_transform():
     for transform in (transforms.sgd(0.5), ADAPTIVE["yogi"], transforms.dynamic(0.5)):
         a = aggregate(2.0, -1.0, share=0.5)
         assert play(transforms.chain(transform), a, a) == play(transform, a, a)

@@ -32,7 +32,7 @@ def test_an_exponential_without_noise_gives_its_rate_and_limit(factor, count):
     count=st.integers(8, 100),
     scale=st.sampled_from([1e-12, 1.0, 1e12]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_rate_does_not_depend_on_offset_or_unit(factor, limit, height, count, scale):
     rate = fit_rate(scale * (limit + height * factor ** np.arange(count)))
     if isinstance(rate, NoTrend):  # fell below the rounding of the offset within the window
@@ -138,7 +138,7 @@ few = st.sampled_from([0.0, 1.0, -1.0, 1e-300, 1e300, 1.0 + 1e-15])
 
 @given(st.one_of(st.lists(st.floats(), max_size=60), st.lists(few, max_size=60)))
 @example([0.0] * 7 + [1.0])
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_values_give_a_rate_in_its_interval_or_a_reason(values):
     fit = fit_rate(values)
     if isinstance(fit, NoTrend):

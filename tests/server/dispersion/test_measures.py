@@ -44,7 +44,7 @@ def naive(updates, weights):
 
 
 @pytest.mark.parametrize("block", [1, 24, 1 << 18])
-def test_every_measure_equals_its_definition(block, monkeypatch):
+def test_measure_equals_its_definition(block, monkeypatch):
     monkeypatch.setitem(drift_module._BLOCK, "cpu", block)
     updates, weights = cohort()
     found, expected = measure_dispersion(updates, weights, layers=LAYERS), naive(updates, weights)
@@ -60,7 +60,7 @@ def test_every_measure_equals_its_definition(block, monkeypatch):
     assert sum(part for part, _ in found.by_layer.values()) == pytest.approx(found.update_dispersion, rel=1e-13)
 
 
-def test_cosines_are_to_the_aggregate_that_was_used():
+def test_cosines_refer_to_the_applied_aggregate():
     updates, weights = cohort()
     aggregate = -updates[2].to(torch.float32)
     found = measure_dispersion(updates, weights, layers=LAYERS, aggregate=aggregate)
@@ -71,14 +71,14 @@ def test_cosines_are_to_the_aggregate_that_was_used():
     assert found.gradient_diversity == own.gradient_diversity
 
 
-def test_the_square_of_the_updates_splits_into_dispersion_and_mean():
+def test_mean_square_of_updates_is_dispersion_plus_square_of_the_mean():
     updates, weights = cohort()
     found = measure_dispersion(updates, weights, layers=LAYERS)
     second_moment = float((weights / weights.sum()) @ found.update_norm**2)
     assert second_moment == pytest.approx(found.update_dispersion + found.aggregate_norm**2, rel=1e-12)
 
 
-def test_clients_that_nearly_agree_still_have_their_dispersion():
+def test_nearly_equal_clients_keep_their_dispersion():
     """In float32, around 1000: a difference of squares would lose it all."""
     exact, weights = cohort(offset=1000.0)
     updates = exact.to(torch.float32)
@@ -97,7 +97,7 @@ def test_diversity_of_equal_orthogonal_opposite_and_zero_updates():
     assert math.isnan(diversity([[0.0], [0.0]]))
 
 
-def test_a_zero_update_has_cosine_zero_and_one_client_does_not_disperse():
+def test_zero_update_has_cosine_zero_and_one_client_has_no_dispersion():
     updates = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
     found = measure_dispersion(updates, np.array([1, 1]), layers=[("all", 0, 2)])
     np.testing.assert_allclose(found.cosine, [0.0, 1.0])
@@ -106,7 +106,7 @@ def test_a_zero_update_has_cosine_zero_and_one_client_does_not_disperse():
     np.testing.assert_array_equal(one.distance, [0.0])
 
 
-def test_a_client_of_weight_zero_moves_no_one_elses_numbers():
+def test_client_of_weight_zero_changes_no_other_clients_numbers():
     updates, weights = cohort()
     weights[3] = 0.0
     others = [0, 1, 2, 4, 5, 6]
@@ -118,8 +118,8 @@ def test_a_client_of_weight_zero_moves_no_one_elses_numbers():
 
 
 @given(seed=st.integers(0, 1000), clients=st.integers(1, 12), cuts=st.sets(st.integers(1, 11), max_size=4))
-@settings(max_examples=40, deadline=None)
-def test_streaming_tiles_equals_the_whole(seed, clients, cuts):
+@settings(max_examples=40)
+def test_streamed_tiles_equal_the_whole(seed, clients, cuts):
     updates, weights = cohort(clients=clients, offset=3.0, seed=seed)
     edges = [0, *sorted(cut for cut in cuts if cut < clients), clients]
     stream = DispersionStream(layers=LAYERS)
@@ -145,7 +145,7 @@ def test_streaming_does_not_cancel():
     assert stream.result().update_dispersion == pytest.approx(naive(exact, weights)["dispersion"], rel=1e-8)
 
 
-def test_a_result_between_tiles_does_not_disturb_the_stream():
+def test_result_between_tiles_does_not_change_the_stream():
     updates, weights = cohort()
     stream = DispersionStream(layers=LAYERS)
     stream.add(updates[:3], weights[:3])
@@ -156,7 +156,7 @@ def test_a_result_between_tiles_does_not_disturb_the_stream():
 
 
 @given(seed=st.integers(0, 1000), clients=st.integers(1, 12), scale=st.sampled_from([1e-3, 1.0, 1e4]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_order_of_clients_and_unit_of_weights_change_nothing(seed, clients, scale):
     updates, weights = cohort(clients=clients, seed=seed)
     order = generator(seed, "order").permutation(clients)
@@ -171,7 +171,7 @@ def test_order_of_clients_and_unit_of_weights_change_nothing(seed, clients, scal
     assert [row["client"] for row in said["worst"]["distance"]] == [row["client"] for row in again["worst"]["distance"]]
 
 
-def test_updates_that_are_not_finite_give_numbers_that_are_not(recwarn):
+def test_non_finite_updates_give_non_finite_measures(recwarn):
     updates, weights = cohort()
     updates[1, 2], updates[4, 7] = math.inf, math.nan
     for found in (measure_dispersion(updates, weights, layers=LAYERS), streamed(updates, weights)):
@@ -214,8 +214,8 @@ def test_b_is_one_for_equal_clients_and_infinite_where_only_the_mean_vanishes():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))
-@settings(max_examples=60, deadline=None)
-def test_quantiles_are_numpys(values):
+@settings(max_examples=60)
+def test_quantiles_equal_numpys(values):
     array = np.array(values)
     found = quantiles(array)
     assert list(found) == list(LEVELS)
@@ -223,7 +223,7 @@ def test_quantiles_are_numpys(values):
     assert (found["min"], found["max"]) == (array.min(), array.max())
 
 
-def test_quantiles_of_infinite_values():
+def test_quantiles_accept_infinite_values():
     found = quantiles(np.array([1.0, 2.0, math.inf]))
     assert (found["min"], found["p50"], found["max"]) == (1.0, 2.0, math.inf)
     assert all(math.isnan(value) for value in quantiles(np.array([1.0, math.nan])).values())
@@ -236,7 +236,7 @@ def test_worst_names_the_largest_first_and_ties_by_client():
     assert len(worst(clients, values)) == 4
 
 
-def test_the_summary_is_what_the_record_can_hold():
+def test_summary_has_worst_clients_means_and_quantiles():
     updates, weights = cohort(clients=3, size=11)
     found = measure_dispersion(updates, weights, layers=LAYERS)
     said = summary(found, np.array([5, 8, 13]), lambda client: f"station {client}", k=2)
@@ -260,7 +260,7 @@ def test_the_summary_is_what_the_record_can_hold():
     assert plain(said)
 
 
-def test_the_summary_of_a_stream_says_what_was_not_measured():
+def test_summary_of_a_stream_names_what_was_not_measured():
     updates, weights = cohort()
     said = summary(streamed(updates, weights), np.arange(7))
     assert said["cosine"] is None
@@ -278,7 +278,7 @@ def test_the_summary_of_a_stream_says_what_was_not_measured():
         [("b", 5, 11), ("a", 0, 5)],
     ],
 )
-def test_layers_that_do_not_tile_the_parameters_are_our_bug(layers):
+def test_layers_that_do_not_tile_the_parameters_fail_an_assertion(layers):
     updates, weights = cohort()
     with pytest.raises(AssertionError):
         measure_dispersion(updates, weights, layers=layers)

@@ -59,7 +59,7 @@ def test_no_two_metrics_share_a_series() -> None:
     assert [metric.name for metric in twice] == ["run_state"]
 
 
-def test_the_page_is_current() -> None:
+def test_page_is_current() -> None:
     if not PAGE.parent.is_dir():
         pytest.skip("docs/ is not installed beside the package")
     assert PAGE.read_text("utf-8") == page(), "run python -m server.metrics.page"
@@ -108,7 +108,7 @@ def given_by_runs() -> list[Sample]:
     ]
 
 
-def test_every_metric_is_given_by_some_run(given_by_runs: list[Sample]) -> None:
+def test_metric_has_samples_in_some_run(given_by_runs: list[Sample]) -> None:
     expected = {name for metric in METRICS.values() if metric.source != "exporter" for name in series_names(metric)}
     assert expected - {sample.name for sample in given_by_runs} == set()
 
@@ -156,7 +156,7 @@ def of_a_city(name: str, samples: Iterable[Sample]) -> dict[str, float]:
     return {sample.labels[0][1]: sample.value for sample in samples if sample.name == f"fedscape_{name}"}
 
 
-def test_what_a_round_says_by_name_is_read_by_name() -> None:
+def test_named_values_of_a_round_are_read_by_name() -> None:
     found = round_samples(RunFold().observe({"round": 15} | city_of(15)))
     assert of_a_city("fault_changed_share", found) == {"stuck": 0.25, "noise.db": 0.115}
     assert of_a_city("fault_clients", found) == {"stuck": 2.0, "noise.db": 5.0}
@@ -169,7 +169,7 @@ def test_what_a_round_says_by_name_is_read_by_name() -> None:
     assert list(of_a_city("district_train_loss", found)) == [f"district {d}" for d in range(4)]
 
 
-def test_a_line_without_faults_has_no_samples_of_them() -> None:
+def test_line_without_faults_has_no_fault_samples() -> None:
     names = {sample.name for sample in round_samples(RunFold().observe({"round": 3, "train_loss": 1.0}))}
     assert not [name for name in names if "fault" in name or "district" in name or "concept" in name]
 
@@ -188,12 +188,12 @@ def test_districts_stay_bounded_and_the_same_when_others_answer() -> None:
     ("threshold", "held_rounds", "holds", "state"),
     [(float("nan"), 0, False, 0), (0.9, 0, False, 1), (0.9, 2, False, 2), (0.9, 3, True, 3)],
 )
-def test_a_criterion_has_four_states(threshold: float, held_rounds: int, holds: bool, state: float) -> None:
+def test_criterion_has_four_states(threshold: float, held_rounds: int, holds: bool, state: float) -> None:
     status = {"threshold": threshold, "held": held_rounds, "holds": holds}
     assert values(criterion_state, {"target": status}) == {"target": state}
 
 
-def test_a_fit_without_a_trend_does_not_show_the_fit_before() -> None:
+def test_fit_without_a_trend_does_not_show_an_earlier_fit() -> None:
     fitted = {"round": 5, "rate": {"factor": 0.9, "low": 0.8, "high": 1.0, "limit": 0.5}, "rounds_to_go": {"low": 1.0}}
     known = held(fitted, {"round": 10, "rate": {"no_trend": "it rises"}})
     found = {sample.name: sample.value for sample in round_samples(known)}
@@ -207,7 +207,7 @@ def test_a_fit_without_a_trend_does_not_show_the_fit_before() -> None:
     }
 
 
-def test_a_population_without_labels_has_no_label_skew() -> None:
+def test_population_without_labels_has_no_label_skew() -> None:
     population = custom_population(lambda k: (np.ones((2, 1)), np.ones((2, 1))), [2, 2], outputs=1, task="regression")
     assert population.clients.label_counts is None
     names = {s.name for s in run_samples({"clients": 2, "label_emd": None})}

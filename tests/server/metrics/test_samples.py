@@ -74,7 +74,7 @@ def test_histograms_add_up_over_rounds_and_begin_at_zero() -> None:
     assert "fedscape_update_cosine_distribution_bucket" not in {s.name for s in found[2]}, "never counted in this run"
 
 
-def test_an_older_records_edges_fall_into_the_next_one_up() -> None:
+def test_edges_of_an_older_record_fall_into_the_next_higher_bucket() -> None:
     assert Histogram((1.0, 2.0)).plus({"0.5": 1, "1.5": 2, "7.0": 4}, mean=0.0).counts == [1, 2, 4]
 
 
@@ -84,7 +84,7 @@ def test_rounds_lie_a_second_apart_on_the_round_clock() -> None:
     assert stream.labels == (("run_id", "a"), ("clock", "round"))
 
 
-def test_the_other_clocks_follow_the_record() -> None:
+def test_other_clocks_follow_the_record() -> None:
     simulated, wall = RunStream(FACTS, "simulated"), RunStream(FACTS, "wall")
     assert [simulated.take(one).at - EPOCH_MS for one in LINES] == [0, 1500, 3000]
     assert [wall.take(one).at for one in LINES] == [1_000_000_000_000, 1_000_000_001_000, 1_000_000_002_000]
@@ -97,14 +97,14 @@ def test_times_always_grow(seconds: list[float]) -> None:
     assert all(a < b for a, b in pairwise(found))
 
 
-def test_a_record_without_times_of_day_has_no_wall_clock() -> None:
+def test_record_without_times_of_day_has_no_wall_clock() -> None:
     with pytest.raises(UserError, match="does not say when its rounds ended"):
         Timeline("wall").stamp({"round": 1})
     with pytest.raises(UserError, match="'rounds' is not a clock"):
         Timeline("rounds")  # type: ignore[arg-type]
 
 
-def test_now_is_not_the_future_and_later_is() -> None:
+def test_is_future_excludes_now() -> None:
     timeline = Timeline("wall", now=lambda: 1000.0)
     assert not timeline.is_future(1_000_000)
     assert timeline.is_future(1_002_000)
@@ -114,7 +114,7 @@ def moments(clock: Any, outcome: dict[str, Any] | None) -> list[Moment]:
     return list(recorded_moments(FACTS, LINES, outcome, clock)[1])
 
 
-def test_a_runs_series_end_between_its_last_round_and_where_a_next_would_be() -> None:
+def test_series_end_between_the_last_round_and_a_next_one() -> None:
     *rounds, final, ended, over = moments("round", OUTCOME)
     assert len(rounds) == 3
     assert [m.at - EPOCH_MS for m in (final, ended, over)] == [2250, 2500, 3500]
@@ -127,22 +127,22 @@ def test_a_runs_series_end_between_its_last_round_and_where_a_next_would_be() ->
     assert not set(ended.ends) & set(over.ends)
 
 
-def test_an_interrupted_run_may_go_on_where_it_ended() -> None:
+def test_interrupted_run_continues_where_it_ended() -> None:
     *_, final, ended = moments("round", {"outcome": "interrupted", "round": 2})
     assert ended.at < EPOCH_MS + 3000
     assert {(s.name, s.labels) for s in final.samples} <= set(ended.ends)
 
 
-def test_a_run_without_an_outcome_has_no_end() -> None:
+def test_run_without_an_outcome_has_no_end() -> None:
     assert len(moments("round", None)) == 3
 
 
-def test_by_the_time_of_day_what_it_came_to_stays_for_alerts() -> None:
+def test_outcome_on_the_wall_clock_stays_for_alerts() -> None:
     *_, final, ended = moments("wall", OUTCOME)
     assert not {(s.name, s.labels) for s in final.samples} & set(ended.ends)
 
 
-def test_an_openmetrics_text_has_every_sample_with_its_time() -> None:
+def test_openmetrics_text_has_every_sample_with_its_time() -> None:
     stream, found = recorded_moments(FACTS, LINES, OUTCOME, "round")
     text = list(openmetrics(found, stream.labels))
     assert text[-1] == "# EOF"
@@ -155,7 +155,7 @@ def test_an_openmetrics_text_has_every_sample_with_its_time() -> None:
     assert len(samples) == sum(len(m.samples) for m in moments("round", OUTCOME))
 
 
-def test_openmetrics_escapes_and_spells_what_is_not_finite() -> None:
+def test_openmetrics_escapes_text_and_spells_non_finite_numbers() -> None:
     words = 'back\\slash "quoted"\nline'
     made = [
         Moment(0, [Sample("fedscape_layer_update_dispersion", (("layer", words),), x)]) for x in (math.inf, math.nan)
@@ -165,5 +165,5 @@ def test_openmetrics_escapes_and_spells_what_is_not_finite() -> None:
     assert text[-2].endswith("NaN 0.000")
 
 
-def test_all_help_is_one_line() -> None:
+def test_help_is_one_line() -> None:
     assert not any("\n" in metric.help for metric in METRICS.values())

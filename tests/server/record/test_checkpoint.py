@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back to the bit, whatever was interrupted, cut short or merged on the way."""
+"""Checkpoints: saved tensors load unchanged to the bit after interruptions, damage and merges."""
 
 import math
 import os
@@ -53,12 +53,12 @@ def assert_is_round(checkpoint: Checkpoint | None, round_index: int) -> None:
     assert torch.equal(values, torch.stack(list(expected.values())))
 
 
-def test_nothing_saved_is_none(tmp_path: Path) -> None:
+def test_empty_store_loads_none(tmp_path: Path) -> None:
     assert CheckpointStore(tmp_path / "checkpoint").load() is None
 
 
 @pytest.mark.parametrize("most_pieces", [1, 2, 3, 16])
-def test_every_round_comes_back_while_pieces_are_merged(tmp_path: Path, most_pieces: int) -> None:
+def test_saved_rounds_load_while_pieces_are_merged(tmp_path: Path, most_pieces: int) -> None:
     store = CheckpointStore(tmp_path, most_pieces=most_pieces)
     for index in range(1, 30):
         save(store, index)
@@ -74,7 +74,7 @@ def test_every_round_comes_back_while_pieces_are_merged(tmp_path: Path, most_pie
     assert stored < 2 * (2 * live + live) + 20 * 200  # two checkpoints' worth, headers, never all 29 rounds
 
 
-def test_only_the_clients_that_changed_are_written(tmp_path: Path) -> None:
+def test_save_writes_only_changed_clients(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     store.save(1, {}, {}, {"control": (np.arange(1000), torch.zeros(1000, 100))})
     before = set(tmp_path.glob("clients-*"))
@@ -90,7 +90,7 @@ def test_only_the_clients_that_changed_are_written(tmp_path: Path) -> None:
     assert values[7].sum().item() == 100
 
 
-def test_several_states_and_every_dtype(tmp_path: Path) -> None:
+def test_several_states_and_every_dtype_load_unchanged(tmp_path: Path) -> None:
     shared = torch.arange(12, dtype=torch.float64).reshape(3, 4)
     tensors = {
         "view": shared[1:],
@@ -117,21 +117,21 @@ def test_several_states_and_every_dtype(tmp_path: Path) -> None:
     assert checkpoint.client_states["dual/x"][1].tolist() == [2**40]
 
 
-def test_what_was_loaded_does_not_live_in_the_file(tmp_path: Path) -> None:
+def test_loaded_tensors_do_not_depend_on_the_file(tmp_path: Path) -> None:
     file = write_tensors(tmp_path / "state.safetensors", {"parameters": torch.ones(1000)})
     tensors = read_tensors(tmp_path, file)
     (tmp_path / file.name).write_bytes(b"\0" * file.size)
     assert torch.equal(tensors["parameters"], torch.ones(1000))
 
 
-def test_facts_that_are_no_json_are_refused(tmp_path: Path) -> None:
+def test_facts_that_are_not_json_are_refused(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     with pytest.raises(TypeError, match="not JSON serializable"):
         store.save(1, {}, {"parameters": torch.ones(2)}, {})
     assert CheckpointStore(tmp_path).load() is None
 
 
-def test_adding_to_a_checkpoint_that_was_not_loaded_is_our_bug(tmp_path: Path) -> None:
+def test_save_over_an_unloaded_checkpoint_fails_an_assertion(tmp_path: Path) -> None:
     save(CheckpointStore(tmp_path), 1)
     with pytest.raises(AssertionError, match="load"):
         save(CheckpointStore(tmp_path), 2)
@@ -153,7 +153,7 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink, lambda path: path.write_bytes(b"")])
 @pytest.mark.parametrize("kind", ["state", "clients"])
-def test_a_damaged_file_falls_back_to_the_checkpoint_before(
+def test_damaged_file_falls_back_to_the_checkpoint_before(
     tmp_path: Path, kind: str, damage: Callable[[Path], None]
 ) -> None:
     store = CheckpointStore(tmp_path)
@@ -177,7 +177,7 @@ def test_a_damaged_file_falls_back_to_the_checkpoint_before(
 @pytest.mark.parametrize(
     "content", [None, b"", b'{"format": 1, "round_ind', b"[]", b'{"format": 1}', b"\xff\xfe", b'{"format": 9}']
 )
-def test_a_damaged_manifest_falls_back_too(tmp_path: Path, content: bytes | None) -> None:
+def test_damaged_manifest_falls_back_to_the_checkpoint_before(tmp_path: Path, content: bytes | None) -> None:
     store = CheckpointStore(tmp_path)
     for index in (1, 2, 3):
         save(store, index)
@@ -189,7 +189,7 @@ def test_a_damaged_manifest_falls_back_too(tmp_path: Path, content: bytes | None
     assert "manifest.json" in checkpoint.note
 
 
-def test_no_whole_checkpoint_says_what_is_wrong_with_each(tmp_path: Path) -> None:
+def test_error_names_the_damage_of_each_checkpoint(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
     save(store, 1)
     cut(latest(tmp_path, "state"))
@@ -205,7 +205,7 @@ def test_no_whole_checkpoint_says_what_is_wrong_with_each(tmp_path: Path) -> Non
         CheckpointStore(tmp_path).load()
 
 
-def test_only_what_is_needed_stays(tmp_path: Path) -> None:
+def test_save_removes_unneeded_files(tmp_path: Path) -> None:
     (tmp_path / "notes-by-hand.safetensors").touch()
     store = CheckpointStore(tmp_path)
     for index in range(1, 6):
@@ -220,7 +220,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("most_pieces", [1, 16])
-def test_a_stop_at_any_step_leaves_the_old_or_the_new(
+def test_stop_at_any_step_leaves_the_old_or_the_new_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_pieces: int
 ) -> None:
     """Stops before and after every fsync, rename and removal in turn."""
@@ -277,7 +277,7 @@ def save_after_interrupt(store: CheckpointStore, folder: Path) -> None:
         assert_is_round(CheckpointStore(folder).load(), 8)
 
 
-def test_a_store_interrupted_in_save_can_save_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_interrupted_in_save_can_save_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CheckpointStore(tmp_path)
     save(store, 1)
     real = os.replace
@@ -299,7 +299,7 @@ def test_a_store_interrupted_in_save_can_save_again(tmp_path: Path, monkeypatch:
     assert_is_round(CheckpointStore(tmp_path).load(), 3)
 
 
-def test_a_refusal_keeps_the_checkpoint_and_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_write_keeps_the_checkpoint_and_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CheckpointStore(tmp_path)
     save(store, 1)
 
@@ -316,7 +316,7 @@ def test_a_refusal_keeps_the_checkpoint_and_names_the_file(tmp_path: Path, monke
     assert_is_round(CheckpointStore(tmp_path).load(), 2)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_impossible_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="cannot be written"):
         CheckpointStore(tmp_path / "file" / "checkpoint")
@@ -324,7 +324,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=30), st.integers(1, 16))
 @settings(max_examples=100)
-def test_a_merge_is_asked_for_where_it_is_due(sizes: list[int], most: int) -> None:
+def test_merge_happens_when_due(sizes: list[int], most: int) -> None:
     first = first_to_merge(sizes, sum(sizes), most)
     if len(sizes) <= most:
         assert first is None
@@ -335,8 +335,8 @@ def test_a_merge_is_asked_for_where_it_is_due(sizes: list[int], most: int) -> No
     assert first_to_merge(sizes, sum(sizes) // 2 - 1, most) == 0
 
 
-def test_a_few_changed_clients_do_not_rewrite_all(tmp_path: Path) -> None:
-    """A large population, few clients a checkpoint: what is written stays near what changed."""
+def test_few_changed_clients_do_not_rewrite_all(tmp_path: Path) -> None:
+    """A large population, few clients a checkpoint: the bytes written stay near the bytes changed."""
     sizes, written = [100_000], 0
     for _ in range(500):
         sizes.append(10)

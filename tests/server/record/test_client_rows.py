@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+from needs import PANDAS
 from run_folders import digits, stop_after
 
 import fedscape as fs
@@ -24,7 +24,7 @@ def table(folder: Path) -> ClientRows:
     return ClientRows.read(folder)
 
 
-def test_columns_of_all_parts_and_nan_where_a_round_lacks_one(tmp_path: Path) -> None:
+def test_columns_cover_all_parts_with_nan_where_missing(tmp_path: Path) -> None:
     rows = table(tmp_path)
     assert len(rows) == 3
     assert list(rows) == rows.columns == ["round", "client", "steps", "loss", "name"]
@@ -35,7 +35,7 @@ def test_columns_of_all_parts_and_nan_where_a_round_lacks_one(tmp_path: Path) ->
     assert rows["name"].tolist() == [None, None, "site 7"]
 
 
-def test_one_round_one_client_and_both(tmp_path: Path) -> None:
+def test_rows_select_by_round_by_client_and_by_both(tmp_path: Path) -> None:
     rows = table(tmp_path)
     assert rows.where(client=7)["steps"].tolist() == [5, 6]
     assert rows.where(round=1)["steps"].tolist() == [3, 5]
@@ -44,21 +44,21 @@ def test_one_round_one_client_and_both(tmp_path: Path) -> None:
     assert rows.where(client=0)["steps"].dtype == np.int64
 
 
-def test_a_misspelt_column_offers_the_nearest(tmp_path: Path) -> None:
+def test_misspelt_column_names_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"column: 'los' is not a column of this run's clients. Nearest: 'loss'"):
         table(tmp_path)["los"]
     assert "los" not in table(tmp_path)
 
 
-def test_pandas_is_asked_only_where_it_is(tmp_path: Path) -> None:
-    if importlib.util.find_spec("pandas") is not None:
+def test_to_pandas_needs_pandas(tmp_path: Path) -> None:
+    if PANDAS.met:
         assert table(tmp_path).to_pandas()["steps"].tolist() == [3, 5, 6]
         return
     with pytest.raises(UserError, match="pandas: is not installed"):
         table(tmp_path).to_pandas()
 
 
-def test_a_run_read_back_has_the_verdict_and_the_rows_of_the_run(tmp_path: Path) -> None:
+def test_record_read_back_has_the_verdict_and_the_rows_of_the_run(tmp_path: Path) -> None:
     run = fs.simulate(digits(), out=tmp_path / "run")
     record = fs.open_run(tmp_path / "run")
     assert record.verdict == run.verdict
@@ -73,7 +73,7 @@ def test_a_run_read_back_has_the_verdict_and_the_rows_of_the_run(tmp_path: Path)
     np.testing.assert_array_equal(run.clients["update_norm"], rows["update_norm"])
 
 
-def test_a_run_that_diverged_says_so_when_read_back(tmp_path: Path) -> None:
+def test_diverged_run_read_back_is_diverged(tmp_path: Path) -> None:
     run = fs.simulate("digits-diverges", out=tmp_path / "run")
     record = fs.open_run(tmp_path / "run")
     assert record.verdict == run.verdict
@@ -83,7 +83,7 @@ def test_a_run_that_diverged_says_so_when_read_back(tmp_path: Path) -> None:
     assert record.verdict.hint
 
 
-def test_a_run_without_an_end_has_no_verdict(tmp_path: Path) -> None:
+def test_unfinished_run_has_no_verdict(tmp_path: Path) -> None:
     fs.simulate(digits(), out=tmp_path / "run", stop_asked=stop_after(3))
     verdict = fs.open_run(tmp_path / "run").verdict
     assert verdict is not None
@@ -95,7 +95,7 @@ def test_a_run_without_an_end_has_no_verdict(tmp_path: Path) -> None:
         _ = fs.open_run(tmp_path / "run").verdict
 
 
-def test_nothing_recorded_has_no_clients() -> None:
+def test_empty_record_has_no_clients() -> None:
     run = fs.simulate("quadratic-two-clients", record=False)
     with pytest.raises(RunFolderError, match="record: is False"):
         _ = run.clients

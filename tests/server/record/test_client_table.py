@@ -20,7 +20,7 @@ def names(folder: Path) -> list[str]:
     return sorted(part.name for part in folder.iterdir())
 
 
-def test_what_is_added_is_read_back_in_order(tmp_path: Path) -> None:
+def test_added_rows_are_read_back_in_order(tmp_path: Path) -> None:
     table = filled(tmp_path, range(1, 4))
     assert read_clients(tmp_path).num_rows == 0
     table.flush()
@@ -33,7 +33,7 @@ def test_what_is_added_is_read_back_in_order(tmp_path: Path) -> None:
     assert read["train_loss"].to_pylist()[-2:] == [2.5, -1.25]
 
 
-def test_columns_may_come_and_go(tmp_path: Path) -> None:
+def test_columns_may_differ_between_rounds(tmp_path: Path) -> None:
     table = ClientTable(tmp_path)
     table.add(1, {"client": np.array([1, 2]), "cosine": np.array([np.nan, 0.5], np.float32)})
     table.add(2, {"client": np.array([3]), "name": np.array(["Tiantan"]), "local_steps": np.array([7], np.int32)})
@@ -64,7 +64,7 @@ def test_add_keeps_its_own_mapping(tmp_path: Path) -> None:
     assert read_clients(tmp_path)["client"].to_pylist() == [1]
 
 
-def test_many_rows_are_written_on_their_own(tmp_path: Path) -> None:
+def test_many_rows_are_written_before_a_flush(tmp_path: Path) -> None:
     table = ClientTable(tmp_path, max_rows=5)
     for index in range(1, 6):
         table.add(index, {"client": np.arange(2)})
@@ -82,7 +82,7 @@ def test_rows_must_fit_and_rounds_come_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("last_round", range(8))
-def test_truncate_drops_exactly_what_is_after(tmp_path: Path, last_round: int) -> None:
+def test_truncate_drops_exactly_the_later_rounds(tmp_path: Path, last_round: int) -> None:
     filled(tmp_path, range(1, 4)).flush()
     table = filled(tmp_path, range(4, 7))
     table.flush()
@@ -98,7 +98,7 @@ def test_truncate_drops_exactly_what_is_after(tmp_path: Path, last_round: int) -
     assert read_clients(tmp_path)["round"].to_pylist() == [*kept, last_round + 1, last_round + 1]
 
 
-def test_a_trim_that_was_cut_short_counts_no_row_twice(tmp_path: Path) -> None:
+def test_interrupted_truncate_counts_no_row_twice(tmp_path: Path) -> None:
     filled(tmp_path, range(1, 4)).flush()
     whole = (tmp_path / "part-00000001-00000003.parquet").read_bytes()
     ClientTable(tmp_path).truncate(2)
@@ -108,7 +108,7 @@ def test_a_trim_that_was_cut_short_counts_no_row_twice(tmp_path: Path) -> None:
     assert names(tmp_path) == ["part-00000001-00000002.parquet"]
 
 
-def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+def test_damaged_part_is_named(tmp_path: Path) -> None:
     filled(tmp_path, range(1, 4)).flush()
     part = tmp_path / "part-00000001-00000003.parquet"
     part.write_bytes(part.read_bytes()[:-20])
@@ -119,7 +119,7 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
         read_clients(tmp_path)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+def test_impossible_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="cannot be written"):
         ClientTable(tmp_path / "file" / "clients")

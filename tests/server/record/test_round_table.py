@@ -1,10 +1,10 @@
 """Rounds by column."""
 
-import importlib.util
 import sys
 
 import numpy as np
 import pytest
+from needs import PANDAS
 
 from clients.core.errors import UserError
 from server.record.round_table import RoundTable
@@ -16,7 +16,7 @@ LINES = [
 ]
 
 
-def test_one_value_a_round_and_nan_where_missing() -> None:
+def test_column_has_one_value_a_round_and_nan_where_missing() -> None:
     table = RoundTable(LINES)
     assert len(table) == 3
     np.testing.assert_array_equal(table["validation_loss"], [2.5, np.nan, 1.0])
@@ -28,7 +28,7 @@ def test_one_value_a_round_and_nan_where_missing() -> None:
     assert table["worst"].tolist() == [None, None, [3, 4]]
 
 
-def test_columns_in_order_of_appearance() -> None:
+def test_columns_are_in_order_of_appearance() -> None:
     table = RoundTable(LINES)
     assert list(table) == table.columns
     assert table.columns[:4] == ["round", "validation_loss", "note", "client_drift.mean"]
@@ -37,21 +37,21 @@ def test_columns_in_order_of_appearance() -> None:
     assert len(RoundTable([])) == len(RoundTable([]).columns) == 0
 
 
-def test_a_misspelt_column_offers_the_nearest() -> None:
+def test_misspelt_column_names_the_nearest() -> None:
     with pytest.raises(
         UserError, match=r"'client_drift\.men' is not in any round of this run. Nearest: 'client_drift\.mean'"
     ):
         RoundTable(LINES)["client_drift.men"]
 
 
-def test_to_pandas_without_pandas_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_pandas_without_pandas_names_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(UserError, match=r"pandas: is not installed in this environment\. Install pandas"):
         RoundTable(LINES).to_pandas()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
-def test_to_pandas() -> None:
+@PANDAS.mark
+def test_to_pandas_has_every_column() -> None:
     frame = RoundTable(LINES).to_pandas()
     assert list(frame["round"]) == [0, 1, 2]
     assert frame["client_drift.mean"].iloc[2] == -0.25

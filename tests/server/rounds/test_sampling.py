@@ -27,7 +27,7 @@ def test_all_that_have_data_by_default():
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30).filter(any), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_without_replacement(sizes, data):
     busy = np.flatnonzero(sizes)
     m = data.draw(st.integers(1, len(busy)))
@@ -39,7 +39,7 @@ def test_without_replacement(sizes, data):
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30).filter(any), st.integers(1, 40), st.integers(1, 1000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_with_replacement(sizes, m, round_index):
     """The cohort may be larger than the population: clients are then drawn more than once."""
     cohort = sampler(sizes=sizes, cohort=m, sampling="by_examples").draw(round_index)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from needs import COMPILER
 from torch import nn
 
 from clients.core.errors import DataError, EngineError, UserError
@@ -101,11 +102,13 @@ def test_auto_times_both_and_takes_the_faster(population_of):
     task = task_of(SoftmaxOptions(), population_of, [30] * 40)
     state, start = torch.random.get_rng_state(), task.initial()[0]
     engine, plan = plan_engine(EngineOptions(threads=1), task, 40, 100)
-    assert plan.engine == engine.name == "stacked", plan.reason
+    fastest = min(plan.probes, key=plan.probes.__getitem__)
+    assert plan.engine == engine.name == ("plain" if fastest == "plain" else "stacked"), plan.reason
     assert plan.reason.startswith("probe: stacked")
     assert " a round, plain " in plan.reason
     assert "\n" not in plan.reason
-    assert plan.probes["plain"] > min(plan.probes.values()) > 0
+    assert plan.probes.keys() > {"plain"}
+    assert min(plan.probes.values()) > 0
     assert (plan.compiled, plan.compile_seconds, plan.threads) == (False, 0.0, 1)
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.equal(start, task.initial()[0])
@@ -296,7 +299,7 @@ class Recurrent(Module):
         return self.gru(x.unsqueeze(-1))[0][:, -1]
 
 
-@pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "a compiler is there")
+@COMPILER.mark
 def test_compiling_is_left_where_shapes_vary_or_loops_unroll(population_of):
     ragged = task_of(GELU, population_of, batch_size="full")
     found = compile_where_it_pays(make_sample(ragged, 3), None, 1.0, 10**9, forced=False)
@@ -324,12 +327,12 @@ def test_our_gru_is_not_left_to_torch_func(population_of):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(compiler_missing()), reason=compiler_missing() or "a compiler is there")
+@COMPILER.mark
 def test_forced_compilation_is_timed_said_and_repeated_on_resume(population_of):
     task = task_of(GELU, population_of, [8, 16, 4, 8, 20])
     engine, plan = plan_engine(EngineOptions(compile="always"), task, 5, 1)
     assert plan.compiled
-    assert plan.compile_seconds > 0.1
+    assert plan.compile_seconds > 0
     assert plan.widths == (2, 3, 5)
     assert plan.length == 4
     assert "; compiled " in plan.reason
