@@ -153,7 +153,7 @@ def test_table_lists_every_measure_once() -> None:
     assert rows["fault stuck"].value == "3.1%"
     assert "on 25% of clients; effect 1.5" in rows["fault stuck"].meaning
     assert rows["Moran's I, feature shift"].value == "0.61"
-    assert "-0.01 ± 0.031 by chance" in rows["Moran's I, feature shift"].meaning
+    assert "-0.01 ± 0.031 expected by chance" in rows["Moran's I, feature shift"].meaning
     assert rows["Moran's I, stuck"].value == "-0.2"
     assert rows["gradient dissimilarity"].value == "17.9"
     assert len(rows) == len(data_text.rows(m)) == 12
