@@ -50,7 +50,7 @@
     if (first > 0) choices.unshift(...choices.splice(first, 1));
     dataCard(
       "map",
-      "Where clients are",
+      "Places of the clients",
       `One dot per site, coloured by the selected quantity; distances in kilometres.${some}`,
       choices,
       (holder, by) => {

@@ -160,7 +160,7 @@ def test_table_lists_every_measure_once() -> None:
     assert rows["gradient dissimilarity"].value == "17.9"
     assert len(rows) == len(data_text.rows(m)) == 12
     assert data_text.sentence(m).startswith(
-        "1,000 clients hold 5,000 examples, 2 to 90 each; mean label divergence from all clients (Jensen-Shannon) 0.32"
+        "1,000 clients hold 5,000 examples, 2 to 90 each; mean label divergence from all clients (Jensen-Shannon) 0.32 "
     )
 
 
