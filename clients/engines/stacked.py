@@ -310,15 +310,8 @@ class _TileRun:
                 self.batches.counts[index, s], self.work.clients[index],
                 round_index=self.work.round_index, step=s if self.noisy else None,
             )  # fmt: skip
-        device = self.task.device
-        masks = {n: mask.to(device) for n, mask in self._masks(s, which, shape[1]).items()}
-        return Batch(
-            features.to(device),
-            targets.to(device),
-            weights.to(device) if weights is not None else None,
-            masks,
-            {n: factor.to(device) for n, factor in remedy.items()},
-        )
+        batch = Batch(features, targets, weights, self._masks(s, which, shape[1]), remedy)
+        return batch if self.task.device.type == "cpu" else batch.to(self.task.device)
 
     def _masks(self, s: int, which: slice | Tensor, length: int) -> Tensors:
         """Return the dropout masks of step s; those of a prefix of clients are drawn a few steps ahead, at once."""

@@ -18,7 +18,7 @@ from clients.core.arrays import F64, I32, I64
 from clients.core.errors import StrategyError
 from clients.flower.codec import Codec
 from clients.flower.decoding import DecodedReplies, number
-from clients.flower.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies
+from clients.flower.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies, EvaluationReplies
 from clients.training.local import count_steps
 from clients.training.options import LocalOptions
 from clients.training.work import CohortFacts, CohortUpdate, CohortWork
@@ -137,8 +137,16 @@ class FederatedStrategy(Strategy):
         )
         return CohortMessages(EVALUATE, work, arrays, config, self.federation.nodes.on(grid))
 
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message] | EvaluationReplies
+    ) -> MetricRecord | None:
         """Return the clients' metrics, averaged by examples; None without replies."""
+        if isinstance(replies, EvaluationReplies):
+            found, name = replies.result, replies.score_name
+            if not found.num_examples.sum() > 0:
+                return None
+            means = {"loss": found.loss, name: found.score}
+            return MetricRecord({n: float(np.average(v, weights=found.num_examples)) for n, v in means.items()})
         rows = [r for m in replies if m.has_content() for r in list(m.content.metric_records.values())[:1]]
         if not rows:
             return None
