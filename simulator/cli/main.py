@@ -112,8 +112,3 @@ def _make_app() -> typer.Typer:
 
 
 app = _make_app()
-
-if __name__ == "__main__":
-    from simulator.cli.entry import main as entry
-
-    sys.exit(entry())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,21 @@ def imports(module: ast.Module) -> Iterator[tuple[int, str, str]]:
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name, alias.asname or alias.name
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count too: they would only hide a circle."""
+    names = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in MODULES}
+    graph = {name: {m for m in uses(file, names) if m != name} for name, file in names.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def uses(file: Path, names: Mapping[str, Path]) -> Iterator[str]:
+    """Yield the modules that a module imports."""
+    for _, path, _ in imports(parsed(file)):
+        module = path if path in names else path.rpartition(".")[0]
+        if module in names:
+            yield module
 
 
 def room_of(path: str) -> Path:
