@@ -107,7 +107,7 @@ def test_a_fact_that_is_not_finite_resets_the_held_rounds(name):
 
 @pytest.mark.parametrize("name", EVERY)
 @given(record=records(wild))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_facts_give_a_status_and_no_error(name, record):
     options = options_of(name)
     monitor = ConvergenceMonitor(options)
@@ -135,7 +135,7 @@ def test_any_facts_give_a_status_and_no_error(name, record):
 
 
 @given(record=records(wild), stop=st.sampled_from(["any", "all", "never"]), cut=st.integers(0, 25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_replay_equals_observing_and_can_continue_from_any_round(record, stop, cut):
     options = ConvergenceOptions(**EVERY, stop=stop)
     rounds = list(enumerate(record))
@@ -147,7 +147,7 @@ def test_replay_equals_observing_and_can_continue_from_any_round(record, stop, c
 
 
 @given(record=records(values))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_criteria_do_not_influence_each_other(record):
     together = ConvergenceMonitor(ConvergenceOptions(**EVERY, stop="never"))
     alone = {name: ConvergenceMonitor(options_of(name, stop="never")) for name in EVERY}
@@ -157,7 +157,7 @@ def test_criteria_do_not_influence_each_other(record):
 
 
 @given(record=records(values))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_is_no_later_than_all(record):
     def first(stop):
         monitor = ConvergenceMonitor(ConvergenceOptions(**EVERY, stop=stop))

@@ -324,7 +324,7 @@ def test_labels_keep_to_schedule_and_district(options: FaultOptions) -> None:
     assert (kept[2]["it"] > 0).tolist() == (district == 1).tolist()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     name=st.sampled_from(sorted(SENSORS)),
     clients=st.integers(0, 4),

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -94,14 +96,25 @@ def test_promtool_accepts_the_configuration(name, tmp_path):
     assert ("rules found" in done.stdout) == (name == "live")
 
 
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Terminate a process that a failed assertion leaves running: `Popen` would wait for it for ever."""
+    try:
+        yield
+    finally:
+        process.terminate()
+
+
 @needs_prometheus
 def test_observe_starts_both_and_leaves_nothing_behind(tmp_path):
     ports = (free_port(), free_port())
     command = [sys.executable, "-m", "simulator.cli", "observe", "--live-port", str(ports[0]), "--runs-port"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [*command, str(ports[1])], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-    ) as process:
+        [*command, str(ports[1])], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT,
+        # A background shell without job control ignores SIGINT, and the child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process, ended(process):  # fmt: skip
         assert process.stdout
         said = [process.stdout.readline() for _ in range(3)]
         assert f"http://127.0.0.1:{ports[0]}" in said[0]

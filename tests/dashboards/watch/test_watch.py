@@ -171,7 +171,7 @@ def port_of(server: WatchServer) -> int:
 
 
 def ask(server: WatchServer, path: str, method: str = "GET", **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(server), timeout=60)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -309,11 +309,11 @@ def test_signal_ends_the_command_quietly(number: signal.Signals, answered: bool,
         if answered:  # and a connection that never sends its request
             silent.connect(("127.0.0.1", port))
             silent.send(b"GET / HT")
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             connection.request("GET", "/runs.json")
             assert connection.getresponse().read()
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=10)
+        rest, errors = process.communicate(timeout=60)
         assert (process.returncode, rest, errors) == (0, "", "")
         if answered:
             connection.close()
@@ -321,7 +321,7 @@ def test_signal_ends_the_command_quietly(number: signal.Signals, answered: bool,
 
 def raw(server: WatchServer, request: bytes) -> bytes:
     """Send bytes and return what is answered before the server closes the connection."""
-    with socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port_of(server)), timeout=60) as connection:
         connection.sendall(request)
         answered = b""
         with suppress(ConnectionError):

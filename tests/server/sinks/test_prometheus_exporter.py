@@ -171,7 +171,7 @@ def test_last_scrape_ends_the_wait_of_close() -> None:
     assert not closing.is_alive()
 
 
-def test_exporter_costs_a_round_microseconds(exporter: PrometheusExporter) -> None:
+def test_samples_are_made_by_a_scrape_only(exporter: PrometheusExporter) -> None:
     run = fs.simulate(digits(), record=False)
     exporter.run_started({"run_id": "a"})
     made: list[Any] = []

@@ -3,7 +3,7 @@
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from receivers import STALE, decoded, unsnappy
 
@@ -28,7 +28,6 @@ def test_body_has_sorted_labels_and_every_sample_in_order() -> None:
     assert found == [(labels, [(1000, struct.pack("<d", 0.5)), (2000, struct.pack("<d", 0.25))])]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(WORDS, st.floats(), st.integers(0, 2**48)), min_size=1, max_size=20, unique_by=lambda x: x[0]),
     WORDS,
