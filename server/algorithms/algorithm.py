@@ -46,6 +46,12 @@ class Algorithm:
             raise UserError("local.broadcast", problem, fix="Return it from the transform's init and update.")
 
     @property
+    def signature(self) -> str:
+        """What it consists of, as text: two algorithms that differ in a part or an option have different ones."""
+        parts = (self.local.signature, self.uplink.name, self.aggregation.name, self.server.name)
+        return f"{self.name}: {'; '.join(parts)}"
+
+    @property
     def local_work(self) -> LocalWork:
         """The half of it that clients run."""
         return LocalWork(self.local, self.uplink)

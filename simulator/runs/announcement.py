@@ -14,7 +14,7 @@ def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
     model = type(task.module).__name__ if scenario.model is None else scenario.model.label
     strategy, own = session.played.strategy, session.played.own
     if strategy is own:
-        algorithm: str = scenario.algorithm.kind
+        algorithm: str = own.algorithm.name if own is not None else scenario.algorithm.kind
     else:
         around = f" around {scenario.algorithm.kind}" if own is not None else ""
         algorithm = type(strategy).__name__ + around

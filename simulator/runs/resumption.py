@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clients.core.errors import RunFolderError
+from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.jsonlines import read_rounds
@@ -39,12 +40,17 @@ class Resumption:
         return self.checkpoint.round_index if self.checkpoint is not None else -1
 
 
-def fingerprint(scenario: Scenario) -> str:
-    """Return a short hash of what a checkpoint depends on: the scenario without the run's budget and cadence."""
+def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
+    """Return a short hash of what a checkpoint depends on.
+
+    Args:
+        scenario: hashed without the run's budget and cadence.
+        algorithm: an algorithm from Python, in place of the scenario's.
+    """
     text = to_toml(
         replace(scenario, title="", run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None))
     )
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b((text + (algorithm.signature if algorithm else "")).encode(), digest_size=8).hexdigest()
 
 
 def brought(given: Overrides) -> list[str]:
@@ -93,7 +99,9 @@ def check_strategy(folder: RunFolder, strategy: object) -> None:
         raise RunFolderError(str(folder.path), problem, fix="Give the strategy those two methods and run again.")
 
 
-def go_back(folder: RunFolder, store: CheckpointStore, scenario: Scenario) -> Resumption:
+def go_back(
+    folder: RunFolder, store: CheckpointStore, scenario: Scenario, algorithm: Algorithm | None = None
+) -> Resumption:
     """Read the last checkpoint, and take the record back to it.
 
     Raises:
@@ -102,9 +110,9 @@ def go_back(folder: RunFolder, store: CheckpointStore, scenario: Scenario) -> Re
     """
     checkpoint = store.load()
     last = checkpoint.round_index if checkpoint is not None else -1
-    if checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario):
-        problem = "its checkpoint is of another scenario than its scenario.toml"
-        fix = "Put the scenario back as it was, or run it as a new run."
+    if checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario, algorithm):
+        problem = "its checkpoint is of another scenario or algorithm than the given one"
+        fix = "Put the scenario and the algorithm back as they were, or start a new run."
         raise RunFolderError(str(folder.path), problem, fix=fix)
     lines, truncated = read_rounds(folder.rounds)
     kept = [line for line in lines if line["round"] <= last]

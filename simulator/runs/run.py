@@ -221,7 +221,7 @@ def resume(
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
     check_strategy(folder, session.played.strategy)
     store = CheckpointStore(folder.checkpoint)
-    back = go_back(folder, store, scenario)
+    back = go_back(folder, store, scenario, algorithm)
     run_id = environment.get("run", {}).get("run_id") or folder.path.resolve().name
     return _play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
 
@@ -249,7 +249,7 @@ def _play(
         recorder,
         store,
         strategy=played.strategy if played.strategy is not played.own else None,
-        facts={"fingerprint": fingerprint(session.scenario)},
+        facts={"fingerprint": fingerprint(session.scenario, given.algorithm)},
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
     )

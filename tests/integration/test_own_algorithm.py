@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_resume_without_the_algorithm_is_refused(tmp_path: Path):
     fs.simulate(scenario(), algorithm=fs.Algorithm("mine", local=pull), out=tmp_path / "cut", stop_asked=lambda: True)
     with pytest.raises(fs.RunFolderError, match="started from Python with its own algorithm"):
         fs.resume(tmp_path / "cut")
+
+
+def test_resume_with_another_algorithm_is_refused(tmp_path: Path):
+    fs.simulate(scenario(), algorithm=fs.Algorithm("mine", local=pull), out=tmp_path / "cut", stop_asked=lambda: True)
+    other = fs.Algorithm("mine", local=pull, server=fs.sgd(0.5))
+    with pytest.raises(fs.RunFolderError, match="of another scenario or algorithm"):
+        fs.resume(tmp_path / "cut", algorithm=other)
+
+
+def test_record_names_the_algorithm(tmp_path: Path):
+    fs.simulate(scenario(), algorithm=fs.Algorithm("mine"), out=tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "environment.json").read_text())["run"]["algorithm"] == "mine"
 
 
 def test_median_needs_the_updates_whole():
