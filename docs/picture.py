@@ -57,7 +57,8 @@ def main() -> None:
         simulate(out=path, observers=[observer])
         with contextlib.redirect_stdout(io.StringIO()) as said:
             say_report(path)
-        screen.print(said.getvalue().rstrip())
+        # the empty line at the end: the edge would cut the descenders of the last one
+        screen.print(said.getvalue().rstrip() + "\n")
         text = screen.export_svg(title="fedscape", theme=NIGHT, code_format=_offline(CONSOLE_SVG_FORMAT))
         (HERE / "run.svg").write_text(text, "utf-8")
         if PROGRAM is None:

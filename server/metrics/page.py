@@ -13,27 +13,48 @@ _HEAD = f"""# Metrics
 
 Written by `python -m server.metrics.page` from `server/metrics/table.py`; a test keeps it current.
 
-Every series has `run_id`. What is sent with times of its own (remote write, OpenMetrics files) also has `clock`:
-`round` (round r lies r seconds after 2000-01-01T00:00:00Z), `simulated` (the fleet's seconds after the same moment) or
-`wall`. Facts stand once, on `fedscape_run_info`; join them:
+Every series has the label `run_id`. Samples that carry their own time (remote write, OpenMetrics files) also have
+`clock`:
+
+- `round`: round r is r seconds after 2000-01-01T00:00:00Z,
+- `simulated`: the fleet's simulated seconds after the same moment,
+- `wall`: the time of day.
+
+Facts of a run are labels of one series, `fedscape_run_info`. Join them to others:
 `fedscape_loss * on (run_id) group_left (scenario, algorithm) fedscape_run_info`.
 
-Labels are bounded, whatever the number of clients: `quantile` has at most 9 values, `rank` {MOST_RANKS}, `layer`
-{MOST_LAYERS} (the rest of a deeper model is `rest`), `class` {MOST_CLASSES} (none for data with more classes); `fault`
-{MOST_FAULTS}, `drift` {MOST_DRIFTS} and `district` {MOST_DISTRICTS} (those that a run's lines tell of first; its record
-has all). A `split` is what a loss or score is of: `train` (the cohort's local training), `validation` (central
-examples), `federated` (examples of the clients'). Quantiles are exact, over this round's cohort; distributions add up
-over the run. Scores of clients are accuracies, or errors of a regression.
+The number of labels is bounded, whatever the number of clients:
 
-`/metrics` has those marked *live*: the newest round, and of what it did not measure the last value. Remote write and
-OpenMetrics files have all rounds of all of them, and only what a round measured; so has TensorBoard, states and indices
-of clients left out, its histograms of one round. *Clock*: depends on the machine's speed; two equal runs differ.
+| label | most values |
+|---|--:|
+| `quantile` | 9 |
+| `rank` | {MOST_RANKS} |
+| `layer` | {MOST_LAYERS}; further layers are combined as `rest` |
+| `class` | {MOST_CLASSES}; none for data with more classes |
+| `fault` | {MOST_FAULTS} |
+| `drift` | {MOST_DRIFTS} |
+| `district` | {MOST_DISTRICTS} |
+
+Of faults, drifts and districts, those that appear first in the record get a label. The record has all.
+
+- `split` says which examples a loss or score is measured on: `train` (local training of the cohort), `validation`
+  (central examples) or `federated` (examples that clients hold out).
+- Quantiles are exact, over the cohort of the round. Distributions add up over the run.
+- Scores of clients are accuracies, or errors of a regression.
+
+The last column of the tables:
+
+- *live*: `/metrics` has it. It shows the newest round, and the last value of what that round did not measure.
+- *clock*: it depends on the machine's speed, so two equal runs differ.
+
+Remote write and OpenMetrics files have all metrics for all rounds, and only what a round measured. TensorBoard has the
+same without states and indices of clients; its histograms are of one round.
 """
 _PARTS: Sequence[tuple[str, str, Sequence[Metric]]] = (
     ("Facts of a run", "`environment.json`, under `run`", RUN),
     ("A round", "a line of `rounds.jsonl`; `so_far` adds up its lines, and bounds their names", ROUND),
-    ("What a run came to", "`outcome.json`", OUTCOME),
-    ("What exporters say of themselves", "the process, live only", EXPORTER),
+    ("Results of a run", "`outcome.json`", OUTCOME),
+    ("Exporters", "the process, live only", EXPORTER),
 )
 
 
