@@ -67,7 +67,7 @@ class Homes:
 
 
 def make_homes(world: World, seed: int, clients: I64, *, electric_heating: float, ev: float, solar: float) -> Homes:
-    """Return homes; home k depends on (seed, world, k) alone. As a share grows, homes that have one keep it."""
+    """Return homes; home k depends on (seed, world, k) alone. A larger share of cars keeps those of a smaller one."""
     places = world.sites(clients)
     draws = streams.uniforms(streams.keys(seed, "meters home", clients), 10)
     normal = streams.normals(streams.keys(seed, "meters habits", clients), 6)

@@ -132,11 +132,11 @@ def test_unreachable_target_names_the_reachable_range(values: dict[str, Any], na
 @pytest.mark.parametrize(
     ("values", "names"),
     [
-        ({}, "kind: 'requested' asks for nothing"),
+        ({}, "kind: 'requested' needs a value to reach"),
         ({"label_js": 1.5}, "label_js: must be from 0 to 1, got 1.5"),
         ({"label_emd": -0.1}, "label_emd: must be from 0 to 2"),
         ({"feature_shift": float("inf")}, "feature_shift: must be a finite number"),
-        ({"label_js": 0.1, "label_emd": 0.1}, "label_emd: cannot be asked for beside label_js"),
+        ({"label_js": 0.1, "label_emd": 0.1}, "label_emd: cannot be given together with label_js"),
         ({"label_js": 0.1, "tolerance": 0.0}, "tolerance: must be"),
         ({"label_js": 0.1, "min_size": -1}, "min_size: must be"),
         ({"label_js": 0.1, "clients": 0}, "clients: must be"),
