@@ -1,4 +1,4 @@
-"""Readings of a series in a span of steps, with its windows, their hours and labels, and faults in readings and labels."""
+"""Readings of a series in a span of steps, with its windows, their hours and labels, and faults in both."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ SPOILT: dict[str, tuple[Callable[[int, np.ndarray, np.ndarray], object], str]] =
     "infinity": (lambda k, x, y: x.__setitem__((2, 0), np.inf), "features must be finite, and row 2, column 0 is inf"),
     "label too large": (lambda k, x, y: y.__setitem__(5, 3), "labels must be from 0 to 2 (3 outputs), and row 5 is 3"),
     "label below 0": (lambda k, x, y: y.__setitem__(5, -1), "labels must be from 0 to 2 (3 outputs), and row 5 is -1"),
-    "other size": (lambda k, x, y: (x[:-1], y[:-1]), "has 19 examples, and its size says 20"),
+    "other size": (lambda k, x, y: (x[:-1], y[:-1]), "has 19 examples, and its size is given as 20"),
     "other shape": (lambda k, x, y: (x[:, :2], y), "features have shape [2] an example, the population's have [3]"),
     "no pair": (lambda k, x, y: ((x, y, x),), "must be (features, targets), got tuple"),
 }

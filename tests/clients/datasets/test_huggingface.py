@@ -160,7 +160,7 @@ def test_mistakes_are_named(save: Save, options: dict[str, Any], error: type[Use
 
 def test_label_of_the_test_split_alone_counts_as_a_class(save: Save) -> None:
     path = save({"train": TRAIN, "test": {**TEST, "what": ["ant", "bee", "cow", "dog", "ant", "ant"]}})
-    with pytest.raises(DataError, match="'dog' is no label of the split 'train'"):
+    with pytest.raises(DataError, match="'dog' is not a label of the split 'train'"):
         population(path, IidOptions(clients=2), label="what")
 
 

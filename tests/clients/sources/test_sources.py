@@ -197,7 +197,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     idx(tmp_path / "train-images-idx3-ubyte", pixels())
     refuse(tmp_path / "train-images-idx3-ubyte", "needs its labels beside it, in train-labels-idx1-ubyte")
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x28" + bytes(39))
-    refuse(tmp_path / "train-images-idx3-ubyte", r"says it holds \(40,\) numbers and holds 39 bytes")
+    refuse(tmp_path / "train-images-idx3-ubyte", r"must hold \(40,\) numbers by its header and holds 39 bytes")
     save(tmp_path / "a.npz", pictures=pixels(), y=np.arange(40) % 3)
     refuse(tmp_path / "a.npz", r"no array with a usual name .*it holds pictures \(40, 4, 4\)")
     refuse(tmp_path / "a.npz", "no array 'picture'", features="picture")
@@ -307,7 +307,7 @@ def test_synthetic_iid_is_one_model_for_all() -> None:
     x, y = data.features.numpy(), data.targets.numpy()
     np.testing.assert_array_equal(y, (x @ w[0] + b[0]).argmax(axis=1))
     assert abs(x[:, 0].mean()) < 4 / np.sqrt(len(x))
-    with pytest.raises(UserError, match="alpha: plays no part"):
+    with pytest.raises(UserError, match="alpha: has no effect"):
         SyntheticOptions(iid=True, alpha=1.0)
 
 
@@ -531,7 +531,7 @@ GOOD = (np.zeros((2, 3)), np.array([0, 1]))
         ((GOOD[0], np.array([0, -1])), "client 1: labels must be from 0 to 1"),
         ((GOOD[0], np.array([0.0, 1.0])), "client 1: labels must be integers"),
         ((GOOD[0], np.array([0])), "client 1: has 2 rows of features and 1 targets"),
-        ((np.zeros((3, 3)), np.zeros(3, int)), "client 1: has 3 examples, and its size says 2"),
+        ((np.zeros((3, 3)), np.zeros(3, int)), "client 1: has 3 examples, and its size is given as 2"),
         ((np.zeros((2, 4)), GOOD[1]), r"client 1: features have shape \[4\]"),
         ((np.full((2, 3), None), GOOD[1]), "client 1: features must be real numbers, got an array of object"),
         (np.zeros((2, 3)), r"client 1: must be \(features, targets\), got ndarray"),

@@ -377,7 +377,7 @@ def test_wrong_paths_are_named(tmp_path: Path) -> None:
         population(tmp_path)
     with pytest.raises(DataError, match="path: no file matches"):
         population(tmp_path / "*.csv")
-    with pytest.raises(DataError, match=r"readme.txt is none of .csv"):
+    with pytest.raises(DataError, match=r"readme.txt is not one of .csv"):
         population(tmp_path / "readme.txt")
     (tmp_path / "x.csv.xz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"x.csv.xz cannot be read"):
