@@ -126,7 +126,7 @@ def quick_white_rows(key: U64, count: int) -> F32:
     White noise at a third of the cost of `quick_normals`. Use it for noise that is filtered afterwards: sums of many
     such numbers are nearly normal.
     """
-    scale = np.float32(np.sqrt(12.0 / (2.0**32 - 1.0)))  # variance of 2**16 consecutive whole numbers
+    scale = np.float32(np.sqrt(12.0 / (2.0**32 - 1.0)))  # 1 / deviation of 2**16 consecutive whole numbers
     result = np.empty((-(-count // 4), 4, len(key)), np.float32)
     rows = max(_CACHED // max(len(key), 1), 1)
     for start in range(0, len(result), rows):

@@ -30,7 +30,7 @@ N_BAIOT = Published(
 )
 FAMILIES = {"gafgyt": ("combo", "junk", "scan", "tcp", "udp"), "mirai": ("ack", "scan", "syn", "udp", "udpplain")}
 CLASSES = ("benign", *(f"{family} {attack}" for family, attacks in FAMILIES.items() for attack in attacks))
-"""The eleven classes. The three are benign, gafgyt and mirai; the two are benign and attack."""
+"""The eleven classes. Three classes are benign, gafgyt and mirai; two are benign and attack."""
 
 
 def n_baiot_population(

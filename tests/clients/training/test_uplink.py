@@ -33,7 +33,7 @@ def test_top_k_refuses_a_fraction_outside_its_range(fraction):
 
 
 def test_error_feedback_loses_nothing():
-    """In each round, the sum of all arrived parts plus the kept part equals the sum of all updates."""
+    """The part that arrived plus the part that the client keeps equals the whole update."""
     stepper = small_federation(Algorithm("x", uplink=top_k(0.2)))
     everyone = np.arange(6)
     before = stepper.client_state(RESIDUAL, everyone)
