@@ -84,7 +84,7 @@ def test_mistake_in_a_file_names_the_file(capsys: Capture, tmp_path: Path) -> No
         (lambda x, y: (np.where(np.arange(len(x))[:, None] == 3, np.inf, x), y), "must be finite, and row 3, column 0"),
         (lambda x, y: (x, y - 1), "row "),
         (lambda x, y: (x, y + 0.5), "must be integers"),
-        (lambda x, y: (x[:-1], y), "as many"),
+        (lambda x, y: (x[:-1], y), "numbers must be equal"),
     ],
 )
 def test_invalid_numbers_are_refused(
