@@ -1,9 +1,9 @@
-"""Activity: people wear an inertial unit; each window is to be told as one of six activities.
+"""Activity: people wear an inertial unit; the task is to classify each window as one of six activities.
 
 Made like UCI HAR (Anguita et al. 2013, "A public domain dataset for human activity recognition using smartphones"):
 windows of 64 samples at 25 Hz of body acceleration, angular velocity and total acceleration, of people who walk, climb
-and descend stairs, sit, stand and lie. How a body moves is in `clients.city.gait`. Here is when: the activity of a
-window follows the person's shares (the given ones times exp(habits z), normalised), its day is uniform over the
+and descend stairs, sit, stand and lie. `clients.city.gait` has how a body moves. This module has when: the activity of
+a window follows the person's shares (the given ones times exp(habits z), normalised), its day is uniform over the
 world's days and its hour follows the activity (lying at night, stairs at the ends of the working day), moved by the
 person's own clock (deviation one hour). Windows are in order of time: train first, then validation, then test.
 """
@@ -63,7 +63,7 @@ def _channels() -> tuple[Channel, ...]:
 
 
 def _placement(options: ActivityOptions, seed: int, clients: I64) -> I64:
-    """Return where each of some people wears the unit."""
+    """Return the placement of some people's units."""
     edges = np.cumsum(options.placements) / sum(options.placements)
     drawn = streams.uniforms(streams.keys(seed, "activity placement", clients), 1)
     return np.asarray((drawn >= edges[:-1]).sum(axis=1), np.int64)
@@ -72,7 +72,7 @@ def _placement(options: ActivityOptions, seed: int, clients: I64) -> I64:
 def _timetable(options: ActivityOptions, world: World, seed: int, clients: I64, total: I64) -> tuple[F64, I64, I64]:
     """Return hours, activities and numbers of all windows of some people in order of time, each (K, max(total)).
 
-    What a person's row holds beyond its own `total` comes last, at hour infinity.
+    Entries of a person's row beyond its own `total` come last, at hour infinity.
     """
     width = int(total.max(initial=0))
     draws = streams.uniforms(streams.keys(seed, "activity window", clients[:, None], np.arange(width)), 4)

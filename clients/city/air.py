@@ -1,9 +1,9 @@
-"""Air: PM2.5, NO2 and O3 at stations of a generated city, to be forecast.
+"""Air: PM2.5, NO2 and O3 at stations of a generated city; one of them is forecast.
 
 Concentrations come from boxes (Seinfeld and Pandis 2016, "Atmospheric Chemistry and Physics", section 25.2: a mass
-balance of emission, ventilation and removal in well-mixed air). Regional boxes hold what reaches the whole city, solved
-exactly over each hour; a station adds what is emitted around it, in balance at once. With wind u (m/s), rain r (mm/h),
-temperature T, sunshine I and inversion i of `World`:
+balance of emission, ventilation and removal in well-mixed air). Regional boxes hold the air that reaches the whole city
+and are solved exactly over each hour; a station adds the emission around it, in balance at once. With wind u (m/s),
+rain r (mm/h), temperature T, sunshine I and inversion i of `World`:
 
 - mixing height (relative): h = (0.4 + 0.67 C) (1 + 0.15 u) (1 - 0.4 i), C sunshine smoothed over 3 h: a convective
   layer by day, a shallow one at night, shallower under an inversion (Stull 1988, chapters 1 and 12).
@@ -11,18 +11,18 @@ temperature T, sunshine I and inversion i of `World`:
 - emissions: traffic by hour and weekday (two rush hours, lorries late in the evening), `World.crowd` adding to it;
   heating in proportion to degrees below 15; industry steady; each by the district's uses and the station's kind
   (kerb, urban, rural).
-- regional particles: dR/dt = haze x emission - (0.03 + 0.022 u + 0.4 r) R. What is carried in from elsewhere
-  (haze) is a slow random field of its own, for the world has no map beyond the city; rain scavenges about 0.4 an hour
-  for each mm/h (Seinfeld and Pandis, section 20.2). Regional NOx likewise, with less haze and faster removal.
+- regional particles: dR/dt = haze x emission - (0.03 + 0.022 u + 0.4 r) R. Haze, which comes from
+  elsewhere, is a slow random field of its own, since the world has no map beyond the city; rain scavenges about 0.4 an
+  hour for each mm/h (Seinfeld and Pandis, section 20.2). Regional NOx likewise, with less haze and faster removal.
 - NO, NO2 and O3 (in ppb): oxidant Ox = NO2 + O3 = X + regional NO2 + 16% of NOx (Clapp and Jenkin 2001: a regional
   and a local, NOx-dependent part), dX/dt = production(I, T) + exchange with 35 ppb around - deposition 0.048 X / h;
   then the photostationary state (Leighton 1961; Seinfeld and Pandis, equation 6.7)
   (NOx - NO2)(Ox - NO2) = (j / k) NO2 with j / k = 0.7 + 6 I ppb: daylight splits NO2, at night NO takes the O3.
-- weather that the world does not have multiplies all that: a field 60 km long with 5.6 h of memory, one of 14 km, and
-  gusts of each station's own. Coefficients without a source were fitted inside their plausible ranges to the figures of
+- weather that the world lacks multiplies all of these: a field 60 km long with 5.6 h of memory, one of 14 km, and gusts
+  at each station. Coefficients without a source were fitted inside their plausible ranges to the figures of
   tests/support/city_figures/air.json.
 
-Values are in ug/m3 at 25 deg C, always positive. What is asked for one station depends on (seed, world, station).
+Values are in ug/m3 at 25 deg C, always positive. The readings of a station depend on (seed, world, station) alone.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from clients.world.recursion import recursion
 from clients.world.world import World
 
 NO2_UG_PER_PPB, O3_UG_PER_PPB = 1.88, 1.96
-MOST_UG = 2000.0  # what the instruments show at most
+MOST_UG = 2000.0  # the most that the instruments show
 POLLUTANTS = {
     "pm25": Channel(name="pm25", unit="ug/m3", mean=80.0, deviation=80.0, low=0.0, high=MOST_UG),
     "no2": Channel(
@@ -116,7 +116,7 @@ def air_source(options: AirOptions, world: World, seed: int) -> SeriesSource:
 
 @dataclass(frozen=True)
 class _Stations:
-    """What is particular to each of K stations, float32 (K, 1)."""
+    """Properties of each of K stations, float32 (K, 1)."""
 
     places: Places
     traffic: F32  # emission around it, relative to the city's mean
@@ -128,7 +128,7 @@ class _Stations:
     warmth: F32  # deg C above the world's temperature
 
     def take(self, rows: slice) -> _Stations:
-        """Return some of the stations."""
+        """Return the properties of some stations."""
         places = Places(self.places.x[rows], self.places.y[rows], self.places.district[rows])
         rest = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "places"}
         return _Stations(places=places, **rest)
@@ -139,7 +139,7 @@ def _stations(world: World, seed: int, clients: I64) -> _Stations:
     draws = streams.uniforms(streams.keys(seed, "air station", clients), 4)
     uses = world.uses[places.district]
     rural = 0.08 + 0.5 * uses[:, 3]  # share of rural stations: more where it is green
-    # Networks are planned: golden steps, not independent draws, give any few stations some of each kind.
+    # Networks are planned: golden steps, unlike independent draws, give every small group some of each kind.
     turn = float(streams.uniforms(streams.keys(seed, "air network"), 1)[0])
     plan = np.mod(turn + clients * 0.6180339887498949, 1.0)
     kind = np.where(plan < rural, 2, np.where(plan > 0.75, 0, 1))
@@ -159,7 +159,7 @@ def _stations(world: World, seed: int, clients: I64) -> _Stations:
 
 @dataclass(frozen=True)
 class _City:
-    """What is common to all stations, (hours,)."""
+    """Quantities common to all stations, (hours,)."""
 
     traffic: Floats
     heating: Floats
@@ -255,7 +255,7 @@ def _concentrations(world: World, seed: int, clients: I64, station: _Stations, s
     oxidant += 0.16 * nox
     total = nox + oxidant
     total += city.splitting
-    # The smaller root as a quotient: no digits are lost where one of the two is scarce.
+    # The smaller root as a quotient keeps its digits where one of the two is scarce.
     no2 = 2.0 * nox * oxidant
     root = np.sqrt(np.maximum(total * total - 2.0 * no2, 0.0))
     no2 /= root + total

@@ -1,14 +1,14 @@
 """Bridge: accelerometers on the decks of bridges, some of which are damaged while they are watched.
 
-A client is a bridge with a few sensors; its structure, and what traffic, wind and temperature do to it, is in
-`clients.city.structure`. Windows of a few seconds are taken over all the world's hours, evenly but for chance, in order
+A client is a bridge with a few sensors. `clients.city.structure` has its structure and the effects of traffic, wind and
+temperature. Windows of a few seconds are taken over all the world's hours, evenly but for chance, in order
 of time. Two tasks:
 
-- damage: tell a healthy bridge (0) from a damaged one (1). A share of the bridges is damaged from an hour of their own
-  on, so damage is rarer in the training part than in the test part, and some clients never see it.
-- reconstruct: give back the standardised window (an autoencoder: a network with a narrow layer; its error is the
-  alarm). All training and validation windows are of healthy bridges, since that is what one has; damage begins within
-  the test part. What a bridge really was at each window is told by `bridge_truth`.
+- damage: classify a bridge as healthy (0) or damaged (1). A share of the bridges is damaged, each from an hour of its
+  own on, so damage is rarer in the training part than in the test part, and some clients never see it.
+- reconstruct: reproduce the standardised window (an autoencoder: a network with a narrow layer; its error is the
+  alarm). All training and validation windows are of healthy bridges, as in practice; damage begins within the test
+  part. `bridge_truth` returns the state of a bridge at each window.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from clients.core.channels import Channel
 from clients.world.world import World
 
 CLASSES = ("healthy", "damaged")
-_BLOCK = 1 << 16  # samples of one sensor made together
+_BLOCK = 1 << 16  # samples of one sensor made at once
 
 
 @dataclass(frozen=True)
 class BridgeTruth:
-    """What bridges really were at each window of a part, client after client.
+    """The state of bridges at each window of a part, client after client.
 
     Attributes:
-        bridge: whose window it is, as an index into the clients asked for, int64 (M,).
-        number: which of that bridge's windows, from 0, int64 (M,).
+        bridge: index of the window's bridge among the given clients, int64 (M,).
+        number: number of the window among its bridge's, from 0, int64 (M,).
         hours: when, float64 (M,), rising within a bridge.
         temperature: of the deck, degrees Celsius, (M,).
-        damage: how far it has gone, 0 for healthy, (M,).
+        damage: its extent, 0 for healthy, (M,).
         frequencies: of the four modes, Hz, (M, 4).
         level: deviation of the acceleration, m/s2, (M,).
-        bridges: what is fixed for each client asked for.
+        bridges: fixed properties of the given clients.
     """
 
     bridge: I64
@@ -75,7 +75,7 @@ def _onsets(options: BridgeOptions, world: World, seed: int, clients: I64, count
 
 
 def bridge_truth(options: BridgeOptions, world: World, seed: int, clients: I64, part: Part) -> BridgeTruth:
-    """Return the truth behind the windows that `bridge_source(options, world, seed)` makes of some clients."""
+    """Return the ground truth of the windows that `bridge_source(options, world, seed)` makes for some clients."""
     clients = np.asarray(clients, np.int64)
     counts = _counts(options, seed, clients)
     who, number = pick(counts, part)
@@ -97,7 +97,7 @@ def bridge_truth(options: BridgeOptions, world: World, seed: int, clients: I64, 
 
 
 def _damage(options: BridgeOptions, world: World, damaged: I64, onset: F64) -> dict[str, Any]:
-    """Return which bridges are damaged from which hour on, and how far it has gone when the world ends."""
+    """Return which bridges are damaged, from which hour on, and the extent of damage when the world ends."""
     since = (world.hours - onset) / options.growth_hours if options.growth_hours else np.ones(len(onset))
     return {
         "damaged": len(damaged),

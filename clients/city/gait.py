@@ -1,18 +1,18 @@
-"""How a body moves, as an inertial unit on it reads it: steps, stairs and postures of people with styles.
+"""How bodies move, as read by an inertial unit: steps, stairs and postures of people with styles.
 
-A walking body repeats itself every stride (two steps). With the phase of the stride
+The motion of walking repeats every stride (two steps). With the phase of the stride
 
     phi(t) = phi_0 + pi f (t + c t^2 / 2)          f steps a second, c a slow change of pace
 
-channel i reads  sum_h A_ih cos(h phi(t) + theta_ih) + r_i e_i(t):  even harmonics h are what both feet do alike,
-odd ones what left and right do differently (Menz, Lord and Fitzpatrick 2003, "Acceleration patterns of the head and
+channel i reads  sum_h A_ih cos(h phi(t) + theta_ih) + r_i e_i(t):  even harmonics h are common to both feet,
+odd ones are the difference of left and right (Menz, Lord and Fitzpatrick 2003, "Acceleration patterns of the head and
 pelvis when walking", whose harmonic ratio compares the two), and e_i is coloured noise in proportion to the motion:
-no two steps are alike. The table of A for the waist, three activities, six channels and ten harmonics is what a
-least-squares fit of these harmonics to the windows of UCI HAR (Anguita et al. 2013) gives in the median, rounded.
+no two steps are alike. The table of A for the waist, three activities, six channels and ten harmonics is the rounded
+median of least-squares fits of these harmonics to the windows of UCI HAR (Anguita et al. 2013).
 
 A person k has a pace f_k and multiplies the table by a style: a level, a factor a channel and a harmonic, asymmetry
 (odd harmonics) and sharpness of impact (a slope over harmonics). Sitting, standing and laying are the direction of
-gravity, a slow sway and sensor noise. A unit worn in another place turns all by a rotation and moves more or less.
+gravity, a slow sway and sensor noise. A unit worn in another place is rotated, and moves more or less.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ACTIVITIES = ("walking", "upstairs", "downstairs", "sitting", "standing", "layin
 PLACEMENTS = ("waist", "pocket", "wrist")
 RATE = 25.0
 MOST_G, MOST_TURN = 2.0, 8.7
-"""What a unit shows at most, g and rad/s: a telephone's."""
+"""The largest reading of a unit, g and rad/s, as a telephone's."""
 HARMONICS = 10
 
 _AMPLITUDE = np.array(
@@ -61,7 +61,7 @@ _AMPLITUDE = np.array(
 )
 _AMPLITUDE[:, :3, 4:] *= 1.25  # a median over windows understates what varies most
 _STEADY = np.array([1.0, 0.4, 0.5] + [1.0] * (HARMONICS - 3))  # the step itself varies least
-_IRREGULAR = np.array(  # deviation of what no harmonic explains, by activity and channel
+_IRREGULAR = np.array(  # deviation of the part that no harmonic explains, by activity and channel
     [
         [0.060, 0.055, 0.045, 0.155, 0.150, 0.090],
         [0.075, 0.065, 0.050, 0.280, 0.185, 0.130],
@@ -97,7 +97,7 @@ _DOWN = np.array(  # direction of gravity by placement and activity: up, side, f
         ],
     ]
 )
-_OWN = np.array(  # deviation of a person's own posture from it, beyond how the unit sits
+_OWN = np.array(  # deviation of a person's own posture from it, beyond the turn of the unit
     [
         [0.01, 0.02, 0.03],
         [0.01, 0.02, 0.03],
@@ -126,7 +126,7 @@ _GAIN = np.array(  # by placement: acceleration odd, even; gyroscope odd, even; 
     ]
 )
 _MOUNT = np.array([0.05, 0.12, 0.09])  # turn of a unit at the waist about its axes, radians, between people
-_GRAVITY = 1.02  # what UCI HAR's units read at rest
+_GRAVITY = 1.02  # readings of UCI HAR's units at rest
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def make_people(key: U64, placement: I64, style: float) -> People:
 
     Args:
         key: one a person, (K,).
-        placement: where each wears the unit, (K,).
+        placement: index into `PLACEMENTS` of each, (K,).
         style: how much people differ, 1 as in UCI HAR; 0 makes them alike.
     """
     h = np.arange(1, HARMONICS + 1)
@@ -202,7 +202,7 @@ def make_people(key: U64, placement: I64, style: float) -> People:
 
 
 def _gravity(people: People, who: I64, activity: I64, draws: F64) -> F64:
-    """Return gravity as windows read it, g, (B, 3)."""
+    """Return the gravity that windows read, g, (B, 3)."""
     placement = people.placement[who]
     shift = _SHIFT[activity] * _GAIN[placement, 5][:, None] * draws
     direction = _DOWN[placement, activity] + people.posture[who, activity] + shift
@@ -233,7 +233,7 @@ def _steps(people: People, who: I64, activity: I64, key: U64, samples: int) -> F
         part = size * wave[who]
         coefficients[:, :3, place], coefficients[:, 3:, place] = _turned(turn, part[:, :3]), _turned(turn, part[:, 3:])
     moving = np.empty((len(who), 6, samples), np.float32)
-    # A matrix product a window, always of the same shape: its bits depend on no other window.
+    # One matrix product a window, always of the same shape: its bits do not depend on other windows.
     np.matmul(coefficients, _harmonics(people.pace[who, activity], draws, key, samples), out=moving)
     rough = streams.quick_normals(streams.keys(0, "gait rough", key), 6 * (samples + 2)).reshape(-1, 6, samples + 2)
     smooth = rough[:, :, :-2] + rough[:, :, 1:-1]
@@ -279,7 +279,7 @@ def _still(people: People, who: I64, activity: I64, key: U64, samples: int) -> F
 def read_windows(
     people: People, who: I64, activity: I64, key: U64, samples: int, sensor_noise: float, out: F32
 ) -> None:
-    """Write what units read into `out`, float32 (B, samples, 9); all windows dynamic or all still.
+    """Write the readings of units into `out`, float32 (B, samples, 9); the windows are all dynamic or all still.
 
     Args:
         people: styles.

@@ -1,4 +1,4 @@
-"""The homes of a generated city and when their people are in: what `clients.city.meters` draws load from."""
+"""The homes of a generated city, and when their people are in. `clients.city.meters` makes load from them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _OUT = np.array([0.92, 0.72, 0.25, 0.95])  # share of the people who are out bet
 
 @dataclass(frozen=True)
 class Homes:
-    """K homes; float64 (K,) where not said otherwise.
+    """K homes; float64 (K,) unless noted.
 
     Attributes:
         clients: their numbers, int64.
         places: where they are.
         archetype: index into `ARCHETYPES`, int64.
-        size: what people use, relative to a mean home.
-        standing: kW that never stops.
+        size: use by people, relative to a mean home.
+        standing: kW that is always drawn.
         up: hour of getting up on workdays; so are the following.
         leave: of leaving.
         back: of coming back.
@@ -39,7 +39,7 @@ class Homes:
         charger: kW of the car's charger; 0 without a car.
         trip: kWh of a usual charge.
         panels: kW of solar panels at full sun; 0 without.
-        aspect: where they look, -1 east .. 1 west.
+        aspect: direction they face, -1 east .. 1 west.
     """
 
     clients: I64
@@ -67,7 +67,7 @@ class Homes:
 
 
 def make_homes(world: World, seed: int, clients: I64, *, electric_heating: float, ev: float, solar: float) -> Homes:
-    """Return homes; home k depends on (seed, world, k) alone, and who has what is nested as the shares grow."""
+    """Return homes; home k depends on (seed, world, k) alone. A larger share of cars keeps those of a smaller one."""
     places = world.sites(clients)
     draws = streams.uniforms(streams.keys(seed, "meters home", clients), 10)
     normal = streams.normals(streams.keys(seed, "meters habits", clients), 6)
@@ -106,7 +106,7 @@ def at_home(homes: Homes, world: World, seed: int, start: int, stop: int) -> F32
     """Return the share of each home's people who are up and in, 0..1, over hours start .. stop - 1, float32 (K, T).
 
     Habits move by about half an hour from day to day, nights at weekends are later and fewer people leave, and in
-    about one week of thirty nobody is there.
+    about one week of thirty the home is empty.
     """
     hours = np.arange(start, stop)
     middle = (world.hour_of_day(hours) + 0.5).astype(np.float32)

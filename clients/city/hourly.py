@@ -1,4 +1,4 @@
-"""What the sources that are read once an hour share: where their parts end, their calendar channels, local noise."""
+"""Common parts of hourly sources: the ends of their data parts, calendar channels, local noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clients.core.channels import Channel
 from clients.core.errors import require
 from clients.world.world import World
 
-_BLOCK = 1 << 16  # readings made together
+_BLOCK = 1 << 16  # readings made at once
 CALENDAR = (
     Channel(name="hour_sin", deviation=0.7, low=-1.0, high=1.0, measured=False),
     Channel(name="hour_cos", deviation=0.7, low=-1.0, high=1.0, measured=False),
@@ -25,13 +25,13 @@ def part_ends(options: HourlyOptions, world: World, multiple: int = 1) -> tuple[
     """Return where training, validation and test end, in hours, each a multiple of `multiple`.
 
     Raises:
-        UserError: a part is too short for one window and what follows it.
+        UserError: a part is too short for one window and its horizon.
     """
     units = world.hours // multiple
     test = round(units * options.test_fraction)
     validation = round(units * options.validation_fraction)
     ends = (units - test - validation) * multiple, (units - test) * multiple, units * multiple
-    # Windows start at multiples of the stride, so one may have to wait for almost a whole stride.
+    # Windows start at multiples of the stride, so the first may start almost a whole stride into a part.
     need = options.window + options.horizon + options.stride - 1
     for name, hours in zip(("training", "validation", "test"), np.diff((0, *ends)).tolist(), strict=True):
         problem = f"with horizon {options.horizon} and stride {options.stride} needs {need} hours in each part, "
@@ -57,7 +57,7 @@ def wobble(seed: int, purpose: str, clients: I64, start: int, stop: int, *, memo
     """Return noise of each client around its own mean: zero mean, unit variance, smooth over `memory` hours.
 
     The mean of `memory` uniform numbers, which is nearly normal and bounded; hours further apart than `memory` are
-    independent, so that no reading depends on the whole past.
+    independent, so a reading does not depend on the whole past.
 
     Returns:
         float32 (K, stop - start).
@@ -65,7 +65,7 @@ def wobble(seed: int, purpose: str, clients: I64, start: int, stop: int, *, memo
     draws = uniform_hours(seed, purpose, clients, start, stop + memory - 1)
     hours = stop - start
     total = draws[:, :hours].copy()
-    for lag in range(1, memory):  # shifted sums, not running ones: the same bits whatever span is asked for
+    for lag in range(1, memory):  # shifted sums give the same bits for every time range; running sums do not
         total += draws[:, lag : lag + hours]
     total -= np.float32(0.5 * memory)
     total *= np.float32(np.sqrt(12.0 / memory))
@@ -73,7 +73,7 @@ def wobble(seed: int, purpose: str, clients: I64, start: int, stop: int, *, memo
 
 
 def blocks(clients: int, hours: int) -> Iterator[slice]:
-    """Yield a few clients at a time: what is made of them on the way stays in a core's cache."""
+    """Yield a few clients at a time: their intermediate arrays stay in a core's cache."""
     count = max(_BLOCK // max(hours, 1), 1)
     for first in range(0, clients, count):
         yield slice(first, first + count)

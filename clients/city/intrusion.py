@@ -1,15 +1,15 @@
-"""Intrusion: windows of ten minutes of a device's traffic, benign or under one of several botnets' orders.
+"""Intrusion: windows of ten minutes of a device's traffic, benign or under the orders of a botnet.
 
-A device's traffic is what it always says, plus what it says when used (people at home, public events, weather), plus,
-where a campaign holds it, an attack on top: the layers add up as packets do (`attacks.flows`), so that a quiet
-attack on a busy camera hides. One cause behind many effects: campaigns run through the districts in waves
-(`attacks.botnets`), and their bots obey common orders, so an attack comes at many devices in the same hours. A
-power cut silences a district and, since bots live in memory, cures it.
+A device's traffic is a sum of layers: its idle traffic, its traffic while in use (people at home, public events,
+weather), and an attack while a campaign holds it. The layers add up as packets do (`attacks.flows`), so a quiet attack
+on a busy camera is hard to see. One cause has many effects: campaigns run through the districts in waves
+(`attacks.botnets`), and their bots obey common orders, so many devices attack in the same hours. A power cut silences
+a district and clears its infections, since bots live in memory.
 
-The order of an infected device's window is the campaign's of these two hours with probability `OBEDIENCE`, else its
-own; either way family i = 1, 2, ... is drawn with probability i^-tail / sum_j j^-tail (Zipf): few families make most
-attacks (N-BaIoT, Meidan et al. 2018; IoT-23, Garcia et al. 2020). With probability 1 - `active` an infected device
-waits: that window is benign, and called so.
+An infected device's window follows the campaign's order of these two hours with probability `OBEDIENCE`, else an order
+of its own. Either way family i = 1, 2, ... is drawn with probability i^-tail / sum_j j^-tail (Zipf), so few families
+make most attacks (N-BaIoT, Meidan et al. 2018; IoT-23, Garcia et al. 2020). With probability 1 - `active` an infected
+device waits: that window is benign, and is labelled so.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from clients.world.world import World
 OBEDIENCE, ORDER_HOURS = 0.5, 2.0
 UPDATES = 0.004
 """Share of benign windows in which a device fetches its firmware."""
-_BLOCK = 1 << 15  # windows made together
+_BLOCK = 1 << 15  # windows made at once
 
 
 @dataclass(frozen=True)
 class Devices:
-    """Some devices: index of each one's type in the options, its district, how many windows it has in each part."""
+    """Some devices: each one's type (an index into the options), district, and number of windows in each part."""
 
     clients: I64
     kind: I64
@@ -81,12 +81,12 @@ class _Traffic:
         return Counts(total - test - validation, validation, test)
 
     def devices(self, clients: I64) -> Devices:
-        """Return all that is fixed about some devices."""
+        """Return the fixed properties of some devices."""
         clients = np.asarray(clients, np.int64)
         return Devices(clients, self.kinds(clients), self.world.sites(clients).district, self.counts(clients))
 
     def times(self, devices: Devices, part: Part) -> tuple[I64, I64, F64]:
-        """Return device, number and hour of each window: one in each of as many equal stretches of the part's time."""
+        """Return device, number and hour of each window. A part's time is cut into equal stretches, one a window."""
         x, owner, index = self.options, *pick(devices.counts, part)
         ends = (
             np.array([0.0, 1.0 - x.validation_fraction - x.test_fraction, 1.0 - x.test_fraction, 1.0])
@@ -99,7 +99,7 @@ class _Traffic:
         return owner, index, ends[place] + (ends[place + 1] - ends[place]) * within
 
     def timed(self, clients: I64, part: Part) -> tuple[Devices, tuple[I64, I64, F64]]:
-        """Return devices and the `times` of their windows; what was asked for last is at hand."""
+        """Return devices and the `times` of their windows; the last result is cached."""
         return self._timed(np.asarray(clients, np.int64).tobytes(), part)
 
     def _find(self, clients: bytes, part: Part) -> tuple[Devices, tuple[I64, I64, F64]]:
@@ -175,7 +175,7 @@ class _Traffic:
         }
 
     def _orders(self, campaign: I64, hours: F64, draws: F32) -> I64:
-        """Return what infected devices do: 0 nothing, else 1 + the family's index."""
+        """Return the activity of infected devices: 0 for none, else 1 + the family's index."""
         rows = np.flatnonzero((campaign >= 0) & (draws[2] < self.options.active))
         stretch = (hours[rows] / ORDER_HOURS).astype(np.int64)
         given = streams.uniforms(streams.keys(self.seed, "intrusion order", campaign[rows], stretch), 1)[:, 0]
@@ -209,7 +209,7 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
     """Make the source: devices of the city's sites, on the world's clock.
 
     Args:
-        options: what was asked for.
+        options: the source's options.
         world: its districts, power cuts, events and weather.
         seed: root seed.
 
@@ -250,14 +250,14 @@ def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> Wind
 
 
 def _told(traffic: _Traffic, devices: int) -> dict[str, Any]:
-    """Return the campaigns, and which of the first devices each infected and when, the earliest first."""
+    """Return the campaigns, and the infections of the first devices (by which, and when), the earliest first."""
     found = traffic.infections(traffic.devices(np.arange(devices)))
     device, campaign = np.nonzero(np.isfinite(found.onset) & (found.onset < traffic.world.hours))
     early = np.argsort(found.onset[device, campaign], kind="stable")[:MOST_LISTED]
     total, device, campaign = len(device), device[early], campaign[early]
     onset, end = found.onset[device, campaign], np.minimum(found.end[device, campaign], traffic.world.hours)
     return {
-        "campaigns": [one.told(traffic.world.names) for one in traffic.campaigns[:MOST_LISTED]],
+        "campaigns": [one.for_record(traffic.world.names) for one in traffic.campaigns[:MOST_LISTED]],
         "infections": {
             "of_devices_below": devices,
             "count": total,
@@ -270,5 +270,5 @@ def _told(traffic: _Traffic, devices: int) -> dict[str, Any]:
 
 
 def intrusion_truth(options: IntrusionOptions, world: World, seed: int) -> tuple[Campaign, ...]:
-    """Return the campaigns behind the data: when and where each starts, and when it reaches which district."""
+    """Return the campaigns behind the data: when and where each starts, and when it reaches each district."""
     return make_campaigns(options, world, seed)

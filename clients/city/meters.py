@@ -1,21 +1,21 @@
 """Meters: what households of a generated city draw from the grid, hour by hour, in kW.
 
-A home's load is the sum of what its people do and what its machines do (bottom-up models: Richardson et al. 2010,
+A home's load is the sum over the uses of its people and its machines (bottom-up models: Richardson et al. 2010,
 "Domestic electricity use: a high-resolution energy demand model"; the home itself is `clients.city.homes`):
 
-- standing load (fridge, standby), which a holiday leaves;
-- use with the people who are up and at home: a steady part, light in proportion to darkness 1 - I / 0.12 (I sunshine,
-  so storms by day switch lamps on) and 0.3 storm (people stay in), and three kinds of appliances that start at random:
-  cooking around meals, washing for two hours, and short uses; powers exponential;
+- standing load (fridge, standby), which stays during holidays;
+- use by the people who are up and at home: a steady part, light in proportion to darkness 1 - I / 0.12 (I sunshine,
+  so daytime storms switch lamps on) and to 0.3 storm (people stay in), and three kinds of appliances that start at
+  random: cooking around meals, washing for two hours, and short uses; powers exponential;
 - heating (heated homes only, a heat pump): u max(15.5 - T, 0) x setback, u kW of electricity a degree, T the
   temperature smoothed over the home's few hours, more in the morning and less at night: degree-hours above a base
   (CIBSE TM41, Degree-days, equation 1.1);
 - a car (its homes only): on some days it is plugged in when its driver is back, and draws the charger's power until
-  the day's energy is in;
-- solar panels (their homes only): minus kWp x 0.8 I x I / (I + 0.35) x orientation, 0.8 the usual performance ratio and
-  the quotient the shade of roofs and trees, deepest under a low sun: the meter then shows NET load, which is negative
-  while the home feeds the grid;
-- a power cut in the district: the meter shows 0, whatever the panels could give (inverters shut down with the grid).
+  it has the day's energy;
+- solar panels (their homes only): minus kWp x 0.8 I x I / (I + 0.35) x orientation. 0.8 is the usual performance ratio;
+  the quotient is the shade of roofs and trees, deepest under a low sun. The meter then shows NET load, which is
+  negative while the home feeds the grid;
+- a power cut in the district: the meter shows 0, even with sun on the panels (inverters shut down with the grid).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from clients.core.channels import Channel
 from clients.world.recursion import recursion
 from clients.world.world import World
 
-MOST_KW = 25.0  # of a single-phase connection: what the meter shows at most, either way
+MOST_KW = 25.0  # of a single-phase connection: the most that the meter shows in either direction
 LOAD = Channel(
     name="load", unit="kW", mean=0.45, deviation=0.6, low=-MOST_KW, high=MOST_KW,
     other_unit="W", other_scale=1000.0,
@@ -90,7 +90,7 @@ def meters_source(options: MetersOptions, world: World, seed: int) -> SeriesSour
 
 
 def peak_hour(load: Array) -> I64:
-    """Return the hour of the highest load of days (..., 24), the first of equals.
+    """Return the hour of the highest load of each day (..., 24), the first of several.
 
     Example:
         >>> int(peak_hour(np.array([0.2] * 18 + [1.5] + [0.4] * 5)))
@@ -102,7 +102,7 @@ def peak_hour(load: Array) -> I64:
 
 @dataclass(frozen=True)
 class Loads:
-    """What makes up the load of K homes over T hours, kW, each float32 (K, T); `net` is what the meter shows."""
+    """The parts of the load of K homes over T hours, kW, each float32 (K, T); the meter shows `net`."""
 
     people: F32
     heating: F32
@@ -147,14 +147,14 @@ def _loads(homes: Homes, world: World, seed: int, start: int, stop: int) -> Load
 
 @lru_cache(maxsize=4)
 def _indoors(world: World) -> F64:
-    """Temperature as walls feel it: smoothed over 8 hours."""
+    """Temperature, smoothed over 8 hours as walls do."""
     stay = 1.0 - 1.0 / 8.0
     return recursion(world.temperature, stay, gain=1.0 - stay, before=world.temperature[0])
 
 
 def _people(homes: Homes, world: World, seed: int, start: int, stop: int) -> F32:
-    """Standing load and what people use, (K, T)."""
-    begin = max(start - 1, 0)  # a wash of the hour before still runs
+    """Standing load and use by people, (K, T)."""
+    begin = max(start - 1, 0)  # a wash that began in the hour before still runs
     span, clients = slice(begin, stop), homes.clients
     present = at_home(homes, world, seed, begin, stop)
     dark = np.clip(1.0 - world.sunshine[span] / 0.12, 0.0, 1.0) + 0.3 * world.storm[span]
@@ -186,8 +186,8 @@ def _people(homes: Homes, world: World, seed: int, start: int, stop: int) -> F32
 def _starts(seed: int, purpose: str, clients: I64, start: int, stop: int, chance: F32, mean_kw: float) -> F32:
     """Power of appliances that run in an hour with probability `chance`, of mean about `mean_kw`, (K, T).
 
-    One uniform number does both: below `chance` it is uniform between 0 and it, and so makes the power: 0.4 of the
-    mean and an exponential rest, at most four means. `chance` is overwritten.
+    One uniform number decides both. An appliance runs if it is below `chance`; it is then uniform on [0, `chance`] and
+    gives the power: 0.4 of the mean and an exponential rest, at most four means. `chance` is overwritten.
     """
     draw = uniform_hours(seed, purpose, clients, start, stop)
     runs = draw < chance
@@ -202,7 +202,7 @@ def _starts(seed: int, purpose: str, clients: I64, start: int, stop: int, chance
 
 
 def _charging(homes: Homes, world: World, seed: int, start: int, stop: int) -> F64:
-    """Power into the cars of homes that have one, (K, T): yesterday's session may last into today."""
+    """Power into the cars of homes that have one, (K, T): yesterday's session may continue today."""
     days = np.arange(start // 24 - 1, (stop - 1) // 24 + 1)
     begin, energy = sessions(homes, world, seed, days)
     hours = np.arange(start, stop)
@@ -220,7 +220,7 @@ def sessions(homes: Homes, world: World, seed: int, days: I64) -> tuple[F64, F64
 
     Args:
         homes: K of them.
-        world: whose weekends they follow.
+        world: its weekends are theirs.
         seed: of the federation.
         days: of the world, from -1 on; nothing is charged on day -1.
     """

@@ -1,4 +1,4 @@
-"""What the options of the generated sources share."""
+"""The base of the options of the generated sources."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clients.core.options import DataOptions, check_at_least
 
 @dataclass(frozen=True, kw_only=True)
 class CityOptions(DataOptions):
-    """What the options of every generated source share.
+    """The base of the options of every generated source.
 
     Attributes:
         clients: how many sites: sensors, households, stations, bridges, devices or people.
@@ -24,7 +24,7 @@ class CityOptions(DataOptions):
 
 
 class HourlyOptions(Protocol):
-    """What the options of every hourly source say."""
+    """The options that every hourly source has."""
 
     @property
     def clients(self) -> int:
@@ -36,7 +36,7 @@ class HourlyOptions(Protocol):
 
     @property
     def horizon(self) -> int:
-        """Hours ahead that it tells."""
+        """Hours ahead that it forecasts."""
 
     @property
     def stride(self) -> int:
@@ -44,15 +44,15 @@ class HourlyOptions(Protocol):
 
     @property
     def validation_fraction(self) -> float:
-        """Share of the hours that validates."""
+        """Share of the hours in the validation part."""
 
     @property
     def test_fraction(self) -> float:
-        """Share of the hours that tests."""
+        """Share of the hours in the test part."""
 
 
 def check_hourly(options: HourlyOptions) -> None:
-    """Check what the options of all hourly sources share; raise `UserError` naming the field."""
+    """Check the common options of hourly sources; raise a `UserError` that names the field."""
     check_at_least(options, 1, "window", "horizon", "stride", words="at least {:g} hour")
     for name in ("validation_fraction", "test_fraction"):
         value = getattr(options, name)

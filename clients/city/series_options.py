@@ -18,7 +18,7 @@ class TrafficOptions(CityOptions):
 
     Attributes:
         clients: sensors.
-        task: "forecast" the speeds of the next `horizon` steps, or "congestion": is the last of them below 40 mph.
+        task: "forecast" the speeds of the next `horizon` steps, or "congestion": whether the last is below 40 mph.
         step_minutes: 5, 15 or 60.
         window: past steps that a model sees.
         horizon: steps ahead.
@@ -60,12 +60,12 @@ class MetersOptions(CityOptions):
     Attributes:
         clients: households.
         task: forecast: the load of the next hours; peak_hour: at which hour of tomorrow the load will be highest (24
-            classes), told at midnight.
+            classes), predicted at midnight.
         electric_heating: share of homes that are heated by a heat pump, 0 to 1.
         ev: share with an electric car.
         solar: share with solar panels; their load is net and may be negative.
         window: hours that the model sees.
-        horizon: hours ahead that it tells; 24 for peak_hour.
+        horizon: hours ahead that it forecasts; 24 for peak_hour.
         stride: hours from one window to the next; whole days for peak_hour, and the window too.
         validation_fraction: of the world's days, before the test's.
         test_fraction: of the world's days, the last.
@@ -104,7 +104,7 @@ class AirOptions(CityOptions):
         clients: stations.
         pollutant: which one is forecast: pm25, no2 or o3; the others are inputs.
         window: hours that the model sees.
-        horizon: hours ahead that it tells.
+        horizon: hours ahead that it forecasts.
         stride: hours from one window to the next.
         validation_fraction: of the world's hours, before the test's.
         test_fraction: of the world's hours, the last.

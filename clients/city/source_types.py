@@ -1,8 +1,8 @@
-"""What sensors read, before it is cut into examples: the two shapes of generated and recorded readings.
+"""Readings before they are cut into examples: the two forms of generated and recorded data.
 
-A `SeriesSource` is one long series a site, in physical units, which forecasters see through windows. A `WindowSource`
+A `SeriesSource` is one long series a site, in physical units, which is cut into windows for forecasts. A `WindowSource`
 gives examples (windows of a signal, or vectors of features) with labels of their own. Both are made client by client
-on demand: what is made for a client depends on the seed and that client alone.
+on demand; the data of a client depend on the seed and that client alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Part = Literal["train", "validation", "test"]
 GroundTruth = Callable[[], dict[str, Any]]
 
 MOST_LISTED = 1000
-"""A source's ground truth lists at most so many clients or events: the first."""
+"""A source's ground truth lists at most this many clients or events, the first ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ class SeriesSource:
     Attributes:
         name: the data's name, for people.
         num_clients: how many sites, N.
-        channels: C of them; channel 0 is forecast, or labels are made from it.
+        channels: C of them; channel 0 is the target of forecasts, or labels are made from it.
         step_hours: hours from one reading to the next.
-        ends: where training, validation and test end, in steps: time order, nothing shuffled.
+        ends: where training, validation and test end, in steps; the parts are in order of time.
         read: (clients int64 (K,), start, stop) -> float32 (K, stop - start, C), the readings without faults, in the
             channels' units. A reading depends on (seed, client, its step) alone.
         window: past steps that a model sees.

@@ -1,4 +1,4 @@
-"""A bridge as four modes: what traffic, wind, frost and damage do to the acceleration of its deck.
+"""A bridge as four modes: how traffic, wind, frost and damage change the acceleration of its deck.
 
 Mode m is a damped oscillator under noise; its complex state, sampled every dt, is exactly
 
@@ -12,7 +12,7 @@ and, after Peeters and De Roeck (2001), the frequency is bilinear in the deck's 
 
     w_m(T, d) = 2 pi F_m b (1 - a_m (T - 15) + c_m w0 log(1 + exp(-T / w0))) (1 - d D_m)      w0 = 1 deg C
 
-b belongs to the bridge and d, from 0 up, is how far its damage has gone (1: Z24 after its pier was lowered by 95 mm).
+b is the bridge's own factor. d >= 0 is the extent of its damage (1: Z24 after its pier was lowered by 95 mm).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DROP = np.array([0.0566, 0.0139, 0.0602, 0.0592])  # D_m: share of the frequency
 DAMPING = np.array([0.008, 0.014, 0.014, 0.013])  # of critical
 _WARM = 0.0013 * np.array([1.0, 1.2, 1.1, 1.1])  # a_m, a degree
 _FROST = 0.0087 * np.array([1.0, 1.2, 1.1, 1.1])  # c_m, a degree below zero
-_SHARE = np.array([1.0, 0.6, 0.8, 0.7])  # deviation of each mode at a place where it is largest
+_SHARE = np.array([1.0, 0.6, 0.8, 0.7])  # deviation of each mode at the place where it is largest
 _DECK_HOURS = 4.0  # the deck follows the air with this time constant
 _SUN = 8.0  # degrees by which full sun warms it
 _RUSH = 0.02  # m/s2: deviation under the traffic of the busiest hour
@@ -48,7 +48,7 @@ _HOURLY = 0.01 * np.array(  # traffic of a working day and of a day of the weeke
 
 @dataclass(frozen=True)
 class Bridges:
-    """What is fixed for K bridges.
+    """Fixed properties of K bridges.
 
     Attributes:
         factor: b on all frequencies and a little of each mode's own, (K, 4).
@@ -112,11 +112,11 @@ def excitation(world: World, traffic: F64, district: I64, hours: F64) -> F64:
     """Return the deviation of the deck's acceleration, m/s2, (M,).
 
     Energies of independent causes add: traffic in proportion to its volume (and to public events in the district),
-    wind in proportion to the fourth power of its speed (buffeting force goes with its square), and what is always
-    there.
+    wind in proportion to the fourth power of its speed (buffeting force grows with its square), and a constant
+    background.
 
     Args:
-        world: whose hour, storm, wind and events are read.
+        world: gives the hour, storm, wind and events.
         traffic: `Bridges.traffic` of each window's bridge, (M,).
         district: of it, (M,).
         hours: of the windows, (M,).
@@ -177,7 +177,7 @@ def read_windows(
         imaginary += np.multiply(real, turn[1], out=turned)
         imaginary += pushed[1]
         real = now
-    # What sensors see of the modes is a matrix product a window, always of the same shape: its bits depend on no other.
+    # One matrix product a window, always of the same shape: its bits do not depend on other windows.
     seen = np.matmul(motion.transpose(2, 0, 1).copy(), bridges.shapes[who].astype(np.float32).transpose(0, 2, 1))
     hiss = streams.quick_normals(streams.keys(0, "bridge sensor", key), samples * sensors)
     hiss *= np.float32(sensor_noise)

@@ -1,7 +1,7 @@
 """Traffic: speeds at sensors on the main roads of a generated city.
 
-What a sensor reads is in `clients.city.roads.speeds`, the roads and their incidents in
-`clients.city.roads.network`; here are the options and the tasks.
+`clients.city.roads.speeds` has the readings, `clients.city.roads.network` the roads and their incidents. This module
+has the source and its tasks.
 """
 
 from __future__ import annotations

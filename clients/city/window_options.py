@@ -24,10 +24,10 @@ class BridgeOptions(CityOptions):
         window: samples of a window, at 32 Hz.
         sensors: on each bridge: the channels.
         damaged: share of bridges that are damaged while they are watched.
-        damage: how far it goes: 1 lowers frequencies as Z24's lowered pier did (1.4% to 6%).
+        damage: its final extent: 1 lowers frequencies as Z24's lowered pier did (1.4% to 6%).
         onset: earliest and latest beginning of damage, as shares of the world's hours (to reconstruct: of the test
             part's).
-        growth_hours: until damage has gone all the way; 0 for at once.
+        growth_hours: hours until damage reaches its final extent; 0 for at once.
         temperature_effect: on frequencies: 1 as on Z24, 0 for none.
         diversity: how much bridges differ from one another: 1 is a deviation of 4% in frequency.
         noise: of sensors: 1 is 0.001 m/s2.
@@ -77,9 +77,9 @@ class IntrusionOptions(CityOptions):
 
     Attributes:
         clients: devices, each a client.
-        task: "families" tells benign (class 0) and each family (in the order given); "attack" benign from all of them.
-        device_types: which there are.
-        families: which there are, the commonest first.
+        task: "families" has a class for benign (0) and one for each family in order; "attack" has benign and attack.
+        device_types: types of device in the city.
+        families: families of attacks, the commonest first.
         windows: recorded windows of a device on average, of all parts.
         size_spread: coefficient of variation of that number among devices of a type.
         tail: exponent of Zipf's law of families; 0 makes them equally common.
@@ -174,5 +174,5 @@ class ActivityOptions(CityOptions):
 
 
 def _require_shares(field: str, shares: tuple[float, ...], names: tuple[str, ...]) -> None:
-    said = f"must be {len(names)} numbers >= 0 ({', '.join(names)}) that are not all 0, got {list(shares)}"
-    require(len(shares) == len(names) and min(shares) >= 0.0 and sum(shares) > 0.0, field, said)
+    problem = f"must be {len(names)} numbers >= 0 ({', '.join(names)}) that are not all 0, got {list(shares)}"
+    require(len(shares) == len(names) and min(shares) >= 0.0 and sum(shares) > 0.0, field, problem)

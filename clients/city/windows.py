@@ -1,4 +1,4 @@
-"""What sources of windows share: how many windows a client has, in which part of the data each lies."""
+"""Common parts of sources of windows: how many windows a client has, and the part of the data each lies in."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from clients.core import streams
 from clients.core.arrays import I64, U64
 
 BLOCK = 256
-"""Windows made together: their numbers stay in the cache."""
+"""Windows made at once: their numbers stay in the cache."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many windows clients have in each part, int64 (K,) each; in time: train, then validation, then test."""
+    """How many windows clients have in each part, int64 (K,) each. In time: train, then validation, then test."""
 
     train: I64
     validation: I64
@@ -56,7 +56,7 @@ def draw_counts(key: U64, mean: int, spread: float, validation: float, test: flo
 
 
 def pick(counts: Counts, part: Part) -> tuple[I64, I64]:
-    """Return which client (0..K-1) and which of its windows each example of a part is, int64 (M,), client by client."""
+    """Return each example's client (0..K-1) and its window number there, int64 (M,), for a part, client by client."""
     first, end = counts.span(part)
     size = end - first
     owner = np.repeat(np.arange(len(size)), size)

@@ -1,4 +1,4 @@
-"""How what clients learn changes over rounds: the options of concept drifts, and drifts applied to a population.
+"""Concept drift, a change over rounds in what clients learn: its options, and its application to a population.
 
 It imports core alone.
 """

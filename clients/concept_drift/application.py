@@ -1,7 +1,8 @@
-"""Populations whose concepts drift: the examples of a round, made from those without drift.
+"""Populations with concept drift: the examples of a round, made from those without drift.
 
 The definitions are in `clients.concept_drift.options`. Drift in p(x) and p(y) picks other rows of the same client and
-copies nothing. Drift in p(y|x) changes targets in a copy of the cohort. Fault counts describe the examples before.
+copies nothing. Drift in p(y|x) changes targets in a copy of the cohort. Fault counts describe the examples before
+drift.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def with_drifts(population: Population, drifts: Drifts, *, seed: int) -> Populat
     """Return a population in which concepts drift.
 
     Args:
-        population: without drift; it may change over rounds.
+        population: the clients without drift; it may change over rounds.
         drifts: by name, applied in order.
         seed: root seed.
 
@@ -79,7 +80,7 @@ def _check(name: str, options: DriftOptions, population: Population) -> None:
 
 
 def _check_clock(field: str, population: Population) -> None:
-    """Refuse a drift in hours where some examples have no time."""
+    """Refuse a drift in hours if some examples have no time."""
     clients, central = population.clients, population.central
     clocked = {
         "data have": clients.hours is not None,
@@ -112,7 +113,7 @@ def _in_round(base: Population, rules: Mapping[str, DriftRule], round_index: int
 
 
 def _client_data(base: Population, rules: Mapping[str, DriftRule], round_index: int) -> ClientData:
-    """Return what the clients hold in a round."""
+    """Return the clients' data in a round."""
     clients = base.clients
 
     def drifted(source: Cohort, hours: Callable[[I64], F64] | None) -> Cohort:
@@ -144,7 +145,7 @@ def _central(
         return None
     examples, owners, count = central.examples, central.owners, len(central.examples)
     slot, offsets = np.arange(count), np.array([0, count], np.int64)
-    if owners is None:  # as if dealt out to the clients at random, and drawn from all of them
+    if owners is None:  # as if the clients had them at random, and drew from all of them
         some = np.flatnonzero(base.sizes)
         dealt = streams.keys(next(iter(rules.values())).seed, "central owners", slot) % np.uint64(len(some))
         owners = some[dealt.astype(np.int64)].astype(np.int64)

@@ -21,15 +21,15 @@ from clients.core.ragged import alike, positions
 TILT = 3.0
 """Logarithm of the weight of an example one deviation above another, at a = 1."""
 STEPS = 100
-"""Amounts of drift are rounded up to so many steps: few weightings are made then."""
+"""Amounts of drift are rounded up to this many steps, so few weightings are made."""
 COORDINATES = 16
-"""Inputs that the projection reads, at most."""
+"""The most inputs that the projection reads."""
 SAMPLE_CLIENTS = 200
-"""The projection is measured on the examples of at most so many clients."""
+"""The most clients on whose examples the projection is measured."""
 
 
 class DriftRule:
-    """One drift of one population: its clients, and the fixed projection that it follows."""
+    """One drift of one population: its clients and its fixed projection."""
 
     def __init__(self, name: str, options: DriftOptions, population: Population, seed: int) -> None:
         self.name, self.options, self.seed = name, options, seed
@@ -67,7 +67,7 @@ class DriftRule:
         return drifting(self.name, self.options, clients, district, self.among, self.seed)
 
     def levels(self, clients: I64, round_index: int, hours: F64 | None = None) -> F64:
-        """Return the level of each client now; on the world's clock, at `hours`, (K,)."""
+        """Return the present level of each client; on the world's clock, the level at `hours`, (K,)."""
         return level(self.options, self.starts(clients), self._now(round_index, hours))
 
     def _now(self, round_index: int, hours: F64 | None) -> F64 | float:
@@ -80,7 +80,7 @@ class DriftRule:
         """Return a of each example, in steps.
 
         Args:
-            owners: the client of each, (M,).
+            owners: the client of each example, (M,).
             round_index: the round.
             hours: of each example, (M,), for a drift in hours.
             slot: each example's number among its client's, (M,).
@@ -107,7 +107,7 @@ class DriftRule:
         return z
 
     def events(self, round_index: int) -> Sequence[dict[str, Any]]:
-        """Return the events of a round: its start, its turns, and that it is complete."""
+        """Return the events of a round: the drift's start, its turns and its completion."""
         o = self.options
         if not (o.strength and o.clients):
             return []
@@ -123,7 +123,7 @@ class DriftRule:
 
 
 def apply(rule: DriftRule, data: CohortData, owners: I64, slot: I64, amounts: F64) -> CohortData:
-    """Return the data after one drift; the same object where nothing has drifted. Fault counts stay as they are."""
+    """Return the data after one drift; the same object if nothing has drifted. Fault counts stay as they are."""
     if not amounts.any():
         return data
     rows = torch.from_numpy(data.rows)

@@ -1,18 +1,18 @@
-"""Concept drift: what the clients' data say changes over the rounds, or over the world's clock, and the truth is kept.
+"""Concept drift: clients' data change over rounds or the world's clock, and the record keeps the ground truth.
 
 With z a fixed standardised projection of the inputs (for p(y): a fixed score of the label, or the standardised mean of
-the values to forecast) and a in [0, strength] how far the drift has come for an example,
+the values to forecast) and a in [0, strength] the progress of the drift for an example,
 
 - p(x): the example is drawn anew from its client's own, with probability proportional to exp(3 a z(x)): inputs move,
-  and p(y | x) stays exactly what it was (covariate shift by importance weights, Shimodaira 2000);
+  and p(y | x) stays exactly as it was (covariate shift by importance weights, Shimodaira 2000);
 - p(y): likewise with weights exp(3 a z(y)): labels move, and p(x | y) stays (prior shift, Saerens et al. 2002);
 - p(y|x): in the region z(x) >= its (1 - a) quantile every label becomes the next class, or a forecast its mirror image
   about the mean: inputs stay, the relation changes (real concept drift, Gama et al. 2014, section 2.1).
 
-How it comes (Gama et al. 2014, figure 2): `abrupt`, a jumps to strength; `gradual`, each example has changed over with
+How it sets in (Gama et al. 2014, figure 2): `abrupt`, a jumps to strength; `gradual`, each example has switched with
 a probability that rises to 1 within `duration`; `incremental`, a itself rises within `duration`, in hundredths;
-`recurring`, on and off every `period`. Sizes never change, and at level 0 every bit is as without. Central and held-out
-examples drift with their clients, since what is asked of the model is the world as it is now.
+`recurring`, on and off every `period`. Sizes never change; level 0 is bit-identical to no drift. Central and held-out
+examples drift with their clients, since the model has to fit the present data.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class DriftOptions(KindOptions):
 
     Attributes:
         changes: what changes: "p(x)", "p(y)" or "p(y|x)".
-        strength: how far it goes, 0 (nothing) to 1.
+        strength: the full amount of drift, 0 (none) to 1.
         unit: what `start`, `duration`, `period` and `stagger` count: "rounds", or "hours" of the world's clock.
         start: when it starts for the first client.
         duration: how long gradual and incremental drift take.
         period: how long recurring drift stays on, and then off.
-        stagger: clients start at times spread evenly over so long after `start`; 0 starts all at once.
+        stagger: length of time after `start` over which clients start, evenly spread; 0 starts all at once.
         clients: share of the clients that drift.
-        districts: only clients there; empty for everywhere.
+        districts: districts of the clients that drift; empty for all.
     """
 
     kind: Literal["abrupt", "gradual", "incremental", "recurring"] = "abrupt"

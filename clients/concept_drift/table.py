@@ -1,4 +1,4 @@
-"""The table of concept drifts, and how far a drift has come for each client and example."""
+"""The table of concept drifts, and the level of a drift for each client and example."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from clients.core.rows import Row, Table
 
 @dataclass(frozen=True, kw_only=True)
 class DriftRow(Row):
-    """A way in which concept drift comes.
+    """A kind of concept drift: how it sets in.
 
     Attributes:
-        level: (options, time since its start) -> how far it has come, 0 to 1.
+        level: (options, time since its start) -> its level, 0 to 1.
         takes_time: whether it is complete after `duration`.
-        recurs: whether it goes off and on again.
-        by_example: whether an example has changed over or not, with the level as the share that has.
+        recurs: whether it turns off and on again.
+        by_example: whether single examples switch; the level is then the share that has switched.
     """
 
     level: Callable[[DriftOptions, F64], F64]
@@ -56,11 +56,11 @@ def drifting(name: str, options: DriftOptions, clients: I64, district: I64, amon
     """Return when the drift starts for each client, inf for those it leaves alone, float64 (K,).
 
     Args:
-        name: the drift's.
-        options: of it.
+        name: name of the drift.
+        options: options of the drift.
         clients: (K,).
         district: of each client, (K,).
-        among: districts it is for.
+        among: districts it affects.
         seed: root seed.
     """
     draw = streams.uniforms(streams.keys(seed, f"concept drift/{name}", clients), 2)
@@ -71,7 +71,7 @@ def drifting(name: str, options: DriftOptions, clients: I64, district: I64, amon
 
 
 def level(options: DriftOptions, start: F64, now: F64 | float) -> F64:
-    """Return how far the drift has come, 0 to 1, for starts and times that broadcast together.
+    """Return the level of the drift, 0 to 1, for starts and times that broadcast together.
 
     Example:
         >>> rising = DriftOptions(kind="incremental", duration=10)
@@ -82,14 +82,14 @@ def level(options: DriftOptions, start: F64, now: F64 | float) -> F64:
 
 
 def turns(options: DriftOptions, round_index: int) -> list[tuple[str, str]]:
-    """Return what becomes of a drift in rounds as a round starts: kinds of events, and verbs.
+    """Return the events of a drift in rounds at the start of a round: kinds and verbs.
 
     Example:
         >>> [turns(DriftOptions(kind="recurring", start=2, period=3), r) for r in (1, 2, 5)]
         [[], [('drift_started', 'starts')], [('drift_level', 'is off')]]
     """
     row, first = DRIFTS[options.kind], max(1, int(np.ceil(options.start)))
-    told = [("drift_started", "starts")] if round_index == first else []
+    events = [("drift_started", "starts")] if round_index == first else []
     if row.takes_time:
         last, verb = options.start + options.stagger + options.duration, "is complete"
     elif options.stagger:
@@ -98,14 +98,14 @@ def turns(options: DriftOptions, round_index: int) -> list[tuple[str, str]]:
         last, verb = np.inf, ""
         if row.recurs and round_index > first:
             before, now = level(options, np.array(options.start), np.array([round_index - 1.0, round_index]))
-            told += [("drift_level", "is on again" if now else "is off")] if now != before else []
+            events += [("drift_level", "is on again" if now else "is off")] if now != before else []
     if round_index == max(first, np.ceil(last)):
-        told.append(("drift_level", verb))
-    return told
+        events.append(("drift_level", verb))
+    return events
 
 
 def amount(options: DriftOptions, levels: F64, chance: F64) -> F64:
-    """Return a of each example: `strength` times its level, or all of it for the share that has changed over.
+    """Return a of each example: `strength` times its level, or all of it for the share that has switched.
 
     Args:
         options: of the drift.

@@ -1,4 +1,4 @@
-"""Are these examples fit to train on? Every data source asks here, so all say the same thing the same way."""
+"""Checks of the examples that a model trains on. Every data source uses them, so their errors are worded alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def check_finite(values: Array, field: str, place: str) -> None:
     """Refuse NaN and infinities.
 
     Args:
-        values: (n, ...) numbers; row is the first axis.
+        values: (n, ...) numbers; rows are on the first axis.
         field: what the error's field is, such as a file or a client.
         place: what the values are, such as "features".
 
@@ -65,4 +65,5 @@ def check_numeric(values: Array, field: str, place: str) -> None:
 def check_same_length(features: Array, targets: Array, field: str) -> None:
     """Refuse features and targets of different length."""
     if len(features) != len(targets):
-        raise DataError(field, f"has {len(features)} rows of features and {len(targets)} targets; they must be as many")
+        rows = f"has {len(features)} rows of features and {len(targets)} targets"
+        raise DataError(field, f"{rows}; the two numbers must be equal")

@@ -16,7 +16,7 @@ from collections.abc import Collection
 from difflib import get_close_matches
 
 MOST_NAMES = 40
-"""Names that a message lists."""
+"""The most names that a message lists."""
 
 
 class FedscapeError(Exception):
@@ -24,11 +24,11 @@ class FedscapeError(Exception):
 
 
 class UserError(FedscapeError, ValueError):
-    """A mistake in what the user asked for.
+    """A mistake in the user's settings or files.
 
     Args:
         field: dotted name of the setting or the file at fault, such as `local.batch_size`.
-        problem: what was got and what is allowed, as the end of a sentence that starts with `field`.
+        problem: the value given and what is allowed, as the end of a sentence that starts with `field`.
         fix: the usual fix, a sentence; may be empty.
 
     Example:
@@ -51,7 +51,7 @@ class UserError(FedscapeError, ValueError):
 
 
 class ScenarioError(UserError):
-    """A scenario file, or a `--set`, does not say a valid experiment."""
+    """A scenario file, or a `--set`, does not describe a valid experiment."""
 
 
 class DataError(UserError):
@@ -81,7 +81,7 @@ def require(condition: bool, field: str, problem: str, *, fix: str = "") -> None
 
 
 def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
-    """Say that `value` is not one of `allowed`, offering the nearest name.
+    """Return the message that `value` is not one of `allowed`, with the nearest name.
 
     Example:
         >>> unknown_name("fedaveg", ["fedavg", "fedprox"], "an algorithm")

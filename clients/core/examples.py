@@ -39,7 +39,7 @@ class FaultCounts:
 
     Attributes:
         changed: by fault, the share of each client's readings (or labels) that it changed, float64 (K,).
-        effect: by fault, its own measure of how much, float64 (K,); 0 where it changed nothing.
+        effect: by fault, how much it changed, in the fault's own measure, float64 (K,); 0 where it changed nothing.
     """
 
     changed: Mapping[str, F64]
@@ -60,7 +60,7 @@ class FaultCounts:
 
 
 def join_fault_counts(parts: Sequence[FaultCounts | None]) -> FaultCounts | None:
-    """Return the counts of all clients of several parts, part after part; None where a part has none.
+    """Join the counts of several parts, part after part; None if any part has none.
 
     Args:
         parts: counts of the same faults.
@@ -76,7 +76,7 @@ def join_fault_counts(parts: Sequence[FaultCounts | None]) -> FaultCounts | None
 
 @dataclass(frozen=True)
 class CohortData:
-    """The examples of K clients. What is in memory already is not copied.
+    """The examples of K clients. Examples that are already in memory are not copied.
 
     Client j owns `rows[offsets[j]:offsets[j + 1]]`. The order of a client's rows never depends on the other clients.
 
@@ -84,7 +84,7 @@ class CohortData:
         features: tensor [n, *feature_shape] that holds the examples, and possibly others.
         targets: the same of the targets.
         rows: indices into `features` and `targets`, client after client, int64 (M,).
-        offsets: where each client's rows start, and the end, int64 (K + 1,).
+        offsets: where each client's rows start, and where the last one's end, int64 (K + 1,).
         fault_counts: what faults changed in the examples, for the K clients; None where there are no faults.
     """
 

@@ -1,4 +1,4 @@
-"""Where the user's files are, and what to say when they are not there."""
+"""Finds the user's files, and reports missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients whose examples are made on demand. Memory bounds how many are kept."""
+"""Clients whose examples are made on demand. A limit on memory bounds how many are kept."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from clients.core.ragged import offsets_of, positions
 RESIDENT_BYTES = 512 * 2**20
 """Populations up to this size stay in memory once made."""
 RESIDENT_CLIENTS = 100_000
-"""Only populations of at most so many clients stay: the index of who is in memory takes 9 bytes a client."""
+"""Larger populations do not stay in memory: the index of the clients in memory takes 9 bytes a client."""
 CACHE_BYTES = 256 * 2**20
-"""Of larger populations the most recent clients stay, up to this size."""
+"""The most recent clients of larger populations are kept, up to this size."""
 MOSTLY = 0.8
-"""In larger populations, a cohort that misses more than this share of its clients is made as a whole: copying pieces
-together costs more."""
+"""A cohort of a larger population is made as a whole if more than this share of its clients is not cached: copying
+pieces together would cost more."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Made:
     """The data of some clients, one client after the other.
 
     Attributes:
-        features: of all of them.
-        targets: of all of them.
+        features: of all these clients.
+        targets: of all these clients.
         fault_counts: what faults changed, for each client; None where there are no faults.
     """
 
@@ -50,7 +50,7 @@ class Recent:
 
     Attributes:
         kept: the cohort function.
-        fresh: the same, but it keeps nothing. It is for callers that make other examples from these at once.
+        fresh: the same function without a cache, for callers that turn these examples into others at once.
     """
 
     kept: Cohort
@@ -84,7 +84,7 @@ class ExampleLayout:
         return numbers[0] * self.dtype.itemsize + numbers[1] * self.target_dtype.itemsize
 
     def empty(self, examples: int) -> tuple[Tensor, Tensor]:
-        """Return uninitialised features and targets. Pages that are never written to take no memory."""
+        """Return uninitialised features and targets. Pages that nobody writes to take no memory."""
         features = torch.empty((examples, *self.feature_shape), dtype=self.dtype)
         return features, torch.empty((examples, *self.target_shape), dtype=self.target_dtype)
 
@@ -101,8 +101,8 @@ def on_demand_cohort(
     """Return a `ClientData.cohort` that makes clients on demand.
 
     A population of at most `resident_bytes` and `RESIDENT_CLIENTS` stays in two tensors, which are filled client by
-    client: a known cohort then costs no copy and no Python a client. A larger one keeps `cache_bytes` of recent
-    cohorts. Fault counts are kept as long as the rows that they belong to.
+    client. A cohort that is already there costs no copy and no Python call a client. A larger population keeps
+    `cache_bytes` of recent cohorts. Fault counts are kept as long as the rows that they belong to.
 
     Args:
         make: makes the examples of given clients; what it makes for a client must not depend on the others.
@@ -124,12 +124,12 @@ def on_demand_cohort(
 
 
 def stays_resident(sizes: I32, layout: ExampleLayout, resident_bytes: int = RESIDENT_BYTES) -> bool:
-    """Say whether a population of these sizes stays in memory once made."""
+    """Return whether a population of these sizes stays in memory once made."""
     return len(sizes) <= RESIDENT_CLIENTS and int(sizes.sum(dtype=np.int64)) * layout.bytes <= resident_bytes
 
 
 def _no_counts(faults: Sequence[str], clients: int) -> FaultCounts | None:
-    """Return counts of 0 for so many clients; None without faults."""
+    """Return counts of 0 for a number of clients; None without faults."""
     if not faults:
         return None
     return FaultCounts({name: np.zeros(clients) for name in faults}, {name: np.zeros(clients) for name in faults})
@@ -158,7 +158,7 @@ def _resident(make: Make, sizes: I32, layout: ExampleLayout, faults: Sequence[st
 
 
 def _put(counts: FaultCounts, clients: I64, made: FaultCounts | None) -> None:
-    """Write what was counted of some clients into the counts of all."""
+    """Write the counts of some clients into the counts of all."""
     assert made is not None, "a maker with faults returns their counts"
     for name in counts.changed:
         counts.changed[name][clients] = made.changed[name]
@@ -175,9 +175,9 @@ class _Block:
 
 
 class _RecentBlocks:
-    """A cohort function that caches whole calls of `make`, and drops the least recently used first.
+    """A cohort function that caches the results of whole calls of `make`, without a copy.
 
-    Nothing is copied to keep them.
+    It drops the least recently used result first.
     """
 
     def __init__(self, make: Make, sizes: I32, layout: ExampleLayout, faults: Sequence[str], cache_bytes: int) -> None:
@@ -245,5 +245,5 @@ class _RecentBlocks:
                 block = self._blocks.pop(old)
                 self._held -= len(block.made.features) * self._layout.bytes
                 for client in block.clients.tolist():
-                    if self._home.get(client, (-1, 0))[0] == old:  # not made anew since
+                    if self._home.get(client, (-1, 0))[0] == old:  # not replaced since
                         del self._home[client]

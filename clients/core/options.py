@@ -1,9 +1,9 @@
-"""What every options dataclass shares: strictness, and the checks that many of them make.
+"""The base of every options dataclass: strictness, and checks that many of them share.
 
 Options are frozen, keyword-only dataclasses in a module that imports no heavy library. They check themselves in
-`__post_init__`, naming the bare field; the scenario loader adds the section. `__pydantic_config__: ClassVar = STRICT`
-makes one strict when it is read from a file. A check takes the options and the names of their fields, in the order in
-which mistakes are reported.
+`__post_init__`, and their errors name the bare field; the scenario loader adds the section.
+`__pydantic_config__: ClassVar = STRICT` makes a class strict when it is read from a file. A check takes the options and
+the names of their fields, in the order in which it reports mistakes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ STRICT: Any = {"extra": "forbid", "strict": True}
 
 @dataclass(frozen=True, kw_only=True)
 class KindOptions:
-    """What the options of every kind share.
+    """The base of the options of every kind.
 
     Attributes:
-        kind: which kind.
+        kind: name of the kind.
     """
 
     kind: str = ""
@@ -40,7 +40,7 @@ class DataOptions(KindOptions):
 
 
 def check_at_least(options: object, least: float, *names: str, words: str = ">= {:g}") -> None:
-    """Refuse fields below `least`; None passes. `words` say the limit."""
+    """Refuse fields below `least`; None passes. `words` describes the limit."""
     for name in names:
         value = getattr(options, name)
         require(value is None or value >= least, name, f"must be {words.format(least)}, got {value}")

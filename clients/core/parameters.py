@@ -29,7 +29,7 @@ class Layout:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]]) -> Layout:
-        """Lay out tensors in their order."""
+        """Lay out tensors in the given order."""
         named = dict(tensors)
         ends = list(accumulate((t.numel() for t in named.values()), initial=0))
         return cls(tuple(named), tuple(tuple(t.shape) for t in named.values()), tuple(ends[:-1]), ends[-1])
@@ -54,7 +54,7 @@ class Layout:
         )
 
     def layers(self) -> list[tuple[str, int, int]]:
-        """Return (module name, start, end) for consecutive tensors of one module: the layers that drift is shown by."""
+        """Return (module name, start, end) for consecutive tensors of one module; drift is reported by layer."""
         spans: list[tuple[str, int, int]] = []
         for name, start, shape in zip(self.names, self.starts, self.shapes, strict=True):
             module = name.rpartition(".")[0] or name

@@ -1,6 +1,6 @@
 """A population: all clients of an experiment, their data, and the central examples, in parts.
 
-A source fills the fields that it knows. What changes a population replaces fields of one part:
+A source fills the fields that it knows. Later steps replace fields of one part:
 `replace(population, clients=replace(population.clients, cohort=other))`.
 """
 
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 COUNTED_TOGETHER = 64
-"""Clients whose data are made at once to count what faults changed in them."""
+"""How many clients' data are made at once to count what faults changed in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +72,14 @@ class DataHistory:
     """What faults and concept drifts do to the data, and when.
 
     Attributes:
-        faults: names of the faults at work now, in order: the `fault_counts` of cohorts have these.
-        masks: clients -> by fault, a bool array a client: what it changed. Readings [T, C] (training steps x channels)
-            of a series, [n, *feature_shape] of examples, [n] of labels; None without faults.
-        drift_levels: clients -> by concept drift, its level now for each, float64 (K,), 0 to 1; None without drifts.
+        faults: names of the active faults, in order; the `fault_counts` of cohorts have the same names.
+        masks: clients -> by fault, one bool array a client that marks what the fault changed: readings [T, C] (training
+            steps x channels) of a series, [n, *feature_shape] of examples, [n] of labels; None without faults.
+        drift_levels: clients -> by concept drift, its present level for each client, float64 (K,), 0 to 1; None without
+            drifts.
         schedule: round -> the population as it is in that round; None where the data do not change over rounds.
-        events: round -> events (`kind`, `message` and more) of what changes in the data as that round starts.
-        ground_truth: what the source of generated data knows of its clients and no model sees, for the record.
+        events: round -> events (`kind`, `message` and more), one for each change in the data at its start.
+        ground_truth: what the source of generated data knows about its clients and no model sees, for the record.
     """
 
     faults: tuple[str, ...] = ()
@@ -93,7 +94,7 @@ class DataHistory:
 class Population:
     """All clients of an experiment and the central examples.
 
-    The properties and methods below are what people use from Python. Everything else is in the parts.
+    The properties and methods below are for use from Python. Everything else is in the parts.
 
     Attributes:
         spec: what one example is.
@@ -118,7 +119,7 @@ class Population:
 
     @property
     def task(self) -> Task:
-        """What is learnt; see `Task`."""
+        """The task; see `Task`."""
         return self.spec.task
 
     @property
@@ -157,7 +158,7 @@ class Population:
         return None if self.central.test is None else self.central.test.examples
 
     def cohort(self, clients: I64) -> CohortData:
-        """Return the training data of some clients, int64 (K,), and in them what faults changed (`fault_counts`)."""
+        """Return the training data of some clients, int64 (K,), with their `fault_counts`."""
         return self.clients.cohort(clients)
 
     def fault_counts(self, clients: I64) -> FaultCounts | None:
@@ -171,11 +172,11 @@ class Population:
         return join_fault_counts([self.cohort(clients[i : i + COUNTED_TOGETHER]).fault_counts for i in blocks])
 
     def during(self, round_index: int) -> Population:
-        """Return the population as it is in a round (round 0: before the first)."""
+        """Return the population as it is in a round (round 0 is before the first round)."""
         return self if self.history.schedule is None else self.history.schedule(round_index)
 
     def masks(self, clients: I64) -> dict[str, list[Bool]]:
-        """Return, by fault, what it changed of each client's data: see `DataHistory`. Empty without faults."""
+        """Return, by fault, what the fault changed in each client's data: see `DataHistory`. Empty without faults."""
         return {} if self.history.masks is None else self.history.masks(clients)
 
     def places(self, clients: I64) -> Places:

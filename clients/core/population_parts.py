@@ -1,4 +1,4 @@
-"""The parts of a population that hold facts: of an example, the federation, the central data, a known minimum."""
+"""The parts of a population that hold facts: about one example, the federation, the central data, a known minimum."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ class ExampleSpec:
         task: see `Task`.
         feature_shape: shape of its features.
         outputs: classes, or width of the regression target.
-        channels: what the last axis of the features measures, in deviations from the channel's mean; empty where that
-            is unknown.
-        reconstructs: whether the targets are the features, flattened (an autoencoder's): a change of the features then
-            changes the targets.
+        channels: what the last axis of the features measures, in deviations from the channel's mean; empty if unknown.
+        reconstructs: whether the targets are the flattened features (an autoencoder's); if so, a change of the features
+            changes the targets too.
     """
 
     task: Task
@@ -54,12 +53,11 @@ class FederationFacts:
 
     Attributes:
         name: the data's name, for people.
-        sizes: training examples of each client, int32 (N,). They never change over rounds. A client may be empty: it
-            never trains.
+        sizes: training examples of each client, int32 (N,), the same in every round. An empty client never trains.
         client_name: client -> name for people.
         places: clients -> where they are; None where they have no places.
-        districts: names of the districts that places number.
-        training_ends: hour of the world's clock at which the training data end; None: in the hour of the last example.
+        districts: names of the districts; `Places.district` is an index into them.
+        training_ends: hour of the world's clock at which the training data end; None for the hour of the last example.
         record: how the data were made, for the record.
     """
 
@@ -93,7 +91,7 @@ class CentralData:
 
     Attributes:
         validation: examples that criteria may look at, or None.
-        test: examples for the end of a run alone, or None.
+        test: examples that are used only at the end of a run, or None.
     """
 
     validation: CentralExamples | None = None

@@ -13,7 +13,7 @@ from clients.core.examples import Cohort, CohortData
 
 
 def offsets_of(sizes: npt.ArrayLike) -> I64:
-    """Return where each client's rows start, and the end: int64 (K + 1,).
+    """Return where each client's rows start, and where the last one's end: int64 (K + 1,).
 
     Example:
         >>> offsets_of([2, 0, 3]).tolist()
@@ -26,7 +26,7 @@ def offsets_of(sizes: npt.ArrayLike) -> I64:
 
 
 def positions(starts: I64, sizes: I64) -> I64:
-    """Return starts[0], starts[0] + 1, ... `sizes[0]` of them, then the same for 1, 2, ...: int64 (sum(sizes),).
+    """Return `sizes[0]` numbers from starts[0] on, then `sizes[1]` from starts[1] on, ...: int64 (sum(sizes),).
 
     Example:
         >>> positions(np.array([10, 0]), np.array([2, 3])).tolist()
@@ -67,18 +67,18 @@ def label_counts_of(cohort: Cohort, classes: int) -> Callable[[I64], I64]:
 
 
 def alike(sizes: I64) -> Iterator[I64]:
-    """Yield the positions of clients of similar size together. Padding these to one length wastes little."""
+    """Yield the positions of clients of similar size together. Padding such clients to one length wastes little."""
     octave = np.frexp(np.maximum(sizes, 1).astype(np.float64))[1]
     for o in np.unique(octave[sizes > 0]):
         yield np.flatnonzero((octave == o) & (sizes > 0))
 
 
 def few_clients(numbers: I64, together: int) -> Iterator[slice]:
-    """Yield successive clients that hold at most so many numbers together, and at least one client.
+    """Yield groups of successive clients that together hold at most `together` numbers; each has at least one client.
 
     Args:
         numbers: how many each client holds, (K,).
-        together: the most that are held together.
+        together: the most numbers of a group.
 
     Example:
         >>> [(few.start, few.stop) for few in few_clients(np.array([2, 3, 9, 1]), 5)]

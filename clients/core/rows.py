@@ -1,7 +1,7 @@
-"""Tables of kinds: one entry says all that is particular to a kind, its options and what is built from them.
+"""Tables of kinds: one entry holds everything particular to a kind, its options and what is built from them.
 
-A table is a literal in one module of its room. Its options are imported with it; what is built from them may be
-`lazy`, so that a scenario is read without importing torch.
+A table is a literal in one module of its room. The module imports the options; the functions that build from them
+may be `lazy`, so that reading a scenario does not import torch.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def lazy(module: str, name: str) -> Lazy:
 
 
 class Kinded(Protocol):
-    """Options that say which kind they are of."""
+    """Options with the name of their kind."""
 
     @property
     def kind(self) -> str:
@@ -52,7 +52,7 @@ class Kinded(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One entry of a table; each table's own class adds what else its kinds differ in.
+    """One entry of a table; each table's own class adds the other fields in which its kinds differ.
 
     Attributes:
         kind: its name in scenarios.
@@ -67,7 +67,7 @@ R = TypeVar("R", bound=Row)
 
 
 class Table(Mapping[str, R], Generic[R]):
-    """Rows by kind, in the order in which they are listed for people.
+    """Rows by kind, in the order in which people see them.
 
     Args:
         what: what a kind is called in messages, with its article.
@@ -89,7 +89,7 @@ class Table(Mapping[str, R], Generic[R]):
         return self._rows[kind]
 
     def __contains__(self, kind: object) -> bool:
-        """Say whether there is a row of a kind; a scenario may give anything for one, a list too."""
+        """Return whether there is a row of a kind; a scenario may give a value of any type, even a list."""
         return isinstance(kind, str) and kind in self._rows
 
     def __iter__(self) -> Iterator[str]:

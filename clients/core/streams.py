@@ -1,7 +1,7 @@
 """Random numbers addressed by (root seed, purpose, round, client), never by order of use.
 
 A stream is an integer hash of its address and a counter, computed for a whole cohort at once, so
-adding a client, a metric or a log line moves no one else's numbers. The hash is the finaliser of
+adding a client, a metric or a log line changes no other numbers. The hash is the finaliser of
 SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
 """
 
@@ -18,8 +18,8 @@ import numpy.typing as npt
 from clients.core.arrays import F32, F64, I64, U64, Array
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_BLOCK = 1 << 16  # hashes looked at together: half a megabyte
-_CACHED = 1 << 14  # hashes made together: they and what is made of them stay in a core's cache
+_BLOCK = 1 << 16  # hashes compared at once: half a megabyte
+_CACHED = 1 << 14  # hashes made at once: they and the numbers made from them stay in a core's cache
 _QUANTILES = 1 << 16
 
 
@@ -39,7 +39,7 @@ def _mix(z: U64) -> U64:
 
 
 def keys(root: int, purpose: str, *address: int | npt.ArrayLike) -> U64:
-    """Hash an address to one 64-bit key an element.
+    """Hash an address to a 64-bit key for each element.
 
     Args:
         root: the root seed of the run, any non-negative integer below 2**63.
@@ -60,14 +60,14 @@ def keys(root: int, purpose: str, *address: int | npt.ArrayLike) -> U64:
 
 @lru_cache(maxsize=4096)
 def _root(root: int, purpose: str) -> np.uint64:
-    """Return the key of an address without parts."""
+    """Return the key of an address that has a purpose and no integers."""
     with np.errstate(over="ignore"):
         start = np.asarray(np.uint64(root) * _GOLDEN + np.uint64(zlib.crc32(purpose.encode())))
         return np.uint64(_mix(start.copy())[()])
 
 
 def hashes(key: U64, count: int, first: int = 0) -> U64:
-    """Return `count` hashes of each key, from its hash number `first` on: shape key.shape + (count,)."""
+    """Return `count` hashes of each key, starting at its hash number `first`: shape key.shape + (count,)."""
     with np.errstate(over="ignore"):
         counter = np.arange(first + 1, first + count + 1, dtype=np.uint64) * _GOLDEN
         return _mix(np.asarray(key)[..., None] + counter)
@@ -93,10 +93,9 @@ def normals(key: U64, count: int) -> F64:
 
 
 def quick_uniforms(key: U64, count: int, first: int = 0) -> F32:
-    """Return uniform numbers in (0, 1) of 23 bits for what fills data: float32 key.shape + (count,).
+    """Return uniform numbers in (0, 1) of 23 bits, to fill data with: float32 key.shape + (count,).
 
-    A third of the cost of `uniforms`: a hash makes two. Number n of a key is the same from whichever `first` it is
-    asked for.
+    They cost a third of `uniforms`: one hash makes two. Number n of a key does not depend on `first`.
     """
 
     def convert(halves: npt.NDArray[np.uint32], out: F32) -> None:
@@ -108,10 +107,10 @@ def quick_uniforms(key: U64, count: int, first: int = 0) -> F32:
 
 
 def quick_normals(key: U64, count: int, first: int = 0) -> F32:
-    """Return normal numbers of 16 bits, within 4.3 deviations, for what fills data: float32 key.shape + (count,).
+    """Return normal numbers of 16 bits, within 4.3 deviations, to fill data with: float32 key.shape + (count,).
 
-    A fiftieth of the cost of `normals`: each quarter of a hash looks up one of 65,536 equally likely quantiles. What
-    decides anything uses `normals`. Number n of a key is the same from whichever `first` it is asked for.
+    They cost a fiftieth of `normals`: each quarter of a hash looks up one of 65,536 equally likely quantiles. Numbers
+    that decide something come from `normals`. Number n of a key does not depend on `first`.
     """
     table = _quantiles()
 
@@ -124,10 +123,10 @@ def quick_normals(key: U64, count: int, first: int = 0) -> F32:
 def quick_white_rows(key: U64, count: int) -> F32:
     """Return uniform numbers of zero mean and unit variance, 16 bits each, of keys (K,): float32 (count, K).
 
-    White noise at a third of the cost of `quick_normals`, for what is filtered before anyone sees it: sums of many are
-    normal.
+    White noise at a third of the cost of `quick_normals`. Use it for noise that is filtered afterwards: sums of many
+    such numbers are nearly normal.
     """
-    scale = np.float32(np.sqrt(12.0 / (2.0**32 - 1.0)))  # of the variance of 2**16 whole numbers in a row
+    scale = np.float32(np.sqrt(12.0 / (2.0**32 - 1.0)))  # 1 / deviation of 2**16 consecutive whole numbers
     result = np.empty((-(-count // 4), 4, len(key)), np.float32)
     rows = max(_CACHED // max(len(key), 1), 1)
     for start in range(0, len(result), rows):
@@ -142,7 +141,7 @@ def quick_white_rows(key: U64, count: int) -> F32:
 
 
 def quick_normal_rows(key: U64, count: int) -> F32:
-    """Return `quick_normals(key, count).T` of keys (K,), made row by row: float32 (count, K)."""
+    """Return `quick_normals(key, count).T` for keys (K,), made row by row: float32 (count, K)."""
     table, result = _quantiles(), np.empty((count, len(key)), np.float32)
     for start in range(0, len(key), _CACHED):
         some = slice(start, start + _CACHED)
@@ -154,7 +153,7 @@ def quick_normal_rows(key: U64, count: int) -> F32:
 
 
 def _in_blocks(key: U64, count: int, first: int, part: np.dtype[Any], convert: Callable[[Array, F32], None]) -> F32:
-    """Convert `count` parts of each key's hashes from part number `first` on, a few keys at a time."""
+    """Convert `count` parts of each key's hashes, starting at part number `first`, a few keys at a time."""
     each = 8 // part.itemsize
     begin = first // each
     width, skip = -(-(first + count) // each) - begin, first - begin * each
@@ -171,7 +170,7 @@ def _in_blocks(key: U64, count: int, first: int, part: np.dtype[Any], convert: C
 @lru_cache(maxsize=1)
 def _quantiles() -> F32:
     """Quantiles of the normal distribution in the middle of each of 2**16 equal shares, scaled to unit variance."""
-    from scipy.special import ndtri  # a tenth of a second: only where it is needed
+    from scipy.special import ndtri  # the import takes a tenth of a second
 
     values = ndtri((np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     values /= np.sqrt(np.mean(values**2))
@@ -194,12 +193,12 @@ def permutations(key: U64, sizes: npt.ArrayLike) -> I64:
     width = int(sizes.max(initial=0))
     assert width <= 1 << 24, "permutations are made for at most 2**24 elements"
     position = np.arange(width, dtype=np.uint64)
-    # The position rides in the low bits, so one value sort (vectorised, unlike argsort) is a stable argsort.
+    # The low bits hold the position, so one sort of values (vectorised, unlike argsort) is a stable argsort.
     packed = (hashes(key, width) >> np.uint64(25)) << np.uint64(24) | position
     packed[np.arange(width)[None, :] >= sizes[:, None]] |= np.uint64(1 << 63)
     packed.sort(axis=-1)
     order: I64 = (packed & np.uint64(0xFFFFFF)).astype(np.int64)
-    if (sizes != width).any():  # rows shorter than the widest: the tail in order, whatever was hashed
+    if (sizes != width).any():  # a row shorter than the widest has its tail in order, whatever its hashes
         tail = np.arange(width)[None, :] >= sizes[:, None]
         order[tail] = np.broadcast_to(np.arange(width), order.shape)[tail]
     return order
@@ -208,13 +207,13 @@ def permutations(key: U64, sizes: npt.ArrayLike) -> I64:
 def choose(key: U64, population: int, size: int) -> I64:
     """Choose `size` of range(population) without replacement, in increasing order.
 
-    Element i is in or out by its own hash against the others': growing the population moves few choices. The hashes
-    are looked at in blocks, and only those small enough to be chosen are kept: a million clients take no memory.
+    The elements with the smallest hashes are chosen, so a larger population changes few choices. The hashes are
+    compared in blocks and only small ones are kept, so a million clients take almost no memory.
     """
     assert 0 <= size <= population
     if size == population:
         return np.arange(population, dtype=np.int64)
-    expected = (size + 8.0 * size**0.5 + 16.0) / population  # share kept: too small once in 10**14 draws
+    expected = (size + 8.0 * size**0.5 + 16.0) / population  # share kept; it is too small once in 10**14 draws
     while True:
         bound = np.uint64(min(int(expected * 2.0**64), 2**64 - 1))
         scores, places = [], []
@@ -233,5 +232,5 @@ def choose(key: U64, population: int, size: int) -> I64:
 
 
 def generator(root: int, purpose: str, *address: int) -> np.random.Generator:
-    """Return a NumPy generator for one address: for set-up work, not for the round loop (about 20 us each)."""
+    """Return a NumPy generator for one address. It takes about 20 us: use it in set-up, not in the round loop."""
     return np.random.Generator(np.random.Philox(key=int(keys(root, purpose, *address))))

@@ -1,4 +1,4 @@
-"""Air quality at many stations, a CSV a station: the twelve of Beijing (UCI 501) or others of that form.
+"""Air quality at many stations, one CSV a station: the twelve of Beijing (UCI 501) or others of that form.
 
 Hourly from March 2013 to February 2017: six pollutants and the weather of the nearest weather station (Zhang et al.
 2017, "Cautionary tales on air-quality improvement in Beijing", Proc. R. Soc. A 473). One client is one station.
@@ -25,7 +25,7 @@ def air_quality_population(options: AirQualityOptions, *, dtype: torch.dtype = t
     """Read the stations and make the population: features [n, window, 1 + features], targets [n, horizon].
 
     Raises:
-        DataError: the files are missing (saying where they are to be had) or unusable (saying where in which).
+        DataError: the files are missing (the message names their source) or unusable (it names the place).
     """
     require_published(options.path, BEIJING)
     return table_population(air_quality_table(options), dtype=dtype)

@@ -16,11 +16,12 @@ class UciHarOptions(DataOptions):
     Attributes:
         path: the folder "UCI HAR Dataset", or an .npz of `windows` (n, 9, samples), `activity` (0 to 5), `subject` (0
             to 29) and, for windows of integers, `scale`.
-        rate: readings a second: 50 as published, or every second of them.
-        test: "subjects": the nine people of the published test set are the central test set and no clients, which
-            leaves 21; "windows": all thirty are clients, and `test_fraction` of all windows is the central test set,
-            which half overlaps with windows trained on and so flatters.
-        validation_fraction: share of the windows not tested on that is held centrally for criteria; flatters likewise.
+        rate: readings a second: 50 as published, or 25.
+        test: "subjects": the nine people of the published test set are the central test set and the other 21 are
+            clients; "windows": all thirty are clients, and `test_fraction` of all windows is the central test set.
+            These windows half overlap with training windows, so the results are too good.
+        validation_fraction: share of the other windows that is held centrally for criteria; its results are too good
+            likewise.
         test_fraction: share held centrally for the end, with test = "windows".
         client_test_fraction: share of its own windows each client holds out.
     """
@@ -41,16 +42,16 @@ class UciHarOptions(DataOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class NBaiotOptions(DataOptions):
-    """Traffic to tell attacks from: one client a device.
+    """Traffic in which attacks are classified: one client a device.
 
     Attributes:
         path: the folder of device folders.
-        devices: those to keep, by the name of their folder; empty keeps all.
+        devices: devices to keep, by the name of their folder; empty keeps all.
         classes: 2, benign or attack; 3, benign or the botnet's family; 11, benign or the attack.
-        rows_per_file: at most so many rows of each file, chosen by seed; a device has up to eleven files.
-        clients_per_device: equal shares, at random, that a device's rows are dealt into.
-        scale: "log" takes sign(x) log(1 + |x|), since the statistics span ten orders, and then, like "linear",
-            subtracts the mean and divides by the deviation of what is trained on; "none" leaves them.
+        rows_per_file: the most rows of each file, chosen by seed; a device has up to eleven files.
+        clients_per_device: number of equal random shares of a device's rows.
+        scale: "log" takes sign(x) log(1 + |x|), since the statistics span ten orders of magnitude, and then,
+            like "linear", subtracts the mean and divides by the deviation of the training rows; "none" keeps them.
         validation_fraction: share held centrally for criteria.
         test_fraction: share held centrally for the end.
         client_test_fraction: share of its own rows each client holds out.
@@ -82,18 +83,18 @@ class HuggingFaceOptions(DataOptions):
     Attributes:
         path: a folder (saved by `save_to_disk`, or of Parquet, CSV or JSON files), or a name on the Hub such as
             "ylecun/mnist".
-        download: whether a name may be fetched from the Hub (into Hugging Face's cache, once). Its licence is on its
-            page.
-        subset: the configuration of the set, where it has several.
+        download: whether a name may be fetched from the Hub (once, into Hugging Face's cache). The set's page has its
+            licence.
+        subset: the configuration of the set, if it has several.
         features: the column of features (images, or numbers of one shape), or several columns of one number each.
-        label: the column of labels: whole numbers, or names, which are numbered in sorted order.
+        label: the column of labels: whole numbers, or names, numbered in sorted order.
         split: the split that is dealt out.
-        test_split: the split that is the central test set, where the set has it and `test_fraction` is unset.
+        test_split: the split that is the central test set, if the set has it and `test_fraction` is unset.
         partitioner: a class of `flwr_datasets.partitioner`, such as "DirichletPartitioner"; empty leaves it to
             `[partition]`.
         arguments: its arguments, such as { num_partitions = 10, partition_by = "label", alpha = 0.5 }.
         flat: whether features are flattened.
-        validation_fraction: share held centrally for criteria, after the partitioner: clients are that much smaller.
+        validation_fraction: share held centrally for criteria, taken after the partitioner: clients are smaller by it.
         test_fraction: share held centrally for the end; unset takes `test_split`, or a tenth without one.
         client_test_fraction: share of its own examples each client holds out.
 

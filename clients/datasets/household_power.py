@@ -1,7 +1,7 @@
 """Electric power of one household near Paris, minute by minute for four years (Hebrail and Berard; UCI 235).
 
-There is one household, so its clients are made: calendar months (47 and a bit, which differ by season), or its meters
-(kitchen, laundry, water heater and air conditioner, and what none of them measures). Minutes become hourly means in kW.
+There is one household, so its clients are parts of it: calendar months (47 and a bit, which differ by season), or its
+meters (kitchen, laundry, water heater and air conditioner, and the rest). Minutes become hourly means in kW.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def household_power_population(options: HouseholdPowerOptions, *, dtype: torch.d
     """Read the minutes and make the population: features [n, window, 1 + features], targets [n, horizon].
 
     Raises:
-        DataError: the file is missing (saying where it is to be had) or unusable (saying where in it).
+        DataError: the file is missing (the message names its source) or unusable (it names the place).
     """
     series = household_power_series(options)
     notes: dict[str, str | int | float] = {"clients_are": options.clients, "frequency": "1h"}
@@ -72,7 +72,7 @@ def _times(frame: Frame) -> I64:
     """Return the time of every row in microseconds since 1970.
 
     Raises:
-        DataError: one is missing, is no time, or does not come after the one before.
+        DataError: a time is missing, invalid, or not after the one before.
     """
     import pyarrow as pa
     from pyarrow import compute
@@ -100,7 +100,7 @@ def _times(frame: Frame) -> I64:
 
 
 def _hourly(times: I64, values: F64, minutes: int) -> tuple[I64, F64]:
-    """Return every hour from the first to the last and the means of its known minutes, NaN where they are too few."""
+    """Return every hour from the first to the last and the means of its known minutes, NaN where there are too few."""
     hour = times // _HOUR
     first, last = int(hour[0]), int(hour[-1])
     if last - first > 24 * 366 * 100:

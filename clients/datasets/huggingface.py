@@ -1,7 +1,7 @@
-"""Data sets in Hugging Face's form, from its Hub or from disk, dealt out by a partitioner of `flwr-datasets`.
+"""Data sets in Hugging Face's form, from its Hub or from disk, partitioned by `flwr-datasets` or fedscape.
 
-The extra `datasets` installs `flwr-datasets`, which brings `datasets`. Partitioners are its classes by name, with
-arguments as in Python; without one, a `[partition]` of fedscape's own deals the examples out.
+The extra `datasets` installs `flwr-datasets`, which brings `datasets`. A partitioner is one of its
+classes by name, with arguments as in Python; without one, fedscape's own `[partition]` deals out the examples.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
 
 ROW = "fedscape_row"
-"""The column that names the client a partitioner gave each example to."""
+"""The column with each example's client, which a partitioner adds."""
 
 
 def huggingface_population(
@@ -36,15 +36,16 @@ def huggingface_population(
     """Read the examples and make the population.
 
     Args:
-        options: what to read.
-        partition: one of fedscape's own, natural by any column of one number or text among them; None with a
+        options: the data set and its columns.
+        partition: one of fedscape's own (a natural one may use any column of one number or text); None with a
             partitioner.
-        seed: root seed, also of the partitioner where it takes one and its arguments do not give it.
+        seed: root seed; the partitioner gets it too, if it takes one and its arguments have none.
         dtype: of the features.
 
     Raises:
-        DataError: the set is not there or not to be downloaded, the extra is not installed, or a column is unusable.
-        PartitionError: the partitioner is unknown or refuses, or there is both it and a partition, or neither.
+        DataError: the set is missing and may not be downloaded, the extra is not installed, or a column is unusable.
+        PartitionError: the partitioner is unknown or raises, or there are both a partitioner and a partition, or
+            neither.
     """
     if options.partitioner and partition is not None and partition != NaturalOptions():
         fix = "Leave out the section partition, or data.partitioner."
@@ -61,18 +62,18 @@ def huggingface_population(
 
 
 def huggingface_pool(options: HuggingFaceOptions, seed: int) -> Pool:
-    """Read the examples; with a partitioner, those that it gave to a client.
+    """Read the examples; with a partitioner, those that have a client.
 
     Raises:
         DataError: see `huggingface_population`.
-        PartitionError: likewise.
+        PartitionError: see there.
     """
     local = Path(options.path).expanduser()
     if not local.exists() and not options.download:
-        fix = f"Say download = true to have it downloaded from the Hub, or put it at {local.absolute()} yourself."
+        fix = f"Set download = true to fetch it from the Hub, or put it at {local.absolute()} yourself."
         raise DataError(
             "path",
-            f"{options.path} is no folder here, and nothing is downloaded unasked; the data set's page, with its "
+            f"{options.path} is not a folder here, and a download needs permission; the data set's page, with its "
             f"licence, would be https://huggingface.co/datasets/{options.path}",
             fix=fix,
         )
@@ -113,7 +114,7 @@ def _load(options: HuggingFaceOptions, local: Path) -> Mapping[str, Any]:
             return {options.split: datasets.load_from_disk(str(local))}
         source = str(local) if local.exists() else options.path
         return dict(datasets.load_dataset(source, options.subset or None))
-    except Exception as error:  # of its many packages; whatever it is, the set could not be read
+    except Exception as error:  # an error of any of its packages: the set cannot be read
         problem = f"{options.path} cannot be read as a Hugging Face data set ({type(error).__name__}: {error})"
         raise DataError("path", problem.replace("\n", " ")[:500]) from error
 
@@ -125,7 +126,7 @@ def _column(data: Any, options: HuggingFaceOptions, name: str, split: str, setti
         raise DataError(setting, problem)
     try:
         return np.asarray(data.select_columns([name]).with_format("numpy")[:][name])
-    except Exception as error:  # an image that is none, a file that ends early
+    except Exception as error:  # a broken image, or a file that ends early
         problem = f"{options.path}, split {split!r}: column {name!r} cannot be read ({error})"
         raise DataError(setting, problem.replace("\n", " ")[:500]) from error
 
@@ -133,7 +134,7 @@ def _column(data: Any, options: HuggingFaceOptions, name: str, split: str, setti
 def _examples(
     data: Any, options: HuggingFaceOptions, split: str, names: Array | None
 ) -> tuple[Array, I64, Array | None]:
-    """Return features, labels, and the labels' names where they are text (`names`, those known already)."""
+    """Return features, labels, and the labels' names if they are text (`names` are those known already)."""
     where = f"{options.path}, split {split!r}"
     columns = (options.features,) if isinstance(options.features, str) else options.features
     arrays = [_column(data, options, name, split, "features") for name in columns]
@@ -158,7 +159,7 @@ def _examples(
         names = np.unique(labels.astype(str)) if names is None else names
         new = np.setdiff1d(labels.astype(str), names)
         if len(new):
-            raise DataError("label", f"{where}: {str(new[0])!r} is no label of the split {options.split!r}")
+            raise DataError("label", f"{where}: {str(new[0])!r} is not a label of the split {options.split!r}")
         return features, np.searchsorted(names, labels.astype(str)).astype(np.int64), names
     if labels.dtype.kind not in "iub" or labels.ndim != 1:
         raise DataError("label", f"{where}: column {options.label!r} must hold whole numbers or names ({labels.dtype})")
@@ -193,7 +194,7 @@ def _owners(data: Any, options: HuggingFaceOptions, seed: int) -> I64:
         partitioner.dataset = data.add_column(ROW, list(range(len(data))))
         pieces = [partitioner.load_partition(k) for k in range(partitioner.num_partitions)]
         rows = [np.asarray(piece[ROW][:], np.int64) for piece in pieces if ROW in piece.column_names]
-    except Exception as error:  # theirs, of any type, about their arguments
+    except Exception as error:  # the partitioner's own error about its arguments, of any type
         problem = f"{options.partitioner} refuses ({type(error).__name__}: {error})"
         raise PartitionError("data.arguments", problem.replace("\n", " ")[:500]) from error
     if len(rows) < len(pieces) or sum(map(len, rows)) != len(np.unique(np.concatenate([*rows, owners[:0]]))):

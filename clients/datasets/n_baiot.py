@@ -1,7 +1,7 @@
 """N-BaIoT: traffic of nine IoT devices, benign and of two botnets (Meidan et al. 2018, IEEE Pervasive Computing 17(3)).
 
-A folder a device: `benign_traffic.csv`, and `gafgyt_attacks/` and `mirai_attacks/` with a CSV an attack. A row is 115
-damped statistics of the traffic up to a packet. One client is one device, or an equal share of one's rows.
+Each device has a folder with `benign_traffic.csv`, and `gafgyt_attacks/` and `mirai_attacks/` with one CSV an attack. A
+row has 115 damped statistics of the traffic up to a packet. One client is one device, or an equal share of its rows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ N_BAIOT = Published(
 )
 FAMILIES = {"gafgyt": ("combo", "junk", "scan", "tcp", "udp"), "mirai": ("ack", "scan", "syn", "udp", "udpplain")}
 CLASSES = ("benign", *(f"{family} {attack}" for family, attacks in FAMILIES.items() for attack in attacks))
-"""The eleven classes; of three, benign, gafgyt and mirai; of two, benign and attack."""
+"""The eleven classes. Three classes are benign, gafgyt and mirai; two are benign and attack."""
 
 
 def n_baiot_population(
@@ -43,14 +43,14 @@ def n_baiot_population(
     """Read the traffic and make the population: features [n, 115], labels by `CLASSES`.
 
     Args:
-        options: what to read.
-        partition: None for a client a device (or share of one); any other, natural by "device", "client" or "attack"
-            among them.
-        seed: root seed, of the rows that are read too.
+        options: the files, devices and classes.
+        partition: None for one client a device (or a share of one); or any other. A natural one may use "device",
+            "client" or "attack".
+        seed: root seed; it also chooses the rows.
         dtype: of the features.
 
     Raises:
-        DataError: the files are missing (saying where they are to be had) or unusable (saying where in which).
+        DataError: the files are missing (the message names their source) or unusable (it names the place).
     """
     return pooled_population(
         n_baiot_pool(options, seed),
@@ -107,7 +107,7 @@ def _family(attack: I64) -> I64:
 
 
 def _scaled(values: F64, options: NBaiotOptions, seed: int) -> F32:
-    """Bring the statistics to one scale, that of the training examples."""
+    """Scale the statistics by those of the training examples."""
     if options.scale == "log":
         values = np.sign(values) * np.log1p(np.abs(values))
     if options.scale != "none":

@@ -1,4 +1,4 @@
-"""The error for a published data set that is not there: it names the source. Nothing is downloaded silently."""
+"""The error for a missing published data set names its source. fedscape downloads none of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from clients.core.errors import DataError
 
 @dataclass(frozen=True)
 class Published:
-    """Where a data set comes from.
+    """The source of a data set.
 
     Attributes:
-        name: what it is called.
+        name: its name.
         page: address of the page that offers it.
         licence: its licence, as that page states it.
-        take: what to download there, and unpack.
+        take: the files to download there and unpack.
     """
 
     name: str
@@ -34,7 +34,7 @@ def require_published(path: str, what: Published) -> Path:
         what: the data set that should be there.
 
     Raises:
-        DataError: nothing is there. The message names the download, its licence, and where to put it.
+        DataError: nothing is at `path`. The message names the download, its licence, and where to put it.
     """
     here = Path(path).expanduser()
     pattern = any(c in path for c in "*?[")
@@ -45,5 +45,5 @@ def require_published(path: str, what: Published) -> Path:
         "path",
         f"{path} does not exist. {what.name} is not downloaded for you: from {what.page} (licence: {what.licence}) "
         f"take {what.take}",
-        fix=f"Put it at {here.absolute()}, or say where it is with --set data.path=...",
+        fix=f"Put it at {here.absolute()}, or give its place with --set data.path=...",
     )

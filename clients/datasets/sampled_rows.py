@@ -1,4 +1,4 @@
-"""Some rows, chosen by seed, of a CSV of numbers that is too large to read whole."""
+"""Reads some rows, chosen by seed, of a CSV of numbers that is too large to read whole."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from clients.core import streams
 from clients.core.arrays import F64, I64, U64
 from clients.core.errors import DataError
 
-_BLOCK = 1 << 24  # bytes read together
+_BLOCK = 1 << 24  # bytes read at once
 
 
 def sample_rows(file: Path, rows: int, key: U64) -> tuple[tuple[str, ...], F64]:
-    """Read at most `rows` rows of a CSV that has a header, commas, no quotes, and nothing but numbers.
+    """Read at most `rows` rows of a CSV that has a header, commas, no quotes, and only numbers.
 
-    The width of every line is checked, the numbers of the chosen rows alone. A row's own hash decides, so
-    more rows of the same file are a superset.
+    The width of every line is checked, but only the numbers of the chosen rows. A row's own hash decides whether it is
+    chosen, so more rows of the same file are a superset.
 
     Args:
         file: plain text.
-        rows: how many, at least 1; in the order of the file.
+        rows: number of rows, at least 1; they keep the order of the file.
         key: 0-d stream that chooses them.
 
     Returns:
         Column names, and float64 (rows, columns).
 
     Raises:
-        DataError: the file is empty, cut short, has a line of another width, or a chosen row something that is no
-            finite number, naming line and column.
+        DataError: the file is empty, is cut short, has a line of another width, or a chosen row holds a value that is
+            not a finite number; the message names line and column.
     """
     try:
         with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as raw:
@@ -70,7 +70,7 @@ def _sample(file: Path, raw: mmap.mmap, rows: int, key: U64) -> tuple[tuple[str,
 
 def _survey(raw: mmap.mmap) -> tuple[I64, I64]:
     """Return where each line ends (its newline, or the end of the file) and how many columns it has."""
-    ends, commas, before = [], [], 0  # commas: how many there are before each end
+    ends, commas, before = [], [], 0  # commas: their number before each end
     for start in range(0, len(raw), _BLOCK):
         block = np.frombuffer(raw[start : start + _BLOCK], np.uint8)
         newlines, found = np.flatnonzero(block == 10), np.flatnonzero(block == 44)
@@ -89,7 +89,7 @@ def _line(raw: mmap.mmap, starts: I64, ends: I64, i: int) -> bytes:
 
 
 def _fault(file: Path, raw: mmap.mmap, starts: I64, ends: I64, chosen: I64, columns: tuple[str, ...]) -> DataError:
-    """Return the error that names the first chosen row with anything but finite numbers."""
+    """Return the error that names the first value of a chosen row that is not a finite number."""
     for i in chosen.tolist():
         for name, word in zip(columns, _line(raw, starts, ends, i).split(b","), strict=True):
             try:

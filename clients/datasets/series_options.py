@@ -1,4 +1,4 @@
-"""Options of the recorded series, which are forecast, and how each is read as a table."""
+"""Options of the recorded series for forecasts, and the table that each is read as."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from clients.tables.options import Scale, TableOptions, WindowedOptions
 
 @dataclass(frozen=True, kw_only=True)
 class MetrLaOptions(WindowedOptions):
-    """Speeds at road sensors, in miles an hour, to forecast: one client a sensor.
+    """Forecasts of speeds at road sensors, in miles an hour: one client a sensor.
 
     Attributes:
-        path: the .h5 as published (needs the extra `hdf5`), or a CSV or Parquet of times and a column a sensor.
-        sensors: those to keep; empty keeps all.
-        zero_is_missing: whether a speed of 0 means that nothing was read, as in METR-LA. In PEMS-BAY it does not.
+        path: the .h5 as published (needs the extra `hdf5`), or a CSV or Parquet of times and one column a sensor.
+        sensors: sensors to keep; empty keeps all.
+        zero_is_missing: whether a speed of 0 marks a missing reading. It does in METR-LA, and not in PEMS-BAY.
         window: past steps of five minutes the model sees.
         horizon: steps ahead; all values from 1 to `horizon` are forecast.
         stride: steps from one window to the next.
@@ -44,7 +44,7 @@ class MetrLaOptions(WindowedOptions):
 
 
 def metr_la_table(options: MetrLaOptions) -> TableOptions:
-    """Return the table these options say."""
+    """Return the table that these options describe."""
     return _table(
         options,
         frequency="5min",
@@ -57,12 +57,12 @@ def metr_la_table(options: MetrLaOptions) -> TableOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AirQualityOptions(WindowedOptions):
-    """A pollutant to forecast from its past and the weather: one client a station.
+    """Forecasts of a pollutant from its past and the weather: one client a station.
 
     Attributes:
-        path: a folder of a CSV a station (also .gz, .xz), or a pattern.
+        path: a folder with one CSV a station (also .gz, .xz), or a pattern.
         target: the pollutant: PM2.5, PM10, SO2, NO2, CO or O3 in micrograms a cubic metre.
-        features: further columns of numbers; the wind's direction is text, and so none.
+        features: additional columns of numbers; the wind's direction is text and cannot be one.
         station: the column that names the station; empty names it by the file.
         window: past steps the model sees.
         horizon: steps ahead; all values from 1 to `horizon` are forecast.
@@ -95,7 +95,7 @@ class AirQualityOptions(WindowedOptions):
 
 
 def air_quality_table(options: AirQualityOptions) -> TableOptions:
-    """Return the table these options say."""
+    """Return the table that these options describe."""
     return _table(
         options,
         frequency=options.frequency,
@@ -121,23 +121,23 @@ METERS = {
 
 
 COLUMNS = (POWER, "Global_reactive_power", "Voltage", "Global_intensity", *METERS)
-"""What the file measures besides `Date` and `Time`."""
+"""The columns of the file besides `Date` and `Time`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HouseholdPowerOptions(WindowedOptions):
-    """Hourly mean power to forecast.
+    """Forecasts of hourly mean power.
 
     Attributes:
-        path: household_power_consumption.txt, or the folder it lies in.
+        path: household_power_consumption.txt, or its folder.
         clients: "months": a client is a calendar month of the household's power; "meters": one of the four meters.
-        features: further columns of `COLUMNS`, for "months"; sub-meters are in kW like the power itself.
-        minutes: an hour with fewer known minutes than this is missing.
+        features: additional columns of `COLUMNS`, for "months"; sub-meters are in kW like the power itself.
+        minutes: an hour with fewer known minutes than this counts as missing.
         window: past hours the model sees.
         horizon: hours ahead; all values from 1 to `horizon` are forecast.
         stride: hours from one window to the next.
-        validation_fraction: share of a client's time, after the training part. Months are split each by itself, so one
-            month's test lies before another's training.
+        validation_fraction: share of a client's time, after the training part. Each month is split by itself, so one
+            month's test part is earlier than the next month's training part.
         test_fraction: share of its time, at the end.
         scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
         max_gap: longest run of missing hours to fill on a straight line; windows that touch a longer one are dropped.

@@ -1,4 +1,4 @@
-"""Matrices of numbers in plain text, as UCI HAR has them: a row a line, numbers between blanks, nothing else."""
+"""Reads matrices of numbers in plain text, as in UCI HAR: one row a line, numbers separated by blanks."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def read_matrix(file: Path, columns: int) -> F32:
         float32 (lines, columns).
 
     Raises:
-        DataError: the file is not there, is empty, has a line of another length or something that is no finite number,
-            naming line and column.
+        DataError: the file is missing or empty, or has a line of another length or a value that is not a finite number;
+            the message names line and column.
     """
     try:
         lines = file.read_text("ascii").splitlines()

@@ -1,8 +1,8 @@
 """UCI HAR: six activities of thirty people from the phone at their waist (Anguita et al., ESANN 2013; UCI 240).
 
 Windows of 2.56 s at 50 Hz that overlap by half: acceleration of the body, turn rate, and acceleration with gravity, in
-three axes each. One client is one person. As published, nine of the thirty are the test set; windows of one person
-overlap, so a test set of other people's is the only one without examples half seen in training.
+three axes each. One client is one person. As published, nine of the thirty are the test set. Windows of one
+person overlap, so only a test set of other people has no examples half seen in training.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ CHANNELS = tuple(
     )
     for axis, mean, deviation in zip("xyz", means, deviations, strict=True)
 )  # fmt: skip
-"""The signals as generated activity has them too: round figures of their means and deviations, by which features are
-standardised, and the ranges of the telephone's sensors."""
+"""The signals, the same as those of generated activity: round figures of their means and deviations, which standardise
+features, and the ranges of the telephone's sensors."""
 
 
 def uci_har_population(
@@ -58,13 +58,13 @@ def uci_har_population(
     """Read the windows and make the population: features [n, 64 or 128, 9] by `CHANNELS`, labels by `ACTIVITIES`.
 
     Args:
-        options: what to read.
-        partition: None for a client a person; any other, natural by "subject" or "label" among them.
+        options: the files and how they are split.
+        partition: None for one client a person; or any other. A natural one may use "subject" or "label".
         seed: root seed.
         dtype: of the features.
 
     Raises:
-        DataError: the files are missing (saying where they are to be had) or unusable (saying where in which).
+        DataError: the files are missing (the message names their source) or unusable (it names the place).
     """
     return pooled_population(
         uci_har_pool(options),
@@ -140,7 +140,7 @@ def _whole(file: Path, low: int, high: int, what: str) -> I64:
 def _npz(path: Path) -> tuple[F32, I64, I64]:
     """Read an archive: windows (n, samples, 9), labels, subjects counted from 1."""
     try:
-        # Opened here: numpy leaves a file that is no archive open.
+        # Opened here: numpy does not close a file that is not an archive.
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:

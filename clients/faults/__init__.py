@@ -1,4 +1,4 @@
-"""What sensors and labels get wrong: the table of faults, their options, and what each does to a block of readings.
+"""Faults of sensors and labels: their table, their options, and how each changes a block of readings.
 
 It imports core alone.
 """

@@ -1,4 +1,4 @@
-"""Faults applied in order to a cohort's readings or labels, with the truth of what each changed."""
+"""Applies faults in order to a cohort's readings or labels, and returns exactly what each changed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Block:
         lengths: how many of the T steps of each client hold readings, int64 (K,); the others are padding.
         clients: int64 (K,).
         hours: hour of the world's clock of each step, float64 (K, T); None without a clock.
-        each: so many steps in a row share their hour: `hours` is (K, T / each).
+        each: number of consecutive steps that share their hour; `hours` is (K, T / each).
         district: index of each client's district, int64 (K,); 0 without districts.
         channels: C of them.
         first: absolute index of step 0.
-        districts: names of the districts, for faults that are kept to some.
+        districts: names of the districts, for faults that are limited to some.
     """
 
     values: F32
@@ -46,7 +46,7 @@ class Block:
 def affected(
     fault_name: str, options: FaultOptions, clients: I64, district: I64, seed: int, *, districts: tuple[str, ...] = ()
 ) -> Bool:
-    """Say which clients a fault affects, bool (K,).
+    """Return which clients a fault affects, bool (K,).
 
     Args:
         fault_name: its name in the scenario.
@@ -54,11 +54,11 @@ def affected(
         clients: int64 (K,).
         district: index of each one's district, int64 (K,).
         seed: of the run.
-        districts: names of the districts, where the options name some.
+        districts: names of the districts, if the options name some.
     """
     chosen = uniform(streams.keys(seed, purpose(fault_name, "clients"), clients)) < options.clients
     if options.districts:
-        assert set(options.districts) <= set(districts), "check_faults refuses districts that are not there"
+        assert set(options.districts) <= set(districts), "check_faults refuses unknown districts"
         chosen &= np.isin(district, [districts.index(name) for name in options.districts])
     return np.asarray(chosen & (options.severity > 0))
 
@@ -66,18 +66,18 @@ def affected(
 def corrupt(
     block: Block, faults: Mapping[str, FaultOptions], *, seed: int, world: World | None = None
 ) -> tuple[F32, dict[str, Bool], dict[str, F64]]:
-    """Apply faults of readings in order; faults of labels are passed over.
+    """Apply faults of readings in order; skip faults of labels.
 
     Args:
-        block: what was really there; it is not changed.
-        faults: by name, checked by `check_faults`; those whose schedule is in rounds are applied: leave out those that
-            are not active.
+        block: the true readings; it is not changed.
+        faults: by name, checked by `check_faults`. A schedule in rounds is ignored: leave out faults that are not
+            active.
         seed: of the run.
         world: whose storms make gateway outages likelier.
 
     Returns:
-        The readings, float32 (K, T, C); by fault, exactly what it changed of what it was given, bool (K, T, C); by
-        fault, its measure of effect (`FaultRow.measure`) for each client, float64 (K,), 0 for those it does not touch.
+        The readings, float32 (K, T, C); by fault, exactly what it changed of its input, bool (K, T, C); by fault,
+        its measure of effect (`FaultRow.measure`) for each client, float64 (K,), 0 for clients that it does not affect.
     """
     values = block.values.copy()
     masks, effects = {}, {}
@@ -91,7 +91,7 @@ def corrupt(
 def corrupt_in_place(
     block: Block, faults: Mapping[str, FaultOptions], *, seed: int, world: World | None = None
 ) -> tuple[dict[str, I64], dict[str, F64]]:
-    """Do what `corrupt` does to the values of `block` themselves, without masks.
+    """Do the same as `corrupt`, in place on the values of `block` and without masks.
 
     Returns:
         By fault, how many readings of each client it changed, int64 (K,); by fault, the effects of `corrupt`.
@@ -104,7 +104,7 @@ def corrupt_in_place(
 
 @dataclass(frozen=True)
 class _Done:
-    """What a fault did to a block.
+    """The effect of a fault on a block.
 
     Attributes:
         counts: readings of each client that it changed, int64 (K,).
@@ -160,7 +160,7 @@ def _apply(block: Block, name: str, options: SensorFaultOptions, seed: int, worl
 
 
 def _patched(row: SensorFaultRow, r: Readings, made: Patch) -> _Done:
-    """Put a patch into the block."""
+    """Write a patch into the block."""
     assert row.measure != "rms"
     flat = r.source.reshape(-1, r.source.shape[2])
     place = r.rows[made.row] * r.steps + made.step
@@ -183,7 +183,7 @@ def _patched(row: SensorFaultRow, r: Readings, made: Patch) -> _Done:
 
 
 def _changed(row: SensorFaultRow, r: Readings, made: Changed) -> _Done:
-    """Put what a fault made of the readings into the block."""
+    """Write a fault's readings into the block."""
     touched = made.touched & r.live[:, None, :]
     changed = np.not_equal(made.values, r.values)
     changed &= touched
@@ -204,14 +204,14 @@ def _changed(row: SensorFaultRow, r: Readings, made: Changed) -> _Done:
 
 
 def _rows_of(hours: F64, rows: I64) -> F64:
-    """Return some clients' hours; those of clients that share one row of memory go on sharing it."""
+    """Return some clients' hours; clients that share one row of memory still share it."""
     if hours.strides[0] == 0:
         return np.broadcast_to(hours[:1], (len(rows), hours.shape[1]))
     return hours[rows]
 
 
 def _on_time(options: FaultOptions, hours: F64 | None, each: int = 1) -> Bool:
-    """Say at which steps the schedule lets a fault act, broadcastable to (R, T)."""
+    """Return at which steps the schedule lets a fault act, broadcastable to (R, T)."""
     if options.schedule.unit == "rounds":
         return np.ones((1, 1), np.bool_)
     assert hours is not None, "a schedule in hours needs data with a clock: check_faults says so"
@@ -231,7 +231,7 @@ def _effect(row: SensorFaultRow, r: Readings, made: Changed, new: F32, touched: 
     if r.known.all():
         change = new - r.values
     else:
-        change = np.subtract(new, r.values, out=np.zeros_like(new), where=r.known[:, None, :])  # padding: anything
+        change = np.subtract(new, r.values, out=np.zeros_like(new), where=r.known[:, None, :])  # padding: any value
     deviations = np.array([c.deviation for c in r.channels])
     squares = np.einsum("rct,rct->rc", change, change).astype(np.float64) / deviations**2
     return np.asarray(np.sqrt(squares.sum(axis=1) / readings))
@@ -250,11 +250,11 @@ def corrupt_labels(
     hours: F64 | None = None,
     first: int = 0,
 ) -> tuple[I64, dict[str, Bool], dict[str, F64]]:
-    """Apply faults of labels in order; faults of readings are passed over.
+    """Apply faults of labels in order; skip faults of readings.
 
     Args:
         labels: client after client, int64 (M,); they are not changed.
-        offsets: client k owns `labels[offsets[k]:offsets[k + 1]]`, int64 (K + 1,).
+        offsets: client k has `labels[offsets[k]:offsets[k + 1]]`, int64 (K + 1,).
         clients: int64 (K,).
         classes: how many there are, at least 2.
         faults: as in `corrupt`.

@@ -1,4 +1,4 @@
-"""Do the faults of a scenario fit its data?"""
+"""Checks that the faults of a scenario fit its data."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def _check_channels(name: str, options: SensorFaultOptions, channels: Sequence[C
         if not other:
             raise UserError(f"{name}.kind", f"is {options.kind!r}, and no channel of these data has another unit")
         if options.channels and not set(options.channels) & set(other):
-            said = f"names none that has another unit, got {', '.join(options.channels)}"
-            raise UserError(f"{name}.channels", said, fix=f"These have: {', '.join(other)}.")
+            problem = f"names none that has another unit, got {', '.join(options.channels)}"
+            raise UserError(f"{name}.channels", problem, fix=f"These have: {', '.join(other)}.")
 
 
 def _check_labels(name: str, options: LabelFaultOptions, task: Task, classes: int) -> None:
@@ -78,7 +78,7 @@ def _check_labels(name: str, options: LabelFaultOptions, task: Task, classes: in
             fix="Faults of labels need classification.",
         )
     if classes < 2:
-        raise UserError(f"{name}.kind", f"is {options.kind!r}, and there is only one class to have")
+        raise UserError(f"{name}.kind", f"is {options.kind!r}, and these data have only one class")
     try:
         options.check_classes(classes)
     except UserError as error:

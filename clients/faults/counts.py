@@ -33,8 +33,8 @@ def changed_share(mask: Array, measured: npt.ArrayLike = True) -> F64:
     """Return the share of each client's readings (or labels) that a fault changed, float64 (K,).
 
     Args:
-        mask: what it changed: readings (K, T, C) or labels (K, n).
-        measured: the channels that a sensor measures, bool (C,): shares are of their readings.
+        mask: the readings (K, T, C) or labels (K, n) that it changed.
+        measured: the channels that a sensor measures, bool (C,); shares are of their readings.
 
     Example:
         >>> changed_share(np.array([[True, False], [False, False]])).tolist()

@@ -12,7 +12,7 @@ from clients.faults.options import LabelFaultOptions
 
 @dataclass(frozen=True, kw_only=True)
 class SharedLabelFaultOptions(LabelFaultOptions):
-    """What faults that reach any label with the same probability, severity x share, have in common.
+    """The base of faults that change every label with the same probability, severity x share.
 
     Attributes:
         share: share of the labels that are wrong at severity 1.
@@ -27,7 +27,7 @@ class SharedLabelFaultOptions(LabelFaultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSymmetricOptions(SharedLabelFaultOptions):
-    """A label becomes one of the other classes, each as likely."""
+    """A label becomes one of the other classes, all equally likely."""
 
     kind: Literal["label_symmetric"] = "label_symmetric"
 
@@ -46,7 +46,7 @@ class LabelClassDependentOptions(LabelFaultOptions):
 
     Attributes:
         rates: share of each class's labels that are wrong at severity 1, one a class.
-        to: what each class becomes; empty for any of the others, each as likely.
+        to: the class that each class becomes; empty for any other class, all equally likely.
     """
 
     kind: Literal["label_class_dependent"] = "label_class_dependent"
@@ -65,14 +65,14 @@ class LabelClassDependentOptions(LabelFaultOptions):
             require(ok, "to", f"must name another class from 0 to {classes - 1} for each, got {self.to}")
 
     def check_classes(self, classes: int) -> None:
-        """Refuse data with another number of classes than there are rates."""
+        """Refuse data whose number of classes is not the number of rates."""
         given = len(self.rates)
         require(given == classes, "rates", f"must have one rate for each of the {classes} classes, got {given}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConcentratedOptions(SharedLabelFaultOptions):
-    """Few clients have most of the wrong labels: theirs become one of the other classes, each as likely."""
+    """Few clients have most of the wrong labels, which become one of the other classes, all equally likely."""
 
     kind: Literal["label_concentrated"] = "label_concentrated"
     clients: float = 0.1

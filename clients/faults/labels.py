@@ -1,4 +1,4 @@
-"""What faults make of labels; the options say what each does."""
+"""The functions of label faults; the options describe what each does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def class_rate(o: LabelClassDependentOptions, labels: I64) -> F64:
 
 
 def any_other(o: object, labels: I64, classes: int, key: U64) -> I64:
-    """Return one of the other classes for each label, each as likely."""
+    """Return one of the other classes for each label, all equally likely."""
     away = hashes(key, 1)[:, 0] % np.uint64(classes - 1)
     return (labels + 1 + away.astype(np.int64)) % classes
 
@@ -31,5 +31,5 @@ def next_class(o: object, labels: I64, classes: int, key: U64) -> I64:
 
 
 def given_class(o: LabelClassDependentOptions, labels: I64, classes: int, key: U64) -> I64:
-    """Return the class that the options name, else any other."""
+    """Return the class that the options name, or any other class."""
     return np.array(o.to, np.int64)[labels] if o.to else any_other(o, labels, classes, key)

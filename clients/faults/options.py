@@ -1,4 +1,4 @@
-"""What the options of all faults share: how severe, which clients and channels, and when."""
+"""The base of the options of all faults: severity, clients, channels and schedule."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from clients.core.options import STRICT, KindOptions, check_at_least, check_rang
 
 POSITIVE = "a finite number > 0"
 Fill = Literal["last", "zero", "mean", "interpolate"]
-"""What stands where a reading is missing.
+"""The value that replaces a missing reading.
 
-last: the channel's last reading that came, the nominal mean before the first (a span looks back no further than its
-own first step); zero: 0 in the channel's unit; mean: the channel's nominal mean; interpolate: the straight line between
-the nearest readings that came, before the first and after the last the nearest one, the nominal mean where none came.
+last: the channel's last reading, or the nominal mean before the first one (a span looks back no further than its own
+first step); zero: 0 in the channel's unit; mean: the channel's nominal mean; interpolate: the straight line between the
+nearest readings, the nearest one before the first and after the last, the nominal mean if there are none.
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When a fault is there: from `start` up to, not including, `stop`.
+    """When a fault is active: from `start` up to, not including, `stop`.
 
     Attributes:
         unit: "rounds" of training, or "hours" of the world's clock.
@@ -40,7 +40,7 @@ class Schedule:
         require(later, "stop", f"must be later than start ({self.start}), got {self.stop}")
 
     def active(self, round_index: int) -> bool:
-        """Say whether the fault is there in a round; one on the clock is in every round, in its hours of the data.
+        """Return whether the fault is active in a round; a fault on the clock is active in every round, in its hours.
 
         Example:
             >>> [Schedule(start=2, stop=4).active(r) for r in range(5)]
@@ -51,12 +51,12 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class FaultOptions(KindOptions):
-    """What all faults share.
+    """The options of every fault.
 
     Attributes:
-        severity: 0 is bit-identical to no fault, 1 is what the kind says.
-        clients: share of the clients it affects; a client that a share affects is affected by every larger share.
-        districts: names of the districts it is kept to; empty for all.
+        severity: 0 is bit-identical to no fault, 1 is the kind's full effect.
+        clients: share of the clients it affects; a larger share affects the same clients and more.
+        districts: names of the districts it is limited to; empty for all.
         schedule: when.
     """
 
@@ -71,10 +71,10 @@ class FaultOptions(KindOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SensorFaultOptions(FaultOptions):
-    """What faults of readings share.
+    """The options of every fault of readings.
 
     Attributes:
-        channels: names of the measured channels it touches; empty for all of them. Others it never touches.
+        channels: names of the measured channels it changes; empty for all of them. It never changes other channels.
     """
 
     channels: tuple[str, ...] = ()
@@ -82,14 +82,14 @@ class SensorFaultOptions(FaultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class SlottedFaultOptions(SensorFaultOptions):
-    """What faults that come in slots of time share.
+    """The options of faults that act in slots of time.
 
-    Time is cut into slots of `steps`, by a phase of each client's own; the fault takes each slot with probability
+    Time is cut into slots of `steps`, with a phase for each client. The fault affects each slot with probability
     severity x share.
 
     Attributes:
         steps: length of a slot.
-        share: share of the slots that it takes at severity 1.
+        share: share of the slots that it affects at severity 1.
     """
 
     steps: int = 12
@@ -103,10 +103,10 @@ class SlottedFaultOptions(SensorFaultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFaultOptions(FaultOptions):
-    """What faults of labels share."""
+    """The options of every fault of labels."""
 
     def check_classes(self, classes: int) -> None:
-        """Refuse data whose number of classes does not fit; most faults fit any.
+        """Refuse data whose number of classes does not fit; most faults fit any number.
 
         Raises:
             UserError: naming the key.

@@ -1,4 +1,4 @@
-"""When the gateway of a district is out."""
+"""Computes when the gateway of a district is out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clients.faults.readings import purpose, uniform
 
 
 class World(Protocol):
-    """What a fault asks of the world."""
+    """The part of the world that a fault needs."""
 
     @property
     def storm(self) -> F64:
@@ -37,12 +37,12 @@ class Outage:
 
 
 def phases(name: str, options: GatewayOutageOptions, district: I64, seed: int) -> F64:
-    """Return by how many hours a district's slots begin before the clock's, float64 of the shape of `district`."""
+    """Return the hours by which a district's slots begin before the clock's, float64 of the shape of `district`."""
     return options.hours * uniform(streams.keys(seed, purpose(name, "phase"), district))
 
 
 def out(name: str, options: GatewayOutageOptions, district: I64, slot: I64, seed: int, storm: F64 | None) -> Bool:
-    """Say which slots of which districts are out.
+    """Return which slots of which districts are out.
 
     Args:
         name: of the fault.
@@ -63,13 +63,13 @@ def out(name: str, options: GatewayOutageOptions, district: I64, slot: I64, seed
 def out_of(
     name: str, options: GatewayOutageOptions, districts: I64, which: I64, slot: I64, seed: int, storm: F64 | None
 ) -> Bool:
-    """Say which slots are out of the districts that clients are in, bool (R, S).
+    """Return which slots of the clients' districts are out, bool (R, S).
 
     Args:
         name: of the fault.
         options: of the fault.
         districts: indices, each once, (D,).
-        which: position in `districts` of each client's, (R,).
+        which: position of each client's district in `districts`, (R,).
         slot: numbers of slots, (R, S).
         seed: of the run.
         storm: of the world by hour, or None.
@@ -89,15 +89,15 @@ def outages(
     """Return all outages of the first `hours` hours, by district, then time; neighbouring slots are one outage.
 
     Districts are all of `range(districts)`: leave out those that `options.districts` does not name. A schedule in hours
-    cuts outages off.
+    cuts outages to its hours.
 
     Args:
         name: of the fault in the scenario.
         options: of the fault.
         districts: how many.
-        hours: up to which hour.
+        hours: hours from the start.
         seed: of the run.
-        world: whose storms make outages likelier.
+        world: its storms make outages likelier.
     """
     storm = None if world is None else world.storm
     clocked = options.schedule.unit == "hours"

@@ -1,4 +1,4 @@
-"""Options of the faults on the way from a sensor: readings are lost, late, repeated or out of order."""
+"""Options of the faults of packets between sensor and client: readings are lost, late, repeated or out of order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class MissingOptions(SensorFaultOptions):
 
     Attributes:
         share: share of the readings that are missing at severity 1.
-        fill: what stands in their place, see `Fill`.
+        fill: the value that replaces them; see `Fill`.
     """
 
     kind: Literal["missing"] = "missing"
@@ -34,7 +34,7 @@ class MissingBurstsOptions(SlottedFaultOptions):
     A burst lasts steps / (1 - severity x share) on average.
 
     Attributes:
-        fill: what stands in their place, see `Fill`.
+        fill: the value that replaces them; see `Fill`.
     """
 
     kind: Literal["missing_bursts"] = "missing_bursts"
@@ -43,15 +43,15 @@ class MissingBurstsOptions(SlottedFaultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ClockSkewOptions(SensorFaultOptions):
-    """A client's clock is wrong: its readings stand d = severity x part x steps steps from where they belong.
+    """A client's clock is wrong: its readings are shifted by d = severity x part x steps steps.
 
     `part` is the client's own number, uniform from 1/2 to 1. The reading at step t becomes the one at t - d (late) or
-    t + d (early); between two steps it is their straight line, beyond the ends of the span the reading at the end.
-    Calendar channels and labels stay where they are.
+    t + d (early). Between two steps it is interpolated linearly; beyond the ends of the span it is the reading at the
+    end. Calendar channels and labels are not shifted.
 
     Attributes:
         steps: the largest skew at severity 1.
-        direction: late readings are older than they say and early ones newer; "either" by the client.
+        direction: late readings are older than their time stamps, early ones newer; "either" depends on the client.
     """
 
     kind: Literal["clock_skew"] = "clock_skew"
@@ -65,10 +65,10 @@ class ClockSkewOptions(SensorFaultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicatedOptions(SlottedFaultOptions):
-    """Packets are sent twice: the second copy stands where the next packet should.
+    """Packets are sent twice: the second copy takes the place of the next packet.
 
-    A slot is a packet, of all channels; it is replaced by the packet before it. Where that lies before the span that is
-    read, nothing is replaced.
+    A slot is a packet, of all channels; it is replaced by the packet before it. If that packet lies before the span,
+    nothing is replaced.
     """
 
     kind: Literal["duplicated"] = "duplicated"
@@ -79,8 +79,8 @@ class DuplicatedOptions(SlottedFaultOptions):
 class ReorderedOptions(SlottedFaultOptions):
     """Packets overtake one another: two neighbours are swapped with probability severity x share.
 
-    Packets hold `steps` steps of all channels, and are paired once and for all; a slot is a pair. A step whose
-    counterpart lies outside the span that is read stays in place.
+    Packets hold `steps` steps of all channels, and their pairs are fixed; a slot is a pair. A step whose counterpart
+    lies outside the span stays in place.
     """
 
     kind: Literal["reordered"] = "reordered"
@@ -91,15 +91,16 @@ class ReorderedOptions(SlottedFaultOptions):
 class GatewayOutageOptions(SensorFaultOptions):
     """All affected clients of a district are missing at once.
 
-    The world's hours are cut into slots of `hours`, by a phase of each district's own; with p = severity x share, a
-    slot is out with probability 1 - (1 - p) ** (1 + storm_factor x storm), storm (0..1) the world's at its first hour.
-    Data without a clock count steps for hours; without a world there is no storm; without districts all is one.
+    The world's hours are cut into slots of `hours`, with a phase for each district. With p = severity x share, a slot
+    is out with probability 1 - (1 - p) ** (1 + storm_factor x storm); storm (0..1) is the world's at the slot's first
+    hour. Data without a clock count steps as hours. Without a world there are no storms; without districts there is
+    one.
 
     Attributes:
         hours: length of a slot.
         share: share of the hours that are out in fair weather at severity 1.
-        storm_factor: how much likelier a storm makes it.
-        fill: what stands in their place, see `Fill`.
+        storm_factor: how much likelier a storm makes outages.
+        fill: the value that replaces them; see `Fill`.
     """
 
     kind: Literal["gateway_outage"] = "gateway_outage"

@@ -1,4 +1,4 @@
-"""What the faults on the way from a sensor make of its readings; the options say what each does."""
+"""The functions of packet faults; the options describe what each does."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def gateway_outage(o: GatewayOutageOptions, r: Readings) -> Patch:
     """Lose stretches of all channels of all clients of a district."""
     districts, which = np.unique(r.district, return_inverse=True)
     phase = phases(r.name, o, districts, r.seed)
-    if r.hours is None or r.hours.strides[0] == 0:  # one clock for all: a row a district
+    if r.hours is None or r.hours.strides[0] == 0:  # one clock for all clients: a row a district
         hours = np.arange(r.first, r.first + r.steps, dtype=np.float64) if r.hours is None else r.hours[0]
         slot = np.floor((hours + phase[:, None]) / o.hours).astype(np.int64)
         lost = out_of(r.name, o, districts, np.arange(len(districts)), slot, r.seed, r.storm)[which]
     else:
-        hours = np.where(r.known[:, :: r.each], r.hours, 0.0)  # padding may hold anything
+        hours = np.where(r.known[:, :: r.each], r.hours, 0.0)  # padding may have any value
         slot = np.floor((hours + phase[which, None]) / o.hours).astype(np.int64)
         lost = out_of(r.name, o, districts, which, slot, r.seed, r.storm)
     return _without_steps(r, lost.repeat(1 if r.hours is None else r.each, axis=1), o.fill)
 
 
 def clock_skew(o: ClockSkewOptions, r: Readings) -> Changed:
-    """Read earlier or later than the clock says."""
+    """Read earlier or later than the time stamp."""
     key = r.keys("skew", by_channel=False)[:, 0]
     skew = o.severity * o.steps * size(key)
     late = sign(key) if o.direction == "either" else np.full(len(key), 1.0 if o.direction == "late" else -1.0)
@@ -69,7 +69,7 @@ def clock_skew(o: ClockSkewOptions, r: Readings) -> Changed:
 def duplicated(o: DuplicatedOptions, r: Readings) -> Changed:
     """Put packets in the place of the next."""
     again = slot_hits(r, o.steps, o.severity * o.share, by_channel=False)
-    again[..., : o.steps] = False  # what it repeats lies before the span
+    again[..., : o.steps] = False  # the repeated packet lies before the span
     values = r.values.copy()
     values[..., o.steps :] = r.values[..., : r.values.shape[2] - o.steps]
     return Changed(values, again)
@@ -123,12 +123,12 @@ def _without_steps(r: Readings, lost: Bool, fill: Fill) -> Patch:
 
 
 def _filled(before: F32, after: F32, none: F32, found: Runs, has_next: Bool, fill: Fill, steps: int) -> F32:
-    """Return what stands at lost places, of the shape of `before`.
+    """Return the values that replace lost readings, of the shape of `before`.
 
     Args:
         before: the last reading before each stretch, (N,) or (N, C).
         after: the next one.
-        none: what stands where no reading came.
+        none: the value if there is no reading at all.
         found: the stretches.
         has_next: whether there is a next one, (N,).
         fill: "last" or "interpolate".

@@ -1,7 +1,7 @@
-"""What a fault sees of a cohort's readings, and the random numbers it draws.
+"""The readings of a cohort that a fault works on, and its random numbers.
 
-Numbers are addressed by (seed, fault's name, client, channel, absolute step), so a place is hit or not whoever else is
-in the block and whichever span was asked for, and whatever is hit at one rate is hit at every larger one.
+Numbers are addressed by (seed, fault's name, client, channel, absolute step), so whether a reading is hit does not
+depend on the cohort or the time range. A reading that is hit at one rate is hit at every larger one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Readings:
         district: of each client, int64 (R,).
         channels: C of them.
         hours: hour of the world's clock, float64 (R, T / each), or None.
-        each: so many steps in a row share their hour.
+        each: number of consecutive steps that share their hour.
         storm: of the world, by hour, float64, or None.
         first: absolute index of step 0.
         seed: of the run.
@@ -60,7 +60,7 @@ class Readings:
 
     @cached_property
     def values(self) -> F32:
-        """The readings, in the channels' units, float32 (R, C, T); made when first asked for."""
+        """The readings, in the channels' units, float32 (R, C, T); made on first use."""
         some = self.source if len(self.rows) == len(self.source) else self.source[self.rows]
         gathered = np.empty((len(self.rows), len(self.columns), self.steps), np.float32)
         for j, column in enumerate(self.columns):  # one strided copy a channel beats fancy indexing
@@ -77,7 +77,7 @@ class Readings:
         return np.array([getattr(c, attribute) for c in self.channels], np.float32)[:, None]
 
     def keys(self, what: str, *, by_channel: bool = True) -> U64:
-        """Return a key a client and channel, (R, C), or a client, (R, 1)."""
+        """Return one key for each client and channel, (R, C), or for each client, (R, 1)."""
         key = streams.keys(self.seed, purpose(self.name, what), self.clients)[:, None]
         if not by_channel:
             return key
@@ -87,13 +87,15 @@ class Readings:
 
 @dataclass(frozen=True)
 class Changed:
-    """What a fault makes of readings.
+    """The readings after a fault.
 
     Attributes:
-        values: float32, broadcastable to (R, C, T); what is not touched is not looked at.
+        values: float32, broadcastable to (R, C, T); used only where `touched`.
         touched: bool, broadcastable to (R, C, T).
-        effect: its measure for each client, float64 (R,), where neither the share touched nor the root mean square.
-        kept: whether `values` are of the readings' shape, equal to them where not touched, and `touched` only live.
+        effect: the fault's measure for each client, float64 (R,), if it is neither the share touched nor the root mean
+            square.
+        kept: whether `values` have the readings' shape and equal them outside `touched`, and `touched` marks only live
+            readings.
     """
 
     values: F32
@@ -104,7 +106,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Patch:
-    """What a fault puts at some steps, in all the channels it is of.
+    """The values that a fault writes at some steps, in all its channels.
 
     Attributes:
         row: position among the R clients, int64 (N,), rising.
@@ -123,7 +125,7 @@ def purpose(name: str, what: str) -> str:
 
 
 def below(hashes: U64, rate: float) -> Bool:
-    """Say which hashes, read as uniform numbers, are below `rate`."""
+    """Return which hashes, read as uniform numbers, are below `rate`."""
     if rate >= 1:
         return np.ones(hashes.shape, np.bool_)
     return hashes < np.uint64(int(rate * 2.0**64))
@@ -145,7 +147,7 @@ def sign(hashes: U64) -> F64:
 
 
 def hits(r: Readings, rate: float, *, what: str = "hits") -> Bool:
-    """Say which single readings are hit, bool (R, C, T)."""
+    """Return which single readings are hit, bool (R, C, T)."""
     return below(streams.hashes(r.keys(what), r.steps, r.first), rate)
 
 
@@ -156,11 +158,11 @@ def phased(r: Readings, steps: int) -> I64:
 
 
 def slot_hits(r: Readings, steps: int, rate: float, *, by_channel: bool) -> Bool:
-    """Say which readings lie in slots that are hit, bool (R, C, T), or (R, 1, T) for all channels at once."""
+    """Return which readings lie in slots that are hit, bool (R, C, T), or (R, 1, T) for all channels at once."""
     first = r.first // steps
     slot = phased(r, steps) // steps - first
     table = below(streams.hashes(r.keys("slots", by_channel=by_channel), r.steps // steps + 3, first), rate)
-    if steps == 1:  # no phase, and a slot a step
+    if steps == 1:  # no phase, and each step is a slot
         return np.ascontiguousarray(table[:, :, : r.steps])
     return np.take_along_axis(table, slot[:, None, :], axis=2)
 
@@ -181,7 +183,7 @@ def gaussian(r: Readings) -> F32:
 
 
 def within_range(r: Readings, values: F32) -> F32:
-    """Clip to what the sensors can show, in place; readings that were beyond it may stay where they were."""
+    """Clip to the sensors' range, in place; readings that were beyond it before may stay."""
     low, high = r.of_channels("low"), r.of_channels("high")
     if np.isfinite(low).any():
         np.maximum(values, np.minimum(r.values, low), out=values)
@@ -192,13 +194,13 @@ def within_range(r: Readings, values: F32) -> F32:
 
 @dataclass(frozen=True)
 class Runs:
-    """Marked readings, in order, and where the stretch without a gap that each lies in begins and ends.
+    """Marked readings, in order, and the start and end of the unbroken stretch that each lies in.
 
     Attributes:
-        place: index of each marked one into the flattened array, int64 (N,).
-        start: of the first of its stretch, int64 (N,).
-        end: of the one after its last.
-        row: which row it is in; no stretch goes on into the next.
+        place: index of each marked reading into the flattened array, int64 (N,).
+        start: index of the first reading of its stretch, int64 (N,).
+        end: index after the last one.
+        row: the reading's row; no stretch crosses rows.
     """
 
     place: I64
@@ -208,7 +210,7 @@ class Runs:
 
 
 def runs(marked: Bool) -> Runs:
-    """Return the stretches of the last axis that are marked, of an array (..., T)."""
+    """Return the marked stretches along the last axis of an array (..., T)."""
     steps = marked.shape[-1]
     place = np.flatnonzero(marked)
     row = place // max(steps, 1)
@@ -221,6 +223,6 @@ def runs(marked: Bool) -> Runs:
 
 
 def last_before(good: Bool) -> I64:
-    """Return for each step the last one up to it that is good, -1 where there is none; (..., T)."""
+    """Return for each step the last good step up to it, -1 if there is none; (..., T)."""
     steps = np.where(good, np.arange(good.shape[-1], dtype=np.int64), -1)
     return np.maximum.accumulate(steps, axis=-1)

@@ -1,4 +1,4 @@
-"""Options of the faults of a sensor itself: what it reads is wrong.
+"""Options of the faults of a sensor itself: it reads wrong values.
 
 Deviations are the nominal standard deviations of a channel (`Channel.deviation`). A client's `part` of a channel is a
 number of its own, of either sign, uniform in size from 1/2 to 1.
@@ -19,8 +19,8 @@ from clients.faults.options import POSITIVE, SensorFaultOptions, SlottedFaultOpt
 class StuckAtOptions(SlottedFaultOptions):
     """A channel stays at its last reading for stretches.
 
-    Channels are stuck independently in each slot, so a stretch lasts steps / (1 - severity x share) on average. Where a
-    stretch began before the span that is read, the span's first reading stands for the last one.
+    Channels are stuck independently in each slot, so a stretch lasts steps / (1 - severity x share) on average. If a
+    stretch began before the span, the span's first reading is used as the last one.
     """
 
     kind: Literal["stuck_at"] = "stuck_at"
@@ -63,7 +63,7 @@ class BiasOptions(SensorFaultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationDriftOptions(SensorFaultOptions):
-    """A channel goes off: by severity x part x deviations x min(step / steps, 1), from step 0 of the data on.
+    """A channel drifts by severity x part x deviations x min(step / steps, 1), from step 0 of the data.
 
     Attributes:
         deviations: the largest error at severity 1, once `steps` have passed.
@@ -104,7 +104,7 @@ class NoiseOptions(SensorFaultOptions):
 class UnitMixupOptions(SlottedFaultOptions):
     """Readings come in the channel's other unit: other_scale x reading + other_offset, whatever the channel's range.
 
-    Channels are mixed up independently in each slot. A channel without another unit is not touched.
+    Channels are mixed up independently in each slot. A channel without another unit is not changed.
     """
 
     kind: Literal["unit_mixup"] = "unit_mixup"
@@ -117,7 +117,7 @@ class SaturationOptions(SensorFaultOptions):
     """Readings are clipped to the channel's nominal mean -+ (limit / severity) deviations.
 
     Attributes:
-        limit: deviations that are left on both sides at severity 1.
+        limit: deviations that remain on both sides at severity 1.
     """
 
     kind: Literal["saturation"] = "saturation"
@@ -130,14 +130,14 @@ class SaturationOptions(SensorFaultOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantisationOptions(SensorFaultOptions):
-    """Readings are rounded to a grid through the nominal mean, of 2 ** bits steps on 8 deviations.
+    """Readings are rounded to a grid through the nominal mean, with 2 ** bits steps over 8 deviations.
 
     Bits at severity s are the integer nearest to finest - s (finest - bits): a coarser grid is part of every finer one.
     Readings stay within the channel's range.
 
     Attributes:
-        bits: of resolution at severity 1.
-        finest: of resolution just above severity 0.
+        bits: bits of resolution at severity 1.
+        finest: bits of resolution just above severity 0.
     """
 
     kind: Literal["quantisation"] = "quantisation"

@@ -1,4 +1,4 @@
-"""What the faults of a sensor make of its readings; the options say what each does."""
+"""The functions of sensor faults; the options describe what each does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from clients.faults.sensor_options import (
 
 ALL = np.ones((1, 1, 1), np.bool_)
 
-_BEYOND = 1e12  # deviations from the mean that no reading lies beyond
+_BEYOND = 1e12  # no reading lies beyond this many deviations from the mean
 
 
 def _parts(r: Readings) -> F32:
@@ -99,7 +99,7 @@ def saturation(o: SaturationOptions, r: Readings) -> Changed:
 
 
 def quantisation(o: QuantisationOptions, r: Readings) -> Changed:
-    """Round to a grid of 2**bits steps on 8 deviations."""
+    """Round to a grid of 2**bits steps over 8 deviations."""
     bits = round(o.finest - o.severity * (o.finest - o.bits))
     mean, step = r.of_channels("mean"), r.of_channels("deviation") * np.float32(8.0 * 2.0**-bits)
     return Changed(within_range(r, mean + step * np.rint((r.values - mean) / step)), ALL)

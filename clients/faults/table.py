@@ -1,4 +1,4 @@
-"""The table of faults: a kind is one row of its options, what it does, and the measure of its effect."""
+"""The table of faults: a row has a kind's options, its function and the measure of its effect."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EFFECTS: dict[Measure, str] = {
     "skew": "steps between a reading and where it belongs",
     "wrong_labels": "share of the labels that are wrong",
 }
-"""Measures of effect, over all of an affected client's readings of the fault's channels (or labels)."""
+"""Measures of effect, over all readings of an affected client in the fault's channels (or all its labels)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class FaultRow(Row):
     """A kind of fault.
 
     Attributes:
-        measure: what its effect is measured by, one of `EFFECTS`.
+        measure: the measure of its effect, one of `EFFECTS`.
     """
 
     measure: Measure
@@ -66,9 +66,9 @@ class SensorFaultRow(FaultRow):
     """A kind of fault of readings.
 
     Attributes:
-        apply: (options, readings) -> what it makes of them.
+        apply: (options, readings) -> the readings after the fault.
         needs_other_unit: whether it acts only on channels that have another unit.
-        outages: what finds the stretches in which whole districts are out, for the record; None without any.
+        outages: finds the outages of whole districts, for the record; None for kinds without any.
     """
 
     apply: Callable[[Any, Readings], Changed | Patch]
@@ -82,7 +82,7 @@ class LabelFaultRow(FaultRow):
 
     Attributes:
         rate: (options, labels) -> the probability with which each becomes wrong.
-        new_label: (options, wrong labels, classes, keys) -> what they become.
+        new_label: (options, wrong labels, classes, keys) -> the labels that replace them.
     """
 
     measure: Measure = "wrong_labels"

@@ -1,4 +1,4 @@
-"""From the sections of a scenario to its population, in order: source, faults, features, concept drift.
+"""Builds the population of a scenario's sections, in order: source, faults, features, concept drift.
 
 It imports every room of clients that makes or changes data.
 """

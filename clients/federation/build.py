@@ -1,4 +1,4 @@
-"""From the sections of a scenario to its population: data, partition, world, faults, features, concept drift."""
+"""Builds the population of a scenario's sections: data, partition, world, faults, features, concept drift."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Federation:
     Attributes:
         data: options of one of the kinds of data, or a population.
         partition: how pooled data are dealt out.
-        world: the city; None for no city, or the default one of generated sources.
+        world: the city; None for none, or for the default city of generated sources.
         faults: by name, in order.
         drifts: concept drifts by name, in order.
-        features: how features are normalised and selected, once faults are in them.
+        features: how features are normalised and selected, after faults.
         seed: root seed.
         dtype: of features and of targets that are numbers.
     """
@@ -61,7 +61,7 @@ def build_federation(federation: Federation) -> Population:
     """Make the population.
 
     Raises:
-        UserError: names the wrong key, its section included.
+        UserError: names the wrong key with its section.
     """
     world = world_of(federation)
     build: Callable[[Faults], Population]
@@ -99,7 +99,7 @@ def build_federation(federation: Federation) -> Population:
 
 
 def _within(section: str, error: UserError) -> UserError:
-    """Put the section before a key. A field that is a whole path, a file or a client stays."""
+    """Put the section before a key. A field that is a whole path, a file or a client is not changed."""
     return error.inside(section) if error.field.isidentifier() else error
 
 
@@ -114,7 +114,7 @@ def world_of(federation: Federation) -> World | None:
 def ground_truth_of(federation: Federation, population: Population) -> dict[str, Any] | None:
     """Return the ground truth about a federation's data, for the record.
 
-    None without a city, faults and drifts.
+    It is None without a city, faults and drifts.
     """
     world = world_of(federation)
     if world is None and not federation.faults and not federation.drifts:
@@ -157,7 +157,7 @@ def _faulty(clean: Population, seed: int, world: World | None) -> Callable[[Faul
 
 
 def placed(population: Population, world: World | None) -> Population:
-    """Return a population whose client k is at the world's site k, unless the data have places of their own."""
+    """Return a population with client k at the world's site k, unless the data have places of their own."""
     if world is None or population.federation.places is not None:
         return population
     facts = replace(population.federation, places=world.sites, districts=world.names)
@@ -165,7 +165,7 @@ def placed(population: Population, world: World | None) -> Population:
 
 
 def _check_given(federation: Federation, data: Population) -> None:
-    """Refuse to put faults or drifts into a population that has its own: their history would be lost."""
+    """Refuse faults or drifts for a population that already has some: their history would be lost."""
     if federation.faults and (data.history.schedule is not None or data.history.faults):
         problem = "cannot be put into a population that has faults, or changes over rounds, already"
         raise UserError("faults", problem, fix="Give all faults at once.")

@@ -1,4 +1,4 @@
-"""The table of every kind of data, and the function that makes a population of those that are not generated.
+"""The table of all kinds of data, and the function that makes a population of data that are not generated.
 
 `custom` data come from Python only: `clients.sources.custom.custom_population`.
 """
@@ -32,10 +32,10 @@ class DataRow(Row):
     """A kind of data.
 
     Attributes:
-        build: what makes it: of a generated kind (options, world, seed) -> source; of the others
-            (options, partition, *, seed, dtype) -> population, without the partition where it is refused, and without
-            the seed where nothing is drawn.
-        partition: whether a partition is needed, may take the place of the data's own clients, or is refused.
+        build: makes the data: for a generated kind (options, world, seed) -> source; for the others
+            (options, partition, *, seed, dtype) -> population, without the partition if it is refused, and without the
+            seed if nothing is drawn.
+        partition: whether a partition is needed, may replace the data's own clients, or is refused.
         is_generated: whether sensors of a generated city read it.
         is_drawn: whether it depends on the seed.
     """
@@ -47,13 +47,13 @@ class DataRow(Row):
 
 
 def _pooled(kind: str, options: type[DataOptions], module: str, *, needed: bool = False) -> DataRow:
-    """Return the row of examples that a partition can deal out."""
+    """Return the row of a kind of examples that a partition can deal out."""
     build = lazy(f"clients.{module}", f"{kind}_population")
     return DataRow(kind=kind, options=options, build=build, partition="needed" if needed else "taken")
 
 
 def _owned(kind: str, options: type[DataOptions], module: str, *, is_drawn: bool = False) -> DataRow:
-    """Return the row of data that bring their own clients."""
+    """Return the row of a kind of data with their own clients."""
     build = lazy(f"clients.{module}", f"{kind}_population")
     return DataRow(kind=kind, options=options, build=build, partition="refused", is_drawn=is_drawn)
 
@@ -86,7 +86,7 @@ DATA: Table[DataRow] = Table(
 )
 
 GENERATED = {kind: row for kind, row in DATA.items() if row.is_generated}
-"""The kinds that a generated city's sensors read."""
+"""The kinds of data that sensors of a generated city read."""
 
 
 def build_population(
@@ -96,7 +96,7 @@ def build_population(
 
     Args:
         data: options of one of `DATA`.
-        partition: options of one of `PARTITIONS`, where the kind of data takes one.
+        partition: options of one of `PARTITIONS`, if the kind of data takes one.
         seed: root seed.
         dtype: of features and regression targets, float32 by default; theory tests take float64.
 
@@ -124,10 +124,10 @@ def build_population(
 
 
 def check_no_partition(data: DataOptions, partition: PartitionOptions | None) -> None:
-    """Refuse a partition of data that bring their own clients.
+    """Refuse a partition of data that have their own clients.
 
     Raises:
-        PartitionError: there is one that would deal them out.
+        PartitionError: the partition would deal them out.
     """
     if partition is not None and not PARTITIONS.row_of(partition).keeps_clients:
         raise PartitionError(

@@ -1,7 +1,7 @@
-"""Faults in the examples of any population that has none: digits, tables of features, windows, a user's own data.
+"""Adds faults to the examples of any population: digits, tables of features, windows, a user's own data.
 
 A client's training examples, in their order, are its readings over time: [n * W, C] for windows and [n, d] for anything
-else. Faults change them as they are made. Examples that are held out stay without faults.
+else. Faults change them as they are made. Held-out examples have no faults.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from clients.world.world import World
 Faults = Mapping[str, FaultOptions]
 
 MEASURED_CLIENTS = 64
-"""Channels without a description are measured on the examples of at most so many clients."""
-_CHANGED = 1 << 20  # numbers that faults change together: they stay in the cache
+"""The most clients on whose examples channels without a description are measured."""
+_CHANGED = 1 << 20  # numbers that faults change at once: they stay in the cache
 _AT_ONCE = 1 << 24  # bytes of examples that are made at once for faults to change
 
 
@@ -38,8 +38,8 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
     """Return a population whose clients' training examples have faults.
 
     Args:
-        population: without faults; features in units of their channels' deviations where its channels are known.
-        faults: the faults at work now, by name, in order; label faults need labels.
+        population: the clients without faults; features are in deviations if its channels are known.
+        faults: the active faults, by name, in order; label faults need labels.
         seed: root seed.
         world: the city, for faults that depend on its storms.
     """
@@ -65,7 +65,7 @@ def with_faults(population: Population, faults: Faults, *, seed: int, world: Wor
 
 
 def layout_of(population: Population) -> ExampleLayout:
-    """Return the layout of a population's examples, as its first client with examples has it."""
+    """Return the layout of a population's examples, that of its first client with examples."""
     probe = population.cohort(np.flatnonzero(population.sizes)[:1].astype(np.int64))
     features, targets = probe.features, probe.targets
     return ExampleLayout(population.spec.feature_shape, tuple(targets.shape[1:]), features.dtype, targets.dtype)
@@ -92,7 +92,8 @@ class Readings:
 def readings_of(population: Population, seed: int) -> Readings:
     """Return how a population's examples are laid out as readings.
 
-    Its channels are those of its `spec`, in deviations; without any, every feature is a channel, measured here.
+    The channels are those of the population's `spec`, in deviations. Without any, every feature is a channel and is
+    measured here.
     """
     shape, channels = population.spec.feature_shape, population.spec.channels
     if channels and shape[-1] == len(channels):
@@ -121,7 +122,7 @@ class _Faulty:
         targets: of all clients.
         shares: by fault, the share of each client's readings or labels that it changed, (K,).
         effects: by fault, its effect on each client, (K,).
-        masks: by fault, an array a client: what it changed; empty unless masks are made.
+        masks: by fault, one array a client that marks what it changed; empty unless masks are made.
     """
 
     features: Tensor
@@ -133,7 +134,7 @@ class _Faulty:
 
 @dataclass(frozen=True)
 class _Members:
-    """Some clients: who they are, where their examples start, their districts, and the hours of their examples."""
+    """Some clients: their indices, where their examples start, their districts, and the hours of their examples."""
 
     clients: I64
     offsets: I64
@@ -153,7 +154,7 @@ class _Maker:
     world: World | None
 
     def make(self, clients: I64, *, masked: bool) -> _Faulty:
-        """Make the examples of some clients, with masks of what was changed where `masked`."""
+        """Make the examples of some clients, with masks of the changes if `masked`."""
         p = self.population
         members = _Members(
             clients,
@@ -215,7 +216,7 @@ class _Maker:
     def _put_sensor_faults(
         self, made: _Faulty, members: _Members, part: I64, data: CohortData, faults: Faults, longest: int
     ) -> None:
-        """Put faults into the examples of the clients at some positions, and write these where they belong."""
+        """Put faults into the examples of the clients at some positions, and write the examples to their rows."""
         channels, sizes = self.readings.channels, np.diff(members.offsets)
         steps = np.arange(longest)
         step = np.where(steps < sizes[part, None], steps, 0)  # padding: the first example again
@@ -239,7 +240,7 @@ class _Maker:
         counts, effects = self._corrupt(made, block, part, faults, sizes)
         changed = values != before
         standardise(values.reshape(-1, len(channels)), channels)
-        np.copyto(clean, values, where=changed)  # what no fault changed keeps its bits
+        np.copyto(clean, values, where=changed)  # values that no fault changed keep their bits
         out = made.features.numpy().reshape(-1, self.readings.width)
         for i, k in enumerate(part.tolist()):
             out[members.offsets[k] : members.offsets[k + 1]] = clean[i * longest : i * longest + sizes[k]]
@@ -250,7 +251,7 @@ class _Maker:
     def _corrupt(
         self, made: _Faulty, block: Block, part: I64, faults: Faults, sizes: I64
     ) -> tuple[dict[str, I64], dict[str, F64]]:
-        """Change the block's values in place; return counts and effects by fault, and write masks where there are."""
+        """Change the block's values in place; return counts and effects by fault, and write masks if there are any."""
         if not made.masks:
             return corrupt_in_place(block, faults, seed=self.seed, world=self.world)
         new, flags, effects = corrupt(block, faults, seed=self.seed, world=self.world)
@@ -263,10 +264,10 @@ class _Maker:
 
 
 def _fetcher(cohort: Cohort, clients: I64, size: int) -> Cohort:
-    """Return what gives the data of some of the clients, by their positions among them.
+    """Return a function that gives the data of some of the clients, by their positions among them.
 
-    What is too large to stay in memory is not kept. A cohort of large `size`, in bytes, is made a few clients at a
-    time.
+    Data that are too large to stay in memory are not kept. A cohort of large `size`, in bytes, is made a few clients at
+    a time.
     """
     if isinstance(cohort, Recent) and size > _AT_ONCE:
         return lambda part: cohort.fresh(clients[part])
@@ -283,5 +284,5 @@ def _fetcher(cohort: Cohort, clients: I64, size: int) -> Cohort:
 def _taken(features: Tensor, rows: I64) -> Array:
     """Return some examples, copied."""
     if features.is_contiguous():
-        return np.take(features.numpy(), rows, axis=0)  # half the time
+        return np.take(features.numpy(), rows, axis=0)  # takes half the time
     return features[torch.from_numpy(rows)].numpy()

@@ -18,16 +18,16 @@ from clients.core.examples import CohortData
 from clients.core.population import Population
 
 TOGETHER = 256
-"""Clients whose data are read at once: an on-demand population then makes no more than these."""
+"""How many clients' data are read at once: an on-demand population makes no more at a time."""
 REACH = 2.5
-"""Bins of a histogram are of equal width over so many deviations each side of the mean; the outer ones are open."""
+"""Bins of a histogram have equal width over this many deviations each side of the mean; the outer ones are open."""
 CONSTANT = 1e-6
 """A channel whose deviation is below this share of its root mean square is constant up to the rounding of sums."""
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What each of K clients sends about its C channels.
+    """The statistics of its C channels that each of K clients sends.
 
     Attributes:
         count: readings of a channel, float64 (K,).
@@ -84,7 +84,7 @@ def client_sums(features: Tensor, sizes: I64) -> Sums:
 
 
 def scale_of(sums: Sums) -> Scale:
-    """Return each client's own mean and deviation, (K, C): 0 deviation of a constant channel, nan without readings."""
+    """Return each client's own mean and deviation, (K, C): deviation 0 for a constant channel, nan without readings."""
     with np.errstate(invalid="ignore", divide="ignore"):
         mean, square = sums.total / sums.count[:, None], sums.squares / sums.count[:, None]
     deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
@@ -125,8 +125,8 @@ def class_histograms(scaled: Tensor, labels: Tensor, bins: int, classes: int) ->
 def mutual_information(counts: I64) -> F64:
     """Return the mutual information in nats of bin and class, by channel: (C,).
 
-    sum_by p(b, y) log(p(b, y) / (p(b) p(y))), with the counts (C, bins, classes) over their sum as p. It is that of
-    the readings there are: not corrected for chance, which gives every channel about the same where they are many.
+    sum_by p(b, y) log(p(b, y) / (p(b) p(y))), with the counts (C, bins, classes) over their sum as p. It is not
+    corrected for chance, which adds about the same to every channel if there are many readings.
     """
     n = counts.sum((1, 2), keepdims=True)
     p = counts / np.maximum(n, 1)

@@ -1,7 +1,7 @@
-"""Normalisation and selection of features by statistics that clients agree on without pooling their data.
+"""Normalises and selects features by statistics that are computed without pooling the clients' data.
 
-Statistics come from training examples before the first round, and stay: held-out examples play no part, and data that
-change over rounds still change.
+Statistics come from training examples before the first round and are then fixed. Held-out examples are not used, and
+data that change over rounds still change.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from clients.federation.options import FeatureOptions
 Masks = Callable[[I64], dict[str, list[Bool]]]
 
 POPULATIONS_KEPT = 3
-"""Of data that change over rounds, so many populations are kept at once."""
+"""How many populations are kept at once of data that change over rounds."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class _Rule:
         """Return features [M, ..., C] normalised and selected.
 
         Args:
-            features: of the owners, one after the other.
-            owners: clients, (K,), and -1 for none; None where the examples have no owners.
+            features: features of the owners, one owner after the other.
+            owners: clients, (K,), and -1 for none; None if the examples have no owners.
             sizes: examples of each owner, (K,).
         """
         out = features
@@ -77,7 +77,7 @@ class _Rule:
         return out if self.kept is None else out[..., torch.from_numpy(self.kept)]
 
     def _client_scale(self, clients: I64) -> Scale:
-        """Return each client's own scale, (K, C), or the federation's where it has none."""
+        """Return each client's own scale, (K, C), or the federation's if it has none."""
         known, where = np.unique(clients, return_inverse=True)
         mean, deviation = (np.tile(values, (len(known), 1)) for values in (self.scale.mean, self.scale.deviation))
         first = int(np.searchsorted(known, 0))
@@ -99,8 +99,8 @@ def with_features(population: Population, options: FeatureOptions, *, seed: int)
     absent from every example, from `channels` and from the masks of faults.
 
     Args:
-        population: with features that are numbers, its faults in them.
-        options: how.
+        population: clients with numbers as features, faults included.
+        options: how features are normalised and selected.
         seed: root seed; chooses the clients that send statistics.
 
     Raises:
@@ -127,7 +127,7 @@ def with_features(population: Population, options: FeatureOptions, *, seed: int)
     def schedule(round_index: int) -> Population:
         now = population.during(round_index)
         if id(now) not in made:
-            made[id(now)] = now, _applied(now, rule, record)  # the first is kept, so that no other takes its id
+            made[id(now)] = now, _applied(now, rule, record)  # keeps the first alive, so that no other gets its id
             if len(made) > POPULATIONS_KEPT:
                 made.popitem(last=False)
         made.move_to_end(id(now))
@@ -154,7 +154,7 @@ def _check(population: Population, options: FeatureOptions) -> None:
 def _information(rule: _Rule, senders: I64) -> F64:
     """Return each channel's mutual information with the class, (C,), as the model will see its readings."""
     start, bins = rule.start, rule.options.bins
-    # The federation's scale bins readings alike whether or not the model sees them in it.
+    # The federation's scale gives the same bins whether or not the model's readings have it.
     as_seen = (
         rule if rule.options.normalise == "client" else replace(rule, options=FeatureOptions(normalise="federated"))
     )
@@ -167,7 +167,7 @@ def _information(rule: _Rule, senders: I64) -> F64:
 
 
 def _record(population: Population, rule: _Rule, senders: int) -> dict[str, str | int | float]:
-    """Return what the record says of the features."""
+    """Return the facts about features for the record."""
     found: dict[str, str | int | float] = {"normalise": rule.options.normalise, "statistics_clients": senders}
     if rule.kept is not None:
         spec = population.spec
@@ -226,7 +226,7 @@ def _cohort(population: Population, rule: _Rule, shape: tuple[int, ...]) -> Coho
 
 
 def _held_out(cohort: Cohort, rule: _Rule) -> Cohort:
-    """Return what clients hold out. It is made anew each time, since sizes are known only once it is made."""
+    """Return the examples that clients hold out. They are made anew each time: sizes are known only then."""
 
     def made(clients: I64) -> CohortData:
         data = cohort(clients)

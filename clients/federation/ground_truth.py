@@ -1,4 +1,4 @@
-"""The ground truth about a run's data, for its record: which faults, drifts and city events affect whom, and when."""
+"""The ground truth about a run's data, for its record: the faults, drifts and city events, their clients and times."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from clients.world.world import World
 Faults = Mapping[str, FaultOptions]
 
 MOST_NAMED = 1000
-"""Of the clients that a fault or drift affects, at most so many are listed: the first."""
+"""The most clients listed of those that a fault or drift affects, the first ones."""
 COUNTED_CLIENTS = 200
-"""What a fault changed is counted in the data of so many affected clients, chosen by seed."""
+"""The most affected clients, chosen by seed, in whose data a fault's changes are counted."""
 MOST_SITES = 400
 _BLOCK = 50_000
 MOST_EVENTS = 100
-"""Events of each kind on the world's clock that a record announces; the ground truth lists all."""
+"""The most events of a kind on the world's clock that a record announces; the ground truth lists all."""
 
 
 def data_ground_truth(
@@ -44,8 +44,8 @@ def data_ground_truth(
         `faults` by name: their options, `affected` (how many clients; `clients` are the first `MOST_NAMED`), `changed`
         (share of readings or labels changed among the affected, counted on at most `COUNTED_CLIENTS`) and its `effect`,
         in `measure`; `outages` in the training data, by the clock; `drifts` by name: options, affected clients and when
-        they start; `world`: storms, public events and power cuts; `source`: what a generated source knows of its
-        clients and no model sees; `sites`, at most `MOST_SITES` of them.
+        they start; `world`: storms, public events and power cuts; `source`: what a generated source knows about
+        its clients and no model sees; `sites`, at most `MOST_SITES` of them.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
     district = _districts(population)
@@ -79,7 +79,7 @@ def data_ground_truth(
 
 
 def _districts(population: Population) -> I64:
-    """Return the district of every client, (N,), in blocks, so that a million take little memory; 0 without places."""
+    """Return the district of every client, (N,), made in blocks to save memory; 0 without places."""
     district = np.zeros(population.num_clients, np.int64)
     places = population.federation.places
     if places is not None:
@@ -145,7 +145,7 @@ def _outages(faults: Faults, population: Population, world: World | None, seed: 
 
 
 def training_ends(population: Population) -> float:
-    """Return the hour at which training data end, by some clients' last examples; 0 where these have no time."""
+    """Return the hour at which training data end, by some clients' last examples; 0 if these have no time."""
     ends, hours = population.federation.training_ends, population.clients.hours
     if ends is not None or hours is None:
         return ends or 0.0
@@ -156,10 +156,11 @@ def training_ends(population: Population) -> float:
 def clock_events(
     population: Population, faults: Faults, world: World | None, seed: int, round_index: int
 ) -> Sequence[dict[str, Any]]:
-    """Return the events on the world's clock that a record announces as a round starts.
+    """Return the events on the world's clock that a record announces at the start of a round.
 
-    The first round announces the storms and power cuts of the city, for data that have its clock. A round in which a
-    gateway outage becomes active announces all its outages. At most `MOST_EVENTS` of a kind, the earliest first.
+    The first round announces the storms and power cuts of the city, if the data have its clock. A round in which a
+    gateway outage becomes active announces all its outages. Of each kind at most `MOST_EVENTS` are announced, the
+    earliest first.
     """
     districts = population.federation.districts or ("all sites",)
     new = {

@@ -1,4 +1,4 @@
-"""Options of what is done to features before training."""
+"""Options of the normalisation and selection of features."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from clients.core.options import STRICT, check_at_least
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureOptions:
-    """What is done to the features before anything is trained on them. A channel is their last axis.
+    """How features are normalised and selected before training. Channels are their last axis.
 
     Attributes:
         normalise: "none"; "client": each client subtracts the mean and divides by the deviation of its own training
-            readings, a held-out example by those of the client it comes from; "federated": by those of all clients.
-            Where a client's readings of a channel do not vary, the federation's deviation is taken; where these do not
-            vary either, only the mean is subtracted. Where nobody owns an example, or the owner has no training
-            examples, the federation's mean and deviation are taken. Targets stay as they are: a forecast of readings
-            from a client's own normalised ones has to find the client's level again, and is worse for it.
-        select: "none", or which channels are kept: those of largest "variance" (of the readings as they come, in their
-            own units, before they are normalised), or of largest "mutual_information" with the class.
+            readings, and a held-out example uses those of its client; "federated": uses those of all clients. If a
+            client's readings of a channel do not vary, the federation's deviation is used; if these do not vary either,
+            only the mean is subtracted. An example without an owner, or whose owner has no training examples, uses the
+            federation's mean and deviation. Targets are not normalised: with "client", a forecast has to find the
+            client's level again, and is less accurate.
+        select: "none", or which channels are kept: those of largest "variance" (of the readings in their own units,
+            before normalisation), or of largest "mutual_information" with the class.
         keep: how many channels.
         bins: bins of a reading for mutual information, of equal width over 2.5 deviations on either side of the mean.
-        statistics_clients: at most so many clients tell their sums and counts; chosen by seed.
+        statistics_clients: the most clients that send their sums and counts; chosen by seed.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -37,7 +37,7 @@ class FeatureOptions:
     def __post_init__(self) -> None:
         selects = self.select != "none"
         check_at_least(self, 1, "keep")
-        require(selects or self.keep is None, "keep", "needs `select`", fix='Say by what: select = "variance".')
+        require(selects or self.keep is None, "keep", "needs `select`", fix='Give a criterion: select = "variance".')
         require(not selects or self.keep is not None, "keep", f"must be given with select = {self.select!r}")
         check_at_least(self, 2, "bins")
         check_at_least(self, 1, "statistics_clients")

@@ -1,6 +1,6 @@
-"""Readings in their channels' units and in deviations from their nominal means: both conversions work in place.
+"""Converts readings between their channels' units and deviations from their nominal means, in place.
 
-They go through rows of many steps: rows of one step's few channels would make slow inner loops.
+The conversions work on rows of many steps: rows of a single step's few channels would make slow inner loops.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ROW = 4096  # numbers, at least
 
 
 def standardise(values: F32, channels: Sequence[Channel]) -> None:
-    """Put readings (..., C), contiguous, in nominal deviations from their nominal means.
+    """Convert readings (..., C), contiguous, to nominal deviations from their nominal means.
 
     Example:
         >>> values = np.array([[12.0], [8.0]], np.float32)
@@ -30,7 +30,7 @@ def standardise(values: F32, channels: Sequence[Channel]) -> None:
 
 
 def restore(values: F32, channels: Sequence[Channel]) -> None:
-    """Put standardised readings (..., C), contiguous, in their channels' units."""
+    """Convert standardised readings (..., C), contiguous, to their channels' units."""
     _in_rows(values, channels, np.multiply, "deviation")
     _in_rows(values, channels, np.add, "mean")
 

@@ -1,4 +1,4 @@
-"""Faults that come and go with the rounds: one population for each set of faults that act together."""
+"""Faults that start and end with rounds: each set of active faults has its own population."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clients.faults.options import FaultOptions
 Faults = Mapping[str, FaultOptions]
 
 POPULATIONS_KEPT = 3
-"""Populations kept at once: each has examples of its own in memory."""
+"""How many populations are kept at once: each has examples of its own in memory."""
 
 
 def on_schedule(build: Callable[[Faults], Population], faults: Faults) -> Population:

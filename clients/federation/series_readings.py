@@ -1,4 +1,4 @@
-"""Readings of a series in a span of steps: the windows in it, their hours and labels, and faults in both."""
+"""Readings of a series in a span of steps, with its windows, their hours and labels, and faults in both."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SeriesSpan:
         return np.asarray((self.begin + self.starts + self.source.window - 1) * self.source.step_hours, np.float64)
 
     def block(self, clients: I64, values: F32) -> Block:
-        """Return readings (K, T, C) of the span as faults take them."""
+        """Return readings (K, T, C) of the span in the form that faults take."""
         source = self.source
         hours = np.arange(self.begin, self.end) * source.step_hours
         return Block(
@@ -64,7 +64,7 @@ class SeriesSpan:
         )
 
     def labels(self, block: Block, faults: Faults, seed: int) -> tuple[I64, dict[str, Bool], dict[str, F64]]:
-        """Return labels of readings in their units, and what label faults changed.
+        """Return labels of readings in their units, and the changes of label faults.
 
         Args:
             block: the readings (K, T, C), sensor faults included.
@@ -72,7 +72,7 @@ class SeriesSpan:
             seed: root seed.
 
         Returns:
-            Labels by window start, int64 (K, T); without a labelled source (K, 0). By fault, what it changed, bool
+            Labels by window start, int64 (K, T); without a labelled source (K, 0). By fault, its changes, bool
             (K, W), and its effect, float64 (K,).
         """
         source, clients, steps = self.source, block.clients, block.values.shape[1]
@@ -99,7 +99,7 @@ class SeriesSpan:
 def faulty_readings(
     span: SeriesSpan, clients: I64, faults: Faults, *, seed: int, world: World | None = None
 ) -> tuple[F32, dict[str, Bool]]:
-    """Return readings (K, T, C) with their faults, and by fault what it changed of them, or of the labels (K, W)."""
+    """Return readings (K, T, C) with their faults, and by fault its changes of readings or of labels (K, W)."""
     block = span.block(clients, span.source.read(clients, span.begin, span.end))
     values, masks, _ = corrupt(block, faults, seed=seed, world=world)
     _, wrong, _ = span.labels(replace(block, values=values), faults, seed)

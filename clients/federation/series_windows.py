@@ -1,7 +1,7 @@
-"""Populations of sensors: series cut into windows as views, made on demand, with faults in the training part alone.
+"""Populations of sensors: series cut into windows as views, made on demand, with faults in the training part only.
 
-Readings are standardised by their channels' nominal mean and deviation, which do not depend on the data: an error means
-the same with a fault and without. Central and held-out examples are later in time and have no faults.
+Readings are standardised by their channels' nominal mean and deviation, which do not depend on the data, so errors with
+and without faults have the same scale. Central and held-out examples are later in time and have no faults.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from clients.federation.series_readings import Faults, SeriesSpan, faulty_readin
 from clients.world.world import World
 
 MOST_CENTRAL = 5000
-"""Central validation and test examples are at most so many: the same windows of each site, chosen by seed."""
+"""The most central validation or test examples: the same windows of each site, chosen by seed."""
 CENTRAL_SITES = 200
-"""They come from at most so many sites, chosen by seed."""
-_TOGETHER = 1 << 20  # readings that are made, changed and standardised together: they stay in the cache
+"""The most sites that they come from, chosen by seed."""
+_TOGETHER = 1 << 20  # readings that are made, changed and standardised at once: they stay in the cache
 
 
 def series_population(
@@ -44,8 +44,8 @@ def series_population(
     """Make a population of series. A client's readings are made on demand.
 
     Args:
-        source: what the sensors read.
-        faults: the faults at work now, by name; label faults need `source.label`.
+        source: the sensors' readings.
+        faults: the active faults, by name; label faults need `source.label`.
         seed: root seed.
         world: the city, for faults that depend on its districts and storms.
         dtype: of features and forecasts.
@@ -105,7 +105,7 @@ def _history(train: SeriesSpan, faults: Faults, seed: int, world: World | None) 
 
 @dataclass(frozen=True)
 class _Maker:
-    """Makes the readings of clients in a span: one block a client, which windows are views of."""
+    """Makes the readings of clients in a span: one block a client; windows are views of it."""
 
     span: SeriesSpan
     dtype: torch.dtype
@@ -164,7 +164,7 @@ class _Maker:
 
 
 def _central(span: SeriesSpan, dtype: torch.dtype, seed: int) -> CentralExamples | None:
-    """Return examples of some sites; None where no window fits."""
+    """Return examples of some sites; None if no window fits."""
     if not len(span.starts):
         return None
     sites = streams.choose(

@@ -17,15 +17,15 @@ from clients.core.ragged import few_clients, label_counts_of, offsets_of
 from clients.federation.scaling import standardise
 
 MOST_CENTRAL = 5000
-"""Central examples come from as many clients as hold so many, chosen by seed."""
-_MADE = 1 << 20  # numbers made and standardised together: they stay in the cache
+"""Central examples come from just enough clients to hold this many, chosen by seed."""
+_MADE = 1 << 20  # numbers made and standardised at once: they stay in the cache
 
 
 def window_population(source: WindowSource, *, seed: int, dtype: torch.dtype = torch.float32) -> Population:
     """Make a population of a source's examples, standardised by their channels' nominal mean and deviation.
 
     Args:
-        source: where the examples come from.
+        source: the source of the examples.
         seed: root seed; chooses the clients whose held-out examples are central.
         dtype: of the features, and of targets that are numbers.
     """
@@ -97,7 +97,7 @@ def _made(source: WindowSource, layout: ExampleLayout, clients: I64, part: Part,
 def central_clients(sizes: I32, seed: int) -> I64:
     """Return the clients whose held-out examples are central, (K,), rising.
 
-    The seed chooses as many as hold `MOST_CENTRAL` examples.
+    The seed chooses just enough clients to hold `MOST_CENTRAL` examples.
     """
     some = np.flatnonzero(sizes)
     if not len(some):

@@ -1,4 +1,4 @@
-"""How far each client's features are from those of all clients: the energy distance, estimated without bias.
+"""The energy distance of each client's features from those of all clients, estimated without bias.
 
 The energy distance of two laws (Szekely and Rizzo 2013, "Energy statistics", equation 2.1) is
 
@@ -7,11 +7,11 @@ The energy distance of two laws (Szekely and Rizzo 2013, "Energy statistics", eq
 0 where F = G and positive otherwise (theirs is the square; so is ours). F is the law of client k's features, G the
 mixture of all clients by their examples n_k / N. Features are standardised first, each by its mean
 and deviation over all clients. With M_kl the mean distance of an example of k and one of l (of two different ones where
-k = l, a U-statistic, so that clients alike in law measure 0 on average whatever their sizes) and w_k = n_k / N:
+k = l, a U-statistic, so equal laws give 0 on average, whatever the clients' sizes) and w_k = n_k / N:
 
     D2_k = 2 sum_l w_l M_kl - M_kk - sum_kl w_k w_l M_kl,      sum_k w_k D2_k = sum_kl w_k w_l M_kl - sum_k w_k M_kk.
 
-An unbiased estimate of something small is negative about as often as not. D2 grows with the root of the number of
+An unbiased estimate of a distance near 0 is negative about half of the time. D2 grows with the root of the number of
 features; the energy coefficient D2 / (2 E|X - Y|) (their section 3.2) lies in [0, 1] whatever their number.
 """
 
@@ -28,15 +28,15 @@ from clients.core.population import Population
 from clients.core.ragged import offsets_of, positions
 
 EXAMPLES = 5000
-"""At most so many examples are measured: the cost is their distances to each other."""
-_WORK = 4e9  # numbers in all differences together: fewer examples where they have very many features
+"""The most examples that are measured: the cost is their distances to each other."""
+_WORK = 4e9  # numbers in all differences: the limit is fewer examples if they have very many features
 _BLOCK = 1 << 22  # distances held at once
 _CLIENTS = 64  # clients whose data are made at once
 
 
 @dataclass(frozen=True)
 class FeatureShift:
-    """How far clients' features are from those of all clients.
+    """Distances of clients' features from those of all clients.
 
     Attributes:
         each: D2_k of each client, float64 (K,); nan where fewer than two examples were measured.
@@ -56,8 +56,8 @@ def feature_shift(features: F64, offsets: I64, weights: npt.ArrayLike) -> Featur
 
     Args:
         features: (M, d), the measured examples, client after client.
-        offsets: int64 (K + 1,); client k's are `features[offsets[k]:offsets[k + 1]]`.
-        weights: (K,), how many examples each client has, measured or not.
+        offsets: int64 (K + 1,); client k has `features[offsets[k]:offsets[k + 1]]`.
+        weights: (K,), each client's number of examples, measured or not.
 
     Returns:
         The shift; nan where fewer than two clients have two examples.
@@ -95,7 +95,7 @@ def _standardised(x: F64, weights: F64) -> F64:
 
 
 def _mean_distances(x: F64, sizes: I64) -> F64:
-    """Return M_kl for groups of rows that follow each other: (K, K), the diagonal over pairs of different rows."""
+    """Return M_kl for consecutive groups of rows: (K, K); the diagonal is over pairs of different rows."""
     k, starts = len(sizes), offsets_of(sizes)
     squares = np.einsum("ij,ij->i", x, x)
     sums = np.empty((k, k))
@@ -116,7 +116,7 @@ def _mean_distances(x: F64, sizes: I64) -> F64:
 
 
 def measured_examples(clients: I64, sizes: I64, dimension: int, seed: int) -> tuple[I64, I64]:
-    """Choose by hash which examples of each client are measured: all, or as many of each as the work allows.
+    """Choose by hash which examples of each client are measured: all, or as many as the limits allow.
 
     Args:
         clients: int64 (K,), their indices.
@@ -136,7 +136,7 @@ def measured_examples(clients: I64, sizes: I64, dimension: int, seed: int) -> tu
     rank = np.arange(len(owner)) - starts[owner]
     chance = streams.keys(seed, "feature shift", clients[owner], rank)
     order = np.lexsort((chance, owner))
-    rank[order] = np.arange(len(owner)) - starts[owner[order]]  # place of each in its client's order by chance
+    rank[order] = np.arange(len(owner)) - starts[owner[order]]  # position of each in its client's random order
     chosen = np.flatnonzero(rank < cap)
     return chosen, offsets_of(np.minimum(sizes, cap))
 
@@ -147,10 +147,10 @@ def population_shift(population: Population, clients: I64, seed: int) -> Feature
     Args:
         population: the clients; data are made for a few of them at a time.
         clients: the clients to measure, int64 (K,).
-        seed: root seed, which chooses the examples where there are too many.
+        seed: root seed, which chooses the examples if there are too many.
 
     Returns:
-        The shift, a value a client of `clients`.
+        The shift, with one value for each of `clients`.
     """
     sizes = population.sizes[clients].astype(np.int64)
     chosen, offsets = measured_examples(clients, sizes, int(np.prod(population.feature_shape, dtype=np.int64)), seed)

@@ -1,8 +1,8 @@
-"""How unequal clients are: their sizes, and how far their labels are from those of all clients.
+"""Measures of clients' sizes, and of the distance of their labels from those of all clients.
 
 The label measures compare p_k, the label frequencies of client k, with p, those of all clients together, so
-clients are weighed by their examples throughout. They use the labels that clients hold, not the law these
-were drawn from: small clients differ from p by chance alone.
+clients are weighted by their examples throughout. They use the labels that clients hold, not the law of these
+labels: small clients differ from p by chance alone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clients.core.population import Population
 
 @dataclass(frozen=True)
 class PartitionMeasures:
-    """What a run records about its clients before it starts.
+    """Facts about the clients that a run records before it starts.
 
     Attributes:
         clients: how many, N.
@@ -82,7 +82,7 @@ def label_js(laws: npt.ArrayLike, reference: npt.ArrayLike) -> F64:
     q = np.broadcast_to(np.asarray(reference, np.float64), p.shape)
     middle = 0.5 * (p + q)
     divergence = 0.5 * (_relative(p, middle) + _relative(q, middle)).sum(axis=-1)
-    bounded: F64 = np.clip(divergence, 0.0, 1.0)  # rounding may leave either end
+    bounded: F64 = np.clip(divergence, 0.0, 1.0)  # rounding may leave the range
     return bounded
 
 
@@ -139,7 +139,7 @@ def label_distances(counts: npt.ArrayLike) -> tuple[dict[str, F64], dict[str, fl
 
 
 def gini(sizes: npt.ArrayLike) -> float:
-    """Return the Gini coefficient (Gini 1912) of client sizes: 0 where all are equal, 1 - 1/K where one has all.
+    """Return the Gini coefficient (Gini 1912) of client sizes: 0 if all are equal, 1 - 1/K if one has everything.
 
     G = sum_ij |n_i - n_j| / (2 K^2 mean(n)): every client counts once, clients without examples too.
 
@@ -170,9 +170,9 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
     """Measure a population; label measures of more than `sample` clients are estimated from that many.
 
     Args:
-        population: what to measure.
+        population: the clients.
         seed: root seed, which chooses the sample.
-        sample: labels are counted of at most so many clients. These are then the reference.
+        sample: the most clients whose labels are counted. These clients are then the reference.
 
     Returns:
         The measures. Clients without examples count in sizes and not in label measures.
@@ -198,7 +198,7 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
 
 
 def partition_table(population: Population, most: int = 400, most_counts: int = 20_000) -> dict[str, Any]:
-    """Return what a chart of a partition shows: size percentiles of all clients, and some clients in full.
+    """Return the data of a partition's chart: size percentiles of all clients, and some clients in full.
 
     Args:
         population: the clients.

@@ -1,9 +1,9 @@
-"""Whether near clients are alike: Moran's I of a quantity over places.
+"""Moran's I of a quantity over places: whether near clients are alike.
 
 I = (n / sum_ij w_ij) sum_ij w_ij z_i z_j / sum_i z_i^2 with z the quantity less its mean (Moran 1950; Cliff and Ord
-1981, section 1.5). The weights are 1/k for each of a place's k nearest others and 0 else: rows add up to 1, so
+1981, section 1.5). The weights are 1/k for each of a place's k nearest others and 0 otherwise: rows add up to 1, so
 I = sum_i z_i (mean of z over i's neighbours) / sum_i z_i^2. It is near 1 where neighbours agree, negative where they
-differ, and -1/(n - 1) on average where the quantity is dealt to the places at random.
+differ, and -1/(n - 1) on average if the quantity is dealt to the places at random.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Moran:
 
     Attributes:
         value: Moran's I.
-        expected: its mean where the quantity has nothing to do with places, -1/(n - 1).
-        deviation: its standard deviation there, for a normal quantity (Cliff and Ord 1981, equation 1.42).
+        expected: its mean if the quantity does not depend on places, -1/(n - 1).
+        deviation: its standard deviation then, for a normal quantity (Cliff and Ord 1981, equation 1.42).
         places: how many places, n.
     """
 
@@ -42,7 +42,7 @@ def nearest(x: npt.ArrayLike, y: npt.ArrayLike, count: int = NEIGHBOURS) -> I64:
         >>> nearest([0.0, 1.0, 3.0], [0.0, 0.0, 0.0], 1).tolist()
         [[1], [0], [1]]
     """
-    from scipy.spatial import cKDTree  # takes a tenth of a second, and few commands need it
+    from scipy.spatial import cKDTree  # the import takes a tenth of a second, and few commands need it
 
     points = np.column_stack((x, y)).astype(np.float64)
     n = len(points)
@@ -50,7 +50,7 @@ def nearest(x: npt.ArrayLike, y: npt.ArrayLike, count: int = NEIGHBOURS) -> I64:
     assert k >= 1, "one place has no neighbours"
     found = np.asarray(cKDTree(points).query(points, k + 1)[1], np.int64)
     own = found == np.arange(n)[:, None]
-    own[~own.any(axis=1), -1] = True  # many places in one spot: the place itself need not be among the first
+    own[~own.any(axis=1), -1] = True  # with many places at one point, the place itself may not be among the first
     others: I64 = found[~own].reshape(n, k)
     return others
 

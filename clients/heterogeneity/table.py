@@ -1,4 +1,4 @@
-"""All measures of how unequal clients are, over all of them or a sample."""
+"""All measures of how much clients differ, over all of them or a sample."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from clients.heterogeneity.measures import gini, label_distances
 from clients.heterogeneity.spatial import Moran, morans_i, nearest
 
 SAMPLE = 2000
-"""Labels, places and fault counts are measured on at most so many clients."""
+"""The most clients whose labels, places and fault counts are measured."""
 FEW = 500
-"""Features and masks are measured on at most so many clients."""
+"""The most clients whose features and masks are measured."""
 
 
 @dataclass(frozen=True)
 class Holdings:
-    """What some clients hold, client by client; arrays are in the order of `clients`.
+    """Measures of some clients, client by client; arrays are in the order of `clients`.
 
     Attributes:
         clients: the sample, int64 (K,), increasing.
@@ -46,7 +46,7 @@ class Holdings:
     fault_counts: FaultCounts | None
 
     def quantities(self) -> dict[str, F64]:
-        """Return every number a client by name: `size`, the label measures, `feature_shift`, each fault."""
+        """Return by name each quantity of single clients: `size`, the label measures, `feature_shift`, each fault."""
         found: dict[str, F64] = {"size": self.sizes.astype(np.float64), **self.labels}
         if self.feature_shift is not None:
             found["feature_shift"] = self.feature_shift
@@ -57,12 +57,12 @@ class Holdings:
 
 @dataclass(frozen=True)
 class FaultRate:
-    """What one fault changed in the training data.
+    """The changes of one fault in the training data.
 
     Attributes:
         changed: share of all readings (or labels) it changed: the mean over clients, weighted by examples.
-        clients: share of clients it changed anything of.
-        effect: its own measure of how much, mean over those clients; 0 where there are none.
+        clients: share of clients with any change.
+        effect: size of the change in the fault's own measure, mean over those clients; 0 without any.
     """
 
     changed: float
@@ -72,7 +72,7 @@ class FaultRate:
 
 @dataclass(frozen=True)
 class HeterogeneityMeasures:
-    """How unequal clients are. What is None does not exist for these data.
+    """How much clients differ. A measure is None if it does not exist for these data.
 
     Attributes:
         clients: how many, N.
@@ -88,11 +88,11 @@ class HeterogeneityMeasures:
         feature_coefficient: the same on the scale of the energy coefficient, at most 1.
         label_noise: share of training labels that any fault changed, weighted by examples.
         spatial: Moran's I of each quantity of `Holdings.quantities`, where it varies.
-        faults: by fault, what it changed.
-        gradient_dissimilarity: (1/K) sum_k |grad F_k - grad f|^2 at the initial model (as the server's record).
+        faults: by fault, its changes.
+        gradient_dissimilarity: (1/K) sum_k |grad F_k - grad f|^2 at the initial model (as in the server's record).
         b_squared: sum p_k |grad F_k|^2 / |grad f|^2 there (FedProx, definition 3): 1 where clients agree.
-        estimated_from: by what was measured (labels, features, places, faults, noise, gradients), the number of
-            clients in the sample; below `clients`, it is an estimate.
+        estimated_from: by measured quantity (labels, features, places, faults, noise, gradients), the number of clients
+            in the sample; below `clients`, the measure is an estimate.
     """
 
     clients: int
@@ -119,10 +119,10 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
 
     Args:
         population: the clients.
-        seed: root seed, which chooses the sample where clients are many.
+        seed: root seed, which chooses the sample if there are many clients.
 
     Returns:
-        The measures (without those of gradients, which need a model), and what the sampled clients hold.
+        The measures (without those of gradients, which need a model), and those of the sampled clients.
 
     Example:
         >>> from clients.sources.custom import custom_population
@@ -166,7 +166,7 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
 
 
 def sampled_clients(clients: int, seed: int) -> tuple[I64, I64]:
-    """Return the sample: clients, and the positions among them of the few whose features are measured too."""
+    """Return the sample: clients, and the positions of the few whose features are measured too."""
     some = streams.choose(streams.keys(seed, "measures"), clients, min(clients, SAMPLE))
     return some, streams.choose(streams.keys(seed, "measures/few"), len(some), min(len(some), FEW))
 
@@ -207,7 +207,7 @@ def spatial_measures(held: Holdings) -> dict[str, Moran]:
 
 
 def fault_rates(held: Holdings) -> dict[str, FaultRate]:
-    """Return what each fault changed in the data of the sampled clients."""
+    """Return the changes of each fault in the data of the sampled clients."""
     if held.fault_counts is None or not held.sizes.any():
         return {}
     rates = {}
@@ -226,7 +226,7 @@ def label_noise(masks: Mapping[str, list[Bool]]) -> float | None:
     """Return the share of labels that any fault changed; None where no fault is of labels.
 
     Args:
-        masks: by fault, a bool array a client, as `Population.masks` gives them: those of labels have one axis.
+        masks: by fault, a bool array a client, as `Population.masks` gives them: masks of labels have one axis.
 
     Example:
         >>> label_noise({"flip": [np.array([True, False]), np.array([False, False])]})

@@ -1,4 +1,4 @@
-"""From a model's options to its module, initialised by seed."""
+"""Builds the module of a model's options, initialised by a seed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _norm(kind: str, width: int, groups: int, *, image: bool) -> list[nn.Module]
 
 
 def _flat(shape: Shape) -> tuple[list[nn.Module], int]:
-    """Return the layer that flattens features, where they are not flat, and how many numbers there are."""
+    """Return the layer that flattens features (none if they are flat), and the number of features."""
     return [nn.Flatten()] if len(shape) > 1 else [], math.prod(shape)
 
 
@@ -146,7 +146,7 @@ def _image_shape(shape: Shape, kind: str, at_least: int) -> tuple[int, int, int]
 
 
 def _as_image(shape: Shape, image: tuple[int, int, int]) -> nn.Module:
-    """Return the layer that gives features of `shape` their channel axis."""
+    """Return the layer that adds a channel axis to features of `shape`."""
     return nn.Identity() if len(shape) == 3 else nn.Unflatten(1, image if len(shape) == 1 else image[:2])
 
 

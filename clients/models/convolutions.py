@@ -30,7 +30,7 @@ def cnn1d_layers(shape: tuple[int, ...], outputs: int, o: Cnn1dOptions) -> nn.Se
     Raises:
         UserError: the features are not windows, or too short for the kernel.
     """
-    needed = 3 * o.kernel - 2  # what leaves the second convolution one whole kernel
+    needed = 3 * o.kernel - 2  # leaves the second convolution one whole kernel
     if len(shape) != 2 or shape[0] < needed:
         raise UserError(
             "kind",

@@ -1,4 +1,4 @@
-"""Options of every model. Any `torch.nn.Module` of the user's takes a model's place from Python."""
+"""Options of every model. From Python, a user's own `torch.nn.Module` can replace a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ModelOptions(KindOptions):
 
     @property
     def label(self) -> str:
-        """What the model is called at the start of a run: its kind, and its widths where they are the user's."""
+        """The model's name at the start of a run: its kind, and its widths where the user sets them."""
         return self.kind
 
 
@@ -45,7 +45,7 @@ class LinearOptions(ModelOptions):
 class MlpOptions(ModelOptions):
     """A multi-layer perceptron: for each width in `hidden` linear, norm, activation, dropout; then linear.
 
-    Linear layers before batch normalisation have no bias: it would have no effect, and a gradient of rounding noise.
+    Linear layers before batch normalisation have no bias: it would have no effect, and its gradient would be noise.
 
     Attributes:
         hidden: widths of the hidden layers.

@@ -29,7 +29,7 @@ class ModelRow(Row):
     Attributes:
         build: (options, shape of an example's features, outputs, generator of initial weights) -> module.
         tasks: the tasks it learns.
-        unfit: for other tasks that have examples: why it does not fit, and the fix.
+        unfit: why it does not fit other tasks that have examples, and the fix.
     """
 
     build: Callable[..., Any]

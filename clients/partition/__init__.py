@@ -1,4 +1,4 @@
-"""Which client holds which of the pooled examples: partitions, calibrated ones, long tails.
+"""Assigns pooled examples to clients: partitions, calibrated partitions, long tails.
 
 It imports core and heterogeneity.
 """

@@ -1,20 +1,22 @@
-"""A partition that is solved for, so that clients are as unequal as a scenario says.
+"""Partitions that are solved for: clients differ by as much as a scenario gives.
 
-Three axes, in this order, each by a path of partitions from as equal to as unequal as these examples allow, along
-which the given value is found by bisection; all randomness is drawn once, before (common random numbers):
+There are three axes, in this order. Each has a path of partitions, from the most equal to the most unequal that these
+examples allow, and bisection along it finds the given value. All randomness is drawn once, before (common random
+numbers):
 
-sizes   min_size, and of the rest shares proportional to exp(sigma z), z the normal quantiles dealt to the clients at
-        random: sigma = 0 is equal, sigma -> infinity gives one client all. The Gini coefficient rises with sigma.
-labels  given the sizes, the share s of each client's places lies in a block of its own among all examples sorted by
-        label (the k-th block for the k-th client in a random order), the rest evenly over all of them: s = 0 gives
-        everyone all labels in proportion, s = 1 as few labels as its size allows ("similarity", Karimireddy et al.
-        2020, section 7, for any sizes). A client's law is near (1 - s) p + s q_k, so any measure that is convex in it
-        rises with s; EMD is proportional to s.
-features  given who holds how many of each label, which are never changed again: the same within each label, whose
-        examples are sorted along the first principal axis of the standardised features within labels, clients in one
-        order for all labels. Regression has one label.
+sizes   min_size, and shares of the rest proportional to exp(sigma z), with z the normal quantiles dealt to the clients
+        at random: sigma = 0 is equal, sigma -> infinity gives one client everything. The Gini coefficient rises with
+        sigma.
+labels  with the sizes fixed, the share s of each client's examples comes from a block of its own among all examples
+        sorted by label (the k-th block for the k-th client in a random order), the rest evenly from all of them. s = 0
+        gives every client all labels in proportion, s = 1 as few labels as its size allows ("similarity", Karimireddy
+        et al. 2020, section 7, for any sizes). A client's law is near (1 - s) p + s q_k, so any measure that is convex
+        in it rises with s; EMD is proportional to s.
+features  with each client's label counts fixed, blocks as above within each label, whose examples are sorted along the
+        first principal axis of the standardised features within labels. Clients have one order for all labels.
+        Regression has one label.
 
-Where an axis has no value, sizes are equal to within one, and labels and features are dealt at random.
+Without a given value, sizes are equal to within one, and labels and features are dealt at random.
 """
 
 from __future__ import annotations
@@ -37,14 +39,14 @@ from clients.partition.options import CalibratedOptions
 T = TypeVar("T")
 
 _STEPS = 48
-_SAMPLE = 20_000  # examples from which the principal axis is found
+_SAMPLE = 20_000  # examples that the principal axis is computed from
 
 
 def calibrated_owners(options: CalibratedOptions, labels: I64, features: Array | None, seed: int) -> I64:
     """Return the client of every example.
 
     Args:
-        options: the values; their `min_size` fits.
+        options: the values to reach; their `min_size` must fit.
         labels: int64 (n,), at least 0; all 0 where there are none.
         features: (n, ...), needed where a feature shift is given.
         seed: root seed.
@@ -53,7 +55,7 @@ def calibrated_owners(options: CalibratedOptions, labels: I64, features: Array |
         int64 (n,).
 
     Raises:
-        PartitionError: a value cannot be reached; the message says which can, for these examples and sizes.
+        PartitionError: a value cannot be reached; the message has the range that can, for these examples and sizes.
 
     Example:
         >>> labels = np.repeat([0, 1], 200)
@@ -80,7 +82,7 @@ def measured(options: CalibratedOptions, targets: Array, features: Array, rows: 
         targets: (n, ...) of the examples that were partitioned.
         features: (n, ...) of them.
         rows: int64, the examples clients hold, client after client.
-        offsets: int64 (K + 1,).
+        offsets: where each client's rows start, and where the last one's end, int64 (K + 1,).
         seed: root seed.
     """
     facts: dict[str, float] = {}
@@ -100,7 +102,7 @@ def _sizes(options: CalibratedOptions, examples: int, generator: np.random.Gener
     clients = options.clients
     if options.quantity_gini is None:
         return near_equal_sizes(examples, clients)
-    from scipy.special import ndtri  # a tenth of a second: only where it is needed
+    from scipy.special import ndtri  # the import takes a tenth of a second
 
     z = np.sort(ndtri((np.arange(clients) + 0.5) / clients))[::-1]
     z = z[generator.permutation(clients)]
@@ -125,7 +127,7 @@ def _by_label(options: CalibratedOptions, labels: I64, sizes: I64, turn: I64, ge
     if measure is None:
         owners[order] = np.repeat(np.arange(options.clients), sizes)
         return owners
-    rank = generator.permutation(int(labels.max()) + 1)  # which labels are neighbours is a matter of chance
+    rank = generator.permutation(int(labels.max()) + 1)  # the order of labels is random
     order = order[np.argsort(rank[labels[order]], kind="stable")]
     uniforms = generator.random((2, 1, options.clients))
 
@@ -140,7 +142,7 @@ def _by_label(options: CalibratedOptions, labels: I64, sizes: I64, turn: I64, ge
 
 
 def _by_features(options: CalibratedOptions, labels: I64, features: Array, owners: I64, turn: I64, seed: int) -> I64:
-    """Exchange examples between clients within each label until their features are as far apart as the options say."""
+    """Exchange examples of clients within each label until their features differ by the given value."""
     generator = streams.generator(seed, "partition/requested/features")
     classes = int(labels.max()) + 1
     order = np.lexsort((_along_principal_axis(labels, features, generator), labels))
@@ -161,7 +163,7 @@ def _by_features(options: CalibratedOptions, labels: I64, features: Array, owner
 
 
 def _placed(cells: I64, part: float, uniforms: F64) -> I64:
-    """Lay places of clients over sorted examples: `part` of each cell in a block of its own, the rest evenly.
+    """Assign sorted examples to clients: `part` of each cell as a block of its own, the rest evenly.
 
     Args:
         cells: int64 (G, K), how many examples of group g (sorted, one group after the other) client k gets.
@@ -198,7 +200,7 @@ def _label_value(measure: str, owners: I64, labels: I64, clients: int) -> float:
 
 
 def _shift(features: Array, rows: I64, offsets: I64, seed: int) -> float:
-    """Return the feature shift of the clients that are looked at in any population of so many."""
+    """Return the feature shift of the clients that would be sampled from a population of this size."""
     some, few = sampled_clients(len(offsets) - 1, seed)
     clients = some[few]
     sizes = offsets[clients + 1] - offsets[clients]
@@ -208,7 +210,7 @@ def _shift(features: Array, rows: I64, offsets: I64, seed: int) -> float:
 
 
 def _along_principal_axis(labels: I64, features: Array, generator: np.random.Generator) -> F64:
-    """Return each example's place along the first principal axis of standardised features within labels (n,)."""
+    """Return each example's position along the first principal axis of standardised features within labels (n,)."""
     flat = features.reshape(len(features), -1)
     some = np.sort(generator.permutation(len(flat))[:_SAMPLE])
     x: F64 = flat[some].astype(np.float64)
@@ -221,7 +223,7 @@ def _along_principal_axis(labels: I64, features: Array, generator: np.random.Gen
     count = np.diff(np.append(starts, len(y)))
     x -= np.repeat(np.add.reduceat(x, starts, axis=0) / count[:, None], count, axis=0)
     axis = generator.standard_normal(x.shape[1:])
-    for _ in range(50):  # power iteration; near enough is good enough: any axis gives a path
+    for _ in range(50):  # power iteration; it need not converge, since any axis gives a path
         further: F64 = x.T @ (x @ axis)
         axis = further / max(float(np.linalg.norm(further)), 1e-300)
     blocks = np.array_split(flat, max(1, flat.size >> 24))
@@ -231,7 +233,7 @@ def _along_principal_axis(labels: I64, features: Array, generator: np.random.Gen
 
 def _solved(at: Callable[[float], T], value: Callable[[T], float], options: CalibratedOptions, name: str, given: str
 ) -> T:  # fmt: skip
-    """Find the point of a path from 0 to 1 where `value` is as given, or say what can be reached."""
+    """Find the point of a path from 0 to 1 where `value` is as given; if there is none, report the reachable range."""
     wanted, tolerance = options.values[name], options.tolerance
     ends = [at(0.0), at(1.0)]
     floor, ceiling = (value(end) for end in ends)
@@ -241,7 +243,7 @@ def _solved(at: Callable[[float], T], value: Callable[[T], float], options: Cali
     if not floor - tolerance <= wanted <= ceiling + tolerance:
         reach = f"from {floor:.4g} (the floor, by chance) to {ceiling:.4g} (the ceiling)"
         raise PartitionError(name, f"{wanted:g} cannot be reached {given}, only {reach}",
-                             fix="Ask for a value in that range, or change the number of clients.")  # fmt: skip
+                             fix="Give a value in that range, or change the number of clients.")  # fmt: skip
     best, off = min(zip(ends, (abs(floor - wanted), abs(ceiling - wanted)), strict=True), key=lambda pair: pair[1])
     low, high = 0.0, 1.0
     for _ in range(_STEPS):

@@ -1,7 +1,7 @@
-"""Who gets which example when clients differ by label: Dirichlet laws, shards, similarity.
+"""Partitions in which clients differ by label: Dirichlet laws, shards, similarity.
 
 Every function here takes labels and a generator and returns the owner (a client index) of every
-example, so what it returns is exhaustive and disjoint whatever happens inside.
+example, so its partition is exhaustive and disjoint by construction.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from clients.core.arrays import F64, I64
 from clients.core.errors import PartitionError
 
 MAX_DRAWS = 200
-"""How often `over_clients` is redrawn for the sake of its minimum size before giving up."""
+"""The most draws of `over_clients` that look for one with the minimum size."""
 
 
 def near_equal_sizes(examples: int, clients: int) -> I64:
@@ -50,10 +50,9 @@ def client_laws(labels: I64, clients: int, concentration: float, by_prior: bool,
 def owners_by_client_laws(labels: I64, laws: F64, generator: np.random.Generator) -> I64:
     """Deal examples without replacement to clients of near equal size, each drawing labels from its law.
 
-    Clients are served in a random order. A client draws labels one after the other; a class whose examples are all
-    dealt is struck out and the law renormalised over the rest (a client whose law has nothing left there takes from
-    what remains in proportion). Later clients therefore follow their law less closely, which is the price of
-    dealing every example exactly once.
+    Clients are served in a random order. A client draws labels one after the other; once a class has
+    no examples left, the law is renormalised over the others. If it has no weight there, the client takes the remaining
+    examples in proportion. Later clients therefore follow their law less closely: every example is dealt exactly once.
 
     Args:
         labels: int64 (n,).
@@ -82,7 +81,7 @@ def draw_counts(size: int, law: F64, pool: I64, generator: np.random.Generator) 
     """Draw `size` labels from `law`, never more of a class than its pool holds, shape (C,).
 
     Drawing all at once, keeping what the pools hold and drawing the rest again has the law of drawing one at a time
-    and renormalising when a class runs out: a label that cannot be had is rejected either way.
+    and renormalising when a class runs out: both reject a label that is used up.
     """
     counts = np.zeros_like(pool)
     while (missing := size - int(counts.sum())) > 0:
@@ -99,9 +98,9 @@ def owners_over_clients(
 ) -> tuple[I64, F64]:
     """Deal each class over the clients by its own Dir(alpha 1) (Yurochkin et al. 2019; NIID-Bench, Li et al. 2022).
 
-    Redrawn whole until every client has `min_size` examples. NIID-Bench's extra rule, that a client which already
-    holds an equal share gets no more of the later classes, is left out: with it the result depends on the order of
-    the classes.
+    The whole partition is redrawn until every client has `min_size` examples. NIID-Bench has one more rule: a client
+    that already holds an equal share gets no more of the later classes. It is left out, since it makes the result
+    depend on the order of the classes.
 
     Args:
         labels: int64 (n,).
@@ -115,7 +114,7 @@ def owners_over_clients(
         into each client's label law.
 
     Raises:
-        PartitionError: no draw of many gave every client `min_size` examples.
+        PartitionError: no draw gave every client `min_size` examples.
     """
     pool = np.bincount(labels)
     smallest = -1
@@ -147,7 +146,7 @@ def owners_over_clients(
 def owners_by_shards(labels: I64, clients: int, shards_per_client: int, generator: np.random.Generator) -> I64:
     """Sort by label, cut into near equal shards and deal them at random (McMahan et al. 2017, section 3).
 
-    Examples of one label are in random order first, so the order of a file plays no part.
+    Examples of one label are first put in random order, so the order in the file has no effect.
     """
     order = generator.permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -161,14 +160,15 @@ def owners_by_shards(labels: I64, clients: int, shards_per_client: int, generato
 def owners_by_similarity(labels: I64, clients: int, similarity: float, generator: np.random.Generator) -> I64:
     """Deal the share `similarity` of all examples at random and the rest sorted by label (Karimireddy et al. 2020).
 
-    Client k gets an equal part of the first and the k-th block of the second (their section 7, "s% similarity").
+    Client k gets an equal part of the random share and the k-th block of the sorted rest (their section 7, "s%
+    similarity").
     """
     order = generator.permutation(len(labels))
     shared = round(similarity * len(labels))
     rest = order[shared:]
     rest = rest[np.argsort(labels[rest], kind="stable")]
     owners = np.empty(len(labels), np.int64)
-    # The odd examples of one part go to the first clients and of the other to the last: sizes differ by at most one.
+    # Left-over examples of one part go to the first clients, of the other to the last: sizes differ by at most one.
     owners[order[:shared]] = np.repeat(np.arange(clients), near_equal_sizes(shared, clients)[::-1])
     owners[rest] = np.repeat(np.arange(clients), near_equal_sizes(len(rest), clients))
     return owners

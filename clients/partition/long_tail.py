@@ -1,4 +1,4 @@
-"""Training examples thinned out by class: long tails and rare events, while what is held out stays as it was."""
+"""Thins training examples by class: long tails and rare events. Held-out examples stay as they are."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Thinning:
 
     Attributes:
         long_tail: imbalance factor n_max / n_min of an exponential profile (Cui et al. 2019, section 5.1): class
-            i = 0..C-1 keeps round(n long_tail^(-i / (C - 1))) examples, n being the mean number a class has; never
-            more than there are, and at least one. 1 keeps all.
+            i = 0..C-1 keeps round(n long_tail^(-i / (C - 1))) examples, where n is the mean number a class has;
+            never more than there are, and at least one. 1 keeps all.
         rare_classes: classes of rare events.
         rare_share: share of their examples kept, rounded, at least one; after the long tail.
     """
@@ -36,16 +36,16 @@ class Thinning:
 def thinned(rows: I64, labels: I64, thinning: Thinning, seed: int) -> I64:
     """Return the rows that are kept, in their order.
 
-    An example's place is by its own hash, so that a stronger thinning keeps some of what a weaker one keeps.
+    Each example is ranked by its own hash, so a stronger thinning keeps a subset of what a weaker one keeps.
 
     Args:
         rows: indices of training examples, int64 (n,).
         labels: their classes, int64 (n,).
-        thinning: how many are kept.
+        thinning: how many examples of each class are kept.
         seed: root seed.
 
     Raises:
-        DataError: a rare class is not there.
+        DataError: no example has a rare class.
 
     Example:
         >>> labels = np.repeat([0, 1, 2], 100)

@@ -11,9 +11,9 @@ from clients.core.options import KindOptions, check_at_least, check_not_negative
 
 AT_LEAST = "at least {:g}"
 LABEL_AXES = ("label_js", "label_emd", "label_hellinger")
-"""Measures of label skew that a calibrated partition can be given; one at a time."""
+"""Measures of label skew that a calibrated partition can reach, one at a time."""
 LARGEST = {"label_js": 1.0, "label_emd": 2.0, "label_hellinger": 1.0, "quantity_gini": 1.0, "feature_shift": math.inf}
-"""Everything that a calibrated partition can be given, and the largest value there is."""
+"""All measures that a calibrated partition can reach, and their largest values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class NaturalOptions(PartitionOptions):
     """One client for every distinct value of the array called `key` in the data, in sorted order.
 
     Attributes:
-        key: the array; empty for data that bring their own clients, or say which array names them.
+        key: the array; empty for data that have their own clients or a default key.
     """
 
     kind: Literal["natural"] = "natural"
@@ -35,7 +35,7 @@ class NaturalOptions(PartitionOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DealtOptions(PartitionOptions):
-    """What partitions that deal examples to a number of clients share.
+    """The base of partitions that deal examples to a given number of clients.
 
     Attributes:
         clients: how many.
@@ -79,7 +79,7 @@ class DirichletOptions(DealtOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardsOptions(DealtOptions):
-    """Examples sorted by label and cut into shards, some of which each client gets (McMahan et al. 2017).
+    """Examples sorted by label and cut into shards; each client gets some shards (McMahan et al. 2017).
 
     Attributes:
         shards_per_client: shards of each client.
@@ -135,7 +135,7 @@ class SimilarityOptions(DealtOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibratedOptions(DealtOptions):
-    """Clients as unequal as these values say; an axis without a value is equal, or left to chance.
+    """Clients that differ by the given values. Without a value, sizes are equal, and labels and features random.
 
     Attributes:
         label_js: mean over examples of their client's Jensen-Shannon divergence of labels, in bits, 0 to 1.
@@ -159,14 +159,14 @@ class CalibratedOptions(DealtOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         values = self.values
-        require(bool(values), "kind", "'requested' asks for nothing", fix=f"Give one of {', '.join(LARGEST)}.")
+        require(bool(values), "kind", "'requested' needs a value to reach", fix=f"Give one of {', '.join(LARGEST)}.")
         for name, value in values.items():
             ok = 0 <= value <= LARGEST[name] and value < math.inf
             top = f"from 0 to {LARGEST[name]:g}" if LARGEST[name] < math.inf else "a finite number >= 0"
             require(ok, name, f"must be {top}, got {value}")
         labels = [name for name in values if name in LABEL_AXES]
-        beside = f"cannot be asked for beside {', '.join(labels[:-1])}"
-        require(len(labels) < 2, "".join(labels[-1:]), beside, fix="Ask for one measure of labels.")
+        beside = f"cannot be given together with {', '.join(labels[:-1])}"
+        require(len(labels) < 2, "".join(labels[-1:]), beside, fix="Give one measure of labels.")
         check_positive(self, "tolerance", words="a finite number > 0")
         check_at_least(self, 0, "min_size", words=AT_LEAST)
 

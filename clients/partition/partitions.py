@@ -1,7 +1,7 @@
-"""Which client holds which example: the partitions of pooled data, by kind.
+"""Partitions of pooled data, by kind: which client holds which example.
 
-A partition is exhaustive and disjoint by construction: a kind names the owner of every example, and
-the owners are turned into compressed rows. All randomness comes from `streams.generator(seed, "partition/...")`.
+A partition is exhaustive and disjoint by construction: a kind returns the owner of every example, and
+the owners are converted to compressed rows. All randomness comes from `streams.generator(seed, "partition/...")`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Partition:
         rows: int64 (n,), the examples in order of client, increasing within a client.
         offsets: int64 (K + 1,); client k owns `rows[offsets[k]:offsets[k + 1]]`.
         names: client names where the data give them, else None.
-        laws: float64 (K, C), the label laws that were drawn, where the kind draws some. What a client realises differs.
+        laws: float64 (K, C), the drawn label laws, for kinds that draw them. A client's actual frequencies differ.
     """
 
     rows: I64
@@ -58,8 +58,8 @@ class Pooled:
     """Examples that a partition deals out.
 
     Attributes:
-        targets: (n, ...); int (n,) labels where the kind looks at labels.
-        keys: arrays (n,) that a `natural` partition may go by, by name.
+        targets: (n, ...); int (n,) labels for kinds that use labels.
+        keys: arrays (n,) that a `natural` partition may use, by name.
         features: (n, ...), or None.
         seed: root seed.
     """
@@ -72,11 +72,11 @@ class Pooled:
 
 @dataclass(frozen=True)
 class Owners:
-    """Who owns each example.
+    """The owner of each example.
 
     Attributes:
-        client: int64 (n,).
-        clients: how many there are, K.
+        client: its owner, int64 (n,).
+        clients: number of clients, K.
         names: of the clients, where the data give them.
         laws: as in `Partition`.
     """
@@ -97,7 +97,7 @@ def iid(options: IidOptions, pooled: Pooled) -> Owners:
 
 
 def dirichlet(options: DirichletOptions, pooled: Pooled) -> Owners:
-    """Deal examples by laws of labels that are drawn."""
+    """Deal examples by random laws of labels."""
     labels = _labels(options.kind, pooled.targets)
     _check_min_size(options.min_size, options.clients, len(labels))
     generator = streams.generator(pooled.seed, f"partition/dirichlet/{options.convention}")
@@ -159,7 +159,7 @@ def natural(options: NaturalOptions, pooled: Pooled) -> Owners:
     """Give each value of a key a client of its own."""
     keys = pooled.keys
     if not options.key and keys:
-        raise PartitionError("key", f"must name one of {', '.join(sorted(keys))}: nothing else says who holds what")
+        raise PartitionError("key", f"must name one of {', '.join(sorted(keys))}: these data name no clients")
     if options.key not in keys:
         known = unknown_name(options.key, sorted(keys), "a key of these data") if keys else "these data have no keys"
         raise PartitionError("key", known)
@@ -168,7 +168,7 @@ def natural(options: NaturalOptions, pooled: Pooled) -> Owners:
 
 
 def calibrated(options: CalibratedOptions, pooled: Pooled) -> Owners:
-    """Find the owners that make clients as unequal as the options say."""
+    """Find the owners for which clients differ by the given values."""
     targets = pooled.targets
     _check_min_size(options.min_size, options.clients, len(targets))
     has_labels = targets.ndim == 1 and targets.dtype.kind in "iu"
@@ -181,7 +181,7 @@ def calibrated(options: CalibratedOptions, pooled: Pooled) -> Owners:
 
 
 def _labels(kind: str, targets: Array) -> I64:
-    """Return the class labels, or say that this kind needs some."""
+    """Return the class labels; refuse targets that are not labels."""
     if targets.ndim != 1 or targets.dtype.kind not in "iu":
         raise PartitionError(
             "kind", f"{kind!r} needs class labels, and these targets are numbers", fix="iid, quantity and natural work."
@@ -205,8 +205,8 @@ def partition(
 
     Args:
         options: one of `PARTITIONS`.
-        targets: (n, ...) targets; int (n,) labels where the kind looks at labels.
-        keys: arrays (n,) a `natural` partition may go by, by name.
+        targets: (n, ...) targets; int (n,) labels for kinds that use labels.
+        keys: arrays (n,) that a `natural` partition may use, by name.
         seed: root seed; the same seed gives the same partition.
         features: (n, ...), for a calibrated partition with a feature shift.
 
@@ -214,7 +214,7 @@ def partition(
         The partition; its clients' rows are indices into `targets`.
 
     Raises:
-        PartitionError: the request cannot be met; the message says what would fit.
+        PartitionError: the partition does not exist; the message has values that fit.
 
     Example:
         >>> p = partition(IidOptions(clients=2), np.zeros(5, np.int64), {}, seed=0)

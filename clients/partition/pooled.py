@@ -1,4 +1,4 @@
-"""A population of one pool of examples: some are held out, a partition deals the rest to clients."""
+"""Makes a population of a pool of examples: some are held out, and a partition deals the rest to clients."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Pool:
 
     Attributes:
         name: for people.
-        where: what errors about these examples name: a file, or a setting.
+        where: the file or setting that errors about these examples name.
         features: numbers (n, *feature_shape).
         targets: int (n,) labels, or numbers (n,) or (n, outputs).
         keys: arrays (n,) that a `natural` partition may use.
-        test: features and targets that come as a test set of their own, or None.
+        test: features and targets of the data's own test set, or None.
         natural: the key that names the clients by default; empty where the data have none.
         channels: what the last axis of the features measures, where that is known.
         facts: for the record.
-        thinning: how many training examples of each class are kept; what is held out centrally stays whole.
+        thinning: how many training examples of each class are kept; central examples are not thinned.
     """
 
     name: str
@@ -57,8 +57,8 @@ class Pool:
 def hold_out(examples: int, validation: float, test: float, seed: int) -> tuple[I64, I64, I64]:
     """Split range(examples) into training, validation and test indices, each in increasing order.
 
-    An example's place comes from its own hash. Sizes are the fractions rounded; the test part does not depend on
-    the validation fraction.
+    An example's own hash decides its part. Sizes are the rounded fractions; the test part does not depend on the
+    validation fraction.
 
     Example:
         >>> [len(part) for part in hold_out(1797, 0.1, 0.1, seed=0)]
@@ -83,10 +83,10 @@ def pooled_population(
 
     Args:
         pool: the examples.
-        options: the partition; None takes the pool's natural clients, and is an error where it has none.
+        options: the partition; None takes the pool's natural clients, and is an error if it has none.
         validation_fraction: share of the pool held centrally for criteria.
-        test_fraction: share of the pool held centrally for the end; None takes the pool's own test set, or a tenth
-            where it has none. Where a share is given, the pool's own test set stays out of it.
+        test_fraction: share of the pool held centrally for the end; None takes the pool's own test set, or a tenth if
+            it has none. With a given share, the pool's own test set is not used.
         client_test_fraction: share of its examples each client holds out for itself (rounded down).
         seed: root seed.
         dtype: of the features, and of regression targets.

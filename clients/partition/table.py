@@ -23,8 +23,8 @@ class PartitionRow(Row):
     """A kind of partition.
 
     Attributes:
-        owners: (options, pooled examples) -> who owns each (`clients.partition.partitions.Owners`).
-        keeps_clients: whether it leaves data that bring their own clients as they are.
+        owners: (options, pooled examples) -> their owners (`clients.partition.partitions.Owners`).
+        keeps_clients: whether it keeps the clients of data that have their own.
     """
 
     owners: Callable[..., Any]

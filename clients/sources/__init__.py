@@ -1,4 +1,4 @@
-"""Data that need no city: custom, images, quadratics, synthetic.
+"""Data sources outside the city: custom, images, quadratics, synthetic.
 
 It imports core and partition.
 """

@@ -46,10 +46,10 @@ def custom_population(
         sizes: training examples of each client; 0 is allowed, and such a client is never read.
         outputs: classes, or width of the regression target.
         task: see `clients.core.examples.Task`.
-        feature_shape: shape of one example's features; None reads the first client that has examples to find out.
-        client_test: the same as `client` for examples each client holds out.
+        feature_shape: shape of one example's features; None takes it from the first client that has examples.
+        client_test: the same as `client` for the examples that each client holds out.
         client_test_sizes: their numbers.
-        validation: central examples criteria may look at.
+        validation: central examples for criteria.
         test: central examples for the end.
         names: client names for people.
         name: the data's name for people.
@@ -59,7 +59,7 @@ def custom_population(
         The population.
 
     Raises:
-        DataError: now or when a client is read; names the client.
+        DataError: a client's data are unusable; raised here or when the client is read, with its name.
 
     Example:
         >>> p = custom_population(lambda k: (np.full((3, 2), k), np.zeros(3, int)), [3, 3], outputs=2)
@@ -118,12 +118,12 @@ def _check_arguments(client: object, client_test: object, task: str, outputs: An
 
 
 def _read(read: Callable[[int], Pair], k: int) -> Pair:
-    """Read a client. An error that its function raises names the client."""
+    """Read a client. An error of the user's function is raised again with the client's index."""
     try:
         return read(k)
     except FedscapeError:
         raise
-    except Exception as error:  # whatever a user's function raises
+    except Exception as error:  # the user's function may raise anything
         name = getattr(read, "__name__", type(read).__name__)
         raised = f"{name}({k}) raised {type(error).__name__}" + (f": {error}" if str(error) else "")
         raise DataError(f"client {k}", raised) from error
@@ -142,7 +142,7 @@ def _maker(
         for k in clients[sizes[clients] > 0].tolist():
             piece = check(_read(read, k), f"client {k}")
             if len(piece[0]) != sizes[k]:
-                raise DataError(f"client {k}", f"has {len(piece[0])} examples, and its size says {sizes[k]}")
+                raise DataError(f"client {k}", f"has {len(piece[0])} examples, and its size is given as {sizes[k]}")
             pieces.append(piece)
         return Made(torch.cat([f for f, _ in pieces]), torch.cat([t for _, t in pieces]))
 
@@ -176,7 +176,7 @@ def _pair(pair: object, who: str) -> tuple[Array, Array]:
 
 
 def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: ExampleLayout) -> tuple[Tensor, Tensor]:
-    """Turn the user's examples into tensors of the layout, or name what is wrong and where."""
+    """Convert the user's examples to tensors of the layout; an error names the mistake and its place."""
     features, targets = _pair(pair, who)
     if features.shape[1:] != layout.feature_shape:
         shapes = f"{list(features.shape[1:])} an example, the population's have {list(layout.feature_shape)}"

@@ -1,4 +1,4 @@
-"""Image and window sets with labels: scikit-learn's digits, any .npz file, IDX files."""
+"""Labelled sets of images and windows: scikit-learn's digits, any .npz file, IDX files."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def digits_population(
     """Make the population of scikit-learn's digits.
 
     Args:
-        options: how they are held out and thinned.
-        partition: who holds what.
+        options: how examples are held out and thinned.
+        partition: which client holds which examples.
         seed: root seed.
         dtype: of the features.
 
@@ -75,7 +75,7 @@ def _population(
 
 
 def digits_pool(options: DigitsOptions) -> Pool:
-    """Read scikit-learn's digits: from its file, since importing it takes longer than the first round.
+    """Read scikit-learn's digits from its file: importing scikit-learn takes longer than the first round.
 
     Example:
         >>> digits_pool(DigitsOptions()).features.shape
@@ -152,7 +152,7 @@ def _pick(arrays: dict[str, Array], chosen: str, usual: tuple[str, ...], what: s
 
 
 def _scaled(features: Array, factor: float) -> Array:
-    """Turn integers into numbers a model can take; byte images without channels get one."""
+    """Convert integers to numbers for a model; byte images without channels get one."""
     check_numeric(features, "features", "features")
     if features.dtype == np.uint8:
         features = features[:, None] if features.ndim == 3 else features
@@ -163,7 +163,7 @@ def _scaled(features: Array, factor: float) -> Array:
 
 
 def _shaped(features: Array, options: ImagesOptions, name: str) -> Array:
-    """Bring examples to the shape the options ask for."""
+    """Reshape examples to the shape in the options."""
     n, own = len(features), features.shape[1:]
     if options.shape:
         if math.prod(options.shape) != math.prod(own):
@@ -184,7 +184,7 @@ def _shaped(features: Array, options: ImagesOptions, name: str) -> Array:
 
 
 def _idx_pool(path: Path) -> Pool:
-    """Read IDX files (Y. LeCun's MNIST page): training images and labels, and a test part where there is one."""
+    """Read IDX files (Y. LeCun's MNIST page): training images and labels, and a test part if there is one."""
     if path.is_file():
         return Pool(path.name.split("-")[0], str(path), *_idx_pair(path))
     images = sorted(p for p in path.iterdir() if "images" in p.name and "idx3" in p.name)
@@ -211,7 +211,7 @@ def read_idx(path: Path) -> Array:
     """Read one IDX file, plain or gzipped: two zero bytes, a type, the number of axes, their sizes, the numbers.
 
     Raises:
-        DataError: it is no IDX file or is cut short.
+        DataError: it is not an IDX file or is cut short.
     """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -225,6 +225,6 @@ def read_idx(path: Path) -> Array:
     body = raw[4 + 4 * axes :]
     if len(body) != math.prod(shape) * dtype.itemsize:
         raise DataError(
-            "path", f"{path} says it holds {shape} numbers and holds {len(body)} bytes", fix="Fetch it again."
+            "path", f"{path} must hold {shape} numbers by its header and holds {len(body)} bytes", fix="Fetch it again."
         )
     return np.frombuffer(body, dtype).reshape(shape).astype(dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""Options of the sources that are not recorded readings: digits, arrays from files, and problems made by formula."""
+"""Options of the sources outside the city: digits, arrays from files, and problems made by formula."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class DigitsOptions(DataOptions):
         test_fraction: share held centrally for the end.
         client_test_fraction: share of its own examples each client holds out.
         long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
-            has about so many times the examples of the last (Cui et al. 2019). What is held out centrally stays as it
-            is; what clients hold out of their own has their imbalance.
+            has about this many times the examples of the last (Cui et al. 2019). Central examples are not thinned;
+            the examples that clients hold out have the clients' imbalance.
         rare_classes: classes thinned to `rare_share` of their training examples.
-        rare_share: see there.
+        rare_share: see `rare_classes`.
     """
 
     kind: Literal["digits"] = "digits"
@@ -46,10 +46,10 @@ class ImagesOptions(DataOptions):
     """Labelled arrays from a file.
 
     Attributes:
-        path: an .npz file; or an IDX images file (`*-images*idx3-ubyte`, also .gz) whose labels file lies beside it; or
+        path: an .npz file; or an IDX images file (`*-images*idx3-ubyte`, also .gz) next to its labels file; or
             a folder of IDX files with a training and possibly a `t10k` or `test` part, which is the central test set.
-        features: the array's name in an .npz; empty looks for a usual name. `x_test` and `y_test`, where they are,
-            are the central test set.
+        features: the array's name in an .npz; empty finds a usual name. `x_test` and `y_test`, if present, are
+            the central test set.
         targets: the same for the labels.
         flat: True gives flat features; False images (channels, height, width).
         shape: shape of one example; empty takes the file's own. With flat = false a flat square becomes an image of one
@@ -58,13 +58,13 @@ class ImagesOptions(DataOptions):
         test_fraction: share held centrally for the end; unset takes the file's own test set, or a tenth without one.
         client_test_fraction: share of its own examples each client holds out.
         long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
-            has about so many times the examples of the last (Cui et al. 2019). What is held out centrally stays as it
-            is; what clients hold out of their own has their imbalance.
+            has about this many times the examples of the last (Cui et al. 2019). Central examples are not thinned;
+            the examples that clients hold out have the clients' imbalance.
         rare_classes: classes thinned to `rare_share` of their training examples.
-        rare_share: see there.
+        rare_share: see `rare_classes`.
 
-    Bytes are divided by 255; other integers are multiplied by a number called `scale` in the file, where there is
-    one. Every array of one axis and the right length is offered to a natural partition.
+    Bytes are divided by 255; other integers are multiplied by a number called `scale` in the file, if there is
+    one. A natural partition may use every array of one axis and the right length.
     """
 
     kind: Literal["images"] = "images"
@@ -93,7 +93,7 @@ def thinning_of(options: DigitsOptions | ImagesOptions) -> Thinning:
     """Return how many training examples of each class are kept.
 
     Raises:
-        UserError: the options say a profile that there is not.
+        UserError: the options describe a profile that does not exist.
     """
     return Thinning(long_tail=options.long_tail, rare_classes=options.rare_classes, rare_share=options.rare_share)
 
@@ -106,13 +106,13 @@ Centre = float | tuple[float, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class QuadraticOptions(DataOptions):
-    """Quadratic clients: given one by one, or drawn.
+    """Quadratic clients, given one by one or drawn.
 
     Attributes:
         curvatures: H_k of each client: a number h (h times the identity), a diagonal, or a full symmetric matrix.
         centres: w_k* of each client: a number (the same in every coordinate) or a vector.
-        clients: how many to draw, where none are given.
-        dimension: d; for drawn clients, or for given ones that are all plain numbers.
+        clients: how many to draw, if none are given.
+        dimension: d; for drawn clients, or if all given clients are plain numbers.
         condition: drawn H_k = Q diag(l) Q' with Q a random rotation and the logarithm of every eigenvalue l uniform
             between 1 / condition and 1.
         spread: standard deviation of every coordinate of a drawn w_k*.
@@ -159,7 +159,7 @@ class SyntheticOptions(DataOptions):
     Attributes:
         alpha: how much local models differ, a standard deviation.
         beta: how much local inputs differ, a standard deviation.
-        iid: True for the paper's synthetic_iid, where alpha and beta play no part (leave them 0).
+        iid: True for the paper's synthetic_iid, which does not use alpha and beta (leave them 0).
         clients: how many.
         features: numbers an example.
         classes: labels.
@@ -179,7 +179,7 @@ class SyntheticOptions(DataOptions):
         for name in ("alpha", "beta"):
             value = getattr(self, name)
             require(0 <= value < math.inf, name, f"must be a finite number >= 0, got {value}")
-            require(not (self.iid and value), name, f"plays no part with iid = true, got {value}", fix="Leave it out.")
+            require(not (self.iid and value), name, f"has no effect with iid = true, got {value}", fix="Leave it out.")
         check_at_least(self, 1, "clients", "features", words="at least {:g}")
         check_at_least(self, 2, "classes", words="at least {:g}")
         if self.sizes != "lognormal":

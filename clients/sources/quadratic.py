@@ -22,9 +22,9 @@ def quadratic_population(options: QuadraticOptions, *, seed: int, dtype: torch.d
     """Make the population, its optimum and its optimal value.
 
     Args:
-        options: what to make.
-        seed: root seed, for what is drawn.
-        dtype: of features and targets; theory wants float64.
+        options: the clients.
+        seed: root seed of drawn clients.
+        dtype: of features and targets; theory tests take float64.
 
     Returns:
         An `objective` population with `outputs` = d. `objective.optimum` (float64 [d]) minimises sum_k p_k F_k, where
@@ -94,7 +94,7 @@ def _drawn(options: QuadraticOptions, seed: int) -> tuple[F64, F64]:
 
 
 def _centre_noise(noise: float, hessians: F64, sizes: I64, seed: int) -> F64:
-    """Return what to add to the centre of every example, (n, d): H^-1 e with e of sample deviation `noise`, sum 0."""
+    """Return the offset of every example's centre, (n, d): H^-1 e with e of sample deviation `noise` and sum 0."""
     d = hessians.shape[1]
     pieces = []
     for k, size in enumerate(sizes):

@@ -30,7 +30,7 @@ from clients.sources.options import SyntheticOptions
 
 CENTRAL_CLIENTS = 1000
 """Central validation and test examples come from at most this many clients, chosen by seed."""
-_BLOCK_ROWS = 2048  # examples made at a time: what stays in the processor's cache is made fastest
+_BLOCK_ROWS = 2048  # examples made at a time: few enough to stay in the processor's cache
 _BLOCK_CLIENTS = 65536
 
 
@@ -38,12 +38,12 @@ def synthetic_population(options: SyntheticOptions, *, seed: int, dtype: torch.d
     """Make the population; its clients are made on demand.
 
     Args:
-        options: what to make.
+        options: the federation.
         seed: root seed. A client depends on it and on its own index alone.
         dtype: of the features (made in float64).
 
     Returns:
-        A classification population of 12 bytes a client, beside the clients that are made.
+        A classification population. It takes 12 bytes a client, plus the data of the clients that are made.
     """
     totals = device_sizes(options, seed)
     sizes = _train_sizes(totals)
@@ -108,7 +108,7 @@ def device_sizes(options: SyntheticOptions, seed: int) -> I32:
     if options.sizes != "lognormal":
         sizes[:] = -(-10 * options.sizes // 9)
         return sizes
-    for start in range(0, options.clients, _BLOCK_CLIENTS):  # in blocks, so that a million clients stay small
+    for start in range(0, options.clients, _BLOCK_CLIENTS):  # in blocks, so that a million clients need little memory
         clients = np.arange(start, min(start + _BLOCK_CLIENTS, options.clients))
         z = streams.normals(streams.keys(seed, "synthetic/size", clients), 1)[:, 0]
         sizes[start : start + len(clients)] = np.floor(np.exp(4.0 + 2.0 * z)) + 50.0
@@ -142,7 +142,7 @@ def _examples(
 ) -> Iterator[tuple[slice, F64, I64]]:
     """Make examples first[k], first[k] + 1, ... of each client, in blocks: where they go, features and labels.
 
-    An example's numbers come from (seed, purpose, client, its index), so they depend on nothing else.
+    An example's numbers come from (seed, purpose, client, its index), and depend on nothing else.
     """
     deviation = np.arange(1, options.features + 1) ** -0.6  # variance j^-1.2
     v, w, b = _devices(options, seed, clients)

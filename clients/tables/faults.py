@@ -1,7 +1,7 @@
 """Faults in recorded series: they change the training readings of every client before windows are cut.
 
-Readings are scaled by the clean readings' mean and deviation, so an error means the same with a fault and without.
-Missing readings stay missing; held-out readings stay as they were recorded.
+Readings are scaled by the clean readings' mean and deviation, so errors with and without faults have the same scale.
+Missing readings stay missing; held-out readings stay as recorded.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ HOUR = 3_600_000_000
 
 @dataclass(frozen=True)
 class Recorded:
-    """Series that were read, and the windows cut from them.
+    """Recorded series, and the windows cut from them.
 
     Attributes:
         clients: readings, one series a client.
         ends: row at which each client's training part ends.
-        scales: mean and deviation each client's readings are scaled by, (C,) each.
+        scales: mean and deviation that scale each client's readings, (C,) each.
         flat: all readings scaled, client after client, [sum T, C].
-        rows: of `flat`, at which training windows start, client after client.
+        rows: rows of `flat` at which training windows start, client after client.
         sizes: training windows of each client, (N,).
         window: rows of input.
         horizon: rows of output.
-        channels: measured over all training readings.
+        channels: the channels, measured over all training readings.
     """
 
     clients: Sequence[Series]
@@ -59,7 +59,7 @@ class Recorded:
     channels: tuple[Channel, ...]
 
     def hours(self, k: int) -> F64 | None:
-        """Return the hour of each of client k's readings since midnight before the first of all; None without times."""
+        """Return the hour of client k's readings, counted from midnight before the first of all; None without times."""
         times = [s.time for s in self.clients]
         if any(t is None for t in times):
             return None
@@ -73,7 +73,7 @@ class Recorded:
 
         Args:
             clients: the clients, (K,).
-            rows: of `flat`, at which the windows of some part start, all clients' one after the other.
+            rows: rows of `flat` at which the windows of some part start, client after client.
             sizes: windows of each client in that part, (N,).
         """
         starts = offsets_of([len(s.values) for s in self.clients])
@@ -97,7 +97,7 @@ def measured_channels(clients: Sequence[Series], ends: Sequence[int]) -> tuple[C
 
 
 def _filled(readings: F64, missing: Bool, nominal: F64) -> F32:
-    """Return readings (T, C) without gaps: the last reading fills one, the nominal mean before the first."""
+    """Return readings (T, C) without gaps, filled with the last reading, or the nominal mean before the first."""
     last = last_before(~missing.T).T
     known = np.take_along_axis(np.where(missing, 0.0, readings), np.maximum(last, 0), axis=0)
     return np.where(last >= 0, known, nominal).astype(np.float32)
@@ -109,9 +109,9 @@ def with_series_faults(
     """Return the population with faults in its clients' training readings.
 
     Args:
-        clean: without faults.
+        clean: the population without faults.
         recorded: the series that it was made of.
-        faults: the faults at work now, by name.
+        faults: the active faults, by name.
         seed: root seed.
         world: the city, for outages that depend on its storms.
     """
@@ -137,7 +137,7 @@ def with_series_faults(
 def _faulty(
     clean: Population, recorded: Recorded, faults: Faults, seed: int, world: World | None
 ) -> tuple[Tensor, dict[str, Masks], FaultCounts]:
-    """Return all readings with their faults, [sum T, C], and of each client the masks and counts by fault."""
+    """Return all readings with their faults, [sum T, C], and each client's masks and counts by fault."""
     flat = recorded.flat.clone()
     masks: dict[str, Masks] = {name: [] for name in faults}
     changed, effect = ({name: np.zeros(len(recorded.clients)) for name in faults} for _ in range(2))
@@ -160,7 +160,7 @@ def _faulty(
 
 
 def _block(clean: Population, recorded: Recorded, k: int) -> Block:
-    """Return client k's training readings as faults take them."""
+    """Return client k's training readings in the form that faults take."""
     end, client, places = recorded.ends[k], np.array([k], np.int64), clean.federation.places
     readings, hours = recorded.clients[k].values[:end], recorded.hours(k)
     nominal = np.array([c.mean for c in recorded.channels])

@@ -1,4 +1,4 @@
-"""CSV and Parquet files as numbers, times and names. Errors name the file, line and column."""
+"""Reads CSV and Parquet files as numbers, times and names. Errors name the file, line and column."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Frame:
     """One file's table.
 
     Attributes:
-        file: where it comes from.
+        file: its path.
         table: a `pyarrow.Table` with distinct column names.
         lines: line of the header and of every row of a CSV, from 1, int64 (rows + 1,); None where none is skipped.
     """
@@ -44,7 +44,7 @@ class Frame:
         return list(self.table.column_names)
 
     def place(self, row: int) -> str:
-        """Describe where row `row` (from 0) is, for people."""
+        """Describe the place of row `row` (from 0), for people."""
         if self.file.name.endswith((".parquet", ".pq", *HDF5_SUFFIXES)):
             return f"{self.file}, row {row + 1}"
         return f"{self.file}, line {row + 2 if self.lines is None else self.lines[row + 1]}"
@@ -56,7 +56,7 @@ class Frame:
                 raise DataError(field, f"{self.file}: {unknown_name(name, self.names, 'a column')}")
 
     def is_numeric(self, name: str) -> bool:
-        """Say whether a column was read as numbers (or holds nothing at all)."""
+        """Return whether a column was read as numbers (or is empty)."""
         import pyarrow as pa
 
         kind = self.table.schema.field(name).type
@@ -64,7 +64,7 @@ class Frame:
         return bool(number or pa.types.is_boolean(kind) or pa.types.is_null(kind))
 
     def is_time(self, name: str) -> bool:
-        """Say whether a column was read as timestamps or dates."""
+        """Return whether a column was read as timestamps or dates."""
         import pyarrow as pa
 
         kind = self.table.schema.field(name).type
@@ -90,7 +90,7 @@ class Frame:
         return values
 
     def share_of_numbers(self, name: str) -> float:
-        """Return how much of a text column reads as numbers, from 0 to 1."""
+        """Return the share of a text column that reads as numbers, from 0 to 1."""
         import pyarrow as pa
 
         if self.is_time(name):
@@ -111,10 +111,10 @@ def read_frame(file: Path, time_format: str = "", *, delimiter: str = ",", missi
     """Read one file, plain or compressed.
 
     Args:
-        file: CSV, Parquet or a data frame in HDF5; the name's end says which (`SUFFIXES`, else CSV).
-        time_format: a `strptime` format tried first for times.
-        delimiter: between the columns of a CSV.
-        missing: texts in a CSV that mean nothing was read, besides the usual ("", "NA", "nan", ...).
+        file: CSV, Parquet or a data frame in HDF5, by the suffix of its name (`SUFFIXES`, else CSV).
+        time_format: a `strptime` format that is tried first for times.
+        delimiter: separator of the columns of a CSV.
+        missing: texts in a CSV that mark a missing value, besides the usual ("", "NA", "nan", ...).
 
     Raises:
         DataError: it cannot be read, holds no rows, or repeats a column name.
@@ -164,19 +164,19 @@ def _read_csv(raw: bytes, time_format: str, delimiter: str, missing: Sequence[st
     block = min(max(len(raw) + 1, 1 << 16), 2**31 - 1)
     try:
         return csv.read_csv(pa.BufferReader(raw), csv.ReadOptions(block_size=block), **how)
-    except pa.ArrowInvalid:  # it counts rows only where one thread reads them all
+    except pa.ArrowInvalid:  # pyarrow counts rows only if one thread reads them all
         return csv.read_csv(pa.BufferReader(raw), csv.ReadOptions(block_size=block, use_threads=False), **how)
 
 
 def _lines(raw: bytes) -> I64 | None:
-    """Return the numbers of the lines that are not empty, which pyarrow skips, or None where none is."""
+    """Return the numbers of the lines that are not empty (pyarrow skips empty ones), or None if no line is empty."""
     if b"\n\n" not in raw and b"\n\r\n" not in raw and not raw.startswith((b"\n", b"\r\n")):
         return None
     return np.asarray([i for i, line in enumerate(raw.split(b"\n"), 1) if line not in (b"", b"\r")], np.int64)
 
 
 def _by_line(problem: str, lines: I64 | None) -> str:
-    """Write pyarrow's row numbers, which count the header, as line numbers; a row may be quoted at length after it."""
+    """Replace pyarrow's row number, which counts the header, by a line number; a quotation of the row may follow."""
 
     def line(row: re.Match[str]) -> str:
         return f"line {row[1] if lines is None else lines[int(row[1]) - 1]}"
@@ -185,9 +185,10 @@ def _by_line(problem: str, lines: I64 | None) -> str:
 
 
 def find_time(frame: Frame) -> tuple[str, ...]:
-    """Return the columns of times, or none: year, month, day ..., or one that was read or is named as a time.
+    """Return the columns of times, or none: year, month, day ..., or one that was read or named as a time.
 
-    A text column that starts like a time counts too, so that one bad entry is reported and does not hide the times.
+    A text column whose first entry looks like a time counts too, so one bad entry is reported and does not hide the
+    times.
     """
     if all(part in frame.names for part in TIME_PARTS[:3]):
         absent = [part not in frame.names for part in TIME_PARTS]
@@ -207,7 +208,7 @@ def read_times(frame: Frame, names: tuple[str, ...]) -> I64:
             then of hour, minute and second.
 
     Raises:
-        DataError: a time is missing or is none.
+        DataError: a time is missing or invalid.
     """
     import pyarrow as pa
 
@@ -263,7 +264,7 @@ def parse_frequency(text: str) -> int:
     """Return a frequency such as "5min", "1h", "30s" or "1d" in microseconds; 0 for an empty one.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not a frequency.
 
     Example:
         >>> parse_frequency("5min") // 10**6
@@ -279,7 +280,7 @@ def parse_frequency(text: str) -> int:
 
 
 def show_time(microseconds: int) -> str:
-    """Write a time as people do.
+    """Format a time for people.
 
     Example:
         >>> show_time(parse_frequency("1h"))
@@ -290,7 +291,7 @@ def show_time(microseconds: int) -> str:
 
 
 def show_step(microseconds: int) -> str:
-    """Write a time step in the largest unit that divides it.
+    """Format a time step in the largest unit that divides it.
 
     Example:
         >>> show_step(5400 * 10**6)

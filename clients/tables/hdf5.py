@@ -1,7 +1,8 @@
-"""Data frames in HDF5 as pandas writes them in its "fixed" format, which METR-LA and PEMS-BAY are published in.
+"""Reads data frames in HDF5 in pandas' "fixed" format, the published form of METR-LA and PEMS-BAY.
 
 A frame is a group: `axis0` holds the column names, `axis1` the index (times since 1970, the unit in its attribute
-`kind`), and for every type of number i `block<i>_items` the names of its columns and `block<i>_values` [rows, columns].
+`kind`), and for every type of number i `block<i>_items` has the names of its columns and `block<i>_values` their values
+[rows, columns].
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from clients.core.arrays import F64
 from clients.core.errors import DataError
 
 TIME = "time"
-"""What the column of times is called."""
+"""Name of the column of times."""
 
 
 def read_hdf5(file: Path) -> Any:
@@ -29,7 +30,7 @@ def read_hdf5(file: Path) -> Any:
         A `pyarrow.Table`: the column `TIME` where the index is of times, then the frame's columns as float64.
 
     Raises:
-        DataError: h5py is not installed, or the file is cut short, holds no frame or several, or one of other shapes.
+        DataError: h5py is not installed, or the file is cut short, holds no frame or several, or its shapes do not fit.
     """
     try:
         h5py: Any = importlib.import_module("h5py")
@@ -83,7 +84,7 @@ def _table(file: Path, group: Any) -> Any:
     for name in map(_text, np.asarray(group["axis0"])):
         if name not in blocks:
             raise DataError("path", f"{file}: no block holds the column {name!r}", fix="Fetch it again.")
-        # Nothing read is null, as in the other formats.
+        # A missing value is null, as in the other formats.
         columns[name] = pa.array(blocks[name], from_pandas=True)
     return pa.table(columns)
 

@@ -1,4 +1,4 @@
-"""Whose are the columns and rows of a table: the layouts "wide", "long" and "files" made into one series a client."""
+"""Makes one series a client from the columns and rows of a table: the layouts "wide", "long" and "files"."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from clients.tables.options import TableOptions
 
 Notes = dict[str, str | int | float]
-"""What was done to the data, for the record."""
+"""Facts about how the data were read, for the record."""
 
 
 def read_series(options: TableOptions, notes: Notes) -> list[Series]:
@@ -29,7 +29,7 @@ def read_series(options: TableOptions, notes: Notes) -> list[Series]:
 
     Args:
         options: what to read.
-        notes: filled with what was found and done.
+        notes: gets facts about the files and how they were read.
 
     Raises:
         DataError: naming the file, the column and the line at fault.
@@ -37,7 +37,7 @@ def read_series(options: TableOptions, notes: Notes) -> list[Series]:
     files = find_files(options.path, "path", SUFFIXES)
     other = [file for file in files if not file.name.endswith(SUFFIXES)]
     if other:
-        raise DataError("path", f"{other[0]} is none of {', '.join(SUFFIXES)}")
+        raise DataError("path", f"{other[0]} is not one of {', '.join(SUFFIXES)}")
     frames = [read_frame(file, options.time_format) for file in files]
     notes |= {"files": len(files), "layout": options.layout}
     if options.layout == "files":
@@ -82,7 +82,7 @@ def _times(options: TableOptions, frame: Frame) -> tuple[tuple[str, ...], I64 | 
 
 
 def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field: str, sensors: int) -> F64:
-    """Return columns of numbers, `missing_value` in the first `sensors` of them means that nothing was read."""
+    """Return columns of numbers. In the first `sensors` of them `missing_value` marks a missing value."""
     values = np.stack([frame.numbers(name, field) for name in columns], axis=1)
     if options.missing_value is not None:
         forecast = values[:, :sensors]
@@ -91,7 +91,7 @@ def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field
 
 
 def _site(options: TableOptions, frame: Frame, name: str) -> Series:
-    """Read a file that is one client."""
+    """Read the file of one client."""
     frame.require_columns((options.target,), "target")
     frame.require_columns(options.features, "features")
     if options.id_column:
@@ -131,7 +131,7 @@ def _common_start(texts: Sequence[str]) -> str:
 
 
 def _joined(frames: list[Frame], pieces: list[Series]) -> Series:
-    """Join files that follow each other, keeping track of where each row came from."""
+    """Join consecutive files, with the place of each row."""
     ends = np.cumsum([len(p.values) for p in pieces])
 
     def place(row: int) -> str:
@@ -147,7 +147,7 @@ def _joined(frames: list[Frame], pieces: list[Series]) -> Series:
 
 
 def _long(options: TableOptions, frames: list[Frame]) -> list[Series]:
-    """Read a table of a row a client and time; clients in order of their names."""
+    """Read a table with a row for each client and time; clients are in order of their names."""
     ids: list[str] = []
     for frame in frames:
         frame.require_columns((options.id_column,), "id_column")
@@ -172,7 +172,7 @@ def _long(options: TableOptions, frames: list[Frame]) -> list[Series]:
 
 
 def _wide(options: TableOptions, frames: list[Frame], notes: Notes) -> list[Series]:
-    """Read a table of a column a client; files of the same columns follow each other."""
+    """Read a table with a column for each client; files of the same columns follow each other in time."""
     first = frames[0]
     for frame in frames[1:]:
         if set(frame.names) != set(first.names):
@@ -209,7 +209,7 @@ def _wide(options: TableOptions, frames: list[Frame], notes: Notes) -> list[Seri
 
 
 def _sensors(options: TableOptions, frame: Frame, time_names: tuple[str, ...], notes: Notes) -> tuple[str, ...]:
-    """Return the columns that are sensors: the options' own, or all of numbers except the row count."""
+    """Return the columns of sensors: those of the options, or all numeric columns except a row count."""
     if options.columns:
         frame.require_columns(options.columns, "columns")
         return options.columns
@@ -218,7 +218,7 @@ def _sensors(options: TableOptions, frame: Frame, time_names: tuple[str, ...], n
     sensors = [n for n in others if n not in skipped]
     if sensors and sensors[0] == frame.names[0] and frame.is_numeric(sensors[0]):
         values = frame.numbers(sensors[0], "columns")
-        if len(values) > 2 and (np.diff(values) == 1).all():  # a row count, as data frames are often saved with
+        if len(values) > 2 and (np.diff(values) == 1).all():  # a row count, which data frames are often saved with
             skipped.append(sensors.pop(0))
     if skipped:
         notes["columns_skipped"] = ", ".join(skipped)

@@ -1,4 +1,4 @@
-"""Options of readings from files that the user has."""
+"""Options of readings from the user's files."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from clients.core.options import DataOptions, check_at_least, check_below_one
 from clients.tables.files import parse_frequency
 
 Scale = Literal["client", "global", "none"]
-"""Whose mean and deviation readings are scaled by; see `TableOptions.scale`."""
+"""The mean and deviation that scale readings; see `TableOptions.scale`."""
 Gaps = Literal["error", "interpolate", "drop"]
-"""What is done about missing values and rows; see `TableOptions.gaps`."""
+"""The treatment of missing values and rows; see `TableOptions.gaps`."""
 
 
 class WindowedOptions(DataOptions):
     """Readings that are cut by time and forecast through windows.
 
-    This is no dataclass: each kind declares these fields at their place among its own.
+    This is not a dataclass: each kind declares these fields among its own.
 
     Attributes:
-        path: where the files are.
+        path: path of the files.
         window: past steps the model sees.
         horizon: steps ahead.
         stride: steps from one window to the next.
@@ -50,15 +50,15 @@ class TableOptions(WindowedOptions):
 
     Attributes:
         path: a file (.csv, .csv.gz, .csv.xz, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
-        layout: "wide": a column a sensor (files of the same columns follow each other in time); "long": a row a sensor
-            and time, the sensor named in `id_column`; "files": a file a sensor or site.
+        layout: "wide": one column a sensor (files of the same columns follow each other in time); "long": one row for
+            each sensor and time, with the sensor in `id_column`; "files": one file a sensor or site.
         time: the column of timestamps (or of seconds since 1970), or the columns of year, month, day and so on; empty
-            looks for them. Without any, rows count as evenly spaced.
-        time_format: how times are written, as strptime reads it, where that is not ISO 8601.
+            finds them. Without any, rows are taken as evenly spaced.
+        time_format: format of the times for strptime, if it is not ISO 8601.
         id_column: the column that names the client, for "long"; for "files" a column of one value, or empty to name
             clients by file.
         target: the column to forecast, for "long" and "files".
-        features: further input columns; with "wide" every client gets them.
+        features: additional input columns; with "wide" every client gets them.
         columns: the sensors to keep, for "wide"; empty keeps every numeric column.
         window: past steps the model sees.
         horizon: steps ahead; the model forecasts all values from 1 to `horizon`.
@@ -67,11 +67,11 @@ class TableOptions(WindowedOptions):
         test_fraction: share of a client's time, at the end.
         scale: subtract the mean and divide by the standard deviation of the training part, per "client" or over all
             clients ("global"), targets too; or "none".
-        frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
-        gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
-            windows that touch what is still missing; "drop" windows that touch any.
+        frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Both are checked.
+        gaps: treatment of missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
+            windows that touch values still missing; "drop" windows that touch any missing value.
         max_gap: longest run of missing values to interpolate, in steps; unset for any.
-        missing_value: a reading of the forecast sensors that means there was none, such as 0 in METR-LA.
+        missing_value: a reading of the forecast sensors that marks a missing value, such as 0 in METR-LA.
     """
 
     kind: Literal["table"] = "table"

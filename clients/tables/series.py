@@ -1,4 +1,4 @@
-"""Series of sensor readings: a regular time grid, gaps, scaling, and the windows a forecaster learns from."""
+"""Series of sensor readings: a regular time grid, gaps, scaling, and windows for forecasts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Series:
     """Readings of one client, or of several that share their times.
 
     Attributes:
-        name: the client, or the file for a table of a column a client.
-        values: float64 (T, C), NaN where nothing was read.
+        name: the client; for a table with a column for each client, the file.
+        values: float64 (T, C), NaN where a value is missing.
         channels: C column names.
-        time: microseconds since 1970, int64 (T,), or None where the order of rows is all there is.
-        place: row -> where it lies in which file; -1 rows are those put in where a file has none.
+        time: microseconds since 1970, int64 (T,), or None if rows have only an order.
+        place: row -> its file and line; -1 for rows that were inserted.
         rows: int64 (T,), each row's number for `place`, or -1.
     """
 
@@ -37,13 +37,13 @@ class Series:
     rows: I64
 
     def at(self, i: int) -> str:
-        """Say where row i lies, and when it was."""
+        """Describe the place and time of row i."""
         when = "" if self.time is None else f", {show_time(int(self.time[i]))}"
         return (self.place(int(self.rows[i])) if self.rows[i] >= 0 else f"{self.name}, no row") + when
 
 
 def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
-    """Check that times advance by one step and put empty rows in where rows are missing.
+    """Check that times advance by one step, and insert empty rows for missing ones.
 
     Args:
         series: in order of time.
@@ -91,7 +91,7 @@ def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
 
 
 def refuse_gaps(series: Series) -> None:
-    """Raise `DataError` at the first missing value, if there is one."""
+    """Raise `DataError` for the first missing value, if there is one."""
     empty = np.isnan(series.values)
     if empty.any():
         i, c = (int(x) for x in np.argwhere(empty)[0])
@@ -103,7 +103,7 @@ def refuse_gaps(series: Series) -> None:
 
 
 def split_points(rows: int, validation: float, test: float) -> tuple[int, int, int]:
-    """Return where training, validation and test end: time order, nothing shuffled.
+    """Return where training, validation and test end. The parts are in order of time.
 
     Example:
         >>> split_points(100, 0.1, 0.2)
@@ -136,7 +136,7 @@ def interpolate(values: F64, ends: tuple[int, ...], max_gap: int | None) -> int:
             ok = (run > 0) & (run <= (len(part) if max_gap is None else max_gap))
             if not ok.any():
                 continue
-            inside = np.repeat(ok, np.diff(known))  # rows known[0] ... known[-1] - 1, by the run they lie in
+            inside = np.repeat(ok, np.diff(known))  # rows known[0] ... known[-1] - 1, by their run
             rows = np.flatnonzero(inside) + known[0]
             rows = rows[np.isnan(part[rows])]
             part[rows] = np.interp(rows, known, part[known])
@@ -146,12 +146,12 @@ def interpolate(values: F64, ends: tuple[int, ...], max_gap: int | None) -> int:
 
 
 def window_starts(values: F64, start: int, end: int, window: int, horizon: int, stride: int) -> tuple[I64, int]:
-    """Return the rows at which whole windows start: all they touch lies in [start, end) and is there.
+    """Return the rows at which whole windows start: all their values lie in [start, end) and none is missing.
 
     A window takes `window` rows of all channels and then `horizon` rows of channel 0.
 
     Args:
-        values: float64 (T, C), NaN where something is missing.
+        values: float64 (T, C), NaN where a value is missing.
         start: first row of the split.
         end: the row after its last.
         window: rows of input.
@@ -171,7 +171,7 @@ def window_starts(values: F64, start: int, end: int, window: int, horizon: int, 
 
 
 def moments(values: F64) -> tuple[F64, F64]:
-    """Return mean and deviation of each channel's known values; 0 and 1 where there are none, 1 for constants."""
+    """Return mean and deviation of each channel's known values; 0 and 1 without any, deviation 1 for constants."""
     count = (~np.isnan(values)).sum(axis=0)
     mean = np.nansum(values, axis=0) / np.maximum(count, 1)
     deviation = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(count, 1))
@@ -179,7 +179,7 @@ def moments(values: F64) -> tuple[F64, F64]:
 
 
 def window_views(flat: Tensor, window: int, horizon: int) -> tuple[Tensor, Tensor]:
-    """Return all windows of a tensor of readings as views: nothing is copied until some are picked.
+    """Return all windows of a tensor of readings as views, without a copy.
 
     Args:
         flat: [T, C] readings.
@@ -188,7 +188,7 @@ def window_views(flat: Tensor, window: int, horizon: int) -> tuple[Tensor, Tenso
 
     Returns:
         features [T - window - horizon + 1, window, C] and targets [..., horizon] (of channel 0) of the window that
-        starts at each row. Windows that cross from one client's readings into the next's are among them: pick by row.
+        starts at each row. They include windows that cross from one client's readings into the next's: select by row.
     """
     count = len(flat) - window - horizon + 1
     return flat.unfold(0, window, 1)[:count].transpose(1, 2), flat[window:, 0].unfold(0, horizon, 1)

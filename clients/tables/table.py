@@ -29,12 +29,12 @@ def table_population(options: TableOptions, *, dtype: torch.dtype = torch.float3
     """Read the files and make the population.
 
     Args:
-        options: what to read and how to window it.
+        options: the files and how they are cut into windows.
         dtype: of features and targets.
 
     Returns:
         A regression population: features [n, window, channels] with the target as channel 0, targets [n, horizon]. The
-        features of a cohort are views of the readings; picking rows makes the windows.
+        features of a cohort are views of the readings; selecting rows makes the windows.
 
     Raises:
         DataError: naming the file, the column and the line at fault.
@@ -47,12 +47,12 @@ def table_population(options: TableOptions, *, dtype: torch.dtype = torch.float3
 def windowed_population(
     clients: list[Series], options: TableOptions, notes: Notes, *, dtype: torch.dtype = torch.float32
 ) -> Population:
-    """Make the population of series that have been read.
+    """Make the population of series in memory.
 
     Args:
-        clients: each on its time grid, all of the same channels; gaps are filled in place.
+        clients: series on their time grids, all with the same channels; gaps are filled in place.
         options: how to fill, split, scale and window them; `path` names the population.
-        notes: for the record; filled further.
+        notes: facts for the record; gets more of them.
         dtype: of features and targets.
 
     Raises:
@@ -119,7 +119,7 @@ def windowed_population(
 def _part(
     options: TableOptions, clients: list[Series], ends: list[tuple[int, int, int]], part: int
 ) -> tuple[I64, I64, int]:
-    """Return the windows of one part of all clients: rows of the flat readings, how many each client has, dropped."""
+    """Return one part's windows of all clients: rows of the flat readings, windows of each client, dropped windows."""
     base, dropped = 0, 0
     rows: list[I64] = []
     for series, end in zip(clients, ends, strict=True):
@@ -138,7 +138,7 @@ def _scaled(
     notes: Notes,
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor, list[tuple[F64, F64]]]:
-    """Return all readings, client after client, scaled with training statistics, [sum T, C], and what by.
+    """Return all readings, client after client, scaled by training statistics, [sum T, C], and these statistics.
 
     NaN stays where it is.
     """

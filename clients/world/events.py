@@ -1,7 +1,7 @@
-"""What happens in districts of a generated world: public events, and power cuts that storms make likelier.
+"""Public events in the districts of a generated world, and power cuts, which storms make likelier.
 
-As for storms, an hour has a happening where its own uniform number is below its probability: with a larger rate the
-earlier ones stay and new ones join, with rate 0 there are none, and no other number moves.
+As for storms, an event starts in an hour if the hour's own uniform number is below its probability. With a larger rate
+the same events stay and new ones join; with rate 0 there are none. No other number changes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from clients.world import calendar
 from clients.world.weather import MONTH_HOURS, hourly_uniforms
 
 STORM_CUTS = 60.0
-"""A storm of strength 1 multiplies the rate of power cuts by 1 + STORM_CUTS: in fair weather faults are rare, and most
+"""A storm of strength 1 multiplies the rate of power cuts by 1 + STORM_CUTS. In fair weather cuts are rare; most
 customer interruptions of a year fall on its few storm days (IEEE 1366 calls them major event days)."""
 
 
@@ -47,10 +47,10 @@ class Cut:
 
 
 def make_events(start: str, hours: int, seed: int, per_week: float, uses: F64) -> tuple[Event, ...]:
-    """Return public events: evenings from 18 h on weekdays, from 12 h at weekends; most where offices or parks are."""
+    """Return public events: from 18 h on weekdays, from 12 h at weekends; most are where offices or parks are."""
     hour = np.arange(hours)
     clock, weekend = hour % 24, calendar.weekday(start, hour) >= 5
-    # In a week 5 x 3 evening hours count once and 2 x 9 weekend hours twice: 51 shares of its events.
+    # A week has 5 x 3 evening hours of weight 1 and 2 x 9 weekend hours of weight 2: a total weight of 51.
     share = np.where(weekend, 2.0 * ((clock >= 12) & (clock <= 20)), (clock >= 18) & (clock <= 20)) / 51.0
     starts = np.flatnonzero(hourly_uniforms(seed, "event", hours) < per_week * share)
     draws = streams.uniforms(streams.keys(seed, "world event shape", starts), 3)
@@ -63,7 +63,7 @@ def make_events(start: str, hours: int, seed: int, per_week: float, uses: F64) -
 
 
 def crowd_level(events: tuple[Event, ...], districts: int, hours: int) -> F64:
-    """Return the intensity of public events, (D, hours): strength while they last, half of it an hour either side."""
+    """Return the intensity of public events, (D, hours): their strength, and half of it an hour before and after."""
     level = np.zeros((districts, hours))
     for event in events:
         around = slice(max(event.start - 1, 0), event.start + event.hours + 1)

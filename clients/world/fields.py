@@ -1,11 +1,11 @@
-"""Smooth random fields over a city and its hours, for what is alike at neighbouring sites.
+"""Smooth random fields over a city and its hours, for quantities that are alike at neighbouring sites.
 
 f(p, t) = sum_m (a_m(t) cos(w_m . p) + b_m(t) sin(w_m . p)) / sqrt(M) with a_m, b_m independent Ornstein-Uhlenbeck
 processes of unit variance. At every site and time f is normal with variance exactly 1; its correlation is
 exp(-|t - t'| / hours) times mean_m cos(w_m . (p - p')), which is near exp(-|p - p'|^2 / (2 length^2)) for frequencies
 w_m ~ N(0, I / length^2): the random Fourier features of Rahimi and Recht (2007), equation 2, here with stratified
-radii and golden angles instead of independent draws. Processes are made on a grid of hours / 8 from hour 0 on; sums are
-made at the grid's hours, and in between interpolated and rescaled to unit variance.
+radii and golden angles instead of independent draws. Processes are made on a grid of hours / 8 from hour 0 on. Sums are
+made at the grid's hours; values between them are interpolated and rescaled to unit variance.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from clients.world.recursion import recursion
 
 FEATURES = 32
 _STEPS = 8  # grid steps in one time constant
-_CELLS = 8  # of a grid in one length
-_KEPT = 1 << 22  # numbers of a grid that is kept: 16 MiB
-_CACHED = 1 << 15  # numbers summed together: they stay in a core's cache
+_CELLS = 8  # grid steps in one length
+_KEPT = 1 << 22  # the most numbers of a cached grid: 16 MiB
+_CACHED = 1 << 15  # numbers summed at once: they stay in a core's cache
 
 
 def random_field(
@@ -56,7 +56,7 @@ def random_field(
     rows = max(_CACHED // max(len(needed), len(times), 1), 1)
     for first in range(0, len(x), rows):
         some = slice(first, first + rows)
-        grid = _sums(waves[some], series)  # sums at the grid's hours, then between them: fewer, and the same numbers
+        grid = _sums(waves[some], series)  # sums at the grid's hours alone: fewer, and the same numbers
         np.multiply(grid[:, now], before, out=result[some])
         result[some] += grid[:, following] * after
     return result
@@ -74,13 +74,13 @@ def gridded_field(
     last_hour: float,
     radius_km: float,
 ) -> F32:
-    """Return `random_field` as it is between points of a grid of length_km / 8: float32 (K, T), ten times as fast.
+    """Return `random_field`, interpolated on a grid of length_km / 8: float32 (K, T), ten times as fast.
 
-    Values are interpolated bilinearly and rescaled to unit variance by the law of the field's correlation. A city that
-    is large beside `length_km`, or a long time, would make a large grid: there it is the field itself.
+    Values are interpolated bilinearly and rescaled to unit variance by the field's correlation. A city that is large
+    compared with `length_km`, or a long time, would make a large grid; the field itself is returned then.
 
     Args:
-        seed: see `random_field`, as the rest.
+        seed: see `random_field`; so are the following.
         name: of the field.
         x: km east, at most `radius_km` from 0.
         y: km north, likewise.
@@ -134,7 +134,7 @@ def _grid(
 
 
 def _sums(waves: F32, processes: F32) -> F32:
-    """Return sum_m waves[:, m] processes[m], (K, G), in a fixed order: a matrix product's depends on who is asked."""
+    """Return sum_m waves[:, m] processes[m], (K, G), in a fixed order (a matrix product's depends on its size)."""
     result = np.zeros((len(waves), processes.shape[1]), np.float32)
     term = np.empty_like(result)
     for wave, process in zip(waves.T[:, :, None], processes, strict=True):

@@ -1,4 +1,4 @@
-"""The map of a generated world: districts, what they are used for, and where sites are.
+"""The map of a generated world: districts, their uses, and the places of sites.
 
 Districts lie on a sunflower spiral (Vogel 1979, "A better way to construct the sunflower head"): district i at radius
 R sqrt(i / D) and i golden angles, moved a little. Offices gather in the centre and homes around it, with a density
@@ -24,7 +24,7 @@ _BLOCK = 1 << 14
 
 
 def district_names(districts: int) -> tuple[str, ...]:
-    """Return as many different names.
+    """Return `count` different names.
 
     Example:
         >>> district_names(26)[-3:]
@@ -58,7 +58,7 @@ def district_map(districts: int, radius_km: float, seed: int) -> tuple[F64, F64]
 
 
 def site_places(clients: I64, centres: F64, radius_km: float, seed: int) -> Places:
-    """Return where sites are: denser towards the centre; site k depends on (seed, k) alone."""
+    """Return the places of sites, denser towards the centre; site k depends on (seed, k) alone."""
     draws = streams.uniforms(streams.keys(seed, "world site", clients), 2)
     distance = radius_km * draws[:, 0] ** 0.65
     angle = 2.0 * np.pi * draws[:, 1]

@@ -1,4 +1,4 @@
-"""The recursion behind everything in the city that remembers: y_t = gain x_t + stay y_(t-1)."""
+"""The recursion of every quantity in the city that has a memory: y_t = gain x_t + stay y_(t-1)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def recursion(values: F64, stay: float, *, gain: float = 1.0, before: float | No
 
     Args:
         values: x.
-        stay: what is kept of the value before.
+        stay: share of the previous value that is kept.
         gain: of x.
-        before: y before the first value, of one series; None: 0.
+        before: y before the first value, of one series; None for 0.
         axis: time.
 
     Example:
@@ -27,7 +27,7 @@ def recursion(values: F64, stay: float, *, gain: float = 1.0, before: float | No
         >>> recursion(np.array([8.0, 8.0]), 0.75, gain=0.25, before=8.0).tolist()
         [8.0, 8.0]
     """
-    from scipy.signal import lfilter  # takes half a second, and reading a scenario does not need it
+    from scipy.signal import lfilter  # the import takes half a second, and reading a scenario does not need it
 
     if before is None:
         return np.asarray(lfilter([gain], [1.0, -stay], values, axis=axis))

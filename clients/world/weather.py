@@ -1,11 +1,11 @@
-"""The weather of a generated world, hour by hour: storms first, then what they and the season do to everything else.
+"""The weather of a generated world, hour by hour: storms, then how they and the season change everything else.
 
 Every number comes from a hash of (seed, quantity, hour), so a longer world begins with the same hours, and setting an
-option to zero removes its effect without moving any other draw. With g_q a stationary Gaussian AR(1) series of unit
+option to zero removes its effect and changes no other draw. With g_q a stationary Gaussian AR(1) series of unit
 variance and time constant tau_q, exp(-1/tau_q) its lag-one correlation, and s the angle of the year:
 
 - storms: a storm starts in an hour with probability storms_per_month / 730.5 and has a length (4 to 14 h) and a
-  strength (0.4 to 1); storm = strength sin(pi (h - start) / length)^2, the strongest where they overlap.
+  strength (0.4 to 1); storm = strength sin(pi (h - start) / length)^2, the maximum where storms overlap.
 - temperature = mean - swing/2 cos(s - 20 days) + 3 g_T (tau 72 h) + 4 (1 - 0.6 cloud) cos(2 pi (h - 15) / 24)
   - 3 storm: a seasonal harmonic with AR(1) residuals whose lag-one correlation a day apart is 0.7 (Richardson 1981,
   "Stochastic simulation of daily precipitation, temperature, and solar radiation", who finds 0.6 to 0.8), and a
@@ -14,7 +14,7 @@ variance and time constant tau_q, exp(-1/tau_q) its lag-one correlation, and s t
   P(wet | wet) = 0.75 and the share of wet hours `rain_share`, exponential amounts of mean 1.2 mm/h (Richardson),
   plus 10 storm mm/h.
 - cloud = logistic(1.6 g_C - 0.6) (tau 18 h), at least 0.85 while it rains, then storm^(1/4) of the way
-  to 1 (not kept: sunshine is).
+  to 1 (cloud is not kept; sunshine is).
 - sunshine = daylight (1 - 0.75 cloud^3.4): Kasten and Czeplak (1980), "Solar and terrestrial radiation dependent on
   the amount and type of cloud", equation 3.
 - wind = 3.4 m/s times a Weibull variable of shape 2 and mean 1, by the quantile transform of g_W (tau 12 h) (Weibull
@@ -78,7 +78,7 @@ def make_weather(
     storms_per_month: float,
     rain_share: float,
 ) -> Weather:
-    """Make the weather of `hours` hours from midnight of the ISO date `start`; the equations are the module's."""
+    """Make `hours` hours of weather from midnight of the ISO date `start`; equations are in the module's docstring."""
     hour = np.arange(hours, dtype=np.float64)
     season, daylight = calendar.season(start, hour), calendar.daylight(start, hour)
     afternoon = np.cos(2.0 * np.pi * (hour - 15.0) / 24.0)
@@ -120,7 +120,7 @@ def make_weather(
 
 
 def hourly_uniforms(seed: int, what: str, hours: int, *address: int) -> F64:
-    """Return one uniform number an hour, (hours,); the first hours are the same however many are asked for."""
+    """Return one uniform number an hour, (hours,); the first ones do not depend on `hours`."""
     return streams.uniforms(streams.keys(seed, f"world {what}", *address, np.arange(hours)), 1)[:, 0]
 
 
@@ -163,6 +163,6 @@ def _wet(hours: int, seed: int, share: float) -> Bool:
 
 def _weibull(gaussian: F64) -> F64:
     """Weibull variables of shape 2 (Rayleigh) and mean 1, monotone in standard normal ones."""
-    from scipy.special import ndtr  # a tenth of a second: only where it is needed
+    from scipy.special import ndtr  # the import takes a tenth of a second
 
     return np.asarray(np.sqrt(-np.log1p(-ndtr(gaussian) * (1.0 - 1e-12))) / (0.5 * np.sqrt(np.pi)))

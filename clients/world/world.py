@@ -1,9 +1,9 @@
-"""A generated world: one map, one clock and one weather, which every generated source reads.
+"""A generated world: one map, one clock and one weather, shared by every generated source.
 
 One cause has many effects: a storm of `World.storm` raises wind and rain, hides the sun, cools the air, makes power
 cuts likelier, and the sources slow their traffic and light their lamps by it. The equations are in
-`clients.world.weather`, `places`, `fields` and `happenings`, each with its source. Everything follows from
-(options, seed); nothing is made for a site before it is asked for.
+`clients.world.weather`, `places`, `fields` and `events`, each with its source. Everything follows from
+(options, seed). A site is made when it is first read.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ class World:
     """One world. Arrays are hourly and read-only; hour 0 is midnight of `options.start`.
 
     Attributes:
-        options: what was asked for.
-        seed: all of it follows from this and the options.
+        options: the world's options.
+        seed: root seed; the world follows from it and the options.
         temperature: degrees Celsius, float64 (hours,); so are the following.
         rain: mm in an hour.
         wind: m/s.
         wind_direction: where it blows from, radians clockwise from north, 0..2 pi.
         sunshine: share of what a clear sky gives with the sun overhead, 0..1.
         storm: 0 none .. 1 the worst.
-        inversion: how well cold air near the ground is shut in, 0..1.
+        inversion: how strongly cold air near the ground is trapped, 0..1.
         crowd: intensity of public events, 0..1 and above where they add, (D, hours).
         power_cut: bool (D, hours).
         centres: of districts, km east and north of the middle, (D, 2).
         uses: shares of residential, office, industry and green, (D, 4).
         names: of districts.
-        storms: the truth for the record; so are the following.
+        storms: ground truth for the record; so are the following.
         events: public events.
         cuts: power cuts.
     """
@@ -118,7 +118,7 @@ class World:
 
         Args:
             name: fields of different names are independent.
-            sites: K of them; what a site gets depends on no other.
+            sites: K of them; the values of a site depend on no other site.
             times: hours, (T,).
             length_km: distance at which the correlation is exp(-1/2).
             hours: time after which it is exp(-1).
@@ -132,14 +132,14 @@ class World:
         return random_field(self.seed, name, sites.x, sites.y, times, length_km=length_km, hours=hours, last_hour=last)
 
     def smooth_field(self, name: str, sites: Places, times: F64, *, length_km: float, hours: float) -> F32:
-        """Return `field` between points of a grid, in a tenth of the time; sites are within the city's radius."""
+        """Return `field`, interpolated on a grid, in a tenth of the time; sites must be within the city's radius."""
         far = {"hours": hours, "last_hour": float(self.hours), "radius_km": self.options.radius_km}
         return gridded_field(self.seed, name, sites.x, sites.y, times, length_km=length_km, **far)
 
 
 @lru_cache(maxsize=8)
 def make_world(options: WorldOptions, seed: int) -> World:
-    """Make the world of options and a seed; the same world object for the same arguments.
+    """Make the world of options and a seed. The same arguments return the same object.
 
     Example:
         >>> world = make_world(WorldOptions(days=7), seed=0)

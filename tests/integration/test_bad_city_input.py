@@ -81,8 +81,8 @@ CASES: list[tuple[str, str, str]] = [
     ("traffic", "data.window=5000", "data.window: must leave a window of the "),
     ("traffic", "partition.kind=iid partition.clients=3", "partition.kind: 'iid' deals out pooled examples, and data "),
     # a requested partition
-    ("asked", "", "partition.kind: 'requested' asks for nothing."),
-    ("asked", "partition.label_js=0.3 partition.label_emd=0.5", "partition.label_emd: cannot be asked for beside"),
+    ("asked", "", "partition.kind: 'requested' needs a value to reach."),
+    ("asked", "partition.label_js=0.3 partition.label_emd=0.5", "partition.label_emd: cannot be given together with"),
     ("asked", "partition.label_js=1.5", "partition.label_js: must be from 0 to 1, got 1.5."),
     ("asked", "partition.label_js=0.999", "partition.label_js: 0.999 cannot be reached for these sizes and labels, on"),
     ("asked", "partition.label_js=0.3 partition.tolerance=0", "partition.tolerance: must be a finite number > 0, got"),

@@ -84,7 +84,7 @@ def test_mistake_in_a_file_names_the_file(capsys: Capture, tmp_path: Path) -> No
         (lambda x, y: (np.where(np.arange(len(x))[:, None] == 3, np.inf, x), y), "must be finite, and row 3, column 0"),
         (lambda x, y: (x, y - 1), "row "),
         (lambda x, y: (x, y + 0.5), "must be integers"),
-        (lambda x, y: (x[:-1], y), "as many"),
+        (lambda x, y: (x[:-1], y), "numbers must be equal"),
     ],
 )
 def test_invalid_numbers_are_refused(
@@ -180,7 +180,7 @@ SPOILT: dict[str, tuple[Callable[[int, np.ndarray, np.ndarray], object], str]] =
     "infinity": (lambda k, x, y: x.__setitem__((2, 0), np.inf), "features must be finite, and row 2, column 0 is inf"),
     "label too large": (lambda k, x, y: y.__setitem__(5, 3), "labels must be from 0 to 2 (3 outputs), and row 5 is 3"),
     "label below 0": (lambda k, x, y: y.__setitem__(5, -1), "labels must be from 0 to 2 (3 outputs), and row 5 is -1"),
-    "other size": (lambda k, x, y: (x[:-1], y[:-1]), "has 19 examples, and its size says 20"),
+    "other size": (lambda k, x, y: (x[:-1], y[:-1]), "has 19 examples, and its size is given as 20"),
     "other shape": (lambda k, x, y: (x[:, :2], y), "features have shape [2] an example, the population's have [3]"),
     "no pair": (lambda k, x, y: ((x, y, x),), "must be (features, targets), got tuple"),
 }

@@ -1,1 +1,1 @@
-"""What the intrusion source is made of: botnets, network flows, and tables of their features."""
+"""Parts of the intrusion source: botnets, network flows, and tables of their features."""

@@ -1,14 +1,14 @@
 """Campaigns that infect a city's devices in waves: district by district, and within one by logistic growth.
 
 A campaign starts in a district and reaches district e at the hour start + |c_e - c_d| / SPEED with probability
-exp(-|c_e - c_d| / REACH_KM): neighbours talk to the same relays and are sold the same devices. Within a district the
+exp(-|c_e - c_d| / REACH_KM): neighbours use the same relays and buy the same devices. Within a district the
 infected share of the devices it can infect grows as a logistic curve from `SEED_SHARE` on, at first doubling every
 `doubling_hours` (76 minutes for Mirai: Antonakakis et al. 2017):
 
     I(t) = 1 / (1 + (1 - i0) / i0 * exp(-r t)),   r = ln 2 / doubling_hours
 
 so a device that draws the uniform u is infected at t = (ln((1 - i0) / i0) + ln(u / (1 - u))) / r. An infection lasts
-until it is cleaned (exponential), or until the district's next power cut: such bots live in memory alone, and do not
+until it is cleaned (exponential), or until the district's next power cut: such bots live in memory only and do not
 survive a restart (the same paper).
 """
 
@@ -32,7 +32,7 @@ _HOURS = np.int64(1 << 41)  # more than any hour in whole millionths
 
 
 class CampaignOptions(Protocol):
-    """What campaigns need of the options of `clients.city.intrusion`."""
+    """The options that campaigns need, of those in `clients.city.window_options`."""
 
     @property
     def campaigns_per_month(self) -> float:
@@ -49,7 +49,7 @@ class CampaignOptions(Protocol):
 
 @dataclass(frozen=True)
 class Campaign:
-    """One campaign: the truth for the record.
+    """One campaign: ground truth for the record.
 
     Attributes:
         start: hour of the world's clock.
@@ -63,8 +63,8 @@ class Campaign:
     reached: tuple[float, ...]
     period: float
 
-    def told(self, districts: tuple[str, ...]) -> dict[str, Any]:
-        """Return it as plain values, districts by name."""
+    def for_record(self, districts: tuple[str, ...]) -> dict[str, Any]:
+        """Return the campaign as plain values, districts by name."""
         reached = {name: round(hour, 3) for name, hour in zip(districts, self.reached, strict=True) if hour < math.inf}
         return {
             "start_hour": round(self.start, 3),
@@ -84,13 +84,13 @@ class Infections:
     def campaign_at(self, owner: I64, hours: F64) -> I64:
         """Return the campaign that holds device `owner` at an hour, the newest of several; -1 for none: int64 (M,).
 
-        Owners rise, and so do the hours of each.
+        Owners are in increasing order, and so are the hours of each.
         """
         found = np.full(len(owner), -1, np.int64)
         device, campaign = np.nonzero(self.onset < math.inf)
         newer = np.argsort(self.onset[device, campaign], kind="stable")
         device, campaign = device[newer], campaign[newer]
-        place = owner * _HOURS + _ticks(hours)  # whole numbers: what a device gets depends on no other
+        place = owner * _HOURS + _ticks(hours)  # whole numbers: a device's result depends on no other device
         edges = (device * _HOURS + _ticks(part[device, campaign]) for part in (self.onset, self.end))
         first, end = (np.searchsorted(place, edge) for edge in edges)
         held = np.maximum(end - first, 0)
@@ -104,7 +104,7 @@ def _ticks(hours: F64) -> I64:
 
 
 def make_campaigns(options: CampaignOptions, world: World, seed: int) -> tuple[Campaign, ...]:
-    """Return a world's campaigns in order of time, one in each of as many equal stretches."""
+    """Return a world's campaigns in order of time, one in each of equal stretches of its time."""
     expected = options.campaigns_per_month * world.hours / MONTH_HOURS
     count = int(expected + streams.uniforms(streams.keys(seed, "intrusion campaigns"), 1)[0])
     if options.campaigns_per_month > 0.0:
@@ -134,7 +134,7 @@ def make_infections(
     """Return when devices are infected.
 
     Args:
-        options: how fast it goes.
+        options: how fast infections spread and end.
         world: whose power cuts end infections.
         campaigns: the world's.
         seed: root seed.
@@ -154,7 +154,7 @@ def make_infections(
 
 
 def _next_cut(world: World, district: I64, hours: F64) -> F64:
-    """Return the first hour at or after each of (K, C) in which the power of the district is off."""
+    """Return the first hour, at or after each of (K, C), in which the district's power is off."""
     last = world.hours
     off = np.where(world.power_cut, np.arange(last, dtype=np.float64), math.inf)
     off = np.concatenate((off, np.full((len(off), 1), math.inf)), axis=1)

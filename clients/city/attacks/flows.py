@@ -24,7 +24,7 @@ _BY_PACKETS = ("syn", "ack", "rst", "udp", "dns")
 _BY_FLOWS = ("telnet", "failed", "local")
 NOISES = 6
 """Standard normal numbers that a layer takes."""
-_NONE = np.float32(9.0)  # jitter of a cause that sends nothing: larger than any
+_NONE = np.float32(9.0)  # jitter of a cause that sends nothing, larger than any other
 NEARLY_ALL = 0.85
 """Shares from here on do not vary from window to window: a SYN flood is SYNs."""
 
@@ -59,15 +59,15 @@ CHANNELS: tuple[Channel, ...] = (
     Channel(name="hour_sin", deviation=0.7, low=-1.0, high=1.0, measured=False),
     Channel(name="hour_cos", deviation=0.7, low=-1.0, high=1.0, measured=False),
 )
-"""What is told of a window. Counts and bytes are logarithms: they span seven orders of magnitude."""
+"""The features of a window. Counts and bytes are logarithms: they span seven orders of magnitude."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """What one cause sends in windows, float32 (m,) each.
+    """The traffic of one cause in windows, float32 (m,) each.
 
     Attributes:
-        rows: which windows: their indices, each once, (m,), or all of them.
+        rows: indices of the windows, each once, (m,), or all of them.
         values: by name.
     """
 
@@ -76,11 +76,11 @@ class Cause:
 
 
 def cause(talk: Layer, rows: Rows, amount: F32, normals: F32) -> Cause:
-    """Return what one cause sends in the windows in which it is there.
+    """Return the traffic of one cause in the windows in which it is active.
 
     Args:
         talk: columns of `clients.city.attacks.tables.Talk`, (m,) each.
-        rows: which windows, m of them.
+        rows: indices of the windows, m of them.
         amount: factor on the rate, (m,).
         normals: standard normal numbers, (NOISES, m).
     """
@@ -136,12 +136,12 @@ def features(causes: tuple[Cause, ...], hour: F64) -> F32:
     """Return the features of windows from their causes.
 
     Args:
-        causes: what adds up; the first is of all windows.
+        causes: the traffic that adds up; the first cause is in all windows.
         hour: of the day, (M,).
 
     Returns:
-        float32 (M, C) in the units of `CHANNELS`, in their order. A window without packets is 0 everywhere but in its
-        `gap`.
+        float32 (M, C) in the units of `CHANNELS`, in their order. A window without packets is 0 everywhere except in
+        its `gap`.
     """
     first = causes[0].values
     total = {name: first[name].copy() for name in ("up", "down", "up_bytes", "down_bytes", "flows", "peers")}

@@ -1,8 +1,8 @@
-"""How devices and botnets talk: the numbers behind generated flows, a row each.
+"""The traffic of devices and botnets: the numbers behind generated flows, one row each.
 
 Ranges follow published descriptions of such traffic: what smart-home devices do, Sivanathan et al. 2018 ("Classifying
 IoT devices in smart environments", IEEE TMC) and Meidan et al. 2018 (N-BaIoT); what bots do, Antonakakis et al. 2017
-("Understanding the Mirai botnet") and Meidan et al. 2018. The rows themselves are ours, chosen within the bands of
+("Understanding the Mirai botnet") and Meidan et al. 2018. The rows themselves are made up, within the bands of
 `tests/support/city_figures/intrusion.json`.
 """
 
@@ -18,7 +18,7 @@ from clients.core.arrays import F32
 
 @dataclass(frozen=True, kw_only=True)
 class Talk:
-    """How one cause of traffic talks while it does.
+    """The traffic of one cause while it is active.
 
     Attributes:
         rate: packets sent a second.
@@ -33,14 +33,14 @@ class Talk:
         ports: destination ports.
         fresh_ports: share of flows that go to a new port instead.
         even: how evenly packets go to destinations: 0 all to one, 1 the same to each.
-        syn: share of packets that open a connection; so are the following of what their names say.
+        syn: share of packets that open a connection; the following are shares of packets too.
         ack: bare acknowledgements.
         rst: resets.
         udp: datagrams.
         dns: name queries, all of them datagrams.
-        telnet: share of flows to ports 23 and 2323; so are the following.
-        failed: without an answer.
-        local: to the local network.
+        telnet: share of flows to ports 23 and 2323.
+        failed: share of flows without an answer.
+        local: share of flows to the local network.
         seconds: share of the window that it lasts.
         period: seconds between packets to its most regular peer.
         jitter: coefficient of variation of that time.
@@ -78,10 +78,10 @@ class Device:
     Attributes:
         share: of all devices.
         weak: share that a campaign can infect.
-        watched: windows recorded of one, over the mean of all types.
-        speed: how fast one can send, over a camera.
-        idle: what it always does.
-        busy: what it does besides when it is used.
+        watched: windows recorded of one, relative to the mean of all types.
+        speed: how fast one can send, relative to a camera.
+        idle: its traffic at all times.
+        busy: its additional traffic while in use.
         people: how much its use follows people at home.
         crowd: how much it follows public events nearby.
         weather: how much it follows temperatures away from 20 degrees.
@@ -162,7 +162,7 @@ FAMILIES: dict[str, Talk] = {
     "download": Talk(rate=1.5, spread=0.7, size=70, reply_size=1150, varied=0.4, replies=1.6, long=60, peers=1,
                      even=0.5, syn=0.02, ack=0.85, telnet=0.1, seconds=0.1, period=0.5, jitter=1.0),
 }  # fmt: skip
-"""What infected devices do, the commonest first; a download fetches the bot's own program, and looks like an update."""
+"""Traffic of infected devices, the commonest first. A download fetches the bot's program and looks like an update."""
 
 UPDATE = Talk(rate=6, spread=0.6, size=70, reply_size=1250, varied=0.4, replies=1.7, long=150, peers=1, even=0.5,
               syn=0.01, ack=0.9, seconds=0.2, period=0.1, jitter=1.0)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Smooth random fields along carriageways: made every half kilometre, in between interpolated.
+"""Smooth random fields along carriageways, made every half kilometre and interpolated in between.
 
 Sensors of one carriageway lie on a line, so a field is needed on a few hundred points of a city and not at every
 sensor. Between two points of correlation c = exp(-step^2 / (2 length^2)) the interpolated value is rescaled to unit
@@ -18,7 +18,7 @@ from clients.core.population_parts import Places
 from clients.world.world import World
 
 STEP_KM = 0.5
-_KEPT = 1 << 23  # numbers of a table that is kept from one call to the next: 32 MiB
+_KEPT = 1 << 23  # the most numbers of a cached table: 32 MiB
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Between:
 def field_along(
     name: str, world: World, roads: int, sensors: Sensors, times: F64, *, length_km: float, hours: float
 ) -> Between:
-    """Return a field of unit variance at sensors and times; the two directions of a road share nothing.
+    """Return a field of unit variance at sensors and times; the two directions of a road are independent.
 
     Args:
-        name: of the field: `World.field` of this name and the direction.
-        world: it is of.
+        name: of the field; `World.field` gets it with the direction added.
+        world: of the field.
         roads: of the city.
-        sensors: K of them; what one gets depends on no other.
+        sensors: K of them; the values of one depend on no other.
         times: hours, (T,).
         length_km: as in `World.field`.
         hours: as in `World.field`.

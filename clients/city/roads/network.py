@@ -1,12 +1,12 @@
 """Main roads of a generated city, the sensors on them, and the queues behind incidents.
 
-Roads are straight lines through the city, each with two carriageways; the two directions share a place, not a queue.
-An incident on a carriageway leaves less than the demand through. The queue behind it follows the kinematic waves of
+Roads are straight lines through the city, each with two carriageways; the two directions share a place but not queues.
+An incident on a carriageway lets through less than the demand. The queue behind it follows the kinematic waves of
 Lighthill and Whitham (1955) and Richards (1956): its tail moves upstream while the incident lasts, faster with more
-demand, and once it is cleared the recovery moves upstream too, at RECOVERY_KMH, until it has caught the tail. A sensor
-d km upstream is in the queue from start + d / growth until clear + d / RECOVERY_KMH, and never where the former is
-later. How short of capacity a section is changes smoothly along a carriageway (a sum of random waves, as in
-`clients.world.fields`), with a quarter of the variance its own.
+demand. Once it is cleared the recovery moves upstream too, at RECOVERY_KMH, until it reaches the tail. A sensor
+d km upstream is in the queue from start + d / growth until clear + d / RECOVERY_KMH, and never if the former is
+later. A section's lack of capacity changes smoothly along a carriageway (a sum of random waves, as in
+`clients.world.fields`); a quarter of the variance is the section's own.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _SECTION_KM = 2.6
 
 @dataclass(frozen=True)
 class Sensors:
-    """Sensors on roads; float64 (K,) unless said otherwise.
+    """Sensors on roads; float64 (K,) unless noted.
 
     Attributes:
         client: index of the sensor, int64.
-        road: which road, int64.
-        direction: which carriageway, 0 (towards larger `along`) or 1, int64.
+        road: index of the road, int64.
+        direction: carriageway, 0 (towards larger `along`) or 1, int64.
         along: km from the middle of the road.
-        places: where that is.
+        places: the sensors' places.
         inward: 1 where traffic drives straight to the centre, -1 straight away from it.
         morning: how close to capacity the section is in the morning peak, in standard deviations over all sections.
         evening: the same for the evening peak.
@@ -61,7 +61,7 @@ class Sensors:
 
 @dataclass(frozen=True)
 class Incidents:
-    """Incidents on roads, in order of time; float64 (I,) unless said otherwise.
+    """Incidents on roads, in order of time; float64 (I,) unless noted.
 
     Attributes:
         road: int64.
@@ -103,7 +103,7 @@ def place_sensors(world: World, roads: int, clients: I64) -> Sensors:
 
 @lru_cache(maxsize=2)
 def _placed(world: World, roads: int, numbers: bytes) -> Sensors:
-    """Place the sensors of clients: asked for again, they are at hand."""
+    """Place the sensors of clients; results are cached."""
     seed, clients = world.seed, np.frombuffer(numbers, np.int64)
     draws = streams.uniforms(streams.keys(seed, "traffic sensor", clients), 2)
     own = streams.normals(streams.keys(seed, "traffic section", clients), 4)
@@ -184,7 +184,7 @@ def make_incidents(world: World, roads: int, per_day: float) -> Incidents:
 
 @dataclass(frozen=True)
 class Queues:
-    """What queues leave of the free speed, where there are any: numbers in order of `row`.
+    """Share of the free speed left in queues, one entry a sensor and time in a queue, in order of `row`.
 
     Attributes:
         row: index of a sensor, int64 (Q,).
@@ -197,21 +197,21 @@ class Queues:
     ratio: F32
 
     def slow(self, flow: F32, first: int) -> None:
-        """Lower `flow` (k, T), what is left of the free speeds of sensors from row `first` on, in place."""
+        """Lower `flow` (k, T), the share of free speed of sensors from row `first` on, in place."""
         begin, end = np.searchsorted(self.row, (first, first + len(flow)))
         some = slice(begin, end)
         np.minimum.at(flow, (self.row[some] - first, self.step[some]), self.ratio[some])
 
 
 def queue_ratio(incidents: Incidents, sensors: Sensors, times: F64) -> F32:
-    """Return what queues leave of the free speed, 1 where there are none, float32 (K, T); see `queues`."""
+    """Return the share of the free speed that queues leave, 1 without a queue, float32 (K, T); see `queues`."""
     left = np.ones((len(sensors.client), len(times)), np.float32)
     queues(incidents, sensors, times).slow(left, 0)
     return left
 
 
 def queues(incidents: Incidents, sensors: Sensors, times: F64) -> Queues:
-    """Return where and when sensors are in queues; the slowest of several counts.
+    """Return where and when sensors are in queues. Of several queues the slowest counts.
 
     Drivers brake within 6 min and speed up within 15.
 
@@ -254,5 +254,5 @@ def _sections(seed: int, roads: int) -> F64:
     """Waves that make sections differ smoothly along carriageways: (2 roads, 4 quantities, 3, waves)."""
     waves = streams.normals(streams.keys(seed, "traffic capacity", np.arange(2 * roads)), 12 * _WAVES)
     waves = waves.reshape(2 * roads, 4, 3, _WAVES)
-    waves[:, :, 0] = (0.5 + np.abs(waves[:, :, 0])) / _SECTION_KM  # no wave so long that it lifts a whole road
+    waves[:, :, 0] = (0.5 + np.abs(waves[:, :, 0])) / _SECTION_KM  # no wave is so long that it lifts a whole road
     return waves

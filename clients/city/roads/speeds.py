@@ -6,22 +6,22 @@ The speed of sensor k at hour t, in mph, with x its demand over capacity and r(m
     flow(x) = q + (1 - q) / (1 + 0.05 x + 0.25 x^10),   q = 0.17
 
 - flow: the updated curve of the Bureau of Public Roads for freeways, 1 / (1 + 0.2 x^10) (Dowling, Kittelson, Zegeer and
-  Skabardonis 1997, NCHRP report 387), which is steep near x = 1 as measured speeds are; here with a slight fall below
-  capacity and with q left far above it, since a full road still discharges.
+  Skabardonis 1997, NCHRP report 387), which is steep near x = 1 as measured speeds are; here the speed falls
+  slightly below capacity and q is left far above it, since a full road still discharges.
 - x = (profile of the hour + 0.3 crowd of the district) exp(noise) / (1 - 0.15 r(6)). The profile has the peaks of
   morning and evening on weekdays and one broad afternoon at weekends. A section's peaks are as high as its capacity is
   short (`roads.network`), the morning's higher where traffic drives inwards and where offices are, the evening's
   where it drives outwards and homes are; inbound peaks reach the centre later than the edge, outbound ones earlier.
 - noise: of the day for the city and for the carriageway (whose peaks also come early or late that day), a field along
   the carriageways of one direction (`clients.city.roads.lanes`), and the sensor's own over a quarter of an hour: speeds
-  fluctuate where x is near 1 and rest where it is not.
+  fluctuate where x is near 1 and are steady elsewhere.
 - rain takes up to 14 % of the speed, within the 3 to 16 % from light to heavy rain of FHWA, "How do weather events
   impact roads?", and up to 15 % of the capacity: 3, 8 and 12 % at 1.3, 4.5 and 10 mm/h, after the 2, 7 and 14 % of the
   Highway Capacity Manual 2010, exhibit 10-15. Storms take 5 % more of the speed, for poor sight.
 - v_free = 69.6 mph less an exponential variable of mean 3, at most 24: most sections are alike, a few (ramps, bends)
   are slow.
 - dip: few, heavy vehicles and night works slow the mean by up to 7 % on weekdays, 3 % at weekends.
-- queue: what incidents downstream leave of the speed (`roads.queues`).
+- queue: share of the speed that incidents downstream leave (`roads.network.queues`).
 - e: the sensor's noise, slow over an hour and white; readings of longer steps average more of the white part.
 
 Its numbers were fitted by hand to one week of METR-LA (the bands in tests/support/city_figures/traffic.json were set
@@ -60,7 +60,7 @@ CHANNELS = (
 
 @dataclass(frozen=True)
 class _Clock:
-    """What is common to all sensors at T times; float32 (T,) unless said otherwise."""
+    """Quantities common to all sensors at T times; float32 (T,) unless noted."""
 
     times: F64
     day: I64  # index of its day, (T,)
@@ -73,7 +73,7 @@ class _Clock:
     crowd: F32  # demand of public events by district, (D, T)
     late: F32  # by how many hours the peaks of each carriageway are late each day, (2 roads, days)
     today: F32  # logarithm of each carriageway's demand each day, (2 roads, days)
-    channels: F32  # readings of every sensor but for their speed, (T, 5)
+    channels: F32  # readings of every sensor except the speed, (T, 5)
 
 
 @lru_cache(maxsize=8)
@@ -106,7 +106,7 @@ def _clock(world: World, seed: int, roads: int, minutes: int, start: int, stop: 
 
 @dataclass(frozen=True)
 class _Sections:
-    """What is fixed for K sensors; float32 (K, 1) unless said otherwise."""
+    """Fixed properties of K sensors; float32 (K, 1) unless noted."""
 
     both: F32  # height of the day's demand
     first: F32  # of the morning's peak above it
@@ -119,7 +119,7 @@ class _Sections:
 
 
 def _sections(sensors: Sensors, world: World, seed: int) -> _Sections:
-    """Return the sections that sensors are on."""
+    """Return the road sections of sensors."""
     office, home = world.uses[sensors.places.district, 1], world.uses[sensors.places.district, 0]
     morning = np.maximum(0.99 + 0.22 * sensors.inward + 0.15 * (office - 0.25) + 0.29 * sensors.morning, 0.2)
     evening = np.maximum(1.02 - 0.20 * sensors.inward + 0.15 * (home - 0.45) + 0.29 * sensors.evening, 0.2)
@@ -174,7 +174,7 @@ def read_speeds(
     keys = [streams.keys(seed, f"traffic {what}", clients) for what in ("section noise", "slow noise", "noise")]
     white = np.float32(2.1 * (5.0 / minutes) ** 0.5)
     count = max(_BLOCK // len(clock.times), 1)
-    for first in range(0, len(clients), count):  # a few sensors at a time: what is made on the way stays in the cache
+    for first in range(0, len(clients), count):  # a few sensors at a time: intermediate arrays stay in the cache
         rows = slice(first, first + count)
         local = _knots(keys[0][rows], clock.times, 0.25)
         flow = _flow(_demand_ratio(clock, sections, rows, sensors.places.district[rows], near.of(rows), local))
@@ -239,7 +239,7 @@ def _flow(ratio: F32) -> F32:
 
 
 def _knots(key: U64, times: F64, hours: float) -> F32:
-    """Return noise of unit variance, (k, T): independent normals every `hours`, between them interpolated, rescaled."""
+    """Return noise of unit variance, (k, T): independent normals every `hours`, interpolated and rescaled."""
     position = times / hours
     left = np.floor(position).astype(np.int64)
     part = position - left

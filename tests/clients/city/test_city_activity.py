@@ -29,7 +29,7 @@ def within(found):
     return {k: (found[k], f) for k, f in figures().items() if not f["low"] <= found[k] <= f["high"]}
 
 
-def test_the_committed_figures_are_those_of_uci_har():
+def test_committed_figures_equal_those_of_uci_har():
     found = statistics(*load_uci_har(shared_data("activity_uci_har/uci_har_windows_25hz_int16.npz")))
     assert found.keys() == figures().keys()
     for name, figure in figures().items():
@@ -37,20 +37,20 @@ def test_the_committed_figures_are_those_of_uci_har():
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_generated_windows_keep_every_band(seed):
+def test_generated_windows_lie_within_every_band(seed):
     x, y, who = windows(LIKE_UCI, seed)
     found = statistics(x, y, who)
     assert found.keys() == figures().keys()
     assert within(found) == {}
 
 
-def test_the_bands_can_be_missed():
+def test_wrong_windows_miss_the_bands():
     x, y, who = windows(ActivityOptions(clients=12, windows=120, style=0.0, noise=5.0))
     missed = within(statistics(x, y, who))
     assert {"step_frequency_people_sd_walking", "body_rms_sitting", "up_mean_sitting"} <= missed.keys()
 
 
-def test_windows_are_finite_in_range_and_labelled_as_said():
+def test_windows_have_their_shape_range_and_labels():
     source = activity_source(ActivityOptions(clients=20, windows=60), WORLD, 3)
     everyone = np.arange(20)
     low = np.array([c.low for c in source.channels])
@@ -70,13 +70,13 @@ def test_windows_are_finite_in_range_and_labelled_as_said():
 
 def test_total_acceleration_is_body_acceleration_and_constant_gravity():
     x, *_ = windows(ActivityOptions(clients=4, windows=30))
-    x = x[(np.abs(x[:, :, [0, 1, 2, 6, 7, 8]]) < 2.0).all((1, 2))]  # not where the sensor's range ends
+    x = x[(np.abs(x[:, :, [0, 1, 2, 6, 7, 8]]) < 2.0).all((1, 2))]  # except at the end of the sensor's range
     gravity = x[:, :, 6:] - x[:, :, :3]
     np.testing.assert_allclose(gravity, np.broadcast_to(gravity.mean(1, keepdims=True), gravity.shape), atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(gravity.mean(1), axis=1), 1.02, atol=1e-5)
 
 
-def test_a_person_does_not_depend_on_who_else_is_asked_for():
+def test_person_does_not_depend_on_other_clients():
     options = ActivityOptions(clients=50, windows=40)
     for part in ("train", "validation", "test"):
         x, y, who = windows(options, 5, range(50), part)
@@ -109,13 +109,13 @@ def test_parts_follow_each_other_in_time_and_activities_have_their_hours():
     assert before.max() <= WORLD.hours
 
 
-def test_stairs_are_slower_up_and_harder_down():
+def test_stairs_are_slower_upwards_and_have_harder_impacts_downwards():
     x, y, _ = windows(ActivityOptions(clients=40, windows=100))
     assert step_frequency(x[y == 1]).mean() < step_frequency(x[y == 0]).mean()
     assert np.median(rms(x[y == 2][:, :, :3])) > 1.2 * np.median(rms(x[y == 0][:, :, :3]))
 
 
-def test_a_unit_in_the_pocket_tells_sitting_from_standing_and_a_wrist_moves_more():
+def test_pocket_unit_separates_sitting_from_standing_and_wrist_unit_moves_more():
     only = [ActivityOptions(clients=30, windows=80, placements=p) for p in ((1, 0, 0), (0, 1, 0), (0, 0, 1))]
     made = [windows(o) for o in only]
 
@@ -132,7 +132,7 @@ def test_a_unit_in_the_pocket_tells_sitting_from_standing_and_a_wrist_moves_more
     assert still[2] > 1.5 * still[0]
 
 
-def test_without_style_people_are_alike_and_without_noise_sensors_are_quiet():
+def test_people_without_style_are_alike_and_sensors_without_noise_are_quiet():
     spread = []
     for style in (0.0, 1.0, 2.0):
         options = ActivityOptions(clients=30, windows=100, placements=(1.0, 0.0, 0.0), style=style)
@@ -147,7 +147,7 @@ def test_without_style_people_are_alike_and_without_noise_sensors_are_quiet():
     assert quiet[0] < 0.5 * quiet[1] < quiet[1] < 0.5 * quiet[2]
 
 
-def test_unseen_people_are_recognised_well_but_not_perfectly():
+def test_activities_of_unseen_people_are_classified_well_but_not_perfectly():
     x, y, who = windows(ActivityOptions(clients=30, windows=150))
     unseen = who % 3 == 2
     found = features(x)
@@ -158,7 +158,7 @@ def test_unseen_people_are_recognised_well_but_not_perfectly():
     assert wrong.mean() < 0.3
 
 
-def test_an_mlp_learns_raw_windows_of_unseen_people():
+def test_mlp_classifies_raw_windows_of_unseen_people():
     x, y, who = windows(ActivityOptions(clients=30, windows=100))
     x = (x - x.mean((0, 1))) / x.std((0, 1))
     flat, labels = torch.from_numpy(x.reshape(len(x), -1).astype(np.float32)), torch.from_numpy(y)

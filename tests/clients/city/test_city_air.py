@@ -1,4 +1,4 @@
-"""Generated air against the twelve Beijing stations, and the causes of the world in it."""
+"""Generated air: statistics within the bands of the twelve Beijing stations, and the effects of the world."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from clients.world.world import World, make_world
 
 COMMITTED = json.loads((Path(__file__).parents[2] / "support" / "city_figures" / "air.json").read_text())
 BANDS = COMMITTED["figures"]
-# Of the size and climate of the city that the figures are of, over as many years.
+# The size and climate of the figures' city, over as many years.
 BEIJING = WorldOptions(start="2026-03-02", days=4 * 365, radius_km=20.0, mean_temperature=13.5, seasonal_swing=30.0)
 STATIONS = np.arange(12)
 
 
-def test_committed_figures_are_those_of_the_files() -> None:
+def test_committed_figures_equal_those_of_the_files() -> None:
     air = air_statistics.read_beijing(shared_data("air_beijing"))
     found = air_statistics.bands(air)
     assert found.keys() == BANDS.keys()
@@ -35,7 +35,7 @@ def test_committed_figures_are_those_of_the_files() -> None:
         np.testing.assert_allclose(air_statistics.profile(air, name), profile, atol=2e-4)
 
 
-@pytest.fixture(scope="module", params=[40, 41])  # seeds that nothing was fitted to
+@pytest.fixture(scope="module", params=[40, 41])  # seeds that were not used in fitting
 def generated(request: pytest.FixtureRequest) -> air_statistics.Air:
     world = make_world(BEIJING, request.param)
     source = air_source(AirOptions(), world, request.param)
@@ -53,7 +53,7 @@ def figures(generated: air_statistics.Air) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", BANDS)
-def test_statistic_in_its_band(name: str, figures: dict[str, float]) -> None:
+def test_statistic_lies_in_its_band(name: str, figures: dict[str, float]) -> None:
     low, high = BANDS[name]["low"], BANDS[name]["high"]
     value = figures[name]
     if name.endswith("peak_hour"):
@@ -78,21 +78,21 @@ def means(world: World, hours: slice = slice(None), **series: np.ndarray) -> dic
     return {name: float(value[:, hours].mean()) for name, value in values.items()}
 
 
-def test_an_inversion_shuts_particles_and_nitrogen_in(world: World) -> None:
+def test_inversion_traps_particles_and_nitrogen_oxides(world: World) -> None:
     none, full = (means(world, inversion=np.full(world.hours, level)) for level in (0.0, 1.0))
     assert full["pm25"] > 1.05 * none["pm25"]
     assert full["no2"] > 1.05 * none["no2"]
     assert full["o3"] < none["o3"]
 
 
-def test_wind_thins_what_the_city_emits_and_brings_ozone(world: World) -> None:
+def test_wind_dilutes_emissions_and_brings_ozone(world: World) -> None:
     calm, windy = means(world, wind=0.5 * world.wind), means(world, wind=2.0 * world.wind)
     assert windy["pm25"] < 0.7 * calm["pm25"]
     assert windy["no2"] < 0.8 * calm["no2"]
     assert windy["o3"] > calm["o3"]
 
 
-def test_rain_washes_particles_out_and_they_come_back(world: World) -> None:
+def test_rain_removes_particles_and_they_return(world: World) -> None:
     shower = np.zeros(world.hours)
     shower[200:206] = 4.0
     dry = concentrations(replace(world, rain=np.zeros(world.hours)), 4, STATIONS, 0, world.hours)["pm25"]
@@ -110,7 +110,7 @@ def test_sunshine_and_warmth_make_ozone(world: World) -> None:
     assert means(world, day, temperature=world.temperature + 10.0)["o3"] > bright["o3"]
 
 
-def test_cold_means_smoke(world: World) -> None:
+def test_cold_raises_particles(world: World) -> None:
     colder = means(world, temperature=world.temperature - 8.0)
     assert colder["pm25"] > 1.05 * means(world)["pm25"]
 
@@ -126,7 +126,7 @@ def test_events_bring_traffic_to_their_district(world: World) -> None:
     np.testing.assert_array_equal(after[district != 3], before[district != 3])
 
 
-def test_near_kerbs_ozone_gives_way_to_nitrogen_dioxide(world: World) -> None:
+def test_kerb_stations_have_less_ozone_and_more_nitrogen_dioxide(world: World) -> None:
     values = concentrations(world, 4, np.arange(300), 0, world.hours)
     no2, o3 = values["no2"].mean(axis=1), values["o3"].mean(axis=1)
     assert np.corrcoef(no2, o3)[0, 1] < -0.5
@@ -148,10 +148,10 @@ def test_readings_depend_on_seed_client_and_hour_alone(pollutant: str, world: Wo
         assert whole[..., c].min() >= channel.low
         assert whole[..., c].max() <= channel.high
     assert whole[..., :3].min() > 0.0
-    assert whole[..., :3].max() < MOST_UG  # the limit of the instruments is no part of the climate
+    assert whole[..., :3].max() < MOST_UG  # the instruments' limit is not part of the climate
 
 
-def test_a_longer_world_begins_with_the_same_readings() -> None:
+def test_longer_world_starts_with_the_same_readings() -> None:
     short, long = (make_world(WorldOptions(days=days), 2) for days in (28, 56))
     a = air_source(AirOptions(), short, 0).read(STATIONS, 0, 400)
     np.testing.assert_array_equal(a, air_source(AirOptions(), long, 0).read(STATIONS, 0, 400))
@@ -181,6 +181,6 @@ def test_mistakes_name_the_field(setting: dict[str, object], field: str) -> None
     assert caught.value.field == field
 
 
-def test_a_world_too_short_is_refused() -> None:
+def test_world_that_is_too_short_is_refused() -> None:
     with pytest.raises(UserError, match=r"window: .*validation"):
         air_source(AirOptions(), make_world(WorldOptions(days=10), 0), 0)

@@ -24,7 +24,7 @@ def windows(options, clients=None, part="train", seed=0, world=WORLD):
     return x, y, bridge_truth(options, world, seed, chosen, part)
 
 
-def test_generated_bridges_keep_every_band():
+def test_generated_bridges_lie_within_every_band():
     found = modal_statistics(LONG, WORLD, 0)
     found |= temperature_statistics(replace(LONG, windows=200, window=2048, clients=4), YEAR, 0)
     found["swing_over_damage"] = found["swing_of_a_year"] / found["damage_drop_1"]
@@ -32,7 +32,7 @@ def test_generated_bridges_keep_every_band():
     assert {k: (found[k], f) for k, f in figures().items() if not f["low"] <= found[k] <= f["high"]} == {}
 
 
-def test_what_is_identified_is_what_was_put_in():
+def test_identified_modes_equal_the_generated_ones():
     options = replace(LONG, clients=1, damaged=0.0, temperature_effect=0.0)
     x, _, truth = windows(options)
     hertz, damping = identify(x)
@@ -42,7 +42,7 @@ def test_what_is_identified_is_what_was_put_in():
     np.testing.assert_allclose(alike.frequencies.mean(0), FREQUENCY, rtol=0.002)
 
 
-def test_cold_raises_frequencies_and_without_the_effect_nothing_does():
+def test_cold_raises_frequencies_only_with_the_temperature_effect():
     slopes = []
     for effect in (0.0, 1.0, 2.0):
         options = replace(LONG, clients=2, windows=150, window=1024, diversity=0.0, temperature_effect=effect)
@@ -68,7 +68,7 @@ def test_traffic_and_wind_raise_the_amplitude():
     assert size[windy].mean() > size[still].mean() + 0.2
 
 
-def test_a_storm_and_the_weekend_thin_the_traffic():
+def test_traffic_falls_in_storms_and_at_weekends():
     hours = np.arange(WORLD.hours, dtype=float)
     volume = traffic_volume(WORLD, hours)
     rush = WORLD.hour_of_day(hours) == 8
@@ -79,7 +79,7 @@ def test_a_storm_and_the_weekend_thin_the_traffic():
     assert (volume[rush & (WORLD.storm > 0.3) & ~weekend] < 0.85).all()
 
 
-def test_sensors_see_modes_by_where_they_are():
+def test_sensors_read_modes_by_their_position():
     x, *_ = windows(replace(LONG, clients=1, windows=30, diversity=0.0, temperature_effect=0.0, damaged=0.0))
     power = (np.abs(np.fft.rfft(x, axis=1)) ** 2).mean(0)
     frequency = np.fft.rfftfreq(4096, 1 / RATE)
@@ -91,7 +91,7 @@ def test_sensors_see_modes_by_where_they_are():
     assert at(2)[1] < 0.2 * at(2)[0]  # the node of the second bending mode
 
 
-def test_labels_follow_the_onset_and_are_rarer_while_training():
+def test_labels_follow_the_onset_and_damage_is_rarer_in_training():
     options = BridgeOptions(clients=60, windows=60)
     share = {}
     for part in ("train", "validation", "test"):
@@ -111,7 +111,7 @@ def test_labels_follow_the_onset_and_are_rarer_while_training():
     assert not windows(replace(options, damage=0.0))[1].any()
 
 
-def test_damage_grows():
+def test_damage_grows_over_time():
     options = BridgeOptions(clients=1, windows=400, damaged=1.0, damage=2.0, onset=(0.2, 0.2), growth_hours=200.0)
     options = replace(options, diversity=0.0, temperature_effect=0.0, validation_fraction=0.0, test_fraction=0.0)
     truth = windows(options)[2]
@@ -120,7 +120,7 @@ def test_damage_grows():
     assert np.polyfit(truth.damage, truth.frequencies[:, 0], 1)[0] == pytest.approx(-0.0566 * 3.89, rel=0.05)
 
 
-def test_to_reconstruct_targets_are_the_standardised_window_and_damage_comes_after_training():
+def test_reconstruct_targets_are_standardised_windows_and_damage_starts_after_training():
     options = BridgeOptions(clients=20, windows=60, task="reconstruct", damaged=1.0)
     source = bridge_source(options, WORLD, 0)
     assert (source.task, source.outputs) == ("regression", 384)
@@ -133,7 +133,7 @@ def test_to_reconstruct_targets_are_the_standardised_window_and_damage_comes_aft
     assert 0.2 < (truth.damage > 0).mean() < 0.9
 
 
-def test_a_bridge_does_not_depend_on_who_else_is_asked_for():
+def test_bridge_does_not_depend_on_other_clients():
     options = BridgeOptions(clients=40, windows=50)
     for part in ("train", "test"):
         x, y, truth = windows(options, part=part, seed=4)
@@ -157,26 +157,26 @@ def trained(module, loss, x, y, steps):
     return module
 
 
-def test_a_small_network_tells_damage_from_frost():
+def test_small_network_separates_damage_from_frost():
     options = BridgeOptions(clients=15, windows=150)
     x, y, _ = windows(options)
-    held, told, _ = windows(options, part="test")
+    held, expected, _ = windows(options, part="test")
     torch.manual_seed(1)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(384, 48), torch.nn.ReLU(), torch.nn.Linear(48, 2))
     trained(net, torch.nn.functional.cross_entropy, torch.from_numpy(x / 0.02), torch.from_numpy(y), 500)
     guess = net(torch.from_numpy(held / 0.02)).argmax(1).numpy()
-    balanced = np.mean([(guess == told)[told == c].mean() for c in (0, 1)])
+    balanced = np.mean([(guess == expected)[expected == c].mean() for c in (0, 1)])
     assert 0.6 < balanced < 0.98
 
 
-def test_an_autoencoder_of_healthy_windows_misses_damaged_ones():
+def test_autoencoder_of_healthy_windows_has_larger_error_on_damaged_ones():
     options = BridgeOptions(clients=10, windows=150, task="reconstruct", damaged=1.0, damage=2.0)
     x, y, _ = windows(options)
-    held, told, truth = windows(options, part="test")
+    held, expected, truth = windows(options, part="test")
     torch.manual_seed(1)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(384, 24), torch.nn.Linear(24, 384))
     trained(net, torch.nn.functional.mse_loss, torch.from_numpy(x / 0.02), torch.from_numpy(y), 700)
-    error = ((net(torch.from_numpy(held / 0.02)).detach().numpy() - told) ** 2).mean(1) / (told**2).mean(1)
+    error = ((net(torch.from_numpy(held / 0.02)).detach().numpy() - expected) ** 2).mean(1) / (expected**2).mean(1)
     assert np.median(error[truth.damage > 0]) > 1.5 * np.median(error[truth.damage == 0])
 
 

@@ -1,4 +1,4 @@
-"""Generated intrusion data lie within the bands of published figures; campaigns come in waves; rare families hide."""
+"""Generated intrusion data lie within the bands of published figures; campaigns are waves; rare families hide."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ OPTIONS = IntrusionOptions(clients=1000)
 
 
 class City:
-    """A thousand devices of default options, each figure measured on what a model is given."""
+    """A thousand devices of default options; each figure is measured on the model's inputs."""
 
     def __init__(self) -> None:
         self.world = make_world(WorldOptions(), 3)
@@ -90,12 +90,12 @@ def city() -> City:
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_a_figure_lies_within_its_band(city: City, figure: str) -> None:
+def test_figure_lies_within_its_band(city: City, figure: str) -> None:
     one = FIGURES[figure]
     assert one["low"] <= MEASURED[figure](city) <= one["high"], one["source"]
 
 
-def test_shapes_units_and_finite_values(city: City) -> None:
+def test_features_have_their_shapes_units_and_finite_values(city: City) -> None:
     source = city.source
     assert set(MEASURED) == set(FIGURES)
     assert 20 <= len(CHANNELS) <= 30
@@ -113,20 +113,20 @@ def test_shapes_units_and_finite_values(city: City) -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
-def test_a_client_is_the_same_whoever_else_is_asked(city: City, part: Any) -> None:
-    source, asked = city.source, np.array([7, 400, 3, 999])
+def test_client_does_not_depend_on_other_clients(city: City, part: Any) -> None:
+    source, picked = city.source, np.array([7, 400, 3, 999])
     sizes = {"train": source.sizes, "validation": source.validation_sizes, "test": source.test_sizes}[part]
     whole, labels = source.make(EVERYONE, part)
-    some, their_labels = source.make(asked, part)
+    some, their_labels = source.make(picked, part)
     ends = np.cumsum(sizes)
-    rows = np.concatenate([np.arange(ends[k] - sizes[k], ends[k]) for k in asked])
+    rows = np.concatenate([np.arange(ends[k] - sizes[k], ends[k]) for k in picked])
     assert np.array_equal(some, whole[rows])
     assert np.array_equal(their_labels, labels[rows])
     assert source.hours is not None
-    assert np.array_equal(source.hours(asked, part), source.hours(EVERYONE, part)[rows])
+    assert np.array_equal(source.hours(picked, part), source.hours(EVERYONE, part)[rows])
     again = intrusion_source(OPTIONS, make_world(WorldOptions(), 3), 3)
-    assert np.array_equal(again.make(asked, part)[0], some)
-    assert not np.array_equal(intrusion_source(OPTIONS, city.world, 4).make(asked[:1], part)[0], some[: sizes[7]])
+    assert np.array_equal(again.make(picked, part)[0], some)
+    assert not np.array_equal(intrusion_source(OPTIONS, city.world, 4).make(picked[:1], part)[0], some[: sizes[7]])
 
 
 def test_parts_follow_each_other_in_time(city: City) -> None:
@@ -149,7 +149,7 @@ def attacks_by_day(city: City) -> np.ndarray:
     return np.asarray((np.append(attacks, np.zeros(len(count) - len(attacks))) / np.maximum(count, 1)).reshape(shape))
 
 
-def test_campaigns_come_in_waves(city: City) -> None:
+def test_campaigns_spread_in_waves(city: City) -> None:
     share, campaigns = attacks_by_day(city), intrusion_truth(OPTIONS, city.world, 3)
     first = campaigns[0]
     before = int(first.start // 24)
@@ -157,13 +157,13 @@ def test_campaigns_come_in_waves(city: City) -> None:
     reached = np.array(first.reached)
     assert reached[first.district] == first.start == reached.min()
     on_time = [share[d, int(hour // 24) + 1] for d, hour in enumerate(reached) if hour < 24 * (share.shape[1] - 2)]
-    assert np.mean(on_time) > 0.1  # the day after it came
+    assert np.mean(on_time) > 0.1  # the day after its arrival
     never = np.isinf([[c.reached[d] for c in campaigns] for d in range(len(share))]).all(axis=1)
     assert share[never].sum() == 0.0
     assert share.std() > 0.7 * share.mean()  # apart in time and place: a steady rate would give about a fifth
 
 
-def test_no_campaigns_no_attacks_and_weaker_devices_more(city: City) -> None:
+def test_attacks_need_campaigns_and_follow_susceptibility_and_activity(city: City) -> None:
     for changed, sign in (({"campaigns_per_month": 0.0}, None), ({"susceptibility": 0.3}, -1), ({"active": 1.0}, 1)):
         share = (
             intrusion_source(IntrusionOptions(clients=1000, **changed), city.world, 3).make(EVERYONE, "train")[1] > 0
@@ -171,7 +171,7 @@ def test_no_campaigns_no_attacks_and_weaker_devices_more(city: City) -> None:
         assert share == 0.0 if sign is None else sign * (share - (city.y > 0).mean()) > 0.01
 
 
-def test_a_power_cut_silences_a_district_and_cures_it() -> None:
+def test_power_cut_silences_a_district_and_ends_its_infections() -> None:
     world = make_world(WorldOptions(districts=3, power_cuts_per_month=40.0), 5)
     options = IntrusionOptions(clients=300, campaigns_per_month=10.0, susceptibility=3.0, infected_hours=1e4)
     source = intrusion_source(options, world, 5)
@@ -202,7 +202,7 @@ def test_infections_end_with_the_next_cut(city: City) -> None:
     assert end == dark[dark >= onset][0]
 
 
-def test_device_types_differ_and_so_do_devices_of_one(city: City) -> None:
+def test_device_types_differ_and_devices_of_one_type_differ(city: City) -> None:
     kind = np.array([city.source.client_name(k).split()[0] for k in range(1000)])[city.owner]
     volume, size = NAMES.index("bytes_up"), NAMES.index("packet_up")
     benign = city.y == 0
@@ -214,7 +214,7 @@ def test_device_types_differ_and_so_do_devices_of_one(city: City) -> None:
     assert np.std(plugs) > 2.0 * within
 
 
-def test_use_follows_people_events_and_weather(city: City) -> None:
+def test_device_use_follows_people_events_and_weather(city: City) -> None:
     hours = city.source.hours(EVERYONE, "train")  # type: ignore[misc]
     kind = np.array([city.source.client_name(k).split()[0] for k in range(1000)])[city.owner]
     packets, clock = city.x[:, NAMES.index("packets_up")], hours % 24
@@ -228,21 +228,21 @@ def test_use_follows_people_events_and_weather(city: City) -> None:
     assert np.corrcoef(packets[thermostat], -cold[thermostat])[0, 1] > 0.0
 
 
-def test_a_linear_model_finds_the_loud_families_and_misses_the_rare(city: City) -> None:
+def test_linear_model_finds_loud_families_and_misses_rare_ones(city: City) -> None:
     mean, deviation = (np.array([getattr(c, name) for c in CHANNELS], np.float32) for name in ("mean", "deviation"))
     held, truth = city.source.make(EVERYONE, "test")
     rows = np.arange(len(city.y)) % 4 == 0  # a quarter is enough
     model = LogisticRegression(max_iter=60, tol=0.03).fit(((city.x - mean) / deviation)[rows], city.y[rows])
-    told = model.predict((held - mean) / deviation)
-    recall = {name: float((told[truth == 1 + i] == 1 + i).mean()) for i, name in enumerate(FAMILIES)}
-    balanced = np.mean([*recall.values(), (told[truth == 0] == 0).mean()])
-    assert (told == truth).mean() > (truth == 0).mean() + 0.03
+    predicted = model.predict((held - mean) / deviation)
+    recall = {name: float((predicted[truth == 1 + i] == 1 + i).mean()) for i, name in enumerate(FAMILIES)}
+    balanced = np.mean([*recall.values(), (predicted[truth == 0] == 0).mean()])
+    assert (predicted == truth).mean() > (truth == 0).mean() + 0.03
     assert 0.6 < balanced < 0.95  # always "benign" has 0.125
     assert min(recall["scan"], recall["udp_flood"]) > 0.95
     assert max(recall["beacon"], recall["download"]) < 0.6
 
 
-def test_tasks_and_choices() -> None:
+def test_source_follows_its_task_families_and_device_types() -> None:
     world = make_world(WorldOptions(), 0)
     chosen = {"clients": 300, "families": ("syn_flood", "scan"), "device_types": ("camera",), "tail": 0.0}
     several = intrusion_source(IntrusionOptions(**chosen), world, 0)

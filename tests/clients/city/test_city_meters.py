@@ -1,4 +1,4 @@
-"""Generated meters against published figures, and the causes of the world in them."""
+"""Generated meters: statistics within the bands of published figures, and the effects of the world."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def figures(request: pytest.FixtureRequest) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", BANDS)
-def test_statistic_in_its_band(name: str, figures: dict[str, float]) -> None:
+def test_statistic_lies_in_its_band(name: str, figures: dict[str, float]) -> None:
     assert BANDS[name]["low"] <= figures[name] <= BANDS[name]["high"]
 
 
@@ -56,11 +56,11 @@ def world() -> World:
 
 
 def changed(world: World, **series: np.ndarray) -> World:
-    """The same world but for some of its series."""
+    """Return the same world with some of its series replaced."""
     return replace(world, **series)
 
 
-def test_cold_raises_the_load_of_heated_homes_alone(world: World) -> None:
+def test_cold_raises_the_load_of_heated_homes_only(world: World) -> None:
     options = MetersOptions(electric_heating=0.5, ev=0.3, solar=0.3)
     before = loads(options, world, 0, HOMES, 0, 240)
     colder = loads(options, changed(world, temperature=world.temperature - 5.0), 0, HOMES, 0, 240)
@@ -72,7 +72,7 @@ def test_cold_raises_the_load_of_heated_homes_alone(world: World) -> None:
     assert colder.net[heated].mean() > before.net[heated].mean() + 0.1
 
 
-def test_sunshine_lowers_the_net_load_of_solar_homes_and_may_turn_it_negative(world: World) -> None:
+def test_sunshine_lowers_the_net_load_of_solar_homes_even_below_zero(world: World) -> None:
     options = MetersOptions(electric_heating=0.0, ev=0.0, solar=0.5)
     solar = make_homes(world, 0, HOMES, electric_heating=0.0, ev=0.0, solar=0.5).panels > 0
     now = loads(options, world, 0, HOMES, 0, 480)
@@ -80,11 +80,11 @@ def test_sunshine_lowers_the_net_load_of_solar_homes_and_may_turn_it_negative(wo
     assert now.net[solar].min() < -0.5
     assert now.net[~solar].min() >= 0.0
     assert now.net[solar].mean() < dull.net[solar].mean() - 0.1
-    assert now.net[~solar].mean() < dull.net[~solar].mean()  # the lamps of a dull day
+    assert now.net[~solar].mean() < dull.net[~solar].mean()  # lamps on a dull day
     assert (now.solar[:, world.sunshine[:480] == 0.0] == 0.0).all()
 
 
-def test_a_power_cut_means_no_load_whatever_the_panels_give(world: World) -> None:
+def test_power_cut_sets_the_load_to_zero_even_with_panels(world: World) -> None:
     result = loads(MetersOptions(solar=1.0), world, 0, HOMES, 0, world.hours)
     district = world.sites(HOMES).district
     cut = world.power_cut[district]
@@ -93,7 +93,7 @@ def test_a_power_cut_means_no_load_whatever_the_panels_give(world: World) -> Non
     assert (result.net[~cut] != 0.0).all()
 
 
-def test_storms_raise_the_load_of_people(world: World) -> None:
+def test_storms_raise_the_use_by_people(world: World) -> None:
     calm = changed(world, storm=np.zeros(world.hours))
     stormy = changed(world, storm=np.ones(world.hours))
     assert all_of(0, PLAIN, stormy).people.mean() > 1.02 * all_of(0, PLAIN, calm).people.mean()
@@ -104,14 +104,14 @@ def test_charging_delivers_the_energy_of_the_sessions() -> None:
     homes = make_homes(world, 0, HOMES, electric_heating=0.0, ev=1.0, solar=0.0)
     begin, energy = sessions(homes, world, 0, np.arange(12))
     car = loads(replace(PLAIN, ev=1.0), world, 0, HOMES, 0, world.hours).car
-    last = begin + energy / homes.charger[:, None] < 24.0  # no session runs into another
+    last = begin + energy / homes.charger[:, None] < 24.0  # no two sessions overlap
     rows = last.all(axis=1)
     assert rows.sum() > 50
     np.testing.assert_allclose(car[rows][:, : 12 * 24].sum(axis=1), energy[rows].sum(axis=1), rtol=1e-6)
     assert (car <= homes.charger[:, None]).all()
 
 
-def test_shares_are_met_and_nested(world: World) -> None:
+def test_shares_of_homes_are_met_and_nested(world: World) -> None:
     clients = np.arange(4000)
     few = make_homes(world, 1, clients, electric_heating=0.2, ev=0.1, solar=0.3)
     more = make_homes(world, 1, clients, electric_heating=0.4, ev=0.5, solar=0.6)
@@ -137,14 +137,14 @@ def test_readings_depend_on_seed_client_and_hour_alone(task: str, world: World) 
         assert whole[..., c].max() <= channel.high
 
 
-def test_a_longer_world_begins_with_the_same_readings() -> None:
+def test_longer_world_starts_with_the_same_readings() -> None:
     short, long = (make_world(WorldOptions(days=days), 2) for days in (28, 56))
     clients = np.arange(30)
     a = meters_source(MetersOptions(), short, 0).read(clients, 0, 400)
     np.testing.assert_array_equal(a, meters_source(MetersOptions(), long, 0).read(clients, 0, 400))
 
 
-def test_peak_hour_is_tomorrows_from_midnight(world: World) -> None:
+def test_peak_hour_is_tomorrows_as_of_midnight(world: World) -> None:
     source = meters_source(MetersOptions(task="peak_hour"), world, 0)
     assert source.outputs == 24
     assert all(end % 24 == 0 for end in source.ends)
@@ -155,11 +155,11 @@ def test_peak_hour_is_tomorrows_from_midnight(world: World) -> None:
     np.testing.assert_array_equal(np.take_along_axis(load, label[..., None], -1)[..., 0], load.max(axis=-1))
     hours = np.bincount(label.ravel(), minlength=24) / label.size
     assert hours[16:22].sum() > 0.5  # imbalanced: most days peak in the evening
-    assert hours.max() < 0.4  # but it is no constant
+    assert hours.max() < 0.4  # but it is not constant
     assert int(peak_hour(np.array([0.0, 2.0, 2.0]))) == 1
 
 
-def test_series_source_says_what_it_is(world: World) -> None:
+def test_series_source_describes_itself(world: World) -> None:
     source = meters_source(MetersOptions(clients=17), world, 0)
     assert source.num_clients == 17
     assert source.channels[0] == LOAD
@@ -189,6 +189,6 @@ def test_mistakes_name_the_field(setting: dict[str, object], field: str) -> None
     assert caught.value.field == field
 
 
-def test_a_world_too_short_is_refused() -> None:
+def test_world_that_is_too_short_is_refused() -> None:
     with pytest.raises(UserError, match=r"window: .*validation"):
         meters_source(MetersOptions(), make_world(WorldOptions(days=7), 0), 0)

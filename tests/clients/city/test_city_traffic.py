@@ -1,4 +1,4 @@
-"""Traffic: a generated week against METR-LA's bands, and each cause of slow speeds in the right direction."""
+"""Traffic: a generated week lies within METR-LA's bands, and each cause of slow speeds acts in its direction."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ WEEK = TrafficOptions(step_minutes=5, window=12, horizon=12)
 SENSORS = np.arange(207)
 FAIR = WorldOptions(days=7, storms_per_month=0.0, rain_share=0.03)  # March in Los Angeles
 DRY = WorldOptions(days=7, storms_per_month=0.0, rain_share=0.0, events_per_week=0.0)
-SEEDS = (100, 101, 102, 103, 104, 105)  # none that the generator was tuned on
+SEEDS = (100, 101, 102, 103, 104, 105)  # none of them was used to tune the generator
 
 
 def _speed(options: TrafficOptions, world: World) -> np.ndarray:
@@ -38,14 +38,12 @@ def weeks() -> list[dict[str, np.ndarray]]:
 
 
 @pytest.mark.parametrize("name", figures("traffic")["statistics"])
-def test_the_mean_of_generated_weeks_is_within_the_band_of_metr_la(
-    weeks: list[dict[str, np.ndarray]], name: str
-) -> None:
+def test_mean_of_generated_weeks_lies_within_the_band_of_metr_la(weeks: list[dict[str, np.ndarray]], name: str) -> None:
     mean = {name: np.mean([week[name] for week in weeks], axis=0)}
     assert outside(mean, {name: figures("traffic")["statistics"][name]}) == []
 
 
-def test_single_weeks_are_within_nearly_all_bands(weeks: list[dict[str, np.ndarray]]) -> None:
+def test_single_weeks_lie_within_nearly_all_bands(weeks: list[dict[str, np.ndarray]]) -> None:
     statistics = figures("traffic")["statistics"]
     numbers = sum(np.size(band["real"]) for band in statistics.values())
     assert numbers == 117
@@ -54,14 +52,14 @@ def test_single_weeks_are_within_nearly_all_bands(weeks: list[dict[str, np.ndarr
     assert np.mean(missed) <= 0.04 * numbers, missed
 
 
-def test_the_bands_can_fail() -> None:
+def test_values_outside_a_band_are_reported() -> None:
     band = {"mean_speed": figures("traffic")["statistics"]["mean_speed"]}
     assert outside({"mean_speed": np.array(58.9)}, band) == []
     assert len(outside({"mean_speed": np.array(50.0)}, band)) == 1
     assert len(outside({"mean_speed": np.array(np.nan)}, band)) == 1
 
 
-def test_a_sensor_depends_on_no_other_sensor_and_a_reading_on_no_span() -> None:
+def test_readings_do_not_depend_on_other_sensors_or_the_time_range() -> None:
     world = make_world(WorldOptions(days=7), 3)
     for minutes in (5, 15, 60):
         source = traffic_source(dataclasses.replace(WEEK, step_minutes=minutes, clients=400), world, 3)
@@ -89,7 +87,7 @@ def test_readings_are_finite_and_within_their_channels() -> None:
     assert [c.name for c in CHANNELS if not c.measured] == ["hour_sin", "hour_cos", "weekend"]
 
 
-def test_calendar_channels_tell_the_time() -> None:
+def test_calendar_channels_have_the_time() -> None:
     world = make_world(DRY, 0)
     values = traffic_source(TrafficOptions(step_minutes=60), world, 0).read(np.array([0]), 0, 168)[0]
     np.testing.assert_allclose(values[6 + 24, 2:4], [1.0, 0.0], atol=1e-6)
@@ -112,7 +110,7 @@ def test_rain_and_storms_slow_traffic() -> None:
     dry, wet = (make_world(dataclasses.replace(DRY, rain_share=share), 1) for share in (0.0, 0.3))
     slower = _speed(options, wet) - _speed(options, dry)
     raining = wet.rain > 0.5
-    # the rain of an hour is that of its start: no reading in between
+    # only readings at full hours: there the rain is known exactly
     assert slower[:, raining].mean() < -2.0
     np.testing.assert_allclose(slower[:, wet.rain == 0.0], 0.0, atol=1e-5)
     stormy = make_world(WorldOptions(storms_per_month=20.0, rain_share=0.0, events_per_week=0.0), 1)
@@ -121,7 +119,7 @@ def test_rain_and_storms_slow_traffic() -> None:
     assert -25.0 < slower.mean() < -7.0
 
 
-def test_public_events_slow_their_district_only() -> None:
+def test_public_events_slow_only_their_district() -> None:
     quiet = make_world(dataclasses.replace(DRY, events_per_week=0.0), 2)
     busy = make_world(dataclasses.replace(DRY, events_per_week=30.0), 2)
     options = TrafficOptions(step_minutes=60, clients=400)
@@ -133,7 +131,7 @@ def test_public_events_slow_their_district_only() -> None:
     np.testing.assert_allclose(slower[busy.crowd[district] == 0.0], 0.0, atol=1e-5)
 
 
-def test_a_queue_grows_upstream_and_dissolves_from_its_head() -> None:
+def test_queue_grows_upstream_and_dissolves_from_its_head() -> None:
     world = make_world(DRY, 0)
     sensors = place_sensors(world, 1, np.arange(4000))
     head = 0.0
@@ -155,7 +153,7 @@ def test_a_queue_grows_upstream_and_dissolves_from_its_head() -> None:
     assert ratio[queued].min() == pytest.approx(0.3)
 
 
-def test_incidents_come_as_often_as_asked_and_make_congestion() -> None:
+def test_incidents_have_the_configured_rate_and_make_congestion() -> None:
     worlds = [make_world(dataclasses.replace(DRY, days=28), seed) for seed in range(6)]
     counts = [len(make_incidents(world, 6, 20.0).start) for world in worlds]
     expected = 20.0 * (20 + 8 * 0.7)
@@ -168,7 +166,7 @@ def test_incidents_come_as_often_as_asked_and_make_congestion() -> None:
     assert (with_many < 40).mean() > (with_none < 40).mean() + 0.02
 
 
-def test_congestion_is_the_rare_class_and_looks_at_the_horizon() -> None:
+def test_congestion_is_the_rare_class_and_is_judged_at_the_horizon() -> None:
     world = make_world(WorldOptions(), 0)
     source = traffic_source(TrafficOptions(task="congestion"), world, 0)
     assert source.label is not None
@@ -181,7 +179,7 @@ def test_congestion_is_the_rare_class_and_looks_at_the_horizon() -> None:
     assert forecast.outputs == 4
 
 
-def test_time_is_split_in_order() -> None:
+def test_parts_are_split_in_order_of_time() -> None:
     source = traffic_source(TrafficOptions(), make_world(WorldOptions(), 0), 0)
     assert source.ends == (int(2688 * 0.7), int(2688 * 0.8), 2688)
     assert source.step_hours == 0.25
@@ -190,7 +188,7 @@ def test_time_is_split_in_order() -> None:
     assert np.hypot(*(getattr(source.places(SENSORS), axis) for axis in "xy")).max() <= 12.0
 
 
-def test_driving_distance_is_a_distance() -> None:
+def test_driving_distance_is_a_metric() -> None:
     world = make_world(DRY, 0)
     sensors = place_sensors(world, 6, np.arange(120))
     distance = driving_km(world, 6, sensors)
@@ -223,6 +221,6 @@ def test_mistakes_are_named(field: str, value: object) -> None:
     assert mistake.value.field == field
 
 
-def test_a_world_too_short_for_a_window_is_refused() -> None:
+def test_world_too_short_for_a_window_is_refused() -> None:
     with pytest.raises(UserError, match="window: must leave"):
         traffic_source(TrafficOptions(step_minutes=60, window=30), make_world(WorldOptions(days=1), 0), 0)

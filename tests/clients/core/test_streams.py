@@ -24,13 +24,13 @@ def test_permutations_are_permutations(seed: int, sizes: list[int]) -> None:
 
 @settings(max_examples=50)
 @given(seed=seeds, size=st.integers(1, 60), others=st.lists(st.integers(1, 90), max_size=6))
-def test_adding_clients_moves_no_ones_permutation(seed: int, size: int, others: list[int]) -> None:
+def test_added_clients_change_no_other_permutation(seed: int, size: int, others: list[int]) -> None:
     alone = streams.permutations(streams.keys(seed, "test", np.arange(1)), [size])
     among = streams.permutations(streams.keys(seed, "test", np.arange(1 + len(others))), [size, *others])
     np.testing.assert_array_equal(alone[0], among[0, :size])
 
 
-def test_every_permutation_is_as_likely() -> None:
+def test_permutations_are_equally_likely() -> None:
     order = streams.permutations(streams.keys(5, "test", np.arange(60_000)), np.full(60_000, 3))
     counts = np.unique(order @ [9, 3, 1], return_counts=True)[1]
     assert len(counts) == 6
@@ -59,7 +59,7 @@ def test_normals_are_normal(count: int) -> None:
     assert (z**4).mean() == pytest.approx(3, abs=4 * np.sqrt(96 / n))
 
 
-def test_quick_numbers_follow_their_laws_and_do_not_depend_on_where_they_begin() -> None:
+def test_quick_numbers_follow_their_laws_and_do_not_depend_on_first() -> None:
     key = streams.keys(4, "test", np.arange(500))
     u, z = streams.quick_uniforms(key, 400), streams.quick_normals(key, 400)
     n = u.size
@@ -101,7 +101,7 @@ def test_numbers_keep_their_bits() -> None:
 
 @given(seed=seeds, client=st.integers(0, 2**31), round_=st.integers(0, 2**31))
 @settings(max_examples=50)
-def test_scalars_and_arrays_address_alike(seed: int, client: int, round_: int) -> None:
+def test_scalars_and_arrays_give_the_same_keys(seed: int, client: int, round_: int) -> None:
     one = streams.keys(seed, "test", round_, client)
     many = streams.keys(seed, "test", round_, np.array([client, client + 1]))
     assert one == many[0]
@@ -138,7 +138,7 @@ def test_purposes_are_independent() -> None:
 
 @settings(max_examples=50)
 @given(seed=seeds, population=st.integers(1, 200), data=st.data())
-def test_choose_chooses_distinct_ones_in_order(seed: int, population: int, data: st.DataObject) -> None:
+def test_choose_returns_distinct_elements_in_order(seed: int, population: int, data: st.DataObject) -> None:
     size = data.draw(st.integers(0, population))
     chosen = streams.choose(streams.keys(seed, "test"), population, size)
     assert len(chosen) == size
@@ -146,7 +146,7 @@ def test_choose_chooses_distinct_ones_in_order(seed: int, population: int, data:
     assert size == 0 or (chosen[0] >= 0 and chosen[-1] < population)
 
 
-def test_choose_is_fair() -> None:
+def test_choose_takes_every_element_equally_often() -> None:
     counts = np.zeros(20)
     for r in range(4000):
         counts[streams.choose(streams.keys(9, "test", r), 20, 5)] += 1

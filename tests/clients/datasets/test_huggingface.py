@@ -1,4 +1,4 @@
-"""Hugging Face sets and partitioners: the same tests with the real packages where they are, and with a fake of them."""
+"""Hugging Face sets and partitioners: the same tests with the real packages, if installed, and with a fake of them."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_images_are_scaled_and_shaped(save: Save) -> None:
     shaped = population(path, features="image", flat=False, **given).cohort(np.array([0])).client(0).features
     assert shaped.shape == (N, 1, 4, 5)
     assert torch.equal(flat, shaped.flatten(1))
-    if flat.max() > 1:  # lists of whole numbers come back from disk as int64: no bytes, so nothing to divide by
+    if flat.max() > 1:  # lists of whole numbers are int64 when read from disk: not bytes, so they are not divided
         flat = flat / 255
     np.testing.assert_allclose(flat.numpy(), IMAGES.reshape(N, -1) / 255, atol=1e-6)
 
@@ -160,7 +160,7 @@ def test_mistakes_are_named(save: Save, options: dict[str, Any], error: type[Use
 
 def test_label_of_the_test_split_alone_counts_as_a_class(save: Save) -> None:
     path = save({"train": TRAIN, "test": {**TEST, "what": ["ant", "bee", "cow", "dog", "ant", "ant"]}})
-    with pytest.raises(DataError, match="'dog' is no label of the split 'train'"):
+    with pytest.raises(DataError, match="'dog' is not a label of the split 'train'"):
         population(path, IidOptions(clients=2), label="what")
 
 
@@ -168,11 +168,11 @@ def test_download_needs_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as error:
         population("someone/something")
-    said = str(error.value)
-    assert "https://huggingface.co/datasets/someone/something" in said
-    assert "download = true" in said
-    assert "licence" in said
-    assert str(tmp_path / "someone" / "something") in said
+    message = str(error.value)
+    assert "https://huggingface.co/datasets/someone/something" in message
+    assert "download = true" in message
+    assert "licence" in message
+    assert str(tmp_path / "someone" / "something") in message
 
 
 def test_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

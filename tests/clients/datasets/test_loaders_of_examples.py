@@ -1,4 +1,4 @@
-"""UCI HAR and N-BaIoT in the forms they are published in, whole and broken."""
+"""UCI HAR and N-BaIoT in their published forms, whole and broken."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def standardised(windows: np.ndarray) -> np.ndarray:
     return (windows - np.array(mean)) / np.array(deviation)
 
 
-def test_people_are_clients_and_the_published_subjects_the_test(tmp_path: Path) -> None:
+def test_people_are_clients_and_published_subjects_are_the_test_set(tmp_path: Path) -> None:
     windows = har(tmp_path)
     p = population(UciHarOptions(path=str(tmp_path), rate=50, validation_fraction=0.0))
     assert [p.federation.client_name(k) for k in range(3)] == ["1", "3", "5"]
@@ -115,16 +115,16 @@ def test_archive_equals_the_folder(tmp_path: Path) -> None:
     np.testing.assert_array_equal(a[1], b[1])
     assert [archive.federation.client_name(k) for k in range(3)] == ["1", "3", "5"]
 
-    def said(says: str, rate: int = 25, **change: Any) -> None:
+    def refuse(says: str, rate: int = 25, **change: Any) -> None:
         np.savez(path, **{k: v for k, v in {**arrays, **change}.items() if v is not None})
         with pytest.raises(DataError, match=f"har.npz{says}"):
             population(UciHarOptions(path=str(path), rate=rate))  # type: ignore[arg-type]
 
-    said(" has windows of 64 readings", rate=50)
-    said(r" has no array 'subject'; it holds windows, activity, scale", subject=None)
-    said(r": windows must have shape \(n, 9, 64 or 128\), got \(20, 64, 9\)", windows=counts)
-    said(": activity must be from 0 to 5, and row 3 is 6", activity=np.where(np.arange(20) == 3, 6, 0))
-    said(r": subject must be 20 whole numbers, got int64 \(7,\)", subject=np.zeros(7, np.int64))
+    refuse(" has windows of 64 readings", rate=50)
+    refuse(r" has no array 'subject'; it holds windows, activity, scale", subject=None)
+    refuse(r": windows must have shape \(n, 9, 64 or 128\), got \(20, 64, 9\)", windows=counts)
+    refuse(": activity must be from 0 to 5, and row 3 is 6", activity=np.where(np.arange(20) == 3, 6, 0))
+    refuse(r": subject must be 20 whole numbers, got int64 \(7,\)", subject=np.zeros(7, np.int64))
     path.write_bytes(path.read_bytes()[:-900])
     with pytest.raises(DataError, match=r"har.npz cannot be read as .npz .*Is the download complete\?"):
         population(UciHarOptions(path=str(path)))
@@ -259,14 +259,14 @@ def test_rows_are_chosen_by_seed_and_nested(tmp_path: Path) -> None:
     assert few < more
     assert few == rows(5)
     assert few != rows(5, seed=1)
-    assert rows(5, devices=("Ecobee_Thermostat",)) < few  # who else is read moves nothing
+    assert rows(5, devices=("Ecobee_Thermostat",)) < few  # other devices that are read change nothing
     by_file = {(x // 100): 0 for x in few}
     assert len(by_file) == 28
     offsets = {tuple(sorted(x % 100 for x in few if x // 100 == f)) for f in by_file}
-    assert len(offsets) > 20  # each file its own rows
+    assert len(offsets) > 20  # each file has its own choice of rows
 
 
-def test_client_shares_split_a_device(tmp_path: Path) -> None:
+def test_shares_of_a_device_become_clients(tmp_path: Path) -> None:
     traffic(tmp_path)
     options = NBaiotOptions(path=str(tmp_path), clients_per_device=4, validation_fraction=0.0, test_fraction=0.0)
     p = population(options)
@@ -292,7 +292,7 @@ def test_features_are_scaled_by_training_statistics(tmp_path: Path) -> None:
         np.testing.assert_allclose(trained.mean(axis=0), 0, atol=1e-5)
         np.testing.assert_allclose(trained.std(axis=0), 1, rtol=1e-5)
         assert p.test is not None
-        assert abs(float(p.test.features.mean())) > 1e-4  # and not by what is tested on
+        assert abs(float(p.test.features.mean())) > 1e-4  # and not by test examples
 
 
 def _file(name: str, change: Any) -> Any:
@@ -359,7 +359,7 @@ def test_unexpected_folders_are_named(tmp_path: Path) -> None:
 
 
 def test_line_endings_of_other_systems_are_read(tmp_path: Path) -> None:
-    """Carriage returns, empty lines at the end and no end of line at the end read as the plain file does."""
+    """A file with carriage returns, empty last lines or no last line end reads like the plain file."""
     traffic(tmp_path)
     given = {"devices": ("Ennio_Doorbell",), "rows_per_file": 10}
     before = everything(population(NBaiotOptions(path=str(tmp_path), **given)))

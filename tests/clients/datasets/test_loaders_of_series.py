@@ -1,4 +1,4 @@
-"""METR-LA, air quality and household power in the forms they are published in, whole and broken."""
+"""METR-LA, air quality and household power in their published forms, whole and broken."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def test_frame_columns_may_differ_in_order_from_their_block(tmp_path: Path) -> N
 
 def test_zeros_are_missing_in_metr_la(tmp_path: Path) -> None:
     values = speeds()
-    values[10, 1] = 0.0  # alone: on the line between its neighbours
-    values[40:44, 1] = 0.0  # four in a row: longer than max_gap = 3, so windows that touch them go
+    values[10, 1] = 0.0  # a single one is filled on the line between its neighbours
+    values[40:44, 1] = 0.0  # four in a row are more than max_gap = 3, so windows that touch them are dropped
     path = str(traffic_csv(tmp_path / "a.csv", values))
     read = population(MetrLaOptions(path=path, horizon=1, scale="none"))
     x, _ = one(read, 1)
@@ -160,24 +160,26 @@ def test_broken_csv_is_named(tmp_path: Path) -> None:
     path = traffic_csv(tmp_path / "a.csv", speeds())
     lines = path.read_text().splitlines()
 
-    def said(changed: list[str], says: str) -> None:
+    def refuse(changed: list[str], says: str) -> None:
         path.write_text("\n".join(changed))
         with pytest.raises(DataError, match=f"a.csv{says}"):
             population(MetrLaOptions(path=str(path)))
 
-    said([*lines[:-1], lines[-1][:30]], r" cannot be read .*line 121: Expected 4 columns, got 3")
-    said([*lines[:50], lines[50] + ",1", *lines[51:]], r" cannot be read .*line 51: Expected 4 columns, got 5")
-    said([*lines[:50], lines[50].rsplit(",", 1)[0] + ",fast", *lines[51:]], ", line 51, column '767542': 'fast' is not")
-    said([*lines[:50], *lines[51:60], lines[50], *lines[60:]], ", line 60, .*does not come after")
-    said(
+    refuse([*lines[:-1], lines[-1][:30]], r" cannot be read .*line 121: Expected 4 columns, got 3")
+    refuse([*lines[:50], lines[50] + ",1", *lines[51:]], r" cannot be read .*line 51: Expected 4 columns, got 5")
+    refuse(
+        [*lines[:50], lines[50].rsplit(",", 1)[0] + ",fast", *lines[51:]], ", line 51, column '767542': 'fast' is not"
+    )
+    refuse([*lines[:50], *lines[51:60], lines[50], *lines[60:]], ", line 60, .*does not come after")
+    refuse(
         [*lines[:20], "", "", *lines[20:50], "1,2", *lines[51:]],
         r" cannot be read .*line 53: Expected 4 columns, got 2",
     )
-    said([*lines[:20], "", *lines[20:50], lines[50] + "x", *lines[51:]], ", line 52, column '767542'")
-    said([lines[0], ""], " holds no rows")
-    said([], r" cannot be read \(Empty CSV file\)")
+    refuse([*lines[:20], "", *lines[20:50], lines[50] + "x", *lines[51:]], ", line 52, column '767542'")
+    refuse([lines[0], ""], " holds no rows")
+    refuse([], r" cannot be read \(Empty CSV file\)")
     off = lines[50].replace("04:05:00", "04:06:00")
-    said([*lines[:50], off, *lines[51:]], ", line 51.*comes 6min after the row before, and the frequency is 5min")
+    refuse([*lines[:50], off, *lines[51:]], ", line 51.*comes 6min after the row before, and the frequency is 5min")
 
 
 # Air quality
@@ -225,14 +227,17 @@ def test_gaps_of_air_quality_are_filled_or_dropped(tmp_path: Path) -> None:
     file.write_text("\n".join(map(",".join, lines)) + "\n")
     p = population(AirQualityOptions(path=str(tmp_path / "air"), window=6, scale="none"))
     full = 140 - 6
-    assert p.sizes.tolist() == [full - (8 + 6), full]  # four and one are filled; what touches the eight is dropped
+    assert p.sizes.tolist() == [
+        full - (8 + 6),
+        full,
+    ]  # four and one are filled; windows at the eight are dropped
     assert p.federation.record["values_interpolated"] == 5
     x, _ = one(p, 0)
     a, b = float(lines[20][5]), float(lines[25][5])
     np.testing.assert_allclose(x[20, :4, 0], a + (b - a) * np.arange(1, 5) / 5)
 
 
-def test_packed_stations_are_read_and_mistakes_named(tmp_path: Path) -> None:
+def test_packed_stations_are_read_and_mistakes_are_named(tmp_path: Path) -> None:
     stations(tmp_path / "air")
     before = population(AirQualityOptions(path=str(tmp_path / "air")))
     files = sorted((tmp_path / "air").iterdir())
@@ -248,20 +253,22 @@ def test_packed_stations_are_read_and_mistakes_named(tmp_path: Path) -> None:
         population(AirQualityOptions(path=str(tmp_path / "air")))
     packed.unlink()
 
-    def said(text: str, says: str) -> None:
+    def refuse(text: str, says: str) -> None:
         files[0].write_text(text)
         with pytest.raises(DataError, match=says):
             population(AirQualityOptions(path=str(tmp_path / "air")))
 
-    said(whole.replace("WSPM", "WIND"), "features: .*Changping.*'WSPM' is not a column")
-    said(whole.replace(",PM2.5,", ",PM25,"), "target: .*Changping.*'PM2.5' is not a column. Nearest: 'PM25'")
-    said(whole.replace("station", "place"), "id_column: .*'station' is not a column")
-    said(whole.replace("Changping", "Dongsi"), "several files are of 'Dongsi'")
+    refuse(whole.replace("WSPM", "WIND"), "features: .*Changping.*'WSPM' is not a column")
+    refuse(whole.replace(",PM2.5,", ",PM25,"), "target: .*Changping.*'PM2.5' is not a column. Nearest: 'PM25'")
+    refuse(whole.replace("station", "place"), "id_column: .*'station' is not a column")
+    refuse(whole.replace("Changping", "Dongsi"), "several files are of 'Dongsi'")
     lines = whole.splitlines()
-    said("\n".join([*lines[:-1], lines[-1][:25]]), "Changping.*line 201: Expected 18 columns, got")
+    refuse("\n".join([*lines[:-1], lines[-1][:25]]), "Changping.*line 201: Expected 18 columns, got")
     bad = lines[30].split(",")
     bad[5] = "12.x"
-    said("\n".join([*lines[:30], ",".join(bad), *lines[31:]]), "Changping.*line 31, column 'PM2.5': '12.x' is not a n")
+    refuse(
+        "\n".join([*lines[:30], ",".join(bad), *lines[31:]]), "Changping.*line 31, column 'PM2.5': '12.x' is not a n"
+    )
 
 
 def test_twelve_stations_are_read() -> None:
@@ -330,7 +337,7 @@ def test_hours_with_few_minutes_are_missing(tmp_path: Path) -> None:
     assert date == "17/12/2006"
     for minute in (*range(120, 149), *range(600, 631)):  # 29 of an hour and 31 of another
         lines[minute + 1] = ";".join((*lines[minute + 1].split(";")[:2], *"??????", ""))
-    del lines[1 + 1200 : 1 + 1260]  # and an hour that is not there at all
+    del lines[1 + 1200 : 1 + 1260]  # and an hour that is missing entirely
     path.write_text("\n".join(lines) + "\n")
     (one_month,) = household_power_series(HouseholdPowerOptions(path=str(path)))
     hours = one_month.values[:, 0]
@@ -346,25 +353,27 @@ def test_household_mistakes_are_named(tmp_path: Path) -> None:
     household(path, 60 * 24)
     lines = path.read_text().splitlines()
 
-    def said(changed: list[str], says: str) -> None:
+    def refuse(changed: list[str], says: str) -> None:
         path.write_text("\n".join(changed))
         with pytest.raises(DataError, match=f"path: .*h.txt{says}"):
             population(HouseholdPowerOptions(path=str(path), window=2))
 
-    said(
+    refuse(
         [*lines[:9], lines[9].replace("17/12/2006", "12/17/2006"), *lines[10:]], ", line 10, .*'12/17/2006' and '00:08"
     )
-    said([*lines[:9], lines[9].replace("00:08:00", "25:00:00"), *lines[10:]], ", line 10, columns 'Date' and 'Time'")
-    said([*lines[:9], *lines[20:30], *lines[9:]], ", line 20: 2006-12-17 00:08:00 does not come after 2006-12-17 00:28")
+    refuse([*lines[:9], lines[9].replace("00:08:00", "25:00:00"), *lines[10:]], ", line 10, columns 'Date' and 'Time'")
+    refuse(
+        [*lines[:9], *lines[20:30], *lines[9:]], ", line 20: 2006-12-17 00:08:00 does not come after 2006-12-17 00:28"
+    )
     words = lines[9].split(";")
-    said(
+    refuse(
         [*lines[:9], ";".join((*words[:3], "much", *words[4:])), *lines[10:]],
         ", line 10, column 'Global_reactive_p.*much",
     )
-    said([*lines[:-1], lines[-1][:24]], " cannot be read .*line 1441: Expected 9 columns, got 3")
-    said([line.rsplit(";", 1)[0] for line in lines], ": 'Sub_metering_3' is not a column. Nearest: 'Sub_metering_")
-    said([line.replace(";", ",") for line in lines], ": 'Date' is not a column")
-    said([], r" cannot be read \(Empty CSV file\)")
+    refuse([*lines[:-1], lines[-1][:24]], " cannot be read .*line 1441: Expected 9 columns, got 3")
+    refuse([line.rsplit(";", 1)[0] for line in lines], ": 'Sub_metering_3' is not a column. Nearest: 'Sub_metering_")
+    refuse([line.replace(";", ",") for line in lines], ": 'Date' is not a column")
+    refuse([], r" cannot be read \(Empty CSV file\)")
 
 
 # All
@@ -401,7 +410,7 @@ def test_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
         population(AirQualityOptions(path=str(tmp_path / "x.csv")))
 
 
-def test_clients_come_with_the_data(tmp_path: Path) -> None:
+def test_series_have_natural_clients_and_refuse_other_partitions(tmp_path: Path) -> None:
     options = MetrLaOptions(path=str(traffic_csv(tmp_path / "a.csv", speeds())))
     assert build_population(options, NaturalOptions(), seed=0).num_clients == 3
     with pytest.raises(UserError, match="bring their own clients"):

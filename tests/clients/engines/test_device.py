@@ -17,7 +17,7 @@ from simulator.testing.checks import small_federation
 
 
 def counted_reads(patched):
-    """Return a list that gets an entry for each read of a number off a tensor."""
+    """Return a list that gets an entry each time a number is read from a tensor."""
     reads = []
 
     def counting(original):
@@ -41,7 +41,7 @@ ADAM = {"optimizer": "adam", "decoupled_weight_decay": 0.1}
     ("stacked", {}), ("stacked", NOISY), ("stacked", ADAM),
 ])  # fmt: skip
 def test_no_number_is_read_back_between_local_steps(engine, local, monkeypatch):
-    """Every read of a number off a tensor is counted; eight times the steps make no more of them."""
+    """Eight times the steps read no more numbers from tensors."""
     algorithm = build_algorithm(ScaffoldOptions(), small_federation().session.task.local)
     reads = {}
     for steps in (4, 32):
@@ -56,7 +56,7 @@ def test_no_number_is_read_back_between_local_steps(engine, local, monkeypatch):
             count = counted_reads(patched)
             session.engine.train(work, state)
         reads[steps] = len(count)
-    measured = {4: 3, 32: 6}  # steps 1, 2, 4, 8, 16, 32 are noted, and read when all is over: drift and gradient norm
+    measured = {4: 3, 32: 6}  # steps 1, 2, 4, 8, 16, 32 are stored and read at the end: drift and gradient norm
     assert reads[32] - reads[4] <= 2 * (measured[32] - measured[4]) * (6 if engine == "plain" else 1)
 
 

@@ -1,4 +1,4 @@
-"""Gradient programs against autograd, and which program a module gets."""
+"""Gradient programs equal autograd, and each module gets its program."""
 
 import copy
 
@@ -192,7 +192,7 @@ class Centred(nn.Module):
 
 
 class Watching(nn.Module):
-    """Keeps a statistic of the batch in a buffer; outputs do not show it."""
+    """Keeps a statistic of the batch in a buffer that does not change outputs."""
 
     def __init__(self):
         super().__init__()
@@ -206,7 +206,7 @@ class Watching(nn.Module):
 
 
 class Masked(nn.Module):
-    """A buffer of the user's named `mask`, beside a dropout of ours."""
+    """A user's buffer named `mask`, next to a built-in dropout."""
 
     def __init__(self):
         super().__init__()
@@ -265,7 +265,7 @@ def test_gradients_share_no_memory(population_of):
     assert all(g.is_contiguous() for g in gradients.values())
 
 
-def test_torchs_own_noise_is_addressed(population_of):
+def test_noise_of_torch_modules_is_addressed(population_of):
     module = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.AlphaDropout(0.5), nn.Linear(8, 3))
     task = task_of(module, population_of, batch_size=2, local_epochs=2)
     params, buffers = task.initial()

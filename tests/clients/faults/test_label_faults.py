@@ -1,4 +1,4 @@
-"""What each fault of labels does, against its law."""
+"""Each fault of labels follows its law."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def near(share: float, expected: float, count: int) -> bool:
     return abs(share - expected) <= 4 * np.sqrt(expected * (1 - expected) / count)
 
 
-def test_symmetric_flips_go_to_every_other_class_alike() -> None:
+def test_symmetric_flips_reach_every_other_class_equally() -> None:
     out, mask, effect = one(LabelSymmetricOptions(severity=0.5, share=0.6))
     assert near(mask.mean(), 0.3, mask.size)
     for old in range(CLASSES):
@@ -57,7 +57,7 @@ def test_pair_flips_go_to_the_next_class() -> None:
     np.testing.assert_array_equal(out[mask], (LABELS[mask] + 1) % CLASSES)
 
 
-def test_class_dependent_flips_have_each_class_s_rate() -> None:
+def test_class_dependent_flips_have_the_rate_of_each_class() -> None:
     rates = (0.0, 0.2, 0.9, 0.5)
     for to in ((), (1, 3, 0, 2)):
         out, mask, _ = one(LabelClassDependentOptions(severity=0.5, rates=rates, to=to))
@@ -68,7 +68,7 @@ def test_class_dependent_flips_have_each_class_s_rate() -> None:
             assert went == (set() if rate == 0 else {to[old]} if to else set(range(CLASSES)) - {old})
 
 
-def test_concentrated_noise_is_heavy_in_few_clients() -> None:
+def test_concentrated_noise_is_strong_in_few_clients() -> None:
     _, mask, effect = one(LabelConcentratedOptions(severity=1.0, clients=0.2, share=0.8))
     wrong = mask.reshape(K, EACH).mean(axis=1)
     hit = wrong > 0
@@ -77,7 +77,7 @@ def test_concentrated_noise_is_heavy_in_few_clients() -> None:
     assert (effect[~hit] == 0).all()
 
 
-def test_faults_of_labels_are_applied_in_order_and_those_of_readings_are_not() -> None:
+def test_faults_of_labels_are_applied_in_order_without_those_of_readings() -> None:
     faults: dict[str, FaultOptions] = {
         "a": LabelPairFlipOptions(severity=1.0, share=0.5),
         "b": BiasOptions(),
@@ -86,10 +86,10 @@ def test_faults_of_labels_are_applied_in_order_and_those_of_readings_are_not() -
     out, masks, effects = corrupt_labels(LABELS, OFFSETS, np.arange(K), CLASSES, faults, seed=2)
     np.testing.assert_array_equal(out, (LABELS + masks["a"] + masks["c"]) % CLASSES)
     assert set(masks) == set(effects) == {"a", "c"}
-    assert near((masks["a"] & masks["c"]).mean(), 0.25, LABELS.size)  # neither knows of the other
+    assert near((masks["a"] & masks["c"]).mean(), 0.25, LABELS.size)  # the two are independent
 
 
-def test_no_labels() -> None:
+def test_empty_labels_stay_empty() -> None:
     nothing = np.zeros(0, np.int64)
     faults: dict[str, FaultOptions] = {"it": LabelSymmetricOptions()}
     out, masks, effects = corrupt_labels(nothing, np.zeros(3, np.int64), np.arange(2), 3, faults, seed=2)

@@ -1,4 +1,4 @@
-"""What each fault on the way from a sensor does, against its rule, and when gateways are out."""
+"""Each packet fault follows its rule, and gateways are out at the listed times."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def one(options: FaultOptions, block: Block, world: Any = None, seed: int = 4) -
     return values, masks["it"], effects["it"]
 
 
-def test_missing_readings_are_as_many_as_said_and_each_alone() -> None:
+def test_missing_readings_have_their_share_and_are_independent() -> None:
     _, mask, effect = one(MissingOptions(severity=0.5, share=0.6, fill="zero"), block_of())
     assert abs(mask.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / mask.size)
     np.testing.assert_allclose(effect, mask.mean(axis=(1, 2)))
@@ -58,7 +58,7 @@ def test_missing_readings_are_as_many_as_said_and_each_alone() -> None:
     assert abs((centred[:, :, 0] * centred[:, :, 1]).mean()) < bound
 
 
-def test_bursts_take_all_channels_for_stretches() -> None:
+def test_bursts_remove_all_channels_for_stretches() -> None:
     _, mask, effect = one(MissingBurstsOptions(severity=0.5, share=0.8, steps=10, fill="zero"), block_of())
     np.testing.assert_array_equal(mask[:, :, 0], mask[:, :, 1])
     assert abs(mask.mean() - 0.4) < 4 * np.sqrt(0.4 * 0.6 / (K * T / 10))
@@ -86,7 +86,7 @@ def _filled(series: Any, lost: Any, fill: Fill, mean: float) -> Any:
 
 @pytest.mark.parametrize("fill", ["last", "zero", "mean", "interpolate"])
 @pytest.mark.parametrize("make", [MissingOptions, MissingBurstsOptions])
-def test_what_is_missing_is_filled_by_the_rule(make: Any, fill: Fill) -> None:
+def test_missing_readings_are_filled_by_the_rule(make: Any, fill: Fill) -> None:
     lengths = np.array([25, 3, 1, 20, 25, 12, 25, 25])
     block = replace(block_of(8, 25), lengths=lengths)
     for share in (0.5, 1.0):
@@ -101,7 +101,7 @@ def test_what_is_missing_is_filled_by_the_rule(make: Any, fill: Fill) -> None:
     assert lost[0].all()
 
 
-def test_what_comes_before_the_schedule_fills_what_is_missing_in_it() -> None:
+def test_readings_before_the_schedule_fill_missing_ones_in_it() -> None:
     options = MissingOptions(severity=1.0, share=1.0, schedule=Schedule(unit="hours", start=5.0, stop=10.0))
     block = block_of(3, 40)
     values = one(options, block)[0]
@@ -110,7 +110,7 @@ def test_what_comes_before_the_schedule_fills_what_is_missing_in_it() -> None:
 
 
 @pytest.mark.parametrize("direction", ["late", "early"])
-def test_a_skewed_clock_reads_another_time(direction: Any) -> None:
+def test_skewed_clock_reads_another_time(direction: Any) -> None:
     block = block_of(50, 100)
     values, _, effect = one(ClockSkewOptions(severity=0.5, steps=12.0, direction=direction), block)
     assert effect.min() >= 3.0
@@ -132,7 +132,7 @@ def test_clocks_may_be_either_early_or_late() -> None:
     assert 0.35 < (moved < 0).mean() < 0.65
 
 
-def test_a_duplicated_packet_is_the_one_before() -> None:
+def test_duplicated_packet_equals_the_one_before() -> None:
     block = block_of()
     values, mask, effect = one(DuplicatedOptions(severity=0.5, share=0.6, steps=4), block)
     np.testing.assert_array_equal(mask[:, :, 0], mask[:, :, 1])
@@ -144,7 +144,7 @@ def test_a_duplicated_packet_is_the_one_before() -> None:
     assert len(np.unique(np.nonzero(starts)[1] % 4)) == 4
 
 
-def test_reordered_packets_are_all_there() -> None:
+def test_reordered_packets_are_all_present() -> None:
     block = block_of()
     values, mask, effect = one(ReorderedOptions(severity=1.0, share=0.4, steps=3), block)
     np.testing.assert_array_equal(np.sort(values, axis=1), np.sort(block.values, axis=1))
@@ -157,7 +157,7 @@ def test_reordered_packets_are_all_there() -> None:
     assert everything[:, 6:-6].all()
 
 
-def test_an_outage_hits_all_sites_of_a_district_and_no_other() -> None:
+def test_outage_hits_all_sites_of_its_district_and_no_other() -> None:
     block = block_of(districts=6)
     options = GatewayOutageOptions(severity=1.0, hours=5.0, fill="zero", districts=("B", "C", "E"))
     _, mask, effect = one(options, block)
@@ -171,7 +171,7 @@ def test_an_outage_hits_all_sites_of_a_district_and_no_other() -> None:
     np.testing.assert_allclose(effect, mask.mean(axis=(1, 2)))
 
 
-def test_outages_are_by_the_clock_whatever_the_site_s_step() -> None:
+def test_outages_follow_the_clock_for_every_step_length() -> None:
     block = block_of(districts=1)
     options = GatewayOutageOptions(severity=1.0, hours=4.0, share=0.5, fill="zero")
     coarse = replace(block, hours=np.tile(np.arange(T) * 1.0, (K, 1)))
@@ -183,7 +183,7 @@ def test_outages_are_by_the_clock_whatever_the_site_s_step() -> None:
 
 @pytest.mark.parametrize("stormy", [False, True])
 @pytest.mark.parametrize("schedule", [Schedule(), Schedule(unit="hours", start=30.3, stop=177.7)])
-def test_the_list_of_outages_is_what_happens(stormy: bool, schedule: Schedule) -> None:
+def test_list_of_outages_matches_the_readings(stormy: bool, schedule: Schedule) -> None:
     storm = np.zeros(240)
     storm[100:160] = 0.8
     world = Weather(storm) if stormy else None
@@ -215,4 +215,4 @@ def test_storms_make_outages_likelier_by_the_formula() -> None:
     share = lost / (districts * 120.0)
     expected = np.array([0.05, 1 - 0.95**5])
     error = np.sqrt(expected * (1 - expected) / (districts * 60))
-    assert (np.abs(share - expected) < 4 * error + 0.005).all()  # a slot or so astride the two halves
+    assert (np.abs(share - expected) < 4 * error + 0.005).all()  # about one slot lies across the two halves

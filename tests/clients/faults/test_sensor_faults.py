@@ -1,4 +1,4 @@
-"""What each fault of a sensor does, against its formula or its statistics."""
+"""Each fault of a sensor follows its formula or its statistics."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPEED = Channel(name="speed", mean=50.0, deviation=10.0, low=0.0, high=90.0, oth
 WARMTH = Channel(
     name="warmth", mean=10.0, deviation=8.0, other_unit="deg F", other_scale=1.8, other_offset=32.0
 )  # no range
-COUNT = Channel(name="count", mean=4.0, deviation=2.0, other_scale=3.0)  # of no unit
+COUNT = Channel(name="count", mean=4.0, deviation=2.0, other_scale=3.0)  # without a unit
 CHANNELS = (SPEED, WARMTH, COUNT)
 
 
@@ -57,20 +57,20 @@ def one(options: FaultOptions, block: Block | None = None, seed: int = 11) -> tu
 
 
 @pytest.mark.parametrize(("snr_db", "severity"), [(0.0, 1.0), (10.0, 1.0), (10.0, 0.5), (-6.0, 0.25)])
-def test_the_noise_has_its_ratio(snr_db: float, severity: float) -> None:
+def test_noise_has_its_signal_to_noise_ratio(snr_db: float, severity: float) -> None:
     before, after, _, effect = one(NoiseOptions(snr_db=snr_db, severity=severity))
     added = (after - before)[:, :, 1:]  # the speed is clipped
     count = added.shape[0] * added.shape[1]
-    said = snr_db - 20 * np.log10(severity)
+    expected = snr_db - 20 * np.log10(severity)
     for column, channel in enumerate((WARMTH, COUNT)):
         ratio = 10 * np.log10(channel.deviation**2 / added[:, :, column].var())
-        assert abs(ratio - said) < 4 * 10 / np.log(10) * np.sqrt(2 / count)
-        assert abs(added[:, :, column].mean()) < 4 * channel.deviation * 10 ** (-said / 20) / np.sqrt(count)
+        assert abs(ratio - expected) < 4 * 10 / np.log(10) * np.sqrt(2 / count)
+        assert abs(added[:, :, column].mean()) < 4 * channel.deviation * 10 ** (-expected / 20) / np.sqrt(count)
     realised = np.sqrt((((after - before) / [10.0, 8.0, 2.0]) ** 2).mean(axis=(1, 2)))
     np.testing.assert_allclose(effect, realised, rtol=1e-5)
 
 
-def test_the_noise_is_normal_white_and_of_each_channel_alone() -> None:
+def test_noise_is_normal_white_and_independent_between_channels() -> None:
     before, after, _, _ = one(NoiseOptions(severity=1.0))
     added = (after - before)[:, :, 1:] / [8.0, 2.0]
     assert stats.kstest(added[:, :, 0].ravel(), "norm").pvalue > 0.01
@@ -81,7 +81,7 @@ def test_the_noise_is_normal_white_and_of_each_channel_alone() -> None:
     assert abs((added[1:, :, 0] * added[:-1, :, 0]).mean()) < bound
 
 
-def test_spikes_are_rare_of_both_signs_and_of_their_size() -> None:
+def test_spikes_are_rare_have_both_signs_and_their_size() -> None:
     before, after, mask, effect = one(SpikesOptions(severity=0.5, share=0.1, deviations=6.0))
     share, count = 0.05, mask[:, :, 1:].size
     assert abs(mask[:, :, 1:].mean() - share) < 4 * np.sqrt(share * (1 - share) / count)
@@ -96,7 +96,7 @@ def test_spikes_are_rare_of_both_signs_and_of_their_size() -> None:
     assert effect.mean() == pytest.approx(np.sqrt(share * 6.0**2 * 7 / 12), rel=0.1)  # E[u^2] of u in [1/2, 1] is 7/12
 
 
-def test_a_bias_is_one_number_a_client_and_channel() -> None:
+def test_bias_is_one_number_for_each_client_and_channel() -> None:
     before, after, _, _ = one(BiasOptions(severity=0.5, deviations=2.0))
     error = ((after - before) / [10.0, 8.0, 2.0])[:, :, 1:]
     np.testing.assert_allclose(error, np.broadcast_to(error[:, :1], error.shape), atol=1e-5)
@@ -107,7 +107,7 @@ def test_a_bias_is_one_number_a_client_and_channel() -> None:
     assert len(np.unique(of_each.round(4))) > 350
 
 
-def test_calibration_drift_is_a_ramp_from_step_0_that_ends() -> None:
+def test_calibration_drift_is_a_ramp_from_step_0_that_levels_off() -> None:
     before, after, mask, _ = one(CalibrationDriftOptions(severity=0.5, deviations=4.0, steps=250))
     error = ((after - before) / [10.0, 8.0, 2.0])[:, :, 1:]
     ramp = np.minimum(np.arange(500) / 250, 1.0)[:, None]
@@ -117,7 +117,7 @@ def test_calibration_drift_is_a_ramp_from_step_0_that_ends() -> None:
     assert np.abs(error[:, -1]).max() <= 2.0 + 1e-4
 
 
-def test_units_are_mixed_up_by_the_formula_beyond_the_range() -> None:
+def test_mixed_up_units_follow_the_formula_beyond_the_range() -> None:
     before, after, mask, _ = one(UnitMixupOptions(severity=1.0))
     np.testing.assert_allclose(after[:, :, 0], 1.609 * before[:, :, 0], rtol=1e-6)
     np.testing.assert_allclose(after[:, :, 1], 1.8 * before[:, :, 1] + 32.0, rtol=1e-5, atol=1e-5)
@@ -126,7 +126,7 @@ def test_units_are_mixed_up_by_the_formula_beyond_the_range() -> None:
     assert not mask[:, :, 2].any()
 
 
-def test_units_are_mixed_up_in_stretches() -> None:
+def test_mixed_up_units_come_in_stretches() -> None:
     mask = one(UnitMixupOptions(severity=0.5, steps=20, share=0.8))[2]
     share, slots = 0.4, 200 * 500 / 20
     for channel in (0, 1):
@@ -145,7 +145,7 @@ def _runs(hit: Any) -> Any:
     return np.array(found)
 
 
-def test_a_stuck_sensor_repeats_its_last_reading() -> None:
+def test_stuck_sensor_repeats_its_last_reading() -> None:
     before, after, mask, effect = one(StuckAtOptions(severity=0.6, share=0.5, steps=8))
     assert abs(mask.mean() - 0.3) < 4 * np.sqrt(0.3 * 0.7 / (200 * 3 * 500 / 8))
     runs = _runs(mask[:, :, 1])
@@ -155,7 +155,7 @@ def test_a_stuck_sensor_repeats_its_last_reading() -> None:
     for t in range(1, 500):
         expected[:, t] = np.where(mask[:, t], expected[:, t - 1], before[:, t])
     np.testing.assert_array_equal(after, expected)
-    np.testing.assert_allclose(effect, mask.mean(axis=(1, 2)), atol=2 / 500)  # the first reading stands for the last
+    np.testing.assert_allclose(effect, mask.mean(axis=(1, 2)), atol=2 / 500)  # the first reading is used as the last
 
 
 def test_saturation_clips_and_quantisation_rounds() -> None:
@@ -163,7 +163,7 @@ def test_saturation_clips_and_quantisation_rounds() -> None:
     mean, deviation = np.array([50.0, 10.0, 4.0]), np.array([10.0, 8.0, 2.0])
     np.testing.assert_allclose(after, np.clip(before, mean - deviation, mean + deviation), rtol=1e-6)
     before, after, _, _ = one(QuantisationOptions(severity=1.0, bits=3))
-    steps = (after - mean) / deviation  # 2**3 steps on 8 deviations: a step is a deviation
+    steps = (after - mean) / deviation  # 2**3 steps over 8 deviations: a step is one deviation
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-5)
     assert (np.abs(after - before) <= deviation / 2 * (1 + 1e-5)).all()
     finer = one(QuantisationOptions(severity=0.5, bits=3, finest=5))[1]  # 4 bits: half a deviation
@@ -188,13 +188,13 @@ def test_faults_are_applied_in_order_each_with_its_own_numbers() -> None:
     assert abs(np.corrcoef(added.ravel(), second.ravel())[0, 1]) < 4 / np.sqrt(added.size)
 
 
-def test_faults_of_labels_leave_readings_alone() -> None:
+def test_faults_of_labels_do_not_change_readings() -> None:
     values, masks, effects = corrupt(block_of(3, 10), {"it": LabelSymmetricOptions()}, seed=1)
     assert values.tobytes() == block_of(3, 10).values.tobytes()
     assert masks == effects == {}
 
 
-def test_who_is_affected() -> None:
+def test_fault_affects_its_share_of_clients_and_its_districts() -> None:
     clients, district = np.arange(20_000), np.arange(20_000) % 3
     options = BiasOptions(clients=0.3)
     few = affected("it", options, clients, district, 1)
@@ -225,8 +225,10 @@ REFUSED: dict[str, tuple[FaultOptions, dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("options", "changes", "said"), REFUSED.values(), ids=REFUSED)
-def test_faults_that_the_data_cannot_have(options: FaultOptions, changes: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("options", "changes", "message"), REFUSED.values(), ids=REFUSED)
+def test_faults_that_do_not_fit_the_data_are_refused(
+    options: FaultOptions, changes: dict[str, Any], message: str
+) -> None:
     fits: dict[str, Any] = {
         "channels": (*CHANNELS, Channel(name="hour", measured=False)),
         "districts": ("North", "South"),
@@ -236,10 +238,10 @@ def test_faults_that_the_data_cannot_have(options: FaultOptions, changes: dict[s
     }
     with pytest.raises(UserError) as error:
         check_faults({"it": options}, **fits | changes)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_faults_that_the_data_can_have() -> None:
+def test_faults_that_fit_the_data_are_accepted() -> None:
     check_faults(
         {
             "a": BiasOptions(channels=("count",), districts=("South",), schedule=Schedule(unit="hours", start=3.0)),
@@ -270,20 +272,20 @@ def test_faults_that_the_data_can_have() -> None:
         (lambda: LabelClassDependentOptions(rates=(0.1, 1.2)), "rates"),
     ],
 )
-def test_options_that_make_no_sense(make: Any, field: str) -> None:
+def test_invalid_fault_options_are_refused(make: Any, field: str) -> None:
     with pytest.raises(UserError) as error:
         make()
     assert error.value.field == field
 
 
-def test_the_page_of_faults_has_every_kind_and_no_other() -> None:
+def test_page_of_faults_lists_exactly_the_kinds() -> None:
     page = (Path(__file__).parents[3] / "docs" / "faults.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \|.*\|.*\|", page, re.MULTILINE)
-    assert [name for name in rows if name in FAULTS] == list(dict.fromkeys(rows)), "a row that is no fault"
+    assert [name for name in rows if name in FAULTS] == list(dict.fromkeys(rows)), "a row that is not a fault"
     assert sorted(rows) == sorted(FAULTS)
 
 
-def test_the_faintest_saturation_clips_nothing() -> None:
+def test_faintest_saturation_clips_nothing() -> None:
     values = np.linspace(-50, 50, 20, dtype=np.float32).reshape(1, 20, 1)
     block = Block(values=values, lengths=np.array([20]), clients=np.array([0]), hours=None, district=np.array([0]),
                   channels=(Channel(name="x"),))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Federated normalisation and selection: pooled statistics without pooling, nothing learnt from what is held out."""
+"""Federated normalisation and selection equal those of pooled data and use no held-out examples."""
 
 from dataclasses import replace
 
@@ -109,7 +109,7 @@ def test_client_normalises_by_its_own_training_readings(shape):
         found = result.clients.held_out(np.array([k])).client(0).features
         np.testing.assert_allclose(found, (held - scales[k][0]) / scales[k][1], rtol=1e-12)
     whole = federated_scale(population, ALL)
-    expected = [scales[0], scales[1], scales[1], (whole.mean, whole.deviation)]  # client 2 has nothing to go by
+    expected = [scales[0], scales[1], scales[1], (whole.mean, whole.deviation)]  # client 2 has no readings of its own
     for x, (mean, deviation) in zip(result.validation.features, expected, strict=True):
         np.testing.assert_allclose(x, (1e6 - mean) / deviation * np.ones(shape))
     np.testing.assert_allclose(result.test.features[0], (1e6 - whole.mean) / whole.deviation * np.ones(shape))
@@ -142,16 +142,16 @@ def test_client_sums_do_not_depend_on_other_clients():
     sizes = np.array([3, 0, 17, 1, 90])
     for shape in ((4,), (9, 4), (9, 1), (2, 3, 5)):
         features = torch.from_numpy(random.normal(size=(sizes.sum(), *shape)).astype(np.float32))
-        told, offsets = client_sums(features, sizes), np.concatenate(([0], np.cumsum(sizes)))
-        assert told.total.shape == (5, shape[-1])
+        sums, offsets = client_sums(features, sizes), np.concatenate(([0], np.cumsum(sizes)))
+        assert sums.total.shape == (5, shape[-1])
         for k in range(5):
             own = features[offsets[k] : offsets[k + 1]]
             alone = client_sums(own, sizes[k : k + 1])
-            assert told.count[k] == alone.count[0] == own[..., 0].numel()
-            assert (told.total[k] == alone.total[0]).all()
-            assert (told.squares[k] == alone.squares[0]).all()
+            assert sums.count[k] == alone.count[0] == own[..., 0].numel()
+            assert (sums.total[k] == alone.total[0]).all()
+            assert (sums.squares[k] == alone.squares[0]).all()
             np.testing.assert_allclose(alone.total[0], own.double().reshape(-1, shape[-1]).sum(0), atol=1e-9)
-        assert np.isnan(scale_of(told).mean[1]).all()
+        assert np.isnan(scale_of(sums).mean[1]).all()
 
 
 @pytest.mark.parametrize("normalise", ["none", "client", "federated"])
@@ -182,7 +182,7 @@ def test_mutual_information_equals_scikit_learns(shape, bins):
 
 
 def informative(shape, places=(1, 4), sizes=(60,) * 8, shifts=False):
-    """Return a population of 6 channels, of which `places` tell the class; with shifts a client's start anywhere."""
+    """Return a population of 6 channels, of which `places` depend on the class; shifts move each client's channels."""
 
     def client(k):
         random = np.random.default_rng(k)
@@ -213,7 +213,7 @@ def test_selection_finds_the_informative_channels(shape):
 
 
 def test_selection_finds_channels_that_are_informative_once_normalised():
-    """Channels that start anywhere on each client hide the class in common bins, not from the model that sees them."""
+    """A shift of each client's channels hides the class in common bins, but not in normalised channels."""
     population = informative((6,), shifts=True)
     options = FeatureOptions(normalise="client", select="mutual_information", keep=2)
     assert with_features(population, options, seed=0).federation.record["features"] == "1, 4"
@@ -235,26 +235,26 @@ def test_features_do_not_depend_on_held_out_examples():
 
 
 def test_statistics_read_a_few_of_a_million_clients():
-    asked = []
+    calls = []
 
     def client(k):
-        asked.append(k)
+        calls.append(k)
         return np.random.default_rng(k).normal(size=(2, 4)) + k, np.array([0, 1])
 
     population = custom_population(client, np.full(1_000_000, 2), outputs=2, feature_shape=(4,))
     options = FeatureOptions(normalise="client", select="mutual_information", keep=2, statistics_clients=30)
     found = with_features(population, options, seed=0)
-    assert 30 <= len(set(asked)) <= 32
+    assert 30 <= len(set(calls)) <= 32
     assert found.federation.record["statistics_clients"] == 30
-    asked.clear()
+    calls.clear()
     mean = found.cohort(np.array([999_999, 5])).features.mean(0)
-    assert set(asked) <= {999_999, 5}
+    assert set(calls) <= {999_999, 5}
     assert mean.abs().max() < 1e-5
     other = set(statistics_clients(population, 30, seed=1).tolist())
     assert other != set(statistics_clients(population, 30, seed=0).tolist())
 
 
-def test_statistics_stay_those_before_the_first_round():
+def test_statistics_are_fixed_before_the_first_round():
     population = federation()
     data = population.cohort
     warmer = with_cohort(population, lambda clients: replace_features(data(clients), 7.0))

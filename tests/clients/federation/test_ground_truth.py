@@ -1,4 +1,4 @@
-"""data_truth.json and the events of the clock say what was done to the data: recomputed from masks and levels."""
+"""data_truth.json and the events of the clock agree with masks and levels of the data."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ CLOCKED = Schedule(unit="hours", start=100.5, stop=300)
 
 
 def made(name: str, **more: Any) -> tuple[Population, dict[str, Any]]:
-    asked = city.federation(name, **more)
-    population = build_federation(asked)
-    truth = ground_truth_of(asked, population)
+    federation = city.federation(name, **more)
+    population = build_federation(federation)
+    truth = ground_truth_of(federation, population)
     assert truth is not None
     return population, truth
 
@@ -47,11 +47,11 @@ def test_outages_match_the_masks(name: str, schedule: Schedule) -> None:
     for k, district in zip(EVERYONE, now.places(EVERYONE).district, strict=True):
         mask = now.masks(np.array([k]))["out"][0]
         hours = when(now, int(k), len(mask))
-        said = np.zeros(len(hours), bool)
+        listed = np.zeros(len(hours), bool)
         for outage in truth["outages"]:
             if outage["district"] == district:
-                said |= (hours >= outage["start"]) & (hours < outage["start"] + outage["hours"])
-        assert np.array_equal(said, mask.reshape(len(mask), -1).any(axis=1))
+                listed |= (hours >= outage["start"]) & (hours < outage["start"] + outage["hours"])
+        assert np.array_equal(listed, mask.reshape(len(mask), -1).any(axis=1))
     assert all(o["fault"] == "out" for o in truth["outages"])
     starts = [o["start"] for o in truth["outages"]]
     assert starts == sorted(starts)
@@ -66,13 +66,13 @@ def test_fault_counts_match_the_masks() -> None:
     p, truth = made("traffic, congestion", faults=faults)
     found = p.during(4).masks(EVERYONE)
     measured = np.array([c.measured for c in p.spec.channels])
-    for name, said in truth["faults"].items():
+    for name, recorded in truth["faults"].items():
         shares = np.array([(m[:, measured] if m.ndim > 1 else m).mean() for m in found[name]])
         touched = np.flatnonzero(shares)
         assert 0 < len(touched) < city.CLIENTS
-        assert said["clients"] == touched.tolist()
-        assert said["affected"] == said["measured_on"] == len(touched)
-        assert said["changed"] == pytest.approx(shares[touched].mean(), rel=1e-5)
+        assert recorded["clients"] == touched.tolist()
+        assert recorded["affected"] == recorded["measured_on"] == len(touched)
+        assert recorded["changed"] == pytest.approx(shares[touched].mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("unit", ["rounds", "hours"])
@@ -80,8 +80,8 @@ def test_drifts_start_when_the_ground_truth_says(unit: str) -> None:
     start, stagger = (2.0, 6.0) if unit == "rounds" else (200.0, 200.0)
     drift = DriftOptions(unit=unit, start=start, stagger=stagger, clients=0.7)  # type: ignore[arg-type]
     p, truth = made("intrusion", drifts={"turn": drift})
-    said = truth["drifts"]["turn"]
-    starts = dict(zip(said["clients"], said["starts"], strict=True))
+    recorded = truth["drifts"]["turn"]
+    starts = dict(zip(recorded["clients"], recorded["starts"], strict=True))
     assert 0 < len(starts) < city.CLIENTS
     plain = city.clean("intrusion")
     assert plain.clients.hours is not None
@@ -105,10 +105,10 @@ def test_clock_events_are_announced_once_when_their_fault_begins() -> None:
     faults = {"out": replace(OUT, schedule=Schedule(start=3, stop=5)), "never": replace(OUT, clients=0.0)}
     p, truth = made("air", faults=faults)
     assert p.history.events is not None
-    told = {r: [e for e in p.history.events(r) if e["kind"] == "outage"] for r in range(1, 8)}
-    assert {r for r, events in told.items() if events} == {3}
+    announced = {r: [e for e in p.history.events(r) if e["kind"] == "outage"] for r in range(1, 8)}
+    assert {r for r, events in announced.items() if events} == {3}
     assert len(truth["outages"]) > MOST_EVENTS
-    assert [(e["from_hour"], e["hours"], e["district"]) for e in told[3]] == [
+    assert [(e["from_hour"], e["hours"], e["district"]) for e in announced[3]] == [
         (round(o["start"], 3), round(o["hours"], 3), p.federation.districts[o["district"]])
         for o in truth["outages"][:MOST_EVENTS]
     ]

@@ -1,4 +1,4 @@
-"""An autoencoder's targets are its inputs, whatever is done to them on the way."""
+"""An autoencoder's targets equal its inputs after faults, features and drift."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a generated source knows of its clients and no model sees, told for the record: it agrees with the data."""
+"""The ground truth of a generated source, which no model sees, agrees with the data."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from server.record.records import RunFolder
 WORLD = make_world(WorldOptions(days=14), 3)
 
 
-def told(source: Any) -> dict[str, Any]:
-    """Return a source's truth as a record holds it."""
+def recorded_truth(source: Any) -> dict[str, Any]:
+    """Return a source's ground truth in the form of a record."""
     assert source.ground_truth is not None
     found: dict[str, Any] = from_json(to_json(source.ground_truth()))
     return found
@@ -39,7 +39,7 @@ def told(source: Any) -> dict[str, Any]:
 def test_ground_truth_lists_damaged_bridges_and_onsets() -> None:
     options = BridgeOptions(clients=30, windows=60, damage=2.0, growth_hours=0.0)
     source = bridge_source(options, WORLD, 5)
-    truth = told(source)
+    truth = recorded_truth(source)
     onset = np.full(30, np.inf)
     onset[truth["clients"]] = truth["onset_hour"]
     assert truth["damaged"] == len(truth["clients"]) == source.facts["damaged_bridges"]
@@ -50,14 +50,14 @@ def test_ground_truth_lists_damaged_bridges_and_onsets() -> None:
         sizes = {"train": source.sizes, "validation": source.validation_sizes, "test": source.test_sizes}[part]
         labels, hours = source.make(everyone, part)[1], source.hours(everyone, part)  # type: ignore[arg-type]
         owner = np.repeat(everyone, sizes)
-        clear = np.abs(hours - onset[owner]) > 0.001  # hours are told to a thousandth
+        clear = np.abs(hours - onset[owner]) > 0.001  # hours are rounded to a thousandth
         np.testing.assert_array_equal(labels[clear], (hours >= onset[owner])[clear])
     assert truth["level_at_the_end"] == [2.0] * truth["damaged"]
 
 
 def test_ground_truth_has_the_level_of_growing_damage() -> None:
     options = BridgeOptions(clients=40, windows=20, damaged=1.0, damage=2.0, growth_hours=200.0, onset=(0.1, 0.9))
-    truth = told(bridge_source(options, WORLD, 5))
+    truth = recorded_truth(bridge_source(options, WORLD, 5))
     assert truth["damaged"] == 40
     since = (WORLD.hours - np.array(truth["onset_hour"])) / 200.0
     np.testing.assert_allclose(truth["level_at_the_end"], 2.0 * np.minimum(since, 1.0), atol=1e-4)
@@ -65,23 +65,23 @@ def test_ground_truth_has_the_level_of_growing_damage() -> None:
 
 
 def test_ground_truth_lists_a_thousand_and_counts_all() -> None:
-    truth = told(bridge_source(BridgeOptions(clients=1500, windows=2, damaged=1.0), WORLD, 0))
+    truth = recorded_truth(bridge_source(BridgeOptions(clients=1500, windows=2, damaged=1.0), WORLD, 0))
     assert truth["damaged"] == 1500
     assert [len(truth[name]) for name in ("clients", "onset_hour", "level_at_the_end")] == [MOST_LISTED] * 3
     options = IntrusionOptions(clients=1200, windows=2, susceptibility=3.0, campaigns_per_month=30.0)
-    infections = told(intrusion_source(options, WORLD, 0))["infections"]
+    infections = recorded_truth(intrusion_source(options, WORLD, 0))["infections"]
     assert infections["of_devices_below"] == 1000
     assert infections["count"] > MOST_LISTED
     assert len(infections["client"]) == MOST_LISTED
     assert infections["onset_hour"] == sorted(infections["onset_hour"])
-    truth = told(traffic_source(TrafficOptions(clients=3, incidents_per_day=200.0), WORLD, 0))
+    truth = recorded_truth(traffic_source(TrafficOptions(clients=3, incidents_per_day=200.0), WORLD, 0))
     assert truth["incidents"] > len(truth["first_incidents"]) == MOST_LISTED
 
 
 def test_ground_truth_lists_campaigns_and_infected_clients() -> None:
     options = IntrusionOptions(clients=60, windows=80, active=1.0, campaigns_per_month=12.0)
     source = intrusion_source(options, WORLD, 2)
-    truth = told(source)
+    truth = recorded_truth(source)
     assert len(truth["campaigns"]) == source.facts["campaigns"] > 2
     assert source.places is not None
     district = source.places(np.arange(60)).district
@@ -105,12 +105,12 @@ def test_ground_truth_lists_campaigns_and_infected_clients() -> None:
 def test_ground_truth_lists_the_incidents_behind_the_queues() -> None:
     options = TrafficOptions(clients=200, incidents_per_day=20.0)
     source = traffic_source(options, WORLD, 3)
-    truth = told(source)
+    truth = recorded_truth(source)
     made = make_incidents(WORLD, options.roads, options.incidents_per_day)
     assert truth["incidents"] == len(truth["first_incidents"]) == len(made.start)
     np.testing.assert_allclose([one["start_hour"] for one in truth["first_incidents"]], made.start, atol=1e-3)
     calm = traffic_source(TrafficOptions(clients=200, incidents_per_day=0.0), WORLD, 3)
-    assert told(calm) == {"incidents": 0, "first_incidents": []}
+    assert recorded_truth(calm) == {"incidents": 0, "first_incidents": []}
     names = [source.client_name(k) for k in range(200)]
     assert {one["road"] for one in truth["first_incidents"]} <= {
         f"road {r}{d}" for r in range(options.roads) for d in "+-"
@@ -127,17 +127,17 @@ def test_ground_truth_lists_the_incidents_behind_the_queues() -> None:
 
 
 def test_ground_truth_survives_faults_features_and_drifts(tmp_path: Path) -> None:
-    asked = Federation(
+    federation = Federation(
         data=BridgeOptions(clients=8, windows=20),
         world=WorldOptions(days=14),
         faults={"noisy": FAULTS["noise"].options()},
         drifts={"turn": DriftOptions(kind="abrupt", start=2)},
         features=FeatureOptions(normalise="federated"),
     )
-    population = build_federation(asked)
-    truth = ground_truth_of(asked, population)
+    population = build_federation(federation)
+    truth = ground_truth_of(federation, population)
     assert truth is not None
-    clean = build_federation(Federation(data=asked.data, world=asked.world))
+    clean = build_federation(Federation(data=federation.data, world=federation.world))
     assert clean.history.ground_truth is not None
     assert truth["source"] == {"name": "bridge", **clean.history.ground_truth()}
     fs.simulate(
@@ -152,8 +152,8 @@ def test_ground_truth_survives_faults_features_and_drifts(tmp_path: Path) -> Non
 
 
 def test_source_without_ground_truth_adds_none() -> None:
-    asked = Federation(data=fs.load_scenario("city-meters").data, world=WorldOptions(days=28))
-    truth = ground_truth_of(asked, build_federation(asked))
+    federation = Federation(data=fs.load_scenario("city-meters").data, world=WorldOptions(days=28))
+    truth = ground_truth_of(federation, build_federation(federation))
     assert truth is not None
     assert "source" not in truth
 
@@ -161,6 +161,6 @@ def test_source_without_ground_truth_adds_none() -> None:
 @pytest.mark.parametrize("task", ["damage", "reconstruct"])
 def test_ground_truth_does_not_depend_on_the_order_of_calls(task: Any) -> None:
     options = BridgeOptions(clients=9, windows=12, task=task)
-    before = told(source := bridge_source(options, WORLD, 1))
+    before = recorded_truth(source := bridge_source(options, WORLD, 1))
     source.make(np.arange(9), "test")
-    assert told(source) == before
+    assert recorded_truth(source) == before

@@ -67,7 +67,7 @@ def test_gini_equals_values_by_hand(sizes: list[int], exact: float) -> None:
     assert gini(sizes[::-1]) == pytest.approx(exact, abs=1e-15)
 
 
-def test_gini_equals_its_double_sum_and_a_lognormals() -> None:
+def test_gini_equals_its_double_sum_and_its_lognormal_value() -> None:
     x = np.random.default_rng(0).exponential(size=50)
     assert gini(x) == pytest.approx(np.abs(x[:, None] - x).sum() / (2 * 50**2 * x.mean()))
     sizes = partition(QuantityOptions(clients=4000, sigma=0.8), np.zeros(1_000_000), {}, seed=1).sizes
@@ -109,7 +109,7 @@ def test_norm_formula_equals_simulation() -> None:
 
 
 def test_energy_distance_of_equal_clients_is_unbiased() -> None:
-    """Thirty clients of 2 to 9 examples of one law: a biased estimate would be near E|X - X'| / n, above 0.1."""
+    """Thirty clients have 2 to 9 examples of one law; a biased estimate would be near E|X - X'| / n, above 0.1."""
     random = np.random.default_rng(7)
     sizes = random.integers(2, 10, size=30)
     offsets = np.concatenate(([0], np.cumsum(sizes)))
@@ -119,7 +119,7 @@ def test_energy_distance_of_equal_clients_is_unbiased() -> None:
 
 
 def test_energy_distance_equals_its_definition() -> None:
-    """Every pair by hand, with clients of 3, 1 and 4 examples (the one of one example is not measurable)."""
+    """Computes every pair, for clients of 3, 1 and 4 examples (a client of one example cannot be measured)."""
     random = np.random.default_rng(1)
     x, offsets = random.normal(size=(8, 2)), np.array([0, 3, 4, 8])
     got = feature_shift(x, offsets, [3, 1, 8])
@@ -156,11 +156,11 @@ def test_sampled_examples_do_not_depend_on_other_clients(monkeypatch: pytest.Mon
     assert chosen[offsets[1] : offsets[2]].tolist() == [500, 501, 502]
     again, _ = measured_examples(np.array([5, 1, 2, 9]), np.array([500, 9, 9, 300]), 2, seed=0)
     both = set(chosen[:133]) & set(again[:100])
-    assert len(both) == 100  # the smaller choice is inside the larger
+    assert len(both) == 100  # the smaller choice is a subset of the larger
 
 
 def torus(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of a checkerboard on a torus, and the four neighbours of each field."""
+    """Return the colours of a checkerboard on a torus, and the four neighbours of each field."""
     at = np.arange(side * side).reshape(side, side)
     around = [np.roll(at, step, axis).ravel() for axis in (0, 1) for step in (-1, 1)]
     return (np.add.outer(np.arange(side), np.arange(side)) % 2).ravel(), np.stack(around, axis=1)
@@ -182,7 +182,7 @@ def test_morans_i_of_a_gradient_is_near_one() -> None:
     assert smooth.value > smooth.expected + 10 * smooth.deviation
 
 
-def test_morans_i_of_chance_has_its_stated_mean_and_deviation() -> None:
+def test_morans_i_of_random_values_has_its_stated_mean_and_deviation() -> None:
     random = np.random.default_rng(2)
     around = nearest(random.random(60), random.random(60))
     found = [morans_i(random.normal(size=60), around) for _ in range(2000)]
@@ -201,7 +201,7 @@ def test_nearest_excludes_the_place_itself() -> None:
 
 
 def city(clients: int = 40) -> Population:
-    """Clients on a line whose features move along it; a fault on every other one's readings, half of its labels."""
+    """Return clients on a line along which features move; even ones have faults in labels and readings."""
 
     def client(k: int) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng(k)
@@ -250,7 +250,7 @@ def test_small_city_has_every_measure() -> None:
     }  # fmt: skip
 
 
-def test_sample_estimates_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sample_estimates_all_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = measure_clients(city(200), seed=0)
     monkeypatch.setattr("clients.heterogeneity.table.SAMPLE", 100)
     monkeypatch.setattr("clients.heterogeneity.table.FEW", 50)
@@ -268,7 +268,7 @@ def test_label_noise_counts_a_label_once() -> None:
     assert label_noise({"readings": [np.ones((4, 2), bool)]}) is None
 
 
-def test_feature_shift_makes_few_clients_at_a_time() -> None:
+def test_feature_shift_reads_few_clients_at_a_time() -> None:
     made: list[int] = []
     base = city(300)
 

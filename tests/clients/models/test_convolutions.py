@@ -50,7 +50,7 @@ def test_model_learns_windows_in_both_engines(engine):
         work = CohortWork(round_index=r, clients=everyone, params=params, buffers=buffers, rule=rules.PLAIN)
         update, _ = engine(task).train(work, {})
         params = update.params.mean(0)
-    held, told = source.make(everyone, "test")
+    held, labels = source.make(everyone, "test")
     mean = task.parameters.views(params)
     guess = torch.func.functional_call(model, mean, (torch.from_numpy(held / scale),)).argmax(1).numpy()
-    assert (guess == told).mean() > 0.5  # chance is 0.19
+    assert (guess == labels).mean() > 0.5  # chance is 0.19

@@ -105,7 +105,7 @@ def test_initial_weights_have_the_variance_of_their_scheme(how, variance, popula
         assert 0.99 * bounded[how] < float(weight.abs().max()) <= bounded[how]
 
 
-def test_biases_start_at_zero_and_softmax_wholly(population_of):
+def test_biases_and_all_softmax_parameters_start_at_zero(population_of):
     population = population_of([2], (6,), 4)
     assert not any(p.any() for p in build_model(SoftmaxOptions(), population, 1).parameters())
     assert build_model(SoftmaxOptions(initialisation="xavier"), population, 1)[0].weight.any()

@@ -1,4 +1,4 @@
-"""Partitions by request: reached within tolerance, other axes held, and what cannot be reached is said."""
+"""Calibrated partitions reach their targets within tolerance, keep the other axes, and refuse unreachable targets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ POOL = digits_pool(DigitsOptions())
 N = len(POOL.targets)
 
 
-def asked(**values: Any) -> Partition:
+def calibrated(**values: Any) -> Partition:
     options = CalibratedOptions(**({"clients": 20} | values))
     return partition(options, POOL.targets, {}, seed=4, features=POOL.features)
 
@@ -36,34 +36,34 @@ def counts(p: Partition) -> np.ndarray:
      ("label_emd", 1.0), ("label_emd", 1.7), ("label_hellinger", 0.2), ("label_hellinger", 0.75)],
 )  # fmt: skip
 def test_label_target_is_reached_and_sizes_stay(measure: str, value: float) -> None:
-    p = asked(**{measure: value})
+    p = calibrated(**{measure: value})
     assert label_distances(counts(p))[1][measure] == pytest.approx(value, abs=0.01)
-    np.testing.assert_array_equal(p.sizes, asked(label_js=0.5).sizes)
+    np.testing.assert_array_equal(p.sizes, calibrated(label_js=0.5).sizes)
     assert np.ptp(p.sizes) <= 1
 
 
 @pytest.mark.parametrize("value", [0.0, 0.2, 0.5, 0.8])
 def test_size_target_is_reached(value: float) -> None:
-    p = asked(quantity_gini=value, min_size=3)
+    p = calibrated(quantity_gini=value, min_size=3)
     assert gini(p.sizes) == pytest.approx(value, abs=0.01)
     assert p.sizes.min() >= 3
 
 
 def test_sizes_stay_while_labels_move() -> None:
-    sizes = [asked(quantity_gini=0.5, **labels).sizes for labels in ({}, {"label_js": 0.2}, {"label_emd": 1.2})]
+    sizes = [calibrated(quantity_gini=0.5, **labels).sizes for labels in ({}, {"label_js": 0.2}, {"label_emd": 1.2})]
     np.testing.assert_array_equal(sizes[0], sizes[1])
     np.testing.assert_array_equal(sizes[0], sizes[2])
-    assert label_distances(counts(asked(quantity_gini=0.5, label_js=0.2)))[1]["label_js"] == pytest.approx(
+    assert label_distances(counts(calibrated(quantity_gini=0.5, label_js=0.2)))[1]["label_js"] == pytest.approx(
         0.2, abs=0.01
     )
 
 
 @pytest.mark.parametrize("value", [0.6, 0.75, 0.9])
 def test_feature_target_is_reached_and_labels_of_each_client_stay(value: float) -> None:
-    before, after = asked(label_js=0.2), asked(label_js=0.2, feature_shift=value, tolerance=0.01)
+    before, after = calibrated(label_js=0.2), calibrated(label_js=0.2, feature_shift=value, tolerance=0.01)
     np.testing.assert_array_equal(counts(before), counts(after))
     assert before.rows.tobytes() != after.rows.tobytes()
-    # measured again, by another road: on the population that is made of it
+    # measured in another way: on the population made from it
     p = build_population(
         DigitsOptions(validation_fraction=0.0, test_fraction=0.0),
         CalibratedOptions(clients=20, label_js=0.2, feature_shift=value),
@@ -75,7 +75,7 @@ def test_feature_target_is_reached_and_labels_of_each_client_stay(value: float) 
     assert measures.label_js == pytest.approx(0.2, abs=0.01)
 
 
-def test_features_move_alone_without_labels() -> None:
+def test_feature_target_is_reached_without_labels() -> None:
     x = POOL.features[:500]
     p = partition(CalibratedOptions(clients=8, feature_shift=0.5), x[:, :1], {}, seed=1, features=x)
     assert np.ptp(p.sizes) <= 1
@@ -83,7 +83,7 @@ def test_features_move_alone_without_labels() -> None:
     assert feature_shift(x[p.rows], p.offsets, p.sizes).mean == pytest.approx(0.5, abs=0.01)
 
 
-def test_facts_have_the_targets_and_the_reached_values() -> None:
+def test_facts_have_targets_and_reached_values() -> None:
     p = build_population(DigitsOptions(), CalibratedOptions(clients=10, label_js=0.3, quantity_gini=0.4), seed=0)
     measures, _ = measure_clients(p, seed=0)
     assert p.federation.record["requested_label_js"] == 0.3
@@ -100,8 +100,8 @@ def test_held_out_examples_are_not_measured() -> None:
 
 
 def test_skew_rises_along_the_path() -> None:
-    """More asked is more in every other measure of labels too: the path is one, and each measure rises along it."""
-    found = [label_distances(counts(asked(label_emd=e)))[1] for e in (0.2, 0.5, 0.9, 1.3, 1.7)]
+    """A larger target raises every other measure of labels: all share one path, and each rises along it."""
+    found = [label_distances(counts(calibrated(label_emd=e)))[1] for e in (0.2, 0.5, 0.9, 1.3, 1.7)]
     for name in ("label_js", "label_hellinger"):
         assert (np.diff([one[name] for one in found]) > 0).all()
 
@@ -126,17 +126,17 @@ def test_skew_rises_along_the_path() -> None:
 )
 def test_unreachable_target_names_the_reachable_range(values: dict[str, Any], names: str) -> None:
     with pytest.raises(PartitionError, match=names):
-        asked(**values)
+        calibrated(**values)
 
 
 @pytest.mark.parametrize(
     ("values", "names"),
     [
-        ({}, "kind: 'requested' asks for nothing"),
+        ({}, "kind: 'requested' needs a value to reach"),
         ({"label_js": 1.5}, "label_js: must be from 0 to 1, got 1.5"),
         ({"label_emd": -0.1}, "label_emd: must be from 0 to 2"),
         ({"feature_shift": float("inf")}, "feature_shift: must be a finite number"),
-        ({"label_js": 0.1, "label_emd": 0.1}, "label_emd: cannot be asked for beside label_js"),
+        ({"label_js": 0.1, "label_emd": 0.1}, "label_emd: cannot be given together with label_js"),
         ({"label_js": 0.1, "tolerance": 0.0}, "tolerance: must be"),
         ({"label_js": 0.1, "min_size": -1}, "min_size: must be"),
         ({"label_js": 0.1, "clients": 0}, "clients: must be"),
@@ -149,8 +149,8 @@ def test_invalid_target_is_refused(values: dict[str, Any], names: str) -> None:
 
 def test_named_range_can_be_reached() -> None:
     with pytest.raises(PartitionError) as caught:
-        asked(label_js=1.0)
+        calibrated(label_js=1.0)
     words = str(caught.value).split("only from ")[1]
     floor, ceiling = float(words.split()[0]), float(words.split(" to ")[1].split()[0])
     for value in (floor, (floor + ceiling) / 2, ceiling):
-        assert label_distances(counts(asked(label_js=value)))[1]["label_js"] == pytest.approx(value, abs=0.01)
+        assert label_distances(counts(calibrated(label_js=value)))[1]["label_js"] == pytest.approx(value, abs=0.01)

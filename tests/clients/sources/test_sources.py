@@ -44,7 +44,7 @@ def test_digits_have_their_sizes_and_scale() -> None:
     assert data.targets.dtype == torch.int64
 
 
-def test_digits_are_scikit_learns() -> None:
+def test_digits_equal_scikit_learns() -> None:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
@@ -66,7 +66,7 @@ def test_parts_of_a_pool_are_disjoint_and_seeded() -> None:
         return [[row.numpy().tobytes() for row in f] for f in (data.features, p.validation.features, p.test.features)]
 
     train, validation, test = parts(0)
-    assert len({*train, *validation, *test}) == 1797  # no two digits are alike, so none is in two parts
+    assert len({*train, *validation, *test}) == 1797  # all digits differ, so a digit in two parts would be found
     assert parts(0) == [train, validation, test]
     assert parts(1)[2] != test
     assert parts(0, validation=0.1)[2] == test
@@ -127,7 +127,7 @@ def pixels(n: int = 40, side: int = 4) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, side, side), dtype=np.uint8)
 
 
-def test_npz_bytes_are_scaled_and_arrays_are_keys(tmp_path: Path) -> None:
+def test_npz_bytes_are_scaled_and_arrays_become_keys(tmp_path: Path) -> None:
     y = np.arange(40) % 3
     options = save(tmp_path / "a.npz", images=pixels(), labels=y, house=np.repeat(["x", "y"], 20), size=np.arange(7))
     p = build_population(options, NaturalOptions(key="house"), seed=0)
@@ -144,7 +144,7 @@ def test_npz_examples_take_the_requested_shape(tmp_path: Path) -> None:
     for name, x, more, shape in [
         ("square", flat, {}, (1, 4, 4)),
         ("bytes", pixels(), {}, (1, 4, 4)),
-        ("asked", flat, {"shape": (2, 8)}, (2, 8)),
+        ("given shape", flat, {"shape": (2, 8)}, (2, 8)),
         ("channels last", np.stack([pixels(side=5)] * 3, -1), {}, (3, 5, 5)),
         ("windows", np.zeros((40, 9, 5), np.float32), {}, (9, 5)),
     ]:
@@ -159,8 +159,8 @@ def test_npz_test_set_becomes_the_central_test(tmp_path: Path) -> None:
     p = build_population(options, IidOptions(clients=2), seed=0)
     assert p.test is not None
     assert (len(p.test), p.num_examples, p.outputs) == (10, 36, 5)
-    asked = ImagesOptions(path=options.path, test_fraction=0.5)
-    p = build_population(asked, IidOptions(clients=2), seed=0)
+    split = ImagesOptions(path=options.path, test_fraction=0.5)
+    p = build_population(split, IidOptions(clients=2), seed=0)
     assert p.test is not None
     assert len(p.test) == 20
 
@@ -197,7 +197,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     idx(tmp_path / "train-images-idx3-ubyte", pixels())
     refuse(tmp_path / "train-images-idx3-ubyte", "needs its labels beside it, in train-labels-idx1-ubyte")
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08\x01\0\0\0\x28" + bytes(39))
-    refuse(tmp_path / "train-images-idx3-ubyte", r"says it holds \(40,\) numbers and holds 39 bytes")
+    refuse(tmp_path / "train-images-idx3-ubyte", r"must hold \(40,\) numbers by its header and holds 39 bytes")
     save(tmp_path / "a.npz", pictures=pixels(), y=np.arange(40) % 3)
     refuse(tmp_path / "a.npz", r"no array with a usual name .*it holds pictures \(40, 4, 4\)")
     refuse(tmp_path / "a.npz", "no array 'picture'", features="picture")
@@ -300,18 +300,18 @@ def test_synthetic_labels_are_the_argmax() -> None:
         np.testing.assert_array_equal(one.targets.numpy(), (one.features.numpy() @ w[k] + b[k]).argmax(axis=1))
 
 
-def test_synthetic_iid_is_one_model_for_all() -> None:
+def test_synthetic_iid_has_one_model_for_all_clients() -> None:
     p = synthetic(clients=40, iid=True)
     _, w, b = _devices(SyntheticOptions(clients=40, iid=True), 3, np.arange(1))
     data = p.cohort(everyone(p))
     x, y = data.features.numpy(), data.targets.numpy()
     np.testing.assert_array_equal(y, (x @ w[0] + b[0]).argmax(axis=1))
     assert abs(x[:, 0].mean()) < 4 / np.sqrt(len(x))
-    with pytest.raises(UserError, match="alpha: plays no part"):
+    with pytest.raises(UserError, match="alpha: has no effect"):
         SyntheticOptions(iid=True, alpha=1.0)
 
 
-def test_synthetic_heterogeneity_grows() -> None:
+def test_synthetic_heterogeneity_grows_with_alpha_and_beta() -> None:
     emds = [
         partition_measures(synthetic(clients=100, sizes=100, **o), 0).label_emd
         for o in ({"iid": True}, {}, {"alpha": 1.0, "beta": 1.0})
@@ -323,7 +323,7 @@ def test_synthetic_heterogeneity_grows() -> None:
     assert emds[1] < emds[2]
 
 
-def test_added_client_changes_no_other() -> None:
+def test_added_client_changes_no_other_client() -> None:
     few, many = synthetic(clients=5), synthetic(clients=9)
     np.testing.assert_array_equal(few.sizes, many.sizes[:5])
     a, b = few.cohort(np.array([4])).client(0), many.cohort(np.array([8, 4])).client(1)
@@ -331,7 +331,7 @@ def test_added_client_changes_no_other() -> None:
     assert torch.equal(a.targets, b.targets)
 
 
-def test_a_million_clients_are_small() -> None:
+def test_million_clients_need_little_memory() -> None:
     tracemalloc.start()
     p = build_population(SyntheticOptions(clients=1_000_000, sizes=20), None, seed=0)
     held, _ = tracemalloc.get_traced_memory()
@@ -380,7 +380,7 @@ def test_resident_clients_are_made_once() -> None:
     assert made == [0, 2, 1]
 
 
-def test_recent_clients_are_kept_and_old_ones_forgotten() -> None:
+def test_recent_clients_are_kept_and_old_ones_are_dropped() -> None:
     cohort, made = on_demand([4] * 10, resident_bytes=0, cache_bytes=2 * 4 * 16)  # room for two clients
     for clients in ([0], [1], [0], [2], [0], [1]):
         cohort(np.asarray(clients))
@@ -531,7 +531,7 @@ GOOD = (np.zeros((2, 3)), np.array([0, 1]))
         ((GOOD[0], np.array([0, -1])), "client 1: labels must be from 0 to 1"),
         ((GOOD[0], np.array([0.0, 1.0])), "client 1: labels must be integers"),
         ((GOOD[0], np.array([0])), "client 1: has 2 rows of features and 1 targets"),
-        ((np.zeros((3, 3)), np.zeros(3, int)), "client 1: has 3 examples, and its size says 2"),
+        ((np.zeros((3, 3)), np.zeros(3, int)), "client 1: has 3 examples, and its size is given as 2"),
         ((np.zeros((2, 4)), GOOD[1]), r"client 1: features have shape \[4\]"),
         ((np.full((2, 3), None), GOOD[1]), "client 1: features must be real numbers, got an array of object"),
         (np.zeros((2, 3)), r"client 1: must be \(features, targets\), got ndarray"),

@@ -1,4 +1,4 @@
-"""Sensor tables: layouts, windows, splits without leakage, scaling, gaps, and mistakes named where they are."""
+"""Sensor tables: layouts, windows, splits without leakage, scaling, gaps, and mistakes named with their place."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_windows_of_every_part_equal_the_definition(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scale", ["client", "global", "none"])
 def test_training_contains_no_later_reading(tmp_path: Path, scale: str) -> None:
-    """Training examples are the same, bit for bit, whatever comes after the split."""
+    """Readings after the split change no bit of the training examples."""
     path, values = wide(tmp_path / "w.csv")
     before = population(path, window=5, horizon=3, scale=scale).cohort(np.arange(3))
     changed = values.copy()
@@ -97,7 +97,7 @@ def test_training_contains_no_later_reading(tmp_path: Path, scale: str) -> None:
     for j in range(3):
         assert torch.equal(before.client(j).features, after.client(j).features)
         assert torch.equal(before.client(j).targets, after.client(j).targets)
-    changed[69] = 1e6  # the last training row does reach it
+    changed[69] = 1e6  # the last training row is used
     write(path, ["time", "s0", "s1", "s2"], stamps(100), *changed.T)
     assert not torch.equal(
         before.client(0).targets,
@@ -377,7 +377,7 @@ def test_wrong_paths_are_named(tmp_path: Path) -> None:
         population(tmp_path)
     with pytest.raises(DataError, match="path: no file matches"):
         population(tmp_path / "*.csv")
-    with pytest.raises(DataError, match=r"readme.txt is none of .csv"):
+    with pytest.raises(DataError, match=r"readme.txt is not one of .csv"):
         population(tmp_path / "readme.txt")
     (tmp_path / "x.csv.xz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"x.csv.xz cannot be read"):

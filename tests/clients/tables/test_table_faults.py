@@ -1,4 +1,4 @@
-"""Faults in recorded series: in the training readings, before windows are cut."""
+"""Faults in recorded series change the training readings before windows are cut."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS, WINDOW = 200, 6
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """Write three sensors' hourly readings, one value of which is missing."""
+    """Write three sensors' hourly readings with one missing value."""
     t = np.arange(ROWS)
     lines = ["time,a,b,c"]
     for i in t:
@@ -59,7 +59,7 @@ def test_bias_moves_training_windows_and_targets_alike(table: Path) -> None:
     assert p.sizes.tolist() == clean.sizes.tolist()
 
 
-def test_stuck_sensor_is_stuck_across_windows(table: Path) -> None:
+def test_stuck_sensor_stays_stuck_across_windows(table: Path) -> None:
     p = population(table, scale="none", faults={"stuck": StuckAtOptions(severity=1.0)})
     truth = population(table, scale="none")
     ours, theirs = windows(p, 2)[0][:, -1, 0], windows(truth, 2)[0][:, -1, 0]

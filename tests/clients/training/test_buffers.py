@@ -1,4 +1,4 @@
-"""Batch normalisation: running statistics travel as stated, and padding never changes them."""
+"""Batch normalisation: running statistics are sent or kept as configured, and padding never changes them."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_clients_start_from_their_own_buffers_when_they_keep_them(engine, popula
     swapped, _ = engine(task).train(work, {"buffers": kept["buffers"].flip(0)})
     assert not torch.allclose(again.buffers, first.buffers)
     assert not torch.allclose(again.buffers, swapped.buffers)
-    # Batch normalisation trains on batch statistics: what is kept changes no parameter.
+    # Batch normalisation trains on batch statistics: kept statistics change no parameter.
     torch.testing.assert_close(again.params, first.params)
 
 

@@ -1,4 +1,4 @@
-"""Scores over classes against scikit-learn's, centrally, over clients, in the record, the outcome and its words."""
+"""Scores over classes equal scikit-learn's: central ones, those over clients, in the record and in the verdict."""
 
 import warnings
 
@@ -43,7 +43,7 @@ labels = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES 
 
 
 def by_sklearn(predicted, targets):
-    """Return balanced accuracy and macro-F1 over the classes that are there."""
+    """Return balanced accuracy and macro-F1 over the classes that occur."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class that is only predicted
         balanced = balanced_accuracy_score(targets, predicted)
@@ -177,7 +177,7 @@ def test_record_has_scores_over_classes():
     assert "federated_balanced_accuracy" not in found.rounds.lines[1]
 
 
-def test_many_classes_leave_only_the_scores_over_them():
+def test_record_of_many_classes_has_only_the_scores_over_them():
     found = run(unequal(classes=40, sizes=(60, 60)))
     last = found.rounds.lines[2]
     assert "class_accuracy" not in last
@@ -220,7 +220,7 @@ def test_long_tail_follows_cui_and_keeps_held_out_data_whole():
         assert torch.equal(getattr(populations[0], part).targets, getattr(populations[1], part).targets)
 
 
-def test_rare_classes_are_thinned_and_stronger_thinning_keeps_less_of_the_same():
+def test_stronger_thinning_of_rare_classes_keeps_a_subset():
     labels = digits_pool(DigitsOptions()).targets
     rows = np.arange(len(labels))
     counts = np.bincount(labels)

@@ -45,7 +45,7 @@ def test_epoch_is_a_permutation(sizes, batch, epochs, drop):
             assert set(epoch) <= mine
             assert len(epoch) == (n if not drop or n < batch else n - n % batch)
         assert all(len(one) == batch for one in got[: per_epoch - 1])
-        # Padding must be readable too: it is computed, then weighted by nothing.
+        # Padding must be valid rows too: it is computed with weight 0.
         if n:
             assert set(batches.rows[k].ravel().tolist()) <= mine
         assert not batches.counts[k, int(batches.steps[k]) :].any()
@@ -84,7 +84,7 @@ def test_rounds_epochs_clients_and_seeds_draw_anew():
     assert first != [[row - 1000 for row in one] for one in other]
 
 
-def test_every_example_is_as_likely_in_every_place():
+def test_every_example_is_equally_likely_in_every_place():
     """Chi-square of where example 0 of 8 falls, over 4,000 clients: 7 degrees of freedom, 24.3 at 1 in 1,000."""
     batches = plan(LocalOptions(batch_size=1, local_epochs=1), [8] * 4000)
     place = (batches.rows[:, :, 0] % 1000 == 0).argmax(1)
@@ -110,7 +110,7 @@ def test_gd_takes_full_batches_and_steps_per_client():
     assert LocalOptions(optimizer="gd", batch_size=5).batch_size == "full"
 
 
-def test_partial_work_is_fewer_for_about_its_share():
+def test_partial_work_is_shorter_for_about_its_share_of_clients():
     local = LocalOptions(batch_size=10, local_epochs=5, partial_work=0.3)
     clients = np.arange(20_000)
     steps = count_steps(local, np.full(20_000, 20), clients, seed=1, round_index=4)

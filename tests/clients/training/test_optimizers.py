@@ -173,7 +173,7 @@ def test_warm_up_rises_to_the_schedule_and_shifts_it():
     assert [warm.scale(t) for t in range(1, 8)] == [0.25, 0.5, 0.75, 1, 1, 0.5, 0.5]
 
 
-def test_the_round_sets_the_local_lr(population_of):
+def test_round_index_sets_the_local_lr(population_of):
     schedule = ScheduleOptions(kind="step", every=2, factor=0.5)
     task, work, data, batches = given(population_of, schedule=schedule)
     check(task, work, by_hand(task, data, batches, lambda p: SGD(p, LR * 0.5)))

@@ -7,7 +7,7 @@ import torch
 from clients.training.path_measures import PathMeter, is_measured, squared_norms
 
 
-def test_steps_measured_are_powers_of_two():
+def test_measured_steps_are_powers_of_two():
     assert [s for s in range(1, 70) if is_measured(s)] == [1, 2, 4, 8, 16, 32, 64]
 
 

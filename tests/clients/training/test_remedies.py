@@ -1,4 +1,4 @@
-"""Each remedy of imbalance does its work: on batches, on losses and their gradients, and on rare classes."""
+"""Each remedy of imbalance has its effect on batches, on losses and their gradients, and on rare classes."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ BALANCED = LocalOptions(sampling="class_balanced", batch_size=10, local_steps=40
 
 
 def cohort_data(labels_of, features=None):
-    """Return the data of clients whose labels are given, one list a client; rows are shuffled in memory."""
+    """Return the data of clients with given labels, one list a client; rows are shuffled in memory."""
     labels = np.concatenate([np.asarray(own, np.int64) for own in labels_of])
     order = np.random.default_rng(0).permutation(len(labels))
     offsets = np.concatenate(([0], np.cumsum([len(own) for own in labels_of])))
@@ -172,7 +172,7 @@ def test_full_gradients_equal_the_mean_over_balanced_batches():
 
 
 def test_step_is_not_divided_by_the_weights_of_its_batch():
-    """One step on the rare example of a client alone moves w_y times as far as without weights."""
+    """One step on a client's single rare example moves w_y times as far as without weights."""
     population = custom_population(lambda k: (np.ones((4, 2)), np.array([0, 0, 0, 1])), [4], outputs=2,
                                    dtype=torch.float64)  # fmt: skip
     plain = {"batch_size": 1, "local_epochs": None, "local_steps": 1, "local_lr": 0.1}
@@ -307,7 +307,7 @@ def test_mixup_loss_is_the_cross_entropy_with_mixed_targets():
 
 
 def test_mixup_of_a_regression_mixes_targets():
-    """A linear truth stays exactly solvable under mixup: the loss of the true parameters is 0 on every mixed batch."""
+    """Mixup keeps a linear law exact: the loss of the true parameters is 0 on every mixed batch."""
     truth = np.array([[1.0], [-2.0]])
 
     def client(k):
@@ -324,7 +324,7 @@ def test_mixup_of_a_regression_mixes_targets():
         assert update.train_loss[0] < 1e-25
 
 
-# what remedies are for
+# the effect on rare classes
 
 
 def rare_recall(**local):

@@ -1,4 +1,4 @@
-"""Uplinks: what arrives of an update, what a client keeps of it, and what that costs."""
+"""Uplinks: the part of an update that arrives, the part that a client keeps, and the bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_top_k_refuses_a_fraction_outside_its_range(fraction):
 
 
 def test_error_feedback_loses_nothing():
-    """What arrived over all rounds plus what clients still keep is what they have sent in all, each round anew."""
+    """The part that arrived plus the part that the client keeps equals the whole update."""
     stepper = small_federation(Algorithm("x", uplink=top_k(0.2)))
     everyone = np.arange(6)
     before = stepper.client_state(RESIDUAL, everyone)
@@ -48,8 +48,8 @@ def test_error_feedback_loses_nothing():
     assert arrived.count_nonzero(dim=1).tolist() == [kept] * 6
 
 
-def test_error_feedback_reaches_where_plain_top_k_does_not():
-    """One entry a round: with feedback the loss falls further in the same rounds."""
+def test_error_feedback_reaches_a_loss_that_plain_top_k_does_not():
+    """With one entry a round, feedback lowers the loss further in the same rounds."""
     losses = {}
     for feedback in (True, False):
         stepper = small_federation(Algorithm("x", uplink=top_k(0.07, error_feedback=feedback)), batch_size="full")
@@ -58,7 +58,7 @@ def test_error_feedback_reaches_where_plain_top_k_does_not():
     assert losses[True] < losses[False]
 
 
-def test_bytes_of_the_uplink_stand_in_the_record():
+def test_record_has_the_bytes_of_the_uplink():
     lines = []
     for uplink in (IDENTITY, top_k(0.2)):
         stepper = small_federation(Algorithm("x", uplink=uplink))

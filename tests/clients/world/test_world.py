@@ -1,4 +1,4 @@
-"""The world: everything from the seed, dials that move only what they name, one cause behind many effects."""
+"""The world follows from its seed, each option changes only its own quantity, and one cause has many effects."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ def _points(x: list[float]) -> Places:
     return Places(np.array(x), np.zeros(len(x)), np.zeros(len(x), np.int64))
 
 
-def test_same_seed_same_bytes_and_another_seed_another_world() -> None:
+def test_same_seed_makes_the_same_bytes_and_another_seed_another_world() -> None:
     first = world_module.make_world.__wrapped__(YEAR, 5)
     again = world_module.make_world.__wrapped__(YEAR, 5)
     other = make_world(YEAR, 6)
@@ -30,7 +30,7 @@ def test_same_seed_same_bytes_and_another_seed_another_world() -> None:
     assert make_world(YEAR, 5) is make_world(YEAR, 5)
 
 
-def test_a_longer_world_begins_with_the_same_hours() -> None:
+def test_longer_world_starts_with_the_same_hours() -> None:
     short, long = make_world(WorldOptions(days=10), 2), make_world(WorldOptions(days=40), 2)
     for name in SERIES:
         np.testing.assert_array_equal(getattr(short, name), getattr(long, name)[..., : short.hours], err_msg=name)
@@ -44,7 +44,7 @@ def test_a_longer_world_begins_with_the_same_hours() -> None:
         ("power_cuts_per_month", ("power_cut",), tuple(set(SERIES) - {"power_cut"})),
     ],
 )
-def test_an_option_at_zero_turns_its_effect_off_and_moves_nothing_else(option: str, gone: tuple, stay: tuple) -> None:
+def test_option_at_zero_turns_off_only_its_effect(option: str, gone: tuple, stay: tuple) -> None:
     base, without = make_world(YEAR, 1), make_world(dataclasses.replace(YEAR, **{option: 0.0}), 1)
     for name in gone:
         assert getattr(base, name).any()
@@ -53,20 +53,20 @@ def test_an_option_at_zero_turns_its_effect_off_and_moves_nothing_else(option: s
         np.testing.assert_array_equal(getattr(base, name), getattr(without, name), err_msg=name)
 
 
-def test_without_storms_fair_hours_keep_their_weather() -> None:
+def test_fair_hours_keep_their_weather_without_storms() -> None:
     base, without = make_world(YEAR, 1), make_world(dataclasses.replace(YEAR, storms_per_month=0.0), 1)
     fair = base.storm == 0.0
     for name in ("temperature", "rain", "wind", "wind_direction", "sunshine"):
         np.testing.assert_array_equal(getattr(base, name)[fair], getattr(without, name)[fair], err_msg=name)
 
 
-def test_no_rain_and_no_storms_is_dry_and_more_events_keep_the_earlier_ones() -> None:
+def test_world_without_rain_and_storms_is_dry_and_more_events_keep_the_earlier_ones() -> None:
     assert not make_world(WorldOptions(rain_share=0.0, storms_per_month=0.0), 3).rain.any()
     few, many = (set(make_world(WorldOptions(events_per_week=n), 3).events) for n in (4.0, 12.0))
     assert few < many
 
 
-def test_a_storm_raises_wind_and_rain_and_hides_the_sun() -> None:
+def test_storm_raises_wind_and_rain_and_hides_the_sun() -> None:
     base, without = make_world(YEAR, 1), make_world(dataclasses.replace(YEAR, storms_per_month=0.0), 1)
     stormy = base.storm > 0.3
     assert stormy.sum() > 50
@@ -89,7 +89,7 @@ def test_storms_make_power_cuts_likelier() -> None:
     assert in_storm > 10.0 * fair
 
 
-def test_rates_are_those_asked_for() -> None:
+def test_rates_equal_the_configured_ones() -> None:
     worlds = [make_world(YEAR, seed) for seed in range(8)]
     assert np.mean([len(w.storms) for w in worlds]) == pytest.approx(36.0, abs=4 * np.sqrt(36.0 / 8))
     assert np.mean([len(w.events) for w in worlds]) == pytest.approx(209.0, abs=4 * np.sqrt(209.0 / 8))
@@ -99,7 +99,7 @@ def test_rates_are_those_asked_for() -> None:
     assert np.mean([len(w.cuts) for w in calm]) == pytest.approx(24.0, abs=4 * np.sqrt(24.0 / 8))
 
 
-def test_temperature_has_its_season_its_mid_afternoon_maximum_and_its_mean() -> None:
+def test_temperature_has_its_season_afternoon_maximum_and_mean() -> None:
     assert make_world(YEAR, 0).temperature.mean() == pytest.approx(YEAR.mean_temperature, abs=1.5)
     worlds = [make_world(YEAR, seed) for seed in range(4)]
     days = np.mean([world.temperature.reshape(365, 24) for world in worlds], axis=0)
@@ -109,7 +109,7 @@ def test_temperature_has_its_season_its_mid_afternoon_maximum_and_its_mean() -> 
     assert abs(flat[180:240].mean() - flat[:60].mean()) < 3.0
 
 
-def test_inversion_comes_on_calm_winter_nights() -> None:
+def test_inversion_occurs_on_calm_winter_nights() -> None:
     world = make_world(YEAR, 0)
     hour, month = np.arange(world.hours) % 24, np.arange(world.hours) // 730
     night = (hour < 5) | (hour > 21)
@@ -128,7 +128,7 @@ def test_sun_is_down_at_night_and_days_are_longer_in_summer() -> None:
     assert 0.0 <= sun.min() <= sun.max() <= 1.0
 
 
-def test_clock() -> None:
+def test_clock_has_hours_weekdays_and_weekends() -> None:
     world = make_world(WorldOptions(start="2026-07-04"), 0)  # a Saturday
     assert world.weekday(np.array([0.0, 30.0, 48.0])).tolist() == [5, 6, 0]
     assert world.is_weekend(np.array([47.9, 48.0])).tolist() == [True, False]
@@ -136,7 +136,7 @@ def test_clock() -> None:
     assert np.cos(world.season(np.array([0.0]))[0]) < -0.9
 
 
-def test_at_interpolates_and_clamps() -> None:
+def test_series_is_interpolated_and_clamped_in_time() -> None:
     world = make_world(WorldOptions(days=2), 0)
     values = world.at(world.temperature, np.array([-3.0, 0.0, 1.25, 47.0, 90.0]))
     t = world.temperature
@@ -144,7 +144,7 @@ def test_at_interpolates_and_clamps() -> None:
     assert world.at(world.crowd, np.arange(5.0)).shape == (12, 5)
 
 
-def test_sites_do_not_depend_on_who_else_is_asked() -> None:
+def test_sites_do_not_depend_on_other_sites() -> None:
     world = make_world(WorldOptions(), 7)
     all_sites, some = world.sites(np.arange(40_000)), world.sites(np.array([39_999, 3, 17]))
     for name in ("x", "y", "district"):
@@ -182,7 +182,7 @@ def test_field_of_a_site_depends_on_no_other_site_or_time() -> None:
     assert part.tobytes() == whole[pick][:, 20:50].copy().tobytes()
 
 
-def test_field_between_grid_points_is_nearly_the_field() -> None:
+def test_smooth_field_approximates_the_field() -> None:
     world = make_world(WorldOptions(), 0)
     sites, times = world.sites(np.arange(300)), np.arange(100.0, 500.0)
     exact = world.field("test", sites, times, length_km=14.0, hours=28.0)
@@ -192,7 +192,7 @@ def test_field_between_grid_points_is_nearly_the_field() -> None:
     pick = np.array([299, 70])
     part = world.smooth_field("test", world.sites(pick), times[20:50], length_km=14.0, hours=28.0)
     assert part.tobytes() == quick[pick][:, 20:50].copy().tobytes()
-    large = make_world(WorldOptions(radius_km=500.0), 0)  # too large a grid: the field itself
+    large = make_world(WorldOptions(radius_km=500.0), 0)  # the grid would be too large, so this is the field itself
     sites = large.sites(np.arange(5))
     same = [f("test", sites, times, length_km=2.0, hours=28.0) for f in (large.field, large.smooth_field)]
     np.testing.assert_array_equal(*same)

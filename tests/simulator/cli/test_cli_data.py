@@ -47,7 +47,7 @@ def test_data_writes_to_the_current_folder_by_default(tmp_path: Path, monkeypatc
         (["no-such-scenario"], "is not a scenario file or a built-in scenario"),
         (["--set", "partition={kind='requested', clients=3, label_js=0.95}"],
          "partition.label_js: 0.95 cannot be reached for these sizes and labels, only from"),
-        (["--set", "partition={kind='requested', clients=3}"], "'requested' asks for nothing"),
+        (["--set", "partition={kind='requested', clients=3}"], "'requested' needs a value to reach"),
         (["--set", "partition={kind='requested', clients=3, label_jss=0.2}"], "Nearest: 'label_js'"),
         (["--set", "data=", "--set", "model="], "data: is missing"),
     ],
