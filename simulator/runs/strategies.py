@@ -16,7 +16,8 @@ from clients.federation.options import FeatureOptions
 from clients.flower.codec import Codec
 from clients.training.task import LearningTask
 from server.algorithms.algorithm import Algorithm
-from server.algorithms.table import ALGORITHMS, build_algorithm, dropping_partial_work
+from server.algorithms.build import build_algorithm, dropping_partial_work
+from server.algorithms.table import ALGORITHMS
 from server.rounds.node_map import NodeMap
 from server.rounds.sampling import CohortSampler
 from server.rounds.strategy import FederatedStrategy, Federation
@@ -104,7 +105,7 @@ def check_client_app(played: Played, scenario: Scenario) -> None:
         return
     algorithm, fix = own.algorithm, "Use fedavg, fedavgm, fedadam, fedyogi, fedadagrad or a strategy of Flower's."
     name = algorithm.name
-    changes_work = ALGORITHMS[scenario.algorithm.kind].local_work is not None
+    changes_work = ALGORITHMS[scenario.algorithm.kind].fixed_local is not None
     if not algorithm.local.is_plain or algorithm.uplink.compress is not None or changes_work:
         problem = f"is {name!r}, which changes how clients train, and your ClientApp trains"
         raise StrategyError("algorithm.kind", problem, fix=fix)

@@ -18,6 +18,7 @@ from clients.models.options import SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
 from server.algorithms.aggregation import ClientFacts
+from server.algorithms.build import build_algorithm
 from server.algorithms.options import (
     FedAdagradOptions,
     FedAdamOptions,
@@ -30,7 +31,7 @@ from server.algorithms.options import (
     FedYogiOptions,
     ScaffoldOptions,
 )
-from server.algorithms.table import ALGORITHMS, build_algorithm
+from server.algorithms.table import ALGORITHMS
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 ROWS = {

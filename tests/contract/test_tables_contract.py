@@ -17,7 +17,6 @@ from clients.faults.table import EFFECTS, FAULTS, LabelFaultRow, SensorFaultRow
 from clients.federation.data_kinds import DATA
 from clients.models.table import MODELS
 from clients.partition.table import PARTITIONS
-from server.algorithms.options import ALGORITHM_OPTIONS
 from server.algorithms.table import ALGORITHMS
 from server.convergence.divergence import DivergenceOptions
 from server.convergence.monitor import ConvergenceOptions
@@ -30,7 +29,7 @@ TABLES: dict[str, Table[Any]] = {
     "faults": FAULTS,
     "drifts": DRIFTS,
     "model": MODELS,
-    "algorithm": ALGORITHM_OPTIONS,
+    "algorithm": ALGORITHMS,
 }
 ROWS: dict[str, Row] = {f"{name} {kind}": row for name, table in TABLES.items() for kind, row in table.items()}
 REQUIRED: dict[str, dict[str, Any]] = {
@@ -137,7 +136,3 @@ def test_rows_of_faults_say_their_effect() -> None:
 def test_drift_options_allow_the_kinds_of_their_table() -> None:
     for options in DRIFTS.options:
         assert get_args(get_type_hints(options)["kind"]) == tuple(DRIFTS)
-
-
-def test_algorithms_are_those_whose_options_are_listed() -> None:
-    assert list(ALGORITHMS) == list(ALGORITHM_OPTIONS)
