@@ -13,7 +13,14 @@ from server.convergence.facts import METRICS, check_metric
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """The metric is at least, or at most, a given value for `hold` measured rounds in a row."""
+    """The metric is at least, or at most, a given value for `hold` measured rounds in a row.
+
+    Attributes:
+        metric: which metric; test metrics are refused.
+        at_least: value to reach, of a metric that is better higher.
+        at_most: value to reach, of a metric that is better lower.
+        hold: measured rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     metric: str
@@ -43,6 +50,11 @@ class PlateauOptions:
     """The metric did not beat its best by `min_delta` for `patience` measured rounds in a row.
 
     A metric that only got worse than its first value never meets this.
+
+    Attributes:
+        metric: which metric; test metrics are refused.
+        min_delta: smallest gain over the best value that counts as better, >= 0.
+        patience: measured rounds in a row, at least 1.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -58,7 +70,12 @@ class PlateauOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SettledOptions:
-    """The relative change of the parameters is below a bound for `hold` rounds in a row."""
+    """The relative change of the parameters is below a bound for `hold` rounds in a row.
+
+    Attributes:
+        below: the bound, > 0.
+        hold: rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     below: float = 1e-4
@@ -71,7 +88,12 @@ class SettledOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoGradientOptions:
-    """The norm of the aggregated pseudo-gradient is below a bound for `hold` rounds in a row."""
+    """The norm of the aggregated pseudo-gradient is below a bound for `hold` rounds in a row.
+
+    Attributes:
+        below: the bound, > 0.
+        hold: rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     below: float
@@ -87,6 +109,10 @@ class GradientOptions:
     """The norm of the true gradient is below a bound for `hold` measured rounds in a row.
 
     Each measurement costs a pass over all training data.
+
+    Attributes:
+        below: the bound, > 0.
+        hold: measured rounds in a row, at least 1.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -104,6 +130,11 @@ class GapOptions:
 
     For `patience` measured rounds in a row, |validation_loss - train_loss| is below `below` and neither loss beats its
     best by `min_delta`. Reports overfitting where the training loss still falls and the validation loss rises.
+
+    Attributes:
+        below: largest distance of the two losses, > 0.
+        min_delta: smallest gain over the best value that counts as better, >= 0.
+        patience: measured rounds in a row, at least 1.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -119,7 +150,12 @@ class GapOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementOptions:
-    """The share of probe predictions that did not change since the round before is high for `hold` rounds in a row."""
+    """The share of probe predictions that did not change since the round before is high for `hold` rounds in a row.
+
+    Attributes:
+        at_least: share of probe predictions that must be unchanged, above 0 and at most 1.
+        hold: rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     at_least: float = 0.995
@@ -132,7 +168,11 @@ class AgreementOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorFreeOptions:
-    """No training example is predicted wrong for `hold` measured rounds in a row."""
+    """No training example is predicted wrong for `hold` measured rounds in a row.
+
+    Attributes:
+        hold: measured rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     hold: int = 3
