@@ -7,13 +7,13 @@ from typing import Literal
 
 from clients.city.attacks.tables import DEVICES, FAMILIES
 from clients.city.gait import ACTIVITIES, PLACEMENTS
-from clients.city.options import CityOptions, check_fractions
+from clients.city.options import SplitOptions
 from clients.core.errors import require, unknown_name
 from clients.core.options import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
-class BridgeOptions(CityOptions):
+class BridgeOptions(SplitOptions):
     """Windows of acceleration of bridges.
 
     Attributes:
@@ -31,8 +31,6 @@ class BridgeOptions(CityOptions):
         temperature_effect: on frequencies: 1 as on Z24, 0 for none.
         diversity: how much bridges differ from one another: 1 is a deviation of 4% in frequency.
         noise: of sensors: 1 is 0.001 m/s2.
-        validation_fraction: of each bridge's windows, by time.
-        test_fraction: likewise, the last.
     """
 
     kind: Literal["bridge"] = "bridge"
@@ -68,11 +66,11 @@ class BridgeOptions(CityOptions):
         require(self.growth_hours >= 0.0, "growth_hours", f"must be >= 0, got {self.growth_hours}")
         check_range(self, 0, 3, "temperature_effect", "diversity")
         check_range(self, 0, 100, "noise")
-        check_fractions(self.validation_fraction, self.test_fraction)
+        self.check_fractions()
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntrusionOptions(CityOptions):
+class IntrusionOptions(SplitOptions):
     """Generated traffic of devices (`[data]` of kind "intrusion").
 
     Attributes:
@@ -88,8 +86,6 @@ class IntrusionOptions(CityOptions):
         doubling_hours: of a wave at first.
         infected_hours: mean time until a device is cleaned.
         active: share of an infected device's windows in which it attacks.
-        validation_fraction: of each device's windows, later in time than those for training.
-        test_fraction: the latest.
     """
 
     kind: Literal["intrusion"] = "intrusion"
@@ -121,7 +117,7 @@ class IntrusionOptions(CityOptions):
         )  # fmt: skip
         for name, low, high in limits:
             check_range(self, low, high, name)
-        check_fractions(self.validation_fraction, self.test_fraction)
+        self.check_fractions()
 
 
 def _require_names(names: tuple[str, ...], known: tuple[str, ...], field: str, what: str) -> None:
@@ -132,7 +128,7 @@ def _require_names(names: tuple[str, ...], known: tuple[str, ...], field: str, w
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivityOptions(CityOptions):
+class ActivityOptions(SplitOptions):
     """Windows of wearable inertial units of people.
 
     Attributes:
@@ -145,8 +141,6 @@ class ActivityOptions(CityOptions):
         placements: shares of people who wear the unit at the waist, in a trouser pocket, on a wrist.
         style: how much people differ in how they move: 1 as in UCI HAR, 0 not at all.
         noise: of the sensors: 1 as in UCI HAR.
-        validation_fraction: of each person's windows, by time.
-        test_fraction: likewise, the last.
     """
 
     kind: Literal["activity"] = "activity"
@@ -170,7 +164,7 @@ class ActivityOptions(CityOptions):
         _require_shares("shares", self.shares, ACTIVITIES)
         _require_shares("placements", self.placements, PLACEMENTS)
         check_range(self, 0, 5, "habits", "style", "noise")
-        check_fractions(self.validation_fraction, self.test_fraction)
+        self.check_fractions()
 
 
 def _require_shares(field: str, shares: tuple[float, ...], names: tuple[str, ...]) -> None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import DataOptions, check_at_least, check_held_out
+from clients.core.options import HeldOutOptions, check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class UciHarOptions(DataOptions):
+class UciHarOptions(HeldOutOptions):
     """Windows of nine inertial signals, labelled with one of six activities: one client a person.
 
     Attributes:
@@ -22,7 +22,6 @@ class UciHarOptions(DataOptions):
             which half overlaps with windows trained on and so flatters.
         validation_fraction: share of the windows not tested on that is held centrally for criteria; flatters likewise.
         test_fraction: share held centrally for the end, with test = "windows".
-        client_test_fraction: share of its own windows each client holds out.
     """
 
     kind: Literal["uci_har"] = "uci_har"
@@ -34,13 +33,13 @@ class UciHarOptions(DataOptions):
     client_test_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_held_out(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
+        super().__post_init__()
         by_windows = self.test == "windows"
         require(by_windows or self.test_fraction is None, "test_fraction", "is for test = 'windows'")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NBaiotOptions(DataOptions):
+class NBaiotOptions(HeldOutOptions):
     """Traffic to tell attacks from: one client a device.
 
     Attributes:
@@ -51,9 +50,6 @@ class NBaiotOptions(DataOptions):
         clients_per_device: equal shares, at random, that a device's rows are dealt into.
         scale: "log" takes sign(x) log(1 + |x|), since the statistics span ten orders, and then, like "linear",
             subtracts the mean and divides by the deviation of what is trained on; "none" leaves them.
-        validation_fraction: share held centrally for criteria.
-        test_fraction: share held centrally for the end.
-        client_test_fraction: share of its own rows each client holds out.
     """
 
     kind: Literal["n_baiot"] = "n_baiot"
@@ -68,7 +64,7 @@ class NBaiotOptions(DataOptions):
     client_test_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_held_out(self.validation_fraction, self.test_fraction, self.client_test_fraction)
+        super().__post_init__()
         check_at_least(self, 1, "rows_per_file", "clients_per_device", words="at least {:g}")
 
 
@@ -76,7 +72,7 @@ Argument = str | int | float | bool | list[int] | list[float] | list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFaceOptions(DataOptions):
+class HuggingFaceOptions(HeldOutOptions):
     """Labelled examples of a Hugging Face data set.
 
     Attributes:
@@ -95,7 +91,6 @@ class HuggingFaceOptions(DataOptions):
         flat: whether features are flattened.
         validation_fraction: share held centrally for criteria, after the partitioner: clients are that much smaller.
         test_fraction: share held centrally for the end; unset takes `test_split`, or a tenth without one.
-        client_test_fraction: share of its own examples each client holds out.
 
     Bytes are divided by 255, as images are.
     """
@@ -116,7 +111,7 @@ class HuggingFaceOptions(DataOptions):
     client_test_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_held_out(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
+        super().__post_init__()
         for name in ("path", "features", "label", "split"):
             require(bool(getattr(self, name)), name, "must not be empty")
         require(bool(self.partitioner) or not self.arguments, "arguments", "are for a partitioner, and none is named")
