@@ -12,15 +12,35 @@ from clients.core.errors import require, unknown_name
 from clients.core.options import check_range
 
 
+class SignalOptions(SplitOptions):
+    """What sources share whose examples are windows of a signal.
+
+    This is no dataclass: each kind declares these fields at their place among its own.
+
+    Attributes:
+        windows: of a client, on average.
+        spread: coefficient of variation of windows over clients.
+        window: samples of a window.
+    """
+
+    windows: int
+    spread: float
+    window: int
+
+    def check_windows(self, longest: int) -> None:
+        """Refuse numbers and lengths of windows out of range; `longest` is the most samples."""
+        check_range(self, 1, 100_000, "windows", words="from 1 to 100,000")
+        check_range(self, 0, 3, "spread")
+        check_range(self, 16, longest, "window", words=f"from 16 to {longest:,} samples")
+
+
 @dataclass(frozen=True, kw_only=True)
-class BridgeOptions(SplitOptions):
+class BridgeOptions(SignalOptions):
     """Windows of acceleration of bridges.
 
     Attributes:
         clients: bridges.
         task: "damage" to classify, "reconstruct" for an autoencoder.
-        windows: of a bridge, on average.
-        spread: coefficient of variation of windows over bridges.
         window: samples of a window, at 32 Hz.
         sensors: on each bridge: the channels.
         damaged: share of bridges that are damaged while they are watched.
@@ -52,9 +72,7 @@ class BridgeOptions(SplitOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, 1, 100_000, "windows", words="from 1 to 100,000")
-        check_range(self, 0, 3, "spread")
-        check_range(self, 16, 16_384, "window", words="from 16 to 16,384 samples")
+        self.check_windows(longest=16_384)
         check_range(self, 1, 16, "sensors")
         check_range(self, 0, 1, "damaged", words="in [0, 1]")
         check_range(self, 0, 5, "damage")
@@ -128,12 +146,11 @@ def _require_names(names: tuple[str, ...], known: tuple[str, ...], field: str, w
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivityOptions(SplitOptions):
+class ActivityOptions(SignalOptions):
     """Windows of wearable inertial units of people.
 
     Attributes:
         clients: people.
-        windows: of a person, on average.
         spread: coefficient of variation of windows over people (0.1 in UCI HAR).
         window: samples of a window, at 25 Hz.
         shares: of walking, upstairs, downstairs, sitting, standing, laying; made to sum to one.
@@ -158,9 +175,7 @@ class ActivityOptions(SplitOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, 1, 100_000, "windows", words="from 1 to 100,000")
-        check_range(self, 0, 3, "spread")
-        check_range(self, 16, 512, "window", words="from {:g} to {:g} samples")
+        self.check_windows(longest=512)
         _require_shares("shares", self.shares, ACTIVITIES)
         _require_shares("placements", self.placements, PLACEMENTS)
         check_range(self, 0, 5, "habits", "style", "noise")

@@ -6,62 +6,51 @@ from dataclasses import replace
 
 from clients.training import rules
 from clients.training.options import LocalOptions
+from server.algorithms import options as kinds
 from server.algorithms import transforms
 from server.algorithms.aggregation import normalised_mean, weighted_mean
 from server.algorithms.algorithm import Algorithm
-from server.algorithms.options import (
-    AlgorithmOptions,
-    FedAdagradOptions,
-    FedAdamOptions,
-    FedAvgMOptions,
-    FedAvgOptions,
-    FedDynOptions,
-    FedNovaOptions,
-    FedProxOptions,
-    FedSgdOptions,
-    FedYogiOptions,
-    ScaffoldOptions,
-)
+from server.algorithms.options import AlgorithmOptions
 from server.algorithms.table import ALGORITHMS
 
 
-def fedavg(o: FedAvgOptions | FedSgdOptions, local: LocalOptions) -> Algorithm:
+def fedavg(o: kinds.FedAvgOptions | kinds.FedSgdOptions, local: LocalOptions) -> Algorithm:
     """Build FedAvg and FedSGD."""
     return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=transforms.sgd(o.server_lr))
 
 
-def fedavgm(o: FedAvgMOptions, local: LocalOptions) -> Algorithm:
+def fedavgm(o: kinds.FedAvgMOptions, local: LocalOptions) -> Algorithm:
     """Build FedAvgM."""
     server = transforms.momentum(o.server_lr, o.server_momentum)
     return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
 
 
-def fedprox(o: FedProxOptions, local: LocalOptions) -> Algorithm:
+def fedprox(o: kinds.FedProxOptions, local: LocalOptions) -> Algorithm:
     """Build FedProx."""
     return Algorithm(
         o.kind, rules.proximal(o.mu), aggregation=weighted_mean(o.weighting), server=transforms.sgd(o.server_lr)
     )
 
 
-def fedadam(o: FedAdamOptions, local: LocalOptions) -> Algorithm:
+def fedadam(o: kinds.FedAdamOptions, local: LocalOptions) -> Algorithm:
     """Build FedAdam."""
     server = transforms.adam(o.server_lr, o.beta1, o.beta2, o.tau)
     return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
 
 
-def fedyogi(o: FedYogiOptions, local: LocalOptions) -> Algorithm:
+def fedyogi(o: kinds.FedYogiOptions, local: LocalOptions) -> Algorithm:
     """Build FedYogi."""
     server = transforms.yogi(o.server_lr, o.beta1, o.beta2, o.tau)
     return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
 
 
-def fedadagrad(o: FedAdagradOptions, local: LocalOptions) -> Algorithm:
+def fedadagrad(o: kinds.FedAdagradOptions, local: LocalOptions) -> Algorithm:
     """Build FedAdagrad."""
     server = transforms.adagrad(o.server_lr, o.beta1, o.tau)
     return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
 
 
-def scaffold(o: ScaffoldOptions, local: LocalOptions) -> Algorithm:
+def scaffold(o: kinds.ScaffoldOptions, local: LocalOptions) -> Algorithm:
     """Build SCAFFOLD."""
     return Algorithm(
         o.kind,
@@ -71,7 +60,7 @@ def scaffold(o: ScaffoldOptions, local: LocalOptions) -> Algorithm:
     )
 
 
-def fednova(o: FedNovaOptions, local: LocalOptions) -> Algorithm:
+def fednova(o: kinds.FedNovaOptions, local: LocalOptions) -> Algorithm:
     """Build FedNova."""
     return Algorithm(
         o.kind,
@@ -81,7 +70,7 @@ def fednova(o: FedNovaOptions, local: LocalOptions) -> Algorithm:
     )
 
 
-def feddyn(o: FedDynOptions, local: LocalOptions) -> Algorithm:
+def feddyn(o: kinds.FedDynOptions, local: LocalOptions) -> Algorithm:
     """Build FedDyn."""
     return Algorithm(
         o.kind, rules.dynamic(o.alpha), aggregation=weighted_mean("uniform"), server=transforms.dynamic(o.alpha)

@@ -69,46 +69,8 @@ class PlateauOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SettledOptions:
-    """The relative change of the parameters is below a bound for `hold` rounds in a row.
-
-    Attributes:
-        below: the bound, > 0.
-        hold: rounds in a row, at least 1.
-    """
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-    below: float = 1e-4
-    hold: int = 3
-
-    def __post_init__(self) -> None:
-        _check_positive("below", self.below)
-        _check_count("hold", self.hold)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PseudoGradientOptions:
-    """The norm of the aggregated pseudo-gradient is below a bound for `hold` rounds in a row.
-
-    Attributes:
-        below: the bound, > 0.
-        hold: rounds in a row, at least 1.
-    """
-
-    __pydantic_config__: ClassVar[Any] = STRICT
-    below: float
-    hold: int = 3
-
-    def __post_init__(self) -> None:
-        _check_positive("below", self.below)
-        _check_count("hold", self.hold)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GradientOptions:
-    """The norm of the true gradient is below a bound for `hold` measured rounds in a row.
-
-    Each measurement costs a pass over all training data.
+class BelowOptions:
+    """A number is below a bound for `hold` measured rounds in a row.
 
     Attributes:
         below: the bound, > 0.
@@ -117,11 +79,33 @@ class GradientOptions:
 
     __pydantic_config__: ClassVar[Any] = STRICT
     below: float
-    hold: int = 1
+    hold: int = 3
 
     def __post_init__(self) -> None:
         _check_positive("below", self.below)
         _check_count("hold", self.hold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettledOptions(BelowOptions):
+    """The relative change of the parameters is below a bound for `hold` rounds in a row."""
+
+    below: float = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoGradientOptions(BelowOptions):
+    """The norm of the aggregated pseudo-gradient is below a bound for `hold` rounds in a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientOptions(BelowOptions):
+    """The norm of the true gradient is below a bound for `hold` measured rounds in a row.
+
+    Each measurement costs a pass over all training data.
+    """
+
+    hold: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
