@@ -50,9 +50,12 @@ class Holdings:
         found: dict[str, F64] = {"size": self.sizes.astype(np.float64), **self.labels}
         if self.feature_shift is not None:
             found["feature_shift"] = self.feature_shift
-        if self.fault_counts is not None:
-            found |= {f"fault {name}": np.asarray(share) for name, share in self.fault_counts.changed.items()}
-        return found
+        return found | self.fault_quantities()
+
+    def fault_quantities(self) -> dict[str, F64]:
+        """Return the quantities of `quantities` that are shares changed by a fault."""
+        changed = {} if self.fault_counts is None else self.fault_counts.changed
+        return {f"fault {name}": np.asarray(share) for name, share in changed.items()}
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,8 @@ from clients.core.options import HeldOutOptions
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import cohort_of, label_counts_of, offsets_of
-from clients.partition.calibrated import measured
 from clients.partition.long_tail import Thinning, thinned
-from clients.partition.options import CalibratedOptions, NaturalOptions, PartitionOptions
+from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.partitions import partition
 from clients.partition.table import PARTITIONS
 
@@ -119,8 +118,9 @@ def pooled_population(
     rows, offsets, held_rows, held_offsets = _client_hold_out(parts.rows, parts.offsets, own_share, seed)
 
     record = {"examples_in_all": len(pool.features), "partition": options.kind, **pool.facts}
-    if isinstance(options, CalibratedOptions):
-        record |= measured(options, pool.targets[train], pool.features[train], rows, offsets, seed)
+    facts = PARTITIONS.row_of(options).facts
+    if facts is not None:
+        record |= facts(options, pool.targets[train], pool.features[train], rows, offsets, seed)
 
     features, targets = _tensors(task, pool.features[train], pool.targets[train], dtype)
     cohort = cohort_of(features, targets, offsets, rows)

@@ -46,7 +46,7 @@
       ...(view.map.districts.length ? [["district", "district"]] : []),
       ...Object.entries(view.map.labels),
     ];
-    const first = choices.findIndex(([name]) => name.startsWith("fault "));
+    const first = choices.findIndex(([name]) => view.map.faults.includes(name));
     if (first > 0) choices.unshift(...choices.splice(first, 1));
     dataCard(
       "map",
