@@ -1,8 +1,8 @@
 """mkdocs hook: makes reference/scenario.md from the option dataclasses that the dataclass `Scenario` joins.
 
-The page is made while the site is built and is not kept in the repository. The meaning of a key is read from the
-`Attributes:` section of its dataclass or of a base class. A key without a meaning is a warning, so a
-strict build fails.
+The page is made while the site is built and is not kept in the repository. Kinds and their dataclasses come from the
+tables that the sections of a scenario name. The meaning of a key is read from the `Attributes:` section of its
+dataclass or of a base class. A key without a meaning is a warning, so a strict build fails.
 """
 
 from __future__ import annotations
@@ -19,57 +19,6 @@ from typing import Any, Literal, get_args, get_origin
 
 PAGE = "reference/scenario.md"
 LOG = logging.getLogger("mkdocs.hooks.reference")
-
-UNDOCUMENTED: dict[str, str] = {
-    "IidOptions.clients": "how many.",
-    "ShardsOptions.clients": "how many.",
-    "ShardsOptions.shards_per_client": "shards each client gets; fewer shards are more skewed.",
-    "SimilarityOptions.clients": "how many.",
-    "SimilarityOptions.similarity": "share of each client's examples that is dealt at random; 0 sorts all, 1 is iid.",
-    "SoftmaxOptions.initialisation": 'how weights start: "zero", or "xavier" (Glorot and Bengio 2010).',
-    "MlpOptions.hidden": "width of each hidden layer.",
-    "MlpOptions.activation": "function after each hidden layer.",
-    "MlpOptions.initialisation": 'how weights start: "xavier" (Glorot, Bengio 2010), "he" (He et al. 2015), "torch".',
-    "MlpOptions.dropout": "share of a hidden layer's outputs that is set to 0 in training, 0 to below 1.",
-    "MlpOptions.norm": "normalisation after each hidden linear layer.",
-    "MlpOptions.groups": "groups of group normalisation; must divide every width in `hidden`.",
-    "SmallCnnOptions.channels": "channels of the two convolutions; multiples of 4 under group normalisation.",
-    "SmallCnnOptions.norm": "normalisation after each convolution.",
-    "Cnn1dOptions.channels": "channels of the two convolutions.",
-    "Cnn1dOptions.kernel": "steps that a filter spans.",
-    "GruOptions.hidden": "width of the hidden state.",
-    "QuadraticOptions.start": "where the parameters start: one number for all, or one for each coordinate.",
-    "ScheduleOptions.kind": "how the learning rate changes over rounds.",
-    "ScheduleOptions.warmup_rounds": "rounds of linear rise before the schedule starts.",
-    "ScheduleOptions.factor": 'for "step": what the rate is multiplied by at each step.',
-    "ScheduleOptions.every": 'for "step": rounds between steps.',
-    "ScheduleOptions.at": 'for "step": rounds at which the rate steps, instead of `every`.',
-    "ScheduleOptions.rounds": 'for "cosine": rounds until the rate reaches `floor`.',
-    "ScheduleOptions.floor": 'for "cosine": the last factor.',
-    "ScheduleOptions.decay": 'for "inverse_time": the factor at round t is 1 / (1 + decay t).',
-    "*.weighting": 'weight of an update: "examples", "uniform", or "unbiased" (scheme II of Li et al. 2020, ICLR).',
-    "*.server_lr": "server learning rate; it multiplies the aggregated step.",
-    "FedAvgMOptions.server_momentum": "momentum of the server's step, 0 to below 1.",
-    "*.mu": "weight of the proximal term: local gradients get mu (w - w of the broadcast).",
-    "*.beta1": "decay of the first moment, 0 to below 1.",
-    "*.beta2": "decay of the second moment, 0 to below 1.",
-    "*.tau": "adaptivity: added to the root of the second moment, which starts at tau squared.",
-    "ScaffoldOptions.option": "how a client renews its control variate: the paper's option I or II.",
-    "FedDynOptions.alpha": "weight of the dynamic regulariser, above 0.",
-    "TargetOptions.metric": "the metric; test metrics are refused.",
-    "TargetOptions.at_least": "value to reach, for metrics where higher is better.",
-    "TargetOptions.at_most": "value to reach, for metrics where lower is better.",
-    "*.hold": "measured rounds in a row in which the condition must be met.",
-    "PlateauOptions.metric": "the metric; test metrics are refused.",
-    "*.min_delta": "smallest gain over the best value so far that counts as better.",
-    "*.patience": "measured rounds in a row.",
-    "*.below": "the bound.",
-    "AgreementOptions.at_least": "share of probe predictions that must be unchanged, above 0 and at most 1.",
-}
-"""Meanings of keys whose dataclass does not document them yet, as `Class.key` or `*.key`. A docstring wins.
-
-Remove an entry when its docstring has the key; the build names entries that are no longer needed.
-"""
 
 SECTIONS: dict[str, str] = {
     "data": "What the clients hold. See [Data](../data.md) and [The city](../city.md).",
@@ -119,9 +68,11 @@ class Key:
 
 def page() -> str:
     """Return the page's text, and warn about keys without a meaning."""
+    from simulator.scenario.kinds import tables
     from simulator.scenario.sections import Scenario
 
-    hints, used = typing.get_type_hints(Scenario), set[str]()
+    hints = typing.get_type_hints(Scenario, include_extras=True)
+    of_kinds = tables(Scenario, named=False) | tables(Scenario, named=True)
     fields = dataclasses.fields(Scenario)
     top = [
         Key(f.name, _type(hints[f.name]), _default(f), TOP.get(f.name, ""))
@@ -130,20 +81,20 @@ def page() -> str:
     ]
     lines = [HEAD, "## Top level { #top }", "", *_table(top)]
     for field in fields:
-        kinds = _options(hints[field.name])
-        if not kinds:
+        options = _options(hints[field.name])
+        if not options:
             continue
+        rows = of_kinds.get(field.name, {}).values()
+        kinds = {cls: [row.kind for row in rows if row.options is cls] for cls in options}
         header = f"{field.name}.NAME" if get_origin(hints[field.name]) is dict else field.name
         lines += ["", f"## [{header}] {{ #{field.name} }}", "", SECTIONS.get(field.name, "")]
-        lines += _section(kinds, header, field.name, used)
-    for name in sorted(UNDOCUMENTED.keys() - used):
-        LOG.info("%s: UNDOCUMENTED no longer needs %s", PAGE, name)
+        lines += _section(kinds, header, field.name)
     return "\n".join(lines) + "\n"
 
 
-def _section(kinds: list[type], header: str, path: str, used: set[str]) -> Iterator[str]:
+def _section(kinds: dict[type, list[str]], header: str, path: str) -> Iterator[str]:
     """Yield the lines about a table: its dataclass or one for each kind, then the tables inside it."""
-    keys = {cls: _keys(cls, used) for cls in kinds}
+    keys = {cls: _keys(cls, names) for cls, names in kinds.items()}
     many = len(kinds) > 1
     shared = _shared(list(keys.values())) if many else {}
     if many:
@@ -160,27 +111,23 @@ def _section(kinds: list[type], header: str, path: str, used: set[str]) -> Itera
     inner = {key.name: list(key.tables) for cls in kinds for key in keys[cls] if key.tables}
     for name, tables in inner.items():
         yield from ("", f"### [{header}.{name}] {{ #{path}-{name} }}")
-        yield from _section(tables, f"{header}.{name}", f"{path}-{name}", used)
+        yield from _section({cls: [] for cls in tables}, f"{header}.{name}", f"{path}-{name}")
 
 
-def _keys(cls: type, used: set[str]) -> list[Key]:
-    """Return the keys of a dataclass; warn about those without a meaning."""
+def _keys(cls: type, kinds: list[str]) -> list[Key]:
+    """Return the keys of a dataclass, `kind` only where it has a choice; warn about those without a meaning."""
     hints, meanings = typing.get_type_hints(cls), _meanings(cls)
     keys = []
     for field in dataclasses.fields(cls):
-        if len(get_args(hints[field.name])) == 1 and field.name == "kind":
+        if field.name == "kind" and len(kinds) == 1:
             continue
         tables, meaning = _options(hints[field.name]), meanings.get(field.name, "")
         if not meaning and tables:
             meaning = _first_sentence(tables[0])
         if not meaning:
-            names = (f"{cls.__name__}.{field.name}", f"*.{field.name}")
-            known = next((name for name in names if name in UNDOCUMENTED), "")
-            used.add(known)
-            meaning = _words(UNDOCUMENTED.get(known, ""))
-            if not meaning:
-                LOG.warning("%s: %s.%s has no meaning in `Attributes:`", PAGE, cls.__module__, names[0])
-        keys.append(Key(field.name, _type(hints[field.name]), _default(field), meaning, tuple(tables)))
+            LOG.warning("%s: %s.%s.%s has no meaning in `Attributes:`", PAGE, cls.__module__, cls.__name__, field.name)
+        allowed = Literal[tuple(kinds)] if field.name == "kind" and kinds else hints[field.name]
+        keys.append(Key(field.name, _type(allowed), _default(field), meaning, tuple(tables)))
     return keys
 
 
@@ -198,10 +145,11 @@ def _table(keys: Iterable[Key]) -> Iterator[str]:
 
 
 def _options(hint: Any) -> list[type]:
-    """Return the dataclasses in a type, in order."""
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return [hint]
-    return [cls for argument in get_args(hint) for cls in _options(argument)] if get_origin(hint) is not Literal else []
+    """Return the dataclasses in a type, in order; those of a table where it names one."""
+    from simulator.scenario.kinds import OneOf, parts
+
+    found = [c for part in parts(hint) for c in (part.table.options if isinstance(part, OneOf) else [part])]
+    return [cls for cls in found if isinstance(cls, type) and dataclasses.is_dataclass(cls)]
 
 
 def _kind(cls: type) -> str:

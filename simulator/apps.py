@@ -23,7 +23,7 @@ from flwr.serverapp import Grid, ServerApp
 from clients.engines.plain import PlainEngine
 from clients.flower.app import ClientTask, make_client_app
 from clients.flower.codec import Codec
-from server.algorithms.table import build_algorithm
+from server.algorithms.build import build_algorithm
 from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
 from simulator.runs.building import Overrides, make_task_of

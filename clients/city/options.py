@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from clients.core.errors import require
-from clients.core.options import DataOptions, check_at_least
+from clients.core.options import DataOptions, check_at_least, check_below_one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,48 +22,52 @@ class CityOptions(DataOptions):
         check_at_least(self, 1, "clients")
 
 
-class HourlyOptions(Protocol):
-    """The options that every hourly source has."""
+class SplitOptions(CityOptions):
+    """What sources share that hold out the last part of the time.
 
-    @property
-    def clients(self) -> int:
-        """How many sites."""
+    This is no dataclass: each kind declares these fields at their place among its own.
 
-    @property
-    def window(self) -> int:
-        """Hours that the model sees."""
+    Attributes:
+        validation_fraction: share of the time, after the training part. Sources of windows count each client's windows.
+        test_fraction: likewise, at the end.
+    """
 
-    @property
-    def horizon(self) -> int:
-        """Hours ahead that it forecasts."""
+    validation_fraction: float
+    test_fraction: float
 
-    @property
-    def stride(self) -> int:
-        """Hours from one window to the next."""
-
-    @property
-    def validation_fraction(self) -> float:
-        """Share of the hours in the validation part."""
-
-    @property
-    def test_fraction(self) -> float:
-        """Share of the hours in the test part."""
+    def check_fractions(self) -> None:
+        """Refuse held-out fractions that leave nothing to train on."""
+        validation, test = self.validation_fraction, self.test_fraction
+        check_below_one(self, "validation_fraction", "test_fraction")
+        left = f"and validation_fraction must leave something to train on, got {test} and {validation}"
+        require(validation + test < 1.0, "test_fraction", left)
 
 
-def check_hourly(options: HourlyOptions) -> None:
-    """Check the common options of hourly sources; raise a `UserError` that names the field."""
-    check_at_least(options, 1, "window", "horizon", "stride", words="at least {:g} hour")
-    for name in ("validation_fraction", "test_fraction"):
-        value = getattr(options, name)
-        require(0.0 < value < 1.0, name, f"must be between 0 and 1, got {value}")
-    both = options.validation_fraction + options.test_fraction
-    problem = f"and test_fraction must leave something to train on, got {both:g} together"
-    require(both < 1.0, "validation_fraction", problem)
+class SeriesOptions(SplitOptions):
+    """What sources of series share; they are seen through windows.
+
+    This is no dataclass: each kind declares these fields at their place among its own.
+
+    Attributes:
+        window: past steps that the model sees.
+        horizon: steps ahead that it forecasts.
+        stride: steps from one window to the next.
+    """
+
+    window: int
+    horizon: int
+    stride: int
 
 
-def check_fractions(validation: float, test: float) -> None:
-    """Refuse held-out fractions that leave nothing to train on."""
-    require(0.0 <= validation < 1.0, "validation_fraction", f"must be in [0, 1), got {validation}")
-    require(0.0 <= test < 1.0, "test_fraction", f"must be in [0, 1), got {test}")
-    left = f"and validation_fraction must leave something to train on, got {test} and {validation}"
-    require(validation + test < 1.0, "test_fraction", left)
+class HourlyOptions(SeriesOptions):
+    """What sources of series share whose steps are hours."""
+
+    def check_hourly(self) -> None:
+        """Refuse windows of no hours, and held-out fractions that leave nothing to train on."""
+        check_at_least(self, 1, "window", "horizon", "stride", words="at least {:g} hour")
+        for name in ("validation_fraction", "test_fraction"):
+            value = getattr(self, name)
+            require(0.0 < value < 1.0, name, f"must be between 0 and 1, got {value}")
+        both = self.validation_fraction + self.test_fraction
+        problem = f"and test_fraction must leave something to train on, got {both:g} together"
+        require(both < 1.0, "validation_fraction", problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.city.options import CityOptions, check_hourly
+from clients.city.options import HourlyOptions, SeriesOptions
 from clients.core.errors import require, unknown_name
 from clients.core.options import check_at_least, check_below_one, check_range
 
@@ -13,20 +13,15 @@ POLLUTANT_NAMES = ("pm25", "no2", "o3")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrafficOptions(CityOptions):
+class TrafficOptions(SeriesOptions):
     """Speeds at road sensors (`[data] kind = "traffic"`).
 
     Attributes:
         clients: sensors.
         task: "forecast" the speeds of the next `horizon` steps, or "congestion": whether the last is below 40 mph.
         step_minutes: 5, 15 or 60.
-        window: past steps that a model sees.
-        horizon: steps ahead.
-        stride: steps from one window to the next.
         roads: main roads through the city, each with two carriageways.
         incidents_per_day: in the whole city on a weekday.
-        validation_fraction: of the time, after the training part.
-        test_fraction: of the time, at the end.
     """
 
     kind: Literal["traffic"] = "traffic"
@@ -54,7 +49,7 @@ class TrafficOptions(CityOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetersOptions(CityOptions):
+class MetersOptions(HourlyOptions):
     """Smart meters of households.
 
     Attributes:
@@ -64,11 +59,9 @@ class MetersOptions(CityOptions):
         electric_heating: share of homes that are heated by a heat pump, 0 to 1.
         ev: share with an electric car.
         solar: share with solar panels; their load is net and may be negative.
-        window: hours that the model sees.
+        window: past hours that the model sees; whole days for peak_hour.
         horizon: hours ahead that it forecasts; 24 for peak_hour.
-        stride: hours from one window to the next; whole days for peak_hour, and the window too.
-        validation_fraction: of the world's days, before the test's.
-        test_fraction: of the world's days, the last.
+        stride: hours from one window to the next; whole days for peak_hour.
     """
 
     kind: Literal["meters"] = "meters"
@@ -88,7 +81,7 @@ class MetersOptions(CityOptions):
         allowed = self.task in ("forecast", "peak_hour")
         require(allowed, "task", f"must be 'forecast' or 'peak_hour', got {self.task!r}")
         check_range(self, 0, 1, "electric_heating", "ev", "solar")
-        check_hourly(self)
+        self.check_hourly()
         if self.task == "peak_hour":
             for name in ("window", "stride"):
                 value = getattr(self, name)
@@ -97,17 +90,13 @@ class MetersOptions(CityOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AirOptions(CityOptions):
+class AirOptions(HourlyOptions):
     """Air quality at stations of the generated city.
 
     Attributes:
         clients: stations.
         pollutant: which one is forecast: pm25, no2 or o3; the others are inputs.
-        window: hours that the model sees.
-        horizon: hours ahead that it forecasts.
-        stride: hours from one window to the next.
-        validation_fraction: of the world's hours, before the test's.
-        test_fraction: of the world's hours, the last.
+        window: past hours that the model sees; horizon and stride are in hours too.
     """
 
     kind: Literal["air"] = "air"
@@ -123,4 +112,4 @@ class AirOptions(CityOptions):
         super().__post_init__()
         known = self.pollutant in POLLUTANT_NAMES
         require(known, "pollutant", "must be " + unknown_name(self.pollutant, POLLUTANT_NAMES, "measured"))
-        check_hourly(self)
+        self.check_hourly()

@@ -24,13 +24,37 @@ MOST_LISTED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class SeriesSource:
-    """Series of readings, one a client, of equal length and on one clock.
+class Source:
+    """What both shapes share.
 
     Attributes:
         name: the data's name, for people.
+        channels: C of them.
+        places: clients -> where they are.
+        districts: names of the world's districts.
+        client_name: client -> name for people.
+        facts: for the record.
+        ground_truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for
+            the record: plain values, of at most `MOST_LISTED` clients or events each.
+    """
+
+    name: str
+    channels: tuple[Channel, ...]
+    places: Callable[[I64], Places] | None = None
+    districts: tuple[str, ...] = ()
+    client_name: Callable[[int], str] = str
+    facts: dict[str, str | int | float] = field(default_factory=dict)
+    ground_truth: GroundTruth | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesSource(Source):
+    """Series of readings, one a client, of equal length and on one clock.
+
+    Channel 0 is forecast, or labels are made from it.
+
+    Attributes:
         num_clients: how many sites, N.
-        channels: C of them; channel 0 is the target of forecasts, or labels are made from it.
         step_hours: hours from one reading to the next.
         ends: where training, validation and test end, in steps; the parts are in order of time.
         read: (clients int64 (K,), start, stop) -> float32 (K, stop - start, C), the readings without faults, in the
@@ -40,17 +64,9 @@ class SeriesSource:
         stride: steps from one window to the next; windows of a part start at multiples of it (counted from step 0).
         label: future readings of channel 0 (..., horizon) -> class (...), for classification; None for forecasts.
         outputs: classes; `horizon` without `label`.
-        places: clients -> where they are.
-        districts: names of the world's districts.
-        client_name: client -> name for people.
-        facts: for the record.
-        ground_truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for
-            the record: plain values, of at most `MOST_LISTED` clients or events each.
     """
 
-    name: str
     num_clients: int
-    channels: tuple[Channel, ...]
     step_hours: float
     ends: tuple[int, int, int]
     read: Callable[[I64, int, int], F32]
@@ -59,23 +75,18 @@ class SeriesSource:
     stride: int = 1
     label: Callable[[Array], I64] | None = None
     outputs: int = 0
-    places: Callable[[I64], Places] | None = None
-    districts: tuple[str, ...] = ()
-    client_name: Callable[[int], str] = str
-    facts: dict[str, str | int | float] = field(default_factory=dict)
-    ground_truth: GroundTruth | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowSource:
+class WindowSource(Source):
     """Examples, each a window [W, C] of a signal or a vector [C], with targets of their own.
 
+    Channels are the last axis of the features.
+
     Attributes:
-        name: the data's name, for people.
         task: classification or regression (an autoencoder's targets are its flattened features).
         sizes: training examples of each client, int32 (N,).
         test_sizes: the same for each client's held-out part.
-        channels: C of them: the last axis of the features.
         feature_shape: (W, C) or (C,).
         outputs: classes, or width of the target.
         reconstructs: whether the targets are the standardised features, flattened.
@@ -85,30 +96,17 @@ class WindowSource:
         hours: (clients, part) -> hour of the world's clock of each example, float64 (M,), rising within a client; None
             where the examples have no time.
         validation_sizes: examples of each client in the central validation part, int32 (N,).
-        places: clients -> where they are.
-        districts: names of the world's districts.
-        client_name: client -> name for people.
-        facts: for the record.
-        ground_truth: what a generated source knows of its clients and no model sees (damage, campaigns, incidents), for
-            the record: plain values, of at most `MOST_LISTED` clients or events each.
     """
 
-    name: str
     task: Task
     sizes: I32
     test_sizes: I32
     validation_sizes: I32
-    channels: tuple[Channel, ...]
     feature_shape: tuple[int, ...]
     outputs: int
     make: Callable[[I64, Part], tuple[F32, Array]]
     hours: Callable[[I64, Part], F64] | None = None
     reconstructs: bool = False
-    places: Callable[[I64], Places] | None = None
-    districts: tuple[str, ...] = ()
-    client_name: Callable[[int], str] = str
-    facts: dict[str, str | int | float] = field(default_factory=dict)
-    ground_truth: GroundTruth | None = None
 
 
 AnySource = SeriesSource | WindowSource

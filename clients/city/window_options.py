@@ -7,20 +7,40 @@ from typing import Literal
 
 from clients.city.attacks.tables import DEVICES, FAMILIES
 from clients.city.gait import ACTIVITIES, PLACEMENTS
-from clients.city.options import CityOptions, check_fractions
+from clients.city.options import SplitOptions
 from clients.core.errors import require, unknown_name
 from clients.core.options import check_range
 
 
+class SignalOptions(SplitOptions):
+    """What sources share whose examples are windows of a signal.
+
+    This is no dataclass: each kind declares these fields at their place among its own.
+
+    Attributes:
+        windows: of a client, on average.
+        spread: coefficient of variation of windows over clients.
+        window: samples of a window.
+    """
+
+    windows: int
+    spread: float
+    window: int
+
+    def check_windows(self, longest: int) -> None:
+        """Refuse numbers and lengths of windows out of range; `longest` is the most samples."""
+        check_range(self, 1, 100_000, "windows", words="from 1 to 100,000")
+        check_range(self, 0, 3, "spread")
+        check_range(self, 16, longest, "window", words=f"from 16 to {longest:,} samples")
+
+
 @dataclass(frozen=True, kw_only=True)
-class BridgeOptions(CityOptions):
+class BridgeOptions(SignalOptions):
     """Windows of acceleration of bridges.
 
     Attributes:
         clients: bridges.
         task: "damage" to classify, "reconstruct" for an autoencoder.
-        windows: of a bridge, on average.
-        spread: coefficient of variation of windows over bridges.
         window: samples of a window, at 32 Hz.
         sensors: on each bridge: the channels.
         damaged: share of bridges that are damaged while they are watched.
@@ -31,8 +51,6 @@ class BridgeOptions(CityOptions):
         temperature_effect: on frequencies: 1 as on Z24, 0 for none.
         diversity: how much bridges differ from one another: 1 is a deviation of 4% in frequency.
         noise: of sensors: 1 is 0.001 m/s2.
-        validation_fraction: of each bridge's windows, by time.
-        test_fraction: likewise, the last.
     """
 
     kind: Literal["bridge"] = "bridge"
@@ -54,9 +72,7 @@ class BridgeOptions(CityOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, 1, 100_000, "windows", words="from 1 to 100,000")
-        check_range(self, 0, 3, "spread")
-        check_range(self, 16, 16_384, "window", words="from 16 to 16,384 samples")
+        self.check_windows(longest=16_384)
         check_range(self, 1, 16, "sensors")
         check_range(self, 0, 1, "damaged", words="in [0, 1]")
         check_range(self, 0, 5, "damage")
@@ -68,11 +84,11 @@ class BridgeOptions(CityOptions):
         require(self.growth_hours >= 0.0, "growth_hours", f"must be >= 0, got {self.growth_hours}")
         check_range(self, 0, 3, "temperature_effect", "diversity")
         check_range(self, 0, 100, "noise")
-        check_fractions(self.validation_fraction, self.test_fraction)
+        self.check_fractions()
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntrusionOptions(CityOptions):
+class IntrusionOptions(SplitOptions):
     """Generated traffic of devices (`[data]` of kind "intrusion").
 
     Attributes:
@@ -88,8 +104,6 @@ class IntrusionOptions(CityOptions):
         doubling_hours: of a wave at first.
         infected_hours: mean time until a device is cleaned.
         active: share of an infected device's windows in which it attacks.
-        validation_fraction: of each device's windows, later in time than those for training.
-        test_fraction: the latest.
     """
 
     kind: Literal["intrusion"] = "intrusion"
@@ -121,7 +135,7 @@ class IntrusionOptions(CityOptions):
         )  # fmt: skip
         for name, low, high in limits:
             check_range(self, low, high, name)
-        check_fractions(self.validation_fraction, self.test_fraction)
+        self.check_fractions()
 
 
 def _require_names(names: tuple[str, ...], known: tuple[str, ...], field: str, what: str) -> None:
@@ -132,12 +146,11 @@ def _require_names(names: tuple[str, ...], known: tuple[str, ...], field: str, w
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivityOptions(CityOptions):
+class ActivityOptions(SignalOptions):
     """Windows of wearable inertial units of people.
 
     Attributes:
         clients: people.
-        windows: of a person, on average.
         spread: coefficient of variation of windows over people (0.1 in UCI HAR).
         window: samples of a window, at 25 Hz.
         shares: of walking, upstairs, downstairs, sitting, standing, laying; made to sum to one.
@@ -145,8 +158,6 @@ class ActivityOptions(CityOptions):
         placements: shares of people who wear the unit at the waist, in a trouser pocket, on a wrist.
         style: how much people differ in how they move: 1 as in UCI HAR, 0 not at all.
         noise: of the sensors: 1 as in UCI HAR.
-        validation_fraction: of each person's windows, by time.
-        test_fraction: likewise, the last.
     """
 
     kind: Literal["activity"] = "activity"
@@ -164,13 +175,11 @@ class ActivityOptions(CityOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range(self, 1, 100_000, "windows", words="from 1 to 100,000")
-        check_range(self, 0, 3, "spread")
-        check_range(self, 16, 512, "window", words="from {:g} to {:g} samples")
+        self.check_windows(longest=512)
         _require_shares("shares", self.shares, ACTIVITIES)
         _require_shares("placements", self.placements, PLACEMENTS)
         check_range(self, 0, 5, "habits", "style", "noise")
-        check_fractions(self.validation_fraction, self.test_fraction)
+        self.check_fractions()
 
 
 def _require_shares(field: str, shares: tuple[float, ...], names: tuple[str, ...]) -> None:

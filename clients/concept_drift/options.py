@@ -25,9 +25,10 @@ from clients.core.options import KindOptions, check_not_negative, check_positive
 
 @dataclass(frozen=True, kw_only=True)
 class DriftOptions(KindOptions):
-    """One concept drift.
+    """One concept drift. Every kind in `clients.concept_drift.table.DRIFTS` has these options.
 
     Attributes:
+        kind: how it comes.
         changes: what changes: "p(x)", "p(y)" or "p(y|x)".
         strength: the full amount of drift, 0 (none) to 1.
         unit: what `start`, `duration`, `period` and `stagger` count: "rounds", or "hours" of the world's clock.
@@ -39,7 +40,7 @@ class DriftOptions(KindOptions):
         districts: districts of the clients that drift; empty for all.
     """
 
-    kind: Literal["abrupt", "gradual", "incremental", "recurring"] = "abrupt"
+    kind: str = "abrupt"
     changes: Literal["p(x)", "p(y)", "p(y|x)"] = "p(y|x)"
     strength: float = 1.0
     unit: Literal["rounds", "hours"] = "rounds"

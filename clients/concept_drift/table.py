@@ -78,7 +78,7 @@ def level(options: DriftOptions, start: F64, now: F64 | float) -> F64:
         >>> level(rising, np.array([0.0, 5.0, np.inf]), 10.0).tolist()
         [1.0, 0.5, 0.0]
     """
-    return DRIFTS[options.kind].level(options, np.asarray(now, np.float64) - start)
+    return DRIFTS.row_of(options).level(options, np.asarray(now, np.float64) - start)
 
 
 def turns(options: DriftOptions, round_index: int) -> list[tuple[str, str]]:
@@ -88,7 +88,7 @@ def turns(options: DriftOptions, round_index: int) -> list[tuple[str, str]]:
         >>> [turns(DriftOptions(kind="recurring", start=2, period=3), r) for r in (1, 2, 5)]
         [[], [('drift_started', 'starts')], [('drift_level', 'is off')]]
     """
-    row, first = DRIFTS[options.kind], max(1, int(np.ceil(options.start)))
+    row, first = DRIFTS.row_of(options), max(1, int(np.ceil(options.start)))
     events = [("drift_started", "starts")] if round_index == first else []
     if row.takes_time:
         last, verb = options.start + options.stagger + options.duration, "is complete"
@@ -112,6 +112,6 @@ def amount(options: DriftOptions, levels: F64, chance: F64) -> F64:
         levels: (M,).
         chance: uniform, fixed for each example, (M,).
     """
-    if DRIFTS[options.kind].by_example:
+    if DRIFTS.row_of(options).by_example:
         return np.asarray(options.strength * (chance < levels), np.float64)
     return np.asarray(options.strength * levels, np.float64)

@@ -39,6 +39,29 @@ class DataOptions(KindOptions):
         return True
 
 
+class HeldOutOptions(DataOptions):
+    """Options of examples in a pool: some are held out, and a partition deals out the rest.
+
+    This is no dataclass: each kind declares these fields at their place among its own.
+
+    Attributes:
+        validation_fraction: share held centrally for criteria.
+        test_fraction: share held centrally for the end.
+        client_test_fraction: share of its own examples each client holds out.
+    """
+
+    validation_fraction: float
+    test_fraction: float | None
+    client_test_fraction: float
+
+    def __post_init__(self) -> None:
+        validation, test = self.validation_fraction, self.test_fraction or 0.0
+        shares = ("validation_fraction", "test_fraction", "client_test_fraction")
+        check_below_one(self, *shares, words="at least 0 and below 1")
+        left = f"validation and test together must be below 1, got {validation} + {test}"
+        require(validation + test < 1, "validation_fraction", left, fix="Something must be left to train on.")
+
+
 def check_at_least(options: object, least: float, *names: str, words: str = ">= {:g}") -> None:
     """Refuse fields below `least`; None passes. `words` describes the limit."""
     for name in names:
@@ -68,15 +91,7 @@ def check_range(options: object, low: float, high: float, *names: str, words: st
 
 
 def check_below_one(options: object, *names: str, words: str = "in [0, 1)") -> None:
-    """Refuse fields outside [0, 1)."""
+    """Refuse fields outside [0, 1); None passes."""
     for name in names:
         value = getattr(options, name)
-        require(0 <= value < 1, name, f"must be {words}, got {value}")
-
-
-def check_held_out(validation: float, test: float, client_test: float = 0.0) -> None:
-    """Refuse held-out fractions that are negative or leave nothing to train on."""
-    for name, value in (("validation", validation), ("test", test), ("client_test", client_test)):
-        require(0 <= value < 1, f"{name}_fraction", f"must be at least 0 and below 1, got {value}")
-    left = f"validation and test together must be below 1, got {validation} + {test}"
-    require(validation + test < 1, "validation_fraction", left, fix="Something must be left to train on.")
+        require(value is None or 0 <= value < 1, name, f"must be {words}, got {value}")

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import DataOptions, check_at_least, check_held_out
+from clients.core.options import HeldOutOptions, check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
-class UciHarOptions(DataOptions):
+class UciHarOptions(HeldOutOptions):
     """Windows of nine inertial signals, labelled with one of six activities: one client a person.
 
     Attributes:
@@ -23,7 +23,6 @@ class UciHarOptions(DataOptions):
         validation_fraction: share of the other windows that is held centrally for criteria; its results are too good
             likewise.
         test_fraction: share held centrally for the end, with test = "windows".
-        client_test_fraction: share of its own windows each client holds out.
     """
 
     kind: Literal["uci_har"] = "uci_har"
@@ -35,26 +34,23 @@ class UciHarOptions(DataOptions):
     client_test_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_held_out(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
+        super().__post_init__()
         by_windows = self.test == "windows"
         require(by_windows or self.test_fraction is None, "test_fraction", "is for test = 'windows'")
 
 
 @dataclass(frozen=True, kw_only=True)
-class NBaiotOptions(DataOptions):
-    """Traffic in which attacks are classified: one client a device.
+class NBaiotOptions(HeldOutOptions):
+    """Traffic to tell attacks from: one client a device.
 
     Attributes:
         path: the folder of device folders.
         devices: devices to keep, by the name of their folder; empty keeps all.
         classes: 2, benign or attack; 3, benign or the botnet's family; 11, benign or the attack.
-        rows_per_file: the most rows of each file, chosen by seed; a device has up to eleven files.
-        clients_per_device: number of equal random shares of a device's rows.
-        scale: "log" takes sign(x) log(1 + |x|), since the statistics span ten orders of magnitude, and then,
-            like "linear", subtracts the mean and divides by the deviation of the training rows; "none" keeps them.
-        validation_fraction: share held centrally for criteria.
-        test_fraction: share held centrally for the end.
-        client_test_fraction: share of its own rows each client holds out.
+        rows_per_file: at most so many rows of each file, chosen by seed; a device has up to eleven files.
+        clients_per_device: equal shares, at random, that a device's rows are dealt into.
+        scale: "log" takes sign(x) log(1 + |x|), since the statistics span ten orders, and then, like "linear",
+            subtracts the mean and divides by the deviation of what is trained on; "none" leaves them.
     """
 
     kind: Literal["n_baiot"] = "n_baiot"
@@ -69,7 +65,7 @@ class NBaiotOptions(DataOptions):
     client_test_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_held_out(self.validation_fraction, self.test_fraction, self.client_test_fraction)
+        super().__post_init__()
         check_at_least(self, 1, "rows_per_file", "clients_per_device", words="at least {:g}")
 
 
@@ -77,7 +73,7 @@ Argument = str | int | float | bool | list[int] | list[float] | list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFaceOptions(DataOptions):
+class HuggingFaceOptions(HeldOutOptions):
     """Labelled examples of a Hugging Face data set.
 
     Attributes:
@@ -96,7 +92,6 @@ class HuggingFaceOptions(DataOptions):
         flat: whether features are flattened.
         validation_fraction: share held centrally for criteria, taken after the partitioner: clients are smaller by it.
         test_fraction: share held centrally for the end; unset takes `test_split`, or a tenth without one.
-        client_test_fraction: share of its own examples each client holds out.
 
     Bytes are divided by 255, as images are.
     """
@@ -117,7 +112,7 @@ class HuggingFaceOptions(DataOptions):
     client_test_fraction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_held_out(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
+        super().__post_init__()
         for name in ("path", "features", "label", "split"):
             require(bool(getattr(self, name)), name, "must not be empty")
         require(bool(self.partitioner) or not self.arguments, "arguments", "are for a partitioner, and none is named")

@@ -50,15 +50,7 @@ def huggingface_population(
     if options.partitioner and partition is not None and partition != NaturalOptions():
         fix = "Leave out the section partition, or data.partitioner."
         raise PartitionError("kind", f"'{partition.kind}' and data.partitioner both deal out the examples", fix=fix)
-    return pooled_population(
-        huggingface_pool(options, seed),
-        partition,
-        validation_fraction=options.validation_fraction,
-        test_fraction=options.test_fraction,
-        client_test_fraction=options.client_test_fraction,
-        seed=seed,
-        dtype=dtype,
-    )
+    return pooled_population(huggingface_pool(options, seed), partition, options, seed=seed, dtype=dtype)
 
 
 def huggingface_pool(options: HuggingFaceOptions, seed: int) -> Pool:

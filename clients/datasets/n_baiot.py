@@ -52,15 +52,7 @@ def n_baiot_population(
     Raises:
         DataError: the files are missing (the message names their source) or unusable (it names the place).
     """
-    return pooled_population(
-        n_baiot_pool(options, seed),
-        partition,
-        validation_fraction=options.validation_fraction,
-        test_fraction=options.test_fraction,
-        client_test_fraction=options.client_test_fraction,
-        seed=seed,
-        dtype=dtype,
-    )
+    return pooled_population(n_baiot_pool(options, seed), partition, options, seed=seed, dtype=dtype)
 
 
 def n_baiot_pool(options: NBaiotOptions, seed: int) -> Pool:

@@ -9,22 +9,28 @@ from clients.core.errors import require
 from clients.tables.options import Scale, TableOptions, WindowedOptions
 
 
+class FilledOptions(WindowedOptions):
+    """Readings whose short gaps are filled.
+
+    This is no dataclass: each kind declares these fields at their place among its own.
+
+    Attributes:
+        max_gap: longest run of missing readings to fill on a straight line, in steps; windows that touch a longer one
+            are dropped. 0 fills none.
+    """
+
+    max_gap: int
+
+
 @dataclass(frozen=True, kw_only=True)
-class MetrLaOptions(WindowedOptions):
-    """Forecasts of speeds at road sensors, in miles an hour: one client a sensor.
+class MetrLaOptions(FilledOptions):
+    """Speeds at road sensors, in miles an hour, to forecast: one client a sensor.
 
     Attributes:
         path: the .h5 as published (needs the extra `hdf5`), or a CSV or Parquet of times and one column a sensor.
         sensors: sensors to keep; empty keeps all.
         zero_is_missing: whether a speed of 0 marks a missing reading. It does in METR-LA, and not in PEMS-BAY.
         window: past steps of five minutes the model sees.
-        horizon: steps ahead; all values from 1 to `horizon` are forecast.
-        stride: steps from one window to the next.
-        validation_fraction: share of a sensor's time, after the training part.
-        test_fraction: share of its time, at the end.
-        scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
-        max_gap: longest run of missing readings to fill on a straight line, in steps; windows that touch a longer one
-            are dropped. 0 fills none.
     """
 
     kind: Literal["metr_la"] = "metr_la"
@@ -48,7 +54,6 @@ def metr_la_table(options: MetrLaOptions) -> TableOptions:
     return _table(
         options,
         frequency="5min",
-        max_gap=options.max_gap,
         layout="wide",
         columns=options.sensors,
         missing_value=0.0 if options.zero_is_missing else None,
@@ -56,23 +61,15 @@ def metr_la_table(options: MetrLaOptions) -> TableOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AirQualityOptions(WindowedOptions):
-    """Forecasts of a pollutant from its past and the weather: one client a station.
+class AirQualityOptions(FilledOptions):
+    """A pollutant to forecast from its past and the weather: one client a station.
 
     Attributes:
         path: a folder with one CSV a station (also .gz, .xz), or a pattern.
         target: the pollutant: PM2.5, PM10, SO2, NO2, CO or O3 in micrograms a cubic metre.
         features: additional columns of numbers; the wind's direction is text and cannot be one.
         station: the column that names the station; empty names it by the file.
-        window: past steps the model sees.
-        horizon: steps ahead; all values from 1 to `horizon` are forecast.
-        stride: steps from one window to the next.
-        validation_fraction: share of a station's time, after the training part.
-        test_fraction: share of its time, at the end.
-        scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
         frequency: time between rows.
-        max_gap: longest run of missing values to fill on a straight line, in steps; windows that touch a longer one are
-            dropped. 0 fills none.
     """
 
     kind: Literal["air_quality"] = "air_quality"
@@ -99,7 +96,6 @@ def air_quality_table(options: AirQualityOptions) -> TableOptions:
     return _table(
         options,
         frequency=options.frequency,
-        max_gap=options.max_gap,
         layout="files",
         id_column=options.station,
         target=options.target,
@@ -125,23 +121,17 @@ COLUMNS = (POWER, "Global_reactive_power", "Voltage", "Global_intensity", *METER
 
 
 @dataclass(frozen=True, kw_only=True)
-class HouseholdPowerOptions(WindowedOptions):
-    """Forecasts of hourly mean power.
+class HouseholdPowerOptions(FilledOptions):
+    """Hourly mean power to forecast.
 
     Attributes:
         path: household_power_consumption.txt, or its folder.
         clients: "months": a client is a calendar month of the household's power; "meters": one of the four meters.
-        features: additional columns of `COLUMNS`, for "months"; sub-meters are in kW like the power itself.
-        minutes: an hour with fewer known minutes than this counts as missing.
-        window: past hours the model sees.
-        horizon: hours ahead; all values from 1 to `horizon` are forecast.
-        stride: hours from one window to the next.
-        validation_fraction: share of a client's time, after the training part. Each month is split by itself, so one
-            month's test part is earlier than the next month's training part.
-        test_fraction: share of its time, at the end.
-        scale: by the training part's mean and deviation, per "client" or over all ("global"); or "none".
-        max_gap: longest run of missing hours to fill on a straight line; windows that touch a longer one are dropped.
-            0 fills none.
+        features: further columns of `COLUMNS`, for "months"; sub-meters are in kW like the power itself.
+        minutes: an hour with fewer known minutes than this is missing.
+        window: past hours the model sees; horizon and stride are in hours too.
+        validation_fraction: share of a client's time, after the training part. Months are split each by itself, so one
+            month's test lies before another's training.
     """
 
     kind: Literal["household_power"] = "household_power"
@@ -168,11 +158,11 @@ class HouseholdPowerOptions(WindowedOptions):
 
 def household_power_table(options: HouseholdPowerOptions) -> TableOptions:
     """Return how the hours are split, scaled and windowed."""
-    return _table(options, frequency="1h", max_gap=options.max_gap)
+    return _table(options, frequency="1h")
 
 
-def _table(options: WindowedOptions, *, frequency: str, max_gap: int, **layout: Any) -> TableOptions:
-    """Return a table with the options' windows, split and scale; gaps of up to `max_gap` steps are filled."""
+def _table(options: FilledOptions, *, frequency: str, **layout: Any) -> TableOptions:
+    """Return a table with the options' windows, split, scale and gaps."""
     return TableOptions(
         path=options.path,
         window=options.window,
@@ -182,7 +172,7 @@ def _table(options: WindowedOptions, *, frequency: str, max_gap: int, **layout: 
         test_fraction=options.test_fraction,
         scale=options.scale,
         frequency=frequency,
-        gaps="interpolate" if max_gap else "drop",
-        max_gap=max_gap or None,
+        gaps="interpolate" if options.max_gap else "drop",
+        max_gap=options.max_gap or None,
         **layout,
     )

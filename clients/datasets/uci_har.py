@@ -66,15 +66,7 @@ def uci_har_population(
     Raises:
         DataError: the files are missing (the message names their source) or unusable (it names the place).
     """
-    return pooled_population(
-        uci_har_pool(options),
-        partition,
-        validation_fraction=options.validation_fraction,
-        test_fraction=options.test_fraction,
-        client_test_fraction=options.client_test_fraction,
-        seed=seed,
-        dtype=dtype,
-    )
+    return pooled_population(uci_har_pool(options), partition, options, seed=seed, dtype=dtype)
 
 
 def uci_har_pool(options: UciHarOptions) -> Pool:

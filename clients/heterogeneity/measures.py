@@ -20,8 +20,8 @@ from clients.core.population import Population
 
 
 @dataclass(frozen=True)
-class PartitionMeasures:
-    """Facts about the clients that a run records before it starts.
+class SizeMeasures:
+    """How many clients there are, and how many examples they have.
 
     Attributes:
         clients: how many, N.
@@ -29,9 +29,6 @@ class PartitionMeasures:
         smallest: size of the smallest client.
         median: median size.
         largest: size of the largest client.
-        label_emd: mean over examples of their client's `label_emd`, in [0, 2]; None unless classification.
-        label_js: the same of `label_js`, in bits, in [0, 1].
-        estimated_from: clients whose labels were counted; below `clients`, label measures are estimates.
     """
 
     clients: int
@@ -39,6 +36,30 @@ class PartitionMeasures:
     smallest: int
     median: float
     largest: int
+
+
+def size_measures(population: Population) -> dict[str, Any]:
+    """Return the fields of `SizeMeasures`."""
+    sizes = population.sizes
+    return {
+        "clients": population.num_clients,
+        "examples": population.num_examples,
+        "smallest": int(sizes.min()),
+        "median": float(np.median(sizes)),
+        "largest": int(sizes.max()),
+    }
+
+
+@dataclass(frozen=True)
+class PartitionMeasures(SizeMeasures):
+    """What a run records about its clients before it starts.
+
+    Attributes:
+        label_emd: mean over examples of their client's `label_emd`, in [0, 2]; None unless classification.
+        label_js: the same of `label_js`, in bits, in [0, 1].
+        estimated_from: clients whose labels were counted; below `clients`, label measures are estimates.
+    """
+
     label_emd: float | None
     label_js: float | None
     estimated_from: int
@@ -177,7 +198,7 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
     Returns:
         The measures. Clients without examples count in sizes and not in label measures.
     """
-    sizes, n = population.sizes, population.num_clients
+    n = population.num_clients
     emd = js = None
     counted = n
     if population.clients.label_counts is not None:
@@ -186,11 +207,7 @@ def partition_measures(population: Population, seed: int, sample: int = 2000) ->
         _, mean = label_distances(population.clients.label_counts(clients))
         emd, js = mean.get("label_emd"), mean.get("label_js")
     return PartitionMeasures(
-        clients=n,
-        examples=population.num_examples,
-        smallest=int(sizes.min()),
-        median=float(np.median(sizes)),
-        largest=int(sizes.max()),
+        **size_measures(population),
         label_emd=emd,
         label_js=js,
         estimated_from=counted,

@@ -13,7 +13,7 @@ from clients.core.examples import FaultCounts
 from clients.core.population import Population
 from clients.core.population_parts import Places
 from clients.heterogeneity.feature_shift import FeatureShift, population_shift
-from clients.heterogeneity.measures import gini, label_distances
+from clients.heterogeneity.measures import SizeMeasures, gini, label_distances, size_measures
 from clients.heterogeneity.spatial import Moran, morans_i, nearest
 
 SAMPLE = 2000
@@ -50,9 +50,12 @@ class Holdings:
         found: dict[str, F64] = {"size": self.sizes.astype(np.float64), **self.labels}
         if self.feature_shift is not None:
             found["feature_shift"] = self.feature_shift
-        if self.fault_counts is not None:
-            found |= {f"fault {name}": np.asarray(share) for name, share in self.fault_counts.changed.items()}
-        return found
+        return found | self.fault_quantities()
+
+    def fault_quantities(self) -> dict[str, F64]:
+        """Return the quantities of `quantities` that are shares changed by a fault."""
+        changed = {} if self.fault_counts is None else self.fault_counts.changed
+        return {f"fault {name}": np.asarray(share) for name, share in changed.items()}
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,10 @@ class FaultRate:
 
 
 @dataclass(frozen=True)
-class HeterogeneityMeasures:
-    """How much clients differ. A measure is None if it does not exist for these data.
+class HeterogeneityMeasures(SizeMeasures):
+    """How unequal clients are. What is None does not exist for these data.
 
     Attributes:
-        clients: how many, N.
-        examples: training examples in all.
-        smallest: size of the smallest client.
-        median: median size.
-        largest: size of the largest client.
         quantity_gini: see `clients.heterogeneity.measures.gini`; of all clients.
         label_emd: mean over examples of their client's `label_emd`, in [0, 2].
         label_js: the same of `label_js`: base-2 logarithms, so in [0, 1] bits.
@@ -95,11 +93,6 @@ class HeterogeneityMeasures:
             in the sample; below `clients`, the measure is an estimate.
     """
 
-    clients: int
-    examples: int
-    smallest: int
-    median: float
-    largest: int
     quantity_gini: float
     label_emd: float | None = None
     label_js: float | None = None
@@ -144,15 +137,10 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
         noise = label_noise(population.history.masks(clients[few]))
         estimated |= {"noise": len(few)} if noise is not None else {}
     _, mean = label_distances(held.label_counts) if held.label_counts is not None else ({}, {})
-    sizes = population.sizes
     known = shift is not None and np.isfinite(shift.mean)
     return HeterogeneityMeasures(
-        clients=population.num_clients,
-        examples=population.num_examples,
-        smallest=int(sizes.min()),
-        median=float(np.median(sizes)),
-        largest=int(sizes.max()),
-        quantity_gini=gini(sizes),
+        **size_measures(population),
+        quantity_gini=gini(population.sizes),
         label_emd=mean.get("label_emd"),
         label_js=mean.get("label_js"),
         label_hellinger=mean.get("label_hellinger"),

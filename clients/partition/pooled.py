@@ -15,12 +15,12 @@ from clients.core.channels import Channel
 from clients.core.checks import check_finite, check_labels, check_numeric, check_same_length
 from clients.core.errors import DataError, PartitionError
 from clients.core.examples import Examples, Task
+from clients.core.options import HeldOutOptions
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import cohort_of, label_counts_of, offsets_of
-from clients.partition.calibrated import measured
 from clients.partition.long_tail import Thinning, thinned
-from clients.partition.options import CalibratedOptions, NaturalOptions, PartitionOptions
+from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.partitions import partition
 from clients.partition.table import PARTITIONS
 
@@ -72,10 +72,8 @@ def hold_out(examples: int, validation: float, test: float, seed: int) -> tuple[
 def pooled_population(
     pool: Pool,
     options: PartitionOptions | None,
+    held_out: HeldOutOptions,
     *,
-    validation_fraction: float,
-    test_fraction: float | None,
-    client_test_fraction: float = 0.0,
     seed: int,
     dtype: torch.dtype = torch.float32,
 ) -> Population:
@@ -83,11 +81,10 @@ def pooled_population(
 
     Args:
         pool: the examples.
-        options: the partition; None takes the pool's natural clients, and is an error if it has none.
-        validation_fraction: share of the pool held centrally for criteria.
-        test_fraction: share of the pool held centrally for the end; None takes the pool's own test set, or a tenth if
-            it has none. With a given share, the pool's own test set is not used.
-        client_test_fraction: share of its examples each client holds out for itself (rounded down).
+        options: the partition; None takes the pool's natural clients, and is an error where it has none.
+        held_out: the shares that are held out. No `test_fraction` takes the pool's own test set, or a tenth where it
+            has none; where a share is given, the pool's own test set stays out of it. Each client's share is rounded
+            down.
         seed: root seed.
         dtype: of the features, and of regression targets.
 
@@ -102,11 +99,12 @@ def pooled_population(
         options = NaturalOptions(key=pool.natural)
     if options is None:
         raise PartitionError("kind", f"data '{pool.name}' come without clients", fix=f"Give one of {list(PARTITIONS)}.")
-    own_test = pool.test if test_fraction is None else None
+    own_test, test_fraction = None, held_out.test_fraction
     if test_fraction is None:
+        own_test = pool.test
         test_fraction = 0.0 if own_test else 0.1
     task = _check(pool.features, pool.targets, pool.where)
-    train, validation, test = hold_out(len(pool.features), validation_fraction, test_fraction, seed)
+    train, validation, test = hold_out(len(pool.features), held_out.validation_fraction, test_fraction, seed)
     if not len(train):
         raise DataError(pool.where, f"has {len(pool.features)} examples, and none is left to train on")
     if task == "classification":
@@ -116,11 +114,13 @@ def pooled_population(
     outputs = _outputs(task, [pool.targets, *([own_test[1]] if own_test else [])])
     keys = {name: key[train] for name, key in pool.keys.items()}
     parts = partition(options, pool.targets[train], keys, seed, pool.features[train])
-    rows, offsets, held_rows, held_offsets = _client_hold_out(parts.rows, parts.offsets, client_test_fraction, seed)
+    own_share = held_out.client_test_fraction
+    rows, offsets, held_rows, held_offsets = _client_hold_out(parts.rows, parts.offsets, own_share, seed)
 
     record = {"examples_in_all": len(pool.features), "partition": options.kind, **pool.facts}
-    if isinstance(options, CalibratedOptions):
-        record |= measured(options, pool.targets[train], pool.features[train], rows, offsets, seed)
+    facts = PARTITIONS.row_of(options).facts
+    if facts is not None:
+        record |= facts(options, pool.targets[train], pool.features[train], rows, offsets, seed)
 
     features, targets = _tensors(task, pool.features[train], pool.targets[train], dtype)
     cohort = cohort_of(features, targets, offsets, rows)
@@ -138,7 +138,7 @@ def pooled_population(
         ),
         clients=ClientData(
             cohort=cohort,
-            held_out=cohort_of(features, targets, held_offsets, held_rows) if client_test_fraction else None,
+            held_out=cohort_of(features, targets, held_offsets, held_rows) if own_share else None,
             label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
         ),
         central=CentralData(

@@ -23,12 +23,14 @@ class PartitionRow(Row):
     """A kind of partition.
 
     Attributes:
-        owners: (options, pooled examples) -> their owners (`clients.partition.partitions.Owners`).
-        keeps_clients: whether it keeps the clients of data that have their own.
+        owners: (options, pooled examples) -> who owns each (`clients.partition.partitions.Owners`).
+        keeps_clients: whether it leaves data that bring their own clients as they are.
+        facts: (options, targets, features, rows, offsets, seed) -> what the record says of the finished partition.
     """
 
     owners: Callable[..., Any]
     keeps_clients: bool = False
+    facts: Callable[..., dict[str, float]] | None = None
 
 
 def _dealt(name: str) -> Callable[..., Any]:
@@ -43,5 +45,10 @@ PARTITIONS: Table[PartitionRow] = Table(
     PartitionRow(kind="quantity", options=QuantityOptions, owners=_dealt("quantity")),
     PartitionRow(kind="similarity", options=SimilarityOptions, owners=_dealt("similarity")),
     PartitionRow(kind="natural", options=NaturalOptions, owners=_dealt("natural"), keeps_clients=True),
-    PartitionRow(kind="requested", options=CalibratedOptions, owners=_dealt("calibrated")),
+    PartitionRow(
+        kind="requested",
+        options=CalibratedOptions,
+        owners=_dealt("calibrated"),
+        facts=lazy("clients.partition.calibrated", "measured"),
+    ),
 )

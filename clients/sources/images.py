@@ -20,7 +20,7 @@ from clients.core.file_paths import find_file
 from clients.core.population import Population
 from clients.partition.options import PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
-from clients.sources.options import DigitsOptions, ImagesOptions, thinning_of
+from clients.sources.options import DigitsOptions, ImagesOptions
 
 FEATURE_NAMES = ("x", "x_train", "features", "images", "windows", "data")
 TARGET_NAMES = ("y", "y_train", "labels", "label", "targets", "target", "activity")
@@ -41,7 +41,7 @@ def digits_population(
     Raises:
         PartitionError: the partition is missing or cannot be made.
     """
-    return _population(digits_pool(options), options, partition, seed, dtype)
+    return pooled_population(digits_pool(options), partition, options, seed=seed, dtype=dtype)
 
 
 def images_population(
@@ -53,25 +53,7 @@ def images_population(
         DataError: the file is missing or holds unusable values.
         PartitionError: the partition is missing or cannot be made.
     """
-    return _population(images_pool(options), options, partition, seed, dtype)
-
-
-def _population(
-    pool: Pool,
-    options: DigitsOptions | ImagesOptions,
-    partition: PartitionOptions | None,
-    seed: int,
-    dtype: torch.dtype,
-) -> Population:
-    return pooled_population(
-        pool,
-        partition,
-        validation_fraction=options.validation_fraction,
-        test_fraction=options.test_fraction,
-        client_test_fraction=options.client_test_fraction,
-        seed=seed,
-        dtype=dtype,
-    )
+    return pooled_population(images_pool(options), partition, options, seed=seed, dtype=dtype)
 
 
 def digits_pool(options: DigitsOptions) -> Pool:
@@ -93,7 +75,7 @@ def digits_pool(options: DigitsOptions) -> Pool:
         features if options.flat else features.reshape(-1, 1, 8, 8),
         labels,
         {"label": labels},
-        thinning=thinning_of(options),
+        thinning=options.thinning(),
     )
 
 
@@ -111,7 +93,7 @@ def images_pool(options: ImagesOptions) -> Pool:
     else:
         raise DataError("path", f"{path} is neither an .npz file nor an IDX file nor a folder of IDX files")
     check_labels(pool.targets, None, pool.where)
-    pool = replace(pool, features=_shaped(pool.features, options, pool.where), thinning=thinning_of(options))
+    pool = replace(pool, features=_shaped(pool.features, options, pool.where), thinning=options.thinning())
     features = pool.features
     if pool.test is None:
         return pool

@@ -7,24 +7,46 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import DataOptions, check_at_least, check_held_out, check_not_negative
+from clients.core.options import DataOptions, HeldOutOptions, check_at_least, check_not_negative
 from clients.partition.long_tail import Thinning
 
 
-@dataclass(frozen=True, kw_only=True)
-class DigitsOptions(DataOptions):
-    """The 1,797 handwritten 8x8 digits bundled with scikit-learn, scaled to [0, 1].
+class ThinnedOptions(HeldOutOptions):
+    """Options of examples of which some classes may be kept rarer than they come.
+
+    This is no dataclass: each kind declares these fields at their place among its own.
 
     Attributes:
-        flat: True gives features of shape (64,), False (1, 8, 8).
-        validation_fraction: share held centrally for criteria.
-        test_fraction: share held centrally for the end.
-        client_test_fraction: share of its own examples each client holds out.
         long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
             has about this many times the examples of the last (Cui et al. 2019). Central examples are not thinned;
             the examples that clients hold out have the clients' imbalance.
         rare_classes: classes thinned to `rare_share` of their training examples.
         rare_share: see `rare_classes`.
+    """
+
+    long_tail: float
+    rare_classes: tuple[int, ...]
+    rare_share: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.thinning()
+
+    def thinning(self) -> Thinning:
+        """Return how many training examples of each class are kept.
+
+        Raises:
+            UserError: the options describe a profile that does not exist.
+        """
+        return Thinning(long_tail=self.long_tail, rare_classes=self.rare_classes, rare_share=self.rare_share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsOptions(ThinnedOptions):
+    """The 1,797 handwritten 8x8 digits bundled with scikit-learn, scaled to [0, 1].
+
+    Attributes:
+        flat: True gives features of shape (64,), False (1, 8, 8).
     """
 
     kind: Literal["digits"] = "digits"
@@ -36,13 +58,9 @@ class DigitsOptions(DataOptions):
     rare_classes: tuple[int, ...] = ()
     rare_share: float = 0.1
 
-    def __post_init__(self) -> None:
-        check_held_out(self.validation_fraction, self.test_fraction, self.client_test_fraction)
-        thinning_of(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesOptions(DataOptions):
+class ImagesOptions(ThinnedOptions):
     """Labelled arrays from a file.
 
     Attributes:
@@ -54,14 +72,7 @@ class ImagesOptions(DataOptions):
         flat: True gives flat features; False images (channels, height, width).
         shape: shape of one example; empty takes the file's own. With flat = false a flat square becomes an image of one
             channel, byte images without channels get one, and trailing channels (1, 3 or 4) go first.
-        validation_fraction: share held centrally for criteria.
         test_fraction: share held centrally for the end; unset takes the file's own test set, or a tenth without one.
-        client_test_fraction: share of its own examples each client holds out.
-        long_tail: imbalance factor of an exponential profile over classes in the training examples: the first class
-            has about this many times the examples of the last (Cui et al. 2019). Central examples are not thinned;
-            the examples that clients hold out have the clients' imbalance.
-        rare_classes: classes thinned to `rare_share` of their training examples.
-        rare_share: see `rare_classes`.
 
     Bytes are divided by 255; other integers are multiplied by a number called `scale` in the file, if there is
     one. A natural partition may use every array of one axis and the right length.
@@ -81,21 +92,11 @@ class ImagesOptions(DataOptions):
     rare_share: float = 0.1
 
     def __post_init__(self) -> None:
-        check_held_out(self.validation_fraction, self.test_fraction or 0.0, self.client_test_fraction)
-        thinning_of(self)
+        super().__post_init__()
         require(bool(self.path), "path", "must name a file or a folder, got nothing")
         require(all(s > 0 for s in self.shape), "shape", f"must hold positive numbers, got {list(self.shape)}")
         one_axis = not (self.flat and len(self.shape) > 1)
         require(one_axis, "shape", f"{list(self.shape)} has several axes and flat is true", fix="Set flat = false.")
-
-
-def thinning_of(options: DigitsOptions | ImagesOptions) -> Thinning:
-    """Return how many training examples of each class are kept.
-
-    Raises:
-        UserError: the options describe a profile that does not exist.
-    """
-    return Thinning(long_tail=options.long_tail, rare_classes=options.rare_classes, rare_share=options.rare_share)
 
 
 Curvature = float | tuple[float, ...] | tuple[tuple[float, ...], ...]

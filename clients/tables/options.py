@@ -23,11 +23,12 @@ class WindowedOptions(DataOptions):
     Attributes:
         path: path of the files.
         window: past steps the model sees.
-        horizon: steps ahead.
+        horizon: steps ahead; all values from 1 to `horizon` are forecast.
         stride: steps from one window to the next.
         validation_fraction: share of a client's time, after the training part.
         test_fraction: share of a client's time, at the end.
-        scale: how readings are scaled.
+        scale: subtract the mean and divide by the standard deviation of the training part, per "client" or over all
+            clients ("global"), targets too; or "none".
     """
 
     path: str
@@ -60,16 +61,9 @@ class TableOptions(WindowedOptions):
         target: the column to forecast, for "long" and "files".
         features: additional input columns; with "wide" every client gets them.
         columns: the sensors to keep, for "wide"; empty keeps every numeric column.
-        window: past steps the model sees.
-        horizon: steps ahead; the model forecasts all values from 1 to `horizon`.
-        stride: steps from one window to the next.
-        validation_fraction: share of a client's time, after the training part.
-        test_fraction: share of a client's time, at the end.
-        scale: subtract the mean and divide by the standard deviation of the training part, per "client" or over all
-            clients ("global"), targets too; or "none".
-        frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Both are checked.
-        gaps: treatment of missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
-            windows that touch values still missing; "drop" windows that touch any missing value.
+        frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
+        gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
+            windows that touch what is still missing; "drop" windows that touch any.
         max_gap: longest run of missing values to interpolate, in steps; unset for any.
         missing_value: a reading of the forecast sensors that marks a missing value, such as 0 in METR-LA.
     """

@@ -52,6 +52,22 @@ const AXES = {
   wall: { label: "wall time", name: "Wall time", format: seconds },
 };
 
+// The button that changes between dark and light; `repaint` draws the charts in the new colours.
+function themeButton(repaint) {
+  const button = el("button", { type: "button", class: "small", "aria-label": "dark or light" }, "◐");
+  button.addEventListener("click", () => {
+    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    try {
+      localStorage.setItem("fedscape-theme", next);
+    } catch {
+      /* a page opened from disk may have no storage */
+    }
+    repaint();
+  });
+  return button;
+}
+
 // The reader's choices; kept while the page is open.
 const chosen = { axis: "round", zoom: null };
 

@@ -46,7 +46,7 @@
       ...(view.map.districts.length ? [["district", "district"]] : []),
       ...Object.entries(view.map.labels),
     ];
-    const first = choices.findIndex(([name]) => name.startsWith("fault "));
+    const first = choices.findIndex(([name]) => view.map.faults.includes(name));
     if (first > 0) choices.unshift(...choices.splice(first, 1));
     dataCard(
       "map",
@@ -104,17 +104,7 @@
       { grid: true },
     );
 
-  const theme = el("button", { type: "button", class: "small", "aria-label": "dark or light" }, "◐");
-  theme.addEventListener("click", () => {
-    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    document.documentElement.dataset.theme = next;
-    try {
-      localStorage.setItem("fedscape-theme", next);
-    } catch {
-      /* a page opened from disk may have no storage */
-    }
-    cards.forEach((one) => one.paint());
-  });
+  const theme = themeButton(() => cards.forEach((one) => one.paint()));
   const facts = Object.entries(view.facts).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`);
   const seed = view.seed === null ? [] : [`seed ${view.seed}`];
   root.append(

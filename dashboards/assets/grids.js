@@ -28,6 +28,14 @@ function niceTicks(low, high, most) {
   return ticks;
 }
 
+// Fill the plot with an image of one pixel a cell.
+function paintImage(context, area, image) {
+  const off = el("canvas", { width: image.width, height: image.height });
+  off.getContext("2d").putImageData(image, 0, 0);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(off, area.x, area.y, area.width, area.height);
+}
+
 // Paint cells with axes around them. `paint(context, area)` fills the plot; rows and ticks are labelled.
 function paintGrid(holder, { height, left, rows, ticks, paint, cellText, label }) {
   const canvas = holder.querySelector("canvas") || holder.appendChild(el("canvas", { role: "img" }));
@@ -192,12 +200,7 @@ function paintClients(holder, grid, metric, order) {
     rows: labelled,
     ticks: roundTicks(1, grid.rounds, holder.clientWidth),
     label: `${metric} of ${grid.clients} ${grid.names ? "districts" : "clients"} over ${grid.rounds} rounds`,
-    paint(context, area) {
-      const off = el("canvas", { width: columns, height: rows });
-      off.getContext("2d").putImageData(image, 0, 0);
-      context.imageSmoothingEnabled = false;
-      context.drawImage(off, area.x, area.y, area.width, area.height);
-    },
+    paint: (context, area) => paintImage(context, area, image),
     cellText(x, y) {
       const row = sorted[Math.floor(y * rows)],
         column = Math.floor(x * columns),
@@ -259,12 +262,7 @@ function paintLabels(holder, partition, order) {
             (at + 0.5) / clients,
             partition.names[at],
           ]),
-    paint(context, area) {
-      const off = el("canvas", { width: clients, height: classes });
-      off.getContext("2d").putImageData(image, 0, 0);
-      context.imageSmoothingEnabled = false;
-      context.drawImage(off, area.x, area.y, area.width, area.height);
-    },
+    paint: (context, area) => paintImage(context, area, image),
     cellText(x, y) {
       const client = sorted[Math.floor(x * clients)],
         label = Math.floor(y * classes);

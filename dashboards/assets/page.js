@@ -13,7 +13,7 @@ function makePage(root, words, tools = []) {
     "whole run",
   );
   const axes = el("span", { class: "axes" });
-  const theme = el("button", { type: "button", class: "small", "aria-label": "dark or light" }, "◐");
+  const theme = themeButton(() => render());
   const title = el("span", { class: "mark" }, "fedscape", el("span"));
   const bar = el("nav", { class: "bar" }, title, el("span", { class: "gap" }), whole, axes, theme);
 
@@ -87,16 +87,6 @@ function makePage(root, words, tools = []) {
     }
     state.busy = false;
   };
-  theme.addEventListener("click", () => {
-    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    document.documentElement.dataset.theme = next;
-    try {
-      localStorage.setItem("fedscape-theme", next);
-    } catch {
-      /* a page opened from disk may have no storage */
-    }
-    render();
-  });
   let width = root.clientWidth;
   new ResizeObserver(() => {
     if (root.clientWidth === width) return;

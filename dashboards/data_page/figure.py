@@ -12,6 +12,12 @@ import numpy as np
 INK, SOFT, LINE, FAINT, PAGE = "#1c2330", "#5d6675", "#e3e1db", "#efede8", "#ffffff"
 SERIES = ("#2b62d9", "#d9730d", "#16936a", "#bb3c86", "#7557c9", "#0b93a8", "#8f6b3d", "#6b7280")
 SCALE = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30", "#fde725")
+LABEL_DISTANCES = {
+    "label_emd": "EMD, of 2",
+    "label_js": "Jensen-Shannon, bits of 1",
+    "label_hellinger": "Hellinger, of 1",
+}
+"""What a curve of each label measure is called."""
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -79,7 +85,7 @@ def _panels(view: dict[str, Any]) -> list[tuple[str, Draw]]:
     found: list[tuple[str, Draw]] = [("Examples per client", _sizes)]
     if view["label_counts"]:
         found.append(("Labels per client", _labels))
-    if any(name.startswith("label_") for name in view["curves"]):
+    if any(name in LABEL_DISTANCES for name in view["curves"]):
         found.append(("Label distance from all clients", _label_curves))
     if "feature_shift" in view["curves"]:
         found.append(("Feature shift", _feature_curve))
@@ -93,8 +99,8 @@ def _panels(view: dict[str, Any]) -> list[tuple[str, Draw]]:
 def _coloured_by(view: dict[str, Any]) -> str:
     """Return the quantity that colours the map: the fault that differs most, else feature shift, else size."""
     values: dict[str, list[float | None]] = view["map"]["values"]
-    faults = {name: _array(of) for name, of in values.items() if name.startswith("fault ")}
-    spread = {name: float(np.nanstd(of)) for name, of in faults.items()}
+    faults: list[str] = view["map"]["faults"]
+    spread = {name: float(np.nanstd(_array(values[name]))) for name in faults}
     if spread and max(spread.values()) > 0:
         return max(spread, key=lambda name: spread[name])
     return "feature_shift" if "feature_shift" in values else "size"
@@ -171,9 +177,8 @@ def _curve(axes: Any, values: list[float | None], ink: str, name: str | None) ->
 
 
 def _label_curves(figure: Any, axes: Any, view: dict[str, Any]) -> None:
-    for index, (name, one) in enumerate((n, c) for n, c in view["curves"].items() if n.startswith("label_")):
-        _curve(axes, one["values"], SERIES[index], {"label_emd": "EMD, of 2", "label_js": "Jensen-Shannon, bits of 1",
-                                                    "label_hellinger": "Hellinger, of 1"}[name])  # fmt: skip
+    for index, (name, one) in enumerate((n, c) for n, c in view["curves"].items() if n in LABEL_DISTANCES):
+        _curve(axes, one["values"], SERIES[index], LABEL_DISTANCES[name])
     axes.set_ylim(bottom=0)
     axes.legend(fontsize=8, handlelength=1.2, labelcolor=SOFT)
 

@@ -48,7 +48,7 @@ def data_view(
         "curves": {
             name: {"label": data_text.quantity_name(name), "values": _numbers(curve(values))}
             for name, values in held.quantities().items()
-            if np.isfinite(values).any() and not name.startswith("fault ") and name != "size"
+            if np.isfinite(values).any() and name not in held.fault_quantities() and name != "size"
         },
         "map": _map(population, held, names),
         "facts": {name: str(value) for name, value in population.federation.record.items()},
@@ -100,6 +100,7 @@ def _map(population: Population, held: Holdings, names: list[str]) -> dict[str, 
     if held.places is None:
         return None
     quantities = {name: values for name, values in held.quantities().items() if np.isfinite(values).any()}
+    faults = [name for name in held.fault_quantities() if name in quantities]
     return {
         "x": _numbers(held.places.x),
         "y": _numbers(held.places.y),
@@ -108,9 +109,9 @@ def _map(population: Population, held: Holdings, names: list[str]) -> dict[str, 
         "names": names,
         "values": {name: _numbers(values) for name, values in quantities.items()},
         "labels": {
-            name: ("changed by " if name.startswith("fault ") else "") + data_text.quantity_name(name)
-            for name in quantities
+            name: ("changed by " if name in faults else "") + data_text.quantity_name(name) for name in quantities
         },
+        "faults": faults,
     }
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from clients.core.options import STRICT, check_at_least, check_below_one, check_not_negative, check_positive
-from clients.core.rows import Row, Table
 
 Weighting = Literal["examples", "uniform", "unbiased"]
 """Coefficients of the mean of updates; `server.algorithms.aggregation.weighted` defines each."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CohortOptions:
+class AlgorithmOptions:
     """Who takes part; every algorithm has these.
 
     Attributes:
@@ -35,7 +34,7 @@ class CohortOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AveragingOptions(CohortOptions):
+class AveragingOptions(AlgorithmOptions):
     """What algorithms that average updates and take a server step share.
 
     Attributes:
@@ -153,7 +152,7 @@ class FedAdagradOptions(AveragingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaffoldOptions(CohortOptions):
+class ScaffoldOptions(AlgorithmOptions):
     """SCAFFOLD (Karimireddy et al. 2020); clients count alike, as defined there.
 
     Attributes:
@@ -187,7 +186,7 @@ class FedNovaOptions(AveragingOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FedDynOptions(CohortOptions):
+class FedDynOptions(AlgorithmOptions):
     """FedDyn (Acar et al. 2021); clients count alike, as defined there. Stable while local_lr (L + alpha) < 2.
 
     Attributes:
@@ -200,22 +199,3 @@ class FedDynOptions(CohortOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "alpha")
-
-
-AlgorithmOptions = (
-    FedAvgOptions
-    | FedSgdOptions
-    | FedAvgMOptions
-    | FedProxOptions
-    | FedAdamOptions
-    | FedYogiOptions
-    | FedAdagradOptions
-    | ScaffoldOptions
-    | FedNovaOptions
-    | FedDynOptions
-)
-
-ALGORITHM_OPTIONS: Table[Row] = Table(
-    "an algorithm", *(Row(kind=options.kind, options=options) for options in get_args(AlgorithmOptions))
-)
-"""What a scenario may say of each; `server.algorithms.table` has what each does."""

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from clients.training import rules
-from clients.training.options import LocalOptions
-from server.algorithms import transforms
-from server.algorithms.aggregation import normalised_mean, weighted_mean
-from server.algorithms.algorithm import Algorithm
+from clients.core.rows import Row, Table, lazy
 from server.algorithms.options import (
-    AlgorithmOptions,
-    CohortOptions,
     FedAdagradOptions,
     FedAdamOptions,
     FedAvgMOptions,
@@ -27,107 +21,64 @@ from server.algorithms.options import (
 )
 
 
-def _fedavg(o: FedAvgOptions | FedSgdOptions, local: LocalOptions) -> Algorithm:
-    return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=transforms.sgd(o.server_lr))
+@dataclass(frozen=True, kw_only=True)
+class FixedLocal:
+    """Local work that is part of an algorithm's definition, whatever the defaults of [local] are.
+
+    Attributes:
+        words: what a client does, for messages.
+        values: the keys of [local] that it fixes.
+        same: other values that [local] may give for these keys, because they mean the same.
+        instead: an algorithm that leaves local work to [local].
+    """
+
+    words: str
+    values: Mapping[str, Any]
+    same: Mapping[str, Any] = field(default_factory=dict)
+    instead: str
+
+    def conflict(self, given: Mapping[str, Any]) -> tuple[str, Any] | None:
+        """Return the first key of [local] whose given value would be ignored, and that value; None without one."""
+        for key, value in self.values.items():
+            if key in given and given[key] not in (value, self.same.get(key, value)):
+                return key, given[key]
+        return None
 
 
-def _fedavgm(o: FedAvgMOptions, local: LocalOptions) -> Algorithm:
-    server = transforms.momentum(o.server_lr, o.server_momentum)
-    return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
-
-
-def _fedprox(o: FedProxOptions, local: LocalOptions) -> Algorithm:
-    return Algorithm(
-        o.kind, rules.proximal(o.mu), aggregation=weighted_mean(o.weighting), server=transforms.sgd(o.server_lr)
-    )
-
-
-def _fedadam(o: FedAdamOptions, local: LocalOptions) -> Algorithm:
-    server = transforms.adam(o.server_lr, o.beta1, o.beta2, o.tau)
-    return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
-
-
-def _fedyogi(o: FedYogiOptions, local: LocalOptions) -> Algorithm:
-    server = transforms.yogi(o.server_lr, o.beta1, o.beta2, o.tau)
-    return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
-
-
-def _fedadagrad(o: FedAdagradOptions, local: LocalOptions) -> Algorithm:
-    server = transforms.adagrad(o.server_lr, o.beta1, o.tau)
-    return Algorithm(o.kind, aggregation=weighted_mean(o.weighting), server=server)
-
-
-def _scaffold(o: ScaffoldOptions, local: LocalOptions) -> Algorithm:
-    return Algorithm(
-        o.kind,
-        rules.control_variate(o.option),
-        aggregation=weighted_mean("uniform"),
-        server=transforms.control_variate(o.server_lr),
-    )
-
-
-def _fednova(o: FedNovaOptions, local: LocalOptions) -> Algorithm:
-    return Algorithm(
-        o.kind,
-        rules.proximal(o.mu),
-        aggregation=normalised_mean(o.weighting, local, o.mu),
-        server=transforms.sgd(o.server_lr),
-    )
-
-
-def _feddyn(o: FedDynOptions, local: LocalOptions) -> Algorithm:
-    return Algorithm(
-        o.kind, rules.dynamic(o.alpha), aggregation=weighted_mean("uniform"), server=transforms.dynamic(o.alpha)
-    )
-
-
-def _one_full_batch(local: LocalOptions) -> LocalOptions:
-    """FedSGD's local work: one step on all of a client's examples."""
-    return replace(local, batch_size="full", local_steps=1, local_epochs=None, partial_work=0.0)
-
-
-@dataclass(frozen=True)
-class AlgorithmRow:
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmRow(Row):
     """An entry of the table.
 
     Attributes:
-        options: its options in a scenario.
-        build: (options, local training) -> the algorithm.
-        local_work: what it makes of [local]; None leaves it as configured.
+        build: (options, local training) -> the algorithm (`server.algorithms.algorithm.Algorithm`).
+        fixed_local: what it fixes of local work; None leaves [local] as configured.
     """
 
-    options: type[CohortOptions]
-    build: Callable[[Any, LocalOptions], Algorithm]
-    local_work: Callable[[LocalOptions], LocalOptions] | None = None
+    build: Callable[..., Any]
+    fixed_local: FixedLocal | None = None
 
 
-ALGORITHMS: dict[str, AlgorithmRow] = {
-    "fedavg": AlgorithmRow(FedAvgOptions, _fedavg),
-    "fedsgd": AlgorithmRow(FedSgdOptions, _fedavg, _one_full_batch),
-    "fedavgm": AlgorithmRow(FedAvgMOptions, _fedavgm),
-    "fedprox": AlgorithmRow(FedProxOptions, _fedprox),
-    "fedadam": AlgorithmRow(FedAdamOptions, _fedadam),
-    "fedyogi": AlgorithmRow(FedYogiOptions, _fedyogi),
-    "fedadagrad": AlgorithmRow(FedAdagradOptions, _fedadagrad),
-    "scaffold": AlgorithmRow(ScaffoldOptions, _scaffold),
-    "fednova": AlgorithmRow(FedNovaOptions, _fednova),
-    "feddyn": AlgorithmRow(FedDynOptions, _feddyn),
-}
+def _built(name: str) -> Callable[..., Any]:
+    return lazy("server.algorithms.build", name)
 
 
-def build_algorithm(options: AlgorithmOptions, local: LocalOptions) -> Algorithm:
-    """Return the algorithm that `options` name."""
-    return dropping_partial_work(options, ALGORITHMS[options.kind].build(options, local))
+ONE_FULL_BATCH = FixedLocal(
+    words="takes one full-batch step a round",
+    values={"batch_size": "full", "local_steps": 1, "local_epochs": None, "partial_work": 0.0},
+    same={"local_epochs": 1},
+    instead="fedavg",
+)
 
-
-def dropping_partial_work(options: CohortOptions, algorithm: Algorithm) -> Algorithm:
-    """Return the algorithm as it plays under `options`: clients forget partial work that the server drops."""
-    if options.partial_work == "drop" and algorithm.local_work.remembers:
-        return replace(algorithm, local=replace(algorithm.local, forgets_partial_work=True))
-    return algorithm
-
-
-def local_for(options: AlgorithmOptions, local: LocalOptions) -> LocalOptions:
-    """Return the local training that an algorithm runs: as configured, unless its row changes it."""
-    change = ALGORITHMS[options.kind].local_work
-    return local if change is None else change(local)
+ALGORITHMS: Table[AlgorithmRow] = Table(
+    "an algorithm",
+    AlgorithmRow(kind="fedavg", options=FedAvgOptions, build=_built("fedavg")),
+    AlgorithmRow(kind="fedsgd", options=FedSgdOptions, build=_built("fedavg"), fixed_local=ONE_FULL_BATCH),
+    AlgorithmRow(kind="fedavgm", options=FedAvgMOptions, build=_built("fedavgm")),
+    AlgorithmRow(kind="fedprox", options=FedProxOptions, build=_built("fedprox")),
+    AlgorithmRow(kind="fedadam", options=FedAdamOptions, build=_built("fedadam")),
+    AlgorithmRow(kind="fedyogi", options=FedYogiOptions, build=_built("fedyogi")),
+    AlgorithmRow(kind="fedadagrad", options=FedAdagradOptions, build=_built("fedadagrad")),
+    AlgorithmRow(kind="scaffold", options=ScaffoldOptions, build=_built("scaffold")),
+    AlgorithmRow(kind="fednova", options=FedNovaOptions, build=_built("fednova")),
+    AlgorithmRow(kind="feddyn", options=FedDynOptions, build=_built("feddyn")),
+)

@@ -13,7 +13,14 @@ from server.convergence.facts import METRICS, check_metric
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """The metric is at least, or at most, a given value for `hold` measured rounds in a row."""
+    """The metric is at least, or at most, a given value for `hold` measured rounds in a row.
+
+    Attributes:
+        metric: which metric; test metrics are refused.
+        at_least: value to reach, of a metric that is better higher.
+        at_most: value to reach, of a metric that is better lower.
+        hold: measured rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     metric: str
@@ -43,6 +50,11 @@ class PlateauOptions:
     """The metric did not beat its best by `min_delta` for `patience` measured rounds in a row.
 
     A metric that only got worse than its first value never meets this.
+
+    Attributes:
+        metric: which metric; test metrics are refused.
+        min_delta: smallest gain over the best value that counts as better, >= 0.
+        patience: measured rounds in a row, at least 1.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -57,21 +69,13 @@ class PlateauOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SettledOptions:
-    """The relative change of the parameters is below a bound for `hold` rounds in a row."""
+class BelowOptions:
+    """A number is below a bound for `hold` measured rounds in a row.
 
-    __pydantic_config__: ClassVar[Any] = STRICT
-    below: float = 1e-4
-    hold: int = 3
-
-    def __post_init__(self) -> None:
-        _check_positive("below", self.below)
-        _check_count("hold", self.hold)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PseudoGradientOptions:
-    """The norm of the aggregated pseudo-gradient is below a bound for `hold` rounds in a row."""
+    Attributes:
+        below: the bound, > 0.
+        hold: measured rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     below: float
@@ -83,19 +87,25 @@ class PseudoGradientOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientOptions:
+class SettledOptions(BelowOptions):
+    """The relative change of the parameters is below a bound for `hold` rounds in a row."""
+
+    below: float = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoGradientOptions(BelowOptions):
+    """The norm of the aggregated pseudo-gradient is below a bound for `hold` rounds in a row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientOptions(BelowOptions):
     """The norm of the true gradient is below a bound for `hold` measured rounds in a row.
 
     Each measurement costs a pass over all training data.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
-    below: float
     hold: int = 1
-
-    def __post_init__(self) -> None:
-        _check_positive("below", self.below)
-        _check_count("hold", self.hold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +114,11 @@ class GapOptions:
 
     For `patience` measured rounds in a row, |validation_loss - train_loss| is below `below` and neither loss beats its
     best by `min_delta`. Reports overfitting where the training loss still falls and the validation loss rises.
+
+    Attributes:
+        below: largest distance of the two losses, > 0.
+        min_delta: smallest gain over the best value that counts as better, >= 0.
+        patience: measured rounds in a row, at least 1.
     """
 
     __pydantic_config__: ClassVar[Any] = STRICT
@@ -119,7 +134,12 @@ class GapOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementOptions:
-    """The share of probe predictions that did not change since the round before is high for `hold` rounds in a row."""
+    """The share of probe predictions that did not change since the round before is high for `hold` rounds in a row.
+
+    Attributes:
+        at_least: share of probe predictions that must be unchanged, above 0 and at most 1.
+        hold: rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     at_least: float = 0.995
@@ -132,7 +152,11 @@ class AgreementOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorFreeOptions:
-    """No training example is predicted wrong for `hold` measured rounds in a row."""
+    """No training example is predicted wrong for `hold` measured rounds in a row.
+
+    Attributes:
+        hold: measured rounds in a row, at least 1.
+    """
 
     __pydantic_config__: ClassVar[Any] = STRICT
     hold: int = 3

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clients.core.arrays import Array
-from clients.core.errors import UserError, unknown_name
 from server.record.client_table import read_clients
+from server.record.columns import Columns
 
 
-class ClientRows:
+class ClientRows(Columns):
     """A run's rows by round and client, in order of rounds.
 
     Args:
@@ -30,6 +28,9 @@ class ClientRows:
         >>> len(rows), rows.columns
         (3, ['round', 'client', 'train_loss'])
     """
+
+    example = "clients['train_loss']"
+    what = "a column of this run's clients"
 
     def __init__(self, table: Any) -> None:
         self._table = table
@@ -52,14 +53,6 @@ class ClientRows:
         """Return the number of rows: one for each client that took part in a round, for each round."""
         return int(self._table.num_rows)
 
-    def __contains__(self, name: object) -> bool:
-        """Return whether there is a column `name`."""
-        return name in self.columns
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the columns' names."""
-        return iter(self.columns)
-
     def __getitem__(self, name: str) -> Array:
         """Return one value a row.
 
@@ -72,8 +65,7 @@ class ClientRows:
         Raises:
             UserError: there is no such column.
         """
-        if name not in self.columns:
-            raise UserError("column", unknown_name(name, self.columns, "a column of this run's clients"))
+        self.check_column(name)
         values: Array = self._table[name].to_numpy()
         return values.astype(np.int64) if values.dtype.kind in "iu" else values
 
@@ -84,16 +76,3 @@ class ClientRows:
             if value is not None:
                 keep &= self[name] == value
         return ClientRows(self._table.take(np.flatnonzero(keep)))
-
-    def to_pandas(self) -> Any:
-        """Return a pandas DataFrame.
-
-        Raises:
-            UserError: pandas is not installed (fedscape does not need it).
-        """
-        try:
-            pandas = importlib.import_module("pandas")
-        except ImportError:
-            fix = "Install pandas, or take columns as arrays: clients['train_loss']."
-            raise UserError("pandas", "is not installed in this environment", fix=fix) from None
-        return pandas.DataFrame({name: self[name] for name in self.columns})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clients.core.arrays import Array
-from clients.core.errors import UserError, unknown_name
+from server.record.columns import Columns
 
 
 def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -34,7 +33,7 @@ def _array(values: list[Any]) -> Array:
     return objects
 
 
-class RoundTable:
+class RoundTable(Columns):
     """The lines of `rounds.jsonl`, read by column.
 
     Args:
@@ -49,6 +48,9 @@ class RoundTable:
         >>> table.columns
         ['round', 'loss', 'client_drift.mean']
     """
+
+    example = "rounds['validation_loss']"
+    what = "in any round of this run"
 
     def __init__(self, lines: Sequence[Mapping[str, Any]]) -> None:
         self.lines = lines
@@ -66,14 +68,6 @@ class RoundTable:
         """Return the number of rounds, round 0 included where it was recorded."""
         return len(self.lines)
 
-    def __contains__(self, name: object) -> bool:
-        """Return whether any round has `name`."""
-        return name in self.columns
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the columns' names."""
-        return iter(self.columns)
-
     def __getitem__(self, name: str) -> Array:
         """Return one value a round.
 
@@ -87,19 +81,5 @@ class RoundTable:
         Raises:
             UserError: no round has it.
         """
-        if name not in self.columns:
-            raise UserError("column", unknown_name(name, self.columns, "in any round of this run"))
+        self.check_column(name)
         return _array([line.get(name) for line in self._flat_lines])
-
-    def to_pandas(self) -> Any:
-        """Return a pandas DataFrame, a row a round.
-
-        Raises:
-            UserError: pandas is not installed (fedscape does not need it).
-        """
-        try:
-            pandas = importlib.import_module("pandas")
-        except ImportError:
-            fix = "Install pandas, or take columns as arrays: rounds['validation_loss']."
-            raise UserError("pandas", "is not installed in this environment", fix=fix) from None
-        return pandas.DataFrame({name: self[name] for name in self.columns})

@@ -9,7 +9,7 @@ import numpy as np
 from clients.core import streams
 from clients.core.arrays import I32, I64
 from clients.core.errors import UserError
-from server.algorithms.options import CohortOptions
+from server.algorithms.options import AlgorithmOptions
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class CohortSampler:
         UserError: the cohort is larger than the clients that have data.
     """
 
-    def __init__(self, options: CohortOptions, sizes: I32, seed: int) -> None:
+    def __init__(self, options: AlgorithmOptions, sizes: I32, seed: int) -> None:
         busy = int(np.count_nonzero(sizes))
         self.size = busy if options.cohort is None else options.cohort
         if options.sampling == "uniform" and self.size > busy:

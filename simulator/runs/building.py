@@ -18,7 +18,7 @@ from clients.federation.build import Federation, build_federation
 from clients.models.build import build_model
 from clients.training.task import LearningTask, make_task
 from server.algorithms.algorithm import Algorithm
-from server.algorithms.table import local_for
+from server.algorithms.build import local_for
 from server.convergence.monitor import required_facts
 from simulator.runs.strategies import StrategyChoice
 from simulator.scenario.sections import Scenario

@@ -14,9 +14,11 @@ from clients.core.arrays import I64
 from clients.core.errors import StrategyError
 from clients.federation.options import FeatureOptions
 from clients.flower.codec import Codec
+from clients.training.options import LocalOptions
 from clients.training.task import LearningTask
 from server.algorithms.algorithm import Algorithm
-from server.algorithms.table import ALGORITHMS, build_algorithm, dropping_partial_work
+from server.algorithms.build import build_algorithm, dropping_partial_work
+from server.algorithms.table import ALGORITHMS
 from server.rounds.node_map import NodeMap
 from server.rounds.sampling import CohortSampler
 from server.rounds.strategy import FederatedStrategy, Federation
@@ -79,10 +81,11 @@ def choose_strategy(
     if not isinstance(wrapped, Strategy):
         raise StrategyError("strategy", f"is a function that returned {type(wrapped).__name__}, not a Flower Strategy")
     if own.algorithm.local.returns and wrapped is not own:
+        fits = _rows(task.local, lambda row: not row.local.returns)
         raise StrategyError(
             "strategy",
             f"wraps {own.algorithm.name!r}, whose clients return more than parameters: a wrapper would spoil it",
-            fix="Wrap fedavg, fedprox, fedadam or another row whose clients return parameters only.",
+            fix=f"Wrap one whose clients return parameters only: {fits}.",
         )
     _check_minimums(wrapped, task.population.num_clients)
     return Played(wrapped, own, sampler.size)
@@ -102,9 +105,10 @@ def check_client_app(played: Played, scenario: Scenario) -> None:
     own = played.own
     if own is None:
         return
-    algorithm, fix = own.algorithm, "Use fedavg, fedavgm, fedadam, fedyogi, fedadagrad or a strategy of Flower's."
-    name = algorithm.name
-    changes_work = ALGORITHMS[scenario.algorithm.kind].local_work is not None
+    algorithm, name = own.algorithm, own.algorithm.name
+    fits = _rows(scenario.local, lambda row: row.local.is_plain and not row.aggregation.needs_steps, fixed=False)
+    fix = f"Use a strategy of Flower's, or one of {fits}."
+    changes_work = ALGORITHMS[scenario.algorithm.kind].fixed_local is not None
     if not algorithm.local.is_plain or algorithm.uplink.compress is not None or changes_work:
         problem = f"is {name!r}, which changes how clients train, and your ClientApp trains"
         raise StrategyError("algorithm.kind", problem, fix=fix)
@@ -121,6 +125,12 @@ def evaluated_clients(options: EvaluationOptions, sizes: np.ndarray[Any, np.dtyp
     count = int(np.count_nonzero(sizes))
     chosen = streams.choose(streams.keys(seed, "federated_evaluation"), count, min(count, options.federated_clients))
     return chosen if count == len(sizes) else np.flatnonzero(sizes)[chosen].astype(np.int64)
+
+
+def _rows(local: LocalOptions, fits: Callable[[Algorithm], bool], *, fixed: bool = True) -> str:
+    """Return the names of the algorithms that fit; `fixed` says whether they may fix local work."""
+    rows = [row for row in ALGORITHMS.values() if fixed or row.fixed_local is None]
+    return ", ".join(row.kind for row in rows if fits(row.build(row.options(), local)))
 
 
 def _own_strategy(

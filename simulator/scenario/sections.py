@@ -29,7 +29,8 @@ from clients.partition.options import PartitionOptions
 from clients.partition.table import PARTITIONS
 from clients.training.options import LocalOptions
 from clients.world.options import WorldOptions
-from server.algorithms.options import ALGORITHM_OPTIONS, AlgorithmOptions, FedAvgOptions
+from server.algorithms.options import AlgorithmOptions, FedAvgOptions
+from server.algorithms.table import ALGORITHMS
 from server.convergence.monitor import ConvergenceOptions
 from simulator.engines.options import EngineOptions
 from simulator.grid.options import FleetOptions
@@ -122,7 +123,7 @@ class Scenario:
     features: FeatureOptions = field(default_factory=FeatureOptions)
     model: Annotated[ModelOptions, OneOf(MODELS)] | None = None
     local: LocalOptions = field(default_factory=LocalOptions)
-    algorithm: Annotated[AlgorithmOptions, OneOf(ALGORITHM_OPTIONS)] = field(default_factory=FedAvgOptions)
+    algorithm: Annotated[AlgorithmOptions, OneOf(ALGORITHMS)] = field(default_factory=FedAvgOptions)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     convergence: ConvergenceOptions = field(default_factory=ConvergenceOptions)
     fleet: FleetOptions = field(default_factory=FleetOptions)
@@ -147,7 +148,7 @@ def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
         ScenarioError: naming the key, the value, what is allowed and the nearest name.
     """
     check_kinds(table, Scenario, source)
-    _check_fedsgd(table, source)
+    _check_fixed_local(table, source)
     try:
         return _adapter().validate_json(json.dumps(table, default=str))
     except ValidationError as error:
@@ -251,16 +252,17 @@ def _find(name: str | Path) -> tuple[str, str, str]:
         raise ScenarioError(str(path), f"cannot be read: {error}") from None
 
 
-def _check_fedsgd(table: Mapping[str, Any], source: str) -> None:
-    """Refuse local work that FedSGD, one full-batch step a round, would ignore."""
-    if not isinstance(table.get("algorithm"), Mapping) or table["algorithm"].get("kind") != "fedsgd":
+def _check_fixed_local(table: Mapping[str, Any], source: str) -> None:
+    """Refuse local work that the algorithm would ignore, because its definition fixes local work."""
+    algorithm, local = table.get("algorithm"), table.get("local")
+    if not isinstance(algorithm, Mapping) or not isinstance(local, Mapping):
         return
-    fits = {"batch_size": ("full",), "local_steps": (1,), "local_epochs": (1,), "partial_work": (0, 0.0)}
-    for key, values in fits.items():
-        given = table.get("local", {}).get(key, values[0]) if isinstance(table.get("local"), Mapping) else values[0]
-        if given not in values:
-            raise ScenarioError(
-                f"local.{key}",
-                f"is {given!r} in {source}, and fedsgd takes one full-batch step a round",
-                fix=f"Remove it (--set local.{key}=), or use fedavg.",
-            )
+    fixed = ALGORITHMS[algorithm["kind"]].fixed_local
+    conflict = fixed.conflict(local) if fixed is not None else None
+    if fixed is not None and conflict is not None:
+        key, value = conflict
+        raise ScenarioError(
+            f"local.{key}",
+            f"is {value!r} in {source}, and {algorithm['kind']} {fixed.words}",
+            fix=f"Remove it (--set local.{key}=), or use {fixed.instead}.",
+        )

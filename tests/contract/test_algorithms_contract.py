@@ -17,37 +17,27 @@ from clients.core.options import STRICT
 from clients.models.options import SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
+from server.algorithms import options as kinds
 from server.algorithms.aggregation import ClientFacts
-from server.algorithms.options import (
-    FedAdagradOptions,
-    FedAdamOptions,
-    FedAvgMOptions,
-    FedAvgOptions,
-    FedDynOptions,
-    FedNovaOptions,
-    FedProxOptions,
-    FedSgdOptions,
-    FedYogiOptions,
-    ScaffoldOptions,
-)
-from server.algorithms.table import ALGORITHMS, build_algorithm
+from server.algorithms.build import build_algorithm
+from server.algorithms.table import ALGORITHMS
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 ROWS = {
-    "fedavg": FedAvgOptions(),
-    "fedavg, uniform": FedAvgOptions(weighting="uniform"),
-    "fedavg, unbiased": FedAvgOptions(weighting="unbiased", server_lr=0.8),
-    "fedsgd": FedSgdOptions(),
-    "fedavgm": FedAvgMOptions(server_lr=0.5, server_momentum=0.5),
-    "fedprox": FedProxOptions(mu=0.3),
-    "fedadam": FedAdamOptions(server_lr=0.1, tau=0.1, beta1=0.5, beta2=0.9),
-    "fedyogi": FedYogiOptions(server_lr=0.2, tau=0.1, beta1=0.5),
-    "fedadagrad": FedAdagradOptions(server_lr=0.5, tau=0.1),
-    "scaffold, option 1": ScaffoldOptions(option=1),
-    "scaffold, option 2": ScaffoldOptions(option=2),
-    "fednova": FedNovaOptions(),
-    "fednova, mu": FedNovaOptions(mu=0.2, weighting="uniform"),
-    "feddyn": FedDynOptions(alpha=0.5),
+    "fedavg": kinds.FedAvgOptions(),
+    "fedavg, uniform": kinds.FedAvgOptions(weighting="uniform"),
+    "fedavg, unbiased": kinds.FedAvgOptions(weighting="unbiased", server_lr=0.8),
+    "fedsgd": kinds.FedSgdOptions(),
+    "fedavgm": kinds.FedAvgMOptions(server_lr=0.5, server_momentum=0.5),
+    "fedprox": kinds.FedProxOptions(mu=0.3),
+    "fedadam": kinds.FedAdamOptions(server_lr=0.1, tau=0.1, beta1=0.5, beta2=0.9),
+    "fedyogi": kinds.FedYogiOptions(server_lr=0.2, tau=0.1, beta1=0.5),
+    "fedadagrad": kinds.FedAdagradOptions(server_lr=0.5, tau=0.1),
+    "scaffold, option 1": kinds.ScaffoldOptions(option=1),
+    "scaffold, option 2": kinds.ScaffoldOptions(option=2),
+    "fednova": kinds.FedNovaOptions(),
+    "fednova, mu": kinds.FedNovaOptions(mu=0.2, weighting="uniform"),
+    "feddyn": kinds.FedDynOptions(alpha=0.5),
 }
 """One or more examples of every row."""
 GRADIENT_DESCENT = ("fedavg", "fedavg, uniform", "fedsgd", "fedprox", "scaffold, option 1", "scaffold, option 2",
@@ -137,11 +127,11 @@ def test_row_switched_off_is_fedavg_bit_for_bit(engine, dtype):
     def path(algorithm):
         return classifier("", algorithm=algorithm, engine=engine, dtype=dtype).step(3)
 
-    base = path(FedAvgOptions(cohort=PARTIAL))
-    assert torch.equal(base, path(FedProxOptions(cohort=PARTIAL, mu=0.0)))
-    assert torch.equal(base, path(FedAvgMOptions(cohort=PARTIAL, server_momentum=0.0)))
-    assert not torch.equal(base, path(FedProxOptions(cohort=PARTIAL, mu=1e-3)))
-    assert not torch.equal(base, path(FedAvgMOptions(cohort=PARTIAL, server_momentum=1e-3)))
+    base = path(kinds.FedAvgOptions(cohort=PARTIAL))
+    assert torch.equal(base, path(kinds.FedProxOptions(cohort=PARTIAL, mu=0.0)))
+    assert torch.equal(base, path(kinds.FedAvgMOptions(cohort=PARTIAL, server_momentum=0.0)))
+    assert not torch.equal(base, path(kinds.FedProxOptions(cohort=PARTIAL, mu=1e-3)))
+    assert not torch.equal(base, path(kinds.FedAvgMOptions(cohort=PARTIAL, server_momentum=1e-3)))
 
 
 @both_engines
@@ -151,7 +141,7 @@ def test_zero_server_vectors_change_nothing(engine):
     fedavg = classifier("fedavg, uniform", engine=engine).step()[0]
     for option in ("scaffold, option 1", "scaffold, option 2"):
         torch.testing.assert_close(classifier(option, engine=engine).step()[0], fedavg, rtol=1e-14, atol=1e-15)
-    feddyn = classifier("", algorithm=FedDynOptions(alpha=1e-9), engine=engine).step()[0]
+    feddyn = classifier("", algorithm=kinds.FedDynOptions(alpha=1e-9), engine=engine).step()[0]
     torch.testing.assert_close(feddyn - start, 2 * (fedavg - start), rtol=1e-6, atol=1e-8)
 
 
@@ -384,7 +374,7 @@ def test_unbiased_weights_with_all_clients_are_by_examples():
 @both_engines
 def test_draws_with_replacement_are_counted_in_rounds(engine):
     """The round is start - mean over draws of pseudo-gradients, a client drawn twice counting twice."""
-    algorithm = FedAvgOptions(cohort=8, sampling="by_examples", weighting="uniform")
+    algorithm = kinds.FedAvgOptions(cohort=8, sampling="by_examples", weighting="uniform")
     federation = classifier("", algorithm=algorithm, engine=engine)
     before, repeated = federation.params, False
     for round_index in range(1, 5):

@@ -10,30 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.core.options import STRICT
+from server.convergence import criteria_options as kinds
 from server.convergence.criteria import CRITERIA
-from server.convergence.criteria_options import (
-    AgreementOptions,
-    ErrorFreeOptions,
-    GapOptions,
-    GradientOptions,
-    PlateauOptions,
-    PseudoGradientOptions,
-    SettledOptions,
-    TargetOptions,
-)
 from server.convergence.facts import FACTS
 from server.convergence.monitor import ConvergenceMonitor, ConvergenceOptions, required_facts
 
 HOLD = 3
 EVERY = {
-    "target": TargetOptions(metric="validation_accuracy", at_least=0.5, hold=HOLD),
-    "plateau": PlateauOptions(metric="validation_loss", min_delta=0.1, patience=HOLD),
-    "settled": SettledOptions(below=0.5, hold=HOLD),
-    "pseudo_gradient": PseudoGradientOptions(below=0.5, hold=HOLD),
-    "gradient": GradientOptions(below=0.5, hold=HOLD),
-    "gap": GapOptions(below=0.5, min_delta=0.1, patience=HOLD),
-    "agreement": AgreementOptions(at_least=0.5, hold=HOLD),
-    "error_free": ErrorFreeOptions(hold=HOLD),
+    "target": kinds.TargetOptions(metric="validation_accuracy", at_least=0.5, hold=HOLD),
+    "plateau": kinds.PlateauOptions(metric="validation_loss", min_delta=0.1, patience=HOLD),
+    "settled": kinds.SettledOptions(below=0.5, hold=HOLD),
+    "pseudo_gradient": kinds.PseudoGradientOptions(below=0.5, hold=HOLD),
+    "gradient": kinds.GradientOptions(below=0.5, hold=HOLD),
+    "gap": kinds.GapOptions(below=0.5, min_delta=0.1, patience=HOLD),
+    "agreement": kinds.AgreementOptions(at_least=0.5, hold=HOLD),
+    "error_free": kinds.ErrorFreeOptions(hold=HOLD),
 }
 """One example of every criterion; each needs three measured rounds."""
 MET = {

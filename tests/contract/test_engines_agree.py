@@ -12,16 +12,8 @@ from torch import nn
 
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
+from clients.models import options as kinds
 from clients.models.build import build_model
-from clients.models.options import (
-    Cnn1dOptions,
-    GruOptions,
-    LinearOptions,
-    MlpOptions,
-    ParameterVectorOptions,
-    SmallCnnOptions,
-    SoftmaxOptions,
-)
 from clients.training import rules
 from clients.training.options import OPTIMIZERS, AugmentOptions, LocalOptions
 from clients.training.task import make_task
@@ -60,21 +52,21 @@ class Model:
 
 
 MODELS = {
-    "softmax": Model(SoftmaxOptions()),
-    "linear": Model(LinearOptions(), outputs=2, task="regression"),
-    "relu": Model(MlpOptions(hidden=(7, 5), dropout=0.3)),
-    "tanh": Model(MlpOptions(hidden=(5,), activation="tanh", dropout=0.5), outputs=2, task="regression"),
-    "sigmoid": Model(MlpOptions(hidden=(5,), activation="sigmoid", initialisation="xavier", dropout=0.25)),
-    "gelu": Model(MlpOptions(hidden=(6,), activation="gelu", norm="group", groups=1, dropout=0.2)),
-    "leaky": Model(MlpOptions(hidden=(5,), activation="leaky_relu", initialisation="torch")),
-    "batch norm": Model(MlpOptions(hidden=(6,), norm="batch", dropout=0.5)),
-    "cnn": Model(SmallCnnOptions(channels=(3, 4)), shape=(1, 5, 5)),
-    "cnn, batch norm": Model(SmallCnnOptions(channels=(2, 3), norm="batch"), shape=(4, 4)),
-    "cnn1d": Model(Cnn1dOptions(channels=(3, 4), kernel=2), shape=(7, 2)),
-    "gru": Model(GruOptions(hidden=4), shape=(5, 2), outputs=2, task="regression"),
-    "gru, classes": Model(GruOptions(hidden=3), shape=(5, 2), outputs=3),
-    "gru, one channel": Model(GruOptions(hidden=3), shape=(4,), outputs=3),
-    "quadratic": Model(ParameterVectorOptions(start=0.5), outputs=3, task="objective"),
+    "softmax": Model(kinds.SoftmaxOptions()),
+    "linear": Model(kinds.LinearOptions(), outputs=2, task="regression"),
+    "relu": Model(kinds.MlpOptions(hidden=(7, 5), dropout=0.3)),
+    "tanh": Model(kinds.MlpOptions(hidden=(5,), activation="tanh", dropout=0.5), outputs=2, task="regression"),
+    "sigmoid": Model(kinds.MlpOptions(hidden=(5,), activation="sigmoid", initialisation="xavier", dropout=0.25)),
+    "gelu": Model(kinds.MlpOptions(hidden=(6,), activation="gelu", norm="group", groups=1, dropout=0.2)),
+    "leaky": Model(kinds.MlpOptions(hidden=(5,), activation="leaky_relu", initialisation="torch")),
+    "batch norm": Model(kinds.MlpOptions(hidden=(6,), norm="batch", dropout=0.5)),
+    "cnn": Model(kinds.SmallCnnOptions(channels=(3, 4)), shape=(1, 5, 5)),
+    "cnn, batch norm": Model(kinds.SmallCnnOptions(channels=(2, 3), norm="batch"), shape=(4, 4)),
+    "cnn1d": Model(kinds.Cnn1dOptions(channels=(3, 4), kernel=2), shape=(7, 2)),
+    "gru": Model(kinds.GruOptions(hidden=4), shape=(5, 2), outputs=2, task="regression"),
+    "gru, classes": Model(kinds.GruOptions(hidden=3), shape=(5, 2), outputs=3),
+    "gru, one channel": Model(kinds.GruOptions(hidden=3), shape=(4,), outputs=3),
+    "quadratic": Model(kinds.ParameterVectorOptions(start=0.5), outputs=3, task="objective"),
     "user's": Model(Residual()),
 }
 RULES = {

@@ -12,32 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.core.channels import Channel
+from clients.faults import label_options, packet_options, sensor_options
 from clients.faults.apply import Block, affected, corrupt, corrupt_labels
-from clients.faults.label_options import (
-    LabelClassDependentOptions,
-    LabelConcentratedOptions,
-    LabelPairFlipOptions,
-    LabelSymmetricOptions,
-)
 from clients.faults.options import FaultOptions, Schedule
-from clients.faults.packet_options import (
-    ClockSkewOptions,
-    DuplicatedOptions,
-    GatewayOutageOptions,
-    MissingBurstsOptions,
-    MissingOptions,
-    ReorderedOptions,
-)
-from clients.faults.sensor_options import (
-    BiasOptions,
-    CalibrationDriftOptions,
-    NoiseOptions,
-    QuantisationOptions,
-    SaturationOptions,
-    SpikesOptions,
-    StuckAtOptions,
-    UnitMixupOptions,
-)
 from clients.faults.table import EFFECTS, FAULTS
 
 K, T, D, CLASSES = 40, 240, 4, 5
@@ -50,38 +27,40 @@ CHANNELS = (
 MEASURED = (0, 2, 3)
 
 SENSORS: dict[str, FaultOptions] = {
-    "stuck_at": StuckAtOptions(steps=5),
-    "stuck_at, always new": StuckAtOptions(steps=1),
-    "spikes": SpikesOptions(share=0.2),
-    "bias": BiasOptions(),
-    "calibration_drift": CalibrationDriftOptions(steps=300),
-    "calibration_drift, soon over": CalibrationDriftOptions(steps=20),
-    "noise": NoiseOptions(),
-    "noise, faint": NoiseOptions(snr_db=40.0),
-    "missing, last": MissingOptions(),
-    "missing, zero": MissingOptions(fill="zero"),
-    "missing, mean": MissingOptions(fill="mean"),
-    "missing, interpolate": MissingOptions(fill="interpolate"),
-    "missing, all": MissingOptions(share=1.0),
-    "missing_bursts, last": MissingBurstsOptions(steps=6),
-    "missing_bursts, interpolate": MissingBurstsOptions(steps=6, fill="interpolate"),
-    "clock_skew": ClockSkewOptions(steps=9.0),
-    "clock_skew, early": ClockSkewOptions(steps=9.0, direction="early"),
-    "clock_skew, either": ClockSkewOptions(steps=2.5, direction="either"),
-    "unit_mixup": UnitMixupOptions(steps=10),
-    "saturation": SaturationOptions(),
-    "quantisation": QuantisationOptions(),
-    "duplicated": DuplicatedOptions(),
-    "reordered": ReorderedOptions(),
-    "gateway_outage": GatewayOutageOptions(hours=3.0),
-    "gateway_outage, interpolate": GatewayOutageOptions(hours=0.7, fill="interpolate"),
+    "stuck_at": sensor_options.StuckAtOptions(steps=5),
+    "stuck_at, always new": sensor_options.StuckAtOptions(steps=1),
+    "spikes": sensor_options.SpikesOptions(share=0.2),
+    "bias": sensor_options.BiasOptions(),
+    "calibration_drift": sensor_options.CalibrationDriftOptions(steps=300),
+    "calibration_drift, soon over": sensor_options.CalibrationDriftOptions(steps=20),
+    "noise": sensor_options.NoiseOptions(),
+    "noise, faint": sensor_options.NoiseOptions(snr_db=40.0),
+    "missing, last": packet_options.MissingOptions(),
+    "missing, zero": packet_options.MissingOptions(fill="zero"),
+    "missing, mean": packet_options.MissingOptions(fill="mean"),
+    "missing, interpolate": packet_options.MissingOptions(fill="interpolate"),
+    "missing, all": packet_options.MissingOptions(share=1.0),
+    "missing_bursts, last": packet_options.MissingBurstsOptions(steps=6),
+    "missing_bursts, interpolate": packet_options.MissingBurstsOptions(steps=6, fill="interpolate"),
+    "clock_skew": packet_options.ClockSkewOptions(steps=9.0),
+    "clock_skew, early": packet_options.ClockSkewOptions(steps=9.0, direction="early"),
+    "clock_skew, either": packet_options.ClockSkewOptions(steps=2.5, direction="either"),
+    "unit_mixup": sensor_options.UnitMixupOptions(steps=10),
+    "saturation": sensor_options.SaturationOptions(),
+    "quantisation": sensor_options.QuantisationOptions(),
+    "duplicated": packet_options.DuplicatedOptions(),
+    "reordered": packet_options.ReorderedOptions(),
+    "gateway_outage": packet_options.GatewayOutageOptions(hours=3.0),
+    "gateway_outage, interpolate": packet_options.GatewayOutageOptions(hours=0.7, fill="interpolate"),
 }
 LABELS: dict[str, FaultOptions] = {
-    "label_symmetric": LabelSymmetricOptions(),
-    "label_pair_flip": LabelPairFlipOptions(),
-    "label_class_dependent": LabelClassDependentOptions(rates=(0.0, 0.1, 0.3, 0.6, 1.0)),
-    "label_class_dependent, to": LabelClassDependentOptions(rates=(0.9, 0.1, 0.3, 0.6, 1.0), to=(1, 2, 0, 4, 3)),
-    "label_concentrated": LabelConcentratedOptions(clients=0.3),
+    "label_symmetric": label_options.LabelSymmetricOptions(),
+    "label_pair_flip": label_options.LabelPairFlipOptions(),
+    "label_class_dependent": label_options.LabelClassDependentOptions(rates=(0.0, 0.1, 0.3, 0.6, 1.0)),
+    "label_class_dependent, to": label_options.LabelClassDependentOptions(
+        rates=(0.9, 0.1, 0.3, 0.6, 1.0), to=(1, 2, 0, 4, 3)
+    ),
+    "label_concentrated": label_options.LabelConcentratedOptions(clients=0.3),
 }
 EVERY = SENSORS | LABELS
 WHOLE_SPAN = {"stuck_at", "missing", "missing_bursts", "gateway_outage", "clock_skew", "duplicated", "reordered"}

@@ -8,17 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.core.errors import PartitionError
+from clients.partition import options as kinds
 from clients.partition.label_skew import draw_counts
-from clients.partition.options import (
-    CalibratedOptions,
-    DirichletOptions,
-    IidOptions,
-    NaturalOptions,
-    PartitionOptions,
-    QuantityOptions,
-    ShardsOptions,
-    SimilarityOptions,
-)
 from clients.partition.partitions import partition
 from clients.partition.table import PARTITIONS
 
@@ -27,30 +18,32 @@ LABELS = np.random.default_rng(0).choice(10, size=N, p=np.arange(1, 11) / 55)
 FEATURES = np.random.default_rng(2).normal(size=(N, 3)) + LABELS[:, None] / 5
 KEYS = {"site": np.random.default_rng(1).integers(0, 17, size=N)}
 
-EVERY: dict[str, PartitionOptions] = {
-    "iid": IidOptions(clients=20),
-    "iid, one client in all": IidOptions(clients=1),
-    "iid, a client an example": IidOptions(clients=N),
-    "dirichlet by prior": DirichletOptions(clients=20, concentration=0.3, min_size=60),
-    "dirichlet by prior, extreme": DirichletOptions(clients=20, concentration=1e-3),
-    "dirichlet by prior, mild": DirichletOptions(clients=20, concentration=1e4),
-    "dirichlet uniform": DirichletOptions(clients=20, concentration=0.3, convention="uniform"),
-    "dirichlet over clients": DirichletOptions(clients=20, concentration=0.5, convention="over_clients", min_size=5),
-    "dirichlet over clients, empty ones": DirichletOptions(
+EVERY: dict[str, kinds.PartitionOptions] = {
+    "iid": kinds.IidOptions(clients=20),
+    "iid, one client in all": kinds.IidOptions(clients=1),
+    "iid, a client an example": kinds.IidOptions(clients=N),
+    "dirichlet by prior": kinds.DirichletOptions(clients=20, concentration=0.3, min_size=60),
+    "dirichlet by prior, extreme": kinds.DirichletOptions(clients=20, concentration=1e-3),
+    "dirichlet by prior, mild": kinds.DirichletOptions(clients=20, concentration=1e4),
+    "dirichlet uniform": kinds.DirichletOptions(clients=20, concentration=0.3, convention="uniform"),
+    "dirichlet over clients": kinds.DirichletOptions(
+        clients=20, concentration=0.5, convention="over_clients", min_size=5
+    ),
+    "dirichlet over clients, empty ones": kinds.DirichletOptions(
         clients=200, concentration=0.01, convention="over_clients", min_size=0
     ),
-    "shards": ShardsOptions(clients=20, shards_per_client=2),
-    "shards, uneven": ShardsOptions(clients=7, shards_per_client=3),
-    "quantity, log-normal": QuantityOptions(clients=20, sigma=2.0, min_size=3),
-    "quantity, power law": QuantityOptions(clients=20, law="power", exponent=1.5),
-    "quantity, empty clients": QuantityOptions(clients=200, sigma=4.0, min_size=0),
-    "similarity, none": SimilarityOptions(clients=20, similarity=0.0),
-    "similarity, some": SimilarityOptions(clients=20, similarity=0.1),
-    "similarity, all": SimilarityOptions(clients=20, similarity=1.0),
-    "natural": NaturalOptions(key="site"),
-    "requested, labels and sizes": CalibratedOptions(clients=20, label_js=0.4, quantity_gini=0.4, min_size=7),
-    "requested, features": CalibratedOptions(clients=20, label_emd=0.6, feature_shift=0.15, tolerance=0.02),
-    "requested, features alone": CalibratedOptions(clients=9, feature_shift=0.1),
+    "shards": kinds.ShardsOptions(clients=20, shards_per_client=2),
+    "shards, uneven": kinds.ShardsOptions(clients=7, shards_per_client=3),
+    "quantity, log-normal": kinds.QuantityOptions(clients=20, sigma=2.0, min_size=3),
+    "quantity, power law": kinds.QuantityOptions(clients=20, law="power", exponent=1.5),
+    "quantity, empty clients": kinds.QuantityOptions(clients=200, sigma=4.0, min_size=0),
+    "similarity, none": kinds.SimilarityOptions(clients=20, similarity=0.0),
+    "similarity, some": kinds.SimilarityOptions(clients=20, similarity=0.1),
+    "similarity, all": kinds.SimilarityOptions(clients=20, similarity=1.0),
+    "natural": kinds.NaturalOptions(key="site"),
+    "requested, labels and sizes": kinds.CalibratedOptions(clients=20, label_js=0.4, quantity_gini=0.4, min_size=7),
+    "requested, features": kinds.CalibratedOptions(clients=20, label_emd=0.6, feature_shift=0.15, tolerance=0.02),
+    "requested, features alone": kinds.CalibratedOptions(clients=9, feature_shift=0.1),
 }
 SEEDED = {name: options for name, options in EVERY.items() if name not in ("natural", "iid, one client in all")}
 LEAST = {name: options.min_size for name, options in EVERY.items() if hasattr(options, "min_size")}
@@ -63,7 +56,7 @@ def test_list_has_every_kind() -> None:
 
 
 @every
-def test_partition_is_exhaustive_and_disjoint(options: PartitionOptions) -> None:
+def test_partition_is_exhaustive_and_disjoint(options: kinds.PartitionOptions) -> None:
     p = partition(options, LABELS, KEYS, seed=3, features=FEATURES)
     assert p.rows.dtype == p.offsets.dtype == np.int64
     assert p.offsets[0] == 0
@@ -73,21 +66,21 @@ def test_partition_is_exhaustive_and_disjoint(options: PartitionOptions) -> None
 
 
 @every
-def test_rows_increase_within_a_client(options: PartitionOptions) -> None:
+def test_rows_increase_within_a_client(options: kinds.PartitionOptions) -> None:
     p = partition(options, LABELS, KEYS, seed=3, features=FEATURES)
     falls = np.flatnonzero(np.diff(p.rows) < 0) + 1
     assert set(falls) <= set(p.offsets)
 
 
 @every
-def test_partition_has_the_configured_number_of_clients(options: PartitionOptions) -> None:
+def test_partition_has_the_configured_number_of_clients(options: kinds.PartitionOptions) -> None:
     p = partition(options, LABELS, KEYS, seed=3, features=FEATURES)
     assert len(p.sizes) == getattr(options, "clients", 17)
     assert p.names is None or len(p.names) == len(p.sizes)
 
 
 @every
-def test_same_seed_gives_same_bytes(options: PartitionOptions) -> None:
+def test_same_seed_gives_same_bytes(options: kinds.PartitionOptions) -> None:
     a, b = (partition(options, LABELS, KEYS, seed=3, features=FEATURES) for _ in range(2))
     assert a.rows.tobytes() == b.rows.tobytes()
     assert a.offsets.tobytes() == b.offsets.tobytes()
@@ -96,7 +89,7 @@ def test_same_seed_gives_same_bytes(options: PartitionOptions) -> None:
 
 
 @pytest.mark.parametrize("options", SEEDED.values(), ids=SEEDED)
-def test_another_seed_differs(options: PartitionOptions) -> None:
+def test_another_seed_differs(options: kinds.PartitionOptions) -> None:
     a, b = (partition(options, LABELS, KEYS, seed=seed, features=FEATURES) for seed in (3, 4))
     assert a.rows.tobytes() != b.rows.tobytes()
 
@@ -108,7 +101,7 @@ def test_partition_keeps_its_minimum_size(name: str, seed: int) -> None:
 
 
 @every
-def test_laws_sum_to_one(options: PartitionOptions) -> None:
+def test_laws_sum_to_one(options: kinds.PartitionOptions) -> None:
     laws = partition(options, LABELS, KEYS, seed=3, features=FEATURES).laws
     assert (laws is not None) == (options.kind == "dirichlet")
     if laws is not None:
@@ -129,15 +122,15 @@ def test_sizes_are_nearly_equal(name: str) -> None:
 
 
 def test_shards_give_few_labels() -> None:
-    p = partition(ShardsOptions(clients=10, shards_per_client=2), np.repeat(np.arange(10), 100), {}, seed=0)
+    p = partition(kinds.ShardsOptions(clients=10, shards_per_client=2), np.repeat(np.arange(10), 100), {}, seed=0)
     for k in range(10):
         assert len(np.unique(p.rows[p.offsets[k] : p.offsets[k + 1]] // 100)) <= 2
 
 
 def test_similarity_sorts_the_rest_by_label() -> None:
     labels = np.repeat(np.arange(10), 100)
-    none = partition(SimilarityOptions(clients=10, similarity=0.0), labels, {}, seed=0)
-    half = partition(SimilarityOptions(clients=10, similarity=0.5), labels, {}, seed=0)
+    none = partition(kinds.SimilarityOptions(clients=10, similarity=0.0), labels, {}, seed=0)
+    half = partition(kinds.SimilarityOptions(clients=10, similarity=0.5), labels, {}, seed=0)
     for k in range(10):
         assert (labels[none.rows[none.offsets[k] : none.offsets[k + 1]]] == k).all()
         own = (labels[half.rows[half.offsets[k] : half.offsets[k + 1]]] == k).mean()
@@ -146,7 +139,7 @@ def test_similarity_sorts_the_rest_by_label() -> None:
 
 def test_concentration_orders_skew() -> None:
     def spread(alpha: float) -> float:
-        p = partition(DirichletOptions(clients=20, concentration=alpha), LABELS, {}, seed=0)
+        p = partition(kinds.DirichletOptions(clients=20, concentration=alpha), LABELS, {}, seed=0)
         counts = np.stack([np.bincount(LABELS[r], minlength=10) for r in np.split(p.rows, p.offsets[1:-1])])
         return float(np.abs(counts / counts.sum(axis=1, keepdims=True) - np.bincount(LABELS) / N).sum(axis=1).mean())
 
@@ -156,7 +149,7 @@ def test_concentration_orders_skew() -> None:
 def test_clients_follow_their_laws_while_examples_last() -> None:
     """With mild skew no class runs out early: a client's frequencies differ from its law by counting noise."""
     labels = np.repeat(np.arange(10), 2000)
-    p = partition(DirichletOptions(clients=20, concentration=20.0), labels, {}, seed=0)
+    p = partition(kinds.DirichletOptions(clients=20, concentration=20.0), labels, {}, seed=0)
     counts = np.stack([np.bincount(labels[r], minlength=10) for r in np.split(p.rows, p.offsets[1:-1])])
     assert p.laws is not None
     z = (counts - 1000 * p.laws) / np.sqrt(1000 * p.laws * (1 - p.laws))
@@ -177,19 +170,21 @@ def test_exhausted_law_takes_the_remaining_examples() -> None:
 
 
 def test_power_law_sizes_follow_their_exponent() -> None:
-    sizes = np.sort(partition(QuantityOptions(clients=50, law="power"), np.zeros(100_000), {}, seed=0).sizes)[::-1]
+    sizes = np.sort(partition(kinds.QuantityOptions(clients=50, law="power"), np.zeros(100_000), {}, seed=0).sizes)[
+        ::-1
+    ]
     slope = np.polyfit(np.log(np.arange(1, 51)), np.log(sizes), 1)[0]
     assert slope == pytest.approx(-1.0, abs=0.02)
 
 
 def test_lognormal_sizes_follow_their_sigma() -> None:
-    sizes = partition(QuantityOptions(clients=2000, sigma=0.7), np.zeros(1_000_000), {}, seed=0).sizes
+    sizes = partition(kinds.QuantityOptions(clients=2000, sigma=0.7), np.zeros(1_000_000), {}, seed=0).sizes
     assert np.log(sizes).std() == pytest.approx(0.7, abs=0.05)
 
 
 def test_natural_partition_has_names_and_members() -> None:
     keys = {"site": np.array(["b", "a", "b", "c"])}
-    p = partition(NaturalOptions(key="site"), np.zeros(4), keys, seed=0)
+    p = partition(kinds.NaturalOptions(key="site"), np.zeros(4), keys, seed=0)
     assert p.names == ("a", "b", "c")
     assert [r.tolist() for r in np.split(p.rows, p.offsets[1:-1])] == [[1], [0, 2], [3]]
 
@@ -197,18 +192,18 @@ def test_natural_partition_has_names_and_members() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (IidOptions(clients=11), "At most 10 clients fit"),
-        (DirichletOptions(clients=5, concentration=1.0, min_size=3), "min_size = 2 or clients = 3 fits"),
-        (DirichletOptions(clients=5, concentration=1e-4, convention="over_clients", min_size=2), "fits"),
-        (QuantityOptions(clients=4, min_size=3), "min_size = 2 or clients = 3 fits"),
-        (ShardsOptions(clients=4, shards_per_client=3), "At most 2 shards a client fit"),
-        (NaturalOptions(key="sites"), "Nearest: 'site'"),
-        (CalibratedOptions(clients=4, quantity_gini=0.3, min_size=3), "min_size = 2 or clients = 3 fits"),
-        (CalibratedOptions(clients=2, quantity_gini=0.9), r"only from 0 .* to 0\.4 .*the ceiling"),
-        (CalibratedOptions(clients=2, feature_shift=0.9), "needs features"),
+        (kinds.IidOptions(clients=11), "At most 10 clients fit"),
+        (kinds.DirichletOptions(clients=5, concentration=1.0, min_size=3), "min_size = 2 or clients = 3 fits"),
+        (kinds.DirichletOptions(clients=5, concentration=1e-4, convention="over_clients", min_size=2), "fits"),
+        (kinds.QuantityOptions(clients=4, min_size=3), "min_size = 2 or clients = 3 fits"),
+        (kinds.ShardsOptions(clients=4, shards_per_client=3), "At most 2 shards a client fit"),
+        (kinds.NaturalOptions(key="sites"), "Nearest: 'site'"),
+        (kinds.CalibratedOptions(clients=4, quantity_gini=0.3, min_size=3), "min_size = 2 or clients = 3 fits"),
+        (kinds.CalibratedOptions(clients=2, quantity_gini=0.9), r"only from 0 .* to 0\.4 .*the ceiling"),
+        (kinds.CalibratedOptions(clients=2, feature_shift=0.9), "needs features"),
     ],
 )
-def test_impossible_partition_names_what_would_fit(options: PartitionOptions, says: str) -> None:
+def test_impossible_partition_names_what_would_fit(options: kinds.PartitionOptions, says: str) -> None:
     with pytest.raises(PartitionError, match=says):
         partition(options, np.arange(10) % 2, {"site": np.arange(10)}, seed=0)
 
@@ -216,13 +211,13 @@ def test_impossible_partition_names_what_would_fit(options: PartitionOptions, sa
 @pytest.mark.parametrize(
     "options",
     [
-        DirichletOptions(clients=2, concentration=1.0),
-        ShardsOptions(clients=2),
-        SimilarityOptions(clients=2, similarity=0.5),
-        CalibratedOptions(clients=2, label_js=0.5),
+        kinds.DirichletOptions(clients=2, concentration=1.0),
+        kinds.ShardsOptions(clients=2),
+        kinds.SimilarityOptions(clients=2, similarity=0.5),
+        kinds.CalibratedOptions(clients=2, label_js=0.5),
     ],
 )
-def test_label_partition_refuses_numeric_targets(options: PartitionOptions) -> None:
+def test_label_partition_refuses_numeric_targets(options: kinds.PartitionOptions) -> None:
     with pytest.raises(PartitionError, match=r"needs class labels.*iid, quantity and natural work"):
         partition(options, np.zeros((10, 1)), {}, seed=0)
 
@@ -239,7 +234,7 @@ def test_dirichlet_deals_every_example_once(
     labels: list[int], clients: int, alpha: float, convention: str, seed: int
 ) -> None:
     clients = min(clients, len(labels))
-    options = DirichletOptions(
+    options = kinds.DirichletOptions(
         clients=clients,
         concentration=alpha,
         convention=convention,  # type: ignore[arg-type]

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedProx
-from run_folders import digits
+from run_folders import assert_same_training, digits
 from strange_grid import StrangeGrid, context
 
 import server.rounds.node_map
 from clients.core.errors import EngineError, StrategyError
-from server.rounds.loop import BY_THE_CLOCK
 from simulator.apps import apps, client_app, server_app
 from simulator.grid.cohort_grid import CohortGrid
 from simulator.runs.record import open_run
@@ -44,15 +42,7 @@ def test_nodes_in_any_order_give_the_bits_of_the_plain_engine(row: str, tmp_path
         "verdict": "Stopped at round 3: the budget of 3 rounds is spent",
         "record": str(tmp_path / "there"),
     }
-    here, there = open_run(tmp_path / "here"), open_run(tmp_path / "there")
-    for one, other in zip(here.model().state_dict().values(), there.model().state_dict().values(), strict=True):
-        assert torch.equal(one, other)
-    assert here.rounds.columns == there.rounds.columns
-    for name in set(here.rounds) - {*BY_THE_CLOCK, "client_spread.evaluated_on", "client_spread.worst"}:
-        if name.startswith(("federated", "client_spread")):  # evaluated one by one, not as one batch
-            np.testing.assert_allclose(there.rounds[name], here.rounds[name], rtol=1e-6, err_msg=name)
-        else:
-            np.testing.assert_equal(there.rounds[name], here.rounds[name], err_msg=name)
+    assert_same_training(tmp_path / "here", tmp_path / "there", rtol=1e-6)
     remember = any(len(c.state) for c in grid.contexts.values())
     assert remember == (row in ("scaffold", "feddyn", "local buffers"))
 

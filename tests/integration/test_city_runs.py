@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_folders import assert_same_run, client_rows, stop_after
+from run_folders import assert_same_run, assert_same_training, client_rows, stop_after
 from strange_grid import StrangeGrid, context
 
 from server.convergence.divergence import DivergenceOptions
 from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
-from server.rounds.loop import BY_THE_CLOCK
 from simulator.apps import apps
-from simulator.runs.record import open_run
 from simulator.runs.run import Run, resume, simulate
 from simulator.scenario.sections import Scenario, parse_scenario, to_toml
 
@@ -105,15 +103,7 @@ def test_nodes_in_any_order_give_the_bits_of_the_plain_engine(name: str, tmp_pat
     simulate(scenario, out=tmp_path / "here")
     server, client = apps(scenario, out=tmp_path / "there", observers=[])
     server(StrangeGrid(client, [3, 0, 7, 5, 1, 2, 6, 4, 9, 8]), context())
-    here, there = open_run(tmp_path / "here"), open_run(tmp_path / "there")
-    for one, other in zip(here.model().state_dict().values(), there.model().state_dict().values(), strict=True):
-        assert torch.equal(one, other)
-    assert here.rounds.columns == there.rounds.columns
-    for column in set(here.rounds) - {*BY_THE_CLOCK, "client_spread.evaluated_on", "client_spread.worst"}:
-        if column.startswith(("federated", "client_spread")):  # evaluated one by one, not as one batch
-            np.testing.assert_allclose(there.rounds[column], here.rounds[column], rtol=1e-5, err_msg=column)
-        else:
-            np.testing.assert_equal(there.rounds[column], here.rounds[column], err_msg=column)
+    assert_same_training(tmp_path / "here", tmp_path / "there", rtol=1e-5)
     assert events(tmp_path / "here") == events(tmp_path / "there")
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from clients.core.arrays import F64, Bool
+from clients.city.source_types import SeriesSource
+from clients.core.arrays import F32, F64, Bool
+from clients.world.world import World
 
 LEVELS = (0.10, 0.25, 0.50, 0.75, 0.90)
 DAY = 288  # steps of five minutes
@@ -80,3 +82,21 @@ def traffic_statistics(speed: F64, distance: F64, weekend: Bool, lags: list[int]
         error = speed[:, minutes // 5 :] - speed[:, : -minutes // 5]
         made[f"persistence_rmse_minutes_{minutes}"] = np.sqrt((error**2).mean())
     return {name: np.asarray(value) for name, value in made.items()}
+
+
+def checked_readings(
+    source: SeriesSource, other_seed: SeriesSource, world: World, *, clients: int, some: list[int]
+) -> F32:
+    """Return all readings of an hourly source; assert that each depends on seed, client and hour alone, and fits."""
+    whole = source.read(np.arange(clients), 0, world.hours)
+    assert whole.shape == (clients, world.hours, len(source.channels))
+    assert whole.dtype == np.float32
+    for start, stop in ((0, 1), (23, 25), (100, 337), (600, world.hours)):
+        part = source.read(np.array(some), start, stop)
+        np.testing.assert_array_equal(part, whole[some, start:stop])
+    assert not np.array_equal(whole, other_seed.read(np.arange(clients), 0, world.hours))
+    assert np.isfinite(whole).all()
+    for c, channel in enumerate(source.channels):
+        assert whole[..., c].min() >= channel.low
+        assert whole[..., c].max() <= channel.high
+    return whole

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from server.record.client_table import read_clients
 from server.record.jsonlines import read_rounds, to_json
@@ -15,6 +16,7 @@ from server.record.records import RunFolder
 from server.rounds.loop import BY_THE_CLOCK
 from simulator.cli.exit_codes import EXIT_MISTAKE
 from simulator.cli.main import main
+from simulator.runs.record import open_run
 from simulator.scenario.sections import Scenario, load_scenario
 
 Capture = pytest.CaptureFixture[str]
@@ -70,6 +72,19 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert to_json({k: v for k, v in outcomes[0].items() if k not in own}) == to_json(
         {k: v for k, v in outcomes[1].items() if k not in own}
     )
+
+
+def assert_same_training(here: Path, there: Path, *, rtol: float) -> None:
+    """Assert that two runs trained the same to the bit; clients evaluated one by one differ by at most `rtol`."""
+    one, other = open_run(here), open_run(there)
+    for mine, yours in zip(one.model().state_dict().values(), other.model().state_dict().values(), strict=True):
+        assert torch.equal(mine, yours)
+    assert one.rounds.columns == other.rounds.columns
+    for name in set(one.rounds) - {*BY_THE_CLOCK, "client_spread.evaluated_on", "client_spread.worst"}:
+        if name.startswith(("federated", "client_spread")):  # evaluated one by one, not as one batch
+            np.testing.assert_allclose(other.rounds[name], one.rounds[name], rtol=rtol, err_msg=name)
+        else:
+            np.testing.assert_equal(other.rounds[name], one.rounds[name], err_msg=name)
 
 
 def stop_after(rounds: int) -> Callable[[], bool]:

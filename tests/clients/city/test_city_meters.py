@@ -9,6 +9,7 @@ from pathlib import Path
 import meter_statistics
 import numpy as np
 import pytest
+from city_statistics import checked_readings
 
 from clients.city.homes import make_homes
 from clients.city.meters import LOAD, Loads, loads, meters_source, peak_hour, sessions
@@ -124,17 +125,7 @@ def test_shares_of_homes_are_met_and_nested(world: World) -> None:
 @pytest.mark.parametrize("task", ["forecast", "peak_hour"])
 def test_readings_depend_on_seed_client_and_hour_alone(task: str, world: World) -> None:
     source = meters_source(MetersOptions(task=task), world, 7)  # type: ignore[arg-type]
-    whole = source.read(np.arange(80), 0, world.hours)
-    assert whole.shape == (80, world.hours, len(source.channels))
-    assert whole.dtype == np.float32
-    for start, stop in ((0, 1), (23, 25), (100, 337), (600, world.hours)):
-        part = source.read(np.array([41, 3, 79]), start, stop)
-        np.testing.assert_array_equal(part, whole[[41, 3, 79], start:stop])
-    assert not np.array_equal(whole, meters_source(MetersOptions(), world, 8).read(np.arange(80), 0, world.hours))
-    assert np.isfinite(whole).all()
-    for c, channel in enumerate(source.channels):
-        assert whole[..., c].min() >= channel.low
-        assert whole[..., c].max() <= channel.high
+    checked_readings(source, meters_source(MetersOptions(), world, 8), world, clients=80, some=[41, 3, 79])
 
 
 def test_longer_world_starts_with_the_same_readings() -> None:

@@ -11,8 +11,8 @@ import torch
 from clients.engines import plain, stacked
 from clients.training.work import CohortWork
 from server.algorithms.algorithm import Algorithm
+from server.algorithms.build import build_algorithm
 from server.algorithms.options import ScaffoldOptions
-from server.algorithms.table import build_algorithm
 from simulator.testing.checks import small_federation
 
 

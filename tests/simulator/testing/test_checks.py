@@ -14,7 +14,8 @@ from clients.training.uplink import top_k
 from server.algorithms import transforms
 from server.algorithms.aggregation import Aggregation, clipped, coordinate_median, weighted_mean
 from server.algorithms.algorithm import Algorithm
-from server.algorithms.table import ALGORITHMS, build_algorithm
+from server.algorithms.build import build_algorithm
+from server.algorithms.table import ALGORITHMS
 from server.algorithms.transforms import ServerTransform
 from simulator.testing import checks
 from simulator.testing.checks import CHECKS, check_algorithm, small_federation
