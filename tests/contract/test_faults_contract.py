@@ -141,7 +141,7 @@ def outcome(options: FaultOptions, *, seed: int = 5) -> tuple[Any, Any, Any]:
     return one(readings(), options, seed=seed)
 
 
-def test_the_lists_have_every_kind() -> None:
+def test_lists_have_every_kind() -> None:
     assert {options.kind for options in EVERY.values()} == set(FAULTS)
     assert {row.measure for row in FAULTS.values()} == set(EFFECTS)
 

@@ -65,7 +65,7 @@ SECTIONS = [options for options in dict.fromkeys(sections(Scenario)) if options 
 every = pytest.mark.parametrize("name", ROWS)
 
 
-def test_the_scenario_reads_these_tables() -> None:
+def test_scenario_reads_these_tables() -> None:
     assert tables(Scenario, named=False) | tables(Scenario, named=True) == TABLES
 
 
@@ -122,7 +122,7 @@ def test_options_of_another_table_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", [["mlp"], {}, 3, ""])
 @pytest.mark.parametrize("section", TABLES)
-def test_a_kind_that_is_no_name_is_refused(section: str, kind: object) -> None:
+def test_kind_that_is_no_name_is_refused(section: str, kind: object) -> None:
     written: Any = {"kind": kind}
     table = {section: {"n": written} if section in tables(Scenario, named=True) else written}
     with pytest.raises(UserError, match=rf"kind: .* is not {TABLES[section].what}\."):

@@ -26,7 +26,7 @@ def trend(values: Any, metric: str = "validation_loss", **given: Any) -> Trend:
 # The rate of a whole record
 
 
-def test_a_whole_record_is_fitted_beyond_the_newest_rounds() -> None:
+def test_whole_record_is_fitted_beyond_the_newest_rounds() -> None:
     """A run that ends on its plateau has no trend in its newest 100 rounds, and one in all."""
     noise = 1e-4 * generator(3, "plateau").standard_normal(300)
     values = (1.0 + 0.9 ** np.arange(300) + noise).tolist()
@@ -61,7 +61,7 @@ def test_too_few_values_have_no_rate(count: int) -> None:
     assert found.reason == f"{count} values are too few, {FEWEST} are needed"
 
 
-def test_a_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each window is halved until the limit is where the newest values are; where none is, there is no rate."""
     windows: list[int] = []
 
@@ -79,7 +79,7 @@ def test_a_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: 
 # Its limit
 
 
-def test_a_limit_below_the_least_value_becomes_the_least_with_a_matching_factor() -> None:
+def test_limit_below_the_least_value_becomes_the_least_with_a_matching_factor() -> None:
     """Decay to 0 whose fit, with noise, overshoots."""
     values = [6.05, 1.41, 0.186, 0.011, 1e-7, 3.3e-4, 1.8e-4, 4.2e-5, 5.7e-6, 3.5e-7, 1.1e-10, 9.4e-9]  # as SCAFFOLD's
     free = fit_rate(values)
@@ -101,7 +101,7 @@ def test_a_limit_below_the_least_value_becomes_the_least_with_a_matching_factor(
     assert trend(values, least=0.0).fit()["rate"]["limit"] == 0.0
 
 
-def test_a_possible_limit_is_unchanged() -> None:
+def test_possible_limit_is_unchanged() -> None:
     rate = fit_rate([1.0 + 0.9**r for r in range(30)])
     assert isinstance(rate, Rate)
     held = rate.no_lower(0.0)
@@ -123,7 +123,7 @@ def test_rounds_to_go_respect_the_least_value() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["quadratic-scaffold", "quadratic-two-clients"])
-def test_a_run_never_reports_a_limit_below_its_optimum(scenario: str) -> None:
+def test_run_never_reports_a_limit_below_its_optimum(scenario: str) -> None:
     run = fs.simulate(scenario, record=False)
     rates = [line["rate"] for line in run.rounds.lines if line.get("rate")] + [run.outcome["rate"]]
     limits = [rate["limit"] for rate in rates if "limit" in rate]
@@ -132,7 +132,7 @@ def test_a_run_never_reports_a_limit_below_its_optimum(scenario: str) -> None:
     assert {rate["metric"] for rate in rates} == {"optimality_gap"}
 
 
-def test_the_rate_is_fitted_to_the_validation_loss_and_to_nothing_without_a_loss() -> None:
+def test_rate_is_fitted_to_the_validation_loss_and_to_nothing_without_a_loss() -> None:
     both = Trend(ConvergenceOptions())
     for r in range(12):
         both.observe({"train_loss": 5.0, "validation_loss": 1.0 + 0.5**r})
@@ -143,7 +143,7 @@ def test_the_rate_is_fitted_to_the_validation_loss_and_to_nothing_without_a_loss
 # Drift and target
 
 
-def test_the_widest_clients_are_among_the_first_three_of_most_rounds() -> None:
+def test_widest_clients_are_among_the_first_three_of_most_rounds() -> None:
     def line(*names: str) -> dict[str, Any]:
         return {"worst_client_drift": [{"client": 0, "name": name, "value": 1.0} for name in names]}
 

@@ -167,8 +167,8 @@ def test_order_of_clients_and_unit_of_weights_change_nothing(seed, clients, scal
     np.testing.assert_allclose(turned.cosine, found.cosine[order], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(turned.distance, found.distance[order], rtol=1e-12, atol=1e-13)
     index = np.arange(100, 100 + clients)
-    said, again = summary(found, index), summary(turned, index[order])
-    assert [row["client"] for row in said["worst"]["distance"]] == [row["client"] for row in again["worst"]["distance"]]
+    line, again = summary(found, index), summary(turned, index[order])
+    assert [row["client"] for row in line["worst"]["distance"]] == [row["client"] for row in again["worst"]["distance"]]
 
 
 def test_non_finite_updates_give_non_finite_measures(recwarn):
@@ -181,9 +181,9 @@ def test_non_finite_updates_give_non_finite_measures(recwarn):
         assert math.isnan(found.update_norm[4])
         assert np.isfinite(found.update_norm[[0, 2, 3, 5, 6]]).all()
         assert math.isfinite(found.by_layer["first.bias"][0])
-        said = summary(found, np.arange(7))
-        assert math.isnan(said["update_norm"]["max"])
-        assert [row["client"] for row in said["worst"]["update_norm"]][:2] == [4, 1]
+        line = summary(found, np.arange(7))
+        assert math.isnan(line["update_norm"]["max"])
+        assert [row["client"] for row in line["worst"]["update_norm"]][:2] == [4, 1]
     assert not recwarn.list
 
 
@@ -239,34 +239,34 @@ def test_worst_names_the_largest_first_and_ties_by_client():
 def test_summary_has_worst_clients_means_and_quantiles():
     updates, weights = cohort(clients=3, size=11)
     found = measure_dispersion(updates, weights, layers=LAYERS)
-    said = summary(found, np.array([5, 8, 13]), lambda client: f"station {client}", k=2)
+    line = summary(found, np.array([5, 8, 13]), lambda client: f"station {client}", k=2)
     furthest = int(np.argmax(found.distance))
-    assert said["worst"]["distance"][0] == {
+    assert line["worst"]["distance"][0] == {
         "client": [5, 8, 13][furthest],
         "name": f"station {[5, 8, 13][furthest]}",
         "value": found.distance[furthest],
     }
-    assert said["worst"]["cosine"][0]["value"] == found.cosine.min()
-    assert said["cosine"]["mean"] == pytest.approx(found.cosine.mean())
-    assert said["distance"]["p50"] == pytest.approx(np.median(found.distance))
-    assert said["by_layer"]["second"]["update_dispersion"] == found.by_layer["second"][0]
-    assert "not_measured" not in said
+    assert line["worst"]["cosine"][0]["value"] == found.cosine.min()
+    assert line["cosine"]["mean"] == pytest.approx(found.cosine.mean())
+    assert line["distance"]["p50"] == pytest.approx(np.median(found.distance))
+    assert line["by_layer"]["second"]["update_dispersion"] == found.by_layer["second"][0]
+    assert "not_measured" not in line
 
     def plain(value):
         if isinstance(value, dict):
             return all(isinstance(key, str) and plain(item) for key, item in value.items())
         return all(plain(item) for item in value) if isinstance(value, list) else type(value) in (float, int, str)
 
-    assert plain(said)
+    assert plain(line)
 
 
 def test_summary_of_a_stream_names_what_was_not_measured():
     updates, weights = cohort()
-    said = summary(streamed(updates, weights), np.arange(7))
-    assert said["cosine"] is None
-    assert said["distance"] is None
-    assert list(said["worst"]) == ["update_norm"]
-    assert said["not_measured"] == NOT_KEPT
+    line = summary(streamed(updates, weights), np.arange(7))
+    assert line["cosine"] is None
+    assert line["distance"] is None
+    assert list(line["worst"]) == ["update_norm"]
+    assert line["not_measured"] == NOT_KEPT
 
 
 @pytest.mark.parametrize(
