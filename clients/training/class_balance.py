@@ -86,8 +86,8 @@ def weights_of(counts: I64, local: LocalOptions) -> F64:
 
     With n_y examples of class y, n in all: "inverse" is proportional to 1 / n_y; "effective" to 1 / E_y, where
     E_y = (1 - beta^n_y) / (1 - beta) is the effective number of examples (Cui et al. 2019, equation 2). Both are then
-    divided by sum_y n_y w_y / n, so that the mean weight of an example is 1 and the learning rate keeps its meaning (Cui
-    et al. set sum_y w_y to the number of classes instead). A class without examples gets the weight of one example.
+    divided by sum_y n_y w_y / n, so that the mean weight is 1 and the learning rate keeps its meaning (Cui et al. set
+    sum_y w_y to the number of classes instead). A class without examples gets the weight of one example.
 
     Args:
         counts: int64 (..., classes).

@@ -1,4 +1,4 @@
-"""The table of algorithms: one entry each."""
+"""The table of algorithms, with one row for each."""
 
 from __future__ import annotations
 
@@ -82,18 +82,18 @@ def _feddyn(o: FedDynOptions, local: LocalOptions) -> Algorithm:
 
 
 def _one_full_batch(local: LocalOptions) -> LocalOptions:
-    """FedSGD's local work: one step on all of a client's examples."""
+    """Return FedSGD's local work: one step on all examples of a client."""
     return replace(local, batch_size="full", local_steps=1, local_epochs=None, partial_work=0.0)
 
 
 @dataclass(frozen=True)
 class AlgorithmRow:
-    """An entry of the table.
+    """A row of the table.
 
     Attributes:
-        options: its options in a scenario.
+        options: the algorithm's options in a scenario.
         build: (options, local training) -> the algorithm.
-        local_work: what it makes of [local]; None leaves it as configured.
+        local_work: how it changes [local]; None leaves [local] as configured.
     """
 
     options: type[CohortOptions]
@@ -116,18 +116,18 @@ ALGORITHMS: dict[str, AlgorithmRow] = {
 
 
 def build_algorithm(options: AlgorithmOptions, local: LocalOptions) -> Algorithm:
-    """Return the algorithm that `options` name."""
+    """Return the algorithm of `options`."""
     return dropping_partial_work(options, ALGORITHMS[options.kind].build(options, local))
 
 
 def dropping_partial_work(options: CohortOptions, algorithm: Algorithm) -> Algorithm:
-    """Return the algorithm as it plays under `options`: clients forget partial work that the server drops."""
+    """Return the algorithm under `options`: client states skip partial work that the server drops."""
     if options.partial_work == "drop" and algorithm.local_work.remembers:
         return replace(algorithm, local=replace(algorithm.local, forgets_partial_work=True))
     return algorithm
 
 
 def local_for(options: AlgorithmOptions, local: LocalOptions) -> LocalOptions:
-    """Return the local training that an algorithm runs: as configured, unless its row changes it."""
+    """Return an algorithm's local training: as configured, unless its row changes it."""
     change = ALGORITHMS[options.kind].local_work
     return local if change is None else change(local)

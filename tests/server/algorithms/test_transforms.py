@@ -158,7 +158,7 @@ def test_chain_of_one_equals_that_transform():
 
 def test_chain_refuses_two_vectors_of_one_name():
     both = transforms.chain(transforms.momentum(1.0, 0.9), transforms.momentum(1.0, 0.5))
-    with pytest.raises(UserError, match="two transforms that remember 'momentum'"):
+    with pytest.raises(UserError, match="two transforms that keep a vector 'momentum'"):
         both.init(W)
 
 
