@@ -1,8 +1,8 @@
 """The Flower ClientApp of fedscape: one client on one node, trained by the plain engine.
 
 It answers `train` and `evaluate` messages, and `query` with the index of its client. Messages may come from our
-strategy or from Flower's own strategies; the latter train with plain SGD, or with FedProx where their config has `proximal-mu`.
-The client state stays on the node, in `context.state`.
+strategy or from Flower's own strategies. The latter use the plain local rule, or FedProx where their config has
+`proximal-mu`. The client state stays on the node, in `context.state`.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Codec:
 
     @classmethod
     def of_state_dict(cls, arrays: ArrayRecord, module: nn.Module | None) -> Codec:
-        """Make a codec with the arrays of a state dict; without the module, all floating-point arrays are parameters."""
+        """Make a codec with the arrays of a state dict; without the module, all float arrays are parameters."""
         trainable = {n for n, p in module.named_parameters() if p.requires_grad} if module is not None else None
         params, rest, fixed = {}, {}, {}
         for name, array in arrays.items():

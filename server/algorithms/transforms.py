@@ -95,7 +95,7 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
     """
     for before in transforms[:-1]:
         if before.apply is not None:
-            raise UserError("chain", f"has {before.name!r} before its end, and that transform sets the parameters itself",
+            raise UserError("chain", f"has {before.name!r} before its end, and it sets the parameters itself",
                             fix="Put it last.")  # fmt: skip
 
     def init(params: Tensor) -> Vectors:

@@ -75,7 +75,7 @@ def test_many_rows_are_written_before_a_flush(tmp_path: Path) -> None:
 
 def test_rows_must_fit_and_rounds_come_in_order(tmp_path: Path) -> None:
     table = filled(tmp_path, range(3, 4))
-    with pytest.raises(AssertionError, match="one value a client"):
+    with pytest.raises(AssertionError, match="one value for each client"):
         table.add(4, {"client": np.arange(2), "weight": np.ones(3)})
     with pytest.raises(AssertionError, match="in order"):
         table.add(3, {"client": np.arange(2)})
