@@ -13,27 +13,40 @@ _HEAD = f"""# Metrics
 
 Written by `python -m server.metrics.page` from `server/metrics/table.py`; a test keeps it current.
 
-Every series has `run_id`. What is sent with times of its own (remote write, OpenMetrics files) also has `clock`:
-`round` (round r lies r seconds after 2000-01-01T00:00:00Z), `simulated` (the fleet's seconds after the same moment) or
-`wall`. Facts stand once, on `fedscape_run_info`; join them:
+Every series has the label `run_id`. Samples with their own timestamps (remote write, OpenMetrics files) also have
+`clock`: `round` (round r lies r seconds after 2000-01-01T00:00:00Z), `simulated` (simulated seconds after the same
+moment) or `wall`. Facts of a run are labels of `fedscape_run_info` only. Join them:
 `fedscape_loss * on (run_id) group_left (scenario, algorithm) fedscape_run_info`.
 
-Labels are bounded, whatever the number of clients: `quantile` has at most 9 values, `rank` {MOST_RANKS}, `layer`
-{MOST_LAYERS} (the rest of a deeper model is `rest`), `class` {MOST_CLASSES} (none for data with more classes); `fault`
-{MOST_FAULTS}, `drift` {MOST_DRIFTS} and `district` {MOST_DISTRICTS} (those that a run's lines tell of first; its record
-has all). A `split` is what a loss or score is of: `train` (the cohort's local training), `validation` (central
-examples), `federated` (examples of the clients'). Quantiles are exact, over this round's cohort; distributions add up
-over the run. Scores of clients are accuracies, or errors of a regression.
+The number of label values is bounded and does not grow with the number of clients:
 
-`/metrics` has those marked *live*: the newest round, and of what it did not measure the last value. Remote write and
-OpenMetrics files have all rounds of all of them, and only what a round measured; so has TensorBoard, states and indices
-of clients left out, its histograms of one round. *Clock*: depends on the machine's speed; two equal runs differ.
+| label | most values | |
+|---|---|---|
+| `quantile` | 9 | exact, over this round's cohort |
+| `rank` | {MOST_RANKS} | 1 is the worst |
+| `layer` | {MOST_LAYERS} | further layers are added up as `rest` |
+| `class` | {MOST_CLASSES} | absent for data with more classes |
+| `fault` | {MOST_FAULTS} | the first in the run; the record has all |
+| `drift` | {MOST_DRIFTS} | the first in the run; the record has all |
+| `district` | {MOST_DISTRICTS} | the first in the run; the record has all |
+| `split` | 3 | `train` (local training), `validation` (central examples), `federated` (clients' examples) |
+
+Distributions add up over the run. Scores of clients are accuracies, or errors of a regression.
+
+Exporters differ in what they have:
+
+- `/metrics` has the metrics marked *live*, for the newest round. A value that this round did not measure is the last
+  measured one.
+- Remote write and OpenMetrics files have all metrics of all rounds, and only values that a round measured.
+- TensorBoard has the same without run states and client indices. Each of its histograms covers one round.
+
+A metric marked *clock* depends on the speed of the machine, so two equal runs differ in it.
 """
 _PARTS: Sequence[tuple[str, str, Sequence[Metric]]] = (
     ("Facts of a run", "`environment.json`, under `run`", RUN),
-    ("A round", "a line of `rounds.jsonl`; `so_far` adds up its lines, and bounds their names", ROUND),
-    ("What a run came to", "`outcome.json`", OUTCOME),
-    ("What exporters say of themselves", "the process, live only", EXPORTER),
+    ("A round", "a line of `rounds.jsonl`; `so_far` has sums over its lines, with bounded names", ROUND),
+    ("Outcome of a run", "`outcome.json`", OUTCOME),
+    ("Exporters", "the process, live only", EXPORTER),
 )
 
 

@@ -176,7 +176,7 @@ def test_exporter_costs_a_round_microseconds(exporter: PrometheusExporter) -> No
     exporter.run_started({"run_id": "a"})
     made: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("server.sinks.prometheus.round_samples", lambda told: made.append(told) or ())
+        patch.setattr("server.sinks.prometheus.round_samples", lambda observed: made.append(observed) or ())
         for line in run.rounds.lines * 10:
             exporter.round_finished(line)
         assert made == [], "a scrape makes the samples, not the round"
