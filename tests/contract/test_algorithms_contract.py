@@ -133,7 +133,7 @@ def test_full_step_of_all_clients_is_gradient_descent(name):
 
 @both_engines
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_row_switched_off_is_fedavg_bit_for_bit(engine, dtype):
+def test_row_switched_off_equals_fedavg_bit_for_bit(engine, dtype):
     def path(algorithm):
         return classifier("", algorithm=algorithm, engine=engine, dtype=dtype).step(3)
 
@@ -155,7 +155,7 @@ def test_zero_server_vectors_change_nothing(engine):
     torch.testing.assert_close(feddyn - start, 2 * (fedavg - start), rtol=1e-6, atol=1e-8)
 
 
-def test_fednova_at_equal_steps_is_fedavg():
+def test_fednova_at_equal_steps_equals_fedavg():
     equal = {"local_epochs": None, "local_steps": 3}
     nova, avg = classifier("fednova", **equal).step(3), classifier("fedavg", **equal).step(3)
     torch.testing.assert_close(nova, avg, rtol=1e-13, atol=1e-15)
@@ -275,15 +275,15 @@ def test_federation_of_one_client_trains(name, engine):
 
 
 @every_row
-def test_cohorts_sample_every_client_in_time(name):
+def test_cohorts_reach_every_client(name):
     federation = classifier(name, cohort=PARTIAL)
     seen, cohorts = set(), set()
     for _ in range(8):
         federation.step()
-        asked = federation.update.clients
-        assert len(asked) == PARTIAL == len(set(asked))
-        cohorts.add(tuple(asked.tolist()))
-        seen |= set(asked.tolist())
+        cohort = federation.update.clients
+        assert len(cohort) == PARTIAL == len(set(cohort))
+        cohorts.add(tuple(cohort.tolist()))
+        seen |= set(cohort.tolist())
     assert seen == set(range(6))
     assert len(cohorts) > 1
 
@@ -423,7 +423,7 @@ def test_stragglers_are_dropped(name, engine):
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "fedsgd"])
-def test_first_round_of_stragglers_only_moves_nothing(name):
+def test_first_round_with_only_stragglers_changes_nothing(name):
     algorithm = replace(ROWS[name], partial_work="drop")
     federation = classifier("", algorithm=algorithm, partial_work=1.0, local_epochs=3)
     start = federation.params

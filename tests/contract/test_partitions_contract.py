@@ -195,7 +195,7 @@ def test_natural_partition_has_names_and_members() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (IidOptions(clients=11), "At most 10 clients fit"),
         (DirichletOptions(clients=5, concentration=1.0, min_size=3), "min_size = 2 or clients = 3 fits"),
@@ -208,8 +208,8 @@ def test_natural_partition_has_names_and_members() -> None:
         (CalibratedOptions(clients=2, feature_shift=0.9), "needs features"),
     ],
 )
-def test_impossible_partition_names_what_would_fit(options: PartitionOptions, says: str) -> None:
-    with pytest.raises(PartitionError, match=says):
+def test_impossible_partition_names_what_would_fit(options: PartitionOptions, message: str) -> None:
+    with pytest.raises(PartitionError, match=message):
         partition(options, np.arange(10) % 2, {"site": np.arange(10)}, seed=0)
 
 

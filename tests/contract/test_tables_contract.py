@@ -91,7 +91,7 @@ def test_kind_is_one_that_the_options_allow(name: str) -> None:
 
 
 @every
-def test_everything_that_is_built_later_can_be_imported(name: str) -> None:
+def test_parts_built_later_can_be_imported(name: str) -> None:
     row = ROWS[name]
     for f in dataclasses.fields(row):
         value = getattr(row, f.name)
@@ -122,7 +122,7 @@ def test_options_of_another_table_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", [["mlp"], {}, 3, ""])
 @pytest.mark.parametrize("section", TABLES)
-def test_kind_that_is_no_name_is_refused(section: str, kind: object) -> None:
+def test_kind_that_is_not_a_name_is_refused(section: str, kind: object) -> None:
     written: Any = {"kind": kind}
     table = {section: {"n": written} if section in tables(Scenario, named=True) else written}
     with pytest.raises(UserError, match=rf"kind: .* is not {TABLES[section].what}\."):

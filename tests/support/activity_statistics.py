@@ -97,21 +97,21 @@ def _recognition(windows, activity, people):
     """How well unseen people are recognised: trained on two thirds of the people, tested on the others."""
     unseen = people % 3 == 2
     x = features(windows)
-    told = activity[unseen]
+    true = activity[unseen]
     lda = discriminate(x[~unseen], activity[~unseen], x[unseen])
     near = nearest_centre(x[~unseen], activity[~unseen], x[unseen])
 
     def mixed(classes, guess):
-        inside = np.isin(told, classes)
-        return float((np.isin(guess, classes) & (guess != told))[inside].mean())
+        inside = np.isin(true, classes)
+        return float((np.isin(guess, classes) & (guess != true))[inside].mean())
 
     return {
-        "accuracy_discriminant": float((lda == told).mean()),
-        "accuracy_nearest_centre": float((near == told).mean()),
+        "accuracy_discriminant": float((lda == true).mean()),
+        "accuracy_nearest_centre": float((near == true).mean()),
         "sitting_standing_confused": mixed((3, 4), lda),
         "walks_confused": mixed((0, 1, 2), lda),
-        "dynamic_taken_for_static": float((lda[told < 3] > 2).mean()),
-        "laying_recall": float((lda[told == 5] == 5).mean()),
+        "dynamic_taken_for_static": float((lda[true < 3] > 2).mean()),
+        "laying_recall": float((lda[true == 5] == 5).mean()),
     }
 
 

@@ -74,8 +74,8 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 def stop_after(rounds: int) -> Callable[[], bool]:
     """Return a `stop_asked` that is true from its call number `rounds` on."""
-    asked = iter(range(1, rounds))
-    return lambda: next(asked, None) is None
+    calls = iter(range(1, rounds))
+    return lambda: next(calls, None) is None
 
 
 def mistake(capture: Capture, *arguments: str) -> str:

@@ -47,10 +47,10 @@ class StrangeGrid(Grid):
         return list(self.contexts)[: self._here]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        asked = list(messages)
-        for i, message in enumerate(asked):
+        received = list(messages)
+        for i, message in enumerate(received):
             set_message_id(message, f"{id(message)}-{i}")
-        return sorted((self._reply(m) for m in asked), key=lambda _: self._draw.random())
+        return sorted((self._reply(m) for m in received), key=lambda _: self._draw.random())
 
     def _reply(self, message: Message) -> Message:
         try:

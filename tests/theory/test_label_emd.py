@@ -77,7 +77,7 @@ def test_realised_labels_differ_more_than_their_law() -> None:
     assert emd.mean() == pytest.approx(0.404, abs=4 * emd.std() / np.sqrt(5000) + 5e-4)
 
 
-def test_dealing_every_example_costs_little() -> None:
+def test_exhaustive_partition_changes_the_emd_little() -> None:
     """The last clients take the remaining examples: the mean over a partition lies a little above 0.404."""
     labels = np.repeat(np.arange(10), 10_000)
     p = partition(DirichletOptions(clients=2000, concentration=100.0), labels, {}, seed=5)

@@ -98,7 +98,7 @@ def test_scaffold_needs_fewer_rounds_than_fedavg(similarity):
         assert low(difference[:, 0]) > 0, epochs
 
 
-def test_scaffold_is_level_with_fedavg_at_100_percent():
+def test_scaffold_matches_fedavg_at_100_percent():
     """Within a quarter of the rounds, over the three numbers of epochs."""
     ratio = np.exp((cells("scaffold", 1.0, 1, 5, 20) - cells("fedavg", 1.0, 1, 5, 20)).mean())
     assert 0.75 < ratio < 4 / 3
@@ -110,7 +110,7 @@ def test_fedprox_is_slower_than_fedavg(similarity):
     assert low((cells("fedprox", similarity, 1, 5) - cells("fedavg", similarity, 1, 5)).mean(1)) > 0
 
 
-def test_sgd_is_nearly_flat_in_similarity():
+def test_sgd_hardly_depends_on_similarity():
     """From 0% to 100% its rounds change much less than FedAvg's; and it is slower than SCAFFOLD everywhere."""
     sgd = [cells("sgd", s, 1).mean() for s in (0.0, 0.1, 1.0)]
     fedavg = [cells("fedavg", s, 5).mean() for s in (0.0, 0.1, 1.0)]

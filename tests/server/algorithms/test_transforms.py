@@ -92,7 +92,7 @@ def test_second_moments_start_at_tau_squared():
         assert ADAPTIVE[kind].init(W)["second_moment"].tolist() == [0.25, 0.25]
 
 
-def test_yogi_falls_where_adam_forgets():
+def test_yogi_second_moment_falls_by_the_squared_gradient():
     (_, adam), (_, yogi) = (play(ADAPTIVE[k], aggregate(0.1, 0.1)) for k in ("adam", "yogi"))
     assert adam["second_moment"][0] == pytest.approx(0.99 * 0.25 + 0.01 * 0.01)
     assert yogi["second_moment"][0] == pytest.approx(0.25 - 0.01 * 0.01)
@@ -108,7 +108,7 @@ def test_scaffold_server_moves_model_and_control_variate():
     assert vectors == {"server_variate": [1.5, 1.5]}
 
 
-def test_feddyn_server_moves_model_and_memory():
+def test_feddyn_server_moves_model_and_server_gradient():
     """h + alpha |S|/N g, then w - g - h / alpha: h = 0.5 x 0.5 x 2 = 0.5, w = 1 - 2 - 1; then h = 1, w = -2 - 2 - 2."""
     transform = transforms.dynamic(0.5)
     a = aggregate(2.0, 0.0, share=0.5)
@@ -162,7 +162,7 @@ def test_chain_refuses_two_vectors_of_one_name():
         both.init(W)
 
 
-def test_chain_refuses_a_mover_before_its_end():
+def test_chain_refuses_a_transform_with_apply_before_its_end():
     with pytest.raises(UserError, match=r"'dynamic 0\.5' before its end"):
         transforms.chain(transforms.dynamic(0.5), transforms.sgd(1.0))
 

@@ -26,7 +26,7 @@ def trend(values: Any, metric: str = "validation_loss", **given: Any) -> Trend:
 # The rate of a whole record
 
 
-def test_whole_record_is_fitted_beyond_the_newest_rounds() -> None:
+def test_whole_record_is_fitted_where_the_newest_rounds_have_no_trend() -> None:
     """A run that ends on its plateau has no trend in its newest 100 rounds, and one in all."""
     noise = 1e-4 * generator(3, "plateau").standard_normal(300)
     values = (1.0 + 0.9 ** np.arange(300) + noise).tolist()
@@ -39,7 +39,7 @@ def test_whole_record_is_fitted_beyond_the_newest_rounds() -> None:
     assert "no_trend" in trend(values).fit()["rate"]
 
 
-def test_where_a_curve_falls_in_phases_the_newest_phase_is_fitted() -> None:
+def test_newest_phase_of_a_curve_is_fitted() -> None:
     """A straight fit through both puts the limit above where the curve went, with a narrow interval around neither."""
     fast = 5.0 + 50.0 * 0.9 ** np.arange(50)
     slow = 4.0 + 0.99 ** np.arange(1, 101)

@@ -98,14 +98,14 @@ def test_no_trend_has_a_reason(values, reason):
     assert fit_rate(values) == NoTrend(reason)
 
 
-def test_no_trend_on_noise_about_a_level():
+def test_noise_about_a_level_has_no_trend():
     noise = generator(2, "plateau").standard_normal((200, 60))
     assert sum(isinstance(fit_rate(2.0 + 0.1 * values), Rate) for values in noise) <= 2
     rising = fit_rate(0.05 * np.arange(60) + 0.1 * noise[0])
     assert isinstance(rising, NoTrend)
 
 
-def test_noise_on_top_of_the_path_does_not_pull_the_rate_down():
+def test_measurement_noise_does_not_bias_the_rate():
     """A loss measured on few examples: regression on the noisy values alone gives about 0.85 here."""
     noise = generator(3, "measured").standard_normal((200, 60))
     curves = 1.0 + 2.0 * 0.9 ** np.arange(60) + 0.13 * noise

@@ -78,7 +78,7 @@ def test_mean_square_of_updates_is_dispersion_plus_square_of_the_mean():
     assert second_moment == pytest.approx(found.update_dispersion + found.aggregate_norm**2, rel=1e-12)
 
 
-def test_nearly_equal_clients_keep_their_dispersion():
+def test_dispersion_of_nearly_equal_clients_is_accurate():
     """In float32, around 1000: a difference of squares would lose it all."""
     exact, weights = cohort(offset=1000.0)
     updates = exact.to(torch.float32)
@@ -137,7 +137,7 @@ def test_streamed_tiles_equal_the_whole(seed, clients, cuts):
     assert streamed.reason == NOT_KEPT
 
 
-def test_streaming_does_not_cancel():
+def test_streamed_dispersion_has_no_cancellation():
     exact, weights = cohort(clients=40, offset=1e6)
     stream = DispersionStream(layers=LAYERS)
     for start in range(0, 40, 3):

@@ -174,7 +174,7 @@ def test_line_without_faults_has_no_fault_samples() -> None:
     assert not [name for name in names if "fault" in name or "district" in name or "concept" in name]
 
 
-def test_districts_stay_bounded_and_the_same_when_others_answer() -> None:
+def test_districts_stay_bounded_and_keep_the_first_names() -> None:
     fold, shown = RunFold(), set()
     for r, first in enumerate((0, 20, 40, 10)):  # 30 districts answer each round, of 70
         line = {"round": r, "districts": {f"d{i}": {"clients": i + 1} for i in range(first, first + 30)}}

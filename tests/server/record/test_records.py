@@ -158,13 +158,13 @@ def test_truncate_rounds_keeps_the_bytes_of_remaining_lines(tmp_path: Path) -> N
 def test_full_disk_error_names_the_file_and_the_kept_lines() -> None:
     writer = RoundWriter(Path("/dev/full"))
     with pytest.raises(
-        RunFolderError, match=r"/dev/full: cannot be written: No space left on device.*last checkpoint is"
+        RunFolderError, match=r"/dev/full: cannot be written: No space left on device.*last checkpoint are"
     ):
         writer.append({"round": 1})
     writer.close()
 
 
-def test_line_cut_short_by_the_system_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partly_written_line_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, real_write = tmp_path / "rounds.jsonl", os.write
     writer = RoundWriter(path)
     writer.append({"round": 1})
