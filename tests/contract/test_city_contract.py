@@ -1,4 +1,4 @@
-"""Every property of every generated source, of the populations made of them, and of the faults in these."""
+"""Every generated source, its populations and their faults have the properties listed here."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def test_fault_in_hours_changes_its_hours_alone(name: str) -> None:
     assert p.clients.hours is not None
     hours = p.clients.hours(np.arange(3))
     changed = (city.examples(p, [0, 1, 2])[0] != city.examples(plain, [0, 1, 2])[0]).reshape(len(hours), -1).any(axis=1)
-    reach = 0.0 if name == "intrusion" else p.feature_shape[0] * 1.0  # a window shows readings of the hours before it
+    reach = 0.0 if name == "intrusion" else p.feature_shape[0] * 1.0  # a window holds readings of the hours before it
     assert changed.any()
     assert (hours[changed] >= 48).all()
     assert (hours[changed] < 96 + reach).all()

@@ -1,4 +1,4 @@
-"""Every property of every concept drift, on data of every shape: one list, one test a property."""
+"""Every concept drift has the properties listed here, on data of every shape: one test for each property."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_drift_changes_its_law_alone(name: str, options: DriftOptions) -> None:
         if options.changes == "p(y|x)":
             assert np.array_equal(ours[0], theirs[0])
             assert not np.array_equal(ours[1], theirs[1])
-        else:  # the client's own examples, inputs with their targets, in other shares
+        else:  # only the client's own pairs of input and target, in other shares
             pool, drawn = sorted_rows(*theirs), sorted_rows(*ours)
             assert len(np.unique(np.concatenate([pool, drawn]), axis=0)) == len(pool)
             assert not np.array_equal(ours[0], theirs[0])
@@ -154,7 +154,7 @@ def test_stronger_drift_moves_the_law_further(name: str, changes: str) -> None:
 
 @pytest.mark.parametrize("name", ["traffic", "air", "bridge, autoencoder"])
 def test_forecast_values_move_by_their_own_deviation(name: str) -> None:
-    """However many values a target has: weights exp(3 z) of z with deviation 1 move its mean well above half of one."""
+    """For any number of values of a target: weights exp(3 z) of z with deviation 1 move its mean by more than 0.5."""
     truth = city.examples(city.clean(name), everyone.tolist())[1].mean(axis=1)
     for strength, least in ((0.0, 0.0), (0.3, 0.2), (1.0, 0.5)):
         p = drifting(name, DriftOptions(changes="p(y)", strength=strength)).during(1)
@@ -265,13 +265,13 @@ def test_turns_are_announced_in_their_rounds(options: DriftOptions, announced: d
 
 def test_levels_equal_the_figures_of_gama_et_al() -> None:
     start, rounds = np.array([2.0]), np.arange(10.0)
-    announced = {
+    levels = {
         kind: level(DriftOptions(kind=kind, duration=4, period=3), start, rounds).tolist()  # type: ignore[arg-type]
         for kind in DRIFTS
     }
-    assert announced["abrupt"] == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
-    assert announced["gradual"] == announced["incremental"] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
-    assert announced["recurring"] == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]
+    assert levels["abrupt"] == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert levels["gradual"] == levels["incremental"] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    assert levels["recurring"] == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]
 
 
 def test_drift_of_an_objective_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Every property of every partition: one list, one test a property."""
+"""Every partition has the properties listed here: one test for each property."""
 
 from __future__ import annotations
 

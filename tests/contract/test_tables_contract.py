@@ -1,4 +1,4 @@
-"""Every property of every row of the tables from which scenarios are read: one list, one test a property."""
+"""Every row of the scenario tables has the properties listed here: one test for each property."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_every_key_is_described_where_it_is_declared(options: type) -> None:
         listed = (owner.__doc__ or "").partition("Attributes:")[2]
         lines = re.findall(r"^ {8}(\w[\w, ]*):", listed, re.MULTILINE)
         described = {key.strip() for line in lines for key in line.split(",")}
-        assert own - inherited <= described, f"{owner.__name__} does not say what these keys are"
+        assert own - inherited <= described, f"{owner.__name__} has no description of these keys"
         assert described <= own | inherited, f"{owner.__name__} describes keys that it does not have"
 
 

@@ -1,4 +1,4 @@
-"""A Flower grid whose nodes are strangers: random ids, replies in any order, a context each."""
+"""A Flower grid of unknown nodes: random ids, replies in any order, one context for each node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simulator.runs.run import Run
 
 
 class StrangeGrid(Grid):
-    """Nodes with ids of 64 bits that appear one by one and reply in another order than they got their messages."""
+    """Nodes with 64-bit ids that appear one by one and reply in another order than that of their messages."""
 
     def __init__(self, app: ClientApp, partitions: Sequence[object], run_config: dict[str, str] | None = None) -> None:
         claim_identity()

@@ -40,7 +40,7 @@ def test_partition_reports_the_laws_it_drew(convention: str) -> None:
 
 
 def test_laws_over_clients_have_the_expected_emd() -> None:
-    """10 clients at concentration 0.5: 0.873 (given to three digits); clients of one draw depend on each other."""
+    """10 clients at concentration 0.5: 0.873 (known to three digits); clients of one draw depend on each other."""
     options = DirichletOptions(clients=10, concentration=0.5, convention="over_clients", min_size=0)
     labels = np.repeat(np.arange(10), 100)
     means = []

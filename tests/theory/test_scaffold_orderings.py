@@ -1,7 +1,7 @@
 """Table 3 of Karimireddy et al. 2020 (ICML), small: rounds to a target by similarity, local epochs and algorithm.
 
 Softmax regression on MNIST's images if they lie in ../shared/data beside the repository, else on the bundled digits;
-20 clients of which s% of the data are alike and the rest sorted by label, 4 a round, batches of a fifth of a client,
+20 clients with s% of the data shuffled and the rest sorted by label, 4 a round, batches of a fifth of a client,
 one learning rate for all cells (theirs: one tuned for each algorithm), the same target everywhere. Minutes:
 
     python -m pytest -m slow tests/theory/test_scaffold_orderings.py
@@ -111,7 +111,7 @@ def test_fedprox_is_slower_than_fedavg(similarity):
 
 
 def test_sgd_hardly_depends_on_similarity():
-    """From 0% to 100% its rounds change much less than FedAvg's; and it is slower than SCAFFOLD everywhere."""
+    """From 0% to 100% its rounds change much less than FedAvg's, and it is always slower than SCAFFOLD."""
     sgd = [cells("sgd", s, 1).mean() for s in (0.0, 0.1, 1.0)]
     fedavg = [cells("fedavg", s, 5).mean() for s in (0.0, 0.1, 1.0)]
     assert max(sgd) - min(sgd) < 0.6 * (max(fedavg) - min(fedavg))

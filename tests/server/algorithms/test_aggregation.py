@@ -1,4 +1,4 @@
-"""Coefficients of aggregation, by hand."""
+"""Coefficients of aggregation agree with hand computations."""
 
 import numpy as np
 import pytest

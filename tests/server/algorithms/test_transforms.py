@@ -1,4 +1,4 @@
-"""Server transforms: one and two steps by hand, from the papers' formulas. A pseudo-gradient is subtracted."""
+"""Server transforms agree with one and two steps by hand from the papers' formulas."""
 
 import math
 from dataclasses import replace
@@ -140,7 +140,7 @@ def test_clip_norm_scales_down_and_never_up():
 
 
 def test_chain_feeds_each_transform_with_the_one_before():
-    """Clipped to (0.6, 0.8) first, momentum then steps by 0.5 of it; the other way round the step is clipped."""
+    """Clip first: (0.6, 0.8), and momentum steps by 0.5 of it. Momentum first: its step is clipped."""
     clip, momentum = transforms.clip_norm(1.0), transforms.momentum(0.5, 0.9)
     w, vectors = play(transforms.chain(clip, momentum), aggregate(3.0, 4.0))
     assert w == pytest.approx([1 - 0.3, -2 - 0.4])
@@ -168,7 +168,7 @@ def test_chain_refuses_a_transform_with_apply_before_its_end():
 
 
 def test_transform_reads_round_and_key():
-    """Noise of a round is addressed by (seed, round): the same again, another in another round or for another seed."""
+    """Noise is addressed by (seed, round): the same round repeats it, another round or seed changes it."""
 
     def update(a, vectors, context):
         noise = torch.from_numpy(streams.normals(context.key, 2))

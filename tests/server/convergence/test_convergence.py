@@ -1,4 +1,4 @@
-"""Each criterion fires at exactly the right round, and divergence is detected."""
+"""Each criterion holds from exactly the right round, and divergence is detected."""
 
 from __future__ import annotations
 

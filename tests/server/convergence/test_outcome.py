@@ -1,4 +1,4 @@
-"""The outcome computed from a record: the rate of the whole, its limit, the course of drift, the widest clients."""
+"""The outcome computed from a record: the overall rate, its limit, the course of client drift, the widest clients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trend(values: Any, metric: str = "validation_loss", **given: Any) -> Trend:
 
 
 def test_whole_record_is_fitted_where_the_newest_rounds_have_no_trend() -> None:
-    """A run that ends on its plateau has no trend in its newest 100 rounds, and one in all."""
+    """A run that ends on a plateau has no trend in its newest 100 rounds, and a trend in all rounds."""
     noise = 1e-4 * generator(3, "plateau").standard_normal(300)
     values = (1.0 + 0.9 ** np.arange(300) + noise).tolist()
     assert isinstance(fit_rate(values), NoTrend)
@@ -40,7 +40,7 @@ def test_whole_record_is_fitted_where_the_newest_rounds_have_no_trend() -> None:
 
 
 def test_newest_phase_of_a_curve_is_fitted() -> None:
-    """A straight fit through both puts the limit above where the curve went, with a narrow interval around neither."""
+    """One fit through both phases gives a limit above the curve, with a narrow interval that contains neither rate."""
     fast = 5.0 + 50.0 * 0.9 ** np.arange(50)
     slow = 4.0 + 0.99 ** np.arange(1, 101)
     values = [*fast, *slow] + 0.05 * generator(1, "phases").standard_normal(150)
@@ -62,7 +62,7 @@ def test_too_few_values_have_no_rate(count: int) -> None:
 
 
 def test_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each window is halved until the limit is where the newest values are; where none is, there is no rate."""
+    """The window is halved until its limit agrees with the newest values; without such a window there is no rate."""
     windows: list[int] = []
 
     def too_high(values: Any, *, window: int = 100) -> Rate:
@@ -81,7 +81,20 @@ def test_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: py
 
 def test_limit_below_the_least_value_becomes_the_least_with_a_matching_factor() -> None:
     """Decay to 0 whose fit, with noise, overshoots."""
-    values = [6.05, 1.41, 0.186, 0.011, 1e-7, 3.3e-4, 1.8e-4, 4.2e-5, 5.7e-6, 3.5e-7, 1.1e-10, 9.4e-9]  # as SCAFFOLD's
+    values = [
+        6.05,
+        1.41,
+        0.186,
+        0.011,
+        1e-7,
+        3.3e-4,
+        1.8e-4,
+        4.2e-5,
+        5.7e-6,
+        3.5e-7,
+        1.1e-10,
+        9.4e-9,
+    ]  # as with SCAFFOLD
     free = fit_rate(values)
     assert isinstance(free, Rate)
     assert -0.01 < free.limit < 0.0
@@ -112,7 +125,7 @@ def test_possible_limit_is_unchanged() -> None:
 
 
 def test_rounds_to_go_respect_the_least_value() -> None:
-    """A straight fall's slow end would reach any value; one that cannot go below 0 nears it ever more slowly."""
+    """A linear fall would reach any value; a loss that cannot go below 0 approaches it ever more slowly."""
     noise = 0.02 * generator(5, "to go").standard_normal(40)
     values = (3.0 * 0.97 ** np.arange(40) + noise).tolist()
     target = TargetOptions(metric="validation_loss", at_most=0.05)

@@ -1,4 +1,4 @@
-"""Fitted rates on curves whose answer is known, and no trend where there is none."""
+"""Fitted rates agree with curves of known rate, and curves without a trend have none."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_rounds_to_a_value_have_an_interval_that_follows_the_rate():
     assert low <= actual <= high
 
 
-def test_rounds_to_a_value_where_a_straight_fall_cannot_be_excluded():
+def test_rounds_to_a_value_use_a_linear_fall_for_the_lower_bound():
     rate = Rate(0.9, 0.8, 1.0, 0.0, 10.0, 20, (20.0, 18.0))  # from 20 to 18 in a round, whatever the factor
     needed, low, high = rate.rounds_to(5.0)
     assert needed == pytest.approx(math.log(0.5) / math.log(0.9))
@@ -117,7 +117,7 @@ def test_measurement_noise_does_not_bias_the_rate():
 
 
 def test_curve_that_slows_down_is_fitted_to_its_newest_part():
-    """1/r slows for ever: near round r it falls by a factor of about 1 - 2/r, not by what it did at first."""
+    """1/r slows down forever: near round r its factor is about 1 - 2/r, and not that of the first rounds."""
     curve = 1.0 / np.arange(1.0, 101.0)
     rate = fit_rate(curve)
     assert isinstance(rate, Rate)

@@ -1,4 +1,4 @@
-"""Dispersion against naive formulas, whole against streamed, and in any order of clients."""
+"""Dispersion agrees with naive formulas, streamed or whole, and in any order of clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cohort(clients=7, size=11, offset=0.0, seed=0):
 
 
 def naive(updates, weights):
-    """Every measure by loops over clients, straight from its definition."""
+    """Return every measure by loops over clients, from its definition."""
     g, p = updates.numpy(), weights / weights.sum()
     mean = sum(p[k] * g[k] for k in range(len(p)))
     return {
@@ -67,7 +67,7 @@ def test_cosines_refer_to_the_applied_aggregate():
     assert found.cosine[2] == pytest.approx(-1.0, abs=1e-6)
     assert found.aggregate_norm == pytest.approx(float(updates[2].norm()), rel=1e-6)
     own = measure_dispersion(updates, weights, layers=LAYERS)
-    np.testing.assert_array_equal(found.distance, own.distance)  # distances are from the mean all the same
+    np.testing.assert_array_equal(found.distance, own.distance)  # distances are from the mean in both cases
     assert found.gradient_diversity == own.gradient_diversity
 
 
@@ -79,7 +79,7 @@ def test_mean_square_of_updates_is_dispersion_plus_square_of_the_mean():
 
 
 def test_dispersion_of_nearly_equal_clients_is_accurate():
-    """In float32, around 1000: a difference of squares would lose it all."""
+    """In float32, around 1000, where a difference of squares has no correct digit."""
     exact, weights = cohort(offset=1000.0)
     updates = exact.to(torch.float32)
     found = measure_dispersion(updates, weights, layers=LAYERS)
@@ -202,7 +202,7 @@ def test_gradient_dissimilarity_is_unweighted_around_the_weighted_mean():
     unweighted = np.mean([((row - mean) ** 2).sum() for row in gradients.numpy()])
     weighted = measure_dispersion(gradients, weights, layers=LAYERS).update_dispersion
     assert found.gradient_dissimilarity == pytest.approx(unweighted, rel=1e-12)
-    assert abs(unweighted - weighted) > 1e-3 * weighted  # the two definitions do differ here
+    assert abs(unweighted - weighted) > 1e-3 * weighted  # the two definitions differ here
     assert found.b_squared == pytest.approx(p @ (gradients.numpy() ** 2).sum(axis=1) / (mean @ mean), rel=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""From lines to samples and times: sums over rounds, histograms, the clocks, the end of a run."""
+"""Samples and times from lines of the record: sums over rounds, histograms, clocks, the end of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder: made once, filled line by line, taken back to a checkpoint, refused when it cannot be used."""
+"""A run's folder is made once, filled line by line, cut back to a checkpoint, and refused when it is unusable."""
 
 import errno
 import json
@@ -149,7 +149,7 @@ def test_truncate_rounds_keeps_the_bytes_of_remaining_lines(tmp_path: Path) -> N
     whole = path.read_bytes().splitlines(keepends=True)
     assert truncate_rounds(path, 3) == 3
     assert path.read_bytes() == b"".join(whole[:4])
-    assert truncate_rounds(path, 9) == 3  # the record ends before the checkpoint: the caller can tell
+    assert truncate_rounds(path, 9) == 3  # the record ends before the checkpoint, and the caller can detect it
     assert truncate_rounds(path, -1) is None
     assert path.read_bytes() == b""
 
@@ -263,7 +263,7 @@ def test_append_costs_one_write_and_no_sync(tmp_path: Path, monkeypatch: pytest.
 
 
 def counted(name: str, call: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
-    """Return a function that notes its name before each call."""
+    """Return a function that records its name before each call."""
 
     def noted(*arguments: Any) -> Any:
         calls.append(name)

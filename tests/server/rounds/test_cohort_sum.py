@@ -104,7 +104,7 @@ def test_kept_sum_has_the_same_bits_in_any_order(update):
 @pytest.mark.parametrize("keep_rows", [True, False])
 @pytest.mark.parametrize("cut", range(len(TILES) + 1))
 def test_merged_sums_equal_one_sum(update, keep_rows, cut):
-    """Also where one of the two is empty, and where the clients of the second come before those of the first."""
+    """One of the two may be empty, and the clients of the second may precede those of the first."""
     plan = plan_of(update)
     whole = filled(plan, update, TILES, keep_rows).result()
     for first, second in ((TILES[:cut], TILES[cut:]), (TILES[cut:], TILES[:cut])):

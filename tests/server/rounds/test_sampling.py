@@ -41,7 +41,7 @@ def test_uniform_cohort_has_distinct_clients(sizes, data):
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30).filter(any), st.integers(1, 40), st.integers(1, 1000))
 @settings(max_examples=60)
 def test_cohort_by_examples_counts_repeated_draws(sizes, m, round_index):
-    """The cohort may be larger than the population: clients are then drawn more than once."""
+    """The cohort may be larger than the population; then clients are drawn more than once."""
     cohort = sampler(sizes=sizes, cohort=m, sampling="by_examples").draw(round_index)
     assert cohort.draws.sum() == m
     assert (np.diff(cohort.clients) > 0).all()
@@ -63,7 +63,7 @@ ROUNDS = 4000
 
 
 def test_every_client_is_drawn_equally_often():
-    """Uniform: each of the five in 2/5 of the rounds, each pair in 1/10; within four standard errors."""
+    """Each of the five clients is in 2/5 of the rounds, each pair in 1/10, within four standard errors."""
     drawn = [tuple(sampler(cohort=2).draw(r).clients) for r in range(1, ROUNDS + 1)]
     pairs, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(pairs) == 10
@@ -93,7 +93,7 @@ def test_cohort_larger_than_the_clients_with_data_is_refused():
 
 
 def test_added_client_changes_few_choices():
-    """Adding one client to 1,000 moves at most the one choice it takes."""
+    """One client added to 1,000 changes at most one choice."""
     few, more = (sampler(sizes=np.ones(n), cohort=100) for n in (1000, 1001))
     for r in range(1, 30):
         assert len(set(few.draw(r).clients) - set(more.draw(r).clients)) <= 1
