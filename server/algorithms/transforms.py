@@ -87,7 +87,7 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
     """Chain transforms: each takes the aggregate that the one before returns.
 
     Raises:
-        UserError: two of them keep a vector of the same name, or one before the last has `apply`.
+        UserError: one before the last has `apply`. The chain's `init` raises where two keep a vector of the same name.
 
     Example:
         >>> chain(clip_norm(1.0), adam(0.01)).name

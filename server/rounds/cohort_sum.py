@@ -117,7 +117,7 @@ class CohortSum:
 
     def merge(self, other: CohortSum) -> None:
         """Add the updates of another sum of the same plan, over other clients."""
-        assert self.keep_rows == other.keep_rows, "sums that are merged keep their rows alike"
+        assert self.keep_rows == other.keep_rows, "merged sums both keep their rows, or both do not"
         self._tiles += other._tiles
         if self.keep_rows or other._buffers is None:
             return
@@ -128,7 +128,7 @@ class CohortSum:
             self._extras[name] = self._extras[name] + part if name in self._extras else part
 
     def result(self) -> CohortResult:
-        """Return the sum of all that came in; at least one update."""
+        """Return the sum of the added updates; there must be at least one."""
         update = concatenate(self._tiles)
         plan = self.plan
         counted = plan.weights != 0

@@ -126,14 +126,14 @@ class FederatedStrategy(Strategy):
         if not len(clients):
             return []
         params, buffers = self.federation.codec.decode(arrays)
-        local = self.algorithm
+        algorithm = self.algorithm
         work = CohortWork(
             round_index=server_round,
             clients=clients,
             params=params,
             buffers=buffers,
-            rule=local.local,
-            uplink=local.uplink,
+            rule=algorithm.local,
+            uplink=algorithm.uplink,
         )
         return CohortMessages(EVALUATE, work, arrays, config, self.federation.nodes.on(grid))
 
