@@ -1,4 +1,4 @@
-"""How a cohort trains: one client after another (plain) or as one tensor program (stacked); and evaluation.
+"""Engines train a cohort: one client after another (plain) or as one tensor program (stacked). They also evaluate.
 
-Engines import core, models and training. They know nothing of Flower.
+They import core, models and training, and not Flower.
 """

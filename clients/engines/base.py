@@ -1,4 +1,4 @@
-"""What an engine is: it runs the work of a cohort, tile by tile."""
+"""The protocol of engines, which run the work of a cohort tile by tile."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in scenarios and records."""
+        """The engine's name in scenarios and records."""
 
     @property
     def task(self) -> LearningTask:
-        """What is learnt, on what, and how locally."""
+        """The learning task."""
 
     def with_task(self, task: LearningTask) -> Self:
         """Return an engine of the same kind and settings for another task."""
 
     def tiles(self, work: CohortWork) -> Sequence[I64]:
-        """Cut a cohort into the sets of clients that are trained together, as positions in `work.clients`."""
+        """Split a cohort into sets of clients that are trained together, as positions in `work.clients`."""
 
     def train(self, work: CohortWork, client_state: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
         """Train all clients of `work` (one tile).
 
         Args:
             work: the tile.
-            client_state: what its clients remember, each [K, P]; "buffers" too where clients keep their own.
+            client_state: the states of its clients, each [K, P], with "buffers" where clients keep their own.
 
         Returns:
             The update, and the new client state.

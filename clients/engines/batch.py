@@ -1,4 +1,4 @@
-"""What a gradient program of stacked clients takes and gives: a batch for each client, and the loss's derivative."""
+"""The interface of gradient programs for stacked clients: batches, the program protocol, the loss's derivative."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from clients.training.losses import focal, focal_slope
 Tensors = dict[str, Tensor]
 
 FEW_OUTPUTS = 16
-"""Up to so many outputs a softmax runs over the first axis: over the last, short rows cost twenty times as much."""
+"""Up to this many outputs, softmax runs over the first axis; over the last axis short rows cost 20 times as much."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch a client.
+    """One batch for each client.
 
     Attributes:
         features: [k, b, *feature_shape].
         targets: [k, b] or [k, b, outputs].
         weights: [k, b], each row sums to 1 over its real examples and is 0 on padding; None means 1/b everywhere.
         masks: dropout masks by site name, [k, b, *shape].
-        remedy: factors of the losses, and what examples were mixed with, [k, b] each; see `losses.trained_losses`.
+        remedy: factors of the losses, and the classes examples were mixed with, [k, b] each; see
+            `losses.trained_losses`.
     """
 
     features: Tensor
@@ -54,7 +55,7 @@ class Program(Protocol):
     """Whether weights of 0 hide padding exactly (no example of a batch changes another's output)."""
 
     def width(self, k: int) -> int:
-        """Return how many clients to compute at once for the first k: k, or more where that saves a compilation."""
+        """Return the number of clients to compute for the first k: k, or more where that saves a compilation."""
 
     def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
         """Return gradients [k, *shape], example losses [k, b], outputs [k, b, ...] and new buffers."""
@@ -67,7 +68,7 @@ def output_error(outputs: Tensor, batch: Batch, task: Task, gamma: float = 0.0) 
         outputs: model outputs [k, b, outputs].
         batch: targets and weights.
         task: classification (cross-entropy) or regression (squared error averaged over outputs).
-        gamma: of the focal loss; 0 is cross-entropy.
+        gamma: exponent of the focal loss; 0 is cross-entropy.
     """
     if gamma or batch.remedy:
         return _remedied_error(outputs, batch, gamma)
@@ -86,7 +87,7 @@ def output_error(outputs: Tensor, batch: Batch, task: Task, gamma: float = 0.0) 
 
 
 def _remedied_error(outputs: Tensor, batch: Batch, gamma: float) -> tuple[Tensor, Tensor]:
-    """Return what `output_error` does, of a focal, weighted or mixed loss."""
+    """Compute `output_error` for a focal, weighted or mixed loss."""
     weights = batch.weights if batch.weights is not None else 1.0 / outputs.shape[1]
     log_p = functional.log_softmax(outputs, 2)
     parts = [(batch.targets, batch.remedy.get("scales"))]

@@ -1,6 +1,6 @@
-"""Gradients of stacked perceptrons, written out by hand.
+"""Hand-written gradients of stacked perceptrons.
 
-No graph, no gradient of the first layer's input, and for plain SGD the step is fused into the weight gradient.
+There is no graph and no gradient of the first layer's input. For plain SGD the step is fused into the weight gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clients.training.task import LearningTask
 
 @dataclass(frozen=True)
 class DenseLayer:
-    """A linear layer and what follows it: parameter names, activation name, dropout site."""
+    """A linear layer with its activation and dropout: parameter names, activation name, dropout site."""
 
     weight: str
     bias: str | None
@@ -31,7 +31,7 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {nn.ReLU: "relu", nn.Tanh: "tanh", nn
 
 
 def dense_layers(task: LearningTask) -> tuple[DenseLayer, ...] | None:
-    """Read a module as linear layers, each with an activation and a dropout; None if it is anything else."""
+    """Return a module as linear layers, each with an activation and a dropout; None if it has another form."""
     if task.population.task == "objective" or type(task.module) is not nn.Sequential:
         return None
     sites = {s.name: s for s in task.sites}
@@ -72,7 +72,7 @@ class DenseProgram:
         return k
 
     def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
-        """Return gradients, losses, outputs and the buffers given (there are none)."""
+        """Return gradients, losses, outputs and the unchanged buffers (there are none)."""
         out: Tensors = {}
 
         def keep(layer: DenseLayer, d: Tensor, h: Tensor) -> None:
@@ -122,7 +122,7 @@ class DenseProgram:
         d: Tensor,
         use: Callable[[DenseLayer, Tensor, Tensor], None],
     ) -> None:
-        """Call `use(layer, d, h)` for each layer from the last, before moving below it (`use` may change the layer)."""
+        """Call `use(layer, d, h)` for each layer, last to first; `use` may change the layer's parameters."""
         for i in reversed(range(len(self.layers))):
             below = torch.bmm(d, params[self.layers[i].weight]) if i else d
             use(self.layers[i], d, inputs[i])
@@ -130,7 +130,7 @@ class DenseProgram:
                 d = self._through(self.layers[i - 1], below, inputs[i], batch)
 
     def _through(self, layer: DenseLayer, d: Tensor, h: Tensor, batch: Batch) -> Tensor:
-        """Pull a derivative back through a layer's dropout and activation, given their output h."""
+        """Propagate a derivative back through a layer's dropout and activation, with their output h."""
         mask = _mask(layer, batch)
         if mask is not None:
             d = d.mul_(mask)

@@ -30,15 +30,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class CohortEvaluation:
-    """Federated evaluation: one row a client.
+    """Federated evaluation: one row for each client.
 
     Attributes:
         clients: int64 (K,).
         num_examples: examples evaluated on, int64 (K,).
         loss: mean example loss, float64 (K,).
         score: mean example score (accuracy, absolute error or objective), float64 (K,).
-        evaluated_on: "test" where clients hold examples out, else "train".
-        classes: how each client's examples were classified, (K, classes) each; None where that is not known.
+        evaluated_on: "test" where clients have held-out examples, else "train"; "client" where nodes report it.
+        classes: counts by class of each client's examples, (K, classes) each; None where unknown.
     """
 
     clients: I64
@@ -57,7 +57,7 @@ class Evaluator:
         self._module = working_copy(task.module).eval().to(task.device)
 
     def load(self, params: Tensor, buffers: Tensor) -> None:
-        """Take up a model, for the calls that follow."""
+        """Load a model for the calls that follow."""
         write_vector(self._module, self.task.parameters, params)
         write_vector(self._module, self.task.buffers, buffers)
 
@@ -84,9 +84,9 @@ class Evaluator:
         return self.clients(work.clients, work.round_index)
 
     def clients(self, clients: I64, round_index: int = 0) -> CohortEvaluation:
-        """Evaluate the loaded model on each client's held-out examples, or its training examples where it has none.
+        """Evaluate the loaded model on the clients' held-out examples, or on training examples if none are held out.
 
-        A client without such examples has loss and score nan. The examples are those of `round_index`.
+        Loss and score of a client without examples are nan. The examples are those of `round_index`.
         """
         population = self.task.population.during(round_index)
         held_out = population.clients.held_out
@@ -105,7 +105,7 @@ class Evaluator:
         return CohortEvaluation(clients, sizes, mean(losses), mean(scores), where, classes)
 
     def _each(self, data: CohortData) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the loss and score of each example, and where these are classified, predictions and targets."""
+        """Return loss and score of each example and, for classification, predictions and targets."""
         losses, scores, none = [torch.zeros(0)], [torch.zeros(0)], torch.zeros(0, dtype=torch.int64)
         guessed, true = [none], [none]
         classify = self.task.population.task == "classification"

@@ -1,4 +1,4 @@
-"""The end of a client's local work, in every engine: the rule's last word, and what is sent of the update."""
+"""The end of local work, in every engine: apply the rule's `finish` and the uplink."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from clients.training.work import CohortWork
 
 @dataclass(frozen=True)
 class Finished:
-    """What finished clients leave.
+    """The result of finished clients.
 
     Attributes:
-        params: the parameters that the server sees, [K, P]: the anchor minus what the uplink sent.
+        params: the parameters that the server receives, [K, P]: the anchor minus the update sent by the uplink.
         extras: further vectors for the server, each [K, P].
-        client_state: what the clients remember from now on, each [K, P].
+        client_state: the new client states, each [K, P].
     """
 
     params: Tensor
@@ -41,15 +41,15 @@ def finish(
     steps: I64,
     client_state: Mapping[str, Tensor],
 ) -> Finished:
-    """Let the rule and the uplink of `work` finish clients.
+    """Apply the rule's `finish` and the uplink of `work` to trained clients.
 
     Args:
-        task: what is learnt.
-        gradients: work -> full-batch gradients at the anchor [K, P], called only if the rule needs them.
-        work: the clients' work, K clients.
+        task: the learning task.
+        gradients: work -> full-batch gradients at the anchor [K, P], called only where the rule needs them.
+        work: the work of K clients.
         params: local parameters [K, P].
         steps: local steps taken, int64 (K,).
-        client_state: what the clients remembered before, each [K, P].
+        client_state: the client states before the round, each [K, P].
     """
     rule = work.rule
     new: dict[str, Tensor] = {}
@@ -81,18 +81,18 @@ def finish(
 
 
 def client_slice(work: CohortWork, k: int) -> CohortWork:
-    """Return the work of client k alone."""
+    """Return the work of client k only."""
     return replace(work, clients=work.clients[k : k + 1])
 
 
 def full_steps(task: LearningTask, clients: I64) -> I64:
-    """Return the local steps of clients that do all their local work, int64 (K,)."""
+    """Return the local steps of clients without partial work, int64 (K,)."""
     local, sizes = replace(task.local, partial_work=0.0), task.population.sizes[clients].astype(np.int64)
     return count_steps(local, sizes, clients, seed=task.seed, round_index=1)
 
 
 def gradient_noise(task: LearningTask, round_index: int, clients: I64, step: int) -> dict[str, Tensor] | None:
-    """Return the additive gradient noise of one local step, [K, *shape] by parameter; None where there is none."""
+    """Return the additive gradient noise of one local step, [K, *shape] by parameter; None without noise."""
     if not task.local.gradient_noise:
         return None
     key = streams.keys(task.seed, "gradient_noise", round_index, clients, step)

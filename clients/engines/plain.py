@@ -1,6 +1,6 @@
 """The plain engine: one client after another with torch.nn and torch.optim.
 
-It is the oracle that other engines are compared with, and what a real client runs.
+Tests compare other engines with it, and real nodes run it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class PlainEngine:
         return Evaluator(self.task)
 
     def tiles(self, work: CohortWork) -> Sequence[I64]:
-        """Sixteen clients a tile: only memory depends on it."""
+        """Split a cohort into tiles of sixteen clients; only memory depends on the size."""
         return np.array_split(np.arange(work.num_clients), max(1, -(-work.num_clients // 16)))
 
     def with_task(self, task: LearningTask) -> PlainEngine:
@@ -98,7 +98,7 @@ class PlainEngine:
     def _load(self, params: Tensor, buffers: Tensor) -> None:
         write_vector(self._module, self.task.parameters, params)
         write_vector(self._module, self.task.buffers, buffers)
-        for buffer, as_built in self._kept.values():  # BatchNorm's counter: nothing passes from client to client
+        for buffer, as_built in self._kept.values():  # such as BatchNorm's counter, which clients must not share
             buffer.copy_(as_built)
 
     def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
@@ -117,12 +117,12 @@ class PlainEngine:
         """Return losses, outputs and targets of some rows.
 
         Args:
-            data: where the rows are.
-            rows: which, [b].
-            weights: of classes in the loss, [classes].
-            client: whose they are, (1,).
+            data: has the rows.
+            rows: indices of the rows, [b].
+            weights: class weights in the loss, [classes].
+            client: the client, (1,).
             round_index: the round.
-            step: the local step, from 0, that augmentation is drawn for; None leaves it out.
+            step: the local step, from 0, which addresses the augmentation; None for no augmentation.
         """
         task = self.task
         features = cast_features(data.features[rows], task.dtype).to(task.device)
@@ -188,7 +188,7 @@ class PlainEngine:
 
     @contextmanager
     def _addressed_torch_generator(self, round_index: int, client: I64) -> Iterator[None]:
-        """Seed torch's own generator by address, for a user's module that draws numbers in its forward pass."""
+        """Seed torch's generator by address, for a user's module that draws numbers in its forward pass."""
         if not _may_draw_numbers(self._module):
             yield
             return
@@ -275,7 +275,7 @@ _NOISY = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureA
 
 
 def _may_draw_numbers(module: nn.Module) -> bool:
-    """Say whether a module may draw from torch's generator: a user's own, or torch's own noise (ours never do)."""
+    """Return whether a module may draw from torch's generator: a user's module or a noise layer of torch."""
     return any(
         type(m).__module__.partition(".")[0] not in ("torch", "clients")
         or isinstance(m, _NOISY)

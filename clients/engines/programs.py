@@ -1,7 +1,7 @@
 """Gradients of a stack of clients: one tensor program for K models on K batches.
 
-`DenseProgram` and `GruProgram` are written by hand for the models they know; `VmapProgram` serves any other module
-through `torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
+`DenseProgram` and `GruProgram` are written by hand for their models. `VmapProgram` runs any other module through
+`torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clients.training.task import LearningTask
 
 
 class VmapProgram:
-    """Any module, through `vmap(grad(functional_call))`; compiled for chosen shapes when the planner says so."""
+    """Runs any module through `vmap(grad(functional_call))`; the planner may compile it for chosen shapes."""
 
     def __init__(self, task: LearningTask, *, masks_padding: bool) -> None:
         self.masks_padding = masks_padding
@@ -37,20 +37,20 @@ class VmapProgram:
         self._length = 0
 
     def compile(self, widths: Iterable[int], length: int) -> None:
-        """Compile, when first met, batches [k, length, ...] for the numbers of clients k in `widths`.
+        """Compile for batches [k, length, ...] with k in `widths`, each at its first use.
 
-        Every other shape stays eager: a compiler that meets ever new shapes gives up on all of them.
+        Other shapes stay eager: the compiler gives up on all shapes after too many new ones.
         """
         self._widths, self._length = tuple(sorted(set(widths))), length
         limits: dict[str, Any] = {"recompile_limit": len(self._widths), "isolate_recompiles": True}  # not in its types
         self._compiled = torch.compile(vmap(grad(self._loss, has_aux=True)), dynamic=False, fullgraph=True, **limits)
 
     def width(self, k: int) -> int:
-        """Return the least compiled number of clients that is >= k, else k."""
+        """Return the smallest compiled number of clients that is >= k, else k."""
         return next((w for w in self._widths if w >= k), k)
 
     def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
-        """Return gradients (dense, and apart from each other in memory), losses, outputs and new buffers."""
+        """Return gradients (dense, without shared memory), losses, outputs and new buffers."""
         k, b = batch.features.shape[:2]
         weights = batch.weights
         if weights is None:
@@ -58,7 +58,7 @@ class VmapProgram:
         arguments = (params, buffers, batch.masks, batch.features, batch.targets, weights, batch.remedy)
         if self._compiled is not None and k in self._widths and b == self._length:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the compiler's remarks on its own choices, at the first call
+                warnings.simplefilter("ignore")  # the compiler warns about its own choices at the first call
                 grads, (losses, outputs, new) = self._compiled(*arguments)
         else:
             grads, (losses, outputs, new) = self._gradients(*arguments)
@@ -74,7 +74,7 @@ class VmapProgram:
         weights: Tensor,
         remedy: Tensors,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensors]]:
-        """Weighted loss of one client's batch, with its example losses, outputs and new buffers."""
+        """Return the weighted loss of one client's batch, with example losses, outputs and new buffers."""
         now = {n: b.clone() for n, b in buffers.items()}
         own = dict(self._module.named_buffers())
         inputs: Mapping[str, Tensor] = {
@@ -89,7 +89,7 @@ class VmapProgram:
 
 
 def _apart(grads: Tensors, params: Tensors) -> Tensors:
-    """Copy gradients that are expanded or share memory (as those of a in a + b do with b's): steps write to them."""
+    """Copy gradients that are expanded or share memory, as those of a and b in a + b do: steps write to them."""
     seen = {p.untyped_storage().data_ptr() for p in params.values()}
     out: Tensors = {}
     for name, g in grads.items():
@@ -100,7 +100,7 @@ def _apart(grads: Tensors, params: Tensors) -> Tensors:
 
 
 def examples_are_independent(task: LearningTask, features: Tensor) -> bool:
-    """Say whether, in training mode, one example of a batch changes neither the others' outputs nor any buffer."""
+    """Return whether, in training mode, an example of a batch changes neither other outputs nor any buffer."""
     features = features if len(features) > 1 else torch.cat((features, features))
     changed = features.clone()
     if features.is_floating_point():

@@ -1,7 +1,7 @@
-"""Gradients of stacked GRU forecasters, written out by hand.
+"""Hand-written gradients of stacked GRU forecasters.
 
-The input projection of all time steps is one product, the recurrence one `baddbmm` a time step, and the weight
-gradients one product each after the backward sweep, instead of one a time step as a graph would have it.
+The input projection of all time steps is one product, and the recurrence one `baddbmm` per time step. Each weight
+gradient is one product after the backward pass, where autograd needs one per time step.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ WEIGHTS = ("gru.weight_ih_l0", "gru.weight_hh_l0", "gru.bias_ih_l0", "gru.bias_h
 
 
 def is_gru_forecaster(task: LearningTask) -> bool:
-    """Say whether the module is our GRU forecaster with all of its parameters trained."""
+    """Return whether the module is `GruForecaster` with all of its parameters trainable."""
     return type(task.module) is GruForecaster and task.parameters.names == WEIGHTS
 
 
 class GruProgram:
-    """A GRU from a zero state and a linear read-out of its last state; cross-entropy (or focal) or squared error.
+    """A GRU with zero initial state and a linear read-out of its last state; cross-entropy, focal or squared error.
 
     With gates r, z and candidate n (biases left out): r, z = sigmoid(W_i x + W_h h), n = tanh(W_in x + r (W_hn h)),
     h' = (1 - z) n + z h. Source: Cho et al. 2014, in the form of `torch.nn.GRU`.
@@ -39,7 +39,7 @@ class GruProgram:
         return k
 
     def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
-        """Return gradients, losses, outputs and the buffers given (there are none)."""
+        """Return gradients, losses, outputs and the unchanged buffers (there are none)."""
         x = batch.features if batch.features.dim() == 4 else batch.features.unsqueeze(3)
         k, b, time, channels = x.shape
         inputs = x.transpose(1, 2).reshape(k, time * b, channels)
@@ -62,7 +62,7 @@ class GruProgram:
         return out, losses, outputs, buffers
 
     def _forward(self, params: Tensors, inputs: Tensor, time: int) -> tuple[Tensor, list[Tensor]]:
-        """Return states [k, time + 1, b, hidden], and at each time r, z, W_hn h + b_hn and n side by side."""
+        """Return states [k, time + 1, b, hidden], and for each time step r, z, W_hn h + b_hn and n in one tensor."""
         k, hidden = len(inputs), params["gru.weight_hh_l0"].shape[2]
         into = torch.baddbmm(
             params["gru.bias_ih_l0"].unsqueeze(1), inputs, params["gru.weight_ih_l0"].transpose(1, 2)
@@ -82,11 +82,11 @@ class GruProgram:
         return states, gates
 
     def _backward(self, params: Tensors, states: Tensor, gates: list[Tensor], d: Tensor) -> Tensor:
-        """Pull the derivative d by the last state back through time.
+        """Propagate the derivative d by the last state back through time.
 
         Returns:
-            Derivatives by W_hn h + b_hn, by what goes into r, into z and into n, side by side [k, time, b, 4 hidden]:
-            the first three belong to the recurrent weights in the order n, r, z, the last three to the input's.
+            Derivatives by W_hn h + b_hn and by the arguments of r, z and n, in one tensor [k, time, b, 4 hidden]. The
+            first three are for the recurrent weights in the order n, r, z, the last three for the input weights.
         """
         k, _, b, hidden = states.shape
         weight = params["gru.weight_hh_l0"].roll(hidden, 1)

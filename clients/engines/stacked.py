@@ -1,8 +1,8 @@
-"""The stacked engine: the clients of a tile are one tensor program.
+"""The stacked engine: the clients of a tile train as one tensor program.
 
-Clients are sorted by their number of local steps and the active prefix shrinks as they finish, so ragged clients
-cost what they train. Partial batches are hidden by weights of 0 where a batch's examples are independent;
-otherwise (batch normalisation) clients are grouped by batch length, so that padding never changes a number.
+Clients are sorted by their number of local steps, and the active prefix shrinks as they finish. So the cost follows the
+steps that clients take. Where the examples of a batch are independent, weights of 0 hide the padding of partial
+batches. Otherwise (batch normalisation) clients are grouped by batch length, so that padding never changes a number.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from clients.training.task import LearningTask, cast_features, cast_targets, pro
 from clients.training.work import CohortUpdate, CohortWork
 
 MASKS_AT_ONCE = 1 << 18
-"""Elements of dropout masks drawn together: enough to hide what a draw costs, few enough for the cache."""
+"""Elements of dropout masks drawn together: enough to amortise a draw, few enough for the cache."""
 
 
 class StackedEngine:
     """Trains a tile of clients at once.
 
     Args:
-        task: what is learnt.
+        task: the learning task.
         tile: clients trained together; None takes the whole cohort.
-        program: how gradients are computed; chosen from the module by default.
+        program: computes gradients; chosen for the module by default.
     """
 
     name = "stacked"
@@ -67,7 +67,7 @@ class StackedEngine:
         return self._evaluator.evaluate(work)
 
     def tiles(self, work: CohortWork) -> Sequence[I64]:
-        """Cut the cohort, sorted by local steps, into tiles of at most `tile` clients."""
+        """Split the cohort, sorted by local steps, into tiles of at most `tile` clients."""
         if self.tile is None or work.num_clients <= self.tile:
             return [np.arange(work.num_clients)]
         sizes = self.task.population.sizes[work.clients].astype(np.int64)
@@ -163,9 +163,9 @@ class StackedEngine:
 
 
 class _TileRun:
-    """The mutable state of one tile while it trains; clients in decreasing order of steps.
+    """The mutable state of one tile during training; clients are in decreasing order of steps.
 
-    `class_weights` [K, classes] are of each client's loss, and `noisy` is whether there are dropout and augmentation.
+    `class_weights` [K, classes] apply to each client's loss. `noisy` turns dropout and augmentation on.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class _TileRun:
             self.keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
 
     def play(self) -> None:
-        """Take every local step, then measure where each client ended."""
+        """Take every local step, then measure the final position of each client."""
         fused = self._fused_program()
         for s, k in enumerate(self.active):
             measured = is_measured(s + 1)
@@ -233,10 +233,10 @@ class _TileRun:
             self.meter.position(self.batches.steps, self._squared_distances(self.work.num_clients))
 
     def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
-        """Return gradients and new buffers of the first k clients at step s (from 0), noting their losses."""
+        """Return gradients and new buffers of the first k clients at step s (from 0), and store their losses."""
         if self.whole[s] or self.program.masks_padding:
             width = self.program.width(k)
-            first = slice(0, width if width <= self.work.num_clients else k)  # beyond k: computed, and left unused
+            first = slice(0, width if width <= self.work.num_clients else k)  # results beyond k are not used
             batch = self._batch(s, first, self.whole[s])
             params, buffers = self._prefix(self.params, first.stop), self._prefix(self.buffers, first.stop)
             out, losses, outputs, new = self.program.gradients(params, buffers, batch)
@@ -261,7 +261,7 @@ class _TileRun:
         return self._without_padding(self.losses).sum((0, 2), dtype=torch.float64) / seen
 
     def errors(self) -> I64:
-        """Return how many examples each client got wrong in its local training, int64 (K,); -1 where not counted."""
+        """Return the wrongly classified examples of each client's local training, int64 (K,); -1 where not counted."""
         if self.wrong is None:
             return np.full(self.work.num_clients, -1)
         return np.asarray(self._without_padding(self.wrong).sum((0, 2)).cpu().numpy(), np.int64)
@@ -273,7 +273,7 @@ class _TileRun:
         return noted.masked_fill_(torch.arange(noted.shape[2], device=noted.device) >= counts[:, :, None], 0)
 
     def _fused_program(self) -> DenseProgram | None:
-        """Return the program if its fused SGD step is this scenario's local step."""
+        """Return the program if its fused SGD step equals the local step of this task."""
         local = self.task.local
         plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
         extra = local.l1 or local.decoupled_weight_decay or local.clip_norm or local.clip_value or local.gradient_noise
@@ -314,7 +314,7 @@ class _TileRun:
         return batch if self.task.device.type == "cpu" else batch.to(self.task.device)
 
     def _masks(self, s: int, which: slice | Tensor, length: int) -> Tensors:
-        """Return the dropout masks of step s; those of a prefix of clients are drawn a few steps ahead, at once."""
+        """Return the dropout masks of step s; for a prefix of clients, masks of a few steps are drawn together."""
         dtype = self.task.dtype
         if isinstance(which, Tensor):
             chosen = which.numpy()
@@ -329,7 +329,7 @@ class _TileRun:
         return {name: masks[s - self.drawn_at, : which.stop] for name, masks in self.drawn.items()}
 
     def _note(self, s: int, which: slice | Tensor, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        """Keep the losses (and errors) of one step; padding is left out when they are summed."""
+        """Store the losses (and errors) of one step; their sums leave padding out."""
         self.losses[s, which, : losses.shape[1]] = losses
         if self.wrong is not None:
             self.wrong[s, which, : losses.shape[1]] = outputs.argmax(2) != targets

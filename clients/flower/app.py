@@ -1,8 +1,8 @@
 """The Flower ClientApp of fedscape: one client on one node, trained by the plain engine.
 
-It answers `train` and `evaluate` messages of our strategy (and of Flower's own, whose clients train plainly or, with
-`proximal-mu` in their config, by FedProx), and `query` with the client it holds. What a client remembers between
-rounds stays on its node, in `context.state`.
+It answers `train` and `evaluate` messages, and `query` with the index of its client. Messages may come from our
+strategy or from Flower's own strategies. The latter use the plain local rule, or FedProx where their config has
+`proximal-mu`. The client state stays on the node, in `context.state`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from clients.training.losses import SCORE_NAMES
 from clients.training.work import CohortWork, LocalWork
 
 STATE = "fedscape"
-"""The record of `context.state` that holds what the client remembers."""
+"""The record of `context.state` that holds the client state."""
 
 
 @dataclass(frozen=True)
 class ClientTask:
-    """What a node needs to train any client of an experiment.
+    """Everything a node needs to train any client of an experiment.
 
     Attributes:
-        engine: trains it, and evaluates on its examples.
-        codec: how models travel.
+        engine: trains and evaluates.
+        codec: encodes and decodes models.
         local: the client half of the experiment's algorithm.
     """
 
@@ -51,8 +51,8 @@ def make_client_app(load: Load) -> ClientApp:
     """Return the ClientApp.
 
     Args:
-        load: context -> the task. It is called for every message: let it remember what takes long to make, in its
-            module, since Flower's simulation sends the app to its workers anew each time.
+        load: context -> the task. It is called for every message. It should cache slow parts in its module, because
+            Flower's simulation sends the app to its workers again each time.
     """
     app = ClientApp()
 
@@ -73,7 +73,7 @@ def make_client_app(load: Load) -> ClientApp:
 
 
 def train_client(message: Message, context: Context, task: ClientTask) -> Message:
-    """Train the node's client as the message asks, and keep its client state in `context.state`."""
+    """Train the node's client on the work in the message, and keep its state in `context.state`."""
     work = decode_work(message.content, _clients(context, task), task.codec, task.local)
     update, new = task.engine.train(work, _client_state(context, work))
     if new:
@@ -82,7 +82,7 @@ def train_client(message: Message, context: Context, task: ClientTask) -> Messag
 
 
 def evaluate_client(message: Message, context: Context, task: ClientTask) -> Message:
-    """Evaluate the model of the message on the client's held-out examples, or its training examples without any."""
+    """Evaluate the model of the message on the client's held-out examples, or on training examples without any."""
     work = decode_work(message.content, _clients(context, task), task.codec, task.local)
     name = SCORE_NAMES[task.engine.task.population.task]
     found = task.engine.evaluate(work)
@@ -90,10 +90,10 @@ def evaluate_client(message: Message, context: Context, task: ClientTask) -> Mes
 
 
 def client_of(context: Context) -> int:
-    """Return the client a node holds: its partition id.
+    """Return the client of a node: its partition id.
 
     Raises:
-        StrategyError: it has none.
+        StrategyError: the node has no partition id.
     """
     held = context.node_config.get("partition-id")
     if not isinstance(held, int) or isinstance(held, bool):
@@ -111,7 +111,7 @@ def _clients(context: Context, task: ClientTask) -> I64:
 
 
 def _client_state(context: Context, work: CohortWork) -> dict[str, Tensor]:
-    """Return what the client remembers, each [1, P]: zeros before its first round, and no buffers then."""
+    """Return the client state, each vector [1, P]; before its first round, zeros and no buffers."""
     held = context.state.array_records.get(STATE, ArrayRecord())
     known = decode_vectors(held, held, work.params.dtype)
     return {n: torch.zeros_like(work.params)[None] for n in work.client_state} | {n: v[None] for n, v in known.items()}

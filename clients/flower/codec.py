@@ -1,4 +1,4 @@
-"""Models as Flower `ArrayRecord`s, and back: one array a model for ours, a state dict for a user's ClientApp."""
+"""Models as Flower `ArrayRecord`s: one array for our clients, a state dict for a user's ClientApp."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NUMPY = "numpy.ndarray"
 
 
 class Codec:
-    """Reads and writes the arrays that a strategy and its clients exchange.
+    """Encodes and decodes the arrays that a strategy and its clients exchange.
 
     Args:
         parameters: layout of the record's parameter arrays, in order, as one vector [P].
         buffers: layout of its other floating-point arrays, as one vector [Q].
         dtype: type of the vectors.
-        layers: (name, start, end) within [P], for drift by layer; from the layout by default.
-        fixed: arrays of the record that are neither (integer counters): passed on unchanged.
+        layers: (name, start, end) within [P], for dispersion by layer; from the layout by default.
+        fixed: other arrays of the record, such as integer counters; they are passed on unchanged.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Codec:
 
     @classmethod
     def flat(cls, parameters: Layout, buffers: Layout, dtype: torch.dtype) -> Codec:
-        """One array for all parameters, and one for all buffers where there are any: Flower's cost is by the array."""
+        """Make a codec with one array for all parameters and one for all buffers: each array costs Flower time."""
         ours = Layout((PARAMETERS,), ((parameters.size,),), (0,), parameters.size)
         rest = Layout((BUFFERS,), ((buffers.size,),), (0,), buffers.size) if buffers.size else Layout((), (), (), 0)
         return cls(ours, rest, dtype, layers=parameters.layers())
 
     @classmethod
     def of_state_dict(cls, arrays: ArrayRecord, module: nn.Module | None) -> Codec:
-        """One array an entry of a state dict; without the module, every floating-point array is a parameter."""
+        """Make a codec with the arrays of a state dict; without the module, all float arrays are parameters."""
         trainable = {n for n, p in module.named_parameters() if p.requires_grad} if module is not None else None
         params, rest, fixed = {}, {}, {}
         for name, array in arrays.items():
@@ -74,7 +74,7 @@ class Codec:
         return record
 
     def decode(self, record: ArrayRecord) -> tuple[Tensor, Tensor]:
-        """Return the vectors [P] and [Q] of a record: of the one encoded last, without copying.
+        """Return the vectors [P] and [Q] of a record; for the record encoded last, without copying.
 
         Raises:
             ValueError: an array is missing or has another shape.
@@ -89,7 +89,7 @@ def _arrays(layout: Layout, flat: Tensor) -> dict[str, Array]:
 
 
 def array_of(tensor: Tensor) -> Array:
-    """Return Flower's `Array(tensor.numpy())` with one copy instead of four, and NumPy's header written once a shape.
+    """Return Flower's `Array(tensor.numpy())` with one copy instead of four; NumPy's header is cached by shape.
 
     Example:
         >>> array_of(torch.ones(2)) == Array(np.ones(2, np.float32))
@@ -102,7 +102,7 @@ def array_of(tensor: Tensor) -> Array:
 
 @lru_cache(maxsize=4096)
 def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Return what `numpy.save` writes ahead of the numbers."""
+    """Return the bytes that `numpy.save` writes before the numbers."""
     whole, empty = BytesIO(), np.empty(shape, dtype)
     np.save(whole, empty)
     return whole.getvalue()[: whole.tell() - empty.nbytes]
@@ -122,7 +122,7 @@ def _vector(layout: Layout, record: Mapping[str, Array], dtype: torch.dtype) -> 
 
 
 def encode_vectors(vectors: Mapping[str, Tensor]) -> ArrayRecord:
-    """Return a record with one array a named vector."""
+    """Return a record with one array for each named vector."""
     return ArrayRecord({name: array_of(v) for name, v in vectors.items()})
 
 

@@ -1,4 +1,4 @@
-"""Flower messages decoded: the work a client is sent, and what clients returned."""
+"""Decoding of Flower messages: the work sent to clients, and their replies."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def decode_work(content: RecordDict, clients: I64, codec: Codec, own: LocalWork)
     """Decode the work in a message, for one client or for all that were sent the same.
 
     Args:
-        content: of any strategy's message. One of ours names its local rule and uplink; another's is plain, or
-            FedProx's where its config has `proximal-mu`.
+        content: the content of any strategy's message. Our messages name a local rule and an uplink; others get the
+            plain rule, or FedProx where their config has `proximal-mu`.
         clients: the receivers, (K,).
-        codec: how models travel.
-        own: what this side was set up for.
+        codec: decodes the model.
+        own: the local rule and uplink with which this process was set up.
 
     Raises:
-        StrategyError: the message names another local rule or uplink than `own`, or no round.
+        StrategyError: the message names a local rule or uplink that differs from `own`, or has no round.
         ValueError: its arrays do not have the model's names and shapes.
     """
     config = {k: v for record in content.config_records.values() for k, v in record.items()}
@@ -47,7 +47,7 @@ def decode_work(content: RecordDict, clients: I64, codec: Codec, own: LocalWork)
             problem = f"sends the {key.replace('-', ' ')} {named!r}, and the clients were set up for {value!r}"
             raise StrategyError("algorithm", problem, fix="Start server and clients from the same scenario.")
     if not isinstance(config.get(ROUND), int):
-        problem = f"sends messages whose config has no {ROUND!r}, which batches are drawn by"
+        problem = f"sends messages whose config has no {ROUND!r}, which the choice of batches needs"
         fix = "Pass on the config that configure_train receives, as Flower's strategies do."
         raise StrategyError("strategy", problem, fix=fix)
     is_ours = RULE in config
@@ -68,13 +68,13 @@ def decode_work(content: RecordDict, clients: I64, codec: Codec, own: LocalWork)
 
 
 class DecodedReplies(Sequence[Message]):
-    """Real replies, iterated as the messages they are, with what they hold decoded once.
+    """Real replies: a sequence of their messages, with the content decoded once.
 
     Attributes:
-        update: one row a client, in order of client; None where no reply has content, or it cannot be read.
-        problem: why it cannot be read; empty otherwise.
-        failures: replies that are errors.
-        total: the sum of the updates, once someone has made it.
+        update: one row for each client, in order of client; None where no reply has content, or decoding failed.
+        problem: why decoding failed; empty otherwise.
+        failures: number of replies that are errors.
+        total: the sum of the updates, once it is made.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class DecodedReplies(Sequence[Message]):
             self.problem = str(error)
 
     def __len__(self) -> int:
-        """Replies, errors among them."""
+        """Return the number of replies, with errors."""
         return len(self._replies)
 
     @overload
@@ -106,13 +106,13 @@ class DecodedReplies(Sequence[Message]):
 def stack_replies(
     replies: Iterable[Message], codec: Codec, client_of: Callable[[int], int], extras: Sequence[str] = ()
 ) -> CohortUpdate | None:
-    """Decode real replies into one stacked update, sorted by client; None if no reply has content.
+    """Decode replies into one stacked update, sorted by client; None if no reply has content.
 
     Args:
         replies: of any grid; errors are skipped.
-        codec: how the model's arrays are read.
-        client_of: node id -> client, for replies without our metrics (a user's ClientApp); those have unknown steps
-            (0) and drift (nan), and their losses from `train_loss`, as Flower's quickstarts call it.
+        codec: decodes the model's arrays.
+        client_of: node id -> client, for replies without our metrics (a user's ClientApp). Their steps are unknown (0),
+            and so is client drift (nan); their losses come from `train_loss`, the name in Flower's quickstarts.
         extras: names of the extra vectors to read.
 
     Raises:
@@ -155,7 +155,7 @@ def stack_replies(
 
 
 def _fault_counts(messages: Sequence[Message]) -> FaultCounts | None:
-    """Decode what faults changed in the clients' data; None where not every reply says it, of the same faults."""
+    """Decode what faults changed in the clients' data; None unless all replies report it for the same faults."""
     records = [m.content.config_records.get(FAULTS) for m in messages]
     names = records[0].get("names") if records[0] is not None else None
     if not isinstance(names, list) or any(r is None or r.get("names") != names for r in records):
@@ -171,15 +171,15 @@ def _fault_counts(messages: Sequence[Message]) -> FaultCounts | None:
 def decode_evaluation(
     replies: Iterable[Message], client_of: Callable[[int], int], score_name: str
 ) -> CohortEvaluation | None:
-    """Read replies to an evaluation back, sorted by client.
+    """Decode the replies to an evaluation, sorted by client.
 
     Args:
         replies: of any grid; errors are skipped.
         client_of: node id -> client.
-        score_name: what our clients call their score; those of Flower's quickstarts say `eval_loss` and `eval_acc`.
+        score_name: name of the score of our clients; Flower's quickstarts use `eval_loss` and `eval_acc`.
 
     Returns:
-        The evaluation; None where not every reply has a number of examples, a loss and a score by these names.
+        The evaluation; None unless all replies have a number of examples, a loss and a score under these names.
     """
     metrics = [(m.metadata.src_node_id, _metrics(m)) for m in replies if m.has_content()]
     rows = sorted(((client_of(node), record) for node, record in metrics), key=lambda row: row[0])
@@ -193,7 +193,7 @@ def decode_evaluation(
 
 
 def _class_counts(records: Sequence[Mapping[str, object]]) -> ClassCounts | None:
-    """Read the counts by class of our own nodes; None where not every record has them, all of one length."""
+    """Decode the counts by class of our own nodes; None unless all records have them, with equal lengths."""
     found = [[record.get(name) for name in BY_CLASS] for record in records]
     if not all(isinstance(values, list) for client in found for values in client):
         return None
@@ -208,7 +208,7 @@ def _metrics(message: Message) -> Mapping[str, object]:
 
 
 def model_arrays(content: RecordDict) -> ArrayRecord:
-    """Return the model's arrays: under our name, or whatever a strategy calls its first arrays.
+    """Return the model's arrays: those under our name, else a strategy's first arrays.
 
     Raises:
         ValueError: there are none.
@@ -224,5 +224,5 @@ def _extra(messages: Sequence[Message], name: str, dtype: torch.dtype) -> Tensor
 
 
 def number(value: object) -> float:
-    """Return a number of a Flower record, or nan for anything else."""
+    """Return a number from a Flower record, or nan for any other value."""
     return float(value) if isinstance(value, int | float) else float("nan")

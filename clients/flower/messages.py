@@ -1,7 +1,7 @@
 """A cohort as a lazy sequence of Flower messages.
 
-Our strategy's messages are never made for a grid that recognises the sequence, and a grid's replies are made only for
-a strategy that iterates them: Flower's floor is about 80 us a client, more than training a small model.
+A grid that recognises the sequence never makes the messages, and replies are made only for a strategy that iterates
+them. Flower's messages cost at least 80 us for each client, more than the training of a small model.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from clients.training.work import BeginSum, CohortUpdate, CohortWork, SummedUpda
 
 ARRAYS, BROADCAST, EXTRAS, CONFIG, METRICS = "arrays", "broadcast", "extras", "config", "metrics"
 FAULTS = "faults"
-"""The record of a reply that says what faults changed in the client's data: `names`, `changed` and `effect`."""
+"""The record of a reply with what faults changed in the client's data: `names`, `changed` and `effect`."""
 TRAIN, EVALUATE, QUERY = MessageType.TRAIN, MessageType.EVALUATE, MessageType.QUERY
 BY_CLASS = ("class-right", "class-examples", "class-guessed")
 """Names of an evaluation's counts by class, in the order of `clients.training.class_metrics.ClassCounts`."""
 ROUND, RULE, UPLINK = "server-round", "local-rule", "uplink"
-"""Keys of a message's config: the first is Flower's own; the others say which local rule and uplink clients run."""
+"""Keys of a message's config: the first is Flower's own; the others name the local rule and the uplink."""
 
 
 class CohortMessages(Sequence[Message]):
-    """What a strategy sends to a cohort: one message a client, made when first read and then kept.
+    """The messages of a strategy to a cohort: one for each client, made at the first access and then kept.
 
     Attributes:
         kind: `MessageType.TRAIN` or `MessageType.EVALUATE`.
         work: the cohort's work.
         arrays: the model as a record.
-        begin: starts the sum of the cohort's updates, so that a grid can add tiles as they come. None for evaluation.
-        needs_rows: whether that sum needs every update whole.
+        begin: starts the sum of the cohort's updates, to which a grid adds tiles as they arrive; None for evaluation.
+        needs_rows: whether that sum needs all updates whole.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class CohortMessages(Sequence[Message]):
         self._made: list[Message] | None = None
 
     def __len__(self) -> int:
-        """Clients of the cohort."""
+        """Return the number of clients in the cohort."""
         return self.work.num_clients
 
     @overload
@@ -65,7 +65,7 @@ class CohortMessages(Sequence[Message]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Message]: ...
     def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
-        """Return messages; they are made once and keep their identity."""
+        """Return messages; the same objects at each access."""
         if self._made is None:
             self._made = self._make()
         return self._made[index]
@@ -85,12 +85,12 @@ class CohortMessages(Sequence[Message]):
 
 
 class CohortReplies(Sequence[Message]):
-    """What a cohort returns: replies made afresh at each iteration, since some strategies take them apart.
+    """The replies of a cohort, made anew at each iteration, because some strategies change them.
 
     Attributes:
-        update: one row a client; its `params` are left out where they were not kept.
-        anchor: the parameters [P] that were broadcast.
-        total: the finished sum of the updates, where the strategy had begun one.
+        update: one row for each client; without `params` where they were not kept.
+        anchor: the broadcast parameters [P].
+        total: the finished sum of the updates, where the strategy started one.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class CohortReplies(Sequence[Message]):
         if u.params.shape[1] != self.anchor.numel():
             raise StrategyError(
                 "engine.keep_bytes",
-                f"the updates of {len(self)} clients were too large to keep, and this strategy wants them one by one",
+                f"the updates of {len(self)} clients were too large to keep, and this strategy needs each update",
                 fix="Raise engine.keep_bytes, or set a smaller algorithm.cohort.",
             )
         content = RecordDict({ARRAYS: self._codec.encode(u.params[k], u.buffers[k]), METRICS: update_metrics(u, k)})
@@ -162,9 +162,9 @@ def update_metrics(u: CohortUpdate, k: int) -> MetricRecord:
 
 @dataclass(frozen=True)
 class EvaluationReplies:
-    """A federated evaluation on an in-process grid; iterates as Flower replies.
+    """A federated evaluation on an in-process grid; iteration yields Flower replies.
 
-    `by_class` sends counts by class along, as our nodes do: Flower's strategies would take their weighted means.
+    `by_class` adds counts by class, as our nodes do. It is off by default: Flower's strategies would average them.
     """
 
     sent: Sequence[Message]

@@ -1,6 +1,6 @@
-"""The only place that knows Flower's private parts.
+"""The only module that uses private parts of Flower.
 
-Flower's `Message` needs a process-wide task identity, which its own runtimes set; its ids and runs are private too.
+Flower's `Message` needs a process-wide task identity, which Flower's runtimes set. Its ids and runs are private too.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ RUN_ID = 1
 """The run id of in-process grids."""
 
 FIRST_NODE = 2
-"""Node id of client 0 on in-process grids; Flower keeps 0 and 1 for itself."""
+"""Node id of client 0 on in-process grids; Flower reserves 0 and 1."""
 
 __all__ = ["FIRST_NODE", "RUN_ID", "Run", "claim_identity", "empty_run", "quiet", "set_message_id"]
 
 
 def claim_identity() -> None:
-    """Let `Message(...)` work in this process if no Flower runtime has claimed it already."""
+    """Set the identity that `Message(...)` needs, unless a Flower runtime has set it."""
     if vars(TaskIdentity).get("_task_id") is None:
         TaskIdentity.task_id = 1
         TaskIdentity.run_id = RUN_ID
@@ -34,10 +34,10 @@ def empty_run() -> Run:
 
 
 def set_message_id(message: Message, identity: str) -> None:
-    """Give a message its id, as Flower's grids do when they accept one."""
+    """Set the id of a message, as Flower's grids do when they accept one."""
     message.metadata.__dict__["_message_id"] = identity
 
 
 def quiet() -> None:
-    """Keep Flower's own log lines to warnings: the round loop reports in its own way."""
+    """Limit Flower's log to warnings; the round loop has its own reports."""
     logging.getLogger("flwr").setLevel(logging.WARNING)

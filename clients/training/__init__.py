@@ -1,4 +1,4 @@
-"""What one client does in a round: options, local rules, losses, optimizers, batches, remedies.
+"""The local work of one client: options, local rules, losses, optimisers, batches, remedies.
 
-It imports core alone; engines run it.
+It imports core only. Engines run it.
 """

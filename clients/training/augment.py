@@ -1,7 +1,7 @@
-"""Augmentation of training batches: the examples a local step sees, changed by addressed random numbers.
+"""Augmentation of training batches by addressed random numbers.
 
-Every number is addressed by (seed, round, client, local step, position in the batch), so all engines change a batch in
-the same way, and no client's numbers depend on who trains beside it.
+Every number is addressed by (seed, round, client, local step, position in the batch). So all engines change a batch in
+the same way, and the numbers of a client do not depend on the other clients of its cohort.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from clients.training.options import AugmentOptions
 
 @dataclass(frozen=True)
 class Mixed:
-    """What mixup made of a batch's targets.
+    """How mixup mixed a batch.
 
     Attributes:
-        partner: position in the batch of what each example is mixed with, int64 [k, b].
-        share: share of its own, [k, 1].
+        partner: position in the batch of the example that each example is mixed with, int64 [k, b].
+        share: weight of the example itself, [k, 1].
     """
 
     partner: Tensor
@@ -33,16 +33,16 @@ class Mixed:
 
 
 def check_augment(options: AugmentOptions, population: Population) -> None:
-    """Refuse what cannot be done to these examples.
+    """Check that the augmentation fits these examples.
 
     Raises:
-        UserError: naming the option.
+        UserError: it does not; the error names the option.
     """
     if not options.any:
         return
     named = next(n for n in ("time_shift", "scaling", "jitter", "mixup") if getattr(options, n))
     if population.task == "objective":
-        problem = "changes training examples, and an objective's are the numbers of a function"
+        problem = "changes training examples, and the examples of an objective are the coefficients of a function"
         raise UserError(f"local.augment.{named}", problem, fix="Leave it out.")
     shape = population.feature_shape
     if options.time_shift and len(shape) != 2:
@@ -62,7 +62,7 @@ def augment(
     """Change the batches of one local step of k clients.
 
     Args:
-        options: what is done.
+        options: the augmentations.
         features: [k, b, *feature_shape], floating-point; not written to.
         counts: examples of each batch that are not padding, int64 (k,).
         clients: int64 (k,).
@@ -71,7 +71,7 @@ def augment(
         step: the local step, from 0.
 
     Returns:
-        The features, and what mixup did; None without mixup.
+        The new features, and how mixup mixed them; None without mixup.
     """
     k, b = features.shape[:2]
     address = (round_index, clients[:, None], step, np.arange(b)[None, :])
@@ -87,7 +87,7 @@ def augment(
     if not options.mixup:
         return features, None
     key = streams.keys(seed, "augment mixup", round_index, clients, step)
-    from scipy.special import betaincinv  # a tenth of a second: only where it is needed
+    from scipy.special import betaincinv  # imported here because it takes a tenth of a second
 
     share = betaincinv(options.mixup, options.mixup, streams.uniforms(key, 1))
     order = streams.permutations(streams.keys(seed, "augment partner", round_index, clients, step), counts)
@@ -105,7 +105,7 @@ def mix(values: Tensor, mixed: Mixed) -> Tensor:
 
 
 def _normals(keys: U64, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return standard normal numbers [*keys.shape, *shape]; those of a key depend on the key alone."""
+    """Return standard normal numbers [*keys.shape, *shape]; the numbers of a key depend only on the key."""
     drawn = streams.normals(keys, int(np.prod(shape, dtype=np.int64)))
     return torch.from_numpy(drawn).to(dtype).view(*keys.shape, *shape)
 

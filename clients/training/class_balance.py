@@ -1,4 +1,4 @@
-"""Remedies for unequal classes: batches drawn class by class, and weights of classes in the loss."""
+"""Remedies for unequal classes: class-balanced batches, and class weights in the loss."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from clients.training.local import Batches, batch_width, plan_batches, plan_coun
 from clients.training.options import LocalOptions
 
 MOST_COUNTED = 1000
-"""Clients whose class counts are added up for `weights_from = "federation"`; chosen by seed where there are more."""
+"""The most clients whose class counts are added up for `weights_from = "federation"`; a seeded sample of them."""
 COUNTED_TOGETHER = 256
-"""Clients counted in one go, so that a lazy population makes no more than their data at once."""
+"""Clients counted together, which bounds the data that an on-demand population generates at once."""
 
 
 def check_balance(local: LocalOptions, population: Population) -> None:
-    """Refuse remedies that need class labels where there are none.
+    """Check that the data have class labels where a remedy needs them.
 
     Raises:
-        UserError: naming the option.
+        UserError: they have not; the error names the option.
     """
     if population.task == "classification":
         return
@@ -32,13 +32,13 @@ def check_balance(local: LocalOptions, population: Population) -> None:
     for name, is_used in used.items():
         if is_used:
             problem = f"is {getattr(local, name)!r}, which needs class labels, and this is {population.task}"
-            raise UserError(f"local.{name}", problem, fix="Leave it out, or take data with labels.")
+            raise UserError(f"local.{name}", problem, fix="Leave it out, or use data with class labels.")
 
 
 def draw_batches(
     local: LocalOptions, data: CohortData, steps: I64, clients: I64, *, seed: int, round_index: int
 ) -> Batches:
-    """Draw every batch of a round as `local.sampling` says; see `clients.training.local.plan_batches`."""
+    """Draw every batch of a round by `local.sampling`; see `clients.training.local.plan_batches`."""
     if local.sampling == "shuffle":
         return plan_batches(local, data.rows, data.offsets, steps, clients, seed=seed, round_index=round_index)
     return plan_balanced(local, data, steps, clients, seed=seed, round_index=round_index)
@@ -47,12 +47,11 @@ def draw_batches(
 def plan_balanced(
     local: LocalOptions, data: CohortData, steps: I64, clients: I64, *, seed: int, round_index: int
 ) -> Batches:
-    """Draw every batch of a round for K clients, with replacement, each class of a client being equally likely.
+    """Draw every batch of a round for K clients, with replacement; each class of a client is equally likely.
 
-    An example is drawn by drawing one of the classes that the client has, uniformly, and then one of its examples of
-    that class, uniformly. There are as many steps, and examples in each, as `plan_batches` would take; a full batch
-    is as many draws as the client has examples. Client k's draws depend on (seed, round, clients[k]) and its labels
-    alone.
+    Each draw takes one of the client's classes uniformly, then one of its examples of that class uniformly. Numbers of
+    steps and batch sizes are those of `plan_batches`; a full batch has as many draws as the client has examples. The
+    draws of client k depend only on (seed, round, clients[k]) and its labels.
     """
     sizes = data.sizes
     counts = plan_counts(local, sizes, steps)
@@ -61,41 +60,41 @@ def plan_balanced(
     owner = np.repeat(np.arange(len(sizes)), sizes)
     grouped = data.rows[np.lexsort((labels, owner))]
     held, number = _cells(owner, labels)
-    first = np.cumsum(number) - number  # where a cell (client, class) starts among the grouped rows
+    first = np.cumsum(number) - number  # start of each cell (client, class) among the grouped rows
     classes = np.bincount(held, minlength=len(sizes))
     start = np.cumsum(classes) - classes  # first cell of each client
     step = np.arange(counts.shape[1])
     drawn = streams.hashes(streams.keys(seed, "balanced batches", round_index, clients[:, None], step[None, :]), width)
     if not len(number):
         return Batches(np.zeros(drawn.shape, np.int64), counts, steps)
-    # A hash's halves choose a class and an example: x n >> 32 is uniform in 0..n-1 up to n 2**-32.
+    # The two halves of a hash choose a class and an example: x n >> 32 is uniform in 0..n-1 up to n 2**-32.
     chosen = ((drawn >> np.uint64(32)) * np.maximum(classes, 1).astype(np.uint64)[:, None, None]) >> np.uint64(32)
-    cell = np.minimum(start[:, None, None] + chosen.astype(np.int64), len(number) - 1)  # an empty last client
+    cell = np.minimum(start[:, None, None] + chosen.astype(np.int64), len(number) - 1)  # the last client may be empty
     place = ((drawn & np.uint64(0xFFFFFFFF)) * number[cell].astype(np.uint64)) >> np.uint64(32)
     return Batches(grouped[first[cell] + place.astype(np.int64)], counts, steps)
 
 
 def _cells(owner: I64, labels: I64) -> tuple[I64, I64]:
-    """Return the (client, class) pairs with examples, by client and class: the client of each, and how many it has."""
+    """Return the (client, class) pairs with examples, sorted: the client of each, and its number of examples."""
     classes = 1 + int(labels.max(initial=0))
     pairs, number = np.unique(owner * classes + labels, return_counts=True)
     return pairs // classes, number
 
 
 def weights_of(counts: I64, local: LocalOptions) -> F64:
-    """Return the weight of each class by how many examples it has; their mean over these examples is 1.
+    """Return the weight of each class by its number of examples; the mean weight over these examples is 1.
 
     With n_y examples of class y, n in all: "inverse" is proportional to 1 / n_y; "effective" to 1 / E_y, where
     E_y = (1 - beta^n_y) / (1 - beta) is the effective number of examples (Cui et al. 2019, equation 2). Both are then
-    divided by sum_y n_y w_y / n, so that an example weighs 1 on average and the learning rate keeps its meaning (Cui
-    et al. make sum_y w_y the number of classes instead). A class that was not counted weighs as if it had one example.
+    divided by sum_y n_y w_y / n, so that the mean weight is 1 and the learning rate keeps its meaning (Cui et al. set
+    sum_y w_y to the number of classes instead). A class without examples gets the weight of one example.
 
     Args:
         counts: int64 (..., classes).
         local: `class_weights` and `effective_beta`.
 
     Returns:
-        float64 (..., classes); 1 everywhere where nothing was counted.
+        float64 (..., classes); all 1 where there are no examples.
 
     Example:
         >>> weights_of(np.array([1, 3]), LocalOptions(class_weights="inverse")).tolist()
@@ -114,16 +113,16 @@ def _by_effective_number(n: F64, beta: float) -> F64:
 
 
 def federation_counts(local: LocalOptions, population: Population, seed: int) -> I64 | None:
-    """Add up the clients' class counts before the first round, int64 (classes,); None where no weights go by them.
+    """Add up the clients' class counts before the first round, int64 (classes,); None where no weights need them.
 
-    Counts are all that a client gives. At most `MOST_COUNTED` clients are asked.
+    Clients report counts only. At most `MOST_COUNTED` clients are counted.
     """
     if local.class_weights == "none" or local.weights_from == "client":
         return None
     now = population.during(0)
     busy = np.flatnonzero(now.sizes).astype(np.int64)
-    asked = busy[streams.choose(streams.keys(seed, "class counts"), len(busy), min(len(busy), MOST_COUNTED))]
+    counted = busy[streams.choose(streams.keys(seed, "class counts"), len(busy), min(len(busy), MOST_COUNTED))]
     count = now.clients.label_counts or label_counts_of(now.cohort, now.outputs)
-    parts = [count(part).sum(0) for part in np.array_split(asked, max(1, -(-len(asked) // COUNTED_TOGETHER)))]
+    parts = [count(part).sum(0) for part in np.array_split(counted, max(1, -(-len(counted) // COUNTED_TOGETHER)))]
     total: I64 = np.sum(parts, axis=0).astype(np.int64)
     return total

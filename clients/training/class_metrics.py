@@ -1,6 +1,6 @@
-"""Scores that common classes cannot hide: recall by class, balanced accuracy, macro-F1.
+"""Scores in which every class counts: recall by class, balanced accuracy, macro-F1.
 
-All are read off three counts a class, which add up over clients. A class without examples counts for nothing, as in
+All follow from three counts for each class, which add up over clients. Classes without examples are left out, as in
 scikit-learn's `balanced_accuracy_score`.
 """
 
@@ -14,17 +14,17 @@ from torch import Tensor
 from clients.core.arrays import F64, I64
 
 MOST_CLASSES = 32
-"""Classes above which no score by class is recorded; those over classes still are."""
+"""With more classes than this, scores by class are not recorded; scores over classes still are."""
 CLASS_SCORES = ("balanced_accuracy", "macro_f1")
-"""What `class_metrics` says, without its prefix."""
+"""The names of `class_metrics`, without its prefix."""
 
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Counts by class, of examples taken together or of each of K clients.
+    """Counts by class, over all examples or for each of K clients.
 
     Attributes:
-        right: examples of the class that were predicted so, int64 (..., classes).
+        right: examples of the class that were predicted correctly, int64 (..., classes).
         actual: examples of the class.
         guessed: examples predicted to be of the class.
     """
@@ -34,7 +34,7 @@ class ClassCounts:
     guessed: I64
 
     def total(self) -> ClassCounts:
-        """Return the counts of all clients together: (classes,) each."""
+        """Return the sums over clients, (classes,) each."""
         return ClassCounts(self.right.sum(0), self.actual.sum(0), self.guessed.sum(0))
 
 
@@ -47,11 +47,11 @@ def client_class_counts(predicted: Tensor, targets: Tensor, owner: I64, clients:
     """Count the predictions [n] of each client's examples by class, (clients, classes) each.
 
     Args:
-        predicted: classes predicted.
-        targets: the classes there are.
+        predicted: the predicted classes.
+        targets: the true classes.
         owner: position of each example's client, int64 (n,).
-        clients: how many, K.
-        classes: how many.
+        clients: number of clients, K.
+        classes: number of classes.
     """
     first = owner * classes
     found = _count(first + predicted.numpy(), first + targets.numpy(), clients * classes)
@@ -68,7 +68,7 @@ def _count(guess: I64, truth: I64, cells: int) -> ClassCounts:
 
 
 def recalls(counts: ClassCounts) -> list[float | None]:
-    """Return the share of each class's examples predicted right; None for a class without examples.
+    """Return the share of each class's examples predicted correctly; None for a class without examples.
 
     Example:
         >>> import torch
@@ -80,7 +80,7 @@ def recalls(counts: ClassCounts) -> list[float | None]:
 
 
 def balanced_accuracy(counts: ClassCounts) -> F64:
-    """Return the mean recall of the classes that have examples, (...,); nan where none has.
+    """Return the mean recall over classes with examples, (...,); nan without examples.
 
     Example:
         >>> import torch
@@ -91,7 +91,7 @@ def balanced_accuracy(counts: ClassCounts) -> F64:
 
 
 def macro_f1(counts: ClassCounts) -> F64:
-    """Return the mean F1 of the classes that have examples, (...,); nan where none has.
+    """Return the mean F1 over classes with examples, (...,); nan without examples.
 
     F1 of a class is 2 right / (actual + guessed), the harmonic mean of its precision and recall.
     """
@@ -121,6 +121,6 @@ def class_metrics(prefix: str, counts: ClassCounts) -> dict[str, float]:
 
 
 def imbalance(counts: ClassCounts) -> float:
-    """Return the examples of the largest class over those of the smallest that has any."""
+    """Return the size of the largest class divided by that of the smallest class that has examples."""
     held = counts.actual[counts.actual > 0]
     return float(held.max() / held.min()) if len(held) else 1.0

@@ -1,4 +1,4 @@
-"""What clients remember between rounds: vectors by name, staged until their round is over."""
+"""Client states: named vectors that clients keep between rounds, staged until their round is finished."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 from clients.core.arrays import I64, Bool
 
 BUFFERS = "buffers"
-"""The name under which clients keep their own buffers, where `local.buffers` is "local"."""
+"""The name of the state in which clients keep their own buffers, where `local.buffers` is "local"."""
 
 
 class ClientStates:
-    """Vectors that clients remember, for those that have any: name -> client -> [P].
+    """The vectors that clients keep between rounds: name -> client -> [P].
 
-    `put` stages rows; `commit` makes them the current version; `rollback` forgets them. `gather` always
-    returns copies, so the current version is never changed while a round runs.
+    `put` stages rows; `commit` makes them current; `rollback` drops them. `gather` always returns copies, so the
+    current rows never change during a round.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class ClientStates:
         return out
 
     def has(self, name: str, clients: I64) -> Bool:
-        """Say for each client whether it has a vector of that name, bool (K,)."""
+        """Return for each client whether it has a vector of that name, bool (K,)."""
         slots = self._slots.get(name, {})
         return np.fromiter((c in slots for c in clients.tolist()), np.bool_, len(clients))
 
@@ -44,7 +44,7 @@ class ClientStates:
         self._staged.setdefault(name, []).append((clients, rows))
 
     def commit(self) -> dict[str, I64]:
-        """Make the staged vectors current. Returns which clients changed, by name."""
+        """Make the staged vectors current; return the changed clients by name."""
         changed: dict[str, I64] = {}
         for name, pieces in self._staged.items():
             slots = self._slots.setdefault(name, {})
@@ -57,11 +57,11 @@ class ClientStates:
         return changed
 
     def rollback(self) -> None:
-        """Forget what was staged."""
+        """Drop the staged vectors."""
         self._staged = {}
 
     def names(self) -> list[str]:
-        """Names of the vectors remembered."""
+        """Return the names of the vectors."""
         return list(self._slots)
 
     def rows(self, name: str, clients: I64) -> Tensor:

@@ -1,4 +1,4 @@
-"""Dropout whose masks are addressed by (seed, round, client, local step), the same in every engine."""
+"""Dropout with masks addressed by (seed, round, client, local step), so that all engines use the same masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clients.core.arrays import I64, U64
 
 
 class Dropout(nn.Module):
-    """Dropout that multiplies by a mask set from outside (`mask`), and is the identity without one.
+    """Dropout that multiplies by a mask set from outside (`mask`); without a mask it is the identity.
 
     Masks hold 0 or 1/(1-p). An engine passes them as a buffer, so they may carry a client axis under `torch.func`.
     """
@@ -47,7 +47,7 @@ class DropoutSite:
 
 
 def with_addressed_dropout(module: nn.Module) -> nn.Module:
-    """Return a copy of `module` whose `nn.Dropout` children are ours (the same module name, no parameters)."""
+    """Return a copy of `module` whose `nn.Dropout` children are this module's `Dropout`, under the same names."""
     module = copy.deepcopy(module)
     for parent in list(module.modules()):
         for name, child in parent.named_children():
@@ -87,7 +87,7 @@ def dropout_sites(module: nn.Module, example: Tensor) -> tuple[DropoutSite, ...]
 
 
 def dropout_keys(seed: int, round_index: int, clients: I64, steps: int, sites: int) -> U64:
-    """Return what a round's masks are drawn from, one key a site, local step and client: (sites, steps, K)."""
+    """Return the keys of a round's masks, one for each site, local step and client: (sites, steps, K)."""
     step, site = np.arange(steps)[None, :, None], np.arange(sites)[:, None, None]
     return streams.keys(seed, "dropout", round_index, clients[None, None, :], step, site)
 
@@ -95,13 +95,13 @@ def dropout_keys(seed: int, round_index: int, clients: I64, steps: int, sites: i
 def dropout_mask(site: DropoutSite, keys: U64, batch: int, dtype: torch.dtype) -> Tensor:
     """Return the masks [K, batch, *site.shape] of one local step for K clients.
 
-    Where p is 1/2 one 64-bit hash serves 64 elements, otherwise eight: a client's step then drops at one of the two
-    multiples of 1/256 around p, drawn so that every element is dropped with probability p (rounded to 2**-24).
-    Example i of a batch has the same mask whatever the batch's length.
+    A 64-bit hash serves 64 elements where p is 1/2, and eight otherwise. In the second case a client's step drops with
+    one of the two multiples of 1/256 around p, chosen at random so that every element is dropped with probability p
+    (rounded to 2**-24). The mask of example i does not depend on the length of the batch.
 
     Args:
         site: the dropout module.
-        keys: of `dropout_keys` for this site and step, (K,).
+        keys: from `dropout_keys`, for this site and step, (K,).
         batch: examples in a batch.
         dtype: of the masks.
     """
@@ -115,9 +115,9 @@ def dropout_mask(site: DropoutSite, keys: U64, batch: int, dtype: torch.dtype) -
 
 
 def _kept(drawn: npt.NDArray[np.uint8], keys: U64, p: float) -> npt.NDArray[np.uint8]:
-    """Say which bytes [K, n] keep their element: those not below 256 p, rounded down or up by each key's low bits."""
+    """Return which bytes [K, n] keep their element: those not below 256 p, rounded by the low bits of each key."""
     below, rest = divmod(round(p * 2**24), 2**16)
     threshold = (below + ((keys & np.uint64(0xFFFF)) < rest))[:, None]
-    narrow = np.uint8 if below < 255 else np.uint16  # bytes are compared with bytes wherever 256 is not needed
+    narrow = np.uint8 if below < 255 else np.uint16  # compare bytes with bytes unless a threshold may be 256
     kept = drawn >= threshold.astype(narrow)
     return kept.view(np.uint8)

@@ -1,4 +1,4 @@
-"""How many local steps each client takes in a round, and which examples each step uses."""
+"""The number of local steps of each client in a round, and the examples of each step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clients.training.options import LocalOptions
 
 
 def batches_per_epoch(local: LocalOptions, sizes: I64) -> I64:
-    """Return how many batches each client's epoch has, int64 (K,); 0 for an empty client."""
+    """Return the number of batches in an epoch of each client, int64 (K,); 0 for an empty client."""
     if local.batch_size == "full":
         return np.minimum(sizes, 1)
     whole, rest = np.divmod(sizes, local.batch_size)
@@ -37,7 +37,7 @@ def count_steps(local: LocalOptions, sizes: I64, clients: I64, *, seed: int, rou
 
 
 def plan_counts(local: LocalOptions, sizes: I64, steps: I64) -> I64:
-    """Return how many examples each step of each client sees, int64 (K, S); 0 past a client's last step."""
+    """Return the number of examples in each step of each client, int64 (K, S); 0 after a client's last step."""
     width = batch_width(local, sizes)
     step = np.arange(int(steps.max(initial=0)))[None, :]
     per_epoch = np.maximum(batches_per_epoch(local, sizes), 1)
@@ -46,19 +46,19 @@ def plan_counts(local: LocalOptions, sizes: I64, steps: I64) -> I64:
 
 
 def batch_width(local: LocalOptions, sizes: I64) -> int:
-    """Return the examples of the largest batch there can be."""
+    """Return the size of the largest possible batch."""
     width = max(1, int(sizes.max(initial=1)))
     return width if local.batch_size == "full" else min(local.batch_size, width)
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Which examples each client's local steps use.
+    """The examples of each client's local steps.
 
     Attributes:
         rows: int64 (K, S, B), positions in `CohortData.rows`-order of the whole cohort's `features`; padding repeats
             one of the client's rows.
-        counts: int64 (K, S), examples in each batch; 0 past a client's last step.
+        counts: int64 (K, S), examples in each batch; 0 after a client's last step.
         steps: int64 (K,).
     """
 
@@ -72,14 +72,14 @@ def plan_batches(
 ) -> Batches:
     """Draw every batch of a round for K clients: each epoch is a fresh permutation of the client's examples.
 
-    A client that fits in one batch takes its examples in their order: a permutation would change nothing but rounding.
+    A client whose examples fit in one batch takes them in their order: a permutation would only change rounding.
 
     Args:
         local: batch size and whether partial batches are dropped.
         rows: int64 (M,), the clients' example indices, client after client.
         offsets: int64 (K + 1,), where each client's rows start and end.
         steps: int64 (K,), local steps of each client.
-        clients: int64 (K,), client indices; client k's batches depend on (seed, round, clients[k]) alone.
+        clients: int64 (K,), client indices; the batches of client k depend only on (seed, round, clients[k]).
         seed: root seed.
         round_index: the round.
     """
@@ -103,13 +103,13 @@ def plan_batches(
             drawn = streams.permutations(streams.keys(seed, "batches", round_index, clients[k], e), sizes[k])
             start, end = e * per_epoch[k] * width, np.minimum((e + 1) * per_epoch[k], steps[k]) * width
             _write_runs(order, k, start, np.minimum(end - start, sizes[k]), drawn)
-    order += np.minimum(offsets[:-1, None], max(0, len(rows) - 1))  # an empty last client starts past the end
+    order += np.minimum(offsets[:-1, None], max(0, len(rows) - 1))  # an empty last client would start after the end
     chosen = rows[order] if len(rows) else order
     return Batches(chosen.reshape(len(clients), most, width), counts, steps)
 
 
 def _alike(sizes: I64) -> list[I64]:
-    """Cut positions into groups of similar size, so that a few large rows do not widen the work for small ones."""
+    """Group positions by similar size, so that a few large clients do not widen the arrays of small ones."""
     if len(sizes) * int(sizes.max()) <= 2 * int(sizes.sum()) + 50_000:
         return [np.arange(len(sizes))]
     octave = np.frexp(sizes.astype(np.float64))[1]
@@ -129,10 +129,10 @@ def _write_runs(out: I64, rows: I64, start: I64, length: I64, values: I64) -> No
 
 
 def check_batches_of_one(local: LocalOptions, sizes: I64) -> None:
-    """Refuse batches of one example, for models with batch normalisation.
+    """Check that no batch has a single example, for models with batch normalisation.
 
     Raises:
-        UserError: naming how many clients have one, and a fix.
+        UserError: some have; the error gives the number of such clients.
     """
     sizes = sizes[sizes > 0]
     if local.batch_size == "full":

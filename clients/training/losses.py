@@ -1,4 +1,4 @@
-"""Losses and scores, one number an example, so that any weighting of examples is the caller's."""
+"""Losses and scores, one number for each example; callers choose the weighting of examples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clients.core.examples import Task
 from clients.core.population import Population
 
 MANY_EXAMPLES, FEW_CLASSES = 128, 16
-"""From so many examples of at most so many classes on, the softmax runs over the first axis: five times as fast."""
+"""From this many examples, and up to this many classes, softmax over the first axis is five times as fast."""
 
 
 def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
@@ -21,8 +21,8 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
     Args:
         outputs: model outputs, [n, classes] logits, [n, outputs] forecasts, or [n] objective values.
         targets: int64 [n] classes, or [n, outputs].
-        task: cross-entropy for classification, squared error averaged over outputs for regression, and the
-            output itself for an objective.
+        task: classification has cross-entropy, regression the squared error averaged over outputs, an objective the
+            output itself.
 
     Returns:
         Losses [n].
@@ -39,15 +39,15 @@ def example_losses(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
 def trained_losses(
     outputs: Tensor, targets: Tensor, task: Task, gamma: float = 0.0, remedy: Mapping[str, Tensor] | None = None
 ) -> Tensor:
-    """Return the loss of each example that a local step descends: `example_losses` with the remedies of imbalance.
+    """Return the training loss of each example: `example_losses` with the remedies for unequal classes.
 
     Args:
-        outputs: as of `example_losses`.
-        targets: likewise.
-        task: likewise.
-        gamma: of the focal loss (classification only); 0 is cross-entropy.
-        remedy: `scales` [n], factors of each loss (class weights, and shares under mixup); under mixup also `others`
-            [n], the classes examples were mixed with, and `other_scales` [n], the factors of the loss for these.
+        outputs: as in `example_losses`.
+        targets: as in `example_losses`.
+        task: as in `example_losses`.
+        gamma: exponent of the focal loss (classification only); 0 is cross-entropy.
+        remedy: `scales` [n], the factor of each loss (class weight, and share under mixup). Under mixup also `others`
+            [n], the class that each example was mixed with, and `other_scales` [n], the factor of the loss for it.
 
     Returns:
         Losses [n].
@@ -76,7 +76,7 @@ def focal(log_p: Tensor, gamma: float) -> Tensor:
 
 
 def focal_slope(log_p: Tensor, gamma: float) -> Tensor:
-    """Return A, such that the derivative of the focal loss by the logits is A (p - e_y); 1 where gamma is 0.
+    """Return A, where A (p - e_y) is the derivative of the focal loss by the logits; 1 where gamma is 0.
 
     A = (1 - p)^gamma - gamma p (1 - p)^(gamma - 1) log p, with p = p_y.
     """
@@ -87,17 +87,17 @@ def focal_slope(log_p: Tensor, gamma: float) -> Tensor:
 
 
 def _miss(log_p: Tensor) -> Tensor:
-    """Return 1 - p, never 0: its powers stay finite where p is 1 to rounding, and log p there is 0."""
+    """Return 1 - p, bounded above 0, so that its powers stay finite where p rounds to 1 (log p is 0 there)."""
     return -torch.expm1(log_p).clamp_max(-(torch.finfo(log_p.dtype).tiny ** 0.5))
 
 
 def predictions(outputs: Tensor, task: Task) -> Tensor:
-    """Return what is scored, and compared from round to round: the class [n], or the outputs."""
+    """Return the predictions for scores and for agreement between rounds: the classes [n], or the outputs."""
     return outputs.argmax(1) if task == "classification" else outputs
 
 
 def example_scores(predicted: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Return the score of each prediction [n]: 1 where the class is right, absolute error, or the objective."""
+    """Return the score of each prediction [n]: 1 for the right class else 0, absolute error, or the objective."""
     if task == "classification":
         return (predicted == targets).to(torch.float32)
     if task == "regression":
@@ -106,11 +106,11 @@ def example_scores(predicted: Tensor, targets: Tensor, task: Task) -> Tensor:
 
 
 SCORE_NAMES: dict[Task, str] = {"classification": "accuracy", "regression": "mae", "objective": "objective"}
-"""What `example_scores` is called in records: accuracy, mean absolute error, objective."""
+"""The names of `example_scores` in records: accuracy, mean absolute error, objective."""
 
 
 def metrics(prefix: str, loss: float, score: float, task: Task) -> dict[str, float]:
-    """Return an evaluation under the record's names: `_loss`, and `_accuracy` and `_error`, or `_mae` and `_error`.
+    """Return an evaluation by the names of the record: `_loss`, and `_accuracy` and `_error`, or `_mae` and `_error`.
 
     Example:
         >>> metrics("validation", 0.5, 0.75, "classification")
@@ -125,11 +125,11 @@ def metrics(prefix: str, loss: float, score: float, task: Task) -> dict[str, flo
 
 
 def error_words(population: Population, *, scaled: bool = True) -> str:
-    """Say what a regression's error is and in which unit; empty where errors are shares of wrong answers.
+    """Return a description of a regression's error and its unit; empty for other tasks.
 
     Args:
-        population: whose.
-        scaled: whether its readings were divided by their deviation.
+        population: has the task and the channels.
+        scaled: whether readings were divided by their standard deviation.
 
     Example:
         >>> from clients.core.channels import Channel
@@ -158,8 +158,7 @@ def error_words(population: Population, *, scaled: bool = True) -> str:
 def agreement(before: Tensor, after: Tensor, task: Task) -> float:
     """Return the share of examples whose prediction did not change.
 
-    A forecast counts as unchanged when it moved by less than 1% of the spread (standard deviation) of the
-    forecasts before.
+    A forecast counts as unchanged where it moved by at most 1% of the standard deviation of the earlier forecasts.
     """
     if task == "classification":
         return float((before == after).to(torch.float64).mean())

@@ -1,4 +1,4 @@
-"""The optimisers, twice: `torch.optim` for one client, and the same steps for a stack of clients in place."""
+"""The optimisers in two forms: `torch.optim` for one client, and the same steps in place for a stack of clients."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Step = Callable[[Tensor, Tensor, list[Tensor], int, float], None]
 
 @dataclass(frozen=True)
 class StackedOptimizer:
-    """One optimiser for tensors with a leading client axis: how many state tensors, and its in-place step."""
+    """An optimiser for tensors with a leading client axis: number of state tensors, and its in-place step."""
 
     num_states: int
     step: Step
@@ -45,7 +45,7 @@ def torch_optimizer(params: Iterable[nn.Parameter], local: LocalOptions, lr: flo
 
 
 def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
-    """Build the same optimiser for stacks: tensors [K, *shape], every client at the same step number."""
+    """Build the same optimiser for stacked tensors [K, *shape]; all clients are at the same step number."""
     o = local
 
     def sgd(w: Tensor, g: Tensor, state: list[Tensor], step: int, lr: float) -> None:

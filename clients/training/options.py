@@ -1,4 +1,4 @@
-"""What a client's local training is: optimiser, batches, regularisation, learning-rate schedule, augmentation."""
+"""Options of local training: optimiser, batches, regularisation, learning-rate schedule, augmentation."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ OPTIMIZERS: tuple[str, ...] = ("gd", "sgd", "momentum", "nesterov", "adam", "ada
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleOptions:
-    """How `local_lr` changes over rounds: a factor of the round t = 1, 2, ... after `warmup_rounds` of linear rise.
+    """How `local_lr` changes over rounds: a factor of t = 0, 1, 2, ..., the rounds since the linear warm-up.
 
-    constant 1; step `factor`^floor(t / every) (or one `factor` at each round of `at`); cosine from 1 to `floor` at
-    `rounds`; inverse_time 1 / (1 + decay t).
+    constant: 1; step: `factor`^floor(t / every), or one `factor` after each round of `at`; cosine: from 1 down to
+    `floor` at round `rounds`; inverse_time: 1 / (1 + decay t).
 
     Attributes:
-        kind: which of these.
-        warmup_rounds: rounds of linear rise at the start.
-        factor: of a step.
+        kind: the schedule.
+        warmup_rounds: rounds of linear increase at the start.
+        factor: factor of each step.
         every: rounds between steps.
-        at: rounds after which a step comes, instead of `every`.
+        at: rounds after which a step follows, instead of `every`.
         rounds: round at which the cosine reaches `floor`.
-        floor: where the cosine ends, 0 to 1.
-        decay: of inverse_time, a round.
+        floor: final value of the cosine, 0 to 1.
+        decay: decay per round of inverse_time.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -71,16 +71,16 @@ class ScheduleOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
-    """How training examples are changed before each local step, in this order; 0 leaves each out.
+    """Changes of training examples before each local step, in this order; 0 turns each off.
 
     Attributes:
         time_shift: windows [W, C] move by a whole number of steps, uniform in -time_shift..time_shift, along the time
-            axis; the reading at the edge fills what becomes empty.
-        scaling: standard deviation of factors 1 + scaling N(0, 1): one a channel of a window [W, C] (Um et al. 2017),
-            one an example of any other shape.
+            axis; the reading at the edge fills the gap.
+        scaling: standard deviation of factors 1 + scaling N(0, 1): one for each channel of a window [W, C] (Um et al.
+            2017), one for each example of any other shape.
         jitter: standard deviation of Gaussian noise added to every number of the features, in their units.
-        mixup: alpha of Beta(alpha, alpha), from which each step of a client draws its share s: examples become
-            s x + (1 - s) x', where x' is another of the batch (a random permutation of it), and losses
+        mixup: alpha of Beta(alpha, alpha), from which each step of a client draws its share s. Examples become
+            s x + (1 - s) x', where x' is another example of the batch, by a random permutation. Losses become
             s l(y) + (1 - s) l(y'), or the squared error to s y + (1 - s) y' (Zhang et al. 2018, equation 2).
     """
 
@@ -107,34 +107,35 @@ class LocalOptions:
 
     Attributes:
         optimizer: as in `torch.optim`; "gd" is full-batch SGD; "momentum" and "nesterov" are SGD with `momentum`.
-            The optimiser's state starts afresh each round.
+            Its state is reset each round.
         local_lr: local learning rate, > 0.
-        batch_size: examples a step, or "full".
-        local_epochs: passes over the client's data a round; exclusive with `local_steps`.
-        local_steps: steps a round; one number, or one for each client.
-        drop_last: leave out an epoch's partial batch (a client smaller than one batch keeps its only one).
-        momentum, beta1, beta2, epsilon, rho: of the optimisers (rho is RMSprop's smoothing constant).
+        batch_size: examples in a step, or "full".
+        local_epochs: passes over the client's data in a round; excludes `local_steps`.
+        local_steps: steps in a round; one number, or one for each client.
+        drop_last: leave out the partial batch of an epoch (a client smaller than one batch keeps its batch).
+        momentum, beta1, beta2, epsilon, rho: constants of the optimisers (rho is the smoothing constant of RMSprop).
         l1, l2: penalty weights; they add l1 sign(w) and l2 w to the gradient (l2 is torch's `weight_decay`).
-        decoupled_weight_decay: w is multiplied by 1 - local_lr x this before each step (as AdamW does).
-        clip_norm, clip_value: clip each step's gradient, all parameters together by norm, or elementwise.
+        decoupled_weight_decay: w is multiplied by 1 - local_lr x this value before each step, as in AdamW.
+        clip_norm, clip_value: clip the gradient of each step by its norm over all parameters, or elementwise.
         gradient_noise: standard deviation, per coordinate, of Gaussian noise added to every step's gradient.
-        partial_work: share of clients that in a round do only 1..E-1 of their E local epochs (or steps), drawn
+        partial_work: share of clients that do only 1 to E - 1 of their E local epochs (or steps) in a round, drawn
             uniformly (the systems heterogeneity of Li et al. 2020).
-        buffers: "average" (weighted mean, as parameters), "local" (each client keeps its own; the server keeps the
-            mean for evaluation), "server" (clients start from the server's and theirs are discarded).
-        schedule: of `local_lr` over rounds.
-        sampling: "shuffle" (each epoch is a permutation of the client's examples) or "class_balanced" (every example of
-            a batch is drawn afresh, each class that the client has being equally likely; as many steps as otherwise).
-        class_weights: "none", "inverse" (to the class's number of examples) or "effective" (to its effective number,
-            Cui et al. 2019); their mean over the counted examples is 1. A step's loss is the mean over its batch of
-            w_y l: it is not divided by the batch's sum of weights, which would bias it towards common classes (and
-            leave no weight at all in a batch of one class).
-        effective_beta: of "effective"; 0 weighs classes alike, towards 1 it becomes "inverse".
-        weights_from: whose examples are counted: each "client" its own, or those of the "federation", added up.
+        buffers: "average" (weighted mean, as for parameters), "local" (each client keeps its own, and the server keeps
+            the mean for evaluation), "server" (clients start from the server's buffers, and theirs are discarded).
+        schedule: schedule of `local_lr` over rounds.
+        sampling: "shuffle" (each epoch is a permutation of the client's examples) or "class_balanced" (each
+            example of a batch is drawn with replacement, and each class of the client is equally likely; the number of
+            steps is the same).
+        class_weights: "none", "inverse" (by the class's number of examples) or "effective" (by its effective number,
+            Cui et al. 2019); the mean weight over the counted examples is 1. The loss of a step is the mean of w_y l
+            over its batch. It is not divided by the sum of the batch's weights: that would favour common classes, and
+            the weights would cancel in a batch of one class.
+        effective_beta: constant of "effective"; 0 gives equal weights, and values near 1 approach "inverse".
+        weights_from: the examples counted for class weights: each client's own ("client"), or all ("federation").
         focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
-        augment: how examples are changed before each step.
+        augment: changes of examples before each step.
 
-    The recorded `train_loss` is what was trained: weighted, focal and of augmented examples, without penalties.
+    The recorded `train_loss` is the training loss: weighted, focal, on augmented examples, without penalties.
     """
 
     __pydantic_config__: ClassVar = STRICT

@@ -1,4 +1,4 @@
-"""Measures taken along a client's local path: drift from the anchor and gradient norms, at few steps."""
+"""Measures along a client's local path: client drift and gradient norms, at few steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clients.core.arrays import F64, I64
 
 
 def is_measured(step: int) -> bool:
-    """Say whether local step `step` (from 1) is measured: 1, 2, 4, 8, ..."""
+    """Return whether local step `step` (from 1) is measured: 1, 2, 4, 8, ..."""
     return step & (step - 1) == 0
 
 
@@ -30,8 +30,8 @@ def squared_norms(tensors: Mapping[str, Tensor]) -> Tensor:
 class PathMeter:
     """Measures client_drift by the trapezoid rule, and the largest gradient norm, for a stack of clients.
 
-    While clients train it only keeps what it is given, so that no step waits for a device; numbers are added up when
-    they are read. In NumPy, whose calls on one number a client cost a quarter of torch's.
+    During training it only stores tensors, so that no step waits for a device; results are computed when they are
+    read. They use NumPy, whose calls on short arrays cost a quarter of torch's.
     """
 
     def __init__(self, num_clients: int) -> None:
@@ -40,15 +40,15 @@ class PathMeter:
         self._positions: list[tuple[I64 | int, Tensor]] = []
 
     def gradient(self, squared_norm: Tensor) -> None:
-        """Note the squared gradient norms [k] of the first k clients; the tensor must not change afterwards."""
+        """Store the squared gradient norms [k] of the first k clients; the tensor must not change afterwards."""
         self._gradients.append(squared_norm)
 
     def position(self, steps: I64 | int, squared_distance: Tensor) -> None:
-        """Note the squared distances from the anchor [k] of the first k clients after `steps` local steps."""
+        """Store the squared distances from the anchor [k] of the first k clients after `steps` local steps."""
         self._positions.append((steps, squared_distance))
 
     def gradient_norm(self) -> F64:
-        """Return the largest gradient norm noted so far, float64 (K,)."""
+        """Return the largest stored gradient norm, float64 (K,)."""
         largest = np.zeros(self._num_clients)
         for squared_norm in self._gradients:
             k = len(squared_norm)
@@ -56,12 +56,12 @@ class PathMeter:
         return largest
 
     def drift(self) -> F64:
-        """Return the mean squared distance over the steps noted so far, float64 (K,); 0 for a client without steps."""
+        """Return the mean squared distance over the stored steps, float64 (K,); 0 for a client without steps."""
         last_step, last_distance, area = np.zeros((3, self._num_clients))
         for steps, squared_distance in self._positions:
             k, distance = len(squared_distance), squared_distance.cpu().numpy()
             with np.errstate(invalid="ignore", over="ignore"):
                 area[:k] += 0.5 * (steps - last_step[:k]) * (last_distance[:k] + distance)
             last_step[:k], last_distance[:k] = steps, distance
-        drift: F64 = area / np.maximum(last_step, 1)  # without a step the area is 0
+        drift: F64 = area / np.maximum(last_step, 1)  # without steps the area is 0
         return drift

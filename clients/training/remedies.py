@@ -1,4 +1,4 @@
-"""What the remedies of `[local]` make of a batch: features augmented, and the factors of its losses."""
+"""Apply the remedies of `[local]` to a batch: augmented features, and factors of its losses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from clients.training.task import LearningTask
 
 
 def class_weight_table(task: LearningTask, data: CohortData, *, of_objective: bool = False) -> Tensor | None:
-    """Return the weight of each class in each client's loss, [K, classes]; None where examples weigh alike.
+    """Return the weight of each class in each client's loss, [K, classes]; None where all weights are equal.
 
     Args:
-        task: the options, and the federation's class counts where weights go by them.
+        task: the options, and the federation's class counts where weights use them.
         data: the K clients' examples.
-        of_objective: whether for full gradients, which see every example once: they are those of the loss that local
-            steps expect, so where sampling is balanced an example also weighs n / (classes held x n_y).
+        of_objective: whether the weights are for full gradients, which use every example once. A full gradient is that
+            of the expected loss of a local step, so under balanced sampling the weight of an example gets the factor
+            n / (classes held x n_y).
     """
     local, classes = task.local, task.population.outputs
     balanced = of_objective and local.sampling == "class_balanced"
@@ -48,13 +49,13 @@ def remedied(
     round_index: int,
     step: int | None,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Return features, targets and `Batch.remedy` of the batches of k clients as `task.local` remedies them.
+    """Return features, targets and `Batch.remedy` of the batches of k clients under the remedies of `task.local`.
 
     Args:
-        task: what is learnt, and how.
+        task: the learning task.
         features: [k, b, *feature_shape].
         targets: [k, b] or [k, b, outputs].
-        weights: of classes in each client's loss, [k, classes]; None where examples weigh alike.
+        weights: class weights in each client's loss, [k, classes]; None where all are equal.
         counts: examples of each batch that are not padding, int64 (k,).
         clients: int64 (k,).
         round_index: the round.

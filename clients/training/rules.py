@@ -1,7 +1,7 @@
-"""Local rules: what an algorithm changes in a client's gradient, and what the client remembers.
+"""Local rules: how an algorithm changes a client's gradients, and the client state it keeps.
 
-A rule is elementwise, so one function serves one client and a stack of them. This is the client half of an
-algorithm; the server half is in `server.algorithms`.
+A rule is elementwise, so the same function works for one client and for a stack of clients. Rules are the client half
+of an algorithm; the server half is in `server.algorithms`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Vectors = Mapping[str, Tensor]
 Correct = Callable[[Tensor, Tensor, Tensor, Vectors, Vectors], Tensor]
 """(gradient, params, anchor, broadcast, state) -> the gradient to step along. The gradient may be overwritten.
 
-`anchor` are the broadcast parameters, `broadcast` the other broadcast vectors, `state` what the client remembers; all
-have the shape of `params`, or broadcast to it where they have no client axis."""
+`anchor` is the broadcast parameters, `broadcast` the other broadcast vectors, `state` the client state. All have the
+shape of `params`, or broadcast to it where they have no client axis."""
 
 
 @dataclass(frozen=True)
 class LocalResult:
-    """What a finished client (or a stack) hands to its rule: flat vectors, [K, P] or [P] as named.
+    """The input of a rule's `finish`, for one or several finished clients: flat vectors, [K, P] or [P].
 
     Attributes:
         anchor: broadcast parameters [P].
@@ -33,7 +33,7 @@ class LocalResult:
         steps: local steps taken [K, 1], as a float tensor.
         local_lr: the round's local learning rate.
         broadcast: other broadcast vectors, each [P].
-        state: what the clients remembered, each [K, P].
+        state: the client states before the round, each [K, P].
         anchor_gradient: the clients' full-batch gradients at the anchor [K, P]; None unless the rule needs it.
     """
 
@@ -55,17 +55,17 @@ class LocalRule:
     """How a client turns gradients into steps.
 
     Attributes:
-        name: for people, and for messages between machines.
-        correct: see `Correct`; None leaves gradients alone.
+        name: for display, and for messages between machines.
+        correct: see `Correct`; None leaves gradients unchanged.
         broadcast: names of the server's vectors that it reads.
-        client_state: names of the vectors a client remembers from round to round; zeros before its first.
-        returns: names of the extra vectors it returns to the server.
-        finish: see `Finish`; None remembers and returns nothing.
+        client_state: names of the vectors that a client keeps between rounds; zeros before its first round.
+        returns: names of the extra vectors that a client returns to the server.
+        finish: see `Finish`; None keeps and returns nothing.
         needs_anchor_gradient: whether `finish` reads the full-batch gradient at the anchor.
-        forgets_partial_work: whether a client that did less than its full local work remembers nothing of it, for
-            servers that drop such updates: what server and clients remember must belong to the same round.
-        options: the numbers its functions close over. Together with the name they say which rule it is: another
-            process builds its own rule from the scenario, and compares.
+        forgets_partial_work: whether a client that did less than its full local work keeps its old state. Servers that
+            drop such updates need it: the states of server and clients must belong to the same round.
+        options: the constants in its functions. Name and options identify the rule: another process builds its own
+            rule from the scenario and compares them.
     """
 
     name: str
@@ -86,7 +86,7 @@ class LocalRule:
 
     @property
     def is_plain(self) -> bool:
-        """Whether clients train as without any rule."""
+        """Whether the rule changes nothing in local training."""
         return self.correct is None and self.finish is None
 
     @property
@@ -105,19 +105,19 @@ def local_rule(
     needs_anchor_gradient: bool = False,
     options: Mapping[str, float | int | str | bool] | None = None,
 ) -> Callable[[Correct], LocalRule]:
-    """Make a local rule of an elementwise function (gradient, params, anchor, broadcast, state) -> gradient.
+    """Make a local rule from an elementwise function (gradient, params, anchor, broadcast, state) -> gradient.
 
-    Elementwise means that each number of the result depends on the numbers at the same place alone. Then the same
-    function runs for one client in the plain engine and for a stack of clients in the stacked one.
+    Elementwise means that each number of the result depends only on the numbers at the same position. Then the same
+    function runs for one client in the plain engine and for a stack of clients in the stacked engine.
 
     Args:
         name: the rule's name; the function's by default.
         broadcast: names of the server's vectors that it reads.
-        client_state: names of the vectors a client remembers; zeros before its first round.
+        client_state: names of the vectors that a client keeps between rounds; zeros before its first round.
         returns: names of the extra vectors that `finish` returns to the server.
         finish: LocalResult -> (new client state, extras), each [K, P]; called once a round.
         needs_anchor_gradient: whether `finish` reads the full-batch gradient at the broadcast parameters.
-        options: the numbers the function closes over, so that another process can tell which rule it is.
+        options: the constants in the function; another process identifies the rule by name and options.
 
     Example:
         >>> @local_rule(options={"mu": 0.1})
@@ -146,7 +146,7 @@ PLAIN = LocalRule("plain")
 
 
 def proximal(mu: float) -> LocalRule:
-    """FedProx: each gradient is pulled towards the broadcast parameters, g + mu (w - anchor).
+    """FedProx: g + mu (w - anchor), which pulls clients towards the broadcast parameters.
 
     Source: Li et al. 2020 (MLSys), equation (2). mu = 0 is FedAvg, bit for bit.
     """
@@ -161,10 +161,10 @@ def proximal(mu: float) -> LocalRule:
 
 
 def control_variate(option: int) -> LocalRule:
-    """SCAFFOLD: g - c_i + c; the client's control variate c_i estimates its own gradient (descent sign).
+    """SCAFFOLD: g - c_i + c; the control variate c_i estimates the client's own gradient.
 
     Option 1: c_i+ is the full-batch gradient at the broadcast parameters. Option 2: c_i+ = c_i - c +
-    (anchor - w) / (steps x local_lr). Returned extra: `variate_change` = c_i+ - c_i.
+    (anchor - w) / (steps x local_lr). It returns `variate_change` = c_i+ - c_i.
     Source: Karimireddy et al. 2020, algorithm 1 and equation (4).
     """
 

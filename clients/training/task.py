@@ -1,4 +1,4 @@
-"""The learning task that every engine shares: a module, its layout, its loss, its population."""
+"""The learning task that all engines share: a module, its layout, the population, local options."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 @dataclass(frozen=True)
 class LearningTask:
-    """What is learnt, on what, and how locally. Engines copy `module` before they write to it.
+    """A model, the data, and the options of local training. Engines copy `module` before they write to it.
 
     Attributes:
-        module: the template, in training mode, with addressed dropout; its values are the initial ones.
-        population: whose data.
-        local: how clients train.
+        module: the template, in training mode, with addressed dropout and the initial values.
+        population: the clients and their data.
+        local: options of local training.
         seed: root seed of every stream.
         parameters: layout of the trainable parameters, P elements.
         buffers: layout of the floating-point buffers, Q elements.
         sites: dropout modules.
         dtype: floating-point type of parameters and features.
-        count_errors: whether engines count wrongly classified examples during local training (of examples mixed with
-            others, by their own class).
-        class_counts: training examples of each class, over the federation, where class weights go by them.
+        count_errors: whether engines count wrongly classified examples during local training (mixed examples count by
+            their own class).
+        class_counts: training examples of each class over the federation, where class weights use them.
         device: where engines train and evaluate; populations stay in main memory.
     """
 
@@ -70,20 +70,20 @@ def make_task(
     count_errors: bool = False,
     trained_elsewhere: bool = False,
 ) -> LearningTask:
-    """Check that a module, a population and local training fit together, by one batch, and join them.
+    """Make a task; check with one batch that module, population and local options fit together.
 
     Args:
-        module: what is trained; it is copied.
-        population: whose data.
-        local: how clients train.
+        module: the model; it is copied.
+        population: the clients and their data.
+        local: options of local training.
         seed: root seed of every stream.
         dtype: floating-point type of parameters and features.
         count_errors: whether engines count wrongly classified examples.
-        trained_elsewhere: whether something else than `local` trains the clients, so that it need not fit.
+        trained_elsewhere: whether a user's ClientApp trains the clients; then `local` is not checked.
 
     Raises:
-        UserError: the module has nothing to train, fails on a batch, has outputs that do not fit the targets, its
-            batch normalisation would see a batch of one example, or local training asks for what the data do not have.
+        UserError: the module has no parameters to train, fails on a batch, or its outputs do not fit the targets; its
+            batch normalisation would get a batch of one example; or the data lack what local training needs.
     """
     module = with_addressed_dropout(module).to(dtype).train()
     layout = parameter_layout(module)
@@ -127,10 +127,10 @@ def probe_examples(population: Population, dtype: torch.dtype, size: int = 4) ->
 
 
 def working_copy(module: nn.Module) -> nn.Module:
-    """Return a deep copy to compute with, its 2-D convolutions channels last: a CPU runs those up to twice as fast.
+    """Return a deep copy to compute with. 2-D convolutions are channels last, up to twice as fast on a CPU.
 
-    Only modules of torch's own layers: one that a user wrote may look at its activations with `view`, which needs the
-    usual layout.
+    This applies only to modules of torch's own layers: a user's module may call `view` on its activations, which needs
+    the usual layout.
     """
     copied = copy.deepcopy(module)
     parts = list(copied.modules())
@@ -141,12 +141,12 @@ def working_copy(module: nn.Module) -> nn.Module:
 
 
 def cast_features(features: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring floating-point features to the task's type; integer features (tokens) stay integers."""
+    """Cast floating-point features to the task's type; integer features (tokens) stay integers."""
     return features.to(dtype) if features.is_floating_point() else features
 
 
 def cast_targets(targets: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bring regression targets to the task's type; classes stay integers."""
+    """Cast regression targets to the task's type; classes stay integers."""
     return targets.to(dtype) if targets.is_floating_point() else targets
 
 
@@ -156,7 +156,7 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
     try:
         with torch.no_grad():
             outputs = module(probe.features)
-    except Exception as error:  # whatever a user's module raises
+    except Exception as error:  # a user's module may raise anything
         raise UserError(
             "model",
             f"fails on features of shape {population.feature_shape}: {type(error).__name__}: {error}",
@@ -173,6 +173,6 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
         raise UserError(
             "model",
             f"returns {got} for {n} examples where {population.task} needs {wanted}",
-            fix="The labels go up to outputs - 1: give the model one output a class or forecast value.",
+            fix="Give the model one output for each class or forecast value; labels go up to outputs - 1.",
         )
     example_losses(outputs, probe.targets, population.task)

@@ -1,4 +1,4 @@
-"""Uplinks: what clients send of their updates, and how many bytes that takes."""
+"""Uplinks: how clients compress their updates, and the bytes they send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from clients.core.errors import UserError
 
 RESIDUAL = "uplink_residual"
-"""The client state in which a client keeps what an uplink left out."""
+"""The client state that holds what the uplink left out of the last update."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Uplink:
     """How pseudo-gradients travel from clients to the server.
 
     Attributes:
-        name: for people.
-        compress: pseudo-gradients [K, P] -> what arrives of each, [K, P]; None sends them whole.
-        size: (parameters P, bytes of a number) -> bytes that one client sends for them.
-        keeps_residual: whether a client adds what was left out of its last update to the next (error feedback).
+        name: for display, and for messages between machines.
+        compress: pseudo-gradients [K, P] -> what the server receives, [K, P]; None sends them whole.
+        size: (parameters P, bytes of a number) -> bytes that one client sends.
+        keeps_residual: whether a client adds to each update what was left out of its last one (error feedback).
     """
 
     name: str
@@ -33,7 +33,7 @@ class Uplink:
 
     @property
     def client_state(self) -> tuple[str, ...]:
-        """Names of the vectors a client remembers for it."""
+        """Names of the vectors that a client keeps for it."""
         return (RESIDUAL,) if self.keeps_residual else ()
 
 
@@ -41,13 +41,13 @@ IDENTITY = Uplink("identity", None, lambda parameters, itemsize: parameters * it
 
 
 def top_k(fraction: float, *, error_feedback: bool = True) -> Uplink:
-    """Send the largest entries of each update with their positions (32 bits each); the others count as 0.
+    """Send the largest entries of each update with their positions (32 bits each); the others become 0.
 
-    Error feedback keeps what was left out on the client and adds it to its next update. Source: Stich et al. 2018
+    With error feedback the client keeps what was left out and adds it to its next update. Source: Stich et al. 2018
     (NeurIPS), algorithm 1.
 
     Args:
-        fraction: share of the entries that are sent, in (0, 1]; at least one entry is.
+        fraction: share of the entries that are sent, in (0, 1]; at least one entry is sent.
         error_feedback: whether clients keep what was left out.
 
     Raises:

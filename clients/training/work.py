@@ -1,4 +1,4 @@
-"""What a cohort does in a round, what is known of it before, and what it returns."""
+"""The types of a round's local work: the work, facts for weights, the update, and its sum."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from clients.training.uplink import IDENTITY, Uplink
 
 @dataclass(frozen=True)
 class LocalWork:
-    """What clients of an experiment run: the client half of its algorithm.
+    """The client half of an algorithm.
 
     Attributes:
         rule: the local rule.
-        uplink: what they send of their updates.
+        uplink: how clients send their updates.
     """
 
     rule: LocalRule = PLAIN
@@ -31,7 +31,7 @@ class LocalWork:
 
     @property
     def remembers(self) -> bool:
-        """Whether clients keep anything from round to round."""
+        """Whether clients keep a state between rounds."""
         return bool(self.rule.client_state or self.uplink.client_state)
 
 
@@ -45,7 +45,7 @@ class CohortWork:
         params: broadcast parameters [P].
         buffers: broadcast floating-point buffers [Q]; empty where the model has none.
         rule: the local rule.
-        uplink: what clients send of their updates.
+        uplink: how clients send their updates.
         broadcast: the other broadcast vectors that the rule reads, each [P].
     """
 
@@ -59,22 +59,22 @@ class CohortWork:
 
     @property
     def num_clients(self) -> int:
-        """Clients of the cohort."""
+        """Number of clients in the cohort."""
         return len(self.clients)
 
     @property
     def client_state(self) -> tuple[str, ...]:
-        """Names of the vectors that clients remember for the rule and the uplink."""
+        """Names of the vectors that clients keep for the rule and the uplink."""
         return (*self.rule.client_state, *self.uplink.client_state)
 
 
 @dataclass(frozen=True)
 class CohortFacts:
-    """What is known of a cohort's updates without their parameters: enough to weigh them.
+    """Facts of a cohort's updates from which their weights follow.
 
     Attributes:
         clients: client indices, increasing, int64 (K,).
-        num_examples: training examples held, int64 (K,).
+        num_examples: training examples of each client, int64 (K,).
         local_steps: optimiser steps, int64 (K,).
     """
 
@@ -85,23 +85,22 @@ class CohortFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class CohortUpdate:
-    """What clients return, one row a client.
+    """The updates of clients, one row for each client.
 
     Attributes:
         clients: int64 (K,).
         params: local parameters after training [K, P]; `anchor - params` are the pseudo-gradients.
         buffers: local buffers [K, Q].
-        num_examples: training examples held, int64 (K,).
+        num_examples: training examples of each client, int64 (K,).
         local_steps: optimiser steps taken, int64 (K,).
-        train_loss: mean loss over the examples seen in local training, float64 (K,).
-        train_errors: wrongly classified examples seen in local training, int64 (K,); -1 where not counted.
+        train_loss: mean loss over the examples of all local steps, float64 (K,).
+        train_errors: wrongly classified examples of all local steps, int64 (K,); -1 where not counted.
         client_drift: mean over local steps of the squared distance from the broadcast parameters, float64 (K,);
-            trapezoid over steps 0, 1, 2, 4, 8, ... and the last.
-        gradient_norm: largest gradient norm seen at those steps, before correction and clipping, float64 (K,).
+            trapezoid rule over steps 0, 1, 2, 4, 8, ... and the last.
+        gradient_norm: largest gradient norm at those steps, before correction and clipping, float64 (K,).
         extras: further vectors the rule returns, each [K, P].
-        fault_counts: what faults changed in the data that the clients trained on; None where that is unknown, or where
-            there are no faults.
-        seconds: wall time spent training, for the whole update.
+        fault_counts: what faults changed in the clients' training data; None where unknown, or without faults.
+        seconds: wall time of the training of all clients together.
     """
 
     clients: I64
@@ -119,31 +118,31 @@ class CohortUpdate:
 
     @property
     def facts(self) -> CohortFacts:
-        """What is needed to weigh these updates."""
+        """The facts from which weights follow."""
         return CohortFacts(self.clients, self.num_examples, self.local_steps)
 
     def without_rows(self) -> CohortUpdate:
-        """Return the update without parameters, buffers and extras: one number a client and column is left."""
+        """Return the update without parameters, buffers and extras: one number for each client and column."""
         empty = self.params.new_zeros(len(self.clients), 0)
         return replace(self, params=empty, buffers=empty, extras={})
 
 
 class UpdateSum(Protocol):
-    """Takes in the updates of a cohort tile by tile. A grid fills it and knows nothing of what it adds up."""
+    """A sum of a cohort's updates that a grid fills tile by tile, whatever it measures."""
 
     def add(self, tile: CohortUpdate) -> None:
-        """Take in the updates of some clients of the cohort."""
+        """Add the updates of some clients of the cohort."""
 
     def result(self) -> SummedUpdates:
-        """Return the sum, once every client is in."""
+        """Return the sum, after every client was added."""
 
 
 class SummedUpdates(Protocol):
-    """What an `UpdateSum` comes to; the rest of it belongs to whoever began the sum."""
+    """The result of an `UpdateSum`, as far as grids read it."""
 
     @property
     def update(self) -> CohortUpdate:
-        """One row a client, in order of client; parameters are left out where they were not kept."""
+        """One row for each client, in order of client; without parameters where they were not kept."""
 
 
 BeginSum = Callable[[CohortFacts, bool], UpdateSum]

@@ -1,4 +1,4 @@
-"""The table of algorithms: aggregations, server transforms, and the rows that join them to local rules.
+"""The table of algorithms: aggregations, server transforms, and the rows that join them with local rules.
 
-It imports clients alone.
+It imports clients only.
 """

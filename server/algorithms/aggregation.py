@@ -1,4 +1,4 @@
-"""Aggregation: how the updates of a cohort become one pseudo-gradient."""
+"""Aggregation: combines the updates of a cohort into one pseudo-gradient."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from server.algorithms.options import Weighting
 
 @dataclass(frozen=True)
 class ClientFacts:
-    """What weights are made from, for K respondents.
+    """The facts of K respondents from which weights follow.
 
     Attributes:
         num_examples: training examples, int64 (K,).
-        draws: how often each was drawn (1, or more when drawn with replacement), int64 (K,).
+        draws: how often each was drawn (more than once only with replacement), int64 (K,).
         local_steps: steps taken, int64 (K,).
-        total_examples: of the population.
-        population: clients N.
-        cohort: clients of the cohort, counting repeated draws.
-        local_lr: the round's.
+        total_examples: training examples of the population.
+        population: number of clients N.
+        cohort: size of the cohort, with repeated draws.
+        local_lr: local learning rate of the round.
     """
 
     num_examples: I64
@@ -39,20 +39,20 @@ class ClientFacts:
 
 
 Weights = Callable[[ClientFacts], F64]
-"""facts -> the coefficient of each update in the sum, (K,). A coefficient of 0 leaves the update out."""
+"""facts -> the coefficient of each update in the sum, (K,). A coefficient of 0 excludes the update."""
 
 
 @dataclass(frozen=True)
 class Aggregation:
-    """How updates become one.
+    """How updates are combined.
 
     Attributes:
-        name: for people.
+        name: for display.
         weights: see `Weights`.
-        map_update: pseudo-gradients [K, P] -> [K, P], each row by itself (clipping, for example); None leaves them.
-        reduce: (pseudo-gradients [K, P], weights [K]) -> [P], of the updates whose weight is not 0; None sums them by
-            their weights.
-        needs_steps: whether the weights read local steps, which a user's ClientApp does not return.
+        map_update: pseudo-gradients [K, P] -> [K, P], each row independently, such as clipping; None changes nothing.
+        reduce: (pseudo-gradients [K, P], weights [K]) -> [P], over the updates whose weight is not 0; None takes their
+            weighted sum.
+        needs_steps: whether the weights need local steps, which a user's ClientApp does not return.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Aggregation:
 
     @property
     def needs_rows(self) -> bool:
-        """Whether every update must be kept: a sum can be taken as tiles arrive, a median cannot."""
+        """Whether all updates must be kept: a sum can be computed as tiles arrive, a median cannot."""
         return self.reduce is not None
 
 
@@ -71,9 +71,9 @@ def weighted_mean(weighting: Weighting = "examples") -> Aggregation:
     """Average pseudo-gradients.
 
     Args:
-        weighting: "examples" weighs by n_k over the respondents' examples; "uniform" by 1/K; "unbiased" by
-            n_k / n x N / K without renormalising (scheme II of Li et al. 2020, ICLR, on pseudo-gradients: their
-            parameters' sum need not have weights of sum 1).
+        weighting: "examples" gives n_k over the respondents' examples; "uniform" gives 1/K; "unbiased" gives
+            n_k / n x N / K without normalisation (scheme II of Li et al. 2020, ICLR, applied to pseudo-gradients; the
+            weights need not sum to 1).
     """
 
     def weights(s: ClientFacts) -> F64:
@@ -86,10 +86,10 @@ def weighted_mean(weighting: Weighting = "examples") -> Aggregation:
 
 
 def normalised_mean(weighting: Weighting, local: LocalOptions, mu: float = 0.0) -> Aggregation:
-    """FedNova: tau_eff p_k / |a_k|, with |a_k| the weight a client's optimiser gives to all its gradients together.
+    """FedNova: tau_eff p_k / |a_k|, with |a_k| the total weight that a client's optimiser gives to its gradients.
 
-    |a_k| is found by running the client's own recursion on a gradient that is always 1, so momentum, Nesterov and the
-    proximal term are exact; optimisers that are not linear in the gradient count steps. tau_eff = sum p_k |a_k|.
+    |a_k| results from the client's own recursion on gradients of 1, so momentum, Nesterov and the proximal term are
+    exact. For optimisers that are not linear in the gradient it is the number of steps. tau_eff = sum p_k |a_k|.
     Source: Wang et al. 2020 (NeurIPS), equations 6 to 9, section 4.
     """
     base = weighted_mean(weighting).weights
@@ -105,7 +105,7 @@ def normalised_mean(weighting: Weighting, local: LocalOptions, mu: float = 0.0) 
 def coordinate_median() -> Aggregation:
     """Take the median of each coordinate over the clients, unweighted (Yin et al. 2018, ICML, definition 1).
 
-    Of an even number of clients it is the mean of the two in the middle.
+    For an even number of clients it is the mean of the two middle values.
     """
 
     def reduce(rows: Tensor, weights: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def clipped(aggregation: Aggregation, norm: float) -> Aggregation:
 
 
 def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: float = 0.0) -> F64:
-    """Return |a| after 0, 1, ..., `longest` local steps: how far unit gradients move a client, over local_lr.
+    """Return |a| after 0, 1, ..., `longest` local steps: how far unit gradients move a client, divided by local_lr.
 
     Example:
         >>> gradient_weights(LocalOptions(optimizer="sgd"), 0.1, 3)

@@ -1,4 +1,4 @@
-"""An algorithm: local rule, uplink, aggregation and server transform, joined."""
+"""An algorithm: a local rule, an uplink, an aggregation and a server transform."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from server.algorithms.transforms import ServerTransform, sgd
 
 @dataclass(frozen=True)
 class Algorithm:
-    """How a federation learns; a row of the table, or one of your own for `fedscape.simulate(algorithm=...)`.
+    """A federated algorithm: a row of the table, or your own for `fedscape.simulate(algorithm=...)`.
 
     Attributes:
-        name: for people and the record.
-        local: what a client does to its gradients, and what it remembers.
-        uplink: what clients send of their updates.
-        aggregation: how the updates become one.
-        server: how that moves the server's parameters.
+        name: name in displays and records.
+        local: how a client changes its gradients, and the state it keeps.
+        uplink: how clients send their updates.
+        aggregation: combines the updates into one.
+        server: moves the server's parameters by the aggregate.
 
     Raises:
-        UserError: the local rule reads a vector that the server transform does not remember.
+        UserError: the local rule reads a vector that the server transform does not keep.
 
     Example:
         >>> Algorithm("mine").server.name
@@ -42,7 +42,7 @@ class Algorithm:
     def __post_init__(self) -> None:
         missing = sorted(set(self.local.broadcast) - set(self.server.init(torch.zeros(1))))
         if missing:
-            problem = f"reads {missing[0]!r}, which the server transform {self.server.name!r} does not remember"
+            problem = f"reads {missing[0]!r}, which the server transform {self.server.name!r} does not keep"
             raise UserError("local.broadcast", problem, fix="Return it from the transform's init and update.")
 
     @property
@@ -53,5 +53,5 @@ class Algorithm:
 
     @property
     def local_work(self) -> LocalWork:
-        """The half of it that clients run."""
+        """The half of the algorithm that clients run."""
         return LocalWork(self.local, self.uplink)

@@ -1,4 +1,4 @@
-"""Options of every algorithm: who takes part, how updates are weighted, and the algorithm's own constants."""
+"""Options of every algorithm: the cohort, the weights of updates, and the algorithm's own constants."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import ClassVar, Literal
 from clients.core.options import STRICT, check_at_least, check_below_one, check_not_negative, check_positive
 
 Weighting = Literal["examples", "uniform", "unbiased"]
-"""Coefficients of the mean of updates; `server.algorithms.aggregation.weighted` defines each."""
+"""Coefficients of the mean of updates; `server.algorithms.aggregation.weighted_mean` defines each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlgorithmOptions:
-    """Who takes part; every algorithm has these.
+    """The cohort of a round; every algorithm has these options.
 
     Attributes:
-        cohort: clients of a round; None takes all.
+        cohort: number of clients in a round; None takes all.
         sampling: "uniform" without replacement, or "by_examples" with replacement, in proportion to examples (scheme I
             of Li et al. 2020, ICLR; pair it with weighting "uniform").
-        partial_work: whether clients that did less than their full local work are kept, or dropped as stragglers.
-        kind: which algorithm.
+        partial_work: "keep" or "drop" the updates of stragglers, which did less than their full local work.
+        kind: the algorithm.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -35,7 +35,7 @@ class AlgorithmOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class AveragingOptions(AlgorithmOptions):
-    """What algorithms that average updates and take a server step share.
+    """Options of algorithms that average updates and take a server step.
 
     Attributes:
         weighting: coefficients of the mean of updates: by "examples", "uniform", or "unbiased" under sampling.
@@ -52,11 +52,11 @@ class AveragingOptions(AlgorithmOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptiveOptions(AveragingOptions):
-    """What FedAdam and FedYogi share (Reddi et al. 2021, algorithm 2).
+    """Options of FedAdam and FedYogi (Reddi et al. 2021, algorithm 2).
 
     Attributes:
-        beta1: how much of the first moment is kept each round.
-        beta2: how much of the second moment is kept each round.
+        beta1: decay rate of the first moment, per round.
+        beta2: decay rate of the second moment, per round.
         tau: added to the root of the second moment, > 0.
     """
 
@@ -80,7 +80,7 @@ class FedAvgOptions(AveragingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FedSgdOptions(AveragingOptions):
-    """FedSGD (McMahan et al. 2017): one full-batch local step a round, where [local] does not say so itself."""
+    """FedSGD (McMahan et al. 2017): one full-batch local step in a round, whatever [local] has."""
 
     kind: Literal["fedsgd"] = "fedsgd"
 
@@ -103,7 +103,7 @@ class FedAvgMOptions(AveragingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FedProxOptions(AveragingOptions):
-    """FedProx (Li et al. 2020, MLSys): local gradients get mu (w - anchor).
+    """FedProx (Li et al. 2020, MLSys): mu (w - anchor) is added to local gradients.
 
     Attributes:
         mu: weight of the proximal term, >= 0; 0 is FedAvg.
@@ -133,10 +133,10 @@ class FedYogiOptions(AdaptiveOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FedAdagradOptions(AveragingOptions):
-    """FedAdagrad (Reddi et al. 2021); their m keeps beta1, 0 by default as in their experiments.
+    """FedAdagrad (Reddi et al. 2021).
 
     Attributes:
-        beta1: how much of the first moment is kept each round.
+        beta1: decay rate of the first moment, per round; 0 by default, as in their experiments.
         tau: added to the root of the second moment, > 0.
     """
 
@@ -153,10 +153,10 @@ class FedAdagradOptions(AveragingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaffoldOptions(AlgorithmOptions):
-    """SCAFFOLD (Karimireddy et al. 2020); clients count alike, as defined there.
+    """SCAFFOLD (Karimireddy et al. 2020); all clients have the same weight, as in the paper.
 
     Attributes:
-        option: how a client's control variate is renewed: options I and II of algorithm 1 there.
+        option: update of a client's control variate: option I or II of algorithm 1 in the paper.
         server_lr: learning rate of the server's step, > 0.
     """
 
@@ -174,7 +174,7 @@ class FedNovaOptions(AveragingOptions):
     """FedNova (Wang et al. 2020).
 
     Attributes:
-        mu: >= 0; adds FedProx's term to the local gradients and to the normalisation.
+        mu: weight of the proximal term, >= 0, in the local gradients and in the normalisation.
     """
 
     kind: Literal["fednova"] = "fednova"
@@ -187,7 +187,7 @@ class FedNovaOptions(AveragingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FedDynOptions(AlgorithmOptions):
-    """FedDyn (Acar et al. 2021); clients count alike, as defined there. Stable while local_lr (L + alpha) < 2.
+    """FedDyn (Acar et al. 2021); all clients weigh the same, as in the paper. Stable while local_lr (L + alpha) < 2.
 
     Attributes:
         alpha: weight of the dynamic regulariser, > 0.

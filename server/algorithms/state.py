@@ -1,4 +1,4 @@
-"""What the server knows between two rounds."""
+"""The state of the server between two rounds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Vectors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class ServerState:
-    """The server after a round. With the clients' states it is all that a checkpoint holds.
+    """The server after a round. A checkpoint holds this state and the client states.
 
     Attributes:
-        round_index: the round it is the result of; 0 is the initial model.
+        round_index: the last finished round; 0 is the initial model.
         params: parameters [P].
         buffers: floating-point buffers [Q].
-        vectors: what the server's transform remembers: momentum, control variate and so on, each [P].
-        arrays: Flower's record of the model as a user's strategy returned it, whose types may differ from the model's
-            (Flower's FedAdam goes on in float64); None for fedscape's own strategy.
+        vectors: state of the server transform, such as momentum or a control variate, each [P].
+        arrays: the model as a user's strategy returned it, in its types (Flower's FedAdam continues in float64); None
+            for fedscape's own strategy.
     """
 
     round_index: int

@@ -1,4 +1,4 @@
-"""The table of algorithms: one entry each."""
+"""The table of algorithms, with one row for each."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Server transforms: an aggregated pseudo-gradient becomes a step of the server's parameters.
+"""Server transforms turn an aggregated pseudo-gradient into a step of the server's parameters.
 
-They chain as optax's gradient transformations do: each takes the aggregate of the one before and returns another; what
-the last returns is subtracted from the parameters. All are pure functions of flat vectors. A pseudo-gradient is server
-minus client parameters, so it points uphill.
+They chain like optax's gradient transformations: each takes the aggregate of the one before and returns another. The
+result of the last is subtracted from the parameters. All are pure functions of flat vectors. A pseudo-gradient is
+server minus client parameters, so it has the sign of a gradient.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from server.algorithms.state import ServerState, Vectors
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What a round's updates add up to.
+    """The aggregate of a round's updates.
 
     Attributes:
         pseudo_gradient: the aggregated pseudo-gradient [P].
-        extras: unweighted means of the extra vectors clients returned, each [P].
-        share: respondents over population, |S| / N.
+        extras: unweighted means of the extra vectors of the clients, each [P].
+        share: number of respondents divided by the population, |S| / N.
     """
 
     pseudo_gradient: Tensor
@@ -36,7 +36,7 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class StepContext:
-    """What else a transform may read.
+    """Further inputs of a transform.
 
     Attributes:
         params: the server's parameters before the step [P].
@@ -50,9 +50,9 @@ class StepContext:
 
 
 Init = Callable[[Tensor], Vectors]
-"""params [P] -> the vectors that the transform remembers, at the start."""
+"""params [P] -> the initial vectors of the transform."""
 Update = Callable[[Aggregate, Vectors, StepContext], tuple[Aggregate, Vectors]]
-"""(aggregate, vectors, context) -> (the aggregate to go on with, new vectors). Inputs are not written to."""
+"""(aggregate, vectors, context) -> (new aggregate, new vectors). It must not write to its inputs."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ServerTransform:
     """A server optimiser, or a part of one.
 
     Attributes:
-        name: for people.
+        name: for display.
         update: see `Update`.
         init: see `Init`.
         apply: (params, aggregate, new vectors) -> new params; None subtracts the pseudo-gradient.
@@ -84,10 +84,10 @@ class ServerTransform:
 
 
 def chain(*transforms: ServerTransform) -> ServerTransform:
-    """Join transforms: each works on what the one before returns.
+    """Chain transforms: each takes the aggregate that the one before returns.
 
     Raises:
-        UserError: two of them remember a vector of the same name, or one before the last moves parameters itself.
+        UserError: one before the last has `apply`. The chain's `init` raises where two keep a vector of the same name.
 
     Example:
         >>> chain(clip_norm(1.0), adam(0.01)).name
@@ -95,7 +95,7 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
     """
     for before in transforms[:-1]:
         if before.apply is not None:
-            raise UserError("chain", f"has {before.name!r} before its end, which moves the parameters itself",
+            raise UserError("chain", f"has {before.name!r} before its end, and it sets the parameters itself",
                             fix="Put it last.")  # fmt: skip
 
     def init(params: Tensor) -> Vectors:
@@ -104,8 +104,8 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
             new = transform.init(params)
             twice = sorted(vectors.keys() & new.keys())
             if twice:
-                problem = f"has two transforms that remember {twice[0]!r}"
-                raise UserError("chain", problem, fix="Name the vectors of your own transform otherwise.")
+                problem = f"has two transforms that keep a vector {twice[0]!r}"
+                raise UserError("chain", problem, fix="Rename the vector of your own transform.")
             vectors |= new
         return vectors
 
@@ -121,7 +121,7 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
 
 
 def sgd(server_lr: float = 1.0) -> ServerTransform:
-    """Step by server_lr g. With server_lr 1 the result is the weighted mean of the clients' parameters."""
+    """Step of server_lr g. With server_lr 1 the result is the weighted mean of the clients' parameters."""
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         return replace(a, pseudo_gradient=server_lr * a.pseudo_gradient), {}
@@ -130,7 +130,7 @@ def sgd(server_lr: float = 1.0) -> ServerTransform:
 
 
 def momentum(server_lr: float, beta: float) -> ServerTransform:
-    """FedAvgM: v = beta v + g, and a step by server_lr v. Source: Hsu et al. 2019, section 4.3."""
+    """FedAvgM: v = beta v + g, and a step of server_lr v. Source: Hsu et al. 2019, section 4.3."""
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         v = beta * vectors["momentum"] + a.pseudo_gradient
@@ -144,9 +144,9 @@ SecondMoment = Callable[[Tensor, Tensor], Tensor]
 
 
 def adaptive(name: str, server_lr: float, beta1: float, tau: float, second_moment: SecondMoment) -> ServerTransform:
-    """Step by server_lr m / (sqrt(v) + tau), with m = beta1 m + (1 - beta1) g and v started at tau squared.
+    """Step of server_lr m / (sqrt(v) + tau), with m = beta1 m + (1 - beta1) g and v initialised to tau squared.
 
-    Source: Reddi et al. 2021 (ICLR), algorithm 2; no bias correction, as there (their code starts v at 0).
+    Source: Reddi et al. 2021 (ICLR), algorithm 2, without bias correction (their code initialises v to 0).
     """
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
@@ -178,7 +178,7 @@ def adagrad(server_lr: float = 0.1, beta1: float = 0.0, tau: float = 1e-3) -> Se
 
 
 def clip_norm(norm: float) -> ServerTransform:
-    """Scale the pseudo-gradient down to at most `norm`.
+    """Scale the pseudo-gradient down to a norm of at most `norm`.
 
     Raises:
         UserError: the norm is not positive.
@@ -194,7 +194,7 @@ def clip_norm(norm: float) -> ServerTransform:
 
 
 def control_variate(server_lr: float) -> ServerTransform:
-    """SCAFFOLD: step by server_lr g, and c + |S|/N x mean of the clients' variate changes.
+    """SCAFFOLD: step of server_lr g; c + |S|/N x the mean change of the clients' control variates.
 
     Source: Karimireddy et al. 2020, algorithm 1, lines 16 and 17 (the sum over S is divided by N, not by |S|).
     """
@@ -207,9 +207,9 @@ def control_variate(server_lr: float) -> ServerTransform:
 
 
 def dynamic(alpha: float) -> ServerTransform:
-    """FedDyn: h + alpha |S|/N g, then w - g - h / alpha with g the unweighted mean pseudo-gradient.
+    """FedDyn: h + alpha |S|/N g, then w - g - h / alpha where g is the unweighted mean pseudo-gradient.
 
-    Source: Acar et al. 2021 (ICLR), algorithm 1; h has the sign of a gradient, as theirs.
+    Source: Acar et al. 2021 (ICLR), algorithm 1; h has the sign of a gradient, as in the paper.
     """
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:

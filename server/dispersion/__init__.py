@@ -1,4 +1,4 @@
-"""How clients' updates differ: dispersion, diversity, cosines, by client and by layer.
+"""Dispersion of clients' updates: spread, diversity and cosines, by client and by layer.
 
 It imports torch and NumPy alone.
 """

@@ -1,4 +1,4 @@
-"""Fixed buckets for one value a client: counted each round, added up over a run."""
+"""Histograms with fixed buckets of one value for each client: counted each round, added up over a run."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from clients.core.arrays import Array
 SIZES = (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
 COSINES = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 EDGES: Mapping[str, tuple[float, ...]] = {"client_drift": SIZES, "distance": SIZES, "cosine": COSINES}
-"""Measure -> the upper edges of its buckets; a value on an edge is below it, and one more bucket has no edge."""
+"""Measure -> the upper edges of its buckets. A value on an edge counts below it; the last bucket has no edge."""
 
 INFINITE = "+Inf"
 _ARRAYS = {name: np.array(edges) for name, edges in EDGES.items()}
 
 
 def counted(columns: Mapping[str, Array | None]) -> dict[str, dict[str, int]]:
-    """Count one value a client into buckets, those that are empty left out (about 10 us a measure).
+    """Count one value for each client into buckets, without empty ones (about 10 us for each measure).
 
     Args:
         columns: name -> values (K,), or None; names without buckets are ignored.
 
     Returns:
-        Measure -> upper edge (`+Inf` for the last; nan is counted there) -> clients in that bucket alone.
+        Measure -> upper edge (`+Inf` for the last, which also counts nan) -> clients in that bucket, not cumulative.
 
     Example:
         >>> counted({"client_drift": np.array([0.02, 0.03, 0.2, 400.0]), "client": np.array([1, 2, 3, 4])})
@@ -48,7 +48,7 @@ class Histogram:
     """Counts of one measure, added up over rounds.
 
     Attributes:
-        counts: clients in each bucket alone, the one without an edge last.
+        counts: clients in each bucket, not cumulative; the bucket without an edge is last.
         total: sum of all values.
     """
 
@@ -63,7 +63,7 @@ class Histogram:
         """Return this histogram with a round's counts added.
 
         Args:
-            counts: as `counted` gives them; an edge that is no longer ours counts under the next one up.
+            counts: the result of `counted`; a count at an unknown edge goes to the next higher edge.
             mean: the mean of the round's values.
 
         Example:
@@ -77,7 +77,7 @@ class Histogram:
         return Histogram(self.edges, new, self.total + mean * sum(counts.values()))
 
     def cumulative(self) -> list[tuple[str, int]]:
-        """Return (upper edge, clients at or below it), the last `+Inf`: how Prometheus has them."""
+        """Return (upper edge, clients at or below it) as Prometheus defines it; the last edge is `+Inf`."""
         return list(zip(_words(self.edges), accumulate(self.counts), strict=True))
 
 

@@ -1,7 +1,7 @@
-"""How far clients' updates lie from each other: dispersion, diversity, cosines, by client and by layer.
+"""Dispersion of clients' updates: spread, diversity and cosines, by client and by layer.
 
-Every sum runs in float64 over differences from the mean, never as a difference of squares: clients that agree to
-seven digits still have a dispersion.
+Every sum runs in float64 over differences from the mean, never as a difference of squares. So the dispersion is exact
+even where clients agree to seven digits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Layers = Sequence[tuple[str, int, int]]
 
 NOT_KEPT = "not measured: the cohort's updates were not kept whole"
 _BLOCK = {"cpu": 1 << 18}
-"""Numbers looked at together: on a CPU as many as stay in the cache as float64, elsewhere 2**26 (half a gigabyte)."""
+"""Numbers in one block: on a CPU as many float64 as fit in the cache, elsewhere 2**26 (half a gigabyte)."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +72,16 @@ def measure_dispersion(
     layers: Layers,
     aggregate: Tensor | None = None,
 ) -> Dispersion:
-    """Measure the dispersion of a cohort whose updates are all here.
+    """Measure the dispersion of a cohort with all its updates in memory.
 
     Args:
         pseudo_gradients: server minus client parameters [K, P], any floating type, any device.
         weights: aggregation weights [K], >= 0, not normalised.
-        layers: (name, start, end) of each layer's slice of the P parameters, in order and without holes.
+        layers: (name, start, end) of each layer's slice of the P parameters, in order and without gaps.
         aggregate: the aggregated pseudo-gradient [P]; the weighted mean if not given.
 
     Returns:
-        The dispersion. Updates that are not finite give numbers that are not finite, without a warning.
+        The dispersion. Non-finite updates give non-finite numbers, without a warning.
 
     Example:
         >>> found = measure_dispersion(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), np.ones(2), layers=[("weight", 0, 2)])
@@ -109,10 +109,10 @@ def measure_dispersion(
 
 
 class DispersionStream:
-    """The same for a cohort that arrives in tiles of clients and is too big to keep.
+    """Measures the dispersion of a cohort that arrives in tiles and is too large to keep.
 
     Tiles are merged by the parallel variance of Chan, Golub and LeVeque (1983), which subtracts means and never sums
-    of squares. What needs the final mean of every client's update, cosines and distances, is not measured.
+    of squares. Cosines and distances need the final mean together with every update, so they are not measured.
 
     Example:
         >>> stream = DispersionStream(layers=[("weight", 0, 2)])
@@ -131,9 +131,9 @@ class DispersionStream:
         self._spread: F64 = np.zeros(0)
 
     def add(self, pseudo_gradients: Tensor, weights: Tensor | npt.NDArray[np.generic]) -> None:
-        """Take in a tile: pseudo-gradients [k, P] and their weights [k], on the scale of all other tiles' weights.
+        """Add a tile: pseudo-gradients [k, P] and their weights [k], on one scale for all tiles.
 
-        A tile of weights 0, dropped from the aggregate, leaves its norms alone.
+        A tile whose weights are all 0 adds only its norms.
         """
         if not _on_host(weights).any():
             self._norms.append(torch.linalg.vector_norm(pseudo_gradients.double(), dim=1).cpu().numpy())
@@ -147,7 +147,7 @@ class DispersionStream:
         self._merge(weight, sums.mean, spread, squares)
 
     def merge(self, other: DispersionStream) -> None:
-        """Take in what another stream took in; its clients come after those of this one."""
+        """Add the tiles of another stream; its clients follow those of this one."""
         self._norms += other._norms
         if other._mean is not None:
             self._merge(other._weight, other._mean, other._spread, other._weighted_squares)
@@ -166,7 +166,7 @@ class DispersionStream:
             self._weight = total
 
     def result(self) -> Dispersion:
-        """Return the dispersion of all tiles so far, clients in the order they came; one has a weight above 0."""
+        """Return the dispersion of all tiles so far, clients in order of arrival; at least one weight is above 0."""
         assert self._mean is not None, "no tile that counts was added"
         with np.errstate(all="ignore"):
             mean_square = np.add.reduceat(self._mean**2, _starts(self._layers, len(self._mean)))
@@ -200,7 +200,9 @@ class Dissimilarity:
 
 
 def gradient_dissimilarity(gradients: Tensor, weights: Tensor | npt.NDArray[np.generic]) -> Dissimilarity:
-    """Measure how much the clients' true gradients [K, P] at the broadcast parameters differ; weights [K] as above.
+    """Measure how the clients' true gradients [K, P] at the broadcast parameters differ.
+
+    The weights [K] are >= 0 and need not be normalised.
 
     Example:
         >>> gradient_dissimilarity(torch.tensor([[3.0], [0.0]]), np.array([1, 2]))
@@ -230,7 +232,7 @@ def _shares(weights: Tensor | npt.NDArray[np.generic]) -> tuple[F64, float]:
 
 
 def _sums(g: Tensor, p: F64, aggregate: Tensor | None) -> _Sums:
-    """Go once over [K, P], a block of columns at a time."""
+    """Compute all sums in one pass over [K, P], one block of columns at a time."""
     clients, size = g.shape
     assert clients == len(p), "one weight a client"
     shares = torch.from_numpy(p).to(g.device)
@@ -238,7 +240,7 @@ def _sums(g: Tensor, p: F64, aggregate: Tensor | None) -> _Sums:
     mean, spread = torch.empty((2, size), dtype=torch.float64, device=g.device)
     aggregate_square = torch.zeros((), dtype=torch.float64, device=g.device)
     step = max(1, _BLOCK.get(g.device.type, 1 << 26) // clients)
-    for start in range(0, size, step):  # blocks of columns: little memory beside the updates
+    for start in range(0, size, step):  # blocks of columns need little extra memory
         cut = slice(start, start + step)
         block = g[:, cut].to(torch.float64, copy=True)
         here = torch.mv(block.T, shares, out=mean[cut])
@@ -255,9 +257,9 @@ def _sums(g: Tensor, p: F64, aggregate: Tensor | None) -> _Sums:
 
 
 def _starts(layers: Layers, size: int) -> list[int]:
-    """Return where each layer starts, having checked that they are in order, not empty and without holes."""
+    """Return the start of each layer; assert that layers are in order, not empty and without gaps."""
     starts, ends = [start for _, start, _ in layers], [end for _, _, end in layers]
-    assert [0, *ends] == [*starts, size], "layers follow each other without holes"
+    assert [0, *ends] == [*starts, size], "layers follow each other without gaps"
     assert all(map(int.__lt__, starts, ends)), "no layer is empty"
     return starts
 

@@ -1,4 +1,4 @@
-"""What a round's record says about drift: exact quantiles over clients, and the worst by name."""
+"""Dispersion in the record of a round: exact quantiles over clients, and the worst clients by name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from clients.core.arrays import F64, I64
 from server.dispersion.measures import Dispersion
 
 LEVELS: Mapping[str, float] = {"min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
-"""The levels of the quantiles, by the name they have in the record."""
+"""The levels of the quantiles, by their name in the record."""
 _LEVELS = np.array(list(LEVELS.values()))
 
 
 def quantiles(values: F64) -> dict[str, float]:
-    """Return the exact quantiles of one value a client, (K,), by the names of `LEVELS`.
+    """Return the exact quantiles of one value for each client, (K,), by the names of `LEVELS`.
 
-    Between two clients it interpolates linearly, as `numpy.quantile` does; with a nan among the values all are nan.
+    It interpolates linearly between two clients, as `numpy.quantile` does. If any value is nan, all quantiles are nan.
 
     Example:
         >>> quantiles(np.array([4.0, 0.0, 1.0, 2.0, 3.0]))
@@ -44,7 +44,7 @@ def _quantiles(rows: F64) -> F64:
 def worst(clients: I64, values: F64, k: int = 5, *, lowest: bool = False) -> list[tuple[int, float]]:
     """Return the k clients with the largest values (or the lowest), worst first, as (client, value).
 
-    nan counts as worst of all; ties go to the lower client index, so the order of clients changes nothing.
+    nan counts as the worst value. Ties go to the lower client index, so the result does not depend on the order.
 
     Example:
         >>> worst(np.array([7, 3, 5]), np.array([0.5, 2.0, 0.5]), k=2)
@@ -56,44 +56,45 @@ def worst(clients: I64, values: F64, k: int = 5, *, lowest: bool = False) -> lis
 
 
 def named(found: list[tuple[int, float]], names: Callable[[int], str]) -> list[dict[str, Any]]:
-    """Return clients and their values, as `worst` found them, with the clients' names for people."""
+    """Return the result of `worst` with the clients' display names."""
     return [{"client": client, "name": names(client), "value": value} for client, value in found]
 
 
-def summary(drift: Dispersion, clients: I64, names: Callable[[int], str] = str, *, k: int = 5) -> dict[str, Any]:
-    """Return what the record of a round says about drift: plain floats, strings, lists and dictionaries.
+def summary(dispersion: Dispersion, clients: I64, names: Callable[[int], str] = str, *, k: int = 5) -> dict[str, Any]:
+    """Return the dispersion of a round for the record: plain floats, strings, lists and dictionaries.
 
     Args:
-        drift: the round's drift.
+        dispersion: the round's dispersion.
         clients: the clients' indices (K,), in the order of its arrays.
-        names: client index -> its name for people (`FederationFacts.client_name`).
+        names: client index -> its display name (`FederationFacts.client_name`).
         k: how many of the worst clients are named.
 
     Returns:
-        The scalars by their names; `by_layer`: layer -> dispersion and norm; each array by client as its mean and
-        quantiles; `worst`: each array's k worst clients (largest norm and distance, lowest cosine) with client, name
-        and value. What was not measured is None, and `not_measured` says why.
+        The scalars by their names; `by_layer`: layer -> dispersion and norm; the mean and quantiles of each array;
+        `worst`: the k worst clients of each array (largest norm and distance, lowest cosine) with client, name and
+        value. A measure that was not taken is None, and `not_measured` gives the reason.
     """
-    assert len(clients) == len(drift.update_norm)
-    arrays = {"update_norm": drift.update_norm, "cosine": drift.cosine, "distance": drift.distance}
+    assert len(clients) == len(dispersion.update_norm)
+    arrays = {"update_norm": dispersion.update_norm, "cosine": dispersion.cosine, "distance": dispersion.distance}
     measured = {name: values for name, values in arrays.items() if values is not None}
     rows = np.stack(list(measured.values()))
     with np.errstate(invalid="ignore"):
         means = rows.mean(axis=1).tolist()
-    said: dict[str, Any] = {
-        "update_dispersion": drift.update_dispersion,
-        "gradient_diversity": drift.gradient_diversity,
-        "aggregate_norm": drift.aggregate_norm,
+    found: dict[str, Any] = {
+        "update_dispersion": dispersion.update_dispersion,
+        "gradient_diversity": dispersion.gradient_diversity,
+        "aggregate_norm": dispersion.aggregate_norm,
     }
-    said.update(dict.fromkeys(arrays))
+    found.update(dict.fromkeys(arrays))
     for name, mean, levels in zip(measured, means, _quantiles(rows).tolist(), strict=True):
-        said[name] = {"mean": mean, **dict(zip(LEVELS, levels, strict=True))}
-    said["by_layer"] = {
-        layer: {"update_dispersion": part, "aggregate_norm": norm} for layer, (part, norm) in drift.by_layer.items()
+        found[name] = {"mean": mean, **dict(zip(LEVELS, levels, strict=True))}
+    found["by_layer"] = {
+        layer: {"update_dispersion": part, "aggregate_norm": norm}
+        for layer, (part, norm) in dispersion.by_layer.items()
     }
-    said["worst"] = {
+    found["worst"] = {
         name: named(worst(clients, values, k, lowest=name == "cosine"), names) for name, values in measured.items()
     }
-    if drift.reason:
-        said["not_measured"] = drift.reason
-    return said
+    if dispersion.reason:
+        found["not_measured"] = dispersion.reason
+    return found

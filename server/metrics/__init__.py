@@ -1,4 +1,4 @@
-"""Every metric, declared once, and the samples that a line of the record makes.
+"""The table of metrics, each declared once, and the samples made from lines of the record.
 
 It imports dispersion and record.
 """

@@ -1,4 +1,4 @@
-"""How a metric's values are read from what it is a metric of: one function a shape, giving (label values, value)."""
+"""Readers of metrics: one function for each shape of a value, which yields (label values, value)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _QUANTILES = {name: f"{level:g}" for name, level in {**LEVELS, "p10": 0.1, "p90"
 
 
 def scalar(value: Any) -> Values:
-    """Read a number, or nothing."""
+    """Read a number; None gives nothing."""
     if value is not None:
         yield (), float(value)
 
 
 def mean(value: Any) -> Values:
-    """Read the mean of what was summed up over clients."""
+    """Read the mean of a summary over clients."""
     if value is not None:
         yield (), value["mean"]
 
@@ -39,7 +39,7 @@ def levels(value: Any) -> Values:
 
 
 def named(**keys: str) -> Reader:
-    """Read several numbers of one mapping, each under its label value."""
+    """Make a reader of several numbers of a mapping, each under its label value."""
 
     def read(value: Any) -> Values:
         for label, key in keys.items() if value is not None else ():
@@ -50,13 +50,13 @@ def named(**keys: str) -> Reader:
 
 
 def each(value: Any) -> Values:
-    """Read every number of a mapping, its key the label value."""
+    """Read every number of a mapping, with its key as label value."""
     for name, number in (value or {}).items():
         yield (name,), float(number)
 
 
 def ranked(what: str) -> Reader:
-    """Read `value`, or `client` (the index), of the worst clients by rank, 1 the worst."""
+    """Make a reader of `value`, or `client` (the index), of the worst clients by rank; 1 is the worst."""
 
     def read(value: Any) -> Values:
         for rank, found in enumerate((value or ())[:MOST_RANKS], start=1):
@@ -66,7 +66,7 @@ def ranked(what: str) -> Reader:
 
 
 def by_layer(what: str, *, squared: bool = False) -> Reader:
-    """Read a number a layer; layers after the 15th of more than 16 are one, their values (or squares) added up."""
+    """Make a reader of a number by layer. Above 16 layers, those after the 15th are summed (or their squares are)."""
 
     def read(value: Any) -> Values:
         found = [(layer, float(parts[what])) for layer, parts in (value or {}).items()]
@@ -80,7 +80,7 @@ def by_layer(what: str, *, squared: bool = False) -> Reader:
 
 
 def by_name(what: str) -> Reader:
-    """Read one number of each named part that has it; how many names there are is bounded where they are counted."""
+    """Make a reader of one number of each named part that has it; `RunFold` bounds the names."""
 
     def read(value: Any) -> Values:
         for name, parts in (value or {}).items():
@@ -91,14 +91,14 @@ def by_name(what: str) -> Reader:
 
 
 def by_class(value: Any) -> Values:
-    """Read a number a class; nothing of a class without examples."""
+    """Read a number by class; a class without examples gives nothing."""
     for number, share in enumerate((value or ())[:MOST_CLASSES]):
         if share is not None:
             yield (str(number),), float(share)
 
 
 def criterion(what: str) -> Reader:
-    """Read one number a criterion."""
+    """Make a reader of one number by criterion."""
 
     def read(value: Any) -> Values:
         for name, status in (value or {}).items():
@@ -108,14 +108,14 @@ def criterion(what: str) -> Reader:
 
 
 def criterion_state(value: Any) -> Values:
-    """Read 0 not measured yet, 1 not met, 2 met but not for long enough, 3 holds."""
+    """Read 0 for not measured yet, 1 not met, 2 met but not for long enough, 3 holds."""
     for name, status in (value or {}).items():
         measured = math.isfinite(status["threshold"])
         yield (name,), 3.0 if status["holds"] else float(measured) + float(status["held"] > 0)
 
 
 def either(*keys: str) -> Reader:
-    """Read the first of several numbers of a mapping that is there."""
+    """Make a reader of the first number that a mapping has, of several keys."""
 
     def read(value: Any) -> Values:
         yield from scalar(next((value[key] for key in keys if key in (value or {})), None))
@@ -124,7 +124,7 @@ def either(*keys: str) -> Reader:
 
 
 def rate(what: Mapping[str, str]) -> Reader:
-    """Read parts of the fitted rate, nan where a fit found no trend: an older fit is not shown for it."""
+    """Make a reader of parts of the fitted rate; nan where a fit found no trend, so that no older fit is shown."""
 
     def read(value: Any) -> Values:
         for label, key in what.items() if value is not None else ():
@@ -134,7 +134,7 @@ def rate(what: Mapping[str, str]) -> Reader:
 
 
 def rounds_to_go(line: Any) -> Values:
-    """Read rounds to the target from the line: nan where a fit does not tell them."""
+    """Read rounds to the target from the line; nan where the fit gives none."""
     if "rate" in line:
         left = line.get("rounds_to_go") or {}
         for bound in ("low", "estimate", "high"):
@@ -142,30 +142,30 @@ def rounds_to_go(line: Any) -> Values:
 
 
 def overfitting(line: Any) -> Values:
-    """Read from the line whether the criterion `gap` sees overfitting; nothing where it is not configured."""
+    """Read from the line whether the criterion `gap` detects overfitting; nothing where it is not configured."""
     if "gap" in (line.get("criteria") or {}):
         yield (), float("overfitting" in line)
 
 
 def running(line: Any) -> Values:
-    """Read every state of a run whose rounds still come in."""
+    """Read every state of a run that is still running."""
     return state("running")
 
 
 def state(value: Any) -> Values:
-    """Read 1 for the state a run is in, 0 for the others."""
+    """Read 1 for the state of a run, 0 for the others."""
     for word in STATES:
         yield (word,), float(word == value)
 
 
 def histogram(value: Histogram | None) -> Values:
-    """Read cumulative buckets; the count and the sum are with the metric's other suffixes."""
+    """Read cumulative buckets; count and sum have other suffixes of the metric."""
     for edge, count in value.cumulative() if value is not None else ():
         yield (edge,), float(count)
 
 
 def facts(**keys: str) -> Reader:
-    """Read 1 with words of a mapping as label values, in this order; what is missing is empty."""
+    """Make a reader of 1 with values of a mapping as label values, in this order; a missing value is empty."""
     paths = [tuple(key.split(".")) for key in keys.values()]
 
     def read(value: Any) -> Values:
@@ -175,7 +175,7 @@ def facts(**keys: str) -> Reader:
 
 
 def at(value: Any, path: tuple[str, ...]) -> Any:
-    """Return what is in nested mappings at a path; None where it is not."""
+    """Return the value at a path in nested mappings; None where absent."""
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value

@@ -1,4 +1,4 @@
-"""A run as samples with their times, round by round: what remote write sends, and what an OpenMetrics file holds."""
+"""A run as timed samples, round by round, for remote write and OpenMetrics files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Moment:
 
     Attributes:
         at: milliseconds since 1970.
-        samples: their labels are the metric's own.
+        samples: samples with the metric's own labels.
         ends: series that end here.
     """
 
@@ -27,42 +27,42 @@ class Moment:
     ends: Sequence[Series] = ()
 
     def __len__(self) -> int:
-        """Return how many samples it sends, ends of series included."""
+        """Return the number of samples, with ends of series."""
         return len(self.samples) + len(self.ends)
 
     def series(self) -> Iterator[Series]:
-        """Iterate over the series that have something at this time."""
+        """Iterate over the series that have a sample or end at this time."""
         yield from ((sample.name, sample.labels) for sample in self.samples)
         yield from self.ends
 
     def only(self, series: Set[Series]) -> Moment:
-        """Return the part of it that is of some series."""
+        """Return the part that belongs to these series."""
         samples = [sample for sample in self.samples if (sample.name, sample.labels) in series]
         return Moment(self.at, samples, [key for key in self.ends if key in series])
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A round that was given its time, and is not yet made into samples.
+    """A round with its time, before its samples are made.
 
     Attributes:
         at: milliseconds since 1970.
-        told: what `RunFold.observe` made of its line.
+        line: the result of `RunFold.observe` for its line.
     """
 
     at: int
-    told: Mapping[str, Any]
+    line: Mapping[str, Any]
 
 
 class RunStream:
-    """Makes a run's moments. Taking a round in is cheap; making its samples can be done elsewhere and later.
+    """Makes the moments of a run. `take` is cheap; `make` may run later and in another thread.
 
     Args:
-        facts: what is known before the first round (environment.json's `run`).
-        clock: which time the samples carry.
+        facts: the facts before the first round (environment.json's `run`).
+        clock: the clock of the samples' times.
 
     Attributes:
-        labels: labels that all its series have: `run_id` and `clock`.
+        labels: labels of all its series: `run_id` and `clock`.
     """
 
     def __init__(self, facts: Mapping[str, Any], clock: Clock) -> None:
@@ -73,19 +73,19 @@ class RunStream:
         self._seen: set[Series] = set()
 
     def take(self, line: Mapping[str, Any]) -> Waiting:
-        """Take in the next line of the record: its time, and what is added up so far (about 10 us)."""
+        """Observe the next line of the record; return its time and the sums so far (about 10 us)."""
         return Waiting(self.timeline.stamp(line), self._fold.observe(line))
 
     def make(self, waiting: Waiting) -> Moment:
-        """Make a round's samples (about 300 us); rounds in any thread, in their order."""
-        found = [*self._constant, *round_samples(waiting.told)]
+        """Make a round's samples (about 300 us), in any thread, in order of rounds."""
+        found = [*self._constant, *round_samples(waiting.line)]
         self._seen.update((s.name, s.labels) for s in found)
         return Moment(waiting.at, found)
 
     def end(self, outcome: Mapping[str, Any]) -> list[Moment]:
-        """Return the moments after the last round: what it came to, then the ends of all series made.
+        """Return the moments after the last round: the outcome, then the ends of all series.
 
-        An interrupted run's may go on, in time before `over`: all its series end at once.
+        An interrupted run may be resumed, and then has samples before `over`. So all its series end at once.
         """
         offsets, last = ENDINGS[self.timeline.clock], self.timeline.last
         final = outcome_samples(outcome)
@@ -102,7 +102,7 @@ class RunStream:
 def recorded_moments(
     facts: Mapping[str, Any], lines: Iterable[Mapping[str, Any]], outcome: Mapping[str, Any] | None, clock: Clock
 ) -> tuple[RunStream, Iterable[Moment]]:
-    """Return a recorded run's stream and, one at a time, its moments; without ends where it has no outcome yet."""
+    """Return a recorded run's stream and an iterator over its moments; without an outcome, series do not end."""
     stream = RunStream(facts, clock)
 
     def moments() -> Iterable[Moment]:

@@ -1,4 +1,4 @@
-"""From a run's record to samples: one function, so that a live run and its record read later give the same numbers."""
+"""Samples from a run's record: the same functions serve a live run and a record read later."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from server.metrics.table import EXPORTER, OUTCOME, ROUND, RUN, Metric, series_n
 
 Labels = tuple[tuple[str, str], ...]
 MOST = {"faults": MOST_FAULTS, "concept_drift": MOST_DRIFTS, "districts": MOST_DISTRICTS}
-"""How many names of a kind a run's samples may have: the first that its lines tell of."""
+"""The most names of each kind in a run's samples; the first names in its lines are taken."""
 
 
 class Sample(NamedTuple):
     """One number of one series, without its time.
 
     Attributes:
-        name: the series' name, suffix included.
+        name: the name of the series, with its suffix.
         labels: (name, value) pairs of the metric's own labels.
-        value: the number; nan and infinities are numbers.
+        value: the number; nan and infinities are allowed.
     """
 
     name: str
@@ -29,11 +29,11 @@ class Sample(NamedTuple):
     value: float
 
 
-_sample = partial(tuple.__new__, Sample)  # what `Sample._make` does, and the half of all the time here
+_sample = partial(tuple.__new__, Sample)  # as `Sample._make`, whose overhead is half of the time here
 
 
 class RunFold:
-    """Adds up what counters and histograms show, and bounds what is shown by name: a pure fold over a run's lines.
+    """Adds up counters and histograms, and bounds the number of names: a pure fold over a run's lines.
 
     Example:
         >>> fold = RunFold()
@@ -49,39 +49,39 @@ class RunFold:
         self._names: dict[str, set[str]] = {kind: set() for kind in MOST}
 
     def observe(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """Take in the next line; return it with the sums so far under `so_far` (lines are not changed)."""
+        """Observe the next line; return a copy with the sums so far under `so_far`."""
         self._sums = {name: total + (line.get(name) or 0) for name, total in self._sums.items()}
         for name, counts in (line.get("histograms") or {}).items():
             before = self._histograms.get(name) or Histogram(EDGES[name])
             self._histograms[name] = before.plus(counts, line[name]["mean"])
         shown = self._histograms
-        if line.get("round") == 0:  # what is counted from zero is first seen at zero
+        if line.get("round") == 0:  # every counter starts with a sample of zero
             shown = {name: Histogram(edges) for name, edges in EDGES.items()}
         return {**line, "so_far": {**self._sums, **shown, **self._named(line)}}
 
     def _named(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the line tells by name, of no more names than there may be."""
+        """Return the named parts of the line, for at most `MOST` names of each kind."""
         found: dict[str, Any] = {}
         for kind, most in MOST.items():
-            if told := line.get(kind):
+            if parts := line.get(kind):
                 known = self._names[kind]
-                for name in told:
+                for name in parts:
                     if len(known) < most:
                         known.add(name)
-                found[kind] = {name: parts for name, parts in told.items() if name in known}
+                found[kind] = {name: part for name, part in parts.items() if name in known}
         return found
 
 
-def held(before: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known after a round: what it did not measure is as it was last measured.
+def held(before: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the latest value of each key after a round: its own, else the last measured one.
 
     Example:
         >>> held({"round": 1, "federated_loss": 0.5}, {"round": 2, "train_loss": 0.25})
         {'round': 2, 'federated_loss': 0.5, 'train_loss': 0.25}
     """
-    known = {**before, **told}
-    for key, told_with in (("rounds_to_go", "rate"), ("overfitting", "criteria")):
-        if told_with in told and key not in told:  # absent, it says something
+    known = {**before, **line}
+    for key, sibling in (("rounds_to_go", "rate"), ("overfitting", "criteria")):
+        if sibling in line and key not in line:  # its absence is a result, not a missing measurement
             known.pop(key, None)
     return known
 
@@ -91,7 +91,7 @@ def samples(metrics: Sequence[Metric], source: Mapping[str, Any]) -> list[Sample
 
     Args:
         metrics: metrics of one source.
-        source: what they are read from, as `Metric.source` says.
+        source: the source that their `Metric.source` names.
 
     Example:
         >>> [(s.name, s.value) for s in samples(RUN[2:4], {"rounds": 20, "clients": 100})]
@@ -111,31 +111,31 @@ def samples(metrics: Sequence[Metric], source: Mapping[str, Any]) -> list[Sample
 
 
 def run_samples(facts: Mapping[str, Any]) -> list[Sample]:
-    """Return what is known before the first round, from `run_started`'s facts (environment.json's `run`)."""
+    """Return the samples of a run's facts, from `run_started` (environment.json's `run`)."""
     return samples(RUN, facts)
 
 
-def round_samples(told: Mapping[str, Any]) -> list[Sample]:
-    """Return what one round says, from what `RunFold.observe` made of its line."""
-    return samples(ROUND, told)
+def round_samples(line: Mapping[str, Any]) -> list[Sample]:
+    """Return the samples of one round, from the result of `RunFold.observe` for its line."""
+    return samples(ROUND, line)
 
 
 def outcome_samples(outcome: Mapping[str, Any]) -> list[Sample]:
-    """Return what a run came to, from outcome.json."""
+    """Return the samples of an outcome, from outcome.json."""
     return samples(OUTCOME, outcome)
 
 
 def exporter_samples(state: Mapping[str, Any]) -> list[Sample]:
-    """Return what exporters say of themselves: `memory`, and by sink what `server.sinks.sender.Sent` counts."""
+    """Return the samples of exporters: `memory`, and by sink the counts of `server.sinks.sender.Sent`."""
     return samples(EXPORTER, state)
 
 
 def _histogram(metric: Metric, value: Histogram) -> Iterator[Sample]:
-    """Read a histogram's buckets, and its sum and count where it has them."""
+    """Yield a histogram's buckets, and its sum and count where it has them."""
     bucket, *others = series_names(metric)
     for words, number in metric.reader(value):
         yield Sample(bucket, _paired(metric.labels, words), number)
-    for name, number in zip(others, (value.total, float(sum(value.counts))), strict=False):  # or no others
+    for name, number in zip(others, (value.total, float(sum(value.counts))), strict=False):  # `others` may be empty
         yield Sample(name, (), number)
 
 

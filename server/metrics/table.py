@@ -1,8 +1,8 @@
-"""Every metric that leaves a run, declared once: Prometheus, OpenMetrics files, TensorBoard and dashboards read this.
+"""The table of metrics for Prometheus, OpenMetrics files, TensorBoard and dashboards.
 
-Names follow Prometheus' conventions: one prefix, base units, `_total` for counters, `_info` for facts. Labels are
-bounded: no client and no round is ever a label. Every series also has `run_id`, and what is sent with timestamps of
-our own has `clock`.
+Names follow Prometheus' conventions: one prefix, base units, `_total` for counters, `_info` for facts. Label values are
+bounded: no client and no round is ever a label. Every series also has `run_id`, and series with their own timestamps
+have `clock`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ class Metric:
 
     Attributes:
         name: without the prefix; a counter's ends in `_total`, facts in `_info`.
-        kind: gauge, counter, histogram (`series_names` says what its series end in) or info.
+        kind: gauge, counter, histogram (`series_names` has the suffixes of its series) or info.
         help: one sentence.
-        source: what it is read from: `run` (environment.json's `run`), `round` (a line of rounds.jsonl, and sums over
-            the lines so far under `so_far`), `outcome` (outcome.json) or `exporter` (what sends it; never in a record).
-        key: dotted path in the source; empty for all of it.
-        reader: the value at `key` -> (label values, value); gives nothing where it was not measured.
+        source: `run` (environment.json's `run`), `round` (a line of rounds.jsonl, with sums over the lines so far under
+            `so_far`), `outcome` (outcome.json) or `exporter` (the exporting process; never in a record).
+        key: dotted path in the source; empty for the whole source.
+        reader: the value at `key` -> (label values, value); yields nothing where it was not measured.
         labels: names of the reader's labels.
-        unit: base unit, which the name ends in; empty for a pure number.
+        unit: base unit, with which the name ends; empty for a pure number.
         wall: whether it depends on the machine's clock, so that two equal runs differ in it.
-        live: whether `/metrics` has it, which stays small; all others have everything.
+        live: whether `/metrics` has it, which stays small; the other exporters have all metrics.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Metric:
 
     @cached_property
     def full_name(self) -> str:
-        """The name of its series, and of a histogram's without their suffixes."""
+        """The name of its series; for a histogram, without their suffixes."""
         return PREFIX + self.name
 
     @cached_property
@@ -67,31 +67,32 @@ class Metric:
 
 
 def _quantiles(name: str, key: str, what: str, *, live: bool = True) -> Metric:
-    said = f"{what}: exact quantiles over clients."
-    return Metric(name, "gauge", said, "round", key, read.levels, ("quantile",), live=live)
+    text = f"{what}: exact quantiles over clients."
+    return Metric(name, "gauge", text, "round", key, read.levels, ("quantile",), live=live)
 
 
 def _over_clients(name: str, key: str, what: str, *, live: bool = True, counts_live: bool = True) -> tuple[Metric, ...]:
-    """Return quantiles, mean and, where it has buckets, histogram of one value a client."""
+    """Return quantiles, mean and, where `EDGES` has buckets, histogram of one value for each client."""
     found = [
         _quantiles(name, key, what, live=live),
-        Metric(f"{name}_mean", "gauge", f"Its mean over clients, unweighted: {name}.", "round", key, read.mean,
+        Metric(f"{name}_mean", "gauge", f"Unweighted mean of {name} over clients.", "round", key, read.mean,
                live=live),
     ]  # fmt: skip
     if key in EDGES:
-        told, source = f"Clients so far, by {name}.", f"so_far.{key}"
+        text, source = f"Participations of clients so far, by {name}.", f"so_far.{key}"
         found.append(
             Metric(
-                f"{name}_distribution", "histogram", told, "round", source, read.histogram, ("le",), live=counts_live
+                f"{name}_distribution", "histogram", text, "round", source, read.histogram, ("le",), live=counts_live
             )
         )
     return tuple(found)
 
 
 def _worst(name: str, key: str, what: str, *, live: bool = False) -> tuple[Metric, Metric]:
-    """Return the values and the clients' indices of the worst by rank, 1 the worst."""
-    value = Metric(name, "gauge", f"{what}, by rank.", "round", key, read.ranked("value"), ("rank",), live=live)
-    index = f"Index of the client of that rank in {PREFIX}{name}."
+    """Return the values and the client indices of the worst clients by rank; 1 is the worst."""
+    text = f"{what}, by rank; 1 is the worst."
+    value = Metric(name, "gauge", text, "round", key, read.ranked("value"), ("rank",), live=live)
+    index = f"Index of the client with that rank in {PREFIX}{name}."
     return value, Metric(f"{name}_client", "gauge", index, "round", key, read.ranked("client"), ("rank",), live=False)
 
 
@@ -101,7 +102,7 @@ def _criterion(name: str, what: str, key: str, *, live: bool = False) -> Metric:
 
 
 def _named(name: str, key: str, what: str, *, live: bool = True) -> Metric:
-    """Return a number of each fault, drift or district, of which there are as many as `samples.MOST` says."""
+    """Return a number of each fault, drift or district; `samples.MOST` bounds their number."""
     section, _, part = key.partition(".")
     label = {"faults": "fault", "concept_drift": "drift", "districts": "district"}[section]
     return Metric(name, "gauge", what, "round", f"so_far.{section}", read.by_name(part), (label,), live=live)
@@ -111,22 +112,22 @@ _SPLITS = ("split",)
 _BOUNDS = {"low": "low", "estimate": "factor", "high": "high"}
 
 RUN: tuple[Metric, ...] = (
-    Metric("run_info", "info", "What runs.", "run", "", read.facts(
+    Metric("run_info", "info", "Facts of the run.", "run", "", read.facts(
         scenario="scenario", algorithm="algorithm", seed="seed", version="version", model="model", engine="engine",
         data="data", partition="data_facts.partition"),
         ("scenario", "algorithm", "seed", "version", "model", "engine", "data", "partition")),
-    Metric("engine_info", "info", "What trains clients; no tile: the whole cohort.", "run", "",
+    Metric("engine_info", "info", "The engine that trains clients; an empty tile means the whole cohort.", "run", "",
            read.facts(engine="engine", tile="engine_plan.tile", compiled="engine_plan.compiled"),
            ("engine", "tile", "compiled")),
-    Metric("rounds_budget", "gauge", "Rounds the run may take.", "run", "rounds"),
-    Metric("population_clients", "gauge", "Clients there are.", "run", "clients"),
+    Metric("rounds_budget", "gauge", "Most rounds of the run.", "run", "rounds"),
+    Metric("population_clients", "gauge", "Clients of the population.", "run", "clients"),
     Metric("population_examples", "gauge", "Training examples of all clients.", "run", "examples"),
     Metric("model_parameters", "gauge", "Trained parameters of the model.", "run", "parameters"),
     Metric("label_emd", "gauge", "Label skew, sum |p_k - p| (Zhao et al. 2018): 0 to 2.", "run",
            "label_emd"),
     Metric("label_js", "gauge", "Label skew, Jensen-Shannon in bits: 0 to 1.", "run",
            "label_js"),
-    Metric("client_examples", "gauge", "Training examples of a client: quantity skew.",
+    Metric("client_examples", "gauge", "Training examples of the smallest, the median and the largest client.",
            "run", "", read.named(**{"0": "smallest_client", "0.5": "median_client", "1": "largest_client"}),
            ("quantile",)),
 )  # fmt: skip
@@ -134,32 +135,32 @@ RUN: tuple[Metric, ...] = (
 
 ROUND: tuple[Metric, ...] = (
     Metric("round", "gauge", "Newest finished round; 0 is the initial model.", "round", "round"),
-    Metric("run_state", "gauge", "1 for the run's state, 0 for the others.", "round", "", read.running,
+    Metric("run_state", "gauge", "1 for the state of the run, 0 for the others.", "round", "", read.running,
            ("state",)),
-    Metric("cohort", "gauge", "Clients asked to train this round.", "round", "cohort"),
-    Metric("respondents", "gauge", "Clients whose update came back this round.", "round", "respondents"),
-    Metric("failures", "gauge", "Clients that answered with an error this round.", "round", "failures"),
-    Metric("client_responses_total", "counter", "Updates that came back so far.", "round", "so_far.respondents"),
-    Metric("client_failures_total", "counter", "Errors that came back so far.", "round", "so_far.failures"),
+    Metric("cohort", "gauge", "Clients in the cohort of this round.", "round", "cohort"),
+    Metric("respondents", "gauge", "Clients that returned an update this round.", "round", "respondents"),
+    Metric("failures", "gauge", "Clients that returned an error this round.", "round", "failures"),
+    Metric("client_responses_total", "counter", "Updates returned so far.", "round", "so_far.respondents"),
+    Metric("client_failures_total", "counter", "Errors returned so far.", "round", "so_far.failures"),
     # losses and scores
     Metric("loss", "gauge", "Mean loss.", "round", "",
            read.named(train="train_loss", validation="validation_loss", federated="federated_loss"), _SPLITS),
-    Metric("accuracy_ratio", "gauge", "Share of examples predicted right.", "round", "",
+    Metric("accuracy_ratio", "gauge", "Share of examples predicted correctly.", "round", "",
            read.named(validation="validation_accuracy", federated="federated_accuracy"), _SPLITS, "ratio"),
-    Metric("balanced_accuracy_ratio", "gauge", "Mean over classes of the share predicted right.", "round", "",
+    Metric("balanced_accuracy_ratio", "gauge", "Mean over classes of the share predicted correctly.", "round", "",
            read.named(validation="validation_balanced_accuracy", federated="federated_balanced_accuracy"), _SPLITS,
            "ratio"),
     Metric("macro_f1", "gauge", "Mean F1 over classes.", "round", "",
            read.named(validation="validation_macro_f1", federated="federated_macro_f1"), _SPLITS, live=False),
-    Metric("error", "gauge", "Share predicted wrong, or a regression's root mean squared error.", "round", "",
+    Metric("error", "gauge", "Share predicted wrongly, or root mean squared error of a regression.", "round", "",
            read.named(validation="validation_error", federated="federated_error"), _SPLITS, live=False),
     Metric("mean_absolute_error", "gauge", "Mean absolute error of a regression.", "round", "",
            read.named(validation="validation_mae", federated="federated_mae"), _SPLITS),
-    Metric("class_accuracy_ratio", "gauge", "Share of a class's validation examples predicted right (32 classes).",
+    Metric("class_accuracy_ratio", "gauge", "Share of a class's validation examples predicted correctly.",
            "round", "class_accuracy", read.by_class, ("class",), "ratio", live=False),
     Metric("optimality_gap", "gauge", "f(x) - f*, where f* is known.", "round", "optimality_gap"),
-    Metric("train_errors", "gauge", "Training examples of the cohort predicted wrong.", "round", "train_errors"),
-    Metric("agreement_ratio", "gauge", "Share of predictions unchanged by this round.", "round",
+    Metric("train_errors", "gauge", "Training examples of the cohort predicted wrongly.", "round", "train_errors"),
+    Metric("agreement_ratio", "gauge", "Share of predictions that this round did not change.", "round",
            "agreement", unit="ratio"),
     _quantiles("client_score", "client_spread.score", "Accuracy, or the error of a regression"),
     _quantiles("client_balanced_accuracy", "client_spread.balanced_accuracy", "Mean recall of a client's classes",
@@ -167,34 +168,34 @@ ROUND: tuple[Metric, ...] = (
     _quantiles("client_loss", "client_spread.loss", "Loss of the model on a client's examples", live=False),
     Metric("client_score_variance", "gauge", "Variance of client_score over clients.", "round",
            "client_spread.variance", live=False),
-    Metric("evaluated_clients", "gauge", "Clients that client_score is over.", "round", "client_spread.clients",
+    Metric("evaluated_clients", "gauge", "Clients counted in client_score.", "round", "client_spread.clients",
            live=False),
     *_worst("worst_client_score", "client_spread.worst", "Worst client_score"),
     # convergence
-    _criterion("value", "What a convergence criterion looks at.", "value"),
-    _criterion("threshold", "What its value is compared with.", "threshold"),
-    _criterion("distance", "How far a criterion is from being met; 0 is met.", "distance", live=True),
-    _criterion("held_rounds", "Measured rounds in a row in which it was met.", "held"),
-    _criterion("needed_rounds", "Rounds in a row it takes to hold.", "needed"),
+    _criterion("value", "Value of a convergence criterion.", "value"),
+    _criterion("threshold", "Threshold of a convergence criterion.", "threshold"),
+    _criterion("distance", "Distance of a criterion from being met; 0 is met.", "distance", live=True),
+    _criterion("held_rounds", "Measured rounds in a row in which a criterion was met.", "held"),
+    _criterion("needed_rounds", "Measured rounds in a row that a criterion needs to hold.", "needed"),
     Metric("criterion_state", "gauge", "0 not measured, 1 not met, 2 met, 3 met long enough: holds.",
            "round", "criteria", read.criterion_state, ("criterion",)),
-    Metric("overfitting", "gauge", "1 where the criterion gap sees overfitting.", "round", "",
+    Metric("overfitting", "gauge", "1 where the criterion gap detects overfitting, else 0.", "round", "",
            read.overfitting),
-    Metric("rate_factor", "gauge", "Factor a round by which the loss nears its limit; NaN: no trend.",
+    Metric("rate_factor", "gauge", "Factor per round of the loss above its limit; NaN without a trend.",
            "round", "rate", read.rate(_BOUNDS), ("bound",)),
-    Metric("rate_limit", "gauge", "Fitted limit of the loss; NaN: no trend.", "round", "rate",
+    Metric("rate_limit", "gauge", "Fitted limit of the loss; NaN without a trend.", "round", "rate",
            read.rate({"": "limit"}), live=False),
-    Metric("rounds_to_go", "gauge", "Rounds to the target by the rate; NaN: cannot be told.", "round", "",
+    Metric("rounds_to_go", "gauge", "Rounds to the target at the fitted rate; NaN where unknown.", "round", "",
            read.rounds_to_go, ("bound",)),
-    Metric("relative_change", "gauge", "Norm of the parameters' change over theirs.", "round",
+    Metric("relative_change", "gauge", "Norm of the parameters' change divided by their norm.", "round",
            "relative_change"),
     Metric("pseudo_gradient_norm", "gauge", "Norm of the aggregated pseudo-gradient.", "round",
            "pseudo_gradient_norm"),
     Metric("gradient_norm", "gauge", "Norm of the true gradient of the training loss.", "round", "gradient_norm"),
     Metric("largest_gradient_norm", "gauge", "Largest norm of a client's local gradient this round.", "round",
            "largest_gradient_norm"),
-    # drift
-    *_over_clients("client_drift", "client_drift", "Mean squared distance from the broadcast model"),
+    # client drift and dispersion
+    *_over_clients("client_drift", "client_drift", "Mean squared distance of local steps from the broadcast model"),
     *_worst("top_client_drift", "worst_client_drift", "Largest client_drift", live=True),
     *_over_clients("update_norm", "update_norm", "Norm of a client's update", live=False),
     *_over_clients("update_cosine", "cosine", "Cosine of an update with the aggregate", counts_live=False),
@@ -205,22 +206,22 @@ ROUND: tuple[Metric, ...] = (
            "update_dispersion"),
     Metric("gradient_diversity", "gauge", "Gradient diversity (Yin et al. 2018) of the weighted updates.", "round",
            "gradient_diversity"),
-    Metric("gradient_dissimilarity", "gauge", "Mean squared distance of clients' gradients from the true one.",
+    Metric("gradient_dissimilarity", "gauge", "Mean squared distance of clients' gradients from their mean.",
            "round", "gradient_dissimilarity"),
-    Metric("layer_update_dispersion", "gauge", "update_dispersion by layer; adds up to it.", "round", "by_layer",
+    Metric("layer_update_dispersion", "gauge", "Part of each layer in update_dispersion.", "round", "by_layer",
            read.by_layer("update_dispersion"), ("layer",), live=False),
     Metric("layer_pseudo_gradient_norm", "gauge", "pseudo_gradient_norm by layer.", "round", "by_layer",
            read.by_layer("aggregate_norm", squared=True), ("layer",), live=False),
     # the data of this round
-    _named("fault_changed_share", "faults.changed", "Share of the cohort's readings or labels a fault changed."),
+    _named("fault_changed_share", "faults.changed", "Share of the cohort's readings or labels that a fault changed."),
     _named("fault_clients", "faults.clients", "Clients of the cohort whose data a fault changed."),
-    _named("fault_effect", "faults.effect", "A fault's own measure of its effect, mean over those clients."),
-    _named("concept_drift_level", "concept_drift.level", "How far concept drift has come: 0 to 1, mean over clients."),
-    _named("concept_drift_clients", "concept_drift.clients", "Clients of the cohort that it has reached."),
-    _named("district_respondents", "districts.clients", "Clients of a district whose update came back.", live=False),
-    _named("district_train_loss", "districts.train_loss", "Training loss, mean over them.", live=False),
-    _named("district_client_drift", "districts.client_drift", "Their client drift, mean over them.", live=False),
-    _named("district_changed_share", "districts.changed", "Share of their readings faults changed.", live=False),
+    _named("fault_effect", "faults.effect", "A fault's own measure of its effect, mean over these clients."),
+    _named("concept_drift_level", "concept_drift.level", "Level of a concept drift, 0 to 1, mean over the cohort."),
+    _named("concept_drift_clients", "concept_drift.clients", "Clients of the cohort with a level above 0."),
+    _named("district_respondents", "districts.clients", "Clients of a district that returned an update.", live=False),
+    _named("district_train_loss", "districts.train_loss", "Mean training loss of its respondents.", live=False),
+    _named("district_client_drift", "districts.client_drift", "Mean client drift of its respondents.", live=False),
+    _named("district_changed_share", "districts.changed", "Share of its readings that faults changed.", live=False),
     # cost
     Metric("local_steps", "gauge", "Local steps of the cohort this round.", "round", "local_steps"),
     Metric("round_bytes", "gauge", "Bytes of arrays sent this round.", "round", "",
@@ -231,38 +232,38 @@ ROUND: tuple[Metric, ...] = (
            unit="seconds"),
     Metric("simulated_seconds_total", "counter", "Simulated time so far.", "round", "simulated_seconds_total",
            unit="seconds"),
-    Metric("round_wall_seconds", "gauge", "Time this round took here.", "round", "wall_seconds", unit="seconds",
+    Metric("round_wall_seconds", "gauge", "Wall time of this round.", "round", "wall_seconds", unit="seconds",
            wall=True),
-    Metric("clients_per_second", "gauge", "Clients trained a second of this round.", "round", "clients_per_second",
+    Metric("clients_per_second", "gauge", "Clients trained per second in this round.", "round", "clients_per_second",
            wall=True),
-    Metric("round_end_timestamp_seconds", "gauge", "When the newest round ended.", "round", "finished_at",
+    Metric("round_end_timestamp_seconds", "gauge", "End time of the newest round.", "round", "finished_at",
            unit="seconds", wall=True),
 )  # fmt: skip
-"""What one round says. On `/metrics` what this round did not measure is as it was last measured."""
+"""Metrics of one round. On `/metrics` a value that this round did not measure is the last measured one."""
 
 OUTCOME: tuple[Metric, ...] = (
-    Metric("run_state", "gauge", "1 for the run's state, 0 for the others.", "outcome", "outcome", read.state,
+    Metric("run_state", "gauge", "1 for the state of the run, 0 for the others.", "outcome", "outcome", read.state,
            ("state",)),
     Metric("test_loss", "gauge", "Loss of the final model on the test examples.", "outcome", "test_loss"),
-    Metric("test_accuracy_ratio", "gauge", "Share of test examples predicted right.", "outcome", "test_accuracy",
+    Metric("test_accuracy_ratio", "gauge", "Share of test examples predicted correctly.", "outcome", "test_accuracy",
            unit="ratio"),
-    Metric("test_balanced_accuracy_ratio", "gauge", "Mean over classes of the share of test examples predicted right.",
+    Metric("test_balanced_accuracy_ratio", "gauge", "Mean over classes of the test share predicted correctly.",
            "outcome", "test_balanced_accuracy", unit="ratio", live=False),
     Metric("test_macro_f1", "gauge", "Mean F1 over classes on the test examples.", "outcome", "test_macro_f1",
            live=False),
-    Metric("test_error", "gauge", "Share of test examples predicted wrong, or root mean squared error.", "outcome",
+    Metric("test_error", "gauge", "Share of test examples predicted wrongly, or root mean squared error.", "outcome",
            "test_error", live=False),
     Metric("test_mean_absolute_error", "gauge", "Mean absolute error on the test examples.", "outcome", "test_mae",
            live=False),
-    Metric("final_worst_client_score", "gauge", "Worst client's score of the final model.", "outcome",
+    Metric("final_worst_client_score", "gauge", "Scores of the worst clients of the final model.", "outcome",
            "client_spread.worst", live=False),
     Metric("final_client_score_variance", "gauge", "Variance of the final model's score over clients.", "outcome",
            "client_spread.variance", live=False),
     Metric("target_rounds", "gauge", "Rounds until the target was reached and held.", "outcome", "to_target.rounds",
            live=False),
-    Metric("target_bytes", "gauge", "Bytes sent until then.", "outcome", "to_target.bytes", unit="bytes",
-           live=False),
-    Metric("target_simulated_seconds", "gauge", "Simulated time until then.", "outcome",
+    Metric("target_bytes", "gauge", "Bytes sent until the target was reached.", "outcome", "to_target.bytes",
+           unit="bytes", live=False),
+    Metric("target_simulated_seconds", "gauge", "Simulated time until the target was reached.", "outcome",
            "to_target.simulated_seconds", unit="seconds", live=False),
     Metric("pooled_score", "gauge", "Test accuracy of pooled training at equal work, or root mean squared error.",
            "outcome", "baselines", read.either("pooled_accuracy", "pooled_error"), live=False),
@@ -272,32 +273,32 @@ OUTCOME: tuple[Metric, ...] = (
     Metric("weight_divergence", "gauge", "|w - w_pooled| / |w_pooled| (Zhao et al. 2018).", "outcome",
            "baselines.weight_divergence", live=False),
 )  # fmt: skip
-"""What a finished run comes to."""
+"""Metrics of the outcome of a run."""
 
 EXPORTER: tuple[Metric, ...] = (
-    Metric("exporter_samples_sent_total", "counter", "Samples the sink took.", "exporter", "sent", read.each,
+    Metric("exporter_samples_sent_total", "counter", "Samples that the sink accepted.", "exporter", "sent", read.each,
            ("sink",)),
-    Metric("exporter_samples_refused_total", "counter", "Samples the sink refused; the record still has them.",
+    Metric("exporter_samples_refused_total", "counter", "Samples that the sink refused; the record still has them.",
            "exporter", "refused", read.each, ("sink",)),
-    Metric("exporter_rounds_dropped_total", "counter", "Rounds given up unsent; the record still has them.",
+    Metric("exporter_rounds_dropped_total", "counter", "Rounds dropped without being sent; the record still has them.",
            "exporter", "dropped", read.each, ("sink",)),
-    Metric("exporter_failed_requests_total", "counter", "Requests not answered, or answered with an error.",
+    Metric("exporter_failed_requests_total", "counter", "Requests without an answer, or answered with an error.",
            "exporter", "failed", read.each, ("sink",)),
-    Metric("exporter_queue_rounds", "gauge", "Rounds that wait to be sent.", "exporter", "waiting", read.each,
+    Metric("exporter_queue_rounds", "gauge", "Rounds waiting to be sent.", "exporter", "waiting", read.each,
            ("sink",)),
-    Metric("exporter_resident_memory_bytes", "gauge", "Memory the process holds.", "exporter", "memory",
+    Metric("exporter_resident_memory_bytes", "gauge", "Resident memory of the process.", "exporter", "memory",
            unit="bytes"),
 )  # fmt: skip
-"""What exporters say of themselves, on `/metrics` only."""
+"""Metrics of the exporters, on `/metrics` only."""
 
 METRICS: Mapping[str, Metric] = {m.full_name: m for m in (*RUN, *ROUND, *OUTCOME, *EXPORTER)}
-"""Every metric by its full name (a run's state is read from its rounds, and at last from its outcome)."""
+"""Every metric by its full name; `run_state` comes from the rounds, and at the end from the outcome."""
 
 
 def series_names(metric: Metric) -> tuple[str, ...]:
-    """Return the names of a metric's series, as a query has them.
+    """Return the names of a metric's series, for queries.
 
-    A histogram with buckets below 0 has no sum, which could fall, and by OpenMetrics then no count.
+    A histogram with buckets below 0 has no sum, which could decrease, and then OpenMetrics allows no count.
 
     Example:
         >>> series_names(METRICS["fedscape_update_distance_distribution"])[2]

@@ -1,8 +1,8 @@
-"""The time a round's samples carry: the round's number, the fleet's simulated time, or the time of day.
+"""The time of a round's samples: the number of the round, simulated time, or the time of day.
 
-On the round clock round r lies r seconds after 2000-01-01T00:00:00Z, so that several runs lie on one axis. The
-simulated clock starts there too. Neither begins in 1970, where tools stumble over zero, nor now: a clock that runs
-ahead of the time of day spoils a Prometheus for everyone else.
+On the round clock round r lies r seconds after 2000-01-01T00:00:00Z, so that several runs share one axis. The simulated
+clock starts at the same moment. Neither starts in 1970, because some tools fail at time zero. Neither starts now,
+because samples ahead of the time of day make a Prometheus reject the samples of other programs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ CLOCKS: tuple[Clock, ...] = get_args(Clock)
 EPOCH_MS = 946_684_800_000
 """2000-01-01T00:00:00Z in milliseconds."""
 SLACK_MS = 1_000
-"""How far after now a time may lie: clocks are read in another order than they are compared."""
+"""How far after now a time may lie, because clocks are read at different moments."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """Milliseconds after the last round at which a run's series end, between that round and where a next would be.
+    """Milliseconds from the last round to the end of a run's series, all before a next round would follow.
 
     Attributes:
-        outcome: what the run came to.
-        ended: the rounds' series end.
-        over: the outcome's series end; None leaves them to the reader's lookback, so that alerts see them.
+        outcome: time of the outcome's samples.
+        ended: end of the rounds' series.
+        over: end of the outcome's series; None lets them last for the reader's lookback, so that alerts see them.
     """
 
     outcome: int
@@ -46,11 +46,11 @@ ENDINGS: Mapping[Clock, Ending] = {
 
 
 class Timeline:
-    """Gives every round its time, in milliseconds since 1970; later rounds get later times, by 1 ms at least.
+    """Gives every round a time in milliseconds since 1970, at least 1 ms after the round before.
 
     Args:
-        clock: which time.
-        now: the time of day in seconds.
+        clock: the clock.
+        now: returns the time of day in seconds.
 
     Example:
         >>> timeline = Timeline("simulated")
@@ -68,7 +68,7 @@ class Timeline:
         """Return the time of the next line of the record.
 
         Raises:
-            UserError: an older version made the record and did not write down what the clock needs.
+            UserError: an older version made the record, and the record lacks what the clock needs.
         """
         if self.clock == "round":
             at = EPOCH_MS + 1000 * int(line["round"])
@@ -78,10 +78,10 @@ class Timeline:
         elif "finished_at" in line:
             at = round(1000 * line["finished_at"])
         else:
-            raise UserError("clock", "is 'wall', and the record does not say when its rounds ended", fix="Use 'round'.")
+            raise UserError("clock", "is 'wall', and the record has no end times of rounds", fix="Use 'round'.")
         self.last = max(at, self.last + 1)
         return self.last
 
     def is_future(self, at: int) -> bool:
-        """Return whether a time lies after now, where no sample may be sent."""
+        """Return whether a time lies in the future, for which no sample may be sent."""
         return at > 1000 * self._now() + SLACK_MS

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, written and read back: lines, client rows, checkpoints, environment.
+"""The files of a run, written and read back: lines, client rows, checkpoints, environment.
 
-It imports clients.core alone.
+It imports clients.core only.
 """

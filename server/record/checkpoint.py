@@ -1,8 +1,7 @@
-"""Checkpoints that a kill at any moment leaves whole: immutable files, and a manifest replaced in one step.
+"""Checkpoints that survive a kill at any moment: immutable files, and a manifest that is replaced atomically.
 
-The manifest names the files that are the checkpoint. Files get their names once whole and are never changed; the
-manifest is replaced last; what neither it nor the manifest before it names is then removed. No pickle is read or
-written.
+The manifest names the files of the checkpoint. A file gets its name once it is complete, and never changes. The
+manifest is replaced last. Then files are removed that neither it nor the previous manifest names. Pickle is never used.
 """
 
 from __future__ import annotations
@@ -36,9 +35,9 @@ class Checkpoint:
     Attributes:
         round_index: the round.
         tensors: the server's state by name, on the CPU.
-        facts: what was given as facts; tuples have become lists.
-        client_states: state's name -> clients int64 [M] in increasing order, and their values [M, ...].
-        note: empty, or why this is not the last checkpoint written: a sentence for people.
+        facts: the facts given to `save`; tuples become lists.
+        client_states: name of the state -> clients int64 [M] in increasing order, and their values [M, ...].
+        note: empty, or a sentence that explains why this is not the last checkpoint written.
     """
 
     round_index: int
@@ -50,7 +49,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class _Manifest:
-    """What manifest.json says. `serial` rises with every save, so no file name is ever used twice."""
+    """The content of manifest.json. `serial` grows with every save, so no file name is used twice."""
 
     round_index: int
     serial: int
@@ -59,12 +58,12 @@ class _Manifest:
     pieces: list[Piece] = field(default_factory=list)
 
     def to_json(self) -> bytes:
-        # Python's own JSON here, nan and infinity as it spells them: facts must come back to the bit.
+        # Python's own JSON with its nan and infinity: facts must load unchanged to the bit.
         return json.dumps({"format": FORMAT, **asdict(self)}).encode()
 
     @classmethod
     def read(cls, path: Path) -> _Manifest:
-        """Read a manifest; RunFolderError where it is damaged or of another format."""
+        """Read a manifest; raise RunFolderError where it is damaged or has another format."""
         with reading(path):
             text = path.read_bytes()
         try:
@@ -73,9 +72,9 @@ class _Manifest:
             table["state"] = TensorFile(**table["state"])
             table["pieces"] = [Piece(TensorFile(**piece["file"]), piece["rows"]) for piece in table["pieces"]]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunFolderError(str(path), "is damaged: it is not a whole manifest") from error
+            raise RunFolderError(str(path), "is damaged: it is not a complete manifest") from error
         if version != FORMAT:
-            raise RunFolderError(str(path), f"is of format {version}, and this fedscape reads format {FORMAT}")
+            raise RunFolderError(str(path), f"has format {version}, and this version of fedscape reads format {FORMAT}")
         return cls(**table)
 
     def files(self) -> set[str]:
@@ -85,11 +84,11 @@ class _Manifest:
 class CheckpointStore:
     """The checkpoints of one run: the last, and the one before it in case the last is damaged.
 
-    A store on a folder that has a checkpoint must `load` it before it saves.
+    A store on a folder with a checkpoint must `load` it before the first `save`.
 
     Args:
-        folder: the folder; made if it is not there.
-        most_pieces: how many files of client states may stand before some are merged.
+        folder: the folder; made if it does not exist.
+        most_pieces: the most files of client states before some are merged.
 
     Raises:
         RunFolderError: the folder cannot be made.
@@ -109,7 +108,7 @@ class CheckpointStore:
         self.folder, self.most_pieces = folder, most_pieces
         self._manifest: _Manifest | None = None
         self._serial = 0
-        self._clients: dict[str, I64] = {}  # who has a state
+        self._clients: dict[str, I64] = {}  # clients that have a state
         self._row_bytes: dict[str, int] = {}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -117,17 +116,17 @@ class CheckpointStore:
     def save(
         self, round_index: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], changed_clients: ClientStates
     ) -> None:
-        """Commit the state after a round. Until it returns, the checkpoint is the one before, or already this one.
+        """Commit the state after a round. A kill during the call leaves the previous checkpoint or this one.
 
         Args:
             round_index: the round.
             tensors: the server's whole state by name.
             facts: everything else (JSON): counters, seeds, the scenario's fingerprint. Keys are strings.
-            changed_clients: the states of the clients that changed since the last `save` that returned.
+            changed_clients: the client states that changed since the last `save` that returned.
 
         Raises:
-            RunFolderError: the system refused, or an older file that had to be merged is damaged. The checkpoint
-                before is kept.
+            RunFolderError: the system refused, or an older file to be merged is damaged. The previous checkpoint is
+                kept.
         """
         assert self._manifest or not (self.folder / MANIFEST).exists(), "load() the checkpoint before adding to it"
         changed = {name: pair for name, pair in changed_clients.items() if len(pair[0])}
@@ -135,19 +134,19 @@ class CheckpointStore:
         stem = f"{round_index:08d}-{self._serial:06d}.safetensors"
         state = write_tensors(self.folder / f"state-{stem}", tensors)
         known = {name: np.union1d(self._clients.get(name, clients), clients) for name, (clients, _) in changed.items()}
-        self._clients = self._clients | known  # more than the truth if this save fails: it only delays a merge
+        self._clients = self._clients | known  # too many if this save fails, which only delays a merge
         self._row_bytes |= {name: values[0].nbytes for name, (_, values) in changed.items()}
         pieces = self._add_piece(f"clients-{stem}", changed)
         self._commit(_Manifest(round_index, self._serial, dict(facts), state, pieces))
 
     def load(self) -> Checkpoint | None:
-        """Return the last checkpoint; where it is damaged the one before, with a `note` that says so.
+        """Return the last checkpoint; where it is damaged, the previous one with a `note`.
 
         Returns:
-            The checkpoint; None where none was ever committed.
+            The checkpoint; None where none was committed.
 
         Raises:
-            RunFolderError: there were checkpoints and none is whole.
+            RunFolderError: there were checkpoints, and all are damaged.
         """
         problems: list[str] = []
         for name in (MANIFEST, PREVIOUS):
@@ -166,7 +165,7 @@ class CheckpointStore:
         raise RunFolderError(str(self.folder), f"holds no whole checkpoint: {'; '.join(problems)}", fix=fix)
 
     def _read(self, manifest: _Manifest, problems: list[str]) -> Checkpoint:
-        """Read what a manifest names, and go on from it."""
+        """Read the files of a manifest, and continue from it."""
         tensors = read_tensors(self.folder, manifest.state)
         states = merge([self._piece(piece) for piece in manifest.pieces])
         self._serial = max([manifest.serial, *(int(path.stem.rpartition("-")[2]) for path in self._ours())])
@@ -179,18 +178,18 @@ class CheckpointStore:
         return Checkpoint(manifest.round_index, tensors, manifest.facts, states, note)
 
     def _ours(self) -> list[Path]:
-        """Return every tensor file that a store wrote here, named by a manifest or not."""
+        """Return all tensor files that a store wrote here, whether or not a manifest names them."""
         return [path for path in self.folder.iterdir() if _OURS.fullmatch(path.name)]
 
     def _piece(self, piece: Piece) -> dict[str, tuple[I64, Tensor]]:
         return from_tensors(read_tensors(self.folder, piece.file))
 
     def _size(self, rows: Mapping[str, int]) -> int:
-        """Return the bytes of so many rows of each state."""
+        """Return the bytes of these numbers of rows of each state."""
         return sum(count * (8 + self._row_bytes[name]) for name, count in rows.items())
 
     def _add_piece(self, name: str, changed: ClientStates) -> list[Piece]:
-        """Write the changed clients, together with older pieces where it is time to merge; return the new list."""
+        """Write the changed clients, merged with older pieces where a merge is due; return the new list."""
         old = self._manifest.pieces if self._manifest else []
         if not changed:
             return old
@@ -205,7 +204,7 @@ class CheckpointStore:
         return [*old, Piece(file, {state: len(clients) for state, (clients, _) in changed.items()})]
 
     def _commit(self, manifest: _Manifest) -> None:
-        """Make `manifest` the checkpoint and the one in force the previous one; then remove what neither names."""
+        """Make `manifest` current and the current one previous; then remove files that neither names."""
         sync_folder(self.folder)
         if self._manifest:
             _replace(self.folder / PREVIOUS, self._manifest)
@@ -215,7 +214,7 @@ class CheckpointStore:
         self._manifest = manifest
         for path in [*self._ours(), *self.folder.glob(".*.tmp")]:
             if path.name not in needed:
-                with suppress(OSError):  # a file too many harms nobody
+                with suppress(OSError):  # a leftover file does no harm
                     path.unlink()
 
 

@@ -1,4 +1,4 @@
-"""Client states in pieces: each checkpoint adds the clients that changed; now and then pieces are merged."""
+"""Client states in pieces: each checkpoint adds a piece with the changed clients; pieces are merged when due."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clients.core.arrays import I64
 from server.record.tensor_files import TensorFile
 
 ClientStates = Mapping[str, tuple[I64, Tensor]]
-"""State's name -> clients int64 [K], each once, and their values [K, ...]."""
+"""Name of the state -> clients int64 [K], each once, and their values [K, ...]."""
 
 _CLIENTS, _VALUES = "/clients", "/values"
 
@@ -24,7 +24,7 @@ class Piece:
 
     Attributes:
         file: the file.
-        rows: state's name -> how many clients have it in this file.
+        rows: name of the state -> number of clients with it in this file.
     """
 
     file: TensorFile
@@ -32,7 +32,7 @@ class Piece:
 
 
 def as_tensors(states: ClientStates) -> dict[str, Tensor]:
-    """Return client states as named tensors of one file."""
+    """Return client states as the named tensors of one file."""
     named: dict[str, Tensor] = {}
     for name, (clients, values) in states.items():
         assert len(clients) == len(values) == len(np.unique(clients)), f"{name}: one row a client, each client once"
@@ -42,7 +42,7 @@ def as_tensors(states: ClientStates) -> dict[str, Tensor]:
 
 
 def from_tensors(named: Mapping[str, Tensor]) -> dict[str, tuple[I64, Tensor]]:
-    """Undo `as_tensors`."""
+    """Reverse `as_tensors`."""
     names = [name.removesuffix(_CLIENTS) for name in named if name.endswith(_CLIENTS)]
     return {name: (named[name + _CLIENTS].numpy(), named[name + _VALUES]) for name in names}
 
@@ -69,7 +69,7 @@ def _latest(pieces: list[tuple[I64, Tensor]]) -> tuple[I64, Tensor]:
     """Merge one state."""
     newest_first = np.concatenate([clients for clients, _ in pieces])[::-1]
     merged, position = np.unique(newest_first, return_index=True)
-    rows = len(newest_first) - 1 - position  # where each client's last value stands among all rows, oldest first
+    rows = len(newest_first) - 1 - position  # index of each client's last value among all rows, oldest first
     like = pieces[0][1]
     values = torch.empty((len(merged), *like.shape[1:]), dtype=like.dtype)
     start = 0
@@ -82,19 +82,19 @@ def _latest(pieces: list[tuple[I64, Tensor]]) -> tuple[I64, Tensor]:
 
 
 def first_to_merge(sizes: Sequence[int], live: int, most: int) -> int | None:
-    """Say which pieces to merge into one.
+    """Return the index from which pieces are merged into one.
 
-    Merging everything each time would write all clients' states for a few that changed. So a piece that outweighs all
-    after it stays as it is, and a state is rewritten at most about log2(number of checkpoints) times; but where more
-    than half of all is out of date, everything is merged.
+    A merge of all pieces each time would write all client states for a few changes. So a piece that is larger than all
+    later ones together stays unchanged, and a state is rewritten at most about log2(number of checkpoints) times. Where
+    more than half of all bytes are out of date, everything is merged.
 
     Args:
-        sizes: bytes of each piece's values, oldest first, the newest included.
-        live: bytes that the last value of every client takes.
-        most: how many pieces may stand.
+        sizes: bytes of each piece's values, oldest first, with the newest piece.
+        live: bytes of the last values of all clients.
+        most: the most pieces allowed.
 
     Returns:
-        Where the pieces to merge begin; None where none need be.
+        Index of the first piece to merge; None where no merge is due.
 
     Example:
         >>> first_to_merge([900, 10, 10, 10], live=920, most=3)

@@ -1,4 +1,4 @@
-"""What each client did in each round, read by column: rows of (round, client) as NumPy arrays."""
+"""Client rows read by column: NumPy arrays with one value for each client and round."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ClientRows(Columns):
 
     @classmethod
     def read(cls, folder: Path) -> ClientRows:
-        """Read a run's `clients/` folder; one that is not there has no rows.
+        """Read a run's `clients/` folder; a missing folder has no rows.
 
         Raises:
             RunFolderError: a part cannot be read.
@@ -46,21 +46,21 @@ class ClientRows(Columns):
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns: `round`, `client`, and what was measured of a client in a round."""
+        """Names of the columns: `round`, `client`, and the measurements of a client in a round."""
         return list(self._table.column_names)
 
     def __len__(self) -> int:
-        """Return the number of rows: one for each client that took part in a round, for each round."""
+        """Return the number of rows: one for each participation of a client in a round."""
         return int(self._table.num_rows)
 
     def __getitem__(self, name: str) -> Array:
-        """Return one value a row.
+        """Return a column, one value for each row.
 
         Args:
             name: a column, as in `columns`.
 
         Returns:
-            int64 where all rows have a whole number; float64, nan in rounds that did not measure it; objects for words.
+            int64 where all rows have an integer; else float64, nan in rounds without the measurement; objects for text.
 
         Raises:
             UserError: there is no such column.
@@ -70,7 +70,7 @@ class ClientRows(Columns):
         return values.astype(np.int64) if values.dtype.kind in "iu" else values
 
     def where(self, *, round: int | None = None, client: int | None = None) -> ClientRows:
-        """Return the rows of one round, of one client, or of one client in one round; none may be left."""
+        """Return the rows of one round, of one client, or of one client in one round; maybe none."""
         keep = np.ones(len(self), bool)
         for name, value in (("round", round), ("client", client)):
             if value is not None:

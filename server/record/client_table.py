@@ -1,4 +1,4 @@
-"""What each client did in each round, as Parquet: collected by reference, written in whole parts."""
+"""Client rows as Parquet: kept in memory by reference, written in complete parts."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _rounds_of(part: Path) -> tuple[int, int]:
 
 
 def _parts(folder: Path) -> list[Path]:
-    """Return the parts in order of rounds. Of two that start alike (a trim was cut short) the shorter says less."""
+    """Return the parts in order of rounds. Of two with the same start (after an interrupted trim), take the longer."""
     longest = {_rounds_of(part)[0]: part for part in sorted(folder.glob(PARTS))}
     return [longest[first] for first in sorted(longest)]
 
 
 def _column(parts: list[Array | None], sizes: list[int]) -> Any:
-    """Join one column's rounds to an Arrow array; a round that did not measure it gives nulls."""
+    """Join a column's rounds into an Arrow array; rounds without the measurement give nulls."""
     import pyarrow as pa
 
     dtype = next(part.dtype for part in parts if part is not None)
@@ -48,7 +48,7 @@ def _column(parts: list[Array | None], sizes: list[int]) -> Any:
 
 
 def _table(rounds: list[tuple[int, Columns]]) -> Any:
-    """Return an Arrow table of these rounds: `round`, then every column any of them has, in order of appearance."""
+    """Return an Arrow table of these rounds: `round`, then all their columns in order of appearance."""
     import pyarrow as pa
 
     sizes = [len(columns["client"]) for _, columns in rounds]
@@ -58,20 +58,20 @@ def _table(rounds: list[tuple[int, Columns]]) -> Any:
 
 
 def _write(path: Path, table: Any) -> None:
-    """Write one part under its name, whole."""
+    """Write one part; it gets its name once complete."""
     import pyarrow.parquet as pq
 
     words = [field.name for field in table.schema if str(field.type) in ("string", "int32")]
-    with whole_file(path) as file:  # numbers that hardly repeat gain nothing from a dictionary, and cost time
+    with whole_file(path) as file:  # a dictionary of numbers that hardly repeat only costs time
         pq.write_table(table, file, compression="zstd", use_dictionary=words)
 
 
 class ClientTable:
-    """Rows of (round, client), appended a round at a time and written in Parquet parts.
+    """Rows of (round, client), added round by round and written in Parquet parts.
 
     Args:
-        folder: where the parts are; made if it is not there.
-        max_rows: rows kept in memory at most; one more round and a part is written.
+        folder: the folder of the parts; made if it does not exist.
+        max_rows: a part is written when this many rows are in memory.
 
     Raises:
         RunFolderError: the folder cannot be made.
@@ -94,23 +94,23 @@ class ClientTable:
             folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, round_index: int, columns: Columns) -> None:
-        """Take one round's rows (a few microseconds: the arrays are kept, not copied, and must not change).
+        """Add one round's rows, in a few microseconds: the arrays are kept without a copy and must not change.
 
         Args:
-            round_index: the round; later than every round added before.
-            columns: name -> array (K,), `client` among them; other columns may come and go between rounds.
+            round_index: the round, later than all rounds before.
+            columns: name -> array (K,), with `client`; other columns may differ between rounds.
         """
         rows = len(columns["client"])
         assert "round" not in columns
-        assert all(len(column) == rows for column in columns.values()), "every column has one value a client"
-        assert not self._pending or round_index > self._pending[-1][0], "rounds come in order, once"
+        assert all(len(column) == rows for column in columns.values()), "every column has one value for each client"
+        assert not self._pending or round_index > self._pending[-1][0], "rounds are added once and in order"
         self._pending.append((round_index, dict(columns)))
         self._rows += rows
         if self._rows >= self.max_rows:
             self.flush()
 
     def flush(self) -> None:
-        """Write the rounds taken since the last part as one part; nothing where there are none.
+        """Write the rounds since the last part as one part; without rounds, write nothing.
 
         Raises:
             RunFolderError: the part cannot be written; its rows stay in memory.
@@ -122,7 +122,7 @@ class ClientTable:
         self._pending, self._rows = [], 0
 
     def truncate(self, last_round: int) -> None:
-        """Drop the rounds after `last_round`, on disk and in memory; cut short, it can be done again.
+        """Drop the rounds after `last_round`, on disk and in memory. It can be repeated after an interruption.
 
         Raises:
             RunFolderError: a part cannot be read, written or removed.
@@ -143,14 +143,14 @@ class ClientTable:
 
 
 def _up_to(rounds: Any, last_round: int) -> Any:
-    """Return which rows are of `last_round` or before."""
+    """Return which rows belong to `last_round` or an earlier round."""
     import pyarrow.compute as pc
 
     return pc.less_equal(rounds, last_round)
 
 
 def _read(parts: Iterable[Path]) -> Any:
-    """Read parts to one table; columns that only some parts have are null in the others."""
+    """Read parts into one table; a column is null in parts that lack it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -173,8 +173,8 @@ def read_clients(path: Path) -> Any:
         path: the folder.
 
     Returns:
-        A pyarrow Table: `round`, `client` and what was measured, in order of rounds; null where a round did not
-        measure a column, nan where the measure itself gave nan. Rounds since the last part written are not in it.
+        A pyarrow Table with `round`, `client` and the measurements, in order of rounds. A value is null in rounds
+        without the measurement, and nan where the measurement is nan. Rounds after the last written part are missing.
 
     Raises:
         RunFolderError: a part cannot be read.

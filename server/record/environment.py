@@ -1,4 +1,4 @@
-"""Where and with what a run was made: enough to say why two runs differ, and nothing about whose machine it is."""
+"""The environment of a run: enough to explain why two runs differ, and nothing that identifies the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("fedscape", "torch", "flwr", "numpy", "scipy", "scikit-learn", "pyar
 
 
 def _version(package: str) -> str | None:
-    """Return an installed package's version, build included (torch's says CPU or CUDA); None where it is absent."""
+    """Return the version of an installed package, with its build (such as torch's CPU or CUDA); None where absent."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -21,7 +21,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """Return the processor's model for people: Linux knows it only in a text."""
+    """Return the processor's model name; Linux has it only in /proc/cpuinfo."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -31,14 +31,14 @@ def _processor() -> str:
 
 
 def _cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _git(checkout: Path, *arguments: str) -> str | None:
-    """Return what git says about `checkout`, None where it cannot say."""
+    """Return the output of git in `checkout`; None where git fails."""
     try:
         done = subprocess.run(
             ["git", *arguments],
@@ -62,9 +62,9 @@ def commit_of(checkout: Path) -> dict[str, Any] | None:
 
     Returns:
         `commit` (hexadecimal) and `modified`; None where `checkout` is not the root of a git checkout, or git is not
-        there to ask.
+        installed.
     """
-    if not (checkout / ".git").exists():  # an installed package inside someone's checkout is not that checkout
+    if not (checkout / ".git").exists():  # an installed package may lie inside another checkout
         return None
     commit = _git(checkout, "rev-parse", "HEAD")
     if commit is None:
@@ -73,11 +73,11 @@ def commit_of(checkout: Path) -> dict[str, Any] | None:
 
 
 def environment() -> dict[str, Any]:
-    """Return the facts on which a run's bits and speed depend.
+    """Return the facts on which the bits and the speed of a run depend.
 
     Returns:
-        Versions by package, Python's, platform, processor, cores usable, torch's threads, the GPUs' names, and the
-        commit where the source is a checkout. No path, no name of a machine or a person.
+        Versions of packages and of Python, platform, processor, usable cores, torch's threads, names of GPUs, and the
+        commit where the source is a checkout. It has no path, and no name of a machine or a person.
     """
     import torch
 

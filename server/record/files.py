@@ -1,4 +1,4 @@
-"""How a file is written so that a reader finds it whole or not at all."""
+"""Atomic writing of files: a reader finds a complete file or none."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import BinaryIO
 
 from clients.core.errors import RunFolderError, UserError
 
-KEPT = "Nothing written before is lost and the last checkpoint is kept: make room or choose another disk, then resume."
-OTHER_OUT = "Make room, or name another file with --out."
+KEPT = "The record so far and the last checkpoint are kept. Free some space or use another disk, then resume."
+OTHER_OUT = "Free some space, or name another file with --out."
 
 
 @contextmanager
 def writing(path: Path, *, fix: str = KEPT) -> Iterator[None]:
-    """Turn the system's refusal to write `path` into a `RunFolderError` that names it and the system's reason.
+    """Turn an OSError on writing `path` into a `RunFolderError` that names the path and the system's reason.
 
     Raises:
         RunFolderError: any OSError inside, such as a full or a read-only disk.
@@ -29,7 +29,7 @@ def writing(path: Path, *, fix: str = KEPT) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to read `path` into a `RunFolderError`."""
+    """Turn an OSError on reading `path` into a `RunFolderError`."""
     try:
         yield
     except OSError as error:
@@ -37,39 +37,39 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def temporary(path: Path) -> Path:
-    """Return the name under which `path` is written before it is whole."""
+    """Return the temporary name of `path` until it is complete."""
     return path.with_name(f".{path.name}.tmp")
 
 
 def place_for(file: Path, example: str) -> None:
-    """Make the folder of a file that the user named with `--out`, and refuse a name that is a folder's.
+    """Make the folder of a file that the user named with `--out`.
 
     Args:
-        file: where it will be written.
-        example: what a file in that folder may be called.
+        file: the file to be written.
+        example: a possible file name, for the error message.
 
     Raises:
-        UserError: it is a folder, or lies in a file.
+        UserError: `file` is a folder, or its folder is a file.
         RunFolderError: its folder cannot be made.
     """
     if file.is_dir():
         problem = f"must be a file, and {str(file)!r} is a folder"
         raise UserError("out", problem, fix=f"Name a file in it, such as {file / example}.")
     if file.parent.is_file():
-        raise UserError("out", f"must lie in a folder, and {str(file.parent)!r} is a file", fix="Name another.")
+        raise UserError("out", f"must lie in a folder, and {str(file.parent)!r} is a file", fix="Name another folder.")
     with writing(file, fix=OTHER_OUT):
         file.parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def whole_file(path: Path, *, fix: str = KEPT) -> Iterator[BinaryIO]:
-    """Open a file that takes the name `path` only once it is whole and on the disk.
+    """Open a file that gets the name `path` only once it is complete and on disk.
 
-    The name changes hands in one step: whoever opens `path`, at any moment and after any crash, finds the old
-    content or the new. `sync_folder` afterwards makes the name itself survive a power cut.
+    The rename is atomic: at any moment, and after any crash, `path` has the old content or the new. Call `sync_folder`
+    afterwards so that the name also survives a power cut.
 
     Raises:
-        RunFolderError: the system refused; what stood under `path` is untouched.
+        RunFolderError: the system refused; the old content of `path` is unchanged.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -94,7 +94,7 @@ def whole_file(path: Path, *, fix: str = KEPT) -> Iterator[BinaryIO]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in `folder` on the disk (some file systems cannot, and need not)."""
+    """Sync the names in `folder` to disk; errors are ignored, because some file systems do not support it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

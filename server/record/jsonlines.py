@@ -1,7 +1,7 @@
-"""Lines of JSON that grow by one a round: written at once, read back to the last whole line.
+"""Lines of JSON, one for each round: written at once, read back up to the last complete line.
 
-JSON has no nan and no infinity: they are written as the strings "nan", "inf" and "-inf" and read back as numbers (so
-those three words cannot be told from numbers when they are text).
+JSON has no nan and no infinity. They are written as the strings "nan", "inf" and "-inf" and read back as numbers, so
+text values with exactly these words also become numbers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def _plain(value: Any) -> Any:
-    """Return NumPy's and torch's scalars and arrays as Python's."""
+    """Return scalars and arrays of NumPy and torch as Python values."""
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} cannot be written to a record")
 
 
 def _spelled(value: Any) -> Any:
-    """Return `value` with the numbers that are not finite as words."""
+    """Return `value` with non-finite numbers as strings."""
     if isinstance(value, float):
         return value if math.isfinite(value) else str(float(value))
     if isinstance(value, Mapping):
@@ -39,7 +39,7 @@ def _spelled(value: Any) -> Any:
 
 
 def _restored(value: Any) -> Any:
-    """Undo `_spelled`."""
+    """Reverse `_spelled`."""
     if isinstance(value, str):
         return NOT_FINITE.get(value, value)
     if isinstance(value, dict):
@@ -52,11 +52,11 @@ _encode_indented: Callable[[Any], str] = json.JSONEncoder(allow_nan=False, defau
 
 
 def to_json(value: Any, *, indent: bool = False) -> str:
-    """Return `value` as valid JSON text, whatever numbers it holds.
+    """Return `value` as valid JSON text, also with non-finite numbers.
 
     Args:
         value: mappings, sequences, strings, numbers, None; NumPy and torch values become plain ones.
-        indent: over several lines, for people.
+        indent: whether to indent over several lines.
 
     Example:
         >>> to_json({"round": 1, "loss": float("inf")})
@@ -70,7 +70,7 @@ def to_json(value: Any, *, indent: bool = False) -> str:
 
 
 def from_json(text: str | bytes) -> Any:
-    """Return what `to_json` wrote.
+    """Return the value of a text from `to_json`.
 
     Raises:
         ValueError: `text` is not JSON.
@@ -85,13 +85,13 @@ def from_json(text: str | bytes) -> Any:
 
 
 class RoundWriter:
-    """Appends lines of JSON to one file, each handed to the system before `append` returns.
+    """Appends lines of JSON to one file; each is passed to the system before `append` returns.
 
-    A line that cannot be written whole is taken back, so the file ends in a whole line as long as the system lets us
-    say so. Not on the disk until `sync`: a killed process loses nothing, a power cut the lines since.
+    A partly written line is removed, so the file ends in a complete line unless the removal fails as well. Lines are on
+    disk only after `sync`: a killed process loses nothing, a power cut loses the lines since the last `sync`.
 
     Args:
-        path: the file; made if it is not there, continued if it is. Its last line must be whole (`truncate_rounds`).
+        path: the file, made or continued. Its last line must be complete (see `truncate_rounds`).
 
     Raises:
         RunFolderError: the file cannot be opened for writing.
@@ -123,20 +123,20 @@ class RoundWriter:
         self._size += length
 
     def sync(self) -> None:
-        """Put every line so far on the disk, so that no checkpoint is ahead of its record."""
+        """Sync all lines to disk, so that no checkpoint is ahead of its record."""
         assert self._handle is not None, "the record is closed"
         with writing(self.path):
             os.fsync(self._handle)
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file; a second call does nothing."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
 
 def _whole_lines(path: Path) -> tuple[list[tuple[bytes, dict[str, Any]]], bool]:
-    """Return every whole line as it stands and as it reads, and whether a partial one follows."""
+    """Return every complete line as bytes and as a value, and whether a partial line follows."""
     with reading(path):
         *raw_lines, tail = path.read_bytes().split(b"\n")
     lines: list[tuple[bytes, dict[str, Any]]] = []
@@ -146,22 +146,22 @@ def _whole_lines(path: Path) -> tuple[list[tuple[bytes, dict[str, Any]]], bool]:
         except ValueError:
             line = None
         if not isinstance(line, dict):
-            if number == len(raw_lines) and not tail:  # the line end arrived, the line did not
+            if number == len(raw_lines) and not tail:  # only the end of the line was written
                 return lines, True
-            fix = f"Lines 1 to {number - 1} are whole: keep a copy, cut the file after them, then try again."
+            fix = f"Lines 1 to {number - 1} are complete: keep a copy, cut the file after them, then try again."
             raise RunFolderError(str(path), f"line {number} of {len(raw_lines)} is damaged", fix=fix)
         lines.append((raw, line))
     return lines, bool(tail)
 
 
 def read_rounds(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """Read a file of lines to its last whole one.
+    """Read a file of lines up to its last complete line.
 
     Args:
         path: `rounds.jsonl` or `events.jsonl`.
 
     Returns:
-        The lines, and whether a partial one at the end was ignored (the writer was killed, or the disk was full).
+        The lines, and whether a partial line at the end was ignored (after a kill or on a full disk).
 
     Raises:
         RunFolderError: the file cannot be read, or a line before the last is damaged.
@@ -171,16 +171,16 @@ def read_rounds(path: Path) -> tuple[list[dict[str, Any]], bool]:
 
 
 def truncate_rounds(path: Path, last_round: int) -> int | None:
-    """Drop, in one step, the lines of rounds after `last_round` and a partial line at the end.
+    """Drop, atomically, the lines of rounds after `last_round` and a partial line at the end.
 
-    Lines without a `round` stay.
+    Lines without a `round` are kept.
 
     Args:
         path: `rounds.jsonl` or `events.jsonl`.
-        last_round: the round of the checkpoint from which the run goes on.
+        last_round: the round of the checkpoint from which the run continues.
 
     Returns:
-        The last round that the file still tells of; None where it tells of none.
+        The last round that is left in the file; None without rounds.
 
     Raises:
         RunFolderError: the file cannot be read or replaced, or a line before the last is damaged.

@@ -1,11 +1,11 @@
-"""A run's folder: what is in it, how it begins, and the observer that fills it.
+"""A run's folder: its files, how it is made, and the observer that fills it.
 
 scenario.toml      the scenario as resolved            rounds.jsonl    one line a round, flushed
-environment.json   where and with what it ran          events.jsonl    what happened besides
-clients/           rows by client and round            checkpoint/     what `resume` needs
-model.safetensors  the final model                     outcome.json    how it ended; absent until then
-partition.json     client sizes and label counts       report.html     what `dashboards` draws of it all
-data_truth.json    faults, concept drifts, the city    absent where nothing was done to the data
+environment.json   versions, machine, decisions        events.jsonl    one line an event
+clients/           rows by client and round            checkpoint/     the state for `resume`
+model.safetensors  the final model                     outcome.json    how it ended; absent before
+partition.json     client sizes and label counts       report.html     the report, from `dashboards`
+data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from server.record.jsonlines import RoundWriter, from_json, to_json, truncate_ro
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder. Make it with `create` or `create_at`, find it again with `open`.
+    """One run's folder. `create` and `create_at` make it; `open` finds an existing one.
 
     Attributes:
         path: the folder.
@@ -41,8 +41,8 @@ class RunFolder:
         """Make `root/<scenario>-<MMDD-HHMM>-<4 hex digits>/`.
 
         Args:
-            root: the folder of runs; made if it is not there.
-            scenario_name: the scenario's name; what a file name should not hold becomes `-`.
+            root: the folder of runs; made if it does not exist.
+            scenario_name: the scenario's name; characters unfit for a file name become `-`.
             now: the time in the name.
 
         Raises:
@@ -56,16 +56,16 @@ class RunFolder:
 
     @classmethod
     def create_at(cls, path: Path) -> RunFolder:
-        """Make the folder `path`, or take it if it is empty.
+        """Make the folder `path`, or use it if it is empty.
 
         Raises:
-            RunFolderError: it holds something, or the system refuses.
+            RunFolderError: it is not empty, or the system refuses.
         """
         with writing(path, fix="Name another folder with --out."):
             path.mkdir(parents=True, exist_ok=True)
             first = min((entry.name for entry in path.iterdir()), default=None)
         if first is not None:
-            fix = f"Name another folder with --out, or go on with the run in it: fedscape resume {path}"
+            fix = f"Name another folder with --out, or continue the run in it: fedscape resume {path}"
             raise RunFolderError(str(path), f"already holds files ({first})", fix=fix)
         folder = cls(path)
         with writing(path, fix="Name another folder with --out."):
@@ -77,18 +77,18 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Find a run that was made before.
+        """Open the folder of an existing run.
 
         Raises:
-            RunFolderError: there is no folder, or it lacks what every run has.
+            RunFolderError: the folder does not exist, or lacks files that every run has.
         """
         folder = cls(path)
         if not path.is_dir():
             what = "is a file, not a run's folder" if path.exists() else "does not exist"
-            raise RunFolderError(str(path), what, fix="A run's folder is named at the end of its run, as its record.")
+            raise RunFolderError(str(path), what, fix="A run prints its folder at its end, as its record.")
         missing = [file.name for file in (folder.scenario, folder.rounds) if not file.is_file()]
         if missing:
-            fix = "It is no run's folder, or its run stopped before it began: run the scenario again."
+            fix = "It is not a run's folder, or its run stopped before round 0: run the scenario again."
             raise RunFolderError(str(path), f"lacks {' and '.join(missing)}", fix=fix)
         return folder
 
@@ -99,12 +99,12 @@ class RunFolder:
 
     @property
     def rounds(self) -> Path:
-        """One line a round: the source of truth that every exporter reads."""
+        """One line for each round: the source of truth for all exporters."""
         return self.path / "rounds.jsonl"
 
     @property
     def events(self) -> Path:
-        """One line an event: `round`, `kind`, `message` and more."""
+        """One line for each event: `round`, `kind`, `message` and more."""
         return self.path / "events.jsonl"
 
     @property
@@ -124,22 +124,22 @@ class RunFolder:
 
     @property
     def environment(self) -> Path:
-        """Where and with what the run was made."""
+        """The environment and the decisions at the start."""
         return self.path / "environment.json"
 
     @property
     def partition(self) -> Path:
-        """How the examples lie on the clients."""
+        """Sizes and label counts of the clients."""
         return self.path / "partition.json"
 
     @property
     def truth(self) -> Path:
-        """What was done to the data: faults, concept drifts, the city's clock; absent where nothing was."""
+        """Ground truth of the data: faults, concept drifts, the city's clock; absent without any of these."""
         return self.path / "data_truth.json"
 
     @property
     def report(self) -> Path:
-        """The page that shows the run."""
+        """The report page of the run."""
         return self.path / "report.html"
 
     @property
@@ -156,7 +156,7 @@ class RunFolder:
         _replace(self.scenario, text)
 
     def write_environment(self, run: Mapping[str, Any]) -> None:
-        """Write `environment()` and, under `run`, what was decided at the start (engine and why, parameters, ...).
+        """Write `environment()` and, under `run`, the decisions at the start (engine and why, parameters, ...).
 
         Raises:
             RunFolderError: it cannot be written.
@@ -164,7 +164,7 @@ class RunFolder:
         _replace(self.environment, to_json(environment() | {"run": run}, indent=True) + "\n")
 
     def write_partition(self, table: Mapping[str, Any]) -> None:
-        """Write what `clients.heterogeneity.measures.partition_table` says.
+        """Write the result of `clients.heterogeneity.measures.partition_table`.
 
         Raises:
             RunFolderError: it cannot be written.
@@ -172,7 +172,7 @@ class RunFolder:
         _replace(self.partition, to_json(table) + "\n")
 
     def write_truth(self, truth: Mapping[str, Any]) -> None:
-        """Write what `clients.federation.ground_truth.data_ground_truth` says.
+        """Write the result of `clients.federation.ground_truth.data_ground_truth`.
 
         Raises:
             RunFolderError: it cannot be written.
@@ -197,7 +197,7 @@ class RunFolder:
             return self.scenario.read_text("utf-8")
 
     def read_outcome(self) -> dict[str, Any] | None:
-        """Return how the run ended; None where it has not, or was killed.
+        """Return how the run ended; None where it is unfinished or was killed.
 
         Raises:
             RunFolderError: it cannot be read, or is damaged.
@@ -205,7 +205,7 @@ class RunFolder:
         return _read_json(self.outcome)
 
     def read_environment(self) -> dict[str, Any] | None:
-        """Return what `write_environment` wrote; None where the run stopped before.
+        """Return the content of environment.json; None where the run stopped before.
 
         Raises:
             RunFolderError: it cannot be read, or is damaged.
@@ -213,7 +213,7 @@ class RunFolder:
         return _read_json(self.environment)
 
     def read_partition(self) -> dict[str, Any] | None:
-        """Return what `write_partition` wrote; None where the run stopped before, or is of an older version.
+        """Return the content of partition.json; None where the run stopped before, or an older version made it.
 
         Raises:
             RunFolderError: it cannot be read, or is damaged.
@@ -221,7 +221,7 @@ class RunFolder:
         return _read_json(self.partition)
 
     def read_truth(self) -> dict[str, Any] | None:
-        """Return what `write_truth` wrote; None where nothing was done to the data.
+        """Return the content of data_truth.json; None where it is absent.
 
         Raises:
             RunFolderError: it cannot be read, or is damaged.
@@ -229,16 +229,16 @@ class RunFolder:
         return _read_json(self.truth)
 
     def truncate(self, last_round: int) -> int | None:
-        """Take the record back to `last_round`: rounds, events, client rows and the outcome.
+        """Cut the record back to `last_round`: rounds, events, client rows and the outcome.
 
-        Cut short at any moment, it can be done again.
+        It can be repeated after an interruption.
 
         Args:
-            last_round: the round of the checkpoint from which the run goes on.
+            last_round: the round of the checkpoint from which the run continues.
 
         Returns:
-            The last round that `rounds.jsonl` still tells of, None where none. Below `last_round` only where the
-            record was lost (a power cut on a disk that lies): the caller says so.
+            The last round in `rounds.jsonl`, None without rounds. It is below `last_round` only where synced lines were
+            lost, for example by a power cut on a disk that ignores syncs; the caller reports it.
 
         Raises:
             RunFolderError: something cannot be read or replaced.
@@ -252,14 +252,14 @@ class RunFolder:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a whole file of text."""
+    """Replace a file by a text, atomically."""
     with whole_file(path) as file:
         file.write(text.encode())
     sync_folder(path.parent)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """Read a file of one JSON object; None where there is none."""
+    """Read a file of one JSON object; None where it is absent."""
     if not path.exists():
         return None
     with reading(path):
@@ -272,10 +272,10 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 class Recorder:
-    """The observer that fills a run's folder. It is critical: when it fails, the run stops.
+    """The observer that fills a run's folder. It is critical: an error in it stops the run.
 
     Args:
-        folder: a new folder, or one taken back with `truncate`.
+        folder: a new folder, or one cut back with `truncate`.
 
     Attributes:
         clients: the rows by client and round; the round loop adds to it.
@@ -306,12 +306,12 @@ class Recorder:
         self.folder.write_outcome(outcome)
 
     def sync(self) -> None:
-        """Put all that was recorded on the disk: before a checkpoint, so that none is ahead of its record."""
+        """Sync the record to disk. Call it before a checkpoint, so that none is ahead of its record."""
         self.clients.flush()
         self._rounds.sync()
         self._events.sync()
 
     def close(self) -> None:
-        """Close the files; a second time does nothing."""
+        """Close the files; a second call does nothing."""
         self._rounds.close()
         self._events.close()

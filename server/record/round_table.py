@@ -1,4 +1,4 @@
-"""A run's rounds as columns: one value a round under each metric's name."""
+"""A run's rounds as columns: one value of each metric for each round."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from server.record.columns import Columns
 
 
 def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted name, value) of everything in a line."""
+    """Yield (dotted name, value) of all values in a line."""
     for key, value in line.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
@@ -22,7 +22,7 @@ def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _array(values: list[Any]) -> Array:
-    """Return the tightest array: integers, numbers with nan where missing, or objects with None where missing."""
+    """Return the narrowest array: int64, float64 with nan where missing, or objects with None where missing."""
     known = {type(value) for value in values}
     if known == {int}:
         return np.array(values, np.int64)
@@ -37,7 +37,7 @@ class RoundTable(Columns):
     """The lines of `rounds.jsonl`, read by column.
 
     Args:
-        lines: one mapping a round, in order; `read_rounds` gives them.
+        lines: one mapping for each round, in order, as from `read_rounds`.
 
     Example:
         >>> table = RoundTable([{"round": 0, "loss": 2.5}, {"round": 1, "client_drift": {"mean": 0.5}}])
@@ -61,25 +61,25 @@ class RoundTable(Columns):
 
     @cached_property
     def columns(self) -> list[str]:
-        """Names that at least one round has, in order of appearance; what is inside a mapping after a dot."""
+        """Names that at least one round has, in order of appearance; keys inside a mapping follow a dot."""
         return list(dict.fromkeys(name for line in self._flat_lines for name in line))
 
     def __len__(self) -> int:
-        """Return the number of rounds, round 0 included where it was recorded."""
+        """Return the number of rounds, with round 0 where it was recorded."""
         return len(self.lines)
 
     def __getitem__(self, name: str) -> Array:
-        """Return one value a round.
+        """Return a column, one value for each round.
 
         Args:
             name: a metric, as in `columns`.
 
         Returns:
-            float64, nan in rounds without it; int64 where every round has a whole number; objects (None in rounds
-            without it) for words and lists.
+            int64 where every round has an integer; else float64, nan in rounds without it; objects for text and lists,
+            None in rounds without it.
 
         Raises:
-            UserError: no round has it.
+            UserError: no round has the metric.
         """
         self.check_column(name)
         return _array([line.get(name) for line in self._flat_lines])

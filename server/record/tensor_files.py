@@ -1,4 +1,4 @@
-"""Tensors in files: safetensors, written in one pass with a checksum, never pickle."""
+"""Tensors in safetensors files, written in one pass with a checksum; pickle is never used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What a manifest says of one file, enough to know it whole.
+    """A file as a manifest lists it, with size and checksum to detect damage.
 
     Attributes:
         name: its name in its folder.
@@ -60,26 +60,26 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def _blocks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a file of `tensors`, without copying those that lie in order in memory."""
+    """Yield the bytes of a file of `tensors`; contiguous CPU tensors are not copied."""
     yield _header(tensors)
     for tensor in tensors.values():
         flat = tensor.detach().cpu().contiguous().reshape(-1)
-        flat = flat.as_strided(flat.shape, (1,))  # a single element may have any stride, and `view` wants 1
+        flat = flat.as_strided(flat.shape, (1,))  # a single element may have any stride, and `view` needs 1
         yield flat.view(torch.uint8).numpy().data
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> TensorFile:
-    """Write tensors to a safetensors file that takes its name once whole.
+    """Write tensors to a safetensors file that gets its name once complete.
 
-    safetensors' own writer would do, were it not for three things: it refuses tensors that share memory, leaves files
-    that only their owner can read, and does not say why the system refused.
+    This replaces the writer of safetensors for three reasons: that writer refuses tensors that share memory, makes
+    files that only their owner can read, and does not report why the system refused.
 
     Args:
-        path: the file, replaced if it is there.
-        tensors: by name, on any device, of any strides.
+        path: the file; an existing file is replaced.
+        tensors: by name, on any device, with any strides.
 
     Returns:
-        Its name, size and checksum.
+        The name, size and checksum of the file.
 
     Raises:
         RunFolderError: the system refused.
@@ -96,11 +96,11 @@ def read_tensors(folder: Path, expected: TensorFile) -> dict[str, Tensor]:
     """Read a file that `write_tensors` wrote.
 
     Args:
-        folder: where it is.
-        expected: what was written; the file must be it, to the bit.
+        folder: its folder.
+        expected: the result of `write_tensors`; the file must match it.
 
     Returns:
-        Tensors by name, on the CPU, in memory of their own.
+        Tensors by name, on the CPU, in their own memory.
 
     Raises:
         RunFolderError: the file is missing, cut short, changed, or cannot be read.
@@ -111,10 +111,10 @@ def read_tensors(folder: Path, expected: TensorFile) -> dict[str, Tensor]:
         while block := file.read(_CHUNK):
             size, crc = size + len(block), zlib.crc32(block, crc)
     if size != expected.size:
-        raise RunFolderError(str(path), f"is damaged: {size:,} bytes, not the {expected.size:,} that were written")
+        raise RunFolderError(str(path), f"is damaged: it has {size:,} bytes, and {expected.size:,} were written")
     if crc != expected.crc32:
-        raise RunFolderError(str(path), "is damaged: its checksum is not that of what was written")
-    try:  # load_file maps the file, which the next checkpoint may remove: hence the copies
+        raise RunFolderError(str(path), "is damaged: its checksum differs from the one written")
+    try:  # copies, because load_file maps the file and the next checkpoint may remove it
         return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except SafetensorError as error:
         raise RunFolderError(str(path), f"is damaged: {error}") from error

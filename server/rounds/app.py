@@ -8,15 +8,15 @@ from flwr.app import ConfigRecord, Context
 from flwr.serverapp import Grid, ServerApp
 
 OUTCOME = "fedscape"
-"""The record of `context.state` that says what the run came to."""
+"""The record of `context.state` that holds the outcome of the run."""
 
 
 def make_server_app(play: Callable[[Grid, Context], dict[str, str]]) -> ServerApp:
     """Return the ServerApp.
 
     Args:
-        play: (grid, context) -> plays the whole run on the grid, whichever it is, and returns what it came to in a
-            few words; they are left in `context.state["fedscape"]`.
+        play: (grid, context) -> outcome. It plays the whole run on any grid and returns the outcome in a few words,
+            which are stored in `context.state["fedscape"]`.
     """
     app = ServerApp()
 

@@ -1,4 +1,4 @@
-"""What lasts of a run: client states become current, rows are recorded, checkpoints are written when due."""
+"""Makes finished rounds permanent: commits client states, records client rows, writes checkpoints when due."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Stateful(Protocol):
     """A strategy that can take part in a checkpoint."""
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what it remembers."""
+        """Return its state."""
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take it up again."""
+        """Restore its state."""
 
 
 class RunCheckpointer:
     """Keeps a run's client states, client rows and checkpoints.
 
     Args:
-        states: what in-process clients remember; None where they live elsewhere.
+        states: the states of in-process clients; None where clients run elsewhere.
         recorder: takes the clients' rows; None where nothing is recorded.
         store: the checkpoints; None where none are written.
-        strategy: a user's strategy, whose own state is kept too; None for fedscape's.
-        facts: written into every checkpoint: what a resumed run must agree with.
+        strategy: a user's strategy, whose own state is also saved; None for fedscape's.
+        facts: written into every checkpoint; a resumed run must have the same.
         every_seconds: wall seconds between checkpoints.
-        every_rounds: rounds between checkpoints; None leaves it to the seconds.
+        every_rounds: rounds between checkpoints; None uses `every_seconds`.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class RunCheckpointer:
         self._strategy, self._facts = strategy, dict(facts)
         self._seconds, self._rounds = every_seconds, every_rounds
         self._changed: dict[str, list[I64]] = {}
-        # The first is due after a second at most: a run of seconds that is killed has something to go on from.
+        # The first checkpoint is due within a second, so that even a short run can be resumed after a kill.
         self._saved_at, self._saved_round = time.monotonic() - max(0.0, every_seconds - 1.0), -1
 
     def commit(self, state: ServerState, columns: dict[str, Array]) -> None:
-        """Make the round last; write a checkpoint when one is due."""
+        """Make a finished round permanent; write a checkpoint when one is due."""
         if self._states is not None:
             for name, clients in self._states.commit().items():
                 self._changed.setdefault(name, []).append(clients)
@@ -76,12 +76,12 @@ class RunCheckpointer:
             self.save(state)
 
     def rollback(self) -> None:
-        """Forget what the clients of a broken round staged."""
+        """Drop the client states that a failed round staged."""
         if self._states is not None:
             self._states.rollback()
 
     def save(self, state: ServerState) -> None:
-        """Write a checkpoint of a finished round, unless it is there."""
+        """Write a checkpoint of a finished round, unless it exists already."""
         if self._store is None or self._saved_round == state.round_index:
             return
         if self._recorder is not None:
@@ -104,7 +104,7 @@ class RunCheckpointer:
         return changed
 
     def restore(self, checkpoint: Checkpoint) -> ServerState:
-        """Take up the client states of a checkpoint and the state of a user's strategy; return the server's state."""
+        """Restore client states and a user's strategy from a checkpoint; return the server's state."""
         for name, (clients, rows) in checkpoint.client_states.items():
             assert self._states is not None, "a run without in-process clients has no client states"
             self._states.put(name, clients, rows)
@@ -119,7 +119,7 @@ class RunCheckpointer:
 
 
 def _arrays(checkpoint: Checkpoint) -> ArrayRecord | None:
-    """Return the arrays as a user's strategy had returned them, in its order; None for fedscape's strategy."""
+    """Return the arrays that a user's strategy returned, in its order; None for fedscape's strategy."""
     names = sorted(n for n in checkpoint.tensors if n.startswith("arrays/"))
     found = {n.split("/", 2)[2]: FlowerArray(checkpoint.tensors[n].numpy()) for n in names}
     return ArrayRecord(found) if found else None

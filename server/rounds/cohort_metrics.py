@@ -1,4 +1,4 @@
-"""What the record says of a cohort's local work: losses, drift, dispersion, bytes and simulated time."""
+"""Metrics of a cohort's local work: losses, client drift, dispersion, bytes and simulated time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from server.dispersion.summary import named, quantiles, summary, worst
 from server.rounds.cohort_sum import CohortResult
 from server.rounds.data_metrics import data_line
 
-ALL_LEFT_OUT = "drift: every update of the round was left out of the aggregate"
+ALL_LEFT_OUT = "dispersion: every update of the round was left out of the aggregate"
 Line = dict[str, Any]
 Replies = CohortReplies | DecodedReplies
 
@@ -38,7 +38,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True)
 class CohortMetrics:
-    """What the replies of a cohort say: for the record, and one row a client."""
+    """Metrics of a cohort's replies: a line of the record, and one row for each client."""
 
     line: Line
     columns: dict[str, Array]
@@ -53,14 +53,14 @@ def measure_cohort(
     codec: Codec,
     clock: Clock,
 ) -> CohortMetrics:
-    """Measure what a cohort returned.
+    """Measure the replies of a cohort.
 
     Args:
         sent: the messages of the round.
-        replies: what came back.
-        total: the sum of the updates; None where there are none, or they cannot be read.
-        population: as it is in that round.
-        codec: how models travel.
+        replies: the replies.
+        total: the sum of the updates; None where there are none, or they cannot be decoded.
+        population: the population of that round.
+        codec: encodes and decodes models.
         clock: simulated time.
     """
     failures = replies.failures if isinstance(replies, DecodedReplies) else 0
@@ -69,7 +69,7 @@ def measure_cohort(
     line |= _traffic(sent, replies, respondents, codec, clock)
     if total is None:
         problem = replies.problem if isinstance(replies, DecodedReplies) else ""
-        why = f"drift: the replies do not hold the model's arrays ({problem})"
+        why = f"client_drift and dispersion: the replies do not hold the model's arrays ({problem})"
         return CohortMetrics(line | ({"not_measured": why} if problem else {}), {})
     update, names = total.update, population.federation.client_name
     dispersion = total.dispersion
@@ -85,7 +85,7 @@ def measure_cohort(
 
 
 def _training(update: CohortUpdate, names: Callable[[int], str]) -> Line:
-    """Return losses, steps and the local path of a cohort."""
+    """Return losses, steps, client drift and gradient norms of a cohort."""
     known = np.isfinite(update.train_loss) | (update.local_steps > 0)
     weights = update.num_examples * known
     loss = float(np.average(np.where(known, update.train_loss, 0.0), weights=weights)) if weights.any() else None
@@ -98,7 +98,7 @@ def _training(update: CohortUpdate, names: Callable[[int], str]) -> Line:
         line["largest_gradient_norm"] = float(update.gradient_norm.max())
     else:
         line["client_drift"] = line["local_steps"] = None
-        line["not_measured"] = "client_drift and local_steps: the clients return only where they ended, not the path"
+        line["not_measured"] = "client_drift and local_steps: the clients return only their final parameters"
     return line
 
 
@@ -157,5 +157,5 @@ def _array_bytes(message: Message) -> int:
 
 
 def _record_bytes(record: ArrayRecord) -> int:
-    """Return the bytes of a record's numbers, without what a serialisation puts around them."""
+    """Return the bytes of a record's numbers, without the overhead of serialisation."""
     return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in record.values())

@@ -1,4 +1,4 @@
-"""The sum of a cohort's updates: aggregate, dispersion and one row a client, filled tile by tile."""
+"""The sum of a cohort's updates: aggregate, dispersion and one row for each client, added tile by tile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.dispersion.measures import Dispersion, DispersionStream, Layers, mea
 
 @dataclass(frozen=True)
 class SumPlan:
-    """What a sum needs to know before the first update arrives.
+    """What a sum needs before the first update arrives.
 
     Attributes:
         clients: clients of the cohort, increasing, int64 (K,).
@@ -28,7 +28,7 @@ class SumPlan:
         anchor: the broadcast parameters [P].
         layers: (name, start, end) of each layer within [P].
         population: clients N of the federation.
-        aggregation: how updates become one.
+        aggregation: how updates are combined.
     """
 
     clients: I64
@@ -45,10 +45,10 @@ class CohortResult:
     """A finished sum.
 
     Attributes:
-        plan: what was summed.
-        update: one row a client, in order of client; parameters are left out where they were not kept.
-        aggregate: what the updates add up to; None where every weight is 0.
-        buffers: mean buffers by examples [Q], of updates whose weight is not 0; None as `aggregate`.
+        plan: the cohort and its weights.
+        update: one row for each client, in order of client; without parameters where they were not kept.
+        aggregate: the aggregated update; None where every weight is 0.
+        buffers: mean buffers by examples [Q], over updates whose weight is not 0; None where `aggregate` is.
     """
 
     plan: SumPlan
@@ -73,14 +73,14 @@ class CohortResult:
 
 
 class CohortSum:
-    """Adds up the updates of a set of clients, with how they differ.
+    """Adds up the updates of a set of clients and measures their dispersion.
 
-    Tiles of a cohort, workers and edge servers each fill one and `merge` it. A sum that keeps its rows gives the same
-    bits in whatever order they come; one that does not may differ in the last bits.
+    Tiles of a cohort, workers and edge servers can each fill one sum; `merge` joins them. A sum that keeps its rows
+    gives the same bits in any order of arrival. A sum that does not may differ in the last bits.
 
     Args:
         plan: the cohort and its weights.
-        keep_rows: whether updates are kept whole; else they are summed as they come.
+        keep_rows: whether updates are kept whole; otherwise they are summed as they arrive.
     """
 
     def __init__(self, plan: SumPlan, *, keep_rows: bool = True) -> None:
@@ -96,7 +96,7 @@ class CohortSum:
         self._stream = DispersionStream(layers=plan.layers)
 
     def add(self, tile: CohortUpdate) -> None:
-        """Take in the updates of some clients of the plan; each comes once."""
+        """Add the updates of some clients of the plan; each client is added once."""
         if self.keep_rows:
             self._tiles.append(tile)
             return
@@ -116,8 +116,8 @@ class CohortSum:
             self._extras[name] = self._extras[name] + part if name in self._extras else part
 
     def merge(self, other: CohortSum) -> None:
-        """Take in what another sum of the same plan took in, of other clients."""
-        assert self.keep_rows == other.keep_rows, "sums that are merged keep their rows alike"
+        """Add the updates of another sum of the same plan, over other clients."""
+        assert self.keep_rows == other.keep_rows, "merged sums both keep their rows, or both do not"
         self._tiles += other._tiles
         if self.keep_rows or other._buffers is None:
             return
@@ -128,7 +128,7 @@ class CohortSum:
             self._extras[name] = self._extras[name] + part if name in self._extras else part
 
     def result(self) -> CohortResult:
-        """Return the sum of all that came in; at least one update."""
+        """Return the sum of the added updates; there must be at least one."""
         update = concatenate(self._tiles)
         plan = self.plan
         counted = plan.weights != 0
@@ -155,7 +155,7 @@ class CohortSum:
         return CohortResult(plan, update, Aggregate(pseudo_gradient, extras, share), buffers)
 
     def _dispersion(self) -> Dispersion:
-        """Return what the stream measured, norms in order of client."""
+        """Return the streamed dispersion, norms in order of client."""
         found = self._stream.result()
         order = np.argsort(np.concatenate([tile.clients for tile in self._tiles]), kind="stable")
         return replace(found, update_norm=found.update_norm[order])
@@ -165,7 +165,7 @@ class CohortSum:
 
 
 def sum_by_examples(update: CohortUpdate, anchor: Tensor, layers: Layers, population: int) -> CohortResult:
-    """Return the sum of kept updates weighed by their examples, which measures the cohort of a user's strategy."""
+    """Return the sum of kept updates weighted by their examples; it measures the cohort of a user's strategy."""
     plan = SumPlan(
         update.clients, update.num_examples.astype(np.float64), update.num_examples, anchor, layers, population,
         weighted_mean("examples"),
@@ -174,7 +174,7 @@ def sum_by_examples(update: CohortUpdate, anchor: Tensor, layers: Layers, popula
 
 
 def sum_of(tiles: Sequence[CohortUpdate], plan: SumPlan) -> CohortResult:
-    """Return the sum of updates that are all here."""
+    """Return the sum of a complete set of updates."""
     total = CohortSum(plan)
     for tile in tiles:
         total.add(tile)

@@ -1,4 +1,4 @@
-"""What a round's line says about its data: what faults changed, how far concepts have drifted, how districts do."""
+"""Metrics of a round's data: the effect of faults, the levels of concept drift, and means by district."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ Line = dict[str, Any]
 
 
 def data_line(population: Population, columns: Mapping[str, Array], fault_counts: FaultCounts | None) -> Line:
-    """Return what the record says about the data that a cohort trained on.
+    """Return the metrics of the data that a cohort trained on.
 
     Args:
-        population: as it was in that round.
-        columns: one value a respondent: `client`, `num_examples`, and `train_loss` and `client_drift` where measured.
-        fault_counts: what faults changed in the respondents' data, from their update; None where nobody knows.
+        population: the population of that round.
+        columns: one value for each respondent: `client`, `num_examples`; where measured, `train_loss` and
+            `client_drift`.
+        fault_counts: what faults changed in the respondents' data, from their update; None where unknown.
 
     Returns:
         `faults` (by name: `changed`, mean share of a client's readings or labels changed; `clients` with changes;
         `effect`, mean over these), `concept_drift` (by name: mean `level`, and `clients` above 0), `districts` (by
-        name: respondents, means of loss and drift, and `changed`, the mean of the sum of the faults' shares, at most 1:
-        what two faults changed counts twice). Keys that do not apply are absent.
+        name: respondents, means of loss and client drift, and `changed`, the mean over clients of the sum of the
+        faults' shares, at most 1; a reading that two faults changed counts twice). Keys that do not apply are absent.
     """
     clients, history, facts = columns["client"], population.history, population.federation
     line: Line = {}
@@ -54,7 +55,7 @@ def _fault(share: F64, effect: F64) -> Line:
 
 
 def _districts(names: tuple[str, ...], district: I64, columns: Mapping[str, Array], changed: F64 | None) -> Line:
-    """Return one entry for every district that had respondents; means over them, unweighted."""
+    """Return one entry for every district with respondents; means over respondents are unweighted."""
     count = np.bincount(district, minlength=len(names))
     means = {
         key: _means(values, district, len(names))

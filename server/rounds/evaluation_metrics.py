@@ -1,4 +1,4 @@
-"""What the record says of a federated evaluation: means by examples, scores over classes, the spread over clients."""
+"""Metrics of a federated evaluation: means by examples, scores over classes, the spread over clients."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def measure_evaluation(found: CohortEvaluation | None, population: Population) -
 
 
 def _with_tenths(values: F64) -> dict[str, float]:
-    """Return the quantiles of one value a client, and the first and last decile."""
-    with np.errstate(invalid="ignore"):  # a diverged model's may be infinite
+    """Return the quantiles of one value for each client, and the first and last decile."""
+    with np.errstate(invalid="ignore"):  # scores of a diverged model may be infinite
         tenths = np.quantile(values, (0.1, 0.9)).tolist()
     return quantiles(values) | dict(zip(("p10", "p90"), tenths, strict=True))
 

@@ -1,4 +1,4 @@
-"""Everything that a round loop plays with."""
+"""Everything that the round loop needs."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from server.rounds.strategy import FederatedStrategy
 
 
 class Checkpointer(Protocol):
-    """Keeps what the clients remember, their rows, and the checkpoint."""
+    """Keeps client states, client rows and checkpoints."""
 
     def commit(self, state: ServerState, columns: dict[str, Array]) -> None:
-        """Make a finished round last: its client states become current; write a checkpoint when one is due."""
+        """Make a finished round permanent: commit its client states; write a checkpoint when one is due."""
 
     def rollback(self) -> None:
-        """Drop what the clients of a broken round staged."""
+        """Drop the client states that a failed round staged."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What `play_round` and `run_rounds` work on. A round changes nothing in it but what the clients remember.
+    """What `play_round` and `run_rounds` work on. A round changes only the client states in it.
 
     Attributes:
         strategy: any Flower strategy.
-        own: fedscape's strategy, where it plays, by itself or inside a wrapper; None where a user's plays.
+        own: fedscape's strategy, if it is `strategy` or wrapped by it; None where a user's strategy plays.
         grid: any Flower grid.
-        nodes: which node of it holds which client.
-        codec: how models travel.
-        population: whose data.
+        nodes: maps clients to the grid's nodes.
+        codec: encodes and decodes models.
+        population: the clients and their data.
         clock: simulated time.
         model_metrics: measures models.
-        judge: folds lines of the record into criteria, totals and rate.
+        judge: derives criteria, totals and rate from the lines of the record.
         observers: receive the moments of the run.
-        checkpointer: makes rounds last.
-        rounds: the budget.
+        checkpointer: makes finished rounds permanent.
+        rounds: the most rounds to play.
         seed: root seed.
         timeout: seconds to wait for replies; None waits for all.
         stop_requested: called after each round; True interrupts the run there.
@@ -71,5 +71,5 @@ class Experiment:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the strategy is a user's; Flower's own draw from Python's and NumPy's global generators."""
+        """Whether the strategy is a user's. Flower's strategies draw from Python's and NumPy's global generators."""
         return self.strategy is not self.own

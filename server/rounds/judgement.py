@@ -20,11 +20,11 @@ TOTALS = {"bytes_total": ("bytes_down", "bytes_up"), "simulated_seconds_total": 
 
 
 class Judge:
-    """Adds to each line of the record what only follows from the lines before.
+    """Adds to each line of the record what depends on the lines before it.
 
     Args:
         monitor: judges convergence and divergence.
-        task: what is learnt, for agreement.
+        task: the kind of task, for agreement.
         trend: fits the rate into the record every few rounds; None leaves it out.
     """
 
@@ -34,7 +34,7 @@ class Judge:
         self._predicted: Tensor | None = None
 
     def observe(self, line: Line, predicted: Tensor | None) -> Assessment:
-        """Take in the line of a round, and write into it what follows.
+        """Observe the line of a round, and add the derived values to it.
 
         Args:
             line: what was measured in the round.
@@ -65,7 +65,7 @@ class Judge:
         return self._monitor.stopped(round_index, budget)
 
     def replay(self, lines: Sequence[Line], predicted: Tensor | None) -> None:
-        """Take in recorded lines again, when a run goes on.
+        """Observe recorded lines again when a run is resumed.
 
         Args:
             lines: the record up to a checkpoint, round 0 first.
@@ -81,5 +81,5 @@ class Judge:
 
 
 def facts_of(line: Line) -> dict[str, float | None]:
-    """Return the facts that criteria look at, from a line of the record."""
+    """Return the facts that criteria read, from a line of the record."""
     return {name: line.get(name) for name in FACTS}

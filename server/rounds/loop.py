@@ -13,14 +13,14 @@ from server.rounds.experiment import Experiment
 from server.rounds.play import play_round
 
 BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at")
-"""Keys of a line that depend on when and where a run ran; two equal runs agree on all others."""
+"""Keys of a line that depend on the clock and the machine; two equal runs agree on all others."""
 
 
 def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState, Verdict]:
     """Play rounds until a verdict.
 
     Args:
-        experiment: what is played.
+        experiment: the experiment to play.
         state: the server's state to start from: the initial one, or a checkpoint's.
 
     Returns:
@@ -67,6 +67,6 @@ def initial_line(experiment: Experiment, state: ServerState) -> Line:
 
 
 def events_of(experiment: Experiment, round_index: int) -> list[Line]:
-    """Return events of what changes in the data as a round starts."""
+    """Return an event for each change of the data at the start of a round."""
     events = experiment.population.history.events
     return list(events(round_index)) if events is not None else []

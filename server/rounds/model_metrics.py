@@ -1,4 +1,4 @@
-"""What the record says of the model after a round: the step it took, gradients at it, central validation."""
+"""Metrics of the model after a round: size of the step, gradients, central validation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Gradients = Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]
 
 @dataclass(frozen=True)
 class ModelMeasurement:
-    """What was measured of a model.
+    """Measurements of a model.
 
     Attributes:
         line: for the record.
@@ -42,10 +42,10 @@ class ModelMetrics:
     """Measures models.
 
     Args:
-        population: whose central examples, or objectives, they are evaluated on.
-        evaluator: evaluates them; None where there is nothing to evaluate on.
+        population: has the central examples, or objectives, on which models are evaluated.
+        evaluator: evaluates models; None where there is nothing to evaluate on.
         gradients: see `Gradients`; None where gradients cannot be computed.
-        gradient_every: rounds between gradient passes; 0 never.
+        gradient_every: rounds between gradient passes; 0 for never.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ModelMetrics:
 
 
 def _objectives(population: Population, evaluator: Evaluator | None) -> Examples | None:
-    """Return every client's objective, once an example, where that is what central evaluation runs on."""
+    """Return all clients' objectives as examples, if central evaluation runs on objectives; else None."""
     if evaluator is None or population.task != "objective":
         return None
     data = population.cohort(np.arange(population.num_clients))

@@ -1,4 +1,4 @@
-"""Which Flower node holds which client."""
+"""The map from clients to Flower nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAIT_SECONDS = 120.0
 
 
 class NodeMap:
-    """Maps clients to nodes: by arithmetic on an in-process grid, elsewhere by asking every node once.
+    """Maps clients to nodes: by arithmetic on an in-process grid, elsewhere by one query to every node.
 
     A node answers a `query` with `client` (its partition id); see `clients.flower.app`.
     """
@@ -28,11 +28,11 @@ class NodeMap:
         self._client_of: dict[int, int] = {}
 
     def on(self, grid: Grid) -> Callable[[I64], list[int]]:
-        """Return clients (K,) -> node ids (K) on a grid, asking its nodes the first time if need be."""
+        """Return clients (K,) -> node ids (K) on a grid; the first call queries its nodes where needed."""
         if getattr(grid, "nodes_by_client", False):
             return lambda clients: (clients + FIRST_NODE).tolist()
         if self._node_of is None:
-            self._node_of = self._ask(grid)
+            self._node_of = self._query(grid)
         nodes = self._node_of
         return lambda clients: [nodes[c] for c in clients.tolist()]
 
@@ -40,11 +40,11 @@ class NodeMap:
         """Return the client a node holds."""
         return self._client_of.get(node, node - FIRST_NODE)
 
-    def _ask(self, grid: Grid) -> list[int]:
-        """Wait until every client has a node, and ask each for its client.
+    def _query(self, grid: Grid) -> list[int]:
+        """Wait until every client has a node, and query each node for its client.
 
         Raises:
-            StrategyError: too few nodes came or answered in time, or two nodes hold one client.
+            StrategyError: too few nodes joined or answered in time, or two nodes hold the same client.
         """
         deadline = time.monotonic() + WAIT_SECONDS
         while len(ids := list(grid.get_node_ids())) < self._num_clients:
@@ -55,9 +55,9 @@ class NodeMap:
                     fix="Start as many SuperNodes as the scenario has clients.",
                 )
             time.sleep(0.1)
-        asked = [Message(RecordDict(), dst_node_id=node, message_type=QUERY) for node in ids]
+        queries = [Message(RecordDict(), dst_node_id=node, message_type=QUERY) for node in ids]
         nodes = [0] * self._num_clients  # a list: Flower's node ids are unsigned, 64 bits wide, and never 0
-        for reply in grid.send_and_receive(asked, timeout=WAIT_SECONDS):
+        for reply in grid.send_and_receive(queries, timeout=WAIT_SECONDS):
             node = reply.metadata.src_node_id
             if reply.has_error():
                 raise StrategyError("nodes", f"node {node} failed its query: {reply.error.reason}")
@@ -71,6 +71,6 @@ class NodeMap:
             nodes[client] = node
             self._client_of[node] = client
         if 0 in nodes:
-            problem = f"{nodes.count(0)} did not say within {WAIT_SECONDS:.0f} s which client they hold"
-            raise StrategyError("nodes", problem, fix="Look at the log of the nodes.")
+            problem = f"{nodes.count(0)} of {len(nodes)} clients were reported by no node within {WAIT_SECONDS:.0f} s"
+            raise StrategyError("nodes", problem, fix="Read the logs of the nodes.")
         return nodes

@@ -1,4 +1,4 @@
-"""Who is told of a run's moments: the record, the console, exporters; none of them can stop or slow a run unseen."""
+"""Observers receive the moments of a run: the record, the console, exporters. A failing observer is dropped."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ _Listener = Callable[[Any], object]
 
 
 class Observer(Protocol):
-    """What an observer may have. Every method is optional: one that is absent costs nothing.
+    """The methods of an observer. Every method is optional; an absent method costs nothing.
 
-    An observer with the attribute `critical = True` is part of the run (the record): what it raises stops the run.
-    Observers share what they are given and must not change it.
+    An observer with the attribute `critical = True` is part of the run, as the record is: an error in it stops the run.
+    Observers share the objects they receive and must not change them.
     """
 
-    def attached(self, tell: Callable[[dict[str, Any]], object]) -> None:
-        """Once, at first: the function that announces an event of the observer's own, from any of these methods."""
+    def attached(self, announce: Callable[[dict[str, Any]], object]) -> None:
+        """Called once, first. `announce` sends an event of the observer's own; any method may call it."""
 
     def run_started(self, facts: dict[str, Any]) -> None:
-        """Before the first round: run_id, scenario, seed, clients, engine and why, rounds, ..."""
+        """Called before the first round: run_id, scenario, seed, clients, engine and why, rounds, ..."""
 
     def recorded_before(self, lines: Sequence[dict[str, Any]]) -> None:
-        """In a resumed run, before its first new round: the lines recorded so far, round 0's first."""
+        """Called in a resumed run before its first new round: the lines recorded so far, from round 0 on."""
 
     def round_finished(self, line: dict[str, Any]) -> None:
-        """After each round, round 0's evaluation included: the line of `rounds.jsonl`."""
+        """Called after each round, and after the evaluation of round 0: the line of `rounds.jsonl`."""
 
     def event(self, event: dict[str, Any]) -> None:
-        """Something happened besides: `round`, `kind`, `message` and more."""
+        """Called for each event: `round`, `kind`, `message` and more."""
 
     def run_finished(self, outcome: dict[str, Any]) -> None:
-        """After the last round: the typed outcome and what was reached."""
+        """Called after the last round: the outcome and the final results."""
 
 
 class Observers:
-    """Tells several observers of the moments, in the order given.
+    """Passes the moments of a run to several observers, in the order given.
 
-    An observer that raises is logged and dropped, the others are told by an event of kind `observer_dropped`, and the
-    run goes on; a critical one's error goes up to the round loop.
+    An observer that raises is logged and dropped, the others receive an event of kind `observer_dropped`, and the run
+    goes on. The error of a critical observer reaches the round loop.
 
     Args:
-        observers: objects with some of `Observer`'s methods; the critical ones belong first, so that nothing is shown
-            that is not recorded.
+        observers: objects with some of `Observer`'s methods. Critical observers belong first: then no observer shows
+            what is not recorded.
 
     Example:
         >>> class Losses:
@@ -66,37 +66,37 @@ class Observers:
                 attached(self.event)
 
     def _bind(self) -> None:
-        """Look the methods up once, so that a moment costs one call an observer that has it."""
-        heard = [observer for observer in self._observers if id(observer) not in self._dropped]
+        """Look the methods up once, so that a moment costs one call for each observer that has the method."""
+        kept = [observer for observer in self._observers if id(observer) not in self._dropped]
         self._listeners: dict[str, tuple[tuple[object, _Listener], ...]] = {
-            moment: tuple((o, getattr(o, moment)) for o in heard if callable(getattr(o, moment, None)))
+            moment: tuple((o, getattr(o, moment)) for o in kept if callable(getattr(o, moment, None)))
             for moment in MOMENTS
         }
 
     def run_started(self, facts: dict[str, Any]) -> None:
         """Announce the start."""
-        self._tell("run_started", facts)
+        self._announce("run_started", facts)
 
     def recorded_before(self, lines: Sequence[dict[str, Any]]) -> None:
-        """Announce what a resumed run goes on from."""
-        self._tell("recorded_before", lines)
+        """Announce the lines from which a resumed run continues."""
+        self._announce("recorded_before", lines)
 
     def round_finished(self, line: dict[str, Any]) -> None:
         """Announce a round's line."""
         self._round = line.get("round")
-        self._tell("round_finished", line)
+        self._announce("round_finished", line)
 
     def event(self, event: dict[str, Any]) -> None:
         """Announce an event."""
-        self._tell("event", event)
+        self._announce("event", event)
 
     def run_finished(self, outcome: dict[str, Any]) -> None:
         """Announce the end."""
-        self._tell("run_finished", outcome)
+        self._announce("run_finished", outcome)
 
-    def _tell(self, moment: str, what: Any) -> None:
+    def _announce(self, moment: str, what: Any) -> None:
         for observer, listener in self._listeners[moment]:
-            if id(observer) in self._dropped:  # since this moment began: an event about another reached it first
+            if id(observer) in self._dropped:  # dropped during this moment: it failed at the event of another failure
                 continue
             try:
                 listener(what)
@@ -106,9 +106,9 @@ class Observers:
                 self._drop(observer, moment, error)
 
     def _drop(self, observer: object, moment: str, error: Exception) -> None:
-        """Go on without `observer`, and say so."""
+        """Drop `observer`, log it, and announce an event."""
         name = type(observer).__name__
-        _log.exception("%s raised in %s and hears nothing more of this run", name, moment)
+        _log.exception("%s raised in %s and was dropped from this run", name, moment)
         self._dropped.add(id(observer))
         self._bind()
         message = f"{name} failed in {moment} and was dropped: {type(error).__name__}: {error}"

@@ -29,11 +29,11 @@ class RoundResult:
     """What was measured in a round.
 
     Attributes:
-        line: for the record; what follows from earlier rounds is not in it yet (`Judge` adds it).
-        columns: one row a client, by name.
+        line: for the record; `Judge` adds what depends on earlier rounds.
+        columns: one value for each client, by name of the column.
         predicted: predictions of the new model on the probe examples; None without them.
-        events: what went wrong without ending the run.
-        total: the sum of the updates; None where none came.
+        events: failures that did not end the run.
+        total: the sum of the updates; None without updates.
     """
 
     line: Line
@@ -46,7 +46,7 @@ class RoundResult:
 def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState, RoundResult]:
     """Play the round after `state`: broadcast, local work, aggregation, server step, evaluation.
 
-    With fedscape's own strategy the result depends on `experiment`, `state` and what the clients remember alone.
+    With fedscape's own strategy the result depends only on `experiment`, `state` and the client states.
 
     Raises:
         StrategyError: every client of the round failed, or a user's strategy did.
@@ -99,7 +99,7 @@ def _receive(experiment: Experiment, sent: Sequence[Message]) -> Replies:
 
 
 def _total(experiment: Experiment, state: ServerState, replies: Replies) -> CohortResult | None:
-    """Return the sum of the updates: the grid's, or one made here and left in the replies for the strategy."""
+    """Return the sum of the updates: the grid's, or one made here and stored in the replies for the strategy."""
     if isinstance(replies.total, CohortResult):
         return replies.total
     update, round_index = replies.update, state.round_index + 1
@@ -115,7 +115,7 @@ def _total(experiment: Experiment, state: ServerState, replies: Replies) -> Coho
 
 
 def _advance(experiment: Experiment, state: ServerState, arrays: ArrayRecord | None) -> ServerState:
-    """Return the state after a round; a strategy that returns no arrays leaves the model as it was."""
+    """Return the state after a round; without arrays from the strategy the model stays unchanged."""
     round_index = state.round_index + 1
     vectors = experiment.own.state.vectors if experiment.own is not None else {}
     if arrays is None:
@@ -142,10 +142,10 @@ def _evaluate_clients(experiment: Experiment, new: ServerState) -> Line:
 
 
 def _require_replies(sent: Sequence[Message], replies: Replies, local: CohortMetrics) -> None:
-    """Refuse a round in which every client failed (Flower calls that a success), or none had an example."""
+    """Raise where every client failed (Flower counts that as a success), or no respondent had an example."""
     if len(sent) and local.line["respondents"] == 0:
         raise StrategyError("clients", f"all {len(sent)} clients of the round failed{_first_reason(replies)}",
-                            fix="Mend the ClientApp; what was recorded is kept.")  # fmt: skip
+                            fix="Correct the ClientApp. The rounds recorded so far are kept.")  # fmt: skip
     examples = local.columns.get("num_examples")
     if examples is not None and not examples.any():
         raise StrategyError("clients", f"all {len(examples)} respondents of the round report 0 examples",
@@ -160,7 +160,7 @@ def _first_reason(replies: Iterable[Message]) -> str:
 def _losses(
     experiment: Experiment, round_index: int, replies: Replies, local: CohortMetrics, arrays: ArrayRecord | None
 ) -> list[dict[str, Any]]:
-    """Return an event for each thing the round lost: clients that failed, or an aggregate that did not come."""
+    """Return an event where clients failed, and one where the strategy returned no arrays."""
     failed, cohort = local.line["failures"], local.line["cohort"]
     events = []
     if failed:
@@ -174,7 +174,7 @@ def _losses(
 
 @contextmanager
 def _naming(experiment: Experiment, method: str) -> Iterator[None]:
-    """Name the strategy and its method where a user's strategy raises."""
+    """Turn an error of a user's strategy into a `StrategyError` that names the strategy and its method."""
     try:
         yield
     except (FedscapeError, AssertionError):

@@ -1,4 +1,4 @@
-"""Who is asked in a round: a pure function of (seed, round)."""
+"""The cohort of a round: a pure function of (seed, round)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class CohortSampler:
 
     Args:
         options: cohort size and sampling.
-        sizes: training examples of each client, (N,); empty clients are never asked.
+        sizes: training examples of each client, (N,); empty clients are never drawn.
         seed: root seed.
 
     Raises:
@@ -41,7 +41,7 @@ class CohortSampler:
                 "algorithm.cohort",
                 f"must be at most the {busy} clients that have data"
                 f"{f' ({empty} of {len(sizes)} are empty)' if empty else ''}, got {self.size}",
-                fix="Ask a smaller cohort, or give more clients in [partition] or [data].",
+                fix="Set a smaller cohort, or more clients in [partition] or [data].",
             )
         self._by_examples = options.sampling == "by_examples"
         self._seed, self._sizes = seed, sizes

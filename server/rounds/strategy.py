@@ -1,4 +1,4 @@
-"""The one Flower strategy of fedscape: it plays any algorithm."""
+"""The Flower strategy of fedscape; it plays any `Algorithm`."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def _nobody(round_index: int) -> I64:
 
 @dataclass(frozen=True, kw_only=True)
 class Federation:
-    """What the strategy plays an algorithm on.
+    """The federation on which the strategy plays an algorithm.
 
     Attributes:
         local: local training, as the algorithm runs it.
-        codec: how models travel.
+        codec: encodes and decodes models.
         sampler: draws the cohorts.
         sizes: training examples of each client (N,).
-        nodes: which node holds which client.
+        nodes: maps clients to nodes.
         seed: root seed.
         drop_partial_work: leave out clients that did less than their full local work.
-        evaluated: round -> the clients that evaluate after it (possibly none).
+        evaluated: round -> the clients that evaluate the model after it, maybe none.
     """
 
     local: LocalOptions
@@ -71,8 +71,8 @@ class FederatedStrategy(Strategy):
     A round is a function of `state` and the replies: nothing else passes from `configure_train` to `aggregate_train`.
 
     Args:
-        algorithm: what is played.
-        federation: what it is played on.
+        algorithm: the algorithm.
+        federation: the federation.
 
     Attributes:
         state: the server's state; `aggregate_train` replaces it.
@@ -107,7 +107,7 @@ class FederatedStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Aggregate the cohort's updates and take the server's step; no result where no update counts."""
+        """Aggregate the cohort's updates and take the server's step; (None, None) where no update counts."""
         found = self._total_of(server_round, replies)
         if found is None or found.aggregate is None or found.buffers is None:
             return None, None
@@ -121,19 +121,19 @@ class FederatedStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Sequence[Message]:
-        """Send clients the model to evaluate, in the rounds that plan it."""
+        """Send clients the model to evaluate, in rounds with a federated evaluation."""
         clients = self.federation.evaluated(server_round)
         if not len(clients):
             return []
         params, buffers = self.federation.codec.decode(arrays)
-        local = self.algorithm
+        algorithm = self.algorithm
         work = CohortWork(
             round_index=server_round,
             clients=clients,
             params=params,
             buffers=buffers,
-            rule=local.local,
-            uplink=local.uplink,
+            rule=algorithm.local,
+            uplink=algorithm.uplink,
         )
         return CohortMessages(EVALUATE, work, arrays, config, self.federation.nodes.on(grid))
 
@@ -157,7 +157,7 @@ class FederatedStrategy(Strategy):
         return MetricRecord({n: float(np.average([number(r.get(n)) for r in rows], weights=weights)) for n in names})
 
     def summary(self) -> None:
-        """Print nothing: the run's header says it."""
+        """Print nothing: the header of the run has this information."""
 
     def weigh(self, facts: CohortFacts, round_index: int) -> F64:
         """Return the weights with which respondents' pseudo-gradients are summed (K,)."""
@@ -192,15 +192,15 @@ class FederatedStrategy(Strategy):
         return CohortSum(self._plan(anchor, round_index, facts), keep_rows=keep_rows)
 
     def total(self, update: CohortUpdate, anchor: Tensor, round_index: int) -> CohortResult:
-        """Return the sum of updates that are all here."""
+        """Return the sum of a complete set of updates."""
         return sum_of([update], self._plan(anchor, round_index, update.facts))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the vectors the server remembers."""
+        """Return the server's vectors."""
         return dict(self.state.vectors)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take up the vectors of a checkpoint."""
+        """Restore the server's vectors from a checkpoint."""
         self.state = replace(self.state, vectors=dict(state))
 
     def _plan(self, anchor: Tensor, round_index: int, facts: CohortFacts) -> SumPlan:
@@ -215,7 +215,7 @@ class FederatedStrategy(Strategy):
         )
 
     def _total_of(self, round_index: int, replies: Iterable[Message]) -> CohortResult | None:
-        """Return the sum that the grid or the loop has made of the replies, or make it."""
+        """Return the sum of the replies: the one that the grid or the loop made, else a new one."""
         if not isinstance(replies, CohortReplies | DecodedReplies):
             names = self.algorithm.local.returns
             replies = DecodedReplies(list(replies), self.federation.codec, self.federation.nodes.client_of, names)

@@ -1,4 +1,4 @@
-"""What every algorithm promises, on the one list of all of them."""
+"""Every algorithm of the table has the properties listed here."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ CLASSES, FEATURES = 3, 4
 
 
 def examples(label):
-    """Return the data of the client called `label`, of which there is one for every whole number."""
+    """Return the data of client `label`; every integer has a client."""
     random, n = np.random.default_rng((7, label)), SIZES[label % len(SIZES)]
     return random.normal(size=(n, FEATURES)) + 0.3 * label, random.integers(0, CLASSES, n)
 
@@ -102,7 +102,7 @@ def test_identical_clients_reach_the_common_minimum(name, cohort):
 
 @pytest.mark.parametrize("name", GRADIENT_DESCENT)
 def test_full_step_of_all_clients_is_gradient_descent(name):
-    """K = 1 and full participation: w - local_lr grad f(w), f weighted as the row weighs, over several rounds."""
+    """K = 1 and full participation: w - local_lr grad f(w) over several rounds, f with the weights of the row."""
     one = {"batch_size": "full", "local_epochs": None, "local_steps": 1}
     federation = classifier(name, **one)
     by_examples = getattr(ROWS[name], "weighting", "uniform") == "examples"
@@ -123,7 +123,7 @@ def test_full_step_of_all_clients_is_gradient_descent(name):
 
 @both_engines
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_row_switched_off_is_fedavg_bit_for_bit(engine, dtype):
+def test_row_switched_off_equals_fedavg_bit_for_bit(engine, dtype):
     def path(algorithm):
         return classifier("", algorithm=algorithm, engine=engine, dtype=dtype).step(3)
 
@@ -145,7 +145,7 @@ def test_zero_server_vectors_change_nothing(engine):
     torch.testing.assert_close(feddyn - start, 2 * (fedavg - start), rtol=1e-6, atol=1e-8)
 
 
-def test_fednova_at_equal_steps_is_fedavg():
+def test_fednova_at_equal_steps_equals_fedavg():
     equal = {"local_epochs": None, "local_steps": 3}
     nova, avg = classifier("fednova", **equal).step(3), classifier("fedavg", **equal).step(3)
     torch.testing.assert_close(nova, avg, rtol=1e-13, atol=1e-15)
@@ -164,7 +164,7 @@ def test_relabelling_clients_changes_nothing(name):
 @every_row
 @both_engines
 def test_added_client_changes_no_other_clients_batches(name, engine):
-    """Each of the first six clients returns the same from the same model, to the bit where it trains alone."""
+    """The first six clients return the same updates, and the same bits where each trains alone."""
     few, more = classifier(name, engine=engine), classifier(name, labels=tuple(range(9)), engine=engine)
     few.step()
     more.step()
@@ -188,7 +188,7 @@ def test_same_seed_gives_same_bits(name, engine):
 
 @every_row
 def test_simulate_plays_the_rounds_of_the_stepper(name):
-    """The public entry, with meter, criteria and record of lines, ends at the bits that rounds played singly do."""
+    """`fs.simulate`, with metrics, criteria and a record, ends at the same bits as single steps."""
     federation = classifier(name, cohort=PARTIAL)
     path = federation.step(3)
     run = fedscape.simulate(federation.session.scenario, data=federation.session.population, record=False)
@@ -209,7 +209,7 @@ def test_engines_agree(name):
 @every_row
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])
 def test_cohort_reduced_tile_by_tile_gives_the_same_round(name, partial_work):
-    """Tiles of two clients, and no memory to keep updates in; with stragglers kept or dropped."""
+    """Tiles of two clients without memory to keep updates, with stragglers kept or dropped."""
     algorithm = replace(ROWS[name], cohort=5, partial_work=partial_work)
     kept, reduced = (
         classifier("", algorithm=algorithm, partial_work=0.4, local_epochs=3, tile=2, keep_bytes=k)
@@ -229,7 +229,7 @@ def test_cohort_reduced_tile_by_tile_gives_the_same_round(name, partial_work):
 @pytest.mark.parametrize("name", ["fedavg", "fedavg, uniform", "fednova"])
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])
 def test_cohort_reduced_tile_by_tile_has_the_same_measures(name, partial_work):
-    """Also where a whole tile of it was dropped; measures of the final mean are listed as not measured."""
+    """This includes a tile that is dropped whole; measures that need the final mean are listed as not measured."""
     algorithm = replace(ROWS[name], cohort=5, partial_work=partial_work)
     lines = []
     for keep_bytes in (1 << 30, 0):
@@ -265,15 +265,15 @@ def test_federation_of_one_client_trains(name, engine):
 
 
 @every_row
-def test_cohorts_sample_every_client_in_time(name):
+def test_cohorts_reach_every_client(name):
     federation = classifier(name, cohort=PARTIAL)
     seen, cohorts = set(), set()
     for _ in range(8):
         federation.step()
-        asked = federation.update.clients
-        assert len(asked) == PARTIAL == len(set(asked))
-        cohorts.add(tuple(asked.tolist()))
-        seen |= set(asked.tolist())
+        cohort = federation.update.clients
+        assert len(cohort) == PARTIAL == len(set(cohort))
+        cohorts.add(tuple(cohort.tolist()))
+        seen |= set(cohort.tolist())
     assert seen == set(range(6))
     assert len(cohorts) > 1
 
@@ -285,7 +285,7 @@ def test_cohorts_sample_every_client_in_time(name):
 ])  # fmt: skip
 @pytest.mark.parametrize("partial_work", ["keep", "drop"])
 def test_server_vector_is_the_mean_of_client_states(name, own, server, partial_work):
-    """Over all clients, those never sampled as zero; without it the limit of partial rounds is not the optimum."""
+    """The mean is over all clients, with zero for those never sampled; otherwise partial rounds miss the optimum."""
     algorithm = replace(ROWS[name], cohort=PARTIAL, partial_work=partial_work)
     federation = classifier("", algorithm=algorithm, partial_work=0.4, local_epochs=3)
     everyone = np.arange(6)
@@ -347,7 +347,7 @@ def test_coefficients_follow_their_clients(name, found, order):
 @given(found=clients)
 @settings(max_examples=40)
 def test_client_drawn_twice_counts_as_two(name, found):
-    """A client drawn r times counts as r clients that are alike."""
+    """A client drawn r times counts as r equal clients."""
     sizes, draws, steps = (np.array(column) for column in zip(*found, strict=True))
     kwargs = {"total": int(sizes.sum()), "population": len(sizes), "cohort": int(draws.sum())}
     together = coefficients(name, shares(sizes, draws, steps, **kwargs))
@@ -392,7 +392,7 @@ def test_draws_with_replacement_are_counted_in_rounds(engine):
 @every_row
 @both_engines
 def test_stragglers_are_dropped(name, engine):
-    """With partial_work "drop" only clients that did all their work count, whatever the others returned."""
+    """With partial_work "drop" only clients with full local work count, whatever the others return."""
     if name == "fedsgd":
         pytest.skip("one step a round cannot be done in part")
     work = {"algorithm": replace(ROWS[name], partial_work="drop"), "engine": engine, "local_epochs": 3}
@@ -413,7 +413,7 @@ def test_stragglers_are_dropped(name, engine):
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if name != "fedsgd"])
-def test_first_round_of_stragglers_only_moves_nothing(name):
+def test_first_round_with_only_stragglers_changes_nothing(name):
     algorithm = replace(ROWS[name], partial_work="drop")
     federation = classifier("", algorithm=algorithm, partial_work=1.0, local_epochs=3)
     start = federation.params

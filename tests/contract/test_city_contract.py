@@ -1,4 +1,4 @@
-"""Every property of every generated source, of the populations made of them, and of the faults in these."""
+"""Every generated source, its populations and their faults have the properties listed here."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_held_out_examples_have_no_faults(name: str) -> None:
 
 
 @with_digits
-def test_faults_come_and_go_with_the_rounds(name: str) -> None:
+def test_faults_start_and_end_in_their_rounds(name: str) -> None:
     schedule = Schedule(start=3, stop=5)
     p = city.population(name, faults={"gone": MissingOptions(severity=1.0, schedule=schedule)})
     plain = city.examples(city.clean(name), [0, 1])
@@ -217,8 +217,8 @@ def test_faults_come_and_go_with_the_rounds(name: str) -> None:
         assert np.array_equal(city.examples(p.during(round_index), [0, 1])[0], plain[0])
     for round_index in (3, 4):
         assert not np.array_equal(city.examples(p.during(round_index), [0, 1])[0], plain[0])
-    told = {r: [(e["kind"], e["name"]) for e in p.history.events(r) if "fault" in e["kind"]] for r in range(1, 7)}  # type: ignore[misc]
-    assert {r: t for r, t in told.items() if t} == {3: [("fault_started", "gone")], 5: [("fault_ended", "gone")]}
+    announced = {r: [(e["kind"], e["name"]) for e in p.history.events(r) if "fault" in e["kind"]] for r in range(1, 7)}  # type: ignore[misc]
+    assert {r: t for r, t in announced.items() if t} == {3: [("fault_started", "gone")], 5: [("fault_ended", "gone")]}
 
 
 @pytest.mark.parametrize("name", ["traffic", "air", "intrusion", "digits"])
@@ -232,13 +232,13 @@ def test_fault_in_hours_changes_its_hours_alone(name: str) -> None:
     assert p.clients.hours is not None
     hours = p.clients.hours(np.arange(3))
     changed = (city.examples(p, [0, 1, 2])[0] != city.examples(plain, [0, 1, 2])[0]).reshape(len(hours), -1).any(axis=1)
-    reach = 0.0 if name == "intrusion" else p.feature_shape[0] * 1.0  # a window shows readings of the hours before it
+    reach = 0.0 if name == "intrusion" else p.feature_shape[0] * 1.0  # a window holds readings of the hours before it
     assert changed.any()
     assert (hours[changed] >= 48).all()
     assert (hours[changed] < 96 + reach).all()
 
 
-def test_outage_takes_all_sites_of_a_district() -> None:
+def test_outage_affects_all_sites_of_a_district() -> None:
     out = {"out": GatewayOutageOptions(severity=1.0, share=0.4)}
     p = city.population("air", faults=out)
     masks = np.stack(p.masks(np.arange(city.CLIENTS))["out"]).any(axis=2)  # type: ignore[misc]
@@ -288,9 +288,9 @@ def test_label_fault_keeps_to_its_district_and_hours(name: str) -> None:
 
 def test_outages_are_announced_when_their_fault_starts_and_weather_at_first() -> None:
     out = GatewayOutageOptions(severity=1.0, schedule=Schedule(start=3))
-    told = [city.population("air", faults={"out": out}).history.events(r) for r in (1, 2, 3, 4)]  # type: ignore[misc]
-    kinds = [{e["kind"] for e in events} for events in told]
+    announced = [city.population("air", faults={"out": out}).history.events(r) for r in (1, 2, 3, 4)]  # type: ignore[misc]
+    kinds = [{e["kind"] for e in events} for events in announced]
     assert kinds == [{"storm", "power_cut"}, set(), {"fault_started", "outage"}, set()]
-    hours = [e["from_hour"] for e in told[2] if e["kind"] == "outage"]
+    hours = [e["from_hour"] for e in announced[2] if e["kind"] == "outage"]
     assert hours == sorted(hours)
-    assert {e["district"] for e in told[2] if e["kind"] == "outage"} <= set(city.clean("air").federation.districts)
+    assert {e["district"] for e in announced[2] if e["kind"] == "outage"} <= set(city.clean("air").federation.districts)

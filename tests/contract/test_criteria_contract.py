@@ -73,7 +73,7 @@ def test_options_are_frozen_strict_and_optional(name):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_criterion_holds_from_its_third_measured_round_until_it_is_unmet(name):
+def test_criterion_holds_from_its_third_measured_round_until_it_is_unmet(name):
     waits = name in ("plateau", "gap")  # the first round sets the best
     monitor = ConvergenceMonitor(options_of(name, stop="never"))
     holds = [monitor.observe(r, MET).criteria[0].holds for r in range(5)]
@@ -86,7 +86,7 @@ def test_a_criterion_holds_from_its_third_measured_round_until_it_is_unmet(name)
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_fact_that_is_not_finite_resets_the_held_rounds(name):
+def test_fact_that_is_not_finite_resets_the_held_rounds(name):
     monitor = ConvergenceMonitor(options_of(name, stop="never"))
     for r in range(5):
         monitor.observe(r, MET)

@@ -1,4 +1,4 @@
-"""Every property of every concept drift, on data of every shape: one list, one test a property."""
+"""Every concept drift has the properties listed here, on data of every shape: one test for each property."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_drift_changes_its_law_alone(name: str, options: DriftOptions) -> None:
         if options.changes == "p(y|x)":
             assert np.array_equal(ours[0], theirs[0])
             assert not np.array_equal(ours[1], theirs[1])
-        else:  # the client's own examples, inputs with their targets, in other shares
+        else:  # only the client's own pairs of input and target, in other shares
             pool, drawn = sorted_rows(*theirs), sorted_rows(*ours)
             assert len(np.unique(np.concatenate([pool, drawn]), axis=0)) == len(pool)
             assert not np.array_equal(ours[0], theirs[0])
@@ -126,7 +126,7 @@ def share_changed(p: Population, plain: Population) -> float:
 
 
 @pytest.mark.parametrize(("name", "changes"), list(product(DATA, CHANGES)))
-def test_gradual_drift_reaches_more_examples_each_round_and_keeps_those_it_has(name: str, changes: str) -> None:
+def test_gradual_drift_only_adds_examples_each_round(name: str, changes: str) -> None:
     p = drifting(name, DriftOptions(kind="gradual", changes=changes, start=0, duration=10))  # type: ignore[arg-type]
     plain = city.clean(name)
     shares = [share_changed(p.during(r), plain) for r in (2, 5, 8, 10)]
@@ -154,7 +154,7 @@ def test_stronger_drift_moves_the_law_further(name: str, changes: str) -> None:
 
 @pytest.mark.parametrize("name", ["traffic", "air", "bridge, autoencoder"])
 def test_forecast_values_move_by_their_own_deviation(name: str) -> None:
-    """However many values a target has: weights exp(3 z) of z with deviation 1 move its mean well above half of one."""
+    """For any number of values of a target: weights exp(3 z) of z with deviation 1 move its mean by more than 0.5."""
     truth = city.examples(city.clean(name), everyone.tolist())[1].mean(axis=1)
     for strength, least in ((0.0, 0.0), (0.3, 0.2), (1.0, 0.5)):
         p = drifting(name, DriftOptions(changes="p(y)", strength=strength)).during(1)
@@ -185,7 +185,7 @@ def test_forecast_is_mirrored_about_the_mean() -> None:
     np.testing.assert_allclose(ours + theirs, np.broadcast_to(2 * theirs.mean(axis=0), ours.shape), atol=2e-5)
 
 
-def test_recurring_drift_returns_the_same() -> None:
+def test_recurring_drift_returns_unchanged() -> None:
     p = drifting("digits", DriftOptions(kind="recurring", changes="p(x)", start=3, period=2))
     plain = city.examples(city.clean("digits"), [1])[0]
     on = [not np.array_equal(city.examples(p.during(r), [1])[0], plain) for r in range(10)]
@@ -238,7 +238,7 @@ def test_drift_and_faults_combine_and_are_announced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "announced"),
     [
         (
             DriftOptions(kind="recurring", start=0.5, period=2.0),
@@ -253,25 +253,25 @@ def test_drift_and_faults_combine_and_are_announced() -> None:
         (DriftOptions(start=2, stagger=3), {2: "starts", 5: "has reached every client it is for"}),
     ],
 )
-def test_turns_are_announced_in_their_rounds(options: DriftOptions, told: dict[int, str]) -> None:
+def test_turns_are_announced_in_their_rounds(options: DriftOptions, announced: dict[int, str]) -> None:
     p = drifting("digits", options)
     assert p.history.events is not None
     found = {r: " ".join(e["message"].rpartition(") ")[2] for e in p.history.events(r)) for r in range(1, 8)}
-    assert {r: words for r, words in found.items() if words} == told
+    assert {r: words for r, words in found.items() if words} == announced
     if options.kind == "recurring":
         on = [bool(p.during(r).history.drift_levels(everyone)["turn"].all()) for r in range(8)]  # type: ignore[misc]
-        assert {r for r in range(1, 8) if on[r] != on[r - 1]} == set(told)
+        assert {r for r in range(1, 8) if on[r] != on[r - 1]} == set(announced)
 
 
 def test_levels_equal_the_figures_of_gama_et_al() -> None:
     start, rounds = np.array([2.0]), np.arange(10.0)
-    told = {
+    levels = {
         kind: level(DriftOptions(kind=kind, duration=4, period=3), start, rounds).tolist()  # type: ignore[arg-type]
         for kind in DRIFTS
     }
-    assert told["abrupt"] == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
-    assert told["gradual"] == told["incremental"] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
-    assert told["recurring"] == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]
+    assert levels["abrupt"] == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert levels["gradual"] == levels["incremental"] == [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    assert levels["recurring"] == [0, 0, 1, 1, 1, 0, 0, 0, 1, 1]
 
 
 def test_drift_of_an_objective_is_refused() -> None:

@@ -24,7 +24,7 @@ COUNTS = ("clients", "num_examples", "local_steps", "train_errors")
 
 
 class Residual(nn.Module):
-    """A module of a user's: two biases that add up, layer normalisation, a skip, a parameter that is never used."""
+    """A user's module: two biases that add up, layer normalisation, a skip connection, an unused parameter."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Model:
-    """A model to draw: its options (or module), and the data it needs."""
+    """A model for a draw: its options (or module), and the data it needs."""
 
     options: object
     shape: tuple[int, ...] = (6,)
@@ -108,7 +108,7 @@ def cases(draw):
     pairs = 2 if model.batch_norm else 1  # batch normalisation refuses batches of one
     sizes = [pairs * n for n in draw(st.lists(st.integers(1, 14), min_size=1, max_size=5))]
     one_of = st.sampled_from
-    bare = draw(st.booleans())  # nothing between gradient and step: the fused step of the hand-written program
+    bare = draw(st.booleans())  # plain SGD, for the fused step of the hand-written program
     options = {
         "optimizer": draw(st.sampled_from(OPTIMIZERS)),
         "local_lr": 0.03,
@@ -178,7 +178,7 @@ def run(engine, work, own):
 
 
 def distance(one, other):
-    """Return the largest difference of two trainings, relative where numbers are above 1."""
+    """Return the largest difference of two trainings, relative for numbers above 1."""
     (a, own_a), (b, own_b) = one, other
     for name in COUNTS:
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)

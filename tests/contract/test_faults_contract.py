@@ -1,4 +1,4 @@
-"""Every property of every fault: one list, one test a property."""
+"""Every fault has the properties listed here: one test for each property."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def outcome(options: FaultOptions, *, seed: int = 5) -> tuple[Any, Any, Any]:
     return one(readings(), options, seed=seed)
 
 
-def test_the_lists_have_every_kind() -> None:
+def test_lists_have_every_kind() -> None:
     assert {options.kind for options in EVERY.values()} == set(FAULTS)
     assert {row.measure for row in FAULTS.values()} == set(EFFECTS)
 
@@ -182,7 +182,7 @@ def test_share_of_clients_is_nested_and_leaves_the_others_unchanged(options: Fau
         assert effect[at].all()
         if not options.kind.startswith("label_"):
             assert mask.any(axis=(1, 2)).tolist() == at.tolist()
-            np.testing.assert_array_equal(mask[at], all_of_them[at])  # who else is affected does not matter
+            np.testing.assert_array_equal(mask[at], all_of_them[at])  # the other affected clients do not matter
         before = mask
 
 
@@ -213,7 +213,7 @@ def test_fault_does_not_depend_on_the_span(options: FaultOptions, start: int) ->
     stop = T - 3
     values, mask, _ = one(block, options)
     some, some_mask, _ = one(part(block, slice(None), slice(start, stop)), options)
-    edge = 70 if options.kind in WHOLE_SPAN else 0  # these look beyond the span, and see none of it
+    edge = 70 if options.kind in WHOLE_SPAN else 0  # these read beyond the span, where nothing is known
     inside, seen = slice(start + edge, stop - edge), slice(edge, stop - start - edge)
     assert some[:, seen].tobytes() == values[:, inside].tobytes()
     assert some_mask[:, seen].tobytes() == mask[:, inside].tobytes()

@@ -1,4 +1,4 @@
-"""Every property of every partition: one list, one test a property."""
+"""Every partition has the properties listed here: one test for each property."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_natural_partition_has_names_and_members() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         (kinds.IidOptions(clients=11), "At most 10 clients fit"),
         (kinds.DirichletOptions(clients=5, concentration=1.0, min_size=3), "min_size = 2 or clients = 3 fits"),

@@ -1,4 +1,4 @@
-"""Every property of every row of the tables from which scenarios are read: one list, one test a property."""
+"""Every row of the scenario tables has the properties listed here: one test for each property."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ CRITERIA_KEYS = {ConvergenceOptions: set(CRITERIA)}
 every = pytest.mark.parametrize("name", ROWS)
 
 
-def test_the_scenario_reads_these_tables() -> None:
+def test_scenario_reads_these_tables() -> None:
     assert tables(Scenario, named=False) | tables(Scenario, named=True) == TABLES
 
 
@@ -92,7 +92,7 @@ def test_options_of_one_kind_allow_no_other_and_options_of_several_leave_the_kin
 
 
 @every
-def test_everything_that_is_built_later_can_be_imported(name: str) -> None:
+def test_parts_built_later_can_be_imported(name: str) -> None:
     row = ROWS[name]
     for f in dataclasses.fields(row):
         value = getattr(row, f.name)
@@ -109,7 +109,7 @@ def test_every_key_is_described_where_it_is_declared(options: type) -> None:
         listed = (owner.__doc__ or "").partition("Attributes:")[2]
         lines = re.findall(r"^ {8}(\w[\w, ]*):", listed, re.MULTILINE)
         described = {key.strip() for line in lines for key in line.split(",")}
-        assert own - inherited <= described, f"{owner.__name__} does not say what these keys are"
+        assert own - inherited <= described, f"{owner.__name__} has no description of these keys"
         assert described <= own | inherited, f"{owner.__name__} describes keys that it does not have"
 
 
@@ -120,7 +120,7 @@ def test_options_of_another_table_are_refused() -> None:
 
 @pytest.mark.parametrize("kind", [["mlp"], {}, 3, ""])
 @pytest.mark.parametrize("section", TABLES)
-def test_a_kind_that_is_no_name_is_refused(section: str, kind: object) -> None:
+def test_kind_that_is_not_a_name_is_refused(section: str, kind: object) -> None:
     written: Any = {"kind": kind}
     table = {section: {"n": written} if section in tables(Scenario, named=True) else written}
     with pytest.raises(UserError, match=rf"kind: .* is not {TABLES[section].what}\."):

@@ -31,7 +31,7 @@ def test_folder_with_files_is_left_unchanged(capsys: Capture, tmp_path: Path) ->
     before = contents(folder)
     said = mistake(capsys, *run_arguments(folder))
     assert said.startswith(f"{folder}: already holds files (")
-    assert said.endswith(f"Name another folder with --out, or go on with the run in it: fedscape resume {folder}")
+    assert said.endswith(f"Name another folder with --out, or continue the run in it: fedscape resume {folder}")
     assert contents(folder) == before
     (tmp_path / "empty").mkdir()
     assert main(run_arguments(tmp_path / "empty", "run.rounds=1")) == EXIT_OK
@@ -84,7 +84,7 @@ def test_disk_full_during_a_run_keeps_the_record(hidden: str, file: str, capsys:
     err = capsys.readouterr().err
     assert "Traceback" not in err
     assert f"fedscape: {folder / file}" in err
-    assert "cannot be written: File too large. Nothing written before is lost and the last checkpoint is kept" in err
+    assert "cannot be written: File too large. The record so far and the last checkpoint are kept" in err
     lines, truncated = read_rounds(folder / "rounds.jsonl")
     assert not truncated, "the line that did not fit was taken back"
     assert 3 <= lines[-1]["round"] < 8, "the limit of the test does not fit the sizes of the files"
@@ -112,7 +112,7 @@ def test_record_damaged_in_the_middle_is_refused(capsys: Capture, tmp_path: Path
     rounds.write_text("".join([*lines[:2], "{half a li\n", *lines[3:]]))
     said = mistake(capsys, "resume", str(tmp_path / "run"))
     assert said.startswith(f"{rounds}: line 3 of 6 is damaged")
-    assert "Lines 1 to 2 are whole" in said
+    assert "Lines 1 to 2 are complete" in said
 
 
 def test_resume_prints_the_round_it_continues_from(capsys: Capture, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ SETS = {
     "Nearest: 'validation_loss'.",
     "convergence.gradient.below=0.1": "convergence.gradient: needs gradient_norm",
     "local.local_steps=3": "local.local_steps: cannot stand beside local_epochs. Give one of the two.",
-    "algorithm.cohort=101": "algorithm.cohort: must be at most the 100 clients that have data, got 101. Ask a smaller",
+    "algorithm.cohort=101": "algorithm.cohort: must be at most the 100 clients that have data, got 101. Set a smaller",
     "partition.clients=5000": "partition.clients: 5000 clients cannot share 1437 examples. At most 1437 clients fit.",
     "data=": "data: is missing. Add a [data] section",
     "rounds": "--set: must be section.key=value, got 'rounds'.",

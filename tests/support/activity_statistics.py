@@ -94,24 +94,24 @@ def nearest_centre(train, labels, test):
 
 
 def _recognition(windows, activity, people):
-    """How well unseen people are recognised: trained on two thirds of the people, tested on the others."""
+    """Recognition of unseen people: trained on two thirds of the people, tested on the others."""
     unseen = people % 3 == 2
     x = features(windows)
-    told = activity[unseen]
+    truth = activity[unseen]
     lda = discriminate(x[~unseen], activity[~unseen], x[unseen])
     near = nearest_centre(x[~unseen], activity[~unseen], x[unseen])
 
     def mixed(classes, guess):
-        inside = np.isin(told, classes)
-        return float((np.isin(guess, classes) & (guess != told))[inside].mean())
+        inside = np.isin(truth, classes)
+        return float((np.isin(guess, classes) & (guess != truth))[inside].mean())
 
     return {
-        "accuracy_discriminant": float((lda == told).mean()),
-        "accuracy_nearest_centre": float((near == told).mean()),
+        "accuracy_discriminant": float((lda == truth).mean()),
+        "accuracy_nearest_centre": float((near == truth).mean()),
         "sitting_standing_confused": mixed((3, 4), lda),
         "walks_confused": mixed((0, 1, 2), lda),
-        "dynamic_taken_for_static": float((lda[told < 3] > 2).mean()),
-        "laying_recall": float((lda[told == 5] == 5).mean()),
+        "dynamic_taken_for_static": float((lda[truth < 3] > 2).mean()),
+        "laying_recall": float((lda[truth == 5] == 5).mean()),
     }
 
 

@@ -1,4 +1,4 @@
-"""Statistics of hourly air quality at stations, taken alike of the twelve Beijing stations and of a generated city.
+"""Statistics of hourly air quality at stations, for the twelve Beijing stations and for a generated city.
 
 Every figure is a float named `pollutant.statistic`. Correlations between hours, stations and pollutants are of the raw
 concentrations; hours with a gap are left out pair by pair. Distances are in kilometres, so that cities of other sizes
@@ -77,7 +77,7 @@ class Air:
 
 
 def read_beijing(folder: Path) -> Air:
-    """Read the twelve files of UCI 501 as they lie in `folder` (xz)."""
+    """Read the twelve files of UCI 501 in `folder` (xz)."""
     from pyarrow import csv
 
     columns: dict[str, list[F64]] = {name: [] for name in COLUMNS}
@@ -126,8 +126,8 @@ def figures(air: Air) -> dict[str, float]:
 def bands(air: Air) -> dict[str, dict[str, float]]:
     """Of each figure: `real` over all years, and the band from `low` to `high` that a generated city is held to.
 
-    A generated year is to pass for one more year of a city of this kind. So the band starts as the range that the real
-    years themselves span and is widened by a margin: by a factor for levels and ratios (30% for a mean, as between
+    A generated year should look like one more year of such a city. So the band is the range of the real years, widened
+    by a margin: by a factor for levels and ratios (30% for a mean, as between
     cities of one region; more for the shares above a limit, which move more than the mean does; 60% for the
     spread across stations, which depends on where twelve stations were put), by a plain difference for correlations.
     """

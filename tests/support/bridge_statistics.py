@@ -1,4 +1,4 @@
-"""Modal identification of acceleration windows, as one would of a real bridge: nothing here reads the generator's truth
+"""Modal identification of acceleration windows, as for a real bridge: nothing here reads the generator's truth
 but the temperature, which real decks measure too.
 """
 

@@ -1,7 +1,6 @@
-"""A headless Chromium spoken to over its DevTools protocol, through two pipes: no port, no driver, no dependency.
+"""A headless Chromium, controlled by its DevTools protocol through two pipes: no port, no driver, no dependency.
 
-The browser is cut off from every network but loopback: names do not resolve, and a proxy that is not there takes all
-else.
+The browser reaches no network but loopback: names do not resolve, and other requests go to a proxy that does not exist.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class Chromium:
         self.pages: dict[str, Page] = {}
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Ask for one thing and return the answer."""
+        """Send one request and return the answer."""
         self._count += 1
         mine = self._count
         message = {"id": mine, "method": method, "params": parameters} | ({"sessionId": session} if session else {})

@@ -1,4 +1,4 @@
-"""Small populations of every generated source, and pooled ones beside them: the one list of the city's contracts."""
+"""Small populations of every generated source, and pooled data, for the contracts of the city."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def federation(name: str, *, seed: int = 3, **more: Any) -> Federation:
 
 
 def population(name: str, *, seed: int = 3, **more: Any) -> Population:
-    """Make one entry's population anew."""
+    """Make one entry's population."""
     return build_federation(federation(name, seed=seed, **more))
 
 
 @cache
 def clean(name: str) -> Population:
-    """Return one entry's population without faults, made once."""
+    """Return one entry's population without faults; it is cached."""
     return population(name)
 
 

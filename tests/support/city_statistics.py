@@ -23,7 +23,7 @@ def figures(name: str) -> dict[str, Any]:
 
 
 def outside(made: dict[str, F64], statistics: dict[str, Any]) -> list[str]:
-    """Say of each number of `made` that lies outside its band which it is; empty where all are inside."""
+    """Return a message for each number of `made` outside its band; empty where all are inside."""
     wrong = []
     for name, band in statistics.items():
         value, low, high = (np.atleast_1d(v) for v in (made[name], band["low"], band["high"]))

@@ -1,4 +1,4 @@
-"""As much of the packages `datasets` and `flwr_datasets` as fedscape uses, over columns in memory."""
+"""The parts of `datasets` and `flwr_datasets` that fedscape uses, over columns in memory."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class NaturalIdPartitioner:
 
 
 class DirichletPartitioner:
-    """Takes the arguments of the real one, and deals at random by its seed."""
+    """Takes the arguments of the real partitioner, and deals at random by its seed."""
 
     def __init__(self, num_partitions: int, partition_by: str, alpha: float, seed: int = 42) -> None:
         self.num_partitions, self.seed = num_partitions, seed

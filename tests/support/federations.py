@@ -27,13 +27,13 @@ Tamper = Callable[[CohortUpdate], CohortUpdate]
 
 
 def engine_options(kind: str = "stacked", *, tile: int = 1000, **more: Any) -> EngineOptions:
-    """Return an engine in one thread, of tiles that no timing chooses: the same bits on a busy machine."""
+    """Return an engine in one thread with fixed tiles: it gives the same bits on a busy machine."""
     tiles = {"tile": tile} if kind == "stacked" else {}
     return EngineOptions(kind=kind, threads=1, compile="never", **tiles, **more)
 
 
 class Federation(Stepper):
-    """A stepper whose clients' updates can be tampered with."""
+    """A stepper that can change its clients' updates."""
 
     def __init__(self, scenario: Scenario, **parts: Any) -> None:
         super().__init__(scenario, **parts)
@@ -138,7 +138,7 @@ def objectives(
     module: nn.Module | None = None,
     seed: int = 0,
 ) -> Federation:
-    """Make a federation of clients a x^2 + b x (or any module on features [a, b]); linear clients may be among them."""
+    """Make a federation of clients a x^2 + b x (or any module on features [a, b]); some may be linear."""
     data = custom_population(
         lambda k: (np.array([parts[k]]), np.zeros(1)),
         [1] * len(parts),

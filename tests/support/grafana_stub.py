@@ -142,17 +142,17 @@ def grafana_stub() -> Iterator[GrafanaStub]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
             elif isinstance(fault, tuple):
-                self.say(fault[0], {"message": fault[1].format(token=self.headers.get("Authorization", ""))})
+                self.respond(fault[0], {"message": fault[1].format(token=self.headers.get("Authorization", ""))})
             elif path == "/api/health":
-                self.say(200, {"commit": "abc", "database": "ok", "version": stub.version})
+                self.respond(200, {"commit": "abc", "database": "ok", "version": stub.version})
             elif self.headers.get("Authorization") != f"Bearer {TOKEN}":
-                self.say(401, {"message": "Invalid API key"})
+                self.respond(401, {"message": "Invalid API key"})
             else:
-                self.say(*stub.answer(self.command, path, parse_qs(parts.query), body))
+                self.respond(*stub.answer(self.command, path, parse_qs(parts.query), body))
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_request
 
-        def say(self, status: int, value: Any) -> None:
+        def respond(self, status: int, value: Any) -> None:
             self.send(status, json.dumps(value).encode(), "application/json")
 
         def send(self, status: int, text: bytes, kind: str) -> None:

@@ -1,4 +1,4 @@
-"""Records made up for tests, in milliseconds: the shape of a real run's, with numbers that can be told apart."""
+"""Synthetic records for tests, made in milliseconds, with the shape of real records and distinct numbers."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def line_of(round_index: int, clients: np.ndarray, *, shift: float = 0.0) -> dic
 
 
 def city_of(round_index: int, *, districts: int = 4) -> dict[str, Any]:
-    """Return what a round's line says besides of a city: two faults from rounds 5 and 12 on, a drift that grows."""
+    """Return the keys of a city in a round's line: two faults from rounds 5 and 12 on, a drift that grows."""
     r = round_index
     if not r:
         return {}
     stuck, level = (0.25 if 5 <= r < 20 else 0.0), min(max((r - 10) / 20, 0.0), 1.0)
     noise = 0.1 + 0.001 * r if r >= 12 else 0.0
-    names = [f"district {d}" for d in range(districts) if (r + d) % 7]  # one of them has nobody now and then
+    names = [f"district {d}" for d in range(districts) if (r + d) % 7]  # one of them has no respondent in some rounds
     return {
         "faults": {
             "stuck": {"changed": stuck, "clients": int(8 * stuck), "effect": 3.0 * stuck},
@@ -109,7 +109,7 @@ def make_record(
     partition: Population | None = None,
     city: bool = False,
 ) -> RunFolder:
-    """Write the record of a run that never was.
+    """Write a synthetic record.
 
     Args:
         path: its folder.

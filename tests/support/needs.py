@@ -24,7 +24,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 @dataclass(frozen=True)
 class Need:
-    """A program, a package or data that some tests cannot do without.
+    """A program, a package or data that some tests need.
 
     Attributes:
         name: what it is called.

@@ -22,7 +22,7 @@ Stored = dict[frozenset[tuple[str, str]], dict[int, str]]
 
 
 def free_port() -> int:
-    """Return a port for a program that binds it later: outside the range the system gives to others meanwhile."""
+    """Return a port for a program that binds it later: outside the range that the system assigns to other programs."""
     for port in random.SystemRandom().sample(range(10_000, 32_000), 100):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
@@ -55,7 +55,7 @@ class PrometheusServer:
         return self
 
     def kill(self) -> None:
-        """End it as a power cut would; a second time does nothing."""
+        """Kill it, as a power cut does; a second call does nothing."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

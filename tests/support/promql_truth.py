@@ -1,6 +1,6 @@
-"""What the dashboards' queries should give, worked out from records: the few shapes of PromQL that they use.
+"""Expected results of the dashboards' queries, computed from records, for the few shapes of PromQL that they use.
 
-Deliberately not a PromQL engine: an expression of another shape fails, so that a new shape gets its truth here.
+Deliberately not a PromQL engine: an expression of another shape fails, so that a new shape is added here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Select = Callable[[Truth, str, int], Values]
 
 
 class Answers:
-    """Works queries out over some runs.
+    """Evaluates queries over some runs.
 
     Args:
         truths: the runs.

@@ -1,4 +1,4 @@
-"""A user's Flower ClientApp as the PyTorch quickstart has it, the data it trains on, and variations that go wrong."""
+"""A user's Flower ClientApp like that of the PyTorch quickstart, its data, and variations that fail."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def new_net() -> Net:
 
 
 def train_net(net: Net, client: int, epochs: int, lr: float, server_round: int) -> float:
-    """Train as one would without any federation; return the mean loss."""
+    """Train as without a federation; return the mean loss."""
     data = TensorDataset(*examples(client))
     shuffled = torch.Generator().manual_seed(1000 * server_round + client)
     loader = DataLoader(data, batch_size=10, shuffle=True, generator=shuffled, drop_last=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 Key = tuple[tuple[str, str], ...]
 Point = tuple[int, bytes]
-"""Milliseconds and the eight bytes of the number, which tell one NaN from another."""
+"""Milliseconds and the eight bytes of the number, which distinguish NaN values."""
 
 STALE = struct.pack("<Q", 0x7FF0000000000002)
 

@@ -1,7 +1,7 @@
-"""What a run's record says each metric is, read without the metric table: paths written out by hand.
+"""The value of each metric in a run's record, read without the metric table: paths are written out by hand.
 
-`Truth.at(metric, round)` gives label sets and values; rounds run from 0 to `over`, one after the last, where only the
-outcome is told. Distributions are counted from the rows by client and round.
+`Truth.at(metric, round)` gives label sets and values; rounds run from 0 to `over`, one after the last, which
+has only the outcome. Distributions are counted from the rows by client and round.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Truth:
         self.over = len(self.lines)
 
     def at(self, metric: str, r: int) -> Values:
-        """Return what a metric is in a round."""
+        """Return label sets and values of a metric in a round."""
         if r == self.over:
             found = self._outcome(metric)
         elif metric in ONE_OF_THE_RUN or metric in ("run_info", "engine_info", "client_examples"):

@@ -1,4 +1,4 @@
-"""Run folders compared: two runs are the same where nothing but the clock and the folder's own name differs."""
+"""Comparison of run folders: two runs are equal where only the clock and the folder's name differ."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def assert_same_training(here: Path, there: Path, *, rtol: float) -> None:
 
 def stop_after(rounds: int) -> Callable[[], bool]:
     """Return a `stop_asked` that is true from its call number `rounds` on."""
-    asked = iter(range(1, rounds))
-    return lambda: next(asked, None) is None
+    calls = iter(range(1, rounds))
+    return lambda: next(calls, None) is None
 
 
 def mistake(capture: Capture, *arguments: str) -> str:
@@ -99,5 +99,5 @@ def mistake(capture: Capture, *arguments: str) -> str:
     out, err = capture.readouterr()
     assert "Traceback" not in err + out
     assert err.startswith("fedscape: ")
-    assert err.count("\n") == 1, "one line says it"
+    assert err.count("\n") == 1, "the message is one line"
     return err.removeprefix("fedscape: ").rstrip("\n")

@@ -1,4 +1,4 @@
-"""The built-in scenarios that come in pairs: a clean one, and what happens to it."""
+"""The built-in scenarios in pairs: a clean one, and one with faults or drift."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def read(name: str) -> dict[str, Any]:
 
 
 def differing(clean: str, twin: str) -> dict[str, Any]:
-    """Return what a twin says otherwise, by its first key; an empty mapping for what it leaves out."""
+    """Return what a twin changes, by its first key; an empty mapping for a section it leaves out."""
     before, after = read(clean), read(twin)
     return {key: after.get(key, {}) for key in {*before, *after} if before.get(key) != after.get(key)}

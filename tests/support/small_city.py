@@ -1,4 +1,4 @@
-"""A hand-made population with places, districts and faults whose every number is known."""
+"""A small population with places, districts and faults, in which every number is known."""
 
 from __future__ import annotations
 

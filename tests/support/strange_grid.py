@@ -1,4 +1,4 @@
-"""A Flower grid whose nodes are strangers: random ids, replies in any order, a context each."""
+"""A Flower grid of unknown nodes: random ids, replies in any order, one context for each node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simulator.runs.run import Run
 
 
 class StrangeGrid(Grid):
-    """Nodes with ids of 64 bits that appear one by one and reply in another order than they got their messages."""
+    """Nodes with 64-bit ids that appear one by one and reply in another order than that of their messages."""
 
     def __init__(self, app: ClientApp, partitions: Sequence[object], run_config: dict[str, str] | None = None) -> None:
         claim_identity()
@@ -47,10 +47,10 @@ class StrangeGrid(Grid):
         return list(self.contexts)[: self._here]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        asked = list(messages)
-        for i, message in enumerate(asked):
+        received = list(messages)
+        for i, message in enumerate(received):
             set_message_id(message, f"{id(message)}-{i}")
-        return sorted((self._reply(m) for m in asked), key=lambda _: self._draw.random())
+        return sorted((self._reply(m) for m in received), key=lambda _: self._draw.random())
 
     def _reply(self, message: Message) -> Message:
         try:

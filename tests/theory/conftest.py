@@ -1,4 +1,4 @@
-"""Theory is checked in one thread: exact cases want one order of summation, and small tensors gain nothing by more."""
+"""Theory is checked in one thread: exact cases need one order of summation, and small tensors need no more."""
 
 import pytest
 

@@ -1,7 +1,7 @@
-"""Adam, our step of it, fails on the convex problems of Reddi et al. 2018 (ICLR), where plain descent does not.
+"""Our Adam fails on the convex problems of Reddi et al. 2018 (ICLR), on which plain descent succeeds.
 
-Both are games on [-1, 1]: a gradient a step whose mean is positive, so the optimum is -1, and projection after each
-step. AMSGrad, which gets there, is not among our optimisers.
+Both are online problems on [-1, 1] with projection after each step. The mean gradient is positive, so the optimum is
+-1. AMSGrad, which converges, is not among our optimisers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from clients.training.options import LocalOptions
 
 
 def stacked_path(options, gradient, steps, scale, start=1.0):
-    """Play the stacked optimiser on one number, at local_lr scale / sqrt(t); return x_1, x_2, ..."""
+    """Run the stacked optimiser on one number, at local_lr scale / sqrt(t); return x_1, x_2, ..."""
     optimizer = stacked_optimizer(options)
     x = torch.full((1, 1), start, dtype=torch.float64)
     state = [torch.zeros_like(x) for _ in range(optimizer.num_states)]
@@ -30,7 +30,7 @@ def stacked_path(options, gradient, steps, scale, start=1.0):
 
 
 def torch_path(options, gradient, steps, scale, start=1.0):
-    """The same by the optimiser the plain engine uses."""
+    """Run the optimiser of the plain engine on the same problem."""
     x = torch.nn.Parameter(torch.tensor([start], dtype=torch.float64))
     optimizer = torch_optimizer([x], options, 1.0)
     path = np.empty(steps)

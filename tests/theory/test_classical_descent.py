@@ -1,4 +1,4 @@
-"""Classical facts of gradient descent, heavy ball and Nesterov, by one client, or by a server, playing them."""
+"""A client, or the server, reproduces classical facts of gradient descent, heavy ball and Nesterov."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_step_two_over_l_gives_a_2_cycle():
     ("eta", "factor"), [(2 / (HIGH + LOW), (KAPPA - 1) / (KAPPA + 1)), (1 / HIGH, 1 - 1 / KAPPA)], ids=["best", "1/L"]
 )
 def test_gradient_descent_contracts_by_its_factor(eta, factor):
-    """It is that of one round of one step, and its K-th power with K local steps: K = 1 is gradient descent."""
+    """A round of K local steps contracts by the K-th power of the factor; K = 1 is gradient descent."""
     assert spectral_radius(affine(descent(eta))[0]) == pytest.approx(factor, rel=1e-13)
     assert spectral_radius(affine(descent(eta, steps=7))[0]) == pytest.approx(factor**7, rel=1e-12)
 
@@ -55,14 +55,14 @@ BETA = ((ROOT - 1) / (ROOT + 1)) ** 2
 
 
 def test_server_heavy_ball_converges_at_its_rate():
-    """FedAvgM over one local step is heavy ball; at its best parameters both ends of the spectrum are double roots."""
+    """FedAvgM with one local step is heavy ball; at the best parameters both ends of the spectrum are double roots."""
     algorithm = FedAvgMOptions(weighting="uniform", server_momentum=BETA)
     path = quadratics(SPECTRUM, ORIGIN, algorithm=algorithm, start=(1.0, 1.0, 1.0), **BALL).step(60).numpy()
     check_heavy_ball(path)
 
 
 def test_client_heavy_ball_converges_at_its_rate():
-    """The optimiser's state starts afresh each round, so t steps are a round of t local steps."""
+    """The optimiser's state is reset each round, so t steps are one round of t local steps."""
     path = np.full((60, 3), np.nan)
     for t in (1, 2, 3, 30, 60):
         federation = descent(BALL["local_lr"], steps=t, optimizer="momentum", momentum=BETA, batch_size="full")
@@ -111,14 +111,14 @@ class Lessard(nn.Module):
 
 
 def test_heavy_ball_cycles_off_quadratics():
-    """f' = 25x, x + 24, 25x - 24; eta = 1/9, beta = 4/9, x0 = x_-1 = 3.3: it never reaches the minimum, 0."""
+    """f' = 25x, x + 24, 25x - 24; eta = 1/9, beta = 4/9, x0 = x_-1 = 3.3: the path never reaches the minimum, 0."""
     local = LocalOptions(optimizer="gd", local_lr=1 / 9, local_steps=1)
     momentum = objectives([(1.0, 0.0)], algorithm=FedAvgMOptions(server_momentum=4 / 9), local=local, module=Lessard())
     cycle = momentum.step(120)[-6:, 0].numpy()
     points = np.array([792, -2208, 2592]) / 1225
     start = int(np.abs(points - cycle[0]).argmin())
     np.testing.assert_allclose(cycle, np.tile(np.roll(points, -start), 2), atol=1e-13)
-    # Plain descent at 1/L does get there.
+    # Plain descent at 1/L reaches it.
     plain = objectives([(1.0, 0.0)], algorithm=FedAvgOptions(), local=LocalOptions(
         optimizer="gd", local_lr=1 / 25, local_steps=1), module=Lessard())  # fmt: skip
     assert plain.step(120)[-1].abs().item() < 1e-12

@@ -1,7 +1,7 @@
-"""One round with a cohort of m of N clients: its mean and covariance over draws, in units of their standard errors.
+"""Mean and covariance of a round over draws of m of N clients, in units of their standard errors.
 
-Without replacement and plainly averaged the mean is the full average and the covariance (N - m) / (m (N - 1)) times
-the population covariance of the local results; with replacement by p_k it is the covariance under p, over m.
+Without replacement and with uniform weights, the mean is the full average, and the covariance is (N - m) / (m (N - 1))
+times the population covariance of the local results. With replacement by p_k it is the covariance under p, over m.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def results(algorithm, draws=DRAWS):
 
 
 def far(samples, mean, covariance):
-    """Return by how many standard errors the sample's mean, and covariance, are off at most."""
+    """Return the largest errors of the sample's mean and covariance in standard errors."""
     centred = samples - mean
     off_mean = np.abs(centred.mean(0)) / np.sqrt(np.diag(covariance) / len(samples))
     products = centred[:, :, None] * centred[:, None, :]
@@ -56,11 +56,11 @@ def test_sampling_without_replacement_has_its_moments():
     off_mean, off_covariance = far(found, mean, (N - m) / (m * (N - 1)) * population)
     assert off_mean < 4
     assert off_covariance < 4
-    assert far(found, mean, population / m)[1] > 6  # as if it were with replacement
+    assert far(found, mean, population / m)[1] > 6  # the covariance with replacement
 
 
 def test_sampling_with_replacement_by_examples_has_its_moments():
-    """Scheme I of Li et al. 2020: drawn with probability p_k and counted alike, repeated draws too."""
+    """Scheme I of Li et al. 2020: clients are drawn with probability p_k, and all draws have equal weights."""
     m = 3
     found = results(FedAvgOptions(sampling="by_examples", weighting="uniform", cohort=m))
     off_mean, off_covariance = far(found, P @ LOCAL, covariance(LOCAL, P) / m)
@@ -74,7 +74,7 @@ def cohorts(m):
 
 
 def test_renormalised_weights_are_biased_and_unbiased_ones_are_not():
-    """Averages by examples within the cohort: their exact expectation over all cohorts, which is not the full one."""
+    """Averages by examples within the cohort have a known expectation, which is not the full average."""
     m = 2
     renormalised = np.stack([P[c] @ LOCAL[c] / P[c].sum() for c in cohorts(m)])
     found = results(FedAvgOptions(weighting="examples", cohort=m))
@@ -91,7 +91,7 @@ def test_renormalised_weights_are_biased_and_unbiased_ones_are_not():
 
 
 def test_bias_falls_as_one_over_m():
-    """By the exact expectations above: (bias x m / (1 - (m - 1) / (N - 1))) hardly changes with m."""
+    """By the exact expectations above, bias x m / (1 - (m - 1) / (N - 1)) hardly changes with m."""
     biases = []
     for m in range(1, N + 1):
         rows = np.stack([P[c] @ LOCAL[c] / P[c].sum() for c in cohorts(m)])

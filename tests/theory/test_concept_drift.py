@@ -1,7 +1,7 @@
-"""Concept drift changes the law it names, by as much as its formula says, and leaves the law beside it as it was.
+"""Concept drift changes its own law by the amount of its formula, and leaves the other law unchanged.
 
-Inputs are standard normal and p(y = 1 | x) is a logistic function, so every law is known. Drawing anew repeats
-examples; which are drawn depends on x alone (or on y alone), so the distinct ones still follow p(y | x) (or p(x | y)).
+Inputs are standard normal and p(y = 1 | x) is a logistic function, so every law is known. Resampling repeats
+examples. The choice depends only on x (or only on y), so distinct examples still follow p(y | x) (or p(x | y)).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def distinct(found: tuple[F64, I64, I64]) -> tuple[F64, I64]:
 
 
 def misfit(x: F64, y: I64) -> float:
-    """Return the chi-square of labels within ten strata of p(y | x): as many degrees of freedom."""
+    """Return the chi-square of labels within ten strata of p(y | x), with ten degrees of freedom."""
     p = chance(x)
     stratum = np.floor(10 * p).astype(np.int64)
     off = np.bincount(stratum, weights=y - p, minlength=10)
@@ -86,7 +86,7 @@ def test_label_shift_keeps_the_input_given_the_label(kind: str) -> None:
 
 @pytest.mark.parametrize("strength", [0.1, 0.3, 0.6])
 def test_inputs_move_by_the_weight_of_the_formula(strength: float) -> None:
-    """Weights exp(b z) move a standard normal projection z by b deviations, and leave it one wide."""
+    """Weights exp(b z) move a standard normal projection z by b and keep its variance."""
     before, after = examples(population())[0], drifted("p(x)", strength)[0]
     shift = after.mean(axis=0) - before.mean(axis=0)
     b = TILT * strength

@@ -34,7 +34,7 @@ UNIFORM = np.linalg.solve(HESSIANS.mean(0), np.einsum("kij,kj->i", HESSIANS, CEN
 )
 @pytest.mark.parametrize("taus", [(5, 5, 5, 5), (1, 3, 8, 12)], ids=["equal", "unequal"])
 def test_limit_is_the_optimum(algorithm, taus):
-    """General curvatures, unequal steps and sizes; clients count alike, so it is the uniform mean's optimum."""
+    """General curvatures, unequal steps and sizes; weights are equal, so it is the optimum of the uniform mean."""
     federation = quadratics(HESSIANS, CENTRES, algorithm=algorithm, local_lr=0.5 / L, local_steps=taus,
                             weights=(1, 5, 2, 3), start=(3.0, -3.0))  # fmt: skip
     path = federation.step(60).numpy()
@@ -52,7 +52,7 @@ def test_limit_is_the_optimum(algorithm, taus):
                               (FedDynOptions(alpha=2.0, cohort=2), 400)]
 )  # fmt: skip
 def test_partial_participation_and_partial_work_reach_the_optimum(algorithm, rounds, partial_work):
-    """Stragglers do part of their work, and are averaged in or dropped: the noise of both goes to 0 at the optimum."""
+    """Stragglers are averaged or dropped; the noise of both vanishes at the optimum."""
     federation = quadratics(HESSIANS, CENTRES, algorithm=replace(algorithm, partial_work=partial_work),
                             local_lr=0.2 / L, local_steps=4, partial_work=0.4, start=(3.0, -3.0))  # fmt: skip
     away = np.linalg.norm(federation.step(rounds).numpy() - UNIFORM, axis=1)
@@ -67,7 +67,7 @@ def test_fedavg_and_fedprox_miss_the_optimum(algorithm):
 
 
 def test_optimum_is_a_fixed_point():
-    """Started there with the variates of that point they stay there to rounding."""
+    """From the optimum with its control variates, they stay there to rounding."""
     gradients = torch.from_numpy(np.einsum("kij,kj->ki", HESSIANS, UNIFORM - CENTRES))
     for algorithm, own in ((ScaffoldOptions(), "client_variate"), (FedDynOptions(alpha=0.5), "client_gradient")):
         federation = quadratics(HESSIANS, CENTRES, algorithm=algorithm, local_lr=0.2 / L, local_steps=(1, 3, 8, 12),
@@ -86,11 +86,11 @@ def test_feddyn_needs_stable_local_steps(alpha, stable):
     if stable:
         assert away[-1] < 1e-5
     else:
-        assert not away[-1] < 1e6  # nan, as well, is not below
+        assert not away[-1] < 1e6  # nan is not below either
 
 
 def remember(federation: Federation, own: str, rows: torch.Tensor) -> None:
-    """Let the clients of a federation remember `rows` [N, P], and the server of SCAFFOLD their mean."""
+    """Set the client states of a federation to `rows` [N, P], and the server variate of SCAFFOLD to their mean."""
     federation.session.states.put(own, np.arange(len(rows)), rows.clone())
     federation.session.states.commit()
     if own == "client_variate":

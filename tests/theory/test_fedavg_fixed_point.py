@@ -1,7 +1,7 @@
-"""FedAvg on quadratics F_k = (w - w_k*)' H_k (w - w_k*) / 2: its fixed point, and its rate.
+"""FedAvg on quadratics F_k = (w - w_k*)' H_k (w - w_k*) / 2 has the known fixed point and rate.
 
 A round is w+ = w - s sum_k p_k Q_k H_k (w - w_k*) with Q_k = eta sum_{j < tau_k} (I - eta H_k)^j (Charles and Konecny
-2021), so the simulator's round is measured as the affine map that it is and compared with that.
+2021), so the test measures the affine map of a simulated round and compares the two.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def fedavg(hessians=HESSIANS, centres=CENTRES, *, server_lr=1.0, weights=WEIGHTS
     ("eta", "taus", "s"), [(0.1, (1, 3, 9, 20), 1.0), (0.3, (4, 4, 4, 4), 0.6), (0.05, (30, 2, 7, 1), 1.7)]
 )
 def test_round_descends_the_surrogate(eta, taus, s, engine):
-    """General H_k, unequal steps, unequal weights, any server_lr: the whole affine map, hence fixed point and rate."""
+    """The whole affine map, hence fixed point and rate, for general H_k, unequal steps and weights, any server_lr."""
     assert eta < 2 / L
     a, b = affine(fedavg(local_lr=eta, local_steps=taus, server_lr=s, engine=engine))
     hessian, pull = surrogate(HESSIANS, CENTRES, P, eta, taus)
@@ -65,7 +65,7 @@ def test_rounds_reach_the_fixed_point_at_its_rate():
     away = np.linalg.norm(federation.step(60).numpy() - limit, axis=1)
     assert away[-1] < 1e-6 * away[0]
     assert (away[45] / away[25]) ** (1 / 20) == pytest.approx(rate, rel=1e-3)
-    assert np.linalg.norm(limit - optimum(HESSIANS, CENTRES, P)) > 0.01  # far from the optimum by much more
+    assert np.linalg.norm(limit - optimum(HESSIANS, CENTRES, P)) > 0.01  # much further from the optimum
 
 
 def test_equal_curvatures_and_steps_give_the_optimum():
@@ -86,7 +86,7 @@ def test_one_local_step_gives_the_optimum():
 def test_many_local_steps_give_the_mean_of_the_minimisers():
     eta, tau = 0.9 * 2 / L, 300
     left = max(np.abs(1 - eta * np.linalg.eigvalsh(h)).max() ** tau for h in HESSIANS)
-    assert left < 1e-8  # what is left of the start: one round goes all the way
+    assert left < 1e-8  # the remainder of the start: one round reaches the limit
     found = fedavg(local_lr=eta, local_steps=tau).probe(torch.ones(DIMENSION, dtype=torch.float64))
     np.testing.assert_allclose(found.numpy(), P @ CENTRES, atol=10 * left)
 
@@ -105,7 +105,7 @@ def test_bias_is_of_order_eta_times_tau_minus_one():
 
 
 def test_fixed_point_is_that_of_the_averaged_operator():
-    """Malinovsky et al. 2020: the fixed point of the mean of the clients' own local maps, each played alone."""
+    """Malinovsky et al. 2020: the fixed point of the mean of the local maps, each measured with one client."""
     eta, taus = 0.2, (2, 5, 1, 4)
     maps = [affine(fedavg(HESSIANS[k : k + 1], CENTRES[k : k + 1], weights=(1,), local_lr=eta, local_steps=taus[k]))
             for k in range(CLIENTS)]  # fmt: skip

@@ -100,7 +100,7 @@ def test_fedavg_weighs_clients_by_their_steps():
     assert chi == sorted(chi)
 
 
-# |a|_1: how much a client's local optimiser weighs its gradients, all together.
+# |a|_1: the total weight that a client's local optimiser gives to its gradients.
 
 
 def prox(alpha, tau):
@@ -140,7 +140,7 @@ def test_gradient_weights_equal_client_moves(optimizer, mu, engine):
 
 @pytest.mark.parametrize("optimizer", ["momentum", "nesterov"])
 def test_fednova_with_local_momentum_is_consistent(optimizer):
-    """With |a|_1 of the optimiser, and not the number of steps, the limit of small steps is the optimum, 2."""
+    """With |a|_1 of the optimiser instead of the number of steps, the limit of small steps is the optimum, 2."""
     small = LocalOptions(optimizer=optimizer, momentum=0.8, batch_size="full", local_lr=1e-5, local_steps=TAU)
     parts = [(0.5, -e) for e in E]
     nova = objectives(parts, algorithm=FedNovaOptions(weighting="uniform"), local=small)
@@ -149,7 +149,7 @@ def test_fednova_with_local_momentum_is_consistent(optimizer):
     assert fixed_point(avg).item() > 4.1
 
 
-# Figure 2: 30 clients, e_i ~ N(0, 0.01 I), mu = 1, eta 0.05 divided by 5 twice. Coordinates do not touch each other.
+# Figure 2: 30 clients, e_i ~ N(0, 0.01 I), mu = 1, eta 0.05 divided by 5 twice. Coordinates are independent.
 
 
 def figure_2(name, centres, tau, eta, **more):
@@ -163,7 +163,7 @@ def unequal_steps(seed):
 
 
 def test_figure_2_ordering_holds_for_fixed_steps():
-    """FedNova's limit is far closer to x* than FedAvg's; FedProx's a little closer, and it goes there more slowly."""
+    """FedNova's limit is far closer to x* than FedAvg's. FedProx's is a little closer, and FedProx is slower."""
     centres, tau, eta = np.random.default_rng(7).normal(scale=0.1, size=(30, 2)), unequal_steps(7), 0.002
     away, rate = {}, {}
     for name in ROWS:
@@ -177,7 +177,7 @@ def test_figure_2_ordering_holds_for_fixed_steps():
 
 
 def test_figure_2_ordering_holds_for_any_draw_of_fixed_steps():
-    """The same ordering on 200 draws of steps and minimisers, by the closed forms the simulator was shown to have."""
+    """The same ordering on 200 draws of steps and minimisers, by the closed forms tested above."""
     draws = []
     for seed in range(200):
         centres, tau = np.random.default_rng(seed).normal(scale=0.1, size=(30, 8)), unequal_steps(seed)
@@ -193,7 +193,7 @@ def test_figure_2_ordering_holds_for_any_draw_of_fixed_steps():
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("steps", ["equal", "fixed", "random"])
 def test_figure_2_ordering_holds(steps, seed):
-    """The figure itself, its rates cut after 30 and 80 rounds instead of 600 and 900 (several minutes).
+    """The figure itself, with rates divided after 30 and 80 rounds instead of 600 and 900 (several minutes).
 
     Random: a client takes 1 to 59 steps, drawn each round. `python -m pytest -m slow tests/theory/test_fednova.py`.
     """

@@ -1,7 +1,7 @@
-"""What Li et al. 2020 (MLSys) found on their synthetic federations, small, on paired seeds with intervals.
+"""Findings of Li et al. 2020 (MLSys) on small versions of their synthetic federations, with paired seeds.
 
-30 devices of 60 features and 10 classes, softmax regression, batch 10, 10 devices a round at 0.01, as theirs; sizes are
-60 each where they draw log-normal ones, and rounds fewer, except in the slow test.
+30 devices of 60 features and 10 classes, softmax regression, batch 10, 10 devices a round at 0.01, as theirs. All
+sizes are 60 where they draw log-normal sizes, and there are fewer rounds, except in the slow test.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def train_losses(played, path):
 
 
 def dissimilarity(played, params):
-    """Their metric at a model: the unweighted mean of |grad F_k - grad f|^2 over all devices."""
+    """Return their metric at a model: the unweighted mean of |grad F_k - grad f|^2 over all devices."""
     everyone = np.arange(played.session.population.num_clients)
     work = CohortWork(round_index=1, clients=everyone, params=params, buffers=played.state.buffers)
     sizes = played.session.population.sizes.astype(np.float64)
@@ -77,7 +77,7 @@ def fedavg(setting, seed):
 
 
 def test_heterogeneity_worsens_convergence():
-    """iid < (0, 0) < (0.5, 0.5) < (1, 1), as the loss that federating costs over pooling the data, at equal work."""
+    """iid < (0, 0) < (0.5, 0.5) < (1, 1), by the loss above that of pooled training at equal work."""
     excess = {s: np.array([fedavg(s, seed)[0] for seed in SEEDS]) for s in SETTINGS}
     for better, worse in zip(list(SETTINGS), list(SETTINGS)[1:], strict=False):
         assert low(excess[worse] - excess[better]) > 0, (better, worse)

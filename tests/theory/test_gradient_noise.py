@@ -17,7 +17,7 @@ WIDTH = 4000
 
 
 class Bowl(nn.Module):
-    """h |w|^2 / 2, started at its stationary law so that no round is lost on getting there."""
+    """The objective h |w|^2 / 2, started at its stationary law, so that all rounds count."""
 
     def __init__(self, deviation):
         super().__init__()

@@ -40,7 +40,7 @@ def test_partition_reports_the_laws_it_drew(convention: str) -> None:
 
 
 def test_laws_over_clients_have_the_expected_emd() -> None:
-    """10 clients at concentration 0.5: 0.873 (given to three digits); clients of one draw depend on each other."""
+    """10 clients at concentration 0.5: 0.873 (known to three digits); clients of one draw depend on each other."""
     options = DirichletOptions(clients=10, concentration=0.5, convention="over_clients", min_size=0)
     labels = np.repeat(np.arange(10), 100)
     means = []
@@ -77,7 +77,7 @@ def test_realised_labels_differ_more_than_their_law() -> None:
     assert emd.mean() == pytest.approx(0.404, abs=4 * emd.std() / np.sqrt(5000) + 5e-4)
 
 
-def test_dealing_every_example_costs_little() -> None:
+def test_exhaustive_partition_changes_the_emd_little() -> None:
     """The last clients take the remaining examples: the mean over a partition lies a little above 0.404."""
     labels = np.repeat(np.arange(10), 10_000)
     p = partition(DirichletOptions(clients=2000, concentration=100.0), labels, {}, seed=5)

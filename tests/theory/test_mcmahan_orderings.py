@@ -1,4 +1,4 @@
-"""What McMahan et al. 2017 found of FedAvg, on the 1,797 digits: who needs more rounds to a target.
+"""Findings of McMahan et al. 2017 on FedAvg, on the 1,797 digits: which settings need more rounds to a target.
 
 Their measure: rounds to the target on the running maximum of test accuracy, interpolated; here over paired seeds, as
 logarithms of ratios, and one learning rate in every cell.
@@ -26,7 +26,7 @@ CLIENTS, TARGET, MOST = 20, 0.85, 60
 
 
 def crossing(accuracies, target):
-    """Return the interpolated round at which a running maximum reaches the target; one more than all if never.
+    """Return the interpolated round at which a running maximum reaches the target; all rounds plus one if never.
 
     The accuracies are those of rounds 0, 1, ...
     """
@@ -65,7 +65,7 @@ def log_rounds(seed, *, shards=False, epochs=1, batch=10, cohort=4):
 
 
 def fewer(this, than):
-    """Say whether `this` setting needs fewer rounds than that, beyond chance."""
+    """Return whether `this` setting needs fewer rounds than that, beyond chance."""
     return low(log_rounds(s, **than) - log_rounds(s, **this) for s in SEEDS) > 0
 
 

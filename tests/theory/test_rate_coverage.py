@@ -51,7 +51,7 @@ SETTINGS = {
 def coverage(setting, seeds, root=0):
     found, rate = losses(curvature=1.0, noise=0.3, clients=4, seeds=seeds, root=root, **setting)
     fits = [fit_rate(values, window=200) for values in found]
-    # A run for which no rate is given does not count as covered.
+    # A run without a rate does not count as covered.
     return sum(isinstance(fit, Rate) and fit.low <= rate <= fit.high for fit in fits) / seeds, fits, rate
 
 
@@ -79,7 +79,7 @@ def test_interval_covers_the_true_rate_in_60_runs():
 
 
 def test_small_sample_bias_is_corrected():
-    """Close to the floor a regression on one's own past is 0.014 too low here, seven standard errors of the mean."""
+    """Close to the floor an autoregression is 0.014 too low here, seven standard errors of the mean."""
     setting = {"dimensions": 10, "local_lr": 0.02, "steps": 5, "start": 10.0, "rounds": 40}
     found, rate = losses(curvature=1.0, noise=0.3, clients=4, seeds=400, **setting)
     slopes = [regress(values / values[0], 1e-16).slope for values in found]

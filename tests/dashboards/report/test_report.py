@@ -323,7 +323,7 @@ def test_an_impossible_place_for_the_page_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError) as refused:
         write_report([folder], tmp_path / "file" / "deep" / "page.html")
     assert "cannot be written: " in str(refused.value)
-    assert refused.value.fix == "Make room, or name another file with --out."
+    assert refused.value.fix == "Free some space, or name another file with --out."
     assert (tmp_path / "file").read_text() == "mine"
     assert write_report([folder], tmp_path / "new" / "deep" / "page.html").read_text().startswith("<!doctype html>")
 

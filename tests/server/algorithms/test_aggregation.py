@@ -1,4 +1,4 @@
-"""Coefficients of aggregation, by hand."""
+"""Coefficients of aggregation agree with hand computations."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_draws_multiply_weights():
     np.testing.assert_allclose(weighted_mean("unbiased").weights(drawn), np.array([30, 0, 70]) / 400 * 12 / 4)
 
 
-def test_empty_draw_gives_zero():
+def test_cohort_without_draws_has_zero_weights():
     for weighting in ("uniform", "examples", "unbiased"):
         np.testing.assert_array_equal(
             weighted_mean(weighting).weights(shares(draws=np.zeros(3, np.int64))), np.zeros(3)
@@ -95,7 +95,7 @@ def test_weighted_sum_keeps_the_type_of_the_rows():
     assert weighted_sum(np.array([1.0, 1.0]), torch.zeros(2, 0)).shape == (0,)
 
 
-def test_coordinate_median_ignores_one_client_far_away():
+def test_coordinate_median_ignores_an_outlier():
     rows = torch.tensor([[1.0, 5.0], [2.0, -4.0], [1e9, 6.0]])
     assert coordinate_median().reduce(rows, torch.ones(3)).tolist() == [2.0, 5.0]
     assert coordinate_median().reduce(rows[:2], torch.ones(2)).tolist() == [1.5, 0.5]

@@ -1,4 +1,4 @@
-"""Server transforms: one and two steps by hand, from the papers' formulas. A pseudo-gradient is subtracted."""
+"""Server transforms agree with one and two steps by hand from the papers' formulas."""
 
 import math
 from dataclasses import replace
@@ -92,7 +92,7 @@ def test_second_moments_start_at_tau_squared():
         assert ADAPTIVE[kind].init(W)["second_moment"].tolist() == [0.25, 0.25]
 
 
-def test_yogi_falls_where_adam_forgets():
+def test_yogi_second_moment_falls_by_the_squared_gradient():
     (_, adam), (_, yogi) = (play(ADAPTIVE[k], aggregate(0.1, 0.1)) for k in ("adam", "yogi"))
     assert adam["second_moment"][0] == pytest.approx(0.99 * 0.25 + 0.01 * 0.01)
     assert yogi["second_moment"][0] == pytest.approx(0.25 - 0.01 * 0.01)
@@ -108,7 +108,7 @@ def test_scaffold_server_moves_model_and_control_variate():
     assert vectors == {"server_variate": [1.5, 1.5]}
 
 
-def test_feddyn_server_moves_model_and_memory():
+def test_feddyn_server_moves_model_and_server_gradient():
     """h + alpha |S|/N g, then w - g - h / alpha: h = 0.5 x 0.5 x 2 = 0.5, w = 1 - 2 - 1; then h = 1, w = -2 - 2 - 2."""
     transform = transforms.dynamic(0.5)
     a = aggregate(2.0, 0.0, share=0.5)
@@ -140,7 +140,7 @@ def test_clip_norm_scales_down_and_never_up():
 
 
 def test_chain_feeds_each_transform_with_the_one_before():
-    """Clipped to (0.6, 0.8) first, momentum then steps by 0.5 of it; the other way round the step is clipped."""
+    """Clip first: (0.6, 0.8), and momentum steps by 0.5 of it. Momentum first: its step is clipped."""
     clip, momentum = transforms.clip_norm(1.0), transforms.momentum(0.5, 0.9)
     w, vectors = play(transforms.chain(clip, momentum), aggregate(3.0, 4.0))
     assert w == pytest.approx([1 - 0.3, -2 - 0.4])
@@ -158,17 +158,17 @@ def test_chain_of_one_equals_that_transform():
 
 def test_chain_refuses_two_vectors_of_one_name():
     both = transforms.chain(transforms.momentum(1.0, 0.9), transforms.momentum(1.0, 0.5))
-    with pytest.raises(UserError, match="two transforms that remember 'momentum'"):
+    with pytest.raises(UserError, match="two transforms that keep a vector 'momentum'"):
         both.init(W)
 
 
-def test_chain_refuses_a_mover_before_its_end():
+def test_chain_refuses_a_transform_with_apply_before_its_end():
     with pytest.raises(UserError, match=r"'dynamic 0\.5' before its end"):
         transforms.chain(transforms.dynamic(0.5), transforms.sgd(1.0))
 
 
 def test_transform_reads_round_and_key():
-    """Noise of a round is addressed by (seed, round): the same again, another in another round or for another seed."""
+    """Noise is addressed by (seed, round): the same round repeats it, another round or seed changes it."""
 
     def update(a, vectors, context):
         noise = torch.from_numpy(streams.normals(context.key, 2))

@@ -1,4 +1,4 @@
-"""Each criterion fires at exactly the right round, and divergence is detected."""
+"""Each criterion holds from exactly the right round, and divergence is detected."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def run(options, **series):
          {"train_errors": [5, 0, 1, 0, 0, 0]}, 4),
     ],
 )  # fmt: skip
-def test_a_criterion_fires_at_its_round(options, series, fires):
+def test_criterion_fires_at_its_round(options, series, fires):
     fired, assessment = run(ConvergenceOptions(**options, divergence=NEVER), **series)
     assert fired == fires
     (status,) = assessment.criteria
@@ -95,7 +95,7 @@ def test_a_criterion_fires_at_its_round(options, series, fires):
         assert assessment.verdict.reasons == (status.words,)
 
 
-def test_a_round_that_did_not_measure_keeps_the_state():
+def test_round_that_did_not_measure_keeps_the_state():
     monitor = ConvergenceMonitor(ConvergenceOptions(plateau=PlateauOptions(patience=2, min_delta=0.1)))
     first = monitor.observe(0, {}).criteria[0]
     assert (first.measured, first.words, first.needed_rounds) == (False, "validation loss is not measured yet", 2)
@@ -132,12 +132,12 @@ def test_any_ends_at_the_first_criterion_and_all_at_the_last():
     assert [status.holds for status in assessment.criteria] == [True, True]
 
 
-def test_a_run_without_criteria_never_converges():
+def test_run_without_criteria_never_converges():
     for stop in ("any", "all"):
         assert run(ConvergenceOptions(stop=stop), train_loss=[1.0, 0.0, 0.0])[0] is None
 
 
-def test_a_spent_budget_names_the_criteria_that_do_not_hold():
+def test_spent_budget_names_the_criteria_that_do_not_hold():
     options = {
         "target": TargetOptions(metric="validation_accuracy", at_least=0.9, hold=2),
         "settled": SettledOptions(below=0.1, hold=1),
@@ -161,7 +161,7 @@ def test_a_spent_budget_names_the_criteria_that_do_not_hold():
     assert ConvergenceMonitor(ConvergenceOptions()).stopped(0, 0).reasons == ("the budget of 0 rounds is spent",)
 
 
-def test_a_streak_counts_measured_rounds_where_others_lie_between():
+def test_streak_counts_measured_rounds_where_others_lie_between():
     monitor = ConvergenceMonitor(ConvergenceOptions(gradient=GradientOptions(below=1.0, hold=9)))
     words = [
         monitor.observe(r, {"gradient_norm": g}).criteria[0].words for r, g in enumerate([0.5, 0.5, None, 0.5, 2.0])
@@ -175,7 +175,7 @@ def test_a_streak_counts_measured_rounds_where_others_lie_between():
     ]
 
 
-def test_a_verdict_survives_its_outcome_file():
+def test_verdict_survives_its_outcome_file():
     for verdict in (
         Verdict("converged", 9, ("it held", "so did this"), ("target", "gap")),
         Verdict("diverged", 1, ("training loss is nan",), (), "train_loss", math.nan, None, "Lower local_lr."),
@@ -187,7 +187,7 @@ def test_a_verdict_survives_its_outcome_file():
     assert str(Verdict("converged", 9, ("it held", "so did this"))) == "Converged at round 9: it held; so did this"
 
 
-def test_an_outcome_file_with_one_reason_is_still_a_verdict():
+def test_outcome_file_with_one_reason_is_still_a_verdict():
     old = {"outcome": "diverged", "round": 3, "words": "diverged at round 3: train_loss is nan",
            "reason": "train_loss is nan", "criteria": [], "quantity": "train_loss", "hint": "less"}  # fmt: skip
     assert Verdict.from_outcome(old) == Verdict("diverged", 3, ("train_loss is nan",), (), "train_loss", hint="less")
@@ -237,7 +237,7 @@ def test_overfitting_is_reported_while_training_loss_falls_and_validation_loss_r
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("fact", ["train_loss", "pseudo_gradient_norm", "relative_change", "validation_accuracy"])
-def test_a_number_that_is_not_finite_ends_the_run_at_once(fact, bad):
+def test_number_that_is_not_finite_ends_the_run_at_once(fact, bad):
     options = ConvergenceOptions(
         target=TargetOptions(metric="validation_loss", at_most=1.0), divergence=NEVER, min_rounds=10
     )
@@ -261,7 +261,7 @@ def test_a_number_that_is_not_finite_ends_the_run_at_once(fact, bad):
         ([0.0, 0.0, 30.0, 40.0, 50.0], None),  # 30 became the best above 0
     ],
 )
-def test_a_loss_far_above_its_best_ends_the_run(losses, fires):
+def test_loss_far_above_its_best_ends_the_run(losses, fires):
     fired, assessment = run(ConvergenceOptions(), train_loss=losses)
     assert fired == fires
     if fires is not None:
@@ -276,7 +276,7 @@ def test_rounds_that_did_not_measure_the_loss_do_not_reset_its_patience():
     assert run(ConvergenceOptions(), validation_loss=[1.0, 25.0, None, None, 26.0])[0] == 4
 
 
-def test_a_gradient_spike_ends_the_run():
+def test_gradient_spike_ends_the_run():
     calm = [3.0, 1.0, 2.0, 4.0, 2.0]  # median 2
     options = ConvergenceOptions(divergence=DivergenceOptions(spike=100.0, patience=1))
     assert run(options, largest_gradient_norm=[*calm, 200.0])[0] is None
@@ -336,13 +336,13 @@ def test_required_facts_are_those_of_the_criteria():
         (lambda: ConvergenceOptions(min_rounds=0), "min_rounds", "at least 1"),
     ],
 )
-def test_a_mistake_names_its_field(make, field, words):
+def test_mistake_names_its_field(make, field, words):
     with pytest.raises(UserError, match=words) as caught:
         make()
     assert caught.value.field == field
 
 
-def test_a_target_counts_from_the_first_round_of_the_streak_that_held():
+def test_target_counts_from_the_first_round_of_the_streak_that_held():
     tracker = TargetTracker(TargetOptions(metric="validation_error", at_most=0.1, hold=3))
     errors = [0.5, 0.1, 0.09, 0.2, 0.1, None, 0.08, math.nan, 0.1, 0.1, None, 0.1, 0.9]
     reached = [tracker.observe(r, error, seconds=2.0 * r, sent=1000.0 * r) for r, error in enumerate(errors)]

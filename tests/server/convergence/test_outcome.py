@@ -1,4 +1,4 @@
-"""The outcome computed from a record: the rate of the whole, its limit, the course of drift, the widest clients."""
+"""The outcome computed from a record: the overall rate, its limit, the course of client drift, the widest clients."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def trend(values: Any, metric: str = "validation_loss", **given: Any) -> Trend:
 # The rate of a whole record
 
 
-def test_a_whole_record_is_fitted_beyond_the_newest_rounds() -> None:
-    """A run that ends on its plateau has no trend in its newest 100 rounds, and one in all."""
+def test_whole_record_is_fitted_where_the_newest_rounds_have_no_trend() -> None:
+    """A run that ends on a plateau has no trend in its newest 100 rounds, and a trend in all rounds."""
     noise = 1e-4 * generator(3, "plateau").standard_normal(300)
     values = (1.0 + 0.9 ** np.arange(300) + noise).tolist()
     assert isinstance(fit_rate(values), NoTrend)
@@ -39,8 +39,8 @@ def test_a_whole_record_is_fitted_beyond_the_newest_rounds() -> None:
     assert "no_trend" in trend(values).fit()["rate"]
 
 
-def test_where_a_curve_falls_in_phases_the_newest_phase_is_fitted() -> None:
-    """A straight fit through both puts the limit above where the curve went, with a narrow interval around neither."""
+def test_newest_phase_of_a_curve_is_fitted() -> None:
+    """One fit through both phases gives a limit above the curve, with a narrow interval that contains neither rate."""
     fast = 5.0 + 50.0 * 0.9 ** np.arange(50)
     slow = 4.0 + 0.99 ** np.arange(1, 101)
     values = [*fast, *slow] + 0.05 * generator(1, "phases").standard_normal(150)
@@ -61,8 +61,8 @@ def test_too_few_values_have_no_rate(count: int) -> None:
     assert found.reason == f"{count} values are too few, {FEWEST} are needed"
 
 
-def test_a_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each window is halved until the limit is where the newest values are; where none is, there is no rate."""
+def test_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The window is halved until its limit agrees with the newest values; without such a window there is no rate."""
     windows: list[int] = []
 
     def too_high(values: Any, *, window: int = 100) -> Rate:
@@ -79,9 +79,22 @@ def test_a_limit_that_the_newest_values_contradict_is_not_reported(monkeypatch: 
 # Its limit
 
 
-def test_a_limit_below_the_least_value_becomes_the_least_with_a_matching_factor() -> None:
+def test_limit_below_the_least_value_becomes_the_least_with_a_matching_factor() -> None:
     """Decay to 0 whose fit, with noise, overshoots."""
-    values = [6.05, 1.41, 0.186, 0.011, 1e-7, 3.3e-4, 1.8e-4, 4.2e-5, 5.7e-6, 3.5e-7, 1.1e-10, 9.4e-9]  # as SCAFFOLD's
+    values = [
+        6.05,
+        1.41,
+        0.186,
+        0.011,
+        1e-7,
+        3.3e-4,
+        1.8e-4,
+        4.2e-5,
+        5.7e-6,
+        3.5e-7,
+        1.1e-10,
+        9.4e-9,
+    ]  # as with SCAFFOLD
     free = fit_rate(values)
     assert isinstance(free, Rate)
     assert -0.01 < free.limit < 0.0
@@ -101,7 +114,7 @@ def test_a_limit_below_the_least_value_becomes_the_least_with_a_matching_factor(
     assert trend(values, least=0.0).fit()["rate"]["limit"] == 0.0
 
 
-def test_a_possible_limit_is_unchanged() -> None:
+def test_possible_limit_is_unchanged() -> None:
     rate = fit_rate([1.0 + 0.9**r for r in range(30)])
     assert isinstance(rate, Rate)
     held = rate.no_lower(0.0)
@@ -112,7 +125,7 @@ def test_a_possible_limit_is_unchanged() -> None:
 
 
 def test_rounds_to_go_respect_the_least_value() -> None:
-    """A straight fall's slow end would reach any value; one that cannot go below 0 nears it ever more slowly."""
+    """A linear fall would reach any value; a loss that cannot go below 0 approaches it ever more slowly."""
     noise = 0.02 * generator(5, "to go").standard_normal(40)
     values = (3.0 * 0.97 ** np.arange(40) + noise).tolist()
     target = TargetOptions(metric="validation_loss", at_most=0.05)
@@ -123,7 +136,7 @@ def test_rounds_to_go_respect_the_least_value() -> None:
 
 
 @pytest.mark.parametrize("scenario", ["quadratic-scaffold", "quadratic-two-clients"])
-def test_a_run_never_reports_a_limit_below_its_optimum(scenario: str) -> None:
+def test_run_never_reports_a_limit_below_its_optimum(scenario: str) -> None:
     run = fs.simulate(scenario, record=False)
     rates = [line["rate"] for line in run.rounds.lines if line.get("rate")] + [run.outcome["rate"]]
     limits = [rate["limit"] for rate in rates if "limit" in rate]
@@ -132,7 +145,7 @@ def test_a_run_never_reports_a_limit_below_its_optimum(scenario: str) -> None:
     assert {rate["metric"] for rate in rates} == {"optimality_gap"}
 
 
-def test_the_rate_is_fitted_to_the_validation_loss_and_to_nothing_without_a_loss() -> None:
+def test_rate_is_fitted_to_the_validation_loss_and_to_nothing_without_a_loss() -> None:
     both = Trend(ConvergenceOptions())
     for r in range(12):
         both.observe({"train_loss": 5.0, "validation_loss": 1.0 + 0.5**r})
@@ -143,7 +156,7 @@ def test_the_rate_is_fitted_to_the_validation_loss_and_to_nothing_without_a_loss
 # Drift and target
 
 
-def test_the_widest_clients_are_among_the_first_three_of_most_rounds() -> None:
+def test_widest_clients_are_among_the_first_three_of_most_rounds() -> None:
     def line(*names: str) -> dict[str, Any]:
         return {"worst_client_drift": [{"client": 0, "name": name, "value": 1.0} for name in names]}
 

@@ -1,4 +1,4 @@
-"""Fitted rates on curves whose answer is known, and no trend where there is none."""
+"""Fitted rates agree with curves of known rate, and curves without a trend have none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from server.convergence.recursion import carried, regress
 
 @pytest.mark.parametrize("factor", [0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("count", [8, 20, 100])
-def test_an_exponential_without_noise_gives_its_rate_and_limit(factor, count):
+def test_exponential_without_noise_gives_its_rate_and_limit(factor, count):
     rate = fit_rate(3.0 + 2.0 * factor ** np.arange(count))
     assert isinstance(rate, Rate)
     assert rate.factor == pytest.approx(factor, abs=1e-6)
@@ -33,7 +33,7 @@ def test_an_exponential_without_noise_gives_its_rate_and_limit(factor, count):
     scale=st.sampled_from([1e-12, 1.0, 1e12]),
 )
 @settings(max_examples=60)
-def test_the_rate_does_not_depend_on_offset_or_unit(factor, limit, height, count, scale):
+def test_rate_does_not_depend_on_offset_or_unit(factor, limit, height, count, scale):
     rate = fit_rate(scale * (limit + height * factor ** np.arange(count)))
     if isinstance(rate, NoTrend):  # fell below the rounding of the offset within the window
         assert factor**count * height < 1e-9 * max(abs(limit), height)
@@ -65,7 +65,7 @@ def test_rounds_to_a_value_have_an_interval_that_follows_the_rate():
     assert low <= actual <= high
 
 
-def test_rounds_to_a_value_where_a_straight_fall_cannot_be_excluded():
+def test_rounds_to_a_value_use_a_linear_fall_for_the_lower_bound():
     rate = Rate(0.9, 0.8, 1.0, 0.0, 10.0, 20, (20.0, 18.0))  # from 20 to 18 in a round, whatever the factor
     needed, low, high = rate.rounds_to(5.0)
     assert needed == pytest.approx(math.log(0.5) / math.log(0.9))
@@ -73,7 +73,7 @@ def test_rounds_to_a_value_where_a_straight_fall_cannot_be_excluded():
     assert high == math.inf  # with factor 0.8 the limit is 10
 
 
-def test_a_limit_of_another_factor_keeps_the_pivot():
+def test_limit_of_another_factor_keeps_the_pivot():
     rate = Rate(0.9, 0.8, 1.0, 0.0, 10.0, 20, (20.0, 18.0))
     assert rate.limit_at(0.9) == pytest.approx(0.0)
     assert rate.limit_at(0.8) == pytest.approx(10.0)
@@ -98,14 +98,14 @@ def test_no_trend_has_a_reason(values, reason):
     assert fit_rate(values) == NoTrend(reason)
 
 
-def test_no_trend_on_noise_about_a_level():
+def test_noise_about_a_level_has_no_trend():
     noise = generator(2, "plateau").standard_normal((200, 60))
     assert sum(isinstance(fit_rate(2.0 + 0.1 * values), Rate) for values in noise) <= 2
     rising = fit_rate(0.05 * np.arange(60) + 0.1 * noise[0])
     assert isinstance(rising, NoTrend)
 
 
-def test_noise_on_top_of_the_path_does_not_pull_the_rate_down():
+def test_measurement_noise_does_not_bias_the_rate():
     """A loss measured on few examples: regression on the noisy values alone gives about 0.85 here."""
     noise = generator(3, "measured").standard_normal((200, 60))
     curves = 1.0 + 2.0 * 0.9 ** np.arange(60) + 0.13 * noise
@@ -116,8 +116,8 @@ def test_noise_on_top_of_the_path_does_not_pull_the_rate_down():
     assert 0.85 <= np.mean([rate.low <= 0.9 <= rate.high for rate in rates]) <= 0.97
 
 
-def test_a_curve_that_slows_down_is_fitted_to_its_newest_part():
-    """1/r slows for ever: near round r it falls by a factor of about 1 - 2/r, not by what it did at first."""
+def test_curve_that_slows_down_is_fitted_to_its_newest_part():
+    """1/r slows down forever: near round r its factor is about 1 - 2/r, and not that of the first rounds."""
     curve = 1.0 / np.arange(1.0, 101.0)
     rate = fit_rate(curve)
     assert isinstance(rate, Rate)

@@ -1,4 +1,4 @@
-"""Dispersion against naive formulas, whole against streamed, and in any order of clients."""
+"""Dispersion agrees with naive formulas, streamed or whole, and in any order of clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cohort(clients=7, size=11, offset=0.0, seed=0):
 
 
 def naive(updates, weights):
-    """Every measure by loops over clients, straight from its definition."""
+    """Return every measure by loops over clients, from its definition."""
     g, p = updates.numpy(), weights / weights.sum()
     mean = sum(p[k] * g[k] for k in range(len(p)))
     return {
@@ -67,7 +67,7 @@ def test_cosines_refer_to_the_applied_aggregate():
     assert found.cosine[2] == pytest.approx(-1.0, abs=1e-6)
     assert found.aggregate_norm == pytest.approx(float(updates[2].norm()), rel=1e-6)
     own = measure_dispersion(updates, weights, layers=LAYERS)
-    np.testing.assert_array_equal(found.distance, own.distance)  # distances are from the mean all the same
+    np.testing.assert_array_equal(found.distance, own.distance)  # distances are from the mean in both cases
     assert found.gradient_diversity == own.gradient_diversity
 
 
@@ -78,8 +78,8 @@ def test_mean_square_of_updates_is_dispersion_plus_square_of_the_mean():
     assert second_moment == pytest.approx(found.update_dispersion + found.aggregate_norm**2, rel=1e-12)
 
 
-def test_nearly_equal_clients_keep_their_dispersion():
-    """In float32, around 1000: a difference of squares would lose it all."""
+def test_dispersion_of_nearly_equal_clients_is_accurate():
+    """In float32, around 1000, where a difference of squares has no correct digit."""
     exact, weights = cohort(offset=1000.0)
     updates = exact.to(torch.float32)
     found = measure_dispersion(updates, weights, layers=LAYERS)
@@ -137,7 +137,7 @@ def test_streamed_tiles_equal_the_whole(seed, clients, cuts):
     assert streamed.reason == NOT_KEPT
 
 
-def test_streaming_does_not_cancel():
+def test_streamed_dispersion_has_no_cancellation():
     exact, weights = cohort(clients=40, offset=1e6)
     stream = DispersionStream(layers=LAYERS)
     for start in range(0, 40, 3):
@@ -167,8 +167,8 @@ def test_order_of_clients_and_unit_of_weights_change_nothing(seed, clients, scal
     np.testing.assert_allclose(turned.cosine, found.cosine[order], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(turned.distance, found.distance[order], rtol=1e-12, atol=1e-13)
     index = np.arange(100, 100 + clients)
-    said, again = summary(found, index), summary(turned, index[order])
-    assert [row["client"] for row in said["worst"]["distance"]] == [row["client"] for row in again["worst"]["distance"]]
+    line, again = summary(found, index), summary(turned, index[order])
+    assert [row["client"] for row in line["worst"]["distance"]] == [row["client"] for row in again["worst"]["distance"]]
 
 
 def test_non_finite_updates_give_non_finite_measures(recwarn):
@@ -181,9 +181,9 @@ def test_non_finite_updates_give_non_finite_measures(recwarn):
         assert math.isnan(found.update_norm[4])
         assert np.isfinite(found.update_norm[[0, 2, 3, 5, 6]]).all()
         assert math.isfinite(found.by_layer["first.bias"][0])
-        said = summary(found, np.arange(7))
-        assert math.isnan(said["update_norm"]["max"])
-        assert [row["client"] for row in said["worst"]["update_norm"]][:2] == [4, 1]
+        line = summary(found, np.arange(7))
+        assert math.isnan(line["update_norm"]["max"])
+        assert [row["client"] for row in line["worst"]["update_norm"]][:2] == [4, 1]
     assert not recwarn.list
 
 
@@ -202,7 +202,7 @@ def test_gradient_dissimilarity_is_unweighted_around_the_weighted_mean():
     unweighted = np.mean([((row - mean) ** 2).sum() for row in gradients.numpy()])
     weighted = measure_dispersion(gradients, weights, layers=LAYERS).update_dispersion
     assert found.gradient_dissimilarity == pytest.approx(unweighted, rel=1e-12)
-    assert abs(unweighted - weighted) > 1e-3 * weighted  # the two definitions do differ here
+    assert abs(unweighted - weighted) > 1e-3 * weighted  # the two definitions differ here
     assert found.b_squared == pytest.approx(p @ (gradients.numpy() ** 2).sum(axis=1) / (mean @ mean), rel=1e-12)
 
 
@@ -239,34 +239,34 @@ def test_worst_names_the_largest_first_and_ties_by_client():
 def test_summary_has_worst_clients_means_and_quantiles():
     updates, weights = cohort(clients=3, size=11)
     found = measure_dispersion(updates, weights, layers=LAYERS)
-    said = summary(found, np.array([5, 8, 13]), lambda client: f"station {client}", k=2)
+    line = summary(found, np.array([5, 8, 13]), lambda client: f"station {client}", k=2)
     furthest = int(np.argmax(found.distance))
-    assert said["worst"]["distance"][0] == {
+    assert line["worst"]["distance"][0] == {
         "client": [5, 8, 13][furthest],
         "name": f"station {[5, 8, 13][furthest]}",
         "value": found.distance[furthest],
     }
-    assert said["worst"]["cosine"][0]["value"] == found.cosine.min()
-    assert said["cosine"]["mean"] == pytest.approx(found.cosine.mean())
-    assert said["distance"]["p50"] == pytest.approx(np.median(found.distance))
-    assert said["by_layer"]["second"]["update_dispersion"] == found.by_layer["second"][0]
-    assert "not_measured" not in said
+    assert line["worst"]["cosine"][0]["value"] == found.cosine.min()
+    assert line["cosine"]["mean"] == pytest.approx(found.cosine.mean())
+    assert line["distance"]["p50"] == pytest.approx(np.median(found.distance))
+    assert line["by_layer"]["second"]["update_dispersion"] == found.by_layer["second"][0]
+    assert "not_measured" not in line
 
     def plain(value):
         if isinstance(value, dict):
             return all(isinstance(key, str) and plain(item) for key, item in value.items())
         return all(plain(item) for item in value) if isinstance(value, list) else type(value) in (float, int, str)
 
-    assert plain(said)
+    assert plain(line)
 
 
 def test_summary_of_a_stream_names_what_was_not_measured():
     updates, weights = cohort()
-    said = summary(streamed(updates, weights), np.arange(7))
-    assert said["cosine"] is None
-    assert said["distance"] is None
-    assert list(said["worst"]) == ["update_norm"]
-    assert said["not_measured"] == NOT_KEPT
+    line = summary(streamed(updates, weights), np.arange(7))
+    assert line["cosine"] is None
+    assert line["distance"] is None
+    assert list(line["worst"]) == ["update_norm"]
+    assert line["not_measured"] == NOT_KEPT
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The metric table: names by Prometheus' conventions, bounded labels, and no metric that nothing ever gives a value."""
+"""The metric table has names by Prometheus' conventions, bounded labels, and a value of every metric in some run."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def samples_of(scenario: Scenario, **given: Any) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def given_by_runs() -> list[Sample]:
-    """Return all samples of a classification, a regression and an objective that measure all there is."""
+    """Return all samples of a classification, a regression and an objective with every measurement on."""
     classification = digits(
         "run.rounds=26",
         "local.local_lr=0.3",
@@ -174,14 +174,14 @@ def test_line_without_faults_has_no_fault_samples() -> None:
     assert not [name for name in names if "fault" in name or "district" in name or "concept" in name]
 
 
-def test_districts_stay_bounded_and_the_same_when_others_answer() -> None:
+def test_districts_stay_bounded_and_keep_the_first_names() -> None:
     fold, shown = RunFold(), set()
-    for r, first in enumerate((0, 20, 40, 10)):  # 30 districts answer each round, of 70
+    for r, first in enumerate((0, 20, 40, 10)):  # 30 of 70 districts respond in each round
         line = {"round": r, "districts": {f"d{i}": {"clients": i + 1} for i in range(first, first + 30)}}
         found = of_a_city("district_respondents", round_samples(fold.observe(line)))
         assert all(value == float(name[1:]) + 1 for name, value in found.items())
         shown |= set(found)
-    assert shown == {f"d{i}" for i in range(MOST_DISTRICTS)}  # the first that were met, whoever came later
+    assert shown == {f"d{i}" for i in range(MOST_DISTRICTS)}  # the first districts in the run are kept
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""From lines to samples and times: sums over rounds, histograms, the clocks, the end of a run."""
+"""Samples and times from lines of the record: sums over rounds, histograms, clocks, the end of a run."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_buckets_are_the_numbers_at_or_below_their_edge(values: list[float], nam
 
 def test_histograms_add_up_over_rounds_and_begin_at_zero() -> None:
     fold, values = RunFold(), [np.array([0.02, 0.2]), np.array([0.02, 500.0, 0.0])]
-    told = [fold.observe(line(0))]
+    observed = [fold.observe(line(0))]
     for r, drift in enumerate(values, start=1):
         one = line(r, client_drift={"mean": float(drift.mean())}, histograms=counted({"client_drift": drift}))
-        told.append(fold.observe(one))
+        observed.append(fold.observe(one))
     name = "fedscape_client_drift_distribution"
-    found = [round_samples(one) for one in told]
+    found = [round_samples(one) for one in observed]
     assert [value(s, f"{name}_bucket", le="0.03") for s in found] == [0, 1, 3]
     assert [value(s, f"{name}_bucket", le="100.0") for s in found] == [0, 2, 4]
     assert [value(s, f"{name}_bucket", le="+Inf") for s in found] == [0, 2, 5]
@@ -98,7 +98,7 @@ def test_times_always_grow(seconds: list[float]) -> None:
 
 
 def test_record_without_times_of_day_has_no_wall_clock() -> None:
-    with pytest.raises(UserError, match="does not say when its rounds ended"):
+    with pytest.raises(UserError, match="has no end times of rounds"):
         Timeline("wall").stamp({"round": 1})
     with pytest.raises(UserError, match="'rounds' is not a clock"):
         Timeline("rounds")  # type: ignore[arg-type]

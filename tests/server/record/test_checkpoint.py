@@ -1,4 +1,4 @@
-"""Checkpoints: saved tensors load unchanged to the bit after interruptions, damage and merges."""
+"""Saved tensors load unchanged to the bit after interruptions, damage and merges."""
 
 import math
 import os
@@ -66,12 +66,12 @@ def test_saved_rounds_load_while_pieces_are_merged(tmp_path: Path, most_pieces: 
         assert_is_round(checkpoint, index)
         assert checkpoint is not None
         assert checkpoint.note == ""
-        if index % 7 == 0:  # go on as a resumed run does
+        if index % 7 == 0:  # continue as a resumed run does
             store = CheckpointStore(tmp_path, most_pieces=most_pieces)
             store.load()
     live = CLIENTS * (5 * 4 + 8)
     stored = sum(path.stat().st_size for path in tmp_path.glob("clients-*"))
-    assert stored < 2 * (2 * live + live) + 20 * 200  # two checkpoints' worth, headers, never all 29 rounds
+    assert stored < 2 * (2 * live + live) + 20 * 200  # two checkpoints and headers, never all 29 rounds
 
 
 def test_save_writes_only_changed_clients(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_damaged_file_falls_back_to_the_checkpoint_before(
     assert "the last checkpoint cannot be used" in checkpoint.note
     assert damaged.name in checkpoint.note
     assert checkpoint.note.endswith("round 2's is used")
-    save(store, 3)  # the run goes on from there, and the damaged files are in nobody's way
+    save(store, 3)  # the run continues from there, and the damaged files do no harm
     assert_is_round(CheckpointStore(tmp_path).load(), 3)
     cut(latest(tmp_path, "state"))
     assert_is_round(CheckpointStore(tmp_path).load(), 2)
@@ -216,14 +216,14 @@ def test_save_removes_unneeded_files(tmp_path: Path) -> None:
 
 
 class Killed(BaseException):
-    """Stands for the process's end."""
+    """Simulates the end of the process."""
 
 
 @pytest.mark.parametrize("most_pieces", [1, 16])
 def test_stop_at_any_step_leaves_the_old_or_the_new_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_pieces: int
 ) -> None:
-    """Stops before and after every fsync, rename and removal in turn."""
+    """Stop before and after every fsync, rename and removal in turn."""
     outcomes = []
     for steps in range(100):
         folder = tmp_path / str(steps)
@@ -271,7 +271,7 @@ def test_stop_at_any_step_leaves_the_old_or_the_new_checkpoint(
 
 
 def save_after_interrupt(store: CheckpointStore, folder: Path) -> None:
-    """The interrupted process itself may live on (Ctrl-C) and save once more."""
+    """The interrupted process may continue (after Ctrl-C) and save again."""
     if store.load() is not None:
         save(store, 8)
         assert_is_round(CheckpointStore(folder).load(), 8)
@@ -336,7 +336,7 @@ def test_merge_happens_when_due(sizes: list[int], most: int) -> None:
 
 
 def test_few_changed_clients_do_not_rewrite_all(tmp_path: Path) -> None:
-    """A large population, few clients a checkpoint: the bytes written stay near the bytes changed."""
+    """With a large population and few changed clients, the bytes written stay near the bytes changed."""
     sizes, written = [100_000], 0
     for _ in range(500):
         sizes.append(10)

@@ -1,4 +1,4 @@
-"""Clients by round and client, as arrays; the verdict of a run that is read back."""
+"""Client rows as arrays, and the verdict of a run that is read back."""
 
 from __future__ import annotations
 

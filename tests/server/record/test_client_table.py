@@ -1,4 +1,4 @@
-"""Client rows: collected by reference, written whole, read back, trimmed on resume."""
+"""Client rows are kept by reference, written in complete parts, read back, and trimmed on resume."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_columns_may_differ_between_rounds(tmp_path: Path) -> None:
     read = read_clients(tmp_path)
     assert read.column_names == ["round", "client", "cosine", "name", "local_steps", "weight"]
     cosine = read["cosine"].to_pylist()
-    assert np.isnan(cosine[0])  # the measure gave nan: not the same as not measured
+    assert np.isnan(cosine[0])  # measured as nan, which differs from not measured
     assert cosine[1:] == [0.5, None, None, None, None]
     assert read["name"].to_pylist() == [None, None, "Tiantan", "Gucheng é", None, None]
     assert read["local_steps"].to_pylist() == [None, None, 7, 8, None, None]
@@ -75,7 +75,7 @@ def test_many_rows_are_written_before_a_flush(tmp_path: Path) -> None:
 
 def test_rows_must_fit_and_rounds_come_in_order(tmp_path: Path) -> None:
     table = filled(tmp_path, range(3, 4))
-    with pytest.raises(AssertionError, match="one value a client"):
+    with pytest.raises(AssertionError, match="one value for each client"):
         table.add(4, {"client": np.arange(2), "weight": np.ones(3)})
     with pytest.raises(AssertionError, match="in order"):
         table.add(3, {"client": np.arange(2)})
@@ -102,7 +102,7 @@ def test_interrupted_truncate_counts_no_row_twice(tmp_path: Path) -> None:
     filled(tmp_path, range(1, 4)).flush()
     whole = (tmp_path / "part-00000001-00000003.parquet").read_bytes()
     ClientTable(tmp_path).truncate(2)
-    (tmp_path / "part-00000001-00000003.parquet").write_bytes(whole)  # as if killed before the old part went
+    (tmp_path / "part-00000001-00000003.parquet").write_bytes(whole)  # as after a kill before its removal
     assert read_clients(tmp_path)["round"].to_pylist() == [1, 1, 2, 2, 3, 3]
     ClientTable(tmp_path).truncate(2)
     assert names(tmp_path) == ["part-00000001-00000002.parquet"]

@@ -1,4 +1,4 @@
-"""A run's folder: made once, filled line by line, taken back to a checkpoint, refused when it cannot be used."""
+"""A run's folder is made once, filled line by line, cut back to a checkpoint, and refused when it is unusable."""
 
 import errno
 import json
@@ -149,7 +149,7 @@ def test_truncate_rounds_keeps_the_bytes_of_remaining_lines(tmp_path: Path) -> N
     whole = path.read_bytes().splitlines(keepends=True)
     assert truncate_rounds(path, 3) == 3
     assert path.read_bytes() == b"".join(whole[:4])
-    assert truncate_rounds(path, 9) == 3  # the record ends before the checkpoint: the caller can tell
+    assert truncate_rounds(path, 9) == 3  # the record ends before the checkpoint, and the caller can detect it
     assert truncate_rounds(path, -1) is None
     assert path.read_bytes() == b""
 
@@ -158,13 +158,13 @@ def test_truncate_rounds_keeps_the_bytes_of_remaining_lines(tmp_path: Path) -> N
 def test_full_disk_error_names_the_file_and_the_kept_lines() -> None:
     writer = RoundWriter(Path("/dev/full"))
     with pytest.raises(
-        RunFolderError, match=r"/dev/full: cannot be written: No space left on device.*last checkpoint is"
+        RunFolderError, match=r"/dev/full: cannot be written: No space left on device.*last checkpoint are"
     ):
         writer.append({"round": 1})
     writer.close()
 
 
-def test_line_cut_short_by_the_system_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partly_written_line_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, real_write = tmp_path / "rounds.jsonl", os.write
     writer = RoundWriter(path)
     writer.append({"round": 1})
@@ -263,7 +263,7 @@ def test_append_costs_one_write_and_no_sync(tmp_path: Path, monkeypatch: pytest.
 
 
 def counted(name: str, call: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
-    """Return a function that notes its name before each call."""
+    """Return a function that records its name before each call."""
 
     def noted(*arguments: Any) -> Any:
         calls.append(name)

@@ -1,4 +1,4 @@
-"""Rounds by column."""
+"""Rounds as columns."""
 
 import sys
 

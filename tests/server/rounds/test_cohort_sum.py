@@ -1,4 +1,4 @@
-"""Sums of updates: kept or streamed, in any order, merged or not."""
+"""Sums of updates are the same kept or streamed, in any order, and merged or not."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_sum_is_the_weighted_mean_by_hand(update):
 
 
 @pytest.mark.parametrize("weights", [None, np.array([0.0, 0.3, 0.0, 0.2, 0.5, 0.0, 0.4])])
-def test_streamed_sum_is_the_kept_one(update, weights):
+def test_streamed_sum_equals_the_kept_sum(update, weights):
     plan = plan_of(update, weights=weights)
     kept, streamed = (filled(plan, update, TILES, keep).result() for keep in (True, False))
     agree(kept, streamed)
@@ -103,8 +103,8 @@ def test_kept_sum_has_the_same_bits_in_any_order(update):
 
 @pytest.mark.parametrize("keep_rows", [True, False])
 @pytest.mark.parametrize("cut", range(len(TILES) + 1))
-def test_merged_sums_are_one_sum(update, keep_rows, cut):
-    """Also where one of the two is empty, and where the clients of the second come before those of the first."""
+def test_merged_sums_equal_one_sum(update, keep_rows, cut):
+    """One of the two may be empty, and the clients of the second may precede those of the first."""
     plan = plan_of(update)
     whole = filled(plan, update, TILES, keep_rows).result()
     for first, second in ((TILES[:cut], TILES[cut:]), (TILES[cut:], TILES[:cut])):
@@ -113,7 +113,7 @@ def test_merged_sums_are_one_sum(update, keep_rows, cut):
         agree(whole, total.result())
 
 
-def test_weights_of_zero_leave_no_aggregate(update):
+def test_zero_weights_give_no_aggregate(update):
     for keep_rows in (True, False):
         found = filled(plan_of(update, weights=np.zeros(K)), update, TILES, keep_rows).result()
         assert found.aggregate is None
@@ -121,7 +121,7 @@ def test_weights_of_zero_leave_no_aggregate(update):
         assert len(found.update.clients) == K
 
 
-def test_updates_are_mapped_before_they_are_summed_and_measured_as_they_came(update):
+def test_map_changes_the_sum_and_not_the_dispersion(update):
     how = clipped(weighted_mean("uniform"), 0.5)
     weights = np.full(K, 1 / K)
     rows = 1 - update.params
@@ -132,7 +132,7 @@ def test_updates_are_mapped_before_they_are_summed_and_measured_as_they_came(upd
         np.testing.assert_allclose(found.dispersion.update_norm, rows.norm(dim=1).numpy())
 
 
-def test_reduction_sees_the_updates_that_count(update):
+def test_reduction_receives_only_updates_with_a_weight(update):
     weights = np.array([1.0, 0, 1, 1, 0, 0, 0])
     found = filled(plan_of(update, coordinate_median(), weights), update, TILES, True).result()
     torch.testing.assert_close(found.aggregate.pseudo_gradient, (1 - update.params)[[0, 2, 3]].median(0).values)

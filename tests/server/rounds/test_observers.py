@@ -1,4 +1,4 @@
-"""Observers hear every moment in order; one that fails is dropped and the run goes on, unless it is the record."""
+"""Observers receive every moment in order. A failing one is dropped, unless it is critical."""
 
 import logging
 from typing import Any
@@ -11,19 +11,19 @@ from server.rounds.observers import Observers
 
 class Everything:
     def __init__(self) -> None:
-        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self.received: list[tuple[str, dict[str, Any]]] = []
 
     def run_started(self, facts: dict[str, Any]) -> None:
-        self.heard.append(("run_started", facts))
+        self.received.append(("run_started", facts))
 
     def round_finished(self, line: dict[str, Any]) -> None:
-        self.heard.append(("round_finished", line))
+        self.received.append(("round_finished", line))
 
     def event(self, event: dict[str, Any]) -> None:
-        self.heard.append(("event", event))
+        self.received.append(("event", event))
 
     def run_finished(self, outcome: dict[str, Any]) -> None:
-        self.heard.append(("run_finished", outcome))
+        self.received.append(("run_finished", outcome))
 
 
 class Broken:
@@ -47,7 +47,7 @@ class Record:
         raise RunFolderError("rounds.jsonl", "cannot be written: No space left on device")
 
 
-def test_each_moment_is_told_once_in_order() -> None:
+def test_observers_receive_each_moment_once_in_order() -> None:
     first, second = Everything(), Everything()
     observers = Observers([first, object(), second])
     observers.run_started({"seed": 7})
@@ -55,46 +55,46 @@ def test_each_moment_is_told_once_in_order() -> None:
     observers.event({"kind": "fault"})
     observers.run_finished({"outcome": "stopped"})
     moments = ["run_started", "round_finished", "event", "run_finished"]
-    told = [{"seed": 7}, {"round": 1}, {"kind": "fault"}, {"outcome": "stopped"}]
-    assert first.heard == second.heard == list(zip(moments, told, strict=True))
+    sent = [{"seed": 7}, {"round": 1}, {"kind": "fault"}, {"outcome": "stopped"}]
+    assert first.received == second.received == list(zip(moments, sent, strict=True))
 
 
-def test_one_that_raises_is_logged_and_dropped_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_failing_observer_is_logged_dropped_and_announced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     before, broken, after = Everything(), Broken(), Everything()
     observers = Observers([before, broken, after])
     with caplog.at_level(logging.ERROR, "fedscape.observers"):
         observers.round_finished({"round": 3})
         observers.round_finished({"round": 4})
     assert broken.calls == 1
-    assert [r.getMessage() for r in caplog.records] == [
-        "Broken raised in round_finished and hears nothing more of this run"
-    ]
+    assert [r.getMessage() for r in caplog.records] == ["Broken raised in round_finished and was dropped from this run"]
     assert caplog.records[0].exc_info is not None
-    (event,) = (what for moment, what in before.heard if moment == "event")
+    (event,) = (what for moment, what in before.received if moment == "event")
     assert (event["round"], event["kind"]) == (3, "observer_dropped")
     assert event["message"] == "Broken failed in round_finished and was dropped: OSError: no route to host in round 3"
-    assert [moment for moment, _ in after.heard] == ["event", "round_finished", "round_finished"]
+    assert [moment for moment, _ in after.received] == ["event", "round_finished", "round_finished"]
 
 
-def test_one_that_fails_at_the_news_of_another_is_dropped_once() -> None:
+def test_observer_failing_during_another_failure_is_dropped_once() -> None:
     witness, fragile = Everything(), BrokenAtEvents()
     observers = Observers([Broken(), fragile, witness])
     observers.round_finished({"round": 1})
     observers.round_finished({"round": 2})
-    names = [what["message"].split()[0] for moment, what in witness.heard if moment == "event"]
+    names = [what["message"].split()[0] for moment, what in witness.received if moment == "event"]
     assert sorted(names) == ["Broken", "BrokenAtEvents"]
-    assert fragile.heard == []
-    assert [what for moment, what in witness.heard if moment == "round_finished"] == [{"round": 1}, {"round": 2}]
+    assert fragile.received == []
+    assert [what for moment, what in witness.received if moment == "round_finished"] == [{"round": 1}, {"round": 2}]
 
 
-def test_the_record_is_critical() -> None:
+def test_critical_observer_stops_the_run() -> None:
     after = Everything()
     with pytest.raises(RunFolderError, match="No space left"):
         Observers([Record(), after]).round_finished({"round": 1})
-    assert after.heard == []
+    assert after.received == []
 
 
-def test_an_interrupt_is_nobodys_failure() -> None:
+def test_interrupt_in_an_observer_ends_the_run() -> None:
     class Interrupted:
         def event(self, event: dict[str, Any]) -> None:
             raise KeyboardInterrupt

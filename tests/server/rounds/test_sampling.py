@@ -1,4 +1,4 @@
-"""Cohorts: a pure function of seed and round, of the right law, and never an empty client."""
+"""Cohorts are a pure function of seed and round, follow the right law, and have no empty client."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def sampler(seed=1, sizes=SIZES, **options):
     return CohortSampler(FedAvgOptions(**options), np.asarray(sizes, np.int32), seed)
 
 
-def test_all_that_have_data_by_default():
+def test_default_cohort_is_every_client_with_data():
     everyone = sampler()
     for round_index in (1, 2):
         cohort = everyone.draw(round_index)
@@ -28,7 +28,7 @@ def test_all_that_have_data_by_default():
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30).filter(any), st.data())
 @settings(max_examples=60)
-def test_without_replacement(sizes, data):
+def test_uniform_cohort_has_distinct_clients(sizes, data):
     busy = np.flatnonzero(sizes)
     m = data.draw(st.integers(1, len(busy)))
     cohort = sampler(sizes=sizes, cohort=m).draw(data.draw(st.integers(1, 1000)))
@@ -40,15 +40,15 @@ def test_without_replacement(sizes, data):
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=30).filter(any), st.integers(1, 40), st.integers(1, 1000))
 @settings(max_examples=60)
-def test_with_replacement(sizes, m, round_index):
-    """The cohort may be larger than the population: clients are then drawn more than once."""
+def test_cohort_by_examples_counts_repeated_draws(sizes, m, round_index):
+    """The cohort may be larger than the population; then clients are drawn more than once."""
     cohort = sampler(sizes=sizes, cohort=m, sampling="by_examples").draw(round_index)
     assert cohort.draws.sum() == m
     assert (np.diff(cohort.clients) > 0).all()
     assert set(cohort.clients) <= set(np.flatnonzero(sizes))
 
 
-def test_a_pure_function_of_seed_and_round():
+def test_cohort_is_a_pure_function_of_seed_and_round():
     for options in ({"cohort": 3}, {"cohort": 3, "sampling": "by_examples"}):
         one, same, other = sampler(**options), sampler(**options), sampler(seed=2, **options)
         later = one.draw(9)
@@ -62,8 +62,8 @@ def test_a_pure_function_of_seed_and_round():
 ROUNDS = 4000
 
 
-def test_every_client_is_asked_alike():
-    """Uniform: each of the five in 2/5 of the rounds, each pair in 1/10; within four standard errors."""
+def test_every_client_is_drawn_equally_often():
+    """Each of the five clients is in 2/5 of the rounds, each pair in 1/10, within four standard errors."""
     drawn = [tuple(sampler(cohort=2).draw(r).clients) for r in range(1, ROUNDS + 1)]
     pairs, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(pairs) == 10
@@ -84,16 +84,16 @@ def test_clients_are_drawn_in_proportion_to_their_examples():
     assert abs(twice - ROUNDS * (1 - distinct)) < 4 * np.sqrt(ROUNDS * distinct * (1 - distinct))
 
 
-def test_a_cohort_larger_than_those_with_data_is_refused():
+def test_cohort_larger_than_the_clients_with_data_is_refused():
     with pytest.raises(UserError) as caught:
         sampler(cohort=6)
-    said = str(caught.value)
-    assert all(part in said for part in ("algorithm.cohort", "at most the 5 clients", "2 of 7 are empty", "got 6"))
+    message = str(caught.value)
+    assert all(part in message for part in ("algorithm.cohort", "at most the 5 clients", "2 of 7 are empty", "got 6"))
     assert sampler(cohort=6, sampling="by_examples").size == 6
 
 
-def test_a_larger_population_moves_few_choices():
-    """Adding one client to 1,000 moves at most the one choice it takes."""
+def test_added_client_changes_few_choices():
+    """One client added to 1,000 changes at most one choice."""
     few, more = (sampler(sizes=np.ones(n), cohort=100) for n in (1000, 1001))
     for r in range(1, 30):
         assert len(set(few.draw(r).clients) - set(more.draw(r).clients)) <= 1

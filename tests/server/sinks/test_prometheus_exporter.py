@@ -1,4 +1,4 @@
-"""/metrics: its size does not grow with clients, it is strict OpenMetrics, and its end waits for a last scrape."""
+"""/metrics does not grow with the number of clients, is strict OpenMetrics, and waits for a last scrape at the end."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def scrape(exporter: PrometheusExporter) -> bytes:
 
 
 def samples(exporter: PrometheusExporter) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Scrape, and parse strictly."""
+    """Return a scrape, parsed strictly."""
     families = text_string_to_metric_families(scrape(exporter).decode())
     found = [sample for family in families for sample in family.samples]
     assert all("run_id" in sample.labels for sample in found)
@@ -148,7 +148,7 @@ def test_close_waits_for_a_last_scrape_only_after_a_scrape() -> None:
 
 
 class Patience(threading.Event):
-    """An event that notes how long it is waited for, and never waits."""
+    """An event that records the requested time of each wait, and never waits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ def test_samples_are_made_by_a_scrape_only(exporter: PrometheusExporter) -> None
     exporter.run_started({"run_id": "a"})
     made: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("server.sinks.prometheus.round_samples", lambda told: made.append(told) or ())
+        patch.setattr("server.sinks.prometheus.round_samples", lambda observed: made.append(observed) or ())
         for line in run.rounds.lines * 10:
             exporter.round_finished(line)
         assert made == [], "a scrape makes the samples, not the round"

@@ -1,4 +1,4 @@
-"""The HTTP connection of remote write: reused or opened again, bounded in time and size, and never led elsewhere."""
+"""The HTTP connection of remote write is reused or reopened, bounded in time and size, and follows no redirect."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def answering(*answers: bytes) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def test_receiver_opens_a_connection_again_where_the_other_side_closed_it() -> None:
-    taken = b"HTTP/1.1 204 No Content\r\n\r\n"  # it does not announce that it closes
+    taken = b"HTTP/1.1 204 No Content\r\n\r\n"  # it closes without announcing it
     with answering(taken, taken, taken) as (url, requests):
         receiver = Receiver(url)
         assert [receiver.post(BODY).kind for _ in range(3)] == ["taken"] * 3

@@ -208,7 +208,7 @@ def test_writer_drops_the_oldest_rounds_first() -> None:
         for one in lines(200):
             writer.round_finished(one)
             assert len(writer._queue) <= 3
-        assert [waiting.told["round"] for waiting in writer._queue] == [197, 198, 199]
+        assert [waiting.line["round"] for waiting in writer._queue] == [197, 198, 199]
         writer.close()
 
 

@@ -108,8 +108,8 @@ def test_full_disk_costs_one_line_and_the_run_goes_on(tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, timeout=120
     )
     assert (done.returncode, done.stdout) == (0, "the run went on\n")
-    (said,) = done.stderr.splitlines()
-    assert "the record has all of it: [Errno 27] File too large" in said
+    (message,) = done.stderr.splitlines()
+    assert "the record has all of it: [Errno 27] File too large" in message
 
 
 def test_numbers_too_large_for_float32_become_infinite(tmp_path: Path) -> None:
