@@ -84,7 +84,7 @@ def test_options_are_made_from_the_kind_and_its_required_keys(name: str) -> None
 
 
 @every
-def test_options_of_one_kind_allow_no_other_and_options_of_several_leave_the_kinds_to_the_table(name: str) -> None:
+def test_options_of_one_kind_allow_that_kind_alone(name: str) -> None:
     section, kind = name.split(" ")
     options = ROWS[name].options
     shared = [row.kind for row in TABLES[section].values() if row.options is options]
