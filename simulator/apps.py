@@ -56,8 +56,8 @@ def apps(
         scenario = load_scenario(scenario)
     text = to_toml(scenario) if scenario is not None else ""
     folder = str(out) if out is not None else ""
-    heard = observers if observers is not None else [ConsoleObserver()]
-    return make_server_app(partial(_play, text, folder, heard)), make_client_app(partial(_load, text))
+    listeners = observers if observers is not None else [ConsoleObserver()]
+    return make_server_app(partial(_play, text, folder, listeners)), make_client_app(partial(_load, text))
 
 
 def _play(text: str, out: str, observers: Sequence[object], grid: Grid, context: Context) -> dict[str, str]:

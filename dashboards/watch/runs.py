@@ -154,8 +154,9 @@ class WatchedRuns:
         budget = run.facts.get("rounds")
         where = f"round {run.last_round:,}" + (f" of at most {budget:,}" if is_number(budget) else "")
         if self._state(row) == "running":
-            return f"running: {where}"
-        return f"silent at {where}: nothing was recorded for {clock_time(self._now() - row['at'])}, and no outcome"
+            return f"Running: {where}"
+        silence = clock_time(self._now() - row["at"])
+        return f"Silent at {where}: nothing was recorded for {silence}, and there is no outcome"
 
 
 def _is_run(path: Path) -> bool:

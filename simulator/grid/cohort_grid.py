@@ -83,14 +83,14 @@ class CohortGrid(Grid):
             if messages.kind == TRAIN:
                 return self._local.train(messages, messages.work)
             return self._local.evaluate(messages, messages.work)
-        asked = sorted(messages, key=lambda m: m.metadata.dst_node_id)
-        for message in asked:
+        ordered = sorted(messages, key=lambda m: m.metadata.dst_node_id)
+        for message in ordered:
             set_message_id(message, f"{self._run.run_id}-{next(self._ids)}")
-        if not asked:
+        if not ordered:
             return []
         if self._local is not None:
-            return self._local.gather(asked)
-        return [self._call(message) for message in asked]
+            return self._local.gather(ordered)
+        return [self._call(message) for message in ordered]
 
     def _call(self, message: Message) -> Message:
         """Hand one message to the user's ClientApp. An exception becomes an error reply, as in Flower."""

@@ -19,7 +19,7 @@ from clients.core.population import Population
 from server.algorithms.algorithm import Algorithm
 from server.rounds.observers import MOMENTS
 
-HEARD = ("attached", *MOMENTS)
+OBSERVER_METHODS = ("attached", *MOMENTS)
 """Methods that make something an observer."""
 
 
@@ -55,7 +55,7 @@ def check_parts(
         raise StrategyError("grid", f"must be a flwr.serverapp.Grid, got {kind_of(grid)}")
 
 
-def check_hearers(observers: object, stop_asked: object) -> None:
+def check_observers(observers: object, stop_asked: object) -> None:
     """Refuse what would hear nothing of a run, or could not be asked to stop it.
 
     Raises:
@@ -68,8 +68,8 @@ def check_hearers(observers: object, stop_asked: object) -> None:
         field = f"observers[{index}]"
         if isinstance(observer, type):
             raise UserError(field, f"must be an object, got {kind_of(observer)}", fix=f"Pass {observer.__name__}(...).")
-        if not any(callable(getattr(observer, name, None)) for name in HEARD):
-            all_of = f"has none of an observer's methods: {', '.join(HEARD)}; got {kind_of(observer)}"
+        if not any(callable(getattr(observer, name, None)) for name in OBSERVER_METHODS):
+            all_of = f"has none of an observer's methods: {', '.join(OBSERVER_METHODS)}; got {kind_of(observer)}"
             raise UserError(field, all_of)
     if not callable(stop_asked):
         raise UserError("stop_asked", f"must be a function that returns True to stop, got {kind_of(stop_asked)}")

@@ -47,17 +47,17 @@ def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int
         most = f"at most {MOST_EXAMPLES:,} examples are pooled"
         return {"not_measured": f"{most}, and there are {population.num_examples:,}"}
     pooled, buffers = train_pooled(task, rounds=rounds, cohort=cohort)
-    said: dict[str, Any] = {"weight_divergence": weight_divergence(params, pooled)}
+    found: dict[str, Any] = {"weight_divergence": weight_divergence(params, pooled)}
     test = population.during(rounds).test
     if test is None or population.task == "objective":
-        return said
+        return found
     name = "accuracy" if population.task == "classification" else "error"
     evaluator = Evaluator(task)
     evaluator.load(pooled, buffers)
-    said[f"pooled_{name}"] = _score(evaluator.central(test), population.task)
+    found[f"pooled_{name}"] = _score(evaluator.central(test), population.task)
     scores = train_alone(task, engine, evaluator, test, rounds=rounds, cohort=cohort)
     worst = scores.min() if population.task == "classification" else scores.max()
-    return said | {"local_only_mean": float(scores.mean()), "local_only_worst": float(worst)}
+    return found | {"local_only_mean": float(scores.mean()), "local_only_worst": float(worst)}
 
 
 def _score(found: Evaluation, task: Task) -> float:

@@ -148,8 +148,8 @@ def initial_dissimilarity(task: LearningTask, seed: int, round_index: int = 0) -
         return None
     clients = able[streams.choose(streams.keys(seed, "measures/gradients"), len(able), most)]
 
-    def first_examples(asked: I64) -> CohortData:
-        data = population.cohort(asked)
+    def first_examples(chosen: I64) -> CohortData:
+        data = population.cohort(chosen)
         sizes = np.minimum(data.sizes, GRADIENT_EXAMPLES)
         rows = data.rows[positions(data.offsets[:-1], sizes)]
         return CohortData(data.features, data.targets, rows, offsets_of(sizes))

@@ -68,7 +68,8 @@ def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Ov
     """
     path, ended = str(folder.path), folder.read_outcome()
     if ended is not None and ended.get("outcome") != "interrupted":
-        raise RunFolderError(path, f"is over: {ended.get('words')}", fix="Run the scenario again for another run.")
+        verdict = ended.get("headline") or ended.get("words")  # a record of an earlier version has no headline
+        raise RunFolderError(path, f"is over: {verdict}", fix="Run the scenario again for another run.")
     made, now = environment.get("run", {}).get("from_python", []), brought(given)
     missing, added = [n for n in made if n not in now], [n for n in now if n not in made]
     if "client_app" in made or "grid" in made:

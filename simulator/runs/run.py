@@ -33,7 +33,7 @@ from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
 from simulator.runs.announcement import describe
-from simulator.runs.argument_checks import check_hearers, check_out, check_parts, whole_seed
+from simulator.runs.argument_checks import check_observers, check_out, check_parts, whole_seed
 from simulator.runs.building import Overrides, federation_of
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
 from simulator.runs.experiment import experiment_of
@@ -83,7 +83,9 @@ class Run:
             RunFolderError: nothing was recorded, or a part cannot be read.
         """
         if self.path is None:
-            raise RunFolderError("record", "is False, and clients are told only in a record", fix="Leave it out.")
+            raise RunFolderError(
+                "record", "is False, and clients are all_observers only in a record", fix="Leave it out."
+            )
         return ClientRows.read(RunFolder(self.path).clients)
 
     def model(self) -> nn.Module:
@@ -154,7 +156,7 @@ def simulate(
     """
     quiet()
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, client_app=client_app, grid=grid)
-    check_hearers(observers, stop_asked)
+    check_observers(observers, stop_asked)
     check_out(out)
     seed = whole_seed(seed)
     if not isinstance(scenario, Scenario):
@@ -212,7 +214,7 @@ def resume(
     """
     quiet()
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
-    check_hearers(observers, stop_asked)
+    check_observers(observers, stop_asked)
     folder = RunFolder.open(Path(path))
     scenario = load_scenario(folder.scenario)
     environment, given = folder.read_environment() or {}, Overrides(model, data, algorithm, strategy)
@@ -241,7 +243,9 @@ def _play(
     recorder = Recorder(folder) if folder is not None else None
     history = History(back.lines if back is not None else ())
     report = [ReportWriter(folder)] if folder is not None else []
-    told = Observers([*([recorder] if recorder else []), history, *observers, *report])  # the verdict, then its page
+    all_observers = Observers(
+        [*([recorder] if recorder else []), history, *observers, *report]
+    )  # the verdict, then its page
     run = session.scenario.run
     played = session.played
     checkpointer = RunCheckpointer(
@@ -254,24 +258,24 @@ def _play(
         every_rounds=run.checkpoint_rounds,
     )
     try:
-        experiment = experiment_of(session, told, checkpointer, stop_asked)
+        experiment = experiment_of(session, all_observers, checkpointer, stop_asked)
         state = session.start
-        told.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
+        all_observers.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
         if back is not None and back.checkpoint is not None:
-            told.recorded_before(back.lines)
+            all_observers.recorded_before(back.lines)
             state = restore(session, experiment, checkpointer, back)
         if back is not None:
             message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
-            told.event({"round": state.round_index, "kind": "resumed", "message": message})
+            all_observers.event({"round": state.round_index, "kind": "resumed", "message": message})
         if back is None or back.checkpoint is None:
-            told.round_finished(initial_line(experiment, state))
+            all_observers.round_finished(initial_line(experiment, state))
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
         verdict = with_hint(verdict, state, folder)
         outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)
-        told.run_finished(outcome)
+        all_observers.run_finished(outcome)
     finally:
         if recorder is not None:
             recorder.close()

@@ -243,8 +243,8 @@ def _find(name: str | Path) -> tuple[str, str, str]:
             str(name),
         )
     if not path.is_file():
-        said = unknown_name(str(name), builtins, "a scenario file or a built-in scenario")
-        raise ScenarioError("scenario", said)
+        problem = unknown_name(str(name), builtins, "a scenario file or a built-in scenario")
+        raise ScenarioError("scenario", problem)
     try:
         return path.read_text("utf-8"), str(path), path.stem
     except (OSError, UnicodeDecodeError) as error:

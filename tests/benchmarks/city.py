@@ -41,9 +41,9 @@ def clocks() -> Clocks:
 
 def measure(source: str, sets: list[str]) -> dict[str, Any]:
     """Run one source and say what it took."""
-    asked = [f"data.clients={SITES}", f"algorithm.cohort={COHORT}", f"run.rounds={ROUNDS}", *FAULTS,
+    changes = [f"data.clients={SITES}", f"algorithm.cohort={COHORT}", f"run.rounds={ROUNDS}", *FAULTS,
              "local.local_epochs=1", "evaluation={federated_every=0}", "convergence={stop='never'}", *sets]  # fmt: skip
-    scenario = fs.load_scenario(f"city-{source}", sets=asked)
+    scenario = fs.load_scenario(f"city-{source}", sets=changes)
     started = time.perf_counter()
     population = build_federation(federation_of(scenario, scenario.data))
     built = time.perf_counter() - started
@@ -97,9 +97,9 @@ def main(arguments: list[str]) -> None:
         row = json.loads(child.stdout.splitlines()[-1])
         rows.append(row)
         ms = {name: 1e3 * row[name] for name in ("round", "data", "round_cpu", "data_cpu")}
-        said = f"{ms['round']:6.0f} ms a round, data {ms['data']:4.0f} ms ({ms['data'] / ms['round']:.0%})"
+        times = f"{ms['round']:6.0f} ms a round, data {ms['data']:4.0f} ms ({ms['data'] / ms['round']:.0%})"
         cpu = f"processor {ms['round_cpu']:6.0f} and {ms['data_cpu']:4.0f} ms"
-        print(f"{source:10} {row['model']:6} built in {row['build']:.2f} s, {said}; {cpu}, "
+        print(f"{source:10} {row['model']:6} built in {row['build']:.2f} s, {times}; {cpu}, "
               f"peak {row['peak'] / 2**30:.2f} GiB", flush=True)  # fmt: skip
     print(json.dumps(rows))
 

@@ -82,9 +82,9 @@ def main() -> None:
             whole, parts = round_shares(model, spent)
             shares = ", ".join(f"{n} {1e3 * s:.2f} ms" for n, s in parts.items())
             share = sum(parts.values()) / whole
-            said = f"{1e3 * whole:6.2f} ms a round, drawing {share:5.1%} ({shares})"
-            rows[f"{name}, {threads} threads"] = said.strip()
-            print(f"{name:24} {threads} threads: {said}")
+            text = f"{1e3 * whole:6.2f} ms a round, drawing {share:5.1%} ({shares})"
+            rows[f"{name}, {threads} threads"] = text.strip()
+            print(f"{name:24} {threads} threads: {text}")
     print(json.dumps(rows))
 
 

@@ -83,8 +83,8 @@ def run_child(command: Sequence[str], *, env: Mapping[str, str] | None = None, t
     wall = time.perf_counter() - started
     others = max(0.0, _busy_seconds() - busy - used.ru_utime - used.ru_stime) / (wall * (os.cpu_count() or 1))
     if process.returncode or not lines or not lines[-1].startswith("{"):
-        said = " | ".join(lines[-3:])
-        raise Failed(f"{' '.join(command[-4:])} ended with {process.returncode} after {wall:.0f} s: {said}")
+        tail = " | ".join(lines[-3:])
+        raise Failed(f"{' '.join(command[-4:])} ended with {process.returncode} after {wall:.0f} s: {tail}")
     return Child(json.loads(lines[-1]), wall, used.ru_maxrss * 1024, others)
 
 
@@ -112,12 +112,12 @@ class Patience:
             time.sleep(1)
             quiet = quiet + 1 if _busy_seconds() - busy < BUSY * (os.cpu_count() or 1) else 0
 
-    def run_child(self, command: Sequence[str], *, tell_others: bool = True) -> Child:
-        """Run a command while the machine is quiet; `tell_others`: what the command uses itself can be told apart."""
+    def run_child(self, command: Sequence[str], *, separates_own_use: bool = True) -> Child:
+        """Run a command while the machine is quiet; `separates_own_use`: what the command uses itself can be told apart."""
         while True:
             self.wait()
             child = run_child(command)
-            if not tell_others or child.others <= BUSY or not self.left:
+            if not separates_own_use or child.others <= BUSY or not self.left:
                 return child
             self.repeated += 1
 

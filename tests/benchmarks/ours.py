@@ -111,8 +111,8 @@ def bare_rounds(session: Session) -> Callable[[], None]:
         nonlocal arrays, number
         number += 1
         strategy, grid = session.played.strategy, session.grid
-        asked = strategy.configure_train(number, arrays, ConfigRecord(), grid)
-        new, _ = strategy.aggregate_train(number, grid.send_and_receive(asked))
+        sent = strategy.configure_train(number, arrays, ConfigRecord(), grid)
+        new, _ = strategy.aggregate_train(number, grid.send_and_receive(sent))
         assert new is not None
         arrays = new
 

@@ -109,7 +109,7 @@ def row(clean: str, twin: str, results: Mapping[str, Mapping[str, Found]]) -> li
     """Return a line of the table."""
     seeds = sorted(set(results[clean]) & set(results[twin]), key=int)
     before, after = [results[clean][s] for s in seeds], [results[twin][s] for s in seeds]
-    cells = [f"`{twin}`: {said(clean, twin)}", realised(after), f"{_rounds(before)} → {_rounds(after)}"]
+    cells = [f"`{twin}`: {difference(clean, twin)}", realised(after), f"{_rounds(before)} → {_rounds(after)}"]
     late = interval([spent(b) - spent(a) for a, b in zip(before, after, strict=True)])
     bound = "≥ " if any(run["rounds"] is None for run in after) else ""
     cells.append(f"{bound}{late[0]:+.0f} [{late[1]:+.0f}, {late[2]:+.0f}]")
@@ -133,18 +133,18 @@ def realised(runs: Sequence[Found]) -> str:
     return ", ".join(words) or "–"
 
 
-def said(clean: str, twin: str) -> str:
+def difference(clean: str, twin: str) -> str:
     """Return what a twin's file says otherwise, such as "noise, snr_db 3"."""
     words = []
-    told = differing(clean, twin)
-    for fault in [*told.get("faults", {}).values(), *told.get("drifts", {}).values()]:
+    changed = differing(clean, twin)
+    for fault in [*changed.get("faults", {}).values(), *changed.get("drifts", {}).values()]:
         kind = " ".join(str(fault[key]) for key in ("kind", "changes") if key in fault)
         settings = [_setting(key, fault[key]) for key in fault if key not in ("kind", "changes")]
         words.append(", ".join([kind, *settings]))
     before = fs.load_scenario(clean)
     for section in ("local", "features"):
         old = vars(getattr(before, section))
-        remedies = [_setting(key, v) for key, v in told.get(section, {}).items() if old[key] != v]
+        remedies = [_setting(key, v) for key, v in changed.get(section, {}).items() if old[key] != v]
         words += [f"remedy: {', '.join(remedies)}"] if remedies else []
     return "; ".join(words).replace("|", "\\|")  # p(y|x) in a Markdown table
 

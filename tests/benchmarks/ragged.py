@@ -45,10 +45,10 @@ def compare(w: Workload, rounds: int, sigma: float) -> dict[str, Any]:
             started = time.perf_counter()
             play()
             seconds.append(time.perf_counter() - started)
-    said = {name: seconds[SETTLE:] for name, (_, seconds, _) in players.items()}
+    times = {name: seconds[SETTLE:] for name, (_, seconds, _) in players.items()}
     engines = {f"{name}_engine": s.plan.reason for name, (_, _, s) in players.items() if s.plan}
     steps = sizes // w.batch
-    return {**said, **engines, "longest": int(steps.max()), "shortest": int(steps.min()), "mean": float(steps.mean())}
+    return {**times, **engines, "longest": int(steps.max()), "shortest": int(steps.min()), "mean": float(steps.mean())}
 
 
 if __name__ == "__main__":

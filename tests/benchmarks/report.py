@@ -116,8 +116,8 @@ def _workload(name: str, timed: dict[str, dict[str, Any]]) -> str:
         "peak memory",
         "others on the machine",
     ]
-    said = f"### {name}\n\n{words}.\n\n{table(heads, rows)}"
-    return said + (f"\n\nfedscape's engine: {engine}." if engine else "")
+    text = f"### {name}\n\n{words}.\n\n{table(heads, rows)}"
+    return text + (f"\n\nfedscape's engine: {engine}." if engine else "")
 
 
 def _observing(o: dict[str, Any]) -> str:
@@ -141,7 +141,7 @@ def _ragged(r: dict[str, dict[str, Any]]) -> str:
 
 def _growth(g: dict[str, list[dict[str, Any]]]) -> str:
     heads = ["", "a round", "a client of the cohort", "start to first round", "peak memory", "above import"]
-    said = "### Growth\n\nSoftmax regression on synthetic clients of 50 examples, made when first asked for."
+    text = "### Growth\n\nSoftmax regression on synthetic clients of 50 examples, made when first asked for."
     for what, rows in g.items():
         cells = [
             [f"{what} {r[{'cohort': 'cohort', 'population': 'clients'}[what]]:,}", milliseconds(r["seconds"]),
@@ -149,11 +149,11 @@ def _growth(g: dict[str, list[dict[str, Any]]]) -> str:
              f"{r['peak'] / 1e6:.0f} MB", f"{(r['peak'] - r['imported']) / 1e6:.0f} MB"]
             for r in rows
         ]  # fmt: skip
-        said += f"\n\n{table(heads, cells)}"
+        text += f"\n\n{table(heads, cells)}"
     first, last = (next(r for r in g["population"] if r["clients"] == n) for n in (100_000, 1_000_000))
     each = (last["peak"] - first["peak"]) / (last["clients"] - first["clients"])
     return (
-        f"{said}\n\nFrom 100,000 to 1,000,000 clients the peak grows by {each:.1f} bytes a client, set-up included "
+        f"{text}\n\nFrom 100,000 to 1,000,000 clients the peak grows by {each:.1f} bytes a client, set-up included "
         f"(aim: at most 16, {'met' if each <= 16 else 'MISSED'}); smaller populations "
         "are kept in memory once made, up to 512 MB."
     )

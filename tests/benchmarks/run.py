@@ -125,7 +125,7 @@ def _once(
     c: Competitor, workload: str, threads: int | None, into: Timed, patience: Patience, say: Callable[[str], None]
 ) -> float | None:
     try:
-        child = patience.run_child(c.command(workload, threads), tell_others=c.name != "Flower")
+        child = patience.run_child(c.command(workload, threads), separates_own_use=c.name != "Flower")
     except Failed as error:
         into.problem = str(error)
         say(f"  {workload:7} {c.name:13} {error}")
@@ -149,7 +149,7 @@ def observing(patience: Patience, repeats: int, rounds: int = 100) -> dict[str, 
 
 def ragged(patience: Patience, repeats: int) -> dict[str, Any]:
     """Measure what log-normal sizes cost, by workload and sigma."""
-    said = {}
+    found = {}
     for workload, rounds, sigma in (
         ("logreg", 40, 0.5),
         ("logreg", 40, 1.0),
@@ -161,10 +161,10 @@ def ragged(patience: Patience, repeats: int) -> dict[str, Any]:
         found = [patience.run_child(command).result for _ in range(repeats)]
         equal = statistics.median(s for r in found for s in r["equal"])
         unequal = statistics.median(s for r in found for s in r["ragged"])
-        said[f"{workload} {sigma}"] = {"equal": equal, "ragged": unequal, "loss": unequal / equal - 1} | {
+        found[f"{workload} {sigma}"] = {"equal": equal, "ragged": unequal, "loss": unequal / equal - 1} | {
             k: v for k, v in found[-1].items() if k not in ("equal", "ragged")
         }
-    return said
+    return found
 
 
 def growth(patience: Patience) -> dict[str, list[dict[str, Any]]]:
@@ -173,11 +173,11 @@ def growth(patience: Patience) -> dict[str, list[dict[str, Any]]]:
         "cohort": [(10_000, k, n) for k, n in ((10, 20), (100, 20), (1000, 10), (10_000, 5))],
         "population": [(n, 100, 20) for n in (100, 1000, 10_000, 100_000, 1_000_000)],
     }
-    said = {}
+    found = {}
     for what, settings in points.items():
         rows = [patience.run_child([sys.executable, str(HERE / "growth.py"), *map(str, s)]).result for s in settings]
-        said[what] = [r | {"seconds": statistics.median(r["seconds"])} for r in rows]
-    return said
+        found[what] = [r | {"seconds": statistics.median(r["seconds"])} for r in rows]
+    return found
 
 
 def first_round(patience: Patience, repeats: int) -> dict[str, float]:
@@ -214,11 +214,11 @@ def generator_cost(patience: Patience) -> dict[str, Any]:
 
 def city(patience: Patience, rounds: int) -> list[dict[str, Any]]:
     """Measure a million sites of every generated source, each in a process of its own."""
-    said = []
+    found = []
     for source in SOURCES:
         command = [sys.executable, str(HERE / "city.py"), "--one", source, f"run.rounds={rounds}"]
-        said.append(patience.run_child(command).result)
-    return said
+        found.append(patience.run_child(command).result)
+    return found
 
 
 def main() -> int:

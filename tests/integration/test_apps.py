@@ -84,7 +84,7 @@ def played(scenario: Scenario, partitions: Sequence[object], client: ClientApp |
 
 
 @pytest.mark.parametrize(
-    ("partitions", "said"),
+    ("partitions", "message"),
     [
         ([0, 1, 2, 3, 4, 5, 6, 6], "holds client 6, which is taken or unknown"),
         ([0, 1, 2, 3, 4, 5, 6, 8], "holds client 8, which is taken or unknown"),
@@ -92,10 +92,10 @@ def played(scenario: Scenario, partitions: Sequence[object], client: ClientApp |
         ([0, 1, 2, 3, 4, 5, 6, "7"], "must be the client's index, got '7'"),
     ],
 )
-def test_nodes_without_a_client_or_with_anothers_are_refused(partitions: list[object], said: str) -> None:
+def test_nodes_without_a_client_or_with_anothers_are_refused(partitions: list[object], message: str) -> None:
     with pytest.raises(StrategyError, match=r"nodes: ") as error:
         played(digits(*PLAIN), partitions)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_too_few_nodes_end_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,9 +29,9 @@ def test_folder_with_files_is_left_unchanged(capsys: Capture, tmp_path: Path) ->
     folder = tmp_path / "run"
     simulate(digits("run.rounds=1"), out=folder)
     before = contents(folder)
-    said = mistake(capsys, *run_arguments(folder))
-    assert said.startswith(f"{folder}: already holds files (")
-    assert said.endswith(f"Name another folder with --out, or go on with the run in it: fedscape resume {folder}")
+    message = mistake(capsys, *run_arguments(folder))
+    assert message.startswith(f"{folder}: already holds files (")
+    assert message.endswith(f"Name another folder with --out, or go on with the run in it: fedscape resume {folder}")
     assert contents(folder) == before
     (tmp_path / "empty").mkdir()
     assert main(run_arguments(tmp_path / "empty", "run.rounds=1")) == EXIT_OK
@@ -47,10 +47,10 @@ def test_impossible_folder_is_refused(place: str, capsys: Capture, tmp_path: Pat
         pytest.skip("there is no /proc here")
     if place == "read-only/run" and can_write(closed):
         pytest.skip("this user may write anywhere")
-    said = mistake(capsys, *run_arguments(folder, "run.rounds=1"))
+    message = mistake(capsys, *run_arguments(folder, "run.rounds=1"))
     start = f"out: must be a folder, new or empty, got the file '{folder}'"
-    assert said.startswith(start if place == "file" else f"{folder}: cannot be written: ")
-    assert "--out" in said
+    assert message.startswith(start if place == "file" else f"{folder}: cannot be written: ")
+    assert "--out" in message
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -97,10 +97,10 @@ def test_damaged_folder_error_names_what_remains(capsys: Capture, tmp_path: Path
     states = sorted((tmp_path / "run" / "checkpoint").glob("state-*"))
     for file in states:
         file.write_bytes(file.read_bytes()[:50])
-    said = mistake(capsys, "resume", str(tmp_path / "run"))
-    assert "holds no whole checkpoint" in said
-    assert "is damaged: 50 bytes" in said
-    assert "The rounds recorded so far can still be read" in said
+    message = mistake(capsys, "resume", str(tmp_path / "run"))
+    assert "holds no whole checkpoint" in message
+    assert "is damaged: 50 bytes" in message
+    assert "The rounds recorded so far can still be read" in message
     lines = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines(keepends=True)
     assert len(lines) == 6
 
@@ -110,9 +110,9 @@ def test_record_damaged_in_the_middle_is_refused(capsys: Capture, tmp_path: Path
     rounds = tmp_path / "run" / "rounds.jsonl"
     lines = rounds.read_text().splitlines(keepends=True)
     rounds.write_text("".join([*lines[:2], "{half a li\n", *lines[3:]]))
-    said = mistake(capsys, "resume", str(tmp_path / "run"))
-    assert said.startswith(f"{rounds}: line 3 of 6 is damaged")
-    assert "Lines 1 to 2 are whole" in said
+    message = mistake(capsys, "resume", str(tmp_path / "run"))
+    assert message.startswith(f"{rounds}: line 3 of 6 is damaged")
+    assert "Lines 1 to 2 are whole" in message
 
 
 def test_resume_prints_the_round_it_continues_from(capsys: Capture, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_checkpoint_of_another_scenario_and_missing_folder_are_refused(capsys: C
     simulate(digits(), out=folder, stop_asked=stop_after(2))
     file = folder / "scenario.toml"
     file.write_text(file.read_text().replace("seed = 7", "seed = 8"))
-    said = mistake(capsys, "resume", str(folder))
-    assert said.startswith(f"{folder}: its checkpoint is of another scenario than its scenario.toml.")
+    message = mistake(capsys, "resume", str(folder))
+    assert message.startswith(f"{folder}: its checkpoint is of another scenario than its scenario.toml.")
     assert "does not exist" in mistake(capsys, "resume", str(tmp_path / "nothing"))
     assert "is a file, not a run's folder" in mistake(capsys, "resume", str(file))

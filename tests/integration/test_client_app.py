@@ -84,9 +84,9 @@ def test_quickstart_equals_averaging_by_hand(strategy: type[FedAvg] | None) -> N
 
 def test_record_names_the_client_app(tmp_path: Path) -> None:
     run_app(app, "run.rounds=2", record=True, out=tmp_path / "run")
-    said = read_json(tmp_path / "run" / "environment.json")["run"]
-    assert (said["engine"], said["engine_reason"]) == ("ClientApp", "a user's ClientApp, one message a client")
-    assert said["from_python"] == ["model", "data", "client_app"]
+    facts = read_json(tmp_path / "run" / "environment.json")["run"]
+    assert (facts["engine"], facts["engine_reason"]) == ("ClientApp", "a user's ClientApp, one message a client")
+    assert facts["from_python"] == ["model", "data", "client_app"]
     first = read_rounds(tmp_path / "run" / "rounds.jsonl")[0][1]
     assert {w["client"] for w in first["worst"]["update_norm"]} <= set(range(CLIENTS))
     loaded = Net()

@@ -36,8 +36,8 @@ def test_failing_client_is_counted_and_the_round_continues(tmp_path: Path) -> No
     assert [line["respondents"] for line in run.rounds.lines[1:]] == [6, 5, 6, 6]
     assert run.rounds["bytes_up"][2] == run.rounds["bytes_up"][1] * 5 / 6
     events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
-    said = "1 of 6 clients failed; the first error: RuntimeError: the disk is on fire"
-    assert [(e["round"], e["kind"], e["message"]) for e in events] == [(2, "clients_failed", said)]
+    expected = "1 of 6 clients failed; the first error: RuntimeError: the disk is on fire"
+    assert [(e["round"], e["kind"], e["message"]) for e in events] == [(2, "clients_failed", expected)]
 
 
 @pytest.mark.parametrize("strategy", [None, FedAvg])
@@ -115,10 +115,10 @@ def test_reply_that_averaging_cannot_use_is_named() -> None:
             "array 'head.bias' is of shape (4,); (3,) was exp",
         ),
     ]
-    for client_app, said in cases:
+    for client_app, expected in cases:
         with pytest.raises(StrategyError) as error:
             run_app(client_app)
-        assert f"clients: returned what fedavg cannot use: {said}" in str(error.value)
+        assert f"clients: returned what fedavg cannot use: {expected}" in str(error.value)
 
 
 def test_reply_that_flowers_strategy_cannot_use_is_named() -> None:
@@ -127,7 +127,7 @@ def test_reply_that_flowers_strategy_cannot_use_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "expected"),
     [
         (["algorithm.kind=fedprox"], "algorithm.kind: is 'fedprox', which changes how clients train"),
         (["algorithm.kind=scaffold", "algorithm.weighting="], "is 'scaffold', which changes how clients train"),
@@ -136,10 +136,10 @@ def test_reply_that_flowers_strategy_cannot_use_is_named() -> None:
         (["local.batch_size=full", "local.local_epochs=1", "algorithm.kind=fedsgd"], "is 'fedsgd', which changes"),
     ],
 )
-def test_rows_that_need_our_clients_are_refused(sets: list[str], said: str) -> None:
+def test_rows_that_need_our_clients_are_refused(sets: list[str], expected: str) -> None:
     with pytest.raises(StrategyError) as error:
         run_app(app, *sets)
-    assert said in str(error.value)
+    assert expected in str(error.value)
 
 
 @pytest.mark.parametrize(

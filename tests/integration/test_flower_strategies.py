@@ -170,8 +170,8 @@ def test_krum_takes_one_clients_parameters() -> None:
     assert_drift_is_measured(run)
 
 
-def fixed(inner: Strategy, clipping_norm: float, noise: float = 0.0, asked: int = N) -> Strategy:
-    return DifferentialPrivacyServerSideFixedClipping(inner, noise, clipping_norm, asked)
+def fixed(inner: Strategy, clipping_norm: float, noise: float = 0.0, sampled: int = N) -> Strategy:
+    return DifferentialPrivacyServerSideFixedClipping(inner, noise, clipping_norm, sampled)
 
 
 def adaptive(inner: Strategy, clipping_norm: float, noise: float = 0.0) -> Strategy:
@@ -245,7 +245,7 @@ def test_wrapper_that_clips_nothing_changes_nothing() -> None:
     """Cohorts, weights and the server's step of our row are still ours."""
     sets = ("algorithm.kind=fedavgm", "algorithm.weighting=uniform", "run.rounds=4")
     ours = simulate(digits(*sets), record=False)
-    run = simulate(digits(*sets), strategy=lambda inner: fixed(inner, 1e6, asked=4), record=False)
+    run = simulate(digits(*sets), strategy=lambda inner: fixed(inner, 1e6, sampled=4), record=False)
     assert far(run.params, ours.params) <= 1e-6
     assert [line["cohort"] for line in run.rounds.lines[1:]] == [4] * 4
     np.testing.assert_allclose(run.rounds["update_dispersion"], ours.rounds["update_dispersion"], rtol=1e-5)
@@ -265,9 +265,9 @@ class Rewriting(Watching):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        asked = super().configure_train(server_round, arrays, config, grid)
-        assert isinstance(asked, CohortMessages)
-        messages = list(asked)
+        sent = super().configure_train(server_round, arrays, config, grid)
+        assert isinstance(sent, CohortMessages)
+        messages = list(sent)
         for message in messages:
             message.content["extra"] = ConfigRecord({"budget": 1.0})
         return messages

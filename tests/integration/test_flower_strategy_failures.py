@@ -26,7 +26,7 @@ def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "said"),
+    ("strategy", "message"),
     [
         (
             FedAvg(min_available_nodes=9),
@@ -36,10 +36,10 @@ def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
         (lambda ours: "a word", "is a function that returned str, not a Flower Strategy"),
     ],
 )
-def test_unsupported_strategy_is_refused(strategy: StrategyChoice, said: str) -> None:
+def test_unsupported_strategy_is_refused(strategy: StrategyChoice, message: str) -> None:
     with pytest.raises(StrategyError) as error:
         simulate(digits(*EVERYONE), strategy=strategy, record=False)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_wrapper_around_control_variates_is_refused() -> None:

@@ -41,7 +41,7 @@ def test_every_alert_is_tested_both_ways_and_in_the_runbook(alert: str) -> None:
 
 
 def test_rules_use_metrics_that_exist_and_are_scraped() -> None:
-    asked = set(re.findall(r"(?<![:\w])fedscape_[a-z0-9_]+", re.sub(r"run_id:[\w:]+", "", RULES.read_text("utf-8"))))
+    used = set(re.findall(r"(?<![:\w])fedscape_[a-z0-9_]+", re.sub(r"run_id:[\w:]+", "", RULES.read_text("utf-8"))))
     live = {name for metric in METRICS.values() if metric.live for name in series_names(metric)}
-    assert asked
-    assert asked <= live
+    assert used
+    assert used <= live

@@ -164,10 +164,10 @@ def test_interrupted_and_resumed_run_has_one_set_of_series(server: PrometheusSer
     resume(folder, observers=[RemoteWriter(server.write_url)])
     assert run_id(folder) == first
     stored, whole = numbers(server.stored(first)), expected(folder)
-    said_at = 1000 * ROUND_0 + 4250  # it came to an interruption then
+    interrupted_at = 1000 * ROUND_0 + 4250  # it came to an interruption then
     for key, points in whole.items():
-        assert {at: word for at, word in stored[key].items() if at != said_at} == points
-    state = {dict(key).get("state"): points.get(said_at) for key, points in stored.items()
+        assert {at: word for at, word in stored[key].items() if at != interrupted_at} == points
+    state = {dict(key).get("state"): points.get(interrupted_at) for key, points in stored.items()
              if ("__name__", "fedscape_run_state") in key}  # fmt: skip
     assert state["interrupted"] == "1.0"
     assert server.one(f'fedscape_run_state{{run_id="{first}",state="stopped"}}', ROUND_0 + 9) == 1
@@ -198,8 +198,8 @@ def test_command_sends_to_all_sinks_at_once(server: PrometheusServer, tmp_path: 
     folder = tmp_path / "run"
     sinks = ["--remote-write", server.write_url, "--metrics-port", "0", "--tensorboard-folder", str(tmp_path / "tb")]
     assert main(["run", "quadratic-two-clients", "--out", str(folder), *sinks]) == 0
-    said = capsys.readouterr()
-    assert "/metrics is served while the run lasts" in said.err
-    assert "not sent" not in said.out
+    printed = capsys.readouterr()
+    assert "/metrics is served while the run lasts" in printed.err
+    assert "not sent" not in printed.out
     assert numbers(server.stored(run_id(folder))) == expected(folder)
     assert list((tmp_path / "tb" / run_id(folder)).glob("events.out.tfevents.*"))

@@ -57,17 +57,17 @@ def test_rays_simulation_gives_our_grids_parameters(algorithm: str, tmp_path: Pa
     assert norm(parameters - ours.params) <= 1e-5 * norm(ours.params)
     assert norm(ours.params - ours.session.start.params) >= 0.1 * norm(ours.params), "three rounds moved nothing"
     for line, expected in zip(recorded(out), recorded(tmp_path / "ours"), strict=True):
-        said, wanted = from_json(line), from_json(expected)
-        assert said.keys() == wanted.keys()
+        played, wanted = from_json(line), from_json(expected)
+        assert played.keys() == wanted.keys()
         exact = ("cohort", "respondents", "failures", "bytes_total", "simulated_seconds_total", "local_steps")
-        assert {k: said.get(k) for k in exact} == {k: wanted.get(k) for k in exact}
+        assert {k: played.get(k) for k in exact} == {k: wanted.get(k) for k in exact}
         close = ["validation_loss"]
-        if said["round"]:
+        if played["round"]:
             close += ["train_loss", "update_dispersion", "aggregate_norm", "largest_gradient_norm"]
-        if said["round"] == 3:
+        if played["round"] == 3:
             close.append("federated_loss")
         for name in close:
-            assert said[name] == pytest.approx(wanted[name], rel=1e-4), name
-        if said["round"]:
-            assert said["client_drift"]["mean"] == pytest.approx(wanted["client_drift"]["mean"], rel=1e-4)
-            assert said["client_drift"]["mean"] > 0
+            assert played[name] == pytest.approx(wanted[name], rel=1e-4), name
+        if played["round"]:
+            assert played["client_drift"]["mean"] == pytest.approx(wanted["client_drift"]["mean"], rel=1e-4)
+            assert played["client_drift"]["mean"] > 0

@@ -266,7 +266,7 @@ def _follow(browser: Chromium, url: str, root: Path) -> None:
     folder = make_record(root / "first & only", rounds=5, ended=False)
     page.wait("document.documentElement.dataset.round === '5'")
     assert page.drawn() >= 12
-    assert page.evaluate(VERDICT) == "running: round 5 of at most 100"
+    assert page.evaluate(VERDICT) == "Running: round 5 of at most 100"
     before = page.evaluate(picture("loss"))
     writer = RoundWriter(folder.rounds)
     for r in range(6, 20):

@@ -42,11 +42,11 @@ def test_resumed_run_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> 
     scenario = digits(*ALGORITHMS[name])
     whole = simulate(scenario, out=tmp_path / "whole")
     cut = tmp_path / "cut"
-    asked = iter([2, 1, 3])  # interrupted after rounds 2, 3 and 6
-    run = simulate(scenario, out=cut, stop_asked=stop_after(next(asked)))
+    stops = iter([2, 1, 3])  # interrupted after rounds 2, 3 and 6
+    run = simulate(scenario, out=cut, stop_asked=stop_after(next(stops)))
     while run.verdict.outcome == "interrupted":
-        run = resume(cut, stop_asked=stop_after(next(asked, 1000)))
-    assert next(asked, None) is None, "the run was over before it was interrupted thrice"
+        run = resume(cut, stop_asked=stop_after(next(stops, 1000)))
+    assert next(stops, None) is None, "the run was over before it was interrupted thrice"
     assert torch.equal(run.params, whole.params)
     assert_same_run(cut, tmp_path / "whole")
     assert list(run.rounds["round"]) == list(range(whole.verdict.round_index + 1))
@@ -233,7 +233,7 @@ def test_record_shorter_than_its_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_finished_run_and_foreign_folder_are_refused(tmp_path: Path) -> None:
     simulate(digits("run.rounds=1"), out=tmp_path / "run")
-    assert "is over: Stopped at round 1: the budget of 1 round is spent" in refused(tmp_path / "run")
+    assert "is over: Stopped at round 1. Run the scenario again" in refused(tmp_path / "run")
     with pytest.raises(RunFolderError, match="does not exist"):
         resume(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()

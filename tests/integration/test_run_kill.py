@@ -78,14 +78,14 @@ def zygote() -> None:
 
     torch.set_num_threads(1)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         child = os.fork()
         if child == 0:
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), 1)
-            if asked["die"]:
-                die_at(*asked["die"])
-            os._exit(main(asked["command"]))
+            if request["die"]:
+                die_at(*request["die"])
+            os._exit(main(request["command"]))
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 

@@ -78,8 +78,8 @@ class Words(nn.Module):
 def test_integer_features_take_drifts_and_label_faults_but_no_reading_faults() -> None:
     words = clients_of([12, 0, 20, 9], dtype=torch.int64)
     assert torch.isfinite(play(words, Words(), *FLIP, *DRIFTS).params).all()
-    said = r"faults\.stuck\.kind: 'stuck_at' changes real numbers, and the features are torch\.int64"
-    with pytest.raises(UserError, match=said):
+    message = r"faults\.stuck\.kind: 'stuck_at' changes real numbers, and the features are torch\.int64"
+    with pytest.raises(UserError, match=message):
         play(words, Words(), *STUCK)
 
 
@@ -94,14 +94,14 @@ def test_data_description_accepts_an_empty_first_client() -> None:
 
 
 def test_population_with_faults_and_drifts_refuses_more_of_them() -> None:
-    asked = load_scenario("digits-iid", sets=[*FLIP, *STUCK, *DRIFTS])
-    faulty = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults))
-    drifting = build_federation(Federation(data=faulty, drifts=asked.drifts))
-    for data, sets, said in ((faulty, STUCK, "faults: cannot be put into a population that has faults"),
+    scenario = load_scenario("digits-iid", sets=[*FLIP, *STUCK, *DRIFTS])
+    faulty = build_federation(Federation(data=clients_of([12, 9]), faults=scenario.faults))
+    drifting = build_federation(Federation(data=faulty, drifts=scenario.drifts))
+    for data, sets, message in ((faulty, STUCK, "faults: cannot be put into a population that has faults"),
                              (drifting, DRIFTS, "drifts: cannot be added to a population that has")):  # fmt: skip
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             play(data, nn.Linear(3, 3), *sets)
-    together = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults, drifts=asked.drifts))
+    together = build_federation(Federation(data=clients_of([12, 9]), faults=scenario.faults, drifts=scenario.drifts))
     model = nn.Linear(3, 3)
     given, at_once = (play(data, model, "engine.kind=plain") for data in (drifting, together))
     assert torch.equal(given.params, at_once.params)

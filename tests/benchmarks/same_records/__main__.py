@@ -39,30 +39,30 @@ Results = dict[str, Found]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, say a line a case, and return the exit status."""
-    asked = _parser().parse_args(arguments)
-    if asked.list:
+    options = _parser().parse_args(arguments)
+    if options.list:
         print("\n".join(CASES))
         return 0
-    names = [n for n in CASES if not asked.only or any(fnmatch.fnmatchcase(n, p) for p in asked.only)]
+    names = [n for n in CASES if not options.only or any(fnmatch.fnmatchcase(n, p) for p in options.only)]
     try:
-        allowed = [Allowance.parse(text) for text in asked.allow]
+        allowed = [Allowance.parse(text) for text in options.allow]
     except ValueError as error:
         _mistake(str(error))
-    for pattern in [*asked.only, *(a.name for a in allowed)]:
+    for pattern in [*options.only, *(a.name for a in allowed)]:
         if not fnmatch.filter(CASES, pattern):
             _mistake(f"no case is called {pattern}; --list says which there are")
-    if bool(asked.base) == bool(asked.against or asked.save):
+    if bool(options.base) == bool(options.against or options.save):
         _mistake("name BASE, a commit; or else --save FILE or --against FILE")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _scratch() as scratch:
-        base, here = _results(asked, names, scratch)
-    if asked.save:
-        Path(asked.save).write_text(json.dumps({"made_with": _made_with(), "results": here}))
+        base, here = _results(options, names, scratch)
+    if options.save:
+        Path(options.save).write_text(json.dumps({"made_with": _made_with(), "results": here}))
     if base is None:
         bad = {n: here.get(n, {"error": "the process ended"}) for n in names if "record" not in here.get(n, {})}
         print("\n".join(f"{n}: {found['error']}" for n, found in bad.items()) or f"{len(here)} cases saved")
         return 1 if bad else 0
-    answers = [compare(n, base.get(n), here.get(n), allowed, numbers_only=asked.numbers_only) for n in names]
+    answers = [compare(n, base.get(n), here.get(n), allowed, numbers_only=options.numbers_only) for n in names]
     print("\n".join(map(str, answers)))
     kinds = [a.kind for a in answers]
     print(", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds)))
@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _mistake(said: str) -> NoReturn:
-    print(f"same_records: {said}", file=sys.stderr)
+def _mistake(problem: str) -> NoReturn:
+    print(f"same_records: {problem}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -101,21 +101,21 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _results(asked: argparse.Namespace, names: list[str], scratch: Path) -> tuple[Results | None, Results]:
+def _results(options: argparse.Namespace, names: list[str], scratch: Path) -> tuple[Results | None, Results]:
     """Return what the cases left on BASE (None where nothing is compared) and on the working tree."""
     root = Path(_git(HERE, "rev-parse", "--show-toplevel"))
-    if not asked.base:
-        saved = _load(Path(asked.against)) if asked.against else None
-        return saved, _run({root: names}, asked.jobs, scratch)[root]
-    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{asked.base}^{{commit}}")
-    cache = Path(asked.cache) / f"{commit}.json" if asked.cache else None
+    if not options.base:
+        saved = _load(Path(options.against)) if options.against else None
+        return saved, _run({root: names}, options.jobs, scratch)[root]
+    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{options.base}^{{commit}}")
+    cache = Path(options.cache) / f"{commit}.json" if options.cache else None
     known = _load(cache) if cache is not None and cache.exists() else {}
     missing = [n for n in names if n not in known]
     if not missing:
         print(f"{commit[:10]}: known from {cache}", flush=True)
-        return known, _run({root: names}, asked.jobs, scratch)[root]
+        return known, _run({root: names}, options.jobs, scratch)[root]
     with _checkout(root, commit, scratch) as tree:
-        found = _run({tree: missing, root: names}, asked.jobs, scratch)
+        found = _run({tree: missing, root: names}, options.jobs, scratch)
     base = known | found[tree]
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -183,8 +183,8 @@ def _run(work: dict[Path, list[str]], jobs: int, scratch: Path) -> dict[Path, Re
                     del running[out]
                     print(f"{files[out]}: {time.perf_counter() - started:.0f} s", flush=True)
                     if process.returncode:
-                        said = out.with_suffix(".err").read_text().strip().splitlines()
-                        print(f"{files[out]} ended early: {said[-1] if said else process.returncode}", flush=True)
+                        printed = out.with_suffix(".err").read_text().strip().splitlines()
+                        print(f"{files[out]} ended early: {printed[-1] if printed else process.returncode}", flush=True)
             time.sleep(0.05)
     finally:
         for process in running.values():
@@ -203,10 +203,10 @@ def _start(tree: Path, out: Path, names: list[str], scratch: Path) -> subprocess
     """Start a process on a tree; Ctrl-C is for this process alone, which ends the others."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSCAPE_", "PYTHON"))} | QUIET
     environment |= {"PYTHONPATH": str(tree), "TMPDIR": str(scratch)}
-    with out.with_suffix(".err").open("wb") as said:
+    with out.with_suffix(".err").open("wb") as errors:
         return subprocess.Popen(
             [sys.executable, "-P", str(CHILD), str(tree), str(out), *names],
-            env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True,
         )  # fmt: skip
 
 

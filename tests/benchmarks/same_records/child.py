@@ -100,11 +100,11 @@ def _describe(name: str, case: Case) -> dict[str, Any]:
 def _data(scenario: Any) -> Iterator[dict[str, Any]]:
     """Yield what some clients hold before the first round and in a late one, and which readings faults changed."""
     people = fs.population(scenario)
-    asked = np.arange(min(4, people.num_clients))
+    clients = np.arange(min(4, people.num_clients))
     for round_index in (0, 4):
         now = people.during(round_index)
-        held, masks = now.cohort(asked), now.masks(asked) if now.masks is not None else {}
-        for j, client in enumerate(asked.tolist()):
+        held, masks = now.cohort(clients), now.masks(clients) if now.masks is not None else {}
+        for j, client in enumerate(clients.tolist()):
             examples = held.client(j)
             changed = {fault: _digest(each[j]) for fault, each in masks.items()}
             yield {

@@ -102,7 +102,7 @@ class _Difference:
     @property
     def words(self) -> str:
         at = "" if self.round_index is None else f"round {self.round_index}, "
-        return f"{at}{self.key}, {_said(self.base)} -> {_said(self.here)}{_relative(self.base, self.here)}"
+        return f"{at}{self.key}, {_text(self.base)} -> {_text(self.here)}{_relative(self.base, self.here)}"
 
 
 def _words(found: list[_Difference]) -> str:
@@ -156,7 +156,7 @@ def _equal(a: Any, b: Any) -> bool:
     return json.dumps(a) == json.dumps(b)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     text = "nothing" if value is _MISSING else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -131,7 +131,7 @@ def database(
         yield role
 
 
-def asked(role: Role, path: str, **parameters: object) -> list[Any]:
+def query_api(role: Role, path: str, **parameters: object) -> list[Any]:
     """Ask Prometheus; an error of a query raises."""
     with urlopen(f"{role.url}/api/v1/{path}?{urlencode(parameters)}", timeout=60) as response:
         found: list[Any] = json.load(response)["data"]["result"]
@@ -148,9 +148,9 @@ def given(role: Role, target: dict[str, Any], expr: str, last: int) -> dict[int,
     """Ask as Grafana would, over the first ten minutes: round -> label sets and values."""
     expr = expr.replace("$__range", "600s")
     if target.get("instant"):
-        found = by_labels(asked(role, "query", query=expr, time=ROUND_0 + 600), "value")
+        found = by_labels(query_api(role, "query", query=expr, time=ROUND_0 + 600), "value")
         return {last: {key: float(value) for key, (_, value) in found.items()}}
-    series = asked(role, "query_range", query=expr, start=ROUND_0, end=ROUND_0 + 600, step=1)
+    series = query_api(role, "query_range", query=expr, start=ROUND_0, end=ROUND_0 + 600, step=1)
     rounds: dict[int, Values] = {r: {} for r in range(601)}
     for key, points in by_labels(series, "values").items():
         for moment, value in points:

@@ -87,14 +87,14 @@ KNOWN = {name for metric in METRICS.values() for name in series_names(metric)}
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_queried_metric_exists(name):
-    asked = {metric for expression in expressions(MODELS[name]) for metric in metrics_in(expression)}
-    assert asked
-    assert asked - KNOWN <= NOT_OURS
+    queried = {metric for expression in expressions(MODELS[name]) for metric in metrics_in(expression)}
+    assert queried
+    assert queried - KNOWN <= NOT_OURS
 
 
 def test_every_metric_is_shown_or_listed_as_not_shown():
-    asked = {metric for model in MODELS.values() for e in expressions(model) for metric in metrics_in(e)}
-    missing = {m.full_name for m in METRICS.values() if not asked & set(series_names(m))}
+    queried = {metric for model in MODELS.values() for e in expressions(model) for metric in metrics_in(e)}
+    missing = {m.full_name for m in METRICS.values() if not queried & set(series_names(m))}
     assert missing == set(NOT_SHOWN)
     assert all(NOT_SHOWN.values())
 

@@ -103,9 +103,9 @@ def test_observe_starts_both_and_leaves_nothing_behind(tmp_path):
         [*command, str(ports[1])], stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     ) as process:
         assert process.stdout
-        said = [process.stdout.readline() for _ in range(3)]
-        assert f"http://127.0.0.1:{ports[0]}" in said[0]
-        assert f"--remote-write http://127.0.0.1:{ports[1]}/api/v1/write" in said[1]
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert f"http://127.0.0.1:{ports[0]}" in lines[0]
+        assert f"--remote-write http://127.0.0.1:{ports[1]}/api/v1/write" in lines[1]
         with urlopen(f"http://127.0.0.1:{ports[0]}/api/v1/rules") as answer:
             assert b"Fedscape" in answer.read()
         with urlopen(f"http://127.0.0.1:{ports[1]}/api/v1/status/flags") as answer:
@@ -145,9 +145,9 @@ def test_make_observe_names_what_it_lacks(tmp_path):
     open_door = made(tmp_path, "exit 0")
     assert open_door.returncode != 0
     assert "GRAFANA_ADMIN_PASSWORD" in open_door.stderr
-    asked = made(tmp_path, f'echo "$@" >>{tmp_path}/asked', GRAFANA_ADMIN_PASSWORD="p")
-    assert asked.returncode == 0
-    assert "up --detach" in (tmp_path / "asked").read_text()
-    named = re.search(r"--project-name (\S+) down", asked.stdout)
+    done = made(tmp_path, f'echo "$@" >>{tmp_path}/done', GRAFANA_ADMIN_PASSWORD="p")
+    assert done.returncode == 0
+    assert "up --detach" in (tmp_path / "done").read_text()
+    named = re.search(r"--project-name (\S+) down", done.stdout)
     assert named
     assert named[1] == COMPOSE["name"]

@@ -97,7 +97,7 @@ def test_list_shows_the_state_of_each_run_newest_first(tmp_path: Path) -> None:
     later = WatchedRuns(tmp_path, now=lambda: 2061.0)
     assert later.rows()[0]["state"] == "silent"
     assert later.view("new")["view"]["verdict"].startswith(
-        "silent at round 5 of at most 100: nothing was recorded for 1:01"
+        "Silent at round 5 of at most 100: nothing was recorded for 1:01"
     )
 
 
@@ -105,7 +105,7 @@ def test_view_is_sent_again_only_when_its_run_has_changed(tmp_path: Path) -> Non
     folder = make_record(tmp_path / "run", rounds=5, ended=False)
     runs = WatchedRuns(tmp_path)
     first = runs.view("run")
-    assert first["view"]["verdict"] == "running: round 5 of at most 100"
+    assert first["view"]["verdict"] == "Running: round 5 of at most 100"
     assert runs.view("run", first["version"]) == {"same": True}
     append(folder, 6, 7)
     second = runs.view("run", first["version"])
@@ -260,8 +260,10 @@ def test_taken_port_and_file_are_refused(tmp_path: Path) -> None:
 
 def test_missing_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["watch", str(tmp_path / "rums"), "--port", "0"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"fedscape: runs: must be a folder, and '{tmp_path / 'rums'}' does not exist. Name the fold")
+    message = capsys.readouterr().err
+    assert message.startswith(
+        f"fedscape: runs: must be a folder, and '{tmp_path / 'rums'}' does not exist. Name the fold"
+    )
     assert not (tmp_path / "rums").exists()
 
 
@@ -270,15 +272,15 @@ def test_folder_without_a_run_is_announced(place: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(WatchServer, "serve", lambda self: None)
     root = tmp_path if place == "here" else None
-    said: list[str] = []
-    watch(root, 0, said.append)
+    lines: list[str] = []
+    watch(root, 0, lines.append)
     name = root or Path("runs")
-    assert said[0].startswith(f"{name} is on http://127.0.0.1:")
-    assert said[1:] == [f"no run is in {name} yet; one that starts there appears on the page"]
+    assert lines[0].startswith(f"{name} is on http://127.0.0.1:")
+    assert lines[1:] == [f"no run is in {name} yet; one that starts there appears on the page"]
     make_record(name / "run", rounds=2)
-    said.clear()
-    watch(root, 0, said.append)
-    assert len(said) == 1
+    lines.clear()
+    watch(root, 0, lines.append)
+    assert len(lines) == 1
 
 
 @contextmanager
@@ -292,9 +294,9 @@ def command_watching(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        said = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C ends it\)", said)
-        assert found, said
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C ends it\)", line)
+        assert found, line
         yield process, int(found[1])
     finally:
         process.kill()

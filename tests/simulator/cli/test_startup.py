@@ -14,8 +14,8 @@ HEAVY = ("torch", "flwr", "sklearn", "pyarrow", "scipy", "matplotlib", "h5py", "
 
 def heavy_after(code: str) -> list[str]:
     """Return the heavy libraries that are imported after some code has run in a new interpreter."""
-    told = f"import sys\n{code}\nprint()\nprint(' '.join(m for m in {HEAVY} if m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60)
+    script = f"import sys\n{code}\nprint()\nprint(' '.join(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.splitlines()[-1].split()
 
 
