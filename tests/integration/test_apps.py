@@ -141,7 +141,7 @@ def test_flowers_fedprox_reaches_our_clients() -> None:
 
 def test_client_app_beside_a_grid_and_an_engine_unlike_its_nodes_are_refused() -> None:
     _, client = apps(digits(*PLAIN), observers=[])
-    with pytest.raises(StrategyError, match="client_app: cannot stand beside grid"):
+    with pytest.raises(StrategyError, match="client_app: cannot be used with grid"):
         simulate(digits(*PLAIN), client_app=client, grid=StrangeGrid(client, range(8)), record=False)
     with pytest.raises(EngineError, match=r"engine.kind: is 'stacked', but the grid's nodes train with plain"):
         simulate(digits("run.rounds=1"), grid=StrangeGrid(client, range(8)), record=False)

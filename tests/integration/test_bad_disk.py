@@ -131,6 +131,6 @@ def test_checkpoint_of_another_scenario_and_missing_folder_are_refused(capsys: C
     file = folder / "scenario.toml"
     file.write_text(file.read_text().replace("seed = 7", "seed = 8"))
     message = mistake(capsys, "resume", str(folder))
-    assert message.startswith(f"{folder}: its checkpoint is of another scenario than its scenario.toml.")
+    assert message.startswith(f"{folder}: its checkpoint belongs to another scenario than its scenario.toml.")
     assert "does not exist" in mistake(capsys, "resume", str(tmp_path / "nothing"))
     assert "is a file, not a run's folder" in mistake(capsys, "resume", str(file))

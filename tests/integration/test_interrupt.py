@@ -85,7 +85,7 @@ def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGINT)
         _, printed = process.communicate(timeout=PATIENCE)
         assert process.returncode == EXIT_INTERRUPTED
-    assert "interrupted; what was recorded is kept" in printed
+    assert "interrupted; the record is kept" in printed
     assert "Traceback" not in printed
     assert RunFolder(folder).read_outcome() is None, "the run finished before the second Ctrl-C"
     assert_resumes_exactly(folder, scenario, 1)

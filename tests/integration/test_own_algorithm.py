@@ -103,5 +103,5 @@ def test_algorithm_of_another_kind_is_refused(wrong):
 
 
 def test_algorithm_beside_a_strategy_is_refused():
-    with pytest.raises(fs.StrategyError, match="cannot stand beside a strategy that replaces it"):
+    with pytest.raises(fs.StrategyError, match="cannot be used with a strategy, which replaces it"):
         fs.simulate(scenario(), algorithm=fs.Algorithm("x"), strategy=FedAvg(), record=False)

@@ -169,7 +169,7 @@ def refused(path: Path, **given: object) -> str:
 def test_strategy_without_state_dict_is_refused(tmp_path: Path) -> None:
     path = interrupted(tmp_path / "run", strategy=OneStep())
     assert refused(path, strategy=OneStep()) == (
-        f"{path}: was played by OneStep, which has no state_dict and load_state_dict. "
+        f"{path}: was run with OneStep, which has no state_dict and load_state_dict. "
         "Give the strategy those two methods and run again."
     )
     assert "was started from Python with its own strategy" in refused(path)
@@ -207,7 +207,7 @@ def test_resume_of_a_client_app_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     scenario = digits("run.rounds=3", "engine.kind=auto", "engine.tile=", "engine.compile=", "engine.threads=")
     simulate(scenario, client_app=app, out=path, stop_asked=stop_after(1))
-    assert "had its clients elsewhere, and what they remember was not kept" in refused(path)
+    assert "had its clients in another process, so their states were not kept" in refused(path)
 
 
 def test_checkpoint_of_another_scenario_is_refused(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_checkpoint_of_another_scenario_is_refused(tmp_path: Path) -> None:
     file = path / "scenario.toml"
     text = file.read_text()
     file.write_text(text.replace("local_lr = 0.05", "local_lr = 0.06"))
-    assert "its checkpoint is of another scenario than its scenario.toml" in refused(path)
+    assert "its checkpoint belongs to another scenario than its scenario.toml" in refused(path)
     file.write_text(text.replace("rounds = 3", "rounds = 5"))  # a longer budget is the same experiment
     run = resume(path)
     assert run.verdict.round_index == 5
@@ -226,9 +226,9 @@ def test_record_shorter_than_its_checkpoint_is_refused(tmp_path: Path) -> None:
     simulate(digits(), out=path, stop_asked=stop_after(4))
     lines = (path / "rounds.jsonl").read_text().splitlines(keepends=True)
     (path / "rounds.jsonl").write_text("".join(lines[:3]))
-    assert "tells of rounds up to 2, not of every round to 4, where the checkpoint is" in refused(path)
+    assert "lacks rounds before the checkpoint at round 4; the newest recorded round is 2" in refused(path)
     (path / "rounds.jsonl").write_text("".join([*lines[:2], *lines[3:]]))
-    assert "not of every round to 4" in refused(path)
+    assert "lacks rounds before the checkpoint at round 4" in refused(path)
 
 
 def test_finished_run_and_foreign_folder_are_refused(tmp_path: Path) -> None:

@@ -249,9 +249,9 @@ def test_polling_survives_runs_that_start_grow_and_vanish(tmp_path: Path) -> Non
 
 
 def test_taken_port_and_file_are_refused(tmp_path: Path) -> None:
-    with served(tmp_path) as server, pytest.raises(UserError, match=r"port: \d+ cannot be had: .*0 takes a free one"):
+    with served(tmp_path) as server, pytest.raises(UserError, match=r"port: \d+ cannot be used: .*0 takes a free one"):
         WatchServer(tmp_path, port_of(server))
-    with pytest.raises(UserError, match="port: 70000 cannot be had"):
+    with pytest.raises(UserError, match="port: 70000 cannot be used"):
         WatchServer(tmp_path, 70000)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="runs: must be a folder"):
@@ -275,8 +275,8 @@ def test_folder_without_a_run_is_announced(place: str, tmp_path: Path, monkeypat
     lines: list[str] = []
     watch(root, 0, lines.append)
     name = root or Path("runs")
-    assert lines[0].startswith(f"{name} is on http://127.0.0.1:")
-    assert lines[1:] == [f"no run is in {name} yet; one that starts there appears on the page"]
+    assert lines[0].startswith(f"{name} is served at http://127.0.0.1:")
+    assert lines[1:] == [f"no run is in {name} yet; new runs appear on the page"]
     make_record(name / "run", rounds=2)
     lines.clear()
     watch(root, 0, lines.append)
@@ -295,7 +295,7 @@ def command_watching(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C ends it\)", line)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C stops it\)", line)
         assert found, line
         yield process, int(found[1])
     finally:
