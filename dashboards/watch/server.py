@@ -171,7 +171,7 @@ def watch(root: Path | None, port: int, say: Callable[[str], object]) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
-        root: the folder of runs, or one run's folder; None takes `runs` in the current folder, which need not exist yet.
+        root: the folder of runs, or one run's folder; None takes `runs` here, which need not exist yet.
         port: 0 takes a free one.
         say: prints the line with the address, and another line if the folder has no run yet.
 

@@ -54,7 +54,7 @@ def _lasting_streams() -> tuple[LastingFile, LastingFile]:
         try:
             os.fstat(number)
         except OSError:
-            # The caller closed this stream. The next file that the run opens would get its number, and all printed text.
+            # The caller closed this stream. The next file that the run opens would get its number and all printed text.
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is `number`
     output, errors = LastingFile(1, "w", closefd=False), LastingFile(2, "w", closefd=False)
     sys.stdout, sys.stderr = _text(output, sys.stdout), _text(errors, sys.stderr)

@@ -1,4 +1,4 @@
-"""Mistakes in [world], [faults], [drifts], [features], remedies and requests: exit code 2, one line names the key."""
+"""Mistakes in [world], [faults], [drifts], [features], remedies and requested partitions: one line names the key."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ CASES: list[tuple[str, str, str]] = [
     ("requested", "", "partition.kind: 'requested' asks for nothing."),
     ("requested", "partition.label_js=0.3 partition.label_emd=0.5", "partition.label_emd: cannot be asked for beside"),
     ("requested", "partition.label_js=1.5", "partition.label_js: must be from 0 to 1, got 1.5."),
-    ("requested", "partition.label_js=0.999", "partition.label_js: 0.999 cannot be reached for these sizes and labels, on"),
-    ("requested", "partition.label_js=0.3 partition.tolerance=0", "partition.tolerance: must be a finite number > 0, got"),
+    ("requested", "partition.label_js=0.999", "partition.label_js: 0.999 cannot be reached for these sizes and labels"),
+    ("requested", "partition.label_js=0.3 partition.tolerance=0", "partition.tolerance: must be a finite number > 0"),
     # remedies
     ("traffic", "local.sampling=class_balanced", "local.sampling: is 'class_balanced', which needs class labels"),
     ("traffic", "local.focal_gamma=2", "local.focal_gamma: is 2.0, which needs class labels"),
@@ -101,4 +101,4 @@ def test_error_names_the_key_in_one_line(data: str, sets: str, message: str, cap
     changes = [*SMALL, *DATA[data], *sets.split()]
     arguments = [a for change in changes for a in ("--set", change)]
     assert mistake(capsys, "run", *arguments, "--out", str(tmp_path / "run")).startswith(message)
-    assert not (tmp_path / "run").exists(), "a mistake leaves no folder"
+    assert not (tmp_path / "run").exists(), "the mistake created a folder"

@@ -1,4 +1,4 @@
-"""Folders and disks that refuse writes: exit code 2, one clear message, and the record so far is kept."""
+"""Folders and disks that refuse writes: exit code 2, one clear message, and the record is kept."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_impossible_folder_is_refused(place: str, capsys: Capture, tmp_path: Pat
     if place == "proc" and not Path("/proc/self").exists():
         pytest.skip("there is no /proc here")
     if place == "read-only/run" and can_write(closed):
-        pytest.skip("this user may write anywhere")
+        pytest.skip("this user can write everywhere")
     message = mistake(capsys, *run_arguments(folder, "run.rounds=1"))
     start = f"out: must be a folder, new or empty, got the file '{folder}'"
     assert message.startswith(start if place == "file" else f"{folder}: cannot be written: ")
@@ -65,7 +65,7 @@ def can_write(folder: Path) -> bool:
 
 @contextmanager
 def files_at_most(size: int) -> Iterator[None]:
-    """Let the system refuse every write beyond `size` bytes of a file, as a full disk does."""
+    """Make the system refuse writes beyond `size` bytes of a file, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -86,8 +86,8 @@ def test_disk_full_during_a_run_keeps_the_record(hidden: str, file: str, capsys:
     assert f"fedscape: {folder / file}" in err
     assert "cannot be written: File too large. Nothing written before is lost and the last checkpoint is kept" in err
     lines, truncated = read_rounds(folder / "rounds.jsonl")
-    assert not truncated, "the line that did not fit was taken back"
-    assert 3 <= lines[-1]["round"] < 8, "the limit of the test does not fit the sizes of the files"
+    assert not truncated, "the line that did not fit was not removed"
+    assert 3 <= lines[-1]["round"] < 8, "the size limit of this test does not fit the files"
     assert main(["resume", str(folder)]) == EXIT_OK
     assert_same_run(folder, tmp_path / "whole")
 
@@ -125,7 +125,7 @@ def test_resume_prints_the_round_it_continues_from(capsys: Capture, tmp_path: Pa
     assert "resumed after round 5: the last line of the record was not whole" in out
 
 
-def test_checkpoint_of_another_scenario_and_missing_folder_are_refused(capsys: Capture, tmp_path: Path) -> None:
+def test_resume_refuses_a_changed_scenario_and_a_missing_folder(capsys: Capture, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     simulate(digits(), out=folder, stop_asked=stop_after(2))
     file = folder / "scenario.toml"

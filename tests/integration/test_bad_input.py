@@ -1,4 +1,4 @@
-"""Every mistake of the user's: exit code 2, one clear message, no traceback, nothing lost."""
+"""User mistakes: exit code 2, one clear message, no traceback, no folder."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ SETS = {
 
 
 @pytest.mark.parametrize("change", SETS)
-def test_scenario_without_experiment_is_refused(change: str, capsys: Capture, tmp_path: Path) -> None:
+def test_invalid_change_of_a_scenario_is_refused(change: str, capsys: Capture, tmp_path: Path) -> None:
     message = mistake(capsys, "run", "--set", change, "--out", str(tmp_path / "run"))
     assert message.startswith(SETS[change])
-    assert not (tmp_path / "run").exists(), "a mistake leaves no folder"
+    assert not (tmp_path / "run").exists(), "the mistake created a folder"
 
 
 def test_scenario_missing_or_not_toml_is_refused(capsys: Capture, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_invalid_numbers_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-# The user's own clients, from Python.
+# Clients from Python
 
 
 def clients_of(sizes: list[int], change: Callable[[int, np.ndarray, np.ndarray], object] | None = None) -> Population:
@@ -128,7 +128,7 @@ def play(data: Population, *sets: str) -> Run:
 @pytest.mark.parametrize(
     "sizes",
     [[12, 0, 20, 9], [1, 30, 12], [25], [1]],
-    ids=["an empty client", "a client with one example", "one client in all", "one example in all"],
+    ids=["an empty client", "a client with one example", "a single client", "a single example"],
 )
 def test_small_clients_are_accepted(sizes: list[int], engine: str) -> None:
     run = play(clients_of(sizes), f"engine.kind={engine}")

@@ -1,4 +1,4 @@
-"""City runs with faults, drift, feature statistics and remedies: resumed, on nodes, on both engines, recorded."""
+"""City runs with faults, drift, feature statistics and remedies: resuming, nodes, both engines, records."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_resumed_run_equals_the_uninterrupted_one_and_repeats_no_event(name: str
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_nodes_in_any_order_give_the_bits_of_the_plain_engine(name: str, tmp_path: Path) -> None:
+def test_nodes_in_any_order_give_the_same_bits_as_the_plain_engine(name: str, tmp_path: Path) -> None:
     scenario = replace(city(name), engine=replace(city(name).engine, kind="plain", tile=None))
     simulate(scenario, out=tmp_path / "here")
     server, client = apps(scenario, out=tmp_path / "there", observers=[])
@@ -134,7 +134,7 @@ def test_engines_and_tiles_see_the_same_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_each_line_has_the_masks_and_levels_of_its_cohort(name: str, tmp_path: Path) -> None:
+def test_each_line_records_the_faults_and_drift_levels_of_its_cohort(name: str, tmp_path: Path) -> None:
     scenario = city(name)
     scenario = replace(scenario, features=replace(scenario.features, select="none", keep=None))
     run = simulate(scenario, out=tmp_path / "run")

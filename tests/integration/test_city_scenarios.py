@@ -1,4 +1,4 @@
-"""The built-in scenarios of the city: each differs from its clean one as its title says, and runs to a verdict."""
+"""The built-in city scenarios: each differs from its clean scenario as its title says, and runs to a verdict."""
 
 import math
 import tomllib
@@ -89,10 +89,10 @@ def test_short_run_ends_in_a_verdict_and_records_fault_counts(name: str) -> None
         assert fault["effect"] > 0
     for drift, options in table.get("drifts", {}).items():
         assert (last["concept_drift"][drift]["clients"] > 0) == (
-            options.get("districts") is None or _there(run, options)
+            options.get("districts") is None or _drift_reaches_cohort(run, options)
         )
 
 
-def _there(run: Run, options: dict[str, list[str]]) -> bool:
-    """Return whether any of the last cohort lives where the drift is."""
+def _drift_reaches_cohort(run: Run, options: dict[str, list[str]]) -> bool:
+    """Return whether a client of the last cohort is in a district with the drift."""
     return bool(set(run.rounds.lines[-1]["districts"]) & set(options["districts"]))

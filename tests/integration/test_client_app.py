@@ -1,4 +1,4 @@
-"""A user's Flower ClientApp on our grid, unchanged: the PyTorch quickstart's."""
+"""A user's unchanged Flower ClientApp on our grid: that of the PyTorch quickstart."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def by_hand(rounds: int) -> dict[str, Tensor]:
-    """Return federated averaging of the quickstart written out: a weighted mean of state dicts."""
+    """Return the quickstart's federated averaging written out: a weighted mean of state dicts."""
     weights = torch.tensor(SIZES, dtype=torch.float64) / sum(SIZES)
     state = new_net().state_dict()
     for r in range(1, rounds + 1):
@@ -59,7 +59,7 @@ def assert_is_by_hand(run: Run, rounds: int) -> None:
 
 @pytest.mark.parametrize("strategy", [None, FedAvg])
 def test_quickstart_equals_averaging_by_hand(strategy: type[FedAvg] | None) -> None:
-    """Batch normalisation's statistics too: the strategy averages every floating-point entry."""
+    """The strategy averages every floating-point entry, also the statistics of batch normalisation."""
     run = run_app(app, strategy=strategy() if strategy else None)
     assert_is_by_hand(run, 4)
     lines = run.rounds.lines
@@ -70,9 +70,7 @@ def test_quickstart_equals_averaging_by_hand(strategy: type[FedAvg] | None) -> N
         assert line["update_dispersion"] > 0
         assert line["client_drift"] is None
         assert line["local_steps"] is None
-        assert line["not_measured"] == (
-            "client_drift and local_steps: the clients return only where they ended, not the path"
-        )
+        assert line["not_measured"] == ("client_drift and local_steps: the clients return only their final parameters")
         assert 0 < line["train_loss"] < 1.2
     each = range(1, 5) if strategy else (2, 4)  # Flower's FedAvg evaluates in every round
     for r in each:
@@ -98,7 +96,7 @@ def read_json(path: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def test_context_stays_with_its_node() -> None:
+def test_each_node_keeps_its_context() -> None:
     seen: dict[int, list[float]] = {}
 
     def counting(message: Message, context: Context) -> Message:
@@ -112,11 +110,11 @@ def test_context_stays_with_its_node() -> None:
     run_app(changed(counting), "algorithm.cohort=3", "run.rounds=5")
     assert sum(map(len, seen.values())) == 15
     assert all(counts == list(range(1, len(counts) + 1)) for counts in seen.values())
-    assert len(seen) > 3, "a cohort of three is not drawn anew"
+    assert len(seen) > 3, "every round has the same cohort of three"
 
 
 def test_metrics_of_unknown_names_are_ignored() -> None:
-    """A loss that is not there must not end a run as diverged."""
+    """A missing loss must not end a run as diverged."""
 
     other = returning(dict, train_loss=None)
     other._registered_funcs.pop("evaluate.default")
@@ -151,7 +149,7 @@ def test_flowers_fedprox_sends_the_app_its_mu() -> None:
 
 
 def test_server_momentum_works_on_a_users_clients() -> None:
-    """Our rows whose clients train plainly play with any ClientApp: momentum 0 is averaging, 0.9 goes further."""
+    """Rows without changes on clients work with any ClientApp: momentum 0 is averaging, 0.9 moves further."""
     still = run_app(app, "algorithm.kind=fedavgm", "algorithm.server_momentum=0.0")
     moving = run_app(app, "algorithm.kind=fedavgm", "algorithm.server_momentum=0.9")
     start = still.session.start.params

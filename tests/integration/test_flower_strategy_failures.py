@@ -1,4 +1,4 @@
-"""Flower strategies that cannot play, raise, or return nothing: refused or named, never a hang or a quiet loss."""
+"""Flower strategies that are unsupported, raise, or return nothing: refused or named, never a hang or a silent loss."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_strategy_without_arrays_leaves_the_model_and_makes_an_event(tmp_path: P
 
 
 class Silent(Strategy):
-    """A strategy of the user's that forgets the round in its messages."""
+    """A user's strategy whose messages lack the round."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -1,4 +1,4 @@
-"""Wrong objects from Python: the error names the argument, its type and the allowed one; it is never a raw error."""
+"""Objects of the wrong type from Python: the error names the argument, its type and the allowed type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clients.core.errors import DataError, RunFolderError, ScenarioError, Strate
 
 
 class Silent:
-    """Has none of an observer's methods: one was misspelt."""
+    """Has no method of an observer: the name of its only one is misspelt."""
 
     def round_finish(self, line: dict[str, Any]) -> None:
         raise AssertionError
@@ -32,7 +32,7 @@ class Listener:
 
 
 class Lost(nn.Module):
-    """Fails as a user's module may: with an error that is neither of values nor of shapes."""
+    """A user's module that fails with an error other than ValueError or RuntimeError."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,9 +90,10 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
         "observers: must be a list of observers, got a Listener. Pass objects in a list: observers=[...].",
     ),
     "observer class": (
-        {"observers": [Listener(), Listener]}, UserError, "observers[1]: must be an object, got the class Listener. Pass Listener(",
+        {"observers": [Listener(), Listener]}, UserError,
+        "observers[1]: must be an object, got the class Listener. Pass Listener(",
     ),
-    "deaf observer": (
+    "observer without methods": (
         {"observers": [Silent()]}, UserError,
         "observers[0]: has none of an observer's methods: attached, run_started, recorded_before, round_finished,",
     ),
@@ -111,7 +112,7 @@ def test_object_of_the_wrong_kind_is_named(what: str, tmp_path: Path, monkeypatc
         fs.simulate(digits(), **given)
     assert type(error.value) is kind
     assert str(error.value).startswith(message) or (message.startswith("got") and message in str(error.value))
-    assert not any(tmp_path.iterdir()), "a mistake leaves no folder"
+    assert not any(tmp_path.iterdir()), "the mistake created a folder"
 
 
 def test_original_error_is_chained() -> None:

@@ -1,4 +1,4 @@
-"""The scenarios of published data: their errors without the files, and short runs with them."""
+"""Scenarios of published data: the errors without the files, and short runs with them."""
 
 from __future__ import annotations
 

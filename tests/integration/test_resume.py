@@ -1,4 +1,4 @@
-"""An interrupted and resumed run equals the uninterrupted one, to the bit; others are refused with the reason."""
+"""An interrupted and resumed run has the bits of an uninterrupted one; runs that cannot be resumed are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_resumed_run_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> 
     run = simulate(scenario, out=cut, stop_asked=stop_after(next(stops)))
     while run.verdict.outcome == "interrupted":
         run = resume(cut, stop_asked=stop_after(next(stops, 1000)))
-    assert next(stops, None) is None, "the run was over before it was interrupted thrice"
+    assert next(stops, None) is None, "the run ended before the third interruption"
     assert torch.equal(run.params, whole.params)
     assert_same_run(cut, tmp_path / "whole")
     assert list(run.rounds["round"]) == list(range(whole.verdict.round_index + 1))
@@ -55,7 +55,7 @@ def test_resumed_run_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> 
 
 
 def test_rounds_after_the_checkpoint_are_replayed_with_an_event(tmp_path: Path) -> None:
-    """As after a kill: the record is ahead of the checkpoint, its last line and the next part are half written."""
+    """As after a kill: the record is ahead of the checkpoint, and its last line and the next part are incomplete."""
     scenario = digits("run.checkpoint_rounds=4")
     simulate(scenario, out=tmp_path / "whole")
     cut = tmp_path / "cut"
@@ -115,7 +115,7 @@ def test_resume_uses_the_recorded_engine(tmp_path: Path) -> None:
 
 
 class RememberingFedAdam(FedAdam):
-    """Flower's FedAdam with the two methods that let it take part in a checkpoint."""
+    """Flower's FedAdam with the two methods that a checkpoint needs."""
 
     def state_dict(self) -> dict[str, Tensor]:
         moments = {"m": self.m_t, "v": self.v_t}
@@ -146,11 +146,11 @@ def test_users_strategy_resumes_by_its_state_dict(tmp_path: Path) -> None:
     shutil.rmtree(cut)
     simulate(digits(), strategy=fedadam(), out=cut, stop_asked=stop_after(3))
     forgot = resume(cut, strategy=Forgetful(fraction_train=0.5, fraction_evaluate=0.5, eta=0.03))
-    assert not torch.equal(forgot.params, whole.params), "the moments had no effect: this test could not fail"
+    assert not torch.equal(forgot.params, whole.params), "the moments have no effect, so this test cannot fail"
 
 
 class OneStep(FedAvg):
-    """A strategy without memory; resuming it is refused, since nothing shows that it has none."""
+    """A strategy without state. Resuming it is refused, because nothing declares that it has no state."""
 
 
 def interrupted(path: Path, **given: object) -> Path:
@@ -162,7 +162,7 @@ def refused(path: Path, **given: object) -> str:
     before = {f: f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
     with pytest.raises(RunFolderError) as error:
         resume(path, **given)  # type: ignore[arg-type]
-    assert {f: f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()} == before, "a refusal changes nothing"
+    assert {f: f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()} == before, "the refusal changed files"
     return str(error.value)
 
 
@@ -176,7 +176,7 @@ def test_strategy_without_state_dict_is_refused(tmp_path: Path) -> None:
     assert "resume(path, strategy=...)" in refused(path)
 
 
-def test_model_from_python_is_needed_again_and_must_fit(tmp_path: Path) -> None:
+def test_resume_needs_the_model_from_python_and_checks_its_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = interrupted(tmp_path / "run", model=nn.Sequential(nn.Linear(64, 10)))
     assert "was started from Python with its own model" in refused(path)

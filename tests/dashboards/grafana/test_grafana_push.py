@@ -1,4 +1,4 @@
-"""Pushing to a Grafana: what it then holds, that a second push changes nothing, and the messages of failures."""
+"""Pushing to a Grafana: what it creates, that a second push changes nothing, and the messages of failures."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def pushed(stub: GrafanaStub, *more: str) -> int:
     return main(["dashboards", "push", "--url", stub.url, *more])
 
 
-def test_push_sets_everything_up(grafana, capsys):
+def test_push_creates_data_sources_folder_and_dashboards(grafana, capsys):
     assert pushed(grafana) == 0
     assert {one["uid"]: one["url"] for one in grafana.data_sources} == {
         "fedscape-live": "http://127.0.0.1:9090",
@@ -153,7 +153,7 @@ def test_wrong_token_is_refused(grafana, capsys, monkeypatch):
     ("/api/dashboards/db", "hang", ["did not answer", "0.5 seconds", "--timeout"]),
     ("/api/health", "hang", ["did not answer", "version"]),
 ])  # fmt: skip
-def test_each_failure_has_its_message(grafana, capsys, path, fault, words):
+def test_failure_message_names_the_cause_and_the_fix(grafana, capsys, path, fault, words):
     grafana.faults[path] = fault
     printed = refused(capsys, grafana)
     assert [word for word in words if word not in printed] == []
@@ -192,7 +192,7 @@ def test_redirect_is_refused_and_gets_no_token(grafana, capsys, path):
     assert "Give --url the address" in printed
 
 
-def test_answer_that_is_too_large_is_refused(grafana, capsys, monkeypatch):
+def test_too_large_answer_is_refused(grafana, capsys, monkeypatch):
     assert pushed(grafana) == 0
     capsys.readouterr()
     monkeypatch.setattr(server, "LARGEST_ANSWER", 2000)

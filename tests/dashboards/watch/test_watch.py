@@ -1,4 +1,4 @@
-"""The watch page: it follows runs that start, grow, break off, end and disappear, and opens only runs."""
+"""The watch page shows runs that start, grow, stop, end and disappear, and opens only runs."""
 
 import http.client
 import json
@@ -197,7 +197,7 @@ def test_server_answers_its_three_addresses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../secret", "..", ".", "", "/etc", "a/../../secret", "..%2fsecret", "a\\..", "%00", "a%00"]
 )
-def test_name_never_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
+def test_name_cannot_open_a_file_outside_the_folder(name: str, tmp_path: Path) -> None:
     make_record(tmp_path / "secret", rounds=3)
     make_record(tmp_path / "runs" / "a", rounds=2)
     with served(tmp_path / "runs") as server:
@@ -308,7 +308,7 @@ def command_watching(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 def test_signal_ends_the_command_quietly(number: signal.Signals, answered: bool, tmp_path: Path) -> None:
     make_record(tmp_path / "run", rounds=2)
     with command_watching(tmp_path) as (process, port), socket.socket() as silent:
-        if answered:  # and a connection that never sends its request
+        if answered:  # with another connection that never sends its request
             silent.connect(("127.0.0.1", port))
             silent.send(b"GET / HT")
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -322,7 +322,7 @@ def test_signal_ends_the_command_quietly(number: signal.Signals, answered: bool,
 
 
 def raw(server: WatchServer, request: bytes) -> bytes:
-    """Send bytes and return what is answered before the server closes the connection."""
+    """Send bytes and return the answer, up to the end of the connection."""
     with socket.create_connection(("127.0.0.1", port_of(server)), timeout=10) as connection:
         connection.sendall(request)
         answered = b""
@@ -346,7 +346,7 @@ def test_server_refuses_requests_without_one_host_and_requests_that_are_too_larg
         assert ask(server, "/")[0] == 200
 
 
-def test_every_answer_forbids_storing_and_guessing_its_kind(tmp_path: Path) -> None:
+def test_every_answer_forbids_caching_and_content_sniffing(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         for path, host in (
             ("/", "localhost"),

@@ -1,4 +1,4 @@
-"""The command as a process: what it imports, and how it ends when its output is closed or Ctrl-C comes."""
+"""The command as a process: what it imports, and how it ends after a closed output or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell
 
 
 def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of shell in which $F is the command."""
+    """Run a line of shell; $F is the command."""
     return subprocess.run(
         ["sh", "-c", line], env={**os.environ, "F": COMMAND, **environment}, cwd=ROOT, capture_output=True, text=True,
         timeout=120,
@@ -46,7 +46,7 @@ def test_light_command_imports_no_heavy_library(arguments: str) -> None:
 
 
 @pytest.mark.parametrize("module", ["simulator.cli", "simulator.cli.main"])
-def test_module_is_the_command(module: str) -> None:
+def test_module_runs_the_command(module: str) -> None:
     done = shell(f"{sys.executable} -m {module} --version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("fedscape ")
@@ -61,7 +61,7 @@ def test_closed_pipe_ends_a_command_quietly(arguments: str) -> None:
 
 @needs_posix
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_end_no_command(closed: str) -> None:
+def test_closed_streams_do_not_change_the_exit_code(closed: str) -> None:
     assert shell(f"$F show {closed}").returncode == 0
     assert shell(f"$F nonsense {closed}").returncode == 2
 
@@ -77,7 +77,7 @@ def test_run_outlives_the_reader_of_its_output(place: str, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_disk_under_the_output_is_a_mistake() -> None:
+def test_output_on_a_full_disk_is_an_error() -> None:
     done = shell("$F show >/dev/full")
     assert done.returncode == 2
     assert done.stderr == "fedscape: standard output: cannot be written: No space left on device\n"
