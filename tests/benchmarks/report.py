@@ -17,7 +17,7 @@ TARGETS = {
     ("2nn", "pfl-research"): 1.2,
     ("cnn", "Flower"): 0.8,
 }
-"""How many times faster than a peer fedscape is to be, on two cores."""
+"""The aim: how many times faster than a peer fedscape is on two cores."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -35,7 +35,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a duration with three digits.
+    """Return a duration with three digits.
 
     Example:
         >>> milliseconds(0.0041), milliseconds(0.1234), milliseconds(1.5)
@@ -48,7 +48,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return all that was measured."""
+    """Return all measurements as Markdown."""
     parts = [_header(results)]
     parts += [_workload(name, timed) for name, timed in results["workloads"].items()]
     for name, write in (("observing", _observing), ("ragged", _ragged), ("growth", _growth),
@@ -62,7 +62,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def write_between_marks(path: Path, text: str) -> None:
-    """Replace what stands between the marks of a file; the file is made if it is not there."""
+    """Replace the text between the marks of a file; the file is created if missing."""
     old = path.read_text() if path.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     before, _, rest = old.partition(BEGIN)
     assert END in rest, f"{path} has lost its mark {END}"
@@ -78,7 +78,7 @@ def _header(results: dict[str, Any]) -> str:
     ]
     if results["patience"]:
         lines.append(
-            "The machine was shared: every process waited until it was quiet (up to "
+            "The machine was shared: every process waited for quiet (up to "
             f"{results['patience'] / 60:.0f} minutes in all), and "
             f"{results['repeated']} that others disturbed were repeated."
         )
@@ -141,7 +141,7 @@ def _ragged(r: dict[str, dict[str, Any]]) -> str:
 
 def _growth(g: dict[str, list[dict[str, Any]]]) -> str:
     heads = ["", "a round", "a client of the cohort", "start to first round", "peak memory", "above import"]
-    text = "### Growth\n\nSoftmax regression on synthetic clients of 50 examples, made when first asked for."
+    text = "### Growth\n\nSoftmax regression on synthetic clients of 50 examples, made on demand."
     for what, rows in g.items():
         cells = [
             [f"{what} {r[{'cohort': 'cohort', 'population': 'clients'}[what]]:,}", milliseconds(r["seconds"]),
