@@ -201,7 +201,7 @@ def resume(
 
     Args:
         path: the run's folder.
-        model: as given to `simulate`, where one was.
+        model: the one passed to `simulate`, if any.
         data: likewise.
         algorithm: likewise.
         strategy: likewise; it must have `state_dict` and `load_state_dict`.
