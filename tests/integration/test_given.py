@@ -61,7 +61,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
     ),
     "list of arrays": (
         {"data": [np.zeros((3, 2)), np.zeros(3)]}, DataError,
-        "data: must be a population, got a list of 2. Make one of your own clients: fs.custom_population(",
+        "data: must be a population, got a list of 2. Make one from your clients' data: fs.custom_population(",
     ),
     "torch dataset": (
         {"data": TensorDataset(torch.zeros(3, 2))}, DataError, "data: must be a population, got a TensorDataset.",
