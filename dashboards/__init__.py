@@ -1,1 +1,1 @@
-"""What people look at: dashboards, alerts and reports as code, built on the records of `server`."""
+"""Dashboards, alerts and reports as code, built from the records of `server`."""

@@ -5,7 +5,7 @@ Five lines run a federation and read its record:
     import fedscape as fs
 
     run = fs.simulate("digits-label-skew", seed=7)
-    print(run.verdict)                          # Converged at round ...: why
+    print(run.verdict)                          # Converged at round ..., with the reasons
     print(run.rounds["validation_loss"])        # one value a round, round 0 first
     model = run.model()                         # a torch.nn.Module with the final parameters
 
@@ -28,18 +28,18 @@ Write an algorithm of your own, from a local rule, an uplink, an aggregation and
 
 and test it with `fedscape.testing`.
 
-See what clients hold, and how unequal they are: `fs.describe_data(scenario, out="folder")` measures it and draws it;
-`fs.population(scenario)` is the clients themselves, with the masks of what faults changed.
+`fs.describe_data(scenario, out="folder")` measures and plots how unequal the clients' data are;
+`fs.population(scenario)` returns the clients themselves, with masks of the values that faults changed.
 
 `run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, scenario.toml. `fs.resume(path)`
-goes on with a run that was interrupted, and `fs.open_run(path)` reads a finished one: `.verdict`, `.rounds` and
-`.clients` (`["client_drift"]`: one value for each client in each round), all as NumPy arrays by name.
+continues an interrupted run, and `fs.open_run(path)` reads a finished one: `.verdict`, `.rounds` and `.clients`
+(`["client_drift"]`: one value for each client in each round), all as NumPy arrays by name.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import_module("clients")  # switches Flower's telemetry off, which has to come before the user imports Flower
+import_module("clients")  # switches Flower's telemetry off, before the user imports Flower
 
 if TYPE_CHECKING:
     from clients.core.errors import (
@@ -134,7 +134,7 @@ _HOME = {
     "weighted_mean": "server.algorithms.aggregation",
     "yogi": "server.algorithms.transforms",
 }
-"""The public names, and the module of each, which is imported when the name is first used."""
+"""The module of each public name; it is imported when the name is first used."""
 
 __all__ = [
     "Aggregate",

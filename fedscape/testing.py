@@ -5,9 +5,9 @@
     check_algorithm(mine)                                # raises an AssertionError that says what is wrong
     stepper = Stepper("quadratic-two-clients", algorithm=mine)
     path = stepper.step(20)                              # the server's parameters after each round, [20, P]
-    stepper.update.params                                # what the last cohort returned, [K, P]
+    stepper.update.params                                # the parameters that the last cohort returned, [K, P]
 
-`CohortGrid` is the in-memory Flower grid for a test of a strategy alone.
+`CohortGrid` is the in-memory Flower grid, to test a strategy alone.
 """
 
 from simulator.grid.cohort_grid import CohortGrid

@@ -1,11 +1,11 @@
-"""Both Flower apps of fedscape: the server plays the same round loop as in one process, a node is one client.
+"""Both Flower apps of fedscape. The server runs the same round loop as in one process; each node is one client.
 
-`[tool.flwr.app.components]` names `server_app` and `client_app`; their scenario is in the run's config:
+`[tool.flwr.app.components]` names `server_app` and `client_app`. Their scenario is in the run's config:
 
     flwr run . --run-config 'scenario="digits-label-skew" sets="run.rounds=20; algorithm.cohort=10"'
 
-The nodes are the clients: as many SuperNodes (or simulated ones) as the scenario has clients. From Python, for
-Flower's own simulation, `apps(scenario)` returns a pair of apps.
+Start as many SuperNodes (or simulated ones) as the scenario has clients. From Python, for Flower's own simulation,
+`apps(scenario)` returns both apps.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def apps(
         scenario: a `Scenario`, a file, or a built-in's name; None takes it from the run's config when the apps run:
             `scenario` (file or name), `sets` (changes as after `--set`, with `;` between them), `out`.
         out: the run's folder, on the machine of the ServerApp; None takes a new one in `runs/`.
-        observers: who is told of the rounds; the console by default.
+        observers: objects with any of the methods of `Observer`; the console by default.
 
     Raises:
         UserError: the scenario is not valid.
@@ -56,8 +56,8 @@ def apps(
         scenario = load_scenario(scenario)
     text = to_toml(scenario) if scenario is not None else ""
     folder = str(out) if out is not None else ""
-    heard = observers if observers is not None else [ConsoleObserver()]
-    return make_server_app(partial(_play, text, folder, heard)), make_client_app(partial(_load, text))
+    listeners = observers if observers is not None else [ConsoleObserver()]
+    return make_server_app(partial(_play, text, folder, listeners)), make_client_app(partial(_load, text))
 
 
 def _play(text: str, out: str, observers: Sequence[object], grid: Grid, context: Context) -> dict[str, str]:
@@ -72,7 +72,7 @@ def _load(text: str, context: Context) -> ClientTask:
 
 @lru_cache(maxsize=1)
 def _client_task(text: str) -> ClientTask:
-    """Make the task once a process: a worker of Flower's simulation answers for many nodes."""
+    """Make the task once a process: a worker of Flower's simulation runs many nodes."""
     scenario = parse_scenario(tomllib.loads(text), source="the app's scenario")
     if scenario.engine.threads is not None:
         torch.set_num_threads(scenario.engine.threads)

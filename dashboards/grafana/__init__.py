@@ -1,1 +1,1 @@
-"""Grafana dashboards as code, and how they get onto a server."""
+"""Grafana dashboards as code, and pushing them to a server."""

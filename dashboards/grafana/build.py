@@ -44,12 +44,12 @@ def built(name: str) -> dict[str, Any]:
 
 
 def text_of(model: Mapping[str, Any]) -> str:
-    """Return the file's text."""
+    """Return the text of a dashboard's file."""
     return json.dumps(model, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
-    """Write every dashboard, and remove files of dashboards that no longer exist."""
+    """Write every dashboard, and remove the files of dashboards that no longer exist."""
     FOLDER.mkdir(exist_ok=True)
     for stale in set(FOLDER.glob("*.json")) - {FOLDER / f"{name}.json" for name in DASHBOARDS}:
         stale.unlink()

@@ -12,7 +12,7 @@ from dashboards.grafana.tables import against_panel, table_panel
 
 FAULT, DRIFT, DISTRICT = "{{fault}}", "{{drift}}", "{{district}}"
 _ON_THE_RIGHT = {"client drift": "short", "validation loss": "none"}
-"""Units that differ give each an axis of its own."""
+"""Two series with different units each get their own axis."""
 
 
 def city() -> board.Dashboard:

@@ -38,9 +38,9 @@ def runs_dashboard(
         title: a few words.
         why: its description.
         rows: from the top.
-        focus: whether some panels show one run alone.
-        annotated: whether events are drawn into panels that have a time axis.
-        notes: events of this dashboard alone.
+        focus: whether some panels show a single run.
+        annotated: whether events are drawn into panels with a time axis.
+        notes: events that only this dashboard has.
     """
     frame = _frame(uid, title, why, "runs").time(_moment(0), _moment(600)).refresh("")
     frame = frame.timepicker(_rounds_picker())
@@ -57,7 +57,7 @@ def runs_dashboard(
 
 
 def live_dashboard(uid: str, title: str, why: str, rows: Sequence[Row]) -> board.Dashboard:
-    """Return a dashboard over the runs that are scraped, on wall time."""
+    """Return a dashboard over scraped runs, on wall time."""
     frame = _frame(uid, title, why, "live").time("now-15m", "now").refresh("5s")
     for variable in _variables("fedscape live", LIVE_UID, clock="", focus=False):
         frame = frame.with_variable(variable)

@@ -24,7 +24,7 @@ Scale = Literal["linear", "log"]
 
 @dataclass(frozen=True)
 class Band:
-    """Two series, and the space between them filled."""
+    """Two series with the area between them filled."""
 
     upper: str
     lower: str

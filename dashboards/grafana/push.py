@@ -1,4 +1,4 @@
-"""What `dashboards push` sets up in a Grafana: two data sources, a folder, the dashboards, and annotations of runs."""
+"""Sets up a Grafana for `dashboards push`: two data sources, a folder, the dashboards, and annotations of runs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Note:
 
     Attributes:
         run_id: the run.
-        round_index: the round after which it happened.
+        round_index: the round after which it occurred.
         kind: `converged`, `diverged`, ... or the kind of the event.
-        words: what happened.
+        words: its description.
     """
 
     run_id: str
@@ -64,7 +64,7 @@ def notes(path: Path) -> list[Note]:
     """Return the events and the outcome of a run, read from its record.
 
     Raises:
-        RunFolderError: it is not the folder of a run, or cannot be read.
+        RunFolderError: the folder is not a run's, or cannot be read.
     """
     folder = RunFolder.open(path)
     run_id = ((folder.read_environment() or {}).get("run") or {}).get("run_id") or folder.path.resolve().name
@@ -88,13 +88,13 @@ def push(
         title: the folder's title.
         live_url: the Prometheus that scrapes, as Grafana reaches it.
         runs_url: the Prometheus that keeps every round, likewise.
-        happened: what to annotate.
+        happened: the notes to annotate.
 
     Yields:
         What was pushed, and whether it was created, updated or unchanged.
 
     Raises:
-        UserError: the server refuses; what was pushed before stays.
+        UserError: the server refuses; earlier parts of the push stay.
     """
     server.require_recent()
     for source in data_sources(live_url, runs_url):

@@ -3,11 +3,11 @@
     with connect("http://127.0.0.1:3000", token) as server:
         server.put_folder("fedscape", "fedscape")
 
-It makes only calls that current Grafana still serves. Grafana 13 switched off the numeric ids of data sources, so a
-data source is found in the list and changed by its uid. The package has no method for that call but accepts any path.
+It makes only calls that current Grafana still serves. Grafana 13 removed the numeric ids of data sources, so a data
+source is found in the list and changed by its uid. The package has no method for that call but accepts any path.
 Every `put_...` is idempotent and returns what it did. No message shows the token.
 
-grafana-api sends its requests through the package requests, so this is the one client here that is not httpx's.
+grafana-api sends its requests through the package requests; all other clients in this repository use httpx.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ OLDEST = (11, 1)
 """The oldest Grafana whose XY chart reads the committed dashboards."""
 
 LARGEST_ANSWER = 64 << 20
-"""Bytes of an answer; a dashboard has some hundred thousand."""
+"""The most bytes of an answer; a dashboard has some hundred thousand."""
 
 _FIX = {
     400: "Report this with the server's version: it refuses what current Grafana documents.",
     401: "The token is wrong, expired, or of another server: make one under Administration, Service accounts.",
     403: "The token may not do this: give its service account the role Admin.",
     404: "Is --url Grafana's own address, with the path it is served under?",
-    409: "Something of that name is there already: rename it, or name another folder with --folder.",
+    409: "Something with that name exists already: rename it, or name another folder with --folder.",
     412: "Somebody else changed it, or a plugin or a provisioning file owns it: change it there.",
-    429: "Wait a moment and push again: what was pushed stays as it is.",
+    429: "Wait a moment and push again; finished parts of the push stay.",
 }
 
 
@@ -63,7 +63,7 @@ class GrafanaServer:
         """Return the server's version.
 
         Raises:
-            UserError: it is not a Grafana, or is older than `OLDEST`.
+            UserError: the server is not a Grafana, or is older than `OLDEST`.
         """
         health = self._call("its version", lambda: self._face.api.GET("/health"))
         version = str(health.get("version", "")) if isinstance(health, dict) else ""
@@ -79,7 +79,7 @@ class GrafanaServer:
         """Make or change a data source, found by its uid.
 
         Raises:
-            UserError: the server refuses, or a data source of that name has another uid.
+            UserError: the server refuses, or a data source with that name has another uid.
         """
         what = f"data source {wanted['name']!r}"
         known = self._call("its data sources", self._face.datasource.list_datasources)
@@ -115,7 +115,7 @@ class GrafanaServer:
 
         Args:
             model: the committed JSON; its `id` is null.
-            folder_uid: the folder it belongs into.
+            folder_uid: the folder it belongs to.
 
         Raises:
             UserError: the server refuses.
@@ -133,8 +133,8 @@ class GrafanaServer:
 
         Args:
             when: milliseconds since 1970.
-            tags: all of them tell one annotation of a moment from another.
-            text: what it says.
+            tags: together with the moment, they identify the annotation.
+            text: the annotation's text.
 
         Raises:
             UserError: the server refuses.
@@ -155,7 +155,7 @@ class GrafanaServer:
         return "updated"
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
-        """Make a call, and turn what goes wrong into the user's error."""
+        """Make a call, and turn its failure into a `UserError`."""
         try:
             return call()
         except GrafanaException as error:
@@ -177,22 +177,22 @@ class GrafanaServer:
             ValueError,
             TypeError,
             AttributeError,
-        ):  # what requests and the package raise for an answer that is not Grafana's
+        ):  # requests and the package raise these for an answer that is not Grafana's
             raise UserError(self.url, "answers, but not as Grafana does", fix=_FIX[404]) from None
 
     def _refused(self, what: str, error: GrafanaException) -> UserError:
-        """Return the user's error for a status of 400 and more."""
+        """Return the `UserError` for a status of 400 or more."""
         code = int(error.status_code)
         message = error.response.get("message", "") if isinstance(error.response, dict) else ""
         reason = f": {message}" if message else ""
-        fix = _FIX.get(code, "Its log says why; push again when it is well." if code >= 500 else "")
+        fix = _FIX.get(code, "Its log says why; push again when it works." if code >= 500 else "")
         problem = f"refused {what} with {code}{reason}"
         return UserError(self.url, problem.replace(self._secret, "(token)"), fix=fix)
 
 
 @contextmanager
 def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaServer]:
-    """Yield a server to push to, and close the connection afterwards. This sends nothing yet.
+    """Yield a server to push to, and close the connection afterwards. Connecting sends nothing.
 
     Args:
         url: where Grafana is served, path included, such as `https://example.org/grafana`.
@@ -213,13 +213,13 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError("--url", f"must start with http:// or https://, got {url!r}")
     if parts.username or parts.password:
-        raise UserError("--url", "must not hold a name or password", fix="Give a token instead: it can be withdrawn.")
+        raise UserError("--url", "must not hold a name or password", fix="Give a token instead: it can be revoked.")
     if not token or not token.isascii() or not token.isprintable():
         raise UserError("--token", "must be a token", fix="Put it into FEDSCAPE_GRAFANA_TOKEN.")
     try:
         port = parts.port
     except ValueError:
-        raise UserError("--url", f"has no port that exists, got {url!r}") from None
+        raise UserError("--url", f"has an invalid port, got {url!r}") from None
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     prefix = parts.path.strip("/")
     face = GrafanaFace(
@@ -240,7 +240,7 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
 
 
 def _bounded(response: requests.Response, **_: Any) -> requests.Response:
-    """Refuse a redirect and an answer that is too large, before requests follows the one or reads the other."""
+    """Refuse a redirect before requests follows it, and an answer that is too large before requests reads it."""
     if response.is_redirect:
         raise requests.TooManyRedirects(response.headers["Location"][:200])
     try:
@@ -257,7 +257,7 @@ def _bounded(response: requests.Response, **_: Any) -> requests.Response:
 
 
 def _or_none(call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
-    """Return what `call` finds, None where the server says 404."""
+    """Return the result of `call`, or None if the server answers 404."""
     try:
         return call()
     except GrafanaException as error:
@@ -274,7 +274,7 @@ def _contains(found: Any, wanted: Any) -> bool:
 
 
 def _same_dashboard(found: Mapping[str, Any], model: Model, folder_uid: str) -> bool:
-    """Return whether the server has this dashboard already; the numbers it gives itself do not count."""
+    """Return whether the server has this dashboard already, apart from the numbers that the server assigns."""
     own = ("id", "version")
     there = {key: value for key, value in found.get("dashboard", {}).items() if key not in own}
     ours = {key: value for key, value in model.items() if key not in own}

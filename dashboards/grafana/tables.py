@@ -20,8 +20,8 @@ def table_panel(
     Args:
         title: a few words.
         why: its description.
-        queries: queries whose only common label is `key`. Their labels are columns, and so are their values, under
-            their legends, unless a legend is empty.
+        queries: queries whose only common label is `key`. Their labels are columns. Their values are columns with the
+            legend as heading, unless the legend is empty.
         key: the label of a row.
         renamed: label -> heading.
         links: heading -> the address of its link.

@@ -1,1 +1,1 @@
-"""The local page that follows runs as they grow."""
+"""The local page that shows runs while they are recorded."""

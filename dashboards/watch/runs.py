@@ -1,4 +1,4 @@
-"""The runs of a folder while they appear, grow and disappear: a list of all, and the view of one."""
+"""The runs of a folder while they appear, grow and disappear: the list of all, and the view of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.record.jsonlines import from_json
 from server.record.records import RunFolder
 
 SILENT_SECONDS = 60.0
-"""A run without an outcome is shown as silent once its record has not grown for this long, or for five rounds."""
+"""A run without an outcome is shown as silent if its record has not grown for this long and for five rounds' time."""
 TAIL = 1 << 18
 MOST_LISTED = 500
 
@@ -28,7 +28,7 @@ class Lines:
     """The whole lines of a growing file, each read once.
 
     Args:
-        path: `rounds.jsonl`. It may grow, be cut back and go on, or end in half a line.
+        path: `rounds.jsonl`. It may grow, be cut back and grow again, or end in half a line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,7 +39,7 @@ class Lines:
         """Return the lines so far.
 
         Raises:
-            OSError: the file is gone, or cannot be read.
+            OSError: the file does not exist, or cannot be read.
         """
         with self._path.open("rb") as file:
             file.seek(self._offset - len(self._last))
@@ -67,8 +67,8 @@ class WatchedRuns:
     """The runs in a folder.
 
     Args:
-        root: the folder of runs (it need not be there yet), or one run's folder.
-        now: seconds since 1970.
+        root: the folder of runs (it need not exist yet), or one run's folder.
+        now: returns the seconds since 1970.
     """
 
     def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -78,7 +78,7 @@ class WatchedRuns:
         self._grids: dict[str, tuple[Any, Grid]] = {}
 
     def paths(self) -> dict[str, Path]:
-        """Return the folders of runs by name; no other folder is ever opened."""
+        """Return the folders of runs by name. No other folder is opened."""
         if _is_run(self.root):
             return {self.root.resolve().name: self.root}
         found: dict[str, Path] = {}
@@ -107,11 +107,11 @@ class WatchedRuns:
         return sorted(rows, key=lambda row: (row["age"], row["name"]))[:MOST_LISTED]
 
     def view(self, name: str, seen: str = "") -> dict[str, Any]:
-        """Return what the page shows of a run.
+        """Return the page's view of a run.
 
         Args:
             name: the name of the run.
-            seen: the `version` the page has.
+            seen: the `version` that the page shows.
 
         Returns:
             The view under `view` with its `version`; `same` if it has not changed; `gone` if there is no such run;
@@ -137,7 +137,7 @@ class WatchedRuns:
         return {"version": version, "view": view}
 
     def _grid(self, run: RunData, budget: Budget) -> Grid:
-        """Return the client grid, which is read again only after a part was written."""
+        """Return the client grid; it is read again only after a new part was written."""
         signature = grid_signature(run.folder.clients)
         known = self._grids.get(run.name)
         if known is None or known[0] != signature:
@@ -150,12 +150,13 @@ class WatchedRuns:
         return "running" if self._now() - row["at"] < max(SILENT_SECONDS, 5 * row["seconds"]) else "silent"
 
     def _unfinished(self, row: Mapping[str, Any], run: RunData) -> str:
-        """Return the sentence on a run that has not ended."""
+        """Return the headline of a run that has not ended."""
         budget = run.facts.get("rounds")
         where = f"round {run.last_round:,}" + (f" of at most {budget:,}" if is_number(budget) else "")
         if self._state(row) == "running":
-            return f"running: {where}"
-        return f"silent at {where}: nothing was recorded for {clock_time(self._now() - row['at'])}, and no outcome"
+            return f"Running: {where}"
+        silence = clock_time(self._now() - row["at"])
+        return f"Silent at {where}: nothing was recorded for {silence}, and there is no outcome"
 
 
 def _is_run(path: Path) -> bool:
@@ -178,7 +179,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     """Return the row of a run in the list, read from the end of its record.
 
     Raises:
-        OSError: the record is gone.
+        OSError: the record does not exist.
     """
     folder = RunFolder(path)
     last = _last_line(folder.rounds)
@@ -206,7 +207,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    """Return the last whole line of a record; an empty one if there is none."""
+    """Return the last whole line of a record; an empty dictionary if there is none."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL))

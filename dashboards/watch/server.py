@@ -1,8 +1,8 @@
-"""A small page on this machine that lists runs and shows one as it grows, for people who have no Grafana.
+"""Serves a local page that lists runs and shows one while it is recorded, without Grafana.
 
 uvicorn serves a starlette application with three addresses: the page, the list of runs, and one run. It reads only the
-folders of the runs it lists. It listens on the loopback and refuses requests that name another host, so a page of
-another site cannot read the runs through a name that leads to this machine (DNS rebinding).
+folders of listed runs. It listens on the loopback and refuses requests that name another host, so a page of another
+site cannot read the runs through a name that resolves to this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from server.record.jsonlines import to_json
 _log = logging.getLogger("fedscape.watch")
 
 RUNS = Path("runs")
-"""The folder of runs, unless the user names another."""
+"""The default folder of runs."""
 HOST = "127.0.0.1"
 NAMES = {"127.0.0.1", "localhost", "[::1]"}
-"""Names of the loopback. A tunnel may lead here from another machine's loopback, so any port is allowed."""
+"""Names of the loopback. A tunnel may come from another port of another machine's loopback, so any port is allowed."""
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; connect-src 'self'"
 )
 LARGEST_HEAD, MOST_CONNECTIONS = 1 << 14, 64
-"""Bytes of a request's line and headers, and connections at a time. No request's body is read."""
+"""The most bytes of a request's line and headers, and the most connections. No request body is read."""
 IDLE_SECONDS, GRACE_SECONDS = 30, 2
-"""How long a connection is kept between requests, and how long the end waits for answers that are being made."""
+"""Seconds that an idle connection is kept, and that the server waits for unfinished answers when it stops."""
 
 
 class WatchServer:
@@ -57,8 +57,8 @@ class WatchServer:
         port: 0 takes a free one.
 
     Attributes:
-        runs: the runs it shows.
-        url: where the page is.
+        runs: the runs of the page.
+        url: the page's address.
 
     Raises:
         UserError: the port cannot be listened on.
@@ -82,7 +82,7 @@ class WatchServer:
         self._server.run(sockets=[self._socket])
 
     def stop(self) -> None:
-        """Let `serve` finish the answers that are being made, and return. Any thread or signal handler may call it."""
+        """Make `serve` finish open answers and return. Any thread or signal handler may call this."""
         self._server.should_exit = True
 
     def __enter__(self) -> Self:
@@ -102,19 +102,23 @@ def _listening(port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         made.close()
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError("port", f"{port} cannot be had: {reason}", fix="Choose another; 0 takes a free one.") from error
+        raise UserError(
+            "port", f"{port} cannot be used: {reason}", fix="Choose another; 0 takes a free one."
+        ) from error
     return made
 
 
 def application(runs: WatchedRuns, page: bytes) -> ASGIApp:
-    """Return what answers requests: the page, `runs.json` and `run.json?name=...&seen=...`."""
-    lock = threading.Lock()  # starlette calls the functions below in several threads; the runs are not made for that
+    """Return the application that serves the page, `runs.json` and `run.json?name=...&seen=...`."""
+    lock = (
+        threading.Lock()
+    )  # starlette calls the functions below in several threads, and WatchedRuns is not thread-safe
 
     def answer(make: Callable[[], Any]) -> Response:
         with lock:
             try:
                 value = make()
-            except Exception as error:  # a run in an odd state must not end the watch
+            except Exception as error:  # a run in an unexpected state must not stop the server
                 _log.exception("a run cannot be shown")
                 value = {"problem": f"{type(error).__name__}: {error}"}
         return _response(to_json(value).encode(), "application/json")
@@ -138,8 +142,8 @@ def application(runs: WatchedRuns, page: bytes) -> ASGIApp:
 class _LoopbackOnly:
     """Refuses requests whose Host header does not name the loopback.
 
-    starlette's TrustedHostMiddleware cuts the header at its first colon: to it `[::1]` and every other IPv6 address are
-    the same.
+    starlette's TrustedHostMiddleware cuts the header at its first colon, so it cannot distinguish `[::1]` from other
+    IPv6 addresses.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -147,7 +151,7 @@ class _LoopbackOnly:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and re.sub(r":\d+$", "", Headers(scope=scope).get("host", "").lower()) not in NAMES:
-            await _response(b"this page is for this machine alone", "text/plain", 403)(scope, receive, send)
+            await _response(b"this page is only for this machine", "text/plain", 403)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -155,7 +159,7 @@ class _LoopbackOnly:
 def _refuse(request: Request, error: Exception) -> Response:
     """Answer a request for another address, or with another method."""
     assert isinstance(error, HTTPException)
-    words = b"there is no such page" if error.status_code == 404 else b"the page answers GET alone"
+    words = b"there is no such page" if error.status_code == 404 else b"only GET is allowed"
     return _response(words, "text/plain", error.status_code)
 
 
@@ -167,9 +171,9 @@ def watch(root: Path | None, port: int, say: Callable[[str], object]) -> None:
     """Serve the page until Ctrl-C or SIGTERM.
 
     Args:
-        root: the folder of runs, or one run's folder; None is `runs` here, which need not exist yet.
+        root: the folder of runs, or one run's folder; None takes `runs` here, which need not exist yet.
         port: 0 takes a free one.
-        say: receives the line with the address, and one more where the folder has no run yet.
+        say: prints the line with the address, and another line if the folder has no run yet.
 
     Raises:
         UserError: the port cannot be listened on, or `root` is a file or does not exist.
@@ -178,18 +182,18 @@ def watch(root: Path | None, port: int, say: Callable[[str], object]) -> None:
     if folder.is_file():
         raise UserError("runs", f"must be a folder, got the file {str(folder)!r}")
     if root is not None and not folder.is_dir():
-        fix = f"Name the folder that runs are in; to wait for the first, make it: mkdir {folder}"
+        fix = f"Name the folder of the runs; to wait for the first run, create it: mkdir {folder}"
         raise UserError("runs", f"must be a folder, and {str(folder)!r} does not exist", fix=fix)
     with WatchServer(folder, port) as server, _ended_by_signals(server.stop):
-        say(f"{folder} is on {server.url}  (Ctrl-C ends it)")
+        say(f"{folder} is served at {server.url}  (Ctrl-C stops it)")
         if not server.runs.paths():
-            say(f"no run is in {folder} yet; one that starts there appears on the page")
+            say(f"no run is in {folder} yet; new runs appear on the page")
         server.serve()
 
 
 @contextmanager
 def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM call `stop`; uvicorn repeats a signal after its own end, which would end the process."""
+    """Make Ctrl-C and SIGTERM call `stop`. uvicorn would raise the signal again after its end and kill the process."""
     before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

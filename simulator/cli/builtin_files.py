@@ -1,4 +1,4 @@
-"""The built-in scenario files as plain TOML, for lists and completion: names, titles and keys, and no heavy import."""
+"""Names, titles and keys of the built-in scenarios, for lists and completion; plain TOML without a heavy import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import resources
 from typing import Any
 
 NAMED = ("faults", "drifts")
-"""Sections whose tables have names of the user's choice, which nothing can offer."""
+"""Sections whose tables have names chosen by the user, which completion cannot know."""
 
 
 def titles() -> dict[str, str]:

@@ -22,7 +22,7 @@ UPDATES_A_SECOND = 10
 PLAIN_LINES = 20
 MOST_EVENTS = 20
 IN_THE_DATA = ("storm", "power_cut", "outage")
-"""Kinds of events that belong to the data, not to the run: they are in the record, not on the console."""
+"""Kinds of events that the console does not print, because they belong to the data; the record has them."""
 BAR, SHORTEST_BAR = 24, 6
 MOST_CRITERIA = 4
 _STYLES = {"converged": "bold green", "stopped": "bold yellow", "diverged": "bold red", "interrupted": "bold yellow"}
@@ -30,12 +30,12 @@ _ASCII = str.maketrans({"·": "-", "━": "=", "─": "-", "→": "->"})
 
 
 class ConsoleObserver:
-    """Prints a run to a stream. Most rounds cost next to nothing: a round is drawn only when the display is due.
+    """Prints a run to a stream. A round is drawn only when the display is due, so most rounds cost almost nothing.
 
     Args:
         stream: the stream; standard output by default.
-        live: whether to redraw in place; by default where `stream` is a terminal that can.
-        clock: seconds since any start.
+        live: whether to redraw in place; by default if `stream` is a terminal that supports it.
+        clock: returns seconds.
 
     Example:
         >>> console = ConsoleObserver()
@@ -58,7 +58,7 @@ class ConsoleObserver:
         self._is_live = terminal and os.environ.get("TERM", "") not in ("dumb", "unknown") if live is None else live
         encoding = getattr(stream, "encoding", None) or "utf-8"
         self._ascii = "" if encoding.lower().startswith("utf") else encoding
-        # Set explicitly, or rich would look for colours in the environment and for notebooks in the process.
+        # Set explicitly: otherwise rich reads colours from the environment and searches the process for a notebook.
         self._console = Console(
             file=stream, force_terminal=self._is_live, force_jupyter=False, highlight=False, markup=False, emoji=False
         )
@@ -66,7 +66,7 @@ class ConsoleObserver:
         self._live: Live | None = None
         self._line: dict[str, Any] | None = None
         self._rounds: int | None = None
-        self._started: tuple[float, int] | None = None  # when the first round ended, and which it was
+        self._started: tuple[float, int] | None = None  # the time and the number of the first round that ended
         self._shown_at, self._shown_round, self._next = -1.0, -1, 0
         self._waiting: list[str] = []
         self._events = 0
@@ -92,7 +92,7 @@ class ConsoleObserver:
             self._draw(now)
 
     def event(self, event: dict[str, Any]) -> None:
-        """Print an event, up to a number of them, so that a run with an event in every round stays readable."""
+        """Print an event. Only the first ones are printed, so that a run with many events stays readable."""
         if event.get("kind") in IN_THE_DATA:
             return
         self._events += 1
@@ -108,7 +108,7 @@ class ConsoleObserver:
             self._print(words)
 
     def run_finished(self, outcome: dict[str, Any]) -> None:
-        """Print the last round where it was not shown, then the verdict with its reasons, and what was reached."""
+        """Print the last round if it was not shown, then the verdict with its reasons, and the results."""
         self._started = None  # the run is over: no time left to estimate
         if self._is_live and self._line:
             self._draw(self._clock())
@@ -137,7 +137,7 @@ class ConsoleObserver:
             self._live = None
 
     def _plain(self, text: str) -> str:
-        """Return the text as far as the stream's encoding has its characters."""
+        """Return the text with the characters that the stream's encoding lacks replaced."""
         if not self._ascii:
             return text
         return text.translate(_ASCII).encode(self._ascii, "replace").decode(self._ascii)
@@ -152,12 +152,12 @@ class ConsoleObserver:
             self._console.print(Text(self._plain(line), style), soft_wrap=True)
 
     def _head(self, line: dict[str, Any]) -> str:
-        """Return the round's number, of how many."""
+        """Return the round's number and the budget."""
         index = line.get("round", 0)
         return f"  round {index:>{len(str(self._rounds))}}/{self._rounds}" if self._rounds else f"  round {index}"
 
     def _print_round(self, line: dict[str, Any]) -> None:
-        """Print a round as a line of its own, and set when the next is due."""
+        """Print a round as one line, and set when the next line is due."""
         index = line.get("round", 0)
         every = max(-(-self._rounds // PLAIN_LINES), 1) if self._rounds else max(index, 1)  # unknown: 1, 2, 4, 8, ...
         self._shown_round, self._next = index, (index // every + 1) * every
@@ -169,7 +169,7 @@ class ConsoleObserver:
         self._print("  ".join((self._head(line), *(part for part in parts if part))))
 
     def _left(self, now: float, index: int) -> str:
-        """Return how long the remaining rounds take at most."""
+        """Return the longest time that the remaining rounds may take, in words."""
         if not self._rounds or self._started is None or index <= self._started[1]:
             return ""
         since, first = self._started

@@ -1,4 +1,4 @@
-"""A round of a running run as text for the console."""
+"""The text of a round for the console."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Facts = Mapping[str, Any]
 
 
 def measures(line: Facts) -> str:
-    """Return a round's loss, score, drift and dispersion, those that were measured."""
+    """Return the measured ones of a round's loss, score, drift and dispersion, in words."""
     parts = []
     loss = "validation_loss" if line.get("validation_loss") is not None else "train_loss"
     if line.get(loss) is not None:
@@ -34,8 +34,8 @@ def measures(line: Facts) -> str:
 def nearing(criteria: Mapping[str, Facts], most: int) -> str:
     """Return how near each criterion is, the nearest first.
 
-    A criterion shows the rounds in which its condition was met, of those it needs; before that, its value with an
-    arrow to its threshold.
+    A criterion shows the rounds in which its condition was met and the rounds it needs; before its condition is met,
+    its value with an arrow to its threshold.
 
     Example:
         >>> nearing({"target": {"value": 0.69, "threshold": 0.9, "held": 0, "needed": 2},
@@ -71,7 +71,7 @@ def _nearness(name: str, state: Facts) -> str:
 
 
 def pace(line: Facts) -> str:
-    """Return clients a second, as recorded or from the round's wall time; nothing where unknown."""
+    """Return clients a second, as recorded or from the round's wall time; empty if unknown."""
     rate = line.get("clients_per_second")
     if rate is None and line.get("respondents") and line.get("wall_seconds"):
         rate = line["respondents"] / line["wall_seconds"]

@@ -1,4 +1,4 @@
-"""The command that shows what clients hold: data."""
+"""The command that describes the clients' data: data."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def data(
     ] = Path("."),
     round_index: Annotated[
         int,
-        typer.Option("--round", metavar="R", help="Show the data as in this round, where they change over rounds."),
+        typer.Option("--round", metavar="R", help="Show the data of this round, if they change over rounds."),
     ] = 0,
 ) -> None:
-    """Measure and plot what each client of a scenario holds.
+    """Measure and plot the data of a scenario's clients.
 
     Prints a table of how unequal clients are: sizes, labels, features,
     faults, places. Writes data.png and data.html.
@@ -39,6 +39,6 @@ def data(
     for line in table(seen.population, seen.measures):
         print(line)
     if seen.changes:
-        print(f"\n  as in round {round_index}: these data change over the rounds, which --round shows")
+        print(f"\n  as in round {round_index}: these data change over the rounds; choose one with --round")
     picture, page = seen.write(out)
     print(f"\n  {picture}\n  {page}")

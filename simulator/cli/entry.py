@@ -1,4 +1,4 @@
-"""The start and the end of the process: its streams outlive their readers, and Ctrl-C leaves no traceback."""
+"""The start and the end of the process: a closed output does not stop a run, and Ctrl-C leaves no traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> int:
 
         code = command()
     except KeyboardInterrupt:
-        print("fedscape: interrupted before it began", file=sys.stderr)
+        print("fedscape: interrupted before the start", file=sys.stderr)
         code = EXIT_INTERRUPTED
     finally:
         # The command is over: another Ctrl-C ends the process at once, with no traceback from the interpreter's exit.
@@ -32,15 +32,15 @@ def main() -> int:
 
 
 class LastingFile(io.FileIO):
-    """A file that a run may print to for hours: what cannot be written is dropped, and the first error kept.
+    """An output file that never raises: it drops bytes that cannot be written, and keeps the first error.
 
-    Without it a run would end when the reader of its output does, or its disk is full.
+    Without it, a run would stop when the reader of its output exits, or when the disk is full.
     """
 
     error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write what can be written; return the number of bytes taken, which is all of them after an error."""
+        """Write as much as possible; return the number of bytes taken, which is all of them after an error."""
         if self.error is None:
             try:
                 return super().write(data)
@@ -54,7 +54,7 @@ def _lasting_streams() -> tuple[LastingFile, LastingFile]:
         try:
             os.fstat(number)
         except OSError:
-            # The caller closed it. The next file of a run would get its number, and all that is printed.
+            # The caller closed this stream. The next file that the run opens would get its number and all printed text.
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is `number`
     output, errors = LastingFile(1, "w", closefd=False), LastingFile(2, "w", closefd=False)
     sys.stdout, sys.stderr = _text(output, sys.stdout), _text(errors, sys.stderr)

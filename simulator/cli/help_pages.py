@@ -1,4 +1,4 @@
-"""Commands as typer makes them, with three corrections: the help of arguments, colours, the command of an error."""
+"""typer's commands with three corrections: the help of arguments, the colours, and the command of an error."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typer.core import TyperCommand, TyperGroup
 class HelpCommand(TyperCommand):
     """A command with a help page.
 
-    Typer 0.20, the newest that Flower allows, sets an argument's help before click 8.5 sets it to None; it is set again
-    here, from the annotation.
+    Typer 0.20, the newest that Flower allows, sets an argument's help too early: click 8.5 then sets it to None. This
+    class sets it again from the annotation.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class HelpCommand(TyperCommand):
                 param.help = info.help
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Parse the command line; an error knows its command, which click leaves out where a value is missing."""
+        """Parse the command line. An error for a missing value gets its command, which click leaves out."""
         try:
             return super().parse_args(ctx, args)
         except UsageError as error:
@@ -53,9 +53,9 @@ class HelpGroup(TyperGroup):
 
 
 def _choose_colors() -> None:
-    """Draw help without escape sequences where output is no terminal or NO_COLOR is set.
+    """Draw help without escape sequences if output is not a terminal or NO_COLOR is set.
 
-    Rich alone keeps bold and dim under NO_COLOR, and typer alone takes every output of GitHub's runners for a terminal.
+    By default, rich keeps bold and dim under NO_COLOR, and typer takes every output of GitHub's runners for a terminal.
     """
     from typer import rich_utils  # imports rich and its Markdown, 50 ms that only a help page needs
 

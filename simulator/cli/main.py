@@ -1,4 +1,4 @@
-"""The command line: joins the commands into `fedscape`, and turns how one ends into an exit code."""
+"""The command line: joins the commands into `fedscape` and returns an exit code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["EXIT_INTERRUPTED", "EXIT_MISTAKE", "EXIT_OK", "app", "main"]
 
 PROGRAM = "fedscape"
 COMPLETION = "_FEDSCAPE_COMPLETE"
-"""The environment variable by which a shell asks for completions."""
+"""The environment variable with which a shell requests completions."""
 LAST_PANEL = "Export and observe"
 
 COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
@@ -30,18 +30,18 @@ COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Look": (scenarios.scenarios, scenarios.show, data, pages.report, pages.watch),
     LAST_PANEL: (sinks.export, observing.observe),
 }
-"""The commands, by the panel of the help that has them; a function's name is its command's."""
+"""The commands by panel of the help; a command has the name of its function."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 for every honest outcome, 2 for a mistake, 130 for Ctrl-C."""
+    """Run one command and return its exit code: 0 for a complete run, 2 for a mistake, 130 for Ctrl-C."""
     try:
         return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
     except FedscapeError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return EXIT_MISTAKE
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; what was recorded is kept", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted; the record is kept", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
@@ -50,10 +50,10 @@ def _dispatch(arguments: list[str]) -> int:
     if COMPLETION in os.environ:
         command.main(prog_name=PROGRAM)  # answers the shell, and exits
     try:
-        # Not command.main, which has exit codes and words of its own for Ctrl-C and mistakes.
+        # command.main would use its own exit codes and messages for Ctrl-C and mistakes.
         with command.make_context(PROGRAM, arguments) as context:
             command.invoke(context)
-    except NoArgsIsHelpError:  # making the error printed the help
+    except NoArgsIsHelpError:  # creating this error has printed the help
         return EXIT_OK
     except Exit as end:
         return end.exit_code

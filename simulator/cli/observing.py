@@ -26,7 +26,7 @@ LIVE_PORT, RUNS_PORT, METRICS_PORT = 9090, 9099, 9464
 
 @dataclass(frozen=True)
 class PushOptions:
-    """Which Grafana, and what it is set up with."""
+    """The Grafana to set up, and the addresses of its data sources."""
 
     url: Annotated[str, typer.Option(metavar="URL", help="The address of Grafana.")] = "http://127.0.0.1:3000"
     token: Annotated[
@@ -44,11 +44,13 @@ class PushOptions:
         list[Path],
         typer.Option("--run", metavar="RUN", help="Annotate the events of this run. Repeatable."),
     ] = field(default_factory=list)
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long the server may stay silent.")] = 10.0
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long to wait for an answer of the server.")] = (
+        10.0
+    )
 
 
 def list_dashboards() -> None:
-    """List the dashboards, a line each.
+    """List the dashboards, one per line.
 
     Example:
     $ fedscape dashboards list
@@ -64,12 +66,12 @@ def write(
         Path,
         typer.Argument(
             metavar="FOLDER",
-            help="Created where it is missing; files of the same names are replaced.",
+            help="The folder; created if missing. Files with the same names are replaced.",
             show_default=False,
         ),
     ],
 ) -> None:
-    """Write each dashboard's JSON to a folder, to import or provision.
+    """Write each dashboard's JSON to a folder, for import or provisioning.
 
     Example:
     $ fedscape dashboards write grafana/
@@ -111,7 +113,7 @@ def push(options: PushOptions) -> None:
 
 @dataclass(frozen=True)
 class ObserveOptions:
-    """The ports of both Prometheus, and where their data go."""
+    """The ports of both Prometheus servers, and the folder of their data."""
 
     live_port: Annotated[int, typer.Option(metavar="N", help="The port of the Prometheus that scrapes a live run.")] = (
         LIVE_PORT
@@ -144,7 +146,7 @@ def observe(options: ObserveOptions) -> None:
 
 
 def _run_until_end(options: ObserveOptions, folder: Path) -> NoReturn:
-    """Run both until Ctrl-C."""
+    """Run both servers until Ctrl-C."""
     from dashboards.prometheus import RULES, live, running, runs
 
     rules = [str(RULES)] if RULES.is_file() else []
@@ -152,7 +154,7 @@ def _run_until_end(options: ObserveOptions, folder: Path) -> NoReturn:
     with running(roles, folder) as alive:
         print(f"live  {roles[0].url}  scrapes a run with --metrics-port {options.metrics_port}, every second")
         print(f"runs  {roles[1].url}  keeps every round of a run with --remote-write {roles[1].url}/api/v1/write")
-        kept = f"the data stays in {folder}" if options.folder else "the data goes with it: keep it with --folder"
+        kept = f"the data stays in {folder}" if options.folder else "the data is temporary: keep it with --folder"
         print(f"Ctrl-C stops both; {kept}", flush=True)
         while alive():
             time.sleep(0.5)
@@ -161,7 +163,7 @@ def _run_until_end(options: ObserveOptions, folder: Path) -> NoReturn:
 
 @contextlib.contextmanager
 def _ended_by_term() -> Iterator[None]:
-    """Let SIGTERM end it as Ctrl-C does, so that no Prometheus outlives it."""
+    """Make SIGTERM stop the process as Ctrl-C does, so that both servers stop too."""
 
     def ended(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

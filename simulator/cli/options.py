@@ -1,4 +1,4 @@
-"""Options that several commands share: a frozen dataclass each, declared once and passed as one value."""
+"""Options that several commands share: each group is a frozen dataclass, declared once and passed as one value."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from simulator.scenario.sections import Scenario
 
 DEFAULT_SCENARIO = "digits-label-skew"
-"""What `load_scenario` takes without a name; repeated here because help must not import it."""
+"""The default scenario of `load_scenario`; repeated here because help must not import it."""
 
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """Which scenario, and its changes."""
+    """The scenario and its changes."""
 
     scenario: Annotated[
         str | None,
@@ -56,14 +56,14 @@ class ScenarioOptions:
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Give typer the fields of a command's dataclasses as parameters, and the command the dataclasses.
+    """Turn the fields of a command's dataclasses into typer's parameters, and call the command with the dataclasses.
 
     Args:
-        command: a function; a parameter whose annotation is a dataclass stands for its fields, which carry typer's
-            annotations and defaults.
+        command: a function. A parameter whose annotation is a dataclass is replaced by the fields of the dataclass,
+            which have typer's annotations and defaults.
 
     Returns:
-        a function whose signature has the fields in place of the dataclasses, keyword-only.
+        A function whose signature has the fields in place of the dataclasses, keyword-only.
     """
     hints = get_type_hints(command, include_extras=True)
     hints.pop("return", None)

@@ -19,7 +19,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write the page of one run, or of several side by side.
+    """Write the report of one run, or of several runs side by side.
 
     The page is one HTML file that opens from disk without a network.
 
@@ -39,9 +39,9 @@ def watch(
     ] = None,
     port: Annotated[int, typer.Option(metavar="N", help="The port to listen on; 0 takes a free one.")] = PORT,
 ) -> None:
-    """Serve a page that follows runs as they grow.
+    """Serve a page that shows runs while they are recorded.
 
-    Only this machine can reach it. Ctrl-C ends the page and no run.
+    Only this machine can reach it. Ctrl-C stops the page, not the runs.
 
     Example:
     $ fedscape watch runs --port 8601
@@ -52,7 +52,7 @@ def watch(
 
 
 def say_report(path: Path | None) -> None:
-    """Print where a finished run's report is, as one more row of its results; print nothing where there is none."""
+    """Print the path of a finished run's report as a row of the results; print nothing if there is no report."""
     file = path / "report.html" if path is not None else None
     if file is not None and file.is_file():
         print(f"  {'report':<13}   {file}")

@@ -29,10 +29,10 @@ def run(
         typer.Option(metavar="FOLDER", help="The run's folder, new or empty.", show_default="runs/SCENARIO-TIME-ID"),
     ] = None,
 ) -> None:
-    """Run a scenario, and print how it ended.
+    """Run a scenario and print its verdict.
 
     Ctrl-C finishes the round, keeps a checkpoint and exits with 130.
-    Ctrl-C again stops at once.
+    A second Ctrl-C stops at once.
 
     Examples:
     $ fedscape run
@@ -75,7 +75,7 @@ def _conclude(done: Run) -> None:
 
 @contextlib.contextmanager
 def _two_step_interrupt() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C finish the round and keep the checkpoint, and the second stop at once."""
+    """Make the first Ctrl-C finish the round and keep the checkpoint, and the second stop at once."""
     stop = False
 
     def first(number: int, frame: FrameType | None) -> None:

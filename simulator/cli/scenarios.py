@@ -7,7 +7,7 @@ from simulator.cli.options import DEFAULT_SCENARIO, ScenarioOptions
 
 
 def scenarios() -> None:
-    """List the built-in scenarios, a line each, the default first.
+    """List the built-in scenarios, one per line, the default first.
 
     Example:
     $ fedscape scenarios

@@ -1,4 +1,4 @@
-"""Where a run's numbers go besides its record: the options of `run` and `resume`, and the command `export`."""
+"""The sinks of a run besides its record: the options of `run` and `resume`, and the command `export`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PANEL = "Export while it runs"
 
 @dataclass(frozen=True)
 class SinkOptions:
-    """Where a live run sends its numbers."""
+    """The sinks of a live run."""
 
     metrics_port: Annotated[
         int | None,
@@ -30,13 +30,13 @@ class SinkOptions:
     ] = None
     metrics_host: Annotated[
         str,
-        typer.Option(metavar="HOST", help="Serve it on this address; there is no login.", rich_help_panel=PANEL),
+        typer.Option(metavar="HOST", help="Serve /metrics on this address; there is no login.", rich_help_panel=PANEL),
     ] = "127.0.0.1"
     metrics_linger: Annotated[
         float,
         typer.Option(
             metavar="SECONDS",
-            help="Wait this long at the end for a last scrape, if there were any.",
+            help="At the end, wait this long for a last scrape, if there were any.",
             rich_help_panel=PANEL,
         ),
     ] = 15.0
@@ -46,7 +46,9 @@ class SinkOptions:
     ] = None
     remote_write_clock: Annotated[
         Clock,
-        typer.Option(metavar="CLOCK", help="The time of its samples: round, simulated or wall.", rich_help_panel=PANEL),
+        typer.Option(
+            metavar="CLOCK", help="The clock of the sent samples: round, simulated or wall.", rich_help_panel=PANEL
+        ),
     ] = "round"
     tensorboard: Annotated[
         bool,
@@ -56,7 +58,7 @@ class SinkOptions:
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Write them in this folder, in one of the run's own.",
+            help="Write event files in this folder, in a folder per run.",
             show_default=str(EVENTS),
             rich_help_panel=PANEL,
         ),
@@ -65,10 +67,10 @@ class SinkOptions:
 
 @contextmanager
 def sinks_of(options: SinkOptions) -> Iterator[list[object]]:
-    """Make the observers that the options name, and let them finish.
+    """Create the observers of the options; at the end, let them send the rest.
 
     Raises:
-        UserError: a sink cannot start; before the run begins.
+        UserError: a sink cannot start. The run has not begun.
     """
     made: list[Any] = []
     if options.tensorboard or options.tensorboard_folder is not None:
@@ -92,7 +94,7 @@ def sinks_of(options: SinkOptions) -> Iterator[list[object]]:
     try:
         yield made
     except KeyboardInterrupt:
-        raise  # at once: the record has what was not sent
+        raise  # without waiting: the record has the samples that were not sent
     except BaseException:
         _close(made)
         raise
@@ -112,7 +114,7 @@ def export(
     ],
     url: Annotated[str | None, typer.Option(metavar="URL", help="The receiver of remote-write.")] = None,
     clock: Annotated[
-        Clock, typer.Option(metavar="CLOCK", help="The time of the samples: round, simulated or wall.")
+        Clock, typer.Option(metavar="CLOCK", help="The clock of the samples: round, simulated or wall.")
     ] = "round",
     out: Annotated[
         Path | None,
@@ -123,9 +125,9 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Send a recorded run elsewhere, finished or not.
+    """Export a recorded run, finished or not.
 
-    The samples are those that the run sent, or would have sent, live.
+    The samples are the same as those of a live run.
 
     Examples:
     $ fedscape export RUN --to remote-write --url http://HOST:9099/api/v1/write

@@ -1,4 +1,4 @@
-"""A mistake on the command line as one line: what is wrong, the nearest right word, and where the help is."""
+"""A mistake on the command line as one line: what is wrong, the nearest valid name, and the command for help."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulator.cli.builtin_files import set_keys
 
 
 def usage_line(error: UsageError) -> str:
-    """Return the line for a mistake that click found.
+    """Return the line for a mistake found by click.
 
     Example:
         >>> usage_line(BadParameter("'x' is not a valid integer.", param=click.Option(["--seed"])))
@@ -40,7 +40,7 @@ def _problem(error: UsageError, path: str) -> str:
 
 
 def _instead(error: NoSuchOption) -> str:
-    """Return what was probably meant: the option with the nearest name, and the key of the scenario of that name."""
+    """Return suggestions: the option with the nearest name, and a key of the scenario with that name."""
     options = _options(error.ctx)
     ending = f".{error.option_name.lstrip('-').replace('-', '_')}="
     keys = [key for key in set_keys("") if key.endswith(ending)] if "--set" in options else []
@@ -58,7 +58,7 @@ def _options(context: click.Context | None) -> list[str]:
 
 
 def _name(error: BadParameter) -> str:
-    """Return how the parameter is written on the command line."""
+    """Return the parameter as written on the command line."""
     if error.param is None:
         return "the command line"
     if isinstance(error.param, click.Option):

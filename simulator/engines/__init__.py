@@ -1,1 +1,1 @@
-"""Which engine runs a scenario: timing, planning, compiling."""
+"""Chooses the engine that runs a scenario: timing, planning, compiling."""

@@ -1,4 +1,4 @@
-"""Whether compiling the stacked engine's gradients pays, and doing it."""
+"""Compiles the stacked engine's gradients where compiling repays its time."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from clients.training.task import probe_examples
 from simulator.engines.probe import Cost, Sample, first_line, measure, seconds_text, stacked_round
 
 COMPILE_SECONDS = 30.0
-"""What compiling one shape is taken to cost (2 to 17 s seen on two cores)."""
+"""The assumed seconds of compiling one shape (measured: 2 to 17 s on two cores)."""
 REPAID = 4.0
-"""Compile only when the rounds would take this many times as long as compiling."""
+"""Compile only if the rounds take this many times as long as compiling."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What came of it.
+    """The result of trying to compile.
 
     Attributes:
         program: the compiled program; None keeps the eager one.
         widths: numbers of clients whose batches are compiled.
         length: examples in a compiled batch.
-        note: what to say of it; may be empty.
+        note: what was done and why, in words; may be empty.
         compile_seconds: time spent compiling.
-        round_seconds: predicted seconds a round; None where it was not compiled.
+        round_seconds: predicted seconds a round; None if nothing was compiled.
     """
 
     program: VmapProgram | None
@@ -46,17 +46,17 @@ class Compiled:
 
 
 def compile_where_it_pays(sample: Sample, tile: int | None, eager: float, rounds: int, *, forced: bool) -> Compiled:
-    """Compile the program of a task that `torch.func` serves.
+    """Compile the program of a task whose gradients come from `torch.func`.
 
     Args:
-        sample: a cohort as the rounds will have it.
+        sample: a typical cohort.
         tile: clients trained together; None is all.
         eager: predicted seconds a round without compiling.
         rounds: rounds of the run.
-        forced: compile however short the run; otherwise only where it repays its time, and is faster.
+        forced: compile however short the run; otherwise compile only if that repays its time and is faster.
 
     Raises:
-        EngineError: it was forced, and cannot be.
+        EngineError: compilation was forced, and is impossible.
     """
     widths = compiled_widths(sample, tile)
     if not forced and eager * rounds < REPAID * COMPILE_SECONDS * len(widths):
@@ -64,7 +64,9 @@ def compile_where_it_pays(sample: Sample, tile: int | None, eager: float, rounds
     recurrent = any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in sample.task.module.modules())
     obstacle = compiler_missing() or _varying_length(sample)
     if forced and obstacle:
-        raise EngineError("engine.compile", f"'always' cannot be: {obstacle}", fix="Set compile = 'auto' or 'never'.")
+        raise EngineError(
+            "engine.compile", f"'always' is impossible: {obstacle}", fix="Set compile = 'auto' or 'never'."
+        )
     if obstacle or (recurrent and not forced):
         return Compiled(None, note=f"not compiled: {obstacle or 'an unrolled recurrence compiles for minutes'}")
     try:
@@ -97,10 +99,10 @@ def _compile(sample: Sample, widths: tuple[int, ...], eager: float, forced: bool
 
 
 def compiled_widths(sample: Sample, tile: int | None) -> tuple[int, ...]:
-    """Choose the numbers of clients to compile: those of the tiles and, where clients end early, a half and a quarter.
+    """Choose the numbers of clients to compile: those of the tiles and, if clients end early, a half and a quarter.
 
-    Between them the engine computes for a few clients too many; three shapes a program stay well below the
-    compiler's limit of eight, past which it would silently run eager.
+    For numbers in between, the engine pads to the next compiled one. Three shapes a program stay well below the
+    compiler's limit of eight; above it, the compiler would silently run eager.
     """
     parts = np.array_split(sample.steps, -(-len(sample.clients) // (tile or len(sample.clients))))
     widths = {len(part) for part in parts}
@@ -111,7 +113,7 @@ def compiled_widths(sample: Sample, tile: int | None) -> tuple[int, ...]:
 
 
 def compiler_missing() -> str:
-    """Say what `torch.compile` lacks on this machine for the CPU; empty where nothing."""
+    """Return what `torch.compile` lacks on this machine for the CPU, in words; empty if nothing."""
     name = os.environ.get("CXX", "g++")
     if shutil.which(name) is None and shutil.which("clang++") is None:
         return f"no C++ compiler ({name}) is installed"
@@ -126,7 +128,7 @@ def _batch_length(sample: Sample) -> int:
 
 
 def _varying_length(sample: Sample) -> str:
-    """Say so where batches differ in length from cohort to cohort; empty where they do not."""
+    """Return an obstacle, in words, if batches differ in length between cohorts; empty otherwise."""
     sizes = sample.task.population.sizes
     sizes = sizes[sizes > 0]
     whole = sample.task.local.batch_size == "full" or int(sizes.max()) < sample.task.local.batch_size

@@ -15,11 +15,11 @@ class EngineOptions:
 
     Attributes:
         kind: "plain" trains one client after another, "stacked" a tile of clients as one tensor program; "auto" times
-            both for a moment and takes the faster. A named engine that cannot run the scenario is an error.
+            both briefly and takes the faster. A named engine that cannot run the scenario is an error.
         tile: clients trained together by the stacked engine; by default the fastest of a few.
-        compile: whether the stacked engine's gradients go through `torch.compile`: "auto" where the run is long
+        compile: whether the stacked engine's gradients go through `torch.compile`; "auto" does so if the run is long
             enough to repay it.
-        keep_bytes: memory for a cohort's updates kept whole, and for one tile's tensors.
+        keep_bytes: the largest size of a cohort's updates that are kept whole, and of one tile's tensors.
         threads: torch's threads; by default the faster of one and all.
     """
 
@@ -33,12 +33,15 @@ class EngineOptions:
     def __post_init__(self) -> None:
         check_at_least(self, 1, "tile")
         require(
-            self.tile is None or self.kind != "plain", "tile", "is of the stacked engine", fix="Leave it out, or kind."
+            self.tile is None or self.kind != "plain",
+            "tile",
+            "belongs to the stacked engine",
+            fix="Leave out tile or kind.",
         )
         require(
             self.compile != "always" or self.kind != "plain",
             "compile",
-            "'always' is of the stacked engine, and kind is 'plain'",
+            "'always' belongs to the stacked engine, and kind is 'plain'",
             fix="Use kind = 'auto' or 'stacked', or compile = 'never'.",
         )
         check_at_least(self, 0, "keep_bytes")

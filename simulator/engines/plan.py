@@ -1,4 +1,4 @@
-"""The engine that was chosen, for the record and for resuming, and how it is built again."""
+"""The plan of an engine, for the record and for resuming, and how the engine is built from it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from clients.training.task import LearningTask
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """What was chosen, for the record and for resuming.
+    """The chosen engine, for the record and for resuming.
 
     Attributes:
         engine: "plain" or "stacked".
         tile: clients trained together; None is the whole cohort.
         compiled: whether gradients are compiled.
-        reason: why, one line.
-        probes: predicted seconds a round of what was timed, by name.
+        reason: why it was chosen, in one line.
+        probes: predicted seconds a round of each timed candidate, by name.
         compile_seconds: time spent compiling.
         widths: numbers of clients whose batches are compiled.
         length: examples in a compiled batch.
@@ -48,13 +48,13 @@ class EnginePlan:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EnginePlan:
-        """Read what `to_dict` gave."""
+        """Return the plan that `to_dict` wrote."""
         return cls(**(values | {"widths": tuple(values.get("widths", ()))}))
 
 
 @contextmanager
 def threads_restored() -> Iterator[None]:
-    """Put torch's number of threads back at the end: a plan changes it for the run."""
+    """Restore torch's number of threads at the end, which a plan changes for the run."""
     before = torch.get_num_threads()
     try:
         yield
@@ -63,7 +63,7 @@ def threads_restored() -> Iterator[None]:
 
 
 def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
-    """Build the engine that a plan names, as a resumed run does; what was compiled is compiled again when first met."""
+    """Build the engine of a plan, as a resumed run does. Compiled shapes are compiled again on first use."""
     if plan.threads is not None:
         torch.set_num_threads(plan.threads)
     if plan.engine == "plain":

@@ -1,4 +1,4 @@
-"""Which engine runs a scenario, in which tiles, compiled or not: chosen by timing."""
+"""Chooses by timing which engine runs a scenario, in which tiles, compiled or not."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from simulator.engines.probe import (
 )
 
 PROBE_SECONDS = 1.0
-"""No tile is timed that would take longer than this, once a smaller one has been."""
+"""Seconds: after the first tile, no tile is timed that would take longer."""
 HOPELESS = 3.0
-"""Wider tiles are not timed after one this much slower than the best: far more than a busy machine's noise."""
+"""Wider tiles are not timed after one that is slower than the best by this factor, far above a busy machine's noise."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An engine that is timed.
+    """An engine to time.
 
     Attributes:
         engine: "plain" or "stacked".
@@ -51,12 +51,12 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """Its name in the record."""
+        """The name in the record."""
         return self.engine if self.tile is None else f"{self.engine}, tiles of {self.tile}"
 
     @property
     def words(self) -> str:
-        """Its name in a sentence."""
+        """The name in a sentence."""
         return self.engine if self.tile is None else f"{self.engine} in tiles of {self.tile}:"
 
 
@@ -101,7 +101,7 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
 
 
 def _plain(options: EngineOptions, sample: Sample, why: str) -> tuple[Engine, EnginePlan]:
-    """Plan the plain engine, which only leaves the number of threads to choose."""
+    """Plan the plain engine: only the number of threads is chosen."""
     probes = _over_threads(options, lambda: {PLAIN: _plain_seconds(sample)})
     threads, found = _fastest(probes)
     plan = EnginePlan(
@@ -125,12 +125,12 @@ def _over_threads(options: EngineOptions, probe: Callable[[], Probes]) -> dict[i
 
 
 def _fastest(probes: dict[int, Probes]) -> tuple[int, Probes]:
-    """Return the number of threads with the fastest probe, and what was timed with it."""
+    """Return the number of threads with the fastest probe, and its probes."""
     return min(probes.items(), key=lambda item: min(item[1].values()))
 
 
 def _threads_text(threads: int, probes: dict[int, Probes]) -> str:
-    """Say the number of threads where there was a choice."""
+    """Return the number of threads in words if there was a choice; empty otherwise."""
     return "" if len(probes) == 1 else f" ({threads} thread{'s' if threads > 1 else ''})"
 
 
@@ -144,7 +144,7 @@ def _plain_seconds(sample: Sample) -> float:
 
 
 def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]:
-    """Try the stacked engine on two clients; return its program, or None and what is in the way."""
+    """Try the stacked engine on two clients; return its program, or None and the obstacle in words."""
     try:
         program = make_program(task, probe_examples(task.population, task.dtype).features)
         off = disagreement(_stacked(program), sample)
@@ -189,7 +189,7 @@ def _stacked(program: Program) -> Build:
 def _compiled(
     options: EngineOptions, sample: Sample, program: Program, plan: EnginePlan, rounds: int
 ) -> tuple[Engine, EnginePlan]:
-    """Finish a stacked plan: compile its program where asked to, or where that pays."""
+    """Complete a stacked plan: compile its program if configured, or if that repays its time."""
     engine, forced = StackedEngine(sample.task, tile=plan.tile, program=program), options.compile == "always"
     if options.compile == "never":
         return engine, plan

@@ -1,4 +1,4 @@
-"""How long a round takes on an engine, found from a few local steps of real clients."""
+"""Predicts the seconds of a round on an engine from a few local steps of real clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clients.training.work import CohortWork
 
 Build = Callable[[LearningTask], Engine]
 HEAVY_STEP = 0.05
-"""Seconds of one local step above which it is timed once, over two steps."""
+"""Local steps that take more seconds than this are timed once, over two steps."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Sample:
-    """A cohort as the rounds will have it.
+    """A typical cohort.
 
     Attributes:
-        task: what is learnt.
+        task: the model and the clients' data.
         clients: evenly spaced clients that hold examples, int64 (K,).
         steps: their local steps in round 1, decreasing, int64 (K,).
     """
@@ -48,7 +48,7 @@ class Sample:
 
     @property
     def longest(self) -> int:
-        """Largest number of local steps."""
+        """The largest number of local steps."""
         return int(self.steps[0])
 
 
@@ -65,7 +65,7 @@ def make_sample(task: LearningTask, cohort: int) -> Sample:
 def measure(build: Build, sample: Sample, width: int) -> Cost:
     """Time an engine on `width` clients of a sample; the first call warms up and is not counted.
 
-    Light steps are timed as the difference between four and eight, so that what a call costs once is told apart.
+    Light steps are timed as the difference between four and eight steps, which leaves out the cost of a call itself.
     """
     picked = sample.clients[np.linspace(0, len(sample.clients) - 1, width).round().astype(np.int64)]
 
@@ -82,7 +82,7 @@ def measure(build: Build, sample: Sample, width: int) -> Cost:
         return Cost(0.0, min(run(longest) for _ in range(3)) / longest)
     times = [(run(4), run(8)) for _ in range(3)]
     four, eight = min(t[0] for t in times), min(t[1] for t in times)
-    step = max((eight - four) / 4, 0.4 * eight / 8)  # a hiccup must not make steps look free
+    step = max((eight - four) / 4, 0.4 * eight / 8)  # a pause of the machine must not make steps look free
     return Cost(max(0.0, four - 4 * step), step)
 
 
@@ -94,8 +94,7 @@ def plain_round(sample: Sample, cost: Cost, width: int) -> float:
 def stacked_round(sample: Sample, cost: Cost, width: int, alone: Cost) -> float:
     """Predict a round's seconds on the stacked engine in tiles of `width` clients.
 
-    A step of fewer clients than `width` is taken to cost between that of one client (`alone`) and that of all,
-    in proportion.
+    The cost of a step of fewer clients than `width` is interpolated between one client (`alone`) and all.
     """
     base = min(alone.step, cost.step)
     total = 0.0
@@ -131,7 +130,7 @@ def disagreement(build: Build, sample: Sample) -> float:
     """Compare an engine with the plain one after two SGD steps of the smallest and the largest client.
 
     Returns:
-        The distance of their updates (parameters and buffers) over the plain one's norm; 0 where one is not finite.
+        The distance of their updates (parameters and buffers) over the plain one's norm; 0 if one is not finite.
     """
     task = _shortened(sample.task, 2)
     sgd = replace(task.local, optimizer="sgd", l1=0.0, clip_norm=None, clip_value=None, gradient_noise=0.0)
@@ -152,7 +151,7 @@ def disagreement(build: Build, sample: Sample) -> float:
 
 
 def seconds_text(seconds: float) -> str:
-    """Write a duration for people.
+    """Return a duration in words.
 
     Example:
         >>> seconds_text(0.00412), seconds_text(0.1234), seconds_text(3.21)
@@ -181,7 +180,7 @@ def _work(task: LearningTask, clients: I64) -> CohortWork:
 def _seconds(build: Build, task: LearningTask, clients: I64) -> float:
     engine, work = build(task), _work(task, clients)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's remarks on slow batching rules: the time tells
+        warnings.simplefilter("ignore")  # torch warns of slow batching rules, which the timing measures anyway
         started = time.perf_counter()
         engine.train(work, {})
         return time.perf_counter() - started

@@ -1,7 +1,7 @@
 """CohortGrid: a Flower grid whose clients live in this process.
 
 A lazy cohort from our strategy is trained as one tensor program. Messages of any other strategy are gathered into
-cohorts by the model they carry. A user's ClientApp gets its messages one by one, unchanged.
+cohorts by their model. A user's ClientApp receives its messages one by one, unchanged.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class CohortGrid(Grid):
 
     Args:
         num_clients: clients N.
-        local: trains and evaluates them; None where `client_app` does.
+        local: trains and evaluates the clients; None if `client_app` does.
         client_app: a user's ClientApp, called with one message a client.
-        run_config: what the ClientApp finds in `context.run_config`.
+        run_config: `context.run_config` of the ClientApp.
     """
 
     nodes_by_client = True
@@ -74,26 +74,26 @@ class CohortGrid(Grid):
         return pushed
 
     def pull_messages(self, message_ids: Iterable[str]) -> Sequence[Message]:
-        """Return the replies that are there."""
+        """Return the replies that have arrived."""
         return [self._answers.pop(i) for i in message_ids if i in self._answers]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Have clients answer messages; replies come in order of client. `timeout` is real time and not needed."""
+        """Return the clients' replies to messages, in order of client. `timeout` is ignored: replies come at once."""
         if isinstance(messages, CohortMessages) and self._local is not None:
             if messages.kind == TRAIN:
                 return self._local.train(messages, messages.work)
             return self._local.evaluate(messages, messages.work)
-        asked = sorted(messages, key=lambda m: m.metadata.dst_node_id)
-        for message in asked:
+        ordered = sorted(messages, key=lambda m: m.metadata.dst_node_id)
+        for message in ordered:
             set_message_id(message, f"{self._run.run_id}-{next(self._ids)}")
-        if not asked:
+        if not ordered:
             return []
         if self._local is not None:
-            return self._local.gather(asked)
-        return [self._call(message) for message in asked]
+            return self._local.gather(ordered)
+        return [self._call(message) for message in ordered]
 
     def _call(self, message: Message) -> Message:
-        """Hand one message to the user's ClientApp. An exception becomes an error reply, as in Flower."""
+        """Call the user's ClientApp with one message. An exception becomes an error reply, as in Flower."""
         assert self._app is not None
         node = message.metadata.dst_node_id
         context = self._contexts.setdefault(

@@ -1,4 +1,4 @@
-"""What trains and evaluates the clients of a `CohortGrid`, tile by tile; it measures nothing itself."""
+"""Trains and evaluates the clients of a `CohortGrid`, tile by tile."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from clients.training.task import LearningTask
 from clients.training.work import CohortFacts, CohortUpdate, CohortWork, LocalWork, concatenate
 
 DATA_CLIENTS = 256
-"""Clients whose data are asked for together, so that a lazy population makes them in one go and keeps them near."""
+"""Clients whose data are read together: an on-demand population makes them in one call and caches them."""
 
 
 @dataclass(frozen=True)
 class LocalClients:
-    """What trains and evaluates on a `CohortGrid`: an engine, and what the clients remember.
+    """Trains and evaluates the clients of a `CohortGrid` with an engine, and keeps client states.
 
     Attributes:
         engine: trains tiles of clients, and evaluates.
-        codec: how models travel.
+        codec: writes models to messages and reads them.
         states: client states.
         keep_bytes: largest cohort of updates that is kept whole.
-        local: the client half of our algorithm, for its messages where a wrapper has made them real.
+        local: the client side of our algorithm, for messages that a wrapper has made real.
     """
 
     engine: Engine
@@ -56,7 +56,7 @@ class LocalClients:
         """Train a cohort, tile by tile.
 
         Raises:
-            StrategyError: the updates may not be kept, and the aggregation needs each of them.
+            StrategyError: the updates do not fit `keep_bytes`, and the aggregation needs each of them.
         """
         if not isinstance(sent, CohortMessages) or sent.begin is None:
             update = concatenate([self._tile(work, tile) for tile in self._tiles(work)])
@@ -93,7 +93,7 @@ class LocalClients:
         return sorted(itertools.chain.from_iterable(answers), key=lambda m: m.metadata.src_node_id)
 
     def _tiles(self, work: CohortWork) -> Iterator[I64]:
-        """Yield the cohort's tiles; the data of a few hundred clients are made together, which is cheapest."""
+        """Yield the cohort's tiles; the data of a few hundred clients are made together, which is fastest."""
         tiles = self.engine.tiles(work)
         together = max(1, DATA_CLIENTS * len(tiles) // max(1, work.num_clients))
         for start in range(0, len(tiles), together):
@@ -126,7 +126,7 @@ class LocalClients:
 
 
 def count_ahead(task: LearningTask, work: CohortWork) -> CohortFacts:
-    """Return what is known of a cohort's updates before it trains: examples and steps of each client."""
+    """Return the facts of a cohort that are known before it trains: examples and steps of each client."""
     sizes = task.population.sizes[work.clients].astype(np.int64)
     steps = count_steps(task.local, sizes, work.clients, seed=task.seed, round_index=work.round_index)
     return CohortFacts(work.clients, sizes, steps)

@@ -14,7 +14,7 @@ class FleetOptions:
     """The fleet's devices and links, all alike.
 
     Attributes:
-        seconds_per_local_step: time a device takes for one local step.
+        seconds_per_local_step: time of one local step on a device.
         bytes_per_second_down: link speed from the server to a client.
         bytes_per_second_up: link speed from a client to the server.
     """

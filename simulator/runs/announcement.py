@@ -1,4 +1,4 @@
-"""What is announced at the start of a run."""
+"""The facts that observers receive at the start of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from simulator.runs.session import Session
 
 
 def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is announced at the start of a run."""
+    """Return the facts that observers receive at the start of a run."""
     scenario, task, plan = session.scenario, session.task, session.plan
     model = type(task.module).__name__ if scenario.model is None else scenario.model.label
     strategy, own = session.played.strategy, session.played.own

@@ -1,4 +1,4 @@
-"""Are the objects that Python brings of the kinds that are asked for? Said at once, by the argument's name."""
+"""Checks of the arguments passed from Python: each error names the argument, before anything runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from clients.core.population import Population
 from server.algorithms.algorithm import Algorithm
 from server.rounds.observers import MOMENTS
 
-HEARD = ("attached", *MOMENTS)
-"""Methods that make something an observer."""
+OBSERVER_METHODS = ("attached", *MOMENTS)
+"""The methods of an observer; an object needs at least one of them."""
 
 
 def check_parts(
@@ -32,21 +32,23 @@ def check_parts(
     client_app: object = None,
     grid: object = None,
 ) -> None:
-    """Refuse what cannot stand in for a part of the scenario; None is nothing given.
+    """Refuse objects that cannot replace a part of the scenario; None means that nothing was passed.
 
     Raises:
-        UserError: naming the argument, what it is and what it should be.
+        UserError: an object is of the wrong type; the message names the argument, its type and the allowed type.
     """
     if model is not None:
         _check_model(model)
     if data is not None and not isinstance(data, Population):
-        fix = "Make one of your own clients: fs.custom_population(lambda k: (x[k], y[k]), sizes, outputs=10)."
+        fix = "Make one from your clients' data: fs.custom_population(lambda k: (x[k], y[k]), sizes, outputs=10)."
         raise DataError("data", f"must be a population, got {kind_of(data)}", fix=fix)
     if algorithm is not None and not isinstance(algorithm, Algorithm):
         fix = "Pass fs.Algorithm(name, local=..., aggregation=..., server=...)."
         raise StrategyError("algorithm", f"must be a fedscape.Algorithm, got {kind_of(algorithm)}", fix=fix)
     if algorithm is not None and isinstance(strategy, Strategy):
-        raise StrategyError("algorithm", "cannot stand beside a strategy that replaces it", fix="Pass one of the two.")
+        raise StrategyError(
+            "algorithm", "cannot be used with a strategy, which replaces it", fix="Pass one of the two."
+        )
     if strategy is not None:
         _check_strategy(strategy)
     if client_app is not None and not isinstance(client_app, ClientApp):
@@ -55,11 +57,11 @@ def check_parts(
         raise StrategyError("grid", f"must be a flwr.serverapp.Grid, got {kind_of(grid)}")
 
 
-def check_hearers(observers: object, stop_asked: object) -> None:
-    """Refuse what would hear nothing of a run, or could not be asked to stop it.
+def check_observers(observers: object, stop_asked: object) -> None:
+    """Refuse observers without any observer method, and a `stop_asked` that cannot be called.
 
     Raises:
-        UserError: naming the argument.
+        UserError: an argument is not valid; the message names it.
     """
     fix = "Pass objects in a list: observers=[...]."
     if not isinstance(observers, Sequence) or isinstance(observers, str | bytes):
@@ -68,19 +70,19 @@ def check_hearers(observers: object, stop_asked: object) -> None:
         field = f"observers[{index}]"
         if isinstance(observer, type):
             raise UserError(field, f"must be an object, got {kind_of(observer)}", fix=f"Pass {observer.__name__}(...).")
-        if not any(callable(getattr(observer, name, None)) for name in HEARD):
-            all_of = f"has none of an observer's methods: {', '.join(HEARD)}; got {kind_of(observer)}"
+        if not any(callable(getattr(observer, name, None)) for name in OBSERVER_METHODS):
+            all_of = f"has none of an observer's methods: {', '.join(OBSERVER_METHODS)}; got {kind_of(observer)}"
             raise UserError(field, all_of)
     if not callable(stop_asked):
         raise UserError("stop_asked", f"must be a function that returns True to stop, got {kind_of(stop_asked)}")
 
 
 def check_out(out: object) -> None:
-    """Refuse a folder's name that is none, or a file's.
+    """Refuse an `out` that is not a path, or is the path of a file.
 
     Raises:
-        UserError: it is neither text nor a path.
-        RunFolderError: it is a file.
+        UserError: `out` is neither text nor a path.
+        RunFolderError: `out` is a file.
     """
     if out is None:
         return
@@ -96,7 +98,7 @@ def whole_seed(seed: object) -> int | None:
     """Return a seed as an int; None stays None.
 
     Raises:
-        UserError: it is no whole number.
+        UserError: the seed is not a whole number.
 
     Example:
         >>> whole_seed(7), whole_seed(None)
@@ -113,7 +115,7 @@ def whole_seed(seed: object) -> int | None:
 
 
 def kind_of(value: object) -> str:
-    """Say in a few words what was got.
+    """Describe a value in a few words, for messages.
 
     Example:
         >>> kind_of([1, 2]), kind_of(int), kind_of("digits"), kind_of(3)
@@ -159,7 +161,7 @@ def _check_strategy(strategy: object) -> None:
 
 
 def _wraps(strategy: type[Strategy]) -> bool:
-    """Return whether making one needs exactly one argument: the strategy that it wraps."""
+    """Return whether the class takes exactly one required argument: the strategy that it wraps."""
     try:
         parameters = inspect.signature(strategy).parameters.values()
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""What the federation is compared with: training on pooled data, and every client training alone.
+"""The baselines of a federation: training on pooled data, and every client training alone.
 
-Where data change over rounds (faults that come and go, concept drift), the baselines see in each round what the
-federation saw in it, and are tested on the test examples of its last round.
+Where data change over rounds (scheduled faults, concept drift), the baselines train in each round on the federation's
+data of that round. They are tested on the test examples of the last round.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MOST_ALONE = 200
 
 
 def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int, cohort: int) -> dict[str, Any]:
-    """Train the baselines of a finished federation and compare.
+    """Train the baselines of a finished federation and compare them with it.
 
     Args:
-        task: the federation's.
+        task: the federation's task.
         engine: trains the clients that train alone.
         params: the federation's final parameters [P].
-        rounds: rounds it took.
-        cohort: clients it asked each round.
+        rounds: the federation's rounds.
+        cohort: clients of a round.
 
     Returns:
         `pooled_accuracy` (of a regression `pooled_error`, root mean squared) and `weight_divergence` (Zhao et al. 2018:
@@ -47,21 +47,21 @@ def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int
         most = f"at most {MOST_EXAMPLES:,} examples are pooled"
         return {"not_measured": f"{most}, and there are {population.num_examples:,}"}
     pooled, buffers = train_pooled(task, rounds=rounds, cohort=cohort)
-    said: dict[str, Any] = {"weight_divergence": weight_divergence(params, pooled)}
+    found: dict[str, Any] = {"weight_divergence": weight_divergence(params, pooled)}
     test = population.during(rounds).test
     if test is None or population.task == "objective":
-        return said
+        return found
     name = "accuracy" if population.task == "classification" else "error"
     evaluator = Evaluator(task)
     evaluator.load(pooled, buffers)
-    said[f"pooled_{name}"] = _score(evaluator.central(test), population.task)
+    found[f"pooled_{name}"] = _score(evaluator.central(test), population.task)
     scores = train_alone(task, engine, evaluator, test, rounds=rounds, cohort=cohort)
     worst = scores.min() if population.task == "classification" else scores.max()
-    return said | {"local_only_mean": float(scores.mean()), "local_only_worst": float(worst)}
+    return found | {"local_only_mean": float(scores.mean()), "local_only_worst": float(worst)}
 
 
 def _score(found: Evaluation, task: Task) -> float:
-    """Return accuracy, or the root mean squared error of a regression: what a run says of its own test."""
+    """Return accuracy, or the root mean squared error of a regression: the score of a run's own test."""
     return found.score if task == "classification" else found.loss**0.5
 
 
@@ -71,7 +71,7 @@ def weight_divergence(params: Tensor, pooled: Tensor) -> float:
 
 
 def train_pooled(task: LearningTask, *, rounds: int, cohort: int) -> tuple[Tensor, Tensor]:
-    """Train one model on everyone's data, at equal work.
+    """Train one model on the data of all clients, at equal work.
 
     Each round takes the cohort's mean number of local steps, on batches as large as the cohort's batches together,
     with the same optimiser and learning rates. With one full-batch local step and everyone taking part it is FedAvg.
@@ -103,7 +103,7 @@ def train_pooled(task: LearningTask, *, rounds: int, cohort: int) -> tuple[Tenso
 
 
 def _pooled(population: Population, clients: I64) -> Population:
-    """Return a population of one client that has all examples of some, in each round those of that round."""
+    """Return a population of one client that has the examples of `clients`; in each round, those of that round."""
     count = np.array([population.sizes[clients].sum(dtype=np.int64)])
 
     def of(now: Population) -> Population:
@@ -127,7 +127,7 @@ def train_alone(
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Train up to `MOST_ALONE` clients each alone, for its share of the federation's rounds; return test scores.
 
-    Where data change over rounds, a client trains in rounds that are spread evenly over all, the last among them.
+    Where data change over rounds, a client trains in rounds spread evenly over the run, including the last.
     """
     population: Population = task.population
     busy = np.flatnonzero(population.sizes).astype(np.int64)

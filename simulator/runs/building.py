@@ -1,4 +1,4 @@
-"""From a scenario, and what Python brings instead of its parts, to population, model and task."""
+"""Builds the population, the model and the task of a scenario, with the parts that Python replaces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from simulator.scenario.sections import Scenario
 
 @dataclass(frozen=True)
 class Overrides:
-    """What Python brings instead of the scenario's own.
+    """The parts passed from Python, which replace those of the scenario.
 
     Attributes:
         model: a module instead of [model].
@@ -46,7 +46,7 @@ class Overrides:
 
 
 def federation_of(scenario: Scenario, data: Any) -> Federation:
-    """Return what a scenario says of its clients' data; `data` are its own, or a population from Python."""
+    """Return the description of the clients' data; `data` is the scenario's section or a population from Python."""
     return Federation(
         data=data,
         partition=scenario.partition,
@@ -63,7 +63,7 @@ def population_of(scenario: Scenario, given: Overrides) -> Population:
     """Build the population of a scenario.
 
     Raises:
-        UserError: naming the key at fault.
+        UserError: the scenario is not valid; the message names the key.
     """
     data = given.population or scenario.data
     if data is None:
@@ -76,11 +76,11 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
 
     Args:
         scenario: the experiment.
-        given: what Python brings.
-        population: as `population_of` built it, where that was done before.
+        given: the parts passed from Python.
+        population: the population, if `population_of` has built it already.
 
     Raises:
-        UserError: naming the key at fault.
+        UserError: the scenario is not valid; the message names the key.
     """
     seed, dtype = scenario.run.seed, getattr(torch, scenario.run.dtype)
     population = population_of(scenario, given) if population is None else population

@@ -43,7 +43,7 @@ def conclude(
     lines: Sequence[dict[str, Any]],
     folder: RunFolder | None,
 ) -> dict[str, Any]:
-    """Return the outcome of a run: the verdict, test scores, spread, target, rate, drift, baselines."""
+    """Return the outcome of a run: verdict, test scores, spread, target, rate, drift and baselines."""
     scenario = session.scenario
     last = lines[-1]
     outcome: dict[str, Any] = verdict.to_outcome() | {
@@ -66,7 +66,7 @@ def conclude(
 
 
 def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None) -> Verdict:
-    """Return the verdict with what a person can do next: resume an interrupted run, or use the last finite model."""
+    """Return the verdict with a hint: resume an interrupted run, or use the last finite model."""
     hint = verdict.hint
     if verdict.outcome == "interrupted":
         hint = "The run was not recorded, so it cannot be resumed."
@@ -124,10 +124,10 @@ def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module
 
 
 def save_model(session: Session, state: ServerState, path: Path) -> None:
-    """Write the final model's state dict as safetensors, and beside it the two lines that load it.
+    """Write the final model's state dict as safetensors, and a file next to it with the lines that load it.
 
     Raises:
-        RunFolderError: it cannot be written.
+        RunFolderError: a file cannot be written.
     """
     module = final_module(session, state.params, state.buffers)
     write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})

@@ -1,4 +1,4 @@
-"""What the clients of a scenario hold, measured before anything is trained."""
+"""Describes the data of a scenario's clients before anything is trained."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from simulator.runs.building import Overrides, make_task_of, population_of
 from simulator.scenario.sections import Scenario, load_scenario
 
 GRADIENT_CLIENTS = 64
-"""Clients whose gradients are looked at, at most."""
+"""The most clients whose gradients are measured."""
 GRADIENT_EXAMPLES = 2000
-"""Examples of each, at most: the first ones, whose gradient stands for all."""
+"""The most examples of each of them: the gradient of its first examples is an estimate of its full gradient."""
 _NUMBERS = 2e7  # in all gradients together
 
 
 @dataclass(frozen=True)
 class DataSeen:
-    """A scenario's population and what was measured of it.
+    """A scenario's population and its measures.
 
     Attributes:
-        scenario: whose.
-        population: as it is in that round.
-        measures: how unequal its clients are.
-        held: what those hold that were looked at.
-        round_index: the round looked at; 0 is before the first.
+        scenario: the experiment.
+        population: the clients in round `round_index`.
+        measures: how unequal the clients are.
+        held: the data of the clients that were measured.
+        round_index: the round whose data are described; 0 is before the first.
         changes: whether the data change over rounds.
     """
 
@@ -69,22 +69,22 @@ def describe_data(
     out: Path | str | None = None,
     round_index: int = 0,
 ) -> HeterogeneityMeasures:
-    """Measure how unequal the clients of a scenario are, and picture what they hold.
+    """Measure how unequal the clients of a scenario are, and plot their data.
 
     Args:
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
-        sets: changes such as "partition.concentration=0.1", of a file or a built-in.
-        seed: instead of the scenario's, of a file or a built-in.
+        sets: changes of a file or a built-in, such as "partition.concentration=0.1".
+        seed: replaces the seed of a file or a built-in.
         model: any torch module, instead of [model]; without either, gradients are not measured.
         data: a population instead of [data] and [partition].
-        out: a folder that data.png and data.html are written to; nothing is written without one.
-        round_index: the round whose data are looked at, for faults and drifts that come later; 0 is before the first.
+        out: the folder for data.png and data.html; None writes nothing.
+        round_index: the round whose data are described, for faults and drifts that begin later; 0 is before the first.
 
     Returns:
         The measures.
 
     Raises:
-        UserError: the scenario cannot be made, or `out` is a file.
+        UserError: the scenario is not valid, or `out` is a file.
 
     Example:
         >>> measures = describe_data(sets=["partition.kind=requested", "partition.label_js=0.3", "partition.clients=10",
@@ -106,10 +106,10 @@ def describe_data(
 
 
 def look_at(scenario: Scenario, given: Overrides | None = None, round_index: int = 0) -> DataSeen:
-    """Make a scenario's population and measure it, gradients at the initial model included where there is a model.
+    """Build a scenario's population and measure it; with a model, also the gradients at the initial parameters.
 
     Raises:
-        UserError: the scenario cannot be made, or `round_index` is below 0.
+        UserError: the scenario is not valid, or `round_index` is below 0.
     """
     require(round_index >= 0, "round", f"must be >= 0, got {round_index}")
     given = given or Overrides()
@@ -135,11 +135,11 @@ def initial_dissimilarity(task: LearningTask, seed: int, round_index: int = 0) -
 
     Args:
         task: what is learnt.
-        seed: root seed, which chooses the clients where they are many.
-        round_index: the round whose data they are.
+        seed: root seed, which chooses the clients if there are many.
+        round_index: the round whose data are used.
 
     Returns:
-        The dissimilarity and how many clients it is of; None where nobody has an example.
+        The dissimilarity and the number of measured clients; None if no client has an example.
     """
     population = task.population.during(round_index)
     able = np.flatnonzero(population.sizes).astype(np.int64)
@@ -148,8 +148,8 @@ def initial_dissimilarity(task: LearningTask, seed: int, round_index: int = 0) -
         return None
     clients = able[streams.choose(streams.keys(seed, "measures/gradients"), len(able), most)]
 
-    def first_examples(asked: I64) -> CohortData:
-        data = population.cohort(asked)
+    def first_examples(chosen: I64) -> CohortData:
+        data = population.cohort(chosen)
         sizes = np.minimum(data.sizes, GRADIENT_EXAMPLES)
         rows = data.rows[positions(data.offsets[:-1], sizes)]
         return CohortData(data.features, data.targets, rows, offsets_of(sizes))

@@ -1,4 +1,4 @@
-"""What the round loop plays with, joined from a session."""
+"""Builds the experiment that the round loop runs from a session."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
 
 NODES_TIMEOUT = 3600.0
-"""Seconds that a round waits for nodes, as Flower's own strategies do; those that did not reply are left out."""
+"""Seconds that a round waits for nodes, as in Flower's own strategies; nodes without a reply are left out."""
 
 
 def experiment_of(
     session: Session, observers: Observers, checkpointer: Checkpointer, stop_requested: Callable[[], bool]
 ) -> Experiment:
-    """Join a session with its observers and checkpointer."""
+    """Return the experiment of a session with its observers and checkpointer."""
     scenario, population, played = session.scenario, session.population, session.played
     return Experiment(
         strategy=played.strategy,
@@ -56,7 +56,7 @@ def experiment_of(
 
 
 def trend_of(session: Session) -> Trend:
-    """Return what fits the rate: cross-entropy and squared errors are at least 0, an objective may be anything."""
+    """Return the fit of the rate: cross-entropy and squared errors are at least 0, an objective has no bound."""
     least = None if session.population.task == "objective" else 0.0
     return Trend(session.scenario.convergence, least=least)
 

@@ -1,4 +1,4 @@
-"""Which facts a run measures: criteria may look at no others."""
+"""Which facts a run measures; criteria can use only these."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from simulator.scenario.sections import Scenario
 
 
 def has_central(population: Population) -> bool:
-    """Return whether there is something to evaluate the model on centrally."""
+    """Return whether the population has data for central evaluation."""
     return population.task == "objective" or population.validation is not None
 
 

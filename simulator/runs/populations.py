@@ -1,4 +1,4 @@
-"""The clients of a scenario, to look at: their data, places, faults and drifts."""
+"""The clients of a scenario for inspection: their data, places, faults and drifts."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from simulator.scenario.sections import Scenario, load_scenario
 def population(
     scenario: Scenario | str | Path | None = None, *, sets: Sequence[str] = (), seed: int | None = None
 ) -> Population:
-    """Return the clients of a scenario, as a run of it has them before the first round.
+    """Return the clients of a scenario as they are before the first round of a run.
 
     Args:
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
-        sets: changes such as "faults.stuck.severity=0", of a file or a built-in.
-        seed: instead of the scenario's, of a file or a built-in.
+        sets: changes of a file or a built-in, such as "faults.stuck.severity=0".
+        seed: replaces the seed of a file or a built-in.
 
     Returns:
-        The population: `cohort(clients)` their training examples, `masks(clients)` what each fault changed of them,
-        `fault_counts(clients)` how much, `places(clients)` where they are, `during(round)` all of it as it is in
-        a round.
+        The population. `cohort(clients)` returns training examples, `masks(clients)` the values that each fault
+        changed, `fault_counts(clients)` their number, and `places(clients)` where clients are. `during(round)` returns
+        the population of a round.
 
     Raises:
-        UserError: the scenario cannot be made; it names the key and the fix.
+        UserError: the scenario is not valid; the message names the key and the fix.
 
     Example:
         >>> import numpy as np

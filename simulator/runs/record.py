@@ -31,10 +31,10 @@ class Record:
 
     Attributes:
         path: the folder.
-        scenario: what was run.
-        rounds: one value a round by name.
-        outcome: how it ended; None while it runs, or where it was killed.
-        truncated: whether the record's last line was not whole, and left out.
+        scenario: the experiment.
+        rounds: the record: `rounds["validation_loss"]` has one value a round.
+        outcome: the results; None if the run is in progress or was killed.
+        truncated: whether the last line of the record was incomplete and left out.
     """
 
     path: Path
@@ -45,10 +45,10 @@ class Record:
 
     @cached_property
     def verdict(self) -> Verdict | None:
-        """How it ended; printed, it is a sentence. None while it runs, or where it was killed.
+        """How the run ended; printed, it is a sentence. None if the run is in progress or was killed.
 
         Raises:
-            RunFolderError: outcome.json lacks what makes a verdict.
+            RunFolderError: outcome.json lacks the parts of a verdict.
         """
         if self.outcome is None:
             return None
@@ -59,7 +59,7 @@ class Record:
 
     @cached_property
     def clients(self) -> ClientRows:
-        """What each client did in each round: `clients["client_drift"]` has one value for each row of both.
+        """The values of each client in each round: `clients["client_drift"]` has one value per client and round.
 
         Raises:
             RunFolderError: a part of `clients/` cannot be read.
@@ -70,11 +70,11 @@ class Record:
         """Return the final model, in evaluation mode.
 
         Args:
-            model: as given to `simulate`, where one was; a copy is returned.
+            model: the one passed to `simulate`, if any; a copy is returned.
             data: likewise.
 
         Raises:
-            RunFolderError: the run has no final model yet, or it is not of this module.
+            RunFolderError: the run has no final model yet, or its parameters do not fit this module.
         """
         check_parts(model=model, data=data)
         module = (
@@ -94,7 +94,7 @@ def open_run(path: Path | str) -> Record:
     """Read a run's folder, finished or not.
 
     Raises:
-        RunFolderError: it is no run's folder, or cannot be read.
+        RunFolderError: the folder is not a run's, or cannot be read.
     """
     folder = RunFolder.open(Path(path))
     lines, truncated = read_rounds(folder.rounds)

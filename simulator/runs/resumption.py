@@ -1,4 +1,4 @@
-"""Going on with a run: whether its folder allows it, and everything brought back to its last checkpoint."""
+"""Resuming a run: checks whether its folder allows it, and restores everything from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from simulator.scenario.sections import Scenario, to_toml
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where a run goes on.
+    """The point from which a run continues.
 
     Attributes:
-        checkpoint: its last; None where it was stopped before the first, and begins anew.
-        lines: its record up to there.
-        note: what was lost on the way, as sentences; may be empty.
+        checkpoint: the last one; None if the run stopped before its first, and starts again.
+        lines: the record up to the checkpoint.
+        note: what was lost, in words; may be empty.
     """
 
     checkpoint: Checkpoint | None
@@ -36,7 +36,7 @@ class Resumption:
 
     @property
     def round_index(self) -> int:
-        """The round of the checkpoint, -1 where there is none."""
+        """The round of the checkpoint; -1 if there is none."""
         return self.checkpoint.round_index if self.checkpoint is not None else -1
 
 
@@ -54,7 +54,7 @@ def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
 
 
 def brought(given: Overrides) -> list[str]:
-    """Return what Python brought, by the names `simulate` has for it."""
+    """Return the names of the arguments of `simulate` that replace a part of the scenario."""
     parts = {
         "model": given.model,
         "data": given.population,
@@ -67,19 +67,20 @@ def brought(given: Overrides) -> list[str]:
 
 
 def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Overrides) -> None:
-    """Refuse a run that is over, or that was started with other parts than are given now.
+    """Refuse a run that is over, or that was started with other parts from Python than are passed now.
 
     Raises:
-        RunFolderError: saying so.
+        RunFolderError: the run cannot be resumed; the message says why.
     """
     path, ended = str(folder.path), folder.read_outcome()
     if ended is not None and ended.get("outcome") != "interrupted":
-        raise RunFolderError(path, f"is over: {ended.get('words')}", fix="Run the scenario again for another run.")
+        verdict = ended.get("headline") or ended.get("words")  # a record of an earlier version has no headline
+        raise RunFolderError(path, f"is over: {verdict}", fix="Run the scenario again for another run.")
     made, now = environment.get("run", {}).get("from_python", []), brought(given)
     missing, added = [n for n in made if n not in now], [n for n in now if n not in made]
     if "client_app" in made or "grid" in made:
         raise RunFolderError(
-            path, "had its clients elsewhere, and what they remember was not kept", fix="Run it again."
+            path, "had its clients in another process, so their states were not kept", fix="Run it again."
         )
     if missing:
         fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."
@@ -89,37 +90,38 @@ def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Ov
 
 
 def check_strategy(folder: RunFolder, strategy: object) -> None:
-    """Refuse a strategy that takes no part in checkpoints.
+    """Refuse a strategy whose state cannot be restored.
 
     Raises:
-        RunFolderError: it lacks the two methods.
+        RunFolderError: the strategy lacks `state_dict` or `load_state_dict`.
     """
     if not isinstance(strategy, Stateful):
-        problem = f"was played by {type(strategy).__name__}, which has no state_dict and load_state_dict"
+        problem = f"was run with {type(strategy).__name__}, which has no state_dict and load_state_dict"
         raise RunFolderError(str(folder.path), problem, fix="Give the strategy those two methods and run again.")
 
 
 def go_back(
     folder: RunFolder, store: CheckpointStore, scenario: Scenario, algorithm: Algorithm | None = None
 ) -> Resumption:
-    """Read the last checkpoint, and take the record back to it.
+    """Read the last checkpoint, and cut the record back to it.
 
     Raises:
-        RunFolderError: no checkpoint is whole, it is of another scenario, or the record does not reach it. Then
-            nothing has been changed.
+        RunFolderError: no checkpoint is whole, the checkpoint belongs to another scenario, or the record ends before
+            it. The folder is then unchanged.
     """
     checkpoint = store.load()
     last = checkpoint.round_index if checkpoint is not None else -1
     if checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario, algorithm):
-        problem = "its checkpoint is of another scenario or algorithm than the given one"
-        fix = "Put the scenario and the algorithm back as they were, or start a new run."
+        problem = "its checkpoint belongs to another scenario or algorithm"
+        fix = "Restore scenario.toml and the algorithm, or start a new run."
         raise RunFolderError(str(folder.path), problem, fix=fix)
     lines, truncated = read_rounds(folder.rounds)
     kept = [line for line in lines if line["round"] <= last]
     if [line["round"] for line in kept] != list(range(last + 1)):
-        problem = f"tells of rounds up to {max((line['round'] for line in lines), default='none')}, not of every round"
-        fix = "It was cut by hand or by a disk; run the scenario again."
-        raise RunFolderError(str(folder.rounds), f"{problem} to {last}, where the checkpoint is", fix=fix)
+        newest = max((line["round"] for line in lines), default="none")
+        problem = f"lacks rounds before the checkpoint at round {last}; the newest recorded round is {newest}"
+        fix = "Lines were deleted or the disk lost them; run the scenario again."
+        raise RunFolderError(str(folder.rounds), problem, fix=fix)
     folder.truncate(last)
     notes = [checkpoint.note if checkpoint is not None else "there was no checkpoint yet"]
     notes += [f"{len(lines) - len(kept)} recorded rounds after it are played again"] * (len(lines) > len(kept))
@@ -128,17 +130,17 @@ def go_back(
 
 
 def restore(session: Session, experiment: Experiment, checkpointer: RunCheckpointer, back: Resumption) -> ServerState:
-    """Bring everything to a checkpoint: server, client states, criteria, running sums; return the server's state.
+    """Restore the server, client states, criteria and running sums from a checkpoint; return the server's state.
 
     Raises:
-        RunFolderError: it is of another model.
+        RunFolderError: the checkpoint belongs to another model.
     """
     checkpoint = back.checkpoint
     assert checkpoint is not None
     params = checkpoint.tensors["parameters"]
     if params.shape != session.start.params.shape:
         problem = f"holds {params.numel()} parameters, and the model has {session.start.params.numel()}"
-        raise RunFolderError("checkpoint", problem, fix="Give the model the run was started with.")
+        raise RunFolderError("checkpoint", problem, fix="Pass the model that the run was started with.")
     state = checkpointer.restore(checkpoint)
     experiment.judge.replay(back.lines, experiment.model_metrics.measure(None, state).predicted)
     return state

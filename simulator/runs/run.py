@@ -1,4 +1,4 @@
-"""Run a scenario, or resume one: the session, its observers, the round loop, and what it came to."""
+"""Run or resume a scenario: open the session, connect observers, run the round loop, write the outcome."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
 from simulator.runs.announcement import describe
-from simulator.runs.argument_checks import check_hearers, check_out, check_parts, whole_seed
+from simulator.runs.argument_checks import check_observers, check_out, check_parts, whole_seed
 from simulator.runs.building import Overrides, federation_of
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
 from simulator.runs.experiment import experiment_of
@@ -59,12 +59,12 @@ class Run:
 
     Attributes:
         verdict: how it ended; printed, it is a sentence.
-        outcome: everything reached, as in outcome.json.
+        outcome: the results, as in outcome.json.
         rounds: the record: `run.rounds["validation_loss"]` has one value a round, round 0 first.
         params: final parameters [P]; `buffers` [Q].
         buffers: final floating-point buffers.
         path: the run's folder; None where nothing was recorded.
-        session: what was run.
+        session: the parts that were run.
     """
 
     verdict: Verdict
@@ -77,13 +77,14 @@ class Run:
 
     @cached_property
     def clients(self) -> ClientRows:
-        """What each client did in each round, read from the run's folder: `clients["client_drift"]`.
+        """The values of each client in each round, read from the run's folder: `clients["client_drift"]`.
 
         Raises:
             RunFolderError: nothing was recorded, or a part cannot be read.
         """
         if self.path is None:
-            raise RunFolderError("record", "is False, and clients are told only in a record", fix="Leave it out.")
+            problem = "is False, and only a record has the values of each client"
+            raise RunFolderError("record", problem, fix="Leave it out.")
         return ClientRows.read(RunFolder(self.path).clients)
 
     def model(self) -> nn.Module:
@@ -120,7 +121,7 @@ def simulate(
     observers: Sequence[object] = (),
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Run a federation and return what it came to; in this process, unless a grid is given.
+    """Run a federation and return the finished run. It runs in this process unless `grid` is given.
 
     Args:
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
@@ -131,21 +132,21 @@ def simulate(
             work are still the scenario's.
         strategy: any Flower strategy, instead of [algorithm]; or a function that wraps ours, such as
             `lambda ours: DifferentialPrivacyServerSideFixedClipping(ours, 1.0, clipping_norm, num_sampled_clients)`.
-        client_app: any Flower ClientApp, called with one message a client, instead of our clients; then [local] and
-            all of [engine] but its threads say nothing. Its arrays are the state dict of the model; it finds its
-            client's index in `context.node_config["partition-id"]`.
+        client_app: any Flower ClientApp, called with one message a client, instead of our clients. [local] and [engine]
+            are then ignored, except `engine.threads`. Its arrays are the state dict of the model; the client's index
+            is in `context.node_config["partition-id"]`.
         grid: a Flower grid whose nodes run our ClientApp (`simulator.apps`), one client each. Such a run cannot be
-            resumed: what its clients remember stays on their nodes.
+            resumed, because client states stay on the nodes.
         out: the run's folder; must be new or empty. By default a new one in `runs/`.
-        record: False leaves nothing on disk.
+        record: False writes nothing to disk.
         observers: objects with any of the methods of `Observer`.
-        stop_asked: asked after each round; True interrupts the run, its checkpoint kept.
+        stop_asked: called after each round; if it returns True, the run stops and keeps its checkpoint.
 
     Returns:
         The finished run. Divergence is a result, not an exception.
 
     Raises:
-        UserError: something asked for cannot be; it names the key and the fix.
+        UserError: an argument or a key of the scenario is not valid; the message names it and the fix.
 
     Example:
         >>> run = simulate("quadratic-two-clients", record=False)
@@ -154,7 +155,7 @@ def simulate(
     """
     quiet()
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, client_app=client_app, grid=grid)
-    check_hearers(observers, stop_asked)
+    check_observers(observers, stop_asked)
     check_out(out)
     seed = whole_seed(seed)
     if not isinstance(scenario, Scenario):
@@ -196,11 +197,11 @@ def resume(
     observers: Sequence[object] = (),
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Go on with a run that was interrupted or killed; it ends with the bits of the uninterrupted one.
+    """Continue an interrupted or killed run. The result has the same bits as that of an uninterrupted run.
 
     Args:
         path: the run's folder.
-        model: as given to `simulate`, where one was.
+        model: the one passed to `simulate`, if any.
         data: likewise.
         algorithm: likewise.
         strategy: likewise; it must have `state_dict` and `load_state_dict`.
@@ -212,7 +213,7 @@ def resume(
     """
     quiet()
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
-    check_hearers(observers, stop_asked)
+    check_observers(observers, stop_asked)
     folder = RunFolder.open(Path(path))
     scenario = load_scenario(folder.scenario)
     environment, given = folder.read_environment() or {}, Overrides(model, data, algorithm, strategy)
@@ -237,11 +238,12 @@ def _play(
     run_id: str,
     back: Resumption | None = None,
 ) -> Run:
-    """Play a session to its end, from the start or from where a run goes on."""
+    """Run a session to its end, from the start or from a checkpoint."""
     recorder = Recorder(folder) if folder is not None else None
     history = History(back.lines if back is not None else ())
     report = [ReportWriter(folder)] if folder is not None else []
-    told = Observers([*([recorder] if recorder else []), history, *observers, *report])  # the verdict, then its page
+    # The report is last: it is drawn from the outcome, which the recorder writes first.
+    all_observers = Observers([*([recorder] if recorder else []), history, *observers, *report])
     run = session.scenario.run
     played = session.played
     checkpointer = RunCheckpointer(
@@ -254,24 +256,24 @@ def _play(
         every_rounds=run.checkpoint_rounds,
     )
     try:
-        experiment = experiment_of(session, told, checkpointer, stop_asked)
+        experiment = experiment_of(session, all_observers, checkpointer, stop_asked)
         state = session.start
-        told.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
+        all_observers.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
         if back is not None and back.checkpoint is not None:
-            told.recorded_before(back.lines)
+            all_observers.recorded_before(back.lines)
             state = restore(session, experiment, checkpointer, back)
         if back is not None:
             message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
-            told.event({"round": state.round_index, "kind": "resumed", "message": message})
+            all_observers.event({"round": state.round_index, "kind": "resumed", "message": message})
         if back is None or back.checkpoint is None:
-            told.round_finished(initial_line(experiment, state))
+            all_observers.round_finished(initial_line(experiment, state))
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
         verdict = with_hint(verdict, state, folder)
         outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)
-        told.run_finished(outcome)
+        all_observers.run_finished(outcome)
     finally:
         if recorder is not None:
             recorder.close()

@@ -35,19 +35,19 @@ class Session:
     """A scenario made ready.
 
     Attributes:
-        scenario: as given, with the local work the algorithm runs.
+        scenario: the experiment.
         population: all clients.
-        task: what is learnt; its local training is what runs.
+        task: the model and the clients' data, with the options of local training.
         played: the strategy.
-        grid: holds the clients.
+        grid: sends messages to the clients.
         nodes: which node of the grid holds which client.
-        codec: how models travel.
-        start: the server before the first round.
+        codec: writes models to messages and reads them.
+        start: the server's state before the first round.
         evaluator: evaluates the model in this process.
-        engine: runs our clients' training in this process; None where a user's ClientApp trains. Where clients are on
-            nodes, it serves what the server computes for comparison.
-        plan: which engine and why; None where clients are not in this process.
-        states: what in-process clients remember.
+        engine: trains our clients in this process; None if a user's ClientApp trains. If clients are on nodes, the
+            server uses it only for baselines and gradients.
+        plan: the chosen engine and the reason; None if clients are not in this process.
+        states: client states; None if clients are not in this process.
     """
 
     scenario: Scenario
@@ -65,15 +65,15 @@ class Session:
 
 
 def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | None = None) -> Session:
-    """Make a scenario ready to run: its clients in this process, or on the nodes of the grid that is given.
+    """Make a scenario ready to run. Its clients are in this process, or on the nodes of a grid passed from Python.
 
     Args:
         scenario: the experiment.
-        given: what Python brings.
-        plan: the engine chosen before, for a resumed run; None plans now.
+        given: the parts passed from Python.
+        plan: the recorded plan of a resumed run; None plans now.
 
     Raises:
-        UserError: the scenario cannot run; naming the key and the fix.
+        UserError: the scenario cannot run; the message names the key and the fix.
     """
     check_places(scenario, given)
     task = make_task_of(scenario, given)
@@ -111,9 +111,9 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
 
 
 def check_places(scenario: Scenario, given: Overrides) -> None:
-    """Refuse to be told twice where clients are, or which engine runs clients that are not in this process."""
+    """Refuse a ClientApp together with a grid, and an engine for clients that are not in this process."""
     if given.client_app is not None and given.grid is not None:
-        raise StrategyError("client_app", "cannot stand beside grid, whose nodes run their own ClientApp")
+        raise StrategyError("client_app", "cannot be used with grid, whose nodes run their own ClientApp")
     who = "your ClientApp trains" if given.client_app is not None else "the grid's nodes train with plain"
     fits = ("auto",) if given.client_app is not None else ("auto", "plain")
     if _elsewhere(given) and scenario.engine.kind not in fits:
@@ -121,19 +121,19 @@ def check_places(scenario: Scenario, given: Overrides) -> None:
 
 
 def _elsewhere(given: Overrides) -> bool:
-    """Return whether something else than our engines trains the clients."""
+    """Return whether clients are trained outside our engines."""
     return given.client_app is not None or given.grid is not None
 
 
 def _codec(task: LearningTask, given: Overrides) -> Codec:
-    """Return how models travel; a user's ClientApp gets and returns state dicts."""
+    """Return the codec of messages; a user's ClientApp receives and returns state dicts."""
     if given.client_app is not None:
         return Codec.of_state_dict(ArrayRecord(task.module.state_dict()), task.module)
     return Codec.flat(task.parameters, task.buffers, task.dtype)
 
 
 def _start(task: LearningTask, codec: Codec, given: Overrides) -> ServerState:
-    """Return the server before the first round."""
+    """Return the server's state before the first round."""
     if given.client_app is not None:
         return ServerState(0, *codec.decode(ArrayRecord(task.module.state_dict())))
     return ServerState(0, *task.initial())

@@ -1,4 +1,4 @@
-"""Which strategy plays: our row, our row inside a user's wrapper, or a user's own; and what cannot be played."""
+"""The strategy of a run: ours, ours inside a user's wrapper, or a user's own. Unsupported ones are refused."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Played:
     """The strategy of a run.
 
     Attributes:
-        strategy: what the round loop asks.
-        own: our strategy, where it plays, wrapped or not.
-        cohort: clients asked a round; None where a user's strategy decides.
+        strategy: the strategy that the round loop calls.
+        own: our strategy, wrapped or not; None if a user's replaces it.
+        cohort: clients of a round; None if a user's strategy decides.
     """
 
     strategy: Strategy
@@ -51,18 +51,18 @@ def choose_strategy(
     codec: Codec,
     nodes: NodeMap,
 ) -> Played:
-    """Return the strategy that plays.
+    """Return the strategy of a run.
 
     Args:
-        choice: a user's strategy, or what wraps ours; None plays ours.
-        algorithm: a user's algorithm for ours to play; None takes the scenario's row.
+        choice: a user's strategy, or a function that wraps ours; None takes ours.
+        algorithm: a user's algorithm for our strategy; None takes the scenario's row.
         scenario: the experiment.
-        task: what is learnt.
-        codec: how models travel.
+        task: the model and the clients' data.
+        codec: writes models to messages and reads them.
         nodes: which node holds which client.
 
     Raises:
-        StrategyError: it would wait for ever, or spoil what the clients return.
+        StrategyError: the strategy would wait for ever, or would lose a part of the clients' replies.
     """
     if isinstance(choice, Strategy):
         _check_client_side(choice)
@@ -84,7 +84,7 @@ def choose_strategy(
         fits = _rows(task.local, lambda row: not row.local.returns)
         raise StrategyError(
             "strategy",
-            f"wraps {own.algorithm.name!r}, whose clients return more than parameters: a wrapper would spoil it",
+            f"wraps {own.algorithm.name!r}, whose clients return more than parameters, which a wrapper would lose",
             fix=f"Wrap one whose clients return parameters only: {fits}.",
         )
     _check_minimums(wrapped, task.population.num_clients)
@@ -92,10 +92,10 @@ def choose_strategy(
 
 
 def check_client_app(played: Played, scenario: Scenario) -> None:
-    """Refuse what a user's ClientApp passes over: changed data, and rows that need more than parameters and a number.
+    """Refuse sections and rows that a user's ClientApp would ignore.
 
     Raises:
-        StrategyError: the scenario changes data, or the row changes local training or needs to know local steps.
+        StrategyError: the scenario changes the clients' data, or the row changes local training or needs local steps.
     """
     changed = {"faults": scenario.faults, "drifts": scenario.drifts, "features": scenario.features != FeatureOptions()}
     for section, is_used in changed.items():
@@ -121,7 +121,7 @@ def check_client_app(played: Played, scenario: Scenario) -> None:
 
 
 def evaluated_clients(options: EvaluationOptions, sizes: np.ndarray[Any, np.dtype[np.int32]], seed: int) -> I64:
-    """Return the clients that evaluate, or pass over their gradients: all that have data, or a seeded choice."""
+    """Return the clients that evaluate or compute gradients: all that have data, or a choice by seed."""
     count = int(np.count_nonzero(sizes))
     chosen = streams.choose(streams.keys(seed, "federated_evaluation"), count, min(count, options.federated_clients))
     return chosen if count == len(sizes) else np.flatnonzero(sizes)[chosen].astype(np.int64)
@@ -163,7 +163,7 @@ def _own_strategy(
 
 
 def _check_client_side(strategy: Strategy) -> None:
-    """Refuse Flower's client-side privacy, which its mods on a ClientApp carry out, and ours has none."""
+    """Refuse Flower's client-side privacy: it needs a mod of the ClientApp, and our clients have no mods."""
     name = type(strategy).__name__
     if name.startswith("DifferentialPrivacyClientSide"):
         raise StrategyError(

@@ -1,1 +1,1 @@
-"""Scenario files: sections, loading, mistakes; the built-in ones are in `builtin/`."""
+"""Scenario files: sections, loading, error messages; the built-in ones are in `builtin/`."""

@@ -1,4 +1,4 @@
-"""Which section of a scenario holds kinds of which table, and how pydantic reads one of them."""
+"""Maps the sections of a scenario to tables of kinds, and tells pydantic how to read a kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clients.core.rows import Table
 
 @dataclass(frozen=True, eq=False)
 class OneOf:
-    """An annotation: a value is the options of one of a table's kinds, told apart by `kind`."""
+    """An annotation: the value is the options of one of a table's kinds, selected by `kind`."""
 
     table: Table[Any]
 
@@ -29,7 +29,7 @@ class OneOf:
 
 
 def parts(hint: Any) -> list[Any]:
-    """Return a type hint's members, with the values of a dictionary, down to classes and annotations."""
+    """Return the classes and annotations in a type hint, including those of a dictionary's values."""
     if isinstance(hint, OneOf):
         return [hint]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -41,7 +41,7 @@ def parts(hint: Any) -> list[Any]:
 
 
 def tables(scenario: type, *, named: bool) -> dict[str, Table[Any]]:
-    """Return the table of each section that holds a kind, or (`named`) tables of the user's names that do."""
+    """Return the table of each section that holds a kind; with `named`, of each section of named tables."""
     hints = typing.get_type_hints(scenario, include_extras=True)
     found = {section: [part for part in parts(hint) if isinstance(part, OneOf)] for section, hint in hints.items()}
     return {
@@ -55,7 +55,7 @@ def check_kinds(table: Mapping[str, Any], scenario: type, source: str) -> None:
     """Refuse sections whose `kind` is missing or unknown.
 
     Raises:
-        ScenarioError: naming the section, what is allowed and the nearest name.
+        ScenarioError: the message names the section, what is allowed and the nearest name.
     """
     for section, kinds in tables(scenario, named=False).items():
         if isinstance(given := table.get(section), Mapping):

@@ -1,4 +1,4 @@
-"""From pydantic's errors to one sentence a mistake: key, value got, what is allowed, nearest name."""
+"""Turns pydantic's errors into one sentence a mistake: key, value, what is allowed, nearest name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PLAIN_NAMES = {
 
 
 def explain(error: ValidationError, source: str, root: type) -> ScenarioError:
-    """Return the first mistake of a validation as a `ScenarioError`, saying how many more there are."""
+    """Return the first mistake of a validation as a `ScenarioError`, with the number of others."""
     found = error.errors()
     first = min(found, key=lambda e: (_rank(e), len(e["loc"])))
     raised = _one(first, root)
@@ -35,7 +35,7 @@ def explain(error: ValidationError, source: str, root: type) -> ScenarioError:
 
 
 def _rank(error: Mapping[str, Any]) -> int:
-    """Unknown keys first: they explain others."""
+    """Rank unknown keys first: they explain others."""
     return 0 if error["type"] in ("unexpected_keyword_argument", "extra_forbidden") else 1
 
 
@@ -53,7 +53,7 @@ def _one(error: Mapping[str, Any], root: type) -> UserError:
         return UserError(
             path,
             unknown_name(key, _keys(error, root), f"a key of {f'[{section}]' if section else 'a scenario'}"),
-            fix=f"A key of another kind is removed by --set {path}=." if section in tables(root, named=False) else "",
+            fix=f"To remove a key of another kind: --set {path}=." if section in tables(root, named=False) else "",
         )
     if kind == "missing":
         return UserError(path, "is missing")
@@ -75,7 +75,7 @@ def _steps(error: Mapping[str, Any], root: type) -> tuple[list[str], type | None
     classes: list[type] = [root]
     is_name = False
     for step in error["loc"]:
-        if is_name:  # of a named table, such as [faults.NAME]: the user's own word
+        if is_name:  # of a named table, such as [faults.NAME]: the user chose it
             keys.append(str(step))
             is_name = False
             continue

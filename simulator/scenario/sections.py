@@ -1,4 +1,4 @@
-"""Scenario files: TOML of two levels, checked strictly, with mistakes reported by key."""
+"""Scenario files: TOML of two levels, checked strictly; errors name the key."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ class EvaluationOptions:
     """What is measured besides the central validation of every round.
 
     Attributes:
-        federated_every: rounds between evaluations on the clients; 0 never.
+        federated_every: rounds between evaluations on the clients; 0 for never.
         federated_clients: at most this many clients evaluate, chosen by seed.
-        gradient_every: rounds between passes over the clients' full gradients (gradient_norm,
-            gradient_dissimilarity); 0 never. The pass is over at most `federated_clients` clients, and no more than
+        gradient_every: rounds between measurements of the clients' full gradients (gradient_norm,
+            gradient_dissimilarity); 0 for never. At most `federated_clients` clients are measured, and no more than
             fit into `engine.keep_bytes` together.
         baselines: whether the run ends with pooled training and training alone, for comparison.
     """
@@ -66,14 +66,14 @@ class EvaluationOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The run: its budget, seed, and how often it is made to last.
+    """The run: its budget, seed, and how often it is saved.
 
     Attributes:
         rounds: most rounds.
         seed: root seed of every random number.
         dtype: type of parameters and features.
         checkpoint_seconds: wall seconds between checkpoints.
-        checkpoint_rounds: rounds between checkpoints, instead.
+        checkpoint_rounds: rounds between checkpoints, instead of seconds.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -92,25 +92,25 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One experiment. `data` and `model` may be missing where Python brings them.
+    """One experiment. `data` and `model` may be missing if they are passed from Python.
 
     Attributes:
-        title: for people.
+        title: one line of description.
         data: where the clients' examples come from.
-        partition: which client holds which example, for data that come without clients.
+        partition: which client holds which example, for data without clients of their own.
         world: the generated city.
-        faults: what is wrong with the training data, by a name of the user's, in the order in which it is applied.
-        drifts: how the data change while they are learnt, by a name of the user's, in order.
-        features: what is done to the features before training.
+        faults: what is wrong with the training data, by the user's names, in the order in which they are applied.
+        drifts: how the data change during training, by the user's names, in the order in which they are applied.
+        features: how the features are processed before training.
         model: what is trained.
         local: what a client does in a round.
         algorithm: how clients' updates become the next model.
         evaluation: what is measured besides the central validation of every round.
         convergence: when the run ends.
-        fleet: how fast devices and links are.
-        engine: how clients are computed.
+        fleet: the speed of devices and links.
+        engine: how the clients' training is computed.
         run: the budget, the seed, and how often the run is saved.
-        name: of the scenario; the file's by default.
+        name: the scenario's name; the file's by default.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -138,14 +138,14 @@ def _adapter() -> TypeAdapter[Scenario]:
 
 
 def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
-    """Check a table and return the scenario it says.
+    """Check a table and return its scenario.
 
     Args:
         table: as read from TOML, with `--set` already applied.
-        source: where it came from, for messages.
+        source: the name of the file, for messages.
 
     Raises:
-        ScenarioError: naming the key, the value, what is allowed and the nearest name.
+        ScenarioError: the message names the key, the value, what is allowed and the nearest name.
     """
     check_kinds(table, Scenario, source)
     _check_fixed_local(table, source)
@@ -156,13 +156,13 @@ def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
 
 
 def load_scenario(name: str | Path | None = None, *, sets: Sequence[str] = (), seed: int | None = None) -> Scenario:
-    """Read a scenario: a file's, or a built-in's by name; the default without one.
+    """Read a scenario from a file, or a built-in one by name; without a name, the default.
 
     Args:
         name: path of a TOML file, or the name of a built-in.
-        sets: changes such as "local.local_lr=0.05"; a value is read as TOML, else as text; an empty one removes the
-            key.
-        seed: instead of `run.seed`.
+        sets: changes such as "local.local_lr=0.05"; a value is read as TOML, or as text if that fails; an empty value
+            removes the key.
+        seed: replaces `run.seed`.
 
     Raises:
         ScenarioError: there is no such scenario, or it is not valid.
@@ -186,7 +186,7 @@ def apply_set(table: dict[str, Any], change: str) -> None:
     """Apply one `--set section.key=value` to a table, before it is checked.
 
     Raises:
-        ScenarioError: it does not have that form.
+        ScenarioError: the change does not have that form.
     """
     path, equals, value = change.partition("=")
     keys = path.strip().split(".")
@@ -214,7 +214,7 @@ def builtin_names() -> list[str]:
 
 
 def to_toml(scenario: Scenario) -> str:
-    """Write a scenario out in full; reading it gives the same scenario."""
+    """Return a scenario as TOML with every default; reading it gives the same scenario."""
     return tomli_w.dumps(_plain(dataclasses.asdict(scenario)))
 
 
@@ -234,7 +234,7 @@ def _named(name: object) -> str | Path:
 
 
 def _find(name: str | Path) -> tuple[str, str, str]:
-    """Return the text, where it is from, and its stem."""
+    """Return the scenario's text, its source and its name."""
     path = Path(name)
     builtins = builtin_names()
     if str(name) in builtins:
@@ -244,8 +244,8 @@ def _find(name: str | Path) -> tuple[str, str, str]:
             str(name),
         )
     if not path.is_file():
-        said = unknown_name(str(name), builtins, "a scenario file or a built-in scenario")
-        raise ScenarioError("scenario", said)
+        problem = unknown_name(str(name), builtins, "a scenario file or a built-in scenario")
+        raise ScenarioError("scenario", problem)
     try:
         return path.read_text("utf-8"), str(path), path.stem
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""What users test their own parts with: a round stepper and the checks that every built-in algorithm passes.
+"""Tools to test your own parts: a round stepper, and the checks that every built-in algorithm passes.
 
 It imports runs, scenario and everything below. `fedscape.testing` re-exports it.
 """

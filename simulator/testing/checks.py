@@ -1,4 +1,4 @@
-"""Checks that every built-in algorithm passes, for algorithms of your own.
+"""Checks for your own algorithms; every built-in algorithm passes them.
 
 Each check raises an `AssertionError` that says what is wrong. `check_algorithm` runs them all.
 """
@@ -26,7 +26,7 @@ from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 from simulator.testing.stepper import Stepper
 
 SIZES = (12, 5, 9, 1, 7, 3)
-"""Training examples of the clients that the checks use: ragged, one of them with a single example."""
+"""Training examples of the clients in the checks: unequal sizes, one client with a single example."""
 CLASSES, FEATURES = 3, 4
 
 
@@ -41,15 +41,15 @@ def small_federation(
     seed: int = 0,
     **local: Any,
 ) -> Stepper:
-    """Return a stepper of six ragged clients and softmax regression, in float64.
+    """Return a stepper of six clients of unequal sizes and softmax regression, in float64.
 
     Args:
-        algorithm: what is played; FedAvg without one.
+        algorithm: the algorithm; None takes FedAvg.
         engine: "plain" or "stacked".
         order: which client's data each client holds.
         cohort: clients a round; None takes all.
-        keep_bytes: memory for updates kept whole.
-        tile: clients trained together, in the stacked engine.
+        keep_bytes: the largest size of updates that are kept whole.
+        tile: clients trained together by the stacked engine.
         seed: root seed.
         **local: options of local training, instead of two epochs of batches of 4 at `local_lr` 0.1.
     """
@@ -120,7 +120,7 @@ def check_local_rule(rule: LocalRule) -> None:
 
 
 def check_server_transform(transform: ServerTransform, *, extras: tuple[str, ...] = ()) -> None:
-    """Check that a transform is a pure function of flat vectors; `extras` are those that it reads."""
+    """Check that a transform is a pure function of flat vectors; `extras` names the extra vectors that it reads."""
     params = torch.linspace(-1, 1, 5, dtype=torch.float64)
     start = ServerState(0, params, params[:0], transform.init(params))
     pseudo_gradient = torch.linspace(1, 2, 5, dtype=torch.float64)
@@ -137,11 +137,11 @@ def check_server_transform(transform: ServerTransform, *, extras: tuple[str, ...
     assert once.vectors.keys() == start.vectors.keys(), (
         f"{name} starts with the vectors {sorted(start.vectors)} and returns {sorted(once.vectors)}"
     )
-    assert all(v.shape == params.shape for v in once.vectors.values()), f"{name} remembers vectors that are not [P]"
+    assert all(v.shape == params.shape for v in once.vectors.values()), f"{name} keeps vectors that are not [P]"
 
 
 def check_same_seed_same_bits(algorithm: Algorithm) -> None:
-    """Check that two runs of one seed agree to the bit, in both engines, and another seed gives another run."""
+    """Check in both engines that runs with the same seed have the same bits, and that another seed gives others."""
     for engine in ("plain", "stacked"):
         runs = [small_federation(algorithm, engine=engine, cohort=4, seed=seed).step(3) for seed in (3, 3, 4)]
         assert torch.equal(runs[0], runs[1]), f"two runs with the same seed differ ({engine} engine)"
@@ -157,7 +157,7 @@ def check_engines_agree(algorithm: Algorithm) -> None:
 
 
 def check_tiles_change_nothing(algorithm: Algorithm) -> None:
-    """Check that a cohort whose updates are summed tile by tile gives what one that is kept whole does."""
+    """Check that updates summed tile by tile give the same parameters as updates kept whole."""
     if algorithm.aggregation.needs_rows:
         return
     work: dict[str, Any] = {"engine": "stacked", "tile": 2, "partial_work": 0.4}
@@ -174,13 +174,13 @@ def check_order_of_clients_changes_nothing(algorithm: Algorithm) -> None:
 
 
 def check_rounds_depend_on_the_state(algorithm: Algorithm) -> None:
-    """Check that a round tried and dropped leaves no trace in the rounds that follow."""
+    """Check that a round whose result is dropped does not change later rounds."""
     base, tried = small_federation(algorithm, cohort=4), small_federation(algorithm, cohort=4)
     base.step(1)
     tried.step(1)
     tried.probe(tried.params + 1.0, round_index=2)
     assert torch.equal(base.step(2), tried.step(2)), (
-        "a round that was dropped changes later rounds: something is remembered outside of the server's state"
+        "a round that was dropped changes later rounds: some state is kept outside the server's state"
     )
 
 

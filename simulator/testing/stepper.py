@@ -44,22 +44,22 @@ class _Staged:
 
 
 class Stepper:
-    """Plays a scenario round by round. The rounds are those of `fedscape.simulate`, bit for bit.
+    """Plays a scenario round by round. Rounds have the same bits as those of `fedscape.simulate`.
 
     Args:
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
-        model: as for `fedscape.simulate`, like the arguments below.
+        model: a torch module, instead of [model].
         data: clients instead of [data] and [partition].
         algorithm: an algorithm of your own.
         strategy: a Flower strategy, or a function that wraps ours.
 
     Attributes:
-        session: what is played.
-        state: the server's state now.
-        result: what was measured in the last round; None before the first.
+        session: the session that is played.
+        state: the server's current state.
+        result: the measurements of the last round; None before the first.
 
     Raises:
-        UserError: the scenario cannot run; it names the key and the fix.
+        UserError: the scenario cannot run; the message names the key and the fix.
 
     Example:
         >>> stepper = Stepper("quadratic-two-clients")
@@ -92,12 +92,12 @@ class Stepper:
 
     @property
     def params(self) -> Tensor:
-        """The server's parameters now, flat [P]."""
+        """The server's current parameters, flat [P]."""
         return self.state.params
 
     @property
     def update(self) -> CohortUpdate:
-        """What the cohort of the last round returned; parameters are left out where they were not kept."""
+        """The update of the last round's cohort; without parameters if they were not kept."""
         return self.total.update
 
     @property
@@ -105,7 +105,7 @@ class Stepper:
         """The sum of the last round's updates.
 
         Raises:
-            AssertionError: no round was played, or it had no update.
+            AssertionError: no round was played, or the round had no update.
         """
         assert self.result is not None, "no round was played yet"
         assert self.result.total is not None, "the round had no update"
@@ -121,7 +121,7 @@ class Stepper:
         return torch.stack(after)
 
     def probe(self, params: Tensor, round_index: int = 1) -> Tensor:
-        """Return where round `round_index` leads from other parameters [P]; nothing remembers it."""
+        """Return the parameters after round `round_index` from other parameters [P]; the stepper does not change."""
         start = ServerState(round_index - 1, params, self.state.buffers, self.state.vectors)
         new, self.result = self._play(start)
         self.experiment.checkpointer.rollback()
@@ -136,6 +136,6 @@ class Stepper:
         return play_round(self.experiment, state)
 
     def client_state(self, name: str, clients: Any) -> Tensor:
-        """Return what clients (int64 (K,)) remember under a name, [K, P]; zeros for those without any."""
+        """Return a state vector of clients (int64 (K,)) by its name, [K, P]; zeros for clients without one."""
         assert self.session.states is not None
         return self.session.states.gather(name, clients, self.params.numel(), self.params.dtype)

@@ -1,12 +1,12 @@
-"""A million sites of every generated source: what building, making data and training take, and the memory.
+"""A million sites of every generated source: the time to build, to make data and to train, and the memory.
 
     python tests/benchmarks/city.py [SOURCE ...] [SECTION.KEY=VALUE ...]
 
-Each source in a process of its own: 20 rounds of 1,000 sites out of 1,000,000, with faults (outages and noise), so
-nearly every client of a cohort is made anew, and one local epoch of the built-in scenario's model. A row a source:
-seconds to build, median milliseconds of a round and of that making data (source, faults, standardising), in time of
-the clock and of the processor, and peak memory of the process. The aim: data cost less than training, under 2 GiB. The
-last line is the same as JSON.
+Each source runs in its own process: 20 rounds of 1,000 sites out of 1,000,000, with faults (outages and noise) and one
+local epoch of the built-in scenario's model. Nearly every client of a cohort is new. Each source prints one row: the
+seconds to build, the median milliseconds of a round and of its data (source, faults, standardising) in wall and
+processor time, and the peak memory of the process. The aim: data take less time than training, and the memory stays
+below 2 GiB. The last line is the same as JSON.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ Clocks = tuple[float, float]
 
 
 def clocks() -> Clocks:
-    """Return seconds of the clock on the wall and of the processor."""
+    """Return the seconds of the wall clock and of the processor."""
     return time.perf_counter(), time.process_time()
 
 
 def measure(source: str, sets: list[str]) -> dict[str, Any]:
-    """Run one source and say what it took."""
-    asked = [f"data.clients={SITES}", f"algorithm.cohort={COHORT}", f"run.rounds={ROUNDS}", *FAULTS,
+    """Run one source and return its times and memory."""
+    changes = [f"data.clients={SITES}", f"algorithm.cohort={COHORT}", f"run.rounds={ROUNDS}", *FAULTS,
              "local.local_epochs=1", "evaluation={federated_every=0}", "convergence={stop='never'}", *sets]  # fmt: skip
-    scenario = fs.load_scenario(f"city-{source}", sets=asked)
+    scenario = fs.load_scenario(f"city-{source}", sets=changes)
     started = time.perf_counter()
     population = build_federation(federation_of(scenario, scenario.data))
     built = time.perf_counter() - started
@@ -86,7 +86,7 @@ def measure(source: str, sets: list[str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """Measure each source in a process of its own and print a row."""
+    """Measure each source in its own process and print its row."""
     sets = [a for a in arguments if "=" in a]
     rows = []
     for source in [a for a in arguments if "=" not in a] or SOURCES:
@@ -97,9 +97,9 @@ def main(arguments: list[str]) -> None:
         row = json.loads(child.stdout.splitlines()[-1])
         rows.append(row)
         ms = {name: 1e3 * row[name] for name in ("round", "data", "round_cpu", "data_cpu")}
-        said = f"{ms['round']:6.0f} ms a round, data {ms['data']:4.0f} ms ({ms['data'] / ms['round']:.0%})"
+        times = f"{ms['round']:6.0f} ms a round, data {ms['data']:4.0f} ms ({ms['data'] / ms['round']:.0%})"
         cpu = f"processor {ms['round_cpu']:6.0f} and {ms['data_cpu']:4.0f} ms"
-        print(f"{source:10} {row['model']:6} built in {row['build']:.2f} s, {said}; {cpu}, "
+        print(f"{source:10} {row['model']:6} built in {row['build']:.2f} s, {times}; {cpu}, "
               f"peak {row['peak'] / 2**30:.2f} GiB", flush=True)  # fmt: skip
     print(json.dumps(rows))
 

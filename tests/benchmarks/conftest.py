@@ -1,3 +1,3 @@
-"""Nothing here is a test: `make bench` runs it, and pytest must neither collect nor import it."""
+"""This folder has no tests: `make bench` runs its files, and pytest must not collect or import them."""
 
 collect_ignore_glob = ["*.py"]

@@ -1,4 +1,4 @@
-"""The same rounds through Flower's own simulation (Ray), written as its PyTorch quickstart is.
+"""The same rounds with Flower's own simulation (Ray), written like its PyTorch quickstart.
 
 python flower_ray.py WORKLOAD ROUNDS ACTORS     (in an environment with flwr[simulation])
 """
@@ -24,7 +24,7 @@ from workloads import LOCAL_LR, WORKLOADS, Workload, client, model
 
 
 def client_app(w: Workload) -> ClientApp:
-    """Return the app a client runs."""
+    """Return the app of a client."""
     app = ClientApp()
 
     @app.train()
@@ -47,7 +47,7 @@ def client_app(w: Workload) -> ClientApp:
 
 
 def server_app(w: Workload, rounds: int, ended: list[float]) -> ServerApp:
-    """Return the app the server runs; it notes when each round ended."""
+    """Return the app of the server; it records when each round ends."""
     app = ServerApp()
 
     @app.main()
@@ -70,7 +70,7 @@ def server_app(w: Workload, rounds: int, ended: list[float]) -> ServerApp:
 
 
 def seconds_a_round(name: str, rounds: int, actors: int) -> list[float]:
-    """Play `rounds` rounds after one that warms up, on `actors` processes of one processor each."""
+    """Run `rounds` rounds after a warm-up round, on `actors` processes with one processor each."""
     w, ended = WORKLOADS[name], list[float]()
     resources = {"num_cpus": 1, "num_gpus": 0.0}
     run_simulation(

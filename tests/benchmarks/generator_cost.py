@@ -1,10 +1,10 @@
-"""The share of a small round that drawing batches and dropout masks costs: under 10% is the aim.
+"""The share of a small round that drawing batches and dropout masks takes. The aim is below 10%.
 
     python tests/benchmarks/generator_cost.py
 
-A round of 100 clients, 20 local steps of 10 examples with 60 features, in the stacked engine: softmax regression, and
-perceptrons with dropout. Medians of 30 rounds, on a quiet machine; each row says what was drawn. The last line is the
-same as JSON.
+A round has 100 clients with 20 local steps of 10 examples with 60 features, in the stacked engine. The models are
+softmax regression and perceptrons with dropout. Run it on a quiet machine. Rows are medians of 30 rounds and name the
+drawn numbers. The last line is the same as JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROWS: dict[str, ModelOptions] = {
 
 
 def watch(name: str, spent: dict[str, float]) -> None:
-    """Add the seconds spent in a function of the stacked engine's module to `spent`."""
+    """Make a function of the stacked engine's module add its seconds to `spent`."""
     inner: Callable[..., Any] = getattr(stacked_module, name)
 
     def timed(*arguments: Any, **named: Any) -> Any:
@@ -50,7 +50,7 @@ def watch(name: str, spent: dict[str, float]) -> None:
 
 
 def round_shares(model: ModelOptions, spent: dict[str, float]) -> tuple[float, dict[str, float]]:
-    """Return the median seconds of a round, and the median seconds of each function watched."""
+    """Return the median seconds of a round and of each watched function."""
 
     def client(k: int) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng(k)
@@ -71,7 +71,7 @@ def round_shares(model: ModelOptions, spent: dict[str, float]) -> tuple[float, d
 
 
 def main() -> None:
-    """Print one row a model and number of threads."""
+    """Print a row for each model and number of threads."""
     spent: dict[str, float] = {}
     rows: dict[str, str] = {}
     for name in ("plan_batches", "dropout_keys", "dropout_mask"):
@@ -82,9 +82,9 @@ def main() -> None:
             whole, parts = round_shares(model, spent)
             shares = ", ".join(f"{n} {1e3 * s:.2f} ms" for n, s in parts.items())
             share = sum(parts.values()) / whole
-            said = f"{1e3 * whole:6.2f} ms a round, drawing {share:5.1%} ({shares})"
-            rows[f"{name}, {threads} threads"] = said.strip()
-            print(f"{name:24} {threads} threads: {said}")
+            text = f"{1e3 * whole:6.2f} ms a round, drawing {share:5.1%} ({shares})"
+            rows[f"{name}, {threads} threads"] = text.strip()
+            print(f"{name:24} {threads} threads: {text}")
     print(json.dumps(rows))
 
 

@@ -1,4 +1,4 @@
-"""How time and memory grow with the cohort and with the population: synthetic clients, made when first asked for.
+"""How time and memory grow with the cohort and with the population; synthetic clients are made on demand.
 
 python growth.py CLIENTS COHORT ROUNDS
 """
@@ -20,7 +20,7 @@ BATCH = 10
 
 
 def grow(clients: int, cohort: int, rounds: int) -> dict[str, Any]:
-    """Run softmax regression as a user does, and say what it took up to its last round."""
+    """Run softmax regression as a user does, and return its time and memory up to the last round."""
     sets = [
         f"data={{kind='synthetic', clients={clients}, sizes={EXAMPLES}}}",
         "partition=",
@@ -53,7 +53,7 @@ def grow(clients: int, cohort: int, rounds: int) -> dict[str, Any]:
 
 
 def _peak() -> int:
-    """Peak memory of this process so far, bytes."""
+    """Return the peak memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

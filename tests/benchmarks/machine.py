@@ -1,4 +1,4 @@
-"""The machine a benchmark ran on, and how busy others kept it meanwhile."""
+"""The machine of a benchmark, and how busy other processes kept it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 
 
 def facts() -> dict[str, Any]:
-    """Return what a number on this machine depends on."""
+    """Return the facts on which a measurement depends."""
     return {
         "processor": _line("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -38,18 +38,18 @@ def _line(path: str, key: str) -> str | None:
 
 
 BUSY = 0.05
-"""Share of the machine used by others from which a measurement counts as disturbed."""
+"""A measurement counts as disturbed if others used this share of the machine."""
 
 
 @dataclass(frozen=True)
 class Child:
-    """What a child process printed last, as JSON, and what it took.
+    """The last line that a child process printed, as JSON, and its cost.
 
     Attributes:
         result: the object.
         wall: seconds from its start to its end.
         peak: bytes of its peak memory, of its own children where one is larger.
-        others: share of the machine that other processes (and other machines' processors) used meanwhile.
+        others: share of the machine that other processes (and other virtual machines) used meanwhile.
     """
 
     result: dict[str, Any]
@@ -66,7 +66,7 @@ def run_child(command: Sequence[str], *, env: Mapping[str, str] | None = None, t
     """Run a command to its end.
 
     Raises:
-        Failed: it did not end well, or printed no JSON; carries its last lines.
+        Failed: the process failed or printed no JSON; the message has its last lines.
     """
     busy, started = _busy_seconds(), time.perf_counter()
     process = subprocess.Popen(
@@ -83,16 +83,16 @@ def run_child(command: Sequence[str], *, env: Mapping[str, str] | None = None, t
     wall = time.perf_counter() - started
     others = max(0.0, _busy_seconds() - busy - used.ru_utime - used.ru_stime) / (wall * (os.cpu_count() or 1))
     if process.returncode or not lines or not lines[-1].startswith("{"):
-        said = " | ".join(lines[-3:])
-        raise Failed(f"{' '.join(command[-4:])} ended with {process.returncode} after {wall:.0f} s: {said}")
+        tail = " | ".join(lines[-3:])
+        raise Failed(f"{' '.join(command[-4:])} ended with {process.returncode} after {wall:.0f} s: {tail}")
     return Child(json.loads(lines[-1]), wall, used.ru_maxrss * 1024, others)
 
 
 class Patience:
-    """Waits for a shared machine to be quiet, and has what ran beside others repeated, for so many seconds in all.
+    """Waits for a shared machine to be quiet, and repeats disturbed measurements, within a time limit.
 
     Args:
-        seconds: spent at most; 0 neither waits nor repeats.
+        seconds: the limit; 0 neither waits nor repeats.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -101,23 +101,23 @@ class Patience:
 
     @property
     def left(self) -> bool:
-        """Whether there is any left."""
+        """Whether the limit is not yet reached."""
         return time.monotonic() < self._until
 
     def wait(self) -> None:
-        """Return when nobody else has used the machine for a few seconds, or patience is at its end."""
+        """Wait until nobody else has used the machine for a few seconds, or the limit is reached."""
         quiet = 0
         while self.left and quiet < 3:
             busy = _busy_seconds()
             time.sleep(1)
             quiet = quiet + 1 if _busy_seconds() - busy < BUSY * (os.cpu_count() or 1) else 0
 
-    def run_child(self, command: Sequence[str], *, tell_others: bool = True) -> Child:
-        """Run a command while the machine is quiet; `tell_others`: what the command uses itself can be told apart."""
+    def run_child(self, command: Sequence[str], *, separates_own_use: bool = True) -> Child:
+        """Run a command while the machine is quiet; repeat it if others disturbed it and `separates_own_use`."""
         while True:
             self.wait()
             child = run_child(command)
-            if not tell_others or child.others <= BUSY or not self.left:
+            if not separates_own_use or child.others <= BUSY or not self.left:
                 return child
             self.repeated += 1
 

@@ -1,10 +1,10 @@
-"""What watching costs: a logreg run with every sink on, beside one that only keeps its record. At most 15% are allowed.
+"""The cost of all sinks: a logreg run with every sink, compared with one that only writes its record; at most 15%.
 
 python observing.py [ROUNDS [PAIRS]]
 
-Both kinds run in turn in this process; a round is the mean over a run, as sinks work in bursts, and the ratio is the
-median over pairs. A real Prometheus scrapes every second and takes every round by remote write, on the same machine.
-On a machine that is busy otherwise, look at processor time: the sinks' threads are in it, other processes are not.
+Both kinds run in turn in this process. The time of a round is the mean over a run, because sinks work in bursts; the
+ratio is the median over pairs. A real Prometheus on the same machine scrapes every second and receives every round by
+remote write. On a busy machine, compare processor time: it includes the sinks' threads and no other processes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from simulator.cli.console import ConsoleObserver
 
 ALLOWED = 1.15
 SETTLE = 20
-"""Rounds left out at the start of a run: they make data and warm up."""
+"""Rounds left out at the start of a run, which make data and warm up."""
 
 
 class Stamps:
-    """Notes when rounds end, in wall time and in the process's processor time."""
+    """Records when rounds end, in wall time and in the process's processor time."""
 
     def __init__(self) -> None:
         self.at: list[tuple[float, float]] = []
@@ -43,7 +43,7 @@ class Stamps:
 
     @property
     def seconds(self) -> tuple[float, float]:
-        """Mean seconds a round, wall and processor."""
+        """Return the mean seconds of a round, wall and processor."""
         count = len(self.at) - 1 - SETTLE
         wall, processor = ((self.at[-1][i] - self.at[SETTLE][i]) / count for i in range(2))
         return wall, processor
@@ -66,7 +66,7 @@ def scenario(rounds: int) -> fs.Scenario:
 
 
 def run(rounds: int, sinks: list[Any]) -> tuple[float, float]:
-    """Run once; return seconds a round, wall and processor."""
+    """Run once; return the mean seconds of a round, wall and processor."""
     stamps = Stamps()
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -84,14 +84,14 @@ def free_port() -> int:
 
 
 def every_sink(port: int, receiver: Role, folder: Path) -> list[Any]:
-    """Return all there are."""
+    """Return every sink."""
     remote = RemoteWriter(f"{receiver.url}/api/v1/write", patience=30.0)
     exporter = PrometheusExporter(port, sinks=[remote], linger=0.0)
     return [ConsoleObserver(io.StringIO()), TensorBoardWriter(folder), remote, exporter]
 
 
 def main(rounds: int = 600, pairs: int = 5) -> int:
-    """Time both kinds in turn and print what came of it; 1 where watching costs more than is allowed."""
+    """Time both kinds in turn and print the result; return 1 if the sinks cost more than allowed."""
     port = free_port()
     roles = (live(free_port(), scrape=port), runs(free_port()))
     found: list[tuple[tuple[float, float], tuple[float, float]]] = []

@@ -1,7 +1,7 @@
-"""fedscape on the workloads: as a user runs it, bare, and both in turn.
+"""fedscape on the workloads: as a user runs it, and in turn with bare rounds.
 
-python ours.py user WORKLOAD ROUNDS         record, criteria, drift and central validation on; seconds a round
-python ours.py observing WORKLOAD ROUNDS    each round followed by a bare one of the same state: what observing costs
+python ours.py user WORKLOAD ROUNDS         with record, criteria, drift and central validation: seconds a round
+python ours.py observing WORKLOAD ROUNDS    each round followed by a bare one of the same state: the cost of observing
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from simulator.runs.building import Overrides
 from simulator.runs.session import Session, open_session
 
 SETTLE = 3
-"""Rounds left out at the start: they make data and warm up."""
+"""Rounds left out at the start, which make data and warm up."""
 VALIDATION = 500
 MODELS = {"logreg": "softmax", "2nn": "2nn", "cnn": "cnn"}
 SCENARIO = """
@@ -80,14 +80,14 @@ def population(w: Workload, sizes: np.ndarray[Any, Any] | None = None) -> fs.Pop
 
 
 class Stopwatch:
-    """Called between rounds, it notes the seconds from its last return to this call: one whole round."""
+    """Called between rounds, it records the seconds since its last return: one whole round."""
 
     def __init__(self, between: Callable[[], None] = lambda: None) -> None:
         self.seconds: list[float] = []
         self._between, self._returned = between, time.perf_counter()
 
     def __call__(self) -> bool:
-        """Note a round; go on."""
+        """Record a round; return False, so that the run continues."""
         self.seconds.append(time.perf_counter() - self._returned)
         self._between()
         self._returned = time.perf_counter()
@@ -104,15 +104,15 @@ def as_a_user(w: Workload, rounds: int, data: fs.Population | None = None, *sets
 
 
 def bare_rounds(session: Session) -> Callable[[], None]:
-    """Return what plays one more round each time: sampling, local training and aggregation, unobserved."""
+    """Return a function that runs one bare round a call: sampling, local training and aggregation."""
     arrays, number = session.start.arrays, 0
 
     def play() -> None:
         nonlocal arrays, number
         number += 1
         strategy, grid = session.played.strategy, session.grid
-        asked = strategy.configure_train(number, arrays, ConfigRecord(), grid)
-        new, _ = strategy.aggregate_train(number, grid.send_and_receive(asked))
+        sent = strategy.configure_train(number, arrays, ConfigRecord(), grid)
+        new, _ = strategy.aggregate_train(number, grid.send_and_receive(sent))
         assert new is not None
         arrays = new
 
@@ -120,7 +120,7 @@ def bare_rounds(session: Session) -> Callable[[], None]:
 
 
 def observing(w: Workload, rounds: int) -> dict[str, Any]:
-    """Time rounds with everything on and bare ones in turn."""
+    """Time rounds with everything on, in turn with bare rounds."""
     data, bare = population(w), list[float]()
     session = open_session(scenario(w, rounds + SETTLE), Overrides(population=data))
     play = bare_rounds(session)

@@ -1,11 +1,11 @@
-"""What each fault of the built-in scenarios did: each beside its clean scenario, over the same seeds.
+"""The effect of each fault of the built-in scenarios: each is compared with its clean scenario over the same seeds.
 
     make pairs
     PYTHONPATH=tests/support python tests/benchmarks/pairs.py [--seeds N] [--only NAME ...] [--processes N]
 
-Every run goes on to its budget of rounds, whatever its criteria say, so that scores are of equally long runs; the
-engine is named, so that the same seed gives the same numbers. Writes tests/benchmarks/pairs.json and the table of
-docs/what-faults-do.md between its two marks; with --only the rows that were run are replaced.
+Every run uses its full budget of rounds, so that scores are of equally long runs. The engine is fixed, so that the same
+seed gives the same numbers. Writes tests/benchmarks/pairs.json and the table of docs/what-faults-do.md between its two
+marks; with --only, it replaces only the rows that were run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Found = Mapping[str, Any]
 
 
 def measure(name: str, seed: int) -> dict[str, Any]:
-    """Run a scenario to its budget and return what the table needs of it."""
+    """Run a scenario to its budget and return the numbers for the table."""
     scenario = fs.load_scenario(name, sets=FIXED, seed=seed)
     assert scenario.convergence.target is not None, f"{name} has no target"
     began = time.perf_counter()
@@ -94,7 +94,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _rounds(runs: Sequence[Found]) -> str:
-    """Write the mean rounds to the target; those that missed it count as their budget, so that it is at least that."""
+    """Return the mean rounds to the target, in words. Missed targets count as the budget, so ≥ marks a lower bound."""
     missed = sum(run["rounds"] is None for run in runs)
     mean = np.mean([spent(run) for run in runs])
     return f"{mean:.0f}" if not missed else f"≥ {mean:.0f} ({missed} of {len(runs)} missed)"
@@ -106,10 +106,10 @@ def spent(run: Found) -> int:
 
 
 def row(clean: str, twin: str, results: Mapping[str, Mapping[str, Found]]) -> list[str]:
-    """Return a line of the table."""
+    """Return a row of the table."""
     seeds = sorted(set(results[clean]) & set(results[twin]), key=int)
     before, after = [results[clean][s] for s in seeds], [results[twin][s] for s in seeds]
-    cells = [f"`{twin}`: {said(clean, twin)}", realised(after), f"{_rounds(before)} → {_rounds(after)}"]
+    cells = [f"`{twin}`: {difference(clean, twin)}", realised(after), f"{_rounds(before)} → {_rounds(after)}"]
     late = interval([spent(b) - spent(a) for a, b in zip(before, after, strict=True)])
     bound = "≥ " if any(run["rounds"] is None for run in after) else ""
     cells.append(f"{bound}{late[0]:+.0f} [{late[1]:+.0f}, {late[2]:+.0f}]")
@@ -124,7 +124,7 @@ def row(clean: str, twin: str, results: Mapping[str, Mapping[str, Found]]) -> li
 
 
 def realised(runs: Sequence[Found]) -> str:
-    """Write the share of the training readings, or labels, that each fault changed, or the level of a concept drift.
+    """Return in words the share of readings or labels that each fault changed, or the level of a concept drift.
 
     Means over rounds and seeds.
     """
@@ -133,18 +133,18 @@ def realised(runs: Sequence[Found]) -> str:
     return ", ".join(words) or "–"
 
 
-def said(clean: str, twin: str) -> str:
-    """Return what a twin's file says otherwise, such as "noise, snr_db 3"."""
+def difference(clean: str, twin: str) -> str:
+    """Return the settings in which a twin differs, such as "noise, snr_db 3"."""
     words = []
-    told = differing(clean, twin)
-    for fault in [*told.get("faults", {}).values(), *told.get("drifts", {}).values()]:
+    changed = differing(clean, twin)
+    for fault in [*changed.get("faults", {}).values(), *changed.get("drifts", {}).values()]:
         kind = " ".join(str(fault[key]) for key in ("kind", "changes") if key in fault)
         settings = [_setting(key, fault[key]) for key in fault if key not in ("kind", "changes")]
         words.append(", ".join([kind, *settings]))
     before = fs.load_scenario(clean)
     for section in ("local", "features"):
         old = vars(getattr(before, section))
-        remedies = [_setting(key, v) for key, v in told.get(section, {}).items() if old[key] != v]
+        remedies = [_setting(key, v) for key, v in changed.get(section, {}).items() if old[key] != v]
         words += [f"remedy: {', '.join(remedies)}"] if remedies else []
     return "; ".join(words).replace("|", "\\|")  # p(y|x) in a Markdown table
 
@@ -162,13 +162,13 @@ def markdown(results: Mapping[str, Mapping[str, Found]]) -> str:
 
 
 def _ordered() -> list[tuple[str, str]]:
-    """Return (twin, clean), traffic first and digits last, as the sources stand in the docs."""
+    """Return (twin, clean) in the order of the docs: traffic first, digits last."""
     rank = {name: i for i, name in enumerate(CLEAN)}
     return sorted(pairs().items(), key=lambda pair: (rank.get(pair[1], len(CLEAN)), pair[0]))
 
 
 def write_between(path: Path, text: str) -> None:
-    """Replace what stands between the marks of a file."""
+    """Replace the text between the marks of a file."""
     before, begin, rest = path.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     assert begin, f"{path} has lost its mark {BEGIN}"

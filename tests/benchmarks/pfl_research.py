@@ -1,5 +1,5 @@
 # ruff: noqa: E402 (pfl wants its framework named before the rest of it is imported)
-"""The same rounds through pfl-research, written as its PyTorch tutorial is.
+"""The same rounds with pfl-research, written like its PyTorch tutorial.
 
 python pfl_research.py WORKLOAD ROUNDS THREADS     (in an environment with pfl)
 """
@@ -32,7 +32,7 @@ from workloads import LOCAL_LR, WORKLOADS, client, model
 
 
 class Ended(TrainingProcessCallback):
-    """Notes when each round ended."""
+    """Records when each round ends."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
@@ -43,7 +43,7 @@ class Ended(TrainingProcessCallback):
 
 
 def seconds_a_round(name: str, rounds: int) -> list[float]:
-    """Play `rounds` rounds after one that warms up."""
+    """Run `rounds` rounds after a warm-up round."""
     w, ended = WORKLOADS[name], Ended()
     net = model(w)
 
@@ -53,7 +53,7 @@ def seconds_a_round(name: str, rounds: int) -> list[float]:
     def metrics(self, features, targets, is_eval=False):
         return {"loss": Weighted(0.0, 1)}
 
-    type(net).loss, type(net).metrics = loss, metrics  # pfl asks the module itself
+    type(net).loss, type(net).metrics = loss, metrics  # pfl calls these methods of the module
     users = get_user_sampler("minimize_reuse", list(range(w.cohort)))
     FederatedAveraging().run(
         algorithm_params=NNAlgorithmParams(

@@ -1,4 +1,4 @@
-"""FedAvg as a careful user writes it by hand: one model, one process, one client after another.
+"""FedAvg as a user would write it: one model, one process, one client after another.
 
 python plain_loop.py WORKLOAD ROUNDS THREADS
 """
@@ -15,7 +15,7 @@ from workloads import LOCAL_LR, WORKLOADS, client, model
 
 
 def seconds_a_round(name: str, rounds: int) -> list[float]:
-    """Play `rounds` rounds after one that warms up."""
+    """Run `rounds` rounds after a warm-up round."""
     w = WORKLOADS[name]
     net, loss = model(w), nn.functional.cross_entropy
     optimizer = torch.optim.SGD(net.parameters(), lr=LOCAL_LR)

@@ -1,4 +1,4 @@
-"""What unequal clients cost: log-normal sizes against equal sizes of the same total work, round after round in turn.
+"""The cost of unequal clients: log-normal sizes compared with equal sizes of the same total work, in turn.
 
 python ragged.py WORKLOAD ROUNDS SIGMA
 """
@@ -20,7 +20,7 @@ from simulator.runs.session import open_session
 
 
 def log_normal(w: Workload, sigma: float) -> np.ndarray[Any, Any]:
-    """Return log-normal sizes, whole batches each, in all as many examples as equal clients have."""
+    """Return log-normal sizes in whole batches, with the total of equal clients."""
     z = np.random.default_rng(0).normal(size=w.clients)
     share = np.exp(sigma * z) / np.exp(sigma * z).sum()
     steps = np.maximum(1, np.floor(share * w.local_steps * w.clients)).astype(np.int64)
@@ -33,7 +33,7 @@ def log_normal(w: Workload, sigma: float) -> np.ndarray[Any, Any]:
 
 
 def compare(w: Workload, rounds: int, sigma: float) -> dict[str, Any]:
-    """Time rounds in which every client trains, of both populations in turn."""
+    """Time rounds of both populations in turn; every client trains."""
     w = replace(w, clients=w.cohort)
     sizes = log_normal(w, sigma)
     players = {}
@@ -45,10 +45,10 @@ def compare(w: Workload, rounds: int, sigma: float) -> dict[str, Any]:
             started = time.perf_counter()
             play()
             seconds.append(time.perf_counter() - started)
-    said = {name: seconds[SETTLE:] for name, (_, seconds, _) in players.items()}
+    times = {name: seconds[SETTLE:] for name, (_, seconds, _) in players.items()}
     engines = {f"{name}_engine": s.plan.reason for name, (_, _, s) in players.items() if s.plan}
     steps = sizes // w.batch
-    return {**said, **engines, "longest": int(steps.max()), "shortest": int(steps.min()), "mean": float(steps.mean())}
+    return {**times, **engines, "longest": int(steps.max()), "shortest": int(steps.min()), "mean": float(steps.mean())}
 
 
 if __name__ == "__main__":

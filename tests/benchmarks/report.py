@@ -17,7 +17,7 @@ TARGETS = {
     ("2nn", "pfl-research"): 1.2,
     ("cnn", "Flower"): 0.8,
 }
-"""How many times faster than a peer fedscape is to be, on two cores."""
+"""The aim: how many times faster than a peer fedscape is on two cores."""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -35,7 +35,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a duration with three digits.
+    """Return a duration with three digits.
 
     Example:
         >>> milliseconds(0.0041), milliseconds(0.1234), milliseconds(1.5)
@@ -48,7 +48,7 @@ def milliseconds(seconds: float) -> str:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """Return all that was measured."""
+    """Return all measurements as Markdown."""
     parts = [_header(results)]
     parts += [_workload(name, timed) for name, timed in results["workloads"].items()]
     for name, write in (("observing", _observing), ("ragged", _ragged), ("growth", _growth),
@@ -62,7 +62,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def write_between_marks(path: Path, text: str) -> None:
-    """Replace what stands between the marks of a file; the file is made if it is not there."""
+    """Replace the text between the marks of a file; the file is created if missing."""
     old = path.read_text() if path.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
     before, _, rest = old.partition(BEGIN)
     assert END in rest, f"{path} has lost its mark {END}"
@@ -78,7 +78,7 @@ def _header(results: dict[str, Any]) -> str:
     ]
     if results["patience"]:
         lines.append(
-            "The machine was shared: every process waited until it was quiet (up to "
+            "The machine was shared: every process waited for quiet (up to "
             f"{results['patience'] / 60:.0f} minutes in all), and "
             f"{results['repeated']} that others disturbed were repeated."
         )
@@ -116,8 +116,8 @@ def _workload(name: str, timed: dict[str, dict[str, Any]]) -> str:
         "peak memory",
         "others on the machine",
     ]
-    said = f"### {name}\n\n{words}.\n\n{table(heads, rows)}"
-    return said + (f"\n\nfedscape's engine: {engine}." if engine else "")
+    text = f"### {name}\n\n{words}.\n\n{table(heads, rows)}"
+    return text + (f"\n\nfedscape's engine: {engine}." if engine else "")
 
 
 def _observing(o: dict[str, Any]) -> str:
@@ -141,7 +141,7 @@ def _ragged(r: dict[str, dict[str, Any]]) -> str:
 
 def _growth(g: dict[str, list[dict[str, Any]]]) -> str:
     heads = ["", "a round", "a client of the cohort", "start to first round", "peak memory", "above import"]
-    said = "### Growth\n\nSoftmax regression on synthetic clients of 50 examples, made when first asked for."
+    text = "### Growth\n\nSoftmax regression on synthetic clients of 50 examples, made on demand."
     for what, rows in g.items():
         cells = [
             [f"{what} {r[{'cohort': 'cohort', 'population': 'clients'}[what]]:,}", milliseconds(r["seconds"]),
@@ -149,11 +149,11 @@ def _growth(g: dict[str, list[dict[str, Any]]]) -> str:
              f"{r['peak'] / 1e6:.0f} MB", f"{(r['peak'] - r['imported']) / 1e6:.0f} MB"]
             for r in rows
         ]  # fmt: skip
-        said += f"\n\n{table(heads, cells)}"
+        text += f"\n\n{table(heads, cells)}"
     first, last = (next(r for r in g["population"] if r["clients"] == n) for n in (100_000, 1_000_000))
     each = (last["peak"] - first["peak"]) / (last["clients"] - first["clients"])
     return (
-        f"{said}\n\nFrom 100,000 to 1,000,000 clients the peak grows by {each:.1f} bytes a client, set-up included "
+        f"{text}\n\nFrom 100,000 to 1,000,000 clients the peak grows by {each:.1f} bytes a client, set-up included "
         f"(aim: at most 16, {'met' if each <= 16 else 'MISSED'}); smaller populations "
         "are kept in memory once made, up to 512 MB."
     )

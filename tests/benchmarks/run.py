@@ -1,4 +1,4 @@
-"""Time fedscape beside a plain loop, Flower and pfl-research, in turn, and write down what came of it.
+"""Times fedscape, a plain loop, Flower and pfl-research in turn, and writes the results.
 
 make bench              about 4 minutes, 10 with the peers that `make bench-peers` installs
 python tests/benchmarks/run.py --help
@@ -34,14 +34,14 @@ CORES = os.cpu_count() or 1
 
 @dataclass(frozen=True)
 class Competitor:
-    """Who is timed.
+    """One of the timed programs.
 
     Attributes:
         name: its key in the results.
-        python: the interpreter it runs in.
-        script: what is run, with what comes before the workload's name.
-        rounds: of each workload, a child process.
-        threads: what is tried first, once each; the fastest is timed. Empty: it chooses itself.
+        python: its interpreter.
+        script: the script and the arguments before the workload's name.
+        rounds: rounds of each workload in a child process.
+        threads: numbers of threads to try once each; the fastest is timed. Empty: the program chooses.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Competitor:
 
 @dataclass
 class Timed:
-    """What one competitor came to on one workload, a list an element a child process."""
+    """The results of one competitor on one workload; lists have one element a child process."""
 
     threads: int | None = None
     medians: list[float] = field(default_factory=list)
@@ -68,13 +68,13 @@ class Timed:
     problem: str = ""
 
     def add(self, child: Child) -> None:
-        """Take in a child process."""
+        """Add the result of a child process."""
         self.medians.append(statistics.median(child.result["seconds"]))
         self.seconds += child.result["seconds"]
         self.children.append(child)
 
     def result(self) -> dict[str, Any]:
-        """Return plain values: median of all rounds, least and largest median of a process, and what it took."""
+        """Return plain values: the median of all rounds, the range of medians over processes, and the cost."""
         if not self.children:
             return {"problem": self.problem}
         return {
@@ -91,7 +91,7 @@ class Timed:
 
 
 def competitors(peers: dict[str, Path]) -> list[Competitor]:
-    """List who can be timed."""
+    """List the installed competitors."""
     ours = Competitor("fedscape", Path(sys.executable), ("ours.py", "user"), {"logreg": 100, "2nn": 12, "cnn": 5})
     few = {"logreg": 5, "2nn": 5, "cnn": 3}
     both = tuple(sorted({1, CORES}))
@@ -106,7 +106,7 @@ def competitors(peers: dict[str, Path]) -> list[Competitor]:
 def race(
     who: Sequence[Competitor], workload: str, repeats: int, patience: Patience, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Time everybody on one workload, in turn: A B C, A B C, ..."""
+    """Time all competitors on one workload, in turn: A B C, A B C, ..."""
     timed = {c.name: Timed() for c in who}
     for c in who:
         if len(c.threads) > 1:
@@ -125,7 +125,7 @@ def _once(
     c: Competitor, workload: str, threads: int | None, into: Timed, patience: Patience, say: Callable[[str], None]
 ) -> float | None:
     try:
-        child = patience.run_child(c.command(workload, threads), tell_others=c.name != "Flower")
+        child = patience.run_child(c.command(workload, threads), separates_own_use=c.name != "Flower")
     except Failed as error:
         into.problem = str(error)
         say(f"  {workload:7} {c.name:13} {error}")
@@ -137,7 +137,7 @@ def _once(
 
 
 def observing(patience: Patience, repeats: int, rounds: int = 100) -> dict[str, Any]:
-    """Measure what observing costs on every round of logreg, in percent of the bare round."""
+    """Measure the cost of observing on every round of logreg, as a share of the round."""
     found = [
         patience.run_child([sys.executable, str(HERE / "ours.py"), "observing", "logreg", str(rounds)])
         for _ in range(repeats)
@@ -148,8 +148,8 @@ def observing(patience: Patience, repeats: int, rounds: int = 100) -> dict[str, 
 
 
 def ragged(patience: Patience, repeats: int) -> dict[str, Any]:
-    """Measure what log-normal sizes cost, by workload and sigma."""
-    said = {}
+    """Measure the cost of log-normal sizes, by workload and sigma."""
+    found = {}
     for workload, rounds, sigma in (
         ("logreg", 40, 0.5),
         ("logreg", 40, 1.0),
@@ -161,10 +161,10 @@ def ragged(patience: Patience, repeats: int) -> dict[str, Any]:
         found = [patience.run_child(command).result for _ in range(repeats)]
         equal = statistics.median(s for r in found for s in r["equal"])
         unequal = statistics.median(s for r in found for s in r["ragged"])
-        said[f"{workload} {sigma}"] = {"equal": equal, "ragged": unequal, "loss": unequal / equal - 1} | {
+        found[f"{workload} {sigma}"] = {"equal": equal, "ragged": unequal, "loss": unequal / equal - 1} | {
             k: v for k, v in found[-1].items() if k not in ("equal", "ragged")
         }
-    return said
+    return found
 
 
 def growth(patience: Patience) -> dict[str, list[dict[str, Any]]]:
@@ -173,11 +173,11 @@ def growth(patience: Patience) -> dict[str, list[dict[str, Any]]]:
         "cohort": [(10_000, k, n) for k, n in ((10, 20), (100, 20), (1000, 10), (10_000, 5))],
         "population": [(n, 100, 20) for n in (100, 1000, 10_000, 100_000, 1_000_000)],
     }
-    said = {}
+    found = {}
     for what, settings in points.items():
         rows = [patience.run_child([sys.executable, str(HERE / "growth.py"), *map(str, s)]).result for s in settings]
-        said[what] = [r | {"seconds": statistics.median(r["seconds"])} for r in rows]
-    return said
+        found[what] = [r | {"seconds": statistics.median(r["seconds"])} for r in rows]
+    return found
 
 
 def first_round(patience: Patience, repeats: int) -> dict[str, float]:
@@ -208,22 +208,22 @@ def first_round(patience: Patience, repeats: int) -> dict[str, float]:
 
 
 def generator_cost(patience: Patience) -> dict[str, Any]:
-    """Run the generator's own benchmark."""
+    """Run the benchmark of the random numbers."""
     return patience.run_child([sys.executable, str(HERE / "generator_cost.py")]).result
 
 
 def city(patience: Patience, rounds: int) -> list[dict[str, Any]]:
-    """Measure a million sites of every generated source, each in a process of its own."""
-    said = []
+    """Measure a million sites of every generated source, each in its own process."""
+    found = []
     for source in SOURCES:
         command = [sys.executable, str(HERE / "city.py"), "--one", source, f"run.rounds={rounds}"]
-        said.append(patience.run_child(command).result)
-    return said
+        found.append(patience.run_child(command).result)
+    return found
 
 
 def main() -> int:
-    """Run what was asked for."""
-    parser = argparse.ArgumentParser(description="Time fedscape beside other simulators.")
+    """Run the benchmarks that the arguments name."""
+    parser = argparse.ArgumentParser(description="Time fedscape and other simulators in turn.")
     parser.add_argument("--repeats", type=int, default=3, help="child processes of each competitor and workload")
     parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
     parser.add_argument("--flower", type=Path, default=ROOT / ".venv-flower/bin/python", help="Flower's interpreter")
@@ -231,7 +231,7 @@ def main() -> int:
     parser.add_argument(
         "--race-only", action="store_true", help="leave out memory, growth, ragged clients and the rest"
     )
-    waits = "on a shared machine: wait until it is quiet and repeat what was disturbed, so long in all"
+    waits = "on a shared machine: wait for quiet and repeat disturbed measurements, for at most this long in all"
     parser.add_argument("--patience", type=float, default=0, metavar="SECONDS", help=waits)
     parser.add_argument("--no-write", action="store_true", help="print only")
     parser.add_argument(
@@ -272,7 +272,7 @@ def main() -> int:
 
 
 def finish(results: dict[str, Any], *, write: bool, say: Callable[[str], None]) -> int:
-    """Say what was found, and write it down."""
+    """Print the results, and write them."""
     text = markdown(results)
     say(f"\n{text}")
     if write:

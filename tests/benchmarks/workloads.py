@@ -1,6 +1,6 @@
-"""The workloads every simulator is timed on: the same model, cohort, local steps and batches. The data are noise.
+"""The workloads of all simulators: the same model, cohort, local steps and batches. The data are noise.
 
-Read by every competitor in its own environment: needs torch and nothing else.
+Every competitor imports this module in its own environment, so it needs only torch.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ OUTPUTS = 10
 
 @dataclass(frozen=True)
 class Workload:
-    """What one round is.
+    """The work of a round.
 
     Attributes:
-        name: what it is called here.
-        words: what it is, for people.
-        clients: in the population.
-        cohort: clients that train each round.
-        local_steps: of each of them.
-        batch: examples a local step.
-        shape: of one example's features.
+        name: its key.
+        words: its description.
+        clients: clients in the population.
+        cohort: clients that train in each round.
+        local_steps: local steps of each of them.
+        batch: examples of a local step.
+        shape: the shape of one example's features.
         build: makes the model.
     """
 
@@ -43,7 +43,7 @@ class Workload:
 
     @property
     def examples(self) -> int:
-        """Training examples a client has: one local epoch is its local steps."""
+        """Training examples of a client: its local steps are one local epoch."""
         return self.local_steps * self.batch
 
 

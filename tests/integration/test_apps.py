@@ -1,4 +1,4 @@
-"""The same two Flower apps, on a grid whose nodes are strangers: random ids, replies in any order, a context each."""
+"""Our two Flower apps on a grid with separate nodes: random ids, replies in any order, one context per node."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_nodes_in_any_order_give_the_bits_of_the_plain_engine(row: str, tmp_path: Path) -> None:
+def test_nodes_in_any_order_give_the_same_bits_as_the_plain_engine(row: str, tmp_path: Path) -> None:
     scenario = digits(*PLAIN, *ROWS[row])
     simulate(scenario, out=tmp_path / "here")
     server, client = apps(scenario, out=tmp_path / "there", observers=[])
@@ -57,7 +57,7 @@ def test_same_apps_run_on_our_own_grid(tmp_path: Path) -> None:
 
 
 def test_scenario_comes_from_the_run_config(tmp_path: Path) -> None:
-    """As in `flwr run . --run-config ...`: the module's own apps, nodes that read the same config."""
+    """As in `flwr run . --run-config ...`: the module's apps, and nodes that read the same config."""
     sets = "partition.clients=4; local.local_epochs=1; algorithm.cohort=2; run.rounds=2; engine.threads=1;"
     sets += "evaluation.baselines=false; evaluation.federated_every=2"
     config = {"scenario": "digits-iid", "sets": sets, "out": str(tmp_path / "run")}
@@ -74,7 +74,7 @@ def played(scenario: Scenario, partitions: Sequence[object], client: ClientApp |
 
 
 @pytest.mark.parametrize(
-    ("partitions", "said"),
+    ("partitions", "message"),
     [
         ([0, 1, 2, 3, 4, 5, 6, 6], "holds client 6, which is taken or unknown"),
         ([0, 1, 2, 3, 4, 5, 6, 8], "holds client 8, which is taken or unknown"),
@@ -82,10 +82,10 @@ def played(scenario: Scenario, partitions: Sequence[object], client: ClientApp |
         ([0, 1, 2, 3, 4, 5, 6, "7"], "must be the client's index, got '7'"),
     ],
 )
-def test_nodes_without_a_client_or_with_anothers_are_refused(partitions: list[object], said: str) -> None:
+def test_node_without_a_client_or_with_a_taken_client_is_refused(partitions: list[object], message: str) -> None:
     with pytest.raises(StrategyError, match=r"nodes: ") as error:
         played(digits(*PLAIN), partitions)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_too_few_nodes_end_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,14 +105,14 @@ def test_nodes_of_another_scenario_are_refused() -> None:
 
 
 def test_nodes_with_other_options_of_the_rule_are_refused() -> None:
-    """The name alone would fit: both are FedProx's rule."""
+    """The names are equal, the options are not: both are FedProx's rule."""
     _, client = apps(digits(*PLAIN, "algorithm.kind=fedprox", "algorithm.mu=0.5"), observers=[])
     with pytest.raises(StrategyError, match="sends the local rule"):
         played(digits(*PLAIN, "algorithm.kind=fedprox", "algorithm.mu=0.25"), range(8), client)
 
 
 def test_flowers_fedprox_reaches_our_clients() -> None:
-    """Its mu is in the config of its messages; on nodes as on our own grid."""
+    """Flower's FedProx sends mu in the config of its messages, on nodes and on our own grid."""
     scenario = digits(*PLAIN, "algorithm.cohort=")
 
     def fedprox() -> FedProx:
@@ -129,9 +129,9 @@ def test_flowers_fedprox_reaches_our_clients() -> None:
         assert torch.linalg.vector_norm(run.params - without.params) >= 1e-2 * size
 
 
-def test_client_app_beside_a_grid_and_an_engine_unlike_its_nodes_are_refused() -> None:
+def test_client_app_or_other_engine_with_a_grid_is_refused() -> None:
     _, client = apps(digits(*PLAIN), observers=[])
-    with pytest.raises(StrategyError, match="client_app: cannot stand beside grid"):
+    with pytest.raises(StrategyError, match="client_app: cannot be used with grid"):
         simulate(digits(*PLAIN), client_app=client, grid=StrangeGrid(client, range(8)), record=False)
     with pytest.raises(EngineError, match=r"engine.kind: is 'stacked', but the grid's nodes train with plain"):
         simulate(digits("run.rounds=1"), grid=StrangeGrid(client, range(8)), record=False)

@@ -1,4 +1,4 @@
-"""Mistakes in [world], [faults], [drifts], [features], remedies and requests: exit code 2, one line names the key."""
+"""Mistakes in [world], [faults], [drifts], [features], remedies and requested partitions: one line names the key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SMALL = ["algorithm.cohort=3", "run.rounds=1", "evaluation.baselines=false", "co
 OWN = ["partition=", "model.hidden=", "model.norm=", "model.dropout=", "world.days=20", "world.districts=3"]
 DATA = {
     "digits": ["partition.clients=6"],
-    "asked": ["partition.clients=6", "partition.kind=requested", "partition.concentration="],
+    "requested": ["partition.clients=6", "partition.kind=requested", "partition.concentration="],
     "traffic": [*OWN, "data.kind=traffic", "data.clients=6", "data.step_minutes=60", "model.kind=linear"],
     "intrusion": [*OWN, "data.kind=intrusion", "data.clients=6", "model.kind=softmax"],
     "bridge": [*OWN, "data.kind=bridge", "data.task=reconstruct", "data.clients=6", "model.kind=linear"],
@@ -81,11 +81,11 @@ CASES: list[tuple[str, str, str]] = [
     ("traffic", "data.window=5000", "data.window: must leave a window of the "),
     ("traffic", "partition.kind=iid partition.clients=3", "partition.kind: 'iid' deals out pooled examples, and data "),
     # a requested partition
-    ("asked", "", "partition.kind: 'requested' needs a value to reach."),
-    ("asked", "partition.label_js=0.3 partition.label_emd=0.5", "partition.label_emd: cannot be given together with"),
-    ("asked", "partition.label_js=1.5", "partition.label_js: must be from 0 to 1, got 1.5."),
-    ("asked", "partition.label_js=0.999", "partition.label_js: 0.999 cannot be reached for these sizes and labels, on"),
-    ("asked", "partition.label_js=0.3 partition.tolerance=0", "partition.tolerance: must be a finite number > 0, got"),
+    ("requested", "", "partition.kind: 'requested' needs a value to reach."),
+    ("requested", "partition.label_js=0.3 partition.label_emd=0.5", "partition.label_emd: cannot be given together with"),
+    ("requested", "partition.label_js=1.5", "partition.label_js: must be from 0 to 1, got 1.5."),
+    ("requested", "partition.label_js=0.999", "partition.label_js: 0.999 cannot be reached for these sizes and labels, on"),
+    ("requested", "partition.label_js=0.3 partition.tolerance=0", "partition.tolerance: must be a finite number > 0, got"),
     # remedies
     ("traffic", "local.sampling=class_balanced", "local.sampling: is 'class_balanced', which needs class labels"),
     ("traffic", "local.focal_gamma=2", "local.focal_gamma: is 2.0, which needs class labels"),
@@ -96,9 +96,9 @@ CASES: list[tuple[str, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("data", "sets", "said"), CASES, ids=[f"{data} {sets}" for data, sets, _ in CASES])
-def test_error_names_the_key_in_one_line(data: str, sets: str, said: str, capsys: Capture, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("data", "sets", "message"), CASES, ids=[f"{data} {sets}" for data, sets, _ in CASES])
+def test_error_names_the_key_in_one_line(data: str, sets: str, message: str, capsys: Capture, tmp_path: Path) -> None:
     changes = [*SMALL, *DATA[data], *sets.split()]
     arguments = [a for change in changes for a in ("--set", change)]
-    assert mistake(capsys, "run", *arguments, "--out", str(tmp_path / "run")).startswith(said)
-    assert not (tmp_path / "run").exists(), "a mistake leaves no folder"
+    assert mistake(capsys, "run", *arguments, "--out", str(tmp_path / "run")).startswith(message)
+    assert not (tmp_path / "run").exists(), "the mistake created a folder"

@@ -1,4 +1,4 @@
-"""Folders and disks that refuse writes: exit code 2, one clear message, and the record so far is kept."""
+"""Folders and disks that refuse writes: exit code 2, one clear message, and the record is kept."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_folder_with_files_is_left_unchanged(capsys: Capture, tmp_path: Path) ->
     folder = tmp_path / "run"
     simulate(digits("run.rounds=1"), out=folder)
     before = contents(folder)
-    said = mistake(capsys, *run_arguments(folder))
-    assert said.startswith(f"{folder}: already holds files (")
-    assert said.endswith(f"Name another folder with --out, or continue the run in it: fedscape resume {folder}")
+    message = mistake(capsys, *run_arguments(folder))
+    assert message.startswith(f"{folder}: already holds files (")
+    assert message.endswith(f"Name another folder with --out, or continue the run in it: fedscape resume {folder}")
     assert contents(folder) == before
     (tmp_path / "empty").mkdir()
     assert main(run_arguments(tmp_path / "empty", "run.rounds=1")) == EXIT_OK
@@ -46,11 +46,11 @@ def test_impossible_folder_is_refused(place: str, capsys: Capture, tmp_path: Pat
     if place == "proc" and not Path("/proc/self").exists():
         pytest.skip("there is no /proc here")
     if place == "read-only/run" and can_write(closed):
-        pytest.skip("this user may write anywhere")
-    said = mistake(capsys, *run_arguments(folder, "run.rounds=1"))
+        pytest.skip("this user can write everywhere")
+    message = mistake(capsys, *run_arguments(folder, "run.rounds=1"))
     start = f"out: must be a folder, new or empty, got the file '{folder}'"
-    assert said.startswith(start if place == "file" else f"{folder}: cannot be written: ")
-    assert "--out" in said
+    assert message.startswith(start if place == "file" else f"{folder}: cannot be written: ")
+    assert "--out" in message
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -65,7 +65,7 @@ def can_write(folder: Path) -> bool:
 
 @contextmanager
 def files_at_most(size: int) -> Iterator[None]:
-    """Let the system refuse every write beyond `size` bytes of a file, as a full disk does."""
+    """Make the system refuse writes beyond `size` bytes of a file, as a full disk does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -86,8 +86,8 @@ def test_disk_full_during_a_run_keeps_the_record(hidden: str, file: str, capsys:
     assert f"fedscape: {folder / file}" in err
     assert "cannot be written: File too large. The record so far and the last checkpoint are kept" in err
     lines, truncated = read_rounds(folder / "rounds.jsonl")
-    assert not truncated, "the line that did not fit was taken back"
-    assert 3 <= lines[-1]["round"] < 8, "the limit of the test does not fit the sizes of the files"
+    assert not truncated, "the line that did not fit was not removed"
+    assert 3 <= lines[-1]["round"] < 8, "the size limit of this test does not fit the files"
     assert main(["resume", str(folder)]) == EXIT_OK
     assert_same_run(folder, tmp_path / "whole")
 
@@ -97,10 +97,10 @@ def test_damaged_folder_error_names_what_remains(capsys: Capture, tmp_path: Path
     states = sorted((tmp_path / "run" / "checkpoint").glob("state-*"))
     for file in states:
         file.write_bytes(file.read_bytes()[:50])
-    said = mistake(capsys, "resume", str(tmp_path / "run"))
-    assert "holds no whole checkpoint" in said
-    assert "is damaged: 50 bytes" in said
-    assert "The rounds recorded so far can still be read" in said
+    message = mistake(capsys, "resume", str(tmp_path / "run"))
+    assert "holds no whole checkpoint" in message
+    assert "is damaged: 50 bytes" in message
+    assert "The rounds recorded so far can still be read" in message
     lines = (tmp_path / "run" / "rounds.jsonl").read_text().splitlines(keepends=True)
     assert len(lines) == 6
 
@@ -110,9 +110,9 @@ def test_record_damaged_in_the_middle_is_refused(capsys: Capture, tmp_path: Path
     rounds = tmp_path / "run" / "rounds.jsonl"
     lines = rounds.read_text().splitlines(keepends=True)
     rounds.write_text("".join([*lines[:2], "{half a li\n", *lines[3:]]))
-    said = mistake(capsys, "resume", str(tmp_path / "run"))
-    assert said.startswith(f"{rounds}: line 3 of 6 is damaged")
-    assert "Lines 1 to 2 are complete" in said
+    message = mistake(capsys, "resume", str(tmp_path / "run"))
+    assert message.startswith(f"{rounds}: line 3 of 6 is damaged")
+    assert "Lines 1 to 2 are complete" in message
 
 
 def test_resume_prints_the_round_it_continues_from(capsys: Capture, tmp_path: Path) -> None:
@@ -125,12 +125,12 @@ def test_resume_prints_the_round_it_continues_from(capsys: Capture, tmp_path: Pa
     assert "resumed after round 5: the last line of the record was not whole" in out
 
 
-def test_checkpoint_of_another_scenario_and_missing_folder_are_refused(capsys: Capture, tmp_path: Path) -> None:
+def test_resume_refuses_a_changed_scenario_and_a_missing_folder(capsys: Capture, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     simulate(digits(), out=folder, stop_asked=stop_after(2))
     file = folder / "scenario.toml"
     file.write_text(file.read_text().replace("seed = 7", "seed = 8"))
-    said = mistake(capsys, "resume", str(folder))
-    assert said.startswith(f"{folder}: its checkpoint is of another scenario or algorithm than the given one.")
+    message = mistake(capsys, "resume", str(folder))
+    assert message.startswith(f"{folder}: its checkpoint belongs to another scenario or algorithm.")
     assert "does not exist" in mistake(capsys, "resume", str(tmp_path / "nothing"))
     assert "is a file, not a run's folder" in mistake(capsys, "resume", str(file))

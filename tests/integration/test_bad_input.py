@@ -1,4 +1,4 @@
-"""Every mistake of the user's: exit code 2, one clear message, no traceback, nothing lost."""
+"""User mistakes: exit code 2, one clear message, no traceback, no folder."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ SETS = {
 
 
 @pytest.mark.parametrize("change", SETS)
-def test_scenario_without_experiment_is_refused(change: str, capsys: Capture, tmp_path: Path) -> None:
-    said = mistake(capsys, "run", "--set", change, "--out", str(tmp_path / "run"))
-    assert said.startswith(SETS[change])
-    assert not (tmp_path / "run").exists(), "a mistake leaves no folder"
+def test_invalid_change_of_a_scenario_is_refused(change: str, capsys: Capture, tmp_path: Path) -> None:
+    message = mistake(capsys, "run", "--set", change, "--out", str(tmp_path / "run"))
+    assert message.startswith(SETS[change])
+    assert not (tmp_path / "run").exists(), "the mistake created a folder"
 
 
 def test_scenario_missing_or_not_toml_is_refused(capsys: Capture, tmp_path: Path) -> None:
-    said = mistake(capsys, "run", "digits-lable-skew")
-    assert "'digits-lable-skew' is not a scenario file or a built-in scenario. Nearest: 'digits-label-skew'." in said
+    message = mistake(capsys, "run", "digits-lable-skew")
+    assert "'digits-lable-skew' is not a scenario file or a built-in scenario. Nearest: 'digits-label-skew'." in message
     assert "is not a scenario file" in mistake(capsys, "run", str(tmp_path))
     (tmp_path / "broken.toml").write_text("[run\nrounds = 3")
-    said = mistake(capsys, "run", str(tmp_path / "broken.toml"))
-    assert said.startswith(f"{tmp_path / 'broken.toml'}: is not TOML:")
-    assert "line 1" in said
+    message = mistake(capsys, "run", str(tmp_path / "broken.toml"))
+    assert message.startswith(f"{tmp_path / 'broken.toml'}: is not TOML:")
+    assert "line 1" in message
     (tmp_path / "broken.toml").write_bytes(b"\xff\xfe\x00")
     assert "cannot be read" in mistake(capsys, "run", str(tmp_path / "broken.toml"))
 
@@ -73,12 +73,12 @@ def test_scenario_missing_or_not_toml_is_refused(capsys: Capture, tmp_path: Path
 def test_mistake_in_a_file_names_the_file(capsys: Capture, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(to_toml(digits()).replace("local_lr", "lokal_lr"))
-    assert "Nearest: 'local_lr'. All: optimizer, local_lr," in (said := mistake(capsys, "run", str(file)))
-    assert said.endswith(f"In {file}.")
+    assert "Nearest: 'local_lr'. All: optimizer, local_lr," in (message := mistake(capsys, "run", str(file)))
+    assert message.endswith(f"In {file}.")
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "expected"),
     [
         (lambda x, y: (np.where(np.arange(len(x))[:, None] == 7, np.nan, x), y), "must be finite, and row 7, column 0"),
         (lambda x, y: (np.where(np.arange(len(x))[:, None] == 3, np.inf, x), y), "must be finite, and row 3, column 0"),
@@ -88,24 +88,24 @@ def test_mistake_in_a_file_names_the_file(capsys: Capture, tmp_path: Path) -> No
     ],
 )
 def test_invalid_numbers_are_refused(
-    broken: Callable[..., tuple[object, object]], said: str, capsys: Capture, tmp_path: Path
+    broken: Callable[..., tuple[object, object]], expected: str, capsys: Capture, tmp_path: Path
 ) -> None:
     x, y = np.random.default_rng(0).normal(size=(200, 4)).astype(np.float32), np.arange(200) % 3
     features, labels = broken(x, y)
     np.savez(tmp_path / "set.npz", x=features, y=labels)
     sets = ["data.kind=images", f"data.path={tmp_path / 'set.npz'}", "partition.clients=4", "algorithm.cohort=2"]
     arguments = [a for s in sets for a in ("--set", s)]
-    told = mistake(capsys, "run", *arguments, "--out", str(tmp_path / "run"))
-    assert said in told
-    assert "set.npz" in told
+    message = mistake(capsys, "run", *arguments, "--out", str(tmp_path / "run"))
+    assert expected in message
+    assert "set.npz" in message
     assert not (tmp_path / "run").exists()
 
 
-# The user's own clients, from Python.
+# Clients from Python
 
 
 def clients_of(sizes: list[int], change: Callable[[int, np.ndarray, np.ndarray], object] | None = None) -> Population:
-    """Make clients with three classes; `change` may spoil a client's arrays in place, or return others."""
+    """Make clients with three classes; `change` may corrupt a client's arrays in place, or return others."""
 
     def client(k: int) -> tuple[np.ndarray, np.ndarray]:
         draw = np.random.default_rng(k)
@@ -128,7 +128,7 @@ def play(data: Population, *sets: str) -> Run:
 @pytest.mark.parametrize(
     "sizes",
     [[12, 0, 20, 9], [1, 30, 12], [25], [1]],
-    ids=["an empty client", "a client with one example", "one client in all", "one example in all"],
+    ids=["an empty client", "a client with one example", "a single client", "a single example"],
 )
 def test_small_clients_are_accepted(sizes: list[int], engine: str) -> None:
     run = play(clients_of(sizes), f"engine.kind={engine}")
@@ -175,7 +175,7 @@ def test_cohort_larger_than_clients_with_data_is_refused() -> None:
     )
 
 
-SPOILT: dict[str, tuple[Callable[[int, np.ndarray, np.ndarray], object], str]] = {
+CORRUPTED: dict[str, tuple[Callable[[int, np.ndarray, np.ndarray], object], str]] = {
     "nan": (lambda k, x, y: x.__setitem__((4, 1), np.nan), "features must be finite, and row 4, column 1 is nan"),
     "infinity": (lambda k, x, y: x.__setitem__((2, 0), np.inf), "features must be finite, and row 2, column 0 is inf"),
     "label too large": (lambda k, x, y: y.__setitem__(5, 3), "labels must be from 0 to 2 (3 outputs), and row 5 is 3"),
@@ -186,17 +186,17 @@ SPOILT: dict[str, tuple[Callable[[int, np.ndarray, np.ndarray], object], str]] =
 }
 
 
-@pytest.mark.parametrize("what", SPOILT)
+@pytest.mark.parametrize("what", CORRUPTED)
 def test_client_with_invalid_data_is_named(what: str) -> None:
-    spoil, said = SPOILT[what]
+    corrupt, expected = CORRUPTED[what]
 
     def one(k: int, features: np.ndarray, labels: np.ndarray) -> object:
-        found = spoil(k, features, labels) if k == 2 else None
+        found = corrupt(k, features, labels) if k == 2 else None
         return (found[0] if isinstance(found[0], tuple) else found) if isinstance(found, tuple) else None
 
     with pytest.raises(DataError) as error:
         play(clients_of([20, 20, 20, 20], one))
-    assert str(error.value).startswith(f"client 2: {said}")
+    assert str(error.value).startswith(f"client 2: {expected}")
 
 
 def test_labels_outside_the_models_outputs_are_refused() -> None:

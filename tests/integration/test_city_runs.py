@@ -1,4 +1,4 @@
-"""City runs with faults, drift, feature statistics and remedies: resumed, on nodes, on both engines, recorded."""
+"""City runs with faults, drift, feature statistics and remedies: resuming, nodes, both engines, records."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def test_resumed_run_equals_the_uninterrupted_one_and_repeats_no_event(name: str
     whole = simulate(city(name), out=tmp_path / "whole")
     assert whole.verdict.outcome == "stopped"
     cut = tmp_path / "cut"
-    asked = iter([2, 1, 3])  # interrupted after rounds 2, 3 and 6
-    run = simulate(city(name), out=cut, stop_asked=stop_after(next(asked)))
+    stops = iter([2, 1, 3])  # interrupted after rounds 2, 3 and 6
+    run = simulate(city(name), out=cut, stop_asked=stop_after(next(stops)))
     while run.verdict.outcome == "interrupted":
-        run = resume(cut, stop_asked=stop_after(next(asked, 1000)))
+        run = resume(cut, stop_asked=stop_after(next(stops, 1000)))
     assert torch.equal(run.params, whole.params)
     assert_same_run(cut, tmp_path / "whole")
     assert events(cut) == events(tmp_path / "whole")
@@ -98,7 +98,7 @@ def test_resumed_run_equals_the_uninterrupted_one_and_repeats_no_event(name: str
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_nodes_in_any_order_give_the_bits_of_the_plain_engine(name: str, tmp_path: Path) -> None:
+def test_nodes_in_any_order_give_the_same_bits_as_the_plain_engine(name: str, tmp_path: Path) -> None:
     scenario = replace(city(name), engine=replace(city(name).engine, kind="plain", tile=None))
     simulate(scenario, out=tmp_path / "here")
     server, client = apps(scenario, out=tmp_path / "there", observers=[])
@@ -124,13 +124,13 @@ def test_engines_and_tiles_see_the_same_data(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CITIES)
-def test_each_line_has_the_masks_and_levels_of_its_cohort(name: str, tmp_path: Path) -> None:
+def test_each_line_records_the_faults_and_drift_levels_of_its_cohort(name: str, tmp_path: Path) -> None:
     scenario = city(name)
     scenario = replace(scenario, features=replace(scenario.features, select="none", keep=None))
     run = simulate(scenario, out=tmp_path / "run")
     population, rows = run.session.population, client_rows(tmp_path / "run")
     measured = np.array([c.measured for c in population.spec.channels])
-    told = set()
+    seen = set()
     for line in run.rounds.lines[1:]:
         now, clients = population.during(line["round"]), rows["client"][rows["round"] == line["round"]]
         assert len(clients) == line["respondents"]
@@ -142,14 +142,14 @@ def test_each_line_has_the_masks_and_levels_of_its_cohort(name: str, tmp_path: P
             changed += share
             assert line["faults"][fault]["clients"] == np.count_nonzero(share)
             assert line["faults"][fault]["changed"] == pytest.approx(share.mean(), rel=1e-5)
-            told |= {fault} if share.any() else set()
+            seen |= {fault} if share.any() else set()
         for drift, level in now.history.drift_levels(clients).items():
             assert line["concept_drift"][drift] == {"level": level.mean(), "clients": np.count_nonzero(level)}
-            told |= {drift} if level.any() else set()
+            seen |= {drift} if level.any() else set()
         district = now.places(clients).district
         assert set(line["districts"]) == {now.federation.districts[d] for d in district}
         for d in np.unique(district):
-            said = line["districts"][now.federation.districts[d]]
-            assert said["clients"] == np.count_nonzero(district == d)
-            assert said["changed"] == pytest.approx(np.minimum(changed, 1.0)[district == d].mean(), rel=1e-5)
-    assert told == {*scenario.faults, *scenario.drifts}
+            district_line = line["districts"][now.federation.districts[d]]
+            assert district_line["clients"] == np.count_nonzero(district == d)
+            assert district_line["changed"] == pytest.approx(np.minimum(changed, 1.0)[district == d].mean(), rel=1e-5)
+    assert seen == {*scenario.faults, *scenario.drifts}

@@ -1,4 +1,4 @@
-"""The built-in scenarios of the city: each differs from its clean one as its title says, and runs to a verdict."""
+"""The built-in city scenarios: each differs from its clean scenario as its title says, and runs to a verdict."""
 
 import math
 import tomllib
@@ -46,10 +46,10 @@ def test_every_generated_source_has_a_clean_scenario() -> None:
 
 @pytest.mark.parametrize("twin", PAIRS)
 def test_twin_scenario_differs_only_in_faults_drifts_and_remedies(twin: str) -> None:
-    told = differing(PAIRS[twin], twin)
-    assert set(told) <= set(TWIN_KEYS)
-    assert "title" in told
-    assert set(told) & {"faults", "drifts", "features"}
+    changes = differing(PAIRS[twin], twin)
+    assert set(changes) <= set(TWIN_KEYS)
+    assert "title" in changes
+    assert set(changes) & {"faults", "drifts", "features"}
 
 
 @pytest.mark.parametrize("name", [*CLEAN, *PAIRS])
@@ -73,7 +73,7 @@ def test_scenarios_show_many_kinds_of_faults() -> None:
 
 @pytest.mark.parametrize("name", [*CLEAN, *PAIRS])
 def test_short_run_ends_in_a_verdict_and_records_fault_counts(name: str) -> None:
-    told, run = read(name), short_run(name)
+    table, run = read(name), short_run(name)
     assert run.verdict.outcome in ("converged", "stopped", "diverged")
     assert run.verdict.round_index <= 2
     last = run.rounds.lines[-1]
@@ -81,18 +81,18 @@ def test_short_run_ends_in_a_verdict_and_records_fault_counts(name: str) -> None
         assert name == "city-meters-watts"
     else:
         assert math.isfinite(last["validation_loss"])
-    assert set(last.get("faults", {})) == set(told.get("faults", {}))
-    assert set(last.get("concept_drift", {})) == set(told.get("drifts", {}))
-    assert ("districts" in last) == (told["data"]["kind"] in GENERATED)
+    assert set(last.get("faults", {})) == set(table.get("faults", {}))
+    assert set(last.get("concept_drift", {})) == set(table.get("drifts", {}))
+    assert ("districts" in last) == (table["data"]["kind"] in GENERATED)
     for fault in last.get("faults", {}).values():
         assert fault["changed"] > 0
         assert fault["effect"] > 0
-    for drift, options in told.get("drifts", {}).items():
+    for drift, options in table.get("drifts", {}).items():
         assert (last["concept_drift"][drift]["clients"] > 0) == (
-            options.get("districts") is None or _there(run, options)
+            options.get("districts") is None or _drift_reaches_cohort(run, options)
         )
 
 
-def _there(run: Run, options: dict[str, list[str]]) -> bool:
-    """Return whether any of the last cohort lives where the drift is."""
+def _drift_reaches_cohort(run: Run, options: dict[str, list[str]]) -> bool:
+    """Return whether a client of the last cohort is in a district with the drift."""
     return bool(set(run.rounds.lines[-1]["districts"]) & set(options["districts"]))

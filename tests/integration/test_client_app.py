@@ -1,4 +1,4 @@
-"""A user's Flower ClientApp on our grid, unchanged: the PyTorch quickstart's."""
+"""A user's unchanged Flower ClientApp on our grid: that of the PyTorch quickstart."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def by_hand(rounds: int) -> dict[str, Tensor]:
-    """Return federated averaging of the quickstart written out: a weighted mean of state dicts."""
+    """Return the quickstart's federated averaging written out: a weighted mean of state dicts."""
     weights = torch.tensor(SIZES, dtype=torch.float64) / sum(SIZES)
     state = new_net().state_dict()
     for r in range(1, rounds + 1):
@@ -59,7 +59,7 @@ def assert_is_by_hand(run: Run, rounds: int) -> None:
 
 @pytest.mark.parametrize("strategy", [None, FedAvg])
 def test_quickstart_equals_averaging_by_hand(strategy: type[FedAvg] | None) -> None:
-    """Batch normalisation's statistics too: the strategy averages every floating-point entry."""
+    """The strategy averages every floating-point entry, also the statistics of batch normalisation."""
     run = run_app(app, strategy=strategy() if strategy else None)
     assert_is_by_hand(run, 4)
     lines = run.rounds.lines
@@ -82,9 +82,9 @@ def test_quickstart_equals_averaging_by_hand(strategy: type[FedAvg] | None) -> N
 
 def test_record_names_the_client_app(tmp_path: Path) -> None:
     run_app(app, "run.rounds=2", record=True, out=tmp_path / "run")
-    said = read_json(tmp_path / "run" / "environment.json")["run"]
-    assert (said["engine"], said["engine_reason"]) == ("ClientApp", "a user's ClientApp, one message a client")
-    assert said["from_python"] == ["model", "data", "client_app"]
+    facts = read_json(tmp_path / "run" / "environment.json")["run"]
+    assert (facts["engine"], facts["engine_reason"]) == ("ClientApp", "a user's ClientApp, one message a client")
+    assert facts["from_python"] == ["model", "data", "client_app"]
     first = read_rounds(tmp_path / "run" / "rounds.jsonl")[0][1]
     assert {w["client"] for w in first["worst"]["update_norm"]} <= set(range(CLIENTS))
     loaded = Net()
@@ -96,7 +96,7 @@ def read_json(path: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def test_context_stays_with_its_node() -> None:
+def test_each_node_keeps_its_context() -> None:
     seen: dict[int, list[float]] = {}
 
     def counting(message: Message, context: Context) -> Message:
@@ -110,11 +110,11 @@ def test_context_stays_with_its_node() -> None:
     run_app(changed(counting), "algorithm.cohort=3", "run.rounds=5")
     assert sum(map(len, seen.values())) == 15
     assert all(counts == list(range(1, len(counts) + 1)) for counts in seen.values())
-    assert len(seen) > 3, "a cohort of three is not drawn anew"
+    assert len(seen) > 3, "every round has the same cohort of three"
 
 
 def test_metrics_of_unknown_names_are_ignored() -> None:
-    """A loss that is not there must not end a run as diverged."""
+    """A missing loss must not end a run as diverged."""
 
     other = returning(dict, train_loss=None)
     other._registered_funcs.pop("evaluate.default")
@@ -149,7 +149,7 @@ def test_flowers_fedprox_sends_the_app_its_mu() -> None:
 
 
 def test_server_momentum_works_on_a_users_clients() -> None:
-    """Our rows whose clients train plainly play with any ClientApp: momentum 0 is averaging, 0.9 goes further."""
+    """Rows without changes on clients work with any ClientApp: momentum 0 is averaging, 0.9 moves further."""
     still = run_app(app, "algorithm.kind=fedavgm", "algorithm.server_momentum=0.0")
     moving = run_app(app, "algorithm.kind=fedavgm", "algorithm.server_momentum=0.9")
     start = still.session.start.params

@@ -1,4 +1,4 @@
-"""ClientApps that fail, return nonsense, or cannot be played: counted, named or refused, never a hang."""
+"""ClientApps that fail, return invalid replies, or are not supported: counted, named or refused, never a hang."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_failing_client_is_counted_and_the_round_continues(tmp_path: Path) -> No
     assert [line["respondents"] for line in run.rounds.lines[1:]] == [6, 5, 6, 6]
     assert run.rounds["bytes_up"][2] == run.rounds["bytes_up"][1] * 5 / 6
     events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
-    said = "1 of 6 clients failed; the first error: RuntimeError: the disk is on fire"
-    assert [(e["round"], e["kind"], e["message"]) for e in events] == [(2, "clients_failed", said)]
+    expected = "1 of 6 clients failed; the first error: RuntimeError: the disk is on fire"
+    assert [(e["round"], e["kind"], e["message"]) for e in events] == [(2, "clients_failed", expected)]
 
 
 @pytest.mark.parametrize("strategy", [None, FedAvg])
 def test_all_clients_failing_is_an_error_with_the_reason(strategy: type[FedAvg] | None, tmp_path: Path) -> None:
-    """Flower itself would call this a success, with an empty model."""
+    """Flower alone would report a success with an empty model."""
 
     def never(message: Message, context: Context) -> Message:
         if message.content["config"]["server-round"] == 2:
@@ -56,7 +56,7 @@ def test_all_clients_failing_is_an_error_with_the_reason(strategy: type[FedAvg] 
         "clients: all 6 clients of the round failed; the first error: RuntimeError: no data here."
     )
     lines, _ = read_rounds(tmp_path / "run" / "rounds.jsonl")
-    assert [line["round"] for line in lines] == [0, 1], "what was recorded is kept"
+    assert [line["round"] for line in lines] == [0, 1], "the record is incomplete"
 
 
 def test_handler_missing_or_returning_nothing_is_a_failure() -> None:
@@ -99,11 +99,11 @@ def test_client_returning_nan_diverges_the_run() -> None:
         run = run_app(changed(handler), strategy=strategy)
         assert (run.verdict.outcome, run.verdict.round_index) == ("diverged", 3)
         assert run.outcome["last_finite_round"] == 2
-        assert torch.isfinite(run.params).all(), "the model that is kept is the last finite one"
+        assert torch.isfinite(run.params).all(), "the final model is not finite"
         line = run.rounds.lines[-1]
         assert line["round"] == 3
         assert np.isnan(line["update_dispersion"])
-        assert line["worst"]["update_norm"][0]["client"] == 4, "the culprit is named"
+        assert line["worst"]["update_norm"][0]["client"] == 4, "the record does not name the client"
 
 
 def test_reply_that_averaging_cannot_use_is_named() -> None:
@@ -115,10 +115,10 @@ def test_reply_that_averaging_cannot_use_is_named() -> None:
             "array 'head.bias' is of shape (4,); (3,) was exp",
         ),
     ]
-    for client_app, said in cases:
+    for client_app, expected in cases:
         with pytest.raises(StrategyError) as error:
             run_app(client_app)
-        assert f"clients: returned what fedavg cannot use: {said}" in str(error.value)
+        assert f"clients: returned what fedavg cannot use: {expected}" in str(error.value)
 
 
 def test_reply_that_flowers_strategy_cannot_use_is_named() -> None:
@@ -127,7 +127,7 @@ def test_reply_that_flowers_strategy_cannot_use_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "expected"),
     [
         (["algorithm.kind=fedprox"], "algorithm.kind: is 'fedprox', which changes how clients train"),
         (["algorithm.kind=scaffold", "algorithm.weighting="], "is 'scaffold', which changes how clients train"),
@@ -136,10 +136,10 @@ def test_reply_that_flowers_strategy_cannot_use_is_named() -> None:
         (["local.batch_size=full", "local.local_epochs=1", "algorithm.kind=fedsgd"], "is 'fedsgd', which changes"),
     ],
 )
-def test_rows_that_need_our_clients_are_refused(sets: list[str], said: str) -> None:
+def test_row_that_needs_our_clients_is_refused(sets: list[str], expected: str) -> None:
     with pytest.raises(StrategyError) as error:
         run_app(app, *sets)
-    assert said in str(error.value)
+    assert expected in str(error.value)
 
 
 @pytest.mark.parametrize(

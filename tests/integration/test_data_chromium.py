@@ -1,4 +1,4 @@
-"""data.html in a real browser, cut off from the network: every card is drawn, and the map shows the chosen measure."""
+"""data.html in a real browser without a network: every card is drawn, and the map shows the chosen measure."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ MAP = "echarts.getInstanceByDom(document.querySelector('#card-map .chart')).getO
 
 
 def choose(value: str) -> str:
-    """Return the JavaScript that picks a value in the map's list."""
+    """Return the JavaScript that selects a value in the map's list."""
     return f"""(() => {{ const list = document.querySelector('#card-map select');
       list.value = '{value}'; list.dispatchEvent(new Event('change')); }})()"""
 

@@ -1,4 +1,4 @@
-"""Flower's own strategies on our grid, alone and around ours, against numpy on the clients' updates."""
+"""Flower's strategies on our grid, alone and as wrappers of ours, compared with NumPy on the clients' updates."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Watched:
 
 
 class Watching(Strategy):
-    """Looks on while another strategy works; a wrapper as a user might write one."""
+    """A wrapper, as a user might write one, that keeps the inputs and results of another strategy."""
 
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
@@ -100,7 +100,7 @@ def watch(strategy: Strategy, *sets: str) -> tuple[Run, Watching]:
 
 
 def watch_around(wrap: Callable[[Strategy], Strategy], *sets: str) -> tuple[Run, Watching]:
-    """Play our own strategy inside a wrapper."""
+    """Run our own strategy inside a wrapper."""
     made: list[Watching] = []
 
     def wrapped(ours: Strategy) -> Strategy:
@@ -131,7 +131,7 @@ def test_stock_fedavg_equals_our_fedavg() -> None:
     ours = simulate(digits(*EVERYONE), record=False)
     run, watching = watch(FedAvg())
     assert far(run.params, ours.params) <= 1e-6
-    assert len({int(e) for w in watching.rounds for e in w.examples}) > 1, "equal sizes could not tell the weights"
+    assert len({int(e) for w in watching.rounds for e in w.examples}) > 1, "equal sizes would hide the weights"
     assert_drift_is_measured(run)
     for name in ("update_dispersion", "client_drift.mean", "validation_loss", "bytes_total", "simulated_seconds_total"):
         np.testing.assert_allclose(run.rounds[name], ours.rounds[name], rtol=1e-5, err_msg=name)
@@ -152,12 +152,12 @@ def test_fedadam_matches_its_formula() -> None:
 
 
 def test_fedtrimmedavg_matches_its_formula() -> None:
-    """Flower's takes arrays out of the replies as it goes: they are made afresh for it."""
+    """Flower's strategy removes arrays from the replies, so it gets copies."""
     run, watching = watch(FedTrimmedAvg(beta=0.25))
     for w in watching.rounds:
         expected = np.sort(w.clients, axis=0)[2:-2].mean(0)
         np.testing.assert_allclose(w.after, expected, rtol=1e-5, atol=1e-7)
-        assert np.abs(w.after - w.weights @ w.clients).max() > 1e-3, "trimming changed nothing"
+        assert np.abs(w.after - w.weights @ w.clients).max() > 1e-3, "trimming has no effect here"
     assert_drift_is_measured(run)
 
 
@@ -170,8 +170,8 @@ def test_krum_takes_one_clients_parameters() -> None:
     assert_drift_is_measured(run)
 
 
-def fixed(inner: Strategy, clipping_norm: float, noise: float = 0.0, asked: int = N) -> Strategy:
-    return DifferentialPrivacyServerSideFixedClipping(inner, noise, clipping_norm, asked)
+def fixed(inner: Strategy, clipping_norm: float, noise: float = 0.0, sampled: int = N) -> Strategy:
+    return DifferentialPrivacyServerSideFixedClipping(inner, noise, clipping_norm, sampled)
 
 
 def adaptive(inner: Strategy, clipping_norm: float, noise: float = 0.0) -> Strategy:
@@ -197,14 +197,14 @@ def test_fixed_clipping_clips_each_update(around: str) -> None:
 
 
 @pytest.mark.parametrize("around", AROUND)
-def test_fixed_clippings_noise_is_gaussian_and_comes_from_the_seed(around: str) -> None:
+def test_noise_of_fixed_clipping_is_gaussian_and_depends_on_the_seed(around: str) -> None:
     run, watching = AROUND[around](lambda inner: fixed(inner, 0.3, noise=2.0))
     again, _ = AROUND[around](lambda inner: fixed(inner, 0.3, noise=2.0))
     assert torch.equal(run.params, again.params)
     noise = np.stack([w.after - w.before - w.clipped_mean(0.3) for w in watching.rounds])
     assert noise.std() == pytest.approx(2.0 * 0.3 / N, rel=0.05)
     assert abs(noise.mean()) < 0.05 * noise.std()
-    assert abs(np.corrcoef(noise)[0, 1]) < 0.1, "each round draws its own"
+    assert abs(np.corrcoef(noise)[0, 1]) < 0.1, "rounds share their noise"
 
 
 @pytest.mark.parametrize("around", AROUND)
@@ -216,7 +216,7 @@ def test_adaptive_clipping_adapts_its_norm(around: str) -> None:
         clipped.append(float((np.linalg.norm(w.updates, axis=1) > clipping_norm).mean()))
         clipping_norm *= np.exp(-0.5 * (clipped[-1] - 0.3))
     assert watching.strategy.clipping_norm == pytest.approx(clipping_norm)  # type: ignore[attr-defined]
-    assert any(0 < share < 1 for share in clipped), "all or none were clipped: the share says little"
+    assert any(0 < share < 1 for share in clipped), "all or no updates are clipped, so the share tests little"
     assert_drift_is_measured(run)
 
 
@@ -237,15 +237,15 @@ def test_clipping_wraps_other_flower_strategies(name: str, wrap: Callable[[Strat
     assert (norms > 1.0).any()
     expected = returned.before + returned.updates * np.minimum(1, 1.0 / norms)
     np.testing.assert_allclose(given.clients, expected, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(returned.after, given.after, rtol=1e-6)  # no noise was asked for
+    np.testing.assert_allclose(returned.after, given.after, rtol=1e-6)  # without noise
     assert_drift_is_measured(run)
 
 
 def test_wrapper_that_clips_nothing_changes_nothing() -> None:
-    """Cohorts, weights and the server's step of our row are still ours."""
+    """The row's cohorts, weights and server step stay the same."""
     sets = ("algorithm.kind=fedavgm", "algorithm.weighting=uniform", "run.rounds=4")
     ours = simulate(digits(*sets), record=False)
-    run = simulate(digits(*sets), strategy=lambda inner: fixed(inner, 1e6, asked=4), record=False)
+    run = simulate(digits(*sets), strategy=lambda inner: fixed(inner, 1e6, sampled=4), record=False)
     assert far(run.params, ours.params) <= 1e-6
     assert [line["cohort"] for line in run.rounds.lines[1:]] == [4] * 4
     np.testing.assert_allclose(run.rounds["update_dispersion"], ours.rounds["update_dispersion"], rtol=1e-5)
@@ -260,14 +260,14 @@ def test_server_momentum_works_on_clipped_updates() -> None:
 
 
 class Rewriting(Watching):
-    """Makes real messages of the wrapped ones, as Flower's accounting does, and adds to their config."""
+    """Turns lazy messages into real ones, as Flower's accounting does, and adds to their config."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        asked = super().configure_train(server_round, arrays, config, grid)
-        assert isinstance(asked, CohortMessages)
-        messages = list(asked)
+        sent = super().configure_train(server_round, arrays, config, grid)
+        assert isinstance(sent, CohortMessages)
+        messages = list(sent)
         for message in messages:
             message.content["extra"] = ConfigRecord({"budget": 1.0})
         return messages
@@ -299,7 +299,7 @@ def test_flowers_draws_use_our_seed_and_leave_global_generators_unchanged() -> N
     assert far(other.params, one.params) > 0.1
 
 
-def test_names_of_records_are_the_strategys_choice() -> None:
+def test_strategy_chooses_the_names_of_records() -> None:
     ours = simulate(digits(*EVERYONE), record=False)
     named = FedAvg(arrayrecord_key="weights", configrecord_key="settings")
     assert far(simulate(digits(*EVERYONE), strategy=named, record=False).params, ours.params) <= 1e-6

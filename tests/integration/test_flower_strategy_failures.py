@@ -1,4 +1,4 @@
-"""Flower strategies that cannot play, raise, or return nothing: refused or named, never a hang or a quiet loss."""
+"""Flower strategies that are unsupported, raise, or return nothing: refused or named, never a hang or a silent loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "said"),
+    ("strategy", "message"),
     [
         (
             FedAvg(min_available_nodes=9),
@@ -36,10 +36,10 @@ def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
         (lambda ours: "a word", "is a function that returned str, not a Flower Strategy"),
     ],
 )
-def test_unsupported_strategy_is_refused(strategy: StrategyChoice, said: str) -> None:
+def test_unsupported_strategy_is_refused(strategy: StrategyChoice, message: str) -> None:
     with pytest.raises(StrategyError) as error:
         simulate(digits(*EVERYONE), strategy=strategy, record=False)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 def test_wrapper_around_control_variates_is_refused() -> None:
@@ -84,7 +84,7 @@ def test_strategy_without_arrays_leaves_the_model_and_makes_an_event(tmp_path: P
 
 
 class Silent(Strategy):
-    """A strategy of the user's that forgets the round in its messages."""
+    """A user's strategy whose messages lack the round."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

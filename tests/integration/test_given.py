@@ -1,4 +1,4 @@
-"""Wrong objects from Python: the error names the argument, its type and the allowed one; it is never a raw error."""
+"""Objects of the wrong type from Python: the error names the argument, its type and the allowed type."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from clients.core.errors import DataError, RunFolderError, ScenarioError, Strate
 
 
 class Silent:
-    """Has none of an observer's methods: one was misspelt."""
+    """Has no method of an observer: the name of its only one is misspelt."""
 
     def round_finish(self, line: dict[str, Any]) -> None:
         raise AssertionError
 
 
-class Hears:
+class Listener:
     def round_finished(self, line: dict[str, Any]) -> None:
         pass
 
 
 class Lost(nn.Module):
-    """Fails as a user's module may: with an error that is neither of values nor of shapes."""
+    """A user's module that fails with an error other than ValueError or RuntimeError."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
     ),
     "list of arrays": (
         {"data": [np.zeros((3, 2)), np.zeros(3)]}, DataError,
-        "data: must be a population, got a list of 2. Make one of your own clients: fs.custom_population(",
+        "data: must be a population, got a list of 2. Make one from your clients' data: fs.custom_population(",
     ),
     "torch dataset": (
         {"data": TensorDataset(torch.zeros(3, 2))}, DataError, "data: must be a population, got a TensorDataset.",
@@ -86,13 +86,14 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
     ),
     "grid": ({"grid": ArrayRecord()}, StrategyError, "grid: must be a flwr.serverapp.Grid, got an ArrayRecord"),
     "one observer": (
-        {"observers": Hears()}, UserError,
-        "observers: must be a list of observers, got a Hears. Pass objects in a list: observers=[...].",
+        {"observers": Listener()}, UserError,
+        "observers: must be a list of observers, got a Listener. Pass objects in a list: observers=[...].",
     ),
     "observer class": (
-        {"observers": [Hears(), Hears]}, UserError, "observers[1]: must be an object, got the class Hears. Pass Hears(",
+        {"observers": [Listener(), Listener]}, UserError,
+        "observers[1]: must be an object, got the class Listener. Pass Listener(",
     ),
-    "deaf observer": (
+    "observer without methods": (
         {"observers": [Silent()]}, UserError,
         "observers[0]: has none of an observer's methods: attached, run_started, recorded_before, round_finished,",
     ),
@@ -105,13 +106,13 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
 
 @pytest.mark.parametrize("what", WRONG)
 def test_object_of_the_wrong_kind_is_named(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given, kind, said = WRONG[what]
+    given, kind, message = WRONG[what]
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as error:
         fs.simulate(digits(), **given)
     assert type(error.value) is kind
-    assert str(error.value).startswith(said) or (said.startswith("got") and said in str(error.value))
-    assert not any(tmp_path.iterdir()), "a mistake leaves no folder"
+    assert str(error.value).startswith(message) or (message.startswith("got") and message in str(error.value))
+    assert not any(tmp_path.iterdir()), "the mistake created a folder"
 
 
 def test_original_error_is_chained() -> None:
@@ -136,17 +137,17 @@ def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: fs.simulate({"data": {"kind": "digits"}}), "scenario: must be a scenario, a file's path or a bui"),  # type: ignore[arg-type]
         (lambda: fs.load_scenario(7), "scenario: must be a scenario, a file's path or a built-in's name, got int."),  # type: ignore[arg-type]
         (lambda: fs.load_scenario(sets="run.rounds=3"), "sets: must be a list of changes, got the text 'run."),
     ],
 )  # fmt: skip
-def test_scenario_of_the_wrong_kind_is_refused(call: Callable[[], object], said: str) -> None:
+def test_scenario_of_the_wrong_kind_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ScenarioError) as error:
         call()
-    assert str(error.value).startswith(said)
+    assert str(error.value).startswith(message)
 
 
 def test_other_entry_points_check_the_same_arguments(tmp_path: Path) -> None:
@@ -165,7 +166,8 @@ def test_valid_arguments_are_accepted() -> None:
     module = nn.Sequential(nn.LazyLinear(10))
     module(torch.zeros(2, 64))
     assert (
-        fs.simulate(digits("run.rounds=1"), model=module, observers=(Hears(),), record=False).rounds["round"][-1] == 1
+        fs.simulate(digits("run.rounds=1"), model=module, observers=(Listener(),), record=False).rounds["round"][-1]
+        == 1
     )
 
 
@@ -177,7 +179,7 @@ def client(k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"task": "regresion"}, "task: 'regresion' is not a task. Nearest: 'regression'. All: classification, regress"),
         ({"client": [1, 2]}, "client: must be a function of a client's index, got list. Pass client=lambda k:"),
@@ -194,11 +196,11 @@ def client(k: int) -> tuple[np.ndarray, np.ndarray]:
         ({"client": lambda k: ([[1], [1, 2]], np.arange(2))}, "client 0: features must be an array or a tensor: "),
     ],
 )
-def test_population_of_the_wrong_kind_is_refused(change: dict[str, Any], said: str) -> None:
-    asked: dict[str, Any] = {"client": client, "sizes": [3, 3], "outputs": 3} | change
+def test_population_of_the_wrong_kind_is_refused(change: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {"client": client, "sizes": [3, 3], "outputs": 3} | change
     with pytest.raises(UserError) as error:
-        fs.custom_population(**asked)
-    assert str(error.value).startswith(said)
+        fs.custom_population(**arguments)
+    assert str(error.value).startswith(message)
 
 
 def test_client_that_raises_is_named_and_its_error_chained() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C in a real process: once finishes the round and keeps the checkpoint, twice stops at once; both go on later."""
+"""Ctrl-C in a real process: the first finishes the round, the second stops at once; both runs can be resumed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 60.0
 
 @contextmanager
 def running(folder: Path, scenario: Scenario) -> Iterator[subprocess.Popen[str]]:
-    """Start `fedscape run` as a process of its own, and wait until it has played two rounds."""
+    """Start `fedscape run` in a separate process and wait until it has recorded two rounds."""
     file = folder.with_suffix(".toml")
     file.write_text(to_toml(scenario))
     command = [sys.executable, "-m", "simulator.cli", "run", str(file), "--out", str(folder)]
@@ -41,7 +41,7 @@ def wait_for_lines(folder: Path, count: int) -> None:
 
 
 def wait_for_checkpoint(folder: Path, round_index: int) -> None:
-    """Wait until the checkpoint of a round is committed: the next round trains."""
+    """Wait until the checkpoint of a round is committed; by then the next round is training."""
     manifest = RunFolder(folder).checkpoint / "manifest.json"
     eventually(
         lambda: manifest.exists() and json.loads(manifest.read_text())["round_index"] >= round_index,
@@ -49,28 +49,28 @@ def wait_for_checkpoint(folder: Path, round_index: int) -> None:
     )  # fmt: skip
 
 
-def assert_goes_on(folder: Path, scenario: Scenario, more: int) -> None:
-    """Resume for a few rounds, and compare with a run that was stopped only then."""
+def assert_resumes_exactly(folder: Path, scenario: Scenario, more: int) -> None:
+    """Resume for a few rounds, and compare with a run that was not interrupted before."""
     run = resume(folder, stop_asked=stop_after(more))
     last = run.verdict.round_index
     simulate(scenario, out=folder.with_name("whole"), stop_asked=stop_after(last))
     assert_same_run(folder, folder.with_name("whole"))
 
 
-def test_first_ctrl_c_finishes_the_round(tmp_path: Path) -> None:
+def test_first_ctrl_c_finishes_the_round_and_keeps_a_checkpoint(tmp_path: Path) -> None:
     scenario, folder = digits("run.rounds=100000"), tmp_path / "run"
     with running(folder, scenario) as process:
         os.kill(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
+        _, printed = process.communicate(timeout=PATIENCE)
         assert process.returncode == EXIT_INTERRUPTED
-    assert "finishing this round, then stopping" in said
-    assert "Traceback" not in said
+    assert "finishing this round, then stopping" in printed
+    assert "Traceback" not in printed
     outcome = RunFolder(folder).read_outcome()
     assert outcome is not None
     assert outcome["outcome"] == "interrupted"
     assert outcome["round"] == len(recorded(folder)) - 1
     assert RunFolder(folder).model.exists()
-    assert_goes_on(folder, scenario, 2)
+    assert_resumes_exactly(folder, scenario, 2)
 
 
 def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
@@ -83,12 +83,12 @@ def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         while "Ctrl-C again stops at once" not in process.stderr.readline():
             assert process.poll() is None
         os.kill(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=PATIENCE)
+        _, printed = process.communicate(timeout=PATIENCE)
         assert process.returncode == EXIT_INTERRUPTED
-    assert "interrupted; what was recorded is kept" in said
-    assert "Traceback" not in said
-    assert RunFolder(folder).read_outcome() is None, "it had the time to finish"
-    assert_goes_on(folder, scenario, 1)
+    assert "interrupted; the record is kept" in printed
+    assert "Traceback" not in printed
+    assert RunFolder(folder).read_outcome() is None, "the run finished before the second Ctrl-C"
+    assert_resumes_exactly(folder, scenario, 1)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
@@ -99,4 +99,4 @@ def test_killed_run_resumes(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         process.communicate(timeout=PATIENCE)
         assert process.returncode == -signal.SIGKILL
-    assert_goes_on(folder, scenario, 4)
+    assert_resumes_exactly(folder, scenario, 4)

@@ -1,4 +1,4 @@
-"""An algorithm of one's own from Python: run, recorded, resumed, refused where it cannot run."""
+"""A user's algorithm from Python: run, recorded, resumed, or refused if it cannot run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pull(gradient, params, anchor, broadcast, state):
 
 
 def scaffold_by_hand():
-    """SCAFFOLD written out with the public calls alone."""
+    """SCAFFOLD written with public calls only."""
 
     def finish(r):
         old = r.state["mine"]
@@ -44,7 +44,7 @@ def scaffold_by_hand():
     return fs.Algorithm("scaffold by hand", controlled, aggregation=fs.weighted_mean("uniform"), server=server)
 
 
-def test_own_fedprox_is_the_built_in_one():
+def test_own_fedprox_equals_the_built_in_one():
     mine = fs.Algorithm("mine", local=pull)
     own = fs.simulate(scenario(), algorithm=mine, record=False)
     built_in = fs.simulate(scenario("algorithm.kind=fedprox", "algorithm.mu=0.05"), record=False)
@@ -52,14 +52,14 @@ def test_own_fedprox_is_the_built_in_one():
     np.testing.assert_array_equal(own.rounds["train_loss"], built_in.rounds["train_loss"])
 
 
-def test_own_scaffold_is_the_built_in_one():
+def test_own_scaffold_equals_the_built_in_one():
     own = fs.simulate(scenario(), algorithm=scaffold_by_hand(), record=False)
     built_in = fs.simulate(scenario("algorithm.kind=scaffold"), record=False)
     assert torch.equal(own.params, built_in.params)
     np.testing.assert_array_equal(own.rounds["bytes_total"], built_in.rounds["bytes_total"])
 
 
-def test_own_algorithm_is_resumed_to_the_same_bits(tmp_path: Path):
+def test_own_algorithm_resumes_with_the_same_bits(tmp_path: Path):
     mine = fs.Algorithm("mine", local=pull, uplink=fs.top_k(0.2), server=fs.chain(fs.clip_norm(0.5), fs.adam(0.05)))
     whole = fs.simulate(scenario(), algorithm=mine, out=tmp_path / "whole")
     stop = iter([False, True])
@@ -80,7 +80,7 @@ def test_resume_without_the_algorithm_is_refused(tmp_path: Path):
 def test_resume_with_another_algorithm_is_refused(tmp_path: Path):
     fs.simulate(scenario(), algorithm=fs.Algorithm("mine", local=pull), out=tmp_path / "cut", stop_asked=lambda: True)
     other = fs.Algorithm("mine", local=pull, server=fs.sgd(0.5))
-    with pytest.raises(fs.RunFolderError, match="of another scenario or algorithm"):
+    with pytest.raises(fs.RunFolderError, match="belongs to another scenario or algorithm"):
         fs.resume(tmp_path / "cut", algorithm=other)
 
 
@@ -90,7 +90,7 @@ def test_record_names_the_algorithm(tmp_path: Path):
 
 
 def test_median_needs_the_updates_whole():
-    """A grid that may not keep the rows refuses; it never falls back."""
+    """A grid that cannot keep the rows refuses; it does not fall back."""
     mine = fs.Algorithm("median", aggregation=fs.coordinate_median())
     run = fs.simulate(scenario(), algorithm=mine, record=False)
     assert np.isfinite(run.rounds["train_loss"][1:]).all()
@@ -115,6 +115,6 @@ def test_algorithm_of_another_kind_is_refused(wrong):
         fs.simulate(scenario(), algorithm=wrong, record=False)
 
 
-def test_algorithm_beside_a_strategy_is_refused():
-    with pytest.raises(fs.StrategyError, match="cannot stand beside a strategy that replaces it"):
+def test_algorithm_with_a_strategy_is_refused():
+    with pytest.raises(fs.StrategyError, match="cannot be used with a strategy, which replaces it"):
         fs.simulate(scenario(), algorithm=fs.Algorithm("x"), strategy=FedAvg(), record=False)

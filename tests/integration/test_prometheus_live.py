@@ -1,4 +1,4 @@
-"""A running simulation scraped by a real Prometheus: its newest round, its alerts, its end."""
+"""A real Prometheus scrapes a running simulation: newest round, alerts, end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServe
 
 
 class Seen:
-    """Holds a run at a round until Prometheus has seen it."""
+    """Blocks a run at a round until Prometheus has scraped that round."""
 
     def __init__(self, server: PrometheusServer, at: int) -> None:
         self._server, self._at = server, at
@@ -54,7 +54,7 @@ def test_prometheus_scrapes_a_running_simulation_and_its_end(server: PrometheusS
     run = fs.simulate(digits(), record=False, observers=[exporter, seen])
     loss = {labels["split"]: value for labels, value in seen.seen["fedscape_loss"]}
     assert loss["validation"] == seen.line["validation_loss"]
-    assert loss["federated"] == run.rounds["federated_loss"][3], "as last measured"
+    assert loss["federated"] == run.rounds["federated_loss"][3], "the last measured value"
     drift = {labels["quantile"]: value for labels, value in seen.seen["fedscape_client_drift"]}
     assert drift["0.95"] == seen.line["client_drift"]["p95"]
     (responses,) = seen.seen["fedscape_client_responses_total"]

@@ -1,4 +1,4 @@
-"""The alert and recording rules: valid, tested by promtool, each alert in the runbook, on metrics that are scraped."""
+"""The alert and recording rules are valid, tested by promtool, in the runbook, and use scraped metrics."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def test_every_alert_fires_and_clears(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_every_alert_is_tested_both_ways_and_in_the_runbook(alert: str) -> None:
+def test_every_alert_is_tested_firing_and_silent_and_is_in_the_runbook(alert: str) -> None:
     expectations = re.findall(rf"alertname: {alert}\n\s+eval_time: \w+\n\s+exp_alerts:(.*)", TESTS.read_text("utf-8"))
     assert "" in expectations, "it fires"
-    assert expectations[0].strip() == "[]", "it is silent at first"
+    assert expectations[0].strip() == "[]", "the first test is not of a silent alert"
     assert expectations[-1].strip() == "[]" or alert == "FedscapeRunDiverged", "it clears"
     assert f"## {alert}\n" in (ROOT / "docs" / "runbook.md").read_text("utf-8")
     assert f"runbook: docs/runbook.md#{alert.lower()}" in RULES.read_text("utf-8")
 
 
 def test_rules_use_metrics_that_exist_and_are_scraped() -> None:
-    asked = set(re.findall(r"(?<![:\w])fedscape_[a-z0-9_]+", re.sub(r"run_id:[\w:]+", "", RULES.read_text("utf-8"))))
+    used = set(re.findall(r"(?<![:\w])fedscape_[a-z0-9_]+", re.sub(r"run_id:[\w:]+", "", RULES.read_text("utf-8"))))
     live = {name for metric in METRICS.values() if metric.live for name in series_names(metric)}
-    assert asked
-    assert asked <= live
+    assert used
+    assert used <= live

@@ -1,4 +1,4 @@
-"""Every round in a real Prometheus, by remote write and by backfill: the record's own numbers, none lost."""
+"""Every round in a real Prometheus, by remote write and by backfill: all numbers of the record arrive unchanged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServe
 
 
 def expected(folder: Path) -> Stored:
-    """Return what should be stored of a recorded run: its samples, numbers as Prometheus writes them."""
+    """Return the samples that should be stored of a recorded run, with numbers as Prometheus writes them."""
     kept = read_recorded(folder)
     stream, moments = recorded_moments(kept.facts, kept.lines, kept.outcome, "round")
     found: Stored = {}
@@ -53,7 +53,7 @@ def _spelled(value: float) -> str:
 
 
 def numbers(stored: Stored) -> dict[Any, dict[int, str]]:
-    """Return stored samples with every number spelled one way."""
+    """Return stored samples with all numbers in one notation."""
     return {key: {at: _spelled(float(word)) for at, word in points.items()} for key, points in stored.items()}
 
 
@@ -80,7 +80,7 @@ def test_two_runs_share_one_axis_and_have_the_values_of_their_records(server: Pr
     assert server.one(name, ROUND_0 + 5) == drift
 
 
-def test_series_end_with_their_run(server: PrometheusServer, tmp_path: Path) -> None:
+def test_series_end_at_the_end_of_their_run(server: PrometheusServer, tmp_path: Path) -> None:
     run = fs.simulate(QUADRATIC, out=tmp_path / "run", observers=[RemoteWriter(server.write_url)])
     this, last = f'run_id="{run_id(tmp_path / "run")}"', ROUND_0 + run.verdict.round_index
     assert server.one(f"fedscape_round{{{this}}}", last) == run.verdict.round_index
@@ -128,7 +128,7 @@ def test_other_clocks_give_their_own_times(server: PrometheusServer, tmp_path: P
 
 
 class At:
-    """Does something when a round is over."""
+    """Calls a function after a round."""
 
     def __init__(self, **what: Callable[[], object]) -> None:
         self._what = {int(name.removeprefix("round_")): action for name, action in what.items()}
@@ -137,7 +137,7 @@ class At:
         self._what.get(line["round"], lambda: None)()
 
 
-def test_prometheus_killed_and_restarted_in_mid_run_gets_every_round(tmp_path: Path) -> None:
+def test_prometheus_restarted_during_a_run_gets_every_round(tmp_path: Path) -> None:
     server = PrometheusServer(runs(free_port()), tmp_path / "runs").start()
     scenario = digits("run.rounds=60")
     try:
@@ -164,16 +164,16 @@ def test_interrupted_and_resumed_run_has_one_set_of_series(server: PrometheusSer
     resume(folder, observers=[RemoteWriter(server.write_url)])
     assert run_id(folder) == first
     stored, whole = numbers(server.stored(first)), expected(folder)
-    said_at = 1000 * ROUND_0 + 4250  # it came to an interruption then
+    interrupted_at = 1000 * ROUND_0 + 4250  # the moment of the interrupted state
     for key, points in whole.items():
-        assert {at: word for at, word in stored[key].items() if at != said_at} == points
-    state = {dict(key).get("state"): points.get(said_at) for key, points in stored.items()
+        assert {at: word for at, word in stored[key].items() if at != interrupted_at} == points
+    state = {dict(key).get("state"): points.get(interrupted_at) for key, points in stored.items()
              if ("__name__", "fedscape_run_state") in key}  # fmt: skip
     assert state["interrupted"] == "1.0"
     assert server.one(f'fedscape_run_state{{run_id="{first}",state="stopped"}}', ROUND_0 + 9) == 1
 
 
-def test_export_sends_what_a_silent_receiver_did_not_take(server: PrometheusServer, tmp_path: Path) -> None:
+def test_export_sends_rounds_that_an_unreachable_receiver_missed(server: PrometheusServer, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with silent_receiver() as url:
         run = fs.simulate(digits(), out=folder, observers=[RemoteWriter(url, timeout=1.0, patience=0.2)])
@@ -198,8 +198,8 @@ def test_command_sends_to_all_sinks_at_once(server: PrometheusServer, tmp_path: 
     folder = tmp_path / "run"
     sinks = ["--remote-write", server.write_url, "--metrics-port", "0", "--tensorboard-folder", str(tmp_path / "tb")]
     assert main(["run", "quadratic-two-clients", "--out", str(folder), *sinks]) == 0
-    said = capsys.readouterr()
-    assert "/metrics is served while the run lasts" in said.err
-    assert "not sent" not in said.out
+    printed = capsys.readouterr()
+    assert "/metrics is served while the run lasts" in printed.err
+    assert "not sent" not in printed.out
     assert numbers(server.stored(run_id(folder))) == expected(folder)
     assert list((tmp_path / "tb" / run_id(folder)).glob("events.out.tfevents.*"))

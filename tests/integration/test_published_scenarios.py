@@ -1,4 +1,4 @@
-"""The scenarios of published data: their errors without the files, and short runs with them."""
+"""Scenarios of published data: the errors without the files, and short runs with them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_missing_files_error_names_what_to_fetch(
     name: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    said = mistake(capsys, "run", name)  # exit code 2, one line
-    assert said.startswith("data.path: ")
+    message = mistake(capsys, "run", name)  # exit code 2, one line
+    assert message.startswith("data.path: ")
     path = load_scenario(name).data.path  # type: ignore[union-attr]
     for text in (*PUBLISHED[name], str(tmp_path / path)):
-        assert text in said
+        assert text in message
     assert list(tmp_path.iterdir()) == []
     with_partition = mistake(capsys, "run", name, "--set", "partition.kind=natural")
-    assert with_partition == said
+    assert with_partition == message
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

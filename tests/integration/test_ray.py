@@ -36,12 +36,12 @@ server_app, client_app = apps(scenario, out=sys.argv[2])
 one_cpu = {"client_resources": {"num_cpus": 1}, "init_args": {"include_dashboard": False}}
 run_simulation(server_app, client_app, num_supernodes=scenario.partition.clients, backend_config=one_cpu)
 """
-"""Runs in a process of its own, whose warnings and workers are Ray's affair."""
+"""The script of a separate process: Ray's warnings and workers stay out of the tests."""
 
 
 @pytest.mark.ray
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_rays_simulation_gives_our_grids_parameters(algorithm: str, tmp_path: Path) -> None:
+def test_ray_simulation_gives_the_parameters_of_our_grid(algorithm: str, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     scenario = digits(*HALF_OF_THEM, *ALGORITHMS[algorithm])
     ours = simulate(scenario, out=tmp_path / "ours")
@@ -55,19 +55,19 @@ def test_rays_simulation_gives_our_grids_parameters(algorithm: str, tmp_path: Pa
     parameters = torch.cat([p.detach().flatten() for p in theirs.model().parameters()])
     norm = torch.linalg.vector_norm
     assert norm(parameters - ours.params) <= 1e-5 * norm(ours.params)
-    assert norm(ours.params - ours.session.start.params) >= 0.1 * norm(ours.params), "three rounds moved nothing"
+    assert norm(ours.params - ours.session.start.params) >= 0.1 * norm(ours.params), "the parameters have hardly moved"
     for line, expected in zip(recorded(out), recorded(tmp_path / "ours"), strict=True):
-        said, wanted = from_json(line), from_json(expected)
-        assert said.keys() == wanted.keys()
+        played, wanted = from_json(line), from_json(expected)
+        assert played.keys() == wanted.keys()
         exact = ("cohort", "respondents", "failures", "bytes_total", "simulated_seconds_total", "local_steps")
-        assert {k: said.get(k) for k in exact} == {k: wanted.get(k) for k in exact}
+        assert {k: played.get(k) for k in exact} == {k: wanted.get(k) for k in exact}
         close = ["validation_loss"]
-        if said["round"]:
+        if played["round"]:
             close += ["train_loss", "update_dispersion", "aggregate_norm", "largest_gradient_norm"]
-        if said["round"] == 3:
+        if played["round"] == 3:
             close.append("federated_loss")
         for name in close:
-            assert said[name] == pytest.approx(wanted[name], rel=1e-4), name
-        if said["round"]:
-            assert said["client_drift"]["mean"] == pytest.approx(wanted["client_drift"]["mean"], rel=1e-4)
-            assert said["client_drift"]["mean"] > 0
+            assert played[name] == pytest.approx(wanted[name], rel=1e-4), name
+        if played["round"]:
+            assert played["client_drift"]["mean"] == pytest.approx(wanted["client_drift"]["mean"], rel=1e-4)
+            assert played["client_drift"]["mean"] > 0

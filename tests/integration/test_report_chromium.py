@@ -1,4 +1,4 @@
-"""The report and the watch page in a real browser, cut off from the network: everything is drawn without an error."""
+"""The report and the watch page in a real browser without a network: everything is drawn without an error."""
 
 import math
 import shutil
@@ -36,22 +36,22 @@ TEXT = "document.body.innerText"
 REASONS = "[...document.querySelectorAll('#reasons li')].map((one) => one.innerText)"
 WORDS = """[...document.querySelectorAll('.words, #reasons, #reached, .card h3, .card .help, .legend, .notes')]
     .map((one) => one.innerText).join(' ')"""
-"""The page's own text, without names from the scenario."""
+"""The page's text without names from the scenario."""
 VERDICT = "document.getElementById('verdict')?.innerText"
 
 
 def picture(card: str) -> str:
-    """Return an expression for a card's drawing."""
+    """Return the JavaScript expression for a card's drawing."""
     return f"document.querySelector('#card-{card} canvas').toDataURL()"
 
 
 def chart(card: str) -> str:
-    """Return an expression for a card's chart."""
+    """Return the JavaScript expression for a card's chart."""
     return f"echarts.getInstanceByDom(document.querySelector('#card-{card} .chart'))"
 
 
 def click(where: str, words: str) -> str:
-    """Return an expression that clicks the button with these words."""
+    """Return the JavaScript expression that clicks the button with this label."""
     return f"[...document.querySelectorAll('{where} button')].find((one) => one.textContent === '{words}').click()"
 
 
@@ -63,7 +63,7 @@ def browser() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Return a real run, of a few rounds."""
+    """Return a real run of a few rounds."""
     sets = ("evaluation.gradient_every=4", "run.rounds=24", "convergence.target.at_least=0.5", "engine.threads=1")
     return simulate(digits(*sets), out=tmp_path_factory.mktemp("runs") / "real")
 
@@ -89,7 +89,7 @@ def test_report_draws_every_chart_of_a_real_run_without_a_network(browser: Chrom
     }  # fmt: skip
     inks = page.evaluate(INKS)
     assert set(inks) == shown(page)
-    assert min(inks.values()) >= 3, inks  # a line, an axis, a label; not a blank
+    assert min(inks.values()) >= 3, inks  # at least a line, an axis and a label
     assert page.evaluate(VERDICT) == run.verdict.headline
     assert page.evaluate(REASONS) == list(run.verdict.reasons)
     assert "_" not in page.evaluate(WORDS)
@@ -99,7 +99,7 @@ def test_report_draws_every_chart_of_a_real_run_without_a_network(browser: Chrom
     page.close()
 
 
-def test_report_draws_the_city_of_a_run_that_has_one(browser: Chromium, tmp_path: Path) -> None:
+def test_report_draws_the_city_of_a_run(browser: Chromium, tmp_path: Path) -> None:
     city, plain = (make_record(tmp_path / name, city=name == "city").path for name in ("city", "plain"))
     page = opened(browser, write_report([city]))
     own = {"faults", "beside", "concept", "districts", "events"}
@@ -127,7 +127,7 @@ def test_report_draws_the_city_of_a_run_that_has_one(browser: Chromium, tmp_path
     page.close()
 
 
-def test_the_page_fits_a_phone_in_the_dark_theme(browser: Chromium, run: Run) -> None:
+def test_page_fits_a_phone_in_the_dark_theme(browser: Chromium, run: Run) -> None:
     assert run.path is not None
     page = opened(browser, run.path / "report.html", width=390, dark=True)
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
@@ -266,7 +266,7 @@ def _follow(browser: Chromium, url: str, root: Path) -> None:
     folder = make_record(root / "first & only", rounds=5, ended=False)
     page.wait("document.documentElement.dataset.round === '5'")
     assert page.drawn() >= 12
-    assert page.evaluate(VERDICT) == "running: round 5 of at most 100"
+    assert page.evaluate(VERDICT) == "Running: round 5 of at most 100"
     before = page.evaluate(picture("loss"))
     writer = RoundWriter(folder.rounds)
     for r in range(6, 20):

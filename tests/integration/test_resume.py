@@ -1,4 +1,4 @@
-"""An interrupted and resumed run equals the uninterrupted one, to the bit; others are refused with the reason."""
+"""An interrupted and resumed run has the bits of an uninterrupted one; runs that cannot be resumed are refused."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def test_resumed_run_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> 
     scenario = digits(*ALGORITHMS[name])
     whole = simulate(scenario, out=tmp_path / "whole")
     cut = tmp_path / "cut"
-    asked = iter([2, 1, 3])  # interrupted after rounds 2, 3 and 6
-    run = simulate(scenario, out=cut, stop_asked=stop_after(next(asked)))
+    stops = iter([2, 1, 3])  # interrupted after rounds 2, 3 and 6
+    run = simulate(scenario, out=cut, stop_asked=stop_after(next(stops)))
     while run.verdict.outcome == "interrupted":
-        run = resume(cut, stop_asked=stop_after(next(asked, 1000)))
-    assert next(asked, None) is None, "the run was over before it was interrupted thrice"
+        run = resume(cut, stop_asked=stop_after(next(stops, 1000)))
+    assert next(stops, None) is None, "the run ended before the third interruption"
     assert torch.equal(run.params, whole.params)
     assert_same_run(cut, tmp_path / "whole")
     assert list(run.rounds["round"]) == list(range(whole.verdict.round_index + 1))
@@ -55,7 +55,7 @@ def test_resumed_run_equals_the_uninterrupted_one(name: str, tmp_path: Path) -> 
 
 
 def test_rounds_after_the_checkpoint_are_replayed_with_an_event(tmp_path: Path) -> None:
-    """As after a kill: the record is ahead of the checkpoint, its last line and the next part are half written."""
+    """As after a kill: the record is ahead of the checkpoint, and its last line and the next part are incomplete."""
     scenario = digits("run.checkpoint_rounds=4")
     simulate(scenario, out=tmp_path / "whole")
     cut = tmp_path / "cut"
@@ -115,7 +115,7 @@ def test_resume_uses_the_recorded_engine(tmp_path: Path) -> None:
 
 
 class RememberingFedAdam(FedAdam):
-    """Flower's FedAdam with the two methods that let it take part in a checkpoint."""
+    """Flower's FedAdam with the two methods that a checkpoint needs."""
 
     def state_dict(self) -> dict[str, Tensor]:
         moments = {"m": self.m_t, "v": self.v_t}
@@ -146,11 +146,11 @@ def test_users_strategy_resumes_by_its_state_dict(tmp_path: Path) -> None:
     shutil.rmtree(cut)
     simulate(digits(), strategy=fedadam(), out=cut, stop_asked=stop_after(3))
     forgot = resume(cut, strategy=Forgetful(fraction_train=0.5, fraction_evaluate=0.5, eta=0.03))
-    assert not torch.equal(forgot.params, whole.params), "the moments had no effect: this test could not fail"
+    assert not torch.equal(forgot.params, whole.params), "the moments have no effect, so this test cannot fail"
 
 
 class OneStep(FedAvg):
-    """A strategy without memory; resuming it is refused, since nothing shows that it has none."""
+    """A strategy without state. Resuming it is refused, because nothing declares that it has no state."""
 
 
 def interrupted(path: Path, **given: object) -> Path:
@@ -162,21 +162,21 @@ def refused(path: Path, **given: object) -> str:
     before = {f: f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()}
     with pytest.raises(RunFolderError) as error:
         resume(path, **given)  # type: ignore[arg-type]
-    assert {f: f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()} == before, "a refusal changes nothing"
+    assert {f: f.read_bytes() for f in sorted(path.rglob("*")) if f.is_file()} == before, "the refusal changed files"
     return str(error.value)
 
 
 def test_strategy_without_state_dict_is_refused(tmp_path: Path) -> None:
     path = interrupted(tmp_path / "run", strategy=OneStep())
     assert refused(path, strategy=OneStep()) == (
-        f"{path}: was played by OneStep, which has no state_dict and load_state_dict. "
+        f"{path}: was run with OneStep, which has no state_dict and load_state_dict. "
         "Give the strategy those two methods and run again."
     )
     assert "was started from Python with its own strategy" in refused(path)
     assert "resume(path, strategy=...)" in refused(path)
 
 
-def test_model_from_python_is_needed_again_and_must_fit(tmp_path: Path) -> None:
+def test_resume_needs_the_model_from_python_and_checks_its_size(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = interrupted(tmp_path / "run", model=nn.Sequential(nn.Linear(64, 10)))
     assert "was started from Python with its own model" in refused(path)
@@ -207,7 +207,7 @@ def test_resume_of_a_client_app_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     scenario = digits("run.rounds=3", "engine.kind=auto", "engine.tile=", "engine.compile=", "engine.threads=")
     simulate(scenario, client_app=app, out=path, stop_asked=stop_after(1))
-    assert "had its clients elsewhere, and what they remember was not kept" in refused(path)
+    assert "had its clients in another process, so their states were not kept" in refused(path)
 
 
 def test_checkpoint_of_another_scenario_is_refused(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_checkpoint_of_another_scenario_is_refused(tmp_path: Path) -> None:
     file = path / "scenario.toml"
     text = file.read_text()
     file.write_text(text.replace("local_lr = 0.05", "local_lr = 0.06"))
-    assert "its checkpoint is of another scenario or algorithm" in refused(path)
+    assert "its checkpoint belongs to another scenario or algorithm" in refused(path)
     file.write_text(text.replace("rounds = 3", "rounds = 5"))  # a longer budget is the same experiment
     run = resume(path)
     assert run.verdict.round_index == 5
@@ -226,14 +226,14 @@ def test_record_shorter_than_its_checkpoint_is_refused(tmp_path: Path) -> None:
     simulate(digits(), out=path, stop_asked=stop_after(4))
     lines = (path / "rounds.jsonl").read_text().splitlines(keepends=True)
     (path / "rounds.jsonl").write_text("".join(lines[:3]))
-    assert "tells of rounds up to 2, not of every round to 4, where the checkpoint is" in refused(path)
+    assert "lacks rounds before the checkpoint at round 4; the newest recorded round is 2" in refused(path)
     (path / "rounds.jsonl").write_text("".join([*lines[:2], *lines[3:]]))
-    assert "not of every round to 4" in refused(path)
+    assert "lacks rounds before the checkpoint at round 4" in refused(path)
 
 
 def test_finished_run_and_foreign_folder_are_refused(tmp_path: Path) -> None:
     simulate(digits("run.rounds=1"), out=tmp_path / "run")
-    assert "is over: Stopped at round 1: the budget of 1 round is spent" in refused(tmp_path / "run")
+    assert "is over: Stopped at round 1. Run the scenario again" in refused(tmp_path / "run")
     with pytest.raises(RunFolderError, match="does not exist"):
         resume(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()

@@ -1,8 +1,8 @@
-"""A real run is killed again and again, at random and at chosen moments, and resumed until it is over.
+"""A real run is killed repeatedly, at random and at chosen moments, and resumed until it is over.
 
-Run as a script this file is what is killed: it imports everything once, then for each line it reads forks a process
-that plays `fedscape run` or `fedscape resume`, so that a kill costs a quarter of a second and not an import of torch.
-A process dies at a chosen moment by a hook on its own system calls, just before the call.
+Run as a script, this file is the process that is killed. It imports everything once; for each line it reads, it forks
+a process that runs `fedscape run` or `fedscape resume`. So a kill costs a quarter of a second instead of an import of
+torch. To die at a chosen moment, a process kills itself in an audit hook just before a system call.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROUNDS = 90
 SETS = ["run.checkpoint_rounds=2", f"run.rounds={ROUNDS}", "evaluation.federated_every=5"]
 
 RECORD_AHEAD = ("open", "checkpoint/.state-")
-"""The round is recorded and on the disk, its checkpoint not begun."""
+"""The round is recorded and on the disk, and its checkpoint has not begun."""
 MOMENTS = [
     RECORD_AHEAD,
     ("os.rename", "rounds.jsonl"),  # the resumed run takes the record back to the checkpoint
@@ -42,17 +42,17 @@ MOMENTS = [
     ("os.rename", "clients/part-"),
 ]
 CLIENT_MOMENTS = [("open", "checkpoint/.clients-"), ("os.rename", "checkpoint/clients-")]
-"""Where clients have states of their own."""
+"""Moments that only algorithms with client states reach."""
 LAST_MOMENTS = [("os.rename", "model.safetensors"), ("os.rename", "outcome.json")]
 RANDOM_KILLS = 6
 AT_LATEST = (*RECORD_AHEAD, 3)
-"""A process to be killed at random dies here by itself: on a busy machine the kill may come late."""
+"""The latest moment of a random kill: the process kills itself here if the kill is late on a busy machine."""
 
 
 def die_at(event: str, target: str, count: int) -> None:
     """Kill this process just before the `count`-th call `event` on a file that starts as `target` in the run's folder.
 
-    A rename is known by its new name.
+    The target of a rename is the new name.
     """
     left = count
 
@@ -78,20 +78,20 @@ def zygote() -> None:
 
     torch.set_num_threads(1)
     for line in sys.stdin:
-        asked = json.loads(line)
+        request = json.loads(line)
         child = os.fork()
         if child == 0:
             with Path(os.devnull).open("w") as nowhere:
                 os.dup2(nowhere.fileno(), 1)
-            if asked["die"]:
-                die_at(*asked["die"])
-            os._exit(main(asked["command"]))
+            if request["die"]:
+                die_at(*request["die"])
+            os._exit(main(request["command"]))
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 class Player:
-    """Plays commands in processes of their own."""
+    """Runs commands in forked processes."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -124,7 +124,7 @@ def lines_of(folder: Path) -> int:
 
 
 def command_for(folder: Path, scenario: Path) -> list[str]:
-    """Return the command of a user now: `run` while the folder holds no scenario yet, `resume` afterwards."""
+    """Return the command to continue with: `run` while the folder has no scenario yet, `resume` afterwards."""
     if (folder / "scenario.toml").exists():
         return ["resume", str(folder)]
     shutil.rmtree(folder, ignore_errors=True)
@@ -165,12 +165,12 @@ def test_run_killed_repeatedly_ends_as_the_uninterrupted_run(algorithm: str, tmp
         kills = 0
         for moment in moments:
             play.start(command_for(folder, scenario), die=moment)
-            assert play.exit_code() == -signal.SIGKILL, f"the run never came to {moment}"
+            assert play.exit_code() == -signal.SIGKILL, f"the run never reached {moment}"
             kills += 1
         for _ in range(RANDOM_KILLS):
             kill_at_random(play, command_for(folder, scenario), folder, draw)
             kills += 1
-        assert lines_of(folder) < ROUNDS, "the run was over before it was killed often enough"
+        assert lines_of(folder) < ROUNDS, "the run ended before it was killed often enough"
         for event, target in LAST_MOMENTS:
             play.start(command_for(folder, scenario), die=(event, target, 1))
             assert play.exit_code() == -signal.SIGKILL

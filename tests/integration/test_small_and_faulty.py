@@ -47,7 +47,7 @@ def play(data: Population, model: nn.Module, *sets: str) -> Run:
 
 @pytest.mark.parametrize("engine", ["plain", "stacked"])
 @pytest.mark.parametrize("sizes", [[12, 0, 20, 9], [0, 1, 30], [25], [1]])
-def test_few_or_small_clients_run(sizes: list[int], engine: str) -> None:
+def test_federation_with_few_or_small_clients_runs(sizes: list[int], engine: str) -> None:
     sets = (*STUCK, *FLIP, *DRIFTS, "features.normalise=client", f"engine.kind={engine}")
     run = play(clients_of(sizes), nn.Linear(3, 3), *sets)
     assert torch.isfinite(run.params).all()
@@ -75,11 +75,11 @@ class Words(nn.Module):
         return out
 
 
-def test_integer_features_take_drifts_and_label_faults_but_no_reading_faults() -> None:
+def test_integer_features_allow_drifts_and_label_faults_but_not_reading_faults() -> None:
     words = clients_of([12, 0, 20, 9], dtype=torch.int64)
     assert torch.isfinite(play(words, Words(), *FLIP, *DRIFTS).params).all()
-    said = r"faults\.stuck\.kind: 'stuck_at' changes real numbers, and the features are torch\.int64"
-    with pytest.raises(UserError, match=said):
+    message = r"faults\.stuck\.kind: 'stuck_at' changes real numbers, and the features are torch\.int64"
+    with pytest.raises(UserError, match=message):
         play(words, Words(), *STUCK)
 
 
@@ -93,15 +93,15 @@ def test_data_description_accepts_an_empty_first_client() -> None:
     assert measure_clients(population, seed=3)[0].label_noise == wrong.mean() > 0
 
 
-def test_population_with_faults_and_drifts_refuses_more_of_them() -> None:
-    asked = load_scenario("digits-iid", sets=[*FLIP, *STUCK, *DRIFTS])
-    faulty = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults))
-    drifting = build_federation(Federation(data=faulty, drifts=asked.drifts))
-    for data, sets, said in ((faulty, STUCK, "faults: cannot be put into a population that has faults"),
+def test_population_with_faults_or_drifts_refuses_more() -> None:
+    scenario = load_scenario("digits-iid", sets=[*FLIP, *STUCK, *DRIFTS])
+    faulty = build_federation(Federation(data=clients_of([12, 9]), faults=scenario.faults))
+    drifting = build_federation(Federation(data=faulty, drifts=scenario.drifts))
+    for data, sets, message in ((faulty, STUCK, "faults: cannot be put into a population that has faults"),
                              (drifting, DRIFTS, "drifts: cannot be added to a population that has")):  # fmt: skip
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             play(data, nn.Linear(3, 3), *sets)
-    together = build_federation(Federation(data=clients_of([12, 9]), faults=asked.faults, drifts=asked.drifts))
+    together = build_federation(Federation(data=clients_of([12, 9]), faults=scenario.faults, drifts=scenario.drifts))
     model = nn.Linear(3, 3)
     given, at_once = (play(data, model, "engine.kind=plain") for data in (drifting, together))
     assert torch.equal(given.params, at_once.params)

@@ -1,10 +1,10 @@
-"""Proves that a change moves no number: runs the same small cases on a commit's code and on the working tree's.
+"""Checks that a change moves no number: runs the same small cases on the code of a commit and of the working tree.
 
     python tests/benchmarks/same_records BASE [--only NAME]... [--allow NAME[@KEY]=reason]... [--cache FOLDER]
 
-BASE is checked out beside (`git worktree add`) and removed at the end. Each tree runs in processes of its own with the
-same interpreter. What a run leaves is compared to the last bit, but for what the clock says. Exit status: 0 where
-nothing differs but what is allowed, 1 where something does, 2 for a mistake, 130 after Ctrl-C.
+BASE is checked out with `git worktree add` and removed at the end. Each tree runs in its own processes with the same
+interpreter. All files of a run are compared to the last bit, except values of the clock. Exit status: 0 if only allowed
+values differ, 1 if others do, 2 for a mistake, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ Results = dict[str, Found]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, say a line a case, and return the exit status."""
-    asked = _parser().parse_args(arguments)
-    if asked.list:
+    """Compare the cases, print one line per case, and return the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.list:
         print("\n".join(CASES))
         return 0
-    names = [n for n in CASES if not asked.only or any(fnmatch.fnmatchcase(n, p) for p in asked.only)]
+    names = [n for n in CASES if not options.only or any(fnmatch.fnmatchcase(n, p) for p in options.only)]
     try:
-        allowed = [Allowance.parse(text) for text in asked.allow]
+        allowed = [Allowance.parse(text) for text in options.allow]
     except ValueError as error:
         _mistake(str(error))
-    for pattern in [*asked.only, *(a.name for a in allowed)]:
+    for pattern in [*options.only, *(a.name for a in allowed)]:
         if not fnmatch.filter(CASES, pattern):
-            _mistake(f"no case is called {pattern}; --list says which there are")
-    if bool(asked.base) == bool(asked.against or asked.save):
+            _mistake(f"no case has the name {pattern}; --list prints all names")
+    if bool(options.base) == bool(options.against or options.save):
         _mistake("name BASE, a commit; or else --save FILE or --against FILE")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with _scratch() as scratch:
-        base, here = _results(asked, names, scratch)
-    if asked.save:
-        Path(asked.save).write_text(json.dumps({"made_with": _made_with(), "results": here}))
+        base, here = _results(options, names, scratch)
+    if options.save:
+        Path(options.save).write_text(json.dumps({"made_with": _made_with(), "results": here}))
     if base is None:
         bad = {n: here.get(n, {"error": "the process ended"}) for n in names if "record" not in here.get(n, {})}
         print("\n".join(f"{n}: {found['error']}" for n, found in bad.items()) or f"{len(here)} cases saved")
         return 1 if bad else 0
-    answers = [compare(n, base.get(n), here.get(n), allowed, numbers_only=asked.numbers_only) for n in names]
+    answers = [compare(n, base.get(n), here.get(n), allowed, numbers_only=options.numbers_only) for n in names]
     print("\n".join(map(str, answers)))
     kinds = [a.kind for a in answers]
     print(", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds)))
@@ -76,10 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", nargs="?", default="", metavar="BASE", help="the commit to compare with")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only these cases; * matches any")
-    parser.add_argument("--list", action="store_true", help="list the cases and leave")
+    parser.add_argument("--list", action="store_true", help="list the cases and exit")
     parser.add_argument("--allow", action="append", default=[], metavar="NAME[@KEY]=reason",
                         help="a difference made on purpose; it is listed and does not fail")  # fmt: skip
-    parser.add_argument("--numbers-only", action="store_true", help="differences of text pass")
+    parser.add_argument("--numbers-only", action="store_true", help="ignore differences of text")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once (2: one a tree)")
     parser.add_argument("--cache", metavar="FOLDER", help="keep BASE's results in FOLDER/<commit>.json")
     parser.add_argument("--save", metavar="FILE", help="save the working tree's results")
@@ -87,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _mistake(said: str) -> NoReturn:
-    print(f"same_records: {said}", file=sys.stderr)
+def _mistake(problem: str) -> NoReturn:
+    print(f"same_records: {problem}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -101,21 +101,21 @@ def _scratch() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _results(asked: argparse.Namespace, names: list[str], scratch: Path) -> tuple[Results | None, Results]:
-    """Return what the cases left on BASE (None where nothing is compared) and on the working tree."""
+def _results(options: argparse.Namespace, names: list[str], scratch: Path) -> tuple[Results | None, Results]:
+    """Return the results of the cases on BASE (None if nothing is compared) and on the working tree."""
     root = Path(_git(HERE, "rev-parse", "--show-toplevel"))
-    if not asked.base:
-        saved = _load(Path(asked.against)) if asked.against else None
-        return saved, _run({root: names}, asked.jobs, scratch)[root]
-    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{asked.base}^{{commit}}")
-    cache = Path(asked.cache) / f"{commit}.json" if asked.cache else None
+    if not options.base:
+        saved = _load(Path(options.against)) if options.against else None
+        return saved, _run({root: names}, options.jobs, scratch)[root]
+    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{options.base}^{{commit}}")
+    cache = Path(options.cache) / f"{commit}.json" if options.cache else None
     known = _load(cache) if cache is not None and cache.exists() else {}
     missing = [n for n in names if n not in known]
     if not missing:
         print(f"{commit[:10]}: known from {cache}", flush=True)
-        return known, _run({root: names}, asked.jobs, scratch)[root]
+        return known, _run({root: names}, options.jobs, scratch)[root]
     with _checkout(root, commit, scratch) as tree:
-        found = _run({tree: missing, root: names}, asked.jobs, scratch)
+        found = _run({tree: missing, root: names}, options.jobs, scratch)
     base = known | found[tree]
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _results(asked: argparse.Namespace, names: list[str], scratch: Path) -> tupl
 
 
 def _load(file: Path) -> Results:
-    """Return saved results; of a cache none, where other cases or packages made them."""
+    """Return saved results. A cache made with other cases or packages is empty."""
     try:
         table = json.loads(file.read_text())
         made_with, results = table["made_with"], table["results"]
@@ -134,13 +134,13 @@ def _load(file: Path) -> Results:
         _mistake(f"{file} cannot be read: {error}")
     if made_with == _made_with():
         return dict(results)
-    if len(file.stem) == 40:  # a commit's: run it again
+    if len(file.stem) == 40:  # a cache: run the commit again
         return {}
     _mistake(f"{file} was made by other cases or packages; save it again")
 
 
 def _made_with() -> str:
-    """Return what results depend on besides the tree: the cases, the interpreter and the packages that compute."""
+    """Return what results depend on besides the tree: the cases, the interpreter and the numeric packages."""
     parts = [(HERE / f"{n}.py").read_text() for n in ("bases", "cases", "parts", "child")]
     parts += [metadata.version(n) for n in ("torch", "numpy", "scipy", "scikit-learn", "flwr", "pyarrow")]
     parts += [sys.version, platform.platform(), platform.processor()]
@@ -156,7 +156,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 @contextmanager
 def _checkout(root: Path, commit: str, scratch: Path) -> Iterator[Path]:
-    """Check a commit out beside, and remove it at the end whatever happens."""
+    """Check out a commit in a worktree, and remove it at the end, also after an error."""
     tree = scratch / "base"
     try:
         _git(root, "worktree", "add", "--detach", "--force", str(tree), commit)
@@ -167,7 +167,7 @@ def _checkout(root: Path, commit: str, scratch: Path) -> Iterator[Path]:
 
 
 def _run(work: dict[Path, list[str]], jobs: int, scratch: Path) -> dict[Path, Results]:
-    """Run the cases of each tree, in so many processes at once, and return what they left by tree."""
+    """Run the cases of each tree in `jobs` processes at once, and return the results by tree."""
     parts = max(1, jobs // len(work))
     waiting = [(tree, names[i::parts]) for i in range(parts) for tree, names in work.items() if names[i::parts]]
     print(", ".join(f"{len(names)} cases on {tree}" for tree, names in work.items()), flush=True)
@@ -183,8 +183,8 @@ def _run(work: dict[Path, list[str]], jobs: int, scratch: Path) -> dict[Path, Re
                     del running[out]
                     print(f"{files[out]}: {time.perf_counter() - started:.0f} s", flush=True)
                     if process.returncode:
-                        said = out.with_suffix(".err").read_text().strip().splitlines()
-                        print(f"{files[out]} ended early: {said[-1] if said else process.returncode}", flush=True)
+                        printed = out.with_suffix(".err").read_text().strip().splitlines()
+                        print(f"{files[out]} ended early: {printed[-1] if printed else process.returncode}", flush=True)
             time.sleep(0.05)
     finally:
         for process in running.values():
@@ -200,13 +200,13 @@ def _run(work: dict[Path, list[str]], jobs: int, scratch: Path) -> dict[Path, Re
 
 
 def _start(tree: Path, out: Path, names: list[str], scratch: Path) -> subprocess.Popen[bytes]:
-    """Start a process on a tree; Ctrl-C is for this process alone, which ends the others."""
+    """Start a process on a tree. It does not receive Ctrl-C; the main process stops it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSCAPE_", "PYTHON"))} | QUIET
     environment |= {"PYTHONPATH": str(tree), "TMPDIR": str(scratch)}
-    with out.with_suffix(".err").open("wb") as said:
+    with out.with_suffix(".err").open("wb") as errors:
         return subprocess.Popen(
             [sys.executable, "-P", str(CHILD), str(tree), str(out), *names],
-            env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True,
+            env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The scenarios that the cases of `same_records` change, written out so that no file of a tree takes part."""
+"""The base scenarios of the cases of `same_records`, written out so that they do not depend on files of a tree."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The cases of `same_records`: small federations that together pass through every part that makes numbers.
+"""The cases of `same_records`: small federations that together use every part that computes numbers.
 
-A case is a base, changes to it as after `--set`, and perhaps parts from Python (`parts`). Engines are
-pinned: the choice by timing moves the last bits.
+A case is a base with changes as after `--set`, and optionally parts from Python (`parts`). Engines are
+fixed, because a choice by timing changes the last bits.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 STACKED = ("engine.kind=stacked", "engine.tile=3", "engine.threads=1", "engine.compile=never")
 PLAIN = ("engine.kind=plain", "engine.tile=", "engine.threads=1", "engine.compile=never")
 TILES = ("engine.keep_bytes=1000",)
-"""So little memory that no cohort is kept whole: it is reduced tile by tile."""
+"""With so little memory, no cohort is kept whole; updates are summed tile by tile."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,11 @@ class Case:
     """One run whose record is compared.
 
     Attributes:
-        base: of `bases`, or a built-in scenario's name.
-        sets: changes to it, as after `--set`; the engine's come first.
-        parts: what Python brings: a function of `parts`; empty for nothing.
-        cuts: the run is stopped after so many rounds, and resumed, once for each.
-        describe: the data are described instead of a run.
+        base: a key of `bases`, or a built-in scenario's name.
+        sets: changes as after `--set`; those of the engine come first.
+        parts: the function of `parts` that makes the parts from Python; empty for none.
+        cuts: numbers of rounds after which the run is stopped and resumed.
+        describe: whether the data are described instead of a run.
     """
 
     base: str
@@ -43,7 +43,7 @@ def _algorithm(kind: str, *sets: str, engine: tuple[str, ...] = STACKED, **more:
 
 
 def _fault(base: str, **faults: str) -> Case:
-    """A fault for each name; `_` in place of the dots of its settings."""
+    """Return a case with a fault for each name."""
     sets = [f"faults.{n}.kind={v.split()[0]}" for n, v in faults.items()]
     sets += [f"faults.{n}.{setting}" for n, v in faults.items() for setting in v.split()[1:]]
     return _case(base, "local.clip_norm=1.0", *sets)
@@ -71,7 +71,7 @@ _SENSOR_FAULTS = (
 _OF_EXAMPLES = [
     {n: v for n, v in zip("abc", faults, strict=True) if "unit_mixup" not in v} for faults in _SENSOR_FAULTS
 ]
-"""The same without what needs a channel's other unit, which images have not."""
+"""The same without `unit_mixup`, which needs a channel with another unit."""
 _ROUNDS = "schedule={unit='rounds',start=2,stop=3}"
 _HOURS = "schedule={unit='hours',start=48.0,stop=150.0}"
 
@@ -151,7 +151,7 @@ CASES: dict[str, Case] = {
         "run.dtype=float64",
     ),
     "rate": _case("quadratic", "run.rounds=30", "run.dtype=float64"),
-    # Where the data come from.
+    # Sources of data.
     **{f"data-{name}": _case(name) for name in ("synthetic", "quadratic", *CITY, "wide", "long")},
     "data-synthetic-lognormal": _case("synthetic", "data.sizes=lognormal", "data.clients=6"),
     "data-congestion": _case("traffic", "data.task=congestion"),
@@ -245,7 +245,7 @@ CASES: dict[str, Case] = {
     "flower-trimmed-mean": _case("digits", parts="flower_trimmed_mean"),
     "flower-wrapper": _case("digits", parts="flower_clipping"),
     "flower-client-app": Case("python", ("engine.threads=1", "evaluation.gradient_every=0"), parts="client_app"),
-    # Stopped and resumed.
+    # Stopping and resuming.
     "resume-fedavg": _case("digits", "run.rounds=6", cuts=(2, 2)),
     "resume-scaffold": _algorithm("scaffold", "run.rounds=5", cuts=(2,)),
     "resume-fedadam": _algorithm("fedadam", "run.rounds=5", cuts=(3,)),
@@ -259,9 +259,9 @@ CASES: dict[str, Case] = {
         cuts=(2,),
     ),
     "resume-custom": _case("python", "run.rounds=5", parts="custom", cuts=(2,)),
-    # Scenarios that come along, shortened: their text is compared too.
+    # Shortened built-in scenarios: their text is compared too.
     **{f"builtin-{name}": _case(name, "run.rounds=2", "algorithm.cohort=4", *BUILT_IN) for name in BUILTINS},
     "builtin-quadratic-scaffold": _case("quadratic-scaffold", "run.rounds=5"),
-    # What `fedscape data` says.
+    # Descriptions of data, as by `fedscape data`.
     **{f"describe-{base}": _case(base, describe=True) for base in ("digits", "intrusion", "air")},
 }

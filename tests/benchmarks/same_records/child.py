@@ -1,8 +1,8 @@
-"""Runs cases of `same_records` on the tree that PYTHONPATH names, and writes what each left, a JSON line a case.
+"""Runs cases of `same_records` on the tree that PYTHONPATH names, and writes one JSON line per case.
 
     PYTHONPATH=TREE python -P child.py TREE OUT NAME...
 
-It asks the tree only for what the README shows (`import fedscape`, a run's files), so any layout inside will do.
+It uses only `import fedscape` and a run's files, so it works with any layout of the tree.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from safetensors.torch import load_file
 import fedscape as fs
 
 BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at")
-"""Keys of a round's line, an event and an outcome that say when and how fast a run ran; no others are left out."""
+"""Keys of a round's line, an event and an outcome that hold time or speed; all other keys are compared."""
 OF_THE_PLACE = ("record",)
-"""Keys of an outcome that say where it is."""
+"""Keys of an outcome that hold a path."""
 
 
 def main(tree: Path, out: Path, names: list[str]) -> None:
-    """Run the cases in order; a case that fails leaves its error instead."""
+    """Run the cases in order; a case that fails has its error as its result."""
     _check_tree(tree)
     folder = tempfile.mkdtemp(prefix="same-records-")
     try:
@@ -73,7 +73,7 @@ def _scenario(name: str, case: Case) -> Any:
 
 
 def _run(name: str, case: Case) -> dict[str, Any]:
-    """Run a case, with its stops and resumptions, and read its folder."""
+    """Run a case, stop and resume it at its cuts, and read its folder."""
     scenario, folder = _scenario(name, case), Path(name)
     cuts = list(case.cuts)
     run = fs.simulate(scenario, out=folder, stop_asked=_after(cuts.pop(0) if cuts else None), **PARTS[case.parts]())
@@ -86,7 +86,7 @@ def _run(name: str, case: Case) -> dict[str, Any]:
 
 
 def _after(rounds: int | None) -> Callable[[], bool]:
-    """Return a `stop_asked` that says yes once it was asked so many times; never for None."""
+    """Return a `stop_asked` that returns True from its call number `rounds` on; never for None."""
     left = iter(range(rounds or 10**9))
     next(left)
     return lambda: next(left, None) is None
@@ -98,13 +98,13 @@ def _describe(name: str, case: Case) -> dict[str, Any]:
 
 
 def _data(scenario: Any) -> Iterator[dict[str, Any]]:
-    """Yield what some clients hold before the first round and in a late one, and which readings faults changed."""
+    """Yield the data of some clients before the first round and in a late one, and the masks of faults."""
     people = fs.population(scenario)
-    asked = np.arange(min(4, people.num_clients))
+    clients = np.arange(min(4, people.num_clients))
     for round_index in (0, 4):
         now = people.during(round_index)
-        held, masks = now.cohort(asked), now.masks(asked) if now.masks is not None else {}
-        for j, client in enumerate(asked.tolist()):
+        held, masks = now.cohort(clients), now.masks(clients) if now.masks is not None else {}
+        for j, client in enumerate(clients.tolist()):
             examples = held.client(j)
             changed = {fault: _digest(each[j]) for fault, each in masks.items()}
             yield {
@@ -125,7 +125,7 @@ def _digest(values: Any) -> dict[str, Any]:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    """Return what a run left, by file: lists of rows where there is a row a round, tables of values elsewhere."""
+    """Return a run's files by name: a list of rows for a file with a row a round, a table of values for others."""
     found: dict[str, Any] = {
         name: [_without(json.loads(line)) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
         for name in ("rounds", "events")
@@ -151,7 +151,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check_tree(tree: Path) -> None:
-    """Refuse a module of another checkout: the environment has one installed, which stands in for what is missing."""
+    """Refuse modules of another checkout: the one installed in the environment would replace missing modules."""
     allowed = [tree, Path(sys.prefix), Path(sys.base_prefix), Path(__file__).parent]
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)

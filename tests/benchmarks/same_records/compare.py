@@ -1,4 +1,4 @@
-"""Two records of the same case compared: the first thing that differs, in words."""
+"""Compares two records of a case and describes the first difference in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 Found = dict[str, Any]
-"""What a case left: {"record": ...} or {"error": ...}."""
+"""The result of a case: {"record": ...} or {"error": ...}."""
 PASSES = ("same", "only here", "allowed")
 _MISSING = object()
 
@@ -19,9 +19,9 @@ class Allowance:
     """A difference made on purpose.
 
     Attributes:
-        name: of the case; * matches any.
-        key: of the value, as a difference says it ("rounds: train_loss"); * matches any.
-        reason: why it was made.
+        name: the name of the case; * matches any.
+        key: the key of the value, as in the printed difference ("rounds: train_loss"); * matches any.
+        reason: the reason for the difference.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a case: `same`, `differs`, `error`, `only here` or `allowed`, and what there is to say of it."""
+    """The comparison of a case: `same`, `differs`, `error`, `only here` or `allowed`, with details in words."""
 
     name: str
     kind: str
@@ -51,7 +51,7 @@ class Answer:
 
     @property
     def passes(self) -> bool:
-        """Whether it moved no number, or was allowed to."""
+        """Whether nothing differs, or only allowed values do."""
         return self.kind in PASSES
 
 
@@ -63,14 +63,14 @@ def compare(
     *,
     numbers_only: bool = False,
 ) -> Answer:
-    """Compare what a case left on the two trees.
+    """Compare the results of a case on the two trees.
 
     Args:
-        name: of the case.
-        base: what it left on BASE; None where its process ended early, or what was saved lacks it.
+        name: the name of the case.
+        base: the result on BASE; None if its process ended early, or if the saved results lack the case.
         here: likewise, on the working tree.
-        allowances: what may differ, and why.
-        numbers_only: leave out differences of text: the words of a message may change, no number may.
+        allowances: allowed differences with their reasons.
+        numbers_only: ignore differences of text: messages may change, numbers may not.
     """
     if base is None or here is None:
         return Answer(name, "error", f"{'BASE' if base is None else 'the working tree'} has no result of it")
@@ -78,7 +78,7 @@ def compare(
         there = f"; on BASE: {base['error']}" if "error" in base else ""
         return Answer(name, "error", here["error"] + there)
     if "error" in base:
-        return Answer(name, "only here", f"BASE says {base['error']}")
+        return Answer(name, "only here", f"on BASE: {base['error']}")
     found = list(_differences(base["record"], here["record"]))
     if numbers_only:
         found = [d for d in found if not (_is_text(d.base) and _is_text(d.here))]
@@ -102,11 +102,11 @@ class _Difference:
     @property
     def words(self) -> str:
         at = "" if self.round_index is None else f"round {self.round_index}, "
-        return f"{at}{self.key}, {_said(self.base)} -> {_said(self.here)}{_relative(self.base, self.here)}"
+        return f"{at}{self.key}, {_text(self.base)} -> {_text(self.here)}{_relative(self.base, self.here)}"
 
 
 def _words(found: list[_Difference]) -> str:
-    """Say the first difference: of the earliest round; of those, of the file that comes first."""
+    """Describe the first difference: that of the earliest round and, in it, of the first file."""
     rounds = [d for d in found if d.round_index is not None]
     first = min(rounds, key=lambda d: d.round_index or 0) if rounds else found[0]
     files = sorted({d.key.split(":")[0] for d in found})
@@ -129,7 +129,7 @@ def _differences(base: dict[str, Any], here: dict[str, Any]) -> Iterator[_Differ
 
 
 def _leaves(base: Any, here: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
-    """Walk two values together; yield the places where they differ, and what is there."""
+    """Yield the keys at which two values differ, with both values."""
     if isinstance(base, dict) and isinstance(here, dict):
         for k in [*base, *(k for k in here if k not in base)]:
             yield from _leaves(base.get(k, _MISSING), here.get(k, _MISSING), f"{key}.{k}" if key else str(k))
@@ -141,7 +141,7 @@ def _leaves(base: Any, here: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _is_text(value: Any) -> bool:
-    """Say whether a value is text, a list of texts or nothing at all."""
+    """Return whether a value is text, a list of texts or None."""
     return (
         value is _MISSING
         or isinstance(value, str)
@@ -150,13 +150,13 @@ def _is_text(value: Any) -> bool:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Say whether two values of JSON are the same; NaN equals itself, and 0.0 is not -0.0, nor 1 True or 1.0."""
+    """Return whether two JSON values are identical: NaN equals NaN; 0.0 differs from -0.0, and 1 from True and 1.0."""
     if a is _MISSING or b is _MISSING:
         return a is b
     return json.dumps(a) == json.dumps(b)
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     text = "nothing" if value is _MISSING else json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

@@ -1,4 +1,4 @@
-"""What the cases of `same_records` bring from Python: files, clients, a module, strategies of Flower's, a ClientApp."""
+"""The parts from Python in the cases of `same_records`: files, clients, a module, Flower's strategies, a ClientApp."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIENTS, FEATURES, CLASSES = 6, 5, 3
 
 
 def write_files(folder: Path) -> None:
-    """Write wide.csv, long.csv and images.npz, always the same, into a folder."""
+    """Write wide.csv, long.csv and images.npz to a folder; their content never changes."""
     random = np.random.default_rng(11)
     hours, sites = 160, 6
     levels = 20 + 5 * np.sin(np.arange(hours)[:, None] / 4 + np.arange(sites)) + random.normal(size=(hours, sites))
@@ -124,4 +124,4 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     },
     "client_app": _client_app,
 }
-"""Arguments of `fs.simulate` by name, made anew for every run: strategies keep state."""
+"""Functions that make arguments of `fs.simulate` for each run, because strategies keep state."""

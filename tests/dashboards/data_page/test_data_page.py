@@ -1,4 +1,4 @@
-"""data.html and data.png: their numbers are the population's, and they state what they leave out."""
+"""data.html and data.png: their numbers equal the population's, and they name what they leave out."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_text_of_the_data_is_escaped() -> None:
     assert "http://" not in data_page(viewed(small_city())).split("<script>")[-1]
 
 
-def test_data_without_places_have_no_map_and_without_faults_no_faults() -> None:
+def test_page_has_no_map_without_places_and_no_faults_without_faults() -> None:
     city = small_city()
     p = replace(city, federation=replace(city.federation, places=None, districts=()), history=DataHistory())
     view = viewed(p)
@@ -90,16 +90,16 @@ def test_both_files_are_written(what: str, tmp_path: Path, population_of: Any) -
     assert sorted(f.name for f in page.parent.iterdir()) == ["data.html", "data.png"]
 
 
-def test_the_same_data_give_the_same_picture(population_of: Any) -> None:
+def test_same_data_give_the_same_picture(population_of: Any) -> None:
     view = viewed(population_of([3, 4]))
     assert data_figure(view) == data_figure(view)
 
 
-def test_the_picture_needs_no_display_and_no_global_state() -> None:
+def test_picture_uses_no_display_and_no_global_state() -> None:
     assert "matplotlib.pyplot" not in sys.modules
 
 
-def test_an_impossible_folder_is_refused(tmp_path: Path) -> None:
+def test_impossible_folder_is_refused(tmp_path: Path) -> None:
     p = small_city()
     measures, held = measure_clients(p, seed=0)
     (tmp_path / "file").write_text("")
@@ -109,7 +109,7 @@ def test_an_impossible_folder_is_refused(tmp_path: Path) -> None:
         write_data(tmp_path / "file" / "inside", p, measures, held)
 
 
-def test_many_clients_are_sampled_and_the_page_states_it() -> None:
+def test_page_of_many_clients_names_its_sample() -> None:
     p = build_population(SyntheticOptions(clients=30_000, alpha=0.5, beta=0.5), None, seed=0)
     view = viewed(p)
     assert view["clients"] == 30_000
@@ -129,7 +129,7 @@ def test_every_client_is_in_the_histogram(sizes: list[int]) -> None:
     assert (np.diff(found["edges"]) > 0).all()
 
 
-def test_curves_keep_both_ends() -> None:
+def test_thinned_curve_keeps_both_ends() -> None:
     values = np.random.default_rng(0).normal(size=5000)
     thin = curve(np.append(values, np.nan), most=50)
     assert (thin[0], thin[-1], len(thin)) == (values.max(), values.min(), 50)

@@ -1,6 +1,6 @@
-"""Every query of the dashboards, run on a real Prometheus over real runs: it gives what the record says.
+"""Every query of the dashboards, on a real Prometheus with real runs: it returns the values of the record.
 
-The runs lie in the database twice: sent by remote write, and (one of them) as an OpenMetrics file made into blocks.
+The runs are in the database by remote write; one of them also as an OpenMetrics file converted into blocks.
 Skipped where Prometheus is not installed (Debian, Ubuntu: apt install prometheus).
 """
 
@@ -67,7 +67,7 @@ REGRESSION = (
 
 
 def linear() -> Population:
-    """Return small linear regressions that share their solution."""
+    """Return small linear regressions with the same solution."""
 
     def examples(k: int, n: int = 16) -> tuple[np.ndarray, np.ndarray]:
         random = np.random.default_rng((5, k))
@@ -79,7 +79,7 @@ def linear() -> Population:
 
 
 def in_a_city(folder: Path, copy: Path) -> None:
-    """Copy a run's folder, its rounds telling of faults, drifts and districts besides."""
+    """Copy a run's folder, and add faults, drifts and districts to its rounds."""
     shutil.copytree(folder, copy)
     facts = json.loads((copy / "environment.json").read_text())
     facts["run"]["run_id"] += "-city"
@@ -94,7 +94,7 @@ def in_a_city(folder: Path, copy: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Play four runs, one of them told again as of a city: between them they measure every metric."""
+    """Run four scenarios, and copy one run with the values of a city: together they measure every metric."""
     root = tmp_path_factory.mktemp("runs")
     simulate(load_scenario("digits-label-skew", sets=DIGITS), out=root / "digits")
     simulate(load_scenario("quadratic-two-clients", sets=["run.rounds=12"]), out=root / "quadratic")
@@ -117,7 +117,7 @@ def truths(folders: list[Path]) -> list[Truth]:
 def database(
     request: pytest.FixtureRequest, folders: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Role]:
-    """Run Prometheus in the role `runs` with all the runs in it."""
+    """Start Prometheus in the role `runs` with the samples of all runs."""
     role, folder = runs(free_port()), tmp_path_factory.mktemp("prometheus")
     if request.param == "backfill":
         for path in folders:
@@ -131,26 +131,26 @@ def database(
         yield role
 
 
-def asked(role: Role, path: str, **parameters: object) -> list[Any]:
-    """Ask Prometheus; an error of a query raises."""
+def query_api(role: Role, path: str, **parameters: object) -> list[Any]:
+    """Return the result of a query; an error of the query raises."""
     with urlopen(f"{role.url}/api/v1/{path}?{urlencode(parameters)}", timeout=60) as response:
         found: list[Any] = json.load(response)["data"]["result"]
         return found
 
 
 def by_labels(series: list[Any], points: str) -> dict[Any, Any]:
-    """Return label sets without what no record tells, and their points."""
+    """Return label sets, without the labels that no record has, and their points."""
     aside = ("__name__", "clock")
     return {frozenset((k, v) for k, v in one["metric"].items() if k not in aside): one[points] for one in series}
 
 
 def given(role: Role, target: dict[str, Any], expr: str, last: int) -> dict[int, Values]:
-    """Ask as Grafana would, over the first ten minutes: round -> label sets and values."""
+    """Query as Grafana does, over the first ten minutes; return round -> label sets and values."""
     expr = expr.replace("$__range", "600s")
     if target.get("instant"):
-        found = by_labels(asked(role, "query", query=expr, time=ROUND_0 + 600), "value")
+        found = by_labels(query_api(role, "query", query=expr, time=ROUND_0 + 600), "value")
         return {last: {key: float(value) for key, (_, value) in found.items()}}
-    series = asked(role, "query_range", query=expr, start=ROUND_0, end=ROUND_0 + 600, step=1)
+    series = query_api(role, "query_range", query=expr, start=ROUND_0, end=ROUND_0 + 600, step=1)
     rounds: dict[int, Values] = {r: {} for r in range(601)}
     for key, points in by_labels(series, "values").items():
         for moment, value in points:
@@ -159,7 +159,7 @@ def given(role: Role, target: dict[str, Any], expr: str, last: int) -> dict[int,
 
 
 def equal(found: Values, wanted: Values) -> bool:
-    """Whether all label sets and values agree, nan being nan, to the last bits of a division."""
+    """Return whether all label sets and values agree up to rounding; nan equals nan."""
     return found.keys() == wanted.keys() and all(
         math.isclose(found[key], wanted[key], rel_tol=1e-12) or (math.isnan(found[key]) and math.isnan(wanted[key]))
         for key in wanted
@@ -167,7 +167,7 @@ def equal(found: Values, wanted: Values) -> bool:
 
 
 def filled(expr: str, truths: list[Truth]) -> Iterator[str]:
-    """Fill the dashboards' variables as Grafana does: all runs, and each of them as the selected run."""
+    """Fill in the dashboards' variables as Grafana does: all runs, and each of them as the selected run."""
     escaped = (re.sub(r"[|\\{}()*+?.^$\[\]]", r"\\\\\g<0>", truth.run_id) for truth in truths)
     expr = expr.replace("$run", f"({'|'.join(escaped)})")
     closely = [truth.run_id for truth in truths] if "$focus" in expr else [""]
@@ -184,7 +184,7 @@ def test_query_returns_the_values_of_the_record(database, truths, target):
             wanted = answers.of(expr, r)
             assert equal(found[r], wanted), f"round {r} of {expr}"
         anything = anything or any(found.values())
-    assert anything, "it never shows anything, whatever the run"
+    assert anything, "the query returns nothing for every run"
 
 
 @pytest.mark.parametrize("name", RUNS_MODELS)
@@ -203,7 +203,7 @@ def test_variables_list_the_runs(database, truths, name):
 
 
 def test_comparison_detects_a_wrong_value(database, truths):
-    """The comparison can fail: a value that is off, one that is missing, one of another round."""
+    """The comparison finds a wrong value, a missing value and a value of another round."""
     expr = next(filled('fedscape_loss{run_id=~"$run",clock="round",split="validation"}', truths))
     found = given(database, {}, expr, 13)
     wanted = Answers(truths).of(expr, 5)

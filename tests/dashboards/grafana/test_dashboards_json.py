@@ -22,7 +22,7 @@ PANELS = [
     if panel["type"] != "row"
 ]
 NOT_OURS = {"up", "ALERTS"}
-"""Series that Prometheus makes itself."""
+"""Series that Prometheus itself adds."""
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -35,7 +35,7 @@ def test_folder_has_no_other_file():
 
 
 def lost(before: Any, after: Any, path: str = "") -> list[str]:
-    """Return what `after` does not have, or has otherwise; what it has besides does not count."""
+    """Return the paths that `after` lacks or has with another value; additional keys are ignored."""
     if isinstance(before, dict) and isinstance(after, dict):
         return [
             part
@@ -87,14 +87,14 @@ KNOWN = {name for metric in METRICS.values() for name in series_names(metric)}
 
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_queried_metric_exists(name):
-    asked = {metric for expression in expressions(MODELS[name]) for metric in metrics_in(expression)}
-    assert asked
-    assert asked - KNOWN <= NOT_OURS
+    queried = {metric for expression in expressions(MODELS[name]) for metric in metrics_in(expression)}
+    assert queried
+    assert queried - KNOWN <= NOT_OURS
 
 
 def test_every_metric_is_shown_or_listed_as_not_shown():
-    asked = {metric for model in MODELS.values() for e in expressions(model) for metric in metrics_in(e)}
-    missing = {m.full_name for m in METRICS.values() if not asked & set(series_names(m))}
+    queried = {metric for model in MODELS.values() for e in expressions(model) for metric in metrics_in(e)}
+    missing = {m.full_name for m in METRICS.values() if not queried & set(series_names(m))}
     assert missing == set(NOT_SHOWN)
     assert all(NOT_SHOWN.values())
 
@@ -136,9 +136,9 @@ def test_panel_queries_the_chosen_data_source_for_the_chosen_runs(model, panel):
         assert set(re.findall(r"\$\{?(\w+)", target["expr"])) - {"__range", "__rate_interval"} <= names
         for metric, labels in re.findall(r"(fedscape_\w+)\{([^}]*)\}", target["expr"]):
             chosen = 'run_id=~"$run"' in labels or 'run_id="$focus"' in labels
-            assert chosen, f"{metric} of every run there ever was"
+            assert chosen, f"{metric} is not restricted to the chosen runs"
             on_rounds = "fedscape-runs" in model["tags"]
-            assert ('clock="round"' in labels) == on_rounds, f"{metric} of another clock"
+            assert ('clock="round"' in labels) == on_rounds, f"{metric} has the wrong clock"
 
 
 @pytest.mark.parametrize(("model", "panel"), [p for p in PANELS if p.values[1]["type"] == "trend"])
@@ -186,7 +186,7 @@ def test_panels_do_not_overlap(name):
 
 @pytest.mark.parametrize(("model", "panel"), [p for p in PANELS if p.values[1]["type"] == "table"])
 def test_table_columns_have_the_names_of_the_data_source(model, panel):
-    """One query gives the column `Value`, several `Value #A` and so on; each is renamed or left out."""
+    """The column of one query is `Value`, those of several are `Value #A` and so on; each is renamed or left out."""
     organize = next(step["options"] for step in panel["transformations"] if step["id"] == "organize")
     several = len(panel["targets"]) > 1
     columns = {f"Value #{target['refId']}" if several else "Value" for target in panel["targets"]}
@@ -194,5 +194,5 @@ def test_table_columns_have_the_names_of_the_data_source(model, panel):
     dropped = {name for name in organize["excludeByName"] if name.startswith("Value")}
     assert renamed | dropped == columns
     assert not renamed & dropped
-    for target in panel["targets"]:  # rows join on the labels that columns share; a metric's name would keep them apart
+    for target in panel["targets"]:  # rows are joined on common labels, so a query must not return the metric's name
         assert re.match(r"(max|min) by \(|time\(\) - max by \(", target["expr"])

@@ -1,4 +1,4 @@
-"""Pushing to a Grafana: what it then holds, that a second push changes nothing, and the messages of failures."""
+"""Pushing to a Grafana: what it creates, that a second push changes nothing, and the messages of failures."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def pushed(stub: GrafanaStub, *more: str) -> int:
     return main(["dashboards", "push", "--url", stub.url, *more])
 
 
-def test_push_sets_everything_up(grafana, capsys):
+def test_push_creates_data_sources_folder_and_dashboards(grafana, capsys):
     assert pushed(grafana) == 0
     assert {one["uid"]: one["url"] for one in grafana.data_sources} == {
         "fedscape-live": "http://127.0.0.1:9090",
@@ -44,9 +44,9 @@ def test_push_sets_everything_up(grafana, capsys):
         assert {k: v for k, v in saved["dashboard"].items() if k not in ("id", "version")} == {
             k: v for k, v in model.items() if k != "id"
         }
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 9
-    assert all(line.startswith("created ") for line in said)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 9
+    assert all(line.startswith("created ") for line in printed)
 
 
 def test_second_push_changes_nothing(grafana, capsys):
@@ -75,8 +75,8 @@ def test_push_restores_what_was_changed(grafana, capsys):
     number = grafana.dashboards["fedscape-data"]["dashboard"]["id"]
     capsys.readouterr()
     assert pushed(grafana, "--runs-url", "http://elsewhere:9099") == 0
-    said = dict(line.split(maxsplit=1)[::-1] for line in capsys.readouterr().out.splitlines())
-    assert [what for what, done in said.items() if done == "updated"] == [
+    printed = dict(line.split(maxsplit=1)[::-1] for line in capsys.readouterr().out.splitlines())
+    assert [what for what, done in printed.items() if done == "updated"] == [
         "data source fedscape runs", "folder fedscape", "dashboard fedscape: Data",
     ]  # fmt: skip
     assert grafana.dashboards["fedscape-data"]["dashboard"]["title"] == "fedscape: Data"
@@ -133,10 +133,10 @@ def refused(capsys, stub: GrafanaStub, *more: str) -> str:
 
 def test_wrong_token_is_refused(grafana, capsys, monkeypatch):
     monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", "glsa_wrong")
-    said = refused(capsys, grafana)
-    assert "401" in said
-    assert "token is wrong" in said
-    assert "glsa_wrong" not in said
+    printed = refused(capsys, grafana)
+    assert "401" in printed
+    assert "token is wrong" in printed
+    assert "glsa_wrong" not in printed
     assert not grafana.data_sources
 
 
@@ -153,10 +153,10 @@ def test_wrong_token_is_refused(grafana, capsys, monkeypatch):
     ("/api/dashboards/db", "hang", ["did not answer", "0.5 seconds", "--timeout"]),
     ("/api/health", "hang", ["did not answer", "version"]),
 ])  # fmt: skip
-def test_each_failure_has_its_message(grafana, capsys, path, fault, words):
+def test_failure_message_names_the_cause_and_the_fix(grafana, capsys, path, fault, words):
     grafana.faults[path] = fault
-    said = refused(capsys, grafana)
-    assert [word for word in words if word not in said] == []
+    printed = refused(capsys, grafana)
+    assert [word for word in words if word not in printed] == []
 
 
 def test_push_after_a_failure_completes_the_rest(grafana, capsys):
@@ -170,9 +170,9 @@ def test_push_after_a_failure_completes_the_rest(grafana, capsys):
 
 def test_old_server_is_refused(grafana, capsys):
     grafana.version = "9.5.2"
-    said = refused(capsys, grafana)
-    assert "Grafana 9.5.2" in said
-    assert "11.1" in said
+    printed = refused(capsys, grafana)
+    assert "Grafana 9.5.2" in printed
+    assert "11.1" in printed
     grafana.version = "11.1.0-pre"
     assert pushed(grafana) == 0
 
@@ -186,13 +186,13 @@ def test_token_repeated_by_the_server_is_not_printed(grafana, capsys):
 def test_redirect_is_refused_and_gets_no_token(grafana, capsys, path):
     with grafana_stub() as other:
         grafana.faults[path] = f"{other.url}{path}"
-        said = refused(capsys, grafana)
+        printed = refused(capsys, grafana)
         assert other.requests == []
-    assert f"redirects to {other.url}{path}, where the token is not sent" in said
-    assert "Give --url the address" in said
+    assert f"redirects to {other.url}{path}, where the token is not sent" in printed
+    assert "Give --url the address" in printed
 
 
-def test_answer_that_is_too_large_is_refused(grafana, capsys, monkeypatch):
+def test_too_large_answer_is_refused(grafana, capsys, monkeypatch):
     assert pushed(grafana) == 0
     capsys.readouterr()
     monkeypatch.setattr(server, "LARGEST_ANSWER", 2000)
@@ -234,8 +234,8 @@ def test_write_copies_the_dashboards_and_list_names_them(tmp_path, capsys):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     capsys.readouterr()
     assert main(["dashboards", "list"]) == 0
-    said = capsys.readouterr().out
-    assert all(model["uid"] in said for model in committed())
+    printed = capsys.readouterr().out
+    assert all(model["uid"] in printed for model in committed())
     (tmp_path / "file").write_text("")
     assert main(["dashboards", "write", str(tmp_path / "file")]) == 2
 

@@ -1,4 +1,4 @@
-"""The live dashboard's queries, on a real Prometheus that scrapes a real exporter: they return the newest values.
+"""The live dashboard's queries, on a real Prometheus that scrapes a real exporter, return the newest values.
 
 Skipped where Prometheus is not installed (Debian, Ubuntu: apt install prometheus).
 """
@@ -40,7 +40,7 @@ SETS = ("run.rounds=8", "partition.clients=10", "algorithm.cohort=5", "local.loc
 
 @dataclass
 class FakeSink:
-    """A sink that counts."""
+    """A sink with counters."""
 
     name: str = "remote_write"
     waiting: int = 3
@@ -49,7 +49,7 @@ class FakeSink:
 
 @dataclass(frozen=True)
 class Scraped:
-    """A Prometheus that saw a run to its last round, and when."""
+    """A Prometheus that has scraped a run up to its last round, and the time."""
 
     role: Role
     truth: Truth
@@ -71,7 +71,7 @@ class Scraped:
 
 @pytest.fixture
 def scraped(tmp_path: Path) -> Iterator[Scraped]:
-    """Tell an exporter of a recorded run's rounds while it is scraped."""
+    """Replay a recorded run's rounds to an exporter while it is scraped."""
     simulate(load_scenario("digits-label-skew", sets=SETS), out=tmp_path / "run")
     truth, sink, port = Truth(tmp_path / "run"), FakeSink(), free_port()
     (tmp_path / "rules.json").write_text(json.dumps(RULES))
@@ -94,15 +94,15 @@ def scraped(tmp_path: Path) -> Iterator[Scraped]:
 
 
 def wait_for(role: Role, query: str) -> None:
-    """Wait until Prometheus gives something: its first scrape comes about five seconds after its start."""
+    """Wait until a query returns something; the first scrape comes about five seconds after Prometheus' start."""
     until = time.monotonic() + 60
     while not Scraped(role, None, time.time()).ask(query):  # type: ignore[arg-type]
-        assert time.monotonic() < until, f"Prometheus never had {query}"
+        assert time.monotonic() < until, f"Prometheus returned nothing for {query}"
         time.sleep(0.1)
 
 
 def held(truth: Truth, metric: str, r: int) -> Values:
-    """Return what a metric was when last measured."""
+    """Return the last measured value of a metric."""
     return next((found for q in range(r, -1, -1) if (found := truth.at(metric, q))), {})
 
 
@@ -114,7 +114,7 @@ def test_every_live_query_returns_the_values_of_the_record(scraped, subtests):
 
 
 def check(scraped: Scraped, expr: str) -> None:
-    """Compare what a query gives with the record."""
+    """Compare the result of a query with the record."""
     found, last = scraped.values(expr), scraped.truth.over - 1
     if "[$__rate_interval]" in expr:
         moved = not any(word in expr for word in ("failures", "failed", "refused", "dropped"))

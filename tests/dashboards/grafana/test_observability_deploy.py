@@ -1,6 +1,6 @@
-"""deploy/observability says the same as the code: ports, flags, names; and nothing listens beyond the loopback.
+"""deploy/observability agrees with the code in ports, flags and names, and listens only on the loopback.
 
-No Docker and no Grafana runs here: the files are parsed, and Prometheus' own tool checks its two.
+These tests start no Docker and no Grafana: they parse the files, and promtool checks those of Prometheus.
 """
 
 import os
@@ -54,7 +54,7 @@ def test_provisioned_data_sources_equal_those_of_a_push():
     assert read("grafana/provisioning/datasources/fedscape.yaml") == {"apiVersion": 1, "datasources": data_sources()}
 
 
-def test_provisioned_dashboards_are_the_committed_ones():
+def test_provisioned_dashboards_equal_the_committed_ones():
     (provider,) = read("grafana/provisioning/dashboards/fedscape.yaml")["providers"]
     assert provider["folderUid"] == FOLDER_UID
     mounts = dict(volume.split(":")[:2] for volume in COMPOSE["services"]["grafana"]["volumes"])
@@ -72,7 +72,7 @@ def test_every_mounted_file_exists():
             assert mode == ["ro"]
 
 
-def test_versions_are_pinned_passwords_are_not_and_only_the_loopback_listens():
+def test_compose_pins_versions_sets_no_password_and_listens_only_on_the_loopback():
     text = (DEPLOY / "compose.yaml").read_text("utf-8")
     for service in COMPOSE["services"].values():
         assert re.fullmatch(r"[\w/-]+:v?\d+\.\d+\.\d+", service["image"])
@@ -116,9 +116,9 @@ def test_observe_starts_both_and_leaves_nothing_behind(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process, ended(process):  # fmt: skip
         assert process.stdout
-        said = [process.stdout.readline() for _ in range(3)]
-        assert f"http://127.0.0.1:{ports[0]}" in said[0]
-        assert f"--remote-write http://127.0.0.1:{ports[1]}/api/v1/write" in said[1]
+        lines = [process.stdout.readline() for _ in range(3)]
+        assert f"http://127.0.0.1:{ports[0]}" in lines[0]
+        assert f"--remote-write http://127.0.0.1:{ports[1]}/api/v1/write" in lines[1]
         with urlopen(f"http://127.0.0.1:{ports[0]}/api/v1/rules") as answer:
             assert b"Fedscape" in answer.read()
         with urlopen(f"http://127.0.0.1:{ports[1]}/api/v1/status/flags") as answer:
@@ -131,7 +131,7 @@ def test_observe_starts_both_and_leaves_nothing_behind(tmp_path):
             pass
 
 
-def test_observe_names_what_it_cannot_start(tmp_path):
+def test_observe_names_a_missing_prometheus(tmp_path):
     with (
         pytest.raises(UserError, match=r"is not installed.*apt install"),
         running([live()], tmp_path, program="promtheus"),
@@ -140,7 +140,7 @@ def test_observe_names_what_it_cannot_start(tmp_path):
 
 
 def made(tmp_path: Path, docker: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `make observe` where `docker` is a script of ours."""
+    """Run `make observe` with a script in place of `docker`."""
     (tmp_path / "docker").write_text(f"#!/bin/sh\n{docker}\n")
     (tmp_path / "docker").chmod(0o755)
     words = {key: value for key, value in os.environ.items() if not key.startswith(("GRAFANA", "MAKE"))} | environment
@@ -151,16 +151,16 @@ def made(tmp_path: Path, docker: str, **environment: str) -> subprocess.Complete
 
 
 @MAKE.mark
-def test_make_observe_names_what_it_lacks(tmp_path):
+def test_make_observe_names_a_missing_docker_or_password(tmp_path):
     without = made(tmp_path, "exit 1", GRAFANA_ADMIN_PASSWORD="p")
     assert without.returncode != 0
     assert "fedscape observe" in without.stderr
-    open_door = made(tmp_path, "exit 0")
-    assert open_door.returncode != 0
-    assert "GRAFANA_ADMIN_PASSWORD" in open_door.stderr
-    asked = made(tmp_path, f'echo "$@" >>{tmp_path}/asked', GRAFANA_ADMIN_PASSWORD="p")
-    assert asked.returncode == 0
-    assert "up --detach" in (tmp_path / "asked").read_text()
-    named = re.search(r"--project-name (\S+) down", asked.stdout)
+    without_password = made(tmp_path, "exit 0")
+    assert without_password.returncode != 0
+    assert "GRAFANA_ADMIN_PASSWORD" in without_password.stderr
+    done = made(tmp_path, f'echo "$@" >>{tmp_path}/done', GRAFANA_ADMIN_PASSWORD="p")
+    assert done.returncode == 0
+    assert "up --detach" in (tmp_path / "done").read_text()
+    named = re.search(r"--project-name (\S+) down", done.stdout)
     assert named
     assert named[1] == COMPOSE["name"]

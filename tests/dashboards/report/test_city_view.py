@@ -1,4 +1,4 @@
-"""The report's section "City": its numbers are the record's, and a record without faults and districts has none."""
+"""The report's section "City": its numbers equal the record's; without faults and districts there is no section."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ def view_of(path: Path, **how: Any) -> dict[str, Any]:
 
 
 def values(grid: dict[str, Any], metric: str) -> np.ndarray:
-    """Undo the bytes as the page does; nan where no client was, infinite where a number was not finite."""
+    """Decode the bytes as the page does: nan for cells without a client, infinity for numbers that are not finite."""
     picture = grid["metrics"][metric]
     code = np.frombuffer(base64.b64decode(picture["cells"]), np.uint8).astype(float)
     part, low, high = (code - 1) / 253, picture["low"], picture["high"]
@@ -32,7 +32,7 @@ def values(grid: dict[str, Any], metric: str) -> np.ndarray:
     return np.asarray(drawn.reshape(grid["rows"], grid["columns"]))
 
 
-def test_a_record_without_a_city_has_no_city_section(tmp_path: Path) -> None:
+def test_record_without_a_city_has_no_city_section(tmp_path: Path) -> None:
     view = view_of(tmp_path)
     assert "city" not in view
     assert not [key for table in view["series"] for key in table["columns"] if key.startswith(("faults", "concept"))]
@@ -77,7 +77,7 @@ def test_districts_have_the_records_values() -> None:
     assert (grid["metrics"]["changed"]["low"], grid["metrics"]["changed"]["high"]) == (0.0, 1.0)
 
 
-def test_many_rounds_share_a_cell_that_shows_their_mean() -> None:
+def test_cell_of_many_rounds_shows_their_mean() -> None:
     city = city_view(LINES, (), 40)
     assert city is not None
     grid = city["districts"]
@@ -98,7 +98,7 @@ def test_events_become_marks_and_rows() -> None:
     assert ["power cut", "Old Town", "14 to 30", "2", "power cut <i>in Old Town</i>"] in city["events"]
     assert ["fault started", "stuck", "5", "1", "fault stuck began: 8 clients"] in city["events"]
     assert not [row for row in city["events"] if "clients failed" in row]
-    assert city["districts"] is None  # no room for pictures
+    assert city["districts"] is None  # the budget has no room for images
 
 
 def test_rows_beyond_the_limits_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Several runs side by side: the keys that differ, and differences pair by pair with the right sign."""
+"""Several runs side by side: the keys that differ, and the differences of pairs with their sign."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.support.made_records import make_record
 
 
 def runs_of(tmp_path: Path, shifts: dict[tuple[str, int], float]) -> list[RunData]:
-    """Make a run for each (algorithm, seed): with its losses shifted."""
+    """Make a run for each (algorithm, seed), with its losses shifted."""
     return [
         read_run(
             make_record(tmp_path / f"{kind}-{seed}", rounds=30, kind=kind, seed=seed, shift=shift, rows=False).path
@@ -44,7 +44,7 @@ def test_differences_are_the_later_variant_minus_the_first_pair_by_pair(tmp_path
     assert interval == f"−{abs(low):.3g} to +{high:.3g}"
     assert way == "higher in 1, lower in 2"
     assert pairs == "3 pairs"
-    assert rows["test accuracy"][0] == "−0.007"  # the score goes down where the loss goes up
+    assert rows["test accuracy"][0] == "−0.007"  # the score falls if the loss rises
     assert rows["rounds to the target"][:3] == ["0", "0 to 0", "no difference"]
     assert found["words"] == [
         f"scaffold minus fedavg: test accuracy −0.007 ({rows['test accuracy'][1]}), higher in 2, lower in 1 of 3 pairs"
@@ -68,7 +68,7 @@ def test_runs_that_differ_only_in_seed_make_no_pairs(tmp_path: Path) -> None:
     assert found["notes"] == ["The runs differ only in their seeds, so there are no pairs to compare."]
 
 
-def test_a_difference_in_the_data_is_a_note(tmp_path: Path) -> None:
+def test_difference_in_the_data_is_a_note(tmp_path: Path) -> None:
     runs = runs_of(tmp_path, {("fedavg", 1): 0.0, ("scaffold", 1): 0.1})
     text = runs[1].folder.scenario.read_text() + "[partition]\nclients = 5\n"
     runs[1].folder.scenario.write_text(text)

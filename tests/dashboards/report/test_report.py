@@ -1,4 +1,4 @@
-"""The report: its numbers are the record's, it names what it leaves out, and no record can break it."""
+"""The report: its numbers equal the record's, it names what it leaves out, and every record has a report."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ LINES = [line_of(r, CLIENTS) for r in range(41)]
 
 
 def data_of(page: str) -> dict[str, Any]:
-    """Return what the page's scripts read."""
+    """Return the data for the page's scripts."""
     found: dict[str, Any] = json.loads(
         re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]  # type: ignore[index]
     )
@@ -50,7 +50,7 @@ def codes(grid: dict[str, Any], metric: str) -> np.ndarray:
 
 
 def values(grid: dict[str, Any], metric: str) -> np.ndarray:
-    """Undo the bytes as the page does; nan where nobody was."""
+    """Decode the bytes as the page does: nan for cells without a client."""
     picture, code = grid["metrics"][metric], codes(grid, metric).astype(float)
     part = (code - 1) / 253
     low, high = picture["low"], picture["high"]
@@ -61,7 +61,7 @@ def values(grid: dict[str, Any], metric: str) -> np.ndarray:
 # The series
 
 
-def test_series_are_the_records_own_values(tmp_path: Path) -> None:
+def test_series_have_the_values_of_the_record(tmp_path: Path) -> None:
     view = run_view(read_run(make_record(tmp_path / "run").path))
     for name in ("train_loss", "client_drift.p95", "cosine.p05", "by_layer.2.weight.update_dispersion",
                  "rate.low", "federated_accuracy", "client_spread.score.p25", "criteria.plateau.distance"):  # fmt: skip
@@ -144,7 +144,7 @@ def test_criteria_become_spans_of_states(tmp_path: Path) -> None:
 # The client grid
 
 
-def test_a_cell_holds_the_value_of_one_client_in_one_round(tmp_path: Path) -> None:
+def test_cell_holds_the_value_of_one_client_in_one_round(tmp_path: Path) -> None:
     grid = client_grid(make_record(tmp_path / "run").clients, 30)
     assert grid is not None
     assert (grid["rows"], grid["columns"], grid["rounds"]) == (30, 40, 40)
@@ -182,7 +182,7 @@ def test_grid_marks_absent_clients_and_numbers_that_are_not_finite(tmp_path: Pat
     assert set(grid["metrics"]) == {"client_drift", "cosine"}
 
 
-def test_a_damaged_part_costs_only_its_rounds(tmp_path: Path) -> None:
+def test_damaged_part_removes_only_its_rounds(tmp_path: Path) -> None:
     table = ClientTable(tmp_path)
     for r in (1, 2, 3):
         table.add(r, {"client": np.array([0]), "client_drift": np.array([float(r)])})
@@ -195,10 +195,10 @@ def test_a_damaged_part_costs_only_its_rounds(tmp_path: Path) -> None:
     assert client_grid(tmp_path, 0) is None
 
 
-# What may be missing
+# Missing pieces
 
 
-def test_a_killed_run_is_reported_without_an_outcome(tmp_path: Path) -> None:
+def test_killed_run_is_reported_without_an_outcome(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "run", ended=False)
     with folder.rounds.open("a") as file:
         file.write('{"round": 41, "validation')
@@ -229,7 +229,7 @@ def test_outcomes_of_earlier_versions_have_a_headline(
 
 
 @pytest.mark.parametrize("missing", ["clients", "environment.json", "outcome.json", "events.jsonl", "partition.json"])
-def test_a_report_is_made_without_any_one_piece(
+def test_report_is_made_if_one_piece_is_missing(
     missing: str, tmp_path: Path, population_of: Callable[..., Population]
 ) -> None:
     folder = make_record(tmp_path / "run", partition=population_of([5] * 30))
@@ -253,7 +253,7 @@ def test_damaged_pieces_are_left_out_and_named(damaged: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("rounds", [0, 1])
-def test_a_run_of_no_round_and_of_one_has_a_report(rounds: int, tmp_path: Path) -> None:
+def test_run_of_zero_or_one_round_has_a_report(rounds: int, tmp_path: Path) -> None:
     view = data_of(write_report([make_record(tmp_path / "run", rounds=rounds).path]).read_text("utf-8"))["runs"][0]
     assert column(view, "validation_loss")[0] == list(range(rounds + 1))
     assert view["round"] == rounds
@@ -262,7 +262,7 @@ def test_a_run_of_no_round_and_of_one_has_a_report(rounds: int, tmp_path: Path) 
     assert run_view(read_run(empty.path))["series"] == []
 
 
-def test_the_partition_is_drawn_from_what_the_run_recorded(
+def test_partition_is_drawn_from_what_the_run_recorded(
     tmp_path: Path, population_of: Callable[..., Population]
 ) -> None:
     population = population_of([3, 9, 6])
@@ -289,7 +289,7 @@ def test_text_of_a_record_is_escaped(tmp_path: Path) -> None:
     assert "&lt;/script&gt;&lt;b&gt;" in page  # for readers without JavaScript
 
 
-def test_the_page_loads_nothing(tmp_path: Path) -> None:
+def test_page_loads_nothing(tmp_path: Path) -> None:
     page = write_report([make_record(tmp_path / "run").path]).read_text("utf-8")
     assert "default-src 'none'" in page
     assert "connect-src" not in page
@@ -298,7 +298,7 @@ def test_the_page_loads_nothing(tmp_path: Path) -> None:
     assert str(tmp_path) not in page  # no path of this machine
 
 
-def test_a_run_ends_with_its_report(tmp_path: Path) -> None:
+def test_run_ends_with_its_report(tmp_path: Path) -> None:
     run = simulate("quadratic-two-clients", out=tmp_path / "run")
     view = data_of((tmp_path / "run" / "report.html").read_text("utf-8"))["runs"][0]
     assert view["verdict"] == run.verdict.headline
@@ -309,7 +309,7 @@ def test_a_run_ends_with_its_report(tmp_path: Path) -> None:
     assert view["grid"]["rounds"] == run.verdict.round_index
 
 
-def test_an_impossible_place_for_the_page_is_refused(tmp_path: Path) -> None:
+def test_impossible_path_of_the_page_is_refused(tmp_path: Path) -> None:
     folder = make_record(tmp_path / "run", rounds=3).path
     with pytest.raises(UserError) as error:
         write_report([folder], tmp_path)
@@ -328,7 +328,7 @@ def test_an_impossible_place_for_the_page_is_refused(tmp_path: Path) -> None:
     assert write_report([folder], tmp_path / "new" / "deep" / "page.html").read_text().startswith("<!doctype html>")
 
 
-def test_the_page_and_the_console_name_the_same_clients_as_widest(tmp_path: Path) -> None:
+def test_page_and_console_name_the_same_clients_with_the_largest_drift(tmp_path: Path) -> None:
     run = simulate("quadratic-two-clients", out=tmp_path / "run")
     lines = [line for line in run.rounds.lines if line["round"]]
     view = run_view(read_run(tmp_path / "run"))
@@ -340,7 +340,7 @@ def test_the_page_and_the_console_name_the_same_clients_as_widest(tmp_path: Path
     )
 
 
-def test_the_error_of_a_regression_is_drawn() -> None:
+def test_error_of_a_regression_is_drawn() -> None:
     wide = {"validation_mae": 0.3, "validation_error": 0.4, "federated_mae": 0.5, "federated_error": 0.6}
     drawn = set(round_series.paths_of([{"round": 1, **wide}]))
     assert {("validation_error",), ("federated_error",)} <= drawn
@@ -350,7 +350,7 @@ def test_the_error_of_a_regression_is_drawn() -> None:
 
 
 class FolderAtTheReportsPlace:
-    """Puts a folder where the report is to be written."""
+    """Creates a folder at the report's path."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -359,7 +359,7 @@ class FolderAtTheReportsPlace:
         self.path.mkdir(exist_ok=True)
 
 
-def test_a_failing_report_is_an_event_and_the_run_is_complete(tmp_path: Path) -> None:
+def test_failing_report_is_an_event_and_the_run_is_complete(tmp_path: Path) -> None:
     run = simulate(
         "quadratic-two-clients",
         out=tmp_path / "run",
@@ -404,7 +404,7 @@ def test_mistakes_in_the_list_of_runs_are_refused(tmp_path: Path) -> None:
         write_report([tmp_path / "nowhere"])
 
 
-def test_the_drawing_library_has_the_documented_checksum() -> None:
+def test_drawing_library_has_the_documented_checksum() -> None:
     documented = re.search(r"sha256 of the file: `([0-9a-f]{64})`", asset("echarts/README.md"))
     assert documented is not None
     code = asset(DRAWING[0])

@@ -1,4 +1,4 @@
-"""The watch page: it follows runs that start, grow, break off, end and disappear, and opens only runs."""
+"""The watch page shows runs that start, grow, stop, end and disappear, and opens only runs."""
 
 import http.client
 import json
@@ -97,7 +97,7 @@ def test_list_shows_the_state_of_each_run_newest_first(tmp_path: Path) -> None:
     later = WatchedRuns(tmp_path, now=lambda: 2061.0)
     assert later.rows()[0]["state"] == "silent"
     assert later.view("new")["view"]["verdict"].startswith(
-        "silent at round 5 of at most 100: nothing was recorded for 1:01"
+        "Silent at round 5 of at most 100: nothing was recorded for 1:01"
     )
 
 
@@ -105,7 +105,7 @@ def test_view_is_sent_again_only_when_its_run_has_changed(tmp_path: Path) -> Non
     folder = make_record(tmp_path / "run", rounds=5, ended=False)
     runs = WatchedRuns(tmp_path)
     first = runs.view("run")
-    assert first["view"]["verdict"] == "running: round 5 of at most 100"
+    assert first["view"]["verdict"] == "Running: round 5 of at most 100"
     assert runs.view("run", first["version"]) == {"same": True}
     append(folder, 6, 7)
     second = runs.view("run", first["version"])
@@ -197,7 +197,7 @@ def test_server_answers_its_three_addresses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../secret", "..", ".", "", "/etc", "a/../../secret", "..%2fsecret", "a\\..", "%00", "a%00"]
 )
-def test_name_never_leads_out_of_the_folder(name: str, tmp_path: Path) -> None:
+def test_name_cannot_open_a_file_outside_the_folder(name: str, tmp_path: Path) -> None:
     make_record(tmp_path / "secret", rounds=3)
     make_record(tmp_path / "runs" / "a", rounds=2)
     with served(tmp_path / "runs") as server:
@@ -249,9 +249,9 @@ def test_polling_survives_runs_that_start_grow_and_vanish(tmp_path: Path) -> Non
 
 
 def test_taken_port_and_file_are_refused(tmp_path: Path) -> None:
-    with served(tmp_path) as server, pytest.raises(UserError, match=r"port: \d+ cannot be had: .*0 takes a free one"):
+    with served(tmp_path) as server, pytest.raises(UserError, match=r"port: \d+ cannot be used: .*0 takes a free one"):
         WatchServer(tmp_path, port_of(server))
-    with pytest.raises(UserError, match="port: 70000 cannot be had"):
+    with pytest.raises(UserError, match="port: 70000 cannot be used"):
         WatchServer(tmp_path, 70000)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="runs: must be a folder"):
@@ -260,8 +260,10 @@ def test_taken_port_and_file_are_refused(tmp_path: Path) -> None:
 
 def test_missing_folder_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["watch", str(tmp_path / "rums"), "--port", "0"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"fedscape: runs: must be a folder, and '{tmp_path / 'rums'}' does not exist. Name the fold")
+    message = capsys.readouterr().err
+    assert message.startswith(
+        f"fedscape: runs: must be a folder, and '{tmp_path / 'rums'}' does not exist. Name the fold"
+    )
     assert not (tmp_path / "rums").exists()
 
 
@@ -270,15 +272,15 @@ def test_folder_without_a_run_is_announced(place: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(WatchServer, "serve", lambda self: None)
     root = tmp_path if place == "here" else None
-    said: list[str] = []
-    watch(root, 0, said.append)
+    lines: list[str] = []
+    watch(root, 0, lines.append)
     name = root or Path("runs")
-    assert said[0].startswith(f"{name} is on http://127.0.0.1:")
-    assert said[1:] == [f"no run is in {name} yet; one that starts there appears on the page"]
+    assert lines[0].startswith(f"{name} is served at http://127.0.0.1:")
+    assert lines[1:] == [f"no run is in {name} yet; new runs appear on the page"]
     make_record(name / "run", rounds=2)
-    said.clear()
-    watch(root, 0, said.append)
-    assert len(said) == 1
+    lines.clear()
+    watch(root, 0, lines.append)
+    assert len(lines) == 1
 
 
 @contextmanager
@@ -292,9 +294,9 @@ def command_watching(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        said = process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C ends it\)", said)
-        assert found, said
+        line = process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C stops it\)", line)
+        assert found, line
         yield process, int(found[1])
     finally:
         process.kill()
@@ -306,7 +308,7 @@ def command_watching(root: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
 def test_signal_ends_the_command_quietly(number: signal.Signals, answered: bool, tmp_path: Path) -> None:
     make_record(tmp_path / "run", rounds=2)
     with command_watching(tmp_path) as (process, port), socket.socket() as silent:
-        if answered:  # and a connection that never sends its request
+        if answered:  # with another connection that never sends its request
             silent.connect(("127.0.0.1", port))
             silent.send(b"GET / HT")
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -320,7 +322,7 @@ def test_signal_ends_the_command_quietly(number: signal.Signals, answered: bool,
 
 
 def raw(server: WatchServer, request: bytes) -> bytes:
-    """Send bytes and return what is answered before the server closes the connection."""
+    """Send bytes and return the answer, up to the end of the connection."""
     with socket.create_connection(("127.0.0.1", port_of(server)), timeout=60) as connection:
         connection.sendall(request)
         answered = b""
@@ -344,7 +346,7 @@ def test_server_refuses_requests_without_one_host_and_requests_that_are_too_larg
         assert ask(server, "/")[0] == 200
 
 
-def test_every_answer_forbids_storing_and_guessing_its_kind(tmp_path: Path) -> None:
+def test_every_answer_forbids_caching_and_content_sniffing(tmp_path: Path) -> None:
     with served(tmp_path) as server:
         for path, host in (
             ("/", "localhost"),

@@ -1,4 +1,4 @@
-"""Completion offers commands, options, scenarios and keys, and imports nothing heavy to do so."""
+"""Completion offers commands, options, scenarios and keys without a heavy import."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def offered(words: str) -> list[str]:
-    """Return what bash would offer for the last word of a command line."""
+    """Return the completions of the last word of a command line in bash."""
     environment = {
         **os.environ,
         "_FEDSCAPE_COMPLETE": "complete_bash",
@@ -44,15 +44,15 @@ def offered(words: str) -> list[str]:
         ("fedscape report ", []),  # the shell itself offers files
     ],
 )
-def test_bash_is_offered_what_fits(words: str, expected: list[str]) -> None:
+def test_completion_offers_matching_words(words: str, expected: list[str]) -> None:
     assert offered(words) == expected
 
 
-def test_scenarios_are_all_offered() -> None:
+def test_completion_offers_every_scenario() -> None:
     assert scenario_names("") == sorted(builtin_names())
 
 
-def test_offered_keys_are_keys() -> None:
+def test_offered_keys_are_keys_of_a_scenario() -> None:
     keys = set_keys("")
     assert {"run.rounds=", "local.local_lr=", "convergence.plateau.metric="} <= set(keys)
     assert not [key for key in keys if key.startswith(("faults", "drifts"))]

@@ -1,4 +1,4 @@
-"""`fedscape data` and `fs.describe_data` measure what clients hold."""
+"""`fedscape data` and `fs.describe_data` measure the clients' data."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_data_without_a_model_measures_all_but_gradients(tmp_path: Path, capsys:
     seen = dict(measures.estimated_from)
     del seen["gradients"]
     same = replace(measures, gradient_dissimilarity=None, b_squared=None, estimated_from=seen)
-    assert repr(same) == repr(without), "everything else is as with a model"
+    assert repr(same) == repr(without), "the model changes another measure"
 
 
 def test_gradient_dissimilarity_is_that_of_the_initial_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +135,7 @@ def test_describe_data_leaves_the_random_state_of_torch() -> None:
     assert torch.equal(torch.rand(3), first)
 
 
-def test_data_of_a_later_round_shows_faults_that_began_by_then(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_of_a_later_round_shows_faults_that_have_begun(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     late = "faults.late={kind='noise', severity=1.0, schedule={start=5}}"
     shown = {}
     for index in ("0", "5"):

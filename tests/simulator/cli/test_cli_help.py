@@ -1,4 +1,4 @@
-"""Help: every command has an example, pages fit 80 columns, and output is plain where it should be."""
+"""Help: every command has an example, pages fit 80 columns, and output without a terminal is plain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def commands() -> dict[str, click.Command]:
-    """Return every command, by what is typed after `fedscape`."""
+    """Return every command by the words after `fedscape`."""
 
     def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
         yield path, command
@@ -85,20 +85,20 @@ def test_help_names_the_default_scenario(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("path", ["", "dashboards"])
-def test_group_alone_prints_its_help(path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_group_without_a_command_prints_its_help(path: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(path.split()) == 0
     alone = capsys.readouterr()
     assert alone.err == ""
     assert alone.out.strip() == help_of(path, capsys).strip()
 
 
-def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_equals_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"fedscape {version('fedscape')}\n"
 
 
 def documented() -> Iterator[tuple[str, str, list[str]]]:
-    """Yield every command that a page shows: the page, the command, its options."""
+    """Yield every command in the documentation: the page, the command, its options."""
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         for words in re.findall(r"\bfedscape ((?:[a-z]+\b ?)[^`\n#|]*)", page.read_text("utf-8")):
             name, *rest = words.split()
@@ -135,5 +135,5 @@ def test_help_on_a_terminal_is_plain_only_with_no_color(no_color: str) -> None:
 def read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 65536)
-    except OSError:  # Linux's way to say that the other end is closed
+    except OSError:  # Linux raises this when the other end is closed
         return b""

@@ -1,4 +1,4 @@
-"""A command's dataclass becomes options of the command line, and comes back as one value."""
+"""A command's dataclass becomes options of the command line, and is passed to the command as one value."""
 
 from __future__ import annotations
 

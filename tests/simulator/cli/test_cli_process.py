@@ -1,4 +1,4 @@
-"""The command as a process: what it imports, and how it ends when its output is closed or Ctrl-C comes."""
+"""The command as a process: what it imports, and how it ends after a closed output or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell
 
 
 def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of shell in which $F is the command."""
+    """Run a line of shell; $F is the command."""
     return subprocess.run(
         ["sh", "-c", line], env={**os.environ, "F": COMMAND, **environment}, cwd=ROOT, capture_output=True, text=True,
         timeout=120,
@@ -50,7 +50,7 @@ def test_light_command_imports_no_heavy_library(arguments: str) -> None:
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_module_is_the_command() -> None:
+def test_module_runs_the_command() -> None:
     done = shell(f"{sys.executable} -m simulator.cli --version")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("fedscape ")
@@ -65,7 +65,7 @@ def test_closed_pipe_ends_a_command_quietly(arguments: str) -> None:
 
 @needs_posix
 @pytest.mark.parametrize("closed", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_end_no_command(closed: str) -> None:
+def test_closed_streams_do_not_change_the_exit_code(closed: str) -> None:
     assert shell(f"$F show {closed}").returncode == 0
     assert shell(f"$F nonsense {closed}").returncode == 2
 
@@ -81,7 +81,7 @@ def test_run_outlives_the_reader_of_its_output(place: str, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_full_disk_under_the_output_is_a_mistake() -> None:
+def test_output_on_a_full_disk_is_an_error() -> None:
     done = shell("$F show >/dev/full")
     assert done.returncode == 2
     assert done.stderr == "fedscape: standard output: cannot be written: No space left on device\n"

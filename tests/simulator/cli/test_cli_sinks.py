@@ -1,4 +1,4 @@
-"""The options that send a run elsewhere, and `export`: a mistake is reported before anything runs."""
+"""The sinks of a run, and `export`: a mistake is reported before anything runs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_export_writes_openmetrics_to_standard_output(folder: Path, capsys: pyte
     assert text.endswith("# EOF\n")
 
 
-def test_runs_in_folders_of_one_name_have_ids_of_their_own(tmp_path: Path) -> None:
+def test_runs_in_folders_with_the_same_name_have_different_ids(tmp_path: Path) -> None:
     facts: list[str] = []
 
     class Observer:

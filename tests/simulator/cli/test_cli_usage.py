@@ -1,4 +1,4 @@
-"""A mistake on the command line exits with 2 and one line that names the option and the nearest right one."""
+"""A mistake on the command line exits with 2 and one line with the option and the nearest valid one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The console: the header, a line now and then or a live display, and the verdict."""
+"""The console: the header, some of the rounds as lines or a live display, and the verdict."""
 
 import io
 import math
@@ -75,7 +75,7 @@ def line(index: int, **more: Any) -> dict[str, Any]:
 
 
 class Terminal(io.StringIO):
-    """A terminal that counts how often it is written to."""
+    """A terminal that counts its writes."""
 
     encoding = "utf-8"
 
@@ -108,7 +108,7 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plain(text: str) -> str:
-    """Drop a terminal's control sequences."""
+    """Remove a terminal's control sequences."""
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
 
 
@@ -272,7 +272,7 @@ def test_live_display_shows_bar_criteria_and_time_left() -> None:
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 100, 200])
-def test_the_live_display_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_live_display_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     stream, clock = Terminal(), Clock()
     console = ConsoleObserver(stream, clock=clock)
@@ -288,7 +288,7 @@ def test_the_live_display_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, wid
         assert display[1].rstrip().endswith("0:01 left")
 
 
-def test_at_most_ten_updates_a_second() -> None:
+def test_live_display_is_updated_at_most_ten_times_a_second() -> None:
     stream, clock = Terminal(), Clock()
     console = ConsoleObserver(stream, clock=clock)
     console.run_started(FACTS)

@@ -1,4 +1,4 @@
-"""What starting a command, or importing the library, imports: no heavy library that it may not need."""
+"""Light commands and the import of the library do not import heavy libraries."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ HEAVY = ("torch", "flwr", "sklearn", "pyarrow", "scipy", "matplotlib", "h5py", "
 
 def heavy_after(code: str) -> list[str]:
     """Return the heavy libraries that are imported after some code has run in a new interpreter."""
-    told = f"import sys\n{code}\nprint()\nprint(' '.join(m for m in {HEAVY} if m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60)
+    script = f"import sys\n{code}\nprint()\nprint(' '.join(m for m in {HEAVY} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     return done.stdout.splitlines()[-1].split()
 
 
@@ -34,12 +34,12 @@ def test_reading_a_scenario_in_python_imports_no_heavy_library() -> None:
     assert heavy_after(code) == []
 
 
-def test_import_of_fedscape_switches_telemetry_of_flower_off() -> None:
+def test_import_of_fedscape_disables_the_telemetry_of_flower() -> None:
     code = "import os\nos.environ.pop('FLWR_TELEMETRY_ENABLED', None)\nimport fedscape\n"
     assert heavy_after(f"{code}assert os.environ['FLWR_TELEMETRY_ENABLED'] == '0'") == []
 
 
-def test_every_public_name_is_there_and_listed() -> None:
+def test_every_public_name_exists_and_is_listed() -> None:
     assert list(fedscape.__all__) == sorted(fedscape._HOME)
     assert set(fedscape.__all__) <= set(dir(fedscape))
     for name in fedscape.__all__:

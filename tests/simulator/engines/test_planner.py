@@ -1,4 +1,4 @@
-"""The planner picks an engine and says why; what cannot run is said in one line."""
+"""The planner picks an engine and gives the reason in one line, also for an engine that cannot run."""
 
 import json
 from dataclasses import replace
@@ -46,7 +46,7 @@ GELU = MlpOptions(hidden=(4,), activation="gelu")
 
 
 class Module(nn.Module):
-    """A user's module; subclasses say what is in the way of stacking it."""
+    """A user's module; each subclass has one obstacle to stacking."""
 
     def __init__(self):
         super().__init__()
@@ -70,7 +70,7 @@ class Drawing(Module):
 
 
 class Counting(Module):
-    """Behaves differently from call to call: one call serves one client in one engine, and all in the other."""
+    """Behaves differently in each call; a call serves one client in the plain engine and all in the stacked one."""
 
     def forward(self, x):
         self.calls += self.training
@@ -125,7 +125,7 @@ def test_auto_takes_plain_where_that_is_faster(population_of, monkeypatch):
     assert plan.reason == "probe: stacked 506 ms a round, plain 13 ms"
 
 
-def test_the_fastest_tile_is_taken(population_of, monkeypatch):
+def test_auto_takes_the_fastest_tile(population_of, monkeypatch):
     task = task_of(SoftmaxOptions(), population_of, [8] * 16)
     steps = {1: 4.0, 2: 4.0, 4: 4.0, 8: 4.1, 16: 80.0}
     monkeypatch.setattr(
@@ -138,7 +138,7 @@ def test_the_fastest_tile_is_taken(population_of, monkeypatch):
 
 
 @pytest.mark.parametrize("module", [Branching, Reading, Drawing, Lstm, Counting])
-def test_what_cannot_be_stacked_runs_plain_and_says_why(module, population_of):
+def test_model_that_cannot_be_stacked_runs_plain_with_the_reason(module, population_of):
     task = task_of(module(), population_of, sizes=(9, 4, 7))
     engine, plan = plan_engine(EngineOptions(threads=1), task, 3, 1000)
     assert plan.engine == engine.name == "plain"
@@ -153,7 +153,7 @@ def test_what_cannot_be_stacked_runs_plain_and_says_why(module, population_of):
         plan_engine(EngineOptions(compile="always"), task, 3, 1000)
 
 
-def test_named_engines_are_taken_at_their_word(population_of):
+def test_named_engine_is_used_without_timing_others(population_of):
     task = task_of(SoftmaxOptions(), population_of)
     engine, plan = plan_engine(EngineOptions(kind="plain", threads=1), task, 6, 100)
     assert isinstance(engine, PlainEngine)
@@ -165,7 +165,7 @@ def test_named_engines_are_taken_at_their_word(population_of):
 
 
 @pytest.mark.parametrize("kind", ["plain", "stacked"])
-def test_a_plan_survives_json_and_builds_the_same_engine(kind, population_of):
+def test_plan_survives_json_and_builds_the_same_engine(kind, population_of):
     task = task_of(SmallCnnOptions(channels=(2, 2)), population_of, shape=(4, 4))
     engine, plan = plan_engine(EngineOptions(kind=kind, tile=None if kind == "plain" else 4), task, 6, 100)
     again = EnginePlan.from_dict(json.loads(json.dumps(plan.to_dict())))
@@ -177,7 +177,7 @@ def test_a_plan_survives_json_and_builds_the_same_engine(kind, population_of):
     assert torch.equal(rebuilt.train(work, {})[0].params, engine.train(work, {})[0].params)
 
 
-def test_threads_are_the_faster_of_one_and_all_unless_asked(population_of, monkeypatch):
+def test_threads_are_the_faster_of_one_and_all_unless_configured(population_of, monkeypatch):
     task = task_of(SoftmaxOptions(), population_of)
     torch.set_num_threads(2)
     for slow, chosen in ((1, 2), (2, 1)):
@@ -202,18 +202,21 @@ def test_threads_are_the_faster_of_one_and_all_unless_asked(population_of, monke
     ("options", "message"),
     [
         ({"tile": 0}, "tile: must be >= 1, got 0"),
-        ({"kind": "plain", "tile": 3}, "tile: is of the stacked engine"),
-        ({"kind": "plain", "compile": "always"}, "compile: 'always' is of the stacked engine, and kind is 'plain'"),
+        ({"kind": "plain", "tile": 3}, "tile: belongs to the stacked engine"),
+        (
+            {"kind": "plain", "compile": "always"},
+            "compile: 'always' belongs to the stacked engine, and kind is 'plain'",
+        ),
         ({"keep_bytes": -1}, "keep_bytes: must be >= 0"),
         ({"threads": 0}, "threads: must be >= 1"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_invalid_option_is_named(options, message):
     with pytest.raises(UserError, match=message):
         EngineOptions(**options)
 
 
-def test_a_mistake_in_the_data_is_not_taken_for_an_engine_that_cannot(population_of):
+def test_error_of_the_data_is_not_reported_as_an_engine_error(population_of):
     def client(k):
         return np.full((4, 6), np.nan if k == 2 else k), np.zeros(4, int)
 
@@ -223,7 +226,7 @@ def test_a_mistake_in_the_data_is_not_taken_for_an_engine_that_cannot(population
         plan_engine(EngineOptions(), make_task(module, population, LocalOptions(), seed=0), 3, 10)
 
 
-def test_predictions_add_up():
+def test_predicted_seconds_are_the_sum_over_steps():
     steps = np.array([10, 6, 6, 2])
     sample = Sample(None, np.arange(4), steps)
     assert plain_round(sample, Cost(0.2, 0.5), 2) == pytest.approx((4 * 0.2 + 24 * 0.5) / 2)
@@ -234,7 +237,7 @@ def test_predictions_add_up():
 
 
 @given(cohort=st.integers(1, 20_000), largest=st.integers(1, 20_000))
-def test_tiles_grow_from_one_to_what_fits(cohort, largest):
+def test_tile_widths_increase_from_one_to_the_largest(cohort, largest):
     widths = tile_widths(cohort, largest)
     assert widths[0] == 1
     assert widths[-1] == min(cohort, largest)
@@ -242,7 +245,7 @@ def test_tiles_grow_from_one_to_what_fits(cohort, largest):
     assert len(widths) <= 11
 
 
-def test_tiles_stay_within_memory(population_of):
+def test_largest_tile_fits_the_memory(population_of):
     sample = make_sample(task_of(MlpOptions(hidden=(64,)), population_of, optimizer="adam"), 6)
     one = (6 * 64 + 64 + 64 * 3 + 3) * 4 * 5 + 32 * 6 * 4  # five copies, and six steps of four rows
     assert largest_tile(sample, 3 * one + 10) == 3
@@ -251,7 +254,7 @@ def test_tiles_stay_within_memory(population_of):
     assert plan.tile in (1, 2)
 
 
-def test_a_sample_is_a_cohort_of_clients_with_examples(population_of):
+def test_sample_has_only_clients_with_examples(population_of):
     task = task_of(SoftmaxOptions(), population_of, sizes=(0, 9, 0, 4, 17, 0, 8), local_epochs=1)
     sample = make_sample(task, 3)
     assert sample.clients.tolist() == [1, 4, 6]
@@ -278,11 +281,11 @@ def test_compiling_needs_a_compiler(population_of, monkeypatch):
     _, plan = plan_engine(EngineOptions(kind="stacked"), task, 6, 10**9)
     assert not plan.compiled
     assert plan.reason.endswith("; not compiled: no C++ compiler (no-such-compiler) is installed")
-    with pytest.raises(EngineError, match=r"engine.compile: 'always' cannot be: no C\+\+ compiler"):
+    with pytest.raises(EngineError, match=r"engine.compile: 'always' is impossible: no C\+\+ compiler"):
         plan_engine(EngineOptions(compile="always"), task, 6, 1)
 
 
-def test_what_is_written_by_hand_is_not_compiled(population_of):
+def test_gradients_written_by_hand_are_not_compiled(population_of):
     task = task_of(SoftmaxOptions(), population_of)
     engine, plan = plan_engine(EngineOptions(compile="always"), task, 6, 1)
     assert engine.name == "stacked"
@@ -300,7 +303,7 @@ class Recurrent(Module):
 
 
 @COMPILER.mark
-def test_compiling_is_left_where_shapes_vary_or_loops_unroll(population_of):
+def test_varying_shapes_and_unrolled_loops_are_not_compiled(population_of):
     ragged = task_of(GELU, population_of, batch_size="full")
     found = compile_where_it_pays(make_sample(ragged, 3), None, 1.0, 10**9, forced=False)
     assert found.program is None
@@ -312,14 +315,14 @@ def test_compiling_is_left_where_shapes_vary_or_loops_unroll(population_of):
     assert found.note == "not compiled: an unrolled recurrence compiles for minutes"
 
 
-def test_few_shapes_are_compiled(population_of):
+def test_at_most_three_shapes_are_compiled(population_of):
     equal, ragged = (make_sample(task_of(GELU, population_of, s), 10) for s in ([8] * 10, [8, 80] * 5))
     assert compiled_widths(equal, None) == (10,)
     assert compiled_widths(equal, 4) == (3, 4)
     assert compiled_widths(ragged, None) == (3, 5, 10)
 
 
-def test_our_gru_is_not_left_to_torch_func(population_of):
+def test_built_in_gru_does_not_use_torch_func(population_of):
     task = task_of(GruOptions(hidden=3), population_of, shape=(5, 2), task="regression")
     engine, plan = plan_engine(EngineOptions(kind="stacked"), task, 6, 10**9)
     assert type(engine.program).__name__ == "GruProgram"
@@ -328,7 +331,7 @@ def test_our_gru_is_not_left_to_torch_func(population_of):
 
 @pytest.mark.slow
 @COMPILER.mark
-def test_forced_compilation_is_timed_said_and_repeated_on_resume(population_of):
+def test_forced_compilation_is_timed_recorded_and_repeated_on_resume(population_of):
     task = task_of(GELU, population_of, [8, 16, 4, 8, 20])
     engine, plan = plan_engine(EngineOptions(compile="always"), task, 5, 1)
     assert plan.compiled

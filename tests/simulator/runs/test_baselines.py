@@ -1,4 +1,4 @@
-"""Pooled training and training alone see, in each round, the data that the federation saw in it."""
+"""Pooled training and training alone use, in each round, the federation's data of that round."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def compared(*sets: str) -> dict[str, Any]:
     return baselines(made.task, made.engine, torch.ones(made.start.params.shape), rounds=4, cohort=3)
 
 
-def test_baselines_of_a_regression_are_root_mean_squared_errors_as_its_own_test_is() -> None:
+def test_baselines_of_a_regression_are_root_mean_squared_errors_like_the_test_score() -> None:
     draw = np.random.default_rng(0)
     x = draw.normal(size=(5, 40, 3))
     y = x @ np.array([1.0, -2.0, 0.5]) + draw.normal(size=(5, 40))  # noise of deviation 1: no model errs much less
@@ -57,7 +57,7 @@ def test_baselines_of_a_regression_are_root_mean_squared_errors_as_its_own_test_
     assert f"pooled training reaches {pooled:.3g}; training alone {alone['local_only_mean']:.3g} on average" in row
 
 
-def test_a_drift_that_never_comes_changes_no_bit_of_pooled_training() -> None:
+def test_drift_after_the_last_round_does_not_change_pooled_training() -> None:
     assert torch.equal(pooled(*NEVER), pooled())
 
 
@@ -70,15 +70,15 @@ def test_pooled_training_sees_the_faults_of_each_round() -> None:
     assert not torch.equal(last_only, pooled())
 
 
-def test_the_baselines_are_tested_on_the_world_of_the_last_round() -> None:
+def test_baselines_are_tested_on_the_data_of_the_last_round() -> None:
     late = compared("drifts.turn.kind=abrupt", "drifts.turn.start=4", "drifts.turn.strength=1.0")
     turned, never = compared(*TURNED, "drifts.turn.start=1"), compared(*NEVER)
-    assert late["pooled_accuracy"] < never["pooled_accuracy"] - 0.4, "every label of the test moved on at the end"
+    assert late["pooled_accuracy"] < never["pooled_accuracy"] - 0.4, "the drift changes no test label"
     assert turned["pooled_accuracy"] > late["pooled_accuracy"] + 0.4
     assert turned["local_only_mean"] > late["local_only_mean"] + 0.1
 
 
-def test_training_alone_without_change_is_as_it_was() -> None:
+def test_drift_after_the_last_round_does_not_change_training_alone() -> None:
     still, never = compared(), compared(*NEVER)
     assert still["pooled_accuracy"] == never["pooled_accuracy"]
     assert still["local_only_mean"] == pytest.approx(never["local_only_mean"], abs=0.05)

@@ -1,4 +1,4 @@
-"""The verdict of a run that ends badly: its reasons, and what a person can do next."""
+"""The verdict of a run that does not converge: its reasons and its hint."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from simulator.scenario.sections import load_scenario
 
 
 class StopAfter:
-    """Requests a stop once it was called this often."""
+    """Requests a stop after a number of calls."""
 
     def __init__(self, calls: int) -> None:
         self.calls = calls
@@ -20,7 +20,7 @@ class StopAfter:
         return self.calls <= 0
 
 
-def test_an_interrupted_run_names_the_command_that_continues_it(tmp_path: Path) -> None:
+def test_interrupted_run_names_the_command_that_continues_it(tmp_path: Path) -> None:
     run = simulate("quadratic-two-clients", out=tmp_path / "run", stop_asked=StopAfter(2))
     assert run.verdict.headline == "Interrupted at round 2"
     assert run.verdict.reasons == ("a stop was requested",)
@@ -31,13 +31,13 @@ def test_an_interrupted_run_names_the_command_that_continues_it(tmp_path: Path) 
     assert fs.open_run(tmp_path / "run").verdict == run.verdict
 
 
-def test_an_interrupted_run_without_a_record_cannot_be_resumed() -> None:
+def test_interrupted_run_without_a_record_cannot_be_resumed() -> None:
     run = simulate("quadratic-two-clients", record=False, stop_asked=StopAfter(1))
     assert run.verdict.headline == "Interrupted at round 1"
     assert run.verdict.hint == "The run was not recorded, so it cannot be resumed."
 
 
-def test_a_run_that_diverges_in_round_1_keeps_the_initial_model(tmp_path: Path) -> None:
+def test_run_that_diverges_in_round_1_keeps_the_initial_model(tmp_path: Path) -> None:
     sets = ["local.local_lr=1e12", "engine.kind=stacked", "engine.threads=1"]
     run = simulate(load_scenario("digits-diverges", sets=sets), out=tmp_path / "run")
     assert run.verdict.headline == "Diverged at round 1"
@@ -48,7 +48,7 @@ def test_a_run_that_diverges_in_round_1_keeps_the_initial_model(tmp_path: Path) 
     assert str(fs.open_run(tmp_path / "run").verdict) == str(run.verdict)
 
 
-def test_a_run_that_does_not_converge_names_the_criteria_that_do_not_hold() -> None:
+def test_run_that_does_not_converge_names_the_criteria_that_do_not_hold() -> None:
     sets = ["run.rounds=2", "engine.kind=stacked", "engine.threads=1", "evaluation.baselines=false"]
     run = simulate(load_scenario("digits-label-skew", sets=sets), record=False)
     assert run.verdict.headline == "Stopped at round 2"

@@ -1,4 +1,4 @@
-"""The checks that ship: built-in algorithms pass each of them, and each finds what it is for."""
+"""The shipped checks: built-in algorithms pass each of them, and each check finds its defect."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_check_finds_a_transform_that_writes_to_its_input():
     finds("writes to its input 'g'", Algorithm("x", server=ServerTransform("doubler", update)))
 
 
-def test_check_finds_a_transform_that_remembers_by_itself():
+def test_check_finds_a_transform_with_hidden_state():
     calls = []
 
     def update(a, vectors, context):
@@ -84,7 +84,7 @@ def test_check_finds_a_transform_that_forgets_a_vector():
     finds(r"starts with the vectors \['m'\] and returns \[\]", Algorithm("x", server=forgetful))
 
 
-def test_check_finds_weights_that_go_by_position():
+def test_check_finds_weights_that_depend_on_position():
     by_position = Aggregation("first", lambda s: np.linspace(1, 0, len(s.num_examples)))
     finds("the order of the clients changes the result", Algorithm("x", aggregation=by_position))
 
