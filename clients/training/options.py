@@ -179,7 +179,7 @@ class LocalOptions:
         require(
             self.local_epochs is None or self.local_steps is None,
             "local_steps",
-            "cannot stand beside local_epochs",
+            "cannot be combined with local_epochs",
             fix="Give one of the two.",
         )
         check_below_one(self, "momentum", "beta1", "beta2", "rho", "effective_beta")

@@ -128,7 +128,7 @@ class CohortUpdate:
 
 
 class UpdateSum(Protocol):
-    """A sum of a cohort's updates that a grid fills tile by tile, whatever it measures."""
+    """A sum of a cohort's updates that a grid fills tile by tile without knowing its contents."""
 
     def add(self, tile: CohortUpdate) -> None:
         """Add the updates of some clients of the cohort."""

@@ -80,7 +80,7 @@ class FedAvgOptions(AveragingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FedSgdOptions(AveragingOptions):
-    """FedSGD (McMahan et al. 2017): one full-batch local step in a round, whatever [local] has."""
+    """FedSGD (McMahan et al. 2017): one full-batch local step in a round, instead of the work in [local]."""
 
     kind: Literal["fedsgd"] = "fedsgd"
 

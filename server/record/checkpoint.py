@@ -161,7 +161,7 @@ class CheckpointStore:
                 problems.append(f"{Path(error.field).name} {error.problem}")
         if problems == [f"{MANIFEST} is missing"]:
             return None
-        fix = "The rounds recorded so far can still be read; to train on, run the scenario again."
+        fix = "The rounds recorded so far can still be read. Run the scenario again to train further."
         raise RunFolderError(str(self.folder), f"holds no whole checkpoint: {'; '.join(problems)}", fix=fix)
 
     def _read(self, manifest: _Manifest, problems: list[str]) -> Checkpoint:

@@ -111,7 +111,7 @@ def read_tensors(folder: Path, expected: TensorFile) -> dict[str, Tensor]:
         while block := file.read(_CHUNK):
             size, crc = size + len(block), zlib.crc32(block, crc)
     if size != expected.size:
-        raise RunFolderError(str(path), f"is damaged: it has {size:,} bytes, and {expected.size:,} were written")
+        raise RunFolderError(str(path), f"is damaged: {size:,} bytes, and {expected.size:,} were written")
     if crc != expected.crc32:
         raise RunFolderError(str(path), "is damaged: its checksum differs from the one written")
     try:  # copies, because load_file maps the file and the next checkpoint may remove it

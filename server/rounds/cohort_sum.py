@@ -110,9 +110,9 @@ class CohortSum:
         counted = weights != 0
         buffers = weighted_sum(tile.num_examples * counted / self._examples, tile.buffers)
         self._buffers = buffers if self._buffers is None else self._buffers + buffers
-        alike = (counted / self._counted).astype(np.float64)
+        equal = (counted / self._counted).astype(np.float64)
         for name, vectors in tile.extras.items():
-            part = weighted_sum(alike, vectors)
+            part = weighted_sum(equal, vectors)
             self._extras[name] = self._extras[name] + part if name in self._extras else part
 
     def merge(self, other: CohortSum) -> None:

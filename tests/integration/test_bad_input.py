@@ -42,7 +42,7 @@ SETS = {
     "convergence.target.metric=val_loss": "convergence.target.metric: 'val_loss' is not a metric that may stop a run. "
     "Nearest: 'validation_loss'.",
     "convergence.gradient.below=0.1": "convergence.gradient: needs gradient_norm",
-    "local.local_steps=3": "local.local_steps: cannot stand beside local_epochs. Give one of the two.",
+    "local.local_steps=3": "local.local_steps: cannot be combined with local_epochs. Give one of the two.",
     "algorithm.cohort=101": "algorithm.cohort: must be at most the 100 clients that have data, got 101. Set a smaller",
     "partition.clients=5000": "partition.clients: 5000 clients cannot share 1437 examples. At most 1437 clients fit.",
     "data=": "data: is missing. Add a [data] section",

@@ -147,7 +147,7 @@ def test_batches_of_one_are_found():
         ({"batch_size": 0}, "batch_size: must be >= 1 or 'full', got 0"),
         ({"local_epochs": 0}, "local_epochs: must be >= 1"),
         ({"local_steps": (2, 0)}, "local_steps: must be >= 1"),
-        ({"local_steps": 2, "local_epochs": 2}, "local_steps: cannot stand beside local_epochs"),
+        ({"local_steps": 2, "local_epochs": 2}, "local_steps: cannot be combined with local_epochs"),
         ({"momentum": 1.0}, r"momentum: must be in \[0, 1\)"),
         ({"l2": -0.1}, "l2: must be >= 0"),
         ({"clip_norm": 0.0}, "clip_norm: must be > 0"),
