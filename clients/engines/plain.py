@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -75,8 +76,7 @@ class PlainEngine:
             update, kept = self._train_one(k, work, data, batches, {n: v[k] for n, v in client_state.items()}, weights)
             updates.append(update)
             new.append(kept)
-        update = concatenate(updates)
-        object.__setattr__(update, "seconds", time.perf_counter() - started)
+        update = replace(concatenate(updates), seconds=time.perf_counter() - started)
         return update, {n: torch.stack([kept[n] for kept in new]) for n in new[0]} if new else {}
 
     def gradients(self, work: CohortWork) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -111,3 +112,7 @@ class LabelFaultOptions(FaultOptions):
         Raises:
             UserError: naming the key.
         """
+
+
+Faults = Mapping[str, FaultOptions]
+"""Faults by name, in the order in which they act."""

@@ -16,7 +16,7 @@ from clients.concept_drift.options import DriftOptions
 from clients.core.errors import PartitionError, UserError
 from clients.core.population import Population
 from clients.faults.checks import check_faults
-from clients.faults.options import FaultOptions, LabelFaultOptions
+from clients.faults.options import Faults, LabelFaultOptions
 from clients.federation.data_kinds import DATA, build_population, check_no_partition
 from clients.federation.faulty_examples import readings_of, with_faults
 from clients.federation.features import with_features
@@ -28,8 +28,6 @@ from clients.federation.window_examples import window_population
 from clients.partition.options import PartitionOptions
 from clients.world.options import WorldOptions
 from clients.world.world import World, make_world
-
-Faults = Mapping[str, FaultOptions]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ else. Faults change them as they are made. Held-out examples have no faults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,11 +21,9 @@ from clients.core.population import Population
 from clients.core.ragged import alike, few_clients, label_counts_of, offsets_of, positions
 from clients.faults.apply import Block, corrupt, corrupt_in_place, corrupt_labels
 from clients.faults.counts import fault_counts
-from clients.faults.options import FaultOptions, LabelFaultOptions
+from clients.faults.options import Faults, LabelFaultOptions
 from clients.federation.scaling import restore, standardise
 from clients.world.world import World
-
-Faults = Mapping[str, FaultOptions]
 
 MEASURED_CLIENTS = 64
 """The most clients on whose examples channels without a description are measured."""

@@ -14,11 +14,9 @@ from clients.core import streams
 from clients.core.arrays import I64
 from clients.core.population import Population
 from clients.faults.apply import affected
-from clients.faults.options import FaultOptions
+from clients.faults.options import FaultOptions, Faults
 from clients.faults.table import FAULTS, SensorFaultRow
 from clients.world.world import World
-
-Faults = Mapping[str, FaultOptions]
 
 MOST_NAMED = 1000
 """The most clients listed of those that a fault or drift affects, the first ones."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from clients.core.population import Population
-from clients.faults.options import FaultOptions
-
-Faults = Mapping[str, FaultOptions]
+from clients.faults.options import FaultOptions, Faults
 
 POPULATIONS_KEPT = 3
 """How many populations are kept at once: each has examples of its own in memory."""

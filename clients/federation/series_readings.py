@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,10 +9,8 @@ import numpy as np
 from clients.city.source_types import SeriesSource
 from clients.core.arrays import F32, F64, I64, Bool
 from clients.faults.apply import Block, corrupt, corrupt_labels
-from clients.faults.options import FaultOptions
+from clients.faults.options import Faults
 from clients.world.world import World
-
-Faults = Mapping[str, FaultOptions]
 
 
 @dataclass(frozen=True)

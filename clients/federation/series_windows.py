@@ -22,8 +22,9 @@ from clients.core.population_parts import CentralData, CentralExamples, ExampleS
 from clients.core.ragged import label_counts_of
 from clients.faults.apply import corrupt_in_place
 from clients.faults.counts import fault_counts
+from clients.faults.options import Faults
 from clients.federation.scaling import standardise
-from clients.federation.series_readings import Faults, SeriesSpan, faulty_readings
+from clients.federation.series_readings import SeriesSpan, faulty_readings
 from clients.world.world import World
 
 MOST_CENTRAL = 5000

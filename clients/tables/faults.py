@@ -6,7 +6,7 @@ Missing readings stay missing; held-out readings stay as recorded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +20,11 @@ from clients.core.population import Population
 from clients.core.ragged import cohort_of, offsets_of
 from clients.faults.apply import Block, corrupt
 from clients.faults.counts import changed_share, fault_counts
-from clients.faults.options import FaultOptions
+from clients.faults.options import Faults
 from clients.faults.readings import last_before
 from clients.tables.series import Series, moments, window_views
 from clients.world.world import World
 
-Faults = Mapping[str, FaultOptions]
 Masks = list[Bool]
 
 HOUR = 3_600_000_000

@@ -20,7 +20,7 @@ class Uplink:
     """How pseudo-gradients travel from clients to the server.
 
     Attributes:
-        name: for display, and for messages between machines.
+        name: for display, and for messages between machines: different uplinks have different names.
         compress: pseudo-gradients [K, P] -> what the server receives, [K, P]; None sends them whole.
         size: (parameters P, bytes of a number) -> bytes that one client sends.
         keeps_residual: whether a client adds to each update what was left out of its last one (error feedback).
@@ -67,4 +67,5 @@ def top_k(fraction: float, *, error_feedback: bool = True) -> Uplink:
         index = rows.abs().topk(kept(rows.shape[1]), dim=1).indices
         return rows * torch.zeros_like(rows).scatter_(1, index, 1.0)
 
-    return Uplink(f"top_k {fraction:g}", compress, lambda p, itemsize: kept(p) * (itemsize + 4), error_feedback)
+    name = f"top_k {fraction!r}{'' if error_feedback else ' without error feedback'}"
+    return Uplink(name, compress, lambda p, itemsize: kept(p) * (itemsize + 4), error_feedback)

@@ -156,6 +156,9 @@ def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: flo
 
 
 def weighted_sum(weights: F64, rows: Tensor) -> Tensor:
-    """Return sum_k weights[k] rows[k], rows [K, P] -> [P]."""
+    """Return sum_k weights[k] rows[k], rows [K, P] -> [P]. A weight of 0 leaves its row out, also one of nan."""
+    counted = weights != 0
+    if not counted.all():
+        rows = torch.where(torch.from_numpy(counted).to(rows.device)[:, None], rows, 0.0)
     total: Tensor = torch.from_numpy(weights).to(rows) @ rows
     return total

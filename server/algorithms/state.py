@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-Vectors = Mapping[str, Tensor]
+from clients.training.rules import Vectors
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from torch import Tensor
 from clients.core import streams
 from clients.core.arrays import U64
 from clients.core.errors import UserError
-from server.algorithms.state import ServerState, Vectors
+from clients.training.rules import Vectors
+from server.algorithms.state import ServerState
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,19 @@ class StepContext:
     Attributes:
         params: the server's parameters before the step [P].
         round_index: the round, from 1.
-        key: a stream of random numbers for this round (`clients.core.streams`).
+        seed: root seed.
+        place: place within chains, such as "/1"; each transform of a chain has another one.
     """
 
     params: Tensor
     round_index: int
-    key: U64
+    seed: int
+    place: str = ""
+
+    @property
+    def key(self) -> U64:
+        """A stream of random numbers of this round and this transform (`clients.core.streams`)."""
+        return streams.keys(self.seed, f"server_transform{self.place}", self.round_index)
 
 
 Init = Callable[[Tensor], Vectors]
@@ -74,7 +82,7 @@ class ServerTransform:
     def step(self, state: ServerState, aggregate: Aggregate, *, seed: int = 0) -> ServerState:
         """Take the server's step of the round after `state`; buffers stay as they are."""
         round_index = state.round_index + 1
-        context = StepContext(state.params, round_index, streams.keys(seed, "server_transform", round_index))
+        context = StepContext(state.params, round_index, seed)
         moved, vectors = self.update(aggregate, state.vectors, context)
         if self.apply is not None:
             params = self.apply(state.params, moved, vectors)
@@ -111,8 +119,8 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         new: dict[str, Tensor] = {}
-        for transform in transforms:
-            a, changed = transform.update(a, vectors, context)
+        for i, transform in enumerate(transforms):
+            a, changed = transform.update(a, vectors, replace(context, place=f"{context.place}/{i}"))
             new |= changed
         return a, new
 

@@ -17,6 +17,9 @@ from typing import Any
 from clients.core.errors import RunFolderError
 from server.record.files import reading, sync_folder, whole_file, writing
 
+Line = dict[str, Any]
+"""A line of the record: what one round measured, by key."""
+
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 

@@ -64,8 +64,10 @@ class RunCheckpointer:
     def commit(self, state: ServerState, columns: dict[str, Array]) -> None:
         """Make a finished round permanent; write a checkpoint when one is due."""
         if self._states is not None:
-            for name, clients in self._states.commit().items():
-                self._changed.setdefault(name, []).append(clients)
+            changed = self._states.commit()
+            if self._store is not None:
+                for name, clients in changed.items():
+                    self._changed.setdefault(name, []).append(clients)
         if self._recorder is not None and columns:
             self._recorder.clients.add(state.round_index, columns)
         if self._rounds is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from flwr.app import ArrayRecord, Message
@@ -16,16 +16,15 @@ from clients.core.population import Population
 from clients.flower.codec import Codec
 from clients.flower.decoding import DecodedReplies
 from clients.flower.messages import CohortMessages, CohortReplies
-from clients.training.uplink import Uplink
 from clients.training.work import CohortUpdate
 from server.dispersion.histograms import EDGES, counted
 from server.dispersion.measures import Dispersion
 from server.dispersion.summary import named, quantiles, summary, worst
+from server.record.jsonlines import Line
 from server.rounds.cohort_sum import CohortResult
 from server.rounds.data_metrics import data_line
 
 ALL_LEFT_OUT = "dispersion: every update of the round was left out of the aggregate"
-Line = dict[str, Any]
 Replies = CohortReplies | DecodedReplies
 
 
@@ -124,16 +123,12 @@ def _traffic(sent: Sequence[Message], replies: Replies, respondents: int, codec:
         down = _record_bytes(sent.arrays) + sum(_size(t) for t in sent.work.broadcast.values())
     else:
         down = max((_array_bytes(m) for m in sent[:1]), default=0)
-    if isinstance(replies, CohortReplies):
-        anchor, extras = replies.anchor, len(replies.update.extras)
-        if isinstance(replies.total, CohortResult) and replies.total.aggregate is not None:
-            extras = len(replies.total.aggregate.extras)
-        up = (
-            _uplink_of(sent).size(anchor.numel(), anchor.element_size())
-            if isinstance(sent, CohortMessages)
-            else (_size(anchor))
-        )
-        up += codec.buffers.size * anchor.element_size() + extras * _size(anchor)
+    if isinstance(replies, CohortReplies) and isinstance(sent, CohortMessages):
+        anchor, work = replies.anchor, sent.work
+        up = work.uplink.size(anchor.numel(), anchor.element_size()) + len(work.rule.returns) * _size(anchor)
+        up += codec.buffers.size * anchor.element_size()
+    elif isinstance(replies, CohortReplies):
+        up = _size(replies.anchor) + codec.buffers.size * replies.anchor.element_size()
     else:
         up = max((_array_bytes(m) for m in replies if m.has_content()), default=0)
     steps = replies.update.local_steps if replies.update is not None else np.zeros(1, np.int64)
@@ -142,10 +137,6 @@ def _traffic(sent: Sequence[Message], replies: Replies, respondents: int, codec:
         "bytes_up": up * respondents,
         "simulated_seconds": clock.round_seconds(steps, down, up),
     }
-
-
-def _uplink_of(sent: CohortMessages) -> Uplink:
-    return sent.work.uplink
 
 
 def _size(tensor: Tensor) -> int:

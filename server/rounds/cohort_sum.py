@@ -69,7 +69,10 @@ class CohortResult:
             return None
         if self._streamed is not None:
             return self._streamed
-        return measure_dispersion(self.plan.anchor - self.update.params, self.weights, layers=self.plan.layers)
+        how = self.plan.aggregation
+        applied = self.aggregate.pseudo_gradient if how.map_update is not None or how.reduce is not None else None
+        rows = self.plan.anchor - self.update.params
+        return measure_dispersion(rows, self.weights, layers=self.plan.layers, aggregate=applied)
 
 
 class CohortSum:
@@ -157,6 +160,8 @@ class CohortSum:
     def _dispersion(self) -> Dispersion:
         """Return the streamed dispersion, norms in order of client."""
         found = self._stream.result()
+        if self.plan.aggregation.map_update is not None:
+            found = replace(found, aggregate_norm=float(torch.linalg.vector_norm(self._total.double())))
         order = np.argsort(np.concatenate([tile.clients for tile in self._tiles]), kind="stable")
         return replace(found, update_norm=found.update_norm[order])
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from clients.core.arrays import F64, I64, Array
 from clients.core.examples import FaultCounts
 from clients.core.population import Population
-
-Line = dict[str, Any]
+from server.record.jsonlines import Line
 
 
 def data_line(population: Population, columns: Mapping[str, Array], fault_counts: FaultCounts | None) -> Line:

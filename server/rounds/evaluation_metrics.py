@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 from flwr.app import Message
@@ -16,8 +15,7 @@ from clients.flower.messages import EvaluationReplies
 from clients.training.class_metrics import balanced_accuracy, class_metrics
 from clients.training.losses import SCORE_NAMES, metrics
 from server.dispersion.summary import named, quantiles, worst
-
-Line = dict[str, Any]
+from server.record.jsonlines import Line
 
 
 def measure_replies(

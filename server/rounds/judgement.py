@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -13,8 +12,8 @@ from server.convergence.facts import FACTS
 from server.convergence.monitor import Assessment, ConvergenceMonitor
 from server.convergence.outcome import RATE_EVERY, Trend
 from server.convergence.verdict import Verdict
+from server.record.jsonlines import Line
 
-Line = dict[str, Any]
 TOTALS = {"bytes_total": ("bytes_down", "bytes_up"), "simulated_seconds_total": ("simulated_seconds",)}
 """Running sums of the record, and the keys they add up."""
 

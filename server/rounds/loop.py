@@ -8,7 +8,7 @@ import torch
 
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
-from server.rounds.cohort_metrics import Line
+from server.record.jsonlines import Line
 from server.rounds.experiment import Experiment
 from server.rounds.play import play_round
 

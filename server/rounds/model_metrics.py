@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +17,9 @@ from clients.training.class_metrics import MOST_CLASSES, class_counts, class_met
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
 from server.dispersion.measures import gradient_dissimilarity
+from server.record.jsonlines import Line
 
 PROBE_SIZE = 1000
-Line = dict[str, Any]
 Gradients = Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]
 """(round, params, buffers) -> full-batch gradients of all clients (or a sample) [K, P], and their weights [K]."""
 

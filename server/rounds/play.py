@@ -18,7 +18,8 @@ from clients.core.errors import FedscapeError, StrategyError
 from clients.flower.decoding import DecodedReplies
 from clients.flower.messages import ROUND, CohortReplies
 from server.algorithms.state import ServerState
-from server.rounds.cohort_metrics import CohortMetrics, Line, Replies, measure_cohort
+from server.record.jsonlines import Line
+from server.rounds.cohort_metrics import CohortMetrics, Replies, measure_cohort
 from server.rounds.cohort_sum import CohortResult, sum_by_examples
 from server.rounds.evaluation_metrics import measure_replies
 from server.rounds.experiment import Experiment

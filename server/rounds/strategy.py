@@ -35,7 +35,7 @@ def _nobody(round_index: int) -> I64:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Federation:
+class StrategyContext:
     """The federation on which the strategy plays an algorithm.
 
     Attributes:
@@ -78,7 +78,7 @@ class FederatedStrategy(Strategy):
         state: the server's state; `aggregate_train` replaces it.
     """
 
-    def __init__(self, algorithm: Algorithm, federation: Federation) -> None:
+    def __init__(self, algorithm: Algorithm, federation: StrategyContext) -> None:
         self.algorithm, self.federation = algorithm, federation
         self.state = ServerState(0, torch.zeros(0), torch.zeros(0))
         self._total_examples = int(federation.sizes.sum(dtype=np.int64))

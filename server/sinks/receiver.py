@@ -86,15 +86,25 @@ class Receiver:
         )
 
     def post(self, body: bytes) -> Answer:
-        """Send one body, on a new connection where the receiver has closed the last one."""
+        """Send one body, on a new connection where the receiver has closed the last one.
+
+        A receiver may close a connection at the moment it is used again. Then the body is sent once more: a receiver
+        that has taken it takes the same samples again.
+        """
         try:
-            with self._client.stream("POST", self._url, content=body) as response:
-                text = b"".join(islice(response.iter_raw(LONGEST_ANSWER), 1))
-                return answer(response.status_code, text.decode("utf-8", "replace"))
+            try:
+                return self._send(body)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                return self._send(body)
         except httpx.TimeoutException:
             return Answer("later", f"no answer within {self._timeout:g} seconds")
         except httpx.HTTPError as error:
             return Answer("later", str(error) or type(error).__name__)
+
+    def _send(self, body: bytes) -> Answer:
+        with self._client.stream("POST", self._url, content=body) as response:
+            text = b"".join(islice(response.iter_raw(LONGEST_ANSWER), 1))
+            return answer(response.status_code, text.decode("utf-8", "replace"))
 
     def close(self) -> None:
         """Close the connection."""

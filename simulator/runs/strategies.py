@@ -21,7 +21,7 @@ from server.algorithms.build import build_algorithm, dropping_partial_work
 from server.algorithms.table import ALGORITHMS
 from server.rounds.node_map import NodeMap
 from server.rounds.sampling import CohortSampler
-from server.rounds.strategy import FederatedStrategy, Federation
+from server.rounds.strategy import FederatedStrategy, StrategyContext
 from simulator.scenario.sections import EvaluationOptions, Scenario
 
 StrategyChoice = Strategy | Callable[[Strategy], Strategy]
@@ -149,7 +149,7 @@ def _own_strategy(
 
     if algorithm is None:
         algorithm = build_algorithm(scenario.algorithm, task.local)
-    federation = Federation(
+    federation = StrategyContext(
         local=task.local,
         codec=codec,
         sampler=sampler,

@@ -203,8 +203,8 @@ def test_natural_partition_has_names_and_members() -> None:
         (kinds.CalibratedOptions(clients=2, feature_shift=0.9), "needs features"),
     ],
 )
-def test_impossible_partition_names_what_would_fit(options: kinds.PartitionOptions, says: str) -> None:
-    with pytest.raises(PartitionError, match=says):
+def test_impossible_partition_names_what_would_fit(options: kinds.PartitionOptions, message: str) -> None:
+    with pytest.raises(PartitionError, match=message):
         partition(options, np.arange(10) % 2, {"site": np.arange(10)}, seed=0)
 
 

@@ -82,10 +82,10 @@ CASES: list[tuple[str, str, str]] = [
     ("traffic", "partition.kind=iid partition.clients=3", "partition.kind: 'iid' deals out pooled examples, and data "),
     # a requested partition
     ("requested", "", "partition.kind: 'requested' needs a value to reach."),
-    ("requested", "partition.label_js=0.3 partition.label_emd=0.5", "partition.label_emd: cannot be given together with"),
+    ("requested", "partition.label_js=0.3 partition.label_emd=0.5", "partition.label_emd: cannot be given together"),
     ("requested", "partition.label_js=1.5", "partition.label_js: must be from 0 to 1, got 1.5."),
-    ("requested", "partition.label_js=0.999", "partition.label_js: 0.999 cannot be reached for these sizes and labels, on"),
-    ("requested", "partition.label_js=0.3 partition.tolerance=0", "partition.tolerance: must be a finite number > 0, got"),
+    ("requested", "partition.label_js=0.999", "partition.label_js: 0.999 cannot be reached for these sizes and labels"),
+    ("requested", "partition.label_js=0.3 partition.tolerance=0", "partition.tolerance: must be a finite number > 0"),
     # remedies
     ("traffic", "local.sampling=class_balanced", "local.sampling: is 'class_balanced', which needs class labels"),
     ("traffic", "local.focal_gamma=2", "local.focal_gamma: is 2.0, which needs class labels"),

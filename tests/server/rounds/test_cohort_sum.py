@@ -141,3 +141,21 @@ def test_reduction_receives_only_updates_with_a_weight(update):
 def test_reduction_of_rows_cannot_be_streamed(update):
     with pytest.raises(AssertionError, match="needs every update"):
         CohortSum(plan_of(update, coordinate_median()), keep_rows=False)
+
+
+@pytest.mark.parametrize("keep_rows", [True, False])
+def test_update_of_weight_zero_is_left_out_also_when_it_diverged(update, keep_rows):
+    weights = np.array([0.2, 0.0, 0.3, 0.1, 0.0, 0.2, 0.2])
+    params, extra = update.params.clone(), update.extras["extra"].clone()
+    params[1], extra[4] = torch.nan, torch.inf
+    diverged = replace(update, params=params, extras={"extra": extra})
+    clean = filled(plan_of(update, weights=weights), update, TILES, keep_rows).result()
+    found = filled(plan_of(update, weights=weights), diverged, TILES, keep_rows).result()
+    assert torch.equal(found.aggregate.pseudo_gradient, clean.aggregate.pseudo_gradient)
+    assert torch.equal(found.aggregate.extras["extra"], clean.aggregate.extras["extra"])
+
+
+@pytest.mark.parametrize("keep_rows", [True, False])
+def test_norm_of_the_aggregate_is_that_of_the_clipped_updates(update, keep_rows):
+    found = filled(plan_of(update, clipped(weighted_mean(), 0.5)), update, TILES, keep_rows).result()
+    assert found.dispersion.aggregate_norm == pytest.approx(float(found.aggregate.pseudo_gradient.norm()))
