@@ -141,12 +141,10 @@ def _leaves(base: Any, here: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _is_text(value: Any) -> bool:
-    """Return whether a value is text, a list of texts or None."""
-    return (
-        value is _MISSING
-        or isinstance(value, str)
-        or (isinstance(value, list) and all(isinstance(v, str) for v in value))
-    )
+    """Return whether a value is text, a list of texts, null or nothing at all."""
+    if isinstance(value, list):
+        return all(isinstance(v, str) for v in value)
+    return value is _MISSING or value is None or isinstance(value, str)
 
 
 def _equal(a: Any, b: Any) -> bool:
