@@ -237,51 +237,61 @@ def _effect(row: SensorFaultRow, r: Readings, made: Changed, new: F32, touched: 
     return np.asarray(np.sqrt(squares.sum(axis=1) / readings))
 
 
-def corrupt_labels(
-    labels: I64,
-    offsets: I64,
-    clients: I64,
-    classes: int,
-    faults: Mapping[str, FaultOptions],
-    *,
-    seed: int,
-    district: I64 | None = None,
-    districts: tuple[str, ...] = (),
-    hours: F64 | None = None,
-    first: int = 0,
-) -> tuple[I64, dict[str, Bool], dict[str, F64]]:
-    """Apply faults of labels in order; skip faults of readings.
+@dataclass(frozen=True)
+class LabelBlock:
+    """Labels of K clients, client after client.
 
-    Args:
-        labels: client after client, int64 (M,); they are not changed.
+    Attributes:
+        labels: int64 (M,); they are not changed.
         offsets: client k has `labels[offsets[k]:offsets[k + 1]]`, int64 (K + 1,).
         clients: int64 (K,).
         classes: how many there are, at least 2.
-        faults: as in `corrupt`.
-        seed: of the run.
         district: index of each client's district, int64 (K,); None for all in district 0.
         districts: names of the districts.
         hours: hour of the world's clock of each label, float64 (M,); None without a clock.
         first: absolute index of each client's first label.
+    """
+
+    labels: I64
+    offsets: I64
+    clients: I64
+    classes: int
+    district: I64 | None = None
+    districts: tuple[str, ...] = ()
+    hours: F64 | None = None
+    first: int = 0
+
+
+def corrupt_labels(
+    block: LabelBlock, faults: Mapping[str, FaultOptions], *, seed: int
+) -> tuple[I64, dict[str, Bool], dict[str, F64]]:
+    """Apply faults of labels in order; skip faults of readings.
+
+    Args:
+        block: the labels.
+        faults: as in `corrupt`.
+        seed: of the run.
 
     Returns:
         The labels, int64 (M,); by fault, exactly what it changed, bool (M,); by fault, the share of each client's
         labels that it changed, float64 (K,).
     """
-    labels, masks, effects = labels.copy(), {}, {}
-    district = np.zeros(len(clients), np.int64) if district is None else district
-    sizes = np.diff(offsets)
+    labels, clients, hours = block.labels.copy(), block.clients, block.hours
+    masks: dict[str, Bool] = {}
+    effects: dict[str, F64] = {}
+    district = np.zeros(len(clients), np.int64) if block.district is None else block.district
+    sizes = np.diff(block.offsets)
     owner = np.repeat(np.arange(len(clients)), sizes)
-    index = np.arange(len(labels)) - np.repeat(offsets[:-1], sizes) + first
+    index = np.arange(len(labels)) - np.repeat(block.offsets[:-1], sizes) + block.first
     for name, options in faults.items():
         row = FAULTS.row_of(options)
         if not isinstance(row, LabelFaultRow):
             continue
-        wrong = affected(name, options, clients, district, seed, districts=districts)[owner]
+        wrong = affected(name, options, clients, district, seed, districts=block.districts)[owner]
         wrong &= uniform(streams.keys(seed, purpose(name, "labels"), clients[owner], index)) < row.rate(options, labels)
         wrong &= _on_time(options, None if hours is None else hours[None])[0]
         key = streams.keys(seed, purpose(name, "new"), clients[owner[wrong]], index[wrong])
-        labels[wrong] = row.new_label(options, labels[wrong], classes, key)
+        labels[wrong] = row.new_label(options, labels[wrong], block.classes, key)
         masks[name] = wrong
         effects[name] = np.bincount(owner[wrong], minlength=len(clients)) / np.maximum(sizes, 1)
     return labels, masks, effects

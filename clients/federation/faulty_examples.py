@@ -19,7 +19,7 @@ from clients.core.examples import Cohort, CohortData
 from clients.core.on_demand import ExampleLayout, Made, Recent, on_demand_cohort
 from clients.core.population import Population
 from clients.core.ragged import alike, few_clients, label_counts_of, offsets_of, positions
-from clients.faults.apply import Block, corrupt, corrupt_in_place, corrupt_labels
+from clients.faults.apply import Block, LabelBlock, corrupt, corrupt_in_place, corrupt_labels
 from clients.faults.counts import fault_counts
 from clients.faults.options import Faults, LabelFaultOptions
 from clients.federation.scaling import restore, standardise
@@ -173,17 +173,16 @@ class _Maker:
         return made
 
     def _put_label_faults(self, made: _Faulty, members: _Members) -> None:
-        new, flags, share = corrupt_labels(
+        block = LabelBlock(
             made.targets.numpy(),
             members.offsets,
             members.clients,
             self.population.spec.outputs,
-            self.faults,
-            seed=self.seed,
             district=members.district,
             districts=self.population.federation.districts,
             hours=members.hours,
         )
+        new, flags, share = corrupt_labels(block, self.faults, seed=self.seed)
         made.targets = torch.from_numpy(new)
         made.masks |= {n: np.split(m, members.offsets[1:-1]) for n, m in flags.items()}
         made.shares |= share  # the effect of a fault of labels is their share

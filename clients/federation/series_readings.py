@@ -8,7 +8,7 @@ import numpy as np
 
 from clients.city.source_types import SeriesSource
 from clients.core.arrays import F32, F64, I64, Bool
-from clients.faults.apply import Block, corrupt, corrupt_labels
+from clients.faults.apply import Block, LabelBlock, corrupt, corrupt_labels
 from clients.faults.options import Faults
 from clients.world.world import World
 
@@ -78,17 +78,16 @@ class SeriesSpan:
             return labels, {}, {}
         ahead = self.starts[:, None] + source.window + np.arange(source.horizon)
         made = source.label(block.values[:, :, 0][:, ahead])
-        flat, found, effects = corrupt_labels(
+        all_labels = LabelBlock(
             made.reshape(-1),
             np.arange(len(clients) + 1) * made.shape[1],
             clients,
             source.outputs,
-            faults,
-            seed=seed,
             district=block.district,
             districts=source.districts,
             hours=np.tile(self.hours(), len(clients)),
         )
+        flat, found, effects = corrupt_labels(all_labels, faults, seed=seed)
         labels[:, self.starts] = flat.reshape(made.shape)
         return labels, {n: m.reshape(made.shape) for n, m in found.items()}, effects
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clients.core.channels import Channel
 from clients.faults import label_options, packet_options, sensor_options
-from clients.faults.apply import Block, affected, corrupt, corrupt_labels
+from clients.faults.apply import Block, LabelBlock, affected, corrupt, corrupt_labels
 from clients.faults.options import FaultOptions, Schedule
 from clients.faults.table import EFFECTS, FAULTS
 
@@ -110,7 +110,7 @@ def some_labels(clients: int = 60, each: int = 80) -> tuple[Any, Any, Any]:
 
 
 def one_of_labels(options: FaultOptions, *, seed: int = 5) -> tuple[Any, Any, Any]:
-    labels, masks, effects = corrupt_labels(*some_labels(), CLASSES, {"it": options}, seed=seed)
+    labels, masks, effects = corrupt_labels(LabelBlock(*some_labels(), CLASSES), {"it": options}, seed=seed)
     return labels, masks["it"], effects["it"]
 
 
@@ -281,12 +281,12 @@ def test_labels_do_not_depend_on_other_clients(options: FaultOptions) -> None:
     for k in (0, 13, 59):
         mine = slice(offsets[k], offsets[k + 1])
         one_client = (labels[mine], np.array([0, mine.stop - mine.start]), clients[[k]])
-        alone, alone_mask, alone_effect = corrupt_labels(*one_client, CLASSES, {"it": options}, seed=5)
+        alone, alone_mask, alone_effect = corrupt_labels(LabelBlock(*one_client, CLASSES), {"it": options}, seed=5)
         np.testing.assert_array_equal(alone, all_of_them[mine])
         np.testing.assert_array_equal(alone_mask["it"], mask[mine])
         assert alone_effect["it"][0] == effect[k] == mask[mine].mean()
         tail = (labels[mine][20:], np.array([0, mine.stop - mine.start - 20]), clients[[k]])
-        later = corrupt_labels(*tail, CLASSES, {"it": options}, seed=5, first=20)[0]
+        later = corrupt_labels(LabelBlock(*tail, CLASSES, first=20), {"it": options}, seed=5)[0]
         np.testing.assert_array_equal(later, all_of_them[mine][20:])
 
 
@@ -295,11 +295,12 @@ def test_labels_keep_to_schedule_and_district(options: FaultOptions) -> None:
     labels, offsets, clients = some_labels()
     hours = np.arange(len(labels), dtype=float) % 50
     timed = replace(options, severity=1.0, clients=1.0, schedule=Schedule(unit="hours", start=10.0, stop=20.0))
-    mask = corrupt_labels(labels, offsets, clients, CLASSES, {"it": timed}, seed=5, hours=hours)[1]["it"]
+    mask = corrupt_labels(LabelBlock(labels, offsets, clients, CLASSES, hours=hours), {"it": timed}, seed=5)[1]["it"]
     assert np.unique(hours[mask]).tolist() == list(range(10, 20))
     there = {"it": replace(options, severity=1.0, clients=1.0, districts=("b",))}
     district = np.arange(len(clients)) % 2
-    kept = corrupt_labels(labels, offsets, clients, CLASSES, there, seed=5, district=district, districts=("a", "b"))
+    block = LabelBlock(labels, offsets, clients, CLASSES, district=district, districts=("a", "b"))
+    kept = corrupt_labels(block, there, seed=5)
     assert (kept[2]["it"] > 0).tolist() == (district == 1).tolist()
 
 

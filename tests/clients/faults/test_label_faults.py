@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from clients.faults.apply import corrupt_labels
+from clients.faults.apply import LabelBlock, corrupt_labels
 from clients.faults.label_options import (
     LabelClassDependentOptions,
     LabelConcentratedOptions,
@@ -23,7 +23,7 @@ LABELS = np.random.default_rng(0).choice(CLASSES, K * EACH, p=[0.4, 0.3, 0.2, 0.
 
 
 def one(options: FaultOptions, classes: int = CLASSES, labels: Any = LABELS) -> tuple[Any, Any, Any]:
-    out, masks, effects = corrupt_labels(labels, OFFSETS, np.arange(K), classes, {"it": options}, seed=2)
+    out, masks, effects = corrupt_labels(LabelBlock(labels, OFFSETS, np.arange(K), classes), {"it": options}, seed=2)
     return out, masks["it"], effects["it"]
 
 
@@ -83,7 +83,7 @@ def test_faults_of_labels_are_applied_in_order_without_those_of_readings() -> No
         "b": BiasOptions(),
         "c": LabelPairFlipOptions(severity=1.0, share=0.5),
     }
-    out, masks, effects = corrupt_labels(LABELS, OFFSETS, np.arange(K), CLASSES, faults, seed=2)
+    out, masks, effects = corrupt_labels(LabelBlock(LABELS, OFFSETS, np.arange(K), CLASSES), faults, seed=2)
     np.testing.assert_array_equal(out, (LABELS + masks["a"] + masks["c"]) % CLASSES)
     assert set(masks) == set(effects) == {"a", "c"}
     assert near((masks["a"] & masks["c"]).mean(), 0.25, LABELS.size)  # the two are independent
@@ -92,6 +92,6 @@ def test_faults_of_labels_are_applied_in_order_without_those_of_readings() -> No
 def test_empty_labels_stay_empty() -> None:
     nothing = np.zeros(0, np.int64)
     faults: dict[str, FaultOptions] = {"it": LabelSymmetricOptions()}
-    out, masks, effects = corrupt_labels(nothing, np.zeros(3, np.int64), np.arange(2), 3, faults, seed=2)
+    out, masks, effects = corrupt_labels(LabelBlock(nothing, np.zeros(3, np.int64), np.arange(2), 3), faults, seed=2)
     assert len(out) == len(masks["it"]) == 0
     assert effects["it"].tolist() == [0.0, 0.0]
