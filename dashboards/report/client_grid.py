@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from clients.core.arrays import F64, I64, Bool
-from server.record.client_table import PARTS
+from server.record.client_table import part_files
 
 METRICS = ("client_drift", "cosine", "train_loss", "update_norm")
 FIXED = {"cosine": (-1.0, 1.0)}
@@ -126,7 +126,7 @@ class CellMeans:
 def _parts(folder: Path) -> list[tuple[int, int, Path]]:
     """Return (first round, last round, file) of each part; of two with the same first round, the longer one."""
     longest: dict[int, tuple[int, int, Path]] = {}
-    for part in sorted(folder.glob(PARTS)):
+    for part in part_files(folder):
         with suppress(ValueError):  # another name is not a part
             _, first, last = part.stem.split("-")
             longest[int(first)] = int(first), int(last), part

@@ -30,9 +30,17 @@ def _rounds_of(part: Path) -> tuple[int, int]:
         raise RunFolderError(str(part), "is not named part-<first round>-<last round>.parquet") from None
 
 
+def part_files(folder: Path) -> list[Path]:
+    """Return the files of a run's `clients/` folder that may be parts, by name; none if the folder is gone."""
+    try:
+        return sorted(folder.glob(PARTS))
+    except FileNotFoundError:  # it vanished while it was listed
+        return []
+
+
 def _parts(folder: Path) -> list[Path]:
     """Return the parts in order of rounds. Of two with the same start (after an interrupted trim), take the longer."""
-    longest = {_rounds_of(part)[0]: part for part in sorted(folder.glob(PARTS))}
+    longest = {_rounds_of(part)[0]: part for part in part_files(folder)}
     return [longest[first] for first in sorted(longest)]
 
 
