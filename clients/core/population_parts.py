@@ -59,6 +59,8 @@ class FederationFacts:
         districts: names of the districts; `Places.district` is an index into them.
         training_ends: hour of the world's clock at which the training data end; None for the hour of the last example.
         record: how the data were made, for the record.
+        notices: sentences on what was guessed, skipped, filled, renamed or dropped when the data were read; a run's
+            header and `fedscape data` print them.
     """
 
     name: str
@@ -68,6 +70,7 @@ class FederationFacts:
     districts: tuple[str, ...] = ()
     training_ends: float | None = None
     record: dict[str, str | int | float] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class LearningTask:
             their own class).
         class_counts: training examples of each class over the federation, where class weights use them.
         device: where engines train and evaluate; populations stay in main memory.
+        notices: sentences on what was guessed or changed when the task was made; a run's header prints them.
     """
 
     module: nn.Module
@@ -54,6 +55,7 @@ class LearningTask:
     count_errors: bool = False
     class_counts: I64 | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    notices: tuple[str, ...] = ()
 
     def initial(self) -> tuple[Tensor, Tensor]:
         """Return the initial parameters [P] and buffers [Q]."""

@@ -152,6 +152,8 @@ def table(population: Population, measures: HeterogeneityMeasures) -> Iterator[s
     name = max(len(row.name) for row in found)
     value = max(len(row.value) for row in found)
     yield sentence(measures)
+    for notice in population.federation.notices:
+        yield f"  {notice}"
     yield ""
     for row in found:
         yield f"  {row.name:<{name}}   {row.value:>{value}}   {row.meaning}".rstrip()

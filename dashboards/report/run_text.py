@@ -38,7 +38,7 @@ UNEQUAL = 4.0
 
 
 def header(facts: Facts) -> list[str]:
-    """Return the lines that open a run: scenario, clients, model, and the engine with the reason for it.
+    """Return the lines that open a run: scenario, clients, model, the engine with the reason for it, and notices.
 
     Args:
         facts: `run_started`'s; any may be missing.
@@ -63,6 +63,7 @@ def header(facts: Facts) -> list[str]:
         lines.append(f"  engine {facts['engine']}" + (f" ({get('engine_reason')})" if get("engine_reason") else ""))
     if "error" in facts:
         lines.append(f"  error: {facts['error']}")
+    lines += [f"  {notice}" for notice in facts.get("notices") or ()]
     return [line for line in lines if line.strip()]
 
 

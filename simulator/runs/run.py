@@ -285,6 +285,7 @@ def _play(
 def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
     data = session.scenario.data
+    notices = [*session.population.federation.notices, *session.task.notices]
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
@@ -296,6 +297,7 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
         "measured_on_clients": measures.estimated_from,
         "data": session.population.name,
         **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
+        **({"notices": notices} if notices else {}),
         **({"error": error} if error else {}),
         "from_python": brought(given),
     }
