@@ -38,6 +38,11 @@ class DataOptions(KindOptions):
         """Whether readings are divided by their deviation, so that errors are in deviations."""
         return True
 
+    @property
+    def takes_partition(self) -> bool:
+        """Whether a partition may deal out the examples, where some data of the kind allow one."""
+        return True
+
 
 class HeldOutOptions(DataOptions):
     """Options of examples in a pool: some are held out, and a partition deals out the rest.

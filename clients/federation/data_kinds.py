@@ -68,7 +68,7 @@ DATA: Table[DataRow] = Table(
     "a kind of data",
     _pooled("digits", DigitsOptions, "sources.images", needed=True),
     _pooled("images", ImagesOptions, "sources.images", needed=True),
-    _owned("table", TableOptions, "tables.table"),
+    _pooled("table", TableOptions, "tables.table"),
     _owned("synthetic", SyntheticOptions, "sources.synthetic", is_drawn=True),
     _owned("quadratic", QuadraticOptions, "sources.quadratic", is_drawn=True),
     _owned("metr_la", MetrLaOptions, "datasets.metr_la"),
@@ -115,7 +115,7 @@ def build_population(
     given: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
     if row.is_drawn:
         given["seed"] = seed
-    if row.partition == "refused":
+    if row.partition == "refused" or not data.takes_partition:
         check_no_partition(data, partition)
         population: Population = row.build(data, **given)
     else:

@@ -8,10 +8,11 @@ from typing import Literal
 from clients.core.errors import require
 from clients.core.options import DataOptions, check_at_least, check_below_one
 from clients.tables.files import parse_frequency
+from clients.tables.task_checks import check_task
 
 Scale = Literal["client", "global", "none"]
 """The mean and deviation that scale readings; see `TableOptions.scale`."""
-Gaps = Literal["error", "interpolate", "drop"]
+Gaps = Literal["error", "interpolate", "mean", "drop"]
 """The treatment of missing values and rows; see `TableOptions.gaps`."""
 
 
@@ -37,7 +38,7 @@ class WindowedOptions(DataOptions):
     stride: int
     validation_fraction: float
     test_fraction: float
-    scale: Scale
+    scale: Scale | None
 
     @property
     def is_scaled(self) -> bool:
@@ -47,42 +48,63 @@ class WindowedOptions(DataOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TableOptions(WindowedOptions):
-    """Readings to forecast.
+    """Readings to forecast, or labelled rows.
 
     Attributes:
+        task: "forecast" cuts series into windows; "classification" and "regression" take each row as an example with a
+            label. Keys that only one of them uses say so.
         path: a file (.csv, .csv.gz, .csv.xz, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
         layout: "wide": one column a sensor (files of the same columns follow each other in time); "long": one row for
-            each sensor and time, with the sensor in `id_column`; "files": one file a sensor or site.
+            each sensor and time, with the sensor in `id_column`; "files": one file a sensor or site. Labelled rows have
+            one row an example and one column a feature ("wide"); "files" makes each file a client; "leaf" reads LEAF's
+            JSON, a file or a folder with `train` and `test`.
         time: the column of timestamps (or of seconds since 1970), or the columns of year, month, day and so on; empty
             finds them. Without any, rows are taken as evenly spaced.
         time_format: format of the times for strptime, if it is not ISO 8601.
         id_column: the column that names the client, for "long"; for "files" a column of one value, or empty to name
-            clients by file.
-        target: the column to forecast, for "long" and "files".
-        features: additional input columns; with "wide" every client gets them.
+            clients by file. For labelled rows the client of each row; without it a partition deals rows out.
+        target: the column to forecast, for "long" and "files"; the column of labels of labelled rows.
+        features: additional input columns; with "wide" every client gets them. Labelled rows take all columns that have
+            no other use by default.
+        exclude: columns of labelled rows that are no features.
+        categorical: features of labelled rows that are categories although they hold numbers, such as postcodes. Text
+            is a category in any case. Categories are one-hot.
+        max_categories: the most categories of a feature, and the most classes, of labelled rows.
+        split_column: the column that names each labelled row's part: "train", "validation" or "test". Without it rows
+            are split at random by the seed, each client by itself, and a client keeps at least one training row.
+        client_test_fraction: share of its training rows that each client of a partition holds out, for labelled rows.
         columns: the sensors to keep, for "wide"; empty keeps every numeric column.
         frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
         gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
-            windows that touch what is still missing; "drop" windows that touch any.
+            windows that touch what is still missing; "drop" windows that touch any. For labelled rows "error"; "mean"
+            fills numbers by the training mean, makes missing text a category, and drops rows without a label; "drop"
+            drops rows.
         max_gap: longest run of missing values to interpolate, in steps; unset for any.
+        scale: as for all readings. Unset is "client" for forecasts, "global" for labelled rows and "none" for LEAF's.
         missing_value: a reading of the forecast sensors that marks a missing value, such as 0 in METR-LA.
     """
 
     kind: Literal["table"] = "table"
     path: str
-    layout: Literal["wide", "long", "files"] = "wide"
+    task: Literal["forecast", "classification", "regression"] = "forecast"
+    layout: Literal["wide", "long", "files", "leaf"] = "wide"
     time: str | tuple[str, ...] = ()
     time_format: str = ""
     id_column: str = ""
     target: str = ""
     features: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    max_categories: int = 100
+    split_column: str = ""
     columns: tuple[str, ...] = ()
     window: int = 12
     horizon: int = 1
     stride: int = 1
     validation_fraction: float = 0.1
     test_fraction: float = 0.2
-    scale: Scale = "client"
+    client_test_fraction: float = 0.0
+    scale: Scale | None = None
     frequency: str = ""
     gaps: Gaps = "error"
     max_gap: int | None = None
@@ -94,6 +116,11 @@ class TableOptions(WindowedOptions):
         check_below_one(self, "validation_fraction", "test_fraction", words="at least 0 and below 1")
         held = self.validation_fraction + self.test_fraction
         require(held < 1, "validation_fraction", f"and test_fraction must add up to less than 1, got {held}")
+        check_task(self)
+        if self.task == "forecast":
+            self._check_forecast()
+
+    def _check_forecast(self) -> None:
         wide = self.layout == "wide"
         require(wide or bool(self.target), "target", f"must name the column to forecast with layout = '{self.layout}'")
         require(not (wide and self.target), "target", "is for layouts 'long' and 'files'", fix="Use columns.")
@@ -103,3 +130,20 @@ class TableOptions(WindowedOptions):
         unset = self.max_gap is None or (self.gaps == "interpolate" and self.max_gap >= 1)
         require(unset, "max_gap", f"must be at least 1, with gaps = 'interpolate', got {self.max_gap}")
         parse_frequency(self.frequency)
+
+    @property
+    def takes_partition(self) -> bool:
+        """Whether a partition may deal out the examples: labelled rows, but not series."""
+        return self.task != "forecast"
+
+    @property
+    def scale_of_task(self) -> Scale:
+        """The scale, or the task's default."""
+        if self.scale is not None:
+            return self.scale
+        return "client" if self.task == "forecast" else "none" if self.layout == "leaf" else "global"
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether targets are divided by their deviation."""
+        return self.scale_of_task != "none"

@@ -19,17 +19,27 @@ from clients.core.examples import Examples
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import cohort_of, offsets_of
+from clients.partition.options import PartitionOptions
 from clients.tables.faults import Recorded, measured_channels, with_series_faults
+from clients.tables.labelled import labelled_population
 from clients.tables.layouts import Notes, read_series
 from clients.tables.options import TableOptions
 from clients.tables.series import Series, interpolate, moments, split_points, window_starts, window_views
 
 
-def table_population(options: TableOptions, *, dtype: torch.dtype = torch.float32) -> Population:
-    """Read the files and make the population.
+def table_population(
+    options: TableOptions,
+    partition: PartitionOptions | None = None,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> Population:
+    """Read the files and make the population, of forecasts or of labelled rows (`clients.tables.labelled`).
 
     Args:
-        options: the files and how they are cut into windows.
+        options: the files and how they are used.
+        partition: of labelled rows; series bring their own clients.
+        seed: root seed, for the split and the partition of labelled rows.
         dtype: of features and targets.
 
     Returns:
@@ -39,6 +49,8 @@ def table_population(options: TableOptions, *, dtype: torch.dtype = torch.float3
     Raises:
         DataError: naming the file, the column and the line at fault.
     """
+    if options.task != "forecast":
+        return labelled_population(options, partition, seed=seed, dtype=dtype)
     notes: Notes = {}
     clients = read_series(options, notes)
     return windowed_population(clients, options, notes, dtype=dtype)

@@ -1,0 +1,54 @@
+"""Finds the classes of a column of labels. Class order is that of the numbers, or of the texts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clients.core.arrays import I64, Bool
+from clients.core.errors import DataError
+from clients.tables.encoding import Column, listed
+
+SHOWN = 20
+"""The most classes that a notice lists."""
+
+
+def classes_of(target: Column, most: int) -> tuple[I64, tuple[str, ...]]:
+    """Return each row's class, (n,), and the names of the classes.
+
+    Args:
+        target: the labels, none of them missing.
+        most: the most classes.
+
+    Raises:
+        DataError: there is one class, or there are too many.
+
+    Example:
+        >>> classes_of(Column("grade", np.array([10.0, 2.0, 10.0])), 5)[1]
+        ('2', '10')
+    """
+    if target.numbers is not None:
+        values, labels = np.unique(target.numbers, return_inverse=True)
+        names = tuple(str(int(v)) if v == np.rint(v) and abs(v) < 2**53 else repr(float(v)) for v in values)
+    else:
+        assert target.codes is not None
+        used, labels = np.unique(target.codes, return_inverse=True)
+        names = tuple(target.values[v] for v in used)
+    if len(names) > most:
+        problem = f"column {target.name!r} has {len(names):,} different values, such as {names[0]!r} and {names[-1]!r}"
+        fix = f"For numbers set task = 'regression'; for so many classes raise max_categories (now {most})."
+        raise DataError("target", problem, fix=fix)
+    if len(names) < 2:
+        found = repr(names[0]) if names else "no value"
+        raise DataError(
+            "target", f"column {target.name!r} has one class alone, {found}", fix="Name the label's column."
+        )
+    return labels.astype(np.int64), names
+
+
+def class_notice(column: str, names: tuple[str, ...], labels: I64, training: Bool) -> str:
+    """Describe the classes for people: their order and counts, and those that no training row has."""
+    counts = np.bincount(labels, minlength=len(names))
+    shown = [f"{i} = {name} ({count:,})" for i, (name, count) in enumerate(zip(names, counts.tolist(), strict=True))]
+    text = f"classes of {column!r} with their rows: {listed(shown, SHOWN)}"
+    absent = [names[c] for c in np.flatnonzero(np.bincount(labels[training], minlength=len(names)) == 0)]
+    return text + (f"; in no training row: {listed(absent)}" if absent else "")
