@@ -21,6 +21,7 @@ class ExampleSpec:
         feature_shape: shape of its features.
         outputs: classes, or width of the regression target.
         channels: what the last axis of the features measures, in deviations from the channel's mean; empty if unknown.
+        tokens: how many ids of tokens (whole numbers from 0) the features may be; 0 where they are real numbers.
         reconstructs: whether the targets are the flattened features (an autoencoder's); if so, a change of the features
             changes the targets too.
     """
@@ -29,6 +30,7 @@ class ExampleSpec:
     feature_shape: tuple[int, ...]
     outputs: int
     channels: tuple[Channel, ...] = ()
+    tokens: int = 0
     reconstructs: bool = False
 
 

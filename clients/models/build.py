@@ -27,6 +27,9 @@ from clients.models.table import MODELS
 
 Shape = tuple[int, ...]
 
+EMBEDDING = 8
+"""Numbers that an id of a token is embedded in, as for Shakespeare's characters in McMahan et al. 2017."""
+
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -198,6 +201,8 @@ def parameter_vector(o: ParameterVectorOptions, shape: Shape, outputs: int, gene
 def build_model(options: ModelOptions, population: Population, seed: int) -> nn.Module:
     """Build the module for a population's features and outputs, initialised by `seed`.
 
+    Where features are ids of tokens, an embedding comes first, and the model gets features [..., EMBEDDING].
+
     Raises:
         UserError: the model does not fit the data (field `kind`).
     """
@@ -214,5 +219,10 @@ def build_model(options: ModelOptions, population: Population, seed: int) -> nn.
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module: nn.Module = row.build(options, population.feature_shape, population.outputs, generator)
-    return module
+        shape, tokens = population.feature_shape, population.spec.tokens
+        if not tokens:
+            module: nn.Module = row.build(options, shape, population.outputs, generator)
+            return module
+        embedding = nn.Embedding(tokens, EMBEDDING)
+        nn.init.normal_(embedding.weight, generator=generator)
+        return nn.Sequential(embedding, row.build(options, (*shape, EMBEDDING), population.outputs, generator))

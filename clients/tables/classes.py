@@ -48,7 +48,8 @@ def classes_of(target: Column, most: int) -> tuple[I64, tuple[str, ...]]:
 def class_notice(column: str, names: tuple[str, ...], labels: I64, training: Bool) -> str:
     """Describe the classes for people: their order and counts, and those that no training row has."""
     counts = np.bincount(labels, minlength=len(names))
-    shown = [f"{i} = {name} ({count:,})" for i, (name, count) in enumerate(zip(names, counts.tolist(), strict=True))]
+    words = [name if name == name.strip() != "" else repr(name) for name in names]
+    shown = [f"{i} = {name} ({count:,})" for i, (name, count) in enumerate(zip(words, counts.tolist(), strict=True))]
     text = f"classes of {column!r} with their rows: {listed(shown, SHOWN)}"
-    absent = [names[c] for c in np.flatnonzero(np.bincount(labels[training], minlength=len(names)) == 0)]
+    absent = [words[c] for c in np.flatnonzero(np.bincount(labels[training], minlength=len(names)) == 0)]
     return text + (f"; in no training row: {listed(absent)}" if absent else "")

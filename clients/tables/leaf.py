@@ -53,10 +53,12 @@ def leaf_rows(options: TableOptions, *, dealt: bool, seed: int) -> tuple[Labelle
     training = parts == TRAINING
     if isinstance(x, list):
         features, vocabulary, notice = character_ids(x, training)
-        facts |= {"vocabulary": vocabulary, "tokens": len(vocabulary) + 1}
+        tokens = len(vocabulary) + 1
+        facts |= {"vocabulary": vocabulary, "tokens": tokens}
         notices.append(notice)
     else:
         features = _scaled(x, training, options, notices)
+        tokens = 0
     targets: Array = labels
     if names:
         facts["classes"] = ", ".join(names)
@@ -70,6 +72,7 @@ def leaf_rows(options: TableOptions, *, dealt: bool, seed: int) -> tuple[Labelle
         targets=targets,
         outputs=len(names) or targets.shape[1],
         parts=parts,
+        tokens=tokens,
         owner=None if dealt else owner,
         clients=() if dealt else examples.users,
         facts=facts,
@@ -156,7 +159,7 @@ def character_ids(texts: list[str], training: Bool) -> tuple[Array, str, str]:
     short = int((lengths < longest).sum())
     notice += f" or fills the front of the {short:,} shorter texts" if short else ""
     notice += f"; unseen in training: {unseen:,} characters" if unseen else ""
-    notice += f"; a model embeds {len(vocabulary) + 1} ids"
+    notice += f"; a model starts with an embedding of {len(vocabulary) + 1} ids"
     return ids, "".join(map(chr, vocabulary.tolist())), notice
 
 

@@ -106,6 +106,6 @@ def split_notice(parts: I8, how: str, empty: Sequence[str]) -> str:
               ((TRAINING, "training"), (VALIDATION, "validation"), (TEST, "test"))]  # fmt: skip
     text = f"split {how}: {', '.join(counts)} rows"
     if empty:
-        text += f"; {len(empty)} clients have no training row and never train: {', '.join(empty[:5])}"
-        text += ", ..." if len(empty) > 5 else ""
+        more = f" and {len(empty) - 5:,} more" if len(empty) > 5 else ""
+        text += f"; clients without a training row, which never train: {', '.join(empty[:5])}{more}"
     return text

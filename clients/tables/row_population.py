@@ -36,6 +36,7 @@ class LabelledRows:
         owner: each row's client, (n,), -1 for a row of the central sets that belongs to none; None before a partition.
         clients: names of the clients.
         channels: what the features measure; empty for anything but a vector.
+        tokens: how many ids of tokens the features may be; 0 for real numbers.
         facts: for the record.
         notices: for people.
     """
@@ -49,6 +50,7 @@ class LabelledRows:
     owner: I64 | None
     clients: tuple[str, ...] = ()
     channels: tuple[Channel, ...] = ()
+    tokens: int = 0
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
@@ -121,6 +123,7 @@ def rows_population(rows: LabelledRows, dealing: Dealing | None, *, seed: int, d
             feature_shape=tuple(rows.features.shape[1:]),
             outputs=rows.outputs,
             channels=rows.channels,
+            tokens=rows.tokens,
         ),
         federation=FederationFacts(
             name=rows.name,

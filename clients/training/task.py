@@ -161,7 +161,7 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
     except Exception as error:  # a user's module may raise anything
         fix = "Choose a model for this shape, or reshape the data."
         if not probe.features.is_floating_point():
-            fix = "The features are ids of tokens: from Python give a module with an embedding, fs.simulate(..., model=...)."
+            fix = "The features are ids of tokens: give a module with an embedding, fs.simulate(scenario, model=...)."
         raise UserError(
             "model",
             f"fails on features of shape {population.feature_shape}: {type(error).__name__}: {error}",
