@@ -16,9 +16,12 @@ from clients.core.errors import DataError
 from clients.core.population import Population
 from clients.datasets.published import Published, require_published
 from clients.datasets.series_options import COLUMNS, FILE, METERS, POWER, HouseholdPowerOptions, household_power_table
-from clients.tables.files import Frame, read_frame, show_time
+from clients.tables.files import read_frame
+from clients.tables.frame import Frame
 from clients.tables.series import Series
 from clients.tables.table import windowed_population
+from clients.tables.text.dialect import Dialect
+from clients.tables.text.steps import show_time
 
 HOUSEHOLD_POWER = Published(
     name="Individual Household Electric Power Consumption (UCI 235)",
@@ -49,7 +52,7 @@ def household_power_series(options: HouseholdPowerOptions) -> list[Series]:
     path = require_published(options.path, HOUSEHOLD_POWER)
     if path.is_dir():
         path = require_published(str(path / FILE), HOUSEHOLD_POWER)
-    frame = read_frame(path, delimiter=";", missing=("?",))
+    frame = read_frame(path, Dialect(delimiter=";", missing=("?",)))
     frame.require_columns(("Date", "Time", *COLUMNS), "path")
     hour, values = _hourly(_times(frame), np.stack([frame.numbers(c, "path") for c in COLUMNS], 1), options.minutes)
     meters = [COLUMNS.index(m) for m in METERS]

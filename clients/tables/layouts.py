@@ -14,8 +14,11 @@ import numpy as np
 from clients.core.arrays import F64, I64
 from clients.core.errors import DataError
 from clients.core.file_paths import find_files
-from clients.tables.files import SUFFIXES, Frame, find_time, parse_frequency, read_frame, read_times, show_step
+from clients.tables.files import SUFFIXES, read_frame
+from clients.tables.frame import Frame
 from clients.tables.series import Series, on_grid, refuse_gaps
+from clients.tables.text.steps import parse_frequency, show_step
+from clients.tables.text.times import Clock, find_time, read_times
 
 if TYPE_CHECKING:
     from clients.tables.options import TableOptions
@@ -38,7 +41,7 @@ def read_series(options: TableOptions, notes: Notes) -> list[Series]:
     other = [file for file in files if not file.name.endswith(SUFFIXES)]
     if other:
         raise DataError("path", f"{other[0]} is not one of {', '.join(SUFFIXES)}")
-    frames = [read_frame(file, options.time_format) for file in files]
+    frames = [read_frame(file) for file in files]
     notes |= {"files": len(files), "layout": options.layout}
     if options.layout == "files":
         names = _file_names(files)
@@ -78,7 +81,7 @@ def _times(options: TableOptions, frame: Frame) -> tuple[tuple[str, ...], I64 | 
         if options.frequency:
             raise DataError("time", f"{frame.file} has no column of times to check frequency by", fix="Name it.")
         return (), None
-    return names, read_times(frame, names)
+    return names, read_times(frame, names, Clock(options.time_format)).stamps
 
 
 def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field: str, sensors: int) -> F64:
@@ -96,7 +99,7 @@ def _site(options: TableOptions, frame: Frame, name: str) -> Series:
     frame.require_columns(options.features, "features")
     if options.id_column:
         frame.require_columns((options.id_column,), "id_column")
-        ids = set(map(str, frame.table.column(options.id_column).unique().to_pylist()))
+        ids = set(map(str, frame.texts(options.id_column)))
         if len(ids) != 1:
             found = f"{frame.file} names {len(ids)} clients in column {options.id_column!r}"
             raise DataError(
@@ -151,7 +154,7 @@ def _long(options: TableOptions, frames: list[Frame]) -> list[Series]:
     ids: list[str] = []
     for frame in frames:
         frame.require_columns((options.id_column,), "id_column")
-        own = frame.table.column(options.id_column).to_pylist()
+        own = frame.texts(options.id_column)
         if None in own:
             raise DataError("id_column", f"{frame.place(own.index(None))}: column {options.id_column!r} is empty")
         ids += map(str, own)
@@ -214,7 +217,7 @@ def _sensors(options: TableOptions, frame: Frame, time_names: tuple[str, ...], n
         frame.require_columns(options.columns, "columns")
         return options.columns
     others = [n for n in frame.names if n not in time_names and n not in options.features]
-    skipped = [n for n in others if not frame.is_numeric(n) and frame.share_of_numbers(n) < 0.5]
+    skipped = [n for n in others if not frame.is_numeric(n) and frame.parsed(n).numbers < frame.parsed(n).bad]
     sensors = [n for n in others if n not in skipped]
     if sensors and sensors[0] == frame.names[0] and frame.is_numeric(sensors[0]):
         values = frame.numbers(sensors[0], "columns")

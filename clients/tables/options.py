@@ -7,8 +7,8 @@ from typing import Literal
 
 from clients.core.errors import require
 from clients.core.options import DataOptions, check_at_least, check_below_one
-from clients.tables.files import parse_frequency
 from clients.tables.task_checks import check_task
+from clients.tables.text.steps import parse_frequency
 
 Scale = Literal["client", "global", "none"]
 """The mean and deviation that scale readings; see `TableOptions.scale`."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64
 from clients.core.errors import DataError
-from clients.tables.files import show_step, show_time
 from clients.tables.options import Gaps
+from clients.tables.text.steps import show_step, show_time
 
 _MOST_ROWS_INSERTED = 50_000_000
 

@@ -9,7 +9,7 @@ import pytest
 
 import fedscape
 
-HEAVY = ("torch", "flwr", "sklearn", "pyarrow", "scipy", "matplotlib", "h5py", "prometheus_client")
+HEAVY = ("torch", "flwr", "sklearn", "polars", "pyarrow", "scipy", "matplotlib", "h5py", "prometheus_client")
 
 
 def heavy_after(code: str) -> list[str]:
