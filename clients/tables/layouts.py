@@ -44,7 +44,7 @@ def read_series(options: TableOptions, notes: Notes) -> list[Series]:
     frames = [read_frame(file) for file in files]
     notes |= {"files": len(files), "layout": options.layout}
     if options.layout == "files":
-        names = _file_names(files)
+        names = file_names(files)
         series = [_site(options, frame, name) for frame, name in zip(frames, names, strict=True)]
     elif options.layout == "long":
         series = _long(options, frames)
@@ -118,7 +118,7 @@ def _site(options: TableOptions, frame: Frame, name: str) -> Series:
     )
 
 
-def _file_names(files: list[Path]) -> list[str]:
+def file_names(files: list[Path]) -> list[str]:
     """Name clients by the parts in which their files' names differ, cut at separators."""
     stems = [re.sub(r"\.(csv|parquet|pq)(\.gz|\.xz)?$", "", f.name) for f in files]
     if len(stems) < 2:

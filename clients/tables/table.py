@@ -21,9 +21,9 @@ from clients.core.population_parts import CentralData, CentralExamples, ExampleS
 from clients.core.ragged import cohort_of, offsets_of
 from clients.partition.options import PartitionOptions
 from clients.tables.faults import Recorded, measured_channels, with_series_faults
-from clients.tables.labelled import labelled_population
 from clients.tables.layouts import Notes, read_series
 from clients.tables.options import TableOptions
+from clients.tables.rows.labelled import labelled_population
 from clients.tables.series import Series, interpolate, moments, split_points, window_starts, window_views
 
 
@@ -34,7 +34,7 @@ def table_population(
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> Population:
-    """Read the files and make the population, of forecasts or of labelled rows (`clients.tables.labelled`).
+    """Read the files and make the population, of forecasts or of labelled rows (`clients.tables.rows.labelled`).
 
     Args:
         options: the files and how they are used.

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.core.errors import DataError
-from clients.tables.classes import class_notice, classes_of
-from clients.tables.encoding import Column, Groups, client_moments, encode
+from clients.tables.rows.classes import class_notice, classes_of
+from clients.tables.rows.encoding import Column, Groups, client_moments, encode
 
 ALL = np.array([True, True, True, False])
 

@@ -16,8 +16,8 @@ from clients.core.errors import DataError, UserError
 from clients.core.population import Population
 from clients.federation.data_kinds import build_population
 from clients.partition.options import IidOptions, NaturalOptions
-from clients.tables.leaf import character_ids
 from clients.tables.options import TableOptions
+from clients.tables.rows.leaf import character_ids
 
 
 def leaf(path: Path, users: dict[str, tuple[list[Any], list[Any]]], /, **changes: Any) -> Path:

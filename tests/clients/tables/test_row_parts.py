@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.core.errors import DataError
-from clients.tables.row_parts import TEST, TRAINING, VALIDATION, named_parts, random_parts, split_notice
+from clients.tables.rows.parts import TEST, TRAINING, VALIDATION, named_parts, random_parts, split_notice
 
 SHARES = st.floats(0.0, 0.45)
 

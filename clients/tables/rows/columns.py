@@ -11,13 +11,17 @@ import numpy as np
 
 from clients.core.arrays import F64, I64, Array
 from clients.core.errors import DataError
-from clients.tables.encoding import Column, listed
-from clients.tables.files import Frame
+from clients.tables.frame import Frame
+from clients.tables.rows.encoding import Column, listed
+from clients.tables.text.dialect import USUAL_MISSING
+from clients.tables.text.formats import looks_like_time
+from clients.tables.text.times import is_time_name
 
 if TYPE_CHECKING:
     from clients.tables.options import TableOptions
 
-Kind = Literal["number", "text", "time", "empty"]
+Kind = Literal["number", "truth", "text", "time", "empty"]
+_SECONDS = 1e8  # since 1970: a smaller number in a column called "time" is a duration
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,20 @@ class RowTable:
     """The rows of files with the same columns, one after the other.
 
     Attributes:
-        frames: the files.
+        frames: the files; a frame may hold several.
     """
 
     frames: tuple[Frame, ...]
 
     @cached_property
     def ends(self) -> I64:
-        """The row after the last of each file."""
+        """The row after the last of each frame."""
         return np.cumsum([f.table.num_rows for f in self.frames])
+
+    @property
+    def file_rows(self) -> I64:
+        """How many rows each file has."""
+        return np.array([source.rows for f in self.frames for source in f.sources], np.int64)
 
     @property
     def names(self) -> list[str]:
@@ -43,8 +52,8 @@ class RowTable:
     @property
     def where(self) -> str:
         """The file, or the first and the number of the others, for messages."""
-        more = f" and {len(self.frames) - 1} more files" if len(self.frames) > 1 else ""
-        return f"{self.frames[0].file}{more}"
+        others = len(self.file_rows) - 1
+        return f"{self.frames[0].file}{f' and {others} more files' if others else ''}"
 
     def place(self, row: int) -> str:
         """Describe the place of a row, for people."""
@@ -52,12 +61,17 @@ class RowTable:
         return self.frames[which].place(row - (int(self.ends[which - 1]) if which else 0))
 
     def kind(self, name: str) -> Kind:
-        """Return what a column holds: text if it does in any file."""
-        if all(f.table.column(name).null_count == f.table.num_rows for f in self.frames):
+        """Return what a column holds."""
+        parsed = [f.parsed(name) for f in self.frames]
+        if not any(p.numbers or p.bad for p in parsed):
             return "empty"
-        if all(f.is_numeric(name) for f in self.frames):
-            return "number"
-        return "time" if all(f.is_time(name) or f.is_numeric(name) for f in self.frames) else "text"
+        if all(f.is_time(name) for f in self.frames):
+            return "time"
+        numbers = all(f.is_numeric(name) for f in self.frames)
+        if not numbers:
+            return "time" if all(looks_like_time(f.first_text(name)) for f in self.frames) else "text"
+        seconds = is_time_name(name) and min(float(np.nanmin(p.values, initial=np.inf)) for p in parsed) >= _SECONDS
+        return "truth" if all(p.truth for p in parsed) else "time" if seconds else "number"
 
     def numbers(self, name: str, field: str) -> F64:
         """Return a column as numbers, NaN where it is empty.
@@ -68,13 +82,18 @@ class RowTable:
         return np.concatenate([f.numbers(name, field) for f in self.frames])
 
     def codes(self, name: str) -> tuple[I64, tuple[str, ...]]:
-        """Return a column as text: each row's position among the distinct values, -1 where empty, and the values."""
+        """Return a column as text: each row's position among the distinct values, -1 where empty, and the values.
+
+        Spaces around a text are no part of it.
+        """
         place: dict[str, int] = {}
         pieces = []
         for frame in self.frames:
+            marks = {*USUAL_MISSING, *(frame.dialect.missing if frame.dialect else ())}
             names, codes = frame.codes(name)
-            at = np.array([*(place.setdefault(n, len(place)) for n in names), -1], np.int64)
-            pieces.append(at[codes])
+            bare = [(n, n.strip()) for n in names]
+            at = [-1 if n != b and b in marks else place.setdefault(b, len(place)) for n, b in bare]
+            pieces.append(np.array([*at, -1], np.int64)[codes])
         values = sorted(place)
         rank = np.empty(len(values) + 1, np.int64)
         rank[[place[v] for v in values]] = np.arange(len(values))
@@ -166,14 +185,14 @@ def _default_skipped(table: RowTable, options: TableOptions, key: str, used: dic
         kind = table.kind(name)
         if kind in ("time", "empty"):
             found[name] = "a time" if kind == "time" else "empty"
-        elif i == 0 and kind == "number" and _counts_rows(table.frames[0], name):
+        elif i == 0 and kind == "number" and _counts_rows(table, name):
             found[name] = "counts the rows"
     return found
 
 
-def _counts_rows(frame: Frame, name: str) -> bool:
+def _counts_rows(table: RowTable, name: str) -> bool:
     """Return whether a column goes up by one from row to row, as an index does that a data frame is saved with."""
-    values = frame.numbers(name, "features")
+    values = table.numbers(name, "features")[: int(table.file_rows[0])]
     return len(values) > 2 and bool((np.diff(values) == 1).all())
 
 
@@ -185,7 +204,8 @@ def _is_categories(table: RowTable, name: str, options: TableOptions) -> bool:
     if kind != "text":
         return False
     for frame in table.frames:
-        if not frame.is_numeric(name) and frame.share_of_numbers(name) >= 0.5:
+        parsed = frame.parsed(name)
+        if parsed.bad and parsed.numbers >= parsed.bad:
             try:
                 frame.numbers(name, "features")
             except DataError as error:
@@ -228,7 +248,7 @@ def partition_key(table: RowTable, name: str) -> Array:
     Raises:
         DataError: it is neither, or has an empty row.
     """
-    if table.kind(name) == "number":
+    if table.kind(name) in ("number", "time") and all(f.is_numeric(name) for f in table.frames):
         values = table.numbers(name, "key")
         if (values == np.rint(values)).all():
             return values.astype(np.int64)

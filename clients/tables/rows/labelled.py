@@ -17,15 +17,15 @@ from clients.core.errors import DataError, PartitionError, unknown_name
 from clients.core.file_paths import find_files
 from clients.core.population import Population
 from clients.partition.options import NaturalOptions, PartitionOptions
-from clients.tables.classes import class_notice, classes_of
-from clients.tables.encoding import Column, Groups, client_moments, encode, listed
-from clients.tables.files import SUFFIXES, read_frame
-from clients.tables.layouts import _file_names
-from clients.tables.leaf import leaf_rows
+from clients.tables.files import SUFFIXES, read_frames
+from clients.tables.layouts import file_names
 from clients.tables.options import TableOptions
-from clients.tables.row_columns import RowTable, partition_key, read_features, roles_of, row_table
-from clients.tables.row_parts import I8, TRAINING, named_parts, random_parts, split_notice
-from clients.tables.row_population import Dealing, LabelledRows, is_dealt, require_clients, rows_population
+from clients.tables.rows.classes import class_notice, classes_of
+from clients.tables.rows.columns import RowTable, partition_key, read_features, roles_of, row_table
+from clients.tables.rows.encoding import Column, Groups, client_moments, encode, listed
+from clients.tables.rows.leaf import leaf_rows
+from clients.tables.rows.parts import I8, TRAINING, named_parts, random_parts, split_notice
+from clients.tables.rows.population import Dealing, LabelledRows, is_dealt, require_clients, rows_population
 from clients.tables.series import moments
 
 
@@ -152,13 +152,12 @@ def _encoded(options: TableOptions, table: RowTable, read: _Read, notices: list[
 def _read_table(options: TableOptions) -> tuple[tuple[str, ...], RowTable]:
     """Read the files; return their names as clients, and their rows."""
     files = find_files(options.path, "path", SUFFIXES)
-    table = row_table([read_frame(file, options.time_format) for file in files])
-    return tuple(_file_names(files)), table
+    return tuple(file_names(files)), row_table(read_frames(files))
 
 
 def _target(table: RowTable, options: TableOptions) -> Column:
     """Read the column of labels."""
-    if options.task == "classification" and table.kind(options.target) != "number":
+    if options.task == "classification" and table.kind(options.target) in ("text", "truth"):
         return Column(options.target, None, *table.codes(options.target))
     try:
         return Column(options.target, table.numbers(options.target, "target"))
@@ -170,8 +169,7 @@ def _target(table: RowTable, options: TableOptions) -> Column:
 def _owners(options: TableOptions, table: RowTable, names: tuple[str, ...]) -> tuple[I64, tuple[str, ...]]:
     """Return each row's client, (n,), and the names of the clients."""
     if options.layout == "files":
-        rows = np.diff(table.ends, prepend=0)
-        return np.repeat(np.arange(len(names)), rows).astype(np.int64), names
+        return np.repeat(np.arange(len(names)), table.file_rows).astype(np.int64), names
     codes, ids = table.codes(options.id_column)
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])

@@ -9,11 +9,11 @@ import numpy as np
 
 from clients.core.arrays import I64, Array, Bool
 from clients.core.errors import DataError, require
-from clients.tables.classes import class_notice, classes_of
-from clients.tables.encoding import Column
-from clients.tables.leaf_files import LeafExamples, leaf_parts
-from clients.tables.row_parts import I8, TEST, TRAINING, random_parts, split_notice
-from clients.tables.row_population import LabelledRows
+from clients.tables.rows.classes import class_notice, classes_of
+from clients.tables.rows.encoding import Column
+from clients.tables.rows.leaf_files import LeafExamples, leaf_parts
+from clients.tables.rows.parts import I8, TEST, TRAINING, random_parts, split_notice
+from clients.tables.rows.population import LabelledRows
 from clients.tables.series import moments
 
 if TYPE_CHECKING:

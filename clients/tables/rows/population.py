@@ -19,7 +19,7 @@ from clients.core.ragged import cohort_of, label_counts_of, offsets_of
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.partitions import partition
 from clients.partition.table import PARTITIONS
-from clients.tables.row_parts import I8, TEST, TRAINING, VALIDATION, random_parts
+from clients.tables.rows.parts import I8, TEST, TRAINING, VALIDATION, random_parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class LabelledRows:
         features: numbers (n, *feature_shape).
         targets: labels int64 (n,), or numbers (n, 1).
         outputs: classes, or 1.
-        parts: each row's part (`clients.tables.row_parts`), (n,).
+        parts: each row's part (`clients.tables.rows.parts`), (n,).
         owner: each row's client, (n,), -1 for a row of the central sets that belongs to none; None before a partition.
         clients: names of the clients.
         channels: what the features measure; empty for anything but a vector.

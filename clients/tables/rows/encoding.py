@@ -102,7 +102,7 @@ def encode(columns: Sequence[Column], groups: Groups, max_categories: int) -> En
     """
     blocks: list[F32] = []
     channels: list[Channel] = []
-    notices = _Notices([], [], [], [])
+    notices = _Notices([], [], [], [], [])
     for column in columns:
         if column.numbers is not None:
             block, channel = _scaled_numbers(column.name, column.numbers, groups, notices)
@@ -122,6 +122,7 @@ class _Notices:
     constant: list[str]
     categories: list[str]
     unseen: list[str]
+    hints: list[str]
 
     def sentences(self) -> tuple[str, ...]:
         found = [f"categories, one-hot: {'; '.join(self.categories)}"] if self.categories else []
@@ -130,7 +131,7 @@ class _Notices:
         found += (
             [f"unseen categories, in no training row, are all zeros: {'; '.join(self.unseen)}"] if self.unseen else []
         )
-        return tuple(found)
+        return tuple(found + self.hints)
 
 
 def listed(names: Sequence[str], most: int = SHOWN) -> str:
@@ -141,6 +142,8 @@ def listed(names: Sequence[str], most: int = SHOWN) -> str:
 
 def _scaled_numbers(name: str, values: F64, groups: Groups, notices: _Notices) -> tuple[F32, Channel]:
     known = values[groups.training]
+    if _like_ids(known):
+        notices.hints.append(f"{name!r} has a different whole number in each row: if it is an id, add it to exclude")
     (mean,), (deviation,) = moments(known[:, None])
     seen = known[~np.isnan(known)]
     if len(seen) == 0 or seen.min() == seen.max():
@@ -158,6 +161,14 @@ def _scaled_numbers(name: str, values: F64, groups: Groups, notices: _Notices) -
     at = np.where(groups.owner < 0, groups.clients, groups.owner)
     scaled = (values - np.append(means, mean)[at]) / np.append(deviations, deviation)[at]
     return scaled.astype(np.float32)[:, None], Channel(name=name)
+
+
+def _like_ids(values: F64) -> bool:
+    """Return whether values are whole numbers of which no two are equal."""
+    few = values[:1000]
+    if len(few) < 20 or (few != np.rint(few)).any() or len(np.unique(few)) < len(few):
+        return False
+    return len(np.unique(values)) == len(values)
 
 
 def client_moments(values: F64, groups: Groups) -> tuple[F64, F64]:
@@ -201,6 +212,11 @@ def _one_hot(column: Column, training: Bool, most: int, notices: _Notices) -> tu
     if len(known) == 1:
         notices.constant.append(column.name)
     names = [values[v] for v in known]
+    marks = [repr(n) for n in names if n and not any(c.isalnum() for c in n)]
+    if marks:
+        notices.hints.append(
+            f"{column.name!r} has the category {marks[0]}: if it marks a missing value, list it in missing"
+        )
     notices.categories.append(f"{column.name} ({listed(names)})")
     hot = np.zeros((len(codes), len(known)), np.float32)
     rows = np.flatnonzero(at >= 0)

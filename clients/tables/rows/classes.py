@@ -6,7 +6,7 @@ import numpy as np
 
 from clients.core.arrays import I64, Bool
 from clients.core.errors import DataError
-from clients.tables.encoding import Column, listed
+from clients.tables.rows.encoding import Column, listed
 
 SHOWN = 20
 """The most classes that a notice lists."""
