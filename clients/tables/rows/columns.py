@@ -160,6 +160,9 @@ def roles_of(table: RowTable, options: TableOptions, key: str = "") -> Roles:
         if name in skipped or name in options.exclude:
             why = skipped.get(name, "excluded")
             raise DataError("features", f"names {name!r}, which is {why}", fix="Leave it out of one of the two.")
+    unnamed = [n for n in table.names if n not in skipped and n not in options.exclude]
+    for frame in table.frames:
+        frame.parse(options.features or unnamed)  # at once, which is faster
     if not options.features:
         skipped |= _default_skipped(table, options, key, skipped)
     names = options.features or tuple(n for n in table.names if n not in skipped)
