@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
 from clients.core.errors import DataError
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """Files that were found.
+
+    Attributes:
+        files: their paths, in order of their names.
+        remarks: sentences on what was left out.
+    """
+
+    files: list[Path]
+    remarks: tuple[str, ...] = ()
 
 
 def find_file(path: str, field: str) -> Path:
@@ -23,21 +37,28 @@ def find_file(path: str, field: str) -> Path:
     raise DataError(field, f"{path} does not exist; {nearest} does and holds {holds}", fix="Check the path.")
 
 
-def find_files(path: str, field: str, suffixes: tuple[str, ...]) -> list[Path]:
+def find_files(path: str, field: str, suffixes: tuple[str, ...]) -> FoundFiles:
     """Return the files at `path`: itself, all of a folder with one of `suffixes`, or those a glob matches, sorted.
+
+    A path that exists is taken as it is, also one with letters of a glob in it. Hidden files of a folder are left out.
 
     Raises:
         DataError: there are none.
     """
-    if any(c in path for c in "*?["):
-        files = sorted(Path(p) for p in glob(str(Path(path).expanduser()), recursive=True) if Path(p).is_file())
+    expanded = Path(path).expanduser()
+    if any(c in path for c in "*?[") and not expanded.exists():
+        files = sorted(Path(p) for p in glob(str(expanded), recursive=True) if Path(p).is_file())
         if not files:
             raise DataError(field, f"no file matches {path}", fix="Check the folder and the pattern.")
-        return files
+        return FoundFiles(files)
     found = find_file(path, field)
     if found.is_file():
-        return [found]
-    files = sorted(p for p in found.iterdir() if p.is_file() and p.name.endswith(suffixes))
+        return FoundFiles([found])
+    held = sorted(p for p in found.iterdir() if p.is_file())
+    hidden = [p.name for p in held if p.name.startswith((".", "~$"))]
+    files = [p for p in held if p.name not in hidden and p.name.lower().endswith(suffixes)]
     if not files:
         raise DataError(field, f"the folder {path} holds no file that ends in {', '.join(suffixes)}")
-    return files
+    other = len(held) - len(hidden) - len(files)
+    left = [f"{len(hidden)} hidden"] * bool(hidden) + [f"{other} of other endings"] * bool(other)
+    return FoundFiles(files, (f"files left out of the folder: {' and '.join(left)}",) if left else ())

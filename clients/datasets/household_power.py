@@ -18,6 +18,7 @@ from clients.datasets.published import Published, require_published
 from clients.datasets.series_options import COLUMNS, FILE, METERS, POWER, HouseholdPowerOptions, household_power_table
 from clients.tables.files import read_frame
 from clients.tables.frame import Frame
+from clients.tables.reading import Reading, describe_files, describe_missing
 from clients.tables.series import Series
 from clients.tables.table import windowed_population
 from clients.tables.text.dialect import Dialect
@@ -38,13 +39,17 @@ def household_power_population(options: HouseholdPowerOptions, *, dtype: torch.d
     Raises:
         DataError: the file is missing (the message names its source) or unusable (it names the place).
     """
-    series = household_power_series(options)
-    notes: dict[str, str | int | float] = {"clients_are": options.clients, "frequency": "1h"}
-    return windowed_population(series, household_power_table(options), notes, dtype=dtype)
+    reading = Reading(record={"clients_are": options.clients, "frequency": "1h"})
+    series = household_power_series(options, reading)
+    return windowed_population(series, household_power_table(options), reading, dtype=dtype)
 
 
-def household_power_series(options: HouseholdPowerOptions) -> list[Series]:
+def household_power_series(options: HouseholdPowerOptions, reading: Reading | None = None) -> list[Series]:
     """Read the minutes and return the clients' hours, in kW (V and A for voltage and intensity).
+
+    Args:
+        options: the file and what clients are.
+        reading: gets facts about how the file was read.
 
     Raises:
         DataError: see `household_power_population`.
@@ -55,6 +60,10 @@ def household_power_series(options: HouseholdPowerOptions) -> list[Series]:
     frame = read_frame(path, Dialect(delimiter=";", missing=("?",)))
     frame.require_columns(("Date", "Time", *COLUMNS), "path")
     hour, values = _hourly(_times(frame), np.stack([frame.numbers(c, "path") for c in COLUMNS], 1), options.minutes)
+    if reading is not None:
+        describe_files(reading, [frame], ())
+        reading.parts.append("time from Date+Time (day first), minutes averaged to hours")
+        describe_missing(reading, [frame], COLUMNS)
     meters = [COLUMNS.index(m) for m in METERS]
     values[:, meters] *= 60 / 1000  # watt-hours a minute to kW
     if options.clients == "meters":

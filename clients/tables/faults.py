@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -57,13 +58,24 @@ class Recorded:
     horizon: int
     channels: tuple[Channel, ...]
 
-    def hours(self, k: int) -> F64 | None:
-        """Return the hour of client k's readings, counted from midnight before the first of all; None without times."""
+    @cached_property
+    def starts(self) -> I64:
+        """The row of `flat` at which each client's readings start, and the end, (N + 1,)."""
+        return offsets_of([len(s.values) for s in self.clients])
+
+    @cached_property
+    def midnight(self) -> int | None:
+        """Midnight before the first of all readings, microseconds since 1970; None without times."""
         times = [s.time for s in self.clients]
         if any(t is None for t in times):
             return None
-        first = min(int(t[0]) for t in times if t is not None and len(t)) // (24 * HOUR) * 24 * HOUR
-        time = times[k]
+        return min(int(t[0]) for t in times if t is not None and len(t)) // (24 * HOUR) * 24 * HOUR
+
+    def hours(self, k: int) -> F64 | None:
+        """Return the hour of client k's readings, counted from midnight before the first of all; None without times."""
+        first, time = self.midnight, self.clients[k].time
+        if first is None:
+            return None
         assert time is not None
         return np.asarray((time - first) / HOUR, np.float64)
 
@@ -75,14 +87,19 @@ class Recorded:
             rows: rows of `flat` at which the windows of some part start, client after client.
             sizes: windows of each client in that part, (N,).
         """
-        starts = offsets_of([len(s.values) for s in self.clients])
-        offsets = offsets_of(sizes)
+        steps, ends = self.window_steps(clients, rows, sizes), offsets_of(sizes[clients])
         parts = [np.zeros(0)]
-        for k in clients.tolist():
+        for i, k in enumerate(clients.tolist()):
             hours = self.hours(k)
             assert hours is not None
-            parts.append(hours[rows[offsets[k] : offsets[k + 1]] - starts[k] + self.window - 1])
+            parts.append(hours[steps[ends[i] : ends[i + 1]]])
         return np.concatenate(parts)
+
+    def window_steps(self, clients: I64, rows: I64, sizes: I64) -> I64:
+        """Return the client's row of each window's last input, client after client; arguments as in `window_hours`."""
+        starts, offsets = self.starts, offsets_of(sizes)
+        parts = [rows[offsets[k] : offsets[k + 1]] - starts[k] for k in clients.tolist()]
+        return np.concatenate([np.zeros(0, np.int64), *parts]) + self.window - 1
 
 
 def measured_channels(clients: Sequence[Series], ends: Sequence[int]) -> tuple[Channel, ...]:
@@ -140,7 +157,7 @@ def _faulty(
     flat = recorded.flat.clone()
     masks: dict[str, Masks] = {name: [] for name in faults}
     changed, effect = ({name: np.zeros(len(recorded.clients)) for name in faults} for _ in range(2))
-    starts = offsets_of([len(s.values) for s in recorded.clients])
+    starts = recorded.starts
     for k, (series, end) in enumerate(zip(recorded.clients, recorded.ends, strict=True)):
         missing = np.isnan(series.values[:end])
         block = _block(clean, recorded, k)

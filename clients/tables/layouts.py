@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
@@ -14,113 +15,179 @@ import numpy as np
 from clients.core.arrays import F64, I64
 from clients.core.errors import DataError
 from clients.core.file_paths import find_files
-from clients.tables.files import SUFFIXES, read_frame
+from clients.tables.columns import keep_clients, sensors
+from clients.tables.files import SUFFIXES, read_frames
 from clients.tables.frame import Frame
+from clients.tables.reading import Reading, describe_files, describe_missing, describe_step, listed
+from clients.tables.repair import in_order
 from clients.tables.series import Series, on_grid, refuse_gaps
-from clients.tables.text.steps import parse_frequency, show_step
+from clients.tables.text.steps import parse_frequency
 from clients.tables.text.times import Clock, find_time, read_times
 
 if TYPE_CHECKING:
     from clients.tables.options import TableOptions
 
-Notes = dict[str, str | int | float]
-"""Facts about how the data were read, for the record."""
 
-
-def read_series(options: TableOptions, notes: Notes) -> list[Series]:
+def read_series(options: TableOptions, reading: Reading) -> list[Series]:
     """Read the clients' series in the options' layout, each on its time grid.
 
     Args:
         options: what to read.
-        notes: gets facts about the files and how they were read.
+        reading: gets facts about the files and how they were read.
 
     Raises:
         DataError: naming the file, the column and the line at fault.
     """
-    files = find_files(options.path, "path", SUFFIXES)
-    other = [file for file in files if not file.name.endswith(SUFFIXES)]
+    found = find_files(options.path, "path", SUFFIXES)
+    other = [file for file in found.files if not file.name.lower().endswith(SUFFIXES)]
     if other:
         raise DataError("path", f"{other[0]} is not one of {', '.join(SUFFIXES)}")
-    frames = [read_frame(file) for file in files]
-    notes |= {"files": len(files), "layout": options.layout}
-    if options.layout == "files":
-        names = file_names(files)
-        series = [_site(options, frame, name) for frame, name in zip(frames, names, strict=True)]
-    elif options.layout == "long":
-        series = _long(options, frames)
-    else:
-        return _wide(options, frames, notes)
-    gridded = [_gridded(options, s, notes) for s in series]
-    twice = {s.name for s in gridded if [g.name for g in gridded].count(s.name) > 1}
-    if twice:
-        raise DataError("id_column", f"several files are of {min(twice)!r}; they must be of different clients")
-    return gridded
+    frames = read_frames(found.files, options.dialect)
+    reading.record.update({"files": len(found.files), "layout": options.layout})
+    describe_files(reading, frames, found.remarks)
+    if options.layout == "wide":
+        return _wide(options, frames, reading)
+    series = _long(options, frames, reading) if options.layout == "long" else _files(options, frames, reading)
+    kept = keep_clients(options, [s.name for s in series])
+    return [_gridded(options, series[i], reading) for i in kept]
 
 
-def _gridded(options: TableOptions, series: Series, notes: Notes) -> Series:
-    gridded, step = on_grid(series, parse_frequency(options.frequency), options.gaps)
-    if step:
-        notes["frequency"] = show_step(step)
-    inserted = len(gridded.values) - len(series.values)
-    notes["rows_inserted"] = int(notes.get("rows_inserted", 0)) + inserted
+def _gridded(options: TableOptions, series: Series, reading: Reading) -> Series:
+    ordered = in_order(series, options.sort, options.duplicates, reading)
+    gridded, step = on_grid(ordered, parse_frequency(options.frequency), options.gaps)
+    describe_step(reading, step)
+    reading.add("rows_inserted", len(gridded.values) - len(ordered.values))
     if options.gaps == "error":
         refuse_gaps(gridded)
     return gridded
 
 
-def _times(options: TableOptions, frame: Frame) -> tuple[tuple[str, ...], I64 | None]:
+def _times(
+    options: TableOptions, frame: Frame, reading: Reading, owners: I64 | None
+) -> tuple[tuple[str, ...], I64 | None]:
     """Return the names of the time columns and the times."""
     names = (options.time,) if isinstance(options.time, str) else options.time
     if names:
         frame.require_columns(names, "time")
-        if len(names) == 2:
-            raise DataError("time", f"must be one column, or year, month, day and so on, got {list(names)}")
     else:
         names = find_time(frame)
     if not names:
         if options.frequency:
             raise DataError("time", f"{frame.file} has no column of times to check frequency by", fix="Name it.")
+        if "no times" not in reading.parts:
+            reading.parts.append("no times")
         return (), None
-    return names, read_times(frame, names, Clock(options.time_format)).stamps
+    times = read_times(frame, names, Clock(options.time_format, options.time_zone), owners)
+    if times.read not in reading.parts:
+        reading.parts.append(times.read)
+        reading.record["time"] = times.read
+    return names, times.stamps
 
 
-def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field: str, sensors: int) -> F64:
-    """Return columns of numbers. In the first `sensors` of them `missing_value` marks a missing value."""
-    values = np.stack([frame.numbers(name, field) for name in columns], axis=1)
+def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field: str) -> F64:
+    """Return the forecast columns and then the features. In the former `missing_value` marks a missing value."""
+    frame.parse([*columns, *options.features])
+    parts = [frame.matrix(columns, field)]
     if options.missing_value is not None:
-        forecast = values[:, :sensors]
-        forecast[forecast == options.missing_value] = np.nan
-    return values
+        parts[0][parts[0] == options.missing_value] = np.nan
+    if options.features:
+        parts.append(frame.matrix(options.features, "features"))
+    return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def _site(options: TableOptions, frame: Frame, name: str) -> Series:
-    """Read the file of one client."""
-    frame.require_columns((options.target,), "target")
-    frame.require_columns(options.features, "features")
+def _rows(frames: Sequence[Frame]) -> Callable[[int], str]:
+    """Return the place of each row of frames that follow each other."""
+    ends = np.cumsum([f.table.num_rows for f in frames])
+
+    def place(row: int) -> str:
+        which = int(np.searchsorted(ends, row, side="right"))
+        return frames[which].place(row - (int(ends[which - 1]) if which else 0))
+
+    return place
+
+
+def _joined(
+    options: TableOptions, frames: Sequence[Frame], reading: Reading, owners: Sequence[I64 | None], target: str
+) -> Series:
+    """Return the rows of all frames with their target and features, and the place of each."""
+    channels = (target, *options.features)
+    for frame in frames:
+        frame.require_columns((target,), "target")
+        frame.require_columns(options.features, "features")
+    times = [_times(options, f, reading, o)[1] for f, o in zip(frames, owners, strict=True)]
+    values = np.concatenate([_matrix(options, f, (target,), "target") for f in frames])
+    describe_missing(reading, frames, channels)
+    return Series("", values, channels, _all_or_none(frames, times), _rows(frames), np.arange(len(values)))
+
+
+def _all_or_none(frames: Sequence[Frame], times: Sequence[I64 | None]) -> I64 | None:
+    known = [t for t in times if t is not None]
+    if known and len(known) < len(times):
+        raise DataError("time", f"{frames[0].file} and the other files must all have times, or none")
+    return np.concatenate(known) if known else None
+
+
+def _split(whole: Series, names: Sequence[str], ends: Sequence[int], order: I64 | None = None) -> list[Series]:
+    """Cut a series into its clients', which follow each other, in `order` of its rows."""
+    if order is not None:
+        time = None if whole.time is None else whole.time[order]
+        whole = replace(whole, values=whole.values[order], time=time, rows=whole.rows[order])
+    starts = [0, *ends[:-1]]
+    return [
+        replace(
+            whole,
+            name=name,
+            values=whole.values[a:b],
+            time=None if whole.time is None else whole.time[a:b],
+            rows=whole.rows[a:b],
+        )
+        for name, a, b in zip(names, starts, ends, strict=True)
+    ]
+
+
+def _files(options: TableOptions, frames: list[Frame], reading: Reading) -> list[Series]:
+    """Read one client a file, named by the file or by a column of one value."""
+    sources = [source for frame in frames for source in frame.sources]
+    owners = [np.repeat(np.arange(len(f.sources)), [s.rows for s in f.sources]) for f in frames]
+    names = file_names([source.file for source in sources])
     if options.id_column:
-        frame.require_columns((options.id_column,), "id_column")
-        ids = set(map(str, frame.texts(options.id_column)))
-        if len(ids) != 1:
-            found = f"{frame.file} names {len(ids)} clients in column {options.id_column!r}"
+        names = [name for frame in frames for name in _one_name(options.id_column, frame)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError("id_column", f"several files are of {min(twice)!r}; they must be of different clients")
+    whole = _joined(options, frames, reading, owners, options.target)
+    _describe_names(reading, names)
+    return _split(whole, names, np.cumsum([s.rows for s in sources]).tolist())
+
+
+def _one_name(column: str, frame: Frame) -> list[str]:
+    """Return the name that each file of a frame has in a column."""
+    frame.require_columns((column,), "id_column")
+    known, codes = frame.codes(column)
+    names: list[str] = []
+    for source, start, end in zip(frame.sources, frame.starts[:-1].tolist(), frame.starts[1:].tolist(), strict=True):
+        own = codes[start:end]
+        if (own < 0).any():
+            row = start + int(np.flatnonzero(own < 0)[0])
+            raise DataError("id_column", f"{frame.place(row)}: column {column!r} is empty")
+        if own.min() != own.max():
+            found = f"{source.file} names {len(np.unique(own))} clients in column {column!r}"
             raise DataError(
                 "id_column", f"{found}, and with layout = 'files' it must be one", fix="Use layout = 'long'."
             )
-        name = ids.pop()
-    channels = (options.target, *options.features)
-    _, time = _times(options, frame)
-    return Series(
-        name,
-        _matrix(options, frame, channels, "target", 1),
-        channels,
-        time,
-        frame.place,
-        np.arange(frame.table.num_rows),
-    )
+        names.append(known[own[0]])
+    return names
+
+
+def _describe_names(reading: Reading, names: Sequence[str]) -> None:
+    spaced = [name for name in names if name != name.strip()]
+    if spaced:
+        reading.say(f"{len(spaced):,} names of clients begin or end with a space: {listed(map(repr, spaced))}")
 
 
 def file_names(files: list[Path]) -> list[str]:
     """Name clients by the parts in which their files' names differ, cut at separators."""
-    stems = [re.sub(r"\.(csv|parquet|pq)(\.gz|\.xz)?$", "", f.name) for f in files]
+    stems = [re.sub(r"\.(csv|tsv|parquet|pq)(\.gz|\.xz)?$", "", f.name, flags=re.IGNORECASE) for f in files]
     if len(stems) < 2:
         return stems
     head = re.sub(r"[^ _.-]*$", "", _common_start(stems))
@@ -133,48 +200,28 @@ def _common_start(texts: Sequence[str]) -> str:
     return "".join(letters[0] for letters in takewhile(lambda c: len(set(c)) == 1, zip(*texts, strict=False)))
 
 
-def _joined(frames: list[Frame], pieces: list[Series]) -> Series:
-    """Join consecutive files, with the place of each row."""
-    ends = np.cumsum([len(p.values) for p in pieces])
-
-    def place(row: int) -> str:
-        which = int(np.searchsorted(ends, row, side="right"))
-        return frames[which].place(row - (int(ends[which - 1]) if which else 0))
-
-    times = [p.time for p in pieces if p.time is not None]
-    if times and len(times) < len(pieces):
-        raise DataError("time", f"{frames[0].file} and the other files must all have times, or none")
-    time = np.concatenate(times) if times else None
-    values = np.concatenate([p.values for p in pieces])
-    return Series(pieces[0].name, values, pieces[0].channels, time, place, np.arange(len(values)))
-
-
-def _long(options: TableOptions, frames: list[Frame]) -> list[Series]:
+def _long(options: TableOptions, frames: list[Frame], reading: Reading) -> list[Series]:
     """Read a table with a row for each client and time; clients are in order of their names."""
-    ids: list[str] = []
+    owners: list[I64] = []
+    index: dict[str, int] = {}
     for frame in frames:
         frame.require_columns((options.id_column,), "id_column")
-        own = frame.texts(options.id_column)
-        if None in own:
-            raise DataError("id_column", f"{frame.place(own.index(None))}: column {options.id_column!r} is empty")
-        ids += map(str, own)
-    whole = _joined(frames, [_site(replace(options, id_column="", layout="files"), f, "") for f in frames])
-    names, owner = np.unique(np.asarray(ids), return_inverse=True)
-    order = np.argsort(owner, kind="stable")
-    cuts = np.split(order, np.cumsum(np.bincount(owner))[:-1])
-    return [
-        replace(
-            whole,
-            name=str(name),
-            values=whole.values[rows],
-            time=None if whole.time is None else whole.time[rows],
-            rows=rows.astype(np.int64),
-        )
-        for name, rows in zip(names, cuts, strict=True)
-    ]
+        known, codes = frame.codes(options.id_column)
+        if (codes < 0).any():
+            place = frame.place(int(np.flatnonzero(codes < 0)[0]))
+            raise DataError("id_column", f"{place}: column {options.id_column!r} is empty")
+        owners.append(np.array([index.setdefault(name, len(index)) for name in known], np.int64)[codes])
+    whole = _joined(options, frames, reading, owners, options.target)
+    names = sorted(index)
+    rank = np.empty(len(names), np.int64)
+    rank[[index[name] for name in names]] = np.arange(len(names))
+    owner = rank[np.concatenate(owners)]
+    _describe_names(reading, names)
+    ends = np.cumsum(np.bincount(owner, minlength=len(names)))
+    return _split(whole, names, ends.tolist(), np.argsort(owner, kind="stable").astype(np.int64))
 
 
-def _wide(options: TableOptions, frames: list[Frame], notes: Notes) -> list[Series]:
+def _wide(options: TableOptions, frames: list[Frame], reading: Reading) -> list[Series]:
     """Read a table with a column for each client; files of the same columns follow each other in time."""
     first = frames[0]
     for frame in frames[1:]:
@@ -184,49 +231,18 @@ def _wide(options: TableOptions, frames: list[Frame], notes: Notes) -> list[Seri
                 "path", f"{frame.file} and {first.file} differ in column {other!r}", fix="Use layout = 'files'?"
             )
     first.require_columns(options.features, "features")
-    time_names, _ = _times(options, first)
-    sensors = _sensors(options, first, time_names, notes)
-    columns = (*sensors, *options.features)
-    pieces = [
-        Series(
-            str(f.file),
-            _matrix(options, f, columns, "columns", len(sensors)),
-            columns,
-            _times(options, f)[1],
-            f.place,
-            np.arange(f.table.num_rows),
-        )
-        for f in frames
-    ]
-    table = _gridded(options, _joined(frames, pieces), notes)
-    extra = table.values[:, len(sensors) :]
+    read = [_times(options, frame, reading, None) for frame in frames]
+    names = sensors(options, first, read[0][0], reading)
+    values = np.concatenate([_matrix(options, frame, names, "columns") for frame in frames])
+    describe_missing(reading, frames, (*names, *options.features))
+    file = str(first.file)
+    time = _all_or_none(frames, [times for _, times in read])
+    rows = Series(file, values, (*names, *options.features), time, _rows(frames), np.arange(len(values)))
+    table = _gridded(options, rows, reading)
+    extra = table.values[:, len(names) :]
+    block = np.empty((len(names), len(table.values), 1 + extra.shape[1]))
+    block[:, :, 0] = table.values[:, : len(names)].T
+    block[:, :, 1:] = extra
     return [
-        replace(
-            table,
-            name=sensor,
-            values=np.concatenate((table.values[:, c : c + 1], extra), axis=1),
-            channels=(sensor, *options.features),
-        )
-        for c, sensor in enumerate(sensors)
+        replace(table, name=name, values=block[k], channels=(name, *options.features)) for k, name in enumerate(names)
     ]
-
-
-def _sensors(options: TableOptions, frame: Frame, time_names: tuple[str, ...], notes: Notes) -> tuple[str, ...]:
-    """Return the columns of sensors: those of the options, or all numeric columns except a row count."""
-    if options.columns:
-        frame.require_columns(options.columns, "columns")
-        return options.columns
-    others = [n for n in frame.names if n not in time_names and n not in options.features]
-    skipped = [n for n in others if not frame.is_numeric(n) and frame.parsed(n).numbers < frame.parsed(n).bad]
-    sensors = [n for n in others if n not in skipped]
-    if sensors and sensors[0] == frame.names[0] and frame.is_numeric(sensors[0]):
-        values = frame.numbers(sensors[0], "columns")
-        if len(values) > 2 and (np.diff(values) == 1).all():  # a row count, which data frames are often saved with
-            skipped.append(sensors.pop(0))
-    if skipped:
-        notes["columns_skipped"] = ", ".join(skipped)
-    if not sensors:
-        raise DataError(
-            "columns", f"{frame.file} has no column of numbers to forecast; it has {', '.join(frame.names)}"
-        )
-    return tuple(sensors)

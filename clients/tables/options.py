@@ -8,12 +8,19 @@ from typing import Literal
 from clients.core.errors import require
 from clients.core.options import DataOptions, check_at_least, check_below_one
 from clients.tables.task_checks import check_task
+from clients.tables.text.dialect import Dialect
 from clients.tables.text.steps import parse_frequency
+from clients.tables.text.zones import check_zone
 
 Scale = Literal["client", "global", "none"]
 """The mean and deviation that scale readings; see `TableOptions.scale`."""
 Gaps = Literal["error", "interpolate", "mean", "drop"]
 """The treatment of missing values and rows; see `TableOptions.gaps`."""
+Duplicates = Literal["error", "first", "last", "mean"]
+"""The treatment of rows of one time; see `TableOptions.duplicates`."""
+
+USUAL_MAX_GAP = 6
+"""The longest run that is interpolated where `max_gap` is unset, in steps."""
 
 
 class WindowedOptions(DataOptions):
@@ -53,20 +60,24 @@ class TableOptions(WindowedOptions):
     Attributes:
         task: "forecast" cuts series into windows; "classification" and "regression" take each row as an example with a
             label. Keys that only one of them uses say so.
-        path: a file (.csv, .csv.gz, .csv.xz, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
+        path: a file (.csv, .csv.gz, .csv.xz, .tsv, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
+            Files are read in order of their names.
         layout: "wide": one column a sensor (files of the same columns follow each other in time); "long": one row for
             each sensor and time, with the sensor in `id_column`; "files": one file a sensor or site. Labelled rows have
             one row an example and one column a feature ("wide"); "files" makes each file a client; "leaf" reads LEAF's
             JSON, a file or a folder with `train` and `test`.
-        time: the column of timestamps (or of seconds since 1970), or the columns of year, month, day and so on; empty
-            finds them. Without any, rows are taken as evenly spaced.
-        time_format: format of the times for strptime, if it is not ISO 8601.
+        time: the column of timestamps (or of numbers since 1970); or columns of text to join, such as ["Date",
+            "Time"]; or the columns of year, month, day and so on; empty finds them. Without any, rows are taken as
+            evenly spaced.
+        time_format: format of the times for strptime, which goes before every guess; or the unit of numbers since 1970,
+            "s", "ms", "us" or "ns"; or "excel" for days as spreadsheets count.
+        time_zone: zone of times without an offset, such as "Europe/Berlin"; empty takes them as they are. Times are
+            turned into UTC. A local time that occurs twice at the end of daylight saving is taken in the file's order.
         id_column: the column that names the client, for "long"; for "files" a column of one value, or empty to name
             clients by file. For labelled rows the client of each row; without it a partition deals rows out.
         target: the column to forecast, for "long" and "files"; the column of labels of labelled rows.
         features: additional input columns; with "wide" every client gets them. Labelled rows take all columns that have
             no other use by default.
-        exclude: columns of labelled rows that are no features.
         categorical: features of labelled rows that are categories although they hold numbers, such as postcodes. Text
             is a category in any case. Categories are one-hot.
         max_categories: the most categories of a feature, and the most classes, of labelled rows.
@@ -74,14 +85,27 @@ class TableOptions(WindowedOptions):
             are split at random by the seed, each client by itself, and a client keeps at least one training row.
         client_test_fraction: share of its training rows that each client of a partition holds out, for labelled rows.
         columns: the sensors to keep, for "wide"; empty keeps every numeric column.
+        clients: names of the clients to keep, for any layout; empty keeps all.
+        exclude: names of clients to leave out; for "wide" also of other columns. For labelled rows columns that are no
+            features, and clients.
         frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
         gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
             windows that touch what is still missing; "drop" windows that touch any. For labelled rows "error"; "mean"
             fills numbers by the training mean, makes missing text a category, and drops rows without a label; "drop"
             drops rows.
-        max_gap: longest run of missing values to interpolate, in steps; unset for any.
+        max_gap: longest run of missing values to interpolate, in steps; 6 if it is unset.
         scale: as for all readings. Unset is "client" for forecasts, "global" for labelled rows and "none" for LEAF's.
         missing_value: a reading of the forecast sensors that marks a missing value, such as 0 in METR-LA.
+        sort: whether rows that are out of order are put in order of time.
+        duplicates: what to do about rows of one time and client: "error"; keep the "first" or the "last" in the file,
+            or their "mean".
+        delimiter: what separates the columns of a CSV, such as ";"; empty finds it.
+        decimal: the decimal mark, "." or ","; empty finds it.
+        thousands: what separates groups of three digits: ",", ".", " ", "'" or "_"; empty for none.
+        encoding: encoding of a CSV, such as "cp1252" or "utf-16"; empty finds it.
+        comment: lines of a CSV that begin with it are left out, such as "#".
+        skip_rows: lines of a CSV before its header.
+        missing: texts that mark a missing value, such as ["?", "n/a"], besides an empty field, NA, NaN and null.
     """
 
     kind: Literal["table"] = "table"
@@ -90,14 +114,16 @@ class TableOptions(WindowedOptions):
     layout: Literal["wide", "long", "files", "leaf"] = "wide"
     time: str | tuple[str, ...] = ()
     time_format: str = ""
+    time_zone: str = ""
     id_column: str = ""
     target: str = ""
     features: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     max_categories: int = 100
     split_column: str = ""
     columns: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     window: int = 12
     horizon: int = 1
     stride: int = 1
@@ -109,6 +135,15 @@ class TableOptions(WindowedOptions):
     gaps: Gaps = "error"
     max_gap: int | None = None
     missing_value: float | None = None
+    sort: bool = False
+    duplicates: Duplicates = "error"
+    delimiter: str = ""
+    decimal: Literal["", ".", ","] = ""
+    thousands: str = ""
+    encoding: str = ""
+    comment: str = ""
+    skip_rows: int = 0
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.path), "path", "must name a file, a folder or a pattern, got nothing")
@@ -116,6 +151,7 @@ class TableOptions(WindowedOptions):
         check_below_one(self, "validation_fraction", "test_fraction", words="at least 0 and below 1")
         held = self.validation_fraction + self.test_fraction
         require(held < 1, "validation_fraction", f"and test_fraction must add up to less than 1, got {held}")
+        assert self.dialect is not None  # it checks itself
         check_task(self)
         if self.task == "forecast":
             self._check_forecast()
@@ -129,7 +165,9 @@ class TableOptions(WindowedOptions):
         require(wide or not self.columns, "columns", "is for layout = 'wide'", fix="Use target and features.")
         unset = self.max_gap is None or (self.gaps == "interpolate" and self.max_gap >= 1)
         require(unset, "max_gap", f"must be at least 1, with gaps = 'interpolate', got {self.max_gap}")
+        require(not (self.columns and self.clients), "clients", "cannot be set beside columns", fix="Use one of them.")
         parse_frequency(self.frequency)
+        check_zone(self.time_zone)
 
     @property
     def takes_partition(self) -> bool:
@@ -147,3 +185,21 @@ class TableOptions(WindowedOptions):
     def is_scaled(self) -> bool:
         """Whether targets are divided by their deviation."""
         return self.scale_of_task != "none"
+
+    @property
+    def dialect(self) -> Dialect:
+        """How CSV files are written, as far as the options say."""
+        return Dialect(
+            delimiter=self.delimiter,
+            decimal=self.decimal,
+            thousands=self.thousands,
+            encoding=self.encoding,
+            comment=self.comment,
+            skip_rows=self.skip_rows,
+            missing=self.missing,
+        )
+
+    @property
+    def longest_gap(self) -> int:
+        """The longest run of missing values to interpolate, in steps."""
+        return self.max_gap or USUAL_MAX_GAP

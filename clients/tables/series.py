@@ -46,7 +46,7 @@ def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
     """Check that times advance by one step, and insert empty rows for missing ones.
 
     Args:
-        series: in order of time.
+        series: in order of time, which increases; see `in_order`.
         frequency: the step in microseconds; 0 takes the commonest.
         gaps: "error" refuses missing rows.
 
@@ -54,15 +54,12 @@ def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
         The series on its grid, and the step (0 without times).
 
     Raises:
-        DataError: times do not increase, do not lie on the grid, or rows are missing and `gaps` is "error".
+        DataError: times do not lie on the grid, rows are missing and `gaps` is "error", or most rows would be new.
     """
     time = series.time
     if time is None or len(time) < 2:
         return series, frequency
     steps = np.diff(time)
-    if (steps <= 0).any():
-        i = int(np.flatnonzero(steps <= 0)[0])
-        raise DataError("time", f"{series.at(i + 1)}: does not come after {show_time(int(time[i]))} in the row before")
     values, counts = np.unique(steps, return_counts=True)
     step = frequency or int(values[counts.argmax()])
     wrong = np.flatnonzero(steps != step)
@@ -80,8 +77,12 @@ def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
     if gaps == "error":
         fix = "Set gaps to 'interpolate' or 'drop', or correct the frequency."
         raise DataError("frequency", f"{problem}; {missing} rows are missing in all", fix=fix)
-    if missing > _MOST_ROWS_INSERTED:
-        raise DataError("frequency", f"{problem}; {missing} rows would have to be put in")
+    if missing > _MOST_ROWS_INSERTED or (missing > len(time) and 2 * len(wrong) > len(steps)):
+        cause = "The times may be in another unit or format (time_format)."
+        cause = f"Is frequency right? {cause}" if frequency else f"Set frequency. {cause}"
+        raise DataError(
+            "frequency", f"{problem}; {missing:,} rows would have to be put in between {len(time):,}", fix=cause
+        )
     where = (time - time[0]) // step
     full = np.full((len(time) + int(missing), series.values.shape[1]), np.nan)
     full[where] = series.values

@@ -21,8 +21,10 @@ from clients.core.population_parts import CentralData, CentralExamples, ExampleS
 from clients.core.ragged import cohort_of, offsets_of
 from clients.partition.options import PartitionOptions
 from clients.tables.faults import Recorded, measured_channels, with_series_faults
-from clients.tables.layouts import Notes, read_series
+from clients.tables.layouts import read_series
 from clients.tables.options import TableOptions
+from clients.tables.reading import Notes, Reading, listed
+from clients.tables.repair import describe_repairs
 from clients.tables.rows.labelled import labelled_population
 from clients.tables.series import Series, interpolate, moments, split_points, window_starts, window_views
 
@@ -51,32 +53,35 @@ def table_population(
     """
     if options.task != "forecast":
         return labelled_population(options, partition, seed=seed, dtype=dtype)
-    notes: Notes = {}
-    clients = read_series(options, notes)
-    return windowed_population(clients, options, notes, dtype=dtype)
+    reading = Reading()
+    clients = read_series(options, reading)
+    describe_repairs(reading, options.duplicates)
+    return windowed_population(clients, options, reading, dtype=dtype)
 
 
 def windowed_population(
-    clients: list[Series], options: TableOptions, notes: Notes, *, dtype: torch.dtype = torch.float32
+    clients: list[Series], options: TableOptions, reading: Reading, *, dtype: torch.dtype = torch.float32
 ) -> Population:
     """Make the population of series in memory.
 
     Args:
         clients: series on their time grids, all with the same channels; gaps are filled in place.
         options: how to fill, split, scale and window them; `path` names the population.
-        notes: facts for the record; gets more of them.
+        reading: facts about how they were read; gets more of them.
         dtype: of features and targets.
 
     Raises:
         DataError: no window fits.
     """
     ends = [split_points(len(s.values), options.validation_fraction, options.test_fraction) for s in clients]
+    _describe_sensors(reading, clients)
     if options.gaps == "interpolate":
-        filled = sum(interpolate(s.values, e, options.max_gap) for s, e in zip(clients, ends, strict=True))
-        notes["values_interpolated"] = filled
+        _fill(clients, ends, options, reading)
+    notes = reading.record
     flat, scales = _scaled(clients, ends, options, notes, dtype)
     parts = [_part(options, clients, ends, part) for part in range(3)]
     notes["windows_dropped"] = sum(dropped for _, _, dropped in parts)
+    notes["windows"] = notes["windows_dropped"] + sum(len(rows) for rows, _, _ in parts)
     (train, train_sizes, _), (validation, validation_sizes, _), (test, test_sizes, _) = parts
     if not len(train):
         longest = max(end[0] for end in ends)
@@ -116,6 +121,7 @@ def windowed_population(
             sizes=train_sizes.astype(np.int32),
             client_name=names.__getitem__,
             record=notes,
+            notices=reading.notices(),
         ),
         clients=ClientData(
             cohort=cohort_of(features, targets, offsets_of(train_sizes), train),
@@ -126,6 +132,39 @@ def windowed_population(
         ),
         central=CentralData(validation=central(validation, validation_sizes), test=central(test, test_sizes)),
     )
+
+
+def _fill(clients: list[Series], ends: list[tuple[int, int, int]], options: TableOptions, reading: Reading) -> None:
+    """Fill short gaps in place. Series that would be mostly made up are refused."""
+    known = [int((~np.isnan(s.values)).sum()) for s in clients]
+    for series, end, real in zip(clients, ends, known, strict=True):
+        filled = interpolate(series.values, end, options.longest_gap)
+        reading.add("values_interpolated", filled)
+        if filled > real:
+            raise DataError(
+                "max_gap",
+                f"{series.name}: {filled:,} values would be filled and {real:,} are known",
+                fix="Lower max_gap, or check frequency and the unit of the times (time_format).",
+            )
+    if options.max_gap is None and reading.count("values_interpolated"):
+        reading.say(f"runs of up to {options.longest_gap} missing values are filled (max_gap is unset)")
+
+
+def _describe_sensors(reading: Reading, clients: list[Series]) -> None:
+    """Name the sensors without readings, and those whose readings never change."""
+    empty: list[str] = []
+    constant: list[str] = []
+    for series in clients:
+        values = series.values[:, 0]
+        known = values[~np.isnan(values)]
+        if not len(known):
+            empty.append(series.name)
+        elif len(known) > 1 and (known == known[0]).all():
+            constant.append(f"{series.name} ({known[0]:g})")
+    if empty:
+        reading.say(f"without any reading: {listed(empty)}")
+    if constant:
+        reading.say(f"constant: {listed(constant)}")
 
 
 def _part(

@@ -11,12 +11,16 @@ from clients.core.options import check_at_least, check_below_one
 if TYPE_CHECKING:
     from clients.tables.options import TableOptions
 
-FORECAST_KEYS = ("columns", "window", "horizon", "stride", "frequency", "max_gap", "missing_value")
+FORECAST_KEYS = (
+    "columns", "window", "horizon", "stride", "frequency", "max_gap", "missing_value", "time_zone", "sort",
+    "duplicates",
+)  # fmt: skip
 """Keys of forecasts alone."""
 LABELLED_KEYS = ("categorical", "max_categories", "split_column", "client_test_fraction")
 """Keys of labelled rows alone."""
 COLUMN_KEYS = (
-    "target", "features", "exclude", "id_column", "time", "time_format", "categorical", "split_column", "gaps",
+    "target", "features", "id_column", "time", "time_format", "categorical", "split_column", "gaps",
+    "delimiter", "decimal", "thousands", "encoding", "comment", "skip_rows", "missing",
 )  # fmt: skip
 """Keys of files with columns, which LEAF's have not."""
 

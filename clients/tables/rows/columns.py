@@ -11,6 +11,7 @@ import numpy as np
 
 from clients.core.arrays import F64, I64, Array
 from clients.core.errors import DataError
+from clients.tables.columns import counts_rows
 from clients.tables.frame import Frame
 from clients.tables.rows.encoding import Column, listed
 from clients.tables.text.dialect import USUAL_MISSING
@@ -144,12 +145,7 @@ def roles_of(table: RowTable, options: TableOptions, key: str = "") -> Roles:
     """
     times = (options.time,) if isinstance(options.time, str) else options.time
     named = {"target": (options.target,), "id_column": (options.id_column,), "split_column": (options.split_column,)}
-    named |= {
-        "time": times,
-        "features": options.features,
-        "exclude": options.exclude,
-        "categorical": options.categorical,
-    }
+    named |= {"time": times, "features": options.features, "categorical": options.categorical}
     for field, names in named.items():
         for frame in table.frames:
             frame.require_columns([n for n in names if n], field)
@@ -188,15 +184,9 @@ def _default_skipped(table: RowTable, options: TableOptions, key: str, used: dic
         kind = table.kind(name)
         if kind in ("time", "empty"):
             found[name] = "a time" if kind == "time" else "empty"
-        elif i == 0 and kind == "number" and _counts_rows(table, name):
+        elif i == 0 and kind == "number" and counts_rows(table.frames[0], name):
             found[name] = "counts the rows"
     return found
-
-
-def _counts_rows(table: RowTable, name: str) -> bool:
-    """Return whether a column goes up by one from row to row, as an index does that a data frame is saved with."""
-    values = table.numbers(name, "features")[: int(table.file_rows[0])]
-    return len(values) > 2 and bool((np.diff(values) == 1).all())
 
 
 def _is_categories(table: RowTable, name: str, options: TableOptions) -> bool:

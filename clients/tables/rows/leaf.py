@@ -9,6 +9,7 @@ import numpy as np
 
 from clients.core.arrays import I64, Array, Bool
 from clients.core.errors import DataError, require
+from clients.tables.columns import keep_clients
 from clients.tables.rows.classes import class_notice, classes_of
 from clients.tables.rows.encoding import Column
 from clients.tables.rows.leaf_files import LeafExamples, leaf_parts
@@ -33,7 +34,7 @@ def leaf_rows(options: TableOptions, *, dealt: bool, seed: int) -> tuple[Labelle
     Raises:
         DataError: naming the file and the user at fault.
     """
-    examples, tested = leaf_parts(options.path)
+    examples, tested = _of_users(options, *leaf_parts(options.path), dealt=dealt)
     owner, in_test = _joined_owners(examples, tested)
     x, y = _joined(examples, tested)
     count = len(examples.owner)
@@ -80,6 +81,20 @@ def leaf_rows(options: TableOptions, *, dealt: bool, seed: int) -> tuple[Labelle
     )
     users = np.asarray([*examples.users, ""])
     return rows, {"user": users[owner]}
+
+
+def _of_users(
+    options: TableOptions, examples: LeafExamples, tested: LeafExamples | None, *, dealt: bool
+) -> tuple[LeafExamples, LeafExamples | None]:
+    """Leave out the users that the options `clients` and `exclude` leave out."""
+    if not options.clients and not options.exclude:
+        return examples, tested
+    require(not dealt, "clients", "and exclude name users, and a partition deals their examples out")
+    names = list(dict.fromkeys([*examples.users, *(tested.users if tested else ())]))
+    kept = {names[i] for i in keep_clients(options, names)}
+    known = kept & set(examples.users)
+    require(bool(known), "clients", "names no user who has training examples")
+    return examples.of(known), tested.of(kept) if tested and kept & set(tested.users) else None
 
 
 def _joined_owners(examples: LeafExamples, tested: LeafExamples | None) -> tuple[I64, int]:

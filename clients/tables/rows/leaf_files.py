@@ -7,7 +7,7 @@ folder with `train` and `test`, each of them with such files.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,14 @@ class LeafExamples:
     y: Array
     files: int
 
+    def of(self, users: Collection[str]) -> LeafExamples:
+        """Return the examples of some users."""
+        kept = np.array([user in users for user in self.users])
+        at = np.flatnonzero(kept[self.owner])
+        x = [self.x[i] for i in at.tolist()] if isinstance(self.x, list) else self.x[at]
+        names = tuple(user for user in self.users if user in users)
+        return LeafExamples(names, (np.cumsum(kept) - 1)[self.owner[at]], x, self.y[at], self.files)
+
 
 def leaf_parts(path: str) -> tuple[LeafExamples, LeafExamples | None]:
     """Read the examples of a file, a folder or a pattern; return those to train on, and the published test set.
@@ -50,10 +58,10 @@ def leaf_parts(path: str) -> tuple[LeafExamples, LeafExamples | None]:
     """
     train = Path(path).expanduser() / "train"
     if not train.is_dir():
-        return read_leaf(find_files(path, "path", (".json",))), None
+        return read_leaf(find_files(path, "path", (".json",)).files), None
     test = train.parent / "test"
-    trained = read_leaf(find_files(str(train), "path", (".json",)))
-    return trained, read_leaf(find_files(str(test), "path", (".json",))) if test.is_dir() else None
+    trained = read_leaf(find_files(str(train), "path", (".json",)).files)
+    return trained, read_leaf(find_files(str(test), "path", (".json",)).files) if test.is_dir() else None
 
 
 def read_leaf(files: Sequence[Path]) -> LeafExamples:

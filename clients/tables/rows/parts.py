@@ -87,17 +87,14 @@ def named_parts(codes: I64, values: Sequence[str], column: str, where: str) -> I
         where: the file or files, for errors.
 
     Raises:
-        DataError: a word is no part, or there is no training row.
+        DataError: a word is no part.
     """
     unknown = [v for v in values if v.strip().lower() not in PART_NAMES]
     if unknown or (codes < 0).any():
         got = f"{unknown[0]!r} in column {column!r}" if unknown else f"nothing in a row of column {column!r}"
         problem = f"{where}: {got} is not a part of the data; the parts are {', '.join(PART_NAMES)}"
         raise DataError("split_column", problem, fix="Correct it, or leave out split_column to split at random.")
-    parts = np.array([PART_NAMES[v.strip().lower()] for v in values], np.int8)[codes]
-    if not (parts == TRAINING).any():
-        raise DataError("split_column", f"{where}: column {column!r} names no training row")
-    return parts
+    return np.array([PART_NAMES[v.strip().lower()] for v in values], np.int8)[codes]
 
 
 def split_notice(parts: I8, how: str, empty: Sequence[str]) -> str:

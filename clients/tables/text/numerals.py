@@ -5,6 +5,7 @@ A column is read whole: polars casts the plain numbers, and only what is left is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,13 +40,17 @@ class Numerals:
     missing: tuple[str, ...] = ()
     asked: bool = False
 
-    def hint(self, text: str) -> str:
-        """Return how a text that is not a number could be read as one; empty if unknown."""
-        import re
+    def resembles(self, text: str) -> bool:
+        """Return whether a text that is not a number would be one with another decimal mark or thousands."""
+        return bool(self._other_marks(text))
 
+    def hint(self, text: str) -> str:
+        """Return how a text that is not a number could be read as one, or as a missing value."""
+        return self._other_marks(text) or f"If {text!r} marks a missing value, set missing = [{text!r}]."
+
+    def _other_marks(self, text: str) -> str:
         if self.asked and re.match(_COMMA_EITHER, text):
-            whole = text.replace(",", "")
-            fraction = text.replace(",", ".")
+            whole, fraction = text.replace(",", ""), text.replace(",", ".")
             return f"It may be {fraction} or {whole}: set decimal = ',' or thousands = ','."
         for mark in (",", ".", " ", "'", "\u00a0", "\u202f"):
             if mark != self.thousands and re.match(rf"^[+-]?\d{{1,3}}({re.escape(mark)}\d{{3}})+([.,]\d+)?$", text):
@@ -55,7 +60,7 @@ class Numerals:
             return "If ',' is the decimal mark, set decimal = ','."
         if self.decimal == "," and re.match(r"^[+-]?\d*\.\d+$", text):
             return "The decimal mark is ','; set decimal if it is not."
-        return f"If {text!r} marks a missing value, set missing = [{text!r}]."
+        return ""
 
 
 @dataclass(frozen=True)
@@ -184,8 +189,6 @@ def _plain(texts: Any, numerals: Numerals) -> Any:
     """Return texts with the decimal mark "." and no separators of thousands; null where a mark is misplaced."""
     mark, decimal = numerals.thousands, numerals.decimal
     if mark:
-        import re
-
         one = _SPACES.get(mark, re.escape(mark))
         point = re.escape(decimal)
         grouped = texts.str.contains(rf"^[+-]?\d{{1,3}}({one}\d{{3}})+({point}\d*)?([eE][+-]?\d+)?$")

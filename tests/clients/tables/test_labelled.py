@@ -76,6 +76,18 @@ def test_column_names_the_clients_and_the_other_columns_are_features(tmp_path: P
     assert "classes of 'label' with their rows: 0 = no (2), 1 = yes (2)" in text
 
 
+def test_clients_and_columns_can_be_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, TOWNS)
+    for chosen in ({"exclude": ("a", "colour")}, {"clients": ("b",), "exclude": ("colour",)}):
+        population = read(whole(path, id_column="town", scale="none", **chosen))
+        assert names(population) == ["b"]
+        assert rows_of(population, 0) == [[1], [5]]
+    with pytest.raises(DataError, match=r"'colours' is not a column or a client. Nearest: 'colour'"):
+        read(whole(path, id_column="town", exclude=("colours",)))
+    with pytest.raises(DataError, match="clients: names clients, and a partition deals the rows out"):
+        read(whole(path, clients=("a",)), IidOptions(clients=2))
+
+
 def test_chosen_features_keep_their_order(tmp_path: Path) -> None:
     population = read(whole(write(tmp_path, TOWNS), id_column="town", features=("colour", "size")))
     assert [c.name for c in population.spec.channels][-1] == "size"
@@ -90,11 +102,11 @@ def test_numbers_can_be_categories(tmp_path: Path) -> None:
 
 
 def test_each_file_can_be_a_client(tmp_path: Path) -> None:
-    for name, rows in (("north", "1,a\n2,b\n"), ("south", "3,a\n")):
+    for name, rows in (("north", "1,a\n2,b\n"), ("south", "4,a\n")):
         write(tmp_path / "towns", f"x,label\n{rows}", f"{name}.csv")
     population = read(whole(tmp_path / "towns", layout="files", scale="none"))
     assert names(population) == ["north", "south"]
-    assert [rows_of(population, k) for k in range(2)] == [[[1], [2]], [[3]]]
+    assert [rows_of(population, k) for k in range(2)] == [[[1], [2]], [[4]]]
     write(tmp_path / "towns", "x,other,label\n1,2,a\n", "west.csv")
     with pytest.raises(DataError, match=r"west.csv and .*north.csv differ in column 'other'"):
         read(whole(tmp_path / "towns", layout="files"))
@@ -105,6 +117,15 @@ def test_dialect_of_the_file_is_found(tmp_path: Path) -> None:
     population = read(whole(tmp_path / "x.csv", id_column="stadt", scale="none"))
     assert names(population) == ["Bonn", "Köln"]
     assert rows_of(population, 1) == [[1.5]]
+
+
+def test_dialect_keys_say_how_the_file_is_written(tmp_path: Path) -> None:
+    path = write(tmp_path, "# from the ward\nx|c|label\n1.234,5|?|yes\n2,5|b|no\n")
+    dialect = {"delimiter": "|", "decimal": ",", "thousands": ".", "comment": "#", "missing": ("?",)}
+    population = read(whole(path, gaps="mean", scale="none", **dialect), IidOptions(clients=1))
+    assert [c.name for c in population.spec.channels] == ["x", "c=b", "c=missing"]
+    assert sorted(rows_of(population, 0)) == [[2.5, 1, 0], [1234.5, 0, 1]]
+    assert "read as: 1 file, '|', utf-8, decimal ','" in notices(population)
 
 
 def test_spaces_around_categories_are_no_part_of_them(tmp_path: Path) -> None:

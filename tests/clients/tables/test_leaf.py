@@ -83,6 +83,19 @@ def test_files_of_one_user_join(tmp_path: Path) -> None:
     assert population.cohort(np.array([0])).client(0).features[:, 0].tolist() == [0, 1, 20, 21]
 
 
+def test_users_can_be_chosen(tmp_path: Path) -> None:
+    leaf(tmp_path / "train" / "a.json", {"u": numbers(2), "v": numbers(3, 10), "w": numbers(4, 20)})
+    leaf(tmp_path / "test" / "a.json", {"u": numbers(1, 50), "w": numbers(2, 60)})
+    population = read(tmp_path, validation_fraction=0.0, clients=("w", "v"))
+    assert population.sizes.tolist() == [3, 4]
+    assert population.cohort(np.array([1])).client(0).features[:, 0].tolist() == [20, 21, 22, 23]
+    assert population.test is not None
+    assert population.test.features[:, 0].tolist() == [60, 61]
+    assert read(tmp_path, validation_fraction=0.0, exclude=("u",)).sizes.tolist() == [3, 4]
+    with pytest.raises(DataError, match="'x' is not a client"):
+        read(tmp_path, exclude=("x",))
+
+
 def test_nested_numbers_keep_their_shape(tmp_path: Path) -> None:
     image = [[[1, 2, 3], [4, 5, 6]]]
     path = leaf(tmp_path / "a.json", {"u": ([image, image, image], [0, 1, 0])})
