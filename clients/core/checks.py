@@ -106,7 +106,7 @@ def check_fits(values: Array, dtype: torch.dtype, field: str, place: str, *, fix
         fix: how to use another type.
 
     Raises:
-        DataError: naming the first number at fault.
+        DataError: naming a number at fault.
     """
     if not values.size or values.dtype.kind == "b":
         return
@@ -114,8 +114,9 @@ def check_fits(values: Array, dtype: torch.dtype, field: str, place: str, *, fix
     if not dtype.is_floating_point and values.dtype.kind == "f" and (fractions := values != np.floor(values)).any():
         at, value = _first(values, fractions)
         raise DataError(field, f"{place} must be whole numbers for dtype={dtype}, and {at} is {value}", fix=fix)
-    if values.min() < limits.min or values.max() > limits.max:
-        at, value = _first(values, (values < limits.min) | (values > limits.max))
+    low, high = values.min().item(), values.max().item()
+    if low < limits.min or high > limits.max:
+        at, value = _first(values, values == (low if low < limits.min else high))
         largest = f"{limits.max:.3g}" if dtype.is_floating_point else f"{limits.max}"
         name = str(dtype).removeprefix("torch.")
         raise DataError(field, f"{place} must fit into {name}, at most {largest}, and {at} is {value}", fix=fix)

@@ -43,7 +43,7 @@ def pair_of(pair: object, who: str) -> tuple[Array, Array]:
     """
     if not isinstance(pair, tuple) or len(pair) != 2:
         fix = "Return a tuple: return x, y."
-        fix = f"Return its arrays: {FROM_DATASET}." if hasattr(pair, "__getitems__") else fix
+        fix = f"Return its arrays: {FROM_DATASET}." if isinstance(pair, Dataset | DataLoader) else fix
         raise DataError(who, f"must be (features, targets), got {type(pair).__name__}", fix=fix)
     check_paired(pair[0], pair[1], who)
     return as_array(pair[0], who, "features"), as_array(pair[1], who, "targets")

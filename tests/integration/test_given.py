@@ -213,7 +213,9 @@ def test_client_that_raises_is_named_and_its_error_chained() -> None:
     sets = ["algorithm.cohort=", "evaluation.baselines=false", "run.rounds=2", "engine.threads=1"]
     with pytest.raises(DataError) as error:
         fs.simulate(fs.load_scenario("digits-iid", sets=sets), model=nn.Linear(2, 3), data=population, record=False)
-    assert str(error.value) == "client 2: broken(2) raised FileNotFoundError: site-2.csv."
+    line = broken.__code__.co_firstlineno + 2
+    place = f'at {__file__}, line {line}, in broken: raise FileNotFoundError("site-2.csv")'
+    assert str(error.value) == f"client 2: broken(2) raised FileNotFoundError: site-2.csv ({place})."
     assert isinstance(error.value.__cause__, FileNotFoundError)
     with pytest.raises(DataError, match=r"client 0: <lambda>\(0\) raised ZeroDivisionError: integer div"):
         fs.custom_population(lambda k: 1 // 0, [3], outputs=3)  # type: ignore[arg-type,return-value]
