@@ -14,6 +14,7 @@ from clients.core.errors import UserError
 from clients.core.examples import Examples
 from clients.core.parameters import Layout, buffer_layout, parameter_layout, read_vector
 from clients.core.population import Population
+from clients.core.user_code import described
 from clients.training.augment import check_augment
 from clients.training.class_balance import check_balance, federation_counts
 from clients.training.dropout import DropoutSite, dropout_sites, with_addressed_dropout
@@ -161,8 +162,8 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
     except Exception as error:  # a user's module may raise anything
         raise UserError(
             "model",
-            f"fails on features of shape {population.feature_shape}: {type(error).__name__}: {error}",
-            fix="Choose a model for this shape, or reshape the data.",
+            f"fails on features of shape {population.feature_shape}: {described(error)}",
+            fix=_fix_of_features(error, probe.features),
         ) from error
     finally:
         module.train(was_training)
@@ -178,3 +179,12 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
             fix="Give the model one output for each class or forecast value; labels go up to outputs - 1.",
         )
     example_losses(outputs, probe.targets, population.task)
+
+
+def _fix_of_features(error: Exception, features: Tensor) -> str:
+    """Return what to change where a model fails on features: their type, if the error is about it, or their shape."""
+    if features.is_floating_point() and "indices" in str(error) and "Long" in str(error):
+        return "An embedding takes whole numbers: pass dtype=torch.int64 with the data."
+    if not features.is_floating_point() and "dtype" in str(error):
+        return f"The features are {features.dtype}: pass dtype=torch.float32 with the data."
+    return "Choose a model for this shape, or reshape the data."
