@@ -104,7 +104,7 @@ def images_pool(options: ImagesOptions) -> Pool:
         if test[0].shape[1:] != features.shape[1:]:
             shapes = f"{list(test[0].shape[1:])} and {list(features.shape[1:])}"
             raise DataError("path", f"the test and training examples of {pool.where} have shapes {shapes}")
-    unused = unused_classes(labels, 1 + int(labels.max(initial=0)), pool.where)
+    unused = unused_classes(labels, None, pool.where)
     notices = tuple(words for words in (*pool.notices, *shaped, note, unused) if words)
     return replace(pool, features=features, targets=targets, test=test, thinning=options.thinning(), notices=notices)
 

@@ -59,22 +59,29 @@ def is_one_hot(targets: Array) -> bool:
     return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all())
 
 
-def unused_classes(labels: I64, outputs: int, field: str, place: str = "labels") -> str:
+def unused_classes(labels: I64, outputs: int | None, field: str, place: str = "labels") -> str:
     """Return a sentence on classes without an example; empty where each has one.
 
+    Args:
+        labels: (n,) labels, at least one.
+        outputs: number of classes; None makes one for each label up to the largest.
+        field: what the error's field is.
+        place: what the values are called.
+
     Raises:
-        DataError: labels are ids: they would make very many outputs for few classes.
+        DataError: labels are ids: without `outputs` they would make very many for few classes.
 
     Example:
-        >>> unused_classes(np.array([0, 3, 3]), 4, "y")
+        >>> unused_classes(np.array([0, 3, 3]), None, "y")
         'labels have 2 different values and make 4 outputs; classes 1, 2 have no example'
     """
-    found = np.unique(labels)
+    found, is_given = np.unique(labels), outputs is not None
+    outputs = outputs or 1 + int(labels.max(initial=0))
     if len(found) == outputs:
         return ""
     values = f"{place} have {len(found):,} different values and make {outputs:,} outputs"
     fix = "Number the classes from 0: values, y = np.unique(y, return_inverse=True)."
-    if outputs > MANY_OUTPUTS and outputs > MOST_EMPTY * len(found):
+    if not is_given and outputs > MANY_OUTPUTS and outputs > MOST_EMPTY * len(found):
         raise DataError(field, f"{values} (0 to {outputs - 1:,})", fix=fix)
     empty = np.setdiff1d(np.arange(min(outputs, int(found.max(initial=0)) + 8)), found)[:6]
     more = ", ..." if outputs - len(found) > len(empty) else ""

@@ -137,7 +137,7 @@ def arrays(
     notices = [*conversions(features, targets, dtype or torch.float64, chosen, fix=WIDER), note]
     if chosen == "classification":
         together = labels if central is None else np.concatenate([labels, central[1]])
-        notices.append(unused_classes(together, outputs or 1 + int(together.max(initial=0)), "y"))
+        notices.append(unused_classes(together, outputs, "y"))
     notices.append("" if task is not None else _guess(targets, chosen))
     said = tuple(dict.fromkeys(words for words in notices if words))
     pool = Pool(name, "data", features, labels, _keys(keys or {}, len(features)), central, thinning=options.thinning(),

@@ -152,15 +152,10 @@ def conversions(features: Array, targets: Array, dtype: torch.dtype, task: Task,
         fix: how to use another type.
     """
     if features.dtype.kind in "iu" and dtype.is_floating_point:
-        name = str(dtype).removeprefix("torch.")
-        as_numbers = f"features are whole numbers ({features.dtype}) and become {name}"
         is_bytes = features.dtype == np.uint8 and features.size and features.max() > 1
-        scale = (
-            "; bytes are not scaled, divide them by 255 for 0 to 1"
-            if is_bytes
-            else "; for token ids pass dtype=torch.int64"
-        )
-        yield as_numbers + scale
+        token = "for token ids pass dtype=torch.int64"
+        more = "bytes are not scaled, divide them by 255 for 0 to 1" if is_bytes else token
+        yield f"features are whole numbers ({features.dtype}) and become floating-point numbers; {more}"
     rounded = precision_notice(features, dtype, "features", fix=fix)
     if rounded:
         yield rounded

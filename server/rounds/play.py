@@ -78,8 +78,7 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
             aggregated, _ = strategy.aggregate_train(round_index, replies)
         new = _advance(experiment, state, aggregated)
         federated = _evaluate_clients(experiment, new)
-    with naming("model", f"fails on the central examples in round {round_index}"):
-        measured = experiment.model_metrics.measure(state, new)
+    measured = experiment.model_metrics.measure(state, new)
     line: Line = {"round": round_index, **local.line, **measured.line, **federated}
     line["pseudo_gradient_norm"] = line.get("aggregate_norm")
     events = _losses(experiment, round_index, replies, local, aggregated)

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
+from clients.core.user_code import naming
 from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_measures, partition_table
@@ -278,7 +279,8 @@ def _play(
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
         verdict = with_hint(verdict, state, folder)
-        outcome = conclude(session, state, verdict, history.lines, folder)
+        with naming("model", "fails after the last round, on test examples or in baselines"):
+            outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)
         all_observers.run_finished(outcome)
