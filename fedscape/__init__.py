@@ -12,7 +12,8 @@ Five lines run a federation and read its record:
 Change a scenario with `fs.load_scenario("digits-label-skew", sets=["algorithm.kind=fedprox"])`; list the built-in
 ones with `fs.builtin_names()`. Bring your own parts:
 
-    fs.simulate(scenario, model=MyNet(), data=fs.custom_population(client, sizes, outputs=10))
+    fs.simulate(scenario, model=lambda: MyNet(), data=fs.arrays(x, y))   # [partition] deals the arrays out
+    fs.simulate(scenario, model=lambda: MyNet(), data=fs.custom_population(client, sizes, outputs=10))
     fs.simulate(scenario, strategy=flwr.serverapp.strategy.Krum(...))    # any Flower strategy
     fs.simulate(scenario, strategy=lambda ours: Wrapper(ours, ...))      # one around ours
     fs.simulate(scenario, model=MyNet(), client_app=app)                 # any Flower ClientApp
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from clients.core.population import Population
     from clients.heterogeneity.table import HeterogeneityMeasures
     from clients.sources.custom import custom_population
+    from clients.sources.pooled_arrays import PooledArrays, arrays
     from clients.training.rules import LocalResult, LocalRule, local_rule, proximal
     from clients.training.uplink import Uplink, top_k
     from server.algorithms.aggregation import Aggregation, ClientFacts, clipped, coordinate_median, weighted_mean
@@ -97,6 +99,7 @@ _HOME = {
     "LocalResult": "clients.training.rules",
     "LocalRule": "clients.training.rules",
     "PartitionError": "clients.core.errors",
+    "PooledArrays": "clients.sources.pooled_arrays",
     "Population": "clients.core.population",
     "Record": "simulator.runs.record",
     "RoundTable": "server.record.round_table",
@@ -113,6 +116,7 @@ _HOME = {
     "Verdict": "server.convergence.verdict",
     "adagrad": "server.algorithms.transforms",
     "adam": "server.algorithms.transforms",
+    "arrays": "clients.sources.pooled_arrays",
     "builtin_names": "simulator.scenario.sections",
     "chain": "server.algorithms.transforms",
     "clip_norm": "server.algorithms.transforms",
@@ -151,6 +155,7 @@ __all__ = [
     "LocalResult",
     "LocalRule",
     "PartitionError",
+    "PooledArrays",
     "Population",
     "Record",
     "RoundTable",
@@ -167,6 +172,7 @@ __all__ = [
     "Verdict",
     "adagrad",
     "adam",
+    "arrays",
     "builtin_names",
     "chain",
     "clip_norm",

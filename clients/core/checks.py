@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from clients.core.arrays import Array
 from clients.core.errors import DataError
+
+_ROUGH = 1e-4  # rounding above this share of a column's range is worth a notice
+_EXACT = 2**24  # whole numbers up to here are exact in float32
+
+_NOT_NUMBERS = {
+    "M": "Make them numbers: (t - t.min()) / np.timedelta64(1, 's') are seconds since the first.",
+    "m": "Make them numbers: t / np.timedelta64(1, 's') are seconds.",
+    "c": "Pass the real and the imaginary part as two features.",
+    "V": "Pass one array of numbers: numpy.lib.recfunctions.structured_to_unstructured(values).",
+}
+_TEXT = "Number the names from 0: names, numbers = np.unique(values, return_inverse=True)."
 
 
 def check_finite(values: Array, field: str, place: str) -> None:
@@ -21,12 +34,11 @@ def check_finite(values: Array, field: str, place: str) -> None:
     """
     if values.dtype.kind != "f" or np.isfinite(values).all():
         return
-    row, *rest = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
-    column = f", column {rest[0]}" if len(rest) == 1 else f", index {tuple(rest)}" if rest else ""
+    at, value = _first(values, ~np.isfinite(values))
     bad = int((~np.isfinite(values)).sum())
     raise DataError(
         field,
-        f"{place} must be finite, and row {row}{column} is {values[(row, *rest)]} ({bad} such values in all)",
+        f"{place} must be finite, and {at} is {value} ({bad} such values in all)",
         fix="Remove or fill them before the run.",
     )
 
@@ -53,13 +65,27 @@ def check_labels(labels: Array, outputs: int | None, field: str, place: str = "l
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         limit = "at least 0" if outputs is None else f"from 0 to {outputs - 1} ({outputs} outputs)"
-        raise DataError(field, f"{place} must be {limit}, and row {row} is {labels[row]}")
+        fix = f"Number the classes from 0: values, {place.split()[-1]} = np.unique(..., return_inverse=True)."
+        raise DataError(field, f"{place} must be {limit}, and row {row} is {labels[row]}", fix=fix)
 
 
 def check_numeric(values: Array, field: str, place: str) -> None:
-    """Refuse what is not an array of real numbers (objects, strings, complex)."""
-    if values.dtype.kind not in "iufb":
-        raise DataError(field, f"{place} must be real numbers, got an array of {values.dtype}")
+    """Refuse what is not an array of real numbers (objects, text, times, complex numbers)."""
+    kind = values.dtype.kind
+    if kind in "iufb":
+        return
+    got = f"got an array of {values.dtype}"
+    if kind == "O" and values.size:
+        numbers = (int, float, np.integer, np.floating, np.bool_)
+        flat = values.reshape(-1)
+        odd = np.array([not isinstance(value, numbers) for value in flat]).reshape(values.shape)
+        if not odd.any():
+            raise DataError(field, f"{place} must be real numbers, {got}", fix="Convert them with astype(float).")
+        at, value = _first(values, odd) if values.ndim else ("it", values[()])
+        got += f"; {at} is {value!r:.40}"
+        kind = "U" if isinstance(value, str) else kind
+    fix = _TEXT if kind in "US" else _NOT_NUMBERS.get(kind, "Pass an array of numbers, one row an example.")
+    raise DataError(field, f"{place} must be real numbers, {got}", fix=fix)
 
 
 def check_same_length(features: Array, targets: Array, field: str) -> None:
@@ -67,3 +93,80 @@ def check_same_length(features: Array, targets: Array, field: str) -> None:
     if len(features) != len(targets):
         rows = f"has {len(features)} rows of features and {len(targets)} targets"
         raise DataError(field, f"{rows}; the two numbers must be equal")
+
+
+def check_fits(values: Array, dtype: torch.dtype, field: str, place: str, *, fix: str) -> None:
+    """Refuse numbers that a type cannot hold: beyond its range, or fractions in a type of whole numbers.
+
+    Args:
+        values: (n, ...) finite numbers.
+        dtype: what they will be converted to.
+        field: what the error's field is.
+        place: what the values are.
+        fix: how to use another type.
+
+    Raises:
+        DataError: naming a number at fault.
+    """
+    if not values.size or values.dtype.kind == "b":
+        return
+    limits = torch.finfo(dtype) if dtype.is_floating_point else torch.iinfo(dtype)
+    if not dtype.is_floating_point and values.dtype.kind == "f" and (fractions := values != np.floor(values)).any():
+        at, value = _first(values, fractions)
+        raise DataError(field, f"{place} must be whole numbers for dtype={dtype}, and {at} is {value}", fix=fix)
+    low, high = values.min().item(), values.max().item()
+    if low < limits.min or high > limits.max:
+        at, value = _first(values, values == (low if low < limits.min else high))
+        largest = f"{limits.max:.3g}" if dtype.is_floating_point else f"{limits.max}"
+        name = str(dtype).removeprefix("torch.")
+        raise DataError(field, f"{place} must fit into {name}, at most {largest}, and {at} is {value}", fix=fix)
+
+
+def precision_notice(values: Array, dtype: torch.dtype, place: str, *, fix: str) -> str:
+    """Return a sentence where the conversion to a type loses digits that tell examples apart; else an empty one.
+
+    These are whole numbers that change (ids, time stamps), and columns whose rounding is visible in their range.
+
+    Args:
+        values: (n, ...) finite numbers that fit into the type.
+        dtype: what they will be converted to.
+        place: what the values are.
+        fix: how to use another type.
+
+    Example:
+        >>> stamps = np.array([[0.5, 1.7e9], [0.25, 1.7e9 + 1]])
+        >>> precision_notice(stamps, torch.float32, "features", fix="Use float64.").partition(":")[0]
+        'features, column 1'
+    """
+    wide = values.dtype.itemsize > 4 or (values.dtype.kind in "iu" and values.dtype.itemsize == 4)
+    if not wide or not values.size or dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        return ""
+    columns = values.reshape(len(values), -1).astype(np.float64)
+    kept = torch.from_numpy(columns).to(dtype).to(torch.float64).numpy()
+    error, low, high = np.abs(columns - kept).max(0), columns.min(0), columns.max(0)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    ids = (error >= 0.5) & (largest >= _EXACT) & (columns == np.floor(columns)).all(0)
+    rough = ids | (error > _ROUGH * (high - low)) & (high > low)
+    if not rough.any():
+        return ""
+    worst = int(np.flatnonzero(ids)[0]) if ids.any() else int(np.argmax(np.where(rough, error, -1)))
+    index = np.unravel_index(worst, values.shape[1:]) if values.ndim > 1 else ()
+    column = f", column {worst}" if len(index) == 1 else f", index {tuple(map(int, index))}" if index else ""
+    more = f" (and {int(rough.sum()) - 1} more)" if rough.sum() > 1 else ""
+    kept_to = f"{str(dtype).removeprefix('torch.')} keeps them to within {error[worst]:.3g} only"
+    return f"{place}{column}{more}: numbers from {low[worst]:.10g} to {high[worst]:.10g}, and {kept_to}. {fix}"
+
+
+def tensor_of(values: Array, dtype: torch.dtype) -> Tensor:
+    """Copy numbers that fit into a type to a tensor of it, from any byte order, layout and width."""
+    if values.dtype.itemsize > 8:
+        values = values.astype(np.float64)
+    native = np.array(values, dtype=values.dtype.newbyteorder("="), order="C")
+    return torch.from_numpy(native).to(dtype)
+
+
+def _first(values: Array, bad: Array) -> tuple[str, object]:
+    """Return the place of the first value at fault in words, and the value."""
+    row, *rest = (int(i) for i in np.argwhere(bad)[0])
+    column = f", column {rest[0]}" if len(rest) == 1 else f", index {tuple(rest)}" if rest else ""
+    return f"row {row}{column}", values[(row, *rest)]

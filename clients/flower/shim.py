@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from flwr.app import Message
+from flwr.clientapp import ClientApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -17,7 +18,7 @@ RUN_ID = 1
 FIRST_NODE = 2
 """Node id of client 0 on in-process grids; Flower reserves 0 and 1."""
 
-__all__ = ["FIRST_NODE", "RUN_ID", "Run", "claim_identity", "empty_run", "quiet", "set_message_id"]
+__all__ = ["FIRST_NODE", "RUN_ID", "Run", "claim_identity", "empty_run", "has_client_fn", "quiet", "set_message_id"]
 
 
 def claim_identity() -> None:
@@ -31,6 +32,11 @@ def claim_identity() -> None:
 def empty_run() -> Run:
     """Return Flower's description of an in-process run."""
     return Run.create_empty(RUN_ID)
+
+
+def has_client_fn(app: ClientApp) -> bool:
+    """Return whether an app was made with a `client_fn`: it answers only the messages of Flower's old strategies."""
+    return vars(app).get("_call") is not None
 
 
 def set_message_id(message: Message, identity: str) -> None:

@@ -12,7 +12,15 @@ from torch import Tensor
 from clients.core import streams
 from clients.core.arrays import I64, Array
 from clients.core.channels import Channel
-from clients.core.checks import check_finite, check_labels, check_numeric, check_same_length
+from clients.core.checks import (
+    check_finite,
+    check_fits,
+    check_labels,
+    check_numeric,
+    check_same_length,
+    precision_notice,
+    tensor_of,
+)
 from clients.core.errors import DataError, PartitionError
 from clients.core.examples import Examples, Task
 from clients.core.options import HeldOutOptions
@@ -23,6 +31,10 @@ from clients.partition.long_tail import Thinning, thinned
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.partitions import partition
 from clients.partition.table import PARTITIONS
+
+WIDER = 'Set run.dtype = "float64".'
+
+_Types = tuple[torch.dtype, torch.dtype]  # of features, and of targets that are numbers
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,9 @@ class Pool:
         channels: what the last axis of the features measures, where that is known.
         facts: for the record.
         thinning: how many training examples of each class are kept; central examples are not thinned.
+        dtype: type of the features, such as int64 for token ids; None takes the run's.
+        outputs: number of classes; None takes one for each label up to the largest.
+        notices: sentences on what was guessed or converted.
     """
 
     name: str
@@ -52,6 +67,9 @@ class Pool:
     channels: tuple[Channel, ...] = ()
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
     thinning: Thinning = field(default_factory=Thinning)
+    dtype: torch.dtype | None = None
+    outputs: int | None = None
+    notices: tuple[str, ...] = ()
 
 
 def hold_out(examples: int, validation: float, test: float, seed: int) -> tuple[I64, I64, I64]:
@@ -103,15 +121,16 @@ def pooled_population(
     if test_fraction is None:
         own_test = pool.test
         test_fraction = 0.0 if own_test else 0.1
-    task = _check(pool.features, pool.targets, pool.where)
+    types = (pool.dtype or dtype, dtype)
+    task = _check(pool.features, pool.targets, pool.where, types)
     train, validation, test = hold_out(len(pool.features), held_out.validation_fraction, test_fraction, seed)
     if not len(train):
         raise DataError(pool.where, f"has {len(pool.features)} examples, and none is left to train on")
     if task == "classification":
         train = thinned(train, pool.targets[train], pool.thinning, seed)
     if own_test and len(own_test[0]):
-        _check(*own_test, f"{pool.where} (test set)")
-    outputs = _outputs(task, [pool.targets, *([own_test[1]] if own_test else [])])
+        _check(*own_test, f"{pool.where} (test set)", types)
+    outputs = _outputs(task, [pool.targets, *([own_test[1]] if own_test else [])], pool.outputs)
     keys = {name: key[train] for name, key in pool.keys.items()}
     parts = partition(options, pool.targets[train], keys, seed, pool.features[train])
     own_share = held_out.client_test_fraction
@@ -122,7 +141,7 @@ def pooled_population(
     if facts is not None:
         record |= facts(options, pool.targets[train], pool.features[train], rows, offsets, seed)
 
-    features, targets = _tensors(task, pool.features[train], pool.targets[train], dtype)
+    features, targets = _tensors(task, pool.features[train], pool.targets[train], types)
     cohort = cohort_of(features, targets, offsets, rows)
 
     names = parts.names
@@ -135,6 +154,7 @@ def pooled_population(
             sizes=np.diff(offsets).astype(np.int32),
             client_name=names.__getitem__ if names else str,
             record=record,
+            notices=(*pool.notices, *_rounded(pool, task, types)),
         ),
         clients=ClientData(
             cohort=cohort,
@@ -142,40 +162,50 @@ def pooled_population(
             label_counts=label_counts_of(cohort, outputs) if task == "classification" else None,
         ),
         central=CentralData(
-            validation=_central(task, pool.features[validation], pool.targets[validation], dtype),
-            test=_central(task, *(own_test or (pool.features[test], pool.targets[test])), dtype),
+            validation=_central(task, pool.features[validation], pool.targets[validation], types),
+            test=_central(task, *(own_test or (pool.features[test], pool.targets[test])), types),
         ),
     )
 
 
-def _check(features: Array, targets: Array, name: str) -> Task:
+def _check(features: Array, targets: Array, name: str, types: _Types) -> Task:
     """Refuse unusable examples and return their task."""
     check_same_length(features, targets, name)
     check_numeric(features, name, "features")
     check_numeric(targets, name, "targets")
     check_finite(features, name, "features")
     check_finite(targets, name, "targets")
+    check_fits(features, types[0], name, "features", fix=WIDER)
     if targets.ndim == 1 and targets.dtype.kind in "iu":
         check_labels(targets, None, name)
         return "classification"
+    check_fits(targets, types[1], name, "targets", fix=WIDER)
     return "regression"
 
 
-def _outputs(task: Task, targets: list[Array]) -> int:
+def _rounded(pool: Pool, task: Task, types: _Types) -> list[str]:
+    """Return sentences on digits that features and targets lose."""
+    found = [precision_notice(pool.features, types[0], "features", fix=WIDER)]
+    if task == "regression":
+        found.append(precision_notice(pool.targets, types[1], "targets", fix=WIDER))
+    return [sentence for sentence in found if sentence]
+
+
+def _outputs(task: Task, targets: list[Array], classes: int | None) -> int:
     if task == "classification":
-        return 1 + max(int(t.max()) for t in targets if len(t))
+        return classes or 1 + max(int(t.max()) for t in targets if len(t))
     return int(np.prod(targets[0].shape[1:], dtype=np.int64))
 
 
-def _tensors(task: Task, features: Array, targets: Array, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    x = torch.from_numpy(np.ascontiguousarray(features)).to(dtype)
+def _tensors(task: Task, features: Array, targets: Array, types: _Types) -> tuple[Tensor, Tensor]:
+    x = tensor_of(features, types[0])
     if task == "classification":
         return x, torch.from_numpy(targets.astype(np.int64))
-    return x, torch.from_numpy(targets.reshape(len(targets), -1).astype(np.float64)).to(dtype)
+    return x, tensor_of(targets.reshape(len(targets), -1).astype(np.float64), types[1])
 
 
-def _central(task: Task, features: Array, targets: Array, dtype: torch.dtype) -> CentralExamples | None:
-    return CentralExamples(Examples(*_tensors(task, features, targets, dtype))) if len(features) else None
+def _central(task: Task, features: Array, targets: Array, types: _Types) -> CentralExamples | None:
+    return CentralExamples(Examples(*_tensors(task, features, targets, types))) if len(features) else None
 
 
 def _client_hold_out(rows: I64, offsets: I64, fraction: float, seed: int) -> tuple[I64, I64, I64, I64]:

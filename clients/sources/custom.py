@@ -11,16 +11,21 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import I32, I64, Array
-from clients.core.checks import check_finite, check_labels, check_numeric, check_same_length
+from clients.core.checks import check_finite, check_fits, check_same_length, tensor_of
 from clients.core.errors import DataError, FedscapeError, require, unknown_name
 from clients.core.examples import Examples, Task
 from clients.core.on_demand import ExampleLayout, Made, Make, on_demand_cohort
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import label_counts_of
+from clients.core.user_code import described, name_of
+from clients.sources.labels import class_labels
+from clients.sources.user_arrays import check_dtype, conversions, pair_of
 
 ArrayLike = Array | Tensor
 Pair = tuple[ArrayLike, ArrayLike]
+
+WIDER = "Pass dtype=torch.float64, and run with run.dtype = 'float64'."
 
 
 def custom_population(
@@ -41,8 +46,8 @@ def custom_population(
     """Make a population of the user's own clients. A client is read and checked on demand.
 
     Args:
-        client: index -> (features (n, ...), targets (n,) or (n, outputs)), arrays or tensors; must return the same
-            every time.
+        client: index -> (features (n, ...), targets (n,) or (n, outputs)): arrays, tensors, data frames or lists; must
+            return the same every time. Labels may be whole numbers of any type, truth values, or one-hot.
         sizes: training examples of each client; 0 is allowed, and such a client is never read.
         outputs: classes, or width of the regression target.
         task: see `clients.core.examples.Task`.
@@ -53,10 +58,12 @@ def custom_population(
         test: central examples for the end.
         names: client names for people.
         name: the data's name for people.
-        dtype: features (and regression targets) are converted to it.
+        dtype: features (and regression targets) are converted to it. An integer type such as `torch.int64` keeps token
+            ids whole; regression targets are then float32.
 
     Returns:
-        The population.
+        The population. Its `federation.notices` say what was converted in the first client with examples; that client
+        is read at once, unless `feature_shape` is given.
 
     Raises:
         DataError: a client's data are unusable; raised here or when the client is read, with its name.
@@ -68,20 +75,26 @@ def custom_population(
     """
     n = _sizes(sizes, "sizes")
     _check_arguments(client, client_test, task, outputs)
+    check_dtype(dtype)
     require(names is None or len(names) == len(n), "names", f"must be one a client ({len(n)})")
     both = (client_test is None) == (client_test_sizes is None)
     require(both, "client_test_sizes", "must come together with client_test")
+    first: tuple[Pair, str] | None = None
     if feature_shape is None:
         some = np.flatnonzero(n)
         if not len(some):
             raise DataError("sizes", "no client has examples", fix="Give at least one client a size above 0.")
         k = int(some[0])
-        feature_shape = _pair(_read(client, k), f"client {k}")[0].shape[1:]
-    shape = tuple(feature_shape)
+        first = _read(client, k), f"client {k}"
+        feature_shape = pair_of(first[0], first[1])[0].shape[1:]
+    shape = _shape(feature_shape)
     regression = task == "regression"
-    layout = ExampleLayout(shape, (outputs,) if regression else (), dtype, dtype if regression else torch.int64)
+    target_dtype = (dtype if dtype.is_floating_point else torch.float32) if regression else torch.int64
+    layout = ExampleLayout(shape, (outputs,) if regression else (), dtype, target_dtype)
 
     check = partial(_checked, task=task, outputs=outputs, layout=layout)
+    seen = [first, *((pair, part) for pair, part in ((validation, "validation"), (test, "test")) if pair is not None)]
+    notices = _notices(next((part for part in seen if part is not None), None), check, dtype, task)
     cohort = on_demand_cohort(_maker(client, n, check, layout), n, layout)
     held_out = None
     if client_test is not None and client_test_sizes is not None:
@@ -95,7 +108,10 @@ def custom_population(
     return Population(
         spec=ExampleSpec(task=task, feature_shape=shape, outputs=outputs),
         federation=FederationFacts(
-            name=name, sizes=n, client_name=list(names).__getitem__ if names is not None else str
+            name=name,
+            sizes=n,
+            client_name=list(names).__getitem__ if names is not None else str,
+            notices=notices,
         ),
         clients=ClientData(
             cohort=cohort,
@@ -124,9 +140,7 @@ def _read(read: Callable[[int], Pair], k: int) -> Pair:
     except FedscapeError:
         raise
     except Exception as error:  # the user's function may raise anything
-        name = getattr(read, "__name__", type(read).__name__)
-        raised = f"{name}({k}) raised {type(error).__name__}" + (f": {error}" if str(error) else "")
-        raise DataError(f"client {k}", raised) from error
+        raise DataError(f"client {k}", f"{name_of(read)}({k}) raised {described(error)}") from error
 
 
 def _maker(
@@ -156,40 +170,41 @@ def _sizes(sizes: Sequence[int] | Array, field: str) -> I32:
     return n.astype(np.int32)
 
 
-def _array(values: object, who: str, what: str) -> Array:
-    try:
-        return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise DataError(who, f"{what} must be an array or a tensor: {error}") from error
-
-
-def _pair(pair: object, who: str) -> tuple[Array, Array]:
-    """Return features and targets as arrays of numbers with an axis of examples."""
-    if not isinstance(pair, tuple) or len(pair) != 2:
-        raise DataError(who, f"must be (features, targets), got {type(pair).__name__}")
-    features, targets = _array(pair[0], who, "features"), _array(pair[1], who, "targets")
-    for values, what in ((features, "features"), (targets, "targets")):
-        check_numeric(values, who, what)
-        if values.ndim == 0:
-            raise DataError(who, f"{what} must have an axis of examples, got a single number")
-    return features, targets
+def _shape(shape: object) -> tuple[int, ...]:
+    """Return a shape from Python as a tuple."""
+    given = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else (0,)
+    is_shape = all(isinstance(s, int | np.integer) and not isinstance(s, bool) and s > 0 for s in given)
+    require(is_shape, "feature_shape", f"must be the shape of one example, such as (3, 32, 32), got {shape!r:.40}")
+    return given
 
 
 def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: ExampleLayout) -> tuple[Tensor, Tensor]:
     """Convert the user's examples to tensors of the layout; an error names the mistake and its place."""
-    features, targets = _pair(pair, who)
+    features, targets = pair_of(pair, who)
     if features.shape[1:] != layout.feature_shape:
         shapes = f"{list(features.shape[1:])} an example, the population's have {list(layout.feature_shape)}"
         raise DataError(who, f"features have shape {shapes}")
     check_same_length(features, targets, who)
     check_finite(features, who, "features")
-    check_finite(targets, who, "targets")
+    check_fits(features, layout.dtype, who, "features", fix=WIDER)
     if task == "classification":
-        check_labels(targets, outputs, who)
+        targets, _ = class_labels(targets, outputs, who)
     elif task == "regression":
+        check_finite(targets, who, "targets")
+        check_fits(targets, layout.target_dtype, who, "targets", fix=WIDER)
         if targets.size != len(targets) * outputs:
             raise DataError(who, f"targets have shape {list(targets.shape)}, need [{len(targets)}, {outputs}]")
         targets = targets.reshape(len(targets), outputs)
     else:
         targets = np.zeros(len(features))
-    return torch.tensor(features, dtype=layout.dtype), torch.tensor(targets, dtype=layout.target_dtype)
+    return tensor_of(features, layout.dtype), tensor_of(targets, layout.target_dtype)
+
+
+def _notices(
+    seen: tuple[Pair, str] | None, check: Callable[[Pair, str], object], dtype: torch.dtype, task: Task
+) -> tuple[str, ...]:
+    """Return what the conversion of some examples changes, in sentences; none where none were read."""
+    if seen is None:
+        return ()
+    check(*seen)
+    return tuple(f"{seen[1]}: {words}" for words in conversions(*pair_of(*seen), dtype, task, fix=WIDER))

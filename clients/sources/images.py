@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from clients.core.arrays import Array
-from clients.core.checks import check_labels, check_numeric
+from clients.core.checks import check_numeric
 from clients.core.errors import DataError
 from clients.core.file_paths import find_file
 from clients.core.population import Population
 from clients.partition.options import PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
+from clients.sources.image_shapes import shaped_examples
+from clients.sources.labels import class_labels, unused_classes
 from clients.sources.options import DigitsOptions, ImagesOptions
 
 FEATURE_NAMES = ("x", "x_train", "features", "images", "windows", "data")
@@ -89,20 +91,22 @@ def images_pool(options: ImagesOptions) -> Pool:
     if path.suffix == ".npz":
         pool = _npz_pool(path, options)
     elif path.is_dir() or "idx" in path.name:
-        pool = _idx_pool(path)
+        pool = _idx_pool(path, options)
     else:
         raise DataError("path", f"{path} is neither an .npz file nor an IDX file nor a folder of IDX files")
-    check_labels(pool.targets, None, pool.where)
-    pool = replace(pool, features=_shaped(pool.features, options, pool.where), thinning=options.thinning())
-    features = pool.features
-    if pool.test is None:
-        return pool
-    check_labels(pool.test[1], None, pool.where, "test labels")
-    test = _shaped(pool.test[0], options, pool.where)
-    if test.shape[1:] != features.shape[1:]:
-        shapes = f"{list(test.shape[1:])} and {list(features.shape[1:])}"
-        raise DataError("path", f"the test and training examples of {pool.where} have shapes {shapes}")
-    return replace(pool, test=(test, pool.test[1]))
+    targets, note = class_labels(pool.targets, None, pool.where)
+    features, shaped = shaped_examples(pool.features, options, pool.where)
+    labels, test = targets, None
+    if pool.test is not None:
+        test_labels, _ = class_labels(pool.test[1], None, pool.where, "test labels")
+        test = shaped_examples(pool.test[0], options, pool.where)[0], test_labels
+        labels = np.concatenate([targets, test_labels])
+        if test[0].shape[1:] != features.shape[1:]:
+            shapes = f"{list(test[0].shape[1:])} and {list(features.shape[1:])}"
+            raise DataError("path", f"the test and training examples of {pool.where} have shapes {shapes}")
+    unused = unused_classes(labels, None, pool.where)
+    notices = tuple(words for words in (*pool.notices, *shaped, note, unused) if words)
+    return replace(pool, features=features, targets=targets, test=test, thinning=options.thinning(), notices=notices)
 
 
 def _npz_pool(path: Path, options: ImagesOptions) -> Pool:
@@ -117,9 +121,10 @@ def _npz_pool(path: Path, options: ImagesOptions) -> Pool:
     factor = float(arrays["scale"]) if "scale" in arrays and arrays["scale"].ndim == 0 else 1.0
     test = None
     if {"x_test", "y_test"} <= arrays.keys():
-        test = (_scaled(arrays["x_test"], factor), arrays["y_test"])
+        test = (_scaled(arrays["x_test"], factor, options), arrays["y_test"])
     keys = {name: a for name, a in arrays.items() if a.ndim == 1 and len(a) == len(targets) and name != x}
-    return Pool(path.stem, str(path), _scaled(features, factor), targets, keys, test)
+    notices = _scaling(features, factor)
+    return Pool(path.stem, str(path), _scaled(features, factor, options), targets, keys, test, notices=notices)
 
 
 def _pick(arrays: dict[str, Array], chosen: str, usual: tuple[str, ...], what: str, path: Path) -> str:
@@ -133,42 +138,31 @@ def _pick(arrays: dict[str, Array], chosen: str, usual: tuple[str, ...], what: s
     return found[0]
 
 
-def _scaled(features: Array, factor: float) -> Array:
-    """Convert integers to numbers for a model; byte images without channels get one."""
+def _scaled(features: Array, factor: float, options: ImagesOptions) -> Array:
+    """Convert integers to numbers for a model; byte images without channels get one, unless `layout` is set."""
     check_numeric(features, "features", "features")
     if features.dtype == np.uint8:
-        features = features[:, None] if features.ndim == 3 else features
+        features = features[:, None] if features.ndim == 3 and not options.layout else features
         return features.astype(np.float32) / np.float32(255)
     if features.dtype.kind in "iu":
         return features.astype(np.float32) * np.float32(factor)
     return features
 
 
-def _shaped(features: Array, options: ImagesOptions, name: str) -> Array:
-    """Reshape examples to the shape in the options."""
-    n, own = len(features), features.shape[1:]
-    if options.shape:
-        if math.prod(options.shape) != math.prod(own):
-            raise DataError("shape", f"{list(options.shape)} does not fit the examples of {name}, shape {list(own)}")
-        return features.reshape(n, *options.shape)
-    if options.flat:
-        return features.reshape(n, -1)
-    if len(own) == 1:
-        side = math.isqrt(own[0])
-        if side * side != own[0]:
-            raise DataError(
-                "flat", f"{name} has flat examples of {own[0]} numbers, no square", fix="Give shape = [...]."
-            )
-        return features.reshape(n, 1, side, side)
-    if len(own) == 3 and own[-1] in (1, 3, 4) and own[0] not in (1, 3, 4):
-        return np.moveaxis(features, -1, 1)
-    return features
+def _scaling(features: Array, factor: float) -> tuple[str, ...]:
+    """Return a sentence on what became of integers."""
+    if features.dtype == np.uint8:
+        return ("features are bytes and were divided by 255",)
+    if features.dtype.kind in "iu":
+        times = f", times {factor:g} (the file's `scale`)" if factor != 1 else ""
+        return (f"features are whole numbers ({features.dtype}) and became float32{times}",)
+    return ()
 
 
-def _idx_pool(path: Path) -> Pool:
+def _idx_pool(path: Path, options: ImagesOptions) -> Pool:
     """Read IDX files (Y. LeCun's MNIST page): training images and labels, and a test part if there is one."""
     if path.is_file():
-        return Pool(path.name.split("-")[0], str(path), *_idx_pair(path))
+        return Pool(path.name.split("-")[0], str(path), *_idx_pair(path, options))
     images = sorted(p for p in path.iterdir() if "images" in p.name and "idx3" in p.name)
     tests = [p for p in images if p.name.startswith(("t10k", "test"))]
     trains = [p for p in images if p not in tests]
@@ -177,16 +171,16 @@ def _idx_pool(path: Path) -> Pool:
         raise DataError(
             "path", f"{path} must hold one IDX images file to train on (and one t10k or test), found {named}"
         )
-    test = _idx_pair(tests[0]) if tests else None
-    features, targets = _idx_pair(trains[0])
+    test = _idx_pair(tests[0], options) if tests else None
+    features, targets = _idx_pair(trains[0], options)
     return Pool(path.name, str(path), features, targets, {"label": targets}, test)
 
 
-def _idx_pair(images: Path) -> tuple[Array, Array]:
+def _idx_pair(images: Path, options: ImagesOptions) -> tuple[Array, Array]:
     labels = images.with_name(images.name.replace("images", "labels").replace("idx3", "idx1"))
     if labels == images or not labels.is_file():
         raise DataError("path", f"{images} needs its labels beside it, in {labels.name}")
-    return _scaled(read_idx(images), 1.0), read_idx(labels).astype(np.int64)
+    return _scaled(read_idx(images), 1.0, options), read_idx(labels).astype(np.int64)
 
 
 def read_idx(path: Path) -> Array:

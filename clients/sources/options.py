@@ -72,6 +72,8 @@ class ImagesOptions(ThinnedOptions):
         flat: True gives flat features; False images (channels, height, width).
         shape: shape of one example; empty takes the file's own. With flat = false a flat square becomes an image of one
             channel, byte images without channels get one, and trailing channels (1, 3 or 4) go first.
+        layout: axes of an image in the file: "CHW", "HWC", or "HW" without channels; channels go first. Empty guesses,
+            says so, and refuses what could be either.
         test_fraction: share held centrally for the end; unset takes the file's own test set, or a tenth without one.
 
     Bytes are divided by 255; other integers are multiplied by a number called `scale` in the file, if there is
@@ -84,6 +86,7 @@ class ImagesOptions(ThinnedOptions):
     targets: str = ""
     flat: bool = True
     shape: tuple[int, ...] = ()
+    layout: Literal["", "CHW", "HWC", "HW"] = ""
     validation_fraction: float = 0.1
     test_fraction: float | None = None
     client_test_fraction: float = 0.0
@@ -97,6 +100,8 @@ class ImagesOptions(ThinnedOptions):
         require(all(s > 0 for s in self.shape), "shape", f"must hold positive numbers, got {list(self.shape)}")
         one_axis = not (self.flat and len(self.shape) > 1)
         require(one_axis, "shape", f"{list(self.shape)} has several axes and flat is true", fix="Set flat = false.")
+        known = self.layout in ("", "CHW", "HWC", "HW")
+        require(known, "layout", f"must be CHW, HWC or HW, got {self.layout!r}")
 
 
 Curvature = float | tuple[float, ...] | tuple[tuple[float, ...], ...]

@@ -14,6 +14,7 @@ from clients.core.errors import UserError
 from clients.core.examples import Examples
 from clients.core.parameters import Layout, buffer_layout, parameter_layout, read_vector
 from clients.core.population import Population
+from clients.core.user_code import described
 from clients.training.augment import check_augment
 from clients.training.class_balance import check_balance, federation_counts
 from clients.training.dropout import DropoutSite, dropout_sites, with_addressed_dropout
@@ -159,13 +160,10 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
         with torch.no_grad():
             outputs = module(probe.features)
     except Exception as error:  # a user's module may raise anything
-        fix = "Choose a model for this shape, or reshape the data."
-        if not probe.features.is_floating_point():
-            fix = "The features are ids of tokens: give a module with an embedding, fs.simulate(scenario, model=...)."
         raise UserError(
             "model",
-            f"fails on features of shape {population.feature_shape}: {type(error).__name__}: {error}",
-            fix=fix,
+            f"fails on features of shape {population.feature_shape}: {described(error)}",
+            fix=_fix_of_features(error, probe.features),
         ) from error
     finally:
         module.train(was_training)
@@ -181,3 +179,13 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
             fix="Give the model one output for each class or forecast value; labels go up to outputs - 1.",
         )
     example_losses(outputs, probe.targets, population.task)
+
+
+def _fix_of_features(error: Exception, features: Tensor) -> str:
+    """Return what to change where a model fails on features: their type, if the error is about it, or their shape."""
+    if features.is_floating_point() and "indices" in str(error) and "Long" in str(error):
+        return "An embedding takes whole numbers: pass dtype=torch.int64 with the data."
+    if not features.is_floating_point() and "dtype" in str(error):
+        embed = "as ids of tokens they need a module with an embedding, fs.simulate(scenario, model=...)"
+        return f"The features are {features.dtype}: {embed}; as numbers, dtype=torch.float32 where the data are made."
+    return "Choose a model for this shape, or reshape the data."

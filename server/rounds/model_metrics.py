@@ -12,6 +12,7 @@ from torch import Tensor
 from clients.core.arrays import F64
 from clients.core.examples import Examples
 from clients.core.population import Population
+from clients.core.user_code import naming
 from clients.engines.evaluation import Evaluator
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, recalls
 from clients.training.losses import metrics
@@ -67,7 +68,8 @@ class ModelMetrics:
             size = torch.linalg.vector_norm(before.params).item()
             line |= {"step_norm": change, "relative_change": change / size if size else None}
         if self._gradients is not None and self._every and now.round_index % self._every == 0:
-            rows, weights = self._gradients(now.round_index, now.params, now.buffers)
+            with naming("model", f"fails when the clients' gradients are measured in round {now.round_index}"):
+                rows, weights = self._gradients(now.round_index, now.params, now.buffers)
             found = gradient_dissimilarity(rows, weights)
             mean = torch.from_numpy(weights / weights.sum()).to(rows.dtype) @ rows
             line |= {
@@ -75,7 +77,8 @@ class ModelMetrics:
                 "gradient_dissimilarity_b_squared": found.b_squared,
                 "gradient_norm": torch.linalg.vector_norm(mean).item(),
             }
-        evaluated = self._evaluate(now)
+        with naming("model", f"fails on the central validation examples in round {now.round_index}"):
+            evaluated = self._evaluate(now)
         return ModelMeasurement(line | evaluated.line, evaluated.predicted)
 
     def _evaluate(self, now: ServerState) -> ModelMeasurement:

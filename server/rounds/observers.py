@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from clients.core.user_code import described
+
 _log = logging.getLogger("fedscape.observers")
 
 MOMENTS = ("run_started", "recorded_before", "round_finished", "event", "run_finished")
@@ -111,5 +113,5 @@ class Observers:
         _log.exception("%s raised in %s and was dropped from this run", name, moment)
         self._dropped.add(id(observer))
         self._bind()
-        message = f"{name} failed in {moment} and was dropped: {type(error).__name__}: {error}"
+        message = f"{name} failed in {moment} and was dropped: {described(error)}"
         self.event({"round": self._round, "kind": "observer_dropped", "message": message})

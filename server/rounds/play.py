@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from clients.core import streams
 from clients.core.arrays import Array
 from clients.core.errors import FedscapeError, StrategyError
+from clients.core.user_code import described, is_of_users_code, naming
 from clients.flower.decoding import DecodedReplies
 from clients.flower.messages import ROUND, CohortReplies
 from server.algorithms.state import ServerState
@@ -61,8 +62,9 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
             sent = _sequence(
                 strategy.configure_train(round_index, arrays, ConfigRecord({ROUND: round_index}), experiment.grid)
             )
-        replies = _receive(experiment, sent)
-        total = _total(experiment, state, replies)
+        with _naming_algorithm(experiment, "aggregation"):
+            replies = _receive(experiment, sent)
+            total = _total(experiment, state, replies)
         local = measure_cohort(
             sent,
             replies,
@@ -173,17 +175,29 @@ def _losses(
     return events
 
 
+def _naming(experiment: Experiment, method: str) -> AbstractContextManager[None]:
+    """Turn an error of a user's strategy, or of a part of a user's algorithm, into a `StrategyError` that names it."""
+    if experiment.is_foreign:
+        return _naming_strategy(experiment, method)
+    return _naming_algorithm(experiment, method)
+
+
+def _naming_algorithm(experiment: Experiment, method: str) -> AbstractContextManager[None]:
+    """Turn an error of a part of a user's algorithm into a `StrategyError` that names the algorithm."""
+    name = experiment.own.algorithm.name if experiment.own is not None else type(experiment.strategy).__name__
+    return naming("algorithm", f"{name!r} fails in {method}", kind=StrategyError)
+
+
 @contextmanager
-def _naming(experiment: Experiment, method: str) -> Iterator[None]:
-    """Turn an error of a user's strategy into a `StrategyError` that names the strategy and its method."""
+def _naming_strategy(experiment: Experiment, method: str) -> Iterator[None]:
     try:
         yield
-    except (FedscapeError, AssertionError):
+    except FedscapeError:
         raise
     except Exception as error:
-        if not experiment.is_foreign:
+        if isinstance(error, AssertionError) and not is_of_users_code(error):
             raise
-        problem = f"{type(experiment.strategy).__name__}.{method} raised {type(error).__name__}: {error}"
+        problem = f"{type(experiment.strategy).__name__}.{method} raised {described(error)}"
         raise StrategyError("strategy", problem) from error
 
 

@@ -13,6 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from clients.core.user_code import described
 from clients.flower.messages import TRAIN, CohortMessages
 from clients.flower.shim import FIRST_NODE, Run, claim_identity, empty_run, set_message_id
 from simulator.grid.local_clients import LocalClients
@@ -112,6 +113,6 @@ class CohortGrid(Grid):
             if not isinstance(reply, Message):
                 raise TypeError(f"the ClientApp returned {type(reply).__name__}, not a Message")
         except Exception as error:
-            reply = Message(Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message)
+            reply = Message(Error(code=2, reason=described(error)), reply_to=message)
         set_message_id(reply, f"{message.metadata.message_id}-reply")
         return reply

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from flwr.app import Message, MetricRecord, RecordDict
+from torch import Tensor
 
 from clients.core.arrays import I64
-from clients.core.errors import StrategyError
+from clients.core.errors import FedscapeError, StrategyError, UserError
+from clients.core.user_code import described, is_of_users_code, passes
 from clients.engines.base import Engine
 from clients.flower.codec import Codec
 from clients.flower.decoding import decode_work, model_arrays
@@ -75,7 +78,9 @@ class LocalClients:
 
     def evaluate(self, sent: Sequence[Message], work: CohortWork) -> EvaluationReplies:
         """Evaluate the broadcast model on each client's examples."""
-        return EvaluationReplies(sent, self.engine.evaluate(work), SCORE_NAMES[self.engine.task.population.task])
+        with _naming_clients(work, "evaluating", self.engine.evaluate):
+            found = self.engine.evaluate(work)
+        return EvaluationReplies(sent, found, SCORE_NAMES[self.engine.task.population.task])
 
     def gather(self, messages: Sequence[Message]) -> Iterable[Message]:
         """Answer plain messages of any strategy, gathered into cohorts by kind, model and config."""
@@ -104,16 +109,21 @@ class LocalClients:
 
     def _tile(self, work: CohortWork, tile: I64) -> CohortUpdate:
         part = work if len(tile) == work.num_clients else replace(work, clients=work.clients[tile])
-        width, dtype = work.params.numel(), work.params.dtype
-        held = {n: self.states.gather(n, part.clients, width, dtype) for n in work.client_state}
-        if BUFFERS in self.states.names():
-            kept = self.states.gather(BUFFERS, part.clients, work.buffers.numel(), dtype)
-            known = torch.from_numpy(self.states.has(BUFFERS, part.clients))[:, None]
-            held[BUFFERS] = torch.where(known, kept, work.buffers)
-        update, new = self.engine.train(part, held)
+        with _naming_clients(part, "training", lambda one: self.engine.train(one, self._held(one))):
+            update, new = self.engine.train(part, self._held(part))
         for name, rows in new.items():
             self.states.put(name, part.clients, rows)
         return update
+
+    def _held(self, work: CohortWork) -> dict[str, Tensor]:
+        """Return the client states of a tile's clients, by name."""
+        width, dtype = work.params.numel(), work.params.dtype
+        held = {n: self.states.gather(n, work.clients, width, dtype) for n in work.client_state}
+        if BUFFERS in self.states.names():
+            kept = self.states.gather(BUFFERS, work.clients, work.buffers.numel(), dtype)
+            known = torch.from_numpy(self.states.has(BUFFERS, work.clients))[:, None]
+            held[BUFFERS] = torch.where(known, kept, work.buffers)
+        return held
 
     def _answer(self, messages: list[Message]) -> Iterable[Message]:
         kind, content = messages[0].metadata.message_type, messages[0].content
@@ -130,3 +140,38 @@ def count_ahead(task: LearningTask, work: CohortWork) -> CohortFacts:
     sizes = task.population.sizes[work.clients].astype(np.int64)
     steps = count_steps(task.local, sizes, work.clients, seed=task.seed, round_index=work.round_index)
     return CohortFacts(work.clients, sizes, steps)
+
+
+@contextmanager
+def _naming_clients(work: CohortWork, doing: str, again: Callable[[CohortWork], object]) -> Iterator[None]:
+    """Turn an error of the user's model or local rule into a `UserError` that names round and client.
+
+    The clients of a tile train together, so after an error each is tried alone with `again`, until one fails.
+    """
+    try:
+        yield
+    except FedscapeError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        if not is_of_users_code(error):
+            raise
+        client, cause = _failing(work, error, again)
+        rule = (work.rule.correct, work.rule.finish, work.uplink.compress)
+        if passes(cause, rule):
+            problem = f"{work.rule.name!r} fails when {doing} {client} in round {work.round_index}: {described(cause)}"
+            raise StrategyError("algorithm", problem) from cause
+        problem = f"fails when {doing} {client} in round {work.round_index}: {described(cause)}"
+        raise UserError("model", problem) from cause
+
+
+def _failing(work: CohortWork, error: Exception, again: Callable[[CohortWork], object]) -> tuple[str, Exception]:
+    """Return the first client of a tile that fails alone, and its error; all of them where none does."""
+    clients = work.clients.tolist()
+    if len(clients) == 1:
+        return f"client {clients[0]}", error
+    for client in clients:
+        try:
+            again(replace(work, clients=np.array([client], np.int64)))
+        except Exception as alone:
+            return f"client {client}", alone
+    return f"clients {', '.join(map(str, clients[:8]))}{', ...' if len(clients) > 8 else ''} together", error

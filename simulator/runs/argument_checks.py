@@ -14,10 +14,23 @@ from flwr.serverapp.strategy import Strategy
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from clients.core.errors import DataError, RunFolderError, StrategyError, UserError
+from clients.core.errors import DataError, RunFolderError, ScenarioError, StrategyError, UserError
 from clients.core.population import Population
+from clients.flower.shim import has_client_fn
+from clients.sources.pooled_arrays import PooledArrays
 from server.algorithms.algorithm import Algorithm
 from server.rounds.observers import MOMENTS
+from simulator.runs.wrong_objects import (
+    instead_of_algorithm,
+    instead_of_client_app,
+    instead_of_data,
+    instead_of_grid,
+    instead_of_model,
+    instead_of_scenario,
+    instead_of_strategy,
+    is_old_flower,
+    kind_of,
+)
 
 OBSERVER_METHODS = ("attached", *MOMENTS)
 """The methods of an observer; an object needs at least one of them."""
@@ -39,22 +52,46 @@ def check_parts(
     """
     if model is not None:
         _check_model(model)
-    if data is not None and not isinstance(data, Population):
-        fix = "Make one from your clients' data: fs.custom_population(lambda k: (x[k], y[k]), sizes, outputs=10)."
-        raise DataError("data", f"must be a population, got {kind_of(data)}", fix=fix)
+    if data is not None and not isinstance(data, Population | PooledArrays):
+        problem = f"must be clients with their data or pooled arrays, got {kind_of(data)}"
+        raise DataError("data", problem, fix=instead_of_data(data))
     if algorithm is not None and not isinstance(algorithm, Algorithm):
-        fix = "Pass fs.Algorithm(name, local=..., aggregation=..., server=...)."
-        raise StrategyError("algorithm", f"must be a fedscape.Algorithm, got {kind_of(algorithm)}", fix=fix)
+        problem = f"must be a fedscape.Algorithm, got {kind_of(algorithm)}"
+        raise StrategyError("algorithm", problem, fix=instead_of_algorithm(algorithm))
     if algorithm is not None and isinstance(strategy, Strategy):
         raise StrategyError(
             "algorithm", "cannot be used with a strategy, which replaces it", fix="Pass one of the two."
         )
     if strategy is not None:
         _check_strategy(strategy)
-    if client_app is not None and not isinstance(client_app, ClientApp):
-        raise StrategyError("client_app", f"must be a flwr.clientapp.ClientApp, got {kind_of(client_app)}")
+    if client_app is not None:
+        _check_client_app(client_app)
     if grid is not None and not isinstance(grid, Grid):
-        raise StrategyError("grid", f"must be a flwr.serverapp.Grid, got {kind_of(grid)}")
+        problem = f"must be a flwr.serverapp.Grid, got {kind_of(grid)}"
+        raise StrategyError("grid", problem, fix=instead_of_grid(grid))
+
+
+def check_scenario(scenario: object) -> None:
+    """Refuse objects and folders that people pass as a scenario by mistake; other mistakes are the loader's.
+
+    Raises:
+        ScenarioError: it is a part of a scenario, or a run.
+    """
+    fix = instead_of_scenario(scenario)
+    if fix:
+        problem = f"must be a scenario, a file's path or a built-in's name, got {kind_of(scenario)}"
+        raise ScenarioError("scenario", problem, fix=fix)
+
+
+def check_run_path(path: object) -> None:
+    """Refuse what is no path of a run's folder.
+
+    Raises:
+        RunFolderError: it is something else.
+    """
+    if not isinstance(path, str | PathLike):
+        fix = "Pass run.path." if hasattr(path, "path") else "Pass the path that run.path has."
+        raise RunFolderError("path", f"must be the path of a run's folder, got {kind_of(path)}", fix=fix)
 
 
 def check_observers(observers: object, stop_asked: object) -> None:
@@ -114,32 +151,15 @@ def whole_seed(seed: object) -> int | None:
         raise UserError("seed", f"must be a whole number, got {seed!r:.60}") from None
 
 
-def kind_of(value: object) -> str:
-    """Describe a value in a few words, for messages.
+def check_made_model(model: object) -> None:
+    """Refuse what a function for the model returned unless it is a module whose parameters have shapes.
 
-    Example:
-        >>> kind_of([1, 2]), kind_of(int), kind_of("digits"), kind_of(3)
-        ('a list of 2', 'the class int', "the text 'digits'", '3')
+    Raises:
+        UserError: it is something else.
     """
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    if isinstance(value, str | Path):
-        return f"the text {str(value)!r:.60}"
-    if isinstance(value, bool | int | float):
-        return repr(value)
-    if inspect.isroutine(value):
-        return f"the function {getattr(value, '__name__', '')}".rstrip()
-    name = type(value).__name__
-    article = "an" if name[:1].lower() in "aeiou" else "a"
-    return f"{article} {name}" + (f" of {len(value)}" if isinstance(value, list | tuple | dict | set) else "")
-
-
-def _check_model(model: object) -> None:
-    if isinstance(model, type) and issubclass(model, nn.Module):
-        fix = f"Pass an object of it: {model.__name__}(...)."
-        raise UserError("model", f"must be a torch.nn.Module, got {kind_of(model)}", fix=fix)
     if not isinstance(model, nn.Module):
-        raise UserError("model", f"must be a torch.nn.Module, got {kind_of(model)}")
+        fix = "Return the module: def make(): return MyNet()."
+        raise UserError("model", f"is a function that returned {kind_of(model)}, not a torch.nn.Module", fix=fix)
     values = [*model.named_parameters(), *model.named_buffers()]
     lazy = [name for name, value in values if is_lazy(value)]
     if lazy:
@@ -150,21 +170,49 @@ def _check_model(model: object) -> None:
         )
 
 
+def _check_model(model: object) -> None:
+    if isinstance(model, nn.Module):
+        check_made_model(model)
+        return
+    problem = f"must be a torch.nn.Module or a function that makes one, got {kind_of(model)}"
+    if not callable(model) or (isinstance(model, type) and not issubclass(model, nn.Module)):
+        raise UserError("model", problem, fix=instead_of_model(model))
+    needed = _needed(model)
+    if needed is None:
+        raise UserError("model", problem, fix=instead_of_model(model))
+    if needed:
+        name = getattr(model, "__name__", type(model).__name__)
+        fix = f"Pass model=lambda: {name}(...), whose initial values the seed covers, or an object {name}(...)."
+        raise UserError("model", f"{problem}, which needs arguments ({', '.join(needed)})", fix=fix)
+
+
 def _check_strategy(strategy: object) -> None:
-    fix = "Pass an object such as FedAvg(), or a function that wraps ours: lambda ours: Wrapper(ours, ...)."
+    problem = f"must be a Flower strategy, got {kind_of(strategy)}"
+    if is_old_flower(strategy):
+        raise StrategyError("strategy", f"{problem} of Flower's old API", fix=instead_of_strategy(strategy))
     if isinstance(strategy, type) and issubclass(strategy, Strategy):
-        if not _wraps(strategy):
-            name = strategy.__name__
-            raise StrategyError("strategy", f"must be a strategy, got {kind_of(strategy)}", fix=f"Pass {name}(...).")
-    elif not isinstance(strategy, Strategy) and not callable(strategy):
-        raise StrategyError("strategy", f"must be a Flower strategy, got {kind_of(strategy)}", fix=fix)
+        needed, name = _needed(strategy), strategy.__name__
+        if needed is not None and len(needed) != 1:  # a class with one argument wraps ours
+            raise StrategyError("strategy", problem, fix=f"Pass {name}(...).")
+    elif not isinstance(strategy, Strategy) and (not callable(strategy) or isinstance(strategy, type)):
+        raise StrategyError("strategy", problem, fix=instead_of_strategy(strategy))
 
 
-def _wraps(strategy: type[Strategy]) -> bool:
-    """Return whether the class takes exactly one required argument: the strategy that it wraps."""
+def _check_client_app(app: object) -> None:
+    problem = f"must be a flwr.clientapp.ClientApp, got {kind_of(app)}"
+    if not isinstance(app, ClientApp):
+        old = " of Flower's old API" if is_old_flower(app) else ""
+        raise StrategyError("client_app", problem + old, fix=instead_of_client_app(app))
+    if has_client_fn(app):
+        problem = "is a ClientApp with a client_fn, Flower's old API: it takes other messages than those sent here"
+        raise StrategyError("client_app", problem, fix=instead_of_client_app(app))
+
+
+def _needed(function: object) -> list[str] | None:
+    """Return the names of the arguments that a call must give; None where they cannot be known."""
     try:
-        parameters = inspect.signature(strategy).parameters.values()
+        parameters = inspect.signature(function).parameters.values()  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        return True
-    needed = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(needed) == 1
+        return None
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +16,25 @@ from flwr.serverapp import Grid
 from torch import nn
 
 from clients.core import streams
-from clients.core.errors import ScenarioError, UserError
+from clients.core.errors import PartitionError, ScenarioError, UserError
 from clients.core.population import Population
+from clients.core.user_code import name_of, naming
 from clients.federation.build import Federation, build_federation
 from clients.models.build import build_model
+from clients.sources.pooled_arrays import PooledArrays
 from clients.training.task import LearningTask, make_task
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.build import local_for
 from server.convergence.monitor import required_facts
+from simulator.runs.argument_checks import check_made_model, check_scenario, whole_seed
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import Scenario
+from simulator.scenario.sections import Scenario, load_scenario
+
+ModelLike = nn.Module | Callable[[], nn.Module]
+"""A torch module, or a function without arguments that makes one: the run's seed covers its initial values."""
+
+DataLike = Population | PooledArrays
+"""Clients with their data (`custom_population`), or pooled arrays (`arrays`) that [partition] deals out."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +42,53 @@ class Overrides:
     """The parts passed from Python, which replace those of the scenario.
 
     Attributes:
-        model: a module instead of [model].
-        population: a population instead of [data] and [partition].
+        model: a module, or a function that makes one, instead of [model].
+        population: a population instead of [data] and [partition], or pooled arrays instead of [data].
         algorithm: an algorithm instead of the row that [algorithm] names; cohort and sampling stay the scenario's.
         strategy: any Flower strategy instead of [algorithm], or a function that wraps ours.
         client_app: any Flower ClientApp instead of our clients.
         grid: a Flower grid whose nodes run `clients.flower.app`, instead of clients in this process.
+        notices: sentences on sections of the scenario that the parts replace.
     """
 
-    model: nn.Module | None = None
-    population: Population | None = None
+    model: ModelLike | None = None
+    population: DataLike | None = None
     algorithm: Algorithm | None = None
     strategy: StrategyChoice | None = None
     client_app: ClientApp | None = None
     grid: Grid | None = None
+    notices: tuple[str, ...] = ()
+
+
+def replacing(scenario: Scenario, given: Overrides) -> tuple[Scenario, Overrides]:
+    """Leave out the sections that parts from Python replace; the parts say which partition is not used."""
+    if given.model is not None:
+        scenario = replace(scenario, model=None)
+    if given.population is None:
+        return scenario, given
+    if isinstance(given.population, Population) and scenario.partition is not None:
+        unused = f"[partition] {scenario.partition.kind!r} is not used: data= brings its own clients"
+        pooled = "fs.arrays(x, y) is dealt out by it"
+        given = replace(given, notices=(*given.notices, f"{unused} ({pooled})"))
+    kept = scenario.partition if isinstance(given.population, PooledArrays) else None
+    return replace(scenario, data=None, partition=kept), given
+
+
+def scenario_of(scenario: Scenario | str | Path | None, sets: Sequence[str], seed: int | None) -> Scenario:
+    """Return the scenario that a function was given, with changes and a seed.
+
+    Raises:
+        ScenarioError: it is no scenario, or has no such keys.
+        UserError: the seed is not a whole number.
+    """
+    check_scenario(scenario)
+    seed = whole_seed(seed)
+    if not isinstance(scenario, Scenario):
+        return load_scenario(scenario, sets=sets, seed=seed)
+    if sets:
+        fix = "Pass them to fs.load_scenario(..., sets=[...])."
+        raise ScenarioError("sets", "change a file or a built-in, and a Scenario object was passed", fix=fix)
+    return scenario if seed is None else replace(scenario, run=replace(scenario.run, seed=seed))
 
 
 def federation_of(scenario: Scenario, data: Any) -> Federation:
@@ -65,10 +111,71 @@ def population_of(scenario: Scenario, given: Overrides) -> Population:
     Raises:
         UserError: the scenario is not valid; the message names the key.
     """
-    data = given.population or scenario.data
+    data: Any = given.population or scenario.data
     if data is None:
         raise ScenarioError("data", "is missing", fix="Add a [data] section, or pass data= from Python.")
-    return build_federation(federation_of(scenario, data))
+    if isinstance(data, PooledArrays):
+        data = _dealt(data, scenario)
+    population = build_federation(federation_of(scenario, data))
+    if not given.notices:
+        return population
+    notices = (*given.notices, *population.federation.notices)
+    return replace(population, federation=replace(population.federation, notices=notices))
+
+
+def _dealt(data: PooledArrays, scenario: Scenario) -> Population:
+    """Deal pooled arrays out as the scenario's partition says."""
+    if scenario.partition is None:
+        keys = "".join(f' With the key {name!r}: "partition.kind=natural", "partition.key={name}".' for name in
+                       list(data.pool.keys)[:1])  # fmt: skip
+        fix = 'Add one: fs.load_scenario(..., sets=["partition.kind=iid", "partition.clients=10"]).' + keys
+        raise PartitionError("partition", "is missing, and fs.arrays(...) come without clients", fix=fix)
+    try:
+        return data.deal(scenario.partition, seed=scenario.run.seed, dtype=getattr(torch, scenario.run.dtype))
+    except PartitionError as error:
+        raise error.inside("partition") from error.__cause__
+
+
+def made_model(model: ModelLike, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return the module that was passed from Python, and sentences on its initial values.
+
+    Args:
+        model: a module; or a function that makes one, which is called with every global generator seeded.
+        seed: root seed.
+
+    Raises:
+        UserError: the function raises, or returns something else.
+    """
+    if isinstance(model, nn.Module):
+        return model, ("initial values are those of the model passed; the seed does not cover them: "
+                       "a function does, model=lambda: MyNet()",)  # fmt: skip
+    with _generators(int(streams.keys(seed, "model") >> np.uint64(2))) as drawn:
+        with naming("model", f"{name_of(model)} raised when it made the model"):
+            module = model()
+        check_made_model(module)
+        notice = "the function that makes the model drew no random numbers: the seed does not change initial values"
+        return module, () if drawn() else (notice,)
+
+
+@contextmanager
+def _generators(key: int) -> Iterator[Callable[[], bool]]:
+    """Seed the global generators of torch, NumPy and Python, and restore them; yield whether one was used."""
+    held: tuple[Any, Any] = random.getstate(), np.random.get_state()  # noqa: NPY002 (a user's model may use it)
+
+    def state() -> tuple[Any, ...]:
+        numbers: Any = np.random.get_state(legacy=False)  # noqa: NPY002
+        return torch.get_rng_state().numpy().tobytes(), random.getstate(), str(numbers)
+
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(key)
+            random.seed(key)
+            np.random.seed(key & 0xFFFFFFFF)  # noqa: NPY002
+            start = state()
+            yield lambda: state() != start
+    finally:
+        random.setstate(held[0])
+        np.random.set_state(held[1])  # noqa: NPY002
 
 
 def make_task_of(scenario: Scenario, given: Overrides, population: Population | None = None) -> LearningTask:
@@ -84,17 +191,20 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
     """
     seed, dtype = scenario.run.seed, getattr(torch, scenario.run.dtype)
     population = population_of(scenario, given) if population is None else population
-    module = given.model
-    if module is None:
-        if scenario.model is None:
-            raise ScenarioError("model", "is missing", fix="Add a [model] section, or pass model= from Python.")
+    notices: tuple[str, ...] = ()
+    if given.model is not None:
+        module, notices = made_model(given.model, seed)
+    elif scenario.model is None:
+        raise ScenarioError("model", "is missing", fix="Add a [model] section, or pass model= from Python.")
+    else:
         try:
             module = build_model(scenario.model, population, int(streams.keys(seed, "model") >> np.uint64(2)))
         except UserError as error:
             raise error.inside("model") from error.__cause__
     count_errors = population.task == "classification" and "train_errors" in required_facts(scenario.convergence)
     try:
-        return make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
+        task = make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
     except UserError as error:
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__
+    return replace(task, notices=(*notices, *task.notices))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from clients.core import streams
 from clients.core.arrays import I64
@@ -22,8 +21,8 @@ from clients.training.work import CohortWork
 from dashboards.data_page.page import check_folder, write_data
 from server.dispersion.measures import Dissimilarity, gradient_dissimilarity
 from simulator.runs.argument_checks import check_parts
-from simulator.runs.building import Overrides, make_task_of, population_of
-from simulator.scenario.sections import Scenario, load_scenario
+from simulator.runs.building import DataLike, ModelLike, Overrides, make_task_of, population_of, replacing, scenario_of
+from simulator.scenario.sections import Scenario
 
 GRADIENT_CLIENTS = 64
 """The most clients whose gradients are measured."""
@@ -64,8 +63,8 @@ def describe_data(
     *,
     sets: Sequence[str] = (),
     seed: int | None = None,
-    model: nn.Module | None = None,
-    data: Population | None = None,
+    model: ModelLike | None = None,
+    data: DataLike | None = None,
     out: Path | str | None = None,
     round_index: int = 0,
 ) -> HeterogeneityMeasures:
@@ -75,8 +74,9 @@ def describe_data(
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
         sets: changes of a file or a built-in, such as "partition.concentration=0.1".
         seed: replaces the seed of a file or a built-in.
-        model: any torch module, instead of [model]; without either, gradients are not measured.
-        data: a population instead of [data] and [partition].
+        model: any torch module, or a function that makes one, instead of [model]; without either, gradients are not
+            measured.
+        data: a population instead of [data] and [partition], or pooled arrays instead of [data].
         out: the folder for data.png and data.html; None writes nothing.
         round_index: the round whose data are described, for faults and drifts that begin later; 0 is before the first.
 
@@ -93,13 +93,11 @@ def describe_data(
         (10, 0.3)
     """
     check_parts(model=model, data=data)
-    if not isinstance(scenario, Scenario):
-        scenario = load_scenario(scenario, sets=sets, seed=seed)
-    if data is not None:
-        scenario = replace(scenario, data=None, partition=None)
+    scenario = scenario_of(scenario, sets, seed)
+    scenario, given = replacing(scenario, Overrides(model=model, population=data))
     if out is not None:
         check_folder(Path(out))
-    seen = look_at(scenario, Overrides(model=model, population=data), round_index)
+    seen = look_at(scenario, given, round_index)
     if out is not None:
         seen.write(Path(out))
     return seen.measures

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clients.core.errors import ScenarioError
 from clients.core.population import Population
-from clients.federation.build import build_federation
-from simulator.runs.building import federation_of
-from simulator.scenario.sections import Scenario, load_scenario
+from simulator.runs.argument_checks import check_parts
+from simulator.runs.building import DataLike, Overrides, population_of, replacing, scenario_of
+from simulator.scenario.sections import Scenario
 
 
 def population(
-    scenario: Scenario | str | Path | None = None, *, sets: Sequence[str] = (), seed: int | None = None
+    scenario: Scenario | str | Path | None = None,
+    *,
+    sets: Sequence[str] = (),
+    seed: int | None = None,
+    data: DataLike | None = None,
 ) -> Population:
     """Return the clients of a scenario as they are before the first round of a run.
 
@@ -21,6 +24,7 @@ def population(
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
         sets: changes of a file or a built-in, such as "faults.stuck.severity=0".
         seed: replaces the seed of a file or a built-in.
+        data: a population instead of [data] and [partition], or pooled arrays instead of [data].
 
     Returns:
         The population. `cohort(clients)` returns training examples, `masks(clients)` the values that each fault
@@ -37,8 +41,6 @@ def population(
         >>> wrong.dtype, wrong.shape == (people.sizes[0],), bool(wrong.any())
         (dtype('bool'), True, True)
     """
-    if not isinstance(scenario, Scenario):
-        scenario = load_scenario(scenario, sets=sets, seed=seed)
-    if scenario.data is None:
-        raise ScenarioError("data", "is missing", fix="Add a [data] section.")
-    return build_federation(federation_of(scenario, scenario.data))
+    check_parts(data=data)
+    scenario = scenario_of(scenario, sets, seed)
+    return population_of(*replacing(scenario, Overrides(population=data)))

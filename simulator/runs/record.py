@@ -14,14 +14,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clients.core.errors import RunFolderError
-from clients.core.population import Population
 from server.convergence.verdict import Verdict
 from server.record.client_rows import ClientRows
 from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
-from simulator.runs.argument_checks import check_parts
-from simulator.runs.building import Overrides, make_task_of
+from simulator.runs.argument_checks import check_parts, check_run_path
+from simulator.runs.building import DataLike, ModelLike, Overrides, made_model, make_task_of
 from simulator.scenario.sections import Scenario, load_scenario
 
 
@@ -66,20 +65,21 @@ class Record:
         """
         return ClientRows.read(RunFolder(self.path).clients)
 
-    def model(self, model: nn.Module | None = None, data: Population | None = None) -> nn.Module:
+    def model(self, model: ModelLike | None = None, data: DataLike | None = None) -> nn.Module:
         """Return the final model, in evaluation mode.
 
         Args:
-            model: the one passed to `simulate`, if any; a copy is returned.
+            model: the one passed to `simulate`, if any: a module, of which a copy is returned, or a function.
             data: likewise.
 
         Raises:
             RunFolderError: the run has no final model yet, or its parameters do not fit this module.
         """
         check_parts(model=model, data=data)
-        module = (
-            copy.deepcopy(model) if model is not None else make_task_of(self.scenario, Overrides(None, data)).module
-        )
+        if model is None:
+            module = make_task_of(self.scenario, Overrides(None, data)).module
+        else:
+            module = copy.deepcopy(made_model(model, self.scenario.run.seed)[0])
         file = self.path / "model.safetensors"
         if not file.is_file():
             raise RunFolderError(str(file), "does not exist", fix=f"The run is not over: fedscape resume {self.path}")
@@ -96,6 +96,7 @@ def open_run(path: Path | str) -> Record:
     Raises:
         RunFolderError: the folder is not a run's, or cannot be read.
     """
+    check_run_path(path)
     folder = RunFolder.open(Path(path))
     lines, truncated = read_rounds(folder.rounds)
     return Record(folder.path, load_scenario(folder.scenario), RoundTable(lines), folder.read_outcome(), truncated)

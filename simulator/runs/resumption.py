@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from clients.core.errors import RunFolderError
+from clients.sources.pooled_arrays import PooledArrays
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
@@ -87,6 +88,18 @@ def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Ov
         raise RunFolderError(path, f"was started from Python with its own {' and '.join(missing)}", fix=fix)
     if added and environment:
         raise RunFolderError(path, f"was started without {' and '.join(added)} from Python", fix="Leave that out.")
+
+
+def check_data(folder: RunFolder, scenario: Scenario, given: Overrides) -> None:
+    """Refuse pooled arrays where the run had a population of its own clients, and the reverse.
+
+    Raises:
+        RunFolderError: the data are of the other kind.
+    """
+    if given.population is None or isinstance(given.population, PooledArrays) == (scenario.partition is not None):
+        return
+    had = "pooled arrays, fs.arrays(...)" if scenario.partition is not None else "a population of its own clients"
+    raise RunFolderError(str(folder.path), f"was started with {had}", fix="Pass the same data= again.")
 
 
 def check_strategy(folder: RunFolder, strategy: object) -> None:

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
-from clients.core.population import Population
+from clients.core.user_code import naming
 from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_measures, partition_table
@@ -33,13 +33,21 @@ from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
 from simulator.runs.announcement import describe
-from simulator.runs.argument_checks import check_observers, check_out, check_parts, whole_seed
-from simulator.runs.building import Overrides, federation_of
+from simulator.runs.argument_checks import (
+    check_observers,
+    check_out,
+    check_parts,
+    check_run_path,
+    check_scenario,
+    whole_seed,
+)
+from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
 from simulator.runs.experiment import experiment_of
 from simulator.runs.resumption import (
     Resumption,
     brought,
+    check_data,
     check_resumable,
     check_strategy,
     fingerprint,
@@ -110,8 +118,8 @@ def simulate(
     scenario: Scenario | str | Path | None = None,
     *,
     seed: int | None = None,
-    model: nn.Module | None = None,
-    data: Population | None = None,
+    model: ModelLike | None = None,
+    data: DataLike | None = None,
     algorithm: Algorithm | None = None,
     strategy: StrategyChoice | None = None,
     client_app: ClientApp | None = None,
@@ -126,8 +134,10 @@ def simulate(
     Args:
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
         seed: instead of the scenario's.
-        model: any torch module, instead of [model].
-        data: a population such as `custom_population(...)` makes, instead of [data] and [partition].
+        model: any torch module, instead of [model]; or a function without arguments that makes one, such as
+            `lambda: MyNet()`: then the seed covers its initial values.
+        data: a population such as `custom_population(...)` makes, instead of [data] and [partition]; or pooled arrays,
+            `arrays(x, y)`, instead of [data]: then [partition] deals them out.
         algorithm: an algorithm of your own, instead of the row that [algorithm] names; cohort, sampling and partial
             work are still the scenario's.
         strategy: any Flower strategy, instead of [algorithm]; or a function that wraps ours, such as
@@ -158,15 +168,12 @@ def simulate(
     check_observers(observers, stop_asked)
     check_out(out)
     seed = whole_seed(seed)
+    check_scenario(scenario)
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
-    if model is not None:
-        scenario = replace(scenario, model=None)
-    if data is not None:
-        scenario = replace(scenario, data=None, partition=None)
     if seed is not None:
         scenario = replace(scenario, run=replace(scenario.run, seed=seed))
-    given = Overrides(model, data, algorithm, strategy, client_app, grid)
+    scenario, given = replacing(scenario, Overrides(model, data, algorithm, strategy, client_app, grid))
     session = open_session(scenario, given)
     folder = None
     if record:
@@ -175,7 +182,7 @@ def simulate(
         folder.write_scenario(to_toml(scenario))
         folder.write_partition(partition_table(session.population))
         truth = ground_truth_of(
-            federation_of(scenario, data if data is not None else scenario.data), session.population
+            federation_of(scenario, session.population if data is not None else scenario.data), session.population
         )
         if truth is not None:
             folder.write_truth(truth)
@@ -190,8 +197,8 @@ def simulate(
 def resume(
     path: Path | str,
     *,
-    model: nn.Module | None = None,
-    data: Population | None = None,
+    model: ModelLike | None = None,
+    data: DataLike | None = None,
     algorithm: Algorithm | None = None,
     strategy: StrategyChoice | None = None,
     observers: Sequence[object] = (),
@@ -214,10 +221,12 @@ def resume(
     quiet()
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
     check_observers(observers, stop_asked)
+    check_run_path(path)
     folder = RunFolder.open(Path(path))
     scenario = load_scenario(folder.scenario)
     environment, given = folder.read_environment() or {}, Overrides(model, data, algorithm, strategy)
     check_resumable(folder, environment, given)
+    check_data(folder, scenario, given)
     plan = environment.get("run", {}).get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
     check_strategy(folder, session.played.strategy)
@@ -270,7 +279,8 @@ def _play(
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
         verdict = with_hint(verdict, state, folder)
-        outcome = conclude(session, state, verdict, history.lines, folder)
+        with naming("model", "fails after the last round, on test examples or in baselines"):
+            outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)
         all_observers.run_finished(outcome)

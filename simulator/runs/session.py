@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from clients.core.errors import EngineError, StrategyError, UserError
 from clients.core.population import Population
+from clients.core.user_code import naming
 from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
@@ -100,7 +101,8 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     else:
         cohort = played.cohort or clients
         if plan is None:
-            engine, plan = plan_engine(scenario.engine, task, cohort, scenario.run.rounds)
+            with naming("model", "fails in a trial of the engines"):
+                engine, plan = plan_engine(scenario.engine, task, cohort, scenario.run.rounds)
         else:
             engine = engine_from_plan(plan, task)
         states = ClientStates()

@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Strategy
 from clients.core import streams
 from clients.core.arrays import I64
 from clients.core.errors import StrategyError
+from clients.core.user_code import described, name_of
 from clients.federation.options import FeatureOptions
 from clients.flower.codec import Codec
 from clients.training.options import LocalOptions
@@ -75,8 +76,7 @@ def choose_strategy(
     try:
         wrapped = choice(own)
     except Exception as error:
-        name = getattr(choice, "__name__", type(choice).__name__)
-        problem = f"{name} raised {type(error).__name__} when given ours to wrap: {error}"
+        problem = f"{name_of(choice)} raised when given ours to wrap: {described(error)}"
         raise StrategyError("strategy", problem) from error
     if not isinstance(wrapped, Strategy):
         raise StrategyError("strategy", f"is a function that returned {type(wrapped).__name__}, not a Flower Strategy")

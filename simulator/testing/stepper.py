@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clients.core.arrays import Array
-from clients.core.population import Population
 from clients.flower.shim import quiet
 from clients.training.client_states import ClientStates
 from clients.training.work import CohortUpdate
@@ -20,8 +19,8 @@ from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
 from server.rounds.play import RoundResult, play_round
 from simulator.engines.plan import threads_restored
-from simulator.runs.argument_checks import check_parts
-from simulator.runs.building import Overrides
+from simulator.runs.argument_checks import check_parts, check_scenario
+from simulator.runs.building import DataLike, ModelLike, Overrides
 from simulator.runs.experiment import experiment_of
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
@@ -48,8 +47,8 @@ class Stepper:
 
     Args:
         scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
-        model: a torch module, instead of [model].
-        data: clients instead of [data] and [partition].
+        model: a torch module, or a function that makes one, instead of [model].
+        data: clients instead of [data] and [partition], or pooled arrays instead of [data].
         algorithm: an algorithm of your own.
         strategy: a Flower strategy, or a function that wraps ours.
 
@@ -74,13 +73,14 @@ class Stepper:
         self,
         scenario: Scenario | str | Path | None = None,
         *,
-        model: nn.Module | None = None,
-        data: Population | None = None,
+        model: ModelLike | None = None,
+        data: DataLike | None = None,
         algorithm: Algorithm | None = None,
         strategy: StrategyChoice | None = None,
     ) -> None:
         quiet()
         check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
+        check_scenario(scenario)
         if not isinstance(scenario, Scenario):
             scenario = load_scenario(scenario)
         self.session: Session = open_session(scenario, Overrides(model, data, algorithm, strategy))

@@ -36,7 +36,9 @@ def test_failing_client_is_counted_and_the_round_continues(tmp_path: Path) -> No
     assert [line["respondents"] for line in run.rounds.lines[1:]] == [6, 5, 6, 6]
     assert run.rounds["bytes_up"][2] == run.rounds["bytes_up"][1] * 5 / 6
     events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
-    expected = "1 of 6 clients failed; the first error: RuntimeError: the disk is on fire"
+    place = f"at {__file__}, line {sometimes.__code__.co_firstlineno + 2}, in sometimes"
+    raised = f'RuntimeError: the disk is on fire ({place}: raise RuntimeError("the disk is on fire"))'
+    expected = f"1 of 6 clients failed; the first error: {raised}"
     assert [(e["round"], e["kind"], e["message"]) for e in events] == [(2, "clients_failed", expected)]
 
 
@@ -53,7 +55,8 @@ def test_all_clients_failing_is_an_error_with_the_reason(strategy: type[FedAvg] 
     with pytest.raises(StrategyError) as error:
         run_app(changed(never), strategy=strategy() if strategy else None, **given)
     assert str(error.value).startswith(
-        "clients: all 6 clients of the round failed; the first error: RuntimeError: no data here."
+        f"clients: all 6 clients of the round failed; the first error: RuntimeError: no data here (at {__file__}, line "
+        f'{never.__code__.co_firstlineno + 2}, in never: raise RuntimeError("no data here")). Correct the ClientApp.'
     )
     lines, _ = read_rounds(tmp_path / "run" / "rounds.jsonl")
     assert [line["round"] for line in lines] == [0, 1], "the record is incomplete"

@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord
+from flwr.app import ArrayRecord, Context
+from flwr.client import NumPyClient
+from flwr.clientapp import ClientApp
+from flwr.common import ndarrays_to_parameters
+from flwr.server.strategy import FedAdam as OldFedAdam
+from flwr.server.strategy import FedAvg as OldFedAvg
+from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg, Krum
 from run_folders import digits
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import fedscape as fs
 from clients.core.errors import DataError, RunFolderError, ScenarioError, StrategyError, UserError
@@ -46,33 +52,174 @@ def failing(ours: object) -> Any:
     raise LookupError("no such wrapper")
 
 
+class DataFrame:
+    """Has what identifies a data frame of pandas or polars."""
+
+    columns = ("a", "label")
+
+    def to_numpy(self) -> np.ndarray:
+        return np.zeros((3, 2))
+
+
+def failing_model() -> nn.Module:
+    raise LookupError("no such layer")
+
+
+# Parts of Flower's old API, as in tutorials before 2025.
+
+
+OLD_PARAMETERS = ndarrays_to_parameters([np.zeros(2)])
+
+
+class Mine(OldFedAvg):
+    pass
+
+
+class OldClient(NumPyClient):
+    pass
+
+
+def client_fn(context: Context) -> Any:
+    return OldClient().to_client()
+
+
 WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
     "strategy class": (
-        {"strategy": FedAvg}, StrategyError, "strategy: must be a strategy, got the class FedAvg. Pass FedAvg(...).",
+        {"strategy": FedAvg}, StrategyError,
+        "strategy: must be a Flower strategy, got the class FedAvg. Pass FedAvg(...).",
     ),
     "another strategy class": ({"strategy": Krum}, StrategyError, "got the class Krum. Pass Krum(...)."),
     "strategy name": (
         {"strategy": "fedavg"}, StrategyError,
-        "strategy: must be a Flower strategy, got the text 'fedavg'. Pass an object such as FedAvg()",
+        "strategy: must be a Flower strategy, got the text 'fedavg'. A built-in algorithm is named in the scenario: "
+        'sets=["algorithm.kind=fedavg"]; a strategy is an object: from flwr.serverapp.strategy import FedAvg',
     ),
     "wrapper that raises": (
         {"strategy": failing}, StrategyError,
-        "strategy: failing raised LookupError when given ours to wrap: no such wrapper.",
+        "strategy: failing raised when given ours to wrap: LookupError: no such wrapper (at ",
+    ),
+    "old strategy": (
+        {"strategy": OldFedAdam(initial_parameters=OLD_PARAMETERS)}, StrategyError,
+        "strategy: must be a Flower strategy, got a FedAdam of Flower's old API. Use Flower's present strategies: "
+        "from flwr.serverapp.strategy import FedAdam; strategy=FedAdam(...).",
+    ),
+    "old strategy class": (
+        {"strategy": OldFedAdam}, StrategyError,
+        "strategy: must be a Flower strategy, got the class FedAdam of Flower's old API. Use Flower's present",
+    ),
+    "subclass of an old strategy": (
+        {"strategy": Mine()}, StrategyError,
+        "strategy: must be a Flower strategy, got a Mine of Flower's old API. Use Flower's present strategies: from "
+        "flwr.serverapp.strategy import FedAvg; strategy=FedAvg(...).",
+    ),
+    "algorithm as strategy": (
+        {"strategy": fs.Algorithm("mine")}, StrategyError, "strategy: must be a Flower strategy, got an Algorithm. P",
     ),
     "list of arrays": (
         {"data": [np.zeros((3, 2)), np.zeros(3)]}, DataError,
-        "data: must be a population, got a list of 2. Make one from your clients' data: fs.custom_population(",
+        "data: must be clients with their data or pooled arrays, got a list of 2. Pass data=fs.arrays(x, y), which "
+        "[partition] deals out; or data=fs.custom_population(lambda k: (x[k], y[k]), sizes, outputs=10)",
+    ),
+    "pair of arrays": (
+        {"data": (np.zeros((3, 2)), np.zeros(3))}, DataError,
+        "data: must be clients with their data or pooled arrays, got a tuple of 2. Pass data=fs.arrays(x, y), which "
+        "[partition] deals out: data=fs.arrays(*data).",
+    ),
+    "clients by name": (
+        {"data": {"a": (np.zeros((3, 2)), np.zeros(3))}}, DataError,
+        "data: must be clients with their data or pooled arrays, got a dict of 1. Pass data=fs.arrays(x, y), which",
+    ),
+    "array": (
+        {"data": np.zeros((3, 2))}, DataError,
+        "data: must be clients with their data or pooled arrays, got a ndarray. Pass its targets too: data=fs.arrays(",
+    ),
+    "data frame": (
+        {"data": DataFrame()}, DataError,
+        "data: must be clients with their data or pooled arrays, got a DataFrame. Pass data=fs.arrays(table[features]",
     ),
     "torch dataset": (
-        {"data": TensorDataset(torch.zeros(3, 2))}, DataError, "data: must be a population, got a TensorDataset.",
+        {"data": TensorDataset(torch.zeros(3, 2))}, DataError,
+        "data: must be clients with their data or pooled arrays, got a TensorDataset. Take its arrays, x = torch.stac",
     ),
-    "name of data": ({"data": "digits"}, DataError, "data: must be a population, got the text 'digits'."),
-    "model class": (
-        {"model": nn.Flatten}, UserError,
-        "model: must be a torch.nn.Module, got the class Flatten. Pass an object of it: Flatten(...).",
+    "data loader": (
+        {"data": DataLoader(TensorDataset(torch.zeros(3, 2)))}, DataError,
+        "data: must be clients with their data or pooled arrays, got a DataLoader. Take its arrays, x = torch.stack(",
+    ),
+    "function of a client": (
+        {"data": lambda k: None}, DataError,
+        "data: must be clients with their data or pooled arrays, got the function <lambda>. Pass data=fs.custom_popul",
+    ),
+    "name of data": (
+        {"data": "digits"}, DataError,
+        "data: must be clients with their data or pooled arrays, got the text 'digits'. Files and built-in sets are "
+        "named in the scenario: [data] kind=digits;",
+    ),
+    "model class with arguments": (
+        {"model": nn.Linear}, UserError,
+        "model: must be a torch.nn.Module or a function that makes one, got the class Linear, which needs arguments "
+        "(in_features, out_features). Pass model=lambda: Linear(...), whose initial values the seed covers, or an",
+    ),
+    "another class for a model": (
+        {"model": dict}, UserError,
+        "model: must be a torch.nn.Module or a function that makes one, got the class dict. Pass a torch.nn.Module, or",
     ),
     "function for a model": (
-        {"model": torch.relu}, UserError, "model: must be a torch.nn.Module, got the function relu.",
+        {"model": torch.relu}, UserError,
+        "model: must be a torch.nn.Module or a function that makes one, got the function relu. Pass a torch.nn.Module",
+    ),
+    "function of features for a model": (
+        {"model": lambda x: x}, UserError,
+        "model: must be a torch.nn.Module or a function that makes one, got the function <lambda>, which needs arg",
+    ),
+    "function that makes no model": (
+        {"model": lambda: [nn.Linear(64, 10)]}, UserError,
+        "model: is a function that returned a list of 1, not a torch.nn.Module. Return the module: def make(): return",
+    ),
+    "function that raises for a model": (
+        {"model": failing_model}, UserError,
+        "model: failing_model raised when it made the model: LookupError: no such layer (at ",
+    ),
+    "path of a model": (
+        {"model": "model.pt"}, UserError,
+        "model: must be a torch.nn.Module or a function that makes one, got the text 'model.pt'. Load it first: net =",
+    ),
+    "name of a model": (
+        {"model": "mlp"}, UserError,
+        "model: must be a torch.nn.Module or a function that makes one, got the text 'mlp'. A built-in model is named "
+        'in the scenario: sets=["model.kind=mlp"].',
+    ),
+    "state dict for a model": (
+        {"model": nn.Linear(2, 2).state_dict()}, UserError,
+        "model: must be a torch.nn.Module or a function that makes one, got an OrderedDict of 2. A state dict has only",
+    ),
+    "layers for a model": (
+        {"model": [nn.Linear(64, 10)]}, UserError,
+        "model: must be a torch.nn.Module or a function that makes one, got a list of 1. Pass model=torch.nn.Seq",
+    ),
+    "optimizer for an algorithm": (
+        {"algorithm": torch.optim.SGD([nn.Parameter(torch.zeros(1))])}, StrategyError,
+        'algorithm: must be a fedscape.Algorithm, got a SGD. Clients take it from the scenario, sets=["local.opt',
+    ),
+    "optimizer class for an algorithm": (
+        {"algorithm": torch.optim.Adam}, StrategyError,
+        "algorithm: must be a fedscape.Algorithm, got the class Adam. Clients take it from the scenario",
+    ),
+    "name for an algorithm": (
+        {"algorithm": "fedprox"}, StrategyError,
+        "algorithm: must be a fedscape.Algorithm, got the text 'fedprox'. A built-in algorithm is named in the scenario"
+        ': sets=["algorithm.kind=fedprox"].',
+    ),
+    "rule for an algorithm": (
+        {"algorithm": fs.proximal(0.1)}, StrategyError,
+        "algorithm: must be a fedscape.Algorithm, got a LocalRule. Pass algorithm=fs.Algorithm(\"proximal\", local=",
+    ),
+    "transform for an algorithm": (
+        {"algorithm": fs.adam(0.1)}, StrategyError,
+        "algorithm: must be a fedscape.Algorithm, got a ServerTransform. Pass algorithm=fs.Algorithm(\"mine\", server=",
+    ),
+    "strategy for an algorithm": (
+        {"algorithm": FedAvg()}, StrategyError,
+        "algorithm: must be a fedscape.Algorithm, got a FedAvg. A Flower strategy is passed as strategy=: from flwr.",
     ),
     "lazy model": (
         {"model": nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 10))}, UserError,
@@ -82,7 +229,30 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
         {"model": Lost()}, UserError, "model: fails on features of shape (64,): AttributeError: 'Lost' object has no",
     ),
     "client app": (
-        {"client_app": FedAvg()}, StrategyError, "client_app: must be a flwr.clientapp.ClientApp, got a FedAvg.",
+        {"client_app": FedAvg()}, StrategyError,
+        "client_app: must be a flwr.clientapp.ClientApp, got a FedAvg. A strategy is passed as strategy=.",
+    ),
+    "client_fn": (
+        {"client_app": client_fn}, StrategyError,
+        "client_app: must be a flwr.clientapp.ClientApp, got the function client_fn. Write it as from flwr.clientapp "
+        "import ClientApp; app = ClientApp(); write @app.train() over a function (message, context) -> Message",
+    ),
+    "old client": (
+        {"client_app": OldClient()}, StrategyError,
+        "client_app: must be a flwr.clientapp.ClientApp, got an OldClient of Flower's old API. Write it as from flwr.",
+    ),
+    "old client class": (
+        {"client_app": OldClient}, StrategyError,
+        "client_app: must be a flwr.clientapp.ClientApp, got the class OldClient of Flower's old API. Write it as",
+    ),
+    "app of a client_fn": (
+        {"client_app": ClientApp(client_fn=client_fn)}, StrategyError,
+        "client_app: is a ClientApp with a client_fn, Flower's old API: it takes other messages than those sent here. "
+        "Write it as from flwr.clientapp import ClientApp",
+    ),
+    "server app": (
+        {"client_app": ServerApp()}, StrategyError,
+        "client_app: must be a flwr.clientapp.ClientApp, got a ServerApp. fedscape has its own server: pass the strat",
     ),
     "grid": ({"grid": ArrayRecord()}, StrategyError, "grid: must be a flwr.serverapp.Grid, got an ArrayRecord"),
     "one observer": (
@@ -151,13 +321,48 @@ def test_scenario_of_the_wrong_kind_is_refused(call: Callable[[], object], messa
 
 
 def test_other_entry_points_check_the_same_arguments(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="data: must be a population, got a list of 0"):
+    with pytest.raises(DataError, match=r"data: must be clients with their data or pooled arrays, got a list of 0"):
         fs.describe_data(digits(), data=[])  # type: ignore[arg-type]
-    with pytest.raises(UserError, match=r"model: must be a torch.nn.Module, got the class Linear"):
-        fs.resume(tmp_path, model=nn.Linear)  # type: ignore[arg-type]
-    fs.simulate("quadratic-two-clients", out=tmp_path / "run")
-    with pytest.raises(UserError, match=r"model: must be a torch.nn.Module, got the class Linear"):
-        fs.open_run(tmp_path / "run").model(nn.Linear)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"data: must be clients with their data or pooled arrays, got a list of 0"):
+        fs.population(digits(), data=[])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"model: must be .* got the class Linear, which needs arguments"):
+        fs.resume(tmp_path, model=nn.Linear)
+    run = fs.simulate("quadratic-two-clients", out=tmp_path / "run")
+    with pytest.raises(UserError, match=r"model: must be .* got the class Linear, which needs arguments"):
+        fs.open_run(tmp_path / "run").model(nn.Linear)
+    for call in (fs.open_run, fs.resume):
+        with pytest.raises(RunFolderError, match=r"path: must be the path of a run's folder, got a Run. Pass run.path"):
+            call(run)  # type: ignore[arg-type]
+
+
+def test_parts_and_runs_are_no_scenarios(tmp_path: Path) -> None:
+    run = fs.simulate("quadratic-two-clients", out=tmp_path / "run")
+    cases: list[tuple[Any, str]] = [
+        (nn.Linear(2, 2), "got a Linear. Pass it as model=: fs.simulate(scenario, model=model)."),
+        (fs.arrays(np.zeros((9, 2)), np.arange(9) % 3), "got a PooledArrays. Pass it as data="),
+        (fs.Algorithm("mine"), "got an Algorithm. Pass it as algorithm=."),
+        (FedAvg(), "got a FedAvg. Pass it as strategy=."),
+        (run, "got a Run. Run its scenario again: fs.simulate(run.session.scenario); continue it: fs.resume(run.path)"),
+        (fs.open_run(tmp_path / "run"), "got a Record. Run its scenario again: fs.simulate(record.scenario)"),
+        (tmp_path / "run", f"It is a run's folder. Read it: fs.open_run('{tmp_path / 'run'}'); continue it: fs.res"),
+    ]
+    for value, message in cases:
+        for call in (fs.simulate, fs.describe_data, fs.population):
+            with pytest.raises(ScenarioError) as error:
+                call(value)
+            assert str(error.value).startswith("scenario: must be a scenario, a file's path or a built-in's name, got ")
+            assert message in str(error.value)
+
+
+def test_changes_of_a_scenario_object_are_not_dropped() -> None:
+    def rows(population: fs.Population) -> list[int]:
+        return population.cohort(np.arange(8)).rows.tolist()
+
+    assert rows(fs.population(digits(), seed=3)) == rows(fs.population(digits("run.seed=3")))
+    assert rows(fs.population(digits(), seed=3)) != rows(fs.population(digits()))
+    for call in (fs.population, fs.describe_data):
+        with pytest.raises(ScenarioError, match="sets: change a file or a built-in, and a Scenario object was passed"):
+            call(digits(), sets=["partition.clients=3"])
 
 
 def test_valid_arguments_are_accepted() -> None:
@@ -213,7 +418,9 @@ def test_client_that_raises_is_named_and_its_error_chained() -> None:
     sets = ["algorithm.cohort=", "evaluation.baselines=false", "run.rounds=2", "engine.threads=1"]
     with pytest.raises(DataError) as error:
         fs.simulate(fs.load_scenario("digits-iid", sets=sets), model=nn.Linear(2, 3), data=population, record=False)
-    assert str(error.value) == "client 2: broken(2) raised FileNotFoundError: site-2.csv."
+    line = broken.__code__.co_firstlineno + 2
+    place = f'at {__file__}, line {line}, in broken: raise FileNotFoundError("site-2.csv")'
+    assert str(error.value) == f"client 2: broken(2) raised FileNotFoundError: site-2.csv ({place})."
     assert isinstance(error.value.__cause__, FileNotFoundError)
     with pytest.raises(DataError, match=r"client 0: <lambda>\(0\) raised ZeroDivisionError: integer div"):
         fs.custom_population(lambda k: 1 // 0, [3], outputs=3)  # type: ignore[arg-type,return-value]

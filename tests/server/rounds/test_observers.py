@@ -72,7 +72,12 @@ def test_failing_observer_is_logged_dropped_and_announced(
     assert caplog.records[0].exc_info is not None
     (event,) = (what for moment, what in before.received if moment == "event")
     assert (event["round"], event["kind"]) == (3, "observer_dropped")
-    assert event["message"] == "Broken failed in round_finished and was dropped: OSError: no route to host in round 3"
+    line = Broken.round_finished.__code__.co_firstlineno + 2
+    assert event["message"] == (
+        "Broken failed in round_finished and was dropped: OSError: no route to host in round 3 "
+        f"(at {__file__}, line {line}, in round_finished: "
+        """raise OSError(f"no route to host in round {line['round']}"))"""
+    )
     assert [moment for moment, _ in after.received] == ["event", "round_finished", "round_finished"]
 
 

@@ -1,0 +1,120 @@
+"""Errors raised by the user's own code: their words, with the file and the line of the user's code."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+from types import CodeType, FrameType
+
+from clients.core.errors import FedscapeError, UserError
+
+_ROOT = Path(__file__).parents[2]
+OURS = tuple(str(_ROOT / name) + "/" for name in ("clients", "server", "simulator", "dashboards", "fedscape"))
+"""Folders of fedscape's own code."""
+_SITE = tuple({sysconfig.get_path(name) + "/" for name in ("purelib", "platlib")})
+LIBRARIES = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib")})
+"""Folders of Python's own library; `site-packages` lies in one of them."""
+_NEVER = tuple(folder + name + "/" for folder in _SITE for name in ("torch", "functorch", "flwr", "numpy", "scipy"))
+_MOST = 500  # characters of an error's text
+
+_Frame = tuple[FrameType, int]
+
+
+def described(error: BaseException) -> str:
+    """Return an error in one line: its type, its text, and the place in the user's own code, if it passes there.
+
+    Example:
+        >>> described(ValueError("no such site"))
+        'ValueError: no such site'
+    """
+    text = " ".join(str(error).split())
+    text = text if len(text) <= _MOST else text[: _MOST - 4] + " ..."
+    place = user_place(error)
+    return type(error).__name__ + (f": {text}" if text else "") + (f" ({place})" if place else "")
+
+
+def user_place(error: BaseException) -> str:
+    """Return the innermost place in the user's code that an error passes; empty where it passes none.
+
+    It is the innermost frame outside fedscape, Python's library and installed packages. A user's package that is
+    installed counts where nothing else does.
+
+    Example:
+        >>> user_place(ValueError("never raised"))
+        ''
+    """
+    frames = _frames(error)
+    own = [f for f in frames if not _starts(f, (*OURS, *LIBRARIES, *_SITE))]
+    own = own or [
+        f for f in frames if not _starts(f, (*OURS, *_NEVER)) and (_starts(f, _SITE) or not _starts(f, LIBRARIES))
+    ]
+    if not own:
+        return ""
+    frame, line = own[-1]
+    code = frame.f_code
+    source = linecache.getline(code.co_filename, line, frame.f_globals).strip()
+    where = "" if code.co_name == "<module>" else f", in {code.co_name}"
+    return f"at {code.co_filename}, line {line}{where}" + (f": {source}" if source else "")
+
+
+def passes(error: BaseException, functions: Iterable[object]) -> bool:
+    """Return whether an error passes through one of some functions; what is no Python function is left out."""
+    codes = {code for f in functions if isinstance(code := getattr(f, "__code__", None), CodeType)}
+    return any(frame.f_code in codes for frame, _ in _frames(error))
+
+
+def is_of_users_code(error: BaseException) -> bool:
+    """Return whether an error comes from the user's code or model, not from a mistake in fedscape.
+
+    An error of torch's own layers comes from the model that consists of them. A failed `assert` of fedscape does not,
+    also where the user's code called it.
+    """
+    frames = _frames(error)
+    if isinstance(error, AssertionError) and frames and _starts(frames[-1], OURS):
+        return False
+    return bool(user_place(error)) or any("/torch/nn/modules/" in frame.f_code.co_filename for frame, _ in frames)
+
+
+@contextmanager
+def naming(field: str, doing: str, *, kind: type[UserError] = UserError, fix: str = "") -> Iterator[None]:
+    """Turn an error of the user's code into a `UserError`; fedscape's own errors pass unchanged.
+
+    Args:
+        field: the argument that the code came with, such as "model".
+        doing: what it does, as the start of the problem, such as "fails in round 3".
+        kind: the class of the error.
+        fix: the usual fix.
+    """
+    try:
+        yield
+    except FedscapeError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        if not is_of_users_code(error):
+            raise
+        raise kind(field, f"{doing}: {described(error)}", fix=fix) from error
+
+
+def name_of(function: Callable[..., object]) -> str:
+    """Return a function's name for messages; an object's class.
+
+    Example:
+        >>> name_of(len), name_of(lambda: 0)
+        ('len', '<lambda>')
+    """
+    return getattr(inspect.unwrap(function), "__name__", type(function).__name__)
+
+
+def _frames(error: BaseException) -> list[_Frame]:
+    """Return the frames that an error passes, the innermost last; without those of generated code."""
+    frames = walk_tb(error.__traceback__)
+    return [f for f in frames if not f[0].f_code.co_filename.startswith(("<frozen", "<eval_with_key", "<__array"))]
+
+
+def _starts(frame: _Frame, folders: tuple[str, ...]) -> bool:
+    return frame[0].f_code.co_filename.startswith(folders)
