@@ -80,7 +80,8 @@ if TYPE_CHECKING:
     from simulator.runs.populations import population
     from simulator.runs.record import Record, open_run
     from simulator.runs.run import Run, resume, simulate
-    from simulator.scenario.sections import Scenario, builtin_names, load_scenario, to_toml
+    from simulator.scenario.sections import Scenario, load_scenario, to_toml
+    from simulator.scenario.sources import builtin_names
 
 _HOME = {
     "Aggregate": "server.algorithms.transforms",
@@ -113,7 +114,7 @@ _HOME = {
     "Verdict": "server.convergence.verdict",
     "adagrad": "server.algorithms.transforms",
     "adam": "server.algorithms.transforms",
-    "builtin_names": "simulator.scenario.sections",
+    "builtin_names": "simulator.scenario.sources",
     "chain": "server.algorithms.transforms",
     "clip_norm": "server.algorithms.transforms",
     "clipped": "server.algorithms.aggregation",
