@@ -9,8 +9,9 @@ Five lines run a federation and read its record:
     print(run.rounds["validation_loss"])        # one value a round, round 0 first
     model = run.model()                         # a torch.nn.Module with the final parameters
 
-Change a scenario with `fs.load_scenario("digits-label-skew", sets=["algorithm.kind=fedprox"])`; list the built-in
-ones with `fs.builtin_names()`. Bring your own parts:
+Change a scenario with `fs.load_scenario("digits-label-skew", sets=["algorithm.kind=fedprox"])`, or write one as a table:
+`fs.load_scenario({"data": {"kind": "digits"}, ...})`. `fedscape.options` has the option classes; `fs.builtin_names()`
+lists the built-in scenarios. Bring your own parts:
 
     fs.simulate(scenario, model=MyNet(), data=fs.custom_population(client, sizes, outputs=10))
     fs.simulate(scenario, strategy=flwr.serverapp.strategy.Krum(...))    # any Flower strategy
@@ -193,6 +194,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562): `import fedscape` imports no heavy library."""
+    if name == "options":
+        return import_module("fedscape.options")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)

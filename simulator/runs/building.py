@@ -67,7 +67,7 @@ def population_of(scenario: Scenario, given: Overrides) -> Population:
     """
     data = given.population or scenario.data
     if data is None:
-        raise ScenarioError("data", "is missing", fix="Add a [data] section, or pass data= from Python.")
+        raise ScenarioError("data", "is missing", fix="Such as --set data.kind=digits, or data= from Python.")
     return build_federation(federation_of(scenario, data))
 
 
@@ -87,7 +87,7 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
     module = given.model
     if module is None:
         if scenario.model is None:
-            raise ScenarioError("model", "is missing", fix="Add a [model] section, or pass model= from Python.")
+            raise ScenarioError("model", "is missing", fix="Such as --set model.kind=mlp, or model= from Python.")
         try:
             module = build_model(scenario.model, population, int(streams.keys(seed, "model") >> np.uint64(2)))
         except UserError as error:

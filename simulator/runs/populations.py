@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clients.core.errors import ScenarioError
 from clients.core.population import Population
 from clients.federation.build import build_federation
 from simulator.runs.building import federation_of
-from simulator.scenario.sections import Scenario, load_scenario
+from simulator.scenario.sections import ScenarioSource, load_scenario
 
 
 def population(
-    scenario: Scenario | str | Path | None = None, *, sets: Sequence[str] = (), seed: int | None = None
+    scenario: ScenarioSource = None, *, sets: Sequence[str] | Mapping[str, Any] = (), seed: int | None = None
 ) -> Population:
     """Return the clients of a scenario as they are before the first round of a run.
 
     Args:
-        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
-        sets: changes of a file or a built-in, such as "faults.stuck.severity=0".
-        seed: replaces the seed of a file or a built-in.
+        scenario: a `Scenario`, a table, a file, or a built-in's name; the default scenario without one.
+        sets: changes such as "faults.stuck.severity=0", as for `load_scenario`.
+        seed: replaces the scenario's seed.
 
     Returns:
         The population. `cohort(clients)` returns training examples, `masks(clients)` the values that each fault
@@ -37,8 +37,7 @@ def population(
         >>> wrong.dtype, wrong.shape == (people.sizes[0],), bool(wrong.any())
         (dtype('bool'), True, True)
     """
-    if not isinstance(scenario, Scenario):
-        scenario = load_scenario(scenario, sets=sets, seed=seed)
+    scenario = load_scenario(scenario, sets=sets, seed=seed)
     if scenario.data is None:
-        raise ScenarioError("data", "is missing", fix="Add a [data] section.")
+        raise ScenarioError("data", "is missing", fix="Such as --set data.kind=digits.")
     return build_federation(federation_of(scenario, scenario.data))

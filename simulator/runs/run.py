@@ -48,7 +48,7 @@ from simulator.runs.resumption import (
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import Scenario, load_scenario, to_toml
+from simulator.scenario.sections import ScenarioSource, load_scenario, to_toml
 
 RUNS = Path("runs")
 
@@ -107,7 +107,7 @@ class History:
 
 @threads_restored()
 def simulate(
-    scenario: Scenario | str | Path | None = None,
+    scenario: ScenarioSource = None,
     *,
     seed: int | None = None,
     model: nn.Module | None = None,
@@ -124,7 +124,7 @@ def simulate(
     """Run a federation and return the finished run. It runs in this process unless `grid` is given.
 
     Args:
-        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
+        scenario: a `Scenario`, a table, a file, or a built-in's name, as for `load_scenario`; without one, the default.
         seed: instead of the scenario's.
         model: any torch module, instead of [model].
         data: a population such as `custom_population(...)` makes, instead of [data] and [partition].
@@ -158,8 +158,7 @@ def simulate(
     check_observers(observers, stop_asked)
     check_out(out)
     seed = whole_seed(seed)
-    if not isinstance(scenario, Scenario):
-        scenario = load_scenario(scenario)
+    scenario = load_scenario(scenario)
     if model is not None:
         scenario = replace(scenario, model=None)
     if data is not None:
@@ -217,6 +216,7 @@ def resume(
     folder = RunFolder.open(Path(path))
     scenario = load_scenario(folder.scenario)
     environment, given = folder.read_environment() or {}, Overrides(model, data, algorithm, strategy)
+    scenario = replace(scenario, notices=tuple(environment.get("run", {}).get("scenario_notices", ())))
     check_resumable(folder, environment, given)
     plan = environment.get("run", {}).get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
@@ -269,7 +269,7 @@ def _play(
             all_observers.round_finished(initial_line(experiment, state))
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
-        verdict = with_hint(verdict, state, folder)
+        verdict = with_hint(verdict, state, folder, brought(given))
         outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
             save_model(session, state, folder.model)
@@ -285,7 +285,7 @@ def _play(
 def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
     data = session.scenario.data
-    notices = [*session.population.federation.notices, *session.task.notices]
+    notices = [*session.scenario.notices, *session.population.federation.notices, *session.task.notices]
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
@@ -298,6 +298,7 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
         "data": session.population.name,
         **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
         **({"notices": notices} if notices else {}),
+        **({"scenario_notices": session.scenario.notices} if session.scenario.notices else {}),
         **({"error": error} if error else {}),
         "from_python": brought(given),
     }

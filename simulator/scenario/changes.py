@@ -118,7 +118,8 @@ def drop(changed: Changed, path: Path) -> str:
 def _adapt(path: Path, changed: Changed, old: Any, new: Any, kinds: Mapping[str, Any]) -> None:
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return
-    was, now = old.get("kind"), new.get("kind")
+    was: Any = old.get("kind")
+    now: Any = new.get("kind")
     if was == now or was not in kinds or now not in kinds or kinds[was].options is kinds[now].options:
         return
     hints = hints_of(kinds[now].options)

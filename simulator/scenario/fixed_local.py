@@ -40,7 +40,8 @@ def adapt_local(changed: Changed, before: Mapping[str, Any]) -> None:
     algorithm, local = changed.table.get("algorithm"), changed.table.get("local")
     if not isinstance(algorithm, Mapping) or not isinstance(local, Mapping):
         return
-    kind, old = algorithm.get("kind"), before.get("algorithm")
+    kind: Any = algorithm.get("kind")
+    old = before.get("algorithm")
     if kind not in ALGORITHMS or kind == (old.get("kind") if isinstance(old, Mapping) else None):
         return
     fixed = ALGORITHMS[kind].fixed_local

@@ -121,7 +121,7 @@ def _classes(hint: Any, given: Any, *, everything: bool) -> list[type]:
     classes, kinds = classes_of(hint), table_in(hint)
     if everything or not classes:
         return classes
-    kind = given.get("kind") if isinstance(given, Mapping) else None
+    kind: Any = given.get("kind") if isinstance(given, Mapping) else None
     if kinds is not None:
         return [kinds[kind].options] if kind in kinds else []
     is_present = isinstance(given, Mapping) or type(None) not in get_args(hint)

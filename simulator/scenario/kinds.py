@@ -35,7 +35,7 @@ def parts(hint: Any) -> list[Any]:
 
 
 @cache
-def hints_of(cls: type) -> Mapping[str, Any]:
+def hints_of(cls: Any) -> Mapping[str, Any]:
     """Return the type hints of a dataclass's keys, in order; a field with the metadata `is_key: False` is no key."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.metadata.get("is_key", True)}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin
 
 from clients.core.errors import ScenarioError, UserError, unknown_name
 from clients.core.rows import Table
-from simulator.scenario.answers import answer, choose
+from simulator.scenario.answers import VALUES, answer, choose
 from simulator.scenario.kinds import classes_of, hints_of, tables
-from simulator.scenario.values import shown, words
+from simulator.scenario.values import alternatives, shown, words
 
 EXAMPLES: Mapping[str, str] = {
     "clients": "20",
@@ -54,7 +55,12 @@ def first_of(mistakes: Sequence[Mistake], source: str) -> ScenarioError:
 
 def wrong_type(path: str, value: Any, hint: Any) -> Mistake:
     """Return the mistake of a value whose type is not allowed."""
-    return Mistake(UserError(path, f"must be {words(hint)}, got {shown(value)}"), 1)
+    fix = VALUES.get(path, {}).get(value.lower(), "") if isinstance(value, str) else ""
+    if not fix and isinstance(value, str):
+        names = [name for name in _names(hint) if isinstance(name, str)]
+        near = get_close_matches(value.lower(), names, n=1, cutoff=0.7)
+        fix = f"Nearest: {near[0]!r}." if near else ""
+    return Mistake(UserError(path, f"must be {words(hint)}, got {shown(value)}", fix=fix), 1)
 
 
 def no_section(path: str, value: Any) -> Mistake:
@@ -96,12 +102,18 @@ def unknown_key(
     fix = ""
     if having:
         what += f" of kind {kind!r}"
-        fix = f"It is a key of {', '.join(having)}. To remove it: --set {path}=."
+        change = f"--set {section}.kind={having[0]}"
+        fix = f"It is a key of {', '.join(having)} ({change}). To remove it: --set {path}=."
     elif instead := answer(key):
         fix = instead
     elif not section:
         fix = _home_of(key, root)
     return Mistake(UserError(path, unknown_name(_short(key), keys, what), fix=fix), 0)
+
+
+def _names(hint: Any) -> list[Any]:
+    """Return the names that a type allows."""
+    return [name for option in alternatives(hint) if get_origin(option) is Literal for name in get_args(option)]
 
 
 def _short(key: str) -> str:

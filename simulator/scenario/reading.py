@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from clients.core.errors import UserError
 from simulator.scenario.kinds import classes_of, hints_of, is_named, table_in
 from simulator.scenario.mistakes import Mistake, first_of, missing, no_section, refused, unknown_key, wrong_type
+from simulator.scenario.plain import plain
 from simulator.scenario.values import Mismatch, alternatives, read
 
 T = TypeVar("T")
@@ -94,8 +95,9 @@ class Reader:
         changed = {}
         for key, hint in hints_of(type(options)).items():
             given = getattr(options, key)
-            found = self.value(given, hint, _join(path, key))
-            if found is not given and (found != given or type(found) is not type(given)):
+            is_section = bool(classes_of(hint))
+            found = self.value(given if is_section else plain(given, path), hint, _join(path, key))
+            if found is not given and (type(found) is not type(given) or found != given):
                 changed[key] = found
         if not changed or self.mistakes:
             return options

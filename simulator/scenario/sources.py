@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.core.errors import ScenarioError, unknown_name
+from server.record.hints import is_run, way_on
 
 DEFAULT = "digits-label-skew"
 BLANK = "blank"
@@ -60,7 +60,7 @@ def find(name: str | Path) -> Source:
         ScenarioError: there is none, or it cannot be read; the message says whether a name or a path was meant.
     """
     if str(name) == BLANK:
-        return Source({}, BLANK, BLANK)
+        return Source({"algorithm": {"kind": "fedavg"}}, BLANK, BLANK)
     if str(name) in builtin_names():
         text = (resources.files("simulator.scenario") / "builtin" / f"{name}.toml").read_text("utf-8")
         return Source(tomllib.loads(text), str(name), str(name))
@@ -108,21 +108,13 @@ def _other_format(path: Path) -> str:
 
 def _is_folder(path: Path) -> ScenarioError:
     problem = f"{str(path)!r} is a folder, so it is not a scenario file"
-    if (path / "scenario.toml").is_file() and (path / "rounds.jsonl").is_file():
-        again = f"fedscape run {path / 'scenario.toml'} runs its scenario again."
-        go_on = f"fedscape report {path} shows it" if _is_over(path) else f"fedscape resume {path} continues it"
-        return ScenarioError("scenario", f"{problem}; it holds a run", fix=f"{go_on}, and {again}")
+    if is_run(path):
+        again = f"Run its scenario again: fedscape run {path / 'scenario.toml'}, or {way_on(path)}"
+        return ScenarioError("scenario", f"{problem}; it holds a run", fix=again)
     files = sorted(file.name for file in path.glob("*.toml"))
     more = ", ..." if len(files) > MOST_NAMES else ""
     fix = f"Name a file in it: {', '.join(files[:MOST_NAMES])}{more}." if files else "It has no TOML file."
     return ScenarioError("scenario", problem, fix=fix)
-
-
-def _is_over(path: Path) -> bool:
-    """Return whether a run's folder has an outcome other than an interruption."""
-    with suppress(OSError, ValueError, AttributeError):
-        return json.loads((path / "outcome.json").read_bytes()).get("outcome") not in (None, "interrupted")
-    return False
 
 
 def _is_absent(name: str | Path, path: Path) -> ScenarioError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from simulator.runs.building import Overrides
 from simulator.runs.experiment import experiment_of
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import Scenario, load_scenario
+from simulator.scenario.sections import ScenarioSource, load_scenario
 
 
 class _Staged:
@@ -47,7 +46,7 @@ class Stepper:
     """Plays a scenario round by round. Rounds have the same bits as those of `fedscape.simulate`.
 
     Args:
-        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
+        scenario: a `Scenario`, a table, a file, or a built-in's name; the default scenario without one.
         model: a torch module, instead of [model].
         data: clients instead of [data] and [partition].
         algorithm: an algorithm of your own.
@@ -72,7 +71,7 @@ class Stepper:
     @threads_restored()
     def __init__(
         self,
-        scenario: Scenario | str | Path | None = None,
+        scenario: ScenarioSource = None,
         *,
         model: nn.Module | None = None,
         data: Population | None = None,
@@ -81,8 +80,7 @@ class Stepper:
     ) -> None:
         quiet()
         check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
-        if not isinstance(scenario, Scenario):
-            scenario = load_scenario(scenario)
+        scenario = load_scenario(scenario)
         self.session: Session = open_session(scenario, Overrides(model, data, algorithm, strategy))
         self.experiment: Experiment = experiment_of(
             self.session, Observers([]), _Staged(self.session.states), lambda: False
