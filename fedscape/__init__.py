@@ -9,9 +9,9 @@ Five lines run a federation and read its record:
     print(run.rounds["validation_loss"])        # one value a round, round 0 first
     model = run.model()                         # a torch.nn.Module with the final parameters
 
-Change a scenario with `fs.load_scenario("digits-label-skew", sets=["algorithm.kind=fedprox"])`, or write one as a table:
-`fs.load_scenario({"data": {"kind": "digits"}, ...})`. `fedscape.options` has the option classes; `fs.builtin_names()`
-lists the built-in scenarios. Bring your own parts:
+Change a scenario with `fs.load_scenario("digits-label-skew", sets=["algorithm.kind=fedprox"])`, or write one as a
+table: `fs.load_scenario({"data": {"kind": "digits"}, ...})`. `fedscape.options` has the option classes;
+`fs.builtin_names()` lists the built-in scenarios. Bring your own parts:
 
     fs.simulate(scenario, model=MyNet(), data=fs.custom_population(client, sizes, outputs=10))
     fs.simulate(scenario, strategy=flwr.serverapp.strategy.Krum(...))    # any Flower strategy

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal, get_args, get_origin
 
-from clients.core.errors import ScenarioError, UserError, unknown_name
+from clients.core.errors import ScenarioError, UserError, shortened, unknown_name
 from clients.core.rows import Table
 from simulator.scenario.answers import VALUES, answer, choose
 from simulator.scenario.kinds import classes_of, hints_of, tables
@@ -81,7 +82,8 @@ def refused(path: str, error: UserError) -> Mistake:
     steps = [step for step in (*path.split("."), *error.field.split(".")) if step]
     # An inner field may name its own table again: schedule.schedule.every.
     field = ".".join(step for i, step in enumerate(steps) if i == 0 or step != steps[i - 1])
-    return Mistake(UserError(field, error.problem, fix=error.fix), 2)
+    problem = re.sub(r"\S{200,}", lambda match: shortened(match[0]), error.problem)  # a value may be of any length
+    return Mistake(UserError(field, problem, fix=error.fix), 2)
 
 
 def unknown_key(
@@ -108,16 +110,12 @@ def unknown_key(
         fix = instead
     elif not section:
         fix = _home_of(key, root)
-    return Mistake(UserError(path, unknown_name(_short(key), keys, what), fix=fix), 0)
+    return Mistake(UserError(path, unknown_name(key, keys, what), fix=fix), 0)
 
 
 def _names(hint: Any) -> list[Any]:
     """Return the names that a type allows."""
     return [name for option in alternatives(hint) if get_origin(option) is Literal for name in get_args(option)]
-
-
-def _short(key: str) -> str:
-    return key if len(key) <= 60 else key[:57] + "..."
 
 
 def _home_of(key: str, root: type) -> str:

@@ -221,14 +221,13 @@ def load_scenario(
 
 
 def to_toml(scenario: Scenario) -> str:
-    """Return a scenario as TOML with every default; reading it gives the same scenario.
+    """Return a scenario as TOML with every default; reading it gives the same experiment.
 
-    Keys of [local] that the algorithm fixes have its values. Notices are comments at the start.
+    Keys of [local] that the algorithm fixes have the algorithm's values. Notices are comments at the start.
     """
-    table = all_values(scenario)
     fixed = ALGORITHMS.row_of(scenario.algorithm).fixed_local
-    if fixed is not None:
-        table["local"] = all_values({**table["local"], **fixed.values})
+    local = scenario.local if fixed is None else dataclasses.replace(scenario.local, **fixed.values)
+    table = {**all_values(scenario), "local": all_values(local)}
     return "".join(f"# {notice}\n" for notice in scenario.notices) + tomli_w.dumps(table)
 
 
