@@ -68,12 +68,12 @@ class Key:
 
 def page() -> str:
     """Return the page's text, and warn about keys without a meaning."""
-    from simulator.scenario.kinds import tables
+    from simulator.scenario.kinds import hints_of, tables
     from simulator.scenario.sections import Scenario
 
     hints = typing.get_type_hints(Scenario, include_extras=True)
     of_kinds = tables(Scenario, named=False) | tables(Scenario, named=True)
-    fields = dataclasses.fields(Scenario)
+    fields = [f for f in dataclasses.fields(Scenario) if f.name in hints_of(Scenario)]
     top = [
         Key(f.name, _type(hints[f.name]), _default(f), TOP.get(f.name, ""))
         for f in fields

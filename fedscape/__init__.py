@@ -9,8 +9,9 @@ Five lines run a federation and read its record:
     print(run.rounds["validation_loss"])        # one value a round, round 0 first
     model = run.model()                         # a torch.nn.Module with the final parameters
 
-Change a scenario with `fs.load_scenario("digits-label-skew", sets=["algorithm.kind=fedprox"])`; list the built-in
-ones with `fs.builtin_names()`. Bring your own parts:
+Change a scenario with `fs.load_scenario("digits-label-skew", sets=["algorithm.kind=fedprox"])`, or write one as a
+table: `fs.load_scenario({"data": {"kind": "digits"}, ...})`. `fedscape.options` has the option classes;
+`fs.builtin_names()` lists the built-in scenarios. Bring your own parts:
 
     fs.simulate(scenario, model=lambda: MyNet(), data=fs.arrays(x, y))   # [partition] deals the arrays out
     fs.simulate(scenario, model=lambda: MyNet(), data=fs.custom_population(client, sizes, outputs=10))
@@ -82,7 +83,8 @@ if TYPE_CHECKING:
     from simulator.runs.populations import population
     from simulator.runs.record import Record, open_run
     from simulator.runs.run import Run, resume, simulate
-    from simulator.scenario.sections import Scenario, builtin_names, load_scenario, to_toml
+    from simulator.scenario.sections import Scenario, load_scenario, to_toml
+    from simulator.scenario.sources import builtin_names
 
 _HOME = {
     "Aggregate": "server.algorithms.transforms",
@@ -117,7 +119,7 @@ _HOME = {
     "adagrad": "server.algorithms.transforms",
     "adam": "server.algorithms.transforms",
     "arrays": "clients.sources.pooled_arrays",
-    "builtin_names": "simulator.scenario.sections",
+    "builtin_names": "simulator.scenario.sources",
     "chain": "server.algorithms.transforms",
     "clip_norm": "server.algorithms.transforms",
     "clipped": "server.algorithms.aggregation",
@@ -198,6 +200,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562): `import fedscape` imports no heavy library."""
+    if name == "options":
+        return import_module("fedscape.options")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)

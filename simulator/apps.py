@@ -28,11 +28,18 @@ from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.run import simulate
-from simulator.scenario.sections import DEFAULT, Scenario, load_scenario, parse_scenario, to_toml
+from simulator.scenario.sections import (
+    DEFAULT,
+    Scenario,
+    ScenarioSource,
+    load_scenario,
+    parse_scenario,
+    to_toml,
+)
 
 
 def apps(
-    scenario: Scenario | str | Path | None = None,
+    scenario: ScenarioSource = None,
     *,
     out: Path | str | None = None,
     observers: Sequence[object] | None = None,
@@ -40,8 +47,8 @@ def apps(
     """Return a ServerApp and the ClientApp that belongs to it.
 
     Args:
-        scenario: a `Scenario`, a file, or a built-in's name; None takes it from the run's config when the apps run:
-            `scenario` (file or name), `sets` (changes as after `--set`, with `;` between them), `out`.
+        scenario: a `Scenario`, a table, a file, or a built-in's name; None takes it from the run's config when the apps
+            run: `scenario` (file or name), `sets` (changes as after `--set`, with `;` between them), `out`.
         out: the run's folder, on the machine of the ServerApp; None takes a new one in `runs/`.
         observers: objects with any of the methods of `Observer`; the console by default.
 
@@ -52,9 +59,7 @@ def apps(
         >>> server_app, client_app = apps("quadratic-two-clients")
         >>> # flwr.simulation.run_simulation(server_app, client_app, num_supernodes=2)
     """
-    if scenario is not None and not isinstance(scenario, Scenario):
-        scenario = load_scenario(scenario)
-    text = to_toml(scenario) if scenario is not None else ""
+    text = to_toml(load_scenario(scenario)) if scenario is not None else ""
     folder = str(out) if out is not None else ""
     listeners = observers if observers is not None else [ConsoleObserver()]
     return make_server_app(partial(_play, text, folder, listeners)), make_client_app(partial(_load, text))

@@ -92,4 +92,9 @@ def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
     nearest = f" Nearest: {near[0]!r}." if near else ""
     named = list(allowed)
     more = f" and {len(named) - MOST_NAMES} more" if len(named) > MOST_NAMES else ""
-    return f"{value!r} is not {what}.{nearest} All: {', '.join(named[:MOST_NAMES])}{more}"
+    return f"{shortened(repr(value))} is not {what}.{nearest} All: {', '.join(named[:MOST_NAMES])}{more}"
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """Return a text cut to at most so many characters, for messages."""
+    return text if len(text) <= most else f"{text[: most - 4]}..."

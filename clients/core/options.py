@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 from clients.core.errors import require
@@ -70,33 +71,41 @@ class HeldOutOptions(DataOptions):
 def check_at_least(options: object, least: float, *names: str, words: str = ">= {:g}") -> None:
     """Refuse fields below `least`; None passes. `words` describes the limit."""
     for name in names:
-        value = getattr(options, name)
+        value = _number(options, name)
         require(value is None or value >= least, name, f"must be {words.format(least)}, got {value}")
+
+
+def _number(options: object, name: str) -> Any:
+    """Return a field that must hold a number or None. From Python, it may hold anything."""
+    value = getattr(options, name)
+    is_number = value is None or (isinstance(value, Real) and not isinstance(value, bool))
+    require(is_number, name, f"must be a number, got {value!r:.60}")
+    return value
 
 
 def check_positive(options: object, *names: str, words: str = "> 0") -> None:
     """Refuse fields that are not finite and above 0."""
     for name in names:
-        value = getattr(options, name)
-        require(0 < value < math.inf, name, f"must be {words}, got {value}")
+        value = _number(options, name)
+        require(value is not None and 0 < value < math.inf, name, f"must be {words}, got {value}")
 
 
 def check_not_negative(options: object, *names: str, words: str = ">= 0") -> None:
     """Refuse fields that are not finite and at least 0."""
     for name in names:
-        value = getattr(options, name)
-        require(0 <= value < math.inf, name, f"must be {words}, got {value}")
+        value = _number(options, name)
+        require(value is not None and 0 <= value < math.inf, name, f"must be {words}, got {value}")
 
 
 def check_range(options: object, low: float, high: float, *names: str, words: str = "from {:g} to {:g}") -> None:
     """Refuse fields outside [low, high]."""
     for name in names:
-        value = getattr(options, name)
-        require(low <= value <= high, name, f"must be {words.format(low, high)}, got {value}")
+        value = _number(options, name)
+        require(value is not None and low <= value <= high, name, f"must be {words.format(low, high)}, got {value}")
 
 
 def check_below_one(options: object, *names: str, words: str = "in [0, 1)") -> None:
     """Refuse fields outside [0, 1); None passes."""
     for name in names:
-        value = getattr(options, name)
+        value = _number(options, name)
         require(value is None or 0 <= value < 1, name, f"must be {words}, got {value}")

@@ -116,7 +116,8 @@ def pooled_population(
     if pool.natural and (options is None or options == NaturalOptions()):
         options = NaturalOptions(key=pool.natural)
     if options is None:
-        raise PartitionError("kind", f"data '{pool.name}' come without clients", fix=f"Give one of {list(PARTITIONS)}.")
+        fix = f"Give one of {', '.join(PARTITIONS)}, such as --set partition.kind=iid --set partition.clients=20."
+        raise PartitionError("kind", f"data '{pool.name}' come without clients", fix=fix)
     own_test, test_fraction = None, held_out.test_fraction
     if test_fraction is None:
         own_test = pool.test

@@ -23,6 +23,7 @@ from clients.core.errors import RunFolderError
 from server.record.client_table import ClientTable
 from server.record.environment import environment
 from server.record.files import reading, sync_folder, whole_file, writing
+from server.record.hints import absent, incomplete, is_run, way_on
 from server.record.jsonlines import RoundWriter, from_json, to_json, truncate_rounds
 
 
@@ -65,7 +66,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             first = min((entry.name for entry in path.iterdir()), default=None)
         if first is not None:
-            fix = f"Name another folder with --out, or continue the run in it: fedscape resume {path}"
+            fix = "Name another folder with --out" + (f", or {way_on(path)}" if is_run(path) else ".")
             raise RunFolderError(str(path), f"already holds files ({first})", fix=fix)
         folder = cls(path)
         with writing(path, fix="Name another folder with --out."):
@@ -84,12 +85,9 @@ class RunFolder:
         """
         folder = cls(path)
         if not path.is_dir():
-            what = "is a file, not a run's folder" if path.exists() else "does not exist"
-            raise RunFolderError(str(path), what, fix="A run prints its folder at its end, as its record.")
-        missing = [file.name for file in (folder.scenario, folder.rounds) if not file.is_file()]
-        if missing:
-            fix = "It is not a run's folder, or its run stopped before round 0: run the scenario again."
-            raise RunFolderError(str(path), f"lacks {' and '.join(missing)}", fix=fix)
+            raise absent(path)
+        if not is_run(path):
+            raise incomplete(path)
         return folder
 
     @property

@@ -36,6 +36,8 @@ def data(
 
     check_folder(out)
     seen = look_at(scenario.load(), round_index=round_index)
+    for notice in seen.scenario.notices:
+        print(f"  {notice}")
     for line in table(seen.population, seen.measures):
         print(line)
     if seen.changes:

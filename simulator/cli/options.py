@@ -28,7 +28,7 @@ class ScenarioOptions:
         str | None,
         typer.Argument(
             metavar="[SCENARIO]",
-            help="A scenario file, or the name of a built-in scenario.",
+            help="A scenario file, or the name of a built-in scenario; blank has only defaults.",
             show_default=DEFAULT_SCENARIO,
             autocompletion=scenario_names,
         ),
@@ -37,8 +37,8 @@ class ScenarioOptions:
         list[str],
         typer.Option(
             "--set",
-            metavar="SECTION.KEY=VALUE",
-            help="Change one key of the scenario; an empty value removes it. Repeatable.",
+            metavar="KEY=VALUE",
+            help="Change one key of the scenario, such as run.rounds=5; an empty value removes it. Repeatable.",
             autocompletion=set_keys,
         ),
     ] = field(default_factory=list)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ from server.algorithms.build import local_for
 from server.convergence.monitor import required_facts
 from simulator.runs.argument_checks import check_made_model, check_scenario, whole_seed
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import Scenario, load_scenario
+from simulator.scenario.sections import Scenario, ScenarioSource, load_scenario
 
 ModelLike = nn.Module | Callable[[], nn.Module]
 """A torch module, or a function without arguments that makes one: the run's seed covers its initial values."""
@@ -74,7 +73,9 @@ def replacing(scenario: Scenario, given: Overrides) -> tuple[Scenario, Overrides
     return replace(scenario, data=None, partition=kept), given
 
 
-def scenario_of(scenario: Scenario | str | Path | None, sets: Sequence[str], seed: int | None) -> Scenario:
+def scenario_of(
+    scenario: ScenarioSource = None, sets: Sequence[str] | Mapping[str, Any] = (), seed: int | None = None
+) -> Scenario:
     """Return the scenario that a function was given, with changes and a seed.
 
     Raises:
@@ -82,13 +83,7 @@ def scenario_of(scenario: Scenario | str | Path | None, sets: Sequence[str], see
         UserError: the seed is not a whole number.
     """
     check_scenario(scenario)
-    seed = whole_seed(seed)
-    if not isinstance(scenario, Scenario):
-        return load_scenario(scenario, sets=sets, seed=seed)
-    if sets:
-        fix = "Pass them to fs.load_scenario(..., sets=[...])."
-        raise ScenarioError("sets", "change a file or a built-in, and a Scenario object was passed", fix=fix)
-    return scenario if seed is None else replace(scenario, run=replace(scenario.run, seed=seed))
+    return load_scenario(scenario, sets=sets, seed=whole_seed(seed))
 
 
 def federation_of(scenario: Scenario, data: Any) -> Federation:
@@ -113,7 +108,7 @@ def population_of(scenario: Scenario, given: Overrides) -> Population:
     """
     data: Any = given.population or scenario.data
     if data is None:
-        raise ScenarioError("data", "is missing", fix="Add a [data] section, or pass data= from Python.")
+        raise ScenarioError("data", "is missing", fix="Such as --set data.kind=digits, or data= from Python.")
     if isinstance(data, PooledArrays):
         data = _dealt(data, scenario)
     population = build_federation(federation_of(scenario, data))
@@ -195,7 +190,7 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
     if given.model is not None:
         module, notices = made_model(given.model, seed)
     elif scenario.model is None:
-        raise ScenarioError("model", "is missing", fix="Add a [model] section, or pass model= from Python.")
+        raise ScenarioError("model", "is missing", fix="Such as --set model.kind=mlp, or model= from Python.")
     else:
         try:
             module = build_model(scenario.model, population, int(streams.keys(seed, "model") >> np.uint64(2)))

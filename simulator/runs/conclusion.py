@@ -65,13 +65,24 @@ def conclude(
     return outcome
 
 
-def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None) -> Verdict:
-    """Return the verdict with a hint: resume an interrupted run, or use the last finite model."""
+def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None, given: Sequence[str] = ()) -> Verdict:
+    """Return the verdict with a hint: resume an interrupted run, or use the last finite model.
+
+    Args:
+        verdict: how the run ended.
+        state: the server's last finite state.
+        folder: the run's folder; None where nothing was recorded.
+        given: the parts passed from Python (`simulator.runs.resumption.brought`).
+    """
     hint = verdict.hint
     if verdict.outcome == "interrupted":
         hint = "The run was not recorded, so it cannot be resumed."
         if folder is not None:
             hint = f"To continue: {RESUME}"
+            if given:
+                hint = f"To continue in Python: fedscape.resume(path, {'=..., '.join(given)}=...)"
+            if "client_app" in given or "grid" in given:
+                hint = "Its clients were not in this process and their states were not kept, so it cannot be resumed."
     if verdict.outcome == "diverged" and state.round_index < verdict.round_index:
         model = f"The final model is that of round {state.round_index}, the last with finite parameters."
         hint = f"{hint}\n{model}" if hint else model

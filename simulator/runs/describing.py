@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from dashboards.data_page.page import check_folder, write_data
 from server.dispersion.measures import Dissimilarity, gradient_dissimilarity
 from simulator.runs.argument_checks import check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, make_task_of, population_of, replacing, scenario_of
-from simulator.scenario.sections import Scenario
+from simulator.scenario.sections import Scenario, ScenarioSource
 
 GRADIENT_CLIENTS = 64
 """The most clients whose gradients are measured."""
@@ -59,9 +60,9 @@ class DataSeen:
 
 
 def describe_data(
-    scenario: Scenario | str | Path | None = None,
+    scenario: ScenarioSource = None,
     *,
-    sets: Sequence[str] = (),
+    sets: Sequence[str] | Mapping[str, Any] = (),
     seed: int | None = None,
     model: ModelLike | None = None,
     data: DataLike | None = None,
@@ -71,9 +72,9 @@ def describe_data(
     """Measure how unequal the clients of a scenario are, and plot their data.
 
     Args:
-        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
-        sets: changes of a file or a built-in, such as "partition.concentration=0.1".
-        seed: replaces the seed of a file or a built-in.
+        scenario: a `Scenario`, a table, a file, or a built-in's name; the default scenario without one.
+        sets: changes such as "partition.concentration=0.1", as for `load_scenario`.
+        seed: replaces the scenario's seed.
         model: any torch module, or a function that makes one, instead of [model]; without either, gradients are not
             measured.
         data: a population instead of [data] and [partition], or pooled arrays instead of [data].
@@ -87,8 +88,7 @@ def describe_data(
         UserError: the scenario is not valid, or `out` is a file.
 
     Example:
-        >>> measures = describe_data(sets=["partition.kind=requested", "partition.label_js=0.3", "partition.clients=10",
-        ...                                "partition.concentration="])
+        >>> measures = describe_data(sets=["partition.kind=requested", "label_js=0.3", "partition.clients=10"])
         >>> measures.clients, round(measures.label_js, 2)
         (10, 0.3)
     """

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from clients.core.population import Population
 from simulator.runs.argument_checks import check_parts
 from simulator.runs.building import DataLike, Overrides, population_of, replacing, scenario_of
-from simulator.scenario.sections import Scenario
+from simulator.scenario.sections import ScenarioSource
 
 
 def population(
-    scenario: Scenario | str | Path | None = None,
+    scenario: ScenarioSource = None,
     *,
-    sets: Sequence[str] = (),
+    sets: Sequence[str] | Mapping[str, Any] = (),
     seed: int | None = None,
     data: DataLike | None = None,
 ) -> Population:
     """Return the clients of a scenario as they are before the first round of a run.
 
     Args:
-        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
-        sets: changes of a file or a built-in, such as "faults.stuck.severity=0".
-        seed: replaces the seed of a file or a built-in.
+        scenario: a `Scenario`, a table, a file, or a built-in's name; the default scenario without one.
+        sets: changes such as "faults.stuck.severity=0", as for `load_scenario`.
+        seed: replaces the scenario's seed.
         data: a population instead of [data] and [partition], or pooled arrays instead of [data].
 
     Returns:
@@ -42,5 +42,4 @@ def population(
         (dtype('bool'), True, True)
     """
     check_parts(data=data)
-    scenario = scenario_of(scenario, sets, seed)
-    return population_of(*replacing(scenario, Overrides(population=data)))
+    return population_of(*replacing(scenario_of(scenario, sets, seed), Overrides(population=data)))

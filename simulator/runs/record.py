@@ -16,6 +16,7 @@ from torch import nn
 from clients.core.errors import RunFolderError
 from server.convergence.verdict import Verdict
 from server.record.client_rows import ClientRows
+from server.record.hints import is_resumable
 from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
@@ -82,12 +83,20 @@ class Record:
             module = copy.deepcopy(made_model(model, self.scenario.run.seed)[0])
         file = self.path / "model.safetensors"
         if not file.is_file():
-            raise RunFolderError(str(file), "does not exist", fix=f"The run is not over: fedscape resume {self.path}")
+            raise RunFolderError(str(file), "does not exist", fix=self._without_model())
         try:
             module.load_state_dict(load_file(file))
         except (RuntimeError, SafetensorError) as error:
             raise RunFolderError(str(file), f"does not fit the model: {' '.join(str(error).split())}") from error
         return module.eval()
+
+    def _without_model(self) -> str:
+        """Return what to do if the final model is missing."""
+        if self.outcome is not None and self.outcome.get("outcome") != "interrupted":
+            return "The run is over, and this file is gone; run the scenario again."
+        if is_resumable(self.path):
+            return f"The run is not over: fedscape resume {self.path}"
+        return "The run is not over; its folder has no final model yet."
 
 
 def open_run(path: Path | str) -> Record:

@@ -49,7 +49,12 @@ def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
         algorithm: an algorithm from Python, in place of the scenario's.
     """
     text = to_toml(
-        replace(scenario, title="", run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None))
+        replace(
+            scenario,
+            title="",
+            notices=(),
+            run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None),
+        )
     )
     return hashlib.blake2b((text + (algorithm.signature if algorithm else "")).encode(), digest_size=8).hexdigest()
 

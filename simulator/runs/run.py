@@ -38,10 +38,8 @@ from simulator.runs.argument_checks import (
     check_out,
     check_parts,
     check_run_path,
-    check_scenario,
-    whole_seed,
 )
-from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing
+from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
 from simulator.runs.experiment import experiment_of
 from simulator.runs.resumption import (
@@ -56,7 +54,7 @@ from simulator.runs.resumption import (
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import Scenario, load_scenario, to_toml
+from simulator.scenario.sections import ScenarioSource, load_scenario, to_toml
 
 RUNS = Path("runs")
 
@@ -115,7 +113,7 @@ class History:
 
 @threads_restored()
 def simulate(
-    scenario: Scenario | str | Path | None = None,
+    scenario: ScenarioSource = None,
     *,
     seed: int | None = None,
     model: ModelLike | None = None,
@@ -132,7 +130,7 @@ def simulate(
     """Run a federation and return the finished run. It runs in this process unless `grid` is given.
 
     Args:
-        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
+        scenario: a `Scenario`, a table, a file, or a built-in's name, as for `load_scenario`; without one, the default.
         seed: instead of the scenario's.
         model: any torch module, instead of [model]; or a function without arguments that makes one, such as
             `lambda: MyNet()`: then the seed covers its initial values.
@@ -167,12 +165,7 @@ def simulate(
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, client_app=client_app, grid=grid)
     check_observers(observers, stop_asked)
     check_out(out)
-    seed = whole_seed(seed)
-    check_scenario(scenario)
-    if not isinstance(scenario, Scenario):
-        scenario = load_scenario(scenario)
-    if seed is not None:
-        scenario = replace(scenario, run=replace(scenario.run, seed=seed))
+    scenario = scenario_of(scenario, seed=seed)
     scenario, given = replacing(scenario, Overrides(model, data, algorithm, strategy, client_app, grid))
     session = open_session(scenario, given)
     folder = None
@@ -225,6 +218,7 @@ def resume(
     folder = RunFolder.open(Path(path))
     scenario = load_scenario(folder.scenario)
     environment, given = folder.read_environment() or {}, Overrides(model, data, algorithm, strategy)
+    scenario = replace(scenario, notices=tuple(environment.get("run", {}).get("scenario_notices", ())))
     check_resumable(folder, environment, given)
     check_data(folder, scenario, given)
     plan = environment.get("run", {}).get("engine_plan")
@@ -278,7 +272,7 @@ def _play(
             all_observers.round_finished(initial_line(experiment, state))
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
-        verdict = with_hint(verdict, state, folder)
+        verdict = with_hint(verdict, state, folder, brought(given))
         with naming("model", "fails after the last round, on test examples or in baselines"):
             outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
@@ -295,7 +289,7 @@ def _play(
 def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
     data = session.scenario.data
-    notices = [*session.population.federation.notices, *session.task.notices]
+    notices = [*session.scenario.notices, *session.population.federation.notices, *session.task.notices]
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
@@ -308,6 +302,7 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
         "data": session.population.name,
         **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
         **({"notices": notices} if notices else {}),
+        **({"scenario_notices": session.scenario.notices} if session.scenario.notices else {}),
         **({"error": error} if error else {}),
         "from_python": brought(given),
     }

@@ -163,7 +163,7 @@ def instead_of_scenario(value: object) -> str:
     if isinstance(value, Strategy):
         return "Pass it as strategy=."
     if isinstance(value, KindOptions):
-        return "Options are a part of a scenario: dataclasses.replace(scenario, data=options)."
+        return 'Options are a part of a scenario, such as fs.load_scenario({"data": options}).'
     if hasattr(value, "verdict") and hasattr(value, "rounds"):
         own = "record.scenario" if hasattr(value, "scenario") else "run.session.scenario"
         return f"Run its scenario again: fs.simulate({own}); continue it: fs.resume(run.path)."

@@ -1,17 +1,18 @@
-"""Maps the sections of a scenario to tables of kinds, and tells pydantic how to read a kind."""
+"""Maps the sections of a scenario to tables of kinds, and finds the dataclasses in a type hint."""
 
 from __future__ import annotations
 
+import dataclasses
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Union
-
-from pydantic import Field, GetCoreSchemaHandler
+from functools import cache
+from typing import Annotated, Any
 
 from clients.core.errors import ScenarioError, unknown_name
 from clients.core.rows import Table
+from simulator.scenario.answers import VALUES
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,13 +20,6 @@ class OneOf:
     """An annotation: the value is the options of one of a table's kinds, selected by `kind`."""
 
     table: Table[Any]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> Any:
-        """Return the schema of the union of the table's options."""
-        options = self.table.options
-        if len(options) == 1:
-            return handler.generate_schema(options[0])
-        return handler.generate_schema(Annotated[Union[options], Field(discriminator="kind")])  # noqa: UP007
 
 
 def parts(hint: Any) -> list[Any]:
@@ -40,15 +34,33 @@ def parts(hint: Any) -> list[Any]:
     return parts(arguments[1]) if origin is dict else [hint]
 
 
+@cache
+def hints_of(cls: Any) -> Mapping[str, Any]:
+    """Return the type hints of a dataclass's keys, in order; a field with the metadata `is_key: False` is no key."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.metadata.get("is_key", True)}
+
+
+def classes_of(hint: Any) -> list[type]:
+    """Return the dataclasses that a type hint allows, those of every kind."""
+    found = [c for part in parts(hint) for c in (part.table.options if isinstance(part, OneOf) else [part])]
+    return [c for c in found if isinstance(c, type) and dataclasses.is_dataclass(c)]
+
+
+def table_in(hint: Any) -> Table[Any] | None:
+    """Return the table of kinds in a type hint; None without one."""
+    return next((part.table for part in parts(hint) if isinstance(part, OneOf)), None)
+
+
+def is_named(hint: Any) -> bool:
+    """Return whether a section holds tables with names chosen by the user, such as [faults.NAME]."""
+    return typing.get_origin(hint) is dict and bool(classes_of(hint))
+
+
 def tables(scenario: type, *, named: bool) -> dict[str, Table[Any]]:
     """Return the table of each section that holds a kind; with `named`, of each section of named tables."""
-    hints = typing.get_type_hints(scenario, include_extras=True)
-    found = {section: [part for part in parts(hint) if isinstance(part, OneOf)] for section, hint in hints.items()}
-    return {
-        section: annotations[0].table
-        for section, annotations in found.items()
-        if annotations and (typing.get_origin(hints[section]) is dict) == named
-    }
+    found = {section: table_in(hint) for section, hint in hints_of(scenario).items() if is_named(hint) == named}
+    return {section: table for section, table in found.items() if table is not None}
 
 
 def check_kinds(table: Mapping[str, Any], scenario: type, source: str) -> None:
@@ -71,5 +83,7 @@ def check_kinds(table: Mapping[str, Any], scenario: type, source: str) -> None:
 def _check_kind(section: str, given: Mapping[str, Any], kinds: Table[Any], source: str) -> None:
     if "kind" not in given:
         raise ScenarioError(f"{section}.kind", f"is missing in {source}. All: {', '.join(kinds)}")
-    if given["kind"] not in kinds:
-        raise ScenarioError(f"{section}.kind", unknown_name(given["kind"], kinds, kinds.what))
+    kind = given["kind"]
+    if kind not in kinds:
+        fix = VALUES.get(f"{section}.kind", {}).get(kind.lower(), "") if isinstance(kind, str) else ""
+        raise ScenarioError(f"{section}.kind", unknown_name(kind, kinds, kinds.what), fix=fix)

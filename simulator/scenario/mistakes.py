@@ -1,109 +1,129 @@
-"""Turns pydantic's errors into one sentence a mistake: key, value, what is allowed, nearest name."""
+"""One sentence for a mistake in a scenario: the key, the value, what is allowed, and the nearest name."""
 
 from __future__ import annotations
 
-import dataclasses
-import typing
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import ValidationError
+from clients.core.errors import ScenarioError, UserError, shortened, unknown_name
+from clients.core.rows import Table
+from simulator.scenario.answers import VALUES, answer, choose
+from simulator.scenario.kinds import classes_of, hints_of, tables
+from simulator.scenario.values import alternatives, shown, words
 
-from clients.core.errors import ScenarioError, UserError, unknown_name
-from simulator.scenario.kinds import OneOf, parts, tables
-
-PLAIN_NAMES = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "dataclass_type": "a section (a table of keys)",
-    "finite_number": "a finite number",
+EXAMPLES: Mapping[str, str] = {
+    "clients": "20",
+    "concentration": "0.3",
+    "similarity": "0.5",
+    "path": "PATH",
+    "rates": "[0.1,0.3]",
+    "metric": "validation_loss",
+    "below": "1e-3",
 }
+"""Values of keys without a default, for messages."""
 
 
-def explain(error: ValidationError, source: str, root: type) -> ScenarioError:
-    """Return the first mistake of a validation as a `ScenarioError`, with the number of others."""
-    found = error.errors()
-    first = min(found, key=lambda e: (_rank(e), len(e["loc"])))
-    raised = _one(first, root)
-    others = len({_path(e, root) for e in found}) - 1
-    more = f" ({others} more after this one)" if others > 0 and first["type"] != "value_error" else ""
-    return ScenarioError(raised.field, raised.problem + more, fix=raised.fix or f"In {source}.")
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake among those of a table.
+
+    Attributes:
+        error: what is wrong.
+        rank: 0 for an unknown key, which explains others; 1 for a wrong type or a missing key; 2 for a value that its
+            section refuses.
+    """
+
+    error: UserError
+    rank: int
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """What comes first is reported: unknown keys, then those of the outer tables."""
+        return min(self.rank, 1), self.error.field.count(".")
 
 
-def _rank(error: Mapping[str, Any]) -> int:
-    """Rank unknown keys first: they explain others."""
-    return 0 if error["type"] in ("unexpected_keyword_argument", "extra_forbidden") else 1
+def first_of(mistakes: Sequence[Mistake], source: str) -> ScenarioError:
+    """Return the first mistake as an error, with the number of others."""
+    first = min(mistakes, key=lambda mistake: mistake.order)
+    others = len({mistake.error.field for mistake in mistakes}) - 1
+    more = f" ({others} more after this one)" if others > 0 and first.rank < 2 else ""
+    error = first.error
+    return ScenarioError(error.field, error.problem + more, fix=error.fix or f"In {source}.")
 
 
-def _one(error: Mapping[str, Any], root: type) -> UserError:
-    path = _path(error, root)
-    kind, got = error["type"], error.get("input")
-    if kind == "value_error":
-        inner = error["ctx"]["error"]
-        if isinstance(inner, UserError):
-            field = f"{path}.{inner.field}" if path else inner.field
-            return UserError(_without_double(field), inner.problem, fix=inner.fix)
-        return UserError(path, str(inner))
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        section, _, key = path.rpartition(".")
-        return UserError(
-            path,
-            unknown_name(key, _keys(error, root), f"a key of {f'[{section}]' if section else 'a scenario'}"),
-            fix=f"To remove a key of another kind: --set {path}=." if section in tables(root, named=False) else "",
-        )
-    if kind == "missing":
-        return UserError(path, "is missing")
-    if kind == "literal_error":
-        return UserError(path, f"must be {error['ctx']['expected']}, got {got!r}")
-    wanted = PLAIN_NAMES.get(kind)
-    return UserError(path, f"must be {wanted}, got {got!r}" if wanted else f"{error['msg']}, got {got!r}")
+def wrong_type(path: str, value: Any, hint: Any) -> Mistake:
+    """Return the mistake of a value whose type is not allowed."""
+    fix = VALUES.get(path, {}).get(value.lower(), "") if isinstance(value, str) else ""
+    if not fix and isinstance(value, str):
+        names = [name for name in _names(hint) if isinstance(name, str)]
+        near = get_close_matches(value.lower(), names, n=1, cutoff=0.7)
+        fix = f"Nearest: {near[0]!r}." if near else ""
+    return Mistake(UserError(path, f"must be {words(hint)}, got {shown(value)}", fix=fix), 1)
 
 
-def _without_double(field: str) -> str:
-    """Drop a repeated level: an inner field that names its own table (schedule.schedule.every)."""
-    parts = field.split(".")
-    return ".".join(p for i, p in enumerate(parts) if i == 0 or p != parts[i - 1])
+def no_section(path: str, value: Any) -> Mistake:
+    """Return the mistake of a value where a section is meant."""
+    fix = f"Pass an object: {value.__name__}(...)." if isinstance(value, type) else ""
+    got = f"the class {value.__name__}" if isinstance(value, type) else shown(value)
+    return Mistake(UserError(path, f"must be a section (a table of keys), got {got}", fix=fix), 1)
 
 
-def _steps(error: Mapping[str, Any], root: type) -> tuple[list[str], type | None]:
-    """Walk an error's location through the dataclasses, skipping tags of unions; return keys and the last class."""
-    keys: list[str] = []
-    classes: list[type] = [root]
-    is_name = False
-    for step in error["loc"]:
-        if is_name:  # of a named table, such as [faults.NAME]: the user chose it
-            keys.append(str(step))
-            is_name = False
-            continue
-        named = {f.name: f for c in classes for f in dataclasses.fields(c)}
-        tagged = [c for c in classes if step in (getattr(c, "kind", None), c.__name__)]
-        if tagged:
-            classes = tagged
-        elif isinstance(step, int):
-            keys.append(str(step))
-        elif str(step) in named or classes:
-            keys.append(str(step))
-            owner = next((c for c in classes if str(step) in {f.name for f in dataclasses.fields(c)}), None)
-            hint = typing.get_type_hints(owner, include_extras=True)[str(step)] if owner else None
-            classes, is_name = _classes(hint), typing.get_origin(hint) is dict
-    return keys, classes[0] if classes else None
+def missing(path: str, source: str) -> Mistake:
+    """Return the mistake of a key that has no default and is not given."""
+    example = EXAMPLES.get(path.rpartition(".")[2], "VALUE")
+    return Mistake(UserError(path, f"is missing in {source}", fix=f"Such as --set {path}={example}."), 1)
 
 
-def _classes(hint: Any) -> list[type]:
-    """Return the dataclasses that a type hint allows."""
-    found = [c for part in parts(hint) for c in (part.table.options if isinstance(part, OneOf) else [part])]
-    return [c for c in found if isinstance(c, type) and dataclasses.is_dataclass(c)]
+def refused(path: str, error: UserError) -> Mistake:
+    """Return the mistake that a section found in itself; its error names the bare key."""
+    steps = [step for step in (*path.split("."), *error.field.split(".")) if step]
+    # An inner field may name its own table again: schedule.schedule.every.
+    field = ".".join(step for i, step in enumerate(steps) if i == 0 or step != steps[i - 1])
+    problem = re.sub(r"\S{200,}", lambda match: shortened(match[0]), error.problem)  # a value may be of any length
+    return Mistake(UserError(field, problem, fix=error.fix), 2)
 
 
-def _path(error: Mapping[str, Any], root: type) -> str:
-    return ".".join(_steps(error, root)[0])
+def unknown_key(
+    path: str, root: type, keys: Collection[str], kinds: Table[Any] | None = None, kind: Any = ""
+) -> Mistake:
+    """Return the mistake of a key that its table does not have.
+
+    Args:
+        path: the whole key.
+        root: the class of scenarios.
+        keys: the keys of the table.
+        kinds: the table of kinds of its section, if it has one.
+        kind: the section's kind.
+    """
+    section, _, key = path.rpartition(".")
+    what = f"a key of [{section}]" if section else "a key of a scenario"
+    having = [row.kind for row in (kinds or {}).values() if key in hints_of(row.options)]
+    fix = ""
+    if having:
+        what += f" of kind {kind!r}"
+        change = f"--set {section}.kind={having[0]}"
+        fix = f"It is a key of {', '.join(having)} ({change}). To remove it: --set {path}=."
+    elif instead := answer(key):
+        fix = instead
+    elif not section:
+        fix = _home_of(key, root)
+    return Mistake(UserError(path, unknown_name(key, keys, what), fix=fix), 0)
 
 
-def _keys(error: Mapping[str, Any], root: type) -> list[str]:
-    """Return the keys allowed where an unknown one was found."""
-    _, owner = _steps({**error, "loc": error["loc"][:-1]}, root)
-    return [f.name for f in dataclasses.fields(owner)] if owner is not None and dataclasses.is_dataclass(owner) else []
+def _names(hint: Any) -> list[Any]:
+    """Return the names that a type allows."""
+    return [name for option in alternatives(hint) if get_origin(option) is Literal for name in get_args(option)]
+
+
+def _home_of(key: str, root: type) -> str:
+    """Return the section to which a top-level key belongs, as a fix."""
+    sections = {name: hint for name, hint in hints_of(root).items() if classes_of(hint)}
+    if section := choose(key, sections):
+        return f"The section is called [{section}]."
+    single = {name: hint for name, hint in sections.items() if name not in tables(root, named=True)}
+    homes = [name for name, hint in single.items() if any(key in hints_of(cls) for cls in classes_of(hint))]
+    where = " or ".join(f"[{name}]" for name in homes)
+    return f"It belongs to the section {where}: {homes[0]}.{key}." if homes else ""

@@ -1,23 +1,18 @@
-"""Scenario files: TOML of two levels, checked strictly; errors name the key."""
+"""A scenario: its sections, and how it is loaded from a file, a built-in or Python; errors name the key."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
-from pydantic import TypeAdapter, ValidationError
 
 from clients.concept_drift.options import DriftOptions
 from clients.concept_drift.table import DRIFTS
-from clients.core.errors import ScenarioError, require, unknown_name
+from clients.core.errors import ScenarioError, require
 from clients.core.options import STRICT, DataOptions, check_at_least
 from clients.faults.options import FaultOptions
 from clients.faults.table import FAULTS
@@ -34,10 +29,24 @@ from server.algorithms.table import ALGORITHMS
 from server.convergence.monitor import ConvergenceOptions
 from simulator.engines.options import EngineOptions
 from simulator.grid.options import FleetOptions
-from simulator.scenario.kinds import OneOf, check_kinds
-from simulator.scenario.mistakes import explain
+from simulator.scenario.changes import adapt_to_kinds, apply_changes, changes_of
+from simulator.scenario.fixed_local import adapt_local, check_fixed_local
+from simulator.scenario.kinds import OneOf, check_kinds, hints_of
+from simulator.scenario.mistakes import first_of
+from simulator.scenario.plain import all_values, given_values, plain
+from simulator.scenario.reading import Reader, read_table
+from simulator.scenario.sources import BLANK, DEFAULT, PYTHON, Source, builtin_names, find
 
-DEFAULT = "digits-label-skew"
+__all__ = [
+    "BLANK",
+    "DEFAULT",
+    "Scenario",
+    "ScenarioSource",
+    "builtin_names",
+    "load_scenario",
+    "parse_scenario",
+    "to_toml",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +120,10 @@ class Scenario:
         engine: how the clients' training is computed.
         run: the budget, the seed, and how often the run is saved.
         name: the scenario's name; the file's by default.
+        notices: what was dropped or replaced when it was loaded, in sentences; it is no key of a file.
+
+    Made from option classes in Python, it is checked as a file is, with a `ScenarioError` that names the key. A
+    section may also be a table.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -130,139 +143,107 @@ class Scenario:
     engine: EngineOptions = field(default_factory=EngineOptions)
     run: RunOptions = field(default_factory=RunOptions)
     name: str = ""
+    notices: tuple[str, ...] = field(default=(), compare=False, metadata={"is_key": False})
+
+    def __post_init__(self) -> None:
+        reader = Reader(Scenario, PYTHON)
+        sections = {key: getattr(self, key) for key in hints_of(Scenario)}
+        check_kinds({key: _as_table(value) for key, value in sections.items()}, Scenario, PYTHON)
+        for key, hint in hints_of(Scenario).items():
+            value = reader.value(sections[key], hint, key)
+            if value is not sections[key]:
+                object.__setattr__(self, key, value)
+        if reader.mistakes:
+            raise first_of(reader.mistakes, PYTHON)
+        check_fixed_local(self.algorithm.kind, given_values(self.local), PYTHON)
 
 
-@cache
-def _adapter() -> TypeAdapter[Scenario]:
-    return TypeAdapter(Scenario)
+ScenarioSource = Scenario | Mapping[str, Any] | str | Path | None
+"""What describes a scenario: itself, a table, a file's path, or a built-in's name; None is the default scenario."""
 
 
 def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
     """Check a table and return its scenario.
 
     Args:
-        table: as read from TOML, with `--set` already applied.
+        table: as read from TOML, with `--set` already applied; or from Python.
         source: the name of the file, for messages.
 
     Raises:
         ScenarioError: the message names the key, the value, what is allowed and the nearest name.
     """
+    table = plain(table)
     check_kinds(table, Scenario, source)
-    _check_fixed_local(table, source)
-    try:
-        return _adapter().validate_json(json.dumps(table, default=str))
-    except ValidationError as error:
-        raise explain(error, source, Scenario) from None
+    algorithm, local = table.get("algorithm"), table.get("local")
+    if isinstance(algorithm, Mapping) and isinstance(local, Mapping):
+        check_fixed_local(algorithm["kind"], local, source)
+    return read_table(Scenario, table, source)
 
 
-def load_scenario(name: str | Path | None = None, *, sets: Sequence[str] = (), seed: int | None = None) -> Scenario:
-    """Read a scenario from a file, or a built-in one by name; without a name, the default.
+def load_scenario(
+    scenario: ScenarioSource = None, *, sets: Sequence[str] | Mapping[str, Any] = (), seed: int | None = None
+) -> Scenario:
+    """Return a scenario from a file, a built-in's name or a table; without any, the default.
 
     Args:
-        name: path of a TOML file, or the name of a built-in.
-        sets: changes such as "local.local_lr=0.05"; a value is read as TOML, or as text if that fails; an empty value
-            removes the key.
+        scenario: path of a TOML file; the name of a built-in, or "blank" for nothing but defaults; a table such as
+            `{"data": {"kind": "digits"}, "run": {"rounds": 5}}`, whose sections may be option classes of
+            `fedscape.options`; or a `Scenario`.
+        sets: changes such as "local.local_lr=0.05", as after `--set`, or a table such as `{"local.local_lr": 0.05}`.
+            A key without its section is found; an empty value or None removes the key. A new `kind` drops the keys
+            that it does not have; the scenario's `notices` say which.
         seed: replaces `run.seed`.
 
     Raises:
         ScenarioError: there is no such scenario, or it is not valid.
+
+    Example:
+        >>> load_scenario({"run": {"rounds": 5}}, sets=["local_lr=0.2"]).local.local_lr
+        0.2
     """
-    if isinstance(sets, str):
-        raise ScenarioError("sets", f"must be a list of changes, got the text {sets!r}", fix=f"Pass [{sets!r}].")
-    text, source, stem = _find(_named(name))
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(source, f"is not TOML: {error}") from None
-    for change in sets:
-        apply_set(table, change)
-    if seed is not None:
-        table.setdefault("run", {})["seed"] = seed
-    table.setdefault("name", stem)
-    return parse_scenario(table, source=source)
-
-
-def apply_set(table: dict[str, Any], change: str) -> None:
-    """Apply one `--set section.key=value` to a table, before it is checked.
-
-    Raises:
-        ScenarioError: the change does not have that form.
-    """
-    path, equals, value = change.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise ScenarioError("--set", f"must be section.key=value, got {change!r}")
-    inner = table
-    for key in keys[:-1]:
-        inner = inner.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise ScenarioError("--set", f"{path}: {key} is a value, not a section")
-    if not value.strip():
-        inner.pop(keys[-1], None)
-        return
-    try:
-        inner[keys[-1]] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        inner[keys[-1]] = value.strip()
-
-
-def builtin_names() -> list[str]:
-    """Return the names of the built-in scenarios, the default first."""
-    folder = resources.files("simulator.scenario") / "builtin"
-    names = sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".toml"))
-    return sorted(names, key=lambda n: n != DEFAULT)
+    changes = changes_of(sets)
+    if isinstance(scenario, Scenario):
+        if not changes and seed is None:
+            return scenario
+        table = {key: getattr(scenario, key) for key in hints_of(Scenario)}
+        source, notices = Source(plain(table), PYTHON, scenario.name), list(scenario.notices)
+    else:
+        source, notices = _source(scenario), []
+    changed = apply_changes(source.table, changes, Scenario)
+    adapt_to_kinds(changed, source.table, Scenario)
+    adapt_local(changed, source.table)
+    run = changed.table.setdefault("run", {})
+    if seed is not None and isinstance(run, dict):
+        run["seed"] = seed
+    changed.table.setdefault("name", source.name)
+    made = parse_scenario(changed.table, source=source.words)
+    return dataclasses.replace(made, notices=(*notices, *changed.notices))
 
 
 def to_toml(scenario: Scenario) -> str:
-    """Return a scenario as TOML with every default; reading it gives the same scenario."""
-    return tomli_w.dumps(_plain(dataclasses.asdict(scenario)))
+    """Return a scenario as TOML with every default; reading it gives the same experiment.
+
+    Keys of [local] that the algorithm fixes have the algorithm's values. Notices are comments at the start.
+    """
+    fixed = ALGORITHMS.row_of(scenario.algorithm).fixed_local
+    local = scenario.local if fixed is None else dataclasses.replace(scenario.local, **fixed.values)
+    table = {**all_values(scenario), "local": all_values(local)}
+    return "".join(f"# {notice}\n" for notice in scenario.notices) + tomli_w.dumps(table)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items() if v is not None}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+def _source(scenario: object) -> Source:
+    if scenario is None or scenario == "":
+        return find(DEFAULT)
+    if isinstance(scenario, Mapping):
+        return Source(plain(scenario), PYTHON, "scenario")
+    if isinstance(scenario, str | Path):
+        return find(scenario)
+    problem = f"must be a scenario, a table, a file's path or a built-in's name, got {type(scenario).__name__}"
+    raise ScenarioError("scenario", problem, fix="Such as {'data': {'kind': 'digits'}, 'run': {'rounds': 5}}.")
 
 
-def _named(name: object) -> str | Path:
-    if name is None or name == "":
-        return DEFAULT
-    if not isinstance(name, str | Path):
-        problem = f"must be a scenario, a file's path or a built-in's name, got {type(name).__name__}"
-        raise ScenarioError("scenario", problem, fix="Write a table to a TOML file, and pass its path.")
-    return name
-
-
-def _find(name: str | Path) -> tuple[str, str, str]:
-    """Return the scenario's text, its source and its name."""
-    path = Path(name)
-    builtins = builtin_names()
-    if str(name) in builtins:
-        return (
-            (resources.files("simulator.scenario") / "builtin" / f"{name}.toml").read_text("utf-8"),
-            str(name),
-            str(name),
-        )
-    if not path.is_file():
-        problem = unknown_name(str(name), builtins, "a scenario file or a built-in scenario")
-        raise ScenarioError("scenario", problem)
-    try:
-        return path.read_text("utf-8"), str(path), path.stem
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(str(path), f"cannot be read: {error}") from None
-
-
-def _check_fixed_local(table: Mapping[str, Any], source: str) -> None:
-    """Refuse local work that the algorithm would ignore, because its definition fixes local work."""
-    algorithm, local = table.get("algorithm"), table.get("local")
-    if not isinstance(algorithm, Mapping) or not isinstance(local, Mapping):
-        return
-    fixed = ALGORITHMS[algorithm["kind"]].fixed_local
-    conflict = fixed.conflict(local) if fixed is not None else None
-    if fixed is not None and conflict is not None:
-        key, value = conflict
-        raise ScenarioError(
-            f"local.{key}",
-            f"is {value!r} in {source}, and {algorithm['kind']} {fixed.words}",
-            fix=f"Remove it (--set local.{key}=), or use {fixed.instead}.",
-        )
+def _as_table(section: Any) -> Any:
+    """Return what `check_kinds` reads of a section: options have an attribute `kind`."""
+    if isinstance(section, Mapping):
+        return {name: _as_table(inner) for name, inner in section.items()}
+    return {"kind": section.kind} if dataclasses.is_dataclass(section) and hasattr(section, "kind") else section

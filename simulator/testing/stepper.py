@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +18,12 @@ from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
 from server.rounds.play import RoundResult, play_round
 from simulator.engines.plan import threads_restored
-from simulator.runs.argument_checks import check_parts, check_scenario
-from simulator.runs.building import DataLike, ModelLike, Overrides
+from simulator.runs.argument_checks import check_parts
+from simulator.runs.building import DataLike, ModelLike, Overrides, scenario_of
 from simulator.runs.experiment import experiment_of
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import Scenario, load_scenario
+from simulator.scenario.sections import ScenarioSource
 
 
 class _Staged:
@@ -46,7 +45,7 @@ class Stepper:
     """Plays a scenario round by round. Rounds have the same bits as those of `fedscape.simulate`.
 
     Args:
-        scenario: a `Scenario`, a file, or a built-in's name; the default scenario without one.
+        scenario: a `Scenario`, a table, a file, or a built-in's name; the default scenario without one.
         model: a torch module, or a function that makes one, instead of [model].
         data: clients instead of [data] and [partition], or pooled arrays instead of [data].
         algorithm: an algorithm of your own.
@@ -71,7 +70,7 @@ class Stepper:
     @threads_restored()
     def __init__(
         self,
-        scenario: Scenario | str | Path | None = None,
+        scenario: ScenarioSource = None,
         *,
         model: ModelLike | None = None,
         data: DataLike | None = None,
@@ -80,9 +79,7 @@ class Stepper:
     ) -> None:
         quiet()
         check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
-        check_scenario(scenario)
-        if not isinstance(scenario, Scenario):
-            scenario = load_scenario(scenario)
+        scenario = scenario_of(scenario)
         self.session: Session = open_session(scenario, Overrides(model, data, algorithm, strategy))
         self.experiment: Experiment = experiment_of(
             self.session, Observers([]), _Staged(self.session.states), lambda: False

@@ -45,7 +45,7 @@ SETS = {
     "local.local_steps=3": "local.local_steps: cannot be combined with local_epochs. Give one of the two.",
     "algorithm.cohort=101": "algorithm.cohort: must be at most the 100 clients that have data, got 101. Set a smaller",
     "partition.clients=5000": "partition.clients: 5000 clients cannot share 1437 examples. At most 1437 clients fit.",
-    "data=": "data: is missing. Add a [data] section",
+    "data=": "data: is missing. Such as --set data.kind=digits",
     "rounds": "--set: must be section.key=value, got 'rounds'.",
     "run.rounds.x=3": "--set: run.rounds.x: rounds is a value, not a section.",
 }

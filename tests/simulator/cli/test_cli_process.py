@@ -21,7 +21,7 @@ SHORT = (
 HEAVY = (
     "torch", "flwr", "sklearn", "pyarrow", "scipy", "matplotlib", "starlette", "httpx", "numpy", "pydantic",
 )  # fmt: skip
-READS_A_SCENARIO = {"show": ("numpy", "pydantic")}
+READS_A_SCENARIO = {"show": ("numpy",)}
 """Commands that read a scenario, and the libraries that reading one takes."""
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
