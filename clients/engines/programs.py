@@ -1,7 +1,7 @@
 """Gradients of a stack of clients: one tensor program for K models on K batches.
 
-`DenseProgram`, `GruProgram` and `QuadraticProgram` are written by hand for their models. `VmapProgram` runs any other module through
-`torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
+`DenseProgram`, `GruProgram` and `QuadraticProgram` are written by hand for their models. `VmapProgram` runs any other
+module through `torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
 """
 
 from __future__ import annotations

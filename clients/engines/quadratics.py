@@ -65,7 +65,7 @@ def parts_of(features: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor | None]:
 
 
 def bowls_of(features: Tensor, weights: Tensor | None, d: int) -> Bowls:
-    """Return the objectives of batches of examples, features [k, b, d * d + d (+ d)]; weights [k, b] or None for 1/b."""
+    """Return the objectives of batches: features [k, b, d * d + d (+ d)]; weights [k, b], or None for 1 / b."""
     h, c, linear = parts_of(features, d)
     centre = c[:, 0]
     if c.shape[1] == 1:

@@ -205,10 +205,10 @@ class _TileRun:
         width = batches.rows.shape[2]
         self.whole = ((batches.counts == width).sum(0) == self.active).tolist()
         self.step_losses: Tensor | None = None
-        noted = (
-            (0, 0, 0) if isinstance(self.program, QuadraticProgram) and noisy else (batches.counts.shape[1], k, width)
-        )
-        self.losses = torch.zeros(noted, dtype=work.params.dtype, device=device)
+        losses_shape = (batches.counts.shape[1], k, width)
+        if noisy and isinstance(self.program, QuadraticProgram):
+            losses_shape = (0, 0, 0)  # its losses are in `step_losses`
+        self.losses = torch.zeros(losses_shape, dtype=work.params.dtype, device=device)
         self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool, device=device) if task.count_errors else None
         self.drawn: Tensors = {}
         self.drawn_at, self.ahead = 0, 0

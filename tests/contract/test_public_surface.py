@@ -58,6 +58,7 @@ PUBLIC = [
     "open_run",
     "population",
     "proximal",
+    "quadratics",
     "resume",
     "sgd",
     "simulate",

@@ -49,7 +49,7 @@ def work_of(task: LearningTask, rule: rules.LocalRule = rules.PLAIN) -> CohortWo
     params, buffers = task.initial()
     zeros = torch.full_like(params, 0.1)
     return CohortWork(round_index=2, clients=np.arange(task.population.num_clients), params=params, buffers=buffers,
-                      rule=rule, broadcast={n: zeros for n in rule.broadcast})  # fmt: skip
+                      rule=rule, broadcast=dict.fromkeys(rule.broadcast, zeros))  # fmt: skip
 
 
 def assert_alike(ours: CohortUpdate, theirs: CohortUpdate, within: float) -> None:
