@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from clients.heterogeneity.table import HeterogeneityMeasures
     from clients.sources.custom import custom_population
     from clients.sources.pooled_arrays import PooledArrays, arrays
+    from clients.sources.quadratic import quadratics
     from clients.training.rules import LocalResult, LocalRule, local_rule, proximal
     from clients.training.uplink import Uplink, top_k
     from server.algorithms.aggregation import Aggregation, ClientFacts, clipped, coordinate_median, weighted_mean
@@ -132,6 +133,7 @@ _HOME = {
     "open_run": "simulator.runs.record",
     "population": "simulator.runs.populations",
     "proximal": "clients.training.rules",
+    "quadratics": "clients.sources.quadratic",
     "resume": "simulator.runs.run",
     "sgd": "server.algorithms.transforms",
     "simulate": "simulator.runs.run",
@@ -188,6 +190,7 @@ __all__ = [
     "open_run",
     "population",
     "proximal",
+    "quadratics",
     "resume",
     "sgd",
     "simulate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
 from clients.core.arrays import F64, I32, I64
@@ -56,6 +57,8 @@ class FederationFacts:
     Attributes:
         name: the data's name, for people.
         sizes: training examples of each client, int32 (N,), the same in every round. An empty client never trains.
+        shares: weight p_k of each client in the federation's objective, float64 (N,), which sum to 1; None where it is
+            the client's share of all training examples.
         client_name: client -> name for people.
         places: clients -> where they are; None where they have no places.
         districts: names of the districts; `Places.district` is an index into them.
@@ -67,12 +70,18 @@ class FederationFacts:
 
     name: str
     sizes: I32
+    shares: F64 | None = None
     client_name: Callable[[int], str] = str
     places: Callable[[I64], Places] | None = None
     districts: tuple[str, ...] = ()
     training_ends: float | None = None
     record: dict[str, str | int | float] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+
+    def weights_of(self, clients: I64, num_examples: I64) -> F64:
+        """Return the relative weights of some clients in the objective: p_k where given, else their examples."""
+        weights = num_examples if self.shares is None else self.shares[clients]
+        return np.asarray(weights, np.float64)
 
 
 @dataclass(frozen=True)

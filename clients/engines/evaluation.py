@@ -70,13 +70,12 @@ class Evaluator:
             ]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
-    def central(self, examples: Examples) -> Evaluation:
-        """Evaluate the loaded model on examples."""
+    def central(self, examples: Examples, weights: Tensor | None = None) -> Evaluation:
+        """Evaluate the loaded model on examples; `weights` [n], float64 with sum 1, of their means; None for 1 / n."""
         outputs, task = self.outputs(examples.features), self.task.population.task
         targets, predicted = cast_targets(examples.targets, self.task.dtype), predictions(outputs, task)
-        losses = example_losses(outputs, targets, task).mean(dtype=torch.float64)
-        scores = example_scores(predicted, targets, task).mean(dtype=torch.float64)
-        return Evaluation(float(losses), float(scores), predicted)
+        losses, scores = example_losses(outputs, targets, task), example_scores(predicted, targets, task)
+        return Evaluation(_mean(losses, weights), _mean(scores, weights), predicted)
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
         """Evaluate the broadcast model of `work` on each of its clients' examples; see `clients`."""
@@ -119,3 +118,7 @@ class Evaluator:
                 guessed.append(predicted)
                 true.append(targets)
         return torch.cat(losses), torch.cat(scores), torch.cat(guessed), torch.cat(true)
+
+
+def _mean(values: Tensor, weights: Tensor | None) -> float:
+    return float(values.mean(dtype=torch.float64) if weights is None else values.double() @ weights)

@@ -1,7 +1,7 @@
 """Gradients of a stack of clients: one tensor program for K models on K batches.
 
-`DenseProgram` and `GruProgram` are written by hand for their models. `VmapProgram` runs any other module through
-`torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
+`DenseProgram`, `GruProgram` and `QuadraticProgram` are written by hand for their models. `VmapProgram` runs any other
+module through `torch.func`. All take parameters [k, *shape] and batches [k, b, ...].
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.func import functional_call, grad, vmap
 
 from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram, dense_layers
+from clients.engines.quadratics import QuadraticProgram, is_quadratic
 from clients.engines.recurrent import GruProgram, is_gru_forecaster
 from clients.training.dropout import Dropout
 from clients.training.losses import trained_losses
@@ -126,4 +127,6 @@ def make_program(task: LearningTask, features: Tensor) -> Program:
         return DenseProgram(layers, task.population.task, task.local.focal_gamma)
     if is_gru_forecaster(task):
         return GruProgram(task.population.task, task.local.focal_gamma)
+    if is_quadratic(task):
+        return QuadraticProgram(task.parameters.size)
     return VmapProgram(task, masks_padding=examples_are_independent(task, features))

@@ -24,6 +24,8 @@ from clients.engines.dense import DenseProgram
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import finish, gradient_noise
 from clients.engines.programs import make_program
+from clients.engines.quadratic_steps import QuadraticSteps
+from clients.engines.quadratics import QuadraticProgram
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.dropout import dropout_keys, dropout_mask
@@ -202,7 +204,11 @@ class _TileRun:
         self.active = [int(n) for n in (batches.steps[None, :] > np.arange(batches.counts.shape[1])[:, None]).sum(1)]
         width = batches.rows.shape[2]
         self.whole = ((batches.counts == width).sum(0) == self.active).tolist()
-        self.losses = torch.zeros(batches.counts.shape[1], k, width, dtype=work.params.dtype, device=device)
+        self.step_losses: Tensor | None = None
+        losses_shape = (batches.counts.shape[1], k, width)
+        if noisy and isinstance(self.program, QuadraticProgram):
+            losses_shape = (0, 0, 0)  # its losses are in `step_losses`
+        self.losses = torch.zeros(losses_shape, dtype=work.params.dtype, device=device)
         self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool, device=device) if task.count_errors else None
         self.drawn: Tensors = {}
         self.drawn_at, self.ahead = 0, 0
@@ -211,6 +217,14 @@ class _TileRun:
 
     def play(self) -> None:
         """Take every local step, then measure the final position of each client."""
+        if isinstance(self.program, QuadraticProgram):
+            self.step_losses = self._quadratic_steps(self.program).play()
+        else:
+            self._play_steps()
+        if self.work.num_clients:
+            self.meter.position(self.batches.steps, self._squared_distances(self.work.num_clients))
+
+    def _play_steps(self) -> None:
         fused = self._fused_program()
         for s, k in enumerate(self.active):
             measured = is_measured(s + 1)
@@ -229,8 +243,6 @@ class _TileRun:
                 self._step(s, k, gradients)
             if measured:
                 self.meter.position(s + 1, self._squared_distances(k))
-        if self.work.num_clients:
-            self.meter.position(self.batches.steps, self._squared_distances(self.work.num_clients))
 
     def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
         """Return gradients and new buffers of the first k clients at step s (from 0), and store their losses."""
@@ -258,6 +270,9 @@ class _TileRun:
     def mean_loss(self) -> Tensor:
         """Return each client's mean example loss over its local training, float64 [K]; nan without examples."""
         seen = torch.from_numpy(self.batches.counts.sum(1)).to(self.losses.device)
+        if self.step_losses is not None:
+            counts = torch.from_numpy(self.batches.counts.T.copy()).to(self.losses.device)
+            return (self.step_losses * counts).sum(0, dtype=torch.float64) / seen
         return self._without_padding(self.losses).sum((0, 2), dtype=torch.float64) / seen
 
     def errors(self) -> I64:
@@ -274,10 +289,21 @@ class _TileRun:
 
     def _fused_program(self) -> DenseProgram | None:
         """Return the program if its fused SGD step equals the local step of this task."""
+        return self.program if isinstance(self.program, DenseProgram) and self._is_plain_descent() else None
+
+    def _is_plain_descent(self) -> bool:
+        """Return whether a local step is w <- w - lr (gradient + l2 w)."""
         local = self.task.local
         plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
         extra = local.l1 or local.decoupled_weight_decay or local.clip_norm or local.clip_value or local.gradient_noise
-        return self.program if isinstance(self.program, DenseProgram) and plain and not extra else None
+        return plain and not extra
+
+    def _quadratic_steps(self, program: QuadraticProgram) -> QuadraticSteps:
+        return QuadraticSteps(
+            program=program, features=self.data.features, rows=self.rows, counts=self.batches.counts,
+            active=self.active, w=self.params["w"], anchor=self.anchor["w"], meter=self.meter, lr=self.lr,
+            l2=self.task.local.l2, step=self._step, is_plain=self._is_plain_descent(),
+        )  # fmt: skip
 
     def _prefix(self, tensors: Tensors, k: int) -> Tensors:
         return tensors if k == self.work.num_clients else {n: t[:k] for n, t in tensors.items()}

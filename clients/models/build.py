@@ -40,17 +40,21 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class Quadratic(nn.Module):
-    """F(w; H, w*) = (w - w*)' H (w - w*) / 2, one value an example; features are [H row by row, w*]."""
+    """F(w; H, w*, b) = (w - w*)' H (w - w*) / 2 + b' w, one value an example.
+
+    Features are [H row by row, w*], or [H row by row, w*, b] where there are linear terms.
+    """
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
         self.w = nn.Parameter(start)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the objective of each example, [n], from features [n, d*d + d]."""
+        """Return the objective of each example, [n], from features [n, d*d + d] or [n, d*d + 2d]."""
         d = self.w.shape[-1]
-        away = self.w - x[:, d * d :]
-        return 0.5 * torch.einsum("ni,nij,nj->n", away, x[:, : d * d].view(-1, d, d), away)
+        away = self.w - x[:, d * d : d * d + d]
+        curved = 0.5 * torch.einsum("ni,nij,nj->n", away, x[:, : d * d].view(-1, d, d), away)
+        return curved if x.shape[1] == d * d + d else curved + x[:, d * d + d :] @ self.w
 
 
 class GruForecaster(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,13 +117,16 @@ class QuadraticOptions(DataOptions):
 
     Attributes:
         curvatures: H_k of each client: a number h (h times the identity), a diagonal, or a full symmetric matrix.
-        centres: w_k* of each client: a number (the same in every coordinate) or a vector.
+        centres: w_k* of each client: a number (the same in every coordinate) or a vector. May be left out where there
+            are linear terms, and is 0 then.
+        linear: b_k of each client, a number or a vector: F_k = (w - w_k*)' H_k (w - w_k*) / 2 + b_k' w.
         clients: how many to draw, if none are given.
         dimension: d; for drawn clients, or if all given clients are plain numbers.
         condition: drawn H_k = Q diag(l) Q' with Q a random rotation and the logarithm of every eigenvalue l uniform
             between 1 / condition and 1.
         spread: standard deviation of every coordinate of a drawn w_k*.
-        weights: number of examples of each client; empty for equal weights.
+        weights: of each client in the mean objective. Whole numbers are numbers of (equal) examples. Real numbers are
+            p_k, up to a common factor, and each client holds one example. Empty for equal weights.
         noise: standard deviation of each coordinate of an example's gradient about its client's (at one example a
             batch, drawn with replacement, the gradient noise of a step). Each example has its own centre,
             w_k* + H^-1 (noise z), and the z of a client add up to 0, so w_k* stays its minimiser. Needs several
@@ -136,13 +140,16 @@ class QuadraticOptions(DataOptions):
     dimension: int = 1
     condition: float = 10.0
     spread: float = 1.0
-    weights: tuple[int, ...] = ()
+    weights: tuple[int | float, ...] = ()
     noise: float = 0.0
+    linear: tuple[Centre, ...] = ()
 
     def __post_init__(self) -> None:
         given = len(self.curvatures)
-        pair = f"must be one a curvature, got {len(self.centres)} for {given} curvatures"
-        require(len(self.centres) == given, "centres", pair)
+        for name, may_lack in (("centres", bool(self.linear)), ("linear", True)):
+            count = len(getattr(self, name))
+            pair = f"must be one a curvature, got {count} for {given} curvatures"
+            require(count == given or (may_lack and not count), name, pair)
         check_at_least(self, 1, "clients", words="at least {:g}")
         agrees = not given or self.clients in (given, 10)
         require(agrees, "clients", f"is {self.clients}, and {given} curvatures are given", fix="Leave it out.")
@@ -152,10 +159,18 @@ class QuadraticOptions(DataOptions):
         clients = given or self.clients
         one_each = f"must be one a client, got {len(self.weights)} for {clients} clients"
         require(len(self.weights) in (0, clients), "weights", one_each)
-        require(all(w >= 0 for w in self.weights), "weights", f"must be numbers of examples, got {list(self.weights)}")
+        allowed = all(0 <= w < math.inf for w in self.weights)
+        require(allowed, "weights", f"must be numbers of examples or p_k, finite and >= 0, got {list(self.weights)}")
         require(not self.weights or sum(self.weights) > 0, "weights", "must not all be 0")
-        several = bool(self.weights) and min(self.weights) >= 2
-        require(not self.noise or several, "noise", "needs at least two examples a client", fix="Give weights >= 2.")
+        several = bool(self.weights) and are_counts(self.weights) and min(self.weights) >= 2
+        require(
+            not self.noise or several, "noise", "needs at least two examples a client", fix="Give whole weights >= 2."
+        )
+
+
+def are_counts(weights: Sequence[int | float]) -> bool:
+    """Return whether weights are numbers of examples; no weights are."""
+    return all(float(w).is_integer() for w in weights)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,8 +46,11 @@ const CHARTS = [
     id: "gap",
     section: "Convergence",
     title: "Optimality gap",
-    help: "Distance of the objective from its known minimum.",
-    lines: ["optimality_gap"],
+    help: "Distance of the objective from its known minimum, f(w) - f*, and of the parameters from the minimiser, |w - w*|.",
+    lines: [
+      ["optimality_gap", "gap"],
+      ["distance_to_optimum", "distance"],
+    ],
     ended: true,
   },
   {

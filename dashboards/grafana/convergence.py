@@ -61,6 +61,8 @@ def _losses() -> Row:
                     "regression.", [Query(runs("error", split="validation"))], x=x),
         trend_panel("Mean absolute error", "Of a regression, on the validation examples.",
                     [Query(runs("mean_absolute_error", split="validation"))], x=x),
+        trend_panel("Distance to the optimum", "Distance of the parameters from the minimiser, where it is known.",
+                    [Query(runs("distance_to_optimum"))], x=x, scale="log"),
     ))  # fmt: skip
 
 

@@ -90,6 +90,7 @@ MEASURES = (
     Measure("validation loss, at the end", _last("validation_loss")),
     Measure("training loss, at the end", _last("train_loss")),
     Measure("optimality gap, at the end", _last("optimality_gap")),
+    Measure("distance to the optimum, at the end", _last("distance_to_optimum")),
     Measure("rounds", lambda run: run.last_round),
     Measure("rounds to the target", _outcome("to_target", "rounds")),
     Measure("bytes to the target", _outcome("to_target", "bytes"), data_size),

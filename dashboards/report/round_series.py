@@ -18,7 +18,8 @@ LEVELS = ("p05", "p25", "p50", "p75", "p95")
 SCALARS = (
     "train_loss", "validation_loss", "federated_loss", "validation_accuracy", "federated_accuracy", "agreement",
     "validation_balanced_accuracy", "validation_macro_f1", "federated_balanced_accuracy",
-    "optimality_gap", "update_dispersion", "gradient_dissimilarity", "gradient_diversity", "aggregate_norm",
+    "optimality_gap", "distance_to_optimum", "update_dispersion", "gradient_dissimilarity", "gradient_diversity",
+    "aggregate_norm",
     "step_norm", "relative_change", "largest_gradient_norm", "gradient_norm", "clients_per_second", "respondents",
     "failures",
 )  # fmt: skip

@@ -97,8 +97,8 @@ def ending(outcome: Facts) -> Ending:
 
 def reached(outcome: Facts) -> list[tuple[str, str]]:
     """Return what was reached, as rows of (name, value), without empty rows."""
-    rows = [_test_row(outcome), _target_row(outcome.get("to_target")), ("rate", rate_words(outcome))]
-    rows += [("client drift", _drift(outcome.get("drift")))]
+    rows = [_test_row(outcome), _optimum_row(outcome), _target_row(outcome.get("to_target"))]
+    rows += [("rate", rate_words(outcome)), ("client drift", _drift(outcome.get("drift"))), _spent_row(outcome)]
     divergence = (outcome.get("baselines") or {}).get("weight_divergence")
     if divergence is not None:
         rows.append(("vs pooled", f"weight divergence {number(divergence)} at equal work"))
@@ -125,6 +125,21 @@ def _test_row(outcome: Facts) -> tuple[str, str]:
     if metric == "accuracy" and balanced is not None and (outcome.get("test_imbalance") or 1.0) >= UNEQUAL:
         aside.insert(0, f"balanced {shown(balanced)}, macro-F1 {number(outcome.get('test_macro_f1'))}")
     return f"test {metric}", shown(outcome[f"test_{metric}"]) + (f"   ({'; '.join(aside)})" if aside else "")
+
+
+def _optimum_row(outcome: Facts) -> tuple[str, str]:
+    """Return how far the final model is from the known optimum; nothing where it is unknown."""
+    names = {"optimality_gap": "gap", "distance_to_optimum": "distance"}
+    parts = [f"{word} {number(outcome[key])}" for key, word in names.items() if outcome.get(key) is not None]
+    return "to optimum", ", ".join(parts)
+
+
+def _spent_row(outcome: Facts) -> tuple[str, str]:
+    """Return the data sent and the time of the fleet that the whole run took; nothing where none is recorded."""
+    seconds, sent = outcome.get("simulated_seconds_total"), outcome.get("bytes_total")
+    if not is_number(seconds) or not seconds:
+        return "in all", ""
+    return "in all", ", ".join(([data_size(sent)] if is_number(sent) else []) + [simulated(seconds)])
 
 
 def _target_row(target: Facts | None) -> tuple[str, str]:

@@ -27,6 +27,8 @@ class ClientFacts:
         population: number of clients N.
         cohort: size of the cohort, with repeated draws.
         local_lr: local learning rate of the round.
+        shares: weights p_k of the clients in the objective, (K,), where they are given; None where p_k is
+            `num_examples` over `total_examples`.
     """
 
     num_examples: I64
@@ -36,6 +38,7 @@ class ClientFacts:
     population: int
     cohort: int
     local_lr: float
+    shares: F64 | None = None
 
 
 Weights = Callable[[ClientFacts], F64]
@@ -73,13 +76,15 @@ def weighted_mean(weighting: Weighting = "examples") -> Aggregation:
     Args:
         weighting: "examples" gives n_k over the respondents' examples; "uniform" gives 1/K; "unbiased" gives
             n_k / n x N / K without normalisation (scheme II of Li et al. 2020, ICLR, applied to pseudo-gradients; the
-            weights need not sum to 1).
+            weights need not sum to 1). Where the data give p_k, it replaces n_k / n.
     """
 
     def weights(s: ClientFacts) -> F64:
         if weighting == "unbiased":
-            return s.draws * s.num_examples / s.total_examples * (s.population / max(1, s.cohort))
-        raw = s.draws * (s.num_examples if weighting == "examples" else np.ones(len(s.draws)))
+            shares = s.draws * s.num_examples / s.total_examples if s.shares is None else s.draws * s.shares
+            return np.asarray(shares * (s.population / max(1, s.cohort)), np.float64)
+        by_objective = s.num_examples if s.shares is None else s.shares
+        raw = s.draws * (by_objective if weighting == "examples" else np.ones(len(s.draws)))
         return np.asarray(raw / max(raw.sum(), 1e-300), np.float64)
 
     return Aggregation(f"mean by {weighting}" if weighting != "uniform" else "uniform mean", weights)

@@ -62,6 +62,7 @@ FACTS: Mapping[str, Fact] = {
         "low",
     ),
     "optimality_gap": Fact("optimality gap", "f(x) - f*, where f* is known", "low"),
+    "distance_to_optimum": Fact("distance to the optimum", "|x - x*|, where x* is known", "low"),
     "relative_change": Fact(
         "relative change of the parameters", "norm of the round's change of the parameters over their norm before it"
     ),

@@ -159,6 +159,7 @@ ROUND: tuple[Metric, ...] = (
     Metric("class_accuracy_ratio", "gauge", "Share of a class's validation examples predicted correctly.",
            "round", "class_accuracy", read.by_class, ("class",), "ratio", live=False),
     Metric("optimality_gap", "gauge", "f(x) - f*, where f* is known.", "round", "optimality_gap"),
+    Metric("distance_to_optimum", "gauge", "|x - x*|, where x* is known.", "round", "distance_to_optimum"),
     Metric("train_errors", "gauge", "Training examples of the cohort predicted wrongly.", "round", "train_errors"),
     Metric("agreement_ratio", "gauge", "Share of predictions that this round did not change.", "round",
            "agreement", unit="ratio"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64, Array
 from clients.core.population import Population
+from clients.core.population_parts import FederationFacts
 from clients.flower.codec import Codec
 from clients.flower.decoding import DecodedReplies
 from clients.flower.messages import CohortMessages, CohortReplies
@@ -72,7 +73,7 @@ def measure_cohort(
         return CohortMetrics(line | ({"not_measured": why} if problem else {}), {})
     update, names = total.update, population.federation.client_name
     dispersion = total.dispersion
-    parts = [_training(update, names)]
+    parts = [_training(update, population.federation)]
     parts += [summary(dispersion, update.clients, names) if dispersion is not None else {"not_measured": ALL_LEFT_OUT}]
     not_measured = [part.pop("not_measured") for part in parts if "not_measured" in part]
     for part in parts:
@@ -83,17 +84,17 @@ def measure_cohort(
     return CohortMetrics(line | ({"not_measured": "; ".join(not_measured)} if not_measured else {}), columns)
 
 
-def _training(update: CohortUpdate, names: Callable[[int], str]) -> Line:
+def _training(update: CohortUpdate, facts: FederationFacts) -> Line:
     """Return losses, steps, client drift and gradient norms of a cohort."""
     known = np.isfinite(update.train_loss) | (update.local_steps > 0)
-    weights = update.num_examples * known
+    weights = facts.weights_of(update.clients, update.num_examples) * known
     loss = float(np.average(np.where(known, update.train_loss, 0.0), weights=weights)) if weights.any() else None
     line: Line = {"train_loss": loss, "local_steps": int(update.local_steps.sum())}
     if (update.train_errors >= 0).all():
         line["train_errors"] = int(update.train_errors.sum())
     if not np.isnan(update.client_drift).all() or (update.local_steps > 0).any():
         line["client_drift"] = {"mean": float(update.client_drift.mean())} | quantiles(update.client_drift)
-        line["worst_client_drift"] = named(worst(update.clients, update.client_drift), names)
+        line["worst_client_drift"] = named(worst(update.clients, update.client_drift), facts.client_name)
         line["largest_gradient_norm"] = float(update.gradient_norm.max())
     else:
         line["client_drift"] = line["local_steps"] = None

@@ -33,7 +33,8 @@ def measure_evaluation(found: CohortEvaluation | None, population: Population) -
     if found is None or not (found.num_examples > 0).any():
         return {}
     known = found.num_examples > 0
-    clients, sizes = found.clients[known], found.num_examples[known].astype(np.float64)
+    clients = found.clients[known]
+    sizes = population.federation.weights_of(clients, found.num_examples[known])
     losses, scores = found.loss[known], found.score[known]
     loss, score = np.average(losses, weights=sizes), np.average(scores, weights=sizes)
     shown = np.sqrt(losses) if task == "regression" else scores  # root mean squared error, as federated_error

@@ -82,13 +82,13 @@ class ModelMetrics:
         return ModelMeasurement(line | evaluated.line, evaluated.predicted)
 
     def _evaluate(self, now: ServerState) -> ModelMeasurement:
-        """Measure central validation, classes and optimality gap."""
+        """Measure central validation, classes, optimality gap and distance to the optimum."""
         population, task = self._population, self._population.task
-        central = self._objectives or population.during(now.round_index).validation
+        central, weights = self._objectives or (population.during(now.round_index).validation, None)
         if self._evaluator is None or central is None:
             return ModelMeasurement({}, None)
         self._evaluator.load(now.params, now.buffers)
-        result = self._evaluator.central(central)
+        result = self._evaluator.central(central, weights)
         line: Line = dict(metrics("validation", result.loss, result.score, task))
         if task == "classification":
             counts = class_counts(result.predicted, central.targets, population.outputs)
@@ -97,13 +97,24 @@ class ModelMetrics:
                 line["class_accuracy"] = recalls(counts)
         if population.objective is not None:
             line["optimality_gap"] = result.loss - population.objective.optimal_value
+            away = now.params.double() - population.objective.optimum.double()
+            line["distance_to_optimum"] = torch.linalg.vector_norm(away).item()
         return ModelMeasurement(line, result.predicted[:PROBE_SIZE] if task != "objective" else None)
 
 
-def _objectives(population: Population, evaluator: Evaluator | None) -> Examples | None:
-    """Return all clients' objectives as examples, if central evaluation runs on objectives; else None."""
+def _objectives(population: Population, evaluator: Evaluator | None) -> tuple[Examples, Tensor | None] | None:
+    """Return the distinct examples of all clients and their weights, if central evaluation runs on objectives.
+
+    The weights are float64 with sum 1; None where they are equal.
+    """
     if evaluator is None or population.task != "objective":
         return None
-    data = population.cohort(np.arange(population.num_clients))
-    rows = torch.from_numpy(data.rows)
-    return Examples(data.features[rows], data.targets[rows])
+    clients = np.arange(population.num_clients)
+    data, sizes = population.cohort(clients), population.sizes.astype(np.int64)
+    shares = population.federation.weights_of(clients, sizes) * (sizes > 0)
+    each = np.repeat(shares / np.maximum(sizes, 1), sizes)
+    distinct, where = np.unique(data.rows, return_inverse=True)
+    weights = np.bincount(where, weights=each)
+    rows = torch.from_numpy(distinct)
+    examples = Examples(data.features[rows], data.targets[rows])
+    return examples, None if (weights == weights[:1]).all() else torch.from_numpy(weights / weights.sum())

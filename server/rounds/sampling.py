@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clients.core import streams
-from clients.core.arrays import I32, I64
+from clients.core.arrays import F64, I32, I64
 from clients.core.errors import UserError
 from server.algorithms.options import AlgorithmOptions
 
@@ -27,12 +27,13 @@ class CohortSampler:
         options: cohort size and sampling.
         sizes: training examples of each client, (N,); empty clients are never drawn.
         seed: root seed.
+        shares: weights of the clients in the objective (N,), with which `by_examples` draws; None for their examples.
 
     Raises:
         UserError: the cohort is larger than the clients that have data.
     """
 
-    def __init__(self, options: AlgorithmOptions, sizes: I32, seed: int) -> None:
+    def __init__(self, options: AlgorithmOptions, sizes: I32, seed: int, *, shares: F64 | None = None) -> None:
         busy = int(np.count_nonzero(sizes))
         self.size = busy if options.cohort is None else options.cohort
         if options.sampling == "uniform" and self.size > busy:
@@ -46,14 +47,16 @@ class CohortSampler:
         self._by_examples = options.sampling == "by_examples"
         self._seed, self._sizes = seed, sizes
         self._busy = None if busy == len(sizes) else np.flatnonzero(sizes).astype(np.int64)
-        self._ends = np.cumsum(sizes, dtype=np.int64) if self._by_examples else None
+        by_weight = np.cumsum(sizes, dtype=np.int64) if shares is None else np.cumsum(shares * (sizes > 0))
+        self._ends = by_weight if self._by_examples else None
 
     def draw(self, round_index: int) -> Cohort:
         """Return the cohort of a round (from 1)."""
         key = streams.keys(self._seed, "cohort", round_index)
         if self._ends is not None:
             points = streams.uniforms(key, self.size) * self._ends[-1]
-            drawn = np.searchsorted(self._ends, points, side="right").astype(np.int64)
+            last = int(np.searchsorted(self._ends, self._ends[-1]))  # a sum of real weights may round up to a point
+            drawn = np.minimum(np.searchsorted(self._ends, points, side="right").astype(np.int64), last)
             clients, draws = np.unique(drawn, return_counts=True)
             return Cohort(clients, draws.astype(np.int64))
         population = len(self._sizes) if self._busy is None else len(self._busy)

@@ -14,8 +14,9 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
-from clients.core.arrays import F64, I32, I64
+from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
+from clients.core.population_parts import FederationFacts
 from clients.flower.codec import Codec
 from clients.flower.decoding import DecodedReplies, number
 from clients.flower.messages import EVALUATE, TRAIN, CohortMessages, CohortReplies, EvaluationReplies
@@ -42,7 +43,7 @@ class StrategyContext:
         local: local training, as the algorithm runs it.
         codec: encodes and decodes models.
         sampler: draws the cohorts.
-        sizes: training examples of each client (N,).
+        facts: the federation's sizes, and the clients' weights in the objective.
         nodes: maps clients to nodes.
         seed: root seed.
         drop_partial_work: leave out clients that did less than their full local work.
@@ -52,7 +53,7 @@ class StrategyContext:
     local: LocalOptions
     codec: Codec
     sampler: CohortSampler
-    sizes: I32
+    facts: FederationFacts
     nodes: NodeMap
     seed: int
     drop_partial_work: bool = False
@@ -61,7 +62,7 @@ class StrategyContext:
     @property
     def num_clients(self) -> int:
         """Clients N."""
-        return len(self.sizes)
+        return len(self.facts.sizes)
 
 
 @final
@@ -81,7 +82,7 @@ class FederatedStrategy(Strategy):
     def __init__(self, algorithm: Algorithm, federation: StrategyContext) -> None:
         self.algorithm, self.federation = algorithm, federation
         self.state = ServerState(0, torch.zeros(0), torch.zeros(0))
-        self._total_examples = int(federation.sizes.sum(dtype=np.int64))
+        self._total_examples = int(federation.facts.sizes.sum(dtype=np.int64))
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -115,7 +116,8 @@ class FederatedStrategy(Strategy):
         kept = self.state.buffers if self.federation.local.buffers == "server" else found.buffers
         self.state = replace(new, buffers=kept)
         update = found.update
-        loss = float(np.average(update.train_loss, weights=np.maximum(update.num_examples, 1)))
+        weights = self.federation.facts.weights_of(update.clients, np.maximum(update.num_examples, 1))
+        loss = float(np.average(update.train_loss, weights=weights if weights.any() else None))
         return self.federation.codec.encode(new.params, kept), MetricRecord({"train_loss": loss})
 
     def configure_evaluate(
@@ -184,6 +186,7 @@ class FederatedStrategy(Strategy):
                 population=federation.num_clients,
                 cohort=int(cohort.draws.sum()),
                 local_lr=federation.local.lr(max(1, round_index)),
+                shares=None if federation.facts.shares is None else federation.facts.shares[facts.clients],
             )
         )
 

@@ -23,6 +23,10 @@ def measures(line: Facts) -> str:
         parts.append(f"accuracy {share(line['validation_accuracy'])}")
     elif line.get("validation_error") is not None:
         parts.append(f"error {number(line['validation_error'])}")
+    if line.get("optimality_gap") is not None:
+        parts.append(f"gap {number(line['optimality_gap'])}")
+    if line.get("distance_to_optimum") is not None:
+        parts.append(f"distance {number(line['distance_to_optimum'])}")
     drift = line.get("client_drift")
     drift = drift.get("mean") if isinstance(drift, Mapping) else drift
     parts += [f"drift {number(drift)}"] if drift is not None else []

@@ -54,6 +54,7 @@ def conclude(
         "simulated_seconds_total": last.get("simulated_seconds_total"),
         "record": str(folder.path) if folder is not None else None,
     }
+    outcome |= {key: last[key] for key in ("optimality_gap", "distance_to_optimum") if key in last}
     outcome |= rate_of(session, lines)
     outcome |= _final_scores(session, session.evaluator, state)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0

@@ -63,11 +63,11 @@ def trend_of(session: Session) -> Trend:
 
 def _gradients(session: Session, engine: Engine) -> Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]:
     """Return (round, params, buffers) -> full-batch gradients of the evaluating clients, and their weights."""
-    scenario, sizes = session.scenario, session.population.sizes
+    scenario, sizes, facts = session.scenario, session.population.sizes, session.population.federation
     fits = scenario.engine.keep_bytes // (session.task.parameters.size * session.task.dtype.itemsize)
     most = max(1, min(scenario.evaluation.federated_clients, fits))
     clients = evaluated_clients(replace(scenario.evaluation, federated_clients=most), sizes, session.task.seed)
-    weights = sizes[clients].astype(np.float64)
+    weights = facts.weights_of(clients, sizes[clients].astype(np.int64))
 
     def gradients(round_index: int, params: Tensor, buffers: Tensor) -> tuple[Tensor, F64]:
         work = CohortWork(round_index=round_index, clients=clients, params=params, buffers=buffers)

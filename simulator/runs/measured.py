@@ -31,7 +31,7 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
     if evaluation.gradient_every and our_clients:
         names.add("gradient_norm")
     if population.objective is not None:
-        names.add("optimality_gap")
+        names |= {"optimality_gap", "distance_to_optimum"}
     if task.count_errors and our_clients:
         names.add("train_errors")
     return frozenset(names) & frozenset(FACTS)

@@ -67,9 +67,17 @@ def choose_strategy(
     """
     if isinstance(choice, Strategy):
         _check_client_side(choice)
+        if task.population.federation.shares is not None:
+            raise StrategyError(
+                "strategy",
+                f"{type(choice).__name__} weighs clients by their examples, and data.weights are real numbers",
+                fix="Give whole numbers of examples, or use [algorithm].",
+            )
         _check_minimums(choice, task.population.num_clients)
         return Played(choice, None, None)
-    sampler = CohortSampler(scenario.algorithm, task.population.sizes, task.seed)
+    sampler = CohortSampler(
+        scenario.algorithm, task.population.sizes, task.seed, shares=task.population.federation.shares
+    )
     own = _own_strategy(algorithm, scenario, task, codec, sampler, nodes)
     if choice is None:
         return Played(own, own, sampler.size)
@@ -153,7 +161,7 @@ def _own_strategy(
         local=task.local,
         codec=codec,
         sampler=sampler,
-        sizes=sizes,
+        facts=task.population.federation,
         nodes=nodes,
         seed=task.seed,
         drop_partial_work=scenario.algorithm.partial_work == "drop",

@@ -60,6 +60,7 @@ PUBLIC = [
     "open_run",
     "population",
     "proximal",
+    "quadratics",
     "resume",
     "sgd",
     "simulate",

@@ -30,7 +30,8 @@ ONE_OF_THE_RUN = {
 }  # fmt: skip
 ONE_A_ROUND = {
     "round": "round", "cohort": "cohort", "respondents": "respondents", "failures": "failures",
-    "optimality_gap": "optimality_gap", "train_errors": "train_errors", "agreement_ratio": "agreement",
+    "optimality_gap": "optimality_gap", "distance_to_optimum": "distance_to_optimum",
+    "train_errors": "train_errors", "agreement_ratio": "agreement",
     "relative_change": "relative_change", "pseudo_gradient_norm": "pseudo_gradient_norm",
     "gradient_norm": "gradient_norm", "largest_gradient_norm": "largest_gradient_norm",
     "update_dispersion": "update_dispersion", "gradient_diversity": "gradient_diversity",

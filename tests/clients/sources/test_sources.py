@@ -22,6 +22,7 @@ from clients.heterogeneity.measures import partition_measures
 from clients.partition.options import DirichletOptions, IidOptions, NaturalOptions, QuantityOptions
 from clients.sources.custom import custom_population
 from clients.sources.options import DigitsOptions, ImagesOptions, QuadraticOptions, SyntheticOptions
+from clients.sources.quadratic import quadratics
 from clients.sources.synthetic import _devices, device_sizes
 
 
@@ -474,12 +475,91 @@ def test_wrong_quadratic_options_are_refused(options: dict[str, Any], says: str)
     [
         ({"curvatures": ((1.0, 2.0), 1.0), "centres": ((0.0,), 1.0)}, "must have one dimension"),
         ({"curvatures": (((1.0, 2.0), (0.0, 1.0)),), "centres": ((0.0, 1.0),)}, "must be symmetric, client 0"),
+        (
+            {"curvatures": (1.0, ((1.0, 0.5), (0.25, 1.0))), "centres": (0.0, 0.0)},
+            r"client 1's has 0.5 in row 1, column 2 and 0.25 in row 2, column 1",
+        ),
+        ({"curvatures": (((1.0, 1.0), (1.0, 1.0)),), "centres": (0.0,)}, "positive definite"),
         ({"curvatures": (-1.0,), "centres": (0.0,)}, "positive definite"),
     ],
 )
 def test_wrong_quadratics_are_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         quadratic(**options)
+
+
+MATRICES = (((2.0, 0.5), (0.5, 1.0)), (1.0, 3.0), 1.0)
+LINEAR = ((0.1, 0.2), 0.0, 1.0)
+SHARES = (0.2, 0.5, 0.3)
+
+
+def test_linear_terms_and_real_weights_have_the_exact_optimum() -> None:
+    p = quadratic(curvatures=MATRICES, linear=LINEAR, weights=SHARES)
+    h = np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 3.0]], np.eye(2)])
+    b = np.array([[0.1, 0.2], [0.0, 0.0], [1.0, 1.0]])
+    mean, pull = np.tensordot(SHARES, h, 1), SHARES @ b
+    optimum = -np.linalg.solve(mean, pull)
+    assert p.objective is not None
+    np.testing.assert_allclose(p.objective.optimum, optimum, rtol=1e-14)
+    assert p.objective.optimal_value == pytest.approx(optimum @ mean @ optimum / 2 + pull @ optimum, rel=1e-14)
+    assert p.sizes.tolist() == [1, 1, 1]
+    assert p.federation.shares is not None
+    np.testing.assert_allclose(p.federation.shares, SHARES, rtol=1e-15)
+
+
+def test_whole_weights_are_numbers_of_examples() -> None:
+    counted = quadratic(curvatures=(1.0, 4.0), centres=(-1.0, 3.0), weights=(1, 3))
+    real = quadratic(curvatures=(1.0, 4.0), centres=(-1.0, 3.0), weights=(0.25, 0.75))
+    assert (counted.sizes.tolist(), counted.federation.shares) == ([1, 3], None)
+    assert counted.objective is not None
+    assert real.objective is not None
+    np.testing.assert_allclose(counted.objective.optimum, real.objective.optimum, rtol=1e-14)
+    assert counted.objective.optimal_value == pytest.approx(real.objective.optimal_value, rel=1e-14)
+
+
+def test_client_of_weight_zero_has_no_examples() -> None:
+    assert quadratic(curvatures=(1.0, 4.0), centres=(-1.0, 3.0), weights=(0.0, 0.5)).sizes.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("apart", "says"), [(3e-16, ""), (4e-13, "client 0's matrix is asymmetric by 2e-13")])
+def test_slightly_asymmetric_matrices_are_made_symmetric(apart: float, says: str) -> None:
+    p = quadratic(curvatures=(((2.0, 0.5 + apart), (0.5, 1.0)),), centres=(1.0,))
+    found = p.cohort(np.array([0])).client(0).features[0, :4].reshape(2, 2)
+    assert torch.equal(found, found.T)
+    assert found[0, 1].item() == pytest.approx(0.5 + apart / 2, rel=1e-15)
+    assert [says in notice for notice in p.federation.notices] == ([True] if says else [])
+
+
+def test_quadratics_from_arrays_equal_those_from_options() -> None:
+    matrices = np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, 0.0], [0.0, 3.0]]])
+    centres = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    ours = quadratics(matrices, centres, linear=[1.0, [0.0, 2.0]], weights=np.array([1, 2]))
+    theirs = quadratic(
+        curvatures=((((2.0, 0.5), (0.5, 1.0))), (1.0, 3.0)), centres=((1.0, 2.0), (3.0, 4.0)),
+        linear=(1.0, (0.0, 2.0)), weights=(1, 2),
+    )  # fmt: skip
+    assert torch.equal(ours.cohort(everyone(ours)).features, theirs.cohort(everyone(theirs)).features)
+    assert ours.objective is not None
+    assert theirs.objective is not None
+    assert torch.equal(ours.objective.optimum, theirs.objective.optimum)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"curvatures": 3.0}, "curvatures: must have one entry a client, got 3.0"),
+        ({"curvatures": []}, "curvatures: must have one entry a client, got none"),
+        ({"curvatures": [1.0, "a"]}, "client 1's is not"),
+        ({"curvatures": [[1.0, float("nan")]]}, "curvatures: must be finite, client 0"),
+        ({"curvatures": [1.0, 2.0], "centres": [1.0]}, "centres: must be one a curvature, got 1 for 2"),
+        ({"curvatures": [1.0, 2.0], "linear": [1.0]}, "linear: must be one a curvature, got 1 for 2"),
+        ({"curvatures": [1.0, 2.0], "weights": [0.5, -0.5]}, "weights: must be numbers of examples or p_k"),
+        ({"curvatures": [1.0, 2.0], "weights": [0.5, 1.5], "noise": 0.1}, "at least two examples"),
+    ],
+)
+def test_wrong_arrays_of_quadratics_are_refused(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        quadratics(**arguments)
 
 
 # Custom
