@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from torch import nn
 
 from clients.core.errors import RunFolderError
 from clients.core.population import Population
+from clients.modules.copies import copy_module
 from server.convergence.verdict import Verdict
 from server.record.client_rows import ClientRows
 from server.record.jsonlines import read_rounds
@@ -77,9 +77,7 @@ class Record:
             RunFolderError: the run has no final model yet, or its parameters do not fit this module.
         """
         check_parts(model=model, data=data)
-        module = (
-            copy.deepcopy(model) if model is not None else make_task_of(self.scenario, Overrides(None, data)).module
-        )
+        module = copy_module(model) if model is not None else make_task_of(self.scenario, Overrides(None, data)).module
         file = self.path / "model.safetensors"
         if not file.is_file():
             raise RunFolderError(str(file), "does not exist", fix=f"The run is not over: fedscape resume {self.path}")
