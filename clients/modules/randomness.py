@@ -122,7 +122,7 @@ def _states(module: nn.Module) -> dict[str, Callable[[], Any]]:
         "NumPy's global generator": np.random.get_state,
         "Python's global generator": random.getstate,
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         reads["torch's generator on the GPU"] = torch.cuda.get_rng_state
     for name, generator in own_generators(module):
         reads[f"its generator {name!r}"] = _reader(generator)
@@ -132,7 +132,7 @@ def _states(module: nn.Module) -> dict[str, Callable[[], Any]]:
 def _reader(generator: Any) -> Callable[[], Any]:
     if isinstance(generator, np.random.Generator):
         return lambda: generator.bit_generator.state
-    return generator.getstate if isinstance(generator, random.Random) else generator.get_state  # type: ignore[no-any-return]
+    return generator.getstate if isinstance(generator, random.Random) else generator.get_state
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -79,10 +79,12 @@ def training_facts(module: nn.Module, features: Tensor, targets: Tensor, loss: L
     return PassFacts(sites or (), always, draws, "; ".join(obstacles), _notices(draws, obstacles, always))
 
 
-def evaluation_draws(module: nn.Module, features: Tensor) -> tuple[str, ...]:
-    """Return the generators that a copy of a module draws from in evaluation mode, in words."""
+def evaluation_pass(module: nn.Module, features: Tensor) -> tuple[object, tuple[str, ...]]:
+    """Return the outputs of a copy of a module in evaluation mode, and the generators that it draws from, in words."""
+    outputs: list[object] = []
     with generators_restored(), torch.no_grad():
-        return sources_drawn(copy_module(module).eval(), lambda copied: copied(features))
+        draws = sources_drawn(copy_module(module).eval(), lambda copied: outputs.append(copied(features)))
+    return outputs[0], draws
 
 
 def failure_on_one(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -> str:
@@ -116,7 +118,7 @@ def _twice(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -> 
             value.copy_(before[name])
     run(copied)
     first, second = passes[0].outputs, passes[1].outputs
-    largest = float(first.abs().max()) if first.numel() else 0.0
+    largest = float(first.nan_to_num(0, 0, 0).abs().max())
     if first.shape != second.shape or not torch.allclose(first, second, rtol=0, atol=_SAME * largest, equal_nan=True):
         problem = (
             "gives other outputs in a second training pass on the same batch: it keeps a state outside its parameters "
@@ -190,8 +192,10 @@ def _notices(draws: tuple[str, ...], obstacles: list[str], unused: tuple[str, ..
             "its kinds instead."
         )
     if unused:
-        many = f"{len(unused)} parameters" if len(unused) > 1 else "a parameter"
-        found.append(f"No gradient reaches {many} of the model ({listed(unused)}). Optimizers skip them, as in torch.")
+        many, them = (f"{len(unused)} parameters", "them") if len(unused) > 1 else ("a parameter", "it")
+        found.append(
+            f"No gradient reaches {many} of the model ({listed(unused)}). Optimizers skip {them}, as in torch."
+        )
     return tuple(found)
 
 

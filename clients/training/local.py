@@ -131,10 +131,10 @@ def _write_runs(out: I64, rows: I64, start: I64, length: I64, values: I64) -> No
 def clients_with_batches_of_one(local: LocalOptions, sizes: I64) -> Bool:
     """Return which clients have a batch of a single example in a round, bool (K,)."""
     if local.batch_size == "full":
-        return sizes == 1
+        return np.asarray(sizes == 1)
     rest = sizes % local.batch_size
     partial = (rest == 1) & ~(local.drop_last & (sizes > local.batch_size))
-    return (sizes > 0) & ((sizes == 1) | partial | (local.batch_size == 1))
+    return np.asarray((sizes > 0) & ((sizes == 1) | partial | (local.batch_size == 1)))
 
 
 def check_batches_of_one(local: LocalOptions, sizes: I64, failure: str) -> None:

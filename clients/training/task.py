@@ -17,8 +17,7 @@ from clients.core.population import Population
 from clients.modules.checks import cast_notice, check_dense_gradients, check_tensors, listed
 from clients.modules.copies import copy_module, shared_attributes
 from clients.modules.dropout import DropoutSite, with_addressed_dropout
-from clients.modules.randomness import generators_restored
-from clients.modules.trial import PassFacts, evaluation_draws, failure_on_one, training_facts
+from clients.modules.trial import PassFacts, evaluation_pass, failure_on_one, training_facts
 from clients.training.augment import check_augment
 from clients.training.class_balance import check_balance, federation_counts
 from clients.training.local import check_batches_of_one, clients_with_batches_of_one
@@ -102,7 +101,7 @@ def make_task(
     if layout.size == 0:
         raise UserError("model", "has no trainable parameters", fix="Give at least one parameter requires_grad=True.")
     probe = probe_examples(population, dtype)
-    _check_outputs(module, probe, population)
+    notices.append(_check_evaluation(module, probe, population))
     facts, counts = PassFacts(), None
     if not trained_elsewhere:
         if local.augment.any and not probe.features.is_floating_point():
@@ -112,10 +111,9 @@ def make_task(
         facts = _trial(given, module, probe, population)
         _check_one(module, probe, population, local)
         counts = federation_counts(local, population, seed)
-    notices += [_evaluation_notice(module, probe), *facts.notices]
     return LearningTask(
         module, population, local, seed, layout, buffer_layout(module), facts, dtype,
-        count_errors and population.task == "classification", counts, notices=tuple(n for n in notices if n),
+        count_errors and population.task == "classification", counts, notices=tuple(n for n in (*notices, *facts.notices) if n),
     )  # fmt: skip
 
 
@@ -133,9 +131,14 @@ def _check_local(population: Population, local: LocalOptions) -> None:
 
 def _trial(given: nn.Module, module: nn.Module, probe: Examples, population: Population) -> PassFacts:
     """Run trial passes, and check that they train the copy and not the module it was made from."""
-    before = [p.grad for p in given.parameters()]
-    facts = training_facts(module, probe.features, probe.targets, _loss_of(population))
-    reached = [n for (n, p), was in zip(given.named_parameters(), before, strict=True) if p.grad is not was]
+    held = {name: p.grad for name, p in given.named_parameters()}
+    try:
+        given.zero_grad(set_to_none=True)
+        facts = training_facts(module, probe.features, probe.targets, _loss_of(population))
+        reached = [name for name, p in given.named_parameters() if p.grad is not None]
+    finally:
+        for name, p in given.named_parameters():
+            p.grad = held[name]
     if reached:
         problem = (
             f"has a function that refers to the model it was made in (a lambda or an inner function), so copies of the "
@@ -161,13 +164,6 @@ def _loss_of(population: Population) -> Callable[[Tensor, Tensor], Tensor]:
 def _shared_notice(module: nn.Module) -> str:
     shared = shared_attributes(module)
     return f"Copies of the model share what cannot be copied: {listed(shared)}." if shared else ""
-
-
-def _evaluation_notice(module: nn.Module, probe: Examples) -> str:
-    draws = evaluation_draws(module, probe.features)
-    if not draws:
-        return ""
-    return f"In evaluation mode the model draws from {'; '.join(draws)}. Each evaluation is seeded alike."
 
 
 def probe_examples(population: Population, dtype: torch.dtype, size: int = 4) -> Examples:
@@ -204,11 +200,10 @@ def cast_targets(targets: Tensor, dtype: torch.dtype) -> Tensor:
     return targets.to(dtype) if targets.is_floating_point() else targets
 
 
-def _check_outputs(module: nn.Module, probe: Examples, population: Population) -> None:
-    """Check the outputs of a copy of the module in evaluation mode."""
+def _check_evaluation(module: nn.Module, probe: Examples, population: Population) -> str:
+    """Check the outputs of a copy of the module in evaluation mode; return a notice if it draws random numbers there."""
     try:
-        with generators_restored(), torch.no_grad():
-            outputs = copy_module(module).eval()(probe.features)
+        outputs, draws = evaluation_pass(module, probe.features)
     except Exception as error:  # a user's module may raise anything
         raise UserError(
             "model",
@@ -216,6 +211,9 @@ def _check_outputs(module: nn.Module, probe: Examples, population: Population) -
             fix="Choose a model for this shape, or reshape the data.",
         ) from error
     example_losses(_checked(outputs, len(probe), population), probe.targets, population.task)
+    if not draws:
+        return ""
+    return f"In evaluation mode the model draws from {'; '.join(draws)}. Each evaluation is seeded alike."
 
 
 def _checked(outputs: object, n: int, population: Population) -> Tensor:
