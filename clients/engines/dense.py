@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
-from clients.training.dropout import Dropout, DropoutSite
+from clients.modules.dropout import Dropout, DropoutSite
 from clients.training.task import LearningTask
 
 
@@ -34,7 +34,8 @@ def dense_layers(task: LearningTask) -> tuple[DenseLayer, ...] | None:
     """Return a module as linear layers, each with an activation and a dropout; None if it has another form."""
     if task.population.task == "objective" or type(task.module) is not nn.Sequential:
         return None
-    sites = {s.name: s for s in task.sites}
+    sites = iter(task.sites)  # a Sequential calls its parts in order
+    known = {id(module): name for name, module in task.module.named_modules()}
     layers: list[DenseLayer] = []
     for name, module in task.module.named_modules(remove_duplicate=False):
         last = layers[-1] if layers else None
@@ -46,8 +47,13 @@ def dense_layers(task: LearningTask) -> tuple[DenseLayer, ...] | None:
             layers.append(DenseLayer(f"{name}.weight", f"{name}.bias" if module.bias is not None else None, None, None))
         elif type(module) in _ACTIVATIONS and last and not last.activation and not last.site:
             layers[-1] = replace(last, activation=_ACTIVATIONS[type(module)])
+        elif type(module) is Dropout and module.p == 0:
+            continue
         elif type(module) is Dropout and last and last.activation and not last.site:
-            layers[-1] = replace(last, site=sites.get(name))
+            site = next(sites, None)
+            if module.kind != "Dropout" or site is None or not site.is_usual or site.name != known[id(module)]:
+                return None
+            layers[-1] = replace(last, site=site)
         else:
             return None
     names = [n for layer in layers for n in (layer.weight, layer.bias) if n]
@@ -142,4 +148,4 @@ class DenseProgram:
 
 
 def _mask(layer: DenseLayer, batch: Batch) -> Tensor | None:
-    return batch.masks.get(layer.site.name) if layer.site else None
+    return batch.masks.get(layer.site.key) if layer.site else None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.examples import CohortData, Examples
 from clients.core.parameters import write_vector
+from clients.modules.randomness import Seeding, generators_restored, may_draw
 from clients.training.class_metrics import ClassCounts, client_class_counts
 from clients.training.losses import example_losses, example_scores, predictions
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
@@ -55,6 +58,8 @@ class Evaluator:
     def __init__(self, task: LearningTask) -> None:
         self.task = task
         self._module = working_copy(task.module).eval().to(task.device)
+        self._seeding = Seeding(self._module, task.device) if may_draw(self._module) else None
+        self._key = int(streams.keys(task.seed, "module/evaluation"))
 
     def load(self, params: Tensor, buffers: Tensor) -> None:
         """Load a model for the calls that follow."""
@@ -62,8 +67,12 @@ class Evaluator:
         write_vector(self._module, self.task.buffers, buffers)
 
     def outputs(self, features: Tensor) -> Tensor:
-        """Return the loaded model's outputs for features [n, ...]."""
-        with torch.no_grad():
+        """Return the loaded model's outputs for features [n, ...]; numbers that it draws are seeded by the task."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if self._seeding is not None:
+                stack.enter_context(generators_restored(self.task.device))
+                self._seeding.seed(self._key)
             parts = [
                 self._module(cast_features(part, self.task.dtype).to(self.task.device)).cpu()
                 for part in torch.split(features, CHUNK)

@@ -6,8 +6,8 @@ Tests compare other engines with it, and real nodes run it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 
@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from clients.core import streams
-from clients.core.arrays import I64, U64
+from clients.core.arrays import I64
 from clients.core.examples import CohortData
 from clients.core.parameters import read_vector, write_vector
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import client_slice, finish, gradient_noise
+from clients.modules.dropout_sites import AddressedMasks, dropouts_of
+from clients.modules.randomness import Seeding, generators_restored, may_draw
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
-from clients.training.dropout import Dropout, dropout_keys, dropout_mask
 from clients.training.local import Batches, count_steps
 from clients.training.losses import example_scores, predictions, trained_losses
 from clients.training.optimizers import torch_optimizer
@@ -41,10 +42,13 @@ class PlainEngine:
     def __init__(self, task: LearningTask) -> None:
         self.task = task
         self._module = working_copy(task.module).to(task.device)
-        self._dropouts = {n: m for n, m in self._module.named_modules() if isinstance(m, Dropout)}
+        self._masks = AddressedMasks(self._module, task.sites, task.seed, task.dtype)
+        self._seeding = Seeding(self._module, task.device) if task.passes.draws or may_draw(self._module) else None
         self._named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
-        sent = {*task.buffers.names, *(f"{n}.mask" for n in self._dropouts)}
-        self._kept = {n: (b, b.clone()) for n, b in self._module.named_buffers() if n not in sent}
+        masks = tuple(dropouts_of(self._module))
+        kept = (n for n, _ in self._module.named_buffers() if n.rpartition(".")[0] not in masks)
+        buffers = dict(self._module.named_buffers())
+        self._kept = {n: buffers[n].clone() for n in kept if n not in task.buffers.names}
 
     @cached_property
     def _evaluator(self) -> Evaluator:
@@ -85,12 +89,16 @@ class PlainEngine:
         rows, table = [], class_weight_table(self.task, data, of_objective=True)
         for k in range(work.num_clients):
             self._load(work.params, work.buffers)
-            self._set_masks({})
+            self._masks.stop()
             chosen = torch.from_numpy(data.rows[data.offsets[k] : data.offsets[k + 1]])
             self._module.zero_grad(set_to_none=True)
             if len(chosen):
                 weights = table[k] if table is not None else None
-                losses, _, _ = self._losses(data, chosen, weights, work.clients[k : k + 1], work.round_index, None)
+                with ExitStack() as stack:
+                    if self._seeding is not None:
+                        stack.enter_context(generators_restored(self.task.device))
+                        self._seed(work.round_index, work.clients[k : k + 1], 0)
+                    losses, _, _ = self._losses(data, chosen, weights, work.clients[k : k + 1], work.round_index, None)
                 losses.mean().backward()  # type: ignore[no-untyped-call]
             rows.append(self.task.parameters.flatten({n: _gradient(p) for n, p in self._named.items()}))
         return torch.stack(rows).to(work.params.device)
@@ -98,12 +106,9 @@ class PlainEngine:
     def _load(self, params: Tensor, buffers: Tensor) -> None:
         write_vector(self._module, self.task.parameters, params)
         write_vector(self._module, self.task.buffers, buffers)
-        for buffer, as_built in self._kept.values():  # such as BatchNorm's counter, which clients must not share
-            buffer.copy_(as_built)
-
-    def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
-        for name, module in self._dropouts.items():
-            module.mask = masks.get(name, torch.ones((), dtype=self.task.dtype)).to(self.task.device)
+        buffers_now = dict(self._module.named_buffers()) if self._kept else {}
+        for name, as_built in self._kept.items():  # such as BatchNorm's counter, which clients must not share
+            buffers_now[name].copy_(as_built)
 
     def _losses(
         self,
@@ -156,14 +161,17 @@ class PlainEngine:
         lr = local.lr(work.round_index)
         optimizer = torch_optimizer(self._named.values(), local, lr)
         meter, steps = PathMeter(1), int(batches.steps[k])
-        keys = dropout_keys(task.seed, work.round_index, client, steps, len(task.sites))
+        self._masks.client(work.round_index, int(client[0]), steps)
         seen = 0
         total = torch.zeros((), dtype=torch.float64, device=task.device)
         errors = torch.zeros((), dtype=torch.int64, device=task.device)
-        with self._addressed_torch_generator(work.round_index, client):
+        with ExitStack() as stack:
+            if self._seeding is not None:
+                stack.enter_context(generators_restored(task.device))
             for step in range(1, steps + 1):
                 rows = torch.from_numpy(batches.rows[k, step - 1, : batches.counts[k, step - 1]])
-                self._set_masks(self._masks(keys[:, step - 1], len(rows)))
+                self._masks.step(step - 1, len(rows))
+                self._seed(work.round_index, client, step)
                 optimizer.zero_grad(set_to_none=True)
                 losses, outputs, targets = self._losses(data, rows, weights, client, work.round_index, step - 1)
                 losses.mean().backward()  # type: ignore[no-untyped-call]
@@ -178,7 +186,8 @@ class PlainEngine:
                     self._clip()
                     if local.decoupled_weight_decay:
                         for p in self._named.values():
-                            p.mul_(1 - lr * local.decoupled_weight_decay)
+                            if p.grad is not None:
+                                p.mul_(1 - lr * local.decoupled_weight_decay)
                 optimizer.step()
                 if is_measured(step) or step == steps:
                     meter.position(
@@ -186,20 +195,10 @@ class PlainEngine:
                     )
         return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps))
 
-    @contextmanager
-    def _addressed_torch_generator(self, round_index: int, client: I64) -> Iterator[None]:
-        """Seed torch's generator by address, for a user's module that draws numbers in its forward pass."""
-        if not _may_draw_numbers(self._module):
-            yield
-            return
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(streams.keys(self.task.seed, "module", round_index, client)[0] >> np.uint64(1)))
-            yield
-
-    def _masks(self, keys: U64, batch: int) -> dict[str, Tensor]:
-        return {
-            site.name: dropout_mask(site, keys[i], batch, self.task.dtype)[0] for i, site in enumerate(self.task.sites)
-        }
+    def _seed(self, round_index: int, client: I64, step: int) -> None:
+        """Seed the generators that the module may draw from by address; step 0 is the full-batch gradient."""
+        if self._seeding is not None:
+            self._seeding.seed(int(streams.keys(self.task.seed, "module", round_index, client, step)[0]))
 
     def _correct(
         self,
@@ -210,14 +209,18 @@ class PlainEngine:
         broadcast: Mapping[str, Mapping[str, Tensor]],
         state: Mapping[str, Mapping[str, Tensor]],
     ) -> None:
-        """Add noise, the L1 subgradient and the rule's correction to the gradients in place."""
+        """Add noise, the L1 subgradient and the rule's correction to the gradients in place.
+
+        A parameter without a gradient keeps none, so the optimizer skips it, as in torch. Only where the rule corrects
+        its gradient of zero to another one, it steps along that.
+        """
         local = self.task.local
         noise = gradient_noise(self.task, work.round_index, client, step)
         for name, p in self._named.items():
-            g = _gradient(p)
-            if noise is not None:
+            g, has_none = _gradient(p), p.grad is None
+            if noise is not None and not has_none:
                 g = g + noise[name][0]
-            if local.l1:
+            if local.l1 and not has_none:
                 g = g + local.l1 * p.sign()
             if work.rule.correct is not None:
                 g = work.rule.correct(
@@ -227,7 +230,8 @@ class PlainEngine:
                     {n: v[name] for n, v in broadcast.items()},
                     {n: v[name] for n, v in state.items()},
                 )
-            p.grad = g
+            if not has_none or bool(g.any()):
+                p.grad = g
 
     def _clip(self) -> None:
         if self.task.local.clip_norm is not None:
@@ -269,16 +273,3 @@ class PlainEngine:
 
 def _gradient(p: nn.Parameter) -> Tensor:
     return p.grad if p.grad is not None else torch.zeros_like(p)
-
-
-_NOISY = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout, nn.RReLU)
-
-
-def _may_draw_numbers(module: nn.Module) -> bool:
-    """Return whether a module may draw from torch's generator: a user's module or a noise layer of torch."""
-    return any(
-        type(m).__module__.partition(".")[0] not in ("torch", "clients")
-        or isinstance(m, _NOISY)
-        or bool(getattr(m, "dropout", 0.0))
-        for m in module.modules()
-    )

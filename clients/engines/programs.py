@@ -6,7 +6,6 @@ module through `torch.func`. All take parameters [k, *shape] and batches [k, b, 
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -15,11 +14,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from clients.core.errors import EngineError
 from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram, dense_layers
 from clients.engines.quadratics import QuadraticProgram, is_quadratic
 from clients.engines.recurrent import GruProgram, is_gru_forecaster
-from clients.training.dropout import Dropout
+from clients.modules.copies import copy_module
+from clients.modules.dropout_sites import dropouts_of
+from clients.modules.randomness import generators_restored
 from clients.training.losses import trained_losses
 from clients.training.task import LearningTask
 
@@ -29,9 +31,14 @@ class VmapProgram:
 
     def __init__(self, task: LearningTask, *, masks_padding: bool) -> None:
         self.masks_padding = masks_padding
-        self._module, self._task, self._gamma = task.module, task.population.task, task.local.focal_gamma
-        masks = {f"{n}.mask" for n, m in task.module.named_modules() if isinstance(m, Dropout)}
-        self._whole = [n for n, _ in task.module.named_buffers() if n not in masks and n not in task.buffers.names]
+        self._module = copy_module(task.module).to(task.device)  # passes may leave something in it
+        self._task, self._gamma = task.population.task, task.local.focal_gamma
+        self._dropouts = dropouts_of(self._module)
+        for name, part in self._dropouts.items():
+            part.reserve(sum(site.name == name for site in task.sites) or 1)
+        self._mask_names = {site.key: site.buffer for site in task.sites}
+        named = [n for n, _ in self._module.named_buffers() if n.rpartition(".")[0] not in self._dropouts]
+        self._whole = [n for n in named if n not in task.buffers.names]
         self._gradients: Callable[..., Any] = vmap(grad(self._loss, has_aux=True))
         self._compiled: Callable[..., Any] | None = None
         self._widths: tuple[int, ...] = ()
@@ -76,13 +83,15 @@ class VmapProgram:
         remedy: Tensors,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensors]]:
         """Return the weighted loss of one client's batch, with example losses, outputs and new buffers."""
+        for part in self._dropouts.values():
+            part.count = 0
         now = {n: b.clone() for n, b in buffers.items()}
         own = dict(self._module.named_buffers())
         inputs: Mapping[str, Tensor] = {
             **params,
             **now,
             **{n: own[n].clone() for n in self._whole},
-            **{f"{n}.mask": m for n, m in masks.items()},
+            **{self._mask_names[n]: m for n, m in masks.items()},
         }
         outputs = functional_call(self._module, dict(inputs), (features,))
         losses = trained_losses(outputs, targets, self._task, self._gamma, remedy)
@@ -109,10 +118,10 @@ def examples_are_independent(task: LearningTask, features: Tensor) -> bool:
     else:
         changed[-1] = changed[0]
     outputs, modules = [], []
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), generators_restored():
         for batch in (features, changed):
             torch.manual_seed(0)
-            modules.append(copy.deepcopy(task.module))
+            modules.append(copy_module(task.module))
             outputs.append(modules[-1](batch)[:-1])
     same_buffers = all(
         torch.equal(a, b) for a, b in zip(modules[0].buffers(), modules[1].buffers(), strict=True) if a.shape == b.shape
@@ -121,7 +130,14 @@ def examples_are_independent(task: LearningTask, features: Tensor) -> bool:
 
 
 def make_program(task: LearningTask, features: Tensor) -> Program:
-    """Choose the program for a task; `features` [n, ...] are a probe batch."""
+    """Choose the program for a task; `features` [n, ...] are a probe batch.
+
+    Raises:
+        EngineError: clients can only be trained one by one.
+    """
+    if task.passes.only_plain:
+        problem = f"'stacked' cannot run this model: {task.passes.only_plain}"
+        raise EngineError("engine.kind", problem, fix="Set engine.kind = 'plain' (or 'auto').")
     layers = dense_layers(task)
     if layers is not None:
         return DenseProgram(layers, task.population.task, task.local.focal_gamma)
@@ -129,4 +145,5 @@ def make_program(task: LearningTask, features: Tensor) -> Program:
         return GruProgram(task.population.task, task.local.focal_gamma)
     if is_quadratic(task):
         return QuadraticProgram(task.parameters.size)
-    return VmapProgram(task, masks_padding=examples_are_independent(task, features))
+    independent = all(site.by_example for site in task.sites) and examples_are_independent(task, features)
+    return VmapProgram(task, masks_padding=independent)

@@ -26,9 +26,9 @@ from clients.engines.finishing import finish, gradient_noise
 from clients.engines.programs import make_program
 from clients.engines.quadratic_steps import QuadraticSteps
 from clients.engines.quadratics import QuadraticProgram
+from clients.modules.dropout import dropout_keys, dropout_mask
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
-from clients.training.dropout import dropout_keys, dropout_mask
 from clients.training.local import Batches, count_steps
 from clients.training.optimizers import stacked_optimizer
 from clients.training.path_measures import PathMeter, is_measured, squared_norms
@@ -344,14 +344,15 @@ class _TileRun:
         dtype = self.task.dtype
         if isinstance(which, Tensor):
             chosen = which.numpy()
-            return {t.name: dropout_mask(t, self.keys[i, s, chosen], length, dtype) for i, t in enumerate(self.sites)}
+            return {t.key: dropout_mask(t, self.keys[i, s, chosen], length, dtype) for i, t in enumerate(self.sites)}
         if self.sites and s >= self.ahead:
             k = which.stop
-            size = k * length * sum(math.prod(t.shape) for t in self.sites)
+            size = k * length * sum(math.prod(t.shape) * t.rows for t in self.sites)
             self.drawn_at, self.ahead = s, min(s + max(1, MASKS_AT_ONCE // size), len(self.active))
             for i, t in enumerate(self.sites):
                 keys = self.keys[i, s : self.ahead, :k]
-                self.drawn[t.name] = dropout_mask(t, keys.ravel(), length, dtype).view(-1, k, length, *t.shape)
+                drawn = dropout_mask(t, keys.ravel(), length, dtype)
+                self.drawn[t.key] = drawn.view(-1, k, *drawn.shape[1:])
         return {name: masks[s - self.drawn_at, : which.stop] for name, masks in self.drawn.items()}
 
     def _note(self, s: int, which: slice | Tensor, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
@@ -362,19 +363,22 @@ class _TileRun:
 
     def _step(self, s: int, k: int, gradients: Tensors) -> None:
         """Correct, clip and apply the gradients of the first k clients, in place."""
-        local, rule = self.task.local, self.work.rule
+        local, rule, unused = self.task.local, self.work.rule, self.task.passes.unused
         noise = gradient_noise(self.task, self.work.round_index, self.work.clients[:k], s)
-        for name, g in gradients.items():
+        moving: Tensors = {}
+        for name, g in list(gradients.items()):
             w = self.params[name][:k]
-            if noise is not None:
+            if noise is not None and name not in unused:
                 g = g.add_(noise[name])
-            if local.l1:
+            if local.l1 and name not in unused:
                 g = g.add_(w.sign(), alpha=local.l1)
             if rule.correct is not None:
                 broadcast = {n: v[name] for n, v in self.broadcast.items()}
                 remembered = {n: v[name][:k] for n, v in self.client_state.items()}
                 g = rule.correct(g, w, self.anchor[name], broadcast, remembered)
             gradients[name] = g
+            if name in unused:  # see PlainEngine._correct
+                moving[name] = g.reshape(k, -1).any(1)
         if local.clip_norm is not None:
             scale = (local.clip_norm / (squared_norms(gradients).sqrt() + 1e-6)).clamp(max=1.0).to(self.task.dtype)
             for g in gradients.values():
@@ -382,10 +386,21 @@ class _TileRun:
         for name, g in gradients.items():
             if local.clip_value is not None:
                 g.clamp_(-local.clip_value, local.clip_value)
-            w = self.params[name][:k]
-            if local.decoupled_weight_decay:
-                w.mul_(1 - self.lr * local.decoupled_weight_decay)
-            self.optimizer.step(w, g, [t[:k] for t in self.state[name]], s + 1, self.lr)
+            w, state = self.params[name][:k], [t[:k] for t in self.state[name]]
+            if name not in moving or bool(moving[name].all()):
+                self._descend(w, g, state, s + 1)
+            elif bool(moving[name].any()):
+                chosen = moving[name].nonzero().squeeze(1)
+                held = [w[chosen], *(t[chosen] for t in state)]
+                self._descend(held[0], g[chosen], held[1:], s + 1)
+                for whole, part in zip((w, *state), held, strict=True):
+                    whole[chosen] = part
+
+    def _descend(self, w: Tensor, g: Tensor, state: list[Tensor], step: int) -> None:
+        """Take an optimiser step, counted from 1, in place."""
+        if self.task.local.decoupled_weight_decay:
+            w.mul_(1 - self.lr * self.task.local.decoupled_weight_decay)
+        self.optimizer.step(w, g, state, step, self.lr)
 
     def _squared_distances(self, k: int) -> Tensor:
         return squared_norms({n: self.params[n][:k] - v for n, v in self.anchor.items()})

@@ -27,6 +27,8 @@ class Codec:
         dtype: type of the vectors.
         layers: (name, start, end) within [P], for dispersion by layer; from the layout by default.
         fixed: other arrays of the record, such as integer counters; they are passed on unchanged.
+        tied: arrays that are another name of one above, such as the output weights of a model that shares them with
+            its embedding.
     """
 
     def __init__(
@@ -37,10 +39,11 @@ class Codec:
         *,
         layers: list[tuple[str, int, int]] | None = None,
         fixed: Mapping[str, Array] | None = None,
+        tied: Mapping[str, str] | None = None,
     ) -> None:
         self.parameters, self.buffers, self.dtype = parameters, buffers, dtype
         self.layers = layers if layers is not None else parameters.layers()
-        self._fixed = dict(fixed or {})
+        self._fixed, self._tied = dict(fixed or {}), dict(tied or {})
         self._last: tuple[ArrayRecord, Tensor, Tensor] | None = None
 
     @classmethod
@@ -54,21 +57,25 @@ class Codec:
     def of_state_dict(cls, arrays: ArrayRecord, module: nn.Module | None) -> Codec:
         """Make a codec with the arrays of a state dict; without the module, all float arrays are parameters."""
         trainable = {n for n, p in module.named_parameters() if p.requires_grad} if module is not None else None
+        tied = {n: first for n, first in tied_names(module).items() if n in arrays} if module is not None else {}
         params, rest, fixed = {}, {}, {}
         for name, array in arrays.items():
             tensor = torch.from_numpy(np.array(array.numpy(), copy=True))
             if not tensor.is_floating_point():
                 fixed[name] = array
+            elif name in tied:
+                continue
             elif trainable is None or name in trainable:
                 params[name] = tensor
             else:
                 rest[name] = tensor
         dtype = next(iter(params.values())).dtype if params else torch.float32
-        return cls(Layout.of(params), Layout.of(rest), dtype, fixed=fixed)
+        return cls(Layout.of(params), Layout.of(rest), dtype, fixed=fixed, tied=tied)
 
     def encode(self, params: Tensor, buffers: Tensor) -> ArrayRecord:
         """Return the record of vectors [P] and [Q] (copies)."""
         arrays = {**_arrays(self.parameters, params), **_arrays(self.buffers, buffers), **self._fixed}
+        arrays |= {name: arrays[first] for name, first in self._tied.items() if first in arrays}
         record = ArrayRecord(arrays)
         self._last = (record, params, buffers)
         return record
@@ -77,11 +84,34 @@ class Codec:
         """Return the vectors [P] and [Q] of a record; for the record encoded last, without copying.
 
         Raises:
-            ValueError: an array is missing or has another shape.
+            ValueError: an array is missing or has another shape, or two names of one tensor have different values.
         """
         if self._last is not None and self._last[0] is record:
             return self._last[1], self._last[2]
+        for name, first in self._tied.items():
+            if name in record and first in record and not _alike(record[name], record[first]):
+                raise ValueError(f"arrays {first!r} and {name!r} differ, and are one tensor in the model")
         return _vector(self.parameters, record, self.dtype), _vector(self.buffers, record, self.dtype)
+
+
+def tied_names(module: nn.Module) -> dict[str, str]:
+    """Return the further names of tensors that a module has under several names, with the first name of each.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> tied_names(nn.Sequential(layer, layer))
+        {'1.weight': '0.weight', '1.bias': '0.bias'}
+    """
+    every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    first: dict[int, str] = {}
+    for name, tensor in every:
+        first.setdefault(id(tensor), name)
+    return {name: first[id(tensor)] for name, tensor in every if first[id(tensor)] != name}
+
+
+def _alike(one: Array, other: Array) -> bool:
+    """Return whether two arrays are equal, but for the rounding of sums in another order."""
+    return one == other or np.allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
 def _arrays(layout: Layout, flat: Tensor) -> dict[str, Array]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clients.core import streams
-from clients.core.arrays import I64
+from clients.core.arrays import I64, Bool
 from clients.core.errors import UserError
 from clients.training.options import LocalOptions
 
@@ -128,22 +128,35 @@ def _write_runs(out: I64, rows: I64, start: I64, length: I64, values: I64) -> No
     out.reshape(-1)[where[used]] = values[:, :width][used]
 
 
-def check_batches_of_one(local: LocalOptions, sizes: I64) -> None:
-    """Check that no batch has a single example, for models with batch normalisation.
+def clients_with_batches_of_one(local: LocalOptions, sizes: I64) -> Bool:
+    """Return which clients have a batch of a single example in a round, bool (K,)."""
+    if local.batch_size == "full":
+        return np.asarray(sizes == 1)
+    rest = sizes % local.batch_size
+    partial = (rest == 1) & ~(local.drop_last & (sizes > local.batch_size))
+    return np.asarray((sizes > 0) & ((sizes == 1) | partial | (local.batch_size == 1)))
+
+
+def check_batches_of_one(local: LocalOptions, sizes: I64, failure: str) -> None:
+    """Check that no batch has a single example, for models that fail on one: those with batch normalisation, mostly.
+
+    Batch normalisation needs more than one value a channel, as in torch. So one image is a batch, and one row is none.
+
+    Args:
+        local: batch size and whether partial batches are dropped.
+        sizes: examples of each client, (K,).
+        failure: why a training pass of the model on one example fails; empty if it does not.
 
     Raises:
         UserError: some have; the error gives the number of such clients.
     """
-    sizes = sizes[sizes > 0]
-    if local.batch_size == "full":
-        alone = sizes == 1
-    else:
-        rest = sizes % local.batch_size
-        alone = (sizes == 1) | ((rest == 1) & ~(local.drop_last & (sizes > local.batch_size))) | (local.batch_size == 1)
-    if alone.any():
+    alone = clients_with_batches_of_one(local, sizes)
+    if failure and alone.any():
+        what = "batch normalisation" if "more than 1 value per channel" in failure else "the model"
         raise UserError(
             "batch_size",
-            f"batch normalisation needs batches of at least 2 examples, and {int(alone.sum())} clients would train on "
-            f"one example alone (such as one of {int(sizes[alone][0])} examples at batch_size {local.batch_size})",
+            f"{what} needs batches of at least 2 examples, and {int(alone.sum())} clients would train on "
+            f"one example alone (such as one of {int(sizes[alone][0])} examples at batch_size {local.batch_size}). "
+            f"On one example, the model {failure}",
             fix="Set drop_last, another batch_size, a larger minimum client size, or group normalisation.",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,14 +15,15 @@ from clients.core.examples import Examples
 from clients.core.parameters import Layout, buffer_layout, parameter_layout, read_vector
 from clients.core.population import Population
 from clients.core.user_code import described
+from clients.modules.checks import cast_notice, check_dense_gradients, check_tensors, listed
+from clients.modules.copies import copy_module, shared_attributes
+from clients.modules.dropout import DropoutSite, with_addressed_dropout
+from clients.modules.trial import PassFacts, evaluation_pass, failure_on_one, training_facts
 from clients.training.augment import check_augment
 from clients.training.class_balance import check_balance, federation_counts
-from clients.training.dropout import DropoutSite, dropout_sites, with_addressed_dropout
-from clients.training.local import check_batches_of_one
+from clients.training.local import check_batches_of_one, clients_with_batches_of_one
 from clients.training.losses import example_losses
 from clients.training.options import LocalOptions
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LearningTask:
         seed: root seed of every stream.
         parameters: layout of the trainable parameters, P elements.
         buffers: layout of the floating-point buffers, Q elements.
-        sites: dropout modules.
+        passes: what trial passes of the model showed: dropout sites, random numbers, parameters without a gradient.
         dtype: floating-point type of parameters and features.
         count_errors: whether engines count wrongly classified examples during local training (mixed examples count by
             their own class).
@@ -51,12 +52,17 @@ class LearningTask:
     seed: int
     parameters: Layout
     buffers: Layout
-    sites: tuple[DropoutSite, ...]
+    passes: PassFacts
     dtype: torch.dtype
     count_errors: bool = False
     class_counts: I64 | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     notices: tuple[str, ...] = ()
+
+    @property
+    def sites(self) -> tuple[DropoutSite, ...]:
+        """The calls of dropout in a training pass."""
+        return self.passes.sites
 
     def initial(self) -> tuple[Tensor, Tensor]:
         """Return the initial parameters [P] and buffers [Q]."""
@@ -85,31 +91,36 @@ def make_task(
         trained_elsewhere: whether a user's ClientApp trains the clients; then `local` is not checked.
 
     Raises:
-        UserError: the module has no parameters to train, fails on a batch, or its outputs do not fit the targets; its
-            batch normalisation would get a batch of one example; or the data lack what local training needs.
+        UserError: the module has no parameters to train or complex ones, cannot be copied, fails on a batch, or its
+            outputs do not fit the targets; clients would train on one example alone, and it fails on one; or the data
+            lack what local training needs.
     """
-    module = with_addressed_dropout(module).to(dtype).train()
+    check_tensors(module)
+    notices = [cast_notice(module, dtype), _shared_notice(module)]
+    given, module = module, with_addressed_dropout(module).to(dtype).train()
     layout = parameter_layout(module)
     if layout.size == 0:
         raise UserError("model", "has no trainable parameters", fix="Give at least one parameter requires_grad=True.")
     probe = probe_examples(population, dtype)
-    _check_outputs(module, probe, population)
+    notices.append(_check_evaluation(module, probe, population))
+    facts, counts = PassFacts(), None
     if not trained_elsewhere:
-        _check_local(module, population, local)
         if local.augment.any and not probe.features.is_floating_point():
             raise UserError("local.augment", f"changes real numbers, and the features are {probe.features.dtype}")
-    sites = dropout_sites(module, probe.features)
-    count_errors = count_errors and population.task == "classification"
-    counts = None if trained_elsewhere else federation_counts(local, population, seed)
-    buffers = buffer_layout(module)
-    return LearningTask(module, population, local, seed, layout, buffers, sites, dtype, count_errors, counts)
+        _check_local(population, local)
+        check_dense_gradients(module)
+        facts = _trial(given, module, probe, population)
+        _check_one(module, probe, population, local)
+        counts = federation_counts(local, population, seed)
+    return LearningTask(
+        module, population, local, seed, layout, buffer_layout(module), facts, dtype,
+        count_errors and population.task == "classification", counts, notices=tuple(n for n in (*notices, *facts.notices) if n),
+    )  # fmt: skip
 
 
-def _check_local(module: nn.Module, population: Population, local: LocalOptions) -> None:
+def _check_local(population: Population, local: LocalOptions) -> None:
     check_balance(local, population)
     check_augment(local.augment, population)
-    if any(isinstance(m, BATCH_NORMS) for m in module.modules()):
-        check_batches_of_one(local, population.sizes.astype(np.int64))
     steps = local.local_steps
     if isinstance(steps, tuple) and len(steps) != population.num_clients:
         raise UserError(
@@ -117,6 +128,43 @@ def _check_local(module: nn.Module, population: Population, local: LocalOptions)
             f"lists {len(steps)} numbers for {population.num_clients} clients",
             fix="Give one number, or one for each client.",
         )
+
+
+def _trial(given: nn.Module, module: nn.Module, probe: Examples, population: Population) -> PassFacts:
+    """Run trial passes, and check that they train the copy and not the module it was made from."""
+    held = {name: p.grad for name, p in given.named_parameters()}
+    try:
+        given.zero_grad(set_to_none=True)
+        facts = training_facts(module, probe.features, probe.targets, _loss_of(population))
+        reached = [name for name, p in given.named_parameters() if p.grad is not None]
+    finally:
+        for name, p in given.named_parameters():
+            p.grad = held[name]
+    if reached:
+        problem = (
+            f"has a function that refers to the model it was made in (a lambda or an inner function), so copies of the "
+            f"model would train the original's {listed(reached)}"
+        )
+        raise UserError("model", problem, fix="Write the function as a method of the class.")
+    return facts
+
+
+def _check_one(module: nn.Module, probe: Examples, population: Population, local: LocalOptions) -> None:
+    sizes = population.sizes.astype(np.int64)
+    if clients_with_batches_of_one(local, sizes).any():
+        check_batches_of_one(local, sizes, failure_on_one(module, probe.features, probe.targets, _loss_of(population)))
+
+
+def _loss_of(population: Population) -> Callable[[Tensor, Tensor], Tensor]:
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return example_losses(_checked(outputs, len(targets), population), targets, population.task).mean()
+
+    return loss
+
+
+def _shared_notice(module: nn.Module) -> str:
+    shared = shared_attributes(module)
+    return f"Copies of the model share what cannot be copied: {listed(shared)}." if shared else ""
 
 
 def probe_examples(population: Population, dtype: torch.dtype, size: int = 4) -> Examples:
@@ -130,12 +178,12 @@ def probe_examples(population: Population, dtype: torch.dtype, size: int = 4) ->
 
 
 def working_copy(module: nn.Module) -> nn.Module:
-    """Return a deep copy to compute with. 2-D convolutions are channels last, up to twice as fast on a CPU.
+    """Return a copy to compute with. 2-D convolutions are channels last, up to twice as fast on a CPU.
 
     This applies only to modules of torch's own layers: a user's module may call `view` on its activations, which needs
     the usual layout.
     """
-    copied = copy.deepcopy(module)
+    copied = copy_module(module)
     parts = list(copied.modules())
     known = all(type(m).__module__.startswith(("torch.nn.", "clients.")) for m in parts)
     if known and any(isinstance(m, nn.Conv2d) for m in parts):
@@ -153,32 +201,37 @@ def cast_targets(targets: Tensor, dtype: torch.dtype) -> Tensor:
     return targets.to(dtype) if targets.is_floating_point() else targets
 
 
-def _check_outputs(module: nn.Module, probe: Examples, population: Population) -> None:
-    was_training = module.training
-    module.eval()
+def _check_evaluation(module: nn.Module, probe: Examples, population: Population) -> str:
+    """Check the outputs of a copy of the module in evaluation mode; return a notice if it draws random numbers there."""
     try:
-        with torch.no_grad():
-            outputs = module(probe.features)
+        outputs, draws = evaluation_pass(module, probe.features)
     except Exception as error:  # a user's module may raise anything
         raise UserError(
             "model",
             f"fails on features of shape {population.feature_shape}: {described(error)}",
             fix=_fix_of_features(error, probe.features),
         ) from error
-    finally:
-        module.train(was_training)
-    n = len(probe)
-    wanted = {"classification": (n, population.outputs), "regression": (n, population.outputs), "objective": (n,)}[
-        population.task
-    ]
-    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != wanted:
-        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise UserError(
-            "model",
-            f"returns {got} for {n} examples where {population.task} needs {wanted}",
-            fix="Give the model one output for each class or forecast value; labels go up to outputs - 1.",
-        )
-    example_losses(outputs, probe.targets, population.task)
+    example_losses(_checked(outputs, len(probe), population), probe.targets, population.task)
+    if not draws:
+        return ""
+    return f"In evaluation mode the model draws from {'; '.join(draws)}. Each evaluation is seeded alike."
+
+
+def _checked(outputs: object, n: int, population: Population) -> Tensor:
+    """Return the outputs for n examples if they fit the targets.
+
+    Raises:
+        UserError: they do not.
+    """
+    wanted = (n,) if population.task == "objective" else (n, population.outputs)
+    if isinstance(outputs, Tensor) and tuple(outputs.shape) == wanted:
+        return outputs
+    got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    raise UserError(
+        "model",
+        f"returns {got} for {n} examples where {population.task} needs {wanted}",
+        fix="Give the model one output for each class or forecast value; labels go up to outputs - 1.",
+    )
 
 
 def _fix_of_features(error: Exception, features: Tensor) -> str:

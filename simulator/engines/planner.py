@@ -145,6 +145,8 @@ def _plain_seconds(sample: Sample) -> float:
 
 def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]:
     """Try the stacked engine on two clients; return its program, or None and the obstacle in words."""
+    if task.passes.only_plain:
+        return None, task.passes.only_plain
     try:
         program = make_program(task, probe_examples(task.population, task.dtype).features)
         off = disagreement(_stacked(program), sample)

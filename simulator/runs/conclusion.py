@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from clients.core.parameters import write_vector
 from clients.engines.evaluation import Evaluator
+from clients.modules.copies import copy_module
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
@@ -129,7 +129,7 @@ def _final_scores(session: Session, evaluator: Evaluator, state: ServerState) ->
 
 def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:
     """Return a copy of the session's module with these parameters [P] and buffers [Q], in evaluation mode."""
-    module, task = copy.deepcopy(session.task.module), session.evaluator.task
+    module, task = copy_module(session.task.module), session.evaluator.task
     write_vector(module, task.parameters, params)
     write_vector(module, task.buffers, buffers)
     return module.eval()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from clients.core.errors import RunFolderError
+from clients.modules.copies import copy_module
 from server.convergence.verdict import Verdict
 from server.record.client_rows import ClientRows
 from server.record.hints import is_resumable
@@ -80,7 +80,7 @@ class Record:
         if model is None:
             module = make_task_of(self.scenario, Overrides(None, data)).module
         else:
-            module = copy.deepcopy(made_model(model, self.scenario.run.seed)[0])
+            module = copy_module(made_model(model, self.scenario.run.seed)[0])
         file = self.path / "model.safetensors"
         if not file.is_file():
             raise RunFolderError(str(file), "does not exist", fix=self._without_model())

@@ -131,12 +131,13 @@ def test_partial_work_never_takes_the_only_epoch():
 def test_batches_of_one_are_found():
     one = [LocalOptions(batch_size=4), LocalOptions(batch_size=1), LocalOptions(batch_size="full")]
     for local, sizes in zip(one, ([8, 9], [8], [8, 1]), strict=True):
-        with pytest.raises(UserError, match="batch_size: batch normalisation needs batches of at least 2"):
-            check_batches_of_one(local, np.array(sizes))
-    check_batches_of_one(LocalOptions(batch_size=4, drop_last=True), np.array([8, 9, 0]))
-    check_batches_of_one(LocalOptions(batch_size="full"), np.array([2, 0]))
+        with pytest.raises(UserError, match="batch_size: the model needs batches of at least 2"):
+            check_batches_of_one(local, np.array(sizes), "fails")
+    check_batches_of_one(LocalOptions(batch_size=4, drop_last=True), np.array([8, 9, 0]), "fails")
+    check_batches_of_one(LocalOptions(batch_size="full"), np.array([2, 0]), "fails")
+    check_batches_of_one(LocalOptions(batch_size=1), np.array([2, 1]), "")
     with pytest.raises(UserError, match="1 clients"):
-        check_batches_of_one(LocalOptions(batch_size=4, drop_last=True), np.array([8, 1]))
+        check_batches_of_one(LocalOptions(batch_size=4, drop_last=True), np.array([8, 1]), "fails")
 
 
 @pytest.mark.parametrize(

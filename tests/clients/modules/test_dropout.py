@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from clients.training.dropout import (
+from clients.modules.dropout import (
     Dropout,
     DropoutSite,
     dropout_keys,
     dropout_mask,
-    dropout_sites,
     with_addressed_dropout,
 )
+from clients.modules.dropout_sites import CallRecorder, sites_of
 
 SEED = 11
 
@@ -77,13 +77,23 @@ def test_masks_at_different_addresses_differ():
     assert len(np.unique(keys)) == 30
 
 
+def sites_found(module, features):
+    """Return the sites of training passes over a batch and over one example less."""
+    recorder = CallRecorder(module.train())
+    module(features)
+    calls = recorder.calls
+    recorder.start()
+    module(features[1:])
+    return sites_of(calls, len(features), recorder.calls, len(features) - 1)
+
+
 def test_modules_are_replaced_in_a_copy_and_found_with_their_shapes():
     inner = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.2), nn.Unflatten(1, (2, 3)), nn.Dropout(0.5), nn.Flatten())
     module = nn.Sequential(inner, nn.Dropout(0.0), nn.Linear(6, 2))
     ours = with_addressed_dropout(module)
     assert type(module[0][1]) is nn.Dropout
     assert isinstance(ours[0][1], Dropout)
-    assert dropout_sites(ours, torch.zeros(3, 4)) == (DropoutSite("0.1", 0.2, (6,)), DropoutSite("0.3", 0.5, (2, 3)))
+    assert sites_found(ours, torch.zeros(3, 4)) == (DropoutSite("0.1", 0.2, (6,)), DropoutSite("0.3", 0.5, (2, 3)))
     assert "mask" not in "".join(ours.state_dict())
 
 
