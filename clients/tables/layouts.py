@@ -70,8 +70,11 @@ def _times(
     if names:
         frame.require_columns(names, "time")
     else:
-        names = find_time(frame)
+        names = find_time(frame, options.time_format)
     if not names:
+        if options.time_format or options.time_zone:
+            key = "time_format" if options.time_format else "time_zone"
+            raise DataError("time", f"{frame.file} has no column of times that {key} fits", fix="Name it.")
         if options.frequency:
             raise DataError("time", f"{frame.file} has no column of times to check frequency by", fix="Name it.")
         if "no times" not in reading.parts:
@@ -182,7 +185,8 @@ def _one_name(column: str, frame: Frame) -> list[str]:
 def _describe_names(reading: Reading, names: Sequence[str]) -> None:
     spaced = [name for name in names if name != name.strip()]
     if spaced:
-        reading.say(f"{len(spaced):,} names of clients begin or end with a space: {listed(map(repr, spaced))}")
+        words = "names of clients begin or end" if len(spaced) > 1 else "name of a client begins or ends"
+        reading.say(f"{len(spaced):,} {words} with a space: {listed(map(repr, spaced))}")
 
 
 def _file_names(files: list[Path]) -> list[str]:

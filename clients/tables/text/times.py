@@ -56,11 +56,11 @@ def is_time_name(name: str) -> bool:
     return re.sub("[^a-z]", "", name.lower()) in TIME_NAMES
 
 
-def find_time(frame: Frame) -> tuple[str, ...]:
+def find_time(frame: Frame, time_format: str = "") -> tuple[str, ...]:
     """Return the columns of times, or none.
 
     These are year, month, day ...; a column that was read as a time; one that is named as a time, or Date and Time
-    together; one whose first entry looks like a time.
+    together; one whose first entry looks like a time, or has the given format.
     """
     lower = {n.lower(): n for n in frame.names}
     if all(part in lower for part in TIME_PARTS[:3]):
@@ -69,7 +69,22 @@ def find_time(frame: Frame) -> tuple[str, ...]:
     read = [n for n in frame.names if frame.is_time(n)]
     named = [n for n in frame.names if is_time_name(n)]
     pair = _date_and_time(frame, named) if not read else ()
-    return pair or (*read, *named, *_looking(frame))[:1]
+    return pair or (*read, *named, *_looking(frame), *_of_format(frame, time_format))[:1]
+
+
+def _of_format(frame: Frame, time_format: str) -> list[str]:
+    """Return the columns of text whose first entry has a format of strptime."""
+    import polars as pl
+
+    if "%" not in time_format:
+        return []
+    columns = [n for n in frame.names if not frame.is_typed(n)]
+    firsts = {n: text for n in columns if (text := frame.first_text(n)) is not None}
+    try:
+        bad = by_format(pl.Series(list(firsts.values()), dtype=pl.String), time_format).bad
+    except pl.exceptions.PolarsError:
+        return []
+    return [n for n, wrong in zip(firsts, bad.tolist(), strict=True) if not wrong]
 
 
 def other_times(frame: Frame, names: tuple[str, ...]) -> list[str]:
@@ -140,7 +155,9 @@ def _in_utc(frame: Frame, stamps: Stamps, codes: I64, clock: Clock, owners: I64 
         times = stamps.times[codes]
     elif clock.zone:
         times, told = to_utc(stamps.times, codes, clock.zone, owners, frame.place)
-        words.append(f"{clock.zone}{f', {told} repeated hours by their order' if told else ''}")
+        words.append(clock.zone)
+        if told:
+            words.append(f"{told} repeated times by their order" if told > 1 else "1 repeated time by its order")
     else:
         times = stamps.times[codes]
     shown = ", ".join(w for w in words if w)
