@@ -58,6 +58,7 @@ class Reading:
 
 _COUNTS = {
     "values_missing": ("value", "missing"),
+    "values_marked": ("value", "missing by missing_value"),
     "rows_inserted": ("missing row", "inserted"),
     "values_interpolated": ("value", "filled"),
 }

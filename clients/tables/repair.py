@@ -66,7 +66,8 @@ def _twice(series: Series, row: int) -> DataError:
     count = int((np.diff(series.time) == 0).sum())
     before = show_time(int(series.time[row - 1]))
     problem = f"{series.at(row)}{_named(series)}: does not come after {before} in the row before; {count} such rows"
-    return DataError("time", problem, fix="Set duplicates to 'first', 'last' or 'mean', or name the client's column.")
+    fix = "Set duplicates to 'first', 'last' or 'mean'; if clocks were set back for the winter, set time_zone."
+    return DataError("time", problem, fix=fix)
 
 
 def _merged(series: Series, duplicates: Duplicates, reading: Reading) -> Series:

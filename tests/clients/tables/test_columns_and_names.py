@@ -59,6 +59,15 @@ def test_times_are_no_clients(tmp_path: Path) -> None:
     assert "2 skipped (ts: time, seen: time)" in reading.notices()[0]
 
 
+@pytest.mark.parametrize("name", ["unixtime", "", "t"])
+def test_numbers_since_1970_are_a_time(tmp_path: Path, name: str) -> None:
+    rows = [f"{1_700_000_000 + 3600 * i},{i * i}" for i in range(5)]
+    clients, reading = series_of(written(tmp_path, "\n".join([f"{name},a", *rows])))
+    assert [(s.name, numbers(s)) for s in clients] == [("a", [0, 1, 4, 9, 16])]
+    quoted = name or "''"
+    assert reading.record["time"] == f"time from {quoted} (s since 1970)"
+
+
 @pytest.mark.parametrize(
     ("options", "names"),
     [

@@ -35,7 +35,7 @@ def test_rows_out_of_order_are_refused_or_sorted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("duplicates", "expected"), [("first", 1.0), ("last", 4.0), ("mean", 2.5)])
 def test_rows_of_one_time_are_merged(tmp_path: Path, duplicates: str, expected: float) -> None:
     path = file_of(tmp_path, [0, 60, 60, 120], [0, 1, 4, 9])
-    with pytest.raises(DataError, match=r"line 4, .*1 such rows. Set duplicates to 'first', 'last' or 'mean'"):
+    with pytest.raises(DataError, match=r"line 4, .*1 such rows. Set duplicates to 'first', 'last' or 'mean'; if"):
         series_of(path)
     clients, reading = series_of(path, duplicates=duplicates)
     assert numbers(clients[0]) == [0, expected, 9]
