@@ -58,10 +58,11 @@ def _open(file: Path, dialect: Dialect, before: CsvFile | None) -> Any:
     from pyarrow import parquet
 
     try:
-        if file.name.endswith(HDF5_SUFFIXES):
+        if file.name.lower().endswith(HDF5_SUFFIXES):
             return file, read_hdf5(file)
-        if file.name.endswith(PARQUET_SUFFIXES):
-            return file, _plain_text(parquet.read_table(file, partitioning=None))
+        if file.name.lower().endswith(PARQUET_SUFFIXES):
+            with parquet.ParquetFile(file) as archive:
+                return file, _plain_text(archive.read(use_threads=archive.metadata.num_columns > 100))
         return open_csv(file, dialect, before)
     except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         raise DataError("path", f"{file} cannot be read ({str(error)[:200]})") from error
@@ -82,10 +83,10 @@ def _csv_frame(files: list[CsvFile]) -> Frame:
     if empty:  # rows that end in separators
         kept = [i for i in range(len(names)) if i not in empty]
         table, named = table.select(kept), None if named is None else named.select(kept)
-        remarks.append(f"{len(empty)} empty columns without a name left out")
+        remarks.append(f"{len(empty)} empty column{'s' * (len(empty) > 1)} without a name left out")
     table, named, sources, dropped = _without_empty_end(table, named, sources)
     if dropped:
-        remarks.append(f"{dropped} empty rows at the end left out")
+        remarks.append(f"{dropped} empty row{'s' * (dropped > 1)} at the end left out")
     _check(files[0].file, table, sources)
     encodings = sorted({f.dialect.encoding for f in files})
     if len(encodings) > 1:
