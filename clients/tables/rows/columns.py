@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from clients.tables.options import TableOptions
 
 _ROWS_OF_AN_INDEX = 10
+_NO_FEATURE = {"time": "a time", "empty": "empty", "nested": "lists"}
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,12 @@ def roles_of(table: RowTable, options: TableOptions, key: str = "") -> Roles:
         if name in skipped or name in options.exclude:
             why = skipped.get(name, "excluded")
             raise DataError("features", f"names {name!r}, which is {why}", fix="Leave it out of one of the two.")
-    unnamed = [n for n in table.names if n not in skipped and n not in options.exclude]
+    for name in options.features:
+        if table.is_nested(name):
+            raise DataError("features", f"names {name!r}, which holds lists, and not one number or text a row")
+    wanted = options.features or [n for n in table.names if n not in skipped and n not in options.exclude]
     for frame in table.frames:
-        frame.parse(options.features or unnamed)  # at once, which is faster
+        frame.parse([n for n in wanted if not table.is_nested(n)])  # at once, which is faster
     if not options.features:
         skipped |= _default_skipped(table, options, key, skipped)
     names = options.features or tuple(n for n in table.names if n not in skipped)
@@ -88,8 +92,8 @@ def _default_skipped(table: RowTable, options: TableOptions, key: str, used: dic
         if name in found or name in used:
             continue
         kind = table.kind(name)
-        if kind in ("time", "empty"):
-            found[name] = "a time" if kind == "time" else "empty"
+        if kind in _NO_FEATURE:
+            found[name] = _NO_FEATURE[kind]
         elif i == 0 and kind == "number" and _is_index(table.frames[0], name):
             found[name] = "counts the rows"
     return found

@@ -10,13 +10,13 @@ from typing import Literal
 import numpy as np
 
 from clients.core.arrays import F64, I64, Array
-from clients.core.errors import DataError
+from clients.core.errors import DataError, PartitionError
 from clients.tables.frame import Frame
 from clients.tables.text.dialect import USUAL_MISSING
 from clients.tables.text.formats import looks_like_time
 from clients.tables.text.times import is_time_name
 
-Kind = Literal["number", "truth", "text", "time", "empty"]
+Kind = Literal["number", "truth", "text", "time", "empty", "nested"]
 _SECONDS = 1e8  # since 1970: a smaller number in a column called "time" is a duration
 
 
@@ -56,8 +56,20 @@ class RowTable:
         which = int(np.searchsorted(self.ends, row, side="right"))
         return self.frames[which].place(row - (int(self.ends[which - 1]) if which else 0))
 
+    def is_nested(self, name: str) -> bool:
+        """Return whether a column of Parquet holds lists or records."""
+        import pyarrow as pa
+
+        return any(pa.types.is_nested(f.table.schema.field(name).type) for f in self.frames)
+
     def kind(self, name: str) -> Kind:
         """Return what a column holds."""
+        import pyarrow as pa
+
+        if self.is_nested(name):
+            return "nested"
+        if all(pa.types.is_boolean(f.table.schema.field(name).type) for f in self.frames):
+            return "truth"
         parsed = [f.parsed(name) for f in self.frames]
         if not any(p.numbers or p.bad for p in parsed):
             return "empty"
@@ -116,12 +128,15 @@ def partition_key(table: RowTable, name: str) -> Array:
     """Return the key of a natural partition: a column of text or of whole numbers.
 
     Raises:
-        DataError: it is neither, or has an empty row.
+        DataError: it has an empty row.
+        PartitionError: it is neither.
     """
     if table.kind(name) in ("number", "time") and all(f.is_numeric(name) for f in table.frames):
         values = table.numbers(name, "key")
         if (values == np.rint(values)).all():
             return values.astype(np.int64)
+        if not np.isnan(values).any():
+            raise PartitionError("key", f"names {name!r}, which holds numbers that are not whole")
     codes, texts = table.codes(name)
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
