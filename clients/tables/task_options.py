@@ -108,7 +108,7 @@ class TaskOptions(DataOptions):
 
 def _refuse_keys(options: TaskOptions, names: tuple[str, ...], reason: str) -> None:
     """Refuse keys that are set to anything but their default."""
-    defaults = {f.name: f.default for f in fields(options)}  # type: ignore[arg-type]
+    defaults = {f.name: f.default for f in fields(options)}
     for name in names:
         value = getattr(options, name)
         require(value == defaults[name], name, f"{reason}, got {value!r}", fix="Leave it out.")
