@@ -54,7 +54,7 @@ def find_files(path: str, field: str, suffixes: tuple[str, ...]) -> FoundFiles:
     found = find_file(path, field)
     if found.is_file():
         return FoundFiles([found])
-    held = sorted(p for p in found.iterdir() if p.is_file())
+    held = sorted((p for p in found.iterdir() if p.is_file()), key=lambda p: p.name)
     hidden = [p.name for p in held if p.name.startswith((".", "~$"))]
     files = [p for p in held if p.name not in hidden and p.name.lower().endswith(suffixes)]
     if not files:

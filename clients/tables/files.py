@@ -58,10 +58,11 @@ def _open(file: Path, dialect: Dialect, before: CsvFile | None) -> Any:
     from pyarrow import parquet
 
     try:
-        if file.name.endswith(HDF5_SUFFIXES):
+        if file.name.lower().endswith(HDF5_SUFFIXES):
             return file, read_hdf5(file)
-        if file.name.endswith(PARQUET_SUFFIXES):
-            return file, _plain_text(parquet.read_table(file, partitioning=None))
+        if file.name.lower().endswith(PARQUET_SUFFIXES):
+            with parquet.ParquetFile(file) as archive:
+                return file, _plain_text(archive.read(use_threads=archive.metadata.num_columns > 100))
         return open_csv(file, dialect, before)
     except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         raise DataError("path", f"{file} cannot be read ({str(error)[:200]})") from error

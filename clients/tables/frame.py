@@ -85,14 +85,21 @@ class Frame:
         """Return whether a column was read as timestamps or dates."""
         import pyarrow as pa
 
+        if name not in self._typed:
+            return False
+
         kind = self.table.schema.field(name).type
         return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
-    def is_typed(self, name: str) -> bool:
-        """Return whether the file itself says that a column is not text."""
+    @cached_property
+    def _typed(self) -> frozenset[str]:
         import pyarrow as pa
 
-        return name in self.names and not pa.types.is_string(self.table.schema.field(name).type)
+        return frozenset(f.name for f in self.table.schema if not pa.types.is_string(f.type))
+
+    def is_typed(self, name: str) -> bool:
+        """Return whether the file itself says that a column is not text."""
+        return name in self._typed
 
     def first_text(self, name: str) -> str | None:
         """Return the first text of a column of text that is not empty."""

@@ -164,6 +164,8 @@ def window_starts(values: F64, start: int, end: int, window: int, horizon: int, 
     """
     starts = np.arange(start, end - window - horizon + 1, stride, dtype=np.int64)
     empty = np.isnan(values)
+    if not empty[start:end].any():
+        return starts, 0
     inputs = np.concatenate(([0], np.cumsum(empty.any(axis=1))))
     outputs = np.concatenate(([0], np.cumsum(empty[:, 0])))
     middle = starts + window
@@ -173,9 +175,15 @@ def window_starts(values: F64, start: int, end: int, window: int, horizon: int, 
 
 def moments(values: F64) -> tuple[F64, F64]:
     """Return mean and deviation of each channel's known values; 0 and 1 without any, deviation 1 for constants."""
-    count = (~np.isnan(values)).sum(axis=0)
-    mean = np.nansum(values, axis=0) / np.maximum(count, 1)
-    deviation = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(count, 1))
+    empty = np.isnan(values)
+    if empty.any():
+        count = (~empty).sum(axis=0)
+        mean = np.nansum(values, axis=0) / np.maximum(count, 1)
+        deviation = np.sqrt(np.nansum((values - mean) ** 2, axis=0) / np.maximum(count, 1))
+    else:  # the same without copies
+        count = np.full(values.shape[1], max(len(values), 1))
+        mean = values.sum(axis=0) / count
+        deviation = np.sqrt(((values - mean) ** 2).sum(axis=0) / count)
     return mean, np.where(deviation > 1e-12 * np.maximum(np.abs(mean), 1.0), deviation, 1.0)
 
 

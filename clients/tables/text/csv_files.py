@@ -68,7 +68,8 @@ class CsvFile:
 
 def read_bytes(file: Path) -> bytes:
     """Return a file's content, unpacked."""
-    opener = gzip.open if file.suffix == ".gz" else lzma.open if file.suffix == ".xz" else open
+    suffix = file.suffix.lower()
+    opener = gzip.open if suffix == ".gz" else lzma.open if suffix == ".xz" else open
     with opener(file, "rb") as stream:
         content: bytes = stream.read()
     return content
