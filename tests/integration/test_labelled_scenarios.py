@@ -143,3 +143,16 @@ def test_next_characters_of_leafs_text_are_learnt(folder: Path) -> None:
     counts = counts_of(facts)
     assert accuracy > max(counts) / 620 + 0.3
     assert facts["data_facts"]["vocabulary"] == "".join(sorted(set(TEXT)))
+
+
+def test_engines_agree_on_ids_of_characters(folder: Path) -> None:
+    shakespeare(folder)
+    text = scenario("data/shakespeare")
+    sets = ("run.rounds=2", "run.seed=3", "model.hidden=8")
+    losses = [run(folder, text, *sets, f"engine.kind={kind}")[1] for kind in ("stacked", "plain")]
+    assert losses[0] == losses[1]
+    stacked, plain = (
+        [line["validation_loss"] for line in read_rounds(folder / f"run {k}" / "rounds.jsonl")[0]] for k in range(2)
+    )
+    np.testing.assert_allclose(stacked, plain, rtol=1e-4)
+    assert stacked[-1] < stacked[0]
