@@ -75,10 +75,12 @@ class TableOptions(WindowedOptions, TaskOptions):
             features, and clients.
         frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
         max_gap: longest run of missing values to interpolate, in steps; 6 if it is unset.
-        validation_fraction: as for all readings; for labelled rows a share of each client's rows, or of all rows before
-            a partition.
-        test_fraction: the same.
-        scale: as for all readings. Unset is "client" for forecasts, "global" for labelled rows and "none" for LEAF's.
+        validation_fraction: share of a client's time, after the training part; of labelled rows a share of each
+            client's rows, or of all rows before a partition, at random.
+        test_fraction: share of a client's time, at the end; of labelled rows as `validation_fraction`.
+        scale: subtract the mean and divide by the standard deviation of the training part, per "client" or over all
+            clients ("global"), targets too; or "none". Unset is "client" for forecasts, "global" for labelled rows and
+            "none" for LEAF's.
         missing_value: a reading of the forecast sensors that marks a missing value, such as 0 in METR-LA.
         sort: whether rows that are out of order are put in order of time.
         duplicates: what to do about rows of one time and client: "error"; keep the "first" or the "last" in the file,
