@@ -127,7 +127,7 @@ def _notices(
 ) -> tuple[str, ...]:
     numbers = [n for n in names if n not in categories]
     texts = [n for n in names if n in categories]
-    found = f"features: {len(numbers)} columns of numbers" + (f" ({listed(numbers)})" if numbers else "")
+    found = f"features: {len(numbers)} of numbers" + (f" ({listed(numbers)})" if numbers else "")
     found += f", {len(texts)} of categories ({listed(texts)})" if texts else ""
     notices = [found]
     if skipped:

@@ -73,7 +73,7 @@ def test_column_names_the_clients_and_the_other_columns_are_features(tmp_path: P
     record = population.federation.record
     assert (record["classes"], record["features"]) == ("no, yes", "size, colour=blue, colour=green, colour=red")
     text = notices(population)
-    assert "features: 1 columns of numbers (size), 1 of categories (colour)" in text
+    assert "features: 1 of numbers (size), 1 of categories (colour)" in text
     assert "no features: label (the label), town (the client),  (counts the rows), when (a time)" in text
     assert "classes of 'label' with their rows: 0 = no (2), 1 = yes (2)" in text
 
