@@ -10,7 +10,7 @@ import numpy as np
 from clients.core.arrays import Bool
 from clients.core.errors import DataError, unknown_name
 from clients.tables.frame import Frame
-from clients.tables.reading import Reading, listed
+from clients.tables.reading import Reading, counted, listed
 from clients.tables.text.times import other_times
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def sensors(options: TableOptions, frame: Frame, times: tuple[str, ...], reading
     if left and left[0] == frame.names[0] and left[0] not in skipped and counts_rows(frame, left[0]):
         skipped[left[0]] = "counts rows"
     found = [n for n in left if n not in skipped]
-    reading.parts.append(f"{len(found):,} column{'s' * (len(found) != 1)} of numbers")
+    reading.parts.append(counted(len(found), "column", "of numbers"))
     if skipped:
         reading.record["columns_skipped"] = ", ".join(skipped)
         reading.parts.append(f"{len(skipped):,} skipped ({listed(f'{n}: {why}' for n, why in skipped.items())})")

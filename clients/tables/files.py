@@ -83,10 +83,10 @@ def _csv_frame(files: list[CsvFile]) -> Frame:
     if empty:  # rows that end in separators
         kept = [i for i in range(len(names)) if i not in empty]
         table, named = table.select(kept), None if named is None else named.select(kept)
-        remarks.append(f"{len(empty)} empty columns without a name left out")
+        remarks.append(f"{len(empty)} empty column{'s' * (len(empty) > 1)} without a name left out")
     table, named, sources, dropped = _without_empty_end(table, named, sources)
     if dropped:
-        remarks.append(f"{dropped} empty rows at the end left out")
+        remarks.append(f"{dropped} empty row{'s' * (dropped > 1)} at the end left out")
     _check(files[0].file, table, sources)
     encodings = sorted({f.dialect.encoding for f in files})
     if len(encodings) > 1:

@@ -49,6 +49,8 @@ def read_series(options: TableOptions, reading: Reading) -> list[Series]:
         return _wide(options, frames, reading)
     series = _long(options, frames, reading) if options.layout == "long" else _files(options, frames, reading)
     kept = keep_clients(options, [s.name for s in series])
+    if len(kept) < len(series):
+        reading.parts.append(f"{len(kept):,} of {len(series):,} clients")
     return [_gridded(options, series[i], reading) for i in kept]
 
 
@@ -70,8 +72,11 @@ def _times(
     if names:
         frame.require_columns(names, "time")
     else:
-        names = find_time(frame)
+        names = find_time(frame, options.time_format)
     if not names:
+        if options.time_format or options.time_zone:
+            key = "time_format" if options.time_format else "time_zone"
+            raise DataError("time", f"{frame.file} has no column of times that {key} fits", fix="Name it.")
         if options.frequency:
             raise DataError("time", f"{frame.file} has no column of times to check frequency by", fix="Name it.")
         if "no times" not in reading.parts:
@@ -84,12 +89,14 @@ def _times(
     return names, times.stamps
 
 
-def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field: str) -> F64:
+def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field: str, reading: Reading) -> F64:
     """Return the forecast columns and then the features. In the former `missing_value` marks a missing value."""
     frame.parse([*columns, *options.features])
     parts = [frame.matrix(columns, field)]
     if options.missing_value is not None:
-        parts[0][parts[0] == options.missing_value] = np.nan
+        marks = parts[0] == options.missing_value
+        parts[0][marks] = np.nan
+        reading.add("values_marked", int(marks.sum()))
     if options.features:
         parts.append(frame.matrix(options.features, "features"))
     return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
@@ -115,7 +122,7 @@ def _joined(
         frame.require_columns((target,), "target")
         frame.require_columns(options.features, "features")
     times = [_times(options, f, reading, o)[1] for f, o in zip(frames, owners, strict=True)]
-    values = np.concatenate([_matrix(options, f, (target,), "target") for f in frames])
+    values = np.concatenate([_matrix(options, f, (target,), "target", reading) for f in frames])
     describe_missing(reading, frames, channels)
     return Series("", values, channels, _all_or_none(frames, times), _rows(frames), np.arange(len(values)))
 
@@ -182,7 +189,8 @@ def _one_name(column: str, frame: Frame) -> list[str]:
 def _describe_names(reading: Reading, names: Sequence[str]) -> None:
     spaced = [name for name in names if name != name.strip()]
     if spaced:
-        reading.say(f"{len(spaced):,} names of clients begin or end with a space: {listed(map(repr, spaced))}")
+        words = "names of clients begin or end" if len(spaced) > 1 else "name of a client begins or ends"
+        reading.say(f"{len(spaced):,} {words} with a space: {listed(map(repr, spaced))}")
 
 
 def file_names(files: list[Path]) -> list[str]:
@@ -233,7 +241,7 @@ def _wide(options: TableOptions, frames: list[Frame], reading: Reading) -> list[
     first.require_columns(options.features, "features")
     read = [_times(options, frame, reading, None) for frame in frames]
     names = sensors(options, first, read[0][0], reading)
-    values = np.concatenate([_matrix(options, frame, names, "columns") for frame in frames])
+    values = np.concatenate([_matrix(options, frame, names, "columns", reading) for frame in frames])
     describe_missing(reading, frames, (*names, *options.features))
     file = str(first.file)
     time = _all_or_none(frames, [times for _, times in read])

@@ -49,7 +49,7 @@ class Reading:
             parts.append(f"every {step}")
         for key, words in _COUNTS.items():
             if count := self.count(key):
-                parts.append(f"{count:,} {words}")
+                parts.append(counted(count, *words))
         whole = [f"read as: {', '.join(parts)}"] if parts else []
         if whole and (dropped := self.count("windows_dropped")):
             whole[0] += f"; {dropped:,} of {self.count('windows'):,} windows dropped (gaps)"
@@ -57,10 +57,21 @@ class Reading:
 
 
 _COUNTS = {
-    "values_missing": "values missing",
-    "rows_inserted": "missing rows inserted",
-    "values_interpolated": "values filled",
+    "values_missing": ("value", "missing"),
+    "values_marked": ("value", "missing by missing_value"),
+    "rows_inserted": ("missing row", "inserted"),
+    "values_interpolated": ("value", "filled"),
 }
+
+
+def counted(count: int, noun: str, *rest: str) -> str:
+    """Return a number of things in words.
+
+    Example:
+        >>> counted(1, "value", "missing"), counted(1200, "row")
+        ('1 value missing', '1,200 rows')
+    """
+    return " ".join([f"{count:,}", f"{noun}s" if count != 1 else noun, *rest])
 
 
 def listed(names: Iterable[str]) -> str:
@@ -85,7 +96,7 @@ def describe_files(reading: Reading, frames: Sequence[Frame], remarks: Sequence[
     """
     files = [source.file for frame in frames for source in frame.sources]
     order = "" if len(files) == 1 else f" in order of their names, from {files[0].name} to {files[-1].name}"
-    reading.parts.append(f"{len(files):,} file{'s' * (len(files) > 1)}{order}")
+    reading.parts.append(counted(len(files), "file") + order)
     dialects = [frame.dialect for frame in frames if frame.dialect is not None]
     for key, values in (
         ("delimiter", [d.delimiter for d in dialects]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.core.errors import DataError
-from clients.tables.reading import Reading
+from clients.tables.reading import Reading, counted
 from clients.tables.series import Series
 from clients.tables.text.steps import show_time
 
@@ -66,7 +66,8 @@ def _twice(series: Series, row: int) -> DataError:
     count = int((np.diff(series.time) == 0).sum())
     before = show_time(int(series.time[row - 1]))
     problem = f"{series.at(row)}{_named(series)}: does not come after {before} in the row before; {count} such rows"
-    return DataError("time", problem, fix="Set duplicates to 'first', 'last' or 'mean', or name the client's column.")
+    fix = "Set duplicates to 'first', 'last' or 'mean'; if clocks were set back for the winter, set time_zone."
+    return DataError("time", problem, fix=fix)
 
 
 def _merged(series: Series, duplicates: Duplicates, reading: Reading) -> Series:
@@ -88,6 +89,7 @@ def _merged(series: Series, duplicates: Duplicates, reading: Reading) -> Series:
 def describe_repairs(reading: Reading, duplicates: Duplicates) -> None:
     """Say how many rows were moved or merged."""
     if moved := reading.count("rows_sorted"):
-        reading.say(f"{moved:,} rows put in order of time (sort = true)")
+        reading.say(f"{counted(moved, 'row')} put in order of time (sort = true)")
     if merged := reading.count("rows_merged"):
-        reading.say(f"{merged:,} rows of a time that another row has left out (duplicates = {duplicates!r})")
+        what = counted(merged, "row", "of a time that another row has left out")
+        reading.say(f"{what} (duplicates = {duplicates!r})")

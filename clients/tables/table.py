@@ -81,7 +81,7 @@ def windowed_population(
     flat, scales = _scaled(clients, ends, options, notes, dtype)
     parts = [_part(options, clients, ends, part) for part in range(3)]
     notes["windows_dropped"] = sum(dropped for _, _, dropped in parts)
-    notes["windows"] = notes["windows_dropped"] + sum(len(rows) for rows, _, _ in parts)
+    notes["windows"] = sum(len(rows) + dropped for rows, _, dropped in parts)
     (train, train_sizes, _), (validation, validation_sizes, _), (test, test_sizes, _) = parts
     if not len(train):
         longest = max(end[0] for end in ends)

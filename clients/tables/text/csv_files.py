@@ -89,7 +89,8 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
     raw = read_bytes(file)
     encoding = dialect.encoding or find_encoding(raw)
     try:
-        text = raw if encoding == "utf-8" else raw.decode(encoding).encode()
+        known = encoding == "utf-8" and (not dialect.encoding or raw.isascii())
+        text = raw if known else raw.decode(encoding).encode()
     except (UnicodeError, LookupError) as error:
         problem = f"{file} is not text in {encoding} ({error})"
         raise DataError("encoding", problem, fix="Leave encoding out to find it.") from error
@@ -116,7 +117,11 @@ def _names(cells: list[list[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the columns, without spaces around them."""
     names = [name.strip() for name in cells[0]]
     changed = [old for old, new in zip(cells[0], names, strict=True) if old != new]
-    remarks = [f"spaces around {len(changed)} column names left out ({changed[0]!r})"] if changed else []
+    remarks = (
+        [f"spaces around {len(changed)} column name{'s' * (len(changed) > 1)} left out ({changed[0]!r})"]
+        if changed
+        else []
+    )
     wider = [row for row in cells[1:] if len(row) == len(names) + 1 and not row[-1]]
     if wider and len(wider) == len(cells) - 1:  # every row ends in a separator, and the header does not
         names.append("")

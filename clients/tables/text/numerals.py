@@ -141,7 +141,10 @@ def to_numbers(table: Any, numerals: Numerals) -> list[Parsed]:
             parsed.append(Parsed(np.full(len(column), np.nan), 0, bad=len(column)))
             continue
         values = np.array(cast.to_series(i).to_numpy(), np.float64)
-        parsed.append(_marked(values, {"": int(empty[i])} if empty[i] else {}, numeric))
+        markers = {"": int(empty[i])} if empty[i] else {}
+        if column.dtype.is_float() and (nan := int(np.isnan(values).sum()) - int(empty[i])):
+            markers["NaN"] = nan
+        parsed.append(_marked(values, markers, numeric))
     return parsed
 
 

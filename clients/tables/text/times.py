@@ -56,11 +56,11 @@ def is_time_name(name: str) -> bool:
     return re.sub("[^a-z]", "", name.lower()) in TIME_NAMES
 
 
-def find_time(frame: Frame) -> tuple[str, ...]:
+def find_time(frame: Frame, time_format: str = "") -> tuple[str, ...]:
     """Return the columns of times, or none.
 
     These are year, month, day ...; a column that was read as a time; one that is named as a time, or Date and Time
-    together; one whose first entry looks like a time.
+    together; one whose first entry looks like a time, or has the given format.
     """
     lower = {n.lower(): n for n in frame.names}
     if all(part in lower for part in TIME_PARTS[:3]):
@@ -69,14 +69,45 @@ def find_time(frame: Frame) -> tuple[str, ...]:
     read = [n for n in frame.names if frame.is_time(n)]
     named = [n for n in frame.names if is_time_name(n)]
     pair = _date_and_time(frame, named) if not read else ()
-    return pair or (*read, *named, *_looking(frame))[:1]
+    return pair or (*read, *named, *_looking(frame), *_of_format(frame, time_format), *_counting(frame))[:1]
+
+
+def _counting(frame: Frame) -> list[str]:
+    """Return columns of numbers since 1970: all lie between 2001 and 2033, and their name or their order tells so."""
+    found: list[str] = []
+    for name in frame.names:
+        if not re.match(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$", frame.first_text(name) or ""):
+            continue
+        parsed = frame.parsed(name)
+        told = re.search("(time|stamp|epoch|date)$", name.lower()) is not None
+        scale = 10.0 ** (len(str(int(parsed.values[0]))) - 1)
+        within = bool(((parsed.values >= scale) & (parsed.values < 2 * scale)).all())
+        if parsed.first_bad < 0 and within and (told or bool((np.diff(parsed.values) > 0).all())):
+            found.append(name)
+    return found
+
+
+def _of_format(frame: Frame, time_format: str) -> list[str]:
+    """Return the columns of text whose first entry has a format of strptime."""
+    import polars as pl
+
+    if "%" not in time_format:
+        return []
+    columns = [n for n in frame.names if not frame.is_typed(n)]
+    firsts = {n: text for n in columns if (text := frame.first_text(n)) is not None}
+    try:
+        bad = by_format(pl.Series(list(firsts.values()), dtype=pl.String), time_format).bad
+    except pl.exceptions.PolarsError:
+        return []
+    return [n for n, wrong in zip(firsts, bad.tolist(), strict=True) if not wrong]
 
 
 def other_times(frame: Frame, names: tuple[str, ...]) -> list[str]:
     """Return further columns of times, which are no sensors."""
     lower = {n.lower(): n for n in frame.names}
     parts = [lower[p] for p in TIME_PARTS if p in lower] if TIME_PARTS[0] in lower and TIME_PARTS[1] in lower else []
-    found = dict.fromkeys([n for n in frame.names if is_time_name(n) or frame.is_time(n)] + parts + _looking(frame))
+    named = [n for n in frame.names if is_time_name(n) or frame.is_time(n)]
+    found = dict.fromkeys([*named, *parts, *_looking(frame), *_counting(frame)])
     return [n for n in found if n not in names]
 
 
@@ -110,7 +141,7 @@ def read_times(frame: Frame, names: tuple[str, ...], clock: Clock | None = None,
         DataError: a time is missing or invalid, or could be two.
     """
     clock = clock or Clock()
-    label = "+".join(names)
+    label = "+".join(name or "''" for name in names)
     if len(names) == 1 and frame.is_time(names[0]):
         stamps, codes = _typed(frame, names[0])
     elif len(names) >= 3 and not clock.format and all(frame.is_numeric(n) for n in names):
@@ -121,7 +152,7 @@ def read_times(frame: Frame, names: tuple[str, ...], clock: Clock | None = None,
         and (clock.format in EPOCHS or clock.format == "excel" or not clock.format)
         and (frame.is_numeric(names[0]))
     ):
-        return _epoch(frame, names[0], clock)
+        return _epoch(frame, names[0], clock, label)
     else:
         stamps, codes = _texts(frame, names, clock)
     return _in_utc(frame, stamps, codes, clock, owners, label)
@@ -140,7 +171,9 @@ def _in_utc(frame: Frame, stamps: Stamps, codes: I64, clock: Clock, owners: I64 
         times = stamps.times[codes]
     elif clock.zone:
         times, told = to_utc(stamps.times, codes, clock.zone, owners, frame.place)
-        words.append(f"{clock.zone}{f', {told} repeated hours by their order' if told else ''}")
+        words.append(clock.zone)
+        if told:
+            words.append(f"{told} repeated times by their order" if told > 1 else "1 repeated time by its order")
     else:
         times = stamps.times[codes]
     shown = ", ".join(w for w in words if w)
@@ -211,19 +244,19 @@ def _parts(frame: Frame, names: tuple[str, ...]) -> tuple[Stamps, I64]:
     return Stamps(values, none, none), codes
 
 
-def _epoch(frame: Frame, name: str, clock: Clock) -> Times:
+def _epoch(frame: Frame, name: str, clock: Clock, label: str) -> Times:
     """Read numbers since 1970. Their size tells the unit."""
     numbers = frame.numbers(name, "time")
     _refuse_empty(frame, name, np.isnan(numbers))
     if clock.format == "excel":
         stamps = np.rint((numbers - _EXCEL_DAYS) * 86_400e3).astype(np.int64) * 1000  # to the millisecond
-        return Times(stamps, f"time from {name} (excel days)")
+        return Times(stamps, f"time from {label} (excel days)")
     unit = clock.format or _unit(frame, name, numbers)
     stamps = np.rint(numbers * EPOCHS[unit]).astype(np.int64)
     words = f"{unit} since 1970"
     if not clock.format and numbers.max() < 1e8:
         words += f", though {numbers.max():g} is small; set time_format if it is another unit"
-    return Times(stamps, f"time from {name} ({words})")
+    return Times(stamps, f"time from {label} ({words})")
 
 
 def _unit(frame: Frame, name: str, numbers: F64) -> str:
