@@ -7,7 +7,7 @@ from typing import Literal
 
 from clients.core.errors import require
 from clients.core.options import DataOptions, check_at_least, check_below_one
-from clients.tables.task_checks import check_task
+from clients.tables.task_options import TableTask, TaskOptions
 from clients.tables.text.dialect import Dialect
 from clients.tables.text.steps import parse_frequency
 from clients.tables.text.zones import check_zone
@@ -54,18 +54,12 @@ class WindowedOptions(DataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableOptions(WindowedOptions):
+class TableOptions(WindowedOptions, TaskOptions):
     """Readings to forecast, or labelled rows.
 
     Attributes:
-        task: "forecast" cuts series into windows; "classification" and "regression" take each row as an example with a
-            label. Keys that only one of them uses say so.
         path: a file (.csv, .csv.gz, .csv.xz, .tsv, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
             Files are read in order of their names.
-        layout: "wide": one column a sensor (files of the same columns follow each other in time); "long": one row for
-            each sensor and time, with the sensor in `id_column`; "files": one file a sensor or site. Labelled rows have
-            one row an example and one column a feature ("wide"); "files" makes each file a client; "leaf" reads LEAF's
-            JSON, a file or a folder with `train` and `test`.
         time: the column of timestamps (or of numbers since 1970); or columns of text to join, such as ["Date",
             "Time"]; or the columns of year, month, day and so on; empty finds them. Without any, rows are taken as
             evenly spaced.
@@ -73,28 +67,20 @@ class TableOptions(WindowedOptions):
             "s", "ms", "us" or "ns"; or "excel" for days as spreadsheets count.
         time_zone: zone of times without an offset, such as "Europe/Berlin"; empty takes them as they are. Times are
             turned into UTC. A local time that occurs twice at the end of daylight saving is taken in the file's order.
-        id_column: the column that names the client, for "long"; for "files" a column of one value, or empty to name
-            clients by file. For labelled rows the client of each row; without it a partition deals rows out.
-        target: the column to forecast, for "long" and "files"; the column of labels of labelled rows.
         features: additional input columns; with "wide" every client gets them. Labelled rows take all columns that have
             no other use by default.
-        categorical: features of labelled rows that are categories although they hold numbers, such as postcodes. Text
-            is a category in any case. Categories are one-hot.
-        max_categories: the most categories of a feature, and the most classes, of labelled rows.
-        split_column: the column that names each labelled row's part: "train", "validation" or "test". Without it rows
-            are split at random by the seed, each client by itself, and a client keeps at least one training row.
-        client_test_fraction: share of its training rows that each client of a partition holds out, for labelled rows.
         columns: the sensors to keep, for "wide"; empty keeps every numeric column.
         clients: names of the clients to keep, for any layout; empty keeps all.
         exclude: names of clients to leave out; for "wide" also of other columns. For labelled rows columns that are no
             features, and clients.
         frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
-        gaps: what to do about missing values and rows: "error"; "interpolate" on straight lines within a part, and drop
-            windows that touch what is still missing; "drop" windows that touch any. For labelled rows "error"; "mean"
-            fills numbers by the training mean, makes missing text a category, and drops rows without a label; "drop"
-            drops rows.
         max_gap: longest run of missing values to interpolate, in steps; 6 if it is unset.
-        scale: as for all readings. Unset is "client" for forecasts, "global" for labelled rows and "none" for LEAF's.
+        validation_fraction: share of a client's time, after the training part; of labelled rows a share of each
+            client's rows, or of all rows before a partition, at random.
+        test_fraction: share of a client's time, at the end; of labelled rows as `validation_fraction`.
+        scale: subtract the mean and divide by the standard deviation of the training part, per "client" or over all
+            clients ("global"), targets too; or "none". Unset is "client" for forecasts, "global" for labelled rows and
+            "none" for LEAF's.
         missing_value: a reading of the forecast sensors that marks a missing value, such as 0 in METR-LA.
         sort: whether rows that are out of order are put in order of time.
         duplicates: what to do about rows of one time and client: "error"; keep the "first" or the "last" in the file,
@@ -110,7 +96,7 @@ class TableOptions(WindowedOptions):
 
     kind: Literal["table"] = "table"
     path: str
-    task: Literal["forecast", "classification", "regression"] = "forecast"
+    task: TableTask = "forecast"
     layout: Literal["wide", "long", "files", "leaf"] = "wide"
     time: str | tuple[str, ...] = ()
     time_format: str = ""
@@ -152,7 +138,7 @@ class TableOptions(WindowedOptions):
         held = self.validation_fraction + self.test_fraction
         require(held < 1, "validation_fraction", f"and test_fraction must add up to less than 1, got {held}")
         assert self.dialect is not None  # it checks itself
-        check_task(self)
+        self.check_task()
         if self.task == "forecast":
             self._check_forecast()
 
@@ -168,11 +154,6 @@ class TableOptions(WindowedOptions):
         require(not (self.columns and self.clients), "clients", "cannot be set beside columns", fix="Use one of them.")
         parse_frequency(self.frequency)
         check_zone(self.time_zone)
-
-    @property
-    def takes_partition(self) -> bool:
-        """Whether a partition may deal out the examples: labelled rows, but not series."""
-        return self.task != "forecast"
 
     @property
     def scale_of_task(self) -> Scale:

@@ -52,4 +52,7 @@ def class_notice(column: str, names: tuple[str, ...], labels: I64, training: Boo
     shown = [f"{i} = {name} ({count:,})" for i, (name, count) in enumerate(zip(words, counts.tolist(), strict=True))]
     text = f"classes of {column!r} with their rows: {listed(shown, SHOWN)}"
     absent = [words[c] for c in np.flatnonzero(np.bincount(labels[training], minlength=len(names)) == 0)]
-    return text + (f"; in no training row: {listed(absent)}" if absent else "")
+    text += f"; in no training row: {listed(absent)}" if absent else ""
+    folded: dict[str, str] = {}
+    alike = [(folded[w.lower()], w) for w in words if folded.setdefault(w.lower(), w) != w]
+    return text + (f"; {alike[0][0]} and {alike[0][1]} differ in capitals alone" if alike else "")

@@ -2,119 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from clients.core.arrays import F64, I64, Array
 from clients.core.errors import DataError
 from clients.tables.columns import counts_rows
 from clients.tables.frame import Frame
 from clients.tables.rows.encoding import Column, listed
-from clients.tables.text.dialect import USUAL_MISSING
-from clients.tables.text.formats import looks_like_time
-from clients.tables.text.times import is_time_name
+from clients.tables.rows.row_table import RowTable
 
 if TYPE_CHECKING:
     from clients.tables.options import TableOptions
 
-Kind = Literal["number", "truth", "text", "time", "empty"]
-_SECONDS = 1e8  # since 1970: a smaller number in a column called "time" is a duration
-
-
-@dataclass(frozen=True)
-class RowTable:
-    """The rows of files with the same columns, one after the other.
-
-    Attributes:
-        frames: the files; a frame may hold several.
-    """
-
-    frames: tuple[Frame, ...]
-
-    @cached_property
-    def ends(self) -> I64:
-        """The row after the last of each frame."""
-        return np.cumsum([f.table.num_rows for f in self.frames])
-
-    @property
-    def file_rows(self) -> I64:
-        """How many rows each file has."""
-        return np.array([source.rows for f in self.frames for source in f.sources], np.int64)
-
-    @property
-    def names(self) -> list[str]:
-        """Column names."""
-        return self.frames[0].names
-
-    @property
-    def where(self) -> str:
-        """The file, or the first and the number of the others, for messages."""
-        others = len(self.file_rows) - 1
-        return f"{self.frames[0].file}{f' and {others} more files' if others else ''}"
-
-    def place(self, row: int) -> str:
-        """Describe the place of a row, for people."""
-        which = int(np.searchsorted(self.ends, row, side="right"))
-        return self.frames[which].place(row - (int(self.ends[which - 1]) if which else 0))
-
-    def kind(self, name: str) -> Kind:
-        """Return what a column holds."""
-        parsed = [f.parsed(name) for f in self.frames]
-        if not any(p.numbers or p.bad for p in parsed):
-            return "empty"
-        if all(f.is_time(name) for f in self.frames):
-            return "time"
-        numbers = all(f.is_numeric(name) for f in self.frames)
-        if not numbers:
-            return "time" if all(looks_like_time(f.first_text(name)) for f in self.frames) else "text"
-        seconds = is_time_name(name) and min(float(np.nanmin(p.values, initial=np.inf)) for p in parsed) >= _SECONDS
-        return "truth" if all(p.truth for p in parsed) else "time" if seconds else "number"
-
-    def numbers(self, name: str, field: str) -> F64:
-        """Return a column as numbers, NaN where it is empty.
-
-        Raises:
-            DataError: naming the first value that is no number.
-        """
-        return np.concatenate([f.numbers(name, field) for f in self.frames])
-
-    def codes(self, name: str) -> tuple[I64, tuple[str, ...]]:
-        """Return a column as text: each row's position among the distinct values, -1 where empty, and the values.
-
-        Spaces around a text are no part of it.
-        """
-        place: dict[str, int] = {}
-        pieces = []
-        for frame in self.frames:
-            marks = {*USUAL_MISSING, *(frame.dialect.missing if frame.dialect else ())}
-            names, codes = frame.codes(name)
-            bare = [(n, n.strip()) for n in names]
-            at = [-1 if n != b and b in marks else place.setdefault(b, len(place)) for n, b in bare]
-            pieces.append(np.array([*at, -1], np.int64)[codes])
-        values = sorted(place)
-        rank = np.empty(len(values) + 1, np.int64)
-        rank[[place[v] for v in values]] = np.arange(len(values))
-        rank[-1] = -1
-        return rank[np.concatenate(pieces)], tuple(values)
-
-
-def row_table(frames: Sequence[Frame]) -> RowTable:
-    """Join files.
-
-    Raises:
-        DataError: they differ in a column.
-    """
-    first = frames[0]
-    for frame in frames[1:]:
-        other = sorted(set(frame.names) ^ set(first.names))
-        if other:
-            problem = f"{frame.file} and {first.file} differ in column {other[0]!r}"
-            raise DataError("path", problem, fix="Labelled rows need the same columns in all files.")
-    return RowTable(tuple(frames))
+_ROWS_OF_AN_INDEX = 10
+_NO_FEATURE = {"time": "a time", "empty": "empty", "nested": "lists"}
 
 
 @dataclass(frozen=True)
@@ -144,8 +45,14 @@ def roles_of(table: RowTable, options: TableOptions, key: str = "") -> Roles:
         DataError: a name is no column, a column has two roles, or nothing is left.
     """
     times = (options.time,) if isinstance(options.time, str) else options.time
-    named = {"target": (options.target,), "id_column": (options.id_column,), "split_column": (options.split_column,)}
-    named |= {"time": times, "features": options.features, "categorical": options.categorical}
+    named: dict[str, tuple[str, ...]] = {
+        "target": (options.target,),
+        "id_column": (options.id_column,),
+        "split_column": (options.split_column,),
+        "time": times,
+        "features": options.features,
+        "categorical": options.categorical,
+    }
     for field, names in named.items():
         for frame in table.frames:
             frame.require_columns([n for n in names if n], field)
@@ -156,9 +63,12 @@ def roles_of(table: RowTable, options: TableOptions, key: str = "") -> Roles:
         if name in skipped or name in options.exclude:
             why = skipped.get(name, "excluded")
             raise DataError("features", f"names {name!r}, which is {why}", fix="Leave it out of one of the two.")
-    unnamed = [n for n in table.names if n not in skipped and n not in options.exclude]
+    for name in options.features:
+        if table.is_nested(name):
+            raise DataError("features", f"names {name!r}, which holds lists, and not one number or text a row")
+    wanted = options.features or [n for n in table.names if n not in skipped and n not in options.exclude]
     for frame in table.frames:
-        frame.parse(options.features or unnamed)  # at once, which is faster
+        frame.parse([n for n in wanted if not table.is_nested(n)])  # at once, which is faster
     if not options.features:
         skipped |= _default_skipped(table, options, key, skipped)
     names = options.features or tuple(n for n in table.names if n not in skipped)
@@ -182,11 +92,16 @@ def _default_skipped(table: RowTable, options: TableOptions, key: str, used: dic
         if name in found or name in used:
             continue
         kind = table.kind(name)
-        if kind in ("time", "empty"):
-            found[name] = "a time" if kind == "time" else "empty"
-        elif i == 0 and kind == "number" and counts_rows(table.frames[0], name):
+        if kind in _NO_FEATURE:
+            found[name] = _NO_FEATURE[kind]
+        elif i == 0 and kind == "number" and _is_index(table.frames[0], name):
             found[name] = "counts the rows"
     return found
+
+
+def _is_index(frame: Frame, name: str) -> bool:
+    """Return whether a first column counts rows; a few rows of a column with a name may count by chance."""
+    return (not name or frame.table.num_rows >= _ROWS_OF_AN_INDEX) and counts_rows(frame, name)
 
 
 def _is_categories(table: RowTable, name: str, options: TableOptions) -> bool:
@@ -212,7 +127,7 @@ def _notices(
 ) -> tuple[str, ...]:
     numbers = [n for n in names if n not in categories]
     texts = [n for n in names if n in categories]
-    found = f"features: {len(numbers)} columns of numbers" + (f" ({listed(numbers)})" if numbers else "")
+    found = f"features: {len(numbers)} of numbers" + (f" ({listed(numbers)})" if numbers else "")
     found += f", {len(texts)} of categories ({listed(texts)})" if texts else ""
     notices = [found]
     if skipped:
@@ -220,7 +135,7 @@ def _notices(
     return tuple(notices)
 
 
-def read_features(table: RowTable, roles: Roles) -> list[Column]:
+def read_features(table: RowTable, roles: Roles) -> tuple[Column, ...]:
     """Read the columns of features.
 
     Raises:
@@ -232,21 +147,4 @@ def read_features(table: RowTable, roles: Roles) -> list[Column]:
             columns.append(Column(name, None, *table.codes(name)))
         else:
             columns.append(Column(name, table.numbers(name, "features")))
-    return columns
-
-
-def partition_key(table: RowTable, name: str) -> Array:
-    """Return the key of a natural partition: a column of text or of whole numbers.
-
-    Raises:
-        DataError: it is neither, or has an empty row.
-    """
-    if table.kind(name) in ("number", "time") and all(f.is_numeric(name) for f in table.frames):
-        values = table.numbers(name, "key")
-        if (values == np.rint(values)).all():
-            return values.astype(np.int64)
-    codes, texts = table.codes(name)
-    if (codes < 0).any():
-        row = int(np.flatnonzero(codes < 0)[0])
-        raise DataError("key", f"{table.place(row)}: column {name!r} is empty, and it names the client")
-    return np.asarray(texts)[codes]
+    return tuple(columns)

@@ -17,6 +17,7 @@ from clients.tables.series import moments
 
 MISSING = "missing"
 """The category of missing text."""
+_LARGEST = float(np.finfo(np.float32).max)
 SHOWN = 8
 """The most names that a notice lists."""
 
@@ -141,6 +142,7 @@ def listed(names: Sequence[str], most: int = SHOWN) -> str:
 
 
 def _scaled_numbers(name: str, values: F64, groups: Groups, notices: _Notices) -> tuple[F32, Channel]:
+    check_range(name, values, "features")
     known = values[groups.training]
     if _like_ids(known):
         notices.hints.append(f"{name!r} has a different whole number in each row: if it is an id, add it to exclude")
@@ -161,6 +163,18 @@ def _scaled_numbers(name: str, values: F64, groups: Groups, notices: _Notices) -
     at = np.where(groups.owner < 0, groups.clients, groups.owner)
     scaled = (values - np.append(means, mean)[at]) / np.append(deviations, deviation)[at]
     return scaled.astype(np.float32)[:, None], Channel(name=name)
+
+
+def check_range(name: str, values: F64, field: str) -> None:
+    """Refuse numbers that float32 cannot hold.
+
+    Raises:
+        DataError: naming the column and the largest number.
+    """
+    largest = float(np.nanmax(np.abs(values), initial=0.0))
+    if largest > _LARGEST:
+        problem = f"column {name!r} holds {largest:g}, and numbers of {_LARGEST:.2g} or more cannot be used"
+        raise DataError(field, problem, fix="Correct it, list it in missing, or take its logarithm.")
 
 
 def _like_ids(values: F64) -> bool:

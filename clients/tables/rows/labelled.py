@@ -17,7 +17,7 @@ from clients.core.population import Population
 from clients.partition.options import PartitionOptions
 from clients.tables.reading import Reading
 from clients.tables.rows.classes import class_notice, classes_of
-from clients.tables.rows.encoding import Column, Encoded, Groups, client_moments, encode
+from clients.tables.rows.encoding import Column, Encoded, Groups, check_range, client_moments, encode
 from clients.tables.rows.leaf import leaf_rows
 from clients.tables.rows.parts import I8, TRAINING, random_parts, split_notice
 from clients.tables.rows.population import Dealing, LabelledRows, is_dealt, rows_population
@@ -139,6 +139,7 @@ def _scaled_target(target: Column, groups: Groups, reading: Reading) -> F64:
     """Return the targets of a regression, scaled as the features are."""
     assert target.numbers is not None
     values = target.numbers
+    check_range(target.name, values, "target")
     if not groups.scaled:
         return values
     if groups.owner is not None:

@@ -142,7 +142,7 @@ def _split_notices(
     how = f"by the folders train and test, validation {how}" if tested is not None else how
     notices = [split_notice(parts, how, empty)]
     if strangers:
-        notices.append(f"{strangers:,} users of the folder test are not in train: their examples are central only")
+        notices.append(f"users of the folder test who are not in train, whose examples are central only: {strangers:,}")
     return notices
 
 

@@ -16,10 +16,11 @@ from clients.tables.columns import keep_clients
 from clients.tables.files import SUFFIXES, read_frames
 from clients.tables.layouts import file_names
 from clients.tables.reading import Reading, describe_files, describe_missing
-from clients.tables.rows.columns import RowTable, partition_key, read_features, roles_of, row_table
+from clients.tables.rows.columns import read_features, roles_of
 from clients.tables.rows.encoding import Column, listed
 from clients.tables.rows.parts import I8, named_parts
 from clients.tables.rows.population import is_dealt, require_clients
+from clients.tables.rows.row_table import RowTable, partition_key, row_table
 
 if TYPE_CHECKING:
     from clients.tables.options import TableOptions

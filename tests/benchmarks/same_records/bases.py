@@ -66,6 +66,11 @@ BASES = {
         "features = ['warmth']\nwindow = 6\ngaps = 'interpolate'",
         _MLP,
     ),
+    "labelled": _base(
+        "kind = 'table'\ntask = 'classification'\npath = 'labelled.csv'\nid_column = 'site'\ntarget = 'state'\n"
+        "gaps = 'mean'",
+        _MLP,
+    ),
     "images": _base("kind = 'images'\npath = 'images.npz'\n[partition]\nkind = 'iid'\nclients = 6", "kind = '2nn'"),
     "python": _TRAINED,
 }

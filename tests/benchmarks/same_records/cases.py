@@ -152,7 +152,7 @@ CASES: dict[str, Case] = {
     ),
     "rate": _case("quadratic", "run.rounds=30", "run.dtype=float64"),
     # Sources of data.
-    **{f"data-{name}": _case(name) for name in ("synthetic", "quadratic", *CITY, "wide", "long")},
+    **{f"data-{name}": _case(name) for name in ("synthetic", "quadratic", *CITY, "wide", "long", "labelled")},
     "data-synthetic-lognormal": _case("synthetic", "data.sizes=lognormal", "data.clients=6"),
     "data-congestion": _case("traffic", "data.task=congestion"),
     "data-peak-hour": _case("meters", "data.task=peak_hour", "data.stride=24"),

@@ -25,7 +25,7 @@ CLIENTS, FEATURES, CLASSES = 6, 5, 3
 
 
 def write_files(folder: Path) -> None:
-    """Write wide.csv, long.csv and images.npz to a folder; their content never changes."""
+    """Write wide.csv, long.csv, labelled.csv and images.npz to a folder; their content never changes."""
     random = np.random.default_rng(11)
     hours, sites = 160, 6
     levels = 20 + 5 * np.sin(np.arange(hours)[:, None] / 4 + np.arange(sites)) + random.normal(size=(hours, sites))
@@ -40,6 +40,11 @@ def write_files(folder: Path) -> None:
     (folder / "long.csv").write_text("time,site,level,warmth\n" + "\n".join(lines) + "\n")
     labels = np.arange(150) % 10
     images = (random.random((150, 28, 28)) * 120 + 13 * labels[:, None, None]).astype(np.uint8)
+    states = [
+        f"s{i % sites},{'' if i % 29 == 0 else f'{v:.4f}'},{'abc'[i % 3]},{'high' if v + i % 3 > 21 else 'low'}"
+        for i, v in enumerate(levels.ravel())
+    ]
+    (folder / "labelled.csv").write_text("site,level,sort,state\n" + "\n".join(states) + "\n")
     np.savez(folder / "images.npz", x=images, y=labels, site=np.arange(150) % 4)
 
 

@@ -1,6 +1,7 @@
 """Models: sizes, shapes, initial weights, and refused misfits."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from clients.core.errors import UserError
-from clients.models.build import GruForecaster, Quadratic, build_model
+from clients.models.build import EMBEDDING, GruForecaster, Quadratic, build_model
 from clients.models.options import (
     Cnn1dOptions,
     CnnOptions,
@@ -103,6 +104,21 @@ def test_initial_weights_have_the_variance_of_their_scheme(how, variance, popula
     bounded = {"xavier": math.sqrt(6 / 700), "torch": math.sqrt(1 / 400)}
     if how in bounded:
         assert 0.99 * bounded[how] < float(weight.abs().max()) <= bounded[how]
+
+
+@pytest.mark.parametrize(
+    "options", [GruOptions(hidden=5), MlpOptions(hidden=(4,)), Cnn1dOptions(channels=(2, 3), kernel=3)]
+)
+def test_models_of_tokens_start_with_a_seeded_embedding(options, population_of):
+    population = population_of([2], (12,), 3)
+    of_tokens = replace(population, spec=replace(population.spec, tokens=11))
+    one, same, other = (build_model(options, of_tokens, seed) for seed in (4, 4, 5))
+    ids = torch.arange(24, dtype=torch.int32).reshape(2, 12) % 11
+    assert one(ids).shape == (2, 3)
+    assert one[0].weight.shape == (11, EMBEDDING)
+    torch.testing.assert_close(one[1](one[0](ids)), one(ids))
+    assert torch.equal(one[0].weight, same[0].weight)
+    assert not torch.equal(one[0].weight, other[0].weight)
 
 
 def test_biases_and_all_softmax_parameters_start_at_zero(population_of):

@@ -99,3 +99,18 @@ def test_column_without_classes_is_refused(values: list[float], most: int, words
 def test_notice_of_classes_has_counts_and_classes_without_training_rows() -> None:
     text = class_notice("y", ("no", " "), np.array([0, 0, 1]), np.array([True, True, False]))
     assert text == "classes of 'y' with their rows: 0 = no (2), 1 = ' ' (1); in no training row: ' '"
+
+
+def test_classes_that_differ_in_capitals_are_pointed_out() -> None:
+    text = class_notice("y", ("Yes", "no", "yes"), np.array([0, 1, 2]), np.ones(3, np.bool_))
+    assert text.endswith("; Yes and yes differ in capitals alone")
+
+
+def test_numbers_beyond_float32_are_refused() -> None:
+    with pytest.raises(DataError, match=r"features: column 'x' holds 1e\+300"):
+        encode([numbers(1, 1e300, 2, 3)], Groups(ALL), 10)
+
+
+def test_signs_without_letters_are_pointed_out_as_possible_marks() -> None:
+    encoded = encode([categories([0, 1, 1, 1], "-", "a")], Groups(ALL), 10)
+    assert encoded.notices[-1] == "'colour' has the category '-': if it marks a missing value, list it in missing"

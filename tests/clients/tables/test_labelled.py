@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from clients.core.errors import DataError, PartitionError, UserError
 from clients.core.population import Population
@@ -71,7 +73,7 @@ def test_column_names_the_clients_and_the_other_columns_are_features(tmp_path: P
     record = population.federation.record
     assert (record["classes"], record["features"]) == ("no, yes", "size, colour=blue, colour=green, colour=red")
     text = notices(population)
-    assert "features: 1 columns of numbers (size), 1 of categories (colour)" in text
+    assert "features: 1 of numbers (size), 1 of categories (colour)" in text
     assert "no features: label (the label), town (the client),  (counts the rows), when (a time)" in text
     assert "classes of 'label' with their rows: 0 = no (2), 1 = yes (2)" in text
 
@@ -132,6 +134,32 @@ def test_spaces_around_categories_are_no_part_of_them(tmp_path: Path) -> None:
     population = read(whole(write(tmp_path, "c, label\n a, yes\na, no\n")), IidOptions(clients=1))
     assert [c.name for c in population.spec.channels] == ["c=a"]
     assert population.federation.record["classes"] == "no, yes"
+
+
+def test_types_of_parquet_are_kept(tmp_path: Path) -> None:
+    columns = {
+        "x": pa.array([0.5, 2.5, 1.5]),
+        "list": pa.array([[1, 2]] * 3),
+        "day": pa.array(np.arange(3).astype("M8[D]")),
+        "c": pa.array(["u", None, "v"]).dictionary_encode(),
+        "label": pa.array([True, False, True]),
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    population = read(whole(tmp_path / "x.parquet", gaps="mean"), IidOptions(clients=1))
+    assert [c.name for c in population.spec.channels] == ["x", "c=u", "c=v", "c=missing"]
+    assert population.federation.record["classes"] == "false, true"
+    assert "list (lists), day (a time)" in notices(population)
+    with pytest.raises(DataError, match="features: names 'list', which holds lists"):
+        read(whole(tmp_path / "x.parquet", features=("list",)), IidOptions(clients=1))
+    with pytest.raises(DataError, match="column 'day' is a time"):
+        read(whole(tmp_path / "x.parquet", features=("day",)), IidOptions(clients=1))
+
+
+def test_duration_called_time_is_a_feature_and_seconds_since_1970_are_not(tmp_path: Path) -> None:
+    path = write(tmp_path, "x,time,ts,label\n1,4,1700000000,a\n2,250,1700003600,b\n")
+    population = read(whole(path), IidOptions(clients=1))
+    assert [c.name for c in population.spec.channels] == ["x", "time"]
+    assert "ts (a time)" in notices(population)
 
 
 GAPS = "town,x,c,label\na,1,red,yes\na,,red,no\nb,3,,yes\nb,5,red,\na,5,blue,no\n"
@@ -309,6 +337,8 @@ def test_rows_without_clients_need_a_partition(tmp_path: Path) -> None:
     assert "data.id_column" in caught.value.fix
     with pytest.raises(PartitionError, match="'sites' is not a column"):
         read(options(table_of(tmp_path)), NaturalOptions(key="sites"))
+    with pytest.raises(PartitionError, match="names 'x', which holds numbers that are not whole"):
+        read(options(table_of(tmp_path)), NaturalOptions(key="x"))
     with pytest.raises(DataError, match="scale: is 'client', and the rows have no clients before the partition"):
         read(options(table_of(tmp_path), scale="client"), IidOptions(clients=2))
 

@@ -72,7 +72,7 @@ def test_test_users_who_train_nowhere_are_central_alone(tmp_path: Path) -> None:
     assert population.test is not None
     assert len(population.test) == 2
     assert population.clients.held_out is None
-    assert "1 users of the folder test are not in train" in notice(population, "1 users")
+    assert notice(population, "users of the folder test who are not in train").endswith(": 1")
 
 
 def test_files_of_one_user_join(tmp_path: Path) -> None:
