@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from clients.core import streams
 from clients.core.errors import ScenarioError, UserError
 from clients.core.population import Population
 from clients.federation.build import Federation, build_federation
+from clients.federation.effects import rounds_notices
 from clients.models.build import build_model
 from clients.training.task import LearningTask, make_task
 from server.algorithms.algorithm import Algorithm
@@ -94,7 +95,9 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
             raise error.inside("model") from error.__cause__
     count_errors = population.task == "classification" and "train_errors" in required_facts(scenario.convergence)
     try:
-        return make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
+        task = make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
+        idle = rounds_notices(scenario.faults, scenario.drifts, scenario.run.rounds)
+        return replace(task, notices=(*task.notices, *idle))
     except UserError as error:
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__
