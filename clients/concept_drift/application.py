@@ -74,8 +74,11 @@ def _check(name: str, options: DriftOptions, population: Population) -> None:
     if options.unit == "hours":
         _check_clock(field, population)
     for district in options.districts:
-        if district not in population.federation.districts:
-            known = population.federation.districts or ("none: add a [world]",)
+        known = population.federation.districts
+        if not known:
+            problem = f"names {district!r}, and these data have no districts"
+            raise UserError(f"{field}.districts", problem, fix="Leave it out, or add a [world], which has districts.")
+        if district not in known:
             raise UserError(f"{field}.districts", unknown_name(district, known, "a district"))
 
 

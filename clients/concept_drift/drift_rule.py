@@ -15,6 +15,7 @@ from clients.concept_drift.table import amount, drifting, level, turns
 from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.examples import CohortData
+from clients.core.options import clients_words
 from clients.core.population import Population
 from clients.core.ragged import alike, positions
 
@@ -34,6 +35,7 @@ class DriftRule:
     def __init__(self, name: str, options: DriftOptions, population: Population, seed: int) -> None:
         self.name, self.options, self.seed = name, options, seed
         self.places, self.clients = population.federation.places, population.num_clients
+        self.name_of = population.federation.client_name
         self.among = np.array([population.federation.districts.index(d) for d in options.districts], np.int64)
         self.labels = population.spec.task == "classification"
         self.outputs = population.spec.outputs
@@ -111,7 +113,7 @@ class DriftRule:
         o = self.options
         if not (o.strength and o.clients):
             return []
-        share = f"{o.clients:.0%} of clients" + (f" in {', '.join(o.districts)}" if o.districts else "")
+        share = clients_words(o.clients, self.name_of) + (f" in {', '.join(o.districts)}" if o.districts else "")
         facts = {"name": self.name, "drift": o.kind, "changes": o.changes, "strength": o.strength}
         if o.unit == "hours":
             if round_index != 1:

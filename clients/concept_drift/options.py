@@ -20,7 +20,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.core.options import KindOptions, check_not_negative, check_positive, check_range
+from clients.core.options import (
+    ClientChoice,
+    KindOptions,
+    check_clients,
+    check_not_negative,
+    check_positive,
+    check_range,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +43,7 @@ class DriftOptions(KindOptions):
         duration: how long gradual and incremental drift take.
         period: how long recurring drift stays on, and then off.
         stagger: length of time after `start` over which clients start, evenly spread; 0 starts all at once.
-        clients: share of the clients that drift.
+        clients: share of the clients that drift, or their names.
         districts: districts of the clients that drift; empty for all.
     """
 
@@ -48,10 +55,11 @@ class DriftOptions(KindOptions):
     duration: float = 20.0
     period: float = 20.0
     stagger: float = 0.0
-    clients: float = 1.0
+    clients: ClientChoice = 1.0
     districts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_range(self, 0, 1, "strength", "clients")
+        check_range(self, 0, 1, "strength")
+        check_clients(self)
         check_not_negative(self, "start", "stagger", words="a finite number >= 0")
         check_positive(self, "duration", "period", words="a finite number > 0")

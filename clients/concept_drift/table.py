@@ -10,6 +10,7 @@ import numpy as np
 from clients.concept_drift.options import DriftOptions
 from clients.core import streams
 from clients.core.arrays import F64, I64
+from clients.core.options import names_of
 from clients.core.rows import Row, Table
 
 
@@ -57,14 +58,20 @@ def drifting(name: str, options: DriftOptions, clients: I64, district: I64, amon
 
     Args:
         name: name of the drift.
-        options: options of the drift.
+        options: options of the drift; clients that it names are indices (`clients.federation.named`).
         clients: (K,).
         district: of each client, (K,).
         among: districts it affects.
         seed: root seed.
     """
     draw = streams.uniforms(streams.keys(seed, f"concept drift/{name}", clients), 2)
-    chosen = (draw[:, 0] < options.clients) & (options.strength > 0)
+    if names := names_of(options.clients):
+        assert all(isinstance(k, int) for k in names), "names of clients are replaced by their indices before"
+        chosen = np.isin(clients, np.array(names, np.int64))
+    else:
+        assert isinstance(options.clients, int | float)
+        chosen = draw[:, 0] < options.clients
+    chosen &= options.strength > 0
     if options.districts:
         chosen &= np.isin(district, among)
     return np.where(chosen, options.start + options.stagger * draw[:, 1], np.inf)

@@ -9,6 +9,7 @@ the names of their fields, in the order in which it reports mistakes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar
@@ -16,6 +17,11 @@ from typing import Any, ClassVar
 from clients.core.errors import require
 
 STRICT: Any = {"extra": "forbid", "strict": True}
+
+ClientChoice = float | str | tuple[str | int | float, ...]
+"""Which clients: a share of them, a name, or a list of names. A whole number in a list is a name."""
+FEW_NAMES = 5
+"""The most clients that a sentence names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +115,42 @@ def check_below_one(options: object, *names: str, words: str = "in [0, 1)") -> N
     for name in names:
         value = _number(options, name)
         require(value is None or 0 <= value < 1, name, f"must be {words}, got {value}")
+
+
+def check_clients(options: Any) -> None:
+    """Refuse a `ClientChoice` in the field `clients` that is no share, names nobody, or names a client twice."""
+    if not isinstance(options.clients, str | tuple):
+        check_range(options, 0, 1, "clients")
+        return
+    chosen = names_of(options.clients)
+    require(bool(chosen), "clients", "must name at least one client, got none", fix="clients = 0 chooses none.")
+    wrong = [name for name in chosen if isinstance(name, float)]
+    problem = f"must be a share from 0 to 1, or names of clients, got {list(chosen)}"
+    fix = 'A share is a number by itself: clients = 0.5. Names are a list: clients = ["Huairou", "Shunyi"].'
+    require(not wrong, "clients", problem, fix=fix)
+    names = [str(name) for name in chosen]
+    twice = next((name for name in names if names.count(name) > 1), "")
+    require(not twice, "clients", f"names {twice!r} twice")
+
+
+def names_of(chosen: ClientChoice) -> tuple[str | int | float, ...]:
+    """Return the names in a choice, or after `with_indices` the indices; none of a share."""
+    return (chosen,) if isinstance(chosen, str) else chosen if isinstance(chosen, tuple) else ()
+
+
+def clients_words(chosen: ClientChoice, name_of: Callable[[int], str]) -> str:
+    """Return which clients are chosen, in words.
+
+    Args:
+        chosen: a share, or indices of clients.
+        name_of: index -> name.
+
+    Example:
+        >>> clients_words(0.25, str), clients_words((3, 5), "station {}".format)
+        ('25% of clients', 'clients station 3, station 5')
+    """
+    if not isinstance(chosen, tuple):
+        return f"{chosen:.0%} of clients"
+    names = ", ".join(name_of(int(k)) for k in chosen[:FEW_NAMES])
+    more = f" and {len(chosen) - FEW_NAMES} more" if len(chosen) > FEW_NAMES else ""
+    return f"client{'s' if len(chosen) > 1 else ''} {names}{more}"

@@ -58,7 +58,7 @@ class Bowls:
 
 def parts_of(features: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return H, symmetric [..., d, d], w* [..., d] and the linear term [..., d] (None without one) of features."""
-    h = features[..., : d * d].unflatten(-1, (d, d))
+    h = features[..., : d * d].reshape(*features.shape[:-1], d, d)
     h = (h + h.transpose(-2, -1)) * 0.5
     linear = features[..., d * d + d :]
     return h, features[..., d * d : d * d + d], linear if linear.shape[-1] else None

@@ -10,6 +10,7 @@ import numpy as np
 from clients.core import streams
 from clients.core.arrays import F32, F64, I64, Bool
 from clients.core.channels import Channel
+from clients.core.options import names_of
 from clients.faults.options import FaultOptions, SensorFaultOptions
 from clients.faults.outages import World
 from clients.faults.readings import Changed, Patch, Readings, purpose, uniform
@@ -50,13 +51,18 @@ def affected(
 
     Args:
         fault_name: its name in the scenario.
-        options: of the fault.
+        options: of the fault; clients that it names are indices (`clients.federation.named`).
         clients: int64 (K,).
         district: index of each one's district, int64 (K,).
         seed: of the run.
         districts: names of the districts, if the options name some.
     """
-    chosen = uniform(streams.keys(seed, purpose(fault_name, "clients"), clients)) < options.clients
+    if names := names_of(options.clients):
+        assert all(isinstance(k, int) for k in names), "names of clients are replaced by their indices before"
+        chosen = np.isin(clients, np.array(names, np.int64))
+    else:
+        assert isinstance(options.clients, int | float)
+        chosen = uniform(streams.keys(seed, purpose(fault_name, "clients"), clients)) < options.clients
     if options.districts:
         assert set(options.districts) <= set(districts), "check_faults refuses unknown districts"
         chosen &= np.isin(district, [districts.index(name) for name in options.districts])

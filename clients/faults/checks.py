@@ -48,7 +48,8 @@ def _check_common(name: str, options: FaultOptions, districts: Sequence[str], ha
         )
     for district in options.districts:
         if not districts:
-            raise UserError(f"{name}.districts", f"names {district!r}, and these data have no districts")
+            problem = f"names {district!r}, and these data have no districts"
+            raise UserError(f"{name}.districts", problem, fix="Leave it out, or add a [world], which has districts.")
         if district not in districts:
             raise UserError(f"{name}.districts", unknown_name(district, districts, "a district"))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import check_range
+from clients.core.options import ClientChoice, check_range
 from clients.faults.options import LabelFaultOptions
 
 
@@ -75,5 +75,5 @@ class LabelConcentratedOptions(SharedLabelFaultOptions):
     """Few clients have most of the wrong labels, which become one of the other classes, all equally likely."""
 
     kind: Literal["label_concentrated"] = "label_concentrated"
-    clients: float = 0.1
+    clients: ClientChoice = 0.1
     share: float = 0.9

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from clients.core.errors import require
-from clients.core.options import STRICT, KindOptions, check_at_least, check_range
+from clients.core.options import STRICT, ClientChoice, KindOptions, check_at_least, check_clients, check_range
 
 POSITIVE = "a finite number > 0"
 Fill = Literal["last", "zero", "mean", "interpolate"]
@@ -56,18 +56,20 @@ class FaultOptions(KindOptions):
 
     Attributes:
         severity: 0 is bit-identical to no fault, 1 is the kind's full effect.
-        clients: share of the clients it affects; a larger share affects the same clients and more.
+        clients: share of the clients it affects; a larger share affects the same clients and more. Or the names of the
+            clients, such as ["Huairou", "Shunyi"].
         districts: names of the districts it is limited to; empty for all.
         schedule: when.
     """
 
     severity: float = 0.5
-    clients: float = 1.0
+    clients: ClientChoice = 1.0
     districts: tuple[str, ...] = ()
     schedule: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self) -> None:
-        check_range(self, 0, 1, "severity", "clients")
+        check_range(self, 0, 1, "severity")
+        check_clients(self)
 
 
 @dataclass(frozen=True, kw_only=True)

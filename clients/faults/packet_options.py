@@ -93,8 +93,8 @@ class GatewayOutageOptions(SensorFaultOptions):
 
     The world's hours are cut into slots of `hours`, with a phase for each district. With p = severity x share, a slot
     is out with probability 1 - (1 - p) ** (1 + storm_factor x storm); storm (0..1) is the world's at the slot's first
-    hour. Data without a clock count steps as hours. Without a world there are no storms; without districts there is
-    one.
+    hour. Data without a clock count steps as hours, and a run's header says so. Without a world there are no storms;
+    without districts there is one.
 
     Attributes:
         hours: length of a slot.

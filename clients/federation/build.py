@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,11 @@ from clients.core.population import Population
 from clients.faults.checks import check_faults
 from clients.faults.options import Faults, LabelFaultOptions
 from clients.federation.data_kinds import DATA, build_population, check_no_partition
+from clients.federation.effects import check_world, data_notices
 from clients.federation.faulty_examples import readings_of, with_faults
 from clients.federation.features import with_features
 from clients.federation.ground_truth import clock_events, data_ground_truth, training_ends
+from clients.federation.named_clients import with_indices
 from clients.federation.options import FeatureOptions
 from clients.federation.schedule import on_schedule
 from clients.federation.series_windows import series_population
@@ -77,6 +79,9 @@ def build_federation(federation: Federation) -> Population:
         raise _within("data", error) from error.__cause__
     if (federation.faults or federation.drifts) and clean.task != "objective" and not clean.sizes.any():
         raise UserError("data", "no client has any training example", fix="Check the partition and the splits.")
+    generated = not isinstance(federation.data, Population) and DATA.row_of(federation.data).is_generated
+    check_world(federation.world, federation.faults, clean, is_generated=generated)
+    federation = with_named_clients(federation, clean)
     if federation.faults:
         _check_faults(federation.faults, clean, federation.seed)
     faulty = on_schedule(lambda faults: build(faults) if faults else clean, federation.faults)
@@ -85,6 +90,10 @@ def build_federation(federation: Federation) -> Population:
     except UserError as error:
         raise _within("features", error) from error.__cause__
     population = with_drifts(featured, federation.drifts, seed=federation.seed)
+    notices = data_notices(federation.faults, federation.drifts, population, world, federation.seed)
+    if notices:
+        facts = population.federation
+        population = replace(population, federation=replace(facts, notices=(*facts.notices, *notices)))
     of_rounds = population.history.events
     if of_rounds is None and world is None:
         return population
@@ -117,8 +126,25 @@ def ground_truth_of(federation: Federation, population: Population) -> dict[str,
     world = world_of(federation)
     if world is None and not federation.faults and not federation.drifts:
         return None
-    return data_ground_truth(
-        population, faults=federation.faults, drifts=federation.drifts, world=world, seed=federation.seed
+    found = with_named_clients(federation, population)
+    truth = data_ground_truth(population, faults=found.faults, drifts=found.drifts, world=world, seed=federation.seed)
+    for section, options in (("faults", federation.faults), ("drifts", federation.drifts)):
+        for name, given in options.items():  # as the scenario has them: by name
+            truth[section][name]["options"] = asdict(given)
+    return truth
+
+
+def with_named_clients(federation: Federation, population: Population) -> Federation:
+    """Return a federation whose faults and drifts have indices of clients in place of names.
+
+    Raises:
+        UserError: there is no client of a name.
+    """
+    facts = population.federation
+    return replace(
+        federation,
+        faults=with_indices(federation.faults, facts, "faults"),
+        drifts=with_indices(federation.drifts, facts, "drifts"),
     )
 
 

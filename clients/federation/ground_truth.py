@@ -39,14 +39,15 @@ def data_ground_truth(
     """Return the ground truth about a population's data.
 
     Returns:
-        `faults` by name: their options, `affected` (how many clients; `clients` are the first `MOST_NAMED`), `changed`
+        `faults` by name: their options, `affected` (how many clients; `clients` are the first `MOST_NAMED`, `names`
+        their names), `changed`
         (share of readings or labels changed among the affected, counted on at most `COUNTED_CLIENTS`) and its `effect`,
         in `measure`; `outages` in the training data, by the clock; `drifts` by name: options, affected clients and when
         they start; `world`: storms, public events and power cuts; `source`: what a generated source knows about
         its clients and no model sees; `sites`, at most `MOST_SITES` of them.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
-    district = _districts(population)
+    district = districts_of(population)
     truth: dict[str, Any] = {"seed": seed}
     if faults:
         truth["faults"] = {n: _fault(n, f, population, clients, district, seed) for n, f in faults.items()}
@@ -76,7 +77,7 @@ def data_ground_truth(
     return truth
 
 
-def _districts(population: Population) -> I64:
+def districts_of(population: Population) -> I64:
     """Return the district of every client, (N,), made in blocks to save memory; 0 without places."""
     district = np.zeros(population.num_clients, np.int64)
     places = population.federation.places
@@ -93,7 +94,7 @@ def _fault(
     districts = population.federation.districts
     touched = clients[affected(name, options, clients, district, seed, districts=districts)]
     measure = FAULTS.row_of(options).measure
-    found: dict[str, Any] = {"options": asdict(options), "measure": measure, **_affected(touched)}
+    found: dict[str, Any] = {"options": asdict(options), "measure": measure, **_affected(touched, population)}
     if not len(touched):
         return found
     some = touched[
@@ -119,25 +120,30 @@ def _drift(
     touched = np.flatnonzero(np.isfinite(starts))
     return {
         "options": asdict(options),
-        **_affected(touched),
+        **_affected(touched, population),
         "starts": starts[touched[:MOST_NAMED]].round(3).tolist(),
     }
 
 
-def _affected(touched: I64) -> dict[str, Any]:
-    return {"affected": len(touched), "clients": touched[:MOST_NAMED].tolist()}
+def _affected(touched: I64, population: Population) -> dict[str, Any]:
+    """Return how many clients are affected, and the indices and names of the first ones."""
+    listed, name_of = touched[:MOST_NAMED].tolist(), population.federation.client_name
+    return {"affected": len(touched), "clients": listed, "names": [name_of(k) for k in listed]}
 
 
 def _outages(faults: Faults, population: Population, world: World | None, seed: int) -> list[tuple[str, Any]]:
-    """Return (name of the fault, outage) of all outages of districts in the training data, in order of time."""
+    """Return (name of the fault, outage) of the outages that hit clients' training data, in order of time."""
     hours, districts = training_ends(population), population.federation.districts
     found = []
+    clients = np.flatnonzero(population.sizes).astype(np.int64)
     for name, options in faults.items():
         row = FAULTS.row_of(options)
         if not isinstance(row, SensorFaultRow) or row.outages is None or not hours or not options.clients:
             continue
+        district = districts_of(population)[clients]
+        hit = set(district[affected(name, options, clients, district, seed, districts=districts)].tolist())
         for outage in row.outages(name, options, max(1, len(districts)), hours, seed=seed, world=world):
-            if not options.districts or districts[outage.district] in options.districts:
+            if outage.district in hit:
                 found.append((name, outage))
     return sorted(found, key=lambda pair: (pair[1].start, pair[1].district))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from clients.core.options import clients_words
 from clients.core.population import Population
 from clients.faults.options import FaultOptions, Faults
 
@@ -42,23 +43,24 @@ def on_schedule(build: Callable[[Faults], Population], faults: Faults) -> Popula
     def schedule(round_index: int) -> Population:
         return made(active(round_index))
 
+    name_of = base.federation.client_name
     real = {n for n, f in faults.items() if f.severity and f.clients}
 
     def events(round_index: int) -> Sequence[dict[str, Any]]:
         before = active(round_index - 1) if round_index > 1 else ()
         now = active(round_index)
         return [
-            *(_event("fault_started", n, faults[n]) for n in now if n in real and n not in before),
-            *(_event("fault_ended", n, faults[n]) for n in before if n in real and n not in now),
+            *(_event("fault_started", n, faults[n], name_of) for n in now if n in real and n not in before),
+            *(_event("fault_ended", n, faults[n], name_of) for n in before if n in real and n not in now),
         ]
 
     history = replace(base.history, schedule=schedule if in_rounds else None, events=events)
     return replace(base, history=history)
 
 
-def _event(kind: str, name: str, fault: FaultOptions) -> dict[str, Any]:
+def _event(kind: str, name: str, fault: FaultOptions, name_of: Callable[[int], str]) -> dict[str, Any]:
     """Return the event of a fault's start or end."""
-    share = f"{fault.clients:.0%} of clients" + (f" in {', '.join(fault.districts)}" if fault.districts else "")
+    share = clients_words(fault.clients, name_of) + (f" in {', '.join(fault.districts)}" if fault.districts else "")
     verb = "starts" if kind == "fault_started" else "ends"
     event: dict[str, Any] = {
         "kind": kind,

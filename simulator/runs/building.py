@@ -19,6 +19,7 @@ from clients.core.errors import PartitionError, ScenarioError, UserError
 from clients.core.population import Population
 from clients.core.user_code import name_of, naming
 from clients.federation.build import Federation, build_federation
+from clients.federation.effects import rounds_notices
 from clients.models.build import build_model
 from clients.sources.pooled_arrays import PooledArrays
 from clients.training.task import LearningTask, make_task
@@ -202,4 +203,5 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
     except UserError as error:
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__
-    return replace(task, notices=(*notices, *task.notices))
+    idle = rounds_notices(scenario.faults, scenario.drifts, scenario.run.rounds)
+    return replace(task, notices=(*notices, *task.notices, *idle))

@@ -157,4 +157,6 @@ def initial_dissimilarity(task: LearningTask, seed: int, round_index: int = 0) -
     )
     params, buffers = task.initial()
     gradients = engine.gradients(CohortWork(round_index=0, clients=clients, params=params, buffers=buffers))
-    return gradient_dissimilarity(gradients, population.federation.weights_of(clients, population.sizes[clients])), most
+    return gradient_dissimilarity(
+        gradients, population.federation.weights_of(clients, population.sizes[clients].astype(np.int64))
+    ), most

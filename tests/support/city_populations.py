@@ -16,6 +16,8 @@ from clients.sources.options import DigitsOptions
 from clients.world.options import WorldOptions
 
 WORLD = WorldOptions(days=30, storms_per_month=6.0, power_cuts_per_month=8.0)
+PLACED = WorldOptions()
+"""The world of data that take only places from it: other keys are refused there."""
 CLIENTS = 9
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -50,7 +52,7 @@ def federation(name: str, *, seed: int = 3, **more: Any) -> Federation:
     """Return one entry as a federation; `digits` stands for data that come pooled."""
     if name == "digits":
         partition = DirichletOptions(clients=CLIENTS, concentration=0.5)
-        return Federation(data=DigitsOptions(), partition=partition, world=WORLD, seed=seed, **more)
+        return Federation(data=DigitsOptions(), partition=partition, world=PLACED, seed=seed, **more)
     return Federation(data=options(name), world=WORLD, seed=seed, **more)
 
 
