@@ -114,7 +114,7 @@ def make_task(
         counts = federation_counts(local, population, seed)
     return LearningTask(
         module, population, local, seed, layout, buffer_layout(module), facts, dtype,
-        count_errors and population.task == "classification", counts, notices=tuple(n for n in (*notices, *facts.notices) if n),
+        count_errors and population.task == "classification", counts, notices=(*filter(None, notices), *facts.notices),
     )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def cast_targets(targets: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _check_evaluation(module: nn.Module, probe: Examples, population: Population) -> str:
-    """Check the outputs of a copy of the module in evaluation mode; return a notice if it draws random numbers there."""
+    """Check the outputs of a copy of the module in evaluation mode; return a notice if it draws there."""
     try:
         outputs, draws = evaluation_pass(module, probe.features)
     except Exception as error:  # a user's module may raise anything
