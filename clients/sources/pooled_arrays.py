@@ -138,10 +138,11 @@ def arrays(
     if chosen == "classification":
         together = labels if central is None else np.concatenate([labels, central[1]])
         notices.append(unused_classes(together, outputs, "y"))
-    notices.append("" if task is not None else _guess(targets, chosen))
+    notices.append("" if task is not None else _guess(targets, labels, chosen))
+    known = _keys({} if keys is None else keys, len(features))
     said = tuple(dict.fromkeys(words for words in notices if words))
-    pool = Pool(name, "data", features, labels, _keys(keys or {}, len(features)), central, thinning=options.thinning(),
-                dtype=dtype, outputs=outputs, notices=said)  # fmt: skip
+    pool = Pool(name, "data", features, labels, known, central, thinning=options.thinning(), dtype=dtype,
+                outputs=outputs, notices=said)  # fmt: skip
     return PooledArrays(pool, options)
 
 
@@ -166,17 +167,17 @@ def _task_of(targets: Array) -> PooledTask:
     return "classification" if is_one_hot(targets) or (flat.ndim == 1 and flat.dtype.kind in "iub") else "regression"
 
 
-def _guess(targets: Array, task: PooledTask) -> str:
-    """Return a sentence on a guessed task where it could be the other."""
-    whole = targets.dtype.kind == "f" and bool((targets == np.floor(targets)).all())
-    if task == "regression" and whole and targets.size == len(targets):
-        return (
-            "targets are whole floating-point numbers, taken as numbers to predict; task='classification' takes classes"
+def _guess(targets: Array, labels: Array, task: PooledTask) -> str:
+    """Return a sentence on a guessed task, with the other where the targets may mean it."""
+    if task == "regression":
+        whole = targets.dtype.kind != "f" or bool((targets == np.floor(targets)).all())
+        classes = (
+            "; task='classification' takes whole ones as classes" if whole and targets.size == len(targets) else ""
         )
-    if task == "classification" and targets.ndim == 1 and len(np.unique(targets)) > max(20, len(targets) // 4):
-        found = len(np.unique(targets))
-        return f"targets have {found:,} different whole numbers, taken as classes; task='regression' predicts numbers"
-    return ""
+        return f"targets are numbers to predict, {labels.shape[1]} an example{classes}"
+    found = len(np.unique(labels))
+    numbers = "; task='regression' predicts numbers" if found > max(20, len(labels) // 4) else ""
+    return f"targets are taken as {found:,} classes{numbers}"
 
 
 def _targets(targets: Array, task: PooledTask, outputs: int | None, field: str) -> tuple[I64 | F64, str]:

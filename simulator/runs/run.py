@@ -37,6 +37,7 @@ from simulator.runs.argument_checks import (
     check_observers,
     check_out,
     check_parts,
+    check_record,
     check_run_path,
     check_scenario,
     whole_seed,
@@ -167,6 +168,7 @@ def simulate(
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, client_app=client_app, grid=grid)
     check_observers(observers, stop_asked)
     check_out(out)
+    check_record(record)
     seed = whole_seed(seed)
     check_scenario(scenario)
     if not isinstance(scenario, Scenario):
