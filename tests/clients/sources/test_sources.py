@@ -529,7 +529,10 @@ GOOD = (np.zeros((2, 3)), np.array([0, 1]))
         ((np.array([[0, 0, 0], [0, np.nan, 0]]), GOOD[1]), "client 1: features must be finite, and row 1, column 1"),
         ((GOOD[0], np.array([0, 2])), r"client 1: labels must be from 0 to 1 \(2 outputs\), and row 1 is 2"),
         ((GOOD[0], np.array([0, -1])), "client 1: labels must be from 0 to 1"),
-        ((GOOD[0], np.array([0.0, 0.5])), "client 1: labels must be integers, and row 1 is 0.5. For numbers to predict"),
+        (
+            (GOOD[0], np.array([0.0, 0.5])),
+            "client 1: labels must be integers, and row 1 is 0.5. For numbers to predict",
+        ),
         ((GOOD[0], np.array([0])), "client 1: has 2 rows of features and 1 targets"),
         ((np.zeros((3, 3)), np.zeros(3, int)), "client 1: has 3 examples, and its size is given as 2"),
         ((np.zeros((2, 4)), GOOD[1]), r"client 1: features have shape \[4\]"),
