@@ -100,7 +100,7 @@ def require_numbers(**values: object) -> None:
         >>> require_numbers(server_lr=1, beta=0.9)
     """
     for name, value in values.items():
-        if not isinstance(value, Real) or isinstance(value, bool):
+        if isinstance(value, bool) or not isinstance(value, Real):
             raise UserError(name, f"must be a number, got {value!r:.60}")
 
 

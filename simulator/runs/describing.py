@@ -20,6 +20,7 @@ from clients.training.task import LearningTask
 from clients.training.work import CohortWork
 from dashboards.data_page.page import check_folder, write_data
 from server.dispersion.measures import Dissimilarity, gradient_dissimilarity
+from simulator.runs.announcement import log_notices
 from simulator.runs.argument_checks import check_out, check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, make_task_of, population_of, replacing, scenario_of
 from simulator.scenario.sections import Scenario
@@ -99,6 +100,7 @@ def describe_data(
     if out is not None:
         check_folder(Path(out))
     seen = look_at(scenario, given, round_index)
+    log_notices(seen.population.federation.notices)
     if out is not None:
         seen.write(Path(out))
     return seen.measures

@@ -32,7 +32,7 @@ from server.rounds.checkpointer import RunCheckpointer
 from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
-from simulator.runs.announcement import describe
+from simulator.runs.announcement import describe, log_notices
 from simulator.runs.argument_checks import (
     check_observers,
     check_out,
@@ -269,7 +269,10 @@ def _play(
     try:
         experiment = experiment_of(session, all_observers, checkpointer, stop_asked)
         state = session.start
-        all_observers.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
+        facts = describe(session, {"run_id": run_id} | _start_facts(session, given))
+        all_observers.run_started(facts)
+        if not observers:
+            log_notices(facts.get("notices", ()))
         if back is not None and back.checkpoint is not None:
             all_observers.recorded_before(back.lines)
             state = restore(session, experiment, checkpointer, back)

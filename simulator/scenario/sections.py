@@ -215,9 +215,10 @@ def builtin_names() -> list[str]:
 
 def to_toml(scenario: Scenario) -> str:
     """Return a scenario as TOML with every default; reading it gives the same scenario."""
-    if not isinstance(scenario, Scenario):
+    given: object = scenario
+    if not isinstance(given, Scenario):
         fix = "Pass fs.to_toml(fs.load_scenario(name))."
-        raise ScenarioError("scenario", f"must be a Scenario, got {type(scenario).__name__}", fix=fix)
+        raise ScenarioError("scenario", f"must be a Scenario, got {type(given).__name__}", fix=fix)
     return tomli_w.dumps(_plain(dataclasses.asdict(scenario)))
 
 

@@ -146,6 +146,18 @@ def test_resume_refuses_data_of_the_other_kind(tmp_path: Path) -> None:
         fs.resume(tmp_path / "own")
 
 
+def test_notices_are_logged_where_nothing_observes_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    played(1, Net())
+    assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
+        "fedscape: targets are taken as 2 classes", "fedscape: initial values are those of the model passed",
+    ]  # fmt: skip
+    caplog.clear()
+    notices(model=Net(), data=fs.arrays(X, Y))
+    assert caplog.records == [], "an observer shows them"
+    fs.describe_data(digits(*SETS), data=fs.arrays(X, Y))
+    assert [r.getMessage() for r in caplog.records] == ["fedscape: targets are taken as 2 classes"]
+
+
 # Pooled arrays
 
 
