@@ -89,7 +89,7 @@ def require_kind(value: object, kind: type, field: str, *, fix: str = "") -> Non
     got = f"the class {name}" if isinstance(value, type) else f"the function {name}" if callable(value) else f"a {name}"
     if value is None or isinstance(value, str | int | float):
         got = f"{value!r:.60}"
-    article = "an" if kind.__name__[0] in "AEIO" else "a"
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
     raise UserError(field, f"must be {article} {kind.__name__}, got {got}", fix=fix)
 
 

@@ -218,6 +218,11 @@ def test_assertion_of_a_users_strategy_is_named() -> None:
     )
 
 
+def test_stop_asked_that_raises_is_named(mine: Any) -> None:
+    message = failure(digits(), stop_asked=lambda: mine.helper(0))
+    assert message.startswith("stop_asked: raised after round 1: LookupError: no such layer (at ")
+
+
 # The helper
 
 

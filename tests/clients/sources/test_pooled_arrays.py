@@ -242,6 +242,14 @@ def test_digits_that_the_type_loses_are_stated() -> None:
     assert said.endswith("Pass dtype=torch.float64, and run with run.dtype = 'float64'.")
 
 
+def test_ids_beyond_float64_are_stated() -> None:
+    ids = np.array([2**53 + 1, 5])
+    said = precision_notice(ids, torch.float64, "features", fix="")
+    exact = "float64 keeps them exact up to 2**53 only. Number ids from 0."
+    assert said == f"features: whole numbers up to 9,007,199,254,740,993, and {exact}"
+    assert precision_notice(ids - 1, torch.float64, "features", fix="") == ""
+
+
 @pytest.mark.parametrize(
     ("values", "column"),
     [
@@ -436,9 +444,9 @@ def test_channels_go_first(stored: np.ndarray, options: dict[str, Any], expected
         (HWC, {"shape": (3, 6, 4)}, "examples of shape [6, 4, 3] became [3, 6, 4]: the last axis went first"),
         (image(5, 8, 8, 3), {}, "images of shape [8, 8, 3] are taken as HWC: channels went first"),
         (
-            image(5, 8, 8, 12),
+            image(5, 9, 8, 12),
             {},
-            "examples of shape [8, 8, 12] are taken as channels, height, width; if channels are last",
+            "examples of shape [9, 8, 12] are taken as channels, height, width; if channels are last",
         ),
         (HWC, {"shape": (8, 9)}, "examples of shape [6, 4, 3] were reshaped to [8, 9]"),
     ],
@@ -464,7 +472,7 @@ def test_guessed_places_of_channels_are_stated(stored: np.ndarray, options: dict
         (
             HWC,
             {"shape": (4, 6, 3)},
-            r"shape: \[4, 6, 3\] has the axes .* in another order. Say what they are: layout =",
+            r"shape: \[4, 6, 3\] has the axes .* in another order. Leave shape out, and say what",
         ),
         (HWC, {"layout": "HW"}, r"layout: is 'HW', and x has examples of shape \[6, 4, 3\], 3 axes"),
         (HWC.reshape(5, -1), {"layout": "HWC"}, r"layout: is 'HWC', and x has flat examples of 72 numbers. Give shape"),
