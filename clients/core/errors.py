@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from difflib import get_close_matches
+from numbers import Real
 
 MOST_NAMES = 40
 """The most names that a message lists."""
@@ -78,6 +79,29 @@ def require(condition: bool, field: str, problem: str, *, fix: str = "") -> None
     """Raise `UserError` unless `condition` holds."""
     if not condition:
         raise UserError(field, problem, fix=fix)
+
+
+def require_kind(value: object, kind: type, field: str, *, fix: str = "") -> None:
+    """Raise `UserError` unless `value` is an object of the class `kind`."""
+    if isinstance(value, kind):
+        return
+    name = getattr(value, "__name__", type(value).__name__)
+    got = f"the class {name}" if isinstance(value, type) else f"the function {name}" if callable(value) else f"a {name}"
+    if value is None or isinstance(value, str | int | float):
+        got = f"{value!r:.60}"
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    raise UserError(field, f"must be {article} {kind.__name__}, got {got}", fix=fix)
+
+
+def require_numbers(**values: object) -> None:
+    """Raise `UserError` unless all values are real numbers.
+
+    Example:
+        >>> require_numbers(server_lr=1, beta=0.9)
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise UserError(name, f"must be a number, got {value!r:.60}")
 
 
 def unknown_name(value: object, allowed: Collection[str], what: str) -> str:

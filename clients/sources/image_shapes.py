@@ -84,7 +84,7 @@ def _reshaped(features: Array, shape: tuple[int, ...], name: str) -> Shaped:
     last_first, first_last = (own[-1], *own[:-1]) == shape, (*own[1:], own[0]) == shape
     if len(own) != 3 or last_first == first_last:
         problem = f"{list(shape)} has the axes of the examples of {name}, {list(own)}, in another order"
-        raise DataError("shape", problem, fix='Say what they are: layout = "HWC" or "CHW".')
+        raise DataError("shape", problem, fix='Leave shape out, and say what they are: layout = "HWC" or "CHW".')
     moved = np.moveaxis(features, -1, 1) if last_first else np.moveaxis(features, 1, -1)
     order = "last axis went first" if last_first else "first axis went last"
     return moved, (f"examples of shape {list(own)} became {list(shape)}: the {order}",)
@@ -94,7 +94,9 @@ def _guessed(features: Array, name: str) -> Shaped:
     """Put channels first where they are last."""
     own = features.shape[1:]
     first, last = own[0] in CHANNELS, own[-1] in CHANNELS
-    if first and last and own[0] > 1:  # an image of height 1 is none, so a first axis of 1 is the channel
+    either = first and last and own[0] > 1  # an image of height 1 is none, so a first axis of 1 is the channel
+    square = not first and not last and own[0] == own[1] != own[2]
+    if either or square:
         problem = f"is needed: the channels of {name}, shape {list(own)}, could be the first axis or the last"
         raise DataError("layout", problem, fix='Set layout = "CHW" or "HWC".')
     if last and not first:

@@ -162,7 +162,8 @@ def _scaling(features: Array, factor: float) -> tuple[str, ...]:
 def _idx_pool(path: Path, options: ImagesOptions) -> Pool:
     """Read IDX files (Y. LeCun's MNIST page): training images and labels, and a test part if there is one."""
     if path.is_file():
-        return Pool(path.name.split("-")[0], str(path), *_idx_pair(path, options))
+        features, targets, said = _idx_pair(path, options)
+        return Pool(path.name.split("-")[0], str(path), features, targets, notices=said)
     images = sorted(p for p in path.iterdir() if "images" in p.name and "idx3" in p.name)
     tests = [p for p in images if p.name.startswith(("t10k", "test"))]
     trains = [p for p in images if p not in tests]
@@ -171,16 +172,18 @@ def _idx_pool(path: Path, options: ImagesOptions) -> Pool:
         raise DataError(
             "path", f"{path} must hold one IDX images file to train on (and one t10k or test), found {named}"
         )
-    test = _idx_pair(tests[0], options) if tests else None
-    features, targets = _idx_pair(trains[0], options)
-    return Pool(path.name, str(path), features, targets, {"label": targets}, test)
+    test = _idx_pair(tests[0], options)[:2] if tests else None
+    features, targets, said = _idx_pair(trains[0], options)
+    return Pool(path.name, str(path), features, targets, {"label": targets}, test, notices=said)
 
 
-def _idx_pair(images: Path, options: ImagesOptions) -> tuple[Array, Array]:
+def _idx_pair(images: Path, options: ImagesOptions) -> tuple[Array, Array, tuple[str, ...]]:
+    """Return the images of a file, the labels of the file beside it, and sentences on what was converted."""
     labels = images.with_name(images.name.replace("images", "labels").replace("idx3", "idx1"))
     if labels == images or not labels.is_file():
         raise DataError("path", f"{images} needs its labels beside it, in {labels.name}")
-    return _scaled(read_idx(images), 1.0, options), read_idx(labels).astype(np.int64)
+    stored = read_idx(images)
+    return _scaled(stored, 1.0, options), read_idx(labels).astype(np.int64), _scaling(stored, 1.0)
 
 
 def read_idx(path: Path) -> Array:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from clients.core.arrays import F64, I64, Array
+from clients.core.arrays import Array
 from clients.core.checks import check_finite, check_same_length
 from clients.core.errors import DataError, require, unknown_name
 from clients.core.population import Population
@@ -69,8 +69,8 @@ def arrays(
     *,
     outputs: int | None = None,
     task: PooledTask | None = None,
-    test: tuple[object, object] | None = None,
-    keys: Mapping[str, object] | None = None,
+    test: object = None,
+    keys: object = None,
     validation_fraction: float = 0.1,
     test_fraction: float | None = None,
     client_test_fraction: float = 0.0,
@@ -87,8 +87,8 @@ def arrays(
         y: targets: labels (n,) from 0, one-hot rows, or numbers (n,) or (n, outputs).
         outputs: number of classes; None takes one for each label up to the largest.
         task: "classification" or "regression"; None takes whole numbers and one-hot rows as classes.
-        test: features and targets of a central test set of its own.
-        keys: arrays (n,) by name, for `partition.kind = "natural"`: each value of a key is a client.
+        test: (features, targets) of a central test set of its own.
+        keys: dictionary of arrays (n,) by name, for `partition.kind = "natural"`: each value of a key is a client.
         validation_fraction: share held centrally for criteria.
         test_fraction: share held centrally for the end; None takes `test`, or a tenth without it.
         client_test_fraction: share of its own examples each client holds out.
@@ -120,28 +120,30 @@ def arrays(
     features, targets = _pair(x, y, "x", "y")
     chosen: PooledTask = task or _task_of(targets)
     labels, note = _targets(targets, chosen, outputs, "y")
-    central = None
+    central: tuple[Array, Array] | None = None
+    together: Array = labels
     if test is not None:
         if not isinstance(test, tuple | list) or len(test) != 2:
             fix = "Pass test=(x_test, y_test)."
             raise DataError("test", f"must be (features, targets), got {type(test).__name__}", fix=fix)
-        test_features, test_targets = _pair(*test, "test", "test")
+        test_features, test_targets = _pair(test[0], test[1], "test", "test")
         if test_features.shape[1:] != features.shape[1:]:
             shapes = f"{list(test_features.shape[1:])} an example, and x has {list(features.shape[1:])}"
             raise DataError("test", f"features have shape {shapes}")
         central = test_features, _targets(test_targets, chosen, outputs, "test")[0]
+        together = np.concatenate([labels, central[1]])
     options = ArraysOptions(
         validation_fraction=validation_fraction, test_fraction=test_fraction, client_test_fraction=client_test_fraction,
         long_tail=long_tail, rare_classes=tuple(rare_classes), rare_share=rare_share,
     )  # fmt: skip
     notices = [*conversions(features, targets, dtype or torch.float64, chosen, fix=WIDER), note]
     if chosen == "classification":
-        together = labels if central is None else np.concatenate([labels, central[1]])
         notices.append(unused_classes(together, outputs, "y"))
-    notices.append("" if task is not None else _guess(targets, chosen))
+    notices.append("" if task is not None else _guess(targets, labels, chosen))
+    known = _keys({} if keys is None else keys, len(features))
     said = tuple(dict.fromkeys(words for words in notices if words))
-    pool = Pool(name, "data", features, labels, _keys(keys or {}, len(features)), central, thinning=options.thinning(),
-                dtype=dtype, outputs=outputs, notices=said)  # fmt: skip
+    pool = Pool(name, "data", features, labels, known, central, thinning=options.thinning(), dtype=dtype,
+                outputs=outputs, notices=said)  # fmt: skip
     return PooledArrays(pool, options)
 
 
@@ -166,20 +168,20 @@ def _task_of(targets: Array) -> PooledTask:
     return "classification" if is_one_hot(targets) or (flat.ndim == 1 and flat.dtype.kind in "iub") else "regression"
 
 
-def _guess(targets: Array, task: PooledTask) -> str:
-    """Return a sentence on a guessed task where it could be the other."""
-    whole = targets.dtype.kind == "f" and bool((targets == np.floor(targets)).all())
-    if task == "regression" and whole and targets.size == len(targets):
-        return (
-            "targets are whole floating-point numbers, taken as numbers to predict; task='classification' takes classes"
+def _guess(targets: Array, labels: Array, task: PooledTask) -> str:
+    """Return a sentence on a guessed task, with the other where the targets may mean it."""
+    if task == "regression":
+        whole = targets.dtype.kind != "f" or bool((targets == np.floor(targets)).all())
+        classes = (
+            "; task='classification' takes whole ones as classes" if whole and targets.size == len(targets) else ""
         )
-    if task == "classification" and targets.ndim == 1 and len(np.unique(targets)) > max(20, len(targets) // 4):
-        found = len(np.unique(targets))
-        return f"targets have {found:,} different whole numbers, taken as classes; task='regression' predicts numbers"
-    return ""
+        return f"targets are numbers to predict, {labels.shape[1]} an example{classes}"
+    found = len(np.unique(labels))
+    numbers = "; task='regression' predicts numbers" if found > max(20, len(labels) // 4) else ""
+    return f"targets are taken as {found:,} classes{numbers}"
 
 
-def _targets(targets: Array, task: PooledTask, outputs: int | None, field: str) -> tuple[I64 | F64, str]:
+def _targets(targets: Array, task: PooledTask, outputs: int | None, field: str) -> tuple[Array, str]:
     """Return labels as integers, or numbers to predict as float64 (n, outputs)."""
     if task == "classification":
         return class_labels(targets, outputs, field)
@@ -190,7 +192,7 @@ def _targets(targets: Array, task: PooledTask, outputs: int | None, field: str) 
     return numbers, ""
 
 
-def _keys(keys: Mapping[str, object], examples: int) -> dict[str, Array]:
+def _keys(keys: object, examples: int) -> dict[str, Array]:
     """Return the keys as arrays (n,) of values that can be told apart and sorted."""
     if not isinstance(keys, Mapping):
         fix = 'Pass keys={"user": users}.'

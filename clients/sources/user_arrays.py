@@ -87,14 +87,14 @@ def check_paired(features: object, targets: object, field: str) -> None:
     )
 
 
-def _converted(values: object, field: str, what: str) -> Array:
+def _converted(values: Any, field: str, what: str) -> Array:
     if isinstance(values, Dataset | DataLoader):
         fix = "Pass dataset.tensors." if isinstance(values, TensorDataset) else f"Pass its arrays: {FROM_DATASET}."
         raise DataError(field, f"{what} must be an array or a tensor, got a {type(values).__name__}", fix=fix)
     if isinstance(values, Tensor):
         return _of_tensor(values, field, what)
     if isinstance(values, np.ma.MaskedArray):
-        hidden = int(np.ma.count_masked(values))
+        hidden = int(np.count_nonzero(np.ma.getmaskarray(values)))
         if hidden:
             fix = "Fill them, values.filled(0.0), or leave their rows out."
             raise DataError(field, f"{what} have {hidden} masked values", fix=fix)

@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import overload
 
 from torch import Tensor
 
-from clients.core.errors import UserError
+from clients.core.errors import UserError, require_numbers
 
 Vectors = Mapping[str, Tensor]
 Correct = Callable[[Tensor, Tensor, Tensor, Vectors, Vectors], Tensor]
@@ -95,6 +96,11 @@ class LocalRule:
         return f"{self.name} {json.dumps(dict(self.options), sort_keys=True)}" if self.options else self.name
 
 
+@overload
+def local_rule(correct: Correct, /) -> LocalRule: ...
+
+
+@overload
 def local_rule(
     *,
     name: str = "",
@@ -104,13 +110,28 @@ def local_rule(
     finish: Finish | None = None,
     needs_anchor_gradient: bool = False,
     options: Mapping[str, float | int | str | bool] | None = None,
-) -> Callable[[Correct], LocalRule]:
+) -> Callable[[Correct], LocalRule]: ...
+
+
+def local_rule(
+    correct: Correct | None = None,
+    /,
+    *,
+    name: str = "",
+    broadcast: tuple[str, ...] = (),
+    client_state: tuple[str, ...] = (),
+    returns: tuple[str, ...] = (),
+    finish: Finish | None = None,
+    needs_anchor_gradient: bool = False,
+    options: Mapping[str, float | int | str | bool] | None = None,
+) -> LocalRule | Callable[[Correct], LocalRule]:
     """Make a local rule from an elementwise function (gradient, params, anchor, broadcast, state) -> gradient.
 
     Elementwise means that each number of the result depends only on the numbers at the same position. Then the same
     function runs for one client in the plain engine and for a stack of clients in the stacked engine.
 
     Args:
+        correct: the function, where the decorator has no parentheses.
         name: the rule's name; the function's by default.
         broadcast: names of the server's vectors that it reads.
         client_state: names of the vectors that a client keeps between rounds; zeros before its first round.
@@ -139,7 +160,7 @@ def local_rule(
             options=MappingProxyType(dict(options or {})),
         )
 
-    return decorate
+    return decorate if correct is None else decorate(correct)
 
 
 PLAIN = LocalRule("plain")
@@ -150,6 +171,7 @@ def proximal(mu: float) -> LocalRule:
 
     Source: Li et al. 2020 (MLSys), equation (2). mu = 0 is FedAvg, bit for bit.
     """
+    require_numbers(mu=mu)
     if mu == 0:
         return PLAIN
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clients.core.errors import UserError
+from clients.core.errors import UserError, require_numbers
 
 RESIDUAL = "uplink_residual"
 """The client state that holds what the uplink left out of the last update."""
@@ -57,6 +57,7 @@ def top_k(fraction: float, *, error_feedback: bool = True) -> Uplink:
         >>> top_k(0.5).compress(torch.tensor([[3.0, -1.0, 0.5, -4.0]]))
         tensor([[ 3., -0.,  0., -4.]])
     """
+    require_numbers(fraction=fraction)
     if not 0 < fraction <= 1:
         raise UserError("fraction", f"must be in (0, 1], got {fraction}")
 

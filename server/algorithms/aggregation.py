@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import UserError
+from clients.core.errors import UserError, require_kind, require_numbers, unknown_name
 from clients.training.options import LocalOptions
 from server.algorithms.options import Weighting
 
@@ -77,7 +78,12 @@ def weighted_mean(weighting: Weighting = "examples") -> Aggregation:
         weighting: "examples" gives n_k over the respondents' examples; "uniform" gives 1/K; "unbiased" gives
             n_k / n x N / K without normalisation (scheme II of Li et al. 2020, ICLR, applied to pseudo-gradients; the
             weights need not sum to 1). Where the data give p_k, it replaces n_k / n.
+
+    Raises:
+        UserError: there is no such weighting.
     """
+    if weighting not in get_args(Weighting):
+        raise UserError("weighting", unknown_name(weighting, get_args(Weighting), "a weighting"))
 
     def weights(s: ClientFacts) -> F64:
         if weighting == "unbiased":
@@ -125,8 +131,10 @@ def clipped(aggregation: Aggregation, norm: float) -> Aggregation:
     """Scale every update down to at most `norm` before it is aggregated.
 
     Raises:
-        UserError: the norm is not positive.
+        UserError: the norm is not positive, or `aggregation` is none.
     """
+    require_kind(aggregation, Aggregation, "aggregation", fix="Pass fs.clipped(fs.weighted_mean(), norm).")
+    require_numbers(norm=norm)
     if not norm > 0:
         raise UserError("norm", f"must be > 0, got {norm}")
     inner = aggregation.map_update

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from clients.core.errors import UserError
+from clients.core.errors import UserError, require, require_kind
 from clients.training.rules import PLAIN, LocalRule
 from clients.training.uplink import IDENTITY, Uplink
 from clients.training.work import LocalWork
@@ -26,7 +26,8 @@ class Algorithm:
         server: moves the server's parameters by the aggregate.
 
     Raises:
-        UserError: the local rule reads a vector that the server transform does not keep.
+        UserError: a part is of the wrong type, or the local rule reads a vector that the server transform does not
+            keep.
 
     Example:
         >>> Algorithm("mine").server.name
@@ -40,6 +41,16 @@ class Algorithm:
     server: ServerTransform = field(default_factory=sgd)
 
     def __post_init__(self) -> None:
+        is_name = isinstance(self.name, str)
+        require(is_name, "name", "must be text", fix='Pass a name first: fs.Algorithm("mine", local=...).')
+        rule = "Make it with @fs.local_rule() over (gradient, params, anchor, broadcast, state), or fs.proximal(0.1)."
+        require_kind(self.local, LocalRule, "local", fix=rule)
+        require_kind(self.uplink, Uplink, "uplink", fix="Make it with fs.top_k(0.1).")
+        means = "Make it with fs.weighted_mean(), fs.coordinate_median() or fs.clipped(...)."
+        require_kind(self.aggregation, Aggregation, "aggregation", fix=means)
+        require_kind(
+            self.server, ServerTransform, "server", fix="Make it with fs.sgd(1.0), fs.adam(0.01), fs.chain(...)."
+        )
         missing = sorted(set(self.local.broadcast) - set(self.server.init(torch.zeros(1))))
         if missing:
             problem = f"reads {missing[0]!r}, which the server transform {self.server.name!r} does not keep"

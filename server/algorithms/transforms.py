@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import U64
-from clients.core.errors import UserError
+from clients.core.errors import UserError, require_kind, require_numbers
 from clients.training.rules import Vectors
 from server.algorithms.state import ServerState
 
@@ -95,12 +95,16 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
     """Chain transforms: each takes the aggregate that the one before returns.
 
     Raises:
-        UserError: one before the last has `apply`. The chain's `init` raises where two keep a vector of the same name.
+        UserError: one is no transform, or one before the last has `apply`. The chain's `init` raises where two keep a
+            vector of the same name.
 
     Example:
         >>> chain(clip_norm(1.0), adam(0.01)).name
         'clip_norm 1, adam 0.01'
     """
+    for i, transform in enumerate(transforms):
+        fix = "Call it with its numbers, such as fs.clip_norm(1.0); several are separate arguments."
+        require_kind(transform, ServerTransform, f"chain[{i}]", fix=fix)
     for before in transforms[:-1]:
         if before.apply is not None:
             raise UserError("chain", f"has {before.name!r} before its end, and it sets the parameters itself",
@@ -130,6 +134,7 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
 
 def sgd(server_lr: float = 1.0) -> ServerTransform:
     """Step of server_lr g. With server_lr 1 the result is the weighted mean of the clients' parameters."""
+    require_numbers(server_lr=server_lr)
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         return replace(a, pseudo_gradient=server_lr * a.pseudo_gradient), {}
@@ -139,6 +144,7 @@ def sgd(server_lr: float = 1.0) -> ServerTransform:
 
 def momentum(server_lr: float, beta: float) -> ServerTransform:
     """FedAvgM: v = beta v + g, and a step of server_lr v. Source: Hsu et al. 2019, section 4.3."""
+    require_numbers(server_lr=server_lr, beta=beta)
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         v = beta * vectors["momentum"] + a.pseudo_gradient
@@ -172,16 +178,19 @@ def adaptive(name: str, server_lr: float, beta1: float, tau: float, second_momen
 
 def adam(server_lr: float = 0.01, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> ServerTransform:
     """FedAdam: v = beta2 v + (1 - beta2) g^2; see `adaptive`."""
+    require_numbers(server_lr=server_lr, beta1=beta1, beta2=beta2, tau=tau)
     return adaptive("adam", server_lr, beta1, tau, lambda v, square: beta2 * v + (1 - beta2) * square)
 
 
 def yogi(server_lr: float = 0.01, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> ServerTransform:
     """FedYogi: v = v - (1 - beta2) g^2 sign(v - g^2); see `adaptive`."""
+    require_numbers(server_lr=server_lr, beta1=beta1, beta2=beta2, tau=tau)
     return adaptive("yogi", server_lr, beta1, tau, lambda v, square: v - (1 - beta2) * square * (v - square).sign())
 
 
 def adagrad(server_lr: float = 0.1, beta1: float = 0.0, tau: float = 1e-3) -> ServerTransform:
     """FedAdagrad: v = v + g^2; see `adaptive`."""
+    require_numbers(server_lr=server_lr, beta1=beta1, tau=tau)
     return adaptive("adagrad", server_lr, beta1, tau, lambda v, square: v + square)
 
 
@@ -191,6 +200,7 @@ def clip_norm(norm: float) -> ServerTransform:
     Raises:
         UserError: the norm is not positive.
     """
+    require_numbers(norm=norm)
     if not norm > 0:
         raise UserError("norm", f"must be > 0, got {norm}")
 

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from clients.core.user_code import naming
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
 from server.record.jsonlines import Line
@@ -53,7 +54,9 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         experiment.checkpointer.commit(state, result.columns)
         if verdict is not None:
             return state, verdict
-        if experiment.stop_requested():
+        with naming("stop_asked", f"raised after round {round_index}"):
+            stopping = experiment.stop_requested()
+        if stopping:
             return state, Verdict("interrupted", round_index, ("a stop was requested",))
     return state, experiment.judge.stopped(state.round_index, experiment.rounds)
 

@@ -1,11 +1,20 @@
-"""The facts that observers receive at the start of a run."""
+"""The facts that observers receive at the start of a run, and notices for people who observe nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from simulator.runs.session import Session
+
+_log = logging.getLogger("fedscape.notices")
+
+
+def log_notices(notices: Iterable[str]) -> None:
+    """Log what was guessed, converted or dropped, where no observer shows the header of the run."""
+    for notice in notices:
+        _log.warning("fedscape: %s", notice)
 
 
 def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
+from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import Strategy
 from torch import nn
 from torch.nn.parameter import is_lazy
@@ -131,6 +131,17 @@ def check_out(out: object) -> None:
         raise RunFolderError("out", problem, fix="Name another folder with out= (--out).")
 
 
+def check_record(record: object) -> None:
+    """Refuse a `record` that is neither True nor False.
+
+    Raises:
+        UserError: it is something else, such as a path.
+    """
+    if not isinstance(record, bool):
+        fix = "The folder is out=: simulate(scenario, out=path)."
+        raise UserError("record", f"must be True or False, got {kind_of(record)}", fix=fix)
+
+
 def whole_seed(seed: object) -> int | None:
     """Return a seed as an int; None stays None.
 
@@ -188,6 +199,8 @@ def _check_model(model: object) -> None:
 
 def _check_strategy(strategy: object) -> None:
     problem = f"must be a Flower strategy, got {kind_of(strategy)}"
+    if isinstance(strategy, nn.Module | ServerApp | ClientApp):
+        raise StrategyError("strategy", problem, fix=instead_of_strategy(strategy))
     if is_old_flower(strategy):
         raise StrategyError("strategy", f"{problem} of Flower's old API", fix=instead_of_strategy(strategy))
     if isinstance(strategy, type) and issubclass(strategy, Strategy):

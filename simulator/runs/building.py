@@ -129,6 +129,9 @@ def _dealt(data: PooledArrays, scenario: Scenario) -> Population:
     try:
         return data.deal(scenario.partition, seed=scenario.run.seed, dtype=getattr(torch, scenario.run.dtype))
     except PartitionError as error:
+        if error.field == "key" and not data.pool.keys:
+            fix = 'Pass them: fs.arrays(x, y, keys={"user": users}), partition.key = "user".'
+            error = PartitionError(error.field, error.problem, fix=fix)
         raise error.inside("partition") from error.__cause__
 
 

@@ -21,7 +21,8 @@ from clients.training.task import LearningTask
 from clients.training.work import CohortWork
 from dashboards.data_page.page import check_folder, write_data
 from server.dispersion.measures import Dissimilarity, gradient_dissimilarity
-from simulator.runs.argument_checks import check_parts
+from simulator.runs.announcement import log_notices
+from simulator.runs.argument_checks import check_out, check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, make_task_of, population_of, replacing, scenario_of
 from simulator.scenario.sections import Scenario, ScenarioSource
 
@@ -93,11 +94,13 @@ def describe_data(
         (10, 0.3)
     """
     check_parts(model=model, data=data)
+    check_out(out)
     scenario = scenario_of(scenario, sets, seed)
     scenario, given = replacing(scenario, Overrides(model=model, population=data))
     if out is not None:
         check_folder(Path(out))
     seen = look_at(scenario, given, round_index)
+    log_notices(seen.population.federation.notices)
     if out is not None:
         seen.write(Path(out))
     return seen.measures
@@ -109,7 +112,8 @@ def look_at(scenario: Scenario, given: Overrides | None = None, round_index: int
     Raises:
         UserError: the scenario is not valid, or `round_index` is below 0.
     """
-    require(round_index >= 0, "round", f"must be >= 0, got {round_index}")
+    is_round = isinstance(round_index, int | np.integer) and not isinstance(round_index, bool) and round_index >= 0
+    require(is_round, "round", f"must be a whole number >= 0, got {round_index!r:.40}")
     given = given or Overrides()
     whole = population_of(scenario, given)
     has_model = given.model is not None or scenario.model is not None

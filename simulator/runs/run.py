@@ -32,11 +32,12 @@ from server.rounds.checkpointer import RunCheckpointer
 from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
-from simulator.runs.announcement import describe
+from simulator.runs.announcement import describe, log_notices
 from simulator.runs.argument_checks import (
     check_observers,
     check_out,
     check_parts,
+    check_record,
     check_run_path,
 )
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
@@ -165,6 +166,7 @@ def simulate(
     check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, client_app=client_app, grid=grid)
     check_observers(observers, stop_asked)
     check_out(out)
+    check_record(record)
     scenario = scenario_of(scenario, seed=seed)
     scenario, given = replacing(scenario, Overrides(model, data, algorithm, strategy, client_app, grid))
     session = open_session(scenario, given)
@@ -261,7 +263,10 @@ def _play(
     try:
         experiment = experiment_of(session, all_observers, checkpointer, stop_asked)
         state = session.start
-        all_observers.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
+        facts = describe(session, {"run_id": run_id} | _start_facts(session, given))
+        all_observers.run_started(facts)
+        if not observers:
+            log_notices(facts.get("notices", ()))
         if back is not None and back.checkpoint is not None:
             all_observers.recorded_before(back.lines)
             state = restore(session, experiment, checkpointer, back)

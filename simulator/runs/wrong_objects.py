@@ -128,6 +128,8 @@ def instead_of_strategy(value: object) -> str:
         return f"Use Flower's present strategies: from flwr.serverapp.strategy import {name}; strategy={name}(...)."
     if isinstance(value, Algorithm):
         return "Pass it as algorithm=."
+    if isinstance(value, ServerApp):
+        return "fedscape has its own server: pass the strategy that the ServerApp starts."
     if isinstance(value, str) and value in ALGORITHMS:
         return f'A built-in algorithm is named in the scenario: sets=["algorithm.kind={value}"]; a strategy is an ' \
                "object: from flwr.serverapp.strategy import FedAvg; strategy=FedAvg()."  # fmt: skip

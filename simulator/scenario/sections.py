@@ -225,6 +225,10 @@ def to_toml(scenario: Scenario) -> str:
 
     Keys of [local] that the algorithm fixes have the algorithm's values. Notices are comments at the start.
     """
+    given: object = scenario
+    if not isinstance(given, Scenario):
+        fix = "Pass fs.to_toml(fs.load_scenario(name))."
+        raise ScenarioError("scenario", f"must be a Scenario, got {type(given).__name__}", fix=fix)
     fixed = ALGORITHMS.row_of(scenario.algorithm).fixed_local
     local = scenario.local if fixed is None else dataclasses.replace(scenario.local, **fixed.values)
     table = {**all_values(scenario), "local": all_values(local)}

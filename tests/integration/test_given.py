@@ -354,6 +354,55 @@ def test_parts_and_runs_are_no_scenarios(tmp_path: Path) -> None:
             assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fs.Algorithm("a", local=failing), "local: must be a LocalRule, got the function failing. Make it w"),
+        (lambda: fs.Algorithm("a", local=fs.proximal), "local: must be a LocalRule, got the function proximal. Make"),
+        (lambda: fs.Algorithm("a", server=torch.optim.SGD), "server: must be a ServerTransform, got the class SGD. "),
+        (lambda: fs.Algorithm("a", server=fs.adam), "server: must be a ServerTransform, got the function adam. Make"),
+        (lambda: fs.Algorithm("a", aggregation="median"), "aggregation: must be an Aggregation, got 'median'. Make "),
+        (lambda: fs.Algorithm("a", uplink=0.1), "uplink: must be an Uplink, got 0.1. Make it with fs.top_k(0.1)."),
+        (lambda: fs.Algorithm(fs.proximal(0.1)), 'name: must be text. Pass a name first: fs.Algorithm("mine", local'),
+        (lambda: fs.chain(fs.clip_norm, fs.adam()), "chain[0]: must be a ServerTransform, got the function clip_nor"),
+        (lambda: fs.chain(fs.adam(), [fs.adam()]), "chain[1]: must be a ServerTransform, got a list. Call it with i"),
+        (lambda: fs.adam("0.1"), "server_lr: must be a number, got '0.1'."),
+        (lambda: fs.momentum(1.0, None), "beta: must be a number, got None."),
+        (lambda: fs.sgd(True), "server_lr: must be a number, got True."),
+        (lambda: fs.yogi(tau="a"), "tau: must be a number, got 'a'."),
+        (lambda: fs.adagrad(beta1="a"), "beta1: must be a number, got 'a'."),
+        (lambda: fs.clip_norm(None), "norm: must be a number, got None."),
+        (lambda: fs.clipped(1.0, 2.0), "aggregation: must be an Aggregation, got 1.0. Pass fs.clipped(fs.weighted_m"),
+        (lambda: fs.clipped(fs.weighted_mean(), "2"), "norm: must be a number, got '2'."),
+        (lambda: fs.weighted_mean("size"), "weighting: 'size' is not a weighting. All: examples, uniform, unbiased."),
+        (lambda: fs.top_k("0.1"), "fraction: must be a number, got '0.1'."),
+        (lambda: fs.proximal("0.1"), "mu: must be a number, got '0.1'."),
+        (lambda: fs.to_toml("digits-iid"), "scenario: must be a Scenario, got str. Pass fs.to_toml(fs.load_scenario"),
+        (lambda: fs.describe_data("digits-iid", round_index="1"), "round: must be a whole number >= 0, got '1'."),
+        (lambda: fs.describe_data("digits-iid", out=3), "out: must be a folder's path, got 3."),
+        (lambda: fs.population("digits-iid", seed=0.5), "seed: must be a whole number, got 0.5."),
+        (lambda: fs.simulate(digits(), record="runs/a"), "record: must be True or False, got the text 'runs/a'. The"),
+        (lambda: fs.open_run(3), "path: must be the path of a run's folder, got 3. Pass the path that run.path has."),
+        (lambda: fs.arrays(np.zeros((3, 2)), [0, 1, 0], task="cluster"), "task: 'cluster' is not a task. All: class"),
+        (lambda: fs.arrays(np.zeros((3, 2)), [0, 1, 0], outputs=2.0), "outputs: must be a whole number, at least 1,"),
+        (lambda: fs.arrays(np.zeros((3, 2)), [0, 1, 0], long_tail=0.5), "long_tail: must be >= 1, got 0.5."),
+        (lambda: fs.arrays(np.zeros((0, 2)), []), "x: has no examples."),
+    ],
+)  # fmt: skip
+def test_argument_of_the_wrong_type_is_named(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        call()
+    assert str(error.value).startswith(message)
+
+
+def test_local_rule_works_with_and_without_parentheses() -> None:
+    def pull(gradient: Any, params: Any, anchor: Any, broadcast: Any, state: Any) -> Any:
+        return gradient
+
+    assert fs.local_rule(pull) == fs.local_rule()(pull)
+    assert fs.local_rule(pull).signature == "pull"
+
+
 def test_changes_of_a_scenario_object_are_not_dropped() -> None:
     def rows(population: fs.Population) -> list[int]:
         return population.cohort(np.arange(8)).rows.tolist()

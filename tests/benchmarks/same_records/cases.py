@@ -162,6 +162,9 @@ CASES: dict[str, Case] = {
     "data-images-2nn": _case("images", engine=PLAIN),
     "data-custom": _case("python", parts="custom"),
     "data-custom-plain": _case("python", engine=PLAIN, parts="custom"),
+    "data-arrays": _case("python", "partition={kind='dirichlet',clients=6,concentration=0.5}", parts="arrays"),
+    "data-arrays-natural": _case("python", "partition={kind='natural',key='house'}", parts="arrays"),
+    "data-images-channels": _case("images", "data.flat=false", "data.layout=HW", "model={kind='small_cnn'}"),
     # Models.
     "model-softmax": _case("digits", "model={kind='softmax'}"),
     "model-softmax-xavier": _case("digits", "model={kind='softmax',initialisation='xavier'}"),

@@ -86,6 +86,12 @@ def _custom() -> dict[str, Any]:
     return {"model": _net(), "data": _population()}
 
 
+def _arrays() -> dict[str, Any]:
+    x, y = _examples(7, 400)
+    keys = {"house": np.arange(400) % CLIENTS}
+    return {"model": Net, "data": fs.arrays(x, y, keys=keys, test=_examples(91, 50), client_test_fraction=0.1)}
+
+
 def _client_app() -> dict[str, Any]:
     app = ClientApp()
 
@@ -118,6 +124,7 @@ def _client_app() -> dict[str, Any]:
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "": dict,
     "custom": _custom,
+    "arrays": _arrays,
     "flower_fedavg": lambda: {"strategy": FedAvg(fraction_train=0.5, fraction_evaluate=0.5)},
     "flower_fedadam": lambda: {"strategy": FedAdam(fraction_train=0.5, fraction_evaluate=0.5, eta=0.03)},
     "flower_krum": lambda: {"strategy": Krum(fraction_train=1.0, num_malicious_nodes=2)},

@@ -182,9 +182,35 @@ def test_idx_folder_is_read_with_its_test_set(tmp_path: Path, end: str) -> None:
     p = build_population(options, IidOptions(clients=1), seed=0)
     assert p.test is not None
     assert (p.feature_shape, len(p.test), p.outputs) == ((1, 4, 4), 8, 5)
+    assert p.federation.notices == ("features are bytes and were divided by 255",)
     one = p.cohort(np.array([0])).client(0)
     np.testing.assert_allclose(one.features[:, 0].numpy() * 255, pixels(), rtol=1e-6)
     np.testing.assert_array_equal(one.targets.numpy(), labels)
+
+
+def test_npz_says_what_it_converted_and_moves_channels(tmp_path: Path) -> None:
+    x = np.stack([pixels(side=5)] * 3, -1)
+    whole, one_hot = (np.arange(40) % 3).astype(float), np.eye(3)[np.arange(40) % 3]
+    labels = {}
+    for y, more in (
+        (whole, ()),
+        (one_hot, ("labels are one-hot: the place of the 1 is the class",)),
+        (whole[:, None], ()),
+    ):
+        np.savez(tmp_path / "a.npz", x=x, y=y, site=np.arange(40) % 2)
+        options = ImagesOptions(path=str(tmp_path / "a.npz"), flat=False, layout="HWC", validation_fraction=0.0)
+        p = build_population(options, NaturalOptions(key="site"), seed=0)
+        assert p.federation.notices == ("features are bytes and were divided by 255", *more)
+        labels[str(y.shape)] = p.cohort(everyone(p)).targets.tolist()
+        features = p.cohort(everyone(p)).features
+        assert features.shape[1:] == (3, 5, 5)
+        assert torch.equal(features[:, 0], features[:, 2])
+    assert len({str(found) for found in labels.values()}) == 1
+    flat = build_population(ImagesOptions(path=options.path, layout="HWC"), NaturalOptions(key="site"), seed=0)
+    assert flat.feature_shape == (75,)
+    np.savez(tmp_path / "b.npz", x=pixels(), y=np.arange(40) % 3 * 2)
+    p = build_population(ImagesOptions(path=str(tmp_path / "b.npz")), IidOptions(clients=2), seed=0)
+    assert p.federation.notices[1] == "labels have 3 different values and make 5 outputs; classes 1, 3 have no example"
 
 
 def test_broken_files_are_named(tmp_path: Path) -> None:
@@ -609,7 +635,10 @@ GOOD = (np.zeros((2, 3)), np.array([0, 1]))
         ((np.array([[0, 0, 0], [0, np.nan, 0]]), GOOD[1]), "client 1: features must be finite, and row 1, column 1"),
         ((GOOD[0], np.array([0, 2])), r"client 1: labels must be from 0 to 1 \(2 outputs\), and row 1 is 2"),
         ((GOOD[0], np.array([0, -1])), "client 1: labels must be from 0 to 1"),
-        ((GOOD[0], np.array([0.0, 0.5])), "client 1: labels must be integers, and row 1 is 0.5. For numbers"),
+        (
+            (GOOD[0], np.array([0.0, 0.5])),
+            "client 1: labels must be integers, and row 1 is 0.5. For numbers to predict",
+        ),
         ((GOOD[0], np.array([0])), "client 1: has 2 rows of features and 1 targets"),
         ((np.zeros((3, 3)), np.zeros(3, int)), "client 1: has 3 examples, and its size is given as 2"),
         ((np.zeros((2, 4)), GOOD[1]), r"client 1: features have shape \[4\]"),
