@@ -147,11 +147,11 @@ class Scenario:
 
     def __post_init__(self) -> None:
         reader = Reader(Scenario, PYTHON)
-        sections = {key: getattr(self, key) for key in hints_of(Scenario)}
+        sections = {key: _plain_table(getattr(self, key), key) for key in hints_of(Scenario)}
         check_kinds({key: _as_table(value) for key, value in sections.items()}, Scenario, PYTHON)
         for key, hint in hints_of(Scenario).items():
             value = reader.value(sections[key], hint, key)
-            if value is not sections[key]:
+            if value is not getattr(self, key):
                 object.__setattr__(self, key, value)
         if reader.mistakes:
             raise first_of(reader.mistakes, PYTHON)
@@ -240,6 +240,13 @@ def _source(scenario: object) -> Source:
         return find(scenario)
     problem = f"must be a scenario, a table, a file's path or a built-in's name, got {type(scenario).__name__}"
     raise ScenarioError("scenario", problem, fix="Such as {'data': {'kind': 'digits'}, 'run': {'rounds': 5}}.")
+
+
+def _plain_table(section: Any, key: str) -> Any:
+    """Return a table from Python with plain values; options, and tables of options, as they are."""
+    if isinstance(section, Mapping) and not all(map(dataclasses.is_dataclass, section.values())):
+        return plain(section, key)
+    return section
 
 
 def _as_table(section: Any) -> Any:
