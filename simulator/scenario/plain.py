@@ -75,3 +75,17 @@ def all_values(value: Any) -> Any:
 def copied(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table whose tables may be changed without a change of the original."""
     return {key: copied(value) if isinstance(value, Mapping) else value for key, value in table.items()}
+
+
+def plain_table(section: Any, key: str) -> Any:
+    """Return a table from Python with plain values; options, and tables of options, as they are."""
+    if isinstance(section, Mapping) and not all(map(dataclasses.is_dataclass, section.values())):
+        return plain(section, key)
+    return section
+
+
+def kind_of(section: Any) -> Any:
+    """Return what `check_kinds` reads of a section: options have an attribute `kind`."""
+    if isinstance(section, Mapping):
+        return {name: kind_of(inner) for name, inner in section.items()}
+    return {"kind": section.kind} if dataclasses.is_dataclass(section) and hasattr(section, "kind") else section

@@ -124,9 +124,10 @@ def _is_absent(name: str | Path, path: Path) -> ScenarioError:
     folder = path.parent
     if not folder.is_dir():
         return ScenarioError("scenario", f"no such file: {str(path)!r}", fix=f"There is no folder {str(folder)!r}.")
-    near = get_close_matches(path.name, [file.name for file in _files(folder)], n=1, cutoff=0.5)
+    names = {name: file for file in _files(folder) for name in (file.stem, file.name)}
+    near = get_close_matches(path.name, names, n=1, cutoff=0.5)
     builtin = f"{path.stem!r} without .toml is a built-in scenario." if path.stem in builtin_names() else ""
-    fix = f"Nearest in that folder: {str(folder / near[0])!r}." if near else builtin
+    fix = f"Nearest in that folder: {str(names[near[0]])!r}." if near else builtin
     return ScenarioError("scenario", f"no such file: {str(path)!r}", fix=fix)
 
 

@@ -79,7 +79,7 @@ def test_blank_scenario_has_defaults_alone() -> None:
 
 def test_values_of_numpy_and_paths_are_plain() -> None:
     table = {
-        "data": TableOptions(path=Path("readings.csv"), features=np.array(["a", "b"])),  # type: ignore[arg-type]
+        "data": TableOptions(path=Path("readings.csv"), features=np.array(["a", "b"])),
         "model": {"kind": "mlp", "hidden": np.array([4, 2])},
         "run": {"rounds": np.int64(5)},
         "local": {"local_lr": np.float32(0.5)},
@@ -106,7 +106,7 @@ def test_options_with_defaults_do_not_conflict_with_fixed_local_work() -> None:
         ({"algorithm": DigitsOptions()}, "algorithm.kind: 'digits' is not an algorithm."),
         ({"algorithm": FedProxOptions}, "algorithm: must be a section (a table of keys), got the class FedProx"),
         ({"algorithm": "fedprox"}, "algorithm: must be a section (a table of keys), got 'fedprox'."),
-        ({"algorithm": FedProxOptions(weighting="equal")}, "algorithm.weighting: must be 'examples', 'uniform' or"),  # type: ignore[arg-type]
+        ({"algorithm": FedProxOptions(weighting="equal")}, "algorithm.weighting: must be 'examples', 'uniform' or"),
         ({"run": {"rounds": "5"}}, "run.rounds: must be a whole number, got '5'. In the scenario passed from Python."),
         ({"run": {"rounds": None}}, "run.rounds: must be a whole number, got None."),
         ({"run": {"rounds": object}}, "run.rounds: must be a whole number, got <class 'object'>."),
