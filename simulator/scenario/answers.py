@@ -91,7 +91,8 @@ KEYS: Mapping[str, str] = {
     ),
     **_for_each(
         "alpha beta dirichlet_alpha dir_alpha dirichlet dirichlet_beta",
-        "The skew of labels is partition.kind = 'dirichlet' with partition.concentration; a small one is more skewed.",
+        "The skew of labels: --set partition.kind=dirichlet --set partition.concentration=0.3. "
+        "A small one is more skewed. FedDyn's alpha: --set algorithm.kind=feddyn.",
     ),
     **_for_each("shards num_shards classes_per_client", _use("partition.shards_per_client", "N")),
     **_for_each(
