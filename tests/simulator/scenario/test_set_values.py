@@ -92,6 +92,7 @@ def test_set_takes_values_as_typed(scenario: str, sets: list[str], key: str, exp
         (["hidden=64,x"], "model.hidden: must be a list of whole numbers, got [64, 'x']."),
         (["rounds=None"], "run.rounds: must be a whole number, got 'None'."),
         (["rounds=[5,6]"], "run.rounds: must be a whole number, got [5, 6]."),
+        (["checkpoint_seconds=nan"], "run.checkpoint_seconds: must be > 0, got nan."),
         (["batch_size=half"], "local.batch_size: must be a whole number or 'full', got 'half'."),
         (["baselines=maybe"], "evaluation.baselines: must be true or false, got 'maybe'."),
         (["optimizer=Adam"], "local.optimizer: must be 'gd', 'sgd',"),
