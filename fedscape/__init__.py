@@ -213,4 +213,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the names of the module, public ones included."""
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, "options"})

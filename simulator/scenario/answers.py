@@ -91,16 +91,17 @@ KEYS: Mapping[str, str] = {
     ),
     **_for_each(
         "alpha beta dirichlet_alpha dir_alpha dirichlet dirichlet_beta",
-        "The skew of labels is partition.kind = 'dirichlet' with partition.concentration; a small one is more skewed.",
+        "The skew of labels: --set partition.kind=dirichlet --set partition.concentration=0.3. "
+        "A small one is more skewed. FedDyn's alpha: --set algorithm.kind=feddyn.",
     ),
     **_for_each("shards num_shards classes_per_client", _use("partition.shards_per_client", "N")),
     **_for_each(
         "early_stopping early_stop stopping",
-        "Use [convergence]: --set convergence.plateau={metric=validation_loss,patience=5}.",
+        "Use [convergence]: --set convergence.plateau.metric=validation_loss --set convergence.plateau.patience=5.",
     ),
     **_for_each(
         "target_accuracy target_acc",
-        "Use --set convergence.target={metric=validation_accuracy,at_least=0.9}.",
+        "Use --set convergence.target.metric=validation_accuracy --set convergence.target.at_least=0.9.",
     ),
     **_for_each("precision amp fp16 bf16 half mixed_precision", "Numbers are float32, or --set run.dtype=float64."),
     **_for_each("output output_dir out_dir outdir save_dir save_path log_dir logdir results run_dir", FOLDER),

@@ -35,6 +35,13 @@ class Change:
         """Whether the key is removed."""
         return self.value is None if self.text is None else not self.text.strip()
 
+    @property
+    def is_value(self) -> bool:
+        """Whether the key gets a value, and not a table."""
+        if self.text is None:
+            return self.value is not None and not isinstance(self.value, Mapping)
+        return self.text.strip()[:1] not in ("", "{")
+
 
 @dataclass
 class Changed:
@@ -85,7 +92,8 @@ def apply_changes(table: Mapping[str, Any], changes: Sequence[Change], root: typ
             _put(kinds, change.words, change.value if change.text is None else change.text.strip().strip("'\""))
     given: dict[Path, list[Change]] = {}
     for change in changes:
-        given.setdefault(resolve(change.words, root, kinds), []).append(change)
+        path = resolve(change.words, root, kinds, is_value=change.is_value)
+        given.setdefault(path, []).append(change)
     for path, same in given.items():
         value = _value(path, same, hint_of(path, root, kinds), changed)
         _remove(changed.table, path) if value is None else _put(changed.table, path, value)

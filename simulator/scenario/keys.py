@@ -65,16 +65,23 @@ def hint_of(path: Sequence[str], root: type, table: Mapping[str, Any]) -> Any:
     return hint
 
 
-def resolve(words: Path, root: type, table: Mapping[str, Any]) -> Path:
+def resolve(words: Path, root: type, table: Mapping[str, Any], *, is_value: bool = True) -> Path:
     """Return the whole path of a key; a key without its section is found where it is unique.
 
     The keys of the scenario's own kinds come before those of other kinds, and outer tables before inner ones.
+
+    Args:
+        words: the key as given.
+        root: the class of scenarios.
+        table: the scenario.
+        is_value: whether it gets a value, and not a table. [features] is a section, and `features` also a key of data.
 
     Raises:
         ScenarioError: several sections have such a key, or none has.
     """
     if words[0] in hints_of(root):
-        return words
+        also = _ending(words, keys_of(root, table)) if is_value and len(words) == 1 else []
+        return also[0].path if len(also) == 1 and classes_of(hints_of(root)[words[0]]) else words
     short = ".".join(words)
     found = _ending(words, keys_of(root, table))
     if not found and (instead := answer(words[-1])):

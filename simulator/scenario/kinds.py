@@ -34,9 +34,13 @@ def parts(hint: Any) -> list[Any]:
     return parts(arguments[1]) if origin is dict else [hint]
 
 
-@cache
 def hints_of(cls: Any) -> Mapping[str, Any]:
     """Return the type hints of a dataclass's keys, in order; a field with the metadata `is_key: False` is no key."""
+    return _hints_of(cls)
+
+
+@cache
+def _hints_of(cls: Any) -> Mapping[str, Any]:
     hints = typing.get_type_hints(cls, include_extras=True)
     return {f.name: hints[f.name] for f in dataclasses.fields(cls) if f.metadata.get("is_key", True)}
 

@@ -40,8 +40,14 @@ def plain(value: Any, path: str = "", depth: int = 0) -> Any:
         return str(value)
     if isinstance(value, PathLike):
         return str(fspath(value))
-    tolist = getattr(value, "tolist", None)  # of NumPy's scalars and arrays, and of tensors
-    return plain(tolist(), path, depth + 1) if callable(tolist) and not isinstance(value, type) else value
+    found = _from_array(value)
+    return found if found is value else plain(found, path, depth + 1)
+
+
+def _from_array(value: Any) -> Any:
+    """Return NumPy's scalars and arrays, and tensors, as numbers and lists."""
+    tolist = getattr(value, "tolist", None)
+    return tolist() if callable(tolist) and not isinstance(value, type) else value
 
 
 def given_values(options: Any) -> dict[str, Any]:
@@ -50,7 +56,7 @@ def given_values(options: Any) -> dict[str, Any]:
     for field in dataclasses.fields(options):
         if field.name not in hints_of(type(options)):
             continue
-        value = getattr(options, field.name)
+        value = _from_array(getattr(options, field.name))
         default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
         if field.name == "kind" or default is dataclasses.MISSING or value != default:
             values[field.name] = value
@@ -69,3 +75,17 @@ def all_values(value: Any) -> Any:
 def copied(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return a table whose tables may be changed without a change of the original."""
     return {key: copied(value) if isinstance(value, Mapping) else value for key, value in table.items()}
+
+
+def plain_table(section: Any, key: str) -> Any:
+    """Return a table from Python with plain values; options, and tables of options, as they are."""
+    if isinstance(section, Mapping) and not all(map(dataclasses.is_dataclass, section.values())):
+        return plain(section, key)
+    return section
+
+
+def kind_of(section: Any) -> Any:
+    """Return what `check_kinds` reads of a section: options have an attribute `kind`."""
+    if isinstance(section, Mapping):
+        return {name: kind_of(inner) for name, inner in section.items()}
+    return {"kind": section.kind} if dataclasses.is_dataclass(section) and hasattr(section, "kind") else section

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -62,10 +63,19 @@ class Reader:
         if len(self.mistakes) > before:
             return None
         try:
-            return cls(**values)
+            made = cls(**values)
         except UserError as error:
             self.mistakes.append(refused(path, error))
             return None
+        self._refuse_nan(values, path, hints)
+        return made
+
+    def _refuse_nan(self, values: Mapping[str, Any], path: str, hints: Mapping[str, Any]) -> None:
+        """Refuse nan where the options did not: it passes a check that compares, because every comparison is false."""
+        for key, value in values.items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and math.isnan(number) for number in numbers):
+                self.mistakes.append(wrong_type(_join(path, key), value, hints[key]))
 
     def value(self, value: Any, hint: Any, path: str) -> Any:
         """Return the value of a key or a section."""
@@ -99,6 +109,7 @@ class Reader:
             found = self.value(given if is_section else plain(given, path), hint, _join(path, key))
             if found is not given and (type(found) is not type(given) or found != given):
                 changed[key] = found
+        self._refuse_nan(vars(options), path, hints_of(type(options)))
         if not changed or self.mistakes:
             return options
         return dataclasses.replace(options, **changed)

@@ -33,7 +33,7 @@ from simulator.scenario.changes import adapt_to_kinds, apply_changes, changes_of
 from simulator.scenario.fixed_local import adapt_local, check_fixed_local
 from simulator.scenario.kinds import OneOf, check_kinds, hints_of
 from simulator.scenario.mistakes import first_of
-from simulator.scenario.plain import all_values, given_values, plain
+from simulator.scenario.plain import all_values, given_values, kind_of, plain, plain_table
 from simulator.scenario.reading import Reader, read_table
 from simulator.scenario.sources import BLANK, DEFAULT, PYTHON, Source, builtin_names, find
 
@@ -147,11 +147,11 @@ class Scenario:
 
     def __post_init__(self) -> None:
         reader = Reader(Scenario, PYTHON)
-        sections = {key: getattr(self, key) for key in hints_of(Scenario)}
-        check_kinds({key: _as_table(value) for key, value in sections.items()}, Scenario, PYTHON)
+        sections = {key: plain_table(getattr(self, key), key) for key in hints_of(Scenario)}
+        check_kinds({key: kind_of(value) for key, value in sections.items()}, Scenario, PYTHON)
         for key, hint in hints_of(Scenario).items():
             value = reader.value(sections[key], hint, key)
-            if value is not sections[key]:
+            if value is not getattr(self, key):
                 object.__setattr__(self, key, value)
         if reader.mistakes:
             raise first_of(reader.mistakes, PYTHON)
@@ -244,10 +244,3 @@ def _source(scenario: object) -> Source:
         return find(scenario)
     problem = f"must be a scenario, a table, a file's path or a built-in's name, got {type(scenario).__name__}"
     raise ScenarioError("scenario", problem, fix="Such as {'data': {'kind': 'digits'}, 'run': {'rounds': 5}}.")
-
-
-def _as_table(section: Any) -> Any:
-    """Return what `check_kinds` reads of a section: options have an attribute `kind`."""
-    if isinstance(section, Mapping):
-        return {name: _as_table(inner) for name, inner in section.items()}
-    return {"kind": section.kind} if dataclasses.is_dataclass(section) and hasattr(section, "kind") else section

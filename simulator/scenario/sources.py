@@ -119,14 +119,20 @@ def _is_folder(path: Path) -> ScenarioError:
 
 def _is_absent(name: str | Path, path: Path) -> ScenarioError:
     """Return the error of a name that no file and no built-in has."""
+    if isinstance(name, str) and "=" in name:
+        fix = f'Write --set {name}. A shell splits {{a,b}} into two words; quote it: --set "key={{a=1,b=2}}".'
+        return ScenarioError("scenario", f"{name!r:.80} is a change, not a scenario", fix=fix)
     if isinstance(name, str) and path.suffix not in (".toml", *OTHER_FORMATS) and not set(name) & set("/\\~"):
         return ScenarioError("scenario", unknown_name(name, builtin_names(), "a scenario file or a built-in scenario"))
     folder = path.parent
     if not folder.is_dir():
         return ScenarioError("scenario", f"no such file: {str(path)!r}", fix=f"There is no folder {str(folder)!r}.")
-    near = get_close_matches(path.name, [file.name for file in _files(folder)], n=1, cutoff=0.5)
-    builtin = f"{path.stem!r} without .toml is a built-in scenario." if path.stem in builtin_names() else ""
-    fix = f"Nearest in that folder: {str(folder / near[0])!r}." if near else builtin
+    names = {name: file for file in _files(folder) for name in (file.stem, file.name)}
+    near = get_close_matches(path.name, names, n=1, cutoff=0.5)
+    if path.stem in builtin_names() and path.parent == Path():
+        fix = f"{path.stem!r} without {path.suffix} is a built-in scenario."
+    else:
+        fix = f"Nearest in that folder: {str(names[near[0]])!r}." if near else ""
     return ScenarioError("scenario", f"no such file: {str(path)!r}", fix=fix)
 
 

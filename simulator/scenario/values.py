@@ -143,12 +143,9 @@ def _number(value: float, hint: type, freedom: int) -> float:
             raise Mismatch
         return int(value)
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
         raise Mismatch from None
-    if number != number:  # not a number: every comparison with it is false, so it would pass some checks of options
-        raise Mismatch
-    return number
 
 
 def _word(option: Any, *, many: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fedscape
+from simulator.scenario.kinds import classes_of, hints_of
 
 # A new public name is added here, in `fedscape.__all__` and in CHANGELOG.md.
 PUBLIC = [
@@ -97,6 +99,20 @@ def test_fedscape_exports_exactly_the_public_names() -> None:
 def test_public_name_resolves_to_a_documented_object(name: str) -> None:
     assert name in dir(fedscape)
     assert getattr(fedscape, name).__doc__
+
+
+def test_options_has_the_documented_class_of_every_section_and_kind() -> None:
+    names = dir(fedscape.options)
+    assert "options" in dir(fedscape)
+    for hint in hints_of(fedscape.Scenario).values():
+        assert {cls.__name__ for cls in classes_of(hint)} <= set(names)
+    for name in names:
+        cls = getattr(fedscape.options, name)
+        assert cls.__name__ == name
+        assert dataclasses.is_dataclass(cls)
+        assert cls.__doc__
+    with pytest.raises(AttributeError, match=r"has no class 'FedproxOptions'\. Nearest: FedProxOptions\."):
+        fedscape.options.FedproxOptions  # noqa: B018
 
 
 def test_every_folder_of_modules_is_a_room() -> None:

@@ -33,7 +33,7 @@ CASES: list[tuple[str, str, str]] = [
     ("digits", f"{NOISE} faults.n.clients=-0.1", "faults.n.clients: must be from 0 to 1, got -0.1."),
     ("digits", f"{NOISE} faults.n.snr_db=inf", "faults.n.snr_db: must be finite, got inf."),
     ("traffic", f"{NOISE} faults.n.districts=['Nowhere']", "faults.n.districts: 'Nowhere' is not a district."),
-    ("traffic", f"{NOISE} faults.n.districts=Centre", "faults.n.districts: must be a list, got 'Centre'."),
+    ("traffic", f"{NOISE} faults.n.districts=Nowhere", "faults.n.districts: 'Nowhere' is not a district."),
     ("digits", f"{NOISE} faults.n.districts=['Centre']", "faults.n.districts: names 'Centre',"),
     ("traffic", f"{NOISE} faults.n.channels=['sped']", "faults.n.channels: 'sped' is not a measured channel. Nearest:"),
     ("traffic", f"{NOISE} faults.n.schedule.unit=days", "faults.n.schedule.unit: must be 'rounds' or 'hours', got"),
@@ -46,7 +46,7 @@ CASES: list[tuple[str, str, str]] = [
     ("digits", "faults.m.kind=missing faults.m.fill=next", "faults.m.fill: must be 'last', 'zero', 'mean' or"),
     ("digits", "faults.u.kind=unit_mixup", "faults.u.kind: is 'unit_mixup', and no channel of these data has another"),
     ("traffic", "faults.f.kind=label_symmetric", "faults.f.kind: is 'label_symmetric', and these data have no labels"),
-    ("digits", "faults.f.kind=label_class_dependent", "faults.f.rates: is missing."),
+    ("digits", "faults.f.kind=label_class_dependent", "faults.f.rates: is missing in digits-"),
     ("digits", "faults.f.kind=label_class_dependent faults.f.rates=[0.1,0.2]", "faults.f.rates: must have one rate"),
     ("quadratic", NOISE, "faults: need examples, and these data are an objective."),
     # [drifts.NAME]

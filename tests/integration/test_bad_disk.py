@@ -31,7 +31,7 @@ def test_folder_with_files_is_left_unchanged(capsys: Capture, tmp_path: Path) ->
     before = contents(folder)
     message = mistake(capsys, *run_arguments(folder))
     assert message.startswith(f"{folder}: already holds files (")
-    assert message.endswith(f"Name another folder with --out, or continue the run in it: fedscape resume {folder}")
+    assert message.endswith(f"Name another folder with --out, or look at the run in it: fedscape report {folder}")
     assert contents(folder) == before
     (tmp_path / "empty").mkdir()
     assert main(run_arguments(tmp_path / "empty", "run.rounds=1")) == EXIT_OK
@@ -132,5 +132,10 @@ def test_resume_refuses_a_changed_scenario_and_a_missing_folder(capsys: Capture,
     file.write_text(file.read_text().replace("seed = 7", "seed = 8"))
     message = mistake(capsys, "resume", str(folder))
     assert message.startswith(f"{folder}: its checkpoint belongs to another scenario or algorithm.")
-    assert "does not exist" in mistake(capsys, "resume", str(tmp_path / "nothing"))
-    assert "is a file, not a run's folder" in mistake(capsys, "resume", str(file))
+    (folder / "outcome.json").unlink()  # as after a kill
+    message = mistake(capsys, *run_arguments(folder))
+    assert message.endswith(f"Name another folder with --out, or continue the run in it: fedscape resume {folder}")
+    assert "no such folder; it does not exist" in mistake(capsys, "resume", str(tmp_path / "nothing"))
+    assert mistake(capsys, "report", str(tmp_path / "rum")).endswith(f"Nearest: {folder}.")
+    assert mistake(capsys, "resume", str(tmp_path)).endswith(f"It holds runs; name one: {folder}.")
+    assert mistake(capsys, "resume", str(file)).endswith(f"is a file, not a run's folder. Its run is {folder}.")

@@ -25,7 +25,8 @@ SETS = {
     "run.rounds=many": "run.rounds: must be a whole number, got 'many'.",
     "run.rounds=2.5": "run.rounds: must be a whole number, got 2.5.",
     "local.local_lr=fast": "local.local_lr: must be a number, got 'fast'.",
-    "model.hidden=64": "model.hidden: must be a list, got 64.",
+    "model.hidden=many": "model.hidden: must be a list of whole numbers, got 'many'.",
+    "model.hidden=[64,2.5]": "model.hidden: must be a list of whole numbers, got [64, 2.5].",
     "local=5": "local: must be a section (a table of keys), got 5.",
     "local.local_lr=-1": "local.local_lr: must be > 0, got -1.0.",
     "local.local_lr=nan": "local.local_lr: must be ",
@@ -38,7 +39,19 @@ SETS = {
     "model.kind=mpl": "model.kind: 'mpl' is not a model. Nearest: 'mlp'.",
     "partition.kind=dirichelt": "partition.kind: 'dirichelt' is not a partition. Nearest: 'dirichlet'.",
     "local.optimizer=sdg": "local.optimizer: must be 'gd', 'sgd',",
-    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'.",
+    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. Clients train on the CPU in this",
+    "run.device=cuda": "run.device: 'device' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
+    "checkpoint_rounds. Clients train on the CPU in this version.",
+    "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, keep_bytes, threads. ",
+    "run.gpus=1": "run.gpus: 'gpus' is not a key of [run].",
+    "device=cuda": "device: is not a key of a scenario. Clients train on the CPU in this version.",
+    "num_rounds=5": "num_rounds: is not a key of a scenario. Use --set run.rounds=N.",
+    "lr=0.1": "lr: is not a key of a scenario. Use --set local.local_lr=VALUE.",
+    "fraction_fit=0.1": "fraction_fit: is not a key of a scenario. Write how many clients train in a round",
+    "weight_decay=1e-4": "weight_decay: is not a key of a scenario. As a penalty in the gradient",
+    "client.epochs=5": "client.epochs: is not a key of a scenario. Use --set local.local_epochs=N.",
+    "client.depth=5": "client: 'client' is not a key of a scenario. Nearest: 'fleet'. All: ",
+    "data.kind=mnist": "data.kind: 'mnist' is not a kind of data. Nearest: 'n_baiot'.",
     "convergence.target.metric=val_loss": "convergence.target.metric: 'val_loss' is not a metric that may stop a run. "
     "Nearest: 'validation_loss'.",
     "convergence.gradient.below=0.1": "convergence.gradient: needs gradient_norm",
@@ -61,13 +74,72 @@ def test_invalid_change_of_a_scenario_is_refused(change: str, capsys: Capture, t
 def test_scenario_missing_or_not_toml_is_refused(capsys: Capture, tmp_path: Path) -> None:
     message = mistake(capsys, "run", "digits-lable-skew")
     assert "'digits-lable-skew' is not a scenario file or a built-in scenario. Nearest: 'digits-label-skew'." in message
-    assert "is not a scenario file" in mistake(capsys, "run", str(tmp_path))
+    assert "is a folder, so it is not a scenario file. It has no TOML file." in mistake(capsys, "run", str(tmp_path))
     (tmp_path / "broken.toml").write_text("[run\nrounds = 3")
     message = mistake(capsys, "run", str(tmp_path / "broken.toml"))
     assert message.startswith(f"{tmp_path / 'broken.toml'}: is not TOML:")
     assert "line 1" in message
     (tmp_path / "broken.toml").write_bytes(b"\xff\xfe\x00")
-    assert "cannot be read" in mistake(capsys, "run", str(tmp_path / "broken.toml"))
+    assert "cannot be read as UTF-8: byte 0xff at position 0. Save" in mistake(
+        capsys, "run", str(tmp_path / "broken.toml")
+    )
+
+
+def test_path_that_does_not_exist_is_no_such_file(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert mistake(capsys, "run", "mine.toml") == "scenario: no such file: 'mine.toml'."
+    (tmp_path / "mime.toml").touch()
+    (tmp_path / "other.csv").touch()
+    assert mistake(capsys, "run", "mine.toml").endswith("Nearest in that folder: 'mime.toml'.")
+    assert mistake(capsys, "show", "./mine").endswith("Nearest in that folder: 'mime.toml'.")
+    assert mistake(capsys, "data", "no/mine.toml") == "scenario: no such file: 'no/mine.toml'. There is no folder 'no'."
+    message = mistake(capsys, "run", "digits-iid.toml")
+    assert message == "scenario: no such file: 'digits-iid.toml'. 'digits-iid' without .toml is a built-in scenario."
+    assert mistake(capsys, "run", ".").endswith("is not a scenario file. Name a file in it: mime.toml.")
+    assert mistake(capsys, "run", "a" * 5000).startswith("scenario: 'aaa")
+    assert mistake(capsys, "run", "a\0b").startswith("scenario: 'a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("mine.json", b'{"run": {"rounds": 5}}', "Its name says JSON; a scenario is a TOML file."),
+        ("mine.yaml", b"run:\n  rounds: 5\n", "Its name says YAML; a scenario is a TOML file."),
+        ("mine.csv", b"time,a\n1,2\n", "Data are named inside one: [data] with kind = 'table' and path."),
+        ("mine.npz", b"PK\x03\x04\xff\xfe", "Its name says an archive of arrays; a scenario is a TOML file."),
+        ("mine.toml", b"[run]\nrounds = 3\n[run]\nseed = 1\n", "is not TOML: Cannot declare ('run',) twice"),
+        ("mine.toml", b"[run]\nrounds = 3\nrounds = 4\n", "is not TOML: Cannot overwrite a value"),
+        ("mine.toml", b"run = " + b"[" * 5000, "is not TOML"),
+        ("mine.toml", b"[run]\nrounds = " + b"9" * 5000, "is not TOML: Exceeds the limit"),
+        ("mine.toml", b"[run]\nrounds = 1" + b"0" * 400, "run.rounds: must be a whole number, got a whole number of"),
+        ("mine.toml", b"[local]\nlocal_lr = 1e400", "local.local_lr: must be > 0, got inf."),
+        ("mine.toml", b"rounds = 3", "It belongs to the section [run]: run.rounds."),
+        ("mine.toml", b"[training]\nepochs = 3", "The section is called [local]."),
+        ("mine.toml", b"[local]\nepochs = 3", "Use --set local.local_epochs=N."),
+    ],
+)  # fmt: skip
+def test_file_that_is_no_scenario_is_explained(
+    name: str, content: bytes, words: str, capsys: Capture, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert words in mistake(capsys, "show", str(tmp_path / name))
+
+
+def test_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"\xef\xbb\xbf[run]\nrounds = 3\n")
+    assert load_scenario(tmp_path / "mine.toml").run.rounds == 3
+
+
+def test_folder_of_a_run_is_no_scenario_and_says_what_is_possible(capsys: Capture, tmp_path: Path) -> None:
+    over, stopped = tmp_path / "over", tmp_path / "stopped"
+    simulate(digits("run.rounds=1"), out=over)
+    simulate(digits(), out=stopped, stop_asked=lambda: True)
+    message = mistake(capsys, "run", str(over))
+    assert message.endswith(f"fedscape run {over / 'scenario.toml'}, or look at the run in it: fedscape report {over}")
+    message = mistake(capsys, "run", str(stopped))
+    assert message.endswith(f", or continue the run in it: fedscape resume {stopped}")
 
 
 def test_mistake_in_a_file_names_the_file(capsys: Capture, tmp_path: Path) -> None:

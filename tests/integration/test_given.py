@@ -309,8 +309,8 @@ def test_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: fs.simulate({"data": {"kind": "digits"}}), "scenario: must be a scenario, a file's path or a bui"),  # type: ignore[arg-type]
-        (lambda: fs.load_scenario(7), "scenario: must be a scenario, a file's path or a built-in's name, got int."),  # type: ignore[arg-type]
+        (lambda: fs.simulate(["digits-iid"]), "scenario: must be a scenario, a table, a file's path or a bui"),  # type: ignore[arg-type]
+        (lambda: fs.load_scenario(7), "scenario: must be a scenario, a table, a file's path or a built-in's name, got"),  # type: ignore[arg-type]
         (lambda: fs.load_scenario(sets="run.rounds=3"), "sets: must be a list of changes, got the text 'run."),
     ],
 )  # fmt: skip

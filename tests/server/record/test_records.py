@@ -38,7 +38,7 @@ def test_create_at_takes_an_empty_folder_and_refuses_one_with_files(tmp_path: Pa
     (tmp_path / "empty").mkdir()
     RunFolder.create_at(tmp_path / "empty")
     with pytest.raises(
-        RunFolderError, match=r"already holds files \(checkpoint\)\. .*--out.*fedscape resume"
+        RunFolderError, match=r"already holds files \(checkpoint\)\. Name another folder with --out\.$"
     ) as caught:
         RunFolder.create_at(tmp_path / "empty")
     assert caught.value.field == str(tmp_path / "empty")

@@ -3,7 +3,11 @@
 import io
 from pathlib import Path
 
+import pytest
+
 import fedscape as fs
+from clients.core.errors import RunFolderError
+from server.record.records import RunFolder
 from simulator.cli.console import ConsoleObserver
 from simulator.runs.run import simulate
 from simulator.scenario.sections import load_scenario
@@ -35,6 +39,23 @@ def test_interrupted_run_without_a_record_cannot_be_resumed() -> None:
     run = simulate("quadratic-two-clients", record=False, stop_asked=StopAfter(1))
     assert run.verdict.headline == "Interrupted at round 1"
     assert run.verdict.hint == "The run was not recorded, so it cannot be resumed."
+
+
+def test_interrupted_run_with_parts_from_python_is_resumed_from_python(tmp_path: Path) -> None:
+    run = simulate("quadratic-two-clients", strategy=lambda ours: ours, out=tmp_path / "run", stop_asked=StopAfter(2))
+    assert run.verdict.hint == "To continue in Python: fedscape.resume(path, strategy=...)"
+    with pytest.raises(RunFolderError) as error:
+        RunFolder.create_at(tmp_path / "run")
+    assert "fedscape resume" not in str(error.value)
+
+
+def test_missing_model_offers_to_resume_only_a_run_that_is_not_over(tmp_path: Path) -> None:
+    simulate("quadratic-two-clients", out=tmp_path / "over")
+    simulate("quadratic-two-clients", out=tmp_path / "stopped", stop_asked=StopAfter(2))
+    for name, words in (("over", "The run is over, and this file is gone"), ("stopped", "fedscape resume")):
+        (tmp_path / name / "model.safetensors").unlink()
+        with pytest.raises(RunFolderError, match=words):
+            fs.open_run(tmp_path / name).model()
 
 
 def test_run_that_diverges_in_round_1_keeps_the_initial_model(tmp_path: Path) -> None:
