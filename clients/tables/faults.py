@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from clients.core.arrays import F32, F64, I64, Bool
 from clients.core.channels import Channel
 from clients.core.examples import CohortData, FaultCounts
 from clients.core.population import Population
+from clients.core.population_parts import RawSeries
 from clients.core.ragged import cohort_of, offsets_of
 from clients.faults.apply import Block, corrupt
 from clients.faults.counts import changed_share, fault_counts
@@ -45,6 +47,8 @@ class Recorded:
         window: rows of input.
         horizon: rows of output.
         channels: the channels, measured over all training readings.
+        splits: rows at which each client's training, validation and test parts end.
+        missing: which readings of channel 0 were missing before gaps were filled, one (T,) a client.
     """
 
     clients: Sequence[Series]
@@ -56,14 +60,33 @@ class Recorded:
     window: int
     horizon: int
     channels: tuple[Channel, ...]
+    splits: Sequence[tuple[int, int, int]] = ()
+    missing: Sequence[Bool] = ()
 
-    def hours(self, k: int) -> F64 | None:
-        """Return the hour of client k's readings, counted from midnight before the first of all; None without times."""
+    @cached_property
+    def starts(self) -> I64:
+        """The row of `flat` at which each client's readings start, and the end, (N + 1,)."""
+        return offsets_of([len(s.values) for s in self.clients])
+
+    @property
+    def quantity(self) -> str:
+        """The name of channel 0; empty where clients have different ones there."""
+        names = {s.channels[0] for s in self.clients}
+        return names.pop() if len(names) == 1 else ""
+
+    @cached_property
+    def midnight(self) -> int | None:
+        """Midnight before the first of all readings, microseconds since 1970; None without times."""
         times = [s.time for s in self.clients]
         if any(t is None for t in times):
             return None
-        first = min(int(t[0]) for t in times if t is not None and len(t)) // (24 * HOUR) * 24 * HOUR
-        time = times[k]
+        return min(int(t[0]) for t in times if t is not None and len(t)) // (24 * HOUR) * 24 * HOUR
+
+    def hours(self, k: int) -> F64 | None:
+        """Return the hour of client k's readings, counted from midnight before the first of all; None without times."""
+        first, time = self.midnight, self.clients[k].time
+        if first is None:
+            return None
         assert time is not None
         return np.asarray((time - first) / HOUR, np.float64)
 
@@ -75,14 +98,34 @@ class Recorded:
             rows: rows of `flat` at which the windows of some part start, client after client.
             sizes: windows of each client in that part, (N,).
         """
-        starts = offsets_of([len(s.values) for s in self.clients])
-        offsets = offsets_of(sizes)
         parts = [np.zeros(0)]
         for k in clients.tolist():
             hours = self.hours(k)
             assert hours is not None
-            parts.append(hours[rows[offsets[k] : offsets[k + 1]] - starts[k] + self.window - 1])
+            parts.append(hours[self.window_steps(np.array([k]), rows, sizes)])
         return np.concatenate(parts)
+
+    def window_steps(self, clients: I64, rows: I64, sizes: I64) -> I64:
+        """Return the client's row of each window's last input, client after client; arguments as in `window_hours`."""
+        starts, offsets = self.starts, offsets_of(sizes)
+        parts = [rows[offsets[k] : offsets[k + 1]] - starts[k] for k in clients.tolist()]
+        return np.concatenate([np.zeros(0, np.int64), *parts]) + self.window - 1
+
+    def latest(self, clients: I64, rows: I64, sizes: I64) -> Tensor:
+        """Return the scaled reading of channel 0 at each window's end; arguments as in `window_hours`."""
+        offsets = offsets_of(sizes)
+        parts = [rows[offsets[k] : offsets[k + 1]] for k in clients.tolist()]
+        ends = np.concatenate([np.zeros(0, np.int64), *parts]) + self.window - 1
+        return self.flat[torch.from_numpy(ends), 0]
+
+    def raw(self, flat: Tensor, client: int) -> RawSeries:
+        """Return a client's readings of channel 0 out of scaled ones [sum T, C], in their unit."""
+        start, end = self.starts[client : client + 2]
+        mean, deviation = self.scales[client]
+        values = flat[start:end, 0].double().numpy() * deviation[0] + mean[0]
+        filled = self.missing[client] & ~np.isnan(values)
+        unit = self.channels[0].unit
+        return RawSeries(self.quantity, unit, values, filled, self.splits[client], self.hours(client))
 
 
 def measured_channels(clients: Sequence[Series], ends: Sequence[int]) -> tuple[Channel, ...]:
@@ -128,7 +171,7 @@ def with_series_faults(
 
     return replace(
         clean,
-        clients=replace(clean.clients, cohort=cohort),
+        clients=replace(clean.clients, cohort=cohort, series=partial(recorded.raw, flat)),
         history=replace(clean.history, faults=tuple(faults), masks=masks_of),
     )
 
@@ -140,7 +183,7 @@ def _faulty(
     flat = recorded.flat.clone()
     masks: dict[str, Masks] = {name: [] for name in faults}
     changed, effect = ({name: np.zeros(len(recorded.clients)) for name in faults} for _ in range(2))
-    starts = offsets_of([len(s.values) for s in recorded.clients])
+    starts = recorded.starts
     for k, (series, end) in enumerate(zip(recorded.clients, recorded.ends, strict=True)):
         missing = np.isnan(series.values[:end])
         block = _block(clean, recorded, k)

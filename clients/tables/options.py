@@ -66,6 +66,7 @@ class TableOptions(WindowedOptions):
             windows that touch what is still missing; "drop" windows that touch any.
         max_gap: longest run of missing values to interpolate, in steps; unset for any.
         missing_value: a reading of the forecast sensors that marks a missing value, such as 0 in METR-LA.
+        unit: the unit of the readings to forecast, such as "ug/m3"; errors are then reported in it too.
     """
 
     kind: Literal["table"] = "table"
@@ -87,6 +88,7 @@ class TableOptions(WindowedOptions):
     gaps: Gaps = "error"
     max_gap: int | None = None
     missing_value: float | None = None
+    unit: str = ""
 
     def __post_init__(self) -> None:
         require(bool(self.path), "path", "must name a file, a folder or a pattern, got nothing")
