@@ -12,7 +12,6 @@ from clients.core.arrays import F64, I32, I64, Bool
 from clients.core.channels import Channel
 from clients.core.examples import Examples, Task
 
-
 ScaledBy = Literal["client", "all clients", "nominal", "none"]
 """Whose deviation divided the readings: each client's, that of all clients together, the channel's; or no one's."""
 

@@ -95,7 +95,12 @@ def forecast_examples(
         | _client(evaluator, population, int(owners[k]), lead, most)
         for rank, k in chosen
     ]
-    return view | {"lead": [lead[0] + 1, lead[-1] + 1], "of_clients": len(owners), "clients": drawn}
+    return view | {
+        "lead": [int(lead[0]) + 1, int(lead[-1]) + 1],
+        "jump": max(1, spec.stride - len(lead) + 1),  # from one point to the next; more is a gap
+        "of_clients": len(owners),
+        "clients": drawn,
+    }
 
 
 def _client(evaluator: Evaluator, population: Population, client: int, lead: I64, most: int) -> dict[str, Any]:

@@ -97,7 +97,12 @@ def ending(outcome: Facts) -> Ending:
 
 def reached(outcome: Facts) -> list[tuple[str, str]]:
     """Return what was reached, as rows of (name, value), without empty rows."""
-    rows = [_test_row(outcome), _persistence_row(outcome.get("forecast")), _target_row(outcome.get("to_target")), ("rate", rate_words(outcome))]
+    rows = [
+        _test_row(outcome),
+        _persistence_row(outcome.get("forecast")),
+        _target_row(outcome.get("to_target")),
+        ("rate", rate_words(outcome)),
+    ]
     rows += [("client drift", _drift(outcome.get("drift")))]
     divergence = (outcome.get("baselines") or {}).get("weight_divergence")
     if divergence is not None:
@@ -156,7 +161,7 @@ def _persistence_row(forecast: Facts | None) -> tuple[str, str]:
         return "persistence", f"not measured: {persistence['not_measured']}"
     ratio = forecast.get("ratio")
     aside = "repeats the last reading"
-    aside += f"; the test error is {number(ratio)} times this" if is_number(ratio) else ""
+    aside += f"; the test error is {share(ratio, 2)} times this" if is_number(ratio) else ""
     return "persistence", f"{error_in_unit(forecast, persistence)}   ({aside})"
 
 
