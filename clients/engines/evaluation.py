@@ -11,6 +11,7 @@ from torch import Tensor
 from clients.core.arrays import F64, I64
 from clients.core.examples import CohortData, Examples
 from clients.core.parameters import write_vector
+from clients.engines.progress import Progress
 from clients.training.class_metrics import ClassCounts, client_class_counts
 from clients.training.losses import example_losses, example_scores, predictions
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
@@ -54,6 +55,7 @@ class Evaluator:
 
     def __init__(self, task: LearningTask) -> None:
         self.task = task
+        self.progress: Progress | None = None
         self._module = working_copy(task.module).eval().to(task.device)
 
     def load(self, params: Tensor, buffers: Tensor) -> None:
@@ -64,14 +66,22 @@ class Evaluator:
     def outputs(self, features: Tensor) -> Tensor:
         """Return the loaded model's outputs for features [n, ...]."""
         with torch.no_grad():
-            parts = [
-                self._module(cast_features(part, self.task.dtype).to(self.task.device)).cpu()
-                for part in torch.split(features, CHUNK)
-            ]
+            parts = [self._chunk(part) for part in torch.split(features, CHUNK)]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def _chunk(self, features: Tensor) -> Tensor:
+        outputs: Tensor = self._module(cast_features(features, self.task.dtype).to(self.task.device)).cpu()
+        if self.progress is not None:
+            self.progress.add(len(features))
+        return outputs
+
+    def _begin(self, examples: int) -> None:
+        if self.progress is not None:
+            self.progress.begin("evaluation", examples, "examples")
 
     def central(self, examples: Examples) -> Evaluation:
         """Evaluate the loaded model on examples."""
+        self._begin(len(examples))
         outputs, task = self.outputs(examples.features), self.task.population.task
         targets, predicted = cast_targets(examples.targets, self.task.dtype), predictions(outputs, task)
         losses = example_losses(outputs, targets, task).mean(dtype=torch.float64)
@@ -91,6 +101,7 @@ class Evaluator:
         population = self.task.population.during(round_index)
         held_out = population.clients.held_out
         data = held_out(clients) if held_out is not None else population.cohort(clients)
+        self._begin(len(data.rows))
         losses, scores, predicted, targets = self._each(data)
         index = np.repeat(np.arange(len(clients)), data.sizes)
         sizes = data.sizes

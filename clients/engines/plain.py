@@ -21,6 +21,7 @@ from clients.core.examples import CohortData
 from clients.core.parameters import read_vector, write_vector
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import client_slice, finish, gradient_noise
+from clients.engines.progress import Progress
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.dropout import Dropout, dropout_keys, dropout_mask
@@ -40,6 +41,7 @@ class PlainEngine:
 
     def __init__(self, task: LearningTask) -> None:
         self.task = task
+        self.progress: Progress | None = None
         self._module = working_copy(task.module).to(task.device)
         self._dropouts = {n: m for n, m in self._module.named_modules() if isinstance(m, Dropout)}
         self._named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
@@ -60,6 +62,7 @@ class PlainEngine:
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
         """Evaluate the broadcast model on each client's examples; see `Engine.evaluate`."""
+        self._evaluator.progress = self.progress
         return self._evaluator.evaluate(work)
 
     def train(self, work: CohortWork, client_state: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
@@ -184,6 +187,8 @@ class PlainEngine:
                     meter.position(
                         step, squared_norms({n: (p.detach() - anchor[n])[None] for n, p in self._named.items()})
                     )
+                if self.progress is not None:
+                    self.progress.add(1)
         return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps))
 
     @contextmanager

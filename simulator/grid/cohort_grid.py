@@ -13,6 +13,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from clients.engines.progress import Progress
 from clients.flower.messages import TRAIN, CohortMessages
 from clients.flower.shim import FIRST_NODE, Run, claim_identity, empty_run, set_message_id
 from simulator.grid.local_clients import LocalClients
@@ -26,6 +27,9 @@ class CohortGrid(Grid):
         local: trains and evaluates the clients; None if `client_app` does.
         client_app: a user's ClientApp, called with one message a client.
         run_config: `context.run_config` of the ClientApp.
+
+    Attributes:
+        progress: counts the clients whose ClientApp has replied; None where no one listens.
     """
 
     nodes_by_client = True
@@ -45,6 +49,7 @@ class CohortGrid(Grid):
         self._contexts: dict[int, Context] = {}
         self._answers: dict[str, Message] = {}
         self._ids = itertools.count()
+        self.progress: Progress | None = None
 
     def set_run(self, run: Run) -> None:
         """Take Flower's description of the run."""
@@ -90,6 +95,8 @@ class CohortGrid(Grid):
             return []
         if self._local is not None:
             return self._local.gather(ordered)
+        if self.progress is not None:
+            self.progress.begin("work of the clients", len(ordered), "clients")
         return [self._call(message) for message in ordered]
 
     def _call(self, message: Message) -> Message:
@@ -114,4 +121,6 @@ class CohortGrid(Grid):
         except Exception as error:
             reply = Message(Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message)
         set_message_id(reply, f"{message.metadata.message_id}-reply")
+        if self.progress is not None:
+            self.progress.add(1)
         return reply

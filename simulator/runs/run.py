@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
 from clients.core.population import Population
+from clients.engines.progress import Progress
 from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_measures, partition_table
@@ -32,7 +33,7 @@ from server.rounds.checkpointer import RunCheckpointer
 from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
-from simulator.runs.announcement import describe
+from simulator.runs.announcement import cost_of, describe
 from simulator.runs.argument_checks import check_observers, check_out, check_parts, whole_seed
 from simulator.runs.building import Overrides, federation_of
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
@@ -244,6 +245,7 @@ def _play(
     report = [ReportWriter(folder)] if folder is not None else []
     # The report is last: it is drawn from the outcome, which the recorder writes first.
     all_observers = Observers([*([recorder] if recorder else []), history, *observers, *report])
+    progress = Progress(all_observers.progress) if all_observers.follow_progress else None
     run = session.scenario.run
     played = session.played
     checkpointer = RunCheckpointer(
@@ -258,7 +260,10 @@ def _play(
     try:
         experiment = experiment_of(session, all_observers, checkpointer, stop_asked)
         state = session.start
-        all_observers.run_started(describe(session, {"run_id": run_id} | _start_facts(session, given)))
+        started = _start_facts(session, given)
+        if progress is not None:
+            session.count_progress(progress)
+        all_observers.run_started(describe(session, {"run_id": run_id} | started))
         if back is not None and back.checkpoint is not None:
             all_observers.recorded_before(back.lines)
             state = restore(session, experiment, checkpointer, back)
@@ -269,6 +274,8 @@ def _play(
             all_observers.round_finished(initial_line(experiment, state))
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
+        if progress is not None:
+            progress.conclude()
         verdict = with_hint(verdict, state, folder)
         outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
@@ -285,7 +292,8 @@ def _play(
 def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
     data = session.scenario.data
-    notices = [*session.population.federation.notices, *session.task.notices]
+    cost, warning = cost_of(session)
+    notices = [*session.population.federation.notices, *session.task.notices, *([warning] if warning else [])]
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
@@ -299,5 +307,6 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
         **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
         **({"notices": notices} if notices else {}),
         **({"error": error} if error else {}),
+        **({"foreseen_seconds": cost.facts()} if cost is not None else {}),
         "from_python": brought(given),
     }
