@@ -140,7 +140,7 @@ def _raw_series(train: SeriesSpan, faults: Faults, seed: int, world: World | Non
     if faults:
         values[: train.end] = faulty_readings(train, one, faults, seed=seed, world=world)[0][0, :, 0]
     channel, count = source.channels[0], len(values)
-    hours = np.arange(count) * source.step_hours
+    hours = np.asarray(np.arange(count) * source.step_hours, np.float64)
     return RawSeries(channel.name, channel.unit, values, np.zeros(count, np.bool_), source.ends, hours)
 
 

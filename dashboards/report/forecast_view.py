@@ -27,7 +27,8 @@ def forecast_view(run: RunData, cells: int) -> dict[str, Any] | None:
         return {"left_out": [TOO_MANY], "clients": [], "by_step": []}
     unit, hours = str(found.get("unit") or ""), found.get("step_hours")
     clients = found.get("clients") or []
-    ahead = lead_words(*found["lead"], hours) if clients else ""
+    first, last = found.get("lead") or (1, 1)
+    ahead = lead_words(first, last, hours) if clients else ""
     return {
         "quantity": _quantity(found),
         "unit": unit,

@@ -127,8 +127,10 @@ def cost_words(cost: RoundCost, *, rounds: int, stride: int | None, window: int,
     """
     if cost.seconds < LONG:
         return ""
-    size = "full batches" if cost.batch == "full" else f"batches of {cost.batch:,}"
-    words = f"one round is about {duration(cost.seconds)}: {cost.clients:,} clients x {cost.batches:,.0f} {size}"
+    several = "" if round(cost.batches) == 1 else "es"
+    size = f"full batch{several}" if cost.batch == "full" else f"batch{several} of {cost.batch:,}"
+    clients = f"{cost.clients:,} client{'' if cost.clients == 1 else 's'}"
+    words = f"one round is about {duration(cost.seconds)}: {clients} x {cost.batches:,.0f} {size}"
     if cost.evaluation >= 0.05 * cost.seconds:
         words += f", then {cost.evaluated:,.0f} examples to evaluate (about {duration(cost.evaluation)})"
     words += f"; {rounds:,} rounds take up to {duration(rounds * cost.seconds)}" if rounds > 1 else ""
