@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,7 +143,7 @@ class LastReading(nn.Module):
         return (features[:, -1, :1] * self.factor).expand(-1, self.steps)
 
 
-def drawn(population: Population, most: int = 360) -> dict[str, object]:
+def drawn(population: Population, most: int = 360) -> dict[str, Any]:
     module = LastReading(population.outputs)
     task = make_task(module, population, LocalOptions(), seed=0, dtype=torch.float64)
     evaluator = Evaluator(task)
@@ -157,7 +158,7 @@ def test_drawn_truth_is_the_clients_readings_at_the_steps(tmp_path: Path) -> Non
     population = ramps(tmp_path, horizon=6, stride=3)
     found = drawn(population)
     assert found["lead"] == [4, 6]
-    flat, steep = found["clients"]  # type: ignore[misc]
+    flat, steep = found["clients"]
     assert (flat["name"], flat["rank"], steep["name"], steep["rank"]) == ("flat", "lowest", "steep", "highest")
     assert flat["truth"] == pytest.approx(flat["steps"])
     assert steep["truth"] == pytest.approx([STEEP * t for t in steep["steps"]])
@@ -174,10 +175,10 @@ def test_drawn_clients_have_the_lowest_median_and_highest_error() -> None:
     population = speeds()
     found = drawn(population, most=40)
     clients = found["clients"]
-    assert [one["rank"] for one in clients] == ["lowest", "median", "highest"]  # type: ignore[attr-defined]
-    errors = [one["error_in_unit"] for one in clients]  # type: ignore[attr-defined]
+    assert [one["rank"] for one in clients] == ["lowest", "median", "highest"]
+    errors = [one["error_in_unit"] for one in clients]
     assert errors == sorted(errors)
-    assert all(len(one["truth"]) == len(one["hours"]) == 40 for one in clients)  # type: ignore[attr-defined]
+    assert all(len(one["truth"]) == len(one["hours"]) == 40 for one in clients)
 
 
 def test_drift_leaves_the_drawing_out_and_says_why() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -125,7 +126,7 @@ def test_long_round_is_announced_in_the_facts(monkeypatch: pytest.MonkeyPatch) -
     held_out = session.population.clients.held_out
     assert held_out is not None
     assert session.plan is not None
-    assert cost.evaluated == len(validation) + 6 * int(held_out(session.population.sizes[:1] * 0).sizes[0]) / 10
+    assert cost.evaluated == len(validation) + 6 * int(held_out(np.zeros(1, np.int64)).sizes[0]) / 10
     slow = replace(session, plan=replace(session.plan, probes={"plain": 60.0}))
     assert cost_of(slow)[1].startswith("one round is about 60 s: 3 clients x ")
     assert "data.stride = 12" in cost_of(slow)[1]  # as wide as the window at most
