@@ -98,11 +98,11 @@ class Recorded:
             rows: rows of `flat` at which the windows of some part start, client after client.
             sizes: windows of each client in that part, (N,).
         """
-        parts = [np.zeros(0)]
+        offsets, parts = offsets_of(sizes), [np.zeros(0)]
         for k in clients.tolist():
             hours = self.hours(k)
             assert hours is not None
-            parts.append(hours[self.window_steps(np.array([k]), rows, sizes)])
+            parts.append(hours[rows[offsets[k] : offsets[k + 1]] - self.starts[k] + self.window - 1])
         return np.concatenate(parts)
 
     def window_steps(self, clients: I64, rows: I64, sizes: I64) -> I64:
