@@ -68,12 +68,6 @@ class Recorded:
         """The row of `flat` at which each client's readings start, and the end, (N + 1,)."""
         return offsets_of([len(s.values) for s in self.clients])
 
-    @property
-    def quantity(self) -> str:
-        """The name of channel 0; empty where clients have different ones there."""
-        names = {s.channels[0] for s in self.clients}
-        return names.pop() if len(names) == 1 else ""
-
     @cached_property
     def midnight(self) -> int | None:
         """Midnight before the first of all readings, microseconds since 1970; None without times."""
@@ -98,11 +92,12 @@ class Recorded:
             rows: rows of `flat` at which the windows of some part start, client after client.
             sizes: windows of each client in that part, (N,).
         """
-        offsets, parts = offsets_of(sizes), [np.zeros(0)]
-        for k in clients.tolist():
+        steps, ends = self.window_steps(clients, rows, sizes), offsets_of(sizes[clients])
+        parts = [np.zeros(0)]
+        for i, k in enumerate(clients.tolist()):
             hours = self.hours(k)
             assert hours is not None
-            parts.append(hours[rows[offsets[k] : offsets[k + 1]] - self.starts[k] + self.window - 1])
+            parts.append(hours[steps[ends[i] : ends[i + 1]]])
         return np.concatenate(parts)
 
     def window_steps(self, clients: I64, rows: I64, sizes: I64) -> I64:
@@ -110,6 +105,12 @@ class Recorded:
         starts, offsets = self.starts, offsets_of(sizes)
         parts = [rows[offsets[k] : offsets[k + 1]] - starts[k] for k in clients.tolist()]
         return np.concatenate([np.zeros(0, np.int64), *parts]) + self.window - 1
+
+    @property
+    def quantity(self) -> str:
+        """The name of channel 0; empty where clients have different ones there."""
+        names = {s.channels[0] for s in self.clients}
+        return names.pop() if len(names) == 1 else ""
 
     def latest(self, clients: I64, rows: I64, sizes: I64) -> Tensor:
         """Return the scaled reading of channel 0 at each window's end; arguments as in `window_hours`."""

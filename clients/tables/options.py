@@ -59,6 +59,7 @@ class TableOptions(WindowedOptions):
         id_column: the column that names the client, for "long"; for "files" a column of one value, or empty to name
             clients by file.
         target: the column to forecast, for "long" and "files".
+        unit: the unit of the readings to forecast, such as "ug/m3"; errors are then reported in it too.
         features: additional input columns; with "wide" every client gets them.
         columns: the sensors to keep, for "wide"; empty keeps every numeric column.
         frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
@@ -66,7 +67,6 @@ class TableOptions(WindowedOptions):
             windows that touch what is still missing; "drop" windows that touch any.
         max_gap: longest run of missing values to interpolate, in steps; unset for any.
         missing_value: a reading of the forecast sensors that marks a missing value, such as 0 in METR-LA.
-        unit: the unit of the readings to forecast, such as "ug/m3"; errors are then reported in it too.
     """
 
     kind: Literal["table"] = "table"
@@ -76,6 +76,7 @@ class TableOptions(WindowedOptions):
     time_format: str = ""
     id_column: str = ""
     target: str = ""
+    unit: str = ""
     features: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     window: int = 12
@@ -88,7 +89,6 @@ class TableOptions(WindowedOptions):
     gaps: Gaps = "error"
     max_gap: int | None = None
     missing_value: float | None = None
-    unit: str = ""
 
     def __post_init__(self) -> None:
         require(bool(self.path), "path", "must name a file, a folder or a pattern, got nothing")

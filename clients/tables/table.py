@@ -60,8 +60,8 @@ def windowed_population(
     Raises:
         DataError: no window fits.
     """
-    ends = [split_points(len(s.values), options.validation_fraction, options.test_fraction) for s in clients]
     missing = [np.isnan(s.values[:, 0]) for s in clients]
+    ends = [split_points(len(s.values), options.validation_fraction, options.test_fraction) for s in clients]
     if options.gaps == "interpolate":
         filled = sum(interpolate(s.values, e, options.max_gap) for s, e in zip(clients, ends, strict=True))
         notes["values_interpolated"] = filled

@@ -164,12 +164,13 @@ def _forecast_words(spec: ForecastSpec, clients: I64) -> str:
     """Return the unit of a forecast's error in words."""
     what = spec.quantity or "the readings"
     if spec.scaled_by == "none":
-        return f"in {spec.unit}" if spec.unit else "in the targets' own unit"
+        return f"in {spec.unit}" if spec.unit else "in the unit of the readings; data.unit names it"
     whose = "each client's own deviations" if spec.scaled_by == "client" else "deviations"
     deviations = spec.scale(clients)[1]
     low, high = (f"{one:.3g}" for one in (deviations.min(initial=np.inf), deviations.max(initial=0.0)))
     one = low if low == high else f"{low} to {high}"
-    return f"in {whose} of {what} (1 is {f'{one} {spec.unit}'.rstrip()})"
+    unit = f" {spec.unit}" if spec.unit else "; data.unit names their unit"
+    return f"in {whose} of {what} (1 is {one}{unit})"
 
 
 def agreement(before: Tensor, after: Tensor, task: Task) -> float:

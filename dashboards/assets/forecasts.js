@@ -46,7 +46,7 @@ function overTime({ first, last, origin, clocked, quantity, width, font }) {
     animation: false,
     textStyle: { fontFamily: font },
     aria: { enabled: true },
-    grid: { left: 2, right: 14, top: 46, bottom: 6, containLabel: true },
+    grid: { left: 2, right: 14, top: 46, bottom: clocked ? 6 : 22, containLabel: true },
     xAxis: {
       type: "value",
       min: first,
@@ -131,7 +131,7 @@ function forecastOption(forecasts, client, width, font) {
 
 // The error by how far ahead a forecast is made, beside that of persistence.
 function leadOption(forecasts, font) {
-  const { by_step, persistence_by_step, steps, quantity, unit } = forecasts;
+  const { by_step, persistence_by_step, steps, unit } = forecasts;
   const lines = [
     ["forecast", by_step, seriesColour(1), "solid"],
     ...(persistence_by_step ? [["persistence", persistence_by_step, seriesColour(0), "dotted"]] : []),
@@ -174,7 +174,7 @@ function leadOption(forecasts, font) {
     },
     yAxis: {
       type: "value",
-      name: `error, ${unit || quantity}`,
+      name: unit ? `error, ${unit}` : "error",
       nameLocation: "end",
       nameGap: 10,
       nameTextStyle: { ...textStyle(font), align: "left" },
