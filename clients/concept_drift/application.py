@@ -136,6 +136,8 @@ def _client_data(base: Population, rules: Mapping[str, DriftRule], round_index: 
         clients,
         cohort=train,
         held_out=None if clients.held_out is None else drifted(clients.held_out, clients.held_out_hours),
+        held_out_steps=None,  # a drift may pick other windows
+        held_out_latest=None,
         label_counts=None if clients.label_counts is None else label_counts_of(train, base.spec.outputs),
     )
 
@@ -162,7 +164,7 @@ def _central(
     if data is start:
         return central
     rows = torch.from_numpy(data.rows[np.argsort(slot)])
-    return replace(central, examples=Examples(data.features[rows], data.targets[rows]))
+    return replace(central, examples=Examples(data.features[rows], data.targets[rows]), latest=None)
 
 
 def _latest(base: Population, hours_of: Callable[[I64], F64], clients: I64) -> F64:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from clients.core.arrays import F64, I32, I64, Bool
 from clients.core.errors import DataError
@@ -20,8 +21,10 @@ from clients.core.population_parts import (
     CentralExamples,
     ExampleSpec,
     FederationFacts,
+    ForecastSpec,
     KnownObjective,
     Places,
+    RawSeries,
 )
 
 __all__ = [
@@ -34,9 +37,11 @@ __all__ = [
     "Examples",
     "FaultCounts",
     "FederationFacts",
+    "ForecastSpec",
     "KnownObjective",
     "Places",
     "Population",
+    "RawSeries",
     "Task",
 ]
 
@@ -55,6 +60,10 @@ class ClientData:
         hours: hour of the world's clock of each training example, float64 (M,), client after client in the order of
             their rows; None where examples have no time.
         held_out_hours: the same for the examples in `held_out`.
+        held_out_steps: of forecasts, the step at the end of each window in `held_out`, int64 (M,), counted from the
+            start of the client's series; None where windows are in no order of time.
+        held_out_latest: the quantity's reading at that step, scaled as the targets are, (M,).
+        series: client -> its readings of the forecast quantity; None where examples are no windows of series.
         series_faults: (this population, faults by name, seed, world) -> the population with faults in the series that
             its examples are windows of; None where faults go into examples one by one.
     """
@@ -64,6 +73,9 @@ class ClientData:
     label_counts: Callable[[I64], I64] | None = None
     hours: Callable[[I64], F64] | None = None
     held_out_hours: Callable[[I64], F64] | None = None
+    held_out_steps: Callable[[I64], I64] | None = None
+    held_out_latest: Callable[[I64], Tensor] | None = None
+    series: Callable[[int], RawSeries] | None = None
     series_faults: Callable[..., Population] | None = None
 
 

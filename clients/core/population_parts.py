@@ -4,13 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from clients.core.arrays import F64, I32, I64
+from clients.core.arrays import F64, I32, I64, Bool
 from clients.core.channels import Channel
 from clients.core.examples import Examples, Task
+
+ScaledBy = Literal["client", "all clients", "nominal", "none"]
+"""Whose deviation divided the readings: each client's, that of all clients together, the channel's; or no one's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForecastSpec:
+    """What forecasts are: the readings of one quantity in the steps after a window, scaled.
+
+    Attributes:
+        quantity: its name, such as "PM2.5"; empty where clients measure different ones.
+        unit: its unit, such as "ug/m3"; empty if unknown.
+        scaled_by: see `ScaledBy`.
+        scale: clients int64 (K,) -> mean and deviation of each, float64 (K,): a reading is mean + deviation x target.
+        stride: steps from one window to the next.
+        step_hours: hours from one step to the next; None where steps have only an order.
+        origin: the date of hour 0, such as "2013-03-01"; empty if there is none.
+    """
+
+    quantity: str
+    unit: str
+    scaled_by: ScaledBy
+    scale: Callable[[I64], tuple[F64, F64]]
+    stride: int = 1
+    step_hours: float | None = None
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class RawSeries:
+    """One client's readings of the forecast quantity over all its time.
+
+    Attributes:
+        quantity: its name; empty if it is the client's own.
+        unit: its unit; empty if unknown.
+        values: in their unit, float64 (T,); NaN where a reading is missing.
+        filled: whether a value was missing and has been filled, (T,).
+        ends: the steps at which the training, validation and test parts end.
+        hours: hour of each reading, (T,); None where steps have only an order.
+    """
+
+    quantity: str
+    unit: str
+    values: F64
+    filled: Bool
+    ends: tuple[int, int, int]
+    hours: F64 | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +81,7 @@ class ExampleSpec:
     channels: tuple[Channel, ...] = ()
     tokens: int = 0
     reconstructs: bool = False
+    forecast: ForecastSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -92,11 +141,14 @@ class CentralExamples:
         examples: n of them.
         owners: the client that each example comes from, int64 (n,); None where they come from no client.
         hours: hour of the world's clock of each example, float64 (n,); None where they have no time.
+        latest: of forecasts, the quantity's reading at the end of each window, scaled as the targets are, (n,); None
+            where it is unknown.
     """
 
     examples: Examples
     owners: I64 | None = None
     hours: F64 | None = None
+    latest: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,18 @@ def metr_la_table(options: MetrLaOptions) -> TableOptions:
         layout="wide",
         columns=options.sensors,
         missing_value=0.0 if options.zero_is_missing else None,
+        unit="mph",
     )
+
+
+AIR_UNITS = dict.fromkeys(("PM2.5", "PM10", "SO2", "NO2", "CO", "O3"), "ug/m3") | {
+    "TEMP": "deg C",
+    "PRES": "hPa",
+    "DEWP": "deg C",
+    "RAIN": "mm",
+    "WSPM": "m/s",
+}
+"""The units of the columns of numbers, as the data's page (UCI 501) states them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +111,7 @@ def air_quality_table(options: AirQualityOptions) -> TableOptions:
         id_column=options.station,
         target=options.target,
         features=options.features,
+        unit=AIR_UNITS.get(options.target, ""),
     )
 
 
@@ -158,7 +170,7 @@ class HouseholdPowerOptions(FilledOptions):
 
 def household_power_table(options: HouseholdPowerOptions) -> TableOptions:
     """Return how the hours are split, scaled and windowed."""
-    return _table(options, frequency="1h")
+    return _table(options, frequency="1h", unit="kW")
 
 
 def _table(options: FilledOptions, *, frequency: str, **layout: Any) -> TableOptions:

@@ -9,12 +9,19 @@ from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.engines.evaluation import CohortEvaluation
+from clients.engines.progress import Progress
 from clients.training.task import LearningTask
 from clients.training.work import CohortUpdate, CohortWork
 
 
 class Engine(Protocol):
-    """Runs a cohort's work. Every engine runs the same local rule on the same batches."""
+    """Runs a cohort's work. Every engine runs the same local rule on the same batches.
+
+    Attributes:
+        progress: counts local steps and evaluated examples; None where no one listens.
+    """
+
+    progress: Progress | None
 
     @property
     def name(self) -> str:

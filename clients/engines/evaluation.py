@@ -13,6 +13,7 @@ from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.examples import CohortData, Examples
 from clients.core.parameters import write_vector
+from clients.engines.progress import Progress
 from clients.modules.randomness import Seeding, generators_restored, may_draw
 from clients.training.class_metrics import ClassCounts, client_class_counts
 from clients.training.losses import example_losses, example_scores, predictions
@@ -57,6 +58,7 @@ class Evaluator:
 
     def __init__(self, task: LearningTask) -> None:
         self.task = task
+        self.progress: Progress | None = None
         self._module = working_copy(task.module).eval().to(task.device)
         self._seeding = Seeding(self._module, task.device) if may_draw(self._module) else None
         self._key = int(streams.keys(task.seed, "module/evaluation"))
@@ -73,14 +75,22 @@ class Evaluator:
             if self._seeding is not None:
                 stack.enter_context(generators_restored(self.task.device))
                 self._seeding.seed(self._key)
-            parts = [
-                self._module(cast_features(part, self.task.dtype).to(self.task.device)).cpu()
-                for part in torch.split(features, CHUNK)
-            ]
+            parts = [self._chunk(part) for part in torch.split(features, CHUNK)]
         return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def _chunk(self, features: Tensor) -> Tensor:
+        outputs: Tensor = self._module(cast_features(features, self.task.dtype).to(self.task.device)).cpu()
+        if self.progress is not None:
+            self.progress.add(len(features))
+        return outputs
+
+    def _begin(self, examples: int) -> None:
+        if self.progress is not None:
+            self.progress.begin("evaluation", examples, "examples")
 
     def central(self, examples: Examples, weights: Tensor | None = None) -> Evaluation:
         """Evaluate the loaded model on examples; `weights` [n], float64 with sum 1, of their means; None for 1 / n."""
+        self._begin(len(examples))
         outputs, task = self.outputs(examples.features), self.task.population.task
         targets, predicted = cast_targets(examples.targets, self.task.dtype), predictions(outputs, task)
         losses, scores = example_losses(outputs, targets, task), example_scores(predicted, targets, task)
@@ -99,6 +109,7 @@ class Evaluator:
         population = self.task.population.during(round_index)
         held_out = population.clients.held_out
         data = held_out(clients) if held_out is not None else population.cohort(clients)
+        self._begin(len(data.rows))
         losses, scores, predicted, targets = self._each(data)
         index = np.repeat(np.arange(len(clients)), data.sizes)
         sizes = data.sizes

@@ -21,6 +21,7 @@ from clients.core.examples import CohortData
 from clients.core.parameters import read_vector, write_vector
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import client_slice, finish, gradient_noise
+from clients.engines.progress import Progress
 from clients.modules.dropout_sites import AddressedMasks, dropouts_of
 from clients.modules.randomness import Seeding, generators_restored, may_draw
 from clients.training.class_balance import draw_batches
@@ -41,6 +42,7 @@ class PlainEngine:
 
     def __init__(self, task: LearningTask) -> None:
         self.task = task
+        self.progress: Progress | None = None
         self._module = working_copy(task.module).to(task.device)
         self._masks = AddressedMasks(self._module, task.sites, task.seed, task.dtype)
         self._seeding = Seeding(self._module, task.device) if task.passes.draws or may_draw(self._module) else None
@@ -64,6 +66,7 @@ class PlainEngine:
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
         """Evaluate the broadcast model on each client's examples; see `Engine.evaluate`."""
+        self._evaluator.progress = self.progress
         return self._evaluator.evaluate(work)
 
     def train(self, work: CohortWork, client_state: Mapping[str, Tensor]) -> tuple[CohortUpdate, dict[str, Tensor]]:
@@ -193,6 +196,8 @@ class PlainEngine:
                     meter.position(
                         step, squared_norms({n: (p.detach() - anchor[n])[None] for n, p in self._named.items()})
                     )
+                if self.progress is not None:
+                    self.progress.add(1)
         return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps))
 
     def _seed(self, round_index: int, client: I64, step: int) -> None:

@@ -24,6 +24,7 @@ from clients.engines.dense import DenseProgram
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import finish, gradient_noise
 from clients.engines.programs import make_program
+from clients.engines.progress import Progress
 from clients.engines.quadratic_steps import QuadraticSteps
 from clients.engines.quadratics import QuadraticProgram
 from clients.modules.dropout import dropout_keys, dropout_mask
@@ -55,6 +56,7 @@ class StackedEngine:
         self.task, self.tile = task, tile
         self.program = program or make_program(task, probe_examples(task.population, task.dtype).features)
         self._optimizer = stacked_optimizer(task.local)
+        self.progress: Progress | None = None
 
     @cached_property
     def _evaluator(self) -> Evaluator:
@@ -66,6 +68,7 @@ class StackedEngine:
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
         """Evaluate the broadcast model on each client's examples; see `Engine.evaluate`."""
+        self._evaluator.progress = self.progress
         return self._evaluator.evaluate(work)
 
     def tiles(self, work: CohortWork) -> Sequence[I64]:
@@ -198,7 +201,7 @@ class _TileRun:
         self.state: dict[str, list[Tensor]] = {
             n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
         }
-        self.meter = PathMeter(k)
+        self.meter, self.progress = PathMeter(k), engine.progress
         self.rows = torch.from_numpy(np.ascontiguousarray(batches.rows.swapaxes(0, 1)))  # [steps, K, batch]
         self.lr = task.local.lr(work.round_index)
         self.active = [int(n) for n in (batches.steps[None, :] > np.arange(batches.counts.shape[1])[:, None]).sum(1)]
@@ -243,6 +246,8 @@ class _TileRun:
                 self._step(s, k, gradients)
             if measured:
                 self.meter.position(s + 1, self._squared_distances(k))
+            if self.progress is not None:
+                self.progress.add(k)
 
     def gradients(self, s: int, k: int) -> tuple[Tensors, Tensors]:
         """Return gradients and new buffers of the first k clients at step s (from 0), and store their losses."""

@@ -41,9 +41,13 @@ class SeriesSpan:
         """Number of steps."""
         return self.end - self.begin
 
+    def steps(self) -> I64:
+        """Return the step of each window's last input, (W,), counted from the source's first."""
+        return self.begin + self.starts + self.source.window - 1
+
     def hours(self) -> F64:
         """Return the hour of each window's last input, (W,)."""
-        return np.asarray((self.begin + self.starts + self.source.window - 1) * self.source.step_hours, np.float64)
+        return np.asarray(self.steps() * self.source.step_hours, np.float64)
 
     def block(self, clients: I64, values: F32) -> Block:
         """Return readings (K, T, C) of the span in the form that faults take."""

@@ -7,18 +7,27 @@ and without faults have the same scale. Central and held-out examples are later 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from clients.city.source_types import SeriesSource
 from clients.core import streams
-from clients.core.arrays import I64, Bool
+from clients.core.arrays import F64, I64, Bool
 from clients.core.errors import DataError
 from clients.core.examples import Cohort, CohortData, Examples
 from clients.core.on_demand import ExampleLayout, Made, on_demand_cohort
 from clients.core.population import ClientData, DataHistory, Population
-from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
+from clients.core.population_parts import (
+    CentralData,
+    CentralExamples,
+    ExampleSpec,
+    FederationFacts,
+    ForecastSpec,
+    RawSeries,
+)
 from clients.core.ragged import label_counts_of
 from clients.faults.apply import corrupt_in_place
 from clients.faults.counts import fault_counts
@@ -66,7 +75,8 @@ def series_population(
             fix="Take a shorter window or more days.",
         )
     cohort = _Maker(train, dtype, seed, world, faults).cohort()
-    hours, held_out_hours = train.hours(), test.hours()
+    held_out = _Maker(test, dtype, seed).cohort() if len(test.starts) else None
+    hours, held_out_hours, held_out_steps = train.hours(), test.hours(), test.steps()
     labelled = source.label is not None
     return Population(
         spec=ExampleSpec(
@@ -74,6 +84,7 @@ def series_population(
             feature_shape=(source.window, len(source.channels)),
             outputs=source.outputs if labelled else source.horizon,
             channels=source.channels,
+            forecast=None if labelled else _forecast_spec(source),
         ),
         federation=FederationFacts(
             name=source.name,
@@ -86,14 +97,51 @@ def series_population(
         ),
         clients=ClientData(
             cohort=cohort,
-            held_out=_Maker(test, dtype, seed).cohort() if len(test.starts) else None,
+            held_out=held_out,
             label_counts=label_counts_of(cohort, source.outputs) if labelled else None,
             hours=lambda clients: np.tile(hours, len(clients)),
             held_out_hours=lambda clients: np.tile(held_out_hours, len(clients)),
+            held_out_steps=None if labelled else lambda clients: np.tile(held_out_steps, len(clients)),
+            held_out_latest=None if labelled or held_out is None else partial(_latest, held_out),
+            series=partial(_raw_series, train, faults, seed, world),
         ),
         central=CentralData(validation=_central(validation, dtype, seed), test=_central(test, dtype, seed)),
         history=_history(train, faults, seed, world),
     )
+
+
+def _forecast_spec(source: SeriesSource) -> ForecastSpec:
+    """Return what the forecasts of a source are: channel 0, in its nominal deviations."""
+    channel = source.channels[0]
+
+    def scale(clients: I64) -> tuple[F64, F64]:
+        return np.full(len(clients), channel.mean), np.full(len(clients), channel.deviation)
+
+    return ForecastSpec(
+        quantity=channel.name,
+        unit=channel.unit,
+        scaled_by="nominal",
+        scale=scale,
+        stride=source.stride,
+        step_hours=source.step_hours,
+    )
+
+
+def _latest(windows: Cohort, clients: I64) -> Tensor:
+    """Return the last reading of channel 0 in each window of some clients, (M,)."""
+    data = windows(clients)
+    return data.features[torch.from_numpy(data.rows), -1, 0]
+
+
+def _raw_series(train: SeriesSpan, faults: Faults, seed: int, world: World | None, client: int) -> RawSeries:
+    """Return a client's readings of channel 0, with faults in the training part as the clients have them."""
+    source, one = train.source, np.array([client], np.int64)
+    values = source.read(one, 0, source.ends[-1])[0, :, 0].astype(np.float64)
+    if faults:
+        values[: train.end] = faulty_readings(train, one, faults, seed=seed, world=world)[0][0, :, 0]
+    channel, count = source.channels[0], len(values)
+    hours = np.asarray(np.arange(count) * source.step_hours, np.float64)
+    return RawSeries(channel.name, channel.unit, values, np.zeros(count, np.bool_), source.ends, hours)
 
 
 def _history(train: SeriesSpan, faults: Faults, seed: int, world: World | None) -> DataHistory:
@@ -177,4 +225,5 @@ def _central(span: SeriesSpan, dtype: torch.dtype, seed: int) -> CentralExamples
     data = _Maker(kept, dtype, seed).cohort()(sites)
     rows = torch.from_numpy(data.rows)
     examples = Examples(data.features[rows].contiguous(), data.targets[rows].contiguous())
-    return CentralExamples(examples, np.repeat(sites, data.sizes), np.tile(kept.hours(), len(sites)))
+    latest = None if span.source.label is not None else examples.features[:, -1, 0].clone()
+    return CentralExamples(examples, np.repeat(sites, data.sizes), np.tile(kept.hours(), len(sites)), latest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from clients.core.arrays import F32, F64, I64, Bool
 from clients.core.channels import Channel
 from clients.core.examples import CohortData, FaultCounts
 from clients.core.population import Population
+from clients.core.population_parts import RawSeries
 from clients.core.ragged import cohort_of, offsets_of
 from clients.faults.apply import Block, corrupt
 from clients.faults.counts import changed_share, fault_counts
@@ -46,6 +47,8 @@ class Recorded:
         window: rows of input.
         horizon: rows of output.
         channels: the channels, measured over all training readings.
+        splits: rows at which each client's training, validation and test parts end.
+        missing: which readings of channel 0 were missing before gaps were filled, one (T,) a client.
     """
 
     clients: Sequence[Series]
@@ -57,6 +60,8 @@ class Recorded:
     window: int
     horizon: int
     channels: tuple[Channel, ...]
+    splits: Sequence[tuple[int, int, int]] = ()
+    missing: Sequence[Bool] = ()
 
     @cached_property
     def starts(self) -> I64:
@@ -100,6 +105,28 @@ class Recorded:
         starts, offsets = self.starts, offsets_of(sizes)
         parts = [rows[offsets[k] : offsets[k + 1]] - starts[k] for k in clients.tolist()]
         return np.concatenate([np.zeros(0, np.int64), *parts]) + self.window - 1
+
+    @property
+    def quantity(self) -> str:
+        """The name of channel 0; empty where clients have different ones there."""
+        names = {s.channels[0] for s in self.clients}
+        return names.pop() if len(names) == 1 else ""
+
+    def latest(self, clients: I64, rows: I64, sizes: I64) -> Tensor:
+        """Return the scaled reading of channel 0 at each window's end; arguments as in `window_hours`."""
+        offsets = offsets_of(sizes)
+        parts = [rows[offsets[k] : offsets[k + 1]] for k in clients.tolist()]
+        ends = np.concatenate([np.zeros(0, np.int64), *parts]) + self.window - 1
+        return self.flat[torch.from_numpy(ends), 0]
+
+    def raw(self, flat: Tensor, client: int) -> RawSeries:
+        """Return a client's readings of channel 0 out of scaled ones [sum T, C], in their unit."""
+        start, end = self.starts[client : client + 2]
+        mean, deviation = self.scales[client]
+        values = flat[start:end, 0].double().numpy() * deviation[0] + mean[0]
+        filled = self.missing[client] & ~np.isnan(values)
+        unit = self.channels[0].unit
+        return RawSeries(self.quantity, unit, values, filled, self.splits[client], self.hours(client))
 
 
 def measured_channels(clients: Sequence[Series], ends: Sequence[int]) -> tuple[Channel, ...]:
@@ -145,7 +172,7 @@ def with_series_faults(
 
     return replace(
         clean,
-        clients=replace(clean.clients, cohort=cohort),
+        clients=replace(clean.clients, cohort=cohort, series=partial(recorded.raw, flat)),
         history=replace(clean.history, faults=tuple(faults), masks=masks_of),
     )
 

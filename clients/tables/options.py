@@ -67,6 +67,7 @@ class TableOptions(WindowedOptions, TaskOptions):
             "s", "ms", "us" or "ns"; or "excel" for days as spreadsheets count.
         time_zone: zone of times without an offset, such as "Europe/Berlin"; empty takes them as they are. Times are
             turned into UTC. A local time that occurs twice at the end of daylight saving is taken in the file's order.
+        unit: the unit of the readings to forecast, such as "ug/m3"; errors are then reported in it too.
         features: additional input columns; with "wide" every client gets them. Labelled rows take all columns that have
             no other use by default.
         columns: the sensors to keep, for "wide"; empty keeps every numeric column.
@@ -103,6 +104,7 @@ class TableOptions(WindowedOptions, TaskOptions):
     time_zone: str = ""
     id_column: str = ""
     target: str = ""
+    unit: str = ""
     features: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     max_categories: int = 100

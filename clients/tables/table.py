@@ -7,6 +7,7 @@ examples are all clients' windows of those parts together; `ClientData.held_out`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from clients.core.population_parts import CentralData, CentralExamples, ExampleS
 from clients.core.ragged import cohort_of, offsets_of
 from clients.partition.options import PartitionOptions
 from clients.tables.faults import Recorded, measured_channels, with_series_faults
+from clients.tables.forecasts import forecast_spec
 from clients.tables.layouts import read_series
 from clients.tables.options import TableOptions
 from clients.tables.reading import Notes, Reading, listed
@@ -73,6 +75,7 @@ def windowed_population(
     Raises:
         DataError: no window fits.
     """
+    missing = [np.isnan(s.values[:, 0]) for s in clients]
     ends = [split_points(len(s.values), options.validation_fraction, options.test_fraction) for s in clients]
     _describe_sensors(reading, clients)
     if options.gaps == "interpolate":
@@ -95,8 +98,9 @@ def windowed_population(
     names = [series.name for series in clients]
     known = [e[0] for e in ends]
     channels = measured_channels(clients, known)
+    channels = (replace(channels[0], unit=options.unit), *channels[1:])
     recorded = Recorded(
-        clients, known, scales, flat, train, train_sizes, options.window, options.horizon, channels=channels
+        clients, known, scales, flat, train, train_sizes, options.window, options.horizon, channels, ends, missing
     )
     clocked = all(series.time is not None for series in clients)
     everyone = np.arange(len(clients), dtype=np.int64)
@@ -107,7 +111,8 @@ def windowed_population(
         index = torch.from_numpy(rows)
         examples = Examples(features[index], targets[index].contiguous())
         hours = recorded.window_hours(everyone, rows, sizes) if clocked else None
-        return CentralExamples(examples, np.repeat(everyone, sizes), hours)
+        latest = flat[index + options.window - 1, 0]
+        return CentralExamples(examples, np.repeat(everyone, sizes), hours, latest)
 
     return Population(
         spec=ExampleSpec(
@@ -115,6 +120,7 @@ def windowed_population(
             feature_shape=(options.window, flat.shape[1]),
             outputs=options.horizon,
             channels=channels,
+            forecast=forecast_spec(recorded, options),
         ),
         federation=FederationFacts(
             name=Path(options.path).name,
@@ -128,6 +134,9 @@ def windowed_population(
             held_out=cohort_of(features, targets, offsets_of(test_sizes), test) if len(test) else None,
             hours=partial(recorded.window_hours, rows=train, sizes=train_sizes) if clocked else None,
             held_out_hours=partial(recorded.window_hours, rows=test, sizes=test_sizes) if clocked else None,
+            held_out_steps=partial(recorded.window_steps, rows=test, sizes=test_sizes),
+            held_out_latest=partial(recorded.latest, rows=test, sizes=test_sizes),
+            series=partial(recorded.raw, flat),
             series_faults=partial(with_series_faults, recorded=recorded),
         ),
         central=CentralData(validation=central(validation, validation_sizes), test=central(test, test_sizes)),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from clients.core.arrays import I64
 from clients.core.examples import Task
-from clients.core.population import Population
+from clients.core.population import ForecastSpec, Population
 
 MANY_EXAMPLES, FEW_CLASSES = 128, 16
 """From this many examples, and up to this many classes, softmax over the first axis is five times as fast."""
@@ -146,6 +148,9 @@ def error_words(population: Population, *, scaled: bool = True) -> str:
     """
     if population.task != "regression":
         return ""
+    if population.spec.forecast is not None:
+        clients = np.flatnonzero(population.sizes).astype(np.int64)
+        return "root mean squared error, " + _forecast_words(population.spec.forecast, clients)
     measured = [channel for channel in population.spec.channels if channel.measured]
     if not measured or not scaled:
         return "root mean squared error, in the targets' own unit"
@@ -153,6 +158,19 @@ def error_words(population: Population, *, scaled: bool = True) -> str:
     if population.spec.reconstructs or not first.unit:
         return "root mean squared error, in deviations of the readings"
     return f"root mean squared error, in deviations of {first.name} (1 is {first.deviation:.3g} {first.unit})"
+
+
+def _forecast_words(spec: ForecastSpec, clients: I64) -> str:
+    """Return the unit of a forecast's error in words."""
+    what = spec.quantity or "the readings"
+    if spec.scaled_by == "none":
+        return f"in {spec.unit}" if spec.unit else "in the unit of the readings; data.unit names it"
+    whose = "each client's own deviations" if spec.scaled_by == "client" else "deviations"
+    deviations = spec.scale(clients)[1]
+    low, high = (f"{one:.3g}" for one in (deviations.min(initial=np.inf), deviations.max(initial=0.0)))
+    one = low if low == high else f"{low} to {high}"
+    unit = f" {spec.unit}" if spec.unit else "; data.unit names their unit"
+    return f"in {whose} of {what} (1 is {one}{unit})"
 
 
 def agreement(before: Tensor, after: Tensor, task: Task) -> float:

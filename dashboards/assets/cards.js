@@ -114,7 +114,7 @@ function chartCard(spec, state) {
   };
 }
 
-const WIDE = new Set(["clients", "districts", "events"]);
+const WIDE = new Set(["clients", "districts", "events", ...FORECAST_RANKS.map(([rank]) => `forecast-${rank}`)]);
 
 // A card with a canvas drawn here; of several runs it shows one at a time.
 function gridCard(id, section, title, help, state, has, paint, choices) {
@@ -280,6 +280,9 @@ function makeCards(state) {
     (holder, view) => holder.replaceChildren(cityEventsTable(view)),
     () => [],
   );
+  const forecasts = forecastCards(state);
+  const drift = charts.findIndex((one) => one.section === "Client drift");
+  charts.splice(drift, 0, ...forecasts);
   const at = charts.findIndex((one) => one.section === "Time and bytes");
   return [...charts.slice(0, at), clients, districts, cityEvents, sizes, labels, ...charts.slice(at)];
 }

@@ -60,6 +60,19 @@
       { wide: true, tall: true },
     );
   }
+  if (view.series)
+    dataCard(
+      "series",
+      "Readings of a few clients",
+      "As the clients hold them, faults included. Training comes first in time; the validation and test parts are shaded.",
+      view.series.clients.map((one, index) => [String(index), one.name]),
+      (holder, index) => {
+        const one = view.series.clients[Number(index)];
+        chart("series", holder, seriesOption(one, view.series.origin, holder.clientWidth, font));
+        return seriesLegend(one);
+      },
+      { wide: true },
+    );
   dataCard("sizes", "Examples per client", "Number of clients by number of training examples, over all clients.", [], (holder) =>
     chart("sizes", holder, histogramOption(view.histogram, font)),
   );

@@ -91,6 +91,8 @@ def _panels(view: dict[str, Any]) -> list[tuple[str, Draw]]:
         found.append(("Feature shift", _feature_curve))
     if view["faults"]:
         found.append(("Changed by faults", _faults))
+    if view.get("series"):
+        found.append((f"Readings of {_with_gaps(view)['name']}", _series))
     if view["map"]:
         found.append((f"Sites: {view['map']['labels'][_coloured_by(view)]}", _sites))
     return found
@@ -196,6 +198,28 @@ def _faults(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     _cells(figure, axes, image, "share changed")
     axes.set_yticks(range(len(part)), list(view["faults"]))
     axes.set_xlabel(f"{_shown(view)}, most changed first")
+
+
+def _with_gaps(view: dict[str, Any]) -> dict[str, Any]:
+    """Return the drawn series with the most missing readings, the first where none has gaps."""
+    found: dict[str, Any] = max(view["series"]["clients"], key=lambda one: sum(one["missing"]))
+    return found
+
+
+def _series(figure: Any, axes: Any, view: dict[str, Any]) -> None:
+    one = _with_gaps(view)
+    x, low, high = np.array(one["x"]) / (24 if one["clocked"] else 1), _array(one["low"]), _array(one["high"])
+    axes.plot(np.repeat(x, 2), np.stack((low, high), 1).reshape(-1), color=SERIES[0], linewidth=0.6)
+    gaps = np.array(one["missing"]) > 0
+    axes.plot(x[gaps], np.zeros(gaps.sum()), "|", color=SERIES[1], transform=axes.get_xaxis_transform(), clip_on=False)
+    for end, name in zip(one["ends"], ("validation", "test"), strict=True):
+        at = end / (24 if one["clocked"] else 1)
+        axes.axvline(at, color=SOFT, linewidth=0.8, linestyle="dashed")
+        axes.annotate(name, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(2, -2), textcoords="offset points",
+                      rotation=90, va="top", fontsize=7, color=SOFT)  # fmt: skip
+    axes.set_xlabel("days" if one["clocked"] else "step")
+    axes.set_ylabel(one["quantity"])
+    axes.margins(x=0.01)
 
 
 def _sites(figure: Any, axes: Any, view: dict[str, Any]) -> None:

@@ -18,7 +18,8 @@ PAGE, PICTURE = "data.html", "data.png"
 OTHER_FOLDER = "Make room, or choose another folder."
 DRAWING = (
     "echarts/echarts.common.min.js",
-    "base.js", "charts.js", "options.js", "grids.js", "cards.js", "words.js", "data_charts.js", "data.js",
+    "base.js", "charts.js", "options.js", "grids.js", "forecasts.js", "cards.js", "words.js", "data_charts.js",
+    "series_charts.js", "data.js",
 )  # fmt: skip
 
 

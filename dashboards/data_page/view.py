@@ -11,6 +11,7 @@ from clients.core.arrays import F64, I64
 from clients.core.population import Population
 from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
 from dashboards.data_page import text as data_text
+from dashboards.data_page.series_view import series_view
 
 MOST_SHOWN = 400
 """The most clients that a grid shows one by one."""
@@ -51,6 +52,7 @@ def data_view(
             if np.isfinite(values).any() and name not in held.fault_quantities() and name != "size"
         },
         "map": _map(population, held, names),
+        "series": series_view(population, held.clients),
         "facts": {name: str(value) for name, value in population.federation.record.items()},
     }
 

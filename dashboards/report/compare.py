@@ -86,6 +86,8 @@ MEASURES = (
     Measure("test balanced accuracy", _outcome("test_balanced_accuracy"), share),
     Measure("test macro-F1", _outcome("test_macro_f1"), share),
     Measure("test error", _regression_error),
+    Measure("test error, in the reading's unit", _outcome("forecast", "error_in_unit")),
+    Measure("test error over that of persistence", _outcome("forecast", "ratio")),
     Measure("worst client", _outcome("client_spread", "worst")),
     Measure("validation loss, at the end", _last("validation_loss")),
     Measure("training loss, at the end", _last("train_loss")),

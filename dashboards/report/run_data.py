@@ -31,6 +31,7 @@ class RunData:
         scenario: the scenario's tables; empty where it cannot be read.
         scenario_text: the same as text.
         partition: the partition of the examples over the clients, or None.
+        forecasts: forecasts against truth of a few clients, or None.
         problems: sentences on files that could not be read.
     """
 
@@ -43,6 +44,7 @@ class RunData:
     scenario: Mapping[str, Any] = field(default_factory=dict)
     scenario_text: str = ""
     partition: Mapping[str, Any] | None = None
+    forecasts: Mapping[str, Any] | None = None
     problems: tuple[str, ...] = ()
 
     @property
@@ -92,6 +94,7 @@ def read_run(path: Path, lines: Sequence[Line] | None = None) -> RunData:
         scenario=scenario,
         scenario_text=text,
         partition=_tried(folder.read_partition, problems),
+        forecasts=_tried(folder.read_forecasts, problems),
         problems=tuple(problems),
     )
 

@@ -97,8 +97,15 @@ def ending(outcome: Facts) -> Ending:
 
 def reached(outcome: Facts) -> list[tuple[str, str]]:
     """Return what was reached, as rows of (name, value), without empty rows."""
-    rows = [_test_row(outcome), _optimum_row(outcome), _target_row(outcome.get("to_target"))]
-    rows += [("rate", rate_words(outcome)), ("client drift", _drift(outcome.get("drift"))), _spent_row(outcome)]
+    rows = [
+        _test_row(outcome),
+        _persistence_row(outcome.get("forecast")),
+        _optimum_row(outcome),
+        _target_row(outcome.get("to_target")),
+        ("rate", rate_words(outcome)),
+        ("client drift", _drift(outcome.get("drift"))),
+        _spent_row(outcome),
+    ]
     divergence = (outcome.get("baselines") or {}).get("weight_divergence")
     if divergence is not None:
         rows.append(("vs pooled", f"weight divergence {number(divergence)} at equal work"))
@@ -124,7 +131,40 @@ def _test_row(outcome: Facts) -> tuple[str, str]:
     balanced = outcome.get("test_balanced_accuracy")
     if metric == "accuracy" and balanced is not None and (outcome.get("test_imbalance") or 1.0) >= UNEQUAL:
         aside.insert(0, f"balanced {shown(balanced)}, macro-F1 {number(outcome.get('test_macro_f1'))}")
-    return f"test {metric}", shown(outcome[f"test_{metric}"]) + (f"   ({'; '.join(aside)})" if aside else "")
+    forecast = outcome.get("forecast") if metric == "error" else None
+    score = error_in_unit(forecast, forecast) if forecast else shown(outcome[f"test_{metric}"])
+    return f"test {metric}", score + (f"   ({'; '.join(aside)})" if aside else "")
+
+
+def error_in_unit(forecast: Facts, errors: Facts) -> str:
+    """Return an error in deviations and in the readings' unit.
+
+    Args:
+        forecast: the outcome's `forecast`.
+        errors: `error` and `error_in_unit`: the forecast's own, or persistence's.
+
+    Example:
+        >>> error_in_unit({"scaled_by": "client", "unit": "mph"}, {"error": 0.5, "error_in_unit": 6.25})
+        '0.5 deviations = 6.25 mph'
+    """
+    unit = str(forecast.get("unit") or "")
+    own = number(errors.get("error_in_unit"))
+    if forecast.get("scaled_by") == "none":
+        return f"{own} {unit}".rstrip()
+    return f"{number(errors.get('error'))} deviations = {own} {unit or 'in the unit of the readings'}"
+
+
+def _persistence_row(forecast: Facts | None) -> tuple[str, str]:
+    """Return the error of repeating the last reading, and how the test error compares with it."""
+    persistence = (forecast or {}).get("persistence") or {}
+    if not forecast or not persistence:
+        return "persistence", ""
+    if "not_measured" in persistence:
+        return "persistence", f"not measured: {persistence['not_measured']}"
+    ratio = forecast.get("ratio")
+    aside = "repeats the last reading"
+    aside += f"; the test error is {share(ratio, 2)} times this" if is_number(ratio) else ""
+    return "persistence", f"{error_in_unit(forecast, persistence)}   ({aside})"
 
 
 def _optimum_row(outcome: Facts) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 from dashboards.report import round_series, run_text
 from dashboards.report.city_view import city_view
 from dashboards.report.client_grid import METRICS, client_grid
+from dashboards.report.forecast_view import forecast_view
 from dashboards.report.formats import count, is_number, number, share
 from dashboards.report.run_data import RunData
 from server.convergence.facts import FACTS, label_of
@@ -63,6 +64,7 @@ def run_view(
     bad = round_series.not_finite(lines, ("train_loss", "validation_loss", "client_drift.mean", "update_dispersion"))
     ending = ending_of(run)
     city = city_view(lines, run.events, budget.cells)
+    forecasts = forecast_view(run, budget.cells)
     return {
         "name": run.name,
         "title": str(facts.get("title") or run.scenario.get("title") or run.name),
@@ -94,7 +96,13 @@ def run_view(
             {"round": event.get("round"), "kind": str(event.get("kind", "")), "message": str(event.get("message", ""))}
             for event in run.events[:MOST_EVENTS]
         ],
-        "notes": [*run.problems, *_notes(run, series, grid, bad), *(city or {}).get("left_out", ())],
+        "forecasts": forecasts,
+        "notes": [
+            *run.problems,
+            *_notes(run, series, grid, bad),
+            *(city or {}).get("left_out", ()),
+            *(forecasts or {}).get("left_out", ()),
+        ],
         "scenario_text": run.scenario_text,
         "versions": dict(run.versions),
     } | ({} if city is None else {"city": city})

@@ -6,6 +6,7 @@ clients/           rows by client and round            checkpoint/     the state
 model.safetensors  the final model                     outcome.json    how it ended; absent before
 partition.json     client sizes and label counts       report.html     the report, from `dashboards`
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
+forecasts.json     forecasts against truth, for the report (only of forecasts)
 """
 
 from __future__ import annotations
@@ -136,6 +137,11 @@ class RunFolder:
         return self.path / "data_truth.json"
 
     @property
+    def forecasts(self) -> Path:
+        """Forecasts against truth of a few clients, for the report; absent where nothing is forecast."""
+        return self.path / "forecasts.json"
+
+    @property
     def report(self) -> Path:
         """The report page of the run."""
         return self.path / "report.html"
@@ -185,6 +191,14 @@ class RunFolder:
         """
         _replace(self.outcome, to_json(outcome, indent=True) + "\n")
 
+    def write_forecasts(self, forecasts: Mapping[str, Any]) -> None:
+        """Write the result of `clients.engines.forecasts.forecast_examples`.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        _replace(self.forecasts, to_json(forecasts) + "\n")
+
     def read_scenario(self) -> str:
         """Return the resolved scenario's text.
 
@@ -226,6 +240,14 @@ class RunFolder:
         """
         return _read_json(self.truth)
 
+    def read_forecasts(self) -> dict[str, Any] | None:
+        """Return the content of forecasts.json; None where it is absent.
+
+        Raises:
+            RunFolderError: it cannot be read, or is damaged.
+        """
+        return _read_json(self.forecasts)
+
     def truncate(self, last_round: int) -> int | None:
         """Cut the record back to `last_round`: rounds, events, client rows and the outcome.
 
@@ -243,6 +265,7 @@ class RunFolder:
         """
         with writing(self.path):
             self.outcome.unlink(missing_ok=True)
+            self.forecasts.unlink(missing_ok=True)
             self.events.touch()
         ClientTable(self.clients).truncate(last_round)
         truncate_rounds(self.events, last_round)

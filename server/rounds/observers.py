@@ -10,7 +10,7 @@ from clients.core.user_code import described
 
 _log = logging.getLogger("fedscape.observers")
 
-MOMENTS = ("run_started", "recorded_before", "round_finished", "event", "run_finished")
+MOMENTS = ("run_started", "recorded_before", "progress", "round_finished", "event", "run_finished")
 _Listener = Callable[[Any], object]
 
 
@@ -29,6 +29,13 @@ class Observer(Protocol):
 
     def recorded_before(self, lines: Sequence[dict[str, Any]]) -> None:
         """Called in a resumed run before its first new round: the lines recorded so far, from round 0 on."""
+
+    def progress(self, facts: dict[str, Any]) -> None:
+        """Called a few times a second while local training or an evaluation takes more than two seconds.
+
+        `round` is the round that is played, None after the last; `phase`, and `done` `of` so many `unit`s; `seconds`
+        since the phase began.
+        """
 
     def round_finished(self, line: dict[str, Any]) -> None:
         """Called after each round, and after the evaluation of round 0: the line of `rounds.jsonl`."""
@@ -81,7 +88,17 @@ class Observers:
 
     def recorded_before(self, lines: Sequence[dict[str, Any]]) -> None:
         """Announce the lines from which a resumed run continues."""
+        self._round = lines[-1].get("round") if lines else None
         self._announce("recorded_before", lines)
+
+    @property
+    def follow_progress(self) -> bool:
+        """Whether any observer has the method `progress`."""
+        return bool(self._listeners["progress"])
+
+    def progress(self, facts: dict[str, Any]) -> None:
+        """Announce progress inside a round."""
+        self._announce("progress", {"round": 0 if self._round is None else self._round + 1} | facts)
 
     def round_finished(self, line: dict[str, Any]) -> None:
         """Announce a round's line."""

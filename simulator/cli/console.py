@@ -20,6 +20,8 @@ from simulator.cli import console_text
 
 UPDATES_A_SECOND = 10
 PLAIN_LINES = 20
+PLAIN_SECONDS = 10.0
+"""Without a terminal, the least seconds between lines of progress inside a round."""
 MOST_EVENTS = 20
 IN_THE_DATA = ("storm", "power_cut", "outage")
 """Kinds of events that the console does not print, because they belong to the data; the record has them."""
@@ -70,6 +72,7 @@ class ConsoleObserver:
         self._shown_at, self._shown_round, self._next = -1.0, -1, 0
         self._waiting: list[str] = []
         self._events = 0
+        self._progress, self._said_at = "", self._clock()
 
     def run_started(self, facts: dict[str, Any]) -> None:
         """Print the header."""
@@ -79,9 +82,20 @@ class ConsoleObserver:
         for line in [*rest, ""]:
             self._print(line)
 
+    def progress(self, facts: dict[str, Any]) -> None:
+        """Show how far a long round is: in the display, or as a line every `PLAIN_SECONDS`."""
+        now = self._clock()
+        where = "after the last round" if facts.get("round") is None else f"round {facts['round']}"
+        self._progress = f"  {where}: {console_text.progress(facts)}"
+        if self._is_live:
+            self._draw(now)
+        elif now - self._said_at >= PLAIN_SECONDS:
+            self._print(self._progress)
+            self._said_at = now
+
     def round_finished(self, line: dict[str, Any]) -> None:
         """Keep the round; draw it when the display is due."""
-        self._line = line
+        self._line, self._progress = line, ""
         now = self._clock()
         if self._started is None:
             self._started = now, line.get("round", 0)
@@ -109,6 +123,7 @@ class ConsoleObserver:
 
     def run_finished(self, outcome: dict[str, Any]) -> None:
         """Print the last round if it was not shown, then the verdict with its reasons, and the results."""
+        self._progress = ""
         self._started = None  # the run is over: no time left to estimate
         if self._is_live and self._line:
             self._draw(self._clock())
@@ -167,6 +182,7 @@ class ConsoleObserver:
             console_text.nearing(line.get("criteria") or {}, MOST_CRITERIA),
         )
         self._print("  ".join((self._head(line), *(part for part in parts if part))))
+        self._said_at = self._clock()
 
     def _left(self, now: float, index: int) -> str:
         """Return the longest time that the remaining rounds may take, in words."""
@@ -194,8 +210,8 @@ class ConsoleObserver:
 
     def _draw(self, now: float) -> None:
         """Redraw the live display, and print the waiting events above it."""
-        assert self._line is not None
-        lines = self._fitted(self._line, now)
+        shown = [self._fitted(self._line, now)] if self._line is not None else []
+        lines = Text("\n").join([*shown, *([Text(self._progress, "cyan")] if self._progress else [])])
         lines.plain = self._plain(lines.plain)
         lines.no_wrap, lines.overflow = True, "crop"
         if self._live is None:
@@ -205,4 +221,5 @@ class ConsoleObserver:
             self._print(words)
         self._waiting = []
         self._live.update(lines, refresh=True)
-        self._shown_at, self._shown_round = now, self._line.get("round", 0)
+        self._shown_at = now
+        self._shown_round = self._line.get("round", 0) if self._line is not None else self._shown_round

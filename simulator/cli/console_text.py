@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dashboards.report.formats import is_number, number, share
+from dashboards.report.formats import clock_time, is_number, number, share
 from dashboards.report.run_text import criterion_label
 from server.convergence.criteria import CRITERIA
 
@@ -74,9 +74,30 @@ def _nearness(name: str, state: Facts) -> str:
     return f"{label} not finite" if is_number(threshold) else f"{label} not measured"
 
 
+def progress(facts: Facts) -> str:
+    """Return how far a phase of a round is, and about how long it still takes.
+
+    Example:
+        >>> progress({"phase": "training", "done": 8590, "of": 19968, "unit": "batches", "seconds": 22.0})
+        'training 43%, 8,590 of 19,968 batches, about 0:29 left'
+        >>> progress({"phase": "evaluation", "done": 0, "of": 0, "unit": "examples", "seconds": 3.0})
+        'evaluation'
+    """
+    done, of = facts.get("done") or 0, facts.get("of") or 0
+    phase = str(facts.get("phase", ""))
+    if not done or not of:
+        return phase
+    part = min(done / of, 1.0)
+    words = f"{phase} {math.floor(100 * part)}%, {done:,} of {of:,} {facts.get('unit', '')}"
+    seconds = facts.get("seconds")
+    return words + (f", about {clock_time(seconds * (1 / part - 1))} left" if is_number(seconds) and part < 1 else "")
+
+
 def pace(line: Facts) -> str:
     """Return clients a second, as recorded or from the round's wall time; empty if unknown."""
     rate = line.get("clients_per_second")
     if rate is None and line.get("respondents") and line.get("wall_seconds"):
         rate = line["respondents"] / line["wall_seconds"]
-    return f"{rate:,.0f} clients/s" if is_number(rate) else ""
+    if not is_number(rate):
+        return ""
+    return f"{rate:,.0f} clients/s" if rate >= 10 else f"{rate:.2g} clients/s"

@@ -42,6 +42,13 @@ class EnginePlan:
     length: int = 0
     threads: int | None = None
 
+    @property
+    def round_seconds(self) -> float | None:
+        """The predicted seconds of a round's training on the chosen engine; None where it was not timed."""
+        names = ["plain"] if self.engine == "plain" else [f"stacked, tiles of {self.tile}", "stacked"]
+        names = ["compiled", *names] if self.compiled else names
+        return next((self.probes[name] for name in names if name in self.probes), None)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self) | {"widths": list(self.widths)}

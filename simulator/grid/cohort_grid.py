@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from clients.core.user_code import described
+from clients.engines.progress import Progress
 from clients.flower.messages import TRAIN, CohortMessages
 from clients.flower.shim import FIRST_NODE, Run, claim_identity, empty_run, set_message_id
 from simulator.grid.local_clients import LocalClients
@@ -27,6 +28,9 @@ class CohortGrid(Grid):
         local: trains and evaluates the clients; None if `client_app` does.
         client_app: a user's ClientApp, called with one message a client.
         run_config: `context.run_config` of the ClientApp.
+
+    Attributes:
+        progress: counts the clients whose ClientApp has replied; None where no one listens.
     """
 
     nodes_by_client = True
@@ -46,6 +50,7 @@ class CohortGrid(Grid):
         self._contexts: dict[int, Context] = {}
         self._answers: dict[str, Message] = {}
         self._ids = itertools.count()
+        self.progress: Progress | None = None
 
     def set_run(self, run: Run) -> None:
         """Take Flower's description of the run."""
@@ -91,6 +96,8 @@ class CohortGrid(Grid):
             return []
         if self._local is not None:
             return self._local.gather(ordered)
+        if self.progress is not None:
+            self.progress.begin("work of the clients", len(ordered), "clients")
         return [self._call(message) for message in ordered]
 
     def _call(self, message: Message) -> Message:
@@ -115,4 +122,6 @@ class CohortGrid(Grid):
         except Exception as error:
             reply = Message(Error(code=2, reason=described(error)), reply_to=message)
         set_message_id(reply, f"{message.metadata.message_id}-reply")
+        if self.progress is not None:
+            self.progress.add(1)
         return reply

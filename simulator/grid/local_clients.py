@@ -61,6 +61,9 @@ class LocalClients:
         Raises:
             StrategyError: the updates do not fit `keep_bytes`, and the aggregation needs each of them.
         """
+        if self.engine.progress is not None:
+            batches = int(count_ahead(self.engine.task, work).local_steps.sum())
+            self.engine.progress.begin("training", batches, "batches")
         if not isinstance(sent, CohortMessages) or sent.begin is None:
             update = concatenate([self._tile(work, tile) for tile in self._tiles(work)])
             return CohortReplies(sent, update, work.params, self.codec)

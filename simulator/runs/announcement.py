@@ -6,7 +6,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
+from simulator.engines.cost import RoundCost, cost_words, foresee
 from simulator.runs.session import Session
+from simulator.runs.strategies import evaluated_clients
 
 _log = logging.getLogger("fedscape.notices")
 
@@ -47,3 +51,46 @@ def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
         "engine_plan": plan.to_dict() if plan else None,
         **facts,
     }
+
+
+def cost_of(session: Session) -> tuple[RoundCost | None, str]:
+    """Return what a round will cost and, where it takes long, a sentence that names the keys that reduce it."""
+    scenario, task, plan = session.scenario, session.task, session.plan
+    if plan is None or (session.played.own is None and session.played.cohort is None):
+        return None, ""
+    central, federated = _evaluated(session)
+    cohort = session.played.cohort or session.population.num_clients
+    cost = foresee(
+        plan,
+        task,
+        session.evaluator,
+        cohort=cohort,
+        evaluated=central + federated,
+        examples=session.population.validation,
+    )
+    if cost is None:
+        return None, ""
+    spec = session.population.spec
+    words = cost_words(
+        cost,
+        rounds=scenario.run.rounds,
+        stride=spec.forecast.stride if spec.forecast is not None and scenario.data is not None else None,
+        window=spec.feature_shape[0] if spec.feature_shape else 1,
+        federated=federated / max(central + federated, 1.0),
+    )
+    return cost, words
+
+
+def _evaluated(session: Session) -> tuple[float, float]:
+    """Return the examples evaluated in a round, on the server and on the clients: the mean over rounds."""
+    population, options = session.population, session.scenario.evaluation
+    central = float(len(population.validation)) if population.validation is not None else 0.0
+    if not options.federated_every:
+        return central, 0.0
+    clients = evaluated_clients(options, population.sizes, session.task.seed)
+    held_out = population.clients.held_out
+    if held_out is None:
+        each = float(population.sizes[clients].sum(dtype=np.int64))
+    else:  # a client's number stands for all: to count each would make its data
+        each = len(clients) * float(held_out(clients[:1]).sizes.sum()) if len(clients) else 0.0
+    return central, each / options.federated_every

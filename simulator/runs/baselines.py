@@ -19,6 +19,7 @@ from clients.core.population import Population
 from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.plain import PlainEngine
+from clients.engines.progress import Progress
 from clients.training.local import count_steps
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
@@ -46,7 +47,7 @@ def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int
     if population.num_examples > MOST_EXAMPLES:
         most = f"at most {MOST_EXAMPLES:,} examples are pooled"
         return {"not_measured": f"{most}, and there are {population.num_examples:,}"}
-    pooled, buffers = train_pooled(task, rounds=rounds, cohort=cohort)
+    pooled, buffers = train_pooled(task, rounds=rounds, cohort=cohort, progress=engine.progress)
     found: dict[str, Any] = {"weight_divergence": weight_divergence(params, pooled)}
     test = population.during(rounds).test
     if test is None or population.task == "objective":
@@ -70,7 +71,9 @@ def weight_divergence(params: Tensor, pooled: Tensor) -> float:
     return float(torch.linalg.vector_norm(params - pooled) / torch.linalg.vector_norm(pooled))
 
 
-def train_pooled(task: LearningTask, *, rounds: int, cohort: int) -> tuple[Tensor, Tensor]:
+def train_pooled(
+    task: LearningTask, *, rounds: int, cohort: int, progress: Progress | None = None
+) -> tuple[Tensor, Tensor]:
     """Train one model on the data of all clients, at equal work.
 
     Each round takes the cohort's mean number of local steps, on batches as large as the cohort's batches together,
@@ -95,10 +98,14 @@ def train_pooled(task: LearningTask, *, rounds: int, cohort: int) -> tuple[Tenso
     )
     engine = PlainEngine(replace(task, population=_pooled(task.population, everyone), local=local))
     params, buffers = task.initial()
+    if progress is not None:
+        progress.begin("training on pooled data", rounds, "rounds")
     for round_index in range(1, rounds + 1):
         work = CohortWork(round_index=round_index, clients=np.zeros(1, np.int64), params=params, buffers=buffers)
         update, _ = engine.train(work, {})
         params, buffers = update.params[0], update.buffers[0]
+        if progress is not None:
+            progress.add(1)
     return params, buffers
 
 
@@ -149,6 +156,11 @@ def train_alone(
     alone = replace(task, local=replace(local, partial_work=0.0, buffers="average"))
     trainer = type(engine)(alone)  # type: ignore[call-arg]
     params, buffers = (start.expand(len(clients), -1) for start in task.initial())
+    trainer.progress = engine.progress
+    if engine.progress is not None:
+        sizes = population.sizes[clients].astype(np.int64)
+        steps = count_steps(alone.local, sizes, clients, seed=task.seed, round_index=1).sum()
+        engine.progress.begin("training alone", int(steps) * len(in_rounds), "batches")
     together = [slice(0, len(clients))] if len(in_rounds) == 1 else [slice(k, k + 1) for k in range(len(clients))]
     for round_index in in_rounds.tolist():
         ended = [trainer.train(CohortWork(round_index=int(round_index), clients=clients[part],

@@ -10,7 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from clients.core.parameters import write_vector
-from clients.engines.evaluation import Evaluator
+from clients.core.population import Population
+from clients.engines.evaluation import Evaluation, Evaluator
+from clients.engines.forecasts import forecast_errors, forecast_examples
 from clients.modules.copies import copy_module
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
 from clients.training.losses import metrics
@@ -56,7 +58,7 @@ def conclude(
     }
     outcome |= {key: last[key] for key in ("optimality_gap", "distance_to_optimum") if key in last}
     outcome |= rate_of(session, lines)
-    outcome |= _final_scores(session, session.evaluator, state)
+    outcome |= _final_scores(session, session.evaluator, state, folder)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
     if session.engine is not None and scenario.evaluation.baselines and over:
         cohort = session.played.cohort or session.population.num_clients
@@ -98,14 +100,17 @@ def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, A
     return trend.fit(whole=True)
 
 
-def _final_scores(session: Session, evaluator: Evaluator, state: ServerState) -> dict[str, Any]:
-    """Evaluate the final model on the central test examples and on the clients."""
+def _final_scores(
+    session: Session, evaluator: Evaluator, state: ServerState, folder: RunFolder | None
+) -> dict[str, Any]:
+    """Evaluate the final model on the central test examples and on the clients; write forecasts to the folder."""
     population = session.population.during(state.round_index)
     scores: dict[str, Any] = {}
     evaluator.load(state.params, state.buffers)
     if population.test is not None and population.task != "objective":
         result = evaluator.central(population.test)
         scores |= metrics("test", result.loss, result.score, population.task)
+        scores |= _forecasts(evaluator, result, population, folder)
         if population.task == "classification":
             counts = class_counts(result.predicted, population.test.targets, population.outputs)
             scores |= class_metrics("test", counts) | {"test_imbalance": imbalance(counts)}
@@ -125,6 +130,19 @@ def _final_scores(session: Session, evaluator: Evaluator, state: ServerState) ->
     if balanced is not None:
         short |= {"worst_balanced": balanced["min"], "lowest_tenth_balanced": balanced["p10"]}
     return scores | {"client_spread": short | {"clients": spread["clients"], "variance": spread["variance"]}}
+
+
+def _forecasts(
+    evaluator: Evaluator, result: Evaluation, population: Population, folder: RunFolder | None
+) -> dict[str, Any]:
+    """Return the errors of forecasts in their unit, beside persistence; write forecasts against truth to the folder."""
+    spec, test = population.spec.forecast, population.central.test
+    if spec is None or test is None or test.owners is None:
+        return {}
+    view = forecast_examples(evaluator, result, population) if folder is not None else None
+    if folder is not None and view is not None:
+        folder.write_forecasts(view)
+    return {"forecast": forecast_errors(result, test, spec)}
 
 
 def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
 from clients.core.user_code import naming
+from clients.engines.progress import Progress
 from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_measures, partition_table
@@ -32,14 +33,8 @@ from server.rounds.checkpointer import RunCheckpointer
 from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
-from simulator.runs.announcement import describe, log_notices
-from simulator.runs.argument_checks import (
-    check_observers,
-    check_out,
-    check_parts,
-    check_record,
-    check_run_path,
-)
+from simulator.runs.announcement import cost_of, describe, log_notices
+from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
 from simulator.runs.experiment import experiment_of
@@ -249,6 +244,7 @@ def _play(
     report = [ReportWriter(folder)] if folder is not None else []
     # The report is last: it is drawn from the outcome, which the recorder writes first.
     all_observers = Observers([*([recorder] if recorder else []), history, *observers, *report])
+    progress = Progress(all_observers.progress) if all_observers.follow_progress else None
     run = session.scenario.run
     played = session.played
     checkpointer = RunCheckpointer(
@@ -263,7 +259,10 @@ def _play(
     try:
         experiment = experiment_of(session, all_observers, checkpointer, stop_asked)
         state = session.start
-        facts = describe(session, {"run_id": run_id} | _start_facts(session, given))
+        started = _start_facts(session, given)
+        if progress is not None:
+            session.count_progress(progress)
+        facts = describe(session, {"run_id": run_id} | started)
         all_observers.run_started(facts)
         if not observers:
             log_notices(facts.get("notices", ()))
@@ -277,6 +276,8 @@ def _play(
             all_observers.round_finished(initial_line(experiment, state))
         state, verdict = run_rounds(experiment, state)
         checkpointer.save(state)
+        if progress is not None:
+            progress.conclude()
         verdict = with_hint(verdict, state, folder, brought(given))
         with naming("model", "fails after the last round, on test examples or in baselines"):
             outcome = conclude(session, state, verdict, history.lines, folder)
@@ -294,7 +295,10 @@ def _play(
 def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
     data = session.scenario.data
-    notices = [*session.scenario.notices, *session.population.federation.notices, *session.task.notices]
+    cost, warning = cost_of(session)
+    population, task = session.population, session.task
+    notices = [*session.scenario.notices, *population.federation.notices, *task.notices]
+    notices += [warning] if warning else []
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
@@ -309,5 +313,6 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
         **({"notices": notices} if notices else {}),
         **({"scenario_notices": session.scenario.notices} if session.scenario.notices else {}),
         **({"error": error} if error else {}),
+        **({"foreseen_seconds": cost.facts()} if cost is not None else {}),
         "from_python": brought(given),
     }

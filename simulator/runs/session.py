@@ -14,6 +14,7 @@ from clients.core.user_code import naming
 from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
+from clients.engines.progress import Progress
 from clients.flower.codec import Codec
 from clients.training.client_states import ClientStates
 from clients.training.task import LearningTask
@@ -63,6 +64,14 @@ class Session:
     engine: Engine | None
     plan: EnginePlan | None
     states: ClientStates | None
+
+    def count_progress(self, progress: Progress) -> None:
+        """Have the engine, the evaluator and a grid that calls a ClientApp count their work."""
+        self.evaluator.progress = progress
+        if self.engine is not None:
+            self.engine.progress = progress
+        if isinstance(self.grid, CohortGrid):
+            self.grid.progress = progress
 
 
 def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | None = None) -> Session:

@@ -121,3 +121,34 @@ def test_absent_methods_are_looked_up_once() -> None:
     for _ in range(200):
         observers.round_finished({"round": 1})
     assert looked_up == []
+
+
+class Follower:
+    def __init__(self) -> None:
+        self.rounds: list[int | None] = []
+
+    def progress(self, facts: dict[str, Any]) -> None:
+        self.rounds.append(facts["round"])
+
+
+def test_progress_has_the_round_that_is_played() -> None:
+    follower = Follower()
+    observers = Observers([follower])
+    assert observers.follow_progress
+    observers.progress({"phase": "evaluation"})
+    observers.round_finished({"round": 0})
+    observers.progress({"phase": "training"})
+    observers.progress({"phase": "evaluation", "round": None})
+    assert follower.rounds == [0, 1, None]
+
+
+def test_progress_of_a_resumed_run_has_the_round_after_the_checkpoint() -> None:
+    follower = Follower()
+    observers = Observers([follower])
+    observers.recorded_before([{"round": 0}, {"round": 1}, {"round": 2}])
+    observers.progress({"phase": "training"})
+    assert follower.rounds == [3]
+
+
+def test_progress_is_not_followed_without_the_method() -> None:
+    assert not Observers([Everything()]).follow_progress

@@ -375,3 +375,60 @@ def test_ascii_stream_gets_replacement_characters() -> None:
         text = plain(raw.getvalue().decode("ascii"))
         assert text.startswith("fedscape 0.1 - scenario luft-g?te - seed 7")
         assert ("============------------" in text) == terminal
+
+
+def inside(done: int, **more: Any) -> dict[str, Any]:
+    return {"round": 2, "phase": "training", "done": done, "of": 100, "unit": "batches", "seconds": 10.0} | more
+
+
+def test_long_round_without_a_terminal_prints_a_line_every_ten_seconds() -> None:
+    stream, clock = io.StringIO(), Clock()
+    console = ConsoleObserver(stream, clock=clock)
+    console.run_started(FACTS)
+    console.round_finished(line(1))
+    stream.truncate(stream.seek(0))
+    for second in range(1, 31):
+        clock.now = float(second)
+        console.progress(inside(second, seconds=float(second)))
+    assert stream.getvalue().splitlines() == [
+        "  round 2: training 10%, 10 of 100 batches, about 1:30 left",
+        "  round 2: training 20%, 20 of 100 batches, about 1:20 left",
+        "  round 2: training 30%, 30 of 100 batches, about 1:10 left",
+    ]
+
+
+def test_short_rounds_without_a_terminal_print_no_progress() -> None:
+    stream, clock = io.StringIO(), Clock()
+    console = ConsoleObserver(stream, clock=clock)
+    console.run_started(FACTS | {"rounds": 3})
+    for index in range(1, 4):
+        clock.now += 6.0
+        console.progress(inside(50))
+        console.round_finished(line(index))
+    assert "training" not in stream.getvalue()
+
+
+def test_live_display_shows_progress_until_the_round_ends() -> None:
+    terminal, clock = Terminal(), Clock()
+    console = ConsoleObserver(terminal, clock=clock)
+    console.run_started(FACTS)
+    console.progress(inside(40, round=0, phase="evaluation", unit="examples"))  # before any line
+    assert "round 0: evaluation 40%, 40 of 100 examples" in plain(terminal.getvalue())
+    clock.now = 5.0
+    console.round_finished(line(1))
+    clock.now = 9.0
+    console.progress(inside(75))
+    assert "round 2: training 75%, 75 of 100 batches, about 0:03 left" in plain(terminal.getvalue())
+    terminal.truncate(terminal.seek(0))
+    clock.now = 12.0
+    console.round_finished(line(2))
+    assert "training 75%" not in plain(terminal.getvalue())
+    console.close()
+
+
+def test_progress_after_the_last_round_says_so() -> None:
+    stream, clock = io.StringIO(), Clock()
+    console = ConsoleObserver(stream, clock=clock)
+    clock.now = 20.0
+    console.progress(inside(50, round=None, phase="evaluation", unit="examples"))
+    assert stream.getvalue().startswith("  after the last round: evaluation 50%, 50 of 100 examples")
