@@ -1,0 +1,124 @@
+// What surrounds a chart, as HTML: legend, axis titles and notes wrap at the card's edge and never cover the chart.
+
+function frameOf(holder) {
+  if (holder.frame) return holder.frame;
+  const part = (name, tag = "div") => el(tag, { class: name, hidden: true });
+  const frame = { legend: part("legend entries"), up: part("axis up"), across: part("axis across"), notes: part("notes", "ul") };
+  holder.before(frame.legend, frame.up);
+  holder.after(frame.across, frame.notes);
+  holder.frame = frame;
+  return frame;
+}
+
+function titleAxes(holder, up, across) {
+  const frame = frameOf(holder);
+  for (const [node, words] of [
+    [frame.up, up],
+    [frame.across, across],
+  ]) {
+    node.textContent = words ? `${node === frame.up ? "↑" : ""} ${words} ${node === frame.across ? "→" : ""}`.trim() : "";
+    node.hidden = !words;
+  }
+}
+
+function noteUnder(holder, notes) {
+  const { notes: list } = frameOf(holder);
+  list.replaceChildren(...notes.map((words) => el("li", {}, words)));
+  list.hidden = !notes.length;
+}
+
+// One button for each series; a click hides or shows it.
+function legendOver(holder, entries, hidden, toggle) {
+  const { legend } = frameOf(holder);
+  legend.replaceChildren(
+    ...entries.map(({ name, index, line }) =>
+      el(
+        "button",
+        { type: "button", "aria-pressed": String(!hidden.has(name)), onclick: () => toggle(name) },
+        swatch(index, line),
+        el("span", {}, name),
+      ),
+    ),
+  );
+  legend.hidden = !entries.length;
+}
+
+function hideFrame(holder, hidden) {
+  holder.hidden = hidden;
+  if (hidden) for (const part of Object.values(frameOf(holder))) part.hidden = true;
+}
+
+// Draw an option whose axes have names: the names become titles around the chart.
+function drawNamed(chart, holder, option) {
+  const [across, up] = [option.xAxis, option.yAxis];
+  titleAxes(holder, up.name, across.name);
+  const height = option.height ? `${option.height}px` : "";
+  if (holder.style.height !== height) holder.style.height = height;
+  if (chart.getWidth() !== holder.clientWidth || chart.getHeight() !== holder.clientHeight) chart.resize();
+  const { height: _, ...rest } = option;
+  chart.setOption({ ...rest, xAxis: { ...across, name: "" }, yAxis: { ...up, name: "" } }, { notMerge: true });
+}
+
+// Cards that are half as wide as the page fill it in pairs; a last one alone is as wide as the page.
+function pairCards(group) {
+  const shown = [...group.children].filter((card) => !card.hidden);
+  const halves = shown.filter((card) => !card.classList.contains("wide"));
+  const changed = [];
+  halves.forEach((card, index) => {
+    const alone = halves.length % 2 === 1 && index === halves.length - 1;
+    if (card.classList.contains("alone") !== alone) changed.push(card);
+    card.classList.toggle("alone", alone);
+  });
+  return changed;
+}
+
+// A start that is far above all later values: the axis ends above the later values, and an arrow marks the start.
+const STEEP = 3;
+function steepStart(series) {
+  const sides = series.flatMap((one) => [one, ...(one.bands || []).flatMap(([low, high]) => [low, high])]);
+  const measured = series.flatMap((one) => one.rounds.filter((_, row) => one.y[row] !== null));
+  const first = Math.min(...measured);
+  const of = (one, want) => one.y.filter((value, row) => value !== null && want(one.rounds[row]));
+  const later = sides.flatMap((one) => of(one, (round) => round > first));
+  const start = Math.max(...sides.flatMap((one) => of(one, (round) => round === first)));
+  const [low, high] = [Math.min(...later), Math.max(...later)];
+  if (new Set(measured).size < 4 || !(high > low) || start - low < STEEP * (high - low)) return null;
+  const step = niceStep((high - low) / 3);
+  const [bottom, top] = [Math.floor(low / step) * step, Math.ceil((high + step / 4) / step) * step];
+  const points = series.flatMap((one) => {
+    const row = one.rounds.indexOf(first);
+    return row >= 0 && one.y[row] > top ? [{ name: one.name, index: one.index, x: one.x[row], value: one.y[row] }] : [];
+  });
+  return points.length ? { low: bottom, high: top, step, round: first, points } : null;
+}
+
+function niceStep(raw) {
+  const power = 10 ** Math.floor(Math.log10(raw));
+  return power * [1, 2, 5, 10].find((one) => one * power >= raw);
+}
+
+const arrows = ({ points }, top) => ({
+  silent: true,
+  animation: false,
+  symbol: "triangle",
+  symbolSize: 9,
+  symbolOffset: [0, 5],
+  label: { show: false },
+  data: points.map((one) => ({ coord: [one.x, top], itemStyle: { color: seriesColour(one.index) } })),
+});
+
+// Sentences on what a chart does not show within its axes, and on its marks.
+function notesUnder(spec, views, series, log, format) {
+  const notes = [];
+  const beyond = log || !spec.steep ? null : steepStart(series);
+  if (beyond) {
+    const shown = beyond.points.slice(0, 6).map((one) => `${one.name} ${format(one.value)}`);
+    const more = beyond.points.length > 6 ? ` and ${beyond.points.length - 6} more` : "";
+    notes.push(`▲ Above the axis in round ${beyond.round}: ${shown.join(", ")}${more}. "log" shows all values.`);
+  }
+  const low = log && !spec.timeline ? series.flatMap((one) => one.y).filter((value) => value !== null && value <= 0).length : 0;
+  if (low) notes.push(`${low.toLocaleString("en")} values of 0 or less are not drawn on a logarithmic axis.`);
+  const marks = views.length === 1 && spec.marks && views[0].city ? views[0].city.marks : [];
+  if (marks.length) notes.push(`Marks: ${marks.map(([round, words]) => `round ${round.toLocaleString("en")} ${words}`).join("; ")}.`);
+  return notes;
+}
