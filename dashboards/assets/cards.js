@@ -79,7 +79,7 @@ function chartCard(spec, state) {
       timeline.hidden = !lanes;
       if (lanes) {
         paintTimeline(timeline, views[0]);
-        if (!card.querySelector(".legend")) timeline.after(el("div", { class: "legend" }));
+        if (!card.querySelector(".legend")) frameOf(timeline).notes.after(el("div", { class: "legend" }));
         card.querySelector(".legend").replaceChildren(...STATES.map(([, name, tone]) => legendOf(colour(tone), name)));
       }
     }
@@ -96,7 +96,7 @@ function chartCard(spec, state) {
     logButton.setAttribute("aria-pressed", String(log));
     const option = chartOption(spec, views, series, log, font);
     option.legend.selected = Object.fromEntries([...hiddenSeries].map((name) => [name, false]));
-    legendOver(holder, views.length === 1 && series.length > 1 ? series : [], hiddenSeries, (name) => {
+    legendOver(holder, views.length === 1 && !spec.axis ? series : [], hiddenSeries, (name) => {
       if (!hiddenSeries.delete(name)) hiddenSeries.add(name);
       draw();
     });

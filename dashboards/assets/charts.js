@@ -32,7 +32,11 @@ const CHARTS = [
     help: (views) =>
       views.length > 1
         ? "The server's model on the validation examples or on the clients."
-        : "The bands show the score of the server's model over clients: 5% to 95%, and the middle half.",
+        : `The server's model on the validation examples${
+            views.some((view) => seriesOf(view, "client_spread.score.p50"))
+              ? ". The bands show its score over clients: 5% to 95%, and the middle half."
+              : "."
+          }`,
     lines: [
       "validation_accuracy",
       "federated_accuracy",
@@ -86,7 +90,6 @@ const CHARTS = [
   {
     id: "rate",
     up: "factor a round",
-    least: 2,
     section: "Convergence",
     title: "Rate",
     help: (views) =>
@@ -317,8 +320,7 @@ function chartSeries(spec, { views, labels, group, hidden }, metric) {
       }
     }
   }
-  const known = (one) => one.y.filter((value) => value !== null).length;
-  return made.some((one) => known(one) >= (spec.least || 1)) ? made : [];
+  return made;
 }
 
 function wantsLog(series) {

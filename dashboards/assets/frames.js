@@ -3,7 +3,7 @@
 function frameOf(holder) {
   if (holder.frame) return holder.frame;
   const part = (name, tag = "div") => el(tag, { class: name, hidden: true });
-  const frame = { legend: part("legend entries"), up: part("axis up"), across: part("axis across"), notes: part("notes", "ul") };
+  const frame = { legend: part("entries"), up: part("axis up"), across: part("axis across"), notes: part("notes", "ul") };
   holder.before(frame.legend, frame.up);
   holder.after(frame.across, frame.notes);
   holder.frame = frame;
@@ -16,7 +16,7 @@ function titleAxes(holder, up, across) {
     [frame.up, up],
     [frame.across, across],
   ]) {
-    node.textContent = words ? `${node === frame.up ? "↑" : ""} ${words} ${node === frame.across ? "→" : ""}`.trim() : "";
+    node.textContent = words || "";
     node.hidden = !words;
   }
 }
@@ -51,7 +51,11 @@ function hideFrame(holder, hidden) {
 // Draw an option whose axes have names: the names become titles around the chart.
 function drawNamed(chart, holder, option) {
   const [across, up] = [option.xAxis, option.yAxis];
-  titleAxes(holder, up.name, across.name);
+  titleAxes(
+    holder,
+    up.name && up.type === "value" ? `↑ ${up.name}` : up.name,
+    across.name && across.type === "value" ? `${across.name} →` : across.name,
+  );
   const height = option.height ? `${option.height}px` : "";
   if (holder.style.height !== height) holder.style.height = height;
   if (chart.getWidth() !== holder.clientWidth || chart.getHeight() !== holder.clientHeight) chart.resize();
