@@ -19,8 +19,8 @@ const seriesColour = (index) => colour(`s${index % COLOURS}`);
 const seriesLine = (index) => ["solid", "dashed", "dotted"][Math.min(2, Math.floor(index / (COLOURS / 2)))];
 
 // The sample of a series in legends, keys and tables.
-const swatch = (index, line = seriesLine(index)) =>
-  el("i", { class: "line", style: `border-top: 3px ${line} ${seriesColour(index)}` });
+const swatchOf = (ink, line = "solid") => el("i", { class: "line", style: `border-top: 3px ${line} ${ink}` });
+const swatch = (index, line = seriesLine(index)) => swatchOf(seriesColour(index), line);
 
 function number(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";

@@ -13,7 +13,6 @@ function chartCard(spec, state) {
   const timeline = spec.timeline ? card.appendChild(el("div", { class: "grid" })) : null;
   const holder = card.appendChild(el("div", { class: "chart" }));
   const font = getComputedStyle(document.body).fontFamily;
-  const hiddenSeries = new Set();
   let chart = null,
     log = null,
     metric = null,
@@ -95,11 +94,6 @@ function chartCard(spec, state) {
     if (log === null) log = spec.log ?? wantsLog(series);
     logButton.setAttribute("aria-pressed", String(log));
     const option = chartOption(spec, views, series, log, font);
-    option.legend.selected = Object.fromEntries([...hiddenSeries].map((name) => [name, false]));
-    legendOver(holder, views.length === 1 && !spec.axis ? series : [], hiddenSeries, (name) => {
-      if (!hiddenSeries.delete(name)) hiddenSeries.add(name);
-      draw();
-    });
     drawNamed(chart, holder, option);
     noteUnder(holder, notesUnder(spec, views, series, log, spec.format || number));
     if (matchMedia("(pointer: fine)").matches) {

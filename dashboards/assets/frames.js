@@ -27,20 +27,30 @@ function noteUnder(holder, notes) {
   list.hidden = !notes.length;
 }
 
-// One button for each series; a click hides or shows it.
-function legendOver(holder, entries, hidden, toggle) {
+// One button for each line of a chart, as its option's legend lists them; a click hides or shows the line.
+function legendOver(chart, holder, option) {
   const { legend } = frameOf(holder);
-  legend.replaceChildren(
-    ...entries.map(({ name, index, line }) =>
-      el(
-        "button",
-        { type: "button", "aria-pressed": String(!hidden.has(name)), onclick: () => toggle(name) },
-        swatch(index, line),
-        el("span", {}, name),
-      ),
-    ),
-  );
-  legend.hidden = !entries.length;
+  const hidden = (holder.hiddenLines ??= new Set());
+  const names = option.legend && option.legend.lifted ? option.legend.data : [];
+  const lineOf = (name) => option.series.find((one) => one.name === name && one.lineStyle && one.lineStyle.width > 0);
+  const buttons = names.map((name) => {
+    const { color, type } = lineOf(name).lineStyle;
+    const button = el(
+      "button",
+      { type: "button", "aria-pressed": String(!hidden.has(name)) },
+      swatchOf(color, type),
+      el("span", {}, name),
+    );
+    button.addEventListener("click", () => {
+      if (!hidden.delete(name)) hidden.add(name);
+      button.setAttribute("aria-pressed", String(!hidden.has(name)));
+      chart.dispatchAction({ type: "legendToggleSelect", name });
+    });
+    return button;
+  });
+  legend.replaceChildren(...buttons);
+  legend.hidden = !names.length;
+  return { ...option.legend, show: false, selected: Object.fromEntries([...hidden].map((name) => [name, false])) };
 }
 
 function hideFrame(holder, hidden) {
@@ -48,19 +58,24 @@ function hideFrame(holder, hidden) {
   if (hidden) for (const part of Object.values(frameOf(holder))) part.hidden = true;
 }
 
-// Draw an option whose axes have names: the names become titles around the chart.
+// Draw an option: the names of its axes and its legend become text around the chart.
 function drawNamed(chart, holder, option) {
-  const [across, up] = [option.xAxis, option.yAxis];
+  const [across, up] = [option.xAxis, option.yAxis].map((axis) => (Array.isArray(axis) ? axis[0] : axis));
   titleAxes(
     holder,
     up.name && up.type === "value" ? `↑ ${up.name}` : up.name,
     across.name && across.type === "value" ? `${across.name} →` : across.name,
   );
-  const height = option.height ? `${option.height}px` : "";
-  if (holder.style.height !== height) holder.style.height = height;
+  const unnamed = (axis) => (Array.isArray(axis) ? axis.map(unnamed) : { ...axis, name: "" });
+  const { height, ...rest } = option;
+  const tall = height ? `${height}px` : "";
+  if (holder.style.height !== tall) holder.style.height = tall;
   if (chart.getWidth() !== holder.clientWidth || chart.getHeight() !== holder.clientHeight) chart.resize();
-  const { height: _, ...rest } = option;
-  chart.setOption({ ...rest, xAxis: { ...across, name: "" }, yAxis: { ...up, name: "" } }, { notMerge: true });
+  const legend = legendOver(chart, holder, option);
+  chart.setOption(
+    { ...rest, legend, xAxis: unnamed(option.xAxis), yAxis: unnamed(option.yAxis) },
+    { notMerge: true },
+  );
 }
 
 // Cards that are half as wide as the page fill it in pairs; a last one alone is as wide as the page.

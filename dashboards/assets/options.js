@@ -45,7 +45,7 @@ function chartOption(spec, views, series, log, font) {
       bottom: 4,
       containLabel: true,
     },
-    legend: { show: false, data: series.map((one) => one.name) },
+    legend: legendOption(alone && !spec.axis, series),
     tooltip: {
       trigger: "axis",
       confine: true,
@@ -138,6 +138,9 @@ function bandOptions(one, order, { up }) {
     ];
   });
 }
+
+// The lines that the legend lists; `drawNamed` writes them over the chart where `lifted`.
+const legendOption = (lifted, series) => ({ lifted, show: false, data: series.map((one) => one.name) });
 
 function acrossOption(series, font) {
   const places = series.flatMap((one) => one.x).filter((x) => x !== null);
