@@ -54,7 +54,11 @@ def data_view(
         "label_counts": None if held.label_counts is None else held.label_counts[shown].tolist(),
         "faults": {name: _numbers(values[shown]) for name, values in _faults(held).items()},
         "curves": {
-            name: {"label": data_text.quantity_name(name), "values": _numbers(curve(values)), "names": _named(values, names)}
+            name: {
+                "label": data_text.quantity_name(name),
+                "values": _numbers(curve(values)),
+                "names": _named(values, names),
+            }
             for name, values in held.quantities().items()
             if np.isfinite(values).any() and name not in held.fault_quantities() and name != "size"
         },

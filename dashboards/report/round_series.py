@@ -19,7 +19,7 @@ SCALARS = (
     "train_loss", "validation_loss", "federated_loss", "validation_accuracy", "federated_accuracy", "agreement",
     "validation_balanced_accuracy", "validation_macro_f1", "federated_balanced_accuracy",
     "optimality_gap", "update_dispersion", "gradient_dissimilarity", "gradient_diversity", "aggregate_norm",
-    "step_norm", "relative_change", "pseudo_gradient_norm", "largest_gradient_norm", "gradient_norm", "clients_per_second", "respondents",
+    "step_norm", "relative_change", "largest_gradient_norm", "gradient_norm", "clients_per_second", "respondents",
     "failures",
 )  # fmt: skip
 BANDS: tuple[Path, ...] = (("client_drift",), ("cosine",), ("update_norm",), ("client_spread", "score"))

@@ -93,7 +93,12 @@ def run_view(
         },
         "partition": _partition(run),
         "events": events[:MOST_EVENTS],
-        "notes": [*run.problems, *_notes(run, series, grid, bad), *_left_out(events), *(city or {}).get("left_out", ())],
+        "notes": [
+            *run.problems,
+            *_notes(run, series, grid, bad),
+            *_left_out(events),
+            *(city or {}).get("left_out", ()),
+        ],
         "scenario_text": run.scenario_text,
         "versions": dict(run.versions),
     } | ({} if city is None else {"city": city})
@@ -182,7 +187,8 @@ def _names_of_clients(partition: Mapping[str, Any]) -> dict[str, str]:
         >>> _names_of_clients({"shown": [0, 5], "names": ["Dongsi", "Shunyi"]})
         {'0': 'Dongsi', '5': 'Shunyi'}
     """
-    names = {str(k): str(name) for k, name in zip(partition.get("shown") or (), partition.get("names") or ())}
+    shown, listed = partition.get("shown") or (), partition.get("names") or ()
+    names = {str(k): str(name) for k, name in zip(shown, listed, strict=False)}
     return {} if all(k == name for k, name in names.items()) else names
 
 

@@ -25,8 +25,8 @@ pytestmark = CHROMIUM.mark
 
 EVIL = """<img src=x onerror="document.documentElement.dataset.hacked=1">'\\&quot;{b}{a|c}"""
 """Markup that runs a script, quotes, an entity, and templates of ECharts."""
-NAMED = ("fedavg", "stuck", "seasons", "0.weight", "district 0", "district 1", "made up", "made-up", "plateau", "softmax",
-         "fault stuck began: 8 clients", "1 of 30 clients failed: <i>out of memory</i>")  # fmt: skip
+NAMED = ("fedavg", "stuck", "seasons", "0.weight", "district 0", "district 1", "made up", "made-up", "plateau",
+         "softmax", "fault stuck began: 8 clients", "1 of 30 clients failed: <i>out of memory</i>")  # fmt: skip
 """Names and messages of a made record that are replaced."""
 
 
@@ -87,7 +87,9 @@ def check(page: Page, *places: str) -> None:
     tips = "\n".join(hover(page))
     assert EVIL in tips.replace("\n", " ")
     for place in places:
-        shown = page.evaluate(f"[...document.querySelectorAll({json.dumps(place)})].map((one) => one.textContent).join(' ')")
+        shown = page.evaluate(
+            f"[...document.querySelectorAll({json.dumps(place)})].map((one) => one.textContent).join(' ')"
+        )
         assert EVIL in shown, place
     assert page.evaluate("document.documentElement.dataset.hacked ?? null") is None
     assert page.evaluate("document.querySelectorAll('img').length") == 0
@@ -103,7 +105,9 @@ def test_report_shows_markup_in_names_as_text(
     assert page.evaluate("document.title").startswith("<img src=x")
     check(page, "h1", "#verdict", "#reasons", ".hint", ".facts", "#notices", "#events", "#card-layers .entries",
           "#card-faults .entries", "#card-faults .notes", "#card-distance .entries")  # fmt: skip
-    words = page.evaluate("[...document.querySelectorAll('canvas')].flatMap((one) => one.texts || []).map((t) => t.words)")
+    words = page.evaluate(
+        "[...document.querySelectorAll('canvas')].flatMap((one) => one.texts || []).map((t) => t.words)"
+    )
     assert sum(word.startswith("<img") for word in words) >= 12
     page.close()
 

@@ -221,6 +221,23 @@ def test_regression_shows_later_errors_and_names_the_start_beyond_the_axis(
         assert page.evaluate(f"{note} ?? ''") == ""
 
 
+def test_legend_hides_and_shows_a_line(browser: Chromium, tmp_path: Path) -> None:
+    file = write_report([make_record(tmp_path / "run").path])
+    with opened(browser, file.as_uri(), 390) as page:
+        card = "document.querySelector('#card-loss')"
+        entries = f"[...{card}.querySelectorAll('.entries button')]"
+        hidden = f"echarts.getInstanceByDom({card}.querySelector('.chart')).getOption().legend[0].selected"
+        names = ["validation loss", "training loss", "loss on the clients"]
+        assert page.evaluate(f"{entries}.map((one) => one.textContent)") == names
+        page.evaluate(f"{entries}[1].click()")
+        assert page.evaluate(hidden)["training loss"] is False
+        page.evaluate(f"{card}.querySelector('.head button').click()")  # another scale keeps the choice
+        assert page.evaluate(hidden) == {"training loss": False}
+        assert page.evaluate(f"{entries}.map((one) => one.getAttribute('aria-pressed'))") == ["true", "false", "true"]
+        page.evaluate(f"{entries}[1].click()")
+        assert page.evaluate(hidden)["training loss"] is True
+
+
 def test_few_clients_are_named_in_bars_and_rows(
     browser: Chromium, tmp_path: Path, population_of: Callable[..., Population]
 ) -> None:

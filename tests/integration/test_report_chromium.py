@@ -112,7 +112,9 @@ def test_report_draws_the_city_of_a_run(browser: Chromium, tmp_path: Path) -> No
     assert page.evaluate(f"{chart('concept')}.getOption().yAxis[0].max") == 1
     assert page.evaluate("document.querySelectorAll('#events tbody tr').length") == 6
     assert page.evaluate(TEXT).count("power cut <i>in Old Town</i>") == 1
-    assert "CITY" not in page.evaluate("[...document.querySelectorAll('h2')].map((one) => one.innerText).join()").upper()
+    assert (
+        "CITY" not in page.evaluate("[...document.querySelectorAll('h2')].map((one) => one.innerText).join()").upper()
+    )
     before = page.evaluate(picture("districts"))
     pick = "const one = document.querySelector('#card-districts select'); one.value = 'changed'"
     page.evaluate(f"(() => {{ {pick}; one.dispatchEvent(new Event('change')); }})()")
