@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-peers pairs same-records docs lint types contracts slow ray dashboards observe clean
+.PHONY: run test check bench bench-peers pairs same-records docs picture lint types contracts slow ray dashboards observe clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
@@ -61,6 +61,10 @@ bench-peers: .venv-flower/.installed .venv-pfl/.installed
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*"
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*" "$(PEER)"
 	touch $@
+
+# The pictures of README and docs, from a run; a test fails where the text's numbers or the run's words are others.
+picture: $(STAMP)
+	PYTHONPATH=. $(BIN)/python docs/picture.py
 
 # The site in build/site; strict: a broken link or an undocumented key fails it.
 docs: $(STAMP)

@@ -1,7 +1,7 @@
-"""Make the README's pictures from a real run of the default scenario: `python docs/picture.py`.
+"""Make the README's pictures from a real run of the default scenario: `make picture`.
 
-docs/run.svg: what the terminal says. docs/report.png: the top of its report, in headless Chromium (left as it is where
-that is not installed).
+docs/run.svg: what the terminal prints. docs/report.png: the top of the report, in headless Chromium (left as it is
+where that is not installed). `tests/integration/test_documented_numbers.py` compares the picture with a run.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from rich.text import Text
 from simulator.cli.console import ConsoleObserver
 from simulator.cli.pages import say_report
 from simulator.runs.run import simulate
+from simulator.scenario.sections import Scenario, load_scenario
 from tests.support.chromium import PROGRAM, chromium
 
 HERE = Path(__file__).resolve().parent
 NAME = "digits-label-skew-1121-0714-7f3a"
 COLUMNS = 112
+THREADS = ("engine.threads=1",)
+"""With one thread, a run does not depend on the number of cores."""
 NIGHT = TerminalTheme(
     (21, 25, 32), (214, 219, 228),
     [(30, 35, 44), (255, 122, 133), (76, 195, 138), (240, 178, 77), (123, 164, 255), (238, 130, 189), (79, 198, 216),
@@ -37,28 +40,34 @@ NIGHT = TerminalTheme(
 
 
 class Wrapping(Console):
-    """A terminal that remembers, and folds long lines at words."""
+    """A terminal that records its text, and folds long lines at words."""
 
     def print(self, *objects: Any, **how: Any) -> None:
         """Print as ever, but never beyond the edge."""
         super().print(*objects, **(how | {"soft_wrap": False}))
 
 
-def main() -> None:
-    """Run, and write both pictures."""
+def terminal(scenario: Scenario, path: Path) -> Console:
+    """Run a scenario into a folder, and return the terminal with all that a run prints."""
     screen = Wrapping(file=io.StringIO(), record=True, width=COLUMNS, force_terminal=True, color_system="truecolor",
                       highlight=False, markup=False, emoji=False, legacy_windows=False)  # fmt: skip
     screen.print(Text.assemble(("$ ", "dim"), "fedscape run"))
     observer = ConsoleObserver(io.StringIO(), live=True, clock=lambda: -1.0)  # nothing is due until the end
     observer._console = screen
     observer._draw = lambda now: screen.print(observer._fitted(observer._line, now))  # type: ignore
+    simulate(scenario, out=path, observers=[observer])
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        say_report(path)
+    # the empty line at the end: the edge would cut the descenders of the last one
+    screen.print(printed.getvalue().rstrip() + "\n")
+    return screen
+
+
+def main() -> None:
+    """Run, and write both pictures."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         path = Path("runs") / NAME
-        simulate(out=path, observers=[observer])
-        with contextlib.redirect_stdout(io.StringIO()) as said:
-            say_report(path)
-        # the empty line at the end: the edge would cut the descenders of the last one
-        screen.print(said.getvalue().rstrip() + "\n")
+        screen = terminal(load_scenario(sets=THREADS), path)
         text = screen.export_svg(title="fedscape", theme=NIGHT, code_format=_offline(CONSOLE_SVG_FORMAT))
         (HERE / "run.svg").write_text(text, "utf-8")
         if PROGRAM is None:

@@ -12,7 +12,15 @@ const el = (tag, props = {}, ...children) => {
 };
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-const seriesColour = (index) => colour(`s${index % 8}`);
+
+// Twelve colours; the first six, drawn solid, and the second six, drawn dashed, each differ for colour-blind readers too.
+const COLOURS = 12;
+const seriesColour = (index) => colour(`s${index % COLOURS}`);
+const seriesLine = (index) => ["solid", "dashed", "dotted"][Math.min(2, Math.floor(index / (COLOURS / 2)))];
+
+// The sample of a series in legends, keys and tables.
+const swatchOf = (ink, line = "solid") => el("i", { class: "line", style: `border-top: 3px ${line} ${ink}` });
+const swatch = (index, line = seriesLine(index)) => swatchOf(seriesColour(index), line);
 
 function number(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -46,10 +54,10 @@ function seconds(value) {
 }
 
 const AXES = {
-  round: { label: "round", name: "Rounds", format: (value) => value.toLocaleString("en") },
-  simulated: { label: "simulated time", name: "Simulated time", format: seconds },
-  bytes: { label: "data sent", name: "Data sent", format: bytes },
-  wall: { label: "wall time", name: "Wall time", format: seconds },
+  round: { title: "round", name: "Rounds", format: (value) => value.toLocaleString("en") },
+  simulated: { title: "simulated time", name: "Simulated time", format: seconds },
+  bytes: { title: "data sent, both ways", name: "Data sent", format: bytes },
+  wall: { title: "wall time", name: "Wall time", format: seconds },
 };
 
 // The button that changes between dark and light; `repaint` draws the charts in the new colours.

@@ -78,11 +78,11 @@ function chartCard(spec, state) {
       timeline.hidden = !lanes;
       if (lanes) {
         paintTimeline(timeline, views[0]);
-        if (!card.querySelector(".legend")) timeline.after(el("div", { class: "legend" }));
+        if (!card.querySelector(".legend")) frameOf(timeline).notes.after(el("div", { class: "legend" }));
         card.querySelector(".legend").replaceChildren(...STATES.map(([, name, tone]) => legendOf(colour(tone), name)));
       }
     }
-    holder.hidden = !series.length;
+    hideFrame(holder, !series.length);
     if (!series.length) return;
     if (!chart) {
       chart = echarts.init(holder, null, { renderer: "canvas" });
@@ -93,11 +93,9 @@ function chartCard(spec, state) {
     drawn.expect(spec.id);
     if (log === null) log = spec.log ?? wantsLog(series);
     logButton.setAttribute("aria-pressed", String(log));
-    const kept = chart.getOption()?.legend?.[0]?.selected;
-    if (chart.getWidth() !== holder.clientWidth) chart.resize();
     const option = chartOption(spec, views, series, log, font);
-    if (kept && option.legend) option.legend.selected = kept;
-    chart.setOption(option, { notMerge: true });
+    drawNamed(chart, holder, option);
+    noteUnder(holder, notesUnder(spec, views, series, log, spec.format || number));
     if (matchMedia("(pointer: fine)").matches) {
       chart.dispatchAction({ type: "takeGlobalCursor", key: "dataZoomSelect", dataZoomSelectActive: true });
     }
@@ -114,7 +112,7 @@ function chartCard(spec, state) {
   };
 }
 
-const WIDE = new Set(["clients", "districts", "events", ...FORECAST_RANKS.map(([rank]) => `forecast-${rank}`)]);
+const WIDE = new Set(["clients", "districts", ...FORECAST_RANKS.map(([rank]) => `forecast-${rank}`)]);
 
 // A card with a canvas drawn here; of several runs it shows one at a time.
 function gridCard(id, section, title, help, state, has, paint, choices) {
@@ -172,6 +170,7 @@ function gridCard(id, section, title, help, state, has, paint, choices) {
       tools.replaceChildren(tools.firstChild, ...runs, ...pickers);
     }
     words.textContent = typeof help === "function" ? help(view) : help;
+    words.hidden = !words.textContent;
     legend.replaceChildren(...(paint(holder, view, picked) || []).filter(Boolean));
     drawn.finish(id);
   }
@@ -226,8 +225,8 @@ function makeCards(state) {
     (view) => view.partition.size_percentiles,
     (holder, view) => {
       const chart = echarts.getInstanceByDom(holder) || echarts.init(holder, null, { renderer: "canvas" });
-      chart.resize();
-      chart.setOption(sizesOption(view.partition, getComputedStyle(document.body).fontFamily), { notMerge: true });
+      const font = getComputedStyle(document.body).fontFamily;
+      drawNamed(chart, holder, sizesOption(view.partition, font, holder.clientWidth));
     },
     () => [],
   );
@@ -252,7 +251,7 @@ function makeCards(state) {
   );
   const districts = gridCard(
     "districts",
-    "City",
+    "Districts",
     "Districts by round",
     "One row per district, one column per round: the mean over its clients that responded.",
     state,
@@ -270,31 +269,22 @@ function makeCards(state) {
       ],
     ],
   );
-  const cityEvents = gridCard(
-    "events",
-    "City",
-    "Events in the city",
-    "Faults, concept drifts, outages and weather, each with the rounds of its events.",
-    state,
-    (view) => view.city && view.city.events.length > 0,
-    (holder, view) => holder.replaceChildren(cityEventsTable(view)),
-    () => [],
-  );
   const forecasts = forecastCards(state);
   const drift = charts.findIndex((one) => one.section === "Client drift");
   charts.splice(drift, 0, ...forecasts);
   const at = charts.findIndex((one) => one.section === "Time and bytes");
-  return [...charts.slice(0, at), clients, districts, cityEvents, sizes, labels, ...charts.slice(at)];
+  return [...charts.slice(0, at), clients, districts, sizes, labels, ...charts.slice(at)];
 }
 
 function sizesWords({ partition: { measures, clients } }) {
   return `${(clients || 0).toLocaleString("en")} clients; the smallest has ${number(measures.smallest_client, 6)} training examples, the median ${number(measures.median_client, 6)}, the largest ${number(measures.largest_client, 6)}.`;
 }
 
-function labelWords({ partition: { measures } }) {
+function labelWords({ partition: { measures, names } }) {
   const skew =
     measures.label_js === undefined
       ? ""
       : ` Mean distance from the labels of all clients: Jensen-Shannon divergence ${number(measures.label_js)} (at most 1), earth mover's distance ${number(measures.label_emd)} (at most 2).`;
-  return `One column per client, one row per label. A darker cell is a larger share of the client's examples (square root).${skew}`;
+  const few = names.length <= MOST_NAMED;
+  return `One ${few ? "row" : "column"} per client, one ${few ? "column" : "row"} per label. A darker cell is a larger share of the client's examples (square root).${skew}`;
 }

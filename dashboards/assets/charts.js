@@ -1,8 +1,17 @@
-// The charts: title, help text and series of each. A line given by its key alone takes its name from the view.
+// The charts: title, help text, title of the vertical axis (`up`) and series of each. A line given by its key alone takes
+// its name from the view.
+
+// What a score is, with its unit: of a classification an accuracy, of a regression an error.
+const scoreTitle = (views, key) => {
+  const error = key ? key.endsWith("_error") : views.some((view) => seriesOf(view, "validation_error") || seriesOf(view, "federated_error"));
+  return error ? (views.find((view) => view.error) || {}).error || "error" : "share of examples that are right";
+};
 
 const CHARTS = [
   {
     id: "loss",
+    up: "mean loss of an example",
+    steep: true,
     section: "Convergence",
     title: "Loss",
     help: "Training loss: clients during local work. Validation loss: the server's model on the central validation examples.",
@@ -15,12 +24,19 @@ const CHARTS = [
   },
   {
     id: "score",
+    up: scoreTitle,
+    steep: true,
+    log: false,
     section: "Convergence",
     title: "Score",
     help: (views) =>
       views.length > 1
         ? "The server's model on the validation examples or on the clients."
-        : "The bands show the score of the server's model over clients: 5% to 95%, and the middle half.",
+        : `The server's model on the validation examples${
+            views.some((view) => seriesOf(view, "client_spread.score.p50"))
+              ? ". The bands show its score over clients: 5% to 95%, and the middle half."
+              : "."
+          }`,
     lines: [
       "validation_accuracy",
       "federated_accuracy",
@@ -32,6 +48,8 @@ const CHARTS = [
   },
   {
     id: "classes",
+    up: "mean over classes, 0 to 1",
+    log: false,
     section: "Convergence",
     title: "Scores averaged over classes",
     help: "On the validation examples. Balanced accuracy is the mean recall over classes; macro-F1 also counts false alarms. A rare class weighs as much as a common one.",
@@ -44,6 +62,7 @@ const CHARTS = [
   },
   {
     id: "gap",
+    up: "objective above its minimum",
     section: "Convergence",
     title: "Optimality gap",
     help: "Distance of the objective from its known minimum, f(w) - f*, and of the parameters from the minimiser, |w - w*|.",
@@ -55,6 +74,7 @@ const CHARTS = [
   },
   {
     id: "distance",
+    up: "distance from the condition, in parts of its limit",
     section: "Convergence",
     title: "Convergence criteria",
     wide: true,
@@ -72,6 +92,7 @@ const CHARTS = [
   },
   {
     id: "rate",
+    up: "factor a round",
     section: "Convergence",
     title: "Rate",
     help: (views) =>
@@ -83,17 +104,20 @@ const CHARTS = [
   },
   {
     id: "step",
+    up: "norm; relative change: a ratio",
     section: "Convergence",
     title: "Server steps",
-    help: "Norm of a round's change of the parameters, absolute and relative to their norm; norm of the true gradient where it was measured.",
+    help: "Norm of a round's change of the parameters, absolute and relative to their norm; largest norm of a client's local gradient; norm of the true gradient where it was measured.",
     lines: [
       ["step_norm", "norm of the step"],
       "relative_change",
       "gradient_norm",
+      ["largest_gradient_norm", "largest gradient of a client"],
     ],
   },
   {
     id: "drift",
+    up: "mean squared distance of parameters",
     section: "Client drift",
     title: "Client drift",
     help: "Mean squared distance of local parameters from the broadcast parameters over local steps. The bands are over the cohort.",
@@ -101,6 +125,7 @@ const CHARTS = [
   },
   {
     id: "cosine",
+    up: "cosine, −1 to 1",
     section: "Client drift",
     title: "Direction of updates",
     help: "Cosine of each client's update with the mean update: 1 is the same direction, 0 orthogonal, below 0 opposed.",
@@ -110,6 +135,7 @@ const CHARTS = [
   },
   {
     id: "dispersion",
+    up: "mean squared distance; diversity: a ratio",
     section: "Client drift",
     title: "Update dispersion",
     help: "Weighted mean squared distance of updates from their mean; of gradients at the broadcast model where measured.",
@@ -121,6 +147,7 @@ const CHARTS = [
   },
   {
     id: "norms",
+    up: "norm of the update",
     section: "Client drift",
     title: "Norm of updates",
     help: "Norm of each client's update. The bands are over the cohort.",
@@ -128,6 +155,7 @@ const CHARTS = [
   },
   {
     id: "layers",
+    up: "mean squared distance",
     section: "Client drift",
     title: "Dispersion by layer",
     wide: true,
@@ -136,17 +164,29 @@ const CHARTS = [
       [...new Set(views.flatMap((view) => view.layers))].map((name) => [`by_layer.${name}.update_dispersion`, name]),
   },
   {
+    id: "layer_norms",
+    up: "norm of the pseudo-gradient",
+    section: "Client drift",
+    title: "Gradient norms by layer",
+    wide: true,
+    help: "Norm of each layer's part of the pseudo-gradient, the mean update with its sign changed. The same layers as above.",
+    lines: (views) =>
+      [...new Set(views.flatMap((view) => view.layers))].map((name) => [`by_layer.${name}.aggregate_norm`, name]),
+  },
+  {
     id: "faults",
-    section: "City",
+    up: "share of readings or labels",
+    section: "Faults and concept drifts",
     title: "Fault rates",
-    help: "Share of the cohort's readings or labels that each fault changed. Marks: a fault or a concept drift begins (+) or ends (−).",
+    help: "Share of the cohort's readings or labels that each fault changed. A dotted mark: a fault or a concept drift begins (+) or ends (−).",
     lines: (views) => namesIn(views, "faults").map((name) => [`faults.${name}.changed`, name]),
     log: false,
     marks: true,
   },
   {
     id: "beside",
-    section: "City",
+    up: "loss; client drift: mean squared distance",
+    section: "Faults and concept drifts",
     title: "Client drift and loss",
     help: "Client drift and losses of the same rounds, with the marks of faults and concept drifts.",
     lines: [
@@ -154,13 +194,14 @@ const CHARTS = [
       "train_loss",
       "validation_loss",
     ],
-    when: (views) => views.some((view) => view.city),
+    when: (views) => views.some((view) => view.city && view.city.faults.length + view.city.drifts.length > 0),
     log: true,
     marks: true,
   },
   {
     id: "concept",
-    section: "City",
+    up: "level, 0 to 1",
+    section: "Faults and concept drifts",
     title: "Concept drift",
     wide: true,
     help: "Level of each concept drift, mean over the cohort: 0 is the data as they were, 1 the full change.",
@@ -171,6 +212,7 @@ const CHARTS = [
   },
   {
     id: "bytes",
+    up: "data sent, both ways",
     section: "Time and bytes",
     title: "Data sent",
     help: "Total size of the model arrays sent, both ways.",
@@ -179,6 +221,7 @@ const CHARTS = [
   },
   {
     id: "time",
+    up: "simulated time",
     section: "Time and bytes",
     title: "Simulated time",
     help: "Total simulated time. A round lasts as long as its slowest client.",
@@ -187,6 +230,7 @@ const CHARTS = [
   },
   {
     id: "speed",
+    up: "clients a second",
     section: "Time and bytes",
     title: "Simulation speed",
     help: "Clients trained per second of wall time.",
@@ -194,6 +238,7 @@ const CHARTS = [
   },
   {
     id: "people",
+    up: "clients",
     section: "Time and bytes",
     title: "Respondents",
     help: "Clients whose update arrived, and clients that failed. Hidden where neither changes.",
@@ -272,7 +317,10 @@ function chartSeries(spec, { views, labels, group, hidden }, metric) {
     lines.forEach(([key, name], index) => add(views[0], key, name, index));
     if (spec.band) {
       add(views[0], `${spec.band}.p50`, lines.length ? "median client" : "median", lines.length);
-      if (!lines.length) add(views[0], `${spec.band}.mean`, "mean", 1);
+      if (!lines.length) {
+        add(views[0], `${spec.band}.mean`, "mean", 1);
+        if (made.length > 1) made[made.length - 1].line = "dotted";
+      }
     }
   }
   return made;

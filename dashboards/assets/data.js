@@ -33,8 +33,7 @@
     const found = echarts.getInstanceByDom(holder);
     const made = found || echarts.init(holder, null, { renderer: "canvas" });
     if (!found) made.on("finished", () => drawn.finish(id));
-    if (made.getWidth() !== holder.clientWidth) made.resize();
-    made.setOption(option, { notMerge: true });
+    drawNamed(made, holder, option);
   }
 
   const some = view.looked_at < view.clients ? ` Of a sample of ${view.looked_at.toLocaleString("en")} clients.` : "";
@@ -73,20 +72,30 @@
       },
       { wide: true },
     );
-  dataCard("sizes", "Examples per client", "Number of clients by number of training examples, over all clients.", [], (holder) =>
-    chart("sizes", holder, histogramOption(view.histogram, font)),
+  const named = view.names.length === view.clients && view.clients <= MOST_NAMED;
+  dataCard(
+    "sizes",
+    "Examples per client",
+    named ? "Training examples of each client." : "Number of clients by number of training examples, over all clients.",
+    [],
+    (holder) =>
+      chart(
+        "sizes",
+        holder,
+        named ? sizesOption(view, font, holder.clientWidth) : histogramOption(view.histogram, font),
+      ),
   );
   if (view.label_counts)
     dataCard(
       "labels",
       "Labels per client",
-      `One column per client, one row per label. A darker cell is a larger share of the client's examples (square root).${showing}`,
+      `One ${view.names.length <= MOST_NAMED ? "row per client, one column" : "column per client, one row"} per label. A darker cell is a larger share of the client's examples (square root).${showing}`,
       [
         ["label", "by main label"],
         ["client", "by client"],
       ],
       (holder, order) => {
-        paintLabels(holder, { label_counts: view.label_counts, names: view.names }, order);
+        paintLabels(holder, view, order);
         drawn.finish("labels");
       },
       { grid: true },
@@ -98,7 +107,7 @@
       "Distance of each client from all clients",
       `One value per client, from the largest to the smallest. The table above explains the measures.${some}`,
       curves.sort(([a], [b]) => (b === "feature_shift") - (a === "feature_shift")),
-      (holder, name) => chart("distance", holder, curveOption(view.curves[name], font)),
+      (holder, name) => chart("distance", holder, curveOption(view.curves[name], font, holder.clientWidth)),
     );
   if (Object.keys(view.faults).length)
     dataCard(
@@ -130,11 +139,11 @@
       el("p", { class: "facts" }, [...seed, ...facts].join(" · ")),
     ),
     reachedOf({ reached: [...view.rows, ...view.extremes] }),
+    noticesOf(view) || "",
     el("section", {}, el("h2", {}, "The clients' data"), el("div", { class: "cards" }, cards.map((one) => one.card))),
     el("footer", {}, "Made by fedscape. This page is self-contained and opens without a network."),
   );
-  const halves = cards.filter((one) => !one.card.classList.contains("wide"));
-  if (halves.length % 2) halves.at(-1).card.classList.add("wide");
+  pairCards(root.querySelector(".cards"));
   cards.forEach((one) => drawn.expect(one.id));
   cards.forEach((one) => one.paint());
   let width = root.clientWidth;

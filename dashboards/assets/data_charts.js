@@ -6,12 +6,9 @@ function plainAxes(font, across, up) {
     animation: false,
     textStyle: { fontFamily: font },
     aria: { enabled: true },
-    grid: { left: 4, right: 16, top: 32, bottom: 24, containLabel: true },
+    grid: { left: 4, right: 16, top: 12, bottom: 4, containLabel: true },
     xAxis: {
       type: "value",
-      nameLocation: "middle",
-      nameGap: 26,
-      nameTextStyle: text,
       axisLabel: { ...text, hideOverlap: true },
       axisTick: { show: false },
       axisLine: { onZero: false, lineStyle: { color: colour("line") } },
@@ -20,9 +17,6 @@ function plainAxes(font, across, up) {
     },
     yAxis: {
       type: "value",
-      nameLocation: "end",
-      nameGap: 12,
-      nameTextStyle: { ...text, align: "left", padding: [0, 0, 0, -26] },
       axisLine: { show: false, onZero: false },
       axisTick: { show: false },
       axisLabel: { ...text, formatter: (value) => number(value) },
@@ -45,7 +39,7 @@ function histogramOption({ edges, counts }, font) {
       {
         type: "category",
         data: counts.map((_, index) => number(edges[index], 6)),
-        name: "examples",
+        name: "training examples",
       },
       { name: "clients", minInterval: 1 },
     ),
@@ -55,7 +49,7 @@ function histogramOption({ edges, counts }, font) {
       axisPointer: { type: "shadow" },
       ...tooltipColours(font),
       formatter: ([one]) =>
-        `${counts[one.dataIndex].toLocaleString("en")} clients have ${bin(one.dataIndex)} examples`,
+        tipOf(`${counts[one.dataIndex].toLocaleString("en")} clients have ${bin(one.dataIndex)} examples`),
     },
     series: [
       { type: "bar", data: counts, barCategoryGap: "8%", barMaxWidth: 90, itemStyle: { color: colour("s0"), borderRadius: [2, 2, 0, 0] } },
@@ -63,8 +57,10 @@ function histogramOption({ edges, counts }, font) {
   };
 }
 
-// One value per client, from the largest to the smallest.
-function curveOption({ label, values }, font) {
+// One value per client, from the largest to the smallest: bars with names where they are few.
+function curveOption({ label, values, names }, font, width) {
+  if (names.length)
+    return namedBars({ names, values, font, width, unit: label, tip: (row) => `${label} ${number(values[row])}` });
   const few = values.length <= 60;
   const share = (index) => (values.length > 1 ? (100 * index) / (values.length - 1) : 0);
   return {
@@ -80,9 +76,11 @@ function curveOption({ label, values }, font) {
       confine: true,
       ...tooltipColours(font),
       formatter: ([one]) =>
-        few
-          ? `client ${one.dataIndex + 1} of ${values.length} in this order: ${number(values[one.dataIndex])}`
-          : `${number(share(one.dataIndex))}% of clients have at least ${number(values[one.dataIndex])}`,
+        tipOf(
+          few
+            ? `client ${one.dataIndex + 1} of ${values.length} in this order: ${number(values[one.dataIndex])}`
+            : `${number(share(one.dataIndex))}% of clients have at least ${number(values[one.dataIndex])}`,
+        ),
     },
     series: [
       few
@@ -120,6 +118,8 @@ function paintFaults(holder, view, order) {
   );
   paintGrid(holder, {
     height: Math.min(Math.max(names.length * 56, 60), 252),
+    up: "fault",
+    across: order === "most" ? "clients, most changed first" : "clients",
     label: `What ${names.length} faults changed of ${clients} clients`,
     rows: names.map((name, y) => [(y + 0.5) / names.length, name]),
     ticks:
@@ -166,14 +166,14 @@ function mapOption(map, by, font, { width, height }) {
       : `${map.labels[by]} ${number(values[index])}`;
   const middle = (list) => (Math.min(...list) + Math.max(...list)) / 2;
   const span = (list) => Math.max(Math.max(...list) - Math.min(...list), 1e-6) * 1.08;
-  const room = { x: Math.max(width - 72, 50), y: Math.max(height - 76, 50) };
+  const room = { x: Math.max(width - 72, 50), y: Math.max(height - 38, 50) };
   const unit = Math.max(span(map.x) / room.x, span(map.y) / room.y);
   const range = (list, pixels) => ({
     min: middle(list) - (unit * pixels) / 2,
     max: middle(list) + (unit * pixels) / 2,
   });
   const label = { showMinLabel: false, showMaxLabel: false, formatter: (value) => number(value) };
-  const base = plainAxes(font, { name: "km" }, { name: "km" });
+  const base = plainAxes(font, { name: "km east" }, { name: "km north" });
   const axis = (one, list, pixels) => ({
     ...one,
     ...range(list, pixels),
@@ -184,7 +184,7 @@ function mapOption(map, by, font, { width, height }) {
   const order = map.x.map((_, index) => index).sort((a, b) => (values[a] ?? -Infinity) - (values[b] ?? -Infinity));
   return {
     ...base,
-    grid: { left: 46, right: 26, top: 30, bottom: 46, containLabel: false },
+    grid: { left: 46, right: 26, top: 12, bottom: 26, containLabel: false },
     xAxis: axis(base.xAxis, map.x, room.x),
     yAxis: axis(base.yAxis, map.y, room.y),
     tooltip: {
@@ -220,9 +220,9 @@ function mapLegend(map, by) {
   for (let x = 0; x < 160; x += 1) pixels.data.set([...ramp(stops, x / 159), 255], x * 4);
   scale.getContext("2d").putImageData(pixels, 0, 0);
   return [
-    number(Math.min(...known)),
+    el("span", {}, number(Math.min(...known))),
     scale,
-    `${number(Math.max(...known))} ${map.labels[by]}`,
+    el("span", {}, `${number(Math.max(...known))} ${map.labels[by]}`),
     ...(known.length < map.x.length ? [legendOf(colour("empty"), "not in the sample")] : []),
   ];
 }

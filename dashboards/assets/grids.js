@@ -36,8 +36,18 @@ function paintImage(context, area, image) {
   context.drawImage(off, area.x, area.y, area.width, area.height);
 }
 
-// Paint cells with axes around them. `paint(context, area)` fills the plot; rows and ticks are labelled.
-function paintGrid(holder, { height, left, rows, ticks, paint, cellText, label }) {
+// A name cut to a width, with an ellipsis.
+function cut(context, name, width) {
+  if (context.measureText(name).width <= width) return name;
+  let end = name.length - 1;
+  while (end > 1 && context.measureText(`${name.slice(0, end)}…`).width > width) end -= 1;
+  return `${name.slice(0, end)}…`;
+}
+
+// Paint cells with axes around them. `paint(context, area)` fills the plot; rows and ticks are labelled; `up` and
+// `across` are the titles of the axes. The canvas keeps the boxes of its labels as `texts`, for tests.
+function paintGrid(holder, { height, left, rows, ticks, paint, cellText, label, up, across }) {
+  titleAxes(holder, up, across);
   const canvas = holder.querySelector("canvas") || holder.appendChild(el("canvas", { role: "img" }));
   canvas.setAttribute("aria-label", label);
   const width = Math.max(holder.clientWidth, 120),
@@ -53,18 +63,31 @@ function paintGrid(holder, { height, left, rows, ticks, paint, cellText, label }
     width * 0.35,
     left || Infinity,
   );
+  const ink = colour("soft");
+  canvas.texts = [];
+  const write = (name, x, y) => {
+    context.fillText(name, x, y);
+    const wide = context.measureText(name).width;
+    const from = context.textAlign === "right" ? x - wide : x - wide / 2;
+    const top = context.textBaseline === "top" ? y : y - 6;
+    canvas.texts.push({ words: name, x: from, y: top, width: wide, height: 12, ink });
+  };
   const area = { x: room, y: 0, width: width - room - 4, height };
   paint(context, area);
-  context.fillStyle = colour("soft");
+  context.fillStyle = ink;
   context.textBaseline = "middle";
   context.textAlign = "right";
   for (const [part, name] of rows)
-    context.fillText(name, room - 6, Math.min(Math.max(part * height, 6), height - 6), room - 8);
+    write(cut(context, name, room - 8), room - 6, Math.min(Math.max(part * height, 6), height - 6));
   context.textBaseline = "top";
+  context.textAlign = "center";
+  let free = -Infinity;
   for (const [part, name] of ticks) {
     const half = context.measureText(name).width / 2;
-    context.textAlign = "center";
-    context.fillText(name, Math.min(Math.max(area.x + part * area.width, area.x + half), width - half), height + 6);
+    const x = Math.min(Math.max(area.x + part * area.width, area.x + half), width - half);
+    if (x - half < free) continue;
+    write(name, x, height + 6);
+    free = x + half + 8;
   }
   const tip = holder.querySelector(".tip") || holder.appendChild(el("div", { class: "tip", hidden: true }));
   canvas.onpointermove = (event) => {
@@ -101,6 +124,8 @@ function paintTimeline(holder, view) {
     height,
     rows: view.criteria.map((one, row) => [(row + 0.5) / view.criteria.length, one.label]),
     ticks: roundTicks(0, last, holder.clientWidth),
+    up: "criterion",
+    across: "round",
     label: `States of ${view.criteria.map((one) => `${one.label}: ${one.words}`).join("; ")}`,
     paint(context, area) {
       view.criteria.forEach((one, row) => {
@@ -182,6 +207,12 @@ function paintClients(holder, grid, metric, order) {
     from === to
       ? `${one} ${from.toLocaleString("en")}`
       : `${many} ${from.toLocaleString("en")} to ${to.toLocaleString("en")}`;
+  const whoOf = ([from, to]) => {
+    const name = (client) => (grid.known && grid.known[client] !== undefined ? grid.known[client] : null);
+    const ends = [name(from), name(to)];
+    if (ends.includes(null)) return span([from, to], "client", "clients");
+    return from === to ? ends[0] : `clients ${from} to ${to}: ${ends.join(" to ")}`;
+  };
   const labelled =
     order === "mean"
       ? [
@@ -190,15 +221,19 @@ function paintClients(holder, grid, metric, order) {
         ]
       : grid.names
         ? grid.names.map((name, row) => [(row + 0.5) / rows, name]).filter((_, row) => row % Math.ceil(rows / 24) === 0)
-        : niceTicks(0, grid.clients - 1, 6).map((client) => [
-            (client + 0.5) / grid.clients,
-            client.toLocaleString("en"),
-          ]);
+        : grid.known
+          ? knownRows(grid)
+          : niceTicks(0, grid.clients - 1, 6).map((client) => [
+              (client + 0.5) / grid.clients,
+              client.toLocaleString("en"),
+            ]);
   const absent = grid.names ? "no client responded" : "did not take part";
   paintGrid(holder, {
     height: Math.min(Math.max(rows * 22, 60), 346),
     rows: labelled,
     ticks: roundTicks(1, grid.rounds, holder.clientWidth),
+    up: order === "mean" ? `${grid.names ? "district" : "client"}, largest mean first` : grid.names ? "district" : "client",
+    across: "round",
     label: `${metric} of ${grid.clients} ${grid.names ? "districts" : "clients"} over ${grid.rounds} rounds`,
     paint: (context, area) => paintImage(context, area, image),
     cellText(x, y) {
@@ -207,7 +242,7 @@ function paintClients(holder, grid, metric, order) {
         code = codes[row * columns + column];
       const what =
         code === 0 ? absent : code === 255 ? "not a finite number" : `about ${number(valueOf(picture, code))}`;
-      const who = grid.names ? grid.names[row] : span(clientsOf(row), "client", "clients");
+      const who = grid.names ? grid.names[row] : whoOf(clientsOf(row));
       return [what, who, span(roundsOf(column), "round", "rounds")];
     },
   });
@@ -216,22 +251,40 @@ function paintClients(holder, grid, metric, order) {
   for (let x = 0; x < 160; x += 1) pixels.data.set([...ramp(stops, x / 159), 255], x * 4);
   scale.getContext("2d").putImageData(pixels, 0, 0);
   return [
-    number(picture.low),
+    el("span", {}, number(picture.low)),
     scale,
-    number(picture.high),
-    picture.log ? "(logarithmic scale)" : "",
+    el("span", {}, `${number(picture.high)} ${METRIC_NAMES[metric] || metric}${picture.log ? ", logarithmic scale" : ""}`),
     legendOf(colour("empty"), absent),
     ...(codes.includes(255) ? [legendOf(colour("bad"), "not a finite number")] : []),
   ];
 }
 
+// The names of some rows, evenly spaced: those of clients whose names the record has.
+function knownRows({ known, clients, rows }) {
+  const found = new Map();
+  for (const [client, name] of Object.entries(known)) {
+    const row = Math.floor((client * rows) / clients);
+    if (client < clients && !found.has(row)) found.set(row, name);
+  }
+  const every = Math.ceil(rows / 24);
+  const kept = [];
+  let next = 0;
+  for (const row of [...found.keys()].sort((a, b) => a - b)) {
+    if (row < next) continue;
+    kept.push([(row + 0.5) / rows, found.get(row)]);
+    next = row + every;
+  }
+  return kept;
+}
+
 const legendOf = (ink, words) => el("span", {}, el("i", { style: `background:${ink}` }), words);
 
-// The labels of each client: one column per client, one row per class, darker for a larger share.
+// The labels of each client, darker for a larger share. Few clients: a row each, by name; many: a column each.
 function paintLabels(holder, partition, order) {
   const counts = partition.label_counts,
     clients = counts.length,
-    classes = counts[0].length;
+    classes = counts[0].length,
+    few = clients <= MOST_NAMED;
   const totals = counts.map((row) => row.reduce((sum, one) => sum + one, 0));
   const main = counts.map((row) => row.indexOf(Math.max(...row)));
   const sorted = counts.map((_, client) => client);
@@ -240,36 +293,41 @@ function paintLabels(holder, partition, order) {
       (a, b) => main[a] - main[b] || counts[b][main[b]] / (totals[b] || 1) - counts[a][main[a]] / (totals[a] || 1),
     );
   const [empty, full] = [channels(colour("empty")), channels(colour("s0"))];
-  const image = new ImageData(clients, classes);
-  sorted.forEach((client, x) => {
-    for (let y = 0; y < classes; y += 1) {
-      const part = totals[client] ? Math.sqrt(counts[client][y] / totals[client]) : 0;
-      image.data.set(
-        [...empty.map((value, index) => Math.round(value + (full[index] - value) * part)), 255],
-        (y * clients + x) * 4,
-      );
+  const image = few ? new ImageData(classes, clients) : new ImageData(clients, classes);
+  sorted.forEach((client, place) => {
+    for (let label = 0; label < classes; label += 1) {
+      const part = totals[client] ? Math.sqrt(counts[client][label] / totals[client]) : 0;
+      const pixel = few ? place * classes + label : label * clients + place;
+      image.data.set([...empty.map((value, index) => Math.round(value + (full[index] - value) * part)), 255], pixel * 4);
     }
   });
-  const few = Math.max(1, Math.ceil(classes / 16));
+  const nameOf = (label) => (partition.classes && partition.classes[label]) || String(label);
+  const labels = Array.from({ length: classes }, (_, label) => [(label + 0.5) / classes, nameOf(label)]);
+  const every = (most) => (_, index) => index % Math.max(1, Math.ceil(classes / most)) === 0;
   paintGrid(holder, {
-    height: Math.min(Math.max(classes * 20, 60), 300),
+    height: few ? Math.max(clients * 20, 60) : Math.min(Math.max(classes * 20, 60), 300),
     label: `Labels of ${clients} clients over ${classes} classes`,
-    rows: Array.from({ length: classes }, (_, y) => [(y + 0.5) / classes, String(y)]).filter((_, y) => y % few === 0),
-    ticks:
-      order === "label"
+    rows: few
+      ? sorted.map((client, row) => [(row + 0.5) / clients, partition.names[client]])
+      : labels.filter(every(16)),
+    ticks: few
+      ? labels.filter(every(Math.max(2, holder.clientWidth / 40)))
+      : order === "label"
         ? []
         : niceTicks(0, clients - 1, Math.max(2, holder.clientWidth / 90)).map((at) => [
             (at + 0.5) / clients,
             partition.names[at],
           ]),
+    up: few ? "client" : "label",
+    across: few ? "label" : order === "label" ? "clients, by main label" : "clients",
     paint: (context, area) => paintImage(context, area, image),
     cellText(x, y) {
-      const client = sorted[Math.floor(x * clients)],
-        label = Math.floor(y * classes);
+      const [across, down] = [Math.floor(x * image.width), Math.floor(y * image.height)];
+      const [client, label] = few ? [sorted[down], across] : [sorted[across], down];
       return [
         `${counts[client][label]} of ${totals[client]} examples`,
         `client ${partition.names[client]}`,
-        `label ${label}`,
+        `label ${nameOf(label)}`,
       ];
     },
   });

@@ -25,25 +25,27 @@ function chartOption(spec, views, series, log, font) {
   const scale = scaleOf(log);
   const format = spec.format || number;
   const alone = views.length === 1;
-  const named = alone && series.length > 1;
+  const beyond = log || !spec.steep ? null : steepStart(series);
+  const upAxis = upOption(spec, series, scale, format, font, beyond);
   const drawnSeries = series.flatMap((one, order) => [
     ...bandOptions(one, order, scale),
     lineOption(one, alone, scale),
   ]);
   const main = drawnSeries.find((one) => one.z === 3);
   if (main) main.markLine = markLines(spec, views, series, scale.up, format, font);
+  if (main && beyond) main.markPoint = arrows(beyond, upAxis.max);
   return {
     animation: false,
     textStyle: { fontFamily: font },
     aria: { enabled: true, label: { description: describe(spec, series, format) } },
     grid: {
       left: 2,
-      right: 10,
-      top: 14 + (named ? 20 : 0) + (alone && spec.ended ? 10 : 0),
-      bottom: 6,
+      right: 16,
+      top: 12 + (alone && spec.ended ? 12 : 0),
+      bottom: 4,
       containLabel: true,
     },
-    legend: legendOption(named, series, font),
+    legend: legendOption(alone && !spec.axis, series),
     tooltip: {
       trigger: "axis",
       confine: true,
@@ -53,7 +55,7 @@ function chartOption(spec, views, series, log, font) {
       ...tooltipColours(font),
     },
     xAxis: acrossOption(series, font),
-    yAxis: upOption(spec, series, scale, format, font),
+    yAxis: { ...upAxis, name: typeof spec.up === "function" ? spec.up(views, alone ? null : series[0].key) : spec.up },
     dataZoom: [
       {
         type: "inside",
@@ -101,7 +103,7 @@ function lineOption(one, alone, { up }) {
       width: alone ? 1.8 : 1.5,
       opacity: alone ? 1 : 0.85,
       color: ink,
-      type: one.name === "mean" ? "dotted" : ["solid", "dashed", "dotted"][Math.floor(one.index / 8) % 3],
+      type: one.line || seriesLine(one.index),
     },
     symbol: "circle",
     symbolSize: few ? 4 : 3,
@@ -137,22 +139,8 @@ function bandOptions(one, order, { up }) {
   });
 }
 
-function legendOption(show, series, font) {
-  return {
-    show,
-    type: "scroll",
-    top: 0,
-    left: 0,
-    itemWidth: 16,
-    itemHeight: 8,
-    icon: "roundRect",
-    textStyle: textStyle(font),
-    pageTextStyle: textStyle(font),
-    inactiveColor: colour("line"),
-    pageIconColor: colour("soft"),
-    data: series.map((one) => one.name),
-  };
-}
+// The lines that the legend lists; `drawNamed` writes them over the chart where `lifted`.
+const legendOption = (lifted, series) => ({ lifted, show: false, data: series.map((one) => one.name) });
 
 function acrossOption(series, font) {
   const places = series.flatMap((one) => one.x).filter((x) => x !== null);
@@ -164,7 +152,8 @@ function acrossOption(series, font) {
     type: "value",
     min: first,
     max: last > first ? last : first + 1,
-    axisLabel: { ...textStyle(font), formatter: format, hideOverlap: true, showMaxLabel: false },
+    name: AXES[chosen.axis].title,
+    axisLabel: { ...textStyle(font), formatter: format, hideOverlap: true, alignMaxLabel: "right" },
     axisLine: { onZero: false, lineStyle: { color: colour("line") } },
     axisTick: { show: false },
     splitLine: { show: false },
@@ -173,7 +162,7 @@ function acrossOption(series, font) {
   };
 }
 
-function upOption(spec, series, { log, up, down }, format, font) {
+function upOption(spec, series, { log, up, down }, format, font, beyond) {
   const sides = series.flatMap((one) => [one, ...(one.bands || []).flatMap(([low, high]) => [low, high])]);
   const known = sides.flatMap((one) => one.y).filter((value) => value !== null);
   const values = known.map(up).filter((value) => value !== null);
@@ -183,8 +172,10 @@ function upOption(spec, series, { log, up, down }, format, font) {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const pad = Math.max(0.03, (high - low) * 0.04);
     range = { min: low - pad, max: high + pad };
-    ticks = { customValues: logTicks(range.min, range.max) };
-  } else if (spec.range) range = rangeOf(spec.range, values);
+    const found = logTicks(range.min, range.max);
+    if (found.length > 1) ticks = { customValues: found };
+  } else if (beyond) range = { min: beyond.low, max: beyond.high, interval: beyond.step };
+  else if (spec.range) range = rangeOf(spec.range, values);
   else if (format === seconds) range = timeRange(values);
   return {
     type: "value",
@@ -238,7 +229,7 @@ function markLines(spec, views, series, up, format, font) {
         label: {
           ...label,
           color: colour(tone),
-          formatter: state,
+          formatter: () => state,
           position: "end",
           align: "right",
           padding: [0, 4, 0, 0],
@@ -253,24 +244,28 @@ function markLines(spec, views, series, up, format, font) {
       data.push({
         yAxis: up(target.value),
         lineStyle: { color: colour("faint") },
-        label: { ...label, formatter: `target ${format(target.value)}`, position: "insideStartTop" },
+        label: { ...label, formatter: () => `target ${format(target.value)}`, position: "insideStartTop" },
       });
     }
   }
   const marks = views.length === 1 && spec.marks && views[0].city ? views[0].city.marks : [];
-  for (const [round, words] of marks) {
+  for (const [round] of marks) {
     const place = placeOf(views[0], round);
     if (place === null) continue;
     data.push({
       xAxis: place,
       lineStyle: { color: colour("fair"), type: "dotted" },
-      label: { ...label, color: colour("fair"), formatter: words, show: marks.length <= 6, position: "insideEndTop" },
+      label: { show: false },
     });
   }
   return data.length
     ? { symbol: "none", silent: true, animation: false, lineStyle: { type: "dashed", width: 1.2 }, data }
     : undefined;
 }
+
+// A tooltip of lines of text, the first in bold. Text is never read as markup.
+const tipOf = (first, ...lines) =>
+  el("div", { class: "tips" }, el("b", {}, first), ...lines.filter(Boolean).map((one) => el("div", {}, one)));
 
 function tooltip(shown, series, format) {
   if (!shown.length) return "";
@@ -287,7 +282,7 @@ function tooltip(shown, series, format) {
     const spread = (one.bands || [])
       .map(([low, high]) => (low.y[row] === null ? "" : `${format(low.y[row])} to ${format(high.y[row])}`))
       .filter(Boolean);
-    const mark = el("i", { style: `background:${seriesColour(one.index)}` });
+    const mark = swatch(one.index, one.line);
     rows.push(
       el(
         "tr",
@@ -303,48 +298,4 @@ function tooltip(shown, series, format) {
       ? `round ${round.value.toLocaleString("en")}`
       : `${AXES[chosen.axis].format(x)} · round ${round.value.toLocaleString("en")}`;
   return el("div", { class: "tips" }, head, el("table", {}, rows.slice(0, 24)));
-}
-
-// Client sizes: one bar per client in order of size, or the percentiles where there are many.
-function sizesOption(partition, font) {
-  const text = textStyle(font);
-  const all = partition.sizes && partition.sizes.length === partition.clients;
-  const values = all ? [...partition.sizes].sort((a, b) => b - a) : partition.size_percentiles;
-  const name = (row) =>
-    all ? `${values.length - row} of ${values.length} clients have at most` : `${row}% of clients have at most`;
-  return {
-    animation: false,
-    textStyle: { fontFamily: font },
-    aria: { enabled: true },
-    grid: { left: 6, right: 14, top: 14, bottom: 6, containLabel: true },
-    tooltip: {
-      trigger: "axis",
-      confine: true,
-      ...tooltipColours(font),
-      formatter: ([one]) => `${name(one.dataIndex)} ${number(values[one.dataIndex], 5)} examples`,
-    },
-    xAxis: {
-      type: "category",
-      data: values.map((_, row) => (all ? row + 1 : `${row}%`)),
-      axisLabel: { ...text, interval: Math.max(0, Math.ceil(values.length / 6) - 1) },
-      axisTick: { show: false },
-      axisLine: { lineStyle: { color: colour("line") } },
-    },
-    yAxis: {
-      type: "value",
-      axisLabel: { ...text, formatter: (value) => number(value) },
-      splitLine: { lineStyle: { color: colour("grid") } },
-    },
-    series: [
-      {
-        type: all && values.length <= 40 ? "bar" : "line",
-        step: "middle",
-        barMaxWidth: 64,
-        data: values,
-        itemStyle: { color: colour("s0") },
-        areaStyle: { opacity: 0.25 },
-        showSymbol: false,
-      },
-    ],
-  };
 }

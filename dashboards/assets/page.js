@@ -55,8 +55,8 @@ function makePage(root, words, tools = []) {
                 draw();
               },
             },
-            el("i", { style: `background:${seriesColour(index)}` }),
-            name,
+            swatch(index),
+            el("span", {}, name),
           ),
         ),
       );
@@ -65,6 +65,8 @@ function makePage(root, words, tools = []) {
   const draw = () => {
     for (const section of sections.children) section.hidden = false; // a chart made in a hidden section has no size
     for (const card of cards) card.draw();
+    const changed = [...sections.querySelectorAll(".cards")].flatMap(pairCards);
+    for (const card of cards) if (changed.includes(card.card)) card.resize();
     for (const section of sections.children)
       section.hidden = ![...section.querySelectorAll(".card")].some((card) => !card.hidden);
   };
@@ -119,7 +121,9 @@ function makePage(root, words, tools = []) {
         ),
       );
     }
-    top.replaceChildren(...(one ? [verdictOf(views[0]), reachedOf(views[0])] : comparedOf(state)).filter(Boolean));
+    top.replaceChildren(
+      ...(one ? [verdictOf(views[0]), reachedOf(views[0]), noticesOf(views[0])] : comparedOf(state)).filter(Boolean),
+    );
     bottom.replaceChildren(...restOf(views, labels));
     keys();
     draw();

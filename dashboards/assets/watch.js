@@ -1,70 +1,21 @@
 // The watch page: a list of runs, and the open run, redrawn whenever its record has grown.
 {
   const EVERY = 1500;
-  const list = el("section", { class: "runs card", hidden: true }),
-    quiet = el("p", { class: "quiet", id: "quiet" }, "Looking for runs …");
+  const quiet = el("p", { class: "quiet", id: "quiet" }, "Looking for runs …");
   const host = el("div");
   const root = document.getElementById("page");
   root.append(host);
-  const page = makePage(host, "fedscape watch: redrawn as the record grows.", [list, quiet]);
+  const found = makeRunList(choose);
+  const page = makePage(host, "fedscape watch: redrawn as the record grows.", [found.list, quiet]);
   let open = decodeURIComponent(location.hash.slice(1)),
-    seen = "",
-    drawnList = "";
+    seen = "";
   let busy = false;
-
-  const ago = (age) => (age < 5 ? "now" : age < 90 ? `${Math.round(age)} s ago` : `${seconds(age)} ago`);
-
-  function showList({ runs }) {
-    const text = JSON.stringify([open, runs.map((run) => ({ ...run, age: ago(run.age) }))]);
-    if (text === drawnList) return;
-    drawnList = text;
-    list.hidden = !runs.length;
-    const rows = runs.map((run) => {
-      const go = el("button", { type: "button", onclick: () => choose(run.name) }, run.name);
-      return el(
-        "tr",
-        { "aria-current": String(run.name === open), onclick: () => choose(run.name) },
-        [
-          go,
-          el("span", { class: run.state }, run.state),
-          `${run.round ?? "–"}${run.rounds ? ` / ${run.rounds}` : ""}`,
-          number(run.loss),
-          number(run.score),
-          run.algorithm,
-          run.seed === null || run.seed === undefined ? "" : String(run.seed),
-          ago(run.age),
-        ].map((cell) => el("td", {}, cell)),
-      );
-    });
-    list.replaceChildren(
-      el(
-        "div",
-        { class: "scroll", style: "max-height:260px;overflow-y:auto" },
-        el(
-          "table",
-          { class: "plain", id: "runs" },
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              ["run", "state", "round", "loss", "score", "algorithm", "seed", "changed"].map((name) =>
-                el("th", {}, name),
-              ),
-            ),
-          ),
-          el("tbody", {}, rows),
-        ),
-      ),
-    );
-  }
 
   function choose(name) {
     if (name === open) return;
     open = name;
     seen = "";
-    history.replaceState(null, "", `#${encodeURIComponent(name)}`);
+    history.replaceState(null, "", `${location.pathname}${location.search}#${encodeURIComponent(name)}`);
     look();
   }
 
@@ -79,11 +30,11 @@
     if (busy) return;
     busy = true;
     try {
-      const found = await ask("runs.json");
-      if (!open && found.runs?.length) open = found.runs[0].name;
-      if (found.runs) showList(found);
+      const answered = await ask("runs.json");
+      if (!open && answered.runs?.length) open = answered.runs[0].name;
+      if (answered.runs) found.show(answered, open);
       if (!open) {
-        say(`No runs in ${found.root || "this folder"} yet; the first run appears here when it starts.`);
+        say(`No runs in ${answered.root || "this folder"} yet; the first run appears here when it starts.`);
         return;
       }
       const wanted = open,
@@ -93,7 +44,7 @@
         page.clear();
         say(`${wanted} no longer exists.`);
         seen = "";
-        if (found.runs?.length) document.documentElement.dataset.open = "";
+        if (answered.runs?.length) document.documentElement.dataset.open = "";
       } else if (answer.problem) {
         say(answer.problem);
       } else if (answer.view) {

@@ -23,8 +23,21 @@ function reachedOf(view) {
   return el("section", { class: "card reached", id: "reached" }, el("table", {}, el("tbody", {}, rows)));
 }
 
-function plainTable(head, rows, id) {
+// What was guessed, filled or dropped when the data were read.
+function noticesOf({ notices }) {
+  if (!notices || !notices.length) return null;
   return el(
+    "section",
+    { class: "card notices", id: "notices" },
+    el("h3", {}, "How the data were read"),
+    el("ul", {}, notices.map((notice) => el("li", {}, notice))),
+  );
+}
+
+// A table in a container of its own: where it is wider than the page it scrolls there, under a first column that stays.
+function plainTable(head, rows, id) {
+  const hint = el("p", { class: "help more", hidden: true }, "Scroll the table sideways for more columns →");
+  const holder = el(
     "div",
     { class: "scroll" },
     el(
@@ -46,12 +59,22 @@ function plainTable(head, rows, id) {
           el(
             "tr",
             {},
-            row.map((cell) => el("td", {}, cell)),
+            row.map((cell, column) => el("td", {}, column ? cell : el("span", { class: "first" }, cell))),
           ),
         ),
       ),
     ),
   );
+  new ResizeObserver(() => {
+    const wide = holder.scrollWidth > holder.clientWidth + 1;
+    hint.hidden = !wide;
+    if (wide) {
+      holder.tabIndex = 0;
+      holder.setAttribute("role", "region");
+      holder.setAttribute("aria-label", `table: ${head.join(", ")}`);
+    } else holder.removeAttribute("tabindex");
+  }).observe(holder);
+  return el("div", {}, holder, hint);
 }
 
 function comparedOf({ views, labels, compare, group }) {
@@ -69,14 +92,14 @@ function comparedOf({ views, labels, compare, group }) {
     el("p", { class: "words", id: "verdict" }, `${ended}.`),
     compare.words.map((one) => el("p", { class: "hint" }, `${one}.`)),
   );
-  const name = (index) => el("span", {}, el("i", { style: `background:${seriesColour(group[index])}` }), labels[index]);
+  const name = (index) => el("span", {}, swatch(group[index]), labels[index]);
   const words = el(
     "section",
     { class: "card wide" },
     el("h3", {}, "How each run ended"),
     plainTable(
       ["run", "verdict", "reasons"],
-      views.map((view, index) => [name(index), view.verdict, el("span", { style: "white-space:normal" }, view.reasons.join("; "))]),
+      views.map((view, index) => [name(index), view.verdict, el("span", { class: "long" }, view.reasons.join("; "))]),
       "verdicts",
     ),
   );
@@ -122,43 +145,31 @@ function worstOf(view) {
   return clients.length ? el("span", { class: "worst" }, `${words}: ${clients.join(" · ")}`) : null;
 }
 
-// The events of the city: a row for each kind and name.
-function cityEventsTable({ city }) {
-  const rows = city.events.map(([kind, name, rounds, times, words]) => [
-    kind,
-    name,
-    rounds,
-    times,
-    el("span", { style: "white-space:normal" }, words),
-  ]);
-  return plainTable(["event", "name", "rounds", "times", "first message"], rows, "city-events");
+// The events of a run: a row for each kind and name. The run's events.jsonl lists each event.
+function eventsOf(views, labels) {
+  const many = views.length > 1;
+  const rows = views.flatMap((view, index) =>
+    view.events.map(([kind, name, rounds, times, message]) => [
+      ...(many ? [labels[index]] : []),
+      kind,
+      name,
+      rounds,
+      times,
+      el("span", { class: "long" }, message),
+    ]),
+  );
+  const head = [...(many ? ["run"] : []), "event", "name", "rounds", "times", "first message"];
+  return rows.length ? [el("h2", {}, "Events"), el("div", { class: "card" }, plainTable(head, rows, "events"))] : [];
 }
 
-function restOf(views, labels) {
-  const many = views.length > 1;
-  const of = (index) => (many ? `${labels[index]}: ` : "");
-  const notes = views.flatMap((view, index) => view.notes.map((note) => el("li", {}, of(index), note)));
-  const events = views.flatMap((view, index) =>
-    view.events.map((event) =>
-      [
-        many ? labels[index] : null,
-        event.round === null ? "" : String(event.round),
-        event.kind.replaceAll("_", " "),
-        event.message,
-      ].filter((cell) => cell !== null),
-    ),
-  );
-  return [
-    events.length
-      ? [
-          el("h2", {}, "Events"),
-          el(
-            "div",
-            { class: "card" },
-            plainTable([...(many ? ["run"] : []), "round", "event", "message"], events, "events"),
-          ),
-        ]
-      : [],
-    notes.length ? [el("h2", {}, "Notes on this page"), el("ul", { class: "notes", id: "notes" }, notes)] : [],
-  ].flat();
+// Notes on what the page leaves out; of several runs, a note that several share is written once.
+function notesOf(views, labels) {
+  const runs = new Map();
+  views.forEach((view, index) => view.notes.forEach((note) => runs.set(note, [...(runs.get(note) || []), labels[index]])));
+  const of = (names) =>
+    views.length === 1 ? "" : names.length === views.length ? "All runs: " : names.length > 3 ? `${names.length} runs: ` : `${names.join(", ")}: `;
+  const notes = [...runs].map(([note, names]) => el("li", {}, of(names), note));
+  return notes.length ? [el("h2", {}, "Notes on this page"), el("ul", { class: "notes", id: "notes" }, notes)] : [];
 }
+
+const restOf = (views, labels) => [...eventsOf(views, labels), ...notesOf(views, labels)];

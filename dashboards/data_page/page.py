@@ -11,16 +11,12 @@ from clients.core.population import Population
 from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
 from dashboards.data_page.figure import data_figure
 from dashboards.data_page.view import data_view
-from dashboards.report.report import POLICY, inline_json, page_of
+from dashboards.report.report import CHARTS, POLICY, inline_json, page_of
 from server.record.files import sync_folder, whole_file, writing
 
 PAGE, PICTURE = "data.html", "data.png"
 OTHER_FOLDER = "Make room, or choose another folder."
-DRAWING = (
-    "echarts/echarts.common.min.js",
-    "base.js", "charts.js", "options.js", "grids.js", "forecasts.js", "cards.js", "words.js", "data_charts.js",
-    "series_charts.js", "data.js",
-)  # fmt: skip
+DRAWING = ("echarts/echarts.common.min.js", *CHARTS, "data_charts.js", "series_charts.js", "data.js")
 
 
 def write_data(

@@ -12,9 +12,12 @@ from clients.core.population import Population
 from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
 from dashboards.data_page import text as data_text
 from dashboards.data_page.series_view import series_view
+from dashboards.report.run_view import class_names
 
 MOST_SHOWN = 400
 """The most clients that a grid shows one by one."""
+MOST_NAMED = 40
+"""Up to this many clients, each has a bar with its name."""
 MOST_COUNTS = 20_000
 BINS = 40
 
@@ -43,11 +46,20 @@ def data_view(
         "clients": population.num_clients,
         "looked_at": len(held.clients),
         "histogram": histogram(population.sizes),
+        "notices": list(population.federation.notices),
         "names": [names[k] for k in shown],
+        "sizes": population.sizes[held.clients[shown]].tolist(),
+        "classes": class_names(
+            population.federation.record, None if held.label_counts is None else held.label_counts[:1].tolist()
+        ),
         "label_counts": None if held.label_counts is None else held.label_counts[shown].tolist(),
         "faults": {name: _numbers(values[shown]) for name, values in _faults(held).items()},
         "curves": {
-            name: {"label": data_text.quantity_name(name), "values": _numbers(curve(values))}
+            name: {
+                "label": data_text.quantity_name(name),
+                "values": _numbers(curve(values)),
+                "names": _named(values, names),
+            }
             for name, values in held.quantities().items()
             if np.isfinite(values).any() and name not in held.fault_quantities() and name != "size"
         },
@@ -91,6 +103,14 @@ def curve(values: F64, most: int = MOST_SHOWN) -> F64:
     if len(ordered) <= most:
         return ordered
     return ordered[np.linspace(0, len(ordered) - 1, most).round().astype(np.int64)]
+
+
+def _named(values: F64, names: list[str]) -> list[str]:
+    """Return the clients' names in the order of `curve`; empty where there are more than have a bar each."""
+    known = np.flatnonzero(np.isfinite(values))
+    if len(known) > MOST_NAMED:
+        return []
+    return [names[k] for k in known[np.argsort(-values[known], kind="stable")]]
 
 
 def _faults(held: Holdings) -> dict[str, F64]:

@@ -1,4 +1,4 @@
-"""The section "City" of a run's page: faults, concept drifts, events, districts by round."""
+"""Faults, concept drifts, districts and events of a run, as its page draws them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from dashboards.report.round_series import MOST_DRIFTS, MOST_FAULTS, Line, names
 
 MARKED = ("fault_started", "fault_ended", "drift_started")
 """Events that charts mark."""
-LISTED = (*MARKED, "drift_level", "outage", "storm", "power_cut")
-"""Events that the section lists."""
 DRAWN = ("client_drift", "train_loss", "changed", "clients")
 FIXED = {"changed": (0.0, 1.0)}
-MOST_MARKS, MOST_ROWS, MOST_DISTRICTS = 24, 30, 64
+MOST_MARKS, MOST_DISTRICTS = 24, 64
 
 
 def city_view(lines: Sequence[Line], events: Sequence[Line], cells: int) -> dict[str, Any] | None:
-    """Return the data of the section "City"; None where a record has no faults, drifts or districts.
+    """Return the faults, drifts and districts of a run; None where a record has no faults, drifts or districts.
 
     Args:
         lines: the record's rounds.
@@ -30,28 +28,24 @@ def city_view(lines: Sequence[Line], events: Sequence[Line], cells: int) -> dict
 
     Returns:
         `faults` and `drifts` (names; their series are "faults.NAME.changed" and "concept_drift.NAME.level"), `marks`
-        ([round, words] for charts), `events` (rows of kind, name, rounds, times, first message), `districts` (pictures
-        of districts by rounds, as `client_grid` makes them, with `names`), and `left_out`, sentences on what is not
-        shown.
+        ([round, words] for charts), `districts` (pictures of districts by rounds, as `client_grid` makes them, with
+        `names`), and `left_out`, sentences on what is not shown.
     """
     faults, drifts = names_in(lines, "faults"), names_in(lines, "concept_drift")
     districts = names_in(lines, "districts")
     if not (faults or drifts or districts):
         return None
-    rows = _event_rows(events)
     marks = _marks(events)
     counts = (
         ("faults", len(faults), MOST_FAULTS), ("concept drifts", len(drifts), MOST_DRIFTS),
-        ("districts", len(districts), MOST_DISTRICTS), ("kinds of events", len(rows), MOST_ROWS),
-        ("marks", len(marks), MOST_MARKS),
+        ("districts", len(districts), MOST_DISTRICTS), ("marks", len(marks), MOST_MARKS),
     )  # fmt: skip
     return {
         "faults": faults[:MOST_FAULTS],
         "drifts": drifts[:MOST_DRIFTS],
         "marks": marks[:MOST_MARKS],
-        "events": rows[:MOST_ROWS],
         "districts": _pictures(lines, districts[:MOST_DISTRICTS], cells) if cells and districts else None,
-        "left_out": [f"The city has {total} {what}; {most} are shown." for what, total, most in counts if total > most],
+        "left_out": [f"This run has {total} {what}; {most} are shown." for what, total, most in counts if total > most],
     }
 
 
@@ -65,12 +59,16 @@ def _marks(events: Sequence[Line]) -> list[list[Any]]:
     return [[round_index, ", ".join(parts)] for round_index, parts in sorted(words.items())]
 
 
-def _event_rows(events: Sequence[Line]) -> list[list[str]]:
-    """Return rows of (kind, name, rounds, times, first message), one for each kind and name, in order of appearance."""
+def event_rows(events: Sequence[Line]) -> list[list[str]]:
+    """Return rows of (kind, name, rounds, times, first message), one for each kind and name, in order of appearance.
+
+    Example:
+        >>> event_rows([{"kind": "clients_failed", "round": r, "message": f"{r} failed"} for r in (3, 5)])
+        [['clients failed', '', '3 to 5', '2', '3 failed']]
+    """
     groups: dict[tuple[str, str], list[Line]] = {}
     for event in events:
-        if event.get("kind") in LISTED:
-            groups.setdefault((str(event["kind"]), str(event.get("name") or "")), []).append(event)
+        groups.setdefault((str(event.get("kind", "")), str(event.get("name") or "")), []).append(event)
     rows = []
     for (kind, name), found in groups.items():
         rounds = [event["round"] for event in found if isinstance(event.get("round"), int)]

@@ -24,7 +24,10 @@ from server.record.files import OTHER_OUT, place_for, sync_folder, whole_file
 from server.record.records import RunFolder
 
 MOST_RUNS = 100
-SCRIPTS = ("base.js", "charts.js", "options.js", "grids.js", "forecasts.js", "cards.js", "words.js", "page.js")
+CHARTS = (
+    "base.js", "frames.js", "charts.js", "options.js", "bars.js", "grids.js", "forecasts.js", "cards.js", "words.js",
+)  # fmt: skip
+SCRIPTS = (*CHARTS, "page.js")
 DRAWING = ("echarts/echarts.common.min.js", *SCRIPTS)
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 

@@ -27,6 +27,8 @@ BANDS: tuple[Path, ...] = (("client_drift",), ("cosine",), ("update_norm",), ("c
 OF_A_REGRESSION = ("validation_error", "federated_error")
 """Drawn for a regression only: of a classification the error is one minus the accuracy."""
 NESTED: tuple[Path, ...] = (("rate", "factor"), ("rate", "low"), ("rate", "high"))
+OF_A_LAYER = ("update_dispersion", "aggregate_norm")
+"""Drawn of each layer: its dispersion, and its norm of the pseudo-gradient."""
 WATCHED = ("validation_loss", "validation_accuracy", "train_loss", "client_drift.mean", "cosine.p50")
 """Series whose smallest and largest values survive thinning."""
 MOST_LAYERS, MOST_FAULTS, MOST_DRIFTS = 12, 16, 8
@@ -46,7 +48,7 @@ def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
     paths += [(*band, level) for band in BANDS for level in levels] + list(NESTED)
     paths += [("criteria", name, "distance") for name in criteria_of(lines)]
     if bands:
-        paths += [("by_layer", name, "update_dispersion") for name in layers_of(lines)]
+        paths += [("by_layer", name, what) for name in layers_of(lines) for what in OF_A_LAYER]
         paths += [("faults", name, "changed") for name in names_in(lines, "faults")[:MOST_FAULTS]]
         paths += [("concept_drift", name, "level") for name in names_in(lines, "concept_drift")[:MOST_DRIFTS]]
     return paths

@@ -63,8 +63,18 @@ def header(facts: Facts) -> list[str]:
         lines.append(f"  engine {facts['engine']}" + (f" ({get('engine_reason')})" if get("engine_reason") else ""))
     if "error" in facts:
         lines.append(f"  error: {facts['error']}")
-    lines += [f"  {notice}" for notice in facts.get("notices") or ()]
+    lines += [f"  {notice}" for notice in notices(facts)]
     return [line for line in lines if line.strip()]
+
+
+def notices(facts: Facts) -> list[str]:
+    """Return the sentences on what was guessed, filled or dropped when the data were read and the task was made.
+
+    Example:
+        >>> notices({"notices": ["12 values were filled."]}), notices({"notices": None})
+        (['12 values were filled.'], [])
+    """
+    return [str(notice) for notice in facts.get("notices") or ()]
 
 
 def criterion_label(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dashboards.report import round_series, run_text
-from dashboards.report.city_view import city_view
+from dashboards.report.city_view import city_view, event_rows
 from dashboards.report.client_grid import METRICS, client_grid
 from dashboards.report.forecast_view import forecast_view
 from dashboards.report.formats import count, is_number, number, share
@@ -63,7 +63,7 @@ def run_view(
     grid = (grid_of or read_grid)(run, budget)
     bad = round_series.not_finite(lines, ("train_loss", "validation_loss", "client_drift.mean", "update_dispersion"))
     ending = ending_of(run)
-    city = city_view(lines, run.events, budget.cells)
+    city, events = city_view(lines, run.events, budget.cells), event_rows(run.events)
     forecasts = forecast_view(run, budget.cells)
     return {
         "name": run.name,
@@ -76,7 +76,9 @@ def run_view(
         "reasons": list(ending.reasons),
         "hint": " ".join(ending.hints),
         "names": {name: fact.label for name, fact in FACTS.items()},
-        "header": [line.strip() for line in run_text.header(facts)],
+        "header": [line.strip() for line in run_text.header({**facts, "notices": ()})],
+        "notices": run_text.notices(facts),
+        "error": str(facts.get("error") or ""),
         "reached": reached_of(run),
         "round": run.last_round,
         "rounds": facts.get("rounds"),
@@ -92,17 +94,15 @@ def run_view(
             "clients": [run_text.widest_client(*pair) for pair in widest(lines, MOST_WIDEST)],
         },
         "partition": _partition(run),
-        "events": [
-            {"round": event.get("round"), "kind": str(event.get("kind", "")), "message": str(event.get("message", ""))}
-            for event in run.events[:MOST_EVENTS]
-        ],
-        "forecasts": forecasts,
+        "events": events[:MOST_EVENTS],
         "notes": [
             *run.problems,
             *_notes(run, series, grid, bad),
+            *_left_out(events),
             *(city or {}).get("left_out", ()),
             *(forecasts or {}).get("left_out", ()),
         ],
+        "forecasts": forecasts,
         "scenario_text": run.scenario_text,
         "versions": dict(run.versions),
     } | ({} if city is None else {"city": city})
@@ -179,7 +179,21 @@ def read_grid(run: RunData, budget: Budget) -> Grid:
     if not budget.cells or not run.folder.clients.is_dir():
         return None
     metrics = METRICS if budget.cells > 20_000 else METRICS[:2]
-    return client_grid(run.folder.clients, int(clients), cells=budget.cells, metrics=metrics)
+    grid = client_grid(run.folder.clients, int(clients), cells=budget.cells, metrics=metrics)
+    names = _names_of_clients(run.partition or {})
+    return grid if grid is None or not names else {**grid, "known": names}
+
+
+def _names_of_clients(partition: Mapping[str, Any]) -> dict[str, str]:
+    """Return index -> name of the clients whose names the partition lists; empty where a name is the index.
+
+    Example:
+        >>> _names_of_clients({"shown": [0, 5], "names": ["Dongsi", "Shunyi"]})
+        {'0': 'Dongsi', '5': 'Shunyi'}
+    """
+    shown, listed = partition.get("shown") or (), partition.get("names") or ()
+    names = {str(k): str(name) for k, name in zip(shown, listed, strict=False)}
+    return {} if all(k == name for k, name in names.items()) else names
 
 
 def _partition(run: RunData) -> dict[str, Any]:
@@ -190,7 +204,26 @@ def _partition(run: RunData) -> dict[str, Any]:
         for name in ("label_emd", "label_js", "smallest_client", "median_client", "largest_client")
         if is_number(facts.get(name))
     }
-    return {"measures": skew, **(run.partition or {})}
+    classes = class_names(facts.get("data_facts") or {}, (run.partition or {}).get("label_counts"))
+    return {"measures": skew, **(run.partition or {})} | ({"classes": classes} if classes else {})
+
+
+def class_names(facts: Mapping[str, Any], label_counts: Sequence[Sequence[int]] | None) -> list[str]:
+    """Return the names of the classes from the facts of the data; empty where they do not name every class.
+
+    Example:
+        >>> class_names({"classes": "benign, scan"}, [[3, 1]]), class_names({"classes": 2}, [[3, 1]])
+        (['benign', 'scan'], [])
+    """
+    listed = facts.get("classes")
+    names = listed.split(", ") if isinstance(listed, str) else []
+    return names if label_counts and len(names) == len(label_counts[0]) else []
+
+
+def _left_out(events: Sequence[Sequence[str]]) -> list[str]:
+    """Return a sentence on the kinds of events that the page leaves out."""
+    total = len(events)
+    return [f"This run has {total} kinds of events; {MOST_EVENTS} are shown."] if total > MOST_EVENTS else []
 
 
 def _notes(

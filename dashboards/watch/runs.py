@@ -90,7 +90,7 @@ class WatchedRuns:
         return found
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one row for each run, the newest change first."""
+        """Return one row for each run, the newest change first; at most `MOST_LISTED`."""
         rows = []
         paths = self.paths()
         for name, path in paths.items():
@@ -194,6 +194,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     return {
         "name": name,
         "title": str(facts.get("title") or ""),
+        "scenario": str(facts.get("scenario") or ""),
         "algorithm": str(facts.get("algorithm") or ""),
         "seed": facts.get("seed"),
         "state": str((outcome or {}).get("outcome") or "unfinished"),

@@ -66,7 +66,7 @@ class WatchServer:
 
     def __init__(self, root: Path, port: int) -> None:
         self.runs = WatchedRuns(root)
-        page = page_of("fedscape watch", "", (*DRAWING, "watch.js"), POLICY).encode()
+        page = page_of("fedscape watch", "", (*DRAWING, "watch_list.js", "watch.js"), POLICY).encode()
         self._socket = _listening(port)
         self.url = f"http://{HOST}:{self._socket.getsockname()[1]}/"
         config = uvicorn.Config(
@@ -127,7 +127,7 @@ def application(runs: WatchedRuns, page: bytes) -> ASGIApp:
         return _response(page, "text/html")
 
     def list_runs(request: Request) -> Response:
-        return answer(lambda: {"root": runs.root.name, "runs": runs.rows()})
+        return answer(lambda: {"root": runs.root.name, "runs": runs.rows(), "found": len(runs.paths())})
 
     def show_run(request: Request) -> Response:
         query = request.query_params

@@ -47,7 +47,10 @@ def line_of(round_index: int, clients: np.ndarray, *, shift: float = 0.0) -> dic
         "gradient_diversity": 1.5,
         "step_norm": 0.3 * 0.97**r,
         "relative_change": 0.01 * 0.97**r,
-        "by_layer": {"0.weight": {"update_dispersion": 0.5 / r}, "2.weight": {"update_dispersion": 0.25 / r}},
+        "by_layer": {
+            "0.weight": {"update_dispersion": 0.5 / r, "aggregate_norm": 0.2 / r},
+            "2.weight": {"update_dispersion": 0.25 / r, "aggregate_norm": 0.4 / r},
+        },
         "wall_seconds": 0.01,
         "clients_per_second": 1000.0 + r,
     }

@@ -56,6 +56,18 @@ def test_page_contains_the_populations_numbers() -> None:
     assert sum(view["histogram"]["counts"]) == 24
 
 
+def test_page_names_few_clients_and_states_the_notices() -> None:
+    city = small_city()
+    view = viewed(replace(city, federation=replace(city.federation, notices=("12 values were filled.",))))
+    assert view["notices"] == ["12 values were filled."]
+    assert view["sizes"] == city.sizes.tolist()
+    named = view["curves"]["label_js"]
+    of = dict(zip(view["names"], view["map"]["values"]["label_js"], strict=True))
+    assert named["values"] == pytest.approx([of[name] for name in named["names"]], rel=1e-4)
+    many = viewed(build_population(SyntheticOptions(clients=41, alpha=0.5, beta=0.5), None, seed=0))
+    assert many["curves"]["label_js"]["names"] == []
+
+
 def test_text_of_the_data_is_escaped() -> None:
     page = data_page(viewed(small_city()))
     assert "South</script>" not in page

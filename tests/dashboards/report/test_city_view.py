@@ -1,4 +1,4 @@
-"""The report's section "City": its numbers equal the record's; without faults and districts there is no section."""
+"""Faults, drifts and districts of a report: their numbers equal the record's; without them there are no sections."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboards.report.city_view import MOST_DISTRICTS, MOST_MARKS, city_view
+from dashboards.report.city_view import MOST_DISTRICTS, MOST_MARKS, city_view, event_rows
 from dashboards.report.report import report_page
 from dashboards.report.run_data import read_run
 from dashboards.report.run_view import run_view, share_out
@@ -92,12 +92,15 @@ def test_cell_of_many_rounds_shows_their_mean() -> None:
 def test_events_become_marks_and_rows() -> None:
     ended = {"round": 12, "kind": "fault_ended", "name": "early", "message": ""}
     again = {**CITY_EVENTS[3], "round": 30}
-    city = city_view(LINES, (*CITY_EVENTS, ended, again, {"round": 3, "kind": "clients_failed", "message": "x"}), 0)
+    failed = [{"round": r, "kind": "clients_failed", "message": f"{r} failed"} for r in (3, 8)]
+    events = (*CITY_EVENTS, ended, again, *failed)
+    city, rows = city_view(LINES, events, 0), event_rows(events)
     assert city is not None
     assert city["marks"] == [[5, "+ stuck"], [11, "+ seasons"], [12, "+ noise.db, − early"], [20, "− stuck"]]
-    assert ["power cut", "Old Town", "14 to 30", "2", "power cut <i>in Old Town</i>"] in city["events"]
-    assert ["fault started", "stuck", "5", "1", "fault stuck began: 8 clients"] in city["events"]
-    assert not [row for row in city["events"] if "clients failed" in row]
+    assert ["power cut", "Old Town", "14 to 30", "2", "power cut <i>in Old Town</i>"] in rows
+    assert ["fault started", "stuck", "5", "1", "fault stuck began: 8 clients"] in rows
+    assert [row for row in rows if "clients failed" in row] == [["clients failed", "", "3 to 8", "2", "3 failed"]]
+    assert len({(kind, name) for kind, name, *_ in rows}) == len(rows)  # no event is in the table twice
     assert city["districts"] is None  # the budget has no room for images
 
 
@@ -110,8 +113,8 @@ def test_rows_beyond_the_limits_are_left_out_and_counted(tmp_path: Path) -> None
     assert city is not None
     assert len(city["districts"]["names"]) == MOST_DISTRICTS
     assert len(city["marks"]) == MOST_MARKS
-    assert "The city has 20 faults; 16 are shown." in city["left_out"]
-    assert "The city has 100 districts; 64 are shown." in city["left_out"]
+    assert "This run has 20 faults; 16 are shown." in city["left_out"]
+    assert "This run has 100 districts; 64 are shown." in city["left_out"]
     assert not (city_view(LINES, CITY_EVENTS, 1000) or {})["left_out"]
 
 

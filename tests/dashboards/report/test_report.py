@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,33 @@ def test_partition_is_drawn_from_what_the_run_recorded(
     assert view["partition"]["sizes"] == [3, 9, 6]
     assert np.sum(view["partition"]["label_counts"], axis=1).tolist() == [3, 9, 6]
     assert view["partition"]["measures"]["label_emd"] == 1.25
+
+
+def test_norm_of_each_layer_is_drawn_from_the_record(tmp_path: Path) -> None:
+    view = run_view(read_run(make_record(tmp_path / "run").path))
+    for name, norm in (("0.weight", 0.2), ("2.weight", 0.4)):
+        rounds, values = column(view, f"by_layer.{name}.aggregate_norm")
+        assert rounds == list(range(1, 41))
+        assert values == pytest.approx([norm / r for r in rounds], rel=1e-5)
+
+
+def test_view_has_the_notices_and_the_names_of_the_record(
+    tmp_path: Path, population_of: Callable[..., Population]
+) -> None:
+    population = population_of([3, 9, 6])
+    facts = replace(population.federation, client_name=("Dongsi", "Shunyi", "Wanliu").__getitem__)
+    folder = make_record(tmp_path / "run", clients=3, partition=replace(population, federation=facts))
+    before = run_view(read_run(folder.path))
+    environment = json.loads(folder.environment.read_text())
+    classes = ", ".join(f"class {k}" for k in range(population.outputs))
+    environment["run"] |= {"notices": ["12 values were filled."], "data_facts": {"classes": classes}}
+    folder.environment.write_text(json.dumps(environment))
+    view = run_view(read_run(folder.path))
+    assert (before["notices"], view["notices"]) == ([], ["12 values were filled."])
+    assert view["header"] == before["header"]  # the page shows the notices once
+    assert view["grid"]["known"] == {"0": "Dongsi", "1": "Shunyi", "2": "Wanliu"}
+    assert view["partition"]["classes"] == classes.split(", ")
+    assert "classes" not in before["partition"]
 
 
 # The page
