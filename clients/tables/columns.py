@@ -50,15 +50,19 @@ def sensors(options: TableOptions, frame: Frame, times: tuple[str, ...], reading
     reading.parts.append(counted(len(found), "column", "of numbers"))
     if skipped:
         reading.record["columns_skipped"] = ", ".join(skipped)
-        reading.parts.append(f"{len(skipped):,} skipped ({listed(f'{n}: {why}' for n, why in skipped.items())})")
+        reading.parts.append(f"{len(skipped):,} skipped ({_told(skipped)})")
     if not found:
-        told = listed(f"{n}: {why}" for n, why in skipped.items()) or ", ".join(frame.names)
+        told = _told(skipped) or ", ".join(frame.names)
         raise DataError(
             "columns",
             f"{frame.file} has no column of numbers to forecast; it has {told}",
             fix="Check delimiter and decimal.",
         )
     return tuple(found)
+
+
+def _told(skipped: dict[str, str]) -> str:
+    return listed((f"{name or repr(name)}: {why}" for name, why in skipped.items()), "; ")
 
 
 def _no_sensor(frame: Frame, name: str) -> str:

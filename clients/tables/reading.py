@@ -74,7 +74,7 @@ def counted(count: int, noun: str, *rest: str) -> str:
     return " ".join([f"{count:,}", f"{noun}s" if count != 1 else noun, *rest])
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], mark: str = ", ") -> str:
     """Return names for a sentence, the first few of many.
 
     Example:
@@ -83,7 +83,7 @@ def listed(names: Iterable[str]) -> str:
     """
     known = list(names)
     rest = len(known) - _LISTED
-    return ", ".join(known[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+    return mark.join(known[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def describe_files(reading: Reading, frames: Sequence[Frame], remarks: Sequence[str]) -> None:

@@ -101,6 +101,36 @@ def test_invalid_numbers_are_refused(
     assert not (tmp_path / "run").exists()
 
 
+HOURS = [f"2024-03-01 {h:02}:00" for h in range(24)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "sets", "message"),
+    [
+        ([f"{t},{i if i - 4 else 'n/a'}" for i, t in enumerate(HOURS)], [], "data.columns: {}, line 6, column 'v': 'n"),
+        ([f"{t};1,{i:03}" for i, t in enumerate(HOURS)], [], "data.columns: {}, line 2, column 'v': '1,000' is not a"),
+        ([f"{t},{i}" for i, t in enumerate(HOURS[:3] + HOURS)], [], "data.time: {}, line 5, 2024-03-01 00:00:00: does"),
+        ([f"{t[:10]} {t[11:13]}00,{i}" for i, t in enumerate(HOURS)], [], "data.time: {}, line 2, column 'time': '202"),
+        ([f"{1 + i}/3/2024,{i}" for i in range(12)], [], "data.time_format: {}, line 2, column 'time': '1/3/2024' may"),
+        ([f"{t},{i}" for i, t in enumerate(HOURS)], ["clients=['w']"], "data.clients: {}: 'w' is not a column. All: "),
+        ([f"{t},{i}" for i, t in enumerate(HOURS)], ["encoding=utf-88"], "data.encoding: is not known: 'utf-88'. Try"),
+        ([f"{t},{i}" for i, t in enumerate(HOURS)], ["time_zone=Berlin"], "data.time_zone: 'Berlin' is not a time zon"),
+    ],
+)  # fmt: skip
+def test_tables_that_cannot_be_known_are_refused(
+    rows: list[str], sets: list[str], message: str, capsys: Capture, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("\n".join([f"time{',' if ',' in rows[0] and ';' not in rows[0] else ';'}v", *rows]))
+    parts = ("model", "linear"), ("algorithm", "fedavg"), ("local", "")
+    sections = "".join(f"[{s}]\n" + (f"kind = '{kind}'\n" if kind else "local_lr = 0.1\n") for s, kind in parts)
+    scenario = tmp_path / "s.toml"
+    scenario.write_text(f"title = 'x'\n[data]\nkind = 'table'\npath = '{file}'\n{sections}")
+    arguments = [a for s in sets for a in ("--set", f"data.{s}")]
+    told = mistake(capsys, "data", str(scenario), *arguments, "--out", str(tmp_path / "run"))
+    assert told.startswith(message.format(file))
+
+
 # Clients from Python
 
 

@@ -72,8 +72,9 @@ def split_records(text: bytes, *, skip_rows: int = 0, comment: str = "") -> Reco
         breaks = np.append(breaks, len(text))
     starts = np.concatenate(([begin], breaks[:-1])).astype(np.int64)[: len(breaks)]
     lines = np.arange(len(breaks), dtype=np.int64) + skip_rows + 1
-    noted = _comments(text, starts, comment.encode())
-    inside, multiline = _inside_quotes(text, letters, starts, breaks, noted)
+    quotes = np.flatnonzero(letters[begin:] == 34) + begin if b'"' in text else np.zeros(0, np.int64)
+    noted = _comments(text, starts, breaks, quotes, comment.encode())
+    inside, multiline = _inside_quotes(starts, breaks, quotes, noted)
     opens = ~inside  # a record starts on this line
     closes = np.append(opens[1:], True) if len(opens) else opens
     starts, lines, ends, noted = starts[opens], lines[opens], breaks[closes], noted[opens]
@@ -83,23 +84,27 @@ def split_records(text: bytes, *, skip_rows: int = 0, comment: str = "") -> Reco
     return Records(text, starts, ends, lines, joined, multiline)
 
 
-def _comments(text: bytes, starts: I64, comment: bytes) -> Bool:
+def _comments(text: bytes, starts: I64, breaks: I64, quotes: I64, comment: bytes) -> Bool:
+    """Return which lines are comments: they begin with the sign, outside quotes."""
+    noted = np.zeros(len(starts), np.bool_)
     if not comment or comment not in text:
-        return np.zeros(len(starts), np.bool_)
-    return np.array([text.startswith(comment, s) for s in starts.tolist()], np.bool_)
+        return noted
+    left_out = 0  # quotes inside comments open and close nothing
+    first = np.frombuffer(text, np.uint8)[starts] == comment[0]
+    for i in [i for i in np.flatnonzero(first).tolist() if text.startswith(comment, int(starts[i]))]:
+        before, after = np.searchsorted(quotes, (starts[i], breaks[i]))
+        if (before - left_out) % 2 == 0:
+            noted[i] = True
+            left_out += int(after - before)
+    return noted
 
 
-def _inside_quotes(text: bytes, letters: Array, starts: I64, breaks: I64, noted: Bool) -> tuple[Bool, bool]:
+def _inside_quotes(starts: I64, breaks: I64, quotes: I64, noted: Bool) -> tuple[Bool, bool]:
     """Return which lines start inside quotes, and whether any does. An unpaired quote is taken as a letter."""
-    inside = np.zeros(len(starts), np.bool_)
-    if b'"' not in text or not len(starts):
-        return inside, False
-    begin = int(starts[0])
-    quotes = np.flatnonzero(letters[begin:] == 34) + begin
     if noted.any():
         quotes = quotes[~noted[np.searchsorted(breaks, quotes, side="right")]]
-    if len(quotes) % 2:
-        return inside, False
+    if not len(quotes) or len(quotes) % 2:
+        return np.zeros(len(starts), np.bool_), False
     inside = (np.searchsorted(quotes, starts) % 2).astype(np.bool_)
     return inside, bool(inside.any())
 
