@@ -12,14 +12,14 @@ TableTask = Literal["forecast", "classification", "regression"]
 """What is learnt from a table."""
 
 FORECAST_KEYS = (
-    "columns", "window", "horizon", "stride", "frequency", "max_gap", "missing_value", "time_zone", "sort",
-    "duplicates",
+    "columns", "window", "horizon", "stride", "frequency", "max_gap", "missing_value", "time_format", "time_zone",
+    "sort", "duplicates",
 )  # fmt: skip
 """Keys of forecasts alone."""
 LABELLED_KEYS = ("categorical", "max_categories", "split_column", "client_test_fraction")
 """Keys of labelled rows alone."""
 COLUMN_KEYS = (
-    "target", "features", "id_column", "time", "time_format", "categorical", "split_column", "gaps",
+    "target", "features", "id_column", "time", "categorical", "split_column", "gaps",
     "delimiter", "decimal", "thousands", "encoding", "comment", "skip_rows", "missing",
 )  # fmt: skip
 """Keys of files with columns, which LEAF's have not."""
@@ -97,6 +97,10 @@ class TaskOptions(DataOptions):
 
     def _check_columns(self) -> None:
         require(bool(self.target), "target", f"must name the column of labels with task = {self.task!r}")
+        if self.split_column:
+            _refuse_keys(
+                self, ("validation_fraction", "test_fraction"), "has no effect where split_column names the parts"
+            )
         both = "is set, and layout = 'files' makes each file a client"
         fix = "Leave layout out: id_column names the client of each row."
         require(not (self.layout == "files" and self.id_column), "id_column", both, fix=fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,8 @@ from clients.tables.series import moments
 if TYPE_CHECKING:
     from clients.tables.options import TableOptions
 
+Facts = dict[str, str | int | float]
+
 _CODE_POINTS = 0x110000
 
 
@@ -35,37 +38,25 @@ def leaf_rows(options: TableOptions, *, dealt: bool, seed: int) -> tuple[Labelle
         DataError: naming the file and the user at fault.
     """
     examples, tested = _of_users(options, *leaf_parts(options.path), dealt=dealt)
-    owner, in_test = _joined_owners(examples, tested)
+    default = next(f.default for f in fields(options) if f.name == "test_fraction")
+    both = "has no effect where the folder test has the test examples"
+    require(tested is None or options.test_fraction == default, "test_fraction", both, fix="Leave it out.")
+    owner, strangers = _joined_owners(examples, tested)
     x, y = _joined(examples, tested)
-    count = len(examples.owner)
-    facts: dict[str, str | int | float] = {"layout": "leaf", "files": examples.files + (tested.files if tested else 0)}
-    notices = [f"read as: LEAF JSON, {facts['files']} files, {len(examples.users):,} users, a client each"]
-    if options.task == "classification":
-        labels, names = classes_of(_labels(y, options), options.max_categories)
-    else:
-        require(y.dtype.kind == "f", "task", "is 'regression', and y is text", fix="Set task = 'classification'.")
-        labels, names = np.zeros(len(y), np.int64), ()
-    parts = np.full(len(owner), TEST)
-    clients = 1 if dealt else len(examples.users)
-    own = 0 * owner[:count] if dealt else owner[:count]
-    test = 0.0 if tested is not None else options.test_fraction
-    parts[:count] = random_parts(own, clients, labels[:count], options.validation_fraction, test, seed)
-    notices += _split_notices(options, examples, tested, parts, in_test)
-    training = parts == TRAINING
-    if isinstance(x, list):
-        features, vocabulary, notice = character_ids(x, training)
-        tokens = len(vocabulary) + 1
-        facts |= {"vocabulary": vocabulary, "tokens": tokens}
-        notices.append(notice)
-    else:
-        features = _scaled(x, training, options, notices)
-        tokens = 0
+    facts: Facts = {"layout": "leaf", "files": examples.files + (tested.files if tested else 0)}
+    notices = [
+        f"read as: LEAF JSON, {facts['files']} files, {len(examples.users):,} users{'' if dealt else ', a client each'}"
+    ]
+    labels, names = _classes(y, options)
+    parts = _split(options, examples, tested, labels, dealt=dealt, seed=seed)
+    notices += _split_notices(examples, tested, parts, strangers, dealt=dealt)
+    features, tokens = _features(x, parts == TRAINING, options, facts, notices)
     targets: Array = labels
     if names:
         facts["classes"] = ", ".join(names)
-        notices.append(class_notice("y", names, labels, training))
+        notices.append(class_notice("y", names, labels, parts == TRAINING))
     else:
-        targets = _scaled_targets(y, training, options, facts)
+        targets = _scaled_targets(y, parts == TRAINING, options, facts)
     rows = LabelledRows(
         name=options.path.rstrip("/").rsplit("/", 1)[-1],
         task="classification" if names else "regression",
@@ -81,6 +72,39 @@ def leaf_rows(options: TableOptions, *, dealt: bool, seed: int) -> tuple[Labelle
     )
     users = np.asarray([*examples.users, ""])
     return rows, {"user": users[owner]}
+
+
+def _classes(y: Array, options: TableOptions) -> tuple[I64, tuple[str, ...]]:
+    """Return each example's class and the names of the classes; zeros and none for a regression."""
+    if options.task == "classification":
+        return classes_of(_labels(y, options), options.max_categories)
+    require(y.dtype.kind == "f", "task", "is 'regression', and y is text", fix="Set task = 'classification'.")
+    return np.zeros(len(y), np.int64), ()
+
+
+def _split(
+    options: TableOptions, examples: LeafExamples, tested: LeafExamples | None, labels: I64, *, dealt: bool, seed: int
+) -> I8:
+    """Return each example's part; those of the folder test follow the others."""
+    count, test = len(examples.owner), 0.0 if tested is not None else options.test_fraction
+    clients = 1 if dealt else len(examples.users)
+    owner = 0 * examples.owner if dealt else examples.owner
+    parts = np.full(len(labels), TEST)
+    parts[:count] = random_parts(owner, clients, labels[:count], options.validation_fraction, test, seed)
+    return parts
+
+
+def _features(
+    x: Array | list[str], training: Bool, options: TableOptions, facts: Facts, notices: list[str]
+) -> tuple[Array, int]:
+    """Return the features, and how many ids of tokens they may be (0 for numbers)."""
+    if not isinstance(x, list):
+        return _scaled(x, training, options, notices), 0
+    require(options.scale in (None, "none"), "scale", f"is {options.scale!r}, and x is text", fix="Leave it out.")
+    features, vocabulary, notice = character_ids(x, training)
+    facts |= {"vocabulary": vocabulary, "tokens": len(vocabulary) + 1}
+    notices.append(notice)
+    return features, len(vocabulary) + 1
 
 
 def _of_users(
@@ -132,13 +156,13 @@ def _labels(y: Array, options: TableOptions) -> Column:
 
 
 def _split_notices(
-    options: TableOptions, examples: LeafExamples, tested: LeafExamples | None, parts: I8, strangers: int
+    examples: LeafExamples, tested: LeafExamples | None, parts: I8, strangers: int, *, dealt: bool
 ) -> list[str]:
     """Describe the split."""
     count = len(examples.owner)
     has = np.bincount(examples.owner[parts[:count] == TRAINING], minlength=len(examples.users))
-    empty = [examples.users[k] for k in np.flatnonzero(has == 0)]
-    how = "at random by the seed for each user"
+    empty = [] if dealt else [examples.users[k] for k in np.flatnonzero(has == 0)]
+    how = "at random by the seed " + ("before the partition" if dealt else "for each user")
     how = f"by the folders train and test, validation {how}" if tested is not None else how
     notices = [split_notice(parts, how, empty)]
     if strangers:
@@ -196,7 +220,7 @@ def _scaled(x: Array, training: Bool, options: TableOptions, notices: list[str])
     return ((flat - mean) / deviation).astype(np.float32).reshape(shape)
 
 
-def _scaled_targets(y: Array, training: Bool, options: TableOptions, facts: dict[str, str | int | float]) -> Array:
+def _scaled_targets(y: Array, training: Bool, options: TableOptions, facts: Facts) -> Array:
     targets = y.reshape(len(y), -1)
     if options.scale_of_task == "none":
         return targets

@@ -357,6 +357,8 @@ def test_forecast_still_refuses_a_partition(tmp_path: Path) -> None:
         ({"columns": ("a",)}, "columns", "is for forecasts"),
         ({"frequency": "1h"}, "frequency", "is for forecasts"),
         ({"missing_value": 0.0}, "missing_value", "is for forecasts"),
+        ({"time_format": "%Y"}, "time_format", "is for forecasts"),
+        ({"split_column": "part", "test_fraction": 0.3}, "test_fraction", "has no effect where split_column"),
         ({"layout": "long", "id_column": "a"}, "layout", "'long' is for forecasts"),
         ({"layout": "files", "id_column": "a"}, "id_column", "makes each file a client"),
         ({"gaps": "interpolate"}, "gaps", "'interpolate' is for forecasts"),

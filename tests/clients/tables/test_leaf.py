@@ -212,3 +212,12 @@ def test_key_without_meaning_for_leaf_is_refused(options: dict[str, Any], field:
 def test_scale_by_client_is_refused_for_leaf(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"features\.normalise = 'client'"):
         read(leaf(tmp_path / "a.json", {"u": numbers(5)}), scale="client")
+
+
+def test_key_without_effect_on_the_files_is_refused(tmp_path: Path) -> None:
+    leaf(tmp_path / "train" / "a.json", {"u": (["abc", "bca"], ["d", "a"])})
+    with pytest.raises(UserError, match="scale: is 'global', and x is text"):
+        read(tmp_path, scale="global")
+    leaf(tmp_path / "test" / "a.json", {"u": (["zab"], ["a"])})
+    with pytest.raises(UserError, match="test_fraction: has no effect where the folder test"):
+        read(tmp_path, test_fraction=0.3)
