@@ -97,8 +97,8 @@ def ending(outcome: Facts) -> Ending:
 
 def reached(outcome: Facts) -> list[tuple[str, str]]:
     """Return what was reached, as rows of (name, value), without empty rows."""
-    rows = [_test_row(outcome), _optimum_row(outcome), _target_row(outcome.get("to_target"))]
-    rows += [("rate", rate_words(outcome)), ("client drift", _drift(outcome.get("drift"))), _spent_row(outcome)]
+    rows = [_test_row(outcome), _optimum_row(outcome), _target_row(outcome.get("to_target")), _spent_row(outcome)]
+    rows += [("rate", rate_words(outcome)), ("client drift", _drift(outcome.get("drift")))]
     divergence = (outcome.get("baselines") or {}).get("weight_divergence")
     if divergence is not None:
         rows.append(("vs pooled", f"weight divergence {number(divergence)} at equal work"))
