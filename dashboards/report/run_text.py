@@ -112,9 +112,9 @@ def reached(outcome: Facts) -> list[tuple[str, str]]:
         _persistence_row(outcome.get("forecast")),
         _optimum_row(outcome),
         _target_row(outcome.get("to_target")),
+        _spent_row(outcome),
         ("rate", rate_words(outcome)),
         ("client drift", _drift(outcome.get("drift"))),
-        _spent_row(outcome),
     ]
     divergence = (outcome.get("baselines") or {}).get("weight_divergence")
     if divergence is not None:

