@@ -339,7 +339,7 @@ def test_frame_of_numbers_and_truth_values_keeps_both() -> None:
         (np.zeros(40, [("a", float)]), "Pass one array of numbers: numpy.lib.recfunctions.structured_to_unstructured"),
         (X.astype(object), "got an array of object. Convert them with astype"),
         (np.array([[1, "a"]] * 40, object), "got an array of object; row 0, column 1 is 'a'. Number the names from 0"),
-        ([[1, 2], [3]] * 20, "features must be an array or a tensor: .*inhomogeneous.* Rows must be of one length"),
+        ([[1, 2], [3]] * 20, "features must be an array or a tensor: .*inhomogeneous.* Examples must be of one shape"),
         (
             Frame(a=X[:, 0], city=np.array(["K"] * 40)),
             "features, column 'city', must be real numbers, got an array of <U",
