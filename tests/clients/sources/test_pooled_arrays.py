@@ -151,6 +151,8 @@ def test_outputs_that_no_label_has_are_stated() -> None:
     said = "labels have 3 different values and make 301 outputs; classes 0, 1, 2, 4, 5, 6, ... have no example"
     assert arrays(X, labels, task="classification").pool.notices == (said,)
     assert dealt(arrays(X, labels)).outputs == 301
+    one = arrays(X, np.where(Y == 3, 4, Y), task="classification").pool.notices
+    assert one == ("labels have 4 different values and make 5 outputs; class 3 has no example",)
     named = arrays(X, [3, 17, 200_000, 17] * 10, outputs=200_001, task="classification")
     assert "make 200,001 outputs" in named.pool.notices[0], "outputs= is the user's word"
     with pytest.raises(DataError, match=r"labels must be from 0 to 3 \(4 outputs\), and row 1 is 17"):
