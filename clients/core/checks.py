@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.core.arrays import Array
+from clients.core.arrays import F64, Array, Bool
 from clients.core.errors import DataError
 
 _ROUGH = 1e-4  # rounding above this share of a column's range is worth a notice
+_BLOCK = 2**20  # numbers that are compared at once
 _EXACT = 2**24  # whole numbers up to here are exact in float32
 
 _NOT_NUMBERS = {
@@ -145,11 +146,9 @@ def precision_notice(values: Array, dtype: torch.dtype, place: str, *, fix: str)
     wide = values.dtype.itemsize > 4 or (values.dtype.kind in "iu" and values.dtype.itemsize == 4)
     if not wide or not values.size or dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return ""
-    columns = values.reshape(len(values), -1).astype(np.float64)
-    kept = torch.from_numpy(columns).to(dtype).to(torch.float64).numpy()
-    error, low, high = np.abs(columns - kept).max(0), columns.min(0), columns.max(0)
+    error, low, high, whole = _column_losses(values.reshape(len(values), -1), dtype)
     largest = np.maximum(np.abs(low), np.abs(high))
-    ids = (error >= 0.5) & (largest >= _EXACT) & (columns == np.floor(columns)).all(0)
+    ids = (error >= 0.5) & (largest >= _EXACT) & whole
     rough = ids | (error > _ROUGH * (high - low)) & (high > low)
     if not rough.any():
         return ""
@@ -159,6 +158,24 @@ def precision_notice(values: Array, dtype: torch.dtype, place: str, *, fix: str)
     more = f" (and {int(rough.sum()) - 1} more)" if rough.sum() > 1 else ""
     kept_to = f"{str(dtype).removeprefix('torch.')} keeps them to within {error[worst]:.3g} only"
     return f"{place}{column}{more}: numbers from {low[worst]:.10g} to {high[worst]:.10g}, and {kept_to}. {fix}"
+
+
+def _column_losses(columns: Array, dtype: torch.dtype) -> tuple[F64, F64, F64, Bool]:
+    """Return, by column, the largest change by the conversion, smallest and largest value, and whether all are whole.
+
+    It takes blocks of rows, so that large arrays need little more memory.
+    """
+    width = columns.shape[1]
+    error, low, high = np.zeros(width), np.full(width, np.inf), np.full(width, -np.inf)
+    whole = np.ones(width, np.bool_)
+    rows = max(1, _BLOCK // max(1, width))
+    for start in range(0, len(columns), rows):
+        block = columns[start : start + rows].astype(np.float64)
+        kept = torch.from_numpy(block).to(dtype).to(torch.float64).numpy()
+        error = np.maximum(error, np.abs(block - kept).max(0))
+        low, high = np.minimum(low, block.min(0)), np.maximum(high, block.max(0))
+        whole &= (block == np.floor(block)).all(0)
+    return error, low, high, whole
 
 
 def tensor_of(values: Array, dtype: torch.dtype) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import re
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ from clients.core.errors import FedscapeError, UserError
 _ROOT = Path(__file__).parents[2]
 OURS = tuple(str(_ROOT / name) + "/" for name in ("clients", "server", "simulator", "dashboards", "fedscape"))
 """Folders of fedscape's own code."""
-_SITE = tuple({sysconfig.get_path(name) + "/" for name in ("purelib", "platlib")})
 LIBRARIES = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib")})
-"""Folders of Python's own library; `site-packages` lies in one of them."""
-_NEVER = tuple(folder + name + "/" for folder in _SITE for name in ("torch", "functorch", "flwr", "numpy", "scipy"))
+"""Folders of Python's own library; installed packages may lie in one of them."""
+_INSTALLED = re.compile(r"/(site|dist)-packages/")
+_NEVER = re.compile(r"/(site|dist)-packages/(torch|functorch|flwr|numpy|scipy)/|/torch/nn/modules/")
 _MOST = 500  # characters of an error's text
 
 _Frame = tuple[FrameType, int]
@@ -49,10 +50,8 @@ def user_place(error: BaseException) -> str:
         ''
     """
     frames = _frames(error)
-    own = [f for f in frames if not _starts(f, (*OURS, *LIBRARIES, *_SITE))]
-    own = own or [
-        f for f in frames if not _starts(f, (*OURS, *_NEVER)) and (_starts(f, _SITE) or not _starts(f, LIBRARIES))
-    ]
+    own = [f for f in frames if not _is_of_library(f) and not _INSTALLED.search(_file(f))]
+    own = own or [f for f in frames if _INSTALLED.search(_file(f)) and not _NEVER.search(_file(f)) and not _is_ours(f)]
     if not own:
         return ""
     frame, line = own[-1]
@@ -75,9 +74,9 @@ def is_of_users_code(error: BaseException) -> bool:
     also where the user's code called it.
     """
     frames = _frames(error)
-    if isinstance(error, AssertionError) and frames and _starts(frames[-1], OURS):
+    if isinstance(error, AssertionError) and frames and _is_ours(frames[-1]):
         return False
-    return bool(user_place(error)) or any("/torch/nn/modules/" in frame.f_code.co_filename for frame, _ in frames)
+    return bool(user_place(error)) or any("/torch/nn/modules/" in _file(f) for f in frames)
 
 
 @contextmanager
@@ -113,8 +112,17 @@ def name_of(function: Callable[..., object]) -> str:
 def _frames(error: BaseException) -> list[_Frame]:
     """Return the frames that an error passes, the innermost last; without those of generated code."""
     frames = walk_tb(error.__traceback__)
-    return [f for f in frames if not f[0].f_code.co_filename.startswith(("<frozen", "<eval_with_key", "<__array"))]
+    return [f for f in frames if not _file(f).startswith(("<frozen", "<eval_with_key", "<__array"))]
 
 
-def _starts(frame: _Frame, folders: tuple[str, ...]) -> bool:
-    return frame[0].f_code.co_filename.startswith(folders)
+def _file(frame: _Frame) -> str:
+    return frame[0].f_code.co_filename
+
+
+def _is_ours(frame: _Frame) -> bool:
+    return _file(frame).startswith(OURS)
+
+
+def _is_of_library(frame: _Frame) -> bool:
+    """Return whether a frame is of fedscape, Python's library or torch's layers."""
+    return _file(frame).startswith((*OURS, *LIBRARIES)) or _NEVER.search(_file(frame)) is not None

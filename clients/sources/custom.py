@@ -126,7 +126,9 @@ def _check_arguments(client: object, client_test: object, task: str, outputs: An
     for name, function in (("client", client), ("client_test", client_test)):
         if not callable(function) and not (name == "client_test" and function is None):
             got = f"must be a function of a client's index, got {type(function).__name__}"
-            raise DataError(name, got, fix=f"Pass {name}=lambda k: (features[k], targets[k]).")
+            pairs = isinstance(function, list | tuple) and len(function) > 0 and isinstance(function[0], tuple)
+            fix = f"Pass {name}=clients.__getitem__." if pairs else f"Pass {name}=lambda k: (features[k], targets[k])."
+            raise DataError(name, got, fix=fix)
     if task not in get_args(Task):
         raise DataError("task", unknown_name(task, get_args(Task), "a task"))
     is_whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool)

@@ -84,5 +84,6 @@ def unused_classes(labels: I64, outputs: int | None, field: str, place: str = "l
     if not is_given and outputs > MANY_OUTPUTS and outputs > MOST_EMPTY * len(found):
         raise DataError(field, f"{values} (0 to {outputs - 1:,})", fix=fix)
     empty = np.setdiff1d(np.arange(min(outputs, int(found.max(initial=0)) + 8)), found)[:6]
-    more = ", ..." if outputs - len(found) > len(empty) else ""
-    return f"{values}; classes {', '.join(map(str, empty))}{more} have no example"
+    missing = outputs - len(found)
+    listed = ", ".join(map(str, empty)) + (", ..." if missing > len(empty) else "")
+    return f"{values}; " + (f"class {listed} has no example" if missing == 1 else f"classes {listed} have no example")

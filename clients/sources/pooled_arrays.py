@@ -110,41 +110,48 @@ def arrays(
         >>> pooled.deal(IidOptions(clients=2), seed=0).sizes.tolist()
         [8, 8]
     """
-    if dtype is not None:
-        check_dtype(dtype)
-    if task is not None and task not in get_args(PooledTask):
-        raise DataError("task", unknown_name(task, get_args(PooledTask), "a task"))
-    if outputs is not None:
-        is_whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool) and outputs >= 1
-        require(is_whole, "outputs", f"must be a whole number, at least 1, got {outputs!r}")
+    _check_arguments(outputs, task, dtype)
     features, targets = _pair(x, y, "x", "y")
     chosen: PooledTask = task or _task_of(targets)
     labels, note = _targets(targets, chosen, outputs, "y")
-    central: tuple[Array, Array] | None = None
-    together: Array = labels
-    if test is not None:
-        if not isinstance(test, tuple | list) or len(test) != 2:
-            fix = "Pass test=(x_test, y_test)."
-            raise DataError("test", f"must be (features, targets), got {type(test).__name__}", fix=fix)
-        test_features, test_targets = _pair(test[0], test[1], "test", "test")
-        if test_features.shape[1:] != features.shape[1:]:
-            shapes = f"{list(test_features.shape[1:])} an example, and x has {list(features.shape[1:])}"
-            raise DataError("test", f"features have shape {shapes}")
-        central = test_features, _targets(test_targets, chosen, outputs, "test")[0]
-        together = np.concatenate([labels, central[1]])
+    central = None if test is None else _central(test, features.shape[1:], chosen, outputs)
     options = ArraysOptions(
         validation_fraction=validation_fraction, test_fraction=test_fraction, client_test_fraction=client_test_fraction,
         long_tail=long_tail, rare_classes=tuple(rare_classes), rare_share=rare_share,
     )  # fmt: skip
     notices = [*conversions(features, targets, dtype or torch.float64, chosen, fix=WIDER), note]
     if chosen == "classification":
+        together = labels if central is None else np.concatenate([labels, central[1]])
         notices.append(unused_classes(together, outputs, "y"))
-    notices.append("" if task is not None else _guess(targets, labels, chosen))
+    if task is None:
+        notices.append(_guess(targets, labels, chosen))
     known = _keys({} if keys is None else keys, len(features))
     said = tuple(dict.fromkeys(words for words in notices if words))
     pool = Pool(name, "data", features, labels, known, central, thinning=options.thinning(), dtype=dtype,
                 outputs=outputs, notices=said)  # fmt: skip
     return PooledArrays(pool, options)
+
+
+def _check_arguments(outputs: object, task: object, dtype: object) -> None:
+    if dtype is not None:
+        check_dtype(dtype)
+    if task is not None and task not in get_args(PooledTask):
+        raise DataError("task", unknown_name(task, get_args(PooledTask), "a task"))
+    if outputs is not None:
+        is_whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool) and outputs >= 1
+        require(bool(is_whole), "outputs", f"must be a whole number, at least 1, got {outputs!r}")
+
+
+def _central(test: object, shape: tuple[int, ...], task: PooledTask, outputs: int | None) -> tuple[Array, Array]:
+    """Return features and targets of the test set."""
+    if not isinstance(test, tuple | list) or len(test) != 2:
+        fix = "Pass test=(x_test, y_test)."
+        raise DataError("test", f"must be (features, targets), got {type(test).__name__}", fix=fix)
+    features, targets = _pair(test[0], test[1], "test", "test")
+    if features.shape[1:] != shape:
+        shapes = f"{list(features.shape[1:])} an example, and x has {list(shape)}"
+        raise DataError("test", f"features have shape {shapes}")
+    return features, _targets(targets, task, outputs, "test")[0]
 
 
 def _pair(x: object, y: object, x_name: str, y_name: str) -> tuple[Array, Array]:

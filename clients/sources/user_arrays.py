@@ -113,7 +113,9 @@ def _converted(values: Any, field: str, what: str) -> Array:
             return _of_tensor(torch.stack(list(values)), field, what)
         return np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
-        fix = "Rows must be of one length: pad or cut them. Clients of unequal size are separate arrays."
+        fix = (
+            "Examples must be of one shape: pad or cut them. Clients of their own: fs.custom_population(function, ...)."
+        )
         words = " ".join(str(error).split())
         raise DataError(field, f"{what} must be an array or a tensor: {words}", fix=fix) from error
 

@@ -206,5 +206,17 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
     except UserError as error:
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__
+    if isinstance(given.population, Population) and dtype == torch.float64:
+        notices += _narrow(population)
     idle = rounds_notices(scenario.faults, scenario.drifts, scenario.run.rounds)
     return replace(task, notices=(*notices, *task.notices, *idle))
+
+
+def _narrow(population: Population) -> tuple[str, ...]:
+    """Return a sentence where a population from Python keeps fewer digits than the run computes with."""
+    features = population.cohort(np.flatnonzero(population.sizes)[:1].astype(np.int64)).features
+    if not features.is_floating_point() or features.dtype == torch.float64:
+        return ()
+    name = str(features.dtype).removeprefix("torch.")
+    return (f"features of data= were kept as {name}, and the run computes with float64: "
+            "fs.custom_population(..., dtype=torch.float64) keeps all digits",)  # fmt: skip

@@ -77,6 +77,11 @@ def instead_of_data(value: object) -> str:
         return f"Pass its targets too: {POOLED}."
     if isinstance(value, tuple) and len(value) == 2:
         return f"Pass {POOLED}: data=fs.arrays(*data)."
+    clients = list(value.values()) if isinstance(value, dict) else value
+    if isinstance(clients, list | tuple) and clients and all(isinstance(c, tuple) and len(c) == 2 for c in clients):
+        named = "list(data.values())" if isinstance(value, dict) else "data"
+        sizes = f"[len(y) for x, y in {named}]"
+        return f"Pass data=fs.custom_population({named}.__getitem__, {sizes}, outputs=10)."
     if isinstance(value, Scenario | KindOptions):
         return "A scenario is the first argument: fs.simulate(scenario)."
     if callable(value):

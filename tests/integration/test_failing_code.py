@@ -269,6 +269,8 @@ def test_installed_package_counts_where_nothing_else_does(tmp_path: Path) -> Non
         f"at {site}/their_models/net.py, line 2, in act"
     )
     assert user_place(run_as(site / "torch" / "net.py")) == ""
+    assert user_place(run_as(Path("/usr/lib/python3/dist-packages/torch/net.py"))) == ""
+    assert user_place(run_as(Path("/usr/lib/python3/dist-packages/theirs.py"))).endswith("theirs.py, line 2, in act")
     assert user_place(run_as(tmp_path / "net.py")).startswith(f"at {tmp_path}/net.py, line 2")
 
 

@@ -127,7 +127,13 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
     ),
     "clients by name": (
         {"data": {"a": (np.zeros((3, 2)), np.zeros(3))}}, DataError,
-        "data: must be clients with their data or pooled arrays, got a dict of 1. Pass data=fs.arrays(x, y), which",
+        "data: must be clients with their data or pooled arrays, got a dict of 1. Pass data=fs.custom_population("
+        "list(data.values()).__getitem__, [len(y) for x, y in list(data.values())], outputs=10).",
+    ),
+    "list of clients": (
+        {"data": [(np.zeros((3, 2)), np.zeros(3)), (np.zeros((1, 2)), np.zeros(1))]}, DataError,
+        "data: must be clients with their data or pooled arrays, got a list of 2. Pass data=fs.custom_population("
+        "data.__getitem__, [len(y) for x, y in data], outputs=10).",
     ),
     "array": (
         {"data": np.zeros((3, 2))}, DataError,
@@ -437,6 +443,7 @@ def client(k: int) -> tuple[np.ndarray, np.ndarray]:
     [
         ({"task": "regresion"}, "task: 'regresion' is not a task. Nearest: 'regression'. All: classification, regress"),
         ({"client": [1, 2]}, "client: must be a function of a client's index, got list. Pass client=lambda k:"),
+        ({"client": [(1, 2)]}, "client: must be a function of a client's index, got list. Pass client=clients.__getit"),
         ({"client_test": 3, "client_test_sizes": [1, 1]}, "client_test: must be a function of a client's index, got i"),
         ({"outputs": 2.5}, "outputs: must be a whole number, at least 1, got 2.5."),
         ({"outputs": "3"}, "outputs: must be a whole number, at least 1, got '3'."),

@@ -216,6 +216,16 @@ def test_float64_of_a_run_reaches_pooled_arrays() -> None:
     )  # fmt: skip
 
 
+def test_population_with_fewer_digits_than_the_run_is_stated() -> None:
+    def own(dtype: torch.dtype) -> fs.Population:
+        return fs.custom_population(lambda k: (X[:9], Y[:9]), [9] * 5, outputs=2, validation=(X, Y), dtype=dtype)
+
+    sets = (*SETS, "partition=", "run.dtype=float64")
+    (said,) = notices(model=Net, data=own(torch.float32), sets=sets)
+    assert said.startswith("features of data= were kept as float32, and the run computes with float64: ")
+    assert notices(model=Net, data=own(torch.float64), sets=sets) == []
+
+
 def test_unequal_clients_of_arrays_are_described() -> None:
     measures = fs.describe_data(digits(*SETS), data=fs.arrays(X, Y), model=Net)
     assert measures.clients == 5

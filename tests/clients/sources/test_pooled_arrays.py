@@ -151,6 +151,8 @@ def test_outputs_that_no_label_has_are_stated() -> None:
     said = "labels have 3 different values and make 301 outputs; classes 0, 1, 2, 4, 5, 6, ... have no example"
     assert arrays(X, labels, task="classification").pool.notices == (said,)
     assert dealt(arrays(X, labels)).outputs == 301
+    one = arrays(X, np.where(Y == 3, 4, Y), task="classification").pool.notices
+    assert one == ("labels have 4 different values and make 5 outputs; class 3 has no example",)
     named = arrays(X, [3, 17, 200_000, 17] * 10, outputs=200_001, task="classification")
     assert "make 200,001 outputs" in named.pool.notices[0], "outputs= is the user's word"
     with pytest.raises(DataError, match=r"labels must be from 0 to 3 \(4 outputs\), and row 1 is 17"):
@@ -339,7 +341,7 @@ def test_frame_of_numbers_and_truth_values_keeps_both() -> None:
         (np.zeros(40, [("a", float)]), "Pass one array of numbers: numpy.lib.recfunctions.structured_to_unstructured"),
         (X.astype(object), "got an array of object. Convert them with astype"),
         (np.array([[1, "a"]] * 40, object), "got an array of object; row 0, column 1 is 'a'. Number the names from 0"),
-        ([[1, 2], [3]] * 20, "features must be an array or a tensor: .*inhomogeneous.* Rows must be of one length"),
+        ([[1, 2], [3]] * 20, "features must be an array or a tensor: .*inhomogeneous.* Examples must be of one shape"),
         (
             Frame(a=X[:, 0], city=np.array(["K"] * 40)),
             "features, column 'city', must be real numbers, got an array of <U",
