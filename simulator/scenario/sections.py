@@ -225,10 +225,19 @@ def to_toml(scenario: Scenario) -> str:
 
     Keys of [local] that the algorithm fixes have the algorithm's values. Notices are comments at the start.
     """
+    given: object = scenario
+    if not isinstance(given, Scenario):
+        fix = "Pass fs.to_toml(fs.load_scenario(name))."
+        raise ScenarioError("scenario", f"must be a Scenario, got {type(given).__name__}", fix=fix)
     fixed = ALGORITHMS.row_of(scenario.algorithm).fixed_local
     local = scenario.local if fixed is None else dataclasses.replace(scenario.local, **fixed.values)
     table = {**all_values(scenario), "local": all_values(local)}
-    return "".join(f"# {notice}\n" for notice in scenario.notices) + tomli_w.dumps(table)
+    return "".join(f"# {_printable(notice)}\n" for notice in scenario.notices) + tomli_w.dumps(table)
+
+
+def _printable(text: str) -> str:
+    """Return a text as TOML allows it in a comment: the names of faults may have any character."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _source(scenario: object) -> Source:
