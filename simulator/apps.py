@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -28,14 +29,7 @@ from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.run import simulate
-from simulator.scenario.sections import (
-    DEFAULT,
-    Scenario,
-    ScenarioSource,
-    load_scenario,
-    parse_scenario,
-    to_toml,
-)
+from simulator.scenario.sections import DEFAULT, Scenario, ScenarioSource, load_scenario, parse_scenario, to_toml
 
 
 def apps(
@@ -59,15 +53,20 @@ def apps(
         >>> server_app, client_app = apps("quadratic-two-clients")
         >>> # flwr.simulation.run_simulation(server_app, client_app, num_supernodes=2)
     """
-    text = to_toml(load_scenario(scenario)) if scenario is not None else ""
+    made = load_scenario(scenario) if scenario is not None else None
+    text, notices = (to_toml(made), made.notices) if made is not None else ("", ())
     folder = str(out) if out is not None else ""
     listeners = observers if observers is not None else [ConsoleObserver()]
-    return make_server_app(partial(_play, text, folder, listeners)), make_client_app(partial(_load, text))
+    return make_server_app(partial(_play, text, notices, folder, listeners)), make_client_app(partial(_load, text))
 
 
-def _play(text: str, out: str, observers: Sequence[object], grid: Grid, context: Context) -> dict[str, str]:
+def _play(
+    text: str, notices: tuple[str, ...], out: str, observers: Sequence[object], grid: Grid, context: Context
+) -> dict[str, str]:
     folder = out or str(context.run_config.get("out") or "")
-    run = simulate(_scenario(text, context), grid=grid, out=folder or None, observers=observers)
+    scenario = _scenario(text, context)
+    scenario = replace(scenario, notices=(*scenario.notices, *notices))
+    run = simulate(scenario, grid=grid, out=folder or None, observers=observers)
     return {"verdict": str(run.verdict), "record": str(run.path)}
 
 

@@ -232,7 +232,12 @@ def to_toml(scenario: Scenario) -> str:
     fixed = ALGORITHMS.row_of(scenario.algorithm).fixed_local
     local = scenario.local if fixed is None else dataclasses.replace(scenario.local, **fixed.values)
     table = {**all_values(scenario), "local": all_values(local)}
-    return "".join(f"# {notice}\n" for notice in scenario.notices) + tomli_w.dumps(table)
+    return "".join(f"# {_printable(notice)}\n" for notice in scenario.notices) + tomli_w.dumps(table)
+
+
+def _printable(text: str) -> str:
+    """Return a text as TOML allows it in a comment: the names of faults may have any character."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _source(scenario: object) -> Source:

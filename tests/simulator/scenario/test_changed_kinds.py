@@ -76,6 +76,14 @@ def test_new_kinds_of_faults_drop_keys() -> None:
     assert scenario.notices == (f"{dropped}; kept severity = 0.5",)
 
 
+def test_notice_is_a_comment_whatever_the_name_of_the_fault_is(tmp_path: Path) -> None:
+    base = {"faults": {"a\nb\0": {"kind": "label_class_dependent", "rates": [0.1, 0.2]}}}
+    scenario = load_scenario(base, sets={"faults.a\nb\0.kind": "label_symmetric"})
+    assert scenario.notices
+    (tmp_path / "scenario.toml").write_text(to_toml(scenario))
+    assert load_scenario(tmp_path / "scenario.toml").faults == scenario.faults
+
+
 def test_key_that_the_new_kind_needs_is_named_with_an_example() -> None:
     base = {"partition": {"kind": "iid", "clients": 4}}
     with pytest.raises(ScenarioError, match=r"partition\.concentration: is missing in .*concentration=0\.3"):

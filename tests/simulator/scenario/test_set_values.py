@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -162,6 +162,30 @@ def test_text_is_split_outside_of_brackets_and_quotes() -> None:
 )
 def test_value_of_an_unknown_key_is_toml_or_text(text: str, expected: Any) -> None:
     assert interpret(text, None) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "hint", "expected"),
+    [
+        (",", str, ","),
+        ("#", str, "#"),
+        ("5 # five", str, "5 # five"),
+        ("a,b.csv", str, "a,b.csv"),
+        ("[x]", str, "[x]"),
+        ("none", Literal["none", "all"], "none"),
+        ("?,n/a", tuple[str, ...], ["?", "n/a"]),
+        ("-999", tuple[str, ...], "-999"),  # the reader makes it a list of one
+        ("Date,Time", str | tuple[str, ...], ["Date", "Time"]),
+        ("Date", str | tuple[str, ...], "Date"),
+        ("1,2", int | tuple[int, ...] | None, [1, 2]),
+        ("1", int | tuple[int, ...] | None, 1),
+        ("null", int | None, None),
+        ("[1,[2,3]]", tuple[float | tuple[float, ...], ...], [1, [2, 3]]),
+        ("{n=10,by=label}", dict[str, str | int], {"n": 10, "by": "label"}),
+    ],
+)
+def test_type_of_the_key_decides_how_a_text_is_read(text: str, hint: Any, expected: Any) -> None:
+    assert interpret(text, hint) == expected
 
 
 def test_single_values_in_a_file_are_lists_where_lists_are_meant() -> None:
