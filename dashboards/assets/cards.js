@@ -276,8 +276,9 @@ function makeCards(state) {
   return [...charts.slice(0, at), clients, districts, sizes, labels, ...charts.slice(at)];
 }
 
-function sizesWords({ partition: { measures, clients } }) {
-  return `${(clients || 0).toLocaleString("en")} clients; the smallest has ${number(measures.smallest_client, 6)} training examples, the median ${number(measures.median_client, 6)}, the largest ${number(measures.largest_client, 6)}.`;
+function sizesWords({ partition: { measures, clients, size_percentiles: percent } }) {
+  const of = (name, place) => number(measures[name] ?? percent[Math.round(place * (percent.length - 1))], 6);
+  return `${(clients || 0).toLocaleString("en")} clients; the smallest has ${of("smallest_client", 0)} training examples, the median ${of("median_client", 0.5)}, the largest ${of("largest_client", 1)}.`;
 }
 
 function labelWords({ partition: { measures, names } }) {

@@ -1,11 +1,17 @@
 // The charts: title, help text, title of the vertical axis (`up`) and series of each. A line given by its key alone takes
 // its name from the view.
 
-// What a score is, with its unit: of a classification an accuracy, of a regression an error.
-const scoreTitle = (views, key) => {
-  const error = key ? key.endsWith("_error") : views.some((view) => seriesOf(view, "validation_error") || seriesOf(view, "federated_error"));
-  return error ? (views.find((view) => view.error) || {}).error || "error" : "share of examples that are right";
-};
+// What the scores of runs are, with their units: accuracies of a classification, errors of a regression, else losses.
+function scoreTitle(views, key) {
+  const has = (view, what) => ["validation", "federated"].some((where) => seriesOf(view, `${where}_${what}`));
+  const titleOf = (view) => {
+    if (key ? key.endsWith("_accuracy") : has(view, "accuracy")) return "share of examples that are right";
+    if (key ? key.endsWith("_error") : has(view, "error")) return view.error || "error";
+    return has(view, "accuracy") ? "share of examples that are right" : has(view, "error") ? view.error || "error" : "mean loss of an example";
+  };
+  const shown = key ? views.filter((view) => seriesOf(view, key)) : views;
+  return [...new Set(shown.map(titleOf))].join("; ");
+}
 
 const CHARTS = [
   {

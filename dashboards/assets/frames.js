@@ -138,6 +138,6 @@ function notesUnder(spec, views, series, log, format) {
   const low = log && !spec.timeline ? series.flatMap((one) => one.y).filter((value) => value !== null && value <= 0).length : 0;
   if (low) notes.push(`${low.toLocaleString("en")} values of 0 or less are not drawn on a logarithmic axis.`);
   const marks = views.length === 1 && spec.marks && views[0].city ? views[0].city.marks : [];
-  if (marks.length) notes.push(`Marks: ${marks.map(([round, words]) => `round ${round.toLocaleString("en")} ${words}`).join("; ")}.`);
+  if (marks.length) notes.push(`Marks: ${marks.map(([round, words]) => `round ${round.toLocaleString("en")}: ${words}`).join("; ")}.`);
   return notes;
 }

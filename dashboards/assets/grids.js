@@ -46,7 +46,7 @@ function cut(context, name, width) {
 
 // Paint cells with axes around them. `paint(context, area)` fills the plot; rows and ticks are labelled; `up` and
 // `across` are the titles of the axes. The canvas keeps the boxes of its labels as `texts`, for tests.
-function paintGrid(holder, { height, left, rows, ticks, paint, cellText, label, up, across }) {
+function paintGrid(holder, { height, rows, ticks, paint, cellText, label, up, across, most = 0.35 }) {
   titleAxes(holder, up, across);
   const canvas = holder.querySelector("canvas") || holder.appendChild(el("canvas", { role: "img" }));
   canvas.setAttribute("aria-label", label);
@@ -60,8 +60,7 @@ function paintGrid(holder, { height, left, rows, ticks, paint, cellText, label, 
   context.font = `11.5px ${getComputedStyle(document.body).fontFamily}`;
   const room = Math.min(
     Math.max(...rows.map(([, name]) => context.measureText(name).width), 0) + 10,
-    width * 0.35,
-    left || Infinity,
+    width * most,
   );
   const ink = colour("soft");
   canvas.texts = [];
@@ -124,6 +123,7 @@ function paintTimeline(holder, view) {
     height,
     rows: view.criteria.map((one, row) => [(row + 0.5) / view.criteria.length, one.label]),
     ticks: roundTicks(0, last, holder.clientWidth),
+    most: 0.5,
     up: "criterion",
     across: "round",
     label: `States of ${view.criteria.map((one) => `${one.label}: ${one.words}`).join("; ")}`,

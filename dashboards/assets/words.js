@@ -77,6 +77,10 @@ function plainTable(head, rows, id) {
   return el("div", {}, holder, hint);
 }
 
+// The first names of a list, and how many more there are.
+const listed = (names, most, what) =>
+  names.length > most + 1 ? `${names.slice(0, most).join(", ")} and ${names.length - most} more ${what}` : names.join(", ");
+
 function comparedOf({ views, labels, compare, group }) {
   const ended = [...new Set(views.map((view) => view.state))]
     .map((state) => `${views.filter((view) => view.state === state).length} ${state}`)
@@ -87,7 +91,7 @@ function comparedOf({ views, labels, compare, group }) {
     el(
       "h1",
       { class: "title" },
-      `${views.length} runs${compare.differ.length ? ` that differ in ${compare.differ.join(", ")}` : ""}`,
+      `${views.length} runs${compare.differ.length ? ` that differ in ${listed(compare.differ, 8, "keys")}` : ""}`,
     ),
     el("p", { class: "words", id: "verdict" }, `${ended}.`),
     compare.words.map((one) => el("p", { class: "hint" }, `${one}.`)),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from dashboards.data_page.view import MOST_NAMED
 
 INK, SOFT, LINE, FAINT, PAGE = "#1c2330", "#5d6675", "#e3e1db", "#efede8", "#ffffff"
 SERIES = ("#2b62d9", "#d9730d", "#16936a", "#bb3c86", "#7557c9", "#0b93a8", "#8f6b3d", "#6b7280")
@@ -35,8 +37,9 @@ STYLE: Any = {
     "ytick.major.size": 0,
     "text.color": INK,
     "legend.frameon": False,
+    "text.parse_math": False,
 }
-MOST_NAMES = 24
+MOST_NAMES, LONGEST_NAME = 24, 22
 _WIDE, _TALL = 4.1, 3.1  # inches of a panel
 
 Draw = Callable[[Any, Any, dict[str, Any]], None]
@@ -119,6 +122,11 @@ def _ramp(first: str | None = None) -> Any:
 
 
 def _sizes(figure: Any, axes: Any, view: dict[str, Any]) -> None:
+    if view["clients"] <= MOST_NAMED and len(view["names"]) == view["clients"]:
+        _named_bars(axes, view["names"], view["sizes"], "training examples")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        return
     edges, counts = np.array(view["histogram"]["edges"], np.float64), view["histogram"]["counts"]
     if (np.diff(edges) == 1).all():  # one bar per size
         axes.bar(edges[:-1], counts, 0.86, color=SERIES[0])
@@ -131,15 +139,27 @@ def _sizes(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     if view["histogram"]["log"]:
         axes.set_xscale("symlog", linthresh=1)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("examples")
+    axes.set_xlabel("training examples")
     axes.set_ylabel("clients")
     axes.yaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     _grid(axes)
 
 
-def _grid(axes: Any) -> None:
-    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+def _named_bars(axes: Any, names: Sequence[str], values: Sequence[float], quantity: str) -> None:
+    """Draw a bar for each client, the largest at the top."""
+    order = sorted(range(len(names)), key=values.__getitem__)
+    short = [names[k] if len(names[k]) <= LONGEST_NAME else names[k][: LONGEST_NAME - 1] + "…" for k in order]
+    axes.barh(range(len(order)), [values[k] for k in order], 0.78, color=SERIES[0])
+    axes.set_yticks(range(len(order)), short, fontsize=8 if len(order) <= 16 else 5)
+    axes.xaxis.get_major_locator().set_params(nbins=5)
+    axes.set_xlabel(quantity)
+    axes.set_ylabel("client")
+    _grid(axes, "x")
+
+
+def _grid(axes: Any, axis: str = "y") -> None:
+    axes.grid(axis=axis, color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
 
 
@@ -186,7 +206,11 @@ def _label_curves(figure: Any, axes: Any, view: dict[str, Any]) -> None:
 
 
 def _feature_curve(figure: Any, axes: Any, view: dict[str, Any]) -> None:
-    _curve(axes, view["curves"]["feature_shift"]["values"], SERIES[0], None)
+    shift = view["curves"]["feature_shift"]
+    if shift["names"]:
+        _named_bars(axes, shift["names"], shift["values"], "energy distance from all clients")
+        return
+    _curve(axes, shift["values"], SERIES[0], None)
     axes.axhline(0, color=SOFT, linewidth=0.8, linestyle="dashed")
     axes.set_ylabel("energy distance from all clients")
 

@@ -1,7 +1,7 @@
 """The numbers of the README's picture and of the pages are those that a run prints.
 
-Words must be equal. Numbers may differ a little, because last bits differ between machines. The engine and one thread are
-fixed, so on one machine they are equal.
+Words must be equal. Numbers may differ a little, because last bits differ between machines. The engine and one thread
+are fixed, so on one machine they are equal.
 """
 
 from __future__ import annotations

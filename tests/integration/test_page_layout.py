@@ -238,6 +238,17 @@ def test_legend_hides_and_shows_a_line(browser: Chromium, tmp_path: Path) -> Non
         assert page.evaluate(hidden)["training loss"] is True
 
 
+def test_score_of_a_loss_has_the_unit_of_a_loss(browser: Chromium, tmp_path: Path) -> None:
+    run = simulate("quadratic-two-clients", out=tmp_path / "run")
+    assert run.path is not None
+    with opened(browser, (run.path / "report.html").as_uri()) as page:
+        title = "document.querySelector('#card-score .axis.up').textContent"
+        assert page.evaluate(title) == "↑ mean loss of an example"
+    file = write_report([make_record(tmp_path / "made").path])
+    with opened(browser, file.as_uri()) as page:
+        assert page.evaluate(title) == "↑ share of examples that are right"
+
+
 def test_few_clients_are_named_in_bars_and_rows(
     browser: Chromium, tmp_path: Path, population_of: Callable[..., Population]
 ) -> None:

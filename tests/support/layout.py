@@ -1,7 +1,7 @@
 """What a page shows of its text, found in a browser: boxes that overlap, are cut off or have too little contrast.
 
-Text is that of HTML, of ECharts' canvases (read from its display list) and of the canvases of `grids.js`, which keep the
-boxes of their labels.
+Text is that of HTML, of ECharts' canvases (read from its display list) and of the canvases of `grids.js`, which keep
+the boxes of their labels.
 """
 
 from __future__ import annotations

@@ -107,6 +107,15 @@ def test_same_data_give_the_same_picture(population_of: Any) -> None:
     assert data_figure(view) == data_figure(view)
 
 
+def test_picture_draws_names_as_they_are(population_of: Any) -> None:
+    p = population_of([3, 4, 5])
+    names = ("$x_1^", "a name that is far too long for the picture's margin", "\\frac{1}{2}$")
+    named = replace(p, federation=replace(p.federation, client_name=names.__getitem__))
+    view = viewed(named)
+    assert data_figure(view) != data_figure(viewed(p))  # the names are drawn, and none is read as mathematics
+    assert data_figure({**view, "title": "costs $5, not $"})
+
+
 def test_picture_uses_no_display_and_no_global_state() -> None:
     assert "matplotlib.pyplot" not in sys.modules
 
