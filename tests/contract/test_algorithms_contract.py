@@ -19,7 +19,7 @@ from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
 from server.algorithms import options as kinds
 from server.algorithms.aggregation import ClientFacts
-from server.algorithms.build import build_algorithm
+from server.algorithms.build import build_algorithm, local_for
 from server.algorithms.table import ALGORITHMS
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
@@ -69,6 +69,7 @@ def classifier(name, *, labels=tuple(range(6)), engine="stacked", seed=0, dtype=
         dtype=getattr(torch, dtype)
     )  # fmt: skip
     local = LocalOptions(**{"local_lr": 0.1, "batch_size": 4, "local_epochs": 2} | more)
+    local = local_for(options, local)  # fedsgd fixes local work, and a scenario refuses another
     scenario = Scenario(model=SoftmaxOptions(), local=local, algorithm=options, engine=planned,
                         evaluation=EvaluationOptions(federated_every=0),
                         run=RunOptions(seed=seed, dtype=dtype, rounds=3))  # fmt: skip

@@ -17,6 +17,7 @@ from clients.sources.custom import custom_population
 from clients.sources.options import QuadraticOptions
 from clients.training.options import LocalOptions
 from clients.training.work import CohortUpdate
+from server.algorithms.build import local_for
 from server.algorithms.options import AlgorithmOptions, FedAvgOptions
 from server.rounds.strategy import FederatedStrategy
 from simulator.engines.options import EngineOptions
@@ -99,16 +100,18 @@ def quadratics(
 ) -> Federation:
     """Make a federation of quadratic clients in float64, full gradients; `hessians` (N,) or (N, d, d)."""
     steps = local_steps if isinstance(local_steps, int) else tuple(int(t) for t in local_steps)
+    chosen = algorithm or FedAvgOptions(weighting="uniform")
+    options = LocalOptions(**{"optimizer": "gd", "local_lr": local_lr, "local_steps": steps} | local)
     scenario = Scenario(
         data=QuadraticOptions(curvatures=_tuples(hessians), centres=_tuples(centres), weights=tuple(weights)),
         model=ParameterVectorOptions(start=_tuples(start)),
-        local=LocalOptions(optimizer="gd", local_lr=local_lr, local_steps=steps),
-        algorithm=algorithm or FedAvgOptions(weighting="uniform"),
+        local=local_for(chosen, options),  # an algorithm may fix local work, and a scenario refuses another
+        algorithm=chosen,
         engine=engine_options(engine),
         evaluation=EvaluationOptions(federated_every=0),
         run=RunOptions(dtype="float64", seed=seed),
     )
-    return Federation(replace(scenario, local=replace(scenario.local, **local)))
+    return Federation(scenario)
 
 
 def _tuples(values: Any) -> Any:
@@ -147,7 +150,7 @@ def objectives(
         dtype=torch.float64,
     )
     scenario = Scenario(
-        local=local,
+        local=local_for(algorithm, local),
         algorithm=algorithm,
         engine=engine_options(engine),
         evaluation=EvaluationOptions(federated_every=0),
