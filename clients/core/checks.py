@@ -140,9 +140,9 @@ def precision_notice(values: Array, dtype: torch.dtype, place: str, *, fix: str)
         'features, column 1'
     """
     if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size and dtype == torch.float64:
-        largest = max(abs(int(values.min())), abs(int(values.max())))
+        top = max(abs(int(values.min())), abs(int(values.max())))
         exact = "float64 keeps them exact up to 2**53 only. Number ids from 0."
-        return f"{place}: whole numbers up to {largest:,}, and {exact}" if largest > 2**53 else ""
+        return f"{place}: whole numbers up to {top:,}, and {exact}" if top > 2**53 else ""
     wide = values.dtype.itemsize > 4 or (values.dtype.kind in "iu" and values.dtype.itemsize == 4)
     if not wide or not values.size or dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return ""

@@ -123,14 +123,15 @@ def pooled_population(
         own_test = pool.test
         test_fraction = 0.0 if own_test else 0.1
     types = (pool.dtype or dtype, dtype)
-    task = _check(pool.features, pool.targets, pool.where, types)
+    computed = (min(types, key=lambda t: t.itemsize) if types[0].is_floating_point else types[0], dtype)
+    task = _check(pool.features, pool.targets, pool.where, computed)
     train, validation, test = hold_out(len(pool.features), held_out.validation_fraction, test_fraction, seed)
     if not len(train):
         raise DataError(pool.where, f"has {len(pool.features)} examples, and none is left to train on")
     if task == "classification":
         train = thinned(train, pool.targets[train], pool.thinning, seed)
     if own_test and len(own_test[0]):
-        _check(*own_test, f"{pool.where} (test set)", types)
+        _check(*own_test, f"{pool.where} (test set)", computed)
     outputs = _outputs(task, [pool.targets, *([own_test[1]] if own_test else [])], pool.outputs)
     keys = {name: key[train] for name, key in pool.keys.items()}
     parts = partition(options, pool.targets[train], keys, seed, pool.features[train])
@@ -155,7 +156,7 @@ def pooled_population(
             sizes=np.diff(offsets).astype(np.int32),
             client_name=names.__getitem__ if names else str,
             record=record,
-            notices=(*pool.notices, *_rounded(pool, task, types)),
+            notices=(*pool.notices, *_rounded(pool, task, computed)),
         ),
         clients=ClientData(
             cohort=cohort,

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 from torch import nn
 
 from clients.core import streams
+from clients.core.checks import check_fits
 from clients.core.errors import PartitionError, ScenarioError, UserError
 from clients.core.population import Population
 from clients.core.user_code import name_of, naming
@@ -206,17 +207,25 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
                          count_errors=count_errors, trained_elsewhere=given.client_app is not None)  # fmt: skip
     except UserError as error:
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__
-    if isinstance(given.population, Population) and dtype == torch.float64:
-        notices += _narrow(population)
+    if isinstance(given.population, Population):
+        notices += _other_type(population, dtype)
     idle = rounds_notices(scenario.faults, scenario.drifts, scenario.run.rounds)
     return replace(task, notices=(*notices, *task.notices, *idle))
 
 
-def _narrow(population: Population) -> tuple[str, ...]:
-    """Return a sentence where a population from Python keeps fewer digits than the run computes with."""
-    features = population.cohort(np.flatnonzero(population.sizes)[:1].astype(np.int64)).features
-    if not features.is_floating_point() or features.dtype == torch.float64:
+def _other_type(population: Population, dtype: torch.dtype) -> tuple[str, ...]:
+    """Return a sentence where a population from Python has other floating-point features than the run computes with.
+
+    Raises:
+        DataError: the first client has numbers that the run's type cannot hold.
+    """
+    features = population.cohort(np.flatnonzero(population.sizes)[:1].astype(np.int64)).client(0).features
+    if not features.is_floating_point() or features.dtype == dtype:
         return ()
-    name = str(features.dtype).removeprefix("torch.")
-    return (f"features of data= were kept as {name}, and the run computes with float64: "
-            "fs.custom_population(..., dtype=torch.float64) keeps all digits",)  # fmt: skip
+    kept, computed = (str(t).removeprefix("torch.") for t in (features.dtype, dtype))
+    if features.dtype.itemsize > dtype.itemsize:
+        fix = f"Set run.dtype = {kept!r}."
+        check_fits(features.numpy(), dtype, "data", "features", fix=fix)
+        return (f"features of data= are {kept}, and the run computes with {computed}. {fix}",)
+    return (f"features of data= were kept as {kept}, and the run computes with {computed}: "
+            f"fs.custom_population(..., dtype=torch.{computed}) keeps all digits",)  # fmt: skip

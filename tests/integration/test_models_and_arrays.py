@@ -14,7 +14,7 @@ from run_folders import assert_same_run, digits, stop_after
 from torch import Tensor, nn
 
 import fedscape as fs
-from clients.core.errors import PartitionError, RunFolderError, UserError
+from clients.core.errors import DataError, PartitionError, RunFolderError, UserError
 from clients.models.build import build_model
 from fedscape.testing import Stepper
 from simulator.runs.building import made_model
@@ -224,6 +224,17 @@ def test_population_with_fewer_digits_than_the_run_is_stated() -> None:
     (said,) = notices(model=Net, data=own(torch.float32), sets=sets)
     assert said.startswith("features of data= were kept as float32, and the run computes with float64: ")
     assert notices(model=Net, data=own(torch.float64), sets=sets) == []
+    (said,) = notices(model=Net, data=own(torch.float64), sets=(*SETS, "partition="))
+    assert said == "features of data= are float64, and the run computes with float32. Set run.dtype = 'float64'."
+
+
+def test_numbers_beyond_the_runs_type_are_refused_although_the_data_hold_them() -> None:
+    huge = np.where(X > 2, 1e39, X)
+    own = fs.custom_population(lambda k: (huge, Y), [200], outputs=2, validation=(X, Y), dtype=torch.float64)
+    says = r"data: features must fit into float32, at most 3.4e\+38, and row \d+, column \d is 1e\+39. Set run.dtype"
+    for data in (own, fs.arrays(huge, Y, dtype=torch.float64)):
+        with pytest.raises(DataError, match=says):
+            fs.simulate(digits(*SETS, "algorithm.cohort="), model=Net, data=data, record=False)
 
 
 def test_unequal_clients_of_arrays_are_described() -> None:
