@@ -147,15 +147,19 @@ def read_times(frame: Frame, names: tuple[str, ...], clock: Clock | None = None,
     elif len(names) >= 3 and not clock.format and all(frame.is_numeric(n) for n in names):
         stamps, codes = _parts(frame, names)
         label = f"{names[0]}...{names[-1]}"
-    elif (
-        len(names) == 1
-        and (clock.format in EPOCHS or clock.format == "excel" or not clock.format)
-        and (frame.is_numeric(names[0]))
-    ):
+    elif len(names) == 1 and clock.format in ("", "excel", *EPOCHS) and _holds_numbers(frame, names[0]):
         return _epoch(frame, names[0], clock, label)
     else:
         stamps, codes = _texts(frame, names, clock)
     return _in_utc(frame, stamps, codes, clock, owners, label)
+
+
+def _holds_numbers(frame: Frame, name: str) -> bool:
+    """Return whether a column holds numbers. Its first text is looked at first, which spares a column of dates."""
+    text = frame.first_text(name) or ""
+    return (frame.is_typed(name) or re.match(r"^\s*[+-]?[\d.]+(e[+-]?\d+)?\s*$", text, re.I) is not None) and (
+        frame.is_numeric(name)
+    )
 
 
 def _in_utc(frame: Frame, stamps: Stamps, codes: I64, clock: Clock, owners: I64 | None, label: str) -> Times:
