@@ -95,6 +95,7 @@ def test_dialects_give_these_numbers(
     [
         ("a,b\n130,1\n?,2\n", {}, r"columns: .*line 3, column 'a': '\?' is not .*set missing = \['\?'\]"),
         ("a,b\n1,2\nn/a,3\n4,5\n", {}, r"columns: .*line 3, column 'a': 'n/a' is not a number.*missing = \['n/a'\]"),
+        ("a,b\n1,2\n2,3\nNAN,5\n", {}, r"line 4, column 'a': 'NAN' is not a number. .*set missing = \['NAN'\]"),
         ("a;b\n1,234;2\n3,456;4\n", {}, r"line 2, .*'1,234' is not .*may be 1.234 or 1234: set decimal = ',' or thou"),
         ('a,b\n"1,234,567",2\n"3,456,789",4\n', {}, r"line 2, column 'a': '1,234,567' .*set thousands = ','"),
         ("a;b\n1 234;2\n3 456;4\n", {}, r"line 2, column 'a': '1 234' .*set thousands = ' '"),
