@@ -37,7 +37,7 @@ def require_published(path: str, what: Published) -> Path:
         DataError: nothing is at `path`. The message names the download, its licence, and where to put it.
     """
     here = Path(path).expanduser()
-    pattern = any(c in path for c in "*?[")
+    pattern = any(c in path for c in "*?[") and not here.exists()
     found = [Path(p) for p in sorted(glob(str(here), recursive=True))] if pattern else [here] * here.exists()
     if found:
         return found[0]

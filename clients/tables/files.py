@@ -48,7 +48,7 @@ def read_frames(files: Sequence[Path], dialect: Dialect | None = None) -> list[F
     frames: list[Frame] = []
     for _, group in groupby(opened, key=_kind):
         same = list(group)
-        frames.append(_csv_frame(same) if isinstance(same[0], CsvFile) else _typed_frame(same))
+        frames.append(_csv_frame(same) if isinstance(same[0], CsvFile) else _typed_frame(same, dialect))
     return frames
 
 
@@ -120,14 +120,14 @@ def _without_empty_end(table: Any, named: Any, sources: list[Source]) -> tuple[A
     return table.filter(mask), None if named is None else named.filter(mask), shorter, dropped
 
 
-def _typed_frame(opened: list[tuple[Path, Any]]) -> Frame:
+def _typed_frame(opened: list[tuple[Path, Any]], given: Dialect) -> Frame:
     """Return the frame of Parquet or HDF5 files."""
     import pyarrow as pa
 
     table = opened[0][1] if len(opened) == 1 else pa.concat_tables([t for _, t in opened])
     sources = [Source(file, t.num_rows, None, 1, "row") for file, t in opened]
     _check(opened[0][0], table, sources)
-    return Frame(table, tuple(sources))
+    return Frame(table, tuple(sources), given=given)
 
 
 def _check(file: Path, table: Any, sources: list[Source]) -> None:

@@ -29,6 +29,7 @@ class Frame:
             `table` tells as much.
         quoted: whether cells of a CSV may hold the separator.
         remarks: what was changed while the file was read.
+        given: how numbers and missing values in the text of other files are written, as far as it is known.
     """
 
     table: Any
@@ -37,6 +38,7 @@ class Frame:
     named: Any = None
     quoted: bool = True
     remarks: tuple[str, ...] = ()
+    given: Dialect = field(default_factory=Dialect)
     _parsed: dict[str, Parsed] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -57,7 +59,7 @@ class Frame:
     @cached_property
     def numerals(self) -> Numerals:
         """How numbers are written; the decimal mark is found where it is not given."""
-        dialect = self.dialect or Dialect(decimal=".")
+        dialect = self.dialect or self.given
         decimal, asked = dialect.decimal, False
         if not decimal:
             decimal, asked = "." if dialect.thousands == "," else ",", False
@@ -173,8 +175,8 @@ class Frame:
             coded = coded.unify_dictionaries().combine_chunks()
         names: list[str] = coded.dictionary.to_pylist()
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        if self.dialect is not None and self.named is None:
-            missing = {*USUAL_MISSING, *self.dialect.missing}
+        if self.named is None:
+            missing = set(self.given.missing if self.dialect is None else (*USUAL_MISSING, *self.dialect.missing))
             real = {n: i for i, n in enumerate(n for n in names if n not in missing)}
             if len(real) < len(names):
                 return list(real), np.array([*(real.get(n, -1) for n in names), -1], np.int64)[codes]

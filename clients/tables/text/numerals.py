@@ -179,6 +179,7 @@ def _closer(column: Any, numerals: Numerals, numeric: set[float]) -> Parsed:
     markers = {str(k): int(n) for k, n in found.iter_rows()}
     texts = texts.set(is_missing, None)
     values = _plain(texts, numerals).cast(pl.Float64, strict=False)
+    values = values.fill_nan(None)  # a spelling of NaN that is not listed is no number
     bad = (values.is_null() & ~is_missing).to_numpy()
     if bad.any() and bad.sum() == len(texts) - is_missing.sum():
         truth = texts.replace_strict(_TRUTH, default=None, return_dtype=pl.Float64)

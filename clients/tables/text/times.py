@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clients.core.arrays import F64, I64, Bool
+from clients.core.arrays import I64, Bool
 from clients.core.errors import DataError
+from clients.tables.text.epochs import EPOCHS, since_1970
 from clients.tables.text.formats import Stamps, assemble, by_form, by_format, looks_like_time
-from clients.tables.text.steps import show_time
 from clients.tables.text.zones import to_utc
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 TIME_NAMES = ("time", "timestamp", "ts", "date", "datetime", "zeit", "zeitstempel", "datum")
 TIME_PARTS = ("year", "month", "day", "hour", "minute", "second")
-EPOCHS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
-"""Units of numbers since 1970, in microseconds; `time_format` may name one."""
-_DIGITS = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-_EXCEL_DAYS = 25_569  # from 1899-12-30 to 1970
 
 
 @dataclass(frozen=True)
@@ -76,13 +72,15 @@ def _counting(frame: Frame) -> list[str]:
     """Return columns of numbers since 1970: all lie between 2001 and 2033, and their name or their order tells so."""
     found: list[str] = []
     for name in frame.names:
-        if not re.match(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$", frame.first_text(name) or ""):
+        text = frame.first_text(name) or ""
+        if not re.match(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$", text):
             continue
         parsed = frame.parsed(name)
+        known = parsed.values[~np.isnan(parsed.values)]
         told = re.search("(time|stamp|epoch|date)$", name.lower()) is not None
-        scale = 10.0 ** (len(str(int(parsed.values[0]))) - 1)
-        within = bool(((parsed.values >= scale) & (parsed.values < 2 * scale)).all())
-        if parsed.first_bad < 0 and within and (told or bool((np.diff(parsed.values) > 0).all())):
+        scale = 10.0 ** (len(text.split(".")[0]) - 1)
+        within = bool(((known >= scale) & (known < 2 * scale)).all())
+        if parsed.first_bad < 0 and within and (told or bool((np.diff(known) > 0).all())):
             found.append(name)
     return found
 
@@ -147,15 +145,22 @@ def read_times(frame: Frame, names: tuple[str, ...], clock: Clock | None = None,
     elif len(names) >= 3 and not clock.format and all(frame.is_numeric(n) for n in names):
         stamps, codes = _parts(frame, names)
         label = f"{names[0]}...{names[-1]}"
-    elif (
-        len(names) == 1
-        and (clock.format in EPOCHS or clock.format == "excel" or not clock.format)
-        and (frame.is_numeric(names[0]))
-    ):
-        return _epoch(frame, names[0], clock, label)
+    elif len(names) == 1 and clock.format in ("", "excel", *EPOCHS) and _holds_numbers(frame, names[0]):
+        numbers = frame.numbers(names[0], "time")
+        _refuse_empty(frame, names[0], np.isnan(numbers))
+        times, words = since_1970(numbers, clock.format, lambda row: f"{frame.place(row)}, column {names[0]!r}")
+        return Times(times, f"time from {label} ({words})")
     else:
         stamps, codes = _texts(frame, names, clock)
     return _in_utc(frame, stamps, codes, clock, owners, label)
+
+
+def _holds_numbers(frame: Frame, name: str) -> bool:
+    """Return whether a column holds numbers. Its first text is looked at first, which spares a column of dates."""
+    text = frame.first_text(name) or ""
+    return (frame.is_typed(name) or re.match(r"^\s*[+-]?[\d.]+(e[+-]?\d+)?\s*$", text, re.I) is not None) and (
+        frame.is_numeric(name)
+    )
 
 
 def _in_utc(frame: Frame, stamps: Stamps, codes: I64, clock: Clock, owners: I64 | None, label: str) -> Times:
@@ -242,59 +247,6 @@ def _parts(frame: Frame, names: tuple[str, ...]) -> tuple[Stamps, I64]:
     values, codes = np.unique(times, return_inverse=True)
     none = np.zeros(len(values), np.bool_)
     return Stamps(values, none, none), codes
-
-
-def _epoch(frame: Frame, name: str, clock: Clock, label: str) -> Times:
-    """Read numbers since 1970. Their size tells the unit."""
-    numbers = frame.numbers(name, "time")
-    _refuse_empty(frame, name, np.isnan(numbers))
-    if clock.format == "excel":
-        stamps = np.rint((numbers - _EXCEL_DAYS) * 86_400e3).astype(np.int64) * 1000  # to the millisecond
-        return Times(stamps, f"time from {label} (excel days)")
-    unit = clock.format or _unit(frame, name, numbers)
-    stamps = np.rint(numbers * EPOCHS[unit]).astype(np.int64)
-    words = f"{unit} since 1970"
-    if not clock.format and numbers.max() < 1e8:
-        words += f", though {numbers.max():g} is small; set time_format if it is another unit"
-    return Times(stamps, f"time from {label} ({words})")
-
-
-def _unit(frame: Frame, name: str, numbers: F64) -> str:
-    """Return the unit that puts all times between 1973 and 2286; small numbers are seconds."""
-    column = f"column {name!r}"
-    first = f"{frame.place(0)}, {column}: {numbers[0]:.17g}"
-    units = "'s', 'ms', 'us' or 'ns' (since 1970), 'excel' or a format of strptime"
-    whole = bool((numbers == np.floor(numbers)).all()) and numbers.min() >= 1e7 and numbers.max() < 1e15
-    lengths = {len(str(int(numbers.min()))), len(str(int(numbers.max())))} if whole else set()
-    if len(lengths) == 1 and (given := _DIGITS.get(next(iter(lengths)))) and _are_dates(numbers, given):
-        problem = f"{first} may be a date written {given} or a number of seconds"
-        raise DataError("time_format", problem, fix=f"Set time_format = {given!r}, or 's'.")
-    bounds = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}
-    unit = next((u for u, (low, high) in bounds.items() if low <= numbers[0] < high), "")
-    if not unit and numbers.min() >= 0 and numbers.max() < 1e8:
-        if numbers.min() > 20_000 and numbers.max() < 80_000 and (numbers != np.floor(numbers)).any():
-            problem = f"{first} may be days as spreadsheets count"
-            raise DataError("time_format", problem, fix="Set time_format = 'excel'.")
-        return "s"
-    if not unit:
-        raise DataError("time_format", f"{first} is no time in a unit that can be told", fix=f"Set it to {units}.")
-    low, high = bounds[unit]
-    wrong = (numbers < low) | (numbers >= high)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        problem = f"{frame.place(row)}, {column}: {numbers[row]:.17g} is not in {unit} since 1970 as the first row is"
-        raise DataError("time", f"{problem} ({show_time(int(numbers[0] * EPOCHS[unit]))})")
-    return unit
-
-
-def _are_dates(numbers: F64, given: str) -> bool:
-    """Return whether all numbers are dates of this form between 1900 and 2100."""
-    import polars as pl
-
-    texts: Any = pl.Series(np.unique(numbers).astype(np.int64)).cast(pl.String)
-    stamps = by_format(texts, given)
-    years = stamps.times / (365.2425 * 86_400e6) + 1970
-    return bool(not stamps.bad.any() and years.min() >= 1900 and years.max() <= 2101)
 
 
 def _refuse_empty(frame: Frame, name: str, empty: Bool) -> None:

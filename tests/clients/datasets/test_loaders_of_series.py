@@ -283,6 +283,13 @@ def test_twelve_stations_are_read() -> None:
     assert np.corrcoef(x[..., 2].ravel(), x[..., 1].ravel())[0, 1] < -0.7  # pressure is high when it is cold
 
 
+def test_folder_with_letters_of_a_pattern_is_taken_as_it_is(tmp_path: Path) -> None:
+    stations(tmp_path / "air [1]")
+    p = population(AirQualityOptions(path=str(tmp_path / "air [1]")))
+    assert p.num_clients == 2
+    assert p.federation.notices[0].startswith("read as: 2 files in order of their names, from PRSA_")
+
+
 # Household power
 
 MINUTES = 60 * 24 * 40  # from 17 December on: a part of a month, then January
@@ -345,6 +352,11 @@ def test_hours_with_few_minutes_are_missing(tmp_path: Path) -> None:
     assert hours[2] == pytest.approx(values[149:180, 0].mean())
     p = population(HouseholdPowerOptions(path=str(path), window=3, scale="none"))
     assert p.federation.record["values_interpolated"] == 2
+    assert p.federation.notices == (
+        "read as: 1 file, ';', utf-8, time from Date+Time (day first), minutes averaged to hours, every 1h, "
+        "420 values missing, 2 values filled",
+        "missing values: empty 60, '?' 360",
+    )
     assert one(p, 0)[0][10, 0, 0] == pytest.approx((hours[9] + hours[11]) / 2)
 
 

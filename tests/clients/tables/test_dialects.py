@@ -6,7 +6,9 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from table_files import hours, numbers, series_of, written
 
 from clients.core.errors import DataError, UserError
@@ -93,6 +95,7 @@ def test_dialects_give_these_numbers(
     [
         ("a,b\n130,1\n?,2\n", {}, r"columns: .*line 3, column 'a': '\?' is not .*set missing = \['\?'\]"),
         ("a,b\n1,2\nn/a,3\n4,5\n", {}, r"columns: .*line 3, column 'a': 'n/a' is not a number.*missing = \['n/a'\]"),
+        ("a,b\n1,2\n2,3\nNAN,5\n", {}, r"line 4, column 'a': 'NAN' is not a number. .*set missing = \['NAN'\]"),
         ("a;b\n1,234;2\n3,456;4\n", {}, r"line 2, .*'1,234' is not .*may be 1.234 or 1234: set decimal = ',' or thou"),
         ('a,b\n"1,234,567",2\n"3,456,789",4\n', {}, r"line 2, column 'a': '1,234,567' .*set thousands = ','"),
         ("a;b\n1 234;2\n3 456;4\n", {}, r"line 2, column 'a': '1 234' .*set thousands = ' '"),
@@ -188,3 +191,21 @@ def test_delimiters_and_encodings_are_found() -> None:
     assert find_delimiter(["x", "1", "2"]) == ","
     assert find_encoding("naïve €".encode("cp1252")) == "cp1252"
     assert find_encoding(b"\x81\xe9") == "latin-1"
+
+
+def test_numbers_in_parquet_follow_the_same_keys(tmp_path: Path) -> None:
+    columns = {"a": ["1,5", "?", "2,25"], "b": [1.0, -999.0, float("nan")], "c": [1, -999, None]}
+    parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
+    clients, reading = series_of(tmp_path / "x.parquet", missing=("?", "-999"))
+    assert {s.name: numbers(s) for s in clients} == {"a": [1.5, None, 2.25], "b": [1, None, None], "c": [1, None, None]}
+    assert "missing values: empty 1, '-999' 2, '?' 1, 'NaN' 1" in reading.notices()
+    with pytest.raises(DataError, match=r"x.parquet, row 2, column 'a': '\?' is not a number"):
+        series_of(tmp_path / "x.parquet", columns=("a",))
+
+
+def test_ids_of_pandas_are_text(tmp_path: Path) -> None:
+    ids = pa.array(["007", "NA", "007", "NA"]).dictionary_encode()
+    parquet.write_table(pa.table({"id": ids, "n": [7, 8, 7, 8], "v": [1, 2, 3, 4]}), tmp_path / "x.parquet")
+    for column, names in (("id", ["007", "NA"]), ("n", ["7", "8"])):
+        clients, _ = series_of(tmp_path / "x.parquet", layout="long", id_column=column, target="v")
+        assert [(s.name, numbers(s)) for s in clients] == [(names[0], [1, 3]), (names[1], [2, 4])]
