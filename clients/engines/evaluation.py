@@ -59,12 +59,19 @@ class Evaluator:
     def __init__(self, task: LearningTask) -> None:
         self.task = task
         self.progress: Progress | None = None
+        self._renew()
+
+    def _renew(self) -> None:
+        """Take a copy of the task's module to evaluate."""
+        task = self.task
         self._module = working_copy(task.module).eval().to(task.device)
         self._seeding = Seeding(self._module, task.device) if may_draw(self._module) else None
         self._key = int(streams.keys(task.seed, "module/evaluation"))
 
     def load(self, params: Tensor, buffers: Tensor) -> None:
         """Load a model for the calls that follow."""
+        if self.task.passes.is_stateful:
+            self._renew()
         write_vector(self._module, self.task.parameters, params)
         write_vector(self._module, self.task.buffers, buffers)
 

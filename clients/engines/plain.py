@@ -43,6 +43,11 @@ class PlainEngine:
     def __init__(self, task: LearningTask) -> None:
         self.task = task
         self.progress: Progress | None = None
+        self._renew()
+
+    def _renew(self) -> None:
+        """Take a copy of the task's module to train on."""
+        task = self.task
         self._module = working_copy(task.module).to(task.device)
         self._masks = AddressedMasks(self._module, task.sites, task.seed, task.dtype)
         self._seeding = Seeding(self._module, task.device) if task.passes.draws or may_draw(self._module) else None
@@ -107,6 +112,8 @@ class PlainEngine:
         return torch.stack(rows).to(work.params.device)
 
     def _load(self, params: Tensor, buffers: Tensor) -> None:
+        if self.task.passes.is_stateful:
+            self._renew()
         write_vector(self._module, self.task.parameters, params)
         write_vector(self._module, self.task.buffers, buffers)
         buffers_now = dict(self._module.named_buffers()) if self._kept else {}

@@ -30,6 +30,7 @@ class PassFacts:
         sites: the calls of dropout in a training pass, in order; none where they depend on the batch.
         unused: parameters that get no gradient.
         draws: generators that a training pass draws from beside addressed dropout, in words.
+        is_stateful: whether outputs depend on earlier passes, so that each client needs a fresh copy.
         only_plain: why clients can only be trained one by one; empty where they can be stacked.
         notices: sentences for a run's header.
     """
@@ -37,6 +38,7 @@ class PassFacts:
     sites: tuple[DropoutSite, ...] = ()
     unused: tuple[str, ...] = ()
     draws: tuple[str, ...] = ()
+    is_stateful: bool = False
     only_plain: str = ""
     notices: tuple[str, ...] = ()
 
@@ -58,17 +60,20 @@ def training_facts(module: nn.Module, features: Tensor, targets: Tensor, loss: L
         loss: see `Loss`.
 
     Raises:
-        UserError: a pass fails, its outputs get no gradient, or a second pass gives other outputs than the first.
+        UserError: a pass fails, its outputs get no gradient, or the passes of two copies give different outputs.
     """
     whole = (features, targets) if len(features) > 1 else (torch.cat((features,) * 2), torch.cat((targets,) * 2))
     other = tuple(_of_another_length(part) for part in whole)
     with generators_restored():
-        first, draws = _twice(module, *whole, loss)
+        found = _repeated(module, *whole, loss)
         again = _trained(copy_module(module), other[0], other[1], loss)
+    first, draws = found.first, found.draws
     sites = sites_of(first.calls, len(whole[0]), again.calls, len(other[0]))
     obstacles = []
     if draws:
         obstacles.append(f"its training pass draws from {'; '.join(draws)}")
+    if found.is_stateful:
+        obstacles.append("its outputs depend on earlier passes, through a state outside its parameters and buffers")
     if sites is None:
         obstacles.append(f"its calls of dropout depend on the batch ({listed(_names(first.calls + again.calls))})")
     if first.unused != again.unused:
@@ -76,7 +81,8 @@ def training_facts(module: nn.Module, features: Tensor, targets: Tensor, loss: L
         obstacles.append(f"which parameters get a gradient depends on the batch ({listed(varying)})")
     obstacles += _counted_batches(module)
     always = tuple(name for name in first.unused if name in again.unused)
-    return PassFacts(sites or (), always, draws, "; ".join(obstacles), _notices(draws, obstacles, always))
+    notices = _notices(draws, obstacles, always, is_stateful=found.is_stateful)
+    return PassFacts(sites or (), always, draws, found.is_stateful, "; ".join(obstacles), notices)
 
 
 def evaluation_pass(module: nn.Module, features: Tensor) -> tuple[object, tuple[str, ...]]:
@@ -97,39 +103,49 @@ def failure_on_one(module: nn.Module, features: Tensor, targets: Tensor, loss: L
     return ""
 
 
-def _twice(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -> tuple[_Pass, tuple[str, ...]]:
-    """Run two passes of one copy on the same batch from the same state; return the first and what it drew.
+@dataclass(frozen=True)
+class _Repeated:
+    """A pass of a fresh copy, what it drew, and whether a second pass of the same copy gives other outputs."""
+
+    first: _Pass
+    draws: tuple[str, ...]
+    is_stateful: bool
+
+
+def _repeated(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -> _Repeated:
+    """Run a pass of two fresh copies, and a second one of the first copy, all from the same seed and tensors.
 
     Raises:
-        UserError: the outputs differ.
+        UserError: the fresh copies give other outputs.
     """
-    copied = copy_module(module)
+    copied, passes = copy_module(module), []
     before = {name: value.detach().clone() for name, value in _named_tensors(copied)}
-    seeding, passes = Seeding(copied), []
 
-    def run(_: nn.Module) -> None:
-        seeding.seed(_SEED)
-        passes.append(_trained(copied, features, targets, loss))
+    def run(which: nn.Module) -> None:
+        Seeding(which).seed(_SEED)
+        passes.append(_trained(which, features, targets, loss))
 
-    seeding.seed(_SEED)
+    Seeding(copied).seed(_SEED)
     draws = sources_drawn(copied, run)
+    run(copy_module(module))
     with torch.no_grad():
         for name, value in _named_tensors(copied):
             value.copy_(before[name])
     run(copied)
-    first, second = passes[0].outputs, passes[1].outputs
-    largest = float(first.nan_to_num(0, 0, 0).abs().max())
-    if first.shape != second.shape or not torch.allclose(first, second, rtol=0, atol=_SAME * largest, equal_nan=True):
+    first, fresh, second = (one.outputs for one in passes)
+    if not _same(first, fresh):
         problem = (
-            "gives other outputs in a second training pass on the same batch: it keeps a state outside its parameters "
-            "and buffers, which would pass from client to client, or draws from a generator that cannot be seeded"
+            "gives other outputs in the training pass of another copy on the same batch: it draws from a generator "
+            "that cannot be seeded, or its copies share a state"
         )
-        fix = (
-            "Keep the state in a buffer (register_buffer). Draw with torch's, NumPy's or Python's global generator, or "
-            "with one that is an attribute of a module."
-        )
+        fix = "Draw with torch's, NumPy's or Python's global generator, or with one that is an attribute of a module."
         raise UserError("model", problem, fix=fix)
-    return passes[0], draws
+    return _Repeated(passes[0], draws, not _same(first, second))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    largest = float(one.nan_to_num(0, 0, 0).abs().max())
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=_SAME * largest, equal_nan=True)
 
 
 def _trained(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -> _Pass:
@@ -182,7 +198,9 @@ def _counted_batches(module: nn.Module) -> list[str]:
     return [f"batch normalisation with momentum=None counts batches in an integer buffer ({listed(found)})"]
 
 
-def _notices(draws: tuple[str, ...], obstacles: list[str], unused: tuple[str, ...]) -> tuple[str, ...]:
+def _notices(
+    draws: tuple[str, ...], obstacles: list[str], unused: tuple[str, ...], *, is_stateful: bool
+) -> tuple[str, ...]:
     found = []
     if obstacles:
         found.append(f"Only the plain engine can train the model: {'; '.join(obstacles)}.")
@@ -191,6 +209,8 @@ def _notices(draws: tuple[str, ...], obstacles: list[str], unused: tuple[str, ..
             "These random numbers are seeded for each client and local step. The stacked engine runs nn.Dropout and "
             "its kinds instead."
         )
+    if is_stateful:
+        found.append("Each client trains a fresh copy, so that the state does not pass from client to client.")
     if unused:
         many, them = (f"{len(unused)} parameters", "them") if len(unused) > 1 else ("a parameter", "it")
         found.append(

@@ -17,6 +17,7 @@ from own_models import (
     Counting,
     LockedPart,
     Sampling,
+    Unseedable,
     Unused,
     UsedByLength,
     perceptron,
@@ -188,6 +189,23 @@ def test_model_that_refuses_deepcopy_runs_alike_in_every_engine(name, population
     assert all(torch.equal(v, before[n]) for n, v in module.state_dict().items()), "the caller's model does not change"
 
 
+def test_state_outside_buffers_does_not_pass_from_client_to_client(population_of):
+    task, work = given(population_of, Counting)
+    reason = "its outputs depend on earlier passes, through a state outside its parameters and buffers"
+    assert task.notices == (
+        f"Only the plain engine can train the model: {reason}.",
+        "Each client trains a fresh copy, so that the state does not pass from client to client.",
+    )
+    assert plan_engine(EngineOptions(threads=1), task, 3, 10)[1].reason == f"plain: cannot be stacked: {reason}"
+    engine = PlainEngine(task)
+    params = trained(engine, work)
+    assert torch.equal(params, trained(engine, work))
+    assert torch.equal(params[3:4], trained(engine, replace(work, clients=work.clients[3:4])))
+    assert torch.equal(engine.gradients(work), engine.gradients(work))
+    evaluator = Evaluator(task)
+    assert np.array_equal(evaluator.evaluate(work).loss, evaluator.evaluate(work).loss)
+
+
 def test_unused_and_frozen_parameters_never_move(population_of):
     for optimizer in ("sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad"):
         decay = {"l1": 0.1, "l2": 0.1, "decoupled_weight_decay": 0.1, "gradient_noise": 0.1, "clip_norm": 1.0}
@@ -210,7 +228,7 @@ def test_unused_and_frozen_parameters_never_move(population_of):
     ("make", "message"),
     [
         (ComplexScale, r"model: has complex parameters or buffers \(phase, turn\)"),
-        (Counting, r"model: gives other outputs in a second training pass on the same batch: it keeps a state outside"),
+        (Unseedable, r"model: gives other outputs in the training pass of another copy on the same batch: it draws"),
         (LockedPart, r"model: has an attribute 'held' that cannot be copied .* Keep what cannot be copied"),
         (Closure, r"copies of the model would train the original's last.weight, last.bias. Write the function as a"),
     ],

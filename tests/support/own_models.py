@@ -209,6 +209,18 @@ class Counting(nn.Module):
         return self.last(x) * self.passes
 
 
+class Unseedable(nn.Module):
+    """Draws from a generator that is hidden in a function."""
+
+    def __init__(self):
+        super().__init__()
+        hidden = np.random.default_rng()
+        self.last, self.draw = nn.Linear(8, 3), lambda: float(hidden.normal())
+
+    def forward(self, x):
+        return self.last(x * self.draw())
+
+
 class Keeping(nn.Module):
     """Keeps its activations, alone and in a list."""
 
