@@ -79,8 +79,8 @@ def build_federation(federation: Federation) -> Population:
         raise _within("data", error) from error.__cause__
     if (federation.faults or federation.drifts) and clean.task != "objective" and not clean.sizes.any():
         raise UserError("data", "no client has any training example", fix="Check the partition and the splits.")
-    generated = not isinstance(federation.data, Population) and DATA.row_of(federation.data).is_generated
-    check_world(federation.world, federation.faults, clean, is_generated=generated)
+    of_the_city = is_of_the_city(federation.data)
+    check_world(federation.world, federation.faults, clean, is_generated=of_the_city)
     federation = with_named_clients(federation, clean)
     if federation.faults:
         _check_faults(federation.faults, clean, federation.seed)
@@ -99,7 +99,9 @@ def build_federation(federation: Federation) -> Population:
         return population
 
     def events(round_index: int) -> Sequence[dict[str, Any]]:
-        of_the_clock = clock_events(population, federation.faults, world, federation.seed, round_index)
+        of_the_clock = clock_events(
+            population, federation.faults, world, federation.seed, round_index, of_the_city=of_the_city
+        )
         return [*(of_rounds(round_index) if of_rounds is not None else ()), *of_the_clock]
 
     return replace(population, history=replace(population.history, events=events))
@@ -112,10 +114,17 @@ def _within(section: str, error: UserError) -> UserError:
 
 def world_of(federation: Federation) -> World | None:
     """Return the city of a federation; generated sources take the default without a [world]."""
-    generated = not isinstance(federation.data, Population) and DATA.row_of(federation.data).is_generated
+    generated = not isinstance(federation.data, Population) and is_of_the_city(federation.data)
     if federation.world is None and not generated:
         return None
     return make_world(federation.world or WorldOptions(), federation.seed)
+
+
+def is_of_the_city(data: Any) -> bool:
+    """Return whether data come from the generated city: a generated source, or a population with places of its own."""
+    if isinstance(data, Population):
+        return data.federation.places is not None
+    return DATA.row_of(data).is_generated
 
 
 def ground_truth_of(federation: Federation, population: Population) -> dict[str, Any] | None:

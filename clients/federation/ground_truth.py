@@ -15,6 +15,7 @@ from clients.core.arrays import I64
 from clients.core.population import Population
 from clients.faults.apply import affected
 from clients.faults.options import FaultOptions, Faults
+from clients.faults.packet_options import GatewayOutageOptions
 from clients.faults.table import FAULTS, SensorFaultRow
 from clients.world.world import World
 
@@ -158,11 +159,18 @@ def training_ends(population: Population) -> float:
 
 
 def clock_events(
-    population: Population, faults: Faults, world: World | None, seed: int, round_index: int
+    population: Population,
+    faults: Faults,
+    world: World | None,
+    seed: int,
+    round_index: int,
+    *,
+    of_the_city: bool = True,
 ) -> Sequence[dict[str, Any]]:
     """Return the events on the world's clock that a record announces at the start of a round.
 
-    The first round announces the storms and power cuts of the city, if the data have its clock. A round in which a
+    The first round announces the storms and power cuts of the city, if the data come from it (`of_the_city`). Other
+    data with a clock have its storms alone, and only where a gateway outage reads them. A round in which a
     gateway outage becomes active announces all its outages. Of each kind at most `MOST_EVENTS` are announced, the
     earliest first.
     """
@@ -176,12 +184,13 @@ def clock_events(
         _event("outage", o.start, o.hours, f"gateway of {districts[o.district]} out", districts[o.district], name)
         for name, o in _outages(new, population, world, seed)[:MOST_EVENTS]
     ]
-    if round_index == 1 and world is not None and population.clients.hours is not None:
+    stormy = of_the_city or any(isinstance(fault, GatewayOutageOptions) for fault in faults.values())
+    if round_index == 1 and world is not None and population.clients.hours is not None and stormy:
         events += [_event("storm", s.start, s.hours, f"storm of strength {s.strength:.2f}")
                  for s in world.storms[:MOST_EVENTS]]  # fmt: skip
         events += [
             _event("power_cut", c.start, c.hours, f"power cut in {world.names[c.district]}", world.names[c.district])
-            for c in world.cuts[:MOST_EVENTS]
+            for c in world.cuts[: MOST_EVENTS if of_the_city else 0]
         ]
     return sorted(events, key=lambda event: event["from_hour"])
 

@@ -44,6 +44,8 @@ def baselines(task: LearningTask, engine: Engine, params: Tensor, *, rounds: int
         train alone, all on the central test examples; or `not_measured` and why.
     """
     population = task.population
+    if population.federation.shares is not None:
+        return {"not_measured": "pooled training weighs clients by their examples, and these data have real weights"}
     if population.num_examples > MOST_EXAMPLES:
         most = f"at most {MOST_EXAMPLES:,} examples are pooled"
         return {"not_measured": f"{most}, and there are {population.num_examples:,}"}

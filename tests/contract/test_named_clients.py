@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,24 @@ def test_keys_of_a_world_that_nothing_reads_are_refused(key: str) -> None:
         build_federation(given)
     placed = build_federation(Federation(data=stations(), world=WorldOptions(districts=3, radius_km=2.0)))
     assert len(placed.federation.districts) == 3
+
+
+def test_population_of_the_city_keeps_its_world() -> None:
+    sets = ["data.clients=3", "world.days=20", "world.storms_per_month=9.0"]
+    given = fs.load_scenario("city-traffic", sets=sets)
+    build_federation(Federation(data=fs.population(given), world=given.world))
+
+
+@pytest.mark.parametrize(("faults", "kinds"), [({}, set()), ({"out": {"kind": "gateway_outage"}}, {"storm"})])
+def test_recorded_data_announce_no_power_cuts(faults: dict[str, Any], kinds: set[str]) -> None:
+    """A [world] places the clients of recorded data; its power cuts never happened to them."""
+    data = stations()
+    hours = lambda clients: np.tile(np.arange(40.0), len(clients))  # noqa: E731
+    data = replace(data, clients=replace(data.clients, hours=hours))
+    world = WorldOptions(storms_per_month=30.0) if faults else WorldOptions()
+    p = build_federation(Federation(data=data, world=world, faults=scenario(faults=faults).faults))
+    events = [] if p.history.events is None else p.history.events(1)
+    assert {e["kind"] for e in events} & {"storm", "power_cut"} == kinds
 
 
 def test_outages_are_listed_where_clients_are() -> None:

@@ -151,6 +151,13 @@ CASES: dict[str, Case] = {
         "run.dtype=float64",
     ),
     "rate": _case("quadratic", "run.rounds=30", "run.dtype=float64"),
+    "quadratic-linear-and-real-weights": _case(
+        "quadratic",
+        "data={kind='quadratic',curvatures=[1.0,[1.0,3.0]],linear=[0.5,[0.1,0.2]],weights=[0.3,0.7]}",
+        "model.start=[3.0,-3.0]",
+        "algorithm.cohort=",
+        "run.dtype=float64",
+    ),
     # Sources of data.
     **{f"data-{name}": _case(name) for name in ("synthetic", "quadratic", *CITY, "wide", "long", "labelled")},
     "data-synthetic-lognormal": _case("synthetic", "data.sizes=lognormal", "data.clients=6"),
@@ -209,6 +216,7 @@ CASES: dict[str, Case] = {
     **{f"faults-examples-{i}": _fault("digits", **faults) for i, faults in enumerate(_OF_EXAMPLES)},
     "faults-windows": _fault("activity", a="saturation severity=1.0", b="stuck_at severity=0.6"),
     "faults-packets": _fault("intrusion", a="missing severity=0.8", b="gateway_outage severity=1.0"),
+    "faults-named": _fault("digits", a="noise severity=1.0 clients=['1','6']", b="label_symmetric clients=['0']"),
     "faults-table": _fault("wide", a="noise severity=1.0", b="missing_bursts severity=0.5"),
     "faults-rounds": _fault("air", a=f"noise severity=1.0 {_ROUNDS}", b="bias severity=0.5 clients=0.4"),
     "faults-hours": _fault("meters", a=f"spikes severity=1.0 {_HOURS}", b="unit_mixup severity=1.0 clients=0.5"),

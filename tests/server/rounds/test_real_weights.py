@@ -65,6 +65,14 @@ def test_a_strategy_that_weighs_by_examples_is_refused() -> None:
         fs.simulate(scenario(), data=data, strategy=FedAvg(), record=False)
 
 
+def test_baselines_are_not_measured() -> None:
+    data = fs.quadratics(CURVATURES, CENTRES, weights=SHARES)
+    run = fs.simulate(scenario("evaluation.baselines=true", "run.rounds=2"), data=data, record=False)
+    assert run.outcome["baselines"] == {
+        "not_measured": "pooled training weighs clients by their examples, and these data have real weights"
+    }
+
+
 def test_federated_evaluation_is_weighted() -> None:
     quick = replace(scenario().evaluation, federated_every=1)
     played = Stepper(replace(scenario(), evaluation=quick), data=fs.quadratics(CURVATURES, CENTRES, weights=SHARES))
