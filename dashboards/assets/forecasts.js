@@ -46,7 +46,7 @@ function overTime({ first, last, origin, clocked, quantity, width, font }) {
     animation: false,
     textStyle: { fontFamily: font },
     aria: { enabled: true },
-    grid: { left: 2, right: 14, top: 46, bottom: clocked ? 6 : 22, containLabel: true },
+    grid: { left: 2, right: 16, top: 14, bottom: 4, containLabel: true },
     xAxis: {
       type: "value",
       min: first,
@@ -59,7 +59,7 @@ function overTime({ first, last, origin, clocked, quantity, width, font }) {
         formatter: (value) => timeWords(value, origin, clocked, true),
         ...ticks,
       },
-      ...(clocked ? {} : { name: "step", nameLocation: "middle", nameGap: 24, nameTextStyle: textStyle(font) }),
+      name: clocked ? "time" : "step",
       axisLine: { onZero: false, lineStyle: { color: colour("line") } },
       axisTick: { show: false },
       splitLine: { show: false },
@@ -68,9 +68,6 @@ function overTime({ first, last, origin, clocked, quantity, width, font }) {
       type: "value",
       scale: true,
       name: quantity,
-      nameLocation: "end",
-      nameGap: 10,
-      nameTextStyle: { ...textStyle(font), align: "left" },
       axisLine: { show: false },
       axisTick: { show: false },
       axisLabel: { ...textStyle(font), formatter: (value) => number(value) },
@@ -93,7 +90,7 @@ function timeTooltip(font, origin, clocked, format) {
         el(
           "tr",
           {},
-          el("th", {}, el("i", { style: `background:${one.color}` }), one.seriesName),
+          el("th", {}, swatchOf(one.color), one.seriesName),
           el("td", {}, el("b", {}, format(one.value[1]))),
         ),
       );
@@ -114,7 +111,7 @@ function forecastOption(forecasts, client, width, font) {
   return {
     ...overTime({ first: xs[0], last: xs.at(-1), origin, clocked, quantity, width, font }),
     tooltip: timeTooltip(font, origin, clocked, (value) => `${number(value, 4)} ${unit}`),
-    legend: { ...legendOption(true, lines.map(([name]) => ({ name })), font), type: "plain", left: "auto", right: 8 },
+    legend: legendOption(true, lines.map(([name]) => ({ name }))),
     series: lines.map(([name, values, ink, type, wide], layer) => ({
       type: "line",
       name,
@@ -140,8 +137,8 @@ function leadOption(forecasts, font) {
     animation: false,
     textStyle: { fontFamily: font },
     aria: { enabled: true },
-    grid: { left: 2, right: 14, top: 46, bottom: 6, containLabel: true },
-    legend: { ...legendOption(true, lines.map(([name]) => ({ name })), font), type: "plain", left: "auto", right: 8 },
+    grid: { left: 2, right: 16, top: 14, bottom: 4, containLabel: true },
+    legend: legendOption(true, lines.map(([name]) => ({ name }))),
     tooltip: {
       trigger: "axis",
       confine: true,
@@ -158,7 +155,7 @@ function leadOption(forecasts, font) {
               el(
                 "tr",
                 {},
-                el("th", {}, el("i", { style: `background:${one.color}` }), one.seriesName),
+                el("th", {}, swatchOf(one.color), one.seriesName),
                 el("td", {}, el("b", {}, `${number(one.value)} ${unit}`)),
               ),
             ),
@@ -167,6 +164,7 @@ function leadOption(forecasts, font) {
     },
     xAxis: {
       type: "category",
+      name: "time ahead",
       data: steps.map((words) => words.replace(" ahead", "")),
       axisLabel: { ...textStyle(font), hideOverlap: true },
       axisTick: { show: false },
@@ -175,9 +173,6 @@ function leadOption(forecasts, font) {
     yAxis: {
       type: "value",
       name: unit ? `error, ${unit}` : "error",
-      nameLocation: "end",
-      nameGap: 10,
-      nameTextStyle: { ...textStyle(font), align: "left" },
       min: 0,
       axisLabel: { ...textStyle(font), formatter: (value) => number(value) },
       splitLine: { lineStyle: { color: colour("grid") } },
@@ -197,8 +192,7 @@ function leadOption(forecasts, font) {
 function paintChart(holder, option) {
   holder.className = "chart";
   const chart = echarts.getInstanceByDom(holder) || echarts.init(holder, null, { renderer: "canvas" });
-  chart.resize();
-  chart.setOption(option(getComputedStyle(document.body).fontFamily), { notMerge: true });
+  drawNamed(chart, holder, option(getComputedStyle(document.body).fontFamily));
 }
 
 function forecastCards(state) {

@@ -15,6 +15,7 @@ from clients.tables.table import table_population
 from dashboards.data_page.page import write_data
 from dashboards.report.report import write_report
 from tests.support.chromium import Chromium, chromium
+from tests.support.layout import layout_faults
 from tests.support.made_records import make_record
 
 pytestmark = CHROMIUM.mark
@@ -69,7 +70,13 @@ def test_report_draws_forecasts_against_truth(browser: Chromium, tmp_path: Path,
     assert page.evaluate("timeWords(1000, '2013-03-01', true)") == "2013-04-11 16:00"
     assert page.evaluate("timeWords(1000, '', true)") == "day 42, 16:00"
     assert page.evaluate("timeWords(1000, '', false)") == "1,000"
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    card = "document.querySelector('#card-forecast-median')"
+    assert page.evaluate(f"[...{card}.querySelectorAll('.entries button')].map((one) => one.textContent)") == list(
+        lines
+    )
+    assert page.evaluate(f"{card}.querySelector('.axis.up').textContent") == "↑ PM2.5, ug/m3"
+    assert page.evaluate(f"{card}.querySelector('.axis.across').textContent") == "time →"
+    assert layout_faults(page, 80) == []
     assert page.errors == []
     page.close()
 
@@ -105,6 +112,7 @@ def test_data_page_draws_readings_with_gaps_and_parts(browser: Chromium, tmp_pat
     assert [k for k, y in enumerate(missing) if y is not None] == [20, 21, 22]
     assert [k for k, y in enumerate(filled) if y is not None] == [10]
     areas = page.evaluate(f"{option('series')}.series[0].markArea.data.map(([a, b]) => [a.name, a.xAxis, b.xAxis])")
+    assert layout_faults(page, 30) == []
     assert areas == [["validation", 70, 80], ["test", 80, 99]]
     legend = "document.querySelector('#card-series .legend').innerText"
     assert page.evaluate(legend).startswith(f"{NAME}: 100 readings, 3 missing (3%), 1 filled")
@@ -112,6 +120,11 @@ def test_data_page_draws_readings_with_gaps_and_parts(browser: Chromium, tmp_pat
     page.evaluate(f"(() => {{ {pick}; one.dispatchEvent(new Event('change')); }})()")
     assert page.evaluate(legend).startswith("b: 100 readings, no gaps")
     page.resize(390)
-    page.wait("document.documentElement.scrollWidth <= 390")
+    page.wait(
+        "[...document.querySelectorAll('[_echarts_instance_]')].every((one) => one.clientWidth < 360 &&"
+        " echarts.getInstanceByDom(one).getWidth() === one.clientWidth)"
+    )
+    browser.settle(0.3)
+    assert layout_faults(page, 30) == []
     assert page.errors == []
     page.close()
