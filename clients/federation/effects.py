@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
-import numpy as np
-
 from clients.concept_drift.options import DriftOptions
-from clients.core.arrays import I64
 from clients.core.errors import UserError
 from clients.core.options import names_of
 from clients.core.population import Population
-from clients.faults.apply import affected
 from clients.faults.options import FaultOptions, Faults
 from clients.faults.packet_options import GatewayOutageOptions
-from clients.federation.ground_truth import districts_of, training_ends
+from clients.federation.ground_truth import hit_districts, training_ends
 from clients.world.options import WorldOptions
 from clients.world.world import World
 
@@ -68,7 +64,7 @@ def data_notices(faults: Faults, drifts: Drifts, population: Population, world: 
             )
         if isinstance(fault, GatewayOutageOptions) and (world is None or not clocked) and _is_stormy(fault):
             notices.append(f"faults.{name}.storm_factor has no effect: these data have no storms")
-        if fault.severity and fault.clients and _is_limited(fault) and not _reached(name, fault, population, seed):
+        if fault.severity and fault.clients and _is_limited(fault) and not hit_districts(name, fault, population, seed):
             notices.append(f"faults.{name} affects no client{_why(fault)}")
     for name, drift in drifts.items():
         if drift.unit == "hours" and drift.start >= training_ends(population):
@@ -105,13 +101,6 @@ def _is_stormy(fault: GatewayOutageOptions) -> bool:
 
 def _is_limited(fault: FaultOptions) -> bool:
     return bool(fault.districts) or fault.clients != 1.0
-
-
-def _reached(name: str, fault: FaultOptions, population: Population, seed: int) -> bool:
-    """Return whether a fault affects any client with examples."""
-    clients: I64 = np.flatnonzero(population.sizes).astype(np.int64)
-    district = districts_of(population)[clients] if fault.districts else np.zeros(len(clients), np.int64)
-    return bool(affected(name, fault, clients, district, seed, districts=population.federation.districts).any())
 
 
 def _why(fault: FaultOptions) -> str:

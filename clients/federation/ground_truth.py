@@ -48,7 +48,7 @@ def data_ground_truth(
         its clients and no model sees; `sites`, at most `MOST_SITES` of them.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
-    district = districts_of(population)
+    district = _districts(population)
     truth: dict[str, Any] = {"seed": seed}
     if faults:
         truth["faults"] = {n: _fault(n, f, population, clients, district, seed) for n, f in faults.items()}
@@ -78,7 +78,7 @@ def data_ground_truth(
     return truth
 
 
-def districts_of(population: Population) -> I64:
+def _districts(population: Population) -> I64:
     """Return the district of every client, (N,), made in blocks to save memory; 0 without places."""
     district = np.zeros(population.num_clients, np.int64)
     places = population.federation.places
@@ -136,17 +136,32 @@ def _outages(faults: Faults, population: Population, world: World | None, seed: 
     """Return (name of the fault, outage) of the outages that hit clients' training data, in order of time."""
     hours, districts = training_ends(population), population.federation.districts
     found = []
-    clients = np.flatnonzero(population.sizes).astype(np.int64)
     for name, options in faults.items():
         row = FAULTS.row_of(options)
         if not isinstance(row, SensorFaultRow) or row.outages is None or not hours or not options.clients:
             continue
-        district = districts_of(population)[clients]
-        hit = set(district[affected(name, options, clients, district, seed, districts=districts)].tolist())
+        hit = hit_districts(name, options, population, seed)
         for outage in row.outages(name, options, max(1, len(districts)), hours, seed=seed, world=world):
             if outage.district in hit:
                 found.append((name, outage))
     return sorted(found, key=lambda pair: (pair[1].start, pair[1].district))
+
+
+def hit_districts(name: str, options: FaultOptions, population: Population, seed: int) -> set[int]:
+    """Return the districts that have affected clients with examples; {0} for some clients without districts.
+
+    It looks at blocks of clients until every district is known to have some.
+    """
+    clients, facts = np.flatnonzero(population.sizes).astype(np.int64), population.federation
+    wanted = len(options.districts) or max(1, len(facts.districts))
+    hit: set[int] = set()
+    for start in range(0, len(clients), _BLOCK):
+        block = clients[start : start + _BLOCK]
+        district = np.zeros_like(block) if facts.places is None else facts.places(block).district
+        hit |= set(district[affected(name, options, block, district, seed, districts=facts.districts)].tolist())
+        if len(hit) >= wanted:
+            break
+    return hit
 
 
 def training_ends(population: Population) -> float:
