@@ -54,6 +54,7 @@ def terminal(scenario: Scenario, path: Path) -> Console:
     screen.print(Text.assemble(("$ ", "dim"), "fedscape run"))
     observer = ConsoleObserver(io.StringIO(), live=True, clock=lambda: -1.0)  # nothing is due until the end
     observer._console = screen
+    observer.progress = lambda facts: None  # type: ignore  # the picture shows the end
     observer._draw = lambda now: screen.print(observer._fitted(observer._line, now))  # type: ignore
     simulate(scenario, out=path, observers=[observer])
     with contextlib.redirect_stdout(io.StringIO()) as printed:

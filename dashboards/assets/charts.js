@@ -68,7 +68,7 @@ const CHARTS = [
   },
   {
     id: "gap",
-    up: "objective above its minimum",
+    up: "gap: objective above its minimum; distance: norm",
     section: "Convergence",
     title: "Optimality gap",
     help: "Distance of the objective from its known minimum, f(w) - f*, and of the parameters from the minimiser, |w - w*|.",
