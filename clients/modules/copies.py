@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from clients.core.errors import UserError
+from clients.core.user_code import described
 
 _TENSORS = ("_parameters", "_buffers", "_modules")
 """The attributes of a module that hold its parameters, buffers and parts."""
@@ -36,7 +37,7 @@ def copy_module(module: nn.Module) -> nn.Module:
     try:
         copied = copy.deepcopy(module, {**graphless, **shared})
     except Exception as error:
-        problem = f"cannot be copied: {type(error).__name__}: {error}"
+        problem = f"cannot be copied: {described(error)}"
         raise UserError("model", problem, fix="Let the class have a __deepcopy__ that returns a copy.") from error
     return copied
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.core.errors import UserError
+from clients.core.user_code import described
 from clients.modules.checks import listed
 from clients.modules.copies import copy_module
 from clients.modules.dropout import DropoutSite
@@ -165,8 +166,7 @@ def _trained(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -
     except UserError:
         raise
     except Exception as error:  # a user's module may raise anything
-        line = " ".join(str(error).split())
-        problem = f"fails in a training pass on features of shape {shape}: {type(error).__name__}: {line}"
+        problem = f"fails in a training pass on features of shape {shape}: {described(error)}"
         raise UserError("model", problem, fix="Choose a model for this shape, or change its forward.") from error
     if not value.requires_grad:
         problem = "has outputs that no trainable parameter reaches, so there is nothing to train"

@@ -284,7 +284,9 @@ def test_embedding_of_tokens_that_became_numbers_is_answered_with_the_type() -> 
     embedding = nn.Sequential(nn.Embedding(9, 2), nn.Flatten(), nn.Linear(8, 2))
     with pytest.raises(UserError, match=r"An embedding takes whole numbers: pass dtype=torch.int64 with the data."):
         fs.simulate(digits(*SETS), model=embedding, data=fs.arrays(tokens, Y), record=False)
-    with pytest.raises(UserError, match=r"The features are torch.int64: pass dtype=torch.float32 with the data."):
+    with pytest.raises(
+        UserError, match=r"The features are torch.int64: as ids of tokens they need .*; as numbers, dtype="
+    ):
         fs.simulate(digits(*SETS), model=Net, data=fs.arrays(tokens, Y, dtype=torch.int64), record=False)
     data = fs.arrays(tokens, X[:, 0], dtype=torch.int64)
     regression = nn.Sequential(nn.Embedding(9, 2), nn.Flatten(), nn.Linear(8, 1))

@@ -89,7 +89,7 @@ def test_nodes_draw_what_the_plain_engine_draws(make: type[nn.Module]) -> None:
 def test_notices_and_the_reason_are_in_the_record(tmp_path: Path) -> None:
     run = simulate(scenario(), model=fresh(Sampling), data=population(), out=tmp_path / "run")
     facts = (RunFolder(tmp_path / "run").read_environment() or {})["run"]
-    assert facts["notices"] == list(run.session.task.notices)
+    assert facts["notices"] == [*run.session.population.federation.notices, *run.session.task.notices]
     assert any("Only the plain engine can train the model: its training pass draws" in n for n in facts["notices"])
     source = "torch's generator, in Sampling.forward"
     assert facts["engine_reason"] == f"plain: cannot be stacked: its training pass draws from {source}"

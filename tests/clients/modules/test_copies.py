@@ -72,5 +72,5 @@ def test_module_that_refuses_every_copy_is_named():
         def __deepcopy__(self, memo):
             raise ValueError("not me")
 
-    with pytest.raises(UserError, match=r"model: cannot be copied: ValueError: not me. Let the class have"):
+    with pytest.raises(UserError, match=r"model: cannot be copied: ValueError: not me \(at .*\). Let the class have"):
         copy_module(Refusing(2, 2))
