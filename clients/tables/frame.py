@@ -64,7 +64,7 @@ class Frame:
         if not decimal:
             decimal, asked = "." if dialect.thousands == "," else ",", False
             if dialect.thousands not in (",", "."):
-                decimal, asked = find_decimal(self._text_columns())
+                decimal, asked = find_decimal(self._text_columns(), dialect.thousands)
         return Numerals(decimal, dialect.thousands, dialect.missing, asked)
 
     def place(self, row: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from clients.core.arrays import I64
 from clients.core.errors import DataError
 from clients.tables.text.dialect import USUAL_MISSING, Dialect, cells_of, find_delimiter, find_encoding
+from clients.tables.text.formats import looks_like_time
 from clients.tables.text.records import Records, read_cells, split_records
 
 _SAMPLE = 40  # records that the dialect is found in
@@ -110,18 +112,25 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
     delimiter = dialect.delimiter or find_delimiter(sample)
     cells = cells_of(sample, delimiter)
     names, remarks = _names(cells)
+    below = dict(zip(names, cells[1] if len(cells) > 1 else [], strict=False))
+    if data := next((n for n in names if looks_like_time(n) and looks_like_time(below.get(n))), ""):
+        problem = f"{file}, line {int(records.lines[0])}: {data!r} stands where a column's name belongs"
+        raise DataError("path", problem, fix="Add a first line with the names of the columns, or set skip_rows.")
     return CsvFile(file, records, names, replace(dialect, delimiter=delimiter, encoding=encoding), header, remarks)
+
+
+def _is_number(text: str) -> bool:
+    return re.match(r"^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$", text, re.I) is not None
 
 
 def _names(cells: list[list[str]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the names of the columns, without spaces around them."""
     names = [name.strip() for name in cells[0]]
     changed = [old for old, new in zip(cells[0], names, strict=True) if old != new]
-    remarks = (
-        [f"spaces around {len(changed)} column name{'s' * (len(changed) > 1)} left out ({changed[0]!r})"]
-        if changed
-        else []
-    )
+    if len(names) > 1 and all(map(_is_number, names)) and names != [str(i) for i in range(len(names))]:
+        return tuple(names), (f"the columns' names are numbers ({names[0]!r}); is the first line data?",)
+    plural = "s" * (len(changed) > 1)
+    remarks = [f"spaces around {len(changed)} column name{plural} left out ({changed[0]!r})"] if changed else []
     wider = [row for row in cells[1:] if len(row) == len(names) + 1 and not row[-1]]
     if wider and len(wider) == len(cells) - 1:  # every row ends in a separator, and the header does not
         names.append("")

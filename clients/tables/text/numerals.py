@@ -17,7 +17,7 @@ from clients.tables.text.dialect import USUAL_MISSING
 
 _SPACES = {" ": "[ \u00a0\u202f]"}
 _COMMA_DECIMAL = (
-    r"^[+-]?(\d*,(\d{1,2}|\d{4,})|\d{4,},\d{3}|0\d*,\d{3}|,\d{3})([eE][+-]?\d+)?$"
+    r"^[+-]?((0|[1-9]\d*)?,(\d{1,2}|\d{4,})|[1-9]\d{3,},\d{3}|0?,\d{3})([eE][+-]?\d+)?$"
     r"|^[+-]?\d{1,3}(\.\d{3})+,\d+$"
 )
 _COMMA_EITHER = r"^[+-]?[1-9]\d{0,2},\d{3}$"
@@ -84,7 +84,7 @@ class Parsed:
     truth: bool = False
 
 
-def find_decimal(columns: Sequence[Any]) -> tuple[str, bool]:
+def find_decimal(columns: Sequence[Any], thousands: str = "") -> tuple[str, bool]:
     """Return the decimal mark of columns of text, and whether a comma among digits stays open.
 
     A comma is the decimal mark where most texts of a column that are not plain numbers are certain to have one: "1,5",
@@ -92,6 +92,7 @@ def find_decimal(columns: Sequence[Any]) -> tuple[str, bool]:
 
     Args:
         columns: `polars.Series` of text.
+        thousands: what separates groups of three digits, and is left out.
 
     Example:
         >>> import polars as pl
@@ -105,6 +106,8 @@ def find_decimal(columns: Sequence[Any]) -> tuple[str, bool]:
         texts = column.filter(column.str.contains(",", literal=True)).str.strip_chars()
         if not len(texts):
             continue
+        if thousands:
+            texts = texts.str.replace_all(_SPACES.get(thousands, re.escape(thousands)), "")
         certain = int(texts.str.contains(_COMMA_DECIMAL).sum())
         others = int(texts.str.contains(_COMMA_EITHER).sum())
         plain = column.filter(~column.str.contains(",", literal=True)).cast(pl.Float64, strict=False)

@@ -67,6 +67,8 @@ def test_ids_in_latin_1_are_text(tmp_path: Path) -> None:
         ("a;b\n1,234;2\n3,456;4\n", {"thousands": ","}, {"a": [1234, 3456], "b": [2, 4]}),
         ("a;b\n1.234,5;2\n3.456.789,25;4\n", {"thousands": "."}, {"a": [1234.5, 3456789.25], "b": [2, 4]}),
         ("a;b\n1 234;2\n1\u00a0234.5;4\n", {"thousands": " "}, {"a": [1234, 1234.5], "b": [2, 4]}),
+        ("a;b\n1 234,5;2\n1 987,0;4\n", {"thousands": " "}, {"a": [1234.5, 1987], "b": [2, 4]}),
+        ("0,1\n1.5,2\n2.5,3\n", {}, {"0": [1.5, 2.5], "1": [2, 3]}),
         ("a;b\n1'234.5;2\n3'456;4\n", {"thousands": "'"}, {"a": [1234.5, 3456], "b": [2, 4]}),
         ("sep=;\na;b\n1;2\n3;4\n", {}, {"a": [1, 3], "b": [2, 4]}),
         ("a, b\n1, 2\n3, 4\n", {}, {"a": [1, 3], "b": [2, 4]}),
@@ -109,12 +111,19 @@ def test_dialects_give_these_numbers(
         ('a,note,b\n1,5" pipe,2\n\nbad,6,3\n5,y,6\n', {}, r"x.csv, line 4, column 'a': 'bad'"),
         ("a,b\n1,2\n3\n4,5\n", {}, r"x.csv cannot be read \(line 3: Expected 2 columns, got 1: 3\)"),
         ("Station 5\nDepth 3\na,b\n1,2\n3,4\n", {}, r"Expected 1 columns, got 2.*try skip_rows = 2"),
+        ("2024-01-01 00:00,1\n2024-01-01 01:00,3\n", {}, "line 1: '2024-01-01 00:00' stands where a column's name"),
+        ('id,t\n1,"-0070,1"\n2,"+0012,1"\n', {"columns": ("t",)}, "line 2, column 't': '-0070,1' is not a number"),
         ("a,a\n1,2\n", {}, "more than one column called 'a'. Give each"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_known_is_refused(tmp_path: Path, text: str, options: dict[str, Any], says: str) -> None:
     with pytest.raises(DataError, match=says):
         series_of(written(tmp_path, text), **options)
+
+
+def test_header_of_numbers_is_stated(tmp_path: Path) -> None:
+    _, reading = series_of(written(tmp_path, "3,4.5\n5,6\n8,7\n"))
+    assert "the columns' names are numbers ('3'); is the first line data?" in reading.notices()
 
 
 def test_missing_values_are_counted_by_marker(tmp_path: Path) -> None:
