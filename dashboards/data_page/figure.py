@@ -241,8 +241,8 @@ def _series(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     for end, name in zip(one["ends"], ("validation", "test"), strict=True):
         at = end / (24 if one["clocked"] else 1)
         axes.axvline(at, color=SOFT, linewidth=0.8, linestyle="dashed")
-        label = axes.annotate(name, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(2, -2), fontsize=7, color=SOFT,
-                              textcoords="offset points", rotation=90, va="top")  # fmt: skip
+        label = axes.annotate(name, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(2, -2), color=SOFT,
+                              textcoords="offset points", rotation=90, va="top", fontsize=7)  # fmt: skip
         label.set_in_layout(False)  # its place is unknown before the axis is scaled, and it needs no room of its own
     axes.set_xlabel("days" if one["clocked"] else "step")
     axes.set_ylabel(one["quantity"])
