@@ -65,6 +65,7 @@ def test_times_are_found_and_stated(tmp_path: Path, header: str, times: list[str
         (["03/01/24 05:00 AM", "03/01/24 06:00 AM", "03/01/24 07:00 AM"], "%m/%d/%y %I:%M %p"),
         (["01.03.24, 05:00:00.000", "01.03.24, 06:00:00.000", "01.03.24, 07:00:00.000"], "%d.%m.%y, %H:%M:%S.%f"),
         (["061 2024 05", "061 2024 06", "061 2024 07"], "%j %Y %H"),
+        (["2024-03-01 5", "2024-03-01 6", "2024-03-01 7"], "%Y-%m-%d %H"),
         (["2024-03-01 07:00:00+0200", "2024-03-01 08:00:00+0200", "2024-03-01 09:00:00+0200"], "%Y-%m-%d %H:%M:%S%z"),
         (["1709269200", "1709272800", "1709276400"], "s"),
         (["45352.208333333336", "45352.25", "45352.291666666664"], "excel"),
@@ -175,6 +176,19 @@ def test_every_sensor_has_its_own_autumn_hour(tmp_path: Path) -> None:
     clients, _ = series_of(path, layout="long", id_column="id", target="v", time_zone="Europe/Berlin")
     assert [numbers(s) for s in clients] == [[0, 1, 2, 3], [0, 1, 2, 3]]
     assert hours(clients[1])[1:3] == ["2024-10-27 00:00", "2024-10-27 01:00"]
+
+
+@pytest.mark.parametrize("layout", ["wide", "long"])
+def test_autumn_hour_of_a_file_with_the_newest_row_first(layout: str, tmp_path: Path) -> None:
+    times = [f"2024-10-27 0{h}:{m:02}" for h in (1, 2, 2, 3) for m in (0, 30)]
+    lines = [f"{t};a;{i}" for i, t in enumerate(times)][::-1]
+    if layout == "long":
+        lines = [*lines, *(f"{t};b;{i}" for i, t in enumerate(times))]
+    path = written(tmp_path, "\n".join(["time;id;v", *lines]))
+    long = {"layout": "long", "id_column": "id", "target": "v"}
+    clients, _ = series_of(path, sort=True, time_zone="Europe/Berlin", **(long if layout == "long" else {}))
+    assert [numbers(s) for s in clients] == [[0, 1, 2, 3, 4, 5, 6, 7]] * len(clients)
+    assert hours(clients[0])[2:6] == ["2024-10-27 00:00", "2024-10-27 00:30", "2024-10-27 01:00", "2024-10-27 01:30"]
 
 
 def test_spring_hour_is_no_gap(tmp_path: Path) -> None:
