@@ -83,8 +83,8 @@ def _twice(series: Series, row: int) -> DataError:
     count = int((np.diff(series.time) == 0).sum())
     before = show_time(int(series.time[row - 1]))
     problem = f"{series.at(row)}{_named(series)}: does not come after {before} in the row before; {count} such rows"
-    fix = "Set duplicates to 'first', 'last' or 'mean'; if clocks were set back for the winter, set time_zone; if another "
-    fix += "column has the time of day, name both in time; if one names the sensor, set layout = 'long' and id_column."
+    fix = "Set duplicates to 'first', 'last' or 'mean'; if clocks were set back for the winter, set time_zone; if "
+    fix += "another column has the time of day, name both in time; if one names the sensor, set layout = 'long'."
     return DataError("time", problem, fix=fix)
 
 

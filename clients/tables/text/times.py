@@ -71,8 +71,8 @@ def find_time(frame: Frame, time_format: str = "", owners: I64 | None = None) ->
     read = [n for n in frame.names if frame.is_time(n)]
     named = [n for n in frame.names if is_time_name(n)]
     pair = _date_and_time(frame, named) if not read else ()
-    return pair or (*read, *named, *_looking(frame), *_of_format(frame, time_format), *numbers_since_1970(frame, owners),
-                    *digits_of_dates(frame, owners))[:1]  # fmt: skip
+    looking = (*_looking(frame), *_of_format(frame, time_format))
+    return pair or (*read, *named, *looking, *numbers_since_1970(frame, owners), *digits_of_dates(frame, owners))[:1]
 
 
 def _of_format(frame: Frame, time_format: str) -> list[str]:

@@ -138,7 +138,7 @@ def test_steps_that_differ_between_clients_are_named(tmp_path: Path) -> None:
     _, reading = series_of(path, **long)
     assert reading.record["frequency"] == "1h or 10min"
     assert any("steps differ between clients" in n and "(1h: a; 10min: b)" in n for n in reading.notices())
-    with pytest.raises(DataError, match="of 'b'|comes 10min after the row before, and the frequency is 1h"):
+    with pytest.raises(DataError, match="comes 10min after the row before, and the frequency is 1h"):
         series_of(path, frequency="1h", **long)
 
 
