@@ -54,8 +54,8 @@ def probability_notice(outputs: Tensor) -> str:
     if bool((rows < 0).any()) or not torch.allclose(rows.sum(1), torch.ones(len(rows), dtype=rows.dtype), atol=1e-3):
         return ""
     return (
-        "The model's outputs look like probabilities: none is below 0, and each row adds up to 1. The loss takes logits "
-        "and applies softmax itself: leave the softmax out of forward."
+        "The model's outputs look like probabilities: none is below 0, and each row adds up to 1. The loss takes "
+        "logits and applies softmax itself: leave the softmax out of forward."
     )
 
 
