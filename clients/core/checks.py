@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, Array, Bool
-from clients.core.errors import DataError
+from clients.core.errors import DataError, StrategyError
 
 _ROUGH = 1e-4  # rounding above this share of a column's range is worth a notice
 _BLOCK = 2**20  # numbers that are compared at once
@@ -191,3 +191,22 @@ def _first(values: Array, bad: Array) -> tuple[str, object]:
     row, *rest = (int(i) for i in np.argwhere(bad)[0])
     column = f", column {rest[0]}" if len(rest) == 1 else f", index {tuple(rest)}" if rest else ""
     return f"row {row}{column}", values[(row, *rest)]
+
+
+def require_shape(found: object, like: Tensor, owner: str, function: str) -> Tensor:
+    """Return what a function of a user's algorithm returned, if it is a tensor of the shape of `like`.
+
+    Args:
+        found: what it returned.
+        like: a tensor of the right shape.
+        owner: the name of the part of the algorithm.
+        function: the name of the function.
+
+    Raises:
+        StrategyError: it is something else.
+    """
+    if isinstance(found, Tensor) and found.shape == like.shape:
+        return found
+    got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+    problem = f"{function} of {owner!r} must return a tensor of shape {tuple(like.shape)}, returned {got}"
+    raise StrategyError("algorithm", problem)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import I64
+from clients.core.checks import require_shape
+from clients.core.errors import StrategyError
 from clients.training.local import count_steps
-from clients.training.rules import LocalResult
+from clients.training.rules import LocalResult, LocalRule
 from clients.training.task import LearningTask
 from clients.training.uplink import RESIDUAL
 from clients.training.work import CohortWork
@@ -64,13 +66,13 @@ def finish(
             state={n: client_state[n] for n in rule.client_state},
             anchor_gradient=gradients(work) if rule.needs_anchor_gradient else None,
         )
-        new, extras = rule.finish(result)
+        new, extras = _finished(rule, result)
     sent = params
     if work.uplink.compress is not None:
         update = work.params - params
         if work.uplink.keeps_residual:
             update = update + client_state[RESIDUAL]
-        arrived = work.uplink.compress(update)
+        arrived = require_shape(work.uplink.compress(update), update, work.uplink.name, "compress")
         sent = work.params - arrived
         if work.uplink.keeps_residual:
             new[RESIDUAL] = update - arrived
@@ -78,6 +80,26 @@ def finish(
         whole = torch.from_numpy(steps >= full_steps(task, work.clients)).to(params.device)[:, None]
         new = {n: torch.where(whole, v, client_state[n]) for n, v in new.items()}
     return Finished(sent, extras, new)
+
+
+def _finished(rule: LocalRule, result: LocalResult) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the client state and the extra vectors that a rule's `finish` returns.
+
+    Raises:
+        StrategyError: they are not the vectors that the rule declares.
+    """
+    assert rule.finish is not None, "the rule has a finish"
+    found = rule.finish(result)
+    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Mapping) for part in found)):
+        problem = f"finish of {rule.name!r} must return (new client state, extras), returned {type(found).__name__}"
+        raise StrategyError("algorithm", problem, fix="Return two dictionaries: return {...}, {...}.")
+    for what, names, vectors in zip(("client state", "extras"), (rule.client_state, rule.returns), found, strict=True):
+        if set(vectors) != set(names):
+            listed = f"{sorted(vectors)}, and the rule declares {sorted(names)}"
+            raise StrategyError("algorithm", f"finish of {rule.name!r} returns the {what} {listed}")
+        for name, vector in vectors.items():
+            require_shape(vector, result.params, rule.name, f"finish, for {name!r},")
+    return found
 
 
 def client_slice(work: CohortWork, k: int) -> CohortWork:

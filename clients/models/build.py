@@ -143,6 +143,10 @@ def _image_shape(shape: Shape, kind: str, at_least: int) -> tuple[int, int, int]
         shape = (1, math.isqrt(shape[0]), math.isqrt(shape[0]))
     if len(shape) == 2:
         shape = (1, *shape)
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4) and shape[1] > 4:
+        problem = f"'{kind}' takes images of channels x height x width, and the data's shape {shape} looks like "\
+            f"height x width x {shape[2]} channels"  # fmt: skip
+        raise UserError("kind", problem, fix="Move the channels: x = np.moveaxis(x, -1, 1).")
     if len(shape) != 3 or min(shape[1:]) < at_least:
         raise UserError(
             "kind",

@@ -157,7 +157,7 @@ def _trained(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -
     """
     recorder = CallRecorder(module)
     module.zero_grad(set_to_none=True)
-    shape = tuple(features.shape)
+    shape, given = tuple(features.shape), features.clone()
     try:
         outputs = module(features)
         value = loss(outputs, targets)
@@ -168,6 +168,8 @@ def _trained(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -
     except Exception as error:  # a user's module may raise anything
         problem = f"fails in a training pass on features of shape {shape}: {described(error)}"
         raise UserError("model", problem, fix="Choose a model for this shape, or change its forward.") from error
+    if not torch.equal(given, features):
+        raise UserError("model", "changes its input in place", fix="Write x = x - 1, not x -= 1, in its forward.")
     if not value.requires_grad:
         problem = "has outputs that no trainable parameter reaches, so there is nothing to train"
         raise UserError("model", problem, fix="Look for detach(), torch.no_grad() or .data in its forward.")

@@ -15,7 +15,14 @@ from clients.core.examples import Examples
 from clients.core.parameters import Layout, buffer_layout, parameter_layout, read_vector
 from clients.core.population import Population
 from clients.core.user_code import described
-from clients.modules.checks import cast_notice, check_dense_gradients, check_tensors, listed
+from clients.modules.checks import (
+    cast_notice,
+    check_copyable,
+    check_dense_gradients,
+    check_tensors,
+    listed,
+    probability_notice,
+)
 from clients.modules.copies import copy_module, shared_attributes
 from clients.modules.dropout import DropoutSite, with_addressed_dropout
 from clients.modules.trial import PassFacts, evaluation_pass, failure_on_one, training_facts
@@ -96,13 +103,15 @@ def make_task(
             lack what local training needs.
     """
     check_tensors(module)
+    if not trained_elsewhere:
+        check_copyable(module)
     notices = [cast_notice(module, dtype), _shared_notice(module)]
     given, module = module, with_addressed_dropout(module).to(dtype).train()
     layout = parameter_layout(module)
     if layout.size == 0:
         raise UserError("model", "has no trainable parameters", fix="Give at least one parameter requires_grad=True.")
     probe = probe_examples(population, dtype)
-    notices.append(_check_evaluation(module, probe, population))
+    notices += _check_evaluation(module, probe, population)
     facts, counts = PassFacts(), None
     if not trained_elsewhere:
         if local.augment.any and not probe.features.is_floating_point():
@@ -201,20 +210,29 @@ def cast_targets(targets: Tensor, dtype: torch.dtype) -> Tensor:
     return targets.to(dtype) if targets.is_floating_point() else targets
 
 
-def _check_evaluation(module: nn.Module, probe: Examples, population: Population) -> str:
-    """Check the outputs of a copy of the module in evaluation mode; return a notice if it draws there."""
+def _check_evaluation(module: nn.Module, probe: Examples, population: Population) -> list[str]:
+    """Check the outputs of a copy of the module in evaluation mode; return notices on what it draws and returns.
+
+    Raises:
+        UserError: it fails, changes its features, or its outputs do not fit the targets.
+    """
+    features = probe.features.clone()
     try:
-        outputs, draws = evaluation_pass(module, probe.features)
+        outputs, draws = evaluation_pass(module, features)
     except Exception as error:  # a user's module may raise anything
         raise UserError(
             "model",
             f"fails on features of shape {population.feature_shape}: {described(error)}",
             fix=_fix_of_features(error, probe.features),
         ) from error
-    example_losses(_checked(outputs, len(probe), population), probe.targets, population.task)
-    if not draws:
-        return ""
-    return f"In evaluation mode the model draws from {'; '.join(draws)}. Each evaluation is seeded alike."
+    if not torch.equal(features, probe.features):
+        raise UserError("model", "changes its input in place", fix="Write x = x - 1, not x -= 1, in its forward.")
+    checked = _checked(outputs, len(probe), population)
+    example_losses(checked, probe.targets, population.task)
+    notices = [probability_notice(checked)] if population.task == "classification" else []
+    if draws:
+        notices.append(f"In evaluation mode the model draws from {'; '.join(draws)}. Each evaluation is seeded alike.")
+    return notices
 
 
 def _checked(outputs: object, n: int, population: Population) -> Tensor:
@@ -227,11 +245,11 @@ def _checked(outputs: object, n: int, population: Population) -> Tensor:
     if isinstance(outputs, Tensor) and tuple(outputs.shape) == wanted:
         return outputs
     got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    raise UserError(
-        "model",
-        f"returns {got} for {n} examples where {population.task} needs {wanted}",
-        fix="Give the model one output for each class or forecast value; labels go up to outputs - 1.",
-    )
+    fix = "Give the model one output for each class or forecast value; labels go up to outputs - 1."
+    about = [notice for notice in population.federation.notices if "targets are" in notice or "labels have" in notice]
+    if about:
+        fix += f" Of the data: {'; '.join(about)}."
+    raise UserError("model", f"returns {got} for {n} examples where {population.task} needs {wanted}", fix=fix)
 
 
 def _fix_of_features(error: Exception, features: Tensor) -> str:
@@ -241,4 +259,11 @@ def _fix_of_features(error: Exception, features: Tensor) -> str:
     if not features.is_floating_point() and "dtype" in str(error):
         embed = "as ids of tokens they need a module with an embedding, fs.simulate(scenario, model=...)"
         return f"The features are {features.dtype}: {embed}; as numbers, dtype=torch.float32 where the data are made."
+    if "dtype" in str(error):
+        return (
+            f"The run computes with {features.dtype} (run.dtype), and the model's parameters were cast to it. Do not "
+            "name another type in its forward."
+        )
+    if features.ndim == 4 and features.shape[-1] in (1, 3, 4) and "channels" in str(error):
+        return "The features look like height x width x channels: move the channels, x = np.moveaxis(x, -1, 1)."
     return "Choose a model for this shape, or reshape the data."

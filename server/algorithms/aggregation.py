@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import UserError, require_kind, require_numbers, unknown_name
+from clients.core.checks import require_shape
+from clients.core.errors import StrategyError, UserError, require_kind, require_numbers, unknown_name
 from clients.training.options import LocalOptions
 from server.algorithms.options import Weighting
 
@@ -69,6 +70,40 @@ class Aggregation:
     def needs_rows(self) -> bool:
         """Whether all updates must be kept: a sum can be computed as tiles arrive, a median cannot."""
         return self.reduce is not None
+
+    def weights_of(self, facts: ClientFacts) -> F64:
+        """Return the coefficients of the updates, float64 (K,).
+
+        Raises:
+            StrategyError: the function returned something else.
+        """
+        found, count = self.weights(facts), len(facts.num_examples)
+        try:
+            weights = np.asarray(found, np.float64)
+        except (TypeError, ValueError):
+            weights = np.full(1, np.nan)
+        if weights.shape == (count,) and np.isfinite(weights).all():
+            return weights
+        got = f"an array of shape {weights.shape}" if weights.shape != (count,) else f"{found!r:.80}"
+        problem = f"weights of {self.name!r} must be {count} finite numbers, one for each client; got {got}"
+        raise StrategyError("algorithm", problem, fix="Return one coefficient for each of facts.num_examples.")
+
+    def mapped(self, rows: Tensor) -> Tensor:
+        """Return updates [K, P] as `map_update` changes them.
+
+        Raises:
+            StrategyError: the function returned something else than [K, P].
+        """
+        return rows if self.map_update is None else require_shape(self.map_update(rows), rows, self.name, "map_update")
+
+    def reduced(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """Return the pseudo-gradient [P] that `reduce` makes of updates [K, P].
+
+        Raises:
+            StrategyError: the function returned something else than [P].
+        """
+        assert self.reduce is not None, "the aggregation has a reduce"
+        return require_shape(self.reduce(rows, weights), rows[0], self.name, "reduce")
 
 
 def weighted_mean(weighting: Weighting = "examples") -> Aggregation:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import U64
-from clients.core.errors import UserError, require_kind, require_numbers
+from clients.core.checks import require_shape
+from clients.core.errors import StrategyError, UserError, require_kind, require_numbers
 from clients.training.rules import Vectors
 from server.algorithms.state import ServerState
 
@@ -83,12 +84,38 @@ class ServerTransform:
         """Take the server's step of the round after `state`; buffers stay as they are."""
         round_index = state.round_index + 1
         context = StepContext(state.params, round_index, seed)
-        moved, vectors = self.update(aggregate, state.vectors, context)
+        moved, vectors = self.moved(aggregate, state.vectors, context)
+        self._check_memory(state.vectors, vectors)
         if self.apply is not None:
-            params = self.apply(state.params, moved, vectors)
+            params = require_shape(self.apply(state.params, moved, vectors), state.params, self.name, "apply")
         else:
             params = state.params - moved.pseudo_gradient
         return replace(state, round_index=round_index, params=params, vectors=vectors)
+
+    def _check_memory(self, before: Vectors, after: Vectors) -> None:
+        if set(before) != set(after):
+            problem = (
+                f"server transform {self.name!r} starts with the vectors {sorted(before)} and returns {sorted(after)}"
+            )
+            raise StrategyError("algorithm", problem, fix="Return every vector of init, also where it is unchanged.")
+        for name, vector in after.items():
+            require_shape(vector, before[name], self.name, f"update, for {name!r},")
+
+    def moved(self, aggregate: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
+        """Return what `update` returns.
+
+        Raises:
+            StrategyError: it is no aggregate and vectors, or the vectors are not those of `init`.
+        """
+        found: object = self.update(aggregate, vectors, context)
+        is_pair = isinstance(found, tuple) and len(found) == 2
+        if not (is_pair and isinstance(found[0], Aggregate) and isinstance(found[1], Mapping)):  # type: ignore[index]
+            problem = f"update of {self.name!r} must return (aggregate, vectors), returned {type(found).__name__}"
+            raise StrategyError("algorithm", problem, fix="Return both: return aggregate, {}.")
+        after: Aggregate = found[0]  # type: ignore[index]
+        new: Vectors = found[1]  # type: ignore[index]
+        require_shape(after.pseudo_gradient, context.params, self.name, "update")
+        return after, new
 
 
 def chain(*transforms: ServerTransform) -> ServerTransform:
@@ -124,7 +151,7 @@ def chain(*transforms: ServerTransform) -> ServerTransform:
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
         new: dict[str, Tensor] = {}
         for i, transform in enumerate(transforms):
-            a, changed = transform.update(a, vectors, replace(context, place=f"{context.place}/{i}"))
+            a, changed = transform.moved(a, vectors, replace(context, place=f"{context.place}/{i}"))
             new |= changed
         return a, new
 

@@ -107,8 +107,7 @@ class CohortSum:
         weights = self._weights_of(tile)
         rows = self.plan.anchor - tile.params
         self._stream.add(rows, weights)
-        map_update = self.plan.aggregation.map_update
-        summed = weighted_sum(weights, rows if map_update is None else map_update(rows))
+        summed = weighted_sum(weights, self.plan.aggregation.mapped(rows))
         self._total += summed
         counted = weights != 0
         buffers = weighted_sum(tile.num_examples * counted / self._examples, tile.buffers)
@@ -146,12 +145,12 @@ class CohortSum:
     def _of_rows(self, update: CohortUpdate, counted: Bool, share: float) -> CohortResult:
         plan, how = self.plan, self.plan.aggregation
         rows = plan.anchor - update.params
-        mapped = rows if how.map_update is None else how.map_update(rows)
+        mapped = how.mapped(rows)
         if how.reduce is None:
             pseudo_gradient = weighted_sum(plan.weights, mapped)
         else:
             chosen = torch.from_numpy(counted)
-            pseudo_gradient = how.reduce(mapped[chosen], torch.from_numpy(plan.weights[counted]).to(mapped))
+            pseudo_gradient = how.reduced(mapped[chosen], torch.from_numpy(plan.weights[counted]).to(mapped))
         extras = {n: weighted_sum(counted / counted.sum(), v) for n, v in update.extras.items()}
         shares = update.num_examples * counted
         buffers = weighted_sum(shares / max(1, shares.sum()), update.buffers)

@@ -177,7 +177,7 @@ class FederatedStrategy(Strategy):
             draws = np.where(facts.local_steps < steps, 0, draws)
             if not draws.any():
                 return np.zeros(len(draws))
-        return self.algorithm.aggregation.weights(
+        return self.algorithm.aggregation.weights_of(
             ClientFacts(
                 num_examples=facts.num_examples,
                 draws=draws,

@@ -20,6 +20,7 @@ from clients.training.task import LearningTask
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.build import build_algorithm, dropping_partial_work
 from server.algorithms.table import ALGORITHMS
+from server.algorithms.trial import check_rule
 from server.rounds.node_map import NodeMap
 from server.rounds.sampling import CohortSampler
 from server.rounds.strategy import FederatedStrategy, StrategyContext
@@ -157,6 +158,8 @@ def _own_strategy(
 
     if algorithm is None:
         algorithm = build_algorithm(scenario.algorithm, task.local)
+    else:
+        check_rule(algorithm.local)
     federation = StrategyContext(
         local=task.local,
         codec=codec,

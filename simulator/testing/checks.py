@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clients.core.errors import StrategyError
 from clients.core.population import Population
 from clients.models.options import SoftmaxOptions
 from clients.sources.custom import custom_population
@@ -126,7 +127,10 @@ def check_server_transform(transform: ServerTransform, *, extras: tuple[str, ...
     pseudo_gradient = torch.linspace(1, 2, 5, dtype=torch.float64)
     aggregate = Aggregate(pseudo_gradient, {n: pseudo_gradient.flip(0) for n in extras}, 0.5)
     held = {n: v.clone() for n, v in start.vectors.items()} | {"params": params.clone(), "g": pseudo_gradient.clone()}
-    once = transform.step(start, aggregate, seed=1)
+    try:
+        once = transform.step(start, aggregate, seed=1)
+    except StrategyError as error:
+        raise AssertionError(str(error)) from error
     again = transform.step(start, aggregate, seed=1)
     name = f"server transform {transform.name!r}"
     now = {**start.vectors, "params": params, "g": pseudo_gradient}
