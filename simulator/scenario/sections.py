@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 
 from clients.concept_drift.options import DriftOptions
 from clients.concept_drift.table import DRIFTS
 from clients.core.errors import ScenarioError, require
-from clients.core.options import STRICT, DataOptions, check_at_least
+from clients.core.options import DataOptions, check_at_least
 from clients.faults.options import FaultOptions
 from clients.faults.table import FAULTS
 from clients.federation.data_kinds import DATA
@@ -62,7 +62,6 @@ class EvaluationOptions:
         baselines: whether the run ends with pooled training and training alone, for comparison.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     federated_every: int = 10
     federated_clients: int = 1000
     gradient_every: int = 0
@@ -85,7 +84,6 @@ class RunOptions:
         checkpoint_rounds: rounds between checkpoints, instead of seconds.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     rounds: int = 100
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
@@ -126,7 +124,6 @@ class Scenario:
     section may also be a table.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     title: str = ""
     data: Annotated[DataOptions, OneOf(DATA)] | None = None
     partition: Annotated[PartitionOptions, OneOf(PARTITIONS)] | None = None
