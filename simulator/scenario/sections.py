@@ -33,6 +33,7 @@ from simulator.scenario.changes import adapt_to_kinds, apply_changes, changes_of
 from simulator.scenario.fixed_local import adapt_local, check_fixed_local
 from simulator.scenario.kinds import OneOf, check_kinds, hints_of
 from simulator.scenario.mistakes import first_of
+from simulator.scenario.own_clients import adapt_partition
 from simulator.scenario.plain import all_values, given_values, kind_of, plain, plain_table
 from simulator.scenario.reading import Reader, read_table
 from simulator.scenario.sources import BLANK, DEFAULT, PYTHON, Source, builtin_names, find
@@ -209,6 +210,7 @@ def load_scenario(
     changed = apply_changes(source.table, changes, Scenario)
     adapt_to_kinds(changed, source.table, Scenario)
     adapt_local(changed, source.table)
+    adapt_partition(changed, source.table)
     run = changed.table.setdefault("run", {})
     if seed is not None and isinstance(run, dict):
         run["seed"] = seed
