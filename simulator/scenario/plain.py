@@ -84,8 +84,8 @@ def plain_table(section: Any, key: str) -> Any:
     return section
 
 
-def kinds_in(section: Any) -> Any:
+def kind_of(section: Any) -> Any:
     """Return what `check_kinds` reads of a section: options have an attribute `kind`."""
     if isinstance(section, Mapping):
-        return {name: kinds_in(inner) for name, inner in section.items()}
+        return {name: kind_of(inner) for name, inner in section.items()}
     return {"kind": section.kind} if dataclasses.is_dataclass(section) and hasattr(section, "kind") else section

@@ -33,7 +33,7 @@ from simulator.scenario.changes import adapt_to_kinds, apply_changes, changes_of
 from simulator.scenario.fixed_local import adapt_local, check_fixed_local
 from simulator.scenario.kinds import OneOf, check_kinds, hints_of
 from simulator.scenario.mistakes import first_of
-from simulator.scenario.plain import all_values, given_values, kinds_in, plain, plain_table
+from simulator.scenario.plain import all_values, given_values, kind_of, plain, plain_table
 from simulator.scenario.reading import Reader, read_table
 from simulator.scenario.sources import BLANK, DEFAULT, PYTHON, Source, builtin_names, find
 
@@ -145,7 +145,7 @@ class Scenario:
     def __post_init__(self) -> None:
         reader = Reader(Scenario, PYTHON)
         sections = {key: plain_table(getattr(self, key), key) for key in hints_of(Scenario)}
-        check_kinds({key: kinds_in(value) for key, value in sections.items()}, Scenario, PYTHON)
+        check_kinds({key: kind_of(value) for key, value in sections.items()}, Scenario, PYTHON)
         for key, hint in hints_of(Scenario).items():
             value = reader.value(sections[key], hint, key)
             if value is not getattr(self, key):
