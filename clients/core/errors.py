@@ -122,3 +122,13 @@ def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
 def shortened(text: str, most: int = 80) -> str:
     """Return a text cut to at most so many characters, for messages."""
     return text if len(text) <= most else f"{text[: most - 4]}..."
+
+
+def any_of(words: list[str]) -> str:
+    """Return alternatives in words, for a message.
+
+    Example:
+        >>> any_of(["a"]), any_of(["a", "b"]), any_of(["a", "b", "c"])
+        ('a', 'a or b', 'a, b or c')
+    """
+    return " or ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

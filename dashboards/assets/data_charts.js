@@ -195,7 +195,7 @@ function mapOption(map, by, font, { width, height }) {
         const index = order[dataIndex];
         const lines = [what(index), `client ${map.names[index]}`];
         if (!byDistrict && map.districts.length) lines.push(map.districts[map.district[index]]);
-        return el("div", { class: "tips" }, el("b", {}, lines[0]), ...lines.slice(1).map((one) => el("div", {}, one)));
+        return tipOf(...lines);
       },
     },
     series: [

@@ -76,6 +76,14 @@ function overTime({ first, last, origin, clocked, quantity, width, font }) {
   };
 }
 
+// A tooltip with a row for each line.
+function linesTip(heading, shown, words) {
+  const rows = shown.map((one) =>
+    el("tr", {}, el("th", {}, swatchOf(one.color), one.seriesName), el("td", {}, el("b", {}, words(one)))),
+  );
+  return el("div", { class: "tips" }, heading, el("table", {}, rows));
+}
+
 function timeTooltip(font, origin, clocked, format) {
   return {
     trigger: "axis",
@@ -86,15 +94,7 @@ function timeTooltip(font, origin, clocked, format) {
     formatter: (shown) => {
       const known = shown.filter((one) => one.value[1] !== null && one.seriesName[0] !== "\u0000");
       if (!known.length) return "";
-      const rows = known.map((one) =>
-        el(
-          "tr",
-          {},
-          el("th", {}, swatchOf(one.color), one.seriesName),
-          el("td", {}, el("b", {}, format(one.value[1]))),
-        ),
-      );
-      return el("div", { class: "tips" }, timeWords(known[0].value[0], origin, clocked), el("table", {}, rows));
+      return linesTip(timeWords(known[0].value[0], origin, clocked), known, (one) => format(one.value[1]));
     },
   };
 }
@@ -143,24 +143,7 @@ function leadOption(forecasts, font) {
       trigger: "axis",
       confine: true,
       ...tooltipColours(font),
-      formatter: (shown) =>
-        el(
-          "div",
-          { class: "tips" },
-          steps[shown[0].dataIndex],
-          el(
-            "table",
-            {},
-            shown.map((one) =>
-              el(
-                "tr",
-                {},
-                el("th", {}, swatchOf(one.color), one.seriesName),
-                el("td", {}, el("b", {}, `${number(one.value)} ${unit}`)),
-              ),
-            ),
-          ),
-        ),
+      formatter: (shown) => linesTip(steps[shown[0].dataIndex], shown, (one) => `${number(one.value)} ${unit}`),
     },
     xAxis: {
       type: "category",

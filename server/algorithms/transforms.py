@@ -105,7 +105,7 @@ class ServerTransform:
         """Return what `update` returns.
 
         Raises:
-            StrategyError: it is no aggregate and vectors, or the vectors are not those of `init`.
+            StrategyError: it is no aggregate and vectors, or the pseudo-gradient has another shape.
         """
         found: object = self.update(aggregate, vectors, context)
         is_pair = isinstance(found, tuple) and len(found) == 2

@@ -72,7 +72,7 @@ class ConsoleObserver:
         self._shown_at, self._shown_round, self._next = -1.0, -1, 0
         self._waiting: list[str] = []
         self._events = 0
-        self._progress, self._said_at = "", self._clock()
+        self._progress, self._printed_at = "", self._clock()
 
     def run_started(self, facts: dict[str, Any]) -> None:
         """Print the header."""
@@ -89,9 +89,9 @@ class ConsoleObserver:
         self._progress = f"  {where}: {console_text.progress(facts)}"
         if self._is_live:
             self._draw(now)
-        elif now - self._said_at >= PLAIN_SECONDS:
+        elif now - self._printed_at >= PLAIN_SECONDS:
             self._print(self._progress)
-            self._said_at = now
+            self._printed_at = now
 
     def round_finished(self, line: dict[str, Any]) -> None:
         """Keep the round; draw it when the display is due."""
@@ -182,7 +182,7 @@ class ConsoleObserver:
             console_text.nearing(line.get("criteria") or {}, MOST_CRITERIA),
         )
         self._print("  ".join((self._head(line), *(part for part in parts if part))))
-        self._said_at = self._clock()
+        self._printed_at = self._clock()
 
     def _left(self, now: float, index: int) -> str:
         """Return the longest time that the remaining rounds may take, in words."""

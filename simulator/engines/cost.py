@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from clients.core.errors import any_of
 from clients.core.examples import Examples
 from clients.engines.evaluation import Evaluator
 from clients.training.task import LearningTask
@@ -18,11 +19,8 @@ LONG = 5.0
 """Seconds of a round from which on its cost is announced."""
 MANY_EVALUATED = 20_000
 """From this many examples a round on, evaluation is timed before the first round."""
-_FEW, _SOME, _FAST = (
-    128,
-    2048,
-    0.02,
-)  # examples timed first, examples timed where these take less than that many seconds
+_FEW, _SOME = 128, 2048
+_FAST = 0.02  # seconds: where the few take less, some more examples are timed
 
 
 @dataclass(frozen=True)
@@ -135,8 +133,7 @@ def cost_words(cost: RoundCost, *, rounds: int, stride: int | None, window: int,
         words += f", then {cost.evaluated:,.0f} examples to evaluate (about {duration(cost.evaluation)})"
     words += f"; {rounds:,} rounds take up to {duration(rounds * cost.seconds)}" if rounds > 1 else ""
     keys = _keys(cost, stride, window, federated)
-    listed = " or ".join(part for part in (", ".join(keys[:-1]), *keys[-1:]) if part)
-    return words + (f". Reduce it with {listed}" if keys else "")
+    return words + (f". Reduce it with {any_of(keys)}" if keys else "")
 
 
 def _keys(cost: RoundCost, stride: int | None, window: int, federated: float) -> list[str]:

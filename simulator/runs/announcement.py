@@ -91,6 +91,6 @@ def _evaluated(session: Session) -> tuple[float, float]:
     held_out = population.clients.held_out
     if held_out is None:
         each = float(population.sizes[clients].sum(dtype=np.int64))
-    else:  # a client's number stands for all: to count each would make its data
+    else:  # all clients count as the first one: a count of each would make its data
         each = len(clients) * float(held_out(clients[:1]).sizes.sum()) if len(clients) else 0.0
     return central, each / options.federated_every

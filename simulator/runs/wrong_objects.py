@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import Grid, ServerApp, strategy
 from flwr.serverapp.strategy import Strategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -64,7 +64,6 @@ def is_old_flower(value: object) -> bool:
 
 def instead_of_data(value: object) -> str:
     """Return what to pass as `data`."""
-    both = f"Pass {POOLED}; or {OWN}."
     if isinstance(value, Dataset | DataLoader):
         return f"Take its arrays, {FROM_DATASET}, and pass {POOLED}."
     if isinstance(value, str | Path):
@@ -86,7 +85,7 @@ def instead_of_data(value: object) -> str:
         return "A scenario is the first argument: fs.simulate(scenario)."
     if callable(value):
         return "Pass data=fs.custom_population(function, sizes, outputs=10)."
-    return both
+    return f"Pass {POOLED}; or {OWN}."
 
 
 def instead_of_model(value: object) -> str:
@@ -129,7 +128,7 @@ def instead_of_strategy(value: object) -> str:
     """Return what to pass as `strategy`."""
     if is_old_flower(value):
         cls = value if isinstance(value, type) else type(value)
-        name = next((c.__name__ for c in cls.__mro__ if hasattr(_new_strategies(), c.__name__)), "FedAvg")
+        name = next((c.__name__ for c in cls.__mro__ if hasattr(strategy, c.__name__)), "FedAvg")
         return f"Use Flower's present strategies: from flwr.serverapp.strategy import {name}; strategy={name}(...)."
     if isinstance(value, Algorithm):
         return "Pass it as algorithm=."
@@ -185,9 +184,3 @@ def instead_of_scenario(value: object) -> str:
 def _is(value: object, parent: type) -> bool:
     """Return whether a value is an object or a class of `parent`."""
     return isinstance(value, parent) or (isinstance(value, type) and issubclass(value, parent))
-
-
-def _new_strategies() -> object:
-    from flwr.serverapp import strategy
-
-    return strategy

@@ -86,7 +86,7 @@ def apply_changes(table: Mapping[str, Any], changes: Sequence[Change], root: typ
         ScenarioError: a key is not found, or is inside a value.
     """
     changed = Changed(copied(table))
-    kinds = copied(table)  # with the kinds of every change, wherever it stands in the order
+    kinds = copied(table)  # with the kinds of every change, also of later ones
     for change in changes:
         if change.words[-1] == "kind" and change.words[0] in hints_of(root) and not change.removes:
             _put(kinds, change.words, change.value if change.text is None else change.text.strip().strip("'\""))

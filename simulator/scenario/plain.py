@@ -51,7 +51,7 @@ def _from_array(value: Any) -> Any:
 
 
 def given_values(options: Any) -> dict[str, Any]:
-    """Return the values of options that differ from the defaults, and the kind: as somebody would write them."""
+    """Return the values of options that differ from the defaults, and the kind: as a user would write them."""
     values = {}
     for field in dataclasses.fields(options):
         if field.name not in hints_of(type(options)):
@@ -73,7 +73,7 @@ def all_values(value: Any) -> Any:
 
 
 def copied(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table whose tables may be changed without a change of the original."""
+    """Return a copy of a table and of the tables in it."""
     return {key: copied(value) if isinstance(value, Mapping) else value for key, value in table.items()}
 
 

@@ -8,6 +8,8 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
+from clients.core.errors import any_of
+
 EXACT, NUMBERS, SHAPES = 0, 1, 2
 """How freely a value is read. EXACT: its type is right. NUMBERS: 64.0 is also a whole number, 1 also a number. SHAPES:
 one value is also a list of one, and a list of one is also that value."""
@@ -86,8 +88,7 @@ def words(hint: Any, *, many: bool = False) -> str:
     for option in alternatives(hint):
         if option is not type(None):
             options += list(typing.get_args(option)) if typing.get_origin(option) is Literal else [option]
-    named = list(dict.fromkeys(_word(option, many=many) for option in options))
-    return " or ".join(part for part in (", ".join(named[:-1]), *named[-1:]) if part)
+    return any_of(list(dict.fromkeys(_word(option, many=many) for option in options)))
 
 
 def shown(value: Any) -> str:

@@ -199,8 +199,8 @@ def test_tables_that_cannot_be_known_are_refused(
     scenario = tmp_path / "s.toml"
     scenario.write_text(f"title = 'x'\n[data]\nkind = 'table'\npath = '{file}'\n{sections}")
     arguments = [a for s in sets for a in ("--set", f"data.{s}")]
-    told = mistake(capsys, "data", str(scenario), *arguments, "--out", str(tmp_path / "run"))
-    assert told.startswith(message.format(file))
+    answer = mistake(capsys, "data", str(scenario), *arguments, "--out", str(tmp_path / "run"))
+    assert answer.startswith(message.format(file))
 
 
 # Clients from Python

@@ -106,10 +106,10 @@ def test_global_generators_are_as_before() -> None:
 def test_values_that_the_seed_does_not_cover_are_stated() -> None:
     data, net = fs.arrays(X, Y, task="classification"), Net()
     assert notices(model=Net, data=data) == []
-    (said,) = notices(model=net, data=data)
-    assert said.startswith("initial values are those of the model passed; the seed does not cover them")
-    (said,) = notices(model=lambda: net, data=data)
-    assert said.startswith("the function that makes the model drew no random numbers")
+    (notice,) = notices(model=net, data=data)
+    assert notice.startswith("initial values are those of the model passed; the seed does not cover them")
+    (notice,) = notices(model=lambda: net, data=data)
+    assert notice.startswith("the function that makes the model drew no random numbers")
 
 
 def test_object_passed_keeps_its_values_and_is_not_changed() -> None:
@@ -204,8 +204,8 @@ def test_faults_and_features_act_on_pooled_arrays() -> None:
 def test_float64_of_a_run_reaches_pooled_arrays() -> None:
     stamps = np.column_stack([X[:, :3], 1.7e9 + np.arange(len(X))])
     data = fs.arrays(stamps, Y, task="classification")
-    (said,) = fs.population(digits(*SETS), data=data).federation.notices
-    assert said.startswith(
+    (notice,) = fs.population(digits(*SETS), data=data).federation.notices
+    assert notice.startswith(
         "features, column 3: numbers from 1700000000 to 1700000199, and float32 keeps them to within"
     )
     exact = fs.population(digits(*SETS, "run.dtype=float64"), data=data)
@@ -221,11 +221,11 @@ def test_population_with_fewer_digits_than_the_run_is_stated() -> None:
         return fs.custom_population(lambda k: (X[:9], Y[:9]), [9] * 5, outputs=2, validation=(X, Y), dtype=dtype)
 
     sets = (*SETS, "partition=", "run.dtype=float64")
-    (said,) = notices(model=Net, data=own(torch.float32), sets=sets)
-    assert said.startswith("features of data= were kept as float32, and the run computes with float64: ")
+    (notice,) = notices(model=Net, data=own(torch.float32), sets=sets)
+    assert notice.startswith("features of data= were kept as float32, and the run computes with float64: ")
     assert notices(model=Net, data=own(torch.float64), sets=sets) == []
-    (said,) = notices(model=Net, data=own(torch.float64), sets=(*SETS, "partition="))
-    assert said == "features of data= are float64, and the run computes with float32. Set run.dtype = 'float64'."
+    (notice,) = notices(model=Net, data=own(torch.float64), sets=(*SETS, "partition="))
+    assert notice == "features of data= are float64, and the run computes with float32. Set run.dtype = 'float64'."
 
 
 def test_numbers_beyond_the_runs_type_are_refused_although_the_data_hold_them() -> None:
@@ -273,9 +273,9 @@ def test_partition_that_does_not_fit_arrays_is_named(sets: tuple[str, ...], keys
 
 def test_partition_that_own_clients_replace_is_stated() -> None:
     own = fs.custom_population(lambda k: (X[:9], Y[:9]), [9] * 5, outputs=2, validation=(X, Y))
-    said = "[partition] 'dirichlet' is not used: data= brings its own clients (fs.arrays(x, y) is dealt out by it)"
-    assert notices(model=Net, data=own) == [said]
-    assert fs.population(digits(*SETS), data=own).federation.notices == (said,)
+    notice = "[partition] 'dirichlet' is not used: data= brings its own clients (fs.arrays(x, y) is dealt out by it)"
+    assert notices(model=Net, data=own) == [notice]
+    assert fs.population(digits(*SETS), data=own).federation.notices == (notice,)
     assert notices(model=Net, data=own, sets=(*SETS, "partition=")) == []
 
 

@@ -36,7 +36,7 @@ SETS = (
 
 
 def examples(client: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a client's examples; client 99 stands for the server."""
+    """Return a client's examples; client 99 is the server."""
     generator = torch.Generator().manual_seed(client)
     n = SIZES[client] if client < len(SIZES) else 40
     features = torch.randn(n, 8, generator=generator) + client % 3
