@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.core.arrays import Bool
-from clients.core.errors import DataError, unknown_name
+from clients.core.errors import DataError, listed, unknown_name
 from clients.tables.frame import Frame
-from clients.tables.reading import Reading, counted, listed
+from clients.tables.reading import Reading, counted
 from clients.tables.text.times import other_times
 
 if TYPE_CHECKING:
@@ -56,19 +56,19 @@ def sensors(options: TableOptions, frame: Frame, times: tuple[str, ...], reading
     reading.parts.append(counted(len(found), "column", "of numbers"))
     if skipped:
         reading.record["columns_skipped"] = ", ".join(skipped)
-        reading.parts.append(f"{len(skipped):,} skipped ({_told(skipped)})")
+        reading.parts.append(f"{len(skipped):,} skipped ({_reasons(skipped)})")
     if not found:
-        told = _told(skipped) or ", ".join(frame.names)
+        held = _reasons(skipped) or ", ".join(frame.names)
         raise DataError(
             "columns",
-            f"{frame.file} has no column of numbers to forecast; it has {told}",
+            f"{frame.file} has no column of numbers to forecast; it has {held}",
             fix="Check delimiter and decimal.",
         )
     return tuple(found)
 
 
-def _told(skipped: dict[str, str]) -> str:
-    return listed((f"{name or repr(name)}: {why}" for name, why in skipped.items()), "; ")
+def _reasons(skipped: dict[str, str]) -> str:
+    return listed((f"{name or repr(name)}: {why}" for name, why in skipped.items()), mark="; ")
 
 
 def _no_sensor(frame: Frame, name: str) -> str:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import DataError
+from clients.core.errors import DataError, listed
 from clients.core.file_paths import find_files
 from clients.tables.columns import keep_clients, sensors
 from clients.tables.files import SUFFIXES, read_frames
 from clients.tables.frame import Frame
-from clients.tables.reading import Reading, describe_files, describe_missing, listed
+from clients.tables.reading import Reading, describe_files, describe_missing
 from clients.tables.repair import put_on_grid
 from clients.tables.series import Series
 from clients.tables.text.times import Clock, find_time, read_times
