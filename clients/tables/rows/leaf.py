@@ -173,7 +173,7 @@ def _split_notices(
 def character_ids(texts: list[str], training: Bool) -> tuple[Array, str, str]:
     """Return texts as ids of characters, int32 (n, longest); the vocabulary; and a sentence on both.
 
-    Id 0 fills short texts at the front and stands for characters that no training text has; characters of the
+    Id 0 fills short texts at the front and replaces characters that no training text has; characters of the
     vocabulary have ids from 1.
 
     Example:

@@ -83,7 +83,7 @@ def test_time_format_wins_over_every_guess(tmp_path: Path, times: list[str], tim
         ("time", ["202403010500", "202403010600", "202403010700"], r"Set time_format = '%Y%m%d%H%M', or 's'"),
         ("time", ["20240301", "20240302", "20240303"], r"20240301 may be a date written %Y%m%d .*or 's'"),
         ("time", ["45352.2", "45352.3", "45352.4"], "days as spreadsheets count. Set time_format = 'excel'"),
-        ("time", ["17092692000", "17092728000", "17092764000"], "no time in a unit that can be told. Set it to 's'"),
+        ("time", ["17092692000", "17092728000", "17092764000"], "no time in any known unit. Set it to 's'"),
         ("time", ["1709269200", "1709272800", "1709276400000"], r"time: .*line 4, .* is not in s since 1970 as the"),
         ("time", ["03/04/2024 05:00", "03/04/2024 06:00", "04/04/2024 06:00"], "line 2, .*day first or month first"),
         ("time", ["2024-03-01 05:00", "2024-02-30 06:00", "2024-03-01 07:00"], "line 3, .*'2024-02-30 06:00' is not a"),
