@@ -205,3 +205,10 @@ class Frame:
             return []
         columns: Any = pl.from_arrow(self.table.rename_columns([str(i) for i in range(len(self.names))]))
         return [c for c in columns.get_columns() if c.dtype == pl.String and c.str.contains(",", literal=True).any()]
+
+
+def place_in(frames: Sequence[Frame], row: int) -> str:
+    """Describe the place of a row of frames that follow each other."""
+    ends = np.cumsum([f.table.num_rows for f in frames])
+    which = int(np.searchsorted(ends, row, side="right"))
+    return frames[which].place(row - (int(ends[which - 1]) if which else 0))

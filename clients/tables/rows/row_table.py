@@ -11,7 +11,7 @@ import numpy as np
 
 from clients.core.arrays import F64, I64, Array
 from clients.core.errors import DataError, PartitionError
-from clients.tables.frame import Frame
+from clients.tables.frame import Frame, place_in
 from clients.tables.text.dialect import USUAL_MISSING
 from clients.tables.text.formats import looks_like_time
 from clients.tables.text.times import is_time_name
@@ -53,8 +53,7 @@ class RowTable:
 
     def place(self, row: int) -> str:
         """Describe the place of a row, for people."""
-        which = int(np.searchsorted(self.ends, row, side="right"))
-        return self.frames[which].place(row - (int(self.ends[which - 1]) if which else 0))
+        return place_in(self.frames, row)
 
     def is_nested(self, name: str) -> bool:
         """Return whether a column of Parquet holds lists or records."""
