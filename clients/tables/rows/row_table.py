@@ -127,11 +127,11 @@ def partition_key(table: RowTable, name: str) -> Array:
     """Return the key of a natural partition: a column of text or of whole numbers.
 
     Raises:
-        DataError: it has an empty row.
-        PartitionError: it is neither.
+        PartitionError: it is neither, or has an empty row.
+        DataError: it holds an infinite number.
     """
     if table.kind(name) in ("number", "time") and all(f.is_numeric(name) for f in table.frames):
-        values = table.numbers(name, "key")
+        values = table.numbers(name, "partition.key")
         if (values == np.rint(values)).all():
             return values.astype(np.int64)
         if not np.isnan(values).any():
@@ -139,5 +139,5 @@ def partition_key(table: RowTable, name: str) -> Array:
     codes, texts = table.codes(name)
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
-        raise DataError("key", f"{table.place(row)}: column {name!r} is empty, and it names the client")
+        raise PartitionError("key", f"{table.place(row)}: column {name!r} is empty, and it names the client")
     return np.asarray(texts)[codes]

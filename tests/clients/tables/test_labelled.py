@@ -343,6 +343,12 @@ def test_rows_without_clients_need_a_partition(tmp_path: Path) -> None:
         read(options(table_of(tmp_path), scale="client"), IidOptions(clients=2))
 
 
+def test_empty_key_is_named_as_the_partitions(tmp_path: Path) -> None:
+    table = options(write(tmp_path, "k,x,label\na,1,p\n,2,q\n"))
+    with pytest.raises(PartitionError, match=r"partition.key: .*x.csv, line 3: column 'k' is empty"):
+        build_federation(Federation(data=table, partition=NaturalOptions(key="k")))
+
+
 def test_forecast_refuses_a_partition(tmp_path: Path) -> None:
     table = TableOptions(path=write(tmp_path, "a,b\n" + "1,2\n" * 40))
     with pytest.raises(PartitionError, match="data 'table' bring their own clients"):
