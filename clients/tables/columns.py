@@ -97,7 +97,7 @@ def counts_rows(frame: Frame, name: str) -> bool:
 def _even_step(frame: Frame, name: str) -> float:
     """Return the step by which a first column grows from each row to the next, as elapsed seconds do, or 0."""
     values, steps = _steps(frame, name)
-    if len(steps) < _EVEN_STEPS or not steps[0] > 0:
+    if len(steps) < _EVEN_STEPS or not steps[0] > 0 or np.isnan(steps).any():
         return 0.0
     return float(steps[0]) if np.allclose(steps, steps[0], rtol=1e-6, atol=1e-9 * float(np.abs(values).max())) else 0.0
 
