@@ -97,7 +97,7 @@ def refuse_gaps(series: Series) -> None:
     empty = np.isnan(series.values)
     if empty.any():
         i, c = (int(x) for x in np.argwhere(empty)[0])
-        nothing: Bool = empty.all(axis=0)
+        nothing: Bool = np.asarray(empty.all(axis=0), np.bool_)
         if nothing[c] and series.place(0).startswith(f"{series.name},"):  # the columns are sensors
             names = [name for name, lacks in zip(series.channels, nothing.tolist(), strict=True) if lacks]
             fix = f"Leave it out: exclude = {names[:20]}. Or set gaps to 'drop'."
