@@ -155,7 +155,7 @@ def berlin(folder: Path, times: list[str], **options: Any) -> list[str]:
     return hours(clients[0])
 
 
-def test_autumn_hour_is_told_apart_by_order(tmp_path: Path) -> None:
+def test_order_decides_the_repeated_hour_of_autumn(tmp_path: Path) -> None:
     times = ["2024-10-27 01:00", "2024-10-27 02:00", "2024-10-27 02:00", "2024-10-27 03:00"]
     utc = ["2024-10-26 23:00", "2024-10-27 00:00", "2024-10-27 01:00", "2024-10-27 02:00"]
     assert berlin(tmp_path, times) == utc
@@ -163,7 +163,7 @@ def test_autumn_hour_is_told_apart_by_order(tmp_path: Path) -> None:
     assert "Europe/Berlin, 1 repeated time by its order" in str(reading.record["time"])
 
 
-def test_autumn_quarters_are_told_apart_by_order(tmp_path: Path) -> None:
+def test_order_decides_the_repeated_quarters_of_autumn(tmp_path: Path) -> None:
     quarters = [f"2024-10-27 02:{m:02}" for m in (0, 15, 30, 45)]
     utc = berlin(tmp_path, ["2024-10-27 01:45", *quarters, *quarters, "2024-10-27 03:00"])
     assert utc == [str(np.datetime64("2024-10-26T23:45") + np.timedelta64(15 * i, "m")).replace("T", " ")
