@@ -1,4 +1,4 @@
-"""Checks of the examples that a model trains on. Every data source uses them, so their errors are worded alike."""
+"""Checks of numbers from users, worded alike: the examples of every data source, the results of algorithms."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ _NOT_NUMBERS = {
     "c": "Pass the real and the imaginary part as two features.",
     "V": "Pass one array of numbers: numpy.lib.recfunctions.structured_to_unstructured(values).",
 }
+WIDER_RUN = 'Set run.dtype = "float64".'
+"""The fix for examples in the type of the run."""
+WIDER_ARRAYS = "Pass dtype=torch.float64, and run with run.dtype = 'float64'."
+"""The fix for examples from Python that have a type of their own."""
 _TEXT = "Number the names from 0: names, numbers = np.unique(values, return_inverse=True)."
 
 

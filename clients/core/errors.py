@@ -12,12 +12,12 @@ FedscapeError
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from numbers import Real
 
 MOST_NAMES = 40
-"""The most names that a message lists."""
+"""The most names that the message on an unknown one lists."""
 
 
 class FedscapeError(Exception):
@@ -114,9 +114,19 @@ def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
     near = [name for name in allowed if str(value) in name.split("_")][:1]
     near = near or get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
     nearest = f" Nearest: {near[0]!r}." if near else ""
-    named = list(allowed)
-    more = f" and {len(named) - MOST_NAMES} more" if len(named) > MOST_NAMES else ""
-    return f"{shortened(repr(value))} is not {what}.{nearest} All: {', '.join(named[:MOST_NAMES])}{more}"
+    return f"{shortened(repr(value))} is not {what}.{nearest} All: {listed(allowed, MOST_NAMES)}"
+
+
+def listed(names: Iterable[str], most: int = 5, mark: str = ", ") -> str:
+    """Return names for a message: the first `most` of them, and the number of the others.
+
+    Example:
+        >>> listed("abcdefg"), listed("abc", mark="; ")
+        ('a, b, c, d, e and 2 more', 'a; b; c')
+    """
+    every = list(names)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return mark.join(every[:most]) + more
 
 
 def shortened(text: str, most: int = 80) -> str:

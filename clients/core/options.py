@@ -10,15 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
-from clients.core.errors import require
+from clients.core.errors import listed, require, require_numbers
 
 ClientChoice = float | str | tuple[str | int | float, ...]
 """Which clients: a share of them, a name, or a list of names. A whole number in a list is a name."""
-FEW_NAMES = 5
-"""The most clients that a sentence names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +77,8 @@ def check_at_least(options: object, least: float, *names: str, words: str = ">= 
 def _number(options: object, name: str) -> Any:
     """Return a field that must hold a number or None. From Python, it may hold anything."""
     value = getattr(options, name)
-    is_number = value is None or (isinstance(value, Real) and not isinstance(value, bool))
-    require(is_number, name, f"must be a number, got {value!r:.60}")
+    if value is not None:
+        require_numbers(**{name: value})
     return value
 
 
@@ -147,6 +144,4 @@ def clients_words(chosen: ClientChoice, name_of: Callable[[int], str]) -> str:
     """
     if not isinstance(chosen, tuple):
         return f"{chosen:.0%} of clients"
-    names = ", ".join(name_of(int(k)) for k in chosen[:FEW_NAMES])
-    more = f" and {len(chosen) - FEW_NAMES} more" if len(chosen) > FEW_NAMES else ""
-    return f"client{'s' if len(chosen) > 1 else ''} {names}{more}"
+    return f"client{'s' if len(chosen) > 1 else ''} {listed(name_of(int(k)) for k in chosen)}"

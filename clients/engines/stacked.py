@@ -222,6 +222,8 @@ class _TileRun:
         """Take every local step, then measure the final position of each client."""
         if isinstance(self.program, QuadraticProgram):
             self.step_losses = self._quadratic_steps(self.program).play()
+            if self.progress is not None:
+                self.progress.add(sum(self.active))
         else:
             self._play_steps()
         if self.work.num_clients:

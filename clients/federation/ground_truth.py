@@ -41,11 +41,11 @@ def data_ground_truth(
 
     Returns:
         `faults` by name: their options, `affected` (how many clients; `clients` are the first `MOST_NAMED`, `names`
-        their names), `changed`
-        (share of readings or labels changed among the affected, counted on at most `COUNTED_CLIENTS`) and its `effect`,
-        in `measure`; `outages` in the training data, by the clock; `drifts` by name: options, affected clients and when
-        they start; `world`: storms, public events and power cuts; `source`: what a generated source knows about
-        its clients and no model sees; `sites`, at most `MOST_SITES` of them.
+        their names), `changed` (share of readings or labels changed among the affected, counted on at most
+        `COUNTED_CLIENTS`) and its `effect`, in `measure`; `outages` in the training data, by the clock;
+        `drifts` by name: options, affected clients and when they start; `world`: storms, public events and power cuts;
+        `source`: what a generated source knows about its clients and no model sees; `sites`, at most
+        `MOST_SITES` of them.
     """
     clients = np.arange(population.num_clients, dtype=np.int64)
     district = _districts(population)

@@ -19,7 +19,7 @@ Options = TypeVar("Options", FaultOptions, DriftOptions)
 
 
 def with_indices(chosen: Mapping[str, Options], facts: FederationFacts, section: str) -> dict[str, Options]:
-    """Return options in which indices of clients stand in place of names. Shares of clients stay.
+    """Return options with indices of clients in place of names. Shares of clients do not change.
 
     Args:
         chosen: faults or drifts by name.

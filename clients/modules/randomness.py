@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from clients.core.errors import listed
+
 _SEEDS = 2**63
 _DRAWING = (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 
@@ -112,7 +114,7 @@ def sources_drawn(module: nn.Module, run: Callable[[nn.Module], object]) -> tupl
     run(module)
     for source in (n for n, read in watched.items() if n not in drew and not _same(read(), before[n])):
         drew[source] = []
-    return tuple(f"{source}, in {_listed(places)}" if places else source for source, places in drew.items())
+    return tuple(f"{source}, in {listed(places)}" if places else source for source, places in drew.items())
 
 
 def _states(module: nn.Module) -> dict[str, Callable[[], Any]]:
@@ -144,7 +146,3 @@ def _same(one: Any, other: Any) -> bool:
 
 def _same_parts(one: Any, other: Any) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def _listed(places: list[str], most: int = 4) -> str:
-    return ", ".join(places[:most]) + (f" and {len(places) - most} more" if len(places) > most else "")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from clients.core.errors import UserError
+from clients.core.errors import UserError, listed
 from clients.core.user_code import described
-from clients.modules.checks import listed
+from clients.modules.checks import named_tensors
 from clients.modules.copies import copy_module
 from clients.modules.dropout import DropoutSite
 from clients.modules.dropout_sites import CallRecorder, DropoutCall, sites_of
@@ -120,7 +120,7 @@ def _repeated(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) 
         UserError: the fresh copies give other outputs.
     """
     copied, passes = copy_module(module), []
-    before = {name: value.detach().clone() for name, value in _named_tensors(copied)}
+    before = {name: value.detach().clone() for name, value in named_tensors(copied)}
 
     def run(which: nn.Module) -> None:
         Seeding(which).seed(_SEED)
@@ -130,7 +130,7 @@ def _repeated(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) 
     draws = sources_drawn(copied, run)
     run(copy_module(module))
     with torch.no_grad():
-        for name, value in _named_tensors(copied):
+        for name, value in named_tensors(copied):
             value.copy_(before[name])
     run(copied)
     first, fresh, second = (one.outputs for one in passes)
@@ -178,10 +178,6 @@ def _trained(module: nn.Module, features: Tensor, targets: Tensor, loss: Loss) -
     if sparse:
         raise UserError("model", f"has sparse gradients ({listed(sparse)})", fix="Use operations with sparse=False.")
     return _Pass(outputs.detach(), recorder.calls, tuple(name for name, p in trainable if p.grad is None))
-
-
-def _named_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*module.named_parameters(), *module.named_buffers()]
 
 
 def _of_another_length(part: Tensor) -> Tensor:

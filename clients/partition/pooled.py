@@ -13,6 +13,8 @@ from clients.core import streams
 from clients.core.arrays import I64, Array
 from clients.core.channels import Channel
 from clients.core.checks import (
+    WIDER_ARRAYS,
+    WIDER_RUN,
     check_finite,
     check_fits,
     check_labels,
@@ -31,8 +33,6 @@ from clients.partition.long_tail import Thinning, thinned
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.partitions import partition
 from clients.partition.table import PARTITIONS
-
-WIDER = 'Set run.dtype = "float64".'
 
 _Types = tuple[torch.dtype, torch.dtype]  # of features, and of targets that are numbers
 
@@ -70,6 +70,11 @@ class Pool:
     dtype: torch.dtype | None = None
     outputs: int | None = None
     notices: tuple[str, ...] = ()
+
+    @property
+    def wider(self) -> str:
+        """How to give the examples a wider type, for messages."""
+        return WIDER_RUN if self.dtype is None else WIDER_ARRAYS
 
 
 def hold_out(examples: int, validation: float, test: float, seed: int) -> tuple[I64, I64, I64]:
@@ -124,14 +129,14 @@ def pooled_population(
         test_fraction = 0.0 if own_test else 0.1
     types = (pool.dtype or dtype, dtype)
     computed = (min(types, key=lambda t: t.itemsize) if types[0].is_floating_point else types[0], dtype)
-    task = _check(pool.features, pool.targets, pool.where, computed)
+    task = _check(pool.features, pool.targets, pool.where, computed, fix=pool.wider)
     train, validation, test = hold_out(len(pool.features), held_out.validation_fraction, test_fraction, seed)
     if not len(train):
         raise DataError(pool.where, f"has {len(pool.features)} examples, and none is left to train on")
     if task == "classification":
         train = thinned(train, pool.targets[train], pool.thinning, seed)
     if own_test and len(own_test[0]):
-        _check(*own_test, f"{pool.where} (test set)", computed)
+        _check(*own_test, f"{pool.where} (test set)", computed, fix=pool.wider)
     outputs = _outputs(task, [pool.targets, *([own_test[1]] if own_test else [])], pool.outputs)
     keys = {name: key[train] for name, key in pool.keys.items()}
     parts = partition(options, pool.targets[train], keys, seed, pool.features[train])
@@ -156,7 +161,7 @@ def pooled_population(
             sizes=np.diff(offsets).astype(np.int32),
             client_name=names.__getitem__ if names else str,
             record=record,
-            notices=(*pool.notices, *_rounded(pool, task, computed)),
+            notices=tuple(dict.fromkeys((*pool.notices, *_rounded(pool, task, computed)))),
         ),
         clients=ClientData(
             cohort=cohort,
@@ -170,26 +175,26 @@ def pooled_population(
     )
 
 
-def _check(features: Array, targets: Array, name: str, types: _Types) -> Task:
+def _check(features: Array, targets: Array, name: str, types: _Types, *, fix: str) -> Task:
     """Refuse unusable examples and return their task."""
     check_same_length(features, targets, name)
     check_numeric(features, name, "features")
     check_numeric(targets, name, "targets")
     check_finite(features, name, "features")
     check_finite(targets, name, "targets")
-    check_fits(features, types[0], name, "features", fix=WIDER)
+    check_fits(features, types[0], name, "features", fix=fix)
     if targets.ndim == 1 and targets.dtype.kind in "iu":
         check_labels(targets, None, name)
         return "classification"
-    check_fits(targets, types[1], name, "targets", fix=WIDER)
+    check_fits(targets, types[1], name, "targets", fix=fix)
     return "regression"
 
 
 def _rounded(pool: Pool, task: Task, types: _Types) -> list[str]:
     """Return sentences on digits that features and targets lose."""
-    found = [precision_notice(pool.features, types[0], "features", fix=WIDER)]
+    found = [precision_notice(pool.features, types[0], "features", fix=pool.wider)]
     if task == "regression":
-        found.append(precision_notice(pool.targets, types[1], "targets", fix=WIDER))
+        found.append(precision_notice(pool.targets, types[1], "targets", fix=pool.wider))
     return [sentence for sentence in found if sentence]
 
 

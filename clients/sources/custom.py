@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clients.core.arrays import I32, I64, Array
-from clients.core.checks import check_finite, check_fits, check_same_length, tensor_of
+from clients.core.checks import WIDER_ARRAYS, check_finite, check_fits, check_same_length, tensor_of
 from clients.core.errors import DataError, FedscapeError, require, unknown_name
 from clients.core.examples import Examples, Task
 from clients.core.on_demand import ExampleLayout, Made, Make, on_demand_cohort
@@ -20,12 +20,10 @@ from clients.core.population_parts import CentralData, CentralExamples, ExampleS
 from clients.core.ragged import label_counts_of
 from clients.core.user_code import described, name_of
 from clients.sources.labels import class_labels
-from clients.sources.user_arrays import check_dtype, conversions, pair_of
+from clients.sources.user_arrays import check_dtype, check_outputs, conversions, pair_of
 
 ArrayLike = Array | Tensor
 Pair = tuple[ArrayLike, ArrayLike]
-
-WIDER = "Pass dtype=torch.float64, and run with run.dtype = 'float64'."
 
 
 def custom_population(
@@ -94,7 +92,7 @@ def custom_population(
 
     check = partial(_checked, task=task, outputs=outputs, layout=layout)
     seen = [first, *((pair, part) for pair, part in ((validation, "validation"), (test, "test")) if pair is not None)]
-    notices = _notices(next((part for part in seen if part is not None), None), check, dtype, task)
+    notices = _notices(next((part for part in seen if part is not None), None), check, layout, task)
     cohort = on_demand_cohort(_maker(client, n, check, layout), n, layout)
     held_out = None
     if client_test is not None and client_test_sizes is not None:
@@ -122,7 +120,7 @@ def custom_population(
     )
 
 
-def _check_arguments(client: object, client_test: object, task: str, outputs: Any) -> None:
+def _check_arguments(client: object, client_test: object, task: str, outputs: object) -> None:
     for name, function in (("client", client), ("client_test", client_test)):
         if not callable(function) and not (name == "client_test" and function is None):
             got = f"must be a function of a client's index, got {type(function).__name__}"
@@ -131,8 +129,7 @@ def _check_arguments(client: object, client_test: object, task: str, outputs: An
             raise DataError(name, got, fix=fix)
     if task not in get_args(Task):
         raise DataError("task", unknown_name(task, get_args(Task), "a task"))
-    is_whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool)
-    require(is_whole and outputs >= 1, "outputs", f"must be a whole number, at least 1, got {outputs!r}")
+    check_outputs(outputs)
 
 
 def _read(read: Callable[[int], Pair], k: int) -> Pair:
@@ -188,12 +185,12 @@ def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: ExampleLayo
         raise DataError(who, f"features have shape {shapes}")
     check_same_length(features, targets, who)
     check_finite(features, who, "features")
-    check_fits(features, layout.dtype, who, "features", fix=WIDER)
+    check_fits(features, layout.dtype, who, "features", fix=WIDER_ARRAYS)
     if task == "classification":
         targets, _ = class_labels(targets, outputs, who)
     elif task == "regression":
         check_finite(targets, who, "targets")
-        check_fits(targets, layout.target_dtype, who, "targets", fix=WIDER)
+        check_fits(targets, layout.target_dtype, who, "targets", fix=WIDER_ARRAYS)
         if targets.size != len(targets) * outputs:
             raise DataError(who, f"targets have shape {list(targets.shape)}, need [{len(targets)}, {outputs}]")
         targets = targets.reshape(len(targets), outputs)
@@ -203,10 +200,12 @@ def _checked(pair: Pair, who: str, task: Task, outputs: int, layout: ExampleLayo
 
 
 def _notices(
-    seen: tuple[Pair, str] | None, check: Callable[[Pair, str], object], dtype: torch.dtype, task: Task
+    seen: tuple[Pair, str] | None, check: Callable[[Pair, str], object], layout: ExampleLayout, task: Task
 ) -> tuple[str, ...]:
     """Return what the conversion of some examples changes, in sentences; none where none were read."""
     if seen is None:
         return ()
     check(*seen)
-    return tuple(f"{seen[1]}: {words}" for words in conversions(*pair_of(*seen), dtype, task, fix=WIDER))
+    return tuple(
+        f"{seen[1]}: {words}" for words in conversions(*pair_of(*seen), layout.dtype, layout.target_dtype, task)
+    )

@@ -162,8 +162,8 @@ def _scaling(features: Array, factor: float) -> tuple[str, ...]:
 def _idx_pool(path: Path, options: ImagesOptions) -> Pool:
     """Read IDX files (Y. LeCun's MNIST page): training images and labels, and a test part if there is one."""
     if path.is_file():
-        features, targets, said = _idx_pair(path, options)
-        return Pool(path.name.split("-")[0], str(path), features, targets, notices=said)
+        features, targets, converted = _idx_pair(path, options)
+        return Pool(path.name.split("-")[0], str(path), features, targets, notices=converted)
     images = sorted(p for p in path.iterdir() if "images" in p.name and "idx3" in p.name)
     tests = [p for p in images if p.name.startswith(("t10k", "test"))]
     trains = [p for p in images if p not in tests]
@@ -173,8 +173,8 @@ def _idx_pool(path: Path, options: ImagesOptions) -> Pool:
             "path", f"{path} must hold one IDX images file to train on (and one t10k or test), found {named}"
         )
     test = _idx_pair(tests[0], options)[:2] if tests else None
-    features, targets, said = _idx_pair(trains[0], options)
-    return Pool(path.name, str(path), features, targets, {"label": targets}, test, notices=said)
+    features, targets, converted = _idx_pair(trains[0], options)
+    return Pool(path.name, str(path), features, targets, {"label": targets}, test, notices=converted)
 
 
 def _idx_pair(images: Path, options: ImagesOptions) -> tuple[Array, Array, tuple[str, ...]]:

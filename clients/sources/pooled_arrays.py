@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from clients.core.arrays import Array
 from clients.core.checks import check_finite, check_same_length
-from clients.core.errors import DataError, require, unknown_name
+from clients.core.errors import DataError, unknown_name
 from clients.core.population import Population
 from clients.partition.options import PartitionOptions
-from clients.partition.pooled import WIDER, Pool, pooled_population
+from clients.partition.pooled import Pool, pooled_population
 from clients.sources.labels import class_labels, is_one_hot, unused_classes
 from clients.sources.options import ThinnedOptions
-from clients.sources.user_arrays import FROM_DATASET, as_array, check_dtype, check_paired, conversions
+from clients.sources.user_arrays import FROM_DATASET, as_array, check_dtype, check_outputs, check_paired, conversions
 
 PooledTask = Literal["classification", "regression"]
 
@@ -119,16 +119,18 @@ def arrays(
         validation_fraction=validation_fraction, test_fraction=test_fraction, client_test_fraction=client_test_fraction,
         long_tail=long_tail, rare_classes=tuple(rare_classes), rare_share=rare_share,
     )  # fmt: skip
-    notices = [*conversions(features, targets, dtype or torch.float64, chosen, fix=WIDER), note]
+    # What the run's type rounds is known only when the pool is dealt out, and is stated then.
+    exact = dtype if dtype is not None and not dtype.is_floating_point else torch.float64
+    notices = [*conversions(features, targets, exact, torch.float64, chosen), note]
     if chosen == "classification":
         together = labels if central is None else np.concatenate([labels, central[1]])
         notices.append(unused_classes(together, outputs, "y"))
     if task is None:
         notices.append(_guess(targets, labels, chosen))
     known = _keys({} if keys is None else keys, len(features))
-    said = tuple(dict.fromkeys(words for words in notices if words))
+    sentences = tuple(dict.fromkeys(words for words in notices if words))
     pool = Pool(name, "data", features, labels, known, central, thinning=options.thinning(), dtype=dtype,
-                outputs=outputs, notices=said)  # fmt: skip
+                outputs=outputs, notices=sentences)  # fmt: skip
     return PooledArrays(pool, options)
 
 
@@ -138,8 +140,7 @@ def _check_arguments(outputs: object, task: object, dtype: object) -> None:
     if task is not None and task not in get_args(PooledTask):
         raise DataError("task", unknown_name(task, get_args(PooledTask), "a task"))
     if outputs is not None:
-        is_whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool) and outputs >= 1
-        require(bool(is_whole), "outputs", f"must be a whole number, at least 1, got {outputs!r}")
+        check_outputs(outputs)
 
 
 def _central(test: object, shape: tuple[int, ...], task: PooledTask, outputs: int | None) -> tuple[Array, Array]:
@@ -200,7 +201,7 @@ def _targets(targets: Array, task: PooledTask, outputs: int | None, field: str) 
 
 
 def _keys(keys: object, examples: int) -> dict[str, Array]:
-    """Return the keys as arrays (n,) of values that can be told apart and sorted."""
+    """Return the keys as arrays (n,) of distinct values that can be sorted."""
     if not isinstance(keys, Mapping):
         fix = 'Pass keys={"user": users}.'
         raise DataError("keys", f"must be arrays by name, got {type(keys).__name__}", fix=fix)

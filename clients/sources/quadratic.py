@@ -106,11 +106,11 @@ def quadratics(
         [2.692308]
     """
     curvatures, centres, linear = (
-        _listed(curvatures, "curvatures"),
-        _listed(centres, "centres"),
-        _listed(linear, "linear"),
+        _entries(curvatures, "curvatures"),
+        _entries(centres, "centres"),
+        _entries(linear, "linear"),
     )
-    weights = tuple(float(w) if float(w) % 1 else int(w) for w in _listed(weights, "weights"))
+    weights = tuple(float(w) if float(w) % 1 else int(w) for w in _entries(weights, "weights"))
     require(bool(curvatures), "curvatures", "must have one entry a client, got none")
     centres = centres or (0.0,) * len(curvatures)
     placeholder = (0.0,) * len(curvatures)  # the matrices are checked below, without a copy into tuples
@@ -120,7 +120,7 @@ def quadratics(
     return _population(_given(curvatures, centres, linear, 1), weights, noise, seed, dtype)
 
 
-def _listed(values: Any, field: str) -> tuple[Any, ...]:
+def _entries(values: Any, field: str) -> tuple[Any, ...]:
     """Return an array, tensor or sequence as one entry a client."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu().numpy()

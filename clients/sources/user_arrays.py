@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from clients.core.arrays import Array
-from clients.core.checks import check_numeric, precision_notice
+from clients.core.checks import WIDER_ARRAYS, check_numeric, precision_notice
 from clients.core.errors import DataError, require
 from clients.core.examples import Task
 from clients.sources.labels import class_labels
@@ -29,6 +29,16 @@ def check_dtype(dtype: object) -> None:
     fine = isinstance(dtype, torch.dtype) and not dtype.is_complex and dtype != torch.bool
     fix = "Pass torch.float32, torch.float64, or torch.int64 for token ids."
     require(fine, "dtype", f"must be a torch type of numbers, got {dtype!r:.40}", fix=fix)
+
+
+def check_outputs(outputs: Any) -> None:
+    """Refuse a number of outputs that is not a whole number of at least 1.
+
+    Raises:
+        UserError: it is something else.
+    """
+    is_whole = isinstance(outputs, int | np.integer) and not isinstance(outputs, bool)
+    require(is_whole and outputs >= 1, "outputs", f"must be a whole number, at least 1, got {outputs!r}")
 
 
 def pair_of(pair: object, who: str) -> tuple[Array, Array]:
@@ -143,22 +153,24 @@ def _of_frame(frame: Any, field: str, what: str) -> Array:
     return np.column_stack(columns)
 
 
-def conversions(features: Array, targets: Array, dtype: torch.dtype, task: Task, *, fix: str) -> Iterator[str]:
+def conversions(
+    features: Array, targets: Array, dtype: torch.dtype, target_dtype: torch.dtype, task: Task
+) -> Iterator[str]:
     """Yield sentences on what a conversion of examples changes.
 
     Args:
         features: the user's numbers.
         targets: the user's targets.
         dtype: the type of features.
+        target_dtype: the type of targets that are numbers.
         task: what is learnt.
-        fix: how to use another type.
     """
     if features.dtype.kind in "iu" and dtype.is_floating_point:
         is_bytes = features.dtype == np.uint8 and features.size and features.max() > 1
         token = "for token ids pass dtype=torch.int64"
         more = "bytes are not scaled, divide them by 255 for 0 to 1" if is_bytes else token
         yield f"features are whole numbers ({features.dtype}) and become floating-point numbers; {more}"
-    rounded = precision_notice(features, dtype, "features", fix=fix)
+    rounded = precision_notice(features, dtype, "features", fix=WIDER_ARRAYS)
     if rounded:
         yield rounded
     if task == "classification":
@@ -166,6 +178,6 @@ def conversions(features: Array, targets: Array, dtype: torch.dtype, task: Task,
         if note:
             yield note
     elif task == "regression":
-        rounded = precision_notice(targets, dtype if dtype.is_floating_point else torch.float32, "targets", fix=fix)
+        rounded = precision_notice(targets, target_dtype, "targets", fix=WIDER_ARRAYS)
         if rounded:
             yield rounded

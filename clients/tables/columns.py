@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from clients.core.arrays import Bool
-from clients.core.errors import DataError, unknown_name
+from clients.core.arrays import F64, Bool
+from clients.core.errors import DataError, listed, unknown_name
 from clients.tables.frame import Frame
-from clients.tables.reading import Reading, counted, listed
+from clients.tables.reading import Reading, counted
 from clients.tables.text.times import other_times
 
 if TYPE_CHECKING:
@@ -56,19 +56,19 @@ def sensors(options: TableOptions, frame: Frame, times: tuple[str, ...], reading
     reading.parts.append(counted(len(found), "column", "of numbers"))
     if skipped:
         reading.record["columns_skipped"] = ", ".join(skipped)
-        reading.parts.append(f"{len(skipped):,} skipped ({_told(skipped)})")
+        reading.parts.append(f"{len(skipped):,} skipped ({_reasons(skipped)})")
     if not found:
-        told = _told(skipped) or ", ".join(frame.names)
+        held = _reasons(skipped) or ", ".join(frame.names)
         raise DataError(
             "columns",
-            f"{frame.file} has no column of numbers to forecast; it has {told}",
+            f"{frame.file} has no column of numbers to forecast; it has {held}",
             fix="Check delimiter and decimal.",
         )
     return tuple(found)
 
 
-def _told(skipped: dict[str, str]) -> str:
-    return listed((f"{name or repr(name)}: {why}" for name, why in skipped.items()), "; ")
+def _reasons(skipped: dict[str, str]) -> str:
+    return listed((f"{name or repr(name)}: {why}" for name, why in skipped.items()), mark="; ")
 
 
 def _no_sensor(frame: Frame, name: str) -> str:
@@ -88,10 +88,7 @@ def _no_sensor(frame: Frame, name: str) -> str:
 
 def counts_rows(frame: Frame, name: str) -> bool:
     """Return whether a first column counts rows, from any number on; data frames are often saved with such an index."""
-    values = frame.numbers(name, "columns")
-    same: Bool = np.ones(max(len(values) - 1, 0), np.bool_)
-    same[frame.starts[1:-1] - 1] = False  # a count starts again in every file
-    steps = np.diff(values)[same]
+    values, steps = _steps(frame, name)
     if len(values) <= 2 or not len(steps):
         return False
     return bool((steps == 1).all() or (not name and (steps >= 1).all() and (values == np.floor(values)).all()))
@@ -99,13 +96,18 @@ def counts_rows(frame: Frame, name: str) -> bool:
 
 def _even_step(frame: Frame, name: str) -> float:
     """Return the step by which a first column grows from each row to the next, as elapsed seconds do, or 0."""
-    values = frame.numbers(name, "columns")
-    same: Bool = np.ones(max(len(values) - 1, 0), np.bool_)
-    same[frame.starts[1:-1] - 1] = False
-    steps = np.diff(values)[same]
-    if len(steps) < _EVEN_STEPS or not steps[0] > 0:
+    values, steps = _steps(frame, name)
+    if len(steps) < _EVEN_STEPS or not steps[0] > 0 or np.isnan(steps).any():
         return 0.0
     return float(steps[0]) if np.allclose(steps, steps[0], rtol=1e-6, atol=1e-9 * float(np.abs(values).max())) else 0.0
+
+
+def _steps(frame: Frame, name: str) -> tuple[F64, F64]:
+    """Return the numbers of a column, and the steps from row to row inside each file: a count starts again in each."""
+    values = frame.numbers(name, "columns")
+    inside: Bool = np.ones(max(len(values) - 1, 0), np.bool_)
+    inside[frame.starts[1:-1] - 1] = False
+    return values, np.diff(values)[inside]
 
 
 def keep_clients(options: TableOptions, names: Sequence[str]) -> list[int]:

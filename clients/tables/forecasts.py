@@ -24,7 +24,7 @@ def forecast_spec(recorded: Recorded, options: TableOptions) -> ForecastSpec:
     return ForecastSpec(
         quantity=recorded.quantity,
         unit=options.unit,
-        scaled_by=SCALED_BY[options.scale or "client"],
+        scaled_by=SCALED_BY[options.scale_of_task],
         scale=scale,
         stride=options.stride,
         step_hours=_step_hours(recorded),

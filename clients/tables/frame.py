@@ -26,7 +26,7 @@ class Frame:
         sources: the files and their rows.
         dialect: how a CSV is written, as found; None for other files.
         named: of a CSV, the same columns with null for every unquoted text that marks a missing value; None where
-            `table` tells as much.
+            `table` has the same.
         quoted: whether cells of a CSV may hold the separator.
         remarks: what was changed while the file was read.
         given: how numbers and missing values in the text of other files are written, as far as it is known.
@@ -60,12 +60,12 @@ class Frame:
     def numerals(self) -> Numerals:
         """How numbers are written; the decimal mark is found where it is not given."""
         dialect = self.dialect or self.given
-        decimal, asked = dialect.decimal, False
+        decimal, undecided = dialect.decimal, False
         if not decimal:
-            decimal, asked = "." if dialect.thousands == "," else ",", False
+            decimal = "." if dialect.thousands == "," else ","
             if dialect.thousands not in (",", "."):
-                decimal, asked = find_decimal(self._text_columns(), dialect.thousands)
-        return Numerals(decimal, dialect.thousands, dialect.missing, asked)
+                decimal, undecided = find_decimal(self._text_columns(), dialect.thousands)
+        return Numerals(decimal, dialect.thousands, dialect.missing, undecided)
 
     def place(self, row: int) -> str:
         """Describe the place of row `row` (from 0), for people."""
@@ -205,3 +205,10 @@ class Frame:
             return []
         columns: Any = pl.from_arrow(self.table.rename_columns([str(i) for i in range(len(self.names))]))
         return [c for c in columns.get_columns() if c.dtype == pl.String and c.str.contains(",", literal=True).any()]
+
+
+def place_in(frames: Sequence[Frame], row: int) -> str:
+    """Describe the place of a row of frames that follow each other."""
+    ends = np.cumsum([f.table.num_rows for f in frames])
+    which = int(np.searchsorted(ends, row, side="right"))
+    return frames[which].place(row - (int(ends[which - 1]) if which else 0))

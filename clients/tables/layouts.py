@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import DataError
+from clients.core.errors import DataError, listed
 from clients.core.file_paths import find_files
 from clients.tables.columns import keep_clients, sensors
 from clients.tables.files import SUFFIXES, read_frames
-from clients.tables.frame import Frame
-from clients.tables.reading import Reading, describe_files, describe_missing, listed
+from clients.tables.frame import Frame, place_in
+from clients.tables.reading import Reading, describe_files, describe_missing
 from clients.tables.repair import put_on_grid
 from clients.tables.series import Series
 from clients.tables.text.times import Clock, find_time, read_times
@@ -94,17 +95,6 @@ def _matrix(options: TableOptions, frame: Frame, columns: tuple[str, ...], field
     return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
-def _rows(frames: Sequence[Frame]) -> Callable[[int], str]:
-    """Return the place of each row of frames that follow each other."""
-    ends = np.cumsum([f.table.num_rows for f in frames])
-
-    def place(row: int) -> str:
-        which = int(np.searchsorted(ends, row, side="right"))
-        return frames[which].place(row - (int(ends[which - 1]) if which else 0))
-
-    return place
-
-
 def _joined(
     options: TableOptions, frames: Sequence[Frame], reading: Reading, owners: Sequence[I64 | None], target: str
 ) -> Series:
@@ -116,7 +106,7 @@ def _joined(
     times = [_times(options, f, reading, o)[1] for f, o in zip(frames, owners, strict=True)]
     values = np.concatenate([_matrix(options, f, (target,), "target", reading) for f in frames])
     describe_missing(reading, frames, channels)
-    return Series("", values, channels, _all_or_none(frames, times), _rows(frames), np.arange(len(values)))
+    return Series("", values, channels, _all_or_none(frames, times), partial(place_in, frames), np.arange(len(values)))
 
 
 def _all_or_none(frames: Sequence[Frame], times: Sequence[I64 | None]) -> I64 | None:
@@ -237,7 +227,7 @@ def _wide(options: TableOptions, frames: list[Frame], reading: Reading) -> list[
     describe_missing(reading, frames, (*names, *options.features))
     file = str(first.file)
     time = _all_or_none(frames, [times for _, times in read])
-    rows = Series(file, values, (*names, *options.features), time, _rows(frames), np.arange(len(values)))
+    rows = Series(file, values, (*names, *options.features), time, partial(place_in, frames), np.arange(len(values)))
     named = read[0][0]
     off_grid = f"; exclude = {list(named)} takes rows as evenly spaced" if named else ""
     (table,) = put_on_grid(options, [rows], reading, off_grid)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from clients.core.errors import listed
 from clients.tables.frame import Frame
 from clients.tables.text.steps import show_step
 
 Notes = dict[str, str | int | float]
 """Facts about how the data were read, for the record."""
 
-_LISTED = 5  # the most names that a sentence lists
 _SIGNS = {"\t": "tab", " ": "space"}
 
 
@@ -72,18 +72,6 @@ def counted(count: int, noun: str, *rest: str) -> str:
         ('1 value missing', '1,200 rows')
     """
     return " ".join([f"{count:,}", f"{noun}s" if count != 1 else noun, *rest])
-
-
-def listed(names: Iterable[str], mark: str = ", ") -> str:
-    """Return names for a sentence, the first few of many.
-
-    Example:
-        >>> listed("abcdefg")
-        'a, b, c, d, e and 2 more'
-    """
-    known = list(names)
-    rest = len(known) - _LISTED
-    return mark.join(known[:_LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def describe_files(reading: Reading, frames: Sequence[Frame], remarks: Sequence[str]) -> None:

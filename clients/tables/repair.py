@@ -109,6 +109,5 @@ def describe_repairs(reading: Reading, duplicates: Duplicates) -> None:
     if moved := reading.count("rows_sorted"):
         reading.say(f"{counted(moved, 'row')} put in order of time (sort = true)")
     if merged := reading.count("rows_merged"):
-        done = "averaged with it" if duplicates == "mean" else "left out"
-        what = counted(merged, "row", f"of a time that another row has {done}")
-        reading.say(f"{what} (duplicates = {duplicates!r})")
+        done = "averaged with another row" if duplicates == "mean" else "left out beside another row"
+        reading.say(f"{counted(merged, 'row', done)} of the same time (duplicates = {duplicates!r})")

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import DataError
+from clients.core.errors import DataError, listed
 from clients.core.examples import Examples
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
@@ -25,7 +25,7 @@ from clients.tables.faults import Recorded, measured_channels, with_series_fault
 from clients.tables.forecasts import forecast_spec
 from clients.tables.layouts import read_series
 from clients.tables.options import TableOptions
-from clients.tables.reading import Notes, Reading, listed
+from clients.tables.reading import Notes, Reading
 from clients.tables.repair import describe_repairs
 from clients.tables.rows.labelled import labelled_population
 from clients.tables.series import Series, interpolate, moments, split_points, window_starts, window_views

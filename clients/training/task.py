@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.core.arrays import I64
-from clients.core.errors import UserError
+from clients.core.errors import UserError, listed
 from clients.core.examples import Examples
 from clients.core.parameters import Layout, buffer_layout, parameter_layout, read_vector
 from clients.core.population import Population
@@ -20,7 +20,6 @@ from clients.modules.checks import (
     check_copyable,
     check_dense_gradients,
     check_tensors,
-    listed,
     probability_notice,
 )
 from clients.modules.copies import copy_module, shared_attributes

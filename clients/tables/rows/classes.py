@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from clients.core.arrays import I64, Bool
-from clients.core.errors import DataError
-from clients.tables.rows.encoding import Column, listed
+from clients.core.errors import DataError, listed
+from clients.tables.rows.encoding import Column
 
-SHOWN = 20
+MOST_CLASSES = 20
 """The most classes that a notice lists."""
 
 
@@ -50,7 +50,7 @@ def class_notice(column: str, names: tuple[str, ...], labels: I64, training: Boo
     counts = np.bincount(labels, minlength=len(names))
     words = [name if name == name.strip() != "" else repr(name) for name in names]
     shown = [f"{i} = {name} ({count:,})" for i, (name, count) in enumerate(zip(words, counts.tolist(), strict=True))]
-    text = f"classes of {column!r} with their rows: {listed(shown, SHOWN)}"
+    text = f"classes of {column!r} with their rows: {listed(shown, MOST_CLASSES)}"
     absent = [words[c] for c in np.flatnonzero(np.bincount(labels[training], minlength=len(names)) == 0)]
     text += f"; in no training row: {listed(absent)}" if absent else ""
     folded: dict[str, str] = {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from clients.core.errors import DataError
+from clients.core.errors import DataError, listed
 from clients.tables.columns import counts_rows
 from clients.tables.frame import Frame
-from clients.tables.rows.encoding import Column, listed
+from clients.tables.rows.encoding import SHOWN, Column
 from clients.tables.rows.row_table import RowTable
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def roles_of(table: RowTable, options: TableOptions, key: str = "") -> Roles:
     stray = [n for n in options.categorical if n not in names]
     if stray:
         raise DataError("categorical", f"names {stray[0]!r}, which is no feature", fix="Name features only.")
-    categories = frozenset(n for n in names if n in options.categorical or _is_categories(table, n, options))
-    return Roles(names, categories, _notices(table, names, categories, skipped))
+    categories = frozenset(n for n in names if n in options.categorical or _is_categories(table, n))
+    return Roles(names, categories, _notices(names, categories, skipped))
 
 
 def _default_skipped(table: RowTable, options: TableOptions, key: str, used: dict[str, str]) -> dict[str, str]:
@@ -104,7 +104,7 @@ def _is_index(frame: Frame, name: str) -> bool:
     return (not name or frame.table.num_rows >= _ROWS_OF_AN_INDEX) and counts_rows(frame, name)
 
 
-def _is_categories(table: RowTable, name: str, options: TableOptions) -> bool:
+def _is_categories(table: RowTable, name: str) -> bool:
     """Return whether a feature is text. Text among numbers is refused: it may be a mark of a missing value."""
     kind = table.kind(name)
     if kind == "time":
@@ -122,13 +122,11 @@ def _is_categories(table: RowTable, name: str, options: TableOptions) -> bool:
     return True
 
 
-def _notices(
-    table: RowTable, names: tuple[str, ...], categories: frozenset[str], skipped: dict[str, str]
-) -> tuple[str, ...]:
+def _notices(names: tuple[str, ...], categories: frozenset[str], skipped: dict[str, str]) -> tuple[str, ...]:
     numbers = [n for n in names if n not in categories]
     texts = [n for n in names if n in categories]
-    found = f"features: {len(numbers)} of numbers" + (f" ({listed(numbers)})" if numbers else "")
-    found += f", {len(texts)} of categories ({listed(texts)})" if texts else ""
+    found = f"features: {len(numbers)} of numbers" + (f" ({listed(numbers, SHOWN)})" if numbers else "")
+    found += f", {len(texts)} of categories ({listed(texts, SHOWN)})" if texts else ""
     notices = [found]
     if skipped:
         notices.append("no features: " + listed([f"{name} ({why})" for name, why in skipped.items()], 20))

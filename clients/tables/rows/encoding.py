@@ -12,7 +12,7 @@ import numpy as np
 
 from clients.core.arrays import F32, F64, I64, Bool
 from clients.core.channels import Channel
-from clients.core.errors import DataError
+from clients.core.errors import DataError, listed
 from clients.tables.series import moments
 
 MISSING = "missing"
@@ -135,12 +135,6 @@ class _Notices:
         return tuple(found + self.hints)
 
 
-def listed(names: Sequence[str], most: int = SHOWN) -> str:
-    """List names; of many, the first and the number of the others."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
 def _scaled_numbers(name: str, values: F64, groups: Groups, notices: _Notices) -> tuple[F32, Channel]:
     check_range(name, values, "features")
     known = values[groups.training]
@@ -231,7 +225,7 @@ def _one_hot(column: Column, training: Bool, most: int, notices: _Notices) -> tu
         notices.hints.append(
             f"{column.name!r} has the category {marks[0]}: if it marks a missing value, list it in missing"
         )
-    notices.categories.append(f"{column.name} ({listed(names)})")
+    notices.categories.append(f"{column.name} ({listed(names, SHOWN)})")
     hot = np.zeros((len(codes), len(known)), np.float32)
     rows = np.flatnonzero(at >= 0)
     hot[rows, at[rows]] = 1.0

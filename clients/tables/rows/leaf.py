@@ -11,6 +11,7 @@ import numpy as np
 from clients.core.arrays import I64, Array, Bool
 from clients.core.errors import DataError, require
 from clients.tables.columns import keep_clients
+from clients.tables.reading import counted
 from clients.tables.rows.classes import class_notice, classes_of
 from clients.tables.rows.encoding import Column
 from clients.tables.rows.leaf_files import LeafExamples, leaf_parts
@@ -43,10 +44,10 @@ def leaf_rows(options: TableOptions, *, dealt: bool, seed: int) -> tuple[Labelle
     require(tested is None or options.test_fraction == default, "test_fraction", both, fix="Leave it out.")
     owner, strangers = _joined_owners(examples, tested)
     x, y = _joined(examples, tested)
-    facts: Facts = {"layout": "leaf", "files": examples.files + (tested.files if tested else 0)}
-    notices = [
-        f"read as: LEAF JSON, {facts['files']} files, {len(examples.users):,} users{'' if dealt else ', a client each'}"
-    ]
+    files = examples.files + (tested.files if tested else 0)
+    facts: Facts = {"layout": "leaf", "files": files}
+    users = counted(len(examples.users), "user") + ("" if dealt else ", a client each")
+    notices = [f"read as: LEAF JSON, {counted(files, 'file')}, {users}"]
     labels, names = _classes(y, options)
     parts = _split(options, examples, tested, labels, dealt=dealt, seed=seed)
     notices += _split_notices(examples, tested, parts, strangers, dealt=dealt)
@@ -70,8 +71,7 @@ def leaf_rows(options: TableOptions, *, dealt: bool, seed: int) -> tuple[Labelle
         facts=facts,
         notices=tuple(notices),
     )
-    users = np.asarray([*examples.users, ""])
-    return rows, {"user": users[owner]}
+    return rows, {"user": np.asarray([*examples.users, ""])[owner]}
 
 
 def _classes(y: Array, options: TableOptions) -> tuple[I64, tuple[str, ...]]:
@@ -173,7 +173,7 @@ def _split_notices(
 def character_ids(texts: list[str], training: Bool) -> tuple[Array, str, str]:
     """Return texts as ids of characters, int32 (n, longest); the vocabulary; and a sentence on both.
 
-    Id 0 fills short texts at the front and stands for characters that no training text has; characters of the
+    Id 0 fills short texts at the front and replaces characters that no training text has; characters of the
     vocabulary have ids from 1.
 
     Example:
@@ -197,7 +197,7 @@ def character_ids(texts: list[str], training: Bool) -> tuple[Array, str, str]:
     notice = f"text as ids of {len(vocabulary)} characters, {longest} an example; id 0 is an unseen character"
     short = int((lengths < longest).sum())
     notice += f" or fills the front of the {short:,} shorter texts" if short else ""
-    notice += f"; unseen in training: {unseen:,} characters" if unseen else ""
+    notice += f"; characters unseen in training: {unseen:,}" if unseen else ""
     notice += f"; a model starts with an embedding of {len(vocabulary) + 1} ids"
     return ids, "".join(map(chr, vocabulary.tolist())), notice
 

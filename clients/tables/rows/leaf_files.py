@@ -19,7 +19,7 @@ from clients.core.checks import check_finite
 from clients.core.errors import DataError
 from clients.core.file_paths import find_files
 
-SHOWN_PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
+PICTURES = (".jpg", ".jpeg", ".png", ".gif", ".bmp")
 """Endings of texts that are names of pictures, which are not in the file."""
 
 
@@ -134,7 +134,7 @@ def _x(values: list[Any], where: str) -> Array | list[str]:
         bad = next((i for i, v in enumerate(values) if not isinstance(v, str)), None)
         if bad is not None:
             raise DataError("path", f"{where}, example {bad}: x is {type(values[bad]).__name__} among texts")
-        if values[0].lower().endswith(SHOWN_PICTURES):
+        if values[0].lower().endswith(PICTURES):
             fix = "Put the pictures' numbers into x, or read arrays with kind = 'images'."
             raise DataError("path", f"{where}: x is {values[0]!r}, the name of a picture and not its numbers", fix=fix)
         return values

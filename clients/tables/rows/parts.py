@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from clients.core import streams
 from clients.core.arrays import I64, Bool
-from clients.core.errors import DataError
+from clients.core.errors import DataError, listed
 
 I8 = npt.NDArray[np.int8]
 
@@ -103,6 +103,5 @@ def split_notice(parts: I8, how: str, empty: Sequence[str]) -> str:
               ((TRAINING, "training"), (VALIDATION, "validation"), (TEST, "test"))]  # fmt: skip
     text = f"split {how}: {', '.join(counts)} rows"
     if empty:
-        more = f" and {len(empty) - 5:,} more" if len(empty) > 5 else ""
-        text += f"; clients without a training row, which never train: {', '.join(empty[:5])}{more}"
+        text += f"; clients without a training row, which never train: {listed(empty)}"
     return text

@@ -11,7 +11,7 @@ import numpy as np
 
 from clients.core.arrays import F64, I64, Array
 from clients.core.errors import DataError, PartitionError
-from clients.tables.frame import Frame
+from clients.tables.frame import Frame, place_in
 from clients.tables.text.dialect import USUAL_MISSING
 from clients.tables.text.formats import looks_like_time
 from clients.tables.text.times import is_time_name
@@ -53,8 +53,7 @@ class RowTable:
 
     def place(self, row: int) -> str:
         """Describe the place of a row, for people."""
-        which = int(np.searchsorted(self.ends, row, side="right"))
-        return self.frames[which].place(row - (int(self.ends[which - 1]) if which else 0))
+        return place_in(self.frames, row)
 
     def is_nested(self, name: str) -> bool:
         """Return whether a column of Parquet holds lists or records."""
@@ -128,11 +127,11 @@ def partition_key(table: RowTable, name: str) -> Array:
     """Return the key of a natural partition: a column of text or of whole numbers.
 
     Raises:
-        DataError: it has an empty row.
-        PartitionError: it is neither.
+        PartitionError: it is neither, or has an empty row.
+        DataError: it holds an infinite number.
     """
     if table.kind(name) in ("number", "time") and all(f.is_numeric(name) for f in table.frames):
-        values = table.numbers(name, "key")
+        values = table.numbers(name, "partition.key")
         if (values == np.rint(values)).all():
             return values.astype(np.int64)
         if not np.isnan(values).any():
@@ -140,5 +139,5 @@ def partition_key(table: RowTable, name: str) -> Array:
     codes, texts = table.codes(name)
     if (codes < 0).any():
         row = int(np.flatnonzero(codes < 0)[0])
-        raise DataError("key", f"{table.place(row)}: column {name!r} is empty, and it names the client")
+        raise PartitionError("key", f"{table.place(row)}: column {name!r} is empty, and it names the client")
     return np.asarray(texts)[codes]

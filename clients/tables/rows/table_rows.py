@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from clients.core.arrays import I64, Array, Bool
-from clients.core.errors import DataError, PartitionError, unknown_name
+from clients.core.errors import DataError, PartitionError, listed, unknown_name
 from clients.core.file_paths import find_files
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.tables.columns import keep_clients
@@ -17,7 +17,7 @@ from clients.tables.files import SUFFIXES, read_frames
 from clients.tables.layouts import file_names
 from clients.tables.reading import Reading, describe_files, describe_missing
 from clients.tables.rows.columns import read_features, roles_of
-from clients.tables.rows.encoding import Column, listed
+from clients.tables.rows.encoding import SHOWN, Column
 from clients.tables.rows.parts import I8, named_parts
 from clients.tables.rows.population import is_dealt, require_clients
 from clients.tables.rows.row_table import RowTable, partition_key, row_table
@@ -175,6 +175,6 @@ def _without_missing(options: TableOptions, rows: TableRows, reading: Reading) -
         raise DataError("gaps", f"{rows.table.where}: every row has a missing value, so no row is left")
     if drop.any():
         reading.add("rows_dropped", int(drop.sum()))
-        counts = listed([f"{n} {int(empty.sum()):,}" for n, empty in missing.items()])
+        counts = listed([f"{n} {int(empty.sum()):,}" for n, empty in missing.items()], SHOWN)
         reading.say(f"{int(drop.sum()):,} of {len(drop):,} rows dropped for missing values: {counts}")
     return rows.taken(~drop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import lzma
 import re
 from collections.abc import Sequence
@@ -98,9 +97,9 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
         raise DataError("encoding", problem, fix="Leave encoding out to find it.") from error
     text = text.removeprefix(b"\xef\xbb\xbf")
     records = split_records(text, skip_rows=dialect.skip_rows, comment=dialect.comment)
-    told = records.head(1)
-    if told and not dialect.delimiter and len(told[0]) == 5 and told[0].lower().startswith("sep="):  # Excel's hint
-        dialect = replace(dialect, delimiter=told[0][4])
+    hint = (records.head(1) or [""])[0]
+    if not dialect.delimiter and len(hint) == 5 and hint.lower().startswith("sep="):  # Excel writes it
+        dialect = replace(dialect, delimiter=hint[4])
         records = replace(records, starts=records.starts[1:], ends=records.ends[1:], lines=records.lines[1:])
     if not len(records):
         raise DataError("path", f"{file} cannot be read (Empty CSV file)")
@@ -114,7 +113,7 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
     names, remarks = _names(cells)
     below = dict(zip(names, cells[1] if len(cells) > 1 else [], strict=False))
     if data := next((n for n in names if looks_like_time(n) and looks_like_time(below.get(n))), ""):
-        problem = f"{file}, line {int(records.lines[0])}: {data!r} stands where a column's name belongs"
+        problem = f"{file}, line {int(records.lines[0])}: {data!r} is where a column's name belongs"
         raise DataError("path", problem, fix="Add a first line with the names of the columns, or set skip_rows.")
     return CsvFile(file, records, names, replace(dialect, delimiter=delimiter, encoding=encoding), header, remarks)
 
@@ -219,9 +218,8 @@ def _width_error(files: Sequence[CsvFile], problem: str) -> DataError:
         if not wrong:
             continue
         line, row = wrong[0]
-        shown = io.StringIO()
-        shown.write(file.dialect.delimiter.join(row)[:60])
-        text = f"{file.file} cannot be read (line {line}: Expected {width} columns, got {len(row)}: {shown.getvalue()})"
+        shown = file.dialect.delimiter.join(row)[:60]
+        text = f"{file.file} cannot be read (line {line}: Expected {width} columns, got {len(row)}: {shown})"
         if len(wrong) * 2 > len(cells):
             widest = max(len(row) for row in cells)
             before = next((n for n, r in zip(lines, cells, strict=True) if len(r) == widest), 2) - 1

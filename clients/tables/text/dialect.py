@@ -65,7 +65,7 @@ def is_encoding(name: str) -> bool:
 def find_encoding(raw: bytes) -> str:
     """Return the encoding of a text: by its byte order mark, else UTF-8 if it is valid, else cp1252.
 
-    cp1252 is Latin-1 with the signs of Windows. It cannot be told from other encodings of one byte a letter.
+    cp1252 is Latin-1 with the signs of Windows. It cannot be distinguished from other encodings of one byte a letter.
 
     Example:
         >>> find_encoding("Köln".encode("latin-1"))

@@ -24,11 +24,11 @@ def since_1970(numbers: F64, given: str, place: Callable[[int], str]) -> tuple[I
 
     Args:
         numbers: finite, (n,).
-        given: a unit of `EPOCHS`, "excel", or empty to tell the unit by the size of the numbers.
+        given: a unit of `EPOCHS`, "excel", or empty to find the unit by the size of the numbers.
         place: row -> its place, for messages.
 
     Raises:
-        DataError: the unit cannot be told; or a number is not in the unit of the first.
+        DataError: the unit cannot be found; or a number is not in the unit of the first.
     """
     if given == "excel":
         return _excel(numbers)
@@ -65,7 +65,7 @@ def _unit(numbers: F64, place: Callable[[int], str]) -> str:
             raise DataError("time_format", problem, fix="Set time_format = 'excel', or 's'.")
         return "s"
     if not unit:
-        raise DataError("time_format", f"{first} is no time in a unit that can be told", fix=f"Set it to {units}.")
+        raise DataError("time_format", f"{first} is no time in any known unit", fix=f"Set it to {units}.")
     low, high = bounds[unit]
     wrong = (numbers < low) | (numbers >= high)
     if wrong.any():

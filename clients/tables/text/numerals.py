@@ -32,13 +32,13 @@ class Numerals:
         decimal: "." or ",".
         thousands: separator of groups of three digits; empty for none.
         missing: texts that mark a missing value, besides the usual.
-        asked: whether a text such as "1,234" may be a fraction or a thousand, since neither key is set.
+        undecided: whether a text such as "1,234" may be a fraction or a thousand, since neither key is set.
     """
 
     decimal: str = "."
     thousands: str = ""
     missing: tuple[str, ...] = ()
-    asked: bool = False
+    undecided: bool = False
 
     def resembles(self, text: str) -> bool:
         """Return whether a text that is not a number would be one with another decimal mark or thousands."""
@@ -49,7 +49,7 @@ class Numerals:
         return self._other_marks(text) or f"If {text!r} marks a missing value, set missing = [{text!r}]."
 
     def _other_marks(self, text: str) -> str:
-        if self.asked and re.match(_COMMA_EITHER, text):
+        if self.undecided and re.match(_COMMA_EITHER, text):
             whole, fraction = text.replace(",", ""), text.replace(",", ".")
             return f"It may be {fraction} or {whole}: set decimal = ',' or thousands = ','."
         for mark in (",", ".", " ", "'", "\u00a0", "\u202f"):

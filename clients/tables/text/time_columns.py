@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def numbers_since_1970(frame: Frame, owners: I64 | None = None, *, regular: bool = False) -> list[str]:
-    """Return columns of numbers since 1970: all lie between 2001 and 2033, and their name or their order tells so.
+    """Return columns of numbers since 1970: all lie between 2001 and 2033, and their name or their order shows it.
 
     Args:
         frame: the table.
@@ -34,8 +34,8 @@ def numbers_since_1970(frame: Frame, owners: I64 | None = None, *, regular: bool
         if parsed.first_bad >= 0 or not ((known >= scale) & (known < 2 * scale)).all():
             continue
         steps = _steps(parsed.values, owners)
-        told = re.search("(time|stamp|epoch|date)$", name.lower()) is not None
-        if told or (bool((steps > 0).all()) and (not regular or _is_regular(steps))):
+        is_named = re.search("(time|stamp|epoch|date)$", name.lower()) is not None
+        if is_named or (bool((steps > 0).all()) and (not regular or _is_regular(steps))):
             found.append(name)
     return found
 
@@ -64,7 +64,8 @@ def _steps(values: F64, owners: I64 | None) -> F64:
         return np.diff(values)
     order = np.argsort(owners, kind="stable")
     inside = owners[order][1:] == owners[order][:-1]
-    return np.diff(values[order])[inside]
+    steps: F64 = np.diff(values[order])[inside]
+    return steps
 
 
 def _is_regular(steps: F64) -> bool:

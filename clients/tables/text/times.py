@@ -166,10 +166,12 @@ def _in_utc(frame: Frame, stamps: Stamps, codes: I64, clock: Clock, owners: I64 
         words.append("UTC by the offsets in the text" if not frame.is_typed(label) else "UTC")
         times = stamps.times[codes]
     elif clock.zone:
-        times, told = to_utc(stamps.times, codes, clock.zone, owners, frame.place)
+        times, repeated = to_utc(stamps.times, codes, clock.zone, owners, frame.place)
         words.append(clock.zone)
-        if told:
-            words.append(f"{told} repeated times by their order" if told > 1 else "1 repeated time by its order")
+        if repeated:
+            words.append(
+                f"{repeated} repeated times by their order" if repeated > 1 else "1 repeated time by its order"
+            )
     else:
         times = stamps.times[codes]
     shown = ", ".join(w for w in words if w)

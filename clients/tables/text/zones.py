@@ -27,7 +27,7 @@ def check_zone(zone: str) -> None:
 
 
 def to_utc(local: I64, codes: I64, zone: str, owners: I64 | None, place: Callable[[int], str]) -> tuple[I64, int]:
-    """Return the times of all rows in UTC, and how many repeated hours were told apart by their order.
+    """Return the times of all rows in UTC, and how many repeated times were decided by their order.
 
     A local time that daylight saving repeats must occur twice in a series: the first is the earlier hour, or the later
     one where the series goes back in time.

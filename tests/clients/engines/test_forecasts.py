@@ -37,8 +37,9 @@ STEEP = 10.0  # the slope of the second sensor's ramp
 def ramps(folder: Path, scale: Scale = "client", **changes: object) -> Population:
     """Return two sensors: 10 t and t. Repeating the last reading is wrong by 10 and by 1 a step."""
     rows = "".join(f"{STEEP * t},{t}\n" for t in range(ROWS))
-    (folder / "ramps.csv").write_text("steep,flat\n" + rows)  # a first column that counts rows is no sensor
-    options = {"window": 4, "unit": "ug/m3"} | changes
+    (folder / "ramps.csv").write_text("steep,flat\n" + rows)
+    chosen = ("steep", "flat")  # by default a first column that counts in even steps is no sensor
+    options = {"window": 4, "unit": "ug/m3", "columns": chosen} | changes
     return table_population(
         TableOptions(path=str(folder / "ramps.csv"), scale=scale, **options),  # type: ignore[arg-type]
         dtype=torch.float64,

@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from clients.engines import progress as module
 from clients.engines.progress import EVERY_SECONDS, QUIET_SECONDS, Progress
 from simulator.runs.run import simulate
+from simulator.scenario.sections import load_scenario
 from tests.support.run_folders import digits, recorded
 
 
@@ -86,6 +87,16 @@ def test_engines_count_every_local_step_and_evaluated_example(engine: str, tmp_p
     assert {one["round"] for one in evaluated} == {0, 1, 2, 3, None}
     assert all(one["done"] <= one["of"] for one in evaluated)
     assert any(one["done"] == one["of"] == len(run.session.population.validation or ()) for one in evaluated)
+
+
+@pytest.mark.usefixtures("_talkative")
+@pytest.mark.parametrize("engine", ["plain", "stacked"])
+def test_engines_count_the_local_steps_of_quadratics(engine: str) -> None:
+    follower = Follower()
+    sets = ["run.rounds=2", f"engine.kind={engine}"]
+    simulate(load_scenario("quadratic-two-clients", sets=sets), record=False, observers=[follower])
+    training = [one for one in follower.reports if one["phase"] == "training"]
+    assert {one["round"] for one in training if one["done"] == one["of"] > 0} == {1, 2}
 
 
 @pytest.mark.usefixtures("_talkative")

@@ -148,8 +148,8 @@ def test_unusable_labels_are_refused_with_the_fix(targets: Any, says: str) -> No
 
 def test_outputs_that_no_label_has_are_stated() -> None:
     labels = [3, 17, 300, 17] * 10
-    said = "labels have 3 different values and make 301 outputs; classes 0, 1, 2, 4, 5, 6, ... have no example"
-    assert arrays(X, labels, task="classification").pool.notices == (said,)
+    notice = "labels have 3 different values and make 301 outputs; classes 0, 1, 2, 4, 5, 6, ... have no example"
+    assert arrays(X, labels, task="classification").pool.notices == (notice,)
     assert dealt(arrays(X, labels)).outputs == 301
     one = arrays(X, np.where(Y == 3, 4, Y), task="classification").pool.notices
     assert one == ("labels have 4 different values and make 5 outputs; class 3 has no example",)
@@ -195,11 +195,13 @@ def test_float_targets_of_token_ids_keep_their_fractions(dtype: torch.dtype) -> 
 
 
 def test_integers_that_become_floating_point_are_stated() -> None:
-    said = "features are whole numbers (int64) and become floating-point numbers; for token ids pass dtype=torch.int64"
-    assert arrays(TOKENS, Y, task="classification").pool.notices == (said,)
+    notice = (
+        "features are whole numbers (int64) and become floating-point numbers; for token ids pass dtype=torch.int64"
+    )
+    assert arrays(TOKENS, Y, task="classification").pool.notices == (notice,)
     p = custom_population(lambda k: (TOKENS, Y), [40], outputs=4)
     assert first(p)[0].dtype == torch.float32
-    assert p.federation.notices == (f"client 0: {said}",)
+    assert p.federation.notices == (f"client 0: {notice}",)
     (of_bytes,) = arrays(np.full((40, 2), 200, np.uint8), Y, task="classification").pool.notices
     assert of_bytes.endswith("bytes are not scaled, divide them by 255 for 0 to 1")
     assert custom_population(lambda k: (X, Y), [40], outputs=4).federation.notices == ()
@@ -233,22 +235,33 @@ def test_numbers_beyond_the_type_are_refused_before_the_cast() -> None:
 def test_digits_that_the_type_loses_are_stated() -> None:
     stamps = np.column_stack([X, 1.7e9 + np.arange(40)])
     population = dealt(arrays(stamps, Y, task="classification"))
-    (said,) = population.federation.notices
-    assert said.startswith(
-        "features, column 3: numbers from 1700000000 to 1700000039, and float32 keeps them to within "
-    )
-    assert said.endswith('Set run.dtype = "float64".')
+    (notice,) = population.federation.notices
+    rounded = "features, column 3: numbers from 1700000000 to 1700000039, and float32 keeps them to within "
+    assert notice.startswith(rounded)
+    assert notice.endswith('Set run.dtype = "float64".')
     assert dealt(arrays(stamps, Y, task="classification"), dtype=torch.float64).federation.notices == ()
-    (said,) = custom_population(lambda k: (stamps, Y), [40], outputs=4).federation.notices
-    assert said.startswith("client 0: features, column 3: numbers from 1700000000 to 1700000039")
-    assert said.endswith("Pass dtype=torch.float64, and run with run.dtype = 'float64'.")
+    (own,) = dealt(
+        arrays(stamps, Y, task="classification", dtype=torch.float32), dtype=torch.float64
+    ).federation.notices
+    (client,) = custom_population(lambda k: (stamps, Y), [40], outputs=4).federation.notices
+    assert own.startswith(rounded)
+    assert client == f"client 0: {own}"
+    assert own.endswith("Pass dtype=torch.float64, and run with run.dtype = 'float64'.")
+
+
+def test_digits_of_targets_that_the_runs_type_loses_are_stated() -> None:
+    stamps = 1.7e9 + np.arange(40)
+    pooled = arrays(TOKENS, stamps, task="regression", dtype=torch.int64)
+    assert dealt(pooled, dtype=torch.float64).federation.notices == ()
+    (notice,) = dealt(pooled).federation.notices
+    assert notice.startswith("targets, column 0: numbers from 1700000000 to 1700000039, and float32 keeps them")
 
 
 def test_ids_beyond_float64_are_stated() -> None:
     ids = np.array([2**53 + 1, 5])
-    said = precision_notice(ids, torch.float64, "features", fix="")
+    notice = precision_notice(ids, torch.float64, "features", fix="")
     exact = "float64 keeps them exact up to 2**53 only. Number ids from 0."
-    assert said == f"features: whole numbers up to 9,007,199,254,740,993, and {exact}"
+    assert notice == f"features: whole numbers up to 9,007,199,254,740,993, and {exact}"
     assert precision_notice(ids - 1, torch.float64, "features", fix="") == ""
 
 

@@ -52,6 +52,13 @@ def test_index_that_starts_again_in_every_file_is_an_index(tmp_path: Path) -> No
     assert [(s.name, numbers(s)) for s in clients] == [("a", [0, 1, 4, 0, 1, 4])]
 
 
+@pytest.mark.parametrize(("gap", "names"), [("", ["elapsed", "a"]), ("25", ["a"])])
+def test_first_column_in_even_steps_is_no_sensor_unless_it_has_gaps(tmp_path: Path, gap: str, names: list[str]) -> None:
+    elapsed = ["0", "5", "10", "15", "20", gap, *(str(5 * i) for i in range(6, 20))]
+    path = table(tmp_path, elapsed=elapsed, a=[i * i % 7 for i in range(20)])
+    assert [s.name for s in series_of(path)[0]] == names
+
+
 def test_times_are_no_clients(tmp_path: Path) -> None:
     path = table(tmp_path, time=TIMES, ts=range(1709251200, 1709251206), seen=TIMES, a=[1, 2, 3, 4, 5, 7])
     clients, reading = series_of(path)

@@ -111,7 +111,7 @@ def test_dialects_give_these_numbers(
         ('a,note,b\n1,5" pipe,2\n\nbad,6,3\n5,y,6\n', {}, r"x.csv, line 4, column 'a': 'bad'"),
         ("a,b\n1,2\n3\n4,5\n", {}, r"x.csv cannot be read \(line 3: Expected 2 columns, got 1: 3\)"),
         ("Station 5\nDepth 3\na,b\n1,2\n3,4\n", {}, r"Expected 1 columns, got 2.*try skip_rows = 2"),
-        ("2024-01-01 00:00,1\n2024-01-01 01:00,3\n", {}, "line 1: '2024-01-01 00:00' stands where a column's name"),
+        ("2024-01-01 00:00,1\n2024-01-01 01:00,3\n", {}, "line 1: '2024-01-01 00:00' is where a column's name"),
         ('id,t\n1,"-0070,1"\n2,"+0012,1"\n', {"columns": ("t",)}, "line 2, column 't': '-0070,1' is not a number"),
         ("a,a\n1,2\n", {}, "more than one column called 'a'. Give each"),
     ],

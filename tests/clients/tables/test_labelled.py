@@ -190,7 +190,7 @@ def test_missing_values_are_filled_by_training_rows(tmp_path: Path) -> None:
     assert "1 of 'x' by the training mean 3; 1 of 'c' by the category 'missing'" in text
 
 
-def test_mark_of_a_missing_value_among_numbers_is_asked_for(tmp_path: Path) -> None:
+def test_mark_of_a_missing_value_among_numbers_is_refused_with_the_fix(tmp_path: Path) -> None:
     path = write(tmp_path, "x,label\n1,a\n2,b\n-,a\n")
     with pytest.raises(DataError) as caught:
         read(whole(path), IidOptions(clients=1))
@@ -343,7 +343,13 @@ def test_rows_without_clients_need_a_partition(tmp_path: Path) -> None:
         read(options(table_of(tmp_path), scale="client"), IidOptions(clients=2))
 
 
-def test_forecast_still_refuses_a_partition(tmp_path: Path) -> None:
+def test_empty_key_is_named_as_the_partitions(tmp_path: Path) -> None:
+    table = options(write(tmp_path, "k,x,label\na,1,p\n,2,q\n"))
+    with pytest.raises(PartitionError, match=r"partition.key: .*x.csv, line 3: column 'k' is empty"):
+        build_federation(Federation(data=table, partition=NaturalOptions(key="k")))
+
+
+def test_forecast_refuses_a_partition(tmp_path: Path) -> None:
     table = TableOptions(path=write(tmp_path, "a,b\n" + "1,2\n" * 40))
     with pytest.raises(PartitionError, match="data 'table' bring their own clients"):
         read(table, IidOptions(clients=2))
@@ -383,7 +389,7 @@ def test_key_of_another_task_is_refused(changes: dict[str, Any], field: str, wor
         (
             "x,label\n1,a\n2,b\n",
             {"task": "regression"},
-            "'a' is not a number.*set task = 'classification'|not a number",
+            "line 2, column 'label': 'a' is not a number.*For labels that are text set task = 'classification'",
         ),
         ("label\na\nb\n", {}, "has no column left to be a feature"),
         ("x,label\n1,a\n2,b\n", {"features": ("label",)}, "features: names 'label', which is the label"),

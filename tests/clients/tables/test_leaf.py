@@ -139,7 +139,7 @@ def test_text_becomes_ids_of_the_training_characters(tmp_path: Path) -> None:
     assert population.test.features.tolist() == [[0, 1, 2]]
     assert population.federation.record["vocabulary"] == "abc"
     assert population.federation.record["classes"] == "a, d"
-    assert "unseen in training: 1 characters; a model starts with an embedding of 4 ids" in notice(
+    assert "characters unseen in training: 1; a model starts with an embedding of 4 ids" in notice(
         population, "text as ids"
     )
 

@@ -56,7 +56,7 @@ def test_repairs_are_stated(tmp_path: Path) -> None:
     options = TableOptions(path=str(path), window=3, sort=True, duplicates="last")
     notices = build_population(options, None, seed=0).federation.notices
     assert "2 rows put in order of time (sort = true)" in notices
-    assert "1 row of a time that another row has left out (duplicates = 'last')" in notices
+    assert "1 row left out beside another row of the same time (duplicates = 'last')" in notices
 
 
 @pytest.mark.parametrize("layout", ["long", "files"])
