@@ -14,9 +14,8 @@ import numpy as np
 
 from clients.core.arrays import F64, I64
 from clients.core.errors import DataError
-from clients.core.file_paths import find_files
 from clients.tables.columns import keep_clients, sensors
-from clients.tables.files import SUFFIXES, read_frames
+from clients.tables.files import find_tables, read_frames
 from clients.tables.frame import Frame
 from clients.tables.reading import Reading, describe_files, describe_missing, listed
 from clients.tables.repair import put_on_grid
@@ -37,10 +36,7 @@ def read_series(options: TableOptions, reading: Reading) -> list[Series]:
     Raises:
         DataError: naming the file, the column and the line at fault.
     """
-    found = find_files(options.path, "path", SUFFIXES)
-    other = [file for file in found.files if not file.name.lower().endswith(SUFFIXES)]
-    if other:
-        raise DataError("path", f"{other[0]} is not one of {', '.join(SUFFIXES)}")
+    found = find_tables(options.path)
     frames = read_frames(found.files, options.dialect)
     reading.record.update({"files": len(found.files), "layout": options.layout})
     describe_files(reading, frames, found.remarks)

@@ -21,6 +21,12 @@ from clients.tables.text.records import Records, read_cells, split_records
 
 _SAMPLE = 40  # records that the dialect is found in
 _BLOCK = 1 << 24
+_OTHER_KINDS = (
+    (b"PK\x03\x04", "a zip archive or an Excel workbook", "Unpack it, or save the sheet as CSV."),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the sheet as CSV."),
+    (b"PAR1", "a Parquet file", "Let its name end in .parquet."),
+    (b"\x89HDF", "an HDF5 file", "Let its name end in .h5."),
+)
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,19 @@ class CsvFile:
 
 
 def read_bytes(file: Path) -> bytes:
-    """Return a file's content, unpacked."""
+    """Return a file's content, unpacked. Its first bytes tell that it is packed, or no text, under any name.
+
+    Raises:
+        DataError: it is a file of another kind.
+    """
     suffix = file.suffix.lower()
-    opener = gzip.open if suffix == ".gz" else lzma.open if suffix == ".xz" else open
+    with file.open("rb") as stream:
+        begin = stream.read(8)
+    for mark, what, fix in _OTHER_KINDS:
+        if begin.startswith(mark):
+            raise DataError("path", f"{file} is {what} and no text", fix=fix)
+    packed = gzip.open if begin.startswith(b"\x1f\x8b") else lzma.open if begin.startswith(b"\xfd7zXZ") else None
+    opener = packed or (gzip.open if suffix == ".gz" else lzma.open if suffix == ".xz" else open)
     with opener(file, "rb") as stream:
         content: bytes = stream.read()
     return content

@@ -235,3 +235,31 @@ def test_points_that_may_separate_thousands_need_a_key(tmp_path: Path) -> None:
 def test_fractions_with_three_digits_are_read(values: list[str], tmp_path: Path) -> None:
     path = written(tmp_path, "\n".join(["a;b", *(f"x;{v}" for v in values)]) + "\n")
     assert numbers(series_of(path)[0][0]) == [float(v) for v in values]
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.dat", "x.DATA", "x.txt.gz"])
+def test_text_of_another_ending_is_read_where_the_path_names_it(name: str, tmp_path: Path) -> None:
+    text = b"a;b\n1;2\n3;5\n"
+    path = written(tmp_path, gzip.compress(text) if name.endswith(".gz") else text, name)
+    assert {s.name: numbers(s) for s in series_of(path)[0]} == {"a": [1, 3], "b": [2, 5]}
+    assert len(series_of(tmp_path / f"*{path.name[1:]}")[0]) == 2
+    with pytest.raises(DataError, match=r"no file that ends in .csv, .* A pattern takes other files: .*/\*\."):
+        series_of(tmp_path)
+
+
+def test_packed_file_is_read_under_the_name_of_a_plain_one(tmp_path: Path) -> None:
+    clients, _ = series_of(written(tmp_path, gzip.compress(b"a,b\n1,2\n3,5\n"), "x.csv"))
+    assert [numbers(s) for s in clients] == [[1, 3], [2, 5]]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "says"),
+    [
+        (b"PK\x03\x04 and so on", "x.csv", "is a zip archive or an Excel workbook and no text.* save the sheet as CSV"),
+        (b"PK\x03\x04 and so on", "x.xlsx", "is a zip archive or an Excel workbook"),
+        (b"PAR1 and so on", "x.csv", "is a Parquet file and no text. Let its name end in .parquet"),
+    ],
+)
+def test_files_of_other_kinds_are_named(content: bytes, name: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=says):
+        series_of(written(tmp_path, content, name))
