@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clients.core.errors import DataError
 from clients.tables.columns import counts_rows
@@ -122,6 +122,14 @@ def _is_categories(table: RowTable, name: str, options: TableOptions) -> bool:
     return True
 
 
+def _has_leading_zeros(table: RowTable, name: str) -> bool:
+    """Return whether a column of a text file has numbers such as 01067, which may be codes."""
+    import polars as pl
+
+    columns: list[Any] = [pl.from_arrow(f.table.column(name)) for f in table.frames if not f.is_typed(name)]
+    return any(column.str.contains(r"^\s*0\d").any() for column in columns)
+
+
 def _notices(
     table: RowTable, names: tuple[str, ...], categories: frozenset[str], skipped: dict[str, str]
 ) -> tuple[str, ...]:
@@ -130,8 +138,11 @@ def _notices(
     found = f"features: {len(numbers)} of numbers" + (f" ({listed(numbers)})" if numbers else "")
     found += f", {len(texts)} of categories ({listed(texts)})" if texts else ""
     notices = [found]
+    zeros = [n for n in numbers if _has_leading_zeros(table, n)]
+    if zeros:
+        notices.append(f"numbers that begin with a zero: {listed(zeros)}; add codes such as postcodes to categorical")
     if skipped:
-        notices.append("no features: " + listed([f"{name} ({why})" for name, why in skipped.items()], 20))
+        notices.append("no features: " + listed([f"{name or repr(name)} ({why})" for name, why in skipped.items()], 20))
     return tuple(notices)
 
 

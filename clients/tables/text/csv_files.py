@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from clients.core.arrays import I64
 from clients.core.errors import DataError
-from clients.tables.text.dialect import USUAL_MISSING, Dialect, cells_of, find_delimiter, find_encoding
+from clients.tables.text.dialect import DELIMITERS, USUAL_MISSING, Dialect, cells_of, find_delimiter, find_encoding
 from clients.tables.text.formats import looks_like_time
 from clients.tables.text.records import Records, read_cells, split_records
 
@@ -113,6 +114,8 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
         problem = f"{file} is not text in {encoding} ({error})"
         raise DataError("encoding", problem, fix="Leave encoding out to find it.") from error
     text = text.removeprefix(b"\xef\xbb\xbf")
+    if dialect.delimiter == " ":  # runs of spaces separate columns as one does
+        text = re.sub(rb"(?m)^ | (?=\r?$)", b"", re.sub(rb"[ \t]+", b" ", text))
     records = split_records(text, skip_rows=dialect.skip_rows, comment=dialect.comment)
     told = records.head(1)
     if told and not dialect.delimiter and len(told[0]) == 5 and told[0].lower().startswith("sep="):  # Excel's hint
@@ -126,6 +129,8 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
         return CsvFile(file, records, before.names, found, header, before.remarks)
     sample = records.head(_SAMPLE)
     delimiter = dialect.delimiter or find_delimiter(sample)
+    if not dialect.delimiter:
+        _refuse_preamble(file, records, sample)
     cells = cells_of(sample, delimiter)
     names, remarks = _names(cells)
     below = dict(zip(names, cells[1] if len(cells) > 1 else [], strict=False))
@@ -133,6 +138,19 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
         problem = f"{file}, line {int(records.lines[0])}: {data!r} stands where a column's name belongs"
         raise DataError("path", problem, fix="Add a first line with the names of the columns, or set skip_rows.")
     return CsvFile(file, records, names, replace(dialect, delimiter=delimiter, encoding=encoding), header, remarks)
+
+
+def _refuse_preamble(file: Path, records: Records, sample: list[str]) -> None:
+    """Refuse a file whose first line has one cell, where most lines have several: its header comes later."""
+    if any(len(cells_of(sample[:1], d)[0]) > 1 for d in DELIMITERS):
+        return
+    for sign in (d for d in DELIMITERS if d != ","):
+        widths = [len(cells) for cells in cells_of(sample, sign)]
+        commonest, count = Counter(widths).most_common(1)[0]
+        if commonest > 1 and 2 * count > len(widths) == len(sample):
+            before = int(records.lines[widths.index(commonest)]) - 1
+            problem = f"{file}: the first line has no {sign!r}, and most lines have {commonest} columns with it"
+            raise DataError("skip_rows", problem, fix=f"The header may come later: set skip_rows = {before}.")
 
 
 def _is_number(text: str) -> bool:
