@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from clients.core.arrays import F64, I64
+from clients.core.arrays import F64, I64, Bool
 from clients.core.errors import DataError
 from clients.tables.options import Gaps
 from clients.tables.text.steps import show_step, show_time
@@ -97,7 +97,7 @@ def refuse_gaps(series: Series) -> None:
     empty = np.isnan(series.values)
     if empty.any():
         i, c = (int(x) for x in np.argwhere(empty)[0])
-        nothing = empty.all(axis=0)
+        nothing: Bool = np.asarray(empty.all(axis=0), np.bool_)
         if nothing[c] and series.place(0).startswith(f"{series.name},"):  # the columns are sensors
             names = [name for name, lacks in zip(series.channels, nothing.tolist(), strict=True) if lacks]
             fix = f"Leave it out: exclude = {names[:20]}. Or set gaps to 'drop'."

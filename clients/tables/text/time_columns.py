@@ -64,7 +64,8 @@ def _steps(values: F64, owners: I64 | None) -> F64:
         return np.diff(values)
     order = np.argsort(owners, kind="stable")
     inside = owners[order][1:] == owners[order][:-1]
-    return np.diff(values[order])[inside]
+    steps: F64 = np.diff(values[order])[inside]
+    return steps
 
 
 def _is_regular(steps: F64) -> bool:
