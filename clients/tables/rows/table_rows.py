@@ -13,7 +13,7 @@ from clients.core.errors import DataError, PartitionError, unknown_name
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.tables.columns import keep_clients
 from clients.tables.files import find_tables, read_frames
-from clients.tables.layouts import file_names
+from clients.tables.names import file_names
 from clients.tables.reading import Reading, describe_files, describe_missing
 from clients.tables.rows.columns import read_features, roles_of
 from clients.tables.rows.encoding import Column, listed
