@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -58,7 +59,9 @@ def find_files(path: str, field: str, suffixes: tuple[str, ...]) -> FoundFiles:
     hidden = [p.name for p in held if p.name.startswith((".", "~$"))]
     files = [p for p in held if p.name not in hidden and p.name.lower().endswith(suffixes)]
     if not files:
-        raise DataError(field, f"the folder {path} holds no file that ends in {', '.join(suffixes)}")
+        held_ends = Counter(p.suffix for p in held if p.name not in hidden and p.suffix)
+        fix = f"A pattern takes other files: {path.rstrip('/')}/*{held_ends.most_common(1)[0][0]}." if held_ends else ""
+        raise DataError(field, f"the folder {path} holds no file that ends in {', '.join(suffixes)}", fix=fix)
     other = len(held) - len(hidden) - len(files)
     left = [f"{len(hidden)} hidden"] * bool(hidden) + [f"{other} of other endings"] * bool(other)
     return FoundFiles(files, (f"files left out of the folder: {' and '.join(left)}",) if left else ())

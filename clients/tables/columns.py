@@ -59,10 +59,11 @@ def sensors(options: TableOptions, frame: Frame, times: tuple[str, ...], reading
         reading.parts.append(f"{len(skipped):,} skipped ({_reasons(skipped)})")
     if not found:
         held = _reasons(skipped) or ", ".join(frame.names)
+        spaced = len(frame.names) == 1 and len(frame.names[0].split()) > 1
         raise DataError(
             "columns",
             f"{frame.file} has no column of numbers to forecast; it has {held}",
-            fix="Check delimiter and decimal.",
+            fix="If spaces separate columns, set delimiter = ' '." if spaced else "Check delimiter and decimal.",
         )
     return tuple(found)
 

@@ -5,21 +5,45 @@ from __future__ import annotations
 import lzma
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clients.core.arrays import Bool
 from clients.core.errors import DataError
+from clients.core.file_paths import FoundFiles, find_files
 from clients.tables.frame import Frame
 from clients.tables.hdf5 import read_hdf5
 from clients.tables.text.csv_files import CsvFile, Source, open_csv, read_text_columns
 from clients.tables.text.dialect import Dialect
+from clients.tables.text.unit_rows import MOST_UNIT_ROWS, count_unit_rows
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 PARQUET_SUFFIXES = (".parquet", ".pq")
+TEXT_SUFFIXES = tuple(
+    f"{s}{packed}" for s in (".txt", ".dat", ".data", ".asc", ".tab") for packed in ("", ".gz", ".xz")
+)
+"""Further endings of text files. A path or a pattern may end in them; a folder's files of them are often notes."""
 SUFFIXES = (".csv", ".csv.gz", ".csv.xz", ".tsv", ".tsv.gz", ".tsv.xz", *PARQUET_SUFFIXES, *HDF5_SUFFIXES)
+_MOST_COLUMNS_WITH_UNITS = 2000
+
+
+def find_tables(path: str) -> FoundFiles:
+    """Return the files of tables at a path: a file, a folder or a pattern.
+
+    Raises:
+        DataError: there are none, or one has an ending that is none of a table's.
+    """
+    found = find_files(path, "path", SUFFIXES)
+    typed = next((s for s in (*TEXT_SUFFIXES, ".zip", ".xls", ".xlsx") if path.lower().endswith(s)), "")
+    known = (*SUFFIXES, typed) if typed else SUFFIXES  # reading an archive says what it is
+    if other := [file for file in found.files if not file.name.lower().endswith(known)]:
+        fix = "If it is text in columns, let its name end in .csv, or in .txt and path too."
+        raise DataError("path", f"{other[0]} is not one of {', '.join(SUFFIXES)}", fix=fix)
+    return found
 
 
 def read_frame(file: Path, dialect: Dialect | None = None) -> Frame:
@@ -84,7 +108,13 @@ def _csv_frame(files: list[CsvFile]) -> Frame:
         kept = [i for i in range(len(names)) if i not in empty]
         table, named = table.select(kept), None if named is None else named.select(kept)
         remarks.append(f"{len(empty)} empty column{'s' * (len(empty) > 1)} without a name left out")
-    table, named, sources, dropped = _without_empty_end(table, named, sources)
+    whole = table
+    table, named, sources, units = _kept(table, named, sources, _unit_rows(table, sources))
+    if units:
+        first = next(text for c in whole.itercolumns() if (text := c[0].as_py()))
+        counted = f"{units} rows" if units > 1 else "1 row"
+        remarks.append(f"{counted} of units under the header left out (without time and numbers, from {first!r})")
+    table, named, sources, dropped = _kept(table, named, sources, _empty_end(table, sources))
     if dropped:
         remarks.append(f"{dropped} empty row{'s' * (dropped > 1)} at the end left out")
     _check(files[0].file, table, sources)
@@ -95,28 +125,48 @@ def _csv_frame(files: list[CsvFile]) -> Frame:
     return Frame(table, tuple(sources), files[0].dialect, named, quoted, tuple(remarks))
 
 
-def _without_empty_end(table: Any, named: Any, sources: list[Source]) -> tuple[Any, Any, list[Source], int]:
-    """Leave out rows without any value at the end of each file: spreadsheets write them."""
-    import pyarrow as pa
-
+def _empty_end(table: Any, sources: list[Source]) -> Bool:
+    """Return which rows to keep: all but those without any value at the end of each file. Spreadsheets write them."""
+    keep: Bool = np.ones(table.num_rows, np.bool_)
     if not table.num_columns or not table.column(0).null_count:
-        return table, named, sources, 0
-    ends = np.cumsum([s.rows for s in sources])
-    keep = np.ones(table.num_rows, np.bool_)
-    for source, end in zip(sources, ends.tolist(), strict=True):
+        return keep
+    for source, end in zip(sources, np.cumsum([s.rows for s in sources]).tolist(), strict=True):
         row = end - 1
         while row > end - source.rows and all(not c[row].is_valid for c in table.itercolumns()):
             keep[row] = False
             row -= 1
+    return keep
+
+
+def _unit_rows(table: Any, sources: list[Source]) -> Bool:
+    """Return which rows to keep: all but the rows of units under each file's header. Loggers write them."""
+    keep: Bool = np.ones(table.num_rows, np.bool_)
+    begin = 0
+    for source in sources:
+        few = table.slice(begin, min(source.rows, MOST_UNIT_ROWS + 1))
+        if few.num_rows and 0 < few.num_columns <= _MOST_COLUMNS_WITH_UNITS:
+            count = count_unit_rows([[c[i].as_py() for c in few.itercolumns()] for i in range(few.num_rows)])
+            keep[begin : begin + count] = False
+        begin += source.rows
+    return keep
+
+
+def _kept(table: Any, named: Any, sources: list[Source], keep: Bool) -> tuple[Any, Any, list[Source], int]:
+    """Return some rows of each file, from a first to a last one, and how many are left out."""
+    import pyarrow as pa
+
     dropped = int((~keep).sum())
     if not dropped:
         return table, named, sources, 0
+    shorter: list[Source] = []
+    begin = 0
+    for source in sources:
+        rows = np.flatnonzero(keep[begin : begin + source.rows])
+        first = int(rows[0]) if len(rows) else 0
+        lines = None if source.lines is None else source.lines[rows]
+        shorter.append(replace(source, rows=len(rows), lines=lines, first=source.first + first))
+        begin += source.rows
     mask = pa.array(keep)
-    starts = ends - [s.rows for s in sources]
-    shorter = [
-        Source(s.file, int(keep[a:b].sum()), s.lines, s.first, s.word)
-        for s, a, b in zip(sources, starts.tolist(), ends.tolist(), strict=True)
-    ]
     return table.filter(mask), None if named is None else named.filter(mask), shorter, dropped
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import takewhile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clients.core.arrays import F64, I64
-from clients.core.errors import DataError, listed
-from clients.core.file_paths import find_files
+from clients.core.errors import DataError
 from clients.tables.columns import keep_clients, sensors
-from clients.tables.files import SUFFIXES, read_frames
+from clients.tables.files import find_tables, read_frames
 from clients.tables.frame import Frame, place_in
+from clients.tables.names import describe_names, file_names, without_spaces
 from clients.tables.reading import Reading, describe_files, describe_missing
 from clients.tables.repair import put_on_grid
 from clients.tables.series import Series
@@ -38,10 +35,7 @@ def read_series(options: TableOptions, reading: Reading) -> list[Series]:
     Raises:
         DataError: naming the file, the column and the line at fault.
     """
-    found = find_files(options.path, "path", SUFFIXES)
-    other = [file for file in found.files if not file.name.lower().endswith(SUFFIXES)]
-    if other:
-        raise DataError("path", f"{other[0]} is not one of {', '.join(SUFFIXES)}")
+    found = find_tables(options.path)
     frames = read_frames(found.files, options.dialect)
     reading.record.update({"files": len(found.files), "layout": options.layout})
     describe_files(reading, frames, found.remarks)
@@ -145,7 +139,7 @@ def _files(options: TableOptions, frames: list[Frame], reading: Reading) -> list
     if twice:
         raise DataError("id_column", f"several files are of {min(twice)!r}; they must be of different clients")
     whole = _joined(options, frames, reading, owners, options.target)
-    _describe_names(reading, names)
+    describe_names(reading, names)
     return _split(whole, names, np.cumsum([s.rows for s in sources]).tolist())
 
 
@@ -168,45 +162,25 @@ def _one_name(column: str, frame: Frame) -> list[str]:
     return names
 
 
-def _describe_names(reading: Reading, names: Sequence[str]) -> None:
-    spaced = [name for name in names if name != name.strip()]
-    if spaced:
-        words = "names of clients begin or end" if len(spaced) > 1 else "name of a client begins or ends"
-        reading.say(f"{len(spaced):,} {words} with a space: {listed(map(repr, spaced))}")
-
-
-def file_names(files: list[Path]) -> list[str]:
-    """Name clients by the parts in which their files' names differ, cut at separators."""
-    stems = [re.sub(r"\.(csv|tsv|parquet|pq)(\.gz|\.xz)?$", "", f.name, flags=re.IGNORECASE) for f in files]
-    if len(stems) < 2:
-        return stems
-    head = re.sub(r"[^ _.-]*$", "", _common_start(stems))
-    tail = re.sub(r"[^ _.-]*$", "", _common_start([s[len(head) :][::-1] for s in stems]))
-    short = [s[len(head) : len(s) - len(tail)] for s in stems]
-    return short if all(short) else stems
-
-
-def _common_start(texts: Sequence[str]) -> str:
-    return "".join(letters[0] for letters in takewhile(lambda c: len(set(c)) == 1, zip(*texts, strict=False)))
-
-
 def _long(options: TableOptions, frames: list[Frame], reading: Reading) -> list[Series]:
     """Read a table with a row for each client and time; clients are in order of their names."""
     owners: list[I64] = []
     index: dict[str, int] = {}
     for frame in frames:
         frame.require_columns((options.id_column,), "id_column")
-        known, codes = frame.codes(options.id_column)
+    coded = [frame.codes(options.id_column) for frame in frames]
+    bare = without_spaces([name for names, _ in coded for name in names], reading)
+    for frame, (known, codes) in zip(frames, coded, strict=True):
         if (codes < 0).any():
             place = frame.place(int(np.flatnonzero(codes < 0)[0]))
             raise DataError("id_column", f"{place}: column {options.id_column!r} is empty")
-        owners.append(np.array([index.setdefault(name, len(index)) for name in known], np.int64)[codes])
+        owners.append(np.array([index.setdefault(bare.get(name, name), len(index)) for name in known], np.int64)[codes])
     whole = _joined(options, frames, reading, owners, options.target)
     names = sorted(index)
     rank = np.empty(len(names), np.int64)
     rank[[index[name] for name in names]] = np.arange(len(names))
     owner = rank[np.concatenate(owners)]
-    _describe_names(reading, names)
+    describe_names(reading, names)
     ends = np.cumsum(np.bincount(owner, minlength=len(names)))
     return _split(whole, names, ends.tolist(), np.argsort(owner, kind="stable").astype(np.int64))
 

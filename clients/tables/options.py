@@ -59,7 +59,7 @@ class TableOptions(WindowedOptions, TaskOptions):
 
     Attributes:
         path: a file (.csv, .csv.gz, .csv.xz, .tsv, .parquet, .h5), a folder of them, or a glob such as "air/*.csv.xz".
-            Files are read in order of their names.
+            Files are read in order of their names. A file or a glob may also end in .txt, .dat or .data.
         time: the column of timestamps (or of numbers since 1970); or columns of text to join, such as ["Date",
             "Time"]; or the columns of year, month, day and so on; empty finds them. Without any, rows are taken as
             evenly spaced.
@@ -72,7 +72,8 @@ class TableOptions(WindowedOptions, TaskOptions):
             no other use by default.
         columns: the sensors to keep, for "wide"; empty keeps every numeric column.
         clients: names of the clients to keep, for any layout; empty keeps all.
-        exclude: names of clients to leave out; for "wide" also of other columns. For labelled rows columns that are no
+        exclude: names of clients to leave out; for "wide" also of other columns; without the column of
+            times, rows are taken as evenly spaced. For labelled rows columns that are no
             features, and clients.
         frequency: time between rows, such as "5min" or "1h"; empty takes the commonest step. Checked either way.
         max_gap: longest run of missing values to interpolate, in steps; 6 if it is unset.

@@ -164,6 +164,16 @@ def error_in_unit(forecast: Facts, errors: Facts) -> str:
     return f"{number(errors.get('error'))} deviations = {own} {unit or 'in the unit of the readings'}"
 
 
+def _ratio_of_deviations(forecast: Facts, persistence: Facts) -> str:
+    """Return the ratio of the errors in deviations where it is not that in the unit, since clients are unequal."""
+    own, naive, ratio = forecast.get("error"), persistence.get("error"), forecast["ratio"]
+    if forecast.get("scaled_by") == "none" or not is_number(own) or not is_number(naive) or naive <= 0:
+        return ""
+    if abs(own / naive - ratio) < 0.02 * ratio:
+        return ""
+    return f" in {forecast.get('unit') or 'the unit'} and {share(own / naive, 2)} times in deviations"
+
+
 def _persistence_row(forecast: Facts | None) -> tuple[str, str]:
     """Return the error of repeating the last reading, and how the test error compares with it."""
     persistence = (forecast or {}).get("persistence") or {}
@@ -173,7 +183,8 @@ def _persistence_row(forecast: Facts | None) -> tuple[str, str]:
         return "persistence", f"not measured: {persistence['not_measured']}"
     ratio = forecast.get("ratio")
     aside = "repeats the last reading"
-    aside += f"; the test error is {share(ratio, 2)} times this" if is_number(ratio) else ""
+    if is_number(ratio):
+        aside += f"; the test error is {share(ratio, 2)} times this{_ratio_of_deviations(forecast, persistence)}"
     return "persistence", f"{error_in_unit(forecast, persistence)}   ({aside})"
 
 

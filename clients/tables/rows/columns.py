@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clients.core.errors import DataError, listed
 from clients.tables.columns import counts_rows
@@ -80,7 +80,7 @@ def roles_of(table: RowTable, options: TableOptions, key: str = "") -> Roles:
     if stray:
         raise DataError("categorical", f"names {stray[0]!r}, which is no feature", fix="Name features only.")
     categories = frozenset(n for n in names if n in options.categorical or _is_categories(table, n))
-    return Roles(names, categories, _notices(names, categories, skipped))
+    return Roles(names, categories, _notices(table, names, categories, skipped))
 
 
 def _default_skipped(table: RowTable, options: TableOptions, key: str, used: dict[str, str]) -> dict[str, str]:
@@ -122,14 +122,27 @@ def _is_categories(table: RowTable, name: str) -> bool:
     return True
 
 
-def _notices(names: tuple[str, ...], categories: frozenset[str], skipped: dict[str, str]) -> tuple[str, ...]:
+def _has_leading_zeros(table: RowTable, name: str) -> bool:
+    """Return whether a column of a text file has numbers such as 01067, which may be codes."""
+    import polars as pl
+
+    columns: list[Any] = [pl.from_arrow(f.table.column(name)) for f in table.frames if not f.is_typed(name)]
+    return any(column.str.contains(r"^\s*0\d").any() for column in columns)
+
+
+def _notices(
+    table: RowTable, names: tuple[str, ...], categories: frozenset[str], skipped: dict[str, str]
+) -> tuple[str, ...]:
     numbers = [n for n in names if n not in categories]
     texts = [n for n in names if n in categories]
     found = f"features: {len(numbers)} of numbers" + (f" ({listed(numbers, SHOWN)})" if numbers else "")
     found += f", {len(texts)} of categories ({listed(texts, SHOWN)})" if texts else ""
     notices = [found]
+    zeros = [n for n in numbers if _has_leading_zeros(table, n)]
+    if zeros:
+        notices.append(f"numbers that begin with a zero: {listed(zeros)}; add codes such as postcodes to categorical")
     if skipped:
-        notices.append("no features: " + listed([f"{name} ({why})" for name, why in skipped.items()], 20))
+        notices.append("no features: " + listed([f"{name or repr(name)} ({why})" for name, why in skipped.items()], 20))
     return tuple(notices)
 
 

@@ -123,6 +123,11 @@ def row_table(frames: Sequence[Frame]) -> RowTable:
     return RowTable(tuple(frames))
 
 
+def _are_texts(table: RowTable, name: str) -> bool:
+    """Return whether numbers of a text file are names: 007 and 7 are two, so some begin with a zero."""
+    return any(len(t) > 1 and t[0] == "0" for t in map(str.strip, table.codes(name)[1]))
+
+
 def partition_key(table: RowTable, name: str) -> Array:
     """Return the key of a natural partition: a column of text or of whole numbers.
 
@@ -132,9 +137,10 @@ def partition_key(table: RowTable, name: str) -> Array:
     """
     if table.kind(name) in ("number", "time") and all(f.is_numeric(name) for f in table.frames):
         values = table.numbers(name, "partition.key")
-        if (values == np.rint(values)).all():
+        whole = bool((values == np.rint(values)).all())
+        if whole and not _are_texts(table, name):
             return values.astype(np.int64)
-        if not np.isnan(values).any():
+        if not whole and not np.isnan(values).any():
             raise PartitionError("key", f"names {name!r}, which holds numbers that are not whole")
     codes, texts = table.codes(name)
     if (codes < 0).any():

@@ -10,11 +10,10 @@ import numpy as np
 
 from clients.core.arrays import I64, Array, Bool
 from clients.core.errors import DataError, PartitionError, listed, unknown_name
-from clients.core.file_paths import find_files
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.tables.columns import keep_clients
-from clients.tables.files import SUFFIXES, read_frames
-from clients.tables.layouts import file_names
+from clients.tables.files import find_tables, read_frames
+from clients.tables.names import file_names
 from clients.tables.reading import Reading, describe_files, describe_missing
 from clients.tables.rows.columns import read_features, roles_of
 from clients.tables.rows.encoding import SHOWN, Column
@@ -82,7 +81,7 @@ def table_rows(options: TableOptions, partition: PartitionOptions | None, readin
         DataError: naming the file, the column and the line at fault.
         PartitionError: the rows have no clients and there is no partition, or its key is no column.
     """
-    found = find_files(options.path, "path", SUFFIXES)
+    found = find_tables(options.path)
     frames = read_frames(found.files, options.dialect)
     reading.record.update({"files": len(found.files), "layout": options.layout})
     describe_files(reading, frames, found.remarks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,18 @@ import numpy as np
 
 from clients.core.arrays import I64
 from clients.core.errors import DataError
-from clients.tables.text.dialect import USUAL_MISSING, Dialect, cells_of, find_delimiter, find_encoding
+from clients.tables.text.dialect import DELIMITERS, USUAL_MISSING, Dialect, cells_of, find_delimiter, find_encoding
 from clients.tables.text.formats import looks_like_time
 from clients.tables.text.records import Records, read_cells, split_records
 
 _SAMPLE = 40  # records that the dialect is found in
 _BLOCK = 1 << 24
+_OTHER_KINDS = (
+    (b"PK\x03\x04", "a zip archive or an Excel workbook", "Unpack it, or save the sheet as CSV."),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "Save the sheet as CSV."),
+    (b"PAR1", "a Parquet file", "Let its name end in .parquet."),
+    (b"\x89HDF", "an HDF5 file", "Let its name end in .h5."),
+)
 
 
 @dataclass(frozen=True)
@@ -68,9 +75,19 @@ class CsvFile:
 
 
 def read_bytes(file: Path) -> bytes:
-    """Return a file's content, unpacked."""
+    """Return a file's content, unpacked. Its first bytes tell that it is packed, or no text, under any name.
+
+    Raises:
+        DataError: it is a file of another kind.
+    """
     suffix = file.suffix.lower()
-    opener = gzip.open if suffix == ".gz" else lzma.open if suffix == ".xz" else open
+    with file.open("rb") as stream:
+        begin = stream.read(8)
+    for mark, what, fix in _OTHER_KINDS:
+        if begin.startswith(mark):
+            raise DataError("path", f"{file} is {what} and no text", fix=fix)
+    packed = gzip.open if begin.startswith(b"\x1f\x8b") else lzma.open if begin.startswith(b"\xfd7zXZ") else None
+    opener = packed or (gzip.open if suffix == ".gz" else lzma.open if suffix == ".xz" else open)
     with opener(file, "rb") as stream:
         content: bytes = stream.read()
     return content
@@ -96,6 +113,8 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
         problem = f"{file} is not text in {encoding} ({error})"
         raise DataError("encoding", problem, fix="Leave encoding out to find it.") from error
     text = text.removeprefix(b"\xef\xbb\xbf")
+    if dialect.delimiter == " ":  # runs of spaces separate columns as one does
+        text = re.sub(rb"(?m)^ | (?=\r?$)", b"", re.sub(rb"[ \t]+", b" ", text))
     records = split_records(text, skip_rows=dialect.skip_rows, comment=dialect.comment)
     hint = (records.head(1) or [""])[0]
     if not dialect.delimiter and len(hint) == 5 and hint.lower().startswith("sep="):  # Excel writes it
@@ -109,6 +128,8 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
         return CsvFile(file, records, before.names, found, header, before.remarks)
     sample = records.head(_SAMPLE)
     delimiter = dialect.delimiter or find_delimiter(sample)
+    if not dialect.delimiter:
+        _refuse_preamble(file, records, sample)
     cells = cells_of(sample, delimiter)
     names, remarks = _names(cells)
     below = dict(zip(names, cells[1] if len(cells) > 1 else [], strict=False))
@@ -116,6 +137,19 @@ def open_csv(file: Path, dialect: Dialect, before: CsvFile | None = None) -> Csv
         problem = f"{file}, line {int(records.lines[0])}: {data!r} is where a column's name belongs"
         raise DataError("path", problem, fix="Add a first line with the names of the columns, or set skip_rows.")
     return CsvFile(file, records, names, replace(dialect, delimiter=delimiter, encoding=encoding), header, remarks)
+
+
+def _refuse_preamble(file: Path, records: Records, sample: list[str]) -> None:
+    """Refuse a file whose first line has one cell, where most lines have several: its header comes later."""
+    if any(len(cells_of(sample[:1], d)[0]) > 1 for d in DELIMITERS):
+        return
+    for sign in (d for d in DELIMITERS if d != ","):
+        widths = [len(cells) for cells in cells_of(sample, sign)]
+        commonest, count = Counter(widths).most_common(1)[0]
+        if commonest > 1 and 2 * count > len(widths) == len(sample):
+            before = int(records.lines[widths.index(commonest)]) - 1
+            problem = f"{file}: the first line has no {sign!r}, and most lines have {commonest} columns with it"
+            raise DataError("skip_rows", problem, fix=f"The header may come later: set skip_rows = {before}.")
 
 
 def _is_number(text: str) -> bool:

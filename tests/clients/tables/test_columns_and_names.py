@@ -189,3 +189,11 @@ def test_names_of_columns_lose_spaces(tmp_path: Path) -> None:
     clients, reading = series_of(written(tmp_path, "a, b\n1,2\n3,4\n"))
     assert [s.name for s in clients] == ["a", "b"]
     assert "spaces around 1 column name left out (' b')" in reading.notices()
+
+
+def test_padded_ids_are_named_without_spaces(tmp_path: Path) -> None:
+    text = "id;v\n   3;1\n   3;2\n  44;3\n  44;4\n"
+    long = {"layout": "long", "id_column": "id", "target": "v"}
+    clients, reading = series_of(written(tmp_path, text), clients=("3",), **long)
+    assert [(s.name, numbers(s)) for s in clients] == [("3", [1, 2])]
+    assert "spaces around 2 names of clients left out ('   3')" in reading.notices()

@@ -235,3 +235,64 @@ def test_points_that_may_separate_thousands_need_a_key(tmp_path: Path) -> None:
 def test_fractions_with_three_digits_are_read(values: list[str], tmp_path: Path) -> None:
     path = written(tmp_path, "\n".join(["a;b", *(f"x;{v}" for v in values)]) + "\n")
     assert numbers(series_of(path)[0][0]) == [float(v) for v in values]
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.dat", "x.DATA", "x.txt.gz"])
+def test_text_of_another_ending_is_read_where_the_path_names_it(name: str, tmp_path: Path) -> None:
+    text = b"a;b\n1;2\n3;5\n"
+    path = written(tmp_path, gzip.compress(text) if name.endswith(".gz") else text, name)
+    assert {s.name: numbers(s) for s in series_of(path)[0]} == {"a": [1, 3], "b": [2, 5]}
+    assert len(series_of(tmp_path / f"*{path.name[1:]}")[0]) == 2
+    with pytest.raises(DataError, match=r"no file that ends in .csv, .* A pattern takes other files: .*/\*\."):
+        series_of(tmp_path)
+
+
+def test_packed_file_is_read_under_the_name_of_a_plain_one(tmp_path: Path) -> None:
+    clients, _ = series_of(written(tmp_path, gzip.compress(b"a,b\n1,2\n3,5\n"), "x.csv"))
+    assert [numbers(s) for s in clients] == [[1, 3], [2, 5]]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "says"),
+    [
+        (b"PK\x03\x04 and so on", "x.csv", "is a zip archive or an Excel workbook and no text.* save the sheet as CSV"),
+        (b"PK\x03\x04 and so on", "x.xlsx", "is a zip archive or an Excel workbook"),
+        (b"PAR1 and so on", "x.csv", "is a Parquet file and no text. Let its name end in .parquet"),
+    ],
+)
+def test_files_of_other_kinds_are_named(content: bytes, name: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=says):
+        series_of(written(tmp_path, content, name))
+
+
+TOA5 = """"TOA5","CR1000"
+"TIMESTAMP","RECORD","AirT"
+"TS","RN","degC"
+"","","Avg"
+"2024-03-01 05:00:00",7,1.5
+"2024-03-01 06:00:00",8,bad
+"""
+
+
+def test_rows_of_units_under_the_header_are_left_out(tmp_path: Path) -> None:
+    path = written(tmp_path, TOA5.replace("bad", "2.5"))
+    clients, reading = series_of(path, skip_rows=1, columns=("AirT",))
+    assert numbers(clients[0]) == [1.5, 2.5]
+    assert hours(clients[0]) == ["2024-03-01 05:00", "2024-03-01 06:00"]
+    assert "2 rows of units under the header left out (without time and numbers, from 'TS')" in reading.notices()
+    with pytest.raises(DataError, match="line 6, column 'AirT': 'bad' is not a number"):
+        series_of(written(tmp_path, TOA5), skip_rows=1, columns=("AirT",))
+
+
+def test_header_after_other_lines_is_found_for_the_message(tmp_path: Path) -> None:
+    path = written(tmp_path, "Logger 7\n\na;b\n1;2\n3;5\n4;6\n")
+    with pytest.raises(DataError, match=r"skip_rows: .* has no ';', .* 2 columns with it. .* set skip_rows = 2"):
+        series_of(path)
+    assert [numbers(s) for s in series_of(path, skip_rows=2)[0]] == [[1, 3, 4], [2, 5, 6]]
+
+
+def test_runs_of_spaces_separate_columns(tmp_path: Path) -> None:
+    path = written(tmp_path, "  x     y\n  1.5   2\n 10.25 13  \n")
+    with pytest.raises(DataError, match="If spaces separate columns, set delimiter = ' '"):
+        series_of(path)
+    assert [numbers(s) for s in series_of(path, delimiter=" ")[0]] == [[1.5, 10.25], [2, 13]]

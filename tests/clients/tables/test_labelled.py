@@ -31,6 +31,9 @@ TOWNS = """\
 """
 
 
+SITES = "site,x,label\n" + "".join(f"{s},{i},{'uv'[i % 2]}\n" for i in range(20) for s in ("007", "7"))
+
+
 def write(folder: Path, text: str, name: str = "x.csv") -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
@@ -74,7 +77,7 @@ def test_column_names_the_clients_and_the_other_columns_are_features(tmp_path: P
     assert (record["classes"], record["features"]) == ("no, yes", "size, colour=blue, colour=green, colour=red")
     text = notices(population)
     assert "features: 1 of numbers (size), 1 of categories (colour)" in text
-    assert "no features: label (the label), town (the client),  (counts the rows), when (a time)" in text
+    assert "no features: label (the label), town (the client), '' (counts the rows), when (a time)" in text
     assert "classes of 'label' with their rows: 0 = no (2), 1 = yes (2)" in text
 
 
@@ -403,3 +406,18 @@ def test_unusable_table_is_refused_with_the_key_at_fault(
 ) -> None:
     with pytest.raises(DataError, match=words):
         read(whole(write(tmp_path, text), **changes), None if "id_column" in changes else IidOptions(clients=1))
+
+
+def test_names_in_the_key_of_a_partition_keep_their_zeros(tmp_path: Path) -> None:
+    table = TableOptions(path=write(tmp_path, SITES), task="classification", target="label")
+    population = build_population(table, NaturalOptions(key="site"), seed=0)
+    assert names(population) == ["007", "7"]
+    assert population.sizes.sum() < 40
+
+
+def test_numbers_with_leading_zeros_are_named(tmp_path: Path) -> None:
+    table = TableOptions(path=write(tmp_path, SITES), task="classification", target="label")
+    says = "numbers that begin with a zero: site; add codes such as postcodes to categorical"
+    assert says in build_population(table, IidOptions(clients=2), seed=0).federation.notices
+    coded = TableOptions(path=table.path, task="classification", target="label", categorical=("site",))
+    assert says not in build_population(coded, IidOptions(clients=2), seed=0).federation.notices

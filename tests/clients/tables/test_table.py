@@ -378,7 +378,10 @@ def test_wrong_paths_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="path: no file matches"):
         population(tmp_path / "*.csv")
     with pytest.raises(DataError, match=r"readme.txt is not one of .csv"):
-        population(tmp_path / "readme.txt")
+        population(tmp_path / "r*")
+    (tmp_path / "readme.md").write_text("")
+    with pytest.raises(DataError, match=r"readme.md is not one of .csv"):
+        population(tmp_path / "readme.md")
     (tmp_path / "x.csv.xz").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"x.csv.xz cannot be read"):
         population(tmp_path / "x.csv.xz")

@@ -60,6 +60,16 @@ def test_outcome_has_the_error_in_the_unit_beside_persistence(run: Path) -> None
     assert f"the test error is {found['ratio']:.2f} times this" in rows["persistence"]
 
 
+def test_ratio_to_persistence_is_stated_in_both_forms_where_they_differ() -> None:
+    persistence = {"error": 1.2, "error_in_unit": 2.5}
+    forecast = {"error": 1.8, "error_in_unit": 20.0, "unit": "ug/m3", "scaled_by": "client", "ratio": 8.0}
+    rows = dict(reached({"test_error": 1.8, "forecast": forecast | {"persistence": persistence}}))
+    says = "the test error is 8.00 times this in ug/m3 and 1.50 times in deviations)"
+    assert rows["persistence"].endswith(says)
+    same = forecast | {"error_in_unit": 3.75, "ratio": 1.5, "persistence": persistence}
+    assert dict(reached({"test_error": 1.8, "forecast": same}))["persistence"].endswith("is 1.50 times this)")
+
+
 def test_resumed_run_has_the_same_forecasts(run: Path, tmp_path: Path) -> None:
     count = iter(range(9))
     stopped = tmp_path / "stopped"
