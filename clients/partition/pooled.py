@@ -73,8 +73,8 @@ class Pool:
 
     @property
     def wider(self) -> str:
-        """How to give the examples a wider type, for messages."""
-        return WIDER_RUN if self.dtype is None else WIDER_ARRAYS
+        """How to give the features a wider type, for messages."""
+        return WIDER_RUN if self.dtype in (None, torch.float64) else WIDER_ARRAYS
 
 
 def hold_out(examples: int, validation: float, test: float, seed: int) -> tuple[I64, I64, I64]:
@@ -186,7 +186,7 @@ def _check(features: Array, targets: Array, name: str, types: _Types, *, fix: st
     if targets.ndim == 1 and targets.dtype.kind in "iu":
         check_labels(targets, None, name)
         return "classification"
-    check_fits(targets, types[1], name, "targets", fix=fix)
+    check_fits(targets, types[1], name, "targets", fix=WIDER_RUN)
     return "regression"
 
 
@@ -194,7 +194,7 @@ def _rounded(pool: Pool, task: Task, types: _Types) -> list[str]:
     """Return sentences on digits that features and targets lose."""
     found = [precision_notice(pool.features, types[0], "features", fix=pool.wider)]
     if task == "regression":
-        found.append(precision_notice(pool.targets, types[1], "targets", fix=pool.wider))
+        found.append(precision_notice(pool.targets, types[1], "targets", fix=WIDER_RUN))
     return [sentence for sentence in found if sentence]
 
 

@@ -255,6 +255,7 @@ def test_digits_of_targets_that_the_runs_type_loses_are_stated() -> None:
     assert dealt(pooled, dtype=torch.float64).federation.notices == ()
     (notice,) = dealt(pooled).federation.notices
     assert notice.startswith("targets, column 0: numbers from 1700000000 to 1700000039, and float32 keeps them")
+    assert notice.endswith('Set run.dtype = "float64".')
 
 
 def test_ids_beyond_float64_are_stated() -> None:
