@@ -77,6 +77,12 @@ class Record:
             RunFolderError: the run has no final model yet, or its parameters do not fit this module.
         """
         check_parts(model=model, data=data)
+        if model is None and self.scenario.model is None:
+            problem = "was run with a model= from Python, which its folder does not hold"
+            raise RunFolderError(str(self.path), problem, fix="Pass it: record.model(MyNet).")
+        if model is None and data is None and self.scenario.data is None:
+            problem = "was run with data= from Python, from which the model has its shape"
+            raise RunFolderError(str(self.path), problem, fix="Pass them: record.model(data=data).")
         if model is None:
             module = make_task_of(self.scenario, Overrides(None, data)).module
         else:

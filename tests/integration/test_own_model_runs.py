@@ -15,6 +15,7 @@ from run_folders import assert_same_run, stop_after
 from strange_grid import StrangeGrid
 from torch import nn
 
+from clients.core.errors import DataError, RunFolderError
 from clients.core.population import Population
 from clients.engines.plain import PlainEngine
 from clients.flower.app import ClientTask, make_client_app
@@ -54,6 +55,25 @@ def scenario(*sets: str) -> Scenario:
 def fresh(make: type[nn.Module]) -> nn.Module:
     torch.manual_seed(2)
     return make()
+
+
+def test_final_model_of_a_record_says_what_it_needs_from_python(tmp_path: Path) -> None:
+    simulate(scenario("run.rounds=1"), model=nn.Linear(8, 3), data=population(), out=tmp_path / "own")
+    with pytest.raises(RunFolderError, match=r"was run with a model= from Python.*record.model\(MyNet\)"):
+        open_run(tmp_path / "own").model()
+    run = simulate(scenario("run.rounds=1", "model.kind=softmax"), data=population(), out=tmp_path / "built_in")
+    with pytest.raises(RunFolderError, match=r"was run with data= from Python.*record.model\(data=data\)"):
+        open_run(tmp_path / "built_in").model()
+    loaded = open_run(tmp_path / "built_in").model(data=population())
+    assert torch.equal(torch.cat([p.detach().flatten() for p in loaded.parameters()]), run.params)
+
+
+def test_function_that_returns_other_examples_each_time_is_refused() -> None:
+    def drawn(client: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randn(SIZES[client], 8), torch.zeros(SIZES[client], dtype=torch.int64)
+
+    with pytest.raises(DataError, match=r"client 0: drawn\(0\) returns other examples in a second call"):
+        custom_population(drawn, SIZES, outputs=3)
 
 
 @pytest.mark.parametrize("make", [Sampling, GlobalNoise, CallsByLength, Loop])
