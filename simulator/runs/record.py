@@ -43,6 +43,11 @@ class Record:
     outcome: Mapping[str, Any] | None
     truncated: bool
 
+    def __repr__(self) -> str:
+        """Return the folder, the number of rounds and the verdict."""
+        ended = self.verdict.headline if self.verdict is not None else "not over"
+        return f"<Record of {self.path}: {len(self.rounds)} rounds recorded, {ended}>"
+
     @cached_property
     def verdict(self) -> Verdict | None:
         """How the run ended; printed, it is a sentence. None if the run is in progress or was killed.

@@ -77,6 +77,11 @@ class Run:
     path: Path | None
     session: Session
 
+    def __repr__(self) -> str:
+        """Return the verdict, the size of the model and the folder; the data may be many."""
+        where = f"in {self.path}" if self.path is not None else "not recorded"
+        return f"<Run {where}: {self.verdict.headline}, {self.params.numel()} parameters>"
+
     @cached_property
     def clients(self) -> ClientRows:
         """The values of each client in each round, read from the run's folder: `clients["client_drift"]`.

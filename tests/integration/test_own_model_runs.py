@@ -21,6 +21,7 @@ from clients.engines.plain import PlainEngine
 from clients.flower.app import ClientTask, make_client_app
 from clients.flower.codec import Codec, tied_names
 from clients.sources.custom import custom_population
+from clients.sources.pooled_arrays import arrays
 from clients.training.task import make_task
 from clients.training.work import LocalWork
 from server.record.records import RunFolder
@@ -66,6 +67,18 @@ def test_final_model_of_a_record_says_what_it_needs_from_python(tmp_path: Path) 
         open_run(tmp_path / "built_in").model()
     loaded = open_run(tmp_path / "built_in").model(data=population())
     assert torch.equal(torch.cat([p.detach().flatten() for p in loaded.parameters()]), run.params)
+
+
+def test_objects_print_as_one_short_line(tmp_path: Path) -> None:
+    run = simulate(scenario("run.rounds=1"), model=nn.Linear(8, 3), data=population(), out=tmp_path / "run")
+    assert repr(run) == f"<Run in {tmp_path / 'run'}: Stopped at round 1, 27 parameters>"
+    record = open_run(tmp_path / "run")
+    assert repr(record) == f"<Record of {tmp_path / 'run'}: 2 rounds recorded, Stopped at round 1>"
+    assert repr(run.rounds).startswith("<RoundTable: 2 rows, ")
+    assert repr(run.clients).startswith("<ClientRows: 3 rows, ")
+    shown = "<Population 'custom': 5 clients, 48 training examples of shape (8,), classification>"
+    assert repr(population()) == shown
+    assert repr(arrays(*examples(0))) == "<PooledArrays: 9 examples of shape (8,)>"
 
 
 def test_function_that_returns_other_examples_each_time_is_refused() -> None:
