@@ -1,9 +1,8 @@
-"""The base of every options dataclass: strictness, and checks that many of them share.
+"""The base of every options dataclass, and checks that many of them share.
 
 Options are frozen, keyword-only dataclasses in a module that imports no heavy library. They check themselves in
 `__post_init__`, and their errors name the bare field; the scenario loader adds the section.
-`__pydantic_config__: ClassVar = STRICT` makes a class strict when it is read from a file. A check takes the options and
-the names of their fields, in the order in which it reports mistakes.
+A check takes the options and the names of their fields, in the order in which it reports mistakes.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar
+from typing import Any
 
 from clients.core.errors import require
-
-STRICT: Any = {"extra": "forbid", "strict": True}
 
 ClientChoice = float | str | tuple[str | int | float, ...]
 """Which clients: a share of them, a name, or a list of names. A whole number in a list is a name."""
@@ -33,7 +30,6 @@ class KindOptions:
     """
 
     kind: str = ""
-    __pydantic_config__: ClassVar = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)

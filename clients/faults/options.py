@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import STRICT, ClientChoice, KindOptions, check_at_least, check_clients, check_range
+from clients.core.options import ClientChoice, KindOptions, check_at_least, check_clients, check_range
 
 POSITIVE = "a finite number > 0"
 Fill = Literal["last", "zero", "mean", "interpolate"]
@@ -33,7 +33,6 @@ class Schedule:
     unit: Literal["rounds", "hours"] = "rounds"
     start: float = 0.0
     stop: float | None = None
-    __pydantic_config__: ClassVar = STRICT
 
     def __post_init__(self) -> None:
         require(0 <= self.start < math.inf, "start", f"must be a finite number >= 0, got {self.start}")

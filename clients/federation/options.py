@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import STRICT, check_at_least
+from clients.core.options import check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,6 @@ class FeatureOptions:
         statistics_clients: the most clients that send their sums and counts; chosen by seed.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     normalise: Literal["none", "client", "federated"] = "none"
     select: Literal["none", "variance", "mutual_information"] = "none"
     keep: int | None = None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from clients.tables.options import TableOptions
 
 
+_EVEN_STEPS = 10  # fewer even steps of a sensor may be chance
+
+
 def sensors(options: TableOptions, frame: Frame, times: tuple[str, ...], reading: Reading) -> tuple[str, ...]:
     """Return the columns of sensors: those of the options, or all columns of numbers except times and a row count.
 
@@ -44,8 +47,11 @@ def sensors(options: TableOptions, frame: Frame, times: tuple[str, ...], reading
     for name in left:
         if why := _no_sensor(frame, name):
             skipped[name] = why
-    if left and left[0] == frame.names[0] and left[0] not in skipped and counts_rows(frame, left[0]):
-        skipped[left[0]] = "counts rows"
+    if left and left[0] == frame.names[0] and left[0] not in skipped:
+        if counts_rows(frame, left[0]):
+            skipped[left[0]] = "counts rows"
+        elif step := _even_step(frame, left[0]):
+            skipped[left[0]] = f"counts in steps of {step:g}"
     found = [n for n in left if n not in skipped]
     reading.parts.append(counted(len(found), "column", "of numbers"))
     if skipped:
@@ -89,6 +95,17 @@ def counts_rows(frame: Frame, name: str) -> bool:
     if len(values) <= 2 or not len(steps):
         return False
     return bool((steps == 1).all() or (not name and (steps >= 1).all() and (values == np.floor(values)).all()))
+
+
+def _even_step(frame: Frame, name: str) -> float:
+    """Return the step by which a first column grows from each row to the next, as elapsed seconds do, or 0."""
+    values = frame.numbers(name, "columns")
+    same: Bool = np.ones(max(len(values) - 1, 0), np.bool_)
+    same[frame.starts[1:-1] - 1] = False
+    steps = np.diff(values)[same]
+    if len(steps) < _EVEN_STEPS or not steps[0] > 0:
+        return 0.0
+    return float(steps[0]) if np.allclose(steps, steps[0], rtol=1e-6, atol=1e-9 * float(np.abs(values).max())) else 0.0
 
 
 def keep_clients(options: TableOptions, names: Sequence[str]) -> list[int]:

@@ -14,7 +14,7 @@ from clients.core.arrays import F64, I64
 from clients.core.errors import DataError, unknown_name
 from clients.tables.text.csv_files import Source
 from clients.tables.text.dialect import USUAL_MISSING, Dialect
-from clients.tables.text.numerals import Numerals, Parsed, find_decimal, to_numbers
+from clients.tables.text.numerals import Numerals, Parsed, find_decimal, thousand_points, to_numbers
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,22 @@ class Frame:
         if infinite.any():
             row = int(np.flatnonzero(infinite)[0])
             raise DataError(field, f"{self.place(row)}, column {name!r}: {parsed.values[row]} is not finite")
+        self._refuse_either(name, field, parsed)
         return parsed.values
+
+    def _refuse_either(self, name: str, field: str, parsed: Parsed) -> None:
+        """Refuse a column whose points may separate thousands; where commas separate columns they do not."""
+        dialect = self.dialect or self.given
+        known = dialect.decimal or dialect.thousands or dialect.delimiter == "," or self.numerals.decimal == ","
+        if known or self.is_typed(name) or parsed.truth:
+            return
+        import polars as pl
+
+        column: Any = pl.from_arrow(self.table.column(name))
+        if text := thousand_points(column, parsed.values):
+            place = self.place(int(column.str.strip_chars().index_of(text)))
+            problem = f"{place}, column {name!r}: {text!r} may be {float(text):g} or {text.replace('.', '')}"
+            raise DataError(field, f"{problem}; others have no point", fix="Set decimal = '.' or thousands = '.'.")
 
     def matrix(self, names: Sequence[str], field: str) -> F64:
         """Return columns as float64 (rows, columns); see `numbers`."""

@@ -18,10 +18,9 @@ from clients.core.file_paths import find_files
 from clients.tables.columns import keep_clients, sensors
 from clients.tables.files import SUFFIXES, read_frames
 from clients.tables.frame import Frame
-from clients.tables.reading import Reading, describe_files, describe_missing, describe_step, listed
-from clients.tables.repair import in_order
-from clients.tables.series import Series, on_grid, refuse_gaps
-from clients.tables.text.steps import parse_frequency
+from clients.tables.reading import Reading, describe_files, describe_missing, listed
+from clients.tables.repair import put_on_grid
+from clients.tables.series import Series
 from clients.tables.text.times import Clock, find_time, read_times
 
 if TYPE_CHECKING:
@@ -51,17 +50,7 @@ def read_series(options: TableOptions, reading: Reading) -> list[Series]:
     kept = keep_clients(options, [s.name for s in series])
     if len(kept) < len(series):
         reading.parts.append(f"{len(kept):,} of {len(series):,} clients")
-    return [_gridded(options, series[i], reading) for i in kept]
-
-
-def _gridded(options: TableOptions, series: Series, reading: Reading) -> Series:
-    ordered = in_order(series, options.sort, options.duplicates, reading)
-    gridded, step = on_grid(ordered, parse_frequency(options.frequency), options.gaps)
-    describe_step(reading, step)
-    reading.add("rows_inserted", len(gridded.values) - len(ordered.values))
-    if options.gaps == "error":
-        refuse_gaps(gridded)
-    return gridded
+    return put_on_grid(options, [series[i] for i in kept], reading)
 
 
 def _times(
@@ -72,7 +61,10 @@ def _times(
     if names:
         frame.require_columns(names, "time")
     else:
-        names = find_time(frame, options.time_format)
+        names = find_time(frame, options.time_format, owners)
+        if out := next((n for n in names if n in options.exclude), ""):
+            names = ()
+            reading.say(f"column {out!r} of times is excluded: rows are taken as evenly spaced")
     if not names:
         if options.time_format or options.time_zone:
             key = "time_format" if options.time_format else "time_zone"
@@ -246,7 +238,9 @@ def _wide(options: TableOptions, frames: list[Frame], reading: Reading) -> list[
     file = str(first.file)
     time = _all_or_none(frames, [times for _, times in read])
     rows = Series(file, values, (*names, *options.features), time, _rows(frames), np.arange(len(values)))
-    table = _gridded(options, rows, reading)
+    named = read[0][0]
+    off_grid = f"; exclude = {list(named)} takes rows as evenly spaced" if named else ""
+    (table,) = put_on_grid(options, [rows], reading, off_grid)
     extra = table.values[:, len(names) :]
     block = np.empty((len(names), len(table.values), 1 + extra.shape[1]))
     block[:, :, 0] = table.values[:, : len(names)].T

@@ -119,10 +119,20 @@ def describe_files(reading: Reading, frames: Sequence[Frame], remarks: Sequence[
         reading.say(remark)
 
 
-def describe_step(reading: Reading, step: int) -> None:
-    """Note the time between rows."""
-    if step:
-        reading.record["frequency"] = show_step(step)
+def describe_steps(reading: Reading, steps: Sequence[tuple[str, int]]) -> None:
+    """Note the time between rows of each client, in microseconds; 0 is unknown."""
+    clients: dict[int, list[str]] = {}
+    for name, step in steps:
+        if step:
+            clients.setdefault(step, []).append(name)
+    if clients:
+        ordered = sorted(clients, key=lambda step: -len(clients[step]))
+        reading.record["frequency"] = " or ".join(map(show_step, ordered))
+    if len(clients) > 1:
+        shown = "; ".join(f"{show_step(step)}: {listed(clients[step])}" for step in ordered)
+        reading.say(
+            f"steps differ between clients, and a forecast is by steps ({shown}); set frequency to refuse others"
+        )
 
 
 def describe_missing(reading: Reading, frames: Sequence[Frame], names: Sequence[str]) -> None:

@@ -1,19 +1,36 @@
-"""Puts rows in order of time and resolves rows of the same time, where the options allow it."""
+"""Puts rows in order of time and on a grid, and resolves rows of one time, where the options allow it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from clients.core.errors import DataError
-from clients.tables.reading import Reading, counted
-from clients.tables.series import Series
-from clients.tables.text.steps import show_time
+from clients.tables.reading import Reading, counted, describe_steps
+from clients.tables.series import Series, on_grid, refuse_gaps
+from clients.tables.text.steps import parse_frequency, show_time
 
 if TYPE_CHECKING:
-    from clients.tables.options import Duplicates
+    from clients.tables.options import Duplicates, TableOptions
+
+
+def put_on_grid(options: TableOptions, series: Sequence[Series], reading: Reading, off_grid: str = "") -> list[Series]:
+    """Return series in order of time and on their grids; `off_grid` is more to do about times off the grid."""
+    found: list[Series] = []
+    steps: list[tuple[str, int]] = []
+    for one in series:
+        ordered = in_order(one, options.sort, options.duplicates, reading)
+        gridded, step = on_grid(ordered, parse_frequency(options.frequency), options.gaps, off_grid)
+        reading.add("rows_inserted", len(gridded.values) - len(ordered.values))
+        if options.gaps == "error":
+            refuse_gaps(gridded)
+        found.append(gridded)
+        steps.append((one.name, step))
+    describe_steps(reading, steps)
+    return found
 
 
 def in_order(series: Series, sort: bool, duplicates: Duplicates, reading: Reading) -> Series:
@@ -66,7 +83,8 @@ def _twice(series: Series, row: int) -> DataError:
     count = int((np.diff(series.time) == 0).sum())
     before = show_time(int(series.time[row - 1]))
     problem = f"{series.at(row)}{_named(series)}: does not come after {before} in the row before; {count} such rows"
-    fix = "Set duplicates to 'first', 'last' or 'mean'; if clocks were set back for the winter, set time_zone."
+    fix = "Set duplicates to 'first', 'last' or 'mean'; if clocks were set back for the winter, set time_zone; if "
+    fix += "another column has the time of day, name both in time; if one names the sensor, set layout = 'long'."
     return DataError("time", problem, fix=fix)
 
 
@@ -91,5 +109,6 @@ def describe_repairs(reading: Reading, duplicates: Duplicates) -> None:
     if moved := reading.count("rows_sorted"):
         reading.say(f"{counted(moved, 'row')} put in order of time (sort = true)")
     if merged := reading.count("rows_merged"):
-        what = counted(merged, "row", "of a time that another row has left out")
+        done = "averaged with it" if duplicates == "mean" else "left out"
+        what = counted(merged, "row", f"of a time that another row has {done}")
         reading.say(f"{what} (duplicates = {duplicates!r})")

@@ -42,13 +42,14 @@ class Series:
         return (self.place(int(self.rows[i])) if self.rows[i] >= 0 else f"{self.name}, no row") + when
 
 
-def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
+def on_grid(series: Series, frequency: int, gaps: Gaps, off_grid: str = "") -> tuple[Series, int]:
     """Check that times advance by one step, and insert empty rows for missing ones.
 
     Args:
         series: in order of time, which increases; see `in_order`.
         frequency: the step in microseconds; 0 takes the commonest.
         gaps: "error" refuses missing rows.
+        off_grid: for messages, what else can be done about times off the grid.
 
     Returns:
         The series on its grid, and the step (0 without times).
@@ -72,7 +73,7 @@ def on_grid(series: Series, frequency: int, gaps: Gaps) -> tuple[Series, int]:
     problem = f"{series.at(i + 1)}: comes {show_step(int(steps[i]))} after the row before, and the {expected}"
     if len(off):
         raise DataError(
-            "frequency", f"{problem}; {len(off)} such rows", fix="Correct the frequency or resample the file."
+            "frequency", f"{problem}; {len(off)} such rows", fix=f"Correct frequency or resample the file{off_grid}."
         )
     if gaps == "error":
         fix = "Set gaps to 'interpolate' or 'drop', or correct the frequency."
@@ -96,6 +97,11 @@ def refuse_gaps(series: Series) -> None:
     empty = np.isnan(series.values)
     if empty.any():
         i, c = (int(x) for x in np.argwhere(empty)[0])
+        nothing = empty.all(axis=0)
+        if nothing[c] and series.place(0).startswith(f"{series.name},"):  # the columns are sensors
+            names = [name for name, lacks in zip(series.channels, nothing.tolist(), strict=True) if lacks]
+            fix = f"Leave it out: exclude = {names[:20]}. Or set gaps to 'drop'."
+            raise DataError("gaps", f"{series.place(0)}: column {series.channels[c]!r} holds no reading", fix=fix)
         raise DataError(
             "gaps",
             f"{series.at(i)}, column {series.channels[c]!r}: the value is missing ({int(empty.sum())} in all)",

@@ -95,6 +95,7 @@ def windowed_population(
         )
     features, targets = window_views(flat, options.window, options.horizon)
 
+    _describe_unused(reading, clients, train_sizes)
     names = [series.name for series in clients]
     known = [e[0] for e in ends]
     channels = measured_channels(clients, known)
@@ -174,6 +175,17 @@ def _describe_sensors(reading: Reading, clients: list[Series]) -> None:
         reading.say(f"without any reading: {listed(empty)}")
     if constant:
         reading.say(f"constant: {listed(constant)}")
+
+
+def _describe_unused(reading: Reading, clients: list[Series], sizes: I64) -> None:
+    """Name the clients that have readings but no window to train on."""
+    short = [
+        f"{series.name} ({len(series.values):,} rows)"
+        for series, size in zip(clients, sizes.tolist(), strict=True)
+        if not size and not np.isnan(series.values[:, 0]).all()
+    ]
+    if short:
+        reading.say(f"no window fits the training part of {listed(short)}: too few rows, or gaps; they never train")
 
 
 def _part(

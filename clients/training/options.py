@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import STRICT, check_at_least, check_below_one, check_not_negative, check_positive
+from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive
 
 OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
 OPTIMIZERS: tuple[str, ...] = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
@@ -31,7 +31,6 @@ class ScheduleOptions:
         decay: decay per round of inverse_time.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["constant", "step", "cosine", "inverse_time"] = "constant"
     warmup_rounds: int = 0
     factor: float = 0.1
@@ -84,7 +83,6 @@ class AugmentOptions:
             s l(y) + (1 - s) l(y'), or the squared error to s y + (1 - s) y' (Zhang et al. 2018, equation 2).
     """
 
-    __pydantic_config__: ClassVar = STRICT
     time_shift: int = 0
     scaling: float = 0.0
     jitter: float = 0.0
@@ -138,7 +136,6 @@ class LocalOptions:
     The recorded `train_loss` is the training loss: weighted, focal, on augmented examples, without penalties.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     optimizer: OptimizerName = "sgd"
     local_lr: float = 0.1
     batch_size: int | Literal["full"] = 16

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import ClassVar
 
 from clients.core.errors import require
-from clients.core.options import STRICT, check_range
+from clients.core.options import check_range
 
 MOST_DISTRICTS = 240
 
@@ -28,8 +27,6 @@ class WorldOptions:
         events_per_week: expected number of public events in the whole city; 0 for none.
         power_cuts_per_month: expected number in the whole city in fair weather; storms add to it in proportion.
     """
-
-    __pydantic_config__: ClassVar = STRICT
 
     districts: int = 12
     radius_km: float = 12.0

@@ -235,12 +235,15 @@ def _series(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     x, low, high = np.array(one["x"]) / (24 if one["clocked"] else 1), _array(one["low"]), _array(one["high"])
     axes.plot(np.repeat(x, 2), np.stack((low, high), 1).reshape(-1), color=SERIES[0], linewidth=0.6)
     gaps = np.array(one["missing"]) > 0
-    axes.plot(x[gaps], np.zeros(gaps.sum()), "|", color=SERIES[1], transform=axes.get_xaxis_transform(), clip_on=False)
+    if gaps.any():
+        rug = {"color": SERIES[1], "transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot(x[gaps], np.zeros(gaps.sum()), "|", **rug)
     for end, name in zip(one["ends"], ("validation", "test"), strict=True):
         at = end / (24 if one["clocked"] else 1)
         axes.axvline(at, color=SOFT, linewidth=0.8, linestyle="dashed")
-        axes.annotate(name, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(2, -2), textcoords="offset points",
-                      rotation=90, va="top", fontsize=7, color=SOFT)  # fmt: skip
+        label = axes.annotate(name, (at, 1.0), xycoords=("data", "axes fraction"), xytext=(2, -2), color=SOFT,
+                              textcoords="offset points", rotation=90, va="top", fontsize=7)  # fmt: skip
+        label.set_in_layout(False)  # its place is unknown before the axis is scaled, and it needs no room of its own
     axes.set_xlabel("days" if one["clocked"] else "step")
     axes.set_ylabel(one["quantity"])
     axes.margins(x=0.01)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from clients.core.options import STRICT, check_at_least, check_below_one, check_not_negative, check_positive
+from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive
 
 Weighting = Literal["examples", "uniform", "unbiased"]
 """Coefficients of the mean of updates; `server.algorithms.aggregation.weighted_mean` defines each."""
@@ -23,7 +23,6 @@ class AlgorithmOptions:
         kind: the algorithm.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     cohort: int | None = None
     sampling: Literal["uniform", "by_examples"] = "uniform"
     partial_work: Literal["keep", "drop"] = "keep"

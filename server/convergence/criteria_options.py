@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 from clients.core.errors import require
-from clients.core.options import STRICT
 from server.convergence.facts import METRICS, check_metric
 
 
@@ -22,7 +20,6 @@ class TargetOptions:
         hold: measured rounds in a row, at least 1.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
     metric: str
     at_least: float | None = None
     at_most: float | None = None
@@ -57,7 +54,6 @@ class PlateauOptions:
         patience: measured rounds in a row, at least 1.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
     metric: str = "validation_loss"
     min_delta: float = 1e-3
     patience: int = 5
@@ -77,7 +73,6 @@ class BelowOptions:
         hold: measured rounds in a row, at least 1.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
     below: float
     hold: int = 3
 
@@ -121,7 +116,6 @@ class GapOptions:
         patience: measured rounds in a row, at least 1.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
     below: float
     min_delta: float = 1e-3
     patience: int = 5
@@ -141,7 +135,6 @@ class AgreementOptions:
         hold: rounds in a row, at least 1.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
     at_least: float = 0.995
     hold: int = 3
 
@@ -158,7 +151,6 @@ class ErrorFreeOptions:
         hold: measured rounds in a row, at least 1.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
     hold: int = 3
 
     def __post_init__(self) -> None:

@@ -6,10 +6,8 @@ import math
 from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
 
 from clients.core.errors import require
-from clients.core.options import STRICT
 from server.convergence.facts import FACTS, label_of, shown
 
 LOSSES = ("train_loss", "validation_loss")
@@ -33,7 +31,6 @@ class DivergenceOptions:
         patience: measured rounds in a row.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
     loss_factor: float | None = 20.0
     spike: float | None = 1e3
     patience: int = 2

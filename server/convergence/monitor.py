@@ -12,10 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from clients.core.errors import require
-from clients.core.options import STRICT
 from server.convergence.criteria import CRITERIA
 from server.convergence.criterion import CriterionState, subject, update_criterion
 from server.convergence.divergence import DivergenceOptions, DivergenceWatch
@@ -50,7 +49,6 @@ class ConvergenceOptions:
         divergence: when the run counts as diverged; independent of `stop`.
     """
 
-    __pydantic_config__: ClassVar[Any] = STRICT
     stop: Literal["any", "all", "never"] = "any"
     min_rounds: int = 1
     divergence: DivergenceOptions = field(default_factory=DivergenceOptions)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import STRICT, check_at_least
+from clients.core.options import check_at_least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,6 @@ class EngineOptions:
         threads: torch's threads; by default the faster of one and all.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["auto", "plain", "stacked"] = "auto"
     tile: int | None = None
     compile: Literal["auto", "never", "always"] = "auto"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from clients.core.errors import require
-from clients.core.options import STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +17,6 @@ class FleetOptions:
         bytes_per_second_up: link speed from a client to the server.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     seconds_per_local_step: float = 0.05
     bytes_per_second_down: float = 250_000.0
     bytes_per_second_up: float = 50_000.0

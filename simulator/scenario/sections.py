@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 
 from clients.concept_drift.options import DriftOptions
 from clients.concept_drift.table import DRIFTS
 from clients.core.errors import ScenarioError, require
-from clients.core.options import STRICT, DataOptions, check_at_least
+from clients.core.options import DataOptions, check_at_least
 from clients.faults.options import FaultOptions
 from clients.faults.table import FAULTS
 from clients.federation.data_kinds import DATA
@@ -33,6 +33,7 @@ from simulator.scenario.changes import adapt_to_kinds, apply_changes, changes_of
 from simulator.scenario.fixed_local import adapt_local, check_fixed_local
 from simulator.scenario.kinds import OneOf, check_kinds, hints_of
 from simulator.scenario.mistakes import first_of
+from simulator.scenario.own_clients import adapt_partition
 from simulator.scenario.plain import all_values, given_values, kind_of, plain, plain_table
 from simulator.scenario.reading import Reader, read_table
 from simulator.scenario.sources import BLANK, DEFAULT, PYTHON, Source, builtin_names, find
@@ -62,7 +63,6 @@ class EvaluationOptions:
         baselines: whether the run ends with pooled training and training alone, for comparison.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     federated_every: int = 10
     federated_clients: int = 1000
     gradient_every: int = 0
@@ -85,7 +85,6 @@ class RunOptions:
         checkpoint_rounds: rounds between checkpoints, instead of seconds.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     rounds: int = 100
     seed: int = 0
     dtype: Literal["float32", "float64"] = "float32"
@@ -126,7 +125,6 @@ class Scenario:
     section may also be a table.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     title: str = ""
     data: Annotated[DataOptions, OneOf(DATA)] | None = None
     partition: Annotated[PartitionOptions, OneOf(PARTITIONS)] | None = None
@@ -212,6 +210,7 @@ def load_scenario(
     changed = apply_changes(source.table, changes, Scenario)
     adapt_to_kinds(changed, source.table, Scenario)
     adapt_local(changed, source.table)
+    adapt_partition(changed, source.table)
     run = changed.table.setdefault("run", {})
     if seed is not None and isinstance(run, dict):
         run["seed"] = seed

@@ -107,7 +107,7 @@ def by_format(texts: Any, given: str) -> Stamps:
     """
     given = re.sub(r"\.%f", "%.f", given)
     if re.search(r"%(H|I|k|l)", given) and not re.search(r"%(M|R|T|c|X|r)", given):  # an hour needs minutes
-        texts, given = texts + "00", given + "%M"
+        texts, given = texts + " :00", given + " :%M"
     zoned = bool(re.search(r"%:*z|%#z", given))
     read: Any = texts.str.strip_chars().str.to_datetime(given, strict=False, time_unit="us")
     bad = np.asarray(read.is_null().to_numpy(), np.bool_)

@@ -118,6 +118,36 @@ def find_decimal(columns: Sequence[Any], thousands: str = "") -> tuple[str, bool
     return ".", either
 
 
+def thousand_points(texts: Any, values: F64) -> str:
+    """Return a text such as "1.234" of a column whose points may separate thousands; empty where they do not.
+
+    They may where every number with a point has three digits after it and one to three before, as 1.234 and 12.345,
+    and every other is a whole number below 1000: counts that are written with separators look so. Fractions that are
+    written with three digits have a point in all rows.
+
+    Example:
+        >>> import polars as pl
+        >>> thousand_points(pl.Series(["987", "1.234"]), np.array([987, 1.234]))
+        '1.234'
+        >>> thousand_points(pl.Series(["2.500", "1.234"]), np.array([2.5, 1.234]))
+        ''
+    """
+    known = values[~np.isnan(values)]
+    broken = known[known != np.floor(known)]
+    small = bool((np.abs(known) < 1000).all())
+    if not len(broken) or not small or (np.abs(broken) < 1).any() or (known == np.floor(known)).sum() == 0:
+        return ""
+    texts = texts.filter(~np.isnan(values)).str.strip_chars()
+    pointed = texts.str.contains(".", literal=True)
+    if (
+        pointed.all()
+        or not pointed.any()
+        or not texts.filter(pointed).str.contains(r"^[+-]?[1-9]\d{0,2}\.\d{3}$").all()
+    ):
+        return ""
+    return str(texts.filter(pointed)[0])
+
+
 def to_numbers(table: Any, numerals: Numerals) -> list[Parsed]:
     """Read columns as numbers.
 

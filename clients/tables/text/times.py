@@ -12,6 +12,7 @@ from clients.core.arrays import I64, Bool
 from clients.core.errors import DataError
 from clients.tables.text.epochs import EPOCHS, since_1970
 from clients.tables.text.formats import Stamps, assemble, by_form, by_format, looks_like_time
+from clients.tables.text.time_columns import digits_of_dates, numbers_since_1970
 from clients.tables.text.zones import to_utc
 
 if TYPE_CHECKING:
@@ -52,11 +53,16 @@ def is_time_name(name: str) -> bool:
     return re.sub("[^a-z]", "", name.lower()) in TIME_NAMES
 
 
-def find_time(frame: Frame, time_format: str = "") -> tuple[str, ...]:
+def find_time(frame: Frame, time_format: str = "", owners: I64 | None = None) -> tuple[str, ...]:
     """Return the columns of times, or none.
 
     These are year, month, day ...; a column that was read as a time; one that is named as a time, or Date and Time
-    together; one whose first entry looks like a time, or has the given format.
+    together; one whose first entry looks like a time, or has the given format; one of numbers that can only be times.
+
+    Args:
+        frame: the table.
+        time_format: the format of the times, if it is known.
+        owners: each row's series.
     """
     lower = {n.lower(): n for n in frame.names}
     if all(part in lower for part in TIME_PARTS[:3]):
@@ -65,24 +71,8 @@ def find_time(frame: Frame, time_format: str = "") -> tuple[str, ...]:
     read = [n for n in frame.names if frame.is_time(n)]
     named = [n for n in frame.names if is_time_name(n)]
     pair = _date_and_time(frame, named) if not read else ()
-    return pair or (*read, *named, *_looking(frame), *_of_format(frame, time_format), *_counting(frame))[:1]
-
-
-def _counting(frame: Frame) -> list[str]:
-    """Return columns of numbers since 1970: all lie between 2001 and 2033, and their name or their order tells so."""
-    found: list[str] = []
-    for name in frame.names:
-        text = frame.first_text(name) or ""
-        if not re.match(r"^1\d{9}(\d{3}|\d{6}|\d{9})?(\.\d+)?$", text):
-            continue
-        parsed = frame.parsed(name)
-        known = parsed.values[~np.isnan(parsed.values)]
-        told = re.search("(time|stamp|epoch|date)$", name.lower()) is not None
-        scale = 10.0 ** (len(text.split(".")[0]) - 1)
-        within = bool(((known >= scale) & (known < 2 * scale)).all())
-        if parsed.first_bad < 0 and within and (told or bool((np.diff(known) > 0).all())):
-            found.append(name)
-    return found
+    looking = (*_looking(frame), *_of_format(frame, time_format))
+    return pair or (*read, *named, *looking, *numbers_since_1970(frame, owners), *digits_of_dates(frame, owners))[:1]
 
 
 def _of_format(frame: Frame, time_format: str) -> list[str]:
@@ -105,7 +95,8 @@ def other_times(frame: Frame, names: tuple[str, ...]) -> list[str]:
     lower = {n.lower(): n for n in frame.names}
     parts = [lower[p] for p in TIME_PARTS if p in lower] if TIME_PARTS[0] in lower and TIME_PARTS[1] in lower else []
     named = [n for n in frame.names if is_time_name(n) or frame.is_time(n)]
-    found = dict.fromkeys([*named, *parts, *_looking(frame), *_counting(frame)])
+    found = dict.fromkeys([*named, *parts, *_looking(frame), *numbers_since_1970(frame, regular=bool(names)),
+                           *digits_of_dates(frame)])  # fmt: skip
     return [n for n in found if n not in names]
 
 
@@ -158,7 +149,7 @@ def read_times(frame: Frame, names: tuple[str, ...], clock: Clock | None = None,
 def _holds_numbers(frame: Frame, name: str) -> bool:
     """Return whether a column holds numbers. Its first text is looked at first, which spares a column of dates."""
     text = frame.first_text(name) or ""
-    return (frame.is_typed(name) or re.match(r"^\s*[+-]?[\d.]+(e[+-]?\d+)?\s*$", text, re.I) is not None) and (
+    return (frame.is_typed(name) or re.match(r"^\s*[+-]?[\d.,]+(e[+-]?\d+)?\s*$", text, re.I) is not None) and (
         frame.is_numeric(name)
     )
 

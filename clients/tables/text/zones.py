@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from clients.core.arrays import I64
+from clients.core.arrays import I64, Bool
 from clients.core.errors import DataError, require, unknown_name
 from clients.tables.text.steps import show_time
 
@@ -29,7 +29,8 @@ def check_zone(zone: str) -> None:
 def to_utc(local: I64, codes: I64, zone: str, owners: I64 | None, place: Callable[[int], str]) -> tuple[I64, int]:
     """Return the times of all rows in UTC, and how many repeated hours were told apart by their order.
 
-    A local time that daylight saving repeats must occur twice in a series: the first is the earlier hour.
+    A local time that daylight saving repeats must occur twice in a series: the first is the earlier hour, or the later
+    one where the series goes back in time.
 
     Args:
         local: distinct local times in microseconds, (U,).
@@ -71,6 +72,15 @@ def to_utc(local: I64, codes: I64, zone: str, owners: I64 | None, place: Callabl
         number = "once" if count == 1 else f"{count} times"
         problem = f"{place(row)}: {show_time(int(local[codes[row]]))} exists twice in {zone} and occurs {number}"
         raise DataError("time_zone", problem, fix="Write the offset from UTC into the times, or correct the row.")
-    later = order[1::2]
+    first_of_two, second_of_two = order[0::2], order[1::2]
+    later = np.where(_goes_back(local[codes], owner)[owner[first_of_two]], first_of_two, second_of_two)
     times[later] = second[codes[later]]
     return times, len(later)
+
+
+def _goes_back(local: I64, owner: I64) -> Bool:
+    """Return which series have the newest row first, (series,): more steps lead back in time than forward."""
+    order = np.argsort(owner, kind="stable")
+    inside = owner[order][1:] == owner[order][:-1]
+    signs = np.where(inside, np.sign(np.diff(local[order])), 0)
+    return np.bincount(owner[order][1:], signs, minlength=int(owner.max()) + 1) < 0

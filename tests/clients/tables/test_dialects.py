@@ -218,3 +218,20 @@ def test_ids_of_pandas_are_text(tmp_path: Path) -> None:
     for column, names in (("id", ["007", "NA"]), ("n", ["7", "8"])):
         clients, _ = series_of(tmp_path / "x.parquet", layout="long", id_column=column, target="v")
         assert [(s.name, numbers(s)) for s in clients] == [(names[0], [1, 3]), (names[1], [2, 4])]
+
+
+def test_points_that_may_separate_thousands_need_a_key(tmp_path: Path) -> None:
+    path = written(tmp_path, "a;b\n1;987\n2;1.234\n3;12.500\n")
+    says = (
+        r"line 3, column 'b': '1.234' may be 1.234 or 1234; others have no point. Set decimal = '.' or thousands = '.'"
+    )
+    with pytest.raises(DataError, match=says):
+        series_of(path)
+    assert numbers(series_of(path, thousands=".", columns=("b",))[0][0]) == [987, 1234, 12500]
+    assert numbers(series_of(path, decimal=".", columns=("b",))[0][0]) == [987, 1.234, 12.5]
+
+
+@pytest.mark.parametrize("values", [["1.234", "12.500", "2.000"], ["1.5", "2", "1.234"], ["0.125", "2", "1.125"]])
+def test_fractions_with_three_digits_are_read(values: list[str], tmp_path: Path) -> None:
+    path = written(tmp_path, "\n".join(["a;b", *(f"x;{v}" for v in values)]) + "\n")
+    assert numbers(series_of(path)[0][0]) == [float(v) for v in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,30 @@ def test_notices_state_windows_and_values(tmp_path: Path) -> None:
         "1 value filled; 4 of 48 windows dropped (gaps)",
     )
     assert p.federation.record["windows"] == 48
+
+
+def test_steps_that_differ_between_clients_are_named(tmp_path: Path) -> None:
+    hourly = "".join(f"2024-03-01 {h:02}:00,a,{h}\n" for h in range(5))
+    every_ten = "".join(f"2024-03-01 00:{m}0,b,{m}\n" for m in range(6))
+    path = written(tmp_path, "time,id,v\n" + hourly + every_ten)
+    long = {"layout": "long", "id_column": "id", "target": "v"}
+    _, reading = series_of(path, **long)
+    assert reading.record["frequency"] == "1h or 10min"
+    assert any("steps differ between clients" in n and "(1h: a; 10min: b)" in n for n in reading.notices())
+    with pytest.raises(DataError, match="comes 10min after the row before, and the frequency is 1h"):
+        series_of(path, frequency="1h", **long)
+
+
+def test_sensor_without_readings_is_named_with_what_to_exclude(tmp_path: Path) -> None:
+    path = written(tmp_path, "time,a,b,c\n" + "".join(f"2024-03-01 {h:02}:00,{h},,\n" for h in range(5)))
+    with pytest.raises(DataError, match=r"column 'b' holds no reading\. Leave it out: exclude = \['b', 'c'\]"):
+        series_of(path, gaps="error")
+
+
+def test_client_without_a_window_is_named(tmp_path: Path) -> None:
+    rows = "".join(f"2024-03-01 {h:02}:00,a,{h}\n" for h in range(24)) + "2024-03-01 00:00,b,1\n2024-03-01 01:00,b,2\n"
+    options = TableOptions(path=str(written(tmp_path, "time,id,v\n" + rows)), layout="long", id_column="id", target="v")
+    found = build_population(replace(options, window=3), None, seed=0)
+    assert found.sizes.tolist() == [14, 0]
+    says = "no window fits the training part of b (2 rows): too few rows, or gaps; they never train"
+    assert says in found.federation.notices

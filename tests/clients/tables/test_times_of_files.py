@@ -65,9 +65,11 @@ def test_times_are_found_and_stated(tmp_path: Path, header: str, times: list[str
         (["03/01/24 05:00 AM", "03/01/24 06:00 AM", "03/01/24 07:00 AM"], "%m/%d/%y %I:%M %p"),
         (["01.03.24, 05:00:00.000", "01.03.24, 06:00:00.000", "01.03.24, 07:00:00.000"], "%d.%m.%y, %H:%M:%S.%f"),
         (["061 2024 05", "061 2024 06", "061 2024 07"], "%j %Y %H"),
+        (["2024-03-01 5", "2024-03-01 6", "2024-03-01 7"], "%Y-%m-%d %H"),
         (["2024-03-01 07:00:00+0200", "2024-03-01 08:00:00+0200", "2024-03-01 09:00:00+0200"], "%Y-%m-%d %H:%M:%S%z"),
         (["1709269200", "1709272800", "1709276400"], "s"),
         (["45352.208333333336", "45352.25", "45352.291666666664"], "excel"),
+        (["45352,20833", "45352,25000", "45352,29167"], "excel"),
     ],
 )
 def test_time_format_wins_over_every_guess(tmp_path: Path, times: list[str], time_format: str) -> None:
@@ -177,6 +179,19 @@ def test_every_sensor_has_its_own_autumn_hour(tmp_path: Path) -> None:
     assert hours(clients[1])[1:3] == ["2024-10-27 00:00", "2024-10-27 01:00"]
 
 
+@pytest.mark.parametrize("layout", ["wide", "long"])
+def test_autumn_hour_of_a_file_with_the_newest_row_first(layout: str, tmp_path: Path) -> None:
+    times = [f"2024-10-27 0{h}:{m:02}" for h in (1, 2, 2, 3) for m in (0, 30)]
+    lines = [f"{t};a;{i}" for i, t in enumerate(times)][::-1]
+    if layout == "long":
+        lines = [*lines, *(f"{t};b;{i}" for i, t in enumerate(times))]
+    path = written(tmp_path, "\n".join(["time;id;v", *lines]))
+    long = {"layout": "long", "id_column": "id", "target": "v"}
+    clients, _ = series_of(path, sort=True, time_zone="Europe/Berlin", **(long if layout == "long" else {}))
+    assert [numbers(s) for s in clients] == [[0, 1, 2, 3, 4, 5, 6, 7]] * len(clients)
+    assert hours(clients[0])[2:6] == ["2024-10-27 00:00", "2024-10-27 00:30", "2024-10-27 01:00", "2024-10-27 01:30"]
+
+
 def test_spring_hour_is_no_gap(tmp_path: Path) -> None:
     times = [f"2024-03-31 0{h}:00" for h in (0, 1, 3, 4)]
     utc = berlin(tmp_path, times, gaps="error")
@@ -211,3 +226,45 @@ def test_parquet_times_have_their_zone(tmp_path: Path, zone: str | None) -> None
     assert hours(clients[0]) == HOURS
     local, _ = series_of(tmp_path / "x.parquet", time_zone="America/New_York")
     assert hours(local[0])[0] == ("2024-03-01 05:00" if zone else "2024-03-01 10:00")
+
+
+def test_numbers_of_a_long_table_are_times_by_each_sensors_order(tmp_path: Path) -> None:
+    stamps = [1709269200000 + 3600000 * i for i in range(3)]
+    text = "\n".join(["id,at,v", *(f"{s},{t},{i}" for s in "ab" for i, t in enumerate(stamps))])
+    clients, reading = series_of(written(tmp_path, text), layout="long", id_column="id", target="v")
+    assert [hours(s) for s in clients] == [HOURS, HOURS]
+    assert reading.record["time"] == "time from at (ms since 1970)"
+
+
+@pytest.mark.parametrize(
+    "days", [["2024030105", "2024030106"], ["20240301", "20240302"], ["202403010500", "202403010530"]]
+)
+def test_digits_of_dates_are_no_sensor_under_any_name(days: list[str], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"'MESS_DATUM': {days[0]} may be a date written .* Set time_format"):
+        series_of(file_of(tmp_path, "MESS_DATUM", days))
+
+
+def test_meter_that_counts_beside_times_is_a_sensor(tmp_path: Path) -> None:
+    counts = [1600000000, 1600000003, 1600000010, 1600000011]
+    rows = [f"2024-03-01 0{5 + i}:00,{c}" for i, c in enumerate(counts)]
+    clients, _ = series_of(written(tmp_path, "\n".join(["time,energy", *rows])))
+    assert [(s.name, numbers(s)) for s in clients] == [("energy", counts)]
+
+
+@pytest.mark.parametrize("step", [0.5, 10])
+def test_first_column_of_even_steps_is_no_sensor(step: float, tmp_path: Path) -> None:
+    rows = [f"{7 + i * step},{i * i}" for i in range(12)]
+    clients, reading = series_of(written(tmp_path, "\n".join(["elapsed,v", *rows])))
+    assert [s.name for s in clients] == ["v"]
+    assert f"1 skipped (elapsed: counts in steps of {step:g})" in reading.notices()[0]
+
+
+def test_excluded_times_leave_rows_evenly_spaced(tmp_path: Path) -> None:
+    rows = [f"2024-{m:02}-01,{m}" for m in range(1, 8)]
+    path = written(tmp_path, "\n".join(["month,v", *rows]))
+    with pytest.raises(DataError, match=r"frequency is 31d .* exclude = \['month'\] takes rows as evenly spaced"):
+        series_of(path)
+    clients, reading = series_of(path, exclude=("month",))
+    assert clients[0].time is None
+    assert numbers(clients[0]) == [1, 2, 3, 4, 5, 6, 7]
+    assert "column 'month' of times is excluded: rows are taken as evenly spaced" in reading.notices()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from clients.core.population_parts import RawSeries
+from clients.heterogeneity.table import measure_clients
+from dashboards.data_page.figure import data_figure
 from dashboards.data_page.series_view import MOST_SERIES, one_series, series_view
+from dashboards.data_page.view import data_view
 from simulator.runs.populations import population
 
 
@@ -79,3 +84,15 @@ def test_faults_in_recorded_series_are_in_their_unit(tmp_path: Path) -> None:
 
 def test_data_without_series_have_none() -> None:
     assert series_view(population("digits-iid"), np.arange(3)) is None
+
+
+@pytest.mark.parametrize("gap", ["", "1"])
+def test_panels_of_a_table_fill_the_picture(gap: str, tmp_path: Path) -> None:
+    rows = "".join(f"2024-03-{1 + t // 24:02d} {t % 24:02d}:00,{t % 7},{t % 5 if t != 9 else gap}\n" for t in range(60))
+    (tmp_path / "two.csv").write_text("time,a,b\n" + rows)
+    sets = [f"data={{kind='table', path='{tmp_path / 'two.csv'}', gaps='drop', window=3}}", "partition="]
+    found = population("digits-iid", sets=sets)
+    measures, held = measure_clients(found, seed=0)
+    view = data_view(found, measures, held, "two", seed=0)
+    inked = (imread(io.BytesIO(data_figure(view)))[..., :3] < 0.7).any(axis=(0, 2))
+    assert all(tenth.any() for tenth in np.array_split(inked, 10))

@@ -98,6 +98,19 @@ def test_algorithm_that_fixes_local_work_drops_it() -> None:
         load_scenario("digits-label-skew", sets=["algorithm.kind=fedsgd", "local_epochs=3"])
 
 
+def test_data_with_their_own_clients_drop_the_partition() -> None:
+    scenario = load_scenario("digits-label-skew", sets=["data.kind=traffic"])
+    assert scenario.partition is None
+    assert scenario.notices == (
+        "data.kind is now 'traffic', which brings its own clients: dropped [partition] 'dirichlet'",
+    )
+    kept = load_scenario("digits-label-skew", sets=["data.kind=traffic", "partition.clients=3"])
+    assert kept.partition is not None
+    other = load_scenario("digits-label-skew", sets=["data.kind=images", "data.path=x.npz"])
+    assert other.partition is not None
+    assert other.notices == ()
+
+
 def test_dropped_keys_stand_in_the_record_also_of_a_resumed_run(tmp_path: Path) -> None:
     base = load_scenario("quadratic-two-clients", sets={"algorithm": FEDPROX["algorithm"] | {"cohort": 2}})
     scenario = load_scenario(base, sets=["algorithm.kind=scaffold", "convergence.stop=never", "run.rounds=4"])
