@@ -124,6 +124,11 @@ class Population:
     history: DataHistory = field(default_factory=DataHistory)
     objective: KnownObjective | None = None
 
+    def __repr__(self) -> str:
+        """Return name, clients and examples; the values may be many."""
+        examples = f"{self.num_examples} training examples of shape {self.feature_shape}"
+        return f"<Population {self.name!r}: {self.num_clients} clients, {examples}, {self.task}>"
+
     @property
     def name(self) -> str:
         """The data's name, for people."""

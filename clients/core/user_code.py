@@ -21,6 +21,7 @@ LIBRARIES = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platst
 """Folders of Python's own library; installed packages may lie in one of them."""
 _INSTALLED = re.compile(r"/(site|dist)-packages/")
 _NEVER = re.compile(r"/(site|dist)-packages/(torch|functorch|flwr|numpy|scipy)/|/torch/nn/modules/")
+_OF_MODEL = re.compile(r"/torch/(nn/modules|autograd)/")
 _MOST = 500  # characters of an error's text
 
 _Frame = tuple[FrameType, int]
@@ -70,13 +71,13 @@ def passes(error: BaseException, functions: Iterable[object]) -> bool:
 def is_of_users_code(error: BaseException) -> bool:
     """Return whether an error comes from the user's code or model, not from a mistake in fedscape.
 
-    An error of torch's own layers comes from the model that consists of them. A failed `assert` of fedscape does not,
-    also where the user's code called it.
+    An error of torch's own layers, or of its backward pass, comes from the model that consists of them. A failed
+    `assert` of fedscape does not, also where the user's code called it.
     """
     frames = _frames(error)
     if isinstance(error, AssertionError) and frames and _is_ours(frames[-1]):
         return False
-    return bool(user_place(error)) or any("/torch/nn/modules/" in _file(f) for f in frames)
+    return bool(user_place(error)) or any(_OF_MODEL.search(_file(f)) for f in frames)
 
 
 @contextmanager

@@ -84,6 +84,7 @@ def custom_population(
             raise DataError("sizes", "no client has examples", fix="Give at least one client a size above 0.")
         k = int(some[0])
         first = _read(client, k), f"client {k}"
+        _check_repeatable(client, k, first[0])
         feature_shape = pair_of(first[0], first[1])[0].shape[1:]
     shape = _shape(feature_shape)
     regression = task == "regression"
@@ -140,6 +141,19 @@ def _read(read: Callable[[int], Pair], k: int) -> Pair:
         raise
     except Exception as error:  # the user's function may raise anything
         raise DataError(f"client {k}", f"{name_of(read)}({k}) raised {described(error)}") from error
+
+
+def _check_repeatable(read: Callable[[int], Pair], k: int, first: Pair) -> None:
+    """Refuse a function that returns other examples in a second call: a run reads a client again in each round.
+
+    Raises:
+        DataError: it does.
+    """
+    who = f"client {k}"
+    pairs = zip(pair_of(first, who), pair_of(_read(read, k), who), strict=True)
+    if not all(a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all()) for a, b in pairs):
+        problem = f"{name_of(read)}({k}) returns other examples in a second call, and a run reads clients again"
+        raise DataError(who, problem, fix="Draw from a generator seeded by the index: np.random.default_rng(k).")
 
 
 def _maker(

@@ -49,6 +49,11 @@ class PooledArrays:
     pool: Pool
     options: ArraysOptions
 
+    def __repr__(self) -> str:
+        """Return the number of examples and their shape; the values may be many."""
+        shape = tuple(self.pool.features.shape[1:])
+        return f"<PooledArrays: {len(self.pool.features)} examples of shape {shape}>"
+
     def deal(self, partition: PartitionOptions | None, *, seed: int, dtype: torch.dtype = torch.float32) -> Population:
         """Deal the examples out to clients.
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from clients.tables.reading import Reading, counted, listed
+from clients.core.errors import listed
+from clients.tables.reading import Reading, counted
 
 
 def without_spaces(names: Sequence[str], reading: Reading) -> dict[str, str]:

@@ -39,6 +39,10 @@ class Columns(ABC):
             UserError: there is no such column.
         """
 
+    def __repr__(self) -> str:
+        """Return the number of rows and columns; the values may be many."""
+        return f"<{type(self).__name__}: {len(self)} rows, {len(self.columns)} columns>"
+
     def __contains__(self, name: object) -> bool:
         """Return whether there is a column `name`."""
         return name in self.columns

@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord
 from torch import Tensor
 
 from clients.core.arrays import I64, Array
+from clients.core.errors import StrategyError
 from clients.training.client_states import ClientStates
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
@@ -88,7 +89,7 @@ class RunCheckpointer:
             return
         if self._recorder is not None:
             self._recorder.sync()
-        vectors = self._strategy.state_dict() if isinstance(self._strategy, Stateful) else state.vectors
+        vectors = _vectors(self._strategy) if isinstance(self._strategy, Stateful) else state.vectors
         tensors = {"parameters": state.params, "buffers": state.buffers}
         tensors |= {f"server/{n}": t for n, t in vectors.items()}
         if state.arrays is not None:
@@ -129,3 +130,22 @@ def _arrays(checkpoint: Checkpoint) -> ArrayRecord | None:
 
 def _tensor(array: FlowerArray) -> Tensor:
     return torch.from_numpy(np.array(array.numpy()))
+
+
+def _vectors(strategy: Stateful) -> Mapping[str, Tensor]:
+    """Return the state of a user's strategy.
+
+    Raises:
+        StrategyError: it is no dictionary of tensors.
+    """
+    found: object = strategy.state_dict()
+    name = f"{type(strategy).__name__}.state_dict"
+    fix = 'Return one tensor for each name: {"m/weight": torch.as_tensor(self.m["weight"])}.'
+    if not isinstance(found, Mapping):
+        problem = f"{name} must return a dictionary of tensors, returned {type(found).__name__}"
+        raise StrategyError("strategy", problem, fix=fix)
+    wrong = [key for key, value in found.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if wrong:
+        problem = f"{name} must return a dictionary of tensors, and {wrong[0]!r} is a {type(found[wrong[0]]).__name__}"
+        raise StrategyError("strategy", problem, fix=fix)
+    return found

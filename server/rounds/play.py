@@ -75,7 +75,7 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         )
         _require_replies(sent, replies, local)
         with _naming(experiment, "aggregate_train"):
-            aggregated, _ = strategy.aggregate_train(round_index, replies)
+            aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, replies))
         new = _advance(experiment, state, aggregated)
         federated = _evaluate_clients(experiment, new)
     measured = experiment.model_metrics.measure(state, new)
@@ -115,6 +115,22 @@ def _total(experiment: Experiment, state: ServerState, replies: Replies) -> Coho
     if not experiment.is_foreign:
         replies.total = total
     return total
+
+
+def _aggregated(experiment: Experiment, returned: object) -> ArrayRecord | None:
+    """Return the arrays that a strategy aggregated to; None where it has none.
+
+    Raises:
+        StrategyError: it returned something else than (arrays, metrics).
+    """
+    is_pair = isinstance(returned, tuple) and len(returned) == 2
+    arrays = returned[0] if isinstance(returned, tuple) and is_pair else None
+    if is_pair and (arrays is None or isinstance(arrays, ArrayRecord)):
+        return arrays
+    got = f"({type(arrays).__name__}, ...)" if is_pair else type(returned).__name__
+    problem = f"{type(experiment.strategy).__name__}.aggregate_train must return (ArrayRecord or None, metrics)"
+    fix = "Return ArrayRecord({name: Array(numpy_array), ...}), MetricRecord({...})."
+    raise StrategyError("strategy", f"{problem}, returned {got}", fix=fix)
 
 
 def _advance(experiment: Experiment, state: ServerState, arrays: ArrayRecord | None) -> ServerState:

@@ -21,6 +21,22 @@ def log_notices(notices: Iterable[str]) -> None:
         _log.warning("fedscape: %s", notice)
 
 
+class EventLog:
+    """Logs failures that did not end the run, each kind once, where no observer shows them."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Log an event whose kind is new; those that are no failures are not logged."""
+        kind = event["kind"]
+        if kind not in ("clients_failed", "no_aggregate") or kind in self._seen:
+            return
+        self._seen.add(kind)
+        more = " run.rounds['failures'] counts them in each round." if kind == "clients_failed" else ""
+        _log.warning("fedscape: round %s: %s.%s", event["round"], event["message"].rstrip("."), more)
+
+
 def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts that observers receive at the start of a run."""
     scenario, task, plan = session.scenario, session.task, session.plan

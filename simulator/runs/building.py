@@ -140,7 +140,8 @@ def made_model(model: ModelLike, seed: int) -> tuple[nn.Module, tuple[str, ...]]
     """Return the module that was passed from Python, and sentences on its initial values.
 
     Args:
-        model: a module; or a function that makes one, which is called with every global generator seeded.
+        model: a module; or a function that makes one, which is called with every global generator
+            seeded, and again to see whether the seed covers the values.
         seed: root seed.
 
     Raises:
@@ -149,12 +150,35 @@ def made_model(model: ModelLike, seed: int) -> tuple[nn.Module, tuple[str, ...]]
     if isinstance(model, nn.Module):
         return model, ("initial values are those of the model passed; the seed does not cover them: "
                        "a function does, model=lambda: MyNet()",)  # fmt: skip
-    with _generators(int(streams.keys(seed, "model") >> np.uint64(2))) as drawn:
-        with naming("model", f"{name_of(model)} raised when it made the model"):
-            module = model()
+    key = int(streams.keys(seed, "model") >> np.uint64(2))
+    module, draws = _called(model, key)
+    if not _same_values(module, _called(model, key)[0]):
+        return module, (
+            "the function that makes the model gives other initial values in a second call: it draws from a generator "
+            "that the seed does not cover; torch's, NumPy's and Python's global generators are covered",
+        )
+    if not draws and _same_values(module, _called(model, key ^ 1)[0]):
+        return module, ("the function that makes the model drew no random numbers, or seeds its generator itself: "
+                        "the seed does not change initial values",)  # fmt: skip
+    return module, ()
+
+
+def _called(make: Callable[[], nn.Module], key: int) -> tuple[nn.Module, bool]:
+    """Call a function that makes a model; return the model, and whether it drew from a generator seeded by `key`."""
+    with _generators(key) as drawn:
+        with naming("model", f"{name_of(make)} raised when it made the model"):
+            module = make()
         check_made_model(module)
-        notice = "the function that makes the model drew no random numbers: the seed does not change initial values"
-        return module, () if drawn() else (notice,)
+        return module, drawn() and torch.initial_seed() == key
+
+
+def _same_values(one: nn.Module, other: nn.Module) -> bool:
+    """Return whether two modules have the same parameters and buffers, by name and value."""
+    pairs = [dict([*module.named_parameters(), *module.named_buffers()]) for module in (one, other)]
+    if pairs[0].keys() != pairs[1].keys():
+        return False
+    both = ((value, pairs[1][name]) for name, value in pairs[0].items())
+    return all(a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all()) for a, b in both)
 
 
 @contextmanager

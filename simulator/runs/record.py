@@ -43,6 +43,11 @@ class Record:
     outcome: Mapping[str, Any] | None
     truncated: bool
 
+    def __repr__(self) -> str:
+        """Return the folder, the number of rounds and the verdict."""
+        ended = self.verdict.headline if self.verdict is not None else "not over"
+        return f"<Record of {self.path}: {len(self.rounds)} rounds recorded, {ended}>"
+
     @cached_property
     def verdict(self) -> Verdict | None:
         """How the run ended; printed, it is a sentence. None if the run is in progress or was killed.
@@ -77,6 +82,12 @@ class Record:
             RunFolderError: the run has no final model yet, or its parameters do not fit this module.
         """
         check_parts(model=model, data=data)
+        if model is None and self.scenario.model is None:
+            problem = "was run with a model= from Python, which its folder does not hold"
+            raise RunFolderError(str(self.path), problem, fix="Pass it: record.model(MyNet).")
+        if model is None and data is None and self.scenario.data is None:
+            problem = "was run with data= from Python, from which the model has its shape"
+            raise RunFolderError(str(self.path), problem, fix="Pass them: record.model(data=data).")
         if model is None:
             module = make_task_of(self.scenario, Overrides(None, data)).module
         else:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from clients.core.errors import RunFolderError
 from clients.sources.pooled_arrays import PooledArrays
 from server.algorithms.algorithm import Algorithm
@@ -19,6 +21,9 @@ from server.rounds.experiment import Experiment
 from simulator.runs.building import Overrides
 from simulator.runs.session import Session
 from simulator.scenario.sections import Scenario, to_toml
+
+_SAME_LOSS = 1e-3
+"""Losses of the same parameters on the same examples differ by less, also on another machine."""
 
 
 @dataclass(frozen=True)
@@ -160,5 +165,22 @@ def restore(session: Session, experiment: Experiment, checkpointer: RunCheckpoin
         problem = f"holds {params.numel()} parameters, and the model has {session.start.params.numel()}"
         raise RunFolderError("checkpoint", problem, fix="Pass the model that the run was started with.")
     state = checkpointer.restore(checkpoint)
-    experiment.judge.replay(back.lines, experiment.model_metrics.measure(None, state).predicted)
+    measured = experiment.model_metrics.measure(None, state)
+    _check_measured(measured.line, back.lines[-1])
+    experiment.judge.replay(back.lines, measured.predicted)
     return state
+
+
+def _check_measured(now: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
+    """Refuse a model or data from Python that give the checkpoint another loss than the record has.
+
+    Raises:
+        RunFolderError: they do.
+    """
+    loss, before = now.get("validation_loss"), recorded.get("validation_loss")
+    if loss is None or before is None or not np.isfinite([loss, before]).all():
+        return
+    if abs(loss - before) > _SAME_LOSS * max(1.0, abs(before)):
+        problem = f"has a validation loss of {before:.6g} in the record, and {loss:.6g} with the model and data of now"
+        fix = "Pass the model= and data= that the run was started with, with the same values."
+        raise RunFolderError("checkpoint", problem, fix=fix)

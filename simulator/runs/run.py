@@ -33,7 +33,7 @@ from server.rounds.checkpointer import RunCheckpointer
 from server.rounds.loop import initial_line, run_rounds
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
-from simulator.runs.announcement import cost_of, describe, log_notices
+from simulator.runs.announcement import EventLog, cost_of, describe, log_notices
 from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
@@ -76,6 +76,11 @@ class Run:
     buffers: Tensor
     path: Path | None
     session: Session
+
+    def __repr__(self) -> str:
+        """Return the verdict, the size of the model and the folder; the data may be many."""
+        where = f"in {self.path}" if self.path is not None else "not recorded"
+        return f"<Run {where}: {self.verdict.headline}, {self.params.numel()} parameters>"
 
     @cached_property
     def clients(self) -> ClientRows:
@@ -242,8 +247,9 @@ def _play(
     recorder = Recorder(folder) if folder is not None else None
     history = History(back.lines if back is not None else ())
     report = [ReportWriter(folder)] if folder is not None else []
+    unseen = [] if observers else [EventLog()]
     # The report is last: it is drawn from the outcome, which the recorder writes first.
-    all_observers = Observers([*([recorder] if recorder else []), history, *observers, *report])
+    all_observers = Observers([*([recorder] if recorder else []), history, *observers, *unseen, *report])
     progress = Progress(all_observers.progress) if all_observers.follow_progress else None
     run = session.scenario.run
     played = session.played

@@ -94,6 +94,8 @@ def instead_of_model(value: object) -> str:
         if str(value) in MODELS:
             return f'A built-in model is named in the scenario: sets=["model.kind={value}"].'
         return "Load it first: net = MyNet(); net.load_state_dict(torch.load(path)), and pass model=net."
+    if isinstance(value, Mapping) and "kind" in value:
+        return 'Options belong to the scenario: sets={"model": {...}}.'
     if isinstance(value, Mapping):
         return "A state dict has only values: net.load_state_dict(values), and pass model=net."
     if isinstance(value, KindOptions):
@@ -119,6 +121,8 @@ def instead_of_algorithm(value: object) -> str:
     if _is(value, torch.optim.Optimizer):
         return ('Clients take it from the scenario, sets=["local.optimizer=adam"]; the server from '
                 'algorithm=fs.Algorithm("mine", server=fs.adam(0.01)).')  # fmt: skip
+    if isinstance(value, KindOptions):
+        return "Options belong to the scenario: dataclasses.replace(scenario, algorithm=options)."
     if inspect.isroutine(value):
         return 'Make a local rule of it with @fs.local_rule(), and pass algorithm=fs.Algorithm("mine", local=rule).'
     return 'Pass algorithm=fs.Algorithm("mine", local=..., aggregation=..., server=...).'

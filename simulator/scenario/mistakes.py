@@ -67,6 +67,8 @@ def wrong_type(path: str, value: Any, hint: Any) -> Mistake:
 def no_section(path: str, value: Any) -> Mistake:
     """Return the mistake of a value where a section is meant."""
     fix = f"Pass an object: {value.__name__}(...)." if isinstance(value, type) else ""
+    if isinstance(value, str) and "." not in path:
+        fix = f'A kind is a key of its section: {{"{path}": {{"kind": "{shortened(value)}"}}}}.'
     got = f"the class {value.__name__}" if isinstance(value, type) else shown(value)
     return Mistake(UserError(path, f"must be a section (a table of keys), got {got}", fix=fix), 1)
 
@@ -100,6 +102,11 @@ def unknown_key(
     """
     section, _, key = path.rpartition(".")
     what = f"a key of [{section}]" if section else "a key of a scenario"
+    if section.rpartition(".")[2] in keys:  # a dotted key in a table: the keys are those of the outer table
+        outer, _, inner = section.rpartition(".")
+        problem = f"is a dotted key in the table of {f'[{outer}]' if outer else 'a scenario'}"
+        fix = f'Write {{"{inner}": {{"{key}": ...}}}}, or pass sets={{"{path}": ...}}.'
+        return Mistake(UserError(path, problem, fix=fix), 0)
     having = [row.kind for row in (kinds or {}).values() if key in hints_of(row.options)]
     fix = ""
     if having:

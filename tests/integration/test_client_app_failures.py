@@ -42,6 +42,19 @@ def test_failing_client_is_counted_and_the_round_continues(tmp_path: Path) -> No
     assert [(e["round"], e["kind"], e["message"]) for e in events] == [(2, "clients_failed", expected)]
 
 
+def test_failing_client_is_logged_once_with_the_line(caplog: pytest.LogCaptureFixture) -> None:
+    def never_two(message: Message, context: Context) -> Message:
+        if client_of(context) == 2:
+            raise RuntimeError("the disk is on fire")
+        return train(message, context)
+
+    run_app(changed(never_two))
+    (logged,) = [r.getMessage() for r in caplog.records if "failed" in r.getMessage()]
+    assert logged.startswith("fedscape: round 1: 1 of 6 clients failed; the first error: RuntimeError: the disk is on")
+    assert f"at {__file__}, line" in logged
+    assert logged.endswith("run.rounds['failures'] counts them in each round.")
+
+
 @pytest.mark.parametrize("strategy", [None, FedAvg])
 def test_all_clients_failing_is_an_error_with_the_reason(strategy: type[FedAvg] | None, tmp_path: Path) -> None:
     """Flower alone would report a success with an empty model."""

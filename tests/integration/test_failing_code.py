@@ -164,6 +164,12 @@ def test_model_that_fails_in_training_mode_only_is_named_before_the_first_round(
     assert "above the limit (at " in message
 
 
+def test_backward_pass_that_fails_is_an_error_of_the_model() -> None:
+    net = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Dropout(0.5, inplace=True), nn.Linear(4, 2))
+    with pytest.raises(UserError, match=r"^model: fails .*modified by an inplace operation"):
+        fs.simulate(scenario("run.rounds=1"), model=net, data=readings(), record=False)
+
+
 def test_layers_of_torch_that_fail_name_the_client() -> None:
     tokens = [np.full((4, 2), 99 if k == 3 else k) for k in range(5)]
     data = fs.custom_population(

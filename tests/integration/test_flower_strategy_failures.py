@@ -74,6 +74,42 @@ def test_strategy_that_raises_is_named() -> None:
         simulate(digits(*EVERYONE), strategy=Odd(lambda replies: wrong), record=False)
 
 
+class Listing(FedAvg):
+    """A user's strategy that returns arrays as those of Flower's old API did, or keeps its state in a nested way."""
+
+    def __init__(self, returned: object = None, state: object = None) -> None:
+        super().__init__()
+        self.returned, self.state = returned, state
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]):  # type: ignore[no-untyped-def]
+        return self.returned or super().aggregate_train(server_round, replies)
+
+    def state_dict(self) -> object:
+        return self.state
+
+    def load_state_dict(self, state: object) -> None:
+        raise AssertionError
+
+
+def test_strategy_that_returns_no_record_of_arrays_is_named() -> None:
+    for returned, words in ((([np.zeros(3)], {}), r"\(list, ...\)"), ([np.zeros(3)], "list")):
+        message = rf"Listing.aggregate_train must return \(ArrayRecord or None, metrics\), returned {words}"
+        with pytest.raises(StrategyError, match=message):
+            simulate(digits(*EVERYONE), strategy=Listing(returned), record=False)
+
+
+def test_state_of_a_strategy_that_is_not_tensors_is_named(tmp_path: Path) -> None:
+    for name, state, words in (("nested", {"m": {}}, "and 'm' is a dict"), ("list", [], "returned list")):
+        with pytest.raises(StrategyError, match=rf"Listing.state_dict must return a dictionary of tensors, {words}"):
+            simulate(digits(*EVERYONE), strategy=Listing(state=state), out=tmp_path / name)
+
+
+def test_failures_are_logged_once_where_nothing_observes_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    simulate(digits(*EVERYONE), strategy=Odd(lambda replies: None), record=False)
+    words = "fedscape: round 1: Odd returned no arrays: the model stays as it was."
+    assert [record.getMessage() for record in caplog.records] == [words]
+
+
 def test_strategy_without_arrays_leaves_the_model_and_makes_an_event(tmp_path: Path) -> None:
     run = simulate(digits(*EVERYONE), strategy=Odd(lambda replies: None), out=tmp_path / "run")
     assert torch.equal(run.params, run.session.start.params)

@@ -83,7 +83,9 @@ def test_function_has_the_seed_of_a_built_in_model() -> None:
     ours = fs.simulate(digits("run.rounds=1"), record=False)
     theirs = fs.simulate(digits("run.rounds=1"), model=factory, record=False)
     assert torch.equal(ours.session.start.params, theirs.session.start.params)
-    assert len(made) == 1, "the function is called once"
+    assert made[1] == made[0] != made[2], "it is called again with the same seed, and with another"
+    (said,) = [w for w in notices(model=factory, sets=("run.rounds=1",)) if "function" in w] or [""]
+    assert said == "", "values that follow from the seed without a drawn number are not stated"
 
 
 def test_global_generators_are_as_before() -> None:
@@ -110,6 +112,20 @@ def test_values_that_the_seed_does_not_cover_are_stated() -> None:
     assert notice.startswith("initial values are those of the model passed; the seed does not cover them")
     (notice,) = notices(model=lambda: net, data=data)
     assert notice.startswith("the function that makes the model drew no random numbers")
+
+    def seeding() -> nn.Module:
+        torch.manual_seed(3)
+        return Net()
+
+    def unseeded() -> nn.Module:
+        net = Net()
+        nn.init.constant_(net.body[0].bias, np.random.default_rng().normal())
+        return net
+
+    (said,) = notices(model=seeding, data=data)
+    assert said.endswith("or seeds its generator itself: the seed does not change initial values")
+    (said,) = notices(model=unseeded, data=data)
+    assert said.startswith("the function that makes the model gives other initial values in a second call")
 
 
 def test_object_passed_keeps_its_values_and_is_not_changed() -> None:

@@ -15,11 +15,13 @@ from run_folders import assert_same_run, stop_after
 from strange_grid import StrangeGrid
 from torch import nn
 
+from clients.core.errors import DataError, RunFolderError
 from clients.core.population import Population
 from clients.engines.plain import PlainEngine
 from clients.flower.app import ClientTask, make_client_app
 from clients.flower.codec import Codec, tied_names
 from clients.sources.custom import custom_population
+from clients.sources.pooled_arrays import arrays
 from clients.training.task import make_task
 from clients.training.work import LocalWork
 from server.record.records import RunFolder
@@ -54,6 +56,37 @@ def scenario(*sets: str) -> Scenario:
 def fresh(make: type[nn.Module]) -> nn.Module:
     torch.manual_seed(2)
     return make()
+
+
+def test_final_model_of_a_record_says_what_it_needs_from_python(tmp_path: Path) -> None:
+    simulate(scenario("run.rounds=1"), model=nn.Linear(8, 3), data=population(), out=tmp_path / "own")
+    with pytest.raises(RunFolderError, match=r"was run with a model= from Python.*record.model\(MyNet\)"):
+        open_run(tmp_path / "own").model()
+    run = simulate(scenario("run.rounds=1", "model.kind=softmax"), data=population(), out=tmp_path / "built_in")
+    with pytest.raises(RunFolderError, match=r"was run with data= from Python.*record.model\(data=data\)"):
+        open_run(tmp_path / "built_in").model()
+    loaded = open_run(tmp_path / "built_in").model(data=population())
+    assert torch.equal(torch.cat([p.detach().flatten() for p in loaded.parameters()]), run.params)
+
+
+def test_objects_print_as_one_short_line(tmp_path: Path) -> None:
+    run = simulate(scenario("run.rounds=1"), model=nn.Linear(8, 3), data=population(), out=tmp_path / "run")
+    assert repr(run) == f"<Run in {tmp_path / 'run'}: Stopped at round 1, 27 parameters>"
+    record = open_run(tmp_path / "run")
+    assert repr(record) == f"<Record of {tmp_path / 'run'}: 2 rounds recorded, Stopped at round 1>"
+    assert repr(run.rounds).startswith("<RoundTable: 2 rows, ")
+    assert repr(run.clients).startswith("<ClientRows: 3 rows, ")
+    shown = "<Population 'custom': 5 clients, 48 training examples of shape (8,), classification>"
+    assert repr(population()) == shown
+    assert repr(arrays(*examples(0))) == "<PooledArrays: 9 examples of shape (8,)>"
+
+
+def test_function_that_returns_other_examples_each_time_is_refused() -> None:
+    def drawn(client: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.randn(SIZES[client], 8), torch.zeros(SIZES[client], dtype=torch.int64)
+
+    with pytest.raises(DataError, match=r"client 0: drawn\(0\) returns other examples in a second call"):
+        custom_population(drawn, SIZES, outputs=3)
 
 
 @pytest.mark.parametrize("make", [Sampling, GlobalNoise, CallsByLength, Loop])

@@ -17,6 +17,8 @@ from run_folders import assert_same_run, digits, recorded, stop_after
 from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
+from clients.core.population import Population
+from clients.sources.custom import custom_population
 from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
 from simulator.runs.run import resume, simulate
@@ -188,6 +190,25 @@ def test_resume_needs_the_model_from_python_and_checks_its_size(tmp_path: Path) 
     assert recorded(path) == before
     assert folder.checkpoint.joinpath("manifest.json").exists()
     assert resume(path, model=nn.Sequential(nn.Linear(64, 10))).verdict.outcome == "stopped"
+
+
+def test_resume_with_other_data_or_another_model_is_refused(tmp_path: Path) -> None:
+    def data(shift: float) -> Population:
+        x = np.random.default_rng(0).normal(size=(30, 4)) + shift
+        y = np.arange(30) % 2
+        return custom_population(lambda k: (x[k::3], y[k::3]), [10] * 3, outputs=2, validation=(x, y), test=(x, y))
+
+    torch.manual_seed(0)
+    linear = nn.Linear(4, 2)
+    scenario = digits("run.rounds=3", "algorithm.cohort=", "convergence.target=")
+    whole = simulate(scenario, record=False, model=linear, data=data(0.0))
+    path = tmp_path / "run"
+    simulate(scenario, out=path, stop_asked=stop_after(1), model=linear, data=data(0.0))
+    with pytest.raises(RunFolderError, match=r"validation loss of .* in the record, and .* with the model and data of"):
+        resume(path, model=linear, data=data(1.0))
+    with pytest.raises(RunFolderError, match="Pass the model= and data= that the run was started with"):
+        resume(path, model=nn.Sequential(linear, nn.Tanh()), data=data(0.0))
+    assert torch.equal(resume(path, model=linear, data=data(0.0)).params, whole.params)
 
 
 def test_resume_of_our_algorithm_refuses_a_strategy(tmp_path: Path) -> None:

@@ -135,3 +135,20 @@ def test_table_with_itself_inside_is_refused() -> None:
 def test_other_objects_are_refused(scenario: Any) -> None:
     with pytest.raises(ScenarioError, match=r"^scenario: "):
         load_scenario(scenario)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            {"run.rounds": 5},
+            'run.rounds: is a dotted key in the table of a scenario. Write {"run": {"rounds": ...}}, or',
+        ),
+        ({"convergence": {"plateau.patience": 3}}, "is a dotted key in the table of [convergence]. Write"),
+        ({"data": "digits"}, 'got \'digits\'. A kind is a key of its section: {"data": {"kind": "digits"}}.'),
+    ],
+)
+def test_table_that_is_written_flat_is_answered_with_its_form(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScenarioError) as error:
+        load_scenario(table)
+    assert message in str(error.value)
