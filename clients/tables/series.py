@@ -96,9 +96,10 @@ def refuse_gaps(series: Series) -> None:
     empty = np.isnan(series.values)
     if empty.any():
         i, c = (int(x) for x in np.argwhere(empty)[0])
+        missing = f"the value is missing ({int(empty.sum())} in {series.name!r})"
         raise DataError(
             "gaps",
-            f"{series.at(i)}, column {series.channels[c]!r}: the value is missing ({int(empty.sum())} in all)",
+            f"{series.at(i)}, column {series.channels[c]!r}: {missing}",
             fix="Set gaps to 'interpolate' (with max_gap) or 'drop'.",
         )
 

@@ -177,7 +177,7 @@ class LocalOptions:
             self.local_epochs is None or self.local_steps is None,
             "local_steps",
             "cannot be combined with local_epochs",
-            fix="Give one of the two.",
+            fix="Give one of the two. To remove the other: --set local_epochs= or --set local_steps=.",
         )
         check_below_one(self, "momentum", "beta1", "beta2", "rho", "effective_beta")
         check_not_negative(self, "l1", "l2", "decoupled_weight_decay", "gradient_noise", "focal_gamma")
