@@ -235,7 +235,10 @@ def _series(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     x, low, high = np.array(one["x"]) / (24 if one["clocked"] else 1), _array(one["low"]), _array(one["high"])
     axes.plot(np.repeat(x, 2), np.stack((low, high), 1).reshape(-1), color=SERIES[0], linewidth=0.6)
     gaps = np.array(one["missing"]) > 0
-    axes.plot(x[gaps], np.zeros(gaps.sum()), "|", color=SERIES[1], transform=axes.get_xaxis_transform(), clip_on=False)
+    (marks,) = axes.plot(
+        x[gaps], np.zeros(gaps.sum()), "|", color=SERIES[1], transform=axes.get_xaxis_transform(), clip_on=False
+    )
+    marks.set_in_layout(False)  # before the limits of the axis are known, it would count as far outside
     for end, name in zip(one["ends"], ("validation", "test"), strict=True):
         at = end / (24 if one["clocked"] else 1)
         axes.axvline(at, color=SOFT, linewidth=0.8, linestyle="dashed")
