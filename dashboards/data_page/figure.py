@@ -238,7 +238,7 @@ def _series(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     (marks,) = axes.plot(
         x[gaps], np.zeros(gaps.sum()), "|", color=SERIES[1], transform=axes.get_xaxis_transform(), clip_on=False
     )
-    marks.set_in_layout(False)  # before the limits of the axis are known, it would count as far outside
+    marks.set_in_layout(False)  # without gaps there are no marks, and their empty box would take the whole width
     for end, name in zip(one["ends"], ("validation", "test"), strict=True):
         at = end / (24 if one["clocked"] else 1)
         axes.axvline(at, color=SOFT, linewidth=0.8, linestyle="dashed")
