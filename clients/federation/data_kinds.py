@@ -133,5 +133,5 @@ def check_no_partition(data: DataOptions, partition: PartitionOptions | None) ->
         raise PartitionError(
             "kind",
             f"{partition.kind!r} deals out pooled examples, and data '{data.kind}' bring their own clients",
-            fix="Leave the partition out.",
+            fix="Leave the partition out: --set partition=.",
         )

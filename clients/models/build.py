@@ -216,10 +216,11 @@ def build_model(options: ModelOptions, population: Population, seed: int) -> nn.
     """
     row, task = MODELS.row_of(options), population.task
     if (task == "objective") != ("objective" in row.tasks):
+        others = [other.kind for other in MODELS.values() if task in other.tasks]
         raise UserError(
             "kind",
-            f"'{row.kind}' does not fit data '{population.name}', whose task is {task}",
-            fix="Quadratic data need the model 'quadratic', and only they do.",
+            f"'{row.kind}' does not fit data '{population.name}'",
+            fix=f"Quadratic data need the model 'quadratic', and only they do. These data take: {', '.join(others)}.",
         )
     if task not in row.tasks:
         why, fix = row.unfit

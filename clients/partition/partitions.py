@@ -159,7 +159,9 @@ def natural(options: NaturalOptions, pooled: Pooled) -> Owners:
     """Give each value of a key a client of its own."""
     keys = pooled.keys
     if not options.key and keys:
-        raise PartitionError("key", f"must name one of {', '.join(sorted(keys))}: these data name no clients")
+        raise PartitionError(
+            "key", f"is missing: these data name no clients of their own. All: {', '.join(sorted(keys))}"
+        )
     if options.key not in keys:
         known = unknown_name(options.key, sorted(keys), "a key of these data") if keys else "these data have no keys"
         raise PartitionError("key", known)

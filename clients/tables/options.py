@@ -19,6 +19,7 @@ Gaps = Literal["error", "interpolate", "mean", "drop"]
 Duplicates = Literal["error", "first", "last", "mean"]
 """The treatment of rows of one time; see `TableOptions.duplicates`."""
 
+LAYOUTS = "Set layout = 'long' (with id_column) or 'files'; a table with a column for each client has `columns`."
 USUAL_MAX_GAP = 6
 """The longest run that is interpolated where `max_gap` is unset, in steps."""
 
@@ -148,10 +149,12 @@ class TableOptions(WindowedOptions, TaskOptions):
     def _check_forecast(self) -> None:
         wide = self.layout == "wide"
         require(wide or bool(self.target), "target", f"must name the column to forecast with layout = '{self.layout}'")
-        require(not (wide and self.target), "target", "is for layouts 'long' and 'files'", fix="Use columns.")
-        require(not (wide and self.id_column), "id_column", "is for layouts 'long' and 'files'")
+        require(not (wide and self.target), "target", "is for layouts 'long' and 'files'", fix=LAYOUTS)
+        require(not (wide and self.id_column), "id_column", "is for layouts 'long' and 'files'", fix=LAYOUTS)
         require(self.layout != "long" or bool(self.id_column), "id_column", "must name a column with layout = 'long'")
         require(wide or not self.columns, "columns", "is for layout = 'wide'", fix="Use target and features.")
+        twice = f"must not name the target {self.target!r}: its readings are always an input"
+        require(not self.target or self.target not in self.features, "features", twice, fix="Leave it out.")
         unset = self.max_gap is None or (self.gaps == "interpolate" and self.max_gap >= 1)
         require(unset, "max_gap", f"must be at least 1, with gaps = 'interpolate', got {self.max_gap}")
         require(not (self.columns and self.clients), "clients", "cannot be set beside columns", fix="Use one of them.")

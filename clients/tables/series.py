@@ -102,9 +102,10 @@ def refuse_gaps(series: Series) -> None:
             names = [name for name, lacks in zip(series.channels, nothing.tolist(), strict=True) if lacks]
             fix = f"Leave it out: exclude = {names[:20]}. Or set gaps to 'drop'."
             raise DataError("gaps", f"{series.place(0)}: column {series.channels[c]!r} holds no reading", fix=fix)
+        missing = f"the value is missing ({int(empty.sum())} in {series.name!r})"
         raise DataError(
             "gaps",
-            f"{series.at(i)}, column {series.channels[c]!r}: the value is missing ({int(empty.sum())} in all)",
+            f"{series.at(i)}, column {series.channels[c]!r}: {missing}",
             fix="Set gaps to 'interpolate' (with max_gap) or 'drop'.",
         )
 

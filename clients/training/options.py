@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +12,15 @@ from clients.core.options import check_at_least, check_below_one, check_not_nega
 
 OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
 OPTIMIZERS: tuple[str, ...] = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
+
+READERS: dict[str, tuple[str, ...]] = {
+    "momentum": ("momentum", "nesterov"),
+    "beta1": ("adam", "adamw"),
+    "beta2": ("adam", "adamw"),
+    "rho": ("rmsprop",),
+    "epsilon": ("adam", "adamw", "rmsprop", "adagrad"),
+}
+"""The optimisers that read a constant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +187,7 @@ class LocalOptions:
             self.local_epochs is None or self.local_steps is None,
             "local_steps",
             "cannot be combined with local_epochs",
-            fix="Give one of the two.",
+            fix="Give one of the two. To remove the other: --set local_epochs= or --set local_steps=.",
         )
         check_below_one(self, "momentum", "beta1", "beta2", "rho", "effective_beta")
         check_not_negative(self, "l1", "l2", "decoupled_weight_decay", "gradient_noise", "focal_gamma")
@@ -188,6 +198,27 @@ class LocalOptions:
         require(0 <= self.partial_work <= 1, "partial_work", f"must be in [0, 1], got {self.partial_work}")
         if self.optimizer == "gd" and self.batch_size != "full":
             object.__setattr__(self, "batch_size", "full")
+
+    def unread(self, named: Collection[str] = ()) -> list[str]:
+        """Return a sentence for each constant that was changed and that the optimiser does not read.
+
+        Args:
+            named: keys that count as changed even at their default.
+
+        Example:
+            >>> LocalOptions(momentum=0.5).unread()
+            ["local.momentum = 0.5 has no effect: optimizer 'sgd' does not read it; 'momentum', 'nesterov' do"]
+        """
+        sentences, default = [], LocalOptions.__dataclass_fields__
+        for key, readers in READERS.items():
+            value = getattr(self, key)
+            if self.optimizer not in readers and (key in named or value != default[key].default):
+                does = "do" if len(readers) > 1 else "does"
+                who = ", ".join(map(repr, readers))
+                sentences.append(
+                    f"local.{key} = {value} has no effect: optimizer {self.optimizer!r} does not read it; {who} {does}"
+                )
+        return sentences
 
     def lr(self, round_index: int) -> float:
         """Return the local learning rate of a round."""

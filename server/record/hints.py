@@ -48,7 +48,7 @@ def absent(path: Path) -> RunFolderError:
     names = {run.name: run for run in runs}
     near = get_close_matches(path.name, names, n=1, cutoff=0.4)
     fix = f"Nearest: {names[near[0]]}." if near else "A run prints its folder at its end, as its record."
-    return RunFolderError(str(path), "no such folder; it does not exist", fix=fix)
+    return RunFolderError(str(path), "no such folder", fix=fix)
 
 
 def incomplete(path: Path) -> RunFolderError:

@@ -59,7 +59,8 @@ def _problem(error: UsageError, path: str) -> str:
 
 def _change_meant(error: UsageError) -> str:
     """Return the `--set` that was probably meant by a word too many, such as `rounds=5`."""
-    word = error.message.partition("(")[2].rstrip(")").split(" ")[0]
+    words = error.message.partition("(")[2].rstrip(")").split(" ")
+    word = next((word for word in words if word != "="), "").removeprefix("=")
     if error.ctx is None or "--set" not in _options(error.ctx):
         return ""
     without = [change for change in error.ctx.params.get("sets") or () if "=" not in change]

@@ -234,6 +234,7 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
     if isinstance(given.population, Population):
         notices += _other_type(population, dtype)
     idle = rounds_notices(scenario.faults, scenario.drifts, scenario.run.rounds)
+    idle += scenario.local.unread()
     return replace(task, notices=(*notices, *task.notices, *idle))
 
 

@@ -26,6 +26,7 @@ from dashboards.report.report import ReportWriter
 from server.algorithms.algorithm import Algorithm
 from server.convergence.verdict import Verdict
 from server.record.checkpoint import CheckpointStore
+from server.record.claim import sole_writer
 from server.record.client_rows import ClientRows
 from server.record.records import Recorder, RunFolder
 from server.record.round_table import RoundTable
@@ -185,7 +186,8 @@ def simulate(
     is_unique = folder is not None and not out  # `create` drew four digits for it
     run_id = stem if is_unique else f"{stem}-{secrets.token_hex(2)}"
     store = CheckpointStore(folder.checkpoint) if folder is not None else None
-    return _play(session, given, folder, store, observers, stop_asked, run_id=run_id)
+    with sole_writer(folder.path if folder is not None else None):
+        return _play(session, given, folder, store, observers, stop_asked, run_id=run_id)
 
 
 @threads_restored()
@@ -218,8 +220,15 @@ def resume(
     check_observers(observers, stop_asked)
     check_run_path(path)
     folder = RunFolder.open(Path(path))
+    given = Overrides(model, data, algorithm, strategy)
+    with sole_writer(folder.path):
+        return _continue(folder, given, observers, stop_asked)
+
+
+def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], stop_asked: Callable[[], bool]) -> Run:
+    """Play the rest of the run in a folder."""
     scenario = load_scenario(folder.scenario)
-    environment, given = folder.read_environment() or {}, Overrides(model, data, algorithm, strategy)
+    environment = folder.read_environment() or {}
     scenario = replace(scenario, notices=tuple(environment.get("run", {}).get("scenario_notices", ())))
     check_resumable(folder, environment, given)
     check_data(folder, scenario, given)
@@ -227,7 +236,7 @@ def resume(
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
     check_strategy(folder, session.played.strategy)
     store = CheckpointStore(folder.checkpoint)
-    back = go_back(folder, store, scenario, algorithm)
+    back = go_back(folder, store, scenario, given.algorithm)
     run_id = environment.get("run", {}).get("run_id") or folder.path.resolve().name
     return _play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
 

@@ -17,6 +17,10 @@ PROCESSES = (
 )
 COHORT = "Write how many clients train in a round, not a share: --set algorithm.cohort=N."
 CLIENTS = "Examples are dealt to --set partition.clients=N. A generated city has --set data.clients=N."
+DEADLINE = (
+    "A round waits for all of its clients; no client is late. "
+    "Clients that do less work in a round: --set local.partial_work=SHARE."
+)
 FOLDER = "The run's folder is an option of the command: --out FOLDER (out= in Python)."
 NAMED_OPTION = "The scenario is the first word after the command: fedscape run my.toml."
 CENTRAL = "Central validation is measured every round. On the clients: --set evaluation.federated_every=ROUNDS."
@@ -61,6 +65,7 @@ KEYS: Mapping[str, str] = {
         "lr_decay lr_schedule scheduler lr_scheduler", "Use [local.schedule]: --set local.schedule.kind=cosine."
     ),
     **_for_each("grad_clip gradient_clip max_grad_norm clip", _use("local.clip_norm")),
+    **_for_each("deadline timeout round_timeout round_deadline max_wait straggler stragglers", DEADLINE),
     **_for_each("optim opt", _use("local.optimizer", "sgd")),
     **_for_each(
         "num_clients n_clients client_num_in_total num_users n_users num_nodes num_supernodes parties", CLIENTS

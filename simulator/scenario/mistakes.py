@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from clients.core.errors import ScenarioError, UserError, shortened, unknown_name
 from clients.core.rows import Table
 from simulator.scenario.answers import VALUES, answer, choose
-from simulator.scenario.kinds import classes_of, hints_of, tables
+from simulator.scenario.kinds import classes_of, hints_of, table_in, tables
 from simulator.scenario.values import alternatives, shown, words
 
 EXAMPLES: Mapping[str, str] = {
@@ -64,13 +64,26 @@ def wrong_type(path: str, value: Any, hint: Any) -> Mistake:
     return Mistake(UserError(path, f"must be {words(hint)}, got {shown(value)}", fix=fix), 1)
 
 
-def no_section(path: str, value: Any) -> Mistake:
-    """Return the mistake of a value where a section is meant."""
-    fix = f"Pass an object: {value.__name__}(...)." if isinstance(value, type) else ""
-    if isinstance(value, str) and "." not in path:
-        fix = f'A kind is a key of its section: {{"{path}": {{"kind": "{shortened(value)}"}}}}.'
+def no_section(path: str, value: Any, hint: Any) -> Mistake:
+    """Return the mistake of a value where a section is meant; the fix is the key that takes the value."""
+    fix = f"Pass an object: {value.__name__}(...)." if isinstance(value, type) else _key_taking(path, value, hint)
     got = f"the class {value.__name__}" if isinstance(value, type) else shown(value)
     return Mistake(UserError(path, f"must be a section (a table of keys), got {got}", fix=fix), 1)
+
+
+def _key_taking(path: str, value: Any, hint: Any) -> str:
+    """Return how to give a section a value: by its kind, by a key of which it is a choice, or by a table."""
+    kinds, classes = table_in(hint), classes_of(hint)
+    if kinds is not None:
+        other = VALUES.get(f"{path}.kind", {}).get(value.lower(), "") if isinstance(value, str) else ""
+        one = repr(value) if value in list(kinds) else f"one of {', '.join(kinds)}"
+        return other or f"Write {path}.kind = {one}."
+    keys = hints_of(classes[0]) if classes else {}
+    for key, inner in keys.items():
+        if value in _names(inner):
+            return f"Write {path}.{key} = {value!r}."
+    remove = f" To leave it out: --set {path}=." if type(None) in alternatives(hint) else ""
+    return f"Its keys: {', '.join(keys)}.{remove}" if keys else ""
 
 
 def missing(path: str, source: str) -> Mistake:
@@ -115,7 +128,7 @@ def unknown_key(
         fix = f"It is a key of {', '.join(having)} ({change}). To remove it: --set {path}=."
     elif instead := answer(key):
         fix = instead
-    elif not section:
+    else:
         fix = _home_of(key, root)
     return Mistake(UserError(path, unknown_name(key, keys, what), fix=fix), 0)
 

@@ -94,7 +94,7 @@ class Reader:
         if dataclasses.is_dataclass(value) and isinstance(value, tuple(classes)):
             return self.checked(value, path)
         if not isinstance(value, Mapping):
-            self.mistakes.append(no_section(path, value))
+            self.mistakes.append(no_section(path, value, hint))
             return None
         kinds = table_in(hint)
         cls = kinds[value["kind"]].options if kinds is not None else classes[0]

@@ -216,7 +216,9 @@ def load_scenario(
         run["seed"] = seed
     changed.table.setdefault("name", source.name)
     made = parse_scenario(changed.table, source=source.words)
-    return dataclasses.replace(made, notices=(*notices, *changed.notices))
+    named = {path[1] for path in changed.paths if path[0] == "local" and len(path) == 2}
+    idle = [words for words in made.local.unread(named) if words not in made.local.unread()]  # a run adds the others
+    return dataclasses.replace(made, notices=(*notices, *changed.notices, *idle))
 
 
 def to_toml(scenario: Scenario) -> str:

@@ -135,7 +135,7 @@ def test_resume_refuses_a_changed_scenario_and_a_missing_folder(capsys: Capture,
     (folder / "outcome.json").unlink()  # as after a kill
     message = mistake(capsys, *run_arguments(folder))
     assert message.endswith(f"Name another folder with --out, or continue the run in it: fedscape resume {folder}")
-    assert "no such folder; it does not exist" in mistake(capsys, "resume", str(tmp_path / "nothing"))
+    assert ": no such folder. " in mistake(capsys, "resume", str(tmp_path / "nothing"))
     assert mistake(capsys, "report", str(tmp_path / "rum")).endswith(f"Nearest: {folder}.")
     assert mistake(capsys, "resume", str(tmp_path)).endswith(f"It holds runs; name one: {folder}.")
     assert mistake(capsys, "resume", str(file)).endswith(f"is a file, not a run's folder. Its run is {folder}.")

@@ -27,7 +27,23 @@ SETS = {
     "local.local_lr=fast": "local.local_lr: must be a number, got 'fast'.",
     "model.hidden=many": "model.hidden: must be a list of whole numbers, got 'many'.",
     "model.hidden=[64,2.5]": "model.hidden: must be a list of whole numbers, got [64, 2.5].",
-    "local=5": "local: must be a section (a table of keys), got 5.",
+    "local=5": "local: must be a section (a table of keys), got 5. Its keys: optimizer, local_lr, ",
+    "algorithm=fedprox": "algorithm: must be a section (a table of keys), got 'fedprox'. "
+    "Write algorithm.kind = 'fedprox'.",
+    "model=resnet18": "model: must be a section (a table of keys), got 'resnet18'. "
+    "From Python, any torch.nn.Module can be",
+    "data=mnst": "data: must be a section (a table of keys), got 'mnst'. "
+    "Write data.kind = one of digits, images, table, ",
+    "schedule=cosine": "local.schedule: must be a section (a table of keys), got 'cosine'. "
+    "Write local.schedule.kind = 'cosine'.",
+    "convergence=never": "convergence: must be a section (a table of keys), got 'never'. "
+    "Write convergence.stop = 'never'.",
+    "plateau=false": "convergence.plateau: must be a section (a table of keys), got false. "
+    "Its keys: metric, min_delta, patience. To leave it out: --set convergence.plateau=.",
+    "run.local_lr=0.1": "run.local_lr: 'local_lr' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
+    "checkpoint_rounds. It belongs to the section [local]: local.local_lr.",
+    "fleet.deadline=30": "fleet.deadline: 'deadline' is not a key of [fleet]. All: seconds_per_local_step, "
+    "bytes_per_second_down, bytes_per_second_up. A round waits for all of its clients; no client is late.",
     "local.local_lr=-1": "local.local_lr: must be > 0, got -1.0.",
     "local.local_lr=nan": "local.local_lr: must be ",
     "run.rounds=0": "run.rounds: must be >= 1, got 0.",
@@ -55,7 +71,8 @@ SETS = {
     "convergence.target.metric=val_loss": "convergence.target.metric: 'val_loss' is not a metric that may stop a run. "
     "Nearest: 'validation_loss'.",
     "convergence.gradient.below=0.1": "convergence.gradient: needs gradient_norm",
-    "local.local_steps=3": "local.local_steps: cannot be combined with local_epochs. Give one of the two.",
+    "local.local_steps=3": "local.local_steps: cannot be combined with local_epochs. Give one of the two. "
+    "To remove the other: --set local_epochs= or --set local_steps=.",
     "algorithm.cohort=101": "algorithm.cohort: must be at most the 100 clients that have data, got 101. Set a smaller",
     "partition.clients=5000": "partition.clients: 5000 clients cannot share 1437 examples. At most 1437 clients fit.",
     "data=": "data: is missing. Such as --set data.kind=digits",

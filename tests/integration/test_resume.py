@@ -260,3 +260,25 @@ def test_finished_run_and_foreign_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunFolderError, match=r"lacks scenario.toml and rounds.jsonl"):
         resume(tmp_path / "empty")
+
+
+def test_running_run_cannot_be_resumed_and_keeps_its_record(tmp_path: Path) -> None:
+    """Two writers would mix their rounds in one record."""
+    scenario, path = digits(), tmp_path / "run"
+    refusals: list[str] = []
+
+    class Impatient:
+        def round_finished(self, line: Mapping[str, object]) -> None:
+            if line["round"] == 3:
+                with pytest.raises(RunFolderError) as error:
+                    resume(path)
+                refusals.append(str(error.value))
+
+    run = simulate(scenario, out=path, observers=[Impatient()])
+    assert refusals == [
+        f"{path}: is still running: another process writes its record. Wait for its end, or stop it with Ctrl-C and "
+        "resume it then."
+    ]
+    lines, truncated = read_rounds(RunFolder(path).rounds)
+    assert [line["round"] for line in lines] == list(range(run.verdict.round_index + 1))
+    assert not truncated

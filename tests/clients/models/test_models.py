@@ -146,7 +146,7 @@ def test_same_seed_gives_same_bytes_and_leaves_torchs_generator_unchanged(option
     [
         (SoftmaxOptions(), (6,), "regression", "kind: 'softmax' needs classes.*Use 'linear'"),
         (LinearOptions(), (6,), "classification", "kind: 'linear' is for regression.*Use 'softmax'"),
-        (SoftmaxOptions(), (6,), "objective", "kind: 'softmax' does not fit data 'custom', whose task is objective"),
+        (SoftmaxOptions(), (6,), "objective", "kind: 'softmax' does not fit data 'custom'. Quadratic"),
         (ParameterVectorOptions(), (6,), "classification", "kind: 'quadratic' does not fit"),
         (CnnOptions(), (6,), "classification", r"kind: 'cnn' needs images of at least 4x4.*\(6,\)"),
         (SmallCnnOptions(), (3, 1, 5), "classification", "kind: 'small_cnn' needs images of at least 2x2"),

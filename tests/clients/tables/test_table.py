@@ -182,7 +182,7 @@ def test_gaps_are_refused_filled_or_dropped(tmp_path: Path) -> None:
     readings[10] = None
     readings[20] = readings[21] = "NA"
     path = write(tmp_path / "g.csv", ["time", "a"], stamps(60), readings)
-    with pytest.raises(DataError, match=r"gaps: .*g.csv, line 12, 2024-02-29 08:00:00, column 'a'.*3 in all"):
+    with pytest.raises(DataError, match=r"gaps: .*g.csv, line 12, 2024-02-29 08:00:00, column 'a'.*3 in"):
         population(path, window=4)
     options: dict[str, Any] = {"window": 4, "scale": "none", "validation_fraction": 0.0}
     filled = population(path, gaps="interpolate", **options)
@@ -456,7 +456,9 @@ def test_time_formats_are_read(tmp_path: Path) -> None:
         ({"validation_fraction": 0.5, "test_fraction": 0.5}, "must add up to less than 1"),
         ({"layout": "files"}, "target: must name the column"),
         ({"layout": "long", "target": "x"}, "id_column: must name a column"),
-        ({"target": "x"}, "target: is for layouts"),
+        ({"target": "x"}, "target: is for layouts 'long' and 'files'. Set layout = 'long' "),
+        ({"id_column": "x"}, "id_column: is for layouts 'long' and 'files'. Set layout = 'long' "),
+        ({"layout": "files", "target": "x", "features": ("y", "x")}, "features: must not name the target 'x': its"),
         ({"layout": "files", "target": "x", "columns": ("y",)}, "columns: is for layout = 'wide'"),
         ({"max_gap": 3}, "max_gap: must be at least 1, with gaps = 'interpolate'"),
         ({"frequency": "5 parsecs"}, "frequency: must be a number and one of"),

@@ -19,6 +19,7 @@ from clients.federation.data_kinds import build_population
 from clients.heterogeneity.spatial import Moran
 from clients.heterogeneity.table import FaultRate, HeterogeneityMeasures, measure_clients
 from clients.sources.options import SyntheticOptions
+from clients.tables.options import TableOptions
 from dashboards.data_page import text as data_text
 from dashboards.data_page.figure import data_figure
 from dashboards.data_page.page import data_page, write_data
@@ -190,3 +191,15 @@ def test_table_shows_requests_and_extremes() -> None:
     assert any(re.search(r"reached label js +0\.2987 +0\.3 was requested", line) for line in lines)
     assert any("smallest clients" in line and line.endswith("site 0 (4), site 3 (4), site 6 (4)") for line in lines)
     assert any("largest clients" in line and line.endswith("site 2 (8), site 5 (8), site 8 (8)") for line in lines)
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_readings_are_drawn_over_the_width_of_their_panel(tmp_path: Path, gap: bool) -> None:
+    """Without gaps, the empty box of their marks once took the width of the figure."""
+    hours = [f"2024-01-{1 + i // 24:02}T{i % 24:02}:00,{'' if gap and i == 40 else i % 7},{i % 5}" for i in range(600)]
+    (tmp_path / "a.csv").write_text("\n".join(["time,north,south", *hours]))
+    options = TableOptions(path=str(tmp_path / "a.csv"), window=12, horizon=6, gaps="drop")
+    (tmp_path / "data.png").write_bytes(data_figure(viewed(build_population(options, None, seed=0))))
+    image = imread(tmp_path / "data.png")[..., :3]
+    middle = image[image.shape[0] // 2 :, image.shape[1] // 3 : 2 * image.shape[1] // 3]
+    assert (middle.std(axis=(0, 2)) > 0).mean() > 0.9  # nearly every column of pixels in the middle third has ink

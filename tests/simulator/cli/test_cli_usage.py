@@ -33,6 +33,7 @@ from run_folders import Capture, mistake
             "run digits-iid --set rounds 5",
             "unexpected extra argument (5). Did you mean --set rounds=5? See ",
         ),
+        ("run digits-iid --set rounds = 5", "arguments (= 5). Did you mean --set rounds=5? See "),
         ("train", "'train' is not a command of fedscape. Use fedscape run. See fedscape --help"),
         ("init", "'init' is not a command of fedscape. Use fedscape show NAME > my.toml, then fedscape run my.toml."),
         ("show -x", "-x: is not an option of fedscape show. See fedscape show --help"),

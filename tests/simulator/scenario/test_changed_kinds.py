@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -140,3 +141,22 @@ def test_run_whose_algorithm_fixes_local_work_can_be_read_and_resumed(tmp_path: 
     assert (record.scenario.local.batch_size, record.scenario.local.local_steps) == ("full", 1)
     assert to_toml(record.scenario) == to_toml(scenario).partition("\n")[2]
     assert resume(tmp_path / "run").verdict.headline == "Stopped at round 4"
+
+
+@pytest.mark.parametrize("value", [0.9, 0.5])
+def test_constant_that_the_optimiser_does_not_read_is_stated(value: float) -> None:
+    """0.9 is the default: the person who writes it still expects momentum."""
+    few = ["rounds=1", "baselines=false", "engine.kind=plain"]
+    words = f"local.momentum = {value} has no effect: optimizer 'gd' does not read it; 'momentum', 'nesterov' do"
+    scenario = load_scenario("quadratic-two-clients", sets=[*few, f"momentum={value}"])
+    facts: list[dict[str, Any]] = []
+
+    class Header:
+        def run_started(self, started: dict[str, Any]) -> None:
+            facts.append(started)
+
+    simulate(scenario, record=False, observers=[Header()])
+    assert list(facts[0]["notices"]).count(words) == 1
+    read = load_scenario("quadratic-two-clients", sets=[*few, f"momentum={value}", "optimizer=momentum"])
+    assert read.notices == ()
+    assert read.local.unread() == []
