@@ -136,7 +136,10 @@ class Frame:
         if parsed.first_bad >= 0:
             text = str(self.table.column(name)[parsed.first_bad].as_py())
             problem = f"{self.place(parsed.first_bad)}, column {name!r}: {text!r} is not a number"
-            raise DataError(field, problem, fix=self.numerals.hint(text.strip()))
+            fix = self.numerals.hint(text.strip())
+            if field == "features" and not parsed.numbers and not self.numerals.resembles(text.strip()):
+                fix = "The column holds text alone: leave it out of features."
+            raise DataError(field, problem, fix=fix)
         infinite = np.isinf(parsed.values)
         if infinite.any():
             row = int(np.flatnonzero(infinite)[0])

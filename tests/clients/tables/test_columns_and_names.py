@@ -197,3 +197,9 @@ def test_padded_ids_are_named_without_spaces(tmp_path: Path) -> None:
     clients, reading = series_of(written(tmp_path, text), clients=("3",), **long)
     assert [(s.name, numbers(s)) for s in clients] == [("3", [1, 2])]
     assert "spaces around 2 names of clients left out ('   3')" in reading.notices()
+
+
+def test_feature_of_text_is_named_as_text(tmp_path: Path) -> None:
+    path = written(tmp_path, "v,wind\n1,NW\n2,N\n3,N\n")
+    with pytest.raises(DataError, match=r"features: .*'NW' is not a number. The column holds text alone: leave it out"):
+        series_of(path, columns=("v",), features=("wind",))
