@@ -61,7 +61,7 @@ def test_create_in_a_read_only_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_open_names_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="does not exist"):
+    with pytest.raises(RunFolderError, match="no such folder"):
         RunFolder.open(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(RunFolderError, match="is a file"):

@@ -145,7 +145,7 @@ def test_other_objects_are_refused(scenario: Any) -> None:
             'run.rounds: is a dotted key in the table of a scenario. Write {"run": {"rounds": ...}}, or',
         ),
         ({"convergence": {"plateau.patience": 3}}, "is a dotted key in the table of [convergence]. Write"),
-        ({"data": "digits"}, 'got \'digits\'. A kind is a key of its section: {"data": {"kind": "digits"}}.'),
+        ({"data": "digits"}, "got 'digits'. Write data.kind = 'digits'."),
     ],
 )
 def test_table_that_is_written_flat_is_answered_with_its_form(table: dict[str, Any], message: str) -> None:
