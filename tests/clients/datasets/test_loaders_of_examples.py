@@ -91,7 +91,7 @@ def test_natural_partition_needs_a_key_where_data_name_no_clients(tmp_path: Path
     p = population(options, NaturalOptions())
     assert [p.federation.client_name(k) for k in range(3)] == ["1", "3", "5"]
     np.testing.assert_array_equal(everything(p)[0], everything(population(options))[0])
-    with pytest.raises(UserError, match="key: is missing: these data name no clients of their own. All: label"):
+    with pytest.raises(UserError, match=r"key: is missing: these data name no clients of their own\. All: label"):
         population(DigitsOptions(), NaturalOptions())
 
 
