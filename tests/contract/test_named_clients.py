@@ -152,17 +152,17 @@ def test_drift_that_never_starts_is_stated(kind: str) -> None:
     assert rounds_notices({}, drifts, 21) == []
 
 
-def test_notices_stand_in_a_runs_facts() -> None:
-    heard: list[dict[str, Any]] = []
+def test_facts_of_a_run_have_the_notices() -> None:
+    started: list[dict[str, Any]] = []
 
     class Header:
         def run_started(self, facts: dict[str, Any]) -> None:
-            heard.append(facts)
+            started.append(facts)
 
     sets = ["partition.clients=4", "algorithm.cohort=2", "run.rounds=1",
             "faults.late={kind='noise', schedule={start=5}}", "faults.out={kind='gateway_outage'}"]  # fmt: skip
     fs.simulate(fs.load_scenario("digits-iid", sets=sets), record=False, observers=[Header()])
-    assert heard[0]["notices"] == [
+    assert started[0]["notices"] == [
         "faults.out: these data have no clock, so a gateway outage counts each example as an hour, and without "
         "districts it hits all of its clients at once",
         "faults.late does nothing: it starts in round 5, and the last round is 1",
