@@ -26,7 +26,7 @@ class ClientFacts:
         draws: how often each was drawn (more than once only with replacement), int64 (K,).
         local_steps: steps taken, int64 (K,).
         total_examples: training examples of the population.
-        population: number of clients N.
+        population: number of clients N that have data.
         cohort: size of the cohort, with repeated draws.
         local_lr: local learning rate of the round.
         shares: weights p_k of the clients in the objective, (K,), where they are given; None where p_k is

@@ -27,7 +27,7 @@ class SumPlan:
         num_examples: training examples of each, int64 (K,).
         anchor: the broadcast parameters [P].
         layers: (name, start, end) of each layer within [P].
-        population: clients N of the federation.
+        population: clients N of the federation that have data.
         aggregation: how updates are combined.
     """
 

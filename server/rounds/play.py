@@ -109,7 +109,7 @@ def _total(experiment: Experiment, state: ServerState, replies: Replies) -> Coho
     if update is None or not len(update.clients):
         return None
     if experiment.own is None:
-        layers, clients = experiment.codec.layers, experiment.population.num_clients
+        layers, clients = experiment.codec.layers, experiment.population.federation.with_data
         return sum_by_examples(update, state.params, layers, clients)
     total = experiment.own.total(update, state.params, round_index)
     if not experiment.is_foreign:

@@ -59,11 +59,6 @@ class StrategyContext:
     drop_partial_work: bool = False
     evaluated: Callable[[int], I64] = field(default=_nobody)
 
-    @property
-    def num_clients(self) -> int:
-        """Clients N."""
-        return len(self.facts.sizes)
-
 
 @final
 class FederatedStrategy(Strategy):
@@ -83,6 +78,7 @@ class FederatedStrategy(Strategy):
         self.algorithm, self.federation = algorithm, federation
         self.state = ServerState(0, torch.zeros(0), torch.zeros(0))
         self._total_examples = int(federation.facts.sizes.sum(dtype=np.int64))
+        self._population = federation.facts.with_data
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -183,7 +179,7 @@ class FederatedStrategy(Strategy):
                 draws=draws,
                 local_steps=facts.local_steps,
                 total_examples=self._total_examples,
-                population=federation.num_clients,
+                population=self._population,
                 cohort=int(cohort.draws.sum()),
                 local_lr=federation.local.lr(max(1, round_index)),
                 shares=None if federation.facts.shares is None else federation.facts.shares[facts.clients],
@@ -213,7 +209,7 @@ class FederatedStrategy(Strategy):
             num_examples=facts.num_examples,
             anchor=anchor,
             layers=self.federation.codec.layers,
-            population=self.federation.num_clients,
+            population=self._population,
             aggregation=self.algorithm.aggregation,
         )
 

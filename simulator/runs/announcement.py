@@ -75,7 +75,7 @@ def cost_of(session: Session) -> tuple[RoundCost | None, str]:
     if plan is None or (session.played.own is None and session.played.cohort is None):
         return None, ""
     central, federated = _evaluated(session)
-    cohort = session.played.cohort or session.population.num_clients
+    cohort = session.played.cohort or session.population.federation.with_data
     cost = foresee(
         plan,
         task,

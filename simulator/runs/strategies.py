@@ -52,6 +52,7 @@ def choose_strategy(
     task: LearningTask,
     codec: Codec,
     nodes: NodeMap,
+    offered: int,
 ) -> Played:
     """Return the strategy of a run.
 
@@ -62,6 +63,7 @@ def choose_strategy(
         task: the model and the clients' data.
         codec: writes models to messages and reads them.
         nodes: which node holds which client.
+        offered: the nodes that a strategy can sample: on the in-process grid, the clients that have data.
 
     Raises:
         StrategyError: the strategy would wait for ever, or would lose a part of the clients' replies.
@@ -74,7 +76,7 @@ def choose_strategy(
                 f"{type(choice).__name__} weighs clients by their examples, and data.weights are real numbers",
                 fix="Give whole numbers of examples, or use [algorithm].",
             )
-        _check_minimums(choice, task.population.num_clients)
+        _check_minimums(choice, offered)
         return Played(choice, None, None)
     sampler = CohortSampler(
         scenario.algorithm, task.population.sizes, task.seed, shares=task.population.federation.shares
@@ -96,7 +98,7 @@ def choose_strategy(
             f"wraps {own.algorithm.name!r}, whose clients return more than parameters, which a wrapper would lose",
             fix=f"Wrap one whose clients return parameters only: {fits}.",
         )
-    _check_minimums(wrapped, task.population.num_clients)
+    _check_minimums(wrapped, offered)
     return Played(wrapped, own, sampler.size)
 
 
