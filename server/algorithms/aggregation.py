@@ -13,6 +13,7 @@ from torch import Tensor
 from clients.core.arrays import F64, I64
 from clients.core.checks import require_shape
 from clients.core.errors import StrategyError, UserError, require_kind, require_numbers, unknown_name
+from clients.training.optimizers import gradient_weights
 from clients.training.options import LocalOptions
 from server.algorithms.options import Weighting
 
@@ -181,26 +182,6 @@ def clipped(aggregation: Aggregation, norm: float) -> Aggregation:
         return scaled
 
     return replace(aggregation, name=f"{aggregation.name}, updates clipped to {norm:g}", map_update=clip)
-
-
-def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: float = 0.0) -> F64:
-    """Return |a| after 0, 1, ..., `longest` local steps: how far unit gradients move a client, divided by local_lr.
-
-    Example:
-        >>> gradient_weights(LocalOptions(optimizer="sgd"), 0.1, 3)
-        array([0., 1., 2., 3.])
-        >>> gradient_weights(LocalOptions(optimizer="momentum", momentum=0.5), 0.1, 3)
-        array([0.  , 1.  , 2.5 , 4.25])
-    """
-    out = np.zeros(longest + 1)
-    velocity = 0.0
-    rho = local.momentum if local.optimizer in ("momentum", "nesterov") else 0.0
-    for t in range(1, longest + 1):
-        gradient = 1.0 - mu * local_lr * out[t - 1]
-        velocity = rho * velocity + gradient
-        step = gradient + rho * velocity if local.optimizer == "nesterov" else velocity
-        out[t] = out[t - 1] + step
-    return out
 
 
 def weighted_sum(weights: F64, rows: Tensor) -> Tensor:
