@@ -19,6 +19,7 @@ from clients.training.options import LocalOptions
 from clients.training.task import LearningTask
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.build import build_algorithm, dropping_partial_work
+from server.algorithms.options import check_weighting
 from server.algorithms.table import ALGORITHMS
 from server.algorithms.trial import check_rule
 from server.rounds.node_map import NodeMap
@@ -161,6 +162,8 @@ def _own_strategy(
     if algorithm is None:
         algorithm = build_algorithm(scenario.algorithm, task.local)
     else:
+        sampling, weighting = scenario.algorithm.sampling, algorithm.aggregation.weighting
+        check_weighting(sampling, weighting, "aggregation.weighting", "aggregation=fs.weighted_mean('uniform')")
         check_rule(algorithm.local)
     federation = StrategyContext(
         local=task.local,
