@@ -30,26 +30,24 @@ class StackedOptimizer:
 
 def torch_optimizer(params: Iterable[nn.Parameter], local: LocalOptions, lr: float) -> torch.optim.Optimizer:
     """Build the `torch.optim` optimiser of one client. Decoupled weight decay is applied by the caller."""
-    o = local
+    o, l2 = local, local.coupled_decay
     match o.optimizer:
         case "gd" | "sgd":
-            return torch.optim.SGD(params, lr=lr, weight_decay=o.coupled_decay)
+            return torch.optim.SGD(params, lr=lr, weight_decay=l2)
         case "momentum" | "nesterov":
             return torch.optim.SGD(
                 params,
                 lr=lr,
-                weight_decay=o.coupled_decay,
+                weight_decay=l2,
                 momentum=o.momentum,
                 nesterov=o.optimizer == "nesterov" and o.momentum > 0,
             )
         case "adam" | "adamw":
-            return torch.optim.Adam(
-                params, lr=lr, weight_decay=o.coupled_decay, betas=(o.beta1, o.beta2), eps=o.epsilon
-            )
+            return torch.optim.Adam(params, lr=lr, weight_decay=l2, betas=(o.beta1, o.beta2), eps=o.epsilon)
         case "rmsprop":
-            return torch.optim.RMSprop(params, lr=lr, weight_decay=o.coupled_decay, alpha=o.rho, eps=o.epsilon)
+            return torch.optim.RMSprop(params, lr=lr, weight_decay=l2, alpha=o.rho, eps=o.epsilon)
         case "adagrad":
-            return torch.optim.Adagrad(params, lr=lr, weight_decay=o.coupled_decay, eps=o.epsilon)
+            return torch.optim.Adagrad(params, lr=lr, weight_decay=l2, eps=o.epsilon)
 
 
 def shrink(
