@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.core.shown.text import printable
 from simulator.engines.cost import RoundCost, cost_words, foresee
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
@@ -18,7 +19,7 @@ _log = logging.getLogger("fedscape.notices")
 def log_notices(notices: Iterable[str]) -> None:
     """Log what was guessed, converted or dropped, where no observer shows the header of the run."""
     for notice in notices:
-        _log.warning("fedscape: %s", notice)
+        _log.warning("fedscape: %s", printable(notice))
 
 
 class EventLog:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from clients.core.shown.urls import bare_urls
 
 
@@ -18,6 +20,22 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in text)
+
+
+def all_printable(value: Any) -> Any:
+    r"""Return lists, tuples and dictionaries with every text in them printable; keys stay as they are.
+
+    Example:
+        >>> all_printable({"columns": ["a\x07", 1]})
+        {'columns': ['a\\x07', 1]}
+    """
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {key: all_printable(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(all_printable(item) for item in value)
+    return value
 
 
 def presentable(text: str) -> str:
