@@ -31,7 +31,7 @@ class EventLog:
     def event(self, event: Mapping[str, Any]) -> None:
         """Log an event whose kind is new; those that are no failures are not logged."""
         kind = event["kind"]
-        if kind not in ("clients_failed", "no_aggregate") or kind in self._seen:
+        if kind not in ("clients_failed", "no_aggregate", "nothing_sent") or kind in self._seen:
             return
         self._seen.add(kind)
         more = " run.rounds['failures'] counts them in each round." if kind == "clients_failed" else ""
