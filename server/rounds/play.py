@@ -179,7 +179,7 @@ def _first_reason(replies: Iterable[Message]) -> str:
 def _losses(
     experiment: Experiment, round_index: int, replies: Replies, local: CohortMetrics, arrays: ArrayRecord | None
 ) -> list[dict[str, Any]]:
-    """Return an event where clients failed, and one where the strategy returned no arrays."""
+    """Return an event where clients failed, and one where the strategy sent nothing or returned no arrays."""
     failed, cohort = local.line["failures"], local.line["cohort"]
     events = []
     if failed:
@@ -188,6 +188,9 @@ def _losses(
     if arrays is None and cohort:
         message = f"{type(experiment.strategy).__name__} returned no arrays: the model stays as it was"
         events.append({"round": round_index, "kind": "no_aggregate", "message": message})
+    if experiment.is_foreign and not cohort:
+        message = f"{type(experiment.strategy).__name__} sent no messages: no client trained"
+        events.append({"round": round_index, "kind": "nothing_sent", "message": message})
     return events
 
 

@@ -86,7 +86,7 @@ def to_remote_write(recorded: Recorded, url: str, clock: Clock, *, token: str | 
     receiver = Receiver(url, token=token)
     tally = send_recorded(receiver, recorded.facts, recorded.lines, recorded.outcome, clock)
     if not tally.complete:
-        problem = not_sent(tally, receiver.name, clock).removeprefix("remote write: ")
+        problem = not_sent(tally, receiver, clock).removeprefix("remote write: ")
         raise UserError("remote-write", f"{problem} ({tally.sent:,} samples were taken)")
     return tally
 

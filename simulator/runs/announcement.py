@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clients.core.shown.text import printable
 from simulator.engines.cost import RoundCost, cost_words, foresee
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
@@ -18,7 +19,7 @@ _log = logging.getLogger("fedscape.notices")
 def log_notices(notices: Iterable[str]) -> None:
     """Log what was guessed, converted or dropped, where no observer shows the header of the run."""
     for notice in notices:
-        _log.warning("fedscape: %s", notice)
+        _log.warning("fedscape: %s", printable(notice))
 
 
 class EventLog:
@@ -30,7 +31,7 @@ class EventLog:
     def event(self, event: Mapping[str, Any]) -> None:
         """Log an event whose kind is new; those that are no failures are not logged."""
         kind = event["kind"]
-        if kind not in ("clients_failed", "no_aggregate") or kind in self._seen:
+        if kind not in ("clients_failed", "no_aggregate", "nothing_sent") or kind in self._seen:
             return
         self._seen.add(kind)
         more = " run.rounds['failures'] counts them in each round." if kind == "clients_failed" else ""
