@@ -13,11 +13,13 @@ from clients.core.errors import RunFolderError
 from clients.sources.pooled_arrays import PooledArrays
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
+from server.record.checked.line_files import RecordedLines
 from server.record.checkpoint import Checkpoint, CheckpointStore
-from server.record.jsonlines import read_rounds
+from server.record.completeness import client_problems
 from server.record.records import RunFolder
 from server.rounds.checkpointer import RunCheckpointer, Stateful
 from server.rounds.experiment import Experiment
+from server.rounds.judgement import TOTALS
 from simulator.runs.building import Overrides
 from simulator.runs.session import Session
 from simulator.scenario.sections import Scenario, to_toml
@@ -126,30 +128,83 @@ def check_strategy(folder: RunFolder, strategy: object) -> None:
 def go_back(
     folder: RunFolder, store: CheckpointStore, scenario: Scenario, algorithm: Algorithm | None = None
 ) -> Resumption:
-    """Read the last checkpoint, and cut the record back to it.
+    """Read the newest checkpoint that is whole and fits the record, and cut the record back to it.
 
     Raises:
-        RunFolderError: no checkpoint is whole, the checkpoint belongs to another scenario, or the record ends before
-            it. The folder is then unchanged.
+        RunFolderError: no checkpoint can be used, it belongs to another scenario, or the scenario was changed before
+            the first checkpoint. The folder is then unchanged.
     """
-    checkpoint = store.load()
+    record = folder.read_rounds()
+    checkpoint = _newest(folder, store, record)
     last = checkpoint.round_index if checkpoint is not None else -1
+    changed = folder.scenario_problem()
     if checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario, algorithm):
         problem = "its checkpoint belongs to another scenario or algorithm"
         fix = "Restore scenario.toml and the algorithm, or start a new run."
         raise RunFolderError(str(folder.path), problem, fix=fix)
-    lines, truncated = read_rounds(folder.rounds)
-    kept = [line for line in lines if line["round"] <= last]
-    if [line["round"] for line in kept] != list(range(last + 1)):
-        newest = max((line["round"] for line in lines), default="none")
-        problem = f"lacks rounds before the checkpoint at round {last}; the newest recorded round is {newest}"
-        fix = "Lines were deleted or the disk lost them; run the scenario again."
-        raise RunFolderError(str(folder.rounds), problem, fix=fix)
+    if checkpoint is None and changed:
+        fix = f"There is no checkpoint to lose: run it as another run, fedscape run {folder.scenario}"
+        raise RunFolderError(str(folder.scenario), changed, fix=fix)
+    kept = record.values[: last + 1]
+    lost = client_problems(folder.clients, kept, last)
+    events = folder.read_events()
     folder.truncate(last)
     notes = [checkpoint.note if checkpoint is not None else "there was no checkpoint yet"]
-    notes += [f"{len(lines) - len(kept)} recorded rounds after it are played again"] * (len(lines) > len(kept))
-    notes += ["the last line of the record was not whole"] * truncated
+    notes += [f"scenario.toml {changed}"] * bool(changed)
+    notes += [f"rounds.jsonl: {record.damage}, so it ends before that line"] * bool(record.damage)
+    notes += [f"events.jsonl: {events.damage}, so it ends before that line"] * bool(events.damage)
+    notes += [sentence.rstrip(".") for sentence in lost]
+    notes += [f"{len(record.values) - len(kept)} recorded rounds after it are played again"] * (
+        len(record.values) > len(kept)
+    )
+    notes += ["the last line of the record was not whole"] * record.truncated
+    notes += ["the record has no checksums, since an earlier version wrote it"] * (not record.has_links)
     return Resumption(checkpoint, kept, "; ".join(note for note in notes if note))
+
+
+def _newest(folder: RunFolder, store: CheckpointStore, record: RecordedLines) -> Checkpoint | None:
+    """Return the newest checkpoint that is whole and fits the record; None where none was written.
+
+    Raises:
+        RunFolderError: there were checkpoints, and none can be used.
+    """
+    misfits: list[str] = []
+
+    def problem_of(last: int, facts: Mapping[str, Any]) -> str:
+        problem = _misfit(record, last, facts)
+        misfits.extend([problem] if problem else [])
+        return f"rounds.jsonl {problem}" if problem else ""
+
+    try:
+        return store.load(problem_of)
+    except RunFolderError as error:
+        if not misfits or "manifest" in error.problem or "safetensors" in error.problem:
+            raise
+        whole = f"Lines 1 to {len(record.values)} are complete. " if record.damage else ""
+        fix = f"{whole}Restore the file from a copy, or run the scenario again."
+        raise RunFolderError(str(folder.rounds), misfits[0], fix=fix) from error
+
+
+def _misfit(record: RecordedLines, last: int, facts: Mapping[str, Any]) -> str:
+    """Return why a checkpoint does not fit a record, as a clause; empty where it does.
+
+    Args:
+        record: the whole lines.
+        last: the round of the checkpoint.
+        facts: the facts of the checkpoint.
+    """
+    rounds = [line["round"] for line in record.values[: last + 1]]
+    if rounds != list(range(len(rounds))) or len(rounds) <= last:
+        newest = max((line["round"] for line in record.values), default="none")
+        lacks = f"lacks rounds before the checkpoint at round {last}"
+        return f"{record.damage}, so it {lacks}" if record.damage else f"{lacks}; the newest recorded round is {newest}"
+    for line in record.values[: last + 1]:
+        if missing := [key for key in TOTALS if not isinstance(line.get(key), int | float)]:
+            return f"lacks {missing[0]} in round {line['round']}"
+    stated = facts.get("record")
+    if isinstance(stated, Mapping) and stated.get("rounds.jsonl") != record.heads[last].hex():
+        return f"is not the record of the checkpoint at round {last}: its lines have other checksums"
+    return ""
 
 
 def restore(session: Session, experiment: Experiment, checkpointer: RunCheckpointer, back: Resumption) -> ServerState:

@@ -39,6 +39,7 @@ from simulator.runs.argument_checks import check_observers, check_out, check_par
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
 from simulator.runs.experiment import experiment_of
+from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
     Resumption,
     brought,
@@ -51,7 +52,7 @@ from simulator.runs.resumption import (
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import ScenarioSource, load_scenario, to_toml
+from simulator.scenario.sections import ScenarioSource, to_toml
 
 RUNS = Path("runs")
 
@@ -227,7 +228,7 @@ def resume(
 
 def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], stop_asked: Callable[[], bool]) -> Run:
     """Play the rest of the run in a folder."""
-    scenario = load_scenario(folder.scenario)
+    scenario = recorded_scenario(folder)
     environment = folder.read_environment() or {}
     scenario = replace(scenario, notices=tuple(environment.get("run", {}).get("scenario_notices", ())))
     check_resumable(folder, environment, given)

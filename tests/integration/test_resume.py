@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from clients.core.errors import RunFolderError
 from clients.core.population import Population
 from clients.sources.custom import custom_population
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from server.record.records import RunFolder
 from simulator.runs.run import resume, simulate
 

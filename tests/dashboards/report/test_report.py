@@ -22,8 +22,9 @@ from dashboards.report.client_grid import client_grid
 from dashboards.report.report import DRAWING, asset, report_page, write_report
 from dashboards.report.run_data import read_run
 from dashboards.report.run_view import Budget, run_view, share_out
+from server.record.checked.line_files import read_rounds
 from server.record.client_table import ClientTable
-from server.record.jsonlines import RoundWriter, read_rounds
+from server.record.jsonlines import RoundWriter
 from simulator.runs.run import simulate
 from tests.support.made_records import TITLE, line_of, make_record
 

@@ -23,7 +23,8 @@ import pytest
 from clients.core.errors import UserError
 from dashboards.watch.runs import Lines, WatchedRuns
 from dashboards.watch.server import LARGEST_HEAD, WatchServer, watch
-from server.record.jsonlines import RoundWriter, truncate_rounds
+from server.record.checked.line_files import truncate_rounds
+from server.record.jsonlines import RoundWriter
 from server.record.records import Recorder
 from simulator.cli.main import main
 from tests.support.made_records import columns_of, line_of, make_record

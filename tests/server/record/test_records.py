@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.core.errors import RunFolderError
+from server.record.checked.line_files import read_rounds, truncate_rounds
 from server.record.environment import commit_of, environment
 from server.record.files import whole_file
-from server.record.jsonlines import RoundWriter, from_json, read_rounds, to_json, truncate_rounds
+from server.record.jsonlines import RoundWriter, from_json, to_json
 from server.record.records import Recorder, RunFolder
 
 NOW = datetime(2025, 11, 21, 7, 14)
