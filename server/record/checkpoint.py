@@ -1,7 +1,8 @@
 """Checkpoints that survive a kill at any moment: immutable files, and a manifest that is replaced atomically.
 
-The manifest names the files of the checkpoint with their checksums, and has one itself. A file gets its name once it is complete, and never changes. The
-manifest is replaced last. Then files are removed that neither it nor the previous manifest names. Pickle is never used.
+The manifest names the files of the checkpoint with their checksums, and has a checksum itself. A file gets its name
+once it is complete, and never changes. The manifest is replaced last. Then files are removed that neither it nor the
+previous manifest names. Pickle is never used.
 """
 
 from __future__ import annotations

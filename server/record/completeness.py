@@ -119,7 +119,7 @@ def client_problems(clients: Path, lines: Sequence[Line], reached: int) -> list[
     except RunFolderError as error:
         listed = {}
         found.append(f"clients/parts.jsonl: {error.problem}.")
-    for part in _parts(clients):
+    for part in _parts(clients, reached):
         try:
             rounds = read_part(part, ["round"], listed.get(part.name))["round"].to_numpy()
         except RunFolderError as error:
@@ -134,11 +134,12 @@ def client_problems(clients: Path, lines: Sequence[Line], reached: int) -> list[
     return found
 
 
-def _parts(clients: Path) -> Iterator[Path]:
+def _parts(clients: Path, reached: int) -> Iterator[Path]:
+    """Yield the parts with rounds up to `reached`; a kill may leave half a part after it."""
     for part in part_files(clients):
         with suppress(RunFolderError):
-            rounds_of(part)
-            yield part
+            if rounds_of(part)[0] <= reached:
+                yield part
 
 
 def _spans(rounds: Iterable[int]) -> list[tuple[int, int]]:

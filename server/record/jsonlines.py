@@ -75,7 +75,7 @@ def from_json(text: str | bytes) -> Any:
         >>> from_json('{"round": 1, "loss": "-inf"}')
         {'round': 1, 'loss': -inf}
     """
-    return parse_json(text.encode() if isinstance(text, str) else text)
+    return parse_json(text.encode() if isinstance(text, str) else text, exact=True)
 
 
 class RoundWriter:
@@ -102,9 +102,9 @@ class RoundWriter:
         with writing(path):
             handle = os.open(path, flags, 0o644)
             status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
+        if stat.S_ISFIFO(status.st_mode):
             os.close(handle)
-            raise RunFolderError(str(path), "is not a regular file")
+            raise RunFolderError(str(path), "is not a regular file: it is a named pipe")
         self._handle, self._size = handle, status.st_size
         self.head = head_of(path) if self._size else START
 

@@ -23,7 +23,7 @@ from clients.core.errors import RunFolderError
 from server.record.checked.json_files import read_json, write_json
 from server.record.checked.line_files import RecordedLines, read_record, truncate_rounds
 from server.record.checked.regular_files import LARGEST_TEXT, read_regular
-from server.record.checked.seals import checksum, sealed_toml, toml_problem
+from server.record.checked.seals import checksum, sealed_toml, toml_problem, unsealed_toml
 from server.record.client_table import ClientTable
 from server.record.environment import environment
 from server.record.files import sync_folder, whole_file, writing
@@ -205,13 +205,13 @@ class RunFolder:
         write_json(self.forecasts, forecasts)
 
     def read_scenario(self) -> str:
-        """Return the resolved scenario's text.
+        """Return the resolved scenario's text, without its checksum.
 
         Raises:
             RunFolderError: it cannot be read.
         """
         try:
-            return read_regular(self.scenario, most=LARGEST_TEXT).decode("utf-8")
+            return unsealed_toml(read_regular(self.scenario, most=LARGEST_TEXT)).decode("utf-8")
         except UnicodeDecodeError as error:
             raise RunFolderError(str(self.scenario), "is damaged: it is not text") from error
 

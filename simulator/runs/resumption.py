@@ -154,9 +154,8 @@ def go_back(
     notes += [f"rounds.jsonl: {record.damage}, so it ends before that line"] * bool(record.damage)
     notes += [f"events.jsonl: {events.damage}, so it ends before that line"] * bool(events.damage)
     notes += [sentence.rstrip(".") for sentence in lost]
-    notes += [f"{len(record.values) - len(kept)} recorded rounds after it are played again"] * (
-        len(record.values) > len(kept)
-    )
+    again = len(record.values) - len(kept)
+    notes += [f"{again} recorded rounds after it are played again"] * bool(again)
     notes += ["the last line of the record was not whole"] * record.truncated
     notes += ["the record has no checksums, since an earlier version wrote it"] * (not record.has_links)
     return Resumption(checkpoint, kept, "; ".join(note for note in notes if note))

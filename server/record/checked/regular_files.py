@@ -18,7 +18,7 @@ from clients.core.errors import RunFolderError
 
 MIB = 1 << 20
 LARGEST_TEXT = 16 * MIB
-"""scenario.toml, environment.json, outcome.json and a checkpoint's manifest have a few kB; 1,000 times as much is read."""
+"""For scenario.toml, environment.json, outcome.json and a checkpoint's manifest, which have a few kB."""
 LARGEST_TABLE = 256 * MIB
 """The other JSON files grow with clients: data_truth.json has about 100 bytes for each client and fault."""
 LARGEST_RECORD = 4096 * MIB

@@ -68,6 +68,12 @@ def toml_problem(raw: bytes) -> str | None:
     return "" if checksum(raw[: found.start()]) == found[1].decode() else "was changed after the run wrote it"
 
 
+def unsealed_toml(raw: bytes) -> bytes:
+    """Return a scenario's text without its checksum."""
+    found = _TOML.search(raw)
+    return raw if found is None else raw[: found.start()]
+
+
 def link(head: bytes, content: bytes) -> bytes:
     """Return the head of a chain after one more line.
 

@@ -90,7 +90,7 @@ def test_non_finite_numbers_survive_json(tmp_path: Path) -> None:
     assert math.isnan(back["drift"]["mean"])
     assert back["name"] == "info"
     assert plain == {"round": 2, "loss": 0.5, "best": 3}
-    assert json.loads(second) == plain
+    assert json.loads(second) == {**plain, "chain": json.loads(second)["chain"]}
 
 
 @given(st.recursive(st.floats(allow_nan=False) | st.integers() | st.booleans() | st.none(), lambda x: st.lists(x)))
@@ -169,7 +169,7 @@ def test_partly_written_line_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
     path, real_write = tmp_path / "rounds.jsonl", os.write
     writer = RoundWriter(path)
     writer.append({"round": 1})
-    room = [5, 4]
+    whole, room = path.read_bytes(), [5, 4]
 
     def write_some(handle: int, data: memoryview) -> int:
         if not room:
@@ -180,7 +180,7 @@ def test_partly_written_line_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
         patched.setattr(os, "write", write_some)
         with pytest.raises(RunFolderError, match="Input/output error"):
             writer.append({"round": 2})
-    assert path.read_text() == '{"round": 1}\n'
+    assert path.read_bytes() == whole
     writer.append({"round": 3})
     writer.close()
     assert read_rounds(path) == ([{"round": 1}, {"round": 3}], False)
