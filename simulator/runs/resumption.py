@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clients.core.errors import RunFolderError
 from clients.sources.pooled_arrays import PooledArrays
+from dashboards.report.report import write_report
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
 from server.record.checked.line_files import RecordedLines
@@ -79,8 +81,13 @@ def brought(given: Overrides) -> list[str]:
     return [name for name, part in parts.items() if part is not None]
 
 
-def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Overrides) -> None:
+def check_resumable(folder: RunFolder, started: Mapping[str, Any], given: Overrides) -> None:
     """Refuse a run that is over, or that was started with other parts from Python than are passed now.
+
+    Args:
+        folder: the run's folder.
+        started: the facts of its start, in environment.json; empty where they are missing.
+        given: the parts that are passed now.
 
     Raises:
         RunFolderError: the run cannot be resumed; the message says why.
@@ -88,8 +95,9 @@ def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Ov
     path, ended = str(folder.path), folder.read_outcome()
     if ended is not None and ended.get("outcome") != "interrupted":
         verdict = ended.get("headline") or ended.get("words")  # a record of an earlier version has no headline
-        raise RunFolderError(path, f"is over: {verdict}", fix="Run the scenario again for another run.")
-    made, now = environment.get("run", {}).get("from_python", []), brought(given)
+        report = f"; its report was missing and is written now: {file}" if (file := missing_report(folder)) else ""
+        raise RunFolderError(path, f"is over: {verdict}{report}", fix="Run the scenario again for another run.")
+    made, now = started.get("from_python") or [], brought(given)
     missing, added = [n for n in made if n not in now], [n for n in now if n not in made]
     if "client_app" in made or "grid" in made:
         raise RunFolderError(
@@ -98,8 +106,23 @@ def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Ov
     if missing:
         fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."
         raise RunFolderError(path, f"was started from Python with its own {' and '.join(missing)}", fix=fix)
-    if added and environment:
+    if added and started:
         raise RunFolderError(path, f"was started without {' and '.join(added)} from Python", fix="Leave that out.")
+
+
+def missing_report(folder: RunFolder) -> Path | None:
+    """Write the report of a run that is over and has none, since it was killed before; return its file.
+
+    Returns:
+        The file; None where the run is not over, or has its report.
+
+    Raises:
+        RunFolderError: the outcome cannot be read, or the report cannot be written.
+    """
+    ended = folder.read_outcome()
+    if ended is None or ended.get("outcome") == "interrupted" or folder.report.exists():
+        return None
+    return write_report([folder.path])
 
 
 def check_data(folder: RunFolder, scenario: Scenario, given: Overrides) -> None:
