@@ -79,9 +79,9 @@ def notes(path: Path) -> list[Note]:
     if outcome is not None:
         course = outcome.get("drift")
         drift = course.get("words") if isinstance(course, dict) else course
-        ended = str(outcome.get("words") or outcome["outcome"])
+        ended = str(outcome.get("words") or outcome.get("outcome", "ended"))
         words = f"{ended}; drift {drift}" if drift else ended
-        found.append(Note(run_id, int(outcome["round"]), str(outcome["outcome"]), words))
+        found.append(Note(run_id, int(outcome.get("round", 0)), str(outcome.get("outcome", "ended")), words))
     return found
 
 

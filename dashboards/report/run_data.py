@@ -79,8 +79,9 @@ def read_run(path: Path, rounds: RecordedLines | None = None) -> RunData:
     problems: list[str] = []
     is_watched = rounds is not None
     rounds = rounds or folder.read_rounds()
-    if rounds.damage:
+    if rounds.damage and not is_watched:
         raise damaged(folder.rounds, rounds)
+    problems += [f"rounds.jsonl: {rounds.damage}; it and later lines are left out."] if rounds.damage else []
     problems += ["The last line of the record is incomplete and left out."] if rounds.truncated else []
     environment = _tried(folder.read_environment, problems) or {}
     text = _tried(folder.read_scenario, problems) or ""

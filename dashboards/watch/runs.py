@@ -39,12 +39,17 @@ class Lines:
         self._path, self._last = path, b""
         self._found = RecordedLines()
 
-    def read(self) -> RecordedLines:
-        """Return the lines so far. Half a line at the end is read again once it is whole.
+    def read(self) -> list[dict[str, Any]]:
+        """Return the lines so far, up to the first damaged one."""
+        return self.record().values
+
+    def record(self) -> RecordedLines:
+        """Return the lines so far, and what is wrong with the next one.
 
         Raises:
-            RunFolderError: the file does not exist, cannot be read, or has a damaged line.
+            RunFolderError: the file does not exist or cannot be read.
         """
+        self._found.damage = ""
         with open_regular(self._path, most=LARGEST_RECORD) as file:
             offset = self._found.ends[-1] if self._found.ends else 0
             file.seek(offset - len(self._last))
@@ -53,11 +58,10 @@ class Lines:
                 file.seek(0)
             while (raw := file.readline(LONGEST_LINE)).endswith(b"\n"):
                 problem = take_line(self._found, raw, LINE, offset + len(raw))
-                if problem == NOT_JSON and not file.read(1):
-                    break  # half a line: it is read again once it is whole
-                if problem:
-                    damage = f"line {len(self._found.values) + 1} {problem}"
-                    raise RunFolderError(str(self._path), damage)
+                if problem:  # the last line may be half written: it is read again
+                    is_half = problem == NOT_JSON and not file.read(1)
+                    self._found.damage = "" if is_half else f"line {len(self._found.values) + 1} {problem}"
+                    break
                 offset, self._last = offset + len(raw), raw
         values = list(self._found.values)
         return replace(self._found, values=values, heads=list(self._found.heads), ends=list(self._found.ends))
@@ -128,7 +132,7 @@ class WatchedRuns:
             version = f"{_signature(path)}{grid_signature(path / 'clients')}{self._state(row)}"
             if version == seen:
                 return {"same": True}
-            lines = self._lines.setdefault(name, Lines(path / "rounds.jsonl")).read()
+            lines = self._lines.setdefault(name, Lines(path / "rounds.jsonl")).record()
             run = read_run(path, lines)
         except (OSError, RunFolderError) as error:
             return {"gone": True} if not _is_run(path) else {"problem": str(error)}

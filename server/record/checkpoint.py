@@ -22,7 +22,7 @@ from clients.core.arrays import I64
 from clients.core.errors import RunFolderError
 from server.record.checked.layouts import MANIFEST as MANIFEST_LAYOUT
 from server.record.checked.regular_files import LARGEST_TEXT, read_regular
-from server.record.checked.seals import sealed_json, unsealed_json
+from server.record.checked.seals import UNLIKE, sealed_json, unsealed_json
 from server.record.client_pieces import ClientStates, Piece, as_tensors, first_to_merge, from_tensors, merge
 from server.record.files import sync_folder, whole_file, writing
 from server.record.tensor_files import TensorFile, read_tensors, write_tensors
@@ -74,7 +74,9 @@ class _Manifest:
             RunFolderError: it is damaged, or has another format.
         """
         raw = read_regular(path, most=LARGEST_TEXT, inside=path.parents[1])
-        content, is_sealed = unsealed_json(path, raw)
+        content, fits = unsealed_json(raw)
+        if fits is False:
+            raise RunFolderError(str(path), UNLIKE)
         try:
             table = json.loads(content)
             version = table.pop("format")
@@ -87,7 +89,7 @@ class _Manifest:
         if version not in FORMATS:
             known = " and ".join(map(str, FORMATS))
             raise RunFolderError(str(path), f"has format {version!r:.20}, and this version of fedscape reads {known}")
-        if version > 1 and not is_sealed:
+        if version > 1 and fits is None:
             raise RunFolderError(str(path), "is damaged: it lost its checksum")
         try:
             manifest = cls(**table)

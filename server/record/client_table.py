@@ -17,7 +17,7 @@ from clients.core.arrays import Array
 from clients.core.errors import RunFolderError
 from server.record.checked.line_files import RecordedLines, read_record
 from server.record.checked.regular_files import LARGEST_PART, read_regular
-from server.record.checked.seals import checksum
+from server.record.checked.seals import UNLIKE, checksum
 from server.record.files import sync_folder, temporary, whole_file, writing
 from server.record.jsonlines import RoundWriter
 
@@ -256,7 +256,7 @@ def read_part(part: Path, columns: list[str] | None = None, listed: Mapping[str,
     fix = "Remove it to read the other rounds."
     content = read_regular(part, most=LARGEST_PART, inside=part.parents[1])
     if listed is not None and checksum(content) != listed["checksum"]:
-        raise RunFolderError(str(part), "is damaged: its content does not have its checksum", fix=fix)
+        raise RunFolderError(str(part), UNLIKE, fix=fix)
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         names = file.schema_arrow.names

@@ -14,7 +14,7 @@ from clients.core.errors import RunFolderError
 from server.record.checked.json_files import read_json
 from server.record.checked.line_files import RecordedLines
 from server.record.checked.regular_files import LARGEST_PART, read_regular
-from server.record.checked.seals import checksum
+from server.record.checked.seals import UNLIKE, checksum
 from server.record.checkpoint import CheckpointStore
 from server.record.client_table import listed_parts, part_files, read_index, read_part, rounds_of
 from server.record.records import RunFolder
@@ -48,7 +48,7 @@ def problems_of(folder: RunFolder, rounds: RecordedLines, outcome: Line | None) 
 def _reached(folder: RunFolder, outcome: Line | None) -> int:
     """Return the last round that is known to be on disk: the end of the run, or its last checkpoint."""
     checkpoint = CheckpointStore.last_round_in(folder.checkpoint) or 0
-    return max(int(outcome["round"]), checkpoint) if outcome is not None else checkpoint
+    return max(outcome.get("round", 0), checkpoint) if outcome is not None else checkpoint
 
 
 def _rounds(folder: RunFolder, rounds: RecordedLines, outcome: Line | None, reached: int) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _files(folder: RunFolder, ended: bool) -> Iterator[str]:
         else:
             try:
                 if checksum(read_regular(folder.model, most=LARGEST_PART)) != stated:
-                    yield "model.safetensors: is damaged: its content does not have its checksum."
+                    yield f"model.safetensors: {UNLIKE}."
             except RunFolderError as error:
                 yield f"model.safetensors: {error.problem}."
 

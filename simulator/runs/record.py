@@ -18,7 +18,7 @@ from clients.modules.copies import copy_module
 from server.convergence.verdict import Verdict
 from server.record.checked.line_files import damaged
 from server.record.checked.regular_files import LARGEST_PART, read_regular
-from server.record.checked.seals import checksum
+from server.record.checked.seals import UNLIKE, checksum
 from server.record.client_rows import ClientRows
 from server.record.completeness import problems_of
 from server.record.hints import is_resumable
@@ -108,7 +108,7 @@ class Record:
         stated = RunFolder(self.path).read_seals().get(file.name)
         if stated is not None and checksum(content) != stated:
             fix = "Restore it from a copy, or run the scenario again."
-            raise RunFolderError(str(file), "is damaged: its content does not have its checksum", fix=fix)
+            raise RunFolderError(str(file), UNLIKE, fix=fix)
         try:
             module.load_state_dict(load(content))
         except (RuntimeError, SafetensorError) as error:

@@ -10,7 +10,7 @@ from clients.core.errors import RunFolderError
 from server.record.checked.layouts import layout_of
 from server.record.checked.parsing import parse_json
 from server.record.checked.regular_files import LARGEST_TABLE, LARGEST_TEXT, read_regular
-from server.record.checked.seals import sealed_json, unsealed_json
+from server.record.checked.seals import ACCEPT, UNLIKE, sealed_json, unsealed_json
 from server.record.checked.shapes import Misfit
 from server.record.files import sync_folder, whole_file
 from server.record.jsonlines import to_json
@@ -39,7 +39,7 @@ def read_json(path: Path) -> tuple[dict[str, Any], bool] | None:
     if not path.exists() and not path.is_symlink():
         return None
     raw = read_regular(path, most=LARGEST_TEXT if path.name in SMALL else LARGEST_TABLE)
-    content, is_sealed = unsealed_json(path, raw)
+    content, fits = unsealed_json(raw)
     try:
         value = parse_json(content)
     except ValueError:
@@ -47,8 +47,10 @@ def read_json(path: Path) -> tuple[dict[str, Any], bool] | None:
     fix = "The rounds are in rounds.jsonl."
     if not isinstance(value, dict):
         raise RunFolderError(str(path), "is damaged: it is not a JSON object", fix=fix)
+    if fits is False:
+        raise RunFolderError(str(path), UNLIKE, fix=ACCEPT)
     try:
         layout_of(path.name)(value)
     except Misfit as misfit:
         raise RunFolderError(str(path), f"is damaged: {misfit}", fix=fix) from misfit
-    return value, is_sealed
+    return value, fits is not None

@@ -16,6 +16,7 @@ from server.record.checked.shapes import (
     list_of,
     maybe,
     number,
+    round_index,
     table,
     table_of,
     text,
@@ -44,7 +45,7 @@ _SPREAD = table(
 )
 
 LINE = table(
-    {"round": whole},
+    {"round": round_index},
     _each(
         "cohort respondents failures local_steps train_errors train_loss validation_loss federated_loss "
         "validation_accuracy federated_accuracy validation_balanced_accuracy federated_balanced_accuracy "
@@ -72,7 +73,7 @@ LINE = table(
 )
 """A line of rounds.jsonl."""
 
-EVENT = table({}, {"round": maybe(whole), "kind": text, "message": text, "name": maybe(text)})
+EVENT = table({}, {"round": maybe(round_index), "kind": text, "message": text, "name": maybe(text)})
 """A line of events.jsonl."""
 
 _PERSISTENCE = table({}, _each("error error_in_unit", number) | {"not_measured": text})
@@ -83,8 +84,9 @@ _FORECAST = table(
     | {"persistence": maybe(_PERSISTENCE)},
 )
 OUTCOME = table(
-    {"outcome": text, "round": whole},
-    _each("headline words reason", text)
+    {},
+    {"round": round_index}
+    | _each("outcome headline words reason", text)
     | _each("quantity hint record", maybe(text))
     | _each(
         "value threshold test_loss test_accuracy test_balanced_accuracy test_macro_f1 test_error test_mae "
@@ -93,7 +95,7 @@ OUTCOME = table(
     )
     | _each("reasons criteria", list_of(text))
     | {
-        "last_finite_round": whole,
+        "last_finite_round": round_index,
         "test_class_accuracy": maybe(list_of(maybe(number))),
         "rate": maybe(_RATE),
         "rounds_to_go": _LEFT,
@@ -164,7 +166,7 @@ FORECASTS = table(
 _FILE = table({"name": text, "size": whole, "crc32": whole})
 MANIFEST = table(
     {
-        "round_index": whole,
+        "round_index": round_index,
         "serial": whole,
         "facts": anything,
         "state": _FILE,

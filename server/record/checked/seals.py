@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 
-from clients.core.errors import RunFolderError
+UNLIKE = "is damaged: its content does not have its checksum"
+ACCEPT = "Restore it from a copy. To accept it as it is, remove its key checksum."
 
 START = bytes(8)
 """The head of a chain without lines."""
@@ -34,24 +34,13 @@ def sealed_json(text: str) -> str:
     return f'{{"checksum": "{checksum(text.encode())}",{text[1:]}'
 
 
-def unsealed_json(path: Path, raw: bytes) -> tuple[bytes, bool]:
-    """Return the text of a JSON object without its checksum, and whether it had one.
-
-    Args:
-        path: its file, for messages.
-        raw: the content of the file.
-
-    Raises:
-        RunFolderError: the content does not have the checksum.
-    """
+def unsealed_json(raw: bytes) -> tuple[bytes, bool | None]:
+    """Return the text of a JSON object without its checksum, and whether it has that checksum; None without one."""
     found = _JSON.match(raw)
     if found is None:
-        return raw, False
+        return raw, None
     content = b"{" + raw[found.end() :].removesuffix(b"\n")
-    if checksum(content) != found[1].decode():
-        fix = "Restore it from a copy. To accept it as it is, remove its key checksum."
-        raise RunFolderError(str(path), "is damaged: its content does not have its checksum", fix=fix)
-    return content, True
+    return content, checksum(content) == found[1].decode()
 
 
 def sealed_toml(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 Shape = Callable[[Any], None]
 DEEPEST = 24
 """The deepest nesting of a value whose key no shape names. Records are nested four levels deep."""
-LARGEST_WHOLE = 2**53
+LARGEST_WHOLE, LAST_ROUND = 2**53, 2**31 - 1
 
 
 class Misfit(ValueError):
@@ -58,6 +58,13 @@ def whole(value: Any) -> None:
     """A whole number of at least 0."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_WHOLE:
         raise Misfit("a whole number", value)
+
+
+def round_index(value: Any) -> None:
+    """The number of a round: client rows keep it in 32 bits."""
+    whole(value)
+    if value > LAST_ROUND:
+        raise Misfit(f"a round up to {LAST_ROUND:,}", value)
 
 
 def text(value: Any) -> None:
