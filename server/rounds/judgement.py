@@ -25,12 +25,16 @@ class Judge:
         monitor: judges convergence and divergence.
         task: the kind of task, for agreement.
         trend: fits the rate into the record every few rounds; None leaves it out.
+
+    Attributes:
+        reached: the verdict of the last replayed line: the run was over, and was killed before its outcome was written.
     """
 
     def __init__(self, monitor: ConvergenceMonitor, task: Task, trend: Trend | None = None) -> None:
         self._monitor, self._task, self._trend = monitor, task, trend
         self._totals: dict[str, float] = {"bytes_total": 0, "simulated_seconds_total": 0.0}
         self._predicted: Tensor | None = None
+        self.reached: Verdict | None = None
 
     def observe(self, line: Line, predicted: Tensor | None) -> Assessment:
         """Observe the line of a round, and add the derived values to it.
@@ -71,7 +75,8 @@ class Judge:
             predicted: predictions of the checkpoint's model on the probe examples.
         """
         for line in lines:
-            self._monitor.observe(line["round"], facts_of(line))
+            verdict = self._monitor.observe(line["round"], facts_of(line)).verdict
+            self.reached = verdict if line["round"] else None
             if self._trend is not None:
                 self._trend.observe(line)
         for total in self._totals:

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clients.core.errors import StrategyError
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from simulator.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

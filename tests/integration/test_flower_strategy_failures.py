@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 from run_folders import digits
 
 from clients.core.errors import StrategyError
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from simulator.runs.run import simulate
 from simulator.runs.strategies import StrategyChoice
 
