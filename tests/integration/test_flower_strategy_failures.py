@@ -31,7 +31,7 @@ def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
     [
         (
             FedAvg(min_available_nodes=9),
-            "min_available_nodes = 9 is more than the 8 clients: Flower would wait for ever",
+            "min_available_nodes = 9 is more than the 8 clients that can be sampled: Flower would wait for ever",
         ),
         (fixed(FedAvg(min_train_nodes=20), 1.0), "min_train_nodes = 20 is more than the 8 clients"),
         (
