@@ -66,6 +66,7 @@ FACTS: Mapping[str, Fact] = {
     "relative_change": Fact(
         "relative change of the parameters", "norm of the round's change of the parameters over their norm before it"
     ),
+    "step_norm": Fact("length of the server's step", "norm of the round's change of the parameters"),
     "pseudo_gradient_norm": Fact("norm of the pseudo-gradient", "norm of the aggregated pseudo-gradient"),
     "gradient_norm": Fact(
         "norm of the true gradient",

@@ -59,6 +59,11 @@ class Judge:
                 line |= self._trend.fit()
         return assessment
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """How the last observed round ended the run; None where the run goes on."""
+        return self._monitor.last.verdict if self._monitor.last is not None else None
+
     def stopped(self, round_index: int, budget: int) -> Verdict:
         """Return the verdict of a run whose budget is spent."""
         return self._monitor.stopped(round_index, budget)
