@@ -240,5 +240,7 @@ class ConvergenceMonitor:
         enough = len(holding) == len(statuses) if self.options.stop == "all" else bool(holding)
         if not holding or not enough or self.options.stop == "never" or round_index < self.options.min_rounds:
             return None
+        if not any(status.measured for status in statuses):
+            return None  # a round without evidence ends no run
         reasons = tuple(status.words for status in holding)
         return Verdict("converged", round_index, reasons, tuple(status.name for status in holding))

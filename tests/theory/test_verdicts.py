@@ -69,3 +69,24 @@ def test_fedavg_from_the_optimum_to_its_biased_limit_does_not_diverge():
     assert gaps[-1] > 1000 * gaps[0]
     assert run.verdict.outcome == "converged"
     assert float(run.params) == pytest.approx(1.7595, abs=1e-4)
+
+
+def test_rounds_whose_updates_are_all_dropped_are_no_evidence():
+    """Nearly every client is a straggler and is dropped: the model stays at its start, which is not convergence."""
+    scenario = fs.load_scenario(
+        "quadratic-two-clients",
+        sets=["algorithm.partial_work=drop", "local.partial_work=0.9", "run.rounds=60", "model.start=[10.0]"],
+        seed=5,
+    )
+    run = fs.simulate(scenario, record=False)
+    lines = run.rounds.lines[1:]
+    idle = [line for line in lines if line.get("no_aggregate")]
+    assert 10 < len(idle) < 60
+    for line in idle:
+        assert not {"relative_change", "step_norm", "pseudo_gradient_norm", "agreement"} & set(line)
+        assert line["validation_loss"] == run.rounds.lines[line["round"] - 1]["validation_loss"]
+    steps = [line["step_norm"] for line in lines if not line.get("no_aggregate")]
+    assert min(steps) > 0.0
+    held = [line["criteria"]["settled"]["held"] for line in idle]
+    before = [(run.rounds.lines[line["round"] - 1].get("criteria") or {})["settled"]["held"] for line in idle]
+    assert held == before
