@@ -9,6 +9,7 @@ import pytest
 import torch
 from federations import quadratics
 
+from clients.training.path_measures import is_placed
 from server.algorithms.aggregation import Aggregation
 from server.algorithms.options import FedAvgOptions, FedNovaOptions, FedProxOptions
 
@@ -92,3 +93,68 @@ def test_dropped_update_that_diverged_changes_no_measure_of_the_round():
     for name in ("update_dispersion", "gradient_diversity", "aggregate_norm", "update_norm", "cosine", "distance",
                  "by_layer", "worst", "histograms"):  # fmt: skip
         assert found[name] == clean[name], name
+
+
+# Client drift: (1 / S) sum of |x_s - x|^2 over the local steps s.
+
+
+def squared_distances(steps, hessian, centre, start, eta, momentum=0.0, pull=0.0):
+    """Return |x_s - x_0|^2 for s = 1, ..., steps of a client (x - centre)' H (x - centre) / 2, by the recursion."""
+    x, velocity, found = np.array(start), np.zeros(len(start)), []
+    for _ in range(steps):
+        velocity = momentum * velocity + hessian @ (x - centre) + pull * (x - start)
+        x = x - eta * velocity
+        found.append(((x - start) ** 2).sum())
+    return np.array(found)
+
+
+@pytest.mark.parametrize("engine", ["plain", "stacked"])
+@pytest.mark.parametrize("steps", range(1, 17))
+def test_client_drift_has_its_closed_form_up_to_sixteen_steps(steps, engine):
+    """x_s - x = (1 - (1 - eta)^s) (e - x), so the drift is (e - x)^2 times the mean of (1 - (1 - eta)^s)^2."""
+    found = one_round(FedAvgOptions(), steps, engine=engine).update.client_drift
+    path = (1 - (1 - ETA) ** np.arange(1, steps + 1)) ** 2
+    np.testing.assert_allclose(found, (START - E) ** 2 * path.mean(), rtol=1e-13)
+
+
+@pytest.mark.parametrize("engine", ["plain", "stacked"])
+@pytest.mark.parametrize(
+    ("algorithm", "local", "momentum", "pull"),
+    [
+        (FedAvgOptions(), {}, 0.0, 0.0),
+        (FedProxOptions(mu=0.7), {}, 0.0, 0.7),
+        (FedAvgOptions(), {"optimizer": "momentum", "momentum": 0.6, "batch_size": "full"}, 0.6, 0.0),
+    ],
+)
+def test_client_drift_of_clients_with_unequal_steps_is_the_mean_over_their_own(
+    engine, algorithm, local, momentum, pull
+):
+    """Every path of the engines, plain and corrected and with momentum, against the recursion."""
+    rng = np.random.default_rng(5)
+    roots = rng.normal(size=(5, 3, 3))
+    hessians, centres = roots @ roots.transpose(0, 2, 1), rng.normal(size=(5, 3))
+    hessians, taus, start = (hessians + hessians.transpose(0, 2, 1)) / 2, (16, 1, 7, 3, 12), (1.0, -2.0, 0.5)
+    federation = quadratics(hessians, centres, algorithm=algorithm, local_lr=0.02, local_steps=taus, start=start,
+                            engine=engine, **local)  # fmt: skip
+    federation.step()
+    expected = [
+        squared_distances(t, h, c, start, 0.02, momentum, pull).mean()
+        for t, h, c in zip(taus, hessians, centres, strict=True)
+    ]
+    np.testing.assert_allclose(federation.update.client_drift, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("engine", ["plain", "stacked"])
+@pytest.mark.parametrize("steps", [17, 20, 33, 64, 100])
+def test_client_drift_beyond_sixteen_steps_errs_within_its_bound(steps, engine):
+    """Between two measured steps n apart the sum errs by (n^3 - n) / 12 times the largest second difference."""
+    found = one_round(FedAvgOptions(), steps, engine=engine).update.client_drift
+    exact = (1 - (1 - ETA) ** np.arange(steps + 1)) ** 2
+    places = [s for s in range(1, steps + 1) if is_placed(s) or s == steps]
+    interpolated = np.interp(np.arange(1, steps + 1), places, exact[places])
+    np.testing.assert_allclose(found, (START - E) ** 2 * interpolated.mean(), rtol=1e-12)
+    bend = np.abs(np.diff(exact, 2))
+    bound = sum(((b - a) ** 3 - (b - a)) / 12 * bend[a - 1 : b].max() for a, b in zip(places, places[1:], strict=False)
+                if b - a > 1)  # fmt: skip
+    assert abs(interpolated.sum() - exact[1:].sum()) <= bound + 1e-12
+    assert interpolated.mean() == pytest.approx(exact[1:].mean(), rel=0.05)
