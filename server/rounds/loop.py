@@ -47,6 +47,8 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         line["clients_per_second"] = line["respondents"] / max(line["wall_seconds"], 1e-9)
         line["finished_at"] = time.time()
         verdict = experiment.judge.observe(line, result.predicted).verdict
+        if verdict is not None and round_index < experiment.rounds:
+            line |= experiment.model_metrics.curves_at_end(new)
         observers.round_finished(line)
         if verdict is not None and verdict.outcome == "diverged" and not torch.isfinite(new.params).all():
             return state, verdict
@@ -64,7 +66,8 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
 def initial_line(experiment: Experiment, state: ServerState) -> Line:
     """Measure and judge the model before the first round."""
     measured = experiment.model_metrics.measure(None, state)
-    line: Line = {"round": 0, **measured.line, "finished_at": time.time()}
+    curves = experiment.model_metrics.curves(state)
+    line: Line = {"round": 0, **measured.line, **curves, "finished_at": time.time()}
     experiment.judge.observe(line, measured.predicted)
     return line
 

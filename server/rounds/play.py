@@ -79,7 +79,8 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         new = _advance(experiment, state, aggregated)
         federated = _evaluate_clients(experiment, new)
     measured = experiment.model_metrics.measure(state, new)
-    line: Line = {"round": round_index, **local.line, **measured.line, **federated}
+    curves = experiment.model_metrics.curves(new, is_last=round_index == experiment.rounds)
+    line: Line = {"round": round_index, **local.line, **measured.line, **federated, **curves}
     line["pseudo_gradient_norm"] = line.get("aggregate_norm")
     events = _losses(experiment, round_index, replies, local, aggregated)
     return new, RoundResult(line, local.columns, measured.predicted, events, total)

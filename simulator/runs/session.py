@@ -27,7 +27,7 @@ from simulator.engines.planner import plan_engine
 from simulator.grid.cohort_grid import CohortGrid
 from simulator.grid.local_clients import LocalClients
 from simulator.runs.building import Overrides, make_task_of
-from simulator.runs.measured import measured_facts
+from simulator.runs.measured import check_curves, measured_facts
 from simulator.runs.strategies import Played, check_client_app, choose_strategy
 from simulator.scenario.sections import Scenario
 
@@ -91,6 +91,7 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
         require_measured(scenario.convergence, measured_facts(scenario, task, our_clients=given.client_app is None))
     except UserError as error:
         raise error.inside("convergence") from error.__cause__
+    check_curves(scenario, task.population, our_clients=given.client_app is None)
     clients = task.population.num_clients
     codec = _codec(task, given)
     nodes = NodeMap(clients)
