@@ -132,9 +132,7 @@ def curve_of_objective(evaluator: Evaluator, weights: F64, every: int) -> Curve:
 
     def measure(now: ServerState) -> Line:
         with naming("model", f"fails when the global objective is measured in round {now.round_index}"):
-            found = global_objective(
-                evaluator, now.params, now.buffers, weights=weights, round_index=now.round_index
-            )
+            found = global_objective(evaluator, now.params, now.buffers, weights=weights, round_index=now.round_index)
         line: Line = {"objective": found.value}
         return line | ({"objective_penalty": found.penalty} if has_penalty else {})
 

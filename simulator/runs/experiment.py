@@ -54,6 +54,7 @@ def experiment_of(
         checkpointer=checkpointer,
         rounds=scenario.run.rounds,
         seed=scenario.run.seed,
+        module=session.module,
         timeout=NODES_TIMEOUT if session.states is None else None,
         stop_requested=stop_requested,
     )

@@ -44,7 +44,7 @@ def check_curves(scenario: Scenario, population: Population, *, our_clients: boo
     """Refuse curves whose data a run does not have.
 
     Raises:
-        ScenarioError: the global objective is to be measured on the data of a user's ClientApp, or there is no test set.
+        ScenarioError: a user's ClientApp has the data that the objective needs, or there is no central test set.
     """
     evaluation = scenario.evaluation
     if evaluation.objective_every and not our_clients:

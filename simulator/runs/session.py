@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
+from torch import Tensor, nn
 
 from clients.core.errors import EngineError, StrategyError, UserError
+from clients.core.parameters import write_vector
 from clients.core.population import Population
 from clients.core.user_code import naming
 from clients.engines.base import Engine
@@ -16,6 +18,7 @@ from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
 from clients.engines.progress import Progress
 from clients.flower.codec import Codec
+from clients.modules.copies import copy_module
 from clients.training.client_states import ClientStates
 from clients.training.task import LearningTask
 from clients.training.work import LocalWork
@@ -64,6 +67,13 @@ class Session:
     engine: Engine | None
     plan: EnginePlan | None
     states: ClientStates | None
+
+    def module(self, params: Tensor, buffers: Tensor) -> nn.Module:
+        """Return a copy of the task's module with these parameters [P] and buffers [Q], in evaluation mode."""
+        module, task = copy_module(self.task.module), self.evaluator.task
+        write_vector(module, task.parameters, params)
+        write_vector(module, task.buffers, buffers)
+        return module.eval()
 
     def count_progress(self, progress: Progress) -> None:
         """Have the engine, the evaluator and a grid that calls a ClientApp count their work."""
