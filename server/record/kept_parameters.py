@@ -21,7 +21,7 @@ from server.record.files import reading, sync_folder, writing
 from server.record.tensor_files import bytes_of, write_tensors
 
 SPARE_BYTES = 64 * 2**20
-"""Bytes of the disk that kept parameters leave to the record and the checkpoint, beside two times their own size."""
+"""Bytes of the disk that kept parameters leave to the record, beside those of two checkpoints."""
 _OURS = re.compile(r"round-(\d{8,})\.safetensors")
 
 
@@ -62,7 +62,7 @@ class ParameterFolder:
         with writing(self.path):
             self.path.mkdir(exist_ok=True)
             free = shutil.disk_usage(self.path).free
-        if free < 3 * size + SPARE_BYTES:
+        if free < size + left_to_the_record(size):
             problem = f"is not written: {free:,} bytes of the disk are free, which are left to the record"
             raise RunFolderError(str(file), problem)
         write_tensors(file, tensors, metadata={"round": str(round_index), "crc32": str(checksum(tensors))})
@@ -111,6 +111,11 @@ class ParameterFolder:
         if not rounds:
             return "The run kept none: set run.keep_parameters_every."
         return f"Rounds with kept parameters: {listed(map(str, rounds), 12)}."
+
+
+def left_to_the_record(size: int) -> int:
+    """Return the bytes of the disk that kept parameters do not take; `size` is that of the model's."""
+    return 2 * size + SPARE_BYTES
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> int:

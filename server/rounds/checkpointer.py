@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -33,21 +32,26 @@ class Stateful(Protocol):
         """Restore its state."""
 
 
-@dataclass(frozen=True)
 class ParameterKeeper:
     """Keeps the model's parameters of every few rounds, round 0 and the last round; a failure does not end the run.
 
-    Attributes:
+    Args:
         folder: where they are kept.
         every: rounds between them, at least 1.
         tensors_of: state -> the model's state dict.
-        announce: receives an event where parameters could not be kept.
+        announce: receives an event at the first of several failures in a row.
     """
 
-    folder: ParameterFolder
-    every: int
-    tensors_of: Callable[[ServerState], Mapping[str, Tensor]]
-    announce: Callable[[dict[str, Any]], object]
+    def __init__(
+        self,
+        folder: ParameterFolder,
+        every: int,
+        tensors_of: Callable[[ServerState], Mapping[str, Tensor]],
+        announce: Callable[[dict[str, Any]], object],
+    ) -> None:
+        self.folder, self.every = folder, every
+        self._tensors_of, self._announce = tensors_of, announce
+        self._fails = False
 
     def keep(self, state: ServerState, *, is_last: bool = False) -> None:
         """Keep the parameters of a finished round where they are due and not there yet."""
@@ -55,10 +59,13 @@ class ParameterKeeper:
         if (round_index % self.every and not is_last) or self.folder.file(round_index).exists():
             return
         try:
-            self.folder.write(round_index, self.tensors_of(state))
+            self.folder.write(round_index, self._tensors_of(state))
+            self._fails = False
         except RunFolderError as error:
-            message = f"parameters are not kept: {error.field} {error.problem}"
-            self.announce({"round": round_index, "kind": "parameters_not_kept", "message": message})
+            if not self._fails:
+                message = f"parameters are not kept from here on, while this lasts: {error.field} {error.problem}"
+                self._announce({"round": round_index, "kind": "parameters_not_kept", "message": message})
+            self._fails = True
 
 
 class RunCheckpointer:

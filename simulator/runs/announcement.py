@@ -12,6 +12,7 @@ import numpy as np
 
 from clients.core.examples import Examples
 from clients.core.population import Population
+from server.record.kept_parameters import left_to_the_record
 from simulator.engines.cost import RoundCost, cost_words, foresee
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
@@ -129,7 +130,7 @@ def sizes_of(session: Session, folder: Path | None) -> list[str]:
     words.append(
         f"run.keep_parameters_every = {every}: up to {count:,} files of {in_bytes(size)} each, {in_bytes(count * size)}"
     )
-    if count * size > free:
+    if count * size + left_to_the_record(size) > free:
         words[-1] += f", and the disk has {in_bytes(free)} free: the last rounds will be missing"
     return words
 

@@ -128,7 +128,8 @@ def _check_method(method: object, field: str) -> None:
     except TypeError:
         name = field.rpartition(".")[2]
         fix = f"Write def {name}(self, {OBSERVER_METHODS[name]})."
-        raise UserError(field, f"must take one argument, and is {name}{inspect.signature(method)}", fix=fix) from None
+        takes = ", ".join(inspect.signature(method).parameters) or "none"
+        raise UserError(field, f"must take one argument, and takes {takes}", fix=fix) from None
     except ValueError:  # a built-in without a signature
         return
 
