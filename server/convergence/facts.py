@@ -44,6 +44,11 @@ FACTS: Mapping[str, Fact] = {
     "validation_mae": Fact(
         "mean absolute validation error", "mean absolute error of a regression on the validation examples", "low"
     ),
+    "objective": Fact(
+        "global objective",
+        "sum p_k F_k over all clients' training data, with penalties (needs evaluation.objective_every)",
+        "low",
+    ),
     "federated_loss": Fact("loss on the clients", "mean loss on the examples that clients hold out", "low"),
     "federated_accuracy": Fact(
         "accuracy on the clients", "share of the clients' held-out examples that are predicted right", "high"
@@ -80,7 +85,7 @@ FACTS: Mapping[str, Fact] = {
         "largest norm of a local gradient", "largest norm of a client's local gradient this round"
     ),
 }
-"""Every fact by its key in the record. Test metrics are missing: they never end a run."""
+"""Every fact by its key in the record. Test metrics are missing: they decide nothing in a run."""
 
 METRICS: Mapping[str, bool] = {name: fact.better == "high" for name, fact in FACTS.items() if fact.better}
 """The facts that a target or a plateau may name -> whether higher is better."""
@@ -126,5 +131,5 @@ def check_metric(metric: str) -> None:
     """Raise `UserError` unless `metric` may end a run."""
     problem = unknown_name(metric, METRICS, "a metric that may stop a run")
     if metric.startswith("test_"):
-        problem = f"{metric!r} may not stop a run: test examples are used once, at the end"
+        problem = f"{metric!r} may not stop a run: test examples decide nothing"
     require(metric in METRICS, "metric", problem, fix="Use a validation metric.")

@@ -81,7 +81,8 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         federated = _evaluate_clients(experiment, new)
     # Without an aggregate the model took no step, so there is no step to measure: a length of 0 would be evidence.
     measured = experiment.model_metrics.measure(state if aggregated is not None else None, new)
-    line: Line = {"round": round_index, **local.line, **measured.line, **federated}
+    curves = experiment.model_metrics.curves(new, is_last=round_index == experiment.rounds)
+    line: Line = {"round": round_index, **local.line, **measured.line, **federated, **curves}
     line |= {"pseudo_gradient_norm": line.get("aggregate_norm")} if aggregated is not None else {NO_AGGREGATE: True}
     events = _losses(experiment, round_index, replies, local, aggregated)
     return new, RoundResult(line, local.columns, measured.predicted, events, total)
