@@ -69,6 +69,12 @@ def test_fedavg_from_the_optimum_to_its_biased_limit_does_not_diverge():
     assert gaps[-1] > 1000 * gaps[0]
     assert run.verdict.outcome == "converged"
     assert float(run.params) == pytest.approx(1.7595, abs=1e-4)
+    # The steps contract by 1 - mean of 1 - (1 - eta a)^K, and the gap rises: it is said which quantity contracts.
+    rate = 1.0 - 0.5 * (2.0 - 0.95**10 - 0.8**10)
+    assert run.outcome["rate"]["no_trend"] == "it rises"
+    assert run.outcome["rate"]["iterates"]["factor"] == pytest.approx(rate, abs=1e-6)
+    words = f"the steps shrink by the factor {rate:.3g} a round: it converges to a biased point"
+    assert words in run.verdict.reasons[-1]
 
 
 def test_rounds_whose_updates_are_all_dropped_are_no_evidence():
