@@ -38,7 +38,7 @@ from simulator.engines.plan import EnginePlan, threads_restored
 from simulator.runs.announcement import EventLog, cost_of, describe, log_notices, sizes_of
 from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
-from simulator.runs.conclusion import conclude, save_model, with_hint
+from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
 from simulator.runs.experiment import experiment_of
 from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
@@ -336,7 +336,7 @@ def _play(
         checkpointer.save(state)
         if progress is not None:
             progress.conclude()
-        verdict = with_hint(verdict, state, folder, brought(given))
+        verdict = with_hint(with_findings(verdict, history.lines), state, folder, brought(given))
         with naming("model", "fails after the last round, on test examples or in baselines"):
             outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
