@@ -89,3 +89,30 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
     }
     num_states, step = rows[o.optimizer]
     return StackedOptimizer(num_states, with_l2(step))
+
+
+def penalty_gradient(local: LocalOptions, params: Tensor, gradient: Tensor) -> Tensor | None:
+    """Return the gradient at `params` [P] of the penalties that local steps descend; None without penalties.
+
+    They are l2 |w|^2 / 2 + l1 |w|_1. Decoupled weight decay under gd and sgd is the same step as l2; under the other
+    optimisers it belongs to no objective and is left out. At w_i = 0 the subgradient of |w_i| is the one that leaves
+    the least of `gradient` + penalty, so that both sum to 0 at a minimiser.
+
+    Args:
+        local: options of local training.
+        params: where the gradient is taken [P].
+        gradient: that of the objective without penalties [P].
+
+    Example:
+        >>> w, g = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([1.0, 0.3, -0.9])
+        >>> g + penalty_gradient(LocalOptions(l1=0.5), w, g)
+        tensor([ 1.5000,  0.0000, -0.4000])
+    """
+    l2 = local.l2 + (local.decoupled_weight_decay if local.optimizer in ("gd", "sgd") else 0.0)
+    if not l2 and not local.l1:
+        return None
+    smooth = l2 * params
+    if not local.l1:
+        return smooth
+    at_zero = -(gradient + smooth).clamp(-local.l1, local.l1)
+    return smooth + torch.where(params == 0, at_zero, local.l1 * params.sign())

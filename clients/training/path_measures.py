@@ -19,7 +19,6 @@ from torch import Tensor
 from clients.core.arrays import F64, I64
 from clients.core.parameters import Layout
 
-
 EXACT_STEPS = 16
 """The first local steps, whose distances from the broadcast parameters are all measured."""
 

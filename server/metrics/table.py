@@ -158,7 +158,7 @@ ROUND: tuple[Metric, ...] = (
            read.named(validation="validation_mae", federated="federated_mae"), _SPLITS),
     Metric("class_accuracy_ratio", "gauge", "Share of a class's validation examples predicted correctly.",
            "round", "class_accuracy", read.by_class, ("class",), "ratio", live=False),
-    Metric("optimality_gap", "gauge", "f(x) - f*, where f* is known.", "round", "optimality_gap"),
+    Metric("optimality_gap", "gauge", "f(x) - f*, where f* is known; f = sum p_k F_k of the data.", "round", "optimality_gap"),
     Metric("distance_to_optimum", "gauge", "|x - x*|, where x* is known.", "round", "distance_to_optimum"),
     Metric("train_errors", "gauge", "Training examples of the cohort predicted wrongly.", "round", "train_errors"),
     Metric("agreement_ratio", "gauge", "Share of predictions that this round did not change.", "round",
@@ -192,7 +192,7 @@ ROUND: tuple[Metric, ...] = (
            "relative_change"),
     Metric("pseudo_gradient_norm", "gauge", "Norm of the aggregate, as the server receives it.", "round",
            "pseudo_gradient_norm"),
-    Metric("gradient_norm", "gauge", "Norm of the true gradient of the training loss.", "round", "gradient_norm"),
+    Metric("gradient_norm", "gauge", "Norm of the full gradient of the objective that the run minimises.", "round", "gradient_norm"),
     Metric("largest_gradient_norm", "gauge", "Largest norm of a client's local gradient this round.", "round",
            "largest_gradient_norm"),
     # client drift and dispersion

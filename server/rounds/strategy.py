@@ -190,6 +190,30 @@ class FederatedStrategy(Strategy):
             )
         )
 
+    def objective_weights(self, clients: I64) -> F64:
+        """Return the weights of some clients in the objective that the algorithm minimises, up to a factor (K,).
+
+        They are the coefficients of the clients' updates if all of them take part with equal steps, times how often
+        they are drawn: by examples, equal for a uniform mean, SCAFFOLD and FedDyn. Where an own aggregation gives no
+        such weights, they are those of the data.
+        """
+        federation = self.federation
+        sizes = federation.facts.sizes[clients].astype(np.int64)
+        found = self.algorithm.aggregation.weights_of(
+            ClientFacts(
+                num_examples=sizes,
+                draws=np.ones(len(clients), np.int64),
+                local_steps=np.ones(len(clients), np.int64),
+                total_examples=self._total_examples,
+                population=federation.num_clients,
+                cohort=len(clients),
+                local_lr=federation.local.lr(1),
+                shares=None if federation.facts.shares is None else federation.facts.shares[clients],
+            )
+        )
+        found = found * federation.sampler.relative_draws(clients)
+        return found if found.min() >= 0 and found.sum() > 0 else federation.facts.weights_of(clients, sizes)
+
     def begin(self, anchor: Tensor, round_index: int, facts: CohortFacts, keep_rows: bool = True) -> CohortSum:
         """Start the sum of a cohort's updates around the broadcast parameters `anchor` [P]."""
         return CohortSum(self._plan(anchor, round_index, facts), keep_rows=keep_rows)

@@ -38,7 +38,7 @@ from simulator.runs.announcement import EventLog, cost_of, describe, log_notices
 from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
-from simulator.runs.experiment import experiment_of
+from simulator.runs.experiment import experiment_of, objective_notices
 from simulator.runs.resumption import (
     Resumption,
     brought,
@@ -312,7 +312,7 @@ def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
     data = session.scenario.data
     cost, warning = cost_of(session)
     population, task = session.population, session.task
-    notices = [*session.scenario.notices, *population.federation.notices, *task.notices]
+    notices = [*session.scenario.notices, *population.federation.notices, *task.notices, *objective_notices(session)]
     notices += [warning] if warning else []
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
