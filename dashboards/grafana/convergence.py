@@ -39,7 +39,10 @@ def _verdict() -> Row:
         Query(a_run(last(runs("accuracy_ratio", split="validation"))), "Validation accuracy", "percentunit", 1),
         Query(a_run(last(runs("target_rounds"))), "Rounds to target"),
     ]
-    why = "How each selected run ended, and its last values. Click a run to see its details."
+    why = (
+        "How each selected run ended, and its last values. A run that ended without rounds to the target missed it, or "
+        "had none. Click a run to see its details."
+    )
     return Row("Verdict", (table_panel("Verdicts", why, queries, renamed=COLUMNS, links=FOCUSED),))
 
 
