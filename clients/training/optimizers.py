@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clients.core.arrays import F64
 from clients.training.options import LocalOptions
 
+LINEAR = ("gd", "sgd", "momentum", "nesterov")
+"""Optimisers whose steps are sums of gradients with fixed factors."""
 Step = Callable[[Tensor, Tensor, list[Tensor], int, float], None]
 """(params, gradient, state, step from 1, lr): updates params and state in place; may overwrite the gradient."""
 
@@ -91,12 +95,20 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
     return StackedOptimizer(num_states, with_l2(step))
 
 
-def penalty_gradient(local: LocalOptions, params: Tensor, gradient: Tensor) -> Tensor | None:
-    """Return the gradient at `params` [P] of the penalties that local steps descend; None without penalties.
+def penalties(local: LocalOptions) -> tuple[float, float]:
+    """Return (l1, l2) of the penalties l1 |w|_1 + l2 |w|^2 / 2 that local steps descend.
 
-    They are l2 |w|^2 / 2 + l1 |w|_1. Decoupled weight decay under gd and sgd is the same step as l2; under the other
-    optimisers it belongs to no objective and is left out. At w_i = 0 the subgradient of |w_i| is the one that leaves
-    the least of `gradient` + penalty, so that both sum to 0 at a minimiser.
+    Decoupled weight decay under gd and sgd is the same step as l2; under the other optimisers it belongs to no
+    objective and is left out.
+    """
+    return local.l1, local.l2 + (local.decoupled_weight_decay if local.optimizer in ("gd", "sgd") else 0.0)
+
+
+def penalty_gradient(local: LocalOptions, params: Tensor, gradient: Tensor) -> Tensor | None:
+    """Return the gradient at `params` [P] of the `penalties` that local steps descend; None without penalties.
+
+    At w_i = 0 the subgradient of |w_i| is the one that leaves the least of `gradient` + penalty, so that both sum to 0
+    at a minimiser.
 
     Args:
         local: options of local training.
@@ -108,11 +120,40 @@ def penalty_gradient(local: LocalOptions, params: Tensor, gradient: Tensor) -> T
         >>> g + penalty_gradient(LocalOptions(l1=0.5), w, g)
         tensor([ 1.5000,  0.0000, -0.4000])
     """
-    l2 = local.l2 + (local.decoupled_weight_decay if local.optimizer in ("gd", "sgd") else 0.0)
-    if not l2 and not local.l1:
+    l1, l2 = penalties(local)
+    if not l2 and not l1:
         return None
     smooth = l2 * params
-    if not local.l1:
+    if not l1:
         return smooth
-    at_zero = -(gradient + smooth).clamp(-local.l1, local.l1)
-    return smooth + torch.where(params == 0, at_zero, local.l1 * params.sign())
+    at_zero = -(gradient + smooth).clamp(-l1, l1)
+    return smooth + torch.where(params == 0, at_zero, l1 * params.sign())
+
+
+def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: float = 0.0) -> F64:
+    """Return |a| after 0, 1, ..., `longest` local steps: how far unit gradients move a client, divided by local_lr.
+
+    An optimiser that is linear in the gradient moves a client by local_lr x the sum of a_j g_j, and |a| is the sum of
+    the a_j (Wang et al. 2020, section 4). For the others (`LINEAR` lists those that are) it is the number of steps.
+
+    Args:
+        local: the optimiser.
+        local_lr: the round's learning rate.
+        longest: most local steps.
+        mu: weight of a proximal term, which is part of a.
+
+    Example:
+        >>> gradient_weights(LocalOptions(optimizer="sgd"), 0.1, 3)
+        array([0., 1., 2., 3.])
+        >>> gradient_weights(LocalOptions(optimizer="momentum", momentum=0.5), 0.1, 3)
+        array([0.  , 1.  , 2.5 , 4.25])
+    """
+    out = np.zeros(longest + 1)
+    velocity = 0.0
+    rho = local.momentum if local.optimizer in ("momentum", "nesterov") else 0.0
+    for t in range(1, longest + 1):
+        gradient = 1.0 - mu * local_lr * out[t - 1]
+        velocity = rho * velocity + gradient
+        step = gradient + rho * velocity if local.optimizer == "nesterov" else velocity
+        out[t] = out[t - 1] + step
+    return out

@@ -50,13 +50,6 @@ class CohortSampler:
         by_weight = np.cumsum(sizes, dtype=np.int64) if shares is None else np.cumsum(shares * (sizes > 0))
         self._ends = by_weight if self._by_examples else None
 
-    def relative_draws(self, clients: I64) -> F64:
-        """Return how often clients are drawn in the long run, up to a common factor, float64 (K,)."""
-        if self._ends is None:
-            return np.ones(len(clients))
-        found: F64 = np.diff(self._ends, prepend=0)[clients].astype(np.float64)
-        return found
-
     def draw(self, round_index: int) -> Cohort:
         """Return the cohort of a round (from 1)."""
         key = streams.keys(self._seed, "cohort", round_index)

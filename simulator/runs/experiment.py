@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
+from clients.core.errors import StrategyError
+from clients.core.user_code import naming
 from clients.engines.base import Engine
 from clients.training.optimizers import penalty_gradient
 from clients.training.work import CohortWork
+from server.algorithms.objective import objective_weights
 from server.convergence.monitor import ConvergenceMonitor
 from server.convergence.outcome import Trend
 from server.rounds.experiment import Checkpointer, Experiment
 from server.rounds.judgement import Judge
-from server.rounds.model_metrics import ModelMetrics
+from server.rounds.model_metrics import Curve, ModelMetrics, curve_of_objective, curve_on_test
 from server.rounds.observers import Observers
 from simulator.grid.clock import SlowestClientClock
 from simulator.runs.measured import has_central
@@ -47,12 +50,14 @@ def experiment_of(
             session.evaluator if has_central(population) else None,
             gradients=_gradients(session, session.engine) if session.engine is not None else None,
             gradient_every=scenario.evaluation.gradient_every,
+            curves=_curves(session),
         ),
         judge=Judge(ConvergenceMonitor(scenario.convergence), population.task, trend_of(session)),
         observers=observers,
         checkpointer=checkpointer,
         rounds=scenario.run.rounds,
         seed=scenario.run.seed,
+        module=session.module,
         timeout=NODES_TIMEOUT if session.states is None else None,
         stop_requested=stop_requested,
     )
@@ -93,13 +98,44 @@ def _data_weights(session: Session, clients: I64) -> F64:
 def _own_weights(session: Session, clients: I64) -> F64 | None:
     """Return the weights of some clients in the objective that the algorithm minimises; None where they are p_k.
 
-    A user's strategy counts as minimising the objective of the data.
+    A user's strategy counts as minimising the objective of the data, and so does an aggregation whose weights are no
+    weights of an objective.
     """
     own = session.played.own
     if own is None or session.played.strategy is not own:
         return None
-    ours, given = own.objective_weights(clients), _data_weights(session, clients)
-    return None if np.allclose(ours / ours.sum(), given / given.sum(), rtol=1e-9, atol=0) else ours
+    try:
+        ours = _all_weights(session)[clients]
+    except StrategyError:
+        return None
+    given = _data_weights(session, clients)
+    if ours.min() < 0 or not ours.sum() > 0 or np.allclose(ours / ours.sum(), given / given.sum(), rtol=1e-9, atol=0):
+        return None
+    return ours
+
+
+def _all_weights(session: Session) -> F64:
+    """Return p_k of all clients in the objective that the algorithm minimises; see `objective_weights`."""
+    own = session.played.own
+    return objective_weights(
+        own.algorithm.aggregation if own is not None else None,
+        session.population.federation,
+        local_lr=session.task.local.lr(1),
+        drawn_by_examples=own is not None and session.scenario.algorithm.sampling == "by_examples",
+    )
+
+
+def _curves(session: Session) -> list[Curve]:
+    """Return what `evaluation.objective_every` and `test_every` measure; `measured.check_curves` has checked them."""
+    evaluation, population = session.scenario.evaluation, session.population
+    curves = []
+    if evaluation.objective_every:
+        with naming("algorithm", "fails when all clients are weighed", kind=StrategyError):
+            weights = _all_weights(session)
+        curves.append(curve_of_objective(session.evaluator, weights, evaluation.objective_every))
+    if evaluation.test_every:
+        curves.append(curve_on_test(session.evaluator, population, evaluation.test_every))
+    return curves
 
 
 def _gradients(session: Session, engine: Engine) -> Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]:
