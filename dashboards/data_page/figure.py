@@ -213,6 +213,8 @@ def _feature_curve(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     _curve(axes, shift["values"], SERIES[0], None)
     axes.axhline(0, color=SOFT, linewidth=0.8, linestyle="dashed")
     axes.set_ylabel("energy distance from all clients")
+    if np.nanmin(_array(shift["values"])) < 0:
+        axes.set_xlabel("clients, % (largest first); below 0: an unbiased estimate of no shift")
 
 
 def _faults(figure: Any, axes: Any, view: dict[str, Any]) -> None:

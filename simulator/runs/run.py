@@ -39,7 +39,7 @@ from simulator.runs.announcement import EventLog, cost_of, describe, log_notices
 from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
-from simulator.runs.experiment import experiment_of
+from simulator.runs.experiment import experiment_of, objective_notices
 from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
     Resumption,
@@ -367,7 +367,7 @@ def _start_facts(session: Session, given: Overrides, folder: RunFolder | None) -
     data = session.scenario.data
     cost, warning = cost_of(session)
     population, task = session.population, session.task
-    notices = [*session.scenario.notices, *population.federation.notices, *task.notices]
+    notices = [*session.scenario.notices, *population.federation.notices, *task.notices, *objective_notices(session)]
     notices += [*([warning] if warning else []), *sizes_of(session, folder.path if folder is not None else None)]
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
