@@ -82,12 +82,14 @@ DATA: Table[DataRow] = Table(
     _pooled("n_baiot", NBaiotOptions, "datasets.n_baiot"),
     _pooled("huggingface", HuggingFaceOptions, "datasets.huggingface"),
     _generated("traffic", TrafficOptions, without=("mean_temperature", "seasonal_swing")),
-    _generated("meters", MetersOptions),
+    _generated("meters", MetersOptions, without=("events_per_week",)),
     _generated("air", AirOptions),
     _generated("bridge", BridgeOptions),
     _generated("intrusion", IntrusionOptions, without=("rain_share",)),
     _generated(
-        "activity", ActivityOptions, without=("mean_temperature", "seasonal_swing", "rain_share", "events_per_week")
+        "activity",
+        ActivityOptions,
+        without=("start", "mean_temperature", "seasonal_swing", "rain_share", "events_per_week"),
     ),
 )
 

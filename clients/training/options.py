@@ -267,7 +267,7 @@ class LocalOptions:
         found = unread_of(self.optimizer, READERS, "optimizer")
         if self.given_batch_size is not None:
             found["batch_size"] = "optimizer 'gd' takes all examples of a client in each step"
-        elif self.batch_size == "full":
+        if self.batch_size == "full":
             found["drop_last"] = "with batch_size 'full' no batch is partial"
         if (self.local_epochs or 1) == 1 and set(_each(self.local_steps)) <= {1}:
             work = "one epoch" if self.local_steps is None else "one step"
