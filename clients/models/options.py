@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -162,6 +163,10 @@ class ParameterVectorOptions(ModelOptions):
 
     kind: Literal["quadratic"] = "quadratic"
     start: float | tuple[float, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        values = self.start if isinstance(self.start, tuple) else (self.start,)
+        require(all(map(math.isfinite, values)), "start", f"must be finite, got {self.start}")
 
 
 def _check_channels(channels: tuple[int, int]) -> None:

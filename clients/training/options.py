@@ -250,8 +250,9 @@ class LocalOptions:
         check_not_negative(self, "l1", "l2", "decoupled_weight_decay", "gradient_noise", "focal_gamma")
         for name in ("clip_norm", "clip_value"):
             value = getattr(self, name)
-            require(value is None or value > 0, name, f"must be > 0, got {value}")
-        require(self.epsilon > 0, "epsilon", f"must be > 0, got {self.epsilon}")
+            allowed = value is None or 0 < value < math.inf
+            require(allowed, name, f"must be > 0 and finite, got {value}", fix="Leave it out for no clipping.")
+        check_positive(self, "epsilon")
         require(0 <= self.partial_work <= 1, "partial_work", f"must be in [0, 1], got {self.partial_work}")
         if self.optimizer == "gd" and self.batch_size != "full":
             object.__setattr__(self, "given_batch_size", self.batch_size)

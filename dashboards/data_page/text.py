@@ -28,7 +28,8 @@ MEANING = {
     "label_emd": "sum of |p_k - p| over labels, mean over examples: 0 to 2",
     "label_js": "Jensen-Shannon divergence of p_k and p in bits (base 2), mean over examples: 0 to 1",
     "label_hellinger": "Hellinger distance of p_k and p, mean over examples: 0 to 1",
-    "feature_shift": "energy distance of standardised features from all clients, mean over examples; 0: no shift",
+    "feature_shift": "energy distance of standardised features from all clients, mean over examples; 0: no shift, "
+    "and below 0 the noise of an unbiased estimate of it",
     "label_noise": "share of training labels that faults changed",
     "gradient_dissimilarity": "mean |grad F_k - grad f|^2 at the initial model",
     "b_squared": "mean |grad F_k|^2 over |grad f|^2 at the initial model; 1 where clients agree",
