@@ -44,6 +44,6 @@ class FeatureOptions:
     def unread(self) -> dict[str, str]:
         """Return why a key has no effect, for each key that other keys leave without one."""
         found = unread_of(self.select, {"bins": ("mutual_information",)}, "select")
-        if self.select == "none" and self.normalise != "federated":
-            found["statistics_clients"] = "nothing is measured over clients (`normalise` 'federated', or `select`)"
+        if self.select == "none" and self.normalise == "none":
+            found["statistics_clients"] = "`normalise` and `select` are 'none', so no client sends statistics"
         return found

@@ -126,7 +126,9 @@ class ScheduleOptions:
             found["every"] = f"{last}, so no step is taken"
         beyond = [r for r in self.at if r >= rounds]
         if self.kind == "step" and beyond:
-            found["at"] = f"{last}, so no step follows {'round' if len(beyond) == 1 else 'rounds'} {listed(beyond)}"
+            found["at"] = (
+                f"{last}, so no step follows {'round' if len(beyond) == 1 else 'rounds'} {listed(map(str, beyond))}"
+            )
         if self.kind == "cosine" and self.rounds is not None and self.rounds > rounds > self.warmup_rounds:
             found["rounds"] = f"{last}, where the factor is {self.scale(rounds):.3g} and not {self.floor:g}"
         return found

@@ -67,15 +67,12 @@ def late_keys(scenario: Any) -> list[str]:
 
 def _between_sections(scenario: Any) -> Iterator[tuple[Path, str]]:
     """Yield keys that another section leaves without an effect, and why."""
-    evaluation, convergence, data = scenario.evaluation, scenario.convergence, scenario.data
+    convergence, data = scenario.convergence, scenario.data
     if data is not None and scenario.world is not None:
         for key in DATA.row_of(data).unread_world:
             yield ("world", key), f"{data.kind!r} data do not depend on it"
     if not scenario.local.partial_work:
         yield ("algorithm", "partial_work"), "no client does less than its work (local.partial_work = 0)"
-    if not evaluation.federated_every and not evaluation.gradient_every:
-        reason = "no client evaluates (federated_every and gradient_every are 0)"
-        yield ("evaluation", "federated_clients"), reason
     if not convergence.criteria():
         yield from ((("convergence", key), "[convergence] has no criterion") for key in ("stop", "min_rounds"))
     elif convergence.stop == "never":

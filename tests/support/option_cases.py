@@ -85,7 +85,7 @@ VALUES: Mapping[str, list[Any]] = {
     "data.intrusion.families": [["mirai"]],
     "data.metr_la.max_gap": [1],
     "data.metr_la.path": ["{folder}/other.csv"],
-    "data.metr_la.sensors": [["a", "c"]],
+    "data.metr_la.sensors": [["a", "c", "d"]],
     "data.meters.task": [
         {"task": "peak_hour", "horizon": 24, "window": 24, "stride": 24, "model": {"kind": "softmax"}}
     ],
@@ -120,6 +120,7 @@ VALUES: Mapping[str, list[Any]] = {
     "features.select": [{"keep": 2, "select": "variance"}, {"keep": 2, "select": "mutual_information"}],
     "fleet.seconds_per_local_step": [1.0],
     "local.augment.time_shift": [2],
+    "local.batch_size": [16],
     "local.clip_norm": [0.01],
     "local.clip_value": [0.0001],
     "local.class_weights": ["inverse"],
@@ -137,7 +138,7 @@ VALUES: Mapping[str, list[Any]] = {
     "partition.label_hellinger": [{"label_hellinger": 0.3, "label_js": None}],
     "partition.feature_shift": [{"feature_shift": 0.3, "label_js": None}],
     "partition.key": ["other"],
-    "partition.min_size": [50],
+    "partition.min_size": [70, 50],
     "world.events_per_week": [50.0],
     "world.mean_temperature": [30.0],
     "world.power_cuts_per_month": [600.0],
@@ -241,7 +242,7 @@ def _file_cases(folder: Path, own: Table) -> Iterator[tuple[str, Table, tuple[st
     wide: Table = {"kind": "metr_la", "path": f"{folder}/wide.csv", "stride": 3}
     yield "metr_la", changed(own, data=wide, model={"kind": "linear"}), ("data",)
     air: Table = {"kind": "air_quality", "path": f"{folder}/air", "window": 6}
-    yield "air_quality", changed(own, data=air, model={"kind": "linear"}), ("data",)
+    yield "air_quality", changed(own, data=air, model={"kind": "linear"}, algorithm={"cohort": 2}), ("data",)
 
 
 def write_files(folder: Path) -> None:
@@ -303,7 +304,8 @@ def _city_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
         yield f"drift {kind}", changed(OF_AIR, drifts={"it": drift}, run=four), ("drifts", "it")
     for name, features in {
         "": {}, "client": {"normalise": "client"}, "federated": {"normalise": "federated"},
-        "variance": {"select": "variance", "keep": 3}, "mutual information": {"select": "mutual_information", "keep": 3},
+        "variance": {"select": "variance", "keep": 3},
+        "mutual information": {"select": "mutual_information", "keep": 3},
     }.items():  # fmt: skip
         base = OF_PEOPLE if name.startswith("mutual") else OF_AIR
         yield f"features {name}", changed(base, features=features), ("features",)
@@ -316,7 +318,7 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     yield "mlp, group", changed(SHORT, model={**mlp, "hidden": [8], "norm": "group"}), model
     yield "mlp, none", changed(SHORT, model={**mlp, "hidden": []}), model
     yield "small_cnn", changed(SHORT, data={**DIGITS, "flat": False}, model={"kind": "small_cnn"}), model
-    yield "cnn1d", changed(OF_PEOPLE, model={"kind": "cnn1d", "channels": [2, 3], "kernel": 3}), model
+    yield "cnn1d", changed(OF_PEOPLE, model={"kind": "cnn1d", "channels": [3, 4], "kernel": 3}), model
     yield "gru", changed(OF_AIR, model={"kind": "gru", "hidden": 3}), model
     yield "linear", OF_AIR, model
     yield "quadratic model", QUADRATIC, model
@@ -336,12 +338,15 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
         every: Table = {"gradient_every": 1} if name == "gradient" else {}
         base = changed(BASE, convergence={name: options}, evaluation=every, run={"rounds": 6})
         yield f"criterion {name}", base, ("convergence", name)
-    jump: Table = {"kind": "step", "at": [6], "factor": 50.0}
+    jump: Table = {"kind": "step", "at": [6], "factor": 500.0}
     wild = changed(
-        QUADRATIC, local={"schedule": jump, "local_lr": 0.1}, convergence={"divergence": {}}, run={"rounds": 12}
+        QUADRATIC,
+        local={"schedule": jump, "local_lr": 0.1},
+        convergence={"divergence": {"loss_factor": 1e15}},
+        run={"rounds": 12},
     )
     yield "divergence", wild, ("convergence", "divergence")
     off: Table = {"loss_factor": 0.0, "spike": 0.0}
-    yield "no divergence", changed(BASE, convergence={"divergence": off}), ("convergence", "divergence")
+    yield "no divergence", changed(wild, convergence={"divergence": off}), ("convergence", "divergence")
     for section in ("fleet", "run", "engine"):
         yield section, BASE, (section,)
