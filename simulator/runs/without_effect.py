@@ -34,5 +34,6 @@ def _with_these_data(task: LearningTask) -> Iterator[tuple[Path, str]]:
     if not task.buffers.size:
         yield ("local", "buffers"), "the model has no buffers"
     if int(np.max(task.population.sizes, initial=0)) <= 1:
-        for key in ("batch_size", "drop_last"):
+        keys = ("drop_last",) if task.local.batch_size == "full" else ("batch_size", "drop_last")
+        for key in keys:
             yield ("local", key), "no client has more than one example"
