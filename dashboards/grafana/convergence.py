@@ -53,6 +53,10 @@ def _losses() -> Row:
                     [Query(runs("accuracy_ratio", split="validation"))], x=x, unit="percentunit", low=0, high=1),
         trend_panel("Training loss", "Mean loss during local training over the clients of the round.",
                     [Query(runs("loss", split="train"))], x=x),
+        trend_panel("Global objective", "Weighted training loss of all clients with penalties, in the rounds that "
+                    "measure it.", [Query(runs("objective"))], x=x),
+        trend_panel("Test loss", "Mean loss on the central test examples, in the rounds that measure it. No criterion "
+                    "looks at it.", [Query(runs("loss", split="test"))], x=x),
         trend_panel("Optimality gap", gap, [Query(runs("optimality_gap"))], x=x, scale="log"),
         series_panel("Loss with events", "Validation loss on a time axis (one second is one round), with marks for "
                      "verdicts, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from clients.core.errors import require, unknown_name
 
@@ -61,6 +61,12 @@ FACTS: Mapping[str, Fact] = {
     "validation_mae": Fact(
         "mean absolute validation error", "mean absolute error of a regression on the validation examples", "low"
     ),
+    "objective": Fact(
+        "global objective",
+        "sum p_k F_k over all clients' training data, with penalties (needs evaluation.objective_every)",
+        "low",
+        range_of_task=_OF_AN_OBJECTIVE,
+    ),
     "federated_loss": Fact(
         "loss on the clients", "mean loss on the examples that clients hold out", "low", range_of_task=_OF_AN_OBJECTIVE
     ),
@@ -90,6 +96,7 @@ FACTS: Mapping[str, Fact] = {
     "relative_change": Fact(
         "relative change of the parameters", "norm of the round's change of the parameters over their norm before it"
     ),
+    "step_norm": Fact("length of the server's step", "norm of the round's change of the parameters"),
     "pseudo_gradient_norm": Fact("norm of the pseudo-gradient", "norm of the aggregated pseudo-gradient"),
     "gradient_norm": Fact(
         "norm of the true gradient",
@@ -105,10 +112,23 @@ FACTS: Mapping[str, Fact] = {
         "largest norm of a local gradient", "largest norm of a client's local gradient this round"
     ),
 }
-"""Every fact by its key in the record. Test metrics are missing: they never end a run."""
+"""Every fact by its key in the record. Test metrics are missing: they decide nothing in a run."""
 
 METRICS: Mapping[str, bool] = {name: fact.better == "high" for name, fact in FACTS.items() if fact.better}
 """The facts that a target or a plateau may name -> whether higher is better."""
+
+
+NO_AGGREGATE = "no_aggregate"
+"""Key of a line whose round had no aggregate: no cohort, or every update left out."""
+
+
+def facts_of(line: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the facts that a line of the record gives; none where its round had no aggregate.
+
+    The model of such a round is that of the round before. What is measured on it is true and no news: it is evidence
+    neither of standing still nor of staying at a target.
+    """
+    return {} if line.get(NO_AGGREGATE) else {name: line.get(name) for name in FACTS}
 
 
 def range_of(name: str, task: str | None = None) -> tuple[float, float]:
@@ -174,5 +194,5 @@ def check_metric(metric: str) -> None:
     """Raise `UserError` unless `metric` may end a run."""
     problem = unknown_name(metric, METRICS, "a metric that may stop a run")
     if metric.startswith("test_"):
-        problem = f"{metric!r} may not stop a run: test examples are used once, at the end"
+        problem = f"{metric!r} may not stop a run: test examples decide nothing"
     require(metric in METRICS, "metric", problem, fix="Use a validation metric.")

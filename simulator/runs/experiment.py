@@ -9,13 +9,16 @@ import numpy as np
 from torch import Tensor
 
 from clients.core.arrays import F64
+from clients.core.errors import StrategyError
+from clients.core.user_code import naming
 from clients.engines.base import Engine
 from clients.training.work import CohortWork
+from server.algorithms.objective import objective_weights
 from server.convergence.monitor import ConvergenceMonitor
 from server.convergence.outcome import Trend
 from server.rounds.experiment import Checkpointer, Experiment
 from server.rounds.judgement import Judge
-from server.rounds.model_metrics import ModelMetrics
+from server.rounds.model_metrics import Curve, ModelMetrics, curve_of_objective, curve_on_test
 from server.rounds.observers import Observers
 from simulator.grid.clock import SlowestClientClock
 from simulator.runs.measured import has_central
@@ -44,12 +47,14 @@ def experiment_of(
             session.evaluator if has_central(population) else None,
             gradients=_gradients(session, session.engine) if session.engine is not None else None,
             gradient_every=scenario.evaluation.gradient_every,
+            curves=_curves(session),
         ),
         judge=Judge(ConvergenceMonitor(scenario.convergence), population.task, trend_of(session)),
         observers=observers,
         checkpointer=checkpointer,
         rounds=scenario.run.rounds,
         seed=scenario.run.seed,
+        module=session.module,
         timeout=NODES_TIMEOUT if session.states is None else None,
         stop_requested=stop_requested,
     )
@@ -59,6 +64,24 @@ def trend_of(session: Session) -> Trend:
     """Return the fit of the rate: cross-entropy and squared errors are at least 0, an objective has no bound."""
     least = None if session.population.task == "objective" else 0.0
     return Trend(session.scenario.convergence, least=least)
+
+
+def _curves(session: Session) -> list[Curve]:
+    """Return what `evaluation.objective_every` and `test_every` measure; `measured.check_curves` has checked them."""
+    evaluation, population, own = session.scenario.evaluation, session.population, session.played.own
+    curves = []
+    if evaluation.objective_every:
+        with naming("algorithm", "fails when all clients are weighed", kind=StrategyError):
+            weights = objective_weights(
+                own.algorithm.aggregation if own is not None else None,
+                population.federation,
+                local_lr=session.task.local.lr(1),
+                drawn_by_examples=own is not None and session.scenario.algorithm.sampling == "by_examples",
+            )
+        curves.append(curve_of_objective(session.evaluator, weights, evaluation.objective_every))
+    if evaluation.test_every:
+        curves.append(curve_on_test(session.evaluator, population, evaluation.test_every))
+    return curves
 
 
 def _gradients(session: Session, engine: Engine) -> Callable[[int, Tensor, Tensor], tuple[Tensor, F64]]:

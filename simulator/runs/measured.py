@@ -1,7 +1,8 @@
-"""Which facts a run measures; criteria can use only these."""
+"""Which facts a run measures; criteria can use only these. What cannot be measured is refused."""
 
 from __future__ import annotations
 
+from clients.core.errors import ScenarioError
 from clients.core.population import Population
 from clients.training.class_metrics import CLASS_SCORES
 from clients.training.task import LearningTask
@@ -22,7 +23,7 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
         "regression": ("loss", "error", "mae"),
         "objective": ("loss",),
     }
-    names = {"train_loss", "relative_change", "pseudo_gradient_norm", "largest_gradient_norm"}
+    names = {"train_loss", "relative_change", "step_norm", "pseudo_gradient_norm", "largest_gradient_norm"}
     if has_central(population):
         names |= {f"validation_{k}" for k in kinds[population.task]}
         names |= {"agreement"} if population.task != "objective" else set()
@@ -30,8 +31,31 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
         names |= {f"federated_{k}" for k in kinds[population.task] if our_clients or k not in CLASS_SCORES}
     if evaluation.gradient_every and our_clients:
         names.add("gradient_norm")
+    if evaluation.objective_every and our_clients:
+        names.add("objective")
     if population.objective is not None:
         names |= {"optimality_gap", "distance_to_optimum"}
     if task.count_errors and our_clients:
         names.add("train_errors")
     return frozenset(names) & frozenset(FACTS)
+
+
+def check_curves(scenario: Scenario, population: Population, *, our_clients: bool) -> None:
+    """Refuse curves whose data a run does not have.
+
+    Raises:
+        ScenarioError: a user's ClientApp has the data that the objective needs, or there is no central test set.
+    """
+    evaluation = scenario.evaluation
+    if evaluation.objective_every and not our_clients:
+        raise ScenarioError(
+            "evaluation.objective_every",
+            f"is {evaluation.objective_every}, which needs the clients' training data, and your ClientApp has its own",
+            fix="Leave it out. With evaluation.federated_every the ClientApp evaluates the model.",
+        )
+    if evaluation.test_every and (population.test is None or population.task == "objective"):
+        fix = "Leave it out, or give the data a test set of its own, as custom_population(..., test=(x, y)) does."
+        if population.task == "objective":
+            fix = "Leave it out. evaluation.objective_every measures the objective itself."
+        problem = f"is {evaluation.test_every}, and the data have no central test examples"
+        raise ScenarioError("evaluation.test_every", problem, fix=fix)

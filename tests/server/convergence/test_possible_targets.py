@@ -53,7 +53,8 @@ def test_value_that_a_metric_never_has_is_refused(make: Any, words: str) -> None
     ],
 )
 def test_range_depends_on_the_task(metric: str, at_most: float, task: str, words: str) -> None:
-    options = ConvergenceOptions(target=TargetOptions(metric=metric, at_most=at_most))  # type: ignore[arg-type]
+    criteria: Any = {"target": TargetOptions(metric=metric, at_most=at_most)}
+    options = ConvergenceOptions(**criteria)
     if not words:
         require_measured(options, set(FACTS), task)
         return
