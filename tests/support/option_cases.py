@@ -155,6 +155,7 @@ ALIKE: Mapping[str, str] = {
     "engine": "the engine changes how numbers are computed, not which; the record names it in `engine_plan`",
     "run.checkpoint_seconds": "when a run is saved does not show in its record",
     "run.checkpoint_rounds": "when a run is saved does not show in its record",
+    "run.keep_parameters_every": "copies of the parameters lie beside the record",
     "world.radius_km": "the places of clients and their distances, which `fedscape data` measures and draws",
 }
 """Keys that rightly change nothing in a record, by path or section, and why."""
@@ -325,6 +326,8 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     evaluation, convergence = ("evaluation",), ("convergence",)
     yield "evaluation", changed(BASE, evaluation={"federated_every": 1}), evaluation
     yield "no evaluation", BASE, evaluation
+    bare: Table = {**DIGITS, "validation_fraction": 0.0, "test_fraction": 0.0, "client_test_fraction": 0.0}
+    yield "evaluation without held-out data", changed(BASE, data=bare, evaluation={"federated_every": 1}), evaluation
     yield "gradients", changed(BASE, evaluation={"gradient_every": 1}), evaluation
     yield "no criterion", changed(BASE, convergence={"settled": None, "stop": "any"}), convergence
     two: Table = {"pseudo_gradient": {"below": 1e6, "hold": 1}, "settled": {"below": 1e-9}}
@@ -342,7 +345,7 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     wild = changed(
         QUADRATIC,
         local={"schedule": jump, "local_lr": 0.1},
-        convergence={"divergence": {"loss_factor": 1e15}},
+        convergence={"stop": "any", "settled": None, "divergence": {"loss_factor": 1e15}},
         run={"rounds": 12},
     )
     yield "divergence", wild, ("convergence", "divergence")
