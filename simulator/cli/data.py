@@ -37,7 +37,7 @@ def data(
 
     check_folder(out)
     seen = look_at(scenario.load(), round_index=round_index)
-    for notice in seen.scenario.notices:
+    for notice in seen.notices:
         print(printable(f"  {notice}"))
     for line in table(seen.population, seen.measures):
         print(printable(line))
