@@ -13,6 +13,7 @@ from traceback import walk_tb
 from types import CodeType, FrameType
 
 from clients.core.errors import FedscapeError, UserError
+from clients.core.shown.text import presentable
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("clients", "server", "simulator", "dashboards", "fedscape")
@@ -35,7 +36,7 @@ def described(error: BaseException) -> str:
         >>> described(ValueError("no such site"))
         'ValueError: no such site'
     """
-    text = " ".join(str(error).split())
+    text = presentable(" ".join(str(error).split()))
     text = text if len(text) <= _MOST else text[: _MOST - 4] + " ..."
     place = user_place(error)
     return type(error).__name__ + (f": {text}" if text else "") + (f" ({place})" if place else "")

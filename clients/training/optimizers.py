@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clients.core.arrays import F64
 from clients.training.options import LocalOptions
 
+LINEAR = ("gd", "sgd", "momentum", "nesterov")
+"""Optimisers whose steps are sums of gradients with fixed factors."""
 Step = Callable[[Tensor, Tensor, list[Tensor], int, float], None]
 """(params, gradient, state, step from 1, lr): updates params and state in place; may overwrite the gradient."""
 
@@ -89,3 +93,32 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
     }
     num_states, step = rows[o.optimizer]
     return StackedOptimizer(num_states, with_l2(step))
+
+
+def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: float = 0.0) -> F64:
+    """Return |a| after 0, 1, ..., `longest` local steps: how far unit gradients move a client, divided by local_lr.
+
+    An optimiser that is linear in the gradient moves a client by local_lr x the sum of a_j g_j, and |a| is the sum of
+    the a_j (Wang et al. 2020, section 4). For the others (`LINEAR` lists those that are) it is the number of steps.
+
+    Args:
+        local: the optimiser.
+        local_lr: the round's learning rate.
+        longest: most local steps.
+        mu: weight of a proximal term, which is part of a.
+
+    Example:
+        >>> gradient_weights(LocalOptions(optimizer="sgd"), 0.1, 3)
+        array([0., 1., 2., 3.])
+        >>> gradient_weights(LocalOptions(optimizer="momentum", momentum=0.5), 0.1, 3)
+        array([0.  , 1.  , 2.5 , 4.25])
+    """
+    out = np.zeros(longest + 1)
+    velocity = 0.0
+    rho = local.momentum if local.optimizer in ("momentum", "nesterov") else 0.0
+    for t in range(1, longest + 1):
+        gradient = 1.0 - mu * local_lr * out[t - 1]
+        velocity = rho * velocity + gradient
+        step = gradient + rho * velocity if local.optimizer == "nesterov" else velocity
+        out[t] = out[t - 1] + step
+    return out

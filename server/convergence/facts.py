@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from clients.core.errors import require, unknown_name
 
@@ -71,6 +71,7 @@ FACTS: Mapping[str, Fact] = {
     "relative_change": Fact(
         "relative change of the parameters", "norm of the round's change of the parameters over their norm before it"
     ),
+    "step_norm": Fact("length of the server's step", "norm of the round's change of the parameters"),
     "pseudo_gradient_norm": Fact("norm of the pseudo-gradient", "norm of the aggregated pseudo-gradient"),
     "gradient_norm": Fact(
         "norm of the true gradient",
@@ -88,6 +89,19 @@ FACTS: Mapping[str, Fact] = {
 
 METRICS: Mapping[str, bool] = {name: fact.better == "high" for name, fact in FACTS.items() if fact.better}
 """The facts that a target or a plateau may name -> whether higher is better."""
+
+
+NO_AGGREGATE = "no_aggregate"
+"""Key of a line whose round had no aggregate: no cohort, or every update left out."""
+
+
+def facts_of(line: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the facts that a line of the record gives; none where its round had no aggregate.
+
+    The model of such a round is that of the round before. What is measured on it is true and no news: it is evidence
+    neither of standing still nor of staying at a target.
+    """
+    return {} if line.get(NO_AGGREGATE) else {name: line.get(name) for name in FACTS}
 
 
 def shown(value: float) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from clients.core.errors import require
 from server.convergence.criteria import CRITERIA
 from server.convergence.criterion import CriterionState, subject, update_criterion
-from server.convergence.divergence import DivergenceOptions, DivergenceWatch
+from server.convergence.divergence import Diverged, DivergenceOptions, DivergenceWatch
 from server.convergence.facts import FACTS, METRICS
 from server.convergence.verdict import Verdict
 
@@ -43,10 +43,10 @@ class ConvergenceOptions:
     It has one more field for each row of `CRITERIA`, by that name: the options of the criterion, or None.
 
     Attributes:
-        stop: `any`: a run ends once one criterion holds; `all`: once all hold in the same round; `never`: criteria are
-            only reported.
+        stop: `any`: a run ends once one criterion holds; `all`: once all hold in the same round; `never`: criteria and
+            growth are only reported, and nothing but a number that is not finite ends the run before its budget.
         min_rounds: no criterion ends the run before this round.
-        divergence: when the run counts as diverged; independent of `stop`.
+        divergence: when the run counts as diverged.
     """
 
     stop: Literal["any", "all", "never"] = "any"
@@ -156,6 +156,8 @@ class ConvergenceMonitor:
     states: dict[str, CriterionState] = field(default_factory=dict)
     first_held: dict[str, int] = field(default_factory=dict)
     watch: DivergenceWatch = field(init=False)
+    grown: Diverged | None = None
+    grown_since: int = 0
     last: Assessment | None = None
 
     def __post_init__(self) -> None:
@@ -180,7 +182,7 @@ class ConvergenceMonitor:
             The assessment, which `last` keeps.
         """
         assert self.last is None or round_index > self.last.round_index, "rounds are observed once, in order"
-        diverged = self.watch.observe(facts)
+        diverged = self._ends(self.watch.observe(facts), round_index)
         statuses = tuple(
             self._status(name, chosen, round_index, facts) for name, chosen in self.options.criteria().items()
         )
@@ -194,9 +196,20 @@ class ConvergenceMonitor:
         self.last = Assessment(round_index, statuses, verdict, "; ".join(warnings))
         return self.last
 
+    def _ends(self, diverged: Diverged | None, round_index: int) -> Diverged | None:
+        """Return what ends the run; with `stop = "never"` growth is remembered instead, since the round it was found."""
+        if self.options.stop != "never" or (diverged is not None and diverged.threshold is None):
+            return diverged
+        if diverged is not None and self.grown is None:
+            self.grown_since = round_index
+        self.grown = diverged
+        return None
+
     def stopped(self, round_index: int, budget: int) -> Verdict:
         """Return the verdict of a run whose budget of rounds is spent, with the criteria that do not hold."""
         reasons = [f"the budget of {budget} round{'' if budget == 1 else 's'} is spent"]
+        if self.grown is not None:
+            reasons += [f"it would count as diverged from round {self.grown_since} on: {'; '.join(self.grown.reasons)}"]
         if self.last is not None and self.options.stop != "never":
             for status in self.last.criteria:
                 count = f" ({status.held_rounds} of {status.needed_rounds} rounds)" if status.held_rounds else ""
@@ -227,5 +240,7 @@ class ConvergenceMonitor:
         enough = len(holding) == len(statuses) if self.options.stop == "all" else bool(holding)
         if not holding or not enough or self.options.stop == "never" or round_index < self.options.min_rounds:
             return None
+        if not any(status.measured for status in statuses):
+            return None  # a round without evidence ends no run
         reasons = tuple(status.words for status in holding)
         return Verdict("converged", round_index, reasons, tuple(status.name for status in holding))

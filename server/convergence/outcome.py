@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from server.convergence.criteria_options import TargetOptions
+from server.convergence.facts import facts_of
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.rate import FEWEST, NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
@@ -39,10 +40,11 @@ class Trend:
         self._values: list[float] = []
 
     def observe(self, line: Line) -> None:
-        """Take in a round's line."""
+        """Take in a round's line; a round without an aggregate is no round of the path."""
+        facts = facts_of(line)
         if self._metric is None:
-            self._metric = next((m for m in _RATE_METRICS if line.get(m) is not None), None)
-        value = line.get(self._metric) if self._metric else None
+            self._metric = next((m for m in _RATE_METRICS if facts.get(m) is not None), None)
+        value = facts.get(self._metric) if self._metric else None
         if value is not None:
             self._values.append(float(value))
 
@@ -99,7 +101,10 @@ def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, 
     tracker = TargetTracker(target)
     for line in lines:
         tracker.observe(
-            line["round"], line.get(target.metric), seconds=line["simulated_seconds_total"], sent=line["bytes_total"]
+            line["round"],
+            facts_of(line).get(target.metric),
+            seconds=line["simulated_seconds_total"],
+            sent=line["bytes_total"],
         )
     found: dict[str, Any] = {"metric": target.metric, "value": target.threshold}
     if tracker.reached is None:

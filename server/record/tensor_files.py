@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clients.core.errors import RunFolderError
-from server.record.files import reading, whole_file
+from server.record.checked.regular_files import open_regular
+from server.record.files import whole_file
 
 _DTYPES = {
     torch.float64: "F64",
@@ -29,6 +31,8 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _CHUNK = 1 << 24
+ANY_SIZE = 1 << 62
+"""The manifest bounds the size of these files."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +116,13 @@ def read_tensors(folder: Path, expected: TensorFile) -> dict[str, Tensor]:
         RunFolderError: the file is missing, cut short, changed, or cannot be read.
     """
     path = folder / expected.name
-    size, crc = 0, 0
-    with reading(path), path.open("rb") as file:
+    crc = 0
+    with open_regular(path, most=ANY_SIZE, inside=folder.parent) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != expected.size:
+            raise RunFolderError(str(path), f"is damaged: {size:,} bytes, and {expected.size:,} were written")
         while block := file.read(_CHUNK):
-            size, crc = size + len(block), zlib.crc32(block, crc)
-    if size != expected.size:
-        raise RunFolderError(str(path), f"is damaged: {size:,} bytes, and {expected.size:,} were written")
+            crc = zlib.crc32(block, crc)
     if crc != expected.crc32:
         raise RunFolderError(str(path), "is damaged: its checksum differs from the one written")
     try:  # copies, because load_file maps the file and the next checkpoint may remove it

@@ -140,7 +140,8 @@ class RunCheckpointer:
         tensors |= {f"server/{n}": t for n, t in vectors.items()}
         if state.arrays is not None:
             tensors |= {f"arrays/{i:06d}/{n}": _tensor(array) for i, (n, array) in enumerate(state.arrays.items())}
-        self._store.save(state.round_index, tensors, self._facts, self._take_changed())
+        facts = self._facts | ({"record": self._recorder.heads()} if self._recorder is not None else {})
+        self._store.save(state.round_index, tensors, facts, self._take_changed())
         self._changed = {}
         self._saved_at, self._saved_round = time.monotonic(), state.round_index
 

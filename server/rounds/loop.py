@@ -33,7 +33,9 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
     Raises:
         StrategyError: every client of a round failed, or a user's strategy did.
     """
-    observers = experiment.observers
+    observers, ended = experiment.observers, experiment.judge.verdict
+    if ended is not None and state.round_index > 0:  # resumed from a checkpoint of the run's last round
+        return state, ended
     for round_index in range(state.round_index + 1, experiment.rounds + 1):
         started = time.perf_counter()
         for event in events_of(experiment, round_index):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from clients.core.arrays import Array
 from clients.core.errors import FedscapeError, UserError
+from clients.core.shown.text import all_printable, presentable
 from clients.core.user_code import described, is_our_object, naming
 
 _log = logging.getLogger("fedscape.observers")
@@ -128,8 +129,8 @@ class Observers:
         }
 
     def run_started(self, facts: dict[str, Any]) -> None:
-        """Announce the start."""
-        self._announce("run_started", facts)
+        """Announce the start; foreign names in the facts, such as those of columns, are made printable."""
+        self._announce("run_started", all_printable(facts))
 
     def recorded_before(self, lines: Sequence[dict[str, Any]]) -> None:
         """Announce the lines from which a resumed run continues."""
@@ -160,12 +161,13 @@ class Observers:
         self._announce("snapshot_taken", snapshot)
 
     def event(self, event: dict[str, Any]) -> None:
-        """Announce an event."""
-        self._announce("event", event)
+        """Announce an event. Its message may quote a server, a node or a user's code, so it is made presentable."""
+        message = {"message": presentable(str(event["message"]))} if "message" in event else {}
+        self._announce("event", {**all_printable(event), **message})
 
     def run_finished(self, outcome: dict[str, Any]) -> None:
         """Announce the end."""
-        self._announce("run_finished", outcome)
+        self._announce("run_finished", all_printable(outcome))
 
     def _announce(self, moment: str, what: Any) -> None:
         for observer, listener in self._listeners[moment]:

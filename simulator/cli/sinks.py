@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from clients.core.errors import UserError
+from clients.core.shown.secrets import token_of
 from server.metrics.timeline import Clock
 
 EVENTS = Path("runs/tensorboard")
@@ -156,4 +156,4 @@ def export(
 def _token() -> str | None:
     from server.sinks.receiver import TOKEN_VARIABLE
 
-    return os.environ.get(TOKEN_VARIABLE)
+    return token_of(TOKEN_VARIABLE)

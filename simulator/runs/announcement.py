@@ -12,6 +12,7 @@ import numpy as np
 
 from clients.core.examples import Examples
 from clients.core.population import Population
+from clients.core.shown.text import printable
 from server.record.kept_parameters import left_to_the_record
 from simulator.engines.cost import RoundCost, cost_words, foresee
 from simulator.runs.session import Session
@@ -23,7 +24,7 @@ _log = logging.getLogger("fedscape.notices")
 def log_notices(notices: Iterable[str]) -> None:
     """Log what was guessed, converted or dropped, where no observer shows the header of the run."""
     for notice in notices:
-        _log.warning("fedscape: %s", notice)
+        _log.warning("fedscape: %s", printable(notice))
 
 
 class EventLog:
@@ -35,7 +36,7 @@ class EventLog:
     def event(self, event: Mapping[str, Any]) -> None:
         """Log an event whose kind is new; those that are no failures are not logged."""
         kind = event["kind"]
-        if kind not in ("clients_failed", "no_aggregate", "parameters_not_kept") or kind in self._seen:
+        if kind not in ("clients_failed", "no_aggregate", "nothing_sent", "parameters_not_kept") or kind in self._seen:
             return
         self._seen.add(kind)
         more = " run.rounds['failures'] counts them in each round." if kind == "clients_failed" else ""
@@ -81,7 +82,7 @@ def cost_of(session: Session) -> tuple[RoundCost | None, str]:
         return None, ""
     central, federated, objective = _evaluated(session)
     evaluated = central + federated + objective
-    cohort = session.played.cohort or session.population.num_clients
+    cohort = session.played.cohort or session.population.federation.with_data
     cost = foresee(
         plan,
         task,

@@ -57,7 +57,7 @@ def conclude(
     outcome |= _final_scores(session, session.evaluator, state, folder)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
     if session.engine is not None and scenario.evaluation.baselines and over:
-        cohort = session.played.cohort or session.population.num_clients
+        cohort = session.played.cohort or session.population.federation.with_data
         outcome["baselines"] = baselines(
             session.task, session.engine, state.params, rounds=state.round_index, cohort=cohort
         )

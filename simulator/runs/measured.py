@@ -33,7 +33,7 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
         "regression": ("loss", "error", "mae"),
         "objective": ("loss",),
     }
-    names = {"train_loss", "relative_change", "pseudo_gradient_norm", "largest_gradient_norm"}
+    names = {"train_loss", "relative_change", "step_norm", "pseudo_gradient_norm", "largest_gradient_norm"}
     if has_central(population):
         names |= {f"validation_{k}" for k in kinds[population.task]}
         names |= {"agreement"} if population.task != "objective" else set()

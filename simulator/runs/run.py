@@ -41,6 +41,7 @@ from simulator.runs.building import DataLike, ModelLike, Overrides, federation_o
 from simulator.runs.conclusion import conclude, save_model, with_hint
 from simulator.runs.experiment import experiment_of
 from simulator.runs.measured import criteria_on_test_examples
+from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
     Resumption,
     brought,
@@ -49,11 +50,12 @@ from simulator.runs.resumption import (
     check_strategy,
     fingerprint,
     go_back,
+    missing_report,
     restore,
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import ScenarioSource, load_scenario, to_toml
+from simulator.scenario.sections import ScenarioSource, to_toml
 
 RUNS = Path("runs")
 
@@ -190,12 +192,7 @@ def simulate(
         name = scenario.name or "scenario"
         folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
         folder.write_scenario(to_toml(scenario))
-        folder.write_partition(partition_table(session.population))
-        truth = ground_truth_of(
-            federation_of(scenario, session.population if data is not None else scenario.data), session.population
-        )
-        if truth is not None:
-            folder.write_truth(truth)
+        _write_data(folder, session, given)
     stem = folder.path.resolve().name if folder is not None else scenario.name or "scenario"
     is_unique = folder is not None and not out  # `create` drew four digits for it
     run_id = stem if is_unique else f"{stem}-{secrets.token_hex(2)}"
@@ -239,19 +236,47 @@ def resume(
         return _continue(folder, given, observers, stop_asked)
 
 
+def _write_data(folder: RunFolder, session: Session, given: Overrides) -> None:
+    """Write what the folder keeps of the clients' data: the partition last, whose absence shows a kill before it."""
+    scenario, population = session.scenario, session.population
+    source = population if given.population is not None else scenario.data
+    truth = ground_truth_of(federation_of(scenario, source), population)
+    if truth is not None:
+        folder.write_truth(truth)
+    folder.write_partition(partition_table(population))
+
+
+def finished(path: Path) -> Path | None:
+    """Write the report of a run that was killed between its outcome and its report; None for any other run.
+
+    Raises:
+        RunFolderError: the folder is no run's, or the report cannot be written.
+    """
+    check_run_path(path)
+    folder = RunFolder.open(path)
+    with sole_writer(folder.path):
+        return missing_report(folder)
+
+
 def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], stop_asked: Callable[[], bool]) -> Run:
     """Play the rest of the run in a folder."""
-    scenario = load_scenario(folder.scenario)
-    environment = folder.read_environment() or {}
-    scenario = replace(scenario, notices=tuple(environment.get("run", {}).get("scenario_notices", ())))
-    check_resumable(folder, environment, given)
+    scenario = recorded_scenario(folder)
+    environment = folder.read_environment()
+    started = (environment or {}).get("run") or {}
+    scenario = replace(scenario, notices=tuple(started.get("scenario_notices") or ()))
+    check_resumable(folder, started, given)
     check_data(folder, scenario, given)
-    plan = environment.get("run", {}).get("engine_plan")
+    plan = started.get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
     check_strategy(folder, session.played.strategy)
     store = CheckpointStore(folder.checkpoint)
     back = go_back(folder, store, scenario, given.algorithm)
-    run_id = environment.get("run", {}).get("run_id") or folder.path.resolve().name
+    if not folder.partition.exists():
+        _write_data(folder, session, given)
+    if environment is None and back.checkpoint is not None:
+        lost = "environment.json is missing, so the engine is chosen anew and last bits may differ"
+        back = replace(back, note="; ".join(filter(None, (back.note, lost))))
+    run_id = started.get("run_id") or folder.path.resolve().name
     return _play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
 
 

@@ -105,7 +105,8 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     clients = task.population.num_clients
     codec = _codec(task, given)
     nodes = NodeMap(clients)
-    played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes)
+    offered = clients if _elsewhere(given) else task.population.federation.with_data
+    played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
     evaluator = Evaluator(task)
     states: ClientStates | None = None
     engine: Engine | None = None
@@ -119,7 +120,7 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
         engine, grid = PlainEngine(task), given.grid
         nodes.on(grid)
     else:
-        cohort = played.cohort or clients
+        cohort = played.cohort or offered
         if plan is None:
             with naming("model", "fails in a trial of the engines"):
                 engine, plan = plan_engine(scenario.engine, task, cohort, scenario.run.rounds)

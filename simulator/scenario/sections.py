@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from clients.concept_drift.options import DriftOptions
 from clients.concept_drift.table import DRIFTS
 from clients.core.errors import ScenarioError, require
 from clients.core.options import DataOptions, check_at_least
+from clients.core.shown.urls import bare_urls
 from clients.faults.options import FaultOptions
 from clients.faults.table import FAULTS
 from clients.federation.data_kinds import DATA
@@ -48,6 +50,8 @@ __all__ = [
     "parse_scenario",
     "to_toml",
 ]
+
+_LOGIN = re.compile(r"://[^\s/?#]*(@|%40)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +189,25 @@ def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
         ScenarioError: the message names the key, the value, what is allowed and the nearest name.
     """
     table = plain(table)
+    _refuse_passwords(table, source)
     check_kinds(table, Scenario, source)
     algorithm, local = table.get("algorithm"), table.get("local")
     if isinstance(algorithm, Mapping) and isinstance(local, Mapping):
         check_fixed_local(algorithm["kind"], local, source)
     return read_table(Scenario, table, source)
+
+
+def _refuse_passwords(value: Any, source: str, path: str = "") -> None:
+    """Refuse a URL with a login in any text: every record and report of a run holds its whole scenario."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_passwords(item, source, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_passwords(item, source, path)
+    elif isinstance(value, str) and _LOGIN.search(value):
+        problem = f"has a URL with a login ({bare_urls(value)!r}), and every record of a run holds its scenario"
+        raise ScenarioError(path, f"{problem} ({source})", fix="Leave the login out.")
 
 
 def load_scenario(

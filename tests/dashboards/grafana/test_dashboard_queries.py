@@ -27,7 +27,8 @@ from clients.sources.custom import custom_population
 from dashboards.grafana.build import DASHBOARDS, FOLDER
 from dashboards.grafana.promql import ROUND_0
 from dashboards.prometheus import Role, running, runs
-from server.record.jsonlines import RoundWriter, read_rounds
+from server.record.checked.line_files import read_rounds
+from server.record.jsonlines import RoundWriter
 from server.sinks.export import read_recorded, to_remote_write, write_openmetrics
 from simulator.runs.run import simulate
 from simulator.scenario.sections import load_scenario

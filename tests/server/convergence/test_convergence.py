@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from clients.core.errors import UserError
@@ -254,22 +255,61 @@ def test_number_that_is_not_finite_ends_the_run_at_once(fact, bad):
 @pytest.mark.parametrize(
     ("losses", "fires"),
     [
-        ([1.0, 0.1, 1.9, 2.1, 1.9, 2.1, 2.2], 6),  # two in a row above 20 x 0.1
-        ([1.0, 0.1, 2.1, 2.0, 2.1, 2.0], None),  # 2.0 is not above
-        ([5.0, 0.1, 2.1, 2.2, 5.1, 5.2], 5),  # and above where it began
-        ([1.0, -0.1, 50.0, 60.0], 3),  # the best loss above 0 is what counts: 1
-        ([0.0, 0.0, 30.0, 40.0, 50.0], None),  # 30 became the best above 0
+        ([1.0, 0.1, 22.0, 23.0], 3),  # a new highest value in two rounds above 1 + 20 x 1
+        ([1.0, 0.1, 2.1, 2.2, 5.0, 20.9, 20.9], None),  # far above its best, but not above its start
+        ([1.0, 0.0, -1e-9, 10.0, 20.0], None),  # a loss may pass 0
+        ([1.0, -0.1, 23.0, 24.0, 25.0], 4),  # the descent to -0.1 adds to the scale: the limit is 1 + 20 x 1.1
+        ([-5.0, 60.0, 94.0, 95.0, 96.0, 97.0], 5),  # a loss below 0 has the scale of its size
+        ([1.0, 400.0, 260.0, 100.0, 30.0, 10.0, 1.0], None),  # one large transient
+        ([1.0, 50.0, *(49.0 - r for r in range(20)), 1.0], None),  # one that falls slowly
+        ([1.0, 50.0, 3.0, 200.0, 5.0], 3),  # an oscillation that grows
+        ([1.0, 30.0, 2.0, 25.0, 2.0, 20.0, 1.0], None),  # and one that shrinks
+        ([1.0, 50.0, *([40.0] * 11)], 12),  # stays above its limit without falling, ten rounds
+        ([1.0, 22.0, *([1.0] * 10), 22.0, *([1.0] * 10), 22.0], None),  # it recovers every time
+        ([0.0, 0.0, 1.0, 20.0, 21.0, 22.0], 5),  # a loss that starts at 0 has the scale of its first change
     ],
 )
-def test_loss_far_above_its_best_ends_the_run(losses, fires):
+def test_loss_that_grows_far_above_its_start_ends_the_run(losses, fires):
     fired, assessment = run(ConvergenceOptions(), train_loss=losses)
     assert fired == fires
     if fires is not None:
-        assert assessment.verdict.quantity == "train_loss"
-        assert f"training loss {losses[fires]:.4g} is " in assessment.verdict.reasons[0]
-        assert assessment.verdict.reasons[1] == "the limit is 20 times, for 2 measured rounds in a row"
-        assert assessment.verdict.value == losses[fires] > assessment.verdict.threshold
+        verdict = assessment.verdict
+        assert verdict.quantity == "train_loss"
+        assert f"training loss {losses[fires]:.4g} is above its limit {verdict.threshold:.4g}, " in verdict.reasons[0]
+        assert "the limit is 20 times the scale of its start (" in verdict.reasons[1]
+        assert verdict.value == losses[fires] > verdict.threshold
     assert run(ConvergenceOptions(divergence=NEVER), train_loss=losses)[0] is None
+
+
+def test_loss_that_rises_to_a_floor_by_ever_shorter_steps_has_not_diverged():
+    """From the optimum to a biased fixed point the gap grows without bound in units of its start, and converges."""
+    path = 1.0 - 0.9 ** np.arange(60)
+    steps = [None, *np.abs(np.diff(path))]
+    assert run(ConvergenceOptions(), optimality_gap=list(path**2), step_norm=steps)[0] is None
+    grows = 1.1 ** np.arange(60)
+    assert run(ConvergenceOptions(), optimality_gap=list(grows**2), step_norm=[None, *np.diff(grows)])[0] is not None
+
+
+def test_known_gap_is_judged_instead_of_the_losses():
+    series = {"optimality_gap": [1.0, 0.5, 0.2, 0.1], "train_loss": [0.1, 5.0, 50.0, 500.0]}
+    assert run(ConvergenceOptions(), **series)[0] is None
+    assert run(ConvergenceOptions(), train_loss=series["train_loss"])[0] == 2
+
+
+def test_run_that_never_stops_ends_at_numbers_that_are_not_finite_alone():
+    never = ConvergenceOptions(stop="never", divergence=DivergenceOptions(spike=2.0, patience=1))
+    losses = [1.0, 25.0, 1e6, 1e9, 1e300]
+    fired, _ = run(never, train_loss=losses, largest_gradient_norm=losses)
+    assert fired is None
+    assert run(never, train_loss=[*losses, math.inf])[0] == 5
+    monitor = ConvergenceMonitor(never)
+    for r, loss in enumerate([1.0, 5.0, 30.0, 40.0]):
+        monitor.observe(r, {"train_loss": loss})
+    budget, grown = monitor.stopped(3, 3).reasons
+    assert budget == "the budget of 3 rounds is spent"
+    assert grown.startswith("it would count as diverged from round 2 on: training loss 40 is above its limit 21, ")
+    monitor.observe(4, {"train_loss": 2.0})
+    assert monitor.stopped(4, 4).reasons == ("the budget of 4 rounds is spent",)
 
 
 def test_rounds_that_did_not_measure_the_loss_do_not_reset_its_patience():
@@ -286,6 +326,9 @@ def test_gradient_spike_ends_the_run():
     assert "Clip" in assessment.verdict.hint
     assert run(options, largest_gradient_norm=[*calm[:4], 1e9])[0] is None  # four rounds are too few
     assert run(options, largest_gradient_norm=[0.0] * 6 + [1.0])[0] is None  # no scale to compare with
+    low = [*calm, *([1e-6] * 20)]  # the median of a run that converges falls: an ordinary norm is no spike
+    assert run(options, largest_gradient_norm=[*low, 199.0])[0] is None
+    assert run(options, largest_gradient_norm=[*low, 201.0])[0] == 25
     patient = ConvergenceOptions(divergence=DivergenceOptions(spike=100.0))
     assert run(patient, largest_gradient_norm=[*calm, 1e4, 2.0, 1e4, 1e4])[0] == 8
 
