@@ -40,6 +40,7 @@ from simulator.runs.argument_checks import check_observers, check_out, check_par
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
 from simulator.runs.experiment import experiment_of, objective_notices
+from simulator.runs.measured import criteria_on_test_examples
 from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
     Resumption,
@@ -369,6 +370,8 @@ def _start_facts(session: Session, given: Overrides, folder: RunFolder | None) -
     population, task = session.population, session.task
     notices = [*session.scenario.notices, *population.federation.notices, *task.notices, *objective_notices(session)]
     notices += [*([warning] if warning else []), *sizes_of(session, folder.path if folder is not None else None)]
+    seen = criteria_on_test_examples(session.scenario, population) if session.engine is not None else ""
+    notices += [f"{seen}: the test scores at the end are not of unseen examples"] if seen else []
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),
