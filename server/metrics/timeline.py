@@ -20,7 +20,10 @@ EPOCH_MS = 946_684_800_000
 """2000-01-01T00:00:00Z in milliseconds."""
 LATEST = 1e12
 """Seconds from which on a time is taken for a wrong number; 64 bits hold a thousand times as many."""
-_SECONDS = {"simulated": ("simulated_seconds_total", "simulated times of rounds"), "wall": ("finished_at", "end times of rounds")}
+_SECONDS = {
+    "simulated": ("simulated_seconds_total", "simulated times of rounds"),
+    "wall": ("finished_at", "end times of rounds"),
+}
 SLACK_MS = 1_000
 """How far after now a time may lie, because clocks are read at different moments."""
 
