@@ -173,7 +173,7 @@ def _signature(path: Path) -> tuple[Any, ...]:
     marks: list[Any] = []
     for name in ("rounds.jsonl", "outcome.json", "events.jsonl", "environment.json", "partition.json"):
         try:
-            stat = (path / name).stat()
+            stat = (path / name).lstat()
             marks.append((stat.st_mtime_ns, stat.st_size))
         except FileNotFoundError:
             marks.append(None)

@@ -11,6 +11,7 @@ forecasts.json     forecasts against truth, for the report (only of forecasts)
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -237,7 +238,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be read.
         """
-        return read_record(self.events) if self.events.exists() else RecordedLines()
+        return read_record(self.events) if os.path.lexists(self.events) else RecordedLines()
 
     def read_outcome(self) -> dict[str, Any] | None:
         """Return how the run ended; None where it is unfinished or was killed.
