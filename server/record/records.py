@@ -12,7 +12,6 @@ forecasts.json     forecasts against truth, for the report (only of forecasts)
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from server.record.checked.regular_files import LARGEST_TEXT, read_regular
 from server.record.checked.seals import checksum, sealed_toml, toml_problem, unsealed_toml
 from server.record.client_table import ClientTable
 from server.record.environment import environment
-from server.record.files import sync_folder, whole_file, writing
+from server.record.files import folder_name, sync_folder, whole_file, writing
 from server.record.hints import absent, incomplete, is_run, way_on
 from server.record.jsonlines import RoundWriter
 
@@ -54,7 +53,7 @@ class RunFolder:
         Raises:
             RunFolderError: the system refuses.
         """
-        stem = re.sub(r"[^A-Za-z0-9._]+", "-", scenario_name).strip("-.") or "run"
+        stem = folder_name(scenario_name)
         while True:
             path = root / f"{stem}-{now:%m%d-%H%M}-{secrets.token_hex(2)}"
             if not path.exists():
