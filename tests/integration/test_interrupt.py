@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -99,11 +99,14 @@ def test_second_ctrl_c_in_a_destructor_is_not_lost(capfd: pytest.CaptureFixture[
             signal.raise_signal(signal.SIGINT)
             sum(range(10))  # the handler runs here
 
-    with _two_step_interrupt() as stop_asked, pytest.raises(KeyboardInterrupt):
+    def interrupt_twice(stop_asked: Callable[[], bool]) -> None:
         signal.raise_signal(signal.SIGINT)
         assert stop_asked()
         Interrupted()
         time.sleep(PATIENCE)
+
+    with _two_step_interrupt() as stop_asked, pytest.raises(KeyboardInterrupt):
+        interrupt_twice(stop_asked)
     assert "Traceback" not in capfd.readouterr().err
 
 
