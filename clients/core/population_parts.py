@@ -162,7 +162,8 @@ class CentralData:
 
     Attributes:
         validation: examples that criteria may look at, or None.
-        test: examples that are used only at the end of a run, or None.
+        test: examples that decide nothing in a run, or None: they show how good its model is, at the end and, with
+            `evaluation.test_every`, every few rounds.
     """
 
     validation: CentralExamples | None = None

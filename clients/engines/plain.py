@@ -29,7 +29,7 @@ from clients.training.client_states import BUFFERS
 from clients.training.local import Batches, count_steps
 from clients.training.losses import example_scores, predictions, trained_losses
 from clients.training.optimizers import shrink, torch_optimizer
-from clients.training.path_measures import PathMeter, is_measured, squared_norms
+from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
 from clients.training.work import CohortUpdate, CohortWork, concatenate
@@ -165,7 +165,8 @@ class PlainEngine:
         task, local = self.task, self.task.local
         client = work.clients[k : k + 1]
         self._load(work.params, state.get(BUFFERS, work.buffers))
-        anchor = {n: v.clone() for n, v in task.parameters.views(work.params.to(task.device)).items()}
+        start = work.params.to(task.device)
+        anchor = {n: v.clone() for n, v in task.parameters.views(start).items()}
         broadcast = {n: task.parameters.views(v.to(task.device)) for n, v in work.broadcast.items()}
         held = {n: task.parameters.views(v.to(task.device)) for n, v in state.items() if n in work.rule.client_state}
         lr = local.lr(work.round_index)
@@ -201,10 +202,9 @@ class PlainEngine:
                 optimizer.step()
                 if local.l1:
                     self._shrink(optimizer, lr, step)
-                if is_measured(step) or step == steps:
-                    meter.position(
-                        step, squared_norms({n: (p.detach() - anchor[n])[None] for n, p in self._named.items()})
-                    )
+                if is_placed(step) or step == steps:
+                    here = {n: p.detach()[None] for n, p in self._named.items()}
+                    meter.position(step, distances(here, task.parameters, start))
                 if self.progress is not None:
                     self.progress.add(1)
         return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps))

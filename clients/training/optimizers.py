@@ -127,6 +127,41 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
     return StackedOptimizer(num_states, with_l2(step))
 
 
+def penalties(local: LocalOptions) -> tuple[float, float]:
+    """Return (l1, l2) of the penalties l1 |w|_1 + l2 |w|^2 / 2 that local steps descend.
+
+    Decoupled weight decay under gd and sgd is the same step as l2; under the other optimisers it belongs to no
+    objective and is left out.
+    """
+    return local.l1, local.l2 + (local.decoupled_weight_decay if local.optimizer in ("gd", "sgd") else 0.0)
+
+
+def penalty_gradient(local: LocalOptions, params: Tensor, gradient: Tensor) -> Tensor | None:
+    """Return the gradient at `params` [P] of the `penalties` that local steps descend; None without penalties.
+
+    At w_i = 0 the subgradient of |w_i| is the one that leaves the least of `gradient` + penalty, so that both sum to 0
+    at a minimiser.
+
+    Args:
+        local: options of local training.
+        params: where the gradient is taken [P].
+        gradient: that of the objective without penalties [P].
+
+    Example:
+        >>> w, g = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([1.0, 0.3, -0.9])
+        >>> g + penalty_gradient(LocalOptions(l1=0.5), w, g)
+        tensor([ 1.5000,  0.0000, -0.4000])
+    """
+    l1, l2 = penalties(local)
+    if not l2 and not l1:
+        return None
+    smooth = l2 * params
+    if not l1:
+        return smooth
+    at_zero = -(gradient + smooth).clamp(-l1, l1)
+    return smooth + torch.where(params == 0, at_zero, l1 * params.sign())
+
+
 def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: float = 0.0) -> F64:
     """Return |a| after 0, 1, ..., `longest` local steps: how far unit gradients move a client, divided by local_lr.
 

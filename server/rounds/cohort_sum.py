@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ from clients.core.arrays import F64, I64, Bool
 from clients.training.work import CohortUpdate, concatenate
 from server.algorithms.aggregation import Aggregation, convex, weighted_mean, weighted_sum
 from server.algorithms.transforms import Aggregate
-from server.dispersion.measures import Dispersion, DispersionStream, Layers, measure_dispersion
+from server.dispersion.measures import Dispersion, DispersionStream, Layers, measure_dispersion, of_aggregate
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class SumPlan:
         population: clients N of the federation that have data.
         aggregation: how updates are combined.
         buffer_weights: of each client's buffers in their mean, float64 (K,); None makes them from `weights`.
+        of_mean: whether the measures are of the weighted mean, whatever the weights sum to: a user's strategy combines
+            updates in its own way.
     """
 
     clients: I64
@@ -40,11 +43,18 @@ class SumPlan:
     population: int
     aggregation: Aggregation
     buffer_weights: F64 | None = None
+    of_mean: bool = False
 
     @cached_property
     def shares(self) -> F64:
         """Weights of the clients' buffers, which sum to 1."""
         return convex(self.weights) if self.buffer_weights is None else self.buffer_weights
+
+    @property
+    def total(self) -> float:
+        """Sum of the coefficients; exactly 1 where that is the sum up to rounding."""
+        total = float(self.weights.sum())
+        return 1.0 if self.of_mean or math.isclose(total, 1.0, rel_tol=1e-9) else total
 
 
 @dataclass(frozen=True)
@@ -79,7 +89,8 @@ class CohortResult:
         how = self.plan.aggregation
         applied = self.aggregate.pseudo_gradient if how.map_update is not None or how.reduce is not None else None
         rows = self.plan.anchor - self.update.params
-        return measure_dispersion(rows, self.weights, layers=self.plan.layers, aggregate=applied)
+        total = self.plan.total
+        return measure_dispersion(rows, self.weights, layers=self.plan.layers, aggregate=applied, total=total)
 
 
 class CohortSum:
@@ -163,9 +174,10 @@ class CohortSum:
 
     def _dispersion(self) -> Dispersion:
         """Return the streamed dispersion, norms in order of client."""
-        found = self._stream.result()
+        found = self._stream.result(self.plan.total)
         if self.plan.aggregation.map_update is not None:
-            found = replace(found, aggregate_norm=float(torch.linalg.vector_norm(self._total.double())))
+            norm = float(torch.linalg.vector_norm(self._total.double()))
+            found = of_aggregate(found, self._total, self.plan.layers, norm=norm)
         order = np.argsort(np.concatenate([tile.clients for tile in self._tiles]), kind="stable")
         return replace(found, update_norm=found.update_norm[order])
 
@@ -178,7 +190,7 @@ def sum_by_examples(update: CohortUpdate, anchor: Tensor, layers: Layers, popula
     """Return the sum of kept updates weighted by their examples; it measures the cohort of a user's strategy."""
     plan = SumPlan(
         update.clients, update.num_examples.astype(np.float64), update.num_examples, anchor, layers, population,
-        weighted_mean("examples"),
+        weighted_mean("examples"), of_mean=True,
     )  # fmt: skip
     return sum_of([update], plan)
 
