@@ -76,7 +76,7 @@ def test_elastic_net_is_reached(engine: str) -> None:
 
 @pytest.mark.parametrize("lr", [0.1, 0.01])
 def test_mean_of_thresholds_is_off_the_lasso_of_the_mean_in_proportion_to_the_rate(lr: float) -> None:
-    """On (x - 3)^2 / 2 and (x + 1)^2 / 2 with l1 = 1 the joint minimum is 0, and one local step stops at 2 lr / (1 + lr).
+    """With l1 = 1 on (x - 3)^2 / 2 and (x + 1)^2 / 2 the joint minimum is 0; one local step stops at 2 lr / (1 + lr).
 
     There one client's step is x - lr (x - 3) - lr, and the other's is thresholded to 0.
     """
