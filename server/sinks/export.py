@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from clients.core.errors import UserError
 from server.metrics.run_stream import recorded_moments
 from server.metrics.timeline import Clock
+from server.record.checked.line_files import read_rounds
 from server.record.files import OTHER_OUT, place_for, whole_file
-from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
 from server.sinks.openmetrics import openmetrics
 
@@ -44,7 +44,7 @@ def read_recorded(path: Path) -> Recorded:
         RunFolderError: it is not the folder of a run, or cannot be read.
     """
     folder = RunFolder.open(path)
-    facts = (folder.read_environment() or {}).get("run", {})
+    facts = (folder.read_environment() or {}).get("run") or {}
     return Recorded({"run_id": path.resolve().name, **facts}, read_rounds(folder.rounds)[0], folder.read_outcome())
 
 

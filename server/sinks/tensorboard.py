@@ -30,7 +30,7 @@ from tensorboardX.summary import histogram_raw
 
 from clients.core.user_code import described
 from server.dispersion.histograms import EDGES, INFINITE
-from server.metrics.samples import Labels, RunFold, outcome_samples, samples
+from server.metrics.samples import Labels, RunFold, counted_of, outcome_samples, samples
 from server.metrics.table import PREFIX, ROUND
 from server.record.files import writing
 
@@ -81,17 +81,18 @@ class RunEvents:
     def round(self, line: Mapping[str, Any]) -> None:
         """Write a round: its samples, and the counts of this round alone."""
         counted = self._fold.observe(line)
-        self._at = float(line.get("finished_at", 0.0))
+        self._at = float(line.get("finished_at") or 0.0)
         values = [_scalar(name, labels, value) for name, labels, value in samples(_CURVES, counted)]
-        for name, counts in (line.get("histograms") or {}).items():
-            values.append(_histogram(name, line[name], counts))
+        for name, counts in counted_of(line):
+            if {"min", "max"} <= line[name].keys():
+                values.append(_histogram(name, line[name], counts))
         self._summary(int(line["round"]), self._at, values)
 
     def outcome(self, outcome: Mapping[str, Any]) -> None:
         """Write the outcome of the run at its last round."""
         values = [_scalar(name, labels, value) for name, labels, value in outcome_samples(outcome)]
         values.append(_text("outcome", str(outcome.get("words", ""))))
-        self._summary(int(outcome["round"]), self._at, values)
+        self._summary(int(outcome.get("round", 0)), self._at, values)
 
     def flush(self) -> None:
         """Wait until the disk has all that was written.

@@ -61,8 +61,12 @@ def resume(
     $ fedscape resume runs/digits-label-skew-1121-0714-7f3a
     """
     from simulator.cli.console import ConsoleObserver
+    from simulator.runs.run import finished
     from simulator.runs.run import resume as go_on
 
+    if (report := finished(run)) is not None:
+        print(f"fedscape: the run was over and had no report; it is written now\n  {'report':<13}   {report}")
+        return
     with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
         done = go_on(run, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
     _conclude(done)

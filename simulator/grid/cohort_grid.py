@@ -27,7 +27,8 @@ class CohortGrid(Grid):
 
     Args:
         num_clients: clients N.
-        local: trains and evaluates the clients; None if `client_app` does.
+        local: trains and evaluates the clients; None if `client_app` does. Clients without training examples are then
+            no nodes: a strategy that samples nodes, or gives each an equal say, must not count them.
         client_app: a user's ClientApp, called with one message a client.
         run_config: `context.run_config` of the ClientApp.
 
@@ -48,6 +49,8 @@ class CohortGrid(Grid):
         assert (local is None) != (client_app is None), "a grid has an engine or a ClientApp"
         claim_identity()
         self._num_clients, self._local, self._app = num_clients, local, client_app
+        every = range(FIRST_NODE, FIRST_NODE + num_clients)
+        self._nodes: Sequence[int] = every if local is None else local.busy_nodes(every)
         self._run, self._run_config = empty_run(), dict(run_config or {})
         self._contexts: dict[int, Context] = {}
         self._answers: dict[str, Message] = {}
@@ -71,13 +74,13 @@ class CohortGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Sequence[int]:
-        """Return the ids of all nodes, in order of client.
+        """Return the ids of the nodes that may be sent work, in order of client.
 
         Raises:
             StrategyError: the strategy waits for more nodes, for ever.
         """
         self._watch.polled(sys._getframe(1), "nodes")
-        return range(FIRST_NODE, FIRST_NODE + self._num_clients)
+        return self._nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Sequence[str]:
         """Answer messages at once and keep the replies until they are pulled."""

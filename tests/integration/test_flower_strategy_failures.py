@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 from run_folders import digits
 
 from clients.core.errors import StrategyError
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from simulator.runs.run import simulate
 from simulator.runs.strategies import StrategyChoice
 
@@ -31,7 +31,7 @@ def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
     [
         (
             FedAvg(min_available_nodes=9),
-            "min_available_nodes = 9 is more than the 8 clients: Flower would wait for ever",
+            "min_available_nodes = 9 is more than the 8 clients that can be sampled: Flower would wait for ever",
         ),
         (fixed(FedAvg(min_train_nodes=20), 1.0), "min_train_nodes = 20 is more than the 8 clients"),
         (
