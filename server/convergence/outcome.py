@@ -82,7 +82,6 @@ class Trend:
         estimate, low, high = left
         return {"rate": rate, "rounds_to_go": {"estimate": estimate, "low": low, "high": high}}
 
-
     def _iterates(self, found: NoTrend, *, whole: bool) -> dict[str, Any]:
         """Return the rate of the server's steps where the loss rises: the iterates may contract to a biased point."""
         rate = shrinking(self._steps) if whole and found.reason == RISES else None
