@@ -181,7 +181,8 @@ class TensorBoardWriter:
         """Announce the failure of the thread; only the thread of the run may announce."""
         if self._failure and not self._failed:
             self._failed = True
-            message = f"TensorBoard's event file could not be written; the record has all of it: {self._failure}"
+            why = self._failure.rstrip(".")
+            message = f"TensorBoard's event file could not be written; the record has all of it: {why}"
             again = "To write it from there: fedscape export RUN --to tensorboard"
             self._tell({"round": self._round, "kind": "tensorboard_failed", "message": f"{message}. {again}"})
 
