@@ -198,6 +198,7 @@ class LocalOptions:
         weights_from: the examples counted for class weights: each client's own ("client"), or all ("federation").
         focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
         augment: changes of examples before each step.
+        given_batch_size: no key: the `batch_size` that was given and that "gd" replaced by "full".
 
     The recorded `train_loss` is the training loss: weighted, focal, on augmented examples, without penalties.
     """
@@ -231,7 +232,6 @@ class LocalOptions:
     given_batch_size: int | None = field(
         default=None, init=False, repr=False, compare=False, metadata={"is_key": False}
     )
-    """The number that was given and that "gd" replaced by "full"; it is no key."""
 
     def __post_init__(self) -> None:
         check_positive(self, "local_lr")
