@@ -12,6 +12,9 @@ from clients.core.options import check_at_least, check_below_one, check_not_nega
 OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
 OPTIMIZERS: tuple[str, ...] = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
 
+TORCH_DECAY = 0.01
+"""Default `weight_decay` of `torch.optim.AdamW`."""
+
 READERS: dict[str, tuple[str, ...]] = {
     "momentum": ("momentum", "nesterov"),
     "beta1": ("adam", "adamw"),
@@ -178,9 +181,14 @@ class LocalOptions:
         local_steps: steps in a round; one number, or one for each client.
         drop_last: leave out the partial batch of an epoch (a client smaller than one batch keeps its batch).
         momentum, beta1, beta2, epsilon, rho: constants of the optimisers (rho is the smoothing constant of RMSprop).
-        l1, l2: penalty weights; they add l1 sign(w) and l2 w to the gradient (l2 is torch's `weight_decay`).
-        decoupled_weight_decay: w is multiplied by 1 - local_lr x this value before each step, as in AdamW.
-        clip_norm, clip_value: clip the gradient of each step by its norm over all parameters, or elementwise.
+        l1: weight of the penalty l1 |w|, as a proximal step: after the optimiser's step, w moves towards 0 by l1 x how
+            far the optimiser moves for a gradient of 1, and stops at 0 (soft-thresholding).
+        l2: weight of the penalty l2 w^2 / 2; torch's `weight_decay`. It adds l2 w to the gradient, after clipping; with
+            adamw it is decoupled.
+        decoupled_weight_decay: w is multiplied by 1 - local_lr x this value before each step, as in AdamW. None is
+            torch's default, 0.01, for adamw without `l2`, and 0 otherwise.
+        clip_norm, clip_value: clip the gradient of each step by its norm over all parameters, or elementwise; the
+            gradient of the loss, with noise and the algorithm's correction, and without penalties.
         gradient_noise: standard deviation, per coordinate, of Gaussian noise added to every step's gradient.
         partial_work: share of clients that do only 1 to E - 1 of their E local epochs (or steps) in a round, drawn
             uniformly (the systems heterogeneity of Li et al. 2020).
@@ -200,6 +208,9 @@ class LocalOptions:
         augment: changes of examples before each step.
         given_batch_size: no key: the `batch_size` that was given and that "gd" replaced by "full".
 
+    A local step, in torch's order: gradient of the loss; noise; the algorithm's correction; clipping by norm, then by
+    value; decoupled decay; the optimiser's step along gradient + l2 w; the proximal step of l1.
+
     The recorded `train_loss` is the training loss: weighted, focal, on augmented examples, without penalties.
     """
 
@@ -216,7 +227,7 @@ class LocalOptions:
     rho: float = 0.99
     l1: float = 0.0
     l2: float = 0.0
-    decoupled_weight_decay: float = 0.0
+    decoupled_weight_decay: float | None = None
     clip_norm: float | None = None
     clip_value: float | None = None
     gradient_noise: float = 0.0
@@ -249,7 +260,9 @@ class LocalOptions:
             fix="Give one of the two. To remove the other: --set local_epochs= or --set local_steps=.",
         )
         check_below_one(self, "momentum", "beta1", "beta2", "rho", "effective_beta")
-        check_not_negative(self, "l1", "l2", "decoupled_weight_decay", "gradient_noise", "focal_gamma")
+        check_not_negative(self, "l1", "l2", "gradient_noise", "focal_gamma")
+        if self.decoupled_weight_decay is not None:
+            check_not_negative(self, "decoupled_weight_decay")
         for name in ("clip_norm", "clip_value"):
             value = getattr(self, name)
             allowed = value is None or 0 < value < math.inf
@@ -277,6 +290,19 @@ class LocalOptions:
             found["partial_work"] = f"a client's work is {work} and cannot be less"
         found |= unread_of(self.class_weights, CLASS_WEIGHT_READERS, "class_weights")
         return found
+
+    @property
+    def coupled_decay(self) -> float:
+        """The factor of w that is added to the gradient."""
+        return 0.0 if self.optimizer == "adamw" else self.l2
+
+    @property
+    def decoupled_decay(self) -> float:
+        """The decay that is applied apart from the gradient: AdamW's `weight_decay`, and `decoupled_weight_decay`."""
+        own = self.l2 if self.optimizer == "adamw" else 0.0
+        if self.decoupled_weight_decay is not None:
+            return own + self.decoupled_weight_decay
+        return TORCH_DECAY if self.optimizer == "adamw" and not own else own
 
     def lr(self, round_index: int) -> float:
         """Return the local learning rate of a round."""

@@ -91,7 +91,7 @@ FACTS: Mapping[str, Fact] = {
         "low",
         range_of_task=_OF_CLASSES,
     ),
-    "optimality_gap": Fact("optimality gap", "f(x) - f*, where f* is known", "low"),
+    "optimality_gap": Fact("optimality gap", "f(x) - f*, where f* is known; f = sum p_k F_k of the data", "low"),
     "distance_to_optimum": Fact("distance to the optimum", "|x - x*|, where x* is known", "low"),
     "relative_change": Fact(
         "relative change of the parameters", "norm of the round's change of the parameters over their norm before it"
@@ -100,7 +100,7 @@ FACTS: Mapping[str, Fact] = {
     "pseudo_gradient_norm": Fact("norm of the pseudo-gradient", "norm of the aggregated pseudo-gradient"),
     "gradient_norm": Fact(
         "norm of the true gradient",
-        "norm of the true gradient of the weighted training loss (costs a pass over all data)",
+        "norm of the full gradient of the objective that the run minimises (costs a pass over all data)",
     ),
     "agreement": Fact(
         "share of unchanged predictions",

@@ -119,6 +119,7 @@ class CriterionStatus:
         words: its state as a clause for people.
         measured: whether this round measured its facts; if not, all else is unchanged.
         first_held: the first round in which it held, or None.
+        rests: whether a run that it ends has converged (see `CriterionState`).
     """
 
     name: str
@@ -131,6 +132,7 @@ class CriterionStatus:
     words: str
     measured: bool
     first_held: int | None
+    rests: bool = True
 
 
 @dataclass(frozen=True)
@@ -242,16 +244,23 @@ class ConvergenceMonitor:
         words = state.words if new is not None else f"{state.words}, not measured this round"
         return CriterionStatus(
             name, state.value, state.threshold, state.held, needed, holds, state.distance, words, new is not None,
-            self.first_held.get(name),
+            self.first_held.get(name), state.rests,
         )  # fmt: skip
 
     def _converged(self, round_index: int, statuses: tuple[CriterionStatus, ...]) -> Verdict | None:
-        """Return the verdict where the criteria that hold end the run, as `stop` says."""
+        """Return the verdict where the criteria that hold end the run, as `stop` says.
+
+        It is `stopped` where a metric stopped improving away from its best.
+        """
         holding = [status for status in statuses if status.holds]
-        enough = len(holding) == len(statuses) if self.options.stop == "all" else bool(holding)
+        every = self.options.stop == "all"
+        enough = len(holding) == len(statuses) if every else bool(holding)
         if not holding or not enough or self.options.stop == "never" or round_index < self.options.min_rounds:
             return None
         if not any(status.measured for status in statuses):
             return None  # a round without evidence ends no run
+        resting = [status for status in holding if status.rests]
+        converged = len(resting) == len(holding) if every else bool(resting)
         reasons = tuple(status.words for status in holding)
-        return Verdict("converged", round_index, reasons, tuple(status.name for status in holding))
+        names = tuple(status.name for status in holding)
+        return Verdict("converged" if converged else "stopped", round_index, reasons, names)
