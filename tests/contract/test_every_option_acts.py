@@ -148,7 +148,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-NAMES = [name for name, _, _ in cases(Path())]
+SLOW = {"balanced epochs", "local of fedsgd", "world of congestion", "criterion error_free"}
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [], id=name) for name, _, _ in cases(Path())]
 
 
 @pytest.mark.parametrize("name", NAMES)
