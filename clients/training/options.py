@@ -206,6 +206,7 @@ class LocalOptions:
         weights_from: the examples counted for class weights: each client's own ("client"), or all ("federation").
         focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
         augment: changes of examples before each step.
+        given_batch_size: no key: the `batch_size` that was given and that "gd" replaced by "full".
 
     A local step, in torch's order: gradient of the loss; noise; the algorithm's correction; clipping by norm, then by
     value; decoupled decay; the optimiser's step along gradient + l2 w; the proximal step of l1.
@@ -242,7 +243,6 @@ class LocalOptions:
     given_batch_size: int | None = field(
         default=None, init=False, repr=False, compare=False, metadata={"is_key": False}
     )
-    """The number that was given and that "gd" replaced by "full"; it is no key."""
 
     def __post_init__(self) -> None:
         check_positive(self, "local_lr")

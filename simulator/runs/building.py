@@ -27,8 +27,8 @@ from server.algorithms.algorithm import Algorithm
 from server.algorithms.build import local_for
 from server.convergence.monitor import required_facts
 from simulator.runs.argument_checks import check_made_model, check_scenario, whole_seed
+from simulator.runs.measured import idle_keys
 from simulator.runs.strategies import StrategyChoice
-from simulator.runs.without_effect import idle_keys
 from simulator.scenario.sections import Scenario, ScenarioSource, load_scenario
 
 ModelLike = nn.Module | Callable[[], nn.Module]
