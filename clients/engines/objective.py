@@ -18,6 +18,7 @@ from clients.core.examples import CohortData
 from clients.core.population import Population
 from clients.engines.evaluation import CHUNK, Evaluator
 from clients.training.losses import trained_losses
+from clients.training.optimizers import penalties
 from clients.training.options import LocalOptions
 from clients.training.remedies import class_weight_table
 from clients.training.task import cast_targets
@@ -104,7 +105,8 @@ def penalty(params: Tensor, local: LocalOptions) -> float:
         32.0
     """
     w = params.double()
-    return float(local.l1 * w.abs().sum() + 0.5 * local.l2 * w.square().sum())
+    l1, l2 = penalties(local)
+    return float(l1 * w.abs().sum() + 0.5 * l2 * w.square().sum())
 
 
 def blocks_of(clients: I64, sizes: I32) -> Iterator[I64]:

@@ -39,13 +39,16 @@ def _verdict() -> Row:
         Query(a_run(last(runs("accuracy_ratio", split="validation"))), "Validation accuracy", "percentunit", 1),
         Query(a_run(last(runs("target_rounds"))), "Rounds to target"),
     ]
-    why = "How each selected run ended, and its last values. Click a run to see its details."
+    why = (
+        "How each selected run ended, and its last values. A run that ended without rounds to the target missed it, or "
+        "had none. Click a run to see its details."
+    )
     return Row("Verdict", (table_panel("Verdicts", why, queries, renamed=COLUMNS, links=FOCUSED),))
 
 
 def _losses() -> Row:
     x = runs("round")
-    gap = "Distance of the training objective from its optimum, where the optimum is known."
+    gap = "Distance of the data's objective from its optimum, where the optimum is known."
     return Row("Loss and score", (
         trend_panel("Validation loss", "Mean loss on the validation examples after each round; round 0 is the initial "
                     "model.", [Query(runs("loss", split="validation"))], x=x),
@@ -121,7 +124,8 @@ def _movement() -> Row:
                     "uses.", [Query(runs("relative_change"))], x=x, scale="log"),
         trend_panel("Pseudo-gradient norm", "Norm of the aggregated update, server minus client.",
                     [Query(runs("pseudo_gradient_norm"))], x=x, scale="log"),
-        trend_panel("Gradient norm", "Of the true training loss at the broadcast model, in the rounds that measure it.",
+        trend_panel("Gradient norm", "Of the objective that the run minimises, at the broadcast model, in the rounds "
+                    "that measure it.",
                     [Query(runs("gradient_norm"))], x=x, scale="log"),
         trend_panel("Agreement", "Share of probe predictions unchanged since the round before.",
                     [Query(runs("agreement_ratio"))], x=x, unit="percentunit", high=1),

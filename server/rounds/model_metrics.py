@@ -17,6 +17,7 @@ from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.objective import global_objective
 from clients.training.class_metrics import MOST_CLASSES, ClassCounts, class_counts, class_metrics, recalls
 from clients.training.losses import metrics
+from clients.training.optimizers import penalties
 from server.algorithms.state import ServerState
 from server.dispersion.measures import gradient_dissimilarity
 from server.record.jsonlines import Line
@@ -128,7 +129,7 @@ class ModelMetrics:
 
 def curve_of_objective(evaluator: Evaluator, weights: F64, every: int) -> Curve:
     """Return the curve of the global objective; `weights` are p_k, float64 (N,)."""
-    has_penalty = bool(evaluator.task.local.l1 or evaluator.task.local.l2)
+    has_penalty = any(penalties(evaluator.task.local))
 
     def measure(now: ServerState) -> Line:
         with naming("model", f"fails when the global objective is measured in round {now.round_index}"):

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from federations import quadratics
+from federations import Federation, engine_options, quadratics
 
+from clients.models.options import ParameterVectorOptions
+from clients.sources.options import QuadraticOptions
+from clients.training.options import LocalOptions
 from clients.training.path_measures import is_placed
 from server.algorithms.aggregation import Aggregation
-from server.algorithms.options import FedAvgOptions, FedNovaOptions, FedProxOptions
+from server.algorithms.build import local_for
+from server.algorithms.options import (
+    FedAvgOptions,
+    FedDynOptions,
+    FedNovaOptions,
+    FedProxOptions,
+    ScaffoldOptions,
+)
+from simulator.runs.experiment import objective_notices
+from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
 E, ETA, START = np.array([0.0, 1.0, 5.0]), 0.05, 10.0
 TAU = (1, 10, 40)
@@ -154,7 +167,103 @@ def test_client_drift_beyond_sixteen_steps_errs_within_its_bound(steps, engine):
     interpolated = np.interp(np.arange(1, steps + 1), places, exact[places])
     np.testing.assert_allclose(found, (START - E) ** 2 * interpolated.mean(), rtol=1e-12)
     bend = np.abs(np.diff(exact, 2))
-    bound = sum(((b - a) ** 3 - (b - a)) / 12 * bend[a - 1 : b].max() for a, b in zip(places, places[1:], strict=False)
+    bound = sum(((b - a) ** 3 - (b - a)) / 12 * bend[a - 1 : b].max() for a, b in itertools.pairwise(places)
                 if b - a > 1)  # fmt: skip
     assert abs(interpolated.sum() - exact[1:].sum()) <= bound + 1e-12
     assert interpolated.mean() == pytest.approx(exact[1:].mean(), rel=0.05)
+
+
+# The gradient is that of the objective that the run minimises: 0 at the algorithm's fixed point.
+
+CURVED, SIZES = np.array([1.0, 3.0, 0.5]), (1, 2, 7)
+
+
+def measured(algorithm, *, start=START, weights=SIZES, cohort=None, **local):
+    """Return a federation of a_k (x - e_k)^2 / 2 that measures the gradient in each round."""
+    options = LocalOptions(**{"optimizer": "gd", "local_lr": ETA, "local_steps": 1, "batch_size": "full"} | local)
+    scenario = Scenario(
+        data=QuadraticOptions(curvatures=tuple(CURVED), centres=tuple(E), weights=weights),
+        model=ParameterVectorOptions(start=start),
+        local=local_for(algorithm, options),
+        algorithm=algorithm,
+        engine=engine_options(),
+        evaluation=EvaluationOptions(federated_every=0, gradient_every=1),
+        run=RunOptions(dtype="float64"),
+    )
+    return Federation(scenario)
+
+
+def minimiser(p, l2=0.0, l1=0.0):
+    """Return the minimiser of sum p_k a_k (x - e_k)^2 / 2 + l2 x^2 / 2 + l1 |x|, which is >= 0 here."""
+    return max(0.0, (p @ (CURVED * E) - l1) / (p @ CURVED + l2))
+
+
+BY_EXAMPLES, ALIKE = np.array(SIZES) / 10, np.full(3, 1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "local", "p", "penalty"),
+    [
+        (FedAvgOptions(), {}, BY_EXAMPLES, {}),
+        (FedAvgOptions(weighting="unbiased"), {}, BY_EXAMPLES, {}),
+        (FedAvgOptions(weighting="uniform"), {}, ALIKE, {}),
+        (FedNovaOptions(weighting="uniform"), {}, ALIKE, {}),
+        (FedProxOptions(mu=0.5), {}, BY_EXAMPLES, {}),
+        (ScaffoldOptions(), {"local_steps": 5}, ALIKE, {}),
+        (FedDynOptions(alpha=1.0), {"local_steps": 40}, ALIKE, {}),
+        (FedAvgOptions(), {"l2": 0.3}, BY_EXAMPLES, {"l2": 0.3}),
+        (FedAvgOptions(), {"decoupled_weight_decay": 0.3}, BY_EXAMPLES, {"l2": 0.3}),
+        (ScaffoldOptions(), {"l2": 0.3, "local_steps": 5}, ALIKE, {"l2": 0.3}),
+        (FedAvgOptions(), {"l1": 0.4}, BY_EXAMPLES, {"l1": 0.4}),
+        (FedAvgOptions(weighting="uniform"), {"l1": 0.4, "l2": 0.3}, ALIKE, {"l1": 0.4, "l2": 0.3}),
+    ],
+)
+def test_gradient_norm_is_zero_at_the_fixed_point_of_the_algorithm(algorithm, local, p, penalty):
+    federation = measured(algorithm, **{"local_lr": 0.2} | local)
+    federation.step(150)
+    line = federation.result.line
+    assert federation.params.item() == pytest.approx(minimiser(p, **penalty), abs=1e-9)
+    assert line["gradient_norm"] == pytest.approx(0.0, abs=1e-8)
+    slopes = CURVED * (minimiser(p, **penalty) - E)
+    assert line["gradient_dissimilarity"] == pytest.approx(((slopes - p @ slopes) ** 2).mean(), rel=1e-7)
+
+
+def test_gradient_norm_has_its_closed_form_away_from_the_fixed_point():
+    federation = measured(FedAvgOptions(weighting="uniform"), l1=0.4, l2=0.3, start=(10.0,))
+    federation.step()
+    x = federation.params.item()
+    slopes = CURVED * (x - E)
+    line = federation.result.line
+    assert line["gradient_norm"] == pytest.approx(slopes.mean() + 0.4 + 0.3 * x, rel=1e-12)
+    assert line["gradient_dissimilarity"] == pytest.approx(slopes.var(), rel=1e-12)
+
+
+def test_gradient_is_zero_at_a_minimiser_at_zero_and_grows_beyond_the_kink():
+    """At x = 0 the slope is -sum p_k a_k e_k: an l1 above it makes 0 the minimiser, a lower one does not."""
+    pull = BY_EXAMPLES @ (CURVED * E)
+    for l1, expected in ((pull + 0.1, 0.0), (pull - 0.1, 0.1)):
+        federation = measured(FedAvgOptions(), l1=l1, start=0.0)
+        found = federation.experiment.model_metrics.measure(None, federation.state)
+        assert found.line["gradient_norm"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_clients_drawn_by_examples_and_weighed_alike_minimise_the_mean_by_examples():
+    federation = measured(FedAvgOptions(sampling="by_examples", cohort=2, weighting="uniform"),
+                          start=minimiser(BY_EXAMPLES), local_lr=1e-300)  # fmt: skip
+    federation.step()
+    assert federation.result.line["gradient_norm"] == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "local", "weights", "words"),
+    [
+        (FedAvgOptions(), {}, SIZES, ""),
+        (ScaffoldOptions(), {}, (2, 2, 2), ""),
+        (ScaffoldOptions(), {}, SIZES, "weighs clients otherwise than the data do"),
+        (FedAvgOptions(), {"l2": 0.1}, SIZES, "has a penalty"),
+    ],
+)
+def test_run_states_where_its_objective_is_not_that_of_the_data(algorithm, local, weights, words):
+    notices = objective_notices(measured(algorithm, weights=weights, **local).session)
+    assert len(notices) == bool(words)
+    assert all(words in n and "optimality_gap" in n and "gradient_norm" in n for n in notices)
