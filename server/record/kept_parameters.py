@@ -6,6 +6,7 @@ the final one. Its metadata have the round and a checksum over names, types, sha
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import zlib
@@ -13,15 +14,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from clients.core.errors import RunFolderError, UserError, listed
+from server.record.checked.regular_files import open_regular
 from server.record.files import reading, sync_folder, writing
 from server.record.tensor_files import bytes_of, write_tensors
 
 SPARE_BYTES = 64 * 2**20
 """Bytes of the disk that kept parameters leave to the record, beside those of two checkpoints."""
+LARGEST_MODEL = 2**40
+"""The most bytes of a file that is read."""
 _OURS = re.compile(r"round-(\d{8,})\.safetensors")
 
 
@@ -78,11 +83,12 @@ class ParameterFolder:
         file = self.file(round_index)
         if not file.is_file():
             raise UserError("round", f"{round_index} has no kept parameters", fix=self._instead())
+        with open_regular(file, most=LARGEST_MODEL, inside=self.path.parent) as opened:
+            raw = opened.read()
         try:
-            with reading(file), safe_open(file, framework="pt") as opened:
-                metadata = opened.metadata() or {}
-                tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
-        except SafetensorError as error:
+            tensors = load(raw)
+            metadata = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")]).get("__metadata__", {})
+        except (SafetensorError, ValueError) as error:
             raise RunFolderError(str(file), f"is damaged: {error}") from error
         if metadata.get("round") != str(round_index) or metadata.get("crc32") != str(checksum(tensors)):
             raise RunFolderError(str(file), "is damaged: its checksum differs from the one written")

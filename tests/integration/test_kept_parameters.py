@@ -14,7 +14,7 @@ from run_folders import assert_same_run, digits, stop_after
 
 import fedscape as fs
 from clients.core.errors import RunFolderError, UserError
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from server.record.records import RunFolder
 from simulator.runs.run import resume, simulate
 

@@ -53,7 +53,8 @@ LINE = table(
         "optimality_gap distance_to_optimum agreement relative_change pseudo_gradient_norm aggregate_norm step_norm "
         "gradient_norm largest_gradient_norm update_dispersion gradient_diversity gradient_dissimilarity "
         "bytes_down bytes_up bytes_total simulated_seconds simulated_seconds_total wall_seconds clients_per_second "
-        "finished_at",
+        "finished_at objective objective_penalty "
+        "test_loss test_accuracy test_balanced_accuracy test_macro_f1 test_error test_mae",
         maybe(number),
     )
     | _each("client_drift cosine update_norm distance", maybe(_NUMBERS))

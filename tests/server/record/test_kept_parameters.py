@@ -143,3 +143,10 @@ def test_first_failure_of_a_row_is_an_event_and_later_rounds_are_tried_again(tmp
     for round_index in (12, 16):
         keep.keep(state(round_index))
     assert [event["round"] for event in events] == [0, 12]
+
+
+def test_symbolic_link_is_refused(folder: ParameterFolder) -> None:
+    folder.write(3, TENSORS)
+    folder.file(4).symlink_to(folder.file(3))
+    with pytest.raises(RunFolderError, match="symbolic link"):
+        folder.read(4)
