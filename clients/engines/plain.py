@@ -28,7 +28,7 @@ from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches, count_steps
 from clients.training.losses import example_scores, predictions, trained_losses
-from clients.training.optimizers import torch_optimizer
+from clients.training.optimizers import shrink, torch_optimizer
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
@@ -195,11 +195,13 @@ class PlainEngine:
                 with torch.no_grad():
                     self._correct(work, client, step - 1, anchor, broadcast, held)
                     self._clip()
-                    if local.decoupled_weight_decay:
+                    if local.decoupled_decay:
                         for p in self._named.values():
                             if p.grad is not None:
-                                p.mul_(1 - lr * local.decoupled_weight_decay)
+                                p.mul_(1 - lr * local.decoupled_decay)
                 optimizer.step()
+                if local.l1:
+                    self._shrink(optimizer, lr, step)
                 if is_placed(step) or step == steps:
                     here = {n: p.detach()[None] for n, p in self._named.items()}
                     meter.position(step, distances(here, task.parameters, start))
@@ -221,19 +223,16 @@ class PlainEngine:
         broadcast: Mapping[str, Mapping[str, Tensor]],
         state: Mapping[str, Mapping[str, Tensor]],
     ) -> None:
-        """Add noise, the L1 subgradient and the rule's correction to the gradients in place.
+        """Add noise and the rule's correction to the gradients in place.
 
         A parameter without a gradient keeps none, so the optimizer skips it, as in torch. Only where the rule corrects
         its gradient of zero to another one, it steps along that.
         """
-        local = self.task.local
         noise = gradient_noise(self.task, work.round_index, client, step)
         for name, p in self._named.items():
             g, has_none = _gradient(p), p.grad is None
             if noise is not None and not has_none:
                 g = g + noise[name][0]
-            if local.l1 and not has_none:
-                g = g + local.l1 * p.sign()
             if work.rule.correct is not None:
                 g = work.rule.correct(
                     g.clone(),
@@ -250,6 +249,13 @@ class PlainEngine:
             nn.utils.clip_grad_norm_(list(self._named.values()), self.task.local.clip_norm)
         if self.task.local.clip_value is not None:
             nn.utils.clip_grad_value_(list(self._named.values()), self.task.local.clip_value)
+
+    def _shrink(self, optimizer: torch.optim.Optimizer, lr: float, step: int) -> None:
+        """Take the proximal step of the L1 penalty, where the optimizer took a step."""
+        with torch.no_grad():
+            for p in self._named.values():
+                if p.grad is not None:
+                    shrink(p, self.task.local, lr, step, optimizer.state[p])
 
     def _result(
         self,

@@ -31,7 +31,7 @@ from clients.modules.dropout import dropout_keys, dropout_mask
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches, count_steps
-from clients.training.optimizers import stacked_optimizer
+from clients.training.optimizers import shrink, stacked_optimizer
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
 from clients.training.task import LearningTask, cast_features, cast_targets, probe_examples
@@ -303,7 +303,7 @@ class _TileRun:
         """Return whether a local step is w <- w - lr (gradient + l2 w)."""
         local = self.task.local
         plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
-        extra = local.l1 or local.decoupled_weight_decay or local.clip_norm or local.clip_value or local.gradient_noise
+        extra = local.l1 or local.decoupled_decay or local.clip_norm or local.clip_value or local.gradient_noise
         return plain and not extra
 
     def _quadratic_steps(self, program: QuadraticProgram) -> QuadraticSteps:
@@ -378,8 +378,6 @@ class _TileRun:
             w = self.params[name][:k]
             if noise is not None and name not in unused:
                 g = g.add_(noise[name])
-            if local.l1 and name not in unused:
-                g = g.add_(w.sign(), alpha=local.l1)
             if rule.correct is not None:
                 broadcast = {n: v[name] for n, v in self.broadcast.items()}
                 remembered = {n: v[name][:k] for n, v in self.client_state.items()}
@@ -406,9 +404,12 @@ class _TileRun:
 
     def _descend(self, w: Tensor, g: Tensor, state: list[Tensor], step: int) -> None:
         """Take an optimiser step, counted from 1, in place."""
-        if self.task.local.decoupled_weight_decay:
-            w.mul_(1 - self.lr * self.task.local.decoupled_weight_decay)
+        local = self.task.local
+        if local.decoupled_decay:
+            w.mul_(1 - self.lr * local.decoupled_decay)
         self.optimizer.step(w, g, state, step, self.lr)
+        if local.l1:
+            shrink(w, local, self.lr, step, state)
 
     def _distances(self, k: int) -> Tensor:
         return distances(self._prefix(self.params, k), self.task.parameters, self.start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,8 @@ from clients.training.options import LocalOptions
 
 LINEAR = ("gd", "sgd", "momentum", "nesterov")
 """Optimisers whose steps are sums of gradients with fixed factors."""
+SQUARES = {"adam": "exp_avg_sq", "adamw": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}
+"""torch's names for the second moments of adaptive optimisers, which are the last state of a `StackedOptimizer`."""
 Step = Callable[[Tensor, Tensor, list[Tensor], int, float], None]
 """(params, gradient, state, step from 1, lr): updates params and state in place; may overwrite the gradient."""
 
@@ -28,24 +30,54 @@ class StackedOptimizer:
 
 def torch_optimizer(params: Iterable[nn.Parameter], local: LocalOptions, lr: float) -> torch.optim.Optimizer:
     """Build the `torch.optim` optimiser of one client. Decoupled weight decay is applied by the caller."""
-    o = local
+    o, l2 = local, local.coupled_decay
     match o.optimizer:
         case "gd" | "sgd":
-            return torch.optim.SGD(params, lr=lr, weight_decay=o.l2)
+            return torch.optim.SGD(params, lr=lr, weight_decay=l2)
         case "momentum" | "nesterov":
             return torch.optim.SGD(
                 params,
                 lr=lr,
-                weight_decay=o.l2,
+                weight_decay=l2,
                 momentum=o.momentum,
                 nesterov=o.optimizer == "nesterov" and o.momentum > 0,
             )
         case "adam" | "adamw":
-            return torch.optim.Adam(params, lr=lr, weight_decay=o.l2, betas=(o.beta1, o.beta2), eps=o.epsilon)
+            return torch.optim.Adam(params, lr=lr, weight_decay=l2, betas=(o.beta1, o.beta2), eps=o.epsilon)
         case "rmsprop":
-            return torch.optim.RMSprop(params, lr=lr, weight_decay=o.l2, alpha=o.rho, eps=o.epsilon)
+            return torch.optim.RMSprop(params, lr=lr, weight_decay=l2, alpha=o.rho, eps=o.epsilon)
         case "adagrad":
-            return torch.optim.Adagrad(params, lr=lr, weight_decay=o.l2, eps=o.epsilon)
+            return torch.optim.Adagrad(params, lr=lr, weight_decay=l2, eps=o.epsilon)
+
+
+def shrink(
+    w: Tensor, local: LocalOptions, lr: float, step: int, state: Mapping[str, Tensor] | Sequence[Tensor]
+) -> None:
+    """Take the proximal step of the L1 penalty in place, after the optimiser's step (counted from 1).
+
+    The threshold is l1 x how far this step moves w for a gradient of 1. So a minimiser of loss + l1 |w| is a fixed
+    point of every optimiser; its zeros are exact. For adaptive optimisers it is the proximal step in their metric.
+    Source: Yun et al. 2021 (NeurIPS), ProxGen, equation (3).
+
+    Args:
+        w: parameters.
+        local: the optimiser and l1.
+        lr: learning rate.
+        step: the step.
+        state: the optimiser's state for w: torch's, or of a `StackedOptimizer`.
+    """
+    if local.optimizer in LINEAR:
+        rho = local.momentum if local.optimizer in ("momentum", "nesterov") else 0.0
+        velocity = (1 - rho**step) / (1 - rho)
+        reach = lr * local.l1 * (1 + rho * velocity if local.optimizer == "nesterov" else velocity)
+        w.sub_(w.clamp(-reach, reach))
+        return
+    square = state[SQUARES[local.optimizer]] if isinstance(state, Mapping) else state[-1]
+    scale = square.sqrt()
+    if local.optimizer in ("adam", "adamw"):
+        scale = scale / (1 - local.beta2**step) ** 0.5
+    bound = lr * local.l1 / (scale + local.epsilon)
+    w.sub_(torch.minimum(torch.maximum(w, -bound), bound))
 
 
 def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
@@ -77,9 +109,9 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
         w.addcdiv_(g, total.sqrt().add_(o.epsilon), value=-lr)
 
     def with_l2(inner: Step) -> Step:
-        if not o.l2:
+        if not o.coupled_decay:
             return inner
-        return lambda w, g, state, step, lr: inner(w, g.add_(w, alpha=o.l2), state, step, lr)
+        return lambda w, g, state, step, lr: inner(w, g.add_(w, alpha=o.coupled_decay), state, step, lr)
 
     rows: dict[str, tuple[int, Step]] = {
         "gd": (0, sgd),

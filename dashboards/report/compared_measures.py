@@ -85,7 +85,7 @@ def _late(name: str, level: str) -> Callable[[RunData], Any]:
     """Return a function that averages a quantity over the last tenth of the rounds that measured it."""
 
     def take(run: RunData) -> float | None:
-        found = [line[name][level] for line in run.lines if line.get(name)]
+        found = [line[name][level] for line in run.lines if level in (line.get(name) or {})]
         late = found[-max(1, len(found) // 10) :]
         return float(np.mean(late)) if late else None
 

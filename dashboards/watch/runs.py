@@ -173,7 +173,7 @@ def _signature(path: Path) -> tuple[Any, ...]:
     marks: list[Any] = []
     for name in ("rounds.jsonl", "outcome.json", "events.jsonl", "environment.json", "partition.json"):
         try:
-            stat = (path / name).stat()
+            stat = (path / name).lstat()
             marks.append((stat.st_mtime_ns, stat.st_size))
         except FileNotFoundError:
             marks.append(None)
@@ -237,9 +237,8 @@ def _unreadable(name: str, error: OSError | RunFolderError) -> dict[str, Any]:
     """Return the row of a run that cannot be read: its name and the reason."""
     problem = f"{Path(error.field).name}: {error.problem}" if isinstance(error, RunFolderError) else str(error)
     empty = dict.fromkeys(("seed", "round", "rounds", "loss", "score"))
-    return {
-        "name": name, "title": problem, "scenario": "", "algorithm": "", "state": "damaged", "seconds": 0.0, **empty,
-    }  # fmt: skip
+    texts = dict.fromkeys(("title", "scenario", "algorithm"), "")
+    return {"name": name, "problem": problem, "state": "damaged", "seconds": 0.0, **texts, **empty}
 
 
 def _changed(path: Path) -> float:

@@ -150,9 +150,9 @@ def normalised_mean(weighting: Weighting, local: LocalOptions, mu: float = 0.0) 
     """FedNova: tau_eff p_k / |a_k|, with |a_k| the total weight that a client's optimiser gives to its gradients.
 
     |a_k| results from the client's own recursion on gradients of 1, so momentum, Nesterov and the proximal term are
-    exact. For optimisers that are not linear in the gradient it is the number of steps. tau_eff = sum p_k |a_k| / sum p_k,
-    a mean over the respondents also where the p_k of "unbiased" do not sum to 1. Then sum p_k g_k / |a_k| is unbiased
-    over cohorts, and the round is where clients have one |a_k|, as with tau_eff the round depends on the cohort twice.
+    exact. For optimisers that are not linear in the gradient it is the number of steps. tau_eff = sum p_k |a_k| /
+    sum p_k, also where the p_k of "unbiased" do not sum to 1. Then sum p_k g_k / |a_k| is unbiased over cohorts. Its
+    product with tau_eff, a mean over the same cohort, is unbiased where all |a_k| are equal.
     Source: Wang et al. 2020 (NeurIPS), equations 6 to 9, section 4.
     """
     base = weighted_mean(weighting).weights

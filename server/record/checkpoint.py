@@ -8,6 +8,7 @@ previous manifest names. Pickle is never used.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -176,7 +177,7 @@ class CheckpointStore:
         problems: list[str] = []
         for name in (MANIFEST, PREVIOUS):
             path = self.folder / name
-            if not path.exists() and not path.is_symlink():
+            if not os.path.lexists(path):
                 problems += [f"{name} is missing"] * (name == MANIFEST)
                 continue
             try:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -99,7 +100,7 @@ def read_index(folder: Path) -> RecordedLines:
         RunFolderError: it cannot be read.
     """
     index = folder / INDEX
-    return read_record(index, inside=folder.parent) if index.exists() else RecordedLines()
+    return read_record(index, inside=folder.parent) if os.path.lexists(index) else RecordedLines()
 
 
 def listed_parts(folder: Path) -> dict[str, dict[str, Any]]:

@@ -38,7 +38,7 @@ def problems_of(folder: RunFolder, rounds: RecordedLines, outcome: Line | None) 
     ended = outcome is not None and outcome.get("outcome") != "interrupted"
     reached = _reached(folder, outcome)
     found = list(_rounds(folder, rounds, outcome, reached))
-    found += client_problems(folder.clients, rounds.values, reached)
+    found += client_problems(folder.clients, rounds.values, min(reached, _finite(outcome, reached)))
     found += _files(folder, ended)
     if rounds.values and not rounds.has_links:
         return [*found, NO_CHECKSUMS]
@@ -49,6 +49,13 @@ def _reached(folder: RunFolder, outcome: Line | None) -> int:
     """Return the last round that is known to be on disk: the end of the run, or its last checkpoint."""
     checkpoint = CheckpointStore.last_round_in(folder.checkpoint) or 0
     return max(outcome.get("round", 0), checkpoint) if outcome is not None else checkpoint
+
+
+def _finite(outcome: Line | None, reached: int) -> int:
+    """Return the last round whose client rows are kept: a round whose parameters are not finite has none."""
+    if outcome is None or outcome.get("outcome") != "diverged":
+        return reached
+    return int(outcome.get("last_finite_round", reached - 1))
 
 
 def _rounds(folder: RunFolder, rounds: RecordedLines, outcome: Line | None, reached: int) -> Iterator[str]:

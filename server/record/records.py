@@ -12,7 +12,7 @@ parameters/        parameters of earlier rounds (only with run.keep_parameters_e
 
 from __future__ import annotations
 
-import re
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from server.record.checked.regular_files import LARGEST_TEXT, read_regular
 from server.record.checked.seals import checksum, sealed_toml, toml_problem, unsealed_toml
 from server.record.client_table import ClientTable
 from server.record.environment import environment
-from server.record.files import sync_folder, whole_file, writing
+from server.record.files import folder_name, sync_folder, whole_file, writing
 from server.record.hints import absent, incomplete, is_run, way_on
 from server.record.jsonlines import RoundWriter
 from server.record.kept_parameters import ParameterFolder
@@ -55,7 +55,7 @@ class RunFolder:
         Raises:
             RunFolderError: the system refuses.
         """
-        stem = re.sub(r"[^A-Za-z0-9._]+", "-", scenario_name).strip("-.") or "run"
+        stem = folder_name(scenario_name)
         while True:
             path = root / f"{stem}-{now:%m%d-%H%M}-{secrets.token_hex(2)}"
             if not path.exists():
@@ -244,7 +244,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be read.
         """
-        return read_record(self.events) if self.events.exists() else RecordedLines()
+        return read_record(self.events) if os.path.lexists(self.events) else RecordedLines()
 
     def read_outcome(self) -> dict[str, Any] | None:
         """Return how the run ended; None where it is unfinished or was killed.

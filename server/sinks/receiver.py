@@ -70,6 +70,9 @@ class Receiver:
 
     def __init__(self, url: str, *, token: str | None = None, timeout: float = 10.0) -> None:
         url, shown = url.strip(), bare_url(url)
+        require(
+            not any(c.isspace() for c in url), "remote-write", f"must have no white space, got {shown!r}", fix=_EXAMPLE
+        )
         try:
             parts = urlsplit(url)
             login = parts.username, parts.password

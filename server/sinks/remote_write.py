@@ -230,11 +230,14 @@ def send_recorded(
         return time.monotonic() - since[0] < patience
 
     sender = Sender(receiver, stream.labels, is_future=stream.timeline.is_future, pause=pause, tally=tally)
+    rounds = len(lines)  # the moments after them are the end of the run
     for batch in _batches(moments):
         since[0] = time.monotonic()
         if tally.hopeless or not sender.send(batch):
-            tally.dropped += len(batch)
+            tally.dropped += min(rounds, len(batch))
+            tally.end_lost = tally.end_lost or rounds < len(batch)
             tally.hopeless = True
+        rounds -= min(rounds, len(batch))
     receiver.close()
     return tally
 

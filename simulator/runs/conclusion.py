@@ -13,6 +13,7 @@ from clients.engines.forecasts import forecast_errors, forecast_examples
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
+from server.convergence.findings import findings
 from server.convergence.outcome import drift_course, to_target
 from server.convergence.verdict import RESUME, Verdict
 from server.record.files import whole_file
@@ -86,6 +87,13 @@ def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None, gi
         model = f"The final model is that of round {state.round_index}, the last with finite parameters."
         hint = f"{hint}\n{model}" if hint else model
     return replace(verdict, hint=hint)
+
+
+def with_findings(verdict: Verdict, lines: Sequence[Mapping[str, Any]]) -> Verdict:
+    """Return the verdict with what the record knows beside its criteria, such as overfitting; not where it diverged."""
+    if verdict.outcome not in ("converged", "stopped"):
+        return verdict
+    return replace(verdict, reasons=verdict.reasons + findings(lines))
 
 
 def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

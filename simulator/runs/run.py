@@ -38,8 +38,9 @@ from simulator.engines.plan import EnginePlan, threads_restored
 from simulator.runs.announcement import EventLog, cost_of, describe, log_notices, sizes_of
 from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
-from simulator.runs.conclusion import conclude, save_model, with_hint
+from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
 from simulator.runs.experiment import experiment_of, objective_notices
+from simulator.runs.measured import criteria_on_test_examples
 from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
     Resumption,
@@ -336,7 +337,7 @@ def _play(
         checkpointer.save(state)
         if progress is not None:
             progress.conclude()
-        verdict = with_hint(verdict, state, folder, brought(given))
+        verdict = with_hint(with_findings(verdict, history.lines), state, folder, brought(given))
         with naming("model", "fails after the last round, on test examples or in baselines"):
             outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
@@ -369,6 +370,8 @@ def _start_facts(session: Session, given: Overrides, folder: RunFolder | None) -
     population, task = session.population, session.task
     notices = [*session.scenario.notices, *population.federation.notices, *task.notices, *objective_notices(session)]
     notices += [*([warning] if warning else []), *sizes_of(session, folder.path if folder is not None else None)]
+    seen = criteria_on_test_examples(session.scenario, population) if session.engine is not None else ""
+    notices += [f"{seen}: the test scores at the end are not of unseen examples"] if seen else []
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),

@@ -98,7 +98,8 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     check_places(scenario, given)
     task = make_task_of(scenario, given)
     try:
-        require_measured(scenario.convergence, measured_facts(scenario, task, our_clients=given.client_app is None))
+        measured = measured_facts(scenario, task, our_clients=given.client_app is None)
+        require_measured(scenario.convergence, measured, task.population.task)
     except UserError as error:
         raise error.inside("convergence") from error.__cause__
     check_curves(scenario, task.population, our_clients=given.client_app is None)

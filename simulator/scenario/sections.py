@@ -39,6 +39,7 @@ from simulator.scenario.own_clients import adapt_partition
 from simulator.scenario.plain import all_values, given_values, kind_of, plain, plain_table
 from simulator.scenario.reading import Reader, read_table
 from simulator.scenario.sources import BLANK, DEFAULT, PYTHON, Source, builtin_names, find
+from simulator.scenario.unread import unread_keys
 
 __all__ = [
     "BLANK",
@@ -248,8 +249,8 @@ def load_scenario(
         run["seed"] = seed
     changed.table.setdefault("name", source.name)
     made = parse_scenario(changed.table, source=source.words)
-    named = {path[1] for path in changed.paths if path[0] == "local" and len(path) == 2}
-    idle = [words for words in made.local.unread(named) if words not in made.local.unread()]  # a run adds the others
+    by_themselves = unread_keys(made)  # a run adds these
+    idle = [words for words in unread_keys(made, changed.paths) if words not in by_themselves]
     return dataclasses.replace(made, notices=(*notices, *changed.notices, *idle))
 
 

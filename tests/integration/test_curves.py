@@ -253,3 +253,34 @@ def test_test_set_of_each_round_is_that_rounds(tmp_path: Path) -> None:
 def score(model: torch.nn.Module, examples: Examples) -> torch.Tensor:
     with torch.no_grad():
         return torch.nn.functional.cross_entropy(model(examples.features), examples.targets)
+
+
+LOOKS = ("convergence.target.metric=federated_accuracy", "convergence.target.at_least=0.99", "run.rounds=1",
+         "evaluation.federated_every=2", "evaluation.baselines=false")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["synthetic-stragglers", "city-activity"])
+def test_criterion_on_test_examples_that_clients_hold_out_is_refused_or_stated(name: str) -> None:
+    """In these data the central test set is what clients hold out: a target on it would see the test curve's data."""
+    small = ("data.clients=8", "algorithm.cohort=2", "convergence.plateau=", "convergence.agreement=")
+    with pytest.raises(ScenarioError, match=r"test_every: is 1, and the test curve would not be of unseen"):
+        simulate(fs.load_scenario(name, sets=[*small, *LOOKS, "evaluation.test_every=1"]), record=False)
+
+    class Facts:
+        notices: tuple[str, ...] = ()
+
+        def run_started(self, facts: dict[str, Any]) -> None:
+            self.notices = tuple(facts.get("notices", ()))
+
+    seen, unseen = Facts(), Facts()
+    simulate(fs.load_scenario(name, sets=[*small, *LOOKS]), record=False, observers=[seen])
+    assert any("federated_accuracy, and what clients hold out are central test" in notice for notice in seen.notices)
+    blind = [*small, *LOOKS[1:], "convergence.target.metric=validation_accuracy", "evaluation.test_every=1"]
+    simulate(fs.load_scenario(name, sets=blind), record=False, observers=[unseen])
+    assert not any("unseen" in notice for notice in unseen.notices)
+
+
+def test_criterion_on_other_examples_that_clients_hold_out_is_allowed() -> None:
+    sets = [*LOOKS, "convergence.target.hold=1", "evaluation.test_every=1", "data.client_test_fraction=0.2"]
+    run = simulate(digits(*sets), record=False)
+    assert measured(run, "test_loss") == [0, 1]

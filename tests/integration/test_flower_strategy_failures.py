@@ -219,3 +219,24 @@ def test_strategy_that_sends_nothing_makes_an_event(tmp_path: Path) -> None:
     assert [(e["round"], e["kind"], e["message"]) for e in events] == [
         (r, "nothing_sent", "FedAvg sent no messages: no client trained") for r in (1, 2, 3)
     ]
+
+
+class Proximal(FedAvg):
+    """Sends a mu of its own to the clients."""
+
+    def __init__(self, mu: object) -> None:
+        super().__init__()
+        self._mu = mu
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        config["proximal-mu"] = self._mu  # type: ignore[assignment]
+        return super().configure_train(server_round, arrays, config, grid)
+
+
+@pytest.mark.parametrize("mu", ["0.1", float("nan"), float("inf"), -0.1, True, [0.1]])
+def test_proximal_mu_that_is_no_number_is_refused(mu: object) -> None:
+    with pytest.raises(StrategyError, match=r"sends 'proximal-mu' = .*, which must be a finite number of at least 0"):
+        simulate(digits(*EVERYONE), strategy=Proximal(mu), record=False)
+    assert simulate(digits(*EVERYONE), strategy=Proximal(1), record=False).verdict.round_index == 3

@@ -113,7 +113,7 @@ def test_weights_by_examples_after_draws_by_examples_are_refused(weighting: str)
     for row in (FedAvgOptions, FedNovaOptions):
         with pytest.raises(UserError, match=f"weighting: is '{weighting}', and sampling is 'by_examples'"):
             row(sampling="by_examples", weighting=weighting)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="weighting: is 'examples'.*Set algorithm.weighting = 'uniform'"):
+    with pytest.raises(UserError, match=r"weighting: is 'examples'.*Set algorithm.weighting = 'uniform'"):
         fs.load_scenario(sets=["algorithm.sampling=by_examples"])
     own = fs.Algorithm("own", aggregation=fs.weighted_mean(weighting))  # type: ignore[arg-type]
     by_examples = fs.load_scenario(sets=["algorithm.sampling=by_examples", "algorithm.weighting=uniform"])

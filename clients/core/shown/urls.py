@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 HIDDEN = "(hidden)"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`]+")
+_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://|https?:/)[^\s\"'<>`]+")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?/*")
 _AT = re.compile(r"@|%40", re.IGNORECASE)
 _PORT = re.compile(r":\d*$")
@@ -50,7 +50,7 @@ def bare_urls(text: str) -> str:
         >>> bare_urls("see 'http://a/b?c=d', or http://e:f@g.")
         "see 'http://a/b', or http://g."
     """
-    return _URL.sub(_bare, text) if "://" in text else text
+    return _URL.sub(_bare, text) if ":/" in text else text
 
 
 def _bare(found: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def read_json(path: Path) -> tuple[dict[str, Any], bool] | None:
     Raises:
         RunFolderError: it cannot be read, is damaged, or does not have its layout.
     """
-    if not path.exists() and not path.is_symlink():
+    if not os.path.lexists(path):
         return None
     raw = read_regular(path, most=LARGEST_TEXT if path.name in SMALL else LARGEST_TABLE)
     content, fits = unsealed_json(raw)

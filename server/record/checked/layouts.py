@@ -125,7 +125,7 @@ _PLAN = table(
 _RUN = table(
     {},
     _each("label_emd label_js smallest_client median_client largest_client measured_on_clients", maybe(number))
-    | _each("clients examples parameters rounds", number)
+    | _each("clients examples parameters rounds", whole)
     | _each("cohort seed", maybe(number))
     | _each("scenario title algorithm model engine engine_reason version data error run_id", maybe(text))
     | _each("notices scenario_notices from_python", maybe(list_of(text)))

@@ -61,16 +61,20 @@ def run(options, **series):
          {"validation_accuracy": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]}, 4),
         ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # never better
          {"train_loss": [1.0, 2.0, 3.0, 4.0]}, None),
-        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # worse than its best
-         {"train_loss": [1.0, 0.5, 0.7, 0.9, 1.0]}, 3),
         ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # ends where it began
          {"train_loss": [1.0, 1.05, 0.95, 1.0]}, 2),
         ({"settled": SettledOptions(below=1e-3, hold=2)},
          {"relative_change": [None, 1e-4, 1e-3, 9e-4, 8e-4, 1e-2]}, 4),
         ({"pseudo_gradient": PseudoGradientOptions(below=0.1, hold=2)},
          {"pseudo_gradient_norm": [None, 0.05, 0.2, 0.09, 0.08]}, 4),
+        ({"settled": SettledOptions(below=1e-3, hold=3)},  # short steps that grow leave a neighbourhood
+         {"relative_change": [None, 1e-6, 2e-6, 4e-6, 8e-6, 16e-6]}, None),
+        ({"settled": SettledOptions(below=1e-3, hold=3)},
+         {"relative_change": [None, 1e-6, 2e-6, 4e-6, 3e-6, 1e-6]}, 4),
         ({"gradient": GradientOptions(below=0.1)},
          {"gradient_norm": [1.0, 0.1, 0.099]}, 2),
+        ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},  # they rise together
+         {"train_loss": [0.5, 0.6, 0.8, 1.0, 2.0], "validation_loss": [0.5, 0.61, 0.82, 1.0, 2.0]}, None),
         ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},
          {"train_loss": [1.0, 0.5, 0.5, 0.5, 0.5], "validation_loss": [1.0, 0.6, 0.55, 0.55, 0.55]}, 4),
         ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},  # neither improves, but they are apart
@@ -94,6 +98,69 @@ def test_criterion_fires_at_its_round(options, series, fires):
         assert assessment.verdict.round_index == fires
         assert assessment.verdict.criteria == (status.name,)
         assert assessment.verdict.reasons == (status.words,)
+
+
+@pytest.mark.parametrize(
+    ("options", "series", "fires", "words"),
+    [
+        (PlateauOptions(metric="validation_accuracy", min_delta=0.0, patience=2), [0.1, 0.2, 0.3, 0.25, 0.2, 0.1], 4,
+         "validation accuracy stopped improving: its best was 0.3 in round 2, and it is 0.2 now"),
+        (PlateauOptions(metric="train_loss", min_delta=0.1, patience=2), [1.0, 0.5, 0.7, 0.9, 1.0], 3,
+         "training loss stopped improving: its best was 0.5 in round 1, and it is 0.9 now"),
+        (PlateauOptions(metric="train_loss", min_delta=0.01, patience=4), [1.0, 0.5, 0.8, 0.81, 0.79, 0.82, 0.8], 5,
+         "training loss stopped improving: its best was 0.5 in round 1, and it is 0.82 now"),
+    ],
+)  # fmt: skip
+def test_metric_that_stopped_improving_away_from_its_best_has_not_converged(options, series, fires, words):
+    fired, assessment = run(ConvergenceOptions(plateau=options, divergence=NEVER), **{options.metric: series})
+    assert fired == fires
+    assert (assessment.verdict.outcome, assessment.verdict.criteria) == ("stopped", ("plateau",))
+    assert assessment.verdict.reasons == (words,)
+
+
+def test_metric_within_its_noise_of_its_best_has_converged():
+    random = np.random.default_rng(1)
+    series = [1.0, *(0.5 + 0.05 * random.standard_normal(40))]
+    options = PlateauOptions(metric="train_loss", min_delta=1e-3, patience=8)
+    fired, assessment = run(ConvergenceOptions(plateau=options, divergence=NEVER), train_loss=series)
+    assert fired is not None
+    assert assessment.verdict.outcome == "converged"
+    assert series[fired] > min(series) + 1e-3
+
+
+@pytest.mark.parametrize("patience", [2, 3, 5, 10])
+def test_plateau_counts_anew_after_a_recovery(patience):
+    """Half way a fault lifts the loss to 5; it falls back by 0.8 a round, passes its best and rests at 0.4."""
+    before = 0.5 + 0.5 * 0.5 ** np.arange(10)
+    after = 0.4 + 4.6 * 0.8 ** np.arange(80)
+    series = [*before, *after]
+    options = PlateauOptions(metric="train_loss", min_delta=1e-3, patience=patience)
+    fired, assessment = run(ConvergenceOptions(plateau=options), train_loss=series)
+    assert assessment.verdict.outcome == "converged"
+    assert series[fired] == pytest.approx(0.4, abs=1e-2)
+    best = int(np.argmax(np.array(series) < 0.5))
+    assert fired >= best + patience
+
+
+def test_plateau_above_the_best_after_a_recovery_has_stopped_improving():
+    series = [1.0, 0.5, 0.3, 5.0, *(1.0 + 4.0 * 0.5 ** np.arange(1, 30))]
+    options = PlateauOptions(metric="train_loss", min_delta=0.01, patience=5)
+    fired, assessment = run(ConvergenceOptions(plateau=options), train_loss=series)
+    assert series[fired] == pytest.approx(1.0, abs=0.05)
+    assert fired > 3 + 5
+    assert assessment.verdict.outcome == "stopped"
+    assert "its best was 0.3 in round 2" in assessment.verdict.reason
+
+
+def test_criterion_that_speaks_for_convergence_ends_a_run_as_converged_beside_one_that_does_not():
+    series = {"train_loss": [1.0, 0.5, 0.7, 0.9], "validation_accuracy": [0.1, 0.2, 0.3, 0.9]}
+    both = {
+        "plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2),
+        "target": TargetOptions(metric="validation_accuracy", at_least=0.9),
+    }
+    for stop, outcome in (("any", "converged"), ("all", "stopped")):
+        fired, assessment = run(ConvergenceOptions(**both, stop=stop), **series)
+        assert (fired, assessment.verdict.outcome) == (3, outcome)
 
 
 def test_round_that_did_not_measure_keeps_the_state():

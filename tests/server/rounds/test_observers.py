@@ -229,9 +229,9 @@ def test_failing_critical_observer_of_a_user_is_named_with_round_and_line() -> N
     with pytest.raises(UserError) as caught:
         observers.round_finished({"round": 7})
     assert str(caught.value) == (
-        f"observers: Vital fails in round_finished of round 7: OSError: no route to host (at {__file__}, line {line}, in "
-        'round_finished: raise OSError("no route to host")). It is critical, so it ends the run. A recorded run can be '
-        "resumed."
+        f"observers: Vital fails in round_finished of round 7: OSError: no route to host (at {__file__}, line {line}, "
+        'in round_finished: raise OSError("no route to host")). It is critical, so it ends the run. '
+        "A recorded run can be resumed."
     )
     assert isinstance(caught.value.__cause__, OSError)
 
