@@ -17,7 +17,7 @@ from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
 from server.record.checked.line_files import RecordedLines
 from server.record.checkpoint import Checkpoint, CheckpointStore
-from server.record.completeness import client_problems
+from server.record.completeness import client_problems, score_problems
 from server.record.records import RunFolder
 from server.rounds.checkpointer import RunCheckpointer, Stateful
 from server.rounds.experiment import Experiment
@@ -174,7 +174,7 @@ def go_back(
         fix = f"There is no checkpoint to lose: run it as another run, fedscape run {folder.scenario}"
         raise RunFolderError(str(folder.scenario), changed, fix=fix)
     kept = record.values[: last + 1]
-    lost = client_problems(folder.clients, kept, last)
+    lost = client_problems(folder.clients, kept, last) + score_problems(folder.scores, kept, last)
     events = folder.read_events()
     folder.truncate(last)
     notes = [checkpoint.note if checkpoint is not None else "there was no checkpoint yet"]

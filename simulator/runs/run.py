@@ -99,6 +99,18 @@ class Run:
             raise RunFolderError("record", problem, fix="Leave it out.")
         return ClientRows.read(RunFolder(self.path).clients)
 
+    @cached_property
+    def scores(self) -> ClientRows:
+        """The scores of each client in each evaluated round, and of the final model: `scores["accuracy"]`.
+
+        Raises:
+            RunFolderError: nothing was recorded, or a part cannot be read.
+        """
+        if self.path is None:
+            problem = "is False, and only a record has the scores of each client"
+            raise RunFolderError("record", problem, fix="Leave it out.")
+        return ClientRows.read(RunFolder(self.path).scores)
+
     def parameters(self, round_index: int) -> dict[str, Tensor]:
         """Return the model's state dict after a round that `run.keep_parameters_every` kept.
 
@@ -339,7 +351,7 @@ def _play(
             progress.conclude()
         verdict = with_hint(with_findings(verdict, history.lines), state, folder, brought(given))
         with naming("model", "fails after the last round, on test examples or in baselines"):
-            outcome = conclude(session, state, verdict, history.lines, folder)
+            outcome = conclude(session, state, verdict, history.lines, folder, recorder)
         if folder is not None:
             save_model(session, state, folder.model)
         all_observers.run_finished(outcome)
