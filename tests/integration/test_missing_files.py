@@ -120,7 +120,7 @@ def test_lost_model_and_changed_scenario_are_stated(
 def test_scenario_changed_before_the_first_checkpoint_is_refused(cut: Path, tmp_path: Path) -> None:
     run = copied(cut, tmp_path)
     shutil.rmtree(run.checkpoint)
-    run.scenario.write_text(run.scenario.read_text().replace("seed = 0", "seed = 1"))
+    run.scenario.write_text(run.scenario.read_text().replace("rounds = 8", "rounds = 9"))
     with pytest.raises(UserError, match=r"scenario\.toml: was changed after the run wrote it\. There is no checkpoint"):
         resume(run.path)
 
@@ -163,8 +163,8 @@ def test_pages_here_never_replace_a_file(whole: Path, cut: Path, tmp_path: Path,
     assert main(["report", str(whole), str(cut)]) == EXIT_OK
     assert capsys.readouterr().out == "compare-2.html\n"
     assert (tmp_path / "compare.html").read_text() == "mine"
-    for folder in ("data-blank", "data-blank-2"):
-        assert main(["data", "blank", "--set", "partition.clients=5"]) == EXIT_OK
+    for folder in ("data-quadratic-two-clients", "data-quadratic-two-clients-2"):
+        assert main(["data", "quadratic-two-clients"]) == EXIT_OK
         assert f"{folder}/data.html" in capsys.readouterr().out
         assert sorted(file.name for file in (tmp_path / folder).iterdir()) == ["data.html", "data.png"]
 
@@ -181,6 +181,4 @@ def test_named_file_is_replaced_only_where_it_is_a_page_of_ours(whole: Path, tmp
     message = mistake(capsys, "report", str(whole), "--out", str(tmp_path / "page.pdf"))
     assert message == "out: must end in .html, got 'page.pdf'. The report is a page: name it page.html."
     (tmp_path / "data.html").write_text("mine")
-    assert "is no page of fedscape's" in mistake(
-        capsys, "data", "blank", "--set", "partition.clients=5", "--out", str(tmp_path)
-    )
+    assert "is no page of fedscape's" in mistake(capsys, "data", "quadratic-two-clients", "--out", str(tmp_path))
