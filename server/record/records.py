@@ -7,6 +7,7 @@ model.safetensors  the final model                     outcome.json    how it en
 partition.json     client sizes and label counts       report.html     the report, from `dashboards`
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
+parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from server.record.environment import environment
 from server.record.files import folder_name, sync_folder, whole_file, writing
 from server.record.hints import absent, incomplete, is_run, way_on
 from server.record.jsonlines import RoundWriter
+from server.record.kept_parameters import ParameterFolder
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,11 @@ class RunFolder:
     def model(self) -> Path:
         """The final model."""
         return self.path / "model.safetensors"
+
+    @property
+    def parameters(self) -> ParameterFolder:
+        """The parameters of earlier rounds; empty where none were kept."""
+        return ParameterFolder(self.path / "parameters")
 
     @property
     def environment(self) -> Path:
@@ -307,6 +314,7 @@ class RunFolder:
             self.outcome.unlink(missing_ok=True)
             self.forecasts.unlink(missing_ok=True)
             self.events.touch()
+        self.parameters.truncate(last_round)
         ClientTable(self.clients).truncate(last_round)
         truncate_rounds(self.events, last_round)
         return truncate_rounds(self.rounds, last_round)

@@ -50,9 +50,9 @@ class TensorFile:
     crc32: int
 
 
-def _header(tensors: Mapping[str, Tensor]) -> bytes:
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the safetensors header: its length, then JSON padded to a multiple of 8 bytes."""
-    entries: dict[str, object] = {}
+    entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name, tensor in tensors.items():
         end = start + tensor.nbytes
@@ -63,16 +63,21 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _blocks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+def _blocks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file of `tensors`; contiguous CPU tensors are not copied."""
-    yield _header(tensors)
+    yield _header(tensors, metadata)
     for tensor in tensors.values():
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        flat = flat.as_strided(flat.shape, (1,))  # a single element may have any stride, and `view` needs 1
-        yield flat.view(torch.uint8).numpy().data
+        yield bytes_of(tensor)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> TensorFile:
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor on any device, with any strides; a contiguous CPU tensor is not copied."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = flat.as_strided(flat.shape, (1,))  # a single element may have any stride, and `view` needs 1
+    return flat.view(torch.uint8).numpy().data
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> TensorFile:
     """Write tensors to a safetensors file that gets its name once complete.
 
     This replaces the writer of safetensors for three reasons: that writer refuses tensors that share memory, makes
@@ -81,6 +86,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> TensorFile:
     Args:
         path: the file; an existing file is replaced.
         tensors: by name, on any device, with any strides.
+        metadata: texts by name, which the file's header keeps.
 
     Returns:
         The name, size and checksum of the file.
@@ -90,7 +96,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> TensorFile:
     """
     size, crc = 0, 0
     with whole_file(path) as file:
-        for block in _blocks(tensors):
+        for block in _blocks(tensors, metadata or {}):
             file.write(block)
             size, crc = size + len(block), zlib.crc32(block, crc)
     return TensorFile(path.name, size, crc)

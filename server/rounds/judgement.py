@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clients.core.examples import Task
 from clients.training.losses import agreement
-from server.convergence.facts import FACTS
+from server.convergence.facts import NO_AGGREGATE, facts_of
 from server.convergence.monitor import Assessment, ConvergenceMonitor
 from server.convergence.outcome import RATE_EVERY, Trend
 from server.convergence.verdict import Verdict
@@ -25,16 +25,12 @@ class Judge:
         monitor: judges convergence and divergence.
         task: the kind of task, for agreement.
         trend: fits the rate into the record every few rounds; None leaves it out.
-
-    Attributes:
-        reached: the verdict of the last replayed line: the run was over, and was killed before its outcome was written.
     """
 
     def __init__(self, monitor: ConvergenceMonitor, task: Task, trend: Trend | None = None) -> None:
         self._monitor, self._task, self._trend = monitor, task, trend
         self._totals: dict[str, float] = {"bytes_total": 0, "simulated_seconds_total": 0.0}
         self._predicted: Tensor | None = None
-        self.reached: Verdict | None = None
 
     def observe(self, line: Line, predicted: Tensor | None) -> Assessment:
         """Observe the line of a round, and add the derived values to it.
@@ -46,7 +42,7 @@ class Judge:
         for total, parts in TOTALS.items():
             self._totals[total] += sum(line.get(part, 0) for part in parts)
         line |= self._totals
-        if predicted is not None and self._predicted is not None:
+        if predicted is not None and self._predicted is not None and not line.get(NO_AGGREGATE):
             line["agreement"] = agreement(self._predicted, predicted, self._task)
         self._predicted = predicted
         assessment = self._monitor.observe(line["round"], facts_of(line))
@@ -63,6 +59,11 @@ class Judge:
                 line |= self._trend.fit()
         return assessment
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """How the last observed round ended the run; None where the run goes on."""
+        return self._monitor.last.verdict if self._monitor.last is not None else None
+
     def stopped(self, round_index: int, budget: int) -> Verdict:
         """Return the verdict of a run whose budget is spent."""
         return self._monitor.stopped(round_index, budget)
@@ -75,15 +76,9 @@ class Judge:
             predicted: predictions of the checkpoint's model on the probe examples.
         """
         for line in lines:
-            verdict = self._monitor.observe(line["round"], facts_of(line)).verdict
-            self.reached = verdict if line["round"] else None
+            self._monitor.observe(line["round"], facts_of(line))
             if self._trend is not None:
                 self._trend.observe(line)
         for total in self._totals:
             self._totals[total] = lines[-1][total]
         self._predicted = predicted
-
-
-def facts_of(line: Line) -> dict[str, float | None]:
-    """Return the facts that criteria read, from a line of the record."""
-    return {name: line.get(name) for name in FACTS}

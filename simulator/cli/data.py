@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from clients.core.shown.text import printable
 from simulator.cli.options import ScenarioOptions
 
 
@@ -40,11 +41,11 @@ def data(
     if out is not None:
         check_folder(out)
     seen = look_at(scenario.load(), round_index=round_index)
-    for notice in seen.scenario.notices:
-        print(f"  {notice}")
+    for notice in seen.notices:
+        print(printable(f"  {notice}"))
     for line in table(seen.population, seen.measures):
-        print(line)
+        print(printable(line))
     if seen.changes:
         print(f"\n  as in round {round_index}: these data change over the rounds; choose one with --round")
     picture, page = seen.write(out or free_name(Path(f"data-{folder_name(seen.scenario.name)}")))
-    print(f"\n  {picture}\n  {page}")
+    print(f"\n  {printable(str(picture))}\n  {printable(str(page))}")

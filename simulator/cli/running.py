@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -86,10 +87,24 @@ def _two_step_interrupt() -> Iterator[Callable[[], bool]]:
         nonlocal stop
         stop = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = _repeat_interrupt
         print("\nfedscape: finishing this round, then stopping; Ctrl-C again stops at once", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, first)
+    before, hook = signal.signal(signal.SIGINT, first), sys.unraisablehook
     try:
         yield lambda: stop
     finally:
         signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = hook
+
+
+def _repeat_interrupt(lost: sys.UnraisableHookArgs) -> None:
+    """Repeat a Ctrl-C whose error was raised in a destructor or a callback of C code, where Python drops it."""
+    if lost.exc_type is KeyboardInterrupt:  # a moment later: the destructor still runs
+        main = threading.main_thread().ident
+        assert main is not None
+        repeat = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
+        repeat.daemon = True
+        repeat.start()
+    else:
+        sys.__unraisablehook__(lost)

@@ -11,7 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import nn
+from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
 from clients.modules.copies import copy_module
@@ -79,6 +79,20 @@ class Record:
             RunFolderError: a part of `clients/` cannot be read.
         """
         return ClientRows.read(RunFolder(self.path).clients)
+
+    @property
+    def kept_rounds(self) -> list[int]:
+        """The rounds whose parameters are in the folder, in order: see `run.keep_parameters_every`."""
+        return RunFolder(self.path).parameters.rounds()
+
+    def parameters(self, round_index: int) -> dict[str, Tensor]:
+        """Return the model's state dict after a round of `kept_rounds`: `module.load_state_dict(...)` takes it.
+
+        Raises:
+            UserError: the parameters of this round were not kept.
+            RunFolderError: the file cannot be read, or is damaged.
+        """
+        return RunFolder(self.path).parameters.read(round_index)
 
     def model(self, model: ModelLike | None = None, data: DataLike | None = None) -> nn.Module:
         """Return the final model, in evaluation mode.

@@ -26,6 +26,9 @@ from simulator.runs.building import Overrides
 from simulator.runs.session import Session
 from simulator.scenario.sections import Scenario, to_toml
 
+_LATER_KEYS = ("objective_every = 0\n", "test_every = 0\n", "keep_parameters_every = 0\n")
+"""Keys of scenarios at their defaults that checkpoints of earlier versions do not have."""
+
 _SAME_LOSS = 1e-3
 """Losses of the same parameters on the same examples differ by less, also on another machine."""
 
@@ -62,9 +65,11 @@ def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
             scenario,
             title="",
             notices=(),
-            run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None),
+            run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None, keep_parameters_every=0),
         )
     )
+    for line in _LATER_KEYS:
+        text = text.replace(line, "")
     return hashlib.blake2b((text + (algorithm.signature if algorithm else "")).encode(), digest_size=8).hexdigest()
 
 
