@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dashboards.report.report import write_report
 from dashboards.report.run_data import read_run
 from server.record.checked.line_files import read_rounds
 from server.record.client_table import ClientTable
+from server.record.completeness import NO_CHECKSUMS
 from server.record.records import RunFolder
 from simulator.cli.exit_codes import EXIT_OK
 from simulator.cli.main import main
@@ -143,6 +145,35 @@ def test_resume_writes_a_lost_partition_again(whole: Path, cut: Path, tmp_path: 
     run.partition.unlink()
     resume(run.path)
     assert run.partition.read_bytes() == (whole / "partition.json").read_bytes()
+
+
+def as_an_earlier_version_wrote(run: RunFolder) -> None:
+    """Remove every checksum from a folder."""
+    for file in (run.rounds, run.events):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "chain"}) + "\n" for line in lines))
+    for file in [*run.path.glob("*.json"), *run.checkpoint.glob("*.json")]:
+        value = json.loads(file.read_text())
+        del value["checksum"]
+        if file.parent == run.checkpoint:
+            value["format"] = 1
+            del value["facts"]["record"]
+        file.write_text(json.dumps(value))
+    run.scenario.write_text(run.read_scenario())
+    (run.clients / "parts.jsonl").unlink()
+
+
+def test_run_of_an_earlier_version_resumes_to_the_same_end_and_says_that_it_has_no_checksums(
+    whole: Path, cut: Path, tmp_path: Path
+) -> None:
+    run = copied(cut, tmp_path)
+    as_an_earlier_version_wrote(run)
+    assert open_run(run.path).problems == (NO_CHECKSUMS,)
+    resume(run.path)
+    assert_same_run(run.path, whole)
+    message = read_rounds(run.events)[0][0]["message"]
+    assert message == "resumed after round 5: the record has no checksums, since an earlier version wrote it"
+    assert open_run(run.path).problems == ("partition.json: has no checksum.",)
 
 
 def test_truncated_rows_keep_their_index(tmp_path: Path, cut: Path) -> None:
