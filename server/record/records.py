@@ -268,7 +268,7 @@ class RunFolder:
         Raises:
             RunFolderError: outcome.json cannot be read, or is damaged.
         """
-        return (_read_json(self.outcome) or {}).get("seals", {})
+        return dict((_read_json(self.outcome) or {}).get("seals", {}))
 
     def read_environment(self) -> dict[str, Any] | None:
         """Return the content of environment.json; None where the run stopped before.
