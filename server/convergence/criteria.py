@@ -98,7 +98,9 @@ def _plateau_words(
     if best.stale == 0:
         return f"{what} still improves ({shown(value)})"
     if recovers:
-        return f"{what} {shown(value)} recovers from a rise above its best {shown(best.value)} (round {best.round_index})"
+        return (
+            f"{what} {shown(value)} recovers from a rise above its best {shown(best.value)} (round {best.round_index})"
+        )
     if held >= options.patience and not rests:
         was = f"its best was {shown(best.value)} in round {best.round_index}"
         return f"{what} stopped improving: {was}, and it is {shown(value)} now"

@@ -113,7 +113,7 @@ def _family(values: Sequence[float], found: Rate) -> dict[str, Any]:
     exponent = {"exponent": power.shape, "exponent_low": power.shapes[0], "exponent_high": power.shapes[1]}
     if fitted.better == "power":
         return {"family": "power"} | exponent | _limits(power.limit, power.limits, found.least)
-    ends = (*geometric.limits, found.limit, found.limit_at(found.low), found.limit_at(found.high))
+    ends: tuple[float, ...] = (*geometric.limits, found.limit, found.limit_at(found.low), found.limit_at(found.high))
     ends += power.limits if fitted.better == "undecided" else ()
     limits = _limits(found.limit, (min(ends), max(ends)), found.least)
     return {"family": fitted.better} | limits | (exponent if fitted.better == "undecided" else {})

@@ -182,7 +182,9 @@ def padded(record, where):
     lines = list(record)
     for position in where:
         at = min(position, len(lines))
-        lines.insert(at, {**MET, "relative_change": 0.0, "agreement": 1.0, "largest_gradient_norm": 1.0, NO_AGGREGATE: True})
+        lines.insert(
+            at, {**MET, "relative_change": 0.0, "agreement": 1.0, "largest_gradient_norm": 1.0, NO_AGGREGATE: True}
+        )
     return lines
 
 
