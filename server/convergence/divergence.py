@@ -48,6 +48,11 @@ class DivergenceOptions:
             require(fits, name, f"must be above 1 and finite, or 0 for never, got {factor}")
         require(self.patience >= 1, "patience", f"must be at least 1, got {self.patience}")
 
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that other keys leave without one."""
+        compares = self.loss_factor or self.spike
+        return {} if compares else {"patience": "loss_factor and spike are 0, so nothing is compared"}
+
 
 @dataclass(frozen=True)
 class Diverged:

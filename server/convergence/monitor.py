@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from clients.core.errors import require
 from server.convergence.criteria import CRITERIA
+from server.convergence.criteria_options import TargetOptions
 from server.convergence.criterion import CriterionState, subject, update_criterion
 from server.convergence.divergence import Diverged, DivergenceOptions, DivergenceWatch
-from server.convergence.facts import FACTS, METRICS
+from server.convergence.facts import FACTS, METRICS, check_possible
 from server.convergence.verdict import Verdict
 
 Facts = Mapping[str, float | None]
@@ -79,8 +80,14 @@ def required_facts(options: ConvergenceOptions) -> frozenset[str]:
     return frozenset(fact for name, chosen in options.criteria().items() for fact in CRITERIA[name].facts(chosen))
 
 
-def require_measured(options: ConvergenceOptions, measured: Collection[str]) -> None:
-    """Raise `UserError` where a criterion needs a fact that this run never measures."""
+def require_measured(options: ConvergenceOptions, measured: Collection[str], task: str | None = None) -> None:
+    """Raise `UserError` where a criterion needs a fact that this run never measures, or a value that it never has.
+
+    Args:
+        options: the criteria.
+        measured: the facts that the run measures.
+        task: what is learnt, on which the range of a fact may depend.
+    """
     for name, chosen in options.criteria().items():
         for fact in CRITERIA[name].facts(chosen):
             has = ", ".join(metric for metric in METRICS if metric in measured) or "none"
@@ -91,6 +98,10 @@ def require_measured(options: ConvergenceOptions, measured: Collection[str]) -> 
                 f"needs {fact} ({FACTS[fact].meaning}), which this run does not measure",
                 fix=fix,
             )
+    if options.target is not None:
+        target: TargetOptions = options.target
+        use = "at_most" if target.at_least is None else "at_least"
+        check_possible(target.metric, f"target.{use}", target.threshold, task)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         federated = _evaluate_clients(experiment, new)
     # Without an aggregate the model took no step, so there is no step to measure: a length of 0 would be evidence.
     measured = experiment.model_metrics.measure(state if aggregated is not None else None, new)
-    line: Line = {"round": round_index, **local.line, **measured.line, **federated}
+    curves = experiment.model_metrics.curves(new, is_last=round_index == experiment.rounds)
+    line: Line = {"round": round_index, **local.line, **measured.line, **federated, **curves}
     line |= {"pseudo_gradient_norm": line.get("aggregate_norm")} if aggregated is not None else {NO_AGGREGATE: True}
     events = _losses(experiment, round_index, replies, local, aggregated)
     return new, RoundResult(line, local.columns, measured.predicted, events, total)
@@ -111,7 +112,7 @@ def _total(experiment: Experiment, state: ServerState, replies: Replies) -> Coho
     if update is None or not len(update.clients):
         return None
     if experiment.own is None:
-        layers, clients = experiment.codec.layers, experiment.population.num_clients
+        layers, clients = experiment.codec.layers, experiment.population.federation.with_data
         return sum_by_examples(update, state.params, layers, clients)
     total = experiment.own.total(update, state.params, round_index)
     if not experiment.is_foreign:
@@ -181,15 +182,18 @@ def _first_reason(replies: Iterable[Message]) -> str:
 def _losses(
     experiment: Experiment, round_index: int, replies: Replies, local: CohortMetrics, arrays: ArrayRecord | None
 ) -> list[dict[str, Any]]:
-    """Return an event where clients failed, and one where the round had no aggregate."""
+    """Return an event where clients failed, and one where the round had no aggregate or the strategy sent nothing."""
     failed, cohort = local.line["failures"], local.line["cohort"]
     events = []
     if failed:
         message = f"{failed} of {cohort} clients failed{_first_reason(replies)}"
         events.append({"round": round_index, "kind": "clients_failed", "message": message})
-    if arrays is None:
+    if experiment.is_foreign and not cohort:
+        message = f"{type(experiment.strategy).__name__} sent no messages: no client trained"
+        events.append({"round": round_index, "kind": "nothing_sent", "message": message})
+    elif arrays is None:
         why = "no update of the cohort counts" if cohort else "the cohort is empty"
-        if experiment.is_foreign and cohort:
+        if experiment.is_foreign:
             why = f"{type(experiment.strategy).__name__} returned no arrays"
         message = f"{why}: the model stays as it was"
         events.append({"round": round_index, "kind": "no_aggregate", "message": message})

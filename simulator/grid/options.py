@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clients.core.errors import require
+from clients.core.options import check_not_negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,6 @@ class FleetOptions:
     bytes_per_second_up: float = 50_000.0
 
     def __post_init__(self) -> None:
-        require(self.seconds_per_local_step >= 0, "seconds_per_local_step",
-                f"must be >= 0, got {self.seconds_per_local_step}")  # fmt: skip
+        check_not_negative(self, "seconds_per_local_step")
         for name in ("bytes_per_second_down", "bytes_per_second_up"):
             require(getattr(self, name) > 0, name, f"must be > 0, got {getattr(self, name)}")

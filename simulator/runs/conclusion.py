@@ -7,13 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
-from clients.core.parameters import write_vector
 from clients.core.population import Population
 from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.forecasts import forecast_errors, forecast_examples
-from clients.modules.copies import copy_module
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
@@ -62,7 +58,7 @@ def conclude(
     outcome |= _final_scores(session, session.evaluator, state, folder)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
     if session.engine is not None and scenario.evaluation.baselines and over:
-        cohort = session.played.cohort or session.population.num_clients
+        cohort = session.played.cohort or session.population.federation.with_data
         outcome["baselines"] = baselines(
             session.task, session.engine, state.params, rounds=state.round_index, cohort=cohort
         )
@@ -153,21 +149,13 @@ def _forecasts(
     return {"forecast": forecast_errors(result, test, spec)}
 
 
-def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:
-    """Return a copy of the session's module with these parameters [P] and buffers [Q], in evaluation mode."""
-    module, task = copy_module(session.task.module), session.evaluator.task
-    write_vector(module, task.parameters, params)
-    write_vector(module, task.buffers, buffers)
-    return module.eval()
-
-
 def save_model(session: Session, state: ServerState, path: Path) -> None:
     """Write the final model's state dict as safetensors, and a file next to it with the lines that load it.
 
     Raises:
         RunFolderError: a file cannot be written.
     """
-    module = final_module(session, state.params, state.buffers)
+    module = session.module(state.params, state.buffers)
     write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})
     with whole_file(path.with_name("load_model.py")) as file:
         file.write((LOAD_MODEL if session.scenario.model is not None else LOAD_OWN_MODEL).encode())

@@ -427,7 +427,7 @@ def test_required_facts_are_those_of_the_criteria():
     ("make", "field", "words"),
     [
         (lambda: PlateauOptions(metric="validation_los"), "metric", "Nearest: 'validation_loss'"),
-        (lambda: PlateauOptions(metric="test_loss"), "metric", "once, at the end"),
+        (lambda: PlateauOptions(metric="test_loss"), "metric", "test examples decide nothing"),
         (lambda: PlateauOptions(metric="gradient_norm"), "metric", "is not a metric that may stop a run"),
         (lambda: PlateauOptions(patience=0), "patience", "at least 1, got 0"),
         (lambda: PlateauOptions(min_delta=-0.1), "min_delta", ">= 0 and finite, got -0.1"),
