@@ -47,7 +47,8 @@ class TargetOptions:
 class PlateauOptions:
     """The metric did not beat its best by `min_delta` for `patience` measured rounds in a row.
 
-    A metric that only got worse than its first value never meets this.
+    A metric that only got worse than its first value never meets this. It counts anew after a rise and a recovery. Away
+    from its best by more than its noise it ends a run as stopped, not as converged.
 
     Attributes:
         metric: which metric; test metrics are refused.

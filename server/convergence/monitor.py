@@ -210,7 +210,7 @@ class ConvergenceMonitor:
         return self.last
 
     def _ends(self, diverged: Diverged | None, round_index: int) -> Diverged | None:
-        """Return what ends the run; with `stop = "never"` growth is remembered instead, since the round it was found."""
+        """Return what ends the run; with `stop = "never"` growth is remembered instead."""
         if self.options.stop != "never" or (diverged is not None and diverged.threshold is None):
             return diverged
         if diverged is not None and self.grown is None:
