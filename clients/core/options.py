@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from clients.core.bounds import Name
 from clients.core.errors import listed, require, require_numbers
 
-ClientChoice = float | str | tuple[str | int | float, ...]
+ClientChoice = float | str | tuple[str | Name | float, ...]
 """Which clients: a share of them, a name, or a list of names. A whole number in a list is a name."""
 
 

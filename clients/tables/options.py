@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from clients.core.bounds import AtMost, Level
 from clients.core.errors import require
 from clients.core.options import DataOptions, check_at_least, check_below_one
 from clients.tables.task_options import TableTask, TaskOptions
@@ -109,7 +110,7 @@ class TableOptions(WindowedOptions, TaskOptions):
     unit: str = ""
     features: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
-    max_categories: int = 100
+    max_categories: AtMost = 100
     split_column: str = ""
     columns: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
@@ -123,8 +124,8 @@ class TableOptions(WindowedOptions, TaskOptions):
     scale: Scale | None = None
     frequency: str = ""
     gaps: Gaps = "error"
-    max_gap: int | None = None
-    missing_value: float | None = None
+    max_gap: AtMost | None = None
+    missing_value: Level | None = None
     sort: bool = False
     duplicates: Duplicates = "error"
     delimiter: str = ""
@@ -132,7 +133,7 @@ class TableOptions(WindowedOptions, TaskOptions):
     thousands: str = ""
     encoding: str = ""
     comment: str = ""
-    skip_rows: int = 0
+    skip_rows: AtMost = 0
     missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

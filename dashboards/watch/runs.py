@@ -16,6 +16,7 @@ from dashboards.report.round_series import is_regression
 from dashboards.report.run_data import RunData, read_run
 from dashboards.report.run_view import Budget, Grid, read_grid, run_view
 from server.record.jsonlines import from_json
+from server.record.kept_lines import KeptLines
 from server.record.records import RunFolder
 
 SILENT_SECONDS = 60.0
@@ -33,9 +34,9 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self._path, self._offset, self._last = path, 0, b""
-        self._lines: list[dict[str, Any]] = []
+        self._lines = KeptLines()
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> KeptLines:
         """Return the lines so far.
 
         Raises:
@@ -44,11 +45,11 @@ class Lines:
         with self._path.open("rb") as file:
             file.seek(self._offset - len(self._last))
             if file.read(len(self._last)) != self._last:  # a resumed run cut it back: read it from the start
-                self._offset, self._last, self._lines = 0, b"", []
+                self._offset, self._last, self._lines = 0, b"", KeptLines()
                 file.seek(0)
             fresh = file.read()
         *whole, _ = fresh.split(b"\n")
-        lines = list(self._lines)
+        lines = self._lines.copy()
         for raw in whole:
             try:
                 line = from_json(raw)

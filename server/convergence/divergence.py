@@ -7,6 +7,7 @@ from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from clients.core.bounds import Level, Rounds
 from clients.core.errors import require
 from server.convergence.facts import FACTS, label_of, shown
 
@@ -31,9 +32,9 @@ class DivergenceOptions:
         patience: measured rounds in a row.
     """
 
-    loss_factor: float | None = 20.0
-    spike: float | None = 1e3
-    patience: int = 2
+    loss_factor: Level | None = 20.0
+    spike: Level | None = 1e3
+    patience: Rounds = 2
 
     def __post_init__(self) -> None:
         for name, factor in (("loss_factor", self.loss_factor), ("spike", self.spike)):

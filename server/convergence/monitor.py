@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from clients.core.bounds import Rounds
 from clients.core.errors import require
 from server.convergence.criteria import CRITERIA
 from server.convergence.criterion import CriterionState, subject, update_criterion
@@ -50,7 +51,7 @@ class ConvergenceOptions:
     """
 
     stop: Literal["any", "all", "never"] = "any"
-    min_rounds: int = 1
+    min_rounds: Rounds = 1
     divergence: DivergenceOptions = field(default_factory=DivergenceOptions)
 
     if TYPE_CHECKING:

@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from clients.core.errors import RunFolderError
 from server.record.files import reading, sync_folder, whole_file, writing
-
-Line = dict[str, Any]
-"""A line of the record: what one round measured, by key."""
+from server.record.kept_lines import KeptLines, Line
 
 NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -138,26 +136,59 @@ class RoundWriter:
             self._handle = None
 
 
-def _whole_lines(path: Path) -> tuple[list[tuple[bytes, dict[str, Any]]], bool]:
-    """Return every complete line as bytes and as a value, and whether a partial line follows."""
-    with reading(path):
-        *raw_lines, tail = path.read_bytes().split(b"\n")
-    lines: list[tuple[bytes, dict[str, Any]]] = []
-    for number, raw in enumerate(raw_lines, start=1):
-        try:
-            line = from_json(raw)
-        except ValueError:
-            line = None
-        if not isinstance(line, dict):
-            if number == len(raw_lines) and not tail:  # only the end of the line was written
-                return lines, True
-            fix = f"Lines 1 to {number - 1} are complete: keep a copy, cut the file after them, then try again."
-            raise RunFolderError(str(path), f"line {number} of {len(raw_lines)} is damaged", fix=fix)
-        lines.append((raw, line))
-    return lines, bool(tail)
+class _WholeLines:
+    """Iterates over the complete lines of a file, as bytes and as a value; one line is in memory at a time.
+
+    Attributes:
+        truncated: after the last one, whether a partial line follows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.truncated = path, False
+
+    def __iter__(self) -> Iterator[tuple[bytes, Line]]:
+        """Yield the lines.
+
+        Raises:
+            RunFolderError: the file cannot be read, or a line before the last is damaged.
+        """
+        with reading(self.path):
+            file = self.path.open("rb")
+        with file:
+            for number, raw in enumerate(self._raw(file), start=1):
+                whole = raw.endswith(b"\n")
+                line = _object(raw) if whole else None
+                if line is None:
+                    self.truncated = True
+                    if whole and file.read(1):
+                        raise self._damaged(number)
+                    return
+                yield raw[:-1], line
+
+    def _raw(self, file: BinaryIO) -> Iterator[bytes]:
+        while True:
+            with reading(self.path):
+                raw = file.readline()
+            if not raw:
+                return
+            yield raw
+
+    def _damaged(self, number: int) -> RunFolderError:
+        with reading(self.path):
+            count = self.path.read_bytes().count(b"\n")
+        fix = f"Lines 1 to {number - 1} are complete: keep a copy, cut the file after them, then try again."
+        return RunFolderError(str(self.path), f"line {number} of {count} is damaged", fix=fix)
 
 
-def read_rounds(path: Path) -> tuple[list[dict[str, Any]], bool]:
+def _object(raw: bytes) -> Line | None:
+    """Return the JSON object of a line; None if it is damaged."""
+    with suppress(ValueError):
+        line = from_json(raw)
+        return line if isinstance(line, dict) else None
+    return None
+
+
+def read_rounds(path: Path) -> tuple[KeptLines, bool]:
     """Read a file of lines up to its last complete line.
 
     Args:
@@ -169,8 +200,8 @@ def read_rounds(path: Path) -> tuple[list[dict[str, Any]], bool]:
     Raises:
         RunFolderError: the file cannot be read, or a line before the last is damaged.
     """
-    lines, truncated = _whole_lines(path)
-    return [line for _, line in lines], truncated
+    found = _WholeLines(path)
+    return KeptLines(line for _, line in found), found.truncated
 
 
 def truncate_rounds(path: Path, last_round: int) -> int | None:
@@ -188,10 +219,11 @@ def truncate_rounds(path: Path, last_round: int) -> int | None:
     Raises:
         RunFolderError: the file cannot be read or replaced, or a line before the last is damaged.
     """
-    lines, truncated = _whole_lines(path)
-    kept = [(raw, line) for raw, line in lines if line.get("round", last_round) <= last_round]
-    if truncated or len(kept) < len(lines):
+    found = _WholeLines(path)
+    rounds = [line.get("round") for _, line in found]
+    kept = [round_index is None or round_index <= last_round for round_index in rounds]
+    if found.truncated or not all(kept):
         with whole_file(path) as file:
-            file.writelines(raw + b"\n" for raw, _ in kept)
+            file.writelines(raw + b"\n" for (raw, _), stays in zip(_WholeLines(path), kept, strict=True) if stays)
         sync_folder(path.parent)
-    return max((line["round"] for _, line in kept if "round" in line), default=None)
+    return max((r for r, stays in zip(rounds, kept, strict=True) if stays and r is not None), default=None)

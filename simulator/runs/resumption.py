@@ -15,6 +15,7 @@ from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.jsonlines import read_rounds
+from server.record.kept_lines import KeptLines
 from server.record.records import RunFolder
 from server.rounds.checkpointer import RunCheckpointer, Stateful
 from server.rounds.experiment import Experiment
@@ -37,7 +38,7 @@ class Resumption:
     """
 
     checkpoint: Checkpoint | None
-    lines: list[dict[str, Any]]
+    lines: KeptLines
     note: str
 
     @property
@@ -139,7 +140,7 @@ def go_back(
         fix = "Restore scenario.toml and the algorithm, or start a new run."
         raise RunFolderError(str(folder.path), problem, fix=fix)
     lines, truncated = read_rounds(folder.rounds)
-    kept = [line for line in lines if line["round"] <= last]
+    kept = KeptLines(line for line in lines if line["round"] <= last)
     if [line["round"] for line in kept] != list(range(last + 1)):
         newest = max((line["round"] for line in lines), default="none")
         problem = f"lacks rounds before the checkpoint at round {last}; the newest recorded round is {newest}"

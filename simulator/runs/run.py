@@ -28,6 +28,7 @@ from server.convergence.verdict import Verdict
 from server.record.checkpoint import CheckpointStore
 from server.record.claim import sole_writer
 from server.record.client_rows import ClientRows
+from server.record.kept_lines import KeptLines
 from server.record.records import Recorder, RunFolder
 from server.record.round_table import RoundTable
 from server.rounds.checkpointer import RunCheckpointer
@@ -101,12 +102,12 @@ class Run:
 
 
 class History:
-    """Keeps the lines of a run in memory."""
+    """Keeps the lines of a run in memory, packed."""
 
     critical = True
 
     def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
-        self.lines = list(lines)
+        self.lines = KeptLines(lines)
 
     def round_finished(self, line: dict[str, Any]) -> None:
         """Keep a line."""
