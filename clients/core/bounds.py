@@ -51,7 +51,10 @@ class Within:
 
 
 def _shown(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    if not isinstance(value, int):
+        return f"{value:g}"
+    digits = int(value.bit_length() * 0.30103) + 1
+    return f"{value:,}" if digits < 25 else f"a whole number of about {digits} digits"
 
 
 WHOLE = Within(-(10**6), 10**6, why="options multiply, and a larger one needs more memory or time than there is")
@@ -84,7 +87,7 @@ def problem_with(value: object, hint: Any) -> str:
 
     Example:
         >>> problem_with(10**9, int)
-        'must be at most 1,000,000, got 1000000000: options multiply, and a larger one needs more memory or time than \
+        'must be at most 1,000,000, got 1,000,000,000: options multiply, and a larger one needs more memory or time than \
 there is'
         >>> problem_with((0.5, 2.0), tuple[float, ...])
         ''
@@ -93,7 +96,7 @@ there is'
     for number in _numbers(value):
         within = ranges.get(int if isinstance(number, int) and int in ranges else float)
         if within is not None and not within.allows(number) and number == number:
-            return f"must be {within.limit_for(number)}, got {number}: {within.why}"
+            return f"must be {within.limit_for(number)}, got {_shown(number)}: {within.why}"
     return ""
 
 

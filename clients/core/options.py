@@ -44,6 +44,11 @@ class DataOptions(KindOptions):
         """Whether a partition may deal out the examples, where some data of the kind allow one."""
         return True
 
+    @property
+    def foreseen_bytes(self) -> int:
+        """Bytes that making the data takes, where that follows from the options; 0 where it does not."""
+        return 0
+
 
 class HeldOutOptions(DataOptions):
     """Options of examples in a pool: some are held out, and a partition deals out the rest.

@@ -94,7 +94,8 @@ class Reader:
             try:
                 found = read(value, hint)
             except Mismatch:
-                self.mistakes.append(wrong_type(path, value, hint))
+                problem = problem_with(value, hint) if isinstance(value, int) else ""
+                self.mistakes.append(out_of_range(path, problem) if problem else wrong_type(path, value, hint))
                 return None
             if problem := problem_with(found, hint):
                 self.mistakes.append(out_of_range(path, problem))
