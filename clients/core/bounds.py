@@ -47,6 +47,8 @@ class Within:
         """
         if value > self.high:
             return f"at most {_shown(self.high)}"
+        if value < self.low == -self.high:
+            return f"at most {_shown(self.high)} in size"
         return f"at least {_shown(self.low)}" if value < self.low else f"0, or at least {self.smallest:g} in size"
 
 
@@ -57,14 +59,14 @@ def _shown(value: float) -> str:
     return f"{value:,}" if digits < 25 else f"a whole number of about {digits} digits"
 
 
-WHOLE = Within(-(10**6), 10**6, why="options multiply, and a larger one needs more memory or time than there is")
+WHOLE = Within(-(10**6), 10**6, why="options multiply, and a larger one takes too much memory or time")
 """The range of a whole number that has no range of its own."""
 REAL = Within(-1e18, 1e18, smallest=1e-18, why="float32, the type of a run, must hold its square")
 """The range of a number that has no range of its own."""
 
 _ROUNDS = Within(-(10**9), 10**9, why="no run is longer than a billion rounds")
 _LIMIT = Within(-(10**18), 10**18, why="it is a limit, and nothing has so many")
-_VALUE = Within(-1e300, 1e300, why="float64 must hold its sums")
+_VALUE = Within(-1e100, 1e100, why="float64 must hold its square")
 
 Rounds = Annotated[int, _ROUNDS]
 """A number of rounds: nothing is allocated for it."""
@@ -87,8 +89,8 @@ def problem_with(value: object, hint: Any) -> str:
 
     Example:
         >>> problem_with(10**9, int)
-        'must be at most 1,000,000, got 1,000,000,000: options multiply, and a larger one needs more memory or time than \
-there is'
+        'must be at most 1,000,000, got 1,000,000,000: options multiply, and a larger one takes too much memory \
+or time'
         >>> problem_with((0.5, 2.0), tuple[float, ...])
         ''
     """

@@ -90,7 +90,7 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     one = each * (3 + stacked_optimizer(local).num_states) + PLAN_BYTES * sample.longest * batch
     one += BACKWARD * activations * batch + example * min(largest, sample.longest * batch)
     width = _tile(options, count, one)
-    total, fits = int(population.sizes.sum(dtype=np.int64)), len(population.sizes) <= RESIDENT_CLIENTS
+    total, fits = int(population.sizes.sum(dtype="int64")), len(population.sizes) <= RESIDENT_CLIENTS
     made = min(total, rounds * count * mean) * example
     needs = max(min(made, RESIDENT_BYTES if fits else CACHE_BYTES), (count * mean + largest) * example)
     kept = min(rounds * cohort, population.num_clients)

@@ -94,7 +94,7 @@ class Reader:
             try:
                 found = read(value, hint)
             except Mismatch:
-                problem = problem_with(value, hint) if isinstance(value, int) else ""
+                problem = problem_with(value, hint) if isinstance(value, int | list) else ""
                 self.mistakes.append(out_of_range(path, problem) if problem else wrong_type(path, value, hint))
                 return None
             if problem := problem_with(found, hint):
