@@ -115,7 +115,8 @@ def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
     near = [name for name in allowed if words in name.split("_")][:1]
     near = near or get_close_matches(words, list(allowed), n=1, cutoff=0.5)
     nearest = f" Nearest: {near[0]!r}." if near else ""
-    return f"{shortened(repr(value) if isinstance(value, str) else words)} is not {what}.{nearest} All: {listed(allowed, MOST_NAMES)}"
+    shown = shortened(repr(value) if isinstance(value, str) else words)
+    return f"{shown} is not {what}.{nearest} All: {listed(allowed, MOST_NAMES)}"
 
 
 def _written(value: object) -> str:
