@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpcore
 
 from clients.core.errors import UserError
+from clients.core.shown.text import printable
+from server.sinks.network import FAILURES, Deadline, DeadlineBackend
 
 PROGRAM = "prometheus"
 READY_SECONDS = 60.0
@@ -145,12 +147,14 @@ def _process(role: Role, folder: Path, executable: str) -> Iterator[subprocess.P
 def _await_ready(role: Role, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until it answers."""
     until = time.monotonic() + READY_SECONDS
-    # On the loopback no proxy of the environment applies. The answer's status is enough, so its body is not read.
-    with httpx.Client(timeout=1.0, trust_env=False, follow_redirects=False) as client:
+    deadline = Deadline()
+    with httpcore.ConnectionPool(network_backend=DeadlineBackend(deadline)) as pool:
         while time.monotonic() < until:
             _require_running(role, process, log)
-            with suppress(httpx.HTTPError), client.stream("GET", f"{role.url}/-/ready") as response:
-                if response.is_success:
+            deadline.begin(1.0)
+            # The answer's status is enough, so its body is not read.
+            with suppress(*FAILURES), pool.stream("GET", f"{role.url}/-/ready") as response:
+                if 200 <= response.status < 300:
                     return
             time.sleep(0.05)
     raise UserError(PROGRAM, f"the {role.name} one was not ready in {READY_SECONDS:g} seconds", fix=f"See {log}.")
@@ -160,5 +164,5 @@ def _require_running(role: Role, process: subprocess.Popen[bytes], log: Path) ->
     """Raise where the process has stopped."""
     if process.poll() is not None:
         last = log.read_text("utf-8", "replace").strip().splitlines()[-1:]
-        problem = f"the {role.name} one stopped with code {process.returncode}: {' '.join(last)}"
+        problem = f"the {role.name} one stopped with code {process.returncode}: {printable(' '.join(last))}"
         raise UserError(PROGRAM, problem, fix="It needs version 2.42 or newer.")

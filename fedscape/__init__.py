@@ -36,6 +36,9 @@ and test it with `fedscape.testing`.
 `run.path` is the run's folder: rounds.jsonl, clients/ (Parquet), model.safetensors, scenario.toml. `fs.resume(path)`
 continues an interrupted run, and `fs.open_run(path)` reads a finished one: `.verdict`, `.rounds` and `.clients`
 (`["client_drift"]`: one value for each client in each round), all as NumPy arrays by name.
+
+`fs.simulate(scenario, observers=[mine])` calls your own observers in each round; `snapshot_taken(snapshot)` gets an
+`fs.Snapshot` with a copy of the model.
 """
 
 from importlib import import_module
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
     from server.convergence.verdict import Verdict
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
+    from server.rounds.observers import Snapshot
     from simulator.runs.describing import describe_data
     from simulator.runs.populations import population
     from simulator.runs.record import Record, open_run
@@ -112,6 +116,7 @@ _HOME = {
     "ScenarioError": "clients.core.errors",
     "ServerState": "server.algorithms.state",
     "ServerTransform": "server.algorithms.transforms",
+    "Snapshot": "server.rounds.observers",
     "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
     "Uplink": "clients.training.uplink",
@@ -169,6 +174,7 @@ __all__ = [
     "ScenarioError",
     "ServerState",
     "ServerTransform",
+    "Snapshot",
     "StepContext",
     "StrategyError",
     "Uplink",

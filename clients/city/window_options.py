@@ -9,7 +9,7 @@ from clients.city.attacks.tables import DEVICES, FAMILIES
 from clients.city.gait import ACTIVITIES, PLACEMENTS
 from clients.city.options import SplitOptions
 from clients.core.errors import require, unknown_name
-from clients.core.options import check_range
+from clients.core.options import check_not_negative, check_range
 
 
 class SignalOptions(SplitOptions):
@@ -81,7 +81,7 @@ class BridgeOptions(SignalOptions):
             "onset",
             f"must be two shares from 0 to 1, the earlier first, got {list(self.onset)}",
         )
-        require(self.growth_hours >= 0.0, "growth_hours", f"must be >= 0, got {self.growth_hours}")
+        check_not_negative(self, "growth_hours")
         check_range(self, 0, 3, "temperature_effect", "diversity")
         check_range(self, 0, 100, "noise")
         self.check_fractions()

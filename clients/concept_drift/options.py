@@ -27,6 +27,7 @@ from clients.core.options import (
     check_not_negative,
     check_positive,
     check_range,
+    unread_of,
 )
 
 
@@ -63,3 +64,7 @@ class DriftOptions(KindOptions):
         check_clients(self)
         check_not_negative(self, "start", "stagger", words="a finite number >= 0")
         check_positive(self, "duration", "period", words="a finite number > 0")
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that another kind reads."""
+        return unread_of(self.kind, {"duration": ("gradual", "incremental"), "period": ("recurring",)}, "kind")

@@ -16,6 +16,8 @@ from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from numbers import Real
 
+from clients.core.shown.text import presentable
+
 MOST_NAMES = 40
 """The most names that the message on an unknown one lists."""
 
@@ -42,9 +44,9 @@ class UserError(FedscapeError, ValueError):
         self.field, self.problem, self.fix = field, problem, fix
 
     def __str__(self) -> str:
-        """Field, problem and fix on one line."""
+        """Field, problem and fix on one line; names in them may be foreign, so they are made printable."""
         end = "" if self.problem.endswith((".", "?", "!")) else "."
-        return f"{self.field}: {self.problem}{end} {self.fix}".rstrip()
+        return presentable(f"{self.field}: {self.problem}{end} {self.fix}".rstrip())
 
     def inside(self, section: str) -> UserError:
         """Return the same error with its field under `section` (scenario files have two levels)."""

@@ -8,7 +8,7 @@ A check takes the options and the names of their fields, in the order in which i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,20 @@ class HeldOutOptions(DataOptions):
         check_below_one(self, *shares, words="at least 0 and below 1")
         left = f"validation and test together must be below 1, got {validation} + {test}"
         require(validation + test < 1, "validation_fraction", left, fix="Something must be left to train on.")
+
+
+def unread_of(kind: str, readers: Mapping[str, Collection[str]], what: str) -> dict[str, str]:
+    """Return why a key has no effect, for each key of `readers` that `kind` does not read.
+
+    Example:
+        >>> unread_of("sgd", {"rho": ("rmsprop",)}, "optimizer")
+        {'rho': "optimizer 'sgd' does not read it; 'rmsprop' does"}
+    """
+    return {
+        key: f"{what} {kind!r} does not read it; {', '.join(map(repr, who))} {'do' if len(who) > 1 else 'does'}"
+        for key, who in readers.items()
+        if kind not in who
+    }
 
 
 def check_at_least(options: object, least: float, *names: str, words: str = ">= {:g}") -> None:

@@ -127,6 +127,11 @@ class FederationFacts:
     record: dict[str, str | int | float] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
+    @property
+    def with_data(self) -> int:
+        """Clients that have training examples: the N of algorithms. The others never train, so they do not count."""
+        return int(np.count_nonzero(self.sizes))
+
     def weights_of(self, clients: I64, num_examples: I64) -> F64:
         """Return the relative weights of some clients in the objective: p_k where given, else their examples."""
         weights = num_examples if self.shares is None else self.shares[clients]
@@ -157,7 +162,8 @@ class CentralData:
 
     Attributes:
         validation: examples that criteria may look at, or None.
-        test: examples that are used only at the end of a run, or None.
+        test: examples that decide nothing in a run, or None: they show how good its model is, at the end and, with
+            `evaluation.test_every`, every few rounds.
     """
 
     validation: CentralExamples | None = None

@@ -13,9 +13,11 @@ from traceback import walk_tb
 from types import CodeType, FrameType
 
 from clients.core.errors import FedscapeError, UserError
+from clients.core.shown.text import presentable
 
 _ROOT = Path(__file__).parents[2]
-OURS = tuple(str(_ROOT / name) + "/" for name in ("clients", "server", "simulator", "dashboards", "fedscape"))
+_PACKAGES = ("clients", "server", "simulator", "dashboards", "fedscape")
+OURS = tuple(str(_ROOT / name) + "/" for name in _PACKAGES)
 """Folders of fedscape's own code."""
 LIBRARIES = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib")})
 """Folders of Python's own library; installed packages may lie in one of them."""
@@ -34,7 +36,7 @@ def described(error: BaseException) -> str:
         >>> described(ValueError("no such site"))
         'ValueError: no such site'
     """
-    text = " ".join(str(error).split())
+    text = presentable(" ".join(str(error).split()))
     text = text if len(text) <= _MOST else text[: _MOST - 4] + " ..."
     place = user_place(error)
     return type(error).__name__ + (f": {text}" if text else "") + (f" ({place})" if place else "")
@@ -98,6 +100,16 @@ def naming(field: str, doing: str, *, kind: type[UserError] = UserError, fix: st
         if not is_of_users_code(error):
             raise
         raise kind(field, f"{doing}: {described(error)}", fix=fix) from error
+
+
+def is_our_object(value: object) -> bool:
+    """Return whether an object's class is fedscape's own, and not the user's.
+
+    Example:
+        >>> is_our_object(UserError("seed", "is 1")), is_our_object([])
+        (True, False)
+    """
+    return type(value).__module__.partition(".")[0] in _PACKAGES
 
 
 def name_of(function: Callable[..., object]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ import torch
 from clients.core.arrays import I64, Array
 from clients.core.errors import DataError, PartitionError, unknown_name
 from clients.core.population import Population
+from clients.core.shown.secrets import Secrets
+from clients.core.shown.text import presentable
 from clients.datasets.example_options import HuggingFaceOptions
 from clients.partition.options import NaturalOptions, PartitionOptions
 from clients.partition.pooled import Pool, pooled_population
 
+TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Environment variables with a token that the package `datasets` sends to the Hub."""
 ROW = "fedscape_row"
 """The column with each example's client, which a partitioner adds."""
 
@@ -107,8 +112,9 @@ def _load(options: HuggingFaceOptions, local: Path) -> Mapping[str, Any]:
         source = str(local) if local.exists() else options.path
         return dict(datasets.load_dataset(source, options.subset or None))
     except Exception as error:  # an error of any of its packages: the set cannot be read
-        problem = f"{options.path} cannot be read as a Hugging Face data set ({type(error).__name__}: {error})"
-        raise DataError("path", problem.replace("\n", " ")[:500]) from error
+        words = presentable(Secrets(map(os.environ.get, TOKENS)).hidden(str(error)))
+        problem = f"{options.path} cannot be read as a Hugging Face data set ({type(error).__name__}: {words})"
+        raise DataError("path", problem[:500]) from None  # the error may have a token, or a URL that is signed
 
 
 def _column(data: Any, options: HuggingFaceOptions, name: str, split: str, setting: str) -> Array:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from clients.core import streams
-from clients.core.arrays import I64
+from clients.core.arrays import F64, I64
 from clients.core.checks import require_shape
 from clients.core.errors import StrategyError
 from clients.training.local import count_steps
+from clients.training.optimizers import gradient_weights
 from clients.training.rules import LocalResult, LocalRule
 from clients.training.task import LearningTask
 from clients.training.uplink import RESIDUAL
@@ -65,6 +66,7 @@ def finish(
             broadcast=work.broadcast,
             state={n: client_state[n] for n in rule.client_state},
             anchor_gradient=gradients(work) if rule.needs_anchor_gradient else None,
+            gradient_weight=torch.from_numpy(_gradient_weights(task, work.round_index, steps)).to(params)[:, None],
         )
         new, extras = _finished(rule, result)
     sent = params
@@ -76,8 +78,9 @@ def finish(
         sent = work.params - arrived
         if work.uplink.keeps_residual:
             new[RESIDUAL] = update - arrived
-    if rule.forgets_partial_work and new:
-        whole = torch.from_numpy(steps >= full_steps(task, work.clients)).to(params.device)[:, None]
+    least = full_steps(task, work.clients) if rule.forgets_partial_work else np.ones_like(steps)
+    if new and (steps < least).any():  # a client without a step has nothing to remember
+        whole = torch.from_numpy(steps >= least).to(params.device)[:, None]
         new = {n: torch.where(whole, v, client_state[n]) for n, v in new.items()}
     return Finished(sent, extras, new)
 
@@ -100,6 +103,11 @@ def _finished(rule: LocalRule, result: LocalResult) -> tuple[dict[str, Tensor], 
         for name, vector in vectors.items():
             require_shape(vector, result.params, rule.name, f"finish, for {name!r},")
     return found
+
+
+def _gradient_weights(task: LearningTask, round_index: int, steps: I64) -> F64:
+    """Return |a| of clients after their local steps, (K,)."""
+    return gradient_weights(task.local, task.local.lr(round_index), int(steps.max(initial=0)))[steps]
 
 
 def client_slice(work: CohortWork, k: int) -> CohortWork:

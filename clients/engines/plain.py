@@ -28,8 +28,8 @@ from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches, count_steps
 from clients.training.losses import example_scores, predictions, trained_losses
-from clients.training.optimizers import torch_optimizer
-from clients.training.path_measures import PathMeter, is_measured, squared_norms
+from clients.training.optimizers import shrink, torch_optimizer
+from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
 from clients.training.work import CohortUpdate, CohortWork, concatenate
@@ -165,7 +165,8 @@ class PlainEngine:
         task, local = self.task, self.task.local
         client = work.clients[k : k + 1]
         self._load(work.params, state.get(BUFFERS, work.buffers))
-        anchor = {n: v.clone() for n, v in task.parameters.views(work.params.to(task.device)).items()}
+        start = work.params.to(task.device)
+        anchor = {n: v.clone() for n, v in task.parameters.views(start).items()}
         broadcast = {n: task.parameters.views(v.to(task.device)) for n, v in work.broadcast.items()}
         held = {n: task.parameters.views(v.to(task.device)) for n, v in state.items() if n in work.rule.client_state}
         lr = local.lr(work.round_index)
@@ -194,15 +195,16 @@ class PlainEngine:
                 with torch.no_grad():
                     self._correct(work, client, step - 1, anchor, broadcast, held)
                     self._clip()
-                    if local.decoupled_weight_decay:
+                    if local.decoupled_decay:
                         for p in self._named.values():
                             if p.grad is not None:
-                                p.mul_(1 - lr * local.decoupled_weight_decay)
+                                p.mul_(1 - lr * local.decoupled_decay)
                 optimizer.step()
-                if is_measured(step) or step == steps:
-                    meter.position(
-                        step, squared_norms({n: (p.detach() - anchor[n])[None] for n, p in self._named.items()})
-                    )
+                if local.l1:
+                    self._shrink(optimizer, lr, step)
+                if is_placed(step) or step == steps:
+                    here = {n: p.detach()[None] for n, p in self._named.items()}
+                    meter.position(step, distances(here, task.parameters, start))
                 if self.progress is not None:
                     self.progress.add(1)
         return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps))
@@ -221,19 +223,16 @@ class PlainEngine:
         broadcast: Mapping[str, Mapping[str, Tensor]],
         state: Mapping[str, Mapping[str, Tensor]],
     ) -> None:
-        """Add noise, the L1 subgradient and the rule's correction to the gradients in place.
+        """Add noise and the rule's correction to the gradients in place.
 
         A parameter without a gradient keeps none, so the optimizer skips it, as in torch. Only where the rule corrects
         its gradient of zero to another one, it steps along that.
         """
-        local = self.task.local
         noise = gradient_noise(self.task, work.round_index, client, step)
         for name, p in self._named.items():
             g, has_none = _gradient(p), p.grad is None
             if noise is not None and not has_none:
                 g = g + noise[name][0]
-            if local.l1 and not has_none:
-                g = g + local.l1 * p.sign()
             if work.rule.correct is not None:
                 g = work.rule.correct(
                     g.clone(),
@@ -250,6 +249,13 @@ class PlainEngine:
             nn.utils.clip_grad_norm_(list(self._named.values()), self.task.local.clip_norm)
         if self.task.local.clip_value is not None:
             nn.utils.clip_grad_value_(list(self._named.values()), self.task.local.clip_value)
+
+    def _shrink(self, optimizer: torch.optim.Optimizer, lr: float, step: int) -> None:
+        """Take the proximal step of the L1 penalty, where the optimizer took a step."""
+        with torch.no_grad():
+            for p in self._named.values():
+                if p.grad is not None:
+                    shrink(p, self.task.local, lr, step, optimizer.state[p])
 
     def _result(
         self,

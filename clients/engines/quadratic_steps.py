@@ -11,7 +11,7 @@ from torch import Tensor
 from clients.core.arrays import I64
 from clients.engines.batch import Tensors
 from clients.engines.quadratics import Bowls, QuadraticProgram, bowls_of
-from clients.training.path_measures import PathMeter, is_measured, squared_norms
+from clients.training.path_measures import PathMeter, is_measured, is_placed, squared_norms
 from clients.training.task import cast_features
 
 AT_ONCE = 1 << 20
@@ -78,18 +78,25 @@ class QuadraticSteps:
             for i in range(count):
                 if is_measured(s + i + 1):
                     self.meter.gradient(squared_norms({"w": bowls.slope(bent[i])}))
-                    place = (way[i + 1] + bowls.centres).squeeze(2)
-                    self.meter.position(s + i + 1, squared_norms({"w": place - self.anchor}))
+            self._place(s, way[1:], bowls.centres)
         return torch.cat(found)
+
+    def _place(self, s: int, way: Tensor, centres: Tensor) -> None:
+        """Measure the distances after the steps from s on, at centres [k, d, 1] + way [steps, k, d, 1], together."""
+        placed = [i for i in range(len(way)) if is_placed(s + i + 1)]
+        if placed:
+            chosen = way[: len(placed)] if placed[-1] == len(placed) - 1 else way[placed]
+            away = (chosen + centres).squeeze(3).sub_(self.anchor)
+            for i, distance in zip(placed, torch.linalg.vector_norm(away, dim=2).unbind(0), strict=True):
+                self.meter.position(s + i + 1, distance)
 
     def _take(self, s: int, k: int, gradient: Tensor) -> None:
         """Take one step of any kind."""
-        measured = is_measured(s + 1)
-        if measured:
+        if is_measured(s + 1):
             self.meter.gradient(squared_norms({"w": gradient}))
         self.step(s, k, {"w": gradient})
-        if measured:
-            self.meter.position(s + 1, squared_norms({"w": self.w[:k] - self.anchor}))
+        if is_placed(s + 1):
+            self.meter.position(s + 1, torch.linalg.vector_norm(self.w[:k] - self.anchor, dim=1))
 
     def _stretches(self) -> Iterator[tuple[int, int, list[Bowls], bool]]:
         """Yield (first step, end, objectives, whether one serves all steps) of successive steps of the same clients."""

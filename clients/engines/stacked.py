@@ -31,8 +31,8 @@ from clients.modules.dropout import dropout_keys, dropout_mask
 from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches, count_steps
-from clients.training.optimizers import stacked_optimizer
-from clients.training.path_measures import PathMeter, is_measured, squared_norms
+from clients.training.optimizers import shrink, stacked_optimizer
+from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
 from clients.training.task import LearningTask, cast_features, cast_targets, probe_examples
 from clients.training.work import CohortUpdate, CohortWork
@@ -192,12 +192,13 @@ class _TileRun:
         self.sites = task.sites if noisy else ()
         k, device = work.num_clients, task.device
         remembered = {n: v.to(device) for n, v in client_state.items() if n in work.rule.client_state}
-        self.anchor = task.parameters.views(work.params.to(device))
+        self.start = work.params.to(device)
+        self.anchor = task.parameters.views(self.start)
         self.broadcast = {n: task.parameters.views(v.to(device)) for n, v in work.broadcast.items()}
         self.client_state = {n: task.parameters.views(v) for n, v in remembered.items()}
         self.params = {n: v.expand(k, *v.shape).clone() for n, v in self.anchor.items()}
-        start = client_state.get(BUFFERS, work.buffers.expand(k, -1)).to(device)
-        self.buffers = {n: v.clone() for n, v in task.buffers.views(start.contiguous()).items()}
+        held = client_state.get(BUFFERS, work.buffers.expand(k, -1)).to(device)
+        self.buffers = {n: v.clone() for n, v in task.buffers.views(held.contiguous()).items()}
         self.state: dict[str, list[Tensor]] = {
             n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
         }
@@ -226,8 +227,8 @@ class _TileRun:
                 self.progress.add(sum(self.active))
         else:
             self._play_steps()
-        if self.work.num_clients:
-            self.meter.position(self.batches.steps, self._squared_distances(self.work.num_clients))
+        if not all(map(is_placed, self.batches.steps.tolist())):
+            self.meter.position(self.batches.steps, self._distances(self.work.num_clients))
 
     def _play_steps(self) -> None:
         fused = self._fused_program()
@@ -246,8 +247,8 @@ class _TileRun:
                 for name, value in buffers.items():
                     self.buffers[name][:k] = value
                 self._step(s, k, gradients)
-            if measured:
-                self.meter.position(s + 1, self._squared_distances(k))
+            if is_placed(s + 1):
+                self.meter.position(s + 1, self._distances(k))
             if self.progress is not None:
                 self.progress.add(k)
 
@@ -302,7 +303,7 @@ class _TileRun:
         """Return whether a local step is w <- w - lr (gradient + l2 w)."""
         local = self.task.local
         plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
-        extra = local.l1 or local.decoupled_weight_decay or local.clip_norm or local.clip_value or local.gradient_noise
+        extra = local.l1 or local.decoupled_decay or local.clip_norm or local.clip_value or local.gradient_noise
         return plain and not extra
 
     def _quadratic_steps(self, program: QuadraticProgram) -> QuadraticSteps:
@@ -377,8 +378,6 @@ class _TileRun:
             w = self.params[name][:k]
             if noise is not None and name not in unused:
                 g = g.add_(noise[name])
-            if local.l1 and name not in unused:
-                g = g.add_(w.sign(), alpha=local.l1)
             if rule.correct is not None:
                 broadcast = {n: v[name] for n, v in self.broadcast.items()}
                 remembered = {n: v[name][:k] for n, v in self.client_state.items()}
@@ -405,9 +404,12 @@ class _TileRun:
 
     def _descend(self, w: Tensor, g: Tensor, state: list[Tensor], step: int) -> None:
         """Take an optimiser step, counted from 1, in place."""
-        if self.task.local.decoupled_weight_decay:
-            w.mul_(1 - self.lr * self.task.local.decoupled_weight_decay)
+        local = self.task.local
+        if local.decoupled_decay:
+            w.mul_(1 - self.lr * local.decoupled_decay)
         self.optimizer.step(w, g, state, step, self.lr)
+        if local.l1:
+            shrink(w, local, self.lr, step, state)
 
-    def _squared_distances(self, k: int) -> Tensor:
-        return squared_norms({n: self.params[n][:k] - v for n, v in self.anchor.items()})
+    def _distances(self, k: int) -> Tensor:
+        return distances(self._prefix(self.params, k), self.task.parameters, self.start)

@@ -37,6 +37,10 @@ class Schedule:
     def __post_init__(self) -> None:
         require(0 <= self.start < math.inf, "start", f"must be a finite number >= 0, got {self.start}")
         later = self.stop is None or self.stop > self.start
+        finite = self.stop is None or self.stop < math.inf
+        require(
+            finite, "stop", f"must be finite, got {self.stop}", fix="Leave it out: a fault without stop never ends."
+        )
         require(later, "stop", f"must be later than start ({self.start}), got {self.stop}")
 
     def active(self, round_index: int) -> bool:

@@ -38,12 +38,14 @@ class DataRow(Row):
         partition: whether a partition is needed, may replace the data's own clients, or is refused.
         is_generated: whether sensors of a generated city read it.
         is_drawn: whether it depends on the seed.
+        unread_world: keys of [world] on which data of a generated kind do not depend.
     """
 
     build: Callable[..., Any]
     partition: Literal["needed", "taken", "refused"]
     is_generated: bool = False
     is_drawn: bool = True
+    unread_world: tuple[str, ...] = ()
 
 
 def _pooled(kind: str, options: type[DataOptions], module: str, *, needed: bool = False) -> DataRow:
@@ -58,10 +60,12 @@ def _owned(kind: str, options: type[DataOptions], module: str, *, is_drawn: bool
     return DataRow(kind=kind, options=options, build=build, partition="refused", is_drawn=is_drawn)
 
 
-def _generated(kind: str, options: type[DataOptions]) -> DataRow:
-    """Return the row of a source of the generated city."""
+def _generated(kind: str, options: type[DataOptions], *, without: tuple[str, ...] = ()) -> DataRow:
+    """Return the row of a source of the generated city, which does not depend on the keys `without` of [world]."""
     build = lazy(f"clients.city.{kind}", f"{kind}_source")
-    return DataRow(kind=kind, options=options, build=build, partition="refused", is_generated=True)
+    return DataRow(
+        kind=kind, options=options, build=build, partition="refused", is_generated=True, unread_world=without
+    )
 
 
 DATA: Table[DataRow] = Table(
@@ -77,12 +81,16 @@ DATA: Table[DataRow] = Table(
     _pooled("uci_har", UciHarOptions, "datasets.uci_har"),
     _pooled("n_baiot", NBaiotOptions, "datasets.n_baiot"),
     _pooled("huggingface", HuggingFaceOptions, "datasets.huggingface"),
-    _generated("traffic", TrafficOptions),
-    _generated("meters", MetersOptions),
+    _generated("traffic", TrafficOptions, without=("mean_temperature", "seasonal_swing")),
+    _generated("meters", MetersOptions, without=("events_per_week",)),
     _generated("air", AirOptions),
     _generated("bridge", BridgeOptions),
-    _generated("intrusion", IntrusionOptions),
-    _generated("activity", ActivityOptions),
+    _generated("intrusion", IntrusionOptions, without=("rain_share",)),
+    _generated(
+        "activity",
+        ActivityOptions,
+        without=("start", "mean_temperature", "seasonal_swing", "rain_share", "events_per_week"),
+    ),
 )
 
 GENERATED = {kind: row for kind, row in DATA.items() if row.is_generated}

@@ -22,7 +22,7 @@ from clients.core.ragged import alike, few_clients, label_counts_of, offsets_of,
 from clients.faults.apply import Block, LabelBlock, corrupt, corrupt_in_place, corrupt_labels
 from clients.faults.counts import fault_counts
 from clients.faults.options import Faults, LabelFaultOptions
-from clients.federation.scaling import restore, standardise
+from clients.federation.scaling import inliers, restore, standardise
 from clients.world.world import World
 
 MEASURED_CLIENTS = 64
@@ -90,7 +90,7 @@ def readings_of(population: Population, seed: int) -> Readings:
     """Return how a population's examples are laid out as readings.
 
     The channels are those of the population's `spec`, in deviations. Without any, every feature is a channel and is
-    measured here.
+    measured here. All have one deviation: the root of the features' mean variance, without outliers (`inliers`).
     """
     shape, channels = population.spec.feature_shape, population.spec.channels
     if channels and shape[-1] == len(channels):
@@ -99,13 +99,14 @@ def readings_of(population: Population, seed: int) -> Readings:
     chosen = streams.choose(streams.keys(seed, "channels"), len(some), min(len(some), MEASURED_CLIENTS))
     data = population.cohort(some[chosen].astype(np.int64))
     flat = data.features[torch.from_numpy(data.rows)].double().flatten(1).numpy()
-    spread = float(np.sqrt(flat.var(axis=0).mean())) or 1.0
+    usual = inliers(flat)
+    spread = float(np.sqrt(usual.var(axis=0).mean())) or 1.0
     low, high = float(flat.min()), float(flat.max())
     return Readings(
         1,
         tuple(
             Channel(name=f"feature {j}", mean=float(m), deviation=spread, low=low, high=high)
-            for j, m in enumerate(flat.mean(axis=0))
+            for j, m in enumerate(usual.mean(axis=0))
         ),
     )
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from clients.core.bounds import AtMost
 from clients.core.errors import require
-from clients.core.options import check_at_least
+from clients.core.options import check_at_least, unread_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +41,10 @@ class FeatureOptions:
         require(not selects or self.keep is not None, "keep", f"must be given with select = {self.select!r}")
         check_at_least(self, 2, "bins")
         check_at_least(self, 1, "statistics_clients")
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that other keys leave without one."""
+        found = unread_of(self.select, {"bins": ("mutual_information",)}, "select")
+        if self.select == "none" and self.normalise == "none":
+            found["statistics_clients"] = "`normalise` and `select` are 'none', so no client sends statistics"
+        return found

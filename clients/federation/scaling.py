@@ -1,4 +1,4 @@
-"""Converts readings between their channels' units and deviations from their nominal means, in place.
+"""Converts readings between their channels' units and deviations from their nominal means, in place; bounds outliers.
 
 The conversions work on rows of many steps: rows of a single step's few channels would make slow inner loops.
 """
@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from clients.core.arrays import F32
+from clients.core.arrays import F32, F64
 from clients.core.channels import Channel
 
+OUTLIER = 10.0
+"""Deviations from the median beyond which a reading is an outlier; a normal one is there once in 10^23 times."""
+NORMAL = 1.4826
+"""Standard deviation of a normal number over its median absolute deviation."""
 _ROW = 4096  # numbers, at least
 
 
@@ -33,6 +37,26 @@ def restore(values: F32, channels: Sequence[Channel]) -> None:
     """Convert standardised readings (..., C), contiguous, to their channels' units."""
     _in_rows(values, channels, np.multiply, "deviation")
     _in_rows(values, channels, np.add, "mean")
+
+
+def inliers(flat: F64) -> F64:
+    """Return features (n, d) with outliers moved to a bound, so that one cannot set a fault's size.
+
+    The bound is `OUTLIER` robust deviations from the feature's median, or `OUTLIER` times the root mean square of all
+    features' robust deviations where that is more. A robust deviation is 1.4826 x the median absolute deviation. For
+    features where that is 0, such as one-hot ones, it is the median of their deviations that are not 0. All other
+    values stay as they are, to the bit.
+    """
+    middle = np.median(flat, axis=0)
+    away = np.abs(flat - middle)
+    scale = NORMAL * np.median(away, axis=0)
+    rare = away[:, scale == 0]
+    if rare.any():
+        scale[scale == 0] = np.median(rare[rare > 0])
+    bound = OUTLIER * np.maximum(scale, np.sqrt(np.mean(scale**2)))
+    if not (away > bound).any():
+        return flat
+    return np.asarray(np.clip(flat, middle - bound, middle + bound))
 
 
 def _in_rows(values: F32, channels: Sequence[Channel], operation: Callable[..., Any], attribute: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import overload
 
@@ -61,10 +62,23 @@ def decode_work(content: RecordDict, clients: I64, codec: Codec, own: LocalWork)
         clients=clients,
         params=params,
         buffers=buffers,
-        rule=own.rule if is_ours else proximal(number(config.get(PROXIMAL, 0.0))),
+        rule=own.rule if is_ours else proximal(_mu(config.get(PROXIMAL, 0.0))),
         uplink=own.uplink if is_ours else IDENTITY,
         broadcast=vectors,
     )
+
+
+def _mu(value: object) -> float:
+    """Return FedProx's mu of a message's config.
+
+    Raises:
+        StrategyError: it is no finite number of at least 0, of which nan would become the model.
+    """
+    mu = number(value)
+    if isinstance(value, bool) or not (math.isfinite(mu) and mu >= 0):
+        problem = f"sends {PROXIMAL!r} = {value!r:.60}, which must be a finite number of at least 0"
+        raise StrategyError("strategy", problem, fix="FedProx(proximal_mu=0.1) sends one.")
+    return mu
 
 
 class DecodedReplies(Sequence[Message]):

@@ -11,7 +11,9 @@ k = l, a U-statistic, so equal laws give 0 on average, whatever the clients' siz
 
     D2_k = 2 sum_l w_l M_kl - M_kk - sum_kl w_k w_l M_kl,      sum_k w_k D2_k = sum_kl w_k w_l M_kl - sum_k w_k M_kk.
 
-An unbiased estimate of a distance near 0 is negative about half of the time. D2 grows with the root of the number of
+An unbiased estimate of a distance near 0 is negative about half of the time, so it comes with its standard error: the
+jackknife over examples (Efron and Stein 1981), which is at least the true one on average. D2 grows with the root of the
+number of
 features; the energy coefficient D2 / (2 E|X - Y|) (their section 3.2) lies in [0, 1] whatever their number.
 """
 
@@ -43,12 +45,14 @@ class FeatureShift:
         mean: mean of `each`, weighted by examples.
         coefficient: the mean of D2_k over twice the mean of E|X - Y|, at most 1: the energy coefficient.
         examples: how many were measured.
+        error: standard error of `mean`, given these clients; nan where no client has three examples.
     """
 
     each: F64
     mean: float
     coefficient: float
     examples: int
+    error: float = float("nan")
 
 
 def feature_shift(features: F64, offsets: I64, weights: npt.ArrayLike) -> FeatureShift:
@@ -76,12 +80,39 @@ def feature_shift(features: F64, offsets: I64, weights: npt.ArrayLike) -> Featur
     n = sizes[able]
     w = np.asarray(weights, np.float64)[able]
     w = w / w.sum()
-    means = _mean_distances(_standardised(x, np.repeat(w / n, n)), n)
+    sums = _summed_distances(_standardised(x, np.repeat(w / n, n)), n)
+    pairs = np.outer(n, n).astype(np.float64)
+    np.fill_diagonal(pairs, n * (n - 1.0))
+    means = np.add.reduceat(sums, offsets_of(n)[:-1], axis=0) / pairs
     towards = means @ w  # E|X - Y| of each client
     among = float(w @ towards)
     each[able] = 2 * towards - np.diagonal(means) - among
     mean = float(w @ each[able])
-    return FeatureShift(each, mean, mean / (2 * among) if among > 0 else 0.0, len(features))
+    error = _error(sums, means, n, w)
+    return FeatureShift(each, mean, mean / (2 * among) if among > 0 else 0.0, len(features), error)
+
+
+def _error(sums: F64, means: F64, n: I64, w: F64) -> float:
+    """Return the jackknife's standard error of sum_kl w_k w_l M_kl - sum_k w_k M_kk over the examples.
+
+    Args:
+        sums: distances of each example to those of each client, summed (M, K).
+        means: M_kl (K, K).
+        n: examples of each client, int64 (K,).
+        w: weights, sum 1 (K,).
+    """
+    if not (n > 2).any():
+        return float("nan")
+    owner, rows = np.repeat(np.arange(len(n)), n), np.arange(len(sums))
+    size, own_mean = n[owner].astype(np.float64), np.diagonal(means)[owner]
+    own = sums[rows, owner]
+    # without an example, M_kk and the M_kl (l other than k) change by:
+    within = 2 * ((size - 1) * own_mean - own) / ((size - 1) * np.maximum(size - 2, 1))
+    others = means @ w - np.diagonal(means) * w
+    across = (others[owner] - (sums @ (w / n) - own * (w / n)[owner])) / (size - 1)
+    change = w[owner] * (2 * across + (w[owner] - 1) * within)
+    variance = ((size - 1) / size * np.where(size > 2, change**2, 0.0)).sum()
+    return float(np.sqrt(variance))
 
 
 def _standardised(x: F64, weights: F64) -> F64:
@@ -94,25 +125,19 @@ def _standardised(x: F64, weights: F64) -> F64:
     return z
 
 
-def _mean_distances(x: F64, sizes: I64) -> F64:
-    """Return M_kl for consecutive groups of rows: (K, K); the diagonal is over pairs of different rows."""
+def _summed_distances(x: F64, sizes: I64) -> F64:
+    """Return the distances of each row to the rows of each of K consecutive groups, summed: (M, K)."""
     k, starts = len(sizes), offsets_of(sizes)
     squares = np.einsum("ij,ij->i", x, x)
-    sums = np.empty((k, k))
+    sums = np.empty((len(x), k))
     step = max(1, _BLOCK // len(x))
-    first = 0
-    while first < k:
-        last = max(first + 1, int(np.searchsorted(starts, starts[first] + step, side="right")) - 1)
-        a, b = starts[first], starts[last]
+    for a in range(0, len(x), step):
+        b = min(a + step, len(x))
         squared = squares[a:b, None] + squares - 2.0 * (x[a:b] @ x.T)
         squared[np.arange(b - a), np.arange(a, b)] = 0.0  # rounding leaves an example a small distance to itself
         distance = np.sqrt(np.maximum(squared, 0.0, out=squared), out=squared)
-        by_column = np.add.reduceat(distance, starts[:-1], axis=1)
-        sums[first:last] = np.add.reduceat(by_column, starts[first:last] - a, axis=0)
-        first = last
-    pairs = np.outer(sizes, sizes).astype(np.float64)
-    np.fill_diagonal(pairs, sizes * (sizes - 1.0))
-    return sums / pairs
+        sums[a:b] = np.add.reduceat(distance, starts[:-1], axis=1)
+    return sums
 
 
 def measured_examples(clients: I64, sizes: I64, dimension: int, seed: int) -> tuple[I64, I64]:

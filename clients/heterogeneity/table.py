@@ -83,6 +83,8 @@ class HeterogeneityMeasures(SizeMeasures):
         label_js: the same of `label_js`: base-2 logarithms, so in [0, 1] bits.
         label_hellinger: the same of `label_hellinger`, in [0, 1].
         feature_shift: mean over examples of their client's energy distance (see `clients.heterogeneity.feature_shift`).
+            It is unbiased, so it may be below 0 where the clients' features have one law.
+        feature_shift_error: its standard error; None where no client has three examples.
         feature_coefficient: the same on the scale of the energy coefficient, at most 1.
         label_noise: share of training labels that any fault changed, weighted by examples.
         spatial: Moran's I of each quantity of `Holdings.quantities`, where it varies.
@@ -98,6 +100,7 @@ class HeterogeneityMeasures(SizeMeasures):
     label_js: float | None = None
     label_hellinger: float | None = None
     feature_shift: float | None = None
+    feature_shift_error: float | None = None
     feature_coefficient: float | None = None
     label_noise: float | None = None
     spatial: Mapping[str, Moran] = field(default_factory=dict)
@@ -145,6 +148,7 @@ def measure_clients(population: Population, seed: int) -> tuple[HeterogeneityMea
         label_js=mean.get("label_js"),
         label_hellinger=mean.get("label_hellinger"),
         feature_shift=shift.mean if known and shift is not None else None,
+        feature_shift_error=shift.error if known and shift is not None and np.isfinite(shift.error) else None,
         feature_coefficient=shift.coefficient if known and shift is not None else None,
         label_noise=noise,
         spatial=spatial_measures(held),

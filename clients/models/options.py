@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import KindOptions, check_at_least, check_below_one
+from clients.core.options import KindOptions, check_at_least, check_below_one, unread_of
 
 Activation = Literal["relu", "tanh", "sigmoid", "gelu", "leaky_relu"]
 Norm = Literal["none", "batch", "group"]
@@ -70,6 +71,13 @@ class MlpOptions(ModelOptions):
         check_at_least(self, 1, "groups")
         bad = [w for w in self.hidden if self.norm == "group" and w % self.groups]
         require(not bad, "groups", f"must divide every hidden width, and {self.groups} does not divide {bad}")
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that other keys leave without one."""
+        found = unread_of(self.norm, {"groups": ("group",)}, "norm")
+        if not self.hidden:
+            found |= dict.fromkeys(("activation", "dropout", "norm", "groups"), "there is no hidden layer")
+        return found
 
     @property
     def label(self) -> str:
@@ -155,6 +163,10 @@ class ParameterVectorOptions(ModelOptions):
 
     kind: Literal["quadratic"] = "quadratic"
     start: float | tuple[float, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        values = self.start if isinstance(self.start, tuple) else (self.start,)
+        require(all(map(math.isfinite, values)), "start", f"must be finite, got {self.start}")
 
 
 def _check_channels(channels: tuple[int, int]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
-from clients.core.options import KindOptions, check_at_least, check_not_negative, check_positive, check_range
+from clients.core.options import KindOptions, check_at_least, check_not_negative, check_positive, check_range, unread_of
 
 AT_LEAST = "at least {:g}"
 LABEL_AXES = ("label_js", "label_emd", "label_hellinger")
@@ -76,6 +76,12 @@ class DirichletOptions(DealtOptions):
         check_positive(self, "concentration", words="a finite number > 0")
         check_at_least(self, 0, "min_size", words=AT_LEAST)
 
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that another convention reads."""
+        if self.convention == "over_clients":
+            return {}
+        return {"min_size": f"with convention {self.convention!r} sizes are equal to within one"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardsOptions(DealtOptions):
@@ -115,6 +121,10 @@ class QuantityOptions(DealtOptions):
         super().__post_init__()
         check_not_negative(self, "sigma", "exponent", words="a finite number >= 0")
         check_at_least(self, 0, "min_size", words=AT_LEAST)
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that another law reads."""
+        return unread_of(self.law, {"sigma": ("lognormal",), "exponent": ("power",)}, "law")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +179,12 @@ class CalibratedOptions(DealtOptions):
         require(len(labels) < 2, "".join(labels[-1:]), beside, fix="Give one measure of labels.")
         check_positive(self, "tolerance", words="a finite number > 0")
         check_at_least(self, 0, "min_size", words=AT_LEAST)
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that has none."""
+        if self.quantity_gini is not None:
+            return {}
+        return {"min_size": "without quantity_gini sizes are equal to within one"}
 
     @property
     def values(self) -> dict[str, float]:

@@ -36,6 +36,10 @@ class ThinnedOptions(HeldOutOptions):
         super().__post_init__()
         self.thinning()
 
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that other keys leave without one."""
+        return {} if self.rare_classes else {"rare_share": "no class is rare (`rare_classes` is empty)"}
+
     def thinning(self) -> Thinning:
         """Return how many training examples of each class are kept.
 
@@ -174,6 +178,15 @@ class QuadraticOptions(DataOptions):
         require(
             not self.noise or several, "noise", "needs at least two examples a client", fix="Give whole weights >= 2."
         )
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that given curvatures leave without one."""
+        if not self.curvatures:
+            return {}
+        found = dict.fromkeys(("condition", "spread"), "it is for drawn clients, and curvatures are given")
+        if any(isinstance(h, tuple) for h in (*self.curvatures, *self.centres, *self.linear)):
+            found["dimension"] = "the given curvatures and centres have theirs"
+        return found
 
 
 def are_counts(weights: Sequence[int | float]) -> bool:

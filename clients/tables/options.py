@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -140,6 +141,8 @@ class TableOptions(WindowedOptions, TaskOptions):
         require(bool(self.path), "path", "must name a file, a folder or a pattern, got nothing")
         check_at_least(self, 1, "window", "horizon", "stride", words="at least {:g}")
         check_below_one(self, "validation_fraction", "test_fraction", words="at least 0 and below 1")
+        marks = self.missing_value is None or math.isfinite(self.missing_value)
+        require(marks, "missing_value", f"must be finite, got {self.missing_value}")
         held = self.validation_fraction + self.test_fraction
         require(held < 1, "validation_fraction", f"and test_fraction must add up to less than 1, got {held}")
         assert self.dialect is not None  # it checks itself

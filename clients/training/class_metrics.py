@@ -1,7 +1,8 @@
 """Scores in which every class counts: recall by class, balanced accuracy, macro-F1.
 
-All follow from three counts for each class, which add up over clients. Classes without examples are left out, as in
-scikit-learn's `balanced_accuracy_score`.
+All follow from three counts for each class, which add up over clients. As in scikit-learn, balanced accuracy leaves
+classes without examples out (`balanced_accuracy_score`), and macro-F1 leaves out classes that are neither held nor
+guessed (`f1_score` with `average="macro"`, `zero_division=0`): a class that is only guessed counts as 0.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from clients.core.arrays import F64, I64
+from clients.core.arrays import F64, I64, Bool
 
 MOST_CLASSES = 32
 """With more classes than this, scores by class are not recorded; scores over classes still are."""
@@ -87,22 +88,28 @@ def balanced_accuracy(counts: ClassCounts) -> F64:
         >>> float(balanced_accuracy(class_counts(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 0, 1]), 3)))
         0.5
     """
-    return _mean_present(counts.right / np.maximum(counts.actual, 1), counts.actual)
+    return _mean_over(counts.actual > 0, counts.right / np.maximum(counts.actual, 1))
 
 
 def macro_f1(counts: ClassCounts) -> F64:
-    """Return the mean F1 over classes with examples, (...,); nan without examples.
+    """Return the mean F1 over classes that are held or guessed, (...,); nan without examples.
 
     F1 of a class is 2 right / (actual + guessed), the harmonic mean of its precision and recall.
+
+    Example:
+        >>> import torch
+        >>> float(macro_f1(class_counts(torch.tensor([0, 2]), torch.tensor([0, 0]), 4)))  # F1 2/3 and 0
+        0.3333333333333333
     """
-    return _mean_present(2 * counts.right / np.maximum(counts.actual + counts.guessed, 1), counts.actual)
+    both = counts.actual + counts.guessed
+    return _mean_over(both > 0, 2 * counts.right / np.maximum(both, 1))
 
 
-def _mean_present(scores: F64, actual: I64) -> F64:
-    present = actual > 0
-    held = present.sum(-1)
-    mean = np.where(present, scores, 0.0).sum(-1) / np.maximum(held, 1)
-    found: F64 = np.where(held > 0, mean, np.nan)
+def _mean_over(chosen: Bool, scores: F64) -> F64:
+    """Return the mean of the chosen scores along the last axis; nan where none is chosen."""
+    number = chosen.sum(-1)
+    mean = np.where(chosen, scores, 0.0).sum(-1) / np.maximum(number, 1)
+    found: F64 = np.where(number > 0, mean, np.nan)
     return found
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clients.core.arrays import F64
 from clients.training.options import LocalOptions
 
+LINEAR = ("gd", "sgd", "momentum", "nesterov")
+"""Optimisers whose steps are sums of gradients with fixed factors."""
+SQUARES = {"adam": "exp_avg_sq", "adamw": "exp_avg_sq", "rmsprop": "square_avg", "adagrad": "sum"}
+"""torch's names for the second moments of adaptive optimisers, which are the last state of a `StackedOptimizer`."""
 Step = Callable[[Tensor, Tensor, list[Tensor], int, float], None]
 """(params, gradient, state, step from 1, lr): updates params and state in place; may overwrite the gradient."""
 
@@ -24,24 +30,54 @@ class StackedOptimizer:
 
 def torch_optimizer(params: Iterable[nn.Parameter], local: LocalOptions, lr: float) -> torch.optim.Optimizer:
     """Build the `torch.optim` optimiser of one client. Decoupled weight decay is applied by the caller."""
-    o = local
+    o, l2 = local, local.coupled_decay
     match o.optimizer:
         case "gd" | "sgd":
-            return torch.optim.SGD(params, lr=lr, weight_decay=o.l2)
+            return torch.optim.SGD(params, lr=lr, weight_decay=l2)
         case "momentum" | "nesterov":
             return torch.optim.SGD(
                 params,
                 lr=lr,
-                weight_decay=o.l2,
+                weight_decay=l2,
                 momentum=o.momentum,
                 nesterov=o.optimizer == "nesterov" and o.momentum > 0,
             )
         case "adam" | "adamw":
-            return torch.optim.Adam(params, lr=lr, weight_decay=o.l2, betas=(o.beta1, o.beta2), eps=o.epsilon)
+            return torch.optim.Adam(params, lr=lr, weight_decay=l2, betas=(o.beta1, o.beta2), eps=o.epsilon)
         case "rmsprop":
-            return torch.optim.RMSprop(params, lr=lr, weight_decay=o.l2, alpha=o.rho, eps=o.epsilon)
+            return torch.optim.RMSprop(params, lr=lr, weight_decay=l2, alpha=o.rho, eps=o.epsilon)
         case "adagrad":
-            return torch.optim.Adagrad(params, lr=lr, weight_decay=o.l2, eps=o.epsilon)
+            return torch.optim.Adagrad(params, lr=lr, weight_decay=l2, eps=o.epsilon)
+
+
+def shrink(
+    w: Tensor, local: LocalOptions, lr: float, step: int, state: Mapping[str, Tensor] | Sequence[Tensor]
+) -> None:
+    """Take the proximal step of the L1 penalty in place, after the optimiser's step (counted from 1).
+
+    The threshold is l1 x how far this step moves w for a gradient of 1. So a minimiser of loss + l1 |w| is a fixed
+    point of every optimiser; its zeros are exact. For adaptive optimisers it is the proximal step in their metric.
+    Source: Yun et al. 2021 (NeurIPS), ProxGen, equation (3).
+
+    Args:
+        w: parameters.
+        local: the optimiser and l1.
+        lr: learning rate.
+        step: the step.
+        state: the optimiser's state for w: torch's, or of a `StackedOptimizer`.
+    """
+    if local.optimizer in LINEAR:
+        rho = local.momentum if local.optimizer in ("momentum", "nesterov") else 0.0
+        velocity = (1 - rho**step) / (1 - rho)
+        reach = lr * local.l1 * (1 + rho * velocity if local.optimizer == "nesterov" else velocity)
+        w.sub_(w.clamp(-reach, reach))
+        return
+    square = state[SQUARES[local.optimizer]] if isinstance(state, Mapping) else state[-1]
+    scale = square.sqrt()
+    if local.optimizer in ("adam", "adamw"):
+        scale = scale / (1 - local.beta2**step) ** 0.5
+    bound = lr * local.l1 / (scale + local.epsilon)
+    w.sub_(torch.minimum(torch.maximum(w, -bound), bound))
 
 
 def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
@@ -73,9 +109,9 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
         w.addcdiv_(g, total.sqrt().add_(o.epsilon), value=-lr)
 
     def with_l2(inner: Step) -> Step:
-        if not o.l2:
+        if not o.coupled_decay:
             return inner
-        return lambda w, g, state, step, lr: inner(w, g.add_(w, alpha=o.l2), state, step, lr)
+        return lambda w, g, state, step, lr: inner(w, g.add_(w, alpha=o.coupled_decay), state, step, lr)
 
     rows: dict[str, tuple[int, Step]] = {
         "gd": (0, sgd),
@@ -89,3 +125,67 @@ def stacked_optimizer(local: LocalOptions) -> StackedOptimizer:
     }
     num_states, step = rows[o.optimizer]
     return StackedOptimizer(num_states, with_l2(step))
+
+
+def penalties(local: LocalOptions) -> tuple[float, float]:
+    """Return (l1, l2) of the penalties l1 |w|_1 + l2 |w|^2 / 2 that local steps descend.
+
+    Decoupled weight decay under gd and sgd is the same step as l2; under the other optimisers it belongs to no
+    objective and is left out.
+    """
+    return local.l1, local.l2 + (local.decoupled_weight_decay if local.optimizer in ("gd", "sgd") else 0.0)
+
+
+def penalty_gradient(local: LocalOptions, params: Tensor, gradient: Tensor) -> Tensor | None:
+    """Return the gradient at `params` [P] of the `penalties` that local steps descend; None without penalties.
+
+    At w_i = 0 the subgradient of |w_i| is the one that leaves the least of `gradient` + penalty, so that both sum to 0
+    at a minimiser.
+
+    Args:
+        local: options of local training.
+        params: where the gradient is taken [P].
+        gradient: that of the objective without penalties [P].
+
+    Example:
+        >>> w, g = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([1.0, 0.3, -0.9])
+        >>> g + penalty_gradient(LocalOptions(l1=0.5), w, g)
+        tensor([ 1.5000,  0.0000, -0.4000])
+    """
+    l1, l2 = penalties(local)
+    if not l2 and not l1:
+        return None
+    smooth = l2 * params
+    if not l1:
+        return smooth
+    at_zero = -(gradient + smooth).clamp(-l1, l1)
+    return smooth + torch.where(params == 0, at_zero, l1 * params.sign())
+
+
+def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: float = 0.0) -> F64:
+    """Return |a| after 0, 1, ..., `longest` local steps: how far unit gradients move a client, divided by local_lr.
+
+    An optimiser that is linear in the gradient moves a client by local_lr x the sum of a_j g_j, and |a| is the sum of
+    the a_j (Wang et al. 2020, section 4). For the others (`LINEAR` lists those that are) it is the number of steps.
+
+    Args:
+        local: the optimiser.
+        local_lr: the round's learning rate.
+        longest: most local steps.
+        mu: weight of a proximal term, which is part of a.
+
+    Example:
+        >>> gradient_weights(LocalOptions(optimizer="sgd"), 0.1, 3)
+        array([0., 1., 2., 3.])
+        >>> gradient_weights(LocalOptions(optimizer="momentum", momentum=0.5), 0.1, 3)
+        array([0.  , 1.  , 2.5 , 4.25])
+    """
+    out = np.zeros(longest + 1)
+    velocity = 0.0
+    rho = local.momentum if local.optimizer in ("momentum", "nesterov") else 0.0
+    for t in range(1, longest + 1):
+        gradient = 1.0 - mu * local_lr * out[t - 1]
+        velocity = rho * velocity + gradient
+        step = gradient + rho * velocity if local.optimizer == "nesterov" else velocity
+        out[t] = out[t - 1] + step
+    return out

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
 from clients.core.bounds import AtMost, Rounds
-from clients.core.errors import require
-from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive
+from clients.core.errors import listed, require
+from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive, unread_of
 
 OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
 OPTIMIZERS: tuple[str, ...] = ("gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")
+
+TORCH_DECAY = 0.01
+"""Default `weight_decay` of `torch.optim.AdamW`."""
 
 READERS: dict[str, tuple[str, ...]] = {
     "momentum": ("momentum", "nesterov"),
@@ -24,20 +26,45 @@ READERS: dict[str, tuple[str, ...]] = {
 """The optimisers that read a constant."""
 
 
+CLASS_WEIGHT_READERS: dict[str, tuple[str, ...]] = {
+    "effective_beta": ("effective",),
+    "weights_from": ("inverse", "effective"),
+}
+"""The class weights that read a key."""
+
+SCHEDULE_READERS: dict[str, tuple[str, ...]] = {
+    "factor": ("step",),
+    "every": ("step",),
+    "at": ("step",),
+    "rounds": ("cosine",),
+    "floor": ("cosine",),
+    "decay": ("inverse_time",),
+}
+"""The schedules that read a key."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScheduleOptions:
-    """How `local_lr` changes over rounds: a factor of t = 0, 1, 2, ..., the rounds since the linear warm-up.
+    """How `local_lr` changes over rounds: the factor of `local_lr` in round r = 1, 2, 3, ...
 
-    constant: 1; step: `factor`^floor(t / every), or one `factor` after each round of `at`; cosine: from 1 down to
-    `floor` at round `rounds`; inverse_time: 1 / (1 + decay t).
+    In the first W = `warmup_rounds` rounds it is r / (W + 1). After them, with t = r - W - 1, so that t is 0 and the
+    factor is 1 in the first round after the warm-up:
+
+    - constant: 1;
+    - step: `factor`^floor(t / `every`); or `factor`^n, where n rounds of `at` lie before r;
+    - cosine: `floor` + (1 - `floor`) (1 + cos(pi t / T)) / 2 with T = `rounds` - W - 1, and `floor` from round
+      `rounds` on;
+    - inverse_time: 1 / (1 + `decay` t).
+
+    `every` and `decay` count from the end of the warm-up. `at` and `rounds` name rounds of the run.
 
     Attributes:
         kind: the schedule.
         warmup_rounds: rounds of linear increase at the start.
-        factor: factor of each step.
+        factor: factor of each step, > 0.
         every: rounds between steps.
-        at: rounds after which a step follows, instead of `every`.
-        rounds: round at which the cosine reaches `floor`.
+        at: rounds of the run after which a step follows, instead of `every`; they lie after the warm-up.
+        rounds: round of the run in which the cosine reaches `floor`.
         floor: final value of the cosine, 0 to 1.
         decay: decay per round of inverse_time.
     """
@@ -52,31 +79,63 @@ class ScheduleOptions:
     decay: float = 0.01
 
     def __post_init__(self) -> None:
-        require(self.warmup_rounds >= 0, "schedule.warmup_rounds", f"must be >= 0, got {self.warmup_rounds}")
-        require(self.factor > 0, "schedule.factor", f"must be > 0, got {self.factor}")
+        warm = self.warmup_rounds
+        require(warm >= 0, "schedule.warmup_rounds", f"must be >= 0, got {warm}")
+        require(0 < self.factor < math.inf, "schedule.factor", f"must be > 0 and finite, got {self.factor}")
         require(0 <= self.floor <= 1, "schedule.floor", f"must be in [0, 1], got {self.floor}")
-        require(self.decay >= 0, "schedule.decay", f"must be >= 0, got {self.decay}")
+        require(0 <= self.decay < math.inf, "schedule.decay", f"must be >= 0 and finite, got {self.decay}")
+        require(self.every is None or self.every >= 1, "schedule.every", f"must be >= 1, got {self.every}")
+        early = f"must name rounds after the warm-up, > {warm}" if warm else "must name rounds, which count from 1"
+        require(all(r > warm for r in self.at), "schedule.at", f"{early}, got {list(self.at)}")
         if self.kind == "step":
             either = (self.every is None) == bool(self.at)
             require(either, "schedule.every", "a step schedule needs either `every` or `at`")
-            require(self.every is None or self.every >= 1, "schedule.every", f"must be >= 1, got {self.every}")
         if self.kind == "cosine":
-            given = self.rounds is not None and self.rounds >= 1
-            require(given, "schedule.rounds", "a cosine schedule needs `rounds` >= 1")
+            least = f"must be at least {warm + 2}{' (warmup_rounds + 2)' if warm else ''} for a cosine schedule"
+            require(
+                self.rounds is not None and self.rounds >= warm + 2, "schedule.rounds", f"{least}, got {self.rounds}"
+            )
 
     def scale(self, round_index: int) -> float:
-        """Return the factor of `local_lr` in round `round_index` (from 1)."""
-        if round_index <= self.warmup_rounds:
-            return round_index / (self.warmup_rounds + 1)
-        t = round_index - 1 - self.warmup_rounds
+        """Return the factor of `local_lr` in round `round_index` (from 1).
+
+        Example:
+            >>> [ScheduleOptions(kind="step", at=(2,), factor=0.5).scale(r) for r in (1, 2, 3)]
+            [1.0, 1.0, 0.5]
+        """
+        warm = self.warmup_rounds
+        if round_index <= warm:
+            return round_index / (warm + 1)
+        t = round_index - warm - 1
         if self.kind == "step":
             drops = t // self.every if self.every else sum(round_index > r for r in self.at)
             return self.factor**drops
         if self.kind == "cosine":
             assert self.rounds is not None
-            done = min(1.0, t / max(1, self.rounds - 1 - self.warmup_rounds))
+            done = min(1.0, t / (self.rounds - warm - 1))
             return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * done))
         return 1 / (1 + self.decay * t) if self.kind == "inverse_time" else 1.0
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that another kind of schedule reads."""
+        return unread_of(self.kind, SCHEDULE_READERS, "schedule")
+
+    def late(self, rounds: int) -> dict[str, str]:
+        """Return why a key has less effect than it seems to have, by key, in a run of at most `rounds` rounds."""
+        found: dict[str, str] = {}
+        last = f"the last round is {rounds}"
+        if self.warmup_rounds >= rounds:
+            found["warmup_rounds"] = f"{last}, so local_lr never reaches its full value"
+        if self.kind == "step" and self.every is not None and self.every + self.warmup_rounds >= rounds:
+            found["every"] = f"{last}, so no step is taken"
+        beyond = [r for r in self.at if r >= rounds]
+        if self.kind == "step" and beyond:
+            found["at"] = (
+                f"{last}, so no step follows {'round' if len(beyond) == 1 else 'rounds'} {listed(map(str, beyond))}"
+            )
+        if self.kind == "cosine" and self.rounds is not None and self.rounds > rounds > self.warmup_rounds:
+            found["rounds"] = f"{last}, where the factor is {self.scale(rounds):.3g} and not {self.floor:g}"
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +182,14 @@ class LocalOptions:
         local_steps: steps in a round; one number, or one for each client.
         drop_last: leave out the partial batch of an epoch (a client smaller than one batch keeps its batch).
         momentum, beta1, beta2, epsilon, rho: constants of the optimisers (rho is the smoothing constant of RMSprop).
-        l1, l2: penalty weights; they add l1 sign(w) and l2 w to the gradient (l2 is torch's `weight_decay`).
-        decoupled_weight_decay: w is multiplied by 1 - local_lr x this value before each step, as in AdamW.
-        clip_norm, clip_value: clip the gradient of each step by its norm over all parameters, or elementwise.
+        l1: weight of the penalty l1 |w|, as a proximal step: after the optimiser's step, w moves towards 0 by l1 x how
+            far the optimiser moves for a gradient of 1, and stops at 0 (soft-thresholding).
+        l2: weight of the penalty l2 w^2 / 2; torch's `weight_decay`. It adds l2 w to the gradient, after clipping; with
+            adamw it is decoupled.
+        decoupled_weight_decay: w is multiplied by 1 - local_lr x this value before each step, as in AdamW. None is
+            torch's default, 0.01, for adamw without `l2`, and 0 otherwise.
+        clip_norm, clip_value: clip the gradient of each step by its norm over all parameters, or elementwise; the
+            gradient of the loss, with noise and the algorithm's correction, and without penalties.
         gradient_noise: standard deviation, per coordinate, of Gaussian noise added to every step's gradient.
         partial_work: share of clients that do only 1 to E - 1 of their E local epochs (or steps) in a round, drawn
             uniformly (the systems heterogeneity of Li et al. 2020).
@@ -144,6 +208,9 @@ class LocalOptions:
         focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
         augment: changes of examples before each step.
 
+    A local step, in torch's order: gradient of the loss; noise; the algorithm's correction; clipping by norm, then by
+    value; decoupled decay; the optimiser's step along gradient + l2 w; the proximal step of l1.
+
     The recorded `train_loss` is the training loss: weighted, focal, on augmented examples, without penalties.
     """
 
@@ -160,7 +227,7 @@ class LocalOptions:
     rho: float = 0.99
     l1: float = 0.0
     l2: float = 0.0
-    decoupled_weight_decay: float = 0.0
+    decoupled_weight_decay: float | None = None
     clip_norm: float | None = None
     clip_value: float | None = None
     gradient_noise: float = 0.0
@@ -173,6 +240,10 @@ class LocalOptions:
     weights_from: Literal["client", "federation"] = "client"
     focal_gamma: float = 0.0
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    given_batch_size: int | None = field(
+        default=None, init=False, repr=False, compare=False, metadata={"is_key": False}
+    )
+    """The number that was given and that "gd" replaced by "full"; it is no key."""
 
     def __post_init__(self) -> None:
         check_positive(self, "local_lr")
@@ -182,8 +253,7 @@ class LocalOptions:
             f"must be >= 1 or 'full', got {self.batch_size}",
         )
         check_at_least(self, 1, "local_epochs")
-        steps = (self.local_steps,) if isinstance(self.local_steps, int) else self.local_steps or ()
-        require(all(s >= 1 for s in steps), "local_steps", f"must be >= 1, got {self.local_steps}")
+        require(all(s >= 1 for s in _each(self.local_steps)), "local_steps", f"must be >= 1, got {self.local_steps}")
         require(
             self.local_epochs is None or self.local_steps is None,
             "local_steps",
@@ -191,36 +261,55 @@ class LocalOptions:
             fix="Give one of the two. To remove the other: --set local_epochs= or --set local_steps=.",
         )
         check_below_one(self, "momentum", "beta1", "beta2", "rho", "effective_beta")
-        check_not_negative(self, "l1", "l2", "decoupled_weight_decay", "gradient_noise", "focal_gamma")
+        check_not_negative(self, "l1", "l2", "gradient_noise", "focal_gamma")
+        if self.decoupled_weight_decay is not None:
+            check_not_negative(self, "decoupled_weight_decay")
         for name in ("clip_norm", "clip_value"):
             value = getattr(self, name)
-            require(value is None or value > 0, name, f"must be > 0, got {value}")
-        require(self.epsilon > 0, "epsilon", f"must be > 0, got {self.epsilon}")
+            allowed = value is None or 0 < value < math.inf
+            require(allowed, name, f"must be > 0 and finite, got {value}", fix="Leave it out for no clipping.")
+        check_positive(self, "epsilon")
         require(0 <= self.partial_work <= 1, "partial_work", f"must be in [0, 1], got {self.partial_work}")
         if self.optimizer == "gd" and self.batch_size != "full":
+            object.__setattr__(self, "given_batch_size", self.batch_size)
             object.__setattr__(self, "batch_size", "full")
 
-    def unread(self, named: Collection[str] = ()) -> list[str]:
-        """Return a sentence for each constant that was changed and that the optimiser does not read.
-
-        Args:
-            named: keys that count as changed even at their default.
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that the other keys leave without one.
 
         Example:
-            >>> LocalOptions(momentum=0.5).unread()
-            ["local.momentum = 0.5 has no effect: optimizer 'sgd' does not read it; 'momentum', 'nesterov' do"]
+            >>> LocalOptions(momentum=0.5).unread()["momentum"]
+            "optimizer 'sgd' does not read it; 'momentum', 'nesterov' do"
         """
-        sentences, default = [], LocalOptions.__dataclass_fields__
-        for key, readers in READERS.items():
-            value = getattr(self, key)
-            if self.optimizer not in readers and (key in named or value != default[key].default):
-                does = "do" if len(readers) > 1 else "does"
-                who = ", ".join(map(repr, readers))
-                sentences.append(
-                    f"local.{key} = {value} has no effect: optimizer {self.optimizer!r} does not read it; {who} {does}"
-                )
-        return sentences
+        found = unread_of(self.optimizer, READERS, "optimizer")
+        if self.given_batch_size is not None:
+            found["batch_size"] = "optimizer 'gd' takes all examples of a client in each step"
+        if self.batch_size == "full":
+            found["drop_last"] = "with batch_size 'full' no batch is partial"
+        if (self.local_epochs or 1) == 1 and set(_each(self.local_steps)) <= {1}:
+            work = "one epoch" if self.local_steps is None else "one step"
+            found["partial_work"] = f"a client's work is {work} and cannot be less"
+        found |= unread_of(self.class_weights, CLASS_WEIGHT_READERS, "class_weights")
+        return found
+
+    @property
+    def coupled_decay(self) -> float:
+        """The factor of w that is added to the gradient."""
+        return 0.0 if self.optimizer == "adamw" else self.l2
+
+    @property
+    def decoupled_decay(self) -> float:
+        """The decay that is applied apart from the gradient: AdamW's `weight_decay`, and `decoupled_weight_decay`."""
+        own = self.l2 if self.optimizer == "adamw" else 0.0
+        if self.decoupled_weight_decay is not None:
+            return own + self.decoupled_weight_decay
+        return TORCH_DECAY if self.optimizer == "adamw" and not own else own
 
     def lr(self, round_index: int) -> float:
         """Return the local learning rate of a round."""
         return self.local_lr * self.schedule.scale(round_index)
+
+
+def _each(steps: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the numbers of `local_steps`: one, one for each client, or none."""
+    return (steps,) if isinstance(steps, int) else steps or ()

@@ -1,19 +1,44 @@
-"""Measures along a client's local path: client drift and gradient norms, at few steps."""
+"""Measures along a client's local path: client drift and gradient norms.
+
+client_drift is (1/S) sum of d_s over the local steps s = 1, ..., S, where d_s is the squared distance from the
+broadcast parameters after s steps. d_s is measured at each of the first 16 steps, so the mean is exact for S <= 16.
+Beyond, it is measured at 32, 64, ... and the last step and interpolated linearly between two of these (the trapezoid
+rule of a sum). An interval of n steps then errs by at most (n^3 - n) / 12 times the largest second difference of d
+within it. A straight path at constant speed, d_s = s^2, is overestimated by less than 1/14.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
+from clients.core.parameters import Layout
+
+EXACT_STEPS = 16
+"""The first local steps, whose distances from the broadcast parameters are all measured."""
 
 
 def is_measured(step: int) -> bool:
-    """Return whether local step `step` (from 1) is measured: 1, 2, 4, 8, ..."""
+    """Return whether the gradient of local step `step` (from 1) is measured: 1, 2, 4, 8, ..."""
     return step & (step - 1) == 0
+
+
+def is_placed(step: int) -> bool:
+    """Return whether the distance after local step `step` (from 1) is measured: 1, 2, ..., 16, 32, 64, ..."""
+    return step <= EXACT_STEPS or is_measured(step)
+
+
+def distances(params: Mapping[str, Tensor], layout: Layout, anchor: Tensor) -> Tensor:
+    """Return the distances of k clients' parameters, by name [k, *shape], from `anchor` [P], [k].
+
+    One subtraction and one norm for all tensors cost less than a pair for each of them.
+    """
+    return torch.linalg.vector_norm(layout.flatten(params, lead=1).sub_(anchor), dim=1)
 
 
 def squared_norms(tensors: Mapping[str, Tensor]) -> Tensor:
@@ -28,7 +53,7 @@ def squared_norms(tensors: Mapping[str, Tensor]) -> Tensor:
 
 
 class PathMeter:
-    """Measures client_drift by the trapezoid rule, and the largest gradient norm, for a stack of clients.
+    """Measures client_drift, and the largest gradient norm, for a stack of clients.
 
     During training it only stores tensors, so that no step waits for a device; results are computed when they are
     read. They use NumPy, whose calls on short arrays cost a quarter of torch's.
@@ -37,15 +62,20 @@ class PathMeter:
     def __init__(self, num_clients: int) -> None:
         self._num_clients = num_clients
         self._gradients: list[Tensor] = []
-        self._positions: list[tuple[I64 | int, Tensor]] = []
+        self._steps: list[I64 | int] = []
+        self._distances: list[Tensor] = []
 
     def gradient(self, squared_norm: Tensor) -> None:
         """Store the squared gradient norms [k] of the first k clients; the tensor must not change afterwards."""
         self._gradients.append(squared_norm)
 
-    def position(self, steps: I64 | int, squared_distance: Tensor) -> None:
-        """Store the squared distances from the anchor [k] of the first k clients after `steps` local steps."""
-        self._positions.append((steps, squared_distance))
+    def position(self, steps: I64 | int, distance: Tensor) -> None:
+        """Store the distances from the anchor [k] of the first k clients after `steps` local steps, in their order.
+
+        A distance at the same step as the client's last one is ignored.
+        """
+        self._steps.append(steps)
+        self._distances.append(distance)
 
     def gradient_norm(self) -> F64:
         """Return the largest stored gradient norm, float64 (K,)."""
@@ -56,12 +86,27 @@ class PathMeter:
         return largest
 
     def drift(self) -> F64:
-        """Return the mean squared distance over the stored steps, float64 (K,); 0 for a client without steps."""
-        last_step, last_distance, area = np.zeros((3, self._num_clients))
-        for steps, squared_distance in self._positions:
-            k, distance = len(squared_distance), squared_distance.cpu().numpy()
-            with np.errstate(invalid="ignore", over="ignore"):
-                area[:k] += 0.5 * (steps - last_step[:k]) * (last_distance[:k] + distance)
-            last_step[:k], last_distance[:k] = steps, distance
-        drift: F64 = area / np.maximum(last_step, 1)  # without steps the area is 0
+        """Return the mean squared distance over the local steps, float64 (K,); 0 for a client without steps."""
+        last_step, last, total = np.zeros((3, self._num_clients))
+        with np.errstate(invalid="ignore", over="ignore"):
+            for index, (steps, square) in enumerate(zip(self._steps, self._squares(), strict=True), start=1):
+                k = len(square)
+                if isinstance(steps, int) and steps == index:  # each step so far is stored
+                    total[:k] += square
+                else:
+                    passed = steps - last_step[:k]
+                    between = np.where(passed > 1, 0.5 * (passed - 1) * (last[:k] + square), 0.0)
+                    total[:k] += np.where(passed > 0, between + square, 0.0)
+                last[:k], last_step[:k] = square, steps
+        drift: F64 = total / np.maximum(last_step, 1)
         return drift
+
+    def _squares(self) -> list[F64]:
+        """Return the stored distances, squared; they leave the device together."""
+        if not self._distances:
+            return []
+        flat = torch.cat(self._distances).cpu().numpy().astype(np.float64)
+        with np.errstate(over="ignore"):
+            flat *= flat
+        ends = list(accumulate(map(len, self._distances)))
+        return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -36,6 +36,9 @@ class LocalResult:
         broadcast: other broadcast vectors, each [P].
         state: the client states before the round, each [K, P].
         anchor_gradient: the clients' full-batch gradients at the anchor [K, P]; None unless the rule needs it.
+        gradient_weight: |a| [K, 1], the total weight that the local optimiser gives to the gradients of its steps:
+            `steps` for SGD, more with momentum. Divide `anchor - params` by `gradient_weight` x `local_lr` for a mean
+            gradient. For Adam, AdamW, RMSprop and Adagrad, which have none, it is `steps`.
     """
 
     anchor: Tensor
@@ -45,6 +48,7 @@ class LocalResult:
     broadcast: Vectors
     state: Vectors
     anchor_gradient: Tensor | None
+    gradient_weight: Tensor
 
 
 Finish = Callable[[LocalResult], tuple[dict[str, Tensor], dict[str, Tensor]]]
@@ -186,7 +190,8 @@ def control_variate(option: int) -> LocalRule:
     """SCAFFOLD: g - c_i + c; the control variate c_i estimates the client's own gradient.
 
     Option 1: c_i+ is the full-batch gradient at the broadcast parameters. Option 2: c_i+ = c_i - c +
-    (anchor - w) / (steps x local_lr). It returns `variate_change` = c_i+ - c_i.
+    (anchor - w) / (|a| x local_lr), a mean of the gradients of the local steps. |a| is the number of steps for SGD, as
+    in the paper, and `gradient_weights` with local momentum. It returns `variate_change` = c_i+ - c_i.
     Source: Karimireddy et al. 2020, algorithm 1 and equation (4).
     """
 
@@ -196,7 +201,7 @@ def control_variate(option: int) -> LocalRule:
             assert r.anchor_gradient is not None
             new = r.anchor_gradient
         else:
-            new = old - r.broadcast["server_variate"] + (r.anchor - r.params) / (r.steps * r.local_lr)
+            new = old - r.broadcast["server_variate"] + (r.anchor - r.params) / (r.gradient_weight * r.local_lr)
         return {"client_variate": new}, {"variate_change": new - old}
 
     @local_rule(

@@ -96,8 +96,8 @@ class CohortUpdate:
         train_loss: mean loss over the examples of all local steps, float64 (K,).
         train_errors: wrongly classified examples of all local steps, int64 (K,); -1 where not counted.
         client_drift: mean over local steps of the squared distance from the broadcast parameters, float64 (K,);
-            trapezoid rule over steps 0, 1, 2, 4, 8, ... and the last.
-        gradient_norm: largest gradient norm at those steps, before correction and clipping, float64 (K,).
+            exact up to 16 steps, interpolated beyond (`clients.training.path_measures`).
+        gradient_norm: largest gradient norm at steps 1, 2, 4, 8, ..., before correction and clipping, float64 (K,).
         extras: further vectors the rule returns, each [K, P].
         fault_counts: what faults changed in the clients' training data; None where unknown, or without faults.
         seconds: wall time of the training of all clients together.

@@ -101,11 +101,15 @@
       { grid: true },
     );
   const curves = Object.entries(view.curves).map(([name, one]) => [name, one.label]);
+  const shifts = view.curves.feature_shift?.values ?? [];
+  const below = shifts.some((value) => value < 0)
+    ? " The energy distance is estimated without bias, so values below 0 mean a distance near 0."
+    : "";
   if (curves.length)
     dataCard(
       "distance",
       "Distance of each client from all clients",
-      `One value per client, from the largest to the smallest. The table above explains the measures.${some}`,
+      `One value per client, from the largest to the smallest. The table above explains the measures.${below}${some}`,
       curves.sort(([a], [b]) => (b === "feature_shift") - (a === "feature_shift")),
       (holder, name) => chart("distance", holder, curveOption(view.curves[name], font, holder.clientWidth)),
     );

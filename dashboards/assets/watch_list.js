@@ -87,6 +87,7 @@ function makeRunList(choose) {
     const { row, cells } = rowOf(run.name);
     row.setAttribute("aria-current", String(run.name === open));
     cells[1].className = run.state;
+    row.title = run.problem || "";
     [
       run.state,
       `${run.round ?? "–"}${run.rounds ? ` / ${run.rounds}` : ""}`,

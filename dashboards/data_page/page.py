@@ -11,8 +11,8 @@ from clients.core.population import Population
 from clients.heterogeneity.table import HeterogeneityMeasures, Holdings
 from dashboards.data_page.figure import data_figure
 from dashboards.data_page.view import data_view
-from dashboards.report.report import CHARTS, POLICY, inline_json, page_of
-from server.record.files import sync_folder, whole_file, writing
+from dashboards.report.report import CHARTS, MARK, POLICY, inline_json, page_of
+from server.record.files import refuse_others, sync_folder, whole_file, writing
 
 PAGE, PICTURE = "data.html", "data.png"
 OTHER_FOLDER = "Make room, or choose another folder."
@@ -31,7 +31,7 @@ def write_data(
     """Write the picture and the page of a population.
 
     Args:
-        folder: the folder; created where it does not exist. Existing files are replaced atomically.
+        folder: the folder; created where it does not exist. An earlier picture and page are replaced atomically.
         population: the population.
         measures: its heterogeneity measures.
         held: the data of the sampled clients.
@@ -42,10 +42,14 @@ def write_data(
         The picture and the page.
 
     Raises:
-        UserError: `folder` is a file.
+        UserError: `folder` is a file, or has files of these names that are no data page's.
         RunFolderError: something cannot be written.
     """
     check_folder(folder)
+    refuse_others(folder / PAGE, MARK)
+    if not (folder / PAGE).exists() and (folder / PICTURE).exists():
+        problem = f"{str(folder / PICTURE)!r} exists, and no {PAGE} of fedscape's is beside it"
+        raise UserError("out", problem, fix="Choose another folder.")
     with writing(folder, fix=OTHER_FOLDER):
         folder.mkdir(parents=True, exist_ok=True)
     view = data_view(population, measures, held, title, seed)

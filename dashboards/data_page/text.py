@@ -28,7 +28,8 @@ MEANING = {
     "label_emd": "sum of |p_k - p| over labels, mean over examples: 0 to 2",
     "label_js": "Jensen-Shannon divergence of p_k and p in bits (base 2), mean over examples: 0 to 1",
     "label_hellinger": "Hellinger distance of p_k and p, mean over examples: 0 to 1",
-    "feature_shift": "energy distance of standardised features from all clients, mean over examples; 0: no shift",
+    "feature_shift": "energy distance of standardised features from all clients, mean over examples, ± 2 standard "
+    "errors; 0: no shift",
     "label_noise": "share of training labels that faults changed",
     "gradient_dissimilarity": "mean |grad F_k - grad f|^2 at the initial model",
     "b_squared": "mean |grad F_k|^2 over |grad f|^2 at the initial model; 1 where clients agree",
@@ -64,8 +65,7 @@ def rows(measures: HeterogeneityMeasures) -> list[Row]:
         value = getattr(m, name)
         found += [Row(NAMES[name], number(value), MEANING[name] + _seen(m, "labels"))] if value is not None else []
     if m.feature_shift is not None:
-        relative = f"{number(m.feature_shift)} (coefficient {number(m.feature_coefficient)})"
-        found.append(Row("feature shift", relative, MEANING["feature_shift"] + _seen(m, "features")))
+        found.append(Row("feature shift", _shift(m), MEANING["feature_shift"] + _seen(m, "features")))
     if m.label_noise is not None:
         found.append(Row("label noise", _percent(m.label_noise), MEANING["label_noise"] + _seen(m, "noise")))
     for name, rate in m.faults.items():
@@ -79,6 +79,18 @@ def rows(measures: HeterogeneityMeasures) -> list[Row]:
     else:
         found.append(Row("gradient dissimilarity", "not measured", "needs a model, and clients with examples"))
     return found
+
+
+def _shift(m: HeterogeneityMeasures) -> str:
+    """Return the feature shift with twice its standard error; an estimate below that is 0 within its noise."""
+    assert m.feature_shift is not None, "the features are measured"
+    if m.feature_shift_error is None:
+        value = number(m.feature_shift) if m.feature_shift > 0 else "0 (estimated below 0)"
+        return f"{value} (coefficient {number(max(0.0, m.feature_coefficient or 0.0))})"
+    noise = f"± {number(2 * m.feature_shift_error, 2)}"
+    if m.feature_shift <= 2 * m.feature_shift_error:
+        return f"0 within its noise, {noise}"
+    return f"{number(m.feature_shift)} {noise} (coefficient {number(m.feature_coefficient)})"
 
 
 def _spatial(measures: HeterogeneityMeasures) -> list[Row]:

@@ -78,7 +78,8 @@ def _final() -> Row:
     ]
     why = (
         "The results of each run: the final model on the test examples, its worst client, the cost to the target, "
-        "beside pooled training and training alone. Click a run to see its details."
+        "beside pooled training and training alone. A run that ended without a cost to the target missed it, or had "
+        "none. Click a run to see its details."
     )
     return Row("Results", (table_panel("Final results", why, queries, renamed=COLUMNS, links=FOCUSED, height=12),))
 

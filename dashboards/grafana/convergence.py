@@ -39,13 +39,16 @@ def _verdict() -> Row:
         Query(a_run(last(runs("accuracy_ratio", split="validation"))), "Validation accuracy", "percentunit", 1),
         Query(a_run(last(runs("target_rounds"))), "Rounds to target"),
     ]
-    why = "How each selected run ended, and its last values. Click a run to see its details."
+    why = (
+        "How each selected run ended, and its last values. A run that ended without rounds to the target missed it, or "
+        "had none. Click a run to see its details."
+    )
     return Row("Verdict", (table_panel("Verdicts", why, queries, renamed=COLUMNS, links=FOCUSED),))
 
 
 def _losses() -> Row:
     x = runs("round")
-    gap = "Distance of the training objective from its optimum, where the optimum is known."
+    gap = "Distance of the data's objective from its optimum, where the optimum is known."
     return Row("Loss and score", (
         trend_panel("Validation loss", "Mean loss on the validation examples after each round; round 0 is the initial "
                     "model.", [Query(runs("loss", split="validation"))], x=x),
@@ -53,6 +56,10 @@ def _losses() -> Row:
                     [Query(runs("accuracy_ratio", split="validation"))], x=x, unit="percentunit", low=0, high=1),
         trend_panel("Training loss", "Mean loss during local training over the clients of the round.",
                     [Query(runs("loss", split="train"))], x=x),
+        trend_panel("Global objective", "Weighted training loss of all clients with penalties, in the rounds that "
+                    "measure it.", [Query(runs("objective"))], x=x),
+        trend_panel("Test loss", "Mean loss on the central test examples, in the rounds that measure it. No criterion "
+                    "looks at it.", [Query(runs("loss", split="test"))], x=x),
         trend_panel("Optimality gap", gap, [Query(runs("optimality_gap"))], x=x, scale="log"),
         series_panel("Loss with events", "Validation loss on a time axis (one second is one round), with marks for "
                      "verdicts, "
@@ -117,7 +124,8 @@ def _movement() -> Row:
                     "uses.", [Query(runs("relative_change"))], x=x, scale="log"),
         trend_panel("Pseudo-gradient norm", "Norm of the aggregated update, server minus client.",
                     [Query(runs("pseudo_gradient_norm"))], x=x, scale="log"),
-        trend_panel("Gradient norm", "Of the true training loss at the broadcast model, in the rounds that measure it.",
+        trend_panel("Gradient norm", "Of the objective that the run minimises, at the broadcast model, in the rounds "
+                    "that measure it.",
                     [Query(runs("gradient_norm"))], x=x, scale="log"),
         trend_panel("Agreement", "Share of probe predictions unchanged since the round before.",
                     [Query(runs("agreement_ratio"))], x=x, unit="percentunit", high=1),

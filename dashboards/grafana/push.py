@@ -11,7 +11,7 @@ from typing import Any
 from dashboards.grafana.names import FOLDER_UID, LIVE_UID, RUNS_UID, TAG
 from dashboards.grafana.promql import ROUND_0
 from dashboards.grafana.server import Done, GrafanaServer
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import damaged
 from server.record.records import RunFolder
 
 COMMITTED = Path(__file__).parents[1] / "json"
@@ -68,13 +68,20 @@ def notes(path: Path) -> list[Note]:
     """
     folder = RunFolder.open(path)
     run_id = ((folder.read_environment() or {}).get("run") or {}).get("run_id") or folder.path.resolve().name
-    lines, _ = read_rounds(folder.events) if folder.events.is_file() else ([], False)
-    found = [Note(run_id, int(line["round"] or 0), str(line["kind"]), str(line["message"])) for line in lines]
+    events = folder.read_events()
+    if events.damage:
+        raise damaged(folder.events, events)
+    found = [
+        Note(run_id, int(line.get("round") or 0), line.get("kind", "event"), line.get("message", ""))
+        for line in events.values
+    ]
     outcome = folder.read_outcome()
     if outcome is not None:
-        drift = (outcome.get("drift") or {}).get("words")
-        words = f"{outcome['words']}; drift {drift}" if drift else str(outcome["words"])
-        found.append(Note(run_id, int(outcome["round"]), str(outcome["outcome"]), words))
+        course = outcome.get("drift")
+        drift = course.get("words") if isinstance(course, dict) else course
+        ended = str(outcome.get("words") or outcome.get("outcome", "ended"))
+        words = f"{ended}; drift {drift}" if drift else ended
+        found.append(Note(run_id, int(outcome.get("round", 0)), str(outcome.get("outcome", "ended")), words))
     return found
 
 

@@ -7,7 +7,8 @@ It makes only calls that current Grafana still serves. Grafana 13 removed the nu
 source is found in the list and changed by its uid. The package has no method for that call but accepts any path.
 Every `put_...` is idempotent and returns what it did. No message shows the token.
 
-grafana-api sends its requests through the package requests; all other clients in this repository use httpx.
+grafana-api sends its requests through the package requests, whose time-out counts from byte to byte. A thread makes
+each call, so that a server that sends a byte from time to time cannot hold a push.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ import urllib3
 from grafana_api.grafana_api import GrafanaException
 from grafana_api.grafana_face import GrafanaFace
 
-from clients.core.errors import UserError
+from clients.core.errors import UserError, require
+from clients.core.shown.secrets import Secrets, checked_token
+from clients.core.shown.text import presentable
+from clients.core.shown.urls import bare_url
+from server.sinks.network import within
 
 Done = Literal["created", "updated", "unchanged"]
 Model = Mapping[str, Any]
@@ -35,6 +40,9 @@ OLDEST = (11, 1)
 
 LARGEST_ANSWER = 64 << 20
 """The most bytes of an answer; a dashboard has some hundred thousand."""
+
+LONGEST_REASON = 500
+"""The most characters of a server's message."""
 
 _FIX = {
     400: "Report this with the server's version: it refuses what current Grafana documents.",
@@ -51,13 +59,13 @@ class GrafanaServer:
     """One server. Make it with `connect`.
 
     Args:
-        url: its address as the user gave it, for messages.
+        url: its scheme, host and path, for messages.
         face: the package's client.
-        secret: the token, which is removed from every message.
+        secrets: the token; it is removed from every message.
     """
 
-    def __init__(self, url: str, face: Any, secret: str) -> None:
-        self.url, self._face, self._secret = url, face, secret
+    def __init__(self, url: str, face: Any, secrets: Secrets) -> None:
+        self.url, self._face, self._secrets = url, face, secrets
 
     def require_recent(self) -> str:
         """Return the server's version.
@@ -157,7 +165,7 @@ class GrafanaServer:
     def _call(self, what: str, call: Callable[[], T]) -> T:
         """Make a call, and turn its failure into a `UserError`."""
         try:
-            return call()
+            return within(self._face.api.timeout, call)
         except GrafanaException as error:
             raise self._refused(what, error) from None
         except requests.exceptions.SSLError:
@@ -165,9 +173,9 @@ class GrafanaServer:
                 self.url, "has a certificate that is not trusted", fix="Give --url as http:// or fix it."
             ) from None
         except requests.TooManyRedirects as error:
-            problem = f"redirects to {error}, where the token is not sent".replace(self._secret, "(token)")
+            problem = f"redirects to {bare_url(self._secrets.hidden(str(error)))}, where the token is not sent"
             raise UserError(self.url, problem, fix="Give --url the address that Grafana itself has.") from None
-        except requests.Timeout:
+        except (requests.Timeout, TimeoutError):
             problem = f"did not answer about {what} in {self._face.api.timeout:g} seconds"
             raise UserError(self.url, problem, fix="Is the server up? --timeout gives it longer.") from None
         except requests.ConnectionError:
@@ -184,10 +192,9 @@ class GrafanaServer:
         """Return the `UserError` for a status of 400 or more."""
         code = int(error.status_code)
         message = error.response.get("message", "") if isinstance(error.response, dict) else ""
-        reason = f": {message}" if message else ""
+        reason = f": {presentable(self._secrets.hidden(str(message)))[:LONGEST_REASON]}" if message else ""
         fix = _FIX.get(code, "Its log says why; push again when it works." if code >= 500 else "")
-        problem = f"refused {what} with {code}{reason}"
-        return UserError(self.url, problem.replace(self._secret, "(token)"), fix=fix)
+        return UserError(self.url, f"refused {what} with {code}{reason}", fix=fix)
 
 
 @contextmanager
@@ -197,10 +204,10 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
     Args:
         url: where Grafana is served, path included, such as `https://example.org/grafana`.
         token: a service account's token.
-        timeout: seconds the server may stay silent.
+        timeout: seconds that a request may take.
 
     Raises:
-        UserError: the URL is not valid, or there is no token.
+        UserError: the URL or the token is not valid.
 
     Example:
         >>> with connect("localhost:3000", "secret"):
@@ -209,17 +216,18 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
         ...
         clients.core.errors.UserError: --url: must start with http:// or https://, got 'localhost:3000'.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError("--url", f"must start with http:// or https://, got {url!r}")
-    if parts.username or parts.password:
-        raise UserError("--url", "must not hold a name or password", fix="Give a token instead: it can be revoked.")
-    if not token or not token.isascii() or not token.isprintable():
-        raise UserError("--token", "must be a token", fix="Put it into FEDSCAPE_GRAFANA_TOKEN.")
+    url, shown = url.strip(), bare_url(url)
     try:
+        parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise UserError("--url", f"has an invalid port, got {url!r}") from None
+        raise UserError("--url", f"has an invalid host or port, got {shown!r}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError("--url", f"must start with http:// or https://, got {shown!r}")
+    if parts.username or parts.password:
+        raise UserError("--url", "must not hold a name or password", fix="Give a token instead: it can be revoked.")
+    require(not parts.query, "--url", f"must not hold a query, got one after {shown!r}", fix="Leave the query out.")
+    token = checked_token(token, "FEDSCAPE_GRAFANA_TOKEN")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     prefix = parts.path.strip("/")
     face = GrafanaFace(
@@ -234,7 +242,7 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
     # .netrc file does not: requests reads it only for requests without a login of their own.
     face.api.s.hooks["response"].append(_bounded)
     try:
-        yield GrafanaServer(url, face, token)
+        yield GrafanaServer(shown, face, Secrets([token]))
     finally:
         face.api.s.close()
 
@@ -242,6 +250,7 @@ def connect(url: str, token: str, *, timeout: float = 10.0) -> Iterator[GrafanaS
 def _bounded(response: requests.Response, **_: Any) -> requests.Response:
     """Refuse a redirect before requests follows it, and an answer that is too large before requests reads it."""
     if response.is_redirect:
+        response.close()
         raise requests.TooManyRedirects(response.headers["Location"][:200])
     try:
         body = response.raw.read(LARGEST_ANSWER + 1, decode_content=True)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from clients.core.arrays import F64, I64, Bool
-from server.record.client_table import part_files
+from clients.core.errors import RunFolderError
+from server.record.client_table import part_files, read_part, rounds_of
 
 METRICS = ("client_drift", "cosine", "train_loss", "update_norm")
 FIXED = {"cosine": (-1.0, 1.0)}
@@ -114,7 +115,7 @@ class CellMeans:
         log = fixed is None and low >= 0 and len(positive) > 0 and high > LOG_FROM * float(positive.min())
         if log:
             low = float(positive.min())
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             part = (np.log(means / low) / math.log(high / low)) if log else (means - low) / ((high - low) or 1.0)
             step = 1 + np.rint(np.clip(np.nan_to_num(part, nan=0.0), 0.0, 1.0) * STEPS)
         code = np.where(np.isfinite(means), step, EMPTY)
@@ -127,23 +128,20 @@ def _parts(folder: Path) -> list[tuple[int, int, Path]]:
     """Return (first round, last round, file) of each part; of two with the same first round, the longer one."""
     longest: dict[int, tuple[int, int, Path]] = {}
     for part in part_files(folder):
-        with suppress(ValueError):  # another name is not a part
-            _, first, last = part.stem.split("-")
-            longest[int(first)] = int(first), int(last), part
+        with suppress(RunFolderError):  # another name is not a part
+            first, last = rounds_of(part)
+            longest[first] = first, last, part
     return [longest[first] for first in sorted(longest)]
 
 
 def _read(parts: Iterable[Path]) -> Iterator[dict[str, Any]]:
     """Yield the parts as columns, `<name> null` beside those with gaps; skip a part that is damaged or gone."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     for part in parts:
         try:
-            names = [name for name in pq.read_schema(part).names if name in ("round", "client", *METRICS)]
-            table = pq.read_table(part, columns=names, partitioning=None)
-        except (OSError, pa.ArrowException):
+            table = read_part(part, ["round", "client", *METRICS])
+        except RunFolderError:
             continue
+        names = table.column_names
         kinds = {name: np.int64 if name in ("round", "client") else np.float64 for name in names}
         found = {name: table[name].to_numpy().astype(kind, copy=False) for name, kind in kinds.items()}
         yield found | {f"{n} null": table[n].is_null().to_numpy() for n in names if table[n].null_count}

@@ -7,101 +7,21 @@ averages would; the interval is Student's for the mean of the differences.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from scipy.special import stdtrit
-
-from dashboards.report.formats import count, data_size, is_number, number, share, simulated
+from dashboards.report.compared_measures import MEASURES, Measure, missed_target
+from dashboards.report.differences import CENSORED, difference_row, sentence
+from dashboards.report.formats import is_number
 from dashboards.report.run_data import RunData
 
 IGNORED = ("title", "name", "run.seed", "run.checkpoint_seconds", "run.checkpoint_rounds")
 """Keys of a scenario that do not distinguish variants."""
 SHARED = ("data", "partition")
 """Sections that must be equal for a pair to share its random numbers."""
-CONFIDENCE = 0.95
 MOST_VARIANTS = 8
 LONGEST_TITLE = 60
 """A variant with a longer name is called by the folder of its first run."""
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number of a run that is compared.
-
-    Attributes:
-        name: its name for people.
-        of: run -> the number; None where the run has none.
-        shown: formats it.
-    """
-
-    name: str
-    of: Callable[[RunData], Any]
-    shown: Callable[[float], str] = number
-
-
-def _outcome(*path: str) -> Callable[[RunData], Any]:
-    """Return a function that reads a number from the outcome."""
-
-    def take(run: RunData) -> Any:
-        value: Any = run.outcome or {}
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
-    return take
-
-
-def _last(*path: str) -> Callable[[RunData], Any]:
-    """Return a function that reads a number from the last line that has it."""
-
-    def take(run: RunData) -> Any:
-        return next((line[path[0]] for line in reversed(run.lines) if line.get(path[0]) is not None), None)
-
-    return take
-
-
-def _late(name: str, level: str) -> Callable[[RunData], Any]:
-    """Return a function that averages a quantity over the last tenth of the rounds that measured it."""
-
-    def take(run: RunData) -> float | None:
-        found = [line[name][level] for line in run.lines if line.get(name)]
-        late = found[-max(1, len(found) // 10) :]
-        return float(np.mean(late)) if late else None
-
-    return take
-
-
-def _regression_error(run: RunData) -> Any:
-    """Return the root mean squared error on the test examples, of a regression."""
-    outcome = run.outcome or {}
-    return outcome.get("test_error") if outcome.get("test_mae") is not None else None
-
-
-MEASURES = (
-    Measure("test accuracy", _outcome("test_accuracy"), share),
-    Measure("test balanced accuracy", _outcome("test_balanced_accuracy"), share),
-    Measure("test macro-F1", _outcome("test_macro_f1"), share),
-    Measure("test error", _regression_error),
-    Measure("test error, in the reading's unit", _outcome("forecast", "error_in_unit")),
-    Measure("test error over that of persistence", _outcome("forecast", "ratio")),
-    Measure("worst client", _outcome("client_spread", "worst")),
-    Measure("validation loss, at the end", _last("validation_loss")),
-    Measure("training loss, at the end", _last("train_loss")),
-    Measure("optimality gap, at the end", _last("optimality_gap")),
-    Measure("distance to the optimum, at the end", _last("distance_to_optimum")),
-    Measure("rounds", lambda run: run.last_round),
-    Measure("rounds to the target", _outcome("to_target", "rounds")),
-    Measure("bytes to the target", _outcome("to_target", "bytes"), data_size),
-    Measure("simulated time to the target", _outcome("to_target", "simulated_seconds"), simulated),
-    Measure("rate a round", _outcome("rate", "factor"), share),
-    Measure("client drift, last tenth", _late("client_drift", "mean")),
-    Measure("cosine to the mean update, last tenth", _late("cosine", "mean")),
-    Measure("bytes sent in all", _last("bytes_total"), data_size),
-)
 
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
@@ -119,9 +39,11 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     flat = [_flat(run.scenario) for run in runs]
     differ = _telling(flat)
     variants = [_variant(one, differ) for one in flat]
-    measures = [m for m in MEASURES if any(is_number(m.of(run)) for run in runs)]
-    rows = [[run.state, *(m.shown(v) if is_number(v := m.of(run)) else "–" for m in measures)] for run in runs]
+    measures = [m for m in MEASURES if any(is_number(m.of(run)) or m.at_least(run) is not None for run in runs)]
+    rows = [[run.state, *(m.text(run) for m in measures)] for run in runs]
     pairs, notes = _pairs(runs, variants, measures)
+    if pairs and any(missed_target(run) for run in runs):
+        notes.append(CENSORED)
     sections = {key.partition(".")[0] for key in differ}
     apart = sorted(sections & set(SHARED))
     if pairs and apart:
@@ -135,7 +57,7 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
         "labels": _labels(runs, variants, differ),
         "variants": names if grouped else [],
         "variant": [names.index(variant) for variant in variants] if grouped else [],
-        "words": [_sentence(pair) for pair in pairs if pair["rows"]],
+        "words": [sentence(pair) for pair in pairs if pair["rows"]],
         "measures": [m.name for m in measures],
         "rows": rows,
         "pairs": pairs,
@@ -235,49 +157,9 @@ def _pairs(
         common = [seed for seed in by_variant[first] if seed in by_variant[other]]
         if common:
             both = [(by_variant[first][seed], by_variant[other][seed]) for seed in common]
-            found = [row for m in measures if (row := _difference(m, both)) is not None]
+            sides = (shown[first], shown[other])
+            found = [row for m in measures if (row := difference_row(m, both, sides)) is not None]
             tables.append({"title": f"{shown[other]} minus {shown[first]}", "seeds": common, "rows": found})
         else:
             notes.append(f"{shown[other]} and {shown[first]} have no seed in common, so they make no pairs.")
     return tables, notes
-
-
-def _sentence(pair: Mapping[str, Any]) -> str:
-    """Return the first row of a table of pairs as a sentence."""
-    name, mean, interval, way, pairs = pair["rows"][0]
-    return f"{pair['title']}: {name} {mean} ({interval}), {way} {'in' if way == 'no difference' else 'of'} {pairs}"
-
-
-def _difference(measure: Measure, both: Sequence[tuple[RunData, RunData]]) -> list[str] | None:
-    """Return one row: the mean difference, its interval, the direction of the differences, the number of pairs."""
-    known = [
-        (float(a), float(b)) for one, two in both if is_number(a := measure.of(one)) and is_number(b := measure.of(two))
-    ]
-    if not known:
-        return None
-    differences = np.array([b - a for a, b in known])
-    mean = float(differences.mean())
-    interval = "one pair" if len(known) == 1 else _interval(differences, measure.shown)
-    up, down = int((differences > 0).sum()), int((differences < 0).sum())
-    way = "no difference" if not up + down else f"higher in {up}, lower in {down}"
-    return [measure.name, _signed(mean, measure.shown), interval, way, count(len(known), "pair")]
-
-
-def _interval(differences: Any, shown: Callable[[float], str]) -> str:
-    """Return Student's interval for the mean."""
-    n, mean = len(differences), float(differences.mean())
-    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * float(differences.std(ddof=1)) / math.sqrt(n)
-    return f"{_signed(mean - half, shown)} to {_signed(mean + half, shown)}"
-
-
-def _signed(value: float, shown: Callable[[float], str]) -> str:
-    """Return a number with its sign.
-
-    Example:
-        >>> _signed(-1500.0, data_size), _signed(0.25, number), _signed(0.0, share), _signed(2e-4, share)
-        ('−1.5 kB', '+0.25', '0.000', '+2e-4')
-    """
-    text = shown(abs(value))
-    if value and not any(digit in text for digit in "123456789"):  # too small for a fixed number of decimals
-        text = number(abs(value))
-    return f"−{text}" if value < 0 else f"+{text}" if value > 0 else text

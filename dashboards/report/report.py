@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -20,10 +21,12 @@ from clients.core.errors import UserError
 from dashboards.report.compare import comparison
 from dashboards.report.run_data import RunData, read_run
 from dashboards.report.run_view import run_view, share_out
-from server.record.files import OTHER_OUT, place_for, sync_folder, whole_file
+from server.record.files import OTHER_OUT, free_name, place_for, refuse_others, sync_folder, whole_file
 from server.record.records import RunFolder
 
 MOST_RUNS = 100
+MARK = " · fedscape</title>".encode()
+"""The end of the title of every page."""
 CHARTS = (
     "base.js", "frames.js", "charts.js", "options.js", "bars.js", "grids.js", "forecasts.js", "cards.js", "words.js",
 )  # fmt: skip
@@ -52,7 +55,8 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
 
     Args:
         paths: the runs' folders; given several, those that differ in one thing are compared pair by pair.
-        out: the file; by default `report.html` in the folder of one run, `compare.html` here for several.
+        out: the file, new or an earlier page; by default `report.html` in the folder of one run, and for several
+            `compare.html` here, or `compare-2.html` and so on where it exists.
 
     Returns:
         The file.
@@ -70,8 +74,12 @@ def write_report(paths: Sequence[Path], out: Path | None = None) -> Path:
         raise UserError("runs", f"must differ from each other, got {str(again)!r} twice")
     if out is not None:
         place_for(out, "report.html")
+        if out.suffix.lower() not in (".html", ".htm"):
+            fix = f"The report is a page: name it {out.with_suffix('.html').name}."
+            raise UserError("out", f"must end in .html, got {out.name!r}", fix=fix)
+        refuse_others(out, MARK)
     runs = [read_run(path) for path in paths]
-    file = out or (runs[0].folder.report if len(runs) == 1 else Path("compare.html"))
+    file = out or (runs[0].folder.report if len(runs) == 1 else free_name(Path("compare.html")))
     page = report_page(runs).encode()
     with whole_file(file, fix=OTHER_OUT) as handle:
         handle.write(page)
@@ -125,7 +133,20 @@ def inline_json(value: Any) -> str:
         >>> inline_json({"title": "</script><b>"})
         '{"title":"\\u003c/script>\\u003cb>"}'
     """
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    try:
+        text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # a damaged record may have nan where no run writes it
+        text = json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with None in place of numbers that are not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @cache

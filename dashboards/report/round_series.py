@@ -18,13 +18,14 @@ LEVELS = ("p05", "p25", "p50", "p75", "p95")
 SCALARS = (
     "train_loss", "validation_loss", "federated_loss", "validation_accuracy", "federated_accuracy", "agreement",
     "validation_balanced_accuracy", "validation_macro_f1", "federated_balanced_accuracy",
+    "objective", "test_loss", "test_accuracy", "test_balanced_accuracy", "test_macro_f1",
     "optimality_gap", "distance_to_optimum", "update_dispersion", "gradient_dissimilarity", "gradient_diversity",
     "aggregate_norm",
     "step_norm", "relative_change", "largest_gradient_norm", "gradient_norm", "clients_per_second", "respondents",
     "failures",
 )  # fmt: skip
 BANDS: tuple[Path, ...] = (("client_drift",), ("cosine",), ("update_norm",), ("client_spread", "score"))
-OF_A_REGRESSION = ("validation_error", "federated_error")
+OF_A_REGRESSION = ("validation_error", "federated_error", "test_error")
 """Drawn for a regression only: of a classification the error is one minus the accuracy."""
 NESTED: tuple[Path, ...] = (("rate", "factor"), ("rate", "low"), ("rate", "high"))
 OF_A_LAYER = ("update_dispersion", "aggregate_norm")

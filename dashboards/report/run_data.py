@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from clients.core.errors import RunFolderError
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import RecordedLines, damaged
+from server.record.checked.shapes import anything
+from server.record.completeness import problems_of
 from server.record.records import RunFolder
 
 Line = Mapping[str, Any]
@@ -63,12 +64,12 @@ class RunData:
         return int(self.lines[-1]["round"]) if self.lines else 0
 
 
-def read_run(path: Path, lines: Sequence[Line] | None = None) -> RunData:
+def read_run(path: Path, rounds: RecordedLines | None = None) -> RunData:
     """Read a run's folder.
 
     Args:
         path: the folder.
-        lines: its rounds, where they are already read.
+        rounds: its rounds, where they are already read; a run that is not over is then not compared with its record.
 
     Raises:
         RunFolderError: it is not a run's folder, or its rounds cannot be read. Other files that are missing or damaged
@@ -76,22 +77,27 @@ def read_run(path: Path, lines: Sequence[Line] | None = None) -> RunData:
     """
     folder = RunFolder.open(path)
     problems: list[str] = []
-    if lines is None:
-        lines, truncated = read_rounds(folder.rounds)
-        problems += ["The last line of the record is incomplete and left out."] if truncated else []
+    is_watched = rounds is not None
+    rounds = rounds or folder.read_rounds()
+    if rounds.damage and not is_watched:
+        raise damaged(folder.rounds, rounds)
+    problems += [f"rounds.jsonl: {rounds.damage}; it and later lines are left out."] if rounds.damage else []
+    problems += ["The last line of the record is incomplete and left out."] if rounds.truncated else []
     environment = _tried(folder.read_environment, problems) or {}
     text = _tried(folder.read_scenario, problems) or ""
-    scenario: dict[str, Any] = {}
-    with suppress(tomllib.TOMLDecodeError):
-        scenario = tomllib.loads(text)
+    outcome = _tried(folder.read_outcome, problems)
+    events = _tried(folder.read_events, problems) or RecordedLines()
+    problems += [f"events.jsonl: {events.damage}; later events are left out."] if events.damage else []
+    if outcome is not None or not is_watched:
+        problems += problems_of(folder, rounds, outcome)
     return RunData(
         folder=folder,
-        lines=lines,
+        lines=rounds.values,
         facts=environment.get("run") or {},
         versions=environment.get("versions") or {},
-        outcome=_tried(folder.read_outcome, problems),
-        events=_tried(lambda: read_rounds(folder.events)[0], problems) or [] if folder.events.exists() else [],
-        scenario=scenario,
+        outcome=outcome,
+        events=events.values,
+        scenario=_tables_of(text, problems),
         scenario_text=text,
         partition=_tried(folder.read_partition, problems),
         forecasts=_tried(folder.read_forecasts, problems),
@@ -105,6 +111,15 @@ def _tried(read: Callable[[], T], problems: list[str]) -> T | None:
         return read()
     except RunFolderError as error:
         problems.append(f"{Path(error.field).name}: {error.problem}.")
-    except UnicodeDecodeError:
-        problems.append("scenario.toml: is damaged: it is not text.")
     return None
+
+
+def _tables_of(text: str, problems: list[str]) -> dict[str, Any]:
+    """Return the tables of a scenario's text; none, and a sentence in `problems`, where it is no TOML."""
+    try:
+        found = tomllib.loads(text)
+        anything(found)
+    except (ValueError, RecursionError):
+        problems.append("scenario.toml: is damaged: it is not TOML, or is nested too deeply.")
+        return {}
+    return found

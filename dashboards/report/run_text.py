@@ -221,7 +221,8 @@ def rate_words(outcome: Facts) -> str:
     """Return the fitted rate and the rounds still needed, or why there is no rate."""
     rate = outcome.get("rate") or {}
     if "no_trend" in rate:
-        return f"no trend: {rate['no_trend']}"
+        words, iterates = f"no trend: {rate['no_trend']}", rate.get("iterates") or {}
+        return words + (f"; the steps shrink by the factor {share(iterates['factor'])} a round" if iterates else "")
     if "factor" not in rate:
         return ""
     words = f"{share(rate['factor'])} a round"

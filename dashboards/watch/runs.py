@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from dashboards.report.formats import clock_time, is_number
 from dashboards.report.round_series import is_regression
 from dashboards.report.run_data import RunData, read_run
 from dashboards.report.run_view import Budget, Grid, read_grid, run_view
-from server.record.jsonlines import from_json
+from server.record.checked.layouts import LINE
+from server.record.checked.line_files import NOT_JSON, RecordedLines, take_line
+from server.record.checked.parsing import parse_json
+from server.record.checked.regular_files import LARGEST_RECORD, LONGEST_LINE, open_regular
 from server.record.kept_lines import KeptLines
 from server.record.records import RunFolder
 
@@ -33,35 +37,35 @@ class Lines:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._offset, self._last = path, 0, b""
-        self._lines = KeptLines()
+        self._path, self._last = path, b""
+        self._found = RecordedLines()
 
     def read(self) -> KeptLines:
-        """Return the lines so far.
+        """Return the lines so far, up to the first damaged one."""
+        return self.record().values
+
+    def record(self) -> RecordedLines:
+        """Return the lines so far, and what is wrong with the next one.
 
         Raises:
-            OSError: the file does not exist, or cannot be read.
+            RunFolderError: the file does not exist or cannot be read.
         """
-        with self._path.open("rb") as file:
-            file.seek(self._offset - len(self._last))
+        self._found.damage = ""
+        with open_regular(self._path, most=LARGEST_RECORD) as file:
+            offset = self._found.ends[-1] if self._found.ends else 0
+            file.seek(offset - len(self._last))
             if file.read(len(self._last)) != self._last:  # a resumed run cut it back: read it from the start
-                self._offset, self._last, self._lines = 0, b"", KeptLines()
+                self._found, self._last, offset = RecordedLines(), b"", 0
                 file.seek(0)
-            fresh = file.read()
-        *whole, _ = fresh.split(b"\n")
-        lines = self._lines.copy()
-        for raw in whole:
-            try:
-                line = from_json(raw)
-            except ValueError:
-                break  # half a line: it is read again once it is whole
-            if not isinstance(line, dict) or "round" not in line:
-                break
-            lines.append(line)
-            self._last = raw + b"\n"
-            self._offset += len(self._last)
-        self._lines = lines
-        return lines
+            while (raw := file.readline(LONGEST_LINE)).endswith(b"\n"):
+                problem = take_line(self._found, raw, LINE, offset + len(raw))
+                if problem:  # the last line may be half written: it is read again
+                    is_half = problem == NOT_JSON and not file.read(1)
+                    self._found.damage = "" if is_half else f"line {len(self._found.values) + 1} {problem}"
+                    break
+                offset, self._last = offset + len(raw), raw
+        values = self._found.values.copy()
+        return replace(self._found, values=values, heads=list(self._found.heads), ends=list(self._found.ends))
 
 
 class WatchedRuns:
@@ -101,8 +105,9 @@ class WatchedRuns:
                 if known is None or known[0] != signature:
                     known = self._listed[name] = signature, _row(name, path)
                 rows.append({**known[1], "state": self._state(known[1]), "age": max(0.0, self._now() - known[1]["at"])})
-            except OSError:  # it has disappeared, or is not complete yet
-                continue
+            except (OSError, RunFolderError) as error:
+                if _is_run(path):  # else it has disappeared, or is not complete yet
+                    rows.append(_unreadable(name, error) | {"age": max(0.0, self._now() - _changed(path))})
         for gone in self._listed.keys() - paths.keys():
             del self._listed[gone]
         return sorted(rows, key=lambda row: (row["age"], row["name"]))[:MOST_LISTED]
@@ -128,7 +133,7 @@ class WatchedRuns:
             version = f"{_signature(path)}{grid_signature(path / 'clients')}{self._state(row)}"
             if version == seen:
                 return {"same": True}
-            lines = self._lines.setdefault(name, Lines(path / "rounds.jsonl")).read()
+            lines = self._lines.setdefault(name, Lines(path / "rounds.jsonl")).record()
             run = read_run(path, lines)
         except (OSError, RunFolderError) as error:
             return {"gone": True} if not _is_run(path) else {"problem": str(error)}
@@ -169,7 +174,7 @@ def _signature(path: Path) -> tuple[Any, ...]:
     marks: list[Any] = []
     for name in ("rounds.jsonl", "outcome.json", "events.jsonl", "environment.json", "partition.json"):
         try:
-            stat = (path / name).stat()
+            stat = (path / name).lstat()
             marks.append((stat.st_mtime_ns, stat.st_size))
         except FileNotFoundError:
             marks.append(None)
@@ -186,8 +191,11 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     last = _last_line(folder.rounds)
     outcome: dict[str, Any] | None = None
     facts: dict[str, Any] = {}
-    with suppress(RunFolderError):
+    damaged = False
+    try:
         outcome = folder.read_outcome()
+    except RunFolderError:
+        damaged = True
     with suppress(RunFolderError):
         facts = (folder.read_environment() or {}).get("run") or {}
     score = "validation_error" if is_regression([last], "validation_error") else "validation_accuracy"
@@ -198,7 +206,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
         "scenario": str(facts.get("scenario") or ""),
         "algorithm": str(facts.get("algorithm") or ""),
         "seed": facts.get("seed"),
-        "state": str((outcome or {}).get("outcome") or "unfinished"),
+        "state": "damaged" if damaged else str((outcome or {}).get("outcome") or "unfinished"),
         "round": last.get("round"),
         "rounds": facts.get("rounds"),
         "loss": last.get(loss),
@@ -209,14 +217,33 @@ def _row(name: str, path: Path) -> dict[str, Any]:
 
 
 def _last_line(path: Path) -> dict[str, Any]:
-    """Return the last whole line of a record; an empty dictionary if there is none."""
-    with path.open("rb") as file:
+    """Return the last whole line of a record; an empty dictionary if there is none in its last `TAIL` bytes.
+
+    Raises:
+        RunFolderError: the record cannot be read.
+    """
+    with open_regular(path, most=LARGEST_RECORD) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - TAIL))
-        *whole, _ = file.read().split(b"\n")
+        *whole, _ = file.read(TAIL).split(b"\n")
     for raw in reversed(whole):
         with suppress(ValueError):
-            line = from_json(raw)
-            if isinstance(line, dict):
-                return line
+            line = parse_json(raw)
+            LINE(line)
+            return dict(line)
     return {}
+
+
+def _unreadable(name: str, error: OSError | RunFolderError) -> dict[str, Any]:
+    """Return the row of a run that cannot be read: its name and the reason."""
+    problem = f"{Path(error.field).name}: {error.problem}" if isinstance(error, RunFolderError) else str(error)
+    empty = dict.fromkeys(("seed", "round", "rounds", "loss", "score"))
+    texts = dict.fromkeys(("title", "scenario", "algorithm"), "")
+    return {"name": name, "problem": problem, "state": "damaged", "seconds": 0.0, **texts, **empty}
+
+
+def _changed(path: Path) -> float:
+    """Return when a folder was changed last."""
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0

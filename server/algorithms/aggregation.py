@@ -13,8 +13,12 @@ from torch import Tensor
 from clients.core.arrays import F64, I64
 from clients.core.checks import require_shape
 from clients.core.errors import StrategyError, UserError, require_kind, require_numbers, unknown_name
+from clients.training.optimizers import gradient_weights
 from clients.training.options import LocalOptions
 from server.algorithms.options import Weighting
+
+SUMS_TO_ONE = 1e-12
+"""A sum of weights that is 1 up to this much is 1 up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class ClientFacts:
         draws: how often each was drawn (more than once only with replacement), int64 (K,).
         local_steps: steps taken, int64 (K,).
         total_examples: training examples of the population.
-        population: number of clients N.
+        population: number of clients N that have data.
         cohort: size of the cohort, with repeated draws.
         local_lr: local learning rate of the round.
         shares: weights p_k of the clients in the objective, (K,), where they are given; None where p_k is
@@ -44,7 +48,7 @@ class ClientFacts:
 
 
 Weights = Callable[[ClientFacts], F64]
-"""facts -> the coefficient of each update in the sum, (K,). A coefficient of 0 excludes the update."""
+"""facts -> the coefficient of each update in the sum, >= 0, (K,). A coefficient of 0 excludes the update."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Aggregation:
         reduce: (pseudo-gradients [K, P], weights [K]) -> [P], over the updates whose weight is not 0; None takes their
             weighted sum.
         needs_steps: whether the weights need local steps, which a user's ClientApp does not return.
+        weighting: the weighting that `weights` follow; None for weights of your own.
+        shares: the clients' weights before they are normalised by local work, with which buffers are averaged; None
+            takes `weights`.
     """
 
     name: str
@@ -65,6 +72,8 @@ class Aggregation:
     map_update: Callable[[Tensor], Tensor] | None = None
     reduce: Callable[[Tensor, Tensor], Tensor] | None = None
     needs_steps: bool = False
+    weighting: Weighting | None = None
+    shares: Weights | None = None
 
     @property
     def needs_rows(self) -> bool:
@@ -82,11 +91,15 @@ class Aggregation:
             weights = np.asarray(found, np.float64)
         except (TypeError, ValueError):
             weights = np.full(1, np.nan)
-        if weights.shape == (count,) and np.isfinite(weights).all():
+        if weights.shape == (count,) and np.isfinite(weights).all() and (weights >= 0).all():
             return weights
         got = f"an array of shape {weights.shape}" if weights.shape != (count,) else f"{found!r:.80}"
-        problem = f"weights of {self.name!r} must be {count} finite numbers, one for each client; got {got}"
+        problem = f"weights of {self.name!r} must be {count} finite numbers >= 0, one for each client; got {got}"
         raise StrategyError("algorithm", problem, fix="Return one coefficient for each of facts.num_examples.")
+
+    def buffer_weights_of(self, facts: ClientFacts, weights: F64) -> F64:
+        """Return the weights of the clients' buffers, float64 (K,): see `convex`; 0 where `weights` are."""
+        return convex(weights if self.shares is None else np.where(weights != 0, self.shares(facts), 0.0))
 
     def mapped(self, rows: Tensor) -> Tensor:
         """Return updates [K, P] as `map_update` changes them.
@@ -128,14 +141,18 @@ def weighted_mean(weighting: Weighting = "examples") -> Aggregation:
         raw = s.draws * (by_objective if weighting == "examples" else np.ones(len(s.draws)))
         return np.asarray(raw / max(raw.sum(), 1e-300), np.float64)
 
-    return Aggregation(f"mean by {weighting}" if weighting != "uniform" else "uniform mean", weights)
+    return Aggregation(
+        f"mean by {weighting}" if weighting != "uniform" else "uniform mean", weights, weighting=weighting
+    )
 
 
 def normalised_mean(weighting: Weighting, local: LocalOptions, mu: float = 0.0) -> Aggregation:
     """FedNova: tau_eff p_k / |a_k|, with |a_k| the total weight that a client's optimiser gives to its gradients.
 
     |a_k| results from the client's own recursion on gradients of 1, so momentum, Nesterov and the proximal term are
-    exact. For optimisers that are not linear in the gradient it is the number of steps. tau_eff = sum p_k |a_k|.
+    exact. For optimisers that are not linear in the gradient it is the number of steps. tau_eff = sum p_k |a_k| /
+    sum p_k, also where the p_k of "unbiased" do not sum to 1. Then sum p_k g_k / |a_k| is unbiased over cohorts. Its
+    product with tau_eff, a mean over the same cohort, is unbiased where all |a_k| are equal.
     Source: Wang et al. 2020 (NeurIPS), equations 6 to 9, section 4.
     """
     base = weighted_mean(weighting).weights
@@ -143,9 +160,10 @@ def normalised_mean(weighting: Weighting, local: LocalOptions, mu: float = 0.0) 
     def weights(s: ClientFacts) -> F64:
         p = base(s)
         a = gradient_weights(local, s.local_lr, int(s.local_steps.max(initial=0)), mu)[s.local_steps]
-        return np.asarray((p * a).sum() * p / np.maximum(a, 1e-300), np.float64)
+        total = p.sum() if weighting == "unbiased" else 1.0
+        return np.asarray((p * a).sum() / max(total, 1e-300) * p / np.maximum(a, 1e-300), np.float64)
 
-    return Aggregation("normalised mean", weights, needs_steps=True)
+    return Aggregation("normalised mean", weights, needs_steps=True, weighting=weighting, shares=base)
 
 
 def coordinate_median() -> Aggregation:
@@ -183,24 +201,18 @@ def clipped(aggregation: Aggregation, norm: float) -> Aggregation:
     return replace(aggregation, name=f"{aggregation.name}, updates clipped to {norm:g}", map_update=clip)
 
 
-def gradient_weights(local: LocalOptions, local_lr: float, longest: int, mu: float = 0.0) -> F64:
-    """Return |a| after 0, 1, ..., `longest` local steps: how far unit gradients move a client, divided by local_lr.
+def convex(weights: F64) -> F64:
+    """Return weights of a mean, which are >= 0 and sum to 1, from coefficients of updates.
+
+    Running means and variances are averaged and not stepped along, so coefficients that sum to something else are
+    divided by their sum.
 
     Example:
-        >>> gradient_weights(LocalOptions(optimizer="sgd"), 0.1, 3)
-        array([0., 1., 2., 3.])
-        >>> gradient_weights(LocalOptions(optimizer="momentum", momentum=0.5), 0.1, 3)
-        array([0.  , 1.  , 2.5 , 4.25])
+        >>> convex(np.array([0.5, 1.5, 0.0])).tolist()
+        [0.25, 0.75, 0.0]
     """
-    out = np.zeros(longest + 1)
-    velocity = 0.0
-    rho = local.momentum if local.optimizer in ("momentum", "nesterov") else 0.0
-    for t in range(1, longest + 1):
-        gradient = 1.0 - mu * local_lr * out[t - 1]
-        velocity = rho * velocity + gradient
-        step = gradient + rho * velocity if local.optimizer == "nesterov" else velocity
-        out[t] = out[t - 1] + step
-    return out
+    total = weights.sum()
+    return weights if not total or abs(total - 1.0) <= SUMS_TO_ONE else weights / total
 
 
 def weighted_sum(weights: F64, rows: Tensor) -> Tensor:

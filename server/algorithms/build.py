@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from clients.core.errors import StrategyError
 from clients.training import rules
+from clients.training.optimizers import LINEAR
 from clients.training.options import LocalOptions
 from server.algorithms import options as kinds
 from server.algorithms import transforms
@@ -78,7 +80,19 @@ def feddyn(o: kinds.FedDynOptions, local: LocalOptions) -> Algorithm:
 
 
 def build_algorithm(options: AlgorithmOptions, local: LocalOptions) -> Algorithm:
-    """Return the algorithm that `options` name."""
+    """Return the algorithm that `options` name.
+
+    Raises:
+        StrategyError: it is not defined for the optimiser of local training.
+    """
+    if isinstance(options, kinds.ScaffoldOptions) and options.option == 2 and local.optimizer not in LINEAR:
+        problem = (
+            f"is 2, which computes a client's mean gradient from how far it moved, and {local.optimizer!r} does not "
+            "move in proportion to its gradients"
+        )
+        allowed = ", ".join(map(repr, LINEAR))
+        fix = f"Set algorithm.option = 1, or local.optimizer to one of {allowed}."
+        raise StrategyError("algorithm.option", problem, fix=fix)
     return dropping_partial_work(options, ALGORITHMS.row_of(options).build(options, local))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.bounds import AtMost
+from clients.core.errors import require
 from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive
 
 Weighting = Literal["examples", "uniform", "unbiased"]
@@ -19,7 +20,7 @@ class AlgorithmOptions:
     Attributes:
         cohort: number of clients in a round; None takes all.
         sampling: "uniform" without replacement, or "by_examples" with replacement, in proportion to examples (scheme I
-            of Li et al. 2020, ICLR; pair it with weighting "uniform").
+            of Li et al. 2020, ICLR; it needs the weighting "uniform", as clients are drawn by their weight already).
         partial_work: "keep" or "drop" the updates of stragglers, which did less than their full local work.
         kind: the algorithm.
     """
@@ -38,7 +39,8 @@ class AveragingOptions(AlgorithmOptions):
     """Options of algorithms that average updates and take a server step.
 
     Attributes:
-        weighting: coefficients of the mean of updates: by "examples", "uniform", or "unbiased" under sampling.
+        weighting: coefficients of the mean of updates: by "examples" of the respondents, "uniform", or "unbiased" (by
+            the shares of all examples, so that its expectation over cohorts is the mean over all clients).
         server_lr: learning rate of the server's step, > 0.
     """
 
@@ -48,6 +50,28 @@ class AveragingOptions(AlgorithmOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "server_lr")
+        check_weighting(self.sampling, self.weighting, "weighting", "algorithm.weighting = 'uniform'")
+
+
+def check_weighting(sampling: str, weighting: str | None, field: str, uniform: str) -> None:
+    """Refuse weights by examples for clients that are drawn by their examples: large clients would count twice.
+
+    Args:
+        sampling: see `AlgorithmOptions`.
+        weighting: see `AveragingOptions`; None for weights of a user's own.
+        field: the name of the weighting, for the message.
+        uniform: how to set uniform weights, for the message.
+
+    Raises:
+        UserError: the expectation of a round over cohorts is not the mean over all clients.
+    """
+    require(
+        sampling != "by_examples" or weighting in ("uniform", None),
+        field,
+        f"is {weighting!r}, and sampling is 'by_examples', which already draws clients in proportion to their examples:"
+        " large clients would count twice",
+        fix=f"Set {uniform}, or algorithm.sampling = 'uniform'.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

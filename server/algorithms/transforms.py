@@ -28,7 +28,7 @@ class Aggregate:
     Attributes:
         pseudo_gradient: the aggregated pseudo-gradient [P].
         extras: unweighted means of the extra vectors of the clients, each [P].
-        share: number of respondents divided by the population, |S| / N.
+        share: number of respondents divided by the clients that have data, |S| / N.
     """
 
     pseudo_gradient: Tensor

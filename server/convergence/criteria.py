@@ -17,16 +17,22 @@ from server.convergence.criteria_options import (
     TargetOptions,
 )
 from server.convergence.criterion import (
+    Best,
     Criterion,
     CriterionState,
     Values,
     compared,
+    falling_below,
     for_rounds,
     rounds_words,
     streak,
     update_best,
 )
 from server.convergence.facts import METRICS, label_of, shown
+from server.convergence.noise import WINDOW, climbs, excess, jumps, recovering
+
+_NOISE = 4.0
+"""A metric is at its best where it is no further from it than this many standard deviations of its noise."""
 
 
 def _target(options: TargetOptions, before: CriterionState | None, round_index: int, values: Values) -> CriterionState:
@@ -39,7 +45,7 @@ def _below(fact: str) -> Callable[[Any, CriterionState | None, int, Values], Cri
     """Return the update of a criterion that waits for a fact to stay below a bound."""
 
     def update(options: Any, before: CriterionState | None, round_index: int, values: Values) -> CriterionState:
-        return compared(fact, "below", options.below, values[0] < options.below, before, round_index, values[0])
+        return falling_below(fact, options.below, options.hold, before, round_index, values[0])
 
     return update
 
@@ -50,18 +56,56 @@ def _plateau(
     up, (value,), what = METRICS[options.metric], values, label_of(options.metric)
     known = before.bests if before else ()
     best = update_best(known[0] if known else None, value, round_index, options.min_delta, up=up)
-    first = known[1] if known else best
-    lost = first.value - value if up else value - first.value
+    first, sign = known[1] if known else best, -1.0 if up else 1.0
+    lost = sign * (value - best.value)
     if best.round_index == first.round_index and best.stale and lost > options.min_delta:
         words = f"{what} {shown(value)} is worse than its first value {shown(first.value)}"
         return CriterionState(value, first.value, 0, 1.0, words, round_index, (best, first))
-    threshold = best.value + (options.min_delta if up else -options.min_delta)
-    left = max(0.0, 1.0 - best.stale / options.patience)
-    rounds = rounds_words(best.stale, round_index - best.round_index)
-    words = f"{what} did not improve by {options.min_delta:g} in {rounds} (best {shown(best.value)})"
+    recent = (*(before.recent if before else ()), value)[-WINDOW:] if best.stale else ()
+    losses, lowest = tuple(sign * one for one in recent), sign * best.value
+    gain = max(sign * (first.value - best.value), options.min_delta)
+    held = before.held + 1 if before is not None and best.stale else 0
+    if jumps(losses, lowest, gain):
+        held = 1  # it leaves its best: count anew, so that it can recover
+    recovers = lost > options.min_delta and recovering(losses, lowest, gain, options.patience)
+    held = 0 if recovers else held
+    close, rises = lost <= options.min_delta, climbs((lowest, *losses))
+    if close and rises:
+        held = min(held, options.patience - 1)  # wait for where it comes to rest
+    rests = not rises and (close or excess(losses[-max(held, 1) :], lowest) <= _NOISE)
+    since = round_index - held + 1
+    if before is not None and before.held and held > 1:
+        since = before.since
+    threshold = best.value - sign * options.min_delta
+    words = _plateau_words(options, best, value, held, since, round_index, rests=rests, recovers=recovers)
+    left = max(0.0, 1.0 - held / options.patience)
+    return CriterionState(value, threshold, held, left, words, since, (best, first), recent=recent, rests=rests)
+
+
+def _plateau_words(
+    options: PlateauOptions,
+    best: Best,
+    value: float,
+    held: int,
+    since: int,
+    round_index: int,
+    *,
+    rests: bool,
+    recovers: bool,
+) -> str:
+    """Return the state of a plateau as a clause."""
+    what = label_of(options.metric)
     if best.stale == 0:
-        words = f"{what} still improves ({shown(value)})"
-    return CriterionState(value, threshold, best.stale, left, words, best.round_index + 1, (best, first))
+        return f"{what} still improves ({shown(value)})"
+    if recovers:
+        return (
+            f"{what} {shown(value)} recovers from a rise above its best {shown(best.value)} (round {best.round_index})"
+        )
+    if held >= options.patience and not rests:
+        was = f"its best was {shown(best.value)} in round {best.round_index}"
+        return f"{what} stopped improving: {was}, and it is {shown(value)} now"
+    rounds = rounds_words(held, round_index - since + 1)
+    return f"{what} did not improve by {options.min_delta:g} in {rounds} (best {shown(best.value)})"
 
 
 def _gap(options: GapOptions, before: CriterionState | None, round_index: int, values: Values) -> CriterionState:
@@ -74,9 +118,14 @@ def _gap(options: GapOptions, before: CriterionState | None, round_index: int, v
     gap, still = validation - train, min(best.stale for best in bests) > 0
     met = abs(gap) < options.below and still
     held, since = streak(before, round_index, met=met)
+    recent = (*(before.recent if before else ()), *values)[-WINDOW:]  # of both losses by turns
+    rises = held > 1 and (climbs(recent[::2]) or climbs(recent[1::2]))
+    held = min(held, options.patience - 1) if rises else held
     distance = max(abs(gap) / options.below - 1.0, 0.0) + max(0.0, 1.0 - held / options.patience)
     words = f"validation loss minus training loss {shown(gap)}, "
-    if met:
+    if met and rises:
+        words += "but a loss rises"
+    elif met:
         words += f"below {options.below:g} and neither improved{for_rounds(held, since, round_index)}"
     else:
         words += f"needs below {options.below:g}" if still else "but a loss still improves"
@@ -84,7 +133,8 @@ def _gap(options: GapOptions, before: CriterionState | None, round_index: int, v
     overfits = bests[1].stale >= options.patience > bests[0].stale and rise > 0.0 and gap > 0.0
     above = f"{shown(rise)} above its best (round {bests[1].round_index})"
     warning = f"validation loss is {above} while training loss still falls"
-    return CriterionState(gap, options.below, held, distance, words, since, bests, warning if overfits else "")
+    warning = warning if overfits else ""
+    return CriterionState(gap, options.below, held, distance, words, since, bests, warning, recent)
 
 
 def _agreement(

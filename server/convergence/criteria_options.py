@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from clients.core.bounds import Level, Rounds
 from clients.core.errors import require
-from server.convergence.facts import METRICS, check_metric
+from server.convergence.facts import METRICS, check_metric, check_possible, of_percentage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,7 @@ class TargetOptions:
         require(getattr(self, other) is None, other, f"must be left out, got {getattr(self, other)}: {why}, use {use}")
         require(getattr(self, use) is not None, use, f"must be given for {self.metric}")
         require(math.isfinite(self.threshold), use, f"must be finite, got {self.threshold}")
+        check_possible(self.metric, use, self.threshold)
         _check_count("hold", self.hold)
 
     @property
@@ -62,6 +63,7 @@ class PlateauOptions:
     def __post_init__(self) -> None:
         check_metric(self.metric)
         _check_positive("min_delta", self.min_delta, or_zero=True)
+        check_possible(self.metric, "min_delta", self.min_delta)
         _check_count("patience", self.patience)
 
 
@@ -140,7 +142,8 @@ class AgreementOptions:
     hold: Rounds = 3
 
     def __post_init__(self) -> None:
-        require(0.0 < self.at_least <= 1.0, "at_least", f"must be in (0, 1], got {self.at_least}")
+        fits, fix = 0.0 < self.at_least <= 1.0, of_percentage(self.at_least)
+        require(fits, "at_least", f"must be in (0, 1], got {self.at_least}", fix=fix)
         _check_count("hold", self.hold)
 
 

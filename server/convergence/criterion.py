@@ -40,6 +40,10 @@ class CriterionState:
         since: the round in which `held` began to count.
         bests: the best values of its metrics.
         warning: a clause on what looks wrong, or nothing.
+        recent: the measured values since the best, newest last; the newest `noise.WINDOW` of them.
+        rests: whether the values are at rest, so that the run has converged where the criterion ends it; where they
+            are not, it has stopped improving.
+        rising: measured rounds in a row in which the value rose.
     """
 
     value: float
@@ -50,6 +54,9 @@ class CriterionState:
     since: int = 0
     bests: tuple[Best, ...] = ()
     warning: str = ""
+    recent: Values = ()
+    rests: bool = True
+    rising: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def rounds_words(held: int, passed: int) -> str:
         >>> rounds_words(3, 3), rounds_words(3, 9)
         ('3 rounds', '3 measured rounds')
     """
-    return f"{held} {'rounds' if passed == held else 'measured rounds'}"
+    return f"{held} {'' if passed == held else 'measured '}round{'' if held == 1 else 's'}"
 
 
 def for_rounds(held: int, since: int, round_index: int) -> str:
@@ -150,3 +157,19 @@ def compared(
     words = f"{label_of(what)} {shown(value)}, "
     words += f"{bound}{for_rounds(held, since, round_index)}" if met else f"needs {bound}"
     return CriterionState(value, threshold, held, distance, words, since)
+
+
+def falling_below(
+    what: str, threshold: float, hold: int, before: CriterionState | None, round_index: int, value: float
+) -> CriterionState:
+    """Return the state of a criterion that waits for a fact to stay below a threshold, without growing.
+
+    Steps that grow in every round are those of a path that leaves its neighbourhood, however short they are.
+    """
+    state = compared(what, "below", threshold, value < threshold, before, round_index, value)
+    grows = before is not None and math.isfinite(before.value) and value > before.value > 0.0
+    rising = before.rising + 1 if before is not None and grows else 0
+    state = replace(state, rising=rising)
+    if state.held < hold or rising < max(1, state.held - 1):
+        return state
+    return replace(state, held=hold - 1, words=f"{state.words}, but it grows")

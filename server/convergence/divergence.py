@@ -1,4 +1,4 @@
-"""When a run has diverged: a number is not finite, a loss is far above its best, or a local gradient spikes."""
+"""When a run has diverged: a number is not finite, a loss grows far above its start, or a local gradient spikes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from clients.core.bounds import Level, Rounds
 from clients.core.errors import require
 from server.convergence.facts import FACTS, label_of, shown
 
-LOSSES = ("train_loss", "validation_loss")
-"""Losses that are compared with their best, each where it is measured."""
 _SPIKE_AFTER = 5
+_STUCK = 5
+"""A loss that stays above its limit without falling counts as diverged after this many times `patience`."""
+_BACK = 10
+"""Measured rounds in a row at or below its limit after which a loss has recovered, and highs count anew."""
 _LOWER_LR = (
     "The usual cause is a local_lr too high for this much local work. Lower local_lr, or take fewer local steps."
 )
@@ -24,12 +26,15 @@ _CLIP = "The usual cause is exploding local gradients. Clip them by norm, or low
 class DivergenceOptions:
     """When a run counts as diverged. A number that is not finite ends it at once, whatever these options are.
 
+    With `stop = "never"` the other two end no run: they are reported at its end.
+
     Attributes:
-        loss_factor: ends a run whose loss is more than this many times its best so far, and above its first value,
-            for `patience` measured rounds in a row; 0 never. Losses at or below 0 are not compared.
-        spike: ends a run whose largest local gradient norm is more than this many times its median so far, for
-            `patience` measured rounds in a row, from the sixth round on; 0 never.
-        patience: measured rounds in a row.
+        loss_factor: ends a run whose loss rises to a new highest value in `patience` measured rounds, each above the
+            limit, while the server's steps do not shrink; the limit is the loss at the start plus this many times its
+            scale there. Or it stays above the limit for five times as long without falling. 0 never.
+        spike: ends a run whose largest local gradient norm is more than this many times its median, so far and over
+            the first five rounds, for `patience` measured rounds in a row, from the sixth round on; 0 never.
+        patience: measured rounds.
     """
 
     loss_factor: Level | None = 20.0
@@ -43,6 +48,11 @@ class DivergenceOptions:
             fits = not factor or 1.0 < factor < math.inf
             require(fits, name, f"must be above 1 and finite, or 0 for never, got {factor}")
         require(self.patience >= 1, "patience", f"must be at least 1, got {self.patience}")
+
+    def unread(self) -> dict[str, str]:
+        """Return why a key has no effect, for each key that other keys leave without one."""
+        compares = self.loss_factor or self.spike
+        return {} if compares else {"patience": "loss_factor and spike are 0, so nothing is compared"}
 
 
 @dataclass(frozen=True)
@@ -65,21 +75,74 @@ class Diverged:
 
 
 @dataclass
+class LossCourse:
+    """The course of one loss against the scale of its start.
+
+    Attributes:
+        first: its first value.
+        lowest: its lowest value.
+        unit: its first distance from `first` that is not 0; the scale of a loss that starts at 0.
+        highest: its highest value since it was last recovered.
+        low: its lowest value since the highest.
+        highs: rounds in which it was at a new highest value above its limit, while the steps did not shrink.
+        stuck: rounds above its limit without a new low, while the steps did not shrink.
+        below: measured rounds in a row at or below its limit.
+    """
+
+    first: float
+    lowest: float = math.inf
+    unit: float = 0.0
+    highest: float = -math.inf
+    low: float = math.inf
+    highs: int = 0
+    stuck: int = 0
+    below: int = 0
+
+    @property
+    def scale(self) -> float:
+        """The scale of the start: the size of the first value, or the descent from it if that is larger."""
+        return max(abs(self.first), self.first - self.lowest) or self.unit
+
+    def limit(self, factor: float) -> float:
+        """The value above which the loss is far above its start."""
+        return self.first + factor * self.scale
+
+    def observe(self, loss: float, factor: float, *, shrinks: bool) -> None:
+        """Take in one value; `shrinks`: whether the server's step was shorter than the one before."""
+        self.lowest = min(self.lowest, loss)
+        self.unit = self.unit or abs(loss - self.first)
+        rises, falls = loss > self.highest, loss < self.low
+        if rises:
+            self.highest = self.low = loss
+        self.low = min(self.low, loss)
+        if loss <= self.limit(factor):
+            self.below, self.stuck = self.below + 1, 0
+            if self.below >= _BACK:
+                self.highest, self.highs = -math.inf, 0
+            return
+        self.below = 0
+        self.highs += rises and not shrinks
+        self.stuck = 0 if falls and not rises else self.stuck + (not shrinks)
+
+
+@dataclass
 class DivergenceWatch:
     """What divergence is judged from; a pure fold over the facts it observed.
 
     Attributes:
-        first: each loss's first value.
-        best: each loss's lowest value above 0.
-        held: measured rounds in a row in which a quantity was too high.
+        losses: the course of each loss.
+        held: measured rounds in a row in which the gradient norm was too high.
         norms: largest gradient norms so far, sorted.
+        start: median of the first gradient norms.
+        step: the last measured length of the server's step.
     """
 
     options: DivergenceOptions = field(default_factory=DivergenceOptions)
-    first: dict[str, float] = field(default_factory=dict)
-    best: dict[str, float] = field(default_factory=dict)
-    held: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, LossCourse] = field(default_factory=dict)
+    held: int = 0
     norms: list[float] = field(default_factory=list)
+    start: float = 0.0
+    step: float | None = None
 
     def observe(self, facts: Mapping[str, float | None]) -> Diverged | None:
         """Take in one round's facts, and return what diverged, or None. Missing facts change nothing."""
@@ -87,47 +150,56 @@ class DivergenceWatch:
         for name, value in measured.items():
             if not math.isfinite(value):
                 return Diverged(name, value, None, (f"{label_of(name)} is {value}, not a finite number",), _LOWER_LR)
-        found = [self._loss(name, measured[name]) for name in LOSSES if name in measured]
+        step = measured.get("step_norm")
+        shrinks = step is not None and self.step is not None and step < self.step
+        self.step = self.step if step is None else step
+        # The gap has a known least value, and so a scale; the clients' own objectives may be below 0 and pass it.
+        names = ("optimality_gap",) if "optimality_gap" in measured else ("train_loss", "validation_loss")
+        found = [self._loss(name, measured[name], shrinks=shrinks) for name in names if name in measured]
         if "largest_gradient_norm" in measured:
             found.append(self._spike(measured["largest_gradient_norm"]))
         return next((diverged for diverged in found if diverged is not None), None)
 
-    def _loss(self, name: str, loss: float) -> Diverged | None:
-        """Compare a loss with its best, which may be this one, and with its first value."""
-        first = self.first.setdefault(name, loss)
-        if loss > 0.0:
-            self.best[name] = min(loss, self.best.get(name, loss))
-        best, factor = self.best.get(name), self.options.loss_factor or 0.0
-        high = factor > 0.0 and best is not None and loss > factor * best and loss > first
-        if not self._long_enough(name, high):
+    def _loss(self, name: str, loss: float, *, shrinks: bool) -> Diverged | None:
+        """Judge the growth of a loss over several rounds against the scale of its start."""
+        course, factor = self.losses.setdefault(name, LossCourse(loss)), self.options.loss_factor or 0.0
+        if not factor:
             return None
-        assert best is not None
+        course.observe(loss, factor, shrinks=shrinks)
+        limit, patience = course.limit(factor), self.options.patience
+        grows, stuck = course.highs >= patience, course.stuck >= _STUCK * patience
+        if not (grows or stuck) or loss <= limit:
+            return None
+        how = f"at a new highest value in {_rounds(course.highs)}"
+        if not grows:
+            how = f"and did not fall in {_rounds(course.stuck)}"
         reasons = (
-            f"{label_of(name)} {shown(loss)} is {loss / best:.3g} times its best {shown(best)}",
-            f"the limit is {factor:g} times, {self._patience()}",
+            f"{label_of(name)} {shown(loss)} is above its limit {shown(limit)}, {how}",
+            f"the limit is {factor:g} times the scale of its start ({shown(course.scale)}) above its start "
+            f"({shown(course.first)})",
         )
-        return Diverged(name, loss, factor * best, reasons, _LOWER_LR)
+        return Diverged(name, loss, limit, reasons, _LOWER_LR)
 
     def _spike(self, norm: float) -> Diverged | None:
-        """Compare the largest local gradient norm with the median of the rounds before."""
+        """Compare the largest local gradient norm with its median in the rounds before, and at the start."""
         known = len(self.norms)
         median = 0.5 * (self.norms[(known - 1) // 2] + self.norms[known // 2]) if known else 0.0
-        spike, name = self.options.spike or 0.0, "largest_gradient_norm"
-        high = spike > 0.0 and known >= _SPIKE_AFTER and norm > spike * median > 0.0
+        if known <= _SPIKE_AFTER:
+            self.start = median
+        # A run that converges takes the median towards 0: an ordinary gradient is then no spike.
+        spike, name, usual = self.options.spike or 0.0, "largest_gradient_norm", max(median, self.start)
+        high = spike > 0.0 and known >= _SPIKE_AFTER and norm > spike * usual > 0.0
         insort(self.norms, norm)
-        if not self._long_enough(name, high):
+        self.held = self.held + 1 if high else 0
+        if self.held < self.options.patience:
             return None
         reasons = (
-            f"{label_of(name)} {shown(norm)} is {norm / median:.3g} times its median {shown(median)}",
-            f"the limit is {spike:g} times, {self._patience()}",
+            f"{label_of(name)} {shown(norm)} is {norm / usual:.3g} times its median {shown(usual)}",
+            f"the limit is {spike:g} times, for {_rounds(self.options.patience)}"
+            + (" in a row" if self.options.patience > 1 else ""),
         )
-        return Diverged(name, norm, spike * median, reasons, _CLIP)
+        return Diverged(name, norm, spike * usual, reasons, _CLIP)
 
-    def _patience(self) -> str:
-        patience = self.options.patience
-        return f"for {patience} measured rounds in a row" if patience > 1 else "in one measured round"
 
-    def _long_enough(self, name: str, high: bool) -> bool:
-        """Count rounds in a row; return whether there are as many as `patience`."""
-        self.held[name] = self.held.get(name, 0) + 1 if high else 0
-        return self.held[name] >= self.options.patience
+def _rounds(count: int) -> str:
+    return f"{count} measured round{'' if count == 1 else 's'}"

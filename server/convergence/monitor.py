@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from clients.core.bounds import Rounds
 from clients.core.errors import require
 from server.convergence.criteria import CRITERIA
+from server.convergence.criteria_options import TargetOptions
 from server.convergence.criterion import CriterionState, subject, update_criterion
-from server.convergence.divergence import DivergenceOptions, DivergenceWatch
-from server.convergence.facts import FACTS, METRICS
+from server.convergence.divergence import Diverged, DivergenceOptions, DivergenceWatch
+from server.convergence.facts import FACTS, METRICS, check_possible
 from server.convergence.verdict import Verdict
 
 Facts = Mapping[str, float | None]
@@ -44,10 +45,10 @@ class ConvergenceOptions:
     It has one more field for each row of `CRITERIA`, by that name: the options of the criterion, or None.
 
     Attributes:
-        stop: `any`: a run ends once one criterion holds; `all`: once all hold in the same round; `never`: criteria are
-            only reported.
+        stop: `any`: a run ends once one criterion holds; `all`: once all hold in the same round; `never`: criteria and
+            growth are only reported, and nothing but a number that is not finite ends the run before its budget.
         min_rounds: no criterion ends the run before this round.
-        divergence: when the run counts as diverged; independent of `stop`.
+        divergence: when the run counts as diverged.
     """
 
     stop: Literal["any", "all", "never"] = "any"
@@ -80,8 +81,14 @@ def required_facts(options: ConvergenceOptions) -> frozenset[str]:
     return frozenset(fact for name, chosen in options.criteria().items() for fact in CRITERIA[name].facts(chosen))
 
 
-def require_measured(options: ConvergenceOptions, measured: Collection[str]) -> None:
-    """Raise `UserError` where a criterion needs a fact that this run never measures."""
+def require_measured(options: ConvergenceOptions, measured: Collection[str], task: str | None = None) -> None:
+    """Raise `UserError` where a criterion needs a fact that this run never measures, or a value that it never has.
+
+    Args:
+        options: the criteria.
+        measured: the facts that the run measures.
+        task: what is learnt, on which the range of a fact may depend.
+    """
     for name, chosen in options.criteria().items():
         for fact in CRITERIA[name].facts(chosen):
             has = ", ".join(metric for metric in METRICS if metric in measured) or "none"
@@ -92,6 +99,10 @@ def require_measured(options: ConvergenceOptions, measured: Collection[str]) -> 
                 f"needs {fact} ({FACTS[fact].meaning}), which this run does not measure",
                 fix=fix,
             )
+    if options.target is not None:
+        target: TargetOptions = options.target
+        use = "at_most" if target.at_least is None else "at_least"
+        check_possible(target.metric, f"target.{use}", target.threshold, task)
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ class CriterionStatus:
         words: its state as a clause for people.
         measured: whether this round measured its facts; if not, all else is unchanged.
         first_held: the first round in which it held, or None.
+        rests: whether a run that it ends has converged (see `CriterionState`).
     """
 
     name: str
@@ -121,6 +133,7 @@ class CriterionStatus:
     words: str
     measured: bool
     first_held: int | None
+    rests: bool = True
 
 
 @dataclass(frozen=True)
@@ -157,6 +170,8 @@ class ConvergenceMonitor:
     states: dict[str, CriterionState] = field(default_factory=dict)
     first_held: dict[str, int] = field(default_factory=dict)
     watch: DivergenceWatch = field(init=False)
+    grown: Diverged | None = None
+    grown_since: int = 0
     last: Assessment | None = None
 
     def __post_init__(self) -> None:
@@ -181,7 +196,7 @@ class ConvergenceMonitor:
             The assessment, which `last` keeps.
         """
         assert self.last is None or round_index > self.last.round_index, "rounds are observed once, in order"
-        diverged = self.watch.observe(facts)
+        diverged = self._ends(self.watch.observe(facts), round_index)
         statuses = tuple(
             self._status(name, chosen, round_index, facts) for name, chosen in self.options.criteria().items()
         )
@@ -195,9 +210,20 @@ class ConvergenceMonitor:
         self.last = Assessment(round_index, statuses, verdict, "; ".join(warnings))
         return self.last
 
+    def _ends(self, diverged: Diverged | None, round_index: int) -> Diverged | None:
+        """Return what ends the run; with `stop = "never"` growth is remembered instead, since the round it was found."""
+        if self.options.stop != "never" or (diverged is not None and diverged.threshold is None):
+            return diverged
+        if diverged is not None and self.grown is None:
+            self.grown_since = round_index
+        self.grown = diverged
+        return None
+
     def stopped(self, round_index: int, budget: int) -> Verdict:
         """Return the verdict of a run whose budget of rounds is spent, with the criteria that do not hold."""
         reasons = [f"the budget of {budget} round{'' if budget == 1 else 's'} is spent"]
+        if self.grown is not None:
+            reasons += [f"it would count as diverged from round {self.grown_since} on: {'; '.join(self.grown.reasons)}"]
         if self.last is not None and self.options.stop != "never":
             for status in self.last.criteria:
                 count = f" ({status.held_rounds} of {status.needed_rounds} rounds)" if status.held_rounds else ""
@@ -219,14 +245,23 @@ class ConvergenceMonitor:
         words = state.words if new is not None else f"{state.words}, not measured this round"
         return CriterionStatus(
             name, state.value, state.threshold, state.held, needed, holds, state.distance, words, new is not None,
-            self.first_held.get(name),
+            self.first_held.get(name), state.rests,
         )  # fmt: skip
 
     def _converged(self, round_index: int, statuses: tuple[CriterionStatus, ...]) -> Verdict | None:
-        """Return the verdict where the criteria that hold end the run, as `stop` says."""
+        """Return the verdict where the criteria that hold end the run, as `stop` says.
+
+        It is `stopped` where a metric stopped improving away from its best.
+        """
         holding = [status for status in statuses if status.holds]
-        enough = len(holding) == len(statuses) if self.options.stop == "all" else bool(holding)
+        every = self.options.stop == "all"
+        enough = len(holding) == len(statuses) if every else bool(holding)
         if not holding or not enough or self.options.stop == "never" or round_index < self.options.min_rounds:
             return None
+        if not any(status.measured for status in statuses):
+            return None  # a round without evidence ends no run
+        resting = [status for status in holding if status.rests]
+        converged = len(resting) == len(holding) if every else bool(resting)
         reasons = tuple(status.words for status in holding)
-        return Verdict("converged", round_index, reasons, tuple(status.name for status in holding))
+        names = tuple(status.name for status in holding)
+        return Verdict("converged" if converged else "stopped", round_index, reasons, names)

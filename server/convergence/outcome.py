@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from server.convergence.criteria_options import TargetOptions
+from server.convergence.facts import facts_of
+from server.convergence.findings import shrinking
 from server.convergence.monitor import ConvergenceOptions
-from server.convergence.rate import FEWEST, NoTrend, Rate, fit_rate
+from server.convergence.rate import FEWEST, RISES, NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
 from server.convergence.targets import TargetTracker
 
@@ -20,6 +22,8 @@ RATE_EVERY = 5
 AMONG = 3
 """The clients with the largest drift in a round that `widest` counts."""
 
+_AT_ONCE = 0.05
+"""A loss whose factor is below this fell in one round."""
 _RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
 
 
@@ -37,14 +41,19 @@ class Trend:
         self._target, self._least = convergence.target, least
         self._metric: str | None = None
         self._values: list[float] = []
+        self._steps: list[float] = []
 
     def observe(self, line: Line) -> None:
-        """Take in a round's line."""
+        """Take in a round's line; a round without an aggregate is no round of the path."""
+        facts = facts_of(line)
         if self._metric is None:
-            self._metric = next((m for m in _RATE_METRICS if line.get(m) is not None), None)
-        value = line.get(self._metric) if self._metric else None
+            self._metric = next((m for m in _RATE_METRICS if facts.get(m) is not None), None)
+        value = facts.get(self._metric) if self._metric else None
         if value is not None:
             self._values.append(float(value))
+        step = facts.get("step_norm")
+        if step is not None:
+            self._steps.append(float(step))
 
     def fit(self, *, whole: bool = False) -> dict[str, Any]:
         """Return `rate` (metric, factor, low, high, limit; or no_trend and why) and `rounds_to_go` to the target.
@@ -56,7 +65,7 @@ class Trend:
             return {"rate": {"no_trend": "no loss is measured"}}
         found = _fit_whole(self._values) if whole else fit_rate(self._values)
         if not isinstance(found, Rate):
-            return {"rate": {"metric": self._metric, "no_trend": found.reason}}
+            return {"rate": {"metric": self._metric, "no_trend": found.reason} | self._iterates(found, whole=whole)}
         least = 0.0 if self._metric == "optimality_gap" else self._least
         found = found if least is None else found.no_lower(least)
         rate = {
@@ -73,6 +82,11 @@ class Trend:
         estimate, low, high = left
         return {"rate": rate, "rounds_to_go": {"estimate": estimate, "low": low, "high": high}}
 
+    def _iterates(self, found: NoTrend, *, whole: bool) -> dict[str, Any]:
+        """Return the rate of the server's steps where the loss rises: the iterates may contract to a biased point."""
+        rate = shrinking(self._steps) if whole and found.reason == RISES else None
+        return {} if rate is None else {"iterates": {"factor": rate.factor, "low": rate.low, "high": rate.high}}
+
 
 def _fit_whole(values: list[float]) -> Rate | NoTrend:
     """Fit all values, or the newest half, quarter ... of them: the longest whose limit the newest do not contradict.
@@ -81,6 +95,8 @@ def _fit_whole(values: list[float]) -> Rate | NoTrend:
     """
     window = min(len(values), LONGEST)
     found = fit_rate(values, window=max(window, FEWEST))
+    if isinstance(found, Rate) and found.factor < _AT_ONCE and not isinstance(fit_rate(values[1:]), Rate):
+        return NoTrend("it fell in its first round alone")
     while isinstance(found, Rate):
         newest = np.array(values[-max(4, window // 10) :])
         if found.limit <= newest.mean() + newest.std():
@@ -99,7 +115,10 @@ def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, 
     tracker = TargetTracker(target)
     for line in lines:
         tracker.observe(
-            line["round"], line.get(target.metric), seconds=line["simulated_seconds_total"], sent=line["bytes_total"]
+            line["round"],
+            facts_of(line).get(target.metric),
+            seconds=line["simulated_seconds_total"],
+            sent=line["bytes_total"],
         )
     found: dict[str, Any] = {"metric": target.metric, "value": target.threshold}
     if tracker.reached is None:

@@ -17,6 +17,8 @@ FEWEST = 8
 """Values below which no rate is fitted."""
 SHORTEST = 16
 """Shortest window the search for a straight recursion ends at."""
+RISES = "it rises"
+"""Why a rising curve has no rate."""
 LEVEL = 0.9
 """Coverage the interval aims at."""
 _DESCENT = 5.0  # stationary standard deviations the window must start above its limit
@@ -160,10 +162,10 @@ def _conclude(line: Line, ends: tuple[float, float] | None, newest: float, scale
     n = len(line.e)
     slope, deviation, spread, pivot = echoing(line) or carried(line)
     if slope >= 1.0:
-        return NoTrend("it falls without slowing yet" if line.x[0] > line.z[-1] else "it rises")
+        return NoTrend("it falls without slowing yet" if line.x[0] > line.z[-1] else RISES)
     start = float(line.x[0]) - (pivot[1] - slope * pivot[0]) / (1.0 - slope)
     if start <= -_DESCENT * spread:
-        return NoTrend("it rises")
+        return NoTrend(RISES)
     if start < _DESCENT * spread:
         return NoTrend(f"over {n + 1} rounds it fell no further than noise would carry it")
     reach = _quantile(n - 2) * deviation

@@ -16,10 +16,10 @@ class Verdict:
     """How a run ended.
 
     Attributes:
-        outcome: converged, diverged, stopped (budget) or interrupted.
+        outcome: converged, diverged, stopped (the budget is spent, or a metric stopped improving) or interrupted.
         round_index: the round after which it ended.
         reasons: why, one clause each.
-        criteria: the criteria that held, for converged.
+        criteria: the criteria that held, where they ended the run.
         quantity: the fact that diverged, for diverged.
         value: its value then.
         threshold: the limit it crossed; None where the value is not a finite number.

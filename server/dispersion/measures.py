@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from clients.core.arrays import F64
+from clients.core.arrays import F64, Bool
 
 Layers = Sequence[tuple[str, int, int]]
 
@@ -29,18 +29,21 @@ _BLOCK = {"cpu": 1 << 18}
 class Dispersion:
     """How the updates of one round differ.
 
-    Weights p_k are normalised to sum 1; g_k are pseudo-gradients, m = sum p_k g_k their mean.
+    p_k are the aggregation's coefficients, normalised to sum 1; g_k are pseudo-gradients, m = sum p_k g_k their mean.
+    The aggregate is what the server receives: the coefficients need not sum to 1, and a median is no mean. An update
+    whose coefficient is 0 changes nothing but its own entries, also one that is not finite.
 
     Attributes:
         update_norm: |g_k|, float64 (K,).
         cosine: of g_k to the aggregate, float64 (K,), 0 where either is zero; None: not measured (`reason`).
         distance: |g_k - m|, float64 (K,); None: not measured.
-        aggregate_norm: norm of the aggregate.
+        aggregate_norm: norm of the aggregate, not of m.
         update_dispersion: sum p_k |g_k - m|^2.
         gradient_diversity: sum |p_k g_k|^2 / |sum p_k g_k|^2 (Yin et al. 2018, definition 1, with each client's term of
             the weighted sum for an example's gradient; with equal weights theirs exactly). 1/K where all K updates are
             equal, 1 where they are orthogonal, infinite where they cancel, nan where all are zero.
-        by_layer: layer -> (its part of the dispersion, norm of m within it); the parts sum to the dispersion.
+        by_layer: layer -> (its part of the dispersion, norm of the aggregate within it); the parts sum to the
+            dispersion, the squared norms to the squared aggregate_norm.
         reason: why something was not measured.
     """
 
@@ -52,6 +55,13 @@ class Dispersion:
     gradient_diversity: float
     by_layer: dict[str, tuple[float, float]]
     reason: str = ""
+
+    def over(self, chosen: Bool) -> Dispersion:
+        """Return it with the entries of the chosen clients only, bool (K,)."""
+        if chosen.all():
+            return self
+        cosine, distance = (None if v is None else v[chosen] for v in (self.cosine, self.distance))
+        return replace(self, update_norm=self.update_norm[chosen], cosine=cosine, distance=distance)
 
 
 class _Sums(NamedTuple):
@@ -71,6 +81,7 @@ def measure_dispersion(
     *,
     layers: Layers,
     aggregate: Tensor | None = None,
+    total: float = 1.0,
 ) -> Dispersion:
     """Measure the dispersion of a cohort with all its updates in memory.
 
@@ -78,7 +89,8 @@ def measure_dispersion(
         pseudo_gradients: server minus client parameters [K, P], any floating type, any device.
         weights: aggregation weights [K], >= 0, not normalised.
         layers: (name, start, end) of each layer's slice of the P parameters, in order and without gaps.
-        aggregate: the aggregated pseudo-gradient [P]; the weighted mean if not given.
+        aggregate: the aggregated pseudo-gradient [P]; `total` times the weighted mean if not given.
+        total: sum of the coefficients that the aggregation used.
 
     Returns:
         The dispersion. Non-finite updates give non-finite numbers, without a warning.
@@ -92,20 +104,30 @@ def measure_dispersion(
     sums = _sums(pseudo_gradients, p, aggregate)
     with np.errstate(all="ignore"):
         norms, distances = np.sqrt(sums.squares), np.sqrt(sums.distances)
-        aggregate_norm = math.sqrt(sums.aggregate_square)
-        lengths = norms * aggregate_norm
+        along_norm = math.sqrt(sums.aggregate_square)
+        lengths = norms * along_norm
         cosine = np.where(lengths == 0.0, 0.0, sums.dots / lengths)
         mean_square = np.add.reduceat(sums.mean**2, _starts(layers, len(sums.mean)))
         spread = np.add.reduceat(sums.spread, _starts(layers, len(sums.mean)))
-        return Dispersion(
+        found = Dispersion(
             update_norm=norms,
             cosine=cosine,
             distance=distances,
-            aggregate_norm=aggregate_norm,
+            aggregate_norm=total * along_norm,
             update_dispersion=float(spread.sum()),
-            gradient_diversity=_ratio(float((p * p).dot(sums.squares)), float(mean_square.sum())),
-            by_layer=_by_layer(layers, spread, mean_square),
+            gradient_diversity=_ratio(_weighted(p * p, sums.squares), float(mean_square.sum())),
+            by_layer=_by_layer(layers, spread, total * np.sqrt(mean_square)),
         )
+    return found if aggregate is None else of_aggregate(found, aggregate, layers, norm=along_norm)
+
+
+def of_aggregate(found: Dispersion, aggregate: Tensor, layers: Layers, *, norm: float | None = None) -> Dispersion:
+    """Return a dispersion with the norms of another aggregate [P]; `norm` is its norm where that is known."""
+    with np.errstate(all="ignore"):
+        squares = np.add.reduceat(_on_host(aggregate) ** 2, _starts(layers, len(aggregate)))
+        parts = np.array([part for part, _ in found.by_layer.values()])
+        whole = math.sqrt(float(squares.sum())) if norm is None else norm
+        return replace(found, aggregate_norm=whole, by_layer=_by_layer(layers, parts, np.sqrt(squares)))
 
 
 class DispersionStream:
@@ -142,7 +164,7 @@ class DispersionStream:
         sums = _sums(pseudo_gradients, p, None)
         with np.errstate(all="ignore"):
             spread = weight * np.add.reduceat(sums.spread, _starts(self._layers, len(sums.mean)))
-            squares = weight * weight * float((p * p).dot(sums.squares))
+            squares = weight * weight * _weighted(p * p, sums.squares)
             self._norms.append(np.sqrt(sums.squares))
         self._merge(weight, sums.mean, spread, squares)
 
@@ -165,21 +187,25 @@ class DispersionStream:
             self._mean += shift * (weight / total)
             self._weight = total
 
-    def result(self) -> Dispersion:
-        """Return the dispersion of all tiles so far, clients in order of arrival; at least one weight is above 0."""
+    def result(self, total: float = 1.0) -> Dispersion:
+        """Return the dispersion of all tiles so far, clients in order of arrival; at least one weight is above 0.
+
+        Args:
+            total: sum of the coefficients that the aggregation used.
+        """
         assert self._mean is not None, "no tile that counts was added"
         with np.errstate(all="ignore"):
             mean_square = np.add.reduceat(self._mean**2, _starts(self._layers, len(self._mean)))
-            total = float(mean_square.sum())
+            square = float(mean_square.sum())
             spread = self._spread / self._weight
             return Dispersion(
                 update_norm=np.concatenate(self._norms),
                 cosine=None,
                 distance=None,
-                aggregate_norm=math.sqrt(total),
+                aggregate_norm=total * math.sqrt(square),
                 update_dispersion=float(spread.sum()),
-                gradient_diversity=_ratio(self._weighted_squares / self._weight**2, total),
-                by_layer=_by_layer(self._layers, spread, mean_square),
+                gradient_diversity=_ratio(self._weighted_squares / self._weight**2, square),
+                by_layer=_by_layer(self._layers, spread, total * np.sqrt(mean_square)),
                 reason=NOT_KEPT,
             )
 
@@ -212,7 +238,7 @@ def gradient_dissimilarity(gradients: Tensor, weights: Tensor | npt.NDArray[np.g
     sums = _sums(gradients, p, None)
     with np.errstate(all="ignore"):
         mean_square = float(sums.mean.dot(sums.mean))
-        squares = float(p.dot(sums.squares))
+        squares = _weighted(p, sums.squares)
     ratio = 1.0 if squares == 0.0 else _ratio(squares, mean_square)
     return Dissimilarity(float(sums.distances.sum()) / len(p), ratio)
 
@@ -231,11 +257,20 @@ def _shares(weights: Tensor | npt.NDArray[np.generic]) -> tuple[F64, float]:
     return w64 / total, total
 
 
+def _weighted(weights: F64, values: F64) -> float:
+    """Return sum_k weights[k] values[k]; a weight of 0 leaves its value out, also one of nan."""
+    return float(weights.dot(np.where(weights > 0, values, 0.0)))
+
+
 def _sums(g: Tensor, p: F64, aggregate: Tensor | None) -> _Sums:
-    """Compute all sums in one pass over [K, P], one block of columns at a time."""
+    """Compute all sums in one pass over [K, P], one block of columns at a time.
+
+    A row of weight 0 has its own squares, distances and dots, and is left out of the rest: 0 times nan is nan.
+    """
     clients, size = g.shape
     assert clients == len(p), "one weight a client"
     shares = torch.from_numpy(p).to(g.device)
+    left_out = None if (p > 0).all() else (shares == 0)[:, None]
     by_client = torch.zeros((3, clients), dtype=torch.float64, device=g.device)
     mean, spread = torch.empty((2, size), dtype=torch.float64, device=g.device)
     aggregate_square = torch.zeros((), dtype=torch.float64, device=g.device)
@@ -243,7 +278,8 @@ def _sums(g: Tensor, p: F64, aggregate: Tensor | None) -> _Sums:
     for start in range(0, size, step):  # blocks of columns need little extra memory
         cut = slice(start, start + step)
         block = g[:, cut].to(torch.float64, copy=True)
-        here = torch.mv(block.T, shares, out=mean[cut])
+        summed = block if left_out is None else block.masked_fill(left_out, 0.0)
+        here = torch.mv(summed.T, shares, out=mean[cut])
         along = here if aggregate is None else aggregate[cut].to(block)
         aggregate_square += along.dot(along)
         by_client[0] += torch.linalg.vector_norm(block, dim=1).square_()
@@ -251,6 +287,8 @@ def _sums(g: Tensor, p: F64, aggregate: Tensor | None) -> _Sums:
         block -= here
         block.square_()
         by_client[2] += block.sum(1)
+        if left_out is not None:
+            block.masked_fill_(left_out, 0.0)
         torch.mv(block.T, shares, out=spread[cut])
     squares, dots, distances = by_client.cpu().numpy()
     return _Sums(squares, distances, dots, mean.cpu().numpy(), spread.cpu().numpy(), float(aggregate_square))
@@ -264,9 +302,9 @@ def _starts(layers: Layers, size: int) -> list[int]:
     return starts
 
 
-def _by_layer(layers: Layers, spread: F64, mean_square: F64) -> dict[str, tuple[float, float]]:
-    """Pair each layer's name with its dispersion and its norm of the mean."""
-    pairs = zip(spread.tolist(), np.sqrt(mean_square).tolist(), strict=True)
+def _by_layer(layers: Layers, spread: F64, norms: F64) -> dict[str, tuple[float, float]]:
+    """Pair each layer's name with its dispersion and its norm of the aggregate."""
+    pairs = zip(spread.tolist(), norms.tolist(), strict=True)
     return {name: pair for (name, _, _), pair in zip(layers, pairs, strict=True)}
 
 

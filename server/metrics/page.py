@@ -41,6 +41,15 @@ Of faults, drifts and districts, those that appear first in the record get a lab
   (central examples) or `federated` (examples that clients hold out).
 - Quantiles are exact, over the cohort of the round. Distributions add up over the run.
 - Scores of clients are accuracies, or errors of a regression.
+- `pseudo_gradient_norm` is the norm of the aggregate, also where its coefficients do not sum to 1 (FedNova, unbiased
+  weights). Under your own Flower strategy it is the norm of the mean update by examples. Norms, cosines and distances
+  of updates leave out the updates that are not aggregated.
+- `gradient_norm` and `gradient_dissimilarity` are of the objective that the run minimises, sum q_k F_k plus the
+  penalties `l2` and `l1`: the norm is 0 at the algorithm's fixed point. q_k are the weights that the algorithm
+  gives to clients (equal under SCAFFOLD, FedDyn and uniform weighting). FedProx's and FedDyn's own terms are no part of
+  it: they vanish at the broadcast model.
+- `optimality_gap` and `distance_to_optimum` are of f = sum p_k F_k of the data, without penalties, whatever the
+  algorithm. Where the two objectives differ, the run's header says so.
 
 The last column of the tables:
 

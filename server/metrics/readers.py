@@ -27,7 +27,7 @@ def scalar(value: Any) -> Values:
 
 def mean(value: Any) -> Values:
     """Read the mean of a summary over clients."""
-    if value is not None:
+    if value is not None and "mean" in value:
         yield (), value["mean"]
 
 
@@ -60,7 +60,8 @@ def ranked(what: str) -> Reader:
 
     def read(value: Any) -> Values:
         for rank, found in enumerate((value or ())[:MOST_RANKS], start=1):
-            yield (str(rank),), float(found[what])
+            if what in found:
+                yield (str(rank),), float(found[what])
 
     return read
 
@@ -69,7 +70,7 @@ def by_layer(what: str, *, squared: bool = False) -> Reader:
     """Make a reader of a number by layer. Above 16 layers, those after the 15th are summed (or their squares are)."""
 
     def read(value: Any) -> Values:
-        found = [(layer, float(parts[what])) for layer, parts in (value or {}).items()]
+        found = [(layer, float(parts[what])) for layer, parts in (value or {}).items() if what in parts]
         shown = MOST_LAYERS - 1 if len(found) > MOST_LAYERS else len(found)
         for layer, number in found[:shown]:
             yield (layer,), number
@@ -102,7 +103,8 @@ def criterion(what: str) -> Reader:
 
     def read(value: Any) -> Values:
         for name, status in (value or {}).items():
-            yield (name,), float(status[what])
+            if what in status:
+                yield (name,), float(status[what])
 
     return read
 
@@ -110,8 +112,8 @@ def criterion(what: str) -> Reader:
 def criterion_state(value: Any) -> Values:
     """Read 0 for not measured yet, 1 not met, 2 met but not for long enough, 3 holds."""
     for name, status in (value or {}).items():
-        measured = math.isfinite(status["threshold"])
-        yield (name,), 3.0 if status["holds"] else float(measured) + float(status["held"] > 0)
+        measured = math.isfinite(status.get("threshold", math.nan))
+        yield (name,), 3.0 if status.get("holds") else float(measured) + float(status.get("held", 0) > 0)
 
 
 def either(*keys: str) -> Reader:

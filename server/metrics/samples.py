@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ class RunFold:
     def observe(self, line: Mapping[str, Any]) -> dict[str, Any]:
         """Observe the next line; return a copy with the sums so far under `so_far`."""
         self._sums = {name: total + (line.get(name) or 0) for name, total in self._sums.items()}
-        for name, counts in (line.get("histograms") or {}).items():
+        for name, counts in counted_of(line):
             before = self._histograms.get(name) or Histogram(EDGES[name])
             self._histograms[name] = before.plus(counts, line[name]["mean"])
         shown = self._histograms
@@ -70,6 +71,20 @@ class RunFold:
                         known.add(name)
                 found[kind] = {name: part for name, part in parts.items() if name in known}
         return found
+
+
+def counted_of(line: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """Yield the histograms of a line that this version knows, with whose measure the line has a mean."""
+    for name, counts in (line.get("histograms") or {}).items():
+        if name in EDGES and "mean" in (line.get(name) or {}) and all(map(_is_edge, counts)):
+            yield name, counts
+
+
+def _is_edge(word: str) -> bool:
+    try:
+        return not math.isnan(float(word))
+    except ValueError:
+        return False
 
 
 def held(before: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:

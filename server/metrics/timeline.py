@@ -7,7 +7,6 @@ because samples ahead of the time of day make a Prometheus reject the samples of
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,12 @@ Clock = Literal["round", "simulated", "wall"]
 CLOCKS: tuple[Clock, ...] = get_args(Clock)
 EPOCH_MS = 946_684_800_000
 """2000-01-01T00:00:00Z in milliseconds."""
+LATEST = 1e12
+"""Seconds from which on a time is taken for a wrong number; 64 bits hold a thousand times as many."""
+_SECONDS = {
+    "simulated": ("simulated_seconds_total", "simulated times of rounds"),
+    "wall": ("finished_at", "end times of rounds"),
+}
 SLACK_MS = 1_000
 """How far after now a time may lie, because clocks are read at different moments."""
 
@@ -72,13 +77,14 @@ class Timeline:
         """
         if self.clock == "round":
             at = EPOCH_MS + 1000 * int(line["round"])
-        elif self.clock == "simulated":
-            seconds = float(line["simulated_seconds_total"])
-            at = EPOCH_MS + round(1000 * seconds) if math.isfinite(seconds) else self.last + 1
-        elif "finished_at" in line:
-            at = round(1000 * line["finished_at"])
         else:
-            raise UserError("clock", "is 'wall', and the record has no end times of rounds", fix="Use 'round'.")
+            key, what = _SECONDS[self.clock]
+            seconds = line.get(key)
+            if seconds is None:
+                problem = f"is {self.clock!r}, and the record has no {what}"
+                raise UserError("clock", problem, fix="Use 'round'.")
+            start = EPOCH_MS if self.clock == "simulated" else 0
+            at = start + round(1000 * seconds) if abs(seconds) < LATEST else self.last + 1
         self.last = max(at, self.last + 1)
         return self.last
 

@@ -1,14 +1,16 @@
 """Checkpoints that survive a kill at any moment: immutable files, and a manifest that is replaced atomically.
 
-The manifest names the files of the checkpoint. A file gets its name once it is complete, and never changes. The
-manifest is replaced last. Then files are removed that neither it nor the previous manifest names. Pickle is never used.
+The manifest names the files of the checkpoint with their checksums, and has a checksum itself. A file gets its name
+once it is complete, and never changes. The manifest is replaced last. Then files are removed that neither it nor the
+previous manifest names. Pickle is never used.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,11 +21,15 @@ from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.errors import RunFolderError
+from server.record.checked.layouts import MANIFEST as MANIFEST_LAYOUT
+from server.record.checked.regular_files import LARGEST_TEXT, read_regular
+from server.record.checked.seals import UNLIKE, sealed_json, unsealed_json
 from server.record.client_pieces import ClientStates, Piece, as_tensors, first_to_merge, from_tensors, merge
-from server.record.files import reading, sync_folder, whole_file, writing
+from server.record.files import sync_folder, whole_file, writing
 from server.record.tensor_files import TensorFile, read_tensors, write_tensors
 
-FORMAT = 1
+FORMATS = (1, 2)
+"""Format 1 is format 2 without the manifest's checksum. The last one is written."""
 _OURS = re.compile(r"(state|clients)-\d+-\d+\.safetensors")
 MANIFEST, PREVIOUS = "manifest.json", "manifest.previous.json"
 
@@ -59,23 +65,40 @@ class _Manifest:
 
     def to_json(self) -> bytes:
         # Python's own JSON with its nan and infinity: facts must load unchanged to the bit.
-        return json.dumps({"format": FORMAT, **asdict(self)}).encode()
+        return sealed_json(json.dumps({"format": FORMATS[-1], **asdict(self)})).encode()
 
     @classmethod
     def read(cls, path: Path) -> _Manifest:
-        """Read a manifest; raise RunFolderError where it is damaged or has another format."""
-        with reading(path):
-            text = path.read_bytes()
+        """Read a manifest.
+
+        Raises:
+            RunFolderError: it is damaged, or has another format.
+        """
+        raw = read_regular(path, most=LARGEST_TEXT, inside=path.parents[1])
+        content, fits = unsealed_json(raw)
+        if fits is False:
+            raise RunFolderError(str(path), UNLIKE)
         try:
-            table = json.loads(text)
+            table = json.loads(content)
             version = table.pop("format")
-            table["state"] = TensorFile(**table["state"])
-            table["pieces"] = [Piece(TensorFile(**piece["file"]), piece["rows"]) for piece in table["pieces"]]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if version in FORMATS:
+                MANIFEST_LAYOUT(table)
+                table["state"] = TensorFile(**table["state"])
+                table["pieces"] = [Piece(TensorFile(**piece["file"]), piece["rows"]) for piece in table["pieces"]]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RunFolderError(str(path), "is damaged: it is not a complete manifest") from error
-        if version != FORMAT:
-            raise RunFolderError(str(path), f"has format {version}, and this version of fedscape reads format {FORMAT}")
-        return cls(**table)
+        if version not in FORMATS:
+            known = " and ".join(map(str, FORMATS))
+            raise RunFolderError(str(path), f"has format {version!r:.20}, and this version of fedscape reads {known}")
+        if version > 1 and fits is None:
+            raise RunFolderError(str(path), "is damaged: it lost its checksum")
+        try:
+            manifest = cls(**table)
+        except TypeError as error:
+            raise RunFolderError(str(path), "is damaged: it is not a complete manifest") from error
+        if any(not _OURS.fullmatch(name) for name in manifest.files()):
+            raise RunFolderError(str(path), "is damaged: it names files that are no checkpoint's")
+        return manifest
 
     def files(self) -> set[str]:
         return {self.state.name, *(piece.file.name for piece in self.pieces)}
@@ -139,30 +162,45 @@ class CheckpointStore:
         pieces = self._add_piece(f"clients-{stem}", changed)
         self._commit(_Manifest(round_index, self._serial, dict(facts), state, pieces))
 
-    def load(self) -> Checkpoint | None:
-        """Return the last checkpoint; where it is damaged, the previous one with a `note`.
+    def load(self, problem_of: Callable[[int, Mapping[str, Any]], str] = lambda *_: "") -> Checkpoint | None:
+        """Return the last checkpoint; where it cannot be used, the previous one with a `note`.
+
+        Args:
+            problem_of: (round, facts) -> why a checkpoint cannot be used, as a clause; empty where it can.
 
         Returns:
             The checkpoint; None where none was committed.
 
         Raises:
-            RunFolderError: there were checkpoints, and all are damaged.
+            RunFolderError: there were checkpoints, and none can be used.
         """
         problems: list[str] = []
         for name in (MANIFEST, PREVIOUS):
             path = self.folder / name
-            if not path.exists():
+            if not os.path.lexists(path):
                 problems += [f"{name} is missing"] * (name == MANIFEST)
                 continue
             try:
                 manifest = _Manifest.read(path)
-                return self._read(manifest, problems)
+                problem = problem_of(manifest.round_index, manifest.facts)
+                if not problem:
+                    return self._read(manifest, problems)
+                problems.append(problem)
             except RunFolderError as error:
                 problems.append(f"{Path(error.field).name} {error.problem}")
         if problems == [f"{MANIFEST} is missing"]:
             return None
         fix = "The rounds recorded so far can still be read. Run the scenario again to train further."
-        raise RunFolderError(str(self.folder), f"holds no whole checkpoint: {'; '.join(problems)}", fix=fix)
+        listed = "; ".join(dict.fromkeys(problems))
+        raise RunFolderError(str(self.folder), f"holds no whole checkpoint: {listed}", fix=fix)
+
+    @staticmethod
+    def last_round_in(folder: Path) -> int | None:
+        """Return the round of the last checkpoint with a whole manifest; None without one. It reads no tensors."""
+        for name in (MANIFEST, PREVIOUS):
+            with suppress(RunFolderError):
+                return _Manifest.read(folder / name).round_index
+        return None
 
     def _read(self, manifest: _Manifest, problems: list[str]) -> Checkpoint:
         """Read the files of a manifest, and continue from it."""
@@ -182,7 +220,10 @@ class CheckpointStore:
         return [path for path in self.folder.iterdir() if _OURS.fullmatch(path.name)]
 
     def _piece(self, piece: Piece) -> dict[str, tuple[I64, Tensor]]:
-        return from_tensors(read_tensors(self.folder, piece.file))
+        try:
+            return from_tensors(read_tensors(self.folder, piece.file))
+        except KeyError as error:
+            raise RunFolderError(str(self.folder / piece.file.name), f"is damaged: it lacks {error}") from error
 
     def _size(self, rows: Mapping[str, int]) -> int:
         """Return the bytes of these numbers of rows of each state."""

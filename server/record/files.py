@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,6 +60,46 @@ def place_for(file: Path, example: str) -> None:
         raise UserError("out", f"must lie in a folder, and {str(file.parent)!r} is a file", fix="Name another folder.")
     with writing(file, fix=OTHER_OUT):
         file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def folder_name(name: str) -> str:
+    """Return a scenario's name as a part of a folder's name: characters unfit for a file name become `-`."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "run"
+
+
+def free_name(path: Path) -> Path:
+    """Return a path that nothing has: the path itself, or with the first free number from 2 on before its suffix.
+
+    Example:
+        >>> free_name(Path("no-such-folder/compare.html")).name
+        'compare.html'
+    """
+    made, number = path, 1
+    while os.path.lexists(made):
+        number += 1
+        made = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return made
+
+
+def refuse_others(path: Path, mark: bytes) -> None:
+    """Refuse to replace a file that the user named with `--out` and that this program did not write.
+
+    Args:
+        path: the file to be written.
+        mark: bytes in the first 4 kB of every file of its kind.
+
+    Raises:
+        UserError: there is a file without the mark.
+    """
+    if not os.path.lexists(path):
+        return
+    is_ours = False
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                is_ours = mark in file.read(4096)
+    if not is_ours:
+        raise UserError("out", f"{str(path)!r} exists and is no page of fedscape's", fix="Name a new file.")
 
 
 @contextmanager

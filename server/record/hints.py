@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from clients.core.errors import RunFolderError
+from server.record.checked.parsing import parse_json
+from server.record.checked.regular_files import LARGEST_TEXT, read_regular
 
 NEEDED = ("scenario.toml", "rounds.jsonl")
 """Files that every run has from its start."""
@@ -70,7 +71,7 @@ def _runs_in(folder: Path) -> list[Path]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        found = json.loads(file.read_bytes())
+    with suppress(OSError, ValueError):  # a RunFolderError is a ValueError
+        found = parse_json(read_regular(file, most=LARGEST_TEXT))
         return found if isinstance(found, dict) else {}
     return {}

@@ -7,25 +7,30 @@ model.safetensors  the final model                     outcome.json    how it en
 partition.json     client sizes and label counts       report.html     the report, from `dashboards`
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
+parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
 """
 
 from __future__ import annotations
 
-import re
+import os
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 from clients.core.errors import RunFolderError
+from server.record.checked.json_files import read_json, write_json
+from server.record.checked.line_files import RecordedLines, read_record, truncate_rounds
+from server.record.checked.regular_files import LARGEST_TEXT, read_regular
+from server.record.checked.seals import checksum, sealed_toml, toml_problem, unsealed_toml
 from server.record.client_table import ClientTable
 from server.record.environment import environment
-from server.record.files import reading, sync_folder, whole_file, writing
+from server.record.files import folder_name, sync_folder, whole_file, writing
 from server.record.hints import absent, incomplete, is_run, way_on
-from server.record.jsonlines import RoundWriter, from_json, to_json, truncate_rounds
+from server.record.jsonlines import RoundWriter
+from server.record.kept_parameters import ParameterFolder
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class RunFolder:
         Raises:
             RunFolderError: the system refuses.
         """
-        stem = re.sub(r"[^A-Za-z0-9._]+", "-", scenario_name).strip("-.") or "run"
+        stem = folder_name(scenario_name)
         while True:
             path = root / f"{stem}-{now:%m%d-%H%M}-{secrets.token_hex(2)}"
             if not path.exists():
@@ -122,6 +127,11 @@ class RunFolder:
         return self.path / "model.safetensors"
 
     @property
+    def parameters(self) -> ParameterFolder:
+        """The parameters of earlier rounds; empty where none were kept."""
+        return ParameterFolder(self.path / "parameters")
+
+    @property
     def environment(self) -> Path:
         """The environment and the decisions at the start."""
         return self.path / "environment.json"
@@ -157,7 +167,9 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        _replace(self.scenario, text)
+        with whole_file(self.scenario) as file:
+            file.write(sealed_toml(text).encode())
+        sync_folder(self.path)
 
     def write_environment(self, run: Mapping[str, Any]) -> None:
         """Write `environment()` and, under `run`, the decisions at the start (engine and why, parameters, ...).
@@ -165,7 +177,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        _replace(self.environment, to_json(environment() | {"run": run}, indent=True) + "\n")
+        write_json(self.environment, environment() | {"run": run}, indent=True)
 
     def write_partition(self, table: Mapping[str, Any]) -> None:
         """Write the result of `clients.heterogeneity.measures.partition_table`.
@@ -173,7 +185,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        _replace(self.partition, to_json(table) + "\n")
+        write_json(self.partition, table)
 
     def write_truth(self, truth: Mapping[str, Any]) -> None:
         """Write the result of `clients.federation.ground_truth.data_ground_truth`.
@@ -181,7 +193,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        _replace(self.truth, to_json(truth) + "\n")
+        write_json(self.truth, truth)
 
     def write_outcome(self, outcome: Mapping[str, Any]) -> None:
         """Write how the run ended.
@@ -189,7 +201,7 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        _replace(self.outcome, to_json(outcome, indent=True) + "\n")
+        write_json(self.outcome, outcome, indent=True)
 
     def write_forecasts(self, forecasts: Mapping[str, Any]) -> None:
         """Write the result of `clients.engines.forecasts.forecast_examples`.
@@ -197,16 +209,42 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be written.
         """
-        _replace(self.forecasts, to_json(forecasts) + "\n")
+        write_json(self.forecasts, forecasts)
 
     def read_scenario(self) -> str:
-        """Return the resolved scenario's text.
+        """Return the resolved scenario's text, without its checksum.
 
         Raises:
             RunFolderError: it cannot be read.
         """
-        with reading(self.scenario):
-            return self.scenario.read_text("utf-8")
+        try:
+            return unsealed_toml(read_regular(self.scenario, most=LARGEST_TEXT)).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RunFolderError(str(self.scenario), "is damaged: it is not text") from error
+
+    def scenario_problem(self) -> str:
+        """Return that the scenario was changed after the run wrote it; empty where it was not, or has no checksum.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
+        return toml_problem(read_regular(self.scenario, most=LARGEST_TEXT)) or ""
+
+    def read_rounds(self) -> RecordedLines:
+        """Return the lines of rounds.jsonl, up to the first that is damaged.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
+        return read_record(self.rounds)
+
+    def read_events(self) -> RecordedLines:
+        """Return the lines of events.jsonl, up to the first that is damaged; none where the file is absent.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
+        return read_record(self.events) if os.path.lexists(self.events) else RecordedLines()
 
     def read_outcome(self) -> dict[str, Any] | None:
         """Return how the run ended; None where it is unfinished or was killed.
@@ -214,7 +252,16 @@ class RunFolder:
         Raises:
             RunFolderError: it cannot be read, or is damaged.
         """
-        return _read_json(self.outcome)
+        found = _read_json(self.outcome)
+        return {key: value for key, value in found.items() if key != "seals"} if found is not None else None
+
+    def read_seals(self) -> dict[str, str]:
+        """Return the checksums that the outcome keeps of other files; empty before the end of the run.
+
+        Raises:
+            RunFolderError: outcome.json cannot be read, or is damaged.
+        """
+        return (_read_json(self.outcome) or {}).get("seals", {})
 
     def read_environment(self) -> dict[str, Any] | None:
         """Return the content of environment.json; None where the run stopped before.
@@ -267,29 +314,16 @@ class RunFolder:
             self.outcome.unlink(missing_ok=True)
             self.forecasts.unlink(missing_ok=True)
             self.events.touch()
+        self.parameters.truncate(last_round)
         ClientTable(self.clients).truncate(last_round)
         truncate_rounds(self.events, last_round)
         return truncate_rounds(self.rounds, last_round)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Replace a file by a text, atomically."""
-    with whole_file(path) as file:
-        file.write(text.encode())
-    sync_folder(path.parent)
-
-
 def _read_json(path: Path) -> dict[str, Any] | None:
     """Read a file of one JSON object; None where it is absent."""
-    if not path.exists():
-        return None
-    with reading(path):
-        text = path.read_bytes()
-    with suppress(ValueError):
-        value = from_json(text)
-        if isinstance(value, dict):
-            return value
-    raise RunFolderError(str(path), "is damaged: it is not a JSON object", fix="The rounds are in rounds.jsonl.")
+    found = read_json(path)
+    return found[0] if found is not None else None
 
 
 class Recorder:
@@ -324,7 +358,7 @@ class Recorder:
     def run_finished(self, outcome: Mapping[str, Any]) -> None:
         """Write the last client rows, then outcome.json."""
         self.sync()
-        self.folder.write_outcome(outcome)
+        self.folder.write_outcome({**outcome, "seals": self.heads() | _checksums(self.folder.model)})
 
     def sync(self) -> None:
         """Sync the record to disk. Call it before a checkpoint, so that none is ahead of its record."""
@@ -332,7 +366,20 @@ class Recorder:
         self._rounds.sync()
         self._events.sync()
 
+    def heads(self) -> dict[str, str]:
+        """Return the heads of the chains over the lines so far, by file. A checkpoint and the outcome keep them."""
+        return {"rounds.jsonl": self._rounds.head.hex(), "events.jsonl": self._events.head.hex()}
+
     def close(self) -> None:
         """Close the files; a second call does nothing."""
         self._rounds.close()
         self._events.close()
+        self.clients.close()
+
+
+def _checksums(file: Path) -> dict[str, str]:
+    """Return a file's checksum by its name; nothing where the file is absent."""
+    if not file.is_file():
+        return {}
+    with writing(file):
+        return {file.name: checksum(file.read_bytes())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clients.core.errors import RunFolderError
-from server.record.files import reading, whole_file
+from server.record.checked.regular_files import open_regular
+from server.record.files import whole_file
 
 _DTYPES = {
     torch.float64: "F64",
@@ -29,6 +31,8 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _CHUNK = 1 << 24
+ANY_SIZE = 1 << 62
+"""The manifest bounds the size of these files."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,9 @@ class TensorFile:
     crc32: int
 
 
-def _header(tensors: Mapping[str, Tensor]) -> bytes:
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Return the safetensors header: its length, then JSON padded to a multiple of 8 bytes."""
-    entries: dict[str, object] = {}
+    entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name, tensor in tensors.items():
         end = start + tensor.nbytes
@@ -59,16 +63,21 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _blocks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+def _blocks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file of `tensors`; contiguous CPU tensors are not copied."""
-    yield _header(tensors)
+    yield _header(tensors, metadata)
     for tensor in tensors.values():
-        flat = tensor.detach().cpu().contiguous().reshape(-1)
-        flat = flat.as_strided(flat.shape, (1,))  # a single element may have any stride, and `view` needs 1
-        yield flat.view(torch.uint8).numpy().data
+        yield bytes_of(tensor)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> TensorFile:
+def bytes_of(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor on any device, with any strides; a contiguous CPU tensor is not copied."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = flat.as_strided(flat.shape, (1,))  # a single element may have any stride, and `view` needs 1
+    return flat.view(torch.uint8).numpy().data
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> TensorFile:
     """Write tensors to a safetensors file that gets its name once complete.
 
     This replaces the writer of safetensors for three reasons: that writer refuses tensors that share memory, makes
@@ -77,6 +86,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> TensorFile:
     Args:
         path: the file; an existing file is replaced.
         tensors: by name, on any device, with any strides.
+        metadata: texts by name, which the file's header keeps.
 
     Returns:
         The name, size and checksum of the file.
@@ -86,7 +96,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> TensorFile:
     """
     size, crc = 0, 0
     with whole_file(path) as file:
-        for block in _blocks(tensors):
+        for block in _blocks(tensors, metadata or {}):
             file.write(block)
             size, crc = size + len(block), zlib.crc32(block, crc)
     return TensorFile(path.name, size, crc)
@@ -106,12 +116,13 @@ def read_tensors(folder: Path, expected: TensorFile) -> dict[str, Tensor]:
         RunFolderError: the file is missing, cut short, changed, or cannot be read.
     """
     path = folder / expected.name
-    size, crc = 0, 0
-    with reading(path), path.open("rb") as file:
+    crc = 0
+    with open_regular(path, most=ANY_SIZE, inside=folder.parent) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != expected.size:
+            raise RunFolderError(str(path), f"is damaged: {size:,} bytes, and {expected.size:,} were written")
         while block := file.read(_CHUNK):
-            size, crc = size + len(block), zlib.crc32(block, crc)
-    if size != expected.size:
-        raise RunFolderError(str(path), f"is damaged: {size:,} bytes, and {expected.size:,} were written")
+            crc = zlib.crc32(block, crc)
     if crc != expected.crc32:
         raise RunFolderError(str(path), "is damaged: its checksum differs from the one written")
     try:  # copies, because load_file maps the file and the next checkpoint may remove it

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,10 +13,11 @@ from flwr.app import ArrayRecord
 from torch import Tensor
 
 from clients.core.arrays import I64, Array
-from clients.core.errors import StrategyError
+from clients.core.errors import RunFolderError, StrategyError
 from clients.training.client_states import ClientStates
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
+from server.record.kept_parameters import ParameterFolder
 from server.record.records import Recorder
 
 
@@ -31,8 +32,44 @@ class Stateful(Protocol):
         """Restore its state."""
 
 
+class ParameterKeeper:
+    """Keeps the model's parameters of every few rounds, round 0 and the last round; a failure does not end the run.
+
+    Args:
+        folder: where they are kept.
+        every: rounds between them, at least 1.
+        tensors_of: state -> the model's state dict.
+        announce: receives an event at the first of several failures in a row.
+    """
+
+    def __init__(
+        self,
+        folder: ParameterFolder,
+        every: int,
+        tensors_of: Callable[[ServerState], Mapping[str, Tensor]],
+        announce: Callable[[dict[str, Any]], object],
+    ) -> None:
+        self.folder, self.every = folder, every
+        self._tensors_of, self._announce = tensors_of, announce
+        self._fails = False
+
+    def keep(self, state: ServerState, *, is_last: bool = False) -> None:
+        """Keep the parameters of a finished round where they are due and not there yet."""
+        round_index = state.round_index
+        if (round_index % self.every and not is_last) or self.folder.file(round_index).exists():
+            return
+        try:
+            self.folder.write(round_index, self._tensors_of(state))
+            self._fails = False
+        except RunFolderError as error:
+            if not self._fails:
+                message = f"parameters are not kept from here on, while this lasts: {error.field} {error.problem}"
+                self._announce({"round": round_index, "kind": "parameters_not_kept", "message": message})
+            self._fails = True
+
+
 class RunCheckpointer:
-    """Keeps a run's client states, client rows and checkpoints.
+    """Keeps a run's client states, client rows, checkpoints and the parameters of earlier rounds.
 
     Args:
         states: the states of in-process clients; None where clients run elsewhere.
@@ -42,6 +79,7 @@ class RunCheckpointer:
         facts: written into every checkpoint; a resumed run must have the same.
         every_seconds: wall seconds between checkpoints.
         every_rounds: rounds between checkpoints; None uses `every_seconds`.
+        keeper: keeps the parameters of earlier rounds; None keeps none.
     """
 
     def __init__(
@@ -54,10 +92,12 @@ class RunCheckpointer:
         facts: Mapping[str, Any],
         every_seconds: float,
         every_rounds: int | None,
+        keeper: ParameterKeeper | None = None,
     ) -> None:
         self._states, self._recorder, self._store = states, recorder, store
         self._strategy, self._facts = strategy, dict(facts)
         self._seconds, self._rounds = every_seconds, every_rounds
+        self._keeper = keeper
         self._changed: dict[str, list[I64]] = {}
         # The first checkpoint is due within a second, so that even a short run can be resumed after a kill.
         self._saved_at, self._saved_round = time.monotonic() - max(0.0, every_seconds - 1.0), -1
@@ -71,12 +111,18 @@ class RunCheckpointer:
                     self._changed.setdefault(name, []).append(clients)
         if self._recorder is not None and columns:
             self._recorder.clients.add(state.round_index, columns)
+        self.keep(state)  # before the checkpoint: a resumed run does not play this round again
         if self._rounds is not None:
             due = state.round_index % self._rounds == 0
         else:
             due = time.monotonic() - self._saved_at >= self._seconds
         if due:
             self.save(state)
+
+    def keep(self, state: ServerState, *, is_last: bool = False) -> None:
+        """Keep the parameters of a finished round where they are due; `is_last` says whether the run is over."""
+        if self._keeper is not None:
+            self._keeper.keep(state, is_last=is_last)
 
     def rollback(self) -> None:
         """Drop the client states that a failed round staged."""
@@ -94,7 +140,8 @@ class RunCheckpointer:
         tensors |= {f"server/{n}": t for n, t in vectors.items()}
         if state.arrays is not None:
             tensors |= {f"arrays/{i:06d}/{n}": _tensor(array) for i, (n, array) in enumerate(state.arrays.items())}
-        self._store.save(state.round_index, tensors, self._facts, self._take_changed())
+        facts = self._facts | ({"record": self._recorder.heads()} if self._recorder is not None else {})
+        self._store.save(state.round_index, tensors, facts, self._take_changed())
         self._changed = {}
         self._saved_at, self._saved_round = time.monotonic(), state.round_index
 

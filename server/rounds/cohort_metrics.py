@@ -72,15 +72,21 @@ def measure_cohort(
         why = f"client_drift and dispersion: the replies do not hold the model's arrays ({problem})"
         return CohortMetrics(line | ({"not_measured": why} if problem else {}), {})
     update, names = total.update, population.federation.client_name
-    dispersion = total.dispersion
+    dispersion, used = total.dispersion, total.weights != 0  # an update that is left out does not count
     parts = [_training(update, population.federation)]
-    parts += [summary(dispersion, update.clients, names) if dispersion is not None else {"not_measured": ALL_LEFT_OUT}]
+    if dispersion is None:
+        parts.append({"not_measured": ALL_LEFT_OUT})
+    else:
+        parts.append(summary(dispersion.over(used), update.clients[used], names))
     not_measured = [part.pop("not_measured") for part in parts if "not_measured" in part]
     for part in parts:
         line |= part
     columns = _columns(update, dispersion, total.weights)
     line |= data_line(population, columns, update.fault_counts)
-    line["histograms"] = counted({name: columns.get(name) for name in EDGES if line.get(name) is not None})
+    binned = {name: columns.get(name) for name in EDGES if line.get(name) is not None}
+    line["histograms"] = counted(
+        {name: v if v is None or name == "client_drift" else v[used] for name, v in binned.items()}
+    )
     return CohortMetrics(line | ({"not_measured": "; ".join(not_measured)} if not_measured else {}), columns)
 
 

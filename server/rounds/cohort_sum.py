@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,9 +13,9 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64, Bool
 from clients.training.work import CohortUpdate, concatenate
-from server.algorithms.aggregation import Aggregation, weighted_mean, weighted_sum
+from server.algorithms.aggregation import Aggregation, convex, weighted_mean, weighted_sum
 from server.algorithms.transforms import Aggregate
-from server.dispersion.measures import Dispersion, DispersionStream, Layers, measure_dispersion
+from server.dispersion.measures import Dispersion, DispersionStream, Layers, measure_dispersion, of_aggregate
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,11 @@ class SumPlan:
         num_examples: training examples of each, int64 (K,).
         anchor: the broadcast parameters [P].
         layers: (name, start, end) of each layer within [P].
-        population: clients N of the federation.
+        population: clients N of the federation that have data.
         aggregation: how updates are combined.
+        buffer_weights: of each client's buffers in their mean, float64 (K,); None makes them from `weights`.
+        of_mean: whether the measures are of the weighted mean, whatever the weights sum to: a user's strategy combines
+            updates in its own way.
     """
 
     clients: I64
@@ -38,6 +42,19 @@ class SumPlan:
     layers: Layers
     population: int
     aggregation: Aggregation
+    buffer_weights: F64 | None = None
+    of_mean: bool = False
+
+    @cached_property
+    def shares(self) -> F64:
+        """Weights of the clients' buffers, which sum to 1."""
+        return convex(self.weights) if self.buffer_weights is None else self.buffer_weights
+
+    @property
+    def total(self) -> float:
+        """Sum of the coefficients; exactly 1 where that is the sum up to rounding."""
+        total = float(self.weights.sum())
+        return 1.0 if self.of_mean or math.isclose(total, 1.0, rel_tol=1e-9) else total
 
 
 @dataclass(frozen=True)
@@ -48,7 +65,7 @@ class CohortResult:
         plan: the cohort and its weights.
         update: one row for each client, in order of client; without parameters where they were not kept.
         aggregate: the aggregated update; None where every weight is 0.
-        buffers: mean buffers by examples [Q], over updates whose weight is not 0; None where `aggregate` is.
+        buffers: mean buffers [Q], with the weights of the updates scaled to sum 1; None where `aggregate` is.
     """
 
     plan: SumPlan
@@ -72,7 +89,8 @@ class CohortResult:
         how = self.plan.aggregation
         applied = self.aggregate.pseudo_gradient if how.map_update is not None or how.reduce is not None else None
         rows = self.plan.anchor - self.update.params
-        return measure_dispersion(rows, self.weights, layers=self.plan.layers, aggregate=applied)
+        total = self.plan.total
+        return measure_dispersion(rows, self.weights, layers=self.plan.layers, aggregate=applied, total=total)
 
 
 class CohortSum:
@@ -91,7 +109,6 @@ class CohortSum:
         self.plan, self.keep_rows = plan, keep_rows
         self._tiles: list[CohortUpdate] = []
         counted = plan.weights != 0
-        self._examples = max(1.0, float((plan.num_examples * counted).sum()))
         self._counted = max(1, int(np.count_nonzero(counted)))
         self._total = torch.zeros_like(plan.anchor)
         self._buffers: Tensor | None = None
@@ -104,13 +121,13 @@ class CohortSum:
             self._tiles.append(tile)
             return
         self._tiles.append(tile.without_rows())
-        weights = self._weights_of(tile)
+        weights = self.plan.weights[self._places_of(tile)]
         rows = self.plan.anchor - tile.params
         self._stream.add(rows, weights)
         summed = weighted_sum(weights, self.plan.aggregation.mapped(rows))
         self._total += summed
         counted = weights != 0
-        buffers = weighted_sum(tile.num_examples * counted / self._examples, tile.buffers)
+        buffers = weighted_sum(self.plan.shares[self._places_of(tile)], tile.buffers)
         self._buffers = buffers if self._buffers is None else self._buffers + buffers
         equal = (counted / self._counted).astype(np.float64)
         for name, vectors in tile.extras.items():
@@ -152,27 +169,28 @@ class CohortSum:
             chosen = torch.from_numpy(counted)
             pseudo_gradient = how.reduced(mapped[chosen], torch.from_numpy(plan.weights[counted]).to(mapped))
         extras = {n: weighted_sum(counted / counted.sum(), v) for n, v in update.extras.items()}
-        shares = update.num_examples * counted
-        buffers = weighted_sum(shares / max(1, shares.sum()), update.buffers)
+        buffers = weighted_sum(plan.shares, update.buffers)
         return CohortResult(plan, update, Aggregate(pseudo_gradient, extras, share), buffers)
 
     def _dispersion(self) -> Dispersion:
         """Return the streamed dispersion, norms in order of client."""
-        found = self._stream.result()
+        found = self._stream.result(self.plan.total)
         if self.plan.aggregation.map_update is not None:
-            found = replace(found, aggregate_norm=float(torch.linalg.vector_norm(self._total.double())))
+            norm = float(torch.linalg.vector_norm(self._total.double()))
+            found = of_aggregate(found, self._total, self.plan.layers, norm=norm)
         order = np.argsort(np.concatenate([tile.clients for tile in self._tiles]), kind="stable")
         return replace(found, update_norm=found.update_norm[order])
 
-    def _weights_of(self, tile: CohortUpdate) -> F64:
-        return self.plan.weights[np.searchsorted(self.plan.clients, tile.clients)]
+    def _places_of(self, tile: CohortUpdate) -> I64:
+        """Return where the tile's clients are in the plan."""
+        return np.searchsorted(self.plan.clients, tile.clients)
 
 
 def sum_by_examples(update: CohortUpdate, anchor: Tensor, layers: Layers, population: int) -> CohortResult:
     """Return the sum of kept updates weighted by their examples; it measures the cohort of a user's strategy."""
     plan = SumPlan(
         update.clients, update.num_examples.astype(np.float64), update.num_examples, anchor, layers, population,
-        weighted_mean("examples"),
+        weighted_mean("examples"), of_mean=True,
     )  # fmt: skip
     return sum_of([update], plan)
 

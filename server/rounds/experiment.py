@@ -8,6 +8,7 @@ from typing import Protocol
 
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
+from torch import Tensor, nn
 
 from clients.core.arrays import Array
 from clients.core.population import Population
@@ -50,6 +51,7 @@ class Experiment:
         rounds: the most rounds to play.
         seed: root seed.
         timeout: seconds to wait for replies; None waits for all.
+        module: parameters [P] and buffers [Q] -> a copy of the model with them, for observers.
         stop_requested: called after each round; True interrupts the run there.
     """
 
@@ -66,6 +68,7 @@ class Experiment:
     checkpointer: Checkpointer
     rounds: int
     seed: int
+    module: Callable[[Tensor, Tensor], nn.Module]
     timeout: float | None = None
     stop_requested: Callable[[], bool] = lambda: False
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from clients.core.examples import Task
 from clients.training.losses import agreement
-from server.convergence.facts import FACTS
+from server.convergence.facts import NO_AGGREGATE, facts_of
 from server.convergence.monitor import Assessment, ConvergenceMonitor
 from server.convergence.outcome import RATE_EVERY, Trend
 from server.convergence.verdict import Verdict
@@ -42,7 +42,7 @@ class Judge:
         for total, parts in TOTALS.items():
             self._totals[total] += sum(line.get(part, 0) for part in parts)
         line |= self._totals
-        if predicted is not None and self._predicted is not None:
+        if predicted is not None and self._predicted is not None and not line.get(NO_AGGREGATE):
             line["agreement"] = agreement(self._predicted, predicted, self._task)
         self._predicted = predicted
         assessment = self._monitor.observe(line["round"], facts_of(line))
@@ -58,6 +58,11 @@ class Judge:
             if line["round"] and line["round"] % RATE_EVERY == 0:
                 line |= self._trend.fit()
         return assessment
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """How the last observed round ended the run; None where the run goes on."""
+        return self._monitor.last.verdict if self._monitor.last is not None else None
 
     def stopped(self, round_index: int, budget: int) -> Verdict:
         """Return the verdict of a run whose budget is spent."""
@@ -77,8 +82,3 @@ class Judge:
         for total in self._totals:
             self._totals[total] = lines[-1][total]
         self._predicted = predicted
-
-
-def facts_of(line: Line) -> dict[str, float | None]:
-    """Return the facts that criteria read, from a line of the record."""
-    return {name: line.get(name) for name in FACTS}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import torch
 
+from clients.core.arrays import Array
 from clients.core.user_code import naming
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
 from server.record.jsonlines import Line
 from server.rounds.experiment import Experiment
+from server.rounds.observers import Snapshot
 from server.rounds.play import play_round
 
 BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at")
@@ -30,7 +33,9 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
     Raises:
         StrategyError: every client of a round failed, or a user's strategy did.
     """
-    observers = experiment.observers
+    observers, ended = experiment.observers, experiment.judge.verdict
+    if ended is not None and state.round_index > 0:  # resumed from a checkpoint of the run's last round
+        return state, ended
     for round_index in range(state.round_index + 1, experiment.rounds + 1):
         started = time.perf_counter()
         for event in events_of(experiment, round_index):
@@ -47,7 +52,10 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         line["clients_per_second"] = line["respondents"] / max(line["wall_seconds"], 1e-9)
         line["finished_at"] = time.time()
         verdict = experiment.judge.observe(line, result.predicted).verdict
+        if verdict is not None and round_index < experiment.rounds:
+            line |= experiment.model_metrics.curves_at_end(new)
         observers.round_finished(line)
+        show_model(experiment, new, line, result.columns)
         if verdict is not None and verdict.outcome == "diverged" and not torch.isfinite(new.params).all():
             return state, verdict
         state = new
@@ -64,9 +72,17 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
 def initial_line(experiment: Experiment, state: ServerState) -> Line:
     """Measure and judge the model before the first round."""
     measured = experiment.model_metrics.measure(None, state)
-    line: Line = {"round": 0, **measured.line, "finished_at": time.time()}
+    curves = experiment.model_metrics.curves(state)
+    line: Line = {"round": 0, **measured.line, **curves, "finished_at": time.time()}
     experiment.judge.observe(line, measured.predicted)
     return line
+
+
+def show_model(experiment: Experiment, state: ServerState, line: Line, columns: Mapping[str, Array]) -> None:
+    """Show the observers that follow snapshots the model after a round."""
+    if experiment.observers.follow_snapshots:
+        params, buffers, module = state.params.clone(), state.buffers.clone(), experiment.module
+        experiment.observers.snapshot_taken(Snapshot(state.round_index, line, columns, lambda: module(params, buffers)))
 
 
 def events_of(experiment: Experiment, round_index: int) -> list[Line]:

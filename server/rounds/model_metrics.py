@@ -1,8 +1,8 @@
-"""Metrics of the model after a round: size of the step, gradients, central validation."""
+"""Metrics of the model after a round: size of the step, gradients, central validation, and curves every few rounds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,11 @@ from clients.core.arrays import F64
 from clients.core.examples import Examples
 from clients.core.population import Population
 from clients.core.user_code import naming
-from clients.engines.evaluation import Evaluator
-from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, recalls
+from clients.engines.evaluation import Evaluation, Evaluator
+from clients.engines.objective import global_objective
+from clients.training.class_metrics import MOST_CLASSES, ClassCounts, class_counts, class_metrics, recalls
 from clients.training.losses import metrics
+from clients.training.optimizers import penalties
 from server.algorithms.state import ServerState
 from server.dispersion.measures import gradient_dissimilarity
 from server.record.jsonlines import Line
@@ -38,6 +40,19 @@ class ModelMeasurement:
     predicted: Tensor | None
 
 
+@dataclass(frozen=True)
+class Curve:
+    """A measurement of the model that only some rounds have: every few rounds, round 0 and the last round.
+
+    Attributes:
+        every: rounds between measurements, at least 1.
+        measure: state -> the entries of the line.
+    """
+
+    every: int
+    measure: Callable[[ServerState], Line]
+
+
 class ModelMetrics:
     """Measures models.
 
@@ -46,6 +61,7 @@ class ModelMetrics:
         evaluator: evaluates models; None where there is nothing to evaluate on.
         gradients: see `Gradients`; None where gradients cannot be computed.
         gradient_every: rounds between gradient passes; 0 for never.
+        curves: what only some rounds measure.
     """
 
     def __init__(
@@ -55,9 +71,11 @@ class ModelMetrics:
         *,
         gradients: Gradients | None = None,
         gradient_every: int = 0,
+        curves: Sequence[Curve] = (),
     ) -> None:
         self._population, self._evaluator = population, evaluator
         self._gradients, self._every = gradients, gradient_every
+        self._curves = tuple(curves)
         self._objectives = _objectives(population, evaluator)
 
     def measure(self, before: ServerState | None, now: ServerState) -> ModelMeasurement:
@@ -81,6 +99,16 @@ class ModelMetrics:
             evaluated = self._evaluate(now)
         return ModelMeasurement(line | evaluated.line, evaluated.predicted)
 
+    def curves(self, now: ServerState, *, is_last: bool = False) -> Line:
+        """Return the entries of the curves that are due in this round; `is_last` makes all of them due."""
+        due = [curve for curve in self._curves if is_last or now.round_index % curve.every == 0]
+        return {key: value for curve in due for key, value in curve.measure(now).items()}
+
+    def curves_at_end(self, now: ServerState) -> Line:
+        """Return the entries of the curves that are due in this round only because it is the last."""
+        due = [curve for curve in self._curves if now.round_index % curve.every]
+        return {key: value for curve in due for key, value in curve.measure(now).items()}
+
     def _evaluate(self, now: ServerState) -> ModelMeasurement:
         """Measure central validation, classes, optimality gap and distance to the optimum."""
         population, task = self._population, self._population.task
@@ -89,17 +117,52 @@ class ModelMetrics:
             return ModelMeasurement({}, None)
         self._evaluator.load(now.params, now.buffers)
         result = self._evaluator.central(central, weights)
-        line: Line = dict(metrics("validation", result.loss, result.score, task))
-        if task == "classification":
-            counts = class_counts(result.predicted, central.targets, population.outputs)
-            line |= class_metrics("validation", counts)
-            if population.outputs <= MOST_CLASSES:
-                line["class_accuracy"] = recalls(counts)
+        line, counts = _scores("validation", result, central, population)
+        if counts is not None and population.outputs <= MOST_CLASSES:
+            line["class_accuracy"] = recalls(counts)
         if population.objective is not None:
             line["optimality_gap"] = result.loss - population.objective.optimal_value
             away = now.params.double() - population.objective.optimum.double()
             line["distance_to_optimum"] = torch.linalg.vector_norm(away).item()
         return ModelMeasurement(line, result.predicted[:PROBE_SIZE] if task != "objective" else None)
+
+
+def curve_of_objective(evaluator: Evaluator, weights: F64, every: int) -> Curve:
+    """Return the curve of the global objective; `weights` are p_k, float64 (N,)."""
+    has_penalty = any(penalties(evaluator.task.local))
+
+    def measure(now: ServerState) -> Line:
+        with naming("model", f"fails when the global objective is measured in round {now.round_index}"):
+            found = global_objective(evaluator, now.params, now.buffers, weights=weights, round_index=now.round_index)
+        line: Line = {"objective": found.value}
+        return line | ({"objective_penalty": found.penalty} if has_penalty else {})
+
+    return Curve(every, measure)
+
+
+def curve_on_test(evaluator: Evaluator, population: Population, every: int) -> Curve:
+    """Return the curve of the scores on the central test examples, which the population must have."""
+
+    def measure(now: ServerState) -> Line:
+        examples = population.during(now.round_index).test
+        assert examples is not None, "the population has central test examples"
+        with naming("model", f"fails on the central test examples in round {now.round_index}"):
+            evaluator.load(now.params, now.buffers)
+            result = evaluator.central(examples)
+        return _scores("test", result, examples, population)[0]
+
+    return Curve(every, measure)
+
+
+def _scores(
+    prefix: str, result: Evaluation, examples: Examples, population: Population
+) -> tuple[Line, ClassCounts | None]:
+    """Return loss and scores on central examples by the names of the record, and the counts by class."""
+    line: Line = dict(metrics(prefix, result.loss, result.score, population.task))
+    if population.task != "classification":
+        return line, None
+    counts = class_counts(result.predicted, examples.targets, population.outputs)
+    return line | class_metrics(prefix, counts), counts
 
 
 def _objectives(population: Population, evaluator: Evaluator | None) -> tuple[Examples, Tensor | None] | None:

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from clients.core.arrays import I64
 from clients.core.errors import StrategyError
+from clients.core.shown.text import presentable
 from clients.flower.messages import QUERY
 from clients.flower.shim import FIRST_NODE
 
@@ -60,8 +61,8 @@ class NodeMap:
         for reply in grid.send_and_receive(queries, timeout=WAIT_SECONDS):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                raise StrategyError("nodes", f"node {node} failed its query: {reply.error.reason}")
-            client = int(str(next(iter(reply.content.metric_records.values()))["client"]))
+                raise StrategyError("nodes", f"node {node} failed its query: {presentable(reply.error.reason)}")
+            client = _client_in(reply)
             if not 0 <= client < self._num_clients or nodes[client]:
                 raise StrategyError(
                     "nodes",
@@ -74,3 +75,19 @@ class NodeMap:
             problem = f"{nodes.count(0)} of {len(nodes)} clients were reported by no node within {WAIT_SECONDS:.0f} s"
             raise StrategyError("nodes", problem, fix="Read the logs of the nodes.")
         return nodes
+
+
+def _client_in(reply: Message) -> int:
+    """Return the client that a node names in its reply.
+
+    Raises:
+        StrategyError: it names none: the node runs another app.
+    """
+    named = [record["client"] for record in reply.content.metric_records.values() if "client" in record]
+    if len(named) == 1 and isinstance(named[0], int):
+        return named[0]
+    node, got = reply.metadata.src_node_id, f"got {named[0]!r:.60}" if named else "it has none"
+    fix = (
+        "Start the SuperNodes with fedscape's ClientApp, or answer queries with MetricRecord({'client': partition_id})."
+    )
+    raise StrategyError("nodes", f"node {node} must answer a query with its client, a whole number; {got}", fix=fix)

@@ -19,6 +19,7 @@ from clients.core.user_code import described, is_of_users_code, naming
 from clients.flower.decoding import DecodedReplies
 from clients.flower.messages import ROUND, CohortReplies
 from server.algorithms.state import ServerState
+from server.convergence.facts import NO_AGGREGATE
 from server.record.jsonlines import Line
 from server.rounds.cohort_metrics import CohortMetrics, Replies, measure_cohort
 from server.rounds.cohort_sum import CohortResult, sum_by_examples
@@ -78,9 +79,11 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
             aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, replies))
         new = _advance(experiment, state, aggregated)
         federated = _evaluate_clients(experiment, new)
-    measured = experiment.model_metrics.measure(state, new)
-    line: Line = {"round": round_index, **local.line, **measured.line, **federated}
-    line["pseudo_gradient_norm"] = line.get("aggregate_norm")
+    # Without an aggregate the model took no step, so there is no step to measure: a length of 0 would be evidence.
+    measured = experiment.model_metrics.measure(state if aggregated is not None else None, new)
+    curves = experiment.model_metrics.curves(new, is_last=round_index == experiment.rounds)
+    line: Line = {"round": round_index, **local.line, **measured.line, **federated, **curves}
+    line |= {"pseudo_gradient_norm": line.get("aggregate_norm")} if aggregated is not None else {NO_AGGREGATE: True}
     events = _losses(experiment, round_index, replies, local, aggregated)
     return new, RoundResult(line, local.columns, measured.predicted, events, total)
 
@@ -109,7 +112,7 @@ def _total(experiment: Experiment, state: ServerState, replies: Replies) -> Coho
     if update is None or not len(update.clients):
         return None
     if experiment.own is None:
-        layers, clients = experiment.codec.layers, experiment.population.num_clients
+        layers, clients = experiment.codec.layers, experiment.population.federation.with_data
         return sum_by_examples(update, state.params, layers, clients)
     total = experiment.own.total(update, state.params, round_index)
     if not experiment.is_foreign:
@@ -179,14 +182,20 @@ def _first_reason(replies: Iterable[Message]) -> str:
 def _losses(
     experiment: Experiment, round_index: int, replies: Replies, local: CohortMetrics, arrays: ArrayRecord | None
 ) -> list[dict[str, Any]]:
-    """Return an event where clients failed, and one where the strategy returned no arrays."""
+    """Return an event where clients failed, and one where the round had no aggregate or the strategy sent nothing."""
     failed, cohort = local.line["failures"], local.line["cohort"]
     events = []
     if failed:
         message = f"{failed} of {cohort} clients failed{_first_reason(replies)}"
         events.append({"round": round_index, "kind": "clients_failed", "message": message})
-    if arrays is None and cohort:
-        message = f"{type(experiment.strategy).__name__} returned no arrays: the model stays as it was"
+    if experiment.is_foreign and not cohort:
+        message = f"{type(experiment.strategy).__name__} sent no messages: no client trained"
+        events.append({"round": round_index, "kind": "nothing_sent", "message": message})
+    elif arrays is None:
+        why = "no update of the cohort counts" if cohort else "the cohort is empty"
+        if experiment.is_foreign:
+            why = f"{type(experiment.strategy).__name__} returned no arrays"
+        message = f"{why}: the model stays as it was"
         events.append({"round": round_index, "kind": "no_aggregate", "message": message})
     return events
 

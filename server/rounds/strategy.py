@@ -59,11 +59,6 @@ class StrategyContext:
     drop_partial_work: bool = False
     evaluated: Callable[[int], I64] = field(default=_nobody)
 
-    @property
-    def num_clients(self) -> int:
-        """Clients N."""
-        return len(self.facts.sizes)
-
 
 @final
 class FederatedStrategy(Strategy):
@@ -83,6 +78,7 @@ class FederatedStrategy(Strategy):
         self.algorithm, self.federation = algorithm, federation
         self.state = ServerState(0, torch.zeros(0), torch.zeros(0))
         self._total_examples = int(federation.facts.sizes.sum(dtype=np.int64))
+        self._population = federation.facts.with_data
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -161,8 +157,16 @@ class FederatedStrategy(Strategy):
     def summary(self) -> None:
         """Print nothing: the header of the run has this information."""
 
-    def weigh(self, facts: CohortFacts, round_index: int) -> F64:
-        """Return the weights with which respondents' pseudo-gradients are summed (K,)."""
+    def weigh(self, facts: CohortFacts, round_index: int) -> tuple[F64, F64]:
+        """Return the weights with which respondents' pseudo-gradients are summed, and those of their buffers, (K,)."""
+        known, how = self._client_facts(facts, round_index), self.algorithm.aggregation
+        if not known.draws.any():
+            return np.zeros(len(known.draws)), np.zeros(len(known.draws))
+        weights = how.weights_of(known)
+        return weights, how.buffer_weights_of(known, weights)
+
+    def _client_facts(self, facts: CohortFacts, round_index: int) -> ClientFacts:
+        """Return what weights follow from; a respondent that is left out was drawn 0 times."""
         federation = self.federation
         cohort = federation.sampler.draw(round_index)
         if np.array_equal(facts.clients, cohort.clients):
@@ -171,23 +175,20 @@ class FederatedStrategy(Strategy):
             draws = np.ones(len(facts.clients), np.int64)
             known = np.isin(facts.clients, cohort.clients)
             draws[known] = cohort.draws[np.searchsorted(cohort.clients, facts.clients[known])]
+        draws = np.where(facts.num_examples > 0, draws, 0)
         if federation.drop_partial_work:
             full = replace(federation.local, partial_work=0.0)
             steps = count_steps(full, facts.num_examples, facts.clients, seed=federation.seed, round_index=1)
             draws = np.where(facts.local_steps < steps, 0, draws)
-            if not draws.any():
-                return np.zeros(len(draws))
-        return self.algorithm.aggregation.weights_of(
-            ClientFacts(
-                num_examples=facts.num_examples,
-                draws=draws,
-                local_steps=facts.local_steps,
-                total_examples=self._total_examples,
-                population=federation.num_clients,
-                cohort=int(cohort.draws.sum()),
-                local_lr=federation.local.lr(max(1, round_index)),
-                shares=None if federation.facts.shares is None else federation.facts.shares[facts.clients],
-            )
+        return ClientFacts(
+            num_examples=facts.num_examples,
+            draws=draws,
+            local_steps=facts.local_steps,
+            total_examples=self._total_examples,
+            population=self._population,
+            cohort=int(cohort.draws.sum()),
+            local_lr=federation.local.lr(max(1, round_index)),
+            shares=None if federation.facts.shares is None else federation.facts.shares[facts.clients],
         )
 
     def begin(self, anchor: Tensor, round_index: int, facts: CohortFacts, keep_rows: bool = True) -> CohortSum:
@@ -207,14 +208,16 @@ class FederatedStrategy(Strategy):
         self.state = replace(self.state, vectors=dict(state))
 
     def _plan(self, anchor: Tensor, round_index: int, facts: CohortFacts) -> SumPlan:
+        weights, of_buffers = self.weigh(facts, round_index)
         return SumPlan(
             clients=facts.clients,
-            weights=self.weigh(facts, round_index),
+            weights=weights,
             num_examples=facts.num_examples,
             anchor=anchor,
             layers=self.federation.codec.layers,
-            population=self.federation.num_clients,
+            population=self._population,
             aggregation=self.algorithm.aggregation,
+            buffer_weights=of_buffers,
         )
 
     def _total_of(self, round_index: int, replies: Iterable[Message]) -> CohortResult | None:

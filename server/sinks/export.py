@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from clients.core.errors import UserError
 from server.metrics.run_stream import recorded_moments
 from server.metrics.timeline import Clock
+from server.record.checked.line_files import read_rounds
 from server.record.files import OTHER_OUT, place_for, whole_file
-from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
 from server.sinks.openmetrics import openmetrics
 
@@ -44,7 +44,7 @@ def read_recorded(path: Path) -> Recorded:
         RunFolderError: it is not the folder of a run, or cannot be read.
     """
     folder = RunFolder.open(path)
-    facts = (folder.read_environment() or {}).get("run", {})
+    facts = (folder.read_environment() or {}).get("run") or {}
     return Recorded({"run_id": path.resolve().name, **facts}, read_rounds(folder.rounds)[0], folder.read_outcome())
 
 
@@ -71,8 +71,24 @@ def write_openmetrics(recorded: Recorded, clock: Clock, file: Path) -> None:
         out.writelines(f"{line}\n".encode() for line in lines)
 
 
-def to_remote_write(recorded: Recorded, url: str, clock: Clock, *, token: str | None = None) -> Sent:
+def to_remote_write(
+    recorded: Recorded,
+    url: str,
+    clock: Clock,
+    *,
+    token: str | None = None,
+    timeout: float = 10.0,
+    patience: float = 30.0,
+) -> Sent:
     """Send a run to a receiver.
+
+    Args:
+        recorded: the run.
+        url: the receiver.
+        clock: which time the samples carry.
+        token: a bearer token, where the receiver needs one.
+        timeout: seconds for a whole request.
+        patience: seconds that a batch may wait for an answer.
 
     Returns:
         Counts of the samples; all of them were taken.
@@ -83,10 +99,10 @@ def to_remote_write(recorded: Recorded, url: str, clock: Clock, *, token: str | 
     from server.sinks.receiver import Receiver
     from server.sinks.remote_write import not_sent, send_recorded
 
-    receiver = Receiver(url, token=token)
-    tally = send_recorded(receiver, recorded.facts, recorded.lines, recorded.outcome, clock)
+    receiver = Receiver(url, token=token, timeout=timeout)
+    tally = send_recorded(receiver, recorded.facts, recorded.lines, recorded.outcome, clock, patience=patience)
     if not tally.complete:
-        problem = not_sent(tally, receiver.name, clock).removeprefix("remote write: ")
+        problem = not_sent(tally, receiver, clock).removeprefix("remote write: ")
         raise UserError("remote-write", f"{problem} ({tally.sent:,} samples were taken)")
     return tally
 

@@ -1,7 +1,7 @@
 """Serves the newest numbers of a live run on `/metrics`, for Prometheus to scrape: health, progress, alerts.
 
 A scrape sees the newest round only; remote write sends every round. The round loop only keeps a reference, and the
-thread that answers a scrape formats the numbers. The server is prometheus_client's own (DESIGN.md says why).
+thread that answers a scrape formats the numbers, with prometheus_client (DESIGN.md says why).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.metrics_core import Metric as Family
 
 from clients.core.errors import UserError
@@ -26,6 +26,7 @@ from server.metrics.samples import (
     run_samples,
 )
 from server.metrics.table import METRICS, Metric, series_names
+from server.sinks.metrics_server import serve
 from server.sinks.openmetrics import family
 from server.sinks.sender import Sent
 
@@ -53,6 +54,7 @@ class PrometheusExporter:
     Args:
         port: where to listen; 0 takes a free one.
         host: the address to listen on; the loopback by default, since there is no login.
+        names: names of this machine under which it is scraped; addresses and `localhost` are always served.
         sinks: other sinks whose counts are shown.
         linger: seconds that `close` waits for a last scrape, if there were any.
 
@@ -63,7 +65,15 @@ class PrometheusExporter:
         UserError: the address cannot be listened on.
     """
 
-    def __init__(self, port: int, *, host: str = HOST, sinks: Sequence[Sink] = (), linger: float = LINGER) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        host: str = HOST,
+        names: Sequence[str] = (),
+        sinks: Sequence[Sink] = (),
+        linger: float = LINGER,
+    ) -> None:
         self._sinks, self._linger = tuple(sinks), linger
         self._labels: Labels = ()
         self._facts: Mapping[str, Any] = {}
@@ -74,7 +84,7 @@ class PrometheusExporter:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         try:
-            self._server, self._thread = start_http_server(port, host, registry)
+            self._server, self._thread = serve(make_wsgi_app(registry), host, port, names)
         except (OSError, OverflowError) as error:
             fix = "Name another port with --metrics-port, or an address of this machine with --metrics-host."
             raise UserError("metrics-port", f"cannot listen on {host}:{port}: {error}", fix=fix) from None

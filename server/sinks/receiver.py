@@ -1,6 +1,8 @@
 """A remote-write receiver behind a URL: its answers, and what they mean for the samples sent.
 
-httpx sends the requests. Redirects are not followed, so no login reaches an address that the user did not name.
+httpcore, the transport of httpx, sends the requests: it follows no redirect, so no login reaches an address that the
+user did not name, and reads neither a proxy nor a .netrc file from the environment. A proxy that is set for downloads
+would get the samples of a receiver on this machine, and over http their token. SSL_CERT_FILE still counts.
 """
 
 from __future__ import annotations
@@ -9,13 +11,17 @@ import base64
 import re
 import ssl
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+import httpcore
 import httpx
 
 from clients.core.errors import UserError, require
+from clients.core.shown.secrets import checked_token, secrets_of
+from clients.core.shown.text import presentable
+from clients.core.shown.urls import bare_url
+from server.sinks.network import FAILURES, Deadline, DeadlineBackend
 from server.sinks.write_request import CONTENT
 
 TOKEN_VARIABLE = "FEDSCAPE_REMOTE_WRITE_TOKEN"
@@ -28,7 +34,8 @@ _HOPELESS = {
 }
 LONGEST_ANSWER = 2000
 """Bytes read of an answer; the connection is closed where there are more."""
-_LOGIN = re.compile(r"//[^/]*@")
+TEXT_SECONDS = 1.0
+"""The most seconds for the text of an answer. Its status has arrived, and the text only says why."""
 _NEVER = re.compile(r"too old|out of order|out of bounds|out-of-order|duplicate sample", re.IGNORECASE)
 
 
@@ -49,66 +56,82 @@ class Receiver:
     """A connection to a receiver, kept between requests. One thread uses it.
 
     Args:
-        url: http or https, with the path; may hold `user:password@`.
+        url: http or https, with the path; may hold `user:password@` and a query.
         token: a bearer token; never shown.
-        timeout: seconds to wait for a connection, and for each part of an answer.
+        timeout: seconds for a whole request, from the host's address to the answer.
 
     Attributes:
-        name: the URL without its password, for messages.
+        name: the URL's scheme, host and path, for messages.
+        hides: whether the URL has a login or a query, which `name` leaves out.
 
     Raises:
-        UserError: it is no http or https URL, or the token has characters that no header can hold.
+        UserError: it is no http or https URL, or the token is empty or has characters that no header can hold.
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout: float = 10.0) -> None:
-        shown = _LOGIN.sub("//", url)
+        url, shown = url.strip(), bare_url(url)
+        require(
+            not any(c.isspace() for c in url), "remote-write", f"must have no white space, got {shown!r}", fix=_EXAMPLE
+        )
         try:
             parts = urlsplit(url)
             login = parts.username, parts.password
-            self.name = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-            self._url = httpx.URL(parts._replace(netloc=parts.netloc.rpartition("@")[2],
-                                                 path=parts.path or "/api/v1/write", fragment="").geturl())  # fmt: skip
+            path = parts.path or "/api/v1/write"
+            address = parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, fragment="").geturl()
+            target = httpx.URL(address)
         except (ValueError, httpx.InvalidURL):
-            raise UserError("remote-write", f"is no URL: {shown!r}", fix=_EXAMPLE) from None
-        require(self._url.scheme in ("http", "https") and bool(self._url.host), "remote-write",
+            problem = f"is no URL with a valid host and port: {shown!r}"
+            raise UserError("remote-write", problem, fix=_EXAMPLE) from None
+        require(target.scheme in ("http", "https") and bool(target.host), "remote-write",
                 f"must be an http or https URL, got {shown!r}", fix=_EXAMPLE)  # fmt: skip
-        require(token is None or (token.isascii() and token.isprintable()), TOKEN_VARIABLE,
-                "must be a token of printable ASCII characters", fix="Look for a line break in it.")  # fmt: skip
-        self._timeout = timeout
-        self._client = httpx.Client(
-            headers=CONTENT | {"User-Agent": "fedscape", "Accept-Encoding": "identity"} | _authorization(login, token),
-            timeout=timeout,
-            follow_redirects=False,
-            verify=ssl.create_default_context(),  # the system's certificates; httpx has a list of its own
-            # No proxy and no .netrc from the environment: a proxy that is set for downloads would get the samples of a
-            # receiver on this machine, and over http their token. SSL_CERT_FILE still counts.
-            trust_env=False,
+        token = checked_token(token, TOKEN_VARIABLE) if token is not None else None
+        self.name = bare_url(address)
+        self.hides = bool(parts.query) or login[0] is not None
+        self._secrets = secrets_of(url, token)
+        self._url = httpcore.URL(
+            scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path
+        )
+        self._headers = CONTENT | {"User-Agent": "fedscape", "Accept-Encoding": "identity"}
+        self._headers |= _authorization(login, token)
+        self._timeout, self._deadline = timeout, Deadline()
+        # The system's certificates; httpx has a list of its own.
+        self._pool = httpcore.ConnectionPool(
+            ssl.create_default_context(), max_connections=1, network_backend=DeadlineBackend(self._deadline)
         )
 
     def post(self, body: bytes) -> Answer:
         """Send one body, on a new connection where the receiver has closed the last one.
 
         A receiver may close a connection at the moment it is used again. Then the body is sent once more: a receiver
-        that has taken it takes the same samples again.
+        that has taken it takes the same samples again. Both attempts together take at most `timeout` seconds.
         """
+        self._deadline.begin(self._timeout)
         try:
             try:
                 return self._send(body)
-            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
                 return self._send(body)
-        except httpx.TimeoutException:
+        except httpcore.TimeoutException:
             return Answer("later", f"no answer within {self._timeout:g} seconds")
-        except httpx.HTTPError as error:
-            return Answer("later", str(error) or type(error).__name__)
+        except FAILURES as error:
+            return Answer("later", presentable(self._secrets.hidden(str(error))) or type(error).__name__)
 
     def _send(self, body: bytes) -> Answer:
-        with self._client.stream("POST", self._url, content=body) as response:
-            text = b"".join(islice(response.iter_raw(LONGEST_ANSWER), 1))
-            return answer(response.status_code, text.decode("utf-8", "replace"))
+        with self._pool.stream("POST", self._url, headers=self._headers, content=body) as response:
+            text = b""
+            self._deadline.shorten(TEXT_SECONDS)
+            try:
+                for piece in response.iter_stream():
+                    text += piece
+                    if len(text) >= LONGEST_ANSWER:
+                        break
+            except FAILURES:
+                pass  # the status is known
+            return answer(response.status, self._secrets.hidden(text[:LONGEST_ANSWER].decode("utf-8", "replace")))
 
     def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
+        """Close the connection. Only the thread that sends may call it."""
+        self._pool.close()
 
 
 def _authorization(login: tuple[str | None, str | None], token: str | None) -> dict[str, str]:
@@ -129,7 +152,7 @@ def answer(status: int, text: str) -> Answer:
         >>> answer(500, "too old sample").kind, answer(503, "").kind, answer(400, "out of order sample").kind
         ('refused', 'later', 'refused')
     """
-    said = f"HTTP {status}" + (f": {line[:200]}" if (line := text.strip().partition("\n")[0]) else "")
+    said = f"HTTP {status}" + (f": {line[:200]}" if (line := presentable(text.strip().partition("\n")[0])) else "")
     if 200 <= status < 300:
         return Answer("taken")
     if status in _HOPELESS or 300 <= status < 400:

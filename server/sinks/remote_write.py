@@ -39,14 +39,14 @@ class RemoteWriter:
         clock: which time the samples carry.
         token: a bearer token, where the receiver needs one.
         patience: seconds that the end of the run waits for samples to be sent.
-        timeout: seconds to wait for a connection, and for each part of an answer.
+        timeout: seconds for a whole request.
         most_waiting: rounds that may wait.
 
     Attributes:
         tally: counts of the samples and rounds that were sent or not.
 
     Raises:
-        UserError: the URL or the clock is not valid.
+        UserError: the URL, the token or the clock is not valid.
     """
 
     name = "remote_write"
@@ -117,7 +117,7 @@ class RemoteWriter:
         self._outcome = outcome
         self.close()
         if not self.tally.complete:
-            self._say("samples_not_sent", not_sent(self.tally, self._receiver.name, self._clock))
+            self._say("samples_not_sent", not_sent(self.tally, self._receiver, self._clock))
 
     def close(self) -> None:
         """Send the queued rounds for as long as patience lasts, then stop; a second call does nothing."""
@@ -158,7 +158,7 @@ class RemoteWriter:
                 self._closing.wait(GATHER_SECONDS)
         except Exception as error:
             _log.exception("the thread of remote write failed")
-            self.tally.words, self.tally.hopeless = f"{type(error).__name__}: {error}", True
+            self.tally.words, self.tally.hopeless = type(error).__name__, True
             self.tally.dropped += self._in_flight
         self._in_flight = 0
         self._receiver.close()
@@ -189,14 +189,15 @@ class RemoteWriter:
         return True
 
 
-def not_sent(tally: Sent, name: str, clock: Clock) -> str:
+def not_sent(tally: Sent, receiver: Receiver, clock: Clock) -> str:
     """Return a sentence on what was not sent, and the command that sends it again."""
     rounds = tally.dropped + tally.waiting
     lost = [f"{rounds} {'round was' if rounds == 1 else 'rounds were'} not sent"] if rounds else []
     lost += ["the end of its series was not sent"] if tally.end_lost and not rounds else []
     lost += [f"{tally.refused} samples were refused"] if tally.refused else []
-    again = f"fedscape export RUN --to remote-write --url {name} --clock {clock}"
-    return f"remote write: {' and '.join(lost)} ({tally.words or 'no answer yet'}). To send all again: {again}"
+    again = f"fedscape export RUN --to remote-write --url {receiver.name} --clock {clock}"
+    hidden = " (complete the URL: its login and query are not shown)" if receiver.hides else ""
+    return f"remote write: {' and '.join(lost)} ({tally.words or 'no answer yet'}). To send all again: {again}{hidden}"
 
 
 def send_recorded(
@@ -229,11 +230,14 @@ def send_recorded(
         return time.monotonic() - since[0] < patience
 
     sender = Sender(receiver, stream.labels, is_future=stream.timeline.is_future, pause=pause, tally=tally)
+    rounds = len(lines)  # the moments after them are the end of the run
     for batch in _batches(moments):
         since[0] = time.monotonic()
         if tally.hopeless or not sender.send(batch):
-            tally.dropped += len(batch)
+            tally.dropped += min(rounds, len(batch))
+            tally.end_lost = tally.end_lost or rounds < len(batch)
             tally.hopeless = True
+        rounds -= min(rounds, len(batch))
     receiver.close()
     return tally
 

@@ -104,6 +104,8 @@ class Sender:
         body, pause = self._encoder.body(part), FIRST_PAUSE
         if not body:
             return Answer("taken")
+        if not self._pause(0.0):
+            return None
         while True:
             found = self.receiver.post(body)
             if found.kind != "taken":

@@ -7,14 +7,14 @@ not slow the run. tensorboardX's own `FileWriter` is not used: its thread would 
 
 from __future__ import annotations
 
+import errno
 import itertools
-import logging
 import os
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
@@ -28,9 +28,9 @@ from tensorboardX.proto.tensor_pb2 import TensorProto
 from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboardX.summary import histogram_raw
 
-from clients.core.errors import FedscapeError
+from clients.core.user_code import described
 from server.dispersion.histograms import EDGES, INFINITE
-from server.metrics.samples import Labels, RunFold, outcome_samples, samples
+from server.metrics.samples import Labels, RunFold, counted_of, outcome_samples, samples
 from server.metrics.table import PREFIX, ROUND
 from server.record.files import writing
 
@@ -38,7 +38,6 @@ MOST_WAITING = 10_000
 """Rounds that may wait to be written; one more, and the oldest is dropped."""
 GATHER_SECONDS, PATIENCE = 1.0, 10.0
 
-_log = logging.getLogger("fedscape.tensorboard")
 _serial = itertools.count()
 _CURVES = [m for m in ROUND if m.kind != "histogram" and m.name != "run_state" and not m.name.endswith("_client")]
 """Metrics that become curves; TensorBoard has a format of its own for histograms, one a round."""
@@ -64,7 +63,8 @@ class RunEvents:
         name = f"events.out.tfevents.{time.time():.6f}.{os.getpid()}.{next(_serial)}"
         with writing(folder, fix="Name another folder."):
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = RecordWriter(str(folder.resolve() / name))  # tensorboardX takes "s3:..." as a bucket
+            self._path = folder.resolve() / name
+            self._file = RecordWriter(str(self._path))  # tensorboardX takes "s3:..." as a bucket
         self._fold, self._at = RunFold(), 0.0
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
         rows = "".join(f"\n| {key} | {value} |" for key, value in facts.items() if isinstance(value, str | int | float))
@@ -81,21 +81,28 @@ class RunEvents:
     def round(self, line: Mapping[str, Any]) -> None:
         """Write a round: its samples, and the counts of this round alone."""
         counted = self._fold.observe(line)
-        self._at = float(line.get("finished_at", 0.0))
+        self._at = float(line.get("finished_at") or 0.0)
         values = [_scalar(name, labels, value) for name, labels, value in samples(_CURVES, counted)]
-        for name, counts in (line.get("histograms") or {}).items():
-            values.append(_histogram(name, line[name], counts))
+        for name, counts in counted_of(line):
+            if {"min", "max"} <= line[name].keys():
+                values.append(_histogram(name, line[name], counts))
         self._summary(int(line["round"]), self._at, values)
 
     def outcome(self, outcome: Mapping[str, Any]) -> None:
         """Write the outcome of the run at its last round."""
         values = [_scalar(name, labels, value) for name, labels, value in outcome_samples(outcome)]
         values.append(_text("outcome", str(outcome.get("words", ""))))
-        self._summary(int(outcome["round"]), self._at, values)
+        self._summary(int(outcome.get("round", 0)), self._at, values)
 
     def flush(self) -> None:
-        """Wait until the disk has all that was written."""
+        """Wait until the disk has all that was written.
+
+        Raises:
+            OSError: it cannot be written, or the file was removed, so that no one can read it.
+        """
         self._file.flush()
+        if not self._path.exists():
+            raise FileNotFoundError(errno.ENOENT, "the file was removed", str(self._path))
 
     def close(self) -> None:
         """Close the file."""
@@ -122,7 +129,14 @@ class TensorBoardWriter:
         self._facts: Mapping[str, Any] = {}
         self._outcome: Mapping[str, Any] | None = None
         self._closing = threading.Event()
+        self._failure, self._failed = "", False
+        self._round = 0
+        self._tell: Callable[[dict[str, Any]], object] = lambda event: None
         self._thread: threading.Thread | None = None
+
+    def attached(self, tell: Callable[[dict[str, Any]], object]) -> None:
+        """Take the function that announces events of the run."""
+        self._tell = tell
 
     def run_started(self, facts: Mapping[str, Any]) -> None:
         """Take the facts, which name the folder."""
@@ -133,7 +147,9 @@ class TensorBoardWriter:
         self._before = lines
 
     def round_finished(self, line: Mapping[str, Any]) -> None:
-        """Queue a round (about 1 us)."""
+        """Queue a round (about 1 us); announce a failure once."""
+        self._round = int(line["round"])
+        self._announce()
         self._queue.append(line)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="tensorboard", daemon=True)
@@ -143,20 +159,31 @@ class TensorBoardWriter:
         """Write the rest and the outcome."""
         self._outcome = outcome
         self.close()
+        self._announce()
 
     def close(self) -> None:
         """Write the rest and close the file; a second call does nothing."""
         if self._thread is not None and not self._closing.is_set():
             self._closing.set()
             self._thread.join(PATIENCE)
+            if self._thread.is_alive():
+                self._failure = f"the disk did not take it within {PATIENCE:g} seconds"
 
     def _work(self) -> None:
         """Write until the end: the thread's whole life."""
         try:
             with closing(RunEvents(self._folder / str(self._facts.get("run_id", "run")), self._facts)) as events:
                 self._write(events)
-        except (FedscapeError, OSError) as error:
-            _log.error("the TensorBoard event file could not be written; the record has all of it: %s", error)
+        except Exception as error:  # the run goes on, whatever fails
+            self._failure = described(error)
+
+    def _announce(self) -> None:
+        """Announce the failure of the thread; only the thread of the run may announce."""
+        if self._failure and not self._failed:
+            self._failed = True
+            message = f"TensorBoard's event file could not be written; the record has all of it: {self._failure}"
+            again = "To write it from there: fedscape export RUN --to tensorboard"
+            self._tell({"round": self._round, "kind": "tensorboard_failed", "message": f"{message}. {again}"})
 
     def _write(self, events: RunEvents) -> None:
         events.resume(self._before)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from clients.core.shown.text import printable
 from dashboards.report import run_text
 from dashboards.report.formats import clock_time
 from server.convergence.verdict import RESUME
@@ -152,7 +153,8 @@ class ConsoleObserver:
             self._live = None
 
     def _plain(self, text: str) -> str:
-        """Return the text with the characters that the stream's encoding lacks replaced."""
+        """Return a line without control characters, and without those that the stream's encoding lacks."""
+        text = printable(text)
         if not self._ascii:
             return text
         return text.translate(_ASCII).encode(self._ascii, "replace").decode(self._ascii)
@@ -212,7 +214,7 @@ class ConsoleObserver:
         """Redraw the live display, and print the waiting events above it."""
         shown = [self._fitted(self._line, now)] if self._line is not None else []
         lines = Text("\n").join([*shown, *([Text(self._progress, "cyan")] if self._progress else [])])
-        lines.plain = self._plain(lines.plain)
+        lines.plain = "\n".join(map(self._plain, lines.plain.split("\n")))
         lines.no_wrap, lines.overflow = True, "crop"
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)

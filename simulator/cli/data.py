@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
+from clients.core.shown.text import printable
 from simulator.cli.options import ScenarioOptions
 
 
 def data(
     scenario: ScenarioOptions,
     out: Annotated[
-        Path,
-        typer.Option(metavar="FOLDER", help="The folder for data.png and data.html.", show_default="this folder"),
-    ] = Path("."),
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="The folder for data.png and data.html.", show_default="data-SCENARIO, a new one"
+        ),
+    ] = None,
     round_index: Annotated[
         int,
         typer.Option("--round", metavar="R", help="Show the data of this round, if they change over rounds."),
@@ -24,7 +27,7 @@ def data(
     """Measure and plot the data of a scenario's clients.
 
     Prints a table of how unequal clients are: sizes, labels, features,
-    faults, places. Writes data.png and data.html.
+    faults, places. Writes data.png and data.html into a new folder.
 
     Examples:
     $ fedscape data city-intrusion
@@ -32,15 +35,17 @@ def data(
     """
     from dashboards.data_page.page import check_folder
     from dashboards.data_page.text import table
+    from server.record.files import folder_name, free_name
     from simulator.runs.describing import look_at
 
-    check_folder(out)
+    if out is not None:
+        check_folder(out)
     seen = look_at(scenario.load(), round_index=round_index)
-    for notice in seen.scenario.notices:
-        print(f"  {notice}")
+    for notice in seen.notices:
+        print(printable(f"  {notice}"))
     for line in table(seen.population, seen.measures):
-        print(line)
+        print(printable(line))
     if seen.changes:
         print(f"\n  as in round {round_index}: these data change over the rounds; choose one with --round")
-    picture, page = seen.write(out)
-    print(f"\n  {picture}\n  {page}")
+    picture, page = seen.write(out or free_name(Path(f"data-{folder_name(seen.scenario.name)}")))
+    print(f"\n  {printable(str(picture))}\n  {printable(str(page))}")

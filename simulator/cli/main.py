@@ -11,6 +11,7 @@ import typer
 from click.exceptions import Exit, NoArgsIsHelpError, UsageError
 
 from clients.core.errors import FedscapeError
+from clients.core.shown.text import presentable
 from simulator.cli import observing, pages, running, scenarios, sinks
 from simulator.cli.data import data
 from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK
@@ -58,7 +59,7 @@ def _dispatch(arguments: list[str]) -> int:
     except Exit as end:
         return end.exit_code
     except UsageError as error:
-        print(f"{PROGRAM}: {usage_line(error)}", file=sys.stderr)
+        print(f"{PROGRAM}: {presentable(usage_line(error))}", file=sys.stderr)
         return EXIT_MISTAKE
     return EXIT_OK
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import tempfile
@@ -17,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from clients.core.errors import UserError
+from clients.core.shown.secrets import checked_token, token_of
 
 TOKEN = "FEDSCAPE_GRAFANA_TOKEN"
 """The environment variable that holds a Grafana service account's token."""
@@ -102,7 +102,9 @@ def push(options: PushOptions) -> None:
 
     if options.timeout <= 0:
         raise UserError("--timeout", f"must be above 0, got {options.timeout:g}")
-    token = options.token or os.environ.get(TOKEN, "")
+    token = token_of(TOKEN) if options.token is None else checked_token(options.token, "--token")
+    if token is None:
+        raise UserError("--token", "is missing", fix=f"Put it into {TOKEN}.")
     happened = [note for run in options.runs for note in notes(run)]
     with connect(options.url, token, timeout=options.timeout) as server:
         for what, done in set_up(

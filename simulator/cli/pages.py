@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from clients.core.shown.text import printable
+
 PORT = 8600
 
 
@@ -29,7 +31,7 @@ def report(
     """
     from dashboards.report.report import write_report
 
-    print(write_report(runs, out))
+    print(printable(str(write_report(runs, out))))
 
 
 def watch(
@@ -48,11 +50,11 @@ def watch(
     """
     from dashboards.watch.server import watch as serve
 
-    serve(runs, port, lambda words: print(f"fedscape: {words}", flush=True))
+    serve(runs, port, lambda words: print(printable(f"fedscape: {words}"), flush=True))
 
 
 def say_report(path: Path | None) -> None:
     """Print the path of a finished run's report as a row of the results; print nothing if there is no report."""
     file = path / "report.html" if path is not None else None
     if file is not None and file.is_file():
-        print(f"  {'report':<13}   {file}")
+        print(printable(f"  {'report':<13}   {file}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -60,8 +61,12 @@ def resume(
     $ fedscape resume runs/digits-label-skew-1121-0714-7f3a
     """
     from simulator.cli.console import ConsoleObserver
+    from simulator.runs.run import finished
     from simulator.runs.run import resume as go_on
 
+    if (report := finished(run)) is not None:
+        print(f"fedscape: the run was over and had no report; it is written now\n  {'report':<13}   {report}")
+        return
     with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
         done = go_on(run, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
     _conclude(done)
@@ -82,10 +87,24 @@ def _two_step_interrupt() -> Iterator[Callable[[], bool]]:
         nonlocal stop
         stop = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = _repeat_interrupt
         print("\nfedscape: finishing this round, then stopping; Ctrl-C again stops at once", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, first)
+    before, hook = signal.signal(signal.SIGINT, first), sys.unraisablehook
     try:
         yield lambda: stop
     finally:
         signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = hook
+
+
+def _repeat_interrupt(lost: sys.UnraisableHookArgs) -> None:
+    """Repeat a Ctrl-C whose error was raised in a destructor or a callback of C code, where Python drops it."""
+    if lost.exc_type is KeyboardInterrupt:  # a moment later: the destructor still runs
+        main = threading.main_thread().ident
+        assert main is not None
+        repeat = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
+        repeat.daemon = True
+        repeat.start()
+    else:
+        sys.__unraisablehook__(lost)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from clients.core.errors import UserError
+from clients.core.shown.secrets import token_of
 from server.metrics.timeline import Clock
 
 EVENTS = Path("runs/tensorboard")
@@ -32,6 +32,15 @@ class SinkOptions:
         str,
         typer.Option(metavar="HOST", help="Serve /metrics on this address; there is no login.", rich_help_panel=PANEL),
     ] = "127.0.0.1"
+    metrics_names: Annotated[
+        list[str],
+        typer.Option(
+            "--metrics-name",
+            metavar="NAME",
+            help="Serve /metrics also under this name of the machine; addresses and localhost are served. Repeatable.",
+            rich_help_panel=PANEL,
+        ),
+    ] = field(default_factory=list)
     metrics_linger: Annotated[
         float,
         typer.Option(
@@ -87,7 +96,11 @@ def sinks_of(options: SinkOptions) -> Iterator[list[object]]:
         from server.sinks.prometheus import PrometheusExporter
 
         exporter = PrometheusExporter(
-            options.metrics_port, host=options.metrics_host, sinks=remote, linger=options.metrics_linger
+            options.metrics_port,
+            host=options.metrics_host,
+            names=options.metrics_names,
+            sinks=remote,
+            linger=options.metrics_linger,
         )
         made.append(exporter)
         print(f"fedscape: {exporter.url} is served while the run lasts", file=sys.stderr)
@@ -156,4 +169,4 @@ def export(
 def _token() -> str | None:
     from server.sinks.receiver import TOKEN_VARIABLE
 
-    return os.environ.get(TOKEN_VARIABLE)
+    return token_of(TOKEN_VARIABLE)

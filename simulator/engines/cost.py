@@ -107,7 +107,9 @@ def _timed(evaluator: Evaluator, examples: Examples, count: int) -> float:
     return time.perf_counter() - started
 
 
-def cost_words(cost: RoundCost, *, rounds: int, stride: int | None, window: int, federated: float) -> str:
+def cost_words(
+    cost: RoundCost, *, rounds: int, stride: int | None, window: int, federated: float, objective: float = 0.0
+) -> str:
     """Return what a round costs and which keys reduce it; empty where it takes only seconds.
 
     Args:
@@ -116,6 +118,7 @@ def cost_words(cost: RoundCost, *, rounds: int, stride: int | None, window: int,
         stride: `data.stride` of windows; None for other data.
         window: steps of a window.
         federated: share of the evaluated examples that the clients evaluate.
+        objective: share of them that the global objective needs.
 
     Example:
         >>> cost = RoundCost(48.0, 4.0, 12, 1664.0, 128, 25_000)
@@ -132,16 +135,18 @@ def cost_words(cost: RoundCost, *, rounds: int, stride: int | None, window: int,
     if cost.evaluation >= 0.05 * cost.seconds:
         words += f", then {cost.evaluated:,.0f} examples to evaluate (about {duration(cost.evaluation)})"
     words += f"; {rounds:,} rounds take up to {duration(rounds * cost.seconds)}" if rounds > 1 else ""
-    keys = _keys(cost, stride, window, federated)
+    keys = _keys(cost, stride, window, federated, objective)
     return words + (f". Reduce it with {any_of(keys)}" if keys else "")
 
 
-def _keys(cost: RoundCost, stride: int | None, window: int, federated: float) -> list[str]:
+def _keys(cost: RoundCost, stride: int | None, window: int, federated: float, objective: float) -> list[str]:
     """Return the keys that reduce a round's cost, each with a value that brings it to a few seconds."""
     factor = int(np.ceil(cost.seconds / LONG))
     keys = []
     if federated > 0.5 and cost.evaluation > 0.5 * cost.seconds:
         keys.append("a larger evaluation.federated_every")
+    if objective > 0.5 and cost.evaluation > 0.5 * cost.seconds:
+        keys.append("a larger evaluation.objective_every")
     if stride is not None and stride < window:
         keys.append(f"data.stride = {min(stride * factor, window)}")
     if cost.batches >= 2:

@@ -7,6 +7,7 @@ cohorts by their model. A user's ClientApp receives its messages one by one, unc
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -18,6 +19,7 @@ from clients.engines.progress import Progress
 from clients.flower.messages import TRAIN, CohortMessages
 from clients.flower.shim import FIRST_NODE, Run, claim_identity, empty_run, set_message_id
 from simulator.grid.local_clients import LocalClients
+from simulator.grid.waiting import WaitWatch
 
 
 class CohortGrid(Grid):
@@ -25,7 +27,8 @@ class CohortGrid(Grid):
 
     Args:
         num_clients: clients N.
-        local: trains and evaluates the clients; None if `client_app` does.
+        local: trains and evaluates the clients; None if `client_app` does. Clients without training examples are then
+            no nodes: a strategy that samples nodes, or gives each an equal say, must not count them.
         client_app: a user's ClientApp, called with one message a client.
         run_config: `context.run_config` of the ClientApp.
 
@@ -46,10 +49,13 @@ class CohortGrid(Grid):
         assert (local is None) != (client_app is None), "a grid has an engine or a ClientApp"
         claim_identity()
         self._num_clients, self._local, self._app = num_clients, local, client_app
+        every = range(FIRST_NODE, FIRST_NODE + num_clients)
+        self._nodes: Sequence[int] = every if local is None else local.busy_nodes(every)
         self._run, self._run_config = empty_run(), dict(run_config or {})
         self._contexts: dict[int, Context] = {}
         self._answers: dict[str, Message] = {}
         self._ids = itertools.count()
+        self._watch = WaitWatch(num_clients)
         self.progress: Progress | None = None
 
     def set_run(self, run: Run) -> None:
@@ -68,8 +74,13 @@ class CohortGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Sequence[int]:
-        """Return the ids of all nodes, in order of client."""
-        return range(FIRST_NODE, FIRST_NODE + self._num_clients)
+        """Return the ids of the nodes that may be sent work, in order of client.
+
+        Raises:
+            StrategyError: the strategy waits for more nodes, for ever.
+        """
+        self._watch.polled(sys._getframe(1), "nodes")
+        return self._nodes
 
     def push_messages(self, messages: Iterable[Message]) -> Sequence[str]:
         """Answer messages at once and keep the replies until they are pulled."""
@@ -80,11 +91,21 @@ class CohortGrid(Grid):
         return pushed
 
     def pull_messages(self, message_ids: Iterable[str]) -> Sequence[Message]:
-        """Return the replies that have arrived."""
-        return [self._answers.pop(i) for i in message_ids if i in self._answers]
+        """Return the replies that have arrived.
+
+        Raises:
+            StrategyError: the strategy waits for replies that never come.
+        """
+        found = [self._answers.pop(i) for i in message_ids if i in self._answers]
+        if found:
+            self._watch.moved()
+        else:
+            self._watch.polled(sys._getframe(1), "replies")
+        return found
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Return the clients' replies to messages, in order of client. `timeout` is ignored: replies come at once."""
+        self._watch.moved()
         if isinstance(messages, CohortMessages) and self._local is not None:
             if messages.kind == TRAIN:
                 return self._local.train(messages, messages.work)

@@ -79,6 +79,11 @@ class LocalClients:
         result = total.result()
         return CohortReplies(sent, result.update, work.params, self.codec, result)
 
+    def busy_nodes(self, every: Sequence[int]) -> Sequence[int]:
+        """Return those of all clients' nodes whose clients have training examples."""
+        sizes = self.engine.task.population.sizes
+        return every if sizes.all() else [every[client] for client in np.flatnonzero(sizes).tolist()]
+
     def evaluate(self, sent: Sequence[Message], work: CohortWork) -> EvaluationReplies:
         """Evaluate the broadcast model on each client's examples."""
         with _naming_clients(work, "evaluating", self.engine.evaluate):

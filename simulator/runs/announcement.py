@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clients.core.examples import Examples
+from clients.core.population import Population
+from clients.core.shown.text import printable
+from server.record.kept_parameters import left_to_the_record
 from simulator.engines.cost import RoundCost, cost_words, foresee
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
@@ -18,7 +24,7 @@ _log = logging.getLogger("fedscape.notices")
 def log_notices(notices: Iterable[str]) -> None:
     """Log what was guessed, converted or dropped, where no observer shows the header of the run."""
     for notice in notices:
-        _log.warning("fedscape: %s", notice)
+        _log.warning("fedscape: %s", printable(notice))
 
 
 class EventLog:
@@ -30,7 +36,7 @@ class EventLog:
     def event(self, event: Mapping[str, Any]) -> None:
         """Log an event whose kind is new; those that are no failures are not logged."""
         kind = event["kind"]
-        if kind not in ("clients_failed", "no_aggregate") or kind in self._seen:
+        if kind not in ("clients_failed", "no_aggregate", "nothing_sent", "parameters_not_kept") or kind in self._seen:
             return
         self._seen.add(kind)
         more = " run.rounds['failures'] counts them in each round." if kind == "clients_failed" else ""
@@ -74,15 +80,16 @@ def cost_of(session: Session) -> tuple[RoundCost | None, str]:
     scenario, task, plan = session.scenario, session.task, session.plan
     if plan is None or (session.played.own is None and session.played.cohort is None):
         return None, ""
-    central, federated = _evaluated(session)
-    cohort = session.played.cohort or session.population.num_clients
+    central, federated, objective = _evaluated(session)
+    evaluated = central + federated + objective
+    cohort = session.played.cohort or session.population.federation.with_data
     cost = foresee(
         plan,
         task,
         session.evaluator,
         cohort=cohort,
-        evaluated=central + federated,
-        examples=session.population.validation,
+        evaluated=evaluated,
+        examples=_some_examples(session.population),
     )
     if cost is None:
         return None, ""
@@ -92,21 +99,86 @@ def cost_of(session: Session) -> tuple[RoundCost | None, str]:
         rounds=scenario.run.rounds,
         stride=spec.forecast.stride if spec.forecast is not None and scenario.data is not None else None,
         window=spec.feature_shape[0] if spec.feature_shape else 1,
-        federated=federated / max(central + federated, 1.0),
+        federated=federated / max(evaluated, 1.0),
+        objective=objective / max(evaluated, 1.0),
     )
     return cost, words
 
 
-def _evaluated(session: Session) -> tuple[float, float]:
-    """Return the examples evaluated in a round, on the server and on the clients: the mean over rounds."""
+def sizes_of(session: Session, folder: Path | None) -> list[str]:
+    """Return what the global objective and kept parameters will cost, in sentences; none where they are off.
+
+    Args:
+        session: what is run.
+        folder: the run's folder; None where nothing is recorded.
+    """
+    evaluation, run = session.scenario.evaluation, session.scenario.run
+    words = []
+    if evaluation.objective_every:
+        sizes = session.population.sizes
+        words.append(
+            f"evaluation.objective_every = {evaluation.objective_every}: each measurement evaluates all "
+            f"{session.population.num_examples:,} training examples of {np.count_nonzero(sizes):,} clients"
+        )
+    if not run.keep_parameters_every:
+        return words
+    if folder is None:
+        return [*words, f"run.keep_parameters_every = {run.keep_parameters_every} has no effect: nothing is recorded"]
+    every, state = run.keep_parameters_every, session.module(session.start.params, session.start.buffers).state_dict()
+    count = 1 + -(-run.rounds // every)
+    size = sum(tensor.nbytes for tensor in state.values())
+    free = shutil.disk_usage(folder).free
+    words.append(
+        f"run.keep_parameters_every = {every}: up to {count:,} files of {in_bytes(size)} each, {in_bytes(count * size)}"
+    )
+    if count * size + left_to_the_record(size) > free:
+        words[-1] += f", and the disk has {in_bytes(free)} free: the last rounds will be missing"
+    return words
+
+
+def in_bytes(size: float) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> in_bytes(999), in_bytes(39_200), in_bytes(2.5e9)
+        ('999 B', '39 kB', '2.5 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.2g} {unit}" if 1 <= size < 10 and unit != "B" else f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def _some_examples(population: Population) -> Examples | None:
+    """Return examples on which an evaluation can be timed: central ones, else those of the first client with data."""
+    if population.validation is not None:
+        return population.validation
+    clients = np.flatnonzero(population.sizes)[:1].astype(np.int64)
+    return population.test if population.test is not None else population.cohort(clients).client(0)
+
+
+def _evaluated(session: Session) -> tuple[float, float, float]:
+    """Return the examples evaluated in a round, on the server, on the clients and for the global objective.
+
+    Each number is the mean over rounds.
+    """
     population, options = session.population, session.scenario.evaluation
     central = float(len(population.validation)) if population.validation is not None else 0.0
+    if options.test_every and population.test is not None:
+        central += len(population.test) / options.test_every
+    objective = population.num_examples / options.objective_every if options.objective_every else 0.0
+    return central, _evaluated_on_clients(session), objective
+
+
+def _evaluated_on_clients(session: Session) -> float:
+    population, options = session.population, session.scenario.evaluation
     if not options.federated_every:
-        return central, 0.0
+        return 0.0
     clients = evaluated_clients(options, population.sizes, session.task.seed)
     held_out = population.clients.held_out
     if held_out is None:
         each = float(population.sizes[clients].sum(dtype=np.int64))
     else:  # all clients count as the first one: a count of each would make its data
         each = len(clients) * float(held_out(clients[:1]).sizes.sum()) if len(clients) else 0.0
-    return central, each / options.federated_every
+    return each / options.federated_every

@@ -26,14 +26,15 @@ from simulator.runs.wrong_objects import (
     instead_of_data,
     instead_of_grid,
     instead_of_model,
+    instead_of_observer,
     instead_of_scenario,
     instead_of_strategy,
     is_old_flower,
     kind_of,
 )
 
-OBSERVER_METHODS = ("attached", *MOMENTS)
-"""The methods of an observer; an object needs at least one of them."""
+OBSERVER_METHODS = {"attached": "announce", **MOMENTS}
+"""The methods of an observer and their argument; an object needs at least one of them."""
 
 
 def check_parts(
@@ -109,9 +110,28 @@ def check_observers(observers: object, stop_asked: object) -> None:
             raise UserError(field, f"must be an object, got {kind_of(observer)}", fix=f"Pass {observer.__name__}(...).")
         if not any(callable(getattr(observer, name, None)) for name in OBSERVER_METHODS):
             all_of = f"has none of an observer's methods: {', '.join(OBSERVER_METHODS)}; got {kind_of(observer)}"
-            raise UserError(field, all_of)
+            raise UserError(field, all_of, fix=instead_of_observer(observer, OBSERVER_METHODS))
+        for name in OBSERVER_METHODS:
+            _check_method(getattr(observer, name, None), f"{field}.{name}")
     if not callable(stop_asked):
         raise UserError("stop_asked", f"must be a function that returns True to stop, got {kind_of(stop_asked)}")
+
+
+def _check_method(method: object, field: str) -> None:
+    """Refuse a method of an observer that cannot be called with one argument; None means that there is none."""
+    if not callable(method):
+        return
+    if inspect.iscoroutinefunction(method):
+        raise UserError(field, "is asynchronous, and nothing would wait for it", fix="Write def, not async def.")
+    try:
+        inspect.signature(method).bind(None)
+    except TypeError:
+        name = field.rpartition(".")[2]
+        fix = f"Write def {name}(self, {OBSERVER_METHODS[name]})."
+        takes = ", ".join(inspect.signature(method).parameters) or "none"
+        raise UserError(field, f"must take one argument, and takes {takes}", fix=fix) from None
+    except ValueError:  # a built-in without a signature
+        return
 
 
 def check_out(out: object) -> None:

@@ -21,7 +21,6 @@ from clients.core.options import DataOptions
 from clients.core.population import Population
 from clients.core.user_code import name_of, naming
 from clients.federation.build import Federation, build_federation
-from clients.federation.effects import rounds_notices
 from clients.models.build import build_model, outlined_model
 from clients.sources.pooled_arrays import PooledArrays
 from clients.training.task import LearningTask, make_task
@@ -31,6 +30,7 @@ from server.convergence.monitor import required_facts
 from simulator.engines.memory import check_data, check_model
 from simulator.runs.argument_checks import check_made_model, check_scenario, whole_seed
 from simulator.runs.strategies import StrategyChoice
+from simulator.runs.without_effect import idle_keys
 from simulator.scenario.sections import Scenario, ScenarioSource, load_scenario
 
 ModelLike = nn.Module | Callable[[], nn.Module]
@@ -238,9 +238,7 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__
     if isinstance(given.population, Population):
         notices += _other_type(population, dtype)
-    idle = rounds_notices(scenario.faults, scenario.drifts, scenario.run.rounds)
-    idle += scenario.local.unread()
-    return replace(task, notices=(*notices, *task.notices, *idle))
+    return replace(task, notices=(*notices, *task.notices, *idle_keys(scenario, task)))
 
 
 def _other_type(population: Population, dtype: torch.dtype) -> tuple[str, ...]:

@@ -7,16 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
-from clients.core.parameters import write_vector
 from clients.core.population import Population
 from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.forecasts import forecast_errors, forecast_examples
-from clients.modules.copies import copy_module
 from clients.training.class_metrics import MOST_CLASSES, class_counts, class_metrics, imbalance, recalls
 from clients.training.losses import metrics
 from server.algorithms.state import ServerState
+from server.convergence.findings import findings
 from server.convergence.outcome import drift_course, to_target
 from server.convergence.verdict import RESUME, Verdict
 from server.record.files import whole_file
@@ -61,7 +58,7 @@ def conclude(
     outcome |= _final_scores(session, session.evaluator, state, folder)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
     if session.engine is not None and scenario.evaluation.baselines and over:
-        cohort = session.played.cohort or session.population.num_clients
+        cohort = session.played.cohort or session.population.federation.with_data
         outcome["baselines"] = baselines(
             session.task, session.engine, state.params, rounds=state.round_index, cohort=cohort
         )
@@ -90,6 +87,13 @@ def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None, gi
         model = f"The final model is that of round {state.round_index}, the last with finite parameters."
         hint = f"{hint}\n{model}" if hint else model
     return replace(verdict, hint=hint)
+
+
+def with_findings(verdict: Verdict, lines: Sequence[Mapping[str, Any]]) -> Verdict:
+    """Return the verdict with what the record knows beside its criteria, such as overfitting; not where it diverged."""
+    if verdict.outcome not in ("converged", "stopped"):
+        return verdict
+    return replace(verdict, reasons=verdict.reasons + findings(lines))
 
 
 def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -145,21 +149,13 @@ def _forecasts(
     return {"forecast": forecast_errors(result, test, spec)}
 
 
-def final_module(session: Session, params: Tensor, buffers: Tensor) -> nn.Module:
-    """Return a copy of the session's module with these parameters [P] and buffers [Q], in evaluation mode."""
-    module, task = copy_module(session.task.module), session.evaluator.task
-    write_vector(module, task.parameters, params)
-    write_vector(module, task.buffers, buffers)
-    return module.eval()
-
-
 def save_model(session: Session, state: ServerState, path: Path) -> None:
     """Write the final model's state dict as safetensors, and a file next to it with the lines that load it.
 
     Raises:
         RunFolderError: a file cannot be written.
     """
-    module = final_module(session, state.params, state.buffers)
+    module = session.module(state.params, state.buffers)
     write_tensors(path, {n: t.contiguous() for n, t in module.state_dict().items()})
     with whole_file(path.with_name("load_model.py")) as file:
         file.write((LOAD_MODEL if session.scenario.model is not None else LOAD_OWN_MODEL).encode())

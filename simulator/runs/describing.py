@@ -25,11 +25,14 @@ from simulator.runs.announcement import log_notices
 from simulator.runs.argument_checks import check_out, check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, make_task_of, population_of, replacing, scenario_of
 from simulator.scenario.sections import Scenario, ScenarioSource
+from simulator.scenario.unread import unread_keys
 
 GRADIENT_CLIENTS = 64
 """The most clients whose gradients are measured."""
 GRADIENT_EXAMPLES = 2000
 """The most examples of each of them: the gradient of its first examples is an estimate of its full gradient."""
+OF_DATA = ("data", "partition", "world", "faults", "drifts", "features")
+"""The sections of a scenario that describe its data."""
 _NUMBERS = 2e7  # in all gradients together
 
 
@@ -52,6 +55,12 @@ class DataSeen:
     held: Holdings
     round_index: int = 0
     changes: bool = False
+
+    @property
+    def notices(self) -> list[str]:
+        """Sentences on the scenario: what was dropped when it was loaded, and keys of its data without an effect."""
+        unread = (words for words in unread_keys(self.scenario) if words.split(".")[0] in OF_DATA)
+        return [*self.scenario.notices, *unread]
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write data.png and data.html into a folder, and return them."""
@@ -100,7 +109,7 @@ def describe_data(
     if out is not None:
         check_folder(Path(out))
     seen = look_at(scenario, given, round_index)
-    log_notices(seen.population.federation.notices)
+    log_notices([*seen.notices, *seen.population.federation.notices])
     if out is not None:
         seen.write(Path(out))
     return seen.measures
@@ -110,10 +119,13 @@ def look_at(scenario: Scenario, given: Overrides | None = None, round_index: int
     """Build a scenario's population and measure it; with a model, also the gradients at the initial parameters.
 
     Raises:
-        UserError: the scenario is not valid, or `round_index` is below 0.
+        UserError: the scenario is not valid, or the run has no round `round_index`.
     """
     is_round = isinstance(round_index, int | np.integer) and not isinstance(round_index, bool) and round_index >= 0
     require(is_round, "round", f"must be a whole number >= 0, got {round_index!r:.40}")
+    rounds = scenario.run.rounds
+    longer = f"Runs are longer with --set run.rounds={round_index}."
+    require(round_index <= rounds, "round", f"must be at most the last round, {rounds}, got {round_index}", fix=longer)
     given = given or Overrides()
     whole = population_of(scenario, given)
     has_model = given.model is not None or scenario.model is not None

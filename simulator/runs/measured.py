@@ -1,11 +1,22 @@
-"""Which facts a run measures; criteria can use only these."""
+"""Which facts a run measures; criteria can use only these. What cannot be measured is refused."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import I64
+from clients.core.errors import ScenarioError
 from clients.core.population import Population
+from clients.engines.objective import blocks_of
 from clients.training.class_metrics import CLASS_SCORES
 from clients.training.task import LearningTask
 from server.convergence.facts import FACTS
+from server.convergence.monitor import required_facts
+from simulator.runs.strategies import evaluated_clients
 from simulator.scenario.sections import Scenario
 
 
@@ -22,7 +33,7 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
         "regression": ("loss", "error", "mae"),
         "objective": ("loss",),
     }
-    names = {"train_loss", "relative_change", "pseudo_gradient_norm", "largest_gradient_norm"}
+    names = {"train_loss", "relative_change", "step_norm", "pseudo_gradient_norm", "largest_gradient_norm"}
     if has_central(population):
         names |= {f"validation_{k}" for k in kinds[population.task]}
         names |= {"agreement"} if population.task != "objective" else set()
@@ -30,8 +41,69 @@ def measured_facts(scenario: Scenario, task: LearningTask, *, our_clients: bool)
         names |= {f"federated_{k}" for k in kinds[population.task] if our_clients or k not in CLASS_SCORES}
     if evaluation.gradient_every and our_clients:
         names.add("gradient_norm")
+    if evaluation.objective_every and our_clients:
+        names.add("objective")
     if population.objective is not None:
         names |= {"optimality_gap", "distance_to_optimum"}
     if task.count_errors and our_clients:
         names.add("train_errors")
     return frozenset(names) & frozenset(FACTS)
+
+
+def check_curves(scenario: Scenario, population: Population, *, our_clients: bool) -> None:
+    """Refuse curves whose data a run does not have.
+
+    Raises:
+        ScenarioError: a user's ClientApp has the data that the objective needs, or there is no central test set.
+    """
+    evaluation = scenario.evaluation
+    if evaluation.objective_every and not our_clients:
+        raise ScenarioError(
+            "evaluation.objective_every",
+            f"is {evaluation.objective_every}, which needs the clients' training data, and your ClientApp has its own",
+            fix="Leave it out. With evaluation.federated_every the ClientApp evaluates the model.",
+        )
+    if evaluation.test_every and (population.test is None or population.task == "objective"):
+        fix = "Leave it out, or give the data a test set of its own, as custom_population(..., test=(x, y)) does."
+        if population.task == "objective":
+            fix = "Leave it out. evaluation.objective_every measures the objective itself."
+        problem = f"is {evaluation.test_every}, and the data have no central test examples"
+        raise ScenarioError("evaluation.test_every", problem, fix=fix)
+    seen = criteria_on_test_examples(scenario, population) if evaluation.test_every and our_clients else ""
+    if seen:
+        problem = f"is {evaluation.test_every}, and the test curve would not be of unseen examples: {seen}"
+        fix = "Let [convergence] name a validation metric, or leave test_every out."
+        raise ScenarioError("evaluation.test_every", problem, fix=fix)
+
+
+def criteria_on_test_examples(scenario: Scenario, population: Population) -> str:
+    """Return a sentence where criteria look at central test examples: clients may hold out the same; else nothing.
+
+    In data of sites and people the central test set consists of the clients' test parts, which `federated_*` is
+    measured on. Pooled data hold out two different sets.
+    """
+    looked_at = sorted(fact for fact in required_facts(scenario.convergence) if fact.startswith("federated_"))
+    held_out, test = population.clients.held_out, population.central.test
+    if not looked_at or held_out is None or test is None or population.task == "objective":
+        return ""
+    clients = evaluated_clients(scenario.evaluation, population.sizes, scenario.run.seed)
+    if test.owners is not None:
+        shared = bool(np.isin(test.owners, clients).any())
+    else:
+        known = set(_bytes_of(test.examples.features))
+        shared = any(not known.isdisjoint(held) for held in _held_out(population, clients))
+    if not shared:
+        return ""
+    return f"[convergence] looks at {looked_at[0]}, and what clients hold out are central test examples too"
+
+
+def _held_out(population: Population, clients: I64) -> Iterator[set[bytes]]:
+    """Yield the features of the examples that clients hold out, a block of clients at a time."""
+    assert population.clients.held_out is not None
+    for block in blocks_of(clients, population.sizes):
+        data = population.clients.held_out(block)
+        yield set(_bytes_of(data.features[torch.from_numpy(data.rows)]))
+
+
+def _bytes_of(features: Tensor) -> list[bytes]:
+    return [row.tobytes() for row in features.numpy()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,20 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from safetensors.torch import load
+from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
 from clients.modules.copies import copy_module
 from server.convergence.verdict import Verdict
+from server.record.checked.line_files import damaged
+from server.record.checked.regular_files import LARGEST_PART, read_regular
+from server.record.checked.seals import UNLIKE, checksum
 from server.record.client_rows import ClientRows
+from server.record.completeness import problems_of
 from server.record.hints import is_resumable
-from server.record.jsonlines import read_rounds
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
 from simulator.runs.argument_checks import check_parts, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, made_model, make_task_of
 from simulator.scenario.sections import Scenario, load_scenario
+
+_log = logging.getLogger("fedscape.record")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class Record:
         rounds: the record: `rounds["validation_loss"]` has one value a round.
         outcome: the results; None if the run is in progress or was killed.
         truncated: whether the last line of the record was incomplete and left out.
+        problems: sentences on what is missing or damaged, compared with the record; also logged as warnings.
     """
 
     path: Path
@@ -42,11 +49,13 @@ class Record:
     rounds: RoundTable
     outcome: Mapping[str, Any] | None
     truncated: bool
+    problems: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return the folder, the number of rounds and the verdict."""
         ended = self.verdict.headline if self.verdict is not None else "not over"
-        return f"<Record of {self.path}: {len(self.rounds)} rounds recorded, {ended}>"
+        flaws = f", {len(self.problems)} problems" if self.problems else ""
+        return f"<Record of {self.path}: {len(self.rounds)} rounds recorded, {ended}{flaws}>"
 
     @cached_property
     def verdict(self) -> Verdict | None:
@@ -70,6 +79,20 @@ class Record:
             RunFolderError: a part of `clients/` cannot be read.
         """
         return ClientRows.read(RunFolder(self.path).clients)
+
+    @property
+    def kept_rounds(self) -> list[int]:
+        """The rounds whose parameters are in the folder, in order: see `run.keep_parameters_every`."""
+        return RunFolder(self.path).parameters.rounds()
+
+    def parameters(self, round_index: int) -> dict[str, Tensor]:
+        """Return the model's state dict after a round of `kept_rounds`: `module.load_state_dict(...)` takes it.
+
+        Raises:
+            UserError: the parameters of this round were not kept.
+            RunFolderError: the file cannot be read, or is damaged.
+        """
+        return RunFolder(self.path).parameters.read(round_index)
 
     def model(self, model: ModelLike | None = None, data: DataLike | None = None) -> nn.Module:
         """Return the final model, in evaluation mode.
@@ -95,8 +118,13 @@ class Record:
         file = self.path / "model.safetensors"
         if not file.is_file():
             raise RunFolderError(str(file), "does not exist", fix=self._without_model())
+        content = read_regular(file, most=LARGEST_PART)
+        stated = RunFolder(self.path).read_seals().get(file.name)
+        if stated is not None and checksum(content) != stated:
+            fix = "Restore it from a copy, or run the scenario again."
+            raise RunFolderError(str(file), UNLIKE, fix=fix)
         try:
-            module.load_state_dict(load_file(file))
+            module.load_state_dict(load(content))
         except (RuntimeError, SafetensorError) as error:
             raise RunFolderError(str(file), f"does not fit the model: {' '.join(str(error).split())}") from error
         return module.eval()
@@ -118,5 +146,23 @@ def open_run(path: Path | str) -> Record:
     """
     check_run_path(path)
     folder = RunFolder.open(Path(path))
-    lines, truncated = read_rounds(folder.rounds)
-    return Record(folder.path, load_scenario(folder.scenario), RoundTable(lines), folder.read_outcome(), truncated)
+    found = folder.read_rounds()
+    if found.damage:
+        raise damaged(folder.rounds, found)
+    outcome = folder.read_outcome()
+    problems = tuple(problems_of(folder, found, outcome))
+    for problem in problems:
+        _log.warning("%s: %s", path, problem)
+    scenario = recorded_scenario(folder)
+    return Record(folder.path, scenario, RoundTable(found.values), outcome, found.truncated, problems)
+
+
+def recorded_scenario(folder: RunFolder) -> Scenario:
+    """Return the scenario in a run's folder.
+
+    Raises:
+        RunFolderError: it cannot be read.
+        ScenarioError: it is no valid scenario.
+    """
+    folder.read_scenario()  # refuses a symbolic link, a pipe, and a file that is too large
+    return load_scenario(folder.scenario)

@@ -5,23 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from clients.core.errors import RunFolderError
 from clients.sources.pooled_arrays import PooledArrays
+from dashboards.report.report import write_report
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
+from server.record.checked.line_files import RecordedLines
 from server.record.checkpoint import Checkpoint, CheckpointStore
-from server.record.jsonlines import read_rounds
+from server.record.completeness import client_problems
 from server.record.kept_lines import KeptLines
 from server.record.records import RunFolder
 from server.rounds.checkpointer import RunCheckpointer, Stateful
 from server.rounds.experiment import Experiment
+from server.rounds.judgement import TOTALS
 from simulator.runs.building import Overrides
 from simulator.runs.session import Session
 from simulator.scenario.sections import Scenario, to_toml
+
+_LATER_KEYS = ("objective_every = 0\n", "test_every = 0\n", "keep_parameters_every = 0\n")
+"""Keys of scenarios at their defaults that checkpoints of earlier versions do not have."""
 
 _SAME_LOSS = 1e-3
 """Losses of the same parameters on the same examples differ by less, also on another machine."""
@@ -59,9 +67,11 @@ def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
             scenario,
             title="",
             notices=(),
-            run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None),
+            run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None, keep_parameters_every=0),
         )
     )
+    for line in _LATER_KEYS:
+        text = text.replace(line, "")
     return hashlib.blake2b((text + (algorithm.signature if algorithm else "")).encode(), digest_size=8).hexdigest()
 
 
@@ -78,8 +88,13 @@ def brought(given: Overrides) -> list[str]:
     return [name for name, part in parts.items() if part is not None]
 
 
-def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Overrides) -> None:
+def check_resumable(folder: RunFolder, started: Mapping[str, Any], given: Overrides) -> None:
     """Refuse a run that is over, or that was started with other parts from Python than are passed now.
+
+    Args:
+        folder: the run's folder.
+        started: the facts of its start, in environment.json; empty where they are missing.
+        given: the parts that are passed now.
 
     Raises:
         RunFolderError: the run cannot be resumed; the message says why.
@@ -87,8 +102,9 @@ def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Ov
     path, ended = str(folder.path), folder.read_outcome()
     if ended is not None and ended.get("outcome") != "interrupted":
         verdict = ended.get("headline") or ended.get("words")  # a record of an earlier version has no headline
-        raise RunFolderError(path, f"is over: {verdict}", fix="Run the scenario again for another run.")
-    made, now = environment.get("run", {}).get("from_python", []), brought(given)
+        report = f"; its report was missing and is written now: {file}" if (file := missing_report(folder)) else ""
+        raise RunFolderError(path, f"is over: {verdict}{report}", fix="Run the scenario again for another run.")
+    made, now = started.get("from_python") or [], brought(given)
     missing, added = [n for n in made if n not in now], [n for n in now if n not in made]
     if "client_app" in made or "grid" in made:
         raise RunFolderError(
@@ -97,8 +113,23 @@ def check_resumable(folder: RunFolder, environment: Mapping[str, Any], given: Ov
     if missing:
         fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."
         raise RunFolderError(path, f"was started from Python with its own {' and '.join(missing)}", fix=fix)
-    if added and environment:
+    if added and started:
         raise RunFolderError(path, f"was started without {' and '.join(added)} from Python", fix="Leave that out.")
+
+
+def missing_report(folder: RunFolder) -> Path | None:
+    """Write the report of a run that is over and has none, since it was killed before; return its file.
+
+    Returns:
+        The file; None where the run is not over, or has its report.
+
+    Raises:
+        RunFolderError: the outcome cannot be read, or the report cannot be written.
+    """
+    ended = folder.read_outcome()
+    if ended is None or ended.get("outcome") == "interrupted" or folder.report.exists():
+        return None
+    return write_report([folder.path])
 
 
 def check_data(folder: RunFolder, scenario: Scenario, given: Overrides) -> None:
@@ -127,30 +158,82 @@ def check_strategy(folder: RunFolder, strategy: object) -> None:
 def go_back(
     folder: RunFolder, store: CheckpointStore, scenario: Scenario, algorithm: Algorithm | None = None
 ) -> Resumption:
-    """Read the last checkpoint, and cut the record back to it.
+    """Read the newest checkpoint that is whole and fits the record, and cut the record back to it.
 
     Raises:
-        RunFolderError: no checkpoint is whole, the checkpoint belongs to another scenario, or the record ends before
-            it. The folder is then unchanged.
+        RunFolderError: no checkpoint can be used, it belongs to another scenario, or the scenario was changed before
+            the first checkpoint. The folder is then unchanged.
     """
-    checkpoint = store.load()
+    record = folder.read_rounds()
+    checkpoint = _newest(folder, store, record)
     last = checkpoint.round_index if checkpoint is not None else -1
+    changed = folder.scenario_problem()
     if checkpoint is not None and checkpoint.facts.get("fingerprint") != fingerprint(scenario, algorithm):
         problem = "its checkpoint belongs to another scenario or algorithm"
         fix = "Restore scenario.toml and the algorithm, or start a new run."
         raise RunFolderError(str(folder.path), problem, fix=fix)
-    lines, truncated = read_rounds(folder.rounds)
-    kept = KeptLines(line for line in lines if line["round"] <= last)
-    if [line["round"] for line in kept] != list(range(last + 1)):
-        newest = max((line["round"] for line in lines), default="none")
-        problem = f"lacks rounds before the checkpoint at round {last}; the newest recorded round is {newest}"
-        fix = "Lines were deleted or the disk lost them; run the scenario again."
-        raise RunFolderError(str(folder.rounds), problem, fix=fix)
+    if checkpoint is None and changed:
+        fix = f"There is no checkpoint to lose: run it as another run, fedscape run {folder.scenario}"
+        raise RunFolderError(str(folder.scenario), changed, fix=fix)
+    kept = KeptLines(islice(record.values, last + 1))
+    lost = client_problems(folder.clients, kept, last)
+    events = folder.read_events()
     folder.truncate(last)
     notes = [checkpoint.note if checkpoint is not None else "there was no checkpoint yet"]
-    notes += [f"{len(lines) - len(kept)} recorded rounds after it are played again"] * (len(lines) > len(kept))
-    notes += ["the last line of the record was not whole"] * truncated
+    notes += [f"scenario.toml {changed}"] * bool(changed)
+    notes += [f"rounds.jsonl: {record.damage}, so it ends before that line"] * bool(record.damage)
+    notes += [f"events.jsonl: {events.damage}, so it ends before that line"] * bool(events.damage)
+    notes += [sentence.rstrip(".") for sentence in lost]
+    again = len(record.values) - len(kept)
+    notes += [f"{again} recorded rounds after it are played again"] * bool(again)
+    notes += ["the last line of the record was not whole"] * record.truncated
+    notes += ["the record has no checksums, since an earlier version wrote it"] * (not record.has_links)
     return Resumption(checkpoint, kept, "; ".join(note for note in notes if note))
+
+
+def _newest(folder: RunFolder, store: CheckpointStore, record: RecordedLines) -> Checkpoint | None:
+    """Return the newest checkpoint that is whole and fits the record; None where none was written.
+
+    Raises:
+        RunFolderError: there were checkpoints, and none can be used.
+    """
+    misfits: list[str] = []
+
+    def problem_of(last: int, facts: Mapping[str, Any]) -> str:
+        problem = _misfit(record, last, facts)
+        misfits.extend([problem] if problem else [])
+        return f"rounds.jsonl {problem}" if problem else ""
+
+    try:
+        return store.load(problem_of)
+    except RunFolderError as error:
+        if not misfits or "manifest" in error.problem or "safetensors" in error.problem:
+            raise
+        whole = f"Lines 1 to {len(record.values)} are complete. " if record.damage else ""
+        fix = f"{whole}Restore the file from a copy, or run the scenario again."
+        raise RunFolderError(str(folder.rounds), misfits[0], fix=fix) from error
+
+
+def _misfit(record: RecordedLines, last: int, facts: Mapping[str, Any]) -> str:
+    """Return why a checkpoint does not fit a record, as a clause; empty where it does.
+
+    Args:
+        record: the whole lines.
+        last: the round of the checkpoint.
+        facts: the facts of the checkpoint.
+    """
+    rounds = [line["round"] for line in islice(record.values, last + 1)]
+    if rounds != list(range(len(rounds))) or len(rounds) <= last:
+        newest = max((line["round"] for line in record.values), default="none")
+        lacks = f"lacks rounds before the checkpoint at round {last}"
+        return f"{record.damage}, so it {lacks}" if record.damage else f"{lacks}; the newest recorded round is {newest}"
+    for line in islice(record.values, last + 1):
+        if missing := [key for key in TOTALS if not isinstance(line.get(key), int | float)]:
+            return f"lacks {missing[0]} in round {line['round']}"
+    stated = facts.get("record")
+    if isinstance(stated, Mapping) and stated.get("rounds.jsonl") != record.heads[last].hex():
+        return f"is not the record of the checkpoint at round {last}: its lines have other checksums"
+    return ""
 
 
 def restore(session: Session, experiment: Experiment, checkpointer: RunCheckpointer, back: Resumption) -> ServerState:

@@ -24,6 +24,7 @@ from clients.heterogeneity.measures import partition_measures, partition_table
 from clients.training.losses import error_words
 from dashboards.report.report import ReportWriter
 from server.algorithms.algorithm import Algorithm
+from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
 from server.record.checkpoint import CheckpointStore
 from server.record.claim import sole_writer
@@ -31,15 +32,17 @@ from server.record.client_rows import ClientRows
 from server.record.kept_lines import KeptLines
 from server.record.records import Recorder, RunFolder
 from server.record.round_table import RoundTable
-from server.rounds.checkpointer import RunCheckpointer
-from server.rounds.loop import initial_line, run_rounds
+from server.rounds.checkpointer import ParameterKeeper, RunCheckpointer
+from server.rounds.loop import initial_line, run_rounds, show_model
 from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
-from simulator.runs.announcement import EventLog, cost_of, describe, log_notices
+from simulator.runs.announcement import EventLog, cost_of, describe, log_notices, sizes_of
 from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
-from simulator.runs.conclusion import conclude, final_module, save_model, with_hint
-from simulator.runs.experiment import experiment_of
+from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
+from simulator.runs.experiment import experiment_of, objective_notices
+from simulator.runs.measured import criteria_on_test_examples
+from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
     Resumption,
     brought,
@@ -48,11 +51,12 @@ from simulator.runs.resumption import (
     check_strategy,
     fingerprint,
     go_back,
+    missing_report,
     restore,
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
-from simulator.scenario.sections import ScenarioSource, load_scenario, to_toml
+from simulator.scenario.sections import ScenarioSource, to_toml
 
 RUNS = Path("runs")
 
@@ -96,9 +100,21 @@ class Run:
             raise RunFolderError("record", problem, fix="Leave it out.")
         return ClientRows.read(RunFolder(self.path).clients)
 
+    def parameters(self, round_index: int) -> dict[str, Tensor]:
+        """Return the model's state dict after a round that `run.keep_parameters_every` kept.
+
+        Raises:
+            UserError: the parameters of this round were not kept.
+            RunFolderError: nothing was recorded, or the file is damaged.
+        """
+        if self.path is None:
+            raise RunFolderError("record", "is False, and only a record has parameters of earlier rounds",
+                                 fix="Leave it out.")  # fmt: skip
+        return RunFolder(self.path).parameters.read(round_index)
+
     def model(self) -> nn.Module:
         """Return the final model: a copy of the module with the final parameters, in evaluation mode."""
-        return final_module(self.session, self.params, self.buffers)
+        return self.session.module(self.params, self.buffers)
 
 
 class History:
@@ -177,12 +193,7 @@ def simulate(
         name = scenario.name or "scenario"
         folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
         folder.write_scenario(to_toml(scenario))
-        folder.write_partition(partition_table(session.population))
-        truth = ground_truth_of(
-            federation_of(scenario, session.population if data is not None else scenario.data), session.population
-        )
-        if truth is not None:
-            folder.write_truth(truth)
+        _write_data(folder, session, given)
     stem = folder.path.resolve().name if folder is not None else scenario.name or "scenario"
     is_unique = folder is not None and not out  # `create` drew four digits for it
     run_id = stem if is_unique else f"{stem}-{secrets.token_hex(2)}"
@@ -226,19 +237,47 @@ def resume(
         return _continue(folder, given, observers, stop_asked)
 
 
+def _write_data(folder: RunFolder, session: Session, given: Overrides) -> None:
+    """Write what the folder keeps of the clients' data: the partition last, whose absence shows a kill before it."""
+    scenario, population = session.scenario, session.population
+    source = population if given.population is not None else scenario.data
+    truth = ground_truth_of(federation_of(scenario, source), population)
+    if truth is not None:
+        folder.write_truth(truth)
+    folder.write_partition(partition_table(population))
+
+
+def finished(path: Path) -> Path | None:
+    """Write the report of a run that was killed between its outcome and its report; None for any other run.
+
+    Raises:
+        RunFolderError: the folder is no run's, or the report cannot be written.
+    """
+    check_run_path(path)
+    folder = RunFolder.open(path)
+    with sole_writer(folder.path):
+        return missing_report(folder)
+
+
 def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], stop_asked: Callable[[], bool]) -> Run:
     """Play the rest of the run in a folder."""
-    scenario = load_scenario(folder.scenario)
-    environment = folder.read_environment() or {}
-    scenario = replace(scenario, notices=tuple(environment.get("run", {}).get("scenario_notices", ())))
-    check_resumable(folder, environment, given)
+    scenario = recorded_scenario(folder)
+    environment = folder.read_environment()
+    started = (environment or {}).get("run") or {}
+    scenario = replace(scenario, notices=tuple(started.get("scenario_notices") or ()))
+    check_resumable(folder, started, given)
     check_data(folder, scenario, given)
-    plan = environment.get("run", {}).get("engine_plan")
+    plan = started.get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
     check_strategy(folder, session.played.strategy)
     store = CheckpointStore(folder.checkpoint)
     back = go_back(folder, store, scenario, given.algorithm)
-    run_id = environment.get("run", {}).get("run_id") or folder.path.resolve().name
+    if not folder.partition.exists():
+        _write_data(folder, session, given)
+    if environment is None and back.checkpoint is not None:
+        lost = "environment.json is missing, so the engine is chosen anew and last bits may differ"
+        back = replace(back, note="; ".join(filter(None, (back.note, lost))))
+    run_id = started.get("run_id") or folder.path.resolve().name
     return _play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
 
 
@@ -271,11 +310,12 @@ def _play(
         facts={"fingerprint": fingerprint(session.scenario, given.algorithm)},
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
+        keeper=_keeper(session, folder, all_observers),
     )
     try:
         experiment = experiment_of(session, all_observers, checkpointer, stop_asked)
         state = session.start
-        started = _start_facts(session, given)
+        started = _start_facts(session, given, folder)
         if progress is not None:
             session.count_progress(progress)
         facts = describe(session, {"run_id": run_id} | started)
@@ -289,12 +329,16 @@ def _play(
             message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
             all_observers.event({"round": state.round_index, "kind": "resumed", "message": message})
         if back is None or back.checkpoint is None:
-            all_observers.round_finished(initial_line(experiment, state))
+            line = initial_line(experiment, state)
+            all_observers.round_finished(line)
+            show_model(experiment, state, line, {})
+        checkpointer.keep(state)
         state, verdict = run_rounds(experiment, state)
+        checkpointer.keep(state, is_last=verdict.outcome != "interrupted")
         checkpointer.save(state)
         if progress is not None:
             progress.conclude()
-        verdict = with_hint(verdict, state, folder, brought(given))
+        verdict = with_hint(with_findings(verdict, history.lines), state, folder, brought(given))
         with naming("model", "fails after the last round, on test examples or in baselines"):
             outcome = conclude(session, state, verdict, history.lines, folder)
         if folder is not None:
@@ -308,13 +352,27 @@ def _play(
     return Run(verdict, outcome, table, state.params, state.buffers, path, session)
 
 
-def _start_facts(session: Session, given: Overrides) -> dict[str, Any]:
+def _keeper(session: Session, folder: RunFolder | None, observers: Observers) -> ParameterKeeper | None:
+    """Return what keeps the parameters of earlier rounds; None where none are kept."""
+    every = session.scenario.run.keep_parameters_every
+    if folder is None or not every:
+        return None
+
+    def tensors_of(state: ServerState) -> dict[str, Tensor]:
+        return dict(session.module(state.params, state.buffers).state_dict())
+
+    return ParameterKeeper(folder.parameters, every, tensors_of, observers.event)
+
+
+def _start_facts(session: Session, given: Overrides, folder: RunFolder | None) -> dict[str, Any]:
     measures = partition_measures(session.population, session.scenario.run.seed)
     data = session.scenario.data
     cost, warning = cost_of(session)
     population, task = session.population, session.task
-    notices = [*session.scenario.notices, *population.federation.notices, *task.notices]
-    notices += [warning] if warning else []
+    notices = [*session.scenario.notices, *population.federation.notices, *task.notices, *objective_notices(session)]
+    notices += [*([warning] if warning else []), *sizes_of(session, folder.path if folder is not None else None)]
+    seen = criteria_on_test_examples(session.scenario, population) if session.engine is not None else ""
+    notices += [f"{seen}: the test scores at the end are not of unseen examples"] if seen else []
     error = error_words(session.population, scaled=data is None or data.is_scaled)
     return {
         "version": metadata.version("fedscape"),

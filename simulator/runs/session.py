@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
+from torch import Tensor, nn
 
 from clients.core.errors import EngineError, StrategyError, UserError
+from clients.core.parameters import write_vector
 from clients.core.population import Population
 from clients.core.user_code import naming
 from clients.engines.base import Engine
@@ -16,6 +18,7 @@ from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
 from clients.engines.progress import Progress
 from clients.flower.codec import Codec
+from clients.modules.copies import copy_module
 from clients.training.client_states import ClientStates
 from clients.training.task import LearningTask
 from clients.training.work import LocalWork
@@ -28,7 +31,7 @@ from simulator.engines.planner import plan_engine
 from simulator.grid.cohort_grid import CohortGrid
 from simulator.grid.local_clients import LocalClients
 from simulator.runs.building import Overrides, make_task_of
-from simulator.runs.measured import measured_facts
+from simulator.runs.measured import check_curves, measured_facts
 from simulator.runs.strategies import Played, check_client_app, choose_strategy
 from simulator.scenario.sections import Scenario
 
@@ -66,6 +69,13 @@ class Session:
     plan: EnginePlan | None
     states: ClientStates | None
 
+    def module(self, params: Tensor, buffers: Tensor) -> nn.Module:
+        """Return a copy of the task's module with these parameters [P] and buffers [Q], in evaluation mode."""
+        module, task = copy_module(self.task.module), self.evaluator.task
+        write_vector(module, task.parameters, params)
+        write_vector(module, task.buffers, buffers)
+        return module.eval()
+
     def count_progress(self, progress: Progress) -> None:
         """Have the engine, the evaluator and a grid that calls a ClientApp count their work."""
         self.evaluator.progress = progress
@@ -89,13 +99,16 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     check_places(scenario, given)
     task = make_task_of(scenario, given)
     try:
-        require_measured(scenario.convergence, measured_facts(scenario, task, our_clients=given.client_app is None))
+        measured = measured_facts(scenario, task, our_clients=given.client_app is None)
+        require_measured(scenario.convergence, measured, task.population.task)
     except UserError as error:
         raise error.inside("convergence") from error.__cause__
+    check_curves(scenario, task.population, our_clients=given.client_app is None)
     clients = task.population.num_clients
     codec = _codec(task, given)
     nodes = NodeMap(clients)
-    played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes)
+    offered = clients if _elsewhere(given) else task.population.federation.with_data
+    played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
     task = _within_memory(task, scenario, given, played)
     evaluator = Evaluator(task)
     states: ClientStates | None = None
@@ -110,7 +123,7 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
         engine, grid = PlainEngine(task), given.grid
         nodes.on(grid)
     else:
-        cohort = played.cohort or clients
+        cohort = played.cohort or offered
         if plan is None:
             with naming("model", "fails in a trial of the engines"):
                 engine, plan = plan_engine(scenario.engine, task, cohort, scenario.run.rounds)

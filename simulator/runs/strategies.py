@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from clients.training.options import LocalOptions
 from clients.training.task import LearningTask
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.build import build_algorithm, dropping_partial_work
+from server.algorithms.options import check_weighting
 from server.algorithms.table import ALGORITHMS
 from server.algorithms.trial import check_rule
 from server.rounds.node_map import NodeMap
@@ -52,6 +54,7 @@ def choose_strategy(
     task: LearningTask,
     codec: Codec,
     nodes: NodeMap,
+    offered: int,
 ) -> Played:
     """Return the strategy of a run.
 
@@ -62,6 +65,7 @@ def choose_strategy(
         task: the model and the clients' data.
         codec: writes models to messages and reads them.
         nodes: which node holds which client.
+        offered: the nodes that a strategy can sample: on the in-process grid, the clients that have data.
 
     Raises:
         StrategyError: the strategy would wait for ever, or would lose a part of the clients' replies.
@@ -74,7 +78,7 @@ def choose_strategy(
                 f"{type(choice).__name__} weighs clients by their examples, and data.weights are real numbers",
                 fix="Give whole numbers of examples, or use [algorithm].",
             )
-        _check_minimums(choice, task.population.num_clients)
+        _check_sampling(choice, offered)
         return Played(choice, None, None)
     sampler = CohortSampler(
         scenario.algorithm, task.population.sizes, task.seed, shares=task.population.federation.shares
@@ -96,7 +100,7 @@ def choose_strategy(
             f"wraps {own.algorithm.name!r}, whose clients return more than parameters, which a wrapper would lose",
             fix=f"Wrap one whose clients return parameters only: {fits}.",
         )
-    _check_minimums(wrapped, task.population.num_clients)
+    _check_sampling(wrapped, offered)
     return Played(wrapped, own, sampler.size)
 
 
@@ -159,6 +163,8 @@ def _own_strategy(
     if algorithm is None:
         algorithm = build_algorithm(scenario.algorithm, task.local)
     else:
+        sampling, weighting = scenario.algorithm.sampling, algorithm.aggregation.weighting
+        check_weighting(sampling, weighting, "aggregation.weighting", "aggregation=fs.weighted_mean('uniform')")
         check_rule(algorithm.local)
     federation = StrategyContext(
         local=task.local,
@@ -184,16 +190,27 @@ def _check_client_side(strategy: Strategy) -> None:
         )
 
 
-def _check_minimums(strategy: Strategy, nodes: int) -> None:
+def _check_sampling(strategy: Strategy, nodes: int) -> None:
     """Refuse a Flower strategy that would wait for nodes for ever."""
     inner: Any = strategy
     while hasattr(inner, "strategy"):
         inner = inner.strategy
     for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
         least = getattr(inner, name, 0)
-        if isinstance(least, int) and least > nodes:
+        if isinstance(least, Real) and least > nodes:
             raise StrategyError(
                 "strategy",
-                f"{name} = {least} is more than the {nodes} clients: Flower would wait for ever",
+                f"{name} = {least} is more than the {nodes} clients that can be sampled: Flower would wait for ever",
                 fix=f"Set {name} to at most {nodes}.",
             )
+    for what in ("train", "evaluate"):
+        share = getattr(inner, f"fraction_{what}", 0.0)
+        method = getattr(type(inner), f"configure_{what}")
+        if not method.__module__.startswith("flwr."):
+            continue  # a user's own method may give the number another meaning
+        if isinstance(share, Real) and not 0 <= share <= 1:
+            problem = f"fraction_{what} = {share} must be a share of the clients, from 0 to 1"
+            above = (
+                f": Flower would wait for {float(share) * nodes:,.0f} of {nodes} nodes for ever" if share > 1 else ""
+            )
+            raise StrategyError("strategy", problem + above, fix=f"fraction_{what} = 1.0 takes all of them.")

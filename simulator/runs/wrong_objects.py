@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,27 @@ def instead_of_scenario(value: object) -> str:
 def _is(value: object, parent: type) -> bool:
     """Return whether a value is an object or a class of `parent`."""
     return isinstance(value, parent) or (isinstance(value, type) and issubclass(value, parent))
+
+
+def instead_of_observer(value: object, methods: Collection[str]) -> str:
+    """Return what to pass as an observer.
+
+    Args:
+        value: an object without any of an observer's methods.
+        methods: their names.
+
+    Example:
+        >>> class Losses:
+        ...     def on_round_finish(self, line): ...
+        >>> instead_of_observer(Losses(), ["round_finished", "event"])
+        "Rename 'on_round_finish' to 'round_finished'."
+    """
+    if inspect.isroutine(value):
+        name = getattr(value, "__name__", "function")
+        return f"Pass an object whose method calls it: class Mine: round_finished = staticmethod({name})."
+    own = [name for name in dir(value) if not name.startswith("_") and callable(getattr(value, name, None))]
+    for name in own:
+        near = get_close_matches(name.removeprefix("on_"), methods, n=1, cutoff=0.75)
+        if near:
+            return f"Rename {name!r} to {near[0]!r}."
+    return "Write a class with one of them, such as def round_finished(self, line), and pass an object of it."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from clients.concept_drift.table import DRIFTS
 from clients.core.bounds import AtMost, Rounds, Within
 from clients.core.errors import ScenarioError, require
 from clients.core.options import DataOptions, check_at_least
+from clients.core.shown.urls import bare_urls
 from clients.faults.options import FaultOptions
 from clients.faults.table import FAULTS
 from clients.federation.data_kinds import DATA
@@ -38,6 +40,7 @@ from simulator.scenario.own_clients import adapt_partition
 from simulator.scenario.plain import all_values, given_values, kind_of, plain, plain_table
 from simulator.scenario.reading import Reader, read_table
 from simulator.scenario.sources import BLANK, DEFAULT, PYTHON, Source, builtin_names, find
+from simulator.scenario.unread import unread_keys
 
 __all__ = [
     "BLANK",
@@ -50,6 +53,8 @@ __all__ = [
     "to_toml",
 ]
 
+_LOGIN = re.compile(r"://[^\s/?#]*(@|%40)")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions:
@@ -61,16 +66,25 @@ class EvaluationOptions:
         gradient_every: rounds between measurements of the clients' full gradients (gradient_norm,
             gradient_dissimilarity); 0 for never. At most `federated_clients` clients are measured, and no more than
             fit into `engine.keep_bytes` together.
+        objective_every: rounds between measurements of the global objective f(w) = sum p_k F_k(w) on the training data
+            of all clients (`objective`), round 0 and the last round included; 0 for never. p_k are the weights that the
+            aggregation gives to the clients if all take part with equal work. F_k is the mean training loss, without
+            dropout and augmentation, plus the penalties l1 and l2. Each costs a pass over all training data.
+        test_every: rounds between evaluations on the central test examples (`test_loss`, `test_accuracy`, ...), round
+            0 and the last round included; 0 for the final model alone. No criterion, target or other decision of a run
+            looks at them.
         baselines: whether the run ends with pooled training and training alone, for comparison.
     """
 
     federated_every: Rounds = 10
     federated_clients: AtMost = 1000
     gradient_every: Rounds = 0
+    objective_every: Rounds = 0
+    test_every: Rounds = 0
     baselines: bool = False
 
     def __post_init__(self) -> None:
-        check_at_least(self, 0, "federated_every", "gradient_every")
+        check_at_least(self, 0, "federated_every", "gradient_every", "objective_every", "test_every")
         check_at_least(self, 1, "federated_clients")
 
 
@@ -84,6 +98,9 @@ class RunOptions:
         dtype: type of parameters and features.
         checkpoint_seconds: wall seconds between checkpoints.
         checkpoint_rounds: rounds between checkpoints, instead of seconds.
+        keep_parameters_every: rounds between copies of the model's parameters that stay in the run's folder
+            (`parameters/`, one safetensors file each; `run.parameters(round)` reads one), round 0 and the last round
+            included; 0 for none.
     """
 
     rounds: Rounds = 100
@@ -91,12 +108,14 @@ class RunOptions:
     dtype: Literal["float32", "float64"] = "float32"
     checkpoint_seconds: float = 10.0
     checkpoint_rounds: Rounds | None = None
+    keep_parameters_every: Rounds = 0
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "rounds")
         require(0 <= self.seed < 2**63, "seed", f"must be in [0, 2**63), got {self.seed}")
         require(self.checkpoint_seconds > 0, "checkpoint_seconds", f"must be > 0, got {self.checkpoint_seconds}")
         check_at_least(self, 1, "checkpoint_rounds")
+        check_at_least(self, 0, "keep_parameters_every")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,11 +191,25 @@ def parse_scenario(table: Mapping[str, Any], *, source: str) -> Scenario:
         ScenarioError: the message names the key, the value, what is allowed and the nearest name.
     """
     table = plain(table)
+    _refuse_passwords(table, source)
     check_kinds(table, Scenario, source)
     algorithm, local = table.get("algorithm"), table.get("local")
     if isinstance(algorithm, Mapping) and isinstance(local, Mapping):
         check_fixed_local(algorithm["kind"], local, source)
     return read_table(Scenario, table, source)
+
+
+def _refuse_passwords(value: Any, source: str, path: str = "") -> None:
+    """Refuse a URL with a login in any text: every record and report of a run holds its whole scenario."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_passwords(item, source, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_passwords(item, source, path)
+    elif isinstance(value, str) and _LOGIN.search(value):
+        problem = f"has a URL with a login ({bare_urls(value)!r}), and every record of a run holds its scenario"
+        raise ScenarioError(path, f"{problem} ({source})", fix="Leave the login out.")
 
 
 def load_scenario(
@@ -217,8 +250,8 @@ def load_scenario(
         run["seed"] = seed
     changed.table.setdefault("name", source.name)
     made = parse_scenario(changed.table, source=source.words)
-    named = {path[1] for path in changed.paths if path[0] == "local" and len(path) == 2}
-    idle = [words for words in made.local.unread(named) if words not in made.local.unread()]  # a run adds the others
+    by_themselves = unread_keys(made)  # a run adds these
+    idle = [words for words in unread_keys(made, changed.paths) if words not in by_themselves]
     return dataclasses.replace(made, notices=(*notices, *changed.notices, *idle))
 
 

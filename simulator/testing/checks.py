@@ -109,7 +109,7 @@ def check_local_rule(rule: LocalRule) -> None:
                 )
     if rule.finish is not None:
         steps, full = torch.full((3, 1), 4.0, dtype=torch.float64), rows(3)
-        found = rule.finish(LocalResult(anchor, params, steps, 0.1, broadcast, state, full))
+        found = rule.finish(LocalResult(anchor, params, steps, 0.1, broadcast, state, full, steps))
         for what, names, vectors in (
             ("client state", rule.client_state, found[0]),
             ("extras", rule.returns, found[1]),

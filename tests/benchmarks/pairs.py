@@ -111,7 +111,8 @@ def row(clean: str, twin: str, results: Mapping[str, Mapping[str, Found]]) -> li
     before, after = [results[clean][s] for s in seeds], [results[twin][s] for s in seeds]
     cells = [f"`{twin}`: {difference(clean, twin)}", realised(after), f"{_rounds(before)} → {_rounds(after)}"]
     late = interval([spent(b) - spent(a) for a, b in zip(before, after, strict=True)])
-    bound = "≥ " if any(run["rounds"] is None for run in after) else ""
+    missed = [any(run["rounds"] is None for run in runs) for runs in (before, after)]
+    bound = {(False, False): "", (False, True): "≥ ", (True, False): "≤ ", (True, True): "? "}[missed[0], missed[1]]
     cells.append(f"{bound}{late[0]:+.0f} [{late[1]:+.0f}, {late[2]:+.0f}]")
     diverged = sum(run["outcome"] == "diverged" for run in after)
     if diverged:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from server.convergence import criteria_options as kinds
 from server.convergence.criteria import CRITERIA
-from server.convergence.facts import FACTS
+from server.convergence.facts import FACTS, NO_AGGREGATE, facts_of
 from server.convergence.monitor import ConvergenceMonitor, ConvergenceOptions, required_facts
+from server.convergence.outcome import Trend, to_target
 
 HOLD = 3
 EVERY = {
@@ -158,6 +159,72 @@ def test_any_is_no_later_than_all(record):
         return math.inf
 
     assert first("any") <= first("all")
+
+
+padding = st.lists(st.integers(1, 25), max_size=12)
+"""Positions at which rounds without an aggregate are added; round 0 is the initial model."""
+
+
+def ending(name, lines, **more):
+    """Return how many rounds with an aggregate came before the verdict, that one included, and its outcome."""
+    monitor, evidence = ConvergenceMonitor(options_of(name, **more)), 0
+    for r, line in enumerate(lines):
+        evidence += not line.get(NO_AGGREGATE)
+        verdict = monitor.observe(r, facts_of(line)).verdict
+        if verdict is not None:
+            assert not line.get(NO_AGGREGATE), "a round without an aggregate ends no run"
+            return evidence, verdict.outcome
+    return math.inf, None
+
+
+def padded(record, where):
+    """Return the lines of a record with rounds without an aggregate added; those measure the model as it was."""
+    lines = list(record)
+    for position in where:
+        at = min(position, len(lines))
+        lines.insert(
+            at, {**MET, "relative_change": 0.0, "agreement": 1.0, "largest_gradient_norm": 1.0, NO_AGGREGATE: True}
+        )
+    return lines
+
+
+@pytest.mark.parametrize("name", EVERY)
+@given(record=records(values), where=padding, at_least=st.integers(1, 9))
+@settings(max_examples=40)
+def test_rounds_without_an_aggregate_never_make_a_verdict_earlier(name, record, where, at_least):
+    plain = ending(name, record)
+    assert ending(name, padded(record, where)) == plain
+    assert ending(name, padded(record, where), min_rounds=at_least)[0] >= plain[0]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_rounds_without_an_aggregate_leave_a_criterion_as_it_is(name):
+    monitor = ConvergenceMonitor(options_of(name))
+    monitor.observe(0, {})
+    before = monitor.observe(1, MET).criteria[0]
+    for r in range(2, 40):
+        assessment = monitor.observe(r, facts_of({**MET, NO_AGGREGATE: True}))
+        assert assessment.verdict is None
+        assert assessment.criteria[0].held_rounds == before.held_rounds
+        assert not assessment.criteria[0].measured
+
+
+@given(factor=st.floats(0.3, 0.9), where=padding)
+@settings(max_examples=30)
+def test_rounds_without_an_aggregate_change_neither_rate_nor_rounds_to_a_target(factor, where):
+    target = kinds.TargetOptions(metric="validation_loss", at_most=1.1, hold=HOLD)
+    totals = {"simulated_seconds_total": 0.0, "bytes_total": 0}
+    record = [{"validation_loss": 1.0 + factor**r} for r in range(24)]
+    found = []
+    for lines in (record, padded(record, where)):
+        lines = [{**line, **totals, "round": r} for r, line in enumerate(lines)]
+        trend = Trend(ConvergenceOptions(target=target))
+        for line in lines:
+            trend.observe(line)
+        reached = to_target(lines, target).get("rounds")
+        spent = sum(not line.get(NO_AGGREGATE) for line in lines[1 : reached + 1]) if reached is not None else None
+        found.append((trend.fit(whole=True), spent))
+    assert found[0] == found[1]
 
 
 def test_rounds_are_observed_once_and_in_order():

@@ -41,6 +41,7 @@ PUBLIC = [
     "ScenarioError",
     "ServerState",
     "ServerTransform",
+    "Snapshot",
     "StepContext",
     "StrategyError",
     "Uplink",

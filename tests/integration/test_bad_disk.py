@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from run_folders import DIGITS, Capture, assert_same_run, digits, mistake, stop_after
 
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from simulator.cli.exit_codes import EXIT_MISTAKE, EXIT_OK
 from simulator.cli.main import main
 from simulator.runs.run import simulate

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
+from server.record.checked.line_files import read_rounds
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.client_table import read_clients
-from server.record.jsonlines import read_rounds
 from server.record.records import Recorder, RunFolder
 
 KILLS, MOST_KILLS, CLIENTS, PIECES = 25, 250, 20, 3

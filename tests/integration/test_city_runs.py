@@ -14,7 +14,7 @@ from run_folders import assert_same_run, assert_same_training, client_rows, stop
 from strange_grid import StrangeGrid, context
 
 from server.convergence.divergence import DivergenceOptions
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from server.record.records import RunFolder
 from simulator.apps import apps
 from simulator.runs.run import Run, resume, simulate

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clients.core.errors import StrategyError
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from simulator.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -127,7 +127,9 @@ def test_metrics_of_unknown_names_are_ignored() -> None:
 
 
 def test_federation_of_one_client_trains() -> None:
-    with pytest.raises(StrategyError, match="min_available_nodes = 2 is more than the 1 clients: Flower would wait"):
+    with pytest.raises(
+        StrategyError, match="min_available_nodes = 2 is more than the 1 clients that can be sampled: Flower would wait"
+    ):
         run_app(app, strategy=FedAvg(), clients=1)
     alone = run_app(app, clients=1)
     assert alone.rounds.lines[-1]["cohort"] == 1

@@ -20,7 +20,7 @@ from quickstart import (
 )
 
 from clients.core.errors import EngineError, StrategyError
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

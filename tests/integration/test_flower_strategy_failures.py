@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, 
 from run_folders import digits
 
 from clients.core.errors import StrategyError
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from simulator.runs.run import simulate
 from simulator.runs.strategies import StrategyChoice
 
@@ -30,9 +31,18 @@ def fixed(inner: Strategy, clipping_norm: float) -> Strategy:
     [
         (
             FedAvg(min_available_nodes=9),
-            "min_available_nodes = 9 is more than the 8 clients: Flower would wait for ever",
+            "min_available_nodes = 9 is more than the 8 clients that can be sampled: Flower would wait for ever",
         ),
         (fixed(FedAvg(min_train_nodes=20), 1.0), "min_train_nodes = 20 is more than the 8 clients"),
+        (
+            FedAvg(fraction_train=3.0),
+            "fraction_train = 3.0 must be a share of the clients, from 0 to 1: Flower would wait "
+            "for 24 of 8 nodes for ever. fraction_train = 1.0 takes all of them.",
+        ),
+        (fixed(FedAvg(fraction_evaluate=1.5), 1.0), "fraction_evaluate = 1.5 must be a share of the clients"),
+        (FedAvg(fraction_train=-0.5), "fraction_train = -0.5 must be a share"),
+        (FedAvg(fraction_train=float("nan")), "fraction_train = nan must be a share"),
+        (FedAvg(min_evaluate_nodes=8.5), "min_evaluate_nodes = 8.5 is more than the 8 clients"),  # type: ignore[arg-type]
         (lambda ours: "a word", "is a function that returned str, not a Flower Strategy"),
     ],
 )
@@ -138,3 +148,95 @@ class Silent(Strategy):
 def test_messages_without_the_round_are_refused() -> None:
     with pytest.raises(StrategyError, match="sends messages whose config has no 'server-round'"):
         simulate(digits(*EVERYONE), strategy=Silent(), record=False)
+
+
+class Waiting(FedAvg):
+    """Waits in round 2: as its argument says, or in Flower's own loop."""
+
+    def __init__(self, wait: Callable[[Grid], object] | None = None) -> None:
+        super().__init__()
+        self._wait = wait
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        if server_round == 2 and self._wait is not None:
+            self._wait(grid)
+        elif server_round == 2:
+            self.fraction_train = 3.0
+        return super().configure_train(server_round, arrays, config, grid)
+
+
+def polls_with_pauses(grid: Grid) -> None:
+    while len(list(grid.get_node_ids())) < 9:
+        time.sleep(0.02)
+
+
+def polls_without_a_pause(grid: Grid) -> None:
+    while len(list(grid.get_node_ids())) < 9:
+        pass
+
+
+def pulls(grid: Grid) -> None:
+    while not grid.pull_messages(["never sent"]):
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("wait", "words"),
+    [
+        (None, "waits for ever in sample_nodes: it looked 4 times for 24 nodes and sent nothing, and this grid has 8"),
+        (polls_with_pauses, "waits for ever in polls_with_pauses: it looked 31 times for nodes"),
+        (polls_without_a_pause, "waits for ever in polls_without_a_pause: it looked 10,000 times for nodes"),
+        (pulls, "waits for ever in pulls: it pulled 31 times for replies that do not exist"),
+    ],
+)
+def test_strategy_that_waits_for_ever_is_refused(wait: Callable[[Grid], object] | None, words: str) -> None:
+    with pytest.raises(StrategyError) as error:
+        simulate(digits(*EVERYONE), strategy=Waiting(wait), record=False)
+    assert words in str(error.value)
+
+
+def slow_but_working(grid: Grid) -> None:
+    """Look the nodes up for each client, wait at each as for a file, and then compute for long."""
+    for k in range(8):
+        assert list(grid.get_node_ids())[k]
+        time.sleep(0.02)
+    for _ in range(60):
+        grid.get_node_ids()
+        until = time.process_time() + 0.012
+        while time.process_time() < until:
+            pass
+
+
+def test_slow_strategy_is_not_taken_for_one_that_waits() -> None:
+    assert simulate(digits(*EVERYONE), strategy=Waiting(slow_but_working), record=False).verdict.round_index == 3
+
+
+def test_strategy_that_sends_nothing_makes_an_event(tmp_path: Path) -> None:
+    simulate(digits(*EVERYONE), strategy=FedAvg(fraction_train=0.0), out=tmp_path / "run")
+    events, _ = read_rounds(tmp_path / "run" / "events.jsonl")
+    assert [(e["round"], e["kind"], e["message"]) for e in events] == [
+        (r, "nothing_sent", "FedAvg sent no messages: no client trained") for r in (1, 2, 3)
+    ]
+
+
+class Proximal(FedAvg):
+    """Sends a mu of its own to the clients."""
+
+    def __init__(self, mu: object) -> None:
+        super().__init__()
+        self._mu = mu
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        config["proximal-mu"] = self._mu  # type: ignore[assignment]
+        return super().configure_train(server_round, arrays, config, grid)
+
+
+@pytest.mark.parametrize("mu", ["0.1", float("nan"), float("inf"), -0.1, True, [0.1]])
+def test_proximal_mu_that_is_no_number_is_refused(mu: object) -> None:
+    with pytest.raises(StrategyError, match=r"sends 'proximal-mu' = .*, which must be a finite number of at least 0"):
+        simulate(digits(*EVERYONE), strategy=Proximal(mu), record=False)
+    assert simulate(digits(*EVERYONE), strategy=Proximal(1), record=False).verdict.round_index == 3

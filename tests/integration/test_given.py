@@ -37,6 +37,16 @@ class Listener:
         pass
 
 
+class Deaf:
+    def round_finished(self) -> None:
+        raise AssertionError
+
+
+class Waiting:
+    async def snapshot_taken(self, snapshot: fs.Snapshot) -> None:
+        raise AssertionError
+
+
 class Lost(nn.Module):
     """A user's module that fails with an error other than ValueError or RuntimeError."""
 
@@ -271,7 +281,21 @@ WRONG: dict[str, tuple[dict[str, Any], type[UserError], str]] = {
     ),
     "observer without methods": (
         {"observers": [Silent()]}, UserError,
-        "observers[0]: has none of an observer's methods: attached, run_started, recorded_before, progress, round_",
+        "observers[0]: has none of an observer's methods: attached, run_started, recorded_before, progress, "
+        "round_finished, snapshot_taken, event, run_finished; got a Silent. Rename 'round_finish' to 'round_finished'.",
+    ),
+    "function as observer": (
+        {"observers": [print]}, UserError,
+        "observers[0]: has none of an observer's methods: attached, run_started, recorded_before, progress, "
+        "round_finished, snapshot_taken, event, run_finished; got the function print. Pass an object whose method",
+    ),
+    "observer whose method takes nothing": (
+        {"observers": [Listener(), Deaf()]}, UserError,
+        "observers[1].round_finished: must take one argument, and takes none. Write def round_finished(self, line).",
+    ),
+    "asynchronous observer": (
+        {"observers": [Waiting()]}, UserError,
+        "observers[0].snapshot_taken: is asynchronous, and nothing would wait for it. Write def, not async def.",
     ),
     "stop": ({"stop_asked": True}, UserError, "stop_asked: must be a function that returns True to stop, got True."),
     "seed": ({"seed": "seven"}, UserError, "seed: must be a whole number, got 'seven'."),

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from waiting import eventually
 
 from server.record.records import RunFolder
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
+from simulator.cli.running import _two_step_interrupt
 from simulator.runs.run import resume, simulate
 from simulator.scenario.sections import Scenario, to_toml
 
@@ -89,6 +91,23 @@ def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     assert "Traceback" not in printed
     assert RunFolder(folder).read_outcome() is None, "the run finished before the second Ctrl-C"
     assert_resumes_exactly(folder, scenario, 1)
+
+
+def test_second_ctrl_c_in_a_destructor_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
+    class Interrupted:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            sum(range(10))  # the handler runs here
+
+    def interrupt_twice(stop_asked: Callable[[], bool]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        assert stop_asked()
+        Interrupted()
+        time.sleep(PATIENCE)
+
+    with _two_step_interrupt() as stop_asked, pytest.raises(KeyboardInterrupt):
+        interrupt_twice(stop_asked)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")

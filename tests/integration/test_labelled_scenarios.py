@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from simulator.cli.exit_codes import EXIT_OK
 from simulator.cli.main import main
 

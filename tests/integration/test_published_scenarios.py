@@ -10,7 +10,7 @@ import pytest
 from needs import shared_data
 from run_folders import Capture, mistake
 
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
 from simulator.cli.exit_codes import EXIT_OK
 from simulator.cli.main import main
 from simulator.scenario.sections import load_scenario, parse_scenario, to_toml

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from clients.core.errors import RunFolderError
 from clients.core.population import Population
 from clients.sources.custom import custom_population
-from server.record.jsonlines import read_rounds
+from server.record.checked.line_files import read_rounds
+from server.record.jsonlines import RoundWriter
 from server.record.records import RunFolder
 from simulator.runs.run import resume, simulate
 
@@ -63,8 +64,11 @@ def test_rounds_after_the_checkpoint_are_replayed_with_an_event(tmp_path: Path) 
     cut = tmp_path / "cut"
     simulate(scenario, out=cut, stop_asked=stop_after(4))
     folder = RunFolder(cut)
+    writer = RoundWriter(folder.rounds)
+    writer.append({"round": 5, "validation_loss": 99.0, "bytes_total": 1})
+    writer.close()
     with folder.rounds.open("a") as file:
-        file.write('{"round": 5, "validation_loss": 99.0, "bytes_total": 1}\n{"round": 6, "validation_lo')
+        file.write('{"round": 6, "validation_lo')
     (folder.clients / "part-00000005-00000005.parquet").write_bytes(b"not a whole part")
     folder.outcome.unlink()
     resume(cut)

@@ -44,6 +44,17 @@ MOMENTS = [
 CLIENT_MOMENTS = [("open", "checkpoint/.clients-"), ("os.rename", "checkpoint/clients-")]
 """Moments that only algorithms with client states reach."""
 LAST_MOMENTS = [("os.rename", "model.safetensors"), ("os.rename", "outcome.json")]
+ENDING_MOMENTS = [
+    ("os.rename", "partition.json"),
+    ("os.rename", "environment.json"),
+    ("os.rename", "clients/part-"),
+    ("os.rename", "checkpoint/manifest.json"),
+    ("os.rename", "model.safetensors"),
+    ("os.rename", "load_model.py"),
+    ("os.rename", "outcome.json"),
+    ("os.rename", "report.html"),
+]
+"""Every file that a run without a checkpoint before its end writes after its scenario."""
 RANDOM_KILLS = 6
 AT_LATEST = (*RECORD_AHEAD, 3)
 """The latest moment of a random kill: the process kills itself here if the kill is late on a busy machine."""
@@ -179,6 +190,26 @@ def test_run_killed_repeatedly_ends_as_the_uninterrupted_run(algorithm: str, tmp
         assert play.exit_code() == 0
     assert kills >= 16
     assert_same_run(folder, tmp_path / "whole")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_run_killed_before_any_of_its_last_files_ends_as_the_uninterrupted_run(tmp_path: Path) -> None:
+    """The run converges at round 16. A resumed run must not play round 17."""
+    from run_folders import assert_same_run
+
+    command = ["run", "quadratic-two-clients", "--set", "run.checkpoint_seconds=1e6", "--out"]
+    with player() as play:
+        play.start([*command, str(tmp_path / "whole")])
+        assert play.exit_code() == 0
+        for event, target in ENDING_MOMENTS:
+            folder = tmp_path / target.replace("/", " ") / "run"
+            play.start([*command, str(folder)], die=(event, target, 1))
+            assert play.exit_code() == -signal.SIGKILL, f"the run never reached {target}"
+            play.start(["resume", str(folder)])
+            assert play.exit_code() == 0, target
+            assert_same_run(folder, tmp_path / "whole")
+            made = {path.name for path in (tmp_path / "whole").iterdir()}
+            assert {path.name for path in folder.iterdir() if not path.name.endswith(".tmp")} == made, target
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -124,7 +124,7 @@ class FakeReceiver:
                     for labels, points in series:
                         outer.stored.setdefault(labels, {}).update(points)
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
+                self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
                 self.wfile.write(text.encode())
 
@@ -160,27 +160,58 @@ def receiving(
         receiver.close()
 
 
+Handle = Callable[[socket.socket, threading.Event], None]
+
+
 @contextmanager
-def silent_receiver() -> Iterator[str]:
-    """Give the URL of a receiver that takes connections and never answers."""
-    held: list[socket.socket] = []
+def handling(handle: Handle) -> Iterator[str]:
+    """Give the URL of a server that calls `handle(connection, over)` in a thread for each connection.
+
+    `over` is set at the end; connections are closed then.
+    """
+    held: list[tuple[socket.socket, threading.Thread]] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.05)
         over = threading.Event()
 
+        def serve(connection: socket.socket) -> None:
+            with suppress(OSError):
+                handle(connection, over)
+
         def accept() -> None:
             while not over.is_set():
-                try:
-                    held.append(server.accept()[0])
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    connection = server.accept()[0]
+                    thread = threading.Thread(target=serve, args=(connection,), daemon=True)
+                    held.append((connection, thread))
+                    thread.start()
 
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
         try:
             yield f"http://127.0.0.1:{server.getsockname()[1]}/api/v1/write"
         finally:
             over.set()
-            thread.join()
-            for connection in held:
+            accepting.join()
+            for connection, thread in held:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                thread.join()
                 connection.close()
+
+
+def silent_receiver() -> AbstractContextManager[str]:
+    """Give the URL of a receiver that takes connections and never answers."""
+    return handling(lambda connection, over: None)
+
+
+def dripping_receiver(start: bytes = b"", drip: bytes = b"x", *, pause: float = 0.02) -> AbstractContextManager[str]:
+    """Give the URL of a receiver that answers with `start`, and then with `drip` after each pause, without an end."""
+
+    def handle(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(start)
+        while not over.wait(pause):
+            connection.sendall(drip)
+
+    return handling(handle)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from server.record.checked.line_files import read_rounds
 from server.record.client_table import read_clients
-from server.record.jsonlines import read_rounds, to_json
+from server.record.jsonlines import to_json
 from server.record.records import RunFolder
 from server.rounds.loop import BY_THE_CLOCK
 from simulator.cli.exit_codes import EXIT_MISTAKE

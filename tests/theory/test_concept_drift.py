@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 
 from clients.concept_drift.application import with_drifts
-from clients.concept_drift.drift_rule import TILT
+from clients.concept_drift.drift_rule import TILT, DriftRule
 from clients.concept_drift.options import DriftOptions
 from clients.core.arrays import F64, I64
 from clients.core.population import Population
@@ -115,3 +115,38 @@ def test_changed_relation_covers_its_share_of_the_inputs(strength: float) -> Non
     direction = x[changed].mean(axis=0) - x[~changed].mean(axis=0)
     z = x @ (direction / np.linalg.norm(direction))
     assert z[changed].min() > z[~changed].max() - 0.15, "a half-space of the inputs"
+
+
+# Which way a drift goes. The projection z(x) and the scores z(y) have random signs, fixed by seed and name.
+
+
+def rule(changes: str, strength: float) -> DriftRule:
+    options = DriftOptions(kind="abrupt", changes=changes, strength=strength, duration=10)  # type: ignore[arg-type]
+    return DriftRule("turn", options, population(), seed=1)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.3, 0.6])
+def test_inputs_move_towards_larger_projections(strength: float) -> None:
+    """Weights exp(b z) move the mean of a standard normal z from 0 to b = 3 a, and not to -b."""
+    z = rule("p(x)", strength).projection(torch.from_numpy(drifted("p(x)", strength)[0]))
+    assert z.mean() == pytest.approx(TILT * strength, rel=0.05)
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.4, 0.8])
+def test_labels_move_towards_larger_scores(strength: float) -> None:
+    """Weights exp(b z(y)) multiply the odds of label 1 by exp(b (z(1) - z(0)))."""
+    scores = rule("p(y)", strength).scores
+    before, after = (float(y.mean()) for y in (examples(population())[1], drifted("p(y)", strength)[1]))
+    moved = np.log(after / (1 - after)) - np.log(before / (1 - before))
+    assert moved == pytest.approx(TILT * strength * (scores[1] - scores[0]), rel=0.08)
+    assert abs(scores[1] - scores[0]) > 0.1
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.7])
+def test_relation_changes_where_the_projection_is_largest(strength: float) -> None:
+    """The share a of the inputs with the largest z: above the quantile 1 - a of a standard normal number."""
+    x, y, _ = examples(population())
+    changed = drifted("p(y|x)", strength)[1] != y
+    z = rule("p(y|x)", strength).projection(torch.from_numpy(x))
+    assert z[changed].min() > z[~changed].max()
+    assert z[changed].min() == pytest.approx(stats.norm.ppf(1 - strength), abs=0.05)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from federations import affine, fixed_point, objectives, quadratics, spectral_radius
 
+from clients.training.optimizers import gradient_weights
 from clients.training.options import LocalOptions
-from server.algorithms.aggregation import gradient_weights
 from server.algorithms.options import FedAvgOptions, FedNovaOptions, FedProxOptions
 
 E, TAU = (0.0, 1.0, 5.0), (1, 10, 40)

@@ -118,6 +118,37 @@ def test_energy_distance_of_equal_clients_is_unbiased() -> None:
     assert min(got) < 0 < max(got)
 
 
+@pytest.mark.parametrize(("spread", "sizes"), [(0.0, [50] * 10), (0.0, [200, 10, 10, 40]), (1.0, [20] * 10)])
+def test_error_of_the_energy_distance_is_that_of_repeated_draws_or_somewhat_more(spread, sizes) -> None:
+    """A jackknife exceeds the standard error on average: at a distance of 0 by the root of 2, as for any degenerate U-statistic."""
+    random, offsets = np.random.default_rng(1), np.concatenate(([0], np.cumsum(sizes)))
+    centres = np.repeat(random.normal(size=(len(sizes), 2)) * spread, sizes, axis=0)
+    got = [feature_shift(random.normal(size=(offsets[-1], 2)) + centres, offsets, sizes) for _ in range(200)]
+    means, errors = np.array([g.mean for g in got]), np.array([g.error for g in got])
+    assert 1.0 < np.sqrt((errors**2).mean()) / means.std() < 1.8
+    assert (abs(means - means.mean()) <= 2 * errors).mean() > 0.95
+
+
+def test_error_of_the_energy_distance_equals_the_jackknife_by_leaving_examples_out() -> None:
+    random = np.random.default_rng(4)
+    x, sizes = random.normal(size=(12, 2)), np.array([5, 4, 3])
+    w = sizes / 12
+    z = (x - x.mean(0)) / x.std(0)
+    owner = np.repeat(np.arange(3), sizes)
+
+    def distance(left: np.ndarray) -> float:
+        between = np.linalg.norm(z[left][:, None] - z[left], axis=2)
+        of = owner[left]
+        m = np.array([[between[of == k][:, of == j].sum() / ((of == k).sum() * ((of == j).sum() - (k == j)))
+                       for j in range(3)] for k in range(3)])  # fmt: skip
+        return float(w @ m @ w - w @ np.diagonal(m))
+
+    whole = np.arange(12)
+    change = np.array([distance(np.delete(whole, i)) - distance(whole) for i in range(12)])
+    expected = np.sqrt((((sizes - 1) / sizes)[owner] * change**2).sum())
+    assert feature_shift(x, np.array([0, 5, 9, 12]), sizes).error == pytest.approx(expected, rel=1e-12)
+
+
 def test_energy_distance_equals_its_definition() -> None:
     """Computes every pair, for clients of 3, 1 and 4 examples (a client of one example cannot be measured)."""
     random = np.random.default_rng(1)

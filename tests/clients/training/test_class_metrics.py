@@ -43,11 +43,11 @@ labels = st.lists(st.tuples(st.integers(0, CLASSES - 1), st.integers(0, CLASSES 
 
 
 def by_sklearn(predicted, targets):
-    """Return balanced accuracy and macro-F1 over the classes that occur."""
+    """Return balanced accuracy over the classes that occur, and macro-F1 over those that occur or are predicted."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class that is only predicted
         balanced = balanced_accuracy_score(targets, predicted)
-    return balanced, f1_score(targets, predicted, labels=np.unique(targets), average="macro", zero_division=0)
+    return balanced, f1_score(targets, predicted, average="macro", zero_division=0)
 
 
 @given(pairs=labels)
@@ -75,6 +75,13 @@ def test_counts_of_clients_add_up(clients):
         own = owner == k
         expected = by_sklearn(predicted[own], targets[own])[0] if own.any() else np.nan
         assert each[k] == pytest.approx(expected, nan_ok=True)
+
+
+def test_absent_class_that_is_guessed_counts_as_zero():
+    """Class 0: F1 2/3; class 2 is guessed and absent: 0; classes 1 and 3 do not occur."""
+    counts = class_counts(torch.tensor([0, 2]), torch.tensor([0, 0]), CLASSES)
+    assert float(macro_f1(counts)) == pytest.approx(1 / 3)
+    assert float(balanced_accuracy(counts)) == 0.5
 
 
 def test_classifier_of_the_common_class_scores_low():

@@ -65,16 +65,17 @@ def given(population_of, **options):
     return task, CohortWork(round_index=3, clients=clients, params=params, buffers=buffers), data, batches
 
 
-def by_hand(task, data, batches, optimizer_of, between=lambda module: None):
+def by_hand(task, data, batches, optimizer_of, between=lambda module: None, after=lambda module, step: None):
     """Train a copy of the module with a plain loop; return its parameters."""
     module = copy.deepcopy(task.module)
     optimizer = optimizer_of(module.parameters())
-    for rows in batches:
+    for step, rows in enumerate(batches, 1):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(module(data.features[rows]), data.targets[rows])
         loss.backward()
         between(module)
         optimizer.step()
+        after(module, step)
     return nn.utils.parameters_to_vector(module.parameters()).detach()
 
 
@@ -113,14 +114,22 @@ def test_decoupled_weight_decay_goes_with_any_optimizer(population_of):
     check(task, work, by_hand(task, data, batches, lambda p: SGD(p, LR, momentum=0.9), decay))
 
 
-def test_l1_adds_its_subgradient(population_of):
-    task, work, data, batches = given(population_of, l1=0.2)
+@pytest.mark.parametrize(("optimizer", "reach"), [
+    ("sgd", lambda t: 1.0),
+    ("momentum", lambda t: sum(0.9**j for j in range(t))),
+    ("nesterov", lambda t: 1 + 0.9 * sum(0.9**j for j in range(t))),
+])  # fmt: skip
+def test_l1_is_a_proximal_step_as_long_as_the_optimizers(optimizer, reach, population_of):
+    """The threshold is l1 x local_lr x the optimizer's step for gradients of 1."""
+    task, work, data, batches = given(population_of, optimizer=optimizer, l1=0.02)
+    of = {"sgd": {}, "momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}[optimizer]
 
-    def subgradient(module):
-        for p in module.parameters():
-            p.grad += 0.2 * torch.sign(p.detach())
+    def threshold(module, step):
+        with torch.no_grad():
+            for p in module.parameters():
+                p.copy_(nn.functional.softshrink(p, 0.02 * LR * reach(step)))
 
-    check(task, work, by_hand(task, data, batches, lambda p: SGD(p, LR), subgradient))
+    check(task, work, by_hand(task, data, batches, lambda p: SGD(p, LR, **of), after=threshold))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

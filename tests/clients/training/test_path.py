@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from clients.training.path_measures import PathMeter, is_measured, squared_norms
+from clients.core.parameters import Layout
+from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 
 
 def test_measured_steps_are_powers_of_two():
@@ -16,16 +17,27 @@ def test_squared_norms_run_over_all_tensors():
     assert squared_norms(tensors).tolist() == [pytest.approx(9.0), pytest.approx(10.0)]
 
 
-def test_drift_is_the_mean_height_of_the_trapezoids():
+def test_distances_are_measured_at_each_of_the_first_sixteen_steps():
+    assert [s for s in range(1, 130) if is_placed(s)] == [*range(1, 17), 32, 64, 128]
+
+
+def test_distances_run_over_all_tensors():
+    start = {"w": torch.tensor([1.0, 1.0]), "b": torch.tensor(0.0)}
+    layout = Layout.of(start)
+    params = {"w": torch.tensor([[1.0, 3.0], [4.0, 1.0]]), "b": torch.tensor([1.0, -4.0])}
+    found = distances(params, layout, layout.flatten(start))
+    assert found.tolist() == pytest.approx([5**0.5, 5.0])
+
+
+def test_drift_is_the_mean_over_steps_of_the_interpolated_squares():
     meter = PathMeter(3)
     meter.gradient(torch.tensor([4.0, 9.0, 1.0]))
-    meter.position(1, torch.tensor([2.0, 4.0, 6.0]))
+    meter.position(1, torch.tensor([1.0, 2.0, 3.0]))
     meter.gradient(torch.tensor([16.0, 1.0]))
-    meter.position(2, torch.tensor([6.0, 8.0]))  # the third client has finished
-    meter.position(np.array([5, 2, 1]), torch.tensor([10.0, 8.0, 6.0]))
-    first = (0 + 2) / 2 + (2 + 6) / 2 + 3 * (6 + 10) / 2
-    second = (0 + 4) / 2 + (4 + 8) / 2
-    assert meter.drift().tolist() == pytest.approx([first / 5, second / 2, 3.0])
+    meter.position(2, torch.tensor([2.0, 3.0]))  # the third client has finished
+    meter.position(np.array([5, 2, 1]), torch.tensor([5.0, 3.0, 3.0]))
+    first = 1 + 4 + (11 + 18 + 25)  # 4 at step 2, 25 at step 5, on a line between
+    assert meter.drift().tolist() == pytest.approx([first / 5, (4 + 9) / 2, 9.0])
     assert meter.gradient_norm().tolist() == pytest.approx([4.0, 3.0, 1.0])
 
 
@@ -33,10 +45,15 @@ def test_client_without_steps_has_no_drift():
     assert PathMeter(2).drift().tolist() == [0.0, 0.0]
 
 
-def test_straight_path_at_constant_speed_has_its_closed_form():
-    """Distance s after s steps: the mean of s squared over [0, S] is at most the trapezoid, and close to it."""
-    meter, total = PathMeter(1), 64
+@pytest.mark.parametrize("total", [*range(1, 70), 100, 128, 1000])
+def test_straight_path_at_constant_speed_is_exact_up_to_sixteen_steps_and_close_beyond(total):
+    """Distance s after s steps: d_s = s^2, whose mean is (S + 1) (2 S + 1) / 6, and whose interpolation lies above."""
+    meter = PathMeter(1)
     for s in range(1, total + 1):
-        if is_measured(s) or s == total:
-            meter.position(s, torch.tensor([float(s * s)]))
-    assert total**2 / 3 <= float(meter.drift()[0]) < 1.25 * total**2 / 3
+        if is_placed(s) or s == total:
+            meter.position(s, torch.tensor([float(s)]))
+    mean, found = (total + 1) * (2 * total + 1) / 6, float(meter.drift()[0])
+    if total <= 17:  # a last step next to a measured one leaves nothing to interpolate
+        assert found == pytest.approx(mean, rel=1e-14)
+    else:
+        assert mean < found < mean * (1 + 1 / 14)

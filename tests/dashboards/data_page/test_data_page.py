@@ -186,6 +186,23 @@ def test_table_lists_every_measure_once() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("shift", "error", "shown"),
+    [
+        (-0.0012, 0.004, "0 within its noise, ± 0.008"),
+        (0.006, 0.004, "0 within its noise, ± 0.008"),
+        (0.77, 0.01, "0.77 ± 0.02 (coefficient 0.05)"),
+        (-0.1, None, "0 (estimated below 0) (coefficient 0.05)"),
+    ],
+)
+def test_feature_shift_within_its_noise_is_shown_as_zero(shift: float, error: float | None, shown: str) -> None:
+    m = HeterogeneityMeasures(
+        clients=10, examples=50, smallest=5, median=5, largest=5, quantity_gini=0.0, feature_shift=shift,
+        feature_shift_error=error, feature_coefficient=0.05,
+    )  # fmt: skip
+    assert {row.name: row.value for row in data_text.rows(m)}["feature shift"] == shown
+
+
 def test_table_shows_requests_and_extremes() -> None:
     lines = list(data_text.table(small_city(), measure_clients(small_city(), seed=0)[0]))
     assert any(re.search(r"reached label js +0\.2987 +0\.3 was requested", line) for line in lines)

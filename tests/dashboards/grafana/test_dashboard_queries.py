@@ -27,7 +27,8 @@ from clients.sources.custom import custom_population
 from dashboards.grafana.build import DASHBOARDS, FOLDER
 from dashboards.grafana.promql import ROUND_0
 from dashboards.prometheus import Role, running, runs
-from server.record.jsonlines import RoundWriter, read_rounds
+from server.record.checked.line_files import read_rounds
+from server.record.jsonlines import RoundWriter
 from server.sinks.export import read_recorded, to_remote_write, write_openmetrics
 from simulator.runs.run import simulate
 from simulator.scenario.sections import load_scenario
@@ -53,6 +54,7 @@ DIGITS = (
     "run.rounds=12", "engine.kind=stacked", "model.kind=softmax", "model.hidden=", "model.activation=",
     "model.initialisation=", "model.dropout=", "model.norm=", "model.groups=", "partition.clients=12",
     "algorithm.cohort=6", "local.local_epochs=1", "evaluation.federated_every=1", "evaluation.gradient_every=2",
+    "evaluation.objective_every=4", "evaluation.test_every=5",
     "convergence.stop=any", "convergence.min_rounds=12", "convergence.target.at_least=0.3", "convergence.target.hold=1",
     "convergence.agreement.at_least=0.5", "convergence.agreement.hold=2", "convergence.error_free.hold=2",
     "evaluation.baselines=false",

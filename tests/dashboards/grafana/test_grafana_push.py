@@ -179,7 +179,7 @@ def test_old_server_is_refused(grafana, capsys):
 
 def test_token_repeated_by_the_server_is_not_printed(grafana, capsys):
     grafana.faults["/api/folders"] = (500, "you sent {token}")
-    assert "you sent Bearer (token)" in refused(capsys, grafana)
+    assert "you sent Bearer (hidden)" in refused(capsys, grafana)
 
 
 @pytest.mark.parametrize("path", ["/api/health", "/api/datasources", "/api/dashboards/db"])

@@ -20,10 +20,11 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from clients.core.errors import UserError
+from clients.core.errors import RunFolderError, UserError
 from dashboards.watch.runs import Lines, WatchedRuns
 from dashboards.watch.server import LARGEST_HEAD, WatchServer, watch
-from server.record.jsonlines import RoundWriter, truncate_rounds
+from server.record.checked.line_files import truncate_rounds
+from server.record.jsonlines import RoundWriter
 from server.record.records import Recorder
 from simulator.cli.main import main
 from tests.support.made_records import columns_of, line_of, make_record
@@ -64,7 +65,7 @@ def test_record_that_was_cut_back_is_read_again(tmp_path: Path) -> None:
     path.write_text("")
     assert lines.read() == []
     path.unlink()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(RunFolderError, match="cannot be read: No such file"):
         lines.read()
 
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from clients.core.errors import UserError
+from clients.training.optimizers import gradient_weights
 from clients.training.options import LocalOptions, ScheduleOptions
 from server.algorithms.aggregation import (
     ClientFacts,
     clipped,
     coordinate_median,
-    gradient_weights,
     normalised_mean,
     weighted_mean,
     weighted_sum,

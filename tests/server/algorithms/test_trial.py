@@ -77,11 +77,15 @@ def finishing(finish: Any) -> fs.Algorithm:
 WRONG = {
     "weights of another length": (
         aggregation(lambda facts: np.ones(99)),
-        r"weights of 'own' must be \d+ finite numbers, one for each client; got an array of shape \(99,\)",
+        r"weights of 'own' must be \d+ finite numbers >= 0, one for each client; got an array of shape \(99,\)",
     ),
     "weights that are no numbers": (
         aggregation(lambda facts: facts.num_examples * np.nan),
         r"weights of 'own' must be \d+ finite numbers.*nan",
+    ),
+    "negative weights": (
+        aggregation(lambda facts: 1.0 - facts.num_examples),
+        r"weights of 'own' must be \d+ finite numbers >= 0, one for each client; got .*-",
     ),
     "reduce": (aggregation(reduce=lambda rows, w: rows.mean()), r"reduce of 'own' must return a tensor of shape"),
     "map_update": (aggregation(map_update=lambda rows: rows.norm(dim=1)), r"map_update of 'own' must return a tensor"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from clients.core.errors import UserError
@@ -60,16 +61,20 @@ def run(options, **series):
          {"validation_accuracy": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]}, 4),
         ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # never better
          {"train_loss": [1.0, 2.0, 3.0, 4.0]}, None),
-        ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # worse than its best
-         {"train_loss": [1.0, 0.5, 0.7, 0.9, 1.0]}, 3),
         ({"plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2)},  # ends where it began
          {"train_loss": [1.0, 1.05, 0.95, 1.0]}, 2),
         ({"settled": SettledOptions(below=1e-3, hold=2)},
          {"relative_change": [None, 1e-4, 1e-3, 9e-4, 8e-4, 1e-2]}, 4),
         ({"pseudo_gradient": PseudoGradientOptions(below=0.1, hold=2)},
          {"pseudo_gradient_norm": [None, 0.05, 0.2, 0.09, 0.08]}, 4),
+        ({"settled": SettledOptions(below=1e-3, hold=3)},  # short steps that grow leave a neighbourhood
+         {"relative_change": [None, 1e-6, 2e-6, 4e-6, 8e-6, 16e-6]}, None),
+        ({"settled": SettledOptions(below=1e-3, hold=3)},
+         {"relative_change": [None, 1e-6, 2e-6, 4e-6, 3e-6, 1e-6]}, 4),
         ({"gradient": GradientOptions(below=0.1)},
          {"gradient_norm": [1.0, 0.1, 0.099]}, 2),
+        ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},  # they rise together
+         {"train_loss": [0.5, 0.6, 0.8, 1.0, 2.0], "validation_loss": [0.5, 0.61, 0.82, 1.0, 2.0]}, None),
         ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},
          {"train_loss": [1.0, 0.5, 0.5, 0.5, 0.5], "validation_loss": [1.0, 0.6, 0.55, 0.55, 0.55]}, 4),
         ({"gap": GapOptions(below=0.1, min_delta=0.01, patience=2)},  # neither improves, but they are apart
@@ -93,6 +98,69 @@ def test_criterion_fires_at_its_round(options, series, fires):
         assert assessment.verdict.round_index == fires
         assert assessment.verdict.criteria == (status.name,)
         assert assessment.verdict.reasons == (status.words,)
+
+
+@pytest.mark.parametrize(
+    ("options", "series", "fires", "words"),
+    [
+        (PlateauOptions(metric="validation_accuracy", min_delta=0.0, patience=2), [0.1, 0.2, 0.3, 0.25, 0.2, 0.1], 4,
+         "validation accuracy stopped improving: its best was 0.3 in round 2, and it is 0.2 now"),
+        (PlateauOptions(metric="train_loss", min_delta=0.1, patience=2), [1.0, 0.5, 0.7, 0.9, 1.0], 3,
+         "training loss stopped improving: its best was 0.5 in round 1, and it is 0.9 now"),
+        (PlateauOptions(metric="train_loss", min_delta=0.01, patience=4), [1.0, 0.5, 0.8, 0.81, 0.79, 0.82, 0.8], 5,
+         "training loss stopped improving: its best was 0.5 in round 1, and it is 0.82 now"),
+    ],
+)  # fmt: skip
+def test_metric_that_stopped_improving_away_from_its_best_has_not_converged(options, series, fires, words):
+    fired, assessment = run(ConvergenceOptions(plateau=options, divergence=NEVER), **{options.metric: series})
+    assert fired == fires
+    assert (assessment.verdict.outcome, assessment.verdict.criteria) == ("stopped", ("plateau",))
+    assert assessment.verdict.reasons == (words,)
+
+
+def test_metric_within_its_noise_of_its_best_has_converged():
+    random = np.random.default_rng(1)
+    series = [1.0, *(0.5 + 0.05 * random.standard_normal(40))]
+    options = PlateauOptions(metric="train_loss", min_delta=1e-3, patience=8)
+    fired, assessment = run(ConvergenceOptions(plateau=options, divergence=NEVER), train_loss=series)
+    assert fired is not None
+    assert assessment.verdict.outcome == "converged"
+    assert series[fired] > min(series) + 1e-3
+
+
+@pytest.mark.parametrize("patience", [2, 3, 5, 10])
+def test_plateau_counts_anew_after_a_recovery(patience):
+    """Half way a fault lifts the loss to 5; it falls back by 0.8 a round, passes its best and rests at 0.4."""
+    before = 0.5 + 0.5 * 0.5 ** np.arange(10)
+    after = 0.4 + 4.6 * 0.8 ** np.arange(80)
+    series = [*before, *after]
+    options = PlateauOptions(metric="train_loss", min_delta=1e-3, patience=patience)
+    fired, assessment = run(ConvergenceOptions(plateau=options), train_loss=series)
+    assert assessment.verdict.outcome == "converged"
+    assert series[fired] == pytest.approx(0.4, abs=1e-2)
+    best = int(np.argmax(np.array(series) < 0.5))
+    assert fired >= best + patience
+
+
+def test_plateau_above_the_best_after_a_recovery_has_stopped_improving():
+    series = [1.0, 0.5, 0.3, 5.0, *(1.0 + 4.0 * 0.5 ** np.arange(1, 30))]
+    options = PlateauOptions(metric="train_loss", min_delta=0.01, patience=5)
+    fired, assessment = run(ConvergenceOptions(plateau=options), train_loss=series)
+    assert series[fired] == pytest.approx(1.0, abs=0.05)
+    assert fired > 3 + 5
+    assert assessment.verdict.outcome == "stopped"
+    assert "its best was 0.3 in round 2" in assessment.verdict.reason
+
+
+def test_criterion_that_speaks_for_convergence_ends_a_run_as_converged_beside_one_that_does_not():
+    series = {"train_loss": [1.0, 0.5, 0.7, 0.9], "validation_accuracy": [0.1, 0.2, 0.3, 0.9]}
+    both = {
+        "plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2),
+        "target": TargetOptions(metric="validation_accuracy", at_least=0.9),
+    }
+    for stop, outcome in (("any", "converged"), ("all", "stopped")):
+        fired, assessment = run(ConvergenceOptions(**both, stop=stop), **series)
+        assert (fired, assessment.verdict.outcome) == (3, outcome)
 
 
 def test_round_that_did_not_measure_keeps_the_state():
@@ -254,22 +322,61 @@ def test_number_that_is_not_finite_ends_the_run_at_once(fact, bad):
 @pytest.mark.parametrize(
     ("losses", "fires"),
     [
-        ([1.0, 0.1, 1.9, 2.1, 1.9, 2.1, 2.2], 6),  # two in a row above 20 x 0.1
-        ([1.0, 0.1, 2.1, 2.0, 2.1, 2.0], None),  # 2.0 is not above
-        ([5.0, 0.1, 2.1, 2.2, 5.1, 5.2], 5),  # and above where it began
-        ([1.0, -0.1, 50.0, 60.0], 3),  # the best loss above 0 is what counts: 1
-        ([0.0, 0.0, 30.0, 40.0, 50.0], None),  # 30 became the best above 0
+        ([1.0, 0.1, 22.0, 23.0], 3),  # a new highest value in two rounds above 1 + 20 x 1
+        ([1.0, 0.1, 2.1, 2.2, 5.0, 20.9, 20.9], None),  # far above its best, but not above its start
+        ([1.0, 0.0, -1e-9, 10.0, 20.0], None),  # a loss may pass 0
+        ([1.0, -0.1, 23.0, 24.0, 25.0], 4),  # the descent to -0.1 adds to the scale: the limit is 1 + 20 x 1.1
+        ([-5.0, 60.0, 94.0, 95.0, 96.0, 97.0], 5),  # a loss below 0 has the scale of its size
+        ([1.0, 400.0, 260.0, 100.0, 30.0, 10.0, 1.0], None),  # one large transient
+        ([1.0, 50.0, *(49.0 - r for r in range(20)), 1.0], None),  # one that falls slowly
+        ([1.0, 50.0, 3.0, 200.0, 5.0], 3),  # an oscillation that grows
+        ([1.0, 30.0, 2.0, 25.0, 2.0, 20.0, 1.0], None),  # and one that shrinks
+        ([1.0, 50.0, *([40.0] * 11)], 12),  # stays above its limit without falling, ten rounds
+        ([1.0, 22.0, *([1.0] * 10), 22.0, *([1.0] * 10), 22.0], None),  # it recovers every time
+        ([0.0, 0.0, 1.0, 20.0, 21.0, 22.0], 5),  # a loss that starts at 0 has the scale of its first change
     ],
 )
-def test_loss_far_above_its_best_ends_the_run(losses, fires):
+def test_loss_that_grows_far_above_its_start_ends_the_run(losses, fires):
     fired, assessment = run(ConvergenceOptions(), train_loss=losses)
     assert fired == fires
     if fires is not None:
-        assert assessment.verdict.quantity == "train_loss"
-        assert f"training loss {losses[fires]:.4g} is " in assessment.verdict.reasons[0]
-        assert assessment.verdict.reasons[1] == "the limit is 20 times, for 2 measured rounds in a row"
-        assert assessment.verdict.value == losses[fires] > assessment.verdict.threshold
+        verdict = assessment.verdict
+        assert verdict.quantity == "train_loss"
+        assert f"training loss {losses[fires]:.4g} is above its limit {verdict.threshold:.4g}, " in verdict.reasons[0]
+        assert "the limit is 20 times the scale of its start (" in verdict.reasons[1]
+        assert verdict.value == losses[fires] > verdict.threshold
     assert run(ConvergenceOptions(divergence=NEVER), train_loss=losses)[0] is None
+
+
+def test_loss_that_rises_to_a_floor_by_ever_shorter_steps_has_not_diverged():
+    """From the optimum to a biased fixed point the gap grows without bound in units of its start, and converges."""
+    path = 1.0 - 0.9 ** np.arange(60)
+    steps = [None, *np.abs(np.diff(path))]
+    assert run(ConvergenceOptions(), optimality_gap=list(path**2), step_norm=steps)[0] is None
+    grows = 1.1 ** np.arange(60)
+    assert run(ConvergenceOptions(), optimality_gap=list(grows**2), step_norm=[None, *np.diff(grows)])[0] is not None
+
+
+def test_known_gap_is_judged_instead_of_the_losses():
+    series = {"optimality_gap": [1.0, 0.5, 0.2, 0.1], "train_loss": [0.1, 5.0, 50.0, 500.0]}
+    assert run(ConvergenceOptions(), **series)[0] is None
+    assert run(ConvergenceOptions(), train_loss=series["train_loss"])[0] == 2
+
+
+def test_run_that_never_stops_ends_at_numbers_that_are_not_finite_alone():
+    never = ConvergenceOptions(stop="never", divergence=DivergenceOptions(spike=2.0, patience=1))
+    losses = [1.0, 25.0, 1e6, 1e9, 1e300]
+    fired, _ = run(never, train_loss=losses, largest_gradient_norm=losses)
+    assert fired is None
+    assert run(never, train_loss=[*losses, math.inf])[0] == 5
+    monitor = ConvergenceMonitor(never)
+    for r, loss in enumerate([1.0, 5.0, 30.0, 40.0]):
+        monitor.observe(r, {"train_loss": loss})
+    budget, grown = monitor.stopped(3, 3).reasons
+    assert budget == "the budget of 3 rounds is spent"
+    assert grown.startswith("it would count as diverged from round 2 on: training loss 40 is above its limit 21, ")
+    monitor.observe(4, {"train_loss": 2.0})
+    assert monitor.stopped(4, 4).reasons == ("the budget of 4 rounds is spent",)
 
 
 def test_rounds_that_did_not_measure_the_loss_do_not_reset_its_patience():
@@ -286,6 +393,9 @@ def test_gradient_spike_ends_the_run():
     assert "Clip" in assessment.verdict.hint
     assert run(options, largest_gradient_norm=[*calm[:4], 1e9])[0] is None  # four rounds are too few
     assert run(options, largest_gradient_norm=[0.0] * 6 + [1.0])[0] is None  # no scale to compare with
+    low = [*calm, *([1e-6] * 20)]  # the median of a run that converges falls: an ordinary norm is no spike
+    assert run(options, largest_gradient_norm=[*low, 199.0])[0] is None
+    assert run(options, largest_gradient_norm=[*low, 201.0])[0] == 25
     patient = ConvergenceOptions(divergence=DivergenceOptions(spike=100.0))
     assert run(patient, largest_gradient_norm=[*calm, 1e4, 2.0, 1e4, 1e4])[0] == 8
 
@@ -317,7 +427,7 @@ def test_required_facts_are_those_of_the_criteria():
     ("make", "field", "words"),
     [
         (lambda: PlateauOptions(metric="validation_los"), "metric", "Nearest: 'validation_loss'"),
-        (lambda: PlateauOptions(metric="test_loss"), "metric", "once, at the end"),
+        (lambda: PlateauOptions(metric="test_loss"), "metric", "test examples decide nothing"),
         (lambda: PlateauOptions(metric="gradient_norm"), "metric", "is not a metric that may stop a run"),
         (lambda: PlateauOptions(patience=0), "patience", "at least 1, got 0"),
         (lambda: PlateauOptions(min_delta=-0.1), "min_delta", ">= 0 and finite, got -0.1"),

@@ -87,6 +87,8 @@ def given_by_runs() -> list[Sample]:
         "local.local_lr=0.3",
         "evaluation.baselines=true",
         "evaluation.gradient_every=5",
+        "evaluation.objective_every=5",
+        "evaluation.test_every=5",
         "convergence.gap.below=0.1",
         "convergence.error_free.hold=3",
         "convergence.target.at_least=0.2",

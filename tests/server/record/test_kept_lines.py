@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedscape as fs
-from server.record.jsonlines import RoundWriter, read_rounds
+from server.record.checked.line_files import read_rounds
+from server.record.jsonlines import RoundWriter
 from server.record.kept_lines import BLOCK, KeptLines
 from server.record.round_table import RoundTable
 

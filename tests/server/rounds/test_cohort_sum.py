@@ -159,3 +159,21 @@ def test_update_of_weight_zero_is_left_out_also_when_it_diverged(update, keep_ro
 def test_norm_of_the_aggregate_is_that_of_the_clipped_updates(update, keep_rows):
     found = filled(plan_of(update, clipped(weighted_mean(), 0.5)), update, TILES, keep_rows).result()
     assert found.dispersion.aggregate_norm == pytest.approx(float(found.aggregate.pseudo_gradient.norm()))
+    parts = [float(found.aggregate.pseudo_gradient[start:end].norm()) for _, start, end in LAYERS]
+    assert [norm for _, norm in found.dispersion.by_layer.values()] == pytest.approx(parts)
+
+
+@pytest.mark.parametrize("keep_rows", [True, False])
+def test_norm_of_the_aggregate_is_that_of_the_sum_where_weights_do_not_sum_to_one(update, keep_rows):
+    weights = np.array([0.0, 2.0, 0.5, 1.0, 0.0, 3.0, 0.25])
+    found = filled(plan_of(update, weights=weights), update, TILES, keep_rows).result()
+    assert found.dispersion.aggregate_norm == pytest.approx(float(found.aggregate.pseudo_gradient.norm()))
+    parts = [float(found.aggregate.pseudo_gradient[start:end].norm()) for _, start, end in LAYERS]
+    assert [norm for _, norm in found.dispersion.by_layer.values()] == pytest.approx(parts)
+
+
+def test_norms_of_a_median_are_those_of_the_median(update):
+    found = sum_of([update], plan_of(update, coordinate_median()))
+    parts = [float(found.aggregate.pseudo_gradient[start:end].norm()) for _, start, end in LAYERS]
+    assert [norm for _, norm in found.dispersion.by_layer.values()] == pytest.approx(parts)
+    assert found.dispersion.aggregate_norm == pytest.approx(float(np.hypot(*parts)))

@@ -1,12 +1,18 @@
 """Observers receive every moment in order. A failing one is dropped, unless it is critical."""
 
+import copy
 import logging
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
-from clients.core.errors import RunFolderError
-from server.rounds.observers import Observers
+from clients.core.errors import RunFolderError, UserError
+from server.rounds.observers import Observers, Snapshot
+from simulator.runs.run import History
 
 
 class Everything:
@@ -152,3 +158,90 @@ def test_progress_of_a_resumed_run_has_the_round_after_the_checkpoint() -> None:
 
 def test_progress_is_not_followed_without_the_method() -> None:
     assert not Observers([Everything()]).follow_progress
+
+
+class Mine:
+    """A user's observer that changes all that it receives."""
+
+    def __init__(self) -> None:
+        self.received: list[Any] = []
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        self.received.append(line.pop("loss"))
+        line["worst"].clear()
+
+    def recorded_before(self, lines: list[dict[str, Any]]) -> None:
+        lines.clear()
+
+    def snapshot_taken(self, snapshot: Snapshot) -> None:
+        snapshot.clients["client_drift"][:] = 0.0
+        snapshot.line.clear()  # type: ignore[attr-defined]
+        for tensor in snapshot.parameters().values():
+            tensor.zero_()
+
+
+def test_users_observers_receive_copies() -> None:
+    line, lines = {"round": 1, "loss": 0.5, "worst": [{"client": 3}]}, [{"round": 0}]
+    first, second = Mine(), Mine()
+    observers = Observers([first, second])
+    observers.recorded_before(lines)
+    observers.round_finished(line)
+    assert line == {"round": 1, "loss": 0.5, "worst": [{"client": 3}]}
+    assert lines == [{"round": 0}]
+    assert first.received == second.received == [0.5]
+
+
+def test_observers_of_fedscape_receive_the_line_itself(tmp_path: Path) -> None:
+    """They are many, and a copy for each would cost more than the rest of the moment."""
+    history = History()
+    line = {"round": 1}
+    Observers([history]).round_finished(line)
+    assert history.lines[0] is line
+
+
+def test_snapshots_are_copies() -> None:
+    drifts, module = np.ones(2), nn.Linear(2, 1)
+    observers = Observers([Mine(), Mine()])
+    assert observers.follow_snapshots
+    snapshot = Snapshot(3, {"round": 3}, {"client_drift": drifts}, lambda: copy.deepcopy(module))
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    observers.snapshot_taken(snapshot)
+    assert drifts.tolist() == [1.0, 1.0]
+    assert snapshot.line == {"round": 3}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert "Linear" not in repr(snapshot)
+
+
+def test_snapshots_are_not_followed_without_the_method() -> None:
+    assert not Observers([Everything()]).follow_snapshots
+
+
+class Vital:
+    critical = True
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        raise OSError("no route to host")
+
+
+def test_failing_critical_observer_of_a_user_is_named_with_round_and_line() -> None:
+    observers = Observers([Vital()])
+    line = Vital.round_finished.__code__.co_firstlineno + 1
+    with pytest.raises(UserError) as caught:
+        observers.round_finished({"round": 7})
+    assert str(caught.value) == (
+        f"observers: Vital fails in round_finished of round 7: OSError: no route to host (at {__file__}, line {line}, "
+        'in round_finished: raise OSError("no route to host")). It is critical, so it ends the run. '
+        "A recorded run can be resumed."
+    )
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_failure_when_attached_is_named_before_the_run() -> None:
+    class Unready:
+        def attached(self, announce: Any) -> None:
+            raise ConnectionError("no server")
+
+    with pytest.raises(
+        UserError, match=r"observers: Unready fails in attached: ConnectionError: no server \(at .*, line"
+    ):
+        Observers([Unready()])

@@ -52,8 +52,8 @@ def test_whole_weights_give_the_same_round() -> None:
 
 
 def test_cohorts_by_examples_are_drawn_by_weight() -> None:
-    sampler = CohortSampler(FedAvgOptions(cohort=20_000, sampling="by_examples"), np.ones(3, np.int32), 1,
-                            shares=SHARES)  # fmt: skip
+    sampler = CohortSampler(FedAvgOptions(cohort=20_000, sampling="by_examples", weighting="uniform"),
+                            np.ones(3, np.int32), 1, shares=SHARES)  # fmt: skip
     cohort = sampler.draw(1)
     assert cohort.draws.sum() == 20_000
     np.testing.assert_allclose(cohort.draws / 20_000, SHARES, atol=0.02)

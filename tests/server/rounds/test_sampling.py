@@ -14,7 +14,7 @@ BUSY = [0, 1, 3, 4, 6]
 
 
 def sampler(seed=1, sizes=SIZES, **options):
-    return CohortSampler(FedAvgOptions(**options), np.asarray(sizes, np.int32), seed)
+    return CohortSampler(FedAvgOptions(**{"weighting": "uniform"} | options), np.asarray(sizes, np.int32), seed)
 
 
 def test_default_cohort_is_every_client_with_data():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -11,11 +13,13 @@ import numpy as np
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from run_folders import digits
+from waiting import eventually
 
 import fedscape as fs
 from clients.core.errors import UserError
 from clients.sources.custom import custom_population
 from server.metrics.table import METRICS, series_names
+from server.sinks import metrics_server
 from server.sinks.prometheus import PrometheusExporter, resident_memory
 from server.sinks.remote_write import RemoteWriter
 from simulator.scenario.sections import load_scenario
@@ -192,3 +196,48 @@ def test_memory_is_known_on_linux() -> None:
 def test_scrape_before_a_run_is_empty(exporter: PrometheusExporter) -> None:
     families: list[Any] = list(text_string_to_metric_families(scrape(exporter).decode()))
     assert {family.name for family in families} == {"fedscape_exporter_resident_memory_bytes"}
+
+
+def answered(exporter: PrometheusExporter, head: str) -> bytes:
+    """Return the answer to a request of one line and these headers."""
+    port = int(exporter.url.split(":")[2].split("/")[0])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(f"GET /metrics HTTP/1.1\r\n{head}\r\n".encode())
+        return b"".join(iter(lambda: connection.recv(1 << 16), b""))
+
+
+@pytest.mark.parametrize(
+    ("host", "served"),
+    [("127.0.0.1:9464", True), ("localhost", True), ("LocalHost.:1", True), ("[::1]:9464", True), ("192.168.1.7", True),
+     ("box.example:9464", True), ("BOX.example", True), ("evil.example", False), ("evil.example:9464", False),
+     ("box.example.evil.example", False), ("127.0.0.1.evil.example", False), ("localhost,evil.example", False),
+     ("", False), ("1", False)],
+)  # fmt: skip
+def test_scrape_under_a_foreign_name_is_refused(host: str, served: bool) -> None:
+    exporter = PrometheusExporter(0, names=["box.example"], linger=0.0)
+    try:
+        exporter.run_started({"run_id": "a"})
+        found = answered(exporter, f"Host: {host}\r\n")
+        assert found.startswith(b"HTTP/1.0 200" if served else b"HTTP/1.0 403")
+        assert (b"run_id" in found) == served
+        assert (b"--metrics-name" in found) != served
+        assert answered(exporter, "").startswith(b"HTTP/1.0 403")
+    finally:
+        exporter.close()
+
+
+def test_client_that_sends_or_reads_nothing_holds_neither_scrapes_nor_the_end(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.1)
+    exporter = PrometheusExporter(0, linger=0.0)
+    port = int(exporter.url.split(":")[2].split("/")[0])
+    with ExitStack() as stack:
+        for request in (b"", b"GET /metrics HT", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            connection.sendall(request)
+            eventually(lambda connection=connection: connection.recv(1) == b"", seconds=30)
+        exporter.run_started({"run_id": "a"})
+        assert samples(exporter)
+        exporter.close()
+    assert capfd.readouterr().err == ""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from receivers import receiving, silent_receiver
+from receivers import dripping_receiver, receiving, silent_receiver
 
 from clients.core.errors import UserError
 from server.metrics.run_stream import Moment
@@ -80,6 +80,52 @@ def test_silent_receiver_is_given_up_after_the_timeout() -> None:
         found = receiver.post(BODY)
         receiver.close()
     assert (found.kind, found.words) == ("later", "no answer within 0.2 seconds")
+
+
+HEAD = b"HTTP/1.1 %d Status\r\nContent-Length: 1000000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "drip", "kind", "words"),
+    [
+        (b"HTTP/1.1 2", b"0", "later", "no answer within 0.3 seconds"),
+        (b"HTTP/1.1 204 No Content\r\n", b"X-More: yes\r\n", "later", "no answer within 0.3 seconds"),
+        (HEAD % 200, b"x", "taken", ""),
+        (HEAD % 400 + b"out of ", b"bounds ", "refused", "HTTP 400: out of bounds"),
+        (HEAD % 503 + b"later ", b"", "later", "HTTP 503: later"),
+    ],
+    ids=["a status without an end", "headers without an end", "taken", "refused", "a body that stops"],
+)
+def test_dripping_answer_ends_with_the_time_of_the_request(start: bytes, drip: bytes, kind: str, words: str) -> None:
+    with dripping_receiver(start, drip) as url:
+        receiver = Receiver(url, timeout=0.3)
+        found = receiver.post(BODY)
+        receiver.close()
+    assert found.kind == kind
+    assert found.words.startswith(words)
+
+
+def test_receiver_that_does_not_read_is_given_up_after_the_timeout() -> None:
+    with silent_receiver() as url:
+        receiver = Receiver(url, timeout=0.3)
+        assert receiver.post(bytes(1 << 25)).words == "no answer within 0.3 seconds"
+        receiver.close()
+
+
+def test_resolver_that_hangs_is_given_up_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: over.wait(60) and [])
+    receiver = Receiver("http://slow.invalid/", timeout=0.2)
+    assert receiver.post(BODY).words == "no answer within 0.2 seconds"
+    receiver.close()
+    over.set()
+
+
+def test_answer_cannot_act_on_a_terminal() -> None:
+    with receiving(lambda series, before: (400, "\x1b[2J\u202egreen\x07\rred")) as other:
+        receiver = Receiver(other.url)
+        assert receiver.post(BODY).words == r"HTTP 400: \x1b[2J\u202egreen\x07 red"
+        receiver.close()
 
 
 def test_environment_sets_neither_proxy_nor_login(monkeypatch: pytest.MonkeyPatch) -> None:

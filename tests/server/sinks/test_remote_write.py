@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from prometheus_servers import eventually
-from receivers import STALE, Key, Point, receiving, silent_receiver
+from receivers import STALE, Key, Point, dripping_receiver, receiving, silent_receiver
 from run_folders import digits
 
 import fedscape as fs
@@ -195,6 +195,34 @@ def test_silent_receiver_does_not_slow_the_run_and_costs_bounded_memory() -> Non
     assert _numbers(run) == _numbers(plain)
     (last,) = [event for event in seen.events if event["kind"] == "samples_not_sent"]
     assert "41 rounds were not sent" in last["message"]
+
+
+def test_end_of_a_run_does_not_wait_for_a_dripping_receiver() -> None:
+    with dripping_receiver(b"HTTP/1.1 2", b"0") as url:
+        writer = RemoteWriter(url, timeout=60.0, patience=0.2)
+        events = play(writer, lines(10))
+    assert writer.tally.waiting == 10
+    assert "10 rounds were not sent (no answer yet). To send all again: fedscape export RUN" in events[-1]["message"]
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 2", b"HTTP/1.1 503 Busy\r\nContent-Length: 99999\r\n\r\n"])
+def test_export_to_a_dripping_receiver_ends_with_its_patience(start: bytes) -> None:
+    with dripping_receiver(start, b"0") as url:
+        tally = send_recorded(Receiver(url, timeout=0.2), FACTS, lines(100), None, "round", patience=0.5)
+    assert (tally.sent, tally.dropped) == (0, 100)
+    assert tally.failed >= 1
+
+
+def test_export_to_a_slow_receiver_that_refuses_ends_with_its_patience() -> None:
+    def refuse(series: Series, before: int) -> tuple[int, str]:
+        time.sleep(0.1)
+        return 400, "out of bounds"
+
+    with receiving(refuse) as receiver:
+        tally = send_recorded(Receiver(receiver.url), FACTS, lines(500), None, "round", patience=0.3)
+        assert receiver.requests < 60
+    assert tally.sent == 0
+    assert not tally.complete
 
 
 def _numbers(run: fs.Run) -> str:

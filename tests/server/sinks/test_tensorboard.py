@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from run_folders import digits
+from waiting import eventually
 
 import fedscape as fs
 from server.sinks.tensorboard import RunEvents, TensorBoardWriter
@@ -81,12 +83,56 @@ def test_resumed_run_replaces_the_rounds_it_repeats(tmp_path: Path) -> None:
     assert scalars(found, "client_responses_total")[6] == 14
 
 
-def test_run_goes_on_where_the_folder_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+class _Events:
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def event(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def failure(self) -> str:
+        """Return the message of the one event that TensorBoard failed."""
+        (event,) = [event for event in self.events if event["kind"] == "tensorboard_failed"]
+        message: str = event["message"]
+        return message
+
+
+def test_run_goes_on_where_the_folder_cannot_be_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("in the way")
     plain = fs.simulate(digits(), record=False)
-    run = fs.simulate(digits(), record=False, observers=[TensorBoardWriter(tmp_path / "file")])
+    seen = _Events()
+    run = fs.simulate(digits(), record=False, observers=[seen, TensorBoardWriter(tmp_path / "file")])
     assert run.rounds["train_loss"][1:].tolist() == plain.rounds["train_loss"][1:].tolist()
-    assert "the record has all of it" in caplog.text
+    assert "the record has all of it" in seen.failure()
+    assert "fedscape export RUN --to tensorboard" in seen.failure()
+    assert capfd.readouterr().err == ""
+
+
+def test_folder_that_vanishes_makes_one_event(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class Removes:
+        def round_finished(self, line: dict[str, Any]) -> None:
+            if line["round"] == 4:
+                eventually(lambda: list(tmp_path.rglob("events.out.*")), seconds=30)
+                shutil.rmtree(tmp_path / "events")
+
+    seen = _Events()
+    fs.simulate(digits(), record=False, observers=[seen, TensorBoardWriter(tmp_path / "events"), Removes()])
+    assert "the file was removed" in seen.failure()
+    assert capfd.readouterr().err == ""
+
+
+def test_error_of_the_writer_makes_one_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(events: RunEvents, line: dict[str, Any]) -> None:
+        raise KeyError("an error of the package\x1b[2J")
+
+    monkeypatch.setattr(RunEvents, "round", fail)
+    seen = _Events()
+    fs.simulate(digits(), record=False, observers=[seen, TensorBoardWriter(tmp_path)])
+    assert "KeyError: 'an error of the package" in seen.failure()
+    assert "\x1b" not in seen.failure()
+    assert capfd.readouterr().err == ""
 
 
 FULL_DISK = """
@@ -95,6 +141,7 @@ from pathlib import Path
 from server.sinks.tensorboard import TensorBoardWriter
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # a larger file fails like one on a full disk
 writer = TensorBoardWriter(Path(sys.argv[1]))
+writer.attached(lambda event: print(event["message"], file=sys.stderr))
 writer.run_started({"run_id": "a"})
 for r in range(2000):
     writer.round_finished({"round": r, "train_loss": 1.0})
@@ -109,7 +156,7 @@ def test_full_disk_costs_one_line_and_the_run_goes_on(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "the run went on\n")
     (message,) = done.stderr.splitlines()
-    assert "the record has all of it: [Errno 27] File too large" in message
+    assert "the record has all of it: OSError: [Errno 27] File too large" in message
 
 
 def test_numbers_too_large_for_float32_become_infinite(tmp_path: Path) -> None:

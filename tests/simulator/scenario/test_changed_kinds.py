@@ -14,6 +14,7 @@ from server.record.jsonlines import from_json
 from simulator.runs.record import open_run
 from simulator.runs.run import resume, simulate
 from simulator.scenario.sections import load_scenario, to_toml
+from simulator.scenario.unread import unread_keys
 
 FEDPROX = {"algorithm": {"kind": "fedprox", "mu": 0.1, "weighting": "uniform", "cohort": 5}}
 NOTICE = "algorithm.kind is now 'scaffold': dropped mu = 0.1, weighting = 'uniform' (of 'fedprox'); kept cohort = 5"
@@ -159,4 +160,4 @@ def test_constant_that_the_optimiser_does_not_read_is_stated(value: float) -> No
     assert list(facts[0]["notices"]).count(words) == 1
     read = load_scenario("quadratic-two-clients", sets=[*few, f"momentum={value}", "optimizer=momentum"])
     assert read.notices == ()
-    assert read.local.unread() == []
+    assert unread_keys(read) == []

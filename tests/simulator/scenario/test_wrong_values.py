@@ -173,6 +173,30 @@ def test_huge_number_is_refused_with_field_value_limit_and_reason(change: str, w
     assert str(from_python) == str(error)
 
 
+ENDLESS: Mapping[str, str] = {
+    "run.checkpoint_seconds": "no checkpoint by the clock",
+    "fleet.bytes_per_second_down": "a link without delay",
+    "fleet.bytes_per_second_up": "a link without delay",
+}
+"""Keys that may be infinite, and what that means."""
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan], ids=str)
+@pytest.mark.parametrize(("section", "cls", "table"), CASES)
+def test_number_that_is_not_finite_is_refused(section: str, cls: type, table: dict[str, Any], value: float) -> None:
+    taken = []
+    for inner, key, path in places(table, section, cls):
+        if path in ENDLESS and value == math.inf:
+            continue
+        before = dict(inner)
+        inner[key] = value
+        if refusal(lambda: parse_scenario(table, source="here")) is None:
+            taken.append(path)
+        inner.clear()
+        inner.update(before)
+    assert not taken
+
+
 KEYS = sorted({path for section, cls, table in sections() for _, _, path in places(table, section, cls)})
 TYPED = (
     st.text(max_size=12) | st.text("[]{}(),='\"1a. ", max_size=16) | st.sampled_from(["1e400", "[" * 400, "9" * 5000])

@@ -1,0 +1,125 @@
+"""The global objective f(w) = sum p_k F_k(w) + penalties: the training objective at one model, over all clients.
+
+F_k is the mean training loss over client k's examples of a round: with class weights and focal loss, without dropout
+and augmentation, in evaluation mode. `gradients` of the engines are of the same losses, in training mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import F64, I32, I64
+from clients.core.examples import CohortData
+from clients.core.population import Population
+from clients.engines.evaluation import CHUNK, Evaluator
+from clients.training.losses import trained_losses
+from clients.training.optimizers import penalties
+from clients.training.options import LocalOptions
+from clients.training.remedies import class_weight_table
+from clients.training.task import cast_targets
+
+CLIENTS_TOGETHER, EXAMPLES_TOGETHER = 256, 65_536
+"""The most clients, and about the most examples, whose data are made at once."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The value of the global objective.
+
+    Attributes:
+        loss: sum p_k F_k.
+        penalty: l1 |w|_1 + l2 |w|^2 / 2.
+    """
+
+    loss: float
+    penalty: float
+
+    @property
+    def value(self) -> float:
+        """What the run minimises."""
+        return self.loss + self.penalty
+
+
+def global_objective(
+    evaluator: Evaluator, params: Tensor, buffers: Tensor, *, weights: F64, round_index: int
+) -> Objective:
+    """Measure f at a model, on the clients' training data of a round; clients are made a few hundred at a time.
+
+    Args:
+        evaluator: of the task, whose [local] has the penalties and the remedies in the loss.
+        params: the model's parameters [P].
+        buffers: its buffers [Q].
+        weights: p_k, float64 (N,), with sum 1; a client of weight 0 is left out.
+        round_index: the round whose data count.
+    """
+    population = evaluator.task.population.during(round_index)
+    evaluator.load(params, buffers)
+    chosen = np.flatnonzero(weights).astype(np.int64)
+    if evaluator.progress is not None:
+        sizes = population.sizes[chosen]
+        evaluator.progress.begin("the global objective", int(sizes.sum(dtype=np.int64)), "examples")
+    total = 0.0
+    for block in blocks_of(chosen, population.sizes):
+        total += float(weights[block] @ training_losses(evaluator, population, block))
+    return Objective(total, penalty(params, evaluator.task.local))
+
+
+def training_losses(evaluator: Evaluator, population: Population, clients: I64) -> F64:
+    """Return F_k of the loaded model for some clients that have examples, float64 (K,)."""
+    task, data = evaluator.task, population.cohort(clients)
+    owners = np.repeat(np.arange(len(clients)), data.sizes)
+    if population.task == "objective":  # a quadratic's equal examples are one row, many times
+        rows, places = np.unique(data.rows, return_inverse=True)
+        losses = _losses(evaluator, data, rows, None)[places]
+    else:
+        table = class_weight_table(task, data, of_objective=True)
+        losses = _losses(evaluator, data, data.rows, None if table is None else table[torch.from_numpy(owners)])
+    sums = np.bincount(owners, weights=losses, minlength=len(clients))
+    means: F64 = sums / np.maximum(data.sizes, 1)
+    return means
+
+
+def _losses(evaluator: Evaluator, data: CohortData, rows: I64, weights: Tensor | None) -> F64:
+    """Return the training loss of some rows (M,); `weights` [M, classes] are class weights, None for equal ones."""
+    task, found = evaluator.task, [np.zeros(0)]
+    for places in torch.split(torch.arange(len(rows)), CHUNK):
+        chosen = torch.from_numpy(rows)[places]
+        targets = cast_targets(data.targets[chosen], task.dtype)
+        outputs = evaluator.outputs(data.features[chosen])
+        remedy = {} if weights is None else {"scales": weights[places].gather(1, targets[:, None]).squeeze(1)}
+        losses = trained_losses(outputs, targets, task.population.task, task.local.focal_gamma, remedy)
+        found.append(losses.double().numpy())
+    return np.concatenate(found)
+
+
+def penalty(params: Tensor, local: LocalOptions) -> float:
+    """Return l1 |w|_1 + l2 |w|^2 / 2, whose gradient is what `l1` and `l2` add to that of the loss.
+
+    Example:
+        >>> penalty(torch.tensor([3.0, -4.0]), LocalOptions(l1=1.0, l2=2.0))
+        32.0
+    """
+    w = params.double()
+    l1, l2 = penalties(local)
+    return float(l1 * w.abs().sum() + 0.5 * l2 * w.square().sum())
+
+
+def blocks_of(clients: I64, sizes: I32) -> Iterator[I64]:
+    """Yield clients in blocks whose data fit into memory together; a block has at least one client.
+
+    Example:
+        >>> [block.tolist() for block in blocks_of(np.arange(4), np.array([3, 70_000, 2, 5], np.int32))]
+        [[0], [1], [2, 3]]
+    """
+    start = 0
+    while start < len(clients):
+        block = clients[start : start + CLIENTS_TOGETHER]
+        fits = int(np.searchsorted(np.cumsum(sizes[block], dtype=np.int64), EXAMPLES_TOGETHER, side="right"))
+        block = block[: max(1, fits)]
+        yield block
+        start += len(block)

@@ -1,0 +1,66 @@
+"""The weights p_k of the global objective f(w) = sum p_k F_k(w) that an algorithm minimises."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from clients.core.arrays import F64
+from clients.core.errors import StrategyError
+from clients.core.population_parts import FederationFacts
+from server.algorithms.aggregation import Aggregation, ClientFacts
+
+
+def objective_weights(
+    aggregation: Aggregation | None,
+    federation: FederationFacts,
+    *,
+    local_lr: float = 1.0,
+    drawn_by_examples: bool = False,
+) -> F64:
+    """Return p_k of every client, float64 (N,), with sum 1; 0 for clients without data.
+
+    They are the coefficients that the aggregation gives if all clients with data take part, one local step each. A
+    round's cohort has them on average, so its fixed point is the minimiser of this f where the algorithm has one.
+
+    Args:
+        aggregation: of the algorithm; None for a user's strategy, which counts as weighing by examples.
+        federation: sizes, and shares where the data give them.
+        local_lr: for aggregations that read it.
+        drawn_by_examples: whether cohorts are drawn in proportion to examples, which weighs clients once more.
+
+    Raises:
+        StrategyError: the aggregation's weights have no positive sum.
+
+    Example:
+        >>> from server.algorithms.aggregation import weighted_mean
+        >>> people = FederationFacts(name="three", sizes=np.array([3, 0, 1], np.int32))
+        >>> objective_weights(weighted_mean("examples"), people).tolist()
+        [0.75, 0.0, 0.25]
+        >>> objective_weights(weighted_mean("uniform"), people).tolist()
+        [0.5, 0.0, 0.5]
+    """
+    sizes = federation.sizes.astype(np.int64)
+    clients = np.flatnonzero(sizes).astype(np.int64)
+    by_objective = federation.weights_of(clients, sizes[clients])
+    raw = by_objective
+    if aggregation is not None:
+        ones = np.ones(len(clients), np.int64)
+        facts = ClientFacts(
+            num_examples=sizes[clients],
+            draws=ones,
+            local_steps=ones,
+            total_examples=int(sizes.sum()),
+            population=len(clients),
+            cohort=len(clients),
+            local_lr=local_lr,
+            shares=None if federation.shares is None else federation.shares[clients],
+        )
+        raw = aggregation.weights_of(facts)
+        raw = raw * by_objective if drawn_by_examples else raw
+    if not raw.sum() > 0:
+        name = "the strategy" if aggregation is None else repr(aggregation.name)
+        problem = f"needs weights with a positive sum, and those of {name} add up to {raw.sum():g}"
+        raise StrategyError("evaluation.objective_every", problem, fix="Leave it out.")
+    weights = np.zeros(len(sizes))
+    weights[clients] = raw / raw.sum()
+    return weights

@@ -1,0 +1,108 @@
+"""What a record knows beside the criteria: overfitting, nothing learnt, a path to a biased point. A clause each."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from server.convergence.facts import facts_of, label_of, shown
+from server.convergence.noise import WINDOW, deviation
+from server.convergence.rate import NoTrend, Rate, fit_rate
+from server.convergence.recursion import LONGEST
+
+Line = Mapping[str, Any]
+Series = list[tuple[int, float]]
+LEARNT_ON = ("optimality_gap", "validation_loss", "train_loss")
+"""Losses that what was learnt is judged by: the first that the record has."""
+_CLEAR = 4.0
+"""A change is clear from this many standard deviations of the noise on."""
+_FEWEST = 5
+_AT_REST = 0.05
+"""Steps tend to 0 where their limit is below this share of the longest."""
+
+
+def findings(lines: Sequence[Line]) -> tuple[str, ...]:
+    """Return what the record knows that the criteria do not say, as clauses; none for rounds without an aggregate.
+
+    Example:
+        >>> losses = [2.3, 1.0, 0.5, 0.3, 0.31, 0.33, 0.35, 0.37, 0.39, 0.41]
+        >>> findings([{"round": r, "validation_loss": v, "train_loss": 2.3 / (r + 1)} for r, v in enumerate(losses)])[0]
+        'validation loss rose for 6 rounds, from its best 0.3 in round 3 to 0.41, while training loss fell: it overfits'
+    """
+    facts = [(int(line["round"]), facts_of(line)) for line in lines]
+
+    def series(name: str) -> Series:
+        return [(r, float(v)) for r, f in facts if (v := f.get(name)) is not None and np.isfinite(v)]
+
+    name, learnt = next(((n, found) for n in LEARNT_ON if len(found := series(n)) >= _FEWEST), ("", []))
+    values, steps = [value for _, value in learnt], [value for _, value in series("step_norm")]
+    clauses = (
+        _overfits(series("validation_loss"), series("train_loss")),
+        _learnt_nothing(name, values),
+        _is_biased(name, values, steps),
+    )
+    return tuple(clause for clause in clauses if clause)
+
+
+def _overfits(validation: Series, train: Series) -> str:
+    """Say since when the validation loss rises while the training loss falls."""
+    if len(validation) < 2 * _FEWEST:
+        return ""
+    at = min(range(len(validation)), key=lambda i: validation[i][1])
+    best, lowest = validation[at]
+    since = [value for _, value in validation[at + 1 :]]
+    if at == 0 or len(since) < _FEWEST:
+        return ""
+    rise = statistics.median(since[-3:]) - lowest
+    before = [value for r, value in train if r <= best][-3:]
+    after = [value for r, value in train if r > best][-3:]
+    falls = before and after and statistics.median(after) < statistics.median(before)
+    if not falls or rise <= _CLEAR * deviation(since[-WINDOW:]):
+        return ""
+    rounds = validation[-1][0] - best
+    course = f"from its best {shown(lowest)} in round {best} to {shown(since[-1])}"
+    return f"validation loss rose for {rounds} rounds, {course}, while training loss fell: it overfits"
+
+
+def _learnt_nothing(name: str, values: Sequence[float]) -> str:
+    """Say that a loss never fell below its start by more than noise."""
+    if len(values) < _FEWEST:
+        return ""
+    first, noise = values[0], deviation(values[1:][-WINDOW:])
+    fell = first - min(values)
+    newest = first - statistics.median(values[-_FEWEST:])
+    rounding = 1e-6 * abs(first)  # of a loss in float32
+    if fell > _CLEAR * noise + rounding or newest > noise + rounding:
+        return ""
+    if fell <= rounding and newest <= -_CLEAR * noise - rounding:
+        return ""  # it rose: that is another finding
+    return f"{label_of(name)} never fell below its start {shown(first)} by more than its noise: nothing was learnt"
+
+
+def shrinking(steps: Sequence[float]) -> Rate | None:
+    """Return the rate at which the server's steps shrink to 0; None where they do not."""
+    found = fit_rate(steps, window=LONGEST)
+    if isinstance(found, NoTrend):
+        return None
+    found = found.no_lower(0.0)
+    return found if found.high < 1.0 and found.limit <= _AT_REST * max(steps) else None
+
+
+def _is_biased(name: str, values: Sequence[float], steps: Sequence[float]) -> str:
+    """Say that the iterates contract while the loss rises: a path to a point that does not minimise it."""
+    if len(values) < _FEWEST or len(steps) < _FEWEST:
+        return ""
+    least = min(values)
+    rise = values[-1] - least
+    if rise <= _CLEAR * deviation(values[-_FEWEST:]) or rise < 0.5 * (max(values) - least):
+        return ""
+    rate = shrinking(steps)
+    if rate is None or steps[-1] > 0.5 * max(steps):
+        return ""
+    return (
+        f"{label_of(name)} rises to a floor while the steps shrink by the factor {rate.factor:.3g} a round: it converges to a "
+        "biased point"
+    )

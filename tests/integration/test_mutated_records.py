@@ -1,0 +1,184 @@
+"""Records with one changed value: every reader gives its result or one line, whatever the value is."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_records import make_record
+from run_folders import digits
+
+from clients.core.errors import UserError
+from dashboards.grafana.push import notes
+from dashboards.report.report import report_page
+from dashboards.report.run_data import read_run
+from dashboards.watch.runs import WatchedRuns
+from server.record.jsonlines import to_json
+from server.sinks.export import read_recorded, to_openmetrics, to_tensorboard
+from simulator.runs.record import open_run
+from simulator.runs.run import resume, simulate
+
+FILES = ("rounds.jsonl", "events.jsonl", "outcome.json", "environment.json", "partition.json")
+DEEP: Any = []
+for _ in range(200):
+    DEEP = [DEEP]
+DROPPED = object()
+VALUES = (
+    DROPPED, None, True, -1, 0, 1.5, 1e308, 10**30, 10**400, "a text", "nan", "inf", "\ud800", [], {}, ["x"], [None],
+    {"a": "b"}, {"mean": None}, DEEP,
+)  # fmt: skip
+Keys = tuple[str | int, ...]
+
+
+def keys_of(value: Any, before: Keys = ()) -> Iterator[Keys]:
+    """Yield the keys that lead to every value inside; of a list, to its first."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*before, key)
+        yield from keys_of(item, (*before, key))
+
+
+def changed(value: Any, keys: Keys, new: object) -> Any:
+    """Return a copy with another value at some keys, or without the key."""
+    made = copy.deepcopy(value)
+    parts = made
+    for key in keys[:-1]:
+        parts = parts[key]
+    if new is DROPPED:
+        del parts[keys[-1]]
+    else:
+        parts[keys[-1]] = new
+    return made
+
+
+def without_checksums(run: Path) -> dict[str, list[Any]]:
+    """Write a run's files as an earlier version did; return the values in them."""
+    found = {}
+    for name in FILES:
+        text = (run / name).read_text() if (run / name).exists() else ""
+        values = (
+            [json.loads(line) for line in text.splitlines()]
+            if name.endswith("l")
+            else [json.loads(text)]
+            if text
+            else []
+        )
+        for value in values:
+            value.pop("chain", None)
+            value.pop("checksum", None)
+        found[name] = values
+        (run / name).write_text("".join(json.dumps(value) + "\n" for value in values))
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made record of a city, and a real one, both without checksums, so that only their layouts protect readers."""
+    root = tmp_path_factory.mktemp("runs")
+    make_record(root / "made", rounds=6, clients=6, city=True)
+    simulate(digits("run.rounds=6", "evaluation.gradient_every=2", "convergence.gap={below=0.1}"), out=root / "real")
+    return root
+
+
+def readers(run: Path, other: Path, out: Path) -> dict[str, Callable[[], object]]:
+    """Return everything that reads a run."""
+
+    def opened() -> None:
+        record = open_run(run)
+        for name in record.rounds.columns:
+            record.rounds[name]
+        str(record.verdict), repr(record), len(record.clients)
+
+    def listed() -> None:
+        watched = WatchedRuns(run.parent)
+        assert len(watched.rows()) == len(watched.paths())
+        to_json(watched.rows()), to_json(watched.view(run.name))
+
+    found: dict[str, Callable[[], object]] = {
+        "report": lambda: report_page([read_run(run)]).encode(),
+        "comparison": lambda: report_page([read_run(run), read_run(other)]).encode(),
+        "watch": listed,
+        "open_run": opened,
+        "tensorboard": lambda: to_tensorboard(read_recorded(run), out),
+        "notes": lambda: notes(run),
+    }
+    for clock in ("round", "simulated", "wall"):
+        found[f"export, {clock}"] = lambda clock=clock: list(to_openmetrics(read_recorded(run), clock))  # type: ignore[misc]
+    return found
+
+
+@pytest.mark.parametrize("name", ["made", "real"])
+def test_no_changed_value_breaks_a_reader(name: str, runs: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "runs" / "run", tmp_path / "runs" / "other"
+    shutil.copytree(runs / name, run)
+    values = without_checksums(run)
+    shutil.copytree(run, other)
+    places = [(file, i, keys) for file, found in values.items() for i, v in enumerate(found) for keys in keys_of(v)]
+
+    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(places), st.sampled_from(VALUES))
+    def check(place: tuple[str, int, Keys], new: object) -> None:
+        file, index, keys = place
+        found = list(values[file])
+        found[index] = changed(found[index], keys, new)
+        (run / file).write_text("".join(json.dumps(value) + "\n" for value in found))
+        try:
+            for reader, read in readers(run, other, tmp_path / "tb").items():
+                message = mistake_of(read)
+                assert "\n" not in message, (reader, place, new)
+        finally:
+            (run / file).write_text("".join(json.dumps(value) + "\n" for value in values[file]))
+
+    logging.disable(logging.CRITICAL)
+    try:
+        check()
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("new", [DROPPED, "a text", 10**400, DEEP], ids=["dropped", "text", "huge", "deep"])
+@pytest.mark.parametrize(
+    ("file", "keys"),
+    [
+        ("rounds.jsonl", ("round",)),
+        ("rounds.jsonl", ("bytes_total",)),
+        ("rounds.jsonl", ("criteria",)),
+        ("environment.json", ("run",)),
+        ("environment.json", ("run", "engine_plan")),
+        ("environment.json", ("run", "engine_plan", "tile")),
+        ("outcome.json", ("outcome",)),
+    ],
+)
+def test_resume_of_a_changed_record_continues_or_reports_one_line(
+    file: str, keys: Keys, new: object, interrupted: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(interrupted, run)
+    values = without_checksums(run)[file]
+    values[-1] = changed(values[-1], keys, new)
+    (run / file).write_text("".join(json.dumps(value) + "\n" for value in values))
+    assert "\n" not in mistake_of(lambda: resume(run, stop_asked=lambda: True))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("interrupted") / "run"
+    simulate(digits(), out=path, stop_asked=lambda: True)
+    return path
+
+
+def mistake_of(act: Callable[[], object]) -> str:
+    """Return the message of the mistake that an act reports; empty where it reports none."""
+    try:
+        act()
+    except UserError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,355 @@
+"""Small scenarios in which the keys of each section and kind are in use, and other values of these keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.faults.table import FAULTS
+from clients.training.options import READERS
+from server.algorithms.table import ALGORITHMS
+
+Table = dict[str, Any]
+
+DIGITS: Table = {"kind": "digits", "client_test_fraction": 0.2, "validation_fraction": 0.1, "test_fraction": 0.7}
+BASE: Table = {
+    "data": DIGITS,
+    "partition": {"kind": "quantity", "clients": 5, "min_size": 8},
+    "model": {"kind": "softmax"},
+    "local": {"batch_size": 24, "local_steps": 3},
+    "algorithm": {"kind": "fedavg", "cohort": 3},
+    "evaluation": {"federated_every": 0},
+    "convergence": {"stop": "never", "settled": {"below": 0.5}},
+    "engine": {"kind": "stacked", "tile": 3, "compile": "never", "threads": 1},
+    "run": {"rounds": 3},
+}
+"""A run takes some hundredths of a second. `stop` is "never", so that all rounds are played."""
+
+WHOLE = {"data", "partition", "model", "world"}
+"""Sections that a change replaces, because their keys depend on the kind."""
+
+
+def changed(table: Mapping[str, Any], **sections: Any) -> Table:
+    """Return a table with other sections: tables are merged, except those in `WHOLE`; None removes."""
+    found = dict(table)
+    for name, section in sections.items():
+        if section is None:
+            found.pop(name, None)
+        elif isinstance(section, Mapping) and name not in WHOLE:
+            both = {**found.get(name, {}), **section}
+            found[name] = {key: value for key, value in both.items() if value is not None}
+        else:
+            found[name] = section
+    return found
+
+
+SHORT = changed(BASE, local={"local_steps": 1}, run={"rounds": 2})
+WORLD: Table = {"days": 15, "districts": 3, "storms_per_month": 20.0, "power_cuts_per_month": 40.0}
+CITY = changed(SHORT, partition=None, world=WORLD, model={"kind": "linear"})
+AIR: Table = {"kind": "air", "clients": 6, "horizon": 1, "window": 6, "stride": 12}
+OF_AIR = changed(CITY, data=AIR)
+PEOPLE: Table = {"kind": "activity", "clients": 6, "windows": 24, "window": 16}
+OF_PEOPLE = changed(CITY, data=PEOPLE, model={"kind": "softmax"})
+QUADRATIC = changed(BASE, data={"kind": "quadratic", "clients": 4}, partition=None, model={"kind": "quadratic"})
+EPOCHS: Table = {"local_steps": None, "local_epochs": 2}
+
+VALUES: Mapping[str, list[Any]] = {
+    "algorithm.cohort": [2],
+    "convergence.min_rounds": [2],
+    "convergence.divergence.loss_factor": [1.5, 0.0],
+    "convergence.divergence.spike": [1.5, 0.0],
+    "convergence.plateau.metric": ["validation_accuracy"],
+    "convergence.target.metric": [{"metric": "validation_macro_f1"}],
+    "convergence.target.at_most": [{"metric": "validation_loss", "at_least": None, "at_most": 1.0}],
+    "data.activity.placements": [[0.0, 0.0, 1.0]],
+    "data.activity.shares": [[1.0, 1.0, 1.0, 1.0, 1.0, 9.0]],
+    "data.air_quality.frequency": ["2h"],
+    "data.air_quality.max_gap": [2],
+    "data.air_quality.path": ["{folder}/air/PRSA_Data_[01].csv"],
+    "data.air_quality.station": [""],
+    "data.air_quality.target": ["NO2"],
+    "data.air_quality.features": [["TEMP"]],
+    "data.bridge.growth_hours": [300.0],
+    "data.bridge.onset": [[0.5, 0.6]],
+    "data.bridge.task": [{"task": "reconstruct", "model": {"kind": "linear"}}],
+    "data.household_power.features": [["Voltage"]],
+    "data.images.features": ["x_two"],
+    "data.images.layout": ["CHW"],
+    "data.images.path": ["{folder}/other.npz"],
+    "data.images.shape": [[8, 2, 3]],
+    "data.images.targets": ["y_two"],
+    "data.intrusion.device_types": [["camera"]],
+    "data.intrusion.families": [["mirai"]],
+    "data.metr_la.max_gap": [1],
+    "data.metr_la.path": ["{folder}/other.csv"],
+    "data.metr_la.sensors": [["a", "c", "d"]],
+    "data.meters.task": [
+        {"task": "peak_hour", "horizon": 24, "window": 24, "stride": 24, "model": {"kind": "softmax"}}
+    ],
+    "data.quadratic.centres": [{"centres": [1.0, -1.0, 2.0, 5.0], "curvatures": [1.0, 2.0, 3.0, 4.0]}],
+    "data.quadratic.curvatures": [
+        {"curvatures": [1.0, 2.0, 3.0, 4.0], "linear": [1.0, 0.0, 0.0, 0.0], "clients": None}
+    ],
+    "data.quadratic.linear": [{"linear": [1.0, -1.0, 2.0, 5.0], "curvatures": [1.0, 2.0, 3.0, 4.0]}],
+    "data.quadratic.noise": [{"noise": 0.5, "weights": [2, 3, 4, 5]}],
+    "data.quadratic.weights": [[1, 2, 3, 4]],
+    "data.traffic.step_minutes": [60],
+    "data.traffic.task": [
+        {"task": t, "model": {"kind": m}} for t, m in (("congestion", "softmax"), ("forecast", "linear"))
+    ],
+    "data.rare_classes": [[3]],
+    "drifts.clients": [0.4],
+    "drifts.districts": [["{district}"]],
+    "drifts.duration": [1.0],
+    "drifts.stagger": [60.0],
+    "drifts.start": [3, 200],
+    "drifts.unit": [{"unit": "hours", "start": 100.0}],
+    "evaluation.federated_clients": [2],
+    "faults.channels": [["{channel}"]],
+    "faults.clients": [0.4],
+    "faults.districts": [["{district}"]],
+    "faults.rates": [[0.9] * 6],
+    "faults.schedule.stop": [3],
+    "faults.schedule.unit": [{"unit": "hours", "start": 50.0, "stop": None}],
+    "faults.to": [[1, 2, 3, 4, 5, 0]],
+    "features.keep": [{"keep": 2, "select": "variance"}],
+    "features.statistics_clients": [2],
+    "features.select": [{"keep": 2, "select": "variance"}, {"keep": 2, "select": "mutual_information"}],
+    "fleet.seconds_per_local_step": [1.0],
+    "local.augment.time_shift": [2],
+    "local.batch_size": [12],
+    "local.clip_norm": [0.01],
+    "local.clip_value": [0.0001],
+    "local.class_weights": ["inverse"],
+    "local.local_epochs": [3, {"local_epochs": 2, "local_steps": None}],
+    "local.local_steps": [2, {"local_steps": 2, "local_epochs": None}],
+    "local.schedule.at": [[2], {"at": [1], "every": None}],
+    "local.schedule.every": [2, {"every": 1, "at": []}],
+    "local.schedule.kind": ["inverse_time"],
+    "local.schedule.rounds": [4],
+    "model.dropout": [0.5],
+    "model.groups": [2],
+    "model.hidden": [[16], 8],
+    "model.start": [0.5],
+    "partition.label_emd": [{"label_emd": 0.5, "label_js": None}],
+    "partition.label_hellinger": [{"label_hellinger": 0.3, "label_js": None}],
+    "partition.feature_shift": [{"feature_shift": 0.3, "label_js": None}],
+    "partition.key": ["other"],
+    "partition.min_size": [65],
+    "world.events_per_week": [50.0],
+    "world.mean_temperature": [30.0],
+    "world.power_cuts_per_month": [600.0],
+    "world.radius_km": [3.0],
+    "world.rain_share": [0.4],
+    "world.seasonal_swing": [60.0],
+    "world.start": ["2026-07-09"],
+    "world.storms_per_month": [40.0],
+}
+"""Other values of keys, by section, kind and key; or by section and key, or the key's whole path. A table sets several
+keys, and sections by their names. Keys that are not here get values by their type."""
+
+ALIKE: Mapping[str, str] = {
+    "engine": "the engine changes how numbers are computed, not which; the record names it in `engine_plan`",
+    "run.checkpoint_seconds": "when a run is saved does not show in its record",
+    "run.checkpoint_rounds": "when a run is saved does not show in its record",
+    "run.keep_parameters_every": "copies of the parameters lie beside the record",
+    "world.radius_km": "the places of clients and their distances, which `fedscape data` measures and draws",
+}
+"""Keys that rightly change nothing in a record, by path or section, and why."""
+
+
+def cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
+    """Yield the name of a case, its scenario, and the table, or the key, that is changed.
+
+    Args:
+        folder: where files of data are.
+    """
+    yield from _local_cases()
+    yield from _algorithm_cases()
+    yield from _data_cases(folder)
+    yield from _city_cases()
+    yield from _other_cases()
+
+
+def _local_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
+    local, schedule = ("local",), ("local", "schedule")
+    norm: Table = {"kind": "mlp", "hidden": [4], "norm": "batch"}
+    yield "sgd", changed(BASE, local={"optimizer": "sgd"}), local
+    yield "gd", changed(BASE, local={"optimizer": "gd"}), local
+    yield "one epoch, with buffers", changed(BASE, local={"local_steps": None}, model=norm), local
+    yield "balanced epochs", changed(BASE, local={**EPOCHS, "sampling": "class_balanced"}), local
+    yield "one example", changed(QUADRATIC, local={"optimizer": "momentum"}), local
+    for name in ("momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"):
+        table = changed(BASE, local={"optimizer": name, "class_weights": "effective"})
+        for key in (*READERS, "effective_beta", "weights_from"):
+            yield f"{key} of {name}", table, ("local", key)
+    yield "augment", changed(OF_PEOPLE, local={"augment": {"jitter": 0.1}}), ("local", "augment")
+    every: Table = {"kind": "step", "every": 1}
+    at: Table = {"kind": "step", "at": [1]}
+    for name, given in {
+        "constant": {},
+        "step": every,
+        "step at": at,
+        "cosine": {"rounds": 3},
+        "inverse_time": {},
+    }.items():
+        table = {"kind": name, **given}
+        yield f"schedule {name}", changed(BASE, local={"schedule": table}), schedule
+
+
+def _algorithm_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
+    for kind, row in ALGORITHMS.items():
+        work: Table = {"partial_work": 0.5}
+        if row.fixed_local is not None:
+            work = {"local_steps": None, "batch_size": None}
+            yield f"local of {kind}", changed(BASE, algorithm={"kind": kind}, local=work), ("local",)
+        yield kind, changed(BASE, algorithm={"kind": kind}, local=work), ("algorithm",)
+    yield "all work", changed(BASE, algorithm={"kind": "scaffold"}), ("algorithm",)
+
+
+def _data_cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
+    data, partition = ("data",), ("partition",)
+    yield "digits", SHORT, data
+    rare: Table = {**DIGITS, "rare_classes": [2]}
+    yield "digits, rare", changed(SHORT, data=rare), data
+    own = changed(SHORT, partition=None)
+    for more in ({}, {"iid": True}, {"sizes": 9}):
+        yield f"synthetic {more}", changed(own, data={"kind": "synthetic", "clients": 4, **more}), data
+    given = {"curvatures": [1.0, 2.0, 3.0, 4.0], "centres": [1.0, 2.0, 3.0, 5.0]}
+    yield "quadratic", QUADRATIC, data
+    yield "given quadratic", changed(QUADRATIC, data={"kind": "quadratic", **given}), data
+    yield from _file_cases(folder, own)
+    kinds: dict[str, Table] = {
+        "iid": {}, "shards": {}, "dirichlet": {"concentration": 0.5}, "quantity": {},
+        "dirichlet, over_clients": {"concentration": 0.5}, "quantity, power": {"law": "power"},
+        "similarity": {"similarity": 0.5}, "requested": {"label_js": 0.2},
+        "requested, quantity_gini": {"quantity_gini": 0.5, "label_js": 0.2},
+    }  # fmt: skip
+    for name, keys in kinds.items():
+        kind, _, convention = name.partition(", ")
+        more = {"convention": convention} if convention == "over_clients" else {}
+        table = {"kind": kind, "clients": 5, **keys, **more}
+        yield f"partition {name}", changed(SHORT, partition=table), partition
+
+
+def _file_cases(folder: Path, own: Table) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
+    pictures: Table = {"kind": "images", "path": f"{folder}/images.npz", "flat": False, "layout": "HWC"}
+    images = changed(SHORT, data=pictures, partition={"kind": "natural", "key": "who"})
+    yield "images", images, ("data",)
+    yield "partition natural", images, ("partition",)
+    wide: Table = {"kind": "metr_la", "path": f"{folder}/wide.csv", "stride": 3}
+    yield "metr_la", changed(own, data=wide, model={"kind": "linear"}), ("data",)
+    air: Table = {"kind": "air_quality", "path": f"{folder}/air", "window": 6}
+    yield "air_quality", changed(own, data=air, model={"kind": "linear"}, algorithm={"cohort": 2}), ("data",)
+
+
+def write_files(folder: Path) -> None:
+    """Write the files that the cases read."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (60, 4, 4, 3), dtype=np.uint8)
+    labels, who = np.arange(60) % 3, np.arange(60) % 5
+    more = {"who": who, "other": who // 2, "x_two": 255 - images, "y_two": (labels + 1) % 3}
+    np.savez(folder / "images.npz", x=images, y=labels, **more)
+    np.savez(folder / "other.npz", x=images[::-1], y=labels, **more)
+    start = np.datetime64("2012-03-01T00:00:00")
+    lines = [",a,b,c,d"]
+    for i, row in enumerate(random.uniform(20, 70, (200, 4)).round(3).tolist()):
+        speeds = [0.0 if (i + k) % 61 < 3 else v for k, v in enumerate(row)]
+        lines.append(",".join([str(start + np.timedelta64(5 * i, "m")).replace("T", " "), *map(str, speeds)]))
+    (folder / "wide.csv").write_text("\n".join(lines) + "\n")
+    (folder / "other.csv").write_text("\n".join(lines[:150]) + "\n")
+    (folder / "air").mkdir()
+    header = "No,year,month,day,hour,PM2.5,PM10,SO2,NO2,CO,O3,TEMP,PRES,DEWP,RAIN,wd,WSPM,station"
+    for k, station in enumerate(("Changping", "Dongsi", "Gucheng")):
+        lines = [header]
+        for i, v in enumerate(random.uniform(1, 99, (200, 11)).round(1).tolist()):
+            time = (np.datetime64("2013-03-01T00") + i).astype(object)
+            readings = ["NA" if (i + k) % 37 < 4 and c == 0 else str(x) for c, x in enumerate(v)]
+            row = [i + 1, time.year, time.month, time.day, time.hour, *readings[:10], "NNW", readings[10], station]
+            lines.append(",".join(map(str, row)))
+        (folder / "air" / f"PRSA_Data_{k}.csv").write_text("\n".join(lines) + "\n")
+
+
+def _city_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
+    sources: dict[str, Table] = {
+        "traffic": {"kind": "traffic", "clients": 6, "step_minutes": 15},
+        "congestion": {"kind": "traffic", "clients": 6, "task": "congestion"},
+        "meters": {"kind": "meters", "clients": 12, "horizon": 2, "window": 6, "stride": 12},
+        "air": AIR,
+        "bridge": {"kind": "bridge", "clients": 4, "windows": 24, "window": 32},
+        "intrusion": {"kind": "intrusion", "clients": 12, "windows": 40, "campaigns_per_month": 60.0},
+        "activity": PEOPLE,
+    }
+    for name, source in sources.items():
+        classes = name in ("congestion", "bridge", "intrusion", "activity")
+        table = changed(CITY, data=source, model={"kind": "softmax" if classes else "linear"})
+        yield name, table, ("data",)
+        yield f"world of {name}", table, ("world",)
+    for kind in FAULTS:
+        base = OF_PEOPLE if kind.startswith("label") else OF_AIR
+        rates: Table = {"rates": [0.2] * 6} if kind == "label_class_dependent" else {}
+        yield f"fault {kind}", changed(base, faults={"it": {"kind": kind, **rates}}), ("faults", "it")
+    bias: Table = {"kind": "bias", "schedule": {"start": 2, "stop": 4}}
+    yield "fault schedule", changed(OF_AIR, faults={"it": bias}, run={"rounds": 4}), ("faults", "it", "schedule")
+    four: Table = {"rounds": 4}
+    for kind, more in {
+        "abrupt": {},
+        "gradual": {"duration": 3.0},
+        "incremental": {"duration": 3.0},
+        "recurring": {"period": 1.0},
+    }.items():
+        drift: Table = {"kind": kind, "start": 1, **more}
+        yield f"drift {kind}", changed(OF_AIR, drifts={"it": drift}, run=four), ("drifts", "it")
+    for name, features in {
+        "": {}, "client": {"normalise": "client"}, "federated": {"normalise": "federated"},
+        "variance": {"select": "variance", "keep": 3},
+        "mutual information": {"select": "mutual_information", "keep": 3},
+    }.items():  # fmt: skip
+        base = OF_PEOPLE if name.startswith("mutual") else OF_AIR
+        yield f"features {name}", changed(base, features=features), ("features",)
+
+
+def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
+    model, mlp = ("model",), {"kind": "mlp", "hidden": [4]}
+    yield "softmax", SHORT, model
+    yield "mlp", changed(SHORT, model=mlp), model
+    yield "mlp, group", changed(SHORT, model={**mlp, "hidden": [8], "norm": "group"}), model
+    yield "mlp, none", changed(SHORT, model={**mlp, "hidden": []}), model
+    yield "small_cnn", changed(SHORT, data={**DIGITS, "flat": False}, model={"kind": "small_cnn"}), model
+    yield "cnn1d", changed(OF_PEOPLE, model={"kind": "cnn1d", "channels": [3, 4], "kernel": 3}), model
+    yield "gru", changed(OF_AIR, model={"kind": "gru", "hidden": 3}), model
+    yield "linear", OF_AIR, model
+    yield "quadratic model", QUADRATIC, model
+    evaluation, convergence = ("evaluation",), ("convergence",)
+    yield "evaluation", changed(BASE, evaluation={"federated_every": 1}), evaluation
+    yield "no evaluation", BASE, evaluation
+    bare: Table = {**DIGITS, "validation_fraction": 0.0, "test_fraction": 0.0, "client_test_fraction": 0.0}
+    yield "evaluation without held-out data", changed(BASE, data=bare, evaluation={"federated_every": 1}), evaluation
+    yield "gradients", changed(BASE, evaluation={"gradient_every": 1}), evaluation
+    yield "no criterion", changed(BASE, convergence={"settled": None, "stop": "any"}), convergence
+    two: Table = {"pseudo_gradient": {"below": 1e6, "hold": 1}, "settled": {"below": 1e-9}}
+    yield "criteria", changed(BASE, convergence={"stop": "any", **two}), convergence
+    criteria: dict[str, Table] = {
+        "target": {"metric": "validation_accuracy", "at_least": 0.3}, "plateau": {}, "settled": {},
+        "pseudo_gradient": {"below": 0.1}, "gradient": {"below": 1.0}, "gap": {"below": 0.1}, "agreement": {},
+        "error_free": {},
+    }  # fmt: skip
+    for name, options in criteria.items():
+        every: Table = {"gradient_every": 1} if name == "gradient" else {}
+        base = changed(BASE, convergence={name: options}, evaluation=every, run={"rounds": 6})
+        yield f"criterion {name}", base, ("convergence", name)
+    jump: Table = {"kind": "step", "at": [6], "factor": 500.0}
+    wild = changed(
+        QUADRATIC,
+        local={"schedule": jump, "local_lr": 0.1},
+        convergence={"stop": "any", "settled": None, "divergence": {"loss_factor": 1e15}},
+        run={"rounds": 12},
+    )
+    yield "divergence", wild, ("convergence", "divergence")
+    off: Table = {"loss_factor": 0.0, "spike": 0.0}
+    yield "no divergence", changed(wild, convergence={"divergence": off}), ("convergence", "divergence")
+    for section in ("fleet", "run", "engine"):
+        yield section, BASE, (section,)
