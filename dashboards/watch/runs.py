@@ -16,11 +16,11 @@ from dashboards.report.formats import clock_time, is_number
 from dashboards.report.round_series import is_regression
 from dashboards.report.run_data import RunData, read_run
 from dashboards.report.run_view import Budget, Grid, read_grid, run_view
+from server.record.checked.kept_lines import KeptLines
 from server.record.checked.layouts import LINE
 from server.record.checked.line_files import NOT_JSON, RecordedLines, take_line
 from server.record.checked.parsing import parse_json
 from server.record.checked.regular_files import LARGEST_RECORD, LONGEST_LINE, open_regular
-from server.record.kept_lines import KeptLines
 from server.record.records import RunFolder
 
 SILENT_SECONDS = 60.0

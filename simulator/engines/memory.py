@@ -87,7 +87,7 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     largest = int(population.sizes[sample.clients].max(initial=1))
     batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
     activations = _activations(task.module, cast_features(probe.features, task.dtype)) * task.dtype.itemsize
-    one = each * (3 + stacked_optimizer(local).num_states) + PLAN_BYTES * sample.longest * batch
+    one: float = each * (3 + stacked_optimizer(local).num_states) + PLAN_BYTES * sample.longest * batch
     one += BACKWARD * activations * batch + example * min(largest, sample.longest * batch)
     width = _tile(options, count, one)
     total, fits = int(population.sizes.sum(dtype="int64")), len(population.sizes) <= RESIDENT_CLIENTS

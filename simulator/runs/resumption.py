@@ -16,10 +16,10 @@ from clients.sources.pooled_arrays import PooledArrays
 from dashboards.report.report import write_report
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
+from server.record.checked.kept_lines import KeptLines
 from server.record.checked.line_files import RecordedLines
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.completeness import client_problems
-from server.record.kept_lines import KeptLines
 from server.record.records import RunFolder
 from server.rounds.checkpointer import RunCheckpointer, Stateful
 from server.rounds.experiment import Experiment

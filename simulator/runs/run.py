@@ -26,10 +26,10 @@ from dashboards.report.report import ReportWriter
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
+from server.record.checked.kept_lines import KeptLines
 from server.record.checkpoint import CheckpointStore
 from server.record.claim import sole_writer
 from server.record.client_rows import ClientRows
-from server.record.kept_lines import KeptLines
 from server.record.records import Recorder, RunFolder
 from server.record.round_table import RoundTable
 from server.rounds.checkpointer import ParameterKeeper, RunCheckpointer

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from clients.core.errors import RunFolderError
+from server.record.checked.kept_lines import KeptLines
 from server.record.checked.layouts import layout_of
 from server.record.checked.parsing import parse_json
 from server.record.checked.regular_files import LARGEST_RECORD, LONGEST_LINE, open_regular
 from server.record.checked.seals import START, chained, link, unchained
 from server.record.checked.shapes import Misfit, Shape
 from server.record.files import sync_folder, whole_file
-from server.record.kept_lines import KeptLines
 
 NOT_JSON = "is damaged"
 """The problem of a line that is not a whole JSON object; the last line of a file is then read as one half written."""

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedscape as fs
+from server.record.checked.kept_lines import BLOCK, KeptLines
 from server.record.checked.line_files import read_rounds
 from server.record.jsonlines import RoundWriter
-from server.record.kept_lines import BLOCK, KeptLines
 from server.record.round_table import RoundTable
 
 MOST_BYTES = 2500
