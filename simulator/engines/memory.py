@@ -87,7 +87,7 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     largest = int(population.sizes[sample.clients].max(initial=1))
     batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
     activations = _activations(task.module, cast_features(probe.features, task.dtype)) * task.dtype.itemsize
-    one: float = each * (3 + stacked_optimizer(local).num_states) + PLAN_BYTES * sample.longest * batch
+    one = each * (3 + stacked_optimizer(local).num_states) + PLAN_BYTES * sample.longest * batch
     one += BACKWARD * activations * batch + example * min(largest, sample.longest * batch)
     width = _tile(options, count, one)
     total, fits = int(population.sizes.sum(dtype="int64")), len(population.sizes) <= RESIDENT_CLIENTS
@@ -98,12 +98,12 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     return [
         Part("the data of a cohort", int(needs), "Lower algorithm.cohort, or the examples of a client."),
         Part("the model", MODEL_COPIES * each, "Choose a smaller model."),
-        Part(f"a tile of {width:,} clients in training", width * int(one), _tile_fix(local.batch_size, sample.longest)),
+        Part(f"a tile of {width:,} clients in training", width * one, _tile_fix(local.batch_size, sample.longest)),
         Part("the updates of a cohort", min(count * each, max(options.keep_bytes, width * each)),
              "Lower engine.keep_bytes or algorithm.cohort."),
         Part("what clients keep between rounds", 3 * states * kept * each // 2,
              "Choose an algorithm whose clients keep nothing, or lower algorithm.cohort or run.rounds."),
-        Part("evaluation", evaluated * int(example + 2 * activations), "Choose a smaller model."),
+        Part("evaluation", evaluated * (example + 2 * activations), "Choose a smaller model."),
     ]  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def _tile_fix(batch: int | str, steps: int) -> str:
     return f"Lower engine.tile, or {'set' if batch == 'full' else 'lower'} local.batch_size."
 
 
-def _activations(module: nn.Module, features: Tensor) -> float:
+def _activations(module: nn.Module, features: Tensor) -> int:
     """Return how many numbers the layers put out for one example."""
     counts: list[int] = []
     copied = copy_module(module).eval()
