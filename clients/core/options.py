@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clients.core.bounds import Name
 from clients.core.errors import listed, require, require_numbers
+from clients.core.numbers.bounds import Name
 
 ClientChoice = float | str | tuple[str | Name | float, ...]
 """Which clients: a share of them, a name, or a list of names. A whole number in a list is a name."""

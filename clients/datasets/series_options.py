@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from clients.core.bounds import AtMost
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost
 from clients.tables.options import Scale, TableOptions, WindowedOptions
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.core.bounds import AtMost
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost
 from clients.core.options import check_at_least, unread_of
 
 

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from clients.core.bounds import AtMost, Level
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost, Level
 from clients.core.options import DataOptions, check_at_least, check_below_one
 from clients.tables.task_options import TableTask, TaskOptions
 from clients.tables.text.dialect import Dialect

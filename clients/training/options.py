@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clients.core.bounds import AtMost, Rounds
 from clients.core.errors import listed, require
+from clients.core.numbers.bounds import AtMost, Rounds
 from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive, unread_of
 
 OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from clients.core.bounds import Level, Rounds
 from clients.core.errors import require
+from clients.core.numbers.bounds import Level, Rounds
 from server.convergence.facts import METRICS, check_metric, check_possible, of_percentage
 
 

@@ -7,8 +7,8 @@ from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from clients.core.bounds import Level, Rounds
 from clients.core.errors import require
+from clients.core.numbers.bounds import Level, Rounds
 from server.convergence.facts import FACTS, label_of, shown
 
 _SPIKE_AFTER = 5

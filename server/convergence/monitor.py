@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from clients.core.bounds import Rounds
 from clients.core.errors import require
+from clients.core.numbers.bounds import Rounds
 from server.convergence.criteria import CRITERIA
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.criterion import CriterionState, subject, update_criterion

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from clients.core.bounds import AtMost, Within
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost, Within
 from clients.core.options import check_at_least
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from clients.core.bounds import Within
 from clients.core.errors import require
+from clients.core.numbers.bounds import Within
 from clients.core.options import check_not_negative
 
 Seconds = Annotated[float, Within(0.0, 1e6, why="twelve days; simulated time is kept in whole milliseconds")]

@@ -8,8 +8,8 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from clients.core.bounds import problem_with
 from clients.core.errors import UserError
+from clients.core.numbers.bounds import problem_with
 from simulator.scenario.kinds import classes_of, hints_of, is_named, table_in
 from simulator.scenario.mistakes import (
     Mistake,

@@ -13,8 +13,8 @@ import tomli_w
 
 from clients.concept_drift.options import DriftOptions
 from clients.concept_drift.table import DRIFTS
-from clients.core.bounds import AtMost, Rounds, Within
 from clients.core.errors import ScenarioError, require
+from clients.core.numbers.bounds import AtMost, Rounds, Within
 from clients.core.options import DataOptions, check_at_least
 from clients.core.shown.urls import bare_urls
 from clients.faults.options import FaultOptions
