@@ -4,16 +4,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-peers pairs same-records docs picture lint types contracts slow ray dashboards observe clean
+.PHONY: run test lock check bench bench-peers pairs same-records docs picture lint types contracts slow ray dashboards observe clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
 
-$(STAMP): constraints.txt pyproject.toml
+# All packages by hash; torch apart, because its builds and their hashes differ by platform.
+$(STAMP): requirements.lock constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.*"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+# After a change of constraints.txt or of pyproject.toml's dependencies.
+lock: $(STAMP)
+	$(BIN)/python deploy/lock.py
 
 test: check
 

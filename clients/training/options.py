@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clients.core.errors import listed, require
+from clients.core.numbers.bounds import AtMost, Rounds
 from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive, unread_of
 
 OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
@@ -69,11 +70,11 @@ class ScheduleOptions:
     """
 
     kind: Literal["constant", "step", "cosine", "inverse_time"] = "constant"
-    warmup_rounds: int = 0
+    warmup_rounds: Rounds = 0
     factor: float = 0.1
-    every: int | None = None
-    at: tuple[int, ...] = ()
-    rounds: int | None = None
+    every: Rounds | None = None
+    at: tuple[Rounds, ...] = ()
+    rounds: Rounds | None = None
     floor: float = 0.0
     decay: float = 0.01
 
@@ -216,7 +217,7 @@ class LocalOptions:
 
     optimizer: OptimizerName = "sgd"
     local_lr: float = 0.1
-    batch_size: int | Literal["full"] = 16
+    batch_size: AtMost | Literal["full"] = 16
     local_epochs: int | None = None
     local_steps: int | tuple[int, ...] | None = None
     drop_last: bool = False

@@ -144,7 +144,7 @@ class TensorBoardWriter:
 
     def recorded_before(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Continue after the rounds that a resumed run has recorded."""
-        self._before = list(lines)
+        self._before = lines
 
     def round_finished(self, line: Mapping[str, Any]) -> None:
         """Queue a round (about 1 us); announce a failure once."""

@@ -26,6 +26,7 @@ from dashboards.report.report import ReportWriter
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
+from server.record.checked.kept_lines import KeptLines
 from server.record.checkpoint import CheckpointStore
 from server.record.claim import sole_writer
 from server.record.client_rows import ClientRows
@@ -129,12 +130,12 @@ class Run:
 
 
 class History:
-    """Keeps the lines of a run in memory."""
+    """Keeps the lines of a run in memory, packed."""
 
     critical = True
 
     def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
-        self.lines = list(lines)
+        self.lines = KeptLines(lines)
 
     def round_finished(self, line: dict[str, Any]) -> None:
         """Keep a line."""
