@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lock check bench bench-peers pairs same-records docs picture lint types contracts slow ray dashboards observe clean
+.PHONY: run test lock check bench bench-peers pairs same-records docs picture lint types contracts slow ray mutants \
+	dashboards observe clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
@@ -43,6 +44,11 @@ slow: $(STAMP)
 ray: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray]"
 	$(BIN)/python -m pytest -q -m ray
+
+# The mathematics changed one line at a time: which changes does no test notice? About half an hour on two cores.
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "mutmut==3.8.*"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py
@@ -89,4 +95,4 @@ observe:
 	@echo "Grafana: http://127.0.0.1:3000 (user admin); stop: docker compose --project-name fedscape-observability down"
 
 clean:
-	rm -rf $(VENV) .venv-flower .venv-pfl .same-records build dist *.egg-info
+	rm -rf $(VENV) .venv-flower .venv-pfl .same-records mutants build dist *.egg-info
