@@ -133,7 +133,7 @@ def penalties(local: LocalOptions) -> tuple[float, float]:
     Decoupled weight decay under gd and sgd is the same step as l2; under the other optimisers it belongs to no
     objective and is left out.
     """
-    return local.l1, local.l2 + (local.decoupled_weight_decay if local.optimizer in ("gd", "sgd") else 0.0)
+    return local.l1, local.coupled_decay + (local.decoupled_decay if local.optimizer in ("gd", "sgd") else 0.0)
 
 
 def penalty_gradient(local: LocalOptions, params: Tensor, gradient: Tensor) -> Tensor | None:
