@@ -4,16 +4,23 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check bench bench-peers pairs same-records docs picture lint types contracts slow ray dashboards observe clean
+.PHONY: run test lock check bench bench-peers pairs same-records docs picture lint types contracts slow ray mutants \
+	dashboards observe clean
 
 run: $(STAMP)
 	$(BIN)/fedscape run
 
-$(STAMP): constraints.txt pyproject.toml
+# All packages by hash; torch apart, because its builds and their hashes differ by platform.
+$(STAMP): requirements.lock constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.*"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
+
+# After a change of constraints.txt or of pyproject.toml's dependencies.
+lock: $(STAMP)
+	$(BIN)/python deploy/lock.py
 
 test: check
 
@@ -37,6 +44,11 @@ slow: $(STAMP)
 ray: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray]"
 	$(BIN)/python -m pytest -q -m ray
+
+# The mathematics changed one line at a time: which changes does no test notice? About half an hour on two cores.
+mutants: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "mutmut==3.8.*"
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
 
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py
@@ -83,4 +95,4 @@ observe:
 	@echo "Grafana: http://127.0.0.1:3000 (user admin); stop: docker compose --project-name fedscape-observability down"
 
 clean:
-	rm -rf $(VENV) .venv-flower .venv-pfl .same-records build dist *.egg-info
+	rm -rf $(VENV) .venv-flower .venv-pfl .same-records mutants build dist *.egg-info

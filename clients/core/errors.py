@@ -113,10 +113,18 @@ def unknown_name(value: object, allowed: Collection[str], what: str) -> str:
         >>> unknown_name("fedaveg", ["fedavg", "fedprox"], "an algorithm")
         "'fedaveg' is not an algorithm. Nearest: 'fedavg'. All: fedavg, fedprox"
     """
-    near = [name for name in allowed if str(value) in name.split("_")][:1]
-    near = near or get_close_matches(str(value), list(allowed), n=1, cutoff=0.5)
+    words = value if isinstance(value, str) else _written(value)
+    near = [name for name in allowed if words in name.split("_")][:1]
+    near = near or get_close_matches(words, list(allowed), n=1, cutoff=0.5)
     nearest = f" Nearest: {near[0]!r}." if near else ""
-    return f"{shortened(repr(value))} is not {what}.{nearest} All: {listed(allowed, MOST_NAMES)}"
+    shown = shortened(repr(value) if isinstance(value, str) else words)
+    return f"{shown} is not {what}.{nearest} All: {listed(allowed, MOST_NAMES)}"
+
+
+def _written(value: object) -> str:
+    """Return a value as text; Python writes no whole number of more than 4,300 digits."""
+    large = isinstance(value, int) and value.bit_length() > 10_000
+    return "a whole number of thousands of digits" if large else repr(value)
 
 
 def listed(names: Iterable[str], most: int = 5, mark: str = ", ") -> str:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from clients.core.errors import listed, require, require_numbers
+from clients.core.numbers.bounds import Name
 
-ClientChoice = float | str | tuple[str | int | float, ...]
+ClientChoice = float | str | tuple[str | Name | float, ...]
 """Which clients: a share of them, a name, or a list of names. A whole number in a list is a name."""
 
 
@@ -42,6 +43,11 @@ class DataOptions(KindOptions):
     def takes_partition(self) -> bool:
         """Whether a partition may deal out the examples, where some data of the kind allow one."""
         return True
+
+    @property
+    def foreseen_bytes(self) -> int:
+        """Bytes that making the data takes, where that follows from the options; 0 where it does not."""
+        return 0
 
 
 class HeldOutOptions(DataOptions):

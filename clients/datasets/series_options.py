@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost
 from clients.tables.options import Scale, TableOptions, WindowedOptions
 
 
@@ -19,7 +20,7 @@ class FilledOptions(WindowedOptions):
             are dropped. 0 fills none.
     """
 
-    max_gap: int
+    max_gap: AtMost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class MetrLaOptions(FilledOptions):
     validation_fraction: float = 0.1
     test_fraction: float = 0.2
     scale: Scale = "client"
-    max_gap: int = 3
+    max_gap: AtMost = 3
 
     def __post_init__(self) -> None:
         metr_la_table(self)
@@ -95,7 +96,7 @@ class AirQualityOptions(FilledOptions):
     test_fraction: float = 0.2
     scale: Scale = "client"
     frequency: str = "1h"
-    max_gap: int = 6
+    max_gap: AtMost = 6
 
     def __post_init__(self) -> None:
         require(self.target not in self.features, "features", f"must not name the target, {self.target!r}, again")
@@ -157,7 +158,7 @@ class HouseholdPowerOptions(FilledOptions):
     validation_fraction: float = 0.1
     test_fraction: float = 0.2
     scale: Scale = "global"
-    max_gap: int = 3
+    max_gap: AtMost = 3
 
     def __post_init__(self) -> None:
         others = [c for c in COLUMNS if c != POWER]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost
 from clients.core.options import check_at_least, unread_of
 
 
@@ -31,7 +32,7 @@ class FeatureOptions:
     select: Literal["none", "variance", "mutual_information"] = "none"
     keep: int | None = None
     bins: int = 16
-    statistics_clients: int = 1000
+    statistics_clients: AtMost = 1000
 
     def __post_init__(self) -> None:
         selects = self.select != "none"

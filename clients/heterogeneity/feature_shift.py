@@ -13,8 +13,7 @@ k = l, a U-statistic, so equal laws give 0 on average, whatever the clients' siz
 
 An unbiased estimate of a distance near 0 is negative about half of the time, so it comes with its standard error: the
 jackknife over examples (Efron and Stein 1981), which is at least the true one on average. D2 grows with the root of the
-number of
-features; the energy coefficient D2 / (2 E|X - Y|) (their section 3.2) lies in [0, 1] whatever their number.
+number of features; the energy coefficient D2 / (2 E|X - Y|) (their section 3.2) lies in [0, 1] whatever their number.
 """
 
 from __future__ import annotations

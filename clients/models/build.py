@@ -73,7 +73,7 @@ class GruForecaster(nn.Module):
         return out
 
 
-def _initialised(module: nn.Module, how: str, generator: torch.Generator) -> nn.Module:
+def _initialised(module: nn.Module, how: str, generator: torch.Generator | None) -> nn.Module:
     """Initialise weights by Glorot and Bengio 2010 ("xavier"), He et al. 2015 ("he") or torch's default ("torch")."""
     for m in module.modules():
         if not isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d):
@@ -106,19 +106,19 @@ def _flat(shape: Shape) -> tuple[list[nn.Module], int]:
     return [nn.Flatten()] if len(shape) > 1 else [], math.prod(shape)
 
 
-def linear(o: LinearOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def linear(o: LinearOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build linear regression."""
     flatten, inputs = _flat(shape)
     return _initialised(nn.Sequential(*flatten, nn.Linear(inputs, outputs)), "zero", generator)
 
 
-def softmax(o: SoftmaxOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def softmax(o: SoftmaxOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build softmax regression: its outputs are logits."""
     flatten, inputs = _flat(shape)
     return _initialised(nn.Sequential(*flatten, nn.Linear(inputs, outputs)), o.initialisation, generator)
 
 
-def mlp(o: MlpOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def mlp(o: MlpOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build a multi-layer perceptron."""
     layers, inputs = _flat(shape)
     for width in o.hidden:
@@ -132,7 +132,7 @@ def mlp(o: MlpOptions, shape: Shape, outputs: int, generator: torch.Generator) -
     return _initialised(nn.Sequential(*layers, nn.Linear(inputs, outputs)), o.initialisation, generator)
 
 
-def two_nn(o: TwoNNOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def two_nn(o: TwoNNOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build the 2NN."""
     return mlp(MlpOptions(hidden=(200, 200)), shape, outputs, generator)
 
@@ -161,7 +161,7 @@ def _as_image(shape: Shape, image: tuple[int, int, int]) -> nn.Module:
     return nn.Identity() if len(shape) == 3 else nn.Unflatten(1, image if len(shape) == 1 else image[:2])
 
 
-def cnn(o: CnnOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def cnn(o: CnnOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build the CNN for larger images."""
     channels, height, width = _image_shape(shape, o.kind, 4)
     layers = nn.Sequential(
@@ -173,7 +173,7 @@ def cnn(o: CnnOptions, shape: Shape, outputs: int, generator: torch.Generator) -
     return _initialised(layers, "he", generator)
 
 
-def small_cnn(o: SmallCnnOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def small_cnn(o: SmallCnnOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build the CNN for small images."""
     channels, height, width = _image_shape(shape, o.kind, 2)
     first, second = o.channels
@@ -188,17 +188,19 @@ def small_cnn(o: SmallCnnOptions, shape: Shape, outputs: int, generator: torch.G
     return _initialised(layers, "he", generator)
 
 
-def cnn1d(o: Cnn1dOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def cnn1d(o: Cnn1dOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build the CNN over time."""
     return _initialised(cnn1d_layers(shape, outputs, o), "he", generator)
 
 
-def gru(o: GruOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def gru(o: GruOptions, shape: Shape, outputs: int, generator: torch.Generator | None) -> nn.Module:
     """Build the GRU; its weights are torch's own."""
     return GruForecaster(shape[1] if len(shape) > 1 else 1, o.hidden, outputs)
 
 
-def parameter_vector(o: ParameterVectorOptions, shape: Shape, outputs: int, generator: torch.Generator) -> nn.Module:
+def parameter_vector(
+    o: ParameterVectorOptions, shape: Shape, outputs: int, generator: torch.Generator | None
+) -> nn.Module:
     """Build the model of an objective of `outputs` parameters."""
     start = torch.as_tensor(o.start, dtype=torch.float64)
     if start.dim() == 1 and len(start) != outputs:
@@ -214,6 +216,18 @@ def build_model(options: ModelOptions, population: Population, seed: int) -> nn.
     Raises:
         UserError: the model does not fit the data (field `kind`).
     """
+    check_fits_data(options, population)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _built(options, population, torch.Generator().manual_seed(seed))
+
+
+def check_fits_data(options: ModelOptions, population: Population) -> None:
+    """Refuse a model of another task than the data's.
+
+    Raises:
+        UserError: of the field `kind`.
+    """
     row, task = MODELS.row_of(options), population.task
     if (task == "objective") != ("objective" in row.tasks):
         others = [other.kind for other in MODELS.values() if task in other.tasks]
@@ -225,13 +239,25 @@ def build_model(options: ModelOptions, population: Population, seed: int) -> nn.
     if task not in row.tasks:
         why, fix = row.unfit
         raise UserError("kind", f"'{row.kind}' {why}", fix=fix)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        shape, tokens = population.feature_shape, population.spec.tokens
-        if not tokens:
-            module: nn.Module = row.build(options, shape, population.outputs, generator)
-            return module
-        embedding = nn.Embedding(tokens, EMBEDDING)
-        nn.init.normal_(embedding.weight, generator=generator)
-        return nn.Sequential(embedding, row.build(options, (*shape, EMBEDDING), population.outputs, generator))
+
+
+def outlined_model(options: ModelOptions, population: Population) -> nn.Module:
+    """Return the module on torch's device `meta`: its tensors have shapes and take no memory.
+
+    Raises:
+        UserError: the model does not fit the data (field `kind`).
+    """
+    check_fits_data(options, population)
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return _built(options, population, None)
+
+
+def _built(options: ModelOptions, population: Population, generator: torch.Generator | None) -> nn.Module:
+    row = MODELS.row_of(options)
+    shape, tokens = population.feature_shape, population.spec.tokens
+    if not tokens:
+        module: nn.Module = row.build(options, shape, population.outputs, generator)
+        return module
+    embedding = nn.Embedding(tokens, EMBEDDING)
+    nn.init.normal_(embedding.weight, generator=generator)
+    return nn.Sequential(embedding, row.build(options, (*shape, EMBEDDING), population.outputs, generator))

@@ -11,6 +11,9 @@ from clients.core.errors import require
 from clients.core.options import DataOptions, HeldOutOptions, check_at_least, check_not_negative
 from clients.partition.long_tail import Thinning
 
+DRAWING = 56
+"""Bytes that each drawn number takes while it is drawn, in float64 and its steps (`clients.core.streams.normals`)."""
+
 
 class ThinnedOptions(HeldOutOptions):
     """Options of examples of which some classes may be kept rarer than they come.
@@ -148,6 +151,11 @@ class QuadraticOptions(DataOptions):
     noise: float = 0.0
     linear: tuple[Centre, ...] = ()
 
+    @property
+    def foreseen_bytes(self) -> int:
+        """Bytes that drawing the clients' matrices takes."""
+        return 0 if self.curvatures else DRAWING * self.clients * self.dimension * (self.dimension + 2)
+
     def __post_init__(self) -> None:
         given = len(self.curvatures)
         for name, may_lack in (("centres", bool(self.linear)), ("linear", True)):
@@ -208,6 +216,14 @@ class SyntheticOptions(DataOptions):
     features: int = 60
     classes: int = 10
     sizes: Literal["lognormal"] | int = "lognormal"
+
+    @property
+    def foreseen_bytes(self) -> int:
+        """Bytes that making the clients of the central examples takes, with their models drawn at once."""
+        central = min(self.clients, 1000)
+        held_out = 100 if self.sizes == "lognormal" else self.sizes // 9 + 1
+        drawn = central * (2 + self.features + (self.features + 1) * self.classes) + 2048 * self.features
+        return DRAWING * drawn + 12 * self.clients + 16 * central * held_out * self.features
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost, Level
 from clients.core.options import DataOptions, check_at_least, check_below_one
 from clients.tables.task_options import TableTask, TaskOptions
 from clients.tables.text.dialect import Dialect
@@ -110,7 +111,7 @@ class TableOptions(WindowedOptions, TaskOptions):
     unit: str = ""
     features: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
-    max_categories: int = 100
+    max_categories: AtMost = 100
     split_column: str = ""
     columns: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
@@ -124,8 +125,8 @@ class TableOptions(WindowedOptions, TaskOptions):
     scale: Scale | None = None
     frequency: str = ""
     gaps: Gaps = "error"
-    max_gap: int | None = None
-    missing_value: float | None = None
+    max_gap: AtMost | None = None
+    missing_value: Level | None = None
     sort: bool = False
     duplicates: Duplicates = "error"
     delimiter: str = ""
@@ -133,7 +134,7 @@ class TableOptions(WindowedOptions, TaskOptions):
     thousands: str = ""
     encoding: str = ""
     comment: str = ""
-    skip_rows: int = 0
+    skip_rows: AtMost = 0
     missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

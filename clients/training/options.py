@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from clients.core.errors import listed, require
+from clients.core.numbers.bounds import AtMost, Rounds
 from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive, unread_of
 
 OptimizerName = Literal["gd", "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
@@ -69,11 +70,11 @@ class ScheduleOptions:
     """
 
     kind: Literal["constant", "step", "cosine", "inverse_time"] = "constant"
-    warmup_rounds: int = 0
+    warmup_rounds: Rounds = 0
     factor: float = 0.1
-    every: int | None = None
-    at: tuple[int, ...] = ()
-    rounds: int | None = None
+    every: Rounds | None = None
+    at: tuple[Rounds, ...] = ()
+    rounds: Rounds | None = None
     floor: float = 0.0
     decay: float = 0.01
 
@@ -206,6 +207,7 @@ class LocalOptions:
         weights_from: the examples counted for class weights: each client's own ("client"), or all ("federation").
         focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
         augment: changes of examples before each step.
+        given_batch_size: no key: the `batch_size` that was given and that "gd" replaced by "full".
 
     A local step, in torch's order: gradient of the loss; noise; the algorithm's correction; clipping by norm, then by
     value; decoupled decay; the optimiser's step along gradient + l2 w; the proximal step of l1.
@@ -215,7 +217,7 @@ class LocalOptions:
 
     optimizer: OptimizerName = "sgd"
     local_lr: float = 0.1
-    batch_size: int | Literal["full"] = 16
+    batch_size: AtMost | Literal["full"] = 16
     local_epochs: int | None = None
     local_steps: int | tuple[int, ...] | None = None
     drop_last: bool = False
@@ -242,7 +244,6 @@ class LocalOptions:
     given_batch_size: int | None = field(
         default=None, init=False, repr=False, compare=False, metadata={"is_key": False}
     )
-    """The number that was given and that "gd" replaced by "full"; it is no key."""
 
     def __post_init__(self) -> None:
         check_positive(self, "local_lr")

@@ -38,7 +38,8 @@ def distances(params: Mapping[str, Tensor], layout: Layout, anchor: Tensor) -> T
 
     One subtraction and one norm for all tensors cost less than a pair for each of them.
     """
-    return torch.linalg.vector_norm(layout.flatten(params, lead=1).sub_(anchor), dim=1)
+    found: Tensor = torch.linalg.vector_norm(layout.flatten(params, lead=1).sub_(anchor), dim=1)
+    return found
 
 
 def squared_norms(tensors: Mapping[str, Tensor]) -> Tensor:

@@ -8,9 +8,9 @@ values of the series in `WATCHED`, so that no spike is lost.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate
-from typing import Any
+from typing import Any, Protocol
 
 Line = Mapping[str, Any]
 Path = tuple[str, ...]
@@ -34,6 +34,13 @@ WATCHED = ("validation_loss", "validation_accuracy", "train_loss", "client_drift
 """Series whose smallest and largest values survive thinning."""
 MOST_LAYERS, MOST_FAULTS, MOST_DRIFTS = 12, 16, 8
 DIGITS = 6
+
+
+class Column(Protocol):
+    """Numbers by row."""
+
+    def __getitem__(self, row: int, /) -> float:
+        """Return the number of a row."""
 
 
 def paths_of(lines: Sequence[Line], *, bands: bool = True) -> list[Path]:
@@ -120,37 +127,72 @@ def tables(lines: Sequence[Line], paths: Iterable[Path], most: int) -> list[dict
         rounds before thinning.
     """
     axes = _axes(lines)
-    groups: dict[bytes, dict[str, list[Any]]] = {}
-    for path in paths:
-        values = [at(line, path) for line in lines]
-        mask = bytes(isinstance(value, int | float) for value in values)
+    groups: dict[bytes, dict[str, _Series]] = {}
+    for path, series in _gathered(lines, list(paths)).items():
+        mask = bytes(series.mask)
         if any(mask):
-            groups.setdefault(mask, {})[".".join(path)] = values
+            groups.setdefault(mask, {})[".".join(path)] = series
     return [_table(mask, columns, axes, most) for mask, columns in groups.items()]
+
+
+class _Series:
+    """The numbers of a series, 9 bytes a round, so that a long record fits into memory.
+
+    Attributes:
+        mask: for each round, whether it has a number.
+        values: for each round, its number; nan without one.
+        whole: whether every number is a whole number.
+    """
+
+    def __init__(self) -> None:
+        self.mask, self.values, self.whole = bytearray(), array("d"), True
+
+    def add(self, value: Any) -> None:
+        """Add a round's value."""
+        measured = isinstance(value, int | float)
+        self.mask.append(measured)
+        self.values.append(value if measured else math.nan)
+        self.whole &= not measured or isinstance(value, int)
+
+    def __getitem__(self, row: int) -> float:
+        """Return a round's number."""
+        return int(self.values[row]) if self.whole else self.values[row]
+
+
+def _gathered(lines: Sequence[Line], paths: Sequence[Path]) -> dict[Path, _Series]:
+    """Return all series in one pass over the lines."""
+    found = {path: _Series() for path in paths}
+    for line in lines:
+        for path, series in found.items():
+            series.add(at(line, path))
+    return found
 
 
 def not_finite(lines: Sequence[Line], names: Iterable[str]) -> dict[str, list[int]]:
     """Return the first round, the last and the number of rounds in which each named number was nan or infinite."""
+    paths = {name: tuple(name.split(".")) for name in names}
     found: dict[str, list[int]] = {}
-    for name in names:
-        path = tuple(name.split("."))
-        rounds = [line["round"] for line in lines if isinstance(v := at(line, path), float) and not math.isfinite(v)]
-        if rounds:
-            found[name] = [rounds[0], rounds[-1], len(rounds)]
-    return found
+    for line in lines:
+        for name, path in paths.items():
+            if isinstance(value := at(line, path), float) and not math.isfinite(value):
+                first, _, count = found.get(name, (line["round"], 0, 0))
+                found[name] = [first, line["round"], count + 1]
+    return {name: found[name] for name in paths if name in found}
 
 
 def _axes(lines: Sequence[Line]) -> dict[str, list[Any]]:
     """Return the place of each round on each axis."""
-    return {
-        "round": [line["round"] for line in lines],
-        "simulated": [line.get("simulated_seconds_total") for line in lines],
-        "bytes": [line.get("bytes_total") for line in lines],
-        "wall": list(accumulate(line.get("wall_seconds") or 0.0 for line in lines)),
-    }
+    found: dict[str, list[Any]] = {"round": [], "simulated": [], "bytes": [], "wall": []}
+    wall = 0.0
+    for line in lines:
+        wall += line.get("wall_seconds") or 0.0
+        places = (line["round"], line.get("simulated_seconds_total"), line.get("bytes_total"), wall)
+        for values, place in zip(found.values(), places, strict=True):
+            values.append(place)
+    return found
 
 
-def _table(mask: bytes, columns: Mapping[str, list[Any]], axes: Mapping[str, list[Any]], most: int) -> dict[str, Any]:
+def _table(mask: bytes, columns: Mapping[str, _Series], axes: Mapping[str, list[Any]], most: int) -> dict[str, Any]:
     rows = [row for row, measured in enumerate(mask) if measured]
     kept = thinned(rows, [columns[name] for name in WATCHED if name in columns], most)
     return {
@@ -160,7 +202,7 @@ def _table(mask: bytes, columns: Mapping[str, list[Any]], axes: Mapping[str, lis
     }
 
 
-def thinned(rows: Sequence[int], watched: Sequence[Sequence[Any]], most: int) -> Sequence[int]:
+def thinned(rows: Sequence[int], watched: Sequence[Column], most: int) -> Sequence[int]:
     """Return at most `most` of the rows, in order: stretches with their extremes, see the module.
 
     Args:

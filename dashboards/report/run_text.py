@@ -223,13 +223,31 @@ def rate_words(outcome: Facts) -> str:
     if "no_trend" in rate:
         words, iterates = f"no trend: {rate['no_trend']}", rate.get("iterates") or {}
         return words + (f"; the steps shrink by the factor {share(iterates['factor'])} a round" if iterates else "")
+    if rate.get("family") == "power":
+        return f"falls {_power_law(rate)}{_limit(rate)}"
     if "factor" not in rate:
         return ""
     words = f"{share(rate['factor'])} a round"
     if "low" in rate and "high" in rate:
         words += f" ({share(rate['low'])} to {share(rate['high'])})"
+    if rate.get("family") == "undecided":
+        words += f" or {_power_law(rate)}, the record cannot tell which"
+    words += _limit(rate)
     left = outcome.get("rounds_to_go")
     return words if left is None else f"{words}, {_to_go(left)}"
+
+
+def _power_law(rate: Facts) -> str:
+    """Return the fitted power law with the interval of its exponent."""
+    ends = f"{number(rate['exponent_low'])} to {number(rate['exponent_high'])}"
+    return f"as round^-{number(rate['exponent'])} ({ends})"
+
+
+def _limit(rate: Facts) -> str:
+    """Return the fitted limit with its interval; nothing where no family of curves fits."""
+    if not (is_number(rate.get("limit_low")) and is_number(rate.get("limit_high"))):
+        return ""
+    return f", towards {number(rate['limit'])} ({number(rate['limit_low'])} to {number(rate['limit_high'])})"
 
 
 def _to_go(left: Any) -> str:

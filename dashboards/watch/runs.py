@@ -16,6 +16,7 @@ from dashboards.report.formats import clock_time, is_number
 from dashboards.report.round_series import is_regression
 from dashboards.report.run_data import RunData, read_run
 from dashboards.report.run_view import Budget, Grid, read_grid, run_view
+from server.record.checked.kept_lines import KeptLines
 from server.record.checked.layouts import LINE
 from server.record.checked.line_files import NOT_JSON, RecordedLines, take_line
 from server.record.checked.parsing import parse_json
@@ -39,7 +40,7 @@ class Lines:
         self._path, self._last = path, b""
         self._found = RecordedLines()
 
-    def read(self) -> list[dict[str, Any]]:
+    def read(self) -> KeptLines:
         """Return the lines so far, up to the first damaged one."""
         return self.record().values
 
@@ -63,7 +64,7 @@ class Lines:
                     self._found.damage = "" if is_half else f"line {len(self._found.values) + 1} {problem}"
                     break
                 offset, self._last = offset + len(raw), raw
-        values = list(self._found.values)
+        values = self._found.values.copy()
         return replace(self._found, values=values, heads=list(self._found.heads), ends=list(self._found.ends))
 
 

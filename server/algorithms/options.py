@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost
 from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive
 
 Weighting = Literal["examples", "uniform", "unbiased"]
@@ -24,7 +25,7 @@ class AlgorithmOptions:
         kind: the algorithm.
     """
 
-    cohort: int | None = None
+    cohort: AtMost | None = None
     sampling: Literal["uniform", "by_examples"] = "uniform"
     partial_work: Literal["keep", "drop"] = "keep"
     kind: str = ""

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import Level, Rounds
 from server.convergence.facts import METRICS, check_metric, check_possible, of_percentage
 
 
@@ -21,9 +22,9 @@ class TargetOptions:
     """
 
     metric: str
-    at_least: float | None = None
-    at_most: float | None = None
-    hold: int = 1
+    at_least: Level | None = None
+    at_most: Level | None = None
+    hold: Rounds = 1
 
     def __post_init__(self) -> None:
         check_metric(self.metric)
@@ -47,7 +48,8 @@ class TargetOptions:
 class PlateauOptions:
     """The metric did not beat its best by `min_delta` for `patience` measured rounds in a row.
 
-    A metric that only got worse than its first value never meets this.
+    A metric that only got worse than its first value never meets this. It counts anew after a rise and a recovery. Away
+    from its best by more than its noise it ends a run as stopped, not as converged.
 
     Attributes:
         metric: which metric; test metrics are refused.
@@ -56,8 +58,8 @@ class PlateauOptions:
     """
 
     metric: str = "validation_loss"
-    min_delta: float = 1e-3
-    patience: int = 5
+    min_delta: Level = 1e-3
+    patience: Rounds = 5
 
     def __post_init__(self) -> None:
         check_metric(self.metric)
@@ -75,8 +77,8 @@ class BelowOptions:
         hold: measured rounds in a row, at least 1.
     """
 
-    below: float
-    hold: int = 3
+    below: Level
+    hold: Rounds = 3
 
     def __post_init__(self) -> None:
         _check_positive("below", self.below)
@@ -87,7 +89,7 @@ class BelowOptions:
 class SettledOptions(BelowOptions):
     """The relative change of the parameters is below a bound for `hold` rounds in a row."""
 
-    below: float = 1e-4
+    below: Level = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +104,7 @@ class GradientOptions(BelowOptions):
     Each measurement costs a pass over all training data.
     """
 
-    hold: int = 1
+    hold: Rounds = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +120,9 @@ class GapOptions:
         patience: measured rounds in a row, at least 1.
     """
 
-    below: float
-    min_delta: float = 1e-3
-    patience: int = 5
+    below: Level
+    min_delta: Level = 1e-3
+    patience: Rounds = 5
 
     def __post_init__(self) -> None:
         _check_positive("below", self.below)
@@ -138,7 +140,7 @@ class AgreementOptions:
     """
 
     at_least: float = 0.995
-    hold: int = 3
+    hold: Rounds = 3
 
     def __post_init__(self) -> None:
         fits, fix = 0.0 < self.at_least <= 1.0, of_percentage(self.at_least)
@@ -154,7 +156,7 @@ class ErrorFreeOptions:
         hold: measured rounds in a row, at least 1.
     """
 
-    hold: int = 3
+    hold: Rounds = 3
 
     def __post_init__(self) -> None:
         _check_count("hold", self.hold)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import Level, Rounds
 from server.convergence.facts import FACTS, label_of, shown
 
 _SPIKE_AFTER = 5
@@ -36,9 +37,9 @@ class DivergenceOptions:
         patience: measured rounds.
     """
 
-    loss_factor: float | None = 20.0
-    spike: float | None = 1e3
-    patience: int = 2
+    loss_factor: Level | None = 20.0
+    spike: Level | None = 1e3
+    patience: Rounds = 2
 
     def __post_init__(self) -> None:
         for name, factor in (("loss_factor", self.loss_factor), ("spike", self.spike)):

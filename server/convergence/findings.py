@@ -103,6 +103,6 @@ def _is_biased(name: str, values: Sequence[float], steps: Sequence[float]) -> st
     if rate is None or steps[-1] > 0.5 * max(steps):
         return ""
     return (
-        f"{label_of(name)} rises to a floor while the steps shrink by the factor {rate.factor:.3g} a round: it converges to a "
-        "biased point"
+        f"{label_of(name)} rises to a floor while the steps shrink by the factor {rate.factor:.3g} a round: it "
+        "converges to a biased point"
     )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import Rounds
 from server.convergence.criteria import CRITERIA
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.criterion import CriterionState, subject, update_criterion
@@ -51,7 +52,7 @@ class ConvergenceOptions:
     """
 
     stop: Literal["any", "all", "never"] = "any"
-    min_rounds: int = 1
+    min_rounds: Rounds = 1
     divergence: DivergenceOptions = field(default_factory=DivergenceOptions)
 
     if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class ConvergenceMonitor:
         return self.last
 
     def _ends(self, diverged: Diverged | None, round_index: int) -> Diverged | None:
-        """Return what ends the run; with `stop = "never"` growth is remembered instead, since the round it was found."""
+        """Return what ends the run; with `stop = "never"` growth is remembered instead."""
         if self.options.stop != "never" or (diverged is not None and diverged.threshold is None):
             return diverged
         if diverged is not None and self.grown is None:

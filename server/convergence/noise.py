@@ -78,7 +78,7 @@ def jumps(losses: Sequence[float], best: float, gain: float) -> bool:
 
 
 def recovering(losses: Sequence[float], best: float, gain: float, patience: int) -> bool:
-    """Return whether the newest values fall back from a peak, by a share of what they are above the best, over `patience` values.
+    """Return whether the newest values fall back from a peak, over `patience` values by a share of their height.
 
     The peak lost a large share of the gain, or a small one and enough values since then show a trend.
     """

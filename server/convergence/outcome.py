@@ -10,6 +10,7 @@ import numpy as np
 
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.facts import facts_of
+from server.convergence.families import fit_families
 from server.convergence.findings import shrinking
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.rate import FEWEST, RISES, NoTrend, Rate, fit_rate
@@ -22,6 +23,8 @@ RATE_EVERY = 5
 AMONG = 3
 """The clients with the largest drift in a round that `widest` counts."""
 
+NEWEST = 100
+"""Newest values that a rate in the record is fitted to."""
 _AT_ONCE = 0.05
 """A loss whose factor is below this fell in one round."""
 _RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
@@ -58,25 +61,34 @@ class Trend:
     def fit(self, *, whole: bool = False) -> dict[str, Any]:
         """Return `rate` (metric, factor, low, high, limit; or no_trend and why) and `rounds_to_go` to the target.
 
+        Of a whole record `rate` also has `family` (see `_family`), and the intervals of its limit and exponent.
+
         Args:
             whole: fit the whole record; the newest rounds alone have no trend where a run ends on a plateau.
         """
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
-        found = _fit_whole(self._values) if whole else fit_rate(self._values)
+        found = _fit_whole(self._values) if whole else fit_rate(self._values, window=NEWEST)
         if not isinstance(found, Rate):
             return {"rate": {"metric": self._metric, "no_trend": found.reason} | self._iterates(found, whole=whole)}
         least = 0.0 if self._metric == "optimality_gap" else self._least
         found = found if least is None else found.no_lower(least)
-        rate = {
+        rate: dict[str, Any] = {
             "metric": self._metric,
             "factor": found.factor,
             "low": found.low,
             "high": found.high,
-            "limit": found.limit,
         }
+        if whole:
+            rate |= _family(self._values, found)
+            if rate.get("family") == "power":
+                rate = {key: value for key, value in rate.items() if key not in ("factor", "low", "high")}
+        elif found.rounds >= min(len(self._values), NEWEST):
+            rate |= {"limit": found.limit}  # of a window that was shortened, since the curve bends, it is no limit
         target = self._target
-        left = found.rounds_to(target.threshold) if target is not None and target.metric == self._metric else None
+        if "factor" not in rate or target is None or target.metric != self._metric:
+            return {"rate": rate}
+        left = found.rounds_to(target.threshold)
         if left is None:
             return {"rate": rate}
         estimate, low, high = left
@@ -86,6 +98,30 @@ class Trend:
         """Return the rate of the server's steps where the loss rises: the iterates may contract to a biased point."""
         rate = shrinking(self._steps) if whole and found.reason == RISES else None
         return {} if rate is None else {"iterates": {"factor": rate.factor, "low": rate.low, "high": rate.high}}
+
+
+def _family(values: Sequence[float], found: Rate) -> dict[str, Any]:
+    """Return which family of curves fits a whole record, and its limit with an interval.
+
+    Where a power law fits clearly better, its exponent replaces the factor: a power law has no factor. Where neither
+    fits clearly better, both are given, and the interval of the limit holds both.
+    """
+    fitted = fit_families(values[-LONGEST:])
+    if fitted is None or fitted.better == "neither":
+        return {"limit": found.limit}
+    geometric, power = fitted.geometric, fitted.power
+    exponent = {"exponent": power.shape, "exponent_low": power.shapes[0], "exponent_high": power.shapes[1]}
+    if fitted.better == "power":
+        return {"family": "power"} | exponent | _limits(power.limit, power.limits, found.least)
+    ends: tuple[float, ...] = (*geometric.limits, found.limit, found.limit_at(found.low), found.limit_at(found.high))
+    ends += power.limits if fitted.better == "undecided" else ()
+    limits = _limits(found.limit, (min(ends), max(ends)), found.least)
+    return {"family": fitted.better} | limits | (exponent if fitted.better == "undecided" else {})
+
+
+def _limits(limit: float, ends: tuple[float, float], least: float) -> dict[str, float]:
+    """Return a limit and its interval, none of them below the least value."""
+    return {"limit": max(limit, least), "limit_low": max(ends[0], least), "limit_high": max(ends[1], least)}
 
 
 def _fit_whole(values: list[float]) -> Rate | NoTrend:

@@ -48,6 +48,8 @@ Of faults, drifts and districts, those that appear first in the record get a lab
   penalties `l2` and `l1`: the norm is 0 at the algorithm's fixed point. q_k are the weights that the algorithm
   gives to clients (equal under SCAFFOLD, FedDyn and uniform weighting). FedProx's and FedDyn's own terms are no part of
   it: they vanish at the broadcast model.
+- `client_spread` sums up the clients' scores. The scores themselves are rows by round and client in the run's folder
+  `scores/` (Parquet): `fs.open_run(path).scores["accuracy"]`.
 - `optimality_gap` and `distance_to_optimum` are of f = sum p_k F_k of the data, without penalties, whatever the
   algorithm. Where the two objectives differ, the run's header says so.
 

@@ -38,7 +38,8 @@ def problems_of(folder: RunFolder, rounds: RecordedLines, outcome: Line | None) 
     ended = outcome is not None and outcome.get("outcome") != "interrupted"
     reached = _reached(folder, outcome)
     found = list(_rounds(folder, rounds, outcome, reached))
-    found += client_problems(folder.clients, rounds.values, min(reached, _finite(outcome, reached)))
+    kept = min(reached, _finite(outcome, reached))
+    found += client_problems(folder.clients, rounds.values, kept) + score_problems(folder.scores, rounds.values, kept)
     found += _files(folder, ended)
     if rounds.values and not rounds.has_links:
         return [*found, NO_CHECKSUMS]
@@ -115,29 +116,50 @@ def client_problems(clients: Path, lines: Sequence[Line], reached: int) -> list[
         for line in lines
         if 0 < line["round"] <= reached and line.get("histograms")
     }
+    return _row_problems("Client rows", clients, wanted, reached)
+
+
+def score_problems(scores: Path, lines: Sequence[Line], reached: int) -> list[str]:
+    """Return sentences on rows of scores that are missing or damaged; none without the folder, as in earlier versions.
+
+    Args:
+        scores: the folder of the parts.
+        lines: the rounds; `client_spread` has the number of clients that evaluated the model.
+        reached: rows of rounds up to this one must be there.
+    """
+    if not scores.is_dir():
+        return []
+    evaluated = [line for line in lines if line.get("client_spread") and 0 < line["round"] <= reached]
+    return _row_problems(
+        "Scores", scores, {line["round"]: line["client_spread"]["clients"] for line in evaluated}, reached
+    )
+
+
+def _row_problems(what: str, folder: Path, wanted: Mapping[int, int], reached: int) -> list[str]:
+    """Return sentences on rows that are missing or damaged; `wanted` has how many each round has."""
     if not wanted:
         return []
     found: list[str] = []
     have: dict[int, int] = {}
     try:
-        index = read_index(clients)
-        found += [f"clients/parts.jsonl: {index.damage}."] if index.damage else []
-        listed = listed_parts(clients)
+        index = read_index(folder)
+        found += [f"{folder.name}/parts.jsonl: {index.damage}."] if index.damage else []
+        listed = listed_parts(folder)
     except RunFolderError as error:
         listed = {}
-        found.append(f"clients/parts.jsonl: {error.problem}.")
-    for part in _parts(clients, reached):
+        found.append(f"{folder.name}/parts.jsonl: {error.problem}.")
+    for part in _parts(folder, reached):
         try:
             rounds = read_part(part, ["round"], listed.get(part.name))["round"].to_numpy()
         except RunFolderError as error:
-            found.append(f"clients/{part.name}: {error.problem}.")
+            found.append(f"{folder.name}/{part.name}: {error.problem}.")
             continue
         for r, rows in zip(*np.unique(rounds, return_counts=True), strict=True):
             have[int(r)] = max(have.get(int(r), 0), int(rows))
     short = {r: rows - have.get(r, 0) for r, rows in wanted.items() if have.get(r, 0) < rows}
     if short:
         words, lost = _in_words(_spans(short)), sum(short.values())
-        found.append(f"Client rows of {words} are missing: {lost:,} of {sum(wanted.values()):,} rows.")
+        found.append(f"{what} of {words} are missing: {lost:,} of {sum(wanted.values()):,} rows.")
     return found
 
 

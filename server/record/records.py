@@ -8,6 +8,7 @@ partition.json     client sizes and label counts       report.html     the repor
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
 parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
+scores/            scores by client and evaluated round (only with federated evaluation)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from clients.core.arrays import Array
 from clients.core.errors import RunFolderError
 from server.record.checked.json_files import read_json, write_json
 from server.record.checked.line_files import RecordedLines, read_record, truncate_rounds
@@ -115,6 +117,11 @@ class RunFolder:
     def clients(self) -> Path:
         """Parquet parts by client and round."""
         return self.path / "clients"
+
+    @property
+    def scores(self) -> Path:
+        """Parquet parts by evaluated round and client: the clients' scores; absent where no client evaluates."""
+        return self.path / "scores"
 
     @property
     def checkpoint(self) -> Path:
@@ -261,7 +268,7 @@ class RunFolder:
         Raises:
             RunFolderError: outcome.json cannot be read, or is damaged.
         """
-        return (_read_json(self.outcome) or {}).get("seals", {})
+        return dict((_read_json(self.outcome) or {}).get("seals", {}))
 
     def read_environment(self) -> dict[str, Any] | None:
         """Return the content of environment.json; None where the run stopped before.
@@ -316,6 +323,11 @@ class RunFolder:
             self.events.touch()
         self.parameters.truncate(last_round)
         ClientTable(self.clients).truncate(last_round)
+        if self.scores.is_dir():  # the scores of the final model may be those of a round without an evaluation
+            evaluated = any(
+                "client_spread" in line for line in self.read_rounds().values if line["round"] == last_round
+            )
+            ClientTable(self.scores).truncate(last_round if evaluated else last_round - 1)
         truncate_rounds(self.events, last_round)
         return truncate_rounds(self.rounds, last_round)
 
@@ -341,7 +353,13 @@ class Recorder:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.clients = ClientTable(folder.clients)
+        self._scores: ClientTable | None = None
         self._rounds, self._events = RoundWriter(folder.rounds), RoundWriter(folder.events)
+
+    def add_scores(self, round_index: int, columns: Mapping[str, Array]) -> None:
+        """Add the scores of the clients that evaluated the model of a round; see `ClientTable.add`."""
+        self._scores = self._scores or ClientTable(self.folder.scores)
+        self._scores.add(round_index, columns)
 
     def run_started(self, facts: Mapping[str, Any]) -> None:
         """Write environment.json."""
@@ -363,6 +381,8 @@ class Recorder:
     def sync(self) -> None:
         """Sync the record to disk. Call it before a checkpoint, so that none is ahead of its record."""
         self.clients.flush()
+        if self._scores is not None:
+            self._scores.flush()
         self._rounds.sync()
         self._events.sync()
 
@@ -375,6 +395,8 @@ class Recorder:
         self._rounds.close()
         self._events.close()
         self.clients.close()
+        if self._scores is not None:
+            self._scores.close()
 
 
 def _checksums(file: Path) -> dict[str, str]:

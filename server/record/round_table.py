@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -10,6 +12,9 @@ import numpy as np
 
 from clients.core.arrays import Array
 from server.record.columns import Columns
+
+_NUMBERS = frozenset({int, float, bool, type(None)})
+_EXACT = 2**53  # whole numbers below are exact in float64
 
 
 def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -21,16 +26,30 @@ def _flat(line: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield f"{prefix}{key}", value
 
 
-def _array(values: list[Any]) -> Array:
-    """Return the narrowest array: int64, float64 with nan where missing, or objects with None where missing."""
-    known = {type(value) for value in values}
-    if known == {int}:
-        return np.array(values, np.int64)
-    if known <= {int, float, bool, type(None)}:
-        return np.array([np.nan if value is None else value for value in values], np.float64)
-    objects = np.empty(len(values), object)
-    objects[:] = values
-    return objects
+class _Column:
+    """The values of one metric: numbers, 8 bytes each; of any other kind only that there are some."""
+
+    def __init__(self) -> None:
+        self.numbers = array("d")
+        self.types: set[type] = set()
+
+    def put(self, row: int, value: Any) -> None:
+        """Add the value of a row; rows before it without one are missing."""
+        self.types.add(type(value) if type(value) is not int or abs(value) < _EXACT else object)
+        if type(value) in _NUMBERS:
+            self.numbers.extend([math.nan] * (row - len(self.numbers)))
+            self.numbers.append(math.nan if value is None else value)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether every value is a number or missing."""
+        return self.types <= _NUMBERS
+
+    def values(self, rows: int) -> Array:
+        """Return int64 where every row has an integer, else float64 with nan where a row has none."""
+        found = np.full(rows, np.nan)
+        found[: len(self.numbers)] = self.numbers
+        return found.astype(np.int64) if self.types == {int} and not np.isnan(found).any() else found
 
 
 class RoundTable(Columns):
@@ -56,13 +75,18 @@ class RoundTable(Columns):
         self.lines = lines
 
     @cached_property
-    def _flat_lines(self) -> list[dict[str, Any]]:
-        return [dict(_flat(line)) for line in self.lines]
+    def _columns(self) -> dict[str, _Column]:
+        """All columns, gathered in one pass over the lines."""
+        found: dict[str, _Column] = {}
+        for row, line in enumerate(self.lines):
+            for name, value in _flat(line):
+                found.setdefault(name, _Column()).put(row, value)
+        return found
 
     @cached_property
     def columns(self) -> list[str]:
         """Names that at least one round has, in order of appearance; keys inside a mapping follow a dot."""
-        return list(dict.fromkeys(name for line in self._flat_lines for name in line))
+        return list(self._columns)
 
     def __len__(self) -> int:
         """Return the number of rounds, with round 0 where it was recorded."""
@@ -82,4 +106,12 @@ class RoundTable(Columns):
             UserError: no round has the metric.
         """
         self.check_column(name)
-        return _array([line.get(name) for line in self._flat_lines])
+        column = self._columns[name]
+        if column.is_numeric:
+            return column.values(len(self.lines))
+        found = [dict(_flat(line)).get(name) for line in self.lines]
+        if {type(value) for value in found} == {int}:  # larger than float64 holds exactly
+            return np.array(found, np.int64)
+        objects = np.empty(len(found), object)
+        objects[:] = found
+        return objects

@@ -102,7 +102,7 @@ class RunCheckpointer:
         # The first checkpoint is due within a second, so that even a short run can be resumed after a kill.
         self._saved_at, self._saved_round = time.monotonic() - max(0.0, every_seconds - 1.0), -1
 
-    def commit(self, state: ServerState, columns: dict[str, Array]) -> None:
+    def commit(self, state: ServerState, columns: dict[str, Array], scores: dict[str, Array]) -> None:
         """Make a finished round permanent; write a checkpoint when one is due."""
         if self._states is not None:
             changed = self._states.commit()
@@ -111,6 +111,8 @@ class RunCheckpointer:
                     self._changed.setdefault(name, []).append(clients)
         if self._recorder is not None and columns:
             self._recorder.clients.add(state.round_index, columns)
+        if self._recorder is not None and scores:
+            self._recorder.add_scores(state.round_index, scores)
         self.keep(state)  # before the checkpoint: a resumed run does not play this round again
         if self._rounds is not None:
             due = state.round_index % self._rounds == 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from flwr.app import Message
 
-from clients.core.arrays import F64
+from clients.core.arrays import F64, Array
 from clients.core.population import Population
 from clients.engines.evaluation import CohortEvaluation
 from clients.flower.decoding import decode_evaluation
@@ -18,13 +18,27 @@ from server.dispersion.summary import named, quantiles, worst
 from server.record.jsonlines import Line
 
 
-def measure_replies(
+def evaluation_of(
     replies: Sequence[Message] | EvaluationReplies, population: Population, client_of: Callable[[int], int]
-) -> Line:
-    """Measure the replies to a federated evaluation; `client_of` maps a node's id to its client."""
+) -> CohortEvaluation | None:
+    """Return the result of a federated evaluation; `client_of` maps a node's id to its client."""
     if isinstance(replies, EvaluationReplies):
-        return measure_evaluation(replies.result, population)
-    return measure_evaluation(decode_evaluation(replies, client_of, SCORE_NAMES[population.task]), population)
+        return replies.result
+    return decode_evaluation(replies, client_of, SCORE_NAMES[population.task])
+
+
+def score_columns(found: CohortEvaluation | None, population: Population) -> dict[str, Array]:
+    """Return a row for each client that had an example: `client`, `num_examples`, `loss`, its score by name.
+
+    The score is `accuracy`, `mae` or `objective`; of classes also `balanced_accuracy`. Empty where no client had one.
+    """
+    if found is None or not (found.num_examples > 0).any():
+        return {}
+    columns: dict[str, Array] = {"client": found.clients, "num_examples": found.num_examples, "loss": found.loss}
+    columns[SCORE_NAMES[population.task]] = found.score
+    if found.classes is not None:
+        columns["balanced_accuracy"] = balanced_accuracy(found.classes)
+    return {name: values[found.num_examples > 0] for name, values in columns.items()}
 
 
 def measure_evaluation(found: CohortEvaluation | None, population: Population) -> Line:

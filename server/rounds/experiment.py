@@ -25,7 +25,7 @@ from server.rounds.strategy import FederatedStrategy
 class Checkpointer(Protocol):
     """Keeps client states, client rows and checkpoints."""
 
-    def commit(self, state: ServerState, columns: dict[str, Array]) -> None:
+    def commit(self, state: ServerState, columns: dict[str, Array], scores: dict[str, Array]) -> None:
         """Make a finished round permanent: commit its client states; write a checkpoint when one is due."""
 
     def rollback(self) -> None:

@@ -59,7 +59,7 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         if verdict is not None and verdict.outcome == "diverged" and not torch.isfinite(new.params).all():
             return state, verdict
         state = new
-        experiment.checkpointer.commit(state, result.columns)
+        experiment.checkpointer.commit(state, result.columns, result.scores)
         if verdict is not None:
             return state, verdict
         with naming("stop_asked", f"raised after round {round_index}"):

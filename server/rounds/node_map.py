@@ -61,7 +61,7 @@ class NodeMap:
         for reply in grid.send_and_receive(queries, timeout=WAIT_SECONDS):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                raise StrategyError("nodes", f"node {node} failed its query: {presentable(reply.error.reason)}")
+                raise StrategyError("nodes", f"node {node} failed its query: {presentable(str(reply.error.reason))}")
             client = _client_in(reply)
             if not 0 <= client < self._num_clients or nodes[client]:
                 raise StrategyError(

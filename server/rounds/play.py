@@ -23,7 +23,7 @@ from server.convergence.facts import NO_AGGREGATE
 from server.record.jsonlines import Line
 from server.rounds.cohort_metrics import CohortMetrics, Replies, measure_cohort
 from server.rounds.cohort_sum import CohortResult, sum_by_examples
-from server.rounds.evaluation_metrics import measure_replies
+from server.rounds.evaluation_metrics import evaluation_of, measure_evaluation, score_columns
 from server.rounds.experiment import Experiment
 
 
@@ -37,6 +37,7 @@ class RoundResult:
         predicted: predictions of the new model on the probe examples; None without them.
         events: failures that did not end the run.
         total: the sum of the updates; None without updates.
+        scores: one value for each client that evaluated the new model, by name of the column; empty where none did.
     """
 
     line: Line
@@ -44,6 +45,7 @@ class RoundResult:
     predicted: Tensor | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     total: CohortResult | None = None
+    scores: dict[str, Array] = field(default_factory=dict)
 
 
 def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState, RoundResult]:
@@ -78,14 +80,14 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         with _naming(experiment, "aggregate_train"):
             aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, replies))
         new = _advance(experiment, state, aggregated)
-        federated = _evaluate_clients(experiment, new)
+        federated, scores = _evaluate_clients(experiment, new)
     # Without an aggregate the model took no step, so there is no step to measure: a length of 0 would be evidence.
     measured = experiment.model_metrics.measure(state if aggregated is not None else None, new)
     curves = experiment.model_metrics.curves(new, is_last=round_index == experiment.rounds)
     line: Line = {"round": round_index, **local.line, **measured.line, **federated, **curves}
     line |= {"pseudo_gradient_norm": line.get("aggregate_norm")} if aggregated is not None else {NO_AGGREGATE: True}
     events = _losses(experiment, round_index, replies, local, aggregated)
-    return new, RoundResult(line, local.columns, measured.predicted, events, total)
+    return new, RoundResult(line, local.columns, measured.predicted, events, total, scores)
 
 
 def record_of(experiment: Experiment, state: ServerState) -> ArrayRecord:
@@ -149,18 +151,18 @@ def _advance(experiment: Experiment, state: ServerState, arrays: ArrayRecord | N
     return ServerState(round_index, params, buffers, vectors, arrays if experiment.is_foreign else None)
 
 
-def _evaluate_clients(experiment: Experiment, new: ServerState) -> Line:
+def _evaluate_clients(experiment: Experiment, new: ServerState) -> tuple[Line, dict[str, Array]]:
     strategy, arrays = experiment.strategy, record_of(experiment, new)
     with _naming(experiment, "configure_evaluate"):
         config = ConfigRecord({ROUND: new.round_index})
         sent = _sequence(strategy.configure_evaluate(new.round_index, arrays, config, experiment.grid))
     if not len(sent):
-        return {}
+        return {}, {}
     replies = _sequence(experiment.grid.send_and_receive(sent, timeout=experiment.timeout))
-    line = measure_replies(replies, experiment.population, experiment.nodes.client_of)
+    found = evaluation_of(replies, experiment.population, experiment.nodes.client_of)
     with _naming(experiment, "aggregate_evaluate"):
         strategy.aggregate_evaluate(new.round_index, replies)
-    return line
+    return measure_evaluation(found, experiment.population), score_columns(found, experiment.population)
 
 
 def _require_replies(sent: Sequence[Message], replies: Replies, local: CohortMetrics) -> None:

@@ -91,8 +91,8 @@ class Receiver:
         self._url = httpcore.URL(
             scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path
         )
-        self._headers = CONTENT | {"User-Agent": "fedscape", "Accept-Encoding": "identity"}
-        self._headers |= _authorization(login, token)
+        headers = CONTENT | {"User-Agent": "fedscape", "Accept-Encoding": "identity"} | _authorization(login, token)
+        self._headers = list(headers.items())
         self._timeout, self._deadline = timeout, Deadline()
         # The system's certificates; httpx has a list of its own.
         self._pool = httpcore.ConnectionPool(

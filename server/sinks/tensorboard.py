@@ -144,7 +144,7 @@ class TensorBoardWriter:
 
     def recorded_before(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Continue after the rounds that a resumed run has recorded."""
-        self._before = list(lines)
+        self._before = lines
 
     def round_finished(self, line: Mapping[str, Any]) -> None:
         """Queue a round (about 1 us); announce a failure once."""
@@ -181,7 +181,8 @@ class TensorBoardWriter:
         """Announce the failure of the thread; only the thread of the run may announce."""
         if self._failure and not self._failed:
             self._failed = True
-            message = f"TensorBoard's event file could not be written; the record has all of it: {self._failure}"
+            why = self._failure.rstrip(".")
+            message = f"TensorBoard's event file could not be written; the record has all of it: {why}"
             again = "To write it from there: fedscape export RUN --to tensorboard"
             self._tell({"round": self._round, "kind": "tensorboard_failed", "message": f"{message}. {again}"})
 

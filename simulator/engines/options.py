@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import AtMost, Within
 from clients.core.options import check_at_least
 
 
@@ -24,10 +25,10 @@ class EngineOptions:
     """
 
     kind: Literal["auto", "plain", "stacked"] = "auto"
-    tile: int | None = None
+    tile: AtMost | None = None
     compile: Literal["auto", "never", "always"] = "auto"
-    keep_bytes: int = 1 << 30
-    threads: int | None = None
+    keep_bytes: AtMost = 1 << 30
+    threads: Annotated[int, Within(1, 1024, why="each is a thread of the operating system")] | None = None
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "tile")

@@ -55,7 +55,7 @@ class CohortGrid(Grid):
         self._contexts: dict[int, Context] = {}
         self._answers: dict[str, Message] = {}
         self._ids = itertools.count()
-        self._watch = WaitWatch(num_clients)
+        self._watch = WaitWatch(len(self._nodes))
         self.progress: Progress | None = None
 
     def set_run(self, run: Run) -> None:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import Within
 from clients.core.options import check_not_negative
+
+Seconds = Annotated[float, Within(0.0, 1e6, why="twelve days; simulated time is kept in whole milliseconds")]
+Speed = Annotated[float, Within(1e-3, 1e18, why="simulated time is kept in whole milliseconds", may_be_infinite=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +23,9 @@ class FleetOptions:
         bytes_per_second_up: link speed from a client to the server.
     """
 
-    seconds_per_local_step: float = 0.05
-    bytes_per_second_down: float = 250_000.0
-    bytes_per_second_up: float = 50_000.0
+    seconds_per_local_step: Seconds = 0.05
+    bytes_per_second_down: Speed = 250_000.0
+    bytes_per_second_up: Speed = 50_000.0
 
     def __post_init__(self) -> None:
         check_not_negative(self, "seconds_per_local_step")

@@ -27,7 +27,7 @@ class WaitWatch:
     """Counts polls of a grid between two messages.
 
     Args:
-        clients: the number of the grid's clients, which never changes.
+        clients: the number of the grid's nodes, which never changes.
     """
 
     def __init__(self, clients: int) -> None:

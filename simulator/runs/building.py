@@ -17,18 +17,20 @@ from torch import nn
 from clients.core import streams
 from clients.core.checks import check_fits
 from clients.core.errors import PartitionError, ScenarioError, UserError
+from clients.core.options import DataOptions
 from clients.core.population import Population
 from clients.core.user_code import name_of, naming
 from clients.federation.build import Federation, build_federation
-from clients.models.build import build_model
+from clients.models.build import build_model, outlined_model
 from clients.sources.pooled_arrays import PooledArrays
 from clients.training.task import LearningTask, make_task
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.build import local_for
 from server.convergence.monitor import required_facts
+from simulator.engines.memory import check_data, check_model
 from simulator.runs.argument_checks import check_made_model, check_scenario, whole_seed
+from simulator.runs.measured import idle_keys
 from simulator.runs.strategies import StrategyChoice
-from simulator.runs.without_effect import idle_keys
 from simulator.scenario.sections import Scenario, ScenarioSource, load_scenario
 
 ModelLike = nn.Module | Callable[[], nn.Module]
@@ -113,6 +115,8 @@ def population_of(scenario: Scenario, given: Overrides) -> Population:
         raise ScenarioError("data", "is missing", fix="Such as --set data.kind=digits, or data= from Python.")
     if isinstance(data, PooledArrays):
         data = _dealt(data, scenario)
+    elif isinstance(data, DataOptions):
+        check_data(data)
     population = build_federation(federation_of(scenario, data))
     if not given.notices:
         return population
@@ -222,9 +226,10 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
         raise ScenarioError("model", "is missing", fix="Such as --set model.kind=mlp, or model= from Python.")
     else:
         try:
+            check_model(outlined_model(scenario.model, population), dtype)
             module = build_model(scenario.model, population, int(streams.keys(seed, "model") >> np.uint64(2)))
         except UserError as error:
-            raise error.inside("model") from error.__cause__
+            raise error if error.field == "memory" else error.inside("model") from error.__cause__
     count_errors = population.task == "classification" and "train_errors" in required_facts(scenario.convergence)
     try:
         task = make_task(module, population, local_for(scenario.algorithm, scenario.local), seed=seed, dtype=dtype,

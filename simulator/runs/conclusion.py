@@ -17,9 +17,9 @@ from server.convergence.findings import findings
 from server.convergence.outcome import drift_course, to_target
 from server.convergence.verdict import RESUME, Verdict
 from server.record.files import whole_file
-from server.record.records import RunFolder
+from server.record.records import Recorder, RunFolder
 from server.record.tensor_files import write_tensors
-from server.rounds.evaluation_metrics import measure_evaluation
+from server.rounds.evaluation_metrics import measure_evaluation, score_columns
 from simulator.runs.baselines import baselines
 from simulator.runs.experiment import trend_of
 from simulator.runs.session import Session
@@ -41,8 +41,12 @@ def conclude(
     verdict: Verdict,
     lines: Sequence[dict[str, Any]],
     folder: RunFolder | None,
+    recorder: Recorder | None = None,
 ) -> dict[str, Any]:
-    """Return the outcome of a run: verdict, test scores, spread, target, rate, drift and baselines."""
+    """Return the outcome of a run: verdict, test scores, spread, target, rate, drift and baselines.
+
+    The recorder gets the clients' scores of the final model, where its round has none. An interrupted run goes on.
+    """
     scenario = session.scenario
     last = lines[-1]
     outcome: dict[str, Any] = verdict.to_outcome() | {
@@ -55,7 +59,9 @@ def conclude(
     }
     outcome |= {key: last[key] for key in ("optimality_gap", "distance_to_optimum") if key in last}
     outcome |= rate_of(session, lines)
-    outcome |= _final_scores(session, session.evaluator, state, folder)
+    evaluated = any("client_spread" in line for line in lines if line["round"] == state.round_index)
+    keeps = verdict.outcome != "interrupted" and not evaluated and state.round_index > 0
+    outcome |= _final_scores(session, session.evaluator, state, folder, recorder if keeps else None)
     over = verdict.outcome in ("converged", "stopped") and state.round_index > 0
     if session.engine is not None and scenario.evaluation.baselines and over:
         cohort = session.played.cohort or session.population.federation.with_data
@@ -105,7 +111,7 @@ def rate_of(session: Session, lines: Sequence[Mapping[str, Any]]) -> dict[str, A
 
 
 def _final_scores(
-    session: Session, evaluator: Evaluator, state: ServerState, folder: RunFolder | None
+    session: Session, evaluator: Evaluator, state: ServerState, folder: RunFolder | None, recorder: Recorder | None
 ) -> dict[str, Any]:
     """Evaluate the final model on the central test examples and on the clients; write forecasts to the folder."""
     population = session.population.during(state.round_index)
@@ -122,7 +128,10 @@ def _final_scores(
     if session.engine is None:  # a user's ClientApp has data of its own
         return scores
     clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
-    found = measure_evaluation(evaluator.clients(clients, state.round_index), session.population)
+    evaluation = evaluator.clients(clients, state.round_index)
+    found = measure_evaluation(evaluation, session.population)
+    if recorder is not None and (columns := score_columns(evaluation, session.population)):
+        recorder.add_scores(state.round_index, columns)
     if "client_spread" not in found:
         return scores
     spread = found["client_spread"]

@@ -1,4 +1,4 @@
-"""Which facts a run measures; criteria can use only these. What cannot be measured is refused."""
+"""Which facts a run measures, for criteria and refusals; and which keys of a scenario have no effect in it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from clients.core.arrays import I64
 from clients.core.errors import ScenarioError
 from clients.core.population import Population
 from clients.engines.objective import blocks_of
+from clients.federation.effects import rounds_notices
 from clients.training.class_metrics import CLASS_SCORES
 from clients.training.task import LearningTask
 from server.convergence.facts import FACTS
 from server.convergence.monitor import required_facts
 from simulator.runs.strategies import evaluated_clients
 from simulator.scenario.sections import Scenario
+from simulator.scenario.unread import Path, is_set, late_keys, option_tables, unread_keys, without_effect
 
 
 def has_central(population: Population) -> bool:
@@ -107,3 +109,30 @@ def _held_out(population: Population, clients: I64) -> Iterator[set[bytes]]:
 
 def _bytes_of(features: Tensor) -> list[bytes]:
     return [row.tobytes() for row in features.numpy()]
+
+
+def idle_keys(scenario: Scenario, task: LearningTask) -> list[str]:
+    """Return a sentence for each key that was set and has no effect in a run, or acts after its last round.
+
+    Args:
+        scenario: the experiment.
+        task: its model and its clients' data.
+    """
+    tables = dict(option_tables(scenario))
+    of_data = [
+        without_effect(path, getattr(tables[path[:-1]], path[-1]), reason)
+        for path, reason in _with_these_data(task)
+        if is_set(tables[path[:-1]], path[-1])
+    ]
+    late = [*rounds_notices(scenario.faults, scenario.drifts, scenario.run.rounds), *late_keys(scenario)]
+    return [*unread_keys(scenario), *of_data, *late]
+
+
+def _with_these_data(task: LearningTask) -> Iterator[tuple[Path, str]]:
+    """Yield keys that the data or the model leave without an effect, and why."""
+    if not task.buffers.size:
+        yield ("local", "buffers"), "the model has no buffers"
+    if int(np.max(task.population.sizes, initial=0)) <= 1:
+        keys = ("drop_last",) if task.local.batch_size == "full" else ("batch_size", "drop_last")
+        for key in keys:
+            yield ("local", key), "no client has more than one example"

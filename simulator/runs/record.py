@@ -80,6 +80,17 @@ class Record:
         """
         return ClientRows.read(RunFolder(self.path).clients)
 
+    @cached_property
+    def scores(self) -> ClientRows:
+        """The scores of each client in each evaluated round, and of the final model: `scores["accuracy"]`.
+
+        The columns are `num_examples`, `loss` and the score: `accuracy` and `balanced_accuracy`, `mae` or `objective`.
+
+        Raises:
+            RunFolderError: a part of `scores/` cannot be read.
+        """
+        return ClientRows.read(RunFolder(self.path).scores)
+
     @property
     def kept_rounds(self) -> list[int]:
         """The rounds whose parameters are in the folder, in order: see `run.keep_parameters_every`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from clients.sources.pooled_arrays import PooledArrays
 from dashboards.report.report import write_report
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
+from server.record.checked.kept_lines import KeptLines
 from server.record.checked.line_files import RecordedLines
 from server.record.checkpoint import Checkpoint, CheckpointStore
-from server.record.completeness import client_problems
+from server.record.completeness import client_problems, score_problems
 from server.record.records import RunFolder
 from server.rounds.checkpointer import RunCheckpointer, Stateful
 from server.rounds.experiment import Experiment
@@ -44,7 +46,7 @@ class Resumption:
     """
 
     checkpoint: Checkpoint | None
-    lines: list[dict[str, Any]]
+    lines: KeptLines
     note: str
 
     @property
@@ -173,8 +175,8 @@ def go_back(
     if checkpoint is None and changed:
         fix = f"There is no checkpoint to lose: run it as another run, fedscape run {folder.scenario}"
         raise RunFolderError(str(folder.scenario), changed, fix=fix)
-    kept = record.values[: last + 1]
-    lost = client_problems(folder.clients, kept, last)
+    kept = KeptLines(islice(record.values, last + 1))
+    lost = client_problems(folder.clients, kept, last) + score_problems(folder.scores, kept, last)
     events = folder.read_events()
     folder.truncate(last)
     notes = [checkpoint.note if checkpoint is not None else "there was no checkpoint yet"]
@@ -220,12 +222,12 @@ def _misfit(record: RecordedLines, last: int, facts: Mapping[str, Any]) -> str:
         last: the round of the checkpoint.
         facts: the facts of the checkpoint.
     """
-    rounds = [line["round"] for line in record.values[: last + 1]]
+    rounds = [line["round"] for line in islice(record.values, last + 1)]
     if rounds != list(range(len(rounds))) or len(rounds) <= last:
         newest = max((line["round"] for line in record.values), default="none")
         lacks = f"lacks rounds before the checkpoint at round {last}"
         return f"{record.damage}, so it {lacks}" if record.damage else f"{lacks}; the newest recorded round is {newest}"
-    for line in record.values[: last + 1]:
+    for line in islice(record.values, last + 1):
         if missing := [key for key in TOTALS if not isinstance(line.get(key), int | float)]:
             return f"lacks {missing[0]} in round {line['round']}"
     stated = facts.get("record")

@@ -26,6 +26,7 @@ from dashboards.report.report import ReportWriter
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
+from server.record.checked.kept_lines import KeptLines
 from server.record.checkpoint import CheckpointStore
 from server.record.claim import sole_writer
 from server.record.client_rows import ClientRows
@@ -99,6 +100,18 @@ class Run:
             raise RunFolderError("record", problem, fix="Leave it out.")
         return ClientRows.read(RunFolder(self.path).clients)
 
+    @cached_property
+    def scores(self) -> ClientRows:
+        """The scores of each client in each evaluated round, and of the final model: `scores["accuracy"]`.
+
+        Raises:
+            RunFolderError: nothing was recorded, or a part cannot be read.
+        """
+        if self.path is None:
+            problem = "is False, and only a record has the scores of each client"
+            raise RunFolderError("record", problem, fix="Leave it out.")
+        return ClientRows.read(RunFolder(self.path).scores)
+
     def parameters(self, round_index: int) -> dict[str, Tensor]:
         """Return the model's state dict after a round that `run.keep_parameters_every` kept.
 
@@ -117,12 +130,12 @@ class Run:
 
 
 class History:
-    """Keeps the lines of a run in memory."""
+    """Keeps the lines of a run in memory, packed."""
 
     critical = True
 
     def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
-        self.lines = list(lines)
+        self.lines = KeptLines(lines)
 
     def round_finished(self, line: dict[str, Any]) -> None:
         """Keep a line."""
@@ -339,7 +352,7 @@ def _play(
             progress.conclude()
         verdict = with_hint(with_findings(verdict, history.lines), state, folder, brought(given))
         with naming("model", "fails after the last round, on test examples or in baselines"):
-            outcome = conclude(session, state, verdict, history.lines, folder)
+            outcome = conclude(session, state, verdict, history.lines, folder, recorder)
         if folder is not None:
             save_model(session, state, folder.model)
         all_observers.run_finished(outcome)

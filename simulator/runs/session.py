@@ -25,6 +25,7 @@ from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
 from server.rounds.node_map import NodeMap
+from simulator.engines.memory import check_memory, parts_of
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
 from simulator.grid.cohort_grid import CohortGrid
@@ -108,6 +109,7 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     nodes = NodeMap(clients)
     offered = clients if _elsewhere(given) else task.population.federation.with_data
     played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
+    task = _within_memory(task, scenario, given, played)
     evaluator = Evaluator(task)
     states: ClientStates | None = None
     engine: Engine | None = None
@@ -147,6 +149,22 @@ def check_places(scenario: Scenario, given: Overrides) -> None:
 def _elsewhere(given: Overrides) -> bool:
     """Return whether clients are trained outside our engines."""
     return given.client_app is not None or given.grid is not None
+
+
+def _within_memory(task: LearningTask, scenario: Scenario, given: Overrides, played: Played) -> LearningTask:
+    """Return the task, with a notice where the run comes near the memory that there is.
+
+    Raises:
+        UserError: the run needs more.
+    """
+    if _elsewhere(given):
+        return task
+    cohort = played.cohort or task.population.num_clients
+    local = played.own.algorithm.local_work if played.own is not None else LocalWork()
+    states = len(local.rule.client_state) + len(local.uplink.client_state)
+    parts = parts_of(task, scenario.engine, cohort=cohort, rounds=scenario.run.rounds, states=states)
+    notice = check_memory(parts)
+    return replace(task, notices=(*task.notices, notice)) if notice else task
 
 
 def _codec(task: LearningTask, given: Overrides) -> Codec:

@@ -197,7 +197,7 @@ def _check_sampling(strategy: Strategy, nodes: int) -> None:
         inner = inner.strategy
     for name in ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes"):
         least = getattr(inner, name, 0)
-        if isinstance(least, Real) and least > nodes:
+        if isinstance(least, Real) and float(least) > nodes:
             raise StrategyError(
                 "strategy",
                 f"{name} = {least} is more than the {nodes} clients that can be sampled: Flower would wait for ever",
@@ -208,9 +208,8 @@ def _check_sampling(strategy: Strategy, nodes: int) -> None:
         method = getattr(type(inner), f"configure_{what}")
         if not method.__module__.startswith("flwr."):
             continue  # a user's own method may give the number another meaning
-        if isinstance(share, Real) and not 0 <= share <= 1:
+        if isinstance(share, Real) and not 0 <= float(share) <= 1:
+            wanted = float(share) * nodes
             problem = f"fraction_{what} = {share} must be a share of the clients, from 0 to 1"
-            above = (
-                f": Flower would wait for {float(share) * nodes:,.0f} of {nodes} nodes for ever" if share > 1 else ""
-            )
+            above = f": Flower would wait for {wanted:,.0f} of {nodes} nodes for ever" if wanted > nodes else ""
             raise StrategyError("strategy", problem + above, fix=f"fraction_{what} = 1.0 takes all of them.")

@@ -64,6 +64,11 @@ def wrong_type(path: str, value: Any, hint: Any) -> Mistake:
     return Mistake(UserError(path, f"must be {words(hint)}, got {shown(value)}", fix=fix), 1)
 
 
+def out_of_range(path: str, problem: str) -> Mistake:
+    """Return the mistake of a number that is too large, too small or not finite."""
+    return Mistake(UserError(path, problem), 1)
+
+
 def no_section(path: str, value: Any, hint: Any) -> Mistake:
     """Return the mistake of a value where a section is meant; the fix is the key that takes the value."""
     fix = f"Pass an object: {value.__name__}(...)." if isinstance(value, type) else _key_taking(path, value, hint)

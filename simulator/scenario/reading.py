@@ -9,8 +9,18 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from clients.core.errors import UserError
+from clients.core.numbers.bounds import problem_with
 from simulator.scenario.kinds import classes_of, hints_of, is_named, table_in
-from simulator.scenario.mistakes import Mistake, first_of, missing, no_section, refused, unknown_key, wrong_type
+from simulator.scenario.mistakes import (
+    Mistake,
+    first_of,
+    missing,
+    no_section,
+    out_of_range,
+    refused,
+    unknown_key,
+    wrong_type,
+)
 from simulator.scenario.plain import plain
 from simulator.scenario.values import Mismatch, alternatives, read
 
@@ -82,10 +92,14 @@ class Reader:
         classes = classes_of(hint)
         if not classes:
             try:
-                return read(value, hint)
+                found = read(value, hint)
             except Mismatch:
-                self.mistakes.append(wrong_type(path, value, hint))
+                problem = problem_with(value, hint) if isinstance(value, int | list) else ""
+                self.mistakes.append(out_of_range(path, problem) if problem else wrong_type(path, value, hint))
                 return None
+            if problem := problem_with(found, hint):
+                self.mistakes.append(out_of_range(path, problem))
+            return found
         if value is None and type(None) in alternatives(hint):
             return None
         if is_named(hint) and isinstance(value, Mapping):

@@ -14,6 +14,7 @@ import tomli_w
 from clients.concept_drift.options import DriftOptions
 from clients.concept_drift.table import DRIFTS
 from clients.core.errors import ScenarioError, require
+from clients.core.numbers.bounds import AtMost, Rounds, Within
 from clients.core.options import DataOptions, check_at_least
 from clients.core.shown.urls import bare_urls
 from clients.faults.options import FaultOptions
@@ -75,11 +76,11 @@ class EvaluationOptions:
         baselines: whether the run ends with pooled training and training alone, for comparison.
     """
 
-    federated_every: int = 10
-    federated_clients: int = 1000
-    gradient_every: int = 0
-    objective_every: int = 0
-    test_every: int = 0
+    federated_every: Rounds = 10
+    federated_clients: AtMost = 1000
+    gradient_every: Rounds = 0
+    objective_every: Rounds = 0
+    test_every: Rounds = 0
     baselines: bool = False
 
     def __post_init__(self) -> None:
@@ -102,12 +103,12 @@ class RunOptions:
             included; 0 for none.
     """
 
-    rounds: int = 100
-    seed: int = 0
+    rounds: Rounds = 100
+    seed: Annotated[int, Within(0, 2**63 - 1, why="random numbers are addressed by an int64")] = 0
     dtype: Literal["float32", "float64"] = "float32"
     checkpoint_seconds: float = 10.0
-    checkpoint_rounds: int | None = None
-    keep_parameters_every: int = 0
+    checkpoint_rounds: Rounds | None = None
+    keep_parameters_every: Rounds = 0
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "rounds")

@@ -2,7 +2,7 @@
 
 A class of options says which of its own keys it does not read (`unread`), next to the keys themselves. What depends on
 two sections is here, in `_between_sections` and `late_keys`. What depends on the data or the model is in
-`simulator.runs.without_effect`.
+`simulator.runs.measured`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ class _Staged:
     def __init__(self, states: ClientStates | None) -> None:
         self._states = states
 
-    def commit(self, state: ServerState, columns: dict[str, Array]) -> None:
+    def commit(self, state: ServerState, columns: dict[str, Array], scores: dict[str, Array]) -> None:
         if self._states is not None:
             self._states.commit()
 
@@ -113,7 +113,7 @@ class Stepper:
         after = []
         for _ in range(rounds):
             self.state, self.result = self._play(self.state)
-            self.experiment.checkpointer.commit(self.state, self.result.columns)
+            self.experiment.checkpointer.commit(self.state, self.result.columns, self.result.scores)
             after.append(self.state.params)
         return torch.stack(after)
 

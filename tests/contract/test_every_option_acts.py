@@ -9,8 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from option_cases import ALIKE, BASE, VALUES, Table, cases, write_files
+from option_cases import BASE, Table, cases, write_files
+from option_values import ALIKE, VALUES
 
 from clients.core.errors import UserError
 from clients.federation.build import build_federation
@@ -69,8 +71,8 @@ def values_of(path: Keys, kind: str, hint: Any, now: Any) -> list[Any]:
         elif option is bool:
             found.append(not now)
         elif option is int:
-            start = now if isinstance(now, int) and not isinstance(now, bool) else 2
-            found += [start + 1, max(1, start - 1), 2 * start]
+            whole = now if isinstance(now, int) and not isinstance(now, bool) else 2
+            found += [whole + 1, max(1, whole - 1), 2 * whole]
         elif option is float:
             start = float(now) if isinstance(now, int | float) else 0.5
             found += [start / 2, 0.3, 2 * start + 0.25, 1.0]
@@ -107,19 +109,21 @@ def named_in(value: Any, scenario: Scenario, folder: Path) -> Any:
         return value
     population = build_federation(federation_of(scenario, scenario.data))
     channel = next(c.name for c in population.spec.channels if c.measured) if value == ["{channel}"] else ""
-    return [channel or population.federation.districts[population.federation.places([0]).district[0]]]
+    places = population.federation.places
+    assert places is not None
+    return [channel or population.federation.districts[int(places(np.array([0])).district[0])]]
 
 
 def verdict(table: Table, path: Keys, hint: Any, now: Any, kind: str, folder: Path, before: Record) -> str:
     """Return what happens to other values of a key; empty where one acts, or a sentence or a refusal says why not."""
-    name, said, tried = ".".join(path), False, []
+    name, contradicts, tried = ".".join(path), False, []
     for given in values_of(path, kind, hint, now):
         value = named_in(given, load_scenario(table), folder)
         try:
             after, notices = record(load_scenario(set_in(table, path, value)))
         except UserError as error:
             if "must be" not in str(error):
-                said = True
+                contradicts = True
             tried.append(f"{value!r} is refused: {error}")
             continue
         stated = any(name in notice and "has no effect" in notice for notice in notices if notice not in before[1])
@@ -128,7 +132,9 @@ def verdict(table: Table, path: Keys, hint: Any, now: Any, kind: str, folder: Pa
         if any(name in notice for notice in notices if notice not in before[1]):
             return ""
         tried.append(f"{value!r} changes nothing and is not mentioned: {notices}")
-    return "" if said and all("is refused" in words for words in tried) else f"{name}: {tried or 'no value to try'}"
+    return (
+        "" if contradicts and all("is refused" in words for words in tried) else f"{name}: {tried or 'no value to try'}"
+    )
 
 
 def is_alike(path: Keys) -> bool:
@@ -142,14 +148,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-NAMES = [name for name, _, _ in cases(Path())]
+SLOW = {"balanced epochs", "local of fedsgd", "world of congestion", "criterion error_free"}
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [], id=name) for name, _, _ in cases(Path())]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_key_acts_or_is_said_not_to(name: str, folder: Path, one_thread: None) -> None:
+def test_every_key_acts_or_a_notice_names_it(name: str, folder: Path, one_thread: None) -> None:
     table, place = next((table, place) for case, table, place in cases(folder) if case == name)
     scenario = load_scenario(table)
-    tables, keys = dict(option_tables(scenario)), ()
+    tables = dict(option_tables(scenario))
+    keys: Keys = ()
     if place not in tables:
         place, keys = place[:-1], place[-1:]
     options, before = tables[place], record(scenario)

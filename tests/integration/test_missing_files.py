@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dashboards.report.report import write_report
 from dashboards.report.run_data import read_run
 from server.record.checked.line_files import read_rounds
 from server.record.client_table import ClientTable
+from server.record.completeness import NO_CHECKSUMS
 from server.record.records import RunFolder
 from simulator.cli.exit_codes import EXIT_OK
 from simulator.cli.main import main
@@ -120,7 +122,7 @@ def test_lost_model_and_changed_scenario_are_stated(
 def test_scenario_changed_before_the_first_checkpoint_is_refused(cut: Path, tmp_path: Path) -> None:
     run = copied(cut, tmp_path)
     shutil.rmtree(run.checkpoint)
-    run.scenario.write_text(run.scenario.read_text().replace("seed = 0", "seed = 1"))
+    run.scenario.write_text(run.scenario.read_text().replace("rounds = 8", "rounds = 9"))
     with pytest.raises(UserError, match=r"scenario\.toml: was changed after the run wrote it\. There is no checkpoint"):
         resume(run.path)
 
@@ -145,6 +147,35 @@ def test_resume_writes_a_lost_partition_again(whole: Path, cut: Path, tmp_path: 
     assert run.partition.read_bytes() == (whole / "partition.json").read_bytes()
 
 
+def as_an_earlier_version_wrote(run: RunFolder) -> None:
+    """Remove every checksum from a folder."""
+    for file in (run.rounds, run.events):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "chain"}) + "\n" for line in lines))
+    for file in [*run.path.glob("*.json"), *run.checkpoint.glob("*.json")]:
+        value = json.loads(file.read_text())
+        del value["checksum"]
+        if file.parent == run.checkpoint:
+            value["format"] = 1
+            del value["facts"]["record"]
+        file.write_text(json.dumps(value))
+    run.scenario.write_text(run.read_scenario())
+    (run.clients / "parts.jsonl").unlink()
+
+
+def test_run_of_an_earlier_version_resumes_to_the_same_end_and_says_that_it_has_no_checksums(
+    whole: Path, cut: Path, tmp_path: Path
+) -> None:
+    run = copied(cut, tmp_path)
+    as_an_earlier_version_wrote(run)
+    assert open_run(run.path).problems == (NO_CHECKSUMS,)
+    resume(run.path)
+    assert_same_run(run.path, whole)
+    message = read_rounds(run.events)[0][0]["message"]
+    assert message == "resumed after round 5: the record has no checksums, since an earlier version wrote it"
+    assert open_run(run.path).problems == ("partition.json: has no checksum.",)
+
+
 def test_truncated_rows_keep_their_index(tmp_path: Path, cut: Path) -> None:
     run = copied(cut, tmp_path)
     for _ in range(2):
@@ -163,8 +194,8 @@ def test_pages_here_never_replace_a_file(whole: Path, cut: Path, tmp_path: Path,
     assert main(["report", str(whole), str(cut)]) == EXIT_OK
     assert capsys.readouterr().out == "compare-2.html\n"
     assert (tmp_path / "compare.html").read_text() == "mine"
-    for folder in ("data-blank", "data-blank-2"):
-        assert main(["data", "blank", "--set", "partition.clients=5"]) == EXIT_OK
+    for folder in ("data-quadratic-two-clients", "data-quadratic-two-clients-2"):
+        assert main(["data", "quadratic-two-clients"]) == EXIT_OK
         assert f"{folder}/data.html" in capsys.readouterr().out
         assert sorted(file.name for file in (tmp_path / folder).iterdir()) == ["data.html", "data.png"]
 
@@ -181,6 +212,4 @@ def test_named_file_is_replaced_only_where_it_is_a_page_of_ours(whole: Path, tmp
     message = mistake(capsys, "report", str(whole), "--out", str(tmp_path / "page.pdf"))
     assert message == "out: must end in .html, got 'page.pdf'. The report is a page: name it page.html."
     (tmp_path / "data.html").write_text("mine")
-    assert "is no page of fedscape's" in mistake(
-        capsys, "data", "blank", "--set", "partition.clients=5", "--out", str(tmp_path)
-    )
+    assert "is no page of fedscape's" in mistake(capsys, "data", "quadratic-two-clients", "--out", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Small scenarios in which the keys of each section and kind are in use, and other values of these keys."""
+"""Small scenarios in which the keys of each section and kind are in use."""
 
 from __future__ import annotations
 
@@ -56,110 +56,6 @@ OF_PEOPLE = changed(CITY, data=PEOPLE, model={"kind": "softmax"})
 QUADRATIC = changed(BASE, data={"kind": "quadratic", "clients": 4}, partition=None, model={"kind": "quadratic"})
 EPOCHS: Table = {"local_steps": None, "local_epochs": 2}
 
-VALUES: Mapping[str, list[Any]] = {
-    "algorithm.cohort": [2],
-    "convergence.min_rounds": [2],
-    "convergence.divergence.loss_factor": [1.5, 0.0],
-    "convergence.divergence.spike": [1.5, 0.0],
-    "convergence.plateau.metric": ["validation_accuracy"],
-    "convergence.target.metric": [{"metric": "validation_macro_f1"}],
-    "convergence.target.at_most": [{"metric": "validation_loss", "at_least": None, "at_most": 1.0}],
-    "data.activity.placements": [[0.0, 0.0, 1.0]],
-    "data.activity.shares": [[1.0, 1.0, 1.0, 1.0, 1.0, 9.0]],
-    "data.air_quality.frequency": ["2h"],
-    "data.air_quality.max_gap": [2],
-    "data.air_quality.path": ["{folder}/air/PRSA_Data_[01].csv"],
-    "data.air_quality.station": [""],
-    "data.air_quality.target": ["NO2"],
-    "data.air_quality.features": [["TEMP"]],
-    "data.bridge.growth_hours": [300.0],
-    "data.bridge.onset": [[0.5, 0.6]],
-    "data.bridge.task": [{"task": "reconstruct", "model": {"kind": "linear"}}],
-    "data.household_power.features": [["Voltage"]],
-    "data.images.features": ["x_two"],
-    "data.images.layout": ["CHW"],
-    "data.images.path": ["{folder}/other.npz"],
-    "data.images.shape": [[8, 2, 3]],
-    "data.images.targets": ["y_two"],
-    "data.intrusion.device_types": [["camera"]],
-    "data.intrusion.families": [["mirai"]],
-    "data.metr_la.max_gap": [1],
-    "data.metr_la.path": ["{folder}/other.csv"],
-    "data.metr_la.sensors": [["a", "c", "d"]],
-    "data.meters.task": [
-        {"task": "peak_hour", "horizon": 24, "window": 24, "stride": 24, "model": {"kind": "softmax"}}
-    ],
-    "data.quadratic.centres": [{"centres": [1.0, -1.0, 2.0, 5.0], "curvatures": [1.0, 2.0, 3.0, 4.0]}],
-    "data.quadratic.curvatures": [
-        {"curvatures": [1.0, 2.0, 3.0, 4.0], "linear": [1.0, 0.0, 0.0, 0.0], "clients": None}
-    ],
-    "data.quadratic.linear": [{"linear": [1.0, -1.0, 2.0, 5.0], "curvatures": [1.0, 2.0, 3.0, 4.0]}],
-    "data.quadratic.noise": [{"noise": 0.5, "weights": [2, 3, 4, 5]}],
-    "data.quadratic.weights": [[1, 2, 3, 4]],
-    "data.traffic.step_minutes": [60],
-    "data.traffic.task": [
-        {"task": t, "model": {"kind": m}} for t, m in (("congestion", "softmax"), ("forecast", "linear"))
-    ],
-    "data.rare_classes": [[3]],
-    "drifts.clients": [0.4],
-    "drifts.districts": [["{district}"]],
-    "drifts.duration": [1.0],
-    "drifts.stagger": [60.0],
-    "drifts.start": [3, 200],
-    "drifts.unit": [{"unit": "hours", "start": 100.0}],
-    "evaluation.federated_clients": [2],
-    "faults.channels": [["{channel}"]],
-    "faults.clients": [0.4],
-    "faults.districts": [["{district}"]],
-    "faults.rates": [[0.9] * 6],
-    "faults.schedule.stop": [3],
-    "faults.schedule.unit": [{"unit": "hours", "start": 50.0, "stop": None}],
-    "faults.to": [[1, 2, 3, 4, 5, 0]],
-    "features.keep": [{"keep": 2, "select": "variance"}],
-    "features.statistics_clients": [2],
-    "features.select": [{"keep": 2, "select": "variance"}, {"keep": 2, "select": "mutual_information"}],
-    "fleet.seconds_per_local_step": [1.0],
-    "local.augment.time_shift": [2],
-    "local.batch_size": [12],
-    "local.clip_norm": [0.01],
-    "local.clip_value": [0.0001],
-    "local.class_weights": ["inverse"],
-    "local.local_epochs": [3, {"local_epochs": 2, "local_steps": None}],
-    "local.local_steps": [2, {"local_steps": 2, "local_epochs": None}],
-    "local.schedule.at": [[2], {"at": [1], "every": None}],
-    "local.schedule.every": [2, {"every": 1, "at": []}],
-    "local.schedule.kind": ["inverse_time"],
-    "local.schedule.rounds": [4],
-    "model.dropout": [0.5],
-    "model.groups": [2],
-    "model.hidden": [[16], 8],
-    "model.start": [0.5],
-    "partition.label_emd": [{"label_emd": 0.5, "label_js": None}],
-    "partition.label_hellinger": [{"label_hellinger": 0.3, "label_js": None}],
-    "partition.feature_shift": [{"feature_shift": 0.3, "label_js": None}],
-    "partition.key": ["other"],
-    "partition.min_size": [65],
-    "world.events_per_week": [50.0],
-    "world.mean_temperature": [30.0],
-    "world.power_cuts_per_month": [600.0],
-    "world.radius_km": [3.0],
-    "world.rain_share": [0.4],
-    "world.seasonal_swing": [60.0],
-    "world.start": ["2026-07-09"],
-    "world.storms_per_month": [40.0],
-}
-"""Other values of keys, by section, kind and key; or by section and key, or the key's whole path. A table sets several
-keys, and sections by their names. Keys that are not here get values by their type."""
-
-ALIKE: Mapping[str, str] = {
-    "engine": "the engine changes how numbers are computed, not which; the record names it in `engine_plan`",
-    "run.checkpoint_seconds": "when a run is saved does not show in its record",
-    "run.checkpoint_rounds": "when a run is saved does not show in its record",
-    "run.keep_parameters_every": "copies of the parameters lie beside the record",
-    "world.radius_km": "the places of clients and their distances, which `fedscape data` measures and draws",
-}
-"""Keys that rightly change nothing in a record, by path or section, and why."""
-
 
 def cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     """Yield the name of a case, its scenario, and the table, or the key, that is changed.
@@ -216,7 +112,8 @@ def _data_cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     rare: Table = {**DIGITS, "rare_classes": [2]}
     yield "digits, rare", changed(SHORT, data=rare), data
     own = changed(SHORT, partition=None)
-    for more in ({}, {"iid": True}, {"sizes": 9}):
+    ways: tuple[Table, ...] = ({}, {"iid": True}, {"sizes": 9})
+    for more in ways:
         yield f"synthetic {more}", changed(own, data={"kind": "synthetic", "clients": 4, **more}), data
     given = {"curvatures": [1.0, 2.0, 3.0, 4.0], "centres": [1.0, 2.0, 3.0, 5.0]}
     yield "quadratic", QUADRATIC, data
@@ -230,8 +127,8 @@ def _data_cases(folder: Path) -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     }  # fmt: skip
     for name, keys in kinds.items():
         kind, _, convention = name.partition(", ")
-        more = {"convention": convention} if convention == "over_clients" else {}
-        table = {"kind": kind, "clients": 5, **keys, **more}
+        extra: Table = {"convention": convention} if convention == "over_clients" else {}
+        table = {"kind": kind, "clients": 5, **keys, **extra}
         yield f"partition {name}", changed(SHORT, partition=table), partition
 
 
@@ -251,7 +148,7 @@ def write_files(folder: Path) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (60, 4, 4, 3), dtype=np.uint8)
     labels, who = np.arange(60) % 3, np.arange(60) % 5
-    more = {"who": who, "other": who // 2, "x_two": 255 - images, "y_two": (labels + 1) % 3}
+    more: Any = {"who": who, "other": who // 2, "x_two": 255 - images, "y_two": (labels + 1) % 3}
     np.savez(folder / "images.npz", x=images, y=labels, **more)
     np.savez(folder / "other.npz", x=images[::-1], y=labels, **more)
     start = np.datetime64("2012-03-01T00:00:00")

@@ -1,7 +1,7 @@
 """FedAdam, FedYogi and FedAdagrad in closed form, where every pseudo-gradient is one number g.
 
-On F = b x a client of K steps returns g = local_lr K b in every round. Reddi et al. 2021, algorithm 2, with v = tau^2 at
-the start then has m_t = (1 - beta1^t) g and
+On F = b x a client of K steps returns g = local_lr K b in every round. Algorithm 2 of Reddi et al. 2021, from
+v = tau^2, has m_t = (1 - beta1^t) g and
   Adagrad: v_t = tau^2 + t g^2
   Adam:    v_t = beta2^t tau^2 + (1 - beta2^t) g^2
   Yogi:    v_t = tau^2 + t (1 - beta2) g^2 while v < g^2, and tau^2 - t (1 - beta2) g^2 while v > g^2,

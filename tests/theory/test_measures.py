@@ -12,7 +12,7 @@ from federations import Federation, engine_options, quadratics
 
 from clients.models.options import ParameterVectorOptions
 from clients.sources.options import QuadraticOptions
-from clients.training.options import LocalOptions
+from clients.training.options import LocalOptions, ScheduleOptions
 from clients.training.path_measures import is_placed
 from server.algorithms.aggregation import Aggregation
 from server.algorithms.build import local_for
@@ -23,6 +23,7 @@ from server.algorithms.options import (
     FedProxOptions,
     ScaffoldOptions,
 )
+from simulator.runs.baselines import weight_divergence
 from simulator.runs.experiment import objective_notices
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario
 
@@ -267,3 +268,39 @@ def test_run_states_where_its_objective_is_not_that_of_the_data(algorithm, local
     notices = objective_notices(measured(algorithm, weights=weights, **local).session)
     assert len(notices) == bool(words)
     assert all(words in n and "optimality_gap" in n and "gradient_norm" in n for n in notices)
+
+
+# The size of a round's step, the distance from pooled training, and the rounds of a schedule.
+
+
+@pytest.mark.parametrize("start", [START, -3.0, 0.0])
+def test_relative_change_is_over_the_norm_before_the_round(start):
+    """One client at e = 5, x = start: the step is eta (5 - x). From x = 0 there is no relative change."""
+    federation = quadratics((1.0,), E[2:], local_lr=ETA, start=start)
+    for before in (start, 5.0 + (1 - ETA) * (start - 5.0)):
+        federation.step()
+        line, step = federation.result.line, ETA * abs(5.0 - before)
+        assert line["step_norm"] == pytest.approx(step, rel=1e-12)
+        assert line["relative_change"] == (pytest.approx(step / abs(before), rel=1e-12) if before else None)
+
+
+def test_weight_divergence_is_over_the_norm_of_pooled_training():
+    found = weight_divergence(torch.tensor([3.0, 0.0]), torch.tensor([0.0, -2.0]))
+    assert found == pytest.approx(13**0.5 / 2)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (ScheduleOptions(kind="step", factor=0.5, every=2), (1, 1, 1 / 2, 1 / 2, 1 / 4)),
+        (ScheduleOptions(kind="step", factor=0.5, at=(2, 3)), (1, 1, 1 / 2, 1 / 4, 1 / 4)),
+        (ScheduleOptions(kind="inverse_time", decay=1.0), (1, 1 / 2, 1 / 3, 1 / 4, 1 / 5)),
+        (ScheduleOptions(kind="cosine", rounds=5), (1, (2 + 2**0.5) / 4, 1 / 2, (2 - 2**0.5) / 4, 0)),
+        (ScheduleOptions(warmup_rounds=3), (1 / 4, 1 / 2, 3 / 4, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("engine", ["plain", "stacked"])
+def test_schedule_acts_in_the_round_that_it_names(schedule, factors, engine):
+    """One client x^2 / 2, one step a round: x becomes (1 - eta factor) x in rounds 1 to 5."""
+    federation = quadratics((1.0,), (0.0,), local_lr=ETA, start=START, schedule=schedule, engine=engine)
+    np.testing.assert_allclose(federation.step(5)[:, 0], START * np.cumprod(1 - ETA * np.array(factors)), rtol=1e-13)

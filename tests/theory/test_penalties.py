@@ -74,6 +74,17 @@ def test_elastic_net_is_reached(engine: str) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("lr", [0.1, 0.01])
+def test_mean_of_thresholds_is_off_the_lasso_of_the_mean_in_proportion_to_the_rate(lr: float) -> None:
+    """With l1 = 1 on (x - 3)^2 / 2 and (x + 1)^2 / 2 the joint minimum is 0; one local step stops at 2 lr / (1 + lr).
+
+    There one client's step is x - lr (x - 3) - lr, and the other's is thresholded to 0.
+    """
+    made = quadratics((1.0, 1.0), (3.0, -1.0), local_lr=lr, l1=1.0, start=2 * lr / (1 + lr) + 1e-3)
+    path = made.step(60)[:, 0].numpy()
+    assert path[-1] == pytest.approx(2 * lr / (1 + lr), abs=1e-12)
+
+
 # One step from START: gradient g = a (w - b), of norm sqrt(sum g^2) > 1.
 
 

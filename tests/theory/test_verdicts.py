@@ -155,3 +155,13 @@ def test_transient_does_not_end_a_plateau_early():
     )
     assert run.verdict.outcome == "converged"
     assert run.rounds["optimality_gap"][-1] < 1e-3
+
+
+def test_run_killed_after_its_last_round_keeps_its_verdict_when_it_is_resumed(tmp_path):
+    """The checkpoint of the last round was written and the outcome was not: no round is played after the verdict."""
+    run = fs.simulate("quadratic-two-clients", out=tmp_path / "run")
+    (tmp_path / "run" / "outcome.json").unlink()
+    again = fs.resume(tmp_path / "run")
+    assert str(again.verdict) == str(run.verdict)
+    assert len(again.rounds) == len(run.rounds)
+    assert again.outcome["rate"] == run.outcome["rate"]

@@ -50,6 +50,7 @@ LINE = table(
         "cohort respondents failures local_steps train_errors train_loss validation_loss federated_loss "
         "validation_accuracy federated_accuracy validation_balanced_accuracy federated_balanced_accuracy "
         "validation_macro_f1 federated_macro_f1 validation_error federated_error validation_mae federated_mae "
+        "objective test_loss test_accuracy test_balanced_accuracy test_macro_f1 test_error test_mae "
         "optimality_gap distance_to_optimum agreement relative_change pseudo_gradient_norm aggregate_norm step_norm "
         "gradient_norm largest_gradient_norm update_dispersion gradient_diversity gradient_dissimilarity "
         "bytes_down bytes_up bytes_total simulated_seconds simulated_seconds_total wall_seconds clients_per_second "
@@ -123,7 +124,7 @@ _PLAN = table(
     {"engine": text, "tile": maybe(whole), "compiled": flag, "reason": text},
     {"probes": _NUMBERS, "compile_seconds": number, "widths": list_of(whole), "length": whole, "threads": maybe(whole)},
 )
-_RUN = table(
+RUN = table(
     {},
     _each("label_emd label_js smallest_client median_client largest_client measured_on_clients", maybe(number))
     | _each("clients examples parameters rounds", whole)
@@ -132,7 +133,8 @@ _RUN = table(
     | _each("notices scenario_notices from_python", maybe(list_of(text)))
     | {"engine_plan": maybe(_PLAN), "data_facts": maybe(table({})), "foreseen_seconds": maybe(_NUMBERS)},
 )
-ENVIRONMENT = table({}, {"run": maybe(_RUN), "versions": maybe(table_of(maybe(text)))})
+"""The facts of a run's start, in environment.json."""
+ENVIRONMENT = table({}, {"run": maybe(RUN), "versions": maybe(table_of(maybe(text)))})
 """environment.json."""
 
 PARTITION = table(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from clients.core.errors import RunFolderError
+from server.record.checked.kept_lines import KeptLines
 from server.record.checked.layouts import layout_of
 from server.record.checked.parsing import parse_json
 from server.record.checked.regular_files import LARGEST_RECORD, LONGEST_LINE, open_regular
@@ -32,7 +33,7 @@ class RecordedLines:
         unchained: how many lines have no link: an earlier version wrote them.
     """
 
-    values: list[dict[str, Any]] = field(default_factory=list)
+    values: KeptLines = field(default_factory=KeptLines)
     heads: list[bytes] = field(default_factory=list)
     ends: list[int] = field(default_factory=list)
     truncated: bool = False
@@ -123,7 +124,7 @@ def take_line(found: RecordedLines, raw: bytes, shape: Shape, end: int) -> str:
     return ""
 
 
-def read_rounds(path: Path) -> tuple[list[dict[str, Any]], bool]:
+def read_rounds(path: Path) -> tuple[KeptLines, bool]:
     """Read a file of lines up to its last complete line.
 
     Args:

@@ -45,7 +45,7 @@ def _kind(value: object) -> str:
         return str(value)
     if isinstance(value, str):
         return f"{value!r:.40}"
-    return {dict: "a table", list: "a list"}.get(type(value), type(value).__name__)
+    return "a table" if isinstance(value, dict) else "a list" if isinstance(value, list) else type(value).__name__
 
 
 def number(value: Any) -> None:

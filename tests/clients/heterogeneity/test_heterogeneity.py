@@ -120,7 +120,7 @@ def test_energy_distance_of_equal_clients_is_unbiased() -> None:
 
 @pytest.mark.parametrize(("spread", "sizes"), [(0.0, [50] * 10), (0.0, [200, 10, 10, 40]), (1.0, [20] * 10)])
 def test_error_of_the_energy_distance_is_that_of_repeated_draws_or_somewhat_more(spread, sizes) -> None:
-    """A jackknife exceeds the standard error on average: at a distance of 0 by the root of 2, as for any degenerate U-statistic."""
+    """A jackknife exceeds the standard error on average, by the root of 2 at a distance of 0 (a degenerate case)."""
     random, offsets = np.random.default_rng(1), np.concatenate(([0], np.cumsum(sizes)))
     centres = np.repeat(random.normal(size=(len(sizes), 2)) * spread, sizes, axis=0)
     got = [feature_shift(random.normal(size=(offsets[-1], 2)) + centres, offsets, sizes) for _ in range(200)]

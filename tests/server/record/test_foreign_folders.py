@@ -15,9 +15,12 @@ from clients.core.errors import RunFolderError
 from dashboards.report.report import report_page
 from dashboards.report.run_data import read_run
 from dashboards.watch.runs import WatchedRuns
+from server.metrics.table import METRICS
+from server.record.checked.layouts import LINE, OUTCOME, RUN
 from server.record.checked.line_files import read_record, read_rounds
 from server.record.checked.parsing import parse_json
 from server.record.checked.regular_files import LARGEST_TEXT
+from server.record.checked.shapes import Misfit, Shape
 from server.record.client_table import read_clients
 from server.record.jsonlines import RoundWriter
 from server.record.records import RunFolder
@@ -198,3 +201,20 @@ def test_run_without_checksums_is_shown_and_says_that_it_has_none(tmp_path: Path
     assert found.problems == (
         "An earlier version wrote this record without checksums, so a damaged number in it is not noticed.",
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "layout", "needed"),
+    [("run", RUN, {}), ("round", LINE, {"round": 1}), ("outcome", OUTCOME, {})],
+)
+def test_layout_checks_every_key_of_the_table_of_metrics(source: str, layout: Shape, needed: dict[str, int]) -> None:
+    for metric in METRICS.values():
+        path = metric.path[1:] if metric.path[:1] == ("so_far",) else metric.path
+        if metric.source != source or not path or path == ("round",):
+            continue
+        wrong: object = [["a"]]
+        for key in reversed(path):
+            wrong = {key: wrong}
+        assert isinstance(wrong, dict)
+        with pytest.raises(Misfit):
+            layout({**needed, **wrong})

@@ -181,7 +181,7 @@ def test_samples_are_made_by_a_scrape_only(exporter: PrometheusExporter) -> None
     made: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.sinks.prometheus.round_samples", lambda observed: made.append(observed) or ())
-        for line in run.rounds.lines * 10:
+        for line in [*run.rounds.lines] * 10:
             exporter.round_finished(line)
         assert made == [], "a scrape makes the samples, not the round"
         scrape(exporter)

@@ -35,10 +35,12 @@ def test_data_prints_a_table_and_writes_both_files(tmp_path: Path, capsys: pytes
     assert "<title>Data of " in (tmp_path / "here" / "data.html").read_text("utf-8")
 
 
-def test_data_writes_to_the_current_folder_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_writes_to_a_new_folder_here_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["data", "quadratic-two-clients"]) == 0
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["data.html", "data.png"]
+    made = tmp_path / "data-quadratic-two-clients"
+    assert list(tmp_path.iterdir()) == [made]
+    assert sorted(f.name for f in made.iterdir()) == ["data.html", "data.png"]
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,54 @@ def test_every_section_takes_or_refuses_a_value(section: str, value: Any) -> Non
     check({section: value}, section)
 
 
+HUGE = (
+    10**9, 10**20, -(10**20), 2**63, 2**64, 10**400, -(10**5000), 1e300, -1e300, 1e-300, math.inf, -math.inf, math.nan,
+    -0.0,
+)  # fmt: skip
+NO_LIMIT = ("bytes_per_second_down", "bytes_per_second_up")
+"""Keys of which inf is a value: a link that takes no time."""
+
+
+@pytest.mark.parametrize(("section", "cls", "table"), CASES)
+def test_huge_number_of_every_key_is_refused_with_its_limit(section: str, cls: type, table: dict[str, Any]) -> None:
+    for inner, key, path in places(table, section, cls):
+        before = dict(inner)
+        for value in HUGE:
+            inner[key] = value
+            error = refusal(lambda: parse_scenario(table, source="here"))
+            if isinstance(value, float) and math.isinf(value) and key in NO_LIMIT:
+                continue
+            if (isinstance(value, float) and not math.isfinite(value)) or abs(value) > 2**1000:
+                assert error is not None, f"{path} = {value!r:.9} is accepted"
+            if value in (1e300, -1e300):
+                assert error is not None, f"{path} = {value} is accepted"
+        inner.clear()
+        inner.update(before)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("engine.threads=1000000000", "engine.threads: must be at most 1,024, got 1,000,000,000: each is a thread"),
+        ("local.local_epochs=100000000000000000000", "local.local_epochs: must be at most 1,000,000, got 100,000,000"),
+        ("batch_size=100000000000000000000", "local.batch_size: must be at most 1,000,000,000,000,000,000, got"),
+        ("model.hidden=[100000000000000000000]", "model.hidden: must be at most 1,000,000, got 100,000,000"),
+        ("partition.clients=100000000000000000000", "partition.clients: must be at most 1,000,000, got 100,000"),
+        ("local.local_lr=1e300", "local.local_lr: must be at most 1e+18, got 1e+300: float32"),
+        ("local.l2=1e-300", "local.l2: must be 0, or at least 1e-18 in size, got 1e-300: float32"),
+        ("seconds_per_local_step=inf", "fleet.seconds_per_local_step: must be at most 1e+06, got inf: twelve days"),
+        ("bytes_per_second_up=-inf", "fleet.bytes_per_second_up: must be at least 0.001, got -inf: simulated time"),
+    ],
+)
+def test_huge_number_is_refused_with_field_value_limit_and_reason(change: str, words: str) -> None:
+    error = refusal(lambda: load_scenario("digits-label-skew", sets=[change]))
+    assert error is not None
+    assert str(error).startswith(words)
+    key, _, value = change.partition("=")
+    from_python = refusal(lambda: load_scenario("digits-label-skew", sets={key: tomllib.loads(f"v = {value}")["v"]}))
+    assert str(from_python) == str(error)
+
+
 ENDLESS: Mapping[str, str] = {
     "run.checkpoint_seconds": "no checkpoint by the clock",
     "fleet.bytes_per_second_down": "a link without delay",

@@ -1,0 +1,4 @@
+"""Which numbers options may take, and why.
+
+It imports nothing of fedscape.
+"""

@@ -1,0 +1,163 @@
+"""Foresees the memory of a run before it is taken, and names the key that lowers it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clients.core.errors import UserError
+from clients.core.on_demand import CACHE_BYTES, RESIDENT_BYTES, RESIDENT_CLIENTS
+from clients.core.options import DataOptions
+from clients.engines.evaluation import CHUNK
+from clients.modules.copies import copy_module
+from clients.training.optimizers import stacked_optimizer
+from clients.training.task import LearningTask, cast_features, probe_examples
+from simulator.engines.limits import Limit, memory_limit, memory_used
+from simulator.engines.options import EngineOptions
+from simulator.engines.probe import make_sample
+
+NEAR = 0.8
+"""From this share of the limit on, a run says how near it is."""
+MODEL_COPIES = 6
+"""Copies of the parameters beside the clients' own: module, engines, evaluation, server state, sums, checkpoint."""
+PLAN_BYTES = 32
+"""Bytes that the plan of batches takes for each place in a batch of each local step."""
+BACKWARD = 3
+"""Times the activations of a batch that training on it takes."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a run's memory.
+
+    Attributes:
+        name: what it is, in words.
+        bytes: how much it takes at most.
+        fix: how to lower it, a sentence.
+    """
+
+    name: str
+    bytes: int
+    fix: str = ""
+
+
+def check_memory(parts: Iterable[Part], limit: Limit | None = None) -> str:
+    """Refuse a run that would take more memory than there is; return a sentence where it comes near.
+
+    Args:
+        parts: what the run takes beside what the process has already.
+        limit: the most that the process may take; by default that of the system.
+
+    Raises:
+        UserError: it names the largest part and the key that lowers it.
+    """
+    limit = memory_limit() if limit is None else limit
+    every = sorted(parts, key=lambda part: -part.bytes)
+    needed = memory_used() + sum(part.bytes for part in every)
+    if not every or needed <= NEAR * limit.bytes:
+        return ""
+    most = every[0]
+    words = f"{size_words(needed)} of memory, and {limit.what} is {size_words(limit.bytes)}; the largest part is "
+    words += f"{most.name} ({size_words(most.bytes)})"
+    if needed > limit.bytes:
+        raise UserError("memory", f"the run needs about {words}", fix=most.fix)
+    return f"The run takes up to about {words}. {most.fix}"
+
+
+def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds: int, states: int) -> list[Part]:
+    """Return the parts of a run's memory that are not taken yet when its task is made.
+
+    Args:
+        task: the model and the clients' data.
+        options: of the engine.
+        cohort: clients of a round.
+        rounds: of the run.
+        states: vectors that a client keeps between rounds.
+    """
+    population, local = task.population, task.local
+    sample = make_sample(task, cohort)
+    count, mean = len(sample.clients), float(population.sizes.mean())
+    probe = probe_examples(population, task.dtype)
+    example = sum(t[0].numel() * t.element_size() for t in (probe.features, probe.targets))
+    each = task.parameters.size * task.dtype.itemsize
+    largest = int(population.sizes[sample.clients].max(initial=1))
+    batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
+    activations = _activations(task.module, cast_features(probe.features, task.dtype)) * task.dtype.itemsize
+    one = each * (3 + stacked_optimizer(local).num_states) + PLAN_BYTES * sample.longest * batch
+    one += BACKWARD * activations * batch + example * min(largest, sample.longest * batch)
+    width = _tile(options, count, one)
+    total, fits = int(population.sizes.sum(dtype="int64")), len(population.sizes) <= RESIDENT_CLIENTS
+    made = min(total, rounds * count * mean) * example
+    needs = max(min(made, RESIDENT_BYTES if fits else CACHE_BYTES), (count * mean + largest) * example)
+    kept = min(rounds * cohort, population.num_clients)
+    evaluated = min(CHUNK, total)
+    return [
+        Part("the data of a cohort", int(needs), "Lower algorithm.cohort, or the examples of a client."),
+        Part("the model", MODEL_COPIES * each, "Choose a smaller model."),
+        Part(f"a tile of {width:,} clients in training", width * one, _tile_fix(local.batch_size, sample.longest)),
+        Part("the updates of a cohort", min(count * each, max(options.keep_bytes, width * each)),
+             "Lower engine.keep_bytes or algorithm.cohort."),
+        Part("what clients keep between rounds", 3 * states * kept * each // 2,
+             "Choose an algorithm whose clients keep nothing, or lower algorithm.cohort or run.rounds."),
+        Part("evaluation", evaluated * (example + 2 * activations), "Choose a smaller model."),
+    ]  # fmt: skip
+
+
+def check_model(module: nn.Module, dtype: torch.dtype) -> None:
+    """Refuse a model that does not fit, before it is made.
+
+    Args:
+        module: the model on torch's device `meta`, where tensors have shapes and take no memory.
+        dtype: of the run.
+    """
+    size = sum(p.numel() for p in module.parameters()) * max(dtype.itemsize, 4)
+    check_memory([Part("the model", MODEL_COPIES * size, "Lower model.hidden, model.channels or the data's features.")])
+
+
+def check_data(data: DataOptions) -> None:
+    """Refuse generated data that do not fit, before they are made."""
+    check_memory([Part("the data", data.foreseen_bytes, "Lower the numbers in [data] that multiply.")])
+
+
+def size_words(size: float) -> str:
+    """Return a number of bytes in words.
+
+    Example:
+        >>> size_words(2.5 * 2**30), size_words(12 * 2**20)
+        ('2.5 GB', '12 MB')
+    """
+    for unit, name in ((2**40, "TB"), (2**30, "GB"), (2**20, "MB")):
+        if size >= unit:
+            return f"{size / unit:.2g} {name}" if size < 99 * unit else f"{size / unit:,.0f} {name}"
+    return f"{size / 2**10:.0f} kB"
+
+
+def _tile(options: EngineOptions, cohort: int, one: int) -> int:
+    """Return the clients of the widest tile that the planner may try."""
+    if options.kind == "plain":
+        return 1
+    return min(cohort, max(1, options.keep_bytes // max(1, one)) if options.tile is None else options.tile)
+
+
+def _tile_fix(batch: int | str, steps: int) -> str:
+    if steps > 1000:
+        return "Lower local.local_steps or local.local_epochs."
+    return f"Lower engine.tile, or {'set' if batch == 'full' else 'lower'} local.batch_size."
+
+
+def _activations(module: nn.Module, features: Tensor) -> int:
+    """Return how many numbers the layers put out for one example."""
+    counts: list[int] = []
+    copied = copy_module(module).eval()
+    for layer in copied.modules():
+        if not any(layer.children()):
+            layer.register_forward_hook(
+                lambda _, __, out: counts.append(out.numel()) if isinstance(out, Tensor) else None
+            )
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        copied(features)
+    return math.ceil(sum(counts) / len(features))

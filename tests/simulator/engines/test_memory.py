@@ -1,0 +1,106 @@
+"""Memory is foreseen before it is taken; a run that needs more than there is names its largest part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fedscape as fs
+from clients.core.errors import UserError
+from simulator.engines.limits import Limit, memory_limit, memory_used
+from simulator.engines.memory import Part, check_memory, parts_of
+from simulator.runs.building import Overrides
+from simulator.runs.session import open_session
+from simulator.scenario.sections import load_scenario
+
+GB = 2**30
+
+
+def groups(root: Path, text: str, limits: dict[str, str]) -> Path:
+    """Write the files of control groups below a folder."""
+    for name, content in {"proc/self/cgroup": text, **limits}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("0::/a/b\n", {"sys/fs/cgroup/a/b/memory.max": "max\n", "sys/fs/cgroup/a/memory.max": "4096\n"}),
+        ("0::/a/b\n", {"sys/fs/cgroup/a/b/memory.max": "4096\n", "sys/fs/cgroup/a/memory.max": "8192\n"}),
+        ("4:memory:/c\n0::/\n", {"sys/fs/cgroup/memory/c/memory.limit_in_bytes": "4096\n"}),
+        ("4:cpu,memory:/c\n", {"sys/fs/cgroup/memory/memory.limit_in_bytes": "4096\n"}),
+    ],
+)
+def test_limit_is_the_lowest_of_the_control_groups(tmp_path: Path, text: str, limits: dict[str, str]) -> None:
+    found = memory_limit(groups(tmp_path, text, limits))
+    assert found == Limit(4096, "the limit of this process's control group")
+
+
+def test_limit_without_control_groups_is_at_most_the_machines_memory(tmp_path: Path) -> None:
+    assert 2**20 < memory_limit(tmp_path).bytes < 2**60
+
+
+def test_run_that_does_not_fit_names_its_largest_part_and_the_key() -> None:
+    parts = [Part("small", GB, "Not this."), Part("the tile", 7 * GB, "Lower engine.tile.")]
+    with pytest.raises(UserError, match=r"^memory: .* is 6 GB; the largest part is the tile \(7 GB\)\. Lower engine"):
+        check_memory(parts, Limit(6 * GB, "the limit"))
+    assert check_memory(parts, Limit(memory_used() + 9 * GB, "the limit")).endswith("(7 GB). Lower engine.tile.")
+    assert check_memory(parts, Limit(memory_used() + 30 * GB, "the limit")) == ""
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["model.hidden=[1000000,1000000]"], "the model"),
+        (["data={kind='synthetic',features=1000000}", "partition=", "model={kind='softmax'}"], "the data"),
+        (["data={kind='quadratic',dimension=1000000}", "partition=", "model={kind='quadratic'}"], "the data"),
+    ],
+)
+def test_numbers_that_multiply_are_refused_before_anything_is_made(sets: list[str], words: str) -> None:
+    before = memory_used()
+    with pytest.raises(UserError, match=f"^memory: .*the largest part is {words} "):
+        fs.simulate(load_scenario("digits-label-skew", sets=sets), record=False)
+    assert memory_used() - before < GB // 4
+
+
+SMALL = {
+    "data": {"kind": "digits"}, "partition": {"kind": "iid", "clients": 5}, "model": {"kind": "softmax"},
+    "local": {"local_steps": 1}, "algorithm": {"kind": "fedavg", "cohort": 2}, "run": {"rounds": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"local.batch_size": 10**9}, {"engine.tile": 10**9, "engine.kind": "stacked"}, {"engine.keep_bytes": 10**18},
+        {"evaluation.federated_clients": 10**9}, {"run.checkpoint_rounds": 10**9}, {"local.local_lr": 1e18},
+        {"local.l2": 1e18}, {"algorithm.server_lr": -0.0}, {"fleet.seconds_per_local_step": 1e6},
+        {"fleet.bytes_per_second_up": 1e-3}, {"convergence.min_rounds": 10**9}, {"local.l1": 1e-18},
+    ],
+)  # fmt: skip
+def test_largest_accepted_numbers_run_in_little_memory(change: dict[str, Any]) -> None:
+    before = memory_used()
+    try:
+        run = fs.simulate(load_scenario(SMALL, sets=change), record=False)
+    except UserError:
+        return
+    assert run.verdict.outcome in ("stopped", "diverged", "converged")
+    assert memory_used() - before < GB // 2
+
+
+def test_parts_grow_with_what_they_are_named_for() -> None:
+    def sizes(**change: Any) -> dict[str, int]:
+        session = open_session(
+            load_scenario(SMALL, sets={k.replace("__", "."): v for k, v in change.items()}), Overrides()
+        )
+        parts = parts_of(session.task, session.scenario.engine, cohort=2, rounds=10, states=1)
+        return {part.name.split(" of ")[0].split(" in ")[0]: part.bytes for part in parts}
+
+    small, wide = sizes(), sizes(model__kind="mlp", model__hidden=[1000])
+    assert wide["the model"] > 50 * small["the model"]
+    assert wide["what clients keep between rounds"] > 50 * small["what clients keep between rounds"]
+    assert small["the updates"] == 2 * 650 * 4  # two clients of 64 x 10 + 10 parameters in float32

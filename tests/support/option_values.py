@@ -1,0 +1,110 @@
+"""Other values of a scenario's keys, and the keys that rightly change nothing in a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+VALUES: Mapping[str, list[Any]] = {
+    "algorithm.cohort": [2],
+    "convergence.min_rounds": [2],
+    "convergence.divergence.loss_factor": [1.5, 0.0],
+    "convergence.divergence.spike": [1.5, 0.0],
+    "convergence.plateau.metric": ["validation_accuracy"],
+    "convergence.target.metric": [{"metric": "validation_macro_f1"}],
+    "convergence.target.at_most": [{"metric": "validation_loss", "at_least": None, "at_most": 1.0}],
+    "data.activity.placements": [[0.0, 0.0, 1.0]],
+    "data.activity.shares": [[1.0, 1.0, 1.0, 1.0, 1.0, 9.0]],
+    "data.air_quality.frequency": ["2h"],
+    "data.air_quality.max_gap": [2],
+    "data.air_quality.path": ["{folder}/air/PRSA_Data_[01].csv"],
+    "data.air_quality.station": [""],
+    "data.air_quality.target": ["NO2"],
+    "data.air_quality.features": [["TEMP"]],
+    "data.bridge.growth_hours": [300.0],
+    "data.bridge.onset": [[0.5, 0.6]],
+    "data.bridge.task": [{"task": "reconstruct", "model": {"kind": "linear"}}],
+    "data.household_power.features": [["Voltage"]],
+    "data.images.features": ["x_two"],
+    "data.images.layout": ["CHW"],
+    "data.images.path": ["{folder}/other.npz"],
+    "data.images.shape": [[8, 2, 3]],
+    "data.images.targets": ["y_two"],
+    "data.intrusion.device_types": [["camera"]],
+    "data.intrusion.families": [["mirai"]],
+    "data.metr_la.max_gap": [1],
+    "data.metr_la.path": ["{folder}/other.csv"],
+    "data.metr_la.sensors": [["a", "c", "d"]],
+    "data.meters.task": [
+        {"task": "peak_hour", "horizon": 24, "window": 24, "stride": 24, "model": {"kind": "softmax"}}
+    ],
+    "data.quadratic.centres": [{"centres": [1.0, -1.0, 2.0, 5.0], "curvatures": [1.0, 2.0, 3.0, 4.0]}],
+    "data.quadratic.curvatures": [
+        {"curvatures": [1.0, 2.0, 3.0, 4.0], "linear": [1.0, 0.0, 0.0, 0.0], "clients": None}
+    ],
+    "data.quadratic.linear": [{"linear": [1.0, -1.0, 2.0, 5.0], "curvatures": [1.0, 2.0, 3.0, 4.0]}],
+    "data.quadratic.noise": [{"noise": 0.5, "weights": [2, 3, 4, 5]}],
+    "data.quadratic.weights": [[1, 2, 3, 4]],
+    "data.traffic.step_minutes": [60],
+    "data.traffic.task": [
+        {"task": t, "model": {"kind": m}} for t, m in (("congestion", "softmax"), ("forecast", "linear"))
+    ],
+    "data.rare_classes": [[3]],
+    "drifts.clients": [0.4],
+    "drifts.districts": [["{district}"]],
+    "drifts.duration": [1.0],
+    "drifts.stagger": [60.0],
+    "drifts.start": [3, 200],
+    "drifts.unit": [{"unit": "hours", "start": 100.0}],
+    "evaluation.federated_clients": [2],
+    "faults.channels": [["{channel}"]],
+    "faults.clients": [0.4],
+    "faults.districts": [["{district}"]],
+    "faults.rates": [[0.9] * 6],
+    "faults.schedule.stop": [3],
+    "faults.schedule.unit": [{"unit": "hours", "start": 50.0, "stop": None}],
+    "faults.to": [[1, 2, 3, 4, 5, 0]],
+    "features.keep": [{"keep": 2, "select": "variance"}],
+    "features.statistics_clients": [2],
+    "features.select": [{"keep": 2, "select": "variance"}, {"keep": 2, "select": "mutual_information"}],
+    "fleet.seconds_per_local_step": [1.0],
+    "local.augment.time_shift": [2],
+    "local.batch_size": [12],
+    "local.clip_norm": [0.01],
+    "local.clip_value": [0.0001],
+    "local.class_weights": ["inverse"],
+    "local.local_epochs": [3, {"local_epochs": 2, "local_steps": None}],
+    "local.local_steps": [2, {"local_steps": 2, "local_epochs": None}],
+    "local.schedule.at": [[2], {"at": [1], "every": None}],
+    "local.schedule.every": [2, {"every": 1, "at": []}],
+    "local.schedule.kind": ["inverse_time"],
+    "local.schedule.rounds": [4],
+    "model.dropout": [0.5],
+    "model.groups": [2],
+    "model.hidden": [[16], 8],
+    "model.start": [0.5],
+    "partition.label_emd": [{"label_emd": 0.5, "label_js": None}],
+    "partition.label_hellinger": [{"label_hellinger": 0.3, "label_js": None}],
+    "partition.feature_shift": [{"feature_shift": 0.3, "label_js": None}],
+    "partition.key": ["other"],
+    "partition.min_size": [65],
+    "world.events_per_week": [50.0],
+    "world.mean_temperature": [30.0],
+    "world.power_cuts_per_month": [600.0],
+    "world.radius_km": [3.0],
+    "world.rain_share": [0.4],
+    "world.seasonal_swing": [60.0],
+    "world.start": ["2026-07-09"],
+    "world.storms_per_month": [40.0],
+}
+"""Other values of keys, by section, kind and key; or by section and key, or the key's whole path. A table sets several
+keys, and sections by their names. Keys that are not here get values by their type."""
+
+ALIKE: Mapping[str, str] = {
+    "engine": "the engine changes how numbers are computed, not which; the record names it in `engine_plan`",
+    "run.checkpoint_seconds": "when a run is saved does not show in its record",
+    "run.checkpoint_rounds": "when a run is saved does not show in its record",
+    "run.keep_parameters_every": "copies of the parameters lie beside the record",
+    "world.radius_km": "the places of clients and their distances, which `fedscape data` measures and draws",
+}
+"""Keys that rightly change nothing in a record, by path or section, and why."""
