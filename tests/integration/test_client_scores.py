@@ -1,4 +1,4 @@
-"""The scores of clients that evaluate a model are rows of the record: read back, kept whole by a resume, checked."""
+"""The scores of the clients that evaluate a model are rows of the record: read back, resumed and checked."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
 """Change the mathematics one line at a time, and list the changes that no test notices.
 
-`make mutants` runs mutmut over the modules of `[tool.mutmut]` in pyproject.toml: each change is one operator, number or argument of a function, and the
-tests that reach the function run against it. A change that all of them accept is a survivor. `survivors.txt` beside this file lists those that are known, each with the
-reason why it stays: most compute the same numbers in another way. The command fails on a survivor that is not in the list, and on an entry that has none.
+`make mutants` runs mutmut over the modules of `[tool.mutmut]` in pyproject.toml: each change is one operator, number or
+argument of a function, and the tests that reach the function run against it. A change that all of them accept is a
+survivor. `survivors.txt` beside this file lists the known ones, each with the reason why it stays: most compute the same
+numbers in another way. The command fails on a survivor that is not in the list, and on an entry that has none.
 
-To kill a survivor, write a test of the right value; `mutmut show NAME` prints the change. To keep one, add the block that this command prints, with a reason.
+To kill a survivor, write a test of the right value; `mutmut show NAME` prints the change. To keep one, add the block
+that this command prints, with a reason.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ def known() -> list[Mutant]:
         place, *lines = block.splitlines()
         reason = lines.pop()
         if not re.fullmatch(r"why: \S.*", reason):
-            raise SystemExit(f"{LIST.name}: the entry of {place} ends in {reason!r}; its last line must be 'why: REASON'")
+            raise SystemExit(
+                f"{LIST.name}: the entry of {place} ends in {reason!r}; its last line must be 'why: REASON'"
+            )
         found.append(Mutant(place, tuple(lines)))
     return found
 
