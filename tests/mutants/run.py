@@ -2,8 +2,8 @@
 
 `make mutants` runs mutmut over the modules of `[tool.mutmut]` in pyproject.toml: each change is one operator, number or
 argument of a function, and the tests that reach the function run against it. A change that all of them accept is a
-survivor. `survivors.txt` beside this file lists the known ones, each with the reason why it stays: most compute the same
-numbers in another way. The command fails on a survivor that is not in the list, and on an entry that has none.
+survivor. `survivors.txt` lists the known ones, each with the reason why it stays: most compute the same numbers in
+another way. The command fails on a survivor that is not in the list, and on an entry that has none.
 
 To kill a survivor, write a test of the right value; `mutmut show NAME` prints the change. To keep one, add the block
 that this command prints, with a reason.
