@@ -1,6 +1,7 @@
 """Client rows as Parquet: kept in memory by reference, written in complete parts.
 
-`parts.jsonl` lists each part with its rows and checksum, as lines of a chain. A part is written before its line.
+`_parts.jsonl` lists each part with its rows and checksum, as lines of a chain. A part is written before its line.
+Readers of Parquet folders skip names that begin with `_`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from server.record.files import sync_folder, temporary, whole_file, writing
 from server.record.jsonlines import RoundWriter
 
 Columns = Mapping[str, Array]
-PARTS, INDEX = "part-*.parquet", "parts.jsonl"
+PARTS, INDEX = "part-*.parquet", "_parts.jsonl"
 _NAME = re.compile(r"part-(\d{8,12})-(\d{8,12})\.parquet")
 
 

@@ -143,11 +143,11 @@ def _row_problems(what: str, folder: Path, wanted: Mapping[int, int], reached: i
     have: dict[int, int] = {}
     try:
         index = read_index(folder)
-        found += [f"{folder.name}/parts.jsonl: {index.damage}."] if index.damage else []
+        found += [f"{folder.name}/_parts.jsonl: {index.damage}."] if index.damage else []
         listed = listed_parts(folder)
     except RunFolderError as error:
         listed = {}
-        found.append(f"{folder.name}/parts.jsonl: {error.problem}.")
+        found.append(f"{folder.name}/_parts.jsonl: {error.problem}.")
     for part in _parts(folder, reached):
         try:
             rounds = read_part(part, ["round"], listed.get(part.name))["round"].to_numpy()

@@ -160,7 +160,7 @@ def as_an_earlier_version_wrote(run: RunFolder) -> None:
             del value["facts"]["record"]
         file.write_text(json.dumps(value))
     run.scenario.write_text(run.read_scenario())
-    (run.clients / "parts.jsonl").unlink()
+    (run.clients / "_parts.jsonl").unlink()
 
 
 def test_run_of_an_earlier_version_resumes_to_the_same_end_and_says_that_it_has_no_checksums(
@@ -180,7 +180,7 @@ def test_truncated_rows_keep_their_index(tmp_path: Path, cut: Path) -> None:
     run = copied(cut, tmp_path)
     for _ in range(2):
         ClientTable(run.clients).truncate(3)
-        names = [line["part"] for line in read_rounds(run.clients / "parts.jsonl")[0]]
+        names = [line["part"] for line in read_rounds(run.clients / "_parts.jsonl")[0]]
         assert names == ["part-00000001-00000002.parquet", "part-00000003-00000003.parquet"]
 
 

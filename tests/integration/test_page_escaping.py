@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from dashboards.data_page.page import write_data
 from dashboards.report.report import write_report
 from dashboards.watch.server import WatchServer
 from tests.support.chromium import Chromium, Page, chromium
-from tests.support.made_records import make_record
+from tests.support.made_records import make_record, rewrite
 from tests.support.small_city import small_city
 
 pytestmark = CHROMIUM.mark
@@ -43,14 +44,18 @@ def evil_record(path: Path, population_of: Callable[..., Population]) -> Path:
     words = {"words": EVIL, "headline": EVIL, "reasons": [EVIL], "hint": EVIL}
     folder = make_record(path, clients=12, rounds=12, city=True, partition=population, outcome=words)
     for file in (folder.rounds, folder.environment, folder.events):
-        text = file.read_text("utf-8")
-        for name in NAMED:
-            text = text.replace(json.dumps(name), json.dumps(f"{name} {EVIL}"))
-        file.write_text(text, "utf-8")
-    facts = json.loads(folder.environment.read_text("utf-8"))
-    facts["run"] |= {"notices": [EVIL], "title": EVIL, "data_facts": {"classes": f"{EVIL} 0, {EVIL} 1, {EVIL} 2"}}
-    folder.environment.write_text(json.dumps(facts), "utf-8")
+        rewrite(file, with_markup)
+    own = {"notices": [EVIL], "title": EVIL, "data_facts": {"classes": f"{EVIL} 0, {EVIL} 1, {EVIL} 2"}}
+    rewrite(folder.environment, lambda facts: facts | {"run": facts["run"] | own})
     return folder.path
+
+
+def with_markup(value: Any) -> Any:
+    """Return a value of JSON in which every name of `NAMED` has markup."""
+    text = json.dumps(value)
+    for name in NAMED:
+        text = text.replace(json.dumps(name), json.dumps(f"{name} {EVIL}"))
+    return json.loads(text)
 
 
 def hover(page: Page) -> list[str]:

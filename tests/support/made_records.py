@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import numpy as np
 from clients.core.population import Population
 from clients.heterogeneity.measures import partition_table
 from server.dispersion.summary import quantiles
+from server.record.checked.json_files import read_json, write_json
+from server.record.checked.line_files import read_rounds
+from server.record.jsonlines import RoundWriter
 from server.record.records import Recorder, RunFolder
 
 TITLE = 'Made up </script><script>alert("title")</script> & <b>more</b>'
@@ -162,3 +165,23 @@ def columns_of(round_index: int, clients: np.ndarray) -> dict[str, np.ndarray]:
     drift = (1.0 + clients % 7) / (10.0 + round_index)
     return {"client": clients, "num_examples": clients + 10, "train_loss": drift + 0.1, "client_drift": drift,
             "cosine": np.cos(clients + round_index / 9.0), "update_norm": drift * 3}  # fmt: skip
+
+
+def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
+    """Replace the values of a file of a record by what `change` makes of them, with checksums that fit.
+
+    Args:
+        path: a file of JSON, or of lines.
+        change: the file's value, or a line's, to the new one.
+    """
+    if path.suffix == ".json":
+        value = read_json(path)
+        assert value is not None
+        write_json(path, change(value[0]))
+        return
+    lines = list(read_rounds(path)[0])
+    path.unlink()
+    writer = RoundWriter(path)
+    for line in lines:
+        writer.append(change(line))
+    writer.close()

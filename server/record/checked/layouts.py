@@ -179,7 +179,7 @@ MANIFEST = table(
 """A checkpoint's manifest."""
 
 PART = table({"part": text, "rows": whole, "size": whole, "checksum": text})
-"""A line of clients/parts.jsonl."""
+"""A line of clients/_parts.jsonl."""
 
 LAYOUTS: Mapping[str, Shape] = {
     "rounds.jsonl": LINE,
@@ -189,7 +189,7 @@ LAYOUTS: Mapping[str, Shape] = {
     "partition.json": PARTITION,
     "forecasts.json": FORECASTS,
     "data_truth.json": table({}),
-    "parts.jsonl": PART,
+    "_parts.jsonl": PART,
 }
 """The layout of a file by its name; a file of another name may hold any table."""
 

@@ -54,7 +54,7 @@ def read_record(path: Path, *, layout: Shape | None = None, inside: Path | None 
     """Read a file of lines; a damaged line ends it and is no error.
 
     Args:
-        path: `rounds.jsonl`, `events.jsonl` or `clients/parts.jsonl`.
+        path: `rounds.jsonl`, `events.jsonl` or `clients/_parts.jsonl`.
         layout: the shape of a line; by default that of the file's name.
         inside: the run's folder, for a file in one of its folders.
 

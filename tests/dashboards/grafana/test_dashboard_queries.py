@@ -27,12 +27,10 @@ from clients.sources.custom import custom_population
 from dashboards.grafana.build import DASHBOARDS, FOLDER
 from dashboards.grafana.promql import ROUND_0
 from dashboards.prometheus import Role, running, runs
-from server.record.checked.line_files import read_rounds
-from server.record.jsonlines import RoundWriter
 from server.sinks.export import read_recorded, to_remote_write, write_openmetrics
 from simulator.runs.run import simulate
 from simulator.scenario.sections import load_scenario
-from tests.support.made_records import city_of
+from tests.support.made_records import city_of, rewrite
 
 pytestmark = needs_prometheus
 
@@ -83,15 +81,11 @@ def linear() -> Population:
 def in_a_city(folder: Path, copy: Path) -> None:
     """Copy a run's folder, and add faults, drifts and districts to its rounds."""
     shutil.copytree(folder, copy)
-    facts = json.loads((copy / "environment.json").read_text())
-    facts["run"]["run_id"] += "-city"
-    (copy / "environment.json").write_text(json.dumps(facts))
-    lines, _ = read_rounds(copy / "rounds.jsonl")
-    (copy / "rounds.jsonl").unlink()
-    writer = RoundWriter(copy / "rounds.jsonl")
-    for line in lines:
-        writer.append({**line, **city_of(line["round"])})
-    writer.close()
+    rewrite(
+        copy / "environment.json",
+        lambda facts: facts | {"run": facts["run"] | {"run_id": facts["run"]["run_id"] + "-city"}},
+    )
+    rewrite(copy / "rounds.jsonl", lambda line: line | city_of(line["round"]))
 
 
 @pytest.fixture(scope="module")

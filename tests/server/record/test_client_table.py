@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from clients.core.errors import RunFolderError
 from server.record.client_table import ClientTable, read_clients
@@ -17,7 +18,7 @@ def filled(folder: Path, rounds: range) -> ClientTable:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(part.name for part in folder.iterdir() if part.name != "parts.jsonl")
+    return sorted(part.name for part in folder.iterdir() if part.name != "_parts.jsonl")
 
 
 def test_added_rows_are_read_back_in_order(tmp_path: Path) -> None:
@@ -28,6 +29,7 @@ def test_added_rows_are_read_back_in_order(tmp_path: Path) -> None:
     filled(tmp_path, range(4, 6)).flush()
     assert names(tmp_path) == ["part-00000001-00000003.parquet", "part-00000004-00000005.parquet"]
     read = read_clients(tmp_path)
+    assert read.equals(parquet.read_table(tmp_path)), "any reader of Parquet folders sees the same rows"
     assert read["round"].to_pylist() == [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
     assert read["client"].to_pylist() == [1, 101, 2, 102, 3, 103, 4, 104, 5, 105]
     assert read["train_loss"].to_pylist()[-2:] == [2.5, -1.25]
