@@ -29,6 +29,8 @@ from mutmut.state import state
 
 FOLDER = Path("mutants")
 _REACHED = "reached.json"
+_LONGEST = 0.3
+"""Processor time in seconds of the slowest tests that are tried: a mutant that survives runs all that reach it."""
 _SECONDS = 10.0
 """Processor time that a test may take with a mutant, beside 20 times its own."""
 
@@ -86,8 +88,9 @@ class Trial:
         reached = self._reached(session)
         self._seconds = {test: seconds for test, (seconds, _) in reached.items()}
         tests: defaultdict[str, list[pytest.Item]] = defaultdict(list)
-        for item in sorted(session.items, key=lambda item: self._seconds.get(item.nodeid, 0.0)):
-            for function in reached.get(item.nodeid, (0.0, []))[1]:
+        fast = [item for item in session.items if self._seconds.get(item.nodeid, _LONGEST) < _LONGEST]
+        for item in sorted(fast, key=lambda item: self._seconds[item.nodeid]):
+            for function in reached[item.nodeid][1]:
                 tests[function].append(item)
         if not self.broken:
             self._run(session, tests)
