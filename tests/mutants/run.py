@@ -19,32 +19,13 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 import mutating
 import pytest
 from mutmut.mutation.diff_apply import get_diff_for_mutant
-
-LIST = Path(__file__).with_name("survivors.txt")
-
-
-@dataclass(frozen=True, order=True)
-class Mutant:
-    """A change of one function.
-
-    Attributes:
-        place: module and function; line numbers would move with each edit.
-        lines: the lines taken away and added, each with its sign.
-    """
-
-    place: str
-    lines: tuple[str, ...]
-
-    def block(self, reason: str) -> str:
-        """Return its entry of the list."""
-        return "\n".join((self.place, *self.lines, f"why: {reason}")) + "\n"
+from survivor_list import LIST, Mutant, read_list
 
 
 def tried(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
@@ -87,21 +68,6 @@ def _place(name: str) -> str:
     return f"{module}.{function.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
 
 
-def known() -> list[Mutant]:
-    """Read the list: blocks with an empty line between them, and comments that begin with #."""
-    found = []
-    text = "\n".join(line for line in LIST.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
-    for block in filter(None, map(str.strip, text.split("\n\n"))):
-        place, *lines = block.splitlines()
-        reason = lines.pop()
-        if not re.fullmatch(r"why: \S.*", reason):
-            raise SystemExit(
-                f"{LIST.name}: the entry of {place} ends in {reason!r}; its last line must be 'why: REASON'"
-            )
-        found.append(Mutant(place, tuple(lines)))
-    return found
-
-
 def _print(title: str, mutants: Iterable[Mutant], reason: str) -> None:
     listed = list(mutants)
     if listed:
@@ -112,7 +78,7 @@ def _print(title: str, mutants: Iterable[Mutant], reason: str) -> None:
 
 def main(names: list[str], tests: list[str]) -> int:
     """Try the mutants whose names match `names`, or all, and compare the survivors with the list."""
-    alive, listed = Counter(survivors(tried(names, tests))), Counter(known())
+    alive, listed = Counter(survivors(tried(names, tests))), Counter(read_list(LIST.read_text(encoding="utf-8")))
     fresh, gone = alive - listed, listed - alive
     _print("survivors that are not in the list", fresh.elements(), "...")
     if not names:
