@@ -8,6 +8,7 @@ Texts are not changed: they are names and words of messages, and would be half o
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -123,6 +124,7 @@ class Trial:
 
     def _run(self, session: pytest.Session, tests: dict[str, list[pytest.Item]]) -> None:
         waiting, running = list(reversed(self.mutants)), {}
+        gc.freeze()  # so that forks copy fewer pages
         while waiting or running:
             while waiting and len(running) < self.processes:
                 name = waiting.pop()
@@ -133,7 +135,10 @@ class Trial:
                         self._try(session, name, items)
                 running[pid] = name
             pid, status = os.wait()
-            self.results[running.pop(pid)] = self._verdict(status)
+            name = running.pop(pid)
+            self.results[name] = self._verdict(status)
+            if self.results[name] in ("survived", "no tests"):
+                self.say(f"{self.results[name]}: {name}")
             if len(self.results) % 50 == 0 or not running:
                 alive = sum(result not in ("killed", "timeout") for result in self.results.values())
                 self.say(f"{len(self.results)} of {len(self.mutants)} mutants, {alive} survive")

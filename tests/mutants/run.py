@@ -30,7 +30,7 @@ from survivor_list import LIST, Mutant, read_list
 
 def tried(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
     """Make the mutants, and return what became of those whose names match `names`, or of all, under `tests`, or all."""
-    processes = os.cpu_count() or 1
+    processes = int(os.environ.get("PROCESSES", 0)) or os.cpu_count() or 1
     mutating.FOLDER.mkdir(exist_ok=True)
     screen = os.fdopen(os.dup(1), "w")
     with open(mutating.FOLDER / "log.txt", "w") as log:
@@ -38,14 +38,14 @@ def tried(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
     mutating.make(processes)
     files = mutating.FOLDER.rglob("*.py.meta")
     mutants = [name for file in sorted(files) for name in json.loads(file.read_text())["exit_code_by_key"]]
-    wanted = [name for name in mutants if not names or any(fnmatch(name, pattern) for pattern in names)]
+    wanted = [name for pattern in names or ["*"] for name in mutants if fnmatch(name, pattern)]
     trial = mutating.Trial(wanted, processes, lambda line: print(line, file=screen, flush=True), anew=not names)
     options = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
     selection = tests or options["pytest_add_cli_args_test_selection"]
     os.chdir(mutating.FOLDER)
     sys.path.insert(0, os.getcwd())
     os.environ["PYTHONPATH"] = os.pathsep.join((os.getcwd(), os.environ.get("PYTHONPATH", "")))
-    arguments = ["-q", "--rootdir=.", "-p", "no:cacheprovider"]
+    arguments = ["-q", "--rootdir=.", "--tb=native", "--assert=plain", "-p", "no:cacheprovider"]
     pytest.main([*arguments, *selection], plugins=[trial])
     os.dup2(screen.fileno(), 1)
     os.chdir("..")
