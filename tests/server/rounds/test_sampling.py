@@ -106,7 +106,7 @@ def test_added_client_changes_few_choices():
 @given(
     st.lists(st.integers(0, 5), min_size=1, max_size=12).filter(any), st.integers(1, 9), st.integers(1, 1000), st.data()
 )
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_cohort_by_weight_is_the_inverse_of_the_weights_sums(sizes, m, round_index, data):
     """Each draw is the first client whose sum of weights exceeds a uniform number times their total."""
     given_shares = data.draw(st.none() | st.just(np.linspace(0.1, 0.9, len(sizes))))
