@@ -124,7 +124,7 @@ def label_hellinger(laws: npt.ArrayLike, reference: npt.ArrayLike) -> F64:
         [1.0, 0.0, 0.5412]
     """
     apart = np.sqrt(np.asarray(laws, np.float64)) - np.sqrt(np.asarray(reference, np.float64))
-    distance: F64 = np.sqrt(np.clip(0.5 * (apart * apart).sum(axis=-1), 0.0, 1.0))
+    distance: F64 = np.sqrt(np.minimum(0.5 * (apart * apart).sum(axis=-1), 1.0))  # rounding may leave the range
     return distance
 
 

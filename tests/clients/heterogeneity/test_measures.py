@@ -70,7 +70,7 @@ def test_empty_clients_count_in_sizes_only() -> None:
 def test_population_without_labels_has_no_label_measures() -> None:
     p = custom_population(lambda k: (np.zeros((2, 1)), np.zeros(2)), [2, 2], outputs=1, task="regression")
     m = partition_measures(p, seed=0)
-    assert m.label_emd is None
+    assert (m.label_emd, m.estimated_from) == (None, 2)
     assert m.label_js is None
 
 
@@ -141,3 +141,55 @@ def test_partition_table_without_labels_has_no_counts_and_is_thinned_by_clients_
     assert table["label_counts"] is None
     assert table["shown"] == [0, 1, 3, 4]
     assert partition_table(p)["shown"] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", LABEL_MEASURES)
+def test_label_measures_compute_in_float64_and_take_one_law_or_many(name: str) -> None:
+    measure = LABEL_MEASURES[name]
+    laws = np.random.default_rng(4).dirichlet(np.full(5, 0.5), size=6).astype(np.float32)
+    reference = np.random.default_rng(5).dirichlet(np.ones(5)).astype(np.float32)
+    laws[0, 2] = 0.0
+    exact = measure(laws.astype(np.float64), reference.astype(np.float64))
+    assert exact.shape == (6,)
+    for found in (measure(laws, reference), measure(laws.tolist(), reference), measure(laws, reference.tolist())):
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, exact, rtol=1e-14)
+    assert float(measure(laws[1], reference)) == pytest.approx(exact[1], rel=1e-14)
+
+
+def test_gini_and_counts_take_lists_and_whole_numbers() -> None:
+    assert gini(np.array([2**31 - 1, 0, 2**31 - 1], np.int32)) == pytest.approx(1 / 3, rel=1e-14)
+    each, mean = label_distances(np.array([[200, 100], [0, 200]], np.uint8))
+    exact, weighted = label_distances([[200.0, 100.0], [0.0, 200.0]])
+    for name in LABEL_MEASURES:
+        np.testing.assert_array_equal(each[name], exact[name])
+        assert mean[name] == weighted[name]
+
+
+def test_rounding_leaves_no_range() -> None:
+    """Of 2,000 pairs of almost equal laws and of laws that share no label, many sums lie below 0 or above 1."""
+    random = np.random.default_rng(0)
+    law = random.dirichlet(np.ones(5), size=2000)
+    near = law * (1 + 1e-8 * random.standard_normal(law.shape))
+    near /= near.sum(axis=1, keepdims=True)
+    none = np.zeros_like(law)
+    apart = np.hstack([law, none]), np.hstack([none, random.dirichlet(np.ones(5), size=2000)])
+    for measure in (label_js, label_hellinger):
+        close = np.array([measure(p, q) for p, q in zip(law, near, strict=True)])
+        far = np.array([measure(p, q) for p, q in zip(*apart, strict=True)])
+        assert ((close >= 0) & (close < 1e-7)).all()
+        assert ((far <= 1) & (far > 1 - 1e-14)).all()
+
+
+def test_defaults_bound_what_is_counted_and_shown() -> None:
+    def many(clients: int, outputs: int) -> Population:
+        return custom_population(
+            lambda k: (np.zeros((1, 1)), np.array([k % outputs])), [1] * clients, outputs=outputs, feature_shape=(1,),
+            names=[f"house {k}" for k in range(clients)],
+        )  # fmt: skip
+
+    assert partition_measures(many(2001, 3), seed=0).estimated_from == 2000
+    assert len(partition_table(many(401, 2))["shown"]) == 400
+    thinned = partition_table(many(400, 59))  # 59 x 338 is 19,942, and 59 x 339 is 20,001
+    assert len(thinned["shown"]) == 338
+    assert thinned["names"] == [f"house {k}" for k in thinned["shown"]]
