@@ -116,12 +116,10 @@ def _own_weights(session: Session, clients: I64) -> F64 | None:
 
 def _all_weights(session: Session) -> F64:
     """Return p_k of all clients in the objective that the algorithm minimises; see `objective_weights`."""
-    own = session.played.own
+    algorithm = session.played.own.algorithm if session.played.own is not None else None
+    by_examples = algorithm is not None and session.scenario.algorithm.sampling == "by_examples"
     return objective_weights(
-        own.algorithm.aggregation if own is not None else None,
-        session.population.federation,
-        local_lr=session.task.local.lr(1),
-        drawn_by_examples=own is not None and session.scenario.algorithm.sampling == "by_examples",
+        algorithm, session.population.federation, local_lr=session.task.local.lr(1), drawn_by_examples=by_examples
     )
 
 
