@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clients.core.arrays import F64
+from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
 from clients.core.population_parts import FederationFacts
 from server.algorithms.aggregation import ClientFacts
@@ -47,18 +47,7 @@ def objective_weights(
     by_objective = federation.weights_of(clients, sizes[clients])
     raw = by_objective
     if algorithm is not None:
-        ones = np.ones(len(clients), np.int64)
-        facts = ClientFacts(
-            num_examples=sizes[clients],
-            draws=ones,
-            local_steps=ones,
-            total_examples=int(sizes.sum()),
-            population=len(clients),
-            cohort=len(clients),
-            local_lr=local_lr,
-            shares=None if federation.shares is None else federation.shares[clients],
-        )
-        raw = algorithm.aggregation.weights_of(facts)
+        raw = algorithm.aggregation.weights_of(_round_of_everyone(federation, clients, local_lr))
         if drawn_by_examples and not algorithm.local.client_state:
             raw = raw * by_objective
     if not raw.sum() > 0:
@@ -68,3 +57,18 @@ def objective_weights(
     weights = np.zeros(len(sizes))
     weights[clients] = raw / raw.sum()
     return weights
+
+
+def _round_of_everyone(federation: FederationFacts, clients: I64, local_lr: float) -> ClientFacts:
+    """Return the facts of a round in which the clients with data take one local step each."""
+    ones, sizes = np.ones(len(clients), np.int64), federation.sizes.astype(np.int64)[clients]
+    return ClientFacts(
+        num_examples=sizes,
+        draws=ones,
+        local_steps=ones,
+        total_examples=int(sizes.sum()),
+        population=len(clients),
+        cohort=len(clients),
+        local_lr=local_lr,
+        shares=None if federation.shares is None else federation.shares[clients],
+    )

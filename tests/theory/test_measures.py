@@ -12,8 +12,9 @@ from federations import Federation, engine_options, quadratics
 
 from clients.models.options import ParameterVectorOptions
 from clients.sources.options import QuadraticOptions
-from clients.training.options import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
 from clients.training.path_measures import is_placed
+from clients.training.schedule_options import ScheduleOptions
 from server.algorithms.aggregation import Aggregation
 from server.algorithms.build import local_for
 from server.algorithms.options import (
