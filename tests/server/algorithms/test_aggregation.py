@@ -6,7 +6,8 @@ import torch
 
 from clients.core.errors import UserError
 from clients.training.optimizers import gradient_weights
-from clients.training.options import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
+from clients.training.schedule_options import ScheduleOptions
 from server.algorithms.aggregation import (
     ClientFacts,
     clipped,
