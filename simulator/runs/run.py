@@ -247,7 +247,8 @@ def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], 
     scenario = recorded_scenario(folder)
     environment = folder.read_environment()
     started = (environment or {}).get("run") or {}
-    scenario = replace(scenario, notices=tuple(started.get("scenario_notices") or ()))
+    # The recorded file has every key; what its user set was stated when the run began.
+    scenario = replace(scenario, notices=tuple(started.get("scenario_notices") or ()), named=frozenset())
     check_resumable(folder, started, given)
     check_data(folder, scenario, given)
     plan = started.get("engine_plan")
