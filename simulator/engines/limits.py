@@ -1,4 +1,4 @@
-"""The memory that this process may take: RAM, the limits of its control groups, and its own resource limits."""
+"""What this process may take: processors, and memory by RAM, its control groups and its own resource limits."""
 
 from __future__ import annotations
 
@@ -63,3 +63,25 @@ def memory_used() -> int:
     with suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads_notice(threads: int | None, available: int) -> str:
+    """Return a sentence where more threads are configured than there are processors; empty otherwise.
+
+    Example:
+        >>> threads_notice(8, 2)
+        'engine.threads = 8 is more than the 2 processors of this process: threads wait for each other'
+        >>> threads_notice(2, 2), threads_notice(None, 2)
+        ('', '')
+    """
+    if threads is None or threads <= available:
+        return ""
+    words = f"the {available:,} processors" if available > 1 else "the one processor"
+    return f"engine.threads = {threads:,} is more than {words} of this process: threads wait for each other"

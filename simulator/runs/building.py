@@ -65,6 +65,13 @@ class Overrides:
     grid: Grid | None = None
     notices: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the arguments of `simulate` that the parts came with."""
+        parts = {"model": self.model, "data": self.population, "algorithm": self.algorithm,
+                 "strategy": self.strategy, "client_app": self.client_app, "grid": self.grid}  # fmt: skip
+        return [name for name, part in parts.items() if part is not None]
+
 
 def replacing(scenario: Scenario, given: Overrides) -> tuple[Scenario, Overrides]:
     """Leave out the sections that parts from Python replace, and state the keys that the user set without an effect."""

@@ -10,7 +10,8 @@ import pytest
 
 import fedscape as fs
 from clients.core.errors import UserError
-from clients.training.options import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
+from clients.training.schedule_options import ScheduleOptions
 from simulator.cli.main import main
 from simulator.runs.describing import describe_data, look_at
 from simulator.scenario.sections import Scenario, builtin_names, load_scenario
