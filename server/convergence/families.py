@@ -19,7 +19,7 @@ from server.convergence.rate import LEVEL
 
 Family = Literal["geometric", "power", "undecided", "neither"]
 FEWEST_OF_FAMILY = 12
-"""Values below which families are not told apart."""
+"""With fewer values the families are not compared."""
 _CLEAR = 3.0
 """A family fits clearly better from this difference of log-likelihoods on: 20 to 1."""
 _SYSTEMATIC = 0.7

@@ -13,7 +13,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from clients.federation.data_kinds import DATA
 from server.algorithms.table import ALGORITHMS
-from server.convergence.criteria import CRITERIA
 from simulator.scenario.kinds import hints_of
 from simulator.scenario.values import shown
 
@@ -87,14 +86,13 @@ def _late_measurements(scenario: Any) -> Iterator[str]:
 
 def _long_criteria(scenario: Any) -> Iterator[str]:
     """Yield a sentence on the criteria that need more rounds in a row than the run has."""
-    rounds, chosen = scenario.run.rounds, scenario.convergence.criteria()
-    keys = {name: "hold" if hasattr(options, "hold") else "patience" for name, options in chosen.items()}
-    long = [
-        f"convergence.{name}.{keys[name]} = {CRITERIA[name].needed(options)}"
-        for name, options in chosen.items()
-        if CRITERIA[name].needed(options) > rounds + (keys[name] == "hold")  # round 0 may hold, and is never stale
-        and is_named(scenario, ("convergence", name))
-    ]
+    rounds, long = scenario.run.rounds, []
+    for name, options in scenario.convergence.criteria().items():
+        key = "hold" if hasattr(options, "hold") else "patience"
+        most = rounds + (key == "hold")  # round 0 may hold, and is never stale
+        path = ("convergence", name, key) if is_set(options, key) else ("convergence", name)
+        if getattr(options, key) > most and is_named(scenario, path):
+            long.append(f"convergence.{name}.{key} = {getattr(options, key)}")
     if long:
         yield f"{' and '.join(long)}: the last round is {rounds}, so {'they' if long[1:] else 'it'} cannot be met"
 

@@ -78,8 +78,8 @@ def test_resume_after_a_flipped_bit_gives_the_same_run_or_one_line(
         resumed += 1
         assert recorded(copy) == recorded(whole), where
         assert RunFolder(copy).model.read_bytes() == RunFolder(whole).model.read_bytes(), where
-        said = " ".join(event["message"] for event in read_rounds(RunFolder(copy).events)[0])
-        if "clients/" not in said and file.name != "environment.json":
+        messages = " ".join(event["message"] for event in read_rounds(RunFolder(copy).events)[0])
+        if "clients/" not in messages and file.name != "environment.json":
             assert_same_run(copy, whole)
     assert resumed >= 10, "a flip in a file that resume does not need must not stop it"
 
@@ -108,7 +108,7 @@ def test_reader_after_a_flipped_bit_has_the_same_numbers_or_says_so(
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "state", "clients"])
-def test_damaged_checkpoint_is_replaced_by_the_one_before_and_said(
+def test_damaged_checkpoint_is_replaced_by_the_one_before_and_stated(
     file: str, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     whole, cut = folders[0], Path(shutil.copytree(folders[1], tmp_path / "cut"))

@@ -177,7 +177,7 @@ def test_objective_is_of_the_data_of_its_round() -> None:
 
 
 def test_clients_are_made_in_blocks_that_fit_into_memory() -> None:
-    asked: list[int] = []
+    evaluated: list[int] = []
     count, sizes = 700, np.full(700, 200)
 
     def client(k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -187,15 +187,15 @@ def test_clients_are_made_in_blocks_that_fit_into_memory() -> None:
     inner = data.clients.cohort
 
     def cohort(clients: np.ndarray) -> fs.CohortData:
-        asked.append(len(clients))
+        evaluated.append(len(clients))
         return inner(clients)
 
     watched = replace(data, clients=replace(data.clients, cohort=cohort))
     task = make_task(torch.nn.Linear(1, 3), watched, LocalOptions(), seed=1)
-    asked.clear()
+    evaluated.clear()
     global_objective(Evaluator(task), *task.initial(), weights=np.full(count, 1 / count), round_index=1)
-    assert sum(asked) == count
-    assert max(asked) <= min(CLIENTS_TOGETHER, EXAMPLES_TOGETHER // 200)
+    assert sum(evaluated) == count
+    assert max(evaluated) <= min(CLIENTS_TOGETHER, EXAMPLES_TOGETHER // 200)
 
 
 def test_weights_without_a_positive_sum_are_refused() -> None:

@@ -152,7 +152,7 @@ def test_plateau_above_the_best_after_a_recovery_has_stopped_improving():
     assert "its best was 0.3 in round 2" in assessment.verdict.reason
 
 
-def test_criterion_that_speaks_for_convergence_ends_a_run_as_converged_beside_one_that_does_not():
+def test_criterion_at_rest_makes_a_run_converged_with_stop_any_alone():
     series = {"train_loss": [1.0, 0.5, 0.7, 0.9], "validation_accuracy": [0.1, 0.2, 0.3, 0.9]}
     both = {
         "plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2),

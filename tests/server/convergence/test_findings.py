@@ -1,4 +1,4 @@
-"""What a record knows beside its criteria is said in one clause, and nothing is said where it is not so."""
+"""A verdict has one clause for each finding beside its criteria, and none where there is no finding."""
 
 from __future__ import annotations
 

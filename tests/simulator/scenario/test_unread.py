@@ -72,6 +72,7 @@ def test_defaults_are_not_stated() -> None:
 def test_short_trial_of_a_built_in_scenario_states_nothing() -> None:
     for name in builtin_names():
         assert late_keys(load_scenario(name, sets=["run.rounds=2"])) == []
+    assert late_keys(load_scenario("digits-iid", sets=["run.rounds=1", "target.at_least=0.5"])) == []
 
 
 def test_criteria_that_need_more_rounds_than_the_run_has_are_stated_together() -> None:
