@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -115,20 +116,41 @@ def _family(values: Sequence[float], found: Rate) -> dict[str, Any]:
         return {"family": "power"} | exponent | _limits(power.limit, power.limits, found.least)
     ends: tuple[float, ...] = (*geometric.limits, found.limit, found.limit_at(found.low), found.limit_at(found.high))
     ends += power.limits if fitted.better == "undecided" else ()
-    limits = _limits(found.limit, (min(ends), max(ends)), found.least)
+    # A falling curve has not passed its limit: of the newest values, not all lie below it.
+    highest = max(found.limit, float(max(values[-max(FEWEST, len(values) // 10) :])))
+    limits = _limits(found.limit, (min(ends), min(max(ends), highest)), found.least)
     return {"family": fitted.better} | limits | (exponent if fitted.better == "undecided" else {})
 
 
 def _limits(limit: float, ends: tuple[float, float], least: float) -> dict[str, float]:
     """Return a limit and its interval, none of them below the least value."""
-    return {"limit": max(limit, least), "limit_low": max(ends[0], least), "limit_high": max(ends[1], least)}
+    found = {"limit": limit, "limit_low": ends[0], "limit_high": ends[1]}
+    return {name: float(max(value, least)) for name, value in found.items()}
 
 
 def _fit_whole(values: list[float]) -> Rate | NoTrend:
     """Fit all values, or the newest half, quarter ... of them: the longest whose limit the newest do not contradict.
 
     A curve that falls in two phases has no single rate: a straight fit puts the limit above its newest values.
+    A loss that rises at first is fitted from its peak on, and one that came to rest only as far as it moved.
     """
+    found = _longest_fit(_moving(values))
+    if isinstance(found, Rate) or found.reason == RISES:
+        return found
+    after = _longest_fit(_moving(values[values.index(max(values)) :])) if all(map(math.isfinite, values)) else found
+    return after if isinstance(after, Rate) else found
+
+
+def _moving(values: list[float]) -> list[float]:
+    """Return the values without the last ones where those are equal to the bit: they have no distance to a limit."""
+    last = len(values)
+    while last > FEWEST and values[last - 1] == values[last - 2]:
+        last -= 1
+    return values[:last]
+
+
+def _longest_fit(values: list[float]) -> Rate | NoTrend:
+    """Return the fit of the longest newest part of the values whose limit the newest of them do not contradict."""
     window = min(len(values), LONGEST)
     found = fit_rate(values, window=max(window, FEWEST))
     if isinstance(found, Rate) and found.factor < _AT_ONCE and not isinstance(fit_rate(values[1:]), Rate):
