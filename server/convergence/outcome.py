@@ -11,7 +11,7 @@ import numpy as np
 
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.facts import facts_of
-from server.convergence.families import fit_families
+from server.convergence.families import SYSTEMATIC, fit_families
 from server.convergence.findings import shrinking
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.rate import FEWEST, RISES, NoTrend, Rate, fit_rate
@@ -28,6 +28,8 @@ NEWEST = 100
 """Newest values that a rate in the record is fitted to."""
 _AT_ONCE = 0.05
 """A loss whose factor is below this fell in one round."""
+_STANDS_OUT = 5.0
+"""Standard deviations of the noise that a curve has to fall."""
 _RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
 
 
@@ -70,9 +72,12 @@ class Trend:
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
         found = _fit_whole(self._values) if whole else fit_rate(self._values, window=NEWEST)
-        if not isinstance(found, Rate):
-            return {"rate": {"metric": self._metric, "no_trend": found.reason} | self._iterates(found, whole=whole)}
         least = 0.0 if self._metric == "optimality_gap" else self._least
+        if not isinstance(found, Rate):
+            curve = _clear_family(self._values, -math.inf if least is None else least) if whole else {}
+            if curve and found.reason != RISES:
+                return {"rate": {"metric": self._metric} | curve}
+            return {"rate": {"metric": self._metric, "no_trend": found.reason} | self._iterates(found, whole=whole)}
         found = found if least is None else found.no_lower(least)
         rate: dict[str, Any] = {
             "metric": self._metric,
@@ -122,6 +127,24 @@ def _family(values: Sequence[float], found: Rate) -> dict[str, Any]:
     return {"family": fitted.better} | limits | (exponent if fitted.better == "undecided" else {})
 
 
+def _clear_family(values: list[float], least: float) -> dict[str, Any]:
+    """Return the family that a whole record clearly follows although its newest rounds have no rate of their own.
+
+    A power law slows down so much that its newest rounds are level. A fall has to stand out from the noise.
+    """
+    fitted = fit_families(values[-LONGEST:])
+    if fitted is None or fitted.better not in ("power", "geometric"):
+        return {}
+    curve, noise = getattr(fitted, fitted.better), float(np.ptp(values[-LONGEST:]))
+    noise *= math.sqrt(curve.misfit)
+    stands_out = values[-LONGEST:][0] - curve.limit >= _STANDS_OUT * noise
+    if not stands_out or curve.echo >= SYSTEMATIC or curve.limit < least:
+        return {}
+    names = ("exponent", "exponent_low", "exponent_high") if fitted.better == "power" else ("factor", "low", "high")
+    shape = dict(zip(names, map(float, (curve.shape, *curve.shapes)), strict=True))
+    return {"family": fitted.better} | shape | _limits(curve.limit, curve.limits, least)
+
+
 def _limits(limit: float, ends: tuple[float, float], least: float) -> dict[str, float]:
     """Return a limit and its interval, none of them below the least value."""
     found = {"limit": limit, "limit_low": ends[0], "limit_high": ends[1]}
@@ -137,7 +160,8 @@ def _fit_whole(values: list[float]) -> Rate | NoTrend:
     found = _longest_fit(_moving(values))
     if isinstance(found, Rate) or found.reason == RISES:
         return found
-    after = _longest_fit(_moving(values[values.index(max(values)) :])) if all(map(math.isfinite, values)) else found
+    peak = int(np.argmax(values)) if values and np.isfinite(values).all() else 0
+    after = _longest_fit(_moving(values[peak:])) if peak else found
     return after if isinstance(after, Rate) else found
 
 
@@ -146,7 +170,7 @@ def _moving(values: list[float]) -> list[float]:
     last = len(values)
     while last > FEWEST and values[last - 1] == values[last - 2]:
         last -= 1
-    return values[:last]
+    return values[:last] if last > FEWEST else values
 
 
 def _longest_fit(values: list[float]) -> Rate | NoTrend:
@@ -167,10 +191,13 @@ def _longest_fit(values: list[float]) -> Rate | NoTrend:
 
 
 def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, Any] | None:
-    """Return rounds, simulated seconds and bytes to a target, first reached and held; None without a target."""
+    """Return rounds, simulated seconds and bytes to a target, first reached and held; None without a target.
+
+    Of a target that was met for too few rounds in a row it has that number, `met`, and the one needed, `hold`.
+    """
     if target is None:
         return None
-    tracker = TargetTracker(target)
+    tracker, longest = TargetTracker(target), 0
     for line in lines:
         tracker.observe(
             line["round"],
@@ -178,9 +205,10 @@ def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, 
             seconds=line["simulated_seconds_total"],
             sent=line["bytes_total"],
         )
+        longest = max(longest, tracker.held)
     found: dict[str, Any] = {"metric": target.metric, "value": target.threshold}
     if tracker.reached is None:
-        return found
+        return found | ({"met": longest, "hold": target.hold} if longest else {})
     reached = tracker.reached
     return found | {"rounds": reached.rounds, "simulated_seconds": reached.seconds, "bytes": reached.bytes}
 
