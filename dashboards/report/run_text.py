@@ -213,21 +213,27 @@ def _target_row(target: Facts | None) -> tuple[str, str]:
     parts = [count(target["rounds"], "round")] if is_number(target.get("rounds")) else []
     parts += [data_size(target["bytes"])] if is_number(target.get("bytes")) else []
     parts += [simulated(target["simulated_seconds"])] if is_number(target.get("simulated_seconds")) else []
-    words = ", ".join(parts)
-    return "to target", f"{words or 'not reached'}   ({name})"
+    unmet = "not reached"
+    if is_number(target.get("met")) and is_number(target.get("hold")):
+        unmet = f"met for {count(target['met'], 'measured round')} in a row, {target['hold']} are needed"
+    return "to target", f"{', '.join(parts) or unmet}   ({name})"
 
 
 def rate_words(outcome: Facts) -> str:
     """Return the fitted rate and the rounds still needed, or why there is no rate."""
     rate = outcome.get("rate") or {}
+    metric = label_of(str(rate["metric"])) if rate.get("metric") else ""
     if "no_trend" in rate:
-        words, steps = f"no trend: {rate['no_trend']}", (rate.get("iterates") or {}).get("factor")
+        steps = (rate.get("iterates") or {}).get("factor")
+        words = f"{metric or 'loss'} has no single rate: {rate['no_trend']}"
         return words + (f"; the steps shrink by the factor {share(steps)} a round" if is_number(steps) else "")
     if rate.get("family") == "power" and "exponent" in rate:
-        return f"falls {_power_law(rate)}{_limit(rate)}"
+        falls = 2.0 ** -rate["exponent"]
+        words = f"{metric or 'loss'} falls {_power_law(rate)}{_limit(rate)}"
+        return f"{words}: late in a run, twice the rounds leave {share(falls, 2)} of the distance"
     if "factor" not in rate:
         return ""
-    words = f"{share(rate['factor'])} a round"
+    words = f"{metric + ' ' if metric else ''}{share(rate['factor'])} a round"
     if "low" in rate and "high" in rate:
         words += f" ({share(rate['low'])} to {share(rate['high'])})"
     if rate.get("family") == "undecided" and "exponent" in rate:

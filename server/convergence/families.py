@@ -22,7 +22,7 @@ FEWEST_OF_FAMILY = 12
 """With fewer values the families are not compared."""
 _CLEAR = 3.0
 """A family fits clearly better from this difference of log-likelihoods on: 20 to 1."""
-_SYSTEMATIC = 0.7
+SYSTEMATIC = 0.7
 """Residuals of which neighbours are correlated as much are no noise: the curve bends otherwise."""
 _POINTS = 256
 _OF_MEANS = 1e-6
@@ -98,7 +98,7 @@ def fit_families(values: Sequence[float] | F64) -> Families | None:
 
 def _is_noise(found: Fitted, floor: float) -> bool:
     """Return whether residuals are noise, so that the curve misses nothing: rounding, or little correlated."""
-    return found.misfit <= 100.0 * floor or found.echo < _SYSTEMATIC
+    return found.misfit <= 100.0 * floor or found.echo < SYSTEMATIC
 
 
 def _thinned(y: F64) -> tuple[F64, F64, F64]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from server.convergence.facts import facts_of, label_of, shown
-from server.convergence.noise import WINDOW, deviation
+from server.convergence.noise import WINDOW, deviation, direction
 from server.convergence.rate import NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
 
@@ -20,6 +20,8 @@ LEARNT_ON = ("optimality_gap", "validation_loss", "train_loss")
 _CLEAR = 4.0
 """A change is clear from this many standard deviations of the noise on."""
 _FEWEST = 5
+_ROUNDING = 1e-6
+"""Relative rounding of a loss in float32."""
 _AT_REST = 0.05
 """Steps tend to 0 where their limit is below this share of the longest."""
 
@@ -39,8 +41,9 @@ def findings(lines: Sequence[Line]) -> tuple[str, ...]:
 
     name, learnt = next(((n, found) for n in LEARNT_ON if len(found := series(n)) >= _FEWEST), ("", []))
     values, steps = [value for _, value in learnt], [value for _, value in series("step_norm")]
+    known = bool(series("optimality_gap"))  # of one known objective: there is nothing to overfit
     clauses = (
-        _overfits(series("validation_loss"), series("train_loss")),
+        "" if known else _overfits(series("validation_loss"), series("train_loss")),
         _learnt_nothing(name, values),
         _is_biased(name, values, steps),
     )
@@ -60,7 +63,7 @@ def _overfits(validation: Series, train: Series) -> str:
     before = [value for r, value in train if r <= best][-3:]
     after = [value for r, value in train if r > best][-3:]
     falls = before and after and statistics.median(after) < statistics.median(before)
-    if not falls or rise <= _CLEAR * deviation(since[-WINDOW:]):
+    if not falls or rise <= _CLEAR * deviation(since[-WINDOW:]) + _ROUNDING * abs(lowest):
         return ""
     rounds = validation[-1][0] - best
     course = f"from its best {shown(lowest)} in round {best} to {shown(since[-1])}"
@@ -74,7 +77,9 @@ def _learnt_nothing(name: str, values: Sequence[float]) -> str:
     first, noise = values[0], deviation(values[1:][-WINDOW:])
     fell = first - min(values)
     newest = first - statistics.median(values[-_FEWEST:])
-    rounding = 1e-6 * abs(first)  # of a loss in float32
+    rounding = _ROUNDING * abs(first)
+    if newest < 0.0 and direction(values) > 0:
+        return ""  # it explodes: that is another finding, and its scatter is no noise
     if fell > _CLEAR * noise + rounding or newest > noise + rounding:
         return ""
     if fell <= rounding and newest <= -_CLEAR * noise - rounding:

@@ -106,7 +106,10 @@ def _between_sections(scenario: Any) -> Iterator[tuple[Path, str]]:
     if not scenario.local.partial_work:
         yield ("algorithm", "partial_work"), "no client does less than its work (local.partial_work = 0)"
     if not convergence.criteria():
-        yield from ((("convergence", key), "[convergence] has no criterion") for key in ("stop", "min_rounds"))
+        yield ("convergence", "min_rounds"), "[convergence] has no criterion"
+        compares = convergence.divergence.loss_factor or convergence.divergence.spike
+        if convergence.stop != "never" or not compares:  # with 'never' growth ends no run either
+            yield ("convergence", "stop"), "[convergence] has no criterion"
     elif convergence.stop == "never":
         yield ("convergence", "min_rounds"), "with stop 'never' no criterion ends the run"
 

@@ -46,6 +46,23 @@ def test_losses_that_rest_or_move_together_do_not_overfit(train, validation):
     assert not any("overfits" in found for found in findings(lines(train_loss=train, validation_loss=validation)))
 
 
+def test_rounding_of_a_known_objective_is_no_overfitting():
+    """A quadratic's validation loss reaches its least value 3.2 and moves by a rounding error; then one without f*."""
+    rests = np.r_[3.2 + 0.5 ** np.arange(40), np.full(20, 3.2 + 4.4e-16)]
+    rests[39] = 3.2
+    falls = 1.0 + 0.9 ** np.arange(60)
+    assert findings(lines(validation_loss=rests, train_loss=falls)) == ()
+    assert findings(lines(validation_loss=RISE, train_loss=FALL, optimality_gap=FALL)) == ()
+
+
+@pytest.mark.parametrize("growth", [1.5, 4.0, 9.0])
+def test_loss_that_explodes_after_a_fall_did_not_learn_nothing(growth):
+    """Gradient descent above 2/L: the gap falls along the slow direction to a tenth of its start, and then explodes."""
+    gap = 0.05 * 0.6 ** np.arange(60) + 1e-9 * growth ** np.arange(60)
+    assert gap.min() < 0.1 * gap[0]
+    assert findings(lines(optimality_gap=gap)) == ()
+
+
 @pytest.mark.parametrize("values", [2.3 + noise(0.01), np.full(60, 2.3), 2.3 + np.maximum(noise(1.0), -0.01)])
 def test_loss_that_never_leaves_its_start_learnt_nothing(values):
     values[0] = 2.3

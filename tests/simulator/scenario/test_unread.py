@@ -86,6 +86,15 @@ def test_criteria_that_need_more_rounds_than_the_run_has_are_stated_together() -
     ]
 
 
+def test_never_acts_without_criteria_since_growth_then_ends_no_run() -> None:
+    sets = ["data.kind=digits", "partition={kind=iid,clients=3}", "convergence.stop=never"]
+    assert unread_keys(load_scenario("blank", sets=sets)) == []
+    off = [*sets, "convergence.divergence={loss_factor=0,spike=0}"]
+    assert unread_keys(load_scenario("blank", sets=off)) == [
+        "convergence.stop = 'never' has no effect: [convergence] has no criterion"
+    ]
+
+
 def test_option_classes_from_python_are_read_alike() -> None:
     schedule = ScheduleOptions(kind="cosine", rounds=5, decay=0.5)
     local = LocalOptions(optimizer="gd", batch_size=8, rho=0.5, schedule=schedule)
