@@ -136,10 +136,12 @@ def weighted_mean(weighting: Weighting = "examples") -> Aggregation:
     def weights(s: ClientFacts) -> F64:
         if weighting == "unbiased":
             shares = s.draws * s.num_examples / s.total_examples if s.shares is None else s.draws * s.shares
-            return np.asarray(shares * (s.population / max(1, s.cohort)), np.float64)
+            unbiased: F64 = shares * (s.population / max(1, s.cohort))
+            return unbiased
         by_objective = s.num_examples if s.shares is None else s.shares
         raw = s.draws * (by_objective if weighting == "examples" else np.ones(len(s.draws)))
-        return np.asarray(raw / max(raw.sum(), 1e-300), np.float64)
+        normalised: F64 = raw / max(raw.sum(), 1e-300)
+        return normalised
 
     return Aggregation(
         f"mean by {weighting}" if weighting != "uniform" else "uniform mean", weights, weighting=weighting
@@ -161,7 +163,8 @@ def normalised_mean(weighting: Weighting, local: LocalOptions, mu: float = 0.0) 
         p = base(s)
         a = gradient_weights(local, s.local_lr, int(s.local_steps.max(initial=0)), mu)[s.local_steps]
         total = p.sum() if weighting == "unbiased" else 1.0
-        return np.asarray((p * a).sum() / max(total, 1e-300) * p / np.maximum(a, 1e-300), np.float64)
+        normalised: F64 = (p * a).sum() / max(total, 1e-300) * p / np.maximum(a, 1e-300)
+        return normalised
 
     return Aggregation("normalised mean", weights, needs_steps=True, weighting=weighting, shares=base)
 

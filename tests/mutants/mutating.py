@@ -8,6 +8,7 @@ Texts are not changed: they are names and words of messages, and would be half o
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -29,6 +30,8 @@ from mutmut.state import state
 
 FOLDER = Path("mutants")
 _REACHED = "reached.json"
+_LONGEST = 0.3
+"""Processor time in seconds of the slowest tests that are tried: a mutant that survives runs all that reach it."""
 _SECONDS = 10.0
 """Processor time that a test may take with a mutant, beside 20 times its own."""
 
@@ -86,8 +89,9 @@ class Trial:
         reached = self._reached(session)
         self._seconds = {test: seconds for test, (seconds, _) in reached.items()}
         tests: defaultdict[str, list[pytest.Item]] = defaultdict(list)
-        for item in sorted(session.items, key=lambda item: self._seconds.get(item.nodeid, 0.0)):
-            for function in reached.get(item.nodeid, (0.0, []))[1]:
+        fast = [item for item in session.items if self._seconds.get(item.nodeid, _LONGEST) < _LONGEST]
+        for item in sorted(fast, key=lambda item: self._seconds[item.nodeid]):
+            for function in reached[item.nodeid][1]:
                 tests[function].append(item)
         if not self.broken:
             self._run(session, tests)
@@ -120,6 +124,7 @@ class Trial:
 
     def _run(self, session: pytest.Session, tests: dict[str, list[pytest.Item]]) -> None:
         waiting, running = list(reversed(self.mutants)), {}
+        gc.freeze()  # so that forks copy fewer pages
         while waiting or running:
             while waiting and len(running) < self.processes:
                 name = waiting.pop()
@@ -130,7 +135,10 @@ class Trial:
                         self._try(session, name, items)
                 running[pid] = name
             pid, status = os.wait()
-            self.results[running.pop(pid)] = self._verdict(status)
+            name = running.pop(pid)
+            self.results[name] = self._verdict(status)
+            if self.results[name] in ("survived", "no tests"):
+                self.say(f"{self.results[name]}: {name}")
             if len(self.results) % 50 == 0 or not running:
                 alive = sum(result not in ("killed", "timeout") for result in self.results.values())
                 self.say(f"{len(self.results)} of {len(self.mutants)} mutants, {alive} survive")

@@ -19,37 +19,18 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 import mutating
 import pytest
 from mutmut.mutation.diff_apply import get_diff_for_mutant
-
-LIST = Path(__file__).with_name("survivors.txt")
-
-
-@dataclass(frozen=True, order=True)
-class Mutant:
-    """A change of one function.
-
-    Attributes:
-        place: module and function; line numbers would move with each edit.
-        lines: the lines taken away and added, each with its sign.
-    """
-
-    place: str
-    lines: tuple[str, ...]
-
-    def block(self, reason: str) -> str:
-        """Return its entry of the list."""
-        return "\n".join((self.place, *self.lines, f"why: {reason}")) + "\n"
+from survivor_list import LIST, Mutant, read_list
 
 
 def tried(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
     """Make the mutants, and return what became of those whose names match `names`, or of all, under `tests`, or all."""
-    processes = os.cpu_count() or 1
+    processes = int(os.environ.get("PROCESSES", 0)) or os.cpu_count() or 1
     mutating.FOLDER.mkdir(exist_ok=True)
     screen = os.fdopen(os.dup(1), "w")
     with open(mutating.FOLDER / "log.txt", "w") as log:
@@ -57,14 +38,14 @@ def tried(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
     mutating.make(processes)
     files = mutating.FOLDER.rglob("*.py.meta")
     mutants = [name for file in sorted(files) for name in json.loads(file.read_text())["exit_code_by_key"]]
-    wanted = [name for name in mutants if not names or any(fnmatch(name, pattern) for pattern in names)]
+    wanted = [name for pattern in names or ["*"] for name in mutants if fnmatch(name, pattern)]
     trial = mutating.Trial(wanted, processes, lambda line: print(line, file=screen, flush=True), anew=not names)
     options = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
     selection = tests or options["pytest_add_cli_args_test_selection"]
     os.chdir(mutating.FOLDER)
     sys.path.insert(0, os.getcwd())
     os.environ["PYTHONPATH"] = os.pathsep.join((os.getcwd(), os.environ.get("PYTHONPATH", "")))
-    arguments = ["-q", "--rootdir=.", "-p", "no:cacheprovider"]
+    arguments = ["-q", "--rootdir=.", "--tb=native", "--assert=plain", "-p", "no:cacheprovider"]
     pytest.main([*arguments, *selection], plugins=[trial])
     os.dup2(screen.fileno(), 1)
     os.chdir("..")
@@ -87,21 +68,6 @@ def _place(name: str) -> str:
     return f"{module}.{function.removeprefix('x_').removeprefix('xǁ').replace('ǁ', '.')}"
 
 
-def known() -> list[Mutant]:
-    """Read the list: blocks with an empty line between them, and comments that begin with #."""
-    found = []
-    text = "\n".join(line for line in LIST.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
-    for block in filter(None, map(str.strip, text.split("\n\n"))):
-        place, *lines = block.splitlines()
-        reason = lines.pop()
-        if not re.fullmatch(r"why: \S.*", reason):
-            raise SystemExit(
-                f"{LIST.name}: the entry of {place} ends in {reason!r}; its last line must be 'why: REASON'"
-            )
-        found.append(Mutant(place, tuple(lines)))
-    return found
-
-
 def _print(title: str, mutants: Iterable[Mutant], reason: str) -> None:
     listed = list(mutants)
     if listed:
@@ -112,7 +78,7 @@ def _print(title: str, mutants: Iterable[Mutant], reason: str) -> None:
 
 def main(names: list[str], tests: list[str]) -> int:
     """Try the mutants whose names match `names`, or all, and compare the survivors with the list."""
-    alive, listed = Counter(survivors(tried(names, tests))), Counter(known())
+    alive, listed = Counter(survivors(tried(names, tests))), Counter(read_list(LIST.read_text(encoding="utf-8")))
     fresh, gone = alive - listed, listed - alive
     _print("survivors that are not in the list", fresh.elements(), "...")
     if not names:

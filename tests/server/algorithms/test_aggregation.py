@@ -1,5 +1,7 @@
 """Coefficients of aggregation agree with hand computations."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -131,8 +133,10 @@ def facts_of(random, count, given):
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("mu", [0.3, 15.0], ids=["prox", "prox beyond 1 / local_lr"])
 @pytest.mark.parametrize("given", [False, True], ids=["p from examples", "p given"])
-def test_weights_are_their_formulas(count, given):
+def test_weights_are_their_formulas(count, given, mu):
+    """With mu x local_lr = 1.5 and no momentum |a| is 1, 0.5, 0.75, ... after 1, 2, 3, ... steps."""
     s = facts_of(generator(1, "facts", count, given), count, given)
     p = s.shares if given else s.num_examples / s.total_examples
     expected = {
@@ -140,7 +144,7 @@ def test_weights_are_their_formulas(count, given):
         "uniform": s.draws / sum(s.draws),
         "unbiased": s.draws * p * s.population / s.cohort,
     }
-    local, mu = LocalOptions(optimizer="momentum", momentum=0.5), 0.3
+    local = LocalOptions(optimizer="sgd" if mu > 1 else "momentum", momentum=0.5)
     a = gradient_weights(local, 0.1, 8, mu)[s.local_steps]
     for weighting, raw in expected.items():
         made = weighted_mean(weighting)
@@ -197,6 +201,21 @@ def test_weights_that_sum_to_one_up_to_rounding_stay_as_they_are():
 def test_wrong_weights_are_refused(found, got):
     with pytest.raises(StrategyError, match=r"weights of 'mine' must be 3 finite numbers >= 0.*" + got):
         Aggregation("mine", lambda facts: found).weights_of(shares())
+
+
+def test_names_say_how_updates_are_combined():
+    local = LocalOptions()
+    made = [weighted_mean(), weighted_mean("uniform"), normalised_mean("examples", local), coordinate_median()]
+    made.append(clipped(made[-1], 0.25))
+    assert [one.name for one in made] == ["mean by examples", "uniform mean", "normalised mean", "coordinate median",
+                                          "coordinate median, updates clipped to 0.25"]  # fmt: skip
+
+
+def test_wrong_weights_of_one_client_are_refused():
+    one = dict.fromkeys(("num_examples", "draws", "local_steps"), np.ones(1, np.int64))
+    for wrong in (["a"], None, [math.nan]):
+        with pytest.raises(StrategyError, match="must be 1 finite numbers"):
+            Aggregation("mine", lambda facts, wrong=wrong: wrong).weights_of(shares(**one))
 
 
 def test_weights_become_float64():

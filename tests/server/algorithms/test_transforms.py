@@ -181,3 +181,55 @@ def test_transform_reads_round_and_key():
     assert not torch.equal(first.params, noisy.step(start, aggregate(0.0, 0.0), seed=2).params)
     again = noisy.step(first, aggregate(0.0, 0.0), seed=1)
     assert not torch.allclose(2 * (first.params - W), again.params - first.params)
+
+
+@pytest.mark.parametrize("size", [1e-6, 0.05, 0.1, 0.5, 3.0])
+def test_clipped_step_is_as_long_as_the_shorter_of_both(size):
+    w, _ = play(transforms.clip_norm(0.1), aggregate(0.6 * size, 0.8 * size))
+    step = min(size, 0.1)
+    assert [1 - w[0], -2 - w[1]] == pytest.approx([0.6 * step, 0.8 * step], rel=1e-9)
+    for norm in (0.0, -1.0):
+        with pytest.raises(UserError, match="norm: must be > 0"):
+            transforms.clip_norm(norm)
+
+
+def test_names_say_what_a_chain_does():
+    made = transforms.chain(transforms.clip_norm(0.5), transforms.momentum(0.25, 0.9), transforms.adam(0.01))
+    assert made.name == "clip_norm 0.5, momentum 0.25, adam 0.01"
+    others = [transforms.sgd(2.0), transforms.yogi(0.5), transforms.adagrad(), transforms.control_variate(1.5),
+              transforms.dynamic(0.1)]  # fmt: skip
+    assert [one.name for one in others] == ["sgd 2", "yogi 0.5", "adagrad 0.1", "control variate 1.5", "dynamic 0.1"]
+
+
+def test_chain_of_nothing_subtracts_the_aggregate():
+    nothing = transforms.chain()
+    assert nothing.name == "chain"
+    assert play(nothing, aggregate(0.5, -1.0)) == ([0.5, -1.0], {})
+
+
+def test_chain_refuses_a_function_that_was_not_called():
+    with pytest.raises(UserError, match=r"chain\[1\].*Call it with its numbers, such as fs.clip_norm\(1.0\)"):
+        transforms.chain(transforms.sgd(), transforms.clip_norm)
+
+
+def noise(name):
+    def update(a, vectors, context):
+        drawn = torch.from_numpy(streams.normals(context.key, 2))
+        return replace(a, pseudo_gradient=a.pseudo_gradient + drawn), {name: drawn}
+
+    return transforms.ServerTransform(name, update, lambda w: {name: torch.zeros(2).double()})
+
+
+def test_each_place_of_a_chain_has_its_own_numbers_from_seed_and_round():
+    """Seed 0 unless given; rounds count from the state's next; a nested chain's places follow its own."""
+    nested = transforms.chain(noise("a"), transforms.chain(noise("b"), noise("c")))
+    for seed, given in ((0, {}), (0, {"seed": 0}), (4, {"seed": 4})):
+        state = ServerState(6, W, torch.zeros(0), nested.init(W))
+        found = nested.step(state, aggregate(1.0, 1.0), **given)
+        total = torch.ones(2).double()
+        for name, place in (("a", "/0"), ("b", "/1/0"), ("c", "/1/1")):
+            drawn = torch.from_numpy(streams.normals(streams.keys(seed, f"server_transform{place}", 7), 2))
+            assert torch.equal(found.vectors[name], drawn)
+            total += drawn
+        torch.testing.assert_close(found.params, W - total, rtol=1e-14, atol=1e-14)
+        assert found.round_index == 7
