@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from server.convergence.facts import facts_of, label_of, shown
-from server.convergence.noise import WINDOW, deviation
+from server.convergence.noise import CLEAR, WINDOW, deviation
 from server.convergence.rate import NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
 
@@ -17,8 +17,6 @@ Line = Mapping[str, Any]
 Series = list[tuple[int, float]]
 LEARNT_ON = ("optimality_gap", "validation_loss", "train_loss")
 """Losses that what was learnt is judged by: the first that the record has."""
-_CLEAR = 4.0
-"""A change is clear from this many standard deviations of the noise on."""
 _FEWEST = 5
 _AT_REST = 0.05
 """Steps tend to 0 where their limit is below this share of the longest."""
@@ -60,7 +58,7 @@ def _overfits(validation: Series, train: Series) -> str:
     before = [value for r, value in train if r <= best][-3:]
     after = [value for r, value in train if r > best][-3:]
     falls = before and after and statistics.median(after) < statistics.median(before)
-    if not falls or rise <= _CLEAR * deviation(since[-WINDOW:]):
+    if not falls or rise <= CLEAR * deviation(since[-WINDOW:]):
         return ""
     rounds = validation[-1][0] - best
     course = f"from its best {shown(lowest)} in round {best} to {shown(since[-1])}"
@@ -75,9 +73,9 @@ def _learnt_nothing(name: str, values: Sequence[float]) -> str:
     fell = first - min(values)
     newest = first - statistics.median(values[-_FEWEST:])
     rounding = 1e-6 * abs(first)  # of a loss in float32
-    if fell > _CLEAR * noise + rounding or newest > noise + rounding:
+    if fell > CLEAR * noise + rounding or newest > noise + rounding:
         return ""
-    if fell <= rounding and newest <= -_CLEAR * noise - rounding:
+    if fell <= rounding and newest <= -CLEAR * noise - rounding:
         return ""  # it rose: that is another finding
     return f"{label_of(name)} never fell below its start {shown(first)} by more than its noise: nothing was learnt"
 
@@ -97,7 +95,7 @@ def _is_biased(name: str, values: Sequence[float], steps: Sequence[float]) -> st
         return ""
     least = min(values)
     rise = values[-1] - least
-    if rise <= _CLEAR * deviation(values[-_FEWEST:]) or rise < 0.5 * (max(values) - least):
+    if rise <= CLEAR * deviation(values[-_FEWEST:]) or rise < 0.5 * (max(values) - least):
         return ""
     rate = shrinking(steps)
     if rate is None or steps[-1] > 0.5 * max(steps):

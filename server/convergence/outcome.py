@@ -13,7 +13,7 @@ from server.convergence.facts import facts_of
 from server.convergence.families import fit_families
 from server.convergence.findings import shrinking
 from server.convergence.monitor import ConvergenceOptions
-from server.convergence.rate import FEWEST, RISES, NoTrend, Rate, fit_rate
+from server.convergence.rate import FEWEST, NEWEST, RISES, NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
 from server.convergence.targets import TargetTracker
 
@@ -23,8 +23,6 @@ RATE_EVERY = 5
 AMONG = 3
 """The clients with the largest drift in a round that `widest` counts."""
 
-NEWEST = 100
-"""Newest values that a rate in the record is fitted to."""
 _AT_ONCE = 0.05
 """A loss whose factor is below this fell in one round."""
 _RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
@@ -68,7 +66,7 @@ class Trend:
         """
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
-        found = _fit_whole(self._values) if whole else fit_rate(self._values, window=NEWEST)
+        found = _fit_whole(self._values) if whole else fit_rate(self._values)
         if not isinstance(found, Rate):
             return {"rate": {"metric": self._metric, "no_trend": found.reason} | self._iterates(found, whole=whole)}
         least = 0.0 if self._metric == "optimality_gap" else self._least
