@@ -93,7 +93,8 @@ def fit_families(values: Sequence[float] | F64) -> Families | None:
     bound = better == "power" and power.shape >= _EXPONENTS[1]
     if better != "geometric" and (bound or not _is_noise(power, floor)):
         better = "neither"  # such as a sum of two geometric falls, which any curve with one parameter more fits better
-    return Families(_scaled(geometric, y[-1], scale), _scaled(power, y[-1], scale), better)
+    newest = float(y[-1])
+    return Families(_scaled(geometric, newest, scale), _scaled(power, newest, scale), better)
 
 
 def _is_noise(found: Fitted, floor: float) -> bool:
