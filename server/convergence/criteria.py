@@ -29,10 +29,7 @@ from server.convergence.criterion import (
     update_best,
 )
 from server.convergence.facts import METRICS, label_of, shown
-from server.convergence.noise import WINDOW, climbs, excess, jumps, recovering
-
-_NOISE = 4.0
-"""A metric is at its best where it is no further from it than this many standard deviations of its noise."""
+from server.convergence.noise import CLEAR, WINDOW, climbs, excess, jumps, recovering
 
 
 def _target(options: TargetOptions, before: CriterionState | None, round_index: int, values: Values) -> CriterionState:
@@ -74,7 +71,7 @@ def _plateau(
     close, rises = lost <= options.min_delta, climbs((lowest, *losses))
     if close and rises:
         held = min(held, options.patience - 1)  # wait for where it comes to rest
-    rests = not rises and (close or excess(losses[-max(held, 1) :], lowest) <= _NOISE)
+    rests = not rises and (close or excess(losses[-max(held, 1) :], lowest) <= CLEAR)
     since = round_index - held + 1
     if before is not None and before.held and held > 1:
         since = before.since

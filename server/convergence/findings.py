@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from server.convergence.facts import facts_of, label_of, shown
-from server.convergence.noise import WINDOW, deviation, direction
+from server.convergence.noise import CLEAR, WINDOW, deviation, direction
 from server.convergence.rate import NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
 
@@ -17,8 +17,6 @@ Line = Mapping[str, Any]
 Series = list[tuple[int, float]]
 LEARNT_ON = ("optimality_gap", "validation_loss", "train_loss")
 """Losses that what was learnt is judged by: the first that the record has."""
-_CLEAR = 4.0
-"""A change is clear from this many standard deviations of the noise on."""
 _FEWEST = 5
 _ROUNDING = 1e-6
 """Relative rounding of a loss in float32."""
@@ -63,7 +61,7 @@ def _overfits(validation: Series, train: Series) -> str:
     before = [value for r, value in train if r <= best][-3:]
     after = [value for r, value in train if r > best][-3:]
     falls = before and after and statistics.median(after) < statistics.median(before)
-    if not falls or rise <= _CLEAR * deviation(since[-WINDOW:]) + _ROUNDING * abs(lowest):
+    if not falls or rise <= CLEAR * deviation(since[-WINDOW:]) + _ROUNDING * abs(lowest):
         return ""
     rounds = validation[-1][0] - best
     course = f"from its best {shown(lowest)} in round {best} to {shown(since[-1])}"
@@ -80,9 +78,9 @@ def _learnt_nothing(name: str, values: Sequence[float]) -> str:
     rounding = _ROUNDING * abs(first)
     if newest < 0.0 and direction(values) > 0:
         return ""  # it explodes: that is another finding, and its scatter is no noise
-    if fell > _CLEAR * noise + rounding or newest > noise + rounding:
+    if fell > CLEAR * noise + rounding or newest > noise + rounding:
         return ""
-    if fell <= rounding and newest <= -_CLEAR * noise - rounding:
+    if fell <= rounding and newest <= -CLEAR * noise - rounding:
         return ""  # it rose: that is another finding
     return f"{label_of(name)} never fell below its start {shown(first)} by more than its noise: nothing was learnt"
 
@@ -102,7 +100,7 @@ def _is_biased(name: str, values: Sequence[float], steps: Sequence[float]) -> st
         return ""
     least = min(values)
     rise = values[-1] - least
-    if rise <= _CLEAR * deviation(values[-_FEWEST:]) or rise < 0.5 * (max(values) - least):
+    if rise <= CLEAR * deviation(values[-_FEWEST:]) or rise < 0.5 * (max(values) - least):
         return ""
     rate = shrinking(steps)
     if rate is None or steps[-1] > 0.5 * max(steps):

@@ -9,6 +9,8 @@ from itertools import pairwise
 
 WINDOW = 32
 """Values that are kept, at most."""
+CLEAR = 4.0
+"""A difference is clear from this many standard deviations of the noise on."""
 _RANGE = {2: 1.128, 3: 1.693}
 """Expected range of two or three normal values, in standard deviations."""
 _SMALL, _LARGE = 0.1, 0.5

@@ -14,7 +14,7 @@ from server.convergence.facts import facts_of
 from server.convergence.families import SYSTEMATIC, fit_families
 from server.convergence.findings import shrinking
 from server.convergence.monitor import ConvergenceOptions
-from server.convergence.rate import FEWEST, RISES, NoTrend, Rate, fit_rate
+from server.convergence.rate import FEWEST, NEWEST, RISES, NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
 from server.convergence.targets import TargetTracker
 
@@ -24,8 +24,6 @@ RATE_EVERY = 5
 AMONG = 3
 """The clients with the largest drift in a round that `widest` counts."""
 
-NEWEST = 100
-"""Newest values that a rate in the record is fitted to."""
 _AT_ONCE = 0.05
 """A loss whose factor is below this fell in one round."""
 _STANDS_OUT = 5.0
@@ -71,7 +69,7 @@ class Trend:
         """
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
-        found = _fit_whole(self._values) if whole else fit_rate(self._values, window=NEWEST)
+        found = _fit_whole(self._values) if whole else fit_rate(self._values)
         least = 0.0 if self._metric == "optimality_gap" else self._least
         if not isinstance(found, Rate):
             curve = _clear_family(self._values, -math.inf if least is None else least) if whole else {}

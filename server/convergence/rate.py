@@ -15,6 +15,8 @@ from server.convergence.recursion import LONGEST, Line, bent, carried, echoing, 
 
 FEWEST = 8
 """Values below which no rate is fitted."""
+NEWEST = 100
+"""Newest values that a rate is fitted to."""
 SHORTEST = 16
 """Shortest window the search for a straight recursion ends at."""
 RISES = "it rises"
@@ -104,7 +106,7 @@ class Rate:
         return math.log((value - limit) / (self.current - limit)) / math.log(max(factor, 1e-12))
 
 
-def fit_rate(values: Sequence[float] | F64, *, window: int = 100) -> Rate | NoTrend:
+def fit_rate(values: Sequence[float] | F64, *, window: int = NEWEST) -> Rate | NoTrend:
     """Fit the factor by which the distance to the limit shrinks each round.
 
     Each value is regressed on the one before it (`recursion`), with weights 1 / (|y - limit| + floor), the
