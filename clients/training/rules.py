@@ -179,11 +179,10 @@ def proximal(mu: float) -> LocalRule:
     if mu == 0:
         return PLAIN
 
-    @local_rule(options={"mu": mu})
-    def proximal(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
+    def correct(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
         return g.add_(w - anchor, alpha=mu)
 
-    return proximal
+    return local_rule(name="proximal", options={"mu": mu})(correct)
 
 
 def control_variate(option: int) -> LocalRule:
@@ -204,18 +203,18 @@ def control_variate(option: int) -> LocalRule:
             new = old - r.broadcast["server_variate"] + (r.anchor - r.params) / (r.gradient_weight * r.local_lr)
         return {"client_variate": new}, {"variate_change": new - old}
 
-    @local_rule(
+    def correct(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
+        return g.sub_(state["client_variate"]).add_(broadcast["server_variate"])
+
+    return local_rule(
+        name="control_variate",
         broadcast=("server_variate",),
         client_state=("client_variate",),
         returns=("variate_change",),
         finish=finish,
         needs_anchor_gradient=option == 1,
         options={"option": option},
-    )
-    def control_variate(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
-        return g.sub_(state["client_variate"]).add_(broadcast["server_variate"])
-
-    return control_variate
+    )(correct)
 
 
 def dynamic(alpha: float) -> LocalRule:
@@ -227,8 +226,9 @@ def dynamic(alpha: float) -> LocalRule:
     def finish(r: LocalResult) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return {"client_gradient": r.state["client_gradient"] - alpha * (r.params - r.anchor)}, {}
 
-    @local_rule(client_state=("client_gradient",), finish=finish, options={"alpha": alpha})
-    def dynamic(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
+    def correct(g: Tensor, w: Tensor, anchor: Tensor, broadcast: Vectors, state: Vectors) -> Tensor:
         return g.sub_(state["client_gradient"]).add_(w - anchor, alpha=alpha)
 
-    return dynamic
+    return local_rule(name="dynamic", client_state=("client_gradient",), finish=finish, options={"alpha": alpha})(
+        correct
+    )

@@ -11,16 +11,23 @@ that this command prints, with a reason.
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
 import re
-import subprocess
 import sys
+import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
+import mutating
+import pytest
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+
 LIST = Path(__file__).with_name("survivors.txt")
-_MUTMUT = (sys.executable, "-m", "mutmut")
 
 
 @dataclass(frozen=True, order=True)
@@ -40,13 +47,37 @@ class Mutant:
         return "\n".join((self.place, *self.lines, f"why: {reason}")) + "\n"
 
 
-def survivors() -> Iterator[Mutant]:
-    """Yield the mutants of the last run that no test noticed."""
-    results = subprocess.run([*_MUTMUT, "results"], check=True, capture_output=True, text=True).stdout
-    for name, status in re.findall(r"^\s*(\S+__mutmut_\d+): (.+)$", results, flags=re.MULTILINE):
-        if status in ("survived", "no tests"):
-            diff = subprocess.run([*_MUTMUT, "show", name], check=True, capture_output=True, text=True).stdout
-            changed = [line for line in diff.splitlines() if re.match(r"[-+](?!--|\+\+)", line)]
+def tried(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
+    """Make the mutants, and return what became of those whose names match `names`, or of all, under `tests`, or all."""
+    processes = os.cpu_count() or 1
+    mutating.FOLDER.mkdir(exist_ok=True)
+    screen = os.fdopen(os.dup(1), "w")
+    with open(mutating.FOLDER / "log.txt", "w") as log:
+        os.dup2(log.fileno(), 1)
+    mutating.make(processes)
+    files = mutating.FOLDER.rglob("*.py.meta")
+    mutants = [name for file in sorted(files) for name in json.loads(file.read_text())["exit_code_by_key"]]
+    wanted = [name for name in mutants if not names or any(fnmatch(name, pattern) for pattern in names)]
+    trial = mutating.Trial(wanted, processes, lambda line: print(line, file=screen, flush=True), anew=not names)
+    options = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
+    selection = tests or options["pytest_add_cli_args_test_selection"]
+    os.chdir(mutating.FOLDER)
+    sys.path.insert(0, os.getcwd())
+    os.environ["PYTHONPATH"] = os.pathsep.join((os.getcwd(), os.environ.get("PYTHONPATH", "")))
+    arguments = ["-q", "--rootdir=.", "-p", "no:cacheprovider"]
+    pytest.main([*arguments, *selection], plugins=[trial])
+    os.dup2(screen.fileno(), 1)
+    os.chdir("..")
+    if trial.broken:
+        raise SystemExit(f"these fail without a mutant (mutants/log.txt): {', '.join(trial.broken)}")
+    return trial.results
+
+
+def survivors(results: Mapping[str, str]) -> Iterator[Mutant]:
+    """Yield the mutants that no test noticed."""
+    for name, result in results.items():
+        if result in ("survived", "no tests"):
+            changed = [line for line in get_diff_for_mutant(name).splitlines() if re.match(r"[-+](?!--|\+\+)", line)]
             yield Mutant(_place(name), tuple(line[0] + " " + line[1:].strip() for line in changed))
 
 
@@ -79,11 +110,9 @@ def _print(title: str, mutants: Iterable[Mutant], reason: str) -> None:
             print(mutant.block(reason))
 
 
-def main(names: list[str]) -> int:
-    """Run mutmut, on the mutants whose names match `names` if there are any, and compare with the list."""
-    if subprocess.run([*_MUTMUT, "run", *names], check=False).returncode:
-        return 1
-    alive, listed = Counter(survivors()), Counter(known())
+def main(names: list[str], tests: list[str]) -> int:
+    """Try the mutants whose names match `names`, or all, and compare the survivors with the list."""
+    alive, listed = Counter(survivors(tried(names, tests))), Counter(known())
     fresh, gone = alive - listed, listed - alive
     _print("survivors that are not in the list", fresh.elements(), "...")
     if not names:
@@ -93,4 +122,9 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument(
+        "names", nargs="*", help="patterns of mutants, such as 'server.rounds.sampling.*'; all by default"
+    )
+    arguments.add_argument("--tests", nargs="+", default=[], help="files of tests; those of pyproject.toml by default")
+    sys.exit(main(**vars(arguments.parse_args())))

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 import server.dispersion.measures as drift_module
 from clients.core.streams import generator
-from server.dispersion.measures import NOT_KEPT, DispersionStream, gradient_dissimilarity, measure_dispersion
+from server.dispersion.measures import (
+    NOT_KEPT,
+    DispersionStream,
+    gradient_dissimilarity,
+    measure_dispersion,
+    of_aggregate,
+)
 from server.dispersion.summary import LEVELS, quantiles, summary, worst
 
 LAYERS = (("first.weight", 0, 5), ("first.bias", 5, 6), ("second", 6, 11))
@@ -282,3 +288,133 @@ def test_layers_that_do_not_tile_the_parameters_fail_an_assertion(layers):
     updates, weights = cohort()
     with pytest.raises(AssertionError):
         measure_dispersion(updates, weights, layers=layers)
+
+
+# The scale of the aggregate, updates that do not count, and streams that are merged.
+
+
+@pytest.mark.parametrize("block", [1, 24, 1 << 18])
+def test_coefficients_that_sum_to_something_else_scale_the_aggregate_alone(block, monkeypatch):
+    monkeypatch.setitem(drift_module._BLOCK, "cpu", block)
+    updates, weights = cohort()
+    one, whole = measure_dispersion(updates, weights, layers=LAYERS), naive(updates, weights)
+    stream = DispersionStream(layers=LAYERS)
+    stream.add(updates[:2], weights[:2])
+    stream.add(updates[2:], weights[2:])
+    scaled = 2.5 * torch.from_numpy(whole["mean"])
+    for found in (
+        measure_dispersion(updates, weights, layers=LAYERS, total=2.5),
+        measure_dispersion(updates, weights, layers=LAYERS, aggregate=scaled),
+        of_aggregate(one, scaled, LAYERS),
+        stream.result(2.5),
+    ):
+        assert found.aggregate_norm == pytest.approx(2.5 * one.aggregate_norm, rel=1e-12)
+        assert found.update_dispersion == pytest.approx(whole["dispersion"], rel=1e-12)
+        assert found.gradient_diversity == pytest.approx(whole["diversity"], rel=1e-12)
+        for name, (part, norm) in whole["layers"].items():
+            assert found.by_layer[name] == pytest.approx((part, 2.5 * norm), rel=1e-11)
+        if found.cosine is not None:
+            np.testing.assert_allclose(found.cosine, whole["cosine"], rtol=1e-11)
+            np.testing.assert_allclose(found.distance, whole["distance"], rtol=1e-12)
+    assert stream.result().aggregate_norm == pytest.approx(one.aggregate_norm, rel=1e-12)
+
+
+def test_measures_of_another_aggregate_are_its_norms_and_cosines():
+    updates, weights = cohort()
+    other = torch.from_numpy(generator(9, "aggregate").standard_normal(11))
+    found, whole = measure_dispersion(updates, weights, layers=LAYERS, aggregate=other), naive(updates, weights)
+    assert found.aggregate_norm == pytest.approx(float(other.norm()), rel=1e-13)
+    for name, a, b in LAYERS:
+        assert found.by_layer[name] == pytest.approx((whole["layers"][name][0], float(other[a:b].norm())), rel=1e-11)
+    cosines = [float(row @ other / row.norm() / other.norm()) for row in updates]
+    np.testing.assert_allclose(found.cosine, cosines, rtol=1e-12)
+    assert of_aggregate(found, other, LAYERS, norm=3.0).aggregate_norm == 3.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 5.0])
+def test_update_of_weight_zero_has_its_own_entries_alone(value):
+    updates, weights = cohort()
+    weights[3], updates[3, 1] = 0.0, value
+    others = np.array([0, 1, 2, 4, 5, 6])
+    found = measure_dispersion(updates, weights, layers=LAYERS)
+    without = measure_dispersion(updates[others], weights[others], layers=LAYERS)
+    stream = DispersionStream(layers=LAYERS)
+    for tile in ([0, 1, 2], [3], [4, 5], [6]):
+        stream.add(updates[tile], weights[tile])
+    apart = gradient_dissimilarity(updates, weights)
+    for one in (found, stream.result()):
+        assert one.update_dispersion == pytest.approx(without.update_dispersion, rel=1e-12)
+        assert one.gradient_diversity == pytest.approx(without.gradient_diversity, rel=1e-12)
+        assert one.aggregate_norm == pytest.approx(without.aggregate_norm, rel=1e-12)
+        np.testing.assert_allclose(one.update_norm, updates.norm(dim=1).numpy(), rtol=1e-13)
+        for name, pair in without.by_layer.items():
+            assert one.by_layer[name] == pytest.approx(pair, rel=1e-11)
+    np.testing.assert_allclose(found.cosine[others], without.cosine, rtol=1e-12)
+    np.testing.assert_allclose(found.distance[others], without.distance, rtol=1e-12)
+    assert apart.b_squared == pytest.approx(
+        gradient_dissimilarity(updates[others], weights[others]).b_squared, rel=1e-12
+    )
+    if value == 5.0:
+        mean = (weights / weights.sum()) @ updates.numpy()
+        assert found.distance[3] == pytest.approx(np.linalg.norm(updates[3].numpy() - mean), rel=1e-12)
+        cosine = updates[3].numpy() @ mean / np.linalg.norm(updates[3]) / np.linalg.norm(mean)
+        assert found.cosine[3] == pytest.approx(cosine, rel=1e-12)
+
+
+@pytest.mark.parametrize("cuts", [(0, 4, 7), (0, 1, 7), (0, 0, 7), (0, 7, 7)])
+def test_merged_streams_equal_one_stream(cuts):
+    updates, weights = cohort(offset=2.0)
+    parts = []
+    for start, end in pairwise(cuts):
+        stream = DispersionStream(layers=LAYERS)
+        for k in range(start, end):
+            stream.add(updates[k : k + 1], weights[k : k + 1])
+        parts.append(stream)
+    first, second = parts
+    before = second.result() if cuts[1] < cuts[2] else None
+    first.merge(second)
+    merged, whole = first.result(), measure_dispersion(updates, weights, layers=LAYERS)
+    np.testing.assert_allclose(merged.update_norm, whole.update_norm, rtol=1e-13)
+    assert merged.update_dispersion == pytest.approx(whole.update_dispersion, rel=1e-11)
+    assert merged.gradient_diversity == pytest.approx(whole.gradient_diversity, rel=1e-11)
+    assert merged.aggregate_norm == pytest.approx(whole.aggregate_norm, rel=1e-12)
+    for name, pair in whole.by_layer.items():
+        assert merged.by_layer[name] == pytest.approx(pair, rel=1e-10)
+    if before is not None:
+        first.add(updates[:1], weights[:1])
+        assert second.result().update_dispersion == before.update_dispersion, "a merge shares no array"
+        assert second.result().aggregate_norm == before.aggregate_norm
+
+
+def test_chosen_clients_keep_their_entries():
+    updates, weights = cohort()
+    found, chosen = measure_dispersion(updates, weights, layers=LAYERS), np.array([1, 0, 0, 1, 1, 0, 0], bool)
+    some = found.over(chosen)
+    for name in ("update_norm", "cosine", "distance"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(found, name)[chosen])
+    assert some.by_layer is found.by_layer
+    assert found.over(np.ones(7, bool)) is found
+    stream = streamed(updates, weights).over(chosen)
+    assert (stream.cosine, stream.distance, len(stream.update_norm)) == (None, None, 3)
+
+
+@pytest.mark.parametrize("weights", [np.zeros(7), np.array([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1e-9]), np.ones(6)])
+def test_weights_that_are_none_or_negative_or_of_others_fail_an_assertion(weights):
+    with pytest.raises(AssertionError):
+        measure_dispersion(cohort()[0], weights, layers=LAYERS)
+
+
+def test_zero_aggregate_of_clients_that_cancel_has_cosines_zero():
+    updates = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    found = measure_dispersion(updates, np.ones(2), layers=[("all", 0, 2)])
+    assert found.cosine.tolist() == [0.0, 0.0]
+    assert found.distance.tolist() == [1.0, 1.0]
+    assert (found.update_dispersion, found.aggregate_norm) == (1.0, 0.0)
+
+
+def test_dissimilarity_of_gradients_with_a_small_mean_is_their_ratio():
+    """Gradients 0.3 and -0.1 of weights 1 and 2: their mean is 0.1 / 3."""
+    found = gradient_dissimilarity(torch.tensor([[0.3], [-0.1]]).double(), np.array([1, 2]))
+    mean = (0.3 - 0.2) / 3
+    assert found.b_squared == pytest.approx((0.09 + 2 * 0.01) / 3 / mean**2, rel=1e-6)
+    assert found.gradient_dissimilarity == pytest.approx(((0.3 - mean) ** 2 + (0.1 + mean) ** 2) / 2, rel=1e-6)

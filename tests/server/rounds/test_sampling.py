@@ -1,10 +1,14 @@
 """Cohorts are a pure function of seed and round, follow the right law, and have no empty client."""
 
+import math
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clients.core import streams
 from clients.core.errors import UserError
 from server.algorithms.options import FedAvgOptions
 from server.rounds.sampling import CohortSampler
@@ -97,3 +101,38 @@ def test_added_client_changes_few_choices():
     few, more = (sampler(sizes=np.ones(n), cohort=100) for n in (1000, 1001))
     for r in range(1, 30):
         assert len(set(few.draw(r).clients) - set(more.draw(r).clients)) <= 1
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=12).filter(any), st.integers(1, 9), st.integers(1, 1000), st.data()
+)
+@settings(max_examples=60)
+def test_cohort_by_weight_is_the_inverse_of_the_weights_sums(sizes, m, round_index, data):
+    """Each draw is the first client whose sum of weights exceeds a uniform number times their total."""
+    given_shares = data.draw(st.none() | st.just(np.linspace(0.1, 0.9, len(sizes))))
+    options = FedAvgOptions(weighting="uniform", sampling="by_examples", cohort=m)
+    cohort = CohortSampler(options, np.asarray(sizes, np.int32), 7, shares=given_shares).draw(round_index)
+    shares = sizes if given_shares is None else given_shares
+    weights = [share if n else 0.0 for n, share in zip(sizes, shares, strict=True)]
+    total, counts = math.fsum(weights), Counter()
+    for u in streams.uniforms(streams.keys(7, "cohort", round_index), m):
+        reached = [k for k in range(len(sizes)) if math.fsum(weights[: k + 1]) > u * total]
+        counts[reached[0]] += 1
+    assert cohort.clients.tolist() == sorted(counts)
+    assert cohort.draws.tolist() == [counts[k] for k in sorted(counts)]
+    assert (cohort.clients.dtype, cohort.draws.dtype) == (np.int64, np.int64)
+
+
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[SIZES > 0]])
+def test_uniform_cohort_is_a_choice_among_the_clients_with_data(sizes):
+    busy = np.flatnonzero(sizes)
+    cohort = sampler(seed=4, sizes=sizes, cohort=3).draw(9)
+    chosen = streams.choose(streams.keys(4, "cohort", 9), 5, 3)
+    assert cohort.clients.tolist() == busy[chosen].tolist()
+    assert (cohort.clients.dtype, cohort.draws.dtype) == (np.int64, np.int64)
+
+
+def test_refusal_of_a_large_cohort_counts_no_empty_client_where_there_is_none():
+    with pytest.raises(UserError, match="at most the 5 clients that have data, got 6"):
+        sampler(sizes=SIZES[SIZES > 0], cohort=6)
+    assert sampler(cohort=5).size == 5
