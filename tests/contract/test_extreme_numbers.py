@@ -17,7 +17,7 @@ import pytest
 from clients.core.errors import UserError
 from simulator.scenario.sections import load_scenario
 
-SAMPLE = ["quadratic", "mlp", "fault gateway_outage", "drift gradual"]
+SAMPLE = ["quadratic", "mlp", "fault gateway_outage"]
 SUPPORT = Path(__file__).parents[1] / "support"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes have resource limits on POSIX systems only")
 

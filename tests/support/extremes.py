@@ -9,7 +9,7 @@ import signal
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from functools import reduce
+from functools import partial
 from typing import Annotated, Any
 
 import fedscape as fs
@@ -58,19 +58,29 @@ def extremes(table: Mapping[str, Any], path: Keys, hint: Any, now: Any) -> list[
     """
     found: list[Any] = []
     for number, within, listed in ranges_of(hint):
-        length = len(now) if listed and isinstance(now, tuple | list) and now else 1
-        made: Callable[[float], Any] = (lambda v, n=length: [v] * n) if listed else (lambda v: v)
-        fits = lambda v, make=made: is_accepted(with_value(table, path, make(v)))  # noqa: E731
-        start = now[0] if listed and isinstance(now, tuple | list) and now else now
-        tried = [start] if isinstance(start, number) and not isinstance(start, bool) else []
-        good = next((v for v in [*tried, number(1), number(2), 0.5, 0.1] if type(v) is number and fits(v)), None)
+        several = listed and isinstance(now, tuple | list) and bool(now)
+        made = partial(_repeated, len(now) if several else 1 if listed else None)
+        fits = partial(_fits, table, path, made)
+        start = now[0] if several else now
+        tried: list[Any] = [start] if type(start) is number else []
+        tried += [1, 2] if number is int else [1.0, 2.0, 0.5, 0.1]
+        good = next(filter(fits, tried), None)
         if good is None:
             continue
         for end, sign in ((within.high, 1), (within.low, -1)):
             found.append(made(_last(good, number(end), sign, fits)))
         if number is float and within.smallest and fits(within.smallest):
             found.append(made(within.smallest))
-    return reduce(lambda kept, value: kept if value in kept or value == now else [*kept, value], found, [])
+    return [value for i, value in enumerate(found) if value not in found[:i] and value != now]
+
+
+def _repeated(length: int | None, value: float) -> Any:
+    """Return a list of a value; without a length the value."""
+    return value if length is None else [value] * length
+
+
+def _fits(table: Mapping[str, Any], path: Keys, made: Callable[[float], Any], value: float) -> bool:
+    return is_accepted(with_value(table, path, made(value)))
 
 
 def _last(good: float, end: float, sign: int, fits: Callable[[float], bool]) -> float:
