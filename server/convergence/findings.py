@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from server.convergence.facts import facts_of, label_of, shown
+from server.convergence.facts import METRICS, facts_of, label_of, shown
 from server.convergence.noise import CLEAR, WINDOW, deviation, direction
 from server.convergence.rate import NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
@@ -17,6 +17,7 @@ Line = Mapping[str, Any]
 Series = list[tuple[int, float]]
 LEARNT_ON = ("optimality_gap", "validation_loss", "train_loss")
 """Losses that what was learnt is judged by: the first that the record has."""
+_SCORES = ("validation_accuracy", "validation_balanced_accuracy")
 _FEWEST = 5
 _ROUNDING = 1e-6
 """Relative rounding of a loss in float32."""
@@ -39,10 +40,11 @@ def findings(lines: Sequence[Line]) -> tuple[str, ...]:
 
     name, learnt = next(((n, found) for n in LEARNT_ON if len(found := series(n)) >= _FEWEST), ("", []))
     values, steps = [value for _, value in learnt], [value for _, value in series("step_norm")]
+    learnt_otherwise = any(_learnt_by(name, series(name)) for name in (*_SCORES, "train_loss"))
     known = bool(series("optimality_gap"))  # of one known objective: there is nothing to overfit
     clauses = (
         "" if known else _overfits(series("validation_loss"), series("train_loss")),
-        _learnt_nothing(name, values),
+        "" if learnt_otherwise else _learnt_nothing(name, values),
         _is_biased(name, values, steps),
     )
     return tuple(clause for clause in clauses if clause)
@@ -66,6 +68,16 @@ def _overfits(validation: Series, train: Series) -> str:
     rounds = validation[-1][0] - best
     course = f"from its best {shown(lowest)} in round {best} to {shown(since[-1])}"
     return f"validation loss rose for {rounds} rounds, {course}, while training loss fell: it overfits"
+
+
+def _learnt_by(name: str, found: Series) -> bool:
+    """Return whether a measure is clearly better at the end than at its start, whatever another loss does."""
+    values = [value for _, value in found]
+    if len(values) < _FEWEST:
+        return False
+    sign = 1.0 if METRICS[name] else -1.0
+    gain = sign * (statistics.median(values[-_FEWEST:]) - values[0])
+    return gain > CLEAR * deviation(values[1:][-WINDOW:]) + _ROUNDING * abs(values[0])
 
 
 def _learnt_nothing(name: str, values: Sequence[float]) -> str:

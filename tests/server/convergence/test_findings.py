@@ -55,6 +55,14 @@ def test_rounding_of_a_known_objective_is_no_overfitting():
     assert findings(lines(validation_loss=RISE, train_loss=FALL, optimality_gap=FALL)) == ()
 
 
+def test_model_whose_accuracy_or_training_loss_improved_has_learnt_although_its_validation_loss_rose():
+    """As city-activity-clipped-normalised: the loss rises from 10 to 43 by sure mistakes, the accuracy to 0.76."""
+    loss = 10.3 + 0.6 * np.arange(60) + noise(3.0)
+    accuracy = 0.76 - 0.6 * 0.9 ** np.arange(60)
+    assert not any("nothing" in one for one in findings(lines(validation_loss=loss, validation_accuracy=accuracy)))
+    assert not any("nothing" in one for one in findings(lines(validation_loss=loss, train_loss=FALL)))
+
+
 @pytest.mark.parametrize("growth", [1.5, 4.0, 9.0])
 def test_loss_that_explodes_after_a_fall_did_not_learn_nothing(growth):
     """Gradient descent above 2/L: the gap falls along the slow direction to a tenth of its start, and then explodes."""
