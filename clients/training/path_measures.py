@@ -10,7 +10,7 @@ within it. A straight path at constant speed, d_s = s^2, is overestimated by les
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -109,5 +109,5 @@ class PathMeter:
         flat = torch.cat(self._distances).cpu().numpy().astype(np.float64)
         with np.errstate(over="ignore"):
             flat *= flat
-        ends = list(accumulate(map(len, self._distances)))
-        return [flat[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+        ends = accumulate(map(len, self._distances), initial=0)
+        return [flat[start:end] for start, end in pairwise(ends)]

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from mutmut.state import state
 
 FOLDER = Path("mutants")
 _REACHED = "reached.json"
-_LONGEST = 0.3
+_LONGEST = 1.0
 """Processor time in seconds of the slowest tests that are tried: a mutant that survives runs all that reach it."""
 _SECONDS = 10.0
 """Processor time that a test may take with a mutant, beside 20 times its own."""
@@ -50,7 +51,7 @@ class Trial:
     """A pytest plugin that runs the tests once for each mutant, instead of once.
 
     Attributes:
-        results: by mutant, "killed", "timeout", "survived" or "no tests".
+        results: by mutant, "killed", "timeout", "survived", "no tests", or "error" where the trial itself failed.
         broken: tests that fail without a mutant.
     """
 
@@ -137,7 +138,7 @@ class Trial:
             pid, status = os.wait()
             name = running.pop(pid)
             self.results[name] = self._verdict(status)
-            if self.results[name] in ("survived", "no tests"):
+            if self.results[name] not in ("killed", "timeout"):
                 self.say(f"{self.results[name]}: {name}")
             if len(self.results) % 50 == 0 or not running:
                 alive = sum(result not in ("killed", "timeout") for result in self.results.values())
@@ -148,7 +149,7 @@ class Trial:
         if os.WIFSIGNALED(status):
             overdue = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL, signal.SIGALRM)
             return "timeout" if overdue else "killed"
-        return {0: "survived", 5: "no tests"}.get(os.WEXITSTATUS(status), "killed")
+        return {0: "survived", 1: "killed", 5: "no tests"}.get(os.WEXITSTATUS(status), "error")
 
     def _try(self, session: pytest.Session, name: str, items: Sequence[pytest.Item]) -> None:
         """Leave the process with 1 where a test fails with a mutant, 0 where none does, 5 where there is none."""
@@ -179,4 +180,6 @@ def _leaving() -> Iterator[None]:
         yield
         os._exit(0)
     except BaseException:
-        os._exit(1)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(3)

@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import sys
 import tomllib
 from collections import Counter
@@ -28,20 +29,21 @@ from mutmut.mutation.diff_apply import get_diff_for_mutant
 from survivor_list import LIST, Mutant, read_list
 
 
-def tried(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
+def tried(names: Sequence[str], tests: Sequence[str], processes: int) -> dict[str, str]:
     """Make the mutants, and return what became of those whose names match `names`, or of all, under `tests`, or all."""
-    processes = int(os.environ.get("PROCESSES", 0)) or os.cpu_count() or 1
+    if not names:
+        shutil.rmtree(mutating.FOLDER, ignore_errors=True)
     mutating.FOLDER.mkdir(exist_ok=True)
     screen = os.fdopen(os.dup(1), "w")
     with open(mutating.FOLDER / "log.txt", "w") as log:
         os.dup2(log.fileno(), 1)
     mutating.make(processes)
-    files = mutating.FOLDER.rglob("*.py.meta")
-    mutants = [name for file in sorted(files) for name in json.loads(file.read_text())["exit_code_by_key"]]
+    listed = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
+    files = [mutating.FOLDER / f"{file}.meta" for file in listed["only_mutate"]]
+    mutants = [name for file in files for name in json.loads(file.read_text())["exit_code_by_key"]]
     wanted = [name for pattern in names or ["*"] for name in mutants if fnmatch(name, pattern)]
     trial = mutating.Trial(wanted, processes, lambda line: print(line, file=screen, flush=True), anew=not names)
-    options = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["tool"]["mutmut"]
-    selection = tests or options["pytest_add_cli_args_test_selection"]
+    selection = tests or listed["pytest_add_cli_args_test_selection"]
     os.chdir(mutating.FOLDER)
     sys.path.insert(0, os.getcwd())
     os.environ["PYTHONPATH"] = os.pathsep.join((os.getcwd(), os.environ.get("PYTHONPATH", "")))
@@ -51,6 +53,8 @@ def tried(names: Sequence[str], tests: Sequence[str]) -> dict[str, str]:
     os.chdir("..")
     if trial.broken:
         raise SystemExit(f"these fail without a mutant (mutants/log.txt): {', '.join(trial.broken)}")
+    if failed := [name for name, result in trial.results.items() if result == "error"]:
+        raise SystemExit(f"the trial itself failed (mutants/log.txt): {', '.join(failed)}")
     return trial.results
 
 
@@ -76,9 +80,12 @@ def _print(title: str, mutants: Iterable[Mutant], reason: str) -> None:
             print(mutant.block(reason))
 
 
-def main(names: list[str], tests: list[str]) -> int:
+def main(names: list[str], tests: list[str], processes: int) -> int:
     """Try the mutants whose names match `names`, or all, and compare the survivors with the list."""
-    alive, listed = Counter(survivors(tried(names, tests))), Counter(read_list(LIST.read_text(encoding="utf-8")))
+    alive, listed = (
+        Counter(survivors(tried(names, tests, processes))),
+        Counter(read_list(LIST.read_text(encoding="utf-8"))),
+    )
     fresh, gone = alive - listed, listed - alive
     _print("survivors that are not in the list", fresh.elements(), "...")
     if not names:
@@ -93,4 +100,5 @@ if __name__ == "__main__":
         "names", nargs="*", help="patterns of mutants, such as 'server.rounds.sampling.*'; all by default"
     )
     arguments.add_argument("--tests", nargs="+", default=[], help="files of tests; those of pyproject.toml by default")
+    arguments.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     sys.exit(main(**vars(arguments.parse_args())))

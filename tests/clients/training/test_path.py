@@ -1,5 +1,7 @@
 """Measures along a local path against sums by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +59,41 @@ def test_straight_path_at_constant_speed_is_exact_up_to_sixteen_steps_and_close_
         assert found == pytest.approx(mean, rel=1e-14)
     else:
         assert mean < found < mean * (1 + 1 / 14)
+
+
+@pytest.mark.parametrize("steps", [1, np.array([1, 1]), np.array([3, 3])])
+def test_path_that_leaves_the_numbers_has_no_finite_drift_and_no_warning(steps):
+    meter = PathMeter(2)
+    meter.position(steps, torch.tensor([math.inf, 2.0], dtype=torch.float64))
+    first, second = meter.drift()
+    assert first == math.inf
+    assert second == pytest.approx(4.0 if np.max(steps) == 1 else (0.5 * 2 * 4 + 4) / 3)
+    large = PathMeter(1)
+    for step in (1, 20):
+        large.position(step, torch.tensor([1.2e154], dtype=torch.float64))  # squares of which two exceed float64
+    assert large.drift().tolist() == [math.inf]
+    large = PathMeter(1)
+    large.position(1, torch.tensor([1e200], dtype=torch.float64))
+    assert large.drift().tolist() == [math.inf]
+
+
+def test_position_at_the_last_step_counts_once():
+    meter = PathMeter(2)
+    for steps in (1, np.array([1, 1]), 2, np.array([2, 2])):
+        meter.position(steps, torch.tensor([3.0, 1.0]))
+    assert meter.drift().tolist() == [9.0, 1.0]
+
+
+def test_largest_gradient_norm_starts_at_zero_and_keeps_its_client():
+    meter = PathMeter(3)
+    assert meter.gradient_norm().tolist() == [0.0, 0.0, 0.0]
+    meter.gradient(torch.tensor([0.25, 4.0]))
+    meter.gradient(torch.tensor([1.0]))
+    assert meter.gradient_norm().tolist() == [1.0, 2.0, 0.0]
+
+
+def test_squared_norms_of_scalars_and_of_one_tensor():
+    found = squared_norms({"w": torch.tensor([2.0, -3.0]), "v": torch.tensor([[1.0, 1.0], [0.0, 2.0]])})
+    assert found.tolist() == pytest.approx([6.0, 13.0])
+    assert found.dtype == torch.float64
+    assert squared_norms({"w": torch.tensor([2.0])}).tolist() == [4.0]

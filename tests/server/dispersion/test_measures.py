@@ -418,3 +418,27 @@ def test_dissimilarity_of_gradients_with_a_small_mean_is_their_ratio():
     mean = (0.3 - 0.2) / 3
     assert found.b_squared == pytest.approx((0.09 + 2 * 0.01) / 3 / mean**2, rel=1e-6)
     assert found.gradient_dissimilarity == pytest.approx(((0.3 - mean) ** 2 + (0.1 + mean) ** 2) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e153, 1e200])
+def test_updates_whose_squares_overflow_give_infinite_measures_and_no_warning(scale):
+    updates, weights = cohort()
+    large, heavy = scale * updates, 50.0 * weights
+    stream = DispersionStream(layers=LAYERS)
+    stream.add(large[:4], heavy[:4])
+    stream.add(large[4:], heavy[4:])
+    whole = measure_dispersion(large, heavy, layers=LAYERS)
+    for found in (whole, stream.result(), of_aggregate(whole, large[0], LAYERS)):
+        assert not math.isfinite(found.update_dispersion) or scale < 1e200
+        assert not math.isfinite(found.aggregate_norm) or scale < 1e200
+    assert len(stream.result().update_norm) == 7
+
+
+@pytest.mark.parametrize("convert", [np.float32, torch.tensor, lambda w: torch.tensor(w, dtype=torch.float32)])
+def test_weights_of_any_type_are_normalised_in_float64(convert):
+    """2^24 and 1 add up to an odd number, which float32 has not."""
+    updates = cohort()[0][:3]
+    exact = np.array([2.0**24, 1.0, 0.0])
+    found, expected = (measure_dispersion(updates, w, layers=LAYERS) for w in (convert(exact), exact))
+    assert found.update_dispersion == expected.update_dispersion
+    assert found.update_dispersion == pytest.approx(naive(updates, exact)["dispersion"], rel=1e-12)

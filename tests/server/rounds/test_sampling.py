@@ -103,24 +103,23 @@ def test_added_client_changes_few_choices():
         assert len(set(few.draw(r).clients) - set(more.draw(r).clients)) <= 1
 
 
-@given(
-    st.lists(st.integers(0, 5), min_size=1, max_size=12).filter(any), st.integers(1, 9), st.integers(1, 1000), st.data()
-)
-@settings(max_examples=60)
-def test_cohort_by_weight_is_the_inverse_of_the_weights_sums(sizes, m, round_index, data):
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[SIZES > 0], SIZES[2:3] + 4])
+@pytest.mark.parametrize("given_shares", [False, True], ids=["by examples", "by given weights"])
+def test_cohort_by_weight_is_the_inverse_of_the_weights_sums(sizes, given_shares):
     """Each draw is the first client whose sum of weights exceeds a uniform number times their total."""
-    given_shares = data.draw(st.none() | st.just(np.linspace(0.1, 0.9, len(sizes))))
-    options = FedAvgOptions(weighting="uniform", sampling="by_examples", cohort=m)
-    cohort = CohortSampler(options, np.asarray(sizes, np.int32), 7, shares=given_shares).draw(round_index)
-    shares = sizes if given_shares is None else given_shares
-    weights = [share if n else 0.0 for n, share in zip(sizes, shares, strict=True)]
-    total, counts = math.fsum(weights), Counter()
-    for u in streams.uniforms(streams.keys(7, "cohort", round_index), m):
-        reached = [k for k in range(len(sizes)) if math.fsum(weights[: k + 1]) > u * total]
-        counts[reached[0]] += 1
-    assert cohort.clients.tolist() == sorted(counts)
-    assert cohort.draws.tolist() == [counts[k] for k in sorted(counts)]
-    assert (cohort.clients.dtype, cohort.draws.dtype) == (np.int64, np.int64)
+    shares = np.linspace(0.9, 0.1, len(sizes)) if given_shares else None
+    options = FedAvgOptions(weighting="uniform", sampling="by_examples", cohort=9)
+    draw = CohortSampler(options, sizes, 7, shares=shares).draw
+    weights = sizes if shares is None else [share if n else 0.0 for n, share in zip(sizes, shares, strict=True)]
+    sums = [math.fsum(weights[: k + 1]) for k in range(len(sizes))]
+    for round_index in range(1, 30):
+        counts = Counter()
+        for u in streams.uniforms(streams.keys(7, "cohort", round_index), 9):
+            counts[next(k for k, reached in enumerate(sums) if reached > u * sums[-1])] += 1
+        cohort = draw(round_index)
+        assert cohort.clients.tolist() == sorted(counts)
+        assert cohort.draws.tolist() == [counts[k] for k in sorted(counts)]
+        assert (cohort.clients.dtype, cohort.draws.dtype) == (np.int64, np.int64)
 
 
 @pytest.mark.parametrize("sizes", [SIZES, SIZES[SIZES > 0]])
