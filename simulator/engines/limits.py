@@ -8,6 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from clients.core.errors import require
+
+FEW_THREADS, THREADS_EACH = 64, 4
+"""Threads that any machine may have, and threads for each processor; more are refused."""
+
 
 @dataclass(frozen=True)
 class Limit:
@@ -72,16 +77,24 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def threads_notice(threads: int | None, available: int) -> str:
-    """Return a sentence where more threads are configured than there are processors; empty otherwise.
+def checked_threads(threads: int | None, available: int) -> str:
+    """Refuse far more threads than processors; return a sentence where there are more; empty otherwise.
+
+    Where the system refuses to start a thread, as in a small container, OpenMP ends the process without an error.
+
+    Raises:
+        UserError: there are too many.
 
     Example:
-        >>> threads_notice(8, 2)
+        >>> checked_threads(8, 2)
         'engine.threads = 8 is more than the 2 processors of this process: threads wait for each other'
-        >>> threads_notice(2, 2), threads_notice(None, 2)
+        >>> checked_threads(2, 2), checked_threads(None, 2)
         ('', '')
     """
     if threads is None or threads <= available:
         return ""
     words = f"the {available:,} processors" if available > 1 else "the one processor"
+    most = max(FEW_THREADS, THREADS_EACH * available)
+    problem = f"must be at most {most:,} with {words} of this process, got {threads:,}"
+    require(threads <= most, "engine.threads", problem, fix="Leave it out: the faster of one and all is then chosen.")
     return f"engine.threads = {threads:,} is more than {words} of this process: threads wait for each other"

@@ -25,7 +25,7 @@ from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
 from server.rounds.node_map import NodeMap
-from simulator.engines.limits import processors, threads_notice
+from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
@@ -164,7 +164,7 @@ def _within_memory(task: LearningTask, scenario: Scenario, given: Overrides, pla
     local = played.own.algorithm.local_work if played.own is not None else LocalWork()
     states = len(local.rule.client_state) + len(local.uplink.client_state)
     parts = parts_of(task, scenario.engine, cohort=cohort, rounds=scenario.run.rounds, states=states)
-    notices = [check_memory(parts), threads_notice(scenario.engine.threads, processors())]
+    notices = [check_memory(parts), checked_threads(scenario.engine.threads, processors())]
     return replace(task, notices=(*task.notices, *filter(None, notices)))
 
 

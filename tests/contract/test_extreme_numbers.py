@@ -6,13 +6,18 @@ without memory, or in silence.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-SAMPLE = ["quadratic", "partition requested", "mlp", "fault bias", "drift gradual", "features variance"]
+from clients.core.errors import UserError
+from simulator.scenario.sections import load_scenario
+
+SAMPLE = ["quadratic", "mlp", "fault gateway_outage", "drift gradual"]
 SUPPORT = Path(__file__).parents[1] / "support"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes have resource limits on POSIX systems only")
 
@@ -29,13 +34,29 @@ def test_sample_of_extreme_numbers_plays_or_is_refused(tmp_path: Path) -> None:
     assert problems_of(SAMPLE, tmp_path, "few") == ""
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data.condition": 1e16}, "data.condition: must be at most 1e+15, got 1e+16: float64 must tell"),
+        (
+            {"faults": {"it": {"kind": "gateway_outage", "hours": 1e-18}}},
+            "hours: must be at least 0.0833333, got 1e-18",
+        ),
+        ({"engine.threads": 1025}, "engine.threads: must be at most 1,024, got 1,025"),
+    ],
+)
+def test_number_outside_its_range_is_refused_with_the_reason(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)):
+        load_scenario("quadratic-two-clients", sets=change)
+
+
 @pytest.mark.slow
 def test_all_extreme_numbers_play_or_are_refused(tmp_path: Path) -> None:
     assert problems_of([], tmp_path) == ""
 
 
 def main() -> None:
-    """Play the extremes of the keys of some cases, and print what went wrong; "few" leaves most values out."""
+    """Play the extremes of the keys of some cases, and print what went wrong; "few" leaves the least sizes out."""
     import sklearn.datasets  # noqa: F401
     import torch
     from extremes import extremes, play, with_value
@@ -43,7 +64,6 @@ def main() -> None:
 
     import fedscape as fs
     from simulator.scenario.kinds import classes_of, hints_of
-    from simulator.scenario.sections import load_scenario
     from simulator.scenario.unread import given_value, option_tables
 
     torch.set_num_threads(1)
@@ -60,15 +80,14 @@ def main() -> None:
         options = tables[here]
         for key, hint in hints_of(type(options)).items():
             known = (here, type(options), getattr(options, "kind", ""), key)
-            if key == "kind" or classes_of(hint) or known in seen or here != place and key != place[-1]:
+            if key == "kind" or classes_of(hint) or known in seen or place not in (here, (*here, key)):
                 continue
             seen.add(known)
             values = extremes(table, (*here, key), hint, given_value(options, key))
-            for value in values[:1] if few else values:
+            for value in values[:2] if few else values:
                 words = play(with_value(table, (*here, key), value))
-                if not ("announced" in words or "played" in words or words.startswith("refused")):
-                    if "started refused" not in words:
-                        print(f"{name}: {'.'.join((*here, key))} = {value!r}: {words}")
+                if "crashed" in words or not any(word in words for word in ("announced", "played", "refused")):
+                    print(f"{name}: {'.'.join((*here, key))} = {value!r}: {words}")
 
 
 if __name__ == "__main__":
