@@ -84,8 +84,7 @@ if TYPE_CHECKING:
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
     from server.rounds.observers import Snapshot
-    from simulator.runs.describing import describe_data
-    from simulator.runs.populations import population
+    from simulator.runs.describing import describe_data, population
     from simulator.runs.record import Record, open_run
     from simulator.runs.run import Run, resume, simulate
     from simulator.scenario.sections import Scenario, load_scenario, to_toml
@@ -136,7 +135,7 @@ _HOME = {
     "local_rule": "clients.training.rules",
     "momentum": "server.algorithms.transforms",
     "open_run": "simulator.runs.record",
-    "population": "simulator.runs.populations",
+    "population": "simulator.runs.describing",
     "proximal": "clients.training.rules",
     "quadratics": "clients.sources.quadratic",
     "resume": "simulator.runs.run",

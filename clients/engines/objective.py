@@ -18,8 +18,7 @@ from clients.core.examples import CohortData
 from clients.core.population import Population
 from clients.engines.evaluation import CHUNK, Evaluator
 from clients.training.losses import trained_losses
-from clients.training.optimizers import penalties
-from clients.training.options import LocalOptions
+from clients.training.optimizers import penalty
 from clients.training.remedies import class_weight_table
 from clients.training.task import cast_targets
 
@@ -95,18 +94,6 @@ def _losses(evaluator: Evaluator, data: CohortData, rows: I64, weights: Tensor |
         losses = trained_losses(outputs, targets, task.population.task, task.local.focal_gamma, remedy)
         found.append(losses.double().numpy())
     return np.concatenate(found)
-
-
-def penalty(params: Tensor, local: LocalOptions) -> float:
-    """Return l1 |w|_1 + l2 |w|^2 / 2, whose gradient is what `l1` and `l2` add to that of the loss.
-
-    Example:
-        >>> penalty(torch.tensor([3.0, -4.0]), LocalOptions(l1=1.0, l2=2.0))
-        32.0
-    """
-    w = params.double()
-    l1, l2 = penalties(local)
-    return float(l1 * w.abs().sum() + 0.5 * l2 * w.square().sum())
 
 
 def blocks_of(clients: I64, sizes: I32) -> Iterator[I64]:

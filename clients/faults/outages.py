@@ -106,9 +106,9 @@ def outages(
     slots = np.arange(int(hours // options.hours) + 2, dtype=np.int64)
     index = np.arange(districts, dtype=np.int64)
     phase = phases(name, options, index, seed)
-    states = out(name, options, index[:, None], slots[None, :], seed, storm)
     found = []
-    for district, row in enumerate(states & (options.severity > 0)):
+    for district in range(districts if options.severity > 0 else 0):  # one by one: there may be a million slots
+        row = out(name, options, index[district : district + 1], slots, seed, storm)
         edges = np.flatnonzero(np.diff(np.concatenate(([False], row, [False]))))
         for first, last in edges.reshape(-1, 2).tolist():
             start = max(first * options.hours - phase[district], begin)

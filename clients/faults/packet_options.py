@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from clients.core.numbers.bounds import Within
 from clients.core.options import check_not_negative, check_positive, check_range
 from clients.faults.options import POSITIVE, Fill, SensorFaultOptions, SlottedFaultOptions
 
@@ -104,7 +105,7 @@ class GatewayOutageOptions(SensorFaultOptions):
     """
 
     kind: Literal["gateway_outage"] = "gateway_outage"
-    hours: float = 6.0
+    hours: Annotated[float, Within(1 / 12, 1e18, why="the shortest step of readings is five minutes")] = 6.0
     share: float = 0.3
     storm_factor: float = 9.0
     fill: Fill = "last"

@@ -18,6 +18,7 @@ OUTLIER = 10.0
 NORMAL = 1.4826
 """Standard deviation of a normal number over its median absolute deviation."""
 _ROW = 4096  # numbers, at least
+_BLOCK = 1 << 20  # numbers
 
 
 def standardise(values: F32, channels: Sequence[Channel]) -> None:
@@ -47,14 +48,19 @@ def inliers(flat: F64) -> F64:
     features where that is 0, such as one-hot ones, it is the median of their deviations that are not 0. All other
     values stay as they are, to the bit.
     """
-    middle = np.median(flat, axis=0)
-    away = np.abs(flat - middle)
-    scale = NORMAL * np.median(away, axis=0)
-    rare = away[:, scale == 0]
-    if rare.any():
-        scale[scale == 0] = np.median(rare[rare > 0])
+    middle, scale, rare = np.empty(flat.shape[1]), np.empty(flat.shape[1]), [np.zeros(0)]
+    step = max(1, _BLOCK // len(flat))
+    cuts = [slice(j, j + step) for j in range(0, flat.shape[1], step)]
+    for cut in cuts:  # blocks of features need little extra memory
+        middle[cut] = np.median(flat[:, cut], axis=0)
+        away = np.abs(flat[:, cut] - middle[cut])
+        scale[cut] = NORMAL * np.median(away, axis=0)
+        varies_rarely = away[:, scale[cut] == 0]
+        rare.append(varies_rarely[varies_rarely > 0])
+    if any(map(len, rare)):
+        scale[scale == 0] = np.median(np.concatenate(rare))
     bound = OUTLIER * np.maximum(scale, np.sqrt(np.mean(scale**2)))
-    if not (away > bound).any():
+    if not any((np.abs(flat[:, cut] - middle[cut]) > bound[cut]).any() for cut in cuts):
         return flat
     return np.asarray(np.clip(flat, middle - bound, middle + bound))
 

@@ -109,8 +109,10 @@ def _error(sums: F64, means: F64, n: I64, w: F64) -> float:
     within = 2 * ((size - 1) * own_mean - own) / ((size - 1) * np.maximum(size - 2, 1))
     others = means @ w - np.diagonal(means) * w
     across = (others[owner] - (sums @ (w / n) - own * (w / n)[owner])) / (size - 1)
+    # of two examples M_kk is one distance: its change is how far it is from the mean of all clients'
+    within = np.where(size > 2, within, own_mean - w @ np.diagonal(means))
     change = w[owner] * (2 * across + (w[owner] - 1) * within)
-    variance = ((size - 1) / size * np.where(size > 2, change**2, 0.0)).sum()
+    variance = ((size - 1) / size * change**2).sum()
     return float(np.sqrt(variance))
 
 

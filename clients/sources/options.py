@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from clients.core.errors import require
+from clients.core.numbers.bounds import Within
 from clients.core.options import DataOptions, HeldOutOptions, check_at_least, check_not_negative
 from clients.partition.long_tail import Thinning
 
@@ -145,7 +146,7 @@ class QuadraticOptions(DataOptions):
     centres: tuple[Centre, ...] = ()
     clients: int = 10
     dimension: int = 1
-    condition: float = 10.0
+    condition: Annotated[float, Within(1, 1e15, why="float64 must tell the least curvature from 0")] = 10.0
     spread: float = 1.0
     weights: tuple[int | float, ...] = ()
     noise: float = 0.0

@@ -136,6 +136,18 @@ def penalties(local: LocalOptions) -> tuple[float, float]:
     return local.l1, local.coupled_decay + (local.decoupled_decay if local.optimizer in ("gd", "sgd") else 0.0)
 
 
+def penalty(params: Tensor, local: LocalOptions) -> float:
+    """Return the `penalties` l1 |w|_1 + l2 |w|^2 / 2 at `params` [P]; `penalty_gradient` is their gradient.
+
+    Example:
+        >>> penalty(torch.tensor([3.0, -4.0]), LocalOptions(l1=1.0, l2=2.0))
+        32.0
+    """
+    w = params.double()
+    l1, l2 = penalties(local)
+    return float(l1 * w.abs().sum() + 0.5 * l2 * w.square().sum())
+
+
 def penalty_gradient(local: LocalOptions, params: Tensor, gradient: Tensor) -> Tensor | None:
     """Return the gradient at `params` [P] of the `penalties` that local steps descend; None without penalties.
 

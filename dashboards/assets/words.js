@@ -29,7 +29,7 @@ function noticesOf({ notices }) {
   return el(
     "section",
     { class: "card notices", id: "notices" },
-    el("h3", {}, "How the data were read"),
+    el("h3", {}, "Notices"),
     el("ul", {}, notices.map((notice) => el("li", {}, notice))),
   );
 }

@@ -208,9 +208,7 @@ def _label_curves(figure: Any, axes: Any, view: dict[str, Any]) -> None:
 def _feature_curve(figure: Any, axes: Any, view: dict[str, Any]) -> None:
     shift = view["curves"]["feature_shift"]
     label = "energy distance from all clients"
-    if (
-        np.nanmin(_array(shift["values"])) < 0
-    ):  # an unbiased estimate of a distance near 0 is negative about half of the time
+    if np.nanmin(_array(shift["values"])) < 0:  # an unbiased estimate of 0 is below it about half of the time
         label += "\n(below 0: noise around no shift)"
     if shift["names"]:
         _named_bars(axes, shift["names"], shift["values"], label)

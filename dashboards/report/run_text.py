@@ -213,24 +213,30 @@ def _target_row(target: Facts | None) -> tuple[str, str]:
     parts = [count(target["rounds"], "round")] if is_number(target.get("rounds")) else []
     parts += [data_size(target["bytes"])] if is_number(target.get("bytes")) else []
     parts += [simulated(target["simulated_seconds"])] if is_number(target.get("simulated_seconds")) else []
-    words = ", ".join(parts)
-    return "to target", f"{words or 'not reached'}   ({name})"
+    unmet = "not reached"
+    if is_number(target.get("met")) and is_number(target.get("hold")):
+        unmet = f"met for {count(target['met'], 'measured round')} in a row, {target['hold']} are needed"
+    return "to target", f"{', '.join(parts) or unmet}   ({name})"
 
 
 def rate_words(outcome: Facts) -> str:
     """Return the fitted rate and the rounds still needed, or why there is no rate."""
     rate = outcome.get("rate") or {}
+    metric = label_of(str(rate["metric"])) if rate.get("metric") else ""
     if "no_trend" in rate:
-        words, iterates = f"no trend: {rate['no_trend']}", rate.get("iterates") or {}
-        return words + (f"; the steps shrink by the factor {share(iterates['factor'])} a round" if iterates else "")
-    if rate.get("family") == "power":
-        return f"falls {_power_law(rate)}{_limit(rate)}"
+        steps = (rate.get("iterates") or {}).get("factor")
+        words = f"{metric or 'loss'} has no single rate: {rate['no_trend']}"
+        return words + (f"; the steps shrink by the factor {share(steps)} a round" if is_number(steps) else "")
+    if rate.get("family") == "power" and "exponent" in rate:
+        falls = 2.0 ** -rate["exponent"]
+        words = f"{metric or 'loss'} falls {_power_law(rate)}{_limit(rate)}"
+        return f"{words}: late in a run, twice the rounds leave {share(falls, 2)} of the distance"
     if "factor" not in rate:
         return ""
-    words = f"{share(rate['factor'])} a round"
+    words = f"{metric + ' ' if metric else ''}{share(rate['factor'])} a round"
     if "low" in rate and "high" in rate:
         words += f" ({share(rate['low'])} to {share(rate['high'])})"
-    if rate.get("family") == "undecided":
+    if rate.get("family") == "undecided" and "exponent" in rate:
         words += f" or {_power_law(rate)}, the record cannot tell which"
     words += _limit(rate)
     left = outcome.get("rounds_to_go")
@@ -239,13 +245,15 @@ def rate_words(outcome: Facts) -> str:
 
 def _power_law(rate: Facts) -> str:
     """Return the fitted power law with the interval of its exponent."""
-    ends = f"{number(rate['exponent_low'])} to {number(rate['exponent_high'])}"
-    return f"as round^-{number(rate['exponent'])} ({ends})"
+    words = f"as round^-{number(rate['exponent'])}"
+    if "exponent_low" in rate and "exponent_high" in rate:
+        words += f" ({number(rate['exponent_low'])} to {number(rate['exponent_high'])})"
+    return words
 
 
 def _limit(rate: Facts) -> str:
     """Return the fitted limit with its interval; nothing where no family of curves fits."""
-    if not (is_number(rate.get("limit_low")) and is_number(rate.get("limit_high"))):
+    if not all(is_number(rate.get(key)) for key in ("limit", "limit_low", "limit_high")):
         return ""
     return f", towards {number(rate['limit'])} ({number(rate['limit_low'])} to {number(rate['limit_high'])})"
 

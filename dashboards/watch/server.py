@@ -110,9 +110,7 @@ def _listening(port: int) -> socket.socket:
 
 def application(runs: WatchedRuns, page: bytes) -> ASGIApp:
     """Return the application that serves the page, `runs.json` and `run.json?name=...&seen=...`."""
-    lock = (
-        threading.Lock()
-    )  # starlette calls the functions below in several threads, and WatchedRuns is not thread-safe
+    lock = threading.Lock()  # the functions below run in several threads, and WatchedRuns is not thread-safe
 
     def answer(make: Callable[[], Any]) -> Response:
         with lock:

@@ -29,10 +29,7 @@ from server.convergence.criterion import (
     update_best,
 )
 from server.convergence.facts import METRICS, label_of, shown
-from server.convergence.noise import WINDOW, climbs, excess, jumps, recovering
-
-_NOISE = 4.0
-"""A metric is at its best where it is no further from it than this many standard deviations of its noise."""
+from server.convergence.noise import CLEAR, WINDOW, climbs, excess, jumps, recovering
 
 
 def _target(options: TargetOptions, before: CriterionState | None, round_index: int, values: Values) -> CriterionState:
@@ -57,10 +54,12 @@ def _plateau(
     known = before.bests if before else ()
     best = update_best(known[0] if known else None, value, round_index, options.min_delta, up=up)
     first, sign = known[1] if known else best, -1.0 if up else 1.0
+    very_best = update_best(known[2] if known else None, value, round_index, 0.0, up=up)  # small gains count here
+    bests = (best, first, very_best)
     lost = sign * (value - best.value)
     if best.round_index == first.round_index and best.stale and lost > options.min_delta:
         words = f"{what} {shown(value)} is worse than its first value {shown(first.value)}"
-        return CriterionState(value, first.value, 0, 1.0, words, round_index, (best, first))
+        return CriterionState(value, first.value, 0, 1.0, words, round_index, bests)
     recent = (*(before.recent if before else ()), value)[-WINDOW:] if best.stale else ()
     losses, lowest = tuple(sign * one for one in recent), sign * best.value
     gain = max(sign * (first.value - best.value), options.min_delta)
@@ -72,19 +71,19 @@ def _plateau(
     close, rises = lost <= options.min_delta, climbs((lowest, *losses))
     if close and rises:
         held = min(held, options.patience - 1)  # wait for where it comes to rest
-    rests = not rises and (close or excess(losses[-max(held, 1) :], lowest) <= _NOISE)
+    rests = not rises and (close or excess(losses[-max(held, 1) :], lowest) <= CLEAR)
     since = round_index - held + 1
     if before is not None and before.held and held > 1:
         since = before.since
     threshold = best.value - sign * options.min_delta
-    words = _plateau_words(options, best, value, held, since, round_index, rests=rests, recovers=recovers)
+    words = _plateau_words(options, bests, value, held, since, round_index, rests=rests, recovers=recovers)
     left = max(0.0, 1.0 - held / options.patience)
-    return CriterionState(value, threshold, held, left, words, since, (best, first), recent=recent, rests=rests)
+    return CriterionState(value, threshold, held, left, words, since, bests, recent=recent, rests=rests)
 
 
 def _plateau_words(
     options: PlateauOptions,
-    best: Best,
+    bests: tuple[Best, ...],
     value: float,
     held: int,
     since: int,
@@ -93,9 +92,9 @@ def _plateau_words(
     rests: bool,
     recovers: bool,
 ) -> str:
-    """Return the state of a plateau as a clause."""
-    what = label_of(options.metric)
-    if best.stale == 0:
+    """Return the state of a plateau as a clause; the best that it names counts gains below `min_delta` too."""
+    what, still, best = label_of(options.metric), bests[0].stale == 0, bests[2]
+    if still:
         return f"{what} still improves ({shown(value)})"
     if recovers:
         return (

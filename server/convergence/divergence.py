@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from bisect import insort
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -132,7 +133,7 @@ class DivergenceWatch:
     Attributes:
         losses: the course of each loss.
         held: measured rounds in a row in which the gradient norm was too high.
-        norms: largest gradient norms so far, sorted.
+        norms: largest gradient norms so far, sorted; 8 bytes each.
         start: median of the first gradient norms.
         step: the last measured length of the server's step.
     """
@@ -140,7 +141,7 @@ class DivergenceWatch:
     options: DivergenceOptions = field(default_factory=DivergenceOptions)
     losses: dict[str, LossCourse] = field(default_factory=dict)
     held: int = 0
-    norms: list[float] = field(default_factory=list)
+    norms: array[float] = field(default_factory=lambda: array("d"))
     start: float = 0.0
     step: float | None = None
 

@@ -19,10 +19,10 @@ from server.convergence.rate import LEVEL
 
 Family = Literal["geometric", "power", "undecided", "neither"]
 FEWEST_OF_FAMILY = 12
-"""Values below which families are not told apart."""
-_CLEAR = 3.0
+"""With fewer values the families are not compared."""
+_EVIDENCE = 3.0
 """A family fits clearly better from this difference of log-likelihoods on: 20 to 1."""
-_SYSTEMATIC = 0.7
+SYSTEMATIC = 0.7
 """Residuals of which neighbours are correlated as much are no noise: the curve bends otherwise."""
 _POINTS = 256
 _OF_MEANS = 1e-6
@@ -89,16 +89,17 @@ def fit_families(values: Sequence[float] | F64) -> Families | None:
     power = _profile(t, z, weights, floor, power=True)
     counted = _independent(len(t), max(geometric.echo, power.echo))
     gain = 0.5 * counted * math.log(geometric.misfit / power.misfit) - 0.5 * math.log(counted)
-    better: Family = "power" if gain > _CLEAR else "geometric" if gain < -_CLEAR else "undecided"
+    better: Family = "power" if gain > _EVIDENCE else "geometric" if gain < -_EVIDENCE else "undecided"
     bound = better == "power" and power.shape >= _EXPONENTS[1]
     if better != "geometric" and (bound or not _is_noise(power, floor)):
         better = "neither"  # such as a sum of two geometric falls, which any curve with one parameter more fits better
-    return Families(_scaled(geometric, y[-1], scale), _scaled(power, y[-1], scale), better)
+    newest = float(y[-1])
+    return Families(_scaled(geometric, newest, scale), _scaled(power, newest, scale), better)
 
 
 def _is_noise(found: Fitted, floor: float) -> bool:
     """Return whether residuals are noise, so that the curve misses nothing: rounding, or little correlated."""
-    return found.misfit <= 100.0 * floor or found.echo < _SYSTEMATIC
+    return found.misfit <= 100.0 * floor or found.echo < SYSTEMATIC
 
 
 def _thinned(y: F64) -> tuple[F64, F64, F64]:

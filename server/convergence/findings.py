@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from server.convergence.facts import facts_of, label_of, shown
-from server.convergence.noise import WINDOW, deviation
+from server.convergence.facts import METRICS, facts_of, label_of, shown
+from server.convergence.noise import CLEAR, WINDOW, deviation, direction
 from server.convergence.rate import NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
 
@@ -17,9 +17,10 @@ Line = Mapping[str, Any]
 Series = list[tuple[int, float]]
 LEARNT_ON = ("optimality_gap", "validation_loss", "train_loss")
 """Losses that what was learnt is judged by: the first that the record has."""
-_CLEAR = 4.0
-"""A change is clear from this many standard deviations of the noise on."""
+_SCORES = ("validation_accuracy", "validation_balanced_accuracy")
 _FEWEST = 5
+_ROUNDING = 1e-6
+"""Relative rounding of a loss in float32."""
 _AT_REST = 0.05
 """Steps tend to 0 where their limit is below this share of the longest."""
 
@@ -39,9 +40,11 @@ def findings(lines: Sequence[Line]) -> tuple[str, ...]:
 
     name, learnt = next(((n, found) for n in LEARNT_ON if len(found := series(n)) >= _FEWEST), ("", []))
     values, steps = [value for _, value in learnt], [value for _, value in series("step_norm")]
+    learnt_otherwise = any(_learnt_by(name, series(name)) for name in (*_SCORES, "train_loss"))
+    known = bool(series("optimality_gap"))  # of one known objective: there is nothing to overfit
     clauses = (
-        _overfits(series("validation_loss"), series("train_loss")),
-        _learnt_nothing(name, values),
+        "" if known else _overfits(series("validation_loss"), series("train_loss")),
+        "" if learnt_otherwise else _learnt_nothing(name, values),
         _is_biased(name, values, steps),
     )
     return tuple(clause for clause in clauses if clause)
@@ -60,11 +63,21 @@ def _overfits(validation: Series, train: Series) -> str:
     before = [value for r, value in train if r <= best][-3:]
     after = [value for r, value in train if r > best][-3:]
     falls = before and after and statistics.median(after) < statistics.median(before)
-    if not falls or rise <= _CLEAR * deviation(since[-WINDOW:]):
+    if not falls or rise <= CLEAR * deviation(since[-WINDOW:]) + _ROUNDING * abs(lowest):
         return ""
     rounds = validation[-1][0] - best
     course = f"from its best {shown(lowest)} in round {best} to {shown(since[-1])}"
     return f"validation loss rose for {rounds} rounds, {course}, while training loss fell: it overfits"
+
+
+def _learnt_by(name: str, found: Series) -> bool:
+    """Return whether a measure is clearly better at the end than at its start, whatever another loss does."""
+    values = [value for _, value in found]
+    if len(values) < _FEWEST:
+        return False
+    sign = 1.0 if METRICS[name] else -1.0
+    gain = sign * (statistics.median(values[-_FEWEST:]) - values[0])
+    return gain > CLEAR * deviation(values[1:][-WINDOW:]) + _ROUNDING * abs(values[0])
 
 
 def _learnt_nothing(name: str, values: Sequence[float]) -> str:
@@ -74,10 +87,12 @@ def _learnt_nothing(name: str, values: Sequence[float]) -> str:
     first, noise = values[0], deviation(values[1:][-WINDOW:])
     fell = first - min(values)
     newest = first - statistics.median(values[-_FEWEST:])
-    rounding = 1e-6 * abs(first)  # of a loss in float32
-    if fell > _CLEAR * noise + rounding or newest > noise + rounding:
+    rounding = _ROUNDING * abs(first)
+    if newest < 0.0 and direction(values) > 0:
+        return ""  # it explodes: that is another finding, and its scatter is no noise
+    if fell > CLEAR * noise + rounding or newest > noise + rounding:
         return ""
-    if fell <= rounding and newest <= -_CLEAR * noise - rounding:
+    if fell <= rounding and newest <= -CLEAR * noise - rounding:
         return ""  # it rose: that is another finding
     return f"{label_of(name)} never fell below its start {shown(first)} by more than its noise: nothing was learnt"
 
@@ -97,7 +112,7 @@ def _is_biased(name: str, values: Sequence[float], steps: Sequence[float]) -> st
         return ""
     least = min(values)
     rise = values[-1] - least
-    if rise <= _CLEAR * deviation(values[-_FEWEST:]) or rise < 0.5 * (max(values) - least):
+    if rise <= CLEAR * deviation(values[-_FEWEST:]) or rise < 0.5 * (max(values) - least):
         return ""
     rate = shrinking(steps)
     if rate is None or steps[-1] > 0.5 * max(steps):

@@ -9,12 +9,14 @@ from itertools import pairwise
 
 WINDOW = 32
 """Values that are kept, at most."""
+CLEAR = 4.0
+"""A difference is clear from this many standard deviations of the noise on."""
 _RANGE = {2: 1.128, 3: 1.693}
 """Expected range of two or three normal values, in standard deviations."""
 _SMALL, _LARGE = 0.1, 0.5
 """Shares of what was gained that a rise loses: a small one has to stand out from noise."""
 _FEW = 5
-"""From so many values on noise can be told from a trend."""
+"""With at least so many values noise differs measurably from a trend."""
 _TREND = 8
 _MANY = {2: 1, 3: 3, 4: 6, 5: 10, 6: 13, 7: 17, 8: 20}
 """Pairs in order minus pairs out of order that a trend needs, by values; from 5 on noise has them once in a hundred."""

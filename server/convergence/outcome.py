@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.facts import facts_of
-from server.convergence.families import fit_families
+from server.convergence.families import SYSTEMATIC, fit_families
 from server.convergence.findings import shrinking
 from server.convergence.monitor import ConvergenceOptions
-from server.convergence.rate import FEWEST, RISES, NoTrend, Rate, fit_rate
+from server.convergence.rate import FEWEST, NEWEST, RISES, NoTrend, Rate, fit_rate
 from server.convergence.recursion import LONGEST
 from server.convergence.targets import TargetTracker
 
@@ -23,10 +24,10 @@ RATE_EVERY = 5
 AMONG = 3
 """The clients with the largest drift in a round that `widest` counts."""
 
-NEWEST = 100
-"""Newest values that a rate in the record is fitted to."""
 _AT_ONCE = 0.05
 """A loss whose factor is below this fell in one round."""
+_STANDS_OUT = 5.0
+"""Standard deviations of the noise that a curve has to fall."""
 _RATE_METRICS = ("optimality_gap", "validation_loss", "train_loss")
 
 
@@ -68,10 +69,13 @@ class Trend:
         """
         if self._metric is None:
             return {"rate": {"no_trend": "no loss is measured"}}
-        found = _fit_whole(self._values) if whole else fit_rate(self._values, window=NEWEST)
-        if not isinstance(found, Rate):
-            return {"rate": {"metric": self._metric, "no_trend": found.reason} | self._iterates(found, whole=whole)}
+        found = _fit_whole(self._values) if whole else fit_rate(self._values)
         least = 0.0 if self._metric == "optimality_gap" else self._least
+        if not isinstance(found, Rate):
+            curve = _clear_family(self._values, -math.inf if least is None else least) if whole else {}
+            if curve and found.reason != RISES:
+                return {"rate": {"metric": self._metric} | curve}
+            return {"rate": {"metric": self._metric, "no_trend": found.reason} | self._iterates(found, whole=whole)}
         found = found if least is None else found.no_lower(least)
         rate: dict[str, Any] = {
             "metric": self._metric,
@@ -115,20 +119,60 @@ def _family(values: Sequence[float], found: Rate) -> dict[str, Any]:
         return {"family": "power"} | exponent | _limits(power.limit, power.limits, found.least)
     ends: tuple[float, ...] = (*geometric.limits, found.limit, found.limit_at(found.low), found.limit_at(found.high))
     ends += power.limits if fitted.better == "undecided" else ()
-    limits = _limits(found.limit, (min(ends), max(ends)), found.least)
+    # A falling curve has not passed its limit: of the newest values, not all lie below it.
+    highest = max(found.limit, float(max(values[-max(FEWEST, len(values) // 10) :])))
+    limits = _limits(found.limit, (min(ends), min(max(ends), highest)), found.least)
     return {"family": fitted.better} | limits | (exponent if fitted.better == "undecided" else {})
+
+
+def _clear_family(values: list[float], least: float) -> dict[str, Any]:
+    """Return the family that a whole record clearly follows although its newest rounds have no rate of their own.
+
+    A power law slows down so much that its newest rounds are level. A fall has to stand out from the noise.
+    """
+    fitted = fit_families(values[-LONGEST:])
+    if fitted is None or fitted.better not in ("power", "geometric"):
+        return {}
+    curve, noise = getattr(fitted, fitted.better), float(np.ptp(values[-LONGEST:]))
+    noise *= math.sqrt(curve.misfit)
+    stands_out = values[-LONGEST:][0] - curve.limit >= _STANDS_OUT * noise
+    if not stands_out or curve.echo >= SYSTEMATIC or curve.limit < least:
+        return {}
+    names = ("exponent", "exponent_low", "exponent_high") if fitted.better == "power" else ("factor", "low", "high")
+    shape = dict(zip(names, map(float, (curve.shape, *curve.shapes)), strict=True))
+    return {"family": fitted.better} | shape | _limits(curve.limit, curve.limits, least)
 
 
 def _limits(limit: float, ends: tuple[float, float], least: float) -> dict[str, float]:
     """Return a limit and its interval, none of them below the least value."""
-    return {"limit": max(limit, least), "limit_low": max(ends[0], least), "limit_high": max(ends[1], least)}
+    found = {"limit": limit, "limit_low": ends[0], "limit_high": ends[1]}
+    return {name: float(max(value, least)) for name, value in found.items()}
 
 
 def _fit_whole(values: list[float]) -> Rate | NoTrend:
     """Fit all values, or the newest half, quarter ... of them: the longest whose limit the newest do not contradict.
 
     A curve that falls in two phases has no single rate: a straight fit puts the limit above its newest values.
+    A loss that rises at first is fitted from its peak on, and one that came to rest only as far as it moved.
     """
+    found = _longest_fit(_moving(values))
+    if isinstance(found, Rate) or found.reason == RISES:
+        return found
+    peak = int(np.argmax(values)) if values and np.isfinite(values).all() else 0
+    after = _longest_fit(_moving(values[peak:])) if peak else found
+    return after if isinstance(after, Rate) else found
+
+
+def _moving(values: list[float]) -> list[float]:
+    """Return the values without the last ones where those are equal to the bit: they have no distance to a limit."""
+    last = len(values)
+    while last > FEWEST and values[last - 1] == values[last - 2]:
+        last -= 1
+    return values[:last] if last > FEWEST else values
+
+
+def _longest_fit(values: list[float]) -> Rate | NoTrend:
+    """Return the fit of the longest newest part of the values whose limit the newest of them do not contradict."""
     window = min(len(values), LONGEST)
     found = fit_rate(values, window=max(window, FEWEST))
     if isinstance(found, Rate) and found.factor < _AT_ONCE and not isinstance(fit_rate(values[1:]), Rate):
@@ -145,10 +189,13 @@ def _fit_whole(values: list[float]) -> Rate | NoTrend:
 
 
 def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, Any] | None:
-    """Return rounds, simulated seconds and bytes to a target, first reached and held; None without a target."""
+    """Return rounds, simulated seconds and bytes to a target, first reached and held; None without a target.
+
+    Of a target that was met for too few rounds in a row it has that number, `met`, and the one needed, `hold`.
+    """
     if target is None:
         return None
-    tracker = TargetTracker(target)
+    tracker, longest = TargetTracker(target), 0
     for line in lines:
         tracker.observe(
             line["round"],
@@ -156,9 +203,10 @@ def to_target(lines: Sequence[Line], target: TargetOptions | None) -> dict[str, 
             seconds=line["simulated_seconds_total"],
             sent=line["bytes_total"],
         )
+        longest = max(longest, tracker.held)
     found: dict[str, Any] = {"metric": target.metric, "value": target.threshold}
     if tracker.reached is None:
-        return found
+        return found | ({"met": longest, "hold": target.hold} if longest else {})
     reached = tracker.reached
     return found | {"rounds": reached.rounds, "simulated_seconds": reached.seconds, "bytes": reached.bytes}
 

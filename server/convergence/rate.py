@@ -15,10 +15,14 @@ from server.convergence.recursion import LONGEST, Line, bent, carried, echoing, 
 
 FEWEST = 8
 """Values below which no rate is fitted."""
+NEWEST = 100
+"""Newest values that a rate is fitted to."""
 SHORTEST = 16
 """Shortest window the search for a straight recursion ends at."""
 RISES = "it rises"
 """Why a rising curve has no rate."""
+STEADY = "it falls without slowing yet"
+"""Why a straight fall has no rate."""
 LEVEL = 0.9
 """Coverage the interval aims at."""
 _DESCENT = 5.0  # stationary standard deviations the window must start above its limit
@@ -102,7 +106,7 @@ class Rate:
         return math.log((value - limit) / (self.current - limit)) / math.log(max(factor, 1e-12))
 
 
-def fit_rate(values: Sequence[float] | F64, *, window: int = 100) -> Rate | NoTrend:
+def fit_rate(values: Sequence[float] | F64, *, window: int = NEWEST) -> Rate | NoTrend:
     """Fit the factor by which the distance to the limit shrinks each round.
 
     Each value is regressed on the one before it (`recursion`), with weights 1 / (|y - limit| + floor), the
@@ -161,13 +165,16 @@ def _conclude(line: Line, ends: tuple[float, float] | None, newest: float, scale
     """Return the rate of a fitted recursion, or why it has none."""
     n = len(line.e)
     slope, deviation, spread, pivot = echoing(line) or carried(line)
+    if slope >= 1.0 and line.x[0] > line.z[-1]:
+        hidden = slope - _quantile(n - 2) * deviation < 1.0
+        return NoTrend(f"over the newest {n + 1} rounds noise hides whether it slows down" if hidden else STEADY)
     if slope >= 1.0:
-        return NoTrend("it falls without slowing yet" if line.x[0] > line.z[-1] else RISES)
+        return NoTrend(RISES)
     start = float(line.x[0]) - (pivot[1] - slope * pivot[0]) / (1.0 - slope)
     if start <= -_DESCENT * spread:
         return NoTrend(RISES)
     if start < _DESCENT * spread:
-        return NoTrend(f"over {n + 1} rounds it fell no further than noise would carry it")
+        return NoTrend(f"over the newest {n + 1} rounds it fell no further than noise would carry it")
     reach = _quantile(n - 2) * deviation
     low, high = slope - reach, slope + reach
     if ends is not None:

@@ -19,9 +19,9 @@ from clients.core.arrays import Array
 from clients.core.errors import RunFolderError
 from server.record.checked.line_files import RecordedLines, read_record
 from server.record.checked.regular_files import LARGEST_PART, read_regular
-from server.record.checked.seals import UNLIKE, checksum
+from server.record.checked.seals import START, UNLIKE, checksum
 from server.record.files import sync_folder, temporary, whole_file, writing
-from server.record.jsonlines import RoundWriter
+from server.record.jsonlines import RoundWriter, line_after
 
 Columns = Mapping[str, Array]
 PARTS, INDEX = "part-*.parquet", "_parts.jsonl"
@@ -213,16 +213,11 @@ class ClientTable:
         found = read_index(self.folder)
         if found.values == wanted and not found.damage and not found.truncated:
             return
-        fresh = temporary(self.folder / INDEX)
-        with writing(fresh):
-            fresh.unlink(missing_ok=True)
-        writer = RoundWriter(fresh)
-        for line in wanted:
-            writer.append(line)
-        writer.sync()
-        writer.close()
-        with writing(self.folder / INDEX):
-            fresh.replace(self.folder / INDEX)
+        head = START
+        with whole_file(self.folder / INDEX) as file:
+            for line in wanted:
+                raw, head = line_after(head, line)
+                file.write(raw)
         sync_folder(self.folder)
 
 

@@ -37,13 +37,21 @@ def problems_of(folder: RunFolder, rounds: RecordedLines, outcome: Line | None) 
     """
     ended = outcome is not None and outcome.get("outcome") != "interrupted"
     reached = _reached(folder, outcome)
-    found = list(_rounds(folder, rounds, outcome, reached))
+    seals = _seals(folder)
+    found = list(_rounds(folder, rounds, seals, reached))
     kept = min(reached, _finite(outcome, reached))
     found += client_problems(folder.clients, rounds.values, kept) + score_problems(folder.scores, rounds.values, kept)
-    found += _files(folder, ended)
+    found += _files(folder, seals if ended else {})
     if rounds.values and not rounds.has_links:
         return [*found, NO_CHECKSUMS]
     return [*found, *(f"{name}: has no checksum." for name in unsealed_files(folder))]
+
+
+def _seals(folder: RunFolder) -> Mapping[str, str]:
+    """Return the checksums in the outcome; none before the end of the run, or where the outcome is damaged."""
+    with suppress(RunFolderError):
+        return folder.read_seals()
+    return {}
 
 
 def _reached(folder: RunFolder, outcome: Line | None) -> int:
@@ -59,8 +67,8 @@ def _finite(outcome: Line | None, reached: int) -> int:
     return int(outcome.get("last_finite_round", reached - 1))
 
 
-def _rounds(folder: RunFolder, rounds: RecordedLines, outcome: Line | None, reached: int) -> Iterator[str]:
-    """Yield sentences on rounds and events that are missing."""
+def _rounds(folder: RunFolder, rounds: RecordedLines, seals: Mapping[str, str], reached: int) -> Iterator[str]:
+    """Yield sentences on rounds and events that are missing; `seals` has the heads of their chains at the end."""
     have = [line["round"] for line in rounds.values]
     if any(later <= earlier for earlier, later in pairwise(have)):
         yield "rounds.jsonl: rounds are recorded twice or out of order."
@@ -69,9 +77,6 @@ def _rounds(folder: RunFolder, rounds: RecordedLines, outcome: Line | None, reac
     if lost and (have or reached):
         are = "is" if lost == [(lost[0][0], lost[0][0])] else "are"
         yield f"rounds.jsonl: {_in_words(lost)} {are} missing; the run reached round {max(reached, *have, 0)}."
-    seals: Mapping[str, str] = {}
-    with suppress(RunFolderError):
-        seals = folder.read_seals() if outcome is not None else {}
     if "rounds.jsonl" in seals and rounds.head().hex() != seals["rounds.jsonl"]:
         yield "rounds.jsonl: is not the record that the outcome was computed from; lines were changed or removed."
     if "events.jsonl" in seals:
@@ -81,24 +86,22 @@ def _rounds(folder: RunFolder, rounds: RecordedLines, outcome: Line | None, reac
                 yield "events.jsonl: lacks events that the run recorded."
 
 
-def _files(folder: RunFolder, ended: bool) -> Iterator[str]:
-    """Yield sentences on a changed scenario, a lost or changed model, and files without a checksum."""
+def _files(folder: RunFolder, seals: Mapping[str, str]) -> Iterator[str]:
+    """Yield sentences on a changed scenario, and on a lost or changed model where `seals` has its checksum."""
     with suppress(RunFolderError):
         if problem := folder.scenario_problem():
             yield f"scenario.toml: {problem}."
-    seals: Mapping[str, str] = {}
-    with suppress(RunFolderError):
-        seals = folder.read_seals()
     stated = seals.get(folder.model.name)
-    if ended and stated is not None:
-        if not folder.model.is_file():
-            yield "model.safetensors: is missing."
-        else:
-            try:
-                if checksum(read_regular(folder.model, most=LARGEST_PART)) != stated:
-                    yield f"model.safetensors: {UNLIKE}."
-            except RunFolderError as error:
-                yield f"model.safetensors: {error.problem}."
+    if stated is None:
+        return
+    if not folder.model.is_file():
+        yield "model.safetensors: is missing."
+        return
+    try:
+        if checksum(read_regular(folder.model, most=LARGEST_PART)) != stated:
+            yield f"model.safetensors: {UNLIKE}."
+    except RunFolderError as error:
+        yield f"model.safetensors: {error.problem}."
 
 
 def client_problems(clients: Path, lines: Sequence[Line], reached: int) -> list[str]:

@@ -78,6 +78,14 @@ def from_json(text: str | bytes) -> Any:
     return parse_json(text.encode() if isinstance(text, str) else text, exact=True)
 
 
+def line_after(head: bytes, line: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return a line's bytes with its link, and the chain's head after it; `head` is the one before it."""
+    assert line, "an empty line cannot carry its link"
+    content = to_json(line).encode()
+    head = link(head, content)
+    return chained(content, head) + b"\n", head
+
+
 class RoundWriter:
     """Appends lines of JSON to one file; each is passed to the system before `append` returns.
 
@@ -115,10 +123,8 @@ class RoundWriter:
             RunFolderError: the system refused: a full disk, a disk gone read-only, an input or output error.
         """
         assert self._handle is not None, "the record is closed"
-        assert line, "an empty line cannot carry its link"
-        content = to_json(line).encode()
-        head = link(self.head, content)
-        rest = memoryview(chained(content, head) + b"\n")
+        raw, head = line_after(self.head, line)
+        rest = memoryview(raw)
         length = len(rest)
         try:
             with writing(self.path):

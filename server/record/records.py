@@ -1,15 +1,4 @@
-"""A run's folder: its files, how it is made, and the observer that fills it.
-
-scenario.toml      the scenario as resolved            rounds.jsonl    one line a round, flushed
-environment.json   versions, machine, decisions        events.jsonl    one line an event
-clients/           rows by client and round            checkpoint/     the state for `resume`
-model.safetensors  the final model                     outcome.json    how it ended; absent before
-partition.json     client sizes and label counts       report.html     the report, from `dashboards`
-data_truth.json    faults, concept drifts, the city    (only if any changed the data)
-forecasts.json     forecasts against truth, for the report (only of forecasts)
-parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
-scores/            scores by client and evaluated round (only with federated evaluation)
-"""
+"""A run's folder: how it is made, how its files are written and read back, and how a resumed run cuts it back."""
 
 from __future__ import annotations
 
@@ -19,31 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from clients.core.arrays import Array
 from clients.core.errors import RunFolderError
 from server.record.checked.json_files import read_json, write_json
 from server.record.checked.line_files import RecordedLines, read_record, truncate_rounds
 from server.record.checked.regular_files import LARGEST_TEXT, read_regular
-from server.record.checked.seals import checksum, sealed_toml, toml_problem, unsealed_toml
+from server.record.checked.run_paths import RunPaths
+from server.record.checked.seals import sealed_toml, toml_problem, unsealed_toml
 from server.record.client_table import ClientTable
 from server.record.environment import environment
 from server.record.files import folder_name, sync_folder, whole_file, writing
 from server.record.hints import absent, incomplete, is_run, way_on
-from server.record.jsonlines import RoundWriter
 from server.record.kept_parameters import ParameterFolder
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """One run's folder. `create` and `create_at` make it; `open` finds an existing one.
-
-    Attributes:
-        path: the folder.
-    """
-
-    path: Path
+class RunFolder(RunPaths):
+    """One run's folder. `create` and `create_at` make it; `open` finds an existing one."""
 
     @classmethod
     def create(cls, root: Path, scenario_name: str, *, now: datetime) -> RunFolder:
@@ -99,74 +81,9 @@ class RunFolder:
         return folder
 
     @property
-    def scenario(self) -> Path:
-        """The resolved scenario."""
-        return self.path / "scenario.toml"
-
-    @property
-    def rounds(self) -> Path:
-        """One line for each round: the source of truth for all exporters."""
-        return self.path / "rounds.jsonl"
-
-    @property
-    def events(self) -> Path:
-        """One line for each event: `round`, `kind`, `message` and more."""
-        return self.path / "events.jsonl"
-
-    @property
-    def clients(self) -> Path:
-        """Parquet parts by client and round."""
-        return self.path / "clients"
-
-    @property
-    def scores(self) -> Path:
-        """Parquet parts by evaluated round and client: the clients' scores; absent where no client evaluates."""
-        return self.path / "scores"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The checkpoint's folder."""
-        return self.path / "checkpoint"
-
-    @property
-    def model(self) -> Path:
-        """The final model."""
-        return self.path / "model.safetensors"
-
-    @property
     def parameters(self) -> ParameterFolder:
         """The parameters of earlier rounds; empty where none were kept."""
         return ParameterFolder(self.path / "parameters")
-
-    @property
-    def environment(self) -> Path:
-        """The environment and the decisions at the start."""
-        return self.path / "environment.json"
-
-    @property
-    def partition(self) -> Path:
-        """Sizes and label counts of the clients."""
-        return self.path / "partition.json"
-
-    @property
-    def truth(self) -> Path:
-        """Ground truth of the data: faults, concept drifts, the city's clock; absent without any of these."""
-        return self.path / "data_truth.json"
-
-    @property
-    def forecasts(self) -> Path:
-        """Forecasts against truth of a few clients, for the report; absent where nothing is forecast."""
-        return self.path / "forecasts.json"
-
-    @property
-    def report(self) -> Path:
-        """The report page of the run."""
-        return self.path / "report.html"
-
-    @property
-    def outcome(self) -> Path:
-        """How the run ended."""
-        return self.path / "outcome.json"
 
     def write_scenario(self, text: str) -> None:
         """Write the resolved scenario.
@@ -336,72 +253,3 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     """Read a file of one JSON object; None where it is absent."""
     found = read_json(path)
     return found[0] if found is not None else None
-
-
-class Recorder:
-    """The observer that fills a run's folder. It is critical: an error in it stops the run.
-
-    Args:
-        folder: a new folder, or one cut back with `truncate`.
-
-    Attributes:
-        clients: the rows by client and round; the round loop adds to it.
-    """
-
-    critical: ClassVar[bool] = True
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self.clients = ClientTable(folder.clients)
-        self._scores: ClientTable | None = None
-        self._rounds, self._events = RoundWriter(folder.rounds), RoundWriter(folder.events)
-
-    def add_scores(self, round_index: int, columns: Mapping[str, Array]) -> None:
-        """Add the scores of the clients that evaluated the model of a round; see `ClientTable.add`."""
-        self._scores = self._scores or ClientTable(self.folder.scores)
-        self._scores.add(round_index, columns)
-
-    def run_started(self, facts: Mapping[str, Any]) -> None:
-        """Write environment.json."""
-        self.folder.write_environment(facts)
-
-    def round_finished(self, line: Mapping[str, Any]) -> None:
-        """Append to rounds.jsonl."""
-        self._rounds.append(line)
-
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Append to events.jsonl."""
-        self._events.append(event)
-
-    def run_finished(self, outcome: Mapping[str, Any]) -> None:
-        """Write the last client rows, then outcome.json."""
-        self.sync()
-        self.folder.write_outcome({**outcome, "seals": self.heads() | _checksums(self.folder.model)})
-
-    def sync(self) -> None:
-        """Sync the record to disk. Call it before a checkpoint, so that none is ahead of its record."""
-        self.clients.flush()
-        if self._scores is not None:
-            self._scores.flush()
-        self._rounds.sync()
-        self._events.sync()
-
-    def heads(self) -> dict[str, str]:
-        """Return the heads of the chains over the lines so far, by file. A checkpoint and the outcome keep them."""
-        return {"rounds.jsonl": self._rounds.head.hex(), "events.jsonl": self._events.head.hex()}
-
-    def close(self) -> None:
-        """Close the files; a second call does nothing."""
-        self._rounds.close()
-        self._events.close()
-        self.clients.close()
-        if self._scores is not None:
-            self._scores.close()
-
-
-def _checksums(file: Path) -> dict[str, str]:
-    """Return a file's checksum by its name; nothing where the file is absent."""
-    if not file.is_file():
-        return {}
-    with writing(file):
-        return {file.name: checksum(file.read_bytes())}

@@ -18,7 +18,7 @@ from clients.training.client_states import ClientStates
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.kept_parameters import ParameterFolder
-from server.record.records import Recorder
+from server.record.recorder import Recorder
 
 
 @runtime_checkable

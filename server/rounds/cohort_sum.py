@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64, Bool
 from clients.training.work import CohortUpdate, concatenate
-from server.algorithms.aggregation import Aggregation, convex, weighted_mean, weighted_sum
+from server.algorithms.aggregation import SUMS_TO_ONE, Aggregation, convex, weighted_mean, weighted_sum
 from server.algorithms.transforms import Aggregate
 from server.dispersion.measures import Dispersion, DispersionStream, Layers, measure_dispersion, of_aggregate
 
@@ -54,7 +53,7 @@ class SumPlan:
     def total(self) -> float:
         """Sum of the coefficients; exactly 1 where that is the sum up to rounding."""
         total = float(self.weights.sum())
-        return 1.0 if self.of_mean or math.isclose(total, 1.0, rel_tol=1e-9) else total
+        return 1.0 if self.of_mean or abs(total - 1.0) <= SUMS_TO_ONE else total
 
 
 @dataclass(frozen=True)

@@ -152,15 +152,16 @@ def answer(status: int, text: str) -> Answer:
         >>> answer(500, "too old sample").kind, answer(503, "").kind, answer(400, "out of order sample").kind
         ('refused', 'later', 'refused')
     """
-    said = f"HTTP {status}" + (f": {line[:200]}" if (line := presentable(text.strip().partition("\n")[0])) else "")
+    line = presentable(text.strip().partition("\n")[0])
+    answer_line = f"HTTP {status}" + (f": {line[:200]}" if line else "")
     if 200 <= status < 300:
         return Answer("taken")
     if status in _HOPELESS or 300 <= status < 400:
         why = _HOPELESS.get(status, "the URL leads elsewhere")
         return Answer("hopeless", f"HTTP {status}; {why}")
     if status in (408, 429) or (status >= 500 and not _NEVER.search(text)):
-        return Answer("later", said)
-    return Answer("refused", said)
+        return Answer("later", answer_line)
+    return Answer("refused", answer_line)
 
 
 _EXAMPLE = "Such as http://127.0.0.1:9090/api/v1/write."

@@ -1,4 +1,4 @@
-"""The memory that this process may take: RAM, the limits of its control groups, and its own resource limits."""
+"""What this process may take: processors, and memory by RAM, its control groups and its own resource limits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from clients.core.errors import require
+
+FEW_THREADS, THREADS_EACH = 64, 4
+"""Threads that any machine may have, and threads for each processor; more are refused."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,33 @@ def memory_used() -> int:
     with suppress(OSError, ValueError, IndexError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def checked_threads(threads: int | None, available: int) -> str:
+    """Refuse far more threads than processors; return a sentence where there are more; empty otherwise.
+
+    Where the system refuses to start a thread, as in a small container, OpenMP ends the process without an error.
+
+    Raises:
+        UserError: there are too many.
+
+    Example:
+        >>> checked_threads(8, 2)
+        'engine.threads = 8 is more than the 2 processors of this process: threads wait for each other'
+        >>> checked_threads(2, 2), checked_threads(None, 2)
+        ('', '')
+    """
+    if threads is None or threads <= available:
+        return ""
+    words = f"the {available:,} processors" if available > 1 else "the one processor"
+    most = max(FEW_THREADS, THREADS_EACH * available)
+    problem = f"must be at most {most:,} with {words} of this process, got {threads:,}"
+    require(threads <= most, "engine.threads", problem, fix="Leave it out: the faster of one and all is then chosen.")
+    return f"engine.threads = {threads:,} is more than {words} of this process: threads wait for each other"

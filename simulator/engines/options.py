@@ -21,7 +21,8 @@ class EngineOptions:
         compile: whether the stacked engine's gradients go through `torch.compile`; "auto" does so if the run is long
             enough to repay it.
         keep_bytes: the largest size of a cohort's updates that are kept whole, and of one tile's tensors.
-        threads: torch's threads; by default the faster of one and all.
+        threads: torch's threads; by default the faster of one and all. More than processors are stated, and far more
+            are refused: 64, or four times the processors, at most.
     """
 
     kind: Literal["auto", "plain", "stacked"] = "auto"

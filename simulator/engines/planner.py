@@ -155,7 +155,10 @@ def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]
     except Exception as error:  # whatever a user's module raises under torch.func
         return None, first_line(error)
     if off > 0.02:
-        return None, f"stacked, its updates differ from the plain ones by {off:.0%} (state outside its buffers?)"
+        return (
+            None,
+            f"stacked, its updates differ from the plain ones by {off:.0%} (state outside its buffers, or rounding?)",
+        )
     return program, ""
 
 

@@ -17,8 +17,9 @@ FLOWER_POLLS = 3
 IDLE_ROUNDS, IDLE_POLLS = 2, 30
 """Polls in a row by any other code, with a pause before each: so many for each client, and at least so many. A loop
 over the clients, which may wait for a file or a server at each, polls once for each client."""
-IDLE_SECONDS, BUSY_SHARE = 0.01, 0.2
-"""A pause is at least so long, and the process computes at most this share of it."""
+IDLE_SECONDS, BUSY_SECONDS, BUSY_SHARE = 0.01, 0.004, 0.2
+"""A pause is at least so long. The thread that polls computes at most so many seconds in it, which a busy machine does
+not change, and all threads of the process together compute at most this share of it."""
 BUSY_ROUNDS, BUSY_POLLS = 100, 10_000
 """Polls in a row without a pause: so many for each client, and at least so many."""
 
@@ -38,7 +39,7 @@ class WaitWatch:
         """Begin to count anew: messages were sent, or replies were returned."""
         self._polls = self._idle = self._by_frame = 0
         self._frame: FrameType | None = None
-        self._at: tuple[float, float] | None = None
+        self._at: tuple[float, float, float] | None = None
 
     def polled(self, caller: FrameType, what: str) -> None:
         """Count a poll.
@@ -63,11 +64,12 @@ class WaitWatch:
             raise _waits(what, caller.f_code.co_name, polls, self._clients, wanted)
 
     def _count_idle(self) -> None:
-        now, before = (time.monotonic(), time.process_time()), self._at
+        now, before = (time.monotonic(), time.thread_time(), time.process_time()), self._at
         self._at = now
         if before is not None:
-            wall, computed = now[0] - before[0], now[1] - before[1]
-            self._idle = self._idle + 1 if wall >= IDLE_SECONDS and computed <= BUSY_SHARE * wall else 0
+            wall, own, all_threads = (after - start for after, start in zip(now, before, strict=True))
+            is_pause = wall >= IDLE_SECONDS and own <= BUSY_SECONDS and all_threads <= BUSY_SHARE * wall
+            self._idle = self._idle + 1 if is_pause else 0
 
 
 def _waits(what: str, function: str, polls: int, clients: int, wanted: object) -> StrategyError:

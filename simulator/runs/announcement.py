@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,15 @@ import numpy as np
 from clients.core.examples import Examples
 from clients.core.population import Population
 from clients.core.shown.text import printable
+from clients.heterogeneity.measures import partition_measures
+from clients.training.losses import error_words
+from dashboards.report.formats import data_size
 from server.record.kept_parameters import left_to_the_record
+from server.record.records import RunFolder
 from simulator.engines.cost import RoundCost, cost_words, foresee
+from simulator.runs.building import Overrides
+from simulator.runs.experiment import objective_notices
+from simulator.runs.measured import criteria_on_test_examples
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
 
@@ -43,8 +51,15 @@ class EventLog:
         _log.warning("fedscape: round %s: %s.%s", event["round"], event["message"].rstrip("."), more)
 
 
-def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that observers receive at the start of a run."""
+def describe(session: Session, given: Overrides, folder: RunFolder | None, run_id: str) -> dict[str, Any]:
+    """Return the facts that observers receive at the start of a run.
+
+    Args:
+        session: what is run.
+        given: the parts passed from Python.
+        folder: the run's folder; None where nothing is recorded.
+        run_id: the run's name.
+    """
     scenario, task, plan = session.scenario, session.task, session.plan
     model = type(task.module).__name__ if scenario.model is None else scenario.model.label
     strategy, own = session.played.strategy, session.played.own
@@ -71,7 +86,37 @@ def describe(session: Session, facts: Mapping[str, Any]) -> dict[str, Any]:
         "engine": engine,
         "engine_reason": reason,
         "engine_plan": plan.to_dict() if plan else None,
-        **facts,
+        "run_id": run_id,
+        **_of_data(session, given, folder),
+    }
+
+
+def _of_data(session: Session, given: Overrides, folder: RunFolder | None) -> dict[str, Any]:
+    """Return the facts on the data, the notices and the foreseen cost."""
+    measures = partition_measures(session.population, session.scenario.run.seed)
+    data = session.scenario.data
+    cost, warning = cost_of(session)
+    population, task = session.population, session.task
+    notices = [*session.scenario.notices, *population.federation.notices, *task.notices, *objective_notices(session)]
+    notices += [*([warning] if warning else []), *sizes_of(session, folder.path if folder is not None else None)]
+    seen = criteria_on_test_examples(session.scenario, population) if session.engine is not None else ""
+    notices += [f"{seen}: the test scores at the end are not of unseen examples"] if seen else []
+    error = error_words(session.population, scaled=data is None or data.is_scaled)
+    return {
+        "version": metadata.version("fedscape"),
+        "label_emd": measures.label_emd,
+        "label_js": measures.label_js,
+        "smallest_client": measures.smallest,
+        "median_client": measures.median,
+        "largest_client": measures.largest,
+        "measured_on_clients": measures.estimated_from,
+        "data": session.population.name,
+        **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
+        **({"notices": notices} if notices else {}),
+        **({"scenario_notices": session.scenario.notices} if session.scenario.notices else {}),
+        **({"error": error} if error else {}),
+        **({"foreseen_seconds": cost.facts()} if cost is not None else {}),
+        "from_python": given.names,
     }
 
 
@@ -129,25 +174,12 @@ def sizes_of(session: Session, folder: Path | None) -> list[str]:
     size = sum(tensor.nbytes for tensor in state.values())
     free = shutil.disk_usage(folder).free
     words.append(
-        f"run.keep_parameters_every = {every}: up to {count:,} files of {in_bytes(size)} each, {in_bytes(count * size)}"
+        f"run.keep_parameters_every = {every}: up to {count:,} files of {data_size(size)} each, "
+        f"{data_size(count * size)}"
     )
     if count * size + left_to_the_record(size) > free:
-        words[-1] += f", and the disk has {in_bytes(free)} free: the last rounds will be missing"
+        words[-1] += f", and the disk has {data_size(free)} free: the last rounds will be missing"
     return words
-
-
-def in_bytes(size: float) -> str:
-    """Return a number of bytes for people.
-
-    Example:
-        >>> in_bytes(999), in_bytes(39_200), in_bytes(2.5e9)
-        ('999 B', '39 kB', '2.5 GB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.2g} {unit}" if 1 <= size < 10 and unit != "B" else f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
 
 
 def _some_examples(population: Population) -> Examples | None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
 from torch import nn
 
 from clients.core import streams
@@ -26,12 +27,14 @@ from clients.sources.pooled_arrays import PooledArrays
 from clients.training.task import LearningTask, make_task
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.build import local_for
+from server.algorithms.table import ALGORITHMS
 from server.convergence.monitor import required_facts
 from simulator.engines.memory import check_data, check_model
 from simulator.runs.argument_checks import check_made_model, check_scenario, whole_seed
 from simulator.runs.measured import idle_keys
 from simulator.runs.strategies import StrategyChoice
 from simulator.scenario.sections import Scenario, ScenarioSource, load_scenario
+from simulator.scenario.unread import is_named, replaced_keys
 
 ModelLike = nn.Module | Callable[[], nn.Module]
 """A torch module, or a function without arguments that makes one: the run's seed covers its initial values."""
@@ -62,19 +65,47 @@ class Overrides:
     grid: Grid | None = None
     notices: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the arguments of `simulate` that the parts came with."""
+        parts = {"model": self.model, "data": self.population, "algorithm": self.algorithm,
+                 "strategy": self.strategy, "client_app": self.client_app, "grid": self.grid}  # fmt: skip
+        return [name for name, part in parts.items() if part is not None]
+
 
 def replacing(scenario: Scenario, given: Overrides) -> tuple[Scenario, Overrides]:
-    """Leave out the sections that parts from Python replace; the parts say which partition is not used."""
+    """Leave out the sections that parts from Python replace, and state the keys that the user set without an effect."""
+    scenario = replace(scenario, notices=(*scenario.notices, *_replaced(scenario, given)))
     if given.model is not None:
         scenario = replace(scenario, model=None)
     if given.population is None:
         return scenario, given
-    if isinstance(given.population, Population) and scenario.partition is not None:
+    named = scenario.partition is not None and is_named(scenario, ("partition",))
+    if isinstance(given.population, Population) and scenario.partition is not None and named:
         unused = f"[partition] {scenario.partition.kind!r} is not used: data= brings its own clients"
         pooled = "fs.arrays(x, y) is dealt out by it"
         given = replace(given, notices=(*given.notices, f"{unused} ({pooled})"))
     kept = scenario.partition if isinstance(given.population, PooledArrays) else None
     return replace(scenario, data=None, partition=kept), given
+
+
+def _replaced(scenario: Scenario, given: Overrides) -> list[str]:
+    """Return sentences on keys of the scenario that an algorithm, a strategy or a ClientApp from Python replaces."""
+    found: list[str] = []
+    algorithm = scenario.algorithm
+    acting = {("algorithm", "kind")} if ALGORITHMS.row_of(algorithm).fixed_local is not None else set()
+    if isinstance(given.strategy, Strategy):
+        found += replaced_keys(scenario, [("algorithm",)], "strategy= replaces [algorithm]", but=acting)
+        every = ("evaluation", "federated_every")
+        found += replaced_keys(scenario, [every], "strategy= decides when clients evaluate")
+    elif given.algorithm is not None:
+        acting |= {("algorithm", key) for key in ("cohort", "sampling", "partial_work")}
+        acting |= {("algorithm", "weighting")} if algorithm.sampling == "by_examples" else set()
+        found += replaced_keys(scenario, [("algorithm",)], "algorithm= replaces them", but=acting)
+    if given.client_app is not None:
+        keys = [("local",), ("engine",), ("evaluation", "gradient_every"), ("evaluation", "baselines")]
+        found += replaced_keys(scenario, keys, "your ClientApp trains", but=[("engine", "threads"), ("engine", "kind")])
+    return found
 
 
 def scenario_of(

@@ -17,7 +17,8 @@ from server.convergence.findings import findings
 from server.convergence.outcome import drift_course, to_target
 from server.convergence.verdict import RESUME, Verdict
 from server.record.files import whole_file
-from server.record.records import Recorder, RunFolder
+from server.record.recorder import Recorder
+from server.record.records import RunFolder
 from server.record.tensor_files import write_tensors
 from server.rounds.evaluation_metrics import measure_evaluation, score_columns
 from simulator.runs.baselines import baselines
@@ -78,7 +79,7 @@ def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None, gi
         verdict: how the run ended.
         state: the server's last finite state.
         folder: the run's folder; None where nothing was recorded.
-        given: the parts passed from Python (`simulator.runs.resumption.brought`).
+        given: the names of the parts passed from Python (`Overrides.names`).
     """
     hint = verdict.hint
     if verdict.outcome == "interrupted":

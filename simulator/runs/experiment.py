@@ -14,7 +14,7 @@ from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
 from clients.core.user_code import naming
 from clients.engines.base import Engine
-from clients.training.optimizers import penalty_gradient
+from clients.training.optimizers import penalties, penalty_gradient
 from clients.training.work import CohortWork
 from server.algorithms.objective import objective_weights
 from server.convergence.monitor import ConvergenceMonitor
@@ -77,16 +77,13 @@ def objective_notices(session: Session) -> list[str]:
         return []
     clients = np.flatnonzero(population.sizes).astype(np.int64)
     differ = ["weighs clients otherwise than the data do"] if _own_weights(session, clients) is not None else []
-    differ += (
-        ["has a penalty"] if penalty_gradient(session.task.local, torch.ones(1), torch.ones(1)) is not None else []
-    )
+    differ += ["has a penalty"] if any(penalties(session.task.local)) else []
     if not differ:
         return []
     whole = "sum p_k F_k of the data, without penalties"
     parts = [f"optimality_gap and distance_to_optimum are of f = {whole}"] if gap else []
-    parts += (
-        ["gradient_norm and gradient_dissimilarity are of the objective that the run minimises"] if gradient else []
-    )
+    ours = "gradient_norm and gradient_dissimilarity are of the objective that the run minimises"
+    parts += [ours] if gradient else []
     return [f"The run {' and '.join(differ)}: {'; '.join(parts)}."]
 
 
@@ -116,12 +113,10 @@ def _own_weights(session: Session, clients: I64) -> F64 | None:
 
 def _all_weights(session: Session) -> F64:
     """Return p_k of all clients in the objective that the algorithm minimises; see `objective_weights`."""
-    own = session.played.own
+    algorithm = session.played.own.algorithm if session.played.own is not None else None
+    by_examples = algorithm is not None and session.scenario.algorithm.sampling == "by_examples"
     return objective_weights(
-        own.algorithm.aggregation if own is not None else None,
-        session.population.federation,
-        local_lr=session.task.local.lr(1),
-        drawn_by_examples=own is not None and session.scenario.algorithm.sampling == "by_examples",
+        algorithm, session.population.federation, local_lr=session.task.local.lr(1), drawn_by_examples=by_examples
     )
 
 

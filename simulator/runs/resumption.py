@@ -75,19 +75,6 @@ def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
     return hashlib.blake2b((text + (algorithm.signature if algorithm else "")).encode(), digest_size=8).hexdigest()
 
 
-def brought(given: Overrides) -> list[str]:
-    """Return the names of the arguments of `simulate` that replace a part of the scenario."""
-    parts = {
-        "model": given.model,
-        "data": given.population,
-        "algorithm": given.algorithm,
-        "strategy": given.strategy,
-        "client_app": given.client_app,
-        "grid": given.grid,
-    }
-    return [name for name, part in parts.items() if part is not None]
-
-
 def check_resumable(folder: RunFolder, started: Mapping[str, Any], given: Overrides) -> None:
     """Refuse a run that is over, or that was started with other parts from Python than are passed now.
 
@@ -104,7 +91,7 @@ def check_resumable(folder: RunFolder, started: Mapping[str, Any], given: Overri
         verdict = ended.get("headline") or ended.get("words")  # a record of an earlier version has no headline
         report = f"; its report was missing and is written now: {file}" if (file := missing_report(folder)) else ""
         raise RunFolderError(path, f"is over: {verdict}{report}", fix="Run the scenario again for another run.")
-    made, now = started.get("from_python") or [], brought(given)
+    made, now = started.get("from_python") or [], given.names
     missing, added = [n for n in made if n not in now], [n for n in now if n not in made]
     if "client_app" in made or "grid" in made:
         raise RunFolderError(

@@ -1,4 +1,4 @@
-"""Run or resume a scenario: open the session, connect observers, run the round loop, write the outcome."""
+"""Run or resume a scenario: check the arguments, make or open the folder, open the session, and play it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +15,27 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
-from clients.core.user_code import naming
-from clients.engines.progress import Progress
 from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
-from clients.heterogeneity.measures import partition_measures, partition_table
-from clients.training.losses import error_words
-from dashboards.report.report import ReportWriter
+from clients.heterogeneity.measures import partition_table
 from server.algorithms.algorithm import Algorithm
-from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
-from server.record.checked.kept_lines import KeptLines
 from server.record.checkpoint import CheckpointStore
-from server.record.claim import sole_writer
 from server.record.client_rows import ClientRows
-from server.record.records import Recorder, RunFolder
+from server.record.recorder import sole_writer
+from server.record.records import RunFolder
 from server.record.round_table import RoundTable
-from server.rounds.checkpointer import ParameterKeeper, RunCheckpointer
-from server.rounds.loop import initial_line, run_rounds, show_model
-from server.rounds.observers import Observers
 from simulator.engines.plan import EnginePlan, threads_restored
-from simulator.runs.announcement import EventLog, cost_of, describe, log_notices, sizes_of
 from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
-from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
-from simulator.runs.experiment import experiment_of, objective_notices
-from simulator.runs.measured import criteria_on_test_examples
+from simulator.runs.playing import Ended, play
 from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
-    Resumption,
-    brought,
     check_data,
     check_resumable,
     check_strategy,
-    fingerprint,
     go_back,
     missing_report,
-    restore,
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
@@ -129,19 +112,6 @@ class Run:
         return self.session.module(self.params, self.buffers)
 
 
-class History:
-    """Keeps the lines of a run in memory, packed."""
-
-    critical = True
-
-    def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
-        self.lines = KeptLines(lines)
-
-    def round_finished(self, line: dict[str, Any]) -> None:
-        """Keep a line."""
-        self.lines.append(line)
-
-
 @threads_restored()
 def simulate(
     scenario: ScenarioSource = None,
@@ -211,7 +181,8 @@ def simulate(
     run_id = stem if is_unique else f"{stem}-{secrets.token_hex(2)}"
     store = CheckpointStore(folder.checkpoint) if folder is not None else None
     with sole_writer(folder.path if folder is not None else None):
-        return _play(session, given, folder, store, observers, stop_asked, run_id=run_id)
+        ended = play(session, given, folder, store, observers, stop_asked, run_id=run_id)
+    return _finished_run(session, ended, folder)
 
 
 @threads_restored()
@@ -276,7 +247,8 @@ def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], 
     scenario = recorded_scenario(folder)
     environment = folder.read_environment()
     started = (environment or {}).get("run") or {}
-    scenario = replace(scenario, notices=tuple(started.get("scenario_notices") or ()))
+    # The recorded file has every key; what its user set was stated when the run began.
+    scenario = replace(scenario, notices=tuple(started.get("scenario_notices") or ()), named=frozenset())
     check_resumable(folder, started, given)
     check_data(folder, scenario, given)
     plan = started.get("engine_plan")
@@ -290,115 +262,10 @@ def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], 
         lost = "environment.json is missing, so the engine is chosen anew and last bits may differ"
         back = replace(back, note="; ".join(filter(None, (back.note, lost))))
     run_id = started.get("run_id") or folder.path.resolve().name
-    return _play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
+    ended = play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
+    return _finished_run(session, ended, folder)
 
 
-def _play(
-    session: Session,
-    given: Overrides,
-    folder: RunFolder | None,
-    store: CheckpointStore | None,
-    observers: Sequence[object],
-    stop_asked: Callable[[], bool],
-    *,
-    run_id: str,
-    back: Resumption | None = None,
-) -> Run:
-    """Run a session to its end, from the start or from a checkpoint."""
-    recorder = Recorder(folder) if folder is not None else None
-    history = History(back.lines if back is not None else ())
-    report = [ReportWriter(folder)] if folder is not None else []
-    unseen = [] if observers else [EventLog()]
-    # The report is last: it is drawn from the outcome, which the recorder writes first.
-    all_observers = Observers([*([recorder] if recorder else []), history, *observers, *unseen, *report])
-    progress = Progress(all_observers.progress) if all_observers.follow_progress else None
-    run = session.scenario.run
-    played = session.played
-    checkpointer = RunCheckpointer(
-        session.states,
-        recorder,
-        store,
-        strategy=played.strategy if played.strategy is not played.own else None,
-        facts={"fingerprint": fingerprint(session.scenario, given.algorithm)},
-        every_seconds=run.checkpoint_seconds,
-        every_rounds=run.checkpoint_rounds,
-        keeper=_keeper(session, folder, all_observers),
-    )
-    try:
-        experiment = experiment_of(session, all_observers, checkpointer, stop_asked)
-        state = session.start
-        started = _start_facts(session, given, folder)
-        if progress is not None:
-            session.count_progress(progress)
-        facts = describe(session, {"run_id": run_id} | started)
-        all_observers.run_started(facts)
-        if not observers:
-            log_notices(facts.get("notices", ()))
-        if back is not None and back.checkpoint is not None:
-            all_observers.recorded_before(back.lines)
-            state = restore(session, experiment, checkpointer, back)
-        if back is not None:
-            message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
-            all_observers.event({"round": state.round_index, "kind": "resumed", "message": message})
-        if back is None or back.checkpoint is None:
-            line = initial_line(experiment, state)
-            all_observers.round_finished(line)
-            show_model(experiment, state, line, {})
-        checkpointer.keep(state)
-        state, verdict = run_rounds(experiment, state)
-        checkpointer.keep(state, is_last=verdict.outcome != "interrupted")
-        checkpointer.save(state)
-        if progress is not None:
-            progress.conclude()
-        verdict = with_hint(with_findings(verdict, history.lines), state, folder, brought(given))
-        with naming("model", "fails after the last round, on test examples or in baselines"):
-            outcome = conclude(session, state, verdict, history.lines, folder, recorder)
-        if folder is not None:
-            save_model(session, state, folder.model)
-        all_observers.run_finished(outcome)
-    finally:
-        if recorder is not None:
-            recorder.close()
-    table = RoundTable(history.lines)
-    path = folder.path if folder is not None else None
-    return Run(verdict, outcome, table, state.params, state.buffers, path, session)
-
-
-def _keeper(session: Session, folder: RunFolder | None, observers: Observers) -> ParameterKeeper | None:
-    """Return what keeps the parameters of earlier rounds; None where none are kept."""
-    every = session.scenario.run.keep_parameters_every
-    if folder is None or not every:
-        return None
-
-    def tensors_of(state: ServerState) -> dict[str, Tensor]:
-        return dict(session.module(state.params, state.buffers).state_dict())
-
-    return ParameterKeeper(folder.parameters, every, tensors_of, observers.event)
-
-
-def _start_facts(session: Session, given: Overrides, folder: RunFolder | None) -> dict[str, Any]:
-    measures = partition_measures(session.population, session.scenario.run.seed)
-    data = session.scenario.data
-    cost, warning = cost_of(session)
-    population, task = session.population, session.task
-    notices = [*session.scenario.notices, *population.federation.notices, *task.notices, *objective_notices(session)]
-    notices += [*([warning] if warning else []), *sizes_of(session, folder.path if folder is not None else None)]
-    seen = criteria_on_test_examples(session.scenario, population) if session.engine is not None else ""
-    notices += [f"{seen}: the test scores at the end are not of unseen examples"] if seen else []
-    error = error_words(session.population, scaled=data is None or data.is_scaled)
-    return {
-        "version": metadata.version("fedscape"),
-        "label_emd": measures.label_emd,
-        "label_js": measures.label_js,
-        "smallest_client": measures.smallest,
-        "median_client": measures.median,
-        "largest_client": measures.largest,
-        "measured_on_clients": measures.estimated_from,
-        "data": session.population.name,
-        **({"data_facts": session.population.federation.record} if session.population.federation.record else {}),
-        **({"notices": notices} if notices else {}),
-        **({"scenario_notices": session.scenario.notices} if session.scenario.notices else {}),
-        **({"error": error} if error else {}),
-        **({"foreseen_seconds": cost.facts()} if cost is not None else {}),
-        "from_python": brought(given),
-    }
+def _finished_run(session: Session, ended: Ended, folder: RunFolder | None) -> Run:
+    state, path = ended.state, folder.path if folder is not None else None
+    return Run(ended.verdict, ended.outcome, RoundTable(ended.lines), state.params, state.buffers, path, session)

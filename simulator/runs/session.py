@@ -25,6 +25,7 @@ from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
 from server.rounds.node_map import NodeMap
+from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
@@ -163,8 +164,8 @@ def _within_memory(task: LearningTask, scenario: Scenario, given: Overrides, pla
     local = played.own.algorithm.local_work if played.own is not None else LocalWork()
     states = len(local.rule.client_state) + len(local.uplink.client_state)
     parts = parts_of(task, scenario.engine, cohort=cohort, rounds=scenario.run.rounds, states=states)
-    notice = check_memory(parts)
-    return replace(task, notices=(*task.notices, notice)) if notice else task
+    notices = [check_memory(parts), checked_threads(scenario.engine.threads, processors())]
+    return replace(task, notices=(*task.notices, *filter(None, notices)))
 
 
 def _codec(task: LearningTask, given: Overrides) -> Codec:

@@ -40,7 +40,8 @@ from simulator.scenario.own_clients import adapt_partition
 from simulator.scenario.plain import all_values, given_values, kind_of, plain, plain_table
 from simulator.scenario.reading import Reader, read_table
 from simulator.scenario.sources import BLANK, DEFAULT, PYTHON, Source, builtin_names, find
-from simulator.scenario.unread import unread_keys
+from simulator.scenario.unread import Path as Keys
+from simulator.scenario.unread import paths_in, unread_keys
 
 __all__ = [
     "BLANK",
@@ -140,6 +141,8 @@ class Scenario:
         run: the budget, the seed, and how often the run is saved.
         name: the scenario's name; the file's by default.
         notices: what was dropped or replaced when it was loaded, in sentences; it is no key of a file.
+        named: paths of the keys that the user set, in a file, a table or by `--set`; None where that is not known. It
+            is no key of a file.
 
     Made from option classes in Python, it is checked as a file is, with a `ScenarioError` that names the key. A
     section may also be a table.
@@ -162,6 +165,7 @@ class Scenario:
     run: RunOptions = field(default_factory=RunOptions)
     name: str = ""
     notices: tuple[str, ...] = field(default=(), compare=False, metadata={"is_key": False})
+    named: frozenset[Keys] | None = field(default=None, compare=False, repr=False, metadata={"is_key": False})
 
     def __post_init__(self) -> None:
         reader = Reader(Scenario, PYTHON)
@@ -238,9 +242,10 @@ def load_scenario(
         if not changes and seed is None:
             return scenario
         table = {key: getattr(scenario, key) for key in hints_of(Scenario)}
-        source, notices = Source(plain(table), PYTHON, scenario.name), list(scenario.notices)
+        source, notices, named = Source(plain(table), PYTHON, scenario.name), list(scenario.notices), scenario.named
     else:
         source, notices = _source(scenario), []
+        named = frozenset() if source.is_builtin else None
     changed = apply_changes(source.table, changes, Scenario)
     adapt_to_kinds(changed, source.table, Scenario)
     adapt_local(changed, source.table)
@@ -252,7 +257,8 @@ def load_scenario(
     made = parse_scenario(changed.table, source=source.words)
     by_themselves = unread_keys(made)  # a run adds these
     idle = [words for words in unread_keys(made, changed.paths) if words not in by_themselves]
-    return dataclasses.replace(made, notices=(*notices, *changed.notices, *idle))
+    named = frozenset(paths_in(source.table)) if named is None else named
+    return dataclasses.replace(made, notices=(*notices, *changed.notices, *idle), named=named | changed.paths)
 
 
 def to_toml(scenario: Scenario) -> str:

@@ -39,11 +39,13 @@ class Source:
         table: its values.
         words: where it comes from, for messages.
         name: the name of a scenario that has none.
+        is_builtin: whether it is a scenario of fedscape, so that the user has set none of its keys.
     """
 
     table: Mapping[str, Any]
     words: str
     name: str
+    is_builtin: bool = False
 
 
 def builtin_names() -> list[str]:
@@ -60,10 +62,10 @@ def find(name: str | Path) -> Source:
         ScenarioError: there is none, or it cannot be read; the message says whether a name or a path was meant.
     """
     if str(name) == BLANK:
-        return Source({"algorithm": {"kind": "fedavg"}}, BLANK, BLANK)
+        return Source({"algorithm": {"kind": "fedavg"}}, BLANK, BLANK, is_builtin=True)
     if str(name) in builtin_names():
         text = (resources.files("simulator.scenario") / "builtin" / f"{name}.toml").read_text("utf-8")
-        return Source(tomllib.loads(text), str(name), str(name))
+        return Source(tomllib.loads(text), str(name), str(name), is_builtin=True)
     path = Path(name)
     try:
         if path.is_dir():

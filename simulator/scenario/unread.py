@@ -62,7 +62,39 @@ def late_keys(scenario: Any) -> list[str]:
         found.append(
             f"convergence.min_rounds = {conv.min_rounds}: the last round is {rounds}, so no criterion ends the run"
         )
-    return found
+    return [*found, *_late_measurements(scenario), *_long_criteria(scenario)]
+
+
+MEASURED_LATE = {
+    "evaluation.federated_every": "clients evaluate the final model only",
+    "evaluation.gradient_every": "only round 0 is measured",
+    "evaluation.objective_every": "only round 0 and the last are measured",
+    "evaluation.test_every": "only round 0 and the last are measured",
+    "run.keep_parameters_every": "only round 0 and the last are kept",
+}
+"""What a run does where a cadence that the user set is longer than the run."""
+
+
+def _late_measurements(scenario: Any) -> Iterator[str]:
+    rounds = scenario.run.rounds
+    for name, reason in MEASURED_LATE.items():
+        section, key = name.split(".")
+        options = getattr(scenario, section)
+        if getattr(options, key) > rounds and is_set(options, key) and is_named(scenario, (section, key)):
+            yield f"{name} = {getattr(options, key)}: the last round is {rounds}, so {reason}"
+
+
+def _long_criteria(scenario: Any) -> Iterator[str]:
+    """Yield a sentence on the criteria that need more rounds in a row than the run has."""
+    rounds, long = scenario.run.rounds, []
+    for name, options in scenario.convergence.criteria().items():
+        key = "hold" if hasattr(options, "hold") else "patience"
+        most = rounds + (key == "hold")  # round 0 may hold, and is never stale
+        path = ("convergence", name, key) if is_set(options, key) else ("convergence", name)
+        if getattr(options, key) > most and is_named(scenario, path):
+            long.append(f"convergence.{name}.{key} = {getattr(options, key)}")
+    if long:
+        yield f"{' and '.join(long)}: the last round is {rounds}, so {'they' if long[1:] else 'it'} cannot be met"
 
 
 def _between_sections(scenario: Any) -> Iterator[tuple[Path, str]]:
@@ -74,7 +106,10 @@ def _between_sections(scenario: Any) -> Iterator[tuple[Path, str]]:
     if not scenario.local.partial_work:
         yield ("algorithm", "partial_work"), "no client does less than its work (local.partial_work = 0)"
     if not convergence.criteria():
-        yield from ((("convergence", key), "[convergence] has no criterion") for key in ("stop", "min_rounds"))
+        yield ("convergence", "min_rounds"), "[convergence] has no criterion"
+        compares = convergence.divergence.loss_factor or convergence.divergence.spike
+        if convergence.stop != "never" or not compares:  # with 'never' growth ends no run either
+            yield ("convergence", "stop"), "[convergence] has no criterion"
     elif convergence.stop == "never":
         yield ("convergence", "min_rounds"), "with stop 'never' no criterion ends the run"
 
@@ -83,6 +118,46 @@ def _at_work(scenario: Any, path: Path, options: Any) -> Any:
     """Return options as they act: an algorithm may fix keys of [local]."""
     fixed = ALGORITHMS.row_of(scenario.algorithm).fixed_local
     return dataclasses.replace(options, **fixed.values) if path == ("local",) and fixed is not None else options
+
+
+def replaced_keys(scenario: Any, prefixes: Collection[Path], reason: str, *, but: Collection[Path] = ()) -> list[str]:
+    """Return a sentence on the keys that the user set and that an argument from Python replaces; none: no sentence.
+
+    Args:
+        scenario: a `Scenario`.
+        prefixes: paths of the sections and keys that are replaced.
+        reason: what replaces them.
+        but: keys among them that act.
+    """
+    found = [
+        (*path, key)
+        for path, options in option_tables(scenario)
+        for key in hints_of(type(options))
+        if any((*path, key)[: len(prefix)] == prefix for prefix in prefixes)
+        and not dataclasses.is_dataclass(getattr(options, key))
+        and (*path, key) not in but
+        and is_set(options, key)
+        and is_named(scenario, (*path, key))
+    ]
+    if not found:
+        return []
+    names = ", ".join(".".join(path) for path in found)
+    return [f"{names} {'have' if found[1:] else 'has'} no effect: {reason}"]
+
+
+def is_named(scenario: Any, path: Path) -> bool:
+    """Return whether the user set a key, or a part of a section; unknown counts as set."""
+    named: Collection[Path] | None = scenario.named
+    return named is None or any(path[: len(key)] == key or key[: len(path)] == path for key in named)
+
+
+def paths_in(table: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
+    """Yield the path of each value in a scenario's table."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from paths_in(value, (*path, key))
+        else:
+            yield (*path, key)
 
 
 def without_effect(path: Path, value: Any, reason: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 from option_cases import BASE, Table, cases, write_files
 from option_values import ALIKE, VALUES
 
@@ -56,6 +58,12 @@ def record(scenario: Scenario) -> Record:
     lines = [{key: value for key, value in line.items() if key not in BY_THE_CLOCK} for line in run.rounds.lines]
     params = hashlib.sha256(run.params.numpy().tobytes()).hexdigest()
     return repr((facts, lines, seen.events, dict(run.outcome), params)), tuple(seen.facts.get("notices", ()))
+
+
+@cache
+def unchanged(text: str) -> Record:
+    """Return the record of a scenario, a text of TOML, with which those of its changes are compared."""
+    return record(load_scenario(tomllib.loads(text)))
 
 
 def values_of(path: Keys, kind: str, hint: Any, now: Any) -> list[Any]:
@@ -160,7 +168,7 @@ def test_every_key_acts_or_a_notice_names_it(name: str, folder: Path, one_thread
     keys: Keys = ()
     if place not in tables:
         place, keys = place[:-1], place[-1:]
-    options, before = tables[place], record(scenario)
+    options, before = tables[place], unchanged(tomli_w.dumps(table))
     found = [
         verdict(table, (*place, key), hint, given_value(options, key), getattr(options, "kind", ""), folder, before)
         for key, hint in hints_of(type(options)).items()

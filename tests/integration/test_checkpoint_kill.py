@@ -19,7 +19,8 @@ import torch
 from server.record.checked.line_files import read_rounds
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.client_table import read_clients
-from server.record.records import Recorder, RunFolder
+from server.record.recorder import Recorder
+from server.record.records import RunFolder
 
 KILLS, MOST_KILLS, CLIENTS, PIECES = 25, 250, 20, 3
 

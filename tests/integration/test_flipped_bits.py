@@ -19,26 +19,28 @@ from simulator.runs.run import resume, simulate
 
 WITHOUT_NUMBERS = ("report.html", "load_model.py")
 """Files that nothing reads: `fedscape report` writes the page again."""
-RESUMED, READ = 2, 6
-"""Positions that are flipped in each file."""
+EVERY_FILE = [pytest.param(1, id="a bit a file"), pytest.param(6, id="six bits a file", marks=pytest.mark.slow)]
 
 
-def folders(tmp: Path) -> tuple[Path, Path]:
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a whole run's folder, and one that stopped after round 5 with checkpoints at rounds 2, 4 and 5."""
+    root = tmp_path_factory.mktemp("runs")
     scenario = digits("run.checkpoint_rounds=2", "algorithm.kind=scaffold", "algorithm.weighting=")
-    simulate(scenario, out=tmp / "whole")
-    simulate(scenario, out=tmp / "cut", stop_asked=stop_after(5))
-    return tmp / "whole", tmp / "cut"
+    simulate(scenario, out=root / "whole")
+    simulate(scenario, out=root / "cut", stop_asked=stop_after(5))
+    return root / "whole", root / "cut"
 
 
 def flips(folder: Path, count: int) -> Iterator[tuple[Path, int, int]]:
-    """Yield files of a folder, with a position and a bit to flip; the first and the last byte are among them."""
+    """Yield files of a folder, with a position and a bit to flip; of several, the first and the last byte."""
     draw = random.Random(7)
     for file in sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file()):
         size = (folder / file).stat().st_size
         if file.name in WITHOUT_NUMBERS or not size:
             continue
-        for position in {0, size - 1, *(draw.randrange(size) for _ in range(count - 2))}:
+        ends = {0, size - 1} if count > 2 else set[int]()
+        for position in sorted({*ends, *(draw.randrange(size) for _ in range(count - len(ends)))}):
             yield file, position, draw.randrange(8)
 
 
@@ -61,10 +63,13 @@ def mistake_of(act: Callable[[], object]) -> str:
     return ""
 
 
-def test_resume_after_a_flipped_bit_gives_the_same_run_or_one_line(tmp_path: Path) -> None:
-    whole, cut = folders(tmp_path)
+@pytest.mark.parametrize("count", EVERY_FILE)
+def test_resume_after_a_flipped_bit_gives_the_same_run_or_one_line(
+    count: int, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    whole, cut = folders
     resumed = 0
-    for file, position, bit in flips(cut, RESUMED):
+    for file, position, bit in flips(cut, count):
         copy = flipped(cut, tmp_path / "copy", file, position, bit)
         where = f"{file} at {position}, bit {bit}"
         if message := mistake_of(lambda copy=copy: resume(copy)):
@@ -73,16 +78,19 @@ def test_resume_after_a_flipped_bit_gives_the_same_run_or_one_line(tmp_path: Pat
         resumed += 1
         assert recorded(copy) == recorded(whole), where
         assert RunFolder(copy).model.read_bytes() == RunFolder(whole).model.read_bytes(), where
-        said = " ".join(event["message"] for event in read_rounds(RunFolder(copy).events)[0])
-        if "clients/" not in said and file.name != "environment.json":
+        messages = " ".join(event["message"] for event in read_rounds(RunFolder(copy).events)[0])
+        if "clients/" not in messages and file.name != "environment.json":
             assert_same_run(copy, whole)
     assert resumed >= 10, "a flip in a file that resume does not need must not stop it"
 
 
-def test_reader_after_a_flipped_bit_has_the_same_numbers_or_says_so(tmp_path: Path) -> None:
-    whole, _ = folders(tmp_path)
+@pytest.mark.parametrize("count", EVERY_FILE)
+def test_reader_after_a_flipped_bit_has_the_same_numbers_or_says_so(
+    count: int, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    whole, _ = folders
     expected, rows = open_run(whole), client_rows(whole)
-    for file, position, bit in flips(whole, READ):
+    for file, position, bit in flips(whole, count):
         copy = flipped(whole, tmp_path / "copy", file, position, bit)
         where = f"{file} at {position}, bit {bit}"
         if message := mistake_of(lambda copy=copy: (open_run(copy).model(), client_rows(copy))):
@@ -92,7 +100,7 @@ def test_reader_after_a_flipped_bit_has_the_same_numbers_or_says_so(tmp_path: Pa
         if found.problems or found.truncated:
             continue
         clients, model = client_rows(copy), found.model().state_dict()
-        assert to_json(found.rounds.lines) == to_json(expected.rounds.lines), where
+        assert to_json(list(found.rounds.lines)) == to_json(list(expected.rounds.lines)), where
         assert to_json(found.outcome) == to_json(expected.outcome), where
         assert found.scenario == expected.scenario, where
         assert all((clients[name] == rows[name]).all() or name not in rows for name in clients), where
@@ -100,8 +108,10 @@ def test_reader_after_a_flipped_bit_has_the_same_numbers_or_says_so(tmp_path: Pa
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "state", "clients"])
-def test_damaged_checkpoint_is_replaced_by_the_one_before_and_said(file: str, tmp_path: Path) -> None:
-    whole, cut = folders(tmp_path)
+def test_damaged_checkpoint_is_replaced_by_the_one_before_and_stated(
+    file: str, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    whole, cut = folders[0], Path(shutil.copytree(folders[1], tmp_path / "cut"))
     newest = sorted((cut / "checkpoint").glob(f"{file}*"))[-1 if file != "manifest.json" else 0]
     content = bytearray(newest.read_bytes())
     at = content.index(b'"round_index": 5') + 15 if file == "manifest.json" else len(content) // 2

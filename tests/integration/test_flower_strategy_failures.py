@@ -209,7 +209,7 @@ def slow_but_working(grid: Grid) -> None:
             pass
 
 
-def test_slow_strategy_is_not_taken_for_one_that_waits() -> None:
+def test_slow_strategy_is_not_refused() -> None:
     assert simulate(digits(*EVERYONE), strategy=Waiting(slow_but_working), record=False).verdict.round_index == 3
 
 

@@ -80,9 +80,9 @@ def test_full_disk_is_a_notice_and_leaves_space_to_the_record(
     real = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real._replace(free=10_000))
     simulate(digits(KEPT), out=tmp_path / "run")
-    said = [record.getMessage() for record in caplog.records]
-    assert any("and the disk has 10 kB free: the last rounds will be missing" in message for message in said)
-    assert sum("parameters are not kept" in message for message in said) == 1
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("and the disk has 10 kB free: the last rounds will be missing" in message for message in messages)
+    assert sum("parameters are not kept" in message for message in messages) == 1
     assert fs.open_run(tmp_path / "run").kept_rounds == []
     monkeypatch.undo()
     simulate(digits(), out=tmp_path / "plain")

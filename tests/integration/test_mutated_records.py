@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,11 @@ from clients.core.errors import UserError
 from dashboards.grafana.push import notes
 from dashboards.report.report import report_page
 from dashboards.report.run_data import read_run
+from dashboards.report.run_text import rate_words
 from dashboards.watch.runs import WatchedRuns
+from server.record.checked.layouts import OUTCOME
+from server.record.checked.parsing import parse_json
+from server.record.checked.shapes import Misfit
 from server.record.jsonlines import to_json
 from server.sinks.export import read_recorded, to_openmetrics, to_tensorboard
 from simulator.runs.record import open_run
@@ -142,6 +147,29 @@ def test_no_changed_value_breaks_a_reader(name: str, runs: Path, tmp_path: Path)
         check()
     finally:
         logging.disable(logging.NOTSET)
+
+
+FITTED = {"metric": "objective", "factor": 0.9, "low": 0.8, "high": 0.95, "limit": 0.2, "limit_low": 0.1,
+          "limit_high": 0.3, "exponent": 1.0, "exponent_low": 0.9, "exponent_high": 1.1}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        FITTED | {"family": "undecided"},
+        {key: value for key, value in FITTED.items() if key not in ("factor", "low", "high")} | {"family": "power"},
+        {"metric": "objective", "no_trend": "it rises", "iterates": {"factor": 0.9, "low": 0.8, "high": 0.95}},
+    ],
+    ids=["undecided", "power", "no trend"],
+)
+def test_no_changed_part_of_a_rate_breaks_its_words(rate: dict[str, Any]) -> None:
+    assert rate_words({"rate": rate})
+    for keys in keys_of(rate):
+        for new in VALUES:
+            outcome = parse_json(json.dumps({"round": 1, "rate": changed(rate, keys, new)}).encode())
+            with suppress(Misfit):
+                OUTCOME(outcome)
+                assert "\n" not in rate_words(outcome), (keys, new)
 
 
 @pytest.mark.parametrize("new", [DROPPED, "a text", 10**400, DEEP], ids=["dropped", "text", "huge", "deep"])

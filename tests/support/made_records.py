@@ -15,7 +15,8 @@ from server.dispersion.summary import quantiles
 from server.record.checked.json_files import read_json, write_json
 from server.record.checked.line_files import read_rounds
 from server.record.jsonlines import RoundWriter
-from server.record.records import Recorder, RunFolder
+from server.record.recorder import Recorder
+from server.record.records import RunFolder
 
 TITLE = 'Made up </script><script>alert("title")</script> & <b>more</b>'
 

@@ -21,7 +21,8 @@ from clients.models.options import ParameterVectorOptions
 from clients.training.options import LocalOptions
 from clients.training.task import LearningTask, make_task
 from clients.training.work import CohortWork
-from server.algorithms.aggregation import Aggregation, weighted_mean
+from server.algorithms.aggregation import Aggregation
+from server.algorithms.algorithm import Algorithm
 from server.algorithms.objective import objective_weights
 from server.algorithms.options import AlgorithmOptions, FedAvgOptions, FedNovaOptions, ScaffoldOptions
 from server.convergence.monitor import ConvergenceOptions
@@ -76,6 +77,7 @@ CASES: dict[str, tuple[AlgorithmOptions, tuple[float, ...], np.ndarray, dict[str
         FedAvgOptions(weighting="uniform", sampling="by_examples", cohort=2), COUNTS, BY_COUNTS, {}
     ),
     "scaffold": (ScaffoldOptions(), COUNTS, ALIKE, {}),
+    "scaffold, drawn by examples": (ScaffoldOptions(sampling="by_examples", cohort=2), COUNTS, ALIKE, {}),
     "fednova": (FedNovaOptions(), COUNTS, BY_COUNTS, {}),
     "penalties": (FedAvgOptions(), COUNTS, BY_COUNTS, {"l1": 0.2, "l2": 0.7}),
 }  # fmt: skip
@@ -129,7 +131,7 @@ def task_of(**local: Any) -> LearningTask:
 def test_gradient_of_the_objective_is_the_weighted_gradient_of_the_engines(local: dict[str, Any]) -> None:
     """The derivative along any direction is that of sum p_k grad F_k + l2 w + l1 sign(w), which engines compute."""
     task = task_of(l1=0.01, l2=0.1, **local)
-    p = objective_weights(weighted_mean("examples"), task.population.federation)
+    p = objective_weights(Algorithm("fedavg"), task.population.federation)
     params, buffers = task.initial()
     work = CohortWork(round_index=1, clients=np.arange(5), params=params, buffers=buffers)
     for engine in (PlainEngine(task), StackedEngine(task, tile=5)):
@@ -175,7 +177,7 @@ def test_objective_is_of_the_data_of_its_round() -> None:
 
 
 def test_clients_are_made_in_blocks_that_fit_into_memory() -> None:
-    asked: list[int] = []
+    evaluated: list[int] = []
     count, sizes = 700, np.full(700, 200)
 
     def client(k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -185,19 +187,19 @@ def test_clients_are_made_in_blocks_that_fit_into_memory() -> None:
     inner = data.clients.cohort
 
     def cohort(clients: np.ndarray) -> fs.CohortData:
-        asked.append(len(clients))
+        evaluated.append(len(clients))
         return inner(clients)
 
     watched = replace(data, clients=replace(data.clients, cohort=cohort))
     task = make_task(torch.nn.Linear(1, 3), watched, LocalOptions(), seed=1)
-    asked.clear()
+    evaluated.clear()
     global_objective(Evaluator(task), *task.initial(), weights=np.full(count, 1 / count), round_index=1)
-    assert sum(asked) == count
-    assert max(asked) <= min(CLIENTS_TOGETHER, EXAMPLES_TOGETHER // 200)
+    assert sum(evaluated) == count
+    assert max(evaluated) <= min(CLIENTS_TOGETHER, EXAMPLES_TOGETHER // 200)
 
 
 def test_weights_without_a_positive_sum_are_refused() -> None:
     facts = fs.quadratics([1.0, 2.0], [0.0, 1.0]).federation
     nothing = Aggregation("nothing", lambda s: np.zeros(len(s.num_examples)))
     with pytest.raises(StrategyError, match=r"objective_every: needs weights with a positive sum, and those of 'not"):
-        objective_weights(nothing, facts)
+        objective_weights(Algorithm("own", aggregation=nothing), facts)

@@ -13,7 +13,8 @@ import pytest
 
 import fedscape as fs
 from clients.models.options import ParameterVectorOptions
-from clients.training.options import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
+from clients.training.schedule_options import ScheduleOptions
 from server.algorithms.options import FedAvgOptions
 from server.convergence.monitor import ConvergenceOptions
 from simulator.scenario.sections import EvaluationOptions, RunOptions, Scenario

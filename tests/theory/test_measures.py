@@ -12,8 +12,9 @@ from federations import Federation, engine_options, quadratics
 
 from clients.models.options import ParameterVectorOptions
 from clients.sources.options import QuadraticOptions
-from clients.training.options import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
 from clients.training.path_measures import is_placed
+from clients.training.schedule_options import ScheduleOptions
 from server.algorithms.aggregation import Aggregation
 from server.algorithms.build import local_for
 from server.algorithms.options import (
@@ -211,6 +212,7 @@ BY_EXAMPLES, ALIKE = np.array(SIZES) / 10, np.full(3, 1 / 3)
         (FedNovaOptions(weighting="uniform"), {}, ALIKE, {}),
         (FedProxOptions(mu=0.5), {}, BY_EXAMPLES, {}),
         (ScaffoldOptions(), {"local_steps": 5}, ALIKE, {}),
+        (ScaffoldOptions(sampling="by_examples", cohort=2), {"local_steps": 5, "local_lr": 0.05}, ALIKE, {}),
         (FedDynOptions(alpha=1.0), {"local_steps": 40}, ALIKE, {}),
         (FedAvgOptions(), {"l2": 0.3}, BY_EXAMPLES, {"l2": 0.3}),
         (FedAvgOptions(), {"decoupled_weight_decay": 0.3}, BY_EXAMPLES, {"l2": 0.3}),

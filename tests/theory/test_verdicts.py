@@ -69,7 +69,7 @@ def test_fedavg_from_the_optimum_to_its_biased_limit_does_not_diverge():
     assert gaps[-1] > 1000 * gaps[0]
     assert run.verdict.outcome == "converged"
     assert float(run.params) == pytest.approx(1.7595, abs=1e-4)
-    # The steps contract by 1 - mean of 1 - (1 - eta a)^K, and the gap rises: it is said which quantity contracts.
+    # The steps contract by 1 - mean of 1 - (1 - eta a)^K, and the gap rises: the verdict names the steps.
     rate = 1.0 - 0.5 * (2.0 - 0.95**10 - 0.8**10)
     assert run.outcome["rate"]["no_trend"] == "it rises"
     assert run.outcome["rate"]["iterates"]["factor"] == pytest.approx(rate, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Reads what a run's folder holds: regular files of bounded size, checked against checksums and layouts.
+"""Where the files of a run's folder are, and how they are read: regular files of bounded size, checksums, layouts.
 
-Imports the errors of `clients.core` and the writing of whole files.
+Imports the errors of `clients.core`, the writing of whole files, and JSON text (`server.record.jsonlines`).
 """

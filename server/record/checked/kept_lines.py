@@ -7,8 +7,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
-Line = dict[str, Any]
-"""A line of the record: what one round measured, by key."""
+from server.record.jsonlines import Line
+
 BLOCK = 256
 """Lines that are packed together: the newest, fewer than these, are not packed."""
 

@@ -32,7 +32,12 @@ def _each(names: str, shape: Shape) -> dict[str, Shape]:
 
 
 _RANKED = list_of(table({"name": either(number, text)}, {"client": whole, "value": number}))
-_RATE = table({}, _each("factor low high limit", number) | _each("metric no_trend", text))
+_RATE = table(
+    {},
+    _each("factor low high limit limit_low limit_high exponent exponent_low exponent_high", number)
+    | _each("metric no_trend family", text)
+    | {"iterates": maybe(_NUMBERS)},
+)
 _LEFT = either(maybe(number), table({}, _each("estimate low high", maybe(number))))
 _CRITERION = table(
     {},
@@ -54,8 +59,7 @@ LINE = table(
         "optimality_gap distance_to_optimum agreement relative_change pseudo_gradient_norm aggregate_norm step_norm "
         "gradient_norm largest_gradient_norm update_dispersion gradient_diversity gradient_dissimilarity "
         "bytes_down bytes_up bytes_total simulated_seconds simulated_seconds_total wall_seconds clients_per_second "
-        "finished_at objective objective_penalty "
-        "test_loss test_accuracy test_balanced_accuracy test_macro_f1 test_error test_mae",
+        "finished_at objective_penalty",
         maybe(number),
     )
     | _each("client_drift cosine update_norm distance", maybe(_NUMBERS))

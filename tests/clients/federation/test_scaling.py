@@ -55,7 +55,7 @@ def test_deviation_and_mean_are_those_of_the_other_readings(value: float) -> Non
     clean, dirty = (readings_of(people(f), 0).channels for f in (CLEAN, with_outlier(value)))
     assert dirty[0].deviation == pytest.approx(clean[0].deviation, rel=0.05)
     assert dirty[1].mean == pytest.approx(clean[1].mean, abs=0.05)
-    assert min(value, 0) >= dirty[0].low or value > 0  # a range still holds every reading
+    assert dirty[1].low <= value <= dirty[1].high  # a range still holds every reading
 
 
 @pytest.mark.parametrize("features", [
@@ -76,6 +76,23 @@ def test_outliers_of_features_that_are_mostly_zero_are_bounded() -> None:
     found = inliers(features)
     assert found.max() < 20
     assert (found == features).sum() == features.size - 1
+
+
+@pytest.mark.parametrize("block", [1, 1000, 1 << 20])
+def test_features_are_bounded_in_blocks_as_at_once(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features mostly zero and normal ones; the definition, over all of them at once."""
+    random = np.random.default_rng(6)
+    features = np.c_[
+        np.where(random.random((300, 5)) < 0.8, 0.0, random.normal(size=(300, 5))), CLEAN[:3].reshape(-1, 3)
+    ]
+    features[4, [1, 6]] = 1e7
+    monkeypatch.setattr("clients.federation.scaling._BLOCK", block)
+    middle = np.median(features, axis=0)
+    away = np.abs(features - middle)
+    scale = 1.4826 * np.median(away, axis=0)
+    scale[:5] = np.median(away[:, :5][away[:, :5] > 0])
+    bound = 10 * np.maximum(scale, np.sqrt((scale**2).mean()))
+    np.testing.assert_array_equal(inliers(features), np.clip(features, middle - bound, middle + bound))
 
 
 def test_many_sentinels_do_not_set_the_size() -> None:

@@ -118,7 +118,9 @@ def test_energy_distance_of_equal_clients_is_unbiased() -> None:
     assert min(got) < 0 < max(got)
 
 
-@pytest.mark.parametrize(("spread", "sizes"), [(0.0, [50] * 10), (0.0, [200, 10, 10, 40]), (1.0, [20] * 10)])
+@pytest.mark.parametrize(("spread", "sizes"), [
+    (0.0, [50] * 10), (0.0, [200, 10, 10, 40]), (1.0, [20] * 10), (0.0, [2] * 8 + [3]), (1.0, [2] * 30 + [10] * 4),
+])  # fmt: skip
 def test_error_of_the_energy_distance_is_that_of_repeated_draws_or_somewhat_more(spread, sizes) -> None:
     """A jackknife exceeds the standard error on average, by the root of 2 at a distance of 0 (a degenerate case)."""
     random, offsets = np.random.default_rng(1), np.concatenate(([0], np.cumsum(sizes)))

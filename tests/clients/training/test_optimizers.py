@@ -12,7 +12,8 @@ from clients.engines.stacked import StackedEngine
 from clients.models.build import build_model
 from clients.models.options import MlpOptions
 from clients.training.local import count_steps, plan_batches
-from clients.training.options import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
+from clients.training.schedule_options import ScheduleOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 

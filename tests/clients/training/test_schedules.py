@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from clients.core.errors import UserError
-from clients.training.options import SCHEDULE_READERS, LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
+from clients.training.schedule_options import SCHEDULE_READERS, ScheduleOptions
 
 PAGE = Path(__file__).parents[3] / "docs" / "scenarios.md"
 ROW = re.compile(r"^\| `(kind = [^`]*)` \|(.*)\|$", re.MULTILINE)

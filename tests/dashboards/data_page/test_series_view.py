@@ -14,7 +14,7 @@ from clients.heterogeneity.table import measure_clients
 from dashboards.data_page.figure import data_figure
 from dashboards.data_page.series_view import MOST_SERIES, one_series, series_view
 from dashboards.data_page.view import data_view
-from simulator.runs.populations import population
+from simulator.runs.describing import population
 
 
 def raw(values: list[float], **changes: object) -> RawSeries:

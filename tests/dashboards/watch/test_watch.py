@@ -25,7 +25,7 @@ from dashboards.watch.runs import Lines, WatchedRuns
 from dashboards.watch.server import LARGEST_HEAD, WatchServer, watch
 from server.record.checked.line_files import truncate_rounds
 from server.record.jsonlines import RoundWriter
-from server.record.records import Recorder
+from server.record.recorder import Recorder
 from simulator.cli.main import main
 from tests.support.made_records import columns_of, line_of, make_record
 

@@ -9,7 +9,8 @@ import torch
 from clients.core.errors import StrategyError, UserError
 from clients.core.streams import generator
 from clients.training.optimizers import gradient_weights
-from clients.training.options import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
+from clients.training.schedule_options import ScheduleOptions
 from server.algorithms.aggregation import (
     SUMS_TO_ONE,
     Aggregation,

@@ -118,6 +118,13 @@ def test_metric_that_stopped_improving_away_from_its_best_has_not_converged(opti
     assert assessment.verdict.reasons == (words,)
 
 
+def test_plateau_names_the_best_value_although_it_gained_less_than_min_delta():
+    series = [1.0, 0.5, 0.4999, 0.4997, 0.4998]
+    options = PlateauOptions(metric="train_loss", min_delta=1e-3, patience=3)
+    _, assessment = run(ConvergenceOptions(plateau=options), train_loss=series)
+    assert assessment.verdict.reasons == ("training loss did not improve by 0.001 in 3 rounds (best 0.4997)",)
+
+
 def test_metric_within_its_noise_of_its_best_has_converged():
     random = np.random.default_rng(1)
     series = [1.0, *(0.5 + 0.05 * random.standard_normal(40))]
@@ -152,7 +159,7 @@ def test_plateau_above_the_best_after_a_recovery_has_stopped_improving():
     assert "its best was 0.3 in round 2" in assessment.verdict.reason
 
 
-def test_criterion_that_speaks_for_convergence_ends_a_run_as_converged_beside_one_that_does_not():
+def test_criterion_at_rest_makes_a_run_converged_with_stop_any_alone():
     series = {"train_loss": [1.0, 0.5, 0.7, 0.9], "validation_accuracy": [0.1, 0.2, 0.3, 0.9]}
     both = {
         "plateau": PlateauOptions(metric="train_loss", min_delta=0.1, patience=2),

@@ -1,4 +1,4 @@
-"""What a record knows beside its criteria is said in one clause, and nothing is said where it is not so."""
+"""A verdict has one clause for each finding beside its criteria, and none where there is no finding."""
 
 from __future__ import annotations
 
@@ -44,6 +44,31 @@ def test_validation_loss_that_rises_while_training_loss_falls_overfits():
 )
 def test_losses_that_rest_or_move_together_do_not_overfit(train, validation):
     assert not any("overfits" in found for found in findings(lines(train_loss=train, validation_loss=validation)))
+
+
+def test_rounding_of_a_known_objective_is_no_overfitting():
+    """A quadratic's validation loss reaches its least value 3.2 and moves by a rounding error; then one without f*."""
+    rests = np.r_[3.2 + 0.5 ** np.arange(40), np.full(20, 3.2 + 4.4e-16)]
+    rests[39] = 3.2
+    falls = 1.0 + 0.9 ** np.arange(60)
+    assert findings(lines(validation_loss=rests, train_loss=falls)) == ()
+    assert findings(lines(validation_loss=RISE, train_loss=FALL, optimality_gap=FALL)) == ()
+
+
+def test_model_whose_accuracy_or_training_loss_improved_has_learnt_although_its_validation_loss_rose():
+    """As city-activity-clipped-normalised: the loss rises from 10 to 43 by sure mistakes, the accuracy to 0.76."""
+    loss = 10.3 + 0.6 * np.arange(60) + noise(3.0)
+    accuracy = 0.76 - 0.6 * 0.9 ** np.arange(60)
+    assert not any("nothing" in one for one in findings(lines(validation_loss=loss, validation_accuracy=accuracy)))
+    assert not any("nothing" in one for one in findings(lines(validation_loss=loss, train_loss=FALL)))
+
+
+@pytest.mark.parametrize("growth", [1.5, 4.0, 9.0])
+def test_loss_that_explodes_after_a_fall_did_not_learn_nothing(growth):
+    """Gradient descent above 2/L: the gap falls along the slow direction to a tenth of its start, and then explodes."""
+    gap = 0.05 * 0.6 ** np.arange(60) + 1e-9 * growth ** np.arange(60)
+    assert gap.min() < 0.1 * gap[0]
+    assert findings(lines(optimality_gap=gap)) == ()
 
 
 @pytest.mark.parametrize("values", [2.3 + noise(0.01), np.full(60, 2.3), 2.3 + np.maximum(noise(1.0), -0.01)])

@@ -10,6 +10,7 @@ import pytest
 
 import fedscape as fs
 from clients.core.streams import generator
+from dashboards.report.run_text import reached
 from server.convergence.criteria_options import TargetOptions
 from server.convergence.monitor import ConvergenceOptions
 from server.convergence.outcome import Trend, _fit_whole, drift_course, to_target, widest
@@ -52,6 +53,43 @@ def test_newest_phase_of_a_curve_is_fitted() -> None:
     assert whole.rounds <= 75
     assert whole.low <= 0.99 <= whole.high
     assert whole.limit < values[-15:].mean()
+
+
+def test_curve_that_rises_first_is_fitted_from_its_peak() -> None:
+    """A transient, as of SCAFFOLD with momentum: 1.8, 6.6 and then 5 * 0.8^r; an exact 0 at the end adds nothing."""
+    for end in ([], [0.0] * 40):
+        rate = trend([1.8, 6.64, *(5.0 * 0.8 ** np.arange(100)), *end], "optimality_gap").fit(whole=True)["rate"]
+        assert rate["factor"] == pytest.approx(0.8, abs=5e-3)
+        assert rate["limit"] == pytest.approx(0.0, abs=1e-8)
+
+
+def test_curve_that_came_to_rest_has_the_rate_at_which_it_did() -> None:
+    values = [6.0 * 0.1**r for r in range(17)] + [0.0] * 60
+    assert trend(values, "optimality_gap").fit(whole=True)["rate"]["factor"] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_limit_of_a_falling_curve_is_not_above_its_newest_values() -> None:
+    """SCAFFOLD's gap oscillates to 0 over 14 decades: an interval of 0.009 around a gap of 4e-14 cannot be believed."""
+    run = fs.simulate("quadratic-scaffold", record=False)
+    gaps = run.rounds["optimality_gap"]
+    assert run.outcome["rate"]["limit_high"] <= gaps[-FEWEST:].max() < 1e-8
+
+
+TRAFFIC = [
+    0.8653, 0.4021, 0.3166, 0.2861, 0.2798, 0.2799, 0.2695, 0.2682, 0.2641, 0.2697, 0.2654, 0.2642, 0.2607, 0.2587,
+    0.259, 0.2599, 0.2671, 0.2658, 0.2615, 0.2667, 0.2553, 0.2554, 0.2573, 0.262, 0.2525, 0.2578, 0.257, 0.2494, 0.2561,
+    0.2568, 0.2547, 0.2495, 0.2554, 0.2494, 0.257,
+]  # fmt: skip
+"""Validation losses of a run of city-traffic."""
+
+
+def test_curve_whose_newest_rounds_are_level_keeps_the_power_law_of_the_whole() -> None:
+    assert isinstance(_fit_whole(TRAFFIC), NoTrend)
+    rate = trend(TRAFFIC).fit(whole=True)["rate"]
+    assert rate["family"] == "power"
+    assert 0.249 < rate["limit_low"] < np.mean(TRAFFIC[-10:]) < rate["limit_high"] < 0.265
+    level = TRAFFIC[20:] * 2
+    assert "no_trend" in trend(level).fit(whole=True)["rate"]
 
 
 @pytest.mark.parametrize("count", [0, 1, FEWEST - 1])
@@ -184,6 +222,18 @@ def test_drift_course_describes_its_means(means: list[float], words: str) -> Non
     assert course is not None
     assert course["words"] == words
     assert drift_course(lines[:1]) is None
+
+
+def test_to_target_states_a_target_that_was_met_but_not_held() -> None:
+    lines = [
+        {"round": r, "validation_accuracy": a, "simulated_seconds_total": r, "bytes_total": r}
+        for r, a in enumerate([0.1, 0.8, 0.8, 0.6, 0.8])
+    ]
+    found = to_target(lines, TargetOptions(metric="validation_accuracy", at_least=0.7, hold=3))
+    assert found == {"metric": "validation_accuracy", "value": 0.7, "met": 2, "hold": 3}
+    words = dict(reached({"to_target": found}))["to target"]
+    assert words.startswith("met for 2 measured rounds in a row, 3 are needed")
+    assert "met" not in (to_target(lines, TargetOptions(metric="validation_accuracy", at_least=0.9)) or {})
 
 
 def test_to_target_counts_from_the_first_round_of_the_streak() -> None:

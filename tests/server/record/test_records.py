@@ -20,7 +20,8 @@ from server.record.checked.line_files import read_rounds, truncate_rounds
 from server.record.environment import commit_of, environment
 from server.record.files import whole_file
 from server.record.jsonlines import RoundWriter, from_json, to_json
-from server.record.records import Recorder, RunFolder
+from server.record.recorder import Recorder
+from server.record.records import RunFolder
 
 NOW = datetime(2025, 11, 21, 7, 14)
 

@@ -168,7 +168,7 @@ def test_divergence_ends_with_hints() -> None:
         "  the last finite parameters are kept (round 8).\n"
         "  Often: local_lr too high [0.5 x 40 local steps].\n"
         "  test error      nan\n"
-        "  rate            no trend: only 9 rounds\n"
+        "  rate            loss has no single rate: only 9 rounds\n"
     )
 
 

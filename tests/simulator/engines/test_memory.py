@@ -9,8 +9,9 @@ import pytest
 
 import fedscape as fs
 from clients.core.errors import UserError
-from simulator.engines.limits import Limit, memory_limit, memory_used
+from simulator.engines.limits import Limit, memory_limit, memory_used, processors
 from simulator.engines.memory import Part, check_memory, parts_of
+from simulator.engines.plan import threads_restored
 from simulator.runs.building import Overrides
 from simulator.runs.session import open_session
 from simulator.scenario.sections import load_scenario
@@ -104,3 +105,22 @@ def test_parts_grow_with_what_they_are_named_for() -> None:
     assert wide["the model"] > 50 * small["the model"]
     assert wide["what clients keep between rounds"] > 50 * small["what clients keep between rounds"]
     assert small["the updates"] == 2 * 650 * 4  # two clients of 64 x 10 + 10 parameters in float32
+
+
+def test_more_threads_than_processors_are_stated() -> None:
+    def notices(threads: int) -> list[str]:
+        with threads_restored():
+            scenario = load_scenario(SMALL, sets={"engine.threads": threads, "engine.kind": "plain"})
+            return [notice for notice in open_session(scenario, Overrides()).task.notices if "threads" in notice]
+
+    assert notices(processors()) == []
+    (found,) = notices(processors() + 1)
+    assert found.startswith(f"engine.threads = {processors() + 1} is more than the ")
+
+
+def test_far_more_threads_than_processors_are_refused_before_they_start() -> None:
+    scenario = load_scenario(SMALL, sets={"engine.threads": 1024, "engine.kind": "plain"})
+    if processors() >= 256:
+        pytest.skip("this machine has processors for so many")
+    with pytest.raises(UserError, match=r"^engine.threads: must be at most \d+ with the .* got 1,024\. Leave it out"):
+        open_session(scenario, Overrides())

@@ -10,7 +10,8 @@ import pytest
 
 import fedscape as fs
 from clients.core.errors import UserError
-from clients.training.options import LocalOptions, ScheduleOptions
+from clients.training.options import LocalOptions
+from clients.training.schedule_options import ScheduleOptions
 from simulator.cli.main import main
 from simulator.runs.describing import describe_data, look_at
 from simulator.scenario.sections import Scenario, builtin_names, load_scenario
@@ -46,6 +47,13 @@ def notices(scenario: Any) -> list[str]:
         (["convergence.stop=never", "min_rounds=5"], "convergence.min_rounds = 5 has no effect: with stop 'never'"),
         (["weights_from=client"], "local.weights_from = 'client' has no effect: class_weights 'none' does not read it"),
         (["convergence.min_rounds=9"], "convergence.min_rounds = 9: the last round is 1, so no criterion ends the run"),
+        (["plateau.patience=2"], "convergence.plateau.patience = 2: the last round is 1, so it cannot be met"),
+        (["target.hold=3"], "convergence.target.hold = 3: the last round is 1, so it cannot be met"),
+        (["federated_every=2"], "evaluation.federated_every = 2: the last round is 1, so clients evaluate the final"),
+        (["gradient_every=2"], "evaluation.gradient_every = 2: the last round is 1, so only round 0 is measured"),
+        (["test_every=2"], "evaluation.test_every = 2: the last round is 1, so only round 0 and the last are"),
+        (["objective_every=2"], "evaluation.objective_every = 2: the last round is 1, so only round 0 and the last"),
+        (["keep_parameters_every=2"], "run.keep_parameters_every = 2: the last round is 1, so only round 0 and the"),
         (["schedule={kind=cosine,rounds=9}"], "local.schedule.rounds = 9: the last round is 1, where the factor is 1"),
     ],
 )
@@ -59,6 +67,32 @@ def test_defaults_are_not_stated() -> None:
     for name in builtin_names():
         assert unread_keys(load_scenario(name)) == []
         assert late_keys(load_scenario(name)) == []
+
+
+def test_short_trial_of_a_built_in_scenario_states_nothing() -> None:
+    for name in builtin_names():
+        assert late_keys(load_scenario(name, sets=["run.rounds=2"])) == []
+    assert late_keys(load_scenario("digits-iid", sets=["run.rounds=1", "target.at_least=0.5"])) == []
+
+
+def test_criteria_that_need_more_rounds_than_the_run_has_are_stated_together() -> None:
+    criteria = {
+        "target": {"metric": "validation_loss", "at_most": 1.0, "hold": 5},
+        "settled": {"below": 0.1, "hold": 6},
+    }
+    table = {"convergence": {**criteria, "plateau": {"metric": "validation_loss"}}, "run": {"rounds": 4}}
+    assert late_keys(load_scenario(table)) == [
+        "convergence.plateau.patience = 5 and convergence.settled.hold = 6: the last round is 4, so they cannot be met"
+    ]
+
+
+def test_never_acts_without_criteria_since_growth_then_ends_no_run() -> None:
+    sets = ["data.kind=digits", "partition={kind=iid,clients=3}", "convergence.stop=never"]
+    assert unread_keys(load_scenario("blank", sets=sets)) == []
+    off = [*sets, "convergence.divergence={loss_factor=0,spike=0}"]
+    assert unread_keys(load_scenario("blank", sets=off)) == [
+        "convergence.stop = 'never' has no effect: [convergence] has no criterion"
+    ]
 
 
 def test_option_classes_from_python_are_read_alike() -> None:

@@ -1,0 +1,93 @@
+"""The files of a run's folder.
+
+scenario.toml      the scenario as resolved            rounds.jsonl    one line a round, flushed
+environment.json   versions, machine, decisions        events.jsonl    one line an event
+clients/           rows by client and round            checkpoint/     the state for `resume`
+model.safetensors  the final model                     outcome.json    how it ended; absent before
+partition.json     client sizes and label counts       report.html     the report, from `dashboards`
+data_truth.json    faults, concept drifts, the city    (only if any changed the data)
+forecasts.json     forecasts against truth, for the report (only of forecasts)
+parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
+scores/            scores by client and evaluated round (only with federated evaluation)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Where the files of one run are.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def scenario(self) -> Path:
+        """The resolved scenario."""
+        return self.path / "scenario.toml"
+
+    @property
+    def rounds(self) -> Path:
+        """One line for each round: the source of truth for all exporters."""
+        return self.path / "rounds.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """One line for each event: `round`, `kind`, `message` and more."""
+        return self.path / "events.jsonl"
+
+    @property
+    def clients(self) -> Path:
+        """Parquet parts by client and round."""
+        return self.path / "clients"
+
+    @property
+    def scores(self) -> Path:
+        """Parquet parts by evaluated round and client: the clients' scores; absent where no client evaluates."""
+        return self.path / "scores"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint's folder."""
+        return self.path / "checkpoint"
+
+    @property
+    def model(self) -> Path:
+        """The final model."""
+        return self.path / "model.safetensors"
+
+    @property
+    def environment(self) -> Path:
+        """The environment and the decisions at the start."""
+        return self.path / "environment.json"
+
+    @property
+    def partition(self) -> Path:
+        """Sizes and label counts of the clients."""
+        return self.path / "partition.json"
+
+    @property
+    def truth(self) -> Path:
+        """Ground truth of the data: faults, concept drifts, the city's clock; absent without any of these."""
+        return self.path / "data_truth.json"
+
+    @property
+    def forecasts(self) -> Path:
+        """Forecasts against truth of a few clients, for the report; absent where nothing is forecast."""
+        return self.path / "forecasts.json"
+
+    @property
+    def report(self) -> Path:
+        """The report page of the run."""
+        return self.path / "report.html"
+
+    @property
+    def outcome(self) -> Path:
+        """How the run ended."""
+        return self.path / "outcome.json"

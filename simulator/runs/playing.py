@@ -1,0 +1,175 @@
+"""Plays a session to its end, from its start or from a checkpoint, with its observers, its record and its outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from clients.core.user_code import naming
+from clients.engines.progress import Progress
+from dashboards.report.report import ReportWriter
+from server.algorithms.state import ServerState
+from server.convergence.verdict import Verdict
+from server.record.checked.kept_lines import KeptLines
+from server.record.checkpoint import CheckpointStore
+from server.record.recorder import Recorder
+from server.record.records import RunFolder
+from server.rounds.checkpointer import ParameterKeeper, RunCheckpointer
+from server.rounds.experiment import Experiment
+from server.rounds.loop import initial_line, run_rounds, show_model
+from server.rounds.observers import Observers
+from simulator.runs.announcement import EventLog, describe, log_notices
+from simulator.runs.building import Overrides
+from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
+from simulator.runs.experiment import experiment_of
+from simulator.runs.resumption import Resumption, fingerprint, restore
+from simulator.runs.session import Session
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a session that was played to its end leaves.
+
+    Attributes:
+        verdict: how it ended.
+        outcome: the results, as in outcome.json.
+        lines: the record.
+        state: the server's last finite state.
+    """
+
+    verdict: Verdict
+    outcome: Mapping[str, Any]
+    lines: KeptLines
+    state: ServerState
+
+
+class History:
+    """Keeps the lines of a run in memory, packed."""
+
+    critical = True
+
+    def __init__(self, lines: Sequence[dict[str, Any]] = ()) -> None:
+        self.lines = KeptLines(lines)
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        """Keep a line."""
+        self.lines.append(line)
+
+
+def play(
+    session: Session,
+    given: Overrides,
+    folder: RunFolder | None,
+    store: CheckpointStore | None,
+    observers: Sequence[object],
+    stop_asked: Callable[[], bool],
+    *,
+    run_id: str,
+    back: Resumption | None = None,
+) -> Ended:
+    """Play a session to its end, from the start or from a checkpoint.
+
+    Args:
+        session: what is run.
+        given: the parts passed from Python.
+        folder: the run's folder; None records nothing.
+        store: the folder's checkpoints.
+        observers: the user's.
+        stop_asked: called after each round; if it returns True, the run stops.
+        run_id: the run's name.
+        back: the point from which a resumed run continues.
+    """
+    recorder = Recorder(folder) if folder is not None else None
+    history = History(back.lines if back is not None else ())
+    everyone = _observers(recorder, history, observers, folder)
+    checkpointer = _checkpointer(session, given, folder, store, recorder, everyone)
+    try:
+        experiment = experiment_of(session, everyone, checkpointer, stop_asked)
+        facts = describe(session, given, folder, run_id)
+        progress = Progress(everyone.progress) if everyone.follow_progress else None
+        if progress is not None:  # what was timed for the facts does not count
+            session.count_progress(progress)
+        everyone.run_started(facts)
+        if not observers:
+            log_notices(facts.get("notices", ()))
+        state = _begun(session, experiment, checkpointer, back)
+        checkpointer.keep(state)
+        state, verdict = run_rounds(experiment, state)
+        checkpointer.keep(state, is_last=verdict.outcome != "interrupted")
+        checkpointer.save(state)
+        if progress is not None:
+            progress.conclude()
+        verdict = with_hint(with_findings(verdict, history.lines), state, folder, given.names)
+        with naming("model", "fails after the last round, on test examples or in baselines"):
+            outcome = conclude(session, state, verdict, history.lines, folder, recorder)
+        if folder is not None:
+            save_model(session, state, folder.model)
+        everyone.run_finished(outcome)
+    finally:
+        if recorder is not None:
+            recorder.close()
+    return Ended(verdict, outcome, history.lines, state)
+
+
+def _observers(
+    recorder: Recorder | None, history: History, observers: Sequence[object], folder: RunFolder | None
+) -> Observers:
+    """Return all observers. The report is last: it is drawn from the outcome, which the recorder writes first."""
+    report = [ReportWriter(folder)] if folder is not None else []
+    unseen = [] if observers else [EventLog()]
+    return Observers([*([recorder] if recorder else []), history, *observers, *unseen, *report])
+
+
+def _checkpointer(
+    session: Session,
+    given: Overrides,
+    folder: RunFolder | None,
+    store: CheckpointStore | None,
+    recorder: Recorder | None,
+    observers: Observers,
+) -> RunCheckpointer:
+    run, played = session.scenario.run, session.played
+    return RunCheckpointer(
+        session.states,
+        recorder,
+        store,
+        strategy=played.strategy if played.strategy is not played.own else None,
+        facts={"fingerprint": fingerprint(session.scenario, given.algorithm)},
+        every_seconds=run.checkpoint_seconds,
+        every_rounds=run.checkpoint_rounds,
+        keeper=_keeper(session, folder, observers),
+    )
+
+
+def _begun(
+    session: Session, experiment: Experiment, checkpointer: RunCheckpointer, back: Resumption | None
+) -> ServerState:
+    """Return the state before the next round: that of a checkpoint, or the first, whose line is recorded."""
+    state, observers = session.start, experiment.observers
+    resumes = back is not None and back.checkpoint is not None
+    if back is not None and resumes:
+        observers.recorded_before(back.lines)
+        state = restore(session, experiment, checkpointer, back)
+    if back is not None:
+        message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
+        observers.event({"round": state.round_index, "kind": "resumed", "message": message})
+    if not resumes:
+        line = initial_line(experiment, state)
+        observers.round_finished(line)
+        show_model(experiment, state, line, {})
+    return state
+
+
+def _keeper(session: Session, folder: RunFolder | None, observers: Observers) -> ParameterKeeper | None:
+    """Return what keeps the parameters of earlier rounds; None where none are kept."""
+    every = session.scenario.run.keep_parameters_every
+    if folder is None or not every:
+        return None
+
+    def tensors_of(state: ServerState) -> dict[str, Tensor]:
+        return dict(session.module(state.params, state.buffers).state_dict())
+
+    return ParameterKeeper(folder.parameters, every, tensors_of, observers.event)
