@@ -107,7 +107,6 @@ class PathMeter:
         if not self._distances:
             return []
         flat = torch.cat(self._distances).cpu().numpy().astype(np.float64)
-        with np.errstate(over="ignore"):
-            flat *= flat
+        flat *= flat
         ends = accumulate(map(len, self._distances), initial=0)
         return [flat[start:end] for start, end in pairwise(ends)]

@@ -233,3 +233,13 @@ def test_each_place_of_a_chain_has_its_own_numbers_from_seed_and_round():
             total += drawn
         torch.testing.assert_close(found.params, W - total, rtol=1e-14, atol=1e-14)
         assert found.round_index == 7
+
+
+def test_defaults_are_as_documented():
+    pairs = [(transforms.sgd(), transforms.sgd(1.0)), (transforms.adam(), transforms.adam(0.01, 0.9, 0.99, 1e-3)),
+             (transforms.yogi(), transforms.yogi(0.01, 0.9, 0.99, 1e-3)),
+             (transforms.adagrad(), transforms.adagrad(0.1, 0.0, 1e-3))]  # fmt: skip
+    for default, given in pairs:
+        assert play(default, aggregate(2.0, 0.001), aggregate(-1.0, 0.3)) == play(
+            given, aggregate(2.0, 0.001), aggregate(-1.0, 0.3)
+        )
