@@ -45,7 +45,7 @@ ray: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray]"
 	$(BIN)/python -m pytest -q -m ray
 
-# The mathematics changed one line at a time: which changes does no test notice? About ten minutes on two cores.
+# The mathematics changed one line at a time: which changes does no test notice? About four minutes on two cores.
 mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "mutmut==3.8.*"
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
