@@ -117,6 +117,7 @@ def _signed(value: float, shown: Callable[[float], str]) -> str:
     """Return a number with its sign.
 
     Example:
+        >>> from dashboards.report.formats import data_size, share
         >>> _signed(-1500.0, data_size), _signed(0.25, number), _signed(0.0, share), _signed(2e-4, share)
         ('−1.5 kB', '+0.25', '0.000', '+2e-4')
     """

@@ -218,7 +218,7 @@ def test_costs_are_stated_before_the_run(tmp_path: Path) -> None:
     )
     simulate(digits(*changes), record=False, observers=[unrecorded])
     assert "run.keep_parameters_every = 3 has no effect: nothing is recorded" in unrecorded.notices
-    simulate(digits("run.rounds=1"), record=False, observers=[off])
+    simulate(digits("run.rounds=1", "evaluation.federated_every=1"), record=False, observers=[off])
     assert not [notice for notice in off.notices if "_every" in notice]
 
 

@@ -115,7 +115,7 @@ def test_state_of_a_strategy_that_is_not_tensors_is_named(tmp_path: Path) -> Non
 
 
 def test_failures_are_logged_once_where_nothing_observes_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    simulate(digits(*EVERYONE), strategy=Odd(lambda replies: None), record=False)
+    simulate(digits(*EVERYONE, "evaluation.federated_every=10"), strategy=Odd(lambda replies: None), record=False)
     words = "fedscape: round 1: Odd returned no arrays: the model stays as it was."
     assert [record.getMessage() for record in caplog.records] == [words]
 

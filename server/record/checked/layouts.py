@@ -52,7 +52,7 @@ _SPREAD = table(
 LINE = table(
     {"round": round_index},
     _each(
-        "cohort respondents failures local_steps train_errors train_loss validation_loss federated_loss "
+        "local_steps train_errors train_loss validation_loss federated_loss "
         "validation_accuracy federated_accuracy validation_balanced_accuracy federated_balanced_accuracy "
         "validation_macro_f1 federated_macro_f1 validation_error federated_error validation_mae federated_mae "
         "objective test_loss test_accuracy test_balanced_accuracy test_macro_f1 test_error test_mae "
@@ -62,6 +62,7 @@ LINE = table(
         "finished_at objective_penalty",
         maybe(number),
     )
+    | _each("cohort respondents failures", maybe(whole))
     | _each("client_drift cosine update_norm distance", maybe(_NUMBERS))
     | _each("by_layer faults concept_drift districts", maybe(_TABLES))
     | {
