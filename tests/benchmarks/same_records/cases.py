@@ -141,7 +141,7 @@ CASES: dict[str, Case] = {
         "evaluation.gradient_every=1",
         "run.rounds=9",
     ),
-    "diverges": _case("digits", "local.local_lr=1e30"),
+    "diverges": _case("digits", "local.local_lr=1e15"),
     "error-free": _case("digits", "convergence={stop='never',error_free={hold=1}}"),
     "target-and-rate": _case(
         "quadratic",
