@@ -153,7 +153,7 @@ def _central(
     if owners is None:  # as if the clients had them at random, and drew from all of them
         some = np.flatnonzero(base.sizes)
         dealt = streams.keys(next(iter(rules.values())).seed, "central owners", slot) % np.uint64(len(some))
-        owners = some[dealt.astype(np.int64)].astype(np.int64)
+        owners = some[dealt.astype(np.int64)]
     else:  # client after client
         slot = np.argsort(owners, kind="stable")
         owners, offsets = owners[slot], offsets_of(np.unique(owners, return_counts=True)[1])

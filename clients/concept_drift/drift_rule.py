@@ -54,7 +54,7 @@ class DriftRule:
         self.coordinates = varied[streams.choose(pick, len(varied), min(len(varied), COORDINATES))]
         picked = flat[:, self.coordinates]
         direction = streams.normals(streams.keys(self.seed, f"concept drift/{self.name}/direction"), picked.shape[1])
-        self.direction = direction / np.where(picked.std(axis=0) > 0, picked.std(axis=0), 1.0)
+        self.direction = direction / picked.std(axis=0)
         raw = (picked * self.direction).sum(axis=1)
         self.centre, self.scale = float(raw.mean()), float(raw.std()) or 1.0
         self.quantiles = np.quantile((raw - self.centre) / self.scale, np.linspace(1, 0, 1001))

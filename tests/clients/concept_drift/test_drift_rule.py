@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from clients.concept_drift.application import with_drifts
-from clients.concept_drift.drift_rule import COORDINATES, STEPS, TILT, DriftRule
+from clients.concept_drift.drift_rule import COORDINATES, SAMPLE_CLIENTS, STEPS, TILT, DriftRule, apply
 from clients.concept_drift.options import DriftOptions
 from clients.core import streams
 from clients.core.arrays import F64, I64
@@ -93,6 +93,20 @@ def test_projection_reads_sixteen_inputs_that_vary_in_units_of_their_deviation()
     constant = custom_population(lambda k: (np.ones((4, 2)), np.arange(4) % 2), [4], outputs=2, feature_shape=(2,))
     z = DriftRule(NAME, DriftOptions(), constant, SEED).projection(torch.ones(3, 2))
     assert z.tolist() == [0.0, 0.0, 0.0]
+    small = custom_population(lambda k: (np.arange(8.0).reshape(4, 2) / 1e4, np.arange(4) % 2), [4], outputs=2,
+                              feature_shape=(2,), dtype=torch.float64)  # fmt: skip
+    x = torch.from_numpy(np.arange(8.0).reshape(4, 2) / 1e4)
+    assert DriftRule(NAME, DriftOptions(), small, SEED).projection(x).std() == pytest.approx(1.0, rel=1e-12)
+
+
+def test_projection_is_measured_on_a_drawn_sample_of_clients() -> None:
+    many = SAMPLE_CLIENTS + 50
+    p = custom_population(lambda k: (np.array([[float(k**2)]]), np.array([float(k)])), [1] * many, outputs=1,
+                          task="regression", feature_shape=(1,), dtype=torch.float64)  # fmt: skip
+    made = DriftRule(NAME, DriftOptions(), p, SEED)
+    chosen = streams.choose(streams.keys(SEED, f"concept drift/{NAME}/sample"), many, SAMPLE_CLIENTS)
+    assert made.target_mean.tolist() == [pytest.approx(chosen.mean(), rel=1e-12)]
+    assert abs(made.projection(torch.tensor([[(chosen**2).mean()]], dtype=torch.float64))[0]) < 1e-12
 
 
 def test_quantiles_fall_from_the_largest_projection_to_the_smallest() -> None:
@@ -136,6 +150,18 @@ def test_examples_are_drawn_from_their_clients_by_weight(changes: str, task: str
     assert chosen != list(range(len(x)))
 
 
+@pytest.mark.parametrize("spread", [300.0, 1e4])
+def test_weights_of_any_spread_are_drawn_from(spread: float) -> None:
+    """exp of the tilt alone would be infinite, or 0 for every example of a client that lies below another."""
+    x, _ = examples(population())
+    made, data = rule("p(x)"), population().cohort(np.arange(5))
+    made.scale /= spread
+    z = made.projection(torch.from_numpy(x))
+    found = apply(made, data, OWNERS, SLOT, np.ones(len(OWNERS)))
+    best = [int(np.flatnonzero(k == OWNERS)[np.argmax(z[k == OWNERS])]) for k in OWNERS]
+    np.testing.assert_array_equal(found.rows, data.rows[best])
+
+
 def test_gradual_drift_moves_the_examples_that_have_switched() -> None:
     x, y = examples(population())
     z = rule("p(x)").projection(torch.from_numpy(x))
@@ -160,6 +186,33 @@ def test_labels_above_the_quantile_become_the_next_class(strength: float) -> Non
     new_x, new_y = drifted("p(y|x)", strength=strength)
     np.testing.assert_array_equal(new_x, x)
     np.testing.assert_array_equal(new_y, np.where(z >= bound, (y + 1) % CLASSES, y))
+
+
+def test_examples_at_the_quantile_become_the_next_class_as_those_above() -> None:
+    x, y = np.tile([[0.0], [1.0]], (5, 1)), np.arange(10) % CLASSES
+    p = custom_population(lambda k: (x, y), [10], outputs=CLASSES, feature_shape=(1,), dtype=torch.float64)
+    made = DriftRule(NAME, DriftOptions(), p, SEED)
+    z = made.projection(torch.from_numpy(x))
+    moved = with_drifts(p, {NAME: DriftOptions(strength=0.3)}, seed=SEED).during(1).cohort(np.array([0]))
+    np.testing.assert_array_equal(moved.targets.numpy(), np.where(z > 0, (y + 1) % CLASSES, y))
+
+
+def test_client_without_drift_keeps_its_label_at_the_largest_projection() -> None:
+    x, y = examples(population())
+    z = rule("p(y|x)").projection(torch.from_numpy(x))
+    largest = int(OWNERS[np.argmax(z)])
+    others = tuple(k for k in range(5) if k != largest)
+    expected = np.where((z >= np.quantile(z, 0.3) - 1e-12) & (largest != OWNERS), (y + 1) % CLASSES, y)
+    np.testing.assert_array_equal(drifted("p(y|x)", strength=0.7, clients=others)[1], expected)
+
+
+def test_forecasts_in_single_precision_are_mirrored_in_it() -> None:
+    y = np.array([1.0, 4.0, 7.0])
+    p = custom_population(lambda k: (np.eye(3), y), [3], outputs=1, task="regression", feature_shape=(3,),
+                          dtype=torch.float32)  # fmt: skip
+    moved = with_drifts(p, {NAME: DriftOptions()}, seed=SEED).during(1).cohort(np.array([0]))
+    assert moved.targets.dtype == torch.float32
+    assert moved.targets.flatten().tolist() == [7.0, 4.0, 1.0]
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
