@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from server.convergence.criteria_options import (
     AgreementOptions,
+    BelowOptions,
     ErrorFreeOptions,
     GapOptions,
     GradientOptions,
@@ -38,13 +40,10 @@ def _target(options: TargetOptions, before: CriterionState | None, round_index: 
     return compared(options.metric, side, threshold, met, before, round_index, value)
 
 
-def _below(fact: str) -> Callable[[Any, CriterionState | None, int, Values], CriterionState]:
-    """Return the update of a criterion that waits for a fact to stay below a bound."""
-
-    def update(options: Any, before: CriterionState | None, round_index: int, values: Values) -> CriterionState:
-        return falling_below(fact, options.below, options.hold, before, round_index, values[0])
-
-    return update
+def _below(
+    fact: str, options: BelowOptions, before: CriterionState | None, round_index: int, values: Values
+) -> CriterionState:
+    return falling_below(fact, options.below, options.hold, before, round_index, values[0])
 
 
 def _plateau(
@@ -175,21 +174,21 @@ CRITERIA: Mapping[str, Criterion[Any]] = {
         label="settled parameters",
         facts=lambda options: ("relative_change",),
         needed=lambda options: options.hold,
-        update=_below("relative_change"),
+        update=partial(_below, "relative_change"),
     ),
     "pseudo_gradient": Criterion(
         options=PseudoGradientOptions,
         label="pseudo-gradient",
         facts=lambda options: ("pseudo_gradient_norm",),
         needed=lambda options: options.hold,
-        update=_below("pseudo_gradient_norm"),
+        update=partial(_below, "pseudo_gradient_norm"),
     ),
     "gradient": Criterion(
         options=GradientOptions,
         label="true gradient",
         facts=lambda options: ("gradient_norm",),
         needed=lambda options: options.hold,
-        update=_below("gradient_norm"),
+        update=partial(_below, "gradient_norm"),
     ),
     "gap": Criterion(
         options=GapOptions,

@@ -93,6 +93,12 @@ def test_classifier_of_the_common_class_scores_low():
     assert np.isnan(balanced_accuracy(ClassCounts(*[np.zeros(2, np.int64)] * 3)))
 
 
+@pytest.mark.parametrize(("sizes", "ratio"), [((0, 1, 10), 10.0), ((0, 4, 4), 1.0), ((0, 0, 0), 1.0)])
+def test_imbalance_compares_the_classes_that_have_examples(sizes, ratio):
+    counts = ClassCounts(np.zeros(3, np.int64), np.array(sizes, np.int64), np.zeros(3, np.int64))
+    assert imbalance(counts) == ratio
+
+
 # over clients, in this process and on nodes
 
 
