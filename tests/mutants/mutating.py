@@ -115,7 +115,7 @@ class Trial:
 
     def _observed(self, session: pytest.Session, items: Sequence[pytest.Item]) -> dict[str, tuple[float, list[str]]]:
         found = {}
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for item, following in zip(items, [*items, None][1:], strict=True):
             state()._stats.clear()
             start, failed = time.process_time(), session.testsfailed
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -155,7 +155,7 @@ class Trial:
         """Leave the process with 1 where a test fails with a mutant, 0 where none does, 5 where there is none."""
         set_mutant_under_test(name)
         files = sorted({file.partition("::")[0] for file in self._at_import[name.partition("__mutmut_")[0]]})
-        for item, following in zip(items, [*items[1:], None], strict=True):
+        for item, following in zip(items, [*items, None][1:], strict=True):
             allowed = _SECONDS + 20.0 * self._seconds[item.nodeid]
             used = resource.getrusage(resource.RUSAGE_SELF)
             resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + allowed) + 1, -1))
