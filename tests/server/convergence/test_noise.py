@@ -95,6 +95,18 @@ def test_values_recover_where_they_fall_back_from_a_peak(losses, patience, falls
     assert recovering(losses, 1.0, 1.0, patience) == falls
 
 
+def test_recovery_is_measured_over_patience_values_after_the_first():
+    losses = [9.0, 3.0, 2.98, 2.96, 2.94, 2.92, 2.9]
+    assert not recovering(losses, 1.0, 1.0, 5)
+    assert recovering(losses, 1.0, 1.0, 6)
+
+
+def test_height_of_a_recovery_is_a_share_of_the_gain():
+    losses = [1.9, 1.8, 1.7, 1.6]  # height 0.9
+    assert recovering(losses, 1.0, 1.7, 3)
+    assert not recovering(losses, 1.0, 2.0, 3)
+
+
 def test_heights_equal_to_their_limits_are_no_rises():
     assert not recovering([0.1, 0.09, 0.08, 0.07, 0.06], 0.0, 1.0, 4)
     assert not recovering([0.5, 0.4, 0.3, 0.2], 0.0, 1.0, 3)
