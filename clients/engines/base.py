@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, Self
+from typing import Protocol
 
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class Engine(Protocol):
     def task(self) -> LearningTask:
         """The learning task."""
 
-    def with_task(self, task: LearningTask) -> Self:
+    def with_task(self, task: LearningTask) -> Engine:
         """Return an engine of the same kind and settings for another task."""
 
     def tiles(self, work: CohortWork) -> Sequence[I64]:

@@ -7,7 +7,7 @@ even where clients agree to seven digits.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -173,6 +173,25 @@ class DispersionStream:
         self._norms += other._norms
         if other._mean is not None:
             self._merge(other._weight, other._mean, other._spread, other._weighted_squares)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that the stream has added up, by name; `restored` makes the same stream of it."""
+        mean = np.zeros(0) if self._mean is None else self._mean
+        norms = np.concatenate(self._norms) if self._norms else np.zeros(0)
+        sums = np.array([self._weight, self._weighted_squares])
+        return {
+            n: torch.from_numpy(v)
+            for n, v in (("norms", norms), ("sums", sums), ("mean", mean), ("spread", self._spread))
+        }
+
+    @classmethod
+    def restored(cls, tensors: Mapping[str, Tensor], *, layers: Layers) -> DispersionStream:
+        """Return the stream whose `tensors` these are."""
+        found = cls(layers=layers)
+        norms, sums, mean, spread = (tensors[n].numpy() for n in ("norms", "sums", "mean", "spread"))
+        found._norms, found._weight, found._weighted_squares = [norms], float(sums[0]), float(sums[1])
+        found._mean, found._spread = (mean if len(mean) else None), spread
+        return found
 
     def _merge(self, weight: float, mean: F64, spread: F64, weighted_squares: float) -> None:
         with np.errstate(all="ignore"):

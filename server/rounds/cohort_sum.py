@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -32,6 +32,7 @@ class SumPlan:
         buffer_weights: of each client's buffers in their mean, float64 (K,); None makes them from `weights`.
         of_mean: whether the measures are of the weighted mean, whatever the weights sum to: a user's strategy combines
             updates in its own way.
+        counted: for a part of a sum, how many updates count in the whole; None counts those of this plan.
     """
 
     clients: I64
@@ -43,6 +44,19 @@ class SumPlan:
     aggregation: Aggregation
     buffer_weights: F64 | None = None
     of_mean: bool = False
+    counted: int | None = None
+
+    def part(self, places: I64) -> SumPlan:
+        """Return the plan of some of its clients, by their places in it, increasing."""
+        return replace(
+            self, clients=self.clients[places], weights=self.weights[places], num_examples=self.num_examples[places],
+            buffer_weights=self.shares[places], counted=self.num_counted,
+        )  # fmt: skip
+
+    @property
+    def num_counted(self) -> int:
+        """How many updates count, in the whole sum; at least 1."""
+        return max(1, int(np.count_nonzero(self.weights))) if self.counted is None else self.counted
 
     @cached_property
     def shares(self) -> F64:
@@ -96,7 +110,8 @@ class CohortSum:
     """Adds up the updates of a set of clients and measures their dispersion.
 
     Tiles of a cohort, workers and edge servers can each fill one sum; `merge` joins them. A sum that keeps its rows
-    gives the same bits in any order of arrival. A sum that does not may differ in the last bits.
+    gives the same bits in any order of arrival. One that does not depends in the last bits on its tiles and on the
+    order in which parts are merged; workers merge parts of fixed blocks of clients in their order.
 
     Args:
         plan: the cohort and its weights.
@@ -107,8 +122,6 @@ class CohortSum:
         assert keep_rows or not plan.aggregation.needs_rows, "this aggregation needs every update"
         self.plan, self.keep_rows = plan, keep_rows
         self._tiles: list[CohortUpdate] = []
-        counted = plan.weights != 0
-        self._counted = max(1, int(np.count_nonzero(counted)))
         self._total = torch.zeros_like(plan.anchor)
         self._buffers: Tensor | None = None
         self._extras: dict[str, Tensor] = {}
@@ -128,7 +141,7 @@ class CohortSum:
         counted = weights != 0
         buffers = weighted_sum(self.plan.shares[self._places_of(tile)], tile.buffers)
         self._buffers = buffers if self._buffers is None else self._buffers + buffers
-        equal = (counted / self._counted).astype(np.float64)
+        equal = (counted / self.plan.num_counted).astype(np.float64)
         for name, vectors in tile.extras.items():
             part = weighted_sum(equal, vectors)
             self._extras[name] = self._extras[name] + part if name in self._extras else part
@@ -144,6 +157,30 @@ class CohortSum:
         self._buffers = other._buffers if self._buffers is None else self._buffers + other._buffers
         for name, part in other._extras.items():
             self._extras[name] = self._extras[name] + part if name in self._extras else part
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what the sum has added up without its rows, by name, to send it to another process; see `restored`."""
+        assert not self.keep_rows, "rows are sent as they are"
+        buffers = {} if self._buffers is None else {"buffers": self._buffers}
+        extras = {f"extras/{name}": vector for name, vector in self._extras.items()}
+        dispersion = {f"dispersion/{name}": t for name, t in self._stream.tensors().items()}
+        return {"total": self._total, **buffers, **extras, **dispersion}
+
+    @classmethod
+    def restored(cls, plan: SumPlan, rows: CohortUpdate, tensors: Mapping[str, Tensor]) -> CohortSum:
+        """Return a sum without its rows that another process has added up.
+
+        Args:
+            plan: the plan of its clients.
+            rows: one row for each client, in the order in which they were added, without parameters.
+            tensors: what its `tensors` returned.
+        """
+        found = cls(plan, keep_rows=False)
+        found._tiles, found._total, found._buffers = [rows], tensors["total"], tensors.get("buffers")
+        found._extras = {n.removeprefix("extras/"): t for n, t in tensors.items() if n.startswith("extras/")}
+        parts = {n.removeprefix("dispersion/"): t for n, t in tensors.items() if n.startswith("dispersion/")}
+        found._stream = DispersionStream.restored(parts, layers=plan.layers)
+        return found
 
     def result(self) -> CohortResult:
         """Return the sum of the added updates; there must be at least one."""

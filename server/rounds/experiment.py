@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -20,6 +20,20 @@ from server.rounds.model_metrics import ModelMetrics
 from server.rounds.node_map import NodeMap
 from server.rounds.observers import Observers
 from server.rounds.strategy import FederatedStrategy
+
+
+class RoundInterrupted(Exception):
+    """A round cannot be finished, and the run ends as interrupted after the round before; the text says why."""
+
+
+class Machinery(Protocol):
+    """What runs the clients' work in several processes."""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was measured since the last call, for the line of a round: it depends on the clock."""
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return events since the last call, such as the loss of a worker."""
 
 
 class Checkpointer(Protocol):
@@ -51,6 +65,7 @@ class Experiment:
         rounds: the most rounds to play.
         seed: root seed.
         timeout: seconds to wait for replies; None waits for all.
+        machinery: the worker processes; None where all clients are trained in one process.
         module: parameters [P] and buffers [Q] -> a copy of the model with them, for observers.
         stop_requested: called after each round; True interrupts the run there.
     """
@@ -70,6 +85,7 @@ class Experiment:
     seed: int
     module: Callable[[Tensor, Tensor], nn.Module]
     timeout: float | None = None
+    machinery: Machinery | None = None
     stop_requested: Callable[[], bool] = lambda: False
 
     @property

@@ -12,11 +12,11 @@ from clients.core.user_code import naming
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
 from server.record.jsonlines import Line
-from server.rounds.experiment import Experiment
+from server.rounds.experiment import Experiment, RoundInterrupted
 from server.rounds.observers import Snapshot
 from server.rounds.play import play_round
 
-BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at")
+BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at", "workers")
 """Keys of a line that depend on the clock and the machine; two equal runs agree on all others."""
 
 
@@ -42,15 +42,22 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
             observers.event({"round": round_index, **event})
         try:
             new, result = play_round(experiment, state)
+        except RoundInterrupted as why:
+            experiment.checkpointer.rollback()
+            _tell_events(experiment)
+            return state, Verdict("interrupted", state.round_index, (str(why),))
         except BaseException:
             experiment.checkpointer.rollback()
             raise
+        _tell_events(experiment)
         for event in result.events:
             observers.event(event)
         line = result.line
         line["wall_seconds"] = time.perf_counter() - started
         line["clients_per_second"] = line["respondents"] / max(line["wall_seconds"], 1e-9)
         line["finished_at"] = time.time()
+        if experiment.machinery is not None:
+            line["workers"] = experiment.machinery.facts()
         verdict = experiment.judge.observe(line, result.predicted).verdict
         if verdict is not None and round_index < experiment.rounds:
             line |= experiment.model_metrics.curves_at_end(new)
@@ -67,6 +74,13 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         if stopping:
             return state, Verdict("interrupted", round_index, ("a stop was requested",))
     return state, experiment.judge.stopped(state.round_index, experiment.rounds)
+
+
+def _tell_events(experiment: Experiment) -> None:
+    """Tell the observers what happened to the worker processes."""
+    if experiment.machinery is not None:
+        for event in experiment.machinery.events():
+            experiment.observers.event(event)
 
 
 def initial_line(experiment: Experiment, state: ServerState) -> Line:

@@ -23,6 +23,10 @@ class EngineOptions:
         keep_bytes: the largest size of a cohort's updates that are kept whole, and of one tile's tensors.
         threads: torch's threads; by default the faster of one and all. More than processors are stated, and far more
             are refused: 64, or four times the processors, at most.
+        workers: processes that train a cohort together, each with `threads`; "auto" takes as many as are worth it.
+            Under torchrun it is the number of its processes.
+        on_worker_loss: what the loss of a worker, killed or out of memory, does to the run: "continue" has the others
+            do its work, in the same round and with the same numbers; "stop" interrupts the run after the round before.
     """
 
     kind: Literal["auto", "plain", "stacked"] = "auto"
@@ -30,6 +34,8 @@ class EngineOptions:
     compile: Literal["auto", "never", "always"] = "auto"
     keep_bytes: AtMost = 1 << 30
     threads: Annotated[int, Within(1, 1024, why="each is a thread of the operating system")] | None = None
+    workers: Annotated[int, Within(1, 1024, why="each is a process")] | Literal["auto"] = "auto"
+    on_worker_loss: Literal["continue", "stop"] = "continue"
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "tile")
@@ -47,3 +53,4 @@ class EngineOptions:
         )
         check_at_least(self, 0, "keep_bytes")
         check_at_least(self, 1, "threads")
+        check_at_least(self, 1, "workers")

@@ -29,7 +29,8 @@ class EnginePlan:
         compile_seconds: time spent compiling.
         widths: numbers of clients whose batches are compiled.
         length: examples in a compiled batch.
-        threads: torch's threads; None leaves them.
+        threads: torch's threads of each worker; None leaves them.
+        workers: processes that train a cohort together.
     """
 
     engine: str
@@ -41,6 +42,7 @@ class EnginePlan:
     widths: tuple[int, ...] = ()
     length: int = 0
     threads: int | None = None
+    workers: int = 1
 
     @property
     def round_seconds(self) -> float | None:
@@ -71,7 +73,7 @@ def threads_restored() -> Iterator[None]:
 
 def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
     """Build the engine of a plan, as a resumed run does. Compiled shapes are compiled again on first use."""
-    if plan.threads is not None:
+    if plan.threads is not None and plan.workers == 1:  # the pool sets the threads of its workers
         torch.set_num_threads(plan.threads)
     if plan.engine == "plain":
         return PlainEngine(task)

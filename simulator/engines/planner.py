@@ -71,6 +71,14 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
     Raises:
         EngineError: the named engine, or compilation, cannot run this scenario.
     """
+    engine, plan = _plan_engine(options, task, cohort, rounds)
+    if options.workers == "auto" or options.workers == 1:
+        return engine, plan
+    threads = options.threads or max(1, torch.get_num_threads() // options.workers)
+    return engine, replace(plan, workers=options.workers, threads=threads)
+
+
+def _plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds: int) -> tuple[Engine, EnginePlan]:
     sample = make_sample(task, cohort)
     if options.kind == "plain":
         return _plain(options, sample, "as configured")

@@ -31,7 +31,11 @@ from clients.training.client_states import BUFFERS, ClientStates
 from clients.training.local import count_steps
 from clients.training.losses import SCORE_NAMES
 from clients.training.task import LearningTask
-from clients.training.work import CohortFacts, CohortUpdate, CohortWork, LocalWork, concatenate
+from clients.training.work import CohortFacts, CohortUpdate, CohortWork, LocalWork, UpdateSum, concatenate
+from server.rounds.cohort_sum import CohortSum
+from simulator.workers.dealing import Block
+from simulator.workers.engine import WorkersEngine
+from simulator.workers.pool import BlockResult
 
 DATA_CLIENTS = 256
 """Clients whose data are read together: an on-demand population makes them in one call and caches them."""
@@ -65,7 +69,7 @@ class LocalClients:
             batches = int(count_ahead(self.engine.task, work).local_steps.sum())
             self.engine.progress.begin("training", batches, "batches")
         if not isinstance(sent, CohortMessages) or sent.begin is None:
-            update = concatenate([self._tile(work, tile) for tile in self._tiles(work)])
+            update = concatenate(list(self._updates(work)))
             return CohortReplies(sent, update, work.params, self.codec)
         size = work.num_clients * work.params.numel() * work.params.element_size()
         keep_rows = size <= self.keep_bytes
@@ -74,8 +78,11 @@ class LocalClients:
             fix = "Raise engine.keep_bytes, or set a smaller algorithm.cohort."
             raise StrategyError("engine.keep_bytes", problem, fix=fix)
         total = sent.begin(count_ahead(self.engine.task, work), keep_rows)
-        for tile in self._tiles(work):
-            total.add(self._tile(work, tile))
+        if keep_rows or not isinstance(self.engine, WorkersEngine):
+            for update in self._updates(work):
+                total.add(update)
+        else:
+            self._sum_on_workers(self.engine, work, total)
         result = total.result()
         return CohortReplies(sent, result.update, work.params, self.codec, result)
 
@@ -104,6 +111,42 @@ class LocalClients:
         if len(answers) == 1:
             return answers[0]
         return sorted(itertools.chain.from_iterable(answers), key=lambda m: m.metadata.src_node_id)
+
+    def _updates(self, work: CohortWork) -> Iterator[CohortUpdate]:
+        """Train a cohort and yield its updates, tile by tile or, on workers, block by block."""
+        if not isinstance(self.engine, WorkersEngine):
+            for tile in self._tiles(work):
+                yield self._tile(work, tile)
+            return
+        blocks = self.engine.blocks(work)
+        for block, found in zip(blocks, self._on_workers(self.engine, work, blocks, None), strict=True):
+            if found is None:
+                yield from (self._tile(work, tile) for tile in block.tiles)
+            else:
+                yield found.update
+
+    def _sum_on_workers(self, engine: WorkersEngine, work: CohortWork, total: UpdateSum) -> None:
+        """Train a cohort whose updates are added up where they are made, and merge the sums of its blocks in order."""
+        assert isinstance(total, CohortSum), "our strategy adds up in a CohortSum"
+        blocks = engine.blocks(work)
+        for block, found in zip(blocks, self._on_workers(engine, work, blocks, total), strict=True):
+            if found is not None and found.total is not None:
+                total.merge(found.total)
+            else:
+                for tile in block.tiles:
+                    total.add(self._tile(work, tile))
+
+    def _on_workers(
+        self, engine: WorkersEngine, work: CohortWork, blocks: list[Block], total: CohortSum | None
+    ) -> list[BlockResult | None]:
+        def held(clients: I64) -> dict[str, Tensor]:
+            return self._held(replace(work, clients=clients))
+
+        results = engine.pool.train(work, blocks, held, total)
+        for found in filter(None, results):
+            for name, rows in found.states.items():
+                self.states.put(name, found.update.clients, rows)
+        return results
 
     def _tiles(self, work: CohortWork) -> Iterator[I64]:
         """Yield the cohort's tiles; the data of a few hundred clients are made together, which is fastest."""

@@ -156,7 +156,7 @@ def train_alone(
     else:
         local = replace(local, local_steps=tuple(s * times for s in local.local_steps))
     alone = replace(task, local=replace(local, partial_work=0.0, buffers="average"))
-    trainer = type(engine)(alone)  # type: ignore[call-arg]
+    trainer = engine.with_task(alone)
     params, buffers = (start.expand(len(clients), -1) for start in task.initial())
     trainer.progress = engine.progress
     if engine.progress is not None:

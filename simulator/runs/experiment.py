@@ -59,6 +59,7 @@ def experiment_of(
         seed=scenario.run.seed,
         module=session.module,
         timeout=NODES_TIMEOUT if session.states is None else None,
+        machinery=session.pool,
         stop_requested=stop_requested,
     )
 

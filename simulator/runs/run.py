@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -170,7 +171,20 @@ def simulate(
     scenario = scenario_of(scenario, seed=seed)
     scenario, given = replacing(scenario, Overrides(model, data, algorithm, strategy, client_app, grid))
     session = open_session(scenario, given)
-    folder = None
+    with closing(session):
+        return _simulated(session, given, out, record, observers, stop_asked)
+
+
+def _simulated(
+    session: Session,
+    given: Overrides,
+    out: Path | str | None,
+    record: bool,
+    observers: Sequence[object],
+    stop_asked: Callable[[], bool],
+) -> Run:
+    """Make the run's folder, unless nothing is recorded, and play the session."""
+    scenario, folder = session.scenario, None
     if record:
         name = scenario.name or "scenario"
         folder = RunFolder.create_at(Path(out)) if out else RunFolder.create(RUNS, name, now=datetime.now())
@@ -253,6 +267,21 @@ def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], 
     check_data(folder, scenario, given)
     plan = started.get("engine_plan")
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
+    with closing(session):
+        return _resumed(session, folder, given, environment, started, observers, stop_asked)
+
+
+def _resumed(
+    session: Session,
+    folder: RunFolder,
+    given: Overrides,
+    environment: Mapping[str, Any] | None,
+    started: Mapping[str, Any],
+    observers: Sequence[object],
+    stop_asked: Callable[[], bool],
+) -> Run:
+    """Go back to the last checkpoint, and play the rest of the run."""
+    scenario = session.scenario
     check_strategy(folder, session.played.strategy)
     store = CheckpointStore(folder.checkpoint)
     back = go_back(folder, store, scenario, given.algorithm)

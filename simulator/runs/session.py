@@ -27,6 +27,7 @@ from server.convergence.monitor import require_measured
 from server.rounds.node_map import NodeMap
 from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
+from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
 from simulator.grid.cohort_grid import CohortGrid
@@ -35,6 +36,10 @@ from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.measured import check_curves, measured_facts
 from simulator.runs.strategies import Played, check_client_app, choose_strategy
 from simulator.scenario.sections import Scenario
+from simulator.workers.engine import PooledEvaluator, WorkersEngine
+from simulator.workers.pool import WorkerPool
+from simulator.workers.preparing import shared_memory, workplace_of
+from simulator.workers.starting import start_forked
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Session:
             server uses it only for baselines and gradients.
         plan: the chosen engine and the reason; None if clients are not in this process.
         states: client states; None if clients are not in this process.
+        pool: the worker processes; None where this process trains alone.
     """
 
     scenario: Scenario
@@ -69,6 +75,12 @@ class Session:
     engine: Engine | None
     plan: EnginePlan | None
     states: ClientStates | None
+    pool: WorkerPool | None = None
+
+    def close(self) -> None:
+        """End the worker processes."""
+        if self.pool is not None:
+            self.pool.close()
 
     def module(self, params: Tensor, buffers: Tensor) -> nn.Module:
         """Return a copy of the task's module with these parameters [P] and buffers [Q], in evaluation mode."""
@@ -114,6 +126,7 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
     evaluator = Evaluator(task)
     states: ClientStates | None = None
     engine: Engine | None = None
+    pool: WorkerPool | None = None
     if _elsewhere(given) and scenario.engine.threads is not None:  # a plan sets them otherwise
         torch.set_num_threads(scenario.engine.threads)
     if given.client_app is not None:
@@ -124,17 +137,33 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
         engine, grid = PlainEngine(task), given.grid
         nodes.on(grid)
     else:
-        cohort = played.cohort or offered
         if plan is None:
             with naming("model", "fails in a trial of the engines"):
-                engine, plan = plan_engine(scenario.engine, task, cohort, scenario.run.rounds)
+                engine, plan = plan_engine(scenario.engine, task, played.cohort or offered, scenario.run.rounds)
         else:
             engine = engine_from_plan(plan, task)
         states = ClientStates()
+        cohort = played.cohort or offered
+        pool = _start_workers(engine, plan, scenario.engine, played, codec, cohort)
+        if pool is not None:
+            engine, evaluator = WorkersEngine(engine, pool), PooledEvaluator(task, pool)
         local = played.own.algorithm.local_work if played.own is not None else LocalWork()
         grid = CohortGrid(clients, LocalClients(engine, codec, states, scenario.engine.keep_bytes, local))
     start = _start(task, codec, given)
-    return Session(scenario, task.population, task, played, grid, nodes, codec, start, evaluator, engine, plan, states)
+    return Session(scenario, task.population, task, played, grid, nodes, codec, start, evaluator, engine, plan, states,
+                   pool)  # fmt: skip
+
+
+def _start_workers(
+    engine: Engine, plan: EnginePlan, options: EngineOptions, played: Played, codec: Codec, cohort: int
+) -> WorkerPool | None:
+    """Fork the workers of a plan; None where this process works alone."""
+    if plan.workers == 1:
+        return None
+    place = workplace_of(engine, played.own.algorithm if played.own is not None else None, codec.layers)
+    place = replace(place, arena=shared_memory(place, cohort=cohort, keep_bytes=options.keep_bytes))
+    threads = plan.threads or max(1, processors() // plan.workers)
+    return start_forked(place, size=plan.workers, threads=threads, stop_on_loss=options.on_worker_loss == "stop")
 
 
 def check_places(scenario: Scenario, given: Overrides) -> None:

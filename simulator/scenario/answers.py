@@ -12,8 +12,8 @@ DEVICE = (
     "Only a Flower ClientApp of your own (client_app= in Python) may use a GPU inside."
 )
 PROCESSES = (
-    "A run is one process in this version, and trains many clients at once as one tensor program. "
-    "Its processor threads: --set engine.threads=N."
+    "One process trains many clients at once as one tensor program. "
+    "Processes of a run: --set engine.workers=N; processor threads of each: --set engine.threads=N."
 )
 COHORT = "Write how many clients train in a round, not a share: --set algorithm.cohort=N."
 CLIENTS = "Examples are dealt to --set partition.clients=N. A generated city has --set data.clients=N."

@@ -1,0 +1,222 @@
+"""What every worker holds, and what it does with a job."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.core.arrays import I64
+from clients.engines.base import Engine
+from clients.engines.evaluation import Evaluator
+from clients.engines.progress import Progress
+from clients.training.rules import PLAIN
+from clients.training.task import LearningTask
+from clients.training.uplink import IDENTITY
+from clients.training.work import CohortWork, LocalWork
+from server.algorithms.aggregation import Aggregation
+from server.dispersion.measures import Layers
+from server.rounds.cohort_sum import CohortSum, SumPlan
+from simulator.workers.arena import Arena
+from simulator.workers.messages import (
+    evaluation_tensors,
+    named,
+    under,
+    update_columns,
+    update_rows,
+    work_of,
+)
+from simulator.workers.wire import Message
+
+DATA_CLIENTS = 256
+"""Clients whose data are made together."""
+
+
+class _Collected:
+    """What the tiles of a job return."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[Tensor]] = {}
+        self.sums: dict[str, Tensor] = {}
+        self.written: set[str] = set()
+
+    def add(self, columns: Mapping[str, Tensor], rows: Mapping[str, Tensor]) -> None:
+        """Add the columns and the rows of a tile."""
+        for name, t in (*columns.items(), *named("rows", rows).items()):
+            self._parts.setdefault(name, []).append(t)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of them, joined over tiles, and the sums of blocks."""
+        return {
+            name: parts[0] if len(parts) == 1 else torch.cat(parts) for name, parts in self._parts.items()
+        } | self.sums
+
+
+class Count(Progress):
+    """Counts the work of a worker for the display of the server."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda facts: None)
+        self.done = 0
+
+    def begin(self, phase: str, of: int, unit: str) -> None:
+        """The server knows the phase."""
+
+    def add(self, count: int) -> None:
+        """Count work that is done."""
+        self.done += count
+
+
+@dataclass
+class Workplace:
+    """A task, the engine that works on it, and the algorithm's parts that act where the clients are.
+
+    Attributes:
+        engine: trains tiles of clients.
+        local: the client half of the algorithm.
+        aggregation: maps and adds up updates; None where a user's strategy does.
+        layers: (name, start, end) of each layer of the parameters.
+        population: clients N that have data.
+        arena: memory shared with the server; None where the server is on another machine.
+    """
+
+    engine: Engine
+    local: LocalWork
+    aggregation: Aggregation | None
+    layers: Layers
+    population: int
+    arena: Arena | None = None
+    count: Count = field(default_factory=Count)
+
+    def __post_init__(self) -> None:
+        self._evaluator: Evaluator | None = None
+
+    def is_own(self, work: CohortWork) -> bool:
+        """Return whether the work follows the algorithm's rule and uplink; otherwise it is plain training."""
+        own = work.rule is self.local.rule and work.uplink is self.local.uplink
+        assert own or (work.rule is PLAIN and work.uplink is IDENTITY), "a rule cannot be sent to a worker"
+        return own
+
+    @property
+    def task(self) -> LearningTask:
+        """The learning task."""
+        return self.engine.task
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """Evaluates models in this process."""
+        if self._evaluator is None:
+            self._evaluator = Evaluator(self.task)
+            self._evaluator.progress = self.engine.progress
+        return self._evaluator
+
+    def answer(self, job: Message) -> Message:
+        """Do a job, and return its result. An error in training is an answer, other errors are raised."""
+        jobs = {"train": self._train, "evaluate": self._evaluate, "gradients": self._gradients}
+        return jobs[job.head["job"]](job)
+
+    def _train(self, job: Message) -> Message:
+        """Train blocks of tiles; return rows, or one sum for each block.
+
+        An error of a tile ends the job: the server repeats its blocks, and the error is raised there.
+        """
+        head, out = job.head, _Collected()
+        seconds, at = [], 0
+        for number, sizes in zip(head["numbers"], head["blocks"], strict=True):
+            started = time.perf_counter()
+            block = slice(at, at + sum(sizes))
+            self._make_data(job, block)
+            total = self._sum_of(job, block) if head["sums"] else None
+            for size in sizes:
+                part = slice(at, at + size)
+                at += size
+                try:
+                    self._tile(job, part, total, out)
+                except Exception as error:
+                    return Message({"job": "failed", "numbers": head["numbers"], "error": repr(error)[:500]})
+            if total is not None:
+                out.sums |= named(f"sum/{number}", total.tensors())
+            seconds.append(time.perf_counter() - started)
+        result = {"job": "trained", "seconds": seconds, "numbers": head["numbers"], "written": sorted(out.written)}
+        return Message(result, out.tensors())
+
+    def _make_data(self, job: Message, block: slice) -> None:
+        """Make the data of a block's clients together, which is fastest; they are cached."""
+        clients = job.tensors["clients"].numpy()[block]
+        now = self.task.population.during(job.head["round"])
+        for start in range(0, len(clients), DATA_CLIENTS):
+            now.cohort(clients[start : start + DATA_CLIENTS])
+
+    def _tile(self, job: Message, part: slice, total: CohortSum | None, out: _Collected) -> None:
+        """Train one tile; its rows go to shared memory, or are collected."""
+        clients, places = job.tensors["clients"].numpy()[part], job.tensors["places"].numpy()[part]
+        work = work_of(job.head["round"], job.tensors, clients, self.local if job.head["own"] else None)
+        update, states = self.engine.train(work, self._held(job, places, part))
+        rows = named("state", states)
+        if total is None:
+            rows |= update_rows(update)
+        else:
+            total.add(update)
+        left = self.put(rows, places)
+        out.written |= rows.keys() - left.keys()
+        out.add(update_columns(update), left)
+
+    def put(self, rows: Mapping[str, Tensor], places: I64) -> Mapping[str, Tensor]:
+        """Write rows to shared memory; return those that must be sent."""
+        return rows if self.arena is None else self.arena.put(rows, places)
+
+    def _held(self, job: Message, places: I64, part: slice) -> dict[str, Tensor]:
+        """Return the states of a tile's clients: from the message, or from shared memory."""
+        held = {name: t[part] for name, t in under("held", job.tensors).items()}
+        for name in job.head["shared"]:
+            assert self.arena is not None, "the server shares memory with this worker"
+            held[name] = self.arena.get(f"held/{name}", places)
+        return held
+
+    def _sum_of(self, job: Message, part: slice) -> CohortSum:
+        """Return an empty sum for the clients of a block."""
+        assert self.aggregation is not None, "the server adds up what a user's strategy aggregates"
+        clients, weights, shares = (job.tensors[name].numpy()[part] for name in ("clients", "weights", "shares"))
+        order = np.argsort(clients)
+        plan = SumPlan(
+            clients=clients[order],
+            weights=weights[order],
+            num_examples=np.zeros(len(clients), np.int64),
+            anchor=job.tensors["params"],
+            layers=self.layers,
+            population=self.population,
+            aggregation=self.aggregation,
+            buffer_weights=shares[order],
+            counted=job.head["counted"],
+        )
+        return CohortSum(plan, keep_rows=False)
+
+    def _evaluate(self, job: Message) -> Message:
+        """Evaluate a model on the examples of some clients, part by part."""
+        self.evaluator.load(job.tensors["params"], job.tensors["buffers"])
+        found = [self.evaluator.clients(part, job.head["round"]) for part in _split(job, "clients")]
+        tensors: dict[str, Tensor] = {}
+        for number, evaluation in enumerate(found):
+            tensors |= named(str(number), evaluation_tensors(evaluation))
+        return Message({"job": "evaluated", "on": found[0].evaluated_on}, tensors)
+
+    def _gradients(self, job: Message) -> Message:
+        """Return the full-batch gradients of some clients, computed part by part."""
+        rows = torch.cat(
+            [
+                self.engine.gradients(work_of(job.head["round"], job.tensors, part, None))
+                for part in _split(job, "clients")
+            ]
+        )
+        left = self.put({"gradients": rows}, job.tensors["places"].numpy())
+        return Message({"job": "gradients", "written": [] if left else ["gradients"]}, named("rows", left))
+
+
+def _split(job: Message, name: str) -> list[I64]:
+    """Return a column of a job in its parts."""
+    ends = np.cumsum(job.head["parts"])
+    return [np.asarray(part) for part in np.split(job.tensors[name].numpy(), ends[:-1])]
