@@ -53,4 +53,3 @@ class EngineOptions:
         )
         check_at_least(self, 0, "keep_bytes")
         check_at_least(self, 1, "threads")
-        check_at_least(self, 1, "workers")

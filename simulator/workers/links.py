@@ -25,7 +25,7 @@ from simulator.workers.wire import Message, pack, unpack
 
 BEAT_SECONDS = 0.5
 """Seconds between two beats of a worker's heart."""
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 15.0
 """A worker whose heart stands still for so many seconds is lost."""
 SEND_SECONDS = 120.0
 """A message that cannot be sent in so many seconds is lost, and its worker with it."""

@@ -86,11 +86,12 @@ class WorkerPool:
         self._mine = replace(place, arena=None)
         self._processes, self._stop_on_loss = dict(processes), stop_on_loss
         self._costs, self._facts, self._id = CostModel(), RoundFacts(), 0
-        self._round = 0
+        self._round, self._silent = 0, set[int]()
         self.progress: Progress | None = None
 
     def silent(self, rank: int) -> None:
         """End a worker whose heart stands still: its connection then breaks, which tells the pool."""
+        self._silent.add(rank)
         if rank in self._processes:
             kill(self._processes[rank])
         else:
@@ -283,6 +284,8 @@ class WorkerPool:
             pid = self._processes.pop(rank)
             how = wait_for_exit(pid, GOODBYE_SECONDS) or "hangs"
             kill(pid)
+        if rank in self._silent:
+            how = "gave no sign of life and was given up"
         then = "the others take its work over" if jobs else "the others go on"
         message = f"worker {rank} {how}; {then}"
         self._facts.events.append({"round": self._round, "kind": "worker_lost", "message": message})

@@ -215,8 +215,9 @@ def test_stacked_equals_plain_to_rounding_in_float32(case, population_of):
 @given(case=cases(), tile=st.integers(1, 3), keep=st.data())
 def test_client_does_not_depend_on_its_cohort(case, tile, keep, population_of):
     task, work, own = make(case, population_of, torch.float64)
+    bound = 1e-9 if task.buffers.size else 1e-12  # batch normalisation of two examples amplifies rounding
     together = run(StackedEngine(task), work, own)
-    assert distance(together, run(StackedEngine(task, tile=tile), work, own)) < 1e-12
+    assert distance(together, run(StackedEngine(task, tile=tile), work, own)) < bound
 
     order = np.array(keep.draw(st.permutations(range(work.num_clients))))
     some = order[: keep.draw(st.integers(1, len(order)))]
@@ -235,7 +236,7 @@ def test_client_does_not_depend_on_its_cohort(case, tile, keep, population_of):
             buffers=whole.buffers[rows],
             extras={n: v[rows] for n, v in whole.extras.items()},
         )
-        assert distance((expected, {n: v[rows] for n, v in together[1].items()}), back) < 1e-12
+        assert distance((expected, {n: v[rows] for n, v in together[1].items()}), back) < bound
 
 
 def test_full_gradients_agree_and_equal_those_of_the_whole_data(population_of):
