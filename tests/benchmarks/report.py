@@ -94,8 +94,8 @@ def _body(part: dict[str, Any], write: Callable[[dict[str, Any]], str]) -> str:
 
 def _machine(m: dict[str, Any]) -> str:
     return (
-        f"Measured on {m['cores']} cores of {m['processor']}, {m['memory_gb']} GB, {m['system']}, Python {m['python']}, "
-        f"torch {m['torch']}, fedscape {m['fedscape']}."
+        f"Measured on {m['cores']} cores of {m['processor']}, {m['memory_gb']} GB, {m['system']}, "
+        f"Python {m['python']}, torch {m['torch']}, fedscape {m['fedscape']}."
     )
 
 
