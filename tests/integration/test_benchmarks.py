@@ -134,7 +134,7 @@ def test_ragged_sizes_have_the_total_work_of_equal_ones(module):
     assert np.all(equal == w.examples)
     assert unequal.sum() == equal.sum()
     assert np.all(unequal % w.batch == 0)
-    assert 0.7 < np.log(unequal / w.batch).std() < 1.0  # whole batches, at least one, narrow it
+    assert 0.9 < np.log(unequal / w.batch).std() < 1.1  # sigma is 1; whole batches and 1,000 draws blur it
 
 
 @pytest.mark.parametrize(
