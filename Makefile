@@ -50,8 +50,9 @@ mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "mutmut==3.8.*"
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
 
+# PARTS chooses among race, ragged, workers, observing, growth, start-up and city; OPTIONS such as --quick are handed on.
 bench: $(STAMP)
-	$(BIN)/python tests/benchmarks/run.py
+	$(BIN)/python tests/benchmarks/run.py $(if $(PARTS),--parts $(PARTS)) $(OPTIONS)
 
 # What every fault of the built-in scenarios did, over ten seeds: the table of docs/what-faults-do.md.
 pairs: $(STAMP)
@@ -63,15 +64,16 @@ BASE ?= HEAD
 same-records: $(STAMP)
 	$(BIN)/python tests/benchmarks/same_records $(BASE) --cache .same-records $(OPTIONS)
 
-# Others that `make bench` times beside fedscape, each in its own environment: Flower's Ray simulation and pfl-research.
-bench-peers: .venv-flower/.installed .venv-pfl/.installed
+# Others that `make bench` times beside fedscape, each in its own environment.
+bench-peers: .venv-flower/.installed .venv-pfl/.installed .venv-fedjax/.installed
 
-.venv-flower/.installed: PEER = flwr[simulation]>=1.41,<1.43
-.venv-pfl/.installed: PEER = pfl==0.6.*
-.venv-flower/.installed .venv-pfl/.installed:
+.venv-flower/.installed: PEER = "torch==2.13.*" "flwr[simulation]>=1.41,<1.43"
+.venv-pfl/.installed: PEER = "torch==2.13.*" "pfl==0.6.*"
+.venv-fedjax/.installed: PEER = "fedjax==0.0.17" "jax==0.10.2" dm-haiku
+.venv-flower/.installed .venv-pfl/.installed .venv-fedjax/.installed:
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*"
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.*" "$(PEER)"
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(firstword $(PEER))
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PEER)
 	touch $@
 
 # The pictures of README and docs, from a run; a test fails where the text's numbers or the run's words are others.
@@ -95,4 +97,4 @@ observe:
 	@echo "Grafana: http://127.0.0.1:3000 (user admin); stop: docker compose --project-name fedscape-observability down"
 
 clean:
-	rm -rf $(VENV) .venv-flower .venv-pfl .same-records mutants build dist *.egg-info
+	rm -rf $(VENV) .venv-flower .venv-pfl .venv-fedjax .same-records mutants build dist *.egg-info

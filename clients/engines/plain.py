@@ -28,7 +28,7 @@ from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches, count_steps
 from clients.training.losses import example_scores, predictions, trained_losses
-from clients.training.optimizers import shrink, torch_optimizer
+from clients.training.optimizers import TorchOptimizer, shrink, torch_optimizer
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
 from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
@@ -183,7 +183,7 @@ class PlainEngine:
                 rows = torch.from_numpy(batches.rows[k, step - 1, : batches.counts[k, step - 1]])
                 self._masks.step(step - 1, len(rows))
                 self._seed(work.round_index, client, step)
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 losses, outputs, targets = self._losses(data, rows, weights, client, work.round_index, step - 1)
                 losses.mean().backward()  # type: ignore[no-untyped-call]
                 total, seen = total + losses.detach().sum(dtype=torch.float64), seen + len(rows)
@@ -250,7 +250,7 @@ class PlainEngine:
         if self.task.local.clip_value is not None:
             nn.utils.clip_grad_value_(list(self._named.values()), self.task.local.clip_value)
 
-    def _shrink(self, optimizer: torch.optim.Optimizer, lr: float, step: int) -> None:
+    def _shrink(self, optimizer: TorchOptimizer, lr: float, step: int) -> None:
         """Take the proximal step of the L1 penalty, where the optimizer took a step."""
         with torch.no_grad():
             for p in self._named.values():

@@ -76,8 +76,8 @@ class GruForecaster(nn.Module):
 def _initialised(module: nn.Module, how: str, generator: torch.Generator | None) -> nn.Module:
     """Initialise weights by Glorot and Bengio 2010 ("xavier"), He et al. 2015 ("he") or torch's default ("torch")."""
     for m in module.modules():
-        if not isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d):
-            continue
+        if not isinstance(m, nn.Linear | nn.Conv1d | nn.Conv2d) or m.weight.is_meta:
+            continue  # on `meta`, which has no values, torch's draws would import its compiler for a second
         if how == "zero":
             nn.init.zeros_(m.weight)
         elif how == "xavier":

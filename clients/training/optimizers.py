@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from clients.core.arrays import F64
 from clients.training.options import LocalOptions
@@ -28,20 +31,66 @@ class StackedOptimizer:
     step: Step
 
 
-def torch_optimizer(params: Iterable[nn.Parameter], local: LocalOptions, lr: float) -> torch.optim.Optimizer:
-    """Build the `torch.optim` optimiser of one client. Decoupled weight decay is applied by the caller."""
+class TorchOptimizer(Protocol):
+    """The part of `torch.optim.Optimizer` that training uses."""
+
+    @property
+    def state(self) -> Mapping[Tensor, Mapping[str, Tensor]]:
+        """Return the state of each parameter."""
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+
+    def step(self) -> Any:
+        """Take a step."""
+
+
+class TorchSgd:
+    """`torch.optim.SGD` through torch's function of the same steps: its class imports torch's compiler, for a second.
+
+    Args:
+        params: the parameters.
+        lr: learning rate.
+        weight_decay: factor of the parameters that are added to their gradients.
+        momentum: factor of the velocity; 0 keeps none.
+        nesterov: whether the step looks ahead along the velocity.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, *, weight_decay: float, momentum: float, nesterov: bool
+    ) -> None:
+        self._params = list(params)
+        self._velocities: dict[nn.Parameter, Tensor | None] = {}
+        self._lr, self._weight_decay, self._momentum, self._nesterov = lr, weight_decay, momentum, nesterov
+        self.state: Mapping[Tensor, Mapping[str, Tensor]] = defaultdict(dict)
+
+    def zero_grad(self) -> None:
+        """Drop the gradients."""
+        for p in self._params:
+            p.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take a step with the parameters that have a gradient."""
+        moved = [p for p in self._params if p.grad is not None]
+        velocities = [self._velocities.get(p) for p in moved] if self._momentum else []
+        gradients = [p.grad for p in moved if p.grad is not None]
+        sgd(
+            [*moved], gradients, velocities, weight_decay=self._weight_decay, momentum=self._momentum, lr=self._lr,
+            dampening=0.0, nesterov=self._nesterov, maximize=False,
+        )  # fmt: skip
+        self._velocities.update(zip(moved, velocities, strict=False))
+
+
+def torch_optimizer(params: Iterable[nn.Parameter], local: LocalOptions, lr: float) -> TorchOptimizer:
+    """Build torch's optimiser of one client. Decoupled weight decay is applied by the caller."""
     o, l2 = local, local.coupled_decay
     match o.optimizer:
         case "gd" | "sgd":
-            return torch.optim.SGD(params, lr=lr, weight_decay=l2)
+            return TorchSgd(params, lr, weight_decay=l2, momentum=0.0, nesterov=False)
         case "momentum" | "nesterov":
-            return torch.optim.SGD(
-                params,
-                lr=lr,
-                weight_decay=l2,
-                momentum=o.momentum,
-                nesterov=o.optimizer == "nesterov" and o.momentum > 0,
-            )
+            ahead = o.optimizer == "nesterov" and o.momentum > 0
+            return TorchSgd(params, lr, weight_decay=l2, momentum=o.momentum, nesterov=ahead)
         case "adam" | "adamw":
             return torch.optim.Adam(params, lr=lr, weight_decay=l2, betas=(o.beta1, o.beta2), eps=o.epsilon)
         case "rmsprop":

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from dashboards.report.compared_measures import Measure
 from dashboards.report.formats import count, is_number, number
@@ -109,6 +108,8 @@ def sentence(pair: Mapping[str, Any]) -> str:
 def _interval(differences: Any, shown: Callable[[float], str]) -> str:
     """Return Student's interval for the mean."""
     n, mean = len(differences), float(differences.mean())
+    from scipy.special import stdtrit  # the import takes a tenth of a second, and only a comparison needs it
+
     half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * float(differences.std(ddof=1)) / math.sqrt(n)
     return f"{_signed(mean - half, shown)} to {_signed(mean + half, shown)}"
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import fdtri
 
 from clients.core.arrays import F64
 from server.convergence.rate import LEVEL
@@ -137,6 +136,8 @@ def _profile(t: F64, z: F64, weights: F64, floor: float, *, power: bool) -> Fitt
         square = float(residuals.dot(residuals)) or 1.0
         echo = min(max(float(residuals[1:].dot(residuals[:-1])) / square, 0.0), 0.95)
         free = max(_independent(n, echo) - (4.0 if power else 3.0), 1.0)
+        from scipy.special import fdtri  # the import takes a tenth of a second, and no early round fits families
+
         bound = misfit * (1.0 + float(fdtri(1.0, free, LEVEL)) / free)
         kept = table[table[:, 3] / n + floor <= bound]
         if len(kept) >= (9 if misfit <= 4.0 * floor else 25):

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from scipy.special import stdtrit
 
 from clients.core.arrays import F64
 from server.convergence.recursion import LONGEST, Line, bent, carried, echoing, regress
@@ -190,4 +189,6 @@ def _conclude(line: Line, ends: tuple[float, float] | None, newest: float, scale
 @cache
 def _quantile(freedom: int) -> float:
     """Two-sided Student quantile at `LEVEL`."""
+    from scipy.special import stdtrit  # the import takes a tenth of a second, and no early round fits a rate
+
     return float(stdtrit(freedom, 0.5 + LEVEL / 2.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import sys
 import threading
@@ -40,9 +41,10 @@ def run(
     $ fedscape run digits-label-skew --set algorithm.kind=scaffold --seed 7
     $ fedscape run my.toml --out runs/mine --metrics-port 9464
     """
-    chosen = scenario.load()
-    from simulator.cli.console import ConsoleObserver
-    from simulator.runs.run import simulate
+    with _without_collections():
+        chosen = scenario.load()
+        from simulator.cli.console import ConsoleObserver
+        from simulator.runs.run import simulate
 
     with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
         done = simulate(chosen, out=out, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
@@ -60,9 +62,10 @@ def resume(
     Example:
     $ fedscape resume runs/digits-label-skew-1121-0714-7f3a
     """
-    from simulator.cli.console import ConsoleObserver
-    from simulator.runs.run import finished
-    from simulator.runs.run import resume as go_on
+    with _without_collections():
+        from simulator.cli.console import ConsoleObserver
+        from simulator.runs.run import finished
+        from simulator.runs.run import resume as go_on
 
     if (report := finished(run)) is not None:
         print(f"fedscape: the run was over and had no report; it is written now\n  {'report':<13}   {report}")
@@ -70,6 +73,17 @@ def resume(
     with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
         done = go_on(run, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
     _conclude(done)
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Import without garbage collections, a sixth of the imports' time; what was made is never searched again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _conclude(done: Run) -> None:

@@ -1,6 +1,6 @@
 """How time and memory grow with the cohort and with the population; synthetic clients are made on demand.
 
-python growth.py CLIENTS COHORT ROUNDS
+python growth.py CLIENTS COHORT ROUNDS [SECTION.KEY=VALUE ...]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EXAMPLES = 50
 BATCH = 10
 
 
-def grow(clients: int, cohort: int, rounds: int) -> dict[str, Any]:
+def grow(clients: int, cohort: int, rounds: int, more: list[str]) -> dict[str, Any]:
     """Run softmax regression as a user does, and return its time and memory up to the last round."""
     sets = [
         f"data={{kind='synthetic', clients={clients}, sizes={EXAMPLES}}}",
@@ -30,6 +30,7 @@ def grow(clients: int, cohort: int, rounds: int) -> dict[str, Any]:
         "evaluation={federated_every=0}",
         "convergence={stop='never', settled={}}",
         f"run.rounds={rounds}",
+        *more,
     ]
     before = _peak()
     stamps = []
@@ -58,4 +59,4 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(grow(*map(int, sys.argv[1:4]))))
+    print(json.dumps(grow(*map(int, sys.argv[1:4]), sys.argv[4:])))

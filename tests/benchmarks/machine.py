@@ -8,12 +8,11 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 
 def facts() -> dict[str, Any]:
@@ -24,9 +23,18 @@ def facts() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
+        "torch": version("torch"),
+        "fedscape": f"{version('fedscape')} ({_commit()})",
     }
+
+
+def _commit() -> str:
+    """Return the commit of the tree, with a + where files differ from it."""
+    ask = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    try:
+        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "no commit"
 
 
 def _line(path: str, key: str) -> str | None:
@@ -62,16 +70,14 @@ class Failed(Exception):
     """A child process ended without a result."""
 
 
-def run_child(command: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float = 600) -> Child:
+def run_child(command: Sequence[str], *, timeout: float = 600) -> Child:
     """Run a command to its end.
 
     Raises:
         Failed: the process failed or printed no JSON; the message has its last lines.
     """
     busy, started = _busy_seconds(), time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(env or {})}
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
     alarm = threading.Timer(timeout, process.kill)
     alarm.start()
     assert process.stdout is not None
@@ -88,38 +94,23 @@ def run_child(command: Sequence[str], *, env: Mapping[str, str] | None = None, t
     return Child(json.loads(lines[-1]), wall, used.ru_maxrss * 1024, others)
 
 
-class Patience:
-    """Waits for a shared machine to be quiet, and repeats disturbed measurements, within a time limit.
+def environment() -> dict[str, str]:
+    """Return the environment of a child process: this folder and the tree are importable, and it chooses its threads.
 
-    Args:
-        seconds: the limit; 0 neither waits nor repeats.
+    A child must write byte code, as an installed program does.
     """
+    here = Path(__file__).resolve().parent
+    dropped = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    quiet = {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    return kept | quiet | {"PYTHONPATH": os.pathsep.join((str(here), str(here.parent.parent)))}
 
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-        self.repeated = 0
 
-    @property
-    def left(self) -> bool:
-        """Whether the limit is not yet reached."""
-        return time.monotonic() < self._until
-
-    def wait(self) -> None:
-        """Wait until nobody else has used the machine for a few seconds, or the limit is reached."""
-        quiet = 0
-        while self.left and quiet < 3:
-            busy = _busy_seconds()
-            time.sleep(1)
-            quiet = quiet + 1 if _busy_seconds() - busy < BUSY * (os.cpu_count() or 1) else 0
-
-    def run_child(self, command: Sequence[str], *, separates_own_use: bool = True) -> Child:
-        """Run a command while the machine is quiet; repeat it if others disturbed it and `separates_own_use`."""
-        while True:
-            self.wait()
-            child = run_child(command)
-            if not separates_own_use or child.others <= BUSY or not self.left:
-                return child
-            self.repeated += 1
+def busy_share(seconds: float) -> float:
+    """Return the share of the machine that was in use over the next seconds."""
+    before = _busy_seconds()
+    time.sleep(seconds)
+    return (_busy_seconds() - before) / (seconds * (os.cpu_count() or 1))
 
 
 def _busy_seconds() -> float:

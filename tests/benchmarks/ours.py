@@ -1,7 +1,9 @@
 """fedscape on the workloads: as a user runs it, and in turn with bare rounds.
 
-python ours.py user WORKLOAD ROUNDS         with record, criteria, drift and central validation: seconds a round
-python ours.py observing WORKLOAD ROUNDS    each round followed by a bare one of the same state: the cost of observing
+python ours.py user WORKLOAD ROUNDS [SIGMA] [SECTION.KEY=VALUE ...]    record, criteria, drift and validation are on
+python ours.py observing WORKLOAD ROUNDS [SECTION.KEY=VALUE ...]       each round followed by a bare one of its state
+
+With SIGMA all clients of the population train, and their sizes are log-normal of the same total work (0: equal).
 """
 
 from __future__ import annotations
@@ -11,24 +13,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flwr.app import ConfigRecord
-from workloads import LOCAL_LR, OUTPUTS, WORKLOADS, Workload, examples
+from workloads import HIDDEN, LOCAL_LR, WORKLOADS, Workload, examples
 
 import fedscape as fs
-from simulator.runs.building import Overrides
-from simulator.runs.session import Session, open_session
 
 SETTLE = 3
 """Rounds left out at the start, which make data and warm up."""
 VALIDATION = 500
-MODELS = {"logreg": "softmax", "2nn": "2nn", "cnn": "cnn"}
+MODELS = {
+    "logreg": 'kind = "softmax"',
+    "mlp": 'kind = "mlp"\nhidden = [64]',
+    "gru": f'kind = "gru"\nhidden = {HIDDEN}',
+    "2nn": 'kind = "2nn"',
+    "cnn": 'kind = "cnn"',
+}
 SCENARIO = """
 [model]
-kind = "{model}"
+{model}
 
 [local]
 optimizer = "sgd"
@@ -45,7 +51,7 @@ federated_every = 0
 
 [convergence]
 stop = "never"
-target = {{ metric = "validation_accuracy", at_least = 0.9, hold = 3 }}
+{target}
 plateau = {{ metric = "validation_loss", min_delta = 1e-3, patience = 10 }}
 settled = {{ below = 1e-4 }}
 agreement = {{ at_least = 0.985, hold = 5 }}
@@ -54,17 +60,35 @@ agreement = {{ at_least = 0.985, hold = 5 }}
 rounds = {rounds}
 seed = 7
 """
+TARGET = 'target = { metric = "validation_accuracy", at_least = 0.99, hold = 3 }'
+REGRESSION = 'target = { metric = "validation_loss", at_most = 1e-6, hold = 3 }'
 
 
 def scenario(w: Workload, rounds: int, *sets: str) -> fs.Scenario:
     """Return a workload's scenario; its data come from Python."""
     text = SCENARIO.format(
-        model=MODELS[w.name], local_lr=LOCAL_LR, batch=w.batch, cohort=min(w.cohort, w.clients), rounds=rounds
-    )
+        model=MODELS[w.name], local_lr=LOCAL_LR, batch=w.batch, cohort=w.cohort, rounds=rounds,
+        target=REGRESSION if w.outputs == 1 else TARGET,
+    )  # fmt: skip
+    if w.outputs == 1:
+        text = text.replace("agreement", "# agreement")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{w.name}.toml"
         path.write_text(text)
         return fs.load_scenario(path, sets=list(sets))
+
+
+def log_normal(w: Workload, sigma: float) -> np.ndarray[Any, Any]:
+    """Return log-normal sizes in whole batches, with the total of equal clients."""
+    z = np.random.default_rng(0).normal(size=w.clients)
+    share = np.exp(sigma * z) / np.exp(sigma * z).sum()
+    steps = np.maximum(1, np.floor(share * w.local_steps * w.clients)).astype(np.int64)
+    order = np.argsort(-share)
+    short = w.local_steps * w.clients - int(steps.sum())
+    steps[order[: abs(short)]] += np.sign(short)
+    assert steps.sum() == w.local_steps * w.clients
+    assert steps.min() >= 1
+    return steps * w.batch
 
 
 def population(w: Workload, sizes: np.ndarray[Any, Any] | None = None) -> fs.Population:
@@ -73,7 +97,8 @@ def population(w: Workload, sizes: np.ndarray[Any, Any] | None = None) -> fs.Pop
     return fs.custom_population(
         lambda k: examples(w, k, int(own[k])),
         own,
-        outputs=OUTPUTS,
+        outputs=w.outputs,
+        task="regression" if w.outputs == 1 else "classification",
         feature_shape=w.shape,
         validation=examples(w, 10**6, VALIDATION),
     )
@@ -94,48 +119,56 @@ class Stopwatch:
         return False
 
 
-def as_a_user(w: Workload, rounds: int, data: fs.Population | None = None, *sets: str) -> dict[str, Any]:
+def as_a_user(w: Workload, rounds: int, sets: list[str], sigma: float | None = None) -> dict[str, Any]:
     """Time rounds with everything on."""
+    sizes = None
+    if sigma is not None:
+        w = replace(w, clients=w.cohort)
+        sizes = log_normal(w, sigma)
     watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
-        run = fs.simulate(scenario(w, rounds + SETTLE, *sets), data=data or population(w), out=folder, stop_asked=watch)
+        run = fs.simulate(scenario(w, rounds + SETTLE, *sets), data=population(w, sizes), out=folder, stop_asked=watch)
     assert run.session.plan is not None
-    return {"seconds": watch.seconds[SETTLE:], "engine": run.session.plan.reason}
+    longest = {} if sizes is None else {"longest": int(sizes.max() // w.batch), "mean": w.local_steps}
+    return {"seconds": watch.seconds[SETTLE:], "engine": run.session.plan.reason, **longest}
 
 
-def bare_rounds(session: Session) -> Callable[[], None]:
-    """Return a function that runs one bare round a call: sampling, local training and aggregation."""
-    arrays, number = session.start.arrays, 0
+def observing(w: Workload, rounds: int, sets: list[str]) -> dict[str, Any]:
+    """Time rounds with everything on, in turn with bare rounds: sampling, local training and aggregation alone."""
+    from flwr.app import ConfigRecord
 
-    def play() -> None:
-        nonlocal arrays, number
-        number += 1
-        strategy, grid = session.played.strategy, session.grid
-        sent = strategy.configure_train(number, arrays, ConfigRecord(), grid)
-        new, _ = strategy.aggregate_train(number, grid.send_and_receive(sent))
-        assert new is not None
-        arrays = new
+    from simulator.runs.building import Overrides
+    from simulator.runs.session import open_session
 
-    return play
-
-
-def observing(w: Workload, rounds: int) -> dict[str, Any]:
-    """Time rounds with everything on, in turn with bare rounds."""
     data, bare = population(w), list[float]()
-    session = open_session(scenario(w, rounds + SETTLE), Overrides(population=data))
-    play = bare_rounds(session)
+    session = open_session(scenario(w, rounds + SETTLE, *sets), Overrides(population=data))
+    strategy, grid = session.played.strategy, session.grid
+    arrays = strategy.federation.codec.encode(session.start.params, session.start.buffers)
 
     def between() -> None:
+        nonlocal arrays
         started = time.perf_counter()
-        play()
+        sent = strategy.configure_train(len(bare) + 1, arrays, ConfigRecord(), grid)
+        new, _ = strategy.aggregate_train(len(bare) + 1, grid.send_and_receive(sent))
+        assert new is not None
+        arrays = new
         bare.append(time.perf_counter() - started)
 
     watch = Stopwatch(between)
     with tempfile.TemporaryDirectory() as folder:
-        fs.simulate(scenario(w, rounds + SETTLE), data=data, out=folder, stop_asked=watch)
+        fs.simulate(scenario(w, rounds + SETTLE, *sets), data=data, out=folder, stop_asked=watch)
     return {"observed": watch.seconds[SETTLE:], "bare": bare[SETTLE:]}
 
 
+def main(arguments: list[str]) -> dict[str, Any]:
+    """Run what the arguments name."""
+    what, name, rounds, *rest = arguments
+    sets = [a for a in rest if "=" in a]
+    sigma = next((float(a) for a in rest if "=" not in a), None)
+    if what == "observing":
+        return observing(WORKLOADS[name], int(rounds), sets)
+    return as_a_user(WORKLOADS[name], int(rounds), sets, sigma)
+
+
 if __name__ == "__main__":
-    what, chosen, count = sys.argv[1], WORKLOADS[sys.argv[2]], int(sys.argv[3])
-    print(json.dumps(as_a_user(chosen, count) if what == "user" else observing(chosen, count)))
+    print(json.dumps(main(sys.argv[1:])))

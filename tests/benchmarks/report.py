@@ -1,8 +1,8 @@
-"""The results of a benchmark as Markdown tables."""
+"""The results of `make bench` as Markdown: one table a part."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,39 @@ from machine import BUSY
 from workloads import WORKLOADS
 
 BEGIN, END = "<!-- measured: written by make bench -->", "<!-- end of measured -->"
-TARGETS = {
-    ("logreg", "Flower"): 100.0,
-    ("logreg", "pfl-research"): 40.0,
-    ("2nn", "Flower"): 1.5,
-    ("2nn", "pfl-research"): 1.2,
-    ("cnn", "Flower"): 0.8,
+AIMS = {
+    ("logreg", "Flower"): 200.0,
+    ("logreg", "pfl-research"): 80.0,
+    ("logreg", "FedJAX"): 30.0,
+    ("mlp", "Flower"): 80.0,
+    ("mlp", "pfl-research"): 40.0,
+    ("mlp", "FedJAX"): 14.0,
+    ("gru", "Flower"): 13.0,
+    ("gru", "pfl-research"): 12.0,
+    ("2nn", "Flower"): 6.0,
+    ("2nn", "pfl-research"): 4.5,
+    ("2nn", "FedJAX"): 2.0,
+    ("cnn", "Flower"): 1.7,
+    ("cnn", "pfl-research"): 1.4,
 }
-"""The aim: how many times faster than a peer fedscape is on two cores."""
+"""How many times faster than a peer fedscape is to be on two cores."""
+RAGGED_AIM = 1.6
+OBSERVING_AIM = 0.15
+CITY_DATA_AIM, CITY_PEAK_AIM = 0.5, 2 * 2**30
+START_UP_AIMS = {
+    "import fedscape": 1.0,
+    "fedscape --help": 0.5,
+    "fedscape scenarios": 0.5,
+    "fedscape show": 0.5,
+    "fedscape run, to the first round": 2.5,
+}
+COMPETITORS = ("plain loop", "Flower", "pfl-research", "FedJAX")
+MARK = "⚠"
+LOADED = 0.5
+"""A higher load average before a run shows other work."""
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; all columns but the first are numbers.
 
     Example:
@@ -34,11 +56,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, rule.replace(" ", ""), *rest])
 
 
-def milliseconds(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration with three digits.
 
     Example:
-        >>> milliseconds(0.0041), milliseconds(0.1234), milliseconds(1.5)
+        >>> duration(0.0041), duration(0.1234), duration(1.5)
         ('4.10 ms', '123 ms', '1.50 s')
     """
     if seconds >= 1:
@@ -47,148 +69,186 @@ def milliseconds(seconds: float) -> str:
     return f"{ms:.0f} ms" if ms >= 99.5 else f"{ms:.1f} ms" if ms >= 9.95 else f"{ms:.2f} ms"
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """Return all measurements as Markdown."""
-    parts = [_header(results)]
-    parts += [_workload(name, timed) for name, timed in results["workloads"].items()]
-    for name, write in (("observing", _observing), ("ragged", _ragged), ("growth", _growth),
-                        ("first_round", _first_round), ("generator", _generator), ("city", _city)):  # fmt: skip
-        found = results.get(name)
-        if found is not None:
-            parts.append(
-                f"**{name.replace('_', ' ')}**: failed: {found['problem']}" if "problem" in found else write(found)
-            )
-    return "\n\n".join(parts)
+def markdown(results: dict[str, dict[str, Any]]) -> str:
+    """Return the parts as Markdown, each with its table and what else the machine did."""
+    machines = dict.fromkeys(_machine(part["machine"]) for part in results.values())
+    return "\n\n".join(machines) + "".join(
+        f"\n\n### {WRITERS[name][0]}\n\n{_body(part, WRITERS[name][1])}\n\n{_run(part)}"
+        for name, part in results.items()
+    )
 
 
 def write_between_marks(path: Path, text: str) -> None:
-    """Replace the text between the marks of a file; the file is created if missing."""
-    old = path.read_text() if path.exists() else f"# Benchmarks\n\n{BEGIN}\n{END}\n"
-    before, _, rest = old.partition(BEGIN)
+    """Replace the text between the marks of a file."""
+    before, mark, rest = path.read_text().partition(BEGIN)
+    assert mark, f"{path} has lost its mark {BEGIN}"
     assert END in rest, f"{path} has lost its mark {END}"
     path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
 
 
-def _header(results: dict[str, Any]) -> str:
-    m = results["machine"]
-    lines = [
-        f"Measured on {results['date']}, in {results['took'] / 60:.0f} minutes: {m['processor']}, {m['cores']} cores, "
-        f"{m['memory_gb']} GB, {m['system']}, Python {m['python']}, "
-        f"torch {m['torch']} ({m['torch_threads']} threads by default). Load before the start: {results['load']:.2f}.",
-    ]
-    if results["patience"]:
-        lines.append(
-            "The machine was shared: every process waited for quiet (up to "
-            f"{results['patience'] / 60:.0f} minutes in all), and "
-            f"{results['repeated']} that others disturbed were repeated."
-        )
-    lines += [f"{name}: not installed (`make bench-peers`)." for name in results["missing"]]
-    return "\n".join(lines)
+def _body(part: dict[str, Any], write: Callable[[dict[str, Any]], str]) -> str:
+    if "problem" in part:
+        return f"Failed: {part['problem']}"
+    return f"Not available: {part['unavailable']}." if "unavailable" in part else write(part)
 
 
-def _workload(name: str, timed: dict[str, dict[str, Any]]) -> str:
-    w, ours = WORKLOADS[name], timed["fedscape"].get("seconds")
-    rows = []
-    for who, t in timed.items():
-        if "problem" in t:
-            rows.append([who, f"failed: {t['problem'][:80]}", "", "", "", "", ""])
-            continue
-        target = TARGETS.get((name, who))
-        ratio = t["seconds"] / ours if ours and who != "fedscape" else None
-        busy = f"{t['others']:.0%}" + (" (busy)" if t["others"] > BUSY else "")
-        rows.append([
-            who,
-            milliseconds(t["seconds"]),
-            f"{milliseconds(t['low'])} to {milliseconds(t['high'])}",
-            "" if ratio is None else f"{ratio:.3g}x",
-            "" if target is None or ratio is None else f"{target:g}x {'met' if ratio >= target else 'MISSED'}",
-            f"{t['peak'] / 1e6:.0f} MB",
-            busy if who != "Flower" else "",
-        ])  # fmt: skip
-    words = f"{w.words}; {w.cohort} of {w.clients} clients, {w.local_steps} steps of {w.batch} examples each"
-    engine = timed["fedscape"].get("engine")
-    heads = [
-        name,
-        "a round",
-        "medians of processes",
-        "fedscape is faster by",
-        "aim",
-        "peak memory",
-        "others on the machine",
-    ]
-    text = f"### {name}\n\n{words}.\n\n{table(heads, rows)}"
-    return text + (f"\n\nfedscape's engine: {engine}." if engine else "")
-
-
-def _observing(o: dict[str, Any]) -> str:
-    verdict = "met" if o["share"] <= 0.15 else "MISSED"
+def _machine(m: dict[str, Any]) -> str:
     return (
-        "### Observing\n\nDrift, criteria, validation and record, of a logreg round: with all of it "
-        f"{milliseconds(o['observed'])}, without {milliseconds(o['bare'])}: {o['share']:.0%} of the round "
-        f"(aim: at most 15%, {verdict})."
+        f"Measured on {m['cores']} cores of {m['processor']}, {m['memory_gb']} GB, {m['system']}, "
+        f"Python {m['python']}, torch {m['torch']}, fedscape {m['fedscape']}."
     )
 
 
-def _ragged(r: dict[str, dict[str, Any]]) -> str:
+def _run(part: dict[str, Any]) -> str:
+    """Return when a part ran, and a warning where other programs disturbed it."""
+    before, after = part["load"]
+    took = f"{part['took'] / 60:.0f} minutes" if part["took"] > 90 else f"{part['took']:.0f} seconds"
+    text = f"*{part['date']}, {took}. Load average {before:.2f} at the start, {after:.2f} at the end.*"
+    warnings = []
+    if (load := part["load_before_run"]) > LOADED:
+        warnings.append(f"**{MARK} The load average was {load:.2f} before the run: the machine had other work.**")
+    if (busiest := disturbance(part)) > BUSY:
+        share = f"**{MARK} Other programs used up to {busiest:.0%} of the machine during this part.**"
+        warnings.append(f"{share} Rows with {MARK} were disturbed.")
+    return "\n\n".join([" ".join(warnings), text]) if warnings else text
+
+
+def disturbance(part: dict[str, Any]) -> float:
+    """Return the largest share of the machine that other programs used before or during a part."""
+    return max([part["busy_before"], *_others(part)])
+
+
+def _others(found: Any) -> list[float]:
+    if isinstance(found, dict):
+        own = [found["others"]] if found.get("others") is not None else []
+        return own + [share for value in found.values() for share in _others(value)]
+    return [share for value in found for share in _others(value)] if isinstance(found, list) else []
+
+
+def _marked(name: str, row: Any) -> str:
+    return f"{name} {MARK}" if max(_others(row), default=0.0) > BUSY else name
+
+
+def _against(value: float, aim: float | None, shown: str, *, at_most: bool = False) -> str:
+    """Return a number with its aim, and whether it was missed."""
+    if aim is None:
+        return shown
+    kept = value <= aim if at_most else value >= aim
+    limit = f"{aim:.0%}" if shown.endswith("%") else f"{aim:g} s" if shown.endswith(" s") else f"{aim:g}x"
+    return f"{shown} ({limit})" if kept else f"{shown} (**missed {limit}**)"
+
+
+def _race(part: dict[str, Any]) -> str:
+    rows = []
+    for name, timed in part["rows"].items():
+        ours, cells = timed["fedscape"], []
+        for who in COMPETITORS:
+            theirs = timed.get(who)
+            if theirs is None:
+                cells.append("")
+            elif "problem" in theirs or "problem" in ours:
+                cells.append("failed")
+            else:
+                cells.append(_against(theirs["ratio"], AIMS.get((name, who)), f"{theirs['ratio']:.3g}x"))
+        rows.append([_marked(name, timed), duration(ours["seconds"]) if "seconds" in ours else "failed", *cells])
+    versions = {
+        who: f"{who} {version}" if version else f"{who}: not installed" for who, version in part["peers"].items()
+    }
+    heads = ["workload", "fedscape, a round", *(versions.get(who, who) for who in COMPETITORS)]
+    work = "\n".join(
+        f"- **{w.name}**: {w.words}; {w.cohort} of {w.clients} clients, {w.local_steps} steps of {w.batch} examples"
+        + (f"; {timed['fedscape']['engine']}" if timed["fedscape"].get("engine") else "")
+        + "."
+        for name, timed in part["rows"].items()
+        for w in [WORKLOADS[name]]
+    )
+    return (
+        "How many times as long each takes for the same round; in brackets the aim. Medians over "
+        f"{part['repeats']} processes of each, in turn. The others run with the faster of one and all threads "
+        f"(Flower: processes).\n\n{table(heads, rows)}\n\n{work}"
+    )
+
+
+def _ragged(part: dict[str, Any]) -> str:
+    rows = []
+    for name, row in part["rows"].items():
+        cells = [_against(r["ratio"], RAGGED_AIM, f"{r['ratio']:.2f}x", at_most=True)
+                 for sigma, r in row.items() if sigma in ("0.5", "1.0")]  # fmt: skip
+        rows.append([_marked(name, row), duration(row["0.0"]["seconds"]), *cells, str(row["1.0"]["longest"])])
+    heads = ["workload", "equal sizes", "sigma 0.5", "sigma 1", "steps of the largest client"]
+    return f"Log-normal sizes of the same total work, all clients in the cohort.\n\n{table(heads, rows)}"
+
+
+def _workers(part: dict[str, Any]) -> str:
     rows = [
-        [name.replace(" ", ", sigma "), milliseconds(x["equal"]), milliseconds(x["ragged"]), f"{x['loss']:+.0%}",
-         "met" if x["loss"] <= 0.3 else "MISSED", f"{x['shortest']} to {x['longest']}, mean {x['mean']:.0f}"]
-        for name, x in r.items()
+        [_marked(name, r), duration(r["one"]), duration(r["two"]), f"{r['ratio']:.2f}x"]
+        for name, r in part["rows"].items()
+    ]
+    heads = ["workload", "1 worker", "2 workers", "faster by"]
+    return f"`[engine] workers = n`, everything else as in the race.\n\n{table(heads, rows)}"
+
+
+def _observing(part: dict[str, Any]) -> str:
+    rows = [
+        [_marked(name, r), duration(r["observed"]), duration(r["bare"]),
+         _against(r["share"], OBSERVING_AIM, f"{r['share']:.0%}", at_most=True)]
+        for name, r in part["rows"].items()
     ]  # fmt: skip
-    heads = ["log-normal sizes", "equal", "ragged", "lost", "aim 30%", "local steps"]
-    return f"### Ragged clients\n\nThe same total work, a bare round.\n\n{table(heads, rows)}"
-
-
-def _growth(g: dict[str, list[dict[str, Any]]]) -> str:
-    heads = ["", "a round", "a client of the cohort", "start to first round", "peak memory", "above import"]
-    text = "### Growth\n\nSoftmax regression on synthetic clients of 50 examples, made on demand."
-    for what, rows in g.items():
-        cells = [
-            [f"{what} {r[{'cohort': 'cohort', 'population': 'clients'}[what]]:,}", milliseconds(r["seconds"]),
-             f"{1e6 * r['seconds'] / r['cohort']:.0f} us", milliseconds(r["to_first_round"]),
-             f"{r['peak'] / 1e6:.0f} MB", f"{(r['peak'] - r['imported']) / 1e6:.0f} MB"]
-            for r in rows
-        ]  # fmt: skip
-        text += f"\n\n{table(heads, cells)}"
-    first, last = (next(r for r in g["population"] if r["clients"] == n) for n in (100_000, 1_000_000))
-    each = (last["peak"] - first["peak"]) / (last["clients"] - first["clients"])
+    heads = ["workload", "a round", "a bare round", "share"]
     return (
-        f"{text}\n\nFrom 100,000 to 1,000,000 clients the peak grows by {each:.1f} bytes a client, set-up included "
-        f"(aim: at most 16, {'met' if each <= 16 else 'MISSED'}); smaller populations "
-        "are kept in memory once made, up to 512 MB."
+        "What drift, criteria, validation and record cost. A bare round samples, trains and aggregates."
+        f"\n\n{table(heads, rows)}"
     )
 
 
-def _first_round(f: dict[str, float]) -> str:
+def _growth(part: dict[str, Any]) -> str:
+    rows = [
+        [_marked(f"{r['clients']:,}", r), f"{r['cohort']:,}", r["kind"], str(r["rounds"]), duration(r["seconds"]),
+         f"{r['late'] / r['early']:.2f}", duration(r["to_first_round"]), f"{r['peak'] / 1e6:.0f} MB"]
+        for r in part["points"]
+    ]  # fmt: skip
+    heads = ["clients", "cohort", "algorithm", "rounds", "a round", "last fifth to first", "to the first round", "peak"]
+    r = part["rounds"]
     return (
-        "### From the command to the first round\n\n`fedscape run`, the default scenario: "
-        f"{f['again']:.1f} s ({f['first']:.1f} s the first time; aim: under 5 s)."
+        f"Softmax regression on synthetic clients of 50 examples, made on demand.\n\n{table(heads, rows)}\n\n"
+        f"A run of {r['rounds']:,} rounds of two quadratics keeps {r['bytes_a_round']:.0f} bytes a round in memory; a "
+        f"round at the end takes {r['late'] / r['early']:.2f} times as long as one at round 100 "
+        f"({duration(r['early'])}). Its report takes {r['report_seconds']:.1f} s."
     )
 
 
-def _generator(g: dict[str, Any]) -> str:
-    return "### Random numbers\n\n" + "\n".join(f"- {name}: {value}" for name, value in g.items())
+def _start_up(part: dict[str, Any]) -> str:
+    rows = [
+        [name, _against(r["wall"], START_UP_AIMS.get(name), f"{r['wall']:.2f} s", at_most=True),
+         f"{r['processor']:.2f} s"]
+        for name, r in part["rows"].items()
+    ]  # fmt: skip
+    return f"The default scenario; in brackets the aim.\n\n{table(['command', 'time', 'processor time'], rows)}"
 
 
-def _city(c: dict[str, Any]) -> str:
+def _city(part: dict[str, Any]) -> str:
     rows = []
-    for r in c["rows"]:
-        share, small = r["data"] / r["round"], r["peak"] <= 2 * 2**30
+    for r in part["rows"]:
+        share = r["data"] / r["round"]
+        peak = f"{r['peak'] / 2**30:.2f} GiB" + ("" if r["peak"] <= CITY_PEAK_AIM else " (**missed 2 GiB**)")
         rows.append([
-            r["source"],
-            r["model"],
-            f"{r['build']:.2f} s",
-            milliseconds(r["round"]),
-            milliseconds(r["data"]),
-            f"{share:.0%}" + ("" if share < 0.5 else " (MISSED)"),
-            f"{milliseconds(r['round_cpu'])}, {milliseconds(r['data_cpu'])}",
-            f"{1e9 * r['data_cpu'] / r['made']:.1f} ns",
-            f"{r['peak'] / 2**30:.2f} GiB" + ("" if small else " (MISSED)"),
+            _marked(r["source"], r), r["model"], f"{r['build']:.2f} s", duration(r["round"]), duration(r["data"]),
+            _against(share, CITY_DATA_AIM, f"{share:.0%}", at_most=True), f"{1e9 * r['data_cpu'] / r['made']:.1f} ns",
+            peak,
         ])  # fmt: skip
-    heads = ["source", "model", "built in", "a round", "of which data", "share, aim under 50%",
-             "processor: round, data", "a number made", "peak memory, aim 2 GiB"]  # fmt: skip
+    heads = ["source", "model", "built in", "a round", "of which data", "share", "a number made", "peak"]
     return (
-        "### City\n\nOne million sites of every generated source with outages and noise, 1,000 of them a round, nearly "
-        "all made anew; one local epoch of the model of the source's scenario. Medians of "
-        f"{c['rows'][0]['rounds']} rounds, measured on {c['date']}.\n\n{table(heads, rows)}"
+        "A million sites with outages and noise, 1,000 of them a round, nearly all made anew; one local epoch.\n\n"
+        + table(heads, rows)
     )
+
+
+WRITERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "race": ("Race", _race),
+    "ragged": ("Ragged clients", _ragged),
+    "workers": ("Workers", _workers),
+    "observing": ("Observing", _observing),
+    "growth": ("Growth", _growth),
+    "start-up": ("Start-up", _start_up),
+    "city": ("City", _city),
+}

@@ -1,11 +1,13 @@
-"""The memory that a run keeps for each round, and the time and memory of its report: a quadratic of two clients.
+"""The memory and time of each round of a long run, and those of its report: a quadratic of two clients.
 
 python rounds_memory.py ROUNDS
 """
 
 from __future__ import annotations
 
+import itertools
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -23,12 +25,11 @@ FIRST = 500
 def measure(rounds: int) -> dict[str, Any]:
     """Run, then write the report again."""
     marks: list[int] = []
-    played = 0
+    at: list[float] = []
 
     def ended() -> bool:
-        nonlocal played
-        played += 1
-        if played in (FIRST, rounds):
+        at.append(time.perf_counter())
+        if len(at) in (FIRST, rounds):
             marks.append(memory_used())
         return False
 
@@ -41,7 +42,10 @@ def measure(rounds: int) -> dict[str, Any]:
         write_report([out], Path(folder) / "again.html")
         seconds = time.perf_counter() - started
     kept = (marks[-1] - marks[0]) / (rounds - FIRST)
-    return {"rounds": rounds, "bytes_a_round": kept, "report_seconds": seconds, "after_report": memory_used()}
+    took = [after - before for before, after in itertools.pairwise(at)]
+    early, late = (statistics.median(part) for part in (took[50:150], took[-100:]))
+    return {"rounds": rounds, "bytes_a_round": kept, "early": early, "late": late, "report_seconds": seconds,
+            "after_report": memory_used()}  # fmt: skip
 
 
 if __name__ == "__main__":

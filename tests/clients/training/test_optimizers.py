@@ -12,6 +12,7 @@ from clients.engines.stacked import StackedEngine
 from clients.models.build import build_model
 from clients.models.options import MlpOptions
 from clients.training.local import count_steps, plan_batches
+from clients.training.optimizers import TorchSgd
 from clients.training.options import LocalOptions
 from clients.training.schedule_options import ScheduleOptions
 from clients.training.task import make_task
@@ -187,3 +188,22 @@ def test_round_index_sets_the_local_lr(population_of):
     schedule = ScheduleOptions(kind="step", every=2, factor=0.5)
     task, work, data, batches = given(population_of, schedule=schedule)
     check(task, work, by_hand(task, data, batches, lambda p: SGD(p, LR * 0.5)))
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.3}, {"momentum": 0.7}, {"momentum": 0.9, "nesterov": True}])
+def test_sgd_has_the_bits_of_the_optimizer_of_torch(options):
+    """Parameters without a gradient in a step keep their value and their velocity."""
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(5, 3, generator=generator), torch.randn(7, generator=generator)]
+    ours, theirs = ([nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    plain = {"weight_decay": 0.0, "momentum": 0.0, "nesterov": False}
+    optimizers = TorchSgd(ours, LR, **plain | options), SGD(theirs, LR, **options)
+    for step in range(4):
+        gradients = [torch.randn(p.shape, generator=generator) for p in start]
+        for params, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            assert all(p.grad is None for p in params)
+            for p, g in zip(params, gradients, strict=True):
+                p.grad = None if step == 2 and p.dim() == 1 else g.clone()
+            optimizer.step()
+    assert all(torch.equal(a, b) and not torch.equal(a, c) for a, b, c in zip(ours, theirs, start, strict=True))

@@ -27,8 +27,8 @@ from pfl.data.sampling import get_user_sampler
 from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
 from pfl.metrics import Metrics, Weighted
 from pfl.model.pytorch import PyTorchModel
-from torch import nn
 from workloads import LOCAL_LR, WORKLOADS, client, model
+from workloads import loss as loss_of
 
 
 class Ended(TrainingProcessCallback):
@@ -45,10 +45,10 @@ class Ended(TrainingProcessCallback):
 def seconds_a_round(name: str, rounds: int) -> list[float]:
     """Run `rounds` rounds after a warm-up round."""
     w, ended = WORKLOADS[name], Ended()
-    net = model(w)
+    net, of = model(w), loss_of(w)
 
     def loss(self, features, targets, is_eval=False):
-        return nn.functional.cross_entropy(self(features), targets)
+        return of(self(features), targets)
 
     def metrics(self, features, targets, is_eval=False):
         return {"loss": Weighted(0.0, 1)}

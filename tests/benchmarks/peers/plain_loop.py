@@ -10,14 +10,13 @@ import sys
 import time
 
 import torch
-from torch import nn
-from workloads import LOCAL_LR, WORKLOADS, client, model
+from workloads import LOCAL_LR, WORKLOADS, client, loss, model
 
 
 def seconds_a_round(name: str, rounds: int) -> list[float]:
     """Run `rounds` rounds after a warm-up round."""
     w = WORKLOADS[name]
-    net, loss = model(w), nn.functional.cross_entropy
+    net, of = model(w), loss(w)
     optimizer = torch.optim.SGD(net.parameters(), lr=LOCAL_LR)
     shards = [client(name, k) for k in range(w.cohort)]
     server = {n: v.clone() for n, v in net.state_dict().items()}
@@ -30,7 +29,7 @@ def seconds_a_round(name: str, rounds: int) -> list[float]:
             for first in range(0, w.examples, w.batch):
                 batch = slice(first, first + w.batch)
                 optimizer.zero_grad()
-                loss(net(features[batch]), targets[batch]).backward()
+                of(net(features[batch]), targets[batch]).backward()
                 optimizer.step()
             for n, v in net.state_dict().items():
                 mean[n].add_(v, alpha=1 / w.cohort)

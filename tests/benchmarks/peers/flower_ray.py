@@ -1,6 +1,8 @@
 """The same rounds with Flower's own simulation (Ray), written like its PyTorch quickstart.
 
 python flower_ray.py WORKLOAD ROUNDS ACTORS     (in an environment with flwr[simulation])
+
+Each actor is a process with one thread, as Flower sets one processor a client.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
-from torch import nn
-from workloads import LOCAL_LR, WORKLOADS, Workload, client, model
+from workloads import LOCAL_LR, WORKLOADS, Workload, client, loss, model
 
 
 def client_app(w: Workload) -> ClientApp:
@@ -30,14 +31,14 @@ def client_app(w: Workload) -> ClientApp:
     @app.train()
     def train(message: Message, context: Context) -> Message:
         torch.set_num_threads(1)
-        net = model(w)
+        net, of = model(w), loss(w)
         net.load_state_dict(message.content["arrays"].to_torch_state_dict())
         features, targets = client(w.name, int(context.node_config["partition-id"]))
         optimizer = torch.optim.SGD(net.parameters(), lr=LOCAL_LR)
         for first in range(0, w.examples, w.batch):
             batch = slice(first, first + w.batch)
             optimizer.zero_grad()
-            nn.functional.cross_entropy(net(features[batch]), targets[batch]).backward()
+            of(net(features[batch]), targets[batch]).backward()
             optimizer.step()
         metrics = MetricRecord({"num-examples": w.examples})
         content = RecordDict({"arrays": ArrayRecord(net.state_dict()), "metrics": metrics})
