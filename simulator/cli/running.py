@@ -18,6 +18,7 @@ from simulator.cli.exit_codes import EXIT_INTERRUPTED
 from simulator.cli.options import ScenarioOptions
 from simulator.cli.pages import say_report
 from simulator.cli.sinks import SinkOptions, sinks_of
+from simulator.workers.ranks import ranks_of_torchrun
 
 if TYPE_CHECKING:
     from simulator.runs.run import Run
@@ -46,6 +47,9 @@ def run(
         from simulator.cli.console import ConsoleObserver
         from simulator.runs.run import simulate
 
+    if follows():
+        simulate(chosen)
+        return
     with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
         done = simulate(chosen, out=out, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
     _conclude(done)
@@ -67,6 +71,9 @@ def resume(
         from simulator.runs.run import finished
         from simulator.runs.run import resume as go_on
 
+    if follows():
+        go_on(run)
+        return
     if (report := finished(run)) is not None:
         print(f"fedscape: the run was over and had no report; it is written now\n  {'report':<13}   {report}")
         return
@@ -84,6 +91,12 @@ def _without_collections() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def follows() -> bool:
+    """Return whether this process works for another one of torchrun, which shows and records the run."""
+    ranks = ranks_of_torchrun()
+    return ranks is not None and ranks.follows
 
 
 def _conclude(done: Run) -> None:

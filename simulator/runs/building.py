@@ -30,7 +30,7 @@ from server.algorithms.build import local_for
 from server.algorithms.table import ALGORITHMS
 from server.convergence.monitor import required_facts
 from simulator.engines.memory import check_data, check_model
-from simulator.runs.argument_checks import check_made_model, check_scenario, whole_seed
+from simulator.runs.arguments.checks import check_made_model, check_scenario, whole_seed
 from simulator.runs.measured import idle_keys
 from simulator.runs.strategies import StrategyChoice
 from simulator.scenario.sections import Scenario, ScenarioSource, load_scenario

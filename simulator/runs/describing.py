@@ -22,7 +22,7 @@ from clients.training.work import CohortWork
 from dashboards.data_page.page import check_folder, write_data
 from server.dispersion.measures import Dissimilarity, gradient_dissimilarity
 from simulator.runs.announcement import log_notices
-from simulator.runs.argument_checks import check_out, check_parts
+from simulator.runs.arguments.checks import check_out, check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, make_task_of, population_of, replacing, scenario_of
 from simulator.scenario.sections import Scenario, ScenarioSource
 from simulator.scenario.unread import unread_keys

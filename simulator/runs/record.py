@@ -24,7 +24,7 @@ from server.record.completeness import problems_of
 from server.record.hints import is_resumable
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
-from simulator.runs.argument_checks import check_parts, check_run_path
+from simulator.runs.arguments.checks import check_parts, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, made_model, make_task_of
 from simulator.scenario.sections import Scenario, load_scenario
 

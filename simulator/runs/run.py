@@ -27,8 +27,9 @@ from server.record.recorder import sole_writer
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
 from simulator.engines.plan import EnginePlan, threads_restored
-from simulator.runs.argument_checks import check_observers, check_out, check_parts, check_record, check_run_path
+from simulator.runs.arguments.checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
+from simulator.runs.following import farewell, follow_run
 from simulator.runs.playing import Ended, play
 from simulator.runs.record import recorded_scenario
 from simulator.runs.resumption import (
@@ -41,6 +42,7 @@ from simulator.runs.resumption import (
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
 from simulator.scenario.sections import ScenarioSource, to_toml
+from simulator.workers.ranks import Ranks, ranks_of_torchrun
 
 RUNS = Path("runs")
 
@@ -170,9 +172,14 @@ def simulate(
     check_record(record)
     scenario = scenario_of(scenario, seed=seed)
     scenario, given = replacing(scenario, Overrides(model, data, algorithm, strategy, client_app, grid))
-    session = open_session(scenario, given)
+    ranks = ranks_of_torchrun()
+    if ranks is not None and ranks.follows:
+        return _finished_run(*follow_run(scenario, given, ranks))
+    session = open_session(scenario, given, ranks=ranks)
     with closing(session):
-        return _simulated(session, given, out, record, observers, stop_asked)
+        ended, path = _simulated(session, given, out, record, observers, stop_asked)
+        session.close(farewell(ended, path))
+    return _finished_run(session, ended, path)
 
 
 def _simulated(
@@ -182,7 +189,7 @@ def _simulated(
     record: bool,
     observers: Sequence[object],
     stop_asked: Callable[[], bool],
-) -> Run:
+) -> tuple[Ended, Path | None]:
     """Make the run's folder, unless nothing is recorded, and play the session."""
     scenario, folder = session.scenario, None
     if record:
@@ -196,7 +203,7 @@ def _simulated(
     store = CheckpointStore(folder.checkpoint) if folder is not None else None
     with sole_writer(folder.path if folder is not None else None):
         ended = play(session, given, folder, store, observers, stop_asked, run_id=run_id)
-    return _finished_run(session, ended, folder)
+    return ended, folder.path if folder is not None else None
 
 
 @threads_restored()
@@ -230,8 +237,11 @@ def resume(
     check_run_path(path)
     folder = RunFolder.open(Path(path))
     given = Overrides(model, data, algorithm, strategy)
+    ranks = ranks_of_torchrun()
+    if ranks is not None and ranks.follows:
+        return _finished_run(*follow_run(recorded_scenario(folder), given, ranks))
     with sole_writer(folder.path):
-        return _continue(folder, given, observers, stop_asked)
+        return _continue(folder, given, observers, stop_asked, ranks)
 
 
 def _write_data(folder: RunFolder, session: Session, given: Overrides) -> None:
@@ -256,7 +266,13 @@ def finished(path: Path) -> Path | None:
         return missing_report(folder)
 
 
-def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], stop_asked: Callable[[], bool]) -> Run:
+def _continue(
+    folder: RunFolder,
+    given: Overrides,
+    observers: Sequence[object],
+    stop_asked: Callable[[], bool],
+    ranks: Ranks | None,
+) -> Run:
     """Play the rest of the run in a folder."""
     scenario = recorded_scenario(folder)
     environment = folder.read_environment()
@@ -266,9 +282,11 @@ def _continue(folder: RunFolder, given: Overrides, observers: Sequence[object], 
     check_resumable(folder, started, given)
     check_data(folder, scenario, given)
     plan = started.get("engine_plan")
-    session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None)
+    session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None, ranks=ranks)
     with closing(session):
-        return _resumed(session, folder, given, environment, started, observers, stop_asked)
+        ended = _resumed(session, folder, given, environment, started, observers, stop_asked)
+        session.close(farewell(ended, folder.path))
+    return _finished_run(session, ended, folder.path)
 
 
 def _resumed(
@@ -279,7 +297,7 @@ def _resumed(
     started: Mapping[str, Any],
     observers: Sequence[object],
     stop_asked: Callable[[], bool],
-) -> Run:
+) -> Ended:
     """Go back to the last checkpoint, and play the rest of the run."""
     scenario = session.scenario
     check_strategy(folder, session.played.strategy)
@@ -291,10 +309,9 @@ def _resumed(
         lost = "environment.json is missing, so the engine is chosen anew and last bits may differ"
         back = replace(back, note="; ".join(filter(None, (back.note, lost))))
     run_id = started.get("run_id") or folder.path.resolve().name
-    ended = play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
-    return _finished_run(session, ended, folder)
+    return play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
 
 
-def _finished_run(session: Session, ended: Ended, folder: RunFolder | None) -> Run:
-    state, path = ended.state, folder.path if folder is not None else None
+def _finished_run(session: Session, ended: Ended, path: Path | None) -> Run:
+    state = ended.state
     return Run(ended.verdict, ended.outcome, RoundTable(ended.lines), state.params, state.buffers, path, session)

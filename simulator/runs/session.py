@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,7 +28,6 @@ from server.convergence.monitor import require_measured
 from server.rounds.node_map import NodeMap
 from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
-from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
 from simulator.grid.cohort_grid import CohortGrid
@@ -35,11 +35,14 @@ from simulator.grid.local_clients import LocalClients
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.measured import check_curves, measured_facts
 from simulator.runs.strategies import Played, check_client_app, choose_strategy
-from simulator.scenario.sections import Scenario
+from simulator.scenario.sections import Scenario, to_toml
 from simulator.workers.engine import PooledEvaluator, WorkersEngine
+from simulator.workers.joining import start_ranks
 from simulator.workers.pool import WorkerPool
 from simulator.workers.preparing import shared_memory, workplace_of
+from simulator.workers.ranks import Ranks
 from simulator.workers.starting import start_forked
+from simulator.workers.wire import Message
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,10 @@ class Session:
     states: ClientStates | None
     pool: WorkerPool | None = None
 
-    def close(self) -> None:
-        """End the worker processes."""
+    def close(self, farewell: Message | None = None) -> None:
+        """End the worker processes, with a last message to those of torchrun."""
         if self.pool is not None:
-            self.pool.close()
+            self.pool.close(farewell)
 
     def module(self, params: Tensor, buffers: Tensor) -> nn.Module:
         """Return a copy of the task's module with these parameters [P] and buffers [Q], in evaluation mode."""
@@ -98,18 +101,22 @@ class Session:
             self.grid.progress = progress
 
 
-def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | None = None) -> Session:
+def open_session(
+    scenario: Scenario, given: Overrides, *, plan: EnginePlan | None = None, ranks: Ranks | None = None
+) -> Session:
     """Make a scenario ready to run. Its clients are in this process, or on the nodes of a grid passed from Python.
 
     Args:
         scenario: the experiment.
         given: the parts passed from Python.
         plan: the recorded plan of a resumed run; None plans now.
+        ranks: the processes of torchrun, in which the workers are; None forks the workers that the plan has.
 
     Raises:
         UserError: the scenario cannot run; the message names the key and the fix.
     """
     check_places(scenario, given)
+    scenario = _in_ranks(scenario, given, ranks)
     task = make_task_of(scenario, given)
     try:
         measured = measured_facts(scenario, task, our_clients=given.client_app is None)
@@ -144,7 +151,10 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
             engine = engine_from_plan(plan, task)
         states = ClientStates()
         cohort = played.cohort or offered
-        pool = _start_workers(engine, plan, scenario.engine, played, codec, cohort)
+        if ranks is not None and plan.workers != ranks.size:  # of a run that is resumed elsewhere
+            plan = replace(plan, workers=ranks.size)
+        if plan.workers > 1 and not (ranks is not None and ranks.follows):
+            pool = _start_workers(engine, plan, scenario, played, codec, cohort, ranks)
         if pool is not None:
             engine, evaluator = WorkersEngine(engine, pool), PooledEvaluator(task, pool)
         local = played.own.algorithm.local_work if played.own is not None else LocalWork()
@@ -155,15 +165,47 @@ def open_session(scenario: Scenario, given: Overrides, *, plan: EnginePlan | Non
 
 
 def _start_workers(
-    engine: Engine, plan: EnginePlan, options: EngineOptions, played: Played, codec: Codec, cohort: int
-) -> WorkerPool | None:
-    """Fork the workers of a plan; None where this process works alone."""
-    if plan.workers == 1:
-        return None
+    engine: Engine,
+    plan: EnginePlan,
+    scenario: Scenario,
+    played: Played,
+    codec: Codec,
+    cohort: int,
+    ranks: Ranks | None,
+) -> WorkerPool:
+    """Fork the workers of a plan, or connect those that torchrun has started."""
+    options = scenario.engine
     place = workplace_of(engine, played.own.algorithm if played.own is not None else None, codec.layers)
+    here = plan.workers if ranks is None else ranks.here
+    threads = options.threads or max(1, processors() // here)
+    stops = options.on_worker_loss == "stop"
+    if ranks is not None:
+        welcome = {"scenario": digest(scenario), "plan": plan.to_dict(), "threads": threads}
+        return start_ranks(place, ranks, threads=threads, welcome=welcome, stop_on_loss=stops)
     place = replace(place, arena=shared_memory(place, cohort=cohort, keep_bytes=options.keep_bytes))
-    threads = plan.threads or max(1, processors() // plan.workers)
-    return start_forked(place, size=plan.workers, threads=threads, stop_on_loss=options.on_worker_loss == "stop")
+    return start_forked(place, size=plan.workers, threads=threads, stop_on_loss=stops)
+
+
+def _in_ranks(scenario: Scenario, given: Overrides, ranks: Ranks | None) -> Scenario:
+    """Return the scenario with as many workers as torchrun has processes.
+
+    Raises:
+        EngineError: it has another number, or its clients are trained elsewhere.
+    """
+    if ranks is None:
+        return scenario
+    if _elsewhere(given):
+        problem = f"torchrun has started {ranks.size} processes, and clients are not trained by fedscape's engines"
+        raise EngineError("engine.workers", problem, fix="Start the run without torchrun.")
+    if scenario.engine.workers not in ("auto", ranks.size):
+        problem = f"is {scenario.engine.workers}, and torchrun has started {ranks.size} processes"
+        raise EngineError("engine.workers", problem, fix="Leave it out.")
+    return replace(scenario, engine=replace(scenario.engine, workers=ranks.size))
+
+
+def digest(scenario: Scenario) -> str:
+    """Return a hash of a scenario, which all processes of a run must share."""
+    return hashlib.sha256(to_toml(scenario).encode()).hexdigest()
 
 
 def check_places(scenario: Scenario, given: Overrides) -> None:

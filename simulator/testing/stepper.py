@@ -18,7 +18,7 @@ from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
 from server.rounds.play import RoundResult, play_round
 from simulator.engines.plan import threads_restored
-from simulator.runs.argument_checks import check_parts
+from simulator.runs.arguments.checks import check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, scenario_of
 from simulator.runs.experiment import experiment_of
 from simulator.runs.session import Session, open_session

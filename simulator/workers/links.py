@@ -151,9 +151,13 @@ class Hub:
         self.counts: dict[int, int] = {}
         self._alive = set(range(1, group.size()))
         self._closed = threading.Event()
-        for rank in sorted(self._alive):
-            threading.Thread(target=self._listen, args=(rank,), name=f"worker {rank}", daemon=True).start()
-        threading.Thread(target=self._watch, name="heartbeats", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=self._listen, args=(rank,), name=f"worker {rank}", daemon=True)
+            for rank in sorted(self._alive)
+        ]
+        self._threads.append(threading.Thread(target=self._watch, name="heartbeats", daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> list[int]:
@@ -172,9 +176,15 @@ class Hub:
         """Forget a worker."""
         self._alive.discard(rank)
 
-    def close(self) -> None:
-        """Stop watching; the connections end with the workers."""
+    def close(self, seconds: float) -> None:
+        """Stop watching, and wait for the workers to close their connections, at most so many seconds.
+
+        A thread that still waits for a message when the interpreter ends would abort the process.
+        """
         self._closed.set()
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _listen(self, rank: int) -> None:
         try:
@@ -210,7 +220,8 @@ class Spoke:
     """
 
     def __init__(self, group: Group, heart: Heart) -> None:
-        self._group, self._heart = group, heart
+        self._group: Group | None = group
+        self._heart = heart
 
     def receive(self) -> Message:
         """Wait for the next message of the server.
@@ -218,6 +229,7 @@ class Spoke:
         Raises:
             LinkError: the server is gone.
         """
+        assert self._group is not None, "the connection is open"
         return _receive(self._group, 0)
 
     def send(self, message: Message) -> None:
@@ -226,11 +238,13 @@ class Spoke:
         Raises:
             LinkError: the server is gone.
         """
+        assert self._group is not None, "the connection is open"
         _send(self._group, message, 0)
 
     def close(self) -> None:
-        """Stop the heart."""
+        """Stop the heart, and close the connection."""
         self._heart.stop()
+        self._group = None
 
 
 class Heart:

@@ -86,7 +86,7 @@ class WorkerPool:
         self._mine = replace(place, arena=None)
         self._processes, self._stop_on_loss = dict(processes), stop_on_loss
         self._costs, self._facts, self._id = CostModel(), RoundFacts(), 0
-        self._round, self._silent = 0, set[int]()
+        self._round, self._silent, self._closed = 0, set[int](), False
         self.progress: Progress | None = None
 
     def silent(self, rank: int) -> None:
@@ -189,15 +189,18 @@ class WorkerPool:
         return found
 
     def close(self, farewell: Message | None = None) -> None:
-        """End all workers; a forked one that does not end is killed."""
+        """End all workers, once; a forked one that does not end is killed."""
+        if self._closed:
+            return
+        self._closed = True
         tell_all(self.hub, self.hub.alive, farewell or Message({"job": "end"}))
-        self.hub.close()
         until = time.monotonic() + GOODBYE_SECONDS
         for pid in self._processes.values():
             if wait_for_exit(pid, max(0.0, until - time.monotonic())) is None:
                 kill(pid)
                 wait_for_exit(pid, GOODBYE_SECONDS)
         self._processes = {}
+        self.hub.close(GOODBYE_SECONDS)
 
     def _run(self, costs: F64, make: Make, *, repeats: bool = False) -> Iterator[tuple[int, list[int], Message]]:
         """Deal jobs, do this process's share, and yield (worker, numbers of its jobs, answer) until all are done.

@@ -20,7 +20,7 @@ from clients.flower.shim import has_client_fn
 from clients.sources.pooled_arrays import PooledArrays
 from server.algorithms.algorithm import Algorithm
 from server.rounds.observers import MOMENTS
-from simulator.runs.wrong_objects import (
+from simulator.runs.arguments.wrong_objects import (
     instead_of_algorithm,
     instead_of_client_app,
     instead_of_data,
