@@ -15,6 +15,7 @@ Reader = Callable[[Any], Values]
 STATES = ("running", "converged", "diverged", "stopped", "interrupted")
 MOST_LAYERS, MOST_CLASSES, MOST_RANKS = 16, 32, 5
 MOST_FAULTS, MOST_DRIFTS, MOST_DISTRICTS = 16, 8, 32
+MOST_WORKERS = 32
 REST = "rest"
 _QUANTILES = {name: f"{level:g}" for name, level in {**LEVELS, "p10": 0.1, "p90": 0.9}.items()}
 
@@ -89,6 +90,12 @@ def by_name(what: str) -> Reader:
                 yield (name,), float(parts[what])
 
     return read
+
+
+def by_position(value: Any) -> Values:
+    """Read a list of numbers by their position; after the 32nd there are none."""
+    for number, found in enumerate((value or ())[:MOST_WORKERS]):
+        yield (str(number),), float(found)
 
 
 def by_class(value: Any) -> Values:

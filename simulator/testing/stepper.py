@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -86,6 +86,18 @@ class Stepper:
         )
         self.state: ServerState = self.session.start
         self.result: RoundResult | None = None
+
+    def close(self) -> None:
+        """End the worker processes, where the scenario has some; `with Stepper(...) as stepper:` does it at its end."""
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        """Return the stepper."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the stepper."""
+        self.close()
 
     @property
     def params(self) -> Tensor:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,13 +48,24 @@ def fork(body: Callable[[], object]) -> int:
         if os.getppid() != parent:
             os._exit(1)
         gc.freeze()  # a collection would write to every object, and so copy the pages that it shares
-        done: list[bool] = []
-        thread = threading.Thread(target=lambda: done.append(bool(body() or True)), name="worker", daemon=True)
+        codes: list[int] = []
+        thread = threading.Thread(target=lambda: codes.append(_code_of(body)), name="worker", daemon=True)
         thread.start()
         thread.join()
-        code = 0 if done else 1
+        code = codes[0]
     finally:
         os._exit(code)
+
+
+def _code_of(body: Callable[[], object]) -> int:
+    """Return the exit code of a process that runs `body`; an error is printed."""
+    try:
+        body()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        return 1
+    return 0
 
 
 def exit_of(pid: int) -> str | None:

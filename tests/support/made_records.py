@@ -57,6 +57,7 @@ def line_of(round_index: int, clients: np.ndarray, *, shift: float = 0.0) -> dic
         },
         "wall_seconds": 0.01,
         "clients_per_second": 1000.0 + r,
+        "workers": {"count": 2, "busy_seconds": [0.004, 0.006], "imbalance": 1.2},
     }
     if r % 5 == 0:
         line["rate"] = {"metric": "validation_loss", "factor": 0.97, "low": 0.96, "high": 0.98, "limit": 0.2}

@@ -38,6 +38,7 @@ ONE_A_ROUND = {
     "gradient_dissimilarity": "gradient_dissimilarity", "local_steps": "local_steps", "sent_bytes_total": "bytes_total",
     "round_simulated_seconds": "simulated_seconds", "simulated_seconds_total": "simulated_seconds_total",
     "round_wall_seconds": "wall_seconds", "clients_per_second": "clients_per_second",
+    "worker_imbalance_ratio": "workers.imbalance",
     "round_end_timestamp_seconds": "finished_at", "client_drift_mean": "client_drift.mean",
     "update_norm_mean": "update_norm.mean", "update_cosine_mean": "cosine.mean",
     "update_distance_mean": "distance.mean",
@@ -196,6 +197,11 @@ def _classes(x: Truth, r: int) -> dict[Labels, float | None]:
     return {labels(**{"class": str(i)}): number(v) for i, v in enumerate(x.lines[r].get("class_accuracy") or ())}
 
 
+def _busy(x: Truth, r: int) -> dict[Labels, float | None]:
+    seconds = (x.lines[r].get("workers") or {}).get("busy_seconds") or ()
+    return {labels(worker=str(i)): number(v) for i, v in enumerate(seconds)}
+
+
 def _criterion(key: str) -> Callable[[Truth, int], dict[Labels, float | None]]:
     return lambda x, r: {
         labels(criterion=name): number(status[key]) for name, status in (x.lines[r].get("criteria") or {}).items()
@@ -257,6 +263,7 @@ OTHERWISE: dict[str, Callable[[Truth, int], dict[Labels, float | None]]] = {
     "client_failures_total": _so_far("failures"),
     "run_state": _states,
     "class_accuracy_ratio": _classes,
+    "worker_busy_seconds": _busy,
     "criterion_state": _criterion_state,
     **{f"criterion_{name}": _criterion(key) for name, key in CRITERIA.items()},
     "overfitting": _overfitting,

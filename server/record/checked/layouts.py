@@ -75,6 +75,11 @@ LINE = table(
         "rate": maybe(_RATE),
         "rounds_to_go": _LEFT,
         "overfitting": either(number, text),
+        "workers": maybe(
+            table(
+                {}, {"count": whole, "busy_seconds": list_of(number), "imbalance": number, "seconds_per_step": _NUMBERS}
+            )
+        ),
         "not_measured": maybe(text),
     },
 )
@@ -127,7 +132,14 @@ OUTCOME = table(
 
 _PLAN = table(
     {"engine": text, "tile": maybe(whole), "compiled": flag, "reason": text},
-    {"probes": _NUMBERS, "compile_seconds": number, "widths": list_of(whole), "length": whole, "threads": maybe(whole)},
+    {
+        "probes": _NUMBERS,
+        "compile_seconds": number,
+        "widths": list_of(whole),
+        "length": whole,
+        "threads": maybe(whole),
+        "workers": whole,
+    },
 )
 RUN = table(
     {},

@@ -35,7 +35,7 @@ RULES = {"groups": [{"name": "test", "rules": [
     {"alert": "Moves", "expr": "fedscape_round > 1", "labels": {"severity": "none"}},
 ]}]}  # fmt: skip
 SETS = ("run.rounds=8", "partition.clients=10", "algorithm.cohort=5", "local.local_epochs=1", "engine.kind=stacked",
-        "evaluation.federated_every=3", "evaluation.baselines=false")  # fmt: skip
+        "evaluation.federated_every=3", "evaluation.baselines=false", "engine.workers=2")  # fmt: skip
 
 
 @dataclass

@@ -32,7 +32,7 @@ ALL = (*RUN, *ROUND, *OUTCOME, *EXPORTER)
 BOUNDED = {
     *("bound", "class", "criterion", "direction", "layer", "le", "quantile", "rank", "sink", "split", "state"),
     *("statistic", "engine", "tile", "compiled", "scenario", "algorithm", "seed", "version", "model", "data"),
-    *("partition", "fault", "drift", "district"),
+    *("partition", "fault", "drift", "district", "worker"),
 }
 
 
@@ -92,6 +92,7 @@ def given_by_runs() -> list[Sample]:
         "convergence.gap.below=0.1",
         "convergence.error_free.hold=3",
         "convergence.target.at_least=0.2",
+        "engine.workers=2",
     )
 
     def client(k: int) -> tuple[np.ndarray, np.ndarray]:
