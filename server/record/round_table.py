@@ -99,8 +99,8 @@ class RoundTable(Columns):
             name: a metric, as in `columns`.
 
         Returns:
-            int64 where every round has an integer; else float64, nan in rounds without it; objects for text and lists,
-            None in rounds without it.
+            int64 where every round has an integer; else float64, nan in rounds without it; objects for text, lists
+            and integers beyond int64, None in rounds without it.
 
         Raises:
             UserError: no round has the metric.
@@ -110,7 +110,8 @@ class RoundTable(Columns):
         if column.is_numeric:
             return column.values(len(self.lines))
         found = [dict(_flat(line)).get(name) for line in self.lines]
-        if {type(value) for value in found} == {int}:  # larger than float64 holds exactly
+        whole = {type(value) for value in found} == {int}  # larger than float64 holds exactly
+        if whole and all(-(2**63) <= value < 2**63 for value in found):
             return np.array(found, np.int64)
         objects = np.empty(len(found), object)
         objects[:] = found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 DEVICE = (
-    "Clients train on the CPU in this version. [engine] says how: kind, tile, compile, threads. "
+    "Clients train on the CPU in this version. [engine] says how: kind, tile, compile, threads, workers. "
     "Only a Flower ClientApp of your own (client_app= in Python) may use a GPU inside."
 )
 PROCESSES = (

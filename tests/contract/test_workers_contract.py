@@ -96,7 +96,7 @@ def test_sums_of_workers_have_the_numbers_of_kept_updates(name, kind):
     assert (kept[0] - summed[0]).abs().max() < (1e-12 if kind == "plain softmax" else 1e-9)  # few examples a batch
     for key in ("update_dispersion", "gradient_diversity", "train_loss", "aggregate_norm"):
         assert kept[1][key] == pytest.approx(summed[1][key], rel=1e-9)
-    np.testing.assert_allclose(kept[2]["update_norm"], summed[2]["update_norm"], rtol=1e-12)
+    np.testing.assert_allclose(kept[2]["update_norm"], summed[2]["update_norm"], rtol=1e-9)
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 1 << 30])

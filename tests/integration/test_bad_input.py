@@ -58,7 +58,8 @@ SETS = {
     "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. Clients train on the CPU in this",
     "run.device=cuda": "run.device: 'device' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
     "checkpoint_rounds, keep_parameters_every. Clients train on the CPU in this version.",
-    "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, keep_bytes, threads. ",
+    "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, keep_bytes, threads, "
+    "workers, on_worker_loss. ",
     "run.gpus=1": "run.gpus: 'gpus' is not a key of [run].",
     "device=cuda": "device: is not a key of a scenario. Clients train on the CPU in this version.",
     "num_rounds=5": "num_rounds: is not a key of a scenario. Use --set run.rounds=N.",

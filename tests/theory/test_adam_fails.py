@@ -33,9 +33,13 @@ def torch_path(options, gradient, steps, scale, start=1.0):
     """Run the optimiser of the plain engine on the same problem."""
     x = torch.nn.Parameter(torch.tensor([start], dtype=torch.float64))
     optimizer = torch_optimizer([x], options, 1.0)
+    is_adam = options.optimizer in ("adam", "adamw")
     path = np.empty(steps)
     for t in range(1, steps + 1):
-        optimizer.param_groups[0]["lr"] = scale / math.sqrt(t)
+        if is_adam:
+            optimizer.param_groups[0]["lr"] = scale / math.sqrt(t)
+        else:  # plain SGD remembers nothing
+            optimizer = torch_optimizer([x], options, scale / math.sqrt(t))
         x.grad = torch.full_like(x, gradient(t))
         optimizer.step()
         with torch.no_grad():
