@@ -23,8 +23,8 @@ class EngineOptions:
         keep_bytes: the largest size of a cohort's updates that are kept whole, and of one tile's tensors.
         threads: torch's threads; by default the faster of one and all. More than processors are stated, and far more
             are refused: 64, or four times the processors, at most.
-        workers: processes that train a cohort together, each with `threads`; "auto" takes as many as are worth it.
-            Under torchrun it is the number of its processes.
+        workers: processes that train a cohort together, each with `threads`; "auto" is one, or under
+            torchrun the number of its processes.
         on_worker_loss: what the loss of a worker, killed or out of memory, does to the run: "continue" has the others
             do its work, in the same round and with the same numbers; "stop" interrupts the run after the round before.
     """

@@ -15,6 +15,7 @@ from clients.engines.programs import VmapProgram, make_program
 from clients.engines.stacked import StackedEngine
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays
+from simulator.engines.limits import processors
 from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.probe import (
@@ -74,8 +75,12 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
     engine, plan = _plan_engine(options, task, cohort, rounds)
     if options.workers == "auto" or options.workers == 1:
         return engine, plan
-    threads = options.threads or max(1, torch.get_num_threads() // options.workers)
-    return engine, replace(plan, workers=options.workers, threads=threads)
+    threads = options.threads or max(1, processors() // options.workers)
+    fewest = -(-cohort // options.workers)  # every worker needs a tile
+    if options.tile is None and plan.engine == "stacked" and (plan.tile is None or plan.tile > fewest):
+        plan = replace(plan, tile=fewest)
+    plan = replace(plan, workers=options.workers, threads=threads)
+    return engine_from_plan(plan, task), plan
 
 
 def _plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds: int) -> tuple[Engine, EnginePlan]:

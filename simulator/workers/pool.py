@@ -89,6 +89,14 @@ class WorkerPool:
         self._round, self._silent, self._closed = 0, set[int](), False
         self.progress: Progress | None = None
 
+    @property
+    def words(self) -> str:
+        """The workers in a few words.
+
+        Example: "2 workers of 1 thread".
+        """
+        return f"{self.size} workers of {self.threads} thread{'s' if self.threads > 1 else ''}"
+
     def silent(self, rank: int) -> None:
         """End a worker whose heart stands still: its connection then breaks, which tells the pool."""
         self._silent.add(rank)
