@@ -110,9 +110,9 @@ class RoundTable(Columns):
         if column.is_numeric:
             return column.values(len(self.lines))
         found = [dict(_flat(line)).get(name) for line in self.lines]
-        whole = {type(value) for value in found} == {int}  # larger than float64 holds exactly
-        if whole and all(-(2**63) <= value < 2**63 for value in found):
-            return np.array(found, np.int64)
+        whole = [value for value in found if type(value) is int]  # larger than float64 holds exactly
+        if len(whole) == len(found) and all(-(2**63) <= value < 2**63 for value in whole):
+            return np.array(whole, np.int64)
         objects = np.empty(len(found), object)
         objects[:] = found
         return objects
