@@ -36,9 +36,7 @@ from server.rounds.cohort_sum import CohortSum
 from simulator.workers.dealing import Block
 from simulator.workers.engine import WorkersEngine
 from simulator.workers.pool import BlockResult
-
-DATA_CLIENTS = 256
-"""Clients whose data are read together: an on-demand population makes them in one call and caches them."""
+from simulator.workers.workplace import DATA_CLIENTS
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,8 @@ def simulate(
     session = open_session(scenario, given, ranks=ranks)
     with closing(session):
         ended, path = _simulated(session, given, out, record, observers, stop_asked)
-        session.close(farewell(ended, path))
+        if ranks is not None:
+            session.close(farewell(ended, path))
     return _finished_run(session, ended, path)
 
 
@@ -285,7 +286,8 @@ def _continue(
     session = open_session(scenario, given, plan=EnginePlan.from_dict(plan) if plan else None, ranks=ranks)
     with closing(session):
         ended = _resumed(session, folder, given, environment, started, observers, stop_asked)
-        session.close(farewell(ended, folder.path))
+        if ranks is not None:
+            session.close(farewell(ended, folder.path))
     return _finished_run(session, ended, folder.path)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -66,8 +67,15 @@ class Group(Protocol):
 
 
 def serve_store(host: str, limit: timedelta) -> TCPStore:
-    """Return a store that this process serves, on a free port."""
-    return TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=limit)
+    """Return a store that this process serves, on a free port of one address.
+
+    A store that opens its own socket listens on every address of the machine, and asks no one who they are.
+    """
+    listening = socket.create_server((host, 0))
+    port = listening.getsockname()[1]
+    return TCPStore(
+        host, port, is_master=True, wait_for_workers=False, timeout=limit, master_listen_fd=listening.detach()
+    )  # fmt: skip
 
 
 def join_store(host: str, port: int, limit: timedelta) -> TCPStore:

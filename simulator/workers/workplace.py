@@ -33,7 +33,7 @@ from simulator.workers.messages import (
 from simulator.workers.wire import Message
 
 DATA_CLIENTS = 256
-"""Clients whose data are made together."""
+"""Clients whose data are read together: an on-demand population makes them in one call and caches them."""
 
 
 class _Collected:
@@ -129,7 +129,8 @@ class Workplace:
         for number, sizes in zip(head["numbers"], head["blocks"], strict=True):
             started = time.perf_counter()
             block = slice(at, at + sum(sizes))
-            self._make_data(job, block)
+            if len(sizes) > 1:
+                self._make_data(job, block)
             total = self._sum_of(job, block) if head["sums"] else None
             for size in sizes:
                 part = slice(at, at + size)

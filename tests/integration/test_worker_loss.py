@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import fedscape as fs
+from simulator.runs import run as run_module
 from simulator.workers import links
 
 pytestmark = [
@@ -135,6 +136,42 @@ def test_loss_stops_the_run_where_it_is_told_to(tmp_path, alone):
     again = fs.resume(tmp_path / "run")
     assert again.verdict.outcome != "interrupted"
     assert torch.equal(again.params, alone)
+
+
+def addresses_listened_on() -> set[str]:
+    """Return the addresses, in hexadecimal, on which this process listens."""
+    own = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            own.add(os.readlink(entry))
+        except OSError:  # the folder's own descriptor
+            continue
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+def test_workers_of_one_machine_listen_on_the_loopback_alone():
+    class Look:
+        def round_finished(self, line: dict[str, object]) -> None:
+            seen.update(addresses_listened_on())
+
+    seen: set[str] = set()
+    simulate(2, Look())
+    assert seen == {"0100007F"}
+
+
+def test_run_without_torchrun_makes_no_farewell(monkeypatch):
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("the whole record was turned into a message for no one")
+
+    monkeypatch.setattr(run_module, "farewell", refuse)
+    assert simulate(1).verdict.outcome != "interrupted"
+    assert simulate(2).verdict.outcome != "interrupted"
 
 
 def test_error_of_a_clients_model_is_that_of_one_process():
