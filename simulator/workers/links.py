@@ -29,7 +29,7 @@ BEAT_SECONDS = 0.5
 PATIENCE_SECONDS = 15.0
 """A worker whose heart stands still for so many seconds is lost."""
 SEND_SECONDS = 120.0
-"""A message that cannot be sent in so many seconds is lost, and its worker with it."""
+"""A worker whose answer cannot be sent in so many seconds takes the server for gone."""
 _FOR_EVER = timedelta(days=30)
 LOOPBACK = "127.0.0.1"
 
@@ -111,12 +111,12 @@ def open_group(store: Store, rank: int, size: int, host: str | None) -> Group:
         raise LinkError(str(error)) from error
 
 
-def _send(group: Group, message: Message, rank: int) -> None:
+def _begin_send(group: Group, message: Message, rank: int) -> Sending:
+    """Begin to send a message."""
     data = pack(message)
-    limit = timedelta(seconds=SEND_SECONDS)
+    length = torch.tensor([len(data)])
     try:
-        group.send([torch.tensor([len(data)])], rank, 0).wait(limit)
-        group.send([data], rank, 0).wait(limit)
+        return Sending((length, data), (group.send([length], rank, 0), group.send([data], rank, 0)))
     except RuntimeError as error:
         raise LinkError(str(error)) from error
 
@@ -130,6 +130,14 @@ def _receive(group: Group, rank: int) -> Message:
     except RuntimeError as error:
         raise LinkError(str(error)) from error
     return unpack(data)
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A message under way: its memory must stay until it has arrived."""
+
+    memory: tuple[Tensor, ...]
+    transfers: tuple[Transfer, ...]
 
 
 class Hub:
@@ -158,6 +166,7 @@ class Hub:
         self.inbox: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self.counts: dict[int, int] = {}
         self._alive = set(range(1, group.size()))
+        self._under_way: dict[int, list[Sending]] = {rank: [] for rank in self._alive}
         self._closed = threading.Event()
         self._threads = [
             threading.Thread(target=self._listen, args=(rank,), name=f"worker {rank}", daemon=True)
@@ -173,12 +182,15 @@ class Hub:
         return sorted(self._alive)
 
     def send(self, rank: int, message: Message) -> None:
-        """Send a message to a worker.
+        """Begin to send a message to a worker.
+
+        It does not wait for the end: the send to a worker that dies in that moment may never end, while the thread that
+        listens to it always sees the loss. An answer shows that the message has arrived.
 
         Raises:
             LinkError: its connection is broken.
         """
-        _send(self._group, message, rank)
+        self._under_way[rank].append(_begin_send(self._group, message, rank))
 
     def drop(self, rank: int) -> None:
         """Forget a worker."""
@@ -197,7 +209,9 @@ class Hub:
     def _listen(self, rank: int) -> None:
         try:
             while not self._closed.is_set():
-                self.inbox.put(Arrival(rank, _receive(self._group, rank)))
+                message = _receive(self._group, rank)
+                self._under_way[rank].clear()
+                self.inbox.put(Arrival(rank, message))
         except LinkError:
             self.inbox.put(Arrival(rank, None))
 
@@ -247,7 +261,12 @@ class Spoke:
             LinkError: the server is gone.
         """
         assert self._group is not None, "the connection is open"
-        _send(self._group, message, 0)
+        limit = timedelta(seconds=SEND_SECONDS)
+        try:
+            for transfer in _begin_send(self._group, message, 0).transfers:
+                transfer.wait(limit)
+        except RuntimeError as error:
+            raise LinkError(str(error)) from error
 
     def close(self) -> None:
         """Stop the heart, and close the connection."""

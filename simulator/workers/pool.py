@@ -20,7 +20,7 @@ from clients.training.work import CohortUpdate, CohortWork
 from server.rounds.cohort_sum import CohortSum
 from server.rounds.experiment import RoundInterrupted
 from simulator.workers.dealing import Block, CostModel, deal
-from simulator.workers.forking import kill, wait_for_exit
+from simulator.workers.forking import exit_of, kill, wait_for_exit
 from simulator.workers.links import Arrival, Hub, LinkError, tell_all
 from simulator.workers.messages import evaluation_of, joined, named, under, update_of, work_tensors
 from simulator.workers.wire import Message
@@ -87,6 +87,7 @@ class WorkerPool:
         self._processes, self._stop_on_loss = dict(processes), stop_on_loss
         self._costs, self._facts, self._id = CostModel(), RoundFacts(), 0
         self._round, self._silent, self._closed = 0, set[int](), False
+        self._exits: dict[int, str] = {}
         self.progress: Progress | None = None
 
     @property
@@ -262,6 +263,8 @@ class WorkerPool:
             try:
                 arrival = self.hub.inbox.get(timeout=POLL_SECONDS)
             except queue.Empty:
+                if (ended := self._ended_process(pending)) is not None:
+                    return ended, None
                 now = dict(self.hub.counts)
                 if now != counted:
                     self._show(sum(now.values()) - sum(counted.values()))
@@ -276,6 +279,14 @@ class WorkerPool:
                 return arrival.rank, arrival.message
             if arrival.message is None:
                 self._lose(arrival.rank, 0)
+
+    def _ended_process(self, pending: Mapping[int, tuple[int, list[int]]]) -> int | None:
+        """Return a worker with a job whose process has ended, should its connection not have told."""
+        for rank in pending:
+            if rank in self._processes and (how := exit_of(self._processes[rank])) is not None:
+                self._exits[rank] = how
+                return rank
+        return None
 
     def _show(self, count: int) -> None:
         if self.progress is not None and count > 0:
@@ -293,8 +304,9 @@ class WorkerPool:
         how = "is not reachable"
         if rank in self._processes:
             pid = self._processes.pop(rank)
-            how = wait_for_exit(pid, GOODBYE_SECONDS) or "hangs"
-            kill(pid)
+            how = self._exits.get(rank) or wait_for_exit(pid, GOODBYE_SECONDS) or "hangs"
+            if how == "hangs":
+                kill(pid)
         if rank in self._silent:
             how = "gave no sign of life and was given up"
         then = "the others take its work over" if jobs else "the others go on"

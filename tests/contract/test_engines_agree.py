@@ -196,11 +196,24 @@ def distance(one, other):
     return worst
 
 
+ADAPTIVE = ("rmsprop", "adam", "adamw", "adagrad")
+
+
+def tolerance(case, usual):
+    """Return the largest difference by rounding.
+
+    After batch normalisation of two examples most gradients are 0 up to rounding, about 1e-16. An adaptive optimizer
+    divides them by their own size plus epsilon = 1e-8, and steps of local_lr = 0.03 multiply what is left: up to 1e-7.
+    """
+    model, options = case[:2]
+    return 1e-6 if model.batch_norm and options["optimizer"] in ADAPTIVE else usual
+
+
 @settings(max_examples=180)
 @given(case=cases())
 def test_stacked_equals_plain_in_float64(case, population_of):
     task, work, own = make(case, population_of, torch.float64)
-    assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-9
+    assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < tolerance(case, 1e-9)
 
 
 @settings(max_examples=80, derandomize=True)
@@ -215,7 +228,7 @@ def test_stacked_equals_plain_to_rounding_in_float32(case, population_of):
 @given(case=cases(), tile=st.integers(1, 3), keep=st.data())
 def test_client_does_not_depend_on_its_cohort(case, tile, keep, population_of):
     task, work, own = make(case, population_of, torch.float64)
-    bound = 1e-9 if task.buffers.size else 1e-12  # batch normalisation of two examples amplifies rounding
+    bound = tolerance(case, 1e-12)
     together = run(StackedEngine(task), work, own)
     assert distance(together, run(StackedEngine(task, tile=tile), work, own)) < bound
 

@@ -9,14 +9,17 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
 import fedscape as fs
+from fedscape.testing import Stepper
 from simulator.runs import run as run_module
 from simulator.workers import links
+from simulator.workers.wire import Message
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -122,6 +125,21 @@ def test_hanging_worker_is_given_up(alone, monkeypatch):
     assert time.monotonic() - started < 30
     (event,) = [e for e in watcher.events if e["kind"] == "worker_lost"]
     assert "worker 1 gave no sign of life" in str(event["message"])
+    assert children() == []
+
+
+def test_server_does_not_wait_for_a_worker_that_does_not_read():
+    """A message larger than the buffers of a connection, to a stopped process."""
+    with closing(Stepper(fs.load_scenario("digits-label-skew", sets=[*SETS, "engine.workers=2"]))) as stepper:
+        stepper.step(1)
+        (pid,) = children()
+        os.kill(pid, signal.SIGSTOP)
+        assert stepper.session.pool is not None
+        started = time.monotonic()
+        stepper.session.pool.hub.send(1, Message({"job": "none"}, {"x": torch.zeros(16_000_000)}))
+        waited = time.monotonic() - started
+        os.kill(pid, signal.SIGKILL)
+    assert waited < 10
     assert children() == []
 
 
