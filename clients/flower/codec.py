@@ -44,7 +44,7 @@ class Codec:
         self.parameters, self.buffers, self.dtype = parameters, buffers, dtype
         self.layers = layers if layers is not None else parameters.layers()
         self._fixed, self._tied = dict(fixed or {}), dict(tied or {})
-        self._last: tuple[ArrayRecord, Tensor, Tensor] | None = None
+        self._last: _Encoded | None = None
 
     @classmethod
     def flat(cls, parameters: Layout, buffers: Layout, dtype: torch.dtype) -> Codec:
@@ -73,12 +73,15 @@ class Codec:
         return cls(Layout.of(params), Layout.of(rest), dtype, fixed=fixed, tied=tied)
 
     def encode(self, params: Tensor, buffers: Tensor) -> ArrayRecord:
-        """Return the record of vectors [P] and [Q] (copies)."""
-        arrays = {**_arrays(self.parameters, params), **_arrays(self.buffers, buffers), **self._fixed}
-        arrays |= {name: arrays[first] for name, first in self._tied.items() if first in arrays}
-        record = ArrayRecord(arrays)
-        self._last = (record, params, buffers)
-        return record
+        """Return the record of vectors [P] and [Q] (copies); of the vectors encoded last, with the same bytes."""
+        last = self._last
+        if last is None or not last.is_of(params, buffers):
+            arrays = {**_arrays(self.parameters, params), **_arrays(self.buffers, buffers), **self._fixed}
+            arrays |= {name: arrays[first] for name, first in self._tied.items() if first in arrays}
+        else:
+            arrays = last.arrays
+        self._last = _Encoded(ArrayRecord(dict(arrays)), arrays, params, buffers)
+        return self._last.record
 
     def decode(self, record: ArrayRecord) -> tuple[Tensor, Tensor]:
         """Return the vectors [P] and [Q] of a record; for the record encoded last, without copying.
@@ -86,12 +89,25 @@ class Codec:
         Raises:
             ValueError: an array is missing or has another shape, or two names of one tensor have different values.
         """
-        if self._last is not None and self._last[0] is record:
-            return self._last[1], self._last[2]
+        if self._last is not None and self._last.record is record:
+            return self._last.params, self._last.buffers
         for name, first in self._tied.items():
             if name in record and first in record and not _alike(record[name], record[first]):
                 raise ValueError(f"arrays {first!r} and {name!r} differ, and are one tensor in the model")
         return _vector(self.parameters, record, self.dtype), _vector(self.buffers, record, self.dtype)
+
+
+class _Encoded:
+    """A record, its arrays, and the vectors that they were made of."""
+
+    def __init__(self, record: ArrayRecord, arrays: dict[str, Array], params: Tensor, buffers: Tensor) -> None:
+        self.record, self.arrays, self.params, self.buffers = record, arrays, params, buffers
+        self._written = params._version, buffers._version
+
+    def is_of(self, params: Tensor, buffers: Tensor) -> bool:
+        """Return whether these are the vectors, and nothing was written to them since."""
+        same = params is self.params and buffers is self.buffers
+        return same and (params._version, buffers._version) == self._written
 
 
 def tied_names(module: nn.Module) -> dict[str, str]:
