@@ -81,9 +81,11 @@ class Session:
     pool: WorkerPool | None = None
 
     def close(self, farewell: Message | None = None) -> None:
-        """End the worker processes, with a last message to those of torchrun."""
+        """End the worker processes, with a last message to those of torchrun, and close the files of client states."""
         if self.pool is not None:
             self.pool.close(farewell)
+        if self.states is not None:
+            self.states.close()
 
     def module(self, params: Tensor, buffers: Tensor) -> nn.Module:
         """Return a copy of the task's module with these parameters [P] and buffers [Q], in evaluation mode."""
