@@ -80,7 +80,7 @@ class ClientStates:
             state = self._states[name] = _State(Slots(), table)
         assert (rows.shape[1], rows.dtype) == (state.table.width, state.table.dtype), "a client state keeps its shape"
         slots = state.slots.stage(clients)
-        state.table.reserve(state.slots.needed)
+        state.table.reserve(int(slots.max(initial=-1)) + 1)
         state.table.write(torch.from_numpy(slots), rows)
 
     def commit(self) -> dict[str, I64]:

@@ -14,7 +14,7 @@ class Slots:
     free are used again: there are at most as many as clients that have a row and clients that are staged together.
 
     Attributes:
-        needed: rows that the table must have.
+        needed: slots that were ever given.
 
     Example:
         >>> slots = Slots()
