@@ -38,15 +38,15 @@ class ClientStates:
     name, in `folder`, and takes room for the clients that have had a row and for those of one round.
 
     Args:
-        most_in_memory: bytes of each state that stay in memory.
+        most_in_memory: bytes of each state that stay in memory; `KEPT_IN_MEMORY` by default.
 
     Attributes:
         folder: where files are made; the system's folder for temporary files unless set.
     """
 
-    def __init__(self, *, most_in_memory: int = KEPT_IN_MEMORY) -> None:
+    def __init__(self, *, most_in_memory: int | None = None) -> None:
         self.folder: Path | None = None
-        self.most_in_memory = most_in_memory
+        self.most_in_memory = KEPT_IN_MEMORY if most_in_memory is None else most_in_memory
         self._states: dict[str, _State] = {}
         self._named: list[str] = []  # states with a committed row, in the order of the first
 
@@ -121,5 +121,10 @@ class ClientStates:
         for state in self._states.values():
             state.table.close()
 
+    @property
+    def place(self) -> Path:
+        """The folder of new files."""
+        return self.folder if self.folder is not None else Path(tempfile.gettempdir())
+
     def _file(self) -> MappedFile:
-        return MappedFile(self.folder if self.folder is not None else Path(tempfile.gettempdir()))
+        return MappedFile(self.place)

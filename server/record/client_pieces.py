@@ -16,6 +16,9 @@ from server.record.tensor_files import TensorFile
 ClientStates = Mapping[str, tuple[I64, LazyRows]]
 """Name of the state -> clients int64 [K], each once, and their values [K, ...]."""
 
+CHECKPOINT_COPIES = 2
+"""The most that all pieces take, in multiples of the last values of all clients."""
+
 _CLIENTS, _VALUES = "/clients", "/values"
 
 
@@ -121,7 +124,7 @@ def first_to_merge(sizes: Sequence[int], live: int, most: int) -> int | None:
         >>> first_to_merge([10, 10, 10], live=10, most=16)
         0
     """
-    if sum(sizes) > 2 * live:
+    if sum(sizes) > CHECKPOINT_COPIES * live:
         return 0
     if len(sizes) <= most:
         return None

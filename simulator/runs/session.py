@@ -234,9 +234,7 @@ def _within_memory(task: LearningTask, scenario: Scenario, given: Overrides, pla
     if _elsewhere(given):
         return task
     cohort = played.cohort or task.population.num_clients
-    local = played.own.algorithm.local_work if played.own is not None else LocalWork()
-    states = len(local.rule.client_state) + len(local.uplink.client_state)
-    parts = parts_of(task, scenario.engine, cohort=cohort, rounds=scenario.run.rounds, states=states)
+    parts = parts_of(task, scenario.engine, cohort=cohort, rounds=scenario.run.rounds, states=played.client_states)
     notices = [check_memory(parts), checked_threads(scenario.engine.threads, processors())]
     return replace(task, notices=(*task.notices, *filter(None, notices)))
 
