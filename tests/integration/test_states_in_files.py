@@ -31,15 +31,15 @@ ALGORITHMS = {
     "local buffers": ("model.norm=batch", "local.buffers=local", "local.drop_last=true", "partition.min_size=16"),
 }
 FORKS = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
-CLIENTS, COHORT, HIDDEN, ROUNDS = 100_000, 100, 200, 50
+CLIENTS, COHORT, HIDDEN, ROUNDS = 100_000, 100, 400, 40
 STATES = (ROUNDS - 2) * COHORT * HIDDEN * (60 + 1 + 10) * 4
-"""Bytes by which the client states grow after round 2, at least: 273 MB."""
+"""Bytes by which the client states grow after round 2, at least: 432 MB."""
 
 
 def many() -> Scenario:
     """Return SCAFFOLD on so many clients that their states together take far more than the run's other memory."""
     sets = [
-        f"data={{kind='synthetic', clients={CLIENTS}, sizes=3}}", "partition=",
+        f"data={{kind='synthetic', clients={CLIENTS}, sizes=10}}", "partition=",
         f"model={{kind='mlp', hidden=[{HIDDEN}]}}", "local={local_lr=0.01, batch_size=3, local_steps=1}",
         f"algorithm={{kind='scaffold', cohort={COHORT}}}", "evaluation={federated_every=0, baselines=false}",
         "convergence={stop='never', settled={}}", "engine.kind=stacked", "engine.tile=50", "engine.threads=1",
