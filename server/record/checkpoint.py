@@ -21,6 +21,7 @@ from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.errors import RunFolderError
+from clients.training.kept.lazy_rows import LazyRows
 from server.record.checked.layouts import MANIFEST as MANIFEST_LAYOUT
 from server.record.checked.regular_files import LARGEST_TEXT, read_regular
 from server.record.checked.seals import UNLIKE, sealed_json, unsealed_json
@@ -42,14 +43,15 @@ class Checkpoint:
         round_index: the round.
         tensors: the server's state by name, on the CPU.
         facts: the facts given to `save`; tuples become lists.
-        client_states: name of the state -> clients int64 [M] in increasing order, and their values [M, ...].
+        client_states: name of the state -> clients int64 [M] in increasing order, and their values [M, ...], which lie
+            in the checkpoint's files until they are read.
         note: empty, or a sentence that explains why this is not the last checkpoint written.
     """
 
     round_index: int
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
-    client_states: dict[str, tuple[I64, Tensor]]
+    client_states: dict[str, tuple[I64, LazyRows]]
     note: str = ""
 
 
@@ -158,7 +160,7 @@ class CheckpointStore:
         state = write_tensors(self.folder / f"state-{stem}", tensors)
         known = {name: np.union1d(self._clients.get(name, clients), clients) for name, (clients, _) in changed.items()}
         self._clients = self._clients | known  # too many if this save fails, which only delays a merge
-        self._row_bytes |= {name: values[0].nbytes for name, (_, values) in changed.items()}
+        self._row_bytes |= {name: values.row_bytes for name, (_, values) in changed.items()}
         pieces = self._add_piece(f"clients-{stem}", changed)
         self._commit(_Manifest(round_index, self._serial, dict(facts), state, pieces))
 
@@ -209,7 +211,7 @@ class CheckpointStore:
         self._serial = max([manifest.serial, *(int(path.stem.rpartition("-")[2]) for path in self._ours())])
         self._manifest = manifest
         self._clients = {name: clients for name, (clients, _) in states.items()}
-        self._row_bytes = {name: values[0].nbytes for name, (_, values) in states.items()}
+        self._row_bytes = {name: values.row_bytes for name, (_, values) in states.items()}
         note = ""
         if problems:
             note = f"the last checkpoint cannot be used ({'; '.join(problems)}); round {manifest.round_index}'s is used"
@@ -219,9 +221,9 @@ class CheckpointStore:
         """Return all tensor files that a store wrote here, whether or not a manifest names them."""
         return [path for path in self.folder.iterdir() if _OURS.fullmatch(path.name)]
 
-    def _piece(self, piece: Piece) -> dict[str, tuple[I64, Tensor]]:
+    def _piece(self, piece: Piece) -> dict[str, tuple[I64, LazyRows]]:
         try:
-            return from_tensors(read_tensors(self.folder, piece.file))
+            return from_tensors(read_tensors(self.folder, piece.file, mapped=True))
         except KeyError as error:
             raise RunFolderError(str(self.folder / piece.file.name), f"is damaged: it lacks {error}") from error
 

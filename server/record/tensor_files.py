@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clients.core.errors import RunFolderError
+from clients.training.kept.lazy_rows import LazyRows
 from server.record.checked.regular_files import open_regular
 from server.record.files import whole_file
 
@@ -50,7 +51,7 @@ class TensorFile:
     crc32: int
 
 
-def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def _header(tensors: Mapping[str, Tensor | LazyRows], metadata: Mapping[str, str]) -> bytes:
     """Return the safetensors header: its length, then JSON padded to a multiple of 8 bytes."""
     entries: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
@@ -63,11 +64,14 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes
     return len(text).to_bytes(8, "little") + text
 
 
-def _blocks(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a file of `tensors`; contiguous CPU tensors are not copied."""
+def _blocks(tensors: Mapping[str, Tensor | LazyRows], metadata: Mapping[str, str]) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a file of `tensors`; contiguous CPU tensors are not copied, and lazy rows read in parts."""
     yield _header(tensors, metadata)
     for tensor in tensors.values():
-        yield bytes_of(tensor)
+        if isinstance(tensor, LazyRows):
+            yield from (bytes_of(block) for block in tensor.blocks())
+        else:
+            yield bytes_of(tensor)
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
@@ -77,7 +81,9 @@ def bytes_of(tensor: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> TensorFile:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor | LazyRows], metadata: Mapping[str, str] | None = None
+) -> TensorFile:
     """Write tensors to a safetensors file that gets its name once complete.
 
     This replaces the writer of safetensors for three reasons: that writer refuses tensors that share memory, makes
@@ -102,15 +108,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     return TensorFile(path.name, size, crc)
 
 
-def read_tensors(folder: Path, expected: TensorFile) -> dict[str, Tensor]:
+def read_tensors(folder: Path, expected: TensorFile, *, mapped: bool = False) -> dict[str, Tensor]:
     """Read a file that `write_tensors` wrote.
 
     Args:
         folder: its folder.
         expected: the result of `write_tensors`; the file must match it.
+        mapped: leaves the tensors in the file, from where they are read when they are used.
 
     Returns:
-        Tensors by name, on the CPU, in their own memory.
+        Tensors by name, on the CPU, in their own memory unless `mapped`.
 
     Raises:
         RunFolderError: the file is missing, cut short, changed, or cannot be read.
@@ -125,7 +132,8 @@ def read_tensors(folder: Path, expected: TensorFile) -> dict[str, Tensor]:
             crc = zlib.crc32(block, crc)
     if crc != expected.crc32:
         raise RunFolderError(str(path), "is damaged: its checksum differs from the one written")
-    try:  # copies, because load_file maps the file and the next checkpoint may remove it
-        return {name: tensor.clone() for name, tensor in load_file(path).items()}
+    try:
+        found = load_file(path)  # which maps the file: it may be removed, but not changed
     except SafetensorError as error:
         raise RunFolderError(str(path), f"is damaged: {error}") from error
+    return found if mapped else {name: tensor.clone() for name, tensor in found.items()}

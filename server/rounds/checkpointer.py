@@ -15,6 +15,7 @@ from torch import Tensor
 from clients.core.arrays import I64, Array
 from clients.core.errors import RunFolderError, StrategyError
 from clients.training.client_states import ClientStates
+from clients.training.kept.lazy_rows import LazyRows
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.kept_parameters import ParameterFolder
@@ -147,19 +148,20 @@ class RunCheckpointer:
         self._changed = {}
         self._saved_at, self._saved_round = time.monotonic(), state.round_index
 
-    def _take_changed(self) -> dict[str, tuple[I64, Tensor]]:
+    def _take_changed(self) -> dict[str, tuple[I64, LazyRows]]:
         changed = {}
         for name, pieces in self._changed.items():
             clients = np.unique(np.concatenate(pieces))
             assert self._states is not None
-            changed[name] = (clients, self._states.rows(name, clients))
+            changed[name] = (clients, self._states.lazy_rows(name, clients))
         return changed
 
     def restore(self, checkpoint: Checkpoint) -> ServerState:
         """Restore client states and a user's strategy from a checkpoint; return the server's state."""
         for name, (clients, rows) in checkpoint.client_states.items():
             assert self._states is not None, "a run without in-process clients has no client states"
-            self._states.put(name, clients, rows)
+            for part, block in rows.parts():
+                self._states.put(name, clients[part], block)
         if self._states is not None:
             self._states.commit()
         vectors = {n.removeprefix("server/"): t for n, t in checkpoint.tensors.items() if n.startswith("server/")}

@@ -14,6 +14,7 @@ from clients.core.on_demand import CACHE_BYTES, RESIDENT_BYTES, RESIDENT_CLIENTS
 from clients.core.options import DataOptions
 from clients.engines.evaluation import CHUNK
 from clients.modules.copies import copy_module
+from clients.training.client_states import KEPT_IN_MEMORY
 from clients.training.optimizers import stacked_optimizer
 from clients.training.task import LearningTask, cast_features, probe_examples
 from simulator.engines.limits import Limit, memory_limit, memory_used
@@ -93,7 +94,7 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     total, fits = int(population.sizes.sum(dtype="int64")), len(population.sizes) <= RESIDENT_CLIENTS
     made = min(total, rounds * count * mean) * example
     needs = max(min(made, RESIDENT_BYTES if fits else CACHE_BYTES), (count * mean + largest) * example)
-    kept = min(rounds * cohort, population.num_clients)
+    kept = min(2 * foreseen_rows(population.num_clients, cohort=cohort, rounds=rounds) * each, KEPT_IN_MEMORY)
     evaluated = min(CHUNK, total)
     return [
         Part("the data of a cohort", int(needs), "Lower algorithm.cohort, or the examples of a client."),
@@ -101,10 +102,19 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
         Part(f"a tile of {width:,} clients in training", width * one, _tile_fix(local.batch_size, sample.longest)),
         Part("the updates of a cohort", min(count * each, max(options.keep_bytes, width * each)),
              "Lower engine.keep_bytes or algorithm.cohort."),
-        Part("what clients keep between rounds", 3 * states * kept * each // 2,
-             "Choose an algorithm whose clients keep nothing, or lower algorithm.cohort or run.rounds."),
+        Part("what clients keep between rounds", states * kept, "Choose an algorithm whose clients keep nothing."),
         Part("evaluation", evaluated * (example + 2 * activations), "Choose a smaller model."),
     ]  # fmt: skip
+
+
+def foreseen_rows(clients: int, *, cohort: int, rounds: int) -> int:
+    """Return the most rows of a client state: of the clients that have trained, and of a round that is not over.
+
+    Example:
+        >>> foreseen_rows(1000, cohort=10, rounds=20), foreseen_rows(100, cohort=10, rounds=20)
+        (210, 110)
+    """
+    return min(rounds * cohort, clients) + cohort
 
 
 def check_model(module: nn.Module, dtype: torch.dtype) -> None:

@@ -17,9 +17,11 @@ from clients.core.shown.text import printable
 from clients.heterogeneity.measures import partition_measures
 from clients.training.losses import error_words
 from dashboards.report.formats import data_size
+from server.record.client_pieces import CHECKPOINT_COPIES
 from server.record.kept_parameters import left_to_the_record
 from server.record.records import RunFolder
 from simulator.engines.cost import RoundCost, cost_words, foresee
+from simulator.engines.memory import foreseen_rows
 from simulator.runs.building import Overrides
 from simulator.runs.experiment import objective_notices
 from simulator.runs.measured import criteria_on_test_examples
@@ -153,14 +155,14 @@ def cost_of(session: Session) -> tuple[RoundCost | None, str]:
 
 
 def sizes_of(session: Session, folder: Path | None) -> list[str]:
-    """Return what the global objective and kept parameters will cost, in sentences; none where they are off.
+    """Return what the objective, kept parameters and client states cost, in sentences; none where they are off or fit.
 
     Args:
         session: what is run.
         folder: the run's folder; None where nothing is recorded.
     """
     evaluation, run = session.scenario.evaluation, session.scenario.run
-    words = []
+    words = _states_on_disk(session, folder)
     if evaluation.objective_every:
         sizes = session.population.sizes
         words.append(
@@ -182,6 +184,25 @@ def sizes_of(session: Session, folder: Path | None) -> list[str]:
     if count * size + left_to_the_record(size) > free:
         words[-1] += f", and the disk has {data_size(free)} free: the last rounds will be missing"
     return words
+
+
+def _states_on_disk(session: Session, folder: Path | None) -> list[str]:
+    """Return a sentence where the disk may become too small for what clients keep between rounds."""
+    if session.states is None:
+        return []
+    task, place = session.task, session.states.place if folder is None else folder
+    clients, cohort = task.population.num_clients, session.played.cohort or task.population.num_clients
+    rows = foreseen_rows(clients, cohort=cohort, rounds=session.scenario.run.rounds)
+    each = session.played.client_states * task.parameters.size * task.dtype.itemsize
+    in_checkpoints = 0 if folder is None else CHECKPOINT_COPIES * (rows - cohort) * each
+    size, free = rows * each + in_checkpoints, shutil.disk_usage(place).free
+    if rows * each <= session.states.most_in_memory or size <= free:
+        return []
+    where, key = ("with checkpoints in the run's folder", "--out") if folder is not None else (f"in {place}", "TMPDIR")
+    return [
+        f"what clients keep between rounds takes up to {data_size(size)} {where}, and the disk has {data_size(free)} "
+        f"free: a full one ends the run with an error. {key} names another folder"
+    ]
 
 
 def _some_examples(population: Population) -> Examples | None:

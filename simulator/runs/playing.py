@@ -82,6 +82,8 @@ def play(
         run_id: the run's name.
         back: the point from which a resumed run continues.
     """
+    if session.states is not None and folder is not None:
+        session.states.folder = folder.path
     recorder = Recorder(folder) if folder is not None else None
     history = History(back.lines if back is not None else ())
     everyone = _observers(recorder, history, observers, folder)

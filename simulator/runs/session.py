@@ -81,9 +81,11 @@ class Session:
     pool: WorkerPool | None = None
 
     def close(self, farewell: Message | None = None) -> None:
-        """End the worker processes, with a last message to those of torchrun."""
+        """End the worker processes, with a last message to those of torchrun, and close the files of client states."""
         if self.pool is not None:
             self.pool.close(farewell)
+        if self.states is not None:
+            self.states.close()
 
     def module(self, params: Tensor, buffers: Tensor) -> nn.Module:
         """Return a copy of the task's module with these parameters [P] and buffers [Q], in evaluation mode."""
@@ -232,9 +234,7 @@ def _within_memory(task: LearningTask, scenario: Scenario, given: Overrides, pla
     if _elsewhere(given):
         return task
     cohort = played.cohort or task.population.num_clients
-    local = played.own.algorithm.local_work if played.own is not None else LocalWork()
-    states = len(local.rule.client_state) + len(local.uplink.client_state)
-    parts = parts_of(task, scenario.engine, cohort=cohort, rounds=scenario.run.rounds, states=states)
+    parts = parts_of(task, scenario.engine, cohort=cohort, rounds=scenario.run.rounds, states=played.client_states)
     notices = [check_memory(parts), checked_threads(scenario.engine.threads, processors())]
     return replace(task, notices=(*task.notices, *filter(None, notices)))
 

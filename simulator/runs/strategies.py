@@ -46,6 +46,14 @@ class Played:
     own: FederatedStrategy | None
     cohort: int | None
 
+    @property
+    def client_states(self) -> int:
+        """Vectors of the model's size that a client keeps between rounds."""
+        if self.own is None:
+            return 0
+        work = self.own.algorithm.local_work
+        return len(work.rule.client_state) + len(work.uplink.client_state)
+
 
 def choose_strategy(
     choice: StrategyChoice | None,

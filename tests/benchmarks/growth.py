@@ -11,6 +11,8 @@ import resource
 import sys
 import tempfile
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import fedscape as fs
@@ -36,21 +38,32 @@ def grow(clients: int, cohort: int, rounds: int, more: list[str]) -> dict[str, A
     stamps = []
 
     def ended() -> bool:
-        stamps.append((time.perf_counter(), _peak()))
+        stamps.append((time.perf_counter(), _peak(), time.process_time(), _own_memory()))
         return False
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         fs.simulate(fs.load_scenario("digits-label-skew", sets=sets), out=folder, stop_asked=ended)
-    times = [at for at, _ in stamps]
+    times, peaks, processor, own = (list(values) for values in zip(*stamps, strict=True))
     return {
         "clients": clients,
         "cohort": cohort,
         "to_first_round": times[0] - started,
         "seconds": [after - ahead for ahead, after in itertools.pairwise(times)],
         "imported": before,
-        "peak": stamps[-1][1],
+        "peak": peaks[-1],
+        "processor": [after - ahead for ahead, after in itertools.pairwise(processor)],
+        "own": [own[0], max(own)],
     }
+
+
+def _own_memory() -> int:
+    """Return the bytes of this process that belong to no file; 0 where the system does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _peak() -> int:

@@ -1,4 +1,4 @@
-"""The memory and time of each round of a long run, and those of its report: a quadratic of two clients.
+"""What a round of a long run keeps and costs beside training, and what its report does: a quadratic of two clients.
 
 python rounds_memory.py ROUNDS
 """
@@ -17,18 +17,23 @@ from typing import Any
 import fedscape as fs
 from dashboards.report.report import write_report
 from simulator.engines.limits import memory_used
+from simulator.grid.local_clients import LocalClients
 
 FIRST = 500
 """The round from which on growth is measured."""
+ENDS = (100, 500, 1000, 5000, 10_000)
+"""The last rounds of the windows in which a round's processor time is measured."""
+WINDOW = 100
 
 
 def measure(rounds: int) -> dict[str, Any]:
     """Run, then write the report again."""
     marks: list[int] = []
     at: list[float] = []
+    training = _timed_training()
 
     def ended() -> bool:
-        at.append(time.perf_counter())
+        at.append(time.process_time() - training[0])
         if len(at) in (FIRST, rounds):
             marks.append(memory_used())
         return False
@@ -43,9 +48,24 @@ def measure(rounds: int) -> dict[str, Any]:
         seconds = time.perf_counter() - started
     kept = (marks[-1] - marks[0]) / (rounds - FIRST)
     took = [after - before for before, after in itertools.pairwise(at)]
-    early, late = (statistics.median(part) for part in (took[50:150], took[-100:]))
-    return {"rounds": rounds, "bytes_a_round": kept, "early": early, "late": late, "report_seconds": seconds,
+    windows = {end: statistics.median(took[max(0, end - WINDOW) : end]) for end in ENDS if end <= rounds}
+    return {"rounds": rounds, "bytes_a_round": kept, "beside_training": windows, "report_seconds": seconds,
             "after_report": memory_used()}  # fmt: skip
+
+
+def _timed_training() -> list[float]:
+    """Have the clients of every grid add the processor time of their training to the number in the list."""
+    spent, train = [0.0], LocalClients.train
+
+    def timed(self: LocalClients, *arguments: Any) -> Any:
+        began = time.process_time()
+        try:
+            return train(self, *arguments)
+        finally:
+            spent[0] += time.process_time() - began
+
+    LocalClients.train = timed  # type: ignore[method-assign]
+    return spent
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from clients.training.kept.lazy_rows import LazyRows
 from server.record.checked.line_files import read_rounds
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.client_table import read_clients
@@ -47,7 +48,8 @@ def play(folder: RunFolder) -> None:
         recorder.round_finished({"round": index, "loss": 1.0 / index})
         recorder.event({"round": index, "kind": "played", "message": "a round"})
         recorder.sync()
-        states = {"control": (clients, torch.stack([state_of(client, index) for client in clients]))}
+        rows = torch.stack([state_of(client, index) for client in clients])
+        states = {"control": (clients, LazyRows.of(rows))}
         tensors = {"parameters": torch.full((5000,), float(index)), "momentum": torch.full((3, 7), -float(index))}
         store.save(index, tensors, {"rounds": index, "words": "x" * index}, states)
 
@@ -74,7 +76,7 @@ def assert_whole(checkpoint: Checkpoint) -> None:
     last = {int(client): past for past in range(1, index + 1) for client in changed_in(past)}
     clients, values = checkpoint.client_states["control"]
     assert clients.tolist() == sorted(last)
-    assert torch.equal(values, torch.stack([state_of(client, last[client]) for client in sorted(last)]))
+    assert torch.equal(values.tensor(), torch.stack([state_of(client, last[client]) for client in sorted(last)]))
 
 
 def assert_record_reaches(folder: RunFolder, index: int) -> None:

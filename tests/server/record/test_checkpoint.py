@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clients.core.errors import RunFolderError
+from clients.training.kept.lazy_rows import LazyRows
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.client_pieces import first_to_merge
 from server.record.tensor_files import read_tensors, write_tensors
@@ -33,7 +34,9 @@ def save(store: CheckpointStore, round_index: int) -> None:
     clients = changed_in(round_index)
     values = torch.stack([state_of(client, round_index) for client in clients])
     tensors = {"parameters": torch.full((7,), float(round_index)), "momentum": torch.tensor(-round_index)}
-    store.save(round_index, tensors, {"rounds": round_index, "best": math.inf}, {"control": (clients, values)})
+    store.save(
+        round_index, tensors, {"rounds": round_index, "best": math.inf}, {"control": (clients, LazyRows.of(values))}
+    )
 
 
 def expected_states(last_round: int) -> dict[int, Tensor]:
@@ -50,7 +53,7 @@ def assert_is_round(checkpoint: Checkpoint | None, round_index: int) -> None:
     clients, values = checkpoint.client_states["control"]
     expected = expected_states(round_index)
     assert clients.tolist() == list(expected)
-    assert torch.equal(values, torch.stack(list(expected.values())))
+    assert torch.equal(values.tensor(), torch.stack(list(expected.values())))
 
 
 def test_empty_store_loads_none(tmp_path: Path) -> None:
@@ -76,16 +79,16 @@ def test_saved_rounds_load_while_pieces_are_merged(tmp_path: Path, most_pieces: 
 
 def test_save_writes_only_changed_clients(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path)
-    store.save(1, {}, {}, {"control": (np.arange(1000), torch.zeros(1000, 100))})
+    store.save(1, {}, {}, {"control": (np.arange(1000), LazyRows.of(torch.zeros(1000, 100)))})
     before = set(tmp_path.glob("clients-*"))
-    store.save(2, {}, {}, {"control": (np.array([7]), torch.ones(1, 100))})
+    store.save(2, {}, {}, {"control": (np.array([7]), LazyRows.of(torch.ones(1, 100)))})
     (new,) = set(tmp_path.glob("clients-*")) - before
     assert new.stat().st_size < 1000
-    store.save(3, {}, {}, {"control": (np.array([], np.int64), torch.ones(0, 100))})
+    store.save(3, {}, {}, {"control": (np.array([], np.int64), LazyRows.of(torch.ones(0, 100)))})
     assert set(tmp_path.glob("clients-*")) == {*before, new}
     checkpoint = CheckpointStore(tmp_path).load()
     assert checkpoint is not None
-    values = checkpoint.client_states["control"][1]
+    values = checkpoint.client_states["control"][1].tensor()
     assert values.sum().item() == 100
     assert values[7].sum().item() == 100
 
@@ -102,7 +105,10 @@ def test_several_states_and_every_dtype_load_unchanged(tmp_path: Path) -> None:
         "count": torch.tensor(2**40),
         "nan": torch.tensor([math.nan, -0.0, math.inf]),
     }
-    states = {"control": (np.array([9, 4]), torch.ones(2, 2, 3)), "dual/x": (np.array([4]), torch.tensor([2**40]))}
+    states = {
+        "control": (np.array([9, 4]), LazyRows.of(torch.ones(2, 2, 3))),
+        "dual/x": (np.array([4]), LazyRows.of(torch.tensor([2**40]))),
+    }
     CheckpointStore(tmp_path).save(5, tensors, {"é": [1, {"a": None}]}, states)
     checkpoint = CheckpointStore(tmp_path).load()
     assert checkpoint is not None
@@ -114,7 +120,7 @@ def test_several_states_and_every_dtype_load_unchanged(tmp_path: Path) -> None:
         assert back.shape == tensor.shape
         assert back.contiguous().view(-1).view(torch.uint8).equal(tensor.contiguous().view(-1).view(torch.uint8)), name
     assert checkpoint.client_states["control"][0].tolist() == [4, 9]
-    assert checkpoint.client_states["dual/x"][1].tolist() == [2**40]
+    assert checkpoint.client_states["dual/x"][1].tensor().tolist() == [2**40]
 
 
 def test_loaded_tensors_do_not_depend_on_the_file(tmp_path: Path) -> None:
@@ -295,7 +301,7 @@ def test_store_interrupted_in_save_can_save_again(tmp_path: Path, monkeypatch: p
     last = {int(c): 3 if c in changed_in(3) else 2 for c in clients}
     values = torch.stack([state_of(c, index) for c, index in last.items()])
     tensors = {"parameters": torch.full((7,), 3.0), "momentum": torch.tensor(-3)}
-    store.save(3, tensors, {"rounds": 3, "best": math.inf}, {"control": (np.array(list(last)), values)})
+    store.save(3, tensors, {"rounds": 3, "best": math.inf}, {"control": (np.array(list(last)), LazyRows.of(values))})
     assert_is_round(CheckpointStore(tmp_path).load(), 3)
 
 
