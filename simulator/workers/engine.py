@@ -142,7 +142,6 @@ class PooledEvaluator(Evaluator):
         sizes, model = self.task.population.during(round_index).sizes[clients], self._dealt_model
         if model is None or int(sizes.sum(dtype=np.int64)) < DEALT_EXAMPLES or len(clients) < self._pool.size:
             return super().clients(clients, round_index)
-        self._begin(int(sizes.sum(dtype=np.int64)))
         return passes.evaluate_clients(self._pool, *model, clients, round_index)
 
     def training_losses(self, blocks: Sequence[I64], round_index: int) -> Iterator[F64]:

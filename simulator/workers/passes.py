@@ -168,6 +168,8 @@ def evaluate_clients(
 ) -> CohortEvaluation:
     """Evaluate a model on the examples of each client; see `Evaluator.clients`."""
     parts = Parts(pool, clients)
+    if pool.progress is not None:
+        pool.progress.begin("evaluation", _evaluated(pool, parts, round_index), "examples")
     found: dict[int, CohortEvaluation] = {}
 
     def make(numbers: list[int], rank: int) -> Message:
@@ -215,13 +217,23 @@ def training_losses(pool: WorkerPool, params: Tensor, buffers: Tensor, clients: 
     return np.concatenate([found[n] for n in sorted(found)])
 
 
+def _evaluated(pool: WorkerPool, parts: Parts, round_index: int) -> int:
+    """Return about how many examples clients are evaluated on, for the display: those held out are known of one part.
+
+    All of them could only be counted by making the data of every client.
+    """
+    held_out, examples = pool.place.task.population.during(round_index).clients.held_out, float(parts.costs.sum())
+    share = 1.0 if held_out is None else len(held_out(parts.clients[0]).rows) / float(parts.costs[0])
+    return round(examples * share)
+
+
 class Parts:
     """Clients in parts of consecutive clients, with about equal numbers of examples.
 
     Attributes:
         clients: those of each part.
         starts: the position of each part's first client.
-        costs: examples of each part.
+        costs: training examples of each part.
     """
 
     def __init__(self, pool: WorkerPool, clients: I64) -> None:
