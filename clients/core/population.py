@@ -19,6 +19,7 @@ from clients.core.examples import Cohort, CohortData, Examples, FaultCounts, Tas
 from clients.core.population_parts import (
     CentralData,
     CentralExamples,
+    CentralPart,
     ExampleSpec,
     FederationFacts,
     ForecastSpec,
@@ -30,6 +31,7 @@ from clients.core.population_parts import (
 __all__ = [
     "CentralData",
     "CentralExamples",
+    "CentralPart",
     "ClientData",
     "CohortData",
     "DataHistory",
@@ -173,6 +175,12 @@ class Population:
     def test(self) -> Examples | None:
         """Central test examples, or None."""
         return None if self.central.test is None else self.central.test.examples
+
+    def central_examples(self, part: CentralPart) -> Examples:
+        """Return a part of the central examples, which the population must have."""
+        found = self.validation if part == "validation" else self.test
+        assert found is not None, f"the population has central {part} examples"
+        return found
 
     def cohort(self, clients: I64) -> CohortData:
         """Return the training data of some clients, int64 (K,), with their `fault_counts`."""

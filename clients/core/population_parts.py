@@ -16,6 +16,9 @@ from clients.core.examples import Examples, Task
 ScaledBy = Literal["client", "all clients", "nominal", "none"]
 """Whose deviation divided the readings: each client's, that of all clients together, the channel's; or no one's."""
 
+CentralPart = Literal["validation", "test"]
+"""Which of the server's examples; see `CentralData`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ForecastSpec:

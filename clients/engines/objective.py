@@ -10,17 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I32, I64
-from clients.core.examples import CohortData
-from clients.core.population import Population
-from clients.engines.evaluation import CHUNK, Evaluator
-from clients.training.losses import trained_losses
+from clients.engines.evaluation import Evaluator
 from clients.training.optimizers import penalty
-from clients.training.remedies import class_weight_table
-from clients.training.task import cast_targets
 
 CLIENTS_TOGETHER, EXAMPLES_TOGETHER = 256, 65_536
 """The most clients, and about the most examples, whose data are made at once."""
@@ -62,38 +56,10 @@ def global_objective(
     if evaluator.progress is not None:
         sizes = population.sizes[chosen]
         evaluator.progress.begin("the global objective", int(sizes.sum(dtype=np.int64)), "examples")
-    total = 0.0
-    for block in blocks_of(chosen, population.sizes):
-        total += float(weights[block] @ training_losses(evaluator, population, block))
+    total, blocks = 0.0, list(blocks_of(chosen, population.sizes))
+    for block, losses in zip(blocks, evaluator.training_losses(blocks, round_index), strict=True):
+        total += float(weights[block] @ losses)
     return Objective(total, penalty(params, evaluator.task.local))
-
-
-def training_losses(evaluator: Evaluator, population: Population, clients: I64) -> F64:
-    """Return F_k of the loaded model for some clients that have examples, float64 (K,)."""
-    task, data = evaluator.task, population.cohort(clients)
-    owners = np.repeat(np.arange(len(clients)), data.sizes)
-    if population.task == "objective":  # a quadratic's equal examples are one row, many times
-        rows, places = np.unique(data.rows, return_inverse=True)
-        losses = _losses(evaluator, data, rows, None)[places]
-    else:
-        table = class_weight_table(task, data, of_objective=True)
-        losses = _losses(evaluator, data, data.rows, None if table is None else table[torch.from_numpy(owners)])
-    sums = np.bincount(owners, weights=losses, minlength=len(clients))
-    means: F64 = sums / np.maximum(data.sizes, 1)
-    return means
-
-
-def _losses(evaluator: Evaluator, data: CohortData, rows: I64, weights: Tensor | None) -> F64:
-    """Return the training loss of some rows (M,); `weights` [M, classes] are class weights, None for equal ones."""
-    task, found = evaluator.task, [np.zeros(0)]
-    for places in torch.split(torch.arange(len(rows)), CHUNK):
-        chosen = torch.from_numpy(rows)[places]
-        targets = cast_targets(data.targets[chosen], task.dtype)
-        outputs = evaluator.outputs(data.features[chosen])
-        remedy = {} if weights is None else {"scales": weights[places].gather(1, targets[:, None]).squeeze(1)}
-        losses = trained_losses(outputs, targets, task.population.task, task.local.focal_gamma, remedy)
-        found.append(losses.double().numpy())
-    return np.concatenate(found)
 
 
 def blocks_of(clients: I64, sizes: I32) -> Iterator[I64]:

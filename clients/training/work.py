@@ -155,15 +155,21 @@ def concatenate(parts: Sequence[CohortUpdate]) -> CohortUpdate:
         return parts[0]
     clients = np.concatenate([p.clients for p in parts])
     order = np.argsort(clients, kind="stable")
-    index = torch.from_numpy(order)
+    ends = np.cumsum([len(p.clients) for p in parts])[:-1]
+    places = [torch.from_numpy(place) for place in np.split(np.argsort(order), ends)]
 
     def arrays(name: str) -> npt.NDArray[np.generic]:
         joined: npt.NDArray[np.generic] = np.concatenate([getattr(p, name) for p in parts])[order]
         return joined
 
     def tensors(get: Callable[[CohortUpdate], Tensor]) -> Tensor:
-        joined = torch.cat([get(p) for p in parts])
-        return joined if (order[:-1] < order[1:]).all() else joined[index]
+        rows = [get(p) for p in parts]
+        if (order[:-1] < order[1:]).all():
+            return torch.cat(rows)
+        joined = rows[0].new_empty(len(order), *rows[0].shape[1:])
+        for place, some in zip(places, rows, strict=True):
+            joined.index_copy_(0, place, some)
+        return joined
 
     counts = join_fault_counts([p.fault_counts for p in parts])
     names = ("num_examples", "local_steps", "train_loss", "train_errors", "client_drift", "gradient_norm")

@@ -86,8 +86,8 @@ def _machine() -> Row:
     return Row("Machine", (
         series_panel("Memory", "Memory of the simulation's process.", [Query(live("exporter_resident_memory_bytes"))],
                      unit="bytes", width=6, low=0),
-        series_panel("Busy time of workers", "Seconds of the newest round in which each worker process trained; "
-                     "a run of one process has none.",
+        series_panel("Busy time of workers", "Seconds of the newest round in which each worker process trained or "
+                     "evaluated; a run of one process has none.",
                      [Query(live("worker_busy_seconds"), "worker {{worker}} of {{run_id}}")],
                      unit="s", width=6, low=0),
         series_panel("Imbalance of workers", "The busiest worker's seconds over their mean; 1 is balanced.",

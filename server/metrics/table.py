@@ -245,8 +245,8 @@ ROUND: tuple[Metric, ...] = (
            wall=True),
     Metric("clients_per_second", "gauge", "Clients trained per second in this round.", "round", "clients_per_second",
            wall=True),
-    Metric("worker_busy_seconds", "gauge", "Seconds of this round in which a worker process trained; absent "
-           "where there is one process.", "round",
+    Metric("worker_busy_seconds", "gauge", "Seconds of this round in which a worker process trained or evaluated; "
+           "absent where there is one process.", "round",
            "workers.busy_seconds", read.by_position, ("worker",), unit="seconds", wall=True),
     Metric("worker_imbalance_ratio", "gauge", "Busy seconds of the busiest worker over their mean; 1 is balanced.",
            "round", "workers.imbalance", unit="ratio", wall=True),

@@ -56,11 +56,11 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         line["wall_seconds"] = time.perf_counter() - started
         line["clients_per_second"] = line["respondents"] / max(line["wall_seconds"], 1e-9)
         line["finished_at"] = time.time()
-        if experiment.machinery is not None:
-            line["workers"] = experiment.machinery.facts()
         verdict = experiment.judge.observe(line, result.predicted).verdict
         if verdict is not None and round_index < experiment.rounds:
             line |= experiment.model_metrics.curves_at_end(new)
+        if experiment.machinery is not None:
+            line["workers"] = experiment.machinery.facts()
         observers.round_finished(line)
         show_model(experiment, new, line, result.columns)
         if verdict is not None and verdict.outcome == "diverged" and not torch.isfinite(new.params).all():
@@ -88,6 +88,8 @@ def initial_line(experiment: Experiment, state: ServerState) -> Line:
     measured = experiment.model_metrics.measure(None, state)
     curves = experiment.model_metrics.curves(state)
     line: Line = {"round": 0, **measured.line, **curves, "finished_at": time.time()}
+    if experiment.machinery is not None:
+        experiment.machinery.facts()  # the work before the first round is not the first round's
     experiment.judge.observe(line, measured.predicted)
     return line
 

@@ -116,7 +116,10 @@ class ModelMetrics:
         if self._evaluator is None or central is None:
             return ModelMeasurement({}, None)
         self._evaluator.load(now.params, now.buffers)
-        result = self._evaluator.central(central, weights)
+        if self._objectives is not None:
+            result = self._evaluator.central(central, weights)
+        else:
+            result = self._evaluator.on_central("validation", now.round_index)
         line, counts = _scores("validation", result, central, population)
         if counts is not None and population.outputs <= MOST_CLASSES:
             line["class_accuracy"] = recalls(counts)
@@ -144,11 +147,10 @@ def curve_on_test(evaluator: Evaluator, population: Population, every: int) -> C
     """Return the curve of the scores on the central test examples, which the population must have."""
 
     def measure(now: ServerState) -> Line:
-        examples = population.during(now.round_index).test
-        assert examples is not None, "the population has central test examples"
+        examples = population.during(now.round_index).central_examples("test")
         with naming("model", f"fails on the central test examples in round {now.round_index}"):
             evaluator.load(now.params, now.buffers)
-            result = evaluator.central(examples)
+            result = evaluator.on_central("test", now.round_index)
         return _scores("test", result, examples, population)[0]
 
     return Curve(every, measure)

@@ -35,7 +35,7 @@ from clients.training.work import CohortFacts, CohortUpdate, CohortWork, LocalWo
 from server.rounds.cohort_sum import CohortSum
 from simulator.workers.dealing import Block
 from simulator.workers.engine import WorkersEngine
-from simulator.workers.pool import BlockResult
+from simulator.workers.passes import BlockResult, train
 from simulator.workers.workplace import DATA_CLIENTS
 
 
@@ -140,7 +140,7 @@ class LocalClients:
         def held(clients: I64) -> dict[str, Tensor]:
             return self._held(replace(work, clients=clients))
 
-        results = engine.pool.train(work, blocks, held, total)
+        results = train(engine.pool, work, blocks, held, total)
         for found in filter(None, results):
             for name, rows in found.states.items():
                 self.states.put(name, found.update.clients, rows)

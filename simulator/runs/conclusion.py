@@ -119,7 +119,7 @@ def _final_scores(
     scores: dict[str, Any] = {}
     evaluator.load(state.params, state.buffers)
     if population.test is not None and population.task != "objective":
-        result = evaluator.central(population.test)
+        result = evaluator.on_central("test", state.round_index)
         scores |= metrics("test", result.loss, result.score, population.task)
         scores |= _forecasts(evaluator, result, population, folder)
         if population.task == "classification":

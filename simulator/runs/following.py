@@ -15,6 +15,7 @@ from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
 from server.record.checked.kept_lines import KeptLines
 from simulator.engines.plan import EnginePlan
+from simulator.runs.baselines import JOBS
 from simulator.runs.building import Overrides
 from simulator.runs.playing import Ended
 from simulator.runs.session import Session, digest, open_session
@@ -39,7 +40,7 @@ def follow_run(scenario: Scenario, given: Overrides, ranks: Ranks) -> tuple[Sess
     assert session.engine is not None, "rank 0 has refused a run without an engine"
     torch.set_num_threads(rank_0.welcome["threads"])
     algorithm = session.played.own.algorithm if session.played.own is not None else None
-    end = rank_0.serve(workplace_of(session.engine, algorithm, session.codec.layers))
+    end = rank_0.serve(workplace_of(session.engine, algorithm, session.codec.layers, JOBS))
     if "verdict" not in end.head:
         raise EngineError(
             "engine.workers", "rank 0 of torchrun ended the run with an error", fix="Its output says why."

@@ -32,6 +32,7 @@ from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
 from simulator.grid.cohort_grid import CohortGrid
 from simulator.grid.local_clients import LocalClients
+from simulator.runs.baselines import JOBS
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.measured import check_curves, measured_facts
 from simulator.runs.strategies import Played, check_client_app, choose_strategy
@@ -177,7 +178,8 @@ def _start_workers(
 ) -> WorkerPool:
     """Fork the workers of a plan, or connect those that torchrun has started."""
     options = scenario.engine
-    place = workplace_of(engine, played.own.algorithm if played.own is not None else None, codec.layers)
+    algorithm = played.own.algorithm if played.own is not None else None
+    place = workplace_of(engine, algorithm, codec.layers, JOBS)
     here = plan.workers if ranks is None else ranks.here
     threads = options.threads or max(1, processors() // here)
     stops = options.on_worker_loss == "stop"

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from clients.core.arrays import I64
-
 
 class Arena:
     """Rows in shared memory, made before the processes are forked; memory is taken when rows are written.
 
-    A worker writes the rows of its clients, and the server reads them. What is read must be copied before the next job.
+    The clients of a job have consecutive rows. A worker writes them, and the server reads them where they are.
 
     Args:
         rows: the most rows, one for each client of a cohort.
@@ -31,21 +29,21 @@ class Arena:
                 memory = torch.frombuffer(mmap.mmap(-1, size), dtype=dtype)
                 self._sections[name] = memory.view(rows, width)
 
-    def fits(self, places: I64) -> bool:
-        """Return whether there is a row for each of some positions in the cohort."""
-        return int(places.max(initial=-1)) < self._rows
+    def fits(self, rows: int) -> bool:
+        """Return whether there are so many rows."""
+        return rows <= self._rows
 
-    def put(self, tensors: Mapping[str, Tensor], places: I64) -> dict[str, Tensor]:
-        """Write rows [k, width] by name at the clients' places; return those that have no section."""
+    def put(self, tensors: Mapping[str, Tensor], start: int) -> dict[str, Tensor]:
+        """Write rows [k, width] by name, from a row on; return those that have no section."""
         left = {}
         for name, rows in tensors.items():
             section = self._sections.get(name)
-            if section is None or not self.fits(places) or rows.dtype != self._dtype:
+            if section is None or rows.dtype != self._dtype:
                 left[name] = rows
             else:
-                section[torch.from_numpy(places)] = rows
+                section[start : start + len(rows)] = rows
         return left
 
-    def get(self, name: str, places: I64) -> Tensor:
-        """Return a copy of the rows at some places."""
-        return self._sections[name][torch.from_numpy(places)]
+    def view(self, name: str, start: int, count: int) -> Tensor:
+        """Return some rows without a copy: the next job overwrites them."""
+        return self._sections[name][start : start + count]

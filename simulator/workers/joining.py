@@ -15,7 +15,7 @@ from simulator.workers.pool import WorkerPool
 from simulator.workers.ranks import Ranks, next_session
 from simulator.workers.serving import serve
 from simulator.workers.wire import Message
-from simulator.workers.workplace import Count, Workplace
+from simulator.workers.workplace import Share, Workplace
 
 T = TypeVar("T")
 JOIN_SECONDS = 600.0
@@ -58,7 +58,7 @@ class Follower:
 
     spoke: Spoke
     welcome: Mapping[str, Any]
-    count: Count
+    count: Share
 
     def serve(self, place: Workplace) -> Message:
         """Do rank 0's jobs until it says farewell; return that message.
@@ -76,7 +76,7 @@ def follow(ranks: Ranks) -> Follower:
     Raises:
         EngineError: rank 0 did not come, or is gone.
     """
-    name, count = next_session(), Count()
+    name, count = next_session(), Share()
     heart = Heart(_store(ranks, name), ranks.rank, lambda: count.done, ends_process=False)
 
     def join() -> Follower:

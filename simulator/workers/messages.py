@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.examples import FaultCounts
-from clients.engines.evaluation import CohortEvaluation
+from clients.engines.evaluation import CohortEvaluation, ExampleScores
 from clients.training.class_metrics import ClassCounts
 from clients.training.work import CohortUpdate, CohortWork, LocalWork
 
@@ -108,6 +108,16 @@ def evaluation_of(columns: Mapping[str, Tensor], evaluated_on: str) -> CohortEva
         evaluated_on=evaluated_on,
         classes=ClassCounts(**{name: t.numpy() for name, t in classes.items()}) if classes else None,
     )
+
+
+def scores_tensors(found: ExampleScores) -> dict[str, Tensor]:
+    """Return the scores of examples by the names of their fields."""
+    return {"losses": found.losses, "scores": found.scores, "predicted": found.predicted}
+
+
+def scores_of(tensors: Mapping[str, Tensor]) -> ExampleScores:
+    """Return the scores that `scores_tensors` took apart."""
+    return ExampleScores(tensors["losses"], tensors["scores"], tensors["predicted"])
 
 
 def joined(parts: list[CohortEvaluation]) -> CohortEvaluation:

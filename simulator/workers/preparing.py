@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from clients.engines.base import Engine
 from clients.training.client_states import BUFFERS
 from clients.training.work import LocalWork
 from server.algorithms.algorithm import Algorithm
 from server.dispersion.measures import Layers
 from simulator.workers.arena import Arena
-from simulator.workers.workplace import Workplace
+from simulator.workers.workplace import Job, Workplace
 
 STATES_SHARED = 4
 """The most memory for client states that are handed to workers, in multiples of `keep_bytes`; what does not fit is sent
 through the connections."""
 
 
-def workplace_of(engine: Engine, algorithm: Algorithm | None, layers: Layers) -> Workplace:
+def workplace_of(
+    engine: Engine, algorithm: Algorithm | None, layers: Layers, jobs: Mapping[str, Job] | None = None
+) -> Workplace:
     """Return what every worker holds.
 
     Args:
         engine: the engine of each worker.
         algorithm: the algorithm; None for a user's strategy.
         layers: (name, start, end) of each layer of the parameters.
+        jobs: by name, what a worker does beside the passes of a round.
     """
     return Workplace(
         engine=engine,
@@ -29,6 +34,7 @@ def workplace_of(engine: Engine, algorithm: Algorithm | None, layers: Layers) ->
         aggregation=algorithm.aggregation if algorithm is not None else None,
         layers=layers,
         population=engine.task.population.federation.with_data,
+        jobs=jobs or {},
     )
 
 
