@@ -17,8 +17,9 @@ from torch.func import functional_call, grad, vmap
 from clients.core.errors import EngineError
 from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram, dense_layers
+from clients.engines.native.gru import gru_program
 from clients.engines.quadratics import QuadraticProgram, is_quadratic
-from clients.engines.recurrent import GruProgram, is_gru_forecaster
+from clients.engines.recurrent import is_gru_forecaster
 from clients.modules.copies import copy_module
 from clients.modules.dropout_sites import dropouts_of
 from clients.modules.randomness import generators_restored
@@ -142,7 +143,7 @@ def make_program(task: LearningTask, features: Tensor) -> Program:
     if layers is not None:
         return DenseProgram(layers, task.population.task, task.local.focal_gamma)
     if is_gru_forecaster(task):
-        return GruProgram(task.population.task, task.local.focal_gamma)
+        return gru_program(task)
     if is_quadratic(task):
         return QuadraticProgram(task.parameters.size)
     independent = all(site.by_example for site in task.sites) and examples_are_independent(task, features)
