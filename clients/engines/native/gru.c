@@ -1,387 +1,13 @@
-/* Gradients of GRU forecasters, one client after another; clients/engines/recurrent.py has the same in torch.
-
-   Hidden units lie in the lanes of vectors and are padded with zeros to whole vectors, so neither the batch nor the
-   number of time steps has to fit them. Padded units reach no result.
-
-   `states` [time + 1][batch][padded]: states[t] is the state before time step t, and states[0] is 0.
-   `gates`  [time][batch][4][padded]: r, z, c = W_hn h + b_hn, n. The backward pass replaces them by the derivatives by
-            the arguments of r and z, by c, and by the argument of n. */
+/* Gradients and local SGD of GRU forecasters, one client after another. A client's numbers depend on its own parameters
+   and examples alone, so neither threads nor other clients change a bit. */
 
 #include <stdlib.h>
 #include <string.h>
-#include <tgmath.h>
 
-#include "team.h"
-#include "vectors.h"
+#include "gru.h"
 
-/* Sizes of the blocks that are summed in registers: 32 vector registers, or 16. */
-#if defined(__AVX512F__) || defined(__aarch64__)
-enum { ROWS = 8, COLUMNS = 2, CHANNELS = 4 };
-#else
-enum { ROWS = 4, COLUMNS = 2, CHANNELS = 2 };
-#endif
-#define BLOCK static inline __attribute__((always_inline)) void
+/* ---- gradients of one batch a client ---- */
 
-/* Parameters and gradients, in the order and layouts of torch. */
-enum { INTO, RECURRENT, INTO_BIAS, RECURRENT_BIAS, READOUT, READOUT_BIAS, TENSORS };
-
-typedef enum { SQUARED_ERROR, CROSS_ENTROPY, GIVEN_DERIVATIVE, OUTPUTS_ALONE } loss_kind;
-
-typedef struct {
-    int64_t hidden, channels, time, outputs, batch;
-} gru_shape;
-
-typedef struct {
-    long hidden, padded, channels, time, outputs;
-    long batch;      /* examples in use */
-    real *forward;   /* [padded / VL][hidden][3][VL]: W_h by unit of the state, then gate */
-    real *channel;   /* [padded / VL][channels][3][VL]: W_i likewise */
-    real *biases;    /* [padded / VL][4][VL]: of r, of z, b_hn, b_in */
-    real *backward;  /* [3][hidden][padded]: W_h */
-    real *readout;   /* [outputs][padded] */
-    real *states, *gates;
-    real *slope;     /* [batch][padded]: the derivative by the state */
-    real *away;      /* [batch][outputs]: the derivative by the outputs */
-} work;
-
-/* Divides `memory` (or NULL) among the work arrays; returns their total size, in numbers. */
-static size_t lay_out(work *w, real *memory, const gru_shape *s)
-{
-    *w = (work){.hidden = s->hidden, .padded = (s->hidden + VL - 1) / VL * VL, .channels = s->channels,
-                .time = s->time, .outputs = s->outputs, .batch = s->batch};
-    real **arrays[] = {&w->forward, &w->channel, &w->biases, &w->backward, &w->readout, &w->states, &w->gates,
-                       &w->slope, &w->away};
-    long rows[] = {3 * s->hidden, 3 * s->channels, 4, 3 * s->hidden, s->outputs, (s->time + 1) * s->batch,
-                   4 * s->time * s->batch, s->batch};
-    size_t used = 0;
-    for (int i = 0; i < 9; i++) {
-        *arrays[i] = memory ? memory + used : NULL;
-        used += i < 8 ? rows[i] * w->padded : (s->batch * s->outputs + VL - 1) / VL * VL;
-    }
-    return used;
-}
-
-/* From [3 hidden][columns] to [padded / VL][columns][3][VL]. */
-static void pack_columns(real *to, const real *from, const work *w, long columns)
-{
-    memset(to, 0, 3 * w->padded * columns * sizeof(real));
-    for (long g = 0; g < 3; g++)
-        for (long j = 0; j < w->hidden; j++) {
-            real *out = to + (j / VL * columns * 3 + g) * VL + j % VL;
-            for (long i = 0; i < columns; i++)
-                out[i * 3 * VL] = *from++;
-        }
-}
-
-static void pack_rows(real *to, const real *from, const work *w, long rows)
-{
-    for (long j = 0; j < rows; j++, to += w->padded, from += w->hidden) {
-        memcpy(to, from, w->hidden * sizeof(real));
-        memset(to + w->hidden, 0, (w->padded - w->hidden) * sizeof(real));
-    }
-}
-
-static void pack(const work *w, real *const *p)
-{
-    pack_columns(w->forward, p[RECURRENT], w, w->hidden);
-    pack_columns(w->channel, p[INTO], w, w->channels);
-    pack_rows(w->backward, p[RECURRENT], w, 3 * w->hidden);
-    pack_rows(w->readout, p[READOUT], w, w->outputs);
-    for (long j = 0; j < w->padded; j++) {
-        real *to = w->biases + j / VL * 4 * VL + j % VL;
-        const real *a = p[INTO_BIAS] + j, *b = p[RECURRENT_BIAS] + j;
-        int is_unit = j < w->hidden;
-        to[0] = is_unit ? a[0] + b[0] : 0;
-        to[VL] = is_unit ? a[w->hidden] + b[w->hidden] : 0;
-        to[2 * VL] = is_unit ? b[2 * w->hidden] : 0;
-        to[3 * VL] = is_unit ? a[2 * w->hidden] : 0;
-    }
-}
-
-/* Stores the first `count` lanes, all of them if there are fewer. */
-static inline void store_part(real *to, vec value, long count)
-{
-    if (count >= VL)
-        *(loose_vec *)to = value;
-    else
-        for (long l = 0; l < count; l++)
-            to[l] = value[l];
-}
-
-/* Time step t of `rows` examples from e, for the vector of units from j. */
-BLOCK forward_block(const work *w, const real *x, long t, long e, long j, const int rows)
-{
-    const long padded = w->padded;
-    const real *state = w->states + (t * w->batch + e) * padded;
-    const real *bias = w->biases + j * 4, *weight = w->forward + j * 3 * w->hidden;
-    vec r[ROWS], z[ROWS], c[ROWS];
-    UNROLL for (int m = 0; m < rows; m++) {
-        r[m] = load(bias);
-        z[m] = load(bias + VL);
-        c[m] = load(bias + 2 * VL);
-    }
-    for (long i = 0; i < w->hidden; i++, weight += 3 * VL) {
-        vec wr = load(weight), wz = load(weight + VL), wc = load(weight + 2 * VL);
-        UNROLL for (int m = 0; m < rows; m++) {
-            vec h = all(state[m * padded + i]);
-            r[m] += wr * h;
-            z[m] += wz * h;
-            c[m] += wc * h;
-        }
-    }
-    UNROLL for (int m = 0; m < rows; m++) {
-        const real *now = x + ((e + m) * w->time + t) * w->channels, *in = w->channel + j * 3 * w->channels;
-        real *gate = w->gates + (t * w->batch + e + m) * 4 * padded + j;
-        vec n = load(bias + 3 * VL), before = load(state + m * padded + j);
-        for (long i = 0; i < w->channels; i++, in += 3 * VL) {
-            r[m] += load(in) * now[i];
-            z[m] += load(in + VL) * now[i];
-            n += load(in + 2 * VL) * now[i];
-        }
-        vec open = sigmoid_of(r[m]), keep = sigmoid_of(z[m]);
-        n = tanh_of(n + open * c[m]);
-        store(gate, open);
-        store(gate + padded, keep);
-        store(gate + 2 * padded, c[m]);
-        store(gate + 3 * padded, n);
-        store(w->states + ((t + 1) * w->batch + e + m) * padded + j, n + keep * (before - n));
-    }
-}
-
-static void forward(const work *w, const real *x)
-{
-    memset(w->states, 0, w->batch * w->padded * sizeof(real));
-    for (long t = 0; t < w->time; t++)
-        for (long j = 0; j < w->padded; j += VL) {
-            long e = 0;
-            for (; e + ROWS <= w->batch; e += ROWS)
-                forward_block(w, x, t, e, j, ROWS);
-            for (; e + 2 <= w->batch; e += 2)
-                forward_block(w, x, t, e, j, 2);
-            if (e < w->batch)
-                forward_block(w, x, t, e, j, 1);
-        }
-}
-
-static void read_out(const work *w, const real *bias, real *outputs)
-{
-    const real *state = w->states + w->time * w->batch * w->padded;
-    for (long e = 0; e < w->batch; e++, state += w->padded)
-        for (long o = 0; o < w->outputs; o++) {
-            vec sum = {0};
-            for (long j = 0; j < w->padded; j += VL) { /* padded units are NaN where a feature is infinite */
-                vec part = load(state + j) * load(w->readout + o * w->padded + j);
-                sum += choose(first_lanes(w->hidden - j), part, (vec){0});
-            }
-            *outputs++ = bias[o] + sum_of(sum);
-        }
-}
-
-/* Returns the cross-entropy of one example; `away` gets the derivative times `weight`. */
-static real cross_entropy(const real *outputs, int64_t target, long n, real weight, real *away)
-{
-    real top = outputs[0], sum = 0;
-    for (long o = 1; o < n; o++)
-        top = outputs[o] > top ? outputs[o] : top;
-    for (long o = 0; o < n; o++)
-        sum += away[o] = exp(outputs[o] - top);
-    for (long o = 0; o < n; o++)
-        away[o] = (away[o] / sum - (o == target)) * weight;
-    return log(sum) - (outputs[target] - top);
-}
-
-/* Returns the squared error of one example, averaged over outputs; `away` gets the derivative times `weight`. */
-static real squared_error(const real *outputs, const real *targets, long n, real weight, real *away)
-{
-    real sum = 0;
-    for (long o = 0; o < n; o++) {
-        real d = outputs[o] - targets[o];
-        sum += d * d;
-        away[o] = d * ((real)2 / n) * weight;
-    }
-    return sum / n;
-}
-
-/* From the derivative by the outputs to that by the last state. */
-static void into_last_state(const work *w)
-{
-    for (long e = 0; e < w->batch; e++)
-        for (long j = 0; j < w->padded; j += VL) {
-            vec sum = {0};
-            for (long o = 0; o < w->outputs; o++)
-                sum += load(w->readout + o * w->padded + j) * w->away[e * w->outputs + o];
-            store(w->slope + e * w->padded + j, sum);
-        }
-}
-
-/* Through the gates of time step t. `slope` keeps the part of the derivative that does not pass through W_h. */
-static void through_gates(const work *w, long t)
-{
-    const long padded = w->padded;
-    for (long e = 0; e < w->batch; e++)
-        for (long j = 0; j < padded; j += VL) {
-            real *gate = w->gates + (t * w->batch + e) * 4 * padded + j, *slope = w->slope + e * padded + j;
-            vec before = load(w->states + (t * w->batch + e) * padded + j), d = load(slope);
-            vec r = load(gate), z = load(gate + padded), c = load(gate + 2 * padded), n = load(gate + 3 * padded);
-            vec by_n = d * ((real)1 - n * n) * ((real)1 - z);
-            store(gate, by_n * c * (r - r * r));
-            store(gate + padded, d * (before - n) * (z - z * z));
-            store(gate + 2 * padded, by_n * r);
-            store(gate + 3 * padded, by_n);
-            store(slope, d * z);
-        }
-}
-
-/* sum[m][n] += sum over k of a[m a_row + k a_term] b[k b_term + n VL], for vectors n of columns. */
-BLOCK add_product(vec (*sum)[COLUMNS], const real *a, long a_row, long a_term, const real *b, long b_term,
-                  long terms, const int rows, const int columns)
-{
-    for (long k = 0; k < terms; k++, a += a_term, b += b_term) {
-        vec right[COLUMNS];
-        UNROLL for (int n = 0; n < columns; n++)
-            right[n] = load(b + n * VL);
-        UNROLL for (int m = 0; m < rows; m++) {
-            vec left = all(a[m * a_row]);
-            UNROLL for (int n = 0; n < columns; n++)
-                sum[m][n] += left * right[n];
-        }
-    }
-}
-
-BLOCK slope_block(const work *w, long t, long e, long j, const int rows, const int columns)
-{
-    const long padded = w->padded;
-    const real *gate = w->gates + (t * w->batch + e) * 4 * padded;
-    real *slope = w->slope + e * padded + j;
-    vec sum[ROWS][COLUMNS];
-    UNROLL for (int m = 0; m < rows; m++)
-        UNROLL for (int n = 0; n < columns; n++)
-            sum[m][n] = load(slope + m * padded + n * VL);
-    for (long g = 0; g < 3; g++)
-        add_product(sum, gate + g * padded, 4 * padded, 1, w->backward + g * w->hidden * padded + j, padded, w->hidden,
-                    rows, columns);
-    UNROLL for (int m = 0; m < rows; m++)
-        UNROLL for (int n = 0; n < columns; n++)
-            store(slope + m * padded + n * VL, sum[m][n]);
-}
-
-BLOCK slope_columns(const work *w, long t, long j, const int columns)
-{
-    long e = 0;
-    for (; e + ROWS <= w->batch; e += ROWS)
-        slope_block(w, t, e, j, ROWS, columns);
-    for (; e + 2 <= w->batch; e += 2)
-        slope_block(w, t, e, j, 2, columns);
-    if (e < w->batch)
-        slope_block(w, t, e, j, 1, columns);
-}
-
-static void back_through_time(const work *w)
-{
-    for (long t = w->time - 1; t >= 0; t--) {
-        through_gates(w, t);
-        long j = 0;
-        for (; t && j + COLUMNS * VL <= w->padded; j += COLUMNS * VL)
-            slope_columns(w, t, j, COLUMNS);
-        for (; t && j < w->padded; j += VL)
-            slope_columns(w, t, j, 1);
-    }
-}
-
-/* Rows i of one gate and columns from j of the gradient of W_h. */
-BLOCK recurrent_block(const work *w, real *out, long gate, long i, long j, const int rows, const int columns)
-{
-    vec sum[ROWS][COLUMNS] = {{{0}}};
-    add_product(sum, w->gates + gate * w->padded + i, 1, 4 * w->padded, w->states + j, w->padded, w->time * w->batch,
-                rows, columns);
-    UNROLL for (int m = 0; m < rows; m++)
-        UNROLL for (int n = 0; n < columns; n++)
-            store_part(out + (gate * w->hidden + i + m) * w->hidden + j + n * VL, sum[m][n],
-                       w->hidden - j - n * VL);
-}
-
-BLOCK recurrent_columns(const work *w, real *out, long j, const int columns)
-{
-    for (long gate = 0; gate < 3; gate++) {
-        long i = 0;
-        for (; i + ROWS <= w->hidden; i += ROWS)
-            recurrent_block(w, out, gate, i, j, ROWS, columns);
-        for (; i + 2 <= w->hidden; i += 2)
-            recurrent_block(w, out, gate, i, j, 2, columns);
-        if (i < w->hidden)
-            recurrent_block(w, out, gate, i, j, 1, columns);
-    }
-}
-
-static void recurrent_gradient(const work *w, real *out)
-{
-    long j = 0;
-    for (; j + COLUMNS * VL <= w->padded; j += COLUMNS * VL)
-        recurrent_columns(w, out, j, COLUMNS);
-    for (; j < w->padded; j += VL)
-        recurrent_columns(w, out, j, 1);
-}
-
-/* The gradient of W_i for units from j and `count` channels from `first`; with channel 0, those of the biases too. */
-BLOCK channel_block(const work *w, const real *x, real *const *out, long j, long first, const int count)
-{
-    vec sum[3][CHANNELS] = {{{0}}}, bias[4] = {{0}};
-    for (long t = 0; t < w->time; t++)
-        for (long e = 0; e < w->batch; e++) {
-            const real *gate = w->gates + (t * w->batch + e) * 4 * w->padded + j;
-            const real *now = x + (e * w->time + t) * w->channels + first;
-            vec r = load(gate), z = load(gate + w->padded), n = load(gate + 3 * w->padded);
-            UNROLL for (int i = 0; i < count; i++) {
-                sum[0][i] += r * now[i];
-                sum[1][i] += z * now[i];
-                sum[2][i] += n * now[i];
-            }
-            if (!first) {
-                bias[0] += r;
-                bias[1] += z;
-                bias[2] += load(gate + 2 * w->padded);
-                bias[3] += n;
-            }
-        }
-    for (long g = 0; g < 3; g++)
-        for (long l = 0; l < VL && j + l < w->hidden; l++)
-            for (int i = 0; i < count; i++)
-                out[INTO][(g * w->hidden + j + l) * w->channels + first + i] = sum[g][i][l];
-    for (long g = 0; !first && g < 3; g++) {
-        store_part(out[RECURRENT_BIAS] + g * w->hidden + j, bias[g], w->hidden - j);
-        store_part(out[INTO_BIAS] + g * w->hidden + j, bias[g == 2 ? 3 : g], w->hidden - j);
-    }
-}
-
-static void channel_gradient(const work *w, const real *x, real *const *out)
-{
-    for (long j = 0; j < w->padded; j += VL) {
-        long i = 0;
-        for (; i + CHANNELS <= w->channels; i += CHANNELS)
-            channel_block(w, x, out, j, i, CHANNELS);
-        for (; i < w->channels; i++)
-            channel_block(w, x, out, j, i, 1);
-    }
-}
-
-static void readout_gradient(const work *w, real *const *out)
-{
-    const real *last = w->states + w->time * w->batch * w->padded;
-    for (long o = 0; o < w->outputs; o++) {
-        real total = 0;
-        for (long e = 0; e < w->batch; e++)
-            total += w->away[e * w->outputs + o];
-        out[READOUT_BIAS][o] = total;
-        for (long j = 0; j < w->padded; j += VL) {
-            vec sum = {0};
-            for (long e = 0; e < w->batch; e++)
-                sum += load(last + e * w->padded + j) * w->away[e * w->outputs + o];
-            store_part(out[READOUT] + o * w->hidden + j, sum, w->hidden - j);
-        }
-    }
-}
-
-/* What all clients of a call share. */
 typedef struct {
     const gru_shape *shape;
     loss_kind loss;
@@ -392,79 +18,262 @@ typedef struct {
     real *const *params, *const *gradients;
     real *losses;            /* [k][batch] */
     real *outputs;           /* [k][batch][outputs] */
-} job;
+} gradient_job;
 
-/* Losses of one client, and the weighted derivative by its outputs in `away`. */
-static int take_losses(const job *all, const work *w, long k)
-{
-    const long batch = all->shape->batch, n = w->outputs;
-    for (long e = 0; e < w->batch; e++) {
-        const long at = k * batch + e;
-        const real *outputs = all->outputs + at * n, weight = all->weights ? all->weights[at] : (real)(1.0 / batch);
-        if (all->loss == SQUARED_ERROR) {
-            all->losses[at] = squared_error(outputs, (const real *)all->targets + at * n, n, weight, w->away + e * n);
-            continue;
-        }
-        const int64_t target = ((const int64_t *)all->targets)[at];
-        if (target < 0 || target >= n)
-            return LABEL_OUT_OF_RANGE;
-        all->losses[at] = cross_entropy(outputs, target, n, weight, w->away + e * n);
-    }
-    memset(all->losses + k * batch + w->batch, 0, (batch - w->batch) * sizeof(real));
-    return 0;
-}
-
-/* One client's forward and backward pass; `own` is a thread's memory. */
-static int train_client(const void *argument, void *own, int64_t k, Team *team)
+static int gradients_of(const void *argument, void *own, int64_t k, Team *team)
 {
     (void)team;
-    const job *all = argument;
-    const gru_shape *s = all->shape;
-    const size_t sizes[TENSORS] = {3 * s->hidden * s->channels, 3 * s->hidden * s->hidden, 3 * s->hidden,
-                                   3 * s->hidden, s->outputs * s->hidden, s->outputs};
-    real *p[TENSORS], *g[TENSORS], *outputs = all->outputs + k * s->batch * s->outputs;
+    const gradient_job *job = argument;
+    const gru_shape *s = job->shape;
+    const int64_t from = k * s->batch, outs = s->outputs;
+    const real *x = job->features + from * s->time * s->channels, *weights = job->weights ? job->weights + from : NULL;
+    int64_t sizes[TENSORS];
+    real *p[TENSORS], *g[TENSORS], *outputs = job->outputs + from * outs, *losses = job->losses + from;
+    place_tensors(s, sizes);
     for (int i = 0; i < TENSORS; i++) {
-        p[i] = all->params[i] + k * sizes[i];
-        g[i] = all->gradients ? all->gradients[i] + k * sizes[i] : NULL;
+        p[i] = job->params[i] + k * sizes[i];
+        g[i] = job->gradients ? job->gradients[i] + k * sizes[i] : NULL;
     }
     work w;
     lay_out(&w, own, s);
-    const real *x = all->features + k * s->batch * s->time * s->channels;
-    const real *weights = all->weights ? all->weights + k * s->batch : NULL;
     while (weights && w.batch && weights[w.batch - 1] == 0)
         w.batch--;
     pack(&w, p);
     forward(&w, x);
     read_out(&w, p[READOUT_BIAS], outputs);
-    memset(outputs + w.batch * s->outputs, 0, (s->batch - w.batch) * s->outputs * sizeof(real));
-    int error = 0;
-    if (all->loss == GIVEN_DERIVATIVE)
-        memcpy(w.away, all->derivative + k * s->batch * s->outputs, w.batch * s->outputs * sizeof(real));
-    else if (all->loss != OUTPUTS_ALONE)
-        error = take_losses(all, &w, k);
-    if (error || all->loss == OUTPUTS_ALONE)
-        return error;
-    into_last_state(&w);
-    back_through_time(&w);
-    recurrent_gradient(&w, g[RECURRENT]);
-    channel_gradient(&w, x, g);
-    readout_gradient(&w, g);
+    memset(outputs + w.batch * outs, 0, (s->batch - w.batch) * outs * sizeof(real));
+    if (job->loss == OUTPUTS_ALONE)
+        return 0;
+    if (job->loss == GIVEN_DERIVATIVE) {
+        memcpy(w.away, job->derivative + from * outs, w.batch * outs * sizeof(real));
+    } else {
+        const int64_t *classes = (const int64_t *)job->targets + from;
+        const real *values = (const real *)job->targets + from * outs;
+        int error = take_losses(&w, job->loss, outputs, classes, values, weights, (real)(1.0 / s->batch), losses);
+        if (error)
+            return error;
+        memset(losses + w.batch, 0, (s->batch - w.batch) * sizeof(real));
+    }
+    backward(&w, x, g);
     return 0;
 }
 
-static void *make_memory(const void *argument)
+static void *memory_of(const gru_shape *s, size_t further)
 {
     work w;
-    size_t bytes = lay_out(&w, NULL, ((const job *)argument)->shape) * sizeof(real);
-    return aligned_alloc(64, (bytes + 63) / 64 * 64);
+    void *memory = NULL;
+    size_t bytes = (lay_out(&w, NULL, s) + further) * sizeof(real);
+    return posix_memalign(&memory, 64, bytes) ? NULL : memory;
 }
+
+static void *prepare_gradients(const void *argument) { return memory_of(((const gradient_job *)argument)->shape, 0); }
 
 /* Computes gradients, losses and outputs of `clients` models on a batch each. Returns an error of team.h, or 0. */
 int gru_gradients(const gru_shape *shape, int loss, int64_t clients, int64_t threads, const real *features,
                   const void *targets, const real *weights, const real *derivative, real *const *params,
                   real *const *gradients, real *losses, real *outputs)
 {
-    job all = {shape, loss, features, targets, weights, derivative, params, gradients, losses, outputs};
-    Team team = {.job = &all, .clients = clients, .deadline = INT64_MAX, .prepare = make_memory, .train = train_client};
+    gradient_job job = {shape, loss, features, targets, weights, derivative, params, gradients, losses, outputs};
+    Team team = {.job = &job, .clients = clients, .deadline = INT64_MAX, .prepare = prepare_gradients,
+                 .train = gradients_of};
     return work_together(&team, threads);
 }
+
+/* ---- all local steps of a client, w <- shrink w - lr gradient ---- */
+
+/* `_Job` of gru.py: the same fields in the same order. K clients, P parameters. */
+typedef struct {
+    gru_shape shape;
+    int64_t regression;
+    const void *features;      /* [examples, time channels], rows `feature_stride` apart, of `feature_bytes` (4 or 8) */
+    int64_t examples, feature_stride, feature_bytes;
+    const void *targets;       /* int64 [examples], or real [examples, outputs] */
+    int64_t clients, batch, num_params;
+    const int64_t *rows;       /* client k: [steps[k], batch] from rows_at[k] */
+    const int64_t *rows_at;    /* [K] */
+    const int64_t *counts;     /* client k: [steps[k]] from counts_at[k] */
+    const int64_t *counts_at;  /* [K] */
+    const int64_t *steps;      /* [K] */
+    const real *start;         /* [P] */
+    real *params;              /* [K, P]; written before they are read */
+    double lr, shrink;
+    int64_t *done;             /* [K], steps taken; -1 before the first call */
+    double *losses;            /* [K], sums over examples */
+    int64_t *wrong;            /* [K], wrongly classified examples */
+    double *gradients;         /* [measured, K], squared norms at steps 1, 2, 4, 8, ... */
+    double *distances;         /* [placed, K], from the start after steps 1, 2, ..., 16, 32, 64, ... */
+    double *ends;              /* [K], the distance after the last step */
+    int64_t exact_steps;       /* 16 */
+    int64_t threads;
+    double seconds;            /* after which the call returns, with the work as far as it is */
+} Job;
+
+/* A thread's arrays behind the work arrays. */
+typedef struct {
+    real *gradient;  /* [P] */
+    real *features;  /* [batch][time][channels] */
+    real *values;    /* [batch][outputs] */
+    real *outputs;   /* [batch][outputs] */
+    real *losses;    /* [batch] */
+    int64_t *classes; /* [batch] */
+} bench;
+
+static size_t lay_out_bench(bench *b, real *memory, const Job *job)
+{
+    const gru_shape *s = &job->shape;
+    size_t sizes[] = {job->num_params, s->batch * s->time * s->channels, s->batch * s->outputs, s->batch * s->outputs,
+                      s->batch, s->batch * sizeof(int64_t) / sizeof(real)};
+    real *at[6];
+    size_t used = 0;
+    for (int i = 0; i < 6; i++) {
+        at[i] = memory ? memory + used : NULL;
+        used += padded(sizes[i]);
+    }
+    *b = (bench){at[0], at[1], at[2], at[3], at[4], (int64_t *)at[5]};
+    return used;
+}
+
+static void *prepare_steps(const void *argument)
+{
+    bench b;
+    return memory_of(&((const Job *)argument)->shape, lay_out_bench(&b, NULL, argument));
+}
+
+/* Gathers a batch. Returns an error of team.h, or 0. */
+static int gather(const Job *job, const bench *b, const int64_t *rows, long count)
+{
+    const long width = job->shape.time * job->shape.channels, outs = job->shape.outputs;
+    for (long e = 0; e < count; e++) {
+        if (rows[e] < 0 || rows[e] >= job->examples)
+            return ROW_OUT_OF_RANGE;
+        const size_t from = rows[e] * job->feature_stride;
+        real *to = b->features + e * width;
+        if (job->feature_bytes == sizeof(double))
+            for (long i = 0; i < width; i++)
+                to[i] = (real)((const double *)job->features)[from + i];
+        else
+            for (long i = 0; i < width; i++)
+                to[i] = (real)((const float *)job->features)[from + i];
+        if (job->regression)
+            memcpy(b->values + e * outs, (const real *)job->targets + rows[e] * outs, outs * sizeof(real));
+        else
+            b->classes[e] = ((const int64_t *)job->targets)[rows[e]];
+    }
+    return 0;
+}
+
+/* The position of the largest output as in torch: the first one, and NaN is the largest. */
+static long largest(const real *outputs, long n)
+{
+    long best = 0;
+    for (long o = 1; o < n; o++)
+        if (outputs[o] > outputs[best] || (outputs[o] != outputs[o] && outputs[best] == outputs[best]))
+            best = o;
+    return best;
+}
+
+/* The squared distance of two vectors (of one from 0 if `b` is NULL), its blocks added up in float64. */
+static double squared_distance(const real *a, const real *b, long n)
+{
+    enum { PART = 64 };
+    double total = 0;
+    for (long i = 0; i < n;) {
+        vec sum = {0};
+        for (long end = i + PART * VL; i + VL <= n && i < end; i += VL) {
+            vec d = *(const loose_vec *)(a + i);
+            if (b)
+                d -= *(const loose_vec *)(b + i);
+            sum += d * d;
+        }
+        total += sum_of(sum);
+        for (; i + VL > n && i < n; i++) {
+            real d = a[i] - (b ? b[i] : 0);
+            total += d * d;
+        }
+    }
+    return total;
+}
+
+static void descend(real *restrict params, const real *restrict gradient, long n, real lr, real shrink)
+{
+    for (long i = 0; i < n; i++)
+        params[i] = shrink * params[i] - lr * gradient[i];
+}
+
+static int take_step(const Job *job, work *w, const bench *b, int64_t k, int64_t s, real *const *params)
+{
+    real *g[TENSORS] = {b->gradient};
+    int64_t sizes[TENSORS];
+    place_tensors(&job->shape, sizes);
+    for (int i = 1; i < TENSORS; i++)
+        g[i] = g[i - 1] + sizes[i - 1];
+    w->batch = job->counts[job->counts_at[k] + s];
+    const loss_kind loss = job->regression ? SQUARED_ERROR : CROSS_ENTROPY;
+    int error = gather(job, b, job->rows + job->rows_at[k] + s * job->batch, w->batch);
+    if (error)
+        return error;
+    pack(w, params);
+    forward(w, b->features);
+    read_out(w, params[READOUT_BIAS], b->outputs);
+    error = take_losses(w, loss, b->outputs, b->classes, b->values, NULL, (real)(1.0 / w->batch), b->losses);
+    if (error)
+        return error;
+    for (long e = 0; e < w->batch; e++) {
+        job->losses[k] += b->losses[e];
+        if (loss == CROSS_ENTROPY)
+            job->wrong[k] += largest(b->outputs + e * w->outputs, w->outputs) != b->classes[e];
+    }
+    backward(w, b->features, g);
+    descend(params[0], b->gradient, job->num_params, (real)job->lr, (real)job->shrink);
+    return 0;
+}
+
+static int is_power(int64_t step) { return (step & (step - 1)) == 0; }
+
+static int train(const void *argument, void *own, int64_t k, Team *team)
+{
+    const Job *job = argument;
+    int64_t s = job->done[k], sizes[TENSORS], measure = 0, place = 0;
+    real *row = job->params + k * job->num_params, *params[TENSORS] = {row};
+    if (s >= job->steps[k])
+        return 0;
+    if (s < 0) {
+        memcpy(row, job->start, job->num_params * sizeof(real));
+        s = 0;
+    }
+    place_tensors(&job->shape, sizes);
+    for (int i = 1; i < TENSORS; i++)
+        params[i] = params[i - 1] + sizes[i - 1];
+    work w;
+    bench b;
+    lay_out_bench(&b, (real *)own + lay_out(&w, own, &job->shape), job);
+    for (int64_t past = 1; past <= s; past++) {
+        measure += is_power(past);
+        place += past <= job->exact_steps || is_power(past);
+    }
+    for (const int64_t first = s; s < job->steps[k] && ((s - first) % 8 != 7 || !is_over(team));) {
+        const int error = take_step(job, &w, &b, k, s, params);
+        if (error)
+            return error;
+        s++;
+        if (is_power(s))
+            job->gradients[measure++ * job->clients + k] = squared_distance(b.gradient, NULL, job->num_params);
+        if (s <= job->exact_steps || is_power(s))
+            job->distances[place++ * job->clients + k] = sqrt(squared_distance(row, job->start, job->num_params));
+    }
+    job->done[k] = s;
+    if (s == job->steps[k])
+        job->ends[k] = sqrt(squared_distance(row, job->start, job->num_params));
+    return 0;
+}
+
+/* Trains the clients, in their order: the longest first. Returns an error of team.h, or 0. After the job's `seconds` a
+   client pauses between two steps, and another call goes on. */
+int gru_train(const Job *job)
+{
+    Team team = {.job = job, .clients = job->clients, .prepare = prepare_steps, .train = train};
+    team.deadline = now() + (int64_t)(job->seconds * 1e9);
+    return work_together(&team, job->threads);
+}
+
+int64_t gru_job_bytes(void) { return sizeof(Job); }
