@@ -27,17 +27,12 @@ class GruProgram:
 
     With gates r, z and candidate n (biases left out): r, z = sigmoid(W_i x + W_h h), n = tanh(W_in x + r (W_hn h)),
     h' = (1 - z) n + z h. Source: Cho et al. 2014, in the form of `torch.nn.GRU`.
-
-    Args:
-        task: classification or regression.
-        gamma: exponent of the focal loss; 0 is cross-entropy.
-        without_kernel: why the kernel in C is not used; see `native.gru`.
     """
 
     masks_padding = True
 
-    def __init__(self, task: Task, gamma: float = 0.0, *, without_kernel: str = "") -> None:
-        self.task, self.gamma, self.without_kernel = task, gamma, without_kernel
+    def __init__(self, task: Task, gamma: float = 0.0) -> None:
+        self.task, self.gamma = task, gamma
 
     def width(self, k: int) -> int:
         """Return k."""

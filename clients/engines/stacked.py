@@ -23,6 +23,9 @@ from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import finish, gradient_noise
+from clients.engines.native.choice import has_kernel, kernel_in
+from clients.engines.native.kernel import Kernel
+from clients.engines.native.run import KernelRun
 from clients.engines.programs import make_program
 from clients.engines.progress import Progress
 from clients.engines.quadratic_steps import QuadraticSteps
@@ -32,8 +35,10 @@ from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches, count_steps
 from clients.training.optimizers import shrink, stacked_optimizer
+from clients.training.options import LocalOptions
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
+from clients.training.rules import LocalRule
 from clients.training.task import LearningTask, cast_features, cast_targets, probe_examples
 from clients.training.work import CohortUpdate, CohortWork
 
@@ -48,13 +53,22 @@ class StackedEngine:
         task: the learning task.
         tile: clients trained together; None takes the whole cohort.
         program: computes gradients; chosen for the module by default.
+        native: whether the default program has a kernel in C, where there is one.
     """
 
     name = "stacked"
 
-    def __init__(self, task: LearningTask, *, tile: int | None = None, program: Program | None = None) -> None:
+    def __init__(
+        self,
+        task: LearningTask,
+        *,
+        tile: int | None = None,
+        program: Program | None = None,
+        native: bool = False,
+    ) -> None:
         self.task, self.tile = task, tile
-        self.program = program or make_program(task, probe_examples(task.population, task.dtype).features)
+        features = probe_examples(task.population, task.dtype).features
+        self.program = program or make_program(task, features, native=native)
         self._optimizer = stacked_optimizer(task.local)
         self.progress: Progress | None = None
 
@@ -64,7 +78,7 @@ class StackedEngine:
 
     def with_task(self, task: LearningTask) -> StackedEngine:
         """Return a stacked engine of the same tile for another task, with a program of its own."""
-        return StackedEngine(task, tile=self.tile)
+        return StackedEngine(task, tile=self.tile, native=has_kernel(self.program))
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
         """Evaluate the broadcast model on each client's examples; see `Engine.evaluate`."""
@@ -95,9 +109,21 @@ class StackedEngine:
         weights = weights[index] if weights is not None else None
         sorted_state = {n: v[index] for n, v in client_state.items()}
         with torch.no_grad():
-            run = _TileRun(self, replace(work, clients=work.clients[order]), data, batches, sorted_state, weights)
+            work_in_order = replace(work, clients=work.clients[order])
+            kernel = self._kernel(work.rule, weights)
+            run: _TileRun | KernelRun
+            if kernel is None:
+                run = _TileRun(self, work_in_order, data, batches, sorted_state, weights)
+            else:
+                run = KernelRun(kernel, task, work_in_order, data, batches, self.progress)
             run.play()
             return self._result(work, data, run, order, steps, client_state, started)
+
+    def _kernel(self, rule: LocalRule, class_weights: Tensor | None) -> Kernel | None:
+        """Return the kernel that takes all local steps of a tile; None if torch does."""
+        local = self.task.local
+        usual = class_weights is None and not local.augment.any and not local.focal_gamma
+        return kernel_in(self.program) if usual and is_plain_descent(local, rule) else None
 
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
@@ -129,7 +155,7 @@ class StackedEngine:
         self,
         work: CohortWork,
         data: CohortData,
-        run: _TileRun,
+        run: _TileRun | KernelRun,
         order: I64,
         steps: I64,
         client_state: Mapping[str, Tensor],
@@ -142,11 +168,7 @@ class StackedEngine:
         def restore(sorted_rows: Tensor) -> Tensor:
             return (sorted_rows if in_order else sorted_rows[back.to(sorted_rows.device)]).to(work.params.device)
 
-        params = restore(task.parameters.flatten(run.params, lead=1))
-        if task.buffers.size:
-            buffers = restore(task.buffers.flatten(run.buffers, lead=1))
-        else:
-            buffers = params.new_zeros(len(order), 0)
+        params, buffers = restore(run.flat_params()), restore(run.flat_buffers())
         done = finish(task, self.gradients, work, params, steps, client_state)
         if task.local.buffers == "local" and task.buffers.size:
             done.client_state[BUFFERS] = buffers
@@ -165,6 +187,13 @@ class StackedEngine:
             seconds=time.perf_counter() - started,
         )
         return update, done.client_state
+
+
+def is_plain_descent(local: LocalOptions, rule: LocalRule) -> bool:
+    """Return whether a local step is w <- w - lr (gradient + l2 w)."""
+    plain = local.optimizer in ("gd", "sgd") and rule.correct is None
+    extra = local.l1 or local.decoupled_decay or local.clip_norm or local.clip_value or local.gradient_noise
+    return plain and not extra
 
 
 class _TileRun:
@@ -275,6 +304,16 @@ class _TileRun:
                 buffers[name][index] = value
         return grads, buffers
 
+    def flat_params(self) -> Tensor:
+        """Return the local parameters [K, P]."""
+        return self.task.parameters.flatten(self.params, lead=1)
+
+    def flat_buffers(self) -> Tensor:
+        """Return the local buffers [K, Q]."""
+        if not self.task.buffers.size:
+            return self.start.new_zeros(self.work.num_clients, 0)
+        return self.task.buffers.flatten(self.buffers, lead=1)
+
     def mean_loss(self) -> Tensor:
         """Return each client's mean example loss over its local training, float64 [K]; nan without examples."""
         seen = torch.from_numpy(self.batches.counts.sum(1)).to(self.losses.device)
@@ -300,11 +339,7 @@ class _TileRun:
         return self.program if isinstance(self.program, DenseProgram) and self._is_plain_descent() else None
 
     def _is_plain_descent(self) -> bool:
-        """Return whether a local step is w <- w - lr (gradient + l2 w)."""
-        local = self.task.local
-        plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
-        extra = local.l1 or local.decoupled_decay or local.clip_norm or local.clip_value or local.gradient_noise
-        return plain and not extra
+        return is_plain_descent(self.task.local, self.work.rule)
 
     def _quadratic_steps(self, program: QuadraticProgram) -> QuadraticSteps:
         return QuadraticSteps(

@@ -1,9 +1,13 @@
-"""The GRU's gradients by the kernel in C (`gru.c`): the numbers of `GruProgram` up to rounding."""
+"""The kernel of GRU forecasters: gradients of a batch a client, and all local steps of a tile's clients in one call.
+
+Gradients serve every optimiser, rule and loss. The local steps cover plain SGD with cross-entropy or squared error.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,20 +16,78 @@ from torch import Tensor
 
 from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
-from clients.engines.native.build import load
+from clients.engines.native.build import Library, load
+from clients.engines.native.kernel import INT, MACROS, SHARED_FIELDS, Kernel, raise_for, type_obstacle
 from clients.engines.recurrent import WEIGHTS, GruProgram
 from clients.training.task import LearningTask
 
-_MACROS: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.float64: ("REAL_IS_DOUBLE",)}
 _SQUARED_ERROR, _CROSS_ENTROPY, _GIVEN_DERIVATIVE, _OUTPUTS_ALONE = range(4)
-_NO_MEMORY, _WRONG_TARGET = 1, 3
-"""Errors of team.h."""
 _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-12}
 """How far the self-check's gradients, which are about 0.1, may be from torch's."""
 
 
+class _Job(ctypes.Structure):
+    """`Job` of gru.c: the same fields in the same order."""
+
+    _fields_ = (("hidden", INT), ("channels", INT), ("time", INT), ("outputs", INT), ("width", INT), *SHARED_FIELDS)
+
+
+@dataclass(frozen=True)
+class GruKernel(Kernel):
+    """Trains GRU forecasters of one form: hidden units, channels of the series and outputs."""
+
+    hidden: int
+    channels: int
+    outputs: int
+
+    def _job(self, features: Tensor, width: int, shared: tuple[Any, ...]) -> Callable[[], int]:
+        job = _Job(*self._shape(features.shape[1], width), *shared)
+        return lambda: int(self.functions.gru_train(ctypes.byref(job)))
+
+    def gradients(
+        self, loss: int, params: Tensors, batch: Batch, out: Tensors, away: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute gradients of k clients, each of its batch.
+
+        Args:
+            loss: squared error, cross-entropy, the derivative by the outputs that `away` has, or outputs alone.
+            params: [k, *shape] by name.
+            batch: of length b.
+            out: gets the gradients; empty where only outputs are computed.
+            away: [k, b, outputs].
+
+        Returns:
+            Outputs [k, b, outputs] and losses [k, b]; 0 for padding.
+
+        Raises:
+            IndexError: a target is not a class.
+            MemoryError: there is no memory for the kernel.
+            TypeError: a tensor has another dtype than the kernel.
+        """
+        x, targets = batch.features.contiguous(), batch.targets.contiguous()
+        weights, away = (None if t is None else t.contiguous() for t in (batch.weights, away))
+        kinds = {
+            t.dtype for t in (x, *params.values(), weights, away, targets if self.regression else x) if t is not None
+        }
+        if kinds != {self.dtype} or not (self.regression or targets.dtype == torch.int64):
+            raise TypeError(f"the kernel takes {self.dtype} and int64 classes, got {kinds} and targets {targets.dtype}")
+        k, b, time = x.shape[:3]
+        losses, outputs = x.new_empty(k, b), x.new_empty(k, b, self.outputs)
+        error = self.functions.gru_gradients(
+            (INT * 5)(*self._shape(time, b)), ctypes.c_int(loss), INT(k), INT(torch.get_num_threads()), _address(x),
+            _address(targets), _address(weights), _address(away), _addresses(params), _addresses(out),
+            _address(losses), _address(outputs),
+        )  # fmt: skip
+        raise_for(error)
+        return outputs, losses
+
+    def _shape(self, time: int, width: int) -> tuple[int, int, int, int, int]:
+        """Return the fields of `gru_shape` in C."""
+        return self.hidden, self.channels, time, self.outputs, width
+
+
 class NativeGruProgram(GruProgram):
-    """`GruProgram` in C: one client after another, hidden units in the lanes of vectors.
+    """`GruProgram` by the kernel, with the same numbers up to rounding.
 
     Threads share the clients out, as many as torch has. A client's bits depend neither on threads nor on other
     clients. Under focal, weighted and mixed losses the derivative by the outputs comes from torch, and the forward
@@ -34,78 +96,47 @@ class NativeGruProgram(GruProgram):
     Args:
         task: classification or regression.
         gamma: exponent of the focal loss; 0 is cross-entropy.
-        dtype: float32 or float64.
-        kernel: the library of this dtype; see `gru_kernel`.
+        kernel: see `gru_kernel`.
     """
 
-    def __init__(self, task: Task, gamma: float, dtype: torch.dtype, kernel: ctypes.CDLL) -> None:
+    def __init__(self, task: Task, gamma: float, kernel: GruKernel) -> None:
         super().__init__(task, gamma)
-        self._dtype, self._kernel = dtype, kernel
+        self.kernel = kernel
 
     def gradients(self, params: Tensors, buffers: Tensors, batch: Batch) -> tuple[Tensors, Tensor, Tensor, Tensors]:
-        """Return gradients, losses, outputs and the unchanged buffers (there are none).
-
-        Losses and outputs of padding are 0.
+        """Return gradients, losses, outputs and the unchanged buffers; losses and outputs of padding are 0.
 
         Raises:
-            MemoryError: the kernel's work arrays do not fit.
-            IndexError: a target is not a class.
-            TypeError: a tensor has another dtype than the kernel.
+            IndexError, MemoryError, TypeError: see `GruKernel.gradients`.
         """
         params = {n: params[n].contiguous() for n in WEIGHTS}
         out = {n: torch.empty_like(p) for n, p in params.items()}
         if self.gamma or batch.remedy:
-            outputs, _ = self._call(_OUTPUTS_ALONE, params, batch, {})
+            outputs, _ = self.kernel.gradients(_OUTPUTS_ALONE, params, batch, {})
             losses, away = output_error(outputs, batch, self.task, self.gamma)
-            self._call(_GIVEN_DERIVATIVE, params, batch, out, away)
+            self.kernel.gradients(_GIVEN_DERIVATIVE, params, batch, out, away)
         else:
-            loss = _CROSS_ENTROPY if self.task == "classification" else _SQUARED_ERROR
-            outputs, losses = self._call(loss, params, batch, out)
+            loss = _SQUARED_ERROR if self.task == "regression" else _CROSS_ENTROPY
+            outputs, losses = self.kernel.gradients(loss, params, batch, out)
         return out, losses, outputs, buffers
 
-    def _call(
-        self, loss: int, params: Tensors, batch: Batch, out: Tensors, away: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Run the kernel; gradients go to `out`. Returns outputs [k, b, outputs] and losses [k, b]."""
-        x = batch.features.contiguous()
-        k, b, time = x.shape[:3]
-        count, hidden = params["readout.weight"].shape[1:]
-        shape = (ctypes.c_int64 * 5)(hidden, x[0, 0, 0].numel(), time, count, b)
-        targets, weights = batch.targets.contiguous(), None if batch.weights is None else batch.weights.contiguous()
-        losses, outputs = x.new_empty(k, b), x.new_empty(k, b, count)
-        numbers = [x, *params.values(), *(t for t in (weights, away) if t is not None)]
-        kinds = {t.dtype for t in numbers} | {targets.dtype if self.task == "regression" else self._dtype}
-        if kinds != {self._dtype} or (self.task == "classification" and targets.dtype != torch.int64):
-            raise TypeError(f"the kernel takes {self._dtype} and classes in int64, got {kinds} and {targets.dtype}")
-        away = None if away is None else away.contiguous()
-        problem = self._kernel.gru_gradients(
-            shape, ctypes.c_int(loss), ctypes.c_int64(k), ctypes.c_int64(torch.get_num_threads()), _address(x),
-            _address(targets), _address(weights), _address(away), _addresses(params), _addresses(out),
-            _address(losses), _address(outputs),
-        )  # fmt: skip
-        if problem == _WRONG_TARGET:
-            raise IndexError(f"targets must be classes from 0 to {count - 1}")
-        if problem == _NO_MEMORY:
-            raise MemoryError(f"the work arrays of a GRU for {b} examples of {time} time steps do not fit in memory")
-        return outputs, losses
+
+def gru_kernel(task: LearningTask) -> tuple[GruKernel | None, str]:
+    """Return a kernel for a task's GRU forecaster, or None and the reason as the end of a sentence."""
+    if obstacle := type_obstacle(task.dtype, task.device):
+        return None, obstacle
+    library = gru_library(task.dtype)
+    if library.functions is None:
+        return None, library.reason
+    shapes = dict(zip(task.parameters.names, task.parameters.shapes, strict=True))
+    (_, channels), (outputs, hidden) = shapes["gru.weight_ih_l0"], shapes["readout.weight"]
+    regression = task.population.task == "regression"
+    return GruKernel(library.functions, regression, task.dtype, hidden, channels, outputs), ""
 
 
-def gru_program(task: LearningTask) -> GruProgram:
-    """Return the program of a GRU forecaster: the kernel, or torch's program with the reason why there is no kernel."""
-    kernel, reason = gru_kernel(task.dtype, task.device)
-    if kernel is None:
-        return GruProgram(task.population.task, task.local.focal_gamma, without_kernel=reason)
-    return NativeGruProgram(task.population.task, task.local.focal_gamma, task.dtype, kernel)
-
-
-def gru_kernel(dtype: torch.dtype, device: torch.device) -> tuple[ctypes.CDLL | None, str]:
-    """Return the kernel's library, or None with the reason why it cannot be used."""
-    if device.type != "cpu":
-        return None, f"the kernel runs on the CPU, not on {device.type}"
-    if dtype not in _MACROS:
-        return None, f"the kernel computes in float32 and float64, not in {str(dtype).removeprefix('torch.')}"
-    library = load("gru.c", _MACROS[dtype], _CHECKS[dtype])
-    return library.functions, library.reason
+def gru_library(dtype: torch.dtype) -> Library:
+    """Return the compiled library for a type, checked on a small case; see `build.load`."""
+    return load("gru.c", MACROS[dtype], _CHECKS[dtype])
 
 
 def _address(tensor: Tensor | None) -> ctypes.c_void_p:
@@ -116,8 +147,11 @@ def _addresses(tensors: Mapping[str, Tensor]) -> Any:
     return (ctypes.c_void_p * len(WEIGHTS))(*[tensors[n].data_ptr() for n in WEIGHTS]) if tensors else None
 
 
-def _check(dtype: torch.dtype, kernel: ctypes.CDLL) -> str:
+def _check(dtype: torch.dtype, functions: ctypes.CDLL) -> str:
     """Compare the kernel with `GruProgram` on two small models; return what is wrong, empty if nothing."""
+    functions.gru_job_bytes.restype = INT
+    if functions.gru_job_bytes() != ctypes.sizeof(_Job):
+        return "the job has another size"
     hidden, channels, outputs, random = 11, 2, 3, torch.Generator().manual_seed(0)
 
     def normal(*size: int) -> Tensor:
@@ -126,7 +160,8 @@ def _check(dtype: torch.dtype, kernel: ctypes.CDLL) -> str:
     shapes = ((3 * hidden, channels), (3 * hidden, hidden), (3 * hidden,), (3 * hidden,), (outputs, hidden), (outputs,))
     params = {n: 0.3 * normal(*shape) for n, shape in zip(WEIGHTS, shapes, strict=True)}
     batch = Batch(normal(9, 4, channels), torch.arange(18).view(2, 9) % outputs, None, {})
-    ours, losses, _, _ = NativeGruProgram("classification", 0.0, dtype, kernel).gradients(params, {}, batch)
+    kernel = GruKernel(functions, False, dtype, hidden, channels, outputs)
+    ours, losses, _, _ = NativeGruProgram("classification", 0.0, kernel).gradients(params, {}, batch)
     reference, reference_losses, _, _ = GruProgram("classification").gradients(params, {}, batch)
 
     def differ(a: Tensor, b: Tensor) -> bool:
@@ -137,4 +172,5 @@ def _check(dtype: torch.dtype, kernel: ctypes.CDLL) -> str:
     return f"other numbers than torch's: {', '.join(wrong)}" if wrong else ""
 
 
-_CHECKS = {dtype: partial(_check, dtype) for dtype in _MACROS}
+_CHECKS = {dtype: partial(_check, dtype) for dtype in MACROS}
+"""One object for each type, so that a library is looked up once."""

@@ -15,11 +15,6 @@
 enum { NO_MEMORY = 1, ROW_OUT_OF_RANGE = 2, LABEL_OUT_OF_RANGE = 3 };
 
 typedef struct Team Team;
-typedef struct {
-    Team *team;
-    void *own; /* what the thread works in; NULL until it is made */
-} Member;
-
 struct Team {
     const void *job;
     int64_t clients;
@@ -46,10 +41,11 @@ static void *take_part(void *argument) {
     Team *team = argument;
     void *own = team->prepare(team->job);
     int error = own ? 0 : NO_MEMORY;
-    while (!error && !is_over(team)) {
+    while (!error) { /* at least one client, however short the time: every call goes on */
         int64_t client = atomic_fetch_add(&team->next, 1);
         if (client >= team->clients) break;
         error = team->train(team->job, own, client, team);
+        if (is_over(team)) break;
     }
     if (error) atomic_store(&team->error, error);
     free(own);

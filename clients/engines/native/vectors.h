@@ -132,13 +132,13 @@ INLINE vec log_of(vec x) {
     ivec large = m > all((real)1.4142135623730951);
     m = choose(large, m * (real)0.5, m);
     exponent -= large; /* -1 where true */
-    vec f = (m - 1) / (m + 1), ff = f * f, series = all((real)1 / (2 * LOG_TERMS + 1));
+    vec f = (m - (real)1) / (m + (real)1), ff = f * f, series = all((real)1 / (2 * LOG_TERMS + 1));
     UNROLL for (int i = LOG_TERMS - 1; i >= 0; i--) series = series * ff + (real)1 / (2 * i + 1);
     vec e = __builtin_convertvector(exponent, vec);
-    return (e * (real)LN2_HIGH + (e * (real)LN2_LOW + 2 * f * series)) + (x - x);
+    return (e * (real)LN2_HIGH + (e * (real)LN2_LOW + (f + f) * series)) + (x - x);
 }
 
-INLINE vec sigmoid_of(vec x) { return 1 / (1 + exp_of(-x)); }
+INLINE vec sigmoid_of(vec x) { return (real)1 / ((real)1 + exp_of(-x)); }
 
 /* tanh, by a rational function near 0 (Cephes) and by exp elsewhere. */
 INLINE vec tanh_of(vec x) {
@@ -147,7 +147,7 @@ INLINE vec tanh_of(vec x) {
     vec p = (z * (real)-9.64399179425052238628e-1 - (real)9.92877231001918586564e1) * z - (real)1.61468768441708447952e3;
     vec q = ((z + (real)1.12811678491632931402e2) * z + (real)2.23548839060100448583e3) * z +
             (real)4.84406305325125486048e3;
-    vec far = 1 - 2 / (exp_of(2 * size) + 1);
+    vec far = (real)1 - (real)2 / (exp_of(size + size) + (real)1);
     far = (vec)((ivec)far | ((ivec)x & sign_bit));
     return choose(size < all((real)0.625), x + x * z * (p / q), far);
 }

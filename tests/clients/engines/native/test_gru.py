@@ -1,6 +1,7 @@
 """The GRU's kernel has the numbers of `GruProgram` and of `torch.nn.GRU`, and no number depends on threads or tile."""
 
 import copy
+import ctypes
 from dataclasses import replace
 
 import pytest
@@ -11,15 +12,16 @@ from needs import C_COMPILER
 
 from clients.engines.batch import Batch
 from clients.engines.native import build
-from clients.engines.native.gru import NativeGruProgram, gru_kernel, gru_program
+from clients.engines.native.choice import kernel_of
+from clients.engines.native.gru import _CHECKS, GruKernel, NativeGruProgram, gru_kernel, gru_library
 from clients.engines.recurrent import WEIGHTS, GruProgram
+from clients.engines.stacked import StackedEngine
 from clients.models.build import GruForecaster, build_model
 from clients.models.options import GruOptions
 from clients.training.losses import trained_losses
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 
-CPU = torch.device("cpu")
 F32, F64 = torch.float32, torch.float64
 
 
@@ -50,10 +52,18 @@ def problem(task, k, b, hidden, channels, time, outputs, counts=None, seed=0, dt
     return params, Batch(normal(k, b, time, channels), targets, weights, {})
 
 
-def native(task, dtype=F64, gamma=0.0):
-    kernel, reason = gru_kernel(dtype, CPU)
-    assert kernel is not None, reason
-    return NativeGruProgram(task, gamma, dtype, kernel)
+def native(task, params, dtype=F64, gamma=0.0):
+    library = gru_library(dtype)
+    assert library.functions is not None, library.reason
+    channels, (outputs, hidden) = params[WEIGHTS[0]].shape[2], params[WEIGHTS[4]].shape[1:]
+    kernel = GruKernel(library.functions, task == "regression", dtype, hidden, channels, outputs)
+    return NativeGruProgram(task, gamma, kernel)
+
+
+def small_task(population_of, dtype=F64):
+    population = population_of([6, 4], (5, 2), 1, "regression", dtype=F64)
+    module = build_model(GruOptions(hidden=3), population, 1)
+    return make_task(module, population, LocalOptions(), seed=1, dtype=dtype)
 
 
 def autograd(task, params, batch, gamma=0.0):
@@ -95,7 +105,7 @@ class TestNumbers:
     @given(problems())
     def test_float64_gradients_equal_the_torch_programs(self, drawn):
         task, params, batch = drawn
-        found, losses, outputs, buffers = native(task).gradients(params, {}, batch)
+        found, losses, outputs, buffers = native(task, params).gradients(params, {}, batch)
         expected, other_losses, other_outputs, _ = GruProgram(task).gradients(params, {}, batch)
         assert_close(found, expected, 1e-10)
         where = real(batch)
@@ -106,7 +116,7 @@ class TestNumbers:
     @given(problems())
     def test_float64_gradients_equal_autograds(self, drawn):
         task, params, batch = drawn
-        found, losses, _, _ = native(task).gradients(params, {}, batch)
+        found, losses, _, _ = native(task, params).gradients(params, {}, batch)
         expected, other_losses = autograd(task, params, batch)
         assert_close(found, expected, 1e-10)
         torch.testing.assert_close(losses[real(batch)], other_losses[real(batch)], rtol=1e-10, atol=1e-12)
@@ -114,7 +124,7 @@ class TestNumbers:
     @given(problems(F32))
     def test_float32_gradients_are_close_to_those_in_float64(self, drawn):
         task, params, batch = drawn
-        found, losses, _, _ = native(task, F32).gradients(params, {}, batch)
+        found, losses, _, _ = native(task, params, F32).gradients(params, {}, batch)
         precise = Batch(
             batch.features.double(), batch.targets.double() if task == "regression" else batch.targets,
             None if batch.weights is None else batch.weights.double(), {},
@@ -132,7 +142,7 @@ class TestNumbers:
             others = torch.randint(4, (3, 7), generator=random)
             remedy |= {"others": others, "other_scales": 1 - remedy["scales"]}
         batch = replace(batch, remedy=remedy)
-        found, losses, _, _ = native("classification", gamma=2.0).gradients(params, {}, batch)
+        found, losses, _, _ = native("classification", params, gamma=2.0).gradients(params, {}, batch)
         expected, other = autograd("classification", params, batch, gamma=2.0)
         assert_close(found, expected, 1e-10)
         torch.testing.assert_close(losses[real(batch)], other[real(batch)])
@@ -140,7 +150,7 @@ class TestNumbers:
     def test_parameters_and_batch_are_not_changed(self):
         params, batch = problem("regression", 2, 5, 7, 2, 4, 1, counts=[5, 2])
         before = copy.deepcopy((params, batch.features, batch.targets, batch.weights))
-        native("regression").gradients(params, {}, batch)
+        native("regression", params).gradients(params, {}, batch)
         assert same_bits(params, before[0])
         for now, then in zip((batch.features, batch.targets, batch.weights), before[1:], strict=True):
             assert torch.equal(now, then)
@@ -155,7 +165,7 @@ class TestExtremeNumbers:
         params, batch = problem("regression", 3, 4, 6, 2, 5, 2, dtype=dtype)
         changed = (batch.features if place == "features" else params[place])[1].view(-1)
         changed[1] = value
-        found, losses, outputs, _ = native("regression", dtype).gradients(params, {}, batch)
+        found, losses, outputs, _ = native("regression", params, dtype).gradients(params, {}, batch)
         expected, other_losses, other_outputs, _ = GruProgram("regression").gradients(params, {}, batch)
         for n in WEIGHTS:
             torch.testing.assert_close(found[n], expected[n], rtol=1e-4, atol=1e-4, equal_nan=True)
@@ -166,7 +176,7 @@ class TestExtremeNumbers:
     def test_extreme_logit_has_the_effect_that_it_has_in_torch(self, value):
         params, batch = problem("classification", 3, 4, 6, 2, 5, 3)
         params["readout.bias"][1, 2] = value
-        found, losses, _, _ = native("classification").gradients(params, {}, batch)
+        found, losses, _, _ = native("classification", params).gradients(params, {}, batch)
         expected, other_losses, _, _ = GruProgram("classification").gradients(params, {}, batch)
         for n in WEIGHTS:
             torch.testing.assert_close(found[n], expected[n], equal_nan=True)
@@ -174,16 +184,16 @@ class TestExtremeNumbers:
 
     def test_padding_reaches_no_result_even_if_it_is_nan(self):
         params, batch = problem("regression", 2, 6, 5, 2, 4, 1, counts=[6, 2])
-        clean = native("regression").gradients(params, {}, batch)
+        clean = native("regression", params).gradients(params, {}, batch)
         batch.features[1, 2:] = float("nan")
-        found = native("regression").gradients(params, {}, batch)
+        found = native("regression", params).gradients(params, {}, batch)
         assert same_bits(found[0], clean[0])
         assert torch.equal(found[1][1, 2:], torch.zeros(4, dtype=F64))
 
     def test_client_without_examples_has_gradients_of_zero(self):
         params, batch = problem("regression", 2, 6, 5, 2, 4, 1, counts=[6, 2])
         batch.weights[1] = 0
-        found, *_ = native("regression").gradients(params, {}, batch)
+        found, *_ = native("regression", params).gradients(params, {}, batch)
         assert not any(g[1].any() for g in found.values())
         assert all(g[0].any() for g in found.values())
 
@@ -195,7 +205,7 @@ class TestBits:
         params, batch = problem(
             "classification", 9, 11, 19, 2, 6, 3, counts=[11, 9, 3, 11, 1, 2, 5, 11, 8], dtype=dtype
         )
-        threads, program = torch.get_num_threads(), native("classification", dtype)
+        threads, program = torch.get_num_threads(), native("classification", params, dtype)
         try:
             torch.set_num_threads(1)
             alone = program.gradients(params, {}, batch)[0]
@@ -218,41 +228,48 @@ class TestRefusals:
     def test_target_that_is_no_class_is_refused(self, target):
         params, batch = problem("classification", 2, 5, 4, 1, 3, 3)
         batch.targets[1, 4] = target
-        with pytest.raises(IndexError, match="from 0 to 2"):
-            native("classification").gradients(params, {}, batch)
+        with pytest.raises(IndexError, match="label"):
+            native("classification", params).gradients(params, {}, batch)
 
     @C_COMPILER.mark
     def test_tensor_of_another_dtype_is_refused(self):
         params, batch = problem("classification", 2, 5, 4, 1, 3, 3)
         with pytest.raises(TypeError, match="float64"):
-            native("classification", F32).gradients(params, {}, batch)
+            native("classification", params, F32).gradients(params, {}, batch)
         with pytest.raises(TypeError, match="int32"):
-            native("classification").gradients(params, {}, replace(batch, targets=batch.targets.int()))
+            native("classification", params).gradients(params, {}, replace(batch, targets=batch.targets.int()))
 
-    def test_kernel_is_left_out_with_a_reason(self):
-        assert gru_kernel(F64, torch.device("meta")) == (None, "the kernel runs on the CPU, not on meta")
-        kernel, reason = gru_kernel(torch.bfloat16, CPU)
-        assert kernel is None
-        assert reason == "the kernel computes in float32 and float64, not in bfloat16"
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_kernel_is_left_out_for_other_types(self, dtype, population_of):
+        assert gru_kernel(small_task(population_of, dtype)) == (
+            None, f"it computes in float32 or float64, not in {dtype}"
+        )  # fmt: skip
 
-    def test_without_a_compiler_torchs_program_trains_and_says_why(self, population_of, tmp_path, monkeypatch):
+    def test_without_a_compiler_torchs_program_trains_and_the_reason_is_known(
+        self, population_of, tmp_path, monkeypatch
+    ):
         monkeypatch.delenv("CC", raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))
         build.load.cache_clear()
         try:
-            population = population_of([6, 4], (5, 2), 1, "regression", dtype=F64)
-            module = build_model(GruOptions(hidden=3), population, 1)
-            program = gru_program(make_task(module, population, LocalOptions(), seed=1, dtype=F64))
+            task = small_task(population_of)
+            found, engine = kernel_of(task), StackedEngine(task, native=True)
         finally:
             build.load.cache_clear()
-        assert type(program) is GruProgram
-        assert program.without_kernel == "no C compiler (cc, gcc or clang) is installed"
+        assert found == (None, "no C compiler (cc, gcc or clang) is installed")
+        assert type(engine.program) is GruProgram
+
+    @C_COMPILER.mark
+    def test_torchs_program_trains_where_no_kernel_is_wanted(self, population_of):
+        task = small_task(population_of)
+        assert type(StackedEngine(task).program) is GruProgram
+        assert type(StackedEngine(task, native=True).program) is NativeGruProgram
 
     def test_kernel_with_other_numbers_fails_its_self_check(self):
-        class Idle:
-            def gru_gradients(self, *arguments):
-                return 0
+        class Zero(ctypes.CDLL):
+            gru_gradients = staticmethod(lambda *arguments: 0)
 
-        from clients.engines.native.gru import _CHECKS
-
-        assert "gru.weight_ih_l0" in _CHECKS[F32](Idle())
+        path = gru_library(F32).functions._name
+        build.load.cache_clear()
+        assert _CHECKS[F32](ctypes.CDLL(path)) == ""
+        assert "gru.weight_ih_l0" in _CHECKS[F32](Zero(path))
