@@ -493,7 +493,7 @@ static int train(const void *argument, void *own, int64_t k, Team *team) {
     Bench *b = own;
     int64_t s = job->done[k];
     real *row = job->params + k * job->num_params;
-    if (s >= job->steps[k]) return 0;
+    if (s >= job->steps[k]) return FINISHED;
     if (s < 0) {
         memcpy(row, job->start, job->num_params * sizeof(real));
         memcpy(b->model, b->start, b->size * sizeof(real));
