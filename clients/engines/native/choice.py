@@ -2,18 +2,53 @@
 
 from __future__ import annotations
 
+from clients.core.errors import listed
 from clients.engines.batch import Program
 from clients.engines.dense import DenseProgram, dense_layers
 from clients.engines.native.dense import DenseKernel, dense_kernel
+from clients.training.options import LocalOptions
+from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask
 
+NO_KERNEL = "kernels exist for perceptrons alone"
+"""The reason for models of other forms."""
 
-def kernel_of(task: LearningTask) -> tuple[DenseKernel | None, str]:
-    """Return the kernel for a task, compiled if need be, or None and the reason as the end of a sentence."""
+
+def kernel_of(task: LearningTask, rule: LocalRule = PLAIN) -> tuple[DenseKernel | None, str]:
+    """Return the kernel that trains a task's clients, compiled if need be, or None and the reason.
+
+    Args:
+        task: the model, the clients' data and their options.
+        rule: the algorithm's local rule.
+
+    Returns:
+        The kernel and an empty text; or None and why there is none, as the end of a sentence.
+    """
     layers = dense_layers(task)
     if layers is None:
-        return None, "kernels exist for perceptrons alone"
+        return None, NO_KERNEL
+    if obstacle := obstacle_of(task.local, rule):
+        return None, obstacle
     return dense_kernel(layers, task)
+
+
+def obstacle_of(local: LocalOptions, rule: LocalRule) -> str:
+    """Return why kernels do not take a client's local steps, as the end of a sentence; empty if they do."""
+    others = {
+        "local.optimizer": local.optimizer not in ("gd", "sgd"),
+        "local.l1": local.l1,
+        "local.decoupled_weight_decay": local.decoupled_decay,
+        "local.clip_norm": local.clip_norm is not None,
+        "local.clip_value": local.clip_value is not None,
+        "local.gradient_noise": local.gradient_noise,
+        "local.augment": local.augment.any,
+        "local.class_weights": local.class_weights != "none",
+        "local.focal_gamma": local.focal_gamma,
+    }
+    named = [key for key, used in others.items() if used]
+    if rule.correct is not None:
+        named.append(f"the local rule {rule.name!r}")
+    return f"its steps are plain SGD, without {listed(named)}" if named else ""
 
 
 def has_kernel(program: Program) -> bool:
