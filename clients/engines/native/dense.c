@@ -14,10 +14,11 @@
 enum { NONE = 0, RELU = 1, TANH = 2, SIGMOID = 3 };
 enum { CHUNK = 64 }; /* examples whose activations are kept at once; larger batches are summed over chunks */
 #if VECTOR_BYTES == 64 || defined(__aarch64__)
-enum { ROWS = 10 }; /* rows of a block of sums: two vectors of each stay in registers */
+#define ROWS_IN_REGISTERS 10
 #else
-enum { ROWS = 5 };
+#define ROWS_IN_REGISTERS 5
 #endif
+enum { ROWS = ROWS_IN_REGISTERS }; /* rows of a block of sums: two vectors of each stay in registers */
 
 /* See `dense.py`: the same fields in the same order. K clients, S steps, batches of B, P parameters, L layers. */
 typedef struct {
@@ -83,23 +84,25 @@ INLINE void add_products(int rows, int cols, int64_t n, const real *a, int64_t a
     }
 }
 
-#define EACH_ROWS(rows, call)                                                                             \
-    switch (rows) {                                                                                       \
-    case 1: call(1); break; case 2: call(2); break; case 3: call(3); break; case 4: call(4); break;       \
-    case 5: call(5); break; CASES_ABOVE_5(call)                                                           \
+/* Call for the number of rows of a block, one of those that `block_of` returns. */
+#define EACH_ROWS(rows, call)   \
+    switch (rows) {             \
+    case 1: call(1); break;     \
+    case 2: call(2); break;     \
+    case 4: call(4); break;     \
+    CASE_OF_LARGE(call)         \
+    default: call(ROWS);        \
     }
-#if VECTOR_BYTES == 64 || defined(__aarch64__)
-#define CASES_ABOVE_5(call)                                                                               \
-    case 6: call(6); break; case 7: call(7); break; case 8: call(8); break; case 9: call(9); break;       \
-    case 10: call(10); break;
+#if ROWS_IN_REGISTERS == 10
+#define CASE_OF_LARGE(call) case 8: call(8); break;
 #else
-#define CASES_ABOVE_5(call)
+#define CASE_OF_LARGE(call)
 #endif
 
-/* The length of the next block, where `left` rows are split into as few and as equal blocks as possible. */
+/* The rows of the next block, where `left` are left: few lengths, since each is compiled apart. */
 INLINE int block_of(int64_t left) {
-    int64_t blocks = (left + ROWS - 1) / ROWS;
-    return (int)((left + blocks - 1) / blocks);
+    if (left >= ROWS && (ROWS < 8 || left % 8 || left % ROWS == 0)) return ROWS;
+    return ROWS > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 INLINE void product_block(int rows, int cols, int64_t n, const real *a, int64_t lda, const real *m, int64_t ldm,
@@ -241,7 +244,9 @@ static double softmax_error(int64_t n, int64_t outs, real weight, const int64_t 
         int is_wrong = row[label] != most;
         for (int64_t c = 0; !is_wrong && c < label; c++) is_wrong = row[c] == most;
         for (int64_t c = 0; c < whole; c += VL) {
-            vec p = exp_of(load(row + c) - most);
+            vec away = load(row + c) - most;
+            if (c == whole - VL) away = choose(last, away, (vec){0}); /* exp of -inf would be slow */
+            vec p = exp_of(away);
             if (c == whole - VL) p = choose(last, p, (vec){0});
             sum += p;
             store(row + c, p);
