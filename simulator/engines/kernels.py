@@ -15,7 +15,7 @@ from simulator.engines.plan import EnginePlan
 
 
 def find_kernel(options: EngineOptions, task: LearningTask, rule: LocalRule) -> tuple[bool, str]:
-    """Return whether a kernel covers a task and may be used, and why not as the end of a sentence.
+    """Return whether a kernel covers a task and may be used, and why not: `NO_KERNEL`, or the end of a sentence.
 
     Args:
         options: "never" looks for none.
@@ -26,7 +26,7 @@ def find_kernel(options: EngineOptions, task: LearningTask, rule: LocalRule) -> 
         EngineError: a kernel was demanded, and there is none.
     """
     if options.native == "never":
-        return False, "engine.native is 'never'"
+        return False, NO_KERNEL
     kernel, reason = kernel_of(task, rule)
     if kernel is None and options.native == "always":
         raise EngineError(
