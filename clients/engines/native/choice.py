@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clients.core.errors import listed
 from clients.engines.batch import Program
-from clients.engines.dense import DenseProgram, dense_layers
-from clients.engines.native.dense import DenseKernel, dense_kernel
+from clients.engines.dense import DenseLayer, DenseProgram, dense_layers
+from clients.engines.native.dense import DTYPES, MOST_LAYERS, DenseKernel, dense_library
 from clients.training.options import LocalOptions
 from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask
@@ -29,7 +31,7 @@ def kernel_of(task: LearningTask, rule: LocalRule = PLAIN) -> tuple[DenseKernel 
         return None, NO_KERNEL
     if obstacle := obstacle_of(task.local, rule):
         return None, obstacle
-    return dense_kernel(layers, task)
+    return _dense_kernel(layers, task)
 
 
 def obstacle_of(local: LocalOptions, rule: LocalRule) -> str:
@@ -49,6 +51,33 @@ def obstacle_of(local: LocalOptions, rule: LocalRule) -> str:
     if rule.correct is not None:
         named.append(f"the local rule {rule.name!r}")
     return f"its steps are plain SGD, without {listed(named)}" if named else ""
+
+
+def _dense_kernel(layers: Sequence[DenseLayer], task: LearningTask) -> tuple[DenseKernel | None, str]:
+    if obstacle := _form_obstacle(layers, task):
+        return None, obstacle
+    library = dense_library(task.dtype)
+    if library.functions is None:
+        return None, library.reason
+    shapes = dict(zip(task.parameters.names, task.parameters.shapes, strict=True))
+    widths = (shapes[layers[0].weight][1], *(shapes[layer.weight][0] for layer in layers))
+    return DenseKernel(
+        library.functions, widths, tuple(layer.activation for layer in layers),
+        tuple(layer.bias is not None for layer in layers), task.population.task == "regression", task.dtype,
+    ), ""  # fmt: skip
+
+
+def _form_obstacle(layers: Sequence[DenseLayer], task: LearningTask) -> str:
+    """Return why no kernel covers a task, in words; empty where one does."""
+    if any(layer.site for layer in layers):
+        return "it covers no dropout"
+    if len(layers) > MOST_LAYERS:
+        return f"it covers {MOST_LAYERS} layers at most"
+    if task.device.type != "cpu":
+        return f"it runs on the CPU, not on {task.device}"
+    if task.dtype not in DTYPES:
+        return f"it computes in float32 or float64, not in {task.dtype}"
+    return ""
 
 
 def has_kernel(program: Program) -> bool:

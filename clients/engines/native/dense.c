@@ -61,7 +61,7 @@ enum { MOST_LAYERS = 64 };
 
 typedef struct {
     Layer layer[MOST_LAYERS];
-    int64_t count, size, widest; /* layers; reals of a kept model; the widest padded layer */
+    int64_t count, size, widest; /* layers; reals of a kept model; the widest padded outputs */
     int64_t inputs[MOST_LAYERS + 1]; /* padded widths */
     real *model, *start, *sums;  /* the client's model, the broadcast one, gradients of a batch of several chunks */
     real *h[MOST_LAYERS + 1];    /* inputs of each layer and the outputs, [CHUNK][padded width] */
@@ -449,7 +449,7 @@ static void *prepare(const void *argument) {
     int64_t flat = 0;
     for (int64_t l = 0; l <= job->layers; l++) {
         plan.inputs[l] = padded(job->widths[l]);
-        if (plan.inputs[l] > plan.widest) plan.widest = plan.inputs[l];
+        if (l > 0 && plan.inputs[l] > plan.widest) plan.widest = plan.inputs[l];
     }
     for (int64_t l = 0; l < job->layers; l++) {
         Layer *y = &plan.layer[l];
@@ -465,7 +465,8 @@ static void *prepare(const void *argument) {
         y->flat_weight = flat, flat += y->in * y->out;
         y->flat_bias = flat, flat += y->has_bias ? y->out : 0;
     }
-    int64_t reals = 3 * plan.size + 2 * CHUNK * plan.widest;
+    const int64_t sums = job->batch > CHUNK ? plan.size : 0;
+    int64_t reals = 2 * plan.size + sums + 2 * CHUNK * plan.widest;
     for (int64_t l = 0; l <= job->layers; l++) reals += CHUNK * plan.inputs[l];
     const size_t head = (sizeof(Bench) + VECTOR_BYTES - 1) / VECTOR_BYTES * VECTOR_BYTES;
     Bench *b = NULL;
@@ -475,7 +476,7 @@ static void *prepare(const void *argument) {
     memset(place, 0, reals * sizeof(real));
     b->model = place, place += plan.size;
     b->start = place, place += plan.size;
-    b->sums = place, place += plan.size;
+    b->sums = place, place += sums;
     b->d = place, place += CHUNK * plan.widest;
     b->below = place, place += CHUNK * plan.widest;
     for (int64_t l = 0; l <= job->layers; l++) b->h[l] = place, place += CHUNK * plan.inputs[l];

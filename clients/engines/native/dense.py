@@ -8,7 +8,7 @@ workers change no bit.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,18 +17,18 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
-from clients.engines.dense import DenseLayer
 from clients.engines.native.build import Library, load
 from clients.training.local import Batches
 from clients.training.path_measures import EXACT_STEPS, is_measured, is_placed
-from clients.training.task import LearningTask
 
 SLICE_SECONDS = 0.1
 """A call returns about so often: for progress, and for Ctrl-C."""
 FEW_OPERATIONS = 2_000_000
 """Multiplications of a round from which on several threads share them; starting one takes some 20 us."""
+MOST_LAYERS = 64
 ACTIVATIONS = {None: 0, "relu": 1, "tanh": 2, "sigmoid": 3}
-_DTYPES = {torch.float32: (), torch.float64: ("REAL_IS_DOUBLE",)}
+DTYPES = {torch.float32: (), torch.float64: ("REAL_IS_DOUBLE",)}
+"""What the kernel computes in, and the macros for it."""
 _ERRORS = {
     1: "there is not enough memory for the kernel",
     2: "a row of a batch is outside the features",
@@ -156,7 +156,7 @@ class DenseKernel:
 
     def _features(self, features: Tensor) -> Tensor:
         """Return features of a type that the kernel reads, each example in one piece."""
-        if features.dtype not in _DTYPES:
+        if features.dtype not in DTYPES:
             features = features.to(self.dtype)
         return features if features[:1].is_contiguous() else features.contiguous()
 
@@ -169,40 +169,9 @@ def _at(array: np.ndarray[tuple[int, ...], np.dtype[np.int64 | np.float64]]) -> 
     return int(array.ctypes.data)
 
 
-def dense_kernel(layers: Sequence[DenseLayer], task: LearningTask) -> tuple[DenseKernel | None, str]:
-    """Return a kernel for a task's perceptron, or None and the reason as the end of a sentence.
-
-    Args:
-        layers: see `dense.dense_layers`.
-        task: the learning task.
-    """
-    if obstacle := _obstacle(layers, task):
-        return None, obstacle
-    library = dense_library(task.dtype)
-    if library.functions is None:
-        return None, library.reason
-    shapes = dict(zip(task.parameters.names, task.parameters.shapes, strict=True))
-    widths = (shapes[layers[0].weight][1], *(shapes[layer.weight][0] for layer in layers))
-    return DenseKernel(
-        library.functions, widths, tuple(layer.activation for layer in layers),
-        tuple(layer.bias is not None for layer in layers), task.population.task == "regression", task.dtype,
-    ), ""  # fmt: skip
-
-
-def _obstacle(layers: Sequence[DenseLayer], task: LearningTask) -> str:
-    """Return why no kernel covers a task, in words; empty where one does."""
-    if any(layer.site for layer in layers):
-        return "it covers no dropout"
-    if task.device.type != "cpu":
-        return f"it runs on the CPU, not on {task.device}"
-    if task.dtype not in _DTYPES:
-        return f"it computes in float32 or float64, not in {task.dtype}"
-    return ""
-
-
 def dense_library(dtype: torch.dtype) -> Library:
     """Return the compiled library for a type, checked on a small case; see `build.load`."""
-    return load("dense.c", _DTYPES[dtype], _checks[dtype])
+    return load("dense.c", DTYPES[dtype], _checks[dtype])
 
 
 def _check(dtype: torch.dtype, functions: ctypes.CDLL) -> str:
@@ -231,5 +200,5 @@ def _check(dtype: torch.dtype, functions: ctypes.CDLL) -> str:
     return "" if off <= 64 * torch.finfo(dtype).eps else f"its parameters are off by {off:.1g} after two steps"
 
 
-_checks = {dtype: partial(_check, dtype) for dtype in _DTYPES}
+_checks = {dtype: partial(_check, dtype) for dtype in DTYPES}
 """One object for each type, so that a library is looked up once."""
