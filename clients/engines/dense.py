@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
+from clients.engines.native.dense import DenseKernel
 from clients.modules.dropout import Dropout, DropoutSite
 from clients.training.task import LearningTask
-
-if TYPE_CHECKING:
-    from clients.engines.native.dense import DenseKernel
 
 
 @dataclass(frozen=True)

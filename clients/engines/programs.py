@@ -17,7 +17,7 @@ from torch.func import functional_call, grad, vmap
 from clients.core.errors import EngineError
 from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram, dense_layers
-from clients.engines.native.dense import dense_kernel
+from clients.engines.native.choice import dense_kernel
 from clients.engines.native.gru import NativeGruProgram, gru_kernel
 from clients.engines.quadratics import QuadraticProgram, is_quadratic
 from clients.engines.recurrent import GruProgram, is_gru_forecaster

@@ -23,7 +23,7 @@ from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import finish, gradient_noise
-from clients.engines.native.choice import has_kernel, kernel_in
+from clients.engines.native.choice import has_kernel, kernel_in, obstacle_of
 from clients.engines.native.kernel import Kernel
 from clients.engines.native.run import KernelRun
 from clients.engines.programs import make_program
@@ -35,7 +35,6 @@ from clients.training.class_balance import draw_batches
 from clients.training.client_states import BUFFERS
 from clients.training.local import Batches, count_steps
 from clients.training.optimizers import shrink, stacked_optimizer
-from clients.training.options import LocalOptions
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
 from clients.training.rules import LocalRule
@@ -110,7 +109,7 @@ class StackedEngine:
         sorted_state = {n: v[index] for n, v in client_state.items()}
         with torch.no_grad():
             work_in_order = replace(work, clients=work.clients[order])
-            kernel = self._kernel(work.rule, weights)
+            kernel = self._kernel(work.rule)
             run: _TileRun | KernelRun
             if kernel is None:
                 run = _TileRun(self, work_in_order, data, batches, sorted_state, weights)
@@ -119,11 +118,9 @@ class StackedEngine:
             run.play()
             return self._result(work, data, run, order, steps, client_state, started)
 
-    def _kernel(self, rule: LocalRule, class_weights: Tensor | None) -> Kernel | None:
-        """Return the kernel that takes all local steps of a tile; None if torch does."""
-        local = self.task.local
-        usual = class_weights is None and not local.augment.any and not local.focal_gamma
-        return kernel_in(self.program) if usual and is_plain_descent(local, rule) else None
+    def _kernel(self, rule: LocalRule) -> Kernel | None:
+        """Return the kernel that takes all local steps of a tile; None if they are taken one by one."""
+        return None if obstacle_of(self.task.local, rule) else kernel_in(self.program)
 
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
@@ -187,13 +184,6 @@ class StackedEngine:
             seconds=time.perf_counter() - started,
         )
         return update, done.client_state
-
-
-def is_plain_descent(local: LocalOptions, rule: LocalRule) -> bool:
-    """Return whether a local step is w <- w - lr (gradient + l2 w)."""
-    plain = local.optimizer in ("gd", "sgd") and rule.correct is None
-    extra = local.l1 or local.decoupled_decay or local.clip_norm or local.clip_value or local.gradient_noise
-    return plain and not extra
 
 
 class _TileRun:
@@ -339,7 +329,11 @@ class _TileRun:
         return self.program if isinstance(self.program, DenseProgram) and self._is_plain_descent() else None
 
     def _is_plain_descent(self) -> bool:
-        return is_plain_descent(self.task.local, self.work.rule)
+        """Return whether a local step is w <- w - lr (gradient + l2 w)."""
+        local = self.task.local
+        plain = local.optimizer in ("gd", "sgd") and self.work.rule.correct is None
+        extra = local.l1 or local.decoupled_decay or local.clip_norm or local.clip_value or local.gradient_noise
+        return plain and not extra
 
     def _quadratic_steps(self, program: QuadraticProgram) -> QuadraticSteps:
         return QuadraticSteps(

@@ -1,5 +1,7 @@
 """Kernels in C equal the plain and the stacked engine, and their bits depend on a client's own examples alone."""
 
+import ctypes
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +14,14 @@ from torch import nn
 
 from clients.core.examples import Examples
 from clients.engines.native.choice import has_kernel
-from clients.engines.native.dense import DenseKernel
+from clients.engines.native.dense import DenseKernel, dense_library
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.sources.custom import custom_population
+from clients.training.local import Batches
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork, concatenate
+from simulator.engines.plan import threads_restored
 
 pytestmark = C_COMPILER.mark
 NUMBERS = ("params", "train_loss", "client_drift", "gradient_norm")
@@ -30,7 +33,7 @@ def perceptron(widths, activation="relu", bias=True):
     """Return a perceptron on flattened features."""
     torch.manual_seed(1)
     parts = [nn.Flatten()]
-    for wide, narrow in zip(widths, widths[1:], strict=False):
+    for wide, narrow in itertools.pairwise(widths):
         parts += [nn.Linear(wide, narrow, bias=bias), ACTIVATIONS[activation]()]
     return nn.Sequential(*parts[:-1])
 
@@ -114,16 +117,16 @@ def test_kernel_equals_the_other_engines_to_rounding_in_float32(case, population
 
 @settings(max_examples=40)
 @given(case=cases(), tile=st.integers(1, 3), threads=st.integers(2, 4), seconds=st.sampled_from([0.0, 1e-5, 10.0]))
-def test_bits_depend_on_neither_tile_nor_threads_nor_pauses(case, tile, threads, seconds, population_of, one_thread):
+def test_bits_depend_on_neither_tile_nor_threads_nor_pauses(case, tile, threads, seconds, population_of):
     task, work = make(case, population_of, torch.float32)
-    alone = run(native(task), work)
-    check_same_bits(alone, run(native(task, tile), work))
-    torch.set_num_threads(threads)
-    paused = Paused(native(task).program.kernel, seconds)
-    engine = StackedEngine(task)
-    engine.program.kernel = paused
-    check_same_bits(alone, run(engine, work))
-    torch.set_num_threads(1)
+    with threads_restored():
+        torch.set_num_threads(1)
+        alone = run(native(task), work)
+        check_same_bits(alone, run(native(task, tile), work))
+        torch.set_num_threads(threads)
+        engine = native(task)
+        engine.program.kernel = Paused(engine.program.kernel, seconds)
+        check_same_bits(alone, run(engine, work))
 
 
 class Paused:
@@ -167,23 +170,25 @@ def test_examples_of_other_types_are_cast_as_by_torch(dtype, stored, kind, popul
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("kind", ["classification", "regression"])
 @pytest.mark.parametrize("widths", [[5, 3], [5, 4, 3], [5, 18, 3]])
-def test_what_is_not_finite_passes_through(value, activation, kind, widths):
-    def client(k):
-        features = np.ones((6, 5), np.float32)
-        features[3, 2] = value if k == 1 else 0.5
-        targets = np.arange(6) % 3 if kind == "classification" else np.ones((6, 3), np.float32)
-        return features, targets
-
-    population = custom_population(client, [6, 6, 6], outputs=3, task=kind, feature_shape=(5,), dtype=torch.float32)
-    local = LocalOptions(batch_size=2, local_epochs=1, local_lr=0.1)
-    task = make_task(perceptron(widths, activation), population, local, seed=0, count_errors=True)
-    params, buffers = task.initial()
-    work = CohortWork(round_index=1, clients=np.arange(3), params=params, buffers=buffers)
+@pytest.mark.parametrize("place", ["features", "params"])
+def test_what_is_not_finite_passes_through(value, activation, kind, widths, place, population_of):
+    case = ((widths, activation, True), kind, {"batch_size": 2, "local_epochs": 1, "local_lr": 0.1}, [6, 6, 6], 1)
+    task, work = make(case, population_of, torch.float32)
+    if place == "features":
+        usual = task.population.cohort(work.clients)
+        features = usual.features.clone()
+        features[usual.rows[usual.offsets[1] + 3], 2] = value
+        spoilt = replace(usual, features=features)
+        holding = replace(task.population.clients, cohort=lambda clients: spoilt)
+        task = replace(task, population=replace(task.population, clients=holding))
+    else:
+        work.params[2] = value
     wanted, found = run(StackedEngine(task), work), run(native(task), work)
+    others = [0, 2] if place == "features" else []
     for name in NUMBERS:
         x, y = (np.asarray(getattr(update, name), np.float64) for update in (wanted, found))
         np.testing.assert_array_equal(np.isfinite(x), np.isfinite(y), err_msg=name)
-        np.testing.assert_allclose(x[[0, 2]], y[[0, 2]], rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(x[others], y[others], rtol=1e-5, atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(wanted.train_errors, found.train_errors)
 
 
@@ -199,8 +204,6 @@ def kernel_of(population_of):
     ("row", "label", "words"), [(4, 0, "row"), (-1, 0, "row"), (0, 3, "label"), (0, -1, "label"), (0, 1 << 40, "label")]
 )
 def test_rows_and_labels_out_of_range_are_refused(row, label, words, population_of):
-    from clients.training.local import Batches
-
     kernel, _, work = kernel_of(population_of)
     examples = Examples(torch.randn(4, 4), torch.tensor([label, 1, 2, 0]))
     batches = Batches(np.array([[[row, 1]]]), np.array([[2]]), np.array([1]))
@@ -208,34 +211,35 @@ def test_rows_and_labels_out_of_range_are_refused(row, label, words, population_
         kernel.train(examples.features, examples.targets, batches, work.params, lr=0.1)
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 2.5), (torch.float64, 2.5)])
-def test_elementary_functions_are_right_to_a_few_units_in_the_last_place(dtype, bound):
-    from clients.engines.native.dense import dense_library
+def apply(dtype, x, *outs):
+    """Write exp, log, tanh and the sigmoid of x."""
+    pointers = (ctypes.c_void_p(t.data_ptr()) for t in (x, *outs))
+    dense_library(dtype).functions.fedscape_functions(*pointers, ctypes.c_int64(len(x)))
 
-    functions = dense_library(dtype).functions
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_elementary_functions_are_right_to_three_units_in_the_last_place(dtype):
     low = -104.0 if dtype == torch.float32 else -745.0
     random = torch.Generator().manual_seed(0)
     spread = torch.rand(1 << 14, generator=random, dtype=torch.float64)
     x = torch.cat((low + spread * (88.7 - low), 4 * spread - 2, 1e-3 * (spread - 0.5), -spread * 1e-30)).to(dtype)
     outs = [torch.empty_like(x) for _ in range(4)]
-    functions.fedscape_functions(*(t.data_ptr() for t in (x, *outs)), len(x))
+    apply(dtype, x, *outs)
     exact = x.numpy().astype(np.longdouble)
     positive = x > torch.finfo(dtype).tiny
     wanted = {0: np.exp(exact), 2: np.tanh(exact), 3: 1 / (1 + np.exp(-exact))}
+    sizeable = {0: -np.inf, 2: -np.inf, 3: -87.0 if dtype == torch.float32 else -700.0}  # as torch's, 0 far below
     for i, value in wanted.items():
         unit = np.spacing(np.abs(value.astype(x.numpy().dtype)))
-        assert (np.abs(outs[i].numpy() - value) / unit).max() < bound, i
+        assert (np.abs(outs[i].numpy() - value) / unit)[exact > sizeable[i]].max() < 3, i
     ours, value = outs[1].numpy()[positive], np.log(exact[positive.numpy()])
-    assert (np.abs(ours - value) / np.spacing(np.maximum(np.abs(value), 0.1).astype(x.numpy().dtype))).max() < bound
+    assert (np.abs(ours - value) / np.spacing(np.maximum(np.abs(value), 0.1).astype(x.numpy().dtype))).max() < 3
 
 
 def test_elementary_functions_keep_what_is_not_finite():
-    from clients.engines.native.dense import dense_library
-
-    functions = dense_library(torch.float32).functions
     x = torch.tensor([np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0, 90.0, -120.0] * 2)
     exps, logs, tanhs, sigmoids = (torch.empty_like(x) for _ in range(4))
-    functions.fedscape_functions(*(t.data_ptr() for t in (x, exps, logs, tanhs, sigmoids)), len(x))
+    apply(torch.float32, x, exps, logs, tanhs, sigmoids)
     torch.testing.assert_close(exps, x.exp(), rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(tanhs, x.tanh(), rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(sigmoids, x.sigmoid(), equal_nan=True)

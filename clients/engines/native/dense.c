@@ -14,10 +14,11 @@
 enum { NONE = 0, RELU = 1, TANH = 2, SIGMOID = 3 };
 enum { CHUNK = 64 }; /* examples whose activations are kept at once; larger batches are summed over chunks */
 #if VECTOR_BYTES == 64 || defined(__aarch64__)
-enum { ROWS = 10 }; /* rows of a block of sums: two vectors of each stay in registers */
+#define ROWS_IN_REGISTERS 10
 #else
-enum { ROWS = 5 };
+#define ROWS_IN_REGISTERS 5
 #endif
+enum { ROWS = ROWS_IN_REGISTERS }; /* rows of a block of sums: two vectors of each stay in registers */
 
 /* See `dense.py`: the same fields in the same order. K clients, S steps, batches of B, P parameters, L layers. */
 typedef struct {
@@ -60,7 +61,7 @@ enum { MOST_LAYERS = 64 };
 
 typedef struct {
     Layer layer[MOST_LAYERS];
-    int64_t count, size, widest; /* layers; reals of a kept model; the widest padded layer */
+    int64_t count, size, widest; /* layers; reals of a kept model; the widest padded outputs */
     int64_t inputs[MOST_LAYERS + 1]; /* padded widths */
     real *model, *start, *sums;  /* the client's model, the broadcast one, gradients of a batch of several chunks */
     real *h[MOST_LAYERS + 1];    /* inputs of each layer and the outputs, [CHUNK][padded width] */
@@ -83,23 +84,25 @@ INLINE void add_products(int rows, int cols, int64_t n, const real *a, int64_t a
     }
 }
 
-#define EACH_ROWS(rows, call)                                                                             \
-    switch (rows) {                                                                                       \
-    case 1: call(1); break; case 2: call(2); break; case 3: call(3); break; case 4: call(4); break;       \
-    case 5: call(5); break; CASES_ABOVE_5(call)                                                           \
+/* Call for the number of rows of a block, one of those that `block_of` returns. */
+#define EACH_ROWS(rows, call)   \
+    switch (rows) {             \
+    case 1: call(1); break;     \
+    case 2: call(2); break;     \
+    case 4: call(4); break;     \
+    CASE_OF_LARGE(call)         \
+    default: call(ROWS);        \
     }
-#if VECTOR_BYTES == 64 || defined(__aarch64__)
-#define CASES_ABOVE_5(call)                                                                               \
-    case 6: call(6); break; case 7: call(7); break; case 8: call(8); break; case 9: call(9); break;       \
-    case 10: call(10); break;
+#if ROWS_IN_REGISTERS == 10
+#define CASE_OF_LARGE(call) case 8: call(8); break;
 #else
-#define CASES_ABOVE_5(call)
+#define CASE_OF_LARGE(call)
 #endif
 
-/* The length of the next block, where `left` rows are split into as few and as equal blocks as possible. */
+/* The rows of the next block, where `left` are left: few lengths, since each is compiled apart. */
 INLINE int block_of(int64_t left) {
-    int64_t blocks = (left + ROWS - 1) / ROWS;
-    return (int)((left + blocks - 1) / blocks);
+    if (left >= ROWS && (ROWS < 8 || left % 8 || left % ROWS == 0)) return ROWS;
+    return ROWS > 8 && left >= 8 ? 8 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 INLINE void product_block(int rows, int cols, int64_t n, const real *a, int64_t lda, const real *m, int64_t ldm,
@@ -241,7 +244,9 @@ static double softmax_error(int64_t n, int64_t outs, real weight, const int64_t 
         int is_wrong = row[label] != most;
         for (int64_t c = 0; !is_wrong && c < label; c++) is_wrong = row[c] == most;
         for (int64_t c = 0; c < whole; c += VL) {
-            vec p = exp_of(load(row + c) - most);
+            vec away = load(row + c) - most;
+            if (c == whole - VL) away = choose(last, away, (vec){0}); /* exp of -inf would be slow */
+            vec p = exp_of(away);
             if (c == whole - VL) p = choose(last, p, (vec){0});
             sum += p;
             store(row + c, p);
@@ -444,7 +449,7 @@ static void *prepare(const void *argument) {
     int64_t flat = 0;
     for (int64_t l = 0; l <= job->layers; l++) {
         plan.inputs[l] = padded(job->widths[l]);
-        if (plan.inputs[l] > plan.widest) plan.widest = plan.inputs[l];
+        if (l > 0 && plan.inputs[l] > plan.widest) plan.widest = plan.inputs[l];
     }
     for (int64_t l = 0; l < job->layers; l++) {
         Layer *y = &plan.layer[l];
@@ -460,7 +465,8 @@ static void *prepare(const void *argument) {
         y->flat_weight = flat, flat += y->in * y->out;
         y->flat_bias = flat, flat += y->has_bias ? y->out : 0;
     }
-    int64_t reals = 3 * plan.size + 2 * CHUNK * plan.widest;
+    const int64_t sums = job->batch > CHUNK ? plan.size : 0;
+    int64_t reals = 2 * plan.size + sums + 2 * CHUNK * plan.widest;
     for (int64_t l = 0; l <= job->layers; l++) reals += CHUNK * plan.inputs[l];
     const size_t head = (sizeof(Bench) + VECTOR_BYTES - 1) / VECTOR_BYTES * VECTOR_BYTES;
     Bench *b = NULL;
@@ -470,7 +476,7 @@ static void *prepare(const void *argument) {
     memset(place, 0, reals * sizeof(real));
     b->model = place, place += plan.size;
     b->start = place, place += plan.size;
-    b->sums = place, place += plan.size;
+    b->sums = place, place += sums;
     b->d = place, place += CHUNK * plan.widest;
     b->below = place, place += CHUNK * plan.widest;
     for (int64_t l = 0; l <= job->layers; l++) b->h[l] = place, place += CHUNK * plan.inputs[l];
@@ -493,7 +499,7 @@ static int train(const void *argument, void *own, int64_t k, Team *team) {
     Bench *b = own;
     int64_t s = job->done[k];
     real *row = job->params + k * job->num_params;
-    if (s >= job->steps[k]) return 0;
+    if (s >= job->steps[k]) return FINISHED;
     if (s < 0) {
         memcpy(row, job->start, job->num_params * sizeof(real));
         memcpy(b->model, b->start, b->size * sizeof(real));

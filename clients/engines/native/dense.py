@@ -8,7 +8,7 @@ workers change no bit.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,12 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.engines.dense import DenseLayer
 from clients.engines.native.build import Library, load
-from clients.engines.native.kernel import INT, MACROS, POINTER, SHARED_FIELDS, Kernel, at, type_obstacle
+from clients.engines.native.kernel import INT, MACROS, POINTER, SHARED_FIELDS, Kernel, at
 from clients.training.local import Batches
-from clients.training.task import LearningTask
 
+MOST_LAYERS = 64
 ACTIVATIONS = {None: 0, "relu": 1, "tanh": 2, "sigmoid": 3}
 
 
@@ -57,33 +56,6 @@ class DenseKernel(Kernel):
             return int(self.functions.fedscape_dense(ctypes.byref(job)))
 
         return go_on
-
-
-def dense_kernel(layers: Sequence[DenseLayer], task: LearningTask) -> tuple[DenseKernel | None, str]:
-    """Return a kernel for a task's perceptron, or None and the reason as the end of a sentence.
-
-    Args:
-        layers: see `dense.dense_layers`.
-        task: the learning task.
-    """
-    if obstacle := _obstacle(layers, task):
-        return None, obstacle
-    library = dense_library(task.dtype)
-    if library.functions is None:
-        return None, library.reason
-    shapes = dict(zip(task.parameters.names, task.parameters.shapes, strict=True))
-    widths = (shapes[layers[0].weight][1], *(shapes[layer.weight][0] for layer in layers))
-    return DenseKernel(
-        library.functions, task.population.task == "regression", task.dtype, widths,
-        tuple(layer.activation for layer in layers), tuple(layer.bias is not None for layer in layers),
-    ), ""  # fmt: skip
-
-
-def _obstacle(layers: Sequence[DenseLayer], task: LearningTask) -> str:
-    """Return why no kernel covers a task, in words; empty where one does."""
-    if any(layer.site for layer in layers):
-        return "it covers no dropout"
-    return type_obstacle(task.dtype, task.device)
 
 
 def dense_library(dtype: torch.dtype) -> Library:

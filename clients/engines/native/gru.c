@@ -236,7 +236,7 @@ static int train(const void *argument, void *own, int64_t k, Team *team)
     int64_t s = job->done[k], sizes[TENSORS], measure = 0, place = 0;
     real *row = job->params + k * job->num_params, *params[TENSORS] = {row};
     if (s >= job->steps[k])
-        return 0;
+        return FINISHED;
     if (s < 0) {
         memcpy(row, job->start, job->num_params * sizeof(real));
         s = 0;

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { NO_MEMORY = 1, ROW_OUT_OF_RANGE = 2, LABEL_OUT_OF_RANGE = 3 };
+enum { FINISHED = -1, NO_MEMORY = 1, ROW_OUT_OF_RANGE = 2, LABEL_OUT_OF_RANGE = 3 };
 
 typedef struct Team Team;
 struct Team {
@@ -21,7 +21,8 @@ struct Team {
     int64_t deadline; /* nanoseconds of the monotonic clock */
     atomic_llong next;
     atomic_int error;
-    /* Make what a thread works in (NULL without memory); train a client until it is finished or time is up. */
+    /* Make what a thread works in (NULL without memory). Train a client until it has taken its steps or time is up;
+     * FINISHED says that it had taken them before. */
     void *(*prepare)(const void *job);
     int (*train)(const void *job, void *own, int64_t client, Team *team);
 };
@@ -45,7 +46,10 @@ static void *take_part(void *argument) {
         int64_t client = atomic_fetch_add(&team->next, 1);
         if (client >= team->clients) break;
         error = team->train(team->job, own, client, team);
-        if (is_over(team)) break;
+        if (error == FINISHED)
+            error = 0;
+        else if (is_over(team))
+            break;
     }
     if (error) atomic_store(&team->error, error);
     free(own);

@@ -62,9 +62,9 @@ INLINE int64_t padded(int64_t n) { return (n + VL - 1) / VL * VL; }
 
 /* Return a mask of the first `count` lanes, all of them for count >= VL. */
 INLINE ivec first_lanes(int64_t count) {
-    ivec mask;
-    UNROLL for (int i = 0; i < VL; i++) mask[i] = i < count ? -1 : 0;
-    return mask;
+    static const word lanes[] __attribute__((aligned(VECTOR_BYTES))) = {0, 1, 2,  3,  4,  5,  6,  7,
+                                                                        8, 9, 10, 11, 12, 13, 14, 15};
+    return *(const ivec *)lanes < (word)count;
 }
 
 #ifdef __clang__
