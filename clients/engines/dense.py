@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
+from clients.engines.native.dense import DenseKernel
 from clients.modules.dropout import Dropout, DropoutSite
 from clients.training.task import LearningTask
 
@@ -66,12 +67,21 @@ def _flattens(module: nn.Module) -> bool:
 
 
 class DenseProgram:
-    """Linear layers with ReLU, tanh or sigmoid and dropout between them; cross-entropy (or focal) or squared error."""
+    """Linear layers with ReLU, tanh or sigmoid and dropout between them; cross-entropy (or focal) or squared error.
+
+    Args:
+        layers: the model.
+        task: what the outputs are.
+        gamma: exponent of the focal loss; 0 is cross-entropy.
+        kernel: takes all steps of plain SGD in one call; None computes them with torch.
+    """
 
     masks_padding = True
 
-    def __init__(self, layers: tuple[DenseLayer, ...], task: Task, gamma: float = 0.0) -> None:
-        self.layers, self.task, self.gamma = layers, task, gamma
+    def __init__(
+        self, layers: tuple[DenseLayer, ...], task: Task, gamma: float = 0.0, kernel: DenseKernel | None = None
+    ) -> None:
+        self.layers, self.task, self.gamma, self.kernel = layers, task, gamma, kernel
 
     def width(self, k: int) -> int:
         """Return k."""

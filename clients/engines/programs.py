@@ -17,6 +17,8 @@ from torch.func import functional_call, grad, vmap
 from clients.core.errors import EngineError
 from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram, dense_layers
+from clients.engines.native.choice import dense_kernel
+from clients.engines.native.gru import NativeGruProgram, gru_kernel
 from clients.engines.quadratics import QuadraticProgram, is_quadratic
 from clients.engines.recurrent import GruProgram, is_gru_forecaster
 from clients.modules.copies import copy_module
@@ -129,8 +131,10 @@ def examples_are_independent(task: LearningTask, features: Tensor) -> bool:
     return torch.equal(outputs[0], outputs[1]) and same_buffers
 
 
-def make_program(task: LearningTask, features: Tensor) -> Program:
+def make_program(task: LearningTask, features: Tensor, *, native: bool = False) -> Program:
     """Choose the program for a task; `features` [n, ...] are a probe batch.
+
+    With `native`, the program has a kernel in C where there is one: see `native.choice.kernel_of`.
 
     Raises:
         EngineError: clients can only be trained one by one.
@@ -140,9 +144,11 @@ def make_program(task: LearningTask, features: Tensor) -> Program:
         raise EngineError("engine.kind", problem, fix="Set engine.kind = 'plain' (or 'auto').")
     layers = dense_layers(task)
     if layers is not None:
-        return DenseProgram(layers, task.population.task, task.local.focal_gamma)
+        dense = dense_kernel(layers, task)[0] if native else None
+        return DenseProgram(layers, task.population.task, task.local.focal_gamma, dense)
     if is_gru_forecaster(task):
-        return GruProgram(task.population.task, task.local.focal_gamma)
+        gru, kind, gamma = gru_kernel(task)[0] if native else None, task.population.task, task.local.focal_gamma
+        return NativeGruProgram(kind, gamma, gru) if gru else GruProgram(kind, gamma)
     if is_quadratic(task):
         return QuadraticProgram(task.parameters.size)
     independent = all(site.by_example for site in task.sites) and examples_are_independent(task, features)

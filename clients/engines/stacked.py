@@ -23,6 +23,9 @@ from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram
 from clients.engines.evaluation import CohortEvaluation, Evaluator
 from clients.engines.finishing import finish, gradient_noise
+from clients.engines.native.choice import has_kernel, kernel_in, obstacle_of
+from clients.engines.native.kernel import Kernel
+from clients.engines.native.run import KernelRun
 from clients.engines.programs import make_program
 from clients.engines.progress import Progress
 from clients.engines.quadratic_steps import QuadraticSteps
@@ -34,6 +37,7 @@ from clients.training.local import Batches, count_steps
 from clients.training.optimizers import shrink, stacked_optimizer
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
+from clients.training.rules import LocalRule
 from clients.training.task import LearningTask, cast_features, cast_targets, probe_examples
 from clients.training.work import CohortUpdate, CohortWork
 
@@ -48,13 +52,22 @@ class StackedEngine:
         task: the learning task.
         tile: clients trained together; None takes the whole cohort.
         program: computes gradients; chosen for the module by default.
+        native: whether the default program has a kernel in C, where there is one.
     """
 
     name = "stacked"
 
-    def __init__(self, task: LearningTask, *, tile: int | None = None, program: Program | None = None) -> None:
+    def __init__(
+        self,
+        task: LearningTask,
+        *,
+        tile: int | None = None,
+        program: Program | None = None,
+        native: bool = False,
+    ) -> None:
         self.task, self.tile = task, tile
-        self.program = program or make_program(task, probe_examples(task.population, task.dtype).features)
+        features = probe_examples(task.population, task.dtype).features
+        self.program = program or make_program(task, features, native=native)
         self._optimizer = stacked_optimizer(task.local)
         self.progress: Progress | None = None
 
@@ -64,7 +77,7 @@ class StackedEngine:
 
     def with_task(self, task: LearningTask) -> StackedEngine:
         """Return a stacked engine of the same tile for another task, with a program of its own."""
-        return StackedEngine(task, tile=self.tile)
+        return StackedEngine(task, tile=self.tile, native=has_kernel(self.program))
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
         """Evaluate the broadcast model on each client's examples; see `Engine.evaluate`."""
@@ -95,9 +108,19 @@ class StackedEngine:
         weights = weights[index] if weights is not None else None
         sorted_state = {n: v[index] for n, v in client_state.items()}
         with torch.no_grad():
-            run = _TileRun(self, replace(work, clients=work.clients[order]), data, batches, sorted_state, weights)
+            work_in_order = replace(work, clients=work.clients[order])
+            kernel = self._kernel(work.rule)
+            run: _TileRun | KernelRun
+            if kernel is None:
+                run = _TileRun(self, work_in_order, data, batches, sorted_state, weights)
+            else:
+                run = KernelRun(kernel, task, work_in_order, data, batches, self.progress)
             run.play()
             return self._result(work, data, run, order, steps, client_state, started)
+
+    def _kernel(self, rule: LocalRule) -> Kernel | None:
+        """Return the kernel that takes all local steps of a tile; None if they are taken one by one."""
+        return None if obstacle_of(self.task.local, rule) else kernel_in(self.program)
 
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
@@ -129,7 +152,7 @@ class StackedEngine:
         self,
         work: CohortWork,
         data: CohortData,
-        run: _TileRun,
+        run: _TileRun | KernelRun,
         order: I64,
         steps: I64,
         client_state: Mapping[str, Tensor],
@@ -142,11 +165,7 @@ class StackedEngine:
         def restore(sorted_rows: Tensor) -> Tensor:
             return (sorted_rows if in_order else sorted_rows[back.to(sorted_rows.device)]).to(work.params.device)
 
-        params = restore(task.parameters.flatten(run.params, lead=1))
-        if task.buffers.size:
-            buffers = restore(task.buffers.flatten(run.buffers, lead=1))
-        else:
-            buffers = params.new_zeros(len(order), 0)
+        params, buffers = restore(run.flat_params()), restore(run.flat_buffers())
         done = finish(task, self.gradients, work, params, steps, client_state)
         if task.local.buffers == "local" and task.buffers.size:
             done.client_state[BUFFERS] = buffers
@@ -274,6 +293,16 @@ class _TileRun:
             for name, value in new.items():
                 buffers[name][index] = value
         return grads, buffers
+
+    def flat_params(self) -> Tensor:
+        """Return the local parameters [K, P]."""
+        return self.task.parameters.flatten(self.params, lead=1)
+
+    def flat_buffers(self) -> Tensor:
+        """Return the local buffers [K, Q]."""
+        if not self.task.buffers.size:
+            return self.start.new_zeros(self.work.num_clients, 0)
+        return self.task.buffers.flatten(self.buffers, lead=1)
 
     def mean_loss(self) -> Tensor:
         """Return each client's mean example loss over its local training, float64 [K]; nan without examples."""

@@ -20,6 +20,8 @@ class EngineOptions:
         tile: clients trained together by the stacked engine; by default the fastest of a few.
         compile: whether the stacked engine's gradients go through `torch.compile`; "auto" does so if the run is long
             enough to repay it.
+        native: whether the stacked engine trains with a kernel in C where one covers the scenario: perceptrons under
+            plain SGD, and the GRU. A kernel is compiled on first use. "always" makes it an error if that is impossible.
         keep_bytes: the largest size of a cohort's updates that are kept whole, and of one tile's tensors.
         threads: torch's threads; by default the faster of one and all. More than processors are stated, and far more
             are refused: 64, or four times the processors, at most.
@@ -32,6 +34,7 @@ class EngineOptions:
     kind: Literal["auto", "plain", "stacked"] = "auto"
     tile: AtMost | None = None
     compile: Literal["auto", "never", "always"] = "auto"
+    native: Literal["auto", "never", "always"] = "auto"
     keep_bytes: AtMost = 1 << 30
     threads: Annotated[int, Within(1, 1024, why="each is a thread of the operating system")] | None = None
     workers: Annotated[int, Within(1, 1024, why="each is a process")] | Literal["auto"] = "auto"
@@ -50,6 +53,12 @@ class EngineOptions:
             "compile",
             "'always' belongs to the stacked engine, and kind is 'plain'",
             fix="Use kind = 'auto' or 'stacked', or compile = 'never'.",
+        )
+        require(
+            self.native != "always" or self.kind != "plain",
+            "native",
+            "'always' belongs to the stacked engine, and kind is 'plain'",
+            fix="Use kind = 'auto' or 'stacked', or native = 'never'.",
         )
         check_at_least(self, 0, "keep_bytes")
         check_at_least(self, 1, "threads")

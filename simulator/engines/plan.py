@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from clients.core.errors import EngineError
 from clients.engines.base import Engine
+from clients.engines.native.choice import has_kernel, kernel_of
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram
 from clients.engines.stacked import StackedEngine
@@ -31,6 +33,7 @@ class EnginePlan:
         length: examples in a compiled batch.
         threads: torch's threads of each worker; None leaves them.
         workers: processes that train a cohort together.
+        native: whether clients are trained by a kernel in C. Its numbers differ from torch's in the last bits.
     """
 
     engine: str
@@ -43,6 +46,7 @@ class EnginePlan:
     length: int = 0
     threads: int | None = None
     workers: int = 1
+    native: bool = False
 
     @property
     def round_seconds(self) -> float | None:
@@ -72,12 +76,22 @@ def threads_restored() -> Iterator[None]:
 
 
 def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
-    """Build the engine of a plan, as a resumed run does. Compiled shapes are compiled again on first use."""
+    """Build the engine of a plan, as a resumed run does. Compiled shapes are compiled again on first use.
+
+    Raises:
+        EngineError: the plan has a kernel in C, which cannot be used here.
+    """
     if plan.threads is not None and plan.workers == 1:  # the pool sets the threads of its workers
         torch.set_num_threads(plan.threads)
     if plan.engine == "plain":
         return PlainEngine(task)
-    engine = StackedEngine(task, tile=plan.tile)
+    engine = StackedEngine(task, tile=plan.tile, native=plan.native)
+    if plan.native and not has_kernel(engine.program):
+        raise EngineError(
+            "engine.native",
+            f"the run's plan trains clients with a kernel in C, and here {kernel_of(task)[1]}",
+            fix="Install a C compiler (apt install gcc), or start a new run with native = 'never'.",
+        )
     if plan.compiled:
         assert isinstance(engine.program, VmapProgram)
         engine.program.compile(plan.widths, plan.length)

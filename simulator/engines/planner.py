@@ -13,8 +13,11 @@ from clients.engines.batch import Program
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram, make_program
 from clients.engines.stacked import StackedEngine
+from clients.training.rules import PLAIN as PLAIN_RULE
+from clients.training.rules import LocalRule
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays
+from simulator.engines.kernels import find_kernel, with_note
 from simulator.engines.limits import processors
 from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, engine_from_plan
@@ -66,13 +69,19 @@ Probes = dict[Candidate, float]
 """Predicted seconds a round of each candidate."""
 
 
-def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds: int) -> tuple[Engine, EnginePlan]:
-    """Choose an engine for `cohort` clients a round over `rounds` rounds.
+def plan_engine(
+    options: EngineOptions, task: LearningTask, cohort: int, rounds: int, rule: LocalRule = PLAIN_RULE
+) -> tuple[Engine, EnginePlan]:
+    """Choose an engine for `cohort` clients a round over `rounds` rounds, trained by the algorithm's local rule.
 
     Raises:
-        EngineError: the named engine, or compilation, cannot run this scenario.
+        EngineError: the named engine, compilation or a kernel cannot run this scenario.
     """
-    engine, plan = _plan_engine(options, task, cohort, rounds)
+    native, missing = find_kernel(options, task, rule)
+    if options.native == "always":
+        options = replace(options, kind="stacked")
+    engine, plan = _plan_engine(options, task, cohort, rounds, native)
+    plan = with_note(plan, engine, missing)
     if options.workers == "auto" or options.workers == 1:
         return engine, plan
     threads = options.threads or max(1, processors() // options.workers)
@@ -83,11 +92,13 @@ def plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds:
     return engine_from_plan(plan, task), plan
 
 
-def _plan_engine(options: EngineOptions, task: LearningTask, cohort: int, rounds: int) -> tuple[Engine, EnginePlan]:
+def _plan_engine(
+    options: EngineOptions, task: LearningTask, cohort: int, rounds: int, native: bool
+) -> tuple[Engine, EnginePlan]:
     sample = make_sample(task, cohort)
     if options.kind == "plain":
         return _plain(options, sample, "as configured")
-    program, problem = _stackable(task, sample)
+    program, problem = _stackable(task, sample, native)
     if program is None:
         if options.kind == "stacked" or options.compile == "always":
             raise EngineError(
@@ -156,12 +167,12 @@ def _plain_seconds(sample: Sample) -> float:
     return plain_round(sample, measure(PlainEngine, sample, pair), pair)
 
 
-def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]:
+def _stackable(task: LearningTask, sample: Sample, native: bool) -> tuple[Program | None, str]:
     """Try the stacked engine on two clients; return its program, or None and the obstacle in words."""
     if task.passes.only_plain:
         return None, task.passes.only_plain
     try:
-        program = make_program(task, probe_examples(task.population, task.dtype).features)
+        program = make_program(task, probe_examples(task.population, task.dtype).features, native=native)
         off = disagreement(_stacked(program), sample)
     except FedscapeError:
         raise

@@ -21,6 +21,7 @@ from clients.engines.progress import Progress
 from clients.flower.codec import Codec
 from clients.modules.copies import copy_module
 from clients.training.client_states import ClientStates
+from clients.training.rules import PLAIN
 from clients.training.task import LearningTask
 from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
@@ -149,7 +150,8 @@ def open_session(
     else:
         if plan is None:
             with naming("model", "fails in a trial of the engines"):
-                engine, plan = plan_engine(scenario.engine, task, played.cohort or offered, scenario.run.rounds)
+                rule = played.own.algorithm.local_work.rule if played.own is not None else PLAIN
+                engine, plan = plan_engine(scenario.engine, task, played.cohort or offered, scenario.run.rounds, rule)
         else:
             engine = engine_from_plan(plan, task)
         states = ClientStates()

@@ -62,6 +62,7 @@ def _package(name: str) -> bool:
 CHROMIUM = Need("Chromium", "apt install chromium", _program("chromium"))
 PROMETHEUS = Need("Prometheus", "apt install prometheus", _program("prometheus", "promtool"))
 COMPILER = Need("a C++ compiler", "apt install g++", not compiler_missing())
+C_COMPILER = Need("a C compiler", "apt install gcc", any(map(_program, ("cc", "gcc", "clang"))))
 MAKE = Need("make", "apt install make", _program("make"))
 PANDAS = Need("pandas", "pip install pandas", _package("pandas"))
 H5PY = Need("h5py", "pip install h5py", _package("h5py"))

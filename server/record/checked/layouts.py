@@ -139,6 +139,7 @@ _PLAN = table(
         "length": whole,
         "threads": maybe(whole),
         "workers": whole,
+        "native": flag,
     },
 )
 RUN = table(
