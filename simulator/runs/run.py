@@ -26,7 +26,7 @@ from server.record.client_rows import ClientRows
 from server.record.recorder import sole_writer
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
-from simulator.engines.plan import EnginePlan, threads_restored
+from simulator.engines.plan import EnginePlan
 from simulator.runs.arguments.checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.following import farewell, follow_run
@@ -43,6 +43,7 @@ from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
 from simulator.scenario.sections import ScenarioSource, to_toml
 from simulator.workers.ranks import Ranks, ranks_of_torchrun
+from simulator.workers.torch_threads import threads_restored
 
 RUNS = Path("runs")
 

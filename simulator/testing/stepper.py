@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -17,13 +18,13 @@ from server.rounds.cohort_sum import CohortResult
 from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
 from server.rounds.play import RoundResult, play_round
-from simulator.engines.plan import threads_restored
 from simulator.runs.arguments.checks import check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, scenario_of
 from simulator.runs.experiment import experiment_of
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
 from simulator.scenario.sections import ScenarioSource
+from simulator.workers.torch_threads import threads_restored
 
 
 class _Staged:
@@ -42,7 +43,9 @@ class _Staged:
 
 
 class Stepper:
-    """Plays a scenario round by round. Rounds have the same bits as those of `fedscape.simulate`.
+    """Plays a scenario round by round. Rounds have the same bits as those of `fedscape.simulate` with the same engine.
+
+    One process plays them unless the scenario has a number in `engine.workers`.
 
     Args:
         scenario: a `Scenario`, a table, a file, or a built-in's name; the default scenario without one.
@@ -80,6 +83,8 @@ class Stepper:
         quiet()
         check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
         scenario = scenario_of(scenario)
+        if scenario.engine.workers == "auto":  # no process outlives a stepper that is not closed
+            scenario = replace(scenario, engine=replace(scenario.engine, workers=1))
         self.session: Session = open_session(scenario, Overrides(model, data, algorithm, strategy))
         self.experiment: Experiment = experiment_of(
             self.session, Observers([]), _Staged(self.session.states), lambda: False

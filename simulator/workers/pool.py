@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +22,7 @@ from simulator.workers.dealing import Block, CostModel, deal
 from simulator.workers.forking import exit_of, kill, wait_for_exit
 from simulator.workers.links import Arrival, Hub, LinkError, tell_all
 from simulator.workers.messages import evaluation_of, joined, named, under, update_of, work_tensors
+from simulator.workers.torch_threads import threads_restored
 from simulator.workers.wire import Message
 from simulator.workers.workplace import Workplace
 
@@ -89,14 +89,6 @@ class WorkerPool:
         self._round, self._silent, self._closed = 0, set[int](), False
         self._exits: dict[int, str] = {}
         self.progress: Progress | None = None
-
-    @property
-    def words(self) -> str:
-        """The workers in a few words.
-
-        Example: "2 workers of 1 thread".
-        """
-        return f"{self.size} workers of {self.threads} thread{'s' if self.threads > 1 else ''}"
 
     def silent(self, rank: int) -> None:
         """End a worker whose heart stands still: its connection then breaks, which tells the pool."""
@@ -253,7 +245,7 @@ class WorkerPool:
 
     def _own(self, job: Message) -> Message:
         """Do a job in this process, with as many threads as a worker has."""
-        with threads(self.threads):
+        with threads_restored(self.threads):
             return self._mine.answer(job)
 
     def _next(self, pending: Mapping[int, tuple[int, list[int]]]) -> tuple[int, Message | None]:
@@ -371,17 +363,3 @@ class WorkerPool:
     def _sizes(self, clients: I64, parts: Sequence[I64]) -> F64:
         sizes = self.place.task.population.sizes[clients].astype(np.float64)
         return np.array([sizes[part].sum() for part in parts])
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Set torch's number of threads for some work of this process."""
-    before = torch.get_num_threads()
-    if before == count:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

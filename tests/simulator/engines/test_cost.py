@@ -116,7 +116,14 @@ def test_round_of_a_few_seconds_has_no_words() -> None:
 
 
 def test_long_round_is_announced_in_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = ["world.days=14", "data.clients=6", "algorithm.cohort=3", "engine.kind=plain", "engine.threads=1"]
+    sets = [
+        "world.days=14",
+        "data.clients=6",
+        "algorithm.cohort=3",
+        "engine.kind=plain",
+        "engine.threads=1",
+        "engine.workers=1",
+    ]
     session = open_session(load_scenario("city-traffic", sets=sets), Overrides())
     cost, words = cost_of(session)
     assert cost is not None

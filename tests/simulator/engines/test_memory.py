@@ -11,10 +11,10 @@ import fedscape as fs
 from clients.core.errors import UserError
 from simulator.engines.limits import Limit, memory_limit, memory_used, processors
 from simulator.engines.memory import Part, check_memory, parts_of
-from simulator.engines.plan import threads_restored
 from simulator.runs.building import Overrides
 from simulator.runs.session import open_session
 from simulator.scenario.sections import load_scenario
+from simulator.workers.torch_threads import threads_restored
 
 GB = 2**30
 
