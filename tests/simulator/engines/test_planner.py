@@ -13,14 +13,15 @@ from torch import nn
 
 from clients.core.errors import DataError, EngineError, UserError
 from clients.engines.plain import PlainEngine
+from clients.engines.programs import make_program
 from clients.engines.stacked import StackedEngine
 from clients.models.build import build_model
 from clients.models.options import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
-from clients.training.task import make_task
+from clients.training.task import make_task, probe_examples
 from clients.training.work import CohortWork
-from simulator.engines.compiling import compile_where_it_pays, compiled_widths, compiler_missing
+from simulator.engines.compiling import Compiled, compile_where_it_pays, compiled_widths, compiler_missing
 from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
@@ -354,6 +355,27 @@ def test_built_in_gru_does_not_use_torch_func(population_of):
     engine, plan = plan_engine(EngineOptions(kind="stacked"), task, 6, 10**9)
     assert type(engine.program).__name__ == "GruProgram"
     assert not plan.compiled
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_compiled_program_is_made_once_for_any_number_of_workers(workers, population_of, monkeypatch):
+    made = []
+
+    def compiled(sample, tile, eager, rounds, *, forced):
+        program = make_program(sample.task, probe_examples(sample.task.population, sample.task.dtype).features)
+        made.append((program, tile, torch.get_num_threads()))
+        return Compiled(program, (3,), 4, "compiled", 1.0, 0.5)
+
+    monkeypatch.setattr("simulator.engines.planner.compile_where_it_pays", compiled)
+    torch.set_num_threads(2)
+    task = task_of(GELU, population_of, sizes=[8] * 6)
+    options = EngineOptions(kind="stacked", tile=3, workers=workers, threads=1)
+    engine, plan = plan_engine(options, task, 6, 10)
+    ((program, tile, threads),) = made
+    assert engine.program is program
+    assert (tile, threads) == (plan.tile, plan.threads) == (3, 1)
+    assert (plan.compiled, plan.workers, plan.round_seconds) == (True, workers, 0.5)
+    assert torch.get_num_threads() == (1 if workers == 1 else 2)  # the pool sets those of its workers
 
 
 @pytest.mark.slow

@@ -129,9 +129,10 @@ def test_interrupted_trial_ends_its_processes():
 def test_fork_is_refused_beside_threads_on_other_systems_and_with_a_gpu(population_of, monkeypatch):
     population = population_of([4, 4], (6,), 3, "classification")
     task = make_task(build_model(SoftmaxOptions(), population, 0), population, LocalOptions(), seed=0)
-    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    metrics, other = threading.Thread(name="metrics"), threading.Thread()
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread(), metrics])
     assert obstacle(task) == ""
-    monkeypatch.setattr(threading, "active_count", lambda: 2)
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread(), other])
     assert obstacle(task) == "other threads run in this process, so that a fork is not safe"
     monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
     assert obstacle(task) == "a process that uses CUDA cannot be forked"
