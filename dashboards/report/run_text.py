@@ -60,7 +60,8 @@ def header(facts: Facts) -> list[str]:
     ]
     lines = [" · ".join(title), "  " + " · ".join(group for group in groups if group)]
     if "engine" in facts:
-        lines.append(f"  engine {facts['engine']}" + (f" ({get('engine_reason')})" if get("engine_reason") else ""))
+        words = get("engine_words") or facts["engine"]
+        lines.append(f"  engine {words}" + (f" ({get('engine_reason')})" if get("engine_reason") else ""))
     if "error" in facts:
         lines.append(f"  error: {facts['error']}")
     lines += [f"  {notice}" for notice in notices(facts)]

@@ -6,17 +6,18 @@ import os
 import shutil
 import sysconfig
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import nn
 
 from clients.core.errors import EngineError, FedscapeError
 from clients.engines.programs import VmapProgram, make_program
-from clients.engines.stacked import StackedEngine
 from clients.training.task import probe_examples
-from simulator.engines.probe import Cost, Sample, first_line, measure, seconds_text, stacked_round
+from simulator.engines.probe import Cost, Sample, first_line, seconds_text, stacked_round
+from simulator.engines.timing import Candidate, Stopwatch, measure
 
 COMPILE_SECONDS = 30.0
 """The assumed seconds of compiling one shape (measured: 2 to 17 s on two cores)."""
@@ -85,11 +86,12 @@ def _compile(sample: Sample, widths: tuple[int, ...], eager: float, forced: bool
     assert isinstance(program, VmapProgram)
     program.compile(widths, length)
     started = time.perf_counter()
-    once = replace(sample, steps=np.minimum(sample.steps, 1))
+    threads = torch.get_num_threads()
     for width in widths:
-        measure(lambda task: StackedEngine(task, program=program), once, width)
+        Stopwatch(sample, program).seconds(Candidate("stacked", width, threads), 1)
     spent = time.perf_counter() - started
-    cost = measure(lambda task: StackedEngine(task, program=program), sample, max(widths))
+    widest, watch = Candidate("stacked", max(widths), threads), Stopwatch(sample, program)
+    cost = measure(lambda steps: watch.seconds(widest, steps), sample.longest)
     seconds = stacked_round(sample, cost, max(widths), Cost(cost.setup, cost.step / 4))  # no width is below a quarter
     if seconds > 0.9 * eager and not forced:
         note = f"not compiled: that is no faster ({seconds_text(seconds)}, tried for {spent:.0f} s)"

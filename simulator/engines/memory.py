@@ -90,7 +90,8 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     activations = _activations(task.module, cast_features(probe.features, task.dtype)) * task.dtype.itemsize
     one = each * (3 + stacked_optimizer(local).num_states) + PLAN_BYTES * sample.longest * batch
     one += BACKWARD * activations * batch + example * min(largest, sample.longest * batch)
-    width = _tile(options, count, one)
+    workers = 1 if options.workers == "auto" else options.workers  # chosen ones share the memory of one tile
+    width = _tile(options, count, one, workers)
     total, fits = int(population.sizes.sum(dtype="int64")), len(population.sizes) <= RESIDENT_CLIENTS
     made = min(total, rounds * count * mean) * example
     needs = max(min(made, RESIDENT_BYTES if fits else CACHE_BYTES), (count * mean + largest) * example)
@@ -99,7 +100,8 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     return [
         Part("the data of a cohort", int(needs), "Lower algorithm.cohort, or the examples of a client."),
         Part("the model", MODEL_COPIES * each, "Choose a smaller model."),
-        Part(f"a tile of {width:,} clients in training", width * one, _tile_fix(local.batch_size, sample.longest)),
+        Part(f"a tile of {width:,} clients in training" + (f" on each of {workers} workers" if workers > 1 else ""),
+             workers * width * one, _tile_fix(local.batch_size, sample.longest)),
         Part("the updates of a cohort", min(count * each, max(options.keep_bytes, width * each)),
              "Lower engine.keep_bytes or algorithm.cohort."),
         Part("what clients keep between rounds", states * kept, "Choose an algorithm whose clients keep nothing."),
@@ -146,11 +148,13 @@ def size_words(size: float) -> str:
     return f"{size / 2**10:.0f} kB"
 
 
-def _tile(options: EngineOptions, cohort: int, one: int) -> int:
-    """Return the clients of the widest tile that the planner may try."""
+def _tile(options: EngineOptions, cohort: int, one: int, workers: int) -> int:
+    """Return the clients of the widest tile of a worker that the planner may try."""
     if options.kind == "plain":
         return 1
-    return min(cohort, max(1, options.keep_bytes // max(1, one)) if options.tile is None else options.tile)
+    share = math.ceil(cohort / workers)
+    fits = max(1, options.keep_bytes // workers // max(1, one))
+    return min(share, fits if options.tile is None else options.tile)
 
 
 def _tile_fix(batch: int | str, steps: int) -> str:

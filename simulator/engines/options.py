@@ -23,10 +23,11 @@ class EngineOptions:
         native: whether the stacked engine trains with a kernel in C where one covers the scenario: perceptrons under
             plain SGD, and the GRU. A kernel is compiled on first use. "always" makes it an error if that is impossible.
         keep_bytes: the largest size of a cohort's updates that are kept whole, and of one tile's tensors.
-        threads: torch's threads; by default the faster of one and all. More than processors are stated, and far more
-            are refused: 64, or four times the processors, at most.
-        workers: processes that train a cohort together, each with `threads`; "auto" is one, or under
-            torchrun the number of its processes.
+        threads: torch's threads of each worker; by default the faster of one and all, and with several workers their
+            share of the processors. More than processors are stated, and far more are refused: 64, or four times the
+            processors, at most.
+        workers: processes that train a cohort together, each with `threads`; "auto" is one, or one for each processor
+            where a trial shows that a long run gains; under torchrun it is the number of its processes.
         on_worker_loss: what the loss of a worker, killed or out of memory, does to the run: "continue" has the others
             do its work, in the same round and with the same numbers; "stop" interrupts the run after the round before.
     """

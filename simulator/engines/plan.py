@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import torch
 
 from clients.core.errors import EngineError
 from clients.engines.base import Engine
@@ -15,6 +11,7 @@ from clients.engines.native.choice import has_kernel, kernel_of
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram
 from clients.engines.stacked import StackedEngine
+from clients.engines.torch_threads import set_threads
 from clients.training.task import LearningTask
 
 
@@ -49,9 +46,25 @@ class EnginePlan:
     native: bool = False
 
     @property
+    def words(self) -> str:
+        """The engine in a few words, for the header.
+
+        Example:
+            >>> EnginePlan("stacked", 5, False, "", workers=2).words
+            'stacked, 2 workers, tile 5'
+        """
+        parts = [self.engine]
+        parts += [f"{self.workers} workers"] if self.workers > 1 else []
+        parts += [f"tile {self.tile}"] if self.tile is not None else []
+        return ", ".join(parts)
+
+    @property
     def round_seconds(self) -> float | None:
         """The predicted seconds of a round's training on the chosen engine; None where it was not timed."""
-        names = ["plain"] if self.engine == "plain" else [f"stacked, tiles of {self.tile}", "stacked"]
+        tiles = [self.tile] if self.tile is None else [self.tile, None]
+        shared = [(None, self.workers)] if self.workers > 1 else []
+        counts: list[tuple[int | None, int]] = [*shared, (self.threads, 1), (None, 1)]
+        names = [probe_name(self.engine, tile, threads, n) for threads, n in counts for tile in tiles]
         names = ["compiled", *names] if self.compiled else names
         return next((self.probes[name] for name in names if name in self.probes), None)
 
@@ -65,14 +78,23 @@ class EnginePlan:
         return cls(**(values | {"widths": tuple(values.get("widths", ()))}))
 
 
-@contextmanager
-def threads_restored() -> Iterator[None]:
-    """Restore torch's number of threads at the end, which a plan changes for the run."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def probe_name(engine: str, tile: int | None, threads: int | None = None, workers: int = 1) -> str:
+    """Return the name of a probe in the record.
+
+    Args:
+        engine: "plain" or "stacked".
+        tile: clients trained together; None is the whole cohort.
+        threads: torch's threads; None where there is no choice.
+        workers: processes that share the cohort.
+
+    Example:
+        >>> probe_name("stacked", 5, 2), probe_name("plain", None, workers=2)
+        ('stacked, tiles of 5, 2 threads', 'plain, 2 workers')
+    """
+    parts = [engine] if tile is None else [engine, f"tiles of {tile}"]
+    parts += [] if threads is None else [f"{threads} thread{'s' if threads > 1 else ''}"]
+    parts += [f"{workers} workers"] if workers > 1 else []
+    return ", ".join(parts)
 
 
 def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
@@ -82,7 +104,7 @@ def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
         EngineError: the plan has a kernel in C, which cannot be used here.
     """
     if plan.threads is not None and plan.workers == 1:  # the pool sets the threads of its workers
-        torch.set_num_threads(plan.threads)
+        set_threads(plan.threads)
     if plan.engine == "plain":
         return PlainEngine(task)
     engine = StackedEngine(task, tile=plan.tile, native=plan.native)

@@ -1,8 +1,8 @@
-"""Chooses by timing which engine runs a scenario, in which tiles, compiled or not."""
+"""Chooses by timing which engine runs a scenario: workers, tiles, threads, compiled or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,69 +10,59 @@ import torch
 from clients.core.errors import EngineError, FedscapeError
 from clients.engines.base import Engine
 from clients.engines.batch import Program
+from clients.engines.native.choice import has_kernel
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram, make_program
 from clients.engines.stacked import StackedEngine
-from clients.training.rules import PLAIN as PLAIN_RULE
-from clients.training.rules import LocalRule
+from clients.engines.torch_threads import set_threads, threads_restored
+from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays
 from simulator.engines.kernels import find_kernel, with_note
-from simulator.engines.limits import processors
 from simulator.engines.options import EngineOptions
-from simulator.engines.plan import EnginePlan, engine_from_plan
+from simulator.engines.plan import EnginePlan, probe_name
 from simulator.engines.probe import (
-    Build,
     Sample,
     disagreement,
     first_line,
     largest_tile,
     make_sample,
-    measure,
-    plain_round,
     seconds_text,
-    stacked_round,
     tile_widths,
 )
+from simulator.engines.race import Entrant, choose, race
+from simulator.engines.timing import Candidate, Stopwatch, Timing
+from simulator.engines.trial import try_workers
+from simulator.engines.worker_count import Choice, TryWorkers, choose_workers, shared_width, threads_each
 
-PROBE_SECONDS = 1.0
-"""Seconds: after the first tile, no tile is timed that would take longer."""
-HOPELESS = 3.0
-"""Wider tiles are not timed after one that is slower than the best by this factor, far above a busy machine's noise."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An engine to time.
-
-    Attributes:
-        engine: "plain" or "stacked".
-        tile: clients trained together; None is the whole cohort.
-    """
-
-    engine: str
-    tile: int | None = None
-
-    @property
-    def label(self) -> str:
-        """The name in the record."""
-        return self.engine if self.tile is None else f"{self.engine}, tiles of {self.tile}"
-
-    @property
-    def words(self) -> str:
-        """The name in a sentence."""
-        return self.engine if self.tile is None else f"{self.engine} in tiles of {self.tile}:"
-
-
-PLAIN = Candidate("plain")
-Probes = dict[Candidate, float]
-"""Predicted seconds a round of each candidate."""
+MakeWatch = Callable[[Sample, Program | None], Stopwatch]
+"""(sample, the stacked engine's program) -> what times candidates."""
 
 
 def plan_engine(
-    options: EngineOptions, task: LearningTask, cohort: int, rounds: int, rule: LocalRule = PLAIN_RULE
+    options: EngineOptions,
+    task: LearningTask,
+    cohort: int,
+    rounds: int,
+    rule: LocalRule = PLAIN,
+    *,
+    here: int | None = None,
+    watch: MakeWatch = Stopwatch,
+    trial: TryWorkers = try_workers,
 ) -> tuple[Engine, EnginePlan]:
-    """Choose an engine for `cohort` clients a round over `rounds` rounds, trained by the algorithm's local rule.
+    """Choose an engine for `cohort` clients a round over `rounds` rounds.
+
+    One process is left with the plan's threads; of several workers the pool sets them.
+
+    Args:
+        options: of the engine.
+        task: the model and the clients' data.
+        cohort: clients of a round.
+        rounds: of the run.
+        rule: the algorithm's local rule.
+        here: workers on this machine, where `options.workers` are on several.
+        watch: makes what times candidates.
+        trial: tries several workers.
 
     Raises:
         EngineError: the named engine, compilation or a kernel cannot run this scenario.
@@ -80,100 +70,45 @@ def plan_engine(
     native, missing = find_kernel(options, task, rule)
     if options.native == "always":
         options = replace(options, kind="stacked")
-    engine, plan = _plan_engine(options, task, cohort, rounds, native)
-    plan = with_note(plan, engine, missing)
-    if options.workers == "auto" or options.workers == 1:
-        return engine, plan
-    threads = options.threads or max(1, processors() // options.workers)
-    fewest = -(-cohort // options.workers)  # every worker needs a tile
-    if options.tile is None and plan.engine == "stacked" and (plan.tile is None or plan.tile > fewest):
-        plan = replace(plan, tile=fewest)
-    plan = replace(plan, workers=options.workers, threads=threads)
-    return engine_from_plan(plan, task), plan
-
-
-def _plan_engine(
-    options: EngineOptions, task: LearningTask, cohort: int, rounds: int, native: bool
-) -> tuple[Engine, EnginePlan]:
     sample = make_sample(task, cohort)
+    program, why = _program(options, sample, native=native)
+    with threads_restored():
+        planner = _Planner(options, watch(sample, program), program, why, rounds, _threads(options, here))
+        plan, alone = planner.plan(trial)
+        if plan.threads is not None:
+            set_threads(plan.threads)  # compiled code is made for a number of threads
+        engine, plan = _built(options, sample, program, plan, alone, rounds)
+    if plan.workers == 1 and plan.threads is not None:
+        set_threads(plan.threads)
+    return engine, with_note(plan, engine, missing)
+
+
+def _program(options: EngineOptions, sample: Sample, *, native: bool) -> tuple[Program | None, str]:
+    """Return the program of the stacked engine; or None, and why the plain engine runs.
+
+    Raises:
+        EngineError: the options need the stacked engine, which cannot run this model.
+    """
     if options.kind == "plain":
-        return _plain(options, sample, "as configured")
-    program, problem = _stackable(task, sample, native)
-    if program is None:
-        if options.kind == "stacked" or options.compile == "always":
-            raise EngineError(
-                "engine.kind" if options.kind == "stacked" else "engine.compile",
-                f"'{options.kind if options.kind == 'stacked' else options.compile}' cannot run this model: {problem}",
-                fix="Set engine.kind = 'plain' (or 'auto', and compile = 'auto'), or change the model's forward.",
-            )
-        return _plain(options, sample, f"cannot be stacked: {problem}")
-    probes = _over_threads(options, lambda: _time(options, sample, program))
-    threads, found = _fastest(probes)
-    torch.set_num_threads(threads)
-    plain = found.get(PLAIN)
-    best, stacked = min(((c, v) for c, v in found.items() if c != PLAIN), key=lambda pair: pair[1])
-    reason = f"probe: {best.words} {seconds_text(stacked)} a round" + (
-        "" if plain is None else f", plain {seconds_text(plain)}"
-    )
-    reason += _threads_text(threads, probes)
-    if plain is not None and plain < stacked and options.compile != "always":
-        plan = EnginePlan("plain", None, False, reason, _by_label(found), threads=threads)
-        return engine_from_plan(plan, task), plan
-    tile = options.tile if best.tile is None else best.tile
-    plan = EnginePlan("stacked", tile, False, reason, _by_label(found), threads=threads)
-    return _compiled(options, sample, program, plan, rounds)
+        return None, "as configured"
+    program, problem = _stackable(sample.task, sample, native=native)
+    if program is None and (options.kind == "stacked" or options.compile == "always"):
+        is_named = options.kind == "stacked"
+        raise EngineError(
+            "engine.kind" if is_named else "engine.compile",
+            f"'{options.kind if is_named else options.compile}' cannot run this model: {problem}",
+            fix="Set engine.kind = 'plain' (or 'auto', and compile = 'auto'), or change the model's forward.",
+        )
+    return program, f"cannot be stacked: {problem}" if program is None else ""
 
 
-def _plain(options: EngineOptions, sample: Sample, why: str) -> tuple[Engine, EnginePlan]:
-    """Plan the plain engine: only the number of threads is chosen."""
-    probes = _over_threads(options, lambda: {PLAIN: _plain_seconds(sample)})
-    threads, found = _fastest(probes)
-    plan = EnginePlan(
-        "plain", None, False, f"plain: {why}{_threads_text(threads, probes)}", _by_label(found), threads=threads
-    )
-    return engine_from_plan(plan, sample.task), plan
-
-
-def _over_threads(options: EngineOptions, probe: Callable[[], Probes]) -> dict[int, Probes]:
-    """Probe with one thread and with all of torch's: on a busy machine, or for small models, one is often faster."""
-    before = torch.get_num_threads()
-    counts = sorted({1, before}) if options.threads is None else [options.threads]
-    found = {}
-    try:
-        for threads in counts:
-            torch.set_num_threads(threads)
-            found[threads] = probe()
-    finally:
-        torch.set_num_threads(before)
-    return found
-
-
-def _fastest(probes: dict[int, Probes]) -> tuple[int, Probes]:
-    """Return the number of threads with the fastest probe, and its probes."""
-    return min(probes.items(), key=lambda item: min(item[1].values()))
-
-
-def _threads_text(threads: int, probes: dict[int, Probes]) -> str:
-    """Return the number of threads in words if there was a choice; empty otherwise."""
-    return "" if len(probes) == 1 else f" ({threads} thread{'s' if threads > 1 else ''})"
-
-
-def _by_label(probes: Probes) -> dict[str, float]:
-    return {candidate.label: seconds for candidate, seconds in probes.items()}
-
-
-def _plain_seconds(sample: Sample) -> float:
-    pair = min(2, len(sample.clients))
-    return plain_round(sample, measure(PlainEngine, sample, pair), pair)
-
-
-def _stackable(task: LearningTask, sample: Sample, native: bool) -> tuple[Program | None, str]:
+def _stackable(task: LearningTask, sample: Sample, *, native: bool) -> tuple[Program | None, str]:
     """Try the stacked engine on two clients; return its program, or None and the obstacle in words."""
     if task.passes.only_plain:
         return None, task.passes.only_plain
     try:
         program = make_program(task, probe_examples(task.population, task.dtype).features, native=native)
-        off = disagreement(_stacked(program), sample)
+        off = disagreement(lambda task: StackedEngine(task, program=program), sample)
     except FedscapeError:
         raise
     except Exception as error:  # whatever a user's module raises under torch.func
@@ -186,47 +121,131 @@ def _stackable(task: LearningTask, sample: Sample, native: bool) -> tuple[Progra
     return program, ""
 
 
-def _time(options: EngineOptions, sample: Sample, program: Program) -> Probes:
-    """Predict seconds a round of the plain engine and of tiles of several widths."""
-    cohort = len(sample.clients)
-    probes: Probes = {}
-    if options.kind == "auto" and options.compile != "always":
-        probes[PLAIN] = _plain_seconds(sample)
-    if options.tile is not None:
-        widths = [min(options.tile, cohort)]
-    else:
-        widths = tile_widths(cohort, largest_tile(sample, options.keep_bytes))
-    build, alone, best, expected = _stacked(program), None, float("inf"), 0.0
-    for width in widths:
-        if expected * width * 3 > PROBE_SECONDS:
-            break
-        cost = measure(build, sample, width)
-        alone = alone or cost
-        seconds = stacked_round(sample, cost, width, alone)
-        probes[Candidate("stacked", None if width == cohort else width)] = seconds
-        best = min(best, seconds)
-        expected = cost.step / width
-        if seconds > HOPELESS * best:
-            break
-    return probes
+@dataclass(frozen=True)
+class _Planner:
+    """Times candidates and makes the plan, but for compilation.
+
+    Attributes:
+        options: of the engine.
+        watch: times candidates.
+        program: of the stacked engine; None where the plain one runs.
+        why: why the plain engine runs.
+        rounds: of the run.
+        threads: the numbers of threads to time.
+    """
+
+    options: EngineOptions
+    watch: Stopwatch
+    program: Program | None
+    why: str
+    rounds: int
+    threads: tuple[int, ...]
+
+    @property
+    def cohort(self) -> int:
+        """Clients of a round."""
+        return len(self.watch.sample.clients)
+
+    def plan(self, trial: TryWorkers) -> tuple[EnginePlan, float]:
+        """Return the plan, and the predicted seconds of its engine in one process."""
+        entrants = race(self.entrants(), self.rounds)
+        winner = choose(entrants)
+        reason = self.reason(winner, entrants)  # before the trial, which takes more samples of the winner alone
+        if self.options.workers == "auto":
+            chosen = choose_workers(self.options, self.watch, entrants, winner, self.rounds, trial)
+        else:
+            tile = shared_width(self.cohort, winner.candidate.width, self.options.workers)
+            chosen = Choice(self.options.workers, "", winner, winner.candidate.threads, tile)
+        candidate = chosen.entrant.candidate
+        width = (self.options.tile or chosen.tile) if candidate.engine == "stacked" else None
+        plan = EnginePlan(
+            candidate.engine,
+            None if width == self.cohort and self.options.tile is None else width,
+            compiled=False,
+            reason=reason + (f"; {chosen.note}" if chosen.note else ""),
+            probes={self.name(e): e.seconds for e in entrants} | dict(chosen.probes),
+            threads=chosen.threads,
+            workers=chosen.workers,
+        )
+        return plan, chosen.entrant.seconds
+
+    def entrants(self) -> list[Entrant]:
+        """Return the candidates of the race, those of each number of threads from narrow to wide."""
+        named = self.program is None or (self.options.kind == "auto" and self.options.compile != "always")
+        found = []
+        for threads in self.threads:
+            if named:
+                found.append(self.entrant(Candidate("plain", min(2, self.cohort), threads)))
+            narrower = None
+            for width in self.widths() if self.program is not None else ():
+                narrower = self.entrant(Candidate("stacked", width, threads), narrower)
+                found.append(narrower)
+        return found
+
+    def widths(self) -> list[int]:
+        """Return the tiles to time: each worker must have one, and those of all workers must fit the memory."""
+        workers = 1 if self.options.workers == "auto" else self.options.workers
+        if self.options.tile is not None:
+            return [min(self.options.tile, self.cohort)]
+        largest = largest_tile(self.watch.sample, self.options.keep_bytes // workers)
+        widest = -(-self.cohort // workers)
+        if self.program is not None and has_kernel(self.program):  # it trains one client after another
+            return [max(1, min(widest, largest))]
+        return tile_widths(widest, largest)
+
+    def entrant(self, candidate: Candidate, narrower: Entrant | None = None) -> Entrant:
+        """Return an entrant that is not timed yet."""
+        sample = self.watch.sample
+        timing = Timing(lambda steps: self.watch.seconds(candidate, steps), sample.longest)
+        return Entrant(candidate, timing, sample, narrower)
+
+    def tile(self, entrant: Entrant) -> int | None:
+        """Return the tile of a candidate; None for the whole cohort and for the plain engine."""
+        width = entrant.candidate.width
+        return None if entrant.candidate.engine == "plain" or width == self.cohort else width
+
+    def name(self, entrant: Entrant) -> str:
+        """Return the name of a candidate's probe in the record."""
+        threads = entrant.candidate.threads if len(self.threads) > 1 else None
+        return probe_name(entrant.candidate.engine, self.tile(entrant), threads)
+
+    def reason(self, winner: Entrant, entrants: Sequence[Entrant]) -> str:
+        """Return why the fastest candidate of one process was chosen."""
+        several = "s" if winner.candidate.threads > 1 else ""
+        threads = f" ({winner.candidate.threads} thread{several})" if len(self.threads) > 1 else ""
+        if self.program is None:
+            return f"plain: {self.why}{threads}"
+        best = {
+            kind: choose(own)
+            for kind in ("stacked", "plain")
+            if (own := [e for e in entrants if e.candidate.engine == kind])
+        }
+        tile = self.tile(best["stacked"])
+        words = "stacked" if tile is None else f"stacked in tiles of {tile}:"
+        words = f"probe: {words} {seconds_text(best['stacked'].seconds)} a round"
+        return words + (f", plain {seconds_text(best['plain'].seconds)}" if "plain" in best else "") + threads
 
 
-def _stacked(program: Program) -> Build:
-    return lambda task: StackedEngine(task, program=program)
+def _threads(options: EngineOptions, here: int | None) -> tuple[int, ...]:
+    """Return the numbers of threads to time: on a busy machine, or for small models, one is often faster than all."""
+    if options.workers != "auto" and options.workers > 1:
+        return (threads_each(options, here or options.workers),)
+    return tuple(sorted({1, torch.get_num_threads()})) if options.threads is None else (options.threads,)
 
 
-def _compiled(
-    options: EngineOptions, sample: Sample, program: Program, plan: EnginePlan, rounds: int
+def _built(
+    options: EngineOptions, sample: Sample, program: Program | None, plan: EnginePlan, eager: float, rounds: int
 ) -> tuple[Engine, EnginePlan]:
-    """Complete a stacked plan: compile its program if configured, or if that repays its time."""
+    """Build the engine of a plan; compile its program if configured, or if that repays its time."""
+    if plan.engine == "plain":
+        return PlainEngine(sample.task), plan
     engine, forced = StackedEngine(sample.task, tile=plan.tile, program=program), options.compile == "always"
     if options.compile == "never":
         return engine, plan
     if not isinstance(program, VmapProgram):
         note = "; nothing to compile: its gradients are written by hand" if forced else ""
         return engine, replace(plan, reason=plan.reason + note)
-    eager = min(seconds for name, seconds in plan.probes.items() if name != PLAIN.label)
-    found = compile_where_it_pays(sample, plan.tile, eager, rounds, forced=forced)
+    found = compile_where_it_pays(sample, plan.tile, eager, rounds // plan.workers, forced=forced)
     probes = plan.probes if found.round_seconds is None else plan.probes | {"compiled": found.round_seconds}
     plan = replace(
         plan, compiled=found.program is not None, probes=probes, compile_seconds=found.compile_seconds,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.core.arrays import I64
+from clients.core.arrays import F64, I64
 from clients.engines.base import Engine
 from clients.engines.plain import PlainEngine
 from clients.training.local import count_steps
@@ -20,8 +18,6 @@ from clients.training.task import LearningTask
 from clients.training.work import CohortWork
 
 Build = Callable[[LearningTask], Engine]
-HEAVY_STEP = 0.05
-"""Local steps that take more seconds than this are timed once, over two steps."""
 
 
 @dataclass(frozen=True)
@@ -62,46 +58,25 @@ def make_sample(task: LearningTask, cohort: int) -> Sample:
     return Sample(task, clients, -np.sort(-steps))
 
 
-def measure(build: Build, sample: Sample, width: int) -> Cost:
-    """Time an engine on `width` clients of a sample; the first call warms up and is not counted.
-
-    Light steps are timed as the difference between four and eight steps, which leaves out the cost of a call itself.
-    """
-    picked = sample.clients[np.linspace(0, len(sample.clients) - 1, width).round().astype(np.int64)]
-
-    def run(steps: int) -> float:
-        return _seconds(build, _shortened(sample.task, steps), picked)
-
-    longest = sample.longest
-    if run(1) > HEAVY_STEP:
-        few = min(2, longest)
-        step = run(few) / few
-        if step > HEAVY_STEP / 2:
-            return Cost(0.0, step)
-    if longest <= 8:
-        return Cost(0.0, min(run(longest) for _ in range(3)) / longest)
-    times = [(run(4), run(8)) for _ in range(3)]
-    four, eight = min(t[0] for t in times), min(t[1] for t in times)
-    step = max((eight - four) / 4, 0.4 * eight / 8)  # a pause of the machine must not make steps look free
-    return Cost(max(0.0, four - 4 * step), step)
-
-
 def plain_round(sample: Sample, cost: Cost, width: int) -> float:
     """Predict a round's seconds on the plain engine from the cost of `width` clients."""
     return (cost.setup * len(sample.steps) + cost.step * float(sample.steps.sum())) / width
 
 
 def stacked_round(sample: Sample, cost: Cost, width: int, alone: Cost) -> float:
-    """Predict a round's seconds on the stacked engine in tiles of `width` clients.
+    """Predict a round's seconds on the stacked engine in tiles of `width` clients: the sum over its tiles."""
+    return float(tile_seconds(sample, cost, width, alone).sum())
+
+
+def tile_seconds(sample: Sample, cost: Cost, width: int, alone: Cost) -> F64:
+    """Predict the seconds of each tile of at most `width` clients on the stacked engine.
 
     The cost of a step of fewer clients than `width` is interpolated between one client (`alone`) and all.
     """
     base = min(alone.step, cost.step)
-    total = 0.0
-    for part in np.array_split(sample.steps, -(-len(sample.steps) // width)):
-        full = base * int(part[0]) + (cost.step - base) * float(part.sum()) / width
-        total += cost.setup + full
-    return total
+    parts = np.array_split(sample.steps, -(-len(sample.steps) // width))
+    each = [base * int(part[0]) + (cost.step - base) * float(part.sum()) / width for part in parts]
+    return cost.setup + np.array(each)
 
 
 def tile_widths(cohort: int, largest: int) -> list[int]:
@@ -132,12 +107,12 @@ def disagreement(build: Build, sample: Sample) -> float:
     Returns:
         The distance of their updates (parameters and buffers) over the plain one's norm; 0 if one is not finite.
     """
-    task = _shortened(sample.task, 2)
+    task = shortened(sample.task, 2)
     sgd = replace(task.local, optimizer="sgd", l1=0.0, clip_norm=None, clip_value=None, gradient_noise=0.0)
     task = replace(task, local=replace(sgd, local_lr=min(sgd.local_lr, 0.01)))
     sizes = task.population.sizes[sample.clients]
     clients = np.unique(sample.clients[[int(sizes.argmin()), int(sizes.argmax())]])
-    work = _work(task, clients)
+    work = work_of(task, clients)
     start = torch.cat((work.params, work.buffers))
 
     def moved(engine: Engine) -> Tensor:
@@ -168,19 +143,12 @@ def first_line(error: Exception) -> str:
     return line if len(line) <= 140 else line[:139] + "…"
 
 
-def _shortened(task: LearningTask, steps: int) -> LearningTask:
+def shortened(task: LearningTask, steps: int) -> LearningTask:
+    """Return a task whose clients take so many local steps."""
     return replace(task, local=replace(task.local, local_steps=steps, local_epochs=None, partial_work=0.0))
 
 
-def _work(task: LearningTask, clients: I64) -> CohortWork:
+def work_of(task: LearningTask, clients: I64) -> CohortWork:
+    """Return the work of some clients in round 1, from the initial model."""
     params, buffers = task.initial()
     return CohortWork(round_index=1, clients=clients, params=params, buffers=buffers)
-
-
-def _seconds(build: Build, task: LearningTask, clients: I64) -> float:
-    engine, work = build(task), _work(task, clients)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of slow batching rules, which the timing measures anyway
-        started = time.perf_counter()
-        engine.train(work, {})
-        return time.perf_counter() - started

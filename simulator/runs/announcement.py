@@ -74,8 +74,6 @@ def describe(session: Session, given: Overrides, folder: RunFolder | None, run_i
         engine, reason = "ClientApp", "a user's ClientApp, one message a client"
     else:
         engine, reason = (plan.engine, plan.reason) if plan else ("plain", "one client on each node of Flower's grid")
-    if session.pool is not None:
-        reason = f"{session.pool.words}; {reason}"
     return {
         "scenario": scenario.name or "scenario",
         "title": scenario.title,
@@ -88,6 +86,7 @@ def describe(session: Session, given: Overrides, folder: RunFolder | None, run_i
         "parameters": task.parameters.size,
         "algorithm": algorithm,
         "engine": engine,
+        "engine_words": plan.words if plan else engine,
         "engine_reason": reason,
         "engine_plan": plan.to_dict() if plan else None,
         "run_id": run_id,

@@ -16,6 +16,7 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
+from clients.engines.torch_threads import threads_restored
 from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_table
@@ -26,7 +27,7 @@ from server.record.client_rows import ClientRows
 from server.record.recorder import sole_writer
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
-from simulator.engines.plan import EnginePlan, threads_restored
+from simulator.engines.plan import EnginePlan
 from simulator.runs.arguments.checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
 from simulator.runs.following import farewell, follow_run

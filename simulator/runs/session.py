@@ -31,6 +31,8 @@ from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
+from simulator.engines.trial import obstacle
+from simulator.engines.worker_count import threads_each
 from simulator.grid.cohort_grid import CohortGrid
 from simulator.grid.local_clients import LocalClients
 from simulator.runs.baselines import JOBS
@@ -148,16 +150,18 @@ def open_session(
         engine, grid = PlainEngine(task), given.grid
         nodes.on(grid)
     else:
+        cohort = played.cohort or offered
         if plan is None:
             with naming("model", "fails in a trial of the engines"):
                 rule = played.own.algorithm.local_work.rule if played.own is not None else PLAIN
-                engine, plan = plan_engine(scenario.engine, task, played.cohort or offered, scenario.run.rounds, rule)
+                here = ranks.here if ranks is not None else None
+                engine, plan = plan_engine(scenario.engine, task, cohort, scenario.run.rounds, rule, here=here)
         else:
+            plan = _resumed(plan, scenario, task, ranks)
             engine = engine_from_plan(plan, task)
+        if plan.workers > 1 and scenario.engine.threads is not None:  # of this process beside its work as worker 0
+            torch.set_num_threads(scenario.engine.threads)
         states = ClientStates()
-        cohort = played.cohort or offered
-        if ranks is not None and plan.workers != ranks.size:  # of a run that is resumed elsewhere
-            plan = replace(plan, workers=ranks.size)
         if plan.workers > 1 and not (ranks is not None and ranks.follows):
             pool = _start_workers(engine, plan, scenario, played, codec, cohort, ranks)
         if pool is not None:
@@ -182,14 +186,23 @@ def _start_workers(
     options = scenario.engine
     algorithm = played.own.algorithm if played.own is not None else None
     place = workplace_of(engine, algorithm, codec.layers, JOBS)
-    here = plan.workers if ranks is None else ranks.here
-    threads = options.threads or max(1, processors() // here)
+    threads = plan.threads or threads_each(options, plan.workers if ranks is None else ranks.here)
     stops = options.on_worker_loss == "stop"
     if ranks is not None:
         welcome = {"scenario": digest(scenario), "plan": plan.to_dict(), "threads": threads}
         return start_ranks(place, ranks, threads=threads, welcome=welcome, stop_on_loss=stops)
     place = replace(place, arena=shared_memory(place, cohort=cohort, keep_bytes=options.keep_bytes))
     return start_forked(place, size=plan.workers, threads=threads, stop_on_loss=stops)
+
+
+def _resumed(plan: EnginePlan, scenario: Scenario, task: LearningTask, ranks: Ranks | None) -> EnginePlan:
+    """Return a recorded plan for the processes that there are now: torchrun's, or those that can be forked."""
+    if ranks is not None:
+        threads = plan.threads if plan.workers == ranks.size else threads_each(scenario.engine, ranks.here)
+        return replace(plan, workers=ranks.size, threads=threads)
+    if plan.workers > 1 and scenario.engine.workers == "auto" and (why := obstacle(task)):
+        return replace(plan, workers=1, reason=f"{plan.reason}; resumed with one worker: {why}")
+    return plan
 
 
 def _in_ranks(scenario: Scenario, given: Overrides, ranks: Ranks | None) -> Scenario:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from clients.core.arrays import Array
+from clients.engines.torch_threads import threads_restored
 from clients.flower.shim import quiet
 from clients.training.client_states import ClientStates
 from clients.training.work import CohortUpdate
@@ -17,7 +19,6 @@ from server.rounds.cohort_sum import CohortResult
 from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
 from server.rounds.play import RoundResult, play_round
-from simulator.engines.plan import threads_restored
 from simulator.runs.arguments.checks import check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, scenario_of
 from simulator.runs.experiment import experiment_of
@@ -42,7 +43,9 @@ class _Staged:
 
 
 class Stepper:
-    """Plays a scenario round by round. Rounds have the same bits as those of `fedscape.simulate`.
+    """Plays a scenario round by round. Rounds have the same bits as those of `fedscape.simulate` with the same engine.
+
+    One process plays them unless the scenario has a number in `engine.workers`.
 
     Args:
         scenario: a `Scenario`, a table, a file, or a built-in's name; the default scenario without one.
@@ -80,6 +83,8 @@ class Stepper:
         quiet()
         check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
         scenario = scenario_of(scenario)
+        if scenario.engine.workers == "auto":  # no process outlives a stepper that is not closed
+            scenario = replace(scenario, engine=replace(scenario.engine, workers=1))
         self.session: Session = open_session(scenario, Overrides(model, data, algorithm, strategy))
         self.experiment: Experiment = experiment_of(
             self.session, Observers([]), _Staged(self.session.states), lambda: False

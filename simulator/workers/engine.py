@@ -14,12 +14,13 @@ from clients.core.population import CentralPart
 from clients.engines.base import Engine
 from clients.engines.evaluation import CHUNK, CohortEvaluation, Evaluation, Evaluator
 from clients.engines.progress import Progress
+from clients.engines.torch_threads import threads_restored
 from clients.training.local import count_steps
 from clients.training.task import LearningTask
 from clients.training.work import CohortUpdate, CohortWork
 from simulator.workers import passes
 from simulator.workers.dealing import Block, make_blocks
-from simulator.workers.pool import WorkerPool, threads
+from simulator.workers.pool import WorkerPool
 from simulator.workers.workplace import Share
 
 BLOCKS_EACH = 4
@@ -131,7 +132,7 @@ class PooledEvaluator(Evaluator):
         """Evaluate the loaded model on the server's examples of a round; see `Evaluator.on_central`."""
         examples = self.task.population.during(round_index).central_examples(part)
         count, model = len(examples), self._dealt_model
-        with threads(self._pool.threads):  # those of the workers: who evaluates changes no bit
+        with threads_restored(self._pool.threads):  # those of the workers: who evaluates changes no bit
             if model is None or self._seconds(examples) < DEALT_SECONDS:
                 return self.central(examples)
         self._begin(count)

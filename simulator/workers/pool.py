@@ -5,14 +5,12 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-
 from clients.core.arrays import F64
 from clients.engines.progress import Progress
+from clients.engines.torch_threads import threads_restored
 from server.rounds.experiment import RoundInterrupted
 from simulator.workers.dealing import CostModel, deal
 from simulator.workers.forking import exit_of, kill, wait_for_exit
@@ -68,14 +66,6 @@ class WorkerPool:
         self._exits: dict[int, str] = {}
         self._interrupted = ""
         self.progress: Progress | None = None
-
-    @property
-    def words(self) -> str:
-        """The workers in a few words.
-
-        Example: "2 workers of 1 thread".
-        """
-        return f"{self.size} workers of {self.threads} thread{'s' if self.threads > 1 else ''}"
 
     def silent(self, rank: int) -> None:
         """End a worker whose heart stands still: its connection then breaks, which tells the pool."""
@@ -174,7 +164,7 @@ class WorkerPool:
 
     def _own(self, job: Message) -> Message:
         """Do a job in this process, with as many threads as a worker has."""
-        with threads(self.threads):
+        with threads_restored(self.threads):
             return self._mine.answer(job)
 
     def _next(self, pending: Mapping[int, tuple[int, list[int]]]) -> tuple[int, Message | None]:
@@ -231,17 +221,3 @@ class WorkerPool:
         self._facts.events.append({"round": self.round_index, "kind": "worker_lost", "message": message})
         if self._stop_on_loss:
             self._interrupted = f"worker {rank} {how}, and engine.on_worker_loss is 'stop'"
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Set torch's number of threads for some work of this process."""
-    before = torch.get_num_threads()
-    if before == count:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -35,6 +35,7 @@ FIXED = (
     "engine.kind=stacked",
     "engine.tile=20",
     "engine.threads=1",
+    "engine.workers=1",
     "engine.compile=never",
     "convergence.stop=never",
     "evaluation.baselines=false",

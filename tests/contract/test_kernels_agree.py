@@ -17,11 +17,11 @@ from clients.engines.native.choice import has_kernel
 from clients.engines.native.dense import DenseKernel, dense_library
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
+from clients.engines.torch_threads import threads_restored
 from clients.training.local import Batches
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork, concatenate
-from simulator.engines.plan import threads_restored
 
 pytestmark = C_COMPILER.mark
 NUMBERS = ("params", "train_loss", "client_drift", "gradient_norm")

@@ -160,7 +160,9 @@ def test_noise_in_evaluation_is_seeded(population_of):
 def test_what_depends_on_the_batch_runs_in_the_plain_engine_with_a_reason(make, reason, population_of):
     task, work = given(population_of, make, sizes=[7, 4, 6])
     assert task.notices == (f"Only the plain engine can train the model: {reason}.",)
-    assert plan_engine(EngineOptions(threads=1), task, 2, 10)[1].reason == f"plain: cannot be stacked: {reason}"
+    assert (
+        plan_engine(EngineOptions(threads=1, workers=1), task, 2, 10)[1].reason == f"plain: cannot be stacked: {reason}"
+    )
     with pytest.raises(EngineError, match="'stacked' cannot run this model"):
         StackedEngine(task)
     params = trained(PlainEngine(task), work)
@@ -196,7 +198,9 @@ def test_state_outside_buffers_does_not_pass_from_client_to_client(population_of
         f"Only the plain engine can train the model: {reason}.",
         "Each client trains a fresh copy, so that the state does not pass from client to client.",
     )
-    assert plan_engine(EngineOptions(threads=1), task, 3, 10)[1].reason == f"plain: cannot be stacked: {reason}"
+    assert (
+        plan_engine(EngineOptions(threads=1, workers=1), task, 3, 10)[1].reason == f"plain: cannot be stacked: {reason}"
+    )
     engine = PlainEngine(task)
     params = trained(engine, work)
     assert torch.equal(params, trained(engine, work))

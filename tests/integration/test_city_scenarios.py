@@ -23,7 +23,14 @@ SMALL = {
     "digits": ["partition.clients=12", "evaluation.baselines=false"],
 }
 """Fewer clients and shorter worlds, by the kind of data."""
-FAST = ["run.rounds=2", "algorithm.cohort=4", "engine.kind=stacked", "engine.tile=4", "engine.threads=1"]
+FAST = [
+    "run.rounds=2",
+    "algorithm.cohort=4",
+    "engine.kind=stacked",
+    "engine.tile=4",
+    "engine.threads=1",
+    "engine.workers=1",
+]
 
 
 def short_run(name: str) -> Run:

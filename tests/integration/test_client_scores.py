@@ -13,7 +13,8 @@ from server.record.records import RunFolder
 
 SETS = ["run.rounds=7", "evaluation.federated_every=3", "run.checkpoint_rounds=1", "partition.clients=12",
         "algorithm.cohort=5", "convergence.stop=never",
-        "engine.kind=stacked", "engine.tile=5", "engine.threads=1", "engine.compile=never"]  # fmt: skip
+        "engine.kind=stacked", "engine.tile=5", "engine.threads=1", "engine.workers=1",
+        "engine.compile=never"]  # fmt: skip
 
 
 def run(folder: Path, *sets: str, **more):

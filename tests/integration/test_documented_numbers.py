@@ -19,7 +19,7 @@ from simulator.scenario.sections import load_scenario
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-FIXED = ("engine.kind=stacked", "engine.threads=1")
+FIXED = ("engine.kind=stacked", "engine.threads=1", "engine.workers=1")
 NUMBER = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?(?!\w)")
 BY_THE_MACHINE = (r"engine [^\n]*", r"[\d,]+ clients/s", r"runs/\S+", r"[━╸╺─]+")
 """What a run prints of the machine and its clock."""

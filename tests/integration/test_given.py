@@ -494,7 +494,7 @@ def test_client_that_raises_is_named_and_its_error_chained() -> None:
         return client(k)
 
     population = fs.custom_population(broken, [3, 3, 3, 3], outputs=3)
-    sets = ["algorithm.cohort=", "evaluation.baselines=false", "run.rounds=2", "engine.threads=1"]
+    sets = ["algorithm.cohort=", "evaluation.baselines=false", "run.rounds=2", "engine.threads=1", "engine.workers=1"]
     with pytest.raises(DataError) as error:
         fs.simulate(fs.load_scenario("digits-iid", sets=sets), model=nn.Linear(2, 3), data=population, record=False)
     line = broken.__code__.co_firstlineno + 2

@@ -12,7 +12,8 @@ from flwr.serverapp.strategy import FedAvg
 
 import fedscape as fs
 
-SCENARIO = ["run.rounds=4", "engine.kind=stacked", "engine.tile=20", "engine.threads=1", "engine.compile=never",
+SCENARIO = ["run.rounds=4", "engine.kind=stacked", "engine.tile=20", "engine.threads=1", "engine.workers=1",
+            "engine.compile=never",
             "convergence.stop=never"]  # fmt: skip
 
 

@@ -34,6 +34,7 @@ SIZES = [9, 14, 6, 11, 8]
 SETS = (
     "algorithm.cohort=3", "convergence.target=", "evaluation.baselines=false", "evaluation.federated_every=2",
     "run.rounds=5", "local.batch_size=4", "local.local_epochs=2", "local.drop_last=true", "engine.threads=1",
+    "engine.workers=1",
 )  # fmt: skip
 
 

@@ -64,7 +64,13 @@ def browser() -> Iterator[Chromium]:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a real run of a few rounds."""
-    sets = ("evaluation.gradient_every=4", "run.rounds=24", "convergence.target.at_least=0.5", "engine.threads=1")
+    sets = (
+        "evaluation.gradient_every=4",
+        "run.rounds=24",
+        "convergence.target.at_least=0.5",
+        "engine.threads=1",
+        "engine.workers=1",
+    )
     return simulate(digits(*sets), out=tmp_path_factory.mktemp("runs") / "real")
 
 

@@ -199,7 +199,13 @@ def test_run_killed_before_any_of_its_last_files_ends_as_the_uninterrupted_run(t
     from run_folders import assert_same_run
 
     # A run without environment.json chooses anew what is not named here.
-    sets = ["run.checkpoint_seconds=1e6", "engine.kind=stacked", "engine.tile=2", "engine.threads=1"]
+    sets = [
+        "run.checkpoint_seconds=1e6",
+        "engine.kind=stacked",
+        "engine.tile=2",
+        "engine.threads=1",
+        "engine.workers=1",
+    ]
     command = ["run", "quadratic-two-clients", *(word for key in sets for word in ("--set", key)), "--out"]
     with player() as play:
         play.start([*command, str(tmp_path / "whole")])

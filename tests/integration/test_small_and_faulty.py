@@ -17,7 +17,7 @@ from simulator.scenario.sections import load_scenario
 
 FIXED = ["algorithm.cohort=", "convergence.stop=never", "convergence.target=", "convergence.plateau=",
          "convergence.agreement=", "evaluation.baselines=false", "evaluation.federated_every=2", "run.rounds=4",
-         "engine.threads=1", "engine.compile=never"]  # fmt: skip
+         "engine.threads=1", "engine.workers=1", "engine.compile=never"]  # fmt: skip
 STUCK = ["faults.stuck.kind=stuck_at", "faults.stuck.severity=0.8", "faults.stuck.schedule.start=2"]
 FLIP = ["faults.flip.kind=label_symmetric", "faults.flip.severity=0.8", "faults.flip.schedule.stop=4"]
 DRIFTS = [

@@ -98,7 +98,9 @@ def evaluate(message: Message, context: Context) -> Message:
 def scenario(*sets: str) -> Scenario:
     """Return a scenario of which only [algorithm], [evaluation], [convergence] and [run] matter here."""
     fixed = ["algorithm.cohort=", "evaluation.federated_every=2", "convergence.stop=never", "run.rounds=4"]
-    return load_scenario("digits-iid", sets=[*fixed, "convergence.error_free=", "engine.threads=1", *sets])
+    return load_scenario(
+        "digits-iid", sets=[*fixed, "convergence.error_free=", "engine.threads=1", "engine.workers=1", *sets]
+    )
 
 
 def run_app(client_app: ClientApp, *sets: str, clients: int = CLIENTS, **given: object) -> Run:

@@ -35,6 +35,7 @@ DIGITS = (
     "engine.tile=4",
     "engine.compile=never",
     "engine.threads=1",
+    "engine.workers=1",
     "run.rounds=8",
 )
 """A small federation on real digits, a few milliseconds a round."""

@@ -147,7 +147,7 @@ RUN = table(
     _each("label_emd label_js smallest_client median_client largest_client measured_on_clients", maybe(number))
     | _each("clients examples parameters rounds", whole)
     | _each("cohort seed", maybe(number))
-    | _each("scenario title algorithm model engine engine_reason version data error run_id", maybe(text))
+    | _each("scenario title algorithm model engine engine_words engine_reason version data error run_id", maybe(text))
     | _each("notices scenario_notices from_python", maybe(list_of(text)))
     | {"engine_plan": maybe(_PLAN), "data_facts": maybe(table({})), "foreseen_seconds": maybe(_NUMBERS)},
 )

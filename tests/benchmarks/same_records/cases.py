@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STACKED = ("engine.kind=stacked", "engine.tile=3", "engine.threads=1", "engine.compile=never")
-PLAIN = ("engine.kind=plain", "engine.tile=", "engine.threads=1", "engine.compile=never")
+STACKED = ("engine.kind=stacked", "engine.tile=3", "engine.threads=1", "engine.workers=1", "engine.compile=never")
+PLAIN = ("engine.kind=plain", "engine.tile=", "engine.threads=1", "engine.workers=1", "engine.compile=never")
 TILES = ("engine.keep_bytes=1000",)
 """With so little memory, no cohort is kept whole; updates are summed tile by tile."""
 
@@ -255,7 +255,9 @@ CASES: dict[str, Case] = {
     "flower-krum": _case("digits", parts="flower_krum"),
     "flower-trimmed-mean": _case("digits", parts="flower_trimmed_mean"),
     "flower-wrapper": _case("digits", parts="flower_clipping"),
-    "flower-client-app": Case("python", ("engine.threads=1", "evaluation.gradient_every=0"), parts="client_app"),
+    "flower-client-app": Case(
+        "python", ("engine.threads=1", "engine.workers=1", "evaluation.gradient_every=0"), parts="client_app"
+    ),
     # Stopping and resuming.
     "resume-fedavg": _case("digits", "run.rounds=6", cuts=(2, 2)),
     "resume-scaffold": _algorithm("scaffold", "run.rounds=5", cuts=(2,)),

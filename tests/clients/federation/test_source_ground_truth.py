@@ -142,7 +142,7 @@ def test_ground_truth_survives_faults_features_and_drifts(tmp_path: Path) -> Non
     assert truth["source"] == {"name": "bridge", **clean.history.ground_truth()}
     fs.simulate(
         fs.load_scenario("city-bridge", sets=["data.clients=6", "data.windows=12", "algorithm.cohort=3", "run.rounds=1",
-                                              "evaluation.baselines=false", "engine.threads=1"]),
+                                              "evaluation.baselines=false", "engine.threads=1", "engine.workers=1"]),
         out=tmp_path / "run",
     )  # fmt: skip
     written = RunFolder(tmp_path / "run").read_truth()

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 COMMAND = f"{sys.executable} -m simulator.cli"
 SHORT = (
     "run --set run.rounds=3 --set convergence.stop=never"
-    " --set engine.kind=stacked --set engine.tile=20 --set engine.threads=1"
+    " --set engine.kind=stacked --set engine.tile=20 --set engine.threads=1 --set engine.workers=1"
 )
 HEAVY = (
     "torch", "flwr", "sklearn", "pyarrow", "scipy", "matplotlib", "starlette", "httpx", "numpy", "pydantic",

@@ -123,6 +123,12 @@ def test_header_names_scenario_clients_model_and_engine() -> None:
     )
 
 
+def test_header_names_workers_and_tile_in_the_words_of_the_plan() -> None:
+    stream = io.StringIO()
+    ConsoleObserver(stream).run_started(FACTS | {"engine": "stacked", "engine_words": "stacked, 2 workers, tile 5"})
+    assert "\n  engine stacked, 2 workers, tile 5 (probe: plain 41 ms a round, stacked 3 ms)\n" in stream.getvalue()
+
+
 def test_header_explains_the_error_of_forecasts() -> None:
     stream = io.StringIO()
     ConsoleObserver(stream).run_started(FACTS | {"error": "root mean squared error, in deviations of the readings"})

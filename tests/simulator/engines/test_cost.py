@@ -42,6 +42,24 @@ def task(population_of: Any) -> LearningTask:
         (EnginePlan("stacked", 5, False, "", {"stacked": 2.0}), 2.0),  # a given tile, wider than the cohort
         (EnginePlan("stacked", None, True, "", {"stacked": 2.0, "compiled": 0.5}), 0.5),
         (EnginePlan("stacked", None, False, ""), None),
+        (
+            EnginePlan(
+                "stacked",
+                5,
+                False,
+                "",
+                {"stacked, tiles of 5, 1 thread": 2.0, "stacked, tiles of 5, 2 threads": 1.0},
+                threads=1,
+            ),
+            2.0,
+        ),
+        (
+            EnginePlan(
+                "plain", None, False, "", {"plain, 1 thread": 2.0, "plain, 2 workers": 1.2}, threads=1, workers=2
+            ),
+            1.2,
+        ),
+        (EnginePlan("stacked", 5, False, "", {"stacked, tiles of 5": 2.0}, threads=1, workers=2), 2.0),  # not tried
     ],
 )
 def test_seconds_of_a_round_are_those_of_the_chosen_engine(plan: EnginePlan, seconds: float | None) -> None:
@@ -116,7 +134,14 @@ def test_round_of_a_few_seconds_has_no_words() -> None:
 
 
 def test_long_round_is_announced_in_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = ["world.days=14", "data.clients=6", "algorithm.cohort=3", "engine.kind=plain", "engine.threads=1"]
+    sets = [
+        "world.days=14",
+        "data.clients=6",
+        "algorithm.cohort=3",
+        "engine.kind=plain",
+        "engine.threads=1",
+        "engine.workers=1",
+    ]
     session = open_session(load_scenario("city-traffic", sets=sets), Overrides())
     cost, words = cost_of(session)
     assert cost is not None

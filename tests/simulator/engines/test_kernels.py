@@ -14,6 +14,7 @@ from torch import nn
 from clients.core.errors import EngineError, UserError
 from clients.engines.native import build
 from clients.engines.native.choice import NO_KERNEL, has_kernel, kernel_of
+from clients.engines.torch_threads import threads_restored
 from clients.models.build import build_model
 from clients.models.options import GruOptions, MlpOptions, SoftmaxOptions
 from clients.training import rules
@@ -21,7 +22,7 @@ from clients.training.options import LocalOptions
 from clients.training.task import make_task
 from clients.training.work import CohortWork
 from simulator.engines.options import EngineOptions
-from simulator.engines.plan import EnginePlan, engine_from_plan, threads_restored
+from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
 
 

@@ -9,9 +9,9 @@ import pytest
 
 import fedscape as fs
 from clients.core.errors import UserError
+from clients.engines.torch_threads import threads_restored
 from simulator.engines.limits import Limit, memory_limit, memory_used, processors
 from simulator.engines.memory import Part, check_memory, parts_of
-from simulator.engines.plan import threads_restored
 from simulator.runs.building import Overrides
 from simulator.runs.session import open_session
 from simulator.scenario.sections import load_scenario
@@ -98,12 +98,15 @@ def test_parts_grow_with_what_they_are_named_for() -> None:
         session = open_session(
             load_scenario(SMALL, sets={k.replace("__", "."): v for k, v in change.items()}), Overrides()
         )
+        session.close()
         parts = parts_of(session.task, session.scenario.engine, cohort=2, rounds=10, states=1)
         return {part.name.split(" of ")[0].split(" in ")[0]: part.bytes for part in parts}
 
-    small, wide = sizes(), sizes(model__kind="mlp", model__hidden=[1000])
+    small, wide = sizes(engine__workers=1), sizes(model__kind="mlp", model__hidden=[1000])
     assert wide["the model"] > 50 * small["the model"]
     assert wide["what clients keep between rounds"] > 50 * small["what clients keep between rounds"]
+    tile = {n: sizes(engine__workers=n, engine__kind="stacked", engine__tile=1)["a tile"] for n in (1, 2)}
+    assert tile[2] == 2 * tile[1]
     assert small["the updates"] == 2 * 650 * 4  # two clients of 64 x 10 + 10 parameters in float32
 
 

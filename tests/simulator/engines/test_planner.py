@@ -13,28 +13,30 @@ from torch import nn
 
 from clients.core.errors import DataError, EngineError, UserError
 from clients.engines.plain import PlainEngine
+from clients.engines.programs import make_program
 from clients.engines.recurrent import GruProgram
 from clients.engines.stacked import StackedEngine
+from clients.engines.torch_threads import threads_restored
 from clients.models.build import build_model
 from clients.models.options import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
-from clients.training.task import make_task
+from clients.training.task import make_task, probe_examples
 from clients.training.work import CohortWork
-from simulator.engines.compiling import compile_where_it_pays, compiled_widths, compiler_missing
+from simulator.engines.compiling import Compiled, compile_where_it_pays, compiled_widths, compiler_missing
 from simulator.engines.options import EngineOptions
-from simulator.engines.plan import EnginePlan, engine_from_plan, threads_restored
+from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.planner import plan_engine
 from simulator.engines.probe import (
     Cost,
     Sample,
     largest_tile,
     make_sample,
-    measure,
     plain_round,
     stacked_round,
     tile_widths,
 )
+from simulator.engines.timing import Candidate, Stopwatch, measure
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +97,26 @@ class Lstm(Module):
         return self.lstm(x.unsqueeze(-1))[0][:, -1]
 
 
+class FakeWatch(Stopwatch):
+    """Says how long steps take, and trains nothing: `costs` has the cost of a candidate."""
+
+    def __init__(self, costs, sample, program):
+        super().__init__(sample, program)
+        self.costs = costs
+
+    def of(self, sample):
+        return FakeWatch(self.costs, sample, None)
+
+    def seconds(self, candidate, steps):
+        cost = self.costs(candidate)
+        return cost.setup + cost.step * steps
+
+
+def faked(costs):
+    """Return what makes a watch with given costs, candidate -> cost."""
+    return lambda sample, program: FakeWatch(costs, sample, program)
+
+
 def task_of(module, population_of, sizes=(9, 4, 7, 12, 5, 8), shape=(6,), task="classification", **local):
     population = population_of(list(sizes), shape, 3, task)
     module = module if isinstance(module, nn.Module) else build_model(module, population, 0)
@@ -123,24 +145,22 @@ def test_auto_times_both_and_takes_the_faster(population_of):
     assert torch.equal(start, task.initial()[0])
 
 
-def test_auto_takes_plain_where_that_is_faster(population_of, monkeypatch):
+def test_auto_takes_plain_where_that_is_faster(population_of):
     task = task_of(SoftmaxOptions(), population_of)
-    cost = {PlainEngine: Cost(0.0, 1e-3)}
-    monkeypatch.setattr("simulator.engines.planner.measure", lambda build, *_: cost.get(build, Cost(0.5, 1e-3)))
-    engine, plan = plan_engine(EngineOptions(threads=1), task, 6, 100)
+    watch = faked(lambda c: Cost(0.0, 1e-3) if c.engine == "plain" else Cost(0.01, 1e-3))
+    engine, plan = plan_engine(EngineOptions(threads=1, workers=1), task, 6, 100, watch=watch)
     assert plan.engine == engine.name == "plain"
     assert plan.tile is None
-    # Of 26 steps two clients take 1 ms each; the tile of all six takes 0.5 s and 6 steps.
-    assert plan.reason == "probe: stacked 506 ms a round, plain 13 ms"
+    # Of 26 steps two clients take 1 ms each; the tile of all six takes 10 ms and 6 steps.
+    assert plan.reason == "probe: stacked 16 ms a round, plain 13 ms"
 
 
-def test_auto_takes_the_fastest_tile(population_of, monkeypatch):
+def test_auto_takes_the_fastest_tile(population_of):
     task = task_of(SoftmaxOptions(), population_of, [8] * 16)
     steps = {1: 4.0, 2: 4.0, 4: 4.0, 8: 4.1, 16: 80.0}
-    monkeypatch.setattr(
-        "simulator.engines.planner.measure", lambda build, sample, width: Cost(0.0, 1e-4 * steps[width])
-    )
-    engine, plan = plan_engine(EngineOptions(kind="stacked", threads=1, native="never"), task, 16, 100)
+    watch = faked(lambda c: Cost(0.0, 1e-4 * steps[c.width]))
+    options = EngineOptions(kind="stacked", threads=1, workers=1, native="never")
+    engine, plan = plan_engine(options, task, 16, 100, watch=watch)
     assert (plan.tile, engine.tile) == (8, 8)
     assert plan.reason == "probe: stacked in tiles of 8: 3.3 ms a round"
     assert "plain" not in plan.probes
@@ -149,7 +169,7 @@ def test_auto_takes_the_fastest_tile(population_of, monkeypatch):
 @pytest.mark.parametrize("module", [Branching, Reading, Drawing, Lstm, Counting, Changing])
 def test_model_that_cannot_be_stacked_runs_plain_with_the_reason(module, population_of):
     task = task_of(module(), population_of, sizes=(9, 4, 7))
-    engine, plan = plan_engine(EngineOptions(threads=1), task, 3, 1000)
+    engine, plan = plan_engine(EngineOptions(threads=1, workers=1), task, 3, 1000)
     assert plan.engine == engine.name == "plain"
     assert plan.reason.startswith("plain: cannot be stacked: ")
     assert "\n" not in plan.reason
@@ -165,10 +185,11 @@ def test_model_that_cannot_be_stacked_runs_plain_with_the_reason(module, populat
 
 def test_named_engine_is_used_without_timing_others(population_of):
     task = task_of(SoftmaxOptions(), population_of)
-    engine, plan = plan_engine(EngineOptions(kind="plain", threads=1), task, 6, 100)
+    engine, plan = plan_engine(EngineOptions(kind="plain", threads=1), task, 6, 1)
     assert isinstance(engine, PlainEngine)
-    assert (plan.engine, list(plan.probes), plan.reason) == ("plain", ["plain"], "plain: as configured")
-    engine, plan = plan_engine(EngineOptions(kind="stacked", tile=2), task, 6, 100)
+    assert (plan.engine, list(plan.probes)) == ("plain", ["plain"])
+    assert plan.reason == "plain: as configured; one worker: the run is short"
+    engine, plan = plan_engine(EngineOptions(kind="stacked", tile=2), task, 6, 1)
     assert isinstance(engine, StackedEngine)
     assert engine.tile == plan.tile == 2
     assert [len(t) for t in engine.tiles(work_of(task))] == [2, 2, 2]
@@ -187,19 +208,17 @@ def test_plan_survives_json_and_builds_the_same_engine(kind, population_of):
     assert torch.equal(rebuilt.train(work, {})[0].params, engine.train(work, {})[0].params)
 
 
-def test_threads_are_the_faster_of_one_and_all_unless_configured(population_of, monkeypatch):
+def test_threads_are_the_faster_of_one_and_all_unless_configured(population_of):
     task = task_of(SoftmaxOptions(), population_of)
     torch.set_num_threads(2)
     for slow, chosen in ((1, 2), (2, 1)):
-        monkeypatch.setattr(
-            "simulator.engines.planner.measure", lambda *_, slow=slow: Cost(0.0, 1 + (torch.get_num_threads() == slow))
-        )
+        watch = faked(lambda c, slow=slow: Cost(0.0, 1e-3 * (1 + (c.threads == slow))))
         for options in (EngineOptions(), EngineOptions(kind="plain"), EngineOptions(kind="stacked")):
             torch.set_num_threads(2)
-            _, plan = plan_engine(options, task, 6, 10)
+            _, plan = plan_engine(options, task, 6, 10, watch=watch)
             assert torch.get_num_threads() == plan.threads == chosen
             assert f"({chosen} thread" in plan.reason
-    _, plan = plan_engine(EngineOptions(threads=2), task, 6, 10)
+    _, plan = plan_engine(EngineOptions(threads=2, workers=1), task, 6, 10)
     assert torch.get_num_threads() == plan.threads == 2
     assert "thread" not in plan.reason
     with threads_restored():
@@ -270,7 +289,8 @@ def test_sample_has_only_clients_with_examples(population_of):
     assert sample.clients.tolist() == [1, 4, 6]
     assert sample.steps.tolist() == [5, 3, 2]
     assert make_sample(task, 100).clients.tolist() == [1, 3, 4, 6]
-    cost = measure(PlainEngine, sample, 2)
+    watch = Stopwatch(sample, None)
+    cost = measure(lambda steps: watch.seconds(Candidate("plain", 2, 1), steps), sample.longest)
     assert cost.step > 0
     assert cost.setup >= 0
 
@@ -337,6 +357,27 @@ def test_built_in_gru_does_not_use_torch_func(population_of):
     engine, plan = plan_engine(EngineOptions(kind="stacked"), task, 6, 10**9)
     assert isinstance(engine.program, GruProgram)
     assert not plan.compiled
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_compiled_program_is_made_once_for_any_number_of_workers(workers, population_of, monkeypatch):
+    made = []
+
+    def compiled(sample, tile, eager, rounds, *, forced):
+        program = make_program(sample.task, probe_examples(sample.task.population, sample.task.dtype).features)
+        made.append((program, tile, torch.get_num_threads()))
+        return Compiled(program, (3,), 4, "compiled", 1.0, 0.5)
+
+    monkeypatch.setattr("simulator.engines.planner.compile_where_it_pays", compiled)
+    torch.set_num_threads(2)
+    task = task_of(GELU, population_of, sizes=[8] * 6)
+    options = EngineOptions(kind="stacked", tile=3, workers=workers, threads=1)
+    engine, plan = plan_engine(options, task, 6, 10)
+    ((program, tile, threads),) = made
+    assert engine.program is program
+    assert (tile, threads) == (plan.tile, plan.threads) == (3, 1)
+    assert (plan.compiled, plan.workers, plan.round_seconds) == (True, workers, 0.5)
+    assert torch.get_num_threads() == (1 if workers == 1 else 2)  # the pool sets those of its workers
 
 
 @pytest.mark.slow

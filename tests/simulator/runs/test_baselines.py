@@ -19,7 +19,7 @@ from simulator.scenario.sections import load_scenario
 
 SETS = ["partition.clients=6", "partition.concentration=50", "model.kind=softmax", "model.hidden=", "model.norm=",
         "model.dropout=", "local.local_epochs=1", "algorithm.cohort=3", "engine.kind=stacked", "engine.tile=",
-        "engine.compile=never", "engine.threads=1", "run.rounds=4"]  # fmt: skip
+        "engine.compile=never", "engine.threads=1", "engine.workers=1", "run.rounds=4"]  # fmt: skip
 QUIET = [f"convergence.{criterion}=" for criterion in ("target", "plateau", "agreement")]
 NEVER = ("drifts.turn.kind=abrupt", "drifts.turn.start=1000")
 TURNED = ("drifts.turn.kind=abrupt", "drifts.turn.strength=1.0")

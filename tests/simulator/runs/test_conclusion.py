@@ -59,7 +59,7 @@ def test_missing_model_offers_to_resume_only_a_run_that_is_not_over(tmp_path: Pa
 
 
 def test_run_that_diverges_in_round_1_keeps_the_initial_model(tmp_path: Path) -> None:
-    sets = ["local.local_lr=1e12", "engine.kind=stacked", "engine.threads=1"]
+    sets = ["local.local_lr=1e12", "engine.kind=stacked", "engine.threads=1", "engine.workers=1"]
     run = simulate(load_scenario("digits-diverges", sets=sets), out=tmp_path / "run")
     assert run.verdict.headline == "Diverged at round 1"
     assert run.verdict.quantity is not None
@@ -70,7 +70,7 @@ def test_run_that_diverges_in_round_1_keeps_the_initial_model(tmp_path: Path) ->
 
 
 def test_run_that_does_not_converge_names_the_criteria_that_do_not_hold() -> None:
-    sets = ["run.rounds=2", "engine.kind=stacked", "engine.threads=1", "evaluation.baselines=false"]
+    sets = ["run.rounds=2", "engine.kind=stacked", "engine.threads=1", "engine.workers=1", "evaluation.baselines=false"]
     run = simulate(load_scenario("digits-label-skew", sets=sets), record=False)
     assert run.verdict.headline == "Stopped at round 2"
     assert run.verdict.reasons[0] == "the budget of 2 rounds is spent"

@@ -134,7 +134,7 @@ def test_dropped_keys_stand_in_the_record_also_of_a_resumed_run(tmp_path: Path) 
 
 def test_run_whose_algorithm_fixes_local_work_can_be_read_and_resumed(tmp_path: Path) -> None:
     sets = ["algorithm.kind=fedsgd", "rounds=4", "convergence.stop=never", "evaluation.baselines=false", "clients=10"]
-    sets += ["cohort=4", "engine.kind=plain", "engine.threads=1"]
+    sets += ["cohort=4", "engine.kind=plain", "engine.threads=1", "engine.workers=1"]
     scenario = load_scenario("digits-iid", sets=sets)
     calls = iter([False, True])
     simulate(scenario, out=tmp_path / "run", stop_asked=lambda: next(calls))

@@ -1,0 +1,173 @@
+"""Several workers are chosen where a trial shows that they pay; otherwise the reason says why there is one."""
+
+import numpy as np
+import pytest
+
+from clients.engines.torch_threads import threads_restored
+from clients.models.build import build_model
+from clients.models.options import MlpOptions
+from clients.training.options import LocalOptions
+from clients.training.task import make_task
+from simulator.engines import worker_count
+from simulator.engines.options import EngineOptions
+from simulator.engines.planner import plan_engine
+from simulator.engines.probe import Cost, largest_tile, make_sample
+from simulator.engines.timing import Stopwatch
+from simulator.engines.trial import Trial, TrialError
+from simulator.engines.worker_count import shared_width
+
+LONG = 1000
+
+
+@pytest.fixture(autouse=True)
+def _two_processors(monkeypatch):
+    monkeypatch.setattr(worker_count, "processors", lambda: 2)
+    monkeypatch.setattr(worker_count, "obstacle", lambda task: "")
+    with threads_restored(2):
+        yield
+
+
+@pytest.fixture
+def task(population_of):
+    population = population_of([40] * 20, (6,), 3, "classification")
+    return make_task(
+        build_model(MlpOptions(hidden=(4,)), population, 0), population, LocalOptions(batch_size=4), seed=2
+    )
+
+
+class Watch(Stopwatch):
+    """A step of a client takes a millisecond, in tiles of any width, on any number of threads."""
+
+    def of(self, sample):
+        return Watch(sample, None)
+
+    def seconds(self, candidate, steps):
+        return 1e-3 * steps * candidate.width
+
+
+class FakeTrial:
+    """Reports that steps of workers take `factor` times as long as alone."""
+
+    def __init__(self, factor=1.0, exchange=0.0, start=0.0):
+        self.factor, self.exchange, self.start = factor, exchange, start
+        self.workers = []
+
+    def __call__(self, timings, *, size, expected, between):
+        self.workers.append(len(timings))
+        between()
+        for timing in timings:
+            timing.burst(0.0)
+        costs = tuple(Cost(0.0, self.factor * timing.cost.step) for timing in timings)
+        return Trial(costs, self.exchange, self.start)
+
+
+def planned(task, trial, rounds=LONG, **options):
+    return plan_engine(EngineOptions(**options), task, 20, rounds, watch=Watch, trial=trial)[1]
+
+
+def test_workers_are_chosen_where_the_trial_shows_a_gain(task):
+    trial = FakeTrial(factor=1.2)
+    plan = planned(task, trial)
+    assert (plan.workers, plan.threads, trial.workers) == (2, 1, [2])
+    assert plan.reason.startswith("probe: stacked")
+    # 20 clients x 10 steps of 1 ms, shared by two, 1.2 times as slow; and 1 ms of messages.
+    assert plan.round_seconds == pytest.approx(0.121, rel=0.01)
+    assert plan.reason.endswith("; 2 workers 121 ms")
+    assert plan.words == f"{plan.engine}, 2 workers" + (f", tile {plan.tile}" if plan.tile else "")
+
+
+@pytest.mark.parametrize("factor", [1.85, 2.0, 4.0])
+def test_one_worker_stays_where_the_gain_is_small(task, factor):
+    plan = planned(task, FakeTrial(factor))
+    assert plan.workers == 1
+    assert plan.reason.endswith(f"; one worker: 2 workers {100 * factor + 1:.0f} ms")
+    assert plan.round_seconds == pytest.approx(0.2, rel=0.01)
+
+
+def test_cost_of_parameters_a_round_counts(task):
+    assert planned(task, FakeTrial(exchange=0.05)).workers == 2
+    assert planned(task, FakeTrial(exchange=0.1)).workers == 1
+
+
+def test_updates_that_are_not_kept_come_back_as_sums(task):
+    """A sum of each block comes back through the connection, so an exchange costs five times as much."""
+    assert planned(task, FakeTrial(exchange=0.01), keep_bytes=1000).workers == 2
+    assert planned(task, FakeTrial(exchange=0.02), keep_bytes=1000).workers == 1
+
+
+def test_short_run_has_no_trial(task):
+    trial = FakeTrial()
+    plan = planned(task, trial, rounds=9)  # 0.2 s each
+    assert (plan.workers, trial.workers) == (1, [])
+    assert plan.reason.endswith("; one worker: the run is short")
+
+
+def test_gain_must_repay_the_start(task):
+    plan = planned(task, FakeTrial(1.0, start=60.0), rounds=100)
+    assert plan.workers == 1
+    assert plan.reason.endswith("; one worker: 2 workers 101 ms, which the run is too short to repay")
+
+
+def test_failed_trial_means_one_worker(task):
+    def fails(timings, **others):
+        raise TrialError("a process did not answer")
+
+    plan = planned(task, fails)
+    assert plan.workers == 1
+    assert plan.reason.endswith("; one worker: a trial of 2 failed: a process did not answer")
+
+
+def test_obstacle_means_one_worker(task, monkeypatch):
+    monkeypatch.setattr(worker_count, "obstacle", lambda task: "a process that uses CUDA cannot be forked")
+    trial = FakeTrial()
+    plan = planned(task, trial)
+    assert (plan.workers, trial.workers) == (1, [])
+    assert plan.reason.endswith("; one worker: a process that uses CUDA cannot be forked")
+
+
+@pytest.mark.parametrize(
+    ("processors", "threads", "workers"), [(1, None, 1), (2, 1, 2), (2, 2, 1), (4, None, 4), (4, 2, 2), (64, None, 20)]
+)
+def test_workers_are_as_many_as_processors_and_clients_allow(task, monkeypatch, processors, threads, workers):
+    monkeypatch.setattr(worker_count, "processors", lambda: processors)
+    trial = FakeTrial()
+    plan = planned(task, trial, threads=threads)
+    assert trial.workers == ([workers] if workers > 1 else [])
+    assert plan.workers == workers
+    if workers > 1:
+        assert plan.threads == threads or max(1, processors // workers)
+        assert workers * plan.threads <= processors
+
+
+def test_named_number_of_workers_has_no_trial(task):
+    trial = FakeTrial(factor=100.0)
+    for workers in (1, 2, 3):
+        plan = planned(task, trial, workers=workers, kind="stacked")
+        assert plan.workers == workers
+        assert plan.threads in ((1, 2) if workers == 1 else (1,))
+        assert plan.tile is None or plan.tile <= -(-20 // workers)
+        assert "worker" not in plan.reason
+    assert trial.workers == []
+
+
+def test_tiles_of_all_workers_fit_the_memory(task):
+    sample = make_sample(task, 20)
+    for workers in (2, "auto"):
+        for tiles in (2, 4, 10):
+            keep = next(b for b in range(10**6) if largest_tile(sample, b) == tiles)
+            plan = planned(task, FakeTrial(), workers=workers, kind="stacked", keep_bytes=keep)
+            assert plan.workers == 2
+            assert largest_tile(sample, keep) >= 2 * plan.tile
+    wide = planned(task, FakeTrial(), kind="stacked", tile=10, keep_bytes=keep)
+    assert (wide.workers, wide.tile) == (1, 10)
+    assert wide.reason.endswith("; one worker: 2 tiles do not fit engine.keep_bytes")
+
+
+def test_tiles_are_equally_many_for_each_worker():
+    for clients in range(1, 40):
+        for width in range(1, clients + 1):
+            for workers in range(1, 6):
+                shared = shared_width(clients, width, workers)
+                assert 1 <= shared <= width
+                parts = len(np.array_split(np.arange(clients), -(-clients // shared)))
+                assert parts >= min(workers, clients)
