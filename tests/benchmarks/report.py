@@ -205,11 +205,11 @@ def _growth(part: dict[str, Any]) -> str:
     rows = [
         [_marked(f"{r['clients']:,}", r), f"{r['cohort']:,}", r["kind"], str(r["rounds"]), duration(r["seconds"]),
          f"{r['late'] / r['early']:.2f}", duration(r["to_first_round"]), f"{r['peak'] / 1e6:.0f} MB",
-         f"{r['own'][1] / 1e6:.0f} MB"]
+         f"{r['own'][2] / 1e6:.0f}, {r['own'][4] / 1e6:.0f} MB"]
         for r in part["points"]
     ]  # fmt: skip
     heads = ["clients", "cohort", "algorithm", "rounds", "a round", "last fifth to first", "to the first round", "peak",
-             "without files"]  # fmt: skip
+             "without files, at half and at the end"]  # fmt: skip
     r = part["rounds"]
     windows = ", ".join(f"{duration(seconds)} at round {int(at):,}" for at, seconds in r["beside_training"].items())
     return (

@@ -148,6 +148,25 @@ def test_stepper_closes_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         stepper.client_state("client_variate", torch.arange(8).numpy())
 
 
+@FORKS
+def test_workers_do_not_hold_the_file_of_states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_states, "KEPT_IN_MEMORY", 0)
+    held: list[set[str]] = []
+
+    def look() -> bool:
+        workers = [
+            child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
+        ]
+        files = [link for worker in workers for link in Path(f"/proc/{worker}/fd").iterdir()]
+        held.append({os.readlink(link) for link in files if link.is_symlink()})
+        return False
+
+    simulate(digits(*SCAFFOLD, "engine.workers=2", "run.rounds=2"), out=tmp_path / "run", stop_asked=look)
+    assert held
+    assert all(any("socket" in name for name in names) for names in held), "workers are looked at"
+    assert not [name for names in held for name in names if name.startswith(str(tmp_path))]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_states_of_many_clients_take_no_memory_of_the_process(tmp_path: Path) -> None:
     done = script("memory", str(tmp_path / "run"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from clients.core.errors import RunFolderError
-from clients.training.kept.lazy_rows import LazyRows
+from clients.training.kept.lazy_rows import BLOCK, LazyRows
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.client_pieces import first_to_merge
 from server.record.tensor_files import read_tensors, write_tensors
@@ -91,6 +91,38 @@ def test_save_writes_only_changed_clients(tmp_path: Path) -> None:
     values = checkpoint.client_states["control"][1].tensor()
     assert values.sum().item() == 100
     assert values[7].sum().item() == 100
+
+
+def test_lazy_rows_make_the_same_file_as_a_tensor(tmp_path: Path) -> None:
+    values = torch.arange(7 * 6.0).reshape(7, 3, 2)
+    whole = write_tensors(tmp_path / "whole", {"before": values[:2], "control": values})
+    lazy = write_tensors(tmp_path / "lazy", {"before": values[:2], "control": LazyRows.of(values)})
+    assert (lazy.size, lazy.crc32) == (whole.size, whole.crc32)
+    assert (tmp_path / "lazy").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize("merges", [False, True])
+def test_client_states_are_written_in_blocks_and_each_row_once(tmp_path: Path, merges: bool) -> None:
+    """So no checkpoint holds all client states in memory."""
+    read: list[Tensor] = []
+    values = torch.arange(40.0)[:, None].expand(40, 1 << 18)  # rows of a megabyte
+
+    def take(places: Tensor) -> Tensor:
+        read.append(places)
+        return values[places]
+
+    store = CheckpointStore(tmp_path, most_pieces=1)
+    if merges:
+        store.save(1, {}, {}, {"control": (np.array([3, 70]), LazyRows.of(values[[0, 0]] + 0.5))})
+    store.save(2, {}, {}, {"control": (np.arange(40), LazyRows(tuple(values.shape), values.dtype, take))})
+    assert torch.cat(read).tolist() == list(range(40))
+    assert max(map(len, read)) <= BLOCK >> 20
+    checkpoint = CheckpointStore(tmp_path).load()
+    assert checkpoint is not None
+    clients, saved = checkpoint.client_states["control"]
+    assert clients.tolist() == [*range(40), *([70] if merges else [])]
+    firsts = torch.cat([block[:, 0] for block in saved.blocks()]).tolist()
+    assert firsts == [*range(40), *([0.5] if merges else [])]
 
 
 def test_several_states_and_every_dtype_load_unchanged(tmp_path: Path) -> None:
