@@ -141,7 +141,7 @@ class PooledEvaluator(Evaluator):
     def clients(self, clients: I64, round_index: int = 0) -> CohortEvaluation:
         """Evaluate the loaded model on clients; see `Evaluator.clients`."""
         sizes, model = self.task.population.during(round_index).sizes[clients], self._dealt_model
-        if model is None or int(sizes.sum(dtype=np.int64)) < DEALT_EXAMPLES or len(clients) < self._pool.size:
+        if model is None or int(sizes.sum(dtype=np.int64)) < DEALT_EXAMPLES or len(clients) < 2:
             return super().clients(clients, round_index)
         return passes.evaluate_clients(self._pool, *model, clients, round_index)
 
@@ -149,7 +149,7 @@ class PooledEvaluator(Evaluator):
         """Yield F_k of the loaded model for blocks of clients; see `Evaluator.training_losses`."""
         clients, model = np.concatenate([*blocks, np.zeros(0, np.int64)]), self._dealt_model
         examples = int(self.task.population.sizes[clients].sum(dtype=np.int64))
-        if model is None or examples < DEALT_EXAMPLES or len(clients) < self._pool.size:
+        if model is None or examples < DEALT_EXAMPLES or len(clients) < 2:
             yield from super().training_losses(blocks, round_index)
             return
         found = passes.training_losses(self._pool, *model, clients, round_index)
