@@ -16,7 +16,7 @@ from clients.engines.native import build
 from clients.engines.native.choice import NO_KERNEL, has_kernel, kernel_of
 from clients.engines.torch_threads import threads_restored
 from clients.models.build import build_model
-from clients.models.options import GruOptions, MlpOptions, SoftmaxOptions
+from clients.models.options import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions
 from clients.training import rules
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
@@ -109,11 +109,20 @@ def test_scenario_without_a_kernel_names_what_is_in_the_way(model, local, rule, 
 
 
 def test_model_of_another_form_has_no_note(population_of):
-    task = task_of(GruOptions(hidden=3), population_of, (5, 2))
+    task = task_of(SmallCnnOptions(channels=(2, 2)), population_of, (1, 4, 4))
     _, plan = plan_engine(STACKED, task, 6, 10)
     assert not plan.native
     assert "kernel" not in plan.reason
     assert kernel_of(task) == (None, NO_KERNEL)
+
+
+@C_COMPILER.mark
+def test_gru_has_a_kernel_under_every_optimiser_and_rule(population_of):
+    task = task_of(GruOptions(hidden=3), population_of, (5, 2), optimizer="adam", clip_norm=1.0)
+    engine, plan = plan_engine(STACKED, task, 6, 10, rules.proximal(0.5))
+    assert plan.native
+    assert has_kernel(engine.program)
+    assert plan.reason.endswith("; kernel in C")
 
 
 def test_missing_compiler_is_in_the_plan_and_an_error_where_a_kernel_is_demanded(population_of, no_compiler):
