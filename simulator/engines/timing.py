@@ -22,6 +22,8 @@ from simulator.engines.probe import Cost, Sample, shortened, work_of
 
 HEAVY_STEP = 0.015
 """A local step of more seconds than this is a sample of its own."""
+FINE_SECONDS = 1e-5
+"""The coarsest resolution of a clock that times steps (Windows has one of 16 ms for a thread)."""
 LIGHT_STEP = 0.003
 """Local steps of fewer seconds than this are timed four and eight at a time, others two and four at a time."""
 
@@ -72,9 +74,21 @@ class Stopwatch:
         set_threads(candidate.threads)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of slow batching rules, which the timing measures anyway
-            started = time.perf_counter()
+            clock = self._clock(candidate)
+            started = clock()
             engine.train(work, {})
-            return time.perf_counter() - started
+            return clock() - started
+
+    def _clock(self, candidate: Candidate) -> Callable[[], float]:
+        """Return the clock of a candidate.
+
+        On a busy machine a long sample is interrupted and a short one is not, which would favour narrow tiles. The
+        processor's time of one thread leaves the interruptions out. Several threads, which wait for each other, and
+        a GPU need the time of the wall.
+        """
+        is_fine = time.get_clock_info("thread_time").resolution < FINE_SECONDS
+        alone = candidate.threads == 1 and self.sample.task.device.type == "cpu"
+        return time.thread_time if is_fine and alone else time.perf_counter
 
     def _engine(self, name: str, steps: int) -> Engine:
         if (name, steps) not in self._engines:

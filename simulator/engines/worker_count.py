@@ -20,7 +20,7 @@ from simulator.engines.timing import Candidate, Stopwatch, Timing
 from simulator.engines.trial import BURST_SECONDS, Trial, TrialError, obstacle, try_workers
 from simulator.workers.dealing import deal
 
-SHORT_SECONDS = 2.0
+SHORT_SECONDS = 2.5
 """A run whose training is predicted to take less has one worker, without a trial."""
 GAIN = 0.1
 """Several workers must reduce a round's seconds by this share."""

@@ -1,6 +1,7 @@
 """The planner picks an engine and gives the reason in one line, also for an engine that cannot run."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -293,6 +294,22 @@ def test_sample_has_only_clients_with_examples(population_of):
     cost = measure(lambda steps: watch.seconds(Candidate("plain", 2, 1), steps), sample.longest)
     assert cost.step > 0
     assert cost.setup >= 0
+
+
+class Waiting(Module):
+    """Waits in each pass, as a thread does that is interrupted."""
+
+    def forward(self, x):
+        time.sleep(0.5)
+        return self.inner(x)
+
+
+@pytest.mark.skipif(time.get_clock_info("thread_time").resolution > 1e-5, reason="the clock of a thread is coarse here")
+def test_one_thread_is_timed_without_interruptions_and_several_with_them(population_of):
+    task = task_of(Waiting(), population_of, sizes=(4,))
+    watch = Stopwatch(make_sample(task, 1), None)
+    assert watch.seconds(Candidate("plain", 1, 1), 1) < 0.5
+    assert watch.seconds(Candidate("plain", 1, 2), 1) >= 0.5
 
 
 def test_compiling_is_considered_only_for_long_runs(population_of):
