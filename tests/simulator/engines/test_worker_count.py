@@ -62,7 +62,8 @@ class FakeTrial:
 
 
 def planned(task, trial, rounds=LONG, **options):
-    return plan_engine(EngineOptions(**options), task, 20, rounds, watch=Watch, trial=trial)[1]
+    made = EngineOptions(**options, native="never")
+    return plan_engine(made, task, 20, rounds, watch=Watch, trial=trial)[1]
 
 
 def test_workers_are_chosen_where_the_trial_shows_a_gain(task):
