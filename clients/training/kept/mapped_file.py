@@ -45,15 +45,16 @@ class MappedFile:
         The bytes are reserved on disk, because a page that the disk cannot take would end the process without an error.
 
         Raises:
-            RunFolderError: the disk is full; the file stays as it was.
+            RunFolderError: the disk is full, or the system maps no more; the file stays as it was.
         """
         try:
             reserve(self._file.fileno(), self.size, size)
+            grown = mmap.mmap(self._file.fileno(), size)
         except OSError as error:
             os.ftruncate(self._file.fileno(), self.size)
             raise self._refused(size - self.size, error) from error
         self._unmap()
-        self._map, self.size = mmap.mmap(self._file.fileno(), size), size
+        self._map, self.size = grown, size
 
     def rows(self, width: int, dtype: torch.dtype) -> Tensor:
         """Return the file's whole rows, [size // bytes of a row, width]; they are the file, not a copy."""
