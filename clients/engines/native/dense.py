@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -119,9 +120,11 @@ class DenseKernel:
             few: multiplications below which one thread does all.
 
         Raises:
+            ValueError: features, targets or parameters have another size than the layers.
             IndexError: a row or a label is out of range.
             MemoryError: there is no memory for the kernel.
         """
+        self._check(features, targets, start)
         k, most, width = batches.rows.shape
         steps = np.ascontiguousarray(batches.steps, np.int64)
         rows, counts = np.ascontiguousarray(batches.rows), np.ascontiguousarray(batches.counts)
@@ -153,6 +156,17 @@ class DenseKernel:
                 advance(taken - before)
             before = taken
         return out
+
+    def _check(self, features: Tensor, targets: Tensor, start: Tensor) -> None:
+        """Check the sizes of what the library reads without a look."""
+        sizes = sum(a * b for a, b in pairwise(self.widths)) + sum(
+            n * b for n, b in zip(self.widths[1:], self.biases, strict=True)
+        )
+        each = self.widths[-1] if self.regression else 1
+        fits = features.shape[1:].numel() == self.widths[0] and targets.numel() == len(features) * each
+        if not fits or start.shape != (sizes,) or start.dtype != self.dtype:
+            shapes = f"features {tuple(features.shape)}, targets {tuple(targets.shape)}, {len(start)} parameters"
+            raise ValueError(f"{shapes} of {start.dtype} do not fit layers of {self.widths} in {self.dtype}")
 
     def _features(self, features: Tensor) -> Tensor:
         """Return features of a type that the kernel reads, each example in one piece."""
