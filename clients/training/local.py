@@ -110,7 +110,7 @@ def plan_batches(
 
 def _alike(sizes: I64) -> list[I64]:
     """Group positions by similar size, so that a few large clients do not widen the arrays of small ones."""
-    if len(sizes) * int(sizes.max()) <= 2 * int(sizes.sum()) + 50_000:
+    if len(sizes) * int(sizes.max()) <= 1.5 * int(sizes.sum()) + 10_000:
         return [np.arange(len(sizes))]
     octave = np.frexp(sizes.astype(np.float64))[1]
     return [np.flatnonzero(octave == o) for o in np.unique(octave)]

@@ -211,6 +211,16 @@ def test_rows_and_labels_out_of_range_are_refused(row, label, words, population_
         kernel.train(examples.features, examples.targets, batches, work.params, lr=0.1)
 
 
+def test_sizes_that_do_not_fit_are_refused(population_of):
+    kernel, _, work = kernel_of(population_of)
+    batches = Batches(np.array([[[0, 1]]]), np.array([[2]]), np.array([1]))
+    features, targets = torch.randn(4, 4), torch.tensor([0, 1, 2, 0])
+    for wrong in ((features[:, :3], targets, work.params), (features, targets[:3], work.params),
+                  (features, targets, work.params[:-1]), (features, targets, work.params.double())):  # fmt: skip
+        with pytest.raises(ValueError, match="do not fit layers of"):
+            kernel.train(*wrong[:2], batches, wrong[2], lr=0.1)
+
+
 def apply(dtype, x, *outs):
     """Write exp, log, tanh and the sigmoid of x."""
     pointers = (ctypes.c_void_p(t.data_ptr()) for t in (x, *outs))

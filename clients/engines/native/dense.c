@@ -510,8 +510,8 @@ static int train(const void *argument, void *own, int64_t k, Team *team) {
     Step step = {.lr = (real)job->lr, .shrink = (real)job->shrink};
     int64_t measure = 0, place = 0; /* which measures come next */
     for (int64_t past = 1; past <= s; past++) measure += is_power(past), place += past <= job->exact_steps || is_power(past);
-    const int64_t first = s;
-    while (s < job->steps[k] && ((s - first) % 8 != 7 || !is_over(team))) {
+    const int64_t first = s, patience = job->num_params * job->batch < 65536 ? 8 : 1; /* steps between looks at the clock */
+    while (s < job->steps[k] && (s == first || (s - first) % patience || !is_over(team))) {
         step.measured = is_power(s + 1);
         step.placed = step.measured || s < job->exact_steps;
         const int error = take_step(job, b, k, s, &step);

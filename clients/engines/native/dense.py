@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from clients.engines.native.build import Library, load
-from clients.engines.native.kernel import INT, MACROS, POINTER, SHARED_FIELDS, Kernel, at
+from clients.engines.native.kernel import INT, MACROS, POINTER, SHARED_FIELDS, Form, Kernel, at
 from clients.training.local import Batches
 
 MOST_LAYERS = 64
@@ -46,6 +47,11 @@ class DenseKernel(Kernel):
     widths: tuple[int, ...]
     activations: tuple[str | None, ...]
     biases: tuple[bool, ...]
+
+    def _form(self) -> Form:
+        weights = sum(a * b for a, b in pairwise(self.widths))
+        biases = sum(n * b for n, b in zip(self.widths[1:], self.biases, strict=True))
+        return Form(f"layers of {self.widths}", self.widths[0], self.widths[-1], weights + biases)
 
     def _job(self, features: Tensor, width: int, shared: tuple[Any, ...]) -> Callable[[], int]:
         layers = [np.array(v, np.int64) for v in (self.widths, [ACTIVATIONS[a] for a in self.activations], self.biases)]

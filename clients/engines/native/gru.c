@@ -251,7 +251,9 @@ static int train(const void *argument, void *own, int64_t k, Team *team)
         measure += is_power(past);
         place += past <= job->exact_steps || is_power(past);
     }
-    for (const int64_t first = s; s < job->steps[k] && ((s - first) % 8 != 7 || !is_over(team));) {
+    const int64_t first = s, cost = job->num_params * job->batch * job->shape.time;
+    const int64_t patience = cost < 65536 ? 8 : 1; /* steps between looks at the clock */
+    while (s < job->steps[k] && (s == first || (s - first) % patience || !is_over(team))) {
         const int error = take_step(job, &w, &b, k, s, params);
         if (error)
             return error;

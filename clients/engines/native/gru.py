@@ -17,7 +17,7 @@ from torch import Tensor
 from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
 from clients.engines.native.build import Library, load
-from clients.engines.native.kernel import INT, MACROS, SHARED_FIELDS, Kernel, raise_for, type_obstacle
+from clients.engines.native.kernel import INT, MACROS, SHARED_FIELDS, Form, Kernel, raise_for, type_obstacle
 from clients.engines.recurrent import WEIGHTS, GruProgram
 from clients.training.task import LearningTask
 
@@ -39,6 +39,14 @@ class GruKernel(Kernel):
     hidden: int
     channels: int
     outputs: int
+
+    def _form(self) -> Form:
+        units, words = self.hidden, f"a GRU of {self.hidden} units, {self.channels} channels, {self.outputs} outputs"
+        params = 3 * units * (self.channels + units + 2) + self.outputs * (units + 1)
+        return Form(words, self.channels, self.outputs, params)
+
+    def _fits(self, shape: torch.Size) -> bool:
+        return len(shape) in (1, 2) and shape[1:].numel() == self.channels and shape.numel() > 0
 
     def _job(self, features: Tensor, width: int, shared: tuple[Any, ...]) -> Callable[[], int]:
         job = _Job(*self._shape(features.shape[1], width), *shared)
@@ -63,6 +71,7 @@ class GruKernel(Kernel):
             IndexError: a target is not a class.
             MemoryError: there is no memory for the kernel.
             TypeError: a tensor has another dtype than the kernel.
+            ValueError: features, targets or parameters have another size than the model's.
         """
         x, targets = batch.features.contiguous(), batch.targets.contiguous()
         weights, away = (None if t is None else t.contiguous() for t in (batch.weights, away))
@@ -72,6 +81,10 @@ class GruKernel(Kernel):
         if kinds != {self.dtype} or not (self.regression or targets.dtype == torch.int64):
             raise TypeError(f"the kernel takes {self.dtype} and int64 classes, got {kinds} and targets {targets.dtype}")
         k, b, time = x.shape[:3]
+        each, size = self.outputs if self.regression else 1, sum(p.numel() for p in params.values())
+        if not self._fits(x.shape[2:]) or targets.numel() != k * b * each or size != k * self._form().params:
+            shapes = f"features {tuple(x.shape)}, targets {tuple(targets.shape)}, {size} parameters"
+            raise ValueError(f"{shapes} do not fit {k} batches of {self._form().words}")
         losses, outputs = x.new_empty(k, b), x.new_empty(k, b, self.outputs)
         error = self.functions.gru_gradients(
             (INT * 5)(*self._shape(time, b)), ctypes.c_int(loss), INT(k), INT(torch.get_num_threads()), _address(x),
@@ -107,7 +120,7 @@ class NativeGruProgram(GruProgram):
         """Return gradients, losses, outputs and the unchanged buffers; losses and outputs of padding are 0.
 
         Raises:
-            IndexError, MemoryError, TypeError: see `GruKernel.gradients`.
+            IndexError, MemoryError, TypeError, ValueError: see `GruKernel.gradients`.
         """
         params = {n: params[n].contiguous() for n in WEIGHTS}
         out = {n: torch.empty_like(p) for n, p in params.items()}

@@ -66,6 +66,16 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Form:
+    """What a kernel's models are: in words, numbers of an example (or of one time step), outputs and parameters."""
+
+    words: str
+    inputs: int
+    outputs: int
+    params: int
+
+
+@dataclass(frozen=True)
 class Kernel(ABC):
     """Trains models of one form.
 
@@ -106,9 +116,11 @@ class Kernel(ABC):
             few: multiplications below which one thread does all.
 
         Raises:
+            ValueError: features, targets or parameters have another size than the model's.
             IndexError: a row or a label is out of range.
             MemoryError: there is no memory for the kernel.
         """
+        self._check(features, targets, start)
         k, most, width = batches.rows.shape
         steps = np.ascontiguousarray(batches.steps, np.int64)
         rows, counts = np.ascontiguousarray(batches.rows), np.ascontiguousarray(batches.counts)
@@ -139,6 +151,24 @@ class Kernel(ABC):
                 advance(taken - before)
             before = taken
         return out
+
+    def _check(self, features: Tensor, targets: Tensor, start: Tensor) -> None:
+        """Check the sizes of what the library reads without a look."""
+        form = self._form()
+        fits = self._fits(features.shape[1:]) and targets.numel() == len(features) * (
+            form.outputs if self.regression else 1
+        )
+        if not fits or start.shape != (form.params,) or start.dtype != self.dtype:
+            shapes = f"features {tuple(features.shape)}, targets {tuple(targets.shape)}, {len(start)} parameters"
+            raise ValueError(f"{shapes} of {start.dtype} do not fit {form.words} in {self.dtype}")
+
+    def _fits(self, shape: torch.Size) -> bool:
+        """Return whether examples of a shape fit the model."""
+        return shape.numel() == self._form().inputs
+
+    @abstractmethod
+    def _form(self) -> Form:
+        """Return the sizes of the model."""
 
     @abstractmethod
     def _job(self, features: Tensor, width: int, shared: tuple[Any, ...]) -> Callable[[], int]:

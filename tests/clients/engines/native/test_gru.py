@@ -239,6 +239,19 @@ class TestRefusals:
         with pytest.raises(TypeError, match="int32"):
             native("classification", params).gradients(params, {}, replace(batch, targets=batch.targets.int()))
 
+    @C_COMPILER.mark
+    def test_sizes_that_do_not_fit_are_refused(self):
+        params, batch = problem("classification", 2, 5, 4, 3, 3, 3)
+        program = native("classification", params)
+        wrong = params | {WEIGHTS[1]: params[WEIGHTS[1]][:1]}
+        for p, b in (
+            (wrong, batch),
+            (params, replace(batch, features=batch.features[:, :, :, :2])),
+            (params, replace(batch, targets=batch.targets[:, :4])),
+        ):
+            with pytest.raises(ValueError, match="do not fit 2 batches of a GRU of 4 units"):
+                program.gradients(p, {}, b)
+
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_kernel_is_left_out_for_other_types(self, dtype, population_of):
         assert gru_kernel(small_task(population_of, dtype)) == (
