@@ -27,7 +27,7 @@ BURSTS = 3
 BURST_SECONDS = 0.04
 """Seconds of a burst, in samples of some steps."""
 TRIAL_SECONDS = 0.6
-"""No further burst begins after so many seconds."""
+"""No further burst begins after so many seconds, once there are two samples."""
 WAIT_SECONDS = 5.0
 """A process that does not answer within so many seconds beyond the expected ones ends the trial."""
 PAYLOAD = 1 << 22
@@ -86,7 +86,7 @@ def try_workers(timings: Sequence[Timing], *, size: int, expected: float, betwee
     with _processes(timings[1:], len(payload), limit) as channels:
         exchanges: list[float] = []
         costs = [Cost(0.0, 0.0)] * len(timings)
-        while len(exchanges) < BURSTS and (len(exchanges) < 2 or time.perf_counter() - started < TRIAL_SECONDS):
+        while len(exchanges) < BURSTS and (timings[0].repeats < 2 or time.perf_counter() - started < TRIAL_SECONDS):
             between()
             sent = time.perf_counter()
             for channel in channels:

@@ -115,8 +115,7 @@ def choose_workers(
     fitting = [e for e in entrants if share.fits(e, options)]
     if not fitting:
         return one(f"{size} tiles do not fit engine.keep_bytes")
-    entrant = choose([e for e in fitting if e.candidate.threads == min(f.candidate.threads for f in fitting)],
-                     lambda e: share.seconds(e, [e.cost] * size))  # fmt: skip
+    entrant = share.best(fitting)
     copies: list[float] = []
     try:
         found = _tried(watch, share, entrant, winner, trial, copies)
@@ -154,6 +153,16 @@ class _Share:
         if entrant.candidate.engine == "plain":
             return True
         return self.width(entrant) <= largest_tile(self.sample, options.keep_bytes // self.size)
+
+    def best(self, entrants: Sequence[Entrant]) -> Entrant:
+        """Return the candidate that a worker should run, by the costs of one process with the fewest threads.
+
+        The cost of a tile wider than a share is known only where a tile is named.
+        """
+        fewest = min(e.candidate.threads for e in entrants)
+        alike = [e for e in entrants if e.candidate.threads == fewest]
+        narrow = [e for e in alike if self.width(e) == e.candidate.width or e.candidate.engine == "plain"]
+        return choose(narrow or alike, lambda e: self.seconds(e, [e.cost] * self.size))
 
     def seconds(self, entrant: Entrant, costs: Sequence[Cost]) -> float:
         """Predict the seconds in which the last worker has trained its tiles."""

@@ -81,6 +81,15 @@ def test_parameters_larger_than_a_sample_cost_more(monkeypatch):
     assert tried([lambda steps: 1e-3 * steps] * 2, size=10**9).exchange > 100 * 1e-6
 
 
+def test_trial_of_heavy_steps_is_short(monkeypatch):
+    monkeypatch.setattr(trial, "TRIAL_SECONDS", 0.0)
+    calls = []
+    for step, bursts in ((1.0, 1), (0.01, 2)):  # the first burst of heavy steps has two samples, that of others one
+        calls.clear()
+        tried([lambda steps, step=step: step * steps] * 2, between=lambda: calls.append(1))
+        assert len(calls) == bursts
+
+
 def test_process_that_dies_ends_the_trial():
     server = os.getpid()
 

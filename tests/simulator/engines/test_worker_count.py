@@ -164,6 +164,23 @@ def test_tiles_of_all_workers_fit_the_memory(task):
     assert wide.reason.endswith("; one worker: 2 tiles do not fit engine.keep_bytes")
 
 
+def test_share_of_workers_is_judged_by_tiles_that_fit_it(task):
+    """A step takes equally long however wide a tile is: one process takes the cohort, two take half of it each."""
+
+    class Flat(Watch):
+        def of(self, sample):
+            return Flat(sample, None)
+
+        def seconds(self, candidate, steps):
+            return 1e-3 * steps
+
+    trial = FakeTrial(factor=0.5)
+    plan = plan_engine(EngineOptions(kind="stacked"), task, 20, 10**6, watch=Flat, trial=trial)[1]
+    assert (plan.workers, plan.tile) == (2, 10)
+    plan = plan_engine(EngineOptions(kind="stacked"), task, 20, 10**6, watch=Flat, trial=FakeTrial())[1]
+    assert (plan.workers, plan.tile) == (1, None)
+
+
 def test_tiles_are_equally_many_for_each_worker():
     for clients in range(1, 40):
         for width in range(1, clients + 1):
