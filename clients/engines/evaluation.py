@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import F64, I64
+from clients.core.cards.transfer import sent
 from clients.core.examples import CohortData, Examples
 from clients.core.parameters import write_vector
 from clients.engines.progress import Progress
@@ -21,6 +22,8 @@ from clients.training.task import LearningTask, cast_features, cast_targets, wor
 from clients.training.work import CohortWork
 
 CHUNK = 4096
+KEPT_BYTES = 1 << 30
+"""Central examples of at most so many bytes stay on a card."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Evaluator:
     def __init__(self, task: LearningTask) -> None:
         self.task = task
         self.progress: Progress | None = None
+        self._central: list[tuple[Examples, Examples]] = []
         self._renew()
 
     def _renew(self) -> None:
@@ -76,7 +80,14 @@ class Evaluator:
         write_vector(self._module, self.task.buffers, buffers)
 
     def outputs(self, features: Tensor) -> Tensor:
-        """Return the loaded model's outputs for features [n, ...]; numbers that it draws are seeded by the task."""
+        """Return the loaded model's outputs for features [n, ...], in main memory.
+
+        Numbers that it draws are seeded by the task.
+        """
+        return self._outputs(features).cpu()
+
+    def _outputs(self, features: Tensor) -> Tensor:
+        """Return `outputs`, on the task's device; features may be there too."""
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             if self._seeding is not None:
@@ -86,10 +97,23 @@ class Evaluator:
         return torch.cat(parts) if len(parts) != 1 else parts[0]
 
     def _chunk(self, features: Tensor) -> Tensor:
-        outputs: Tensor = self._module(cast_features(features, self.task.dtype).to(self.task.device)).cpu()
+        outputs: Tensor = self._module(self._there(cast_features(features, self.task.dtype)))
         if self.progress is not None:
             self.progress.add(len(features))
         return outputs
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        """Return a tensor on the task's device."""
+        return tensor if tensor.device == self.task.device else sent(tensor, self.task.device)
+
+    def _kept(self, examples: Examples) -> Examples:
+        """Return examples that are evaluated again and again on the task's device, where a card keeps small ones."""
+        if self.task.device.type == "cpu" or examples.features.nbytes > KEPT_BYTES:
+            return examples
+        if not any(known is examples for known, _ in self._central):
+            there = Examples(self._there(examples.features), self._there(examples.targets))
+            self._central = [*self._central[-1:], (examples, there)]
+        return next(there for known, there in self._central if known is examples)
 
     def _begin(self, examples: int) -> None:
         if self.progress is not None:
@@ -98,10 +122,12 @@ class Evaluator:
     def central(self, examples: Examples, weights: Tensor | None = None) -> Evaluation:
         """Evaluate the loaded model on examples; `weights` [n], float64 with sum 1, of their means; None for 1 / n."""
         self._begin(len(examples))
-        outputs, task = self.outputs(examples.features), self.task.population.task
-        targets, predicted = cast_targets(examples.targets, self.task.dtype), predictions(outputs, task)
+        examples, task = self._kept(examples), self.task.population.task
+        outputs, weights = self._outputs(examples.features), None if weights is None else self._there(weights)
+        targets = self._there(cast_targets(examples.targets, self.task.dtype))
+        predicted = predictions(outputs, task)
         losses, scores = example_losses(outputs, targets, task), example_scores(predicted, targets, task)
-        return Evaluation(_mean(losses, weights), _mean(scores, weights), predicted)
+        return Evaluation(_mean(losses, weights), _mean(scores, weights), predicted.cpu())
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
         """Evaluate the broadcast model of `work` on each of its clients' examples; see `clients`."""
@@ -132,19 +158,19 @@ class Evaluator:
 
     def _each(self, data: CohortData) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return loss and score of each example and, for classification, predictions and targets."""
-        losses, scores, none = [torch.zeros(0)], [torch.zeros(0)], torch.zeros(0, dtype=torch.int64)
-        guessed, true = [none], [none]
-        classify = self.task.population.task == "classification"
+        device, classify = self.task.device, self.task.population.task == "classification"
+        nothing, none = torch.zeros(0, device=device), torch.zeros(0, dtype=torch.int64, device=device)
+        losses, scores, guessed, true = [nothing], [nothing], [none], [none]
         for rows in torch.split(torch.from_numpy(data.rows), CHUNK):
-            outputs = self.outputs(data.features[rows])
-            targets = cast_targets(data.targets[rows], self.task.dtype)
+            outputs = self._outputs(data.features[rows])
+            targets = self._there(cast_targets(data.targets[rows], self.task.dtype))
             losses.append(example_losses(outputs, targets, self.task.population.task))
             predicted = predictions(outputs, self.task.population.task)
             scores.append(example_scores(predicted, targets, self.task.population.task))
             if classify:
                 guessed.append(predicted)
                 true.append(targets)
-        return torch.cat(losses), torch.cat(scores), torch.cat(guessed), torch.cat(true)
+        return torch.cat(losses).cpu(), torch.cat(scores).cpu(), torch.cat(guessed).cpu(), torch.cat(true).cpu()
 
 
 def _mean(values: Tensor, weights: Tensor | None) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import I64
+from clients.core.cards.transfer import sent
 from clients.engines.batch import Tensors
 from clients.engines.quadratics import Bowls, QuadraticProgram, bowls_of
 from clients.training.path_measures import PathMeter, is_measured, is_placed, squared_norms
@@ -24,8 +25,8 @@ class QuadraticSteps:
 
     Attributes:
         program: has the dimension.
-        features: the examples [n, d * d + d (+ d)].
-        rows: the examples of each step [S, K, B].
+        features: the examples [n, d * d + d (+ d)], in main memory: which batches are equal is found there.
+        rows: the examples of each step [S, K, B], in main memory.
         counts: how many of the B are real, int64 (K, S).
         active: clients that take each step.
         w: the clients' parameters [K, d], changed in place.
@@ -85,7 +86,7 @@ class QuadraticSteps:
         """Measure the distances after the steps from s on, at centres [k, d, 1] + way [steps, k, d, 1], together."""
         placed = [i for i in range(len(way)) if is_placed(s + i + 1)]
         if placed:
-            chosen = way[: len(placed)] if placed[-1] == len(placed) - 1 else way[placed]
+            chosen = way[: len(placed)] if placed[-1] == len(placed) - 1 else torch.stack([way[i] for i in placed])
             away = (chosen + centres).squeeze(3).sub_(self.anchor)
             for i, distance in zip(placed, torch.linalg.vector_norm(away, dim=2).unbind(0), strict=True):
                 self.meter.position(s + i + 1, distance)
@@ -127,5 +128,5 @@ class QuadraticSteps:
         weights = None
         if bool((counts < length).any()):
             real = torch.arange(length)[None, :] < counts[:, None]
-            weights = (real.double() / counts.clamp_min(1)[:, None]).to(self.w)
-        return bowls_of(features.view(*rows.shape, -1).to(self.w.device), weights, self.program.dimension)
+            weights = sent((real.double() / counts.clamp_min(1)[:, None]).to(self.w.dtype), self.w.device)
+        return bowls_of(sent(features.view(*rows.shape, -1), self.w.device), weights, self.program.dimension)

@@ -31,6 +31,7 @@ class EnginePlan:
         length: examples in a compiled batch.
         threads: torch's threads of each worker; None leaves them.
         workers: processes that train a cohort together.
+        device: torch's name of the device that the server's process trains on.
     """
 
     engine: str
@@ -43,6 +44,7 @@ class EnginePlan:
     length: int = 0
     threads: int | None = None
     workers: int = 1
+    device: str = "cpu"
 
     @property
     def round_seconds(self) -> float | None:

@@ -26,6 +26,7 @@ from server.record.client_rows import ClientRows
 from server.record.recorder import sole_writer
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
+from simulator.engines.devices import device_restored
 from simulator.engines.plan import EnginePlan, threads_restored
 from simulator.runs.arguments.checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
@@ -116,6 +117,7 @@ class Run:
 
 
 @threads_restored()
+@device_restored()
 def simulate(
     scenario: ScenarioSource = None,
     *,
@@ -208,6 +210,7 @@ def _simulated(
 
 
 @threads_restored()
+@device_restored()
 def resume(
     path: Path | str,
     *,
