@@ -331,7 +331,7 @@ class _TileRun:
     def _quadratic_steps(self, program: QuadraticProgram) -> QuadraticSteps:
         return QuadraticSteps(
             program=program, features=self.data.features,
-            rows=torch.from_numpy(np.ascontiguousarray(self.batches.rows.swapaxes(0, 1))), counts=self.batches.counts,
+            rows=self.batches.rows.swapaxes(0, 1), counts=self.batches.counts,
             active=self.active, w=self.params["w"], anchor=self.anchor["w"], meter=self.meter, lr=self.lr,
             l2=self.task.local.l2, step=self._step, is_plain=self._is_plain_descent(),
         )  # fmt: skip
