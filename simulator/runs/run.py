@@ -147,8 +147,8 @@ def simulate(
         strategy: any Flower strategy, instead of [algorithm]; or a function that wraps ours, such as
             `lambda ours: DifferentialPrivacyServerSideFixedClipping(ours, 1.0, clipping_norm, num_sampled_clients)`.
         client_app: any Flower ClientApp, called with one message a client, instead of our clients. [local] and [engine]
-            are then ignored, except `engine.threads`. Its arrays are the state dict of the model; the client's index
-            is in `context.node_config["partition-id"]`.
+            are then ignored, except `engine.threads`, and `engine.device` for evaluation. Its arrays are the state dict
+            of the model; the client's index is in `context.node_config["partition-id"]`.
         grid: a Flower grid whose nodes run our ClientApp (`simulator.apps`), one client each. Such a run cannot be
             resumed, because client states stay on the nodes.
         out: the run's folder; must be new or empty. By default a new one in `runs/`.
