@@ -16,6 +16,7 @@ from clients.engines.stacked import StackedEngine
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays
 from simulator.engines.limits import processors
+from simulator.engines.memory import widest_tile
 from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, engine_from_plan
 from simulator.engines.probe import (
@@ -23,7 +24,6 @@ from simulator.engines.probe import (
     Sample,
     disagreement,
     first_line,
-    largest_tile,
     make_sample,
     measure,
     plain_round,
@@ -167,7 +167,7 @@ def _stackable(task: LearningTask, sample: Sample) -> tuple[Program | None, str]
         raise
     except Exception as error:  # whatever a user's module raises under torch.func
         return None, first_line(error)
-    if off > 0.02:
+    if off > (0.1 if task.bf16 else 0.02):  # bfloat16 rounds to 0.4%
         return (
             None,
             f"stacked, its updates differ from the plain ones by {off:.0%} (state outside its buffers, or rounding?)",
@@ -184,7 +184,7 @@ def _time(options: EngineOptions, sample: Sample, program: Program) -> Probes:
     if options.tile is not None:
         widths = [min(options.tile, cohort)]
     else:
-        widths = tile_widths(cohort, largest_tile(sample, options.keep_bytes))
+        widths = tile_widths(cohort, widest_tile(sample, options.keep_bytes))
     build, alone, best, expected = _stacked(program), None, float("inf"), 0.0
     for width in widths:
         if expected * width * 3 > PROBE_SECONDS:

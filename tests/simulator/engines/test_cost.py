@@ -53,9 +53,9 @@ class Evaluations(Evaluator):
 
     seen = 0
 
-    def outputs(self, features: Tensor) -> Tensor:
+    def _outputs(self, features: Tensor) -> Tensor:
         self.seen += len(features)
-        return super().outputs(features)
+        return super()._outputs(features)
 
 
 def examples(count: int) -> Examples:
