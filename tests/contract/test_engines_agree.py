@@ -65,16 +65,16 @@ def tolerance(case, usual):
 
 @settings(max_examples=180)
 @given(case=cases())
-def test_stacked_equals_plain_in_float64(case, population_of):
-    task, work, own = make(case, population_of, torch.float64)
+def test_stacked_equals_plain_in_float64(case, population_of, device):
+    task, work, own = make(case, population_of, torch.float64, device)
     assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < tolerance(case, 1e-9)
 
 
 @settings(max_examples=80, derandomize=True)
 @given(case=cases())
-def test_stacked_equals_plain_to_rounding_in_float32(case, population_of):
+def test_stacked_equals_plain_to_rounding_in_float32(case, population_of, device):
     # Momentum through batch normalisation of two examples amplifies rounding most: 4e-5 in 1,200 draws.
-    task, work, own = make(case, population_of, torch.float32)
+    task, work, own = make(case, population_of, torch.float32, device)
     assert distance(run(PlainEngine(task), work, own), run(StackedEngine(task), work, own)) < 1e-3
 
 
@@ -106,13 +106,13 @@ def test_client_does_not_depend_on_its_cohort(case, tile, keep, population_of):
         assert distance((expected, {n: v[rows] for n, v in together[1].items()}), back) < bound
 
 
-def test_full_gradients_agree_and_equal_those_of_the_whole_data(population_of):
+def test_full_gradients_agree_and_equal_those_of_the_whole_data(population_of, device):
     sizes = [3, 8, 0, 5]
     for name in ("relu", "batch norm", "gru", "user's"):
         model = MODELS[name]
         options = {"batch_size": 4, "local_epochs": 1, "buffers": "average", "drop_last": True}
         case = (model, options, sizes, "plain", 1, 3)
-        task, work, _ = make(case, population_of, torch.float64)
+        task, work, _ = make(case, population_of, torch.float64, device)
         plain, stacked = PlainEngine(task).gradients(work), StackedEngine(task).gradients(work)
         torch.testing.assert_close(plain, stacked, rtol=1e-10, atol=1e-12)
         assert not plain[2].any(), "an empty client has no gradient"

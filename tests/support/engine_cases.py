@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -131,12 +131,13 @@ def cases(draw):
     return model, options, sizes, rule, draw(st.integers(1, 50)), draw(st.integers(0, 9))
 
 
-def make(case, population_of, dtype):
-    """Return the task, the work and the client states."""
+def make(case, population_of, dtype, device=torch.device("cpu")):  # noqa: B008 (immutable)
+    """Return the task on a device, the work and the client states."""
     model, options, sizes, rule, round_index, seed = case
     population = population_of(sizes, model.shape, model.outputs, model.task, seed, dtype)
     module = model.options if isinstance(model.options, nn.Module) else build_model(model.options, population, seed)
     task = make_task(module, population, LocalOptions(**options), seed=seed, dtype=dtype, count_errors=True)
+    task = replace(task, device=device)
     params, buffers = task.initial()
     noise = torch.Generator().manual_seed(seed)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from simulator.engines.compiling import compiler_missing
 
@@ -62,6 +63,7 @@ def _package(name: str) -> bool:
 CHROMIUM = Need("Chromium", "apt install chromium", _program("chromium"))
 PROMETHEUS = Need("Prometheus", "apt install prometheus", _program("prometheus", "promtool"))
 COMPILER = Need("a C++ compiler", "apt install g++", not compiler_missing())
+CUDA = Need("a CUDA card", "make gpu where there is one", torch.cuda.is_available())
 MAKE = Need("make", "apt install make", _program("make"))
 PANDAS = Need("pandas", "pip install pandas", _package("pandas"))
 H5PY = Need("h5py", "pip install h5py", _package("h5py"))
