@@ -58,6 +58,7 @@ def finish(
         client_state: the client states before the round, each [K, P].
     """
     rule = work.rule
+    client_state = {name: rows.to(params.device) for name, rows in client_state.items()}
     new: dict[str, Tensor] = {}
     extras: dict[str, Tensor] = {}
     if rule.finish is not None:
