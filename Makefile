@@ -25,8 +25,9 @@ lock: $(STAMP)
 test: check
 
 # One torch thread a process: threads that wait for each other on busy cores make tests slow, and move no result.
+# No card: numbers are compared with the CPU's, and `make gpu` has the tests of cards.
 check: lint types contracts
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 lint: $(STAMP)
 	$(BIN)/ruff check

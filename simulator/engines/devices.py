@@ -143,7 +143,7 @@ def _without_card(options: EngineOptions, words: str) -> Device:
 
 
 def on_device(task: LearningTask, options: EngineOptions, device: torch.device) -> LearningTask:
-    """Return a task whose clients train on a device, and set how the device rounds.
+    """Return a task whose clients train on a device, and set how the device rounds and chooses algorithms.
 
     Call it inside `device_restored`.
 
@@ -156,6 +156,7 @@ def on_device(task: LearningTask, options: EngineOptions, device: torch.device) 
     if device.type == "cuda":
         torch.cuda.set_device(device)
         set_rounding(tf32=options.tf32)
+        torch.backends.cudnn.deterministic = True  # the same run has the same bits
     return replace(task, device=device, bf16=options.bf16)
 
 
@@ -167,7 +168,11 @@ def set_rounding(*, tf32: bool) -> None:
 
 @contextmanager
 def device_restored() -> Iterator[None]:
-    """Restore torch's current card and its rounding of float32 products at the end, which a run changes on CUDA."""
+    """Restore torch's current card, its rounding of float32 products and cuDNN's choice of algorithms at the end.
+
+    A run on CUDA changes them.
+    """
+    deterministic = torch.backends.cudnn.deterministic
     before = [part.fp32_precision for part in _ROUNDING]
     card = torch.cuda.current_device() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
     try:
@@ -176,5 +181,6 @@ def device_restored() -> Iterator[None]:
         for part, precision in zip(_ROUNDING, before, strict=True):
             if part.fp32_precision != precision:
                 part.fp32_precision = precision
+        torch.backends.cudnn.deterministic = deterministic
         if card is not None:
             torch.cuda.set_device(card)

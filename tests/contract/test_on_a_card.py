@@ -160,6 +160,15 @@ def test_run_on_a_card_has_the_record_of_the_cpu(algorithm, kind):
 
 @pytest.mark.cuda
 @CUDA.mark
+@pytest.mark.parametrize("model", ["mlp", "small_cnn"])
+def test_same_run_on_a_card_has_the_same_bits(model):
+    sets = ["engine.device=cuda", "engine.kind=stacked", "engine.tile=10", "run.rounds=3", f"model.kind={model}"]
+    one, other = (fs.simulate(fs.load_scenario("digits-iid", sets=sets), record=False) for _ in range(2))
+    assert torch.equal(one.params, other.params)
+
+
+@pytest.mark.cuda
+@CUDA.mark
 def test_tf32_changes_products_and_is_restored():
     before = torch.backends.cuda.matmul.fp32_precision
     sets = ["engine.device=cuda", "engine.kind=stacked", "engine.tile=10", "run.rounds=2"]
