@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lock check bench bench-peers pairs same-records docs picture lint types contracts slow ray mutants \
+.PHONY: run test lock check bench bench-peers gpu pairs same-records docs picture lint types contracts slow ray mutants \
 	dashboards observe clean
 
 run: $(STAMP)
@@ -25,8 +25,9 @@ lock: $(STAMP)
 test: check
 
 # One torch thread a process: threads that wait for each other on busy cores make tests slow, and move no result.
+# No card: numbers are compared with the CPU's, and `make gpu` has the tests of cards.
 check: lint types contracts
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -53,6 +54,12 @@ mutants: $(STAMP)
 # PARTS chooses among race, ragged, workers, observing, growth, start-up and city; OPTIONS such as --quick are handed on.
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py $(if $(PARTS),--parts $(PARTS)) $(OPTIONS)
+
+# On a machine with a CUDA card: the tests that need one, and the table of docs/gpu.md. Without one: one line, an error.
+gpu: $(STAMP)
+	@$(BIN)/python tests/benchmarks/cards.py --need
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m cuda
+	$(BIN)/python tests/benchmarks/cards.py $(OPTIONS)
 
 # What every fault of the built-in scenarios did, over ten seeds: the table of docs/what-faults-do.md.
 pairs: $(STAMP)

@@ -27,6 +27,7 @@ from clients.flower.codec import Codec
 from server.algorithms.build import build_algorithm
 from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
+from simulator.engines.devices import choose_device, on_device
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.run import simulate
 from simulator.scenario.sections import DEFAULT, Scenario, ScenarioSource, load_scenario, parse_scenario, to_toml
@@ -81,6 +82,7 @@ def _client_task(text: str) -> ClientTask:
     if scenario.engine.threads is not None:
         torch.set_num_threads(scenario.engine.threads)
     task = make_task_of(scenario, Overrides())
+    task = on_device(task, scenario.engine, choose_device(scenario.engine).device)
     codec = Codec.flat(task.parameters, task.buffers, task.dtype)
     return ClientTask(PlainEngine(task), codec, build_algorithm(scenario.algorithm, task.local).local_work)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from needs import skips_in_words
+from needs import CUDA, skips_in_words
 
 from clients.core.examples import Task
 from clients.core.population import Population
@@ -36,6 +36,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", params=["cpu", pytest.param("cuda:0", marks=[pytest.mark.cuda, CUDA.mark])])
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Return each device that clients may train on: the CPU, and a CUDA card where there is one."""
+    return torch.device(request.param)
 
 
 def _population(

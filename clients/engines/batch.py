@@ -37,16 +37,6 @@ class Batch:
     masks: Tensors
     remedy: Tensors = field(default_factory=dict)
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        return Batch(
-            self.features.to(device),
-            self.targets.to(device),
-            self.weights.to(device) if self.weights is not None else None,
-            {n: mask.to(device) for n, mask in self.masks.items()},
-            {n: factor.to(device) for n, factor in self.remedy.items()},
-        )
-
 
 class Program(Protocol):
     """Computes gradients of a stack of clients."""

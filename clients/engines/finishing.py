@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from clients.core import streams
-from clients.core.arrays import F64, I64
+from clients.core.arrays import F64, I64, U64
+from clients.core.cards.streams import as_signed
+from clients.core.cards.streams import normals as card_normals
+from clients.core.cards.transfer import sent
 from clients.core.checks import require_shape
 from clients.core.errors import StrategyError
 from clients.training.local import count_steps
@@ -55,6 +58,7 @@ def finish(
         client_state: the client states before the round, each [K, P].
     """
     rule = work.rule
+    client_state = {name: rows.to(params.device) for name, rows in client_state.items()}
     new: dict[str, Tensor] = {}
     extras: dict[str, Tensor] = {}
     if rule.finish is not None:
@@ -121,10 +125,16 @@ def full_steps(task: LearningTask, clients: I64) -> I64:
     return count_steps(local, sizes, clients, seed=task.seed, round_index=1)
 
 
-def gradient_noise(task: LearningTask, round_index: int, clients: I64, step: int) -> dict[str, Tensor] | None:
-    """Return the additive gradient noise of one local step, [K, *shape] by parameter; None without noise."""
+def noise_keys(task: LearningTask, round_index: int, clients: I64, steps: int) -> U64 | Tensor | None:
+    """Return the keys of a round's gradient noise, (steps, K), on a card that draws from them; None without noise."""
     if not task.local.gradient_noise:
         return None
-    key = streams.keys(task.seed, "gradient_noise", round_index, clients, step)
-    noise = torch.from_numpy(streams.normals(key, task.parameters.size)).to(task.dtype)
-    return task.parameters.views(noise.mul_(task.local.gradient_noise).to(task.device))
+    keys = streams.keys(task.seed, "gradient_noise", round_index, clients[None, :], np.arange(steps)[:, None])
+    return keys if task.device.type == "cpu" else sent(as_signed(keys), task.device)
+
+
+def gradient_noise(task: LearningTask, keys: U64 | Tensor) -> dict[str, Tensor]:
+    """Return the additive gradient noise of one local step, [K, *shape] by parameter, from its `noise_keys` (K,)."""
+    size = task.parameters.size
+    drawn = card_normals(keys, size) if isinstance(keys, Tensor) else torch.from_numpy(streams.normals(keys, size))
+    return task.parameters.views(drawn.to(task.dtype).mul_(task.local.gradient_noise))

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from clients.core import streams
 from clients.core.arrays import I64
+from clients.core.cards.transfer import sent
 from clients.core.examples import CohortData
 from clients.core.parameters import read_vector, write_vector
+from clients.engines.cards.examples import ExampleStore, Placed
 from clients.engines.evaluation import CohortEvaluation, Evaluator
-from clients.engines.finishing import client_slice, finish, gradient_noise
+from clients.engines.finishing import client_slice, finish, gradient_noise, noise_keys
 from clients.engines.progress import Progress
 from clients.modules.dropout_sites import AddressedMasks, dropouts_of
 from clients.modules.randomness import Seeding, generators_restored, may_draw
@@ -31,7 +33,7 @@ from clients.training.losses import example_scores, predictions, trained_losses
 from clients.training.optimizers import TorchOptimizer, shrink, torch_optimizer
 from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
 from clients.training.remedies import class_weight_table, remedied
-from clients.training.task import LearningTask, cast_features, cast_targets, working_copy
+from clients.training.task import LearningTask, autocast, cast_features, cast_targets, working_copy
 from clients.training.work import CohortUpdate, CohortWork, concatenate
 
 
@@ -41,7 +43,7 @@ class PlainEngine:
     name = "plain"
 
     def __init__(self, task: LearningTask) -> None:
-        self.task = task
+        self.task, self._examples = task, ExampleStore(task.device)
         self.progress: Progress | None = None
         self._renew()
 
@@ -49,7 +51,7 @@ class PlainEngine:
         """Take a copy of the task's module to train on."""
         task = self.task
         self._module = working_copy(task.module).to(task.device)
-        self._masks = AddressedMasks(self._module, task.sites, task.seed, task.dtype)
+        self._masks = AddressedMasks(self._module, task.sites, task.seed, task.dtype, task.device)
         self._seeding = Seeding(self._module, task.device) if task.passes.draws or may_draw(self._module) else None
         self._named = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
         masks = tuple(dropouts_of(self._module))
@@ -81,11 +83,12 @@ class PlainEngine:
         data = task.population.during(work.round_index).cohort(work.clients)
         steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
         batches = draw_batches(task.local, data, steps, work.clients, seed=task.seed, round_index=work.round_index)
-        table = class_weight_table(task, data)
+        placed, table = self._examples.place(data, batches.rows), _on(class_weight_table(task, data), task.device)
         updates, new = [], []
         for k in range(work.num_clients):
             weights = table[k] if table is not None else None
-            update, kept = self._train_one(k, work, data, batches, {n: v[k] for n, v in client_state.items()}, weights)
+            state = {n: v[k] for n, v in client_state.items()}
+            update, kept = self._train_one(k, work, data, placed, batches, state, weights)
             updates.append(update)
             new.append(kept)
         update = replace(concatenate(updates), seconds=time.perf_counter() - started)
@@ -94,11 +97,12 @@ class PlainEngine:
     def gradients(self, work: CohortWork) -> Tensor:
         """Return each client's full-batch gradient at the broadcast parameters, without dropout, [K, P]."""
         data = self.task.population.during(work.round_index).cohort(work.clients)
-        rows, table = [], class_weight_table(self.task, data, of_objective=True)
+        table = _on(class_weight_table(self.task, data, of_objective=True), self.task.device)
+        placed, rows = self._examples.place(data, data.rows), []
         for k in range(work.num_clients):
             self._load(work.params, work.buffers)
             self._masks.stop()
-            chosen = torch.from_numpy(data.rows[data.offsets[k] : data.offsets[k + 1]])
+            chosen = placed.rows[data.offsets[k] : data.offsets[k + 1]]
             self._module.zero_grad(set_to_none=True)
             if len(chosen):
                 weights = table[k] if table is not None else None
@@ -106,7 +110,8 @@ class PlainEngine:
                     if self._seeding is not None:
                         stack.enter_context(generators_restored(self.task.device))
                         self._seed(work.round_index, work.clients[k : k + 1], 0)
-                    losses, _, _ = self._losses(data, chosen, weights, work.clients[k : k + 1], work.round_index, None)
+                    one = work.clients[k : k + 1]
+                    losses, _, _ = self._losses(placed, chosen, weights, one, work.round_index, None)
                 losses.mean().backward()  # type: ignore[no-untyped-call]
             rows.append(self.task.parameters.flatten({n: _gradient(p) for n, p in self._named.items()}))
         return torch.stack(rows).to(work.params.device)
@@ -122,7 +127,7 @@ class PlainEngine:
 
     def _losses(
         self,
-        data: CohortData,
+        placed: Placed,
         rows: Tensor,
         weights: Tensor | None,
         client: I64,
@@ -132,7 +137,7 @@ class PlainEngine:
         """Return losses, outputs and targets of some rows.
 
         Args:
-            data: has the rows.
+            placed: has the rows.
             rows: indices of the rows, [b].
             weights: class weights in the loss, [classes].
             client: the client, (1,).
@@ -140,8 +145,8 @@ class PlainEngine:
             step: the local step, from 0, which addresses the augmentation; None for no augmentation.
         """
         task = self.task
-        features = cast_features(data.features[rows], task.dtype).to(task.device)
-        targets = cast_targets(data.targets[rows], task.dtype).to(task.device)
+        features = cast_features(placed.features[rows], task.dtype)
+        targets = cast_targets(placed.targets[rows], task.dtype)
         remedy: dict[str, Tensor] = {}
         if weights is not None or task.local.augment.any:
             features, targets, remedy = remedied(
@@ -149,7 +154,9 @@ class PlainEngine:
                 np.array([len(rows)]), client, round_index=round_index, step=step,
             )  # fmt: skip
             features, targets, remedy = features[0], targets[0], {n: v[0] for n, v in remedy.items()}
-        outputs = self._module(features)
+        with autocast(task):
+            outputs = self._module(features)
+        outputs = outputs.to(task.dtype)
         losses = trained_losses(outputs, targets, task.population.task, task.local.focal_gamma, remedy)
         return losses, outputs.detach(), targets
 
@@ -158,6 +165,7 @@ class PlainEngine:
         k: int,
         work: CohortWork,
         data: CohortData,
+        placed: Placed,
         batches: Batches,
         state: dict[str, Tensor],
         weights: Tensor | None,
@@ -172,6 +180,7 @@ class PlainEngine:
         lr = local.lr(work.round_index)
         optimizer = torch_optimizer(self._named.values(), local, lr)
         meter, steps = PathMeter(1), int(batches.steps[k])
+        noise = noise_keys(task, work.round_index, client, steps)
         self._masks.client(work.round_index, int(client[0]), steps)
         seen = 0
         total = torch.zeros((), dtype=torch.float64, device=task.device)
@@ -180,11 +189,11 @@ class PlainEngine:
             if self._seeding is not None:
                 stack.enter_context(generators_restored(task.device))
             for step in range(1, steps + 1):
-                rows = torch.from_numpy(batches.rows[k, step - 1, : batches.counts[k, step - 1]])
+                rows = placed.rows[k, step - 1, : batches.counts[k, step - 1]]
                 self._masks.step(step - 1, len(rows))
                 self._seed(work.round_index, client, step)
                 optimizer.zero_grad()
-                losses, outputs, targets = self._losses(data, rows, weights, client, work.round_index, step - 1)
+                losses, outputs, targets = self._losses(placed, rows, weights, client, work.round_index, step - 1)
                 losses.mean().backward()  # type: ignore[no-untyped-call]
                 total, seen = total + losses.detach().sum(dtype=torch.float64), seen + len(rows)
                 if task.count_errors:
@@ -193,7 +202,8 @@ class PlainEngine:
                 if is_measured(step):
                     meter.gradient(squared_norms({n: _gradient(p)[None] for n, p in self._named.items()}))
                 with torch.no_grad():
-                    self._correct(work, client, step - 1, anchor, broadcast, held)
+                    drawn = gradient_noise(task, noise[step - 1]) if noise is not None else None
+                    self._correct(work, drawn, anchor, broadcast, held)
                     self._clip()
                     if local.decoupled_decay:
                         for p in self._named.values():
@@ -217,8 +227,7 @@ class PlainEngine:
     def _correct(
         self,
         work: CohortWork,
-        client: I64,
-        step: int,
+        noise: Mapping[str, Tensor] | None,
         anchor: Mapping[str, Tensor],
         broadcast: Mapping[str, Mapping[str, Tensor]],
         state: Mapping[str, Mapping[str, Tensor]],
@@ -228,9 +237,11 @@ class PlainEngine:
         A parameter without a gradient keeps none, so the optimizer skips it, as in torch. Only where the rule corrects
         its gradient of zero to another one, it steps along that.
         """
-        noise = gradient_noise(self.task, work.round_index, client, step)
         for name, p in self._named.items():
-            g, has_none = _gradient(p), p.grad is None
+            has_none = p.grad is None
+            if has_none and work.rule.correct is None:
+                continue
+            g = _gradient(p)
             if noise is not None and not has_none:
                 g = g + noise[name][0]
             if work.rule.correct is not None:
@@ -287,6 +298,10 @@ class PlainEngine:
             fault_counts=data.client_fault_counts(k),
         )
         return update, {n: v[0] for n, v in done.client_state.items()}
+
+
+def _on(table: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if table is None else sent(table, device)
 
 
 def _gradient(p: nn.Parameter) -> Tensor:

@@ -25,7 +25,7 @@ from clients.modules.copies import copy_module
 from clients.modules.dropout_sites import dropouts_of
 from clients.modules.randomness import generators_restored
 from clients.training.losses import trained_losses
-from clients.training.task import LearningTask
+from clients.training.task import LearningTask, autocast
 
 
 class VmapProgram:
@@ -34,7 +34,7 @@ class VmapProgram:
     def __init__(self, task: LearningTask, *, masks_padding: bool) -> None:
         self.masks_padding = masks_padding
         self._module = copy_module(task.module).to(task.device)  # passes may leave something in it
-        self._task, self._gamma = task.population.task, task.local.focal_gamma
+        self._learning, self._task, self._gamma = task, task.population.task, task.local.focal_gamma
         self._dropouts = dropouts_of(self._module)
         for name, part in self._dropouts.items():
             part.reserve(sum(site.name == name for site in task.sites) or 1)
@@ -95,17 +95,19 @@ class VmapProgram:
             **{n: own[n].clone() for n in self._whole},
             **{self._mask_names[n]: m for n, m in masks.items()},
         }
-        outputs = functional_call(self._module, dict(inputs), (features,))
+        with autocast(self._learning):
+            outputs = functional_call(self._module, dict(inputs), (features,))
+        outputs = outputs.to(self._learning.dtype)
         losses = trained_losses(outputs, targets, self._task, self._gamma, remedy)
         return (losses * weights).sum(), (losses, outputs, now)
 
 
 def _apart(grads: Tensors, params: Tensors) -> Tensors:
     """Copy gradients that are expanded or share memory, as those of a and b in a + b do: steps write to them."""
-    seen = {p.untyped_storage().data_ptr() for p in params.values()}
+    seen = {p.untyped_storage()._cdata for p in params.values()}
     out: Tensors = {}
     for name, g in grads.items():
-        place = g.untyped_storage().data_ptr()
+        place = g.untyped_storage()._cdata
         out[name] = g.clone(memory_format=torch.contiguous_format) if place in seen or not g.is_contiguous() else g
         seen.add(place)
     return out
@@ -142,11 +144,11 @@ def make_program(task: LearningTask, features: Tensor, *, native: bool = False) 
     if task.passes.only_plain:
         problem = f"'stacked' cannot run this model: {task.passes.only_plain}"
         raise EngineError("engine.kind", problem, fix="Set engine.kind = 'plain' (or 'auto').")
-    layers = dense_layers(task)
+    layers = dense_layers(task) if not task.bf16 else None
     if layers is not None:
         dense = dense_kernel(layers, task)[0] if native else None
         return DenseProgram(layers, task.population.task, task.local.focal_gamma, dense)
-    if is_gru_forecaster(task):
+    if is_gru_forecaster(task) and not task.bf16:
         gru, kind, gamma = gru_kernel(task)[0] if native else None, task.population.task, task.local.focal_gamma
         return NativeGruProgram(kind, gamma, gru) if gru else GruProgram(kind, gamma)
     if is_quadratic(task):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from clients.core.arrays import I64
+from clients.core.cards.transfer import sent
 from clients.engines.batch import Tensors
 from clients.engines.quadratics import Bowls, QuadraticProgram, bowls_of
 from clients.training.path_measures import PathMeter, is_measured, is_placed, squared_norms
@@ -24,8 +26,8 @@ class QuadraticSteps:
 
     Attributes:
         program: has the dimension.
-        features: the examples [n, d * d + d (+ d)].
-        rows: the examples of each step [S, K, B].
+        features: the examples [n, d * d + d (+ d)], in main memory: which batches are equal is found there.
+        rows: the examples of each step, int64 (S, K, B).
         counts: how many of the B are real, int64 (K, S).
         active: clients that take each step.
         w: the clients' parameters [K, d], changed in place.
@@ -39,7 +41,7 @@ class QuadraticSteps:
 
     program: QuadraticProgram
     features: Tensor
-    rows: Tensor
+    rows: I64
     counts: I64
     active: list[int]
     w: Tensor
@@ -85,7 +87,7 @@ class QuadraticSteps:
         """Measure the distances after the steps from s on, at centres [k, d, 1] + way [steps, k, d, 1], together."""
         placed = [i for i in range(len(way)) if is_placed(s + i + 1)]
         if placed:
-            chosen = way[: len(placed)] if placed[-1] == len(placed) - 1 else way[placed]
+            chosen = way[: len(placed)] if placed[-1] == len(placed) - 1 else torch.stack([way[i] for i in placed])
             away = (chosen + centres).squeeze(3).sub_(self.anchor)
             for i, distance in zip(placed, torch.linalg.vector_norm(away, dim=2).unbind(0), strict=True):
                 self.meter.position(s + i + 1, distance)
@@ -100,9 +102,9 @@ class QuadraticSteps:
 
     def _stretches(self) -> Iterator[tuple[int, int, list[Bowls], bool]]:
         """Yield (first step, end, objectives, whether one serves all steps) of successive steps of the same clients."""
-        rows, counts = self.rows, torch.from_numpy(self.counts.T.copy())
-        if bool((rows == rows[:, :, :1]).all()):  # equal examples: a batch is one of them
-            rows, counts = rows[:, :, :1], counts.clamp(max=1)
+        rows, counts = self.rows, self.counts.T
+        if (rows == rows[:, :, :1]).all():  # equal examples: a batch is one of them
+            rows, counts = rows[:, :, :1], np.minimum(counts, 1)
         same = bool((rows == rows[:1]).all()) and bool(((counts == counts[:1]) | (counts == 0)).all())
         busy = [k for k in self.active if k]
         whole = self._bowls(rows[0, : busy[0]], counts[0, : busy[0]]) if same and busy else None
@@ -116,16 +118,18 @@ class QuadraticSteps:
             if whole is not None:
                 yield start, stop, [whole.take(slice(0, k))], True
             else:
-                some = self._bowls(rows[start:stop, :k].flatten(0, 1), counts[start:stop, :k].flatten())
+                batches = rows[start:stop, :k].reshape(-1, rows.shape[2])
+                some = self._bowls(batches, counts[start:stop, :k].ravel())
                 yield start, stop, [some.take(slice(i * k, (i + 1) * k)) for i in range(stop - start)], False
             start = stop
 
-    def _bowls(self, rows: Tensor, counts: Tensor) -> Bowls:
-        """Return the objectives of batches [k, b]."""
-        features = cast_features(self.features.index_select(0, rows.reshape(-1)), self.w.dtype)
+    def _bowls(self, rows: I64, counts: I64) -> Bowls:
+        """Return the objectives of batches (k, b) with `counts` (k,) real examples each."""
+        features = cast_features(self.features.index_select(0, torch.from_numpy(rows.reshape(-1))), self.w.dtype)
         length = rows.shape[1]
         weights = None
-        if bool((counts < length).any()):
-            real = torch.arange(length)[None, :] < counts[:, None]
-            weights = (real.double() / counts.clamp_min(1)[:, None]).to(self.w)
-        return bowls_of(features.view(*rows.shape, -1).to(self.w.device), weights, self.program.dimension)
+        if (counts < length).any():
+            real = np.arange(length)[None, :] < counts[:, None]
+            shares = torch.from_numpy(real / np.maximum(counts, 1)[:, None])
+            weights = sent(shares.to(self.w.dtype), self.w.device)
+        return bowls_of(sent(features.view(*rows.shape, -1), self.w.device), weights, self.program.dimension)

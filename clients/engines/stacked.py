@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import I64
+from clients.core.cards.streams import as_signed
+from clients.core.cards.transfer import sent
 from clients.core.examples import CohortData
 from clients.engines.batch import Batch, Program, Tensors
+from clients.engines.cards.examples import ExampleStore
 from clients.engines.dense import DenseProgram
 from clients.engines.evaluation import CohortEvaluation, Evaluator
-from clients.engines.finishing import finish, gradient_noise
+from clients.engines.finishing import finish, gradient_noise, noise_keys
 from clients.engines.native.choice import has_kernel, kernel_in, obstacle_of
 from clients.engines.native.kernel import Kernel
 from clients.engines.native.run import KernelRun
@@ -68,7 +71,7 @@ class StackedEngine:
         self.task, self.tile = task, tile
         features = probe_examples(task.population, task.dtype).features
         self.program = program or make_program(task, features, native=native)
-        self._optimizer = stacked_optimizer(task.local)
+        self._optimizer, self._examples = stacked_optimizer(task.local), ExampleStore(task.device)
         self.progress: Progress | None = None
 
     @cached_property
@@ -186,6 +189,21 @@ class StackedEngine:
         return update, done.client_state
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Clients whose batches have one length.
+
+    Attributes:
+        length: examples in each batch.
+        clients: positions in the tile, increasing, int64 (k,).
+        index: the same on the device.
+    """
+
+    length: int
+    clients: I64
+    index: Tensor
+
+
 class _TileRun:
     """The mutable state of one tile during training; clients are in decreasing order of steps.
 
@@ -206,7 +224,8 @@ class _TileRun:
         task = engine.task
         self.task, self.program, self.optimizer = task, engine.program, engine._optimizer
         self.work, self.data, self.batches = work, data, batches
-        self.class_weights, self.noisy = class_weights, noisy
+        self.noisy = noisy
+        self.class_weights = sent(class_weights, task.device) if class_weights is not None else None
         self.remedied = class_weights is not None or task.local.augment.any
         self.sites = task.sites if noisy else ()
         k, device = work.num_clients, task.device
@@ -222,21 +241,26 @@ class _TileRun:
             n: [torch.zeros_like(p) for _ in range(self.optimizer.num_states)] for n, p in self.params.items()
         }
         self.meter, self.progress = PathMeter(k), engine.progress
-        self.rows = torch.from_numpy(np.ascontiguousarray(batches.rows.swapaxes(0, 1)))  # [steps, K, batch]
+        if not self._is_of_quadratics():
+            self.placed = engine._examples.place(data, batches.rows.swapaxes(0, 1))  # rows are [steps, K, batch]
+        self.counts = sent(torch.from_numpy(batches.counts.T.copy()), device)
         self.lr = task.local.lr(work.round_index)
         self.active = [int(n) for n in (batches.steps[None, :] > np.arange(batches.counts.shape[1])[:, None]).sum(1)]
         width = batches.rows.shape[2]
         self.whole = ((batches.counts == width).sum(0) == self.active).tolist()
+        self.groups = {} if self.program.masks_padding else self._groups()
         self.step_losses: Tensor | None = None
         losses_shape = (batches.counts.shape[1], k, width)
-        if noisy and isinstance(self.program, QuadraticProgram):
+        if self._is_of_quadratics():
             losses_shape = (0, 0, 0)  # its losses are in `step_losses`
         self.losses = torch.zeros(losses_shape, dtype=work.params.dtype, device=device)
         self.wrong = torch.zeros(self.losses.shape, dtype=torch.bool, device=device) if task.count_errors else None
         self.drawn: Tensors = {}
         self.drawn_at, self.ahead = 0, 0
         if self.sites:
-            self.keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
+            keys = dropout_keys(task.seed, work.round_index, work.clients, len(self.active), len(self.sites))
+            self.keys = keys if device.type == "cpu" else sent(as_signed(keys), device)
+        self.noise = noise_keys(task, work.round_index, work.clients, len(self.active)) if noisy else None
 
     def play(self) -> None:
         """Take every local step, then measure the final position of each client."""
@@ -283,8 +307,8 @@ class _TileRun:
             return {n: g[:k] for n, g in out.items()}, {n: b[:k] for n, b in new.items()}
         grads = {n: torch.zeros_like(p[:k]) for n, p in self.params.items()}
         buffers = {n: b[:k].clone() for n, b in self.buffers.items()}
-        for length, index in self._groups(s, k):
-            batch, index = self._batch(s, index, whole=True, length=length), index.to(self.task.device)
+        for group in self.groups[s]:
+            index, batch = group.index, self._batch(s, group, whole=True)
             chosen, held = {n: p[index] for n, p in self.params.items()}, {n: b[index] for n, b in self.buffers.items()}
             out, losses, outputs, new = self.program.gradients(chosen, held, batch)
             self._note(s, index, losses, outputs, batch.targets)
@@ -308,8 +332,7 @@ class _TileRun:
         """Return each client's mean example loss over its local training, float64 [K]; nan without examples."""
         seen = torch.from_numpy(self.batches.counts.sum(1)).to(self.losses.device)
         if self.step_losses is not None:
-            counts = torch.from_numpy(self.batches.counts.T.copy()).to(self.losses.device)
-            return (self.step_losses * counts).sum(0, dtype=torch.float64) / seen
+            return (self.step_losses * self.counts).sum(0, dtype=torch.float64) / seen
         return self._without_padding(self.losses).sum((0, 2), dtype=torch.float64) / seen
 
     def errors(self) -> I64:
@@ -321,8 +344,7 @@ class _TileRun:
     def _without_padding(self, noted: Tensor) -> Tensor:
         if all(self.whole) and self.active[-1:] == [self.work.num_clients]:
             return noted
-        counts = torch.from_numpy(self.batches.counts.T.copy()).to(noted.device)
-        return noted.masked_fill_(torch.arange(noted.shape[2], device=noted.device) >= counts[:, :, None], 0)
+        return noted.masked_fill_(torch.arange(noted.shape[2], device=noted.device) >= self.counts[:, :, None], 0)
 
     def _fused_program(self) -> DenseProgram | None:
         """Return the program if its fused SGD step equals the local step of this task."""
@@ -337,7 +359,8 @@ class _TileRun:
 
     def _quadratic_steps(self, program: QuadraticProgram) -> QuadraticSteps:
         return QuadraticSteps(
-            program=program, features=self.data.features, rows=self.rows, counts=self.batches.counts,
+            program=program, features=self.data.features,
+            rows=self.batches.rows.swapaxes(0, 1), counts=self.batches.counts,
             active=self.active, w=self.params["w"], anchor=self.anchor["w"], meter=self.meter, lr=self.lr,
             l2=self.task.local.l2, step=self._step, is_plain=self._is_plain_descent(),
         )  # fmt: skip
@@ -345,44 +368,59 @@ class _TileRun:
     def _prefix(self, tensors: Tensors, k: int) -> Tensors:
         return tensors if k == self.work.num_clients else {n: t[:k] for n, t in tensors.items()}
 
-    def _groups(self, s: int, k: int) -> Iterator[tuple[int, Tensor]]:
-        counts = self.batches.counts[:k, s]
-        for length in np.unique(counts):
-            yield int(length), torch.from_numpy(np.flatnonzero(counts == length))
+    def _is_of_quadratics(self) -> bool:
+        """Return whether `QuadraticSteps` takes the steps: it makes its own batches and losses."""
+        return self.noisy and isinstance(self.program, QuadraticProgram)
 
-    def _batch(self, s: int, which: slice | Tensor, whole: bool, length: int | None = None) -> Batch:
-        rows = self.rows[s, which]
-        rows = rows if length is None else rows[:, :length]
+    def _groups(self) -> dict[int, list[_Group]]:
+        """Return, for each step with partial batches, its clients by the length of their batch."""
+        found: dict[int, list[tuple[int, I64]]] = {}
+        for s, k in enumerate(self.active):
+            if not self.whole[s]:
+                counts = self.batches.counts[:k, s]
+                found[s] = [(int(length), np.flatnonzero(counts == length)) for length in np.unique(counts)]
+        every = [clients for parts in found.values() for _, clients in parts]
+        if not every:
+            return {}
+        there = iter(torch.split(sent(torch.from_numpy(np.concatenate(every)), self.task.device), [*map(len, every)]))
+        return {s: [_Group(length, c, next(there)) for length, c in parts] for s, parts in found.items()}
+
+    def _batch(self, s: int, which: slice | _Group, whole: bool) -> Batch:
+        if isinstance(which, _Group):
+            index: slice | Tensor = which.index
+            on_host: slice | I64 = which.clients
+            rows = self.placed.rows[s, index][:, : which.length]
+        else:
+            index = on_host = which
+            rows = self.placed.rows[s, which]
         flat = rows.reshape(-1)
         shape = rows.shape
-        features = cast_features(self.data.features.index_select(0, flat), self.task.dtype).view(
-            *shape, *self.data.features.shape[1:]
-        )
-        targets = cast_targets(self.data.targets.index_select(0, flat), self.task.dtype).view(
-            *shape, *self.data.targets.shape[1:]
-        )
+        features, targets = self.placed.features, self.placed.targets
+        features = cast_features(features.index_select(0, flat), self.task.dtype).view(*shape, *features.shape[1:])
+        targets = cast_targets(targets.index_select(0, flat), self.task.dtype).view(*shape, *targets.shape[1:])
         weights = None
         if not whole:
-            counts = torch.from_numpy(self.batches.counts[: shape[0], s]).clamp_min(1)
-            weights = (torch.arange(shape[1])[None, :] < counts[:, None]).to(self.task.dtype) / counts[:, None]
+            counts = self.counts[s, : shape[0]].clamp_min(1)
+            real = torch.arange(shape[1], device=counts.device)[None, :] < counts[:, None]
+            weights = real.to(self.task.dtype) / counts[:, None]
         remedy: Tensors = {}
         if self.remedied:
-            index = which if isinstance(which, slice) else which.numpy()
             features, targets, remedy = remedied(
-                self.task, features, targets, self.class_weights[which] if self.class_weights is not None else None,
-                self.batches.counts[index, s], self.work.clients[index],
+                self.task, features, targets, self.class_weights[index] if self.class_weights is not None else None,
+                self.batches.counts[on_host, s], self.work.clients[on_host],
                 round_index=self.work.round_index, step=s if self.noisy else None,
             )  # fmt: skip
-        batch = Batch(features, targets, weights, self._masks(s, which, shape[1]), remedy)
-        return batch if self.task.device.type == "cpu" else batch.to(self.task.device)
+        return Batch(features, targets, weights, self._masks(s, which, shape[1]), remedy)
 
-    def _masks(self, s: int, which: slice | Tensor, length: int) -> Tensors:
+    def _masks(self, s: int, which: slice | _Group, length: int) -> Tensors:
         """Return the dropout masks of step s; for a prefix of clients, masks of a few steps are drawn together."""
         dtype = self.task.dtype
-        if isinstance(which, Tensor):
-            chosen = which.numpy()
+        if not self.sites:
+            return {}
+        if isinstance(which, _Group):
+            chosen = which.index if isinstance(self.keys, Tensor) else which.clients
             return {t.key: dropout_mask(t, self.keys[i, s, chosen], length, dtype) for i, t in enumerate(self.sites)}
-        if self.sites and s >= self.ahead:
+        if s >= self.ahead:
             k = which.stop
             size = k * length * sum(math.prod(t.shape) * t.rows for t in self.sites)
             self.drawn_at, self.ahead = s, min(s + max(1, MASKS_AT_ONCE // size), len(self.active))
@@ -401,7 +439,7 @@ class _TileRun:
     def _step(self, s: int, k: int, gradients: Tensors) -> None:
         """Correct, clip and apply the gradients of the first k clients, in place."""
         local, rule, unused = self.task.local, self.work.rule, self.task.passes.unused
-        noise = gradient_noise(self.task, self.work.round_index, self.work.clients[:k], s)
+        noise = gradient_noise(self.task, self.noise[s, :k]) if self.noise is not None else None
         moving: Tensors = {}
         for name, g in list(gradients.items()):
             w = self.params[name][:k]
@@ -422,14 +460,10 @@ class _TileRun:
             if local.clip_value is not None:
                 g.clamp_(-local.clip_value, local.clip_value)
             w, state = self.params[name][:k], [t[:k] for t in self.state[name]]
-            if name not in moving or bool(moving[name].all()):
-                self._descend(w, g, state, s + 1)
-            elif bool(moving[name].any()):
-                chosen = moving[name].nonzero().squeeze(1)
-                held = [w[chosen], *(t[chosen] for t in state)]
-                self._descend(held[0], g[chosen], held[1:], s + 1)
-                for whole, part in zip((w, *state), held, strict=True):
-                    whole[chosen] = part
+            before = [t.clone() for t in (w, *state)] if name in moving else []
+            self._descend(w, g, state, s + 1)
+            for now, was in zip((w, *state), before, strict=False):
+                now.copy_(torch.where(moving[name].view(-1, *[1] * (w.dim() - 1)), now, was))
 
     def _descend(self, w: Tensor, g: Tensor, state: list[Tensor], step: int) -> None:
         """Take an optimiser step, counted from 1, in place."""

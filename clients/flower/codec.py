@@ -141,7 +141,7 @@ def array_of(tensor: Tensor) -> Array:
         >>> array_of(torch.ones(2)) == Array(np.ones(2, np.float32))
         True
     """
-    values = tensor.detach().contiguous().numpy()
+    values = tensor.detach().cpu().contiguous().numpy()
     data = b"".join((_header(values.dtype.str, values.shape), values.data.cast("B") if values.size else b""))
     return Array(str(values.dtype), values.shape, NUMPY, data)
 

@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from clients.core import streams
 from clients.core.arrays import I64, U64
+from clients.core.cards import streams as device_streams
 from clients.modules.copies import copy_module
 
 KINDS: tuple[type[nn.Module], ...] = (
@@ -182,7 +183,7 @@ def dropout_keys(seed: int, round_index: int, clients: I64, steps: int, sites: i
     return streams.keys(seed, "dropout", round_index, clients[None, None, :], step, site)
 
 
-def dropout_mask(site: DropoutSite, keys: U64, batch: int, dtype: torch.dtype) -> Tensor:
+def dropout_mask(site: DropoutSite, keys: U64 | Tensor, batch: int, dtype: torch.dtype) -> Tensor:
     """Return the masks [K, *site.mask_shape(batch)] of one local step for K clients.
 
     A 64-bit hash serves 64 elements where p is 1/2, and eight otherwise. In the second case a client's step drops with
@@ -192,17 +193,23 @@ def dropout_mask(site: DropoutSite, keys: U64, batch: int, dtype: torch.dtype) -
 
     Args:
         site: the call of a dropout module.
-        keys: from `dropout_keys`, for this site and step, (K,).
+        keys: from `dropout_keys`, for this site and step, (K,); or the same on a device, int64, which then has the same
+            masks.
         batch: examples in a batch.
         dtype: of the masks.
     """
     width, lanes = math.prod(site.shape) * site.rows, 64 if site.p == 0.5 else 8
     parts = batch if site.axis is not None else 1
     words = -(-width // lanes)
-    drawn = streams.hashes(keys, words * parts).view(np.uint8)
-    kept = np.unpackbits(drawn) if lanes == 64 else _kept(drawn.reshape(len(keys), -1), keys, site.p)
-    kept = kept.reshape(len(keys), parts, words * lanes)[:, :, :width]
-    mask = torch.from_numpy(kept).to(dtype).mul_(1 / (1 - site.p) if site.p < 1 else 0.0)
+    if isinstance(keys, Tensor):
+        kept = _kept_there(keys, words * parts, site.p, lanes)
+    else:
+        drawn = streams.hashes(keys, words * parts).view(np.uint8)
+        kept = torch.from_numpy(
+            np.unpackbits(drawn) if lanes == 64 else _kept(drawn.reshape(len(keys), -1), keys, site.p)
+        )
+    kept = kept.view(len(keys), parts, words * lanes)[:, :, :width]
+    mask = kept.to(dtype).mul_(1 / (1 - site.p) if site.p < 1 else 0.0)
     if site.is_usual:
         return mask.view(len(keys), batch, *site.shape)
     axis = site.axis or 0
@@ -216,3 +223,13 @@ def _kept(drawn: npt.NDArray[np.uint8], keys: U64, p: float) -> npt.NDArray[np.u
     narrow = np.uint8 if below < 255 else np.uint16  # compare bytes with bytes unless a threshold may be 256
     kept = drawn >= threshold.astype(narrow)
     return kept.view(np.uint8)
+
+
+def _kept_there(keys: Tensor, words: int, p: float, lanes: int) -> Tensor:
+    """Return which elements of each key are kept, uint8 [K, words * lanes], on the device of the keys."""
+    drawn = device_streams.hashes(keys, words)
+    if lanes == 64:
+        return device_streams.bits(drawn)
+    below, rest = divmod(round(p * 2**24), 2**16)
+    threshold = below + ((keys & 0xFFFF) < rest).to(torch.int16)
+    return (drawn.view(torch.uint8) >= threshold.unsqueeze(1)).to(torch.uint8)

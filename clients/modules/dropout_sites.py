@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from clients.core import streams
 from clients.core.arrays import U64
+from clients.core.cards.streams import as_signed
+from clients.core.cards.transfer import sent
 from clients.modules.dropout import Dropout, DropoutSite, dropout_keys, dropout_mask
 
 
@@ -85,20 +87,27 @@ class AddressedMasks:
     address. So a model whose calls depend on the batch is addressed too.
     """
 
-    def __init__(self, module: nn.Module, sites: Sequence[DropoutSite], seed: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        sites: Sequence[DropoutSite],
+        seed: int,
+        dtype: torch.dtype,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 (immutable)
+    ) -> None:
         self._parts = dropouts_of(module)
         self._names = {id(part): name for name, part in self._parts.items()}
         self._sites = {(site.name, site.call): (index, site) for index, site in enumerate(sites)}
-        self._seed, self._dtype = seed, dtype
+        self._seed, self._dtype, self._device = seed, dtype, device
         self._address, self._batch = (0, 0, 0), 0
-        self._keys: U64 = np.zeros((len(sites), 0, 1), np.uint64)
+        self._keys: U64 | Tensor = np.zeros((len(sites), 0, 1), np.uint64)
         self._counts: dict[str, int] = {}
         self._others = 0
 
     def client(self, round_index: int, client: int, steps: int) -> None:
         """Go to a client in a round with its number of local steps."""
         self._address = (round_index, client, 0)
-        self._keys = dropout_keys(self._seed, round_index, np.array([client]), steps, len(self._sites))
+        self._keys = self._there(dropout_keys(self._seed, round_index, np.array([client]), steps, len(self._sites)))
 
     def step(self, step: int, batch: int) -> None:
         """Begin the pass of a local step, counted from 0, on a batch of this length."""
@@ -119,10 +128,14 @@ class AddressedMasks:
         index, site = self._sites.get((name, call), (None, None))
         round_index, client, step = self._address
         if index is not None and site is not None and site.p == part.p and site.mask_shape(self._batch) == shape:
-            key = self._keys[index, step]
+            key: U64 | Tensor = self._keys[index, step]
         else:
             place = index if index is not None else len(self._sites) + self._others
             self._others += index is None
             site = DropoutSite(name, part.p, shape, call, None)
-            key = streams.keys(self._seed, "dropout", round_index, np.array([client]), step, place)
-        return dropout_mask(site, key, self._batch, self._dtype)[0].to(x.device)
+            key = self._there(streams.keys(self._seed, "dropout", round_index, np.array([client]), step, place))
+        return dropout_mask(site, key, self._batch, self._dtype)[0]
+
+    def _there(self, keys: U64) -> U64 | Tensor:
+        """Return keys in the form in which the device draws masks from them."""
+        return keys if self._device.type == "cpu" else sent(as_signed(keys), self._device)

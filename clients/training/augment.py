@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import I64, U64
+from clients.core.cards.transfer import sent
 from clients.core.errors import UserError
 from clients.core.population import Population
 from clients.training.options import AugmentOptions
@@ -79,10 +80,10 @@ def augment(
         features = _shifted(features, streams.keys(seed, "augment time_shift", *address), options.time_shift)
     if options.scaling:
         shape = (1, features.shape[3]) if features.dim() == 4 else (1,) * (features.dim() - 2)
-        noise = _normals(streams.keys(seed, "augment scaling", *address), shape, features.dtype)
+        noise = _normals(streams.keys(seed, "augment scaling", *address), shape, features)
         features = features * noise.mul_(options.scaling).add_(1.0)
     if options.jitter:
-        noise = _normals(streams.keys(seed, "augment jitter", *address), tuple(features.shape[2:]), features.dtype)
+        noise = _normals(streams.keys(seed, "augment jitter", *address), tuple(features.shape[2:]), features)
         features = features + noise.mul_(options.jitter)
     if not options.mixup:
         return features, None
@@ -92,7 +93,8 @@ def augment(
     share = betaincinv(options.mixup, options.mixup, streams.uniforms(key, 1))
     order = streams.permutations(streams.keys(seed, "augment partner", round_index, clients, step), counts)
     order = np.concatenate((order, np.broadcast_to(np.arange(order.shape[1], b), (k, b - order.shape[1]))), axis=1)
-    mixed = Mixed(torch.from_numpy(order), torch.from_numpy(share).to(features.dtype))
+    device = features.device
+    mixed = Mixed(sent(torch.from_numpy(order), device), sent(torch.from_numpy(share).to(features.dtype), device))
     return mix(features, mixed), mixed
 
 
@@ -100,18 +102,22 @@ def mix(values: Tensor, mixed: Mixed) -> Tensor:
     """Return share x own + (1 - share) x partner's of values [k, b, ...], by batch."""
     k = len(values)
     share = mixed.share.view(k, *[1] * (values.dim() - 1))
-    others = values[torch.arange(k)[:, None], mixed.partner]
+    others = values[torch.arange(k, device=values.device)[:, None], mixed.partner]
     return share * values + (1.0 - share) * others
 
 
-def _normals(keys: U64, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return standard normal numbers [*keys.shape, *shape]; the numbers of a key depend only on the key."""
+def _normals(keys: U64, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return standard normal numbers [*keys.shape, *shape] of the type and on the device of a tensor.
+
+    The numbers of a key depend only on the key. They are drawn in main memory, on all devices.
+    """
     drawn = streams.normals(keys, int(np.prod(shape, dtype=np.int64)))
-    return torch.from_numpy(drawn).to(dtype).view(*keys.shape, *shape)
+    return sent(torch.from_numpy(drawn).to(like.dtype).view(*keys.shape, *shape), like.device)
 
 
 def _shifted(features: Tensor, keys: U64, most: int) -> Tensor:
     """Move windows [k, b, W, C] by whole steps in -most..most."""
     shift = np.floor(streams.uniforms(keys, 1) * (2 * most + 1)).astype(np.int64) - most
-    index = torch.from_numpy(np.clip(np.arange(features.shape[2]) - shift, 0, features.shape[2] - 1))
-    return features.gather(2, index.unsqueeze(3).expand_as(features))
+    index = np.clip(np.arange(features.shape[2]) - shift, 0, features.shape[2] - 1)
+    places = sent(torch.from_numpy(index), features.device)
+    return features.gather(2, places.unsqueeze(3).expand_as(features))

@@ -81,9 +81,9 @@ class PathMeter:
     def gradient_norm(self) -> F64:
         """Return the largest stored gradient norm, float64 (K,)."""
         largest = np.zeros(self._num_clients)
-        for squared_norm in self._gradients:
+        for squared_norm in _parted(_joined(self._gradients), self._gradients):
             k = len(squared_norm)
-            np.maximum(largest[:k], np.sqrt(squared_norm.cpu().numpy()), out=largest[:k])
+            np.maximum(largest[:k], np.sqrt(squared_norm), out=largest[:k])
         return largest
 
     def drift(self) -> F64:
@@ -103,10 +103,18 @@ class PathMeter:
         return drift
 
     def _squares(self) -> list[F64]:
-        """Return the stored distances, squared; they leave the device together."""
-        if not self._distances:
-            return []
-        flat = torch.cat(self._distances).cpu().numpy().astype(np.float64)
+        """Return the stored distances, squared."""
+        flat = _joined(self._distances).astype(np.float64)
         flat *= flat
-        ends = accumulate(map(len, self._distances), initial=0)
-        return [flat[start:end] for start, end in pairwise(ends)]
+        return _parted(flat, self._distances)
+
+
+def _joined(stored: list[Tensor]) -> F64:
+    """Return stored tensors as one array, one after another: they leave the device together."""
+    return torch.cat(stored).cpu().numpy() if stored else np.zeros(0)
+
+
+def _parted(flat: F64, stored: list[Tensor]) -> list[F64]:
+    """Return the parts of `_joined`, one for each stored tensor."""
+    ends = accumulate(map(len, stored), initial=0)
+    return [flat[start:end] for start, end in pairwise(ends)]

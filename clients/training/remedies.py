@@ -71,7 +71,7 @@ def remedied(
     scales = None if weights is None else weights.gather(1, targets)
     if mixed is None:
         return features, targets, {} if scales is None else {"scales": scales}
-    scales = torch.ones(targets.shape, dtype=task.dtype) if scales is None else scales
+    scales = torch.ones(targets.shape, dtype=task.dtype, device=targets.device) if scales is None else scales
     others = {"others": targets.gather(1, mixed.partner), "other_scales": scales.gather(1, mixed.partner)}
     others["other_scales"] *= 1 - mixed.share
     return features, targets, {"scales": mixed.share * scales, **others}

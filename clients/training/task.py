@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,6 +50,7 @@ class LearningTask:
             their own class).
         class_counts: training examples of each class over the federation, where class weights use them.
         device: where engines train and evaluate; populations stay in main memory.
+        bf16: whether the passes of local training run under autocast to bfloat16.
         notices: sentences on what was guessed or changed when the task was made; a run's header prints them.
     """
 
@@ -63,6 +65,7 @@ class LearningTask:
     count_errors: bool = False
     class_counts: I64 | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    bf16: bool = False
     notices: tuple[str, ...] = ()
 
     @property
@@ -197,6 +200,16 @@ def working_copy(module: nn.Module) -> nn.Module:
     if known and any(isinstance(m, nn.Conv2d) for m in parts):
         copied = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return copied
+
+
+@contextmanager
+def autocast(task: LearningTask) -> Iterator[None]:
+    """Run a pass under autocast to bfloat16, where the task has `bf16`."""
+    if not task.bf16:
+        yield
+        return
+    with torch.autocast(task.device.type, dtype=torch.bfloat16, cache_enabled=False):
+        yield
 
 
 def cast_features(features: Tensor, dtype: torch.dtype) -> Tensor:

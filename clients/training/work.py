@@ -62,6 +62,13 @@ class CohortWork:
         """Number of clients in the cohort."""
         return len(self.clients)
 
+    def on(self, device: torch.device) -> CohortWork:
+        """Return the work with its vectors on a device, where the updates of its clients then stay."""
+        if self.params.device == device:
+            return self
+        broadcast = {name: vector.to(device) for name, vector in self.broadcast.items()}
+        return replace(self, params=self.params.to(device), buffers=self.buffers.to(device), broadcast=broadcast)
+
     @property
     def client_state(self) -> tuple[str, ...]:
         """Names of the vectors that clients keep for the rule and the uplink."""

@@ -101,7 +101,9 @@ class CohortResult:
             return self._streamed
         how = self.plan.aggregation
         applied = self.aggregate.pseudo_gradient if how.map_update is not None or how.reduce is not None else None
-        rows = self.plan.anchor - self.update.params
+        device = self.update.params.device
+        applied = None if applied is None else applied.to(device)
+        rows = self.plan.anchor.to(device) - self.update.params
         total = self.plan.total
         return measure_dispersion(rows, self.weights, layers=self.plan.layers, aggregate=applied, total=total)
 
@@ -122,7 +124,7 @@ class CohortSum:
         assert keep_rows or not plan.aggregation.needs_rows, "this aggregation needs every update"
         self.plan, self.keep_rows = plan, keep_rows
         self._tiles: list[CohortUpdate] = []
-        self._total = torch.zeros_like(plan.anchor)
+        self._total, self._anchor = torch.zeros_like(plan.anchor), plan.anchor
         self._buffers: Tensor | None = None
         self._extras: dict[str, Tensor] = {}
         self._stream = DispersionStream(layers=plan.layers)
@@ -134,9 +136,10 @@ class CohortSum:
             return
         self._tiles.append(tile.without_rows())
         weights = self.plan.weights[self._places_of(tile)]
-        rows = self.plan.anchor - tile.params
+        rows = self._anchor_on(tile.params.device) - tile.params
         self._stream.add(rows, weights)
         summed = weighted_sum(weights, self.plan.aggregation.mapped(rows))
+        self._total = self._total.to(summed.device)
         self._total += summed
         counted = weights != 0
         buffers = weighted_sum(self.plan.shares[self._places_of(tile)], tile.buffers)
@@ -192,12 +195,13 @@ class CohortSum:
         share = float(counted.sum()) / plan.population
         if self.keep_rows:
             return self._of_rows(update, counted, share)
-        aggregate = Aggregate(self._total, self._extras, share)
-        return CohortResult(plan, update, aggregate, self._buffers, self._dispersion())
+        found = self._dispersion()
+        assert self._buffers is not None, "an update was added"
+        return CohortResult(plan, update, *self._on_host(self._total, self._extras, share, self._buffers), found)
 
     def _of_rows(self, update: CohortUpdate, counted: Bool, share: float) -> CohortResult:
         plan, how = self.plan, self.plan.aggregation
-        rows = plan.anchor - update.params
+        rows = self._anchor_on(update.params.device) - update.params
         mapped = how.mapped(rows)
         if how.reduce is None:
             pseudo_gradient = weighted_sum(plan.weights, mapped)
@@ -206,7 +210,21 @@ class CohortSum:
             pseudo_gradient = how.reduced(mapped[chosen], torch.from_numpy(plan.weights[counted]).to(mapped))
         extras = {n: weighted_sum(counted / counted.sum(), v) for n, v in update.extras.items()}
         buffers = weighted_sum(plan.shares, update.buffers)
-        return CohortResult(plan, update, Aggregate(pseudo_gradient, extras, share), buffers)
+        return CohortResult(plan, update, *self._on_host(pseudo_gradient, extras, share, buffers))
+
+    def _anchor_on(self, device: torch.device) -> Tensor:
+        """Return the broadcast parameters where updates are."""
+        if self._anchor.device != device:
+            self._anchor = self.plan.anchor.to(device)
+        return self._anchor
+
+    def _on_host(
+        self, pseudo_gradient: Tensor, extras: Mapping[str, Tensor], share: float, buffers: Tensor
+    ) -> tuple[Aggregate, Tensor]:
+        """Return the aggregate and the mean buffers where the server's state is; updates may be on a card."""
+        host = self.plan.anchor.device
+        extras = {name: vector.to(host) for name, vector in extras.items()}
+        return Aggregate(pseudo_gradient.to(host), extras, share), buffers.to(host)
 
     def _dispersion(self) -> Dispersion:
         """Return the streamed dispersion, norms in order of client."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from clients.training.optimizers import stacked_optimizer
 from clients.training.task import LearningTask, cast_features, probe_examples
 from simulator.engines.limits import Limit, memory_limit, memory_used
 from simulator.engines.options import EngineOptions
-from simulator.engines.probe import make_sample
+from simulator.engines.probe import Sample, largest_tile, make_sample
 
 NEAR = 0.8
 """From this share of the limit on, a run says how near it is."""
@@ -27,6 +27,8 @@ MODEL_COPIES = 6
 """Copies of the parameters beside the clients' own: module, engines, evaluation, server state, sums, checkpoint."""
 PLAN_BYTES = 32
 """Bytes that the plan of batches takes for each place in a batch of each local step."""
+CARD_SHARE = 0.5
+"""The share of a card's free memory that the tensors of a tile take: products need room, and memory has gaps."""
 BACKWARD = 3
 """Times the activations of a batch that training on it takes."""
 
@@ -82,14 +84,10 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     population, local = task.population, task.local
     sample = make_sample(task, cohort)
     count, mean = len(sample.clients), float(population.sizes.mean())
-    probe = probe_examples(population, task.dtype)
-    example = sum(t[0].numel() * t.element_size() for t in (probe.features, probe.targets))
+    example, activations = _of_example(task)
     each = task.parameters.size * task.dtype.itemsize
     largest = int(population.sizes[sample.clients].max(initial=1))
-    batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
-    activations = _activations(task.module, cast_features(probe.features, task.dtype)) * task.dtype.itemsize
-    one = each * (3 + stacked_optimizer(local).num_states) + PLAN_BYTES * sample.longest * batch
-    one += BACKWARD * activations * batch + example * min(largest, sample.longest * batch)
+    one, on_card = bytes_of_client(sample), task.device.type == "cuda"
     workers = 1 if options.workers == "auto" else options.workers  # chosen ones share the memory of one tile
     width = _tile(options, count, one, workers)
     total, fits = int(population.sizes.sum(dtype="int64")), len(population.sizes) <= RESIDENT_CLIENTS
@@ -100,8 +98,10 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     return [
         Part("the data of a cohort", int(needs), "Lower algorithm.cohort, or the examples of a client."),
         Part("the model", MODEL_COPIES * each, "Choose a smaller model."),
-        Part(f"a tile of {width:,} clients in training" + (f" on each of {workers} workers" if workers > 1 else ""),
-             workers * width * one, _tile_fix(local.batch_size, sample.longest)),
+        *([] if on_card else [
+            Part(f"a tile of {width:,} clients in training" + (f" on each of {workers} workers" if workers > 1 else ""),
+                 workers * width * one, _tile_fix(local.batch_size, sample.longest)),
+        ]),
         Part("the updates of a cohort", min(count * each, max(options.keep_bytes, width * each)),
              "Lower engine.keep_bytes or algorithm.cohort."),
         Part("what clients keep between rounds", states * kept, "Choose an algorithm whose clients keep nothing."),
@@ -117,6 +117,56 @@ def foreseen_rows(clients: int, *, cohort: int, rounds: int) -> int:
         (210, 110)
     """
     return min(rounds * cohort, clients) + cohort
+
+
+def bytes_of_client(sample: Sample) -> int:
+    """Return the bytes that a client of a tile takes in training: its model, its batches, its activations."""
+    task, local = sample.task, sample.task.local
+    example, activations = _of_example(task)
+    largest = int(task.population.sizes[sample.clients].max(initial=1))
+    batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
+    one = task.parameters.size * task.dtype.itemsize * (3 + stacked_optimizer(local).num_states)
+    one += PLAN_BYTES * sample.longest * batch
+    return one + BACKWARD * activations * batch + example * min(largest, sample.longest * batch)
+
+
+def widest_tile(sample: Sample, keep_bytes: int, free: Callable[[torch.device], int] | None = None) -> int:
+    """Return how many clients of a sample train together at most.
+
+    On the CPU the tensors of a tile take `keep_bytes`; on a CUDA card a share of the memory that is free there.
+
+    Args:
+        sample: a typical cohort.
+        keep_bytes: `engine.keep_bytes`.
+        free: bytes that are free on a card; by default what CUDA says.
+    """
+    device = sample.task.device
+    if device.type == "cpu":
+        return largest_tile(sample, keep_bytes)
+    return tile_of(int(CARD_SHARE * (free or _free_bytes)(device)), bytes_of_client(sample))
+
+
+def tile_of(memory: int, each: int) -> int:
+    """Return how many clients of `each` bytes fit in some memory; at least one.
+
+    Example:
+        >>> tile_of(100, 30), tile_of(10, 30)
+        (3, 1)
+    """
+    return max(1, memory // max(1, each))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Return the bytes that are free on a CUDA card; memory that torch holds and does not use counts as free."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _of_example(task: LearningTask) -> tuple[int, int]:
+    """Return the bytes of one example, and those of all layers' outputs for it."""
+    probe = probe_examples(task.population, task.dtype)
+    example = sum(t[0].numel() * t.element_size() for t in (probe.features, probe.targets))
+    return example, _activations(task.module, cast_features(probe.features, task.dtype)) * task.dtype.itemsize
 
 
 def check_model(module: nn.Module, dtype: torch.dtype) -> None:
@@ -152,9 +202,8 @@ def _tile(options: EngineOptions, cohort: int, one: int, workers: int) -> int:
     """Return the clients of the widest tile of a worker that the planner may try."""
     if options.kind == "plain":
         return 1
-    share = math.ceil(cohort / workers)
-    fits = max(1, options.keep_bytes // workers // max(1, one))
-    return min(share, fits if options.tile is None else options.tile)
+    fits = tile_of(options.keep_bytes // workers, one)
+    return min(math.ceil(cohort / workers), fits if options.tile is None else options.tile)
 
 
 def _tile_fix(batch: int | str, steps: int) -> str:

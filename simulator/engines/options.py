@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -30,6 +31,11 @@ class EngineOptions:
             where a trial shows that a long run gains; under torchrun it is the number of its processes.
         on_worker_loss: what the loss of a worker, killed or out of memory, does to the run: "continue" has the others
             do its work, in the same round and with the same numbers; "stop" interrupts the run after the round before.
+        device: where clients train and models are evaluated: "cpu", "cuda" or "cuda:N"; "auto" takes a CUDA card if
+            torch finds one. Under torchrun each process takes the card of its local rank.
+        tf32: whether products of float32 numbers on a CUDA card round their factors to 10 bits, which is faster.
+        bf16: whether the passes of local training run under torch's autocast to bfloat16; parameters, optimisers,
+            losses and evaluation stay float32.
     """
 
     kind: Literal["auto", "plain", "stacked"] = "auto"
@@ -40,6 +46,9 @@ class EngineOptions:
     threads: Annotated[int, Within(1, 1024, why="each is a thread of the operating system")] | None = None
     workers: Annotated[int, Within(1, 1024, why="each is a process")] | Literal["auto"] = "auto"
     on_worker_loss: Literal["continue", "stop"] = "continue"
+    device: str = "auto"
+    tf32: bool = False
+    bf16: bool = False
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "tile")
@@ -60,6 +69,18 @@ class EngineOptions:
             "native",
             "'always' belongs to the stacked engine, and kind is 'plain'",
             fix="Use kind = 'auto' or 'stacked', or native = 'never'.",
+        )
+        require(
+            re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", self.device) is not None,
+            "device",
+            f"must be 'auto', 'cpu', 'cuda' or 'cuda:N' with the number of a card, got {self.device!r:.60}",
+            fix="A card is named as torch names it, such as 'cuda:0'.",
+        )
+        require(
+            not (self.tf32 and self.device == "cpu"),
+            "tf32",
+            "rounds products on a CUDA card, and device is 'cpu'",
+            fix="Leave out tf32 or device.",
         )
         check_at_least(self, 0, "keep_bytes")
         check_at_least(self, 1, "threads")

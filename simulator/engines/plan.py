@@ -31,6 +31,7 @@ class EnginePlan:
         threads: torch's threads of each worker; None leaves them.
         workers: processes that train a cohort together.
         native: whether clients are trained by a kernel in C. Its numbers differ from torch's in the last bits.
+        device: torch's name of the device that the server's process trains on.
     """
 
     engine: str
@@ -44,6 +45,7 @@ class EnginePlan:
     threads: int | None = None
     workers: int = 1
     native: bool = False
+    device: str = "cpu"
 
     @property
     def words(self) -> str:

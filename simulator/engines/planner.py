@@ -19,13 +19,13 @@ from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays
 from simulator.engines.kernels import find_kernel, with_note
+from simulator.engines.memory import widest_tile
 from simulator.engines.options import EngineOptions
 from simulator.engines.plan import EnginePlan, probe_name
 from simulator.engines.probe import (
     Sample,
     disagreement,
     first_line,
-    largest_tile,
     make_sample,
     seconds_text,
     tile_widths,
@@ -113,7 +113,7 @@ def _stackable(task: LearningTask, sample: Sample, *, native: bool) -> tuple[Pro
         raise
     except Exception as error:  # whatever a user's module raises under torch.func
         return None, first_line(error)
-    if off > 0.02:
+    if off > (0.1 if task.bf16 else 0.02):  # bfloat16 rounds to 0.4%
         return (
             None,
             f"stacked, its updates differ from the plain ones by {off:.0%} (state outside its buffers, or rounding?)",
@@ -187,7 +187,7 @@ class _Planner:
         workers = 1 if self.options.workers == "auto" else self.options.workers
         if self.options.tile is not None:
             return [min(self.options.tile, self.cohort)]
-        largest = largest_tile(self.watch.sample, self.options.keep_bytes // workers)
+        largest = widest_tile(self.watch.sample, self.options.keep_bytes // workers)
         widest = -(-self.cohort // workers)
         if self.program is not None and has_kernel(self.program):  # it trains one client after another
             return [max(1, min(widest, largest))]

@@ -77,7 +77,8 @@ class LocalClients:
             raise StrategyError("engine.keep_bytes", problem, fix=fix)
         total = sent.begin(count_ahead(self.engine.task, work), keep_rows)
         if keep_rows or not isinstance(self.engine, WorkersEngine):
-            for update in self._updates(work):
+            here = work if isinstance(self.engine, WorkersEngine) else work.on(self.engine.task.device)
+            for update in self._updates(here):
                 total.add(update)
         else:
             self._sum_on_workers(self.engine, work, total)
@@ -161,7 +162,7 @@ class LocalClients:
         with _naming_clients(part, "training", lambda one: self.engine.train(one, self._held(one))):
             update, new = self.engine.train(part, self._held(part))
         for name, rows in new.items():
-            self.states.put(name, part.clients, rows)
+            self.states.put(name, part.clients, rows.cpu())
         return update
 
     def _held(self, work: CohortWork) -> dict[str, Tensor]:
@@ -171,7 +172,7 @@ class LocalClients:
         if BUFFERS in self.states.names():
             kept = self.states.gather(BUFFERS, work.clients, work.buffers.numel(), dtype)
             known = torch.from_numpy(self.states.has(BUFFERS, work.clients))[:, None]
-            held[BUFFERS] = torch.where(known, kept, work.buffers)
+            held[BUFFERS] = torch.where(known, kept, work.buffers.cpu())
         return held
 
     def _answer(self, messages: list[Message]) -> Iterable[Message]:

@@ -74,6 +74,8 @@ def describe(session: Session, given: Overrides, folder: RunFolder | None, run_i
         engine, reason = "ClientApp", "a user's ClientApp, one message a client"
     else:
         engine, reason = (plan.engine, plan.reason) if plan else ("plain", "one client on each node of Flower's grid")
+    if session.device_words:
+        reason = f"{session.device_words}; {reason}"
     return {
         "scenario": scenario.name or "scenario",
         "title": scenario.title,

@@ -104,7 +104,8 @@ def _replaced(scenario: Scenario, given: Overrides) -> list[str]:
         found += replaced_keys(scenario, [("algorithm",)], "algorithm= replaces them", but=acting)
     if given.client_app is not None:
         keys = [("local",), ("engine",), ("evaluation", "gradient_every"), ("evaluation", "baselines")]
-        found += replaced_keys(scenario, keys, "your ClientApp trains", but=[("engine", "threads"), ("engine", "kind")])
+        kept = [("engine", name) for name in ("threads", "kind", "device", "tf32")]
+        found += replaced_keys(scenario, keys, "your ClientApp trains", but=kept)
     return found
 
 

@@ -28,7 +28,8 @@ from simulator.runs.building import Overrides
 from simulator.runs.session import Session
 from simulator.scenario.sections import Scenario, to_toml
 
-_LATER_KEYS = ("objective_every = 0\n", "test_every = 0\n", "keep_parameters_every = 0\n")
+_LATER_KEYS = ("objective_every = 0\n", "test_every = 0\n", "keep_parameters_every = 0\n",
+               'device = "auto"\n', "tf32 = false\n", "bf16 = false\n")  # fmt: skip
 """Keys of scenarios at their defaults that checkpoints of earlier versions do not have."""
 
 _SAME_LOSS = 1e-3

@@ -27,6 +27,7 @@ from server.record.client_rows import ClientRows
 from server.record.recorder import sole_writer
 from server.record.records import RunFolder
 from server.record.round_table import RoundTable
+from simulator.engines.devices import device_restored
 from simulator.engines.plan import EnginePlan
 from simulator.runs.arguments.checks import check_observers, check_out, check_parts, check_record, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, federation_of, replacing, scenario_of
@@ -117,6 +118,7 @@ class Run:
 
 
 @threads_restored()
+@device_restored()
 def simulate(
     scenario: ScenarioSource = None,
     *,
@@ -146,8 +148,8 @@ def simulate(
         strategy: any Flower strategy, instead of [algorithm]; or a function that wraps ours, such as
             `lambda ours: DifferentialPrivacyServerSideFixedClipping(ours, 1.0, clipping_norm, num_sampled_clients)`.
         client_app: any Flower ClientApp, called with one message a client, instead of our clients. [local] and [engine]
-            are then ignored, except `engine.threads`. Its arrays are the state dict of the model; the client's index
-            is in `context.node_config["partition-id"]`.
+            are then ignored, except `engine.threads`, and `engine.device` for evaluation. Its arrays are the state dict
+            of the model; the client's index is in `context.node_config["partition-id"]`.
         grid: a Flower grid whose nodes run our ClientApp (`simulator.apps`), one client each. Such a run cannot be
             resumed, because client states stay on the nodes.
         out: the run's folder; must be new or empty. By default a new one in `runs/`.
@@ -209,6 +211,7 @@ def _simulated(
 
 
 @threads_restored()
+@device_restored()
 def resume(
     path: Path | str,
     *,

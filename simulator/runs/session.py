@@ -27,6 +27,7 @@ from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
 from server.rounds.node_map import NodeMap
+from simulator.engines.devices import Processes, choose_device, on_device
 from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
 from simulator.engines.plan import EnginePlan, engine_from_plan
@@ -68,6 +69,7 @@ class Session:
         plan: the chosen engine and the reason; None if clients are not in this process.
         states: client states; None if clients are not in this process.
         pool: the worker processes; None where this process trains alone.
+        device_words: where clients train, for the header; empty for the CPU where nothing else was possible.
     """
 
     scenario: Scenario
@@ -83,6 +85,7 @@ class Session:
     plan: EnginePlan | None
     states: ClientStates | None
     pool: WorkerPool | None = None
+    device_words: str = ""
 
     def close(self, farewell: Message | None = None) -> None:
         """End the worker processes, with a last message to those of torchrun, and close the files of client states."""
@@ -123,7 +126,10 @@ def open_session(
     """
     check_places(scenario, given)
     scenario = _in_ranks(scenario, given, ranks)
-    task = make_task_of(scenario, given)
+    forked = 1 if ranks is not None or _elsewhere(given) else _workers(scenario, plan)
+    processes = Processes(forked, ranks.local if ranks is not None else None)
+    device = choose_device(scenario.engine, processes, recorded=plan.device if plan is not None else None)
+    task = on_device(make_task_of(scenario, given), scenario.engine, device.device)
     try:
         measured = measured_facts(scenario, task, our_clients=given.client_app is None)
         require_measured(scenario.convergence, measured, task.population.task)
@@ -156,6 +162,7 @@ def open_session(
                 rule = played.own.algorithm.local_work.rule if played.own is not None else PLAIN
                 here = ranks.here if ranks is not None else None
                 engine, plan = plan_engine(scenario.engine, task, cohort, scenario.run.rounds, rule, here=here)
+            plan = replace(plan, device=str(device.device))
         else:
             plan = _resumed(plan, scenario, task, ranks)
             engine = engine_from_plan(plan, task)
@@ -170,7 +177,14 @@ def open_session(
         grid = CohortGrid(clients, LocalClients(engine, codec, states, scenario.engine.keep_bytes, local))
     start = _start(task, codec, given)
     return Session(scenario, task.population, task, played, grid, nodes, codec, start, evaluator, engine, plan, states,
-                   pool)  # fmt: skip
+                   pool, device.words)  # fmt: skip
+
+
+def _workers(scenario: Scenario, plan: EnginePlan | None) -> int:
+    """Return how many processes of this machine train together, without torchrun."""
+    if plan is not None:
+        return plan.workers
+    return 1 if scenario.engine.workers == "auto" else scenario.engine.workers
 
 
 def _start_workers(

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 DEVICE = (
-    "Clients train on the CPU in this version. [engine] says how: kind, tile, compile, threads, workers. "
-    "Only a Flower ClientApp of your own (client_app= in Python) may use a GPU inside."
+    "A CUDA card is used where torch finds one; by name: --set engine.device=cuda:0 (or cpu). "
+    "[engine] says how else clients train: kind, tile, compile, threads, workers, tf32, bf16."
 )
 PROCESSES = (
     "One process trains many clients at once as one tensor program. "

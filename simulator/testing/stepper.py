@@ -19,6 +19,7 @@ from server.rounds.cohort_sum import CohortResult
 from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
 from server.rounds.play import RoundResult, play_round
+from simulator.engines.devices import device_restored, on_device
 from simulator.runs.arguments.checks import check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, scenario_of
 from simulator.runs.experiment import experiment_of
@@ -71,6 +72,7 @@ class Stepper:
     """
 
     @threads_restored()
+    @device_restored()
     def __init__(
         self,
         scenario: ScenarioSource = None,
@@ -142,11 +144,14 @@ class Stepper:
         return new.params
 
     @threads_restored()
+    @device_restored()
     def _play(self, state: ServerState) -> tuple[ServerState, RoundResult]:
         """Play a round with the threads that the scenario's engine was planned for."""
         plan = self.session.plan
         if plan is not None and plan.threads is not None:
             torch.set_num_threads(plan.threads)
+        task = self.session.task
+        on_device(task, self.session.scenario.engine, task.device)
         return play_round(self.experiment, state)
 
     def client_state(self, name: str, clients: Any) -> Tensor:

@@ -20,6 +20,7 @@ class Ranks:
         host: where the store of torchrun listens.
         port: its port.
         is_served: whether torchrun itself serves the store; otherwise rank 0 does.
+        local: this process among those of its machine, from 0.
     """
 
     rank: int
@@ -28,6 +29,7 @@ class Ranks:
     host: str
     port: int
     is_served: bool
+    local: int = 0
 
     @property
     def follows(self) -> bool:
@@ -48,6 +50,7 @@ def ranks_of_torchrun() -> Ranks | None:
         host=e["MASTER_ADDR"],
         port=int(e.get("MASTER_PORT", "29500")),
         is_served=e.get("TORCHELASTIC_USE_AGENT_STORE", "False") == "True",
+        local=int(e.get("LOCAL_RANK", "0")),
     )
 
 

@@ -24,7 +24,7 @@ class Message:
 
     Attributes:
         head: what JSON can express.
-        tensors: named tensors in main memory, of any shape.
+        tensors: named tensors of any shape; those on a card travel through main memory.
     """
 
     head: Mapping[str, Any]
@@ -40,7 +40,7 @@ def pack(message: Message) -> Tensor:
         >>> received.head["job"], received.tensors["clients"].tolist()
         ('train', [3, 5])
     """
-    flat = {name: t.detach().contiguous() for name, t in message.tensors.items()}
+    flat = {name: t.detach().cpu().contiguous() for name, t in message.tensors.items()}
     listed = [(name, str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in flat.items()]
     head = json.dumps([message.head, listed]).encode()
     start = _aligned(8 + len(head))

@@ -9,7 +9,7 @@ from typing import Any
 from machine import BUSY
 from workloads import WORKLOADS
 
-BEGIN, END = "<!-- measured: written by make bench -->", "<!-- end of measured -->"
+BEGIN, END = "<!-- measured: written by {by} -->", "<!-- end of measured -->"
 AIMS = {
     ("logreg", "Flower"): 200.0,
     ("logreg", "pfl-research"): 80.0,
@@ -78,12 +78,13 @@ def markdown(results: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def write_between_marks(path: Path, text: str) -> None:
-    """Replace the text between the marks of a file."""
-    before, mark, rest = path.read_text().partition(BEGIN)
-    assert mark, f"{path} has lost its mark {BEGIN}"
+def write_between_marks(path: Path, text: str, by: str = "make bench") -> None:
+    """Replace the text between the marks of a file; `by` is the command that writes it."""
+    begin = BEGIN.format(by=by)
+    before, mark, rest = path.read_text().partition(begin)
+    assert mark, f"{path} has lost its mark {begin}"
     assert END in rest, f"{path} has lost its mark {END}"
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    path.write_text(f"{before}{begin}\n{text}\n{END}{rest.partition(END)[2]}")
 
 
 def _body(part: dict[str, Any], write: Callable[[dict[str, Any]], str]) -> str:

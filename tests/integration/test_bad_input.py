@@ -55,13 +55,14 @@ SETS = {
     "model.kind=mpl": "model.kind: 'mpl' is not a model. Nearest: 'mlp'.",
     "partition.kind=dirichelt": "partition.kind: 'dirichelt' is not a partition. Nearest: 'dirichlet'.",
     "local.optimizer=sdg": "local.optimizer: must be 'gd', 'sgd',",
-    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. Clients train on the CPU in this",
+    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. A CUDA card is used where torch",
     "run.device=cuda": "run.device: 'device' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
-    "checkpoint_rounds, keep_parameters_every. Clients train on the CPU in this version.",
+    "checkpoint_rounds, keep_parameters_every. A CUDA card is used where torch finds one; by name: --set engine.dev",
     "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, keep_bytes, threads, "
-    "workers, on_worker_loss. ",
+    "workers, on_worker_loss, device, tf32, bf16. ",
     "run.gpus=1": "run.gpus: 'gpus' is not a key of [run].",
-    "device=cuda": "device: is not a key of a scenario. Clients train on the CPU in this version.",
+    "device=gpu": "engine.device: must be 'auto', 'cpu', 'cuda' or 'cuda:N' with the number of a card, got 'gpu'.",
+    "engine.device=cuda:999": "engine.device: is 'cuda:999', and t",
     "num_rounds=5": "num_rounds: is not a key of a scenario. Use --set run.rounds=N.",
     "lr=0.1": "lr: is not a key of a scenario. Use --set local.local_lr=VALUE.",
     "fraction_fit=0.1": "fraction_fit: is not a key of a scenario. Write how many clients train in a round",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,7 +116,7 @@ def test_ragged_clients_beyond_the_aim_are_called_missed(module):
 def test_documented_tables_are_those_of_the_results(module):
     report = module("report")
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    measured = text.partition(report.BEGIN)[2].partition(report.END)[0].strip()
+    measured = text.partition(report.BEGIN.format(by="make bench"))[2].partition(report.END)[0].strip()
     assert measured == report.markdown(json.loads((BENCHMARKS / "results.json").read_text())).strip()
 
 
@@ -164,3 +166,42 @@ def test_command_measures_one_part_and_writes_nothing_when_quick():
     assert "FedJAX is not installed (make bench-peers)" in done.stdout
     assert "| logreg" in done.stdout
     assert (BENCHMARKS / "results.json").read_bytes() == before
+
+
+def test_gpu_benchmark_says_in_one_line_that_there_is_no_card():
+    """`make gpu` begins with it, and ends there: make stops at an exit code."""
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(BENCHMARKS)}
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "cards.py"), "--need"],
+        env=hidden,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert re.fullmatch(r"make gpu: there is no CUDA card: torch .*; nothing was run\.\n", done.stdout)
+    target = re.search(r"(?m)^gpu:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text())
+    lines = target[1].splitlines()
+    assert "cards.py --need" in lines[0]
+    assert "-m cuda" in lines[1]
+
+
+def test_gpu_benchmark_runs_a_row_and_makes_its_table(module, capsys):
+    assert (
+        module("cards").main(["--quick", "--device", "cpu", "--rows", "logreg", "--settings", "float32", "tf32"]) == 0
+    )
+    printed = capsys.readouterr().out
+    assert re.search(r"\| logreg: softmax regression 60-10 \| \d+\.\d\d \|", printed)
+    assert "| workload | float32 |" in printed, "TF32 is of cards alone"
+
+
+def test_gpu_benchmark_reports_what_failed(module, capsys):
+    found = module("cards").measured("logreg", 1, "cuda:999", (), 1)
+    assert "engine.device" in found.problem
+    text = module("cards").markdown({"logreg": {"float32": found}}, "no card")
+    assert "| failed |" in text
+    assert "Failed:" in text
+
+
+def test_cifar_model_of_the_gpu_benchmark_has_the_size_of_pfl_research(module):
+    assert sum(p.numel() for p in module("cards").cifar_model().parameters()) == 1_626_442

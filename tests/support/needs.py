@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from simulator.engines.compiling import compiler_missing
 
@@ -63,6 +64,7 @@ CHROMIUM = Need("Chromium", "apt install chromium", _program("chromium"))
 PROMETHEUS = Need("Prometheus", "apt install prometheus", _program("prometheus", "promtool"))
 COMPILER = Need("a C++ compiler", "apt install g++", not compiler_missing())
 C_COMPILER = Need("a C compiler", "apt install gcc", any(map(_program, ("cc", "gcc", "clang"))))
+CUDA = Need("a CUDA card", "make gpu where there is one", torch.cuda.is_available())
 MAKE = Need("make", "apt install make", _program("make"))
 PANDAS = Need("pandas", "pip install pandas", _package("pandas"))
 H5PY = Need("h5py", "pip install h5py", _package("h5py"))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from clients.core.cards.streams import as_signed
 from clients.modules.dropout import (
     Dropout,
     DropoutSite,
@@ -104,3 +105,17 @@ def test_dropout_multiplies_while_training_only():
     layer.mask = torch.tensor([[0.0, 2.0, 2.0], [2.0, 0.0, 0.0]])
     assert torch.equal(layer(x), layer.mask)
     assert torch.equal(layer.eval()(x), x)
+
+
+@given(
+    p=st.sampled_from([0.5, 0.25, 0.1, 1 / 3, 0.999, 1.0, 0.99999]),
+    site=st.sampled_from([((5, 3), 0, 1), ((70,), 0, 1), ((2, 3), 1, 1), ((4,), None, 1), ((3,), 0, 2)]),
+    clients=st.integers(1, 4),
+    batch=st.integers(1, 5),
+)
+def test_masks_drawn_on_a_device_have_the_same_bits(p, site, clients, batch):
+    shape, axis, rows = site
+    where = DropoutSite("site", p, shape, 0, axis, rows)
+    keys = dropout_keys(SEED, 3, np.arange(clients), 2, 1)[0, 1]
+    expected = dropout_mask(where, keys, batch, torch.float32)
+    assert torch.equal(dropout_mask(where, as_signed(keys), batch, torch.float32), expected)

@@ -71,9 +71,9 @@ class Evaluations(Evaluator):
 
     seen = 0
 
-    def outputs(self, features: Tensor, chunk: int = 0) -> Tensor:
+    def _outputs(self, features: Tensor, chunk: int = 0) -> Tensor:
         self.seen += len(features)
-        return super().outputs(features, chunk)
+        return super()._outputs(features, chunk)
 
 
 def examples(count: int) -> Examples:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import fedscape as fs
 from clients.core.errors import UserError
 from clients.engines.torch_threads import threads_restored
 from simulator.engines.limits import Limit, memory_limit, memory_used, processors
-from simulator.engines.memory import Part, check_memory, parts_of
+from simulator.engines.memory import CARD_SHARE, Part, bytes_of_client, check_memory, parts_of, widest_tile
+from simulator.engines.probe import largest_tile, make_sample
 from simulator.runs.building import Overrides
 from simulator.runs.session import open_session
 from simulator.scenario.sections import load_scenario
@@ -127,3 +130,30 @@ def test_far_more_threads_than_processors_are_refused_before_they_start() -> Non
         pytest.skip("this machine has processors for so many")
     with pytest.raises(UserError, match=r"^engine.threads: must be at most \d+ with the .* got 1,024\. Leave it out"):
         open_session(scenario, Overrides())
+
+
+def test_tile_of_a_card_fills_a_share_of_its_free_memory() -> None:
+    session = open_session(load_scenario("digits-iid", sets=["engine.kind=stacked", "engine.tile=2"]), Overrides())
+    sample = make_sample(session.task, 10)
+    each = bytes_of_client(sample)
+    on_card = replace(sample, task=replace(session.task, device=torch.device("cuda", 1)))
+    asked = []
+
+    def free(device: torch.device) -> int:
+        asked.append(device)
+        return int(7.5 * each / CARD_SHARE)
+
+    assert widest_tile(on_card, keep_bytes=1, free=free) == 7
+    assert asked == [torch.device("cuda", 1)], "it asks the card that trains"
+    assert widest_tile(on_card, keep_bytes=1, free=lambda _: 0) == 1
+    assert widest_tile(sample, keep_bytes=1 << 30, free=free) == largest_tile(sample, 1 << 30), "the CPU keeps its rule"
+
+
+def test_tensors_of_a_tile_on_a_card_take_no_main_memory() -> None:
+    session = open_session(load_scenario("digits-iid", sets=["engine.kind=stacked", "engine.tile=2"]), Overrides())
+    card = replace(session.task, device=torch.device("cuda", 0))
+    names = [
+        [part.name for part in parts_of(task, session.scenario.engine, cohort=10, rounds=2, states=0)]
+        for task in (session.task, card)
+    ]
+    assert set(names[0]) - set(names[1]) == {"a tile of 2 clients in training"}
