@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +45,7 @@ class ExampleStore:
 
     def __init__(self, device: torch.device, held_bytes: int = HELD_BYTES) -> None:
         self._device, self._held_bytes = device, held_bytes
-        self._source: Tensor | None = None
+        self._source: weakref.ref[Tensor] | None = None
         self._held: tuple[Tensor, Tensor] | None = None
         self._known: Bool = np.zeros(0, np.bool_)
 
@@ -72,9 +73,9 @@ class ExampleStore:
 
     def _stays(self, data: CohortData) -> bool:
         """Return whether these examples lie in the tensor of the last ones, and all of it fits."""
-        again = data.features is self._source
+        again = self._source is not None and self._source() is data.features
         if not again:
-            self._source, self._held = data.features, None
+            self._source, self._held = weakref.ref(data.features), None
         return again and data.features.nbytes + data.targets.nbytes <= self._held_bytes
 
     def _filled(self, data: CohortData) -> tuple[Tensor, Tensor]:
