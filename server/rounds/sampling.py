@@ -49,9 +49,15 @@ class CohortSampler:
         self._busy = None if busy == len(sizes) else np.flatnonzero(sizes).astype(np.int64)
         by_weight = np.cumsum(sizes, dtype=np.int64) if shares is None else np.cumsum(shares * (sizes > 0))
         self._ends = by_weight if self._by_examples else None
+        self._last: tuple[int, Cohort] | None = None
 
     def draw(self, round_index: int) -> Cohort:
         """Return the cohort of a round (from 1)."""
+        if self._last is None or self._last[0] != round_index:  # a round asks twice
+            self._last = round_index, self._drawn(round_index)
+        return self._last[1]
+
+    def _drawn(self, round_index: int) -> Cohort:
         key = streams.keys(self._seed, "cohort", round_index)
         if self._ends is not None:
             points = streams.uniforms(key, self.size) * self._ends[-1]
