@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
+from clients.core.numbers.norms import LONG, square_sums
 from clients.core.parameters import Layout
 
 EXACT_STEPS = 16
@@ -36,18 +37,20 @@ def is_placed(step: int) -> bool:
 def distances(params: Mapping[str, Tensor], layout: Layout, anchor: Tensor) -> Tensor:
     """Return the distances of k clients' parameters, by name [k, *shape], from `anchor` [P], [k].
 
-    One subtraction and one norm for all tensors cost less than a pair for each of them.
+    One subtraction and one norm for all tensors cost less than a pair for each of them, where they are small.
     """
-    found: Tensor = torch.linalg.vector_norm(layout.flatten(params, lead=1).sub_(anchor), dim=1)
-    return found
+    if anchor.numel() < LONG:
+        found: Tensor = torch.linalg.vector_norm(layout.flatten(params, lead=1).sub_(anchor), dim=1)
+        return found
+    start = layout.views(anchor)
+    return squared_norms({n: p - start[n] for n, p in params.items()}).sqrt().to(anchor.dtype)
 
 
 def squared_norms(tensors: Mapping[str, Tensor]) -> Tensor:
     """Return the squared norm over all tensors [k, ...] of each of k clients, float64 [k]."""
     total: Tensor | None = None
     for t in tensors.values():
-        flat = t.flatten(1) if t.dim() > 1 else t.unsqueeze(1)
-        part = torch.linalg.vector_norm(flat, dim=1).double().square_()
+        part = square_sums(t.flatten(1) if t.dim() > 1 else t.unsqueeze(1))
         total = part if total is None else total.add_(part)
     assert total is not None
     return total

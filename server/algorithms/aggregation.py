@@ -13,6 +13,7 @@ from torch import Tensor
 from clients.core.arrays import F64, I64
 from clients.core.checks import require_shape
 from clients.core.errors import StrategyError, UserError, require_kind, require_numbers, unknown_name
+from clients.core.numbers.norms import square_sums
 from clients.training.optimizers import gradient_weights
 from clients.training.options import LocalOptions
 from server.algorithms.options import Weighting
@@ -197,7 +198,7 @@ def clipped(aggregation: Aggregation, norm: float) -> Aggregation:
 
     def clip(rows: Tensor) -> Tensor:
         rows = rows if inner is None else inner(rows)
-        size = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        size = square_sums(rows).sqrt().to(rows)[:, None]
         scaled: Tensor = rows * (norm / size.clamp_min(1e-30)).clamp_max(1.0)
         return scaled
 

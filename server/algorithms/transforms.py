@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from clients.core import streams
 from clients.core.arrays import U64
 from clients.core.checks import require_shape
 from clients.core.errors import StrategyError, UserError, require_kind, require_numbers
+from clients.core.numbers.norms import square_sums
 from clients.training.rules import Vectors
 from server.algorithms.state import ServerState
 
@@ -232,7 +232,7 @@ def clip_norm(norm: float) -> ServerTransform:
         raise UserError("norm", f"must be > 0, got {norm}")
 
     def update(a: Aggregate, vectors: Vectors, context: StepContext) -> tuple[Aggregate, Vectors]:
-        size = torch.linalg.vector_norm(a.pseudo_gradient)
+        size = square_sums(a.pseudo_gradient[None]).sqrt().to(a.pseudo_gradient)
         return replace(a, pseudo_gradient=a.pseudo_gradient * (norm / size.clamp_min(1e-30)).clamp_max(1.0)), {}
 
     return ServerTransform(f"clip_norm {norm:g}", update)

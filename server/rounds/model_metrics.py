@@ -11,6 +11,7 @@ from torch import Tensor
 
 from clients.core.arrays import F64
 from clients.core.examples import Examples
+from clients.core.numbers.norms import norm
 from clients.core.population import Population
 from clients.core.user_code import naming
 from clients.engines.evaluation import Evaluation, Evaluator
@@ -82,8 +83,8 @@ class ModelMetrics:
         """Measure a model; `before` is the state of the round before, None for the initial one."""
         line: Line = {}
         if before is not None:
-            change = torch.linalg.vector_norm(now.params - before.params).item()
-            size = torch.linalg.vector_norm(before.params).item()
+            change = norm(now.params - before.params)
+            size = norm(before.params)
             line |= {"step_norm": change, "relative_change": change / size if size else None}
         if self._gradients is not None and self._every and now.round_index % self._every == 0:
             with naming("model", f"fails when the clients' gradients are measured in round {now.round_index}"):
@@ -93,7 +94,7 @@ class ModelMetrics:
             line |= {
                 "gradient_dissimilarity": found.gradient_dissimilarity,
                 "gradient_dissimilarity_b_squared": found.b_squared,
-                "gradient_norm": torch.linalg.vector_norm(mean).item(),
+                "gradient_norm": norm(mean),
             }
         with naming("model", f"fails on the central validation examples in round {now.round_index}"):
             evaluated = self._evaluate(now)
@@ -126,7 +127,7 @@ class ModelMetrics:
         if population.objective is not None:
             line["optimality_gap"] = result.loss - population.objective.optimal_value
             away = now.params.double() - population.objective.optimum.double()
-            line["distance_to_optimum"] = torch.linalg.vector_norm(away).item()
+            line["distance_to_optimum"] = norm(away)
         return ModelMeasurement(line, result.predicted[:PROBE_SIZE] if task != "objective" else None)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clients.core.arrays import F64, I64
 from clients.core.examples import CohortData, Task
+from clients.core.numbers.norms import square_sums
 from clients.core.population import Population
 from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluation, Evaluator
@@ -224,7 +225,7 @@ def _score(found: Evaluation, task: Task) -> float:
 
 def weight_divergence(params: Tensor, pooled: Tensor) -> float:
     """Return |w - w_pooled| / |w_pooled|."""
-    return float(torch.linalg.vector_norm(params - pooled) / torch.linalg.vector_norm(pooled))
+    return float((square_sums((params - pooled)[None]) / square_sums(pooled[None])).sqrt())
 
 
 def train_pooled(
