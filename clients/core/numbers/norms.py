@@ -22,7 +22,7 @@ def square_sums(rows: Tensor) -> Tensor:
     whole = rows.shape[1] // PIECE * PIECE
     if rows.shape[1] < LONG or rows.device.type != "cpu":
         return _squares(rows)
-    return _squares(rows[:, :whole].unflatten(1, (-1, PIECE))).sum(1).add_(_squares(rows[:, whole:]))
+    return _squares(rows[:, :whole].reshape(len(rows), -1, PIECE)).sum(1).add_(_squares(rows[:, whole:]))
 
 
 def _squares(rows: Tensor) -> Tensor:
