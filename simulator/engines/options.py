@@ -46,7 +46,7 @@ class EngineOptions:
     threads: Annotated[int, Within(1, 1024, why="each is a thread of the operating system")] | None = None
     workers: Annotated[int, Within(1, 1024, why="each is a process")] | Literal["auto"] = "auto"
     on_worker_loss: Literal["continue", "stop"] = "continue"
-    device: str = "auto"
+    device: str = "cpu"
     tf32: bool = False
     bf16: bool = False
 
@@ -80,7 +80,7 @@ class EngineOptions:
             not (self.tf32 and self.device == "cpu"),
             "tf32",
             "rounds products on a CUDA card, and device is 'cpu'",
-            fix="Leave out tf32 or device.",
+            fix="Leave out tf32, or set engine.device to a card.",
         )
         check_at_least(self, 0, "keep_bytes")
         check_at_least(self, 1, "threads")

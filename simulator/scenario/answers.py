@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 DEVICE = (
-    "A CUDA card is used where torch finds one; by name: --set engine.device=cuda:0 (or cpu). "
+    "Clients train on the CPU unless a CUDA card is asked for: --set engine.device=cuda (or auto, cuda:1). "
     "[engine] says how else clients train: kind, tile, compile, threads, workers, tf32, bf16."
 )
 PROCESSES = (

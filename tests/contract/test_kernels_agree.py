@@ -211,11 +211,23 @@ def test_rows_and_labels_out_of_range_are_refused(row, label, words, population_
         kernel.train(examples.features, examples.targets, batches, work.params, lr=0.1)
 
 
+@pytest.mark.parametrize(("features", "targets"), [(6, 4), (4, 6)])
+def test_features_and_targets_of_other_lengths_serve_rows_within_both(features, targets, population_of):
+    kernel, _, work = kernel_of(population_of)
+    x, y = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0, 1, 2])
+    batches = Batches(np.array([[[3, 1]]]), np.array([[2]]), np.array([1]))
+    found = kernel.train(x[:features], y[:targets], batches, work.params, lr=0.1).params
+    assert found.equal(kernel.train(x, y, batches, work.params, lr=0.1).params)
+    outside = Batches(np.array([[[3, 4]]]), np.array([[2]]), np.array([1]))
+    with pytest.raises(IndexError, match="outside the features or the targets"):
+        kernel.train(x[:features], y[:targets], outside, work.params, lr=0.1)
+
+
 def test_sizes_that_do_not_fit_are_refused(population_of):
     kernel, _, work = kernel_of(population_of)
     batches = Batches(np.array([[[0, 1]]]), np.array([[2]]), np.array([1]))
     features, targets = torch.randn(4, 4), torch.tensor([0, 1, 2, 0])
-    for wrong in ((features[:, :3], targets, work.params), (features, targets[:3], work.params),
+    for wrong in ((features[:, :3], targets, work.params), (features, targets[:, None].expand(4, 2), work.params),
                   (features, targets, work.params[:-1]), (features, targets, work.params.double())):  # fmt: skip
         with pytest.raises(ValueError, match="do not fit layers of"):
             kernel.train(*wrong[:2], batches, wrong[2], lr=0.1)

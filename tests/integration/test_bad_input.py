@@ -55,11 +55,11 @@ SETS = {
     "model.kind=mpl": "model.kind: 'mpl' is not a model. Nearest: 'mlp'.",
     "partition.kind=dirichelt": "partition.kind: 'dirichelt' is not a partition. Nearest: 'dirichlet'.",
     "local.optimizer=sdg": "local.optimizer: must be 'gd', 'sgd',",
-    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. A CUDA card is used where torch",
+    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. Clients train on the CPU unless a CUDA",
     "run.device=cuda": "run.device: 'device' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
-    "checkpoint_rounds, keep_parameters_every. A CUDA card is used where torch finds one; by name: --set engine.dev",
-    "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, keep_bytes, threads, "
-    "workers, on_worker_loss, device, tf32, bf16. ",
+    "checkpoint_rounds, keep_parameters_every. Clients train on the CPU unless a CUDA card is asked for",
+    "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, native, keep_bytes, "
+    "threads, workers, on_worker_loss, device, tf32, bf16. ",
     "run.gpus=1": "run.gpus: 'gpus' is not a key of [run].",
     "device=gpu": "engine.device: must be 'auto', 'cpu', 'cuda' or 'cuda:N' with the number of a card, got 'gpu'.",
     "engine.device=cuda:999": "engine.device: is 'cuda:999', and t",

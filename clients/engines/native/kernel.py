@@ -29,7 +29,7 @@ NO_MEMORY, ROW_OUT_OF_RANGE, LABEL_OUT_OF_RANGE = 1, 2, 3
 """Errors of team.h."""
 _WORDS = {
     NO_MEMORY: "there is not enough memory for the kernel",
-    ROW_OUT_OF_RANGE: "a row of a batch is outside the features",
+    ROW_OUT_OF_RANGE: "a row of a batch is outside the features or the targets",
     LABEL_OUT_OF_RANGE: "a label is below 0 or at least the number of outputs",
 }
 INT, DOUBLE, POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
@@ -134,10 +134,11 @@ class Kernel(ABC):
         every, done = np.arange(k), np.full(k, -1)
         rows_at, counts_at = every * (most * width), every * most
         threads = torch.get_num_threads() if width * int(steps.sum()) * len(start) >= few else 1
+        examples = min(len(features), len(targets))  # windows of series have more features than targets, or fewer
         go_on = self._job(
             features, width,
             (
-                self.regression, features.data_ptr(), len(features), features.stride(0), features.element_size(),
+                self.regression, features.data_ptr(), examples, features.stride(0), features.element_size(),
                 targets.data_ptr(), k, width, len(start), at(rows), at(rows_at), at(counts), at(counts_at), at(steps),
                 start.data_ptr(), out.params.data_ptr(), lr, shrink, at(done), at(out.losses), at(out.wrong),
                 at(out.gradients), at(out.distances), at(out.ends), EXACT_STEPS, threads, seconds,
@@ -155,9 +156,7 @@ class Kernel(ABC):
     def _check(self, features: Tensor, targets: Tensor, start: Tensor) -> None:
         """Check the sizes of what the library reads without a look."""
         form = self._form()
-        fits = self._fits(features.shape[1:]) and targets.numel() == len(features) * (
-            form.outputs if self.regression else 1
-        )
+        fits = self._fits(features.shape[1:]) and targets.shape[1:].numel() == (form.outputs if self.regression else 1)
         if not fits or start.shape != (form.params,) or start.dtype != self.dtype:
             shapes = f"features {tuple(features.shape)}, targets {tuple(targets.shape)}, {len(start)} parameters"
             raise ValueError(f"{shapes} of {start.dtype} do not fit {form.words} in {self.dtype}")

@@ -157,7 +157,8 @@ def test_result_between_tiles_does_not_change_the_stream():
     stream.add(updates[:3], weights[:3])
     first = stream.result()
     stream.add(updates[3:], weights[3:])
-    assert first.update_dispersion == measure_dispersion(updates[:3], weights[:3], layers=LAYERS).update_dispersion
+    alone = measure_dispersion(updates[:3], weights[:3], layers=LAYERS).update_dispersion
+    assert first.update_dispersion == pytest.approx(alone, rel=1e-14)  # sums depend on where in memory numbers lie
     assert stream.result().update_dispersion == pytest.approx(naive(updates, weights)["dispersion"], rel=1e-12)
 
 

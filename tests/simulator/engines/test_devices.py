@@ -159,4 +159,4 @@ def test_plan_records_the_device_and_old_plans_have_the_cpu(tmp_path):
 def test_checkpoints_without_the_new_keys_still_fit(monkeypatch):
     scenario = fs.load_scenario("quadratic-two-clients")
     assert "device" not in str(fingerprint(scenario))
-    assert fingerprint(scenario) != fingerprint(fs.load_scenario("quadratic-two-clients", sets=["engine.device=cpu"]))
+    assert fingerprint(scenario) != fingerprint(fs.load_scenario("quadratic-two-clients", sets=["engine.device=auto"]))

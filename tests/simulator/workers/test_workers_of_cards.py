@@ -53,7 +53,8 @@ def answers(found, job):
 def test_worker_of_a_card_answers_as_one_of_the_cpu(build, sums, population_of, card):
     *found, work, own = places(build, population_of, card)
     numbers = np.arange(4)
-    head = {"job": "train", "round": 3, "numbers": [0], "blocks": [[2, 2]], "own": True, "sums": sums, "shared": []}
+    head = {"job": "train", "round": 3, "numbers": [0], "blocks": [[2, 2]], "own": True, "sums": sums, "shared": [],
+            "starts": [0], "shares": False}  # fmt: skip
     head |= {"counted": 4} if sums else {}
     shares = torch.full((4,), 0.25, dtype=torch.float64)
     tensors = {"clients": torch.from_numpy(numbers), "places": torch.from_numpy(numbers), **work_tensors(work),
@@ -69,6 +70,8 @@ def test_worker_of_a_card_evaluates_and_differentiates(job, population_of, card)
     *found, work, _ = places(StackedEngine, population_of, card)
     numbers = torch.arange(4)
     tensors = {"clients": numbers, "places": numbers, **work_tensors(work)}
-    here, there = answers(found, Message({"job": job, "round": 3, "parts": [2, 2]}, tensors))
+    here, there = answers(
+        found, Message({"job": job, "round": 3, "parts": [2, 2], "starts": [0, 2], "shares": False}, tensors)
+    )
     for name, value in here.items():
         torch.testing.assert_close(there[name], value, rtol=1e-9, atol=1e-12, equal_nan=True, msg=name)
