@@ -55,7 +55,7 @@ SETS = {
     "model.kind=mpl": "model.kind: 'mpl' is not a model. Nearest: 'mlp'.",
     "partition.kind=dirichelt": "partition.kind: 'dirichelt' is not a partition. Nearest: 'dirichlet'.",
     "local.optimizer=sdg": "local.optimizer: must be 'gd', 'sgd',",
-    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. Clients train on the CPU unless a CUDA",
+    "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. Clients train on the CPU",
     "run.device=cuda": "run.device: 'device' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
     "checkpoint_rounds, keep_parameters_every. Clients train on the CPU unless a CUDA card is asked for",
     "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, native, keep_bytes, "
