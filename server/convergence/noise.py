@@ -13,6 +13,8 @@ CLEAR = 4.0
 """A difference is clear from this many standard deviations of the noise on."""
 _RANGE = {2: 1.128, 3: 1.693}
 """Expected range of two or three normal values, in standard deviations."""
+_SQUARED = 1e150
+"""Squares of larger numbers leave the range of float64."""
 _SMALL, _LARGE = 0.1, 0.5
 """Shares of what was gained that a rise loses: a small one has to stand out from noise."""
 _FEW = 5
@@ -47,6 +49,9 @@ def deviation(values: Sequence[float]) -> float:
     n = len(values)
     if n < 4:
         return (max(values) - min(values)) / _RANGE[n] if n > 1 else 0.0
+    largest = max(map(abs, values))
+    if largest > _SQUARED:
+        return largest * deviation([value / largest for value in values])
     mean, middle = math.fsum(values) / n, 0.5 * (n - 1)
     spread = n * (n * n - 1) / 12.0
     slope = math.fsum((i - middle) * (value - mean) for i, value in enumerate(values)) / spread

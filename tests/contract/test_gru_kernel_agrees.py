@@ -211,7 +211,7 @@ def test_sizes_that_do_not_fit_are_refused(population_of):
     batches = Batches(np.array([[[0, 1]]]), np.array([[2]]), np.array([1]))
     features, targets = torch.randn(4, 3, 2), torch.tensor([0, 1, 2, 0])
     for wrong in ((features[:, :, :1], targets, work.params), (features[:, 0], targets, work.params),
-                  (features, targets[:3], work.params), (features, targets, work.params[:-1]),
+                  (features, targets[:, None].expand(4, 2), work.params), (features, targets, work.params[:-1]),
                   (features, targets, work.params.double())):  # fmt: skip
         with pytest.raises(ValueError, match="do not fit a GRU of 4 units, 2 channels, 3 outputs"):
             kernel.train(*wrong[:2], batches, wrong[2], lr=0.1)

@@ -50,6 +50,12 @@ def test_deviation_is_that_of_a_least_squares_line(values):
     assert deviation(values) == pytest.approx(expected, rel=1e-9, abs=1e-10)
 
 
+@pytest.mark.parametrize("unit", [1e160, 1e300])
+def test_deviation_of_huge_values_is_in_their_unit(unit):
+    values = [1.0, -2.0, 4.0, 3.0, 5.0]
+    assert deviation([unit * value for value in values]) == pytest.approx(unit * deviation(values), rel=1e-9)
+
+
 def test_deviation_of_few_values_is_their_range_over_its_expectation():
     """Two normal values differ by 2 / sqrt(pi) on average, and the range of three is 3 / sqrt(pi)."""
     assert deviation([3.0, 1.0]) == pytest.approx(2.0 / (2 / math.sqrt(math.pi)), rel=1e-3)
