@@ -14,6 +14,9 @@ from clients.engines.stacked import StackedEngine
 from clients.engines.torch_threads import set_threads
 from clients.training.task import LearningTask
 
+SMALL_MODEL = 1 << 14
+"""Parameters below which torch has one thread beside a kernel in C, and beside workers: see `set_threads`."""
+
 
 @dataclass(frozen=True)
 class EnginePlan:
@@ -99,14 +102,24 @@ def probe_name(engine: str, tile: int | None, threads: int | None = None, worker
     return ", ".join(parts)
 
 
+def use_threads(plan: EnginePlan, task: LearningTask) -> None:
+    """Set the numbers of threads of a plan in this process; the pool sets those of several workers for each job."""
+    small = task.parameters.size < SMALL_MODEL
+    if plan.workers > 1:
+        if small:
+            set_threads(1)
+    elif plan.threads is not None:
+        alone = small and plan.native
+        set_threads(1 if alone else plan.threads, of_kernels=plan.threads if alone else None)
+
+
 def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
     """Build the engine of a plan, as a resumed run does. Compiled shapes are compiled again on first use.
 
     Raises:
         EngineError: the plan has a kernel in C, which cannot be used here.
     """
-    if plan.threads is not None and plan.workers == 1:  # the pool sets the threads of its workers
-        set_threads(plan.threads)
+    use_threads(plan, task)
     if plan.engine == "plain":
         return PlainEngine(task)
     engine = StackedEngine(task, tile=plan.tile, native=plan.native)

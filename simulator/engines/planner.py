@@ -21,7 +21,7 @@ from simulator.engines.compiling import compile_where_it_pays
 from simulator.engines.kernels import find_kernel, with_note
 from simulator.engines.memory import widest_tile
 from simulator.engines.options import EngineOptions
-from simulator.engines.plan import EnginePlan, probe_name
+from simulator.engines.plan import EnginePlan, probe_name, use_threads
 from simulator.engines.probe import (
     Sample,
     disagreement,
@@ -78,9 +78,9 @@ def plan_engine(
         if plan.threads is not None:
             set_threads(plan.threads)  # compiled code is made for a number of threads
         engine, plan = _built(options, sample, program, plan, alone, rounds)
-    if plan.workers == 1 and plan.threads is not None:
-        set_threads(plan.threads)
-    return engine, with_note(plan, engine, missing)
+    plan = with_note(plan, engine, missing)
+    use_threads(plan, task)
+    return engine, plan
 
 
 def _program(options: EngineOptions, sample: Sample, *, native: bool) -> tuple[Program | None, str]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from clients.core.errors import EngineError
+from clients.engines.torch_threads import set_threads
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
 from server.record.checked.kept_lines import KeptLines
@@ -38,7 +39,7 @@ def follow_run(scenario: Scenario, given: Overrides, ranks: Ranks) -> tuple[Sess
         problem = f"rank {ranks.rank} of torchrun has another scenario than rank 0"
         raise EngineError("scenario", problem, fix="Start the same script or command, with the same files, everywhere.")
     assert session.engine is not None, "rank 0 has refused a run without an engine"
-    torch.set_num_threads(rank_0.welcome["threads"])
+    set_threads(rank_0.welcome["threads"])
     algorithm = session.played.own.algorithm if session.played.own is not None else None
     end = rank_0.serve(workplace_of(session.engine, algorithm, session.codec.layers, JOBS))
     if "verdict" not in end.head:

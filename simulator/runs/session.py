@@ -18,6 +18,7 @@ from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
 from clients.engines.progress import Progress
+from clients.engines.torch_threads import set_threads
 from clients.flower.codec import Codec
 from clients.modules.copies import copy_module
 from clients.training.client_states import ClientStates
@@ -167,7 +168,7 @@ def open_session(
             plan = _resumed(plan, scenario, task, ranks)
             engine = engine_from_plan(plan, task)
         if plan.workers > 1 and scenario.engine.threads is not None:  # of this process beside its work as worker 0
-            torch.set_num_threads(scenario.engine.threads)
+            set_threads(scenario.engine.threads)
         states = ClientStates()
         if plan.workers > 1 and not (ranks is not None and ranks.follows):
             pool = _start_workers(engine, plan, scenario, played, codec, cohort, ranks)

@@ -20,6 +20,7 @@ from server.rounds.experiment import Experiment
 from server.rounds.observers import Observers
 from server.rounds.play import RoundResult, play_round
 from simulator.engines.devices import device_restored, on_device
+from simulator.engines.plan import use_threads
 from simulator.runs.arguments.checks import check_parts
 from simulator.runs.building import DataLike, ModelLike, Overrides, scenario_of
 from simulator.runs.experiment import experiment_of
@@ -147,10 +148,9 @@ class Stepper:
     @device_restored()
     def _play(self, state: ServerState) -> tuple[ServerState, RoundResult]:
         """Play a round with the threads that the scenario's engine was planned for."""
-        plan = self.session.plan
-        if plan is not None and plan.threads is not None:
-            torch.set_num_threads(plan.threads)
-        task = self.session.task
+        plan, task = self.session.plan, self.session.task
+        if plan is not None:
+            use_threads(plan, task)
         on_device(task, self.session.scenario.engine, task.device)
         return play_round(self.experiment, state)
 

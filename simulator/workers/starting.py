@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
-import torch
-
 from clients.core.errors import EngineError
+from clients.engines.torch_threads import set_threads
 from simulator.workers.forking import can_fork, fork, kill, wait_for_exit
 from simulator.workers.links import LOOPBACK, Heart, Hub, LinkError, Spoke, join_store, open_group, serve_store
 from simulator.workers.pool import WorkerPool
@@ -75,7 +74,7 @@ def _work(place: Workplace, pipe: int, inherited: list[int], rank: int, size: in
     for other in inherited:
         with suppress(OSError):
             os.close(other)
-    torch.set_num_threads(threads)
+    set_threads(threads)
     with os.fdopen(pipe) as file:
         port = file.readline()
     if not port:

@@ -19,6 +19,7 @@ from clients.engines.batch import Batch, Tensors, output_error
 from clients.engines.native.build import Library, load
 from clients.engines.native.kernel import INT, MACROS, SHARED_FIELDS, Form, Kernel, raise_for, type_obstacle
 from clients.engines.recurrent import WEIGHTS, GruProgram
+from clients.engines.torch_threads import kernel_threads
 from clients.training.task import LearningTask
 
 _SQUARED_ERROR, _CROSS_ENTROPY, _GIVEN_DERIVATIVE, _OUTPUTS_ALONE = range(4)
@@ -87,7 +88,7 @@ class GruKernel(Kernel):
             raise ValueError(f"{shapes} do not fit {k} batches of {self._form().words}")
         losses, outputs = x.new_empty(k, b), x.new_empty(k, b, self.outputs)
         error = self.functions.gru_gradients(
-            (INT * 5)(*self._shape(time, b)), ctypes.c_int(loss), INT(k), INT(torch.get_num_threads()), _address(x),
+            (INT * 5)(*self._shape(time, b)), ctypes.c_int(loss), INT(k), INT(kernel_threads()), _address(x),
             _address(targets), _address(weights), _address(away), _addresses(params), _addresses(out),
             _address(losses), _address(outputs),
         )  # fmt: skip

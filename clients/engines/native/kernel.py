@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
+from clients.engines.torch_threads import kernel_threads
 from clients.training.local import Batches
 from clients.training.path_measures import EXACT_STEPS, is_measured, is_placed
 
@@ -133,7 +134,7 @@ class Kernel(ABC):
         )  # fmt: skip
         every, done = np.arange(k), np.full(k, -1)
         rows_at, counts_at = every * (most * width), every * most
-        threads = torch.get_num_threads() if width * int(steps.sum()) * len(start) >= few else 1
+        threads = kernel_threads() if width * int(steps.sum()) * len(start) >= few else 1
         examples = min(len(features), len(targets))  # windows of series have more features than targets, or fewer
         go_on = self._job(
             features, width,

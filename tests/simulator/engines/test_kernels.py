@@ -14,7 +14,7 @@ from torch import nn
 from clients.core.errors import EngineError, UserError
 from clients.engines.native import build
 from clients.engines.native.choice import NO_KERNEL, has_kernel, kernel_of
-from clients.engines.torch_threads import threads_restored
+from clients.engines.torch_threads import kernel_threads, set_threads, threads_restored
 from clients.models.build import build_model
 from clients.models.options import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions
 from clients.training import rules
@@ -65,6 +65,23 @@ def test_plan_with_a_kernel_says_so_and_builds_the_same_engine(population_of):
     params, buffers = task.initial()
     work = CohortWork(round_index=1, clients=np.arange(6), params=params, buffers=buffers)
     assert torch.equal(engine.train(work, {})[0].params, resumed.train(work, {})[0].params)
+
+
+@C_COMPILER.mark
+@pytest.mark.parametrize(("hidden", "of_torch"), [(10, 1), (4000, 3)])
+def test_torch_has_one_thread_beside_the_kernel_of_a_small_model(hidden, of_torch, population_of):
+    task = task_of(MlpOptions(hidden=(hidden,)), population_of)
+    with threads_restored():
+        _, plan = plan_engine(replace(STACKED, threads=3), task, 6, 10)
+        assert (torch.get_num_threads(), kernel_threads(), plan.threads) == (of_torch, 3, 3)
+        set_threads(1)
+        assert kernel_threads() == 1
+        engine_from_plan(plan, task)
+        assert (torch.get_num_threads(), kernel_threads()) == (of_torch, 3)
+        with threads_restored(2):  # as a worker does for a job
+            assert kernel_threads() == 2
+        assert kernel_threads() == 3
+    assert kernel_threads() == torch.get_num_threads()
 
 
 def test_switched_off_kernel_is_not_looked_for(population_of, no_compiler):
