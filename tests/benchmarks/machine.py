@@ -29,12 +29,17 @@ def facts() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Return the commit of the tree, with a + where files differ from it."""
-    ask = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    """Return the commit of the tree, with a + where files other than the benchmarks' results differ from it."""
+    git = ["git", "-C", str(Path(__file__).parents[2])]
+    others = ["--", ".", *(f":!{name}" for name in ("tests/benchmarks/results.json", "docs/benchmarks.md"))]
     try:
-        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+        commit, changes = (
+            subprocess.run([*git, *ask], capture_output=True, text=True, check=True).stdout.strip()
+            for ask in (["describe", "--always"], ["status", "--porcelain", "--untracked-files=no", *others])
+        )
     except (OSError, subprocess.CalledProcessError):
         return "no commit"
+    return commit + "+" * bool(changes)
 
 
 def _line(path: str, key: str) -> str | None:
