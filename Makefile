@@ -12,6 +12,8 @@ run: $(STAMP)
 
 # All packages by hash; torch apart, because its builds and their hashes differ by platform.
 $(STAMP): requirements.lock constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(None if sys.version_info >= (3, 11, 5) else \
+	  f"fedscape needs Python 3.11.5 or newer, and $(PYTHON) is {v}. Name another: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "torch==2.13.*"
