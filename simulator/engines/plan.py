@@ -8,10 +8,10 @@ from typing import Any
 from clients.core.errors import EngineError
 from clients.engines.base import Engine
 from clients.engines.native.choice import has_kernel, kernel_of
+from clients.engines.native.threads import set_threads
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram
 from clients.engines.stacked import StackedEngine
-from clients.engines.torch_threads import set_threads
 from clients.training.task import LearningTask
 
 SMALL_MODEL = 1 << 14

@@ -11,10 +11,10 @@ from clients.core.errors import EngineError, FedscapeError
 from clients.engines.base import Engine
 from clients.engines.batch import Program
 from clients.engines.native.choice import has_kernel
+from clients.engines.native.threads import set_threads, threads_restored
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram, make_program
 from clients.engines.stacked import StackedEngine
-from clients.engines.torch_threads import set_threads, threads_restored
 from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask, probe_examples
 from simulator.engines.compiling import compile_where_it_pays

@@ -13,9 +13,9 @@ import numpy as np
 from clients.core.arrays import I64
 from clients.engines.base import Engine
 from clients.engines.batch import Program
+from clients.engines.native.threads import set_threads
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.engines.torch_threads import set_threads
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
 from simulator.engines.probe import Cost, Sample, shortened, work_of

@@ -58,7 +58,7 @@ class TrialError(Exception):
 
 
 def obstacle(task: LearningTask) -> str:
-    """Return why processes cannot be forked for a task without being asked to, in words; empty where they can."""
+    """Return why the planner may not fork processes for a task, in words; empty where it may."""
     if not can_fork():
         return "processes are forked, which works on Linux only"
     if task.device.type != "cpu" or torch.cuda.is_initialized():  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from clients.core.errors import EngineError
-from clients.engines.torch_threads import set_threads
+from clients.engines.native.threads import set_threads
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
 from server.record.checked.kept_lines import KeptLines

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from torch import Tensor, nn
 
 from clients.core.errors import RunFolderError
-from clients.engines.torch_threads import threads_restored
+from clients.engines.native.threads import threads_restored
 from clients.federation.build import ground_truth_of
 from clients.flower.shim import quiet
 from clients.heterogeneity.measures import partition_table

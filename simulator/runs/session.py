@@ -16,9 +16,9 @@ from clients.core.population import Population
 from clients.core.user_code import naming
 from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluator
+from clients.engines.native.threads import set_threads
 from clients.engines.plain import PlainEngine
 from clients.engines.progress import Progress
-from clients.engines.torch_threads import set_threads
 from clients.flower.codec import Codec
 from clients.modules.copies import copy_module
 from clients.training.client_states import ClientStates

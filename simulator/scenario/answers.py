@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 DEVICE = (
-    "Clients train on the CPU unless a CUDA card is asked for: --set engine.device=cuda (or auto, cuda:1). "
+    "Clients train on the CPU unless engine.device names a CUDA card: --set engine.device=cuda (or auto, cuda:1). "
     "[engine] says how else clients train: kind, tile, compile, threads, workers, tf32, bf16."
 )
 PROCESSES = (

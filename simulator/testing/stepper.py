@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import Array
-from clients.engines.torch_threads import threads_restored
+from clients.engines.native.threads import threads_restored
 from clients.flower.shim import quiet
 from clients.training.client_states import ClientStates
 from clients.training.work import CohortUpdate

@@ -13,8 +13,8 @@ from clients.core.examples import Examples
 from clients.core.population import CentralPart
 from clients.engines.base import Engine
 from clients.engines.evaluation import CHUNK, CohortEvaluation, Evaluation, Evaluator
+from clients.engines.native.threads import threads_restored
 from clients.engines.progress import Progress
-from clients.engines.torch_threads import threads_restored
 from clients.training.local import count_steps
 from clients.training.task import LearningTask
 from clients.training.work import CohortUpdate, CohortWork

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from clients.core.arrays import F64
+from clients.engines.native.threads import threads_restored
 from clients.engines.progress import Progress
-from clients.engines.torch_threads import threads_restored
 from server.rounds.experiment import RoundInterrupted
 from simulator.workers.dealing import CostModel, deal
 from simulator.workers.forking import exit_of, kill, wait_for_exit

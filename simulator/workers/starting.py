@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from clients.core.errors import EngineError
-from clients.engines.torch_threads import set_threads
+from clients.engines.native.threads import set_threads
 from simulator.workers.forking import can_fork, fork, kill, wait_for_exit
 from simulator.workers.links import LOOPBACK, Heart, Hub, LinkError, Spoke, join_store, open_group, serve_store
 from simulator.workers.pool import WorkerPool

@@ -14,7 +14,8 @@ from engine_cases import MODELS, REMEDIES, RULES, fitting, make
 from waiting_for_cards import CARD, WaitsForCard, waiting_refused
 
 from clients.engines.programs import VmapProgram, make_program
-from clients.engines.stacked import StackedEngine, _TileRun
+from clients.engines.stacked import StackedEngine
+from clients.engines.tile_run import TileRun
 from clients.training.options import OPTIMIZERS, AugmentOptions
 from clients.training.task import probe_examples
 
@@ -31,14 +32,14 @@ def play_on_card(case, population_of, monkeypatch):
     """Take a tile's local steps on a card without data; `WaitsForCard` where one waits."""
     task, work, own = make(case, population_of, torch.float32)
     program = make_program(task, probe_examples(task.population, task.dtype).features)
-    play = _TileRun.play
+    play = TileRun.play
 
     def watched(run):
         with waiting_refused():
             play(run)
         raise Played
 
-    monkeypatch.setattr(_TileRun, "play", watched)
+    monkeypatch.setattr(TileRun, "play", watched)
     if isinstance(program, VmapProgram):
         program._module = program._module.to(CARD)
     engine = StackedEngine(replace(task, device=CARD), program=program)
@@ -89,12 +90,12 @@ def test_watch_finds_what_waits(wait, words):
 
 
 def test_watch_finds_a_step_that_waits(population_of, monkeypatch):
-    take = _TileRun._step
+    take = TileRun._step
 
     def reading(run, s, k, gradients):
         take(run, s, k, gradients)
         assert np.isfinite(float(run.params["6.bias"].sum()))
 
-    monkeypatch.setattr(_TileRun, "_step", reading)
+    monkeypatch.setattr(TileRun, "_step", reading)
     with pytest.raises(WaitsForCard, match="_local_scalar_dense"):
         play_on_card(case_of("relu", optimizer="adam"), population_of, monkeypatch)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kernel_runs import NUMBERS, Paused, check_equal, check_same_bits, run
 from needs import C_COMPILER
 
 from clients.core.examples import Examples
@@ -21,11 +22,9 @@ from clients.training import rules
 from clients.training.local import Batches
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
-from clients.training.work import CohortWork, concatenate
+from clients.training.work import CohortWork
 
 pytestmark = C_COMPILER.mark
-NUMBERS = ("params", "train_loss", "client_drift", "gradient_norm")
-COUNTS = ("clients", "num_examples", "local_steps", "train_errors")
 RULES = {"plain": rules.PLAIN, "proximal": rules.proximal(0.5)}
 
 
@@ -70,29 +69,10 @@ def make(case, population_of, dtype, stored=None):
     )  # fmt: skip
 
 
-def run(engine, work):
-    parts = [engine.train(replace(work, clients=work.clients[t]), {})[0] for t in engine.tiles(work)]
-    return concatenate(parts)
-
-
 def native(task, tile=None):
     engine = StackedEngine(task, tile=tile, native=True)
     assert isinstance(kernel_in(engine.program), GruKernel)
     return engine
-
-
-def check_equal(one, other, bound):
-    for name in COUNTS:
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    for name in NUMBERS:
-        x, y = (np.asarray(getattr(update, name), np.float64) for update in (one, other))
-        assert x.shape == y.shape
-        np.testing.assert_allclose(x, y, rtol=bound, atol=bound, err_msg=name)
-
-
-def check_same_bits(one, other):
-    for name in (*COUNTS, *NUMBERS):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
 PLAIN_SGD = {"batch_size": 16, "local_epochs": 1}
@@ -135,16 +115,6 @@ def test_bits_depend_on_neither_tile_nor_threads_nor_pauses(case, tile, threads,
         check_same_bits(alone, run(engine, work))
     finally:
         torch.set_num_threads(before)
-
-
-class Paused:
-    """A kernel whose calls return after some seconds, and which shares all work among threads."""
-
-    def __init__(self, kernel, seconds):
-        self.kernel, self.seconds = kernel, seconds
-
-    def train(self, *arguments, **named):
-        return self.kernel.train(*arguments, **named, seconds=self.seconds, few=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

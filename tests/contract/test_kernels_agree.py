@@ -9,23 +9,22 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kernel_runs import NUMBERS, Paused, check_equal, check_same_bits, run
 from needs import C_COMPILER
 from torch import nn
 
 from clients.core.examples import Examples
 from clients.engines.native.choice import has_kernel
 from clients.engines.native.dense import DenseKernel, dense_library
+from clients.engines.native.threads import threads_restored
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.engines.torch_threads import threads_restored
 from clients.training.local import Batches
 from clients.training.options import LocalOptions
 from clients.training.task import make_task
-from clients.training.work import CohortWork, concatenate
+from clients.training.work import CohortWork
 
 pytestmark = C_COMPILER.mark
-NUMBERS = ("params", "train_loss", "client_drift", "gradient_norm")
-COUNTS = ("clients", "num_examples", "local_steps", "train_errors")
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
@@ -68,29 +67,10 @@ def make(case, population_of, dtype, stored=None):
     return task, CohortWork(round_index=round_index, clients=np.arange(len(sizes)), params=params, buffers=buffers)
 
 
-def run(engine, work):
-    parts = [engine.train(replace(work, clients=work.clients[t]), {})[0] for t in engine.tiles(work)]
-    return concatenate(parts)
-
-
 def native(task, tile=None):
     engine = StackedEngine(task, tile=tile, native=True)
     assert has_kernel(engine.program)
     return engine
-
-
-def check_equal(one, other, bound):
-    for name in COUNTS:
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    for name in NUMBERS:
-        x, y = (np.asarray(getattr(update, name), np.float64) for update in (one, other))
-        assert x.shape == y.shape
-        np.testing.assert_allclose(x, y, rtol=bound, atol=bound, err_msg=name)
-
-
-def check_same_bits(one, other):
-    for name in (*COUNTS, *NUMBERS):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
 
 
 @settings(max_examples=150)
@@ -127,16 +107,6 @@ def test_bits_depend_on_neither_tile_nor_threads_nor_pauses(case, tile, threads,
         engine = native(task)
         engine.program.kernel = Paused(engine.program.kernel, seconds)
         check_same_bits(alone, run(engine, work))
-
-
-class Paused:
-    """A kernel whose calls return after some seconds, and which shares all work among threads."""
-
-    def __init__(self, kernel, seconds):
-        self.kernel, self.seconds = kernel, seconds
-
-    def train(self, *arguments, **named):
-        return self.kernel.train(*arguments, **named, seconds=self.seconds, few=0)
 
 
 def test_paused_kernel_counts_every_step_once(population_of):
@@ -178,8 +148,8 @@ def test_what_is_not_finite_passes_through(value, activation, kind, widths, plac
         usual = task.population.cohort(work.clients)
         features = usual.features.clone()
         features[usual.rows[usual.offsets[1] + 3], 2] = value
-        spoilt = replace(usual, features=features)
-        holding = replace(task.population.clients, cohort=lambda clients: spoilt)
+        damaged = replace(usual, features=features)
+        holding = replace(task.population.clients, cohort=lambda clients: damaged)
         task = replace(task, population=replace(task.population, clients=holding))
     else:
         work.params[2] = value

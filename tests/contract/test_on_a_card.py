@@ -20,7 +20,8 @@ from clients.core.cards.streams import as_signed
 from clients.core.examples import Examples
 from clients.engines.evaluation import Evaluator
 from clients.engines.plain import PlainEngine
-from clients.engines.stacked import StackedEngine, _TileRun
+from clients.engines.stacked import StackedEngine
+from clients.engines.tile_run import TileRun
 from clients.modules.dropout import DropoutSite, dropout_keys, dropout_mask
 from clients.training.options import OPTIMIZERS, AugmentOptions
 from clients.training.work import CohortUpdate
@@ -115,7 +116,7 @@ def test_no_local_step_waits_for_the_card(model, population_of, monkeypatch):
     task, work, own = make(case_of(model, optimizer="adam", l1=0.01, gradient_noise=0.1), population_of, torch.float32)
     engine = StackedEngine(replace(task, device=torch.device("cuda", 0)))
     engine.train(work, own)  # the first use of a kernel may wait for its module
-    play = _TileRun.play
+    play = TileRun.play
 
     def watched(run):
         torch.cuda.set_sync_debug_mode("error")
@@ -124,7 +125,7 @@ def test_no_local_step_waits_for_the_card(model, population_of, monkeypatch):
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(_TileRun, "play", watched)
+    monkeypatch.setattr(TileRun, "play", watched)
     engine.train(work, own)
 
 

@@ -57,7 +57,7 @@ SETS = {
     "local.optimizer=sdg": "local.optimizer: must be 'gd', 'sgd',",
     "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. Clients train on the CPU",
     "run.device=cuda": "run.device: 'device' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
-    "checkpoint_rounds, keep_parameters_every. Clients train on the CPU unless a CUDA card is asked for",
+    "checkpoint_rounds, keep_parameters_every. Clients train on the CPU unless engine.device names",
     "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, native, keep_bytes, "
     "threads, workers, on_worker_loss, device, tf32, bf16. ",
     "run.gpus=1": "run.gpus: 'gpus' is not a key of [run].",

@@ -218,5 +218,5 @@ def _run(command: list[str], seconds: float = COMPILE_SECONDS) -> tuple[int, str
 
 def _line(text: str) -> str:
     """Return the first line of a text, printable and not too long."""
-    lines = text.strip().splitlines() or ["it said nothing"]
+    lines = text.strip().splitlines() or ["no output"]
     return presentable(lines[0])[:200]

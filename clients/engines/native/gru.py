@@ -18,8 +18,8 @@ from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
 from clients.engines.native.build import Library, load
 from clients.engines.native.kernel import INT, MACROS, SHARED_FIELDS, Form, Kernel, raise_for, type_obstacle
+from clients.engines.native.threads import kernel_threads
 from clients.engines.recurrent import WEIGHTS, GruProgram
-from clients.engines.torch_threads import kernel_threads
 from clients.training.task import LearningTask
 
 _SQUARED_ERROR, _CROSS_ENTROPY, _GIVEN_DERIVATIVE, _OUTPUTS_ALONE = range(4)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, I64
-from clients.engines.torch_threads import kernel_threads
+from clients.engines.native.threads import kernel_threads
 from clients.training.local import Batches
 from clients.training.path_measures import EXACT_STEPS, is_measured, is_placed
 

@@ -20,9 +20,9 @@ from run_folders import Capture, mistake
         ("resume r --rounds 5", "--rounds: is not an option of fedscape resume. See fedscape resume --help"),
         (
             "run --device cuda",
-            "--device: is not an option of fedscape run. Clients train on the CPU unless a CUDA card",
+            "--device: is not an option of fedscape run. Clients train on the CPU unless engine.device",
         ),
-        ("run --gpu", "--gpu: is not an option of fedscape run. Clients train on the CPU unless a CUDA card"),
+        ("run --gpu", "--gpu: is not an option of fedscape run. Clients train on the CPU unless engine.device"),
         ("run --config x", "--config: is not an option of fedscape run. The scenario is the first word after the"),
         ("run --output-dir x", "The run's folder is an option of the command: --out FOLDER (out= in Python). See fed"),
         ("run --num-rounds 5", "--num-rounds: is not an option of fedscape run. Use --set run.rounds=N. See fedscape"),

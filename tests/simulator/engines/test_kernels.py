@@ -14,7 +14,7 @@ from torch import nn
 from clients.core.errors import EngineError, UserError
 from clients.engines.native import build
 from clients.engines.native.choice import NO_KERNEL, has_kernel, kernel_of
-from clients.engines.torch_threads import kernel_threads, set_threads, threads_restored
+from clients.engines.native.threads import kernel_threads, set_threads, threads_restored
 from clients.models.build import build_model
 from clients.models.options import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions
 from clients.training import rules

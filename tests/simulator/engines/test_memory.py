@@ -11,7 +11,7 @@ import torch
 
 import fedscape as fs
 from clients.core.errors import UserError
-from clients.engines.torch_threads import threads_restored
+from clients.engines.native.threads import threads_restored
 from simulator.engines.limits import Limit, memory_limit, memory_used, processors
 from simulator.engines.memory import CARD_SHARE, Part, bytes_of_client, check_memory, parts_of, widest_tile
 from simulator.engines.probe import largest_tile, make_sample

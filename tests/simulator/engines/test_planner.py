@@ -13,11 +13,11 @@ from needs import COMPILER
 from torch import nn
 
 from clients.core.errors import DataError, EngineError, UserError
+from clients.engines.native.threads import threads_restored
 from clients.engines.plain import PlainEngine
 from clients.engines.programs import make_program
 from clients.engines.recurrent import GruProgram
 from clients.engines.stacked import StackedEngine
-from clients.engines.torch_threads import threads_restored
 from clients.models.build import build_model
 from clients.models.options import GruOptions, MlpOptions, SmallCnnOptions, SoftmaxOptions
 from clients.sources.custom import custom_population

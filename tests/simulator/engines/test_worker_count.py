@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clients.engines.torch_threads import threads_restored
+from clients.engines.native.threads import threads_restored
 from clients.models.build import build_model
 from clients.models.options import MlpOptions
 from clients.training.options import LocalOptions
