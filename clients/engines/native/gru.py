@@ -103,7 +103,7 @@ class GruKernel(Kernel):
 class NativeGruProgram(GruProgram):
     """`GruProgram` by the kernel, with the same numbers up to rounding.
 
-    Threads share the clients out, as many as torch has. A client's bits depend neither on threads nor on other
+    Threads share the clients out, see `threads.kernel_threads`. A client's bits depend neither on threads nor on other
     clients. Under focal, weighted and mixed losses the derivative by the outputs comes from torch, and the forward
     pass runs twice.
 
