@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from flwr.app import ArrayRecord
+from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from clients.engines.native.threads import set_threads
 from clients.engines.plain import PlainEngine
 from clients.engines.progress import Progress
 from clients.flower.codec import Codec
+from clients.flower.messages import SCENARIO, TRAIN, VERSION, CohortMessages
 from clients.modules.copies import copy_module
 from clients.training.client_states import ClientStates
 from clients.training.rules import PLAIN
@@ -27,7 +30,10 @@ from clients.training.task import LearningTask
 from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
-from server.rounds.node_map import NodeMap
+from server.nodes.admission import Admission
+from server.nodes.node_map import NodeMap
+from server.nodes.sending import Sender
+from server.record.environment import installed_version
 from simulator.engines.devices import Processes, choose_device, on_device
 from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
@@ -71,6 +77,7 @@ class Session:
         states: client states; None if clients are not in this process.
         pool: the worker processes; None where this process trains alone.
         device_words: where clients train, for the header; empty for the CPU where nothing else was possible.
+        sender: sends to real nodes; None where clients are in this process.
     """
 
     scenario: Scenario
@@ -87,6 +94,7 @@ class Session:
     states: ClientStates | None
     pool: WorkerPool | None = None
     device_words: str = ""
+    sender: Sender | None = None
 
     def close(self, farewell: Message | None = None) -> None:
         """End the worker processes, with a last message to those of torchrun, and close the files of client states."""
@@ -139,12 +147,14 @@ def open_session(
     check_curves(scenario, task.population, our_clients=given.client_app is None)
     clients = task.population.num_clients
     codec = _codec(task, given)
-    nodes = NodeMap(clients)
+    nodes = _nodes(scenario, given, task.population)
     offered = clients if _elsewhere(given) else task.population.federation.with_data
     played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
     task = _within_memory(task, scenario, given, played)
     evaluator = Evaluator(task)
+    nodes.one_each = played.own is not None and played.strategy is not played.own
     states: ClientStates | None = None
+    sender: Sender | None = None
     engine: Engine | None = None
     pool: WorkerPool | None = None
     if _elsewhere(given) and scenario.engine.threads is not None:  # a plan sets them otherwise
@@ -155,6 +165,8 @@ def open_session(
         grid: Grid = CohortGrid(clients, client_app=given.client_app)
     elif given.grid is not None:
         engine, grid = PlainEngine(task), given.grid
+        if not is_local(grid):
+            sender = _sender(scenario, grid)
         nodes.on(grid)
     else:
         cohort = played.cohort or offered
@@ -178,7 +190,39 @@ def open_session(
         grid = CohortGrid(clients, LocalClients(engine, codec, states, scenario.engine.keep_bytes, local))
     start = _start(task, codec, given)
     return Session(scenario, task.population, task, played, grid, nodes, codec, start, evaluator, engine, plan, states,
-                   pool, device.words)  # fmt: skip
+                   pool, device.words, sender)  # fmt: skip
+
+
+def _nodes(scenario: Scenario, given: Overrides, population: Population) -> NodeMap:
+    """Return the map of clients to nodes. Nodes make the scenario's data and model from the text in their messages."""
+    options = scenario.nodes
+    admission = Admission(population.sizes, options.max_update_norm, options.exclude_after)
+    own = given.model is not None or given.population is not None or given.algorithm is not None
+    travels = given.grid is not None and not is_local(given.grid) and not own
+    return NodeMap(
+        population.num_clients,
+        config={SCENARIO: to_toml(scenario), VERSION: installed_version()} if travels else None,
+        sizes=population.sizes if travels else None,
+        wait_seconds=options.join_seconds,
+        admission=admission,
+    )
+
+
+def _sender(scenario: Scenario, grid: Grid) -> Sender:
+    options = scenario.nodes
+
+    def enough(sent: Sequence[FlowerMessage], replies: Sequence[FlowerMessage]) -> bool:
+        if not isinstance(sent, CohortMessages) or sent.kind != TRAIN:
+            return bool(replies)
+        clients = sum(len(sent.clients_of(reply)) for reply in replies)
+        return clients >= min(options.min_respondents, sent.num_clients)
+
+    return Sender(grid, options.timeout_seconds, options.retries, enough)
+
+
+def is_local(grid: Grid) -> bool:
+    """Return whether a grid's clients are in this process."""
+    return bool(getattr(grid, "nodes_by_client", False))
 
 
 def _workers(scenario: Scenario, plan: EnginePlan | None) -> int:
@@ -246,10 +290,9 @@ def check_places(scenario: Scenario, given: Overrides) -> None:
     """Refuse a ClientApp together with a grid, and an engine for clients that are not in this process."""
     if given.client_app is not None and given.grid is not None:
         raise StrategyError("client_app", "cannot be used with grid, whose nodes run their own ClientApp")
-    who = "your ClientApp trains" if given.client_app is not None else "the grid's nodes train with plain"
-    fits = ("auto",) if given.client_app is not None else ("auto", "plain")
-    if _elsewhere(given) and scenario.engine.kind not in fits:
-        raise EngineError("engine.kind", f"is {scenario.engine.kind!r}, but {who}", fix="Leave it out.")
+    if given.client_app is not None and scenario.engine.kind != "auto":
+        problem = f"is {scenario.engine.kind!r}, but your ClientApp trains"
+        raise EngineError("engine.kind", problem, fix="Leave it out.")
 
 
 def _elsewhere(given: Overrides) -> bool:
