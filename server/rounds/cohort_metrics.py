@@ -98,8 +98,8 @@ def _counts(sent: Sequence[Message], replies: Replies) -> Line:
     failures = sum(len(sent.clients_of(m)) for m in replies if m.has_error())
     rejected = sum(len(sent.clients_of(one.reply)) for one in replies.rejected)
     answered = sum(len(sent.clients_of(m)) for m in replies if m.has_content())
-    counts = {"cohort": sent.num_clients, "respondents": answered - rejected, "failures": failures}
-    return counts | ({"rejected": rejected} if rejected else {})
+    respondents = answered - rejected
+    return {"cohort": sent.num_clients, "respondents": respondents, "failures": failures, "rejected": rejected}
 
 
 def _training(update: CohortUpdate, facts: FederationFacts) -> Line:
