@@ -13,7 +13,6 @@ from clients.core.population import Population
 from clients.federation.own_clients import numbered_from
 from clients.flower.answering import OwnData
 from clients.flower.messages import SCENARIO, TRAIN, VERSION, CohortMessages
-from clients.partition.options import IidOptions, NaturalOptions
 from clients.tables.options import TableOptions
 from server.nodes.admission import Admission
 from server.nodes.census import population_of_nodes, take_census
@@ -94,7 +93,7 @@ def with_census(scenario: Scenario, given: Overrides) -> Overrides:
         return given
     options = scenario.nodes
     census = take_census(given.grid, _config(scenario), nodes=options.count, wait_seconds=options.join_seconds)
-    served = population_of(scenario, replace(given, grid=None)) if options.validates else None
+    served = population_of(_of_one(scenario), Overrides()) if options.validates else None
     found = population_of_nodes(census, served.spec if served is not None else None, served)
     return replace(given, nodes=found, first_of=census.first_of)
 
@@ -105,11 +104,16 @@ def own_population(scenario: Scenario, own: OwnData) -> Population:
     Raises:
         UserError: they cannot be read.
     """
-    data = replace(_table_of(scenario), path=own.path)
-    alone = data.task != "forecast" and not data.id_column and data.layout == "wide"
-    partition = IidOptions(clients=1) if alone else NaturalOptions() if data.task != "forecast" else None
-    population = population_of(replace(scenario, data=data, partition=partition), Overrides())
+    population = population_of(_of_one(scenario, own.path), Overrides())
     return numbered_from(population, own.first, own.total) if own.total else population
+
+
+def _of_one(scenario: Scenario, path: str = "") -> Scenario:
+    """Return the scenario of one node's table, or the server's: without clients of its own each file is a client."""
+    data = _table_of(scenario)
+    is_whole = data.task != "forecast" and not data.id_column and data.layout == "wide"
+    data = replace(data, path=path or data.path, layout="files" if is_whole else data.layout)
+    return replace(scenario, data=data, partition=None)
 
 
 def _table_of(scenario: Scenario) -> TableOptions:

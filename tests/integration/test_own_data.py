@@ -34,7 +34,7 @@ def tables(tmp_path: Path) -> Path:
 def scenario_of(tables: Path, *sets: str) -> Scenario:
     base = {
         "data": {"kind": "table", "path": str(tables / "server.csv"), "task": "classification", "target": "state",
-                 "classes": ["a", "b", "c"], "scale": "client", "validation_fraction": 0.4, "test_fraction": 0.2},
+                 "classes": ["a", "b", "c"], "scale": "client",  "validation_fraction": 0.4, "test_fraction": 0.2},
         "partition": {"kind": "iid", "clients": 1},
         "model": {"kind": "softmax"},
         "local": {"local_lr": 0.1, "batch_size": 8, "local_steps": 5},
@@ -128,7 +128,7 @@ def test_own_data_in_one_process_is_refused(tables: Path) -> None:
 
 
 def test_node_with_own_data_in_a_run_of_the_scenarios_data_is_refused(tables: Path) -> None:
-    scenario = scenario_of(tables, "nodes=")
+    scenario = scenario_of(tables, "nodes=", "data.scale=none")
     grid = StrangeGrid(apps(scenario, observers=[])[1], nodes(tables, "north"))
     with pytest.raises(StrategyError, match=r"node_config.data: names data of the node's own, and the run uses"):
         simulate(scenario, grid=grid, record=False)
@@ -136,4 +136,4 @@ def test_node_with_own_data_in_a_run_of_the_scenarios_data_is_refused(tables: Pa
 
 def test_labels_outside_the_given_classes_are_refused(tables: Path) -> None:
     with pytest.raises(UserError, match=r"data.classes: column 'state' has the label '[bc]', which is not in classes"):
-        simulate(scenario_of(tables, 'data.classes=["a", "z"]', "nodes="), record=False)
+        simulate(scenario_of(tables, 'data.classes=["a", "z"]', "nodes=", "data.scale=none"), record=False)
