@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 CONNECT_SECONDS = 60.0
 
@@ -78,4 +78,4 @@ def _wait_for(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(cast("str", sys.argv[1])))
+    sys.exit(main(sys.argv[1]))

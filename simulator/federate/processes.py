@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from types import TracebackType
 from clients.core.errors import FedscapeError, UserError
 
 END_SECONDS = 40.0
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_IDLE = re.compile(r"INFO|For more information, visit|terminated gracefully")
 
 
 @dataclass(frozen=True)
@@ -133,15 +136,16 @@ class Processes:
 
 
 def last_lines(log: Path, count: int = 3, most: int = 600) -> str:
-    """Return the last lines of a log on one line, without colours and frames."""
+    """Return the last lines of a log that tell something, on one line: without colours and notes on a server's life."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8_192))
+            file.seek(max(0, log.stat().st_size - 32_768))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return " | ".join(lines[-count:])[-most:]
+    lines = [_COLOURS.sub("", line).strip() for line in text.splitlines()]
+    kept = [line for line in lines if line and not _IDLE.search(line)]
+    return " | ".join(kept[-count:])[-most:]
 
 
 def _own_environment() -> dict[str, str]:
