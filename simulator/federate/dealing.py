@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 
@@ -56,4 +57,4 @@ def check_port(port: int) -> None:
         socket.create_server((LOOPBACK, port)).close()
     except OSError as error:
         fix = "Stop the program that has it, or leave --port out: then a free one is taken."
-        raise UserError("--port", f"{port} cannot be used: {error.strerror}", fix=fix) from error
+        raise UserError("--port", f"{port} cannot be used: {os.strerror(error.errno or 0)}", fix=fix) from error
