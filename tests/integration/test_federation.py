@@ -82,10 +82,35 @@ def test_ctrl_c_finishes_the_round_and_keeps_a_checkpoint(tmp_path: Path) -> Non
     assert process.returncode == EXIT_INTERRUPTED
     assert "finishing this round, then stopping" in errors
     assert "Interrupted at round" in printed
+    assert f"to continue with these processes: fedscape federate --resume {tmp_path / 'run'}" in errors
     outcome = RunFolder(tmp_path / "run").read_outcome()
     assert outcome is not None
     assert outcome["outcome"] == "interrupted"
     assert RunFolder(tmp_path / "run").model.exists()
+    assert_all_gone(tmp_path)
+
+
+def test_second_ctrl_c_stops_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+    with federating(tmp_path, *ENDLESS) as process:
+        wait_for_rounds(process, tmp_path, 0)
+        assert process.stderr is not None
+        os.kill(process.pid, signal.SIGINT)
+        while "Ctrl-C again stops at once" not in process.stderr.readline():
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == EXIT_INTERRUPTED
+    assert "interrupted; the record is kept" in errors
+    assert "Traceback" not in errors
+    assert_all_gone(tmp_path)
+
+
+def test_sigterm_before_the_run_has_begun_ends_it(tmp_path: Path) -> None:
+    with federating(tmp_path, *ENDLESS) as process:
+        eventually(lambda: "flower-superlink" in str(processes_naming(tmp_path / "private")), seconds=PATIENCE)
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == EXIT_INTERRUPTED
     assert_all_gone(tmp_path)
 
 
