@@ -79,6 +79,7 @@ def federate(scenario: ScenarioOptions, options: FederateOptions, sinks: SinkOpt
         console.close()
     say_report(path)
     if outcome.get("outcome") == "interrupted":
+        _say(f"to continue with these processes: fedscape federate --resume {path}")
         raise typer.Exit(EXIT_INTERRUPTED)
 
 

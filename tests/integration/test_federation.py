@@ -32,6 +32,7 @@ SMALL = (
     *("engine.tile=", "engine.compile=", "engine.threads=1"),
 )
 """Three clients with real digits and a tiny model."""
+ENDLESS = ("quadratic-two-clients", "--set", "run.rounds=100000", "--set", "convergence.stop=never", "--nodes", "2")
 GONE_SECONDS = 10.0
 """Seconds after which no process of a killed federation is left."""
 
@@ -65,23 +66,23 @@ def test_three_nodes_give_the_numbers_of_one_process(tmp_path: Path) -> None:
 
 
 def test_killed_federation_leaves_no_process(tmp_path: Path) -> None:
-    with federating(tmp_path, "digits-label-skew", *settings("run.rounds=100000"), "--nodes", "3") as process:
-        wait_for_rounds(process, tmp_path, 1)
-        names = ("flower-superlink", "flower-supernode", "flower-superexec", "flwr-serverapp")
-        running = processes_naming(tmp_path / "private")
-        assert all(any(name in command for command in running.values()) for name in names)
+    with federating(tmp_path, *ENDLESS) as process:
+        wait_for_rounds(process, tmp_path, 0)
+        names = ("flower-superlink", "flower-supernode", "flower-superexec", "flwr-serverapp", "flwr-clientapp")
+        eventually(lambda: all(name in str(processes_naming(tmp_path / "private")) for name in names))
         os.kill(process.pid, signal.SIGKILL)
         assert_all_gone(tmp_path)
 
 
 def test_ctrl_c_finishes_the_round_and_keeps_a_checkpoint(tmp_path: Path) -> None:
-    with federating(tmp_path, "digits-label-skew", *settings("run.rounds=100000"), "--nodes", "3") as process:
-        wait_for_rounds(process, tmp_path, 1)
+    with federating(tmp_path, *ENDLESS) as process:
+        wait_for_rounds(process, tmp_path, 0)
         os.kill(process.pid, signal.SIGINT)
         printed, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == EXIT_INTERRUPTED
     assert "finishing this round, then stopping" in errors
     assert "Interrupted at round" in printed
+    assert f"to continue with these processes: fedscape federate --resume {tmp_path / 'run'}" in errors
     outcome = RunFolder(tmp_path / "run").read_outcome()
     assert outcome is not None
     assert outcome["outcome"] == "interrupted"
@@ -89,11 +90,35 @@ def test_ctrl_c_finishes_the_round_and_keeps_a_checkpoint(tmp_path: Path) -> Non
     assert_all_gone(tmp_path)
 
 
+def test_second_ctrl_c_stops_at_once_and_leaves_no_process(tmp_path: Path) -> None:
+    with federating(tmp_path, *ENDLESS) as process:
+        wait_for_rounds(process, tmp_path, 0)
+        assert process.stderr is not None
+        os.kill(process.pid, signal.SIGINT)
+        while "Ctrl-C again stops at once" not in process.stderr.readline():
+            assert process.poll() is None
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == EXIT_INTERRUPTED
+    assert "interrupted; the record is kept" in errors
+    assert "Traceback" not in errors
+    assert_all_gone(tmp_path)
+
+
+def test_sigterm_before_the_run_has_begun_ends_it(tmp_path: Path) -> None:
+    with federating(tmp_path, *ENDLESS) as process:
+        eventually(lambda: "flower-superlink" in str(processes_naming(tmp_path / "private")), seconds=PATIENCE)
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
+    assert process.returncode == EXIT_INTERRUPTED
+    assert_all_gone(tmp_path)
+
+
 def test_killed_server_app_ends_the_federation_with_an_error(tmp_path: Path) -> None:
-    with federating(tmp_path, "digits-label-skew", *settings("run.rounds=100000"), "--nodes", "3") as process:
+    with federating(tmp_path, *ENDLESS) as process:
         wait_for_rounds(process, tmp_path, 0)
         found = processes_naming(tmp_path / "private")
-        (server_app,) = (pid for pid, command in found.items() if "flwr-serverapp" in command)
+        (server_app,) = (pid for pid, command in found.items() if "bin/flwr-serverapp" in command)
         os.kill(server_app, signal.SIGKILL)
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == EXIT_MISTAKE
