@@ -27,6 +27,7 @@ from clients.flower.codec import Codec
 from server.algorithms.build import build_algorithm
 from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
+from simulator.cli.sinks import options_of, sinks_of
 from simulator.engines.devices import choose_device, on_device
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.run import simulate
@@ -67,7 +68,8 @@ def _play(
     folder = out or str(context.run_config.get("out") or "")
     scenario = _scenario(text, context)
     scenario = replace(scenario, notices=(*scenario.notices, *notices))
-    run = simulate(scenario, grid=grid, out=folder or None, observers=observers)
+    with sinks_of(options_of()) as sinks:
+        run = simulate(scenario, grid=grid, out=folder or None, observers=[*observers, *sinks])
     return {"verdict": str(run.verdict), "record": str(run.path)}
 
 
