@@ -11,7 +11,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 umask 077
 mkdir -p federations
 FOLDER=$(mktemp -d "$PWD/federations/XXXXXXXX") # certificates, address, logs and the record
-export FOLDER NODES CLIENTS_PER_NODE
+SUBMIT=$here/../submit.py
+export FOLDER NODES CLIENTS_PER_NODE SUBMIT
 
 link=$(sbatch --parsable --output="$FOLDER/superlink.log" "$here/superlink.sbatch" "$@")
 nodes=$(sbatch --parsable --array="0-$((NODES - 1))" --dependency="after:$link" \

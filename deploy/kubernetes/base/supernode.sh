@@ -11,4 +11,4 @@ exec flower-supernode \
   --ssl-certfile=/run/secrets/node-tls.crt \
   --ssl-keyfile=/run/secrets/node-tls.key \
   --health-server-address=0.0.0.0:8082 \
-  --node-config="clients=\"$first-$last\" name=\"$HOSTNAME\""
+  --node-config="clients=\"$first-$last\" name=\"node-$POD_INDEX\""
