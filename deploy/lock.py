@@ -1,8 +1,8 @@
 """Write requirements.lock, what `make` installs, and deploy/image.lock, what deploy/Dockerfile installs.
 
-Each has the hashes of every file of each release on PyPI. They are resolved with the versions of constraints.txt for all
-platforms, so only new pins move; the image's is without the extra `dev`. Torch and the packages of its CUDA builds are
-left out: torch's builds differ by platform and index, and so do their hashes.
+Each has the hashes of every file of each release on PyPI. They are resolved with the versions of constraints.txt for
+all platforms, so only new pins move; the image's is without the extra `dev`. Torch and the packages of its CUDA builds
+are left out: torch's builds differ by platform and index, and so do their hashes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ PYTHON = "3.11.5"
 BUILD = "hatchling\neditables\n"
 """What building the editable package takes: installed by hash too, so that nothing is fetched for the build."""
 OF_TORCH = ("cuda-", "nvidia-", "triton")
-HEADER = f"""# Made by `make lock` from constraints.txt: what `make` or the image installs, by hash, for Python {PYTHON} and later on
-# all platforms. Torch and its CUDA packages are installed apart: their builds differ by platform.
+HEADER = f"""\
+# Made by `make lock` from constraints.txt: what is installed, by hash, for Python {PYTHON} and later on all platforms.
+# Torch and its CUDA packages are installed apart: their builds differ by platform.
 """
 
 

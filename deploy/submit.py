@@ -1,4 +1,4 @@
-"""Registers SuperNodes and submits runs, for the jobs of deploy/: what `flwr` does, with an exit code that tells the outcome.
+"""Registers SuperNodes and submits runs, for the jobs of deploy/: what `flwr` does, with the outcome as exit code.
 
     python submit.py register KEY.pub ...      register public keys; those that are registered already stay so
     python submit.py run SCENARIO [--sets "run.rounds=20; ..."] [--out FOLDER] [--resume FOLDER]

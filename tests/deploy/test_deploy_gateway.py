@@ -30,16 +30,22 @@ def test_fleet_is_a_router_of_its_own_in_the_installed_flower() -> None:
 
 
 def test_certificates_lie_beside_the_file_and_nothing_is_written_but_in_tmp() -> None:
-    assert set(re.findall(r"(?:certificate|certificate_key) (\S+);", CONFIG)) == {"superlink.crt", "superlink.key", "ca.crt"}
+    assert set(re.findall(r"(?:certificate|certificate_key) (\S+);", CONFIG)) == {
+        "superlink.crt",
+        "superlink.key",
+        "ca.crt",
+    }
     assert all(path.startswith("/tmp/") for path in re.findall(r"(?:temp_path|pid) (\S+);", CONFIG))
 
 
 @NGINX.mark
 def test_nginx_accepts_the_file(tmp_path: Path) -> None:
-    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout superlink.key -out ca.crt"
-    subprocess.run(make.split(), cwd=tmp_path, check=True, capture_output=True)
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -keyout superlink.key"
+    subprocess.run([*make.split(), "-out", "ca.crt"], cwd=tmp_path, check=True, capture_output=True)
     (tmp_path / "superlink.crt").write_bytes((tmp_path / "ca.crt").read_bytes())
-    (tmp_path / "gateway.conf").write_text(CONFIG.replace("//superlink:", "//localhost:").replace("/tmp/", f"{tmp_path}/"))
+    (tmp_path / "gateway.conf").write_text(
+        CONFIG.replace("//superlink:", "//localhost:").replace("/tmp/", f"{tmp_path}/")
+    )
     found = program("nginx")
     assert found
     command = [found, "-t", "-e", "stderr", "-c", tmp_path / "gateway.conf"]

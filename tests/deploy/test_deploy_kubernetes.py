@@ -1,4 +1,4 @@
-"""deploy/kubernetes: manifests that fit their schemas, restricted pods, and network policies that hide the control API."""
+"""deploy/kubernetes: manifests that fit their schemas, restricted pods, policies that hide the control API."""
 
 from __future__ import annotations
 
@@ -212,9 +212,7 @@ def test_control_api_is_open_to_jobs_and_never_to_supernodes() -> None:
 
 @pytest.mark.parametrize("kind", ["Service", "PodDisruptionBudget", "NetworkPolicy"])
 def test_selectors_find_pods(kind: str) -> None:
-    labels = [
-        m["spec"]["template"]["metadata"]["labels"] for _, m in manifests() if "template" in m.get("spec", {})
-    ]
+    labels = [m["spec"]["template"]["metadata"]["labels"] for _, m in manifests() if "template" in m.get("spec", {})]
     for path, found in manifests():
         if found["kind"] == kind:
             spec: dict[str, Any] = found["spec"]

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -30,8 +30,11 @@ print(found if isinstance(found, str) else json.dumps(found))
 STARTED = {"success": True, "run-id": "17"}
 
 
+Submit = Callable[..., subprocess.CompletedProcess[str]]
+
+
 @pytest.fixture
-def submit(tmp_path: Path) -> Iterator[object]:
+def submit(tmp_path: Path) -> Submit:
     """Return `(arguments, answers of flwr by command) -> finished process`; its calls are in `calls`."""
     (tmp_path / "flwr").write_text(f"#!{sys.executable}\n{FLWR}")
     (tmp_path / "flwr").chmod(0o755)
@@ -42,7 +45,7 @@ def submit(tmp_path: Path) -> Iterator[object]:
         command = [sys.executable, DEPLOY / "submit.py", *arguments]
         return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **known})
 
-    yield run
+    return run
 
 
 def runs(status: str) -> dict[str, object]:
@@ -52,7 +55,7 @@ def runs(status: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("status", "code"), [("finished:completed", 0), ("finished:failed", 1), ("finished:stopped", 1)]
 )
-def test_outcome_of_the_run_is_the_exit_code(submit, status: str, code: int, tmp_path: Path) -> None:
+def test_outcome_of_the_run_is_the_exit_code(submit: Submit, status: str, code: int, tmp_path: Path) -> None:
     done = submit(["run", "my.toml", "--sets", 'a="b"; c=2', "--out", "runs/x"], run=STARTED, ls=runs(status))
     assert done.returncode == code, done.stderr
     first, log, ls = map(json.loads, (tmp_path / "calls").read_text().splitlines())
@@ -66,7 +69,7 @@ def test_outcome_of_the_run_is_the_exit_code(submit, status: str, code: int, tmp
     assert 'address = "superlink:8000"\nroot-certificates = "/run/secrets/ca.crt"' in given["config"]
 
 
-def test_refused_run_is_another_exit_code_with_the_reason(submit) -> None:
+def test_refused_run_is_another_exit_code_with_the_reason(submit: Submit) -> None:
     refusal = {"success": False, "error-message": "Connection to the SuperLink is unavailable."}
     done = submit(["run", "my.toml"], run=refusal)
     assert done.returncode == 2
@@ -76,7 +79,7 @@ def test_refused_run_is_another_exit_code_with_the_reason(submit) -> None:
     assert "no JSON" in done.stderr
 
 
-def test_registered_keys_stay_registered(submit) -> None:
+def test_registered_keys_stay_registered(submit: Submit) -> None:
     known = {"success": False, "error-message": "\n[code: 23] Public key already in use."}
     assert submit(["register", "a.pub", "b.pub"], supernode=known).returncode == 0
     done = submit(["register", "a.pub"], supernode={"success": False, "error-message": "Exit Code: 500"})

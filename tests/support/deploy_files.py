@@ -1,4 +1,4 @@
-"""The files of deploy/, read for tests: compose, Kubernetes manifests, units, scripts, and the Flower commands in them."""
+"""The files of deploy/, read for tests: compose, Kubernetes manifests, units and scripts."""
 
 from __future__ import annotations
 
