@@ -4,34 +4,51 @@ from __future__ import annotations
 
 import re
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from deploy_files import DEPLOY, KUBERNETES, PAGE, ROOT
+from deploy_files import COMPOSE, DEPLOY, KUBERNETES, PAGE, ROOT, read_yaml
 from needs import KUBECTL
+
+from simulator.cli.main import main
 
 TEXT = PAGE.read_text("utf-8")
 BLOCKS = [
     re.sub(r"^ {4}", "", found, flags=re.MULTILINE).strip().splitlines()
     for found in re.findall(r"^ *```\n(.*?)^ *```$", TEXT, re.MULTILINE | re.DOTALL)
 ]
-RUN_ELSEWHERE = {
-    "fedscape run digits-label-skew --set run.rounds=3": "tests/integration/test_apps.py",
-    "fedscape federate quadratic-two-clients --nodes 2": "tests/integration/test_federation.py",
-    "fedscape certs deploy/compose/certs --nodes 3 --host superlink --host gateway": "tests/simulator/federate",
-    "fedscape certs deploy/kubernetes/certs --nodes 3 --host superlink --host gateway": "tests/simulator/federate",
-    "cd deploy/kubernetes/certs": "here",
+RUN = "fedscape run quadratic-two-clients --set run.rounds=3"
+CERTS = "fedscape certs deploy/{}/certs --nodes 3 --host superlink --host gateway"
+OTHERS = {
+    RUN,
+    CERTS.format("compose"),
+    CERTS.format("kubernetes"),
+    "fedscape federate quadratic-two-clients --nodes 2",  # the tests marked `federation`
+    "cd deploy/kubernetes/certs",
 }
-"""Commands of other pages' subjects, and where they are run, with smaller or other arguments."""
-HERE = [line for block in BLOCKS if block[0] != "# not run here" for line in block if line not in RUN_ELSEWHERE]
+HERE = [line for block in BLOCKS if block[0] != "# not run here" for line in block if line not in OTHERS]
 
 
 def test_commands_are_run_here_or_elsewhere_or_marked() -> None:
     assert len(BLOCKS) > 10
     assert len(HERE) == 7
+    assert all(command in TEXT for command in OTHERS)
     assert all(line.startswith(("kubectl kustomize ", "kubectl create ")) for line in HERE)
     assert all("--dry-run=client" in line for line in HERE if line.startswith("kubectl create"))
     assert sum(block[0] == "# not run here" for block in BLOCKS) >= 7
+
+
+def test_first_step_runs(tmp_path: Path) -> None:
+    assert main([*RUN.split()[1:], "--out", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.skipif(find_spec("simulator.federate") is None, reason="fedscape certs is not there")
+def test_certificates_have_the_names_of_the_files(tmp_path: Path) -> None:
+    words = CERTS.format("compose").split()[1:]
+    assert main(["certs", str(tmp_path / "certs"), *words[2:]]) == 0
+    made = {path.name for path in (tmp_path / "certs").iterdir()}
+    assert read_yaml(COMPOSE / "compose.yaml")["secrets"].keys() - {"grafana-password"} == made
 
 
 @KUBECTL.mark
