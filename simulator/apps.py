@@ -36,6 +36,7 @@ from server.algorithms.build import build_algorithm
 from server.record.environment import installed_version
 from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
+from simulator.cli.sinks import options_of, sinks_of
 from simulator.engines.devices import choose_device, on_device
 from simulator.federate.feed import FeedWriter
 from simulator.runs.building import Overrides, make_task_of
@@ -96,13 +97,15 @@ def _run(
     context: Context,
     stop_asked: Callable[[], bool],
 ) -> dict[str, str]:
-    if back := str(context.run_config.get("resume") or ""):
-        run = resume(back, grid=grid, observers=observers, stop_asked=stop_asked)
-    else:
-        folder = out or str(context.run_config.get("out") or "")
-        scenario = _scenario(text, context)
-        scenario = replace(scenario, notices=(*scenario.notices, *notices))
-        run = simulate(scenario, grid=grid, out=folder or None, observers=observers, stop_asked=stop_asked)
+    with sinks_of(options_of()) as sinks:
+        everyone = [*observers, *sinks]
+        if back := str(context.run_config.get("resume") or ""):
+            run = resume(back, grid=grid, observers=everyone, stop_asked=stop_asked)
+        else:
+            folder = out or str(context.run_config.get("out") or "")
+            scenario = _scenario(text, context)
+            scenario = replace(scenario, notices=(*scenario.notices, *notices))
+            run = simulate(scenario, grid=grid, out=folder or None, observers=everyone, stop_asked=stop_asked)
     return {"verdict": str(run.verdict), "record": str(run.path)}
 
 
