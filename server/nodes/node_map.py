@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from clients.core.arrays import I32, I64
 from clients.core.errors import StrategyError
-from clients.core.shown.text import presentable
+from clients.core.shown.text import excerpt
+from clients.flower.decoding import whole_numbers
 from clients.flower.messages import (
     CHECKPOINT,
     CLIENTS,
@@ -185,7 +186,11 @@ class NodeMap:
         new = [n for n in here if n not in self._held and n not in self._refused]
         record = RecordDict({CONFIG: ConfigRecord(dict(self._config))} if self._config else {})
         queries = [Message(record, dst_node_id=node, message_type=QUERY) for node in new]
-        for reply in Sender(grid, max(1.0, seconds)).send(queries):
+        replies = Sender(grid, max(1.0, seconds)).send(queries)
+        if not strict:  # a node that is silent now would hold up every round
+            silent = set(new) - {reply.metadata.src_node_id for reply in replies}
+            self._refused |= dict.fromkeys(silent, f"it did not answer its query in {seconds:.0f} s")
+        for reply in replies:
             try:
                 self._take(reply)
             except StrategyError as error:
@@ -201,7 +206,7 @@ class NodeMap:
             StrategyError: it failed, or its clients are unknown, have another node, or other sizes.
         """
         assert self._node_of is not None
-        answer = read_answer(reply)
+        answer = read_answer(reply, self._num_clients)
         node, held = answer.node, answer.clients
         unknown = held[(held < 0) | (held >= self._num_clients)]
         taken = unknown if len(unknown) else held[self._node_of[held] != 0]
@@ -237,22 +242,23 @@ class Answer:
     version: str = ""
 
 
-def read_answer(reply: Message) -> Answer:
+def read_answer(reply: Message, population: int) -> Answer:
     """Read a node's answer to a query.
+
+    Args:
+        reply: the reply.
+        population: number of clients of the scenario, the most that a node holds.
 
     Raises:
         StrategyError: the node failed, or it names no client: it runs another app.
     """
     node = reply.metadata.src_node_id
     if reply.has_error():
-        raise StrategyError("nodes", f"node {node} failed its query: {presentable(str(reply.error.reason))}")
+        raise StrategyError("nodes", f"node {node} failed its query: {excerpt(str(reply.error.reason))}")
     records = list(reply.content.metric_records.values())
-    listed = [record[CLIENTS] for record in records if isinstance(record.get(CLIENTS), list)]
+    listed = [record for record in records if isinstance(record.get(CLIENTS), list)]
     if len(listed) == 1:
-        clients = np.array(listed[0], np.int64)
-        sizes = next((values for r in records if isinstance(values := r.get(SIZES), list)), None)
-        given = None if sizes is None or len(sizes) != len(clients) else np.array(sizes, np.int64)
-        return Answer(node, clients, given)
+        return _census(node, listed[0], population)
     named = [record["client"] for record in records if "client" in record]
     if len(named) == 1 and isinstance(named[0], int):
         return Answer(node, np.array([named[0]], np.int64))
@@ -261,6 +267,25 @@ def read_answer(reply: Message) -> Answer:
         "Start the SuperNodes with fedscape's ClientApp, or answer queries with MetricRecord({'client': partition_id})."
     )
     raise StrategyError("nodes", f"node {node} must answer a query with its client, a whole number; {got}", fix=fix)
+
+
+def _census(node: int, record: MetricRecord, population: int) -> Answer:
+    """Return a node's clients and their sizes.
+
+    Raises:
+        StrategyError: they are no whole numbers, or not as many sizes as clients.
+    """
+    clients, sizes = record[CLIENTS], record.get(SIZES)
+    assert isinstance(clients, list)
+    if not isinstance(sizes, list) or not len(sizes) == len(clients) <= population:
+        count = len(sizes) if isinstance(sizes, list) else 0
+        problem = f"node {node} holds {len(clients):,} clients with {count:,} sizes; the scenario has {population:,}"
+        raise StrategyError("nodes", problem, fix="Start the SuperNodes with fedscape's ClientApp.")
+    try:
+        problem = f"node {node} must answer a query with whole numbers"
+        return Answer(node, whole_numbers(clients, problem), whole_numbers(sizes, problem))
+    except ValueError as error:
+        raise StrategyError("nodes", str(error), fix="Start the SuperNodes with fedscape's ClientApp.") from None
 
 
 class OneEach(Sequence[Parcel]):

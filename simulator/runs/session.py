@@ -152,6 +152,7 @@ def open_session(
     played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
     task = _within_memory(task, scenario, given, played)
     evaluator = Evaluator(task)
+    nodes.admission.local = played.own.federation.local if played.own is not None else None
     nodes.one_each = played.own is not None and played.strategy is not played.own
     states: ClientStates | None = None
     sender: Sender | None = None
@@ -196,7 +197,12 @@ def open_session(
 def _nodes(scenario: Scenario, given: Overrides, population: Population) -> NodeMap:
     """Return the map of clients to nodes. Nodes make the scenario's data and model from the text in their messages."""
     options = scenario.nodes
-    admission = Admission(population.sizes, options.max_update_norm, options.exclude_after)
+    admission = Admission(
+        population.sizes,
+        options.max_update_norm,
+        options.exclude_after,
+        faults=lambda round_index: population.during(round_index).history.faults,
+    )
     own = given.model is not None or given.population is not None or given.algorithm is not None
     travels = given.grid is not None and not is_local(given.grid) and not own
     return NodeMap(
