@@ -28,10 +28,9 @@ from clients.engines.base import Engine
 from clients.engines.native.choice import has_kernel
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
-from clients.flower.answering import ClientTask
+from clients.flower.answering import ClientTask, OwnData
 from clients.flower.app import make_client_app
 from clients.flower.codec import Codec
-from clients.flower.node_config import NodeConfig
 from clients.training.task import LearningTask
 from server.algorithms.build import build_algorithm
 from server.record.environment import installed_version
@@ -39,6 +38,7 @@ from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
 from simulator.engines.devices import choose_device, on_device
 from simulator.runs.building import Overrides, make_task_of
+from simulator.runs.nodes import own_population
 from simulator.runs.run import resume, simulate
 from simulator.scenario.sections import DEFAULT, Scenario, ScenarioSource, load_scenario, parse_scenario, to_toml
 
@@ -89,17 +89,19 @@ def _play(
     return {"verdict": str(run.verdict), "record": str(run.path)}
 
 
-def _load(text: str, sent: str, node: NodeConfig, context: Context) -> ClientTask:
+def _load(text: str, sent: str, own: OwnData | None, context: Context) -> ClientTask:
     """Make the task of a message: of the scenario that the server sent, which must be the app's own if it has one."""
     if text and sent and text != sent and (difference := _difference(text, sent)):
         raise StrategyError("scenario", f"of the server is another than this node's: {difference}",
                             fix="Start server and nodes from the same scenario.")  # fmt: skip
-    return client_task(sent or text or to_toml(_scenario("", context)))
+    return client_task(sent or text or to_toml(_scenario("", context)), own)
 
 
 @lru_cache(maxsize=1)
-def client_task(text: str) -> ClientTask:
-    """Make the task of a scenario's text once a process: one process answers many messages, or runs many nodes.
+def client_task(text: str, own: OwnData | None = None) -> ClientTask:
+    """Make the task of a scenario's text, maybe on the node's own data.
+
+    It is made once a process: one process answers many messages, or runs many nodes.
 
     Raises:
         UserError: the scenario is not valid on this machine.
@@ -107,7 +109,7 @@ def client_task(text: str) -> ClientTask:
     scenario = _parsed(text)
     if scenario.engine.threads is not None:
         torch.set_num_threads(scenario.engine.threads)
-    task = make_task_of(scenario, Overrides())
+    task = make_task_of(scenario, Overrides(), None if own is None else own_population(scenario, own))
     task = on_device(task, scenario.engine, choose_device(scenario.engine).device)
     codec = Codec.flat(task.parameters, task.buffers, task.dtype)
     local = build_algorithm(scenario.algorithm, task.local).local_work

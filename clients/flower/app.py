@@ -7,12 +7,12 @@ from collections.abc import Callable
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from clients.flower.answering import ClientTask, answer
+from clients.flower.answering import ClientTask, OwnData, answer
 from clients.flower.messages import EVALUATE, QUERY, TRAIN
-from clients.flower.node_config import NodeConfig, read_node_config
+from clients.flower.node_config import read_node_config
 
-Load = Callable[[str, NodeConfig, Context], ClientTask]
-"""(text of the scenario in the message, or empty; the node's config; Flower's context) -> the task."""
+Load = Callable[[str, OwnData | None, Context], ClientTask]
+"""(text of the scenario in the message, or empty; the node's own data; Flower's context) -> the task."""
 
 
 def make_client_app(load: Load) -> ClientApp:
@@ -27,8 +27,8 @@ def make_client_app(load: Load) -> ClientApp:
     def reply(kind: str, message: Message, context: Context) -> Message:
         node = read_node_config(context.node_config)
 
-        def task(text: str, held: NodeConfig) -> ClientTask:
-            return load(text, held, context)
+        def task(text: str, own: OwnData | None) -> ClientTask:
+            return load(text, own, context)
 
         return Message(answer(kind, message.content, node, task, context.state), reply_to=message)
 
