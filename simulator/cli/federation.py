@@ -67,8 +67,8 @@ def federate(scenario: ScenarioOptions, options: FederateOptions, sinks: SinkOpt
     chosen = scenario.load() if options.resume is None else None
     with without_collections():
         from simulator.cli.console import ConsoleObserver
-        from simulator.federate.federation import Wanted
         from simulator.federate.federation import federate as play
+        from simulator.federate.wanted import Wanted
 
     wanted = Wanted(chosen, options.nodes, options.out, options.certs, options.resume, options.port)
     console = ConsoleObserver()

@@ -122,7 +122,7 @@ def test_killed_server_app_ends_the_federation_with_an_error(tmp_path: Path) -> 
         os.kill(server_app, signal.SIGKILL)
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == EXIT_MISTAKE
-    assert "the ServerApp ended without a verdict; its log" in errors
+    assert "ServerApp: ended without a verdict; its log" in errors
     assert_all_gone(tmp_path)
 
 
