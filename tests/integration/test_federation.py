@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flower_processes import PATIENCE, federating, processes_naming, wait_for_rounds
+from flower_processes import PATIENCE, federating, processes_naming, resuming, wait_for_rounds
 from waiting import eventually
 
 from server.record.records import RunFolder
@@ -73,6 +73,24 @@ def test_three_nodes_give_the_numbers_of_one_process(tmp_path: Path) -> None:
     logs = {log.name: log.read_text() for log in RunFolder(tmp_path / "run").logs.iterdir()}
     assert set(logs) == {"superlink.log", "flwr.log", "supernode-0.log", "supernode-1.log", "supernode-2.log"}
     assert not any("PRIVATE KEY" in text or "Traceback" in text for text in logs.values())
+    assert_all_gone(tmp_path)
+
+
+def test_many_clients_a_node_and_a_resumed_run_give_the_numbers_of_one_process(tmp_path: Path) -> None:
+    """SCAFFOLD: clients remember between rounds, in the run's folder."""
+    sets = ("partition.clients=6", "run.rounds=3", "algorithm.kind=scaffold", "algorithm.weighting=")
+    changed = {change.partition("=")[0]: change for change in (*SMALL, *sets)}
+    simulate(load_scenario("digits-label-skew", sets=list(changed.values())), out=tmp_path / "here")
+    words = [word for change in changed.values() for word in ("--set", change)]
+    with federating(tmp_path, "digits-label-skew", *words, "--nodes", "2") as process:
+        wait_for_rounds(process, tmp_path, 0)
+        os.kill(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == EXIT_INTERRUPTED, errors
+    with resuming(tmp_path, "--nodes", "3") as process:
+        _, errors = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == EXIT_OK, errors
+    assert_same_numbers(tmp_path / "here", tmp_path / "run")
     assert_all_gone(tmp_path)
 
 

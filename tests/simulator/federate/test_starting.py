@@ -67,11 +67,12 @@ def test_commands_hold_paths_of_keys_and_no_key(tmp_path: Path) -> None:
     assert "--insecure" not in words
 
 
-def test_environment_is_private_and_has_no_token_of_exporters(tmp_path: Path) -> None:
-    given = {"PATH": "/bin", "FEDSCAPE_REMOTE_WRITE_TOKEN": "s3cret", "FEDSCAPE_GRAFANA_TOKEN": "s3cret",
+def test_environment_is_private_and_has_nothing_of_exporters(tmp_path: Path) -> None:
+    given = {"PATH": "/bin", "FEDSCAPE_REMOTE_WRITE_TOKEN": "s3cret", "FEDSCAPE_GRAFANA_TOKEN": "s3cret", "FEDSCAPE_METRICS_PORT": "9464",
              "HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "example.org"}  # fmt: skip
     made = environment(tmp_path, given)
     assert "s3cret" not in str(made)
+    assert "FEDSCAPE_METRICS_PORT" not in made  # a second exporter would find its port taken
     assert made["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
     assert made["NO_PROXY"] == "example.org,127.0.0.1,localhost"
     assert made["FLWR_HOME"] == str(tmp_path)
