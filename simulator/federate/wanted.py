@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from clients.core.errors import RunFolderError
+from clients.core.errors import RunFolderError, require
 from server.record.files import folder_name, writing
 from server.record.records import RunFolder
 from simulator.runs.record import recorded_scenario
@@ -37,10 +37,17 @@ class Wanted:
 
 
 def scenario_of(wanted: Wanted) -> Scenario:
-    """Return the scenario to run, or that of the run to continue."""
+    """Return the scenario to run, or that of the run to continue.
+
+    Raises:
+        UserError: the run cannot be read, or its nodes bring data of their own.
+    """
     if wanted.resume is not None:
         return recorded_scenario(RunFolder.open(wanted.resume))
     assert wanted.scenario is not None, "either a scenario or a run to continue"
+    fix = "Start the SuperNodes by hand, each with its data=; docs/federations.md has the commands."
+    problem = "must be false: fedscape federate deals the scenario's clients to its nodes"
+    require(not wanted.scenario.nodes.own_data, "nodes.own_data", problem, fix=fix)
     return wanted.scenario
 
 
