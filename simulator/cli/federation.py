@@ -67,8 +67,8 @@ def federate(scenario: ScenarioOptions, options: FederateOptions, sinks: SinkOpt
     chosen = scenario.load() if options.resume is None else None
     with without_collections():
         from simulator.cli.console import ConsoleObserver
-        from simulator.federate.federation import Wanted
         from simulator.federate.federation import federate as play
+        from simulator.federate.wanted import Wanted
 
     wanted = Wanted(chosen, options.nodes, options.out, options.certs, options.resume, options.port)
     console = ConsoleObserver()
@@ -114,7 +114,9 @@ def certs(
 
         make_certs(folder, nodes=3 if nodes is None else nodes, days=days, hosts=hosts or ())
         _say("these are for tests: in production use certificates of your own authority, and keys made on each node")
-    found = check_certs(folder, nodes=nodes, host=hosts[0] if hosts else "127.0.0.1")
+    for host in hosts or ():
+        check_certs(folder, nodes=nodes, host=host)
+    found = check_certs(folder, nodes=nodes)
     words = f"{folder}: keys of {found.nodes} SuperNodes, valid until {found.expires:%Y-%m-%d %H:%M} UTC"
     print(printable(words))
 

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from clients.core.errors import FedscapeError, RunFolderError
-from server.record.files import folder_name, writing
-from server.record.records import RunFolder
+from clients.core.errors import FedscapeError, UserError
+from clients.core.shown.text import presentable
+from server.record.files import folder_name
 from server.rounds.observers import Observers
 from simulator.federate.cert_checks import check_certs
 from simulator.federate.cert_files import CertFolder
@@ -28,6 +25,7 @@ from simulator.federate.certs import make_certs
 from simulator.federate.dealing import LOOPBACK, check_port, deal, free_ports, node_config
 from simulator.federate.feed import FeedReader
 from simulator.federate.processes import Processes, last_lines
+from simulator.federate.wanted import Wanted, log_folder, new_folder, scenario_of
 from simulator.federate.workspace import (
     CONNECTION,
     environment,
@@ -37,8 +35,6 @@ from simulator.federate.workspace import (
     write_home,
 )
 from simulator.runs.building import Overrides, population_of
-from simulator.runs.record import recorded_scenario
-from simulator.runs.run import RUNS
 from simulator.scenario.sections import Scenario, to_toml
 
 NODES = 3
@@ -48,28 +44,9 @@ WATCHED = "flwr-serverapp"
 LOOK_SECONDS = 0.1
 LEFT_SECONDS = 5.0
 """A ServerApp that has been gone for so long without a last word has failed."""
+COME_SECONDS = 180.0
+"""Flower must have started the ServerApp of a submitted run after so many seconds."""
 SUPERLINK, COMMANDS = "superlink", "flwr"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to run.
-
-    Attributes:
-        scenario: the experiment; None where `resume` names a run.
-        nodes: number of SuperNodes; None takes 3, or fewer where there are fewer clients.
-        out: the run's folder, new or empty; None takes a new one in `runs/`.
-        certs: a folder of `fedscape certs`; None makes certificates that last two days.
-        resume: the folder of a run to continue.
-        port: the SuperLink's port; None takes a free one.
-    """
-
-    scenario: Scenario | None = None
-    nodes: int | None = None
-    out: Path | None = None
-    certs: Path | None = None
-    resume: Path | None = None
-    port: int | None = None
 
 
 def federate(
@@ -91,7 +68,7 @@ def federate(
         UserError: an argument is not valid, a process could not be started, or the ServerApp failed.
         KeyboardInterrupt: `stop_asked` before the run had begun: there is nothing to keep.
     """
-    scenario = _scenario(wanted)
+    scenario = scenario_of(wanted)
     if wanted.port is not None:
         check_port(wanted.port)
     clients = population_of(scenario, Overrides()).num_clients
@@ -100,8 +77,8 @@ def federate(
         checked = check_certs(wanted.certs, nodes=len(blocks), host=LOOPBACK)
         if checked.days_left() < 7:
             say(f"{checked.file} expires on {checked.expires:%Y-%m-%d %H:%M} UTC")
-    record = wanted.resume or wanted.out or _new_folder(scenario.name or "scenario")
-    logs = _log_folder(record, is_new=wanted.resume is None)
+    record = wanted.resume or wanted.out or new_folder(scenario.name or "scenario")
+    logs = log_folder(record, is_new=wanted.resume is None)
     with ExitStack() as stack:
         private = Path(tempfile.mkdtemp(prefix="fedscape-federate-"))  # mode 0700
         stack.callback(shutil.rmtree, private, ignore_errors=True)
@@ -194,9 +171,9 @@ class _Federation:
         """Start the nodes when it is time; raise or report what has gone wrong."""
         ended = self._processes.ended
         if (end := ended.get(SUPERLINK)) is not None:
-            raise FedscapeError(f"the SuperLink {end.words}")
+            raise UserError("SuperLink", end.words)
         if (end := ended.get(COMMANDS)) is not None and end.code:
-            raise FedscapeError(f"flwr {self._refusal() or end.words}")
+            raise UserError("flwr", self._refusal() or end.words)
         if not self._nodes_started and self._registered():
             self._start_nodes()
         for node in range(len(self._blocks)):
@@ -204,22 +181,24 @@ class _Federation:
             if name in ended and name not in self._reported:
                 self._reported.add(name)
                 if not feed.started or len(self._reported) == len(self._blocks):
-                    raise FedscapeError(f"SuperNode {node} {ended[name].words}")
+                    raise UserError(f"SuperNode {node}", ended[name].words)
                 feed.note({"round": None, "kind": "node_ended", "message": f"SuperNode {node} {ended[name].words}"})
         self._check_server_app()
 
     def _check_server_app(self) -> None:
-        """Raise where the ServerApp's process has been gone for a while without a last word."""
+        """Raise where no ServerApp came, or where its process has been gone for a while without a last word."""
         if self._processes.watched:
             self._server_app_seen, self._left_since = True, None
-        elif self._server_app_seen:
-            now = time.monotonic()
-            self._left_since = self._left_since or now
-            if now - self._left_since > LEFT_SECONDS:
-                log = self._logs / f"{SUPERLINK}.log"
-                raise FedscapeError(
-                    f"the ServerApp ended without a verdict; its log {log} ends with: {last_lines(log)}"
-                )
+            return
+        if not self._server_app_seen and COMMANDS not in self._processes.ended:
+            return  # the run is not submitted yet
+        now = time.monotonic()
+        self._left_since = self._left_since or now
+        log = self._logs / f"{SUPERLINK}.log"
+        if self._server_app_seen and now - self._left_since > LEFT_SECONDS:
+            raise UserError("ServerApp", f"ended without a verdict; its log {log} ends with: {last_lines(log)}")
+        if now - self._left_since > COME_SECONDS:
+            raise UserError("ServerApp", f"was not started in {COME_SECONDS:g} seconds; see {log}")
 
     def _registered(self) -> bool:
         return self._results.exists() and self._results.read_bytes().count(b"\n") >= len(self._blocks)
@@ -234,31 +213,6 @@ class _Federation:
 
     def _failed(self, failure: Mapping[str, Any]) -> FedscapeError:
         if failure["mistake"]:
-            return FedscapeError(str(failure["text"]))
+            return FedscapeError(presentable(str(failure["text"])))
         log = self._logs / f"{SUPERLINK}.log"
-        return FedscapeError(f"the ServerApp failed with {failure['kind']}: {failure['text']}; its log is {log}")
-
-
-def _scenario(wanted: Wanted) -> Scenario:
-    if wanted.resume is not None:
-        return recorded_scenario(RunFolder.open(wanted.resume))
-    assert wanted.scenario is not None, "either a scenario or a run to continue"
-    return wanted.scenario
-
-
-def _new_folder(name: str) -> Path:
-    return RUNS / f"{folder_name(name)}-{datetime.now():%m%d-%H%M}-{secrets.token_hex(2)}"
-
-
-def _log_folder(record: Path, *, is_new: bool) -> Path:
-    """Make the folder of the logs, in the run's folder.
-
-    Raises:
-        RunFolderError: the run's folder holds another run, or cannot be written.
-    """
-    logs = RunFolder(record).logs
-    if is_new and record.is_dir() and (held := RunFolder.held_by_others(record)) is not None:
-        raise RunFolderError(str(record), f"already holds files ({held})", fix="Name another folder with --out.")
-    with writing(logs, fix="Name another folder with --out."):
-        logs.mkdir(parents=True, exist_ok=True)
-    return logs
+        return UserError("ServerApp", f"failed with {failure['kind']}: {failure['text']}; its log is {log}")

@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-TICK_SECONDS = 0.2
+TICK_SECONDS, LOOK_SECONDS = 0.2, 0.5
 KILL_SECONDS = 30.0
 """A process in the kernel may not end at once; after so many seconds it is left."""
 _PDEATHSIG, _SUBREAPER = 1, 36
@@ -43,6 +43,7 @@ class Supervisor:
         self._folders: list[str] = []
         self._parent = os.getppid()
         self._input = b""
+        self._next_look = 0.0
 
     def serve(self) -> None:
         """Work until the parent is gone or closes the input."""
@@ -91,6 +92,10 @@ class Supervisor:
                 _report({"ended": name, "code": os.waitstatus_to_exitcode(status)})
 
     def _look(self) -> None:
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
         found = [pid for pid in descendants(os.getpid()) if self._watched in _command(pid)]
         if found != self._seen:
             self._seen = found

@@ -17,8 +17,8 @@ CONNECTION = "fedscape"
 SERVER_APP, CLIENT_APP = "simulator.apps:server_app", "simulator.apps:client_app"
 POLL_SECONDS = 0.25
 """Seconds between two looks of Flower's SuperExec for a message to answer; 1 by default."""
-_TOKENS = ("FEDSCAPE_GRAFANA_TOKEN", "FEDSCAPE_REMOTE_WRITE_TOKEN")
-"""Secrets that only this process needs: exporters run here."""
+_EXPORTS = ("FEDSCAPE_METRICS_", "FEDSCAPE_REMOTE_WRITE", "FEDSCAPE_GRAFANA_")
+"""Variables of exporters, tokens among them: exporters run in this process, so no other needs them."""
 
 
 def write_app(folder: Path) -> Path:
@@ -60,7 +60,8 @@ def environment(home: Path, given: Mapping[str, str] | None = None) -> dict[str,
         home: Flower's home.
         given: the environment to start from; this process's by default.
     """
-    made = {name: value for name, value in (os.environ if given is None else given).items() if name not in _TOKENS}
+    given = os.environ if given is None else given
+    made = {name: value for name, value in given.items() if not name.startswith(_EXPORTS)}
     # Flower starts its programs by name: those beside this Python must be found first, as must this fedscape.
     made["PATH"] = _before(str(Path(sys.executable).parent), made.get("PATH", os.defpath))
     made["PYTHONPATH"] = _before(str(Path(__file__).resolve().parents[2]), made.get("PYTHONPATH", ""))

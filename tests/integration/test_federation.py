@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
-from flower_processes import PATIENCE, federating, processes_naming, wait_for_rounds
-from run_folders import assert_same_training
+import torch
+from flower_processes import PATIENCE, federating, processes_naming, resuming, wait_for_rounds
 from waiting import eventually
 
 from server.record.records import RunFolder
@@ -21,6 +22,7 @@ from simulator.federate.certs import make_certs
 from simulator.federate.dealing import free_ports
 from simulator.federate.processes import Processes
 from simulator.federate.workspace import environment, superlink_command, supernode_command, write_home
+from simulator.runs.record import open_run
 from simulator.runs.run import simulate
 from simulator.scenario.sections import load_scenario
 
@@ -47,6 +49,15 @@ def assert_all_gone(folder: Path) -> None:
     assert list((folder / "private").iterdir()) == []
 
 
+def assert_same_numbers(here: Path, there: Path) -> None:
+    """Assert that parameters agree to 1e-5 in relative norm, and the measures of every round with them."""
+    one, other = open_run(here), open_run(there)
+    mine, yours = (torch.cat([v.flatten() for v in run.model().state_dict().values()]) for run in (one, other))
+    assert (yours - mine).norm() <= 1e-5 * mine.norm()
+    for name in ("round", "train_loss", "validation_loss", "client_drift", "update_dispersion"):
+        np.testing.assert_allclose(other.rounds[name], one.rounds[name], rtol=1e-4, err_msg=name)
+
+
 def test_three_nodes_give_the_numbers_of_one_process(tmp_path: Path) -> None:
     sets = ("run.rounds=2", "algorithm.kind=scaffold", "algorithm.weighting=")
     simulate(load_scenario("digits-label-skew", sets=[*SMALL, *sets]), out=tmp_path / "here")
@@ -58,10 +69,28 @@ def test_three_nodes_give_the_numbers_of_one_process(tmp_path: Path) -> None:
     assert process.returncode == EXIT_OK, errors
     assert "Stopped at round 2" in printed
     assert f"report          {tmp_path / 'run' / 'report.html'}" in printed
-    assert_same_training(tmp_path / "here", tmp_path / "run", rtol=1e-5)
+    assert_same_numbers(tmp_path / "here", tmp_path / "run")
     logs = {log.name: log.read_text() for log in RunFolder(tmp_path / "run").logs.iterdir()}
     assert set(logs) == {"superlink.log", "flwr.log", "supernode-0.log", "supernode-1.log", "supernode-2.log"}
     assert not any("PRIVATE KEY" in text or "Traceback" in text for text in logs.values())
+    assert_all_gone(tmp_path)
+
+
+def test_many_clients_a_node_and_a_resumed_run_give_the_numbers_of_one_process(tmp_path: Path) -> None:
+    """SCAFFOLD: clients remember between rounds, in the run's folder."""
+    sets = ("partition.clients=6", "run.rounds=3", "algorithm.kind=scaffold", "algorithm.weighting=")
+    changed = {change.partition("=")[0]: change for change in (*SMALL, *sets)}
+    simulate(load_scenario("digits-label-skew", sets=list(changed.values())), out=tmp_path / "here")
+    words = [word for change in changed.values() for word in ("--set", change)]
+    with federating(tmp_path, "digits-label-skew", *words, "--nodes", "2") as process:
+        wait_for_rounds(process, tmp_path, 0)
+        os.kill(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == EXIT_INTERRUPTED, errors
+    with resuming(tmp_path, "--nodes", "3") as process:
+        _, errors = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == EXIT_OK, errors
+    assert_same_numbers(tmp_path / "here", tmp_path / "run")
     assert_all_gone(tmp_path)
 
 
@@ -122,7 +151,7 @@ def test_killed_server_app_ends_the_federation_with_an_error(tmp_path: Path) -> 
         os.kill(server_app, signal.SIGKILL)
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == EXIT_MISTAKE
-    assert "the ServerApp ended without a verdict; its log" in errors
+    assert "ServerApp: ended without a verdict; its log" in errors
     assert_all_gone(tmp_path)
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from waiting import eventually
@@ -14,12 +14,21 @@ from waiting import eventually
 PATIENCE = 120.0
 
 
-@contextmanager
-def federating(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def federating(folder: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
     """Start `fedscape federate ... --out folder/run`, with its private folder inside `folder`."""
-    command = [sys.executable, "-m", "simulator.cli", "federate", *arguments, "--out", str(folder / "run")]
+    return _started(folder, *arguments, "--out", str(folder / "run"))
+
+
+def resuming(folder: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Start `fedscape federate --resume folder/run`."""
+    return _started(folder, "--resume", str(folder / "run"), *arguments)
+
+
+@contextmanager
+def _started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "simulator.cli", "federate", *arguments]
     private = folder / "private"
-    private.mkdir()
+    private.mkdir(exist_ok=True)
     env = {**os.environ, "TMPDIR": str(private)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         try:

@@ -67,11 +67,12 @@ def test_commands_hold_paths_of_keys_and_no_key(tmp_path: Path) -> None:
     assert "--insecure" not in words
 
 
-def test_environment_is_private_and_has_no_token_of_exporters(tmp_path: Path) -> None:
-    given = {"PATH": "/bin", "FEDSCAPE_REMOTE_WRITE_TOKEN": "s3cret", "FEDSCAPE_GRAFANA_TOKEN": "s3cret",
-             "HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "example.org"}  # fmt: skip
+def test_environment_is_private_and_has_nothing_of_exporters(tmp_path: Path) -> None:
+    exporters = {"FEDSCAPE_REMOTE_WRITE_TOKEN": "s3cret", "FEDSCAPE_GRAFANA_TOKEN": "s3cret"}
+    given = {"PATH": "/bin", "NO_PROXY": "example.org", "FEDSCAPE_METRICS_PORT": "9464"} | exporters
     made = environment(tmp_path, given)
     assert "s3cret" not in str(made)
+    assert "FEDSCAPE_METRICS_PORT" not in made  # a second exporter would find its port taken
     assert made["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
     assert made["NO_PROXY"] == "example.org,127.0.0.1,localhost"
     assert made["FLWR_HOME"] == str(tmp_path)
@@ -106,6 +107,10 @@ def test_home_trusts_the_authority_alone(tmp_path: Path) -> None:
         (["--out", "full"], "full: already holds files (notes)"),
         (["--resume", "nowhere", "--set", "run.rounds=3"], "--resume: continues a run as it is, so SCENARIO must be"),
         (["--set", "run.roundz=3"], "run.roundz"),
+        (
+            ["--set", "nodes.own_data=true"],
+            "nodes.own_data: must be false: fedscape federate deals the scenario's clients",
+        ),
     ],
 )
 def test_mistake_is_named_before_anything_starts(
