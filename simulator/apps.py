@@ -59,7 +59,15 @@ def apps(
     text, notices = (to_toml(made), made.notices) if made is not None else ("", ())
     folder = str(out) if out is not None else ""
     listeners = observers if observers is not None else [ConsoleObserver()]
-    return make_server_app(partial(_play, text, notices, folder, listeners)), make_client_app(partial(_load, text))
+    return make_server_app(partial(_export, text, notices, folder, listeners)), make_client_app(partial(_load, text))
+
+
+def _export(
+    text: str, notices: tuple[str, ...], out: str, observers: Sequence[object], grid: Grid, context: Context
+) -> dict[str, str]:
+    """Play with the exports that environment variables name: a ServerApp has no command line."""
+    with sinks_of(options_of()) as sinks:
+        return _play(text, notices, out, [*observers, *sinks], grid, context)
 
 
 def _play(
@@ -68,8 +76,7 @@ def _play(
     folder = out or str(context.run_config.get("out") or "")
     scenario = _scenario(text, context)
     scenario = replace(scenario, notices=(*scenario.notices, *notices))
-    with sinks_of(options_of()) as sinks:
-        run = simulate(scenario, grid=grid, out=folder or None, observers=[*observers, *sinks])
+    run = simulate(scenario, grid=grid, out=folder or None, observers=observers)
     return {"verdict": str(run.verdict), "record": str(run.path)}
 
 
