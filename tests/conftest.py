@@ -29,6 +29,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Iterat
         terminalreporter.write_line(words)
 
 
+@pytest.fixture(autouse=True)
+def states_of_nodes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have nodes keep client states in a folder of the test, not in the home folder."""
+    if "FLWR_HOME" not in os.environ:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "states"))
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Run torch in one thread: threads on busy cores are slow, and sums of their parts differ in the last bits."""

@@ -83,6 +83,21 @@ class Codec:
         self._last = _Encoded(ArrayRecord(dict(arrays)), arrays, params, buffers)
         return self._last.record
 
+    def encode_rows(self, params: Tensor, buffers: Tensor) -> ArrayRecord:
+        """Return the record of the rows [K, P] and [K, Q] of several clients."""
+        arrays = {PARAMETERS: array_of(params)} | ({BUFFERS: array_of(buffers)} if buffers.shape[1] else {})
+        return ArrayRecord(arrays)
+
+    def decode_rows(self, record: ArrayRecord, clients: int) -> tuple[Tensor, Tensor]:
+        """Return the rows [K, P] and [K, Q] of a record with those of K clients.
+
+        Raises:
+            ValueError: an array is missing or has another shape or type.
+        """
+        return _rows(PARAMETERS, record, (clients, self.parameters.size), self.dtype), _rows(
+            BUFFERS, record, (clients, self.buffers.size), self.dtype
+        )
+
     def decode(self, record: ArrayRecord) -> tuple[Tensor, Tensor]:
         """Return the vectors [P] and [Q] of a record; for the record encoded last, without copying.
 
@@ -165,6 +180,16 @@ def _vector(layout: Layout, record: Mapping[str, Array], dtype: torch.dtype) -> 
             raise ValueError(f"array {name!r} is {got}; {shape} was expected")
         parts.append(torch.from_numpy(np.ascontiguousarray(array)).to(dtype).flatten())
     return torch.cat(parts)
+
+
+def _rows(name: str, record: Mapping[str, Array], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
+    if not shape[1]:
+        return torch.zeros(shape, dtype=dtype)
+    array = record[name].numpy() if name in record else None
+    if array is None or array.shape != shape or array.dtype.kind != "f":
+        got = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"array {name!r} is {got}; floating-point numbers of shape {shape} were expected")
+    return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
 
 
 def encode_vectors(vectors: Mapping[str, Tensor]) -> ArrayRecord:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
-import torch
 from flwr.app import ArrayRecord, Message, RecordDict
-from torch import Tensor
 
 from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
 from clients.core.examples import FaultCounts
 from clients.engines.evaluation import CohortEvaluation
 from clients.flower.codec import Codec, decode_vectors
-from clients.flower.messages import ARRAYS, BROADCAST, BY_CLASS, EXTRAS, FAULTS, ROUND, RULE, UPLINK
+from clients.flower.messages import ARRAYS, BROADCAST, BY_CLASS, EXTRAS, FAULTS, ROUND, RULE, STATE_LOST, UPLINK
 from clients.training.class_metrics import ClassCounts
 from clients.training.rules import proximal
 from clients.training.uplink import IDENTITY
-from clients.training.work import CohortUpdate, CohortWork, LocalWork, SummedUpdates
+from clients.training.work import CohortUpdate, CohortWork, LocalWork, SummedUpdates, concatenate
 
+DAMAGED = (ValueError, KeyError, TypeError, IndexError, OverflowError)
+"""What decoding a reply raises that is not as it should be."""
 PROXIMAL = "proximal-mu"
 """The key under which Flower's FedProx sends mu to its clients."""
 
@@ -81,6 +82,25 @@ def _mu(value: object) -> float:
     return mu
 
 
+@dataclass(frozen=True)
+class Rejection:
+    """A reply that is not used.
+
+    Attributes:
+        node: Flower's id of the node.
+        reply: the reply.
+        reason: why, as a clause.
+    """
+
+    node: int
+    reply: Message
+    reason: str
+
+
+Check = Callable[[Message, CohortUpdate], str]
+"""(reply, its update) -> why it must not be used, as a clause; empty where it may."""
+
+
 class DecodedReplies(Sequence[Message]):
     """Real replies: a sequence of their messages, with the content decoded once.
 
@@ -88,21 +108,53 @@ class DecodedReplies(Sequence[Message]):
         update: one row for each client, in order of client; None where no reply has content, or decoding failed.
         problem: why decoding failed; empty otherwise.
         failures: number of replies that are errors.
+        rejected: replies that are left out, where there is a check.
         total: the sum of the updates, once it is made.
+
+    Args:
+        replies: of any grid.
+        codec: decodes the model's arrays.
+        client_of: node id -> client.
+        extras: names of the extra vectors to read.
+        check: what each reply must pass; a reply that cannot be decoded or does not pass is left out. None for replies
+            to a user's strategy, which receives all of them: one that cannot be decoded leaves nothing to measure.
     """
 
     def __init__(
-        self, replies: Sequence[Message], codec: Codec, client_of: Callable[[int], int], extras: Sequence[str] = ()
+        self,
+        replies: Sequence[Message],
+        codec: Codec,
+        client_of: Callable[[int], int],
+        extras: Sequence[str] = (),
+        check: Check | None = None,
     ) -> None:
         self._replies = replies
         self.failures = sum(1 for m in replies if m.has_error())
         self.update: CohortUpdate | None = None
         self.problem = ""
         self.total: SummedUpdates | None = None
-        try:
-            self.update = stack_replies(replies, codec, client_of, extras)
-        except (ValueError, KeyError, TypeError) as error:
-            self.problem = str(error)
+        self.rejected: list[Rejection] = []
+        if check is None:
+            try:
+                self.update = stack_replies(replies, codec, client_of, extras)
+            except DAMAGED as error:
+                self.problem = str(error)
+            return
+        kept = []
+        for reply in filter(Message.has_content, replies):
+            try:
+                update = _update_of(reply, codec, client_of, extras)
+                reason = check(reply, update)
+            except DAMAGED as error:
+                reason = f"cannot be decoded: {error}"
+            if reason:
+                self.rejected.append(Rejection(reply.metadata.src_node_id, reply, reason))
+            else:
+                kept.append(update)
+        if kept:
+            self.update = concatenate(kept)
+        elif self.rejected:
+            self.problem = self.rejected[0].reason
 
     def __len__(self) -> int:
         """Return the number of replies, with errors."""
@@ -135,50 +187,56 @@ def stack_replies(
     good = [m for m in replies if m.has_content()]
     if not good:
         return None
-    metrics = [_metrics(m) for m in good]
+    return concatenate([_update_of(m, codec, client_of, extras) for m in good])
+
+
+def _update_of(m: Message, codec: Codec, client_of: Callable[[int], int], extras: Sequence[str]) -> CohortUpdate:
+    """Decode a reply: of one client, or of a node with a row for each of several."""
+    metrics = _metrics(m)
+    named = metrics.get("client")
+    is_grouped = isinstance(named, list)
+    clients = np.array(named if is_grouped else [client_of(m.metadata.src_node_id) if named is None else number(named)])
+    if not np.isfinite(clients.astype(np.float64)).all():
+        raise ValueError(f"node {m.metadata.src_node_id} returned no number as 'client'")
+    k = len(clients)
 
     def column(name: str, default: float) -> F64:
-        return np.array([number(m.get(name, m.get(name.replace("-", "_"), default))) for m in metrics], np.float64)
+        value = metrics.get(name, metrics.get(name.replace("-", "_"), default))
+        values = np.array([number(v) for v in value] if isinstance(value, list) else [number(value)] * k, np.float64)
+        if len(values) != k:
+            raise ValueError(f"{name!r} has {len(values)} values for {k} clients")
+        return values
 
-    clients = np.array(
-        [
-            int(number(v["client"])) if "client" in v else client_of(m.metadata.src_node_id)
-            for m, v in zip(good, metrics, strict=True)
-        ],
-        np.int64,
-    )
     examples = column("num-examples", np.nan)
-    if np.isnan(examples).any():
-        raise ValueError(f"client {clients[np.isnan(examples)][0]} returned no number as 'num-examples'")
-    vectors = [codec.decode(model_arrays(m.content)) for m in good]
-    order = np.argsort(clients, kind="stable")
-    index = torch.from_numpy(order)
+    if not np.isfinite(examples).all():
+        raise ValueError(f"client {clients[~np.isfinite(examples)][0]} returned no number as 'num-examples'")
+    arrays = model_arrays(m.content)
+    params, buffers = codec.decode_rows(arrays, k) if is_grouped else (t[None] for t in codec.decode(arrays))
+    vectors = decode_vectors(m.content.array_records[EXTRAS], extras, codec.dtype) if extras else {}
     return CohortUpdate(
-        clients=clients[order],
-        params=torch.stack([p for p, _ in vectors])[index],
-        buffers=torch.stack([b for _, b in vectors])[index],
-        num_examples=examples.astype(np.int64)[order],
-        local_steps=column("local-steps", 0).astype(np.int64)[order],
-        train_loss=column("train-loss", np.nan)[order],
-        train_errors=column("train-errors", -1).astype(np.int64)[order],
-        client_drift=column("client-drift", np.nan)[order],
-        gradient_norm=column("gradient-norm", np.nan)[order],
-        extras={n: _extra(good, n, codec.dtype)[index] for n in extras},
-        fault_counts=_fault_counts([good[k] for k in order]),
+        clients=clients.astype(np.int64),
+        params=params,
+        buffers=buffers,
+        num_examples=examples.astype(np.int64),
+        local_steps=column("local-steps", 0).astype(np.int64),
+        train_loss=column("train-loss", np.nan),
+        train_errors=column("train-errors", -1).astype(np.int64),
+        client_drift=column("client-drift", np.nan),
+        gradient_norm=column("gradient-norm", np.nan),
+        extras={n: vectors[n] if is_grouped else vectors[n][None] for n in extras},
+        fault_counts=_fault_counts(m, k),
     )
 
 
-def _fault_counts(messages: Sequence[Message]) -> FaultCounts | None:
-    """Decode what faults changed in the clients' data; None unless all replies report it for the same faults."""
-    records = [m.content.config_records.get(FAULTS) for m in messages]
-    names = records[0].get("names") if records[0] is not None else None
-    if not isinstance(names, list) or any(r is None or r.get("names") != names for r in records):
+def _fault_counts(message: Message, clients: int) -> FaultCounts | None:
+    """Decode what faults changed in the data of a reply's clients; None where it does not report it."""
+    record = message.content.config_records.get(FAULTS)
+    names = record.get("names") if record is not None else None
+    if record is None or not isinstance(names, list):
         return None
-    changed, effect = (
-        np.array([r[key] for r in records if r is not None], np.float64) for key in ("changed", "effect")
-    )
+    changed, effect = (np.array(record[key], np.float64).reshape(len(names), clients) for key in ("changed", "effect"))
     return FaultCounts(
-        {str(n): changed[:, i] for i, n in enumerate(names)}, {str(n): effect[:, i] for i, n in enumerate(names)}
+        {str(n): changed[i] for i, n in enumerate(names)}, {str(n): effect[i] for i, n in enumerate(names)}
     )
 
 
@@ -195,8 +253,8 @@ def decode_evaluation(
     Returns:
         The evaluation; None unless all replies have a number of examples, a loss and a score under these names.
     """
-    metrics = [(m.metadata.src_node_id, _metrics(m)) for m in replies if m.has_content()]
-    rows = sorted(((client_of(node), record) for node, record in metrics), key=lambda row: row[0])
+    good = [m for m in replies if m.has_content()]
+    rows = sorted((row for m in good for row in _evaluations(m, client_of)), key=lambda row: row[0])
     wanted = [("num-examples",), ("loss", "eval_loss"), (score_name, "eval_acc")]
     named = [n for names in wanted for n in [n for n in names if all(n in record for _, record in rows)][:1]]
     if not rows or len(named) != len(wanted):
@@ -204,6 +262,22 @@ def decode_evaluation(
     sizes, losses, scores = (np.array([number(record[n]) for _, record in rows]) for n in named)
     clients, counts = np.array([c for c, _ in rows], np.int64), _class_counts([record for _, record in rows])
     return CohortEvaluation(clients, sizes.astype(np.int64), losses, scores, "client", counts)
+
+
+def _evaluations(message: Message, client_of: Callable[[int], int]) -> list[tuple[int, Mapping[str, object]]]:
+    """Return (client, metrics) for each client of a reply; a node's reply has lists, one value for each client."""
+    record = _metrics(message)
+    clients = record.get("client")
+    if not isinstance(clients, list):
+        return [(client_of(message.metadata.src_node_id), record)]
+    k = len(clients)
+    rows: list[tuple[int, Mapping[str, object]]] = []
+    for i, client in enumerate(clients):
+        lists = {name: values for name, values in record.items() if isinstance(values, list) and len(values) >= k}
+        one = {n: v[i] if len(v) == k and n not in BY_CLASS else v[i * len(v) // k : (i + 1) * len(v) // k]
+               for n, v in lists.items()}  # fmt: skip
+        rows.append((int(number(client)), one))
+    return rows
 
 
 def _class_counts(records: Sequence[Mapping[str, object]]) -> ClassCounts | None:
@@ -215,6 +289,12 @@ def _class_counts(records: Sequence[Mapping[str, object]]) -> ClassCounts | None
         return None
     right, actual, guessed = np.array(found, np.int64).swapaxes(0, 1)
     return ClassCounts(right, actual, guessed)
+
+
+def state_losses(replies: Iterable[Message]) -> list[int]:
+    """Return the clients whose state their node did not have."""
+    found = [_metrics(m).get(STATE_LOST) for m in replies if m.has_content()]
+    return sorted(int(number(client)) for values in found if isinstance(values, list) for client in values)
 
 
 def _metrics(message: Message) -> Mapping[str, object]:
@@ -231,10 +311,6 @@ def model_arrays(content: RecordDict) -> ArrayRecord:
     if not records:
         raise ValueError("there are no arrays")
     return records[ARRAYS] if ARRAYS in records else next(iter(records.values()))
-
-
-def _extra(messages: Sequence[Message], name: str, dtype: torch.dtype) -> Tensor:
-    return torch.stack([decode_vectors(m.content.array_records[EXTRAS], [name], dtype)[name] for m in messages])
 
 
 def number(value: object) -> float:

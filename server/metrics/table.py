@@ -140,6 +140,10 @@ ROUND: tuple[Metric, ...] = (
     Metric("cohort", "gauge", "Clients in the cohort of this round.", "round", "cohort"),
     Metric("respondents", "gauge", "Clients that returned an update this round.", "round", "respondents"),
     Metric("failures", "gauge", "Clients that returned an error this round.", "round", "failures"),
+    Metric("rejected", "gauge", "Clients whose update a check rejected this round, on nodes.", "round", "rejected"),
+    Metric("late_replies", "gauge", "Replies to earlier rounds that came during this round, on nodes.", "round",
+           "late_replies"),
+    Metric("repeats", "gauge", "Messages of this round that were sent again, on nodes.", "round", "repeats"),
     Metric("client_responses_total", "counter", "Updates returned so far.", "round", "so_far.respondents"),
     Metric("client_failures_total", "counter", "Errors returned so far.", "round", "so_far.failures"),
     # losses and scores

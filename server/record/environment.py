@@ -20,6 +20,11 @@ def _version(package: str) -> str | None:
         return None
 
 
+def installed_version() -> str:
+    """Return fedscape's version, or "unknown" where it runs from a folder and is not installed."""
+    return _version("fedscape") or "unknown"
+
+
 def _processor() -> str:
     """Return the processor's model name; Linux has it only in /proc/cpuinfo."""
     try:

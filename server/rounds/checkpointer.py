@@ -102,6 +102,7 @@ class RunCheckpointer:
         self._changed: dict[str, list[I64]] = {}
         # The first checkpoint is due within a second, so that even a short run can be resumed after a kill.
         self._saved_at, self._saved_round = time.monotonic() - max(0.0, every_seconds - 1.0), -1
+        self._saved_before = -1
 
     def commit(self, state: ServerState, columns: dict[str, Array], scores: dict[str, Array]) -> None:
         """Make a finished round permanent; write a checkpoint when one is due."""
@@ -132,6 +133,10 @@ class RunCheckpointer:
         if self._states is not None:
             self._states.rollback()
 
+    def resumable_from(self, round_index: int) -> int:
+        """Return the earliest round from which a run may go on that was killed after `round_index`."""
+        return round_index if self._store is None else max(0, self._saved_before)
+
     def save(self, state: ServerState) -> None:
         """Write a checkpoint of a finished round, unless it exists already."""
         if self._store is None or self._saved_round == state.round_index:
@@ -146,6 +151,7 @@ class RunCheckpointer:
         facts = self._facts | ({"record": self._recorder.heads()} if self._recorder is not None else {})
         self._store.save(state.round_index, tensors, facts, self._take_changed())
         self._changed = {}
+        self._saved_before = self._saved_round  # a checkpoint that is damaged falls back on the one before
         self._saved_at, self._saved_round = time.monotonic(), state.round_index
 
     def _take_changed(self) -> dict[str, tuple[I64, LazyRows]]:

@@ -63,9 +63,8 @@ def measure_cohort(
         codec: encodes and decodes models.
         clock: simulated time.
     """
-    failures = replies.failures if isinstance(replies, DecodedReplies) else 0
-    respondents = len(replies) - failures
-    line: Line = {"cohort": len(sent), "respondents": respondents, "failures": failures}
+    line = _counts(sent, replies)
+    respondents = line["respondents"]
     line |= _traffic(sent, replies, respondents, codec, clock)
     if total is None:
         problem = replies.problem if isinstance(replies, DecodedReplies) else ""
@@ -88,6 +87,19 @@ def measure_cohort(
         {name: v if v is None or name == "client_drift" else v[used] for name, v in binned.items()}
     )
     return CohortMetrics(line | ({"not_measured": "; ".join(not_measured)} if not_measured else {}), columns)
+
+
+def _counts(sent: Sequence[Message], replies: Replies) -> Line:
+    """Return how many clients were sent work, and how many of them replied, failed, or were rejected."""
+    if isinstance(replies, CohortReplies):
+        return {"cohort": len(sent), "respondents": len(replies), "failures": 0}
+    if not isinstance(sent, CohortMessages):
+        return {"cohort": len(sent), "respondents": len(replies) - replies.failures, "failures": replies.failures}
+    failures = sum(len(sent.clients_of(m)) for m in replies if m.has_error())
+    rejected = sum(len(sent.clients_of(one.reply)) for one in replies.rejected)
+    answered = sum(len(sent.clients_of(m)) for m in replies if m.has_content())
+    respondents = answered - rejected
+    return {"cohort": sent.num_clients, "respondents": respondents, "failures": failures, "rejected": rejected}
 
 
 def _training(update: CohortUpdate, facts: FederationFacts) -> Line:
@@ -130,6 +142,7 @@ def _traffic(sent: Sequence[Message], replies: Replies, respondents: int, codec:
         down = _record_bytes(sent.arrays) + sum(_size(t) for t in sent.work.broadcast.values())
     else:
         down = max((_array_bytes(m) for m in sent[:1]), default=0)
+    up: float
     if isinstance(replies, CohortReplies) and isinstance(sent, CohortMessages):
         anchor, work = replies.anchor, sent.work
         up = work.uplink.size(anchor.numel(), anchor.element_size()) + len(work.rule.returns) * _size(anchor)
@@ -137,11 +150,11 @@ def _traffic(sent: Sequence[Message], replies: Replies, respondents: int, codec:
     elif isinstance(replies, CohortReplies):
         up = _size(replies.anchor) + codec.buffers.size * replies.anchor.element_size()
     else:
-        up = max((_array_bytes(m) for m in replies if m.has_content()), default=0)
+        up = sum(_array_bytes(m) for m in replies if m.has_content()) / max(1, respondents)
     steps = replies.update.local_steps if replies.update is not None else np.zeros(1, np.int64)
     return {
         "bytes_down": down * len(sent),
-        "bytes_up": up * respondents,
+        "bytes_up": round(up * respondents),
         "simulated_seconds": clock.round_seconds(steps, down, up),
     }
 

@@ -14,10 +14,11 @@ from clients.core.arrays import Array
 from clients.core.population import Population
 from clients.flower.codec import Codec
 from server.algorithms.state import ServerState
+from server.nodes.node_map import NodeMap
+from server.nodes.sending import Sender
 from server.rounds.cohort_metrics import Clock
 from server.rounds.judgement import Judge
 from server.rounds.model_metrics import ModelMetrics
-from server.rounds.node_map import NodeMap
 from server.rounds.observers import Observers
 from server.rounds.strategy import FederatedStrategy
 
@@ -45,6 +46,9 @@ class Checkpointer(Protocol):
     def rollback(self) -> None:
         """Drop the client states that a failed round staged."""
 
+    def resumable_from(self, round_index: int) -> int:
+        """Return the earliest round from which a run may go on that was killed after `round_index`."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -64,7 +68,8 @@ class Experiment:
         checkpointer: makes finished rounds permanent.
         rounds: the most rounds to play.
         seed: root seed.
-        timeout: seconds to wait for replies; None waits for all.
+        sender: sends on a grid of real nodes; None where the clients are in this process.
+        min_respondents: fewest clients whose updates a round needs, on real nodes.
         machinery: the worker processes; None where all clients are trained in one process.
         module: parameters [P] and buffers [Q] -> a copy of the model with them, for observers.
         stop_requested: called after each round; True interrupts the run there.
@@ -84,7 +89,8 @@ class Experiment:
     rounds: int
     seed: int
     module: Callable[[Tensor, Tensor], nn.Module]
-    timeout: float | None = None
+    sender: Sender | None = None
+    min_respondents: int = 1
     machinery: Machinery | None = None
     stop_requested: Callable[[], bool] = lambda: False
 

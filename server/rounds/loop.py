@@ -67,6 +67,9 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
             return state, verdict
         state = new
         experiment.checkpointer.commit(state, result.columns, result.scores)
+        if "client" in result.columns:
+            experiment.nodes.committed(round_index, result.columns["client"])
+        experiment.nodes.checkpoint = experiment.checkpointer.resumable_from(round_index)
         if verdict is not None:
             return state, verdict
         with naming("stop_asked", f"raised after round {round_index}"):

@@ -16,15 +16,15 @@ from clients.core import streams
 from clients.core.arrays import Array
 from clients.core.errors import FedscapeError, StrategyError
 from clients.core.user_code import described, is_of_users_code, naming
-from clients.flower.decoding import DecodedReplies
-from clients.flower.messages import ROUND, CohortReplies
+from clients.flower.decoding import Check, DecodedReplies, state_losses
+from clients.flower.messages import ROUND, CohortMessages, CohortReplies
 from server.algorithms.state import ServerState
 from server.convergence.facts import NO_AGGREGATE
 from server.record.jsonlines import Line
 from server.rounds.cohort_metrics import CohortMetrics, Replies, measure_cohort
 from server.rounds.cohort_sum import CohortResult, sum_by_examples
 from server.rounds.evaluation_metrics import evaluation_of, measure_evaluation, score_columns
-from server.rounds.experiment import Experiment
+from server.rounds.experiment import Experiment, RoundInterrupted
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
             codec=experiment.codec,
             clock=experiment.clock,
         )
-        _require_replies(sent, replies, local)
+        _require_replies(experiment, sent, replies, local)
         with _naming(experiment, "aggregate_train"):
             aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, replies))
         new = _advance(experiment, state, aggregated)
@@ -85,8 +85,10 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
     measured = experiment.model_metrics.measure(state if aggregated is not None else None, new)
     curves = experiment.model_metrics.curves(new, is_last=round_index == experiment.rounds)
     line: Line = {"round": round_index, **local.line, **measured.line, **federated, **curves}
+    if experiment.sender is not None:
+        line |= dict(zip(("late_replies", "repeats"), experiment.sender.take_late(), strict=True))
     line |= {"pseudo_gradient_norm": line.get("aggregate_norm")} if aggregated is not None else {NO_AGGREGATE: True}
-    events = _losses(experiment, round_index, replies, local, aggregated)
+    events = _losses(experiment, round_index, sent, replies, local, aggregated)
     return new, RoundResult(line, local.columns, measured.predicted, events, total, scores)
 
 
@@ -99,11 +101,23 @@ def record_of(experiment: Experiment, state: ServerState) -> ArrayRecord:
 
 def _receive(experiment: Experiment, sent: Sequence[Message]) -> Replies:
     """Send messages and return the replies, decoded once."""
-    replies = _sequence(experiment.grid.send_and_receive(sent, timeout=experiment.timeout))
+    replies = _sent(experiment, sent)
     if isinstance(replies, CohortReplies):
         return replies
-    names = experiment.own.algorithm.local.returns if experiment.own is not None and not experiment.is_foreign else ()
-    return DecodedReplies(replies, experiment.codec, experiment.nodes.client_of, names)
+    names: tuple[str, ...] = ()
+    check: Check | None = None
+    if experiment.own is not None and not experiment.is_foreign:
+        names = experiment.own.algorithm.local.returns
+        if isinstance(sent, CohortMessages) and experiment.sender is not None:
+            check = experiment.nodes.admission.check(sent)
+    return DecodedReplies(replies, experiment.codec, experiment.nodes.client_of, names, check)
+
+
+def _sent(experiment: Experiment, messages: Sequence[Message]) -> Sequence[Message]:
+    """Send messages to the clients and return their replies."""
+    if experiment.sender is not None:
+        return experiment.sender.send(messages)
+    return _sequence(experiment.grid.send_and_receive(messages))
 
 
 def _total(experiment: Experiment, state: ServerState, replies: Replies) -> CohortResult | None:
@@ -158,17 +172,27 @@ def _evaluate_clients(experiment: Experiment, new: ServerState) -> tuple[Line, d
         sent = _sequence(strategy.configure_evaluate(new.round_index, arrays, config, experiment.grid))
     if not len(sent):
         return {}, {}
-    replies = _sequence(experiment.grid.send_and_receive(sent, timeout=experiment.timeout))
+    replies = _sent(experiment, sent)
     found = evaluation_of(replies, experiment.population, experiment.nodes.client_of)
     with _naming(experiment, "aggregate_evaluate"):
         strategy.aggregate_evaluate(new.round_index, replies)
     return measure_evaluation(found, experiment.population), score_columns(found, experiment.population)
 
 
-def _require_replies(sent: Sequence[Message], replies: Replies, local: CohortMetrics) -> None:
-    """Raise where every client failed (Flower counts that as a success), or no respondent had an example."""
-    if len(sent) and local.line["respondents"] == 0:
-        raise StrategyError("clients", f"all {len(sent)} clients of the round failed{_first_reason(replies)}",
+def _require_replies(experiment: Experiment, sent: Sequence[Message], replies: Replies, local: CohortMetrics) -> None:
+    """Raise where every client failed (Flower counts that as a success), or no respondent had an example.
+
+    Raises:
+        RoundInterrupted: nodes are gone or silent, and too few clients replied.
+    """
+    cohort, respondents = local.line["cohort"], local.line["respondents"]
+    silent = cohort - respondents - local.line["failures"] - local.line.get("rejected", 0)
+    if experiment.sender is not None and respondents < min(experiment.min_respondents, cohort) and silent:
+        least = f"fewer than nodes.min_respondents = {experiment.min_respondents}"
+        raise RoundInterrupted(f"{respondents} of {cohort} clients replied in time, {least}{_first_reason(replies)}")
+    if len(sent) and respondents == 0:
+        failed = "failed" if not local.line.get("rejected") else "failed, or their updates were rejected"
+        raise StrategyError("clients", f"all {cohort} clients of the round {failed}{_first_reason(replies)}",
                             fix="Correct the ClientApp. The rounds recorded so far are kept.")  # fmt: skip
     examples = local.columns.get("num_examples")
     if examples is not None and not examples.any():
@@ -178,15 +202,39 @@ def _require_replies(sent: Sequence[Message], replies: Replies, local: CohortMet
 
 def _first_reason(replies: Iterable[Message]) -> str:
     reason = next((m.error.reason for m in replies if m.has_error()), None)
+    if reason is None and isinstance(replies, DecodedReplies) and replies.rejected:
+        reason = replies.rejected[0].reason
     return f"; the first error: {reason}" if reason is not None else "; none replied in time"
 
 
+def _node_events(
+    experiment: Experiment, round_index: int, sent: Sequence[Message], replies: Replies
+) -> list[dict[str, Any]]:
+    """Return events of real nodes: updates that are not used, clients without a node, client states that are lost."""
+    events: list[dict[str, Any]] = []
+    if not isinstance(sent, CohortMessages) or not isinstance(replies, DecodedReplies):
+        return events
+    events += experiment.nodes.admission.reject(sent, replies.rejected)
+    if lost := experiment.nodes.take_lost():
+        message = f"no node holds {len(lost)} clients of the round: {experiment.nodes.names_of(lost)}"
+        events.append({"round": round_index, "kind": "clients_without_node", "message": message})
+    if anew := state_losses(replies):
+        message = f"nodes lost the states of {len(anew)} clients, which begin anew: {experiment.nodes.names_of(anew)}"
+        events.append({"round": round_index, "kind": "client_states_lost", "message": message})
+    return events
+
+
 def _losses(
-    experiment: Experiment, round_index: int, replies: Replies, local: CohortMetrics, arrays: ArrayRecord | None
+    experiment: Experiment,
+    round_index: int,
+    sent: Sequence[Message],
+    replies: Replies,
+    local: CohortMetrics,
+    arrays: ArrayRecord | None,
 ) -> list[dict[str, Any]]:
     """Return an event where clients failed, and one where the round had no aggregate or the strategy sent nothing."""
     failed, cohort = local.line["failures"], local.line["cohort"]
-    events = []
+    events = _node_events(experiment, round_index, sent, replies)
     if failed:
         message = f"{failed} of {cohort} clients failed{_first_reason(replies)}"
         events.append({"round": round_index, "kind": "clients_failed", "message": message})

@@ -26,8 +26,8 @@ from clients.training.work import CohortFacts, CohortUpdate, CohortWork
 from server.algorithms.aggregation import ClientFacts
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
+from server.nodes.node_map import NodeMap
 from server.rounds.cohort_sum import CohortResult, CohortSum, SumPlan, sum_of
-from server.rounds.node_map import NodeMap
 from server.rounds.sampling import CohortSampler
 
 
@@ -90,7 +90,7 @@ class FederatedStrategy(Strategy):
         algorithm = self.algorithm
         work = CohortWork(
             round_index=server_round,
-            clients=self.federation.sampler.draw(server_round).clients,
+            clients=self.federation.nodes.admission.admitted(self.federation.sampler.draw(server_round).clients),
             params=params,
             buffers=buffers,
             rule=algorithm.local,

@@ -73,7 +73,7 @@ def describe(session: Session, given: Overrides, folder: RunFolder | None, run_i
     if session.engine is None:
         engine, reason = "ClientApp", "a user's ClientApp, one message a client"
     else:
-        engine, reason = (plan.engine, plan.reason) if plan else ("plain", "one client on each node of Flower's grid")
+        engine, reason = (plan.engine, plan.reason) if plan else ("the nodes'", "clients are on nodes of Flower's grid")
     if session.device_words:
         reason = f"{session.device_words}; {reason}"
     return {

@@ -88,8 +88,11 @@ def with_hint(verdict: Verdict, state: ServerState, folder: RunFolder | None, gi
             hint = f"To continue: {RESUME}"
             if given:
                 hint = f"To continue in Python: fedscape.resume(path, {'=..., '.join(given)}=...)"
-            if "client_app" in given or "grid" in given:
-                hint = "Its clients were not in this process and their states were not kept, so it cannot be resumed."
+            if "client_app" in given:
+                hint = "Its clients were in a ClientApp and their states were not kept, so it cannot be resumed."
+            elif "grid" in given:
+                path = folder.path if folder is not None else "runs/..."
+                hint = f"To continue on the same nodes: flwr run . <federation> --run-config 'resume=\"{path}\"'"
     if verdict.outcome == "diverged" and state.round_index < verdict.round_index:
         model = f"The final model is that of round {state.round_index}, the last with finite parameters."
         hint = f"{hint}\n{model}" if hint else model
@@ -126,7 +129,7 @@ def _final_scores(
             counts = class_counts(result.predicted, population.test.targets, population.outputs)
             scores |= class_metrics("test", counts) | {"test_imbalance": imbalance(counts)}
             scores |= {"test_class_accuracy": recalls(counts)} if population.outputs <= MOST_CLASSES else {}
-    if session.engine is None:  # a user's ClientApp has data of its own
+    if session.engine is None or population.clients.elsewhere:  # the data are not in this process
         return scores
     clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
     evaluation = evaluator.clients(clients, state.round_index)

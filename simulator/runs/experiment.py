@@ -28,9 +28,6 @@ from simulator.runs.measured import has_central
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
 
-NODES_TIMEOUT = 3600.0
-"""Seconds that a round waits for nodes, as in Flower's own strategies; nodes without a reply are left out."""
-
 
 def experiment_of(
     session: Session, observers: Observers, checkpointer: Checkpointer, stop_requested: Callable[[], bool]
@@ -58,7 +55,8 @@ def experiment_of(
         rounds=scenario.run.rounds,
         seed=scenario.run.seed,
         module=session.module,
-        timeout=NODES_TIMEOUT if session.states is None else None,
+        sender=session.sender,
+        min_respondents=scenario.nodes.min_respondents,
         machinery=session.pool,
         stop_requested=stop_requested,
     )

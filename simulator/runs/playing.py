@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,7 @@ def play(
     history = History(back.lines if back is not None else ())
     everyone = _observers(recorder, history, observers, folder)
     checkpointer = _checkpointer(session, given, folder, store, recorder, everyone)
+    session.nodes.run = run_id
     try:
         experiment = experiment_of(session, everyone, checkpointer, stop_asked)
         facts = describe(session, given, folder, run_id)
@@ -110,10 +112,20 @@ def play(
         if folder is not None:
             save_model(session, state, folder.model)
         everyone.run_finished(outcome)
+        if verdict.outcome != "interrupted" and session.sender is not None:
+            _dismiss(session)
     finally:
         if recorder is not None:
             recorder.close()
     return Ended(verdict, outcome, history.lines, state)
+
+
+def _dismiss(session: Session) -> None:
+    """Have the nodes delete the client states of the run; the run is over even if they cannot be reached."""
+    try:
+        session.nodes.finish(session.grid)
+    except Exception as error:  # Flower's grid may raise whatever its connection does
+        logging.getLogger("fedscape").warning("the nodes keep the run's client states: %s", error)
 
 
 def _observers(

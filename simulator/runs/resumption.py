@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,9 +17,11 @@ from clients.sources.pooled_arrays import PooledArrays
 from dashboards.report.report import write_report
 from server.algorithms.algorithm import Algorithm
 from server.algorithms.state import ServerState
+from server.nodes.node_map import NodeMap
 from server.record.checked.kept_lines import KeptLines
 from server.record.checked.line_files import RecordedLines
 from server.record.checkpoint import Checkpoint, CheckpointStore
+from server.record.client_rows import ClientRows
 from server.record.completeness import client_problems, score_problems
 from server.record.records import RunFolder
 from server.rounds.checkpointer import RunCheckpointer, Stateful
@@ -31,6 +34,9 @@ from simulator.scenario.sections import Scenario, to_toml
 _LATER_KEYS = ("objective_every = 0\n", "test_every = 0\n", "keep_parameters_every = 0\n",
                'device = "auto"\n', "tf32 = false\n", "bf16 = false\n")  # fmt: skip
 """Keys of scenarios at their defaults that checkpoints of earlier versions do not have."""
+
+_NODES = re.compile(r"^\[nodes\]\n(?:[^\[\n].*\n)*\n?", re.MULTILINE)
+"""The section of waiting times, which decides no number of a checkpoint."""
 
 _SAME_LOSS = 1e-3
 """Losses of the same parameters on the same examples differ by less, also on another machine."""
@@ -73,6 +79,7 @@ def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
     )
     for line in _LATER_KEYS:
         text = text.replace(line, "")
+    text = _NODES.sub("", text)
     return hashlib.blake2b((text + (algorithm.signature if algorithm else "")).encode(), digest_size=8).hexdigest()
 
 
@@ -94,10 +101,11 @@ def check_resumable(folder: RunFolder, started: Mapping[str, Any], given: Overri
         raise RunFolderError(path, f"is over: {verdict}{report}", fix="Run the scenario again for another run.")
     made, now = started.get("from_python") or [], given.names
     missing, added = [n for n in made if n not in now], [n for n in now if n not in made]
-    if "client_app" in made or "grid" in made:
-        raise RunFolderError(
-            path, "had its clients in another process, so their states were not kept", fix="Run it again."
-        )
+    if "client_app" in made:
+        raise RunFolderError(path, "had its clients in a ClientApp, whose states were not kept", fix="Run it again.")
+    if "grid" in made and "grid" in missing:
+        fix = f"Start the same SuperNodes, then: flwr run . <federation> --run-config 'resume=\"{path}\"'"
+        raise RunFolderError(path, "had its clients on nodes", fix=fix)
     if missing:
         fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."
         raise RunFolderError(path, f"was started from Python with its own {' and '.join(missing)}", fix=fix)
@@ -222,6 +230,21 @@ def _misfit(record: RecordedLines, last: int, facts: Mapping[str, Any]) -> str:
     if isinstance(stated, Mapping) and stated.get("rounds.jsonl") != record.heads[last].hex():
         return f"is not the record of the checkpoint at round {last}: its lines have other checksums"
     return ""
+
+
+def restore_nodes(nodes: NodeMap, folder: RunFolder, last: int) -> None:
+    """Restore which state each client on a node goes on from, and which clients are excluded.
+
+    Args:
+        nodes: the map to fill.
+        folder: the run's folder, cut back to round `last`.
+        last: the round of the checkpoint; -1 for a run that starts again.
+    """
+    rows = ClientRows.read(folder.clients) if last > 0 else None
+    if rows is not None and len(rows):
+        nodes.restore(rows["round"], rows["client"])
+    nodes.checkpoint = max(0, last)
+    nodes.admission.replay(event for event in folder.read_events().values if event["round"] <= last)
 
 
 def restore(session: Session, experiment: Experiment, checkpointer: RunCheckpointer, back: Resumption) -> ServerState:

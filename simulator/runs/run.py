@@ -40,6 +40,7 @@ from simulator.runs.resumption import (
     check_strategy,
     go_back,
     missing_report,
+    restore_nodes,
 )
 from simulator.runs.session import Session, open_session
 from simulator.runs.strategies import StrategyChoice
@@ -150,8 +151,7 @@ def simulate(
         client_app: any Flower ClientApp, called with one message a client, instead of our clients. [local] and [engine]
             are then ignored, except `engine.threads`, and `engine.device` for evaluation. Its arrays are the state dict
             of the model; the client's index is in `context.node_config["partition-id"]`.
-        grid: a Flower grid whose nodes run our ClientApp (`simulator.apps`), one client each. Such a run cannot be
-            resumed, because client states stay on the nodes.
+        grid: a Flower grid whose nodes run our ClientApp (`simulator.apps`) and hold the clients, one or many each.
         out: the run's folder; must be new or empty. By default a new one in `runs/`.
         record: False writes nothing to disk.
         observers: objects with any of the methods of `Observer`.
@@ -219,6 +219,7 @@ def resume(
     data: DataLike | None = None,
     algorithm: Algorithm | None = None,
     strategy: StrategyChoice | None = None,
+    grid: Grid | None = None,
     observers: Sequence[object] = (),
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Run:
@@ -230,6 +231,7 @@ def resume(
         data: likewise.
         algorithm: likewise.
         strategy: likewise; it must have `state_dict` and `load_state_dict`.
+        grid: for a run whose clients are on nodes: a grid with the same nodes, or others with their client states.
         observers: as in `simulate`.
         stop_asked: as in `simulate`.
 
@@ -237,11 +239,11 @@ def resume(
         RunFolderError: the folder, its record or its checkpoint cannot be used, or the run is over.
     """
     quiet()
-    check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy)
+    check_parts(model=model, data=data, algorithm=algorithm, strategy=strategy, grid=grid)
     check_observers(observers, stop_asked)
     check_run_path(path)
     folder = RunFolder.open(Path(path))
-    given = Overrides(model, data, algorithm, strategy)
+    given = Overrides(model, data, algorithm, strategy, grid=grid)
     ranks = ranks_of_torchrun()
     if ranks is not None and ranks.follows:
         return _finished_run(*follow_run(recorded_scenario(folder), given, ranks))
@@ -315,6 +317,8 @@ def _resumed(
         lost = "environment.json is missing, so the engine is chosen anew and last bits may differ"
         back = replace(back, note="; ".join(filter(None, (back.note, lost))))
     run_id = started.get("run_id") or folder.path.resolve().name
+    if session.sender is not None:
+        restore_nodes(session.nodes, folder, back.round_index)
     return play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
 
 

@@ -27,7 +27,8 @@ from clients.training.task import LearningTask
 from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
-from server.rounds.node_map import NodeMap
+from server.nodes.node_map import NodeMap
+from server.nodes.sending import Sender
 from simulator.engines.devices import Processes, choose_device, on_device
 from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
@@ -40,6 +41,7 @@ from simulator.grid.local_clients import LocalClients
 from simulator.runs.baselines import JOBS
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.measured import check_curves, measured_facts
+from simulator.runs.nodes import check_own_data, is_local, node_map, sender_of, with_census
 from simulator.runs.strategies import Played, check_client_app, choose_strategy
 from simulator.scenario.sections import Scenario, to_toml
 from simulator.workers.engine import PooledEvaluator, WorkersEngine
@@ -71,6 +73,7 @@ class Session:
         states: client states; None if clients are not in this process.
         pool: the worker processes; None where this process trains alone.
         device_words: where clients train, for the header; empty for the CPU where nothing else was possible.
+        sender: sends to real nodes; None where clients are in this process.
     """
 
     scenario: Scenario
@@ -87,6 +90,7 @@ class Session:
     states: ClientStates | None
     pool: WorkerPool | None = None
     device_words: str = ""
+    sender: Sender | None = None
 
     def close(self, farewell: Message | None = None) -> None:
         """End the worker processes, with a last message to those of torchrun, and close the files of client states."""
@@ -126,6 +130,8 @@ def open_session(
         UserError: the scenario cannot run; the message names the key and the fix.
     """
     check_places(scenario, given)
+    check_own_data(scenario, given)
+    given = with_census(scenario, given)
     scenario = _in_ranks(scenario, given, ranks)
     forked = 1 if ranks is not None or _elsewhere(given) else _workers(scenario, plan)
     processes = Processes(forked, ranks.local if ranks is not None else None)
@@ -139,12 +145,14 @@ def open_session(
     check_curves(scenario, task.population, our_clients=given.client_app is None)
     clients = task.population.num_clients
     codec = _codec(task, given)
-    nodes = NodeMap(clients)
+    nodes = node_map(scenario, given, task.population)
     offered = clients if _elsewhere(given) else task.population.federation.with_data
     played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
     task = _within_memory(task, scenario, given, played)
     evaluator = Evaluator(task)
+    nodes.one_each = played.own is not None and played.strategy is not played.own
     states: ClientStates | None = None
+    sender: Sender | None = None
     engine: Engine | None = None
     pool: WorkerPool | None = None
     if _elsewhere(given) and scenario.engine.threads is not None:  # a plan sets them otherwise
@@ -155,6 +163,8 @@ def open_session(
         grid: Grid = CohortGrid(clients, client_app=given.client_app)
     elif given.grid is not None:
         engine, grid = PlainEngine(task), given.grid
+        if not is_local(grid):
+            sender = sender_of(scenario, grid)
         nodes.on(grid)
     else:
         cohort = played.cohort or offered
@@ -178,7 +188,7 @@ def open_session(
         grid = CohortGrid(clients, LocalClients(engine, codec, states, scenario.engine.keep_bytes, local))
     start = _start(task, codec, given)
     return Session(scenario, task.population, task, played, grid, nodes, codec, start, evaluator, engine, plan, states,
-                   pool, device.words)  # fmt: skip
+                   pool, device.words, sender)  # fmt: skip
 
 
 def _workers(scenario: Scenario, plan: EnginePlan | None) -> int:
@@ -246,10 +256,9 @@ def check_places(scenario: Scenario, given: Overrides) -> None:
     """Refuse a ClientApp together with a grid, and an engine for clients that are not in this process."""
     if given.client_app is not None and given.grid is not None:
         raise StrategyError("client_app", "cannot be used with grid, whose nodes run their own ClientApp")
-    who = "your ClientApp trains" if given.client_app is not None else "the grid's nodes train with plain"
-    fits = ("auto",) if given.client_app is not None else ("auto", "plain")
-    if _elsewhere(given) and scenario.engine.kind not in fits:
-        raise EngineError("engine.kind", f"is {scenario.engine.kind!r}, but {who}", fix="Leave it out.")
+    if given.client_app is not None and scenario.engine.kind != "auto":
+        problem = f"is {scenario.engine.kind!r}, but your ClientApp trains"
+        raise EngineError("engine.kind", problem, fix="Leave it out.")
 
 
 def _elsewhere(given: Overrides) -> bool:

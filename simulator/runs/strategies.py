@@ -23,7 +23,7 @@ from server.algorithms.build import build_algorithm, dropping_partial_work
 from server.algorithms.options import check_weighting
 from server.algorithms.table import ALGORITHMS
 from server.algorithms.trial import check_rule
-from server.rounds.node_map import NodeMap
+from server.nodes.node_map import NodeMap
 from server.rounds.sampling import CohortSampler
 from server.rounds.strategy import FederatedStrategy, StrategyContext
 from simulator.scenario.sections import EvaluationOptions, Scenario

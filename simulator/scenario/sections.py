@@ -30,6 +30,7 @@ from clients.world.options import WorldOptions
 from server.algorithms.options import AlgorithmOptions, FedAvgOptions
 from server.algorithms.table import ALGORITHMS
 from server.convergence.monitor import ConvergenceOptions
+from server.nodes.options import NodeOptions
 from simulator.engines.options import EngineOptions
 from simulator.grid.options import FleetOptions
 from simulator.scenario.changes import adapt_to_kinds, apply_changes, changes_of
@@ -137,6 +138,7 @@ class Scenario:
         evaluation: what is measured besides the central validation of every round.
         convergence: when the run ends.
         fleet: the speed of devices and links.
+        nodes: how long a run on real nodes waits, and which replies it uses.
         engine: how the clients' training is computed.
         run: the budget, the seed, and how often the run is saved.
         name: the scenario's name; the file's by default.
@@ -161,6 +163,7 @@ class Scenario:
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
     convergence: ConvergenceOptions = field(default_factory=ConvergenceOptions)
     fleet: FleetOptions = field(default_factory=FleetOptions)
+    nodes: NodeOptions = field(default_factory=NodeOptions)
     engine: EngineOptions = field(default_factory=EngineOptions)
     run: RunOptions = field(default_factory=RunOptions)
     name: str = ""

@@ -43,6 +43,9 @@ class _Staged:
         if self._states is not None:
             self._states.rollback()
 
+    def resumable_from(self, round_index: int) -> int:
+        return round_index
+
 
 class Stepper:
     """Plays a scenario round by round. Rounds have the same bits as those of `fedscape.simulate` with the same engine.

@@ -30,6 +30,7 @@ ONE_OF_THE_RUN = {
 }  # fmt: skip
 ONE_A_ROUND = {
     "round": "round", "cohort": "cohort", "respondents": "respondents", "failures": "failures",
+    "rejected": "rejected", "late_replies": "late_replies", "repeats": "repeats",
     "optimality_gap": "optimality_gap", "distance_to_optimum": "distance_to_optimum",
     "train_errors": "train_errors", "objective": "objective", "agreement_ratio": "agreement",
     "relative_change": "relative_change", "pseudo_gradient_norm": "pseudo_gradient_norm",

@@ -21,9 +21,10 @@ class StrangeGrid(Grid):
         draw = random.Random(7)
         nodes = [draw.randrange(2**62, 2**64) for _ in partitions]
         self.contexts = {
-            node: Context(1, node, {} if k is None else {"partition-id": k}, RecordDict(), run_config or {})
+            node: Context(1, node, _config(k), RecordDict(), run_config or {})
             for node, k in zip(nodes, partitions, strict=True)
         }
+        self._replies: dict[str, Message] = {}
         self._app, self._draw, self._here, self._run = app, draw, 1, empty_run()
 
     def set_run(self, run: Run) -> None:
@@ -37,10 +38,12 @@ class StrangeGrid(Grid):
         raise NotImplementedError
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise NotImplementedError
+        replies = list(self.send_and_receive(messages))
+        self._replies |= {m.metadata.reply_to_message_id: m for m in replies}
+        return [m.metadata.message_id for m in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        raise NotImplementedError
+        return [m for m in (self._replies.pop(i, None) for i in message_ids) if m is not None]
 
     def get_node_ids(self) -> Iterable[int]:
         self._here = min(self._here + 2, len(self.contexts))
@@ -57,6 +60,13 @@ class StrangeGrid(Grid):
             return self._app(message, self.contexts[message.metadata.dst_node_id])
         except Exception as error:
             return Message(Error(code=2, reason=f"{type(error).__name__}: {error}"), reply_to=message)
+
+
+def _config(value: object) -> dict[str, object]:
+    """Return a node's config: as given, or with a partition id."""
+    if isinstance(value, dict):
+        return value
+    return {} if value is None else {"partition-id": value}
 
 
 def context(**run_config: str) -> Context:

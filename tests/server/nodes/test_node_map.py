@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 from strange_grid import StrangeGrid
 
 from clients.core.errors import StrategyError
-from server.rounds.node_map import NodeMap
+from server.nodes.node_map import NodeMap
 
 
 def grid_answering(content: RecordDict | Exception) -> StrangeGrid:
