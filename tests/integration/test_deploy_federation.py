@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,19 @@ def job(place: Path, log: str, *words: str | Path, **variables: str) -> Iterator
         try:
             yield process
         finally:
-            process.terminate()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
             process.wait(PATIENCE)
+
+
+def left(folder: Path) -> list[str]:
+    """Return the processes that were started for a federation and still live."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended, or is another user's
+            if f"FOLDER={folder}".encode() in (entry / "environ").read_bytes():
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return found
 
 
 def gateway(place: Path, address: str) -> tuple[list[str | Path], str]:
@@ -97,6 +109,7 @@ def test_scripts_run_a_federation_behind_the_gateway_and_end(place: Path) -> Non
             ):
                 assert link.wait(PATIENCE) == 0, (place / "link").read_text()
                 assert first.wait(PATIENCE) == second.wait(PATIENCE) == 0
+    eventually(lambda: not left(fed))
     simulate(load_scenario(scenario[0], sets=scenario[2].split("; ")), out=place / "here")
     here, there = (open_run(path).rounds["validation_loss"] for path in (place / "here", fed / "record"))
     assert there.tolist() == pytest.approx(here.tolist(), rel=1e-5)
