@@ -27,6 +27,14 @@ def quantiles(values: F64) -> dict[str, float]:
     return dict(zip(LEVELS, _quantiles(values[None])[0].tolist(), strict=True))
 
 
+def spreads(rows: F64) -> list[dict[str, float]]:
+    """Return mean and quantiles of each row of [M, K]; of all measures of a round at once, they cost as one."""
+    with np.errstate(invalid="ignore"):
+        means = rows.mean(axis=1).tolist()
+    levels = _quantiles(rows).tolist()
+    return [{"mean": mean, **dict(zip(LEVELS, row, strict=True))} for mean, row in zip(means, levels, strict=True)]
+
+
 def _quantiles(rows: F64) -> F64:
     """Quantiles of each row of [M, K], as [M, levels]."""
     last = rows.shape[1] - 1
@@ -50,8 +58,12 @@ def worst(clients: I64, values: F64, k: int = 5, *, lowest: bool = False) -> lis
         >>> worst(np.array([7, 3, 5]), np.array([0.5, 2.0, 0.5]), k=2)
         [(3, 2.0), (5, 0.5)]
     """
-    badness = np.where(np.isnan(values), np.inf, -values if lowest else values)
-    order = np.lexsort((clients, -badness, ~np.isnan(values)))[:k]
+    badness = -values if lowest else values
+    missing = np.isnan(badness)
+    if not missing.any() and (clients[:-1] < clients[1:]).all():
+        order = np.argsort(-badness, kind="stable")[:k]
+    else:
+        order = np.lexsort((clients, -np.where(missing, np.inf, badness), ~missing))[:k]
     return list(zip(clients[order].tolist(), values[order].tolist(), strict=True))
 
 
@@ -77,17 +89,13 @@ def summary(dispersion: Dispersion, clients: I64, names: Callable[[int], str] = 
     assert len(clients) == len(dispersion.update_norm)
     arrays = {"update_norm": dispersion.update_norm, "cosine": dispersion.cosine, "distance": dispersion.distance}
     measured = {name: values for name, values in arrays.items() if values is not None}
-    rows = np.stack(list(measured.values()))
-    with np.errstate(invalid="ignore"):
-        means = rows.mean(axis=1).tolist()
     found: dict[str, Any] = {
         "update_dispersion": dispersion.update_dispersion,
         "gradient_diversity": dispersion.gradient_diversity,
         "aggregate_norm": dispersion.aggregate_norm,
     }
     found.update(dict.fromkeys(arrays))
-    for name, mean, levels in zip(measured, means, _quantiles(rows).tolist(), strict=True):
-        found[name] = {"mean": mean, **dict(zip(LEVELS, levels, strict=True))}
+    found.update(zip(measured, spreads(np.stack(list(measured.values()))), strict=True))
     found["by_layer"] = {
         layer: {"update_dispersion": part, "aggregate_norm": norm}
         for layer, (part, norm) in dispersion.by_layer.items()

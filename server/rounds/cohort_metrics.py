@@ -20,7 +20,7 @@ from clients.flower.messages import CohortMessages, CohortReplies
 from clients.training.work import CohortUpdate
 from server.dispersion.histograms import EDGES, counted
 from server.dispersion.measures import Dispersion
-from server.dispersion.summary import named, quantiles, summary, worst
+from server.dispersion.summary import named, spreads, summary, worst
 from server.record.jsonlines import Line
 from server.rounds.cohort_sum import CohortResult
 from server.rounds.data_metrics import data_line
@@ -94,12 +94,13 @@ def _training(update: CohortUpdate, facts: FederationFacts) -> Line:
     """Return losses, steps, client drift and gradient norms of a cohort."""
     known = np.isfinite(update.train_loss) | (update.local_steps > 0)
     weights = facts.weights_of(update.clients, update.num_examples) * known
-    loss = float(np.average(np.where(known, update.train_loss, 0.0), weights=weights)) if weights.any() else None
+    total = weights.sum()
+    loss = float((np.where(known, update.train_loss, 0.0) * weights).sum() / total) if total else None
     line: Line = {"train_loss": loss, "local_steps": int(update.local_steps.sum())}
     if (update.train_errors >= 0).all():
         line["train_errors"] = int(update.train_errors.sum())
     if not np.isnan(update.client_drift).all() or (update.local_steps > 0).any():
-        line["client_drift"] = {"mean": float(update.client_drift.mean())} | quantiles(update.client_drift)
+        line["client_drift"] = spreads(update.client_drift[None])[0]
         line["worst_client_drift"] = named(worst(update.clients, update.client_drift), facts.client_name)
         line["largest_gradient_norm"] = float(update.gradient_norm.max())
     else:

@@ -94,7 +94,8 @@ def record_of(experiment: Experiment, state: ServerState) -> ArrayRecord:
     """Return the record that carries a state's model."""
     if isinstance(state.arrays, ArrayRecord):
         return state.arrays
-    return experiment.codec.encode(state.params, state.buffers)
+    encode = experiment.codec.encode if experiment.is_foreign else experiment.codec.record_of
+    return encode(state.params, state.buffers)
 
 
 def _receive(experiment: Experiment, sent: Sequence[Message]) -> Replies:
