@@ -23,6 +23,7 @@ from clients.faults.apply import Block, LabelBlock, corrupt, corrupt_in_place, c
 from clients.faults.counts import fault_counts
 from clients.faults.options import Faults, LabelFaultOptions
 from clients.federation.scaling import inliers, restore, standardise
+from clients.federation.side_by_side import side_by_side
 from clients.world.world import World
 
 MEASURED_CLIENTS = 64
@@ -191,21 +192,32 @@ class _Maker:
 
     def _with_sensor_faults(self, members: _Members, faults: Faults, masked: bool) -> _Faulty:
         """Put sensor faults into the examples of clients, a few of similar size at a time."""
-        fetch = _fetcher(self.population.clients.cohort, members.clients, int(members.offsets[-1]) * self.layout.bytes)
+        cohort, size = self.population.clients.cohort, int(members.offsets[-1]) * self.layout.bytes
+        fetch = _fetcher(cohort, members.clients, size)
         made = self._empty(members, faults, masked)
         sizes = np.diff(members.offsets)
+        parts: list[tuple[I64, int]] = []
         for group in alike(sizes):
             longest = int(sizes[group].max())
             for few in few_clients(np.full(len(group), longest * self.readings.width), _CHANGED):
-                part = group[few]
-                self._put_sensor_faults(made, members, part, fetch(part), faults, longest)
+                parts.append((group[few], longest))
+
+        def put(part: tuple[I64, int]) -> None:
+            self._put_sensor_faults(made, members, part[0], fetch(part[0]), faults, part[1])
+
+        if isinstance(cohort, Recent) and size > _AT_ONCE and not cohort.threads:
+            for part in parts:
+                put(part)
+        else:
+            side_by_side(parts, put)
         return made
 
     def _empty(self, members: _Members, faults: Faults, masked: bool) -> _Faulty:
         form, count = self.layout.feature_shape, int(members.offsets[-1])
-        features, targets = self.layout.empty(count)
-        if self.layout.dtype != torch.float32:
-            features = features.double()
+        targets = self.layout.empty(count)[1]
+        # NumPy asks for large pages where torch does not: writing 200 MB for the first time takes half as long.
+        wide = np.float32 if self.layout.dtype == torch.float32 else np.float64
+        features = torch.from_numpy(np.empty((count, *form), wide))
         shares, effects = ({n: np.zeros(len(members.clients)) for n in faults} for _ in range(2))
         none = np.zeros((0, *form), np.bool_)
         return _Faulty(features, targets, shares, effects, {n: [none] * len(members.clients) for n in faults if masked})
@@ -217,8 +229,7 @@ class _Maker:
         channels, sizes = self.readings.channels, np.diff(members.offsets)
         steps = np.arange(longest)
         step = np.where(steps < sizes[part, None], steps, 0)  # padding: the first example again
-        where = torch.from_numpy(positions(members.offsets[part], sizes[part]))
-        made.targets[where] = data.targets[torch.from_numpy(data.rows)]
+        made.targets.numpy()[positions(members.offsets[part], sizes[part])] = data.targets.numpy()[data.rows]
         clean = _taken(data.features, data.rows[(data.offsets[:-1, None] + step).reshape(-1)])
         clean = clean.reshape(-1, self.readings.width)
         values = clean.astype(np.float32)
