@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -36,13 +36,13 @@ def is_placed(step: int) -> bool:
     return step <= EXACT_STEPS or is_measured(step)
 
 
-@lru_cache(maxsize=256)
+@cache
 def measured_steps(last: int) -> tuple[int, ...]:
     """Return the local steps up to `last` whose gradients are measured."""
     return tuple(filter(is_measured, range(1, last + 1)))
 
 
-@lru_cache(maxsize=256)
+@cache
 def placed_steps(last: int) -> tuple[int, ...]:
     """Return the local steps up to `last` after which the distance is measured."""
     return tuple(filter(is_placed, range(1, last + 1)))
