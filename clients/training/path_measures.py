@@ -143,7 +143,8 @@ class MeasuredPaths:
 
     def gradient_norm(self) -> F64:
         """Return the largest measured gradient norm, float64 (K,)."""
-        return np.sqrt(self.gradients.max(axis=0, initial=0.0))
+        largest: F64 = np.sqrt(self.gradients.max(axis=0, initial=0.0))
+        return largest
 
     def drift(self) -> F64:
         """Return the mean squared distance over the local steps, float64 (K,); the same bits as `PathMeter.drift`."""
@@ -165,9 +166,10 @@ class MeasuredPaths:
         return drift
 
 
-def _between(passed: I64, last: F64, square: F64) -> F64:
+def _between(passed: I64 | F64, last: F64, square: F64) -> F64:
     """Return the sum of squared distances over the steps since the last one that was placed, by trapezoids."""
-    return np.where(passed > 1, 0.5 * (passed - 1) * (last + square), 0.0) + square
+    found: F64 = np.where(passed > 1, 0.5 * (passed - 1) * (last + square), 0.0) + square
+    return found
 
 
 def _joined(stored: list[Tensor]) -> F64:
