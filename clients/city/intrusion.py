@@ -159,7 +159,7 @@ class _Traffic:
         )):  # fmt: skip
             some = slice(None) if there is None else np.flatnonzero(there)
             which = talk[some]
-            columns = {name: column[which] for name, column in self._talks.items()}
+            columns = {name: np.take(column, which, mode="clip") for name, column in self._talks.items()}
             if talk is third:
                 columns |= self._called_home(labels[some], campaign[some], columns)
             else:  # each maker's packets and peers are a little different
