@@ -153,7 +153,10 @@ def _advance(experiment: Experiment, state: ServerState, arrays: ArrayRecord | N
 
 
 def _evaluate_clients(experiment: Experiment, new: ServerState) -> tuple[Line, dict[str, Array]]:
-    strategy, arrays = experiment.strategy, record_of(experiment, new)
+    strategy, own = experiment.strategy, experiment.own
+    if own is not None and not experiment.is_foreign and not len(own.federation.evaluated(new.round_index)):
+        return {}, {}
+    arrays = record_of(experiment, new)
     with _naming(experiment, "configure_evaluate"):
         config = ConfigRecord({ROUND: new.round_index})
         sent = _sequence(strategy.configure_evaluate(new.round_index, arrays, config, experiment.grid))
