@@ -51,12 +51,10 @@ class Recent:
     Attributes:
         kept: the cohort function.
         fresh: the same function without a cache, for callers that turn these examples into others at once.
-        threads: whether several threads may call `fresh` at once; a user's function may not expect that.
     """
 
     kept: Cohort
     fresh: Cohort
-    threads: bool = False
 
     def __call__(self, clients: I64) -> CohortData:
         """Return a cohort's data."""
@@ -99,7 +97,6 @@ def on_demand_cohort(
     faults: Sequence[str] = (),
     resident_bytes: int = RESIDENT_BYTES,
     cache_bytes: int = CACHE_BYTES,
-    threads: bool = False,
 ) -> Cohort:
     """Return a `ClientData.cohort` that makes clients on demand.
 
@@ -114,7 +111,6 @@ def on_demand_cohort(
         faults: names of the faults whose counts `make` returns.
         resident_bytes: see above.
         cache_bytes: see above.
-        threads: whether several threads may call `make` at once.
     """
     if stays_resident(sizes, layout, resident_bytes):
         return _resident(make, sizes, layout, faults)
@@ -124,7 +120,7 @@ def on_demand_cohort(
         rows = np.arange(len(made.features), dtype=np.int64)
         return CohortData(made.features, made.targets, rows, offsets_of(sizes[clients]), made.fault_counts)
 
-    return Recent(_RecentBlocks(make, sizes, layout, faults, cache_bytes), fresh, threads)
+    return Recent(_RecentBlocks(make, sizes, layout, faults, cache_bytes), fresh)
 
 
 def stays_resident(sizes: I32, layout: ExampleLayout, resident_bytes: int = RESIDENT_BYTES) -> bool:

@@ -23,7 +23,6 @@ from clients.faults.apply import Block, LabelBlock, corrupt, corrupt_in_place, c
 from clients.faults.counts import fault_counts
 from clients.faults.options import Faults, LabelFaultOptions
 from clients.federation.scaling import inliers, restore, standardise
-from clients.federation.side_by_side import side_by_side
 from clients.world.world import World
 
 MEASURED_CLIENTS = 64
@@ -192,24 +191,14 @@ class _Maker:
 
     def _with_sensor_faults(self, members: _Members, faults: Faults, masked: bool) -> _Faulty:
         """Put sensor faults into the examples of clients, a few of similar size at a time."""
-        cohort, size = self.population.clients.cohort, int(members.offsets[-1]) * self.layout.bytes
-        fetch = _fetcher(cohort, members.clients, size)
+        fetch = _fetcher(self.population.clients.cohort, members.clients, int(members.offsets[-1]) * self.layout.bytes)
         made = self._empty(members, faults, masked)
         sizes = np.diff(members.offsets)
-        parts: list[tuple[I64, int]] = []
         for group in alike(sizes):
             longest = int(sizes[group].max())
             for few in few_clients(np.full(len(group), longest * self.readings.width), _CHANGED):
-                parts.append((group[few], longest))
-
-        def put(part: tuple[I64, int]) -> None:
-            self._put_sensor_faults(made, members, part[0], fetch(part[0]), faults, part[1])
-
-        if isinstance(cohort, Recent) and size > _AT_ONCE and not cohort.threads:
-            for part in parts:
-                put(part)
-        else:
-            side_by_side(parts, put)
+                part = group[few]
+                self._put_sensor_faults(made, members, part, fetch(part), faults, longest)
         return made
 
     def _empty(self, members: _Members, faults: Faults, masked: bool) -> _Faulty:
@@ -229,7 +218,8 @@ class _Maker:
         channels, sizes = self.readings.channels, np.diff(members.offsets)
         steps = np.arange(longest)
         step = np.where(steps < sizes[part, None], steps, 0)  # padding: the first example again
-        made.targets.numpy()[positions(members.offsets[part], sizes[part])] = data.targets.numpy()[data.rows]
+        where = torch.from_numpy(positions(members.offsets[part], sizes[part]))
+        made.targets[where] = data.targets[torch.from_numpy(data.rows)]
         clean = _taken(data.features, data.rows[(data.offsets[:-1, None] + step).reshape(-1)])
         clean = clean.reshape(-1, self.readings.width)
         values = clean.astype(np.float32)

@@ -15,7 +15,6 @@ from clients.core.population import ClientData, DataHistory, Population
 from clients.core.population_parts import CentralData, CentralExamples, ExampleSpec, FederationFacts
 from clients.core.ragged import few_clients, label_counts_of, offsets_of
 from clients.federation.scaling import standardise
-from clients.federation.side_by_side import side_by_side
 
 MOST_CENTRAL = 5000
 """Central examples come from just enough clients to hold this many, chosen by seed."""
@@ -38,7 +37,7 @@ def window_population(source: WindowSource, *, seed: int, dtype: torch.dtype = t
         def make(clients: I64) -> Made:
             return Made(*_made(source, layout, clients, part, sizes))
 
-        return on_demand_cohort(make, sizes, layout, threads=True)
+        return on_demand_cohort(make, sizes, layout)
 
     def central(part: Part, sizes: I32) -> CentralExamples | None:
         owners = central_clients(sizes, seed)
@@ -88,13 +87,10 @@ def _made(source: WindowSource, layout: ExampleLayout, clients: I64, part: Part,
     features = np.empty((int(offsets[-1]), *layout.feature_shape), np.float32)
     kind = np.int64 if layout.target_dtype == torch.int64 else np.float32
     targets = np.empty((len(features), *layout.target_shape), kind)
-
-    def make(few: slice) -> None:
+    for few in few_clients(own * int(np.prod(layout.feature_shape, dtype=np.int64)), _MADE):
         rows = slice(offsets[few.start], offsets[few.stop])
         features[rows], targets[rows] = source.make(clients[few], part)
         standardise(features[rows], source.channels)
-
-    side_by_side([*few_clients(own * int(np.prod(layout.feature_shape, dtype=np.int64)), _MADE)], make)
     return torch.from_numpy(features).to(layout.dtype), torch.from_numpy(targets).to(layout.target_dtype)
 
 
