@@ -88,10 +88,8 @@ def plan_batches(
     width = batch_width(local, sizes)
     per_epoch = np.maximum(batches_per_epoch(local, sizes), 1)
     if _is_whole(sizes, steps, width):
-        most = int(steps[0])
-        drawn = streams.permutations(streams.keys(seed, "batches", round_index, clients, 0), sizes)[:, : most * width]
-        chosen = np.take(rows, drawn + offsets[:-1, None])
-        return Batches(chosen.reshape(len(clients), most, width), np.full((len(clients), most), width), steps)
+        drawn = streams.permutations(streams.keys(seed, "batches", round_index, clients, 0), sizes)
+        return _whole(np.take(rows, drawn[:, : steps[0] * width] + offsets[:-1, None]), steps, width)
     counts = plan_counts(local, sizes, steps)
     most = counts.shape[1]
     order = np.zeros((len(clients), most * width), np.int64)
@@ -119,6 +117,12 @@ def _is_whole(sizes: I64, steps: I64, width: int) -> bool:
     if not len(sizes) or not steps[0] or not width < sizes[0] >= steps[0] * width:
         return False
     return bool((sizes == sizes[0]).all() and (steps == steps[0]).all())
+
+
+def _whole(rows: I64, steps: I64, width: int) -> Batches:
+    """Return whole batches of clients with the same number of steps from their rows in order, (K, S * B)."""
+    counts = np.full((len(steps), int(steps[0])), width)
+    return Batches(rows.reshape(*counts.shape, width), counts, steps)
 
 
 def _alike(sizes: I64) -> list[I64]:
