@@ -41,7 +41,7 @@ def _mix(z: U64) -> U64:
 
 
 def _mixed(z: int) -> int:
-    """Return `_mix` of one number: a twentieth of the cost of a NumPy array of one."""
+    """Return `_mix` of one number; calls of NumPy on an array of one would cost many times as much."""
     z ^= z >> 30
     z = z * 0xBF58476D1CE4E5B9 & _WORD
     z ^= z >> 27

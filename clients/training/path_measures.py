@@ -149,19 +149,19 @@ class MeasuredPaths:
     def drift(self) -> F64:
         """Return the mean squared distance over the local steps, float64 (K,); the same bits as `PathMeter.drift`."""
         steps = self.steps
+        if not len(self.distances):
+            return np.zeros(len(steps))
         with np.errstate(invalid="ignore", over="ignore"):
             squares = self.distances * self.distances
-            exact = squares[:EXACT_STEPS]  # they are added up step after step; `sum` would pair those of one client
-            total = np.add.accumulate(exact, axis=0)[-1].copy() if len(exact) else np.zeros(len(steps))
+            # Step after step: `sum` would pair the numbers of a single client.
+            total = np.add.accumulate(squares[:EXACT_STEPS], axis=0)[-1].copy()
             passed = np.minimum(steps, EXACT_STEPS)
-            if len(steps) and steps[0] > EXACT_STEPS:
-                last = squares[np.maximum(passed - 1, 0), np.arange(len(steps))]
-                later = placed_steps(int(steps[0]))[EXACT_STEPS:]
-                for step, square in zip(later, squares[EXACT_STEPS:], strict=True):
-                    reached = steps >= step
-                    total += np.where(reached, _between(step - passed, last, square), 0.0)
-                    passed, last = np.where(reached, step, passed), np.where(reached, square, last)
-                total += np.where(steps > passed, _between(steps - passed, last, self.ends * self.ends), 0.0)
+            last = squares[passed - 1, np.arange(len(steps))]
+            for place, step in enumerate(placed_steps(int(steps[0]))[EXACT_STEPS:], EXACT_STEPS):
+                reached, square = steps >= step, squares[place]
+                total += np.where(reached, _between(step - passed, last, square), 0.0)
+                passed, last = np.where(reached, step, passed), np.where(reached, square, last)
+            total += np.where(steps > passed, _between(steps - passed, last, self.ends * self.ends), 0.0)
         drift: F64 = total / np.maximum(steps, 1)
         return drift
 
