@@ -15,7 +15,6 @@ device waits: that window is benign, and is labelled so.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +45,10 @@ class Devices:
     counts: Counts
 
 
+Timed = tuple[Devices, tuple[I64, I64, F64]]
+"""Some devices; device (an index into them), number and hour of each of their windows."""
+
+
 class _Traffic:
     """Makes windows of devices on demand."""
 
@@ -54,7 +57,7 @@ class _Traffic:
         self.campaigns = make_campaigns(options, world, seed)
         self.types = [DEVICES[name] for name in options.device_types]
         ranks = np.arange(1, len(options.families) + 1) ** -options.tail
-        self._timed = lru_cache(maxsize=1)(self._find)
+        self._last: tuple[I64, Part, Timed] | None = None
         self._law = np.cumsum(ranks / ranks.sum())
         kinds = (*(t.idle for t in self.types), *(t.busy for t in self.types))
         self._talks = columns([*kinds, *(FAMILIES[name] for name in options.families), UPDATE])
@@ -98,15 +101,18 @@ class _Traffic:
         within = (index - first[owner] + draws) / (end - first)[owner]
         return owner, index, ends[place] + (ends[place + 1] - ends[place]) * within
 
-    def timed(self, clients: I64, part: Part) -> tuple[Devices, tuple[I64, I64, F64]]:
-        """Return devices and the `times` of their windows; the last result is cached."""
-        return self._timed(np.asarray(clients, np.int64).tobytes(), part)
-
-    def _find(self, clients: bytes, part: Part) -> tuple[Devices, tuple[I64, I64, F64]]:
-        devices = self.devices(np.frombuffer(clients, np.int64))
+    def timed(self, clients: I64, part: Part) -> Timed:
+        """Return devices and the `times` of their windows; successive ones of the last result are taken from it."""
+        clients, last = np.asarray(clients, np.int64), self._last
+        if last is not None and last[1] == part and len(clients) and len(last[0]):
+            first = int(np.argmax(last[0] == clients[0]))
+            if np.array_equal(last[0][first : first + len(clients)], clients):
+                return _some(last[2], slice(first, first + len(clients)))
+        devices = self.devices(clients)
         found = self.times(devices, part)
         for values in found:
             values.setflags(write=False)
+        self._last = clients.copy(), part, (devices, found)
         return devices, found
 
     def infections(self, devices: Devices) -> Infections:
@@ -153,7 +159,7 @@ class _Traffic:
         )):  # fmt: skip
             some = slice(None) if there is None else np.flatnonzero(there)
             which = talk[some]
-            columns = {name: column[which] for name, column in self._talks.items()}
+            columns = {name: np.take(column, which, mode="clip") for name, column in self._talks.items()}
             if talk is third:
                 columns |= self._called_home(labels[some], campaign[some], columns)
             else:  # each maker's packets and peers are a little different
@@ -203,6 +209,14 @@ class _Traffic:
         strength: F32 = np.float32(0.3) - np.log(draws[4])
         strength *= draws[3] < np.minimum(likely, np.float32(0.95))
         return strength
+
+
+def _some(timed: Timed, few: slice) -> Timed:
+    """Return successive devices of some, and the times of their windows."""
+    devices, (owner, index, hours) = timed
+    chosen = Devices(devices.clients[few], devices.kind[few], devices.district[few], devices.counts.some(few))
+    first, end = np.searchsorted(owner, [few.start, few.stop])
+    return chosen, (owner[first:end] - few.start, index[first:end], hours[first:end])
 
 
 def intrusion_source(options: IntrusionOptions, world: World, seed: int) -> WindowSource:

@@ -28,6 +28,10 @@ class Counts:
         """Windows of each client."""
         return self.train + self.validation + self.test
 
+    def some(self, clients: slice) -> Counts:
+        """Return the counts of successive clients."""
+        return Counts(self.train[clients], self.validation[clients], self.test[clients])
+
     def span(self, part: Part) -> tuple[I64, I64]:
         """Return the first window of each client's part, and the one after its last."""
         if part == "train":

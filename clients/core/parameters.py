@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -97,7 +97,17 @@ def read_vector(module: nn.Module, layout: Layout) -> Tensor:
 
 def write_vector(module: nn.Module, layout: Layout, flat: Tensor) -> None:
     """Copy a vector [size] into the tensors of `layout` in a module."""
+    write_tensors(tensors_of(module, layout), layout, flat)
+
+
+def tensors_of(module: nn.Module, layout: Layout) -> list[Tensor]:
+    """Return the tensors of `layout` in a module, in its order."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    return [tensors[name] for name in layout.names]
+
+
+def write_tensors(tensors: Sequence[Tensor], layout: Layout, flat: Tensor) -> None:
+    """Copy a vector [size] into `tensors_of` a module, which a caller that writes again and again looks up once."""
     with torch.no_grad():
-        for name, view in layout.views(flat).items():
-            tensors[name].copy_(view)
+        for tensor, view in zip(tensors, layout.views(flat).values(), strict=True):
+            tensor.copy_(view)

@@ -21,6 +21,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _BLOCK = 1 << 16  # hashes compared at once: half a megabyte
 _CACHED = 1 << 14  # hashes made at once: they and the numbers made from them stay in a core's cache
 _QUANTILES = 1 << 16
+_MOST_COUNTERS = 1 << 12
+_ADDRESS, _WORD = 0xD1B54A32D192ED03, (1 << 64) - 1
 
 
 def _mix(z: U64) -> U64:
@@ -38,6 +40,15 @@ def _mix(z: U64) -> U64:
     return z
 
 
+def _mixed(z: int) -> int:
+    """Return `_mix` of one number; calls of NumPy on an array of one would cost many times as much."""
+    z ^= z >> 30
+    z = z * 0xBF58476D1CE4E5B9 & _WORD
+    z ^= z >> 27
+    z = z * 0x94D049BB133111EB & _WORD
+    return z ^ z >> 31
+
+
 def keys(root: int, purpose: str, *address: int | npt.ArrayLike) -> U64:
     """Hash an address to a 64-bit key for each element.
 
@@ -49,28 +60,44 @@ def keys(root: int, purpose: str, *address: int | npt.ArrayLike) -> U64:
     Returns:
         uint64 array of the broadcast shape (0-d for scalars).
     """
-    key = np.asarray(_root(root, purpose))
+    first, golden, known = _root(root, purpose), int(_GOLDEN), 0
+    for part in address:
+        if not isinstance(part, int):
+            break
+        first = _mixed((first + golden & _WORD) ^ (part * _ADDRESS & _WORD))
+        known += 1
+    key = np.asarray(np.uint64(first))
     with np.errstate(over="ignore"):
-        for part in address:
+        for part in address[known:]:
             part64 = np.asarray(part).astype(np.uint64)
-            part64 *= np.uint64(0xD1B54A32D192ED03)
+            part64 *= np.uint64(_ADDRESS)
             key = _mix(np.asarray((key + _GOLDEN) ^ part64))
     return key
 
 
 @lru_cache(maxsize=4096)
-def _root(root: int, purpose: str) -> np.uint64:
+def _root(root: int, purpose: str) -> int:
     """Return the key of an address that has a purpose and no integers."""
-    with np.errstate(over="ignore"):
-        start = np.asarray(np.uint64(root) * _GOLDEN + np.uint64(zlib.crc32(purpose.encode())))
-        return np.uint64(_mix(start.copy())[()])
+    return _mixed(int(np.uint64(root)) * int(_GOLDEN) + zlib.crc32(purpose.encode()) & _WORD)
 
 
 def hashes(key: U64, count: int, first: int = 0) -> U64:
     """Return `count` hashes of each key, starting at its hash number `first`: shape key.shape + (count,)."""
-    with np.errstate(over="ignore"):
-        counter = np.arange(first + 1, first + count + 1, dtype=np.uint64) * _GOLDEN
-        return _mix(np.asarray(key)[..., None] + counter)
+    counter = _kept_counter(first, count) if count <= _MOST_COUNTERS else _counter(first, count)
+    return _mix(np.asarray(key)[..., None] + counter)
+
+
+def _counter(first: int, count: int) -> U64:
+    """Return what is added to a key for its hashes number `first`, first + 1, ...; it wraps around."""
+    return np.arange(first + 1, first + count + 1, dtype=np.uint64) * _GOLDEN
+
+
+@lru_cache(maxsize=64)
+def _kept_counter(first: int, count: int) -> U64:
+    """Return `_counter`, of few hashes: the same ones are made in each round."""
+    counter = _counter(first, count)
+    counter.flags.writeable = False
+    return counter
 
 
 def uniforms(key: U64, count: int) -> F64:
@@ -192,14 +219,18 @@ def permutations(key: U64, sizes: npt.ArrayLike) -> I64:
     sizes = np.asarray(sizes, np.int64)
     width = int(sizes.max(initial=0))
     assert width <= 1 << 24, "permutations are made for at most 2**24 elements"
-    position = np.arange(width, dtype=np.uint64)
     # The low bits hold the position, so one sort of values (vectorised, unlike argsort) is a stable argsort.
-    packed = (hashes(key, width) >> np.uint64(25)) << np.uint64(24) | position
-    packed[np.arange(width)[None, :] >= sizes[:, None]] |= np.uint64(1 << 63)
+    packed = hashes(key, width)
+    packed >>= np.uint64(25)
+    packed <<= np.uint64(24)
+    packed |= np.arange(width, dtype=np.uint64)
+    tail = None if (sizes == width).all() else np.arange(width)[None, :] >= sizes[:, None]
+    if tail is not None:
+        packed[tail] |= np.uint64(1 << 63)
     packed.sort(axis=-1)
-    order: I64 = (packed & np.uint64(0xFFFFFF)).astype(np.int64)
-    if (sizes != width).any():  # a row shorter than the widest has its tail in order, whatever its hashes
-        tail = np.arange(width)[None, :] >= sizes[:, None]
+    packed &= np.uint64(0xFFFFFF)
+    order: I64 = packed.view(np.int64)
+    if tail is not None:  # a row shorter than the widest has its tail in order, whatever its hashes
         order[tail] = np.broadcast_to(np.arange(width), order.shape)[tail]
     return order
 

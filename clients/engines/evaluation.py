@@ -14,7 +14,7 @@ from clients.core import streams
 from clients.core.arrays import F64, I64
 from clients.core.cards.transfer import sent
 from clients.core.examples import CohortData, Examples
-from clients.core.parameters import write_vector
+from clients.core.parameters import tensors_of, write_tensors
 from clients.core.population import CentralPart, Population
 from clients.engines.progress import Progress
 from clients.modules.randomness import Seeding, generators_restored, may_draw
@@ -93,6 +93,8 @@ class Evaluator:
         """Take a copy of the task's module to evaluate."""
         task = self.task
         self._module = working_copy(task.module).eval().to(task.device)
+        self._layouts = task.parameters, task.buffers
+        self._tensors = [tensors_of(self._module, layout) for layout in self._layouts]
         self._seeding = Seeding(self._module, task.device) if may_draw(self._module) else None
         self._key = int(streams.keys(task.seed, "module/evaluation"))
 
@@ -100,8 +102,9 @@ class Evaluator:
         """Load a model for the calls that follow."""
         if self.task.passes.is_stateful:
             self._renew()
-        write_vector(self._module, self.task.parameters, params)
-        write_vector(self._module, self.task.buffers, buffers)
+        for tensors, layout, flat in zip(self._tensors, self._layouts, (params, buffers), strict=True):
+            if tensors:
+                write_tensors(tensors, layout, flat)
 
     def outputs(self, features: Tensor, chunk: int = 0) -> Tensor:
         """Return the loaded model's outputs for features [n, ...], in main memory.

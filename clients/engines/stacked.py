@@ -11,8 +11,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -36,6 +38,8 @@ from clients.training.remedies import class_weight_table
 from clients.training.rules import LocalRule
 from clients.training.task import LearningTask, probe_examples
 from clients.training.work import CohortUpdate, CohortWork
+
+N = TypeVar("N", bound=np.generic)
 
 
 class StackedEngine:
@@ -92,16 +96,17 @@ class StackedEngine:
         task = self.task
         data = task.population.during(work.round_index).cohort(work.clients)
         steps = count_steps(task.local, data.sizes, work.clients, seed=task.seed, round_index=work.round_index)
-        order = np.argsort(-steps, kind="stable")
+        order = None if (steps[:-1] >= steps[1:]).all() else np.argsort(-steps, kind="stable")
         batches = draw_batches(task.local, data, steps, work.clients, seed=task.seed, round_index=work.round_index)
         weights = class_weight_table(task, data)
-        if (order[:-1] > order[1:]).any():
+        work_in_order, sorted_state = work, {n: v.clone() for n, v in client_state.items()}
+        if order is not None:
+            index = torch.from_numpy(order)
             batches = Batches(batches.rows[order], batches.counts[order], steps[order])
-        index = torch.from_numpy(order)
-        weights = weights[index] if weights is not None else None
-        sorted_state = {n: v[index] for n, v in client_state.items()}
-        with torch.no_grad():
+            weights = weights[index] if weights is not None else None
+            sorted_state = {n: v[index] for n, v in client_state.items()}
             work_in_order = replace(work, clients=work.clients[order])
+        with torch.no_grad():
             kernel = self._kernel(work.rule)
             run: TileRun | KernelRun
             if kernel is None:
@@ -149,17 +154,20 @@ class StackedEngine:
         work: CohortWork,
         data: CohortData,
         run: TileRun | KernelRun,
-        order: I64,
+        order: I64 | None,
         steps: I64,
         client_state: Mapping[str, Tensor],
         started: float,
     ) -> tuple[CohortUpdate, dict[str, Tensor]]:
         task = self.task
-        back = torch.from_numpy(np.argsort(order, kind="stable"))
-        in_order = bool((order[:-1] < order[1:]).all())
+        back = None if order is None else torch.from_numpy(np.argsort(order, kind="stable"))
 
         def restore(sorted_rows: Tensor) -> Tensor:
-            return (sorted_rows if in_order else sorted_rows[back.to(sorted_rows.device)]).to(work.params.device)
+            there = sorted_rows if back is None else sorted_rows[back.to(sorted_rows.device)]
+            return there.to(work.params.device)
+
+        def restored(sorted_values: npt.NDArray[N]) -> npt.NDArray[N]:
+            return sorted_values if back is None else sorted_values[back.numpy()]
 
         params, buffers = restore(run.flat_params()), restore(run.flat_buffers())
         done = finish(task, self.gradients, work, params, steps, client_state)
@@ -172,9 +180,9 @@ class StackedEngine:
             num_examples=data.sizes,
             local_steps=steps,
             train_loss=restore(run.mean_loss()).cpu().numpy(),
-            train_errors=run.errors()[back.numpy()],
-            client_drift=run.meter.drift()[back.numpy()],
-            gradient_norm=run.meter.gradient_norm()[back.numpy()],
+            train_errors=restored(run.errors()),
+            client_drift=restored(run.meter.drift()),
+            gradient_norm=restored(run.meter.gradient_norm()),
             extras=done.extras,
             fault_counts=data.fault_counts,
             seconds=time.perf_counter() - started,

@@ -79,8 +79,19 @@ class Codec:
             arrays |= {name: arrays[first] for name, first in self._tied.items() if first in arrays}
         else:
             arrays = last.arrays
-        self._last = _Encoded(ArrayRecord(dict(arrays)), arrays, params, buffers)
+        record = ArrayRecord()
+        for name, array in arrays.items():  # as `ArrayRecord(arrays)` copies them, at a third of its cost
+            record[name] = Array(dtype=array.dtype, shape=tuple(array.shape), stype=array.stype, data=array.data)
+        self._last = _Encoded(record, arrays, params, buffers)
         return self._last.record
+
+    def record_of(self, params: Tensor, buffers: Tensor) -> ArrayRecord:
+        """Return the record of vectors [P] and [Q]: the one encoded last where it is theirs and still has its arrays.
+
+        It is for callers that do not change it. Flower checks each array that enters a new record.
+        """
+        last = self._last
+        return last.record if last is not None and last.still_of(params, buffers) else self.encode(params, buffers)
 
     def encode_rows(self, params: Tensor, buffers: Tensor) -> ArrayRecord:
         """Return the record of the rows [K, P] and [K, Q] of several clients."""
@@ -135,6 +146,12 @@ class _Encoded:
         """Return whether these are the vectors, and nothing was written to them since."""
         same = params is self.params and buffers is self.buffers
         return same and (params._version, buffers._version) == self._written
+
+    def still_of(self, params: Tensor, buffers: Tensor) -> bool:
+        """Return whether these are the vectors, and the record has the bytes that were made of them."""
+        record, arrays = self.record, self.arrays
+        is_whole = len(record) == len(arrays) and self.is_of(params, buffers)
+        return is_whole and all(n in record and record[n].data is a.data for n, a in arrays.items())
 
 
 def tied_names(module: nn.Module) -> dict[str, str]:

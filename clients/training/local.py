@@ -16,8 +16,9 @@ def batches_per_epoch(local: LocalOptions, sizes: I64) -> I64:
     """Return the number of batches in an epoch of each client, int64 (K,); 0 for an empty client."""
     if local.batch_size == "full":
         return np.minimum(sizes, 1)
-    whole, rest = np.divmod(sizes, local.batch_size)
-    return np.where(local.drop_last & (whole > 0), whole, whole + (rest > 0))
+    whole: I64 = sizes // local.batch_size
+    full: I64 = -(-sizes // local.batch_size)
+    return np.where(whole > 0, whole, full) if local.drop_last else full
 
 
 def count_steps(local: LocalOptions, sizes: I64, clients: I64, *, seed: int, round_index: int) -> I64:
@@ -86,6 +87,9 @@ def plan_batches(
     sizes = np.diff(offsets)
     width = batch_width(local, sizes)
     per_epoch = np.maximum(batches_per_epoch(local, sizes), 1)
+    if _is_whole(sizes, steps, width):
+        drawn = streams.permutations(streams.keys(seed, "batches", round_index, clients, 0), sizes)
+        return _whole(np.take(rows, drawn[:, : steps[0] * width] + offsets[:-1, None]), steps, width)
     counts = plan_counts(local, sizes, steps)
     most = counts.shape[1]
     order = np.zeros((len(clients), most * width), np.int64)
@@ -106,6 +110,19 @@ def plan_batches(
     order += np.minimum(offsets[:-1, None], max(0, len(rows) - 1))  # an empty last client would start after the end
     chosen = rows[order] if len(rows) else order
     return Batches(chosen.reshape(len(clients), most, width), counts, steps)
+
+
+def _is_whole(sizes: I64, steps: I64, width: int) -> bool:
+    """Return whether clients of one size take the same whole batches of one epoch, so that nothing is padded."""
+    if not len(sizes) or not steps[0] or not width < sizes[0] >= steps[0] * width:
+        return False
+    return bool((sizes == sizes[0]).all() and (steps == steps[0]).all())
+
+
+def _whole(rows: I64, steps: I64, width: int) -> Batches:
+    """Return whole batches of clients with the same number of steps from their rows in order, (K, S * B)."""
+    counts = np.full((len(steps), int(steps[0])), width)
+    return Batches(rows.reshape(*counts.shape, width), counts, steps)
 
 
 def _alike(sizes: I64) -> list[I64]:

@@ -10,6 +10,8 @@ within it. A straight path at constant speed, d_s = s^2, is overestimated by les
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -32,6 +34,18 @@ def is_measured(step: int) -> bool:
 def is_placed(step: int) -> bool:
     """Return whether the distance after local step `step` (from 1) is measured: 1, 2, ..., 16, 32, 64, ..."""
     return step <= EXACT_STEPS or is_measured(step)
+
+
+@cache
+def measured_steps(last: int) -> tuple[int, ...]:
+    """Return the local steps up to `last` whose gradients are measured."""
+    return tuple(filter(is_measured, range(1, last + 1)))
+
+
+@cache
+def placed_steps(last: int) -> tuple[int, ...]:
+    """Return the local steps up to `last` after which the distance is measured."""
+    return tuple(filter(is_placed, range(1, last + 1)))
 
 
 def distances(params: Mapping[str, Tensor], layout: Layout, anchor: Tensor) -> Tensor:
@@ -99,8 +113,7 @@ class PathMeter:
                     total[:k] += square
                 else:
                     passed = steps - last_step[:k]
-                    between = np.where(passed > 1, 0.5 * (passed - 1) * (last[:k] + square), 0.0)
-                    total[:k] += np.where(passed > 0, between + square, 0.0)
+                    total[:k] += np.where(passed > 0, _between(passed, last[:k], square), 0.0)
                 last[:k], last_step[:k] = square, steps
         drift: F64 = total / np.maximum(last_step, 1)
         return drift
@@ -110,6 +123,53 @@ class PathMeter:
         flat = _joined(self._distances).astype(np.float64)
         flat *= flat
         return _parted(flat, self._distances)
+
+
+@dataclass(frozen=True)
+class MeasuredPaths:
+    """The measures of K clients whose local steps were all taken at once, in decreasing order of steps.
+
+    Attributes:
+        steps: local steps of each, int64 (K,).
+        gradients: squared gradient norms at the measured steps, float64 (M, K); 0 after a client's last step.
+        distances: distances from the start after the placed steps, float64 (Q, K); likewise.
+        ends: distances after each client's last step, float64 (K,).
+    """
+
+    steps: I64
+    gradients: F64
+    distances: F64
+    ends: F64
+
+    def gradient_norm(self) -> F64:
+        """Return the largest measured gradient norm, float64 (K,)."""
+        largest: F64 = np.sqrt(self.gradients.max(axis=0, initial=0.0))
+        return largest
+
+    def drift(self) -> F64:
+        """Return the mean squared distance over the local steps, float64 (K,); the same bits as `PathMeter.drift`."""
+        steps = self.steps
+        if not len(self.distances):
+            return np.zeros(len(steps))
+        with np.errstate(invalid="ignore", over="ignore"):
+            squares = self.distances * self.distances
+            # Step after step: `sum` would pair the numbers of a single client.
+            total = np.add.accumulate(squares[:EXACT_STEPS], axis=0)[-1].copy()
+            passed = np.minimum(steps, EXACT_STEPS)
+            last = squares[passed - 1, np.arange(len(steps))]
+            for place, step in enumerate(placed_steps(int(steps[0]))[EXACT_STEPS:], EXACT_STEPS):
+                reached, square = steps >= step, squares[place]
+                total += np.where(reached, _between(step - passed, last, square), 0.0)
+                passed, last = np.where(reached, step, passed), np.where(reached, square, last)
+            total += np.where(steps > passed, _between(steps - passed, last, self.ends * self.ends), 0.0)
+        drift: F64 = total / np.maximum(steps, 1)
+        return drift
+
+
+def _between(passed: I64 | F64, last: F64, square: F64) -> F64:
+    """Return the sum of squared distances over the steps since the last one that was placed, by trapezoids."""
+    found: F64 = np.where(passed > 1, 0.5 * (passed - 1) * (last + square), 0.0) + square
+    return found
 
 
 def _joined(stored: list[Tensor]) -> F64:

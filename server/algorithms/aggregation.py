@@ -221,6 +221,8 @@ def convex(weights: F64) -> F64:
 
 def weighted_sum(weights: F64, rows: Tensor) -> Tensor:
     """Return sum_k weights[k] rows[k], rows [K, P] -> [P]. A weight of 0 leaves its row out, also one of nan."""
+    if not rows.shape[1]:  # a model without buffers
+        return rows.new_zeros(0)
     counted = weights != 0
     if not counted.all():
         rows = torch.where(torch.from_numpy(counted).to(rows.device)[:, None], rows, 0.0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from clients.core.arrays import F64, I64
+from clients.core.arrays import F64, I64, Bool
 from server.dispersion.measures import Dispersion
 
 LEVELS: Mapping[str, float] = {"min": 0.0, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
@@ -27,18 +28,33 @@ def quantiles(values: F64) -> dict[str, float]:
     return dict(zip(LEVELS, _quantiles(values[None])[0].tolist(), strict=True))
 
 
+def spreads(rows: F64) -> list[dict[str, float]]:
+    """Return mean and quantiles of each row of [M, K]; of all measures of a round at once, they cost as one."""
+    with np.errstate(invalid="ignore"):
+        means = rows.mean(axis=1).tolist()
+    levels = _quantiles(rows).tolist()
+    return [{"mean": mean, **dict(zip(LEVELS, row, strict=True))} for mean, row in zip(means, levels, strict=True)]
+
+
 def _quantiles(rows: F64) -> F64:
     """Quantiles of each row of [M, K], as [M, levels]."""
     last = rows.shape[1] - 1
-    position = _LEVELS * last
-    below = position.astype(np.int64)
-    part = position - below
+    below, above, part, is_on_client = _places(last)
     ordered = np.sort(rows, axis=1)
-    low, high = ordered[:, below], ordered[:, np.minimum(below + 1, last)]
+    low, high = ordered[:, below], ordered[:, above]
     with np.errstate(invalid="ignore"):
-        found: F64 = np.where((part == 0.0) | (low == high), low, low * (1.0 - part) + high * part)
+        found: F64 = np.where(is_on_client | (low == high), low, low * (1.0 - part) + high * part)
     found[np.isnan(ordered[:, last])] = np.nan  # a sort puts nan last
     return found
+
+
+@lru_cache(maxsize=64)
+def _places(last: int) -> tuple[I64, I64, F64, Bool]:
+    """Return the clients below and above each level, the part of the way between them, and whether it is 0."""
+    position = _LEVELS * last
+    below = position.astype(np.int64)
+    part: F64 = position - below
+    return below, np.asarray(np.minimum(below + 1, last), np.int64), part, np.asarray(part == 0.0)
 
 
 def worst(clients: I64, values: F64, k: int = 5, *, lowest: bool = False) -> list[tuple[int, float]]:
@@ -50,8 +66,12 @@ def worst(clients: I64, values: F64, k: int = 5, *, lowest: bool = False) -> lis
         >>> worst(np.array([7, 3, 5]), np.array([0.5, 2.0, 0.5]), k=2)
         [(3, 2.0), (5, 0.5)]
     """
-    badness = np.where(np.isnan(values), np.inf, -values if lowest else values)
-    order = np.lexsort((clients, -badness, ~np.isnan(values)))[:k]
+    badness = -values if lowest else values
+    missing = np.isnan(badness)
+    if not missing.any() and (clients[:-1] < clients[1:]).all():
+        order = np.argsort(-badness, kind="stable")[:k]
+    else:
+        order = np.lexsort((clients, -np.where(missing, np.inf, badness), ~missing))[:k]
     return list(zip(clients[order].tolist(), values[order].tolist(), strict=True))
 
 
@@ -60,7 +80,20 @@ def named(found: list[tuple[int, float]], names: Callable[[int], str]) -> list[d
     return [{"client": client, "name": names(client), "value": value} for client, value in found]
 
 
-def summary(dispersion: Dispersion, clients: I64, names: Callable[[int], str] = str, *, k: int = 5) -> dict[str, Any]:
+def measured(dispersion: Dispersion) -> dict[str, F64]:
+    """Return the measures of each client, by name."""
+    arrays = {"update_norm": dispersion.update_norm, "cosine": dispersion.cosine, "distance": dispersion.distance}
+    return {name: values for name, values in arrays.items() if values is not None}
+
+
+def summary(
+    dispersion: Dispersion,
+    clients: I64,
+    names: Callable[[int], str] = str,
+    *,
+    k: int = 5,
+    levels: Sequence[dict[str, float]] | None = None,
+) -> dict[str, Any]:
     """Return the dispersion of a round for the record: plain floats, strings, lists and dictionaries.
 
     Args:
@@ -68,6 +101,7 @@ def summary(dispersion: Dispersion, clients: I64, names: Callable[[int], str] = 
         clients: the clients' indices (K,), in the order of its arrays.
         names: client index -> its display name (`FederationFacts.client_name`).
         k: how many of the worst clients are named.
+        levels: `spreads` of the `measured` arrays; None makes them.
 
     Returns:
         The scalars by their names; `by_layer`: layer -> dispersion and norm; the mean and quantiles of each array;
@@ -75,25 +109,20 @@ def summary(dispersion: Dispersion, clients: I64, names: Callable[[int], str] = 
         value. A measure that was not taken is None, and `not_measured` gives the reason.
     """
     assert len(clients) == len(dispersion.update_norm)
-    arrays = {"update_norm": dispersion.update_norm, "cosine": dispersion.cosine, "distance": dispersion.distance}
-    measured = {name: values for name, values in arrays.items() if values is not None}
-    rows = np.stack(list(measured.values()))
-    with np.errstate(invalid="ignore"):
-        means = rows.mean(axis=1).tolist()
+    arrays = measured(dispersion)
     found: dict[str, Any] = {
         "update_dispersion": dispersion.update_dispersion,
         "gradient_diversity": dispersion.gradient_diversity,
         "aggregate_norm": dispersion.aggregate_norm,
     }
-    found.update(dict.fromkeys(arrays))
-    for name, mean, levels in zip(measured, means, _quantiles(rows).tolist(), strict=True):
-        found[name] = {"mean": mean, **dict(zip(LEVELS, levels, strict=True))}
+    found.update(dict.fromkeys(("update_norm", "cosine", "distance")))
+    found.update(zip(arrays, levels or spreads(np.stack(list(arrays.values()))), strict=True))
     found["by_layer"] = {
         layer: {"update_dispersion": part, "aggregate_norm": norm}
         for layer, (part, norm) in dispersion.by_layer.items()
     }
     found["worst"] = {
-        name: named(worst(clients, values, k, lowest=name == "cosine"), names) for name, values in measured.items()
+        name: named(worst(clients, values, k, lowest=name == "cosine"), names) for name, values in arrays.items()
     }
     if dispersion.reason:
         found["not_measured"] = dispersion.reason

@@ -20,7 +20,7 @@ from clients.flower.messages import CohortMessages, CohortReplies
 from clients.training.work import CohortUpdate
 from server.dispersion.histograms import EDGES, counted
 from server.dispersion.measures import Dispersion
-from server.dispersion.summary import named, quantiles, summary, worst
+from server.dispersion.summary import measured, named, spreads, summary, worst
 from server.record.jsonlines import Line
 from server.rounds.cohort_sum import CohortResult
 from server.rounds.data_metrics import data_line
@@ -72,10 +72,14 @@ def measure_cohort(
         return CohortMetrics(line | ({"not_measured": why} if problem else {}), {})
     update, names = total.update, population.federation.client_name
     dispersion, used = total.dispersion, total.weights != 0  # an update that is left out does not count
-    parts = [_training(update, population.federation)]
     if dispersion is None:
-        parts.append({"not_measured": ALL_LEFT_OUT})
+        parts = [_training(update, population.federation), {"not_measured": ALL_LEFT_OUT}]
+    elif used.all():  # all measures together cost as one
+        own, *levels = spreads(np.stack([update.client_drift, *measured(dispersion).values()]))
+        parts = [_training(update, population.federation, own)]
+        parts.append(summary(dispersion, update.clients, names, levels=levels))
     else:
+        parts = [_training(update, population.federation)]
         parts.append(summary(dispersion.over(used), update.clients[used], names))
     not_measured = [part.pop("not_measured") for part in parts if "not_measured" in part]
     for part in parts:
@@ -102,16 +106,17 @@ def _counts(sent: Sequence[Message], replies: Replies) -> Line:
     return {"cohort": sent.num_clients, "respondents": respondents, "failures": failures, "rejected": rejected}
 
 
-def _training(update: CohortUpdate, facts: FederationFacts) -> Line:
-    """Return losses, steps, client drift and gradient norms of a cohort."""
+def _training(update: CohortUpdate, facts: FederationFacts, levels: dict[str, float] | None = None) -> Line:
+    """Return losses, steps, client drift and gradient norms of a cohort; `levels`: `spreads` of its client drift."""
     known = np.isfinite(update.train_loss) | (update.local_steps > 0)
     weights = facts.weights_of(update.clients, update.num_examples) * known
-    loss = float(np.average(np.where(known, update.train_loss, 0.0), weights=weights)) if weights.any() else None
+    total = weights.sum()
+    loss = float((np.where(known, update.train_loss, 0.0) * weights).sum() / total) if total else None
     line: Line = {"train_loss": loss, "local_steps": int(update.local_steps.sum())}
     if (update.train_errors >= 0).all():
         line["train_errors"] = int(update.train_errors.sum())
     if not np.isnan(update.client_drift).all() or (update.local_steps > 0).any():
-        line["client_drift"] = {"mean": float(update.client_drift.mean())} | quantiles(update.client_drift)
+        line["client_drift"] = levels or spreads(update.client_drift[None])[0]
         line["worst_client_drift"] = named(worst(update.clients, update.client_drift), facts.client_name)
         line["largest_gradient_norm"] = float(update.gradient_norm.max())
     else:

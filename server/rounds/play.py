@@ -98,7 +98,8 @@ def record_of(experiment: Experiment, state: ServerState) -> ArrayRecord:
     """Return the record that carries a state's model."""
     if isinstance(state.arrays, ArrayRecord):
         return state.arrays
-    return experiment.codec.encode(state.params, state.buffers)
+    encode = experiment.codec.encode if experiment.is_foreign else experiment.codec.record_of
+    return encode(state.params, state.buffers)
 
 
 def _receive(experiment: Experiment, sent: Sequence[Message]) -> Replies:
@@ -169,7 +170,10 @@ def _advance(experiment: Experiment, state: ServerState, arrays: ArrayRecord | N
 
 def _evaluate_clients(experiment: Experiment, new: ServerState) -> tuple[Line, dict[str, Array], list[dict[str, Any]]]:
     """Return the metrics of a federated evaluation, a row for each client, and events."""
-    strategy, arrays = experiment.strategy, record_of(experiment, new)
+    strategy, own = experiment.strategy, experiment.own
+    if own is not None and not experiment.is_foreign and not len(own.federation.evaluated(new.round_index)):
+        return {}, {}, []
+    arrays = record_of(experiment, new)
     with _naming(experiment, "configure_evaluate"):
         config = ConfigRecord({ROUND: new.round_index})
         sent = _sequence(strategy.configure_evaluate(new.round_index, arrays, config, experiment.grid))

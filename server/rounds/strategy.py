@@ -113,7 +113,8 @@ class FederatedStrategy(Strategy):
         self.state = replace(new, buffers=kept)
         update = found.update
         weights = self.federation.facts.weights_of(update.clients, np.maximum(update.num_examples, 1))
-        loss = float(np.average(update.train_loss, weights=weights if weights.any() else None))
+        total = weights.sum()
+        loss = float((update.train_loss * weights).sum() / total if total else update.train_loss.mean())
         return self.federation.codec.encode(new.params, kept), MetricRecord({"train_loss": loss})
 
     def configure_evaluate(
@@ -169,7 +170,7 @@ class FederatedStrategy(Strategy):
         """Return what weights follow from; a respondent that is left out was drawn 0 times."""
         federation = self.federation
         cohort = federation.sampler.draw(round_index)
-        if np.array_equal(facts.clients, cohort.clients):
+        if facts.clients is cohort.clients or np.array_equal(facts.clients, cohort.clients):
             draws = cohort.draws
         else:
             draws = np.ones(len(facts.clients), np.int64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -38,4 +40,7 @@ def norm(vector: Tensor) -> float:
         >>> norm(torch.tensor([3.0, 4.0]))
         5.0
     """
-    return float(square_sums(vector[None]).sqrt())
+    if len(vector) >= LONG:
+        return float(square_sums(vector[None]).sqrt())
+    found = float(torch.linalg.vector_norm(vector[None], dim=-1))
+    return math.sqrt(found * found)  # as of `square_sums`, without its small tensors

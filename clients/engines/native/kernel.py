@@ -18,7 +18,7 @@ from torch import Tensor
 from clients.core.arrays import F64, I64
 from clients.engines.native.threads import kernel_threads
 from clients.training.local import Batches
-from clients.training.path_measures import EXACT_STEPS, is_measured, is_placed
+from clients.training.path_measures import EXACT_STEPS, measured_steps, placed_steps
 
 SLICE_SECONDS = 0.1
 """A call returns about so often: for progress, and for Ctrl-C."""
@@ -126,8 +126,7 @@ class Kernel(ABC):
         steps = np.ascontiguousarray(batches.steps, np.int64)
         rows, counts = np.ascontiguousarray(batches.rows), np.ascontiguousarray(batches.counts)
         features, targets, start = self._features(features), self._targets(targets), start.contiguous()
-        measured = sum(map(is_measured, range(1, most + 1)))
-        placed = sum(map(is_placed, range(1, most + 1)))
+        measured, placed = len(measured_steps(most)), len(placed_steps(most))
         out = Trained(
             start.new_empty(k, len(start)), np.zeros(k), np.zeros(k, np.int64), np.zeros((measured, k)),
             np.zeros((placed, k)), np.zeros(k),
@@ -203,7 +202,8 @@ def raise_for(error: int) -> None:
 
 def at(array: np.ndarray[tuple[int, ...], np.dtype[np.int64 | np.float64]]) -> int:
     """Return the address of an array."""
-    return int(array.ctypes.data)
+    address: int = array.__array_interface__["data"][0]  # half the cost of `ctypes.data`
+    return address
 
 
 def type_obstacle(dtype: torch.dtype, device: torch.device) -> str:

@@ -11,7 +11,7 @@ from clients.core.examples import CohortData
 from clients.engines.native.kernel import Kernel, Trained
 from clients.engines.progress import Progress
 from clients.training.local import Batches
-from clients.training.path_measures import PathMeter, is_placed
+from clients.training.path_measures import MeasuredPaths
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
 
@@ -30,26 +30,22 @@ class KernelRun:
     ) -> None:
         self._kernel, self._task, self._work = kernel, task, work
         self._data, self._batches, self._progress = data, batches, progress
-        self.meter = PathMeter(work.num_clients)
         self._trained: Trained | None = None
 
     def play(self) -> None:
-        """Take every local step, and hand the meter what was measured."""
-        task, steps = self._task, self._batches.steps
+        """Take every local step."""
+        task = self._task
         lr = task.local.lr(self._work.round_index)
-        self._trained = trained = self._kernel.train(
+        self._trained = self._kernel.train(
             self._data.features, self._data.targets, self._batches, self._work.params, lr=lr,
             shrink=1 - lr * task.local.l2, advance=self._progress.add if self._progress else None,
         )  # fmt: skip
-        longest = int(steps.max(initial=0))
-        active = np.searchsorted(-steps, -np.arange(1, longest + 1), side="right")
-        for norms, k in zip(trained.gradients, active[[2**i - 1 for i in range(len(trained.gradients))]], strict=True):
-            self.meter.gradient(torch.from_numpy(norms[:k]))
-        placed = [s for s in range(1, longest + 1) if is_placed(s)]
-        for step, distances in zip(placed, trained.distances, strict=True):
-            self.meter.position(step, torch.from_numpy(distances[: active[step - 1]]))
-        if not all(map(is_placed, steps.tolist())):
-            self.meter.position(steps, torch.from_numpy(trained.ends))
+
+    @property
+    def meter(self) -> MeasuredPaths:
+        """The measures along each client's path."""
+        found = self._result
+        return MeasuredPaths(self._batches.steps, found.gradients, found.distances, found.ends)
 
     @property
     def _result(self) -> Trained:

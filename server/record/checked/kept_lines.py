@@ -97,13 +97,18 @@ class KeptLines(Sequence[Line]):
 
 def _packed(lines: list[Line]) -> bytes:
     """Pack lines. The bytes stay in this process: `marshal` differs between versions of Python."""
-    return zlib.compress(marshal.dumps(_plain(lines)), 6)
+    return zlib.compress(marshal.dumps(_plain(lines)), 1)  # a third of the time of level 6, for 8% more bytes
 
 
 def _plain(value: Any) -> Any:
     """Return a value with arrays as lists, as the record has them."""
-    if type(value) in _PLAIN:  # nearly all values; asking what else a value is costs ten times as much
+    kind = type(value)  # asking what else a value is costs ten times as much
+    if kind in _PLAIN:
         return value
+    if kind is dict:  # plain values are nearly all: they cost no call
+        return {key: item if type(item) in _PLAIN else _plain(item) for key, item in value.items()}
+    if kind is list:
+        return [item if type(item) in _PLAIN else _plain(item) for item in value]
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

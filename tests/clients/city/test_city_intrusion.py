@@ -273,3 +273,13 @@ def test_source_follows_its_task_families_and_device_types() -> None:
 def test_mistakes_are_named(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         IntrusionOptions(**changed)
+
+
+def test_device_is_made_alike_alone_and_after_others() -> None:
+    world, options = make_world(WorldOptions(), 0), IntrusionOptions(clients=60)
+    source, other = (intrusion_source(options, world, 0) for _ in range(2))
+    for few in (np.array([20, 21]), np.array([59]), np.array([4, 9]), np.array([5, 4]), np.arange(0)):
+        source.make(np.arange(60), "train")
+        other.make(np.array([0]), "test")  # forgets the devices before
+        for made, expected in zip(source.make(few, "train"), other.make(few, "train"), strict=True):
+            assert made.tobytes() == expected.tobytes()

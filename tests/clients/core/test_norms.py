@@ -42,3 +42,10 @@ def test_numbers_that_are_not_finite_pass():
     found = square_sums(long)
     assert found[0].isnan()
     assert found[1].isinf()
+
+
+def test_norm_of_a_short_vector_has_the_bits_of_its_squares():
+    for size in (0, 1, 7, 610, LONG - 1):
+        vector = torch.randn(size, generator=torch.Generator().manual_seed(size))
+        assert norm(vector) == float(square_sums(vector[None]).sqrt())
+    assert norm(torch.full((3,), 3e38)) == float("inf")

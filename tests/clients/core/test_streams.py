@@ -157,3 +157,10 @@ def test_choose_takes_every_element_equally_often() -> None:
 def test_generators_repeat_and_differ() -> None:
     assert streams.generator(1, "a", 2).random() == streams.generator(1, "a", 2).random()
     assert streams.generator(1, "a", 2).random() != streams.generator(1, "a", 3).random()
+
+
+def test_kept_counters_cannot_be_written_to() -> None:
+    key = streams.keys(1, "test")
+    before = streams.hashes(key, 5)
+    before[:] = 0
+    assert streams.hashes(key, 5).all()

@@ -39,3 +39,22 @@ def test_other_vectors_of_equal_values_are_their_own() -> None:
     codec.encode(other, buffers)
     assert codec.decode(record)[0] is not one
     assert codec.decode(codec.encode(one, buffers))[0] is one
+
+
+def test_record_of_the_vectors_encoded_last_is_made_once() -> None:
+    codec, params, buffers = a_codec(), torch.arange(6.0), torch.zeros(0)
+    record = codec.encode(params, buffers)
+    assert codec.record_of(params, buffers) is record
+    params += 1
+    assert codec.decode(codec.record_of(params, buffers))[0].tolist() == params.tolist()
+
+
+def test_record_that_was_changed_is_made_anew() -> None:
+    codec, params, buffers = a_codec(), torch.arange(6.0), torch.zeros(0)
+    other = a_codec().encode(torch.zeros(6), buffers)[PARAMETERS]
+    codec.encode(params, buffers)[PARAMETERS] = other
+    assert a_codec().decode(codec.record_of(params, buffers))[0].tolist() == params.tolist()
+    codec.record_of(params, buffers)[PARAMETERS].data = other.data
+    assert a_codec().decode(codec.record_of(params, buffers))[0].tolist() == params.tolist()
+    del codec.record_of(params, buffers)[PARAMETERS]
+    assert list(codec.record_of(params, buffers)) == [PARAMETERS]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clients.core.errors import UserError
-from clients.training.local import check_batches_of_one, count_steps, plan_batches
+from clients.training.local import batches_per_epoch, check_batches_of_one, count_steps, plan_batches
 from clients.training.options import LocalOptions
 
 SEED = 5
@@ -158,3 +158,19 @@ def test_batches_of_one_are_found():
 def test_invalid_options_are_named(options, message):
     with pytest.raises(UserError, match=message):
         LocalOptions(**options)
+
+
+@pytest.mark.parametrize("steps", [None, 3, 4, 5])
+def test_batches_of_equal_clients_are_those_they_have_beside_unequal_ones(steps):
+    local = LocalOptions(batch_size=10, local_steps=steps, local_epochs=None if steps else 1)
+    alone, beside = plan(local, [40] * 5), plan(local, [40] * 5 + [7])
+    for k in range(5):
+        assert lists(alone, k) == lists(beside, k)
+    assert alone.counts.tolist() == beside.counts[:5].tolist()
+    assert alone.rows.flags.c_contiguous
+
+
+def test_dropped_rest_leaves_whole_batches_of_each_client():
+    sizes = np.array([0, 3, 10, 25])
+    assert batches_per_epoch(LocalOptions(batch_size=10, drop_last=True), sizes).tolist() == [0, 1, 1, 2]
+    assert batches_per_epoch(LocalOptions(batch_size=10), sizes).tolist() == [0, 1, 1, 3]

@@ -5,9 +5,20 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clients.core.parameters import Layout
-from clients.training.path_measures import PathMeter, distances, is_measured, is_placed, squared_norms
+from clients.training.path_measures import (
+    MeasuredPaths,
+    PathMeter,
+    distances,
+    is_measured,
+    is_placed,
+    measured_steps,
+    placed_steps,
+    squared_norms,
+)
 
 
 def test_measured_steps_are_powers_of_two():
@@ -97,3 +108,43 @@ def test_squared_norms_of_scalars_and_of_one_tensor():
     assert found.tolist() == pytest.approx([6.0, 13.0])
     assert found.dtype == torch.float64
     assert squared_norms({"w": torch.tensor([2.0])}).tolist() == [4.0]
+
+
+@given(
+    steps=st.lists(st.integers(0, 150), min_size=1, max_size=6),
+    seed=st.integers(0, 2**32),
+    broken=st.sampled_from([0.5, math.inf, math.nan]),
+)
+def test_measures_of_whole_paths_have_the_bits_of_a_meters(steps, seed, broken):
+    random = np.random.default_rng(seed)
+    taken = np.sort(np.array(steps))[::-1].copy()
+    last = int(taken[0])
+    measured, placed = (np.array(found(last), np.int64)[:, None] for found in (measured_steps, placed_steps))
+    norms = np.where(measured <= taken, random.random((len(measured), len(taken))), 0.0)
+    away = np.where(placed <= taken, 10.0 * random.random((len(placed), len(taken))), 0.0)
+    away[:1, 0] *= broken
+    ends = 10.0 * random.random(len(taken))
+    for k, step in enumerate(taken):
+        if is_placed(int(step)) and step:
+            ends[k] = away[placed[:, 0] == step, k][0]
+    meter = PathMeter(len(taken))
+    for step, row in zip(measured[:, 0].tolist(), norms, strict=True):
+        meter.gradient(torch.from_numpy(row[taken >= step]))
+    for step, row in zip(placed[:, 0].tolist(), away, strict=True):
+        meter.position(step, torch.from_numpy(row[taken >= step]))
+    meter.position(taken, torch.from_numpy(ends))
+    found = MeasuredPaths(taken, norms, away, ends)
+    assert found.drift().tobytes() == meter.drift().tobytes()
+    assert found.gradient_norm().tobytes() == meter.gradient_norm().tobytes()
+
+
+def test_drift_of_a_whole_path_is_the_mean_over_steps_of_the_interpolated_squares():
+    distances = np.array([[1.0, 2.0], [2.0, 0.0]])
+    found = MeasuredPaths(np.array([2, 1]), np.array([[4.0, 9.0], [16.0, 0.0]]), distances, np.array([2.0, 2.0]))
+    assert found.drift().tolist() == [2.5, 4.0]
+    assert found.gradient_norm().tolist() == [4.0, 3.0]
+    straight = np.array([float(s) for s in placed_steps(40)])[:, None]
+    long = MeasuredPaths(np.array([40]), np.zeros((6, 1)), straight, np.array([40.0]))
+    below = sum(s * s for s in range(1, 17)) + sum(256 + (1024 - 256) * (s - 16) / 16 for s in range(17, 33))
+    by_hand = below + sum(1024 + (1600 - 1024) * (s - 32) / 8 for s in range(33, 41))
+    assert long.drift().tolist() == pytest.approx([by_hand / 40])

@@ -260,3 +260,9 @@ def test_weighted_sum_leaves_out_rows_of_weight_zero():
     assert weighted_sum(np.array([0.5, 0.0, 0.25]), rows).tolist() == [1.5, -1.0]
     assert weighted_sum(np.array([0.5, 1.0, 0.25]), rows).isnan().all()
     assert rows.isnan().sum() == 2, "the rows stay as they are"
+
+
+def test_sum_of_rows_without_numbers_has_none():
+    found = weighted_sum(np.array([0.25, 0.75]), torch.zeros(2, 0, dtype=torch.float64))
+    assert found.shape == (0,)
+    assert found.dtype == torch.float64

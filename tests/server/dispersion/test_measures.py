@@ -20,7 +20,7 @@ from server.dispersion.measures import (
     measure_dispersion,
     of_aggregate,
 )
-from server.dispersion.summary import LEVELS, quantiles, summary, worst
+from server.dispersion.summary import LEVELS, quantiles, spreads, summary, worst
 
 LAYERS = (("first.weight", 0, 5), ("first.bias", 5, 6), ("second", 6, 11))
 
@@ -443,3 +443,21 @@ def test_weights_of_any_type_are_normalised_in_float64(convert):
     found, expected = (measure_dispersion(updates, w, layers=LAYERS) for w in (convert(exact), exact))
     assert found.update_dispersion == expected.update_dispersion
     assert found.update_dispersion == pytest.approx(naive(updates, exact)["dispersion"], rel=1e-12)
+
+
+@given(
+    values=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 2.0, math.inf, -math.inf, math.nan]), min_size=1, max_size=9),
+    lowest=st.booleans(),
+)
+def test_worst_does_not_depend_on_the_order_of_clients(values, lowest):
+    clients = np.arange(10, 10 + len(values))
+    found = worst(clients, np.array(values), k=4, lowest=lowest)
+    turned = worst(clients[::-1], np.array(values)[::-1], k=4, lowest=lowest)
+    assert [client for client, _ in found] == [client for client, _ in turned]
+
+
+def test_spreads_have_mean_and_quantiles_of_each_row():
+    rows = np.array([[1.0, 3.0, 8.0], [2.0, 2.0, math.nan]])
+    first, second = spreads(rows)
+    assert first == {"mean": 4.0} | quantiles(rows[0])
+    assert all(map(math.isnan, second.values()))
