@@ -8,7 +8,7 @@ from clients.engines.base import Engine
 from clients.training.client_states import BUFFERS
 from clients.training.work import LocalWork
 from server.algorithms.algorithm import Algorithm
-from server.dispersion.measures import Layers
+from server.dispersion.sums import Layers
 from simulator.workers.arena import Arena
 from simulator.workers.workplace import Job, Workplace
 

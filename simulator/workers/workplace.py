@@ -20,7 +20,7 @@ from clients.training.task import LearningTask
 from clients.training.uplink import IDENTITY
 from clients.training.work import CohortWork, LocalWork
 from server.algorithms.aggregation import Aggregation
-from server.dispersion.measures import Layers
+from server.dispersion.sums import Layers
 from server.rounds.cohort_sum import CohortSum, SumPlan
 from simulator.workers.arena import Arena
 from simulator.workers.messages import (

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import server.dispersion.measures as drift_module
 from clients.core.streams import generator
+from server.dispersion import differences
 from server.dispersion.measures import (
     NOT_KEPT,
     DispersionStream,
@@ -51,7 +51,7 @@ def naive(updates, weights):
 
 @pytest.mark.parametrize("block", [1, 24, 1 << 18])
 def test_measure_equals_its_definition(block, monkeypatch):
-    monkeypatch.setitem(drift_module._BLOCK, "cpu", block)
+    monkeypatch.setitem(differences.BLOCK, "cpu", block)
     updates, weights = cohort()
     found, expected = measure_dispersion(updates, weights, layers=LAYERS), naive(updates, weights)
     np.testing.assert_allclose(found.update_norm, expected["norm"], rtol=1e-12)
@@ -296,7 +296,7 @@ def test_layers_that_do_not_tile_the_parameters_fail_an_assertion(layers):
 
 @pytest.mark.parametrize("block", [1, 24, 1 << 18])
 def test_coefficients_that_sum_to_something_else_scale_the_aggregate_alone(block, monkeypatch):
-    monkeypatch.setitem(drift_module._BLOCK, "cpu", block)
+    monkeypatch.setitem(differences.BLOCK, "cpu", block)
     updates, weights = cohort()
     one, whole = measure_dispersion(updates, weights, layers=LAYERS), naive(updates, weights)
     stream = DispersionStream(layers=LAYERS)
