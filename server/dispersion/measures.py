@@ -94,15 +94,14 @@ def measure_dispersion(
         along_norm = math.sqrt(sums.aggregate_square)
         lengths = norms * along_norm
         cosine = np.where(lengths == 0.0, 0.0, sums.dots / lengths)
-        mean_square, spread = by_layer(sums.mean**2, layers), by_layer(sums.spread, layers)
         found = Dispersion(
             update_norm=norms,
             cosine=cosine,
             distance=distances,
             aggregate_norm=total * along_norm,
-            update_dispersion=float(spread.sum()),
-            gradient_diversity=_ratio(_weighted(p * p, sums.squares), float(mean_square.sum())),
-            by_layer=_by_layer(layers, spread, total * np.sqrt(mean_square)),
+            update_dispersion=float(sums.spread.sum()),
+            gradient_diversity=_ratio(_weighted(p * p, sums.squares), float(sums.mean_square.sum())),
+            by_layer=_by_layer(layers, sums.spread, total * np.sqrt(sums.mean_square)),
         )
     return found if aggregate is None else of_aggregate(found, aggregate, layers, norm=along_norm)
 
@@ -147,12 +146,13 @@ class DispersionStream:
             self._norms.append(torch.linalg.vector_norm(pseudo_gradients.double(), dim=1).cpu().numpy())
             return
         p, weight = _shares(weights)
-        sums = exact_sums(Differences(pseudo_gradients), p)
+        sums = exact_sums(Differences(pseudo_gradients), p, self._layers)
+        assert sums.mean is not None, "exact sums have it"
         with np.errstate(all="ignore"):
-            spread = weight * by_layer(sums.spread, self._layers)
+            spread = weight * sums.spread
             squares = weight * weight * _weighted(p * p, sums.squares)
             self._norms.append(np.sqrt(sums.squares))
-        self._merge(weight, np.asarray(sums.mean, np.float64), spread, squares)
+        self._merge(weight, sums.mean, spread, squares)
 
     def merge(self, other: DispersionStream) -> None:
         """Add the tiles of another stream; its clients follow those of this one."""
@@ -243,7 +243,7 @@ def gradient_dissimilarity(gradients: Tensor, weights: Tensor | npt.NDArray[np.g
     whole = [("", 0, gradients.shape[1])]
     sums = sums_of(Differences(gradients), p, None, whole)
     with np.errstate(all="ignore"):
-        mean_square = float(by_layer(sums.mean**2, whole)[0])
+        mean_square = float(sums.mean_square[0])
         squares = _weighted(p, sums.squares)
     ratio = 1.0 if squares == 0.0 else _ratio(squares, mean_square)
     return Dissimilarity(float(sums.distances.sum()) / len(p), ratio)

@@ -1,9 +1,9 @@
-"""The sums behind a cohort's dispersion: by client, and by coordinate around the mean, in one pass over the updates."""
+"""The sums behind a cohort's dispersion: by client and by layer, in one pass over the updates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from clients.core.arrays import F64, Bool
 from clients.core.numbers.norms import square_sums
 from server.dispersion.differences import Differences
 
-Floats = np.ndarray[tuple[int], np.dtype[np.floating[Any]]]
 Layers = Sequence[tuple[str, int, int]]
 
 ALIKE = 1e-6
@@ -24,14 +23,25 @@ LEAST_SQUARE = 1e-30
 
 
 class Sums(NamedTuple):
-    """Sums of one set of clients: by client [K], and by coordinate [P] around their own mean."""
+    """Sums of one set of clients: by client [K], and by layer around their own mean.
+
+    Attributes:
+        squares: squared norms (K,).
+        distances: squared distances from the mean (K,).
+        dots: products with the aggregate (K,).
+        mean_square: squared norm of the mean in each layer.
+        spread: weighted mean of the squared distances in each layer.
+        aggregate_square: squared norm of the aggregate.
+        mean: the mean (P,); None where it was not kept.
+    """
 
     squares: F64
     distances: F64
     dots: F64
-    mean: Floats
-    spread: Floats
+    mean_square: F64
+    spread: F64
     aggregate_square: float
+    mean: F64 | None = None
 
 
 def sums_of(g: Differences, p: F64, aggregate: Tensor | None, layers: Layers) -> Sums:
@@ -47,43 +57,65 @@ def sums_of(g: Differences, p: F64, aggregate: Tensor | None, layers: Layers) ->
         layers: (name, start, end) of each layer.
     """
     if g.is_large and g.rows.dtype == torch.float32 and g.rows.device.type == "cpu":
-        found = _sums(g, p, aggregate, torch.float32)
-        if _is_exact(found, p > 0, layers):
+        found = _quick_sums(g, p, aggregate, layers)
+        if _is_exact(found, p > 0, g.rows.shape[1]):
             return found
-    return exact_sums(g, p, aggregate)
+    return exact_sums(g, p, layers, aggregate)
 
 
-def exact_sums(g: Differences, p: F64, aggregate: Tensor | None = None) -> Sums:
-    """Return the sums in float64; see `sums_of`."""
-    return _sums(g, p, aggregate, torch.float64)
-
-
-def _is_exact(found: Sums, counted: Bool, layers: Layers) -> bool:
+def _is_exact(found: Sums, counted: Bool, size: int) -> bool:
     """Return whether sums in float32 neither overflow nor underflow, and no layer's clients are nearly equal."""
-    with np.errstate(all="ignore"):
-        spread, mean_square = by_layer(found.spread, layers), by_layer(found.mean**2, layers)
-        values = (found.squares[counted], found.distances[counted], found.dots, spread, mean_square)
-        finite = all(bool(np.isfinite(v).all()) for v in values)
-        large = bool(found.squares.max() >= LEAST_SQUARE * len(found.mean))
-        return finite and large and bool((spread >= ALIKE * mean_square).all())
+    values = (found.squares[counted], found.distances[counted], found.dots[counted], found.spread, found.mean_square)
+    finite = all(bool(np.isfinite(v).all()) for v in values)
+    is_large = bool(found.squares.max() >= LEAST_SQUARE * size)
+    return finite and is_large and bool((found.spread >= ALIKE * found.mean_square).all())
 
 
-def _sums(g: Differences, p: F64, aggregate: Tensor | None, dtype: torch.dtype) -> Sums:
-    """Compute all sums in one pass, one block of columns at a time: blocks need little extra memory."""
+def _quick_sums(g: Differences, p: F64, aggregate: Tensor | None, layers: Layers) -> Sums:
+    """Compute all sums in float32, one block of columns at a time; blocks are added up in float64."""
+    assert len(g.rows) == len(p), "one weight a client"
+    starts(layers, g.rows.shape[1])
+    shares = torch.from_numpy(p).float()
+    left_out = None if (p > 0).all() else torch.from_numpy(p == 0)[:, None]
+    squares, dots, distances = torch.zeros((3, len(p)), dtype=torch.float64)
+    mean_square, spread = torch.zeros((2, len(layers)), dtype=torch.float64)
+    aggregate_square = torch.zeros(1, dtype=torch.float64)
+    for cut, block in g.blocks(torch.float32):
+        here = (block if left_out is None else block.masked_fill(left_out, 0.0)).T.mv(shares)
+        along = here if aggregate is None else aggregate[cut].float()
+        aggregate_square += square_sums(along[None])
+        squares += square_sums(block)
+        dots += block.mv(along)
+        distances += block.sub_(here).square_().sum(1)
+        if left_out is not None:
+            block.masked_fill_(left_out, 0.0)
+        around = block.T.mv(shares)
+        for number, (_, start, end) in enumerate(layers):
+            if start < cut.stop and end > cut.start:
+                part = slice(max(start, cut.start) - cut.start, min(end, cut.stop) - cut.start)
+                mean_square[number] += square_sums(here[None, part])[0]
+                spread[number] += around[part].sum(dtype=torch.float64)
+    return Sums(
+        squares.numpy(), distances.numpy(), dots.numpy(), mean_square.numpy(), spread.numpy(), float(aggregate_square)
+    )
+
+
+def exact_sums(g: Differences, p: F64, layers: Layers, aggregate: Tensor | None = None) -> Sums:
+    """Return the sums in float64; see `sums_of`. Blocks of columns need little extra memory."""
     clients, size = g.rows.shape
     device = g.rows.device
     assert clients == len(p), "one weight a client"
-    shares = torch.from_numpy(p).to(device, dtype)
-    left_out = None if (p > 0).all() else torch.from_numpy(p == 0).to(device)[:, None]
+    shares = torch.from_numpy(p).to(device)
+    left_out = None if (p > 0).all() else (shares == 0)[:, None]
     by_client = torch.zeros((3, clients), dtype=torch.float64, device=device)
-    mean, spread = torch.empty((2, size), dtype=dtype, device=device)
+    mean, spread = torch.empty((2, size), dtype=torch.float64, device=device)
     aggregate_square = torch.zeros((), dtype=torch.float64, device=device)
-    for cut, block in g.blocks(dtype):
+    for cut, block in g.blocks(torch.float64):
         summed = block if left_out is None else block.masked_fill(left_out, 0.0)
         here = torch.mv(summed.T, shares, out=mean[cut])
         along = here if aggregate is None else aggregate[cut].to(block)
-        aggregate_square += along.double().square().sum() if dtype != torch.float64 else along.dot(along)
-        by_client[0] += square_sums(block) if dtype != torch.float64 else _squares(block)
+        aggregate_square += along.dot(along)
+        by_client[0] += torch.linalg.vector_norm(block, dim=1).square_()
         by_client[1] += block.mv(along)
         block -= here
         block.square_()
@@ -92,17 +124,15 @@ def _sums(g: Differences, p: F64, aggregate: Tensor | None, dtype: torch.dtype) 
             block.masked_fill_(left_out, 0.0)
         torch.mv(block.T, shares, out=spread[cut])
     squares, dots, distances = by_client.cpu().numpy()
-    return Sums(squares, distances, dots, mean.cpu().numpy(), spread.cpu().numpy(), float(aggregate_square))
+    whole = mean.cpu().numpy()
+    with np.errstate(all="ignore"):
+        mean_square, around = by_layer(whole**2, layers), by_layer(spread.cpu().numpy(), layers)
+    return Sums(squares, distances, dots, mean_square, around, float(aggregate_square), whole)
 
 
-def _squares(block: Tensor) -> Tensor:
-    found: Tensor = torch.linalg.vector_norm(block, dim=1).square_()
-    return found
-
-
-def by_layer(values: Floats, layers: Layers) -> F64:
-    """Return the sum of values [P] over each layer, float64."""
-    found: F64 = np.add.reduceat(values, starts(layers, len(values)), dtype=np.float64)
+def by_layer(values: F64, layers: Layers) -> F64:
+    """Return the sum of values [P] over each layer."""
+    found: F64 = np.add.reduceat(values, starts(layers, len(values)))
     return found
 
 

@@ -1,5 +1,7 @@
 """Several workers are chosen where a trial shows that they pay; otherwise the reason says why there is one."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from simulator.engines import worker_count
 from simulator.engines.options import EngineOptions
 from simulator.engines.planner import plan_engine
 from simulator.engines.probe import Cost, largest_tile, make_sample
-from simulator.engines.timing import Stopwatch
+from simulator.engines.timing import Candidate, Stopwatch
 from simulator.engines.trial import Trial, TrialError
 from simulator.engines.worker_count import shared_width
 
@@ -179,6 +181,50 @@ def test_share_of_workers_is_judged_by_tiles_that_fit_it(task):
     assert (plan.workers, plan.tile) == (2, 10)
     plan = plan_engine(EngineOptions(kind="stacked"), task, 20, 10**6, watch=Flat, trial=FakeTrial())[1]
     assert (plan.workers, plan.tile) == (1, None)
+
+
+def test_slowest_worker_bounds_the_round(task):
+    """Two tiles of ten clients: the worker that is slower finishes last, however fast the other one is."""
+
+    class Unequal(FakeTrial):
+        def __call__(self, timings, **others):
+            found = super().__call__(timings, **others)
+            slow, fast = found.costs
+            return Trial((Cost(0.0, 1.7 * slow.step), Cost(0.0, 0.3 * fast.step)), 0.0, 0.0)
+
+    plan = planned(task, Unequal(), kind="stacked", tile=10)
+    assert plan.workers == 2
+    assert plan.round_seconds == pytest.approx(0.173, rel=0.01)
+    plan = planned(task, FakeTrial(), kind="stacked", tile=10)
+    assert plan.round_seconds == pytest.approx(0.103, rel=0.01)
+
+
+def test_one_process_and_workers_are_compared_by_the_same_clock(task):
+    """By the wall everything takes twice as long as by the processor's time, by which the race is run."""
+
+    class Busy(Watch):
+        def of(self, sample):
+            return Wall(sample, None)
+
+    class Wall(Watch):
+        def of(self, sample):
+            return Wall(sample, None)
+
+        def seconds(self, candidate, steps):
+            return 2 * super().seconds(candidate, steps)
+
+    def workers(factor):
+        return plan_engine(EngineOptions(native="never"), task, 20, LONG, watch=Busy, trial=FakeTrial(factor))[1]
+
+    plan = workers(1.2)
+    assert (plan.workers, plan.round_seconds) == (2, pytest.approx(0.243, rel=0.01))
+    assert workers(1.85).workers == 1
+
+
+def test_stopwatch_of_a_share_takes_the_time_of_the_wall(task):
+    sample, one = make_sample(task, 4), Candidate("plain", 1, 1)
+    assert Stopwatch(sample, None).clock(one) is time.thread_time
+    assert Stopwatch(sample, None).of(sample).clock(one) is time.perf_counter
 
 
 def test_tiles_are_equally_many_for_each_worker():
