@@ -129,6 +129,12 @@ class Workplace:
         self._evaluator.progress = self.engine.progress
         return self._evaluator
 
+    def whole(self, job: Message) -> Message:
+        """Return a job with what the server has broadcast through shared memory."""
+        names = job.head.get("broadcast", ())
+        assert self.arena is not None or not names, "the server shares memory with this worker"
+        return job if self.arena is None else Message(job.head, {**job.tensors, **self.arena.received(names)})
+
     def answer(self, job: Message) -> Message:
         """Do a job, and return its result, with the seconds that it took.
 
