@@ -446,11 +446,11 @@ def test_weights_of_any_type_are_normalised_in_float64(convert):
     assert found.update_dispersion == pytest.approx(naive(updates, exact)["dispersion"], rel=1e-12)
 
 
-def large(spread=1.0, seed=1, scale=1e-3):
+def large(spread=1.0, seed=1, scale=1e-3, center=1.0):
     """Return float32 parameters of seven clients around an anchor, enough for several blocks, and three layers."""
     random = generator(seed, "large")
     size = differences.BLOCK["cpu"]
-    anchor = torch.from_numpy(random.standard_normal(size)).float()
+    anchor = center * torch.from_numpy(random.standard_normal(size)).float()
     moved = random.standard_normal(size) + spread * random.standard_normal((7, size))
     rows = anchor - torch.from_numpy(scale * moved).float()
     return rows, anchor, (("first", 0, 10), ("second", 10, size // 3), ("third", size // 3, size))
@@ -481,10 +481,10 @@ def test_large_float32_updates_are_measured_as_in_float64(weights, with_aggregat
 @pytest.mark.parametrize(("spread", "scale"), [(1e-5, 1e-3), (0.0, 1e-3), (1.0, 1e-18), (1.0, 1e22)])
 def test_large_updates_that_float32_cannot_measure_are_measured_in_float64(spread, scale):
     """Clients are nearly equal, or squares leave the range of float32."""
-    rows, anchor, layers = large(spread, scale=scale)
-    rows = rows - anchor
+    rows, anchor, layers = large(spread, scale=scale, center=0.0)
     exact = measure_dispersion((-rows).double(), np.ones(7), layers=layers)
-    found = measure_dispersion(Differences(rows, torch.zeros_like(anchor)), np.ones(7), layers=layers)
+    assert exact.aggregate_norm > 0
+    found = measure_dispersion(Differences(rows, anchor), np.ones(7), layers=layers)
     assert_alike(found, exact, 1e-12)
 
 
