@@ -42,16 +42,14 @@ class Layout:
             for name, shape, start in zip(self.names, self.shapes, self.starts, strict=True)
         }
 
-    def flatten(self, tensors: Mapping[str, Tensor], *, lead: int = 0) -> Tensor:
-        """Concatenate named tensors [..., *shape] with `lead` leading axes to [..., size] (a copy)."""
+    def flatten(self, tensors: Mapping[str, Tensor], *, lead: int = 0, out: Tensor | None = None) -> Tensor:
+        """Concatenate named tensors [..., *shape] with `lead` leading axes to [..., size] (a copy), maybe in `out`."""
         assert self.names, "an empty layout has no vector to make"
-        return torch.cat(
-            [
-                tensors[name].flatten(lead) if shape else tensors[name].unsqueeze(-1)
-                for name, shape in zip(self.names, self.shapes, strict=True)
-            ],
-            dim=-1,
-        )
+        parts = [
+            tensors[name].flatten(lead) if shape else tensors[name].unsqueeze(-1)
+            for name, shape in zip(self.names, self.shapes, strict=True)
+        ]
+        return torch.cat(parts, dim=-1, out=out)
 
     def layers(self) -> list[tuple[str, int, int]]:
         """Return (module name, start, end) for consecutive tensors of one module; drift is reported by layer."""
@@ -87,12 +85,15 @@ def buffer_layout(module: nn.Module) -> Layout:
     return Layout.of((n, b) for n, b in module.named_buffers() if n in persistent and b.is_floating_point())
 
 
-def read_vector(module: nn.Module, layout: Layout) -> Tensor:
-    """Copy the tensors of `layout` out of a module, as one vector [size]."""
+def read_vector(module: nn.Module, layout: Layout, out: Tensor | None = None) -> Tensor:
+    """Copy the tensors of `layout` out of a module, as one vector [size]; `out` receives it, on any device."""
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     if not layout.names:
         return torch.zeros(0)
-    return layout.flatten({n: tensors[n].detach() for n in layout.names})
+    found = {n: tensors[n].detach() for n in layout.names}
+    if out is None or out.device == found[layout.names[0]].device:
+        return layout.flatten(found, out=out)
+    return out.copy_(layout.flatten(found))
 
 
 def write_vector(module: nn.Module, layout: Layout, flat: Tensor) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.core import streams
 from clients.core.arrays import F64, I64
@@ -27,6 +27,9 @@ from clients.training.work import CohortWork
 CHUNK = 1024
 """Examples that pass through a model together, and the blocks in which central examples are dealt to workers: the same
 number in every process. On one core an MLP and a GRU are as fast as with 4,096, and a CNN is a tenth faster."""
+PIECE = 128
+"""Examples that pass through 2-D convolutions together on a CPU, a part of a `CHUNK`: their activations fill a cache
+where those of 1,024 examples fill memory. 500 examples of McMahan's CNN take two thirds of the time of one piece."""
 KEPT_BYTES = 1 << 30
 """Central examples of at most so many bytes stay on a card."""
 
@@ -97,6 +100,8 @@ class Evaluator:
         self._tensors = [tensors_of(self._module, layout) for layout in self._layouts]
         self._seeding = Seeding(self._module, task.device) if may_draw(self._module) else None
         self._key = int(streams.keys(task.seed, "module/evaluation"))
+        convolves = any(isinstance(part, nn.Conv2d) for part in self._module.modules())
+        self._piece = PIECE if convolves and self._seeding is None and task.device.type == "cpu" else CHUNK
 
     def load(self, params: Tensor, buffers: Tensor) -> None:
         """Load a model for the calls that follow."""
@@ -125,7 +130,8 @@ class Evaluator:
     def _chunk(self, features: Tensor, number: int) -> Tensor:
         if self._seeding is not None:
             self._seeding.seed(self._key + number)
-        outputs: Tensor = self._module(self._there(cast_features(features, self.task.dtype)))
+        there = self._there(cast_features(features, self.task.dtype))
+        outputs: Tensor = torch.cat([self._module(piece) for piece in torch.split(there, self._piece)])
         if self.progress is not None:
             self.progress.add(len(features))
         return outputs

@@ -85,13 +85,14 @@ class PlainEngine:
         batches = draw_batches(task.local, data, steps, work.clients, seed=task.seed, round_index=work.round_index)
         placed, table = self._examples.place(data, batches.rows), _on(class_weight_table(task, data), task.device)
         updates, new = [], []
+        rows = work.params.new_empty(work.num_clients, self.task.parameters.size)
         for k in range(work.num_clients):
             weights = table[k] if table is not None else None
             state = {n: v[k] for n, v in client_state.items()}
-            update, kept = self._train_one(k, work, data, placed, batches, state, weights)
+            update, kept = self._train_one(k, work, data, placed, batches, state, weights, rows[k : k + 1])
             updates.append(update)
             new.append(kept)
-        update = replace(concatenate(updates), seconds=time.perf_counter() - started)
+        update = replace(_joined(updates, rows), seconds=time.perf_counter() - started)
         return update, {n: torch.stack([kept[n] for kept in new]) for n in new[0]} if new else {}
 
     def gradients(self, work: CohortWork) -> Tensor:
@@ -169,12 +170,14 @@ class PlainEngine:
         batches: Batches,
         state: dict[str, Tensor],
         weights: Tensor | None,
+        row: Tensor,
     ) -> tuple[CohortUpdate, dict[str, Tensor]]:
+        """Train client k; its parameters are written to `row` [1, P]."""
         task, local = self.task, self.task.local
         client = work.clients[k : k + 1]
         self._load(work.params, state.get(BUFFERS, work.buffers))
         start = work.params.to(task.device)
-        anchor = {n: v.clone() for n, v in task.parameters.views(start).items()}
+        anchor = task.parameters.views(start if work.rule.correct is None else start.clone())
         broadcast = {n: task.parameters.views(v.to(task.device)) for n, v in work.broadcast.items()}
         held = {n: task.parameters.views(v.to(task.device)) for n, v in state.items() if n in work.rule.client_state}
         lr = local.lr(work.round_index)
@@ -217,7 +220,7 @@ class PlainEngine:
                     meter.position(step, distances(here, task.parameters, start))
                 if self.progress is not None:
                     self.progress.add(1)
-        return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps))
+        return self._result(k, work, data, state, meter, (float(total), seen, int(errors), steps), row)
 
     def _seed(self, round_index: int, client: I64, step: int) -> None:
         """Seed the generators that the module may draw from by address; step 0 is the full-batch gradient."""
@@ -276,9 +279,10 @@ class PlainEngine:
         state: dict[str, Tensor],
         meter: PathMeter,
         counted: tuple[float, int, int, int],
+        row: Tensor,
     ) -> tuple[CohortUpdate, dict[str, Tensor]]:
         total, seen, errors, steps = counted
-        params = read_vector(self._module, self.task.parameters)[None].to(work.params.device)
+        params = read_vector(self._module, self.task.parameters, out=row[0])[None]
         buffers = read_vector(self._module, self.task.buffers)[None].to(work.buffers)
         stacked_state = {n: v[None] for n, v in state.items()}
         done = finish(self.task, self.gradients, client_slice(work, k), params, np.array([steps]), stacked_state)
@@ -298,6 +302,13 @@ class PlainEngine:
             fault_counts=data.client_fault_counts(k),
         )
         return update, {n: v[0] for n, v in done.client_state.items()}
+
+
+def _joined(updates: list[CohortUpdate], rows: Tensor) -> CohortUpdate:
+    """Join the updates of clients in order; their parameters are in `rows` [K, P], unless the uplink changed them."""
+    if any(u.params.data_ptr() != row.data_ptr() for u, row in zip(updates, rows, strict=True)):
+        return concatenate(updates)
+    return replace(concatenate([replace(u, params=u.params[:, :0]) for u in updates]), params=rows)
 
 
 def _on(table: Tensor | None, device: torch.device) -> Tensor | None:

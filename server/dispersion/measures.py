@@ -1,15 +1,14 @@
 """Dispersion of clients' updates: spread, diversity and cosines, by client and by layer.
 
-Every sum runs in float64 over differences from the mean, never as a difference of squares. So the dispersion is exact
-even where clients agree to seven digits.
+Every sum runs over differences from the mean, never as a difference of squares, in float64 or where that loses nothing
+in float32 (`sums`). So the dispersion is exact even where clients agree to seven digits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +16,10 @@ import torch
 from torch import Tensor
 
 from clients.core.arrays import F64, Bool
-
-Layers = Sequence[tuple[str, int, int]]
+from server.dispersion.differences import Differences
+from server.dispersion.sums import Layers, by_layer, exact_sums, sums_of
 
 NOT_KEPT = "not measured: the cohort's updates were not kept whole"
-_BLOCK = {"cpu": 1 << 18}
-"""Numbers in one block: on a CPU as many float64 as fit in the cache, elsewhere 2**26 (half a gigabyte)."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +61,8 @@ class Dispersion:
         return replace(self, update_norm=self.update_norm[chosen], cosine=cosine, distance=distance)
 
 
-class _Sums(NamedTuple):
-    """Sums of one set of clients: by client [K], and by coordinate [P] around their own mean."""
-
-    squares: F64
-    distances: F64
-    dots: F64
-    mean: F64
-    spread: F64
-    aggregate_square: float
-
-
 def measure_dispersion(
-    pseudo_gradients: Tensor,
+    pseudo_gradients: Tensor | Differences,
     weights: Tensor | npt.NDArray[np.generic],
     *,
     layers: Layers,
@@ -86,7 +72,7 @@ def measure_dispersion(
     """Measure the dispersion of a cohort with all its updates in memory.
 
     Args:
-        pseudo_gradients: server minus client parameters [K, P], any floating type, any device.
+        pseudo_gradients: server minus client parameters [K, P], any floating type, any device; or both of them.
         weights: aggregation weights [K], >= 0, not normalised.
         layers: (name, start, end) of each layer's slice of the P parameters, in order and without gaps.
         aggregate: the aggregated pseudo-gradient [P]; `total` times the weighted mean if not given.
@@ -101,22 +87,21 @@ def measure_dispersion(
         (0.5, 1.0)
     """
     p, _ = _shares(weights)
-    sums = _sums(pseudo_gradients, p, aggregate)
+    g = Differences(pseudo_gradients) if isinstance(pseudo_gradients, Tensor) else pseudo_gradients
+    sums = sums_of(g, p, aggregate, layers)
     with np.errstate(all="ignore"):
         norms, distances = np.sqrt(sums.squares), np.sqrt(sums.distances)
         along_norm = math.sqrt(sums.aggregate_square)
         lengths = norms * along_norm
         cosine = np.where(lengths == 0.0, 0.0, sums.dots / lengths)
-        mean_square = np.add.reduceat(sums.mean**2, _starts(layers, len(sums.mean)))
-        spread = np.add.reduceat(sums.spread, _starts(layers, len(sums.mean)))
         found = Dispersion(
             update_norm=norms,
             cosine=cosine,
             distance=distances,
             aggregate_norm=total * along_norm,
-            update_dispersion=float(spread.sum()),
-            gradient_diversity=_ratio(_weighted(p * p, sums.squares), float(mean_square.sum())),
-            by_layer=_by_layer(layers, spread, total * np.sqrt(mean_square)),
+            update_dispersion=float(sums.spread.sum()),
+            gradient_diversity=_ratio(_weighted(p * p, sums.squares), float(sums.mean_square.sum())),
+            by_layer=_by_layer(layers, sums.spread, total * np.sqrt(sums.mean_square)),
         )
     return found if aggregate is None else of_aggregate(found, aggregate, layers, norm=along_norm)
 
@@ -124,7 +109,7 @@ def measure_dispersion(
 def of_aggregate(found: Dispersion, aggregate: Tensor, layers: Layers, *, norm: float | None = None) -> Dispersion:
     """Return a dispersion with the norms of another aggregate [P]; `norm` is its norm where that is known."""
     with np.errstate(all="ignore"):
-        squares = np.add.reduceat(_on_host(aggregate) ** 2, _starts(layers, len(aggregate)))
+        squares = by_layer(_on_host(aggregate) ** 2, layers)
         parts = np.array([part for part, _ in found.by_layer.values()])
         whole = math.sqrt(float(squares.sum())) if norm is None else norm
         return replace(found, aggregate_norm=whole, by_layer=_by_layer(layers, parts, np.sqrt(squares)))
@@ -161,9 +146,10 @@ class DispersionStream:
             self._norms.append(torch.linalg.vector_norm(pseudo_gradients.double(), dim=1).cpu().numpy())
             return
         p, weight = _shares(weights)
-        sums = _sums(pseudo_gradients, p, None)
+        sums = exact_sums(Differences(pseudo_gradients), p, self._layers)
+        assert sums.mean is not None, "exact sums have it"
         with np.errstate(all="ignore"):
-            spread = weight * np.add.reduceat(sums.spread, _starts(self._layers, len(sums.mean)))
+            spread = weight * sums.spread
             squares = weight * weight * _weighted(p * p, sums.squares)
             self._norms.append(np.sqrt(sums.squares))
         self._merge(weight, sums.mean, spread, squares)
@@ -201,7 +187,7 @@ class DispersionStream:
                 return
             total = self._weight + weight
             shift = mean - self._mean
-            between = np.add.reduceat(shift * shift, _starts(self._layers, len(mean)))
+            between = by_layer(shift * shift, self._layers)
             self._spread += spread + between * (self._weight * weight / total)
             self._mean += shift * (weight / total)
             self._weight = total
@@ -214,7 +200,7 @@ class DispersionStream:
         """
         assert self._mean is not None, "no tile that counts was added"
         with np.errstate(all="ignore"):
-            mean_square = np.add.reduceat(self._mean**2, _starts(self._layers, len(self._mean)))
+            mean_square = by_layer(self._mean**2, self._layers)
             square = float(mean_square.sum())
             spread = self._spread / self._weight
             return Dispersion(
@@ -254,9 +240,10 @@ def gradient_dissimilarity(gradients: Tensor, weights: Tensor | npt.NDArray[np.g
         Dissimilarity(gradient_dissimilarity=2.5, b_squared=3.0)
     """
     p, _ = _shares(weights)
-    sums = _sums(gradients, p, None)
+    whole = [("", 0, gradients.shape[1])]
+    sums = sums_of(Differences(gradients), p, None, whole)
     with np.errstate(all="ignore"):
-        mean_square = float(sums.mean.dot(sums.mean))
+        mean_square = float(sums.mean_square[0])
         squares = _weighted(p, sums.squares)
     ratio = 1.0 if squares == 0.0 else _ratio(squares, mean_square)
     return Dissimilarity(float(sums.distances.sum()) / len(p), ratio)
@@ -279,46 +266,6 @@ def _shares(weights: Tensor | npt.NDArray[np.generic]) -> tuple[F64, float]:
 def _weighted(weights: F64, values: F64) -> float:
     """Return sum_k weights[k] values[k]; a weight of 0 leaves its value out, also one of nan."""
     return float(weights.dot(np.where(weights > 0, values, 0.0)))
-
-
-def _sums(g: Tensor, p: F64, aggregate: Tensor | None) -> _Sums:
-    """Compute all sums in one pass over [K, P], one block of columns at a time.
-
-    A row of weight 0 has its own squares, distances and dots, and is left out of the rest: 0 times nan is nan.
-    """
-    clients, size = g.shape
-    assert clients == len(p), "one weight a client"
-    shares = torch.from_numpy(p).to(g.device)
-    left_out = None if (p > 0).all() else (shares == 0)[:, None]
-    by_client = torch.zeros((3, clients), dtype=torch.float64, device=g.device)
-    mean, spread = torch.empty((2, size), dtype=torch.float64, device=g.device)
-    aggregate_square = torch.zeros((), dtype=torch.float64, device=g.device)
-    step = max(1, _BLOCK.get(g.device.type, 1 << 26) // clients)
-    for start in range(0, size, step):  # blocks of columns need little extra memory
-        cut = slice(start, start + step)
-        block = g[:, cut].to(torch.float64, copy=True)
-        summed = block if left_out is None else block.masked_fill(left_out, 0.0)
-        here = torch.mv(summed.T, shares, out=mean[cut])
-        along = here if aggregate is None else aggregate[cut].to(block)
-        aggregate_square += along.dot(along)
-        by_client[0] += torch.linalg.vector_norm(block, dim=1).square_()
-        by_client[1] += block.mv(along)
-        block -= here
-        block.square_()
-        by_client[2] += block.sum(1)
-        if left_out is not None:
-            block.masked_fill_(left_out, 0.0)
-        torch.mv(block.T, shares, out=spread[cut])
-    squares, dots, distances = by_client.cpu().numpy()
-    return _Sums(squares, distances, dots, mean.cpu().numpy(), spread.cpu().numpy(), float(aggregate_square))
-
-
-def _starts(layers: Layers, size: int) -> list[int]:
-    """Return the start of each layer; assert that layers are in order, not empty and without gaps."""
-    starts, ends = [start for _, start, _ in layers], [end for _, _, end in layers]
-    assert [0, *ends] == [*starts, size], "layers follow each other without gaps"
-    assert all(map(int.__lt__, starts, ends)), "no layer is empty"
-    return starts
 
 
 def _by_layer(layers: Layers, spread: F64, norms: F64) -> dict[str, tuple[float, float]]:

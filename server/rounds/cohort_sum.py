@@ -14,7 +14,9 @@ from clients.core.arrays import F64, I64, Bool
 from clients.training.work import CohortUpdate, concatenate
 from server.algorithms.aggregation import SUMS_TO_ONE, Aggregation, convex, weighted_mean, weighted_sum
 from server.algorithms.transforms import Aggregate
-from server.dispersion.measures import Dispersion, DispersionStream, Layers, measure_dispersion, of_aggregate
+from server.dispersion.differences import Differences
+from server.dispersion.measures import Dispersion, DispersionStream, measure_dispersion, of_aggregate
+from server.dispersion.sums import Layers
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class CohortResult:
         applied = self.aggregate.pseudo_gradient if how.map_update is not None or how.reduce is not None else None
         device = self.update.params.device
         applied = None if applied is None else applied.to(device)
-        rows = self.plan.anchor.to(device) - self.update.params
+        rows = Differences(self.update.params, self.plan.anchor.to(device))
         total = self.plan.total
         return measure_dispersion(rows, self.weights, layers=self.plan.layers, aggregate=applied, total=total)
 
@@ -201,11 +203,13 @@ class CohortSum:
 
     def _of_rows(self, update: CohortUpdate, counted: Bool, share: float) -> CohortResult:
         plan, how = self.plan, self.plan.aggregation
-        rows = self._anchor_on(update.params.device) - update.params
-        mapped = how.mapped(rows)
-        if how.reduce is None:
-            pseudo_gradient = weighted_sum(plan.weights, mapped)
+        rows = Differences(update.params, self._anchor_on(update.params.device))
+        if how.reduce is None and how.map_update is None and rows.is_large:
+            pseudo_gradient = rows.weighted_sum(torch.from_numpy(plan.weights).to(update.params))
+        elif how.reduce is None:
+            pseudo_gradient = weighted_sum(plan.weights, how.mapped(rows.whole()))
         else:
+            mapped = how.mapped(rows.whole())
             chosen = torch.from_numpy(counted)
             pseudo_gradient = how.reduced(mapped[chosen], torch.from_numpy(plan.weights[counted]).to(mapped))
         extras = {n: weighted_sum(counted / counted.sum(), v) for n, v in update.extras.items()}

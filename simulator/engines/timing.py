@@ -53,16 +53,17 @@ class Stopwatch:
     Args:
         sample: a typical cohort.
         program: of the stacked engine; None where only the plain one is timed.
+        by_wall: whether also one thread is timed by the wall.
     """
 
-    def __init__(self, sample: Sample, program: Program | None) -> None:
-        self.sample, self._program = sample, program
+    def __init__(self, sample: Sample, program: Program | None, *, by_wall: bool = False) -> None:
+        self.sample, self._program, self._by_wall = sample, program, by_wall
         self._engines: dict[tuple[str, int], Engine] = {}
         self._works: dict[int, CohortWork] = {}
 
     def of(self, sample: Sample) -> Stopwatch:
-        """Return a stopwatch of other clients."""
-        return Stopwatch(sample, self._program)
+        """Return a stopwatch of other clients, by the wall: it times processes that work at the same moments."""
+        return Stopwatch(sample, self._program, by_wall=True)
 
     def prepare(self, candidate: Candidate) -> None:
         """Make the data of the clients on which a candidate is timed."""
@@ -74,12 +75,12 @@ class Stopwatch:
         set_threads(candidate.threads)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of slow batching rules, which the timing measures anyway
-            clock = self._clock(candidate)
+            clock = self.clock(candidate)
             started = clock()
             engine.train(work, {})
             return clock() - started
 
-    def _clock(self, candidate: Candidate) -> Callable[[], float]:
+    def clock(self, candidate: Candidate) -> Callable[[], float]:
         """Return the clock of a candidate.
 
         On a busy machine a long sample is interrupted and a short one is not, which would favour narrow tiles. The
@@ -87,7 +88,7 @@ class Stopwatch:
         a GPU need the time of the wall.
         """
         is_fine = time.get_clock_info("thread_time").resolution < FINE_SECONDS
-        alone = candidate.threads == 1 and self.sample.task.device.type == "cpu"
+        alone = candidate.threads == 1 and self.sample.task.device.type == "cpu" and not self._by_wall
         return time.thread_time if is_fine and alone else time.perf_counter
 
     def _engine(self, name: str, steps: int) -> Engine:

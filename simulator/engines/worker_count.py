@@ -11,6 +11,7 @@ from statistics import median_low
 import numpy as np
 import torch
 
+from clients.core.arrays import F64
 from simulator.engines.limits import processors
 from simulator.engines.options import EngineOptions
 from simulator.engines.plan import probe_name
@@ -117,12 +118,13 @@ def choose_workers(
         return one(f"{size} tiles do not fit engine.keep_bytes")
     entrant = share.best(fitting)
     copies: list[float] = []
+    one_process = _by_wall(watch, winner)
     try:
-        found = _tried(watch, share, entrant, winner, trial, copies)
+        found = _tried(watch, share, entrant, one_process, trial, copies)
     except TrialError as error:
         return one(f"a trial of {size} failed: {error}")
     seconds = share.seconds(entrant, found.costs) + _exchange(options, sample, size, found, median_low(copies))
-    here = winner.seconds
+    here = one_process.seconds
     words = f"{size} workers {seconds_text(seconds)}"
     width = share.width(entrant)
     tile = None if entrant.candidate.engine == "plain" else options.tile or width
@@ -165,16 +167,18 @@ class _Share:
         return choose(narrow or alike, lambda e: self.seconds(e, [e.cost] * self.size))
 
     def seconds(self, entrant: Entrant, costs: Sequence[Cost]) -> float:
-        """Predict the seconds in which the last worker has trained its tiles."""
-        mean = Cost(sum(c.setup for c in costs) / len(costs), sum(c.step for c in costs) / len(costs))
+        """Predict the seconds in which the last worker has trained its tiles, each of them at its own cost."""
+        each = [self._tiles(entrant, cost) for cost in costs]
+        mean = np.mean(each, axis=0)
+        dealt = deal(mean, [float(mean.sum() / own.sum()) for own in each])
+        return max(float(own[jobs].sum()) for own, jobs in zip(each, dealt, strict=True))
+
+    def _tiles(self, entrant: Entrant, cost: Cost) -> F64:
+        """Predict the seconds of each tile of the cohort on a worker of some cost."""
         if entrant.candidate.engine == "plain":
-            each = (mean.setup + mean.step * self.sample.steps) / entrant.candidate.width
-        else:
-            factor = mean.step / entrant.cost.step
-            alone = Cost(entrant.alone.setup, entrant.alone.step * factor)
-            each = tile_seconds(self.sample, mean, self.width(entrant), alone)
-        dealt = deal(np.asarray(each, np.float64), [1.0] * self.size)
-        return max(float(each[jobs].sum()) for jobs in dealt)
+            return np.asarray((cost.setup + cost.step * self.sample.steps) / entrant.candidate.width, np.float64)
+        alone = Cost(entrant.alone.setup, entrant.alone.step * cost.step / entrant.cost.step)
+        return tile_seconds(self.sample, cost, self.width(entrant), alone)
 
     def part(self, number: int) -> Sample:
         """Return the share of a worker."""
@@ -182,10 +186,23 @@ class _Share:
         return Sample(sample.task, sample.clients[number :: self.size], sample.steps[number :: self.size])
 
 
+def _by_wall(watch: Stopwatch, winner: Entrant) -> Entrant:
+    """Return the fastest candidate of one process, to be timed by the wall in turn with the workers.
+
+    One thread's processor time leaves out what workers wait for: each other, and other processes. A comparison of it
+    with the wall time of several threads would favour the workers.
+    """
+    own = watch.of(watch.sample)
+    own.prepare(winner.candidate)
+    timing = Timing(lambda steps: own.seconds(winner.candidate, steps), watch.sample.longest)
+    timing.warm_up()
+    return Entrant(winner.candidate, timing, watch.sample, winner.narrower)
+
+
 def _tried(
     watch: Stopwatch, share: _Share, entrant: Entrant, winner: Entrant, trial: TryWorkers, copies: list[float]
 ) -> Trial:
-    """Try the workers; time the engine of one process, and a copy of some bytes, in between."""
+    """Try the workers; time the engine of one process (`winner`), and a copy of some bytes, in between."""
     sample = share.sample
     size = sample.task.parameters.size * sample.task.dtype.itemsize
     rows = torch.zeros(min(len(sample.clients) * size, 1 << 23), dtype=torch.uint8)

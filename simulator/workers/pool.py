@@ -153,10 +153,12 @@ class WorkerPool:
                 yield rank, numbers, answer
 
     def _sent(self, rank: int, message: Message, jobs: int) -> int | None:
-        """Send a job and return its id; None where the worker is lost."""
+        """Send a job and return its id; None where the worker is lost. Shared memory has what all workers read."""
         self._id += 1
+        tensors = message.tensors if self.place.arena is None else self.place.arena.broadcast(message.tensors)
+        head = {**message.head, "id": self._id, "broadcast": sorted(message.tensors.keys() - tensors.keys())}
         try:
-            self.hub.send(rank, Message({**message.head, "id": self._id}, message.tensors))
+            self.hub.send(rank, Message(head, tensors))
         except LinkError:
             self._lose(rank, jobs)
             return None

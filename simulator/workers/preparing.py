@@ -8,7 +8,7 @@ from clients.engines.base import Engine
 from clients.training.client_states import BUFFERS
 from clients.training.work import LocalWork
 from server.algorithms.algorithm import Algorithm
-from server.dispersion.measures import Layers
+from server.dispersion.sums import Layers
 from simulator.workers.arena import Arena
 from simulator.workers.workplace import Job, Workplace
 
@@ -39,7 +39,7 @@ def workplace_of(
 
 
 def shared_memory(place: Workplace, *, cohort: int, keep_bytes: int) -> Arena:
-    """Return memory for the rows of a cohort: updates where they are kept whole, client states, and gradients."""
+    """Return memory for what is broadcast, and for a cohort's rows: updates if kept whole, client states, gradients."""
     task, local = place.task, place.local
     size, dtype = task.parameters.size, task.dtype
     whole = cohort * size * dtype.itemsize
@@ -52,4 +52,6 @@ def shared_memory(place: Workplace, *, cohort: int, keep_bytes: int) -> Arena:
         if task.local.buffers == "local":
             kept[BUFFERS] = task.buffers.size
         widths |= {f"{way}/{name}": width for name, width in kept.items() for way in ("held", "state")}
-    return Arena(cohort, widths, dtype)
+    vectors = {"params": size, "buffers": task.buffers.size}
+    vectors |= {f"broadcast/{name}": size for name in local.rule.broadcast}
+    return Arena(cohort, widths, dtype, vectors)

@@ -20,7 +20,7 @@ def serve(spoke: Spoke, place: Workplace) -> Message:
             spoke.close()
             return job
         try:
-            answer = place.answer(job)
+            answer = place.answer(place.whole(job))
         except Exception as error:  # the server repeats the job, and raises the error where it is handled
             answer = Message({"job": "failed", "error": repr(error)[:500]})
         spoke.send(Message({**answer.head, "id": job.head["id"]}, answer.tensors))

@@ -20,7 +20,7 @@ from clients.training.task import LearningTask
 from clients.training.uplink import IDENTITY
 from clients.training.work import CohortWork, LocalWork
 from server.algorithms.aggregation import Aggregation
-from server.dispersion.measures import Layers
+from server.dispersion.sums import Layers
 from server.rounds.cohort_sum import CohortSum, SumPlan
 from simulator.workers.arena import Arena
 from simulator.workers.messages import (
@@ -128,6 +128,12 @@ class Workplace:
             self._evaluator = Evaluator(self.task)
         self._evaluator.progress = self.engine.progress
         return self._evaluator
+
+    def whole(self, job: Message) -> Message:
+        """Return a job with what the server has broadcast through shared memory."""
+        names = job.head.get("broadcast", ())
+        assert self.arena is not None or not names, "the server shares memory with this worker"
+        return job if self.arena is None else Message(job.head, {**job.tensors, **self.arena.received(names)})
 
     def answer(self, job: Message) -> Message:
         """Do a job, and return its result, with the seconds that it took.

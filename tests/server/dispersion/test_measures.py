@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import server.dispersion.measures as drift_module
 from clients.core.streams import generator
+from server.dispersion import differences
+from server.dispersion.differences import Differences
 from server.dispersion.measures import (
     NOT_KEPT,
     DispersionStream,
@@ -51,7 +52,7 @@ def naive(updates, weights):
 
 @pytest.mark.parametrize("block", [1, 24, 1 << 18])
 def test_measure_equals_its_definition(block, monkeypatch):
-    monkeypatch.setitem(drift_module._BLOCK, "cpu", block)
+    monkeypatch.setitem(differences.BLOCK, "cpu", block)
     updates, weights = cohort()
     found, expected = measure_dispersion(updates, weights, layers=LAYERS), naive(updates, weights)
     np.testing.assert_allclose(found.update_norm, expected["norm"], rtol=1e-12)
@@ -296,7 +297,7 @@ def test_layers_that_do_not_tile_the_parameters_fail_an_assertion(layers):
 
 @pytest.mark.parametrize("block", [1, 24, 1 << 18])
 def test_coefficients_that_sum_to_something_else_scale_the_aggregate_alone(block, monkeypatch):
-    monkeypatch.setitem(drift_module._BLOCK, "cpu", block)
+    monkeypatch.setitem(differences.BLOCK, "cpu", block)
     updates, weights = cohort()
     one, whole = measure_dispersion(updates, weights, layers=LAYERS), naive(updates, weights)
     stream = DispersionStream(layers=LAYERS)
@@ -461,3 +462,68 @@ def test_spreads_have_mean_and_quantiles_of_each_row():
     first, second = spreads(rows)
     assert first == {"mean": 4.0} | quantiles(rows[0])
     assert all(map(math.isnan, second.values()))
+
+
+def large(spread=1.0, seed=1, scale=1e-3, center=1.0):
+    """Return float32 parameters of seven clients around an anchor, enough for several blocks, and three layers."""
+    random = generator(seed, "large")
+    size = differences.BLOCK["cpu"]
+    anchor = center * torch.from_numpy(random.standard_normal(size)).float()
+    moved = random.standard_normal(size) + spread * random.standard_normal((7, size))
+    rows = anchor - torch.from_numpy(scale * moved).float()
+    return rows, anchor, (("first", 0, 10), ("second", 10, size // 3), ("third", size // 3, size))
+
+
+def assert_alike(found, expected, rtol):
+    for name in ("update_norm", "distance", "cosine"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=rtol, atol=rtol)
+    for name in ("aggregate_norm", "update_dispersion", "gradient_diversity"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=rtol)
+    for name, pair in expected.by_layer.items():
+        assert found.by_layer[name] == pytest.approx(pair, rel=rtol)
+
+
+@pytest.mark.parametrize("weights", [np.arange(1.0, 8.0), np.array([0.0, 1.0, 2.0, 0.0, 1.0, 1.0, 1.0])])
+@pytest.mark.parametrize("with_aggregate", [False, True])
+def test_large_float32_updates_are_measured_as_in_float64(weights, with_aggregate):
+    rows, anchor, layers = large()
+    aggregate = (anchor - rows).median(dim=0).values if with_aggregate else None
+    exact = measure_dispersion((anchor - rows).double(), weights, layers=layers, aggregate=aggregate, total=2.0)
+    found = measure_dispersion(Differences(rows, anchor), weights, layers=layers, aggregate=aggregate, total=2.0)
+    assert found.update_dispersion != exact.update_dispersion, "float32 was not used"
+    assert_alike(found, exact, 1e-6)
+    whole = measure_dispersion(anchor - rows, weights, layers=layers, aggregate=aggregate, total=2.0)
+    assert whole.update_dispersion == found.update_dispersion
+
+
+@pytest.mark.parametrize(("spread", "scale"), [(1e-5, 1e-3), (0.0, 1e-3), (1.0, 1e-18), (1.0, 1e22)])
+def test_large_updates_that_float32_cannot_measure_are_measured_in_float64(spread, scale):
+    """Clients are nearly equal, or squares leave the range of float32."""
+    rows, anchor, layers = large(spread, scale=scale, center=0.0)
+    exact = measure_dispersion((-rows).double(), np.ones(7), layers=layers)
+    assert exact.aggregate_norm > 0
+    found = measure_dispersion(Differences(rows, anchor), np.ones(7), layers=layers)
+    assert_alike(found, exact, 1e-12)
+
+
+def test_diverged_client_of_weight_zero_leaves_large_measures_finite():
+    rows, anchor, layers = large()
+    rows[2] = math.nan
+    weights = np.array([1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    found = measure_dispersion(Differences(rows, anchor), weights, layers=layers)
+    others = [k for k in range(7) if k != 2]
+    alone = measure_dispersion(Differences(rows[others], anchor), np.ones(6), layers=layers)
+    assert found.update_dispersion == pytest.approx(alone.update_dispersion, rel=1e-6)
+    assert math.isnan(found.update_norm[2])
+    summed = Differences(rows, anchor).weighted_sum(torch.from_numpy(weights / 6).float())
+    torch.testing.assert_close(summed, (anchor - rows[others]).mean(dim=0), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_blocks_are_the_differences_in_order(dtype):
+    rows, anchor, _ = large()
+    joined = torch.empty_like(rows, dtype=dtype)
+    for cut, block in Differences(rows, anchor).blocks(dtype):
+        joined[:, cut] = block
+    assert torch.equal(joined, (anchor - rows).to(dtype))
+    assert torch.equal(Differences(rows, anchor).whole(), anchor - rows)

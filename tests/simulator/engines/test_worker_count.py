@@ -1,5 +1,7 @@
 """Several workers are chosen where a trial shows that they pay; otherwise the reason says why there is one."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from simulator.engines import worker_count
 from simulator.engines.options import EngineOptions
 from simulator.engines.planner import plan_engine
 from simulator.engines.probe import Cost, largest_tile, make_sample
-from simulator.engines.timing import Stopwatch
+from simulator.engines.timing import Candidate, Stopwatch
 from simulator.engines.trial import Trial, TrialError
 from simulator.engines.worker_count import shared_width
 
@@ -179,6 +181,46 @@ def test_share_of_workers_is_judged_by_tiles_that_fit_it(task):
     assert (plan.workers, plan.tile) == (2, 10)
     plan = plan_engine(EngineOptions(kind="stacked"), task, 20, 10**6, watch=Flat, trial=FakeTrial())[1]
     assert (plan.workers, plan.tile) == (1, None)
+
+
+@pytest.mark.parametrize(("factors", "workers"), [((1.85, 1.0), 1), ((1.2, 0.8), 2)])
+def test_slowest_worker_bounds_the_round(task, factors, workers):
+    """Two tiles of ten clients, one for each: the slower worker needs 185 ms, and one process 200."""
+
+    class Unequal(FakeTrial):
+        def __call__(self, timings, **others):
+            costs = super().__call__(timings, **others).costs
+            return Trial(tuple(Cost(0.0, f * c.step) for f, c in zip(factors, costs, strict=True)), 0.0, 0.0)
+
+    assert planned(task, Unequal(), kind="stacked", tile=10).workers == workers
+
+
+def test_one_process_and_workers_are_compared_by_the_same_clock(task):
+    """By the wall everything takes twice as long as by the processor's time, by which the race is run."""
+
+    class Busy(Watch):
+        def of(self, sample):
+            return Wall(sample, None)
+
+    class Wall(Watch):
+        def of(self, sample):
+            return Wall(sample, None)
+
+        def seconds(self, candidate, steps):
+            return 2 * super().seconds(candidate, steps)
+
+    def workers(factor):
+        trial = FakeTrial(factor)
+        return plan_engine(EngineOptions(native="never"), task, 20, LONG, watch=Busy, trial=trial)[1].workers
+
+    assert workers(1.2) == 2
+    assert workers(1.85) == 1
+
+
+def test_stopwatch_of_a_share_takes_the_time_of_the_wall(task):
+    sample, one = make_sample(task, 4), Candidate("plain", 1, 1)
+    assert Stopwatch(sample, None).clock(one) is time.thread_time
+    assert Stopwatch(sample, None).of(sample).clock(one) is time.perf_counter
 
 
 def test_tiles_are_equally_many_for_each_worker():

@@ -16,6 +16,7 @@ from clients.training.work import CohortWork
 from simulator.testing.stepper import Stepper
 from simulator.workers import passes
 from simulator.workers.arena import Arena
+from simulator.workers.links import Hub
 from simulator.workers.passes import PART_EXAMPLES, PARTS, cuts
 
 needs_fork = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
@@ -49,6 +50,46 @@ def test_arena_gives_rows_in_place_and_returns_what_has_no_section():
     assert arena.put({"params": rows.double()}, 0).keys() == {"params"}, "of another type"
     assert arena.fits(5)
     assert not arena.fits(6)
+
+
+def test_arena_broadcasts_vectors_and_returns_what_has_none():
+    arena = Arena(2, {}, torch.float32, {"params": 3, "buffers": 0})
+    params = torch.arange(3.0)
+    sent = {"params": params, "buffers": torch.zeros(0), "clients": torch.tensor([1, 2])}
+    assert arena.broadcast(sent).keys() == {"buffers", "clients"}
+    received = arena.received(["params"])["params"]
+    assert torch.equal(received, params)
+    received.zero_()
+    arena.broadcast({"params": params})
+    assert not received.any(), "the vector is there already"
+    params += 1
+    arena.broadcast({"params": params})
+    assert torch.equal(received, params), "written to since"
+    arena.broadcast({"params": torch.full((3,), 7.0)})
+    assert received.tolist() == [7.0] * 3
+    for other in (torch.zeros(3, dtype=torch.float64), torch.zeros(4)):
+        assert arena.broadcast({"params": other}).keys() == {"params"}, "of another type or size"
+
+
+@needs_fork
+@pytest.mark.usefixtures("one_thread")
+def test_broadcast_vectors_are_not_sent_through_connections(monkeypatch):
+    """What a job sends to a worker has neither parameters nor buffers; the worker has them."""
+    sent = []
+    send = Hub.send
+
+    def watched(hub, rank, message):
+        sent.append(message)
+        send(hub, rank, message)
+
+    monkeypatch.setattr(Hub, "send", watched)
+    with closing(Stepper(fs.load_scenario("digits-label-skew", sets=[*SETS]))) as stepper:
+        stepper.step()
+    jobs = [message for message in sent if message.head["job"] == "train"]
+    assert jobs
+    for job in jobs:
+        assert "params" in job.head["broadcast"]
+        assert "params" not in job.tensors
 
 
 def have_worker_1_do_all(stepper, monkeypatch):
