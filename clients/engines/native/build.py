@@ -199,9 +199,9 @@ def _compile(command: list[str], source: str, folder: Path) -> None:
     """Write the library and its facts into `folder`."""
     target = folder / _LIBRARY
     end = ["-o", str(target), str(_SOURCES / source), "-lm"]
-    status, output = _run([*command, *end])
+    status, output = _run([*command, *end], temporary=folder)
     if status and "-march=native" in output:  # some compilers know no native target
-        status, output = _run([*(part for part in command if part != "-march=native"), *end])
+        status, output = _run([*(part for part in command if part != "-march=native"), *end], temporary=folder)
     if status and any(text in output for text in _FULL):
         raise _NoSpace(f"no space is left to compile it in {presentable(str(folder.parent))}")
     if status:
@@ -210,15 +210,16 @@ def _compile(command: list[str], source: str, folder: Path) -> None:
     (folder / _DIGEST).write_text(json.dumps(_facts(target.read_bytes())))
 
 
-def _run(command: list[str], seconds: float = COMPILE_SECONDS) -> tuple[int, str]:
-    """Run a command with a bound on its time; return its status and all it printed.
+def _run(command: list[str], seconds: float = COMPILE_SECONDS, *, temporary: Path | None = None) -> tuple[int, str]:
+    """Run a command with a bound on its time, and its temporary files in a folder; return status and all it printed.
 
     Its output goes to a file, and it leads a group of its own: a compiler's children would hold a pipe open.
     """
+    places = {} if temporary is None else {"TMPDIR": str(temporary)}
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | {"LC_ALL": "C"},
+            env=os.environ | {"LC_ALL": "C"} | places,
         )  # fmt: skip
         try:
             status = child.wait(seconds)
