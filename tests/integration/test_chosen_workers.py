@@ -54,7 +54,7 @@ def test_chosen_workers_have_the_bits_of_named_ones_and_are_resumed(
     monkeypatch.setattr(session, "obstacle", lambda task: "")
     resumed = resume(tmp_path / "cut")
     assert resumed.session.plan == plan
-    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    assert_same_run(tmp_path / "cut", tmp_path / "whole", timed=True)
     assert children() == before
 
 

@@ -36,7 +36,7 @@ SHARED: dict[str, Any] = {
     "algorithm": {"kind": "fedavg", "cohort": 6},
     "evaluation": {"federated_every": 3, "gradient_every": 4},
     "convergence": {"stop": "never", "divergence": {"loss_factor": 0}},
-    "engine": {"kind": "stacked", "tile": 4, "compile": "never", "threads": 1},
+    "engine": {"kind": "stacked", "tile": 4, "compile": "never", "threads": 1, "workers": 1},
     "run": {"rounds": 8, "seed": 3},
 }
 CITIES: dict[str, dict[str, Any]] = {

@@ -203,6 +203,7 @@ def test_run_killed_before_any_of_its_last_files_ends_as_the_uninterrupted_run(t
         "run.checkpoint_seconds=1e6",
         "engine.kind=stacked",
         "engine.tile=2",
+        "engine.compile=never",
         "engine.threads=1",
         "engine.workers=1",
     ]

@@ -13,7 +13,8 @@ from run_folders import assert_same_run
 from simulator.cli.exit_codes import EXIT_MISTAKE, EXIT_OK
 from simulator.runs.run import simulate
 
-SCENARIO = ["quadratic-two-clients", "run.checkpoint_rounds=1"]
+ENGINE = "engine={kind=stacked, tile=2, compile=never, threads=1, workers=1}"
+SCENARIO = ["quadratic-two-clients", "run.checkpoint_rounds=1", ENGINE]
 WAITS = """
 import sys
 import fedscape as fs
@@ -24,8 +25,8 @@ class Waits:
             print("waiting", flush=True)
             sys.stdin.readline()
 
-scenario = fs.load_scenario(sys.argv[1], sets=[sys.argv[2]])
-fs.simulate(scenario, out=sys.argv[3], observers=[Waits()])
+scenario = fs.load_scenario(sys.argv[1], sets=sys.argv[2:-1])
+fs.simulate(scenario, out=sys.argv[-1], observers=[Waits()])
 """
 RESUME = "import sys; from simulator.cli.main import main; sys.exit(main(['resume', sys.argv[1]]))"
 

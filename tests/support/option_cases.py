@@ -23,7 +23,7 @@ BASE: Table = {
     "algorithm": {"kind": "fedavg", "cohort": 3},
     "evaluation": {"federated_every": 0},
     "convergence": {"stop": "never", "settled": {"below": 0.5}},
-    "engine": {"kind": "stacked", "tile": 3, "compile": "never", "threads": 1},
+    "engine": {"kind": "stacked", "tile": 3, "compile": "never", "threads": 1, "workers": 1},
     "run": {"rounds": 3},
 }
 """A run takes some hundredths of a second. `stop` is "never", so that all rounds are played."""

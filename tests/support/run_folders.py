@@ -60,8 +60,16 @@ def client_rows(path: Path) -> Mapping[str, Any]:
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
-def assert_same_run(one: Path, other: Path) -> None:
-    """Assert that two finished runs left the same model, the same rounds, clients and outcome, to the bit."""
+def assert_same_run(one: Path, other: Path, *, timed: bool = False) -> None:
+    """Assert that two finished runs left the same model, the same rounds, clients and outcome, to the bit.
+
+    Args:
+        one: a run's folder.
+        other: likewise.
+        timed: whether engines may have been chosen by timing, because the test decides what the times are.
+    """
+    for path in () if timed else (one, other):
+        assert_engine_is_named(path)
     assert recorded(one) == recorded(other)
     assert RunFolder(one).model.read_bytes() == RunFolder(other).model.read_bytes()
     rows, expected = client_rows(one), client_rows(other)
@@ -77,8 +85,19 @@ def assert_same_run(one: Path, other: Path) -> None:
     )
 
 
+def assert_engine_is_named(path: Path) -> None:
+    """Assert that nothing of a run's engine was left to be timed: another choice has other bits on a busy machine."""
+    engine = load_scenario(path / "scenario.toml").engine
+    named = engine.kind != "auto" and engine.threads is not None and engine.workers != "auto"
+    if engine.kind == "stacked":
+        named = named and engine.tile is not None and engine.compile != "auto"
+    assert named, f"name kind, tile, compile, threads and workers: {engine}"
+
+
 def assert_same_training(here: Path, there: Path, *, rtol: float) -> None:
     """Assert that two runs trained the same to the bit; clients evaluated one by one differ by at most `rtol`."""
+    for path in (here, there):
+        assert_engine_is_named(path)
     one, other = open_run(here), open_run(there)
     for mine, yours in zip(one.model().state_dict().values(), other.model().state_dict().values(), strict=True):
         assert torch.equal(mine, yours)

@@ -32,6 +32,8 @@ FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-
 COMPILE_SECONDS = 60.0
 """Seconds after which the compiler is stopped (usual: about one)."""
 _SOURCES = Path(__file__).parent
+_FULL = ("No space left on device", "Disk quota exceeded")
+"""What compilers print of a full disk."""
 _LIBRARY, _DIGEST = "kernel.so", "kernel.json"
 
 
@@ -80,6 +82,10 @@ def load(source: str, defines: tuple[str, ...] = (), check: Check | None = None)
 
 class _Unusable(Exception):
     """Why there is no kernel."""
+
+
+class _NoSpace(_Unusable):
+    """The disk that a library is compiled on is full."""
 
 
 def cache_folder() -> Path | None:
@@ -138,23 +144,32 @@ def _processor() -> str:
 
 
 def _from_cache(entry: Path, command: list[str], source: str) -> tuple[ctypes.CDLL, bool]:
-    """Load a cache entry, made first if it is missing or damaged; also return whether it was made."""
+    """Load a cache entry, made first if it is missing or damaged; also return whether it was made.
+
+    Where the cache's disk is full, the library is made in a temporary folder, as it is without a cache.
+    """
     built = not _is_whole(entry)
     if built:
-        with tempfile.TemporaryDirectory(dir=entry.parent, prefix="build-") as scratch:
-            made = Path(scratch) / "made"
-            made.mkdir(mode=0o700)
-            _compile(command, source, made)
-            with suppress(OSError):  # a damaged entry, out of the way in one step
-                entry.rename(Path(scratch) / "damaged")
-            with suppress(OSError):  # another process was first: its entry is as good
-                made.rename(entry)
+        with suppress(OSError, _NoSpace):
+            _make(entry, command, source)
         if not _is_whole(entry):
             return _in_private(command, source), True
     try:
         return ctypes.CDLL(str(entry / _LIBRARY)), built
     except OSError:  # a file system that runs no programs, for one
         return _in_private(command, source), True
+
+
+def _make(entry: Path, command: list[str], source: str) -> None:
+    """Compile into a cache entry, which appears in one step."""
+    with tempfile.TemporaryDirectory(dir=entry.parent, prefix="build-") as scratch:
+        made = Path(scratch) / "made"
+        made.mkdir(mode=0o700)
+        _compile(command, source, made)
+        with suppress(OSError):  # a damaged entry, out of the way in one step
+            entry.rename(Path(scratch) / "damaged")
+        with suppress(OSError):  # another process was first: its entry is as good
+            made.rename(entry)
 
 
 def _in_private(command: list[str], source: str) -> ctypes.CDLL:
@@ -184,24 +199,27 @@ def _compile(command: list[str], source: str, folder: Path) -> None:
     """Write the library and its facts into `folder`."""
     target = folder / _LIBRARY
     end = ["-o", str(target), str(_SOURCES / source), "-lm"]
-    status, output = _run([*command, *end])
+    status, output = _run([*command, *end], temporary=folder)
     if status and "-march=native" in output:  # some compilers know no native target
-        status, output = _run([*(part for part in command if part != "-march=native"), *end])
+        status, output = _run([*(part for part in command if part != "-march=native"), *end], temporary=folder)
+    if status and any(text in output for text in _FULL):
+        raise _NoSpace(f"no space is left to compile it in {presentable(str(folder.parent))}")
     if status:
         errors = [line for line in output.splitlines() if "error: " in line]
         raise _Unusable(f"compiling failed: {_line((errors or [output])[0].replace(str(_SOURCES) + os.sep, ''))}")
     (folder / _DIGEST).write_text(json.dumps(_facts(target.read_bytes())))
 
 
-def _run(command: list[str], seconds: float = COMPILE_SECONDS) -> tuple[int, str]:
-    """Run a command with a bound on its time; return its status and all it printed.
+def _run(command: list[str], seconds: float = COMPILE_SECONDS, *, temporary: Path | None = None) -> tuple[int, str]:
+    """Run a command with a bound on its time, and its temporary files in a folder; return status and all it printed.
 
     Its output goes to a file, and it leads a group of its own: a compiler's children would hold a pipe open.
     """
+    places = {} if temporary is None else {"TMPDIR": str(temporary)}
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | {"LC_ALL": "C"},
+            env=os.environ | {"LC_ALL": "C"} | places,
         )  # fmt: skip
         try:
             status = child.wait(seconds)

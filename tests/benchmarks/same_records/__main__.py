@@ -1,9 +1,10 @@
 """Checks that a change moves no number: runs the same small cases on the code of a commit and of the working tree.
 
-    python tests/benchmarks/same_records BASE [--only NAME]... [--allow NAME[@KEY]=reason]... [--cache FOLDER]
+    python tests/benchmarks/same_records BASE [--only NAME]... [--set KEY=VALUE]... [--allow NAME[@KEY]=reason]...
 
 BASE is checked out with `git worktree add` and removed at the end. Each tree runs in its own processes with the same
-interpreter. All files of a run are compared to the last bit, except values of the clock. Exit status: 0 if only allowed
+interpreter. All files of a run are compared to the last bit, except values of the clock and checksums that cover those.
+`--set engine.native=never` compares torch with torch, also on a commit without kernels. Exit status: 0 if only allowed
 values differ, 1 if others do, 2 for a mistake, 130 after Ctrl-C.
 """
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _scratch() as scratch:
         base, here = _results(options, names, scratch)
     if options.save:
-        Path(options.save).write_text(json.dumps({"made_with": _made_with(), "results": here}))
+        Path(options.save).write_text(json.dumps({"made_with": _made_with(options.sets), "results": here}))
     if base is None:
         bad = {n: here.get(n, {"error": "the process ended"}) for n in names if "record" not in here.get(n, {})}
         print("\n".join(f"{n}: {found['error']}" for n, found in bad.items()) or f"{len(here)} cases saved")
@@ -76,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", nargs="?", default="", metavar="BASE", help="the commit to compare with")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only these cases; * matches any")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets",
+                        help="a change of every case, but for keys of [engine] that a tree lacks")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="list the cases and exit")
     parser.add_argument("--allow", action="append", default=[], metavar="NAME[@KEY]=reason",
                         help="a difference made on purpose; it is listed and does not fail")  # fmt: skip
@@ -105,45 +108,45 @@ def _results(options: argparse.Namespace, names: list[str], scratch: Path) -> tu
     """Return the results of the cases on BASE (None if nothing is compared) and on the working tree."""
     root = Path(_git(HERE, "rev-parse", "--show-toplevel"))
     if not options.base:
-        saved = _load(Path(options.against)) if options.against else None
-        return saved, _run({root: names}, options.jobs, scratch)[root]
+        saved = _load(Path(options.against), options.sets) if options.against else None
+        return saved, _run({root: names}, options, scratch)[root]
     commit = _git(root, "rev-parse", "--verify", "--quiet", f"{options.base}^{{commit}}")
     cache = Path(options.cache) / f"{commit}.json" if options.cache else None
-    known = _load(cache) if cache is not None and cache.exists() else {}
+    known = _load(cache, options.sets) if cache is not None and cache.exists() else {}
     missing = [n for n in names if n not in known]
     if not missing:
         print(f"{commit[:10]}: known from {cache}", flush=True)
-        return known, _run({root: names}, options.jobs, scratch)[root]
+        return known, _run({root: names}, options, scratch)[root]
     with _checkout(root, commit, scratch) as tree:
-        found = _run({tree: missing, root: names}, options.jobs, scratch)
+        found = _run({tree: missing, root: names}, options, scratch)
     base = known | found[tree]
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         new = cache.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps({"made_with": _made_with(), "results": base}))
+        new.write_text(json.dumps({"made_with": _made_with(options.sets), "results": base}))
         new.replace(cache)
     return base, found[root]
 
 
-def _load(file: Path) -> Results:
+def _load(file: Path, sets: list[str]) -> Results:
     """Return saved results. A cache made with other cases or packages is empty."""
     try:
         table = json.loads(file.read_text())
         made_with, results = table["made_with"], table["results"]
     except (OSError, ValueError, KeyError) as error:
         _mistake(f"{file} cannot be read: {error}")
-    if made_with == _made_with():
+    if made_with == _made_with(sets):
         return dict(results)
     if len(file.stem) == 40:  # a cache: run the commit again
         return {}
     _mistake(f"{file} was made by other cases or packages; save it again")
 
 
-def _made_with() -> str:
+def _made_with(sets: list[str]) -> str:
     """Return what results depend on besides the tree: the cases, the interpreter and the numeric packages."""
     parts = [(HERE / f"{n}.py").read_text() for n in ("bases", "cases", "parts", "child")]
     parts += [metadata.version(n) for n in ("torch", "numpy", "scipy", "scikit-learn", "flwr", "pyarrow")]
-    parts += [sys.version, platform.platform(), platform.processor()]
+    parts += [*sets, sys.version, platform.platform(), platform.processor()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -166,18 +169,19 @@ def _checkout(root: Path, commit: str, scratch: Path) -> Iterator[Path]:
         subprocess.run(again, capture_output=True, check=False)
 
 
-def _run(work: dict[Path, list[str]], jobs: int, scratch: Path) -> dict[Path, Results]:
-    """Run the cases of each tree in `jobs` processes at once, and return the results by tree."""
+def _run(work: dict[Path, list[str]], options: argparse.Namespace, scratch: Path) -> dict[Path, Results]:
+    """Run the cases of each tree in `options.jobs` processes at once, and return the results by tree."""
+    jobs = max(1, options.jobs)
     parts = max(1, jobs // len(work))
     waiting = [(tree, names[i::parts]) for i in range(parts) for tree, names in work.items() if names[i::parts]]
     print(", ".join(f"{len(names)} cases on {tree}" for tree, names in work.items()), flush=True)
     started, running, files = time.perf_counter(), dict[Path, subprocess.Popen[bytes]](), dict[Path, Path]()
     try:
         while waiting or running:
-            while waiting and len(running) < max(1, jobs):
+            while waiting and len(running) < jobs:
                 tree, names = waiting.pop(0)
                 out = scratch / f"part-{len(files)}.jsonl"
-                files[out], running[out] = tree, _start(tree, out, names, scratch)
+                files[out], running[out] = tree, _start(tree, out, options.sets, names, scratch)
             for out, process in list(running.items()):
                 if process.poll() is not None:
                     del running[out]
@@ -199,13 +203,13 @@ def _run(work: dict[Path, list[str]], jobs: int, scratch: Path) -> dict[Path, Re
     return results
 
 
-def _start(tree: Path, out: Path, names: list[str], scratch: Path) -> subprocess.Popen[bytes]:
+def _start(tree: Path, out: Path, sets: list[str], names: list[str], scratch: Path) -> subprocess.Popen[bytes]:
     """Start a process on a tree. It does not receive Ctrl-C; the main process stops it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("FEDSCAPE_", "PYTHON"))} | QUIET
     environment |= {"PYTHONPATH": str(tree), "TMPDIR": str(scratch)}
     with out.with_suffix(".err").open("wb") as errors:
         return subprocess.Popen(
-            [sys.executable, "-P", str(CHILD), str(tree), str(out), *names],
+            [sys.executable, "-P", str(CHILD), str(tree), str(out), json.dumps(sets), *names],
             env=environment, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True,
         )  # fmt: skip
 

@@ -193,6 +193,16 @@ CASES: dict[str, Case] = {
     "model-small-cnn": _case("digits", "data.flat=false", "model={kind='small_cnn',channels=[4,4]}"),
     "model-cnn1d": _case("activity", "model={kind='cnn1d',channels=[4,8]}"),
     "model-gru": _case("air", "model={kind='gru',hidden=4}", engine=PLAIN),
+    # Kernels and worker processes: a tree without them computes the same with torch, in one process.
+    **{
+        f"kernel-gru-{kind}": _case(
+            "air", "model={kind='gru',hidden=4}", f"local.optimizer={kind}", "local.local_lr=0.02"
+        )
+        for kind in ("sgd", "adam")
+    },
+    "workers": _case("digits", "engine.workers=2"),
+    "workers-sums": _algorithm("scaffold", *TILES, "engine.workers=2"),
+    "workers-baselines": _case("traffic", "engine.workers=2", "evaluation.baselines=true"),
     # Partitions.
     **{
         f"partition-{name}": _case("digits", f"partition={{{words}}}")

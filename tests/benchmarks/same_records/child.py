@@ -1,8 +1,10 @@
 """Runs cases of `same_records` on the tree that PYTHONPATH names, and writes one JSON line per case.
 
-    PYTHONPATH=TREE python -P child.py TREE OUT NAME...
+    PYTHONPATH=TREE python -P child.py TREE OUT SETS NAME...
 
-It uses only `import fedscape` and a run's files, so it works with any layout of the tree.
+SETS is a JSON list of changes as after `--set`, made in every case. Keys of [engine] that the tree lacks are left out:
+such a tree computes as the cases pin newer ones, in one process and with torch. The child uses only `import fedscape`
+and a run's files, so it works with any layout of the tree.
 """
 
 from __future__ import annotations
@@ -31,15 +33,18 @@ from safetensors.torch import load_file
 
 import fedscape as fs
 
-BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at")
+BY_THE_CLOCK = ("wall_seconds", "clients_per_second", "finished_at", "workers")
 """Keys of a round's line, an event and an outcome that hold time or speed; all other keys are compared."""
+OF_FILES = ("chain", "checksum", "seals")
+"""Keys of checksums of files and lines, which hold values of the clock."""
 OF_THE_PLACE = ("record",)
 """Keys of an outcome that hold a path."""
 
 
-def main(tree: Path, out: Path, names: list[str]) -> None:
-    """Run the cases in order; a case that fails has its error as its result."""
+def main(tree: Path, out: Path, sets: list[str], names: list[str]) -> None:
+    """Run the cases in order with further changes; a case that fails has its error as its result."""
     _check_tree(tree)
+    known = {f"engine.{field.name}" for field in dataclasses.fields(fs.load_scenario("digits-iid").engine)}
     folder = tempfile.mkdtemp(prefix="same-records-")
     try:
         os.chdir(folder)
@@ -47,7 +52,9 @@ def main(tree: Path, out: Path, names: list[str]) -> None:
         with out.open("a") as file:
             for name in names:
                 started = time.perf_counter()
-                found = _guarded(name, CASES[name])
+                case = CASES[name]
+                changes = [c for c in (*case.sets, *sets) if not c.startswith("engine.") or c.split("=")[0] in known]
+                found = _guarded(name, dataclasses.replace(case, sets=tuple(changes)))
                 found["seconds"] = round(time.perf_counter() - started, 3)
                 file.write(json.dumps({"name": name, **found}, default=_plain) + "\n")
                 file.flush()
@@ -143,7 +150,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _without(table: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in table.items() if k not in BY_THE_CLOCK + OF_THE_PLACE}
+    return {k: v for k, v in table.items() if k not in BY_THE_CLOCK + OF_FILES + OF_THE_PLACE}
 
 
 def _plain(value: Any) -> Any:
@@ -164,4 +171,4 @@ def _check_tree(tree: Path) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4:])

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clients.core.numbers.norms import LONG
 from clients.core.parameters import Layout
 from clients.training.path_measures import (
     MeasuredPaths,
@@ -40,6 +41,18 @@ def test_distances_run_over_all_tensors():
     params = {"w": torch.tensor([[1.0, 3.0], [4.0, 1.0]]), "b": torch.tensor([1.0, -4.0])}
     found = distances(params, layout, layout.flatten(start))
     assert found.tolist() == pytest.approx([5**0.5, 5.0])
+
+
+def test_distances_of_long_vectors_are_right_to_six_digits():
+    draw = torch.Generator().manual_seed(3)
+    start = {"w": torch.randn(LONG, generator=draw), "b": torch.randn(3, generator=draw)}
+    params = {name: torch.randn(2, len(tensor), generator=draw) for name, tensor in start.items()}
+    layout = Layout.of(start)
+    found = distances(params, layout, layout.flatten(start))
+    apart = torch.cat([params[name].double() - start[name].double() for name in start], 1)
+    exact = torch.linalg.vector_norm(apart, dim=1)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=0.0)
 
 
 def test_drift_is_the_mean_over_steps_of_the_interpolated_squares():

@@ -24,6 +24,7 @@ SMALL = (
     "algorithm.cohort=3",
     "engine.kind=plain",
     "engine.threads=1",
+    "engine.workers=1",
     "run.rounds=3",
     "run.checkpoint_rounds=1",
 )

@@ -53,6 +53,17 @@ def fake_compiler(tmp_path, body):
     return str(path)
 
 
+def full_disk(where):
+    """Return the body of a compiler whose disk is full where a condition holds."""
+    return (
+        "import os\n"
+        f"if {where}:\n"
+        "    print('ld: final link failed: No space left on device\\nerror: ld returned 1 exit status')\n"
+        "    sys.exit(1)\n"
+        "os.execvp('cc', ['cc', *sys.argv[1:]])"
+    )
+
+
 @C_COMPILER.mark
 class TestCompiling:
     def test_kernel_is_compiled_once_and_then_comes_from_the_cache(self, sources, tmp_path):
@@ -142,8 +153,21 @@ class TestCompiling:
         monkeypatch.setenv("CC", fake_compiler(tmp_path, body))
         assert again().functions.answer() == 7
 
+    def test_full_disk_of_the_cache_leaves_a_kernel_without_an_entry(self, sources, tmp_path, monkeypatch):
+        monkeypatch.setenv("CC", fake_compiler(tmp_path, full_disk("'/cache/' in os.environ.get('TMPDIR', '')")))
+        for _ in range(2):
+            found = again()
+            assert found.functions.answer() == 7
+            assert found.seconds > 0
+            assert entries(tmp_path) == []
+
 
 class TestWithoutACompiler:
+    def test_full_disk_is_the_reason(self, sources, tmp_path, monkeypatch):
+        monkeypatch.setenv("CC", fake_compiler(tmp_path, full_disk("'-o' in sys.argv")))
+        assert again() == build.Library(None, f"no space is left to compile it in {tmp_path}")
+        assert entries(tmp_path) == []
+
     def test_missing_compiler_is_the_reason(self, sources, tmp_path, monkeypatch):
         monkeypatch.delenv("CC", raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))
