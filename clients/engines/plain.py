@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -305,8 +306,9 @@ class PlainEngine:
 
 
 def _joined(updates: list[CohortUpdate], rows: Tensor) -> CohortUpdate:
-    """Join the updates of clients in order; their parameters are in `rows` [K, P], unless the uplink changed them."""
-    if any(u.params.data_ptr() != row.data_ptr() for u, row in zip(updates, rows, strict=True)):
+    """Join the updates of clients, sorted; their parameters are in `rows` [K, P], unless the uplink changed them."""
+    ordered = all(int(a.clients[0]) < int(b.clients[0]) for a, b in pairwise(updates))
+    if not ordered or any(u.params.data_ptr() != row.data_ptr() for u, row in zip(updates, rows, strict=True)):
         return concatenate(updates)
     return replace(concatenate([replace(u, params=u.params[:, :0]) for u in updates]), params=rows)
 
