@@ -241,8 +241,8 @@ def test_monitor_scrapes_the_port_of_metrics() -> None:
 
 
 def test_config_map_has_every_committed_dashboard() -> None:
-    (generator,) = read_yaml(COMMITTED / "kustomization.yaml")["configMapGenerator"]
-    assert generator["files"] == sorted(path.name for path in COMMITTED.glob("*.json"))
+    (generator,) = read_yaml(COMMITTED.parent / "kustomization.yaml")["configMapGenerator"]
+    assert generator["files"] == sorted(f"json/{path.name}" for path in COMMITTED.glob("*.json"))
     assert sum(path.stat().st_size for path in COMMITTED.glob("*.json")) < 1 << 20  # the limit of a ConfigMap
 
 
