@@ -24,6 +24,7 @@ from clients.engines.progress import Progress
 from clients.flower.codec import Codec
 from clients.flower.messages import SCENARIO, TRAIN, VERSION, CohortMessages
 from clients.modules.copies import copy_module
+from clients.processes.wire import Message
 from clients.training.client_states import ClientStates
 from clients.training.rules import PLAIN
 from clients.training.task import LearningTask
@@ -54,7 +55,6 @@ from simulator.workers.pool import WorkerPool
 from simulator.workers.preparing import shared_memory, workplace_of
 from simulator.workers.ranks import Ranks
 from simulator.workers.starting import start_forked
-from simulator.workers.wire import Message
 
 
 @dataclass(frozen=True)
