@@ -27,6 +27,8 @@ from clients.core.errors import ScenarioError, StrategyError
 from clients.engines.base import Engine
 from clients.engines.native.choice import has_kernel
 from clients.engines.plain import PlainEngine
+from clients.engines.ranks.distributed import local_engine
+from clients.engines.ranks.splitting import is_split
 from clients.engines.stacked import StackedEngine
 from clients.flower.answering import ClientTask
 from clients.flower.app import make_client_app
@@ -38,6 +40,7 @@ from server.record.environment import installed_version
 from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
 from simulator.engines.devices import choose_device, on_device
+from simulator.engines.splitting import check_split_options
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.run import resume, simulate
 from simulator.scenario.sections import DEFAULT, Scenario, ScenarioSource, load_scenario, parse_scenario, to_toml
@@ -116,6 +119,9 @@ def client_task(text: str) -> ClientTask:
 
 def _engine(scenario: Scenario, task: LearningTask) -> Engine:
     """Return the engine of a node: a kernel where there is one, else plain, unless the scenario names one."""
+    if is_split(task.local):
+        check_split_options(scenario.engine, task.local)
+        return local_engine(task, scenario.engine.threads)
     if scenario.engine.kind == "plain":
         return PlainEngine(task)
     stacked = StackedEngine(task, tile=scenario.engine.tile)

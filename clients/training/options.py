@@ -194,6 +194,8 @@ class LocalOptions:
             found["batch_size"] = "optimizer 'gd' takes all examples of a client in each step"
         if self.batch_size == "full":
             found["drop_last"] = "with batch_size 'full' no batch is partial"
+        if self.micro_batch_size is not None and self.batch_size != "full" and self.micro_batch_size >= self.batch_size:
+            found["micro_batch_size"] = f"no batch is larger (batch_size {self.batch_size})"
         if (self.local_epochs or 1) == 1 and set(_each(self.local_steps)) <= {1}:
             work = "one epoch" if self.local_steps is None else "one step"
             found["partial_work"] = f"a client's work is {work} and cannot be less"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 
+import numpy as np
+import pytest
 import torch
-from engine_cases import cases, make
+from engine_cases import MODELS, cases, make
 from engine_distance import distance, run, tolerance
 from hypothesis import given, settings
 from hypothesis import strategies as st

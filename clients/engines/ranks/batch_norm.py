@@ -29,6 +29,11 @@ class _Sum(torch.autograd.Function):
         return ctx.team.add(gradients[0].clone()), None
 
 
+def _summed(tensor: Tensor, team: Team) -> Tensor:
+    found: Tensor = _Sum.apply(tensor, team)  # type: ignore[no-untyped-call]
+    return found
+
+
 class SharedBatchNorm(nn.Module):
     """A batch normalisation whose batch is spread over ranks.
 
@@ -41,9 +46,9 @@ class SharedBatchNorm(nn.Module):
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
 
-    def __init__(self, of: nn.Module, team: Team) -> None:
+    def __init__(self, of: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, team: Team) -> None:
         super().__init__()
-        self.eps, self.momentum, self.counts, self._team = of.eps, of.momentum, True, team
+        self.eps, self.momentum, self.counts, self._team = float(of.eps), of.momentum, True, team
         for name, p in of._parameters.items():
             self.register_parameter(name, p)
         for name, b in of._buffers.items():
@@ -55,7 +60,7 @@ class SharedBatchNorm(nn.Module):
         weight, bias = self._parameters["weight"], self._parameters["bias"]
         mean, var = self.running_mean, self.running_var
         if not self.training and mean is not None and var is not None:
-            return functional.batch_norm(x, mean, var, weight, bias, False, 0.0, float(self.eps))  # type: ignore[arg-type]
+            return functional.batch_norm(x, mean, var, weight, bias, False, 0.0, self.eps)
         mean, var, count = self._statistics(x)
         self._track(mean.detach(), var.detach(), count)
         shape = (1, -1, *[1] * (x.dim() - 2))
@@ -69,11 +74,11 @@ class SharedBatchNorm(nn.Module):
         dims, own = [0, *range(2, x.dim())], float(self.counts)
         values = x.double() if x.dtype == torch.float64 else x.float()
         number = values.new_full((1,), own * (x.numel() // x.shape[1]))
-        sums = _Sum.apply(torch.cat([values.sum(dims) * own, number]), self._team)
+        sums = _summed(torch.cat([values.sum(dims) * own, number]), self._team)
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = values - mean.view(1, -1, *[1] * (x.dim() - 2))
-        squares = _Sum.apply(centred.square().sum(dims) * own, self._team)
+        squares = _summed(centred.square().sum(dims) * own, self._team)
         return mean, squares / count, count
 
     @torch.no_grad()
@@ -85,9 +90,10 @@ class SharedBatchNorm(nn.Module):
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
             share = 1.0 / float(self.num_batches_tracked) if share is None else share
+        factor = 0.1 if share is None else share
         unbiased = var * (count / (count - 1))
         for held, now in ((self.running_mean, mean), (self.running_var, unbiased)):
-            held.mul_(1 - share).add_(now.to(held.dtype), alpha=share)
+            held.mul_(1 - factor).add_(now.to(held.dtype), alpha=factor)
 
 
 def has_batch_norm(module: nn.Module) -> bool:

@@ -188,7 +188,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _send(link: socket.socket, data: Tensor) -> None:
     link.sendall(_LENGTH.pack(len(data)))
-    link.sendall(memoryview(data.numpy()))
+    link.sendall(data.numpy().data)
 
 
 def _receive(link: socket.socket) -> Message | None:

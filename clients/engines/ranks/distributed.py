@@ -36,7 +36,11 @@ class DistributedEngine:
 
     Args:
         task: the learning task; on a card, the ranks take the cards from `task.device` on.
-        devices: number of ranks; None takes `local.devices`.
+        threads: torch's threads of each rank; None shares those of this process.
+
+    Attributes:
+        devices: number of ranks.
+        threads: torch's threads of each.
 
     Raises:
         EngineError: batches of the model cannot be split, or there are fewer devices.
@@ -44,14 +48,14 @@ class DistributedEngine:
 
     name = "plain"
 
-    def __init__(self, task: LearningTask, devices: int | None = None) -> None:
-        self.task, self.devices = task, count_devices(task) if devices is None else devices
+    def __init__(self, task: LearningTask, threads: int | None = None) -> None:
+        self.task, self.devices = task, count_devices(task)
         if self.devices > 1 and not can_fork():
             problem = f"is {self.devices}, and ranks are forked, which works on Linux only"
             raise EngineError("local.devices", problem, fix="Set local.devices = 1.")
         check_split(task, self.devices)
         self.progress: Progress | None = None
-        self._threads = max(1, torch.get_num_threads() // self.devices)
+        self.threads = threads or max(1, torch.get_num_threads() // self.devices)
         self._crew: Crew | None = None
         self._rank_0: RankEngine | None = None
         self._evaluator: Evaluator | None = None
@@ -69,7 +73,7 @@ class DistributedEngine:
 
     def with_task(self, task: LearningTask) -> Engine:
         """Return an engine for another task."""
-        return local_engine(task)
+        return local_engine(task, self.threads)
 
     def evaluate(self, work: CohortWork) -> CohortEvaluation:
         """Evaluate the broadcast model on each client's examples, on the first device; see `Engine.evaluate`."""
@@ -100,11 +104,11 @@ class DistributedEngine:
         if self.devices == 1:
             self._rank_0 = RankEngine(self.task, alone(self.task))
             return
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             problem = f"is {self.devices}, and CUDA is in use, after which ranks cannot be forked"
             raise EngineError("local.devices", problem, fix="Start the program anew.")
-        with threads_restored(self._threads):
-            crew = self._crew = Crew(self.task, self._known, self.devices, self._threads)
+        with threads_restored(self.threads):
+            crew = self._crew = Crew(self.task, self._known, self.devices, self.threads)
             self._end = weakref.finalize(self, crew.close)
             self._rank_0 = RankEngine(self.task, crew.team)
 
@@ -120,7 +124,7 @@ class DistributedEngine:
         self._rank_0.progress = self.progress
         if self._crew is None:
             return run(self._rank_0)
-        with threads_restored(self._threads), self._failing(self._crew):
+        with threads_restored(self.threads), self._failing(self._crew):
             assert any(is_same(known, work) for known in self._crew.locals)
             self._crew.send(job, work, state)
             found = run(self._rank_0)
@@ -146,6 +150,6 @@ class DistributedEngine:
             raise EngineError("local.devices", f"is {self.devices}, and {why}", fix=fix) from error
 
 
-def local_engine(task: LearningTask) -> PlainEngine | DistributedEngine:
+def local_engine(task: LearningTask, threads: int | None = None) -> PlainEngine | DistributedEngine:
     """Return the engine that trains clients one by one: over several devices, or in micro-batches, where configured."""
-    return DistributedEngine(task) if is_split(task.local) else PlainEngine(task)
+    return DistributedEngine(task, threads) if is_split(task.local) else PlainEngine(task)

@@ -56,7 +56,8 @@ class RankEngine(PlainEngine):
         counts = stop > start
         pieces = _pieces(start, stop, self.task.local.micro_batch_size) if counts else [(0, 1)]
         weight = self._team.size / count if counts else 0.0
-        total, errors = torch.zeros((), dtype=torch.float64, device=self.task.device), 0
+        total: Tensor = torch.zeros((), dtype=torch.float64, device=self.task.device)
+        errors: Tensor | int = 0
         for norm in self._norms:
             norm.counts = counts
         for low, high in pieces:

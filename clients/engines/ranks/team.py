@@ -97,6 +97,7 @@ def join_team(task: LearningTask, store: TCPStore, rank: int, size: int) -> Team
     """
     device, prefixed = rank_device(task, rank), PrefixStore("ranks", store)
     kinds: Any = ProcessGroup.BackendType
+    backend: Any
     if device.type == "cuda":
         from torch._C._distributed_c10d import ProcessGroupNCCL
 

@@ -85,7 +85,7 @@ class FailsInRankOne(nn.Module):
     ],
 )
 def test_model_whose_batches_cannot_be_split_is_refused(model, micro, words, population_of):
-    task, _ = made(population_of, model, micro=micro)
+    task, _ = made(population_of, model, micro=micro, batch_size=3)
     with pytest.raises(EngineError, match=words):
         DistributedEngine(task)
 
