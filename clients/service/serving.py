@@ -25,6 +25,8 @@ from clients.service.place import Place, peer_user
 Answer = Callable[[str, Mapping[str, Any], bytes], bytes]
 """(kind, node, content) -> content."""
 BEAT_SECONDS = 5.0
+FIRST_SECONDS = 30.0
+"""The message that started the service has so many seconds to come."""
 FRAME_SECONDS = 60.0
 """A frame that takes longer ends its connection."""
 _MOST_CONNECTIONS = 64
@@ -77,12 +79,13 @@ class Server:
         self._threads: list[threading.Thread] = []
         self._answer: Answer | None = None
 
-    def serve(self, owner: Owner, idle_seconds: float) -> None:
+    def serve(self, owner: Owner, idle_seconds: float, first_seconds: float = FIRST_SECONDS) -> None:
         """Answer messages in this thread until none came for so many seconds. The owner's end ends the process."""
         threading.Thread(target=self._end_with, args=(owner,), name="owner", daemon=True).start()
         threading.Thread(target=self._accept, name="connections", daemon=True).start()
-        while self._answer_next(idle_seconds):
-            pass
+        seconds = max(idle_seconds, first_seconds)
+        while self._answer_next(seconds):
+            seconds = idle_seconds
         self._place.remove_socket()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts; later connections are reset

@@ -224,7 +224,7 @@ def test_garbage_on_the_socket_ends_its_connection_alone(sent: bytes, service: S
 def served(place: Place, **options: object) -> threading.Thread:
     """Run a server in a thread of this process, whose owner is this process."""
     server = Server(place, listen(place), "service_answers:echo", **options)  # type: ignore[arg-type]
-    thread = threading.Thread(target=server.serve, args=(this_process(), 0.5), daemon=True)
+    thread = threading.Thread(target=server.serve, args=(this_process(), 0.5, 0.5), daemon=True)
     thread.start()
     return thread
 
