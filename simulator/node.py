@@ -60,7 +60,7 @@ def client_task(text: str) -> ClientTask:
 
 def _engine(scenario: Scenario, task: LearningTask) -> Engine:
     """Return the engine of a node: a kernel where there is one, else plain, unless the scenario names one."""
-    if is_split(task.local):
+    if is_split(task):
         check_split_options(scenario.engine, task.local)
         return local_engine(task, scenario.engine.threads)
     if scenario.engine.kind == "plain":

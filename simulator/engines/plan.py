@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from clients.core.errors import EngineError
@@ -124,6 +124,8 @@ def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
     """
     use_threads(plan, task)
     if plan.engine == "plain":
+        if task.local.devices == "auto":  # a resumed run has those of before
+            task = replace(task, local=replace(task.local, devices=plan.devices))
         return local_engine(task, plan.threads)
     engine = StackedEngine(task, tile=plan.tile, native=plan.native)
     if plan.native and not has_kernel(engine.program):

@@ -52,7 +52,7 @@ def plan_split(options: EngineOptions, task: LearningTask) -> tuple[Engine, Engi
     Raises:
         EngineError: the options cannot go together, the model's batches cannot be split, or there are fewer devices.
     """
-    if not is_split(task.local):
+    if not is_split(task):
         return None
     check_split_options(options, task.local)
     engine = local_engine(task, options.threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import time
@@ -42,7 +43,7 @@ class Crew:
     """
 
     def __init__(self, task: LearningTask, locals_: Sequence[LocalWork], size: int, threads: int) -> None:
-        self.locals = tuple(locals_)
+        self.locals, self._maker = tuple(locals_), os.getpid()
         self._links: dict[int, socket.socket] = {}
         self.pids: dict[int, int] = {}
         for rank in range(1, size):
@@ -107,7 +108,9 @@ class Crew:
         return ""
 
     def close(self) -> None:
-        """End the ranks."""
+        """End the ranks, from the process that forked them."""
+        if os.getpid() != self._maker:
+            return
         for link in self._links.values():
             link.close()
         until = time.monotonic() + _GOODBYE_SECONDS

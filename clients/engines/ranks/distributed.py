@@ -152,4 +152,4 @@ class DistributedEngine:
 
 def local_engine(task: LearningTask, threads: int | None = None) -> PlainEngine | DistributedEngine:
     """Return the engine that trains clients one by one: over several devices, or in micro-batches, where configured."""
-    return DistributedEngine(task, threads) if is_split(task.local) else PlainEngine(task)
+    return DistributedEngine(task, threads) if is_split(task) else PlainEngine(task)

@@ -6,7 +6,6 @@ import torch
 
 from clients.core.errors import EngineError
 from clients.engines.ranks.batch_norm import KINDS, has_batch_norm
-from clients.training.options import LocalOptions
 from clients.training.task import LearningTask, probe_examples, working_copy
 
 _FIX = "Set local.devices = 1, and leave out local.micro_batch_size."
@@ -14,9 +13,9 @@ _SAME = 1e-3
 """Outputs are the same if they differ by less than this share of their largest value."""
 
 
-def is_split(local: LocalOptions) -> bool:
-    """Return whether the options split batches: over devices, or into micro-batches."""
-    return local.devices != 1 or local.micro_batch_size is not None
+def is_split(task: LearningTask) -> bool:
+    """Return whether batches of a task are split: over several devices, or into micro-batches."""
+    return task.local.micro_batch_size is not None or count_devices(task) > 1
 
 
 def count_devices(task: LearningTask) -> int:

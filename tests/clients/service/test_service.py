@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from owners import owning
 from service_answers import runs
 from waiting import eventually
 
@@ -33,23 +34,11 @@ pytestmark = pytest.mark.skipif(not can_fork(), reason="the service runs on Linu
 
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """Return a service that belongs to a process which ends with the test."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")]))
-    program = "import sys; sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE) as process:
-        folder = Path("/tmp") / f"fs-{process.pid}"  # a socket's path is short
-        owner = Owner(process.pid, started(process.pid))
+    with owning() as (owner, folder):
         yield Service(place_of(owner, folder), owner, "service_answers:echo", idle_seconds=60.0)
-        process.kill()
-    eventually(lambda: not list(folder.glob("*.sock")))
-    for file in folder.iterdir():
-        file.unlink()
-    folder.rmdir()
-
-
-def started(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def ask(service: Service, kind: str = "train", content: bytes = b"") -> dict[str, object]:

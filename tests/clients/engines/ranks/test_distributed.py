@@ -98,8 +98,8 @@ def test_statistics_of_shares_are_refused_by_name(population_of):
 
 def test_task_of_one_device_and_whole_batches_has_the_plain_engine(population_of):
     assert isinstance(local_engine(made(population_of, devices=1)[0]), PlainEngine)
-    assert isinstance(local_engine(made(population_of, devices="auto")[0]), DistributedEngine)
-    assert local_engine(made(population_of, devices="auto")[0]).devices == 1
+    assert isinstance(local_engine(made(population_of, devices="auto")[0]), PlainEngine)
+    assert isinstance(local_engine(made(population_of, devices=1, micro=2)[0]), DistributedEngine)
 
 
 def test_ten_trainings_use_the_same_ranks(population_of):
