@@ -135,9 +135,25 @@ class Crew:
         return ""
 
 
-def is_same(known: LocalWork, work: CohortWork) -> bool:
-    """Return whether work follows a rule and an uplink that ranks know."""
-    return known.rule is work.rule and known.uplink is work.uplink
+def is_same(known: LocalWork, work: CohortWork | LocalWork) -> bool:
+    """Return whether work follows a rule and an uplink that ranks know.
+
+    A rule may be made anew for each message: it is the same if it has the same functions, name and options.
+    """
+    ours, theirs = known.rule, work.rule
+    if ours is not theirs and (
+        ours.signature != theirs.signature
+        or _code(ours.correct) is not _code(theirs.correct)
+        or _code(ours.finish) is not _code(theirs.finish)
+    ):
+        return False
+    up, other = known.uplink, work.uplink
+    return up is other or (up.name == other.name and _code(up.compress) is _code(other.compress))
+
+
+def _code(function: object) -> object:
+    """Return what closures of one function share; the object itself where it is no function."""
+    return getattr(function, "__code__", function)
 
 
 def _reason(answer: Message | None) -> str:

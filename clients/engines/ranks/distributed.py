@@ -27,6 +27,8 @@ from clients.training.task import LearningTask
 from clients.training.work import CohortUpdate, CohortWork, LocalWork
 
 T = TypeVar("T")
+_MOST_KNOWN = 3
+"""Rules, beside plain training and the newest, that ranks know."""
 
 
 class DistributedEngine:
@@ -96,8 +98,8 @@ class DistributedEngine:
 
     def start(self, local: LocalWork | None = None) -> None:
         """Start the ranks, with a rule and an uplink that they then know. On cards, do so before any other use."""
-        if local is not None and not any(k.rule is local.rule and k.uplink is local.uplink for k in self._known):
-            self._known.append(local)
+        if local is not None and not any(is_same(known, local) for known in self._known):
+            self._known = [self._known[0], *self._known[1:][-_MOST_KNOWN:], local]
             self.close()
         if self._rank_0 is not None:
             return
@@ -125,7 +127,6 @@ class DistributedEngine:
         if self._crew is None:
             return run(self._rank_0)
         with threads_restored(self.threads), self._failing(self._crew):
-            assert any(is_same(known, work) for known in self._crew.locals)
             self._crew.send(job, work, state)
             found = run(self._rank_0)
             self._crew.wait()
@@ -141,13 +142,19 @@ class DistributedEngine:
         try:
             yield
         except BaseException as error:
-            why = crew.why() if isinstance(error, RuntimeError | OSError) else ""
+            why = crew.why() if _is_of_connection(error) else ""
             crew.kill()
             self._crew = self._rank_0 = None
             if not why:
                 raise
             fix = "The next work starts new ranks."
             raise EngineError("local.devices", f"is {self.devices}, and {why}", fix=fix) from error
+
+
+def _is_of_connection(error: BaseException) -> bool:
+    """Return whether an error comes from the connection of ranks, and not from the model or the rule."""
+    text = str(error).lower()
+    return isinstance(error, OSError) or (isinstance(error, RuntimeError) and ("gloo" in text or "nccl" in text))
 
 
 def local_engine(task: LearningTask, threads: int | None = None) -> PlainEngine | DistributedEngine:

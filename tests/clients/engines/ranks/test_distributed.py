@@ -19,6 +19,7 @@ from clients.engines.plain import PlainEngine
 from clients.engines.ranks.distributed import DistributedEngine, local_engine
 from clients.engines.ranks.team import Team
 from clients.processes.forking import fork, kill, wait_for_exit
+from clients.training.rules import proximal
 
 
 def made(population_of, model="relu", devices=2, micro=None, **options):
@@ -195,3 +196,36 @@ def runs(pid):
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_error_of_the_model_in_all_ranks_is_raised_as_it_is(population_of):
+    class Fails(nn.Linear):
+        armed = False
+
+        def forward(self, x):
+            if self.armed:
+                raise RuntimeError("no such shape")
+            return super().forward(x)
+
+    task, work = made(population_of, Fails(6, 3))
+    for part in task.module.modules():
+        part.armed = True
+    with closing(DistributedEngine(task)) as engine:
+        with pytest.raises(RuntimeError, match="^no such shape$"):
+            engine.train(work, {})
+        assert engine.pids == []
+
+
+def test_rule_that_is_made_anew_for_each_message_keeps_the_ranks(population_of):
+    task, work = made(population_of)
+    plain = PlainEngine(task)
+    with closing(DistributedEngine(task)) as engine:
+        first = replace(work, rule=proximal(0.5))
+        engine.train(first, {})
+        before = engine.pids
+        engine.train(replace(work, rule=proximal(0.5)), {})
+        assert engine.pids == before
+        other = replace(work, rule=proximal(5.0))
+        found = engine.train(other, {})[0].params
+    np.testing.assert_allclose(found, plain.train(other, {})[0].params, rtol=0, atol=1e-12)
+    assert float((found - plain.train(first, {})[0].params).abs().max()) > 1e-6
