@@ -211,7 +211,7 @@ def test_error_of_the_model_in_all_ranks_is_raised_as_it_is(population_of):
     for part in task.module.modules():
         part.armed = True
     with closing(DistributedEngine(task)) as engine:
-        with pytest.raises(RuntimeError, match="^no such shape$"):
+        with pytest.raises(RuntimeError, match=r"^no such shape$"):
             engine.train(work, {})
         assert engine.pids == []
 
