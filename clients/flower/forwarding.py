@@ -8,11 +8,11 @@ from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
 
-from clients.core.errors import StrategyError
+from clients.core.errors import ServiceError, StrategyError
 from clients.flower.shim import content_of, serialized
 from clients.service.asking import Service
 from clients.service.owner import Owner
-from clients.service.place import ServiceError, place_of
+from clients.service.place import place_of
 
 _FAILED = 2
 """Flower's error code of a ClientApp that raised an exception."""

@@ -7,8 +7,9 @@ import signal
 import sys
 from pathlib import Path
 
+from clients.core.errors import ServiceError
 from clients.service.owner import Owner
-from clients.service.place import Place, ServiceError
+from clients.service.place import Place
 from clients.service.serving import Server, listen
 
 _LIFE_SECONDS = 10.0

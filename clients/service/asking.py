@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import clients
+from clients.core.errors import ServiceError
 from clients.service.frames import Frame, FrameError, Kind, receive, send
 from clients.service.owner import Owner
-from clients.service.place import Place, ServiceError, peer_user
+from clients.service.place import Place, peer_user
 
 START_SECONDS = 60.0
 """A service that does not listen after so many seconds does not come; it imports nothing heavy before."""

@@ -13,15 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients.core.errors import FedscapeError
+from clients.core.errors import ServiceError
 from clients.service.owner import Owner
 
 _LONGEST = 100
 """Bytes of a unix socket's path; Linux allows 107."""
-
-
-class ServiceError(FedscapeError):
-    """The local service could not be started, or did not answer."""
 
 
 @dataclass(frozen=True)

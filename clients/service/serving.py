@@ -11,6 +11,7 @@ import os
 import queue
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -77,6 +78,7 @@ class Server:
         self._place, self._listener, self._name, self._user, self._most = place, listener, answer, user, most
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._ending = False
         self._answer: Answer | None = None
 
     def serve(self, owner: Owner, idle_seconds: float, first_seconds: float = FIRST_SECONDS) -> None:
@@ -87,6 +89,7 @@ class Server:
         while self._answer_next(seconds):
             seconds = idle_seconds
         self._place.remove_socket()
+        self._ending = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts; later connections are reset
         self._listener.close()
@@ -116,8 +119,11 @@ class Server:
         while True:
             try:
                 link, _ = self._listener.accept()
-            except OSError:  # it was closed
-                return
+            except OSError:
+                if self._listener.fileno() < 0 or self._ending:
+                    return
+                time.sleep(0.1)  # such as too many open files
+                continue
             thread = threading.Thread(target=self._connection, args=(link,), daemon=True)
             self._threads = [one for one in self._threads if one.is_alive()]
             if len(self._threads) >= _MOST_CONNECTIONS:

@@ -20,13 +20,13 @@ from owners import owning
 from service_answers import runs
 from waiting import eventually
 
-from clients.core.errors import FedscapeError
+from clients.core.errors import FedscapeError, ServiceError
 from clients.processes.forking import can_fork
 from clients.service import asking, frames, serving
 from clients.service.asking import Service
 from clients.service.frames import Frame, FrameError, Kind
 from clients.service.owner import Owner, find_owner, this_process
-from clients.service.place import Place, ServiceError, place_of
+from clients.service.place import Place, place_of
 from clients.service.serving import Server, listen
 
 SUPPORT = Path(__file__).parents[2] / "support"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from engine_cases import MODELS, Model, make
+from service_answers import runs
 from torch import nn
 from waiting import eventually
 
@@ -187,15 +188,6 @@ def test_shares_cover_a_batch_once(count, size):
     shares = [Team(rank, size, torch.device("cpu")).share(count) for rank in range(size)]
     assert [i for start, stop in shares for i in range(start, stop)] == list(range(count))
     assert max(b - a for a, b in shares) - min(b - a for a, b in shares) <= 1
-
-
-def runs(pid):
-    """Return whether a process runs; one that only waits for its parent does not."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def test_error_of_the_model_in_all_ranks_is_raised_as_it_is(population_of):
