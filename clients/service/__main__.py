@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> int:
     try:
         with place.locked("life", _LIFE_SECONDS):
             listener = listen(place)
+            place.remove_others()
             if os.fork():
                 os._exit(0)  # the lock stays with the child
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the SuperNode's

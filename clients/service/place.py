@@ -53,6 +53,13 @@ class Place:
             with suppress(OSError):
                 file.unlink()
 
+    def remove_others(self) -> None:
+        """Remove the files of services that were killed together with their owners."""
+        for file in self.folder.iterdir():
+            with suppress(ValueError, OSError):
+                if not Owner.parse(file.stem.replace("-", ":")).runs:
+                    file.unlink()
+
     @contextmanager
     def locked(self, what: str, seconds: float) -> Iterator[None]:
         """Hold a lock of the service, which ends with this process: "start" to start it, "life" while it runs.

@@ -149,6 +149,16 @@ def test_messages_that_come_as_the_service_ends_are_answered(service: Service) -
     assert [ask(service, content=b"x" * n)["size"] for n in range(8)] == list(range(8))
 
 
+def test_files_of_services_whose_owners_are_gone_are_removed(service: Service) -> None:
+    pid, started = service.owner.pid, service.owner.started
+    for name in (f"{pid}-{started + 1}.sock", f"{pid}-{started + 1}.log", f"{pid}-{started}.note", "other.txt"):
+        (service.place.folder / name).touch()
+    ask(service)
+    left = {file.name for file in service.place.folder.iterdir()}
+    assert {f"{pid}-{started}.sock", f"{pid}-{started}.note", "other.txt"} <= left
+    assert not any(str(started + 1) in name for name in left)
+
+
 def test_two_messages_at_once_start_one_service(service: Service) -> None:
     program = (
         "import sys, pathlib\nfrom clients.service.asking import Service\nfrom clients.service.owner import Owner\n"

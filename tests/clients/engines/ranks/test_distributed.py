@@ -200,9 +200,9 @@ def test_error_of_the_model_in_all_ranks_is_raised_as_it_is(population_of):
             return super().forward(x)
 
     task, work = made(population_of, Fails(6, 3))
-    for part in task.module.modules():
-        part.armed = True
     with closing(DistributedEngine(task)) as engine:
+        for part in task.module.modules():
+            part.armed = True
         with pytest.raises(RuntimeError, match=r"^no such shape$"):
             engine.train(work, {})
         assert engine.pids == []
