@@ -27,11 +27,11 @@ def count_devices(task: LearningTask) -> int:
         EngineError: there are fewer cards.
     """
     wanted = task.local.devices
-    if task.device.type != "cuda":
+    if wanted == 1 or task.device.type != "cuda":
         return 1 if wanted == "auto" else wanted
     there = torch.cuda.device_count() - (task.device.index or 0)
     if wanted == "auto":
-        return there
+        return max(1, there)
     if wanted > there:
         problem = f"is {wanted}, and torch finds {there} CUDA cards from {task.device} on"
         raise EngineError("local.devices", problem, fix="Set 'auto', or engine.device = 'cpu' for processes.")

@@ -18,6 +18,7 @@ from waiting import eventually
 from clients.core.errors import EngineError
 from clients.engines.plain import PlainEngine
 from clients.engines.ranks.distributed import DistributedEngine, local_engine
+from clients.engines.ranks.splitting import count_devices
 from clients.engines.ranks.team import Team
 from clients.processes.forking import fork, kill, wait_for_exit
 from clients.training.rules import proximal
@@ -221,3 +222,12 @@ def test_rule_that_is_made_anew_for_each_message_keeps_the_ranks(population_of):
         found = engine.train(other, {})[0].params
     np.testing.assert_allclose(found, plain.train(other, {})[0].params, rtol=0, atol=1e-12)
     assert float((found - plain.train(first, {})[0].params).abs().max()) > 1e-6
+
+
+def test_more_devices_than_cards_are_refused_and_one_needs_no_look(population_of):
+    task, _ = made(population_of, devices=1)
+    card = replace(task, device=torch.device("cuda", 0))
+    assert count_devices(card) == 1
+    more = torch.cuda.device_count() + 2
+    with pytest.raises(EngineError, match=rf"is {more}, and torch finds {more - 2} CUDA cards from cuda:0 on"):
+        count_devices(replace(card, local=replace(card.local, devices=more)))
