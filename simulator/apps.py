@@ -13,7 +13,7 @@ This module imports no torch: Flower starts a process for each message, and a lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,13 +24,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from clients.flower.app import make_client_app
-from clients.flower.node_config import NodeConfig
 from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
 from simulator.scenario.sections import ScenarioSource, load_scenario, to_toml
 
 if TYPE_CHECKING:
-    from clients.flower.answering import ClientTask
+    from clients.flower.answering import ClientTask, OwnData
 
 
 def apps(
@@ -59,31 +58,52 @@ def apps(
     text, notices = (to_toml(made), made.notices) if made is not None else ("", ())
     folder = str(out) if out is not None else ""
     listeners = observers if observers is not None else [ConsoleObserver()]
-    return make_server_app(partial(_play, text, notices, folder, listeners)), make_client_app(
-        partial(_load, text), service="" if text else "simulator.node:answered"
-    )
+    service = "" if text else "simulator.node:answered"
+    server = make_server_app(partial(_play, text, notices, folder, listeners))
+    return server, make_client_app(partial(_load, text), service)
 
 
 def _play(
     text: str, notices: tuple[str, ...], out: str, observers: Sequence[object], grid: Grid, context: Context
 ) -> dict[str, str]:
+    if feed := context.run_config.get("feed"):  # `fedscape federate` shows the run
+        from simulator.federate.feed import FeedWriter
+
+        watched = FeedWriter(Path(str(feed)))
+        with watched.closing():
+            return _run(text, notices, out, [watched], grid, context, watched.stop_asked)
+    return _run(text, notices, out, observers, grid, context, lambda: False)
+
+
+def _run(
+    text: str,
+    notices: tuple[str, ...],
+    out: str,
+    observers: Sequence[object],
+    grid: Grid,
+    context: Context,
+    stop_asked: Callable[[], bool],
+) -> dict[str, str]:
+    from simulator.cli.sinks import options_of, sinks_of
     from simulator.node import scenario_of
     from simulator.runs.run import resume, simulate
 
-    if back := str(context.run_config.get("resume") or ""):
-        run = resume(back, grid=grid, observers=observers)
-    else:
-        folder = out or str(context.run_config.get("out") or "")
-        scenario = scenario_of(text, context.run_config)
-        scenario = replace(scenario, notices=(*scenario.notices, *notices))
-        run = simulate(scenario, grid=grid, out=folder or None, observers=observers)
+    with sinks_of(options_of()) as sinks:
+        everyone = [*observers, *sinks]
+        if back := str(context.run_config.get("resume") or ""):
+            run = resume(back, grid=grid, observers=everyone, stop_asked=stop_asked)
+        else:
+            folder = out or str(context.run_config.get("out") or "")
+            scenario = scenario_of(text, context.run_config)
+            scenario = replace(scenario, notices=(*scenario.notices, *notices))
+            run = simulate(scenario, grid=grid, out=folder or None, observers=everyone, stop_asked=stop_asked)
     return {"verdict": str(run.verdict), "record": str(run.path)}
 
 
-def _load(text: str, sent: str, node: NodeConfig, context: Context) -> ClientTask:
+def _load(text: str, sent: str, own: OwnData | None, context: Context) -> ClientTask:
     from simulator.node import load_task
 
-    return load_task(text, sent, context.run_config)
+    return load_task(text, sent, own, context.run_config)
 
 
 _both = apps()

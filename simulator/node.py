@@ -13,19 +13,20 @@ from clients.core.errors import ScenarioError, StrategyError
 from clients.engines.base import Engine
 from clients.engines.native.choice import has_kernel
 from clients.engines.plain import PlainEngine
-from clients.engines.ranks.distributed import local_engine
+from clients.engines.ranks.distributed import DistributedEngine, local_engine
 from clients.engines.ranks.splitting import is_split
 from clients.engines.stacked import StackedEngine
-from clients.flower.answering import ClientTask, answer
+from clients.flower.answering import ClientTask, OwnData, answer
 from clients.flower.codec import Codec
 from clients.flower.forwarding import config_in, packed, unpacked
 from clients.flower.node_config import read_node_config
 from clients.training.task import LearningTask
 from server.algorithms.build import build_algorithm
 from server.record.environment import installed_version
-from simulator.engines.devices import choose_device, on_device
+from simulator.engines.devices import cards_here, choose_device, counted_cards, on_device
 from simulator.engines.splitting import check_split_options
 from simulator.runs.building import Overrides, make_task_of
+from simulator.runs.nodes import own_population
 from simulator.scenario.sections import DEFAULT, Scenario, load_scenario, parse_scenario, to_toml
 
 _OF_CLIENTS = ("data", "partition", "world", "faults", "drifts", "features", "model", "local", "algorithm", "run.seed",
@@ -33,17 +34,19 @@ _OF_CLIENTS = ("data", "partition", "world", "faults", "drifts", "features", "mo
 """The sections and keys of a scenario that say what a client does."""
 
 
-def load_task(text: str, sent: str, run_config: Mapping[str, Any]) -> ClientTask:
+def load_task(text: str, sent: str, own: OwnData | None, run_config: Mapping[str, Any]) -> ClientTask:
     """Make the task of a message: of the scenario that the server sent, which must be the app's own if it has one."""
     if text and sent and text != sent and (difference := _difference(text, sent)):
         raise StrategyError("scenario", f"of the server is another than this node's: {difference}",
                             fix="Start server and nodes from the same scenario.")  # fmt: skip
-    return client_task(sent or text or to_toml(scenario_of("", run_config)))
+    return client_task(sent or text or to_toml(scenario_of("", run_config)), own)
 
 
 @lru_cache(maxsize=1)
-def client_task(text: str) -> ClientTask:
-    """Make the task of a scenario's text once a process: one process answers many messages, or runs many nodes.
+def client_task(text: str, own: OwnData | None = None) -> ClientTask:
+    """Make the task of a scenario's text, maybe on the node's own data.
+
+    It is made once a process: one process answers many messages, or runs many nodes.
 
     Raises:
         UserError: the scenario is not valid on this machine.
@@ -51,11 +54,15 @@ def client_task(text: str) -> ClientTask:
     scenario = _parsed(text)
     if scenario.engine.threads is not None:
         torch.set_num_threads(scenario.engine.threads)
-    task = make_task_of(scenario, Overrides())
-    task = on_device(task, scenario.engine, choose_device(scenario.engine).device)
+    task = make_task_of(scenario, Overrides(), None if own is None else own_population(scenario, own))
+    find = cards_here if scenario.local.devices == 1 else counted_cards
+    task = on_device(task, scenario.engine, choose_device(scenario.engine, find=find).device)
     codec = Codec.flat(task.parameters, task.buffers, task.dtype)
     local = build_algorithm(scenario.algorithm, task.local).local_work
-    return ClientTask(_engine(scenario, task), codec, local, installed_version())
+    engine = _engine(scenario, task)
+    if isinstance(engine, DistributedEngine) and task.device.type == "cuda":  # before anything else uses a card
+        engine.start(local)
+    return ClientTask(engine, codec, local, installed_version())
 
 
 def _engine(scenario: Scenario, task: LearningTask) -> Engine:
@@ -86,7 +93,11 @@ def answered(kind: str, node: Mapping[str, Any], body: bytes) -> bytes:
     content, state = unpacked(body)
     run_config = config_in(node, "run_config")
     held = read_node_config(config_in(node, "node_config"))
-    return packed(answer(kind, content, held, lambda text, _: load_task("", text, run_config), state), state)
+
+    def load(text: str, own: OwnData | None) -> ClientTask:
+        return load_task("", text, own, run_config)
+
+    return packed(answer(kind, content, held, load, state), state)
 
 
 def _parsed(text: str) -> Scenario:

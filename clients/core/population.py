@@ -68,6 +68,7 @@ class ClientData:
         series: client -> its readings of the forecast quantity; None where examples are no windows of series.
         series_faults: (this population, faults by name, seed, world) -> the population with faults in the series that
             its examples are windows of; None where faults go into examples one by one.
+        elsewhere: whether the data are on nodes of their own, so that no cohort can be made here.
     """
 
     cohort: Cohort
@@ -79,6 +80,7 @@ class ClientData:
     held_out_latest: Callable[[I64], Tensor] | None = None
     series: Callable[[int], RawSeries] | None = None
     series_faults: Callable[..., Population] | None = None
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

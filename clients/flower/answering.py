@@ -21,20 +21,28 @@ from clients.engines.base import Engine
 from clients.flower.codec import Codec
 from clients.flower.decoding import decode_work, number
 from clients.flower.messages import (
+    CHANNELS,
     CHECKPOINT,
     CLIENTS,
     CONFIG,
     EVALUATE,
     FINISHED,
+    FIRST,
     GROUPED,
     METRICS,
+    NAME,
     NAMES,
+    OUTPUTS,
+    OWN_DATA,
     QUERY,
     RUN,
     SCENARIO,
+    SHAPE,
     SIZES,
     STAMPS,
     STATE_LOST,
+    TASK,
+    TOTAL,
     TRAIN,
     VERSION,
     EvaluationReplies,
@@ -68,8 +76,23 @@ class ClientTask:
     version: str = ""
 
 
-Load = Callable[[str, NodeConfig], ClientTask]
-"""(text of the scenario, empty where the message has none; the node's config) -> the task."""
+@dataclass(frozen=True)
+class OwnData:
+    """Data that a node brings itself.
+
+    Attributes:
+        path: where they are.
+        first: the server's index of the node's first client.
+        total: clients of all nodes; 0 before the server has assigned indices.
+    """
+
+    path: str
+    first: int = 0
+    total: int = 0
+
+
+Load = Callable[[str, OwnData | None], ClientTask]
+"""(text of the scenario, empty where the message has none; the node's own data, or None) -> the task."""
 
 
 def answer(kind: str, content: RecordDict, node: NodeConfig, load: Load, memory: RecordDict) -> RecordDict:
@@ -91,11 +114,13 @@ def answer(kind: str, content: RecordDict, node: NodeConfig, load: Load, memory:
         return RecordDict()
     if kind == QUERY and SCENARIO not in config:
         return RecordDict({METRICS: MetricRecord({"client": _only_client(node)})})
-    task = load(str(config.get(SCENARIO, "")), node)
+    own = _own_data(config, node)
+    task = load(str(config.get(SCENARIO, "")), own)
     _check_version(config, task)
-    held = node.held(task.engine.task.population.num_clients)
+    population = task.engine.task.population
+    held = np.flatnonzero(population.sizes) if own is not None else node.held(population.num_clients)
     if kind == QUERY:
-        return _census(held, task)
+        return _census(held, task, node)
     clients = _clients(config, held)
     work = decode_work(content, clients, task.codec, task.local)
     if kind == TRAIN:
@@ -144,12 +169,37 @@ def _evaluate(content: RecordDict, work: CohortWork, config: Config, task: Clien
     return EvaluationReplies([], found, name, by_class=True).content(0)
 
 
-def _census(held: I64, task: ClientTask) -> RecordDict:
-    """Return which clients the node holds, their sizes and names."""
+def _own_data(config: Config, node: NodeConfig) -> OwnData | None:
+    """Return the node's own data where the run needs them.
+
+    Raises:
+        StrategyError: the run needs them and the node has none, or the node has some and the run uses the scenario's.
+    """
+    if not config.get(OWN_DATA):
+        if node.data:
+            problem = "names data of the node's own, and the run uses the scenario's"
+            fix = "Set nodes.own_data = true in the scenario, or start the SuperNode with clients=..."
+            raise StrategyError("node_config.data", problem, fix=fix)
+        return None
+    if not node.data:
+        problem = "is missing, and in this run each node brings data of its own"
+        fix = 'Start the SuperNode with --node-config \'name="north" data="/path/north.csv"\'.'
+        raise StrategyError("node_config.data", problem, fix=fix)
+    return OwnData(node.data, int(number(config.get(FIRST, 0))), int(number(config.get(TOTAL, 0))))
+
+
+def _census(held: I64, task: ClientTask, node: NodeConfig) -> RecordDict:
+    """Return which clients the node holds, their sizes and names, and what an example of its own data is."""
     population = task.engine.task.population
     names = [population.federation.client_name(client) for client in held.tolist()]
     numbers = MetricRecord({CLIENTS: held.tolist(), SIZES: population.sizes[held].tolist()})
-    return RecordDict({METRICS: numbers, CONFIG: ConfigRecord({NAMES: names, VERSION: task.version})})
+    words = ConfigRecord({NAMES: names, VERSION: task.version})
+    if node.data:
+        spec = population.spec
+        channels = [channel.name for channel in spec.channels]
+        words.update({NAME: node.name, TASK: spec.task, SHAPE: list(spec.feature_shape), OUTPUTS: spec.outputs})
+        words[CHANNELS] = channels
+    return RecordDict({METRICS: numbers, CONFIG: words})
 
 
 def _clients(config: Config, held: I64) -> I64:

@@ -12,14 +12,14 @@ from flwr.app import Context, Message, MessageType
 from flwr.clientapp import ClientApp
 
 from clients.flower.forwarding import forward
-from clients.flower.node_config import NodeConfig, read_node_config
+from clients.flower.node_config import read_node_config
 from clients.service.owner import find_owner
 
 if TYPE_CHECKING:
-    from clients.flower.answering import ClientTask
+    from clients.flower.answering import ClientTask, OwnData
 
-Load = Callable[[str, NodeConfig, Context], "ClientTask"]
-"""(text of the scenario in the message, or empty; the node's config; Flower's context) -> the task."""
+Load = Callable[[str, "OwnData | None", Context], "ClientTask"]
+"""(text of the scenario in the message, or empty; the node's own data; Flower's context) -> the task."""
 
 
 def make_client_app(load: Load, service: str = "") -> ClientApp:
@@ -39,8 +39,8 @@ def make_client_app(load: Load, service: str = "") -> ClientApp:
             return forward(kind, message, context, owner, service)
         from clients.flower.answering import answer
 
-        def task(text: str, held: NodeConfig) -> ClientTask:
-            return load(text, held, context)
+        def task(text: str, own: OwnData | None) -> ClientTask:
+            return load(text, own, context)
 
         return Message(answer(kind, message.content, node, task, context.state), reply_to=message)
 

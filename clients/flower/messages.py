@@ -31,6 +31,11 @@ ROUND, RULE, UPLINK = "server-round", "local-rule", "uplink"
 CLIENTS, GROUPED, STAMPS, CHECKPOINT = "clients", "grouped", "state-rounds", "checkpoint-round"
 """Keys of messages to nodes: clients of the node; whether the reply has a row for each; the round after which each
 client's state is read; the round of the server's newest checkpoint."""
+OWN_DATA, FIRST, TOTAL = "own-data", "first-client", "all-clients"
+"""Keys of messages to nodes with data of their own: that the run needs them; the index of the node's first client, and
+how many clients all nodes have."""
+NAME, TASK, SHAPE, OUTPUTS, CHANNELS = "name", "task", "feature-shape", "outputs", "channels"
+"""Keys of such a node's answer to a query: its name, and what an example is."""
 STATE_LOST = "state-lost"
 """Key of a reply's metrics: clients whose state the node did not have, and which began anew."""
 SIZES, NAMES = "sizes", "names"

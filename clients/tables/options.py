@@ -113,6 +113,7 @@ class TableOptions(WindowedOptions, TaskOptions):
     categorical: tuple[str, ...] = ()
     max_categories: AtMost = 100
     split_column: str = ""
+    classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

@@ -16,11 +16,11 @@ FORECAST_KEYS = (
     "sort", "duplicates",
 )  # fmt: skip
 """Keys of forecasts alone."""
-LABELLED_KEYS = ("categorical", "max_categories", "split_column", "client_test_fraction")
+LABELLED_KEYS = ("categorical", "max_categories", "split_column", "client_test_fraction", "classes")
 """Keys of labelled rows alone."""
 COLUMN_KEYS = (
     "target", "features", "id_column", "time", "categorical", "split_column", "gaps",
-    "delimiter", "decimal", "thousands", "encoding", "comment", "skip_rows", "missing",
+    "delimiter", "decimal", "thousands", "encoding", "comment", "skip_rows", "missing", "classes",
 )  # fmt: skip
 """Keys of files with columns, which LEAF's have not."""
 
@@ -49,6 +49,8 @@ class TaskOptions(DataOptions):
         max_categories: the most categories of a feature, and the most classes, of labelled rows.
         split_column: the column that names each labelled row's part: "train", "validation" or "test". Without it rows
             are split at random by the seed, each client by itself, and a client keeps at least one training row.
+        classes: the labels of a classification, in order, such as ["no", "yes"] or ["0", "1"]; empty takes those of the
+            rows. Nodes with data of their own need them, since not each has all classes.
         client_test_fraction: share of its training rows that each client of a partition holds out, for labelled rows.
     """
 
@@ -61,6 +63,7 @@ class TaskOptions(DataOptions):
     max_categories: int
     split_column: str
     client_test_fraction: float
+    classes: tuple[str, ...]
 
     @property
     def takes_partition(self) -> bool:
@@ -82,6 +85,9 @@ class TaskOptions(DataOptions):
         fix = "For labelled rows gaps is 'error', 'mean' or 'drop'."
         require(self.gaps != "interpolate", "gaps", "'interpolate' is for forecasts", fix=fix)
         check_at_least(self, 2, "max_categories", words="at least {:g}")
+        if self.classes:
+            require(self.task == "classification", "classes", f"is for classification, and task is {self.task!r}")
+            require(len(set(self.classes)) == len(self.classes) > 1, "classes", "must be two labels or more, each once")
         check_below_one(self, "client_test_fraction", words="at least 0 and below 1")
         if self.layout == "leaf":
             _refuse_keys(self, COLUMN_KEYS, "is for files with columns, and layout is 'leaf'")

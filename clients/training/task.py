@@ -15,6 +15,7 @@ from clients.core.errors import UserError, listed
 from clients.core.examples import Examples
 from clients.core.parameters import Layout, buffer_layout, parameter_layout, read_vector
 from clients.core.population import Population
+from clients.core.population_parts import ExampleSpec
 from clients.core.user_code import described
 from clients.modules.checks import (
     cast_notice,
@@ -183,9 +184,19 @@ def probe_examples(population: Population, dtype: torch.dtype, size: int = 4) ->
     owners = np.flatnonzero(population.sizes)[:size].astype(np.int64)
     if not len(owners):
         raise UserError("data", "no client has any training example", fix="Check the partition and the splits.")
+    if population.clients.elsewhere:
+        return _empty_examples(population.spec, dtype, size)
     data = population.cohort(owners)
     index = torch.from_numpy(data.rows[: max(2, size)])
     return Examples(cast_features(data.features[index], dtype), cast_targets(data.targets[index], dtype))
+
+
+def _empty_examples(spec: ExampleSpec, dtype: torch.dtype, size: int) -> Examples:
+    """Return examples of zeros, in the form of those that nodes hold."""
+    features = torch.zeros(size, *spec.feature_shape, dtype=dtype)
+    if spec.task == "classification":
+        return Examples(features, torch.arange(size) % spec.outputs)
+    return Examples(features, torch.zeros(size, spec.outputs, dtype=dtype))
 
 
 def working_copy(module: nn.Module) -> nn.Module:

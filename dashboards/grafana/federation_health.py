@@ -59,6 +59,9 @@ def _progress() -> Row:
     ))  # fmt: skip
 
 
+_OF_NODES = (("rejected", "rejected"), ("late_replies", "late"), ("repeats", "repeats"))
+
+
 def _clients() -> Row:
     missing = f"1 - {live('respondents')} / {live('cohort')}"
     return Row("Clients", (
@@ -72,7 +75,7 @@ def _clients() -> Row:
                      "Clients that replied with an error; on nodes also rejected updates, late replies, repeats.",
                      [Query(live("failures")),
                       *(Query(live(name), f"{words} of {{{{run_id}}}}")
-                        for name, words in (("rejected", "rejected"), ("late_replies", "late"), ("repeats", "repeats")))],
+                        for name, words in _OF_NODES)],
                      width=8, low=0),
         series_panel("Updates per second", "Updates that arrived, over all cohorts.",
                      [Query(f"rate({live('client_responses_total')}[$__rate_interval])")], unit="ops", low=0),

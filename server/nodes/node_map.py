@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
@@ -13,21 +12,23 @@ from flwr.serverapp import Grid
 
 from clients.core.arrays import I32, I64
 from clients.core.errors import StrategyError
-from clients.core.shown.text import presentable
 from clients.flower.messages import (
     CHECKPOINT,
     CLIENTS,
     CONFIG,
     FINISHED,
+    FIRST,
     GROUPED,
+    OWN_DATA,
     QUERY,
     RUN,
-    SIZES,
     STAMPS,
+    TOTAL,
     Parcel,
 )
 from clients.flower.shim import FIRST_NODE
 from server.nodes.admission import Admission
+from server.nodes.answers import Answer, read_answer
 from server.nodes.sending import Sender
 
 WAIT_SECONDS = 120.0
@@ -47,6 +48,8 @@ class NodeMap:
         config: keys of every message to a node, such as the scenario's text.
         sizes: training examples of each client (N,), with which the nodes' must agree; None checks nothing.
         wait_seconds: how long the start waits until every client has a node.
+        own: index of the first client of each node with data of its own, by the node's name; None where the clients are
+            the scenario's.
         admission: which replies are used.
         one_each: send one message for each client even where a node holds several: a strategy that wraps ours sees
             clients, not nodes.
@@ -64,12 +67,14 @@ class NodeMap:
         sizes: I32 | None = None,
         wait_seconds: float | None = None,
         one_each: bool = False,
+        own: Mapping[str, int] | None = None,
         admission: Admission | None = None,
     ) -> None:
         self.one_each, self.run, self.checkpoint = one_each, "", 0
         self.admission = admission or Admission(np.zeros(num_clients, np.int32))
         self._num_clients, self._config, self._sizes = num_clients, dict(config or {}), sizes
-        self._wait = wait_seconds
+        self._wait, self._own = wait_seconds, own
+        self._first: dict[int, int] = {}
         self._node_of: I64 | None = None  # Flower's ids are unsigned, 64 bits wide, and never 0: kept as their bits
         self._held: dict[int, I64] = {}
         self._refused: dict[int, str] = {}
@@ -137,7 +142,24 @@ class NodeMap:
         if self._config:
             config |= {CLIENTS: held.tolist(), GROUPED: not self.one_each, CHECKPOINT: self.checkpoint}
             config |= {STAMPS: self._trained[held].tolist()} | ({RUN: self.run} if self.run else {})
-        return Parcel(node % 2**64, places, config)
+        node %= 2**64
+        if self._own is not None:
+            config |= {OWN_DATA: True, FIRST: self._first[node], TOTAL: self._num_clients}
+        return Parcel(node, places, config)
+
+    def _indices(self, answer: Answer) -> I64:
+        """Return the server's indices of a node's clients.
+
+        Raises:
+            StrategyError: the node has data of its own, and another name than those of the run's start.
+        """
+        if self._own is None:
+            return answer.clients
+        first = self._own.get(answer.name)
+        if first is None:
+            problem = f"node {answer.name!r:.60} was not there when the run began, and brings clients of its own"
+            raise StrategyError("nodes", problem, fix="Start the run again with it.")
+        return answer.clients + first
 
     def _wait_for_all(self, grid: Grid) -> None:
         """Wait until every client has a node.
@@ -183,7 +205,8 @@ class NodeMap:
             gone = self._held.pop(node)
             self._node_of[gone[self._node_of[gone] == _signed(node)]] = 0
         new = [n for n in here if n not in self._held and n not in self._refused]
-        record = RecordDict({CONFIG: ConfigRecord(dict(self._config))} if self._config else {})
+        keys: dict[str, bool | str] = {**self._config, **({OWN_DATA: True} if self._own is not None else {})}
+        record = RecordDict({CONFIG: ConfigRecord(dict(keys))} if keys else {})
         queries = [Message(record, dst_node_id=node, message_type=QUERY) for node in new]
         for reply in Sender(grid, max(1.0, seconds)).send(queries):
             try:
@@ -202,7 +225,7 @@ class NodeMap:
         """
         assert self._node_of is not None
         answer = read_answer(reply)
-        node, held = answer.node, answer.clients
+        node, held = answer.node, self._indices(answer)
         unknown = held[(held < 0) | (held >= self._num_clients)]
         taken = unknown if len(unknown) else held[self._node_of[held] != 0]
         if len(taken) or len(np.unique(held)) < len(held):
@@ -216,51 +239,7 @@ class NodeMap:
             raise StrategyError("nodes", problem, fix="Put the same files on the server and on the node.")
         self._node_of[held] = _signed(node)
         self._held[node] = held
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A node's answer to a query.
-
-    Attributes:
-        node: Flower's id.
-        clients: those that it holds, (K,).
-        sizes: their training examples, (K,); None where it does not say.
-        names: their names; empty where it does not say.
-        version: the node's version of fedscape; empty where it does not say.
-    """
-
-    node: int
-    clients: I64
-    sizes: I64 | None = None
-    names: tuple[str, ...] = field(default=())
-    version: str = ""
-
-
-def read_answer(reply: Message) -> Answer:
-    """Read a node's answer to a query.
-
-    Raises:
-        StrategyError: the node failed, or it names no client: it runs another app.
-    """
-    node = reply.metadata.src_node_id
-    if reply.has_error():
-        raise StrategyError("nodes", f"node {node} failed its query: {presentable(str(reply.error.reason))}")
-    records = list(reply.content.metric_records.values())
-    listed = [record[CLIENTS] for record in records if isinstance(record.get(CLIENTS), list)]
-    if len(listed) == 1:
-        clients = np.array(listed[0], np.int64)
-        sizes = next((values for r in records if isinstance(values := r.get(SIZES), list)), None)
-        given = None if sizes is None or len(sizes) != len(clients) else np.array(sizes, np.int64)
-        return Answer(node, clients, given)
-    named = [record["client"] for record in records if "client" in record]
-    if len(named) == 1 and isinstance(named[0], int):
-        return Answer(node, np.array([named[0]], np.int64))
-    got = f"got {named[0]!r:.60}" if named else "it has none"
-    fix = (
-        "Start the SuperNodes with fedscape's ClientApp, or answer queries with MetricRecord({'client': partition_id})."
-    )
-    raise StrategyError("nodes", f"node {node} must answer a query with its client, a whole number; {got}", fix=fix)
+        self._first[node] = int(held[0]) if self._own and len(held) else 0
 
 
 class OneEach(Sequence[Parcel]):

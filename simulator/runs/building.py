@@ -55,6 +55,8 @@ class Overrides:
         client_app: any Flower ClientApp instead of our clients.
         grid: a Flower grid whose nodes run `clients.flower.app`, instead of clients in this process.
         notices: sentences on sections of the scenario that the parts replace.
+        nodes: what the server knows of nodes that bring data of their own, instead of [data] and [partition].
+        first_of: index of the first client of each such node, by its name.
     """
 
     model: ModelLike | None = None
@@ -64,6 +66,8 @@ class Overrides:
     client_app: ClientApp | None = None
     grid: Grid | None = None
     notices: tuple[str, ...] = ()
+    nodes: Population | None = None
+    first_of: Mapping[str, int] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -142,6 +146,8 @@ def population_of(scenario: Scenario, given: Overrides) -> Population:
     Raises:
         UserError: the scenario is not valid; the message names the key.
     """
+    if given.nodes is not None:
+        return given.nodes
     data: Any = given.population or scenario.data
     if data is None:
         raise ScenarioError("data", "is missing", fix="Such as --set data.kind=digits, or data= from Python.")

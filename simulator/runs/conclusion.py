@@ -129,7 +129,7 @@ def _final_scores(
             counts = class_counts(result.predicted, population.test.targets, population.outputs)
             scores |= class_metrics("test", counts) | {"test_imbalance": imbalance(counts)}
             scores |= {"test_class_accuracy": recalls(counts)} if population.outputs <= MOST_CLASSES else {}
-    if session.engine is None:  # a user's ClientApp has data of its own
+    if session.engine is None or population.clients.elsewhere:  # the data are not in this process
         return scores
     clients = evaluated_clients(session.scenario.evaluation, population.sizes, session.task.seed)
     evaluation = evaluator.clients(clients, state.round_index)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from flwr.app import ArrayRecord
-from flwr.app import Message as FlowerMessage
 from flwr.serverapp import Grid
 from torch import Tensor, nn
 
@@ -23,7 +21,6 @@ from clients.engines.plain import PlainEngine
 from clients.engines.progress import Progress
 from clients.engines.ranks.distributed import DistributedEngine
 from clients.flower.codec import Codec
-from clients.flower.messages import SCENARIO, TRAIN, VERSION, CohortMessages
 from clients.modules.copies import copy_module
 from clients.processes.wire import Message
 from clients.training.client_states import ClientStates
@@ -32,10 +29,8 @@ from clients.training.task import LearningTask
 from clients.training.work import LocalWork
 from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
-from server.nodes.admission import Admission
 from server.nodes.node_map import NodeMap
 from server.nodes.sending import Sender
-from server.record.environment import installed_version
 from simulator.engines.devices import Processes, cards_here, choose_device, counted_cards, on_device
 from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
@@ -48,6 +43,7 @@ from simulator.grid.local_clients import LocalClients
 from simulator.runs.baselines import JOBS
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.measured import check_curves, measured_facts
+from simulator.runs.nodes import check_own_data, is_local, node_map, sender_of, with_census
 from simulator.runs.strategies import Played, check_client_app, choose_strategy
 from simulator.scenario.sections import Scenario, to_toml
 from simulator.workers.engine import PooledEvaluator, WorkersEngine
@@ -137,6 +133,8 @@ def open_session(
         UserError: the scenario cannot run; the message names the key and the fix.
     """
     check_places(scenario, given)
+    check_own_data(scenario, given)
+    given = with_census(scenario, given)
     scenario = _in_ranks(scenario, given, ranks)
     forked = 1 if ranks is not None or _elsewhere(given) else _workers(scenario, plan)
     processes = Processes(forked, ranks.local if ranks is not None else None)
@@ -152,7 +150,7 @@ def open_session(
     check_curves(scenario, task.population, our_clients=given.client_app is None)
     clients = task.population.num_clients
     codec = _codec(task, given)
-    nodes = _nodes(scenario, given, task.population)
+    nodes = node_map(scenario, given, task.population)
     offered = clients if _elsewhere(given) else task.population.federation.with_data
     played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
     task = _within_memory(task, scenario, given, played)
@@ -171,7 +169,7 @@ def open_session(
     elif given.grid is not None:
         engine, grid = PlainEngine(task), given.grid
         if not is_local(grid):
-            sender = _sender(scenario, grid)
+            sender = sender_of(scenario, grid)
         nodes.on(grid)
     else:
         cohort = played.cohort or offered
@@ -199,38 +197,6 @@ def open_session(
     evaluator = evaluator or Evaluator(task)
     return Session(scenario, task.population, task, played, grid, nodes, codec, start, evaluator, engine, plan, states,
                    pool, device.words, sender)  # fmt: skip
-
-
-def _nodes(scenario: Scenario, given: Overrides, population: Population) -> NodeMap:
-    """Return the map of clients to nodes. Nodes make the scenario's data and model from the text in their messages."""
-    options = scenario.nodes
-    admission = Admission(population.sizes, options.max_update_norm, options.exclude_after)
-    own = given.model is not None or given.population is not None or given.algorithm is not None
-    travels = given.grid is not None and not is_local(given.grid) and not own
-    return NodeMap(
-        population.num_clients,
-        config={SCENARIO: to_toml(scenario), VERSION: installed_version()} if travels else None,
-        sizes=population.sizes if travels else None,
-        wait_seconds=options.join_seconds,
-        admission=admission,
-    )
-
-
-def _sender(scenario: Scenario, grid: Grid) -> Sender:
-    options = scenario.nodes
-
-    def enough(sent: Sequence[FlowerMessage], replies: Sequence[FlowerMessage]) -> bool:
-        if not isinstance(sent, CohortMessages) or sent.kind != TRAIN:
-            return bool(replies)
-        clients = sum(len(sent.clients_of(reply)) for reply in replies)
-        return clients >= min(options.min_respondents, sent.num_clients)
-
-    return Sender(grid, options.timeout_seconds, options.retries, enough)
-
-
-def is_local(grid: Grid) -> bool:
-    """Return whether a grid's clients are in this process."""
-    return bool(getattr(grid, "nodes_by_client", False))
 
 
 def _workers(scenario: Scenario, plan: EnginePlan | None) -> int:

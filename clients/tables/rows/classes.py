@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from clients.core.arrays import I64, Bool
@@ -12,12 +14,32 @@ MOST_CLASSES = 20
 """The most classes that a notice lists."""
 
 
-def classes_of(target: Column, most: int) -> tuple[I64, tuple[str, ...]]:
+def labels_of(target: Column, classes: Sequence[str]) -> I64:
+    """Return each row's class, (n,), among classes that are given, in their order.
+
+    Args:
+        target: the labels, none of them missing.
+        classes: their names; numbers as text, such as "10".
+
+    Raises:
+        DataError: a label is none of them.
+    """
+    own, names = classes_of(target, len(target.missing) + 1, least=1)
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        problem = f"column {target.name!r} has the label {unknown[0]!r}, which is not in classes"
+        raise DataError("classes", problem, fix=f"All of them: {listed(list(classes), MOST_CLASSES)}.")
+    found: I64 = np.array([classes.index(name) for name in names], np.int64)[own]
+    return found
+
+
+def classes_of(target: Column, most: int, *, least: int = 2) -> tuple[I64, tuple[str, ...]]:
     """Return each row's class, (n,), and the names of the classes.
 
     Args:
         target: the labels, none of them missing.
         most: the most classes.
+        least: the fewest.
 
     Raises:
         DataError: there is one class, or there are too many.
@@ -37,7 +59,7 @@ def classes_of(target: Column, most: int) -> tuple[I64, tuple[str, ...]]:
         problem = f"column {target.name!r} has {len(names):,} different values, such as {names[0]!r} and {names[-1]!r}"
         fix = f"For numbers set task = 'regression'; for so many classes raise max_categories (now {most})."
         raise DataError("target", problem, fix=fix)
-    if len(names) < 2:
+    if len(names) < least:
         found = repr(names[0]) if names else "no value"
         raise DataError(
             "target", f"column {target.name!r} has one class alone, {found}", fix="Name the label's column."

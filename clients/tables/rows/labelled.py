@@ -16,7 +16,7 @@ from clients.core.errors import DataError
 from clients.core.population import Population
 from clients.partition.options import PartitionOptions
 from clients.tables.reading import Reading
-from clients.tables.rows.classes import class_notice, classes_of
+from clients.tables.rows.classes import class_notice, classes_of, labels_of
 from clients.tables.rows.encoding import Column, Encoded, Groups, check_range, client_moments, encode
 from clients.tables.rows.leaf import leaf_rows
 from clients.tables.rows.parts import I8, TRAINING, random_parts, split_notice
@@ -70,7 +70,11 @@ def _encoded(options: TableOptions, read: TableRows, reading: Reading, seed: int
     names: tuple[str, ...] = ()
     labels = np.zeros(len(read.rows), np.int64)
     if options.task == "classification":
-        labels, names = classes_of(read.target, options.max_categories)
+        labels, names = (
+            (labels_of(read.target, options.classes), options.classes)
+            if options.classes
+            else classes_of(read.target, options.max_categories)
+        )
     parts = _split(options, read, labels, seed, reading)
     groups = _groups(options, read, parts)
     encoded = encode(read.columns, groups, options.max_categories)
