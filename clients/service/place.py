@@ -90,14 +90,18 @@ def place_of(owner: Owner, folder: Path | None = None) -> Place:
         folder: the folder; None takes one in XDG_RUNTIME_DIR, or in /tmp.
 
     Raises:
-        ServiceError: the folder belongs to another user, others may enter it, or its path is too long for a socket.
+        ServiceError: the folder cannot be made, belongs to another user, others may enter it, or its path is too long for a socket.
     """
     if folder is None:
         base = os.environ.get("XDG_RUNTIME_DIR")
         folder = Path(base) / "fedscape" if base and os.path.isdir(base) else Path(f"/tmp/fedscape-{os.getuid()}")
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True)
-    found = folder.lstat()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        problem = f"the folder of its socket cannot be made ({error})"
+        fix = 'Set XDG_RUNTIME_DIR to a folder that can be written, or start the SuperNode with service="off"'
+        raise ServiceError(f"the local service: {problem}. {fix}") from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         problem = f"{folder} must be a folder of this user that no one else may enter (mode 0700)"
         raise ServiceError(f'the local service: {problem}. Remove it, or start the SuperNode with service="off"')

@@ -297,6 +297,14 @@ def test_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
         place_of(this_process(), link)
 
 
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServiceError, match=r"cannot be made .*service=\"off\""):
+        place_of(this_process(), tmp_path / "file" / "folder")
+    with pytest.raises(ServiceError, match=r"cannot be made|mode 0700"):
+        place_of(this_process(), tmp_path / "file")
+
+
 def test_long_path_of_a_socket_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FedscapeError, match="XDG_RUNTIME_DIR"):
         place_of(this_process(), tmp_path / ("x" * 90))
