@@ -90,7 +90,8 @@ def place_of(owner: Owner, folder: Path | None = None) -> Place:
         folder: the folder; None takes one in XDG_RUNTIME_DIR, or in /tmp.
 
     Raises:
-        ServiceError: the folder cannot be made, belongs to another user, others may enter it, or its path is too long for a socket.
+        ServiceError: the folder cannot be made, belongs to another user, or others may enter it; or its path is too
+            long for a socket.
     """
     if folder is None:
         base = os.environ.get("XDG_RUNTIME_DIR")
