@@ -8,6 +8,7 @@ FedscapeError
  |   |- EngineError                a named engine that cannot run the scenario
  |   |- StrategyError              a Flower strategy or app that cannot run the scenario
  |   `- RunFolderError             a run folder, record or checkpoint
+ `- ServiceError                 a node's local service, which did not start or did not answer
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ class StrategyError(UserError):
 
 class RunFolderError(UserError):
     """A run folder, its record or its checkpoint cannot be used."""
+
+
+class ServiceError(FedscapeError):
+    """A node's local service could not be started, or did not answer."""
 
 
 def require(condition: bool, field: str, problem: str, *, fix: str = "") -> None:

@@ -6,9 +6,9 @@ Tests compare other engines with it, and real nodes run it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -36,6 +36,26 @@ from clients.training.path_measures import PathMeter, distances, is_measured, is
 from clients.training.remedies import class_weight_table, remedied
 from clients.training.task import LearningTask, autocast, cast_features, cast_targets, working_copy
 from clients.training.work import CohortUpdate, CohortWork, concatenate
+
+
+@dataclass(frozen=True)
+class PreparedBatch:
+    """The examples of one local step.
+
+    Attributes:
+        features: [b, *feature_shape], cast and augmented.
+        targets: [b, ...].
+        remedy: factors of the losses, by name, [b, ...]; see `clients.training.remedies`.
+    """
+
+    features: Tensor
+    targets: Tensor
+    remedy: dict[str, Tensor]
+
+    def part(self, start: int, stop: int) -> PreparedBatch:
+        """Return the examples at positions from `start` to below `stop`."""
+        remedy = {name: values[start:stop] for name, values in self.remedy.items()}
+        return PreparedBatch(self.features[start:stop], self.targets[start:stop], remedy)
 
 
 class PlainEngine:
@@ -113,8 +133,7 @@ class PlainEngine:
                         stack.enter_context(generators_restored(self.task.device))
                         self._seed(work.round_index, work.clients[k : k + 1], 0)
                     one = work.clients[k : k + 1]
-                    losses, _, _ = self._losses(placed, chosen, weights, one, work.round_index, None)
-                losses.mean().backward()  # type: ignore[no-untyped-call]
+                    self._backward(self._batch(placed, chosen, weights, one, work.round_index, None))
             rows.append(self.task.parameters.flatten({n: _gradient(p) for n, p in self._named.items()}))
         return torch.stack(rows).to(work.params.device)
 
@@ -127,7 +146,7 @@ class PlainEngine:
         for name, as_built in self._kept.items():  # such as BatchNorm's counter, which clients must not share
             buffers_now[name].copy_(as_built)
 
-    def _losses(
+    def _batch(
         self,
         placed: Placed,
         rows: Tensor,
@@ -135,8 +154,8 @@ class PlainEngine:
         client: I64,
         round_index: int,
         step: int | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return losses, outputs and targets of some rows.
+    ) -> PreparedBatch:
+        """Return some rows as a batch: cast, augmented, with the factors of their losses.
 
         Args:
             placed: has the rows.
@@ -156,11 +175,29 @@ class PlainEngine:
                 np.array([len(rows)]), client, round_index=round_index, step=step,
             )  # fmt: skip
             features, targets, remedy = features[0], targets[0], {n: v[0] for n, v in remedy.items()}
+        return PreparedBatch(features, targets, remedy)
+
+    def _losses(self, model: Callable[[Tensor], Tensor], batch: PreparedBatch) -> tuple[Tensor, Tensor]:
+        """Return the losses [b] and the outputs [b, ...] of a batch."""
+        task = self.task
         with autocast(task):
-            outputs = self._module(features)
+            outputs = model(batch.features)
         outputs = outputs.to(task.dtype)
-        losses = trained_losses(outputs, targets, task.population.task, task.local.focal_gamma, remedy)
-        return losses, outputs.detach(), targets
+        losses = trained_losses(outputs, batch.targets, task.population.task, task.local.focal_gamma, batch.remedy)
+        return losses, outputs.detach()
+
+    def _backward(self, batch: PreparedBatch) -> tuple[Tensor, Tensor | int]:
+        """Add the gradient of a batch's mean loss to the parameters'; return the sum of losses, and the errors."""
+        losses, outputs = self._losses(self._module, batch)
+        losses.mean().backward()  # type: ignore[no-untyped-call]
+        return losses.detach().sum(dtype=torch.float64), self._errors(outputs, batch.targets)
+
+    def _errors(self, outputs: Tensor, targets: Tensor) -> Tensor | int:
+        """Return how many examples are wrongly classified, where that is counted."""
+        if not self.task.count_errors:
+            return 0
+        kind = self.task.population.task
+        return len(outputs) - example_scores(predictions(outputs, kind), targets, kind).sum().long()
 
     def _train_one(
         self,
@@ -197,12 +234,9 @@ class PlainEngine:
                 self._masks.step(step - 1, len(rows))
                 self._seed(work.round_index, client, step)
                 optimizer.zero_grad()
-                losses, outputs, targets = self._losses(placed, rows, weights, client, work.round_index, step - 1)
-                losses.mean().backward()  # type: ignore[no-untyped-call]
-                total, seen = total + losses.detach().sum(dtype=torch.float64), seen + len(rows)
-                if task.count_errors:
-                    predicted = predictions(outputs, task.population.task)
-                    errors += len(rows) - example_scores(predicted, targets, task.population.task).sum().long()
+                batch = self._batch(placed, rows, weights, client, work.round_index, step - 1)
+                loss, wrong = self._backward(batch)
+                total, errors, seen = total + loss, errors + wrong, seen + len(rows)
                 if is_measured(step):
                     meter.gradient(squared_norms({n: _gradient(p)[None] for n, p in self._named.items()}))
                 with torch.no_grad():

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -18,7 +20,8 @@ RUN_ID = 1
 FIRST_NODE = 2
 """Node id of client 0 on in-process grids; Flower reserves 0 and 1."""
 
-__all__ = ["FIRST_NODE", "RUN_ID", "Run", "claim_identity", "empty_run", "has_client_fn", "quiet", "set_message_id"]
+__all__ = ["FIRST_NODE", "RUN_ID", "Run", "claim_identity", "content_of", "empty_run", "has_client_fn", "quiet",
+           "serialized", "set_message_id"]  # fmt: skip
 
 
 def claim_identity() -> None:
@@ -42,6 +45,21 @@ def has_client_fn(app: ClientApp) -> bool:
 def set_message_id(message: Message, identity: str) -> None:
     """Set the id of a message, as Flower's grids do when they accept one."""
     message.metadata.__dict__["_message_id"] = identity
+
+
+def serialized(content: RecordDict) -> bytes:
+    """Return a message's content in Flower's protobuf."""
+    found: bytes = recorddict_to_proto(content).SerializeToString()
+    return found
+
+
+def content_of(data: bytes) -> RecordDict:
+    """Return the content that `serialized` wrote.
+
+    Raises:
+        google.protobuf.message.DecodeError: it is none.
+    """
+    return recorddict_from_proto(ProtoRecordDict.FromString(data))
 
 
 def quiet() -> None:

@@ -13,6 +13,7 @@ from clients.core import streams
 from clients.core.arrays import U64
 from clients.core.cards.streams import as_signed
 from clients.core.cards.transfer import sent
+from clients.core.errors import EngineError
 from clients.modules.dropout import Dropout, DropoutSite, dropout_keys, dropout_mask
 
 
@@ -85,6 +86,8 @@ class AddressedMasks:
 
     A call that is not among the sites, or has another shape or probability than its site, has a mask of its own
     address. So a model whose calls depend on the batch is addressed too.
+
+    Passes over parts of a batch (`share`) take their parts of the batch's masks.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class AddressedMasks:
         self._sites = {(site.name, site.call): (index, site) for index, site in enumerate(sites)}
         self._seed, self._dtype, self._device = seed, dtype, device
         self._address, self._batch = (0, 0, 0), 0
+        self._part: tuple[int, int] | None = None
         self._keys: U64 | Tensor = np.zeros((len(sites), 0, 1), np.uint64)
         self._counts: dict[str, int] = {}
         self._others = 0
@@ -112,9 +116,13 @@ class AddressedMasks:
     def step(self, step: int, batch: int) -> None:
         """Begin the pass of a local step, counted from 0, on a batch of this length."""
         self._address = (*self._address[:2], step)
-        self._batch, self._counts, self._others = batch, {}, 0
+        self._batch, self._counts, self._others, self._part = batch, {}, 0, None
         for part in self._parts.values():
             part.draw = self._mask
+
+    def share(self, start: int, stop: int) -> None:
+        """Begin the pass of the batch's examples from `start` to below `stop`."""
+        self._part, self._counts, self._others = (start, stop), {}, 0
 
     def stop(self) -> None:
         """Turn dropout off for the passes that follow."""
@@ -127,14 +135,21 @@ class AddressedMasks:
         self._counts[name] = call + 1
         index, site = self._sites.get((name, call), (None, None))
         round_index, client, step = self._address
-        if index is not None and site is not None and site.p == part.p and site.mask_shape(self._batch) == shape:
+        start, stop = self._part or (0, self._batch)
+        is_known = site is not None and site.p == part.p and site.mask_shape(stop - start) == shape
+        if self._part is not None and not (is_known and site is not None and site.by_example):
+            problem = f"{name!r} drops in a shape {list(shape)} whose parts cannot be told by example"
+            fix = "Set local.devices = 1, and leave out local.micro_batch_size."
+            raise EngineError("local.devices", f"cannot split a batch: {problem}", fix=fix)
+        if index is not None and site is not None and is_known:
             key: U64 | Tensor = self._keys[index, step]
         else:
             place = index if index is not None else len(self._sites) + self._others
             self._others += index is None
             site = DropoutSite(name, part.p, shape, call, None)
             key = self._there(streams.keys(self._seed, "dropout", round_index, np.array([client]), step, place))
-        return dropout_mask(site, key, self._batch, self._dtype)[0]
+        mask = dropout_mask(site, key, self._batch, self._dtype)[0]
+        return mask if self._part is None or site.axis is None else mask.narrow(site.axis, start, stop - start)
 
     def _there(self, keys: U64) -> U64 | Tensor:
         """Return keys in the form in which the device draws masks from them."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from clients.core.errors import require
-from clients.core.numbers.bounds import AtMost
+from clients.core.numbers.bounds import AtMost, Within
 from clients.core.options import check_at_least, check_below_one, check_not_negative, check_positive, unread_of
 from clients.training.schedule_options import ScheduleOptions
 
@@ -102,6 +102,12 @@ class LocalOptions:
         weights_from: the examples counted for class weights: each client's own ("client"), or all ("federation").
         focal_gamma: focal loss -(1 - p_y)^gamma log p_y (Lin et al. 2017, equation 4); 0 is cross-entropy.
         augment: changes of examples before each step.
+        devices: devices over which each client's batches are split, by torch's DistributedDataParallel: cards, or as
+            many processes where clients train on the CPU; "auto" takes all cards from `engine.device` on, and one
+            process. The numbers are those of one device within rounding. Batch normalisation has the statistics of the
+            whole batch. Above 1, clients train one after another on the plain engine.
+        micro_batch_size: the most examples that pass through the model at once on a device. The gradients of a
+            step's micro-batches are accumulated, so a step has the numbers of the whole batch within rounding.
         given_batch_size: no key: the `batch_size` that was given and that "gd" replaced by "full".
 
     A local step, in torch's order: gradient of the loss; noise; the algorithm's correction; clipping by norm, then by
@@ -136,6 +142,8 @@ class LocalOptions:
     weights_from: Literal["client", "federation"] = "client"
     focal_gamma: float = 0.0
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    devices: Annotated[int, Within(1, 1024, why="each is a process")] | Literal["auto"] = 1
+    micro_batch_size: AtMost | None = None
     given_batch_size: int | None = field(
         default=None, init=False, repr=False, compare=False, metadata={"is_key": False}
     )
@@ -147,7 +155,12 @@ class LocalOptions:
             "batch_size",
             f"must be >= 1 or 'full', got {self.batch_size}",
         )
-        check_at_least(self, 1, "local_epochs")
+        check_at_least(self, 1, "local_epochs", "micro_batch_size")
+        require(
+            self.devices == "auto" or self.devices >= 1,
+            "devices",
+            f"must be >= 1 or 'auto', got {self.devices}",
+        )
         require(all(s >= 1 for s in _each(self.local_steps)), "local_steps", f"must be >= 1, got {self.local_steps}")
         require(
             self.local_epochs is None or self.local_steps is None,
@@ -181,6 +194,8 @@ class LocalOptions:
             found["batch_size"] = "optimizer 'gd' takes all examples of a client in each step"
         if self.batch_size == "full":
             found["drop_last"] = "with batch_size 'full' no batch is partial"
+        if self.micro_batch_size is not None and self.batch_size != "full" and self.micro_batch_size >= self.batch_size:
+            found["micro_batch_size"] = f"no batch is larger (batch_size {self.batch_size})"
         if (self.local_epochs or 1) == 1 and set(_each(self.local_steps)) <= {1}:
             work = "one epoch" if self.local_steps is None else "one step"
             found["partial_work"] = f"a client's work is {work} and cannot be less"

@@ -50,6 +50,13 @@ def cards_here() -> Cards:
     return Cards(tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
 
 
+def counted_cards() -> Cards:
+    """Return the CUDA cards without their names, and without using one: ranks that are to use them are forked later."""
+    if torch.version.cuda is None:
+        return cards_here()
+    return Cards(tuple(f"card {i}" for i in range(torch.cuda.device_count())), "torch finds none")
+
+
 @dataclass(frozen=True)
 class Processes:
     """The processes of a run, as far as they matter for its device.
@@ -154,7 +161,8 @@ def on_device(task: LearningTask, options: EngineOptions, device: torch.device) 
         problem = f"is true, and the run computes with {str(task.dtype).removeprefix('torch.')}"
         raise EngineError("engine.bf16", problem, fix="Set run.dtype = 'float32', or leave out bf16.")
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        if task.local.devices == 1:  # otherwise ranks are forked, which a CUDA in use forbids
+            torch.cuda.set_device(device)
         set_rounding(tf32=options.tf32)
         torch.backends.cudnn.deterministic = True  # the same run has the same bits
     return replace(task, device=device, bf16=options.bf16)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from clients.core.errors import UserError
 from clients.core.on_demand import CACHE_BYTES, RESIDENT_BYTES, RESIDENT_CLIENTS
 from clients.core.options import DataOptions
 from clients.engines.evaluation import CHUNK
+from clients.engines.ranks.splitting import count_devices, is_split
 from clients.modules.copies import copy_module
 from clients.training.client_states import KEPT_IN_MEMORY
 from clients.training.optimizers import stacked_optimizer
@@ -89,6 +90,8 @@ def parts_of(task: LearningTask, options: EngineOptions, *, cohort: int, rounds:
     largest = int(population.sizes[sample.clients].max(initial=1))
     one, on_card = bytes_of_client(sample), task.device.type == "cuda"
     workers = 1 if options.workers == "auto" else options.workers  # chosen ones share the memory of one tile
+    if is_split(task):
+        options, workers = replace(options, kind="plain", tile=None), count_devices(task)
     width = _tile(options, count, one, workers)
     total, fits = int(population.sizes.sum(dtype="int64")), len(population.sizes) <= RESIDENT_CLIENTS
     made = min(total, rounds * count * mean) * example
@@ -127,7 +130,8 @@ def bytes_of_client(sample: Sample) -> int:
     batch = largest if local.batch_size == "full" else min(local.batch_size, largest)
     one = task.parameters.size * task.dtype.itemsize * (3 + stacked_optimizer(local).num_states)
     one += PLAN_BYTES * sample.longest * batch
-    return one + BACKWARD * activations * batch + example * min(largest, sample.longest * batch)
+    at_once = min(batch, local.micro_batch_size or batch)
+    return one + BACKWARD * activations * at_once + example * min(largest, sample.longest * batch)
 
 
 def widest_tile(sample: Sample, keep_bytes: int, free: Callable[[torch.device], int] | None = None) -> int:

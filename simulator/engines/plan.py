@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from clients.core.errors import EngineError
 from clients.engines.base import Engine
 from clients.engines.native.choice import has_kernel, kernel_of
 from clients.engines.native.threads import set_threads
-from clients.engines.plain import PlainEngine
 from clients.engines.programs import VmapProgram
+from clients.engines.ranks.distributed import local_engine
 from clients.engines.stacked import StackedEngine
 from clients.training.task import LearningTask
 
@@ -35,6 +35,7 @@ class EnginePlan:
         workers: processes that train a cohort together.
         native: whether clients are trained by a kernel in C. Its numbers differ from torch's in the last bits.
         device: torch's name of the device that the server's process trains on.
+        devices: devices over which each client's batches are split.
     """
 
     engine: str
@@ -49,6 +50,7 @@ class EnginePlan:
     workers: int = 1
     native: bool = False
     device: str = "cpu"
+    devices: int = 1
 
     @property
     def words(self) -> str:
@@ -60,6 +62,7 @@ class EnginePlan:
         """
         parts = [self.engine]
         parts += [f"{self.workers} workers"] if self.workers > 1 else []
+        parts += [f"{self.devices} devices"] if self.devices > 1 else []
         parts += [f"tile {self.tile}"] if self.tile is not None else []
         return ", ".join(parts)
 
@@ -121,7 +124,9 @@ def engine_from_plan(plan: EnginePlan, task: LearningTask) -> Engine:
     """
     use_threads(plan, task)
     if plan.engine == "plain":
-        return PlainEngine(task)
+        if task.local.devices == "auto":  # a resumed run has those of before
+            task = replace(task, local=replace(task.local, devices=plan.devices))
+        return local_engine(task, plan.threads)
     engine = StackedEngine(task, tile=plan.tile, native=plan.native)
     if plan.native and not has_kernel(engine.program):
         raise EngineError(

@@ -31,6 +31,7 @@ from simulator.engines.probe import (
     tile_widths,
 )
 from simulator.engines.race import Entrant, choose, race
+from simulator.engines.splitting import plan_split
 from simulator.engines.timing import Candidate, Stopwatch, Timing
 from simulator.engines.trial import try_workers
 from simulator.engines.worker_count import Choice, TryWorkers, choose_workers, shared_width, threads_each
@@ -67,6 +68,9 @@ def plan_engine(
     Raises:
         EngineError: the named engine, compilation or a kernel cannot run this scenario.
     """
+    if (split := plan_split(options, task)) is not None:
+        use_threads(split[1], task)
+        return split
     native, missing = find_kernel(options, task, rule)
     if options.native == "always":
         options = replace(options, kind="stacked")

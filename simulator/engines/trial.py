@@ -17,10 +17,10 @@ from statistics import median_low
 
 import torch
 
+from clients.processes.forking import can_fork, fork, kill, wait_for_exit
 from clients.training.task import LearningTask
 from simulator.engines.probe import Cost
 from simulator.engines.timing import Timing
-from simulator.workers.forking import can_fork, fork, kill, wait_for_exit
 
 BURSTS = 3
 """Times that all workers train at the same moment; the engine of one process is timed in between."""

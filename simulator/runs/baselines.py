@@ -22,12 +22,12 @@ from clients.engines.base import Engine
 from clients.engines.evaluation import Evaluation, Evaluator
 from clients.engines.plain import PlainEngine
 from clients.engines.progress import Progress
+from clients.processes.wire import Message
 from clients.training.local import count_steps
 from clients.training.options import LocalOptions
 from clients.training.task import LearningTask
 from clients.training.work import CohortWork
 from simulator.workers.engine import WorkersEngine
-from simulator.workers.wire import Message
 from simulator.workers.workplace import Workplace
 
 MOST_EXAMPLES = 2_000_000

@@ -12,6 +12,7 @@ import torch
 
 from clients.core.errors import EngineError
 from clients.engines.native.threads import set_threads
+from clients.processes.wire import Message
 from server.algorithms.state import ServerState
 from server.convergence.verdict import Verdict
 from server.record.checked.kept_lines import KeptLines
@@ -24,7 +25,6 @@ from simulator.scenario.sections import Scenario
 from simulator.workers.joining import follow
 from simulator.workers.preparing import workplace_of
 from simulator.workers.ranks import Ranks
-from simulator.workers.wire import Message
 
 
 def follow_run(scenario: Scenario, given: Overrides, ranks: Ranks) -> tuple[Session, Ended, Path | None]:

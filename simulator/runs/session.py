@@ -19,8 +19,10 @@ from clients.engines.evaluation import Evaluator
 from clients.engines.native.threads import set_threads
 from clients.engines.plain import PlainEngine
 from clients.engines.progress import Progress
+from clients.engines.ranks.distributed import DistributedEngine
 from clients.flower.codec import Codec
 from clients.modules.copies import copy_module
+from clients.processes.wire import Message
 from clients.training.client_states import ClientStates
 from clients.training.rules import PLAIN
 from clients.training.task import LearningTask
@@ -29,7 +31,7 @@ from server.algorithms.state import ServerState
 from server.convergence.monitor import require_measured
 from server.nodes.node_map import NodeMap
 from server.nodes.sending import Sender
-from simulator.engines.devices import Processes, choose_device, on_device
+from simulator.engines.devices import Processes, cards_here, choose_device, counted_cards, on_device
 from simulator.engines.limits import checked_threads, processors
 from simulator.engines.memory import check_memory, parts_of
 from simulator.engines.plan import EnginePlan, engine_from_plan
@@ -50,7 +52,6 @@ from simulator.workers.pool import WorkerPool
 from simulator.workers.preparing import shared_memory, workplace_of
 from simulator.workers.ranks import Ranks
 from simulator.workers.starting import start_forked
-from simulator.workers.wire import Message
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Session:
         """End the worker processes, with a last message to those of torchrun, and close the files of client states."""
         if self.pool is not None:
             self.pool.close(farewell)
+        if isinstance(self.engine, DistributedEngine):
+            self.engine.close()
         if self.states is not None:
             self.states.close()
 
@@ -135,7 +138,9 @@ def open_session(
     scenario = _in_ranks(scenario, given, ranks)
     forked = 1 if ranks is not None or _elsewhere(given) else _workers(scenario, plan)
     processes = Processes(forked, ranks.local if ranks is not None else None)
-    device = choose_device(scenario.engine, processes, recorded=plan.device if plan is not None else None)
+    recorded = plan.device if plan is not None else None
+    find = cards_here if scenario.local.devices == 1 else counted_cards
+    device = choose_device(scenario.engine, processes, recorded=recorded, find=find)
     task = on_device(make_task_of(scenario, given), scenario.engine, device.device)
     try:
         measured = measured_facts(scenario, task, our_clients=given.client_app is None)
@@ -149,8 +154,8 @@ def open_session(
     offered = clients if _elsewhere(given) else task.population.federation.with_data
     played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
     task = _within_memory(task, scenario, given, played)
-    evaluator = Evaluator(task)
     nodes.admission.local = played.own.federation.local if played.own is not None else None
+    evaluator: Evaluator | None = None
     nodes.one_each = played.own is not None and played.strategy is not played.own
     states: ClientStates | None = None
     sender: Sender | None = None
@@ -186,8 +191,11 @@ def open_session(
         if pool is not None:
             engine, evaluator = WorkersEngine(engine, pool), PooledEvaluator(task, pool)
         local = played.own.algorithm.local_work if played.own is not None else LocalWork()
+        if isinstance(engine, DistributedEngine):
+            engine.start(local)
         grid = CohortGrid(clients, LocalClients(engine, codec, states, scenario.engine.keep_bytes, local))
     start = _start(task, codec, given)
+    evaluator = evaluator or Evaluator(task)
     return Session(scenario, task.population, task, played, grid, nodes, codec, start, evaluator, engine, plan, states,
                    pool, device.words, sender)  # fmt: skip
 

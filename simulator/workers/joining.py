@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 from clients.core.errors import EngineError
+from clients.processes.wire import Message
 from simulator.workers.links import Heart, Hub, LinkError, Spoke, open_group
 from simulator.workers.pool import WorkerPool
 from simulator.workers.ranks import Ranks, next_session
 from simulator.workers.serving import serve
-from simulator.workers.wire import Message
 from simulator.workers.workplace import Share, Workplace
 
 T = TypeVar("T")

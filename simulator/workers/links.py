@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore, ProcessGroupGloo, Store, TCPStore
 
-from simulator.workers.wire import Message, pack, unpack
+from clients.processes.wire import Message, pack, unpack
 
 BEAT_SECONDS = 0.5
 """Seconds between two beats of a worker's heart."""

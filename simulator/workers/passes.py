@@ -16,12 +16,12 @@ from torch import Tensor
 from clients.core.arrays import F64, I32, I64
 from clients.core.population import CentralPart
 from clients.engines.evaluation import CHUNK, CohortEvaluation, ExampleScores
+from clients.processes.wire import Message
 from clients.training.work import CohortUpdate, CohortWork
 from server.rounds.cohort_sum import CohortSum
 from simulator.workers.dealing import Block
 from simulator.workers.messages import evaluation_of, joined, named, scores_of, under, update_of, work_tensors
 from simulator.workers.pool import WorkerPool
-from simulator.workers.wire import Message
 
 PART_EXAMPLES, PARTS = 1024, 8
 """Clients are dealt in parts of about so many examples, or in so many parts where they have fewer examples."""

@@ -11,11 +11,11 @@ from typing import Any
 from clients.core.arrays import F64
 from clients.engines.native.threads import threads_restored
 from clients.engines.progress import Progress
+from clients.processes.forking import exit_of, kill, wait_for_exit
+from clients.processes.wire import Message
 from server.rounds.experiment import RoundInterrupted
 from simulator.workers.dealing import CostModel, deal
-from simulator.workers.forking import exit_of, kill, wait_for_exit
 from simulator.workers.links import Arrival, Hub, LinkError, tell_all
-from simulator.workers.wire import Message
 from simulator.workers.workplace import Workplace
 
 POLL_SECONDS = 0.2

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from clients.processes.wire import Message
 from simulator.workers.links import Spoke
-from simulator.workers.wire import Message
 from simulator.workers.workplace import Workplace
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from clients.core.errors import EngineError
 from clients.engines.native.threads import set_threads
-from simulator.workers.forking import can_fork, fork, kill, wait_for_exit
+from clients.processes.forking import can_fork, fork, kill, wait_for_exit
 from simulator.workers.links import LOOPBACK, Heart, Hub, LinkError, Spoke, join_store, open_group, serve_store
 from simulator.workers.pool import WorkerPool
 from simulator.workers.serving import serve

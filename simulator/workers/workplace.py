@@ -15,6 +15,7 @@ from clients.core.examples import Examples
 from clients.engines.base import Engine
 from clients.engines.evaluation import CHUNK, Evaluator
 from clients.engines.progress import Progress
+from clients.processes.wire import Message
 from clients.training.rules import PLAIN
 from clients.training.task import LearningTask
 from clients.training.uplink import IDENTITY
@@ -32,7 +33,6 @@ from simulator.workers.messages import (
     update_rows,
     work_of,
 )
-from simulator.workers.wire import Message
 
 DATA_CLIENTS = 256
 """Clients whose data are read together: an on-demand population makes them in one call and caches them."""

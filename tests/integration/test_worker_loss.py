@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import fedscape as fs
+from clients.processes.wire import Message
 from fedscape.testing import Stepper
 from simulator.runs import run as run_module
 from simulator.workers import links
-from simulator.workers.wire import Message
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -101,6 +101,8 @@ VALUES: Mapping[str, list[Any]] = {
 keys, and sections by their names. Keys that are not here get values by their type."""
 
 ALIKE: Mapping[str, str] = {
+    "local.devices": "a batch is split over devices with the same numbers, within rounding",
+    "local.micro_batch_size": "a batch is split into micro-batches with the same numbers, within rounding",
     "engine": "the engine changes how numbers are computed, not which; the record names it in `engine_plan`",
     "run.checkpoint_seconds": "when a run is saved does not show in its record",
     "run.checkpoint_rounds": "when a run is saved does not show in its record",

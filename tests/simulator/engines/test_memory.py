@@ -157,3 +157,19 @@ def test_tensors_of_a_tile_on_a_card_take_no_main_memory() -> None:
         for task in (session.task, card)
     ]
     assert set(names[0]) - set(names[1]) == {"a tile of 2 clients in training"}
+
+
+def test_devices_and_micro_batches_of_a_client_are_foreseen() -> None:
+    scenario = load_scenario("digits-label-skew", sets=["local.batch_size=64"])
+    with threads_restored():
+        session = open_session(replace(scenario, engine=replace(scenario.engine, kind="plain")), Overrides())
+    session.close()
+
+    def bytes_in_training(**options: Any) -> int:
+        task = replace(session.task, local=replace(session.task.local, **options))
+        parts = parts_of(task, scenario.engine, cohort=10, rounds=2, states=0)
+        return next(part.bytes for part in parts if part.name.startswith("a tile of 1 clients in training"))
+
+    one = bytes_in_training(micro_batch_size=64)
+    assert bytes_in_training(devices=3, micro_batch_size=64) == 3 * one
+    assert bytes_in_training(micro_batch_size=2) < one

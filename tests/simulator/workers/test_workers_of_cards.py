@@ -12,11 +12,11 @@ from made_card import made_card
 
 from clients.engines.plain import PlainEngine
 from clients.engines.stacked import StackedEngine
+from clients.processes.wire import Message, pack, unpack
 from clients.training.rules import control_variate
 from clients.training.work import LocalWork
 from server.algorithms.aggregation import weighted_mean
 from simulator.workers.messages import named, work_tensors
-from simulator.workers.wire import Message, pack, unpack
 from simulator.workers.workplace import Workplace
 
 SIZES = [6, 14, 8, 10]

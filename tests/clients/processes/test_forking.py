@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from simulator.workers.forking import exit_of, fork, kill, wait_for_exit
+from clients.processes.forking import exit_of, fork, kill, wait_for_exit
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from simulator.workers.wire import Message, pack, unpack
+from clients.processes.wire import Message, pack, unpack
 
 TYPES = [np.float64, np.float32, np.int64, np.int32, np.uint8, np.bool_]
 any_array = st.sampled_from(TYPES).flatmap(
