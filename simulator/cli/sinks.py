@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from clients.core.errors import UserError
-from clients.core.shown.secrets import token_of
+from clients.core.shown.secrets import login_of, token_of
 from server.metrics.timeline import Clock
 
 EVENTS = Path("runs/tensorboard")
@@ -90,7 +90,8 @@ def sinks_of(options: SinkOptions) -> Iterator[list[object]]:
     if options.remote_write is not None:
         from server.sinks.remote_write import RemoteWriter
 
-        remote.append(RemoteWriter(options.remote_write, clock=options.remote_write_clock, token=_token()))
+        remote.append(RemoteWriter(_url(options.remote_write), clock=options.remote_write_clock, token=_token()))
+        _warn_of_login("--remote-write", options.remote_write)
         made += remote
     if options.metrics_port is not None:
         from server.sinks.prometheus import PrometheusExporter
@@ -153,7 +154,9 @@ def export(
     if to == "remote-write":
         if not url:
             raise UserError("url", "is missing", fix="Such as --url http://127.0.0.1:9099/api/v1/write.")
-        sent = to_remote_write(recorded, url, clock, token=_token()).sent
+        target = _url(url)
+        _warn_of_login("--url", url)
+        sent = to_remote_write(recorded, target, clock, token=_token()).sent
         print(f"sent {sent:,} samples of {len(recorded.lines):,} rounds")
     elif to == "tensorboard":
         folder = out or run / "tensorboard"
@@ -164,6 +167,22 @@ def export(
         print(out)
     else:
         sys.stdout.writelines(f"{line}\n" for line in to_openmetrics(recorded, clock))
+
+
+def _url(url: str) -> str:
+    """Return a receiver's URL with the login of the environment."""
+    from server.sinks.receiver import LOGIN_VARIABLE, with_login
+
+    return with_login(url, login_of(LOGIN_VARIABLE))
+
+
+def _warn_of_login(option: str, url: str) -> None:
+    """Say that a login in a URL on the command line is no secret on this machine."""
+    from server.sinks.receiver import LOGIN_VARIABLE
+
+    if "@" in url:
+        fix = f"Put user:password into {LOGIN_VARIABLE}, or its file's path into {LOGIN_VARIABLE}_FILE."
+        print(f"fedscape: {option} has a login, and every user of this machine can read it. {fix}", file=sys.stderr)
 
 
 def _token() -> str | None:
