@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
 from hostile_nodes import HostileGrid, bare_pickle, pickled_array, stated, zipped_array
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -216,6 +217,25 @@ def test_hostile_evaluation_is_dropped_and_named(case: str, tmp_path: Path) -> N
     run = simulate(scenario, grid=grid, out=tmp_path / "run")
     assert_dropped(run, tmp_path / "run", words, "evaluation_rejected")
     assert np.isfinite(run.rounds["federated_loss"][1:]).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_wrapper_of_privacy_gets_no_hostile_update(bad: float, tmp_path: Path) -> None:
+    scenario = digits(*PLAIN, "nodes.max_update_norm=1e4")
+
+    def wrapped(ours: Any) -> DifferentialPrivacyServerSideFixedClipping:
+        return DifferentialPrivacyServerSideFixedClipping(ours, 0.0, 1e6, 8)
+
+    def filled(reply: Message) -> None:
+        name, old = next(iter(reply.content.array_records["arrays"].items()))
+        reply.content.array_records["arrays"][name] = Array(np.full(old.shape, bad, np.float32))
+
+    grid = HostileGrid(scenario, filled)
+    run = simulate(scenario, strategy=wrapped, grid=grid, out=tmp_path / "run")
+    assert run.rounds["respondents"].tolist()[1:] == [8, 6, 8]
+    assert torch.isfinite(run.params).all()
+    kinds = [e["kind"] for e in RunFolder(tmp_path / "run").read_events().values]
+    assert kinds.count("update_rejected") == 2, "one message a client"
 
 
 def test_error_of_a_node_is_cut(tmp_path: Path) -> None:
