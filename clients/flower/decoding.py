@@ -156,13 +156,13 @@ class DecodedReplies(Sequence[Message]):
             return
         kept = []
         for reply in filter(Message.has_content, replies):
-            update, reason = None, check.before(reply)
-            if not reason:
-                try:
+            update = None
+            try:
+                if not (reason := check.before(reply)):
                     update = _update_of(reply, codec, client_of, extras)
                     reason = check.after(reply, update)
-                except Exception as error:  # whatever a reply of another machine raises, only it is left out
-                    reason = undecodable(error)
+            except Exception as error:  # whatever a reply of another machine raises, only it is left out
+                reason = undecodable(error)
             if reason or update is None:
                 self.rejected.append(Rejection(reply.metadata.src_node_id, reply, reason))
             else:

@@ -96,6 +96,9 @@ def _checked(
         return problem, None
     name = SCORE_NAMES[population.task]
     found = decode_evaluation([reply], client_of, name)
+    is_grouped = any(isinstance(record.get("client"), list) for record in reply.content.metric_records.values())
+    if found is not None and classes and is_grouped and found.classes is None:
+        return "it has no counts by class for each client", None
     if found is None:
         return f"it has no number of examples, loss and {name} for each client", None
     if not np.array_equal(found.clients, meant):

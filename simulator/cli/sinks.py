@@ -177,10 +177,15 @@ def _url(url: str) -> str:
 
 
 def _warn_of_login(option: str, url: str) -> None:
-    """Say that a login in a URL on the command line is no secret on this machine."""
-    from server.sinks.receiver import LOGIN_VARIABLE
+    """Say that a login in a URL on the command line is no secret on this machine.
+
+    Raises:
+        UserError: the URL is not valid.
+    """
+    from server.sinks.receiver import LOGIN_VARIABLE, Receiver
 
     if "@" in url:
+        Receiver(url).close()  # a URL that is malformed has an error of its own
         fix = f"Put user:password into {LOGIN_VARIABLE}, or its file's path into {LOGIN_VARIABLE}_FILE."
         print(f"fedscape: {option} has a login, and every user of this machine can read it. {fix}", file=sys.stderr)
 

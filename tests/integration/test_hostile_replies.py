@@ -195,7 +195,7 @@ EVALUATIONS: dict[str, tuple[Change, str]] = {
     "many examples": (metric("num-examples", [10**12, 1]), "client 4 reports 1000000000000 examples"),
     "nan examples": (metric("num-examples", [math.nan, 1.0]), "it has no number of examples, loss and accuracy"),
     "negative examples": (metric("num-examples", [-3, 1]), "client 4 reports -3 examples"),
-    "counts of other classes": (metric("class-right", [1, 2]), "cannot be decoded"),
+    "counts of other classes": (metric("class-right", [1, 2]), "it has no counts by class"),
     "counts that do not add up": (metric("class-examples", [10**9] * 20), "its counts by class do not add up"),
     "arrays": (array(few((1,), b"x" * 1_000_000), "w", "model"), "bytes of arrays"),
 }
