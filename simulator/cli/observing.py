@@ -105,6 +105,10 @@ def push(options: PushOptions) -> None:
 
     if options.timeout <= 0:
         raise UserError("--timeout", f"must be above 0, got {options.timeout:g}")
+    for option, url in (("--live-url", options.live_url), ("--runs-url", options.runs_url)):
+        if "@" in url:
+            problem = "must not hold a login: Grafana shows the address of a data source to those who edit it"
+            raise UserError(option, problem, fix="Give Grafana the login: Connections, Data sources, Basic auth.")
     fix = f"Put it into {TOKEN}, or its file's path into {TOKEN}_FILE."
     if options.token is not None:
         problem = "is on the command line, which every user of this machine can read"

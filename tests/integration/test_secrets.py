@@ -299,6 +299,17 @@ def test_login_on_the_command_line_is_warned_of(finished: Path, capfd: pytest.Ca
     assert_clean(error)
 
 
+@pytest.mark.parametrize("option", ["--live-url", "--runs-url"])
+def test_login_of_a_data_source_is_refused(
+    option: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", TOKEN)
+    assert main(["dashboards", "push", option, f"http://{LOGIN}host:9090"]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith(f"fedscape: {option}: must not hold a login")
+    assert_clean(error)
+
+
 @pytest.mark.parametrize("program", ["compiler", "git", "prometheus"])
 def test_child_process_gets_no_secret(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "FEDSCAPE_GRAFANA_TOKEN", "FEDSCAPE_REMOTE_WRITE_LOGIN",
