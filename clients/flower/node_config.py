@@ -99,9 +99,13 @@ def read_node_config(values: Mapping[str, object]) -> NodeConfig:
 
 
 def _files(named: object, *, simulated: bool) -> Path | None:
-    """Return the folder that the node opens to a server's scenario: the working folder, unless it names another."""
+    """Return the folder that the node opens to a server's scenario: the working folder, unless it names another.
+
+    Where the working folder is the root of all files, as in some containers, it is `/data`.
+    """
     if named is None:
-        return None if simulated else Path.cwd()
+        here = Path.cwd()
+        return None if simulated else here / "data" if here == Path(here.anchor) else here
     folder = Path(str(named)).expanduser()
     if not folder.is_dir():
         raise StrategyError("node_config.files", f"must be a folder, got {str(named)!r:.200}")

@@ -188,6 +188,9 @@ def test_node_opens_its_working_folder_or_the_one_that_it_names(
         read_node_config({"clients": "1", "files": "none"})
     assert scenario_text(data("a/x.csv"), tmp_path)
     assert scenario_text(data("/etc/passwd"), None)
+    monkeypatch.chdir("/")
+    assert read_node_config({"clients": "1"}).files == Path("/data"), "a container may start there"
+    monkeypatch.chdir(tmp_path)
     for path in ("b.csv", "a/../b.csv", "link/passwd", "../x"):
         with pytest.raises(StrategyError, match="outside of the folder"):
             scenario_text(data(path), tmp_path / "a")
