@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lock check bench bench-peers gpu pairs same-records docs picture lint types contracts slow ray mutants \
+.PHONY: run test lock check bench bench-peers gpu pairs same-records docs picture lint types contracts slow ray federation mutants \
 	dashboards observe clean
 
 run: $(STAMP)
@@ -47,6 +47,10 @@ slow: $(STAMP)
 ray: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray]"
 	$(BIN)/python -m pytest -q -m ray
+
+# Real federations on this machine: a SuperLink and SuperNodes as processes. They wait for each other most of the time.
+federation: $(STAMP)
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m federation
 
 # The mathematics changed one line at a time: which changes does no test notice? About four minutes on two cores.
 mutants: $(STAMP)

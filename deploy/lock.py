@@ -1,7 +1,8 @@
-"""Write requirements.lock: what `make` installs, with the hashes of every file of each release on PyPI.
+"""Write requirements.lock, what `make` installs, and deploy/image.lock, what deploy/Dockerfile installs.
 
-It resolves `.[dev]` with the versions of constraints.txt for all platforms, so only new pins move. Torch and the
-packages of its CUDA builds are left out: torch's builds differ by platform and index, and so do their hashes.
+Each has the hashes of every file of each release on PyPI. They are resolved with the versions of constraints.txt for
+all platforms, so only new pins move; the image's is without the extra `dev`. Torch and the packages of its CUDA builds
+are left out: torch's builds differ by platform and index, and so do their hashes.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ PYTHON = "3.11.5"
 BUILD = "hatchling\neditables\n"
 """What building the editable package takes: installed by hash too, so that nothing is fetched for the build."""
 OF_TORCH = ("cuda-", "nvidia-", "triton")
-HEADER = f"""# Made by `make lock` from constraints.txt: what `make` installs, by hash, for Python {PYTHON} and later on
-# all platforms. Torch and its CUDA packages are installed apart: their builds differ by platform.
+HEADER = f"""\
+# Made by `make lock` from constraints.txt: what is installed, by hash, for Python {PYTHON} and later on all platforms.
+# Torch and its CUDA packages are installed apart: their builds differ by platform.
 """
 
 
-def resolved() -> str:
+def resolved(*extras: str) -> str:
     """Return the pins with hashes, as `uv pip compile` prints them."""
-    uv = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "-", "--extra", "dev"]
+    uv = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "-", *extras]
     options = ["--constraint", "constraints.txt", "--generate-hashes", "--universal", "--python-version", PYTHON]
     quiet = ["--no-header", "--no-annotate", "--quiet", "--no-emit-package", "torch"]
     found = subprocess.run([*uv, *options, *quiet], input=BUILD, cwd=ROOT, check=True, capture_output=True, text=True)
@@ -42,4 +44,5 @@ def without_torch(text: str) -> str:
 
 
 if __name__ == "__main__":
-    (ROOT / "requirements.lock").write_text(HEADER + without_torch(resolved()))
+    (ROOT / "requirements.lock").write_text(HEADER + without_torch(resolved("--extra", "dev")))
+    (ROOT / "deploy/image.lock").write_text(HEADER + without_torch(resolved()))

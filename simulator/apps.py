@@ -12,7 +12,7 @@ Each SuperNode names its clients: `--node-config 'clients="0-9"'`. From Python, 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -36,7 +36,9 @@ from server.algorithms.build import build_algorithm
 from server.record.environment import installed_version
 from server.rounds.app import make_server_app
 from simulator.cli.console import ConsoleObserver
+from simulator.cli.sinks import options_of, sinks_of
 from simulator.engines.devices import choose_device, on_device
+from simulator.federate.feed import FeedWriter
 from simulator.runs.building import Overrides, make_task_of
 from simulator.runs.nodes import own_population
 from simulator.runs.run import resume, simulate
@@ -79,13 +81,31 @@ def apps(
 def _play(
     text: str, notices: tuple[str, ...], out: str, observers: Sequence[object], grid: Grid, context: Context
 ) -> dict[str, str]:
-    if back := str(context.run_config.get("resume") or ""):
-        run = resume(back, grid=grid, observers=observers)
-    else:
-        folder = out or str(context.run_config.get("out") or "")
-        scenario = _scenario(text, context)
-        scenario = replace(scenario, notices=(*scenario.notices, *notices))
-        run = simulate(scenario, grid=grid, out=folder or None, observers=observers)
+    if feed := context.run_config.get("feed"):  # `fedscape federate` shows the run
+        watched = FeedWriter(Path(str(feed)))
+        with watched.closing():
+            return _run(text, notices, out, [watched], grid, context, watched.stop_asked)
+    return _run(text, notices, out, observers, grid, context, lambda: False)
+
+
+def _run(
+    text: str,
+    notices: tuple[str, ...],
+    out: str,
+    observers: Sequence[object],
+    grid: Grid,
+    context: Context,
+    stop_asked: Callable[[], bool],
+) -> dict[str, str]:
+    with sinks_of(options_of()) as sinks:
+        everyone = [*observers, *sinks]
+        if back := str(context.run_config.get("resume") or ""):
+            run = resume(back, grid=grid, observers=everyone, stop_asked=stop_asked)
+        else:
+            folder = out or str(context.run_config.get("out") or "")
+            scenario = _scenario(text, context)
+            scenario = replace(scenario, notices=(*scenario.notices, *notices))
+            run = simulate(scenario, grid=grid, out=folder or None, observers=everyone, stop_asked=stop_asked)
     return {"verdict": str(run.verdict), "record": str(run.path)}
 
 

@@ -47,14 +47,14 @@ class RunFolder(RunPaths):
 
     @classmethod
     def create_at(cls, path: Path) -> RunFolder:
-        """Make the folder `path`, or use it if it is empty.
+        """Make the folder `path`, or use it if it is empty, but for what `fedscape federate` puts there before a run.
 
         Raises:
             RunFolderError: it is not empty, or the system refuses.
         """
         with writing(path, fix="Name another folder with --out."):
             path.mkdir(parents=True, exist_ok=True)
-            first = min((entry.name for entry in path.iterdir()), default=None)
+            first = cls.held_by_others(path)
         if first is not None:
             fix = "Name another folder with --out" + (f", or {way_on(path)}" if is_run(path) else ".")
             raise RunFolderError(str(path), f"already holds files ({first})", fix=fix)
@@ -65,6 +65,12 @@ class RunFolder(RunPaths):
             folder.rounds.touch()
             folder.events.touch()
         return folder
+
+    @classmethod
+    def held_by_others(cls, path: Path) -> str | None:
+        """Return the name of a file in a folder that is to become a run's; None without any that hinders."""
+        ours = {cls(path).logs.name, cls(path).states.name}
+        return min((entry.name for entry in path.iterdir() if entry.name not in ours), default=None)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

@@ -12,8 +12,7 @@ from click.exceptions import Exit, NoArgsIsHelpError, UsageError
 
 from clients.core.errors import FedscapeError
 from clients.core.shown.text import presentable
-from simulator.cli import observing, pages, running, scenarios, sinks
-from simulator.cli.data import data
+from simulator.cli import federation, observing, pages, running, scenarios, sinks
 from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK
 from simulator.cli.help_pages import HelpCommand, HelpGroup
 from simulator.cli.options import spread
@@ -27,8 +26,8 @@ COMPLETION = "_FEDSCAPE_COMPLETE"
 LAST_PANEL = "Export and observe"
 
 COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
-    "Run": (running.run, running.resume),
-    "Look": (scenarios.scenarios, scenarios.show, data, pages.report, pages.watch),
+    "Run": (running.run, running.resume, federation.federate, federation.certs),
+    "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch),
     LAST_PANEL: (sinks.export, observing.observe),
 }
 """The commands by panel of the help; a command has the name of its function."""

@@ -42,7 +42,7 @@ def run(
     $ fedscape run digits-label-skew --set algorithm.kind=scaffold --seed 7
     $ fedscape run my.toml --out runs/mine --metrics-port 9464
     """
-    with _without_collections():
+    with without_collections():
         chosen = scenario.load()
         from simulator.cli.console import ConsoleObserver
         from simulator.runs.run import simulate
@@ -50,7 +50,7 @@ def run(
     if follows():
         simulate(chosen)
         return
-    with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
+    with two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
         done = simulate(chosen, out=out, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
     _conclude(done)
 
@@ -66,7 +66,7 @@ def resume(
     Example:
     $ fedscape resume runs/digits-label-skew-1121-0714-7f3a
     """
-    with _without_collections():
+    with without_collections():
         from simulator.cli.console import ConsoleObserver
         from simulator.runs.run import finished
         from simulator.runs.run import resume as go_on
@@ -77,13 +77,13 @@ def resume(
     if (report := finished(run)) is not None:
         print(f"fedscape: the run was over and had no report; it is written now\n  {'report':<13}   {report}")
         return
-    with _two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
+    with two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:
         done = go_on(run, observers=[ConsoleObserver(), *observers], stop_asked=stop_asked)
     _conclude(done)
 
 
 @contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
+def without_collections() -> Iterator[None]:
     """Import without garbage collections, a sixth of the imports' time; what was made is never searched again."""
     gc.disable()
     try:
@@ -106,7 +106,7 @@ def _conclude(done: Run) -> None:
 
 
 @contextlib.contextmanager
-def _two_step_interrupt() -> Iterator[Callable[[], bool]]:
+def two_step_interrupt() -> Iterator[Callable[[], bool]]:
     """Make the first Ctrl-C finish the round and keep the checkpoint, and the second stop at once."""
     stop = False
 

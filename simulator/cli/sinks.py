@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from clients.core.errors import UserError
+from clients.core.errors import UserError, require
 from clients.core.shown.secrets import login_of, token_of
 from server.metrics.timeline import Clock
 
 EVENTS = Path("runs/tensorboard")
 Sink = Literal["remote-write", "openmetrics", "tensorboard"]
 PANEL = "Export while it runs"
+METRICS_PORT_VARIABLE = "FEDSCAPE_METRICS_PORT"
+REMOTE_WRITE_VARIABLE = "FEDSCAPE_REMOTE_WRITE"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,32 @@ class SinkOptions:
             rich_help_panel=PANEL,
         ),
     ] = None
+
+
+def options_of(environment: Mapping[str, str] = os.environ) -> SinkOptions:
+    """Return the sinks that environment variables name: a ServerApp has no command line.
+
+    Args:
+        environment: `FEDSCAPE_METRICS_PORT`, `FEDSCAPE_METRICS_HOST`, `FEDSCAPE_METRICS_NAME` (several with commas) and
+            `FEDSCAPE_REMOTE_WRITE`; each acts as the option of its name, and an empty one as none.
+
+    Raises:
+        UserError: the port is not a number from 0 to 65535.
+
+    Example:
+        >>> options_of({"FEDSCAPE_METRICS_PORT": "9464", "FEDSCAPE_METRICS_NAME": "superlink"}).metrics_names
+        ['superlink']
+    """
+    port = environment.get(METRICS_PORT_VARIABLE) or None
+    wrong = f"must be a whole number from 0 to 65535, got {port!r}"
+    require(port is None or (port.isdecimal() and int(port) <= 65535), METRICS_PORT_VARIABLE, wrong)
+    names = environment.get("FEDSCAPE_METRICS_NAME", "").split(",")
+    return SinkOptions(
+        metrics_port=None if port is None else int(port),
+        metrics_host=environment.get("FEDSCAPE_METRICS_HOST") or SinkOptions.metrics_host,
+        metrics_names=[name.strip() for name in names if name.strip()],
+        remote_write=environment.get(REMOTE_WRITE_VARIABLE) or None,
+    )
 
 
 @contextmanager
@@ -184,7 +213,7 @@ def _warn_of_login(option: str, url: str) -> None:
     """
     from server.sinks.receiver import LOGIN_VARIABLE, Receiver
 
-    if "@" in url:
+    if "@" in url and url != os.environ.get(REMOTE_WRITE_VARIABLE):
         Receiver(url).close()  # a URL that is malformed has an error of its own
         fix = f"Put user:password into {LOGIN_VARIABLE}, or its file's path into {LOGIN_VARIABLE}_FILE."
         print(f"fedscape: {option} has a login, and every user of this machine can read it. {fix}", file=sys.stderr)

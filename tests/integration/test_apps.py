@@ -9,6 +9,7 @@ import pytest
 import torch
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedProx
+from receivers import receiving
 from run_folders import assert_same_training, digits
 from strange_grid import StrangeGrid, context
 
@@ -130,3 +131,14 @@ def test_client_app_with_a_grid_is_refused() -> None:
     _, client = apps(digits(*PLAIN), observers=[])
     with pytest.raises(StrategyError, match="client_app: cannot be used with grid"):
         simulate(digits(*PLAIN), client_app=client, grid=StrangeGrid(client, range(8)), record=False)
+
+
+def test_server_app_sends_its_rounds_to_the_receiver_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = apps("quadratic-two-clients", out=tmp_path / "run", observers=[])
+    with receiving() as receiver:
+        monkeypatch.setenv("FEDSCAPE_REMOTE_WRITE", receiver.url)
+        server(StrangeGrid(client, [1, 0]), context())
+        sent = receiver.values("fedscape_loss", split="validation")
+    assert list(sent.values()) == open_run(tmp_path / "run").rounds["validation_loss"].tolist()

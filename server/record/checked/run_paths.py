@@ -9,6 +9,7 @@ data_truth.json    faults, concept drifts, the city    (only if any changed the 
 forecasts.json     forecasts against truth, for the report (only of forecasts)
 parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
 scores/            scores by client and evaluated round (only with federated evaluation)
+logs/, states/     output of Flower's processes, and client states of their nodes (only of `fedscape federate`)
 """
 
 from __future__ import annotations
@@ -51,6 +52,16 @@ class RunPaths:
     def scores(self) -> Path:
         """Parquet parts by evaluated round and client: the clients' scores; absent where no client evaluates."""
         return self.path / "scores"
+
+    @property
+    def logs(self) -> Path:
+        """Output of the processes of `fedscape federate`."""
+        return self.path / "logs"
+
+    @property
+    def states(self) -> Path:
+        """Client states of the nodes of `fedscape federate`."""
+        return self.path / "states"
 
     @property
     def checkpoint(self) -> Path:

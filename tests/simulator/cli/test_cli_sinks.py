@@ -10,8 +10,10 @@ import pytest
 from receivers import receiving
 
 import fedscape as fs
+from clients.core.errors import UserError
 from server.metrics.timeline import EPOCH_MS
 from simulator.cli.main import main
+from simulator.cli.sinks import SinkOptions, options_of
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,26 @@ def test_sink_that_cannot_start_is_reported_before_the_run(
     assert main(["run", "quadratic-two-clients", "--out", str(tmp_path / "run"), *options]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_environment_names_the_sinks_of_a_server_app() -> None:
+    found = options_of(
+        {
+            "FEDSCAPE_METRICS_PORT": "9464",
+            "FEDSCAPE_METRICS_HOST": "0.0.0.0",
+            "FEDSCAPE_METRICS_NAME": "superlink, fl.example.org",
+            "FEDSCAPE_REMOTE_WRITE": "http://runs:9099/api/v1/write",
+        }
+    )
+    wanted = SinkOptions(9464, "0.0.0.0", ["superlink", "fl.example.org"], remote_write="http://runs:9099/api/v1/write")
+    assert found == wanted
+    assert options_of({}) == options_of({"FEDSCAPE_METRICS_PORT": "", "FEDSCAPE_REMOTE_WRITE": ""}) == SinkOptions()
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "65536", "94.64"])
+def test_wrong_port_in_the_environment_is_refused(port: str) -> None:
+    with pytest.raises(UserError, match=r"FEDSCAPE_METRICS_PORT: must be a whole number from 0 to 65535"):
+        options_of({"FEDSCAPE_METRICS_PORT": port})
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ from run_folders import Capture, mistake
             "--to: 'x' is not one of 'remote-write', 'openmetrics', 'tensorboard'. See fedscape export",
         ),
         ("show a b", "Got unexpected extra argument (b). See fedscape show --help"),
-        ("shw", "'shw' is not a command of fedscape. Nearest: 'show'. All: run, resume, scenarios, show, data,"),
+        ("shw", "'shw' is not a command of fedscape. Nearest: 'show'. All: run, resume, federate, certs, scenarios,"),
         ("dashboards pus", "'pus' is not a command of fedscape dashboards. Nearest: 'push'. All: list, write, push."),
         ("--verson", "--verson: is not an option of fedscape. Nearest: --version. See fedscape --help"),
         ("run --set a", "--set: must be section.key=value, got 'a'."),

@@ -1,0 +1,264 @@
+"""A scenario run as a real federation on this machine: a SuperLink, SuperNodes, and the ServerApp among them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from clients.core.errors import FedscapeError, RunFolderError
+from server.record.files import folder_name, writing
+from server.record.records import RunFolder
+from server.rounds.observers import Observers
+from simulator.federate.cert_checks import check_certs
+from simulator.federate.cert_files import CertFolder
+from simulator.federate.certs import make_certs
+from simulator.federate.dealing import LOOPBACK, check_port, deal, free_ports, node_config
+from simulator.federate.feed import FeedReader
+from simulator.federate.processes import Processes, last_lines
+from simulator.federate.workspace import (
+    CONNECTION,
+    environment,
+    superlink_command,
+    supernode_command,
+    write_app,
+    write_home,
+)
+from simulator.runs.building import Overrides, population_of
+from simulator.runs.record import recorded_scenario
+from simulator.runs.run import RUNS
+from simulator.scenario.sections import Scenario, to_toml
+
+NODES = 3
+"""SuperNodes where none are named, or fewer clients."""
+WATCHED = "flwr-serverapp"
+"""The program in which Flower runs the ServerApp."""
+LOOK_SECONDS = 0.1
+LEFT_SECONDS = 5.0
+"""A ServerApp that has been gone for so long without a last word has failed."""
+SUPERLINK, COMMANDS = "superlink", "flwr"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to run.
+
+    Attributes:
+        scenario: the experiment; None where `resume` names a run.
+        nodes: number of SuperNodes; None takes 3, or fewer where there are fewer clients.
+        out: the run's folder, new or empty; None takes a new one in `runs/`.
+        certs: a folder of `fedscape certs`; None makes certificates that last two days.
+        resume: the folder of a run to continue.
+        port: the SuperLink's port; None takes a free one.
+    """
+
+    scenario: Scenario | None = None
+    nodes: int | None = None
+    out: Path | None = None
+    certs: Path | None = None
+    resume: Path | None = None
+    port: int | None = None
+
+
+def federate(
+    wanted: Wanted,
+    *,
+    observers: Sequence[object] = (),
+    stop_asked: Callable[[], bool] = lambda: False,
+    say: Callable[[str], object] = lambda line: None,
+) -> tuple[Mapping[str, Any], Path]:
+    """Run a scenario as a real federation; return its outcome and its folder.
+
+    Args:
+        wanted: what to run.
+        observers: receive the moments of the run, as those of `simulate`.
+        stop_asked: if it returns True, the run ends after its round and keeps its checkpoint.
+        say: receives lines about the processes.
+
+    Raises:
+        UserError: an argument is not valid, a process could not be started, or the ServerApp failed.
+        KeyboardInterrupt: `stop_asked` before the run had begun: there is nothing to keep.
+    """
+    scenario = _scenario(wanted)
+    if wanted.port is not None:
+        check_port(wanted.port)
+    clients = population_of(scenario, Overrides()).num_clients
+    blocks = deal(clients, min(NODES, clients) if wanted.nodes is None else wanted.nodes)
+    if wanted.certs is not None:
+        checked = check_certs(wanted.certs, nodes=len(blocks), host=LOOPBACK)
+        if checked.days_left() < 7:
+            say(f"{checked.file} expires on {checked.expires:%Y-%m-%d %H:%M} UTC")
+    record = wanted.resume or wanted.out or _new_folder(scenario.name or "scenario")
+    logs = _log_folder(record, is_new=wanted.resume is None)
+    with ExitStack() as stack:
+        private = Path(tempfile.mkdtemp(prefix="fedscape-federate-"))  # mode 0700
+        stack.callback(shutil.rmtree, private, ignore_errors=True)
+        certs = CertFolder(wanted.certs or make_certs(private / "certs", nodes=len(blocks), days=2).path)
+        processes = stack.enter_context(Processes(WATCHED))
+        processes.remove_at_end(private)
+        run = _Federation(processes, private, certs, blocks, record, logs, wanted.port)
+        say(f"starting a SuperLink and {len(blocks)} SuperNodes for {clients} clients; logs in {logs}")
+        outcome = run.play(scenario, FeedReader(private, Observers(observers)), stop_asked, resume=wanted.resume)
+    return outcome, record
+
+
+class _Federation:
+    """The processes of one run: starts them, and watches until the ServerApp has ended."""
+
+    def __init__(
+        self, processes: Processes, private: Path, certs: CertFolder, blocks: Sequence[range], record: Path, logs: Path,
+        port: int | None,
+    ) -> None:  # fmt: skip
+        self._processes, self._private, self._certs, self._blocks = processes, private, certs, blocks
+        self._record, self._logs = record.resolve(), logs
+        ports = free_ports(len(blocks) + 1)
+        self._port, self._node_ports = (port or ports[0]), ports[1:]
+        self._env = environment(write_home(private, self._port, certs))
+        self._results = private / "results.jsonl"
+        self._nodes_started = False
+        self._reported: set[str] = set()
+        self._left_since: float | None = None
+        self._server_app_seen = False
+
+    def play(
+        self, scenario: Scenario, feed: FeedReader, stop_asked: Callable[[], bool], *, resume: Path | None
+    ) -> Mapping[str, Any]:
+        """Start everything, and return the run's outcome."""
+        self._start_superlink(scenario, resume)
+        asked = False
+        while not feed.ended:
+            self._processes.poll(LOOK_SECONDS)
+            if feed.read():
+                self._left_since = None
+            if feed.failure is not None:
+                raise self._failed(feed.failure)
+            if not feed.ended:
+                self._check(feed)
+            if stop_asked() and not asked:
+                if not feed.started:
+                    raise KeyboardInterrupt
+                feed.ask_to_stop()
+                asked = True
+        assert feed.outcome is not None, "a run that has ended has an outcome"
+        return feed.outcome
+
+    def _start_superlink(self, scenario: Scenario, resume: Path | None) -> None:
+        """Start the SuperLink, and the commands that register the nodes and submit the run once it listens."""
+        self._start(SUPERLINK, superlink_command(self._port, self._certs))
+        config = {"feed": str(self._private)}
+        if resume is not None:
+            config["resume"] = str(self._record)
+        else:
+            file = self._private / f"{folder_name(scenario.name or 'scenario')}.toml"
+            file.write_text(to_toml(scenario))
+            config |= {"scenario": str(file), "out": str(self._record)}
+        run_config = self._private / "run-config.toml"
+        run_config.write_text(tomli_w.dumps(config))
+        app = write_app(self._private)
+        register = [["supernode", "register", str(self._certs.node_public(n).resolve()), CONNECTION]
+                    for n in range(len(self._blocks))]  # fmt: skip
+        submit = ["run", str(app), CONNECTION, "--run-config", str(run_config)]
+        orders = {"address": [LOOPBACK, self._port], "commands": [*register, submit], "results": str(self._results)}
+        file = self._private / "commands.json"
+        file.write_text(json.dumps(orders))
+        self._start(COMMANDS, [sys.executable, "-m", "simulator.federate.flower_commands", str(file)])
+
+    def _start_nodes(self) -> None:
+        """Start the SuperNodes, whose keys are registered by now."""
+        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(self._blocks)))}
+        for node, (held, port) in enumerate(zip(self._blocks, self._node_ports, strict=True)):
+            config = node_config(held, node, len(self._blocks)) | {"states": str(self._record / "states")}
+            file = self._private / f"node-{node}.toml"
+            file.write_text(tomli_w.dumps(config))
+            command = supernode_command(node, port, self._port, self._certs, file)
+            self._start(f"supernode-{node}", command, threads)
+        self._nodes_started = True
+
+    def _start(self, name: str, command: Sequence[str], defaults: Mapping[str, str] | None = None) -> None:
+        env = {**(defaults or {}), **self._env}
+        self._processes.start(name, command, env=env, log=self._logs / f"{name}.log")
+
+    def _check(self, feed: FeedReader) -> None:
+        """Start the nodes when it is time; raise or report what has gone wrong."""
+        ended = self._processes.ended
+        if (end := ended.get(SUPERLINK)) is not None:
+            raise FedscapeError(f"the SuperLink {end.words}")
+        if (end := ended.get(COMMANDS)) is not None and end.code:
+            raise FedscapeError(f"flwr {self._refusal() or end.words}")
+        if not self._nodes_started and self._registered():
+            self._start_nodes()
+        for node in range(len(self._blocks)):
+            name = f"supernode-{node}"
+            if name in ended and name not in self._reported:
+                self._reported.add(name)
+                if not feed.started or len(self._reported) == len(self._blocks):
+                    raise FedscapeError(f"SuperNode {node} {ended[name].words}")
+                feed.note({"round": None, "kind": "node_ended", "message": f"SuperNode {node} {ended[name].words}"})
+        self._check_server_app()
+
+    def _check_server_app(self) -> None:
+        """Raise where the ServerApp's process has been gone for a while without a last word."""
+        if self._processes.watched:
+            self._server_app_seen, self._left_since = True, None
+        elif self._server_app_seen:
+            now = time.monotonic()
+            self._left_since = self._left_since or now
+            if now - self._left_since > LEFT_SECONDS:
+                log = self._logs / f"{SUPERLINK}.log"
+                raise FedscapeError(
+                    f"the ServerApp ended without a verdict; its log {log} ends with: {last_lines(log)}"
+                )
+
+    def _registered(self) -> bool:
+        return self._results.exists() and self._results.read_bytes().count(b"\n") >= len(self._blocks)
+
+    def _refusal(self) -> str:
+        """Return what Flower's command printed that failed."""
+        if not self._results.exists():
+            return ""
+        found = [json.loads(line) for line in self._results.read_text().splitlines()]
+        failed = next((result for result in found if result["code"]), None)
+        return f"refused: {' '.join(failed['output'].split())[-600:]}" if failed is not None else ""
+
+    def _failed(self, failure: Mapping[str, Any]) -> FedscapeError:
+        if failure["mistake"]:
+            return FedscapeError(str(failure["text"]))
+        log = self._logs / f"{SUPERLINK}.log"
+        return FedscapeError(f"the ServerApp failed with {failure['kind']}: {failure['text']}; its log is {log}")
+
+
+def _scenario(wanted: Wanted) -> Scenario:
+    if wanted.resume is not None:
+        return recorded_scenario(RunFolder.open(wanted.resume))
+    assert wanted.scenario is not None, "either a scenario or a run to continue"
+    return wanted.scenario
+
+
+def _new_folder(name: str) -> Path:
+    return RUNS / f"{folder_name(name)}-{datetime.now():%m%d-%H%M}-{secrets.token_hex(2)}"
+
+
+def _log_folder(record: Path, *, is_new: bool) -> Path:
+    """Make the folder of the logs, in the run's folder.
+
+    Raises:
+        RunFolderError: the run's folder holds another run, or cannot be written.
+    """
+    logs = RunFolder(record).logs
+    if is_new and record.is_dir() and (held := RunFolder.held_by_others(record)) is not None:
+        raise RunFolderError(str(record), f"already holds files ({held})", fix="Name another folder with --out.")
+    with writing(logs, fix="Name another folder with --out."):
+        logs.mkdir(parents=True, exist_ok=True)
+    return logs

@@ -1,0 +1,122 @@
+"""What a federation is started with: shares of clients, ports, commands and environment; and what is refused before."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tomllib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clients.core.errors import UserError
+from simulator.cli.exit_codes import EXIT_MISTAKE
+from simulator.cli.main import main
+from simulator.federate.certs import make_certs
+from simulator.federate.dealing import check_port, deal, free_ports, node_config
+from simulator.federate.workspace import environment, superlink_command, supernode_command, write_app, write_home
+
+
+@given(clients=st.integers(1, 500), share=st.floats(0, 1))
+def test_clients_are_dealt_once_each_in_even_blocks(clients: int, share: float) -> None:
+    nodes = max(1, round(share * clients))
+    blocks = deal(clients, nodes)
+    assert [client for block in blocks for client in block] == list(range(clients))
+    assert len(blocks) == nodes
+    sizes = {len(block) for block in blocks}
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("nodes", [0, 4, -1])
+def test_more_nodes_than_clients_are_refused(nodes: int) -> None:
+    with pytest.raises(UserError, match=f"--nodes: must be 1 to 3, the number of the scenario's clients, got {nodes}"):
+        deal(3, nodes)
+
+
+def test_node_of_one_client_has_its_partition_id_too() -> None:
+    expected = {"name": "node-2", "clients": 2, "partition-id": 2, "num-partitions": 3}
+    assert node_config(range(2, 3), 2, 3) == expected
+
+
+def test_ports_are_free_and_differ() -> None:
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    for port in ports:
+        check_port(port)
+
+
+def test_taken_port_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        with pytest.raises(UserError, match=rf"--port: {port} cannot be used: Address already in use\. Stop the"):
+            check_port(port)
+
+
+def test_commands_hold_paths_of_keys_and_no_key(tmp_path: Path) -> None:
+    certs = make_certs(tmp_path / "certs", nodes=1)
+    words = [*superlink_command(8000, certs), *supernode_command(0, 8001, 8000, certs, tmp_path / "node.toml")]
+    secrets = [certs.superlink_key, certs.node_key(0), certs.node_cert_key(0)]
+    lines = {line for file in secrets for line in file.read_text().splitlines()}
+    assert not lines & set(" ".join(words).split())
+    assert {str(file) for file in secrets} <= set(words)
+    assert "--enable-supernode-auth" in words
+    assert "--insecure" not in words
+
+
+def test_environment_is_private_and_has_no_token_of_exporters(tmp_path: Path) -> None:
+    given = {"PATH": "/bin", "FEDSCAPE_REMOTE_WRITE_TOKEN": "s3cret", "FEDSCAPE_GRAFANA_TOKEN": "s3cret",
+             "HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "example.org"}  # fmt: skip
+    made = environment(tmp_path, given)
+    assert "s3cret" not in str(made)
+    assert made["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
+    assert made["NO_PROXY"] == "example.org,127.0.0.1,localhost"
+    assert made["FLWR_HOME"] == str(tmp_path)
+    off = ("FLWR_TELEMETRY_ENABLED", "FLWR_DISABLE_UPDATE_CHECK", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION")
+    assert [made[name] for name in off] == ["0", "1", "1"]
+
+
+def test_app_has_no_code_and_names_the_installed_apps(tmp_path: Path) -> None:
+    app = write_app(tmp_path)
+    assert [path.name for path in app.iterdir()] == ["pyproject.toml"]
+    project = tomllib.loads((app / "pyproject.toml").read_text())
+    assert project["project"]["dependencies"] == []
+    ours = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    assert project["tool"]["flwr"]["app"]["components"] == ours["components"]
+    assert ours["config"].keys() <= project["tool"]["flwr"]["app"]["config"].keys()
+
+
+def test_home_trusts_the_authority_alone(tmp_path: Path) -> None:
+    certs = make_certs(tmp_path / "certs", nodes=1)
+    config = tomllib.loads((write_home(tmp_path, 8123, certs) / "config.toml").read_text())
+    connection = {"address": "127.0.0.1:8123", "root-certificates": str(certs.ca)}
+    assert config["superlink"] == {"default": "fedscape", "fedscape": connection}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--nodes", "3"], "--nodes: must be 1 to 2, the number of the scenario's clients, got 3"),
+        (["--port", "80"], "--port: must be 1024 to 65535, got 80"),
+        (["--certs", "nowhere"], "nowhere: must be a folder of certificates"),
+        (["--certs", "expired"], "expired/ca.crt: expired on "),
+        (["--out", "full"], "full: already holds files (notes)"),
+        (["--resume", "nowhere", "--set", "run.rounds=3"], "--resume: continues a run as it is, so SCENARIO must be"),
+        (["--set", "run.roundz=3"], "run.roundz"),
+    ],
+)
+def test_mistake_is_named_before_anything_starts(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    make_certs(Path("expired"), nodes=2, days=1, now=datetime.now(UTC) - timedelta(days=3))
+    Path("full").mkdir()
+    Path("full", "notes").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["federate", "quadratic-two-clients", *arguments]) == EXIT_MISTAKE
+    assert message in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
