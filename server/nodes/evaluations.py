@@ -103,7 +103,7 @@ def _checked(
         return f"it has no number of examples, loss and {name} for each client", None
     if not np.array_equal(found.clients, meant):
         return (
-            f"it is for {named_clients(found.clients.tolist())}, and {named_clients(meant.tolist())} were meant",
+            f"it is for {named_clients(found.clients.tolist())}, and {named_clients(meant.tolist())} were sent the model",
             None,
         )
     if problem := _impossible(found, population, most_held_out(sizes, meant)):
