@@ -102,10 +102,8 @@ def _checked(
     if found is None:
         return f"it has no number of examples, loss and {name} for each client", None
     if not np.array_equal(found.clients, meant):
-        return (
-            f"it is for {named_clients(found.clients.tolist())}, and {named_clients(meant.tolist())} were sent the model",
-            None,
-        )
+        named = named_clients(found.clients.tolist())
+        return f"it is for {named}, and {named_clients(meant.tolist())} were sent the model", None
     if problem := _impossible(found, population, most_held_out(sizes, meant)):
         return problem, None
     return "", found
