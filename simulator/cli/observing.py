@@ -34,7 +34,7 @@ class PushOptions:
     url: Annotated[str, typer.Option(metavar="URL", help="The address of Grafana.")] = "http://127.0.0.1:3000"
     token: Annotated[
         str | None,
-        typer.Option(metavar="TOKEN", hidden=True),
+        typer.Option(metavar="TOKEN", help=f"Refused: put it into {TOKEN}.", hidden=True),
     ] = None
     folder: Annotated[str, typer.Option(metavar="TITLE", help="The title of the folder in Grafana.")] = "fedscape"
     live_url: Annotated[
