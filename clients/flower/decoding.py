@@ -130,7 +130,8 @@ class DecodedReplies(Sequence[Message]):
         client_of: node id -> client.
         extras: names of the extra vectors to read.
         check: what each reply must pass; a reply that cannot be decoded or does not pass is left out. None for replies
-            to a user's strategy, which receives all of them: one that cannot be decoded leaves nothing to measure.
+            to a user's strategy that does not wrap ours, which receives all of them: one that cannot be decoded leaves
+            nothing to measure.
     """
 
     def __init__(
@@ -155,13 +156,13 @@ class DecodedReplies(Sequence[Message]):
             return
         kept = []
         for reply in filter(Message.has_content, replies):
-            update, reason = None, check.before(reply)
-            if not reason:
-                try:
+            update = None
+            try:
+                if not (reason := check.before(reply)):
                     update = _update_of(reply, codec, client_of, extras)
                     reason = check.after(reply, update)
-                except Exception as error:  # whatever a reply of another machine raises, only it is left out
-                    reason = undecodable(error)
+            except Exception as error:  # whatever a reply of another machine raises, only it is left out
+                reason = undecodable(error)
             if reason or update is None:
                 self.rejected.append(Rejection(reply.metadata.src_node_id, reply, reason))
             else:
@@ -170,6 +171,12 @@ class DecodedReplies(Sequence[Message]):
             self.update = concatenate(kept)
         elif self.rejected:
             self.problem = self.rejected[0].reason
+
+    @property
+    def used(self) -> Sequence[Message]:
+        """The replies without those that are left out; errors are among them."""
+        left_out = {id(one.reply) for one in self.rejected}
+        return [reply for reply in self._replies if id(reply) not in left_out] if left_out else self
 
     def __len__(self) -> int:
         """Return the number of replies, with errors."""

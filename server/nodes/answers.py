@@ -62,7 +62,9 @@ def read_answer(reply: Message, most: int = MOST_CLIENTS) -> Answer:
     listed = [record for record in records if isinstance(record.get(CLIENTS), list)]
     if len(listed) == 1:
         try:
-            return Answer(node, *_clients(listed[0], most), *_described(reply, most))
+            clients, sizes = _clients(listed[0], most)
+            names, name, form = _described(reply, most)
+            return Answer(node, clients, sizes, names, name, form)
         except ValueError as error:
             problem = f"node {node} answers its query with {error}"
             raise StrategyError("nodes", problem, fix="Start the SuperNodes with fedscape's ClientApp.") from None

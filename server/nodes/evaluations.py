@@ -96,13 +96,14 @@ def _checked(
         return problem, None
     name = SCORE_NAMES[population.task]
     found = decode_evaluation([reply], client_of, name)
+    is_grouped = any(isinstance(record.get("client"), list) for record in reply.content.metric_records.values())
+    if found is not None and classes and is_grouped and found.classes is None:
+        return "it has no counts by class for each client", None
     if found is None:
         return f"it has no number of examples, loss and {name} for each client", None
     if not np.array_equal(found.clients, meant):
-        return (
-            f"it is for {named_clients(found.clients.tolist())}, and {named_clients(meant.tolist())} were meant",
-            None,
-        )
+        named = named_clients(found.clients.tolist())
+        return f"it is for {named}, and {named_clients(meant.tolist())} were sent the model", None
     if problem := _impossible(found, population, most_held_out(sizes, meant)):
         return problem, None
     return "", found

@@ -88,7 +88,7 @@ class NodeMap:
         if self._node_of is None:
             self._wait_for_all(grid)
         else:
-            self._look(grid)
+            self._look(grid, WAIT_SECONDS if self._wait is None else self._wait)
         return self._parcels
 
     def client_of(self, node: int) -> int:

@@ -80,7 +80,8 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         )
         _require_replies(experiment, sent, replies, local)
         with _naming(experiment, "aggregate_train"):
-            aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, replies))
+            given = replies.used if experiment.is_foreign and isinstance(replies, DecodedReplies) else replies
+            aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, given))
         new = _advance(experiment, state, aggregated)
         federated, scores, left_out = _evaluate_clients(experiment, new)
     # Without an aggregate the model took no step, so there is no step to measure: a length of 0 would be evidence.
@@ -109,9 +110,11 @@ def _receive(experiment: Experiment, sent: Sequence[Message]) -> Replies:
         return replies
     names: tuple[str, ...] = ()
     check: Check | None = None
-    if experiment.own is not None and not experiment.is_foreign:
-        names = experiment.own.algorithm.local.returns
-        if isinstance(sent, CohortMessages) and experiment.sender is not None:
+    if experiment.own is not None:
+        is_checked = isinstance(sent, CohortMessages) and experiment.sender is not None
+        if is_checked or not experiment.is_foreign:
+            names = experiment.own.algorithm.local.returns
+        if isinstance(sent, CohortMessages) and is_checked:
             check = experiment.nodes.admission.check(sent, experiment.codec)
     return DecodedReplies(replies, experiment.codec, experiment.nodes.client_of, names, check)
 
@@ -180,7 +183,7 @@ def _evaluate_clients(experiment: Experiment, new: ServerState) -> tuple[Line, d
     if not len(sent):
         return {}, {}, []
     replies, events = _sent(experiment, sent), []
-    if experiment.sender is not None and not experiment.is_foreign and isinstance(sent, CohortMessages):
+    if experiment.sender is not None and experiment.own is not None and isinstance(sent, CohortMessages):
         nodes, population = experiment.nodes, experiment.population.during(new.round_index)
         replies, rejected = sift(sent, replies, population, nodes.admission.sizes, nodes.client_of)
         events = evaluation_events(sent, rejected)
