@@ -376,15 +376,13 @@ static int train(const void *argument, void *own, int64_t k, Team *team) {
     int64_t s = job->done[k];
     real *row = job->params + k * job->num_params;
     if (s >= job->steps[k]) return FINISHED;
-    memcpy(b->model, b->start, b->size * sizeof(real)); /* also without padding that another client's NaN came into */
-    if (s < 0) {
-        memcpy(row, job->start, job->num_params * sizeof(real));
+    memcpy(b->model, b->start, b->size * sizeof(real)); /* also the padding: another client's NaN may be in it */
+    if (s < 0)
         s = 0;
-    } else {
+    else
         pack(b, row, b->model);
-    }
     lay_out(b);
-    Step step = {.lr = (real)job->lr, .shrink = (real)job->shrink};
+    Step step = {.placed = 0, .lr = (real)job->lr, .shrink = (real)job->shrink};
     int64_t measure = 0, place = 0; /* which measures come next */
     for (int64_t past = 1; past <= s; past++) measure += is_power(past), place += past <= job->exact_steps || is_power(past);
     for (const int64_t first = s; s < job->steps[k] && (s == first || !is_over(team));) {
@@ -398,7 +396,7 @@ static int train(const void *argument, void *own, int64_t k, Team *team) {
     }
     job->done[k] = s;
     unpack(b, b->model, row);
-    if (s == job->steps[k]) job->ends[k] = distance_of(b);
+    if (s == job->steps[k]) job->ends[k] = step.placed ? sqrt(step.distance) : distance_of(b);
     return 0;
 }
 

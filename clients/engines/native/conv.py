@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.engines.native.build import Library, load
-from clients.engines.native.conv_form import Convolution, ConvForm
+from clients.engines.native.conv_form import ConvForm, Convolution
 from clients.engines.native.dense import ACTIVATIONS
 from clients.engines.native.kernel import INT, MACROS, POINTER, SHARED_FIELDS, Form, Kernel, at
 from clients.training.local import Batches

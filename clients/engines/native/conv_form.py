@@ -142,7 +142,7 @@ class _Reading:
 
     def _convolve(self, name: str, module: nn.Module) -> bool:
         assert isinstance(module, nn.Conv1d | nn.Conv2d)
-        axes, none = (2, (0,)) if isinstance(module, nn.Conv2d) else (1, ())
+        axes = 2 if isinstance(module, nn.Conv2d) else 1
         stride, padding, kernel = module.stride, module.padding, tuple(module.kernel_size)
         if padding == "same" and all(k % 2 for k in kernel):
             padding = tuple(k // 2 for k in kernel)
