@@ -126,12 +126,19 @@ DEEP = model_of(
     ("convolution", 17, 33, (5, 5), 1, (2, 2), False), ("pool", (2, 2)), ("relu",),
     ("convolution", 33, 4, (3, 3), 1, (1, 1), True), ("relu",), shape=(2, 13, 11), outputs=10,
 )  # fmt: skip
+TILED = model_of(
+    ("convolution", 3, 9, (3, 3), 1, (0, 0), True), ("relu",),
+    ("convolution", 9, 20, (5, 5), 1, (2, 1), True), ("pool", (2, 2)),
+    ("convolution", 20, 49, (5, 5), 1, (2, 2), True), ("relu",), ("pool", (2, 2)), shape=(3, 16, 21), outputs=5,
+)  # fmt: skip
+"""Its kernels of 5 x 5 are computed by tiles."""
 SGD = {"batch_size": 8, "local_epochs": 1}
 
 
 @settings(max_examples=150)
 @given(case=cases())
 @example(case=((DEEP, [70], nn.ReLU), "classification", SGD, [40, 13, 0], 1))
+@example(case=((TILED, [], nn.ReLU), "regression", SGD, [16, 3], 1))
 @example(case=((POOLED, [5], nn.ReLU), "classification", {"batch_size": "full", "local_steps": 40}, [200, 65, 1], 1))
 def test_kernel_equals_the_plain_engine_in_float64(case, population_of):
     task, work = make(case, population_of, torch.float64)
@@ -140,6 +147,7 @@ def test_kernel_equals_the_plain_engine_in_float64(case, population_of):
 
 @settings(max_examples=60, derandomize=True)
 @given(case=cases())
+@example(case=((TILED, [], nn.ReLU), "classification", SGD, [16, 3], 1))
 @example(case=((DEEP, [70], nn.ReLU), "classification", SGD, [40, 13, 0], 1))
 def test_kernel_equals_the_plain_engine_to_rounding_in_float32(case, population_of):
     task, work = make(case, population_of, torch.float32)
@@ -223,7 +231,7 @@ def test_examples_of_other_types_are_cast_as_by_torch(dtype, stored, kind, popul
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e38])
 @pytest.mark.parametrize("kind", ["classification", "regression"])
-@pytest.mark.parametrize("model", [POOLED, DEEP])
+@pytest.mark.parametrize("model", [POOLED, DEEP, TILED])
 @pytest.mark.parametrize("place", ["features", "params"])
 def test_what_is_not_finite_passes_through(value, kind, model, place, population_of):
     case = ((model, [5], nn.ReLU), kind, {"batch_size": 2, "local_epochs": 1, "local_lr": 0.1}, [6, 6, 6], 1)

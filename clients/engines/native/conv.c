@@ -11,6 +11,9 @@
 #include "losses.h"
 #include "products.h"
 #include "team.h"
+#include "winograd.h"
+
+#include <sys/mman.h>
 
 /* See `conv.py`: the same fields in the same order. K clients, S steps, batches of B, P parameters. */
 typedef struct {
@@ -30,16 +33,18 @@ typedef struct {
     int64_t weight, bias, flat_weight, flat_bias;
 } Layer;
 
-enum { MOST_CONVOLUTIONS = 16, MOST_LAYERS = 16, FIELDS = 10, OUTPUTS_AT_ONCE = 16 };
+enum { MOST_CONVOLUTIONS = 16, MOST_LAYERS = 16, FIELDS = 10, OUTPUTS_AT_ONCE = 16, PAGE = 1 << 21 };
 
 typedef struct {
     Convolution convolution[MOST_CONVOLUTIONS];
     Layer layer[MOST_LAYERS];
     int64_t convolutions, layers, mean, positions; /* positions: pixels of the last convolution's pooled output */
-    int64_t size, convolved, widest, panels, images, derivatives, entries, codes, z; /* sizes of the parts below */
+    int64_t size, convolved, widest, entries, z, tile_work; /* sizes of the parts below */
     real *model, *start, *sums;          /* the client's model, the broadcast one, gradients of linear layers */
     real *gradient;                      /* of convolutions, as in the model */
     real *filters[MOST_CONVOLUTIONS];    /* laid out for the forward pass */
+    real *transformed[MOST_CONVOLUTIONS]; /* where the forward pass is by tiles */
+    real *tiles;
     real *image[MOST_CONVOLUTIONS];      /* inputs, [CHUNK] images each */
     real *derivative[MOST_CONVOLUTIONS]; /* by the inputs of one example */
     int8_t *code[MOST_CONVOLUTIONS];     /* [CHUNK] */
@@ -84,6 +89,7 @@ static int64_t plan_convolutions(const Job *job, Bench *b) {
             c->places[i] = c->stride * (i / c->pool_w * c->line + i % c->pool_w * c->pixel);
         b->z = most(b->z, c->out_h * c->pool_h * c->out_w * c->pool_w * c->lanes);
         b->entries = most(b->entries, (c->out_h * c->out_w * c->pool_h * c->pool_w + 1) * c->filters);
+        if (is_by_tiles(c)) b->tile_work = most(b->tile_work, SQUARE * TILES * (c->pixel + 2 * VL));
         channels = c->filters, height = c->out_h, width = c->out_w;
     }
     b->convolved = b->size;
@@ -147,8 +153,11 @@ static void pack(const Bench *b, const real *row, real *model) { copy_model(b, m
 static void unpack(const Bench *b, const real *model, real *row) { copy_model(b, (real *)model, row, 0); }
 
 static void lay_out(Bench *b) {
-    for (int64_t l = 0; l < b->convolutions; l++)
-        lay_filters_out(&b->convolution[l], b->model + b->convolution[l].weight, b->filters[l]);
+    for (int64_t l = 0; l < b->convolutions; l++) {
+        const Convolution *c = &b->convolution[l];
+        lay_filters_out(c, b->model + c->weight, b->filters[l]);
+        if (is_by_tiles(c)) transform_filters(c, b->filters[l], b->transformed[l]);
+    }
 }
 
 /* ---- one step of one client ---- */
@@ -194,7 +203,11 @@ static void forward(Bench *b, int64_t n) {
         for (int64_t l = 0; l < b->convolutions; l++) {
             const Convolution *c = &b->convolution[l], *above = c + 1;
             int8_t *code = b->code[l] + e * c->out_h * c->out_w * c->lanes;
-            convolve(c, b->image[l] + e * c->image, b->filters[l], b->model + c->bias, b->convolved_z);
+            const real *image = b->image[l] + e * c->image, *bias = b->model + c->bias;
+            if (is_by_tiles(c))
+                convolve_by_tiles(c, image, b->transformed[l], bias, b->convolved_z, b->tiles);
+            else
+                convolve(c, image, b->filters[l], bias, b->convolved_z);
             if (l + 1 < b->convolutions) {
                 real *out = b->image[l + 1] + e * above->image + above->pad_h * above->line + above->pad_w * above->pixel;
                 pool(c, b->convolved_z, out, above->pixel, above->line, code);
@@ -320,6 +333,7 @@ static size_t place_parts(Bench *b, int64_t sums, char *at) {
     for (int64_t l = 0; l < b->convolutions; l++) {
         const Convolution *c = &b->convolution[l];
         PLACE(b->filters[l], c->kernel_h * c->kernel_w * c->channels * c->lanes);
+        PLACE(b->transformed[l], is_by_tiles(c) ? SQUARE * c->channels * c->lanes : 0);
         PLACE(b->image[l], b->chunk * c->image + VL); /* a line of a filter is read in whole vectors */
         PLACE(b->derivative[l], l ? c->image : 0);
         PLACE(b->code[l], b->chunk * c->out_h * c->out_w * c->lanes);
@@ -328,6 +342,7 @@ static size_t place_parts(Bench *b, int64_t sums, char *at) {
     const Convolution *top = &b->convolution[b->convolutions - 1];
     PLACE(b->map, b->mean ? b->positions * top->lanes : 0);
     PLACE(b->convolved_z, b->z);
+    PLACE(b->tiles, b->tile_work);
     PLACE(b->lists, b->entries);
     PLACE(b->counts, b->entries);
     PLACE(b->h[0], b->chunk * padded(b->layer[0].in));
@@ -347,7 +362,10 @@ static void *prepare(const void *argument) {
     const int64_t sums = job->batch > CHUNK ? plan.size - plan.convolved : 0;
     const size_t head = (sizeof(Bench) + 63) / 64 * 64, bytes = place_parts(&plan, sums, NULL);
     Bench *b = NULL;
-    if (posix_memalign((void **)&b, 64, head + bytes)) return NULL;
+    if (posix_memalign((void **)&b, PAGE, head + bytes)) return NULL;
+#ifdef MADV_HUGEPAGE
+    madvise(b, head + bytes, MADV_HUGEPAGE); /* a step goes through more than the processor has small pages for */
+#endif
     memset(b, 0, head + bytes);
     *b = plan;
     place_parts(b, sums, (char *)b + head);

@@ -144,19 +144,26 @@ static void list_by_filter(const Convolution *c, const real *d, int64_t pixel, i
         for (int64_t x = 0; x < c->out_w; x++, code += c->lanes) {
             const real *by = d + y * line + x * pixel;
             const int64_t base = c->stride * (y * c->pool_h * c->line + x * c->pool_w * c->pixel);
+            word places[4]; /* a closed output is not kept: the next one writes over it */
+            for (int i = 0; i < 4; i++) places[i] = (word)(base + c->places[i]);
+            for (int64_t f = 0; f < c->lanes; f += VL) {
+                const ivec open = __builtin_convertvector(*(const codes *)(code + f), ivec) >= 0;
+                store(sums + f, load(sums + f) + (vec)(open & (ivec)load(by + f)));
+            }
             for (int64_t f = 0; f < c->filters; f++) {
-                const int open = code[f] >= 0;
-                lists[f * positions + counts[f]] = (Entry){(word)(base + c->places[code[f] & 3]), by[f]};
-                counts[f] += open;
-                sums[f] += open ? by[f] : 0;
+                lists[f * positions + counts[f]] = (Entry){places[code[f] & 3], by[f]};
+                counts[f] += code[f] >= 0;
             }
         }
 }
 
+/* Lines of a filter whose sums, `wide` vectors each, stay in registers. */
+INLINE int lines_at_once(int64_t wide) { return wide > 4 ? 2 : ROWS < 10 ? (wide > 2 ? 2 : 3) : 5; }
+
 /* g[line][vector] += the list's values times the image's lines below their places */
 INLINE void weigh_block(int lines, int cols, int64_t n, const Entry *list, const real *x, int64_t line, real *g,
                         int64_t ldg) {
-    vec sums[5][8];
+    vec sums[5][10];
     UNROLL for (int r = 0; r < lines; r++)
         UNROLL for (int v = 0; v < cols; v++) sums[r][v] = load(g + r * ldg + v * VL);
     for (int64_t i = 0; i < n; i++) {
@@ -176,21 +183,23 @@ static void weigh(const Convolution *c, const real *image, const Entry *lists, c
         const Entry *list = lists + f * positions;
         for (int64_t at = 0, wide; at < c->rank; at += wide * VL) {
             const int64_t left = (c->rank - at) / VL;
-            wide = left >= 5 && left % 5 == 0 ? 5 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
+            wide = ROWS == 10 && left >= 10 ? 10 : left >= 5 && left % 5 == 0 ? 5 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
             for (int64_t ky = 0, lines; ky < c->kernel_h; ky += lines) {
                 const real *x = image + ky * c->line + at;
                 real *to = g + (ky * c->filters + f) * c->rank + at;
-                lines = least(c->kernel_h - ky, ROWS < 10 ? (wide < 4 ? 3 : 2) : wide > 4 ? 2 : 5);
-                if (lines == 4) lines = 3;
+                lines = c->kernel_h - ky >= lines_at_once(wide) ? lines_at_once(wide) : c->kernel_h - ky > 1 ? 2 : 1;
 #define BLOCK(L, W) weigh_block(L, W, counts[f], list, x, c->line, to, ldg)
-#define LINES(W)                        \
-    switch (lines) {                    \
-    case 1: BLOCK(1, W); break;         \
-    case 2: BLOCK(2, W); break;         \
-    case 3: BLOCK(3, W); break;         \
-    default: BLOCK(5, W);               \
+#define LINES(W)                                        \
+    switch (lines) {                                    \
+    case 1: BLOCK(1, W); break;                         \
+    case 2: BLOCK(2, W); break;                         \
+    default: if (W < 5) BLOCK(lines_at_once(W), W);     \
     }
-                if (wide == 5) LINES(5) else if (wide == 4) LINES(4) else if (wide == 2) LINES(2) else LINES(1)
+                if (wide == 10) LINES(10)
+                else if (wide == 5) LINES(5)
+                else if (wide == 4) LINES(4)
+                else if (wide == 2) LINES(2)
+                else LINES(1)
 #undef LINES
 #undef BLOCK
             }
