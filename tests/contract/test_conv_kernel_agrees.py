@@ -252,7 +252,8 @@ def test_what_is_not_finite_passes_through(value, kind, model, place, population
         if name != "params":  # a zero derivative times infinity, which torch makes NaN, is left out
             np.testing.assert_array_equal(np.isfinite(x), np.isfinite(y), err_msg=name)
         np.testing.assert_allclose(x[others], y[others], rtol=1e-5, atol=1e-6, err_msg=name)
-    np.testing.assert_array_equal(wanted.train_errors, found.train_errors)
+    compared = others if model is TILED else slice(None)  # what is not finite makes its whole tile so
+    np.testing.assert_array_equal(wanted.train_errors[compared], found.train_errors[compared])
 
 
 def kernel_of(population_of):
