@@ -1,8 +1,8 @@
 /* One convolution, ReLU and max-pooling of one example, forwards and backwards, with channels last.
  *
  * ReLU comes after the pool, which gives the same numbers. An output remembers the place of its window's maximum, or
- * that ReLU closed it. So the derivative by the convolution's own outputs, of which a pool of 2 x 2 and ReLU leave an
- * eighth, is a list: both backward passes multiply its members alone. In the weight gradient the numbers of a filter's
+ * that ReLU closed it. So the derivative by the convolution's own outputs, of which a pool of 2 x 2 and ReLU leave a
+ * quarter or less, is a list: both backward passes multiply its members alone. In the weight gradient the numbers of a filter's
  * rows stay in registers and the list runs over positions; in the derivative by the inputs those of an input's line
  * stay in registers and the list runs over filters.
  */
