@@ -72,30 +72,37 @@ INLINE void convolve_block(int pixels, int cols, const Convolution *c, const rea
         for (int v = 0; v < cols; v++) store(z + p * c->lanes + v * VL, sums[p][v]);
 }
 
+/* The outputs of the next block, where `left` are left: few lengths, since each is compiled apart. */
+INLINE int pixels_of(int64_t left) {
+    if (left >= PIXELS) return PIXELS;
+    if (PIXELS > 10 && left >= 10) return 10;
+    if (PIXELS > 7 && left >= 7 && left != 8) return 7;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+/* Call for the number of outputs of a block, one of those that `pixels_of` returns. */
 #if PIXELS_IN_REGISTERS == 14
-#define CASES_OF_MANY(call)                                                      \
-    case 6: call(6); break;   case 7: call(7); break;   case 8: call(8); break;  \
-    case 9: call(9); break;   case 10: call(10); break; case 11: call(11); break; \
-    case 12: call(12); break; case 13: call(13); break;
+#define CASES_OF_MANY(call) case 7: call(7); break; case 10: call(10); break;
 #else
 #define CASES_OF_MANY(call)
 #endif
-#define EACH_PIXELS(pixels, call)                                               \
-    switch (pixels) {                                                           \
-    case 1: call(1); break; case 2: call(2); break; case 3: call(3); break;     \
-    case 4: call(4); break; case 5: call(5); break;                             \
-    CASES_OF_MANY(call)                                                         \
-    default: call(PIXELS);                                                      \
+#define EACH_PIXELS(pixels, call) \
+    switch (pixels) {             \
+    case 1: call(1); break;       \
+    case 2: call(2); break;       \
+    case 4: call(4); break;       \
+    CASES_OF_MANY(call)           \
+    default: call(PIXELS);        \
     }
 
 /* z[y][x][lanes] = the convolution of an image at the positions that the pool reads. */
 static void convolve(const Convolution *c, const real *image, const real *panels, const real *bias, real *z) {
     const int64_t n = c->kernel_h * c->kernel_w * c->channels;
-    const int64_t high = c->out_h * c->pool_h, wide = c->out_w * c->pool_w, blocks = (wide + PIXELS - 1) / PIXELS;
+    const int64_t high = c->out_h * c->pool_h, wide = c->out_w * c->pool_w;
     for (int64_t f = 0; f < c->lanes; f += 2 * VL)
         for (int64_t y = 0; y < high; y++)
-            for (int64_t i = 0; i < blocks; i++) {
-                const int64_t from = wide * i / blocks, pixels = wide * (i + 1) / blocks - from;
+            for (int64_t from = 0, pixels; from < wide; from += pixels) {
+                pixels = pixels_of(wide - from);
                 const real *x = image + y * c->stride * c->line + from * c->stride * c->pixel;
                 real *to = z + (y * wide + from) * c->lanes + f;
 #define TWO(P) convolve_block(P, 2, c, x, panels + f * n, bias + f, to)

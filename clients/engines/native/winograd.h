@@ -117,10 +117,10 @@ INLINE void store_tile(const Convolution *c, const real *products, vec bias, int
 /* Compute what `convolve` does. `work` holds SQUARE x TILES x (pixel + 2 VL) numbers. */
 static void convolve_by_tiles(const Convolution *c, const real *image, const real *filters, const real *bias, real *z,
                               real *work) {
-    const int64_t tiles = c->out_h * c->out_w, groups = (tiles + TILES - 1) / TILES;
+    const int64_t tiles = c->out_h * c->out_w;
     real *products = work + SQUARE * TILES * c->pixel;
-    for (int64_t group = 0; group < groups; group++) {
-        const int64_t from = tiles * group / groups, count = tiles * (group + 1) / groups - from;
+    for (int64_t from = 0, count; from < tiles; from += count) {
+        count = pixels_of(tiles - from);
         for (int64_t t = 0; t < count; t++) transform_tile(c, image, from + t, work + t * c->pixel);
         for (int64_t f = 0; f < c->lanes; f += 2 * VL) {
             const int cols = f + VL < c->lanes ? 2 : 1;
