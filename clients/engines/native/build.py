@@ -30,7 +30,7 @@ from clients.core.shown.text import presentable
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
 """No flag of `-ffast-math`: NaN and infinities must pass through."""
 COMPILE_SECONDS = 180.0
-"""Seconds after which the compiler is stopped (usual: one to three; twenty times that where ten processes share a core)."""
+"""Seconds after which the compiler is stopped (usual: one to three, and twenty times that on a crowded machine)."""
 _SOURCES = Path(__file__).parent
 _LIBRARY, _DIGEST = "kernel.so", "kernel.json"
 
