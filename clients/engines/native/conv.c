@@ -362,9 +362,10 @@ static void *prepare(const void *argument) {
     const int64_t sums = job->batch > CHUNK ? plan.size - plan.convolved : 0;
     const size_t head = (sizeof(Bench) + 63) / 64 * 64, bytes = place_parts(&plan, sums, NULL);
     Bench *b = NULL;
-    if (posix_memalign((void **)&b, PAGE, head + bytes)) return NULL;
+    const int is_large = head + bytes >= PAGE;
+    if (posix_memalign((void **)&b, is_large ? PAGE : 64, head + bytes)) return NULL;
 #ifdef MADV_HUGEPAGE
-    madvise(b, head + bytes, MADV_HUGEPAGE); /* a step goes through more than the processor has small pages for */
+    if (is_large) madvise(b, head + bytes, MADV_HUGEPAGE); /* a step goes through more small pages than a processor knows */
 #endif
     memset(b, 0, head + bytes);
     *b = plan;
