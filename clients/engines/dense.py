@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
 from clients.engines.native.dense import DenseKernel
+from clients.engines.native.kernel import WithKernel
 from clients.modules.dropout import Dropout, DropoutSite
 from clients.training.task import LearningTask
 
@@ -66,7 +67,7 @@ def _flattens(module: nn.Module) -> bool:
     return type(module) is nn.Flatten and module.start_dim == 1 and module.end_dim == -1
 
 
-class DenseProgram:
+class DenseProgram(WithKernel):
     """Linear layers with ReLU, tanh or sigmoid and dropout between them; cross-entropy (or focal) or squared error.
 
     Args:

@@ -17,8 +17,9 @@ from torch.func import functional_call, grad, vmap
 from clients.core.errors import EngineError
 from clients.engines.batch import Batch, Program, Tensors
 from clients.engines.dense import DenseProgram, dense_layers
-from clients.engines.native.choice import dense_kernel
+from clients.engines.native.choice import conv_kernel, dense_kernel
 from clients.engines.native.gru import NativeGruProgram, gru_kernel
+from clients.engines.native.kernel import Kernel, WithKernel
 from clients.engines.quadratics import QuadraticProgram, is_quadratic
 from clients.engines.recurrent import GruProgram, is_gru_forecaster
 from clients.modules.copies import copy_module
@@ -28,11 +29,17 @@ from clients.training.losses import trained_losses
 from clients.training.task import LearningTask, autocast
 
 
-class VmapProgram:
-    """Runs any module through `vmap(grad(functional_call))`; the planner may compile it for chosen shapes."""
+class VmapProgram(WithKernel):
+    """Runs any module through `vmap(grad(functional_call))`; the planner may compile it for chosen shapes.
 
-    def __init__(self, task: LearningTask, *, masks_padding: bool) -> None:
-        self.masks_padding = masks_padding
+    Args:
+        task: the model, and what its outputs are.
+        masks_padding: see `Program`.
+        kernel: takes all steps of plain SGD in one call; None computes them with torch.
+    """
+
+    def __init__(self, task: LearningTask, *, masks_padding: bool, kernel: Kernel | None = None) -> None:
+        self.masks_padding, self.kernel = masks_padding, kernel
         self._module = copy_module(task.module).to(task.device)  # passes may leave something in it
         self._learning, self._task, self._gamma = task, task.population.task, task.local.focal_gamma
         self._dropouts = dropouts_of(self._module)
@@ -154,4 +161,5 @@ def make_program(task: LearningTask, features: Tensor, *, native: bool = False) 
     if is_quadratic(task):
         return QuadraticProgram(task.parameters.size)
     independent = all(site.by_example for site in task.sites) and examples_are_independent(task, features)
-    return VmapProgram(task, masks_padding=independent)
+    kernel = conv_kernel(task)[0] if native else None
+    return VmapProgram(task, masks_padding=independent, kernel=kernel)

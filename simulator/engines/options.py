@@ -21,8 +21,9 @@ class EngineOptions:
         tile: clients trained together by the stacked engine; by default the fastest of a few.
         compile: whether the stacked engine's gradients go through `torch.compile`; "auto" does so if the run is long
             enough to repay it.
-        native: whether the stacked engine trains with a kernel in C where one covers the scenario: perceptrons under
-            plain SGD, and the GRU. A kernel is compiled on first use. "always" makes it an error if that is impossible.
+        native: whether the stacked engine trains with a kernel in C where one covers the scenario: perceptrons and
+            convolutional networks under plain SGD, and the GRU. A kernel is compiled on first use. "always" makes it
+            an error if that is impossible.
         keep_bytes: the largest size of a cohort's updates that are kept whole, and of one tile's tensors.
         threads: torch's threads of each worker; by default the faster of one and all, and with several workers their
             share of the processors. More than processors are stated, and far more are refused: 64, or four times the

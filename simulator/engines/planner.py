@@ -246,8 +246,9 @@ def _built(
     engine, forced = StackedEngine(sample.task, tile=plan.tile, program=program), options.compile == "always"
     if options.compile == "never":
         return engine, plan
-    if not isinstance(program, VmapProgram):
-        note = "; nothing to compile: its gradients are written by hand" if forced else ""
+    if not isinstance(program, VmapProgram) or has_kernel(program):
+        how = "a kernel in C trains" if isinstance(program, VmapProgram) else "its gradients are written by hand"
+        note = f"; nothing to compile: {how}" if forced else ""
         return engine, replace(plan, reason=plan.reason + note)
     found = compile_where_it_pays(sample, plan.tile, eager, rounds // plan.workers, forced=forced)
     probes = plan.probes if found.round_seconds is None else plan.probes | {"compiled": found.round_seconds}

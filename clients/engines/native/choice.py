@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from clients.core.errors import listed
 from clients.engines.batch import Program
-from clients.engines.dense import DenseLayer, DenseProgram, dense_layers
+from clients.engines.dense import DenseLayer, dense_layers
+from clients.engines.native.conv import ConvKernel, conv_library
+from clients.engines.native.conv_form import conv_form
 from clients.engines.native.dense import MOST_LAYERS, DenseKernel, dense_library
-from clients.engines.native.gru import NativeGruProgram, gru_kernel
-from clients.engines.native.kernel import Kernel, type_obstacle
+from clients.engines.native.gru import gru_kernel
+from clients.engines.native.kernel import Kernel, WithKernel, type_obstacle
 from clients.engines.recurrent import is_gru_forecaster
 from clients.training.options import LocalOptions
 from clients.training.rules import PLAIN, LocalRule
 from clients.training.task import LearningTask
 
-NO_KERNEL = "kernels exist for perceptrons and GRU forecasters alone"
+NO_KERNEL = "kernels exist for perceptrons, convolutional networks and GRU forecasters alone"
 """The reason for models of other forms."""
 
 
@@ -32,7 +34,7 @@ def kernel_of(task: LearningTask, rule: LocalRule = PLAIN) -> tuple[Kernel | Non
     layers = dense_layers(task)
     if layers is not None:
         return dense_kernel(layers, task, rule)
-    return gru_kernel(task) if is_gru_forecaster(task) else (None, NO_KERNEL)
+    return gru_kernel(task) if is_gru_forecaster(task) else conv_kernel(task, rule)
 
 
 def obstacle_of(local: LocalOptions, rule: LocalRule) -> str:
@@ -71,6 +73,20 @@ def dense_kernel(
     ), ""  # fmt: skip
 
 
+def conv_kernel(task: LearningTask, rule: LocalRule = PLAIN) -> tuple[ConvKernel | None, str]:
+    """Return `kernel_of` for a task whose module may be a convolutional network; see `conv_form.conv_form`."""
+    form, reason = conv_form(task)
+    if form is None:
+        return None, reason or NO_KERNEL
+    rounded = "it computes in float32 or float64, not in bfloat16" if task.bf16 else ""
+    if obstacle := obstacle_of(task.local, rule) or rounded or type_obstacle(task.dtype, task.device):
+        return None, obstacle
+    library = conv_library(task.dtype)
+    if library.functions is None:
+        return None, library.reason
+    return ConvKernel(library.functions, task.population.task == "regression", task.dtype, form), ""
+
+
 def _form_obstacle(layers: Sequence[DenseLayer], task: LearningTask) -> str:
     """Return why no kernel covers a task, in words; empty where one does."""
     if any(layer.site for layer in layers):
@@ -82,7 +98,7 @@ def _form_obstacle(layers: Sequence[DenseLayer], task: LearningTask) -> str:
 
 def kernel_in(program: Program) -> Kernel | None:
     """Return the kernel in C that a program has; None if it has none."""
-    return program.kernel if isinstance(program, DenseProgram | NativeGruProgram) else None
+    return program.kernel if isinstance(program, WithKernel) else None
 
 
 def has_kernel(program: Program) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from clients.core.examples import Task
 from clients.engines.batch import Batch, Tensors, output_error
 from clients.engines.native.build import Library, load
-from clients.engines.native.kernel import INT, MACROS, SHARED_FIELDS, Form, Kernel, raise_for, type_obstacle
+from clients.engines.native.kernel import INT, MACROS, SHARED_FIELDS, Form, Kernel, WithKernel, raise_for, type_obstacle
 from clients.engines.native.threads import kernel_threads
 from clients.engines.recurrent import WEIGHTS, GruProgram
 from clients.training.task import LearningTask
@@ -100,7 +100,7 @@ class GruKernel(Kernel):
         return self.hidden, self.channels, time, self.outputs, width
 
 
-class NativeGruProgram(GruProgram):
+class NativeGruProgram(GruProgram, WithKernel):
     """`GruProgram` by the kernel, with the same numbers up to rounding.
 
     Threads share the clients out, see `threads.kernel_threads`. A client's bits depend neither on threads nor on other
@@ -112,6 +112,8 @@ class NativeGruProgram(GruProgram):
         gamma: exponent of the focal loss; 0 is cross-entropy.
         kernel: see `gru_kernel`.
     """
+
+    kernel: GruKernel
 
     def __init__(self, task: Task, gamma: float, kernel: GruKernel) -> None:
         super().__init__(task, gamma)

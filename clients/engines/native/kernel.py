@@ -189,6 +189,16 @@ class Kernel(ABC):
         return (targets.to(self.dtype) if self.regression else targets.to(torch.int64)).contiguous()
 
 
+class WithKernel:
+    """A program of gradients that may have a kernel, which takes all local steps of plain SGD.
+
+    Attributes:
+        kernel: None where torch takes the steps.
+    """
+
+    kernel: Kernel | None = None
+
+
 def raise_for(error: int) -> None:
     """Raise the error that a kernel returned, if any.
 

@@ -125,8 +125,30 @@ def test_scenario_without_a_kernel_names_what_is_in_the_way(model, local, rule, 
         plan_engine(replace(STACKED, native="always"), task, 6, 10, rule)
 
 
-def test_model_of_another_form_has_no_note(population_of):
+def test_convolutional_network_without_a_kernel_names_what_is_in_the_way(population_of):
+    task = task_of(SmallCnnOptions(channels=(4, 4), norm="group"), population_of, (1, 4, 4))
+    _, plan = plan_engine(STACKED, task, 6, 10)
+    assert not plan.native
+    assert plan.reason.endswith("; no kernel in C: in convolutional networks it covers no GroupNorm")
+
+
+@C_COMPILER.mark
+@pytest.mark.parametrize("compile", ["auto", "always"])
+def test_convolutional_network_with_a_kernel_is_not_compiled(compile, population_of):
     task = task_of(SmallCnnOptions(channels=(2, 2)), population_of, (1, 4, 4))
+    engine, plan = plan_engine(replace(STACKED, compile=compile), task, 6, 10**6)
+    assert plan.native
+    assert not plan.compiled
+    assert has_kernel(engine.program)
+    assert has_kernel(engine_from_plan(plan, task).program)
+    forced = "; nothing to compile: a kernel in C trains" if compile == "always" else ""
+    assert plan.reason.endswith(f"{forced}; kernel in C")
+
+
+def test_model_of_another_form_has_no_note(population_of):
+    population = population_of([8] * 6)
+    module = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    task = make_task(module, population, LocalOptions(local_epochs=1, batch_size=4), seed=1)
     _, plan = plan_engine(STACKED, task, 6, 10)
     assert not plan.native
     assert "kernel" not in plan.reason
