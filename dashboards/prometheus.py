@@ -21,6 +21,7 @@ from typing import Any
 import httpcore
 
 from clients.core.errors import UserError
+from clients.core.shown.secrets import child_environment
 from clients.core.shown.text import printable
 from server.sinks.network import FAILURES, Deadline, DeadlineBackend
 
@@ -131,7 +132,9 @@ def _process(role: Role, folder: Path, executable: str) -> Iterator[subprocess.P
     log = folder / "log"
     with log.open("wb") as output:
         # a session of its own: Ctrl-C in the terminal reaches this program alone, which stops Prometheus
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, start_new_session=True, env=child_environment()
+        )
     try:
         _await_ready(role, process, log)
         yield process

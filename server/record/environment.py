@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from clients.core.shown.secrets import child_environment
+
 PACKAGES = ("fedscape", "torch", "flwr", "numpy", "scipy", "scikit-learn", "pyarrow", "safetensors")
 
 
@@ -53,6 +55,7 @@ def _git(checkout: Path, *arguments: str) -> str | None:
             timeout=5,
             check=True,
             stdin=subprocess.DEVNULL,
+            env=child_environment(),
         )
     except (OSError, subprocess.SubprocessError):
         return None

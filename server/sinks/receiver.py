@@ -26,8 +26,10 @@ from server.sinks.write_request import CONTENT
 
 TOKEN_VARIABLE = "FEDSCAPE_REMOTE_WRITE_TOKEN"
 """Environment variable with a bearer token for receivers that want one."""
+LOGIN_VARIABLE = "FEDSCAPE_REMOTE_WRITE_LOGIN"
+"""Environment variable with `user:password` for receivers that want them."""
 _HOPELESS = {
-    401: f"it wants a login: put user:password into the URL, or a token into {TOKEN_VARIABLE}",
+    401: f"it wants a login: put user:password into {LOGIN_VARIABLE}, or a token into {TOKEN_VARIABLE}",
     403: "the login may not write there",
     404: "nothing receives there: Prometheus needs --web.enable-remote-write-receiver, and the path /api/v1/write",
     405: "that address takes no writes: the path is /api/v1/write",
@@ -132,6 +134,24 @@ class Receiver:
     def close(self) -> None:
         """Close the connection. Only the thread that sends may call it."""
         self._pool.close()
+
+
+def with_login(url: str, login: str | None) -> str:
+    """Return a URL with a login, which is percent-encoded; None leaves it as it is.
+
+    Raises:
+        UserError: the URL has a login already.
+
+    Example:
+        >>> with_login("https://host/x", "me:p%2Fw")
+        'https://me:p%2Fw@host/x'
+    """
+    if login is None:
+        return url
+    scheme, separator, rest = url.strip().partition("://")
+    is_taken = "@" in rest.partition("/")[0]
+    require(not is_taken, LOGIN_VARIABLE, "is set, and the URL has a login too", fix="Leave it out of the URL.")
+    return f"{scheme}://{login}@{rest}" if separator else url
 
 
 def _authorization(login: tuple[str | None, str | None], token: str | None) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from clients.core.errors import UserError
-from clients.core.shown.secrets import checked_token, token_of
+from clients.core.shown.secrets import token_of
 
 TOKEN = "FEDSCAPE_GRAFANA_TOKEN"
 """The environment variable that holds a Grafana service account's token."""
@@ -26,12 +26,15 @@ LIVE_PORT, RUNS_PORT, METRICS_PORT = 9090, 9099, 9464
 
 @dataclass(frozen=True)
 class PushOptions:
-    """The Grafana to set up, and the addresses of its data sources."""
+    """The Grafana to set up, and the addresses of its data sources.
+
+    `token` is refused: every user of a machine can read command lines.
+    """
 
     url: Annotated[str, typer.Option(metavar="URL", help="The address of Grafana.")] = "http://127.0.0.1:3000"
     token: Annotated[
         str | None,
-        typer.Option(metavar="TOKEN", help=f"A service account's token. Better: the environment variable {TOKEN}."),
+        typer.Option(metavar="TOKEN", help=f"Refused: put it into {TOKEN}.", hidden=True),
     ] = None
     folder: Annotated[str, typer.Option(metavar="TITLE", help="The title of the folder in Grafana.")] = "fedscape"
     live_url: Annotated[
@@ -102,9 +105,17 @@ def push(options: PushOptions) -> None:
 
     if options.timeout <= 0:
         raise UserError("--timeout", f"must be above 0, got {options.timeout:g}")
-    token = token_of(TOKEN) if options.token is None else checked_token(options.token, "--token")
+    for option, url in (("--live-url", options.live_url), ("--runs-url", options.runs_url)):
+        if "@" in url:
+            problem = "must not hold a login: Grafana shows the address of a data source to those who edit it"
+            raise UserError(option, problem, fix="Give Grafana the login: Connections, Data sources, Basic auth.")
+    fix = f"Put it into {TOKEN}, or its file's path into {TOKEN}_FILE."
+    if options.token is not None:
+        problem = "is on the command line, which every user of this machine can read"
+        raise UserError("--token", problem, fix=f"{fix} Make a new token: this one was shown.")
+    token = token_of(TOKEN)
     if token is None:
-        raise UserError("--token", "is missing", fix=f"Put it into {TOKEN}.")
+        raise UserError("token", "of Grafana is missing", fix=fix)
     happened = [note for run in options.runs for note in notes(run)]
     with connect(options.url, token, timeout=options.timeout) as server:
         for what, done in set_up(

@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from clients.core.errors import UserError, require
-from clients.core.shown.secrets import token_of
+from clients.core.shown.secrets import login_of, token_of
 from server.metrics.timeline import Clock
 
 EVENTS = Path("runs/tensorboard")
 Sink = Literal["remote-write", "openmetrics", "tensorboard"]
 PANEL = "Export while it runs"
 METRICS_PORT_VARIABLE = "FEDSCAPE_METRICS_PORT"
+REMOTE_WRITE_VARIABLE = "FEDSCAPE_REMOTE_WRITE"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def options_of(environment: Mapping[str, str] = os.environ) -> SinkOptions:
         metrics_port=None if port is None else int(port),
         metrics_host=environment.get("FEDSCAPE_METRICS_HOST") or SinkOptions.metrics_host,
         metrics_names=[name.strip() for name in names if name.strip()],
-        remote_write=environment.get("FEDSCAPE_REMOTE_WRITE") or None,
+        remote_write=environment.get(REMOTE_WRITE_VARIABLE) or None,
     )
 
 
@@ -118,7 +119,8 @@ def sinks_of(options: SinkOptions) -> Iterator[list[object]]:
     if options.remote_write is not None:
         from server.sinks.remote_write import RemoteWriter
 
-        remote.append(RemoteWriter(options.remote_write, clock=options.remote_write_clock, token=_token()))
+        remote.append(RemoteWriter(_url(options.remote_write), clock=options.remote_write_clock, token=_token()))
+        _warn_of_login("--remote-write", options.remote_write)
         made += remote
     if options.metrics_port is not None:
         from server.sinks.prometheus import PrometheusExporter
@@ -181,7 +183,9 @@ def export(
     if to == "remote-write":
         if not url:
             raise UserError("url", "is missing", fix="Such as --url http://127.0.0.1:9099/api/v1/write.")
-        sent = to_remote_write(recorded, url, clock, token=_token()).sent
+        target = _url(url)
+        _warn_of_login("--url", url)
+        sent = to_remote_write(recorded, target, clock, token=_token()).sent
         print(f"sent {sent:,} samples of {len(recorded.lines):,} rounds")
     elif to == "tensorboard":
         folder = out or run / "tensorboard"
@@ -192,6 +196,27 @@ def export(
         print(out)
     else:
         sys.stdout.writelines(f"{line}\n" for line in to_openmetrics(recorded, clock))
+
+
+def _url(url: str) -> str:
+    """Return a receiver's URL with the login of the environment."""
+    from server.sinks.receiver import LOGIN_VARIABLE, with_login
+
+    return with_login(url, login_of(LOGIN_VARIABLE))
+
+
+def _warn_of_login(option: str, url: str) -> None:
+    """Say that a login in a URL on the command line is no secret on this machine.
+
+    Raises:
+        UserError: the URL is not valid.
+    """
+    from server.sinks.receiver import LOGIN_VARIABLE, Receiver
+
+    if "@" in url and url != os.environ.get(REMOTE_WRITE_VARIABLE):
+        Receiver(url).close()  # a URL that is malformed has an error of its own
+        fix = f"Put user:password into {LOGIN_VARIABLE}, or its file's path into {LOGIN_VARIABLE}_FILE."
+        print(f"fedscape: {option} has a login, and every user of this machine can read it. {fix}", file=sys.stderr)
 
 
 def _token() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import socket
 import threading
@@ -16,9 +17,13 @@ from receivers import dripping_receiver, handling, silent_receiver
 
 import fedscape as fs
 from clients.core.errors import UserError
-from clients.core.shown.secrets import token_of
+from clients.core.shown.secrets import login_of, token_of
 from clients.core.shown.urls import bare_url
+from clients.engines.native import build
+from dashboards.prometheus import live, running
+from server.record.environment import commit_of
 from server.sinks.export import read_recorded, to_remote_write
+from server.sinks.receiver import with_login
 from server.sinks.remote_write import RemoteWriter
 from simulator.cli.console import ConsoleObserver
 from simulator.cli.main import main
@@ -250,3 +255,85 @@ def test_environment_of_a_run_is_not_recorded(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setenv(variable, HUB)
     assert main(["run", "quadratic-two-clients", "--out", str(tmp_path / "run")]) == 0
     assert_clean(in_files(tmp_path))
+
+
+def test_login_is_read_from_a_variable_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert login_of("A_LOGIN") is None
+    monkeypatch.setenv("A_LOGIN", f"me:{PASSWORD}\n")
+    assert login_of("A_LOGIN") == LOGIN.rstrip("@")
+    monkeypatch.delenv("A_LOGIN")
+    (tmp_path / "login").write_text(f"me:{PASSWORD}\r\n")
+    monkeypatch.setenv("A_LOGIN_FILE", str(tmp_path / "login"))
+    assert with_login("http://host:1/x?a=b", login_of("A_LOGIN")) == f"http://{LOGIN}host:1/x?a=b"
+
+
+@pytest.mark.parametrize("login", [PASSWORD, "me:", f":{PASSWORD}", f"me:{PASSWORD}\nmore", f"me:{PASSWORD}\x07", ""])
+def test_invalid_login_is_refused_before_the_run_and_not_shown(
+    login: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "login").write_text(login)
+    monkeypatch.setenv("FEDSCAPE_REMOTE_WRITE_LOGIN_FILE", str(tmp_path / "login"))
+    run = ["run", "quadratic-two-clients", "--out", str(tmp_path / "run"), "--remote-write", "http://127.0.0.1:9/"]
+    assert main(run) == 2
+    error = capfd.readouterr().err
+    assert error.startswith("fedscape: FEDSCAPE_REMOTE_WRITE_LOGIN_FILE: must be user:password on one line")
+    assert_clean(error)
+    assert not (tmp_path / "run").exists()
+
+
+def test_login_of_the_environment_reaches_the_receiver_and_no_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDSCAPE_REMOTE_WRITE_LOGIN", f"me:{PASSWORD}")
+    with echoing(400) as url:
+        assert main(["run", "quadratic-two-clients", "--out", str(tmp_path / "run"), "--remote-write", url]) == 0
+    printed = capfd.readouterr()
+    assert_clean(printed.out + printed.err + in_files(tmp_path))
+    assert "you sent Basic (hidden) me:(hidden)" in printed.out + in_files(tmp_path)
+
+
+def test_login_on_the_command_line_is_warned_of(finished: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    main(["export", str(finished), "--to", "remote-write", "--url", f"http://{LOGIN}127.0.0.1:9/"])
+    error = capfd.readouterr().err
+    assert "--url has a login, and every user of this machine can read it" in error
+    assert_clean(error)
+
+
+@pytest.mark.parametrize("option", ["--live-url", "--runs-url"])
+def test_login_of_a_data_source_is_refused(
+    option: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", TOKEN)
+    assert main(["dashboards", "push", option, f"http://{LOGIN}host:9090"]) == 2
+    error = capfd.readouterr().err
+    assert error.startswith(f"fedscape: {option}: must not hold a login")
+    assert_clean(error)
+
+
+@pytest.mark.parametrize("program", ["compiler", "git", "prometheus"])
+def test_child_process_gets_no_secret(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "FEDSCAPE_GRAFANA_TOKEN", "FEDSCAPE_REMOTE_WRITE_LOGIN",
+                     "DB_PASSWORD", "SOME_API_KEY"):  # fmt: skip
+        monkeypatch.setenv(variable, HUB)
+    monkeypatch.setenv("KEPT", "kept")
+    child = tmp_path / program
+    child.write_text(f"#!/bin/sh\nenv > {tmp_path}/seen\nexit 1\n")
+    child.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    if program == "compiler":
+        build._run([str(child)])
+    elif program == "git":
+        (tmp_path / ".git").mkdir()
+        assert commit_of(tmp_path) is None
+    else:
+        with pytest.raises(UserError), running([live(free_port())], tmp_path / "data", program="prometheus"):
+            pass
+    seen = (tmp_path / "seen").read_text()
+    assert_clean(seen)
+    assert "KEPT=kept" in seen
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
@@ -16,6 +17,8 @@ from clients.core.shown.urls import HIDDEN
 FILE = "_FILE"
 """The end of the variable that names a file with the token."""
 LONGEST_TOKEN = 1 << 16
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|LOGIN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
+"""Names of variables that hold secrets."""
 SHORTEST_SECRET = 4
 """A shorter word occurs in any text; removing it would make the text unreadable and show what was removed."""
 
@@ -29,18 +32,51 @@ def token_of(variable: str) -> str | None:
     Raises:
         UserError: the token is empty or has characters that no header holds, the file cannot be read, or both are set.
     """
+    found = _given(variable)
+    return None if found is None else checked_token(*found)
+
+
+def login_of(variable: str) -> str | None:
+    """Return the login `user:password` of an environment variable, or of the file that the one with `_FILE` names.
+
+    Returns:
+        The login as a URL holds it, percent-encoded; None where neither variable is set.
+
+    Raises:
+        UserError: it is no login, the file cannot be read, or both are set. The message never has the login.
+    """
+    found = _given(variable)
+    if found is None:
+        return None
+    user, colon, password = found[0].strip("\r\n").partition(":")
+    is_one = bool(user and colon and password) and (user + password).isprintable()
+    require(is_one, found[1], "must be user:password on one line", fix="Write the login alone.")
+    return f"{quote(user, safe='')}:{quote(password, safe='')}"
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment for a program that needs no secret, such as a compiler: without variables of secrets."""
+    return {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
+
+
+def _given(variable: str) -> tuple[str, str] | None:
+    """Return the text of a variable, or of the file that the one with `_FILE` names, and the variable's name.
+
+    Raises:
+        UserError: the file cannot be read, or both are set.
+    """
     given, file = os.environ.get(variable), os.environ.get(variable + FILE)
     if file is None:
-        return None if given is None else checked_token(given, variable)
+        return None if given is None else (given, variable)
     require(given is None, variable, f"and {variable + FILE} are both set", fix="Unset one of them.")
     try:
         with Path(file).expanduser().open("rb") as opened:
             content = opened.read(LONGEST_TOKEN + 1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise UserError(variable + FILE, f"names a file that cannot be read ({reason})") from None
     require(len(content) <= LONGEST_TOKEN, variable + FILE, f"names a file of more than {LONGEST_TOKEN:,} bytes")
-    return checked_token(content.decode("utf-8", "replace"), variable + FILE)
+    return content.decode("utf-8", "replace"), variable + FILE
 
 
 def checked_token(token: str, field: str) -> str:

@@ -25,6 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from clients.core.shown.secrets import child_environment
 from clients.core.shown.text import presentable
 
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
@@ -201,7 +202,7 @@ def _run(command: list[str], seconds: float = COMPILE_SECONDS) -> tuple[int, str
     with tempfile.TemporaryFile() as output:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | {"LC_ALL": "C"},
+            env=child_environment() | {"LC_ALL": "C"},
         )  # fmt: skip
         try:
             status = child.wait(seconds)

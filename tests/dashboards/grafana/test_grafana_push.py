@@ -245,7 +245,9 @@ def test_two_data_sources_differ_in_name_uid_and_url():
     assert all(live[key] != runs[key] for key in ("name", "uid", "url"))
 
 
-def test_token_flag_overrides_the_environment(grafana, monkeypatch, capsys):
-    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", "glsa_wrong")
-    assert pushed(grafana, "--token", TOKEN) == 0
-    assert TOKEN not in "".join(capsys.readouterr())
+def test_token_on_the_command_line_is_refused_and_not_shown(grafana, capsys):
+    assert pushed(grafana, "--token", TOKEN) == 2
+    printed = "".join(capsys.readouterr())
+    assert "every user of this machine can read" in printed
+    assert "FEDSCAPE_GRAFANA_TOKEN_FILE" in printed
+    assert TOKEN not in printed
