@@ -19,7 +19,8 @@ from clients.core.arrays import I64
 from clients.core.errors import StrategyError
 from clients.engines.base import Engine
 from clients.flower.codec import Codec
-from clients.flower.decoding import decode_work, number
+from clients.flower.decoding import decode_work, whole_numbers
+from clients.flower.incoming import LARGEST_STAMP, run_name, scenario_text, stamps_of, whole
 from clients.flower.messages import (
     CHANNELS,
     CHECKPOINT,
@@ -50,7 +51,7 @@ from clients.flower.messages import (
     encode_rows,
     encode_update,
 )
-from clients.flower.node_config import NodeConfig
+from clients.flower.node_config import MOST_CLIENTS, NodeConfig
 from clients.flower.node_states import StoredStates, read_memory, write_memory
 from clients.training.client_states import BUFFERS
 from clients.training.losses import SCORE_NAMES
@@ -110,12 +111,12 @@ def answer(kind: str, content: RecordDict, node: NodeConfig, load: Load, memory:
     """
     config = {k: v for record in content.config_records.values() for k, v in record.items()}
     if kind == QUERY and FINISHED in config:
-        StoredStates(node.states, str(config[FINISHED])).forget()
+        StoredStates(node.states, run_name(config[FINISHED])).forget()
         return RecordDict()
     if kind == QUERY and SCENARIO not in config:
         return RecordDict({METRICS: MetricRecord({"client": _only_client(node)})})
     own = _own_data(config, node)
-    task = load(str(config.get(SCENARIO, "")), own)
+    task = load(scenario_text(config.get(SCENARIO), None if own is not None else node.files), own)
     _check_version(config, task)
     population = task.engine.task.population
     held = np.flatnonzero(population.sizes) if own is not None else node.held(population.num_clients)
@@ -136,18 +137,18 @@ def _train(work: CohortWork, config: Config, node: NodeConfig, task: ClientTask,
     if run is None:
         rows = [read_memory(memory, work.params.dtype)]
     else:
-        stored = StoredStates(node.states, str(run))
-        stamps = [int(number(stamp)) for stamp in _numbers(config, STAMPS, work.num_clients)]
+        stored = StoredStates(node.states, run_name(run))
+        checkpoint = whole(config, CHECKPOINT, LARGEST_STAMP)
+        stamps = stamps_of(config, STAMPS, work.num_clients)
         rows = []
         for client, stamp in zip(work.clients.tolist(), stamps, strict=True):
-            found = stored.read(client, stamp) if stamp > 0 and _remembers(task) else {}
+            found = stored.read(client, stamp, most=_state_bytes(work)) if stamp > 0 and _remembers(task) else {}
             lost += [client] if found is None else []
             rows.append(found or {})
     update, new = task.engine.train(work, _stacked(rows, work))
     if new and run is None:
         write_memory(memory, {name: values[0] for name, values in new.items()})
     elif new:
-        checkpoint = int(number(config.get(CHECKPOINT, 0)))
         for k, client in enumerate(update.clients.tolist()):
             vectors = {name: values[k] for name, values in new.items()}
             stored.write(client, work.round_index, vectors, checkpoint=checkpoint)
@@ -185,7 +186,8 @@ def _own_data(config: Config, node: NodeConfig) -> OwnData | None:
         problem = "is missing, and in this run each node brings data of its own"
         fix = 'Start the SuperNode with --node-config \'name="north" data="/path/north.csv"\'.'
         raise StrategyError("node_config.data", problem, fix=fix)
-    return OwnData(node.data, int(number(config.get(FIRST, 0))), int(number(config.get(TOTAL, 0))))
+    first, total = (whole(config, key, MOST_CLIENTS) for key in (FIRST, TOTAL))
+    return OwnData(node.data, first, total)
 
 
 def _census(held: I64, task: ClientTask, node: NodeConfig) -> RecordDict:
@@ -215,9 +217,13 @@ def _clients(config: Config, held: I64) -> I64:
         return held
     named = config[CLIENTS]
     listed = named if isinstance(named, list) else [named]
-    if not listed or not all(isinstance(client, int) for client in listed):
-        raise StrategyError("message", f"{CLIENTS!r} must list clients, got {named!r:.60}")
-    clients = np.unique(np.array(listed, np.int64))
+    if not 0 < len(listed) <= len(held):
+        problem = f"holds {len(held)} clients, and the message is for {len(listed):,}"
+        raise StrategyError("node", problem, fix="Restart the server, so that it queries the nodes anew.")
+    try:
+        clients = np.unique(whole_numbers(listed, ""))
+    except ValueError:
+        raise StrategyError("message", f"{CLIENTS!r} must list clients, got {named!r:.60}") from None
     missing = np.setdiff1d(clients, held)
     if len(missing) or len(clients) < len(listed):
         problem = f"holds clients {_short(held)}, and the message is for client {(missing.tolist() or listed)[0]}"
@@ -230,17 +236,18 @@ def _short(clients: I64) -> str:
     return f"{shown}, ... ({len(clients)} in all)" if len(clients) > 8 else shown
 
 
-def _numbers(config: Config, key: str, count: int) -> list[object]:
-    values = config.get(key)
-    if not isinstance(values, list) or len(values) != count:
-        raise StrategyError("message", f"{key!r} must have {count} numbers, got {values!r:.60}")
-    return list(values)
+def _state_bytes(work: CohortWork) -> int:
+    """Return the most bytes of a client's state: its vectors in float64 and a header."""
+    return 8 * ((len(work.client_state) + 1) * work.params.numel() + work.buffers.numel()) + (1 << 20)
 
 
 def _stacked(rows: list[dict[str, Tensor]], work: CohortWork) -> dict[str, Tensor]:
     """Return client states by name, [K, P]: zeros for a client without; its buffers are then the broadcast ones."""
     names = [*work.client_state, *([BUFFERS] if any(BUFFERS in row for row in rows) else [])]
     empty = {name: torch.zeros_like(work.params) for name in names} | {BUFFERS: work.buffers}
+    if any(row[name].shape != empty[name].shape for row in rows for name in names if name in row):
+        problem = "of this run have another model's size on the node"
+        raise StrategyError("states", problem, fix="Start a new run: another scenario has used this run's name.")
     return {name: torch.stack([row.get(name, empty[name]) for row in rows]) for name in names}
 
 

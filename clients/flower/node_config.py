@@ -31,6 +31,8 @@ class NodeConfig:
         name: the node's name, for people; may be empty.
         states: folder in which clients keep their states between rounds.
         service: whether a local service answers messages; see `clients.service`.
+        files: the folder in which a server's scenario may name files; None for any file of this machine, as in
+            Flower's simulation.
     """
 
     clients: tuple[int, ...] | None = None
@@ -39,6 +41,7 @@ class NodeConfig:
     name: str = ""
     states: Path = Path()
     service: bool = True
+    files: Path | None = None
 
     def held(self, population: int) -> I64:
         """Return the clients that the node holds of a population of `population` clients, increasing, int64 (K,).
@@ -91,7 +94,22 @@ def read_node_config(values: Mapping[str, object]) -> NodeConfig:
         name=name,
         states=Path(str(values["states"])) if values.get("states") else default_states(),
         service=service in ("on", True),
+        files=_files(values.get("files"), simulated=clients is None and partition is not None),
     )
+
+
+def _files(named: object, *, simulated: bool) -> Path | None:
+    """Return the folder that the node opens to a server's scenario: the working folder, unless it names another.
+
+    Where the working folder is the root of all files, as in some containers, it is `/data`.
+    """
+    if named is None:
+        here = Path.cwd()
+        return None if simulated else here / "data" if here == Path(here.anchor) else here
+    folder = Path(str(named)).expanduser()
+    if not folder.is_dir():
+        raise StrategyError("node_config.files", f"must be a folder, got {str(named)!r:.200}")
+    return folder
 
 
 def parse_clients(value: object) -> tuple[int, ...]:

@@ -43,16 +43,19 @@ class StoredStates:
         """The run's folder."""
         return self.folder / hashlib.blake2b(self.run.encode(), digest_size=12).hexdigest()
 
-    def read(self, client: int, stamp: int) -> dict[str, Tensor] | None:
+    def read(self, client: int, stamp: int, *, most: int) -> dict[str, Tensor] | None:
         """Return a client's vectors after round `stamp`; None where the node does not have them.
 
         Raises:
-            StrategyError: the file cannot be read.
+            StrategyError: the file cannot be read, or has more than `most` bytes.
         """
         file = self.path / str(client) / f"{stamp}{_SUFFIX}"
         if not file.exists():
             return None
         try:
+            if (size := file.stat().st_size) > most:
+                problem = f"{file.name} of client {client} has {size:,} bytes, and at most {most:,} are expected"
+                raise StrategyError("states", problem, fix="Delete the folder of states: another program wrote there.")
             return load_file(file)
         except (OSError, SafetensorError) as error:
             raise StrategyError("states", f"{file.name} of client {client} cannot be read: {error}") from error
