@@ -60,13 +60,9 @@ class FaultCounts:
 
 
 def join_fault_counts(parts: Sequence[FaultCounts | None]) -> FaultCounts | None:
-    """Join the counts of several parts, part after part; None if any part has none.
-
-    Args:
-        parts: counts of the same faults.
-    """
+    """Join the counts of several parts, part after part; None if any part has none, or has those of other faults."""
     known = [part for part in parts if part is not None]
-    if not known or len(known) < len(parts):
+    if not known or len(known) < len(parts) or any(part.changed.keys() != known[0].changed.keys() for part in known):
         return None
     return FaultCounts(
         {name: np.concatenate([part.changed[name] for part in known]) for name in known[0].changed},

@@ -12,10 +12,9 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor, nn
 
 from clients.core.parameters import Layout
+from clients.flower.array_bytes import NUMPY, numbers_of
 
 PARAMETERS, BUFFERS = "parameters", "buffers"
-NUMPY = "numpy.ndarray"
-"""Flower's name for the serialisation of its arrays."""
 
 
 class Codec:
@@ -98,6 +97,19 @@ class Codec:
             BUFFERS, record, (clients, self.buffers.size), self.dtype
         )
 
+    def most_bytes(self, clients: int, vectors: int = 0) -> int:
+        """Return the most bytes of arrays in a reply for K clients: float64, with names and headers.
+
+        Args:
+            clients: K.
+            vectors: how many further vectors [P] each client returns.
+        """
+        numbers = self.parameters.size * (1 + vectors) + self.buffers.size
+        fixed = sum(len(array.data) for array in self._fixed.values())
+        tied = self.parameters.size if self._tied else 0
+        names = len(self.parameters.names) + len(self.buffers.names) + len(self._fixed) + len(self._tied)
+        return 8 * clients * (numbers + tied) + fixed + 1024 * (names + 64)
+
     def decode(self, record: ArrayRecord) -> tuple[Tensor, Tensor]:
         """Return the vectors [P] and [Q] of a record; for the record encoded last, without copying.
 
@@ -142,7 +154,7 @@ def tied_names(module: nn.Module) -> dict[str, str]:
 
 def _alike(one: Array, other: Array) -> bool:
     """Return whether two arrays are equal, but for the rounding of sums in another order."""
-    return one == other or np.allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-7, equal_nan=True)
+    return one == other or np.allclose(numbers_of(one, ""), numbers_of(other, ""), rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
 def _arrays(layout: Layout, flat: Tensor) -> dict[str, Array]:
@@ -174,22 +186,18 @@ def _vector(layout: Layout, record: Mapping[str, Array], dtype: torch.dtype) -> 
         return torch.zeros(0, dtype=dtype)
     parts = []
     for name, shape in zip(layout.names, layout.shapes, strict=True):
-        array = record[name].numpy() if name in record else None
-        if array is None or array.shape != shape:
-            got = "missing" if array is None else f"of shape {array.shape}"
-            raise ValueError(f"array {name!r} is {got}; {shape} was expected")
-        parts.append(torch.from_numpy(np.ascontiguousarray(array)).to(dtype).flatten())
+        if name not in record:
+            raise ValueError(f"array {name!r} is missing; {shape} was expected")
+        parts.append(torch.from_numpy(numbers_of(record[name], name, shape)).to(dtype).flatten())
     return torch.cat(parts)
 
 
 def _rows(name: str, record: Mapping[str, Array], shape: tuple[int, int], dtype: torch.dtype) -> Tensor:
     if not shape[1]:
         return torch.zeros(shape, dtype=dtype)
-    array = record[name].numpy() if name in record else None
-    if array is None or array.shape != shape or array.dtype.kind != "f":
-        got = "missing" if array is None else f"{array.dtype} of shape {array.shape}"
-        raise ValueError(f"array {name!r} is {got}; floating-point numbers of shape {shape} were expected")
-    return torch.from_numpy(np.ascontiguousarray(array)).to(dtype)
+    if name not in record:
+        raise ValueError(f"array {name!r} is missing; floating-point numbers of shape {shape} were expected")
+    return torch.from_numpy(numbers_of(record[name], name, shape, "f")).to(dtype)
 
 
 def encode_vectors(vectors: Mapping[str, Tensor]) -> ArrayRecord:
@@ -197,6 +205,17 @@ def encode_vectors(vectors: Mapping[str, Tensor]) -> ArrayRecord:
     return ArrayRecord({name: array_of(v) for name, v in vectors.items()})
 
 
-def decode_vectors(record: Mapping[str, Array], names: Iterable[str], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return the named vectors of a record."""
-    return {n: torch.from_numpy(np.ascontiguousarray(record[n].numpy())).to(dtype) for n in names}
+def decode_vectors(
+    record: Mapping[str, Array], names: Iterable[str], dtype: torch.dtype, shape: tuple[int, ...] | None = None
+) -> dict[str, Tensor]:
+    """Return the named vectors of a record.
+
+    Raises:
+        ValueError: one is missing, is no array of floating-point numbers, or has another shape than `shape`.
+    """
+    found = {}
+    for name in names:
+        if name not in record:
+            raise ValueError(f"array {name!r} is missing")
+        found[name] = torch.from_numpy(numbers_of(record[name], name, shape, "f")).to(dtype)
+    return found

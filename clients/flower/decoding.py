@@ -13,6 +13,7 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
 from clients.core.examples import FaultCounts
+from clients.core.shown.text import excerpt
 from clients.engines.evaluation import CohortEvaluation
 from clients.flower.codec import Codec, decode_vectors
 from clients.flower.messages import ARRAYS, BROADCAST, BY_CLASS, EXTRAS, FAULTS, ROUND, RULE, STATE_LOST, UPLINK
@@ -23,6 +24,8 @@ from clients.training.work import CohortUpdate, CohortWork, LocalWork, SummedUpd
 
 DAMAGED = (ValueError, KeyError, TypeError, IndexError, OverflowError)
 """What decoding a reply raises that is not as it should be."""
+MOST_ROUNDS = 2**53
+"""The largest index of a round."""
 PROXIMAL = "proximal-mu"
 """The key under which Flower's FedProx sends mu to its clients."""
 
@@ -48,18 +51,19 @@ def decode_work(content: RecordDict, clients: I64, codec: Codec, own: LocalWork)
         if named not in (None, value):
             problem = f"sends the {key.replace('-', ' ')} {named!r}, and the clients were set up for {value!r}"
             raise StrategyError("algorithm", problem, fix="Start server and clients from the same scenario.")
-    if not isinstance(config.get(ROUND), int):
-        problem = f"sends messages whose config has no {ROUND!r}, which the choice of batches needs"
+    round_index = config.get(ROUND)
+    if not isinstance(round_index, int) or not 1 <= round_index <= MOST_ROUNDS:
+        problem = f"sends messages whose config has no {ROUND!r} from 1 on, which the choice of batches needs"
         fix = "Pass on the config that configure_train receives, as Flower's strategies do."
         raise StrategyError("strategy", problem, fix=fix)
     is_ours = RULE in config
     vectors = (
-        decode_vectors(content.array_records[BROADCAST], own.rule.broadcast, codec.dtype)
+        decode_vectors(content.array_records[BROADCAST], own.rule.broadcast, codec.dtype, (codec.parameters.size,))
         if (BROADCAST in content)
         else {}
     )
     return CohortWork(
-        round_index=int(number(config[ROUND])),
+        round_index=round_index,
         clients=clients,
         params=params,
         buffers=buffers,
@@ -97,8 +101,17 @@ class Rejection:
     reason: str
 
 
-Check = Callable[[Message, CohortUpdate], str]
-"""(reply, its update) -> why it must not be used, as a clause; empty where it may."""
+@dataclass(frozen=True)
+class Check:
+    """Why a reply must not be used, as a clause; empty where it may.
+
+    Attributes:
+        before: the same of a reply that is not decoded yet.
+        after: of a reply and its update.
+    """
+
+    before: Callable[[Message], str]
+    after: Callable[[Message, CohortUpdate], str]
 
 
 class DecodedReplies(Sequence[Message]):
@@ -117,7 +130,8 @@ class DecodedReplies(Sequence[Message]):
         client_of: node id -> client.
         extras: names of the extra vectors to read.
         check: what each reply must pass; a reply that cannot be decoded or does not pass is left out. None for replies
-            to a user's strategy, which receives all of them: one that cannot be decoded leaves nothing to measure.
+            to a user's strategy that does not wrap ours, which receives all of them: one that cannot be decoded leaves
+            nothing to measure.
     """
 
     def __init__(
@@ -142,12 +156,14 @@ class DecodedReplies(Sequence[Message]):
             return
         kept = []
         for reply in filter(Message.has_content, replies):
+            update = None
             try:
-                update = _update_of(reply, codec, client_of, extras)
-                reason = check(reply, update)
-            except DAMAGED as error:
-                reason = f"cannot be decoded: {error}"
-            if reason:
+                if not (reason := check.before(reply)):
+                    update = _update_of(reply, codec, client_of, extras)
+                    reason = check.after(reply, update)
+            except Exception as error:  # whatever a reply of another machine raises, only it is left out
+                reason = undecodable(error)
+            if reason or update is None:
                 self.rejected.append(Rejection(reply.metadata.src_node_id, reply, reason))
             else:
                 kept.append(update)
@@ -155,6 +171,12 @@ class DecodedReplies(Sequence[Message]):
             self.update = concatenate(kept)
         elif self.rejected:
             self.problem = self.rejected[0].reason
+
+    @property
+    def used(self) -> Sequence[Message]:
+        """The replies without those that are left out; errors are among them."""
+        left_out = {id(one.reply) for one in self.rejected}
+        return [reply for reply in self._replies if id(reply) not in left_out] if left_out else self
 
     def __len__(self) -> int:
         """Return the number of replies, with errors."""
@@ -167,6 +189,12 @@ class DecodedReplies(Sequence[Message]):
     def __getitem__(self, index: int | slice) -> Message | Sequence[Message]:
         """Return a reply, or some."""
         return self._replies[index]
+
+
+def undecodable(error: Exception) -> str:
+    """Return why a reply is not used that raised an error when it was decoded."""
+    kind = "" if isinstance(error, DAMAGED) else f"{type(error).__name__}: "
+    return f"it cannot be decoded: {kind}{excerpt(str(error))}"
 
 
 def stack_replies(
@@ -195,9 +223,10 @@ def _update_of(m: Message, codec: Codec, client_of: Callable[[int], int], extras
     metrics = _metrics(m)
     named = metrics.get("client")
     is_grouped = isinstance(named, list)
-    clients = np.array(named if is_grouped else [client_of(m.metadata.src_node_id) if named is None else number(named)])
-    if not np.isfinite(clients.astype(np.float64)).all():
-        raise ValueError(f"node {m.metadata.src_node_id} returned no number as 'client'")
+    clients = whole_numbers(
+        [client_of(m.metadata.src_node_id)] if named is None else named if isinstance(named, list) else [named],
+        f"node {m.metadata.src_node_id} returned no whole number as 'client'",
+    )
     k = len(clients)
 
     def column(name: str, default: float) -> F64:
@@ -207,20 +236,25 @@ def _update_of(m: Message, codec: Codec, client_of: Callable[[int], int], extras
             raise ValueError(f"{name!r} has {len(values)} values for {k} clients")
         return values
 
-    examples = column("num-examples", np.nan)
-    if not np.isfinite(examples).all():
-        raise ValueError(f"client {clients[~np.isfinite(examples)][0]} returned no number as 'num-examples'")
+    def count(name: str, default: float) -> I64:
+        values = column(name, default)
+        wrong = ~(np.abs(values) <= MOST_ROUNDS)  # nan is neither
+        if wrong.any():
+            raise ValueError(f"client {clients[wrong][0]} returned no number as {name!r}")
+        return values.astype(np.int64)
+
     arrays = model_arrays(m.content)
     params, buffers = codec.decode_rows(arrays, k) if is_grouped else (t[None] for t in codec.decode(arrays))
-    vectors = decode_vectors(m.content.array_records[EXTRAS], extras, codec.dtype) if extras else {}
+    shape = (k, codec.parameters.size) if is_grouped else (codec.parameters.size,)
+    vectors = decode_vectors(m.content.array_records[EXTRAS], extras, codec.dtype, shape) if extras else {}
     return CohortUpdate(
-        clients=clients.astype(np.int64),
+        clients=clients,
         params=params,
         buffers=buffers,
-        num_examples=examples.astype(np.int64),
-        local_steps=column("local-steps", 0).astype(np.int64),
+        num_examples=count("num-examples", np.nan),
+        local_steps=count("local-steps", 0),
         train_loss=column("train-loss", np.nan),
-        train_errors=column("train-errors", -1).astype(np.int64),
+        train_errors=count("train-errors", -1),
         client_drift=column("client-drift", np.nan),
         gradient_norm=column("gradient-norm", np.nan),
         extras={n: vectors[n] if is_grouped else vectors[n][None] for n in extras},
@@ -260,6 +294,8 @@ def decode_evaluation(
     if not rows or len(named) != len(wanted):
         return None
     sizes, losses, scores = (np.array([number(record[n]) for _, record in rows]) for n in named)
+    if not (np.abs(sizes) <= MOST_ROUNDS).all():
+        return None
     clients, counts = np.array([c for c, _ in rows], np.int64), _class_counts([record for _, record in rows])
     return CohortEvaluation(clients, sizes.astype(np.int64), losses, scores, "client", counts)
 
@@ -272,11 +308,11 @@ def _evaluations(message: Message, client_of: Callable[[int], int]) -> list[tupl
         return [(client_of(message.metadata.src_node_id), record)]
     k = len(clients)
     rows: list[tuple[int, Mapping[str, object]]] = []
-    for i, client in enumerate(clients):
+    for i, whole in enumerate(whole_numbers(clients, "a 'client' is no whole number").tolist()):
         lists = {name: values for name, values in record.items() if isinstance(values, list) and len(values) >= k}
         one = {n: v[i] if len(v) == k and n not in BY_CLASS else v[i * len(v) // k : (i + 1) * len(v) // k]
                for n, v in lists.items()}  # fmt: skip
-        rows.append((int(number(client)), one))
+        rows.append((whole, one))
     return rows
 
 
@@ -291,10 +327,14 @@ def _class_counts(records: Sequence[Mapping[str, object]]) -> ClassCounts | None
     return ClassCounts(right, actual, guessed)
 
 
-def state_losses(replies: Iterable[Message]) -> list[int]:
-    """Return the clients whose state their node did not have."""
-    found = [_metrics(m).get(STATE_LOST) for m in replies if m.has_content()]
-    return sorted(int(number(client)) for values in found if isinstance(values, list) for client in values)
+def state_losses(replies: Iterable[Message], clients_of: Callable[[Message], I64]) -> list[int]:
+    """Return the clients whose state their node did not have, among those that it was sent work for."""
+    lost: set[int] = set()
+    for reply in filter(Message.has_content, replies):
+        values = _metrics(reply).get(STATE_LOST)
+        if isinstance(values, list):
+            lost |= set(clients_of(reply).tolist()) & {value for value in values if isinstance(value, int)}
+    return sorted(lost)
 
 
 def _metrics(message: Message) -> Mapping[str, object]:
@@ -316,3 +356,14 @@ def model_arrays(content: RecordDict) -> ArrayRecord:
 def number(value: object) -> float:
     """Return a number from a Flower record, or nan for any other value."""
     return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def whole_numbers(values: Sequence[object], problem: str) -> I64:
+    """Return whole numbers of a Flower record, int64 (K,).
+
+    Raises:
+        ValueError: one is something else, or does not fit; the text is `problem`.
+    """
+    if not all(isinstance(value, int) and -(2**63) <= value < 2**63 for value in values):
+        raise ValueError(problem)
+    return np.array(values, np.int64)

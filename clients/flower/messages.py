@@ -116,10 +116,12 @@ class CohortMessages(Sequence[Message]):
         return self._parcels
 
     def clients_of(self, reply: Message) -> I64:
-        """Return the clients, (K,), of the message that a reply answers; none where it answers none of these."""
+        """Return the clients, (K,), of the message that a reply answers; none where it answers none of its node's."""
         by_message = {m.metadata.message_id: p for m, p in [*zip(self, self.parcels, strict=True), *self._again]}
         parcel = by_message.get(reply.metadata.reply_to_message_id)
-        return self.work.clients[:0] if parcel is None else self.work.clients[parcel.clients]
+        if parcel is None or parcel.node != reply.metadata.src_node_id:
+            return self.work.clients[:0]
+        return self.work.clients[parcel.clients]
 
     def repeat(self, message: Message) -> Message:
         """Return a message anew, to be sent once more; its id is known after it was sent."""

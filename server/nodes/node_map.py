@@ -88,7 +88,7 @@ class NodeMap:
         if self._node_of is None:
             self._wait_for_all(grid)
         else:
-            self._look(grid)
+            self._look(grid, WAIT_SECONDS if self._wait is None else self._wait)
         return self._parcels
 
     def client_of(self, node: int) -> int:
@@ -208,7 +208,11 @@ class NodeMap:
         keys: dict[str, bool | str] = {**self._config, **({OWN_DATA: True} if self._own is not None else {})}
         record = RecordDict({CONFIG: ConfigRecord(dict(keys))} if keys else {})
         queries = [Message(record, dst_node_id=node, message_type=QUERY) for node in new]
-        for reply in Sender(grid, max(1.0, seconds)).send(queries):
+        replies = Sender(grid, max(1.0, seconds)).send(queries)
+        if not strict:  # a node that is silent now would hold up every round
+            silent = set(new) - {reply.metadata.src_node_id for reply in replies}
+            self._refused |= dict.fromkeys(silent, f"it did not answer its query in {seconds:.0f} s")
+        for reply in replies:
             try:
                 self._take(reply)
             except StrategyError as error:
@@ -224,7 +228,7 @@ class NodeMap:
             StrategyError: it failed, or its clients are unknown, have another node, or other sizes.
         """
         assert self._node_of is not None
-        answer = read_answer(reply)
+        answer = read_answer(reply, self._num_clients)
         node, held = answer.node, self._indices(answer)
         unknown = held[(held < 0) | (held >= self._num_clients)]
         taken = unknown if len(unknown) else held[self._node_of[held] != 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +13,7 @@ from torch import Tensor
 from clients.core.arrays import F64, I64, Array
 from clients.core.population import Population
 from clients.core.population_parts import FederationFacts
+from clients.flower.array_bytes import number_bytes
 from clients.flower.codec import Codec
 from clients.flower.decoding import DecodedReplies
 from clients.flower.messages import CohortMessages, CohortReplies
@@ -169,4 +169,4 @@ def _array_bytes(message: Message) -> int:
 
 def _record_bytes(record: ArrayRecord) -> int:
     """Return the bytes of a record's numbers, without the overhead of serialisation."""
-    return sum(math.prod(a.shape) * np.dtype(a.dtype).itemsize for a in record.values())
+    return sum(number_bytes(array) for array in record.values())

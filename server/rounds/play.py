@@ -15,11 +15,13 @@ from torch import Tensor
 from clients.core import streams
 from clients.core.arrays import Array
 from clients.core.errors import FedscapeError, StrategyError
+from clients.core.shown.text import excerpt
 from clients.core.user_code import described, is_of_users_code, naming
 from clients.flower.decoding import Check, DecodedReplies, state_losses
 from clients.flower.messages import ROUND, CohortMessages, CohortReplies
 from server.algorithms.state import ServerState
 from server.convergence.facts import NO_AGGREGATE
+from server.nodes.evaluations import evaluation_events, sift
 from server.record.jsonlines import Line
 from server.rounds.cohort_metrics import CohortMetrics, Replies, measure_cohort
 from server.rounds.cohort_sum import CohortResult, sum_by_examples
@@ -78,9 +80,10 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         )
         _require_replies(experiment, sent, replies, local)
         with _naming(experiment, "aggregate_train"):
-            aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, replies))
+            given = replies.used if experiment.is_foreign and isinstance(replies, DecodedReplies) else replies
+            aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, given))
         new = _advance(experiment, state, aggregated)
-        federated, scores = _evaluate_clients(experiment, new)
+        federated, scores, left_out = _evaluate_clients(experiment, new)
     # Without an aggregate the model took no step, so there is no step to measure: a length of 0 would be evidence.
     measured = experiment.model_metrics.measure(state if aggregated is not None else None, new)
     curves = experiment.model_metrics.curves(new, is_last=round_index == experiment.rounds)
@@ -88,7 +91,7 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
     if experiment.sender is not None:
         line |= dict(zip(("late_replies", "repeats"), experiment.sender.take_late(), strict=True))
     line |= {"pseudo_gradient_norm": line.get("aggregate_norm")} if aggregated is not None else {NO_AGGREGATE: True}
-    events = _losses(experiment, round_index, sent, replies, local, aggregated)
+    events = _losses(experiment, round_index, sent, replies, local, aggregated) + left_out
     return new, RoundResult(line, local.columns, measured.predicted, events, total, scores)
 
 
@@ -106,10 +109,12 @@ def _receive(experiment: Experiment, sent: Sequence[Message]) -> Replies:
         return replies
     names: tuple[str, ...] = ()
     check: Check | None = None
-    if experiment.own is not None and not experiment.is_foreign:
-        names = experiment.own.algorithm.local.returns
-        if isinstance(sent, CohortMessages) and experiment.sender is not None:
-            check = experiment.nodes.admission.check(sent)
+    if experiment.own is not None:
+        is_checked = isinstance(sent, CohortMessages) and experiment.sender is not None
+        if is_checked or not experiment.is_foreign:
+            names = experiment.own.algorithm.local.returns
+        if isinstance(sent, CohortMessages) and is_checked:
+            check = experiment.nodes.admission.check(sent, experiment.codec)
     return DecodedReplies(replies, experiment.codec, experiment.nodes.client_of, names, check)
 
 
@@ -165,18 +170,23 @@ def _advance(experiment: Experiment, state: ServerState, arrays: ArrayRecord | N
     return ServerState(round_index, params, buffers, vectors, arrays if experiment.is_foreign else None)
 
 
-def _evaluate_clients(experiment: Experiment, new: ServerState) -> tuple[Line, dict[str, Array]]:
+def _evaluate_clients(experiment: Experiment, new: ServerState) -> tuple[Line, dict[str, Array], list[dict[str, Any]]]:
+    """Return the metrics of a federated evaluation, a row for each client, and events."""
     strategy, arrays = experiment.strategy, record_of(experiment, new)
     with _naming(experiment, "configure_evaluate"):
         config = ConfigRecord({ROUND: new.round_index})
         sent = _sequence(strategy.configure_evaluate(new.round_index, arrays, config, experiment.grid))
     if not len(sent):
-        return {}, {}
-    replies = _sent(experiment, sent)
+        return {}, {}, []
+    replies, events = _sent(experiment, sent), []
+    if experiment.sender is not None and experiment.own is not None and isinstance(sent, CohortMessages):
+        nodes, population = experiment.nodes, experiment.population.during(new.round_index)
+        replies, rejected = sift(sent, replies, population, nodes.admission.sizes, nodes.client_of)
+        events = evaluation_events(sent, rejected)
     found = evaluation_of(replies, experiment.population, experiment.nodes.client_of)
     with _naming(experiment, "aggregate_evaluate"):
         strategy.aggregate_evaluate(new.round_index, replies)
-    return measure_evaluation(found, experiment.population), score_columns(found, experiment.population)
+    return measure_evaluation(found, experiment.population), score_columns(found, experiment.population), events
 
 
 def _require_replies(experiment: Experiment, sent: Sequence[Message], replies: Replies, local: CohortMetrics) -> None:
@@ -204,7 +214,7 @@ def _first_reason(replies: Iterable[Message]) -> str:
     reason = next((m.error.reason for m in replies if m.has_error()), None)
     if reason is None and isinstance(replies, DecodedReplies) and replies.rejected:
         reason = replies.rejected[0].reason
-    return f"; the first error: {reason}" if reason is not None else "; none replied in time"
+    return f"; the first error: {excerpt(reason)}" if reason is not None else "; none replied in time"
 
 
 def _node_events(
@@ -218,7 +228,7 @@ def _node_events(
     if lost := experiment.nodes.take_lost():
         message = f"no node holds {len(lost)} clients of the round: {experiment.nodes.names_of(lost)}"
         events.append({"round": round_index, "kind": "clients_without_node", "message": message})
-    if anew := state_losses(replies):
+    if anew := state_losses(replies, sent.clients_of):
         message = f"nodes lost the states of {len(anew)} clients, which begin anew: {experiment.nodes.names_of(anew)}"
         events.append({"round": round_index, "kind": "client_states_lost", "message": message})
     return events

@@ -120,7 +120,7 @@ class FederatedStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Sequence[Message]:
         """Send clients the model to evaluate, in rounds with a federated evaluation."""
-        clients = self.federation.evaluated(server_round)
+        clients = self.federation.nodes.admission.admitted(self.federation.evaluated(server_round))
         if not len(clients):
             return []
         params, buffers = self.federation.codec.decode(arrays)

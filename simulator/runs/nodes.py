@@ -38,7 +38,12 @@ def node_map(scenario: Scenario, given: Overrides, population: Population) -> No
         sizes=population.sizes if travels else None,
         wait_seconds=options.join_seconds,
         own=given.first_of,
-        admission=Admission(population.sizes, options.max_update_norm, options.exclude_after),
+        admission=Admission(
+            population.sizes,
+            options.max_update_norm,
+            options.exclude_after,
+            faults=lambda round_index: population.during(round_index).history.faults,
+        ),
     )
 
 

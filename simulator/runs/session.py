@@ -150,6 +150,7 @@ def open_session(
     played = choose_strategy(given.strategy, given.algorithm, scenario, task, codec, nodes, offered)
     task = _within_memory(task, scenario, given, played)
     evaluator = Evaluator(task)
+    nodes.admission.local = played.own.federation.local if played.own is not None else None
     nodes.one_each = played.own is not None and played.strategy is not played.own
     states: ClientStates | None = None
     sender: Sender | None = None

@@ -46,3 +46,13 @@ def presentable(text: str) -> str:
         'moved to http://host:80/path'
     """
     return printable(bare_urls(text))
+
+
+def excerpt(text: str, most: int = 300) -> str:
+    """Return the start of a foreign text as a message shows it.
+
+    Example:
+        >>> excerpt("abcdef", 3)
+        'abc...'
+    """
+    return presentable(text[:most]) + ("..." if len(text) > most else "")
