@@ -128,7 +128,7 @@ def test_reply_that_averaging_cannot_use_is_named() -> None:
         (returning(lambda s: {k: v for k, v in s.items() if k != "head.bias"}), "array 'head.bias' is missing"),
         (
             returning(lambda s: {**s, "head.bias": torch.zeros(4)}),
-            "array 'head.bias' is of shape (4,); (3,) was exp",
+            "array 'head.bias' is float32 of shape (4,); numbers of shape (3,) were exp",
         ),
     ]
     for client_app, expected in cases:

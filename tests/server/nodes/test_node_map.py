@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 
+import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from strange_grid import StrangeGrid
 
 from clients.core.errors import StrategyError
+from clients.flower.messages import CONFIG, OUTPUTS, SHAPE, TASK
+from clients.flower.shim import set_message_id
 from server.nodes.node_map import NodeMap
 
 
@@ -46,3 +52,93 @@ def test_node_that_names_no_client_is_named(content: RecordDict | Exception, wor
 def test_first_reply_with_the_metric_counts_among_other_records() -> None:
     other = RecordDict({"a": MetricRecord({"load": 1.0}), "metrics": MetricRecord({"client": 0})})
     assert NodeMap(1).on(grid_answering(other)) is not None
+
+
+def census(clients: object, sizes: object, **more: object) -> RecordDict:
+    numbers = {"clients": clients, "sizes": sizes, **more}
+    return RecordDict({"metrics": MetricRecord(numbers)})  # type: ignore[arg-type]
+
+
+HOSTILE: list[tuple[RecordDict, str]] = [
+    (census([math.nan], [10.0]), "clients that are no whole numbers"),
+    (census([0.5], [10.0]), "clients that are no whole numbers"),
+    (census([2**64 - 1], [10]), "clients that are no whole numbers"),
+    (census([1], [math.inf]), "sizes that are none"),
+    (census([1], [10, 10]), "1 clients and 2 sizes"),
+    (census([1], 10), "1 clients and 0 sizes"),
+    (census([0] * 1_000_000, [0] * 1_000_000), "1,000,000 clients and 1,000,000 sizes; it may hold at most 2"),
+    (census([1], [10**12]), "has 1000000000000 training examples of client 1, and the scenario 10"),
+    (census([1], [-10]), "has -10 training examples of client 1"),
+    (census([-1], [10]), "holds client -1, which is taken or unknown"),
+    (census([7], [10]), "holds client 7, which is taken or unknown"),
+    (census([1, 1], [10, 10]), "which is taken or unknown"),
+]
+
+
+@pytest.mark.parametrize(("content", "words"), HOSTILE)
+def test_hostile_answer_to_a_query_is_named(content: RecordDict, words: str) -> None:
+    with pytest.raises(StrategyError, match=re.escape(words)) as error:
+        NodeMap(2, sizes=np.array([10, 10], np.int32)).on(grid_answering(content))
+    assert len(str(error.value)) < 500
+
+
+class Joining(StrangeGrid):
+    """A node that holds both clients; others join later with answers of their own, or none."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, RecordDict | None] = {}
+        self.queries: Counter[int] = Counter()
+        app = ClientApp()
+
+        @app.query()
+        def query(message: Message, context: Context) -> Message:
+            return Message(census([0, 1], [10, 10]), reply_to=message)
+
+        super().__init__(app, [0])
+
+    def join(self, content: RecordDict | None) -> int:
+        node = len(self.answers) + 100
+        self.answers[node] = content
+        return node
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [*super().get_node_ids(), *self.answers]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        received = list(messages)
+        self.queries.update(m.metadata.dst_node_id for m in received)
+        late = [m for m in received if m.metadata.dst_node_id in self.answers]
+        replies = list(super().send_and_receive([m for m in received if m not in late]))
+        for message in late:
+            set_message_id(message, f"late-{id(message)}")
+            content = self.answers[message.metadata.dst_node_id]
+            replies += [Message(content, reply_to=message)] if content is not None else []
+        return replies
+
+
+@pytest.mark.parametrize("content", [*(content for content, _ in HOSTILE), census([0], [10]), RecordDict()])
+def test_hostile_node_that_joins_later_gets_no_client_and_ends_nothing(content: RecordDict) -> None:
+    grid, nodes = Joining(), NodeMap(2, sizes=np.array([10, 10], np.int32), wait_seconds=1.0)
+    before = nodes.on(grid)(np.array([0, 1]))
+    late = grid.join(content)
+    for _ in range(2):
+        after = nodes.on(grid)(np.array([0, 1]))
+        assert [(p.node, p.clients.tolist()) for p in after] == [(p.node, p.clients.tolist()) for p in before]
+    assert grid.queries[late] == 1, "a refused node is not queried again"
+
+
+def test_node_that_joins_later_and_is_silent_is_queried_once() -> None:
+    grid, nodes = Joining(), NodeMap(2, sizes=np.array([10, 10], np.int32), wait_seconds=0.1)
+    nodes.on(grid)
+    late = grid.join(None)
+    for _ in range(3):
+        nodes.on(grid)
+    assert grid.queries[late] == 1, "it would hold up every round"
+
+
+def test_answer_of_another_form_is_refused() -> None:
+    for shape, outputs in (([10**9], 2), ([10**4] * 3, 2), ([1] * 100, 2), ([0], 2), ([4], 10**9), ([4], -1)):
+        config = ConfigRecord({SHAPE: shape, OUTPUTS: outputs, TASK: "classification"})
+        content = RecordDict({**census([0], [1]), CONFIG: config})
+        with pytest.raises(StrategyError, match="answers its query with examples of shape"):
+            NodeMap(1).on(grid_answering(content))
