@@ -11,7 +11,7 @@ from pathlib import Path
 
 from waiting import eventually
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 
 
 def federating(folder: Path, *arguments: str) -> AbstractContextManager[subprocess.Popen[str]]:
