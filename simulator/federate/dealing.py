@@ -27,15 +27,16 @@ def deal(clients: int, nodes: int) -> list[range]:
 
 
 def node_config(held: range, node: int, nodes: int) -> dict[str, str | int]:
-    """Return a SuperNode's `--node-config`: the clients it holds.
+    """Return a SuperNode's `--node-config`: the clients it holds. The scenario is the user's, so it may name any file.
 
     Example:
         >>> node_config(range(3, 6), 1, 3)
-        {'name': 'node-1', 'clients': '3-5'}
+        {'name': 'node-1', 'files': '/', 'clients': '3-5'}
     """
+    own: dict[str, str | int] = {"name": f"node-{node}", "files": "/"}
     if len(held) > 1:
-        return {"name": f"node-{node}", "clients": f"{held[0]}-{held[-1]}"}
-    return {"name": f"node-{node}", "clients": held[0], "partition-id": node, "num-partitions": nodes}
+        return own | {"clients": f"{held[0]}-{held[-1]}"}
+    return own | {"clients": held[0], "partition-id": node, "num-partitions": nodes}
 
 
 def free_ports(count: int) -> list[int]:

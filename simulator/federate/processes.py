@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from clients.core.errors import FedscapeError, UserError
+from clients.core.shown.secrets import child_environment
 
 END_SECONDS = 40.0
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -152,4 +153,4 @@ def _own_environment() -> dict[str, str]:
     """Return the environment in which the supervisor finds this package wherever it was imported from."""
     root = str(Path(__file__).resolve().parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    return {**child_environment(), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

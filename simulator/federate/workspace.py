@@ -9,6 +9,7 @@ from pathlib import Path
 
 import tomli_w
 
+from clients.core.shown.secrets import child_environment
 from simulator.federate.cert_files import CertFolder
 from simulator.federate.dealing import LOOPBACK
 
@@ -19,6 +20,8 @@ POLL_SECONDS = 0.25
 """Seconds between two looks of Flower's SuperExec for a message to answer; 1 by default."""
 _EXPORTS = ("FEDSCAPE_METRICS_", "FEDSCAPE_REMOTE_WRITE", "FEDSCAPE_GRAFANA_")
 """Variables of exporters, tokens among them: exporters run in this process, so no other needs them."""
+_FOR_DATA = ("HF_TOKEN",)
+"""Secrets that nodes need to read data."""
 
 
 def write_app(folder: Path) -> Path:
@@ -58,9 +61,11 @@ def environment(home: Path, given: Mapping[str, str] | None = None) -> dict[str,
 
     Args:
         home: Flower's home.
-        given: the environment to start from; this process's by default.
+        given: the environment to start from; by default this process's, without secrets but the one for data.
     """
-    given = os.environ if given is None else given
+    if given is None:
+        of_data = {name: os.environ[name] for name in _FOR_DATA if name in os.environ}
+        given = child_environment() | of_data
     made = {name: value for name, value in given.items() if not name.startswith(_EXPORTS)}
     # Flower starts its programs by name: those beside this Python must be found first, as must this fedscape.
     made["PATH"] = _before(str(Path(sys.executable).parent), made.get("PATH", os.defpath))
