@@ -38,7 +38,7 @@ def test_more_nodes_than_clients_are_refused(nodes: int) -> None:
 
 
 def test_node_of_one_client_has_its_partition_id_too() -> None:
-    expected = {"name": "node-2", "clients": 2, "partition-id": 2, "num-partitions": 3}
+    expected = {"name": "node-2", "files": "/", "clients": 2, "partition-id": 2, "num-partitions": 3}
     assert node_config(range(2, 3), 2, 3) == expected
 
 
