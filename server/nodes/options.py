@@ -38,7 +38,7 @@ class NodeOptions:
     timeout_seconds: Wait = 3600.0
     min_respondents: AtMost = 1
     retries: AtMost = 1
-    max_update_norm: Annotated[float, Within(0.0, 1e300)] | None = None
+    max_update_norm: Annotated[float, Within(0.0, 1e38, why="float32 holds no more")] | None = None
     exclude_after: AtMost | None = None
 
     def __post_init__(self) -> None:

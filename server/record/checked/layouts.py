@@ -62,7 +62,7 @@ LINE = table(
         "finished_at objective_penalty",
         maybe(number),
     )
-    | _each("cohort respondents failures", maybe(whole))
+    | _each("cohort respondents failures rejected late_replies repeats", maybe(whole))
     | _each("client_drift cosine update_norm distance", maybe(_NUMBERS))
     | _each("by_layer faults concept_drift districts", maybe(_TABLES))
     | {

@@ -107,6 +107,7 @@ def given_by_runs() -> list[Sample]:
         *samples_of(classification),
         *samples_of(scenario, data=regression),
         *samples_of(load_scenario("quadratic-two-clients")),
+        *round_samples(RunFold().observe({"round": 1, "rejected": 2, "late_replies": 1, "repeats": 3})),
         *(sample for r in range(16) for sample in round_samples(RunFold().observe({"round": r} | city_of(r)))),
     ]
 
