@@ -15,7 +15,8 @@ from strange_grid import StrangeGrid
 import fedscape as fs
 from clients.core.population import Population
 from clients.engines.plain import PlainEngine
-from clients.flower.app import ClientTask, make_client_app
+from clients.flower.answering import ClientTask
+from clients.flower.app import make_client_app
 from clients.models.options import SoftmaxOptions
 from clients.sources.custom import custom_population
 from clients.training.options import LocalOptions
@@ -77,7 +78,7 @@ def test_empty_clients_change_no_aggregate_of_real_nodes(name: str) -> None:
     def final(sizes: tuple[int, ...]) -> torch.Tensor:
         made = Federation(played, data=people(sizes))
         node = ClientTask(PlainEngine(made.session.task), made.session.codec, made.strategy.algorithm.local_work)
-        grid = StrangeGrid(make_client_app(lambda _: node), range(len(sizes)))
+        grid = StrangeGrid(make_client_app(lambda *_: node), range(len(sizes)))
         return fs.simulate(played, data=people(sizes), grid=grid, record=False).params
 
     torch.testing.assert_close(final(BEHIND), final(SIZES), rtol=1e-12, atol=1e-14)

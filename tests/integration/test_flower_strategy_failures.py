@@ -80,7 +80,7 @@ def test_strategy_that_raises_is_named() -> None:
         simulate(digits(*EVERYONE), strategy=Odd(fail), record=False)
     assert isinstance(error.value.__cause__, KeyError)
     wrong = ArrayRecord({"parameters": Array(np.zeros(3, np.float32))})
-    with pytest.raises(StrategyError, match=r"aggregated to arrays that are not the model's: .*is of shape \(3,\)"):
+    with pytest.raises(StrategyError, match=r"to arrays that are not the model's: .*is float32 of shape \(3,\)"):
         simulate(digits(*EVERYONE), strategy=Odd(lambda replies: wrong), record=False)
 
 

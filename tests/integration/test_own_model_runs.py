@@ -18,7 +18,8 @@ from torch import nn
 from clients.core.errors import DataError, RunFolderError
 from clients.core.population import Population
 from clients.engines.plain import PlainEngine
-from clients.flower.app import ClientTask, make_client_app
+from clients.flower.answering import ClientTask
+from clients.flower.app import make_client_app
 from clients.flower.codec import Codec, tied_names
 from clients.sources.custom import custom_population
 from clients.sources.pooled_arrays import arrays
@@ -115,7 +116,7 @@ def test_nodes_draw_what_the_plain_engine_draws(make: type[nn.Module]) -> None:
     here = simulate(chosen, model=model, data=data, record=False)
     task = make_task(model, data, chosen.local, seed=chosen.run.seed)
     node = ClientTask(PlainEngine(task), Codec.flat(task.parameters, task.buffers, task.dtype), LocalWork())
-    grid = StrangeGrid(make_client_app(lambda _: node), [3, 0, 4, 1, 2])
+    grid = StrangeGrid(make_client_app(lambda *_: node), [3, 0, 4, 1, 2])
     there = simulate(chosen, model=model, data=data, grid=grid, record=False)
     torch.testing.assert_close(there.params, here.params, rtol=1e-6, atol=1e-7)
 

@@ -232,7 +232,7 @@ def test_resume_of_a_client_app_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     scenario = digits("run.rounds=3", "engine.kind=auto", "engine.tile=", "engine.compile=", "engine.threads=")
     simulate(scenario, client_app=app, out=path, stop_asked=stop_after(1))
-    assert "had its clients in another process, so their states were not kept" in refused(path)
+    assert "had its clients in a ClientApp, whose states were not kept" in refused(path)
 
 
 def test_checkpoint_of_another_scenario_is_refused(tmp_path: Path) -> None:
