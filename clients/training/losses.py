@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -179,6 +180,7 @@ def agreement(before: Tensor, after: Tensor, task: Task) -> float:
     A forecast counts as unchanged where it moved by at most 1% of the standard deviation of the earlier forecasts.
     """
     if task == "classification":
-        return float((before.numpy() == after.numpy()).mean())
+        same = before.numpy() == after.numpy()
+        return float(same.mean()) if same.size else math.nan
     scale = before.std(0, unbiased=False) if len(before) > 1 else before.abs().squeeze(0)
     return float(((after - before).abs() <= 0.01 * scale).to(torch.float64).mean())

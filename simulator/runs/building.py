@@ -276,7 +276,7 @@ def make_task_of(scenario: Scenario, given: Overrides, population: Population | 
         raise error.inside("local") if error.field in ("batch_size", "local_steps") else error from error.__cause__
     if isinstance(given.population, Population):
         notices += _other_type(population, dtype)
-    return replace(task, notices=(*notices, *task.notices, *idle_keys(scenario, task)))
+    return replace(task, notices=(*notices, *task.notices, *idle_keys(scenario, task, on_nodes=given.grid is not None)))
 
 
 def _other_type(population: Population, dtype: torch.dtype) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -111,21 +112,26 @@ def _bytes_of(features: Tensor) -> list[bytes]:
     return [row.tobytes() for row in features.numpy()]
 
 
-def idle_keys(scenario: Scenario, task: LearningTask) -> list[str]:
+def idle_keys(scenario: Scenario, task: LearningTask, *, on_nodes: bool = False) -> list[str]:
     """Return a sentence for each key that was set and has no effect in a run, or acts after its last round.
 
     Args:
         scenario: the experiment.
         task: its model and its clients' data.
+        on_nodes: whether the clients are on real nodes.
     """
     tables = dict(option_tables(scenario))
+    of_nodes = [] if on_nodes else [
+        without_effect(("nodes", f.name), getattr(scenario.nodes, f.name), "the clients are in this process")
+        for f in fields(scenario.nodes) if is_set(scenario.nodes, f.name)
+    ]  # fmt: skip
     of_data = [
         without_effect(path, getattr(tables[path[:-1]], path[-1]), reason)
         for path, reason in _with_these_data(task)
         if is_set(tables[path[:-1]], path[-1])
     ]
     late = [*rounds_notices(scenario.faults, scenario.drifts, scenario.run.rounds), *late_keys(scenario)]
-    return [*unread_keys(scenario), *of_data, *late]
+    return [*unread_keys(scenario), *of_nodes, *of_data, *late]
 
 
 def _with_these_data(task: LearningTask) -> Iterator[tuple[Path, str]]:

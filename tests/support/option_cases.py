@@ -248,5 +248,5 @@ def _other_cases() -> Iterator[tuple[str, Table, tuple[str, ...]]]:
     yield "divergence", wild, ("convergence", "divergence")
     off: Table = {"loss_factor": 0.0, "spike": 0.0}
     yield "no divergence", changed(wild, convergence={"divergence": off}), ("convergence", "divergence")
-    for section in ("fleet", "run", "engine"):
+    for section in ("fleet", "run", "engine", "nodes"):
         yield section, BASE, (section,)
