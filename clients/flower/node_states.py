@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,8 @@ class StoredStates:
             save_file({name: vector.contiguous() for name, vector in vectors.items()}, part)
             part.replace(file)
         except (OSError, SafetensorError) as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
             problem = f"of client {client} cannot be written in {self.folder}: {error}"
             raise StrategyError("states", problem, fix="Make room there, or name another folder: states=...") from error
         stamps = sorted(int(f.stem) for f in folder.glob(f"*{_SUFFIX}") if f.stem.isdigit())

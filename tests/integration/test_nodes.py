@@ -201,3 +201,16 @@ def test_too_few_respondents_interrupt_the_run_and_keep_its_rounds(tmp_path: Pat
     assert run.verdict.outcome == "interrupted"
     assert "6 of 8 clients replied in time, fewer than nodes.min_respondents = 7" in str(run.verdict)
     assert len(run.rounds["round"]) == 3
+
+
+def test_node_that_cannot_write_states_fails_its_clients_alone(tmp_path: Path) -> None:
+    """As on a full disk: the folder of states cannot be made, so the server counts no update of that node."""
+    (tmp_path / "full").write_text("a file, no folder")
+    held = [HELD[0] | {"states": str(tmp_path / "full" / "states")}, *HELD[1:]]
+    scenario = digits(*PLAIN, *ROWS["scaffold"], "algorithm.cohort=8", "nodes.retries=0")
+    run = simulate(scenario, grid=StrangeGrid(apps(scenario, observers=[])[1], held), out=tmp_path / "run")
+    assert run.rounds["respondents"].tolist()[1:] == [5] * 4
+    assert run.rounds["failures"].tolist()[1:] == [3] * 4
+    events = [e["message"] for e in RunFolder(tmp_path / "run").read_events().values if e["kind"] == "clients_failed"]
+    assert "states: of client 0 cannot be written in" in events[0]
+    assert "Make room there" in events[0]
