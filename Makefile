@@ -50,7 +50,7 @@ ray: $(STAMP)
 
 # Real federations on this machine: a SuperLink and SuperNodes as processes. They wait for each other most of the time.
 federation: $(STAMP)
-	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m federation
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 -m "federation and not slow"
 
 # The mathematics changed one line at a time: which changes does no test notice? About four minutes on two cores.
 mutants: $(STAMP)

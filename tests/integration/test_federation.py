@@ -59,7 +59,7 @@ def assert_same_numbers(here: Path, there: Path) -> None:
 
 
 def test_three_nodes_give_the_numbers_of_one_process(tmp_path: Path) -> None:
-    sets = ("run.rounds=2", "algorithm.kind=scaffold", "algorithm.weighting=")
+    sets = ("run.rounds=1", "algorithm.kind=scaffold", "algorithm.weighting=")
     simulate(load_scenario("digits-label-skew", sets=[*SMALL, *sets]), out=tmp_path / "here")
     certs = make_certs(tmp_path / "certs", nodes=3)
     with federating(
@@ -67,7 +67,7 @@ def test_three_nodes_give_the_numbers_of_one_process(tmp_path: Path) -> None:
     ) as process:
         printed, errors = process.communicate(timeout=2 * PATIENCE)
     assert process.returncode == EXIT_OK, errors
-    assert "Stopped at round 2" in printed
+    assert "Stopped at round 1" in printed
     assert f"report          {tmp_path / 'run' / 'report.html'}" in printed
     assert_same_numbers(tmp_path / "here", tmp_path / "run")
     logs = {log.name: log.read_text() for log in RunFolder(tmp_path / "run").logs.iterdir()}

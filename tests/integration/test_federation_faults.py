@@ -57,6 +57,7 @@ def test_killed_server_app_goes_on_from_its_checkpoint_with_the_states_of_its_no
     assert "client_states_lost" not in kinds
 
 
+@pytest.mark.slow
 def test_killed_superlink_ends_the_run_with_an_error_and_another_goes_on_with_it(tmp_path: Path) -> None:
     sets = ("run.rounds=4", "run.checkpoint_rounds=1")
     simulate(load_scenario("digits-label-skew", sets=[*SETS, *sets]), out=tmp_path / "here")
@@ -73,6 +74,7 @@ def test_killed_superlink_ends_the_run_with_an_error_and_another_goes_on_with_it
     np.testing.assert_allclose(there.rounds["train_loss"], here.rounds["train_loss"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_run_goes_on_without_the_clients_of_a_killed_node(tmp_path: Path) -> None:
     sets = ("run.rounds=4", "nodes.timeout_seconds=25", "nodes.retries=0")
     with federating(tmp_path, "digits-label-skew", *words(*sets), "--nodes", "3") as process:

@@ -78,7 +78,9 @@ def test_two_workers_give_the_parameters_of_one_process(name: str, tmp_path: Pat
 
 
 @pytest.mark.federation
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if "FedAvg" in n else [], id=n) for n in SCENARIOS]
+)
 def test_supernodes_give_the_parameters_of_one_process(name: str, tmp_path: Path) -> None:
     here = played_here(name, tmp_path / "here")
     source, sets = SCENARIOS[name]
