@@ -82,9 +82,9 @@ class Sender:
         waiting, pause, deadline = dict(waiting), SHORTEST_POLL, self.clock() + self.timeout
         while waiting:
             for reply in self._pull(waiting):
-                asked = waiting.pop(reply.metadata.reply_to_message_id, None)
-                if asked is not None:
-                    found.append((asked, reply))
+                message = waiting.pop(reply.metadata.reply_to_message_id, None)
+                if message is not None:
+                    found.append((message, reply))
                     pause = SHORTEST_POLL
             left = deadline - self.clock()
             if not waiting or left <= 0:

@@ -114,7 +114,7 @@ class _Federation:
     ) -> Mapping[str, Any]:
         """Start everything, and return the run's outcome."""
         self._start_superlink(scenario, resume)
-        asked = False
+        stopping = False
         while not feed.ended:
             self._processes.poll(LOOK_SECONDS)
             if feed.read():
@@ -123,11 +123,11 @@ class _Federation:
                 raise self._failed(feed.failure)
             if not feed.ended:
                 self._check(feed)
-            if stop_asked() and not asked:
+            if stop_asked() and not stopping:
                 if not feed.started:
                     raise KeyboardInterrupt
                 feed.ask_to_stop()
-                asked = True
+                stopping = True
         assert feed.outcome is not None, "a run that has ended has an outcome"
         return feed.outcome
 

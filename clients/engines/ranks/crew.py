@@ -102,8 +102,8 @@ class Crew:
             for rank, pid in self.pids.items():
                 if (how := exit_of(pid)) is not None:
                     del self.pids[rank]
-                    told = self._last_words(rank)
-                    return f"rank {rank} of {len(self._links) + 1} {told or how}"
+                    words = self._last_words(rank)
+                    return f"rank {rank} of {len(self._links) + 1} {words or how}"
             time.sleep(0.01)
         return ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -65,11 +65,6 @@ def rank_device(task: LearningTask, rank: int) -> torch.device:
     if task.device.type != "cuda":
         return task.device
     return torch.device("cuda", (task.device.index or 0) + rank)
-
-
-def on_rank(task: LearningTask, rank: int) -> LearningTask:
-    """Return the task of a rank."""
-    return replace(task, device=rank_device(task, rank))
 
 
 def serve_store() -> TCPStore:
