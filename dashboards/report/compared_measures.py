@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,15 +17,19 @@ class Measure:
     """One number of a run that is compared.
 
     Attributes:
+        key: its name in tables of studies and in code.
         name: its name for people.
         of: run -> the number; None where the run has none.
+        better: which direction is better; None where neither is.
         shown: formats it.
         at_least: run -> what the number is at least where the run missed its target; None where it did not, or where
             the measure is none of a target.
     """
 
+    key: str
     name: str
     of: Callable[[RunData], Any]
+    better: Literal["lower", "higher"] | None
     shown: Callable[[float], str] = number
     at_least: Callable[[RunData], float | None] = lambda run: None
 
@@ -92,6 +96,16 @@ def _late(name: str, level: str) -> Callable[[RunData], Any]:
     return take
 
 
+def _worst_client(beside: str) -> Callable[[RunData], Any]:
+    """Return a function that reads the score of the worst client, of the task whose outcome has `beside` with it."""
+
+    def take(run: RunData) -> Any:
+        spread = (run.outcome or {}).get("client_spread")
+        return spread.get("worst") if isinstance(spread, Mapping) and beside in spread else None
+
+    return take
+
+
 def _regression_error(run: RunData) -> Any:
     """Return the root mean squared error on the test examples, of a regression."""
     outcome = run.outcome or {}
@@ -99,24 +113,27 @@ def _regression_error(run: RunData) -> Any:
 
 
 MEASURES = (
-    Measure("test accuracy", _outcome("test_accuracy"), share),
-    Measure("test balanced accuracy", _outcome("test_balanced_accuracy"), share),
-    Measure("test macro-F1", _outcome("test_macro_f1"), share),
-    Measure("test error", _regression_error),
-    Measure("test error, in the reading's unit", _outcome("forecast", "error_in_unit")),
-    Measure("test error over that of persistence", _outcome("forecast", "ratio")),
-    Measure("worst client", _outcome("client_spread", "worst")),
-    Measure("validation loss, at the end", _last("validation_loss")),
-    Measure("training loss, at the end", _last("train_loss")),
-    Measure("optimality gap, at the end", _last("optimality_gap")),
-    Measure("distance to the optimum, at the end", _last("distance_to_optimum")),
-    Measure("rounds", lambda run: run.last_round),
-    Measure("rounds to the target", _outcome("to_target", "rounds"), at_least=_budget),
-    Measure("bytes to the target", _outcome("to_target", "bytes"), data_size, _total_at_budget("bytes_total")),
-    Measure("simulated time to the target", _outcome("to_target", "simulated_seconds"), simulated,
-            _total_at_budget("simulated_seconds_total")),
-    Measure("rate a round", _outcome("rate", "factor"), share),
-    Measure("client drift, last tenth", _late("client_drift", "mean")),
-    Measure("cosine to the mean update, last tenth", _late("cosine", "mean")),
-    Measure("bytes sent in all", _last("bytes_total"), data_size),
+    Measure("test_accuracy", "test accuracy", _outcome("test_accuracy"), "higher", share),
+    Measure("test_balanced_accuracy", "test balanced accuracy", _outcome("test_balanced_accuracy"), "higher", share),
+    Measure("test_macro_f1", "test macro-F1", _outcome("test_macro_f1"), "higher", share),
+    Measure("test_error", "test error", _regression_error, "lower"),
+    Measure("test_error_in_unit", "test error, in the reading's unit", _outcome("forecast", "error_in_unit"), "lower"),
+    Measure("test_error_ratio", "test error over that of persistence", _outcome("forecast", "ratio"), "lower"),
+    Measure("worst_client_accuracy", "accuracy of the worst client", _worst_client("lowest_tenth"), "higher", share),
+    Measure("worst_client_error", "error of the worst client", _worst_client("highest_tenth"), "lower"),
+    Measure("validation_loss", "validation loss, at the end", _last("validation_loss"), "lower"),
+    Measure("train_loss", "training loss, at the end", _last("train_loss"), "lower"),
+    Measure("optimality_gap", "optimality gap, at the end", _last("optimality_gap"), "lower"),
+    Measure("distance_to_optimum", "distance to the optimum, at the end", _last("distance_to_optimum"), "lower"),
+    Measure("rounds_played", "rounds", lambda run: run.last_round, None),
+    Measure("rounds_to_target", "rounds to the target", _outcome("to_target", "rounds"), "lower", at_least=_budget),
+    Measure("bytes_to_target", "bytes to the target", _outcome("to_target", "bytes"), "lower", data_size,
+            _total_at_budget("bytes_total")),
+    Measure("simulated_seconds_to_target", "simulated time to the target", _outcome("to_target", "simulated_seconds"),
+            "lower", simulated, _total_at_budget("simulated_seconds_total")),
+    Measure("rate", "rate a round", _outcome("rate", "factor"), "lower", share),
+    Measure("client_drift", "client drift, last tenth", _late("client_drift", "mean"), None),
+    Measure("cosine", "cosine to the mean update, last tenth", _late("cosine", "mean"), None),
+    Measure("bytes_sent", "bytes sent in all", _last("bytes_total"), "lower", data_size),
 )  # fmt: skip
+"""What is compared, in the order of the tables. A bound `at_least` exists for the measures of a target alone."""
