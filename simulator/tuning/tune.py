@@ -178,7 +178,7 @@ def tune_in(
         with quietly():
             study = open_study(folder, options.storage, name, direction, settings)
         study.pruner = pruner_of(options.pruner, rounds, every, len(seeds))
-        _write(folder / SCENARIO, to_toml(scenario))
+        write_text(folder / SCENARIO, to_toml(scenario))
 
         def findings() -> Tuned:
             return found(study, parameters, name=scenario.name, measure=options.measure, seeds=seeds,
@@ -199,10 +199,10 @@ def tune_in(
             players.play_here() if options.processes == 1 else players.play_in(options.processes)
         finally:
             tuned = findings()
-            _write(folder / FILE, json.dumps(_plain(tuned.to_dict()), indent=1) + "\n")
+            write_text(folder / FILE, json.dumps(plain_values(tuned.to_dict()), indent=1) + "\n")
         best = with_values(scenario, tuned.best)
         if tuned.best:
-            _write(folder / BEST, to_toml(best))
+            write_text(folder / BEST, to_toml(best))
     interrupted = len(tuned.trials) < trials
     return Tuning(tuned, best, folder, interrupted)
 
@@ -233,19 +233,20 @@ def _owner(folder: Path) -> str:
     """Return the name under which this folder plays trials; a database of several folders tells them apart by it."""
     file = folder / "owner"
     if not file.is_file():
-        _write(file, f"{folder.resolve().name}-{secrets.token_hex(4)}\n")
+        write_text(file, f"{folder.resolve().name}-{secrets.token_hex(4)}\n")
     return file.read_text("utf-8").strip()
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
     with whole_file(path) as file:
         file.write(text.encode())
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Return a value as JSON allows it: what is not finite becomes a text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
