@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from dashboards.report.formats import data_size, is_number, number, share, simulated
-from dashboards.report.run_data import RunData
+
+if TYPE_CHECKING:  # reading runs imports torch, and a study's process needs the names of measures alone
+    from dashboards.report.run_data import RunData
 
 
 @dataclass(frozen=True)
