@@ -83,6 +83,15 @@ class ClientStates:
         state.table.reserve(int(slots.max(initial=-1)) + 1)
         state.table.write(torch.from_numpy(slots), rows)
 
+    def staged(self) -> dict[str, tuple[I64, LazyRows]]:
+        """Return the staged vectors by name, as clients in increasing order and rows, to be read before `commit`."""
+        found = {}
+        for name, state in self._states.items():
+            clients, slots = state.slots.staged()
+            if len(clients):
+                found[name] = clients, _rows_at(state.table, torch.from_numpy(slots))
+        return found
+
     def commit(self) -> dict[str, I64]:
         """Make the staged vectors current; return the changed clients by name."""
         changed = {name: state.slots.commit() for name, state in self._states.items()}
@@ -108,8 +117,7 @@ class ClientStates:
         state = self._states[name]
         slots = torch.from_numpy(state.slots.of(clients))
         assert not len(slots) or int(slots.min()) >= 0, "clients that have a row"
-        table = state.table
-        return LazyRows((len(clients), table.width), table.dtype, lambda places: table.read(slots[places]))
+        return _rows_at(state.table, slots)
 
     @property
     def in_files(self) -> list[str]:
@@ -128,3 +136,8 @@ class ClientStates:
 
     def _file(self) -> MappedFile:
         return MappedFile(self.place)
+
+
+def _rows_at(table: RowTable, slots: Tensor) -> LazyRows:
+    """Return the rows at some slots of a table."""
+    return LazyRows((len(slots), table.width), table.dtype, lambda places: table.read(slots[places]))

@@ -108,6 +108,7 @@ class CohortUpdate:
         extras: further vectors the rule returns, each [K, P].
         fault_counts: what faults changed in the clients' training data; None where unknown, or without faults.
         seconds: wall time of the training of all clients together.
+        hashes: a hash of what each client sent, (K,), made before its rows are added up; None where none is wanted.
     """
 
     clients: I64
@@ -122,6 +123,7 @@ class CohortUpdate:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     fault_counts: FaultCounts | None = None
     seconds: float = 0.0
+    hashes: I64 | None = None
 
     @property
     def facts(self) -> CohortFacts:
@@ -187,5 +189,6 @@ def concatenate(parts: Sequence[CohortUpdate]) -> CohortUpdate:
         extras={name: tensors(lambda p, n=name: p.extras[n]) for name in parts[0].extras},  # type: ignore[misc]
         fault_counts=None if counts is None else counts.take(order),
         seconds=sum(p.seconds for p in parts),
+        hashes=arrays("hashes").astype(np.int64) if all(p.hashes is not None for p in parts) else None,
         **{name: arrays(name) for name in names},  # type: ignore[arg-type]
     )

@@ -196,6 +196,15 @@ class CheckpointStore:
         listed = "; ".join(dict.fromkeys(problems))
         raise RunFolderError(str(self.folder), f"holds no whole checkpoint: {listed}", fix=fix)
 
+    @property
+    def last_round(self) -> int | None:
+        """The round of the last checkpoint that this store wrote or read; None without one."""
+        return self._manifest.round_index if self._manifest is not None else None
+
+    def last_files(self) -> list[str]:
+        """Return the names of the files of that checkpoint, beside its manifest."""
+        return sorted(self._manifest.files()) if self._manifest is not None else []
+
     @staticmethod
     def last_round_in(folder: Path) -> int | None:
         """Return the round of the last checkpoint with a whole manifest; None without one. It reads no tensors."""

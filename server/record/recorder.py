@@ -64,6 +64,7 @@ class Recorder:
         self.clients = ClientTable(folder.clients)
         self._scores: ClientTable | None = None
         self._rounds, self._events = RoundWriter(folder.rounds), RoundWriter(folder.events)
+        self._certificate: RoundWriter | None = None
 
     def add_scores(self, round_index: int, columns: Mapping[str, Array]) -> None:
         """Add the scores of the clients that evaluated the model of a round; see `ClientTable.add`."""
@@ -77,6 +78,11 @@ class Recorder:
     def round_finished(self, line: Mapping[str, Any]) -> None:
         """Append to rounds.jsonl."""
         self._rounds.append(line)
+
+    def certified(self, line: Mapping[str, Any]) -> None:
+        """Append to certificate.jsonl, before the round's line: a kill between both leaves a line that resume cuts."""
+        self._certificate = self._certificate or RoundWriter(self.folder.certificate)
+        self._certificate.append(line)
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Append to events.jsonl."""
@@ -94,6 +100,8 @@ class Recorder:
             self._scores.flush()
         self._rounds.sync()
         self._events.sync()
+        if self._certificate is not None:
+            self._certificate.sync()
 
     def heads(self) -> dict[str, str]:
         """Return the heads of the chains over the lines so far, by file. A checkpoint and the outcome keep them."""
@@ -104,6 +112,8 @@ class Recorder:
         self._rounds.close()
         self._events.close()
         self.clients.close()
+        if self._certificate is not None:
+            self._certificate.close()
         if self._scores is not None:
             self._scores.close()
 

@@ -20,6 +20,7 @@ from server.record.client_table import ClientTable
 from server.record.environment import environment
 from server.record.files import folder_name, sync_folder, whole_file, writing
 from server.record.hints import absent, incomplete, is_run, way_on
+from server.record.kept.checkpoints import CheckpointFolder
 from server.record.kept_parameters import ParameterFolder
 
 
@@ -90,6 +91,11 @@ class RunFolder(RunPaths):
     def parameters(self) -> ParameterFolder:
         """The parameters of earlier rounds; empty where none were kept."""
         return ParameterFolder(self.path / "parameters")
+
+    @property
+    def kept_checkpoints(self) -> CheckpointFolder:
+        """The checkpoints of earlier rounds; empty where none were kept."""
+        return CheckpointFolder(self.checkpoints)
 
     def write_scenario(self, text: str) -> None:
         """Write the resolved scenario.
@@ -176,6 +182,14 @@ class RunFolder(RunPaths):
         """
         return read_record(self.events) if os.path.lexists(self.events) else RecordedLines()
 
+    def read_certificate(self) -> RecordedLines:
+        """Return the lines of certificate.jsonl, up to the first that is damaged; none where the file is absent.
+
+        Raises:
+            RunFolderError: it cannot be read.
+        """
+        return read_record(self.certificate) if os.path.lexists(self.certificate) else RecordedLines()
+
     def read_outcome(self) -> dict[str, Any] | None:
         """Return how the run ended; None where it is unfinished or was killed.
 
@@ -245,6 +259,7 @@ class RunFolder(RunPaths):
             self.forecasts.unlink(missing_ok=True)
             self.events.touch()
         self.parameters.truncate(last_round)
+        self.kept_checkpoints.truncate(last_round)
         ClientTable(self.clients).truncate(last_round)
         if self.scores.is_dir():  # the scores of the final model may be those of a round without an evaluation
             evaluated = any(
@@ -252,6 +267,8 @@ class RunFolder(RunPaths):
             )
             ClientTable(self.scores).truncate(last_round if evaluated else last_round - 1)
         truncate_rounds(self.events, last_round)
+        if os.path.lexists(self.certificate):
+            truncate_rounds(self.certificate, last_round)
         return truncate_rounds(self.rounds, last_round)
 
 

@@ -14,6 +14,7 @@ from clients.core.arrays import F64, I64, Bool
 from clients.training.work import CohortUpdate, concatenate
 from server.algorithms.aggregation import SUMS_TO_ONE, Aggregation, convex, weighted_mean, weighted_sum
 from server.algorithms.transforms import Aggregate
+from server.certificate.hashing import update_hashes
 from server.dispersion.differences import Differences
 from server.dispersion.measures import Dispersion, DispersionStream, measure_dispersion, of_aggregate
 from server.dispersion.sums import Layers
@@ -35,6 +36,7 @@ class SumPlan:
         of_mean: whether the measures are of the weighted mean, whatever the weights sum to: a user's strategy combines
             updates in its own way.
         counted: for a part of a sum, how many updates count in the whole; None counts those of this plan.
+        hashed: whether each update is hashed before its rows are added up.
     """
 
     clients: I64
@@ -47,6 +49,7 @@ class SumPlan:
     buffer_weights: F64 | None = None
     of_mean: bool = False
     counted: int | None = None
+    hashed: bool = False
 
     def part(self, places: I64) -> SumPlan:
         """Return the plan of some of its clients, by their places in it, increasing."""
@@ -136,7 +139,8 @@ class CohortSum:
         if self.keep_rows:
             self._tiles.append(tile)
             return
-        self._tiles.append(tile.without_rows())
+        hashes = update_hashes(tile) if self.plan.hashed and tile.hashes is None else tile.hashes
+        self._tiles.append(replace(tile.without_rows(), hashes=hashes))
         weights = self.plan.weights[self._places_of(tile)]
         rows = self._anchor_on(tile.params.device) - tile.params
         self._stream.add(rows, weights)

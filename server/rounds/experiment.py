@@ -14,6 +14,7 @@ from clients.core.arrays import Array
 from clients.core.population import Population
 from clients.flower.codec import Codec
 from server.algorithms.state import ServerState
+from server.certificate.certifier import Certifier
 from server.nodes.node_map import NodeMap
 from server.nodes.sending import Sender
 from server.rounds.cohort_metrics import Clock
@@ -73,6 +74,7 @@ class Experiment:
         machinery: the worker processes; None where all clients are trained in one process.
         module: parameters [P] and buffers [Q] -> a copy of the model with them, for observers.
         stop_requested: called after each round; True interrupts the run there.
+        certifier: hashes the state after each round; None where nothing is certified.
     """
 
     strategy: Strategy
@@ -93,6 +95,7 @@ class Experiment:
     min_respondents: int = 1
     machinery: Machinery | None = None
     stop_requested: Callable[[], bool] = lambda: False
+    certifier: Certifier | None = None
 
     @property
     def is_foreign(self) -> bool:

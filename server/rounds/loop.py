@@ -61,6 +61,8 @@ def run_rounds(experiment: Experiment, state: ServerState) -> tuple[ServerState,
             line |= experiment.model_metrics.curves_at_end(new)
         if experiment.machinery is not None:
             line["workers"] = experiment.machinery.facts()
+        if experiment.certifier is not None:
+            line["state_hash"] = experiment.certifier.certify(new, result.hashes)
         observers.round_finished(line)
         show_model(experiment, new, line, result.columns)
         if verdict is not None and verdict.outcome == "diverged" and not torch.isfinite(new.params).all():
@@ -94,6 +96,8 @@ def initial_line(experiment: Experiment, state: ServerState) -> Line:
     if experiment.machinery is not None:
         experiment.machinery.facts()  # the work before the first round is not the first round's
     experiment.judge.observe(line, measured.predicted)
+    if experiment.certifier is not None:
+        line["state_hash"] = experiment.certifier.certify(state)
     return line
 
 

@@ -40,6 +40,7 @@ class RoundResult:
         events: failures that did not end the run.
         total: the sum of the updates; None without updates.
         scores: one value for each client that evaluated the new model, by name of the column; empty where none did.
+        hashes: a hash of each client's update, by client; empty unless the certificate has them.
     """
 
     line: Line
@@ -48,6 +49,7 @@ class RoundResult:
     events: list[dict[str, Any]] = field(default_factory=list)
     total: CohortResult | None = None
     scores: dict[str, Array] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
 
 
 def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState, RoundResult]:
@@ -79,6 +81,7 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
             clock=experiment.clock,
         )
         _require_replies(experiment, sent, replies, local)
+        hashes = _hashes(experiment, total)
         with _naming(experiment, "aggregate_train"):
             given = replies.used if experiment.is_foreign and isinstance(replies, DecodedReplies) else replies
             aggregated = _aggregated(experiment, strategy.aggregate_train(round_index, given))
@@ -92,7 +95,14 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
         line |= dict(zip(("late_replies", "repeats"), experiment.sender.take_late(), strict=True))
     line |= {"pseudo_gradient_norm": line.get("aggregate_norm")} if aggregated is not None else {NO_AGGREGATE: True}
     events = _losses(experiment, round_index, sent, replies, local, aggregated) + left_out
-    return new, RoundResult(line, local.columns, measured.predicted, events, total, scores)
+    return new, RoundResult(line, local.columns, measured.predicted, events, total, scores, hashes)
+
+
+def _hashes(experiment: Experiment, total: CohortResult | None) -> dict[str, str]:
+    """Return a hash of each client's update, before a user's strategy may change the rows; empty if none is wanted."""
+    if experiment.certifier is None or total is None:
+        return {}
+    return experiment.certifier.updates(total.update)
 
 
 def record_of(experiment: Experiment, state: ServerState) -> ArrayRecord:

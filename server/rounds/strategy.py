@@ -48,6 +48,7 @@ class StrategyContext:
         seed: root seed.
         drop_partial_work: leave out clients that did less than their full local work.
         evaluated: round -> the clients that evaluate the model after it, maybe none.
+        hashed: whether each client's update is hashed.
     """
 
     local: LocalOptions
@@ -58,6 +59,7 @@ class StrategyContext:
     seed: int
     drop_partial_work: bool = False
     evaluated: Callable[[int], I64] = field(default=_nobody)
+    hashed: bool = False
 
 
 @final
@@ -219,6 +221,7 @@ class FederatedStrategy(Strategy):
             population=self._population,
             aggregation=self.algorithm.aggregation,
             buffer_weights=of_buffers,
+            hashed=self.federation.hashed,
         )
 
     def _total_of(self, round_index: int, replies: Iterable[Message]) -> CohortResult | None:

@@ -14,11 +14,14 @@ from clients.core.arrays import F64, I64
 from clients.core.errors import StrategyError
 from clients.core.user_code import naming
 from clients.engines.base import Engine
+from clients.flower.codec import PARAMETERS
 from clients.training.optimizers import penalties, penalty_gradient
 from clients.training.work import CohortWork
 from server.algorithms.objective import objective_weights
+from server.certificate.certifier import Certified, Certifier
 from server.convergence.monitor import ConvergenceMonitor
 from server.convergence.outcome import Trend
+from server.record.jsonlines import Line
 from server.rounds.experiment import Checkpointer, Experiment
 from server.rounds.judgement import Judge
 from server.rounds.model_metrics import Curve, ModelMetrics, curve_of_objective, curve_on_test
@@ -30,9 +33,13 @@ from simulator.runs.strategies import evaluated_clients
 
 
 def experiment_of(
-    session: Session, observers: Observers, checkpointer: Checkpointer, stop_requested: Callable[[], bool]
+    session: Session,
+    observers: Observers,
+    checkpointer: Checkpointer,
+    stop_requested: Callable[[], bool],
+    certifier: Certifier | None = None,
 ) -> Experiment:
-    """Return the experiment of a session with its observers and checkpointer."""
+    """Return the experiment of a session with its observers, its checkpointer and what certifies its rounds."""
     scenario, population, played = session.scenario, session.population, session.played
     return Experiment(
         strategy=played.strategy,
@@ -59,7 +66,26 @@ def experiment_of(
         min_respondents=scenario.nodes.min_respondents,
         machinery=session.pool,
         stop_requested=stop_requested,
+        certifier=certifier,
     )
+
+
+def certifier_of(
+    session: Session, certified: Certified, keep: Callable[[Line], object] | None = None
+) -> Certifier | None:
+    """Return what certifies the rounds of a session; None where nothing is certified.
+
+    Args:
+        session: what is run.
+        certified: what the certificate has.
+        keep: receives its lines; None keeps none.
+    """
+    if certified == "off":
+        return None
+    task, codec = session.task, session.codec
+    is_flat = codec.parameters.names == (PARAMETERS,)
+    named = (task.parameters, task.buffers) if is_flat else (codec.parameters, codec.buffers)
+    return Certifier(*named, session.states, each_client=certified == "clients", keep=keep)
 
 
 def trend_of(session: Session) -> Trend:

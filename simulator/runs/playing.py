@@ -25,7 +25,7 @@ from server.rounds.observers import Observers
 from simulator.runs.announcement import EventLog, describe, log_notices
 from simulator.runs.building import Overrides
 from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
-from simulator.runs.experiment import experiment_of
+from simulator.runs.experiment import certifier_of, experiment_of
 from simulator.runs.resumption import Resumption, fingerprint, restore
 from simulator.runs.session import Session
 
@@ -91,7 +91,8 @@ def play(
     checkpointer = _checkpointer(session, given, folder, store, recorder, everyone)
     session.nodes.run = run_id
     try:
-        experiment = experiment_of(session, everyone, checkpointer, stop_asked)
+        certifier = certifier_of(session, session.scenario.run.certificate, recorder.certified if recorder else None)
+        experiment = experiment_of(session, everyone, checkpointer, stop_asked, certifier)
         facts = describe(session, given, folder, run_id)
         progress = Progress(everyone.progress) if everyone.follow_progress else None
         if progress is not None:  # what was timed for the facts does not count

@@ -32,6 +32,7 @@ from simulator.runs.session import Session
 from simulator.scenario.sections import Scenario, to_toml
 
 _LATER_KEYS = ("objective_every = 0\n", "test_every = 0\n", "keep_parameters_every = 0\n",
+               "keep_checkpoints_every = 0\n", 'certificate = "state"\n',
                'device = "auto"\n', "tf32 = false\n", "bf16 = false\n")  # fmt: skip
 """Keys of scenarios at their defaults that checkpoints of earlier versions do not have."""
 
@@ -74,7 +75,15 @@ def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
             scenario,
             title="",
             notices=(),
-            run=replace(scenario.run, rounds=1, checkpoint_seconds=1, checkpoint_rounds=None, keep_parameters_every=0),
+            run=replace(
+                scenario.run,
+                rounds=1,
+                checkpoint_seconds=1,
+                checkpoint_rounds=None,
+                keep_parameters_every=0,
+                keep_checkpoints_every=0,
+                certificate="state",
+            ),
         )
     )
     for line in _LATER_KEYS:

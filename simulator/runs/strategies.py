@@ -183,6 +183,7 @@ def _own_strategy(
         seed=task.seed,
         drop_partial_work=scenario.algorithm.partial_work == "drop",
         evaluated=evaluated,
+        hashed=scenario.run.certificate == "clients",
     )
     return FederatedStrategy(dropping_partial_work(scenario.algorithm, algorithm), federation)
 

@@ -103,6 +103,10 @@ class RunOptions:
         keep_parameters_every: rounds between copies of the model's parameters that stay in the run's folder
             (`parameters/`, one safetensors file each; `run.parameters(round)` reads one), round 0 and the last round
             included; 0 for none.
+        keep_checkpoints_every: rounds between whole checkpoints that stay in the run's folder (`checkpoints/`), round
+            0 included, from which `fedscape branch` starts; 0 for none.
+        certificate: "state" writes a hash of the state after each round into the record, and those of its tensors into
+            `certificate.jsonl`; "clients" also one of each client's update; "off" writes none.
     """
 
     rounds: Rounds = 100
@@ -111,13 +115,15 @@ class RunOptions:
     checkpoint_seconds: float = 10.0
     checkpoint_rounds: Rounds | None = None
     keep_parameters_every: Rounds = 0
+    keep_checkpoints_every: Rounds = 0
+    certificate: Literal["state", "clients", "off"] = "state"
 
     def __post_init__(self) -> None:
         check_at_least(self, 1, "rounds")
         require(0 <= self.seed < 2**63, "seed", f"must be in [0, 2**63), got {self.seed}")
         require(self.checkpoint_seconds > 0, "checkpoint_seconds", f"must be > 0, got {self.checkpoint_seconds}")
         check_at_least(self, 1, "checkpoint_rounds")
-        check_at_least(self, 0, "keep_parameters_every")
+        check_at_least(self, 0, "keep_parameters_every", "keep_checkpoints_every")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,7 @@ MEASURED_LATE = {
     "evaluation.objective_every": "only round 0 and the last are measured",
     "evaluation.test_every": "only round 0 and the last are measured",
     "run.keep_parameters_every": "only round 0 and the last are kept",
+    "run.keep_checkpoints_every": "only round 0 is kept",
 }
 """What a run does where a cadence that the user set is longer than the run."""
 

@@ -57,6 +57,8 @@ def update_columns(update: CohortUpdate) -> dict[str, Tensor]:
             counts: Mapping[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = getattr(update.fault_counts, kind)
             found |= named(kind, {name: torch.from_numpy(v) for name, v in counts.items()})
         found["has_faults"] = torch.ones(0)
+    if update.hashes is not None:
+        found["hashes"] = torch.from_numpy(update.hashes)
     return found
 
 
@@ -82,6 +84,7 @@ def update_of(columns: Mapping[str, Tensor], rows: Mapping[str, Tensor], seconds
         extras=under("extras", rows),
         fault_counts=faults,
         seconds=seconds,
+        hashes=columns["hashes"].numpy() if "hashes" in columns else None,
         **{name: columns[name].numpy() for name in _COLUMNS},
     )
 

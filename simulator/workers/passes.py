@@ -114,7 +114,7 @@ class _Training:
             "shared": sorted(name.removeprefix("held/") for name in states.keys() - left.keys()),
         }  # fmt: skip
         if total is not None:
-            head["counted"] = total.plan.num_counted
+            head |= {"counted": total.plan.num_counted, "hashed": total.plan.hashed}
             tensors |= {"weights": torch.from_numpy(total.plan.weights[places]),
                         "shares": torch.from_numpy(total.plan.shares[places])}  # fmt: skip
         return Message(head, tensors | left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from clients.training.task import LearningTask
 from clients.training.uplink import IDENTITY
 from clients.training.work import CohortWork, LocalWork
 from server.algorithms.aggregation import Aggregation
+from server.certificate.hashing import update_hashes
 from server.dispersion.sums import Layers
 from server.rounds.cohort_sum import CohortSum, SumPlan
 from simulator.workers.arena import Arena
@@ -187,6 +188,8 @@ class Workplace:
         if total is None:
             rows |= update_rows(update)
         else:
+            if total.plan.hashed:
+                update = replace(update, hashes=update_hashes(update))
             total.add(update)
         left = self._put(job, rows, slot)
         out.written |= rows.keys() - left.keys()
@@ -222,6 +225,7 @@ class Workplace:
             aggregation=self.aggregation,
             buffer_weights=shares[order],
             counted=job.head["counted"],
+            hashed=job.head["hashed"],
         )
         return CohortSum(plan, keep_rows=False)
 

@@ -57,6 +57,11 @@ class Slots:
         self._pending.append(clients)
         return slots
 
+    def staged(self) -> tuple[I64, I64]:
+        """Return the staged clients in increasing order, and their slots."""
+        clients = np.unique(np.concatenate(self._pending)) if self._pending else np.zeros(0, np.int64)
+        return clients, self._staged[clients].astype(np.int64) - 1
+
     def commit(self) -> I64:
         """Make the staged slots current; return their clients in increasing order."""
         changed = self._taken()

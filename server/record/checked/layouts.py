@@ -81,9 +81,14 @@ LINE = table(
             )
         ),
         "not_measured": maybe(text),
+        "state_hash": maybe(text),
+        "inherited": flag,
     },
 )
 """A line of rounds.jsonl."""
+
+CERTIFICATE = table({"round": round_index, "state_hash": text, "tensors": table_of(text)}, {"updates": table_of(text)})
+"""A line of certificate.jsonl."""
 
 EVENT = table({}, {"round": maybe(round_index), "kind": text, "message": text, "name": maybe(text)})
 """A line of events.jsonl."""
@@ -202,6 +207,7 @@ PART = table({"part": text, "rows": whole, "size": whole, "checksum": text})
 LAYOUTS: Mapping[str, Shape] = {
     "rounds.jsonl": LINE,
     "events.jsonl": EVENT,
+    "certificate.jsonl": CERTIFICATE,
     "outcome.json": OUTCOME,
     "environment.json": ENVIRONMENT,
     "partition.json": PARTITION,

@@ -77,7 +77,7 @@ def _plain_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):
-            raise _is_link(path) from error
+            raise is_link(path) from error
         if error.errno == errno.ENXIO:  # a socket, or a device without a driver
             raise RunFolderError(str(path), "is not a regular file") from error
         raise RunFolderError(str(path), f"cannot be read: {error.strerror or error}") from error
@@ -88,7 +88,7 @@ def _check_folders(path: Path, inside: Path | None) -> None:
     folder = path.parent
     while inside is not None and folder != inside and folder != folder.parent:
         if folder.is_symlink():
-            raise _is_link(folder)
+            raise is_link(folder)
         folder = folder.parent
 
 
@@ -101,6 +101,6 @@ def _check(path: Path, status: os.stat_result, most: int) -> None:
         raise RunFolderError(str(path), problem, fix="No run writes a file of this size.")
 
 
-def _is_link(path: Path) -> RunFolderError:
+def is_link(path: Path) -> RunFolderError:
     fix = "Replace it by a copy of what it leads to, if you trust that."
     return RunFolderError(str(path), "is a symbolic link, and only files in the folder itself are read", fix=fix)

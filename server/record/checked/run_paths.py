@@ -8,6 +8,8 @@ partition.json     client sizes and label counts       report.html     the repor
 data_truth.json    faults, concept drifts, the city    (only if any changed the data)
 forecasts.json     forecasts against truth, for the report (only of forecasts)
 parameters/        parameters of earlier rounds (only with run.keep_parameters_every)
+checkpoints/       checkpoints of earlier rounds (only with run.keep_checkpoints_every)
+certificate.jsonl  hashes of the state after each round (unless run.certificate is off)
 scores/            scores by client and evaluated round (only with federated evaluation)
 logs/, states/     output of Flower's processes, and client states of their nodes (only of `fedscape federate`)
 """
@@ -67,6 +69,16 @@ class RunPaths:
     def checkpoint(self) -> Path:
         """The checkpoint's folder."""
         return self.path / "checkpoint"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of earlier rounds; absent where none are kept."""
+        return self.path / "checkpoints"
+
+    @property
+    def certificate(self) -> Path:
+        """One line for each round: hashes of the state's tensors; absent where nothing is certified."""
+        return self.path / "certificate.jsonl"
 
     @property
     def model(self) -> Path:
