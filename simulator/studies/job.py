@@ -19,12 +19,12 @@ from server.record.hints import is_resumable, is_run
 from server.record.records import RunFolder
 from simulator.runs.building import Overrides
 from simulator.runs.run import finished, resume, simulate
-from simulator.runs.session import open_session
+from simulator.runs.session import Session, open_session
 from simulator.scenario.sections import Scenario, parse_scenario
 from simulator.studies.arms import version
 from simulator.studies.folder import StudyFolder
 from simulator.studies.parts import parts_of
-from simulator.studies.pinning import choice_of, engine_group, pinned, with_share
+from simulator.studies.pinning import engine_group, pinned, with_share
 from simulator.studies.rows import BUSY, DIVERGED, DONE, FAILED, INTERRUPTED, is_finished
 
 @dataclass(frozen=True)
@@ -161,9 +161,23 @@ def _choose(folder: StudyFolder, job: Job, group: str, scenario: Scenario, *, lo
     with closing(open_session(scenario, Overrides())) as session:
         if looks:
             folder.write("parts", job.key, parts_of(session))
-        choice = choice_of(session)
+        choice = _choice_of(session)
     folder.write("plans", group, choice)
     return choice
+
+
+def _choice_of(session: Session) -> dict[str, Any]:
+    """Return the keys of [engine] that give a session's engine again, for a file, with the plan's words and reason."""
+    plan = session.plan
+    assert plan is not None, "the clients of a study's run are in this process"
+    keys: dict[str, Any] = {"kind": plan.engine, "workers": plan.workers, "compile": "never"}
+    keys |= {"threads": plan.threads} if plan.threads is not None else {}
+    if plan.engine == "stacked":
+        cohort = session.played.cohort or session.task.population.federation.with_data
+        keys |= {"tile": plan.tile or cohort, "native": "always" if plan.native else "never"}
+        keys |= {"compile": "always"} if plan.compiled else {}
+    words = f"{plan.words}{', kernel in C' if plan.native else ''}"
+    return {"engine": keys, "words": words, "reason": plan.reason}
 
 
 def _number(value: Any) -> float | None:

@@ -6,7 +6,7 @@ digests show it for the study at hand: two arms share a part where its digests a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +21,8 @@ from clients.training.local import batches_per_epoch
 from simulator.runs.building import Overrides, population_of
 from simulator.runs.session import Session
 from simulator.scenario.sections import Scenario
+from simulator.studies.plan import PARTS
 
-PARTS = ("data", "partition", "faults", "drifts", "cohorts", "model", "batches")
-"""The central examples; which client holds what; what faults changed; the levels of drifts; who is drawn; the initial
-model; the batches of the first epoch of round 1."""
 CLIENTS, ROUNDS = 8, 20
 """How many clients and rounds are looked at."""
 
@@ -44,16 +42,6 @@ def parts_of(session: Session) -> dict[str, str | None]:
         "batches": lambda: _batches(session, clean, clients),
     }
     return {part: _digest(found[part]()) for part in PARTS}
-
-
-def shared_parts(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> dict[str, bool]:
-    """Return by part whether two arms share it; two that both lack a part share it.
-
-    Example:
-        >>> shared_parts({"data": "a", "faults": None}, {"data": "a", "faults": "b"})
-        {'data': True, 'faults': False}
-    """
-    return {part: first[part] == second.get(part) for part in first}
 
 
 def _clean(scenario: Scenario) -> Population:

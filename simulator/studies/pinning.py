@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from simulator.engines.plan import EnginePlan
-from simulator.runs.session import Session
 from simulator.scenario.plain import all_values
 from simulator.scenario.sections import Scenario
 
@@ -39,23 +37,6 @@ def with_share(scenario: Scenario, threads: int) -> Scenario:
     return replace(scenario, engine=engine)
 
 
-def choice_of(session: Session) -> dict[str, Any]:
-    """Return the keys of [engine] that give a session's engine again, for a file, with the plan's words and reason."""
-    plan = session.plan
-    assert plan is not None, "the clients of a study's run are in this process"
-    keys: dict[str, Any] = {"kind": plan.engine, "workers": plan.workers, "compile": "never"}
-    keys |= {"threads": plan.threads} if plan.threads is not None else {}
-    if plan.engine == "stacked":
-        cohort = session.played.cohort or session.task.population.federation.with_data
-        keys |= {"tile": plan.tile or cohort, "native": "always" if plan.native else "never"}
-        keys |= {"compile": "always"} if plan.compiled else {}
-    return {"engine": keys, "words": _words(plan), "reason": plan.reason}
-
-
 def pinned(scenario: Scenario, choice: Mapping[str, Any]) -> Scenario:
     """Return a scenario with a chosen engine; `fedscape run` on its file gives the same bits."""
     return replace(scenario, engine=replace(scenario.engine, **choice["engine"]))
-
-
-def _words(plan: EnginePlan) -> str:
-    return f"{plan.words}{', kernel in C' if plan.native else ''}"

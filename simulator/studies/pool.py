@@ -136,7 +136,7 @@ class Pool:
                 continue
             for message in messages:
                 job = process.job
-                if job is None:
+                if job is None or "ready" in message:
                     continue
                 if "played" in message:
                     process.job = None
