@@ -18,7 +18,7 @@ from server.record.checked.kept_lines import KeptLines
 from server.record.checkpoint import CheckpointStore
 from server.record.recorder import Recorder
 from server.record.records import RunFolder
-from server.rounds.checkpointer import ParameterKeeper, RunCheckpointer
+from server.rounds.checkpointer import CheckpointKeeper, ParameterKeeper, RunCheckpointer
 from server.rounds.experiment import Experiment
 from server.rounds.loop import initial_line, run_rounds, show_model
 from server.rounds.observers import Observers
@@ -156,6 +156,9 @@ def _checkpointer(
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
         keeper=_keeper(session, folder, observers),
+        kept=CheckpointKeeper(folder.kept_checkpoints, run.keep_checkpoints_every, observers.event)
+        if folder is not None and run.keep_checkpoints_every
+        else None,
     )
 
 
