@@ -14,9 +14,11 @@ import numpy as np
 from clients.core.examples import Examples
 from clients.core.population import Population
 from clients.core.shown.text import printable
+from clients.engines.base import Engine
 from clients.heterogeneity.measures import partition_measures
 from clients.training.losses import error_words
 from dashboards.report.formats import data_size
+from server.certificate.machine import machine_facts
 from server.record.client_pieces import CHECKPOINT_COPIES
 from server.record.kept_parameters import left_to_the_record
 from server.record.records import RunFolder
@@ -27,6 +29,7 @@ from simulator.runs.experiment import objective_notices
 from simulator.runs.measured import criteria_on_test_examples
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
+from simulator.workers.engine import WorkersEngine
 
 _log = logging.getLogger("fedscape.notices")
 
@@ -96,8 +99,14 @@ def describe(session: Session, given: Overrides, folder: RunFolder | None, run_i
         "engine_reason": reason,
         "engine_plan": plan.to_dict() if plan else None,
         "run_id": run_id,
+        "certificate": {"kind": scenario.run.certificate, **machine_facts(engine_here(session))},
         **_of_data(session, given, folder),
     }
+
+
+def engine_here(session: Session) -> Engine | None:
+    """Return the engine that trains in this process, beside workers or alone; None where clients are elsewhere."""
+    return session.engine.inner if isinstance(session.engine, WorkersEngine) else session.engine
 
 
 def _of_data(session: Session, given: Overrides, folder: RunFolder | None) -> dict[str, Any]:
