@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dashboards.report.formats import data_size, is_number, number, share, simulated
-from dashboards.report.run_data import RunData
+from dashboards.statistics.quantity import Better, Quantity
+
+if TYPE_CHECKING:  # reading runs imports torch, and a study's process needs the names of measures alone
+    from dashboards.report.run_data import RunData
 
 
 @dataclass(frozen=True)
-class Measure:
+class Measure(Quantity):
     """One number of a run that is compared.
 
     Attributes:
-        key: its name in tables of studies and in code.
-        name: its name for people.
         of: run -> the number; None where the run has none.
-        better: which direction is better; None where neither is.
         shown: formats it.
         at_least: run -> what the number is at least where the run missed its target; None where it did not, or where
             the measure is none of a target.
     """
 
-    key: str
-    name: str
     of: Callable[[RunData], Any]
-    better: Literal["lower", "higher"] | None
-    shown: Callable[[float], str] = number
-    at_least: Callable[[RunData], float | None] = lambda run: None
+    shown: Callable[[float], str] = field(default=number, kw_only=True)
+    at_least: Callable[[RunData], float | None] = field(default=lambda run: None, kw_only=True)
 
     def text(self, run: RunData) -> str:
         """Return the number of a run as text."""
@@ -59,9 +56,14 @@ def missed_target(run: RunData) -> bool:
 
 
 def _budget(run: RunData) -> float | None:
-    """Return the budget of rounds of a run that missed its target."""
+    """Return the rounds in which a run missed its target: its budget, but of an interrupted run the last one.
+
+    A run that diverged, or stopped because nothing moved, does not reach its target in the rest of its budget either.
+    """
     if not missed_target(run):
         return None
+    if run.state == "interrupted":
+        return float(run.last_round)
     budget = run.facts.get("rounds")
     return float(max(budget, run.last_round)) if is_number(budget) else float(run.last_round)
 
@@ -112,28 +114,37 @@ def _regression_error(run: RunData) -> Any:
     return outcome.get("test_error") if outcome.get("test_mae") is not None else None
 
 
+def _score(key: str, name: str, of: Callable[[RunData], Any], better: Better = "higher") -> Measure:
+    """Return a measure that is a share: differences say more than ratios."""
+    return Measure(key, name, better, of, shown=share, relative=False)
+
+
 MEASURES = (
-    Measure("test_accuracy", "test accuracy", _outcome("test_accuracy"), "higher", share),
-    Measure("test_balanced_accuracy", "test balanced accuracy", _outcome("test_balanced_accuracy"), "higher", share),
-    Measure("test_macro_f1", "test macro-F1", _outcome("test_macro_f1"), "higher", share),
-    Measure("test_error", "test error", _regression_error, "lower"),
-    Measure("test_error_in_unit", "test error, in the reading's unit", _outcome("forecast", "error_in_unit"), "lower"),
-    Measure("test_error_ratio", "test error over that of persistence", _outcome("forecast", "ratio"), "lower"),
-    Measure("worst_client_accuracy", "accuracy of the worst client", _worst_client("lowest_tenth"), "higher", share),
-    Measure("worst_client_error", "error of the worst client", _worst_client("highest_tenth"), "lower"),
-    Measure("validation_loss", "validation loss, at the end", _last("validation_loss"), "lower"),
-    Measure("train_loss", "training loss, at the end", _last("train_loss"), "lower"),
-    Measure("optimality_gap", "optimality gap, at the end", _last("optimality_gap"), "lower"),
-    Measure("distance_to_optimum", "distance to the optimum, at the end", _last("distance_to_optimum"), "lower"),
-    Measure("rounds_played", "rounds", lambda run: run.last_round, None),
-    Measure("rounds_to_target", "rounds to the target", _outcome("to_target", "rounds"), "lower", at_least=_budget),
-    Measure("bytes_to_target", "bytes to the target", _outcome("to_target", "bytes"), "lower", data_size,
-            _total_at_budget("bytes_total")),
-    Measure("simulated_seconds_to_target", "simulated time to the target", _outcome("to_target", "simulated_seconds"),
-            "lower", simulated, _total_at_budget("simulated_seconds_total")),
-    Measure("rate", "rate a round", _outcome("rate", "factor"), "lower", share),
-    Measure("client_drift", "client drift, last tenth", _late("client_drift", "mean"), None),
-    Measure("cosine", "cosine to the mean update, last tenth", _late("cosine", "mean"), None),
-    Measure("bytes_sent", "bytes sent in all", _last("bytes_total"), "lower", data_size),
+    _score("test_accuracy", "test accuracy", _outcome("test_accuracy")),
+    _score("test_balanced_accuracy", "test balanced accuracy", _outcome("test_balanced_accuracy")),
+    _score("test_macro_f1", "test macro-F1", _outcome("test_macro_f1")),
+    Measure("test_error", "test error", "lower", _regression_error),
+    Measure("test_error_in_unit", "test error, in the reading's unit", "lower", _outcome("forecast", "error_in_unit")),
+    Measure("test_error_ratio", "test error over that of persistence", "lower", _outcome("forecast", "ratio")),
+    _score("worst_client_accuracy", "accuracy of the worst client", _worst_client("lowest_tenth")),
+    Measure("worst_client_error", "error of the worst client", "lower", _worst_client("highest_tenth")),
+    Measure("validation_loss", "validation loss, at the end", "lower", _last("validation_loss")),
+    Measure("train_loss", "training loss, at the end", "lower", _last("train_loss")),
+    Measure("optimality_gap", "optimality gap, at the end", "lower", _last("optimality_gap")),
+    Measure("distance_to_optimum", "distance to the optimum, at the end", "lower", _last("distance_to_optimum")),
+    Measure("rounds_played", "rounds", None, lambda run: run.last_round, verb="plays", less="fewer", more="more"),
+    Measure("rounds_to_target", "rounds to the target", "lower", _outcome("to_target", "rounds"),
+            verb="needs", less="fewer", more="more", at_least=_budget),
+    Measure("bytes_to_target", "bytes to the target", "lower", _outcome("to_target", "bytes"), shown=data_size,
+            noun="data to the target", verb="needs", less="less", more="more",
+            at_least=_total_at_budget("bytes_total")),
+    Measure("simulated_seconds_to_target", "simulated time to the target", "lower",
+            _outcome("to_target", "simulated_seconds"), shown=simulated, noun="time to the target", verb="needs",
+            less="less", more="more", at_least=_total_at_budget("simulated_seconds_total")),
+    _score("rate", "rate a round", _outcome("rate", "factor"), "lower"),
+    Measure("client_drift", "client drift, last tenth", None, _late("client_drift", "mean")),
+    _score("cosine", "cosine to the mean update, last tenth", _late("cosine", "mean"), None),
+    Measure("bytes_sent", "bytes sent in all", "lower", _last("bytes_total"), shown=data_size, noun="data",
+            verb="sends", less="less", more="more"),
 )  # fmt: skip
 """What is compared, in the order of the tables. A bound `at_least` exists for the measures of a target alone."""

@@ -4,9 +4,9 @@ Medians are Kaplan and Meier's. Means are restricted to a horizon: the mean of m
 survival curve. Their difference is judged pair by pair through pseudo-values (Andersen, Klein and Rosthøj 2003,
 Biometrika 90), which are min(T, horizon) itself where nothing is censored before the horizon.
 
-The test is a paired log-rank: the log-rank scores of all runs together (1 for a hit, minus the cumulative hazard), their
-differences pair by pair, and the share of all changes of sign with a sum as large. Its level is exact for any number
-of pairs. The log-rank stratified by pair (statsmodels' `survdiff`) sees only which of a pair was first, and its
+The test is a paired log-rank: the log-rank scores of all runs together (1 for a hit, minus the cumulative hazard),
+their differences pair by pair, and the share of all changes of sign with a sum as large. Its level is exact for any
+number of pairs. The log-rank stratified by pair (statsmodels' `survdiff`) sees only which of a pair was first, and its
 chi-square rejects in 7% of studies with 8 pairs and no difference (`tests/theory/test_censored_times.py`).
 """
 
@@ -256,8 +256,8 @@ def _log_rank(a: F64, hit_a: Hits, b: F64, hit_b: Hits, seed: int) -> float:
         return 1.0
     curve = SurvfuncRight(times, hits.astype(float))
     hazard = np.concatenate(([0.0], np.cumsum(curve.n_events / curve.n_risk)))
-    scores = hits - hazard[np.searchsorted(curve.surv_times, times, side="right")]
-    d = scores[len(a) :] - scores[: len(a)]
+    scores: F64 = hits - hazard[np.searchsorted(curve.surv_times, times, side="right")]
+    d: F64 = scores[len(a) :] - scores[: len(a)]
     d = np.where(np.abs(d) <= ROUNDING, 0.0, d)
     if len(d) < 2 or not d.any():  # one pair has two changes of sign, each as large
         return 1.0

@@ -1,4 +1,4 @@
-"""How many comparisons a study makes, and how many seeds a difference needs: Holm's correction and the t test's power."""
+"""Several comparisons at once, and the seeds that a difference needs: Holm's correction, the power of a t test."""
 
 from __future__ import annotations
 
