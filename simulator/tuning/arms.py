@@ -140,18 +140,16 @@ def tune_arms(
     table: TuningTable,
     *,
     compared: Sequence[int],
-    runs: Path | None = None,
     told: Callable[[str, TrialRow, Tuned], object] = lambda arm, row, tuned: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> TunedArms:
     """Tune every arm of a study with the same number of trials, on seeds that the comparison does not have.
 
     Args:
-        folder: the study's; the tuning of each arm goes to `tuning/` in it.
+        folder: the study's. The tuning of each arm goes to `tuning/` in it, and its runs to the study's `runs/`.
         arms: the scenario of each arm, by its name.
         table: what is tuned, and how.
         compared: the seeds of the comparison. A mere number of seeds for tuning counts up from the one after the last.
-        runs: the folder of runs; by default `runs` in the folder, where the study's own runs are.
         told: called with the arm, each of its trials that ended, and what was found so far.
         stop_asked: as in `tune`.
 
@@ -177,7 +175,7 @@ def tune_arms(
         with writing(place):
             place.mkdir(parents=True, exist_ok=True)
         named = replace(options, study_name=f"{options.study_name}: {name}" if options.study_name else name)
-        done = tune_in(place, arms[name], parameters[name], named, runs=runs or folder / "runs",
+        done = tune_in(place, arms[name], parameters[name], named, study=folder,
                        told=partial(told, name), stop_asked=stop_asked)  # fmt: skip
         found[name] = replace(done.found, name=name)
         scenarios[name] = done.scenario

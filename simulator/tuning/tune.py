@@ -24,7 +24,7 @@ from simulator.tuning.players import Players
 from simulator.tuning.samplers import grid_of, pruner_of
 from simulator.tuning.search import Search, with_values
 from simulator.tuning.storage import Direction, open_study, quietly
-from simulator.tuning.trial_runs import key_of, reports_every
+from simulator.tuning.trial_runs import key_of, reports_every, study_folder
 
 STUDIES = Path("studies")
 FILE, BEST, SCENARIO = "tuning.json", "best.toml", "scenario.toml"
@@ -145,7 +145,7 @@ def tune_in(
     parameters: Sequence[Parameter],
     options: TuningOptions,
     *,
-    runs: Path | None = None,
+    study: Path | None = None,
     told: Told = lambda row, tuned: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Tuning:
@@ -156,7 +156,7 @@ def tune_in(
         scenario: what is tuned.
         parameters: of `parameters_of`.
         options: how.
-        runs: the folder of runs; by default `runs` in the folder.
+        study: the folder of the study in whose `runs/` the runs are; by default the same folder.
         told: called with each trial that ended.
         stop_asked: as in `tune`.
     """
@@ -173,28 +173,29 @@ def tune_in(
     direction: Direction = "minimize" if measure_of(options.measure).better == "lower" else "maximize"
     with ExitStack() as held:
         held.enter_context(sole_writer(folder))
+        home = study_folder(study or folder).path
         owner = _owner(folder)
         name = options.study_name or folder.resolve().name
         with quietly():
-            study = open_study(folder, options.storage, name, direction, settings)
-        study.pruner = pruner_of(options.pruner, rounds, every, len(seeds))
+            optuna_study = open_study(folder, options.storage, name, direction, settings)
+        optuna_study.pruner = pruner_of(options.pruner, rounds, every, len(seeds))
         write_text(folder / SCENARIO, to_toml(scenario))
 
         def findings() -> Tuned:
-            return found(study, parameters, name=scenario.name, measure=options.measure, seeds=seeds,
+            return found(optuna_study, parameters, name=scenario.name, measure=options.measure, seeds=seeds,
                          sampler=options.sampler, pruner=options.pruner, within=options.within,
                          has_own=options.sampler != "grid" and bool(queue))  # fmt: skip
 
         def tell(number: int) -> None:
-            place = study.get_trials(deepcopy=False)[number].user_attrs["place"]
+            place = optuna_study.get_trials(deepcopy=False)[number].user_attrs["place"]
             tuned = findings()
             for row in tuned.trials:
                 if row.number == place:
                     told(row, tuned)
 
-        search = Search(study, scenario, parameters, trials, options.sampler, options.sampler_seed, owner, queue)
+        search = Search(optuna_study, scenario, parameters, trials, options.sampler, options.sampler_seed, owner, queue)
         search.recover()
-        players = Players(search, seeds, (runs or folder / "runs"), options.measure, every, tell, stop_asked)
+        players = Players(search, seeds, home, options.measure, every, tell, stop_asked)
         try:
             players.play_here() if options.processes == 1 else players.play_in(options.processes)
         finally:
