@@ -2,6 +2,8 @@
 
 EXIT_OK = 0
 """Every complete run, also one that diverges."""
+EXIT_FAILED = 1
+"""A study in which a run failed; its table says which."""
 EXIT_MISTAKE = 2
 """The user's mistake; one line on standard error names it."""
 EXIT_INTERRUPTED = 130
