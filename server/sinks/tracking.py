@@ -121,13 +121,15 @@ class TrackerProcess:
         assert self._process.stdout is not None
         with suppress(OSError):
             self._process.stdin.close()
-        for line in self._process.stdout:
-            answer = json.loads(line)
-            if "done" in answer:
-                self._process.wait()
-                return self._shown(answer["done"])
+        with self._process.stdout as answers:
+            line = answers.readline()
+        code = self._process.wait()
+        if not line:
+            raise TrackerError(f"its process ended with code {code}")
+        answer = json.loads(line)
+        if "failed" in answer:
             raise TrackerError(self._shown(answer["failed"]))
-        raise TrackerError(f"its process ended with code {self._process.wait()}")
+        return self._shown(answer["done"])
 
     def kill(self) -> None:
         """End the process and those that it has started."""
@@ -137,9 +139,10 @@ class TrackerProcess:
 
     def _failure(self) -> str:
         try:
-            return f"it ended early: {self.end()}"
+            self.end()
         except TrackerError as error:
             return str(error)
+        return "its process ended early"
 
     def _shown(self, words: str) -> str:
         return presentable(bare_urls(self._secrets.hidden(words)))[:500]

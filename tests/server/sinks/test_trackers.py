@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import struct
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,22 +53,34 @@ def run_id_of(folder: Path) -> str:
     return found
 
 
-def mlflow_run(uri: str, run_id: str) -> tuple[Any, Any]:
-    """Return a client of MLflow and the run with this id."""
-    import mlflow
+READ_MLFLOW = """
+import json, sys
+from mlflow import MlflowClient
+client = MlflowClient(tracking_uri=sys.argv[1])
+experiment = client.get_experiment_by_name("fedscape")
+(run,) = client.search_runs([experiment.experiment_id], f"tags.`fedscape.run_id` = '{sys.argv[2]}'")
+def steps(name):
+    return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+metrics = {name: steps(name) for name in run.data.metrics}
+print(json.dumps({"metrics": metrics, "params": run.data.params, "tags": run.data.tags, "status": run.info.status}))
+"""
+"""In a process of its own: MLflow's use of SQLAlchemy warns, and warnings are errors here."""
 
-    client = mlflow.MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name("fedscape")
-    assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id], f"tags.`fedscape.run_id` = '{run_id}'")
-    return client, run
+
+def mlflow_run(uri: str, run_id: str) -> dict[str, Any]:
+    """Return metrics (steps and values), params, tags and status of the one run with this id."""
+    command = [sys.executable, "-c", READ_MLFLOW, uri, run_id]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **tracking.QUIET})
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def history(client: Any, run: Any, name: str) -> dict[int, float]:
+def history(run: Mapping[str, Any], name: str) -> dict[int, float]:
     """Return step -> value of one metric; a step has one value."""
-    found = client.get_metric_history(run.info.run_id, name)
-    assert len({metric.step for metric in found}) == len(found)
-    return {metric.step: metric.value for metric in found}
+    found = run["metrics"][name]
+    assert len(dict(found)) == len(found)
+    return {int(step): value for step, value in found}
 
 
 @MLFLOW_PACKAGE.mark
@@ -72,15 +88,15 @@ def test_mlflow_holds_every_round_of_a_live_run(tmp_path: Path) -> None:
     uri, seen = f"sqlite:///{tmp_path / 'mlflow.db'}", _Seen()
     run = fs.simulate(digits(), record=False, observers=[seen, TrackerSink(MLFLOW, uri, patience=300)])
     assert [event for event in seen.events if event["kind"] == "mlflow_failed"] == []
-    client, found = mlflow_run(uri, seen.run_id)
-    assert history(client, found, "loss/validation") == dict(enumerate(run.rounds["validation_loss"].tolist()))
-    assert history(client, found, "client_drift/0.95")[5] == run.rounds["client_drift.p95"][5]
-    assert list(history(client, found, "loss/federated")) == [3, 6]
-    assert history(client, found, "test_accuracy_ratio") == {8: run.outcome["test_accuracy"]}
-    assert found.data.params["seed"] == str(run.session.scenario.run.seed)
-    assert found.data.params["scenario"] == "digits-label-skew"
-    assert found.data.tags["fedscape.verdict"] == str(run.verdict)
-    assert found.info.status == "FINISHED"
+    found = mlflow_run(uri, seen.run_id)
+    assert history(found, "loss/validation") == dict(enumerate(run.rounds["validation_loss"].tolist()))
+    assert history(found, "client_drift/0.95")[5] == run.rounds["client_drift.p95"][5]
+    assert list(history(found, "loss/federated")) == [3, 6]
+    assert history(found, "test_accuracy_ratio") == {8: run.outcome["test_accuracy"]}
+    assert found["params"]["seed"] == str(run.session.scenario.run.seed)
+    assert found["params"]["scenario"] == "digits-label-skew"
+    assert found["tags"]["fedscape.verdict"] == str(run.verdict)
+    assert found["status"] == "FINISHED"
 
 
 @MLFLOW_PACKAGE.mark
@@ -88,20 +104,33 @@ def test_mlflow_gets_the_same_from_a_record_and_a_second_time_nothing(folder: Pa
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for _ in range(2):
         assert main(["export", str(folder), "--to", "mlflow", "--url", uri]) == 0
-    client, found = mlflow_run(uri, run_id_of(folder))
+    found = mlflow_run(uri, run_id_of(folder))
     losses = fs.open_run(folder).rounds["validation_loss"]
-    assert history(client, found, "loss/validation") == dict(enumerate(losses.tolist()))
+    assert history(found, "loss/validation") == dict(enumerate(losses.tolist()))
+
+
+def blocks(file: Path) -> Iterator[bytes]:
+    """Yield the records of a .wandb file: LevelDB's log format after a header of seven bytes."""
+    data, at, whole = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        size, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        whole += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # full, or the last part
+            yield whole
+            whole = b""
 
 
 def wandb_records(folder: Path) -> Iterator[Any]:
     """Yield the records of the offline runs in a folder."""
     from wandb.proto import wandb_internal_pb2 as protocol
-    from wandb.sdk.internal.datastore import DataStore
 
     for file in sorted(folder.rglob("*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
+        for data in blocks(file):
             record = protocol.Record()
             record.ParseFromString(data)
             yield record
@@ -159,9 +188,10 @@ def test_wandb_gets_the_same_from_a_record(folder: Path, wandb_offline: Path) ->
 @WANDB_PACKAGE.mark
 def test_wandb_file_has_nothing_of_the_machine(folder: Path, wandb_offline: Path) -> None:
     assert main(["export", str(folder), "--to", "wandb", "--project", "cities"]) == 0
+    (started,) = [r.run for r in wandb_records(wandb_offline) if r.WhichOneof("record_type") == "run"]
+    assert (started.host, started.git.remote_url) == ("", "")
     content = b"".join(file.read_bytes() for file in wandb_offline.rglob("*.wandb"))
-    assert socket.gethostname().encode() not in content
-    assert str(folder).encode() not in content
+    assert str(folder.parent).encode() not in content
 
 
 @WANDB_PACKAGE.mark
