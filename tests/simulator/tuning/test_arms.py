@@ -40,7 +40,7 @@ def test_every_arm_gets_the_same_trials_on_seeds_that_are_not_compared(tmp_path:
         assert tuned.best["local.local_lr"] == min(values, key=lambda rate: values[rate] or 0.0)
         assert found.scenarios[name].local.local_lr == float(tuned.best["local.local_lr"])
     assert found.sentences == [
-        "Each of 2 arms was tuned with 3 trials of 2 runs (seeds 3, 4), by the median of the optimality gap, at the end. "
+        "Each of 2 arms was tuned with 3 trials of 2 runs (seeds 3, 4), by the median of the optimality gap. "
         "The comparison has other seeds."
     ]
     written = json.loads((tmp_path / "tuning" / "tuning.json").read_text())
@@ -77,7 +77,7 @@ def test_wrong_table_is_refused(given: dict[str, Any], words: str) -> None:
 
 
 def test_key_of_no_arm_is_refused() -> None:
-    with pytest.raises(UserError, match="algorithm.mu"):
+    with pytest.raises(UserError, match=r"algorithm\.mu"):
         arm_parameters(arms(fedavg="fedavg"), table(params={**RATES, "algorithm.mu": [0.1, 1.0]}))
 
 
