@@ -160,7 +160,7 @@ def test_failing_scenario_ends_the_tuning_after_three_trials(tmp_path: Path) -> 
 
 def test_flatness_spans_the_trials_within_a_share_of_the_best(tmp_path: Path) -> None:
     rates = [round(0.01 * 1.1**k, 6) for k in range(8)]
-    done = tuned(tmp_path, f"local_lr={','.join(map(repr, rates))}", sampler="grid", within=0.5)
+    done = tuned(tmp_path, f"local_lr={','.join(map(repr, rates))}", sampler="grid", within=0.5, trials=8)
     gaps = dict(zip(map(repr, rates), map(gap_at, rates), strict=True))
     least = min(gaps.values())
     (part,) = done.found.flatness
