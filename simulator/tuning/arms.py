@@ -56,7 +56,7 @@ class TunedArms:
         seeds = listed(map(str, self.seeds), 10)
         found = [
             f"Each of {len(self.arms)} arms was tuned with {self.trials} trials of {len(self.seeds)} runs (seeds "
-            f"{seeds}), by the median of the {measure_of(tuned.measure).name}. The comparison has other seeds."
+            f"{seeds}), by the median of the {measure_of(tuned.measure).spoken}. The comparison has other seeds."
         ]
         if self.untuned:
             found.append(f"{any_of(list(self.untuned)).capitalize()} has no key that is tuned.")
