@@ -23,7 +23,7 @@ PARTS = {"data": "data", "partition": "partition", "faults": "faults", "drifts":
          "model": "initial model", "batches": "batches"}  # fmt: skip
 """What arms may share for a seed, in words."""
 MOST_NAMED = 6
-"""Runs that a notice names."""
+"""Runs or pairs that a sentence names."""
 
 
 def study_view(data: StudyData, reader: CurveReader | None = None) -> dict[str, Any]:
@@ -127,9 +127,9 @@ def _factors(data: StudyData) -> list[dict[str, Any]]:
 
 
 def _shared(data: StudyData) -> list[dict[str, Any]]:
-    """Return what the arms of each pair share for a seed, and what differs."""
+    """Return what the arms of pairs share for a seed and what differs, with the pairs of which it holds, in words."""
     listed = data.facts.get("shared")
-    found = []
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for one in listed if isinstance(listed, list) else ():
         arms, parts = (one.get("arms"), one.get("parts")) if isinstance(one, Mapping) else (None, None)
         if isinstance(arms, list) and len(arms) == 2 and isinstance(parts, Mapping):
@@ -137,7 +137,12 @@ def _shared(data: StudyData) -> list[dict[str, Any]]:
             names = {True: [], False: []}  # type: dict[bool, list[str]]
             for part, is_shared in parts.items():
                 names[bool(is_shared)].append(PARTS.get(part, str(part)))
-            found.append({"first": first, "second": second, "shared": names[True], "differ": names[False]})
+            groups.setdefault((tuple(names[True]), tuple(names[False])), []).append(f"{second} and {first}")
+    found = []
+    for (shared, differ), pairs in groups.items():
+        more = f"; and {len(pairs) - MOST_NAMED:,} more" if len(pairs) > MOST_NAMED else ""
+        named = "every pair" if len(groups) == 1 and len(pairs) > 1 else "; ".join(pairs[:MOST_NAMED]) + more
+        found.append({"pairs": named, "shared": list(shared), "differ": list(differ)})
     return found
 
 
