@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dashboards.report.formats import data_size, is_number, number, share, simulated
-from dashboards.report.run_data import RunData
 from dashboards.statistics.quantity import Better, Quantity
+
+if TYPE_CHECKING:  # reading runs imports torch, and a study's process needs the names of measures alone
+    from dashboards.report.run_data import RunData
 
 
 @dataclass(frozen=True)

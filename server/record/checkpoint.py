@@ -213,6 +213,15 @@ class CheckpointStore:
                 return _Manifest.read(folder / name).round_index
         return None
 
+    @staticmethod
+    def rounds_in(folder: Path) -> list[int]:
+        """Return the rounds of the checkpoints with a whole manifest, in order. It reads no tensors."""
+        found = set()
+        for name in (MANIFEST, PREVIOUS):
+            with suppress(RunFolderError):
+                found.add(_Manifest.read(folder / name).round_index)
+        return sorted(found)
+
     def _read(self, manifest: _Manifest, problems: list[str]) -> Checkpoint:
         """Read the files of a manifest, and continue from it."""
         tensors = read_tensors(self.folder, manifest.state)

@@ -18,6 +18,7 @@ from clients.training.client_states import ClientStates
 from clients.training.kept.lazy_rows import LazyRows
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
+from server.record.kept.checkpoints import CheckpointFolder
 from server.record.kept_parameters import ParameterFolder
 from server.record.recorder import Recorder
 
@@ -69,8 +70,43 @@ class ParameterKeeper:
             self._fails = True
 
 
+class CheckpointKeeper:
+    """Keeps whole checkpoints of every few rounds and of round 0; a failure does not end the run.
+
+    Args:
+        folder: where they are kept.
+        every: rounds between them, at least 1.
+        announce: receives an event at the first of several failures in a row.
+    """
+
+    def __init__(self, folder: CheckpointFolder, every: int, announce: Callable[[dict[str, Any]], object]) -> None:
+        self.folder, self.every, self._announce, self._fails = folder, every, announce, False
+
+    def keep(self, round_index: int, size: int, model: int, save: Callable[[], CheckpointStore]) -> None:
+        """Keep the checkpoint of a finished round where it is due and not there yet.
+
+        Args:
+            round_index: the round.
+            size: bytes that the checkpoint adds.
+            model: bytes of the model.
+            save: writes the checkpoint of this round and returns its store.
+        """
+        if round_index % self.every or self.folder.folder(round_index).exists():
+            return
+        try:
+            if not self.folder.has_room(size, model):
+                raise RunFolderError(str(self.folder.path), "gets no more of the disk, which is left to the record")
+            self.folder.keep(save())
+            self._fails = False
+        except RunFolderError as error:
+            if not self._fails:
+                message = f"checkpoints are not kept from here on, while this lasts: {error.field} {error.problem}"
+                self._announce({"round": round_index, "kind": "checkpoints_not_kept", "message": message})
+            self._fails = True
+
+
 class RunCheckpointer:
-    """Keeps a run's client states, client rows, checkpoints and the parameters of earlier rounds.
+    """Keeps a run's client states, client rows, checkpoints, and parameters and checkpoints of earlier rounds.
 
     Args:
         states: the states of in-process clients; None where clients run elsewhere.
@@ -81,6 +117,7 @@ class RunCheckpointer:
         every_seconds: wall seconds between checkpoints.
         every_rounds: rounds between checkpoints; None uses `every_seconds`.
         keeper: keeps the parameters of earlier rounds; None keeps none.
+        kept: keeps the checkpoints of earlier rounds; None keeps none.
     """
 
     def __init__(
@@ -94,11 +131,12 @@ class RunCheckpointer:
         every_seconds: float,
         every_rounds: int | None,
         keeper: ParameterKeeper | None = None,
+        kept: CheckpointKeeper | None = None,
     ) -> None:
         self._states, self._recorder, self._store = states, recorder, store
         self._strategy, self._facts = strategy, dict(facts)
         self._seconds, self._rounds = every_seconds, every_rounds
-        self._keeper = keeper
+        self._keeper, self._kept = keeper, kept
         self._changed: dict[str, list[I64]] = {}
         # The first checkpoint is due within a second, so that even a short run can be resumed after a kill.
         self._saved_at, self._saved_round = time.monotonic() - max(0.0, every_seconds - 1.0), -1
@@ -124,9 +162,20 @@ class RunCheckpointer:
             self.save(state)
 
     def keep(self, state: ServerState, *, is_last: bool = False) -> None:
-        """Keep the parameters of a finished round where they are due; `is_last` says whether the run is over."""
+        """Keep parameters and checkpoint of a finished round where they are due; `is_last`: whether the run is over."""
         if self._keeper is not None:
             self._keeper.keep(state, is_last=is_last)
+        if self._kept is not None and self._store is not None:
+            model = state.params.nbytes + state.buffers.nbytes
+            rows = max((len(part) for pieces in self._changed.values() for part in pieces), default=0)
+            size = model + sum(v.nbytes for v in state.vectors.values()) + rows * len(self._changed) * model
+            self._kept.keep(state.round_index, size, model, lambda: self._saved(state))
+
+    def _saved(self, state: ServerState) -> CheckpointStore:
+        """Write a checkpoint of a finished round, and return the store."""
+        assert self._store is not None, "checkpoints are written"
+        self.save(state)
+        return self._store
 
     def rollback(self) -> None:
         """Drop the client states that a failed round staged."""

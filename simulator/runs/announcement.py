@@ -14,9 +14,11 @@ import numpy as np
 from clients.core.examples import Examples
 from clients.core.population import Population
 from clients.core.shown.text import printable
+from clients.engines.base import Engine
 from clients.heterogeneity.measures import partition_measures
 from clients.training.losses import error_words
 from dashboards.report.formats import data_size
+from server.certificate.machine import machine_facts
 from server.record.client_pieces import CHECKPOINT_COPIES
 from server.record.kept_parameters import left_to_the_record
 from server.record.records import RunFolder
@@ -27,6 +29,7 @@ from simulator.runs.experiment import objective_notices
 from simulator.runs.measured import criteria_on_test_examples
 from simulator.runs.session import Session
 from simulator.runs.strategies import evaluated_clients
+from simulator.workers.engine import WorkersEngine
 
 _log = logging.getLogger("fedscape.notices")
 
@@ -46,7 +49,11 @@ class EventLog:
     def event(self, event: Mapping[str, Any]) -> None:
         """Log an event whose kind is new; those that are no failures are not logged."""
         kind = event["kind"]
-        if kind not in ("clients_failed", "no_aggregate", "nothing_sent", "parameters_not_kept") or kind in self._seen:
+        if (
+            kind
+            not in ("clients_failed", "no_aggregate", "nothing_sent", "parameters_not_kept", "checkpoints_not_kept")
+            or kind in self._seen
+        ):
             return
         self._seen.add(kind)
         more = " run.rounds['failures'] counts them in each round." if kind == "clients_failed" else ""
@@ -92,8 +99,14 @@ def describe(session: Session, given: Overrides, folder: RunFolder | None, run_i
         "engine_reason": reason,
         "engine_plan": plan.to_dict() if plan else None,
         "run_id": run_id,
+        "certificate": {"kind": scenario.run.certificate, **machine_facts(engine_here(session))},
         **_of_data(session, given, folder),
     }
+
+
+def engine_here(session: Session) -> Engine | None:
+    """Return the engine that trains in this process, beside workers or alone; None where clients are elsewhere."""
+    return session.engine.inner if isinstance(session.engine, WorkersEngine) else session.engine
 
 
 def _of_data(session: Session, given: Overrides, folder: RunFolder | None) -> dict[str, Any]:
@@ -170,6 +183,8 @@ def sizes_of(session: Session, folder: Path | None) -> list[str]:
             f"evaluation.objective_every = {evaluation.objective_every}: each measurement evaluates all "
             f"{session.population.num_examples:,} training examples of {np.count_nonzero(sizes):,} clients"
         )
+    if run.keep_checkpoints_every:
+        words.append(_kept_checkpoints(session, folder))
     if not run.keep_parameters_every:
         return words
     if folder is None:
@@ -185,6 +200,22 @@ def sizes_of(session: Session, folder: Path | None) -> list[str]:
     if count * size + left_to_the_record(size) > free:
         words[-1] += f", and the disk has {data_size(free)} free: the last rounds will be missing"
     return words
+
+
+def _kept_checkpoints(session: Session, folder: Path | None) -> str:
+    """Return what the checkpoints of earlier rounds may take, in a sentence."""
+    run, task = session.scenario.run, session.task
+    every = run.keep_checkpoints_every
+    if folder is None:
+        return f"run.keep_checkpoints_every = {every} has no effect: nothing is recorded"
+    count, each = 1 + run.rounds // every, task.parameters.size * task.dtype.itemsize
+    cohort = session.played.cohort or task.population.num_clients
+    clients = min(task.population.num_clients, cohort * every)
+    size = count * each * (1 + session.played.client_states * clients)
+    free = shutil.disk_usage(folder).free
+    words = f"run.keep_checkpoints_every = {every}: up to {count:,} checkpoints, about {data_size(size)}"
+    full = size + left_to_the_record(each) > free
+    return f"{words}, and the disk has {data_size(free)} free: the last ones will be missing" if full else words
 
 
 def _states_on_disk(session: Session, folder: Path | None) -> list[str]:

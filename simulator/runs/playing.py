@@ -18,7 +18,7 @@ from server.record.checked.kept_lines import KeptLines
 from server.record.checkpoint import CheckpointStore
 from server.record.recorder import Recorder
 from server.record.records import RunFolder
-from server.rounds.checkpointer import ParameterKeeper, RunCheckpointer
+from server.rounds.checkpointer import CheckpointKeeper, ParameterKeeper, RunCheckpointer
 from server.rounds.experiment import Experiment
 from server.rounds.loop import initial_line, run_rounds, show_model
 from server.rounds.observers import Observers
@@ -94,13 +94,15 @@ def play(
         certifier = certifier_of(session, session.scenario.run.certificate, recorder.certified if recorder else None)
         experiment = experiment_of(session, everyone, checkpointer, stop_asked, certifier)
         facts = describe(session, given, folder, run_id)
+        if back is not None and back.branch is not None:
+            facts["branch"] = dict(back.branch)
         progress = Progress(everyone.progress) if everyone.follow_progress else None
         if progress is not None:  # what was timed for the facts does not count
             session.count_progress(progress)
         everyone.run_started(facts)
         if not observers:
             log_notices(facts.get("notices", ()))
-        state = _begun(session, experiment, checkpointer, back)
+        state = begun(session, experiment, checkpointer, back)
         checkpointer.keep(state)
         state, verdict = run_rounds(experiment, state)
         checkpointer.keep(state, is_last=verdict.outcome != "interrupted")
@@ -156,10 +158,13 @@ def _checkpointer(
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
         keeper=_keeper(session, folder, observers),
+        kept=CheckpointKeeper(folder.kept_checkpoints, run.keep_checkpoints_every, observers.event)
+        if folder is not None and run.keep_checkpoints_every
+        else None,
     )
 
 
-def _begun(
+def begun(
     session: Session, experiment: Experiment, checkpointer: RunCheckpointer, back: Resumption | None
 ) -> ServerState:
     """Return the state before the next round: that of a checkpoint, or the first, whose line is recorded."""
@@ -168,7 +173,9 @@ def _begun(
     if back is not None and resumes:
         observers.recorded_before(back.lines)
         state = restore(session, experiment, checkpointer, back)
-    if back is not None:
+    if back is not None and back.branch is not None and back.is_new:
+        observers.event({"round": state.round_index, "kind": "branched", "message": branched_words(back.branch)})
+    elif back is not None:
         message = f"resumed after round {state.round_index}{f': {back.note}' if back.note else ''}"
         observers.event({"round": state.round_index, "kind": "resumed", "message": message})
     if not resumes:
@@ -176,6 +183,18 @@ def _begun(
         observers.round_finished(line)
         show_model(experiment, state, line, {})
     return state
+
+
+def branched_words(branch: Mapping[str, Any]) -> str:
+    """Return from where a run was branched, and what was changed.
+
+    Example:
+        >>> branched_words({"parent": "digits-7f3a", "round": 20, "sets": ["local.local_lr=0.02"]})
+        'branched from digits-7f3a after round 20, with local.local_lr=0.02'
+    """
+    changes = ", ".join(branch.get("sets") or ()) or "no change"
+    notes = "".join(f"; {note}" for note in branch.get("notes") or ())
+    return f"branched from {branch['parent']} after round {branch['round']}, with {changes}{notes}"
 
 
 def _keeper(session: Session, folder: RunFolder | None, observers: Observers) -> ParameterKeeper | None:

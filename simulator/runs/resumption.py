@@ -51,11 +51,15 @@ class Resumption:
         checkpoint: the last one; None if the run stopped before its first, and starts again.
         lines: the record up to the checkpoint.
         note: what was lost, in words; may be empty.
+        branch: for a run that was branched from another one: that run, the round and the changes.
+        is_new: whether the run has not been started before, but only prepared.
     """
 
     checkpoint: Checkpoint | None
     lines: KeptLines
     note: str
+    branch: Mapping[str, Any] | None = None
+    is_new: bool = False
 
     @property
     def round_index(self) -> int:

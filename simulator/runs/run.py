@@ -248,7 +248,7 @@ def resume(
     if ranks is not None and ranks.follows:
         return _finished_run(*follow_run(recorded_scenario(folder), given, ranks))
     with sole_writer(folder.path):
-        return _continue(folder, given, observers, stop_asked, ranks)
+        return go_on(folder, given, observers, stop_asked, ranks)
 
 
 def _write_data(folder: RunFolder, session: Session, given: Overrides) -> None:
@@ -273,14 +273,14 @@ def finished(path: Path) -> Path | None:
         return missing_report(folder)
 
 
-def _continue(
+def go_on(
     folder: RunFolder,
     given: Overrides,
     observers: Sequence[object],
     stop_asked: Callable[[], bool],
-    ranks: Ranks | None,
+    ranks: Ranks | None = None,
 ) -> Run:
-    """Play the rest of the run in a folder."""
+    """Play the rest of the run in a folder, of which this process is the writer; see `resume`."""
     scenario = recorded_scenario(folder)
     environment = folder.read_environment()
     started = (environment or {}).get("run") or {}
@@ -319,6 +319,7 @@ def _resumed(
     run_id = started.get("run_id") or folder.path.resolve().name
     if session.sender is not None:
         restore_nodes(session.nodes, folder, back.round_index)
+    back = replace(back, branch=started.get("branch"), is_new="version" not in started)
     return play(session, given, folder, store, observers, stop_asked, run_id=run_id, back=back)
 
 

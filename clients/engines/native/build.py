@@ -53,6 +53,28 @@ class Library:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Identity:
+    """What a loaded kernel was made from.
+
+    Attributes:
+        key: a digest of its sources, flags, compiler and processor.
+        compiler: the first line of what the compiler says of itself.
+    """
+
+    key: str
+    compiler: str
+
+
+_IDENTITIES: dict[int, Identity] = {}
+"""By the library's `id`; loaded libraries last as long as the process."""
+
+
+def identity_of(functions: ctypes.CDLL) -> Identity | None:
+    """Return what a library that `load` returned was made from."""
+    return _IDENTITIES.get(id(functions))
+
+
 Check = Callable[[ctypes.CDLL], str]
 """Tries a library: returns what is wrong with its results, empty if nothing."""
 
@@ -69,7 +91,8 @@ def load(source: str, defines: tuple[str, ...] = (), check: Check | None = None)
     started = time.perf_counter()
     try:
         compiler = _compiler()
-        key, command = _key(compiler, source, defines), [*compiler, *FLAGS, *(f"-D{d}" for d in defines)]
+        words = _words_of(compiler)
+        key, command = _key(compiler, words, source, defines), [*compiler, *FLAGS, *(f"-D{d}" for d in defines)]
         folder = cache_folder()
         found, built = _from_cache(folder / key, command, source) if folder else (_in_private(command, source), True)
     except _Unusable as problem:
@@ -78,6 +101,7 @@ def load(source: str, defines: tuple[str, ...] = (), check: Check | None = None)
         return Library(None, f"the kernel cannot be built: {_line(str(error))}")
     seconds = time.perf_counter() - started if built else 0.0
     wrong = check(found) if check else ""
+    _IDENTITIES[id(found)] = Identity(key, words)
     return Library(None if wrong else found, wrong and f"the kernel's self-check failed: {wrong}", seconds)
 
 
@@ -121,12 +145,17 @@ def _compiler() -> list[str]:
     return [found]
 
 
-def _key(compiler: list[str], source: str, defines: tuple[str, ...]) -> str:
-    """Return a digest of everything that the library depends on."""
+def _words_of(compiler: list[str]) -> str:
+    """Return the first line of what a compiler says of itself."""
     status, output = _run([*compiler, "--version"], seconds=10.0)
     if status:
         raise _Unusable(f"the C compiler {compiler[0]!r} does not run: {_line(output)}")
-    parts = [*compiler, output.partition("\n")[0], *FLAGS, *defines, _processor()]
+    return output.partition("\n")[0]
+
+
+def _key(compiler: list[str], words: str, source: str, defines: tuple[str, ...]) -> str:
+    """Return a digest of everything that the library depends on."""
+    parts = [*compiler, words, *FLAGS, *defines, _processor()]
     parts += [platform.system(), platform.machine(), *platform.libc_ver(), str(struct.calcsize("P"))]
     digest = hashlib.sha256("\0".join(parts).encode())
     for path in sorted([_SOURCES / source, *_SOURCES.glob("*.h")]):

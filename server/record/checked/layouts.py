@@ -147,6 +147,7 @@ _PLAN = table(
         "native": flag,
     },
 )
+_BRANCH = table({}, {"parent": text, "round": round_index} | _each("sets notes", list_of(text)))
 RUN = table(
     {},
     _each("label_emd label_js smallest_client median_client largest_client measured_on_clients", maybe(number))
@@ -154,7 +155,13 @@ RUN = table(
     | _each("cohort seed", maybe(number))
     | _each("scenario title algorithm model engine engine_words engine_reason version data error run_id", maybe(text))
     | _each("notices scenario_notices from_python", maybe(list_of(text)))
-    | {"engine_plan": maybe(_PLAN), "data_facts": maybe(table({})), "foreseen_seconds": maybe(_NUMBERS)},
+    | {
+        "engine_plan": maybe(_PLAN),
+        "data_facts": maybe(table({})),
+        "foreseen_seconds": maybe(_NUMBERS),
+        "certificate": maybe(table_of(text)),
+        "branch": maybe(_BRANCH),
+    },
 )
 """The facts of a run's start, in environment.json."""
 ENVIRONMENT = table({}, {"run": maybe(RUN), "versions": maybe(table_of(maybe(text)))})

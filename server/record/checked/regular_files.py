@@ -102,5 +102,6 @@ def _check(path: Path, status: os.stat_result, most: int) -> None:
 
 
 def is_link(path: Path) -> RunFolderError:
+    """Return the error of a path that is a symbolic link, or passes one."""
     fix = "Replace it by a copy of what it leads to, if you trust that."
     return RunFolderError(str(path), "is a symbolic link, and only files in the folder itself are read", fix=fix)

@@ -1,0 +1,308 @@
+"""A study from Python: `fs.study(...)` plays one, `fs.open_study(path)` reads one; tables, comparisons and records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clients.core.errors import RunFolderError, UserError, unknown_name
+from dashboards.report.compared_measures import MEASURES, Measure
+from dashboards.statistics.comparing import Comparison, compare_arms, corrected
+from server.record.files import place_for, whole_file
+from simulator.studies.conducting import Conductor, Quiet, StudyObserver, checked_shard
+from simulator.studies.early import standing
+from simulator.studies.folder import StudyFolder
+from simulator.studies.plan import StudyPlan
+from simulator.studies.reading import Changes, StudySource, read_study
+from simulator.studies.rows import FAILED, FINISHED, frame, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from simulator.runs.record import Record
+
+
+class StudyRuns(Mapping[tuple[str, int], "Record"]):
+    """The runs of a study that have begun: `study.runs["scaffold", 3]` is the record of an arm and a seed."""
+
+    def __init__(self, folder: StudyFolder, plan: StudyPlan) -> None:
+        self._folder = folder
+        self._keys = {(run.arm.name, run.seed): run.key for run in plan.runs}
+
+    def __getitem__(self, which: tuple[str, int]) -> Record:
+        """Return the record of a run.
+
+        Raises:
+            KeyError: the study has no such run, or it has not begun.
+            RunFolderError: the record cannot be read.
+        """
+        from server.record.hints import is_run
+        from simulator.runs.record import open_run
+
+        path = self._folder.run(self._keys[which])
+        if not is_run(path):
+            raise KeyError(f"{which}: the run has not begun")
+        return open_run(path)
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """Yield (arm, seed) of the runs that have begun."""
+        return (which for which, key in self._keys.items() if (self._folder.run(key) / "rounds.jsonl").is_file())
+
+    def __len__(self) -> int:
+        """Return how many have begun."""
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study and what its runs have given so far.
+
+    Attributes:
+        path: its folder.
+        plan: its arms, runs and question.
+        complete: whether every run of the study has ended, or was dropped early.
+    """
+
+    path: Path
+    plan: StudyPlan
+    complete: bool
+
+    def __repr__(self) -> str:
+        """Return the folder, the arms, the seeds and how many runs have ended."""
+        table = self.table()
+        ended = int(table["state"].isin(FINISHED).sum())
+        return f"<Study in {self.path}: {len(self.plan.arms)} arms, {len(self.plan.seeds)} seeds, {ended} of {len(table)} runs>"
+
+    @property
+    def folder(self) -> StudyFolder:
+        """Its files."""
+        return StudyFolder(self.path)
+
+    @property
+    def page(self) -> Path:
+        """The page, study.html."""
+        return self.folder.page
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms, in order."""
+        return [arm.name for arm in self.plan.arms]
+
+    @cached_property
+    def runs(self) -> StudyRuns:
+        """The records of the runs: `study.runs["scaffold", 3]`."""
+        return StudyRuns(self.folder, self.plan)
+
+    @property
+    def measure(self) -> Measure:
+        """What the study compares.
+
+        Raises:
+            UserError: no run has a number that could be compared.
+        """
+        found = self.plan.measure(read_rows(self.folder, self.plan.runs))
+        if found is None:
+            raise UserError("measure", "cannot be chosen: no run has a score yet", fix="Name one, or play the study.")
+        return found
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """The errors of the runs that failed, by key."""
+        rows = read_rows(self.folder, self.plan.runs)
+        return {key: row.get("error", "") for key, row in rows.items() if row["state"] == FAILED}
+
+    def table(self) -> pd.DataFrame:
+        """Return one row for each arm and seed: see docs/studies.md for the columns."""
+        rows = read_rows(self.folder, self.plan.runs)
+        return frame(self.plan.runs, rows, stopped=_stopped(self.plan, rows), running=[])
+
+    def compare(
+        self, first: str, second: str, measure: str | None = None, *, difference: float | None = None,
+        confidence: float = 0.95,
+    ) -> Comparison:  # fmt: skip
+        """Compare two arms, pair by pair: `print(study.compare("fedavg", "scaffold").sentence)`.
+
+        Args:
+            first: an arm's name.
+            second: the arm that is compared with it.
+            measure: a measure's key; by default what the study compares.
+            difference: the difference for which the needed seeds are told: a share of the first arm where ratios are
+                compared (0.1 is 10%), else in the measure's unit.
+            confidence: of the interval.
+
+        Raises:
+            UserError: there is no such arm or measure.
+        """
+        chosen, table = self._measure(measure), self.table()
+        for field, name in (("first", first), ("second", second)):
+            if name not in self.arms:
+                raise UserError(field, unknown_name(name, self.arms, "an arm of the study"))
+        one, two = (table[table["arm"] == name] for name in (first, second))
+        return compare_arms(one, two, chosen, names=(first, second), difference=difference, confidence=confidence)
+
+    def comparisons(self, measure: str | None = None) -> list[Comparison]:
+        """Return the comparisons of the study's question, with p corrected for their number."""
+        return corrected(self.compare(one, two, measure) for one, two in self.plan.pairs)
+
+    def all_comparisons(self, measure: str | None = None) -> list[Comparison]:
+        """Return the comparisons of every two arms, with p corrected for their number."""
+        return corrected(self.compare(one, two, measure) for one, two in combinations(self.arms, 2))
+
+    def ranking(self, measure: str | None = None) -> pd.DataFrame:
+        """Return the arms, the best first.
+
+        Args:
+            measure: a measure's key; by default what the study compares.
+
+        Returns:
+            One row an arm: `arm`, `median`, `mean` and `std` of the runs that have a number, `runs`, and `missed`: those
+            that missed a target. An arm is ranked by the median, where a miss is the worst value.
+        """
+        import pandas as pd
+
+        chosen, table = self._measure(measure), self.table()
+        lines = []
+        for name in self.arms:
+            own = table[(table["arm"] == name) & table["state"].isin(FINISHED)]
+            worst = float("-inf") if chosen.better == "higher" else float("inf")
+            values = own[chosen.key]
+            missed = int(values.isna().sum())
+            lines.append({"arm": name, "median": values.fillna(worst).median() if len(own) else float("nan"),
+                          "mean": values.mean(), "std": values.std(), "runs": len(own), "missed": missed})  # fmt: skip
+        found = pd.DataFrame(lines)
+        order = found.sort_values("median", ascending=chosen.better != "higher", kind="stable", na_position="last")
+        return order.reset_index(drop=True)
+
+    def to_parquet(self, path: Path | str) -> Path:
+        """Write the table as Parquet, and return the file.
+
+        Raises:
+            RunFolderError: it cannot be written.
+        """
+        file = Path(path)
+        place_for(file, "study.parquet")
+        with whole_file(file) as handle:
+            self.table().to_parquet(handle, index=False)
+        return file
+
+    def to_latex(self, path: Path | str | None = None, measure: str | None = None) -> str:
+        r"""Return a LaTeX table of the arms, for `\usepackage{booktabs}`: the ranking, and the comparisons below it.
+
+        Args:
+            path: a file that gets it too.
+            measure: a measure's key; by default what the study compares.
+
+        Raises:
+            RunFolderError: the file cannot be written.
+        """
+        from simulator.studies.latex import latex
+
+        text = latex(self.ranking(measure), self.comparisons(measure), self._measure(measure))
+        if path is not None:
+            file = Path(path)
+            place_for(file, "study.tex")
+            with whole_file(file) as handle:
+                handle.write(text.encode())
+        return text
+
+    def _measure(self, key: str | None) -> Measure:
+        if key is None:
+            return self.measure
+        known = {measure.key: measure for measure in MEASURES}
+        if key not in known:
+            raise UserError("measure", unknown_name(key, list(known), "a measure"))
+        return known[key]
+
+
+def study(
+    source: StudySource = None,
+    *,
+    seeds: int | Sequence[int] | None = None,
+    factors: Mapping[str, Any] | None = None,
+    arms: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    set: Mapping[str, Any] | Sequence[str] = (),  # noqa: A002  # the key of a study file
+    answer: Mapping[str, Any] | None = None,
+    budget: Mapping[str, Any] | None = None,
+    early: Mapping[str, Any] | None = None,
+    out: Path | str | None = None,
+    processes: int | None = None,
+    shard: str | None = None,
+    observer: StudyObserver | None = None,
+    stop_asked: Callable[[], bool] = lambda: False,
+) -> Study:
+    """Play a study: arms of a scenario over seeds, in processes of their own, and return its results.
+
+    A run that is finished in the study's folder is not played again, so a study that was stopped or killed goes on
+    where it was.
+
+    Args:
+        source: a study file, a study's folder, a built-in study's name, a table as in a study file; or a scenario in
+            any of its forms, which needs `factors` or `arms` for more than one arm.
+        seeds: instead of the study's: how many, or which.
+        factors: instead of the study's factors or arms: values by key, which are crossed.
+        arms: likewise: keys and values by the arm's name.
+        set: changes of every arm: a table, or texts as after `--set`.
+        answer: keys of [answer].
+        budget: keys of [budget].
+        early: keys of [early].
+        out: the study's folder: new, empty, or a study's. By default a new one in `studies/`; for a study's folder as
+            source, that folder.
+        processes: how many runs are played at once; one a processor by default.
+        shard: "2/4" plays the second of four parts of the runs. Other processes play the others, with the same `out`.
+        observer: sees the progress.
+        stop_asked: called about once a second; if it returns True, the study stops and keeps all checkpoints.
+
+    Raises:
+        UserError: the study has a mistake, found before the first run; the message names the field and the fix.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> found = study("quadratic-two-clients", factors={"algorithm.kind": ["fedavg", "scaffold"]}, seeds=2,
+        ...               out=mkdtemp(), processes=1)
+        >>> found.arms, len(found.table())
+        (['fedavg', 'scaffold'], 4)
+    """
+    part = checked_shard(shard)
+    if processes is not None and (isinstance(processes, bool) or not isinstance(processes, int) or processes < 1):
+        raise UserError("processes", f"must be a whole number of at least 1, got {processes!r}")
+    changes = Changes(seeds, set, factors, arms, answer, budget, early)
+    options = read_study(source, changes)
+    plan = StudyPlan.of(options)
+    if out is None and isinstance(source, str | Path) and (Path(source) / "study.toml").is_file():
+        out = source
+    folder = StudyFolder.make(None if out is None else Path(out), options, now=datetime.now())
+    conductor = Conductor(plan, folder, observer or Quiet(), stop_asked)
+    complete = conductor.conduct(processes, part)
+    return Study(folder.path, plan, complete)
+
+
+def open_study(path: Path | str) -> Study:
+    """Read a study's folder, finished or not.
+
+    Raises:
+        RunFolderError: the folder is no study's.
+        ScenarioError: its study file has a mistake.
+    """
+    given: object = path
+    if not isinstance(given, str | Path):
+        raise RunFolderError("path", f"must be a study's folder, got {type(given).__name__}")
+    folder = StudyFolder.open(Path(path))
+    plan = StudyPlan.of(read_study(folder.path))
+    rows = read_rows(folder, plan.runs)
+    stopped = _stopped(plan, rows)
+    ended = (*FINISHED, FAILED)
+    complete = all(run.arm.name in stopped or rows.get(run.key, {}).get("state") in ended for run in plan.runs)
+    return Study(folder.path, plan, complete)
+
+
+def _stopped(plan: StudyPlan, rows: Mapping[str, Any]) -> dict[str, str]:
+    """Return why arms were dropped early, by name."""
+    measure = plan.measure(rows)
+    if plan.options.early.kind == "off" or measure is None or measure.better is None:
+        return {}
+    return standing(plan.options.early, plan.arms, plan.seeds, rows, measure).dropped

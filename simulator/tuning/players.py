@@ -1,0 +1,240 @@
+"""Plays the trials of a search: in this process, or several at once in processes of their own.
+
+This process alone talks to Optuna's storage. A process of its own is a child that gets jobs as lines of JSON and
+answers with values; it lives for many trials, so torch is imported once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from clients.core.errors import FedscapeError
+from simulator.engines.limits import processors
+from simulator.scenario.sections import Scenario, load_scenario, to_toml
+from simulator.tuning.measures import SeedResult
+from simulator.tuning.search import Proposal, Search
+from simulator.tuning.trial_runs import Job, Played, play
+
+END_SECONDS = 30.0
+"""Seconds in which a child must end after its last trial."""
+
+
+@dataclass(frozen=True)
+class Players:
+    """What all trials of a search have in common.
+
+    Attributes:
+        search: the trials.
+        seeds: the seeds of each.
+        runs: the folder of their runs.
+        measure: the key of the measure.
+        every: rounds between reports.
+        told: called with the number of each trial that ended.
+        stop_asked: called after each round; if it returns True, trials stop and are queued again.
+    """
+
+    search: Search
+    seeds: tuple[int, ...]
+    runs: Path
+    measure: str
+    every: int
+    told: Callable[[int], object]
+    stop_asked: Callable[[], bool]
+
+    def play_here(self) -> None:
+        """Play one trial after another in this process."""
+        while not self.stop_asked() and (proposal := self.search.next()) is not None:
+            trial = proposal.trial
+            try:
+                job = self._job(proposal, 1)
+                played = play(job, lambda step, value: self.search.report(trial, step, value), self.stop_asked)  # noqa: B023
+            except FedscapeError as error:
+                self.search.fail(trial, str(error))
+            except BaseException:
+                self.search.put_back(trial)
+                raise
+            else:
+                self._end(proposal, played)
+            self.told(trial.number)
+
+    def play_in(self, processes: int) -> None:
+        """Play several trials at once.
+
+        Raises:
+            FedscapeError: three trials in turn failed.
+        """
+        children: dict[Any, _Child] = {}
+        with selectors.DefaultSelector() as selector:
+            try:
+                while True:
+                    while len(children) < processes and not self.stop_asked():
+                        if (proposal := self.search.next()) is None:
+                            break
+                        child = _Child.started()
+                        children[child.output] = child
+                        selector.register(child.output, selectors.EVENT_READ)
+                        child.begin(proposal, self._job(proposal, processes))
+                    busy = [child for child in children.values() if child.proposal is not None]
+                    if not busy:
+                        return
+                    for key, _ in selector.select(timeout=0.2):
+                        child = children[key.fileobj]
+                        if not self._heard(child, processes):
+                            selector.unregister(child.output)
+                            del children[child.output]
+                            child.close()
+                    if self.stop_asked():
+                        for child in busy:
+                            child.stop()
+            finally:
+                for child in children.values():
+                    if child.proposal is not None:
+                        self.search.put_back(child.proposal.trial)
+                    child.close()
+
+    def _heard(self, child: _Child, processes: int) -> bool:
+        """Take a child's message; return False where the child is of no more use."""
+        proposal, message = child.proposal, child.message()
+        assert proposal is not None
+        if message is None:  # it was killed, such as by the system for its memory
+            child.proposal = None
+            self.search.fail(proposal.trial, f"its process ended ({child.ending()})")
+        elif message["kind"] == "value":
+            child.answer(self.search.report(proposal.trial, message["step"], message["value"]))
+            return True
+        elif message["kind"] == "failed":
+            child.proposal = None
+            self.search.fail(proposal.trial, message["words"])
+        else:
+            child.proposal = None
+            results = tuple(SeedResult(**result) for result in message["results"])
+            self._end(proposal, Played(results, message["is_whole"]))
+        self.told(proposal.trial.number)
+        if message is None or self.stop_asked() or (following := self.search.next()) is None:
+            return False
+        child.begin(following, self._job(following, processes))
+        return True
+
+    def _end(self, proposal: Proposal, played: Played) -> None:
+        """End a trial in the study; one that Ctrl-C stopped is queued again."""
+        if not played.is_whole and self.stop_asked():
+            self.search.put_back(proposal.trial)
+        else:
+            self.search.finish(proposal.trial, played)
+
+    def _job(self, proposal: Proposal, processes: int) -> Job:
+        scenarios = tuple(for_trial(proposal.scenario, seed, processes) for seed in self.seeds)
+        return Job(scenarios, self.runs, self.measure, self.every)
+
+
+def for_trial(scenario: Scenario, seed: int, processes: int) -> Scenario:
+    """Return the scenario of one run of a trial: without baselines, and with its share of the processor.
+
+    Args:
+        scenario: with the trial's values.
+        seed: the run's.
+        processes: trials that are played at once.
+    """
+    engine, evaluation = scenario.engine, replace(scenario.evaluation, baselines=False)
+    if processes > 1:
+        threads = engine.threads if engine.threads is not None else max(1, processors() // processes)
+        workers = engine.workers if engine.workers != "auto" else 1
+        engine = replace(engine, threads=threads, workers=workers)
+    return replace(scenario, engine=engine, evaluation=evaluation, run=replace(scenario.run, seed=seed))
+
+
+class _Child:
+    """A process that plays trials."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._input, self.output = process.stdin, process.stdout
+        self.proposal: Proposal | None = None
+        self._stopped = False
+
+    @classmethod
+    def started(cls) -> _Child:
+        """Start a process in a session of its own: Ctrl-C of the terminal reaches this process alone."""
+        root = Path(__file__).parents[2]
+        paths = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH", ""))))
+        return cls(
+            subprocess.Popen(
+                [sys.executable, "-m", "simulator.tuning.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        )
+
+    def begin(self, proposal: Proposal, job: Job) -> None:
+        """Send a trial's job."""
+        self.proposal = proposal
+        self._send(job_message(job))
+
+    def answer(self, goes_on: bool) -> None:
+        """Say whether the trial goes on."""
+        self._send({"kind": "answer", "goes_on": goes_on})
+
+    def stop(self) -> None:
+        """Have the trial stop after its round."""
+        if not self._stopped:
+            self._stopped = True
+            self._send({"kind": "stop"})
+
+    def message(self) -> dict[str, Any] | None:
+        """Return the next message; None where the process has ended."""
+        line = self.output.readline()
+        found: dict[str, Any] | None = json.loads(line) if line.endswith(b"\n") else None
+        return found
+
+    def ending(self) -> str:
+        """Return how the process ended."""
+        code = self._process.wait(END_SECONDS)
+        return f"signal {-code}" if code < 0 else f"code {code}"
+
+    def close(self) -> None:
+        """End the process: at once where it plays a trial."""
+        with suppress(BrokenPipeError):
+            self._input.close()
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.output.close()
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        with suppress(BrokenPipeError):  # it has ended, and the next message says so
+            self._input.write(json.dumps(message).encode() + b"\n")
+            self._input.flush()
+
+
+def job_message(job: Job) -> dict[str, Any]:
+    """Return a job as plain values."""
+    return {
+        "kind": "job",
+        "scenarios": [to_toml(scenario) for scenario in job.scenarios],
+        "names": [scenario.name for scenario in job.scenarios],
+        "runs": str(job.runs.resolve()),
+        "measure": job.measure,
+        "every": job.every,
+    }
+
+
+def job_of(message: Mapping[str, Any]) -> Job:
+    """Return the job in a message."""
+    scenarios = tuple(load_scenario(tomllib.loads(text)) for text in message["scenarios"])
+    return Job(scenarios, Path(message["runs"]), message["measure"], message["every"])
