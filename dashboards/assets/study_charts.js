@@ -8,6 +8,7 @@ const FORMATS = {
   seconds: known((value) => seconds(value)),
   share: known((value) => value.toFixed(3)),
 };
+const ruler = el("canvas").getContext("2d"); // measures texts
 const percent = (value) => `${number(100 * value, 3)}%`;
 const MOST_BANDS = 4; // arms with a band each
 const BEST = 6; // arms that are drawn at first where there are many

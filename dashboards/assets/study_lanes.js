@@ -120,7 +120,6 @@ function svgText(words, x, y, ink, weight, anchor = "middle") {
 }
 
 // A text cut to a width, measured as SVG draws it.
-const ruler = el("canvas").getContext("2d");
 function cutText(words, width) {
   ruler.font = `600 11.5px ${getComputedStyle(document.body).fontFamily}`;
   return cut(ruler, String(words), width);

@@ -4,12 +4,15 @@ const MOST_ARMS_RANKED = 60;
 
 // A chart with a named row for each entry; `names` from the top down.
 function rowsOption({ names, unit, format, font, width, across = {} }) {
-  const text = textStyle(font);
+  const text = textStyle(font),
+    room = Math.min(260, width * 0.36);
+  ruler.font = `12px ${font}`;
+  const lines = Math.max(...names.map((name) => Math.ceil((1.15 * ruler.measureText(name).width) / room)));
   return {
     animation: false,
     textStyle: { fontFamily: font },
     aria: { enabled: true },
-    height: names.length * 26 + 46,
+    height: names.length * Math.max(26, 14 * lines + 8) + 46,
     grid: { left: 4, right: 22, top: 6, bottom: 4, containLabel: true },
     xAxis: {
       type: "value",
@@ -28,7 +31,7 @@ function rowsOption({ names, unit, format, font, width, across = {} }) {
       data: names,
       axisTick: { show: false },
       axisLine: { onZero: false, lineStyle: { color: colour("line") } },
-      axisLabel: { ...text, interval: 0, width: Math.min(260, width * 0.36), overflow: "truncate" },
+      axisLabel: { ...text, interval: 0, width: room, overflow: "break", lineHeight: 14 },
     },
   };
 }
