@@ -87,10 +87,9 @@ def test_killed_study_ends_with_the_table_of_an_uninterrupted_one(
     for kill in range(KILLS):
         process, before = start(study, out), rounds_recorded(out)
         step = draws.randint(1, 25)
+        enough = before + step
         eventually(
-            lambda p=process, n=before + step: p.poll() is not None or rounds_recorded(out) >= n,
-            seconds=300,
-            pause=0.01,
+            lambda p=process, n=enough: p.poll() is not None or rounds_recorded(out) >= n, seconds=300, pause=0.01
         )
         time.sleep(draws.random() * 0.2)
         os.killpg(process.pid, signal.SIGKILL)
