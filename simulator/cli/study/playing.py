@@ -12,6 +12,7 @@ import typer
 from clients.core.errors import UserError
 from simulator.cli.builtin_files import set_keys
 from simulator.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 if TYPE_CHECKING:
     from simulator.cli.options import ScenarioOptions
@@ -99,8 +100,6 @@ def run_seeds(scenario: ScenarioOptions, sinks: SinkOptions, out: Path | None, s
 
 
 def _play(source: str | None, seeds: int | Sequence[int] | None, *, out: Path | None, **more: object) -> None:
-    from simulator.cli.running import two_step_interrupt, without_collections
-
     with without_collections():
         from simulator.cli.study.console import StudyConsole
         from simulator.tuning.tuned_study import study as play
