@@ -165,8 +165,8 @@ _HOME = {
     "study": "simulator.tuning.tuned_study",
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
-    "verify": "simulator.replay.verify",
     "tune": "simulator.tuning.tune",
+    "verify": "simulator.replay.verify",
     "weighted_mean": "server.algorithms.aggregation",
     "yogi": "server.algorithms.transforms",
 }
@@ -234,8 +234,8 @@ __all__ = [
     "study",
     "to_toml",
     "top_k",
-    "verify",
     "tune",
+    "verify",
     "weighted_mean",
     "yogi",
 ]
