@@ -141,7 +141,10 @@ class TrackerProcess:
     def kill(self) -> None:
         """End the process and those that it has started."""
         with suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
         self._process.wait()
 
     def _failure(self) -> str:
