@@ -54,10 +54,10 @@ class TunedArms:
         tuned = next(iter(self.arms.values()), None)
         if tuned is None:
             return []
-        seeds = listed(map(str, self.seeds), 10)
+        seeds, word = listed(map(str, self.seeds), 10), "seeds" if len(self.seeds) > 1 else "seed"
         found = [
             f"Each of {count(len(self.arms), 'arm')} was tuned with {count(self.trials, 'trial')} of "
-            f"{count(len(self.seeds), 'run')} ({'seeds' if len(self.seeds) > 1 else 'seed'} {seeds}), by the median of the "
+            f"{count(len(self.seeds), 'run')} ({word} {seeds}), by the median of the "
             f"{measure_of(tuned.measure).spoken}. The comparison has other seeds."
         ]
         if self.untuned:
