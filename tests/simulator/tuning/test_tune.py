@@ -58,15 +58,6 @@ def test_first_trial_has_the_scenarios_own_values(tmp_path: Path) -> None:
     assert len({trial.values["local.local_lr"] for trial in done.found.trials}) == 3
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "qmc"])
-def test_equal_tunings_propose_equal_values(sampler: str, tmp_path: Path) -> None:
-    found = [
-        values_of(tuned(tmp_path / name, "local_lr=log:0.001:0.4", sampler=sampler, trials=12)) for name in ("a", "b")
-    ]
-    assert found[0] == found[1]
-    assert len({trial[3]["local.local_lr"] for trial in found[0]}) == 12
-
-
 def stopping_after(calls: int) -> Callable[[], bool]:
     left = iter(range(calls))
     return lambda: next(left, None) is None
