@@ -99,7 +99,8 @@ def test_flatness_and_importance_are_those_of_the_planted_score(tmp_path: Path) 
     assert tuned.as_good == len(good) > 3
     assert rate.low == min(row.values["local.local_lr"] for row in good)
     assert rate.high == max(row.values["local.local_lr"] for row in good)
-    assert 0.04 < float(rate.low or 0) < 0.1 < float(rate.high or 0) < 0.25
+    width = 1.3 * (tuned.value or 0.0) - 1  # of the planted score in powers of ten
+    assert 10 ** (-1 - width) <= (rate.low or 0.0) < 0.1 < (rate.high or 0.0) <= 10 ** (-1 + width)
     assert rate.importance is not None
     assert epochs.importance is not None
     assert rate.importance > epochs.importance
