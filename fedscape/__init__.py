@@ -37,6 +37,9 @@ and test it with `fedscape.testing`.
 continues an interrupted run, and `fs.open_run(path)` reads a finished one: `.verdict`, `.rounds` and `.clients`
 (`["client_drift"]`: one value for each client in each round), all as NumPy arrays by name.
 
+`fs.branch(path, round=20, sets=[...])` starts a run from a kept checkpoint of another one. `fs.verify(path)` plays a
+recorded run again and compares it with its record. `fs.bisect(a, b)` finds the first round in which two runs differ.
+
 `fs.simulate(scenario, observers=[mine])` calls your own observers in each round; `snapshot_taken(snapshot)` gets an
 `fs.Snapshot` with a copy of the model.
 """
@@ -84,16 +87,21 @@ if TYPE_CHECKING:
     from server.record.client_rows import ClientRows
     from server.record.round_table import RoundTable
     from server.rounds.observers import Snapshot
+    from simulator.replay.bisect import Bisection, bisect
+    from simulator.replay.branch import branch
+    from simulator.replay.verify import Verification, verify
     from simulator.runs.describing import describe_data, population
     from simulator.runs.record import Record, open_run
     from simulator.runs.run import Run, resume, simulate
     from simulator.scenario.sections import Scenario, load_scenario, to_toml
     from simulator.scenario.sources import builtin_names
+    from simulator.tuning.tune import Tuning, tune
 
 _HOME = {
     "Aggregate": "server.algorithms.transforms",
     "Aggregation": "server.algorithms.aggregation",
     "Algorithm": "server.algorithms.algorithm",
+    "Bisection": "simulator.replay.bisect",
     "ClientFacts": "server.algorithms.aggregation",
     "ClientRows": "server.record.client_rows",
     "CohortData": "clients.core.examples",
@@ -118,12 +126,16 @@ _HOME = {
     "Snapshot": "server.rounds.observers",
     "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
+    "Tuning": "simulator.tuning.tune",
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
     "Verdict": "server.convergence.verdict",
+    "Verification": "simulator.replay.verify",
     "adagrad": "server.algorithms.transforms",
     "adam": "server.algorithms.transforms",
     "arrays": "clients.sources.pooled_arrays",
+    "bisect": "simulator.replay.bisect",
+    "branch": "simulator.replay.branch",
     "builtin_names": "simulator.scenario.sources",
     "chain": "server.algorithms.transforms",
     "clip_norm": "server.algorithms.transforms",
@@ -143,6 +155,8 @@ _HOME = {
     "simulate": "simulator.runs.run",
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
+    "verify": "simulator.replay.verify",
+    "tune": "simulator.tuning.tune",
     "weighted_mean": "server.algorithms.aggregation",
     "yogi": "server.algorithms.transforms",
 }
@@ -152,6 +166,7 @@ __all__ = [
     "Aggregate",
     "Aggregation",
     "Algorithm",
+    "Bisection",
     "ClientFacts",
     "ClientRows",
     "CohortData",
@@ -176,12 +191,16 @@ __all__ = [
     "Snapshot",
     "StepContext",
     "StrategyError",
+    "Tuning",
     "Uplink",
     "UserError",
     "Verdict",
+    "Verification",
     "adagrad",
     "adam",
     "arrays",
+    "bisect",
+    "branch",
     "builtin_names",
     "chain",
     "clip_norm",
@@ -201,6 +220,8 @@ __all__ = [
     "simulate",
     "to_toml",
     "top_k",
+    "verify",
+    "tune",
     "weighted_mean",
     "yogi",
 ]

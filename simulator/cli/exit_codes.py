@@ -2,6 +2,12 @@
 
 EXIT_OK = 0
 """Every complete run, also one that diverges."""
+EXIT_FAILED = 1
+"""A study in which a run failed; its table says which."""
+EXIT_DIFFERENT = 1
+"""`verify` and `bisect`: a round differs."""
+EXIT_NOT_HERE = 3
+"""`verify`: the environment is another one, and the numbers agree within a tolerance."""
 EXIT_MISTAKE = 2
 """The user's mistake; one line on standard error names it."""
 EXIT_INTERRUPTED = 130
