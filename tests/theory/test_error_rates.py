@@ -56,6 +56,7 @@ def test_pilot_of_many_pairs_gives_the_true_number() -> None:
     assert abs(found - right) <= 2
 
 
+@pytest.mark.slow
 def test_holm_keeps_the_rate_of_families() -> None:
     """Seven arms against one, which they share: at least one false difference in at most 5% of studies."""
     rng, arms, n, studies = np.random.default_rng(0), 7, 10, 400
