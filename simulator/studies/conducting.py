@@ -84,15 +84,15 @@ def share_of(runs: Sequence[PlannedRun], shard: tuple[int, int]) -> list[Planned
     return [run for run in runs if run.key in mine]
 
 
-def packing(runs: Sequence[PlannedRun], processes: int | None) -> tuple[int, int]:
+def packing(runs: Sequence[PlannedRun], processes: int | None, cores: int) -> tuple[int, int]:
     """Return how many processes play, and the threads of each: together as many as the processors.
 
     Args:
         runs: that are to be played.
         processes: as the user wants them; None for one a processor, at most the runs.
+        cores: processors of this process.
     """
     workers = max((w for run in runs if (w := run.arm.scenario.engine.workers) != "auto"), default=1)
-    cores = processors()
     most = max(1, len({run.key for run in runs}))
     count = min(processes if processes is not None else max(1, cores // workers), most)
     return count, max(1, cores // (count * workers))
@@ -139,7 +139,7 @@ class Conductor:
             if row is not None and is_finished(self.folder, run.key, row):
                 queue.finished(run, row["seconds"])
                 self.observer.run_ended(run, row, again=True)
-        count, threads = packing(list(queue.waiting.values()), processes)
+        count, threads = packing(list(queue.waiting.values()), processes, processors())
         self.observer.study_started(self.plan, self.folder, count, threads)
         self._settle()
         self.write()
