@@ -99,7 +99,11 @@ if TYPE_CHECKING:
     from simulator.runs.run import Run, resume, simulate
     from simulator.scenario.sections import Scenario, load_scenario, to_toml
     from simulator.scenario.sources import builtin_names
+<<<<<<< HEAD
     from simulator.studies.study import Study, open_study, study
+=======
+    from simulator.tuning.tune import Tuning, tune
+>>>>>>> study
 
 _HOME = {
     "Aggregate": "server.algorithms.transforms",
@@ -131,7 +135,11 @@ _HOME = {
     "Snapshot": "server.rounds.observers",
     "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
+<<<<<<< HEAD
     "Study": "simulator.studies.study",
+=======
+    "Tuning": "simulator.tuning.tune",
+>>>>>>> study
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
     "Verdict": "server.convergence.verdict",
@@ -163,6 +171,7 @@ _HOME = {
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
     "verify": "simulator.replay.verify",
+    "tune": "simulator.tuning.tune",
     "weighted_mean": "server.algorithms.aggregation",
     "yogi": "server.algorithms.transforms",
 }
@@ -198,7 +207,11 @@ __all__ = [
     "Snapshot",
     "StepContext",
     "StrategyError",
+<<<<<<< HEAD
     "Study",
+=======
+    "Tuning",
+>>>>>>> study
     "Uplink",
     "UserError",
     "Verdict",
@@ -230,6 +243,7 @@ __all__ = [
     "to_toml",
     "top_k",
     "verify",
+    "tune",
     "weighted_mean",
     "yogi",
 ]

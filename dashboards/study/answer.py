@@ -14,7 +14,7 @@ from dashboards.statistics.wording import change, interval, p_value
 from dashboards.study.ranking import ranked_words
 from dashboards.study.study_data import StudyData, value_of
 
-MOST_SENTENCES = 8
+MOST_SENTENCES = 4
 MOST_OTHER_PAIRS = 8
 """Pairs whose other measures are compared."""
 
@@ -121,7 +121,7 @@ def stated_words(comparisons: Sequence[Comparison]) -> str:
     ratios = {one.stated for one in comparisons if one.scale == "ratio" and one.needed is not None}
     if len(ratios) == 1 and all(one.scale == "ratio" for one in comparisons if one.needed is not None):
         return f"a difference of {100 * ratios.pop():.3g}%"
-    return "a tenth of the first arm's mean, or 0.01 of a share"
+    return "a difference of a tenth of the first arm's mean, or of 0.01 of a share"
 
 
 def ended_of(data: StudyData, measure: Measure) -> int:

@@ -8,6 +8,7 @@ The page loads nothing from the network. Links to the runs' reports are relative
 from __future__ import annotations
 
 import html
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class StudyPage:
         """Write the page from the study's table, facts and runs.
 
         Args:
-            out: the file; by default `study.html` in the study's folder. Links to reports work from that folder alone.
+            out: the file; by default `study.html` in the study's folder.
 
         Returns:
             The file.
@@ -54,7 +55,9 @@ class StudyPage:
                 raise UserError("out", f"must end in .html, got {out.name!r}", fix=fix)
         file = out or self._folder / PAGE
         refuse_others(file, MARK)
-        page = study_page(study_view(read_study_data(self._folder), self._reader)).encode()
+        inside = file.resolve().parent == self._folder.resolve()
+        place = "" if inside else f"{os.path.relpath(self._folder.resolve(), file.resolve().parent)}/"
+        page = study_page(study_view(read_study_data(self._folder), self._reader, place)).encode()
         with whole_file(file, fix=OTHER_OUT) as handle:
             handle.write(page)
         sync_folder(file.parent)

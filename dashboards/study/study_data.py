@@ -22,7 +22,7 @@ from dashboards.report.compared_measures import MEASURES, Measure
 from dashboards.report.formats import is_number
 from server.record.checked.regular_files import open_regular
 
-TABLE, FACTS, PAGE, RUNS = "study.parquet", "study.json", "study.html", "runs"
+FILE, TABLE, FACTS, PAGE = "study.toml", "study.parquet", "study.json", "study.html"
 OWN = ("arm", "seed", "run", "key", "state", "verdict", "rounds", "seconds")
 """Columns that are no factor and no measure."""
 NEEDED = ("arm", "seed", "run", "state")
@@ -114,7 +114,7 @@ class StudyData:
 
 def is_study(path: Path) -> bool:
     """Return whether a folder is a study's."""
-    return (path / TABLE).is_file()
+    return (path / TABLE).is_file() or (path / FILE).is_file()
 
 
 def read_study_data(path: Path) -> StudyData:
@@ -128,8 +128,8 @@ def read_study_data(path: Path) -> StudyData:
 
     file = path / TABLE
     if not file.is_file():
-        fix = "A study's folder is made by `fedscape study`."
-        raise RunFolderError(str(path), f"is not a study's folder: it has no {TABLE}", fix=fix)
+        what = "has no table yet" if is_study(path) else f"is not a study's folder: it has no {TABLE}"
+        raise RunFolderError(str(path), what, fix="`fedscape study` writes the table as runs end.")
     try:
         with open_regular(file, most=LARGEST_TABLE, inside=path) as handle:
             rows = pq.read_table(pa.BufferReader(handle.read())).to_pylist()

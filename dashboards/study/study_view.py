@@ -23,15 +23,16 @@ PARTS = {"data": "data", "partition": "partition", "faults": "faults", "drifts":
          "model": "initial model", "batches": "batches"}  # fmt: skip
 """What arms may share for a seed, in words."""
 MOST_NAMED = 6
-"""Runs that a notice names."""
+"""Runs or pairs that a sentence names."""
 
 
-def study_view(data: StudyData, reader: CurveReader | None = None) -> dict[str, Any]:
+def study_view(data: StudyData, reader: CurveReader | None = None, place: str = "") -> dict[str, Any]:
     """Return everything that a study's page shows.
 
     Args:
         data: the study.
         reader: reads the runs' curves; the same one for a study whose page is written again and again.
+        place: the study's folder as the page's links name it, with a slash at its end; empty for a page inside it.
     """
     reader = reader or CurveReader()
     ranked = rankings(data)
@@ -60,7 +61,7 @@ def study_view(data: StudyData, reader: CurveReader | None = None) -> dict[str, 
         "interactions": interactions_view(data),
         "shared": _shared(data),
         "tuning": tuning_view(facts.get("tuning")),
-        "runs": [_run(data, row) for row in data.rows],
+        "runs": [_run(data, row, place) for row in data.rows],
         "values": {m.key: [_short(value_of(row, m)[0]) for row in data.rows] for m in data.measures},
         "bounds": {m.key: _missed(data, m) for m in data.measures if any(_missed(data, m))},
     }  # fmt: skip
@@ -127,9 +128,9 @@ def _factors(data: StudyData) -> list[dict[str, Any]]:
 
 
 def _shared(data: StudyData) -> list[dict[str, Any]]:
-    """Return what the arms of each pair share for a seed, and what differs."""
+    """Return what the arms of pairs share for a seed and what differs, with the pairs of which it holds, in words."""
     listed = data.facts.get("shared")
-    found = []
+    groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
     for one in listed if isinstance(listed, list) else ():
         arms, parts = (one.get("arms"), one.get("parts")) if isinstance(one, Mapping) else (None, None)
         if isinstance(arms, list) and len(arms) == 2 and isinstance(parts, Mapping):
@@ -137,7 +138,12 @@ def _shared(data: StudyData) -> list[dict[str, Any]]:
             names = {True: [], False: []}  # type: dict[bool, list[str]]
             for part, is_shared in parts.items():
                 names[bool(is_shared)].append(PARTS.get(part, str(part)))
-            found.append({"first": first, "second": second, "shared": names[True], "differ": names[False]})
+            groups.setdefault((tuple(names[True]), tuple(names[False])), []).append(f"{second} and {first}")
+    found = []
+    for (shared, differ), pairs in groups.items():
+        more = f"; and {len(pairs) - MOST_NAMED:,} more" if len(pairs) > MOST_NAMED else ""
+        named = "every pair" if len(groups) == 1 and len(pairs) > 1 else "; ".join(pairs[:MOST_NAMED]) + more
+        found.append({"pairs": named, "shared": list(shared), "differ": list(differ)})
     return found
 
 
@@ -156,7 +162,7 @@ def _own_notes(data: StudyData) -> list[str]:
     return found
 
 
-def _run(data: StudyData, row: Mapping[str, Any]) -> dict[str, Any]:
+def _run(data: StudyData, row: Mapping[str, Any], place: str) -> dict[str, Any]:
     folder = data.folder_of(row)
     has_page = folder is not None and (folder / "report.html").is_file()
     rounds, seconds = row.get("rounds"), row.get("seconds")
@@ -167,7 +173,7 @@ def _run(data: StudyData, row: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": str(row.get("verdict") or ""),
         "rounds": int(rounds) if is_number(rounds) and row["state"] in ENDED else None,
         "seconds": _short(seconds) if is_number(seconds) and row["state"] in ENDED else None,
-        "href": f"{quote(str(row['run']))}/report.html" if has_page else "",
+        "href": quote(f"{place}{row['run']}/report.html") if has_page else "",
     }
 
 

@@ -39,8 +39,8 @@ def _curve(values: list[tuple[float | None, bool]]) -> dict[str, Any] | None:
         return None
     times, hits = np.array([value for value, _ in pairs], np.float64), np.array([hit for _, hit in pairs], np.bool_)
     curve = survival_curve(times, hits)
-    kept = np.unique(np.linspace(0, len(curve.times) - 1, MOST_STEPS).round().astype(int)) if len(curve.times) else []
-    steps = [int(i) for i in kept]
+    known = len(curve.times)
+    steps = sorted({round(i) for i in np.linspace(0, known - 1, min(known, MOST_STEPS))})
     end = [] if not hits.size or curve.last in curve.times else [curve.last]
 
     def column(shares: Any, first: float | None) -> list[float | None]:

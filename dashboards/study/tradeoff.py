@@ -25,7 +25,7 @@ def tradeoff_view(data: StudyData) -> list[dict[str, Any]]:
         its target counts at its bound. Costs that are equal in all runs are left out.
     """
     found = []
-    costs = [m for m in data.measures if m.key in COSTS and _varies(data, m)]
+    costs = sorted((m for m in data.measures if m.key in COSTS and _varies(data, m)), key=lambda m: COSTS.index(m.key))
     scores = [m for m in data.measures if m.key not in COSTS and m.better is not None]
     for cost in costs:
         for score in scores:

@@ -279,6 +279,10 @@ def study(
     folder = StudyFolder.make(None if out is None else Path(out), options, now=datetime.now())
     conductor = Conductor(plan, folder, observer or Quiet(), stop_asked)
     complete = conductor.conduct(processes, part)
+    from dashboards.study.page import write_study_page  # it imports torch, for which no run waits
+
+    with folder.locked("page"):
+        write_study_page(folder.path)
     return Study(folder.path, plan, complete)
 
 

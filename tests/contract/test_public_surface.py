@@ -46,7 +46,11 @@ PUBLIC = [
     "Snapshot",
     "StepContext",
     "StrategyError",
+<<<<<<< HEAD
     "Study",
+=======
+    "Tuning",
+>>>>>>> study
     "Uplink",
     "UserError",
     "Verdict",
@@ -78,6 +82,7 @@ PUBLIC = [
     "to_toml",
     "top_k",
     "verify",
+    "tune",
     "weighted_mean",
     "yogi",
 ]
