@@ -99,11 +99,8 @@ if TYPE_CHECKING:
     from simulator.runs.run import Run, resume, simulate
     from simulator.scenario.sections import Scenario, load_scenario, to_toml
     from simulator.scenario.sources import builtin_names
-<<<<<<< HEAD
     from simulator.studies.study import Study, open_study, study
-=======
     from simulator.tuning.tune import Tuning, tune
->>>>>>> study
 
 _HOME = {
     "Aggregate": "server.algorithms.transforms",
@@ -135,11 +132,8 @@ _HOME = {
     "Snapshot": "server.rounds.observers",
     "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
-<<<<<<< HEAD
     "Study": "simulator.studies.study",
-=======
     "Tuning": "simulator.tuning.tune",
->>>>>>> study
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
     "Verdict": "server.convergence.verdict",
@@ -207,11 +201,8 @@ __all__ = [
     "Snapshot",
     "StepContext",
     "StrategyError",
-<<<<<<< HEAD
     "Study",
-=======
     "Tuning",
->>>>>>> study
     "Uplink",
     "UserError",
     "Verdict",
@@ -242,8 +233,8 @@ __all__ = [
     "study",
     "to_toml",
     "top_k",
-    "verify",
     "tune",
+    "verify",
     "weighted_mean",
     "yogi",
 ]

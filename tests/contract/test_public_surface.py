@@ -46,11 +46,8 @@ PUBLIC = [
     "Snapshot",
     "StepContext",
     "StrategyError",
-<<<<<<< HEAD
     "Study",
-=======
     "Tuning",
->>>>>>> study
     "Uplink",
     "UserError",
     "Verdict",
