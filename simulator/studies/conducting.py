@@ -19,8 +19,8 @@ from simulator.studies.processes.pool import Pool
 from simulator.studies.queue import Queue
 from simulator.studies.rows import BUSY, FAILED, FINISHED, INTERRUPTED, frame, is_finished, read_rows, write_table
 
-TABLE_SECONDS = 5.0
-"""Between two writes of the table."""
+TABLE_SECONDS, TABLE_SHARE = 5.0, 0.05
+"""The least seconds between two writes of the table, and the largest share of the time that they take."""
 LOOK_SECONDS = 2.0
 """Between two looks at runs that another process plays."""
 
@@ -121,7 +121,7 @@ class Conductor:
     _shares: dict[str, tuple[PlannedRun, float]] = field(default_factory=dict)
     _elsewhere: dict[str, PlannedRun] = field(default_factory=dict)
     _stops: bool = False
-    _written: float = 0.0
+    _write_at: float = 0.0
     _looked: float = 0.0
     _standing: Standing | None = None
 
@@ -148,7 +148,7 @@ class Conductor:
         pool = Pool(self.folder.path.resolve(), self.folder.log, count)
         at_once = True
         try:
-            self._play(pool, queue, threads, len(dict.fromkeys(run.key for run in mine)))
+            self._play(pool, queue, threads, {run.key for run in mine})
             at_once = False
         finally:
             pool.close(at_once=at_once)
@@ -158,15 +158,17 @@ class Conductor:
 
     def write(self) -> None:
         """Write the table, with the rows that other processes have written too."""
+        began = time.monotonic()
         with self.folder.locked("table"):
             rows = read_rows(self.folder, self.plan.runs) | {k: r for k, r in self.rows.items() if r["state"] == FAILED}
             self.rows = rows
             table = frame(self.plan.runs, rows, stopped=self.stopped, running=list(self._shares))
             write_table(self.folder, table)
             self.plan.write_facts(self.folder, self.stopped)
-        self._written = time.monotonic()
+        now = time.monotonic()
+        self._write_at = now + max(TABLE_SECONDS, (now - began) / TABLE_SHARE)
 
-    def _play(self, pool: Pool, queue: Queue, threads: int, total: int) -> None:
+    def _play(self, pool: Pool, queue: Queue, threads: int, mine: set[str]) -> None:
         """Give runs to idle processes until none is left."""
         began = time.monotonic()
         while True:
@@ -182,10 +184,10 @@ class Conductor:
                 return
             for job, message in pool.wait(0.5):
                 self._hear(queue, job, message)
-            done = sum(row["state"] in (*FINISHED, FAILED) for row in self.rows.values())
+            done = sum(row["state"] in (*FINISHED, FAILED) for key, row in self.rows.items() if key in mine)
             left = queue.left(self._shares, len(pool.playing))
-            self.observer.progress(Progress(done, total, self._shares, len(self._elsewhere), left, self.rows))
-            if time.monotonic() - self._written >= TABLE_SECONDS:
+            self.observer.progress(Progress(done, len(mine), self._shares, len(self._elsewhere), left, self.rows))
+            if time.monotonic() >= self._write_at:
                 self.write()
 
     def _give(self, pool: Pool, queue: Queue, threads: int) -> None:
