@@ -99,8 +99,9 @@ if TYPE_CHECKING:
     from simulator.runs.run import Run, resume, simulate
     from simulator.scenario.sections import Scenario, load_scenario, to_toml
     from simulator.scenario.sources import builtin_names
-    from simulator.studies.study import Study, open_study, study
+    from simulator.studies.study import Study, open_study
     from simulator.tuning.tune import Tuning, tune
+    from simulator.tuning.tuned_study import study
 
 _HOME = {
     "Aggregate": "server.algorithms.transforms",
@@ -161,7 +162,7 @@ _HOME = {
     "resume": "simulator.runs.run",
     "sgd": "server.algorithms.transforms",
     "simulate": "simulator.runs.run",
-    "study": "simulator.studies.study",
+    "study": "simulator.tuning.tuned_study",
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
     "verify": "simulator.replay.verify",
