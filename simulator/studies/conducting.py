@@ -13,8 +13,8 @@ from simulator.scenario.sections import to_toml
 from simulator.studies.arms import PlannedRun
 from simulator.studies.early import Standing, standing
 from simulator.studies.folder import StudyFolder
-from simulator.studies.job import Job
 from simulator.studies.plan import StudyPlan
+from simulator.studies.processes.messages import Job
 from simulator.studies.processes.pool import Pool
 from simulator.studies.queue import Queue
 from simulator.studies.rows import BUSY, FAILED, FINISHED, INTERRUPTED, frame, is_finished, read_rows, write_table

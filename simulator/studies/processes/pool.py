@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.core.errors import UserError
-from simulator.studies.job import Job
+from simulator.studies.processes.messages import Job
 
 _START = """
 import sys
