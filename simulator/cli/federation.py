@@ -18,8 +18,8 @@ from clients.core.shown.text import printable
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
 from simulator.cli.options import ScenarioOptions
 from simulator.cli.pages import say_report
-from simulator.cli.running import two_step_interrupt, without_collections
 from simulator.cli.sinks import SinkOptions, sinks_of
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import typer
 from clients.core.errors import UserError
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
 from simulator.cli.options import ScenarioOptions
-from simulator.cli.running import two_step_interrupt, without_collections
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 if TYPE_CHECKING:
     from simulator.tuning.tune import Tuning
