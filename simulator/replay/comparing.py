@@ -118,5 +118,5 @@ def _rows(columns: Mapping[str, Array]) -> dict[int, dict[str, str]]:
             continue
         for client, value in zip(columns["client"].tolist(), np.asarray(values).tolist(), strict=True):
             if value is not None and value == value:
-                found[client][name] = value.hex() if isinstance(value, float) else str(value)
+                found[client][name] = float(value).hex() if isinstance(value, int | float) else str(value)
     return found
