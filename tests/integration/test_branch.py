@@ -199,7 +199,7 @@ REFUSED = {
     "partition.clients=9": f"partition.clients: {LATE}: the rounds before were played with other clients. Run it",
     "partition.kind=iid": f"partition.kind: {LATE}",
     "model.hidden=[8]": f"model.hidden: {LATE}: the parameters of a round belong to one model. Run it",
-    "features.normalise=per_client": f"features.normalise: {LATE}",
+    "features.bins=8": f"features.bins: {LATE}",
     "run.seed=5": f"run.seed: {LATE}: the rounds before drew other random numbers. Run it from the start",
     "run.dtype=float64": f"run.dtype: {LATE}",
     "run.rounds=3": "run.rounds: must be more than 3, the round that the branch starts from, got 3. Set run.rounds=13",
