@@ -1,4 +1,30 @@
-// Bars of clients: named ones where they are few.
+// Axes of plain charts, and bars of clients: named ones where they are few.
+
+function plainAxes(font, across, up) {
+  const text = textStyle(font);
+  return {
+    animation: false,
+    textStyle: { fontFamily: font },
+    aria: { enabled: true },
+    grid: { left: 4, right: 16, top: 12, bottom: 4, containLabel: true },
+    xAxis: {
+      type: "value",
+      axisLabel: { ...text, hideOverlap: true },
+      axisTick: { show: false },
+      axisLine: { onZero: false, lineStyle: { color: colour("line") } },
+      splitLine: { show: false },
+      ...across,
+    },
+    yAxis: {
+      type: "value",
+      axisLine: { show: false, onZero: false },
+      axisTick: { show: false },
+      axisLabel: { ...text, formatter: (value) => number(value) },
+      splitLine: { lineStyle: { color: colour("grid") } },
+      ...up,
+    },
+  };
+}
 
 // As many clients as have a bar each with its name.
 const MOST_NAMED = 40;

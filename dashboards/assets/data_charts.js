@@ -1,31 +1,5 @@
 // Charts of the clients' data: sizes, distances from all clients, shares changed by faults, places.
 
-function plainAxes(font, across, up) {
-  const text = textStyle(font);
-  return {
-    animation: false,
-    textStyle: { fontFamily: font },
-    aria: { enabled: true },
-    grid: { left: 4, right: 16, top: 12, bottom: 4, containLabel: true },
-    xAxis: {
-      type: "value",
-      axisLabel: { ...text, hideOverlap: true },
-      axisTick: { show: false },
-      axisLine: { onZero: false, lineStyle: { color: colour("line") } },
-      splitLine: { show: false },
-      ...across,
-    },
-    yAxis: {
-      type: "value",
-      axisLine: { show: false, onZero: false },
-      axisTick: { show: false },
-      axisLabel: { ...text, formatter: (value) => number(value) },
-      splitLine: { lineStyle: { color: colour("grid") } },
-      ...up,
-    },
-  };
-}
-
 // Number of clients by number of examples: one bar per bin.
 function histogramOption({ edges, counts }, font) {
   const whole = edges.every((edge, bin) => !bin || edge === edges[bin - 1] + 1);

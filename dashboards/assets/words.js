@@ -125,9 +125,12 @@ function comparedOf({ views, labels, compare, group }) {
       el(
         "p",
         { class: "help" },
-        `Pairs of runs with the same seed (${pair.seeds.join(", ")}): the mean difference and Student's 95% interval for it.`,
+        `${pair.seeds.length === 1 ? "One pair" : "Pairs"} of runs with the same seed (${listed(pair.seeds, 20, "seeds")})${
+          pair.columns.includes("p") ? ": the mean change, Student's 95% interval for it, and its p" : ""
+        }.`,
       ),
-      plainTable(["measure", "mean difference", "95% interval", "direction", "pairs"], pair.rows, "pairs"),
+      pair.marks.length ? el("p", { class: "help marks" }, `Not shared by the pairs: ${pair.marks.join("; ")}.`) : null,
+      plainTable(pair.columns, pair.rows, "pairs"),
     ),
   );
   return [

@@ -8,16 +8,17 @@ from dashboards.grafana.convergence import COLUMNS, FOCUSED
 from dashboards.grafana.frame import Row, runs_dashboard
 from dashboards.grafana.panels import trend_panel
 from dashboards.grafana.parts import Query
-from dashboards.grafana.promql import a_run, last, runs
+from dashboards.grafana.promql import a_run, last, over_seeds, runs
 from dashboards.grafana.tables import against_panel, table_panel
 
 
 def compare_runs() -> board.Dashboard:
     """Return the dashboard."""
     why = (
-        "The selected runs overlaid: loss, score and drift by round, bytes and simulated time, and a table of results."
+        "The selected runs overlaid: loss, score and drift by round, bytes and simulated time, a table of results, and "
+        "medians over seeds."
     )
-    rows = [_by_round(), _by_cost(), _final(), _cost()]
+    rows = [_by_round(), _by_cost(), _final(), _over_seeds(), _cost()]
     return runs_dashboard("fedscape-compare-runs", "Compare runs", why, rows, focus=False, annotated=False)
 
 
@@ -82,6 +83,47 @@ def _final() -> Row:
         "none. Click a run to see its details."
     )
     return Row("Results", (table_panel("Final results", why, queries, renamed=COLUMNS, links=FOCUSED, height=12),))
+
+
+def _over_seeds() -> Row:
+    x, group = runs("round"), "{{algorithm}} · {{scenario}}"
+    loss, score = runs("loss", split="validation"), runs("accuracy_ratio", split="validation")
+
+    def spread(selector: str) -> list[Query]:
+        info = runs("run_info")
+        return [Query(over_seeds(level, selector, info), f"{group} {level:.0%}") for level in (0.1, 0.9)]
+
+    def final(level: float, metric: str, heading: str, unit: str = "", decimals: int | None = None) -> Query:
+        return Query(over_seeds(level, last(runs(metric)), last(runs("run_info"))), heading, unit, decimals)
+
+    why = (
+        "Runs with the same scenario and algorithm are one row, whatever their seeds and other keys: choose runs above "
+        "so that they differ in their seeds alone. A study's own page pairs runs by seed and counts runs that missed "
+        "their target; these quantiles leave them out."
+    )
+    table = [
+        Query(f"count by (scenario, algorithm) ({last(runs('run_info'))})", "Runs"),
+        final(0.5, "test_accuracy_ratio", "Test accuracy, median", "percentunit", 1),
+        final(0.1, "test_accuracy_ratio", "Test accuracy, 10%", "percentunit", 1),
+        final(0.9, "test_accuracy_ratio", "Test accuracy, 90%", "percentunit", 1),
+        final(0.5, "test_error", "Test error, median", decimals=4),
+        final(0.5, "target_rounds", "Rounds to target, median", decimals=1),
+        final(0.1, "target_rounds", "Rounds to target, 10%", decimals=1),
+        final(0.9, "target_rounds", "Rounds to target, 90%", decimals=1),
+        final(0.5, "target_bytes", "Bytes to target, median", "bytes"),
+        final(0.5, "target_simulated_seconds", "Time to target, median", "s"),
+    ]
+    median = "Median over the runs with the same scenario and algorithm, such as the seeds of a study."
+    ends = "10% and 90% of the runs with the same scenario and algorithm."
+    return Row("Over seeds", (
+        trend_panel("Validation loss, median", median, [Query(over_seeds(0.5, loss, runs("run_info")), group)], x=x),
+        trend_panel("Validation accuracy, median", median, [Query(over_seeds(0.5, score, runs("run_info")), group)],
+                    x=x, unit="percentunit"),
+        trend_panel("Validation loss, 10% and 90%", ends, spread(loss), x=x),
+        trend_panel("Validation accuracy, 10% and 90%", ends, spread(score), x=x, unit="percentunit"),
+        table_panel("Results over seeds", why, table, key="algorithm", renamed={"scenario": "Scenario", "algorithm":
+                    "Algorithm"}, height=8),
+    ))  # fmt: skip
 
 
 def _cost() -> Row:

@@ -56,6 +56,23 @@ def a_run(expression: str) -> str:
     return f"max by (run_id) ({expression})"
 
 
+def over_seeds(level: float, value: str, info: str) -> str:
+    """Return a quantile over the runs of each scenario and algorithm.
+
+    Args:
+        level: 0 to 1; 0.5 is the median.
+        value: a selector, or `last` of one.
+        info: a selector of `run_info`, or `last` of one, which has the labels of the groups.
+
+    Example:
+        >>> over_seeds(0.5, "a", "b").partition(" * ")[0]
+        'quantile by (scenario, algorithm) (0.5, max by (run_id) (a)'
+    """
+    labels = f"max by (run_id, scenario, algorithm) ({info})"
+    joined = f"{a_run(value)} * on (run_id) group_left (scenario, algorithm) {labels}"
+    return f"quantile by (scenario, algorithm) ({level:g}, {joined})"
+
+
 def this_round(selector: str) -> str:
     """Return the increase of a sum over rounds in this round; the whole sum in its first round.
 

@@ -85,7 +85,9 @@ def arm_names(scenarios: Sequence[Flat]) -> list[str]:
     """
     differ = differing_keys(scenarios)
     sections = {name: _sections(name, scenarios, differ) for name in NAMED}
-    plain = sorted((key for key in differ if key.partition(".")[0] not in NAMED), key=lambda key: not key.endswith(".kind"))
+    plain = sorted(
+        (key for key in differ if key.partition(".")[0] not in NAMED), key=lambda key: not key.endswith(".kind")
+    )
     short = _short_keys(plain)
     names = []
     for flat in scenarios:

@@ -1,128 +1,130 @@
-"""The differences of two variants, pair by pair: their mean, Student's interval, and their direction.
+"""The comparison of two arms as a table: one row for each measure, with the changes of the second against the first.
 
-A run that missed its target is counted at its budget of rounds. So a difference from a run that reached it is a bound,
-and a miss is higher than each hit below that budget. Where both variants miss in different pairs, the mean has no
-bound and is not shown. A run without a number (a diverged one has no score) makes no pair; the row says how many.
+The statistics are `dashboards.statistics`. One pair has no interval and no p, so its table has no columns for them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from dashboards.report.compared_measures import Measure
-from dashboards.report.formats import count, is_number, number
+from dashboards.report.formats import count
 from dashboards.report.run_data import RunData
+from dashboards.statistics.comparing import Comparison, compare_arms, corrected
+from dashboards.statistics.wording import change, interval, p_value
 
-CONFIDENCE = 0.95
 CENSORED = (
-    "A run that missed its target is counted at its budget of rounds, so ≥ and ≤ mark bounds, and intervals are of "
-    "these counts."
+    "Where runs missed their target, times are censored: means are restricted to what a run needs within the stated "
+    "limit, medians are Kaplan and Meier's, and p is of the paired log-rank test."
 )
-Pair = tuple[RunData, RunData]
+HEADLINES = ("rounds_to_target",)
+"""Measures that have a sentence at the top, beside the first one of the table."""
 
 
-@dataclass(frozen=True)
-class _Value:
-    """A number, and whether it is only a lower bound."""
-
-    value: float
-    is_bound: bool
-
-
-def _value(measure: Measure, run: RunData) -> _Value | None:
-    if is_number(found := measure.of(run)):
-        return _Value(float(found), False)
-    least = measure.at_least(run)
-    return None if least is None else _Value(least, True)
+def seed_of(run: RunData) -> int | None:
+    """Return a run's seed; None where neither its facts nor its scenario have one."""
+    tables = run.scenario.get("run")
+    found = run.facts.get("seed", tables.get("seed") if isinstance(tables, dict) else None)
+    return found if isinstance(found, int) else None
 
 
-def difference_row(measure: Measure, both: Sequence[Pair], names: tuple[str, str]) -> list[str] | None:
-    """Return one row: the mean difference, its interval, the direction of the differences, the number of pairs.
+def comparisons(arms: Sequence[tuple[str, Sequence[RunData]]], measures: Sequence[Measure]) -> list[list[Comparison]]:
+    """Return for each arm but the first its comparisons with the first, one for each measure.
 
     Args:
-        measure: what is compared.
-        both: pairs of a run of the first variant and one of the second, which is compared with it.
-        names: of the variants.
-
-    Returns:
-        None where no pair has two numbers, or every run missed its target.
+        arms: at least two: name, and runs that have a seed.
+        measures: what is compared. The p of one measure are corrected for the number of arms compared by it.
     """
-    found = [(_value(measure, one), _value(measure, two)) for one, two in both]
-    known = [(a, b) for a, b in found if a is not None and b is not None]
-    if all(a.is_bound and b.is_bound for a, b in known):
-        return None
-    shown, pairs = measure.shown, _pairs_in_words(found, names)
-    way = _direction(known)
-    differences = np.array([b.value - a.value for a, b in known])
-    below, above = any(a.is_bound and not b.is_bound for a, b in known), any(b.is_bound for a, b in known)
-    if any(a.is_bound for a, _ in known) and above:
-        return [measure.name, "–", "no bound: both missed", way, pairs]
-    bound = "≥ " if above else "≤ " if below else ""
-    interval = "one pair" if len(known) == 1 else _interval(differences, shown)
-    return [measure.name, bound + _signed(float(differences.mean()), shown), interval, way, pairs]
+    rows = [[_row(run, measures) for run in runs] for _, runs in arms]
+    by_measure = [
+        corrected(compare_arms(rows[0], other, measure, names=(arms[0][0], name))
+                  for (name, _), other in zip(arms[1:], rows[1:], strict=True))
+        for measure in measures
+    ]  # fmt: skip
+    return [list(of_arm) for of_arm in zip(*by_measure, strict=True)]
 
 
-def _direction(known: Sequence[tuple[_Value, _Value]]) -> str:
-    """Return in how many pairs the second number is higher, lower, or cannot be compared."""
-    ways = [_way(a, b) for a, b in known]
-    up, down, unknown = ways.count("higher"), ways.count("lower"), ways.count("unknown")
-    words = "no difference" if not up + down + unknown else f"higher in {up}, lower in {down}"
+def _row(run: RunData, measures: Sequence[Measure]) -> dict[str, Any]:
+    """Return a run as a row of a study's table."""
+    row: dict[str, Any] = {"seed": seed_of(run)}
+    for measure in measures:
+        row |= {measure.key: measure.of(run), f"{measure.key}_at_least": measure.at_least(run)}
+    return row
+
+
+def table(found: Sequence[Comparison]) -> dict[str, Any]:
+    """Return `columns` and `rows` of the comparisons of two arms; without intervals where no measure has two pairs.
+
+    Measures without a pair of numbers are left out, and those whose target every run missed.
+    """
+    known = [one for one in found if one.pairs and not _all_missed(one)]
+    first, second = found[0].first, found[0].second
+    if all(one.pairs == 1 for one in known):
+        return {
+            "columns": ["measure", first, second, "change", "pairs"],
+            "rows": [[one.quantity.name, *_means(one), _change(one), _pairs(one)] for one in known],
+        }
+    return {
+        "columns": ["measure", first, second, "change", "95% interval", "p", "direction", "pairs"],
+        "rows": [
+            [one.quantity.name, *_means(one), _change(one), _interval(one), _p(one), _direction(one), _pairs(one)]
+            for one in known
+        ],
+    }
+
+
+def sentences(found: Sequence[Comparison]) -> list[str]:
+    """Return the first measure of the table as a sentence, and those of `HEADLINES`."""
+    known = [one for one in found if one.pairs and not _all_missed(one)]
+    return [one.sentence for i, one in enumerate(known) if not i or one.quantity.key in HEADLINES]
+
+
+def _all_missed(one: Comparison) -> bool:
+    return one.censored is not None and one.censored.first.misses == one.censored.second.misses == one.censored.n
+
+
+def _means(one: Comparison) -> list[str]:
+    """Return the mean of each arm over the pairs; of a censored one restricted, with the median and the misses."""
+    shown = one.quantity.shown
+    if one.censored is None:
+        assert one.paired is not None
+        return [shown(one.paired.first_mean), shown(one.paired.second_mean)]
+    cells = []
+    for mean, curve in ((one.censored.first_mean, one.censored.first), (one.censored.second_mean, one.censored.second)):
+        median = "" if math.isnan(curve.median) else f"median {shown(curve.median)}, "
+        cells.append(f"{shown(mean)} ({median}missed in {curve.misses} of {one.censored.n})" if curve.misses else
+                     f"{shown(mean)} ({median.removesuffix(', ')})")  # fmt: skip
+    return cells
+
+
+def _change(one: Comparison) -> str:
+    return change(one) if one.censored is None else f"{change(one)} within {one.quantity.shown(one.censored.horizon)}"
+
+
+def _interval(one: Comparison) -> str:
+    return interval(one) or ("one pair" if one.pairs == 1 else "the same in each")
+
+
+def _p(one: Comparison) -> str:
+    return "–" if one.pairs == 1 else p_value(one.p_corrected)
+
+
+def _direction(one: Comparison) -> str:
+    """Return in how many pairs the second is higher, lower, or cannot be compared."""
+    numbers = one.paired or one.censored
+    assert numbers is not None
+    unknown = one.censored.unknown if one.censored else 0
+    if not numbers.higher + numbers.lower + unknown:
+        return "no difference"
+    words = f"higher in {numbers.higher}, lower in {numbers.lower}"
     return f"{words}, unknown in {unknown}" if unknown else words
 
 
-def _way(a: _Value, b: _Value) -> str:
-    """Return how b compares with a; a bound is higher than any number up to it."""
-    if a.is_bound and b.is_bound:
-        return "unknown"
-    if a.is_bound:
-        return "lower" if b.value <= a.value else "unknown"
-    if b.is_bound:
-        return "higher" if a.value <= b.value else "unknown"
-    return "higher" if b.value > a.value else "lower" if b.value < a.value else "equal"
-
-
-def _pairs_in_words(found: Sequence[tuple[_Value | None, _Value | None]], names: tuple[str, str]) -> str:
-    """Return the number of pairs, and in how many of them a variant missed its target or has no number."""
-    used = sum(a is not None and b is not None for a, b in found)
-    words = count(used, "pair") if used == len(found) else f"{used} of {count(len(found), 'pair')}"
-    sides = list(zip(*found, strict=True))
-    parts = []
-    for name, side in zip(names, sides, strict=True):
-        missed, absent = sum(v is not None and v.is_bound for v in side), sum(v is None for v in side)
-        parts += [f"{name} missed it in {missed}"] if missed else []
-        parts += [f"{name} has none in {absent}"] if absent else []
+def _pairs(one: Comparison) -> str:
+    """Return the number of pairs, and in how many of them an arm has no number."""
+    words = count(one.pairs, "pair") if one.pairs == one.common else f"{one.pairs} of {count(one.common, 'pair')}"
+    absent = ((one.first, one.first_absent), (one.second, one.second_absent))
+    parts = [f"{name} has none in {number}" for name, number in absent if number]
     return f"{words} ({', '.join(parts)})" if parts else words
-
-
-def sentence(pair: Mapping[str, Any]) -> str:
-    """Return the first row of a table of pairs as a sentence."""
-    name, mean, interval, way, pairs = pair["rows"][0]
-    return f"{pair['title']}: {name} {mean} ({interval}), {way} {'in' if way == 'no difference' else 'of'} {pairs}"
-
-
-def _interval(differences: Any, shown: Callable[[float], str]) -> str:
-    """Return Student's interval for the mean."""
-    n, mean = len(differences), float(differences.mean())
-    from scipy.special import stdtrit  # the import takes a tenth of a second, and only a comparison needs it
-
-    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * float(differences.std(ddof=1)) / math.sqrt(n)
-    return f"{_signed(mean - half, shown)} to {_signed(mean + half, shown)}"
-
-
-def _signed(value: float, shown: Callable[[float], str]) -> str:
-    """Return a number with its sign.
-
-    Example:
-        >>> from dashboards.report.formats import data_size, share
-        >>> _signed(-1500.0, data_size), _signed(0.25, number), _signed(0.0, share), _signed(2e-4, share)
-        ('−1.5 kB', '+0.25', '0.000', '+2e-4')
-    """
-    text = shown(abs(value))
-    if value and not any(digit in text for digit in "123456789"):  # too small for a fixed number of decimals
-        text = number(abs(value))
-    return f"−{text}" if value < 0 else f"+{text}" if value > 0 else text

@@ -72,12 +72,12 @@ class WatchedRuns:
     """The runs in a folder.
 
     Args:
-        root: the folder of runs (it need not exist yet), or one run's folder.
+        root: the folder of runs (it need not exist yet), one run's folder, or a study's, whose runs are shown.
         now: returns the seconds since 1970.
     """
 
     def __init__(self, root: Path, *, now: Callable[[], float] = time.time) -> None:
-        self.root, self._now = root, now
+        self.root, self._now = (root / "runs" if (root / "study.toml").is_file() else root), now
         self._listed: dict[str, tuple[Any, dict[str, Any]]] = {}
         self._lines: dict[str, Lines] = {}
         self._grids: dict[str, tuple[Any, Grid]] = {}

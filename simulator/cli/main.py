@@ -16,7 +16,8 @@ from simulator.cli import federation, observing, pages, running, scenarios, sink
 from simulator.cli.exit_codes import EXIT_INTERRUPTED, EXIT_MISTAKE, EXIT_OK
 from simulator.cli.help_pages import HelpCommand, HelpGroup
 from simulator.cli.options import spread
-from simulator.cli.study import replay
+from simulator.cli.study import playing, replay
+from simulator.cli.study.tune import tune
 from simulator.cli.usage import usage_line
 
 __all__ = ["EXIT_INTERRUPTED", "EXIT_MISTAKE", "EXIT_OK", "app", "main"]
@@ -29,14 +30,17 @@ LAST_PANEL = "Export and observe"
 COMMANDS: Mapping[str, Sequence[Callable[..., None]]] = {
     "Run": (running.run, running.resume, federation.federate, federation.certs),
     "Look": (scenarios.scenarios, scenarios.show, scenarios.data, pages.report, pages.watch),
-    "Compare": (replay.branch, replay.verify, replay.bisect),
+    "Compare": (playing.study, tune, replay.branch, replay.verify, replay.bisect),
     LAST_PANEL: (sinks.export, observing.observe),
 }
 """The commands by panel of the help; a command has the name of its function."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 for a complete run, 2 for a mistake, 130 for Ctrl-C."""
+    """Run one command and return its exit code.
+
+    0 for a complete run, 1 for a study in which a run failed, 2 for a mistake, 130 for Ctrl-C.
+    """
     try:
         return _dispatch(sys.argv[1:] if arguments is None else list(arguments))
     except FedscapeError as error:

@@ -7,37 +7,51 @@ from typing import Annotated
 
 import typer
 
+from clients.core.errors import UserError
 from clients.core.shown.text import printable
 
 PORT = 8600
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="The folder of a run.", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="The folder of a run, or of a study.", show_default=False)
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The file to write.", show_default="RUN/report.html; of several, compare.html"
+            metavar="FILE",
+            help="The file to write.",
+            show_default="RUN/report.html; of several, compare.html; STUDY/study.html",
         ),
     ] = None,
 ) -> None:
-    """Write the report of one run, or of several runs side by side.
+    """Write the report of one run, of several runs side by side, or the page of a study.
 
     The page is one HTML file that opens from disk without a network.
 
     Examples:
     $ fedscape report runs/first
     $ fedscape report runs/first runs/second --out both.html
+    $ fedscape report studies/scaffold
     """
     from dashboards.report.report import write_report
+    from dashboards.study.page import write_study_page
+    from dashboards.study.study_data import is_study
 
-    print(printable(str(write_report(runs, out))))
+    studies = [path for path in runs if is_study(path)]
+    if studies and len(runs) > 1:
+        fix = f"Write the page of the study alone: fedscape report {studies[0]}. Its runs are in {studies[0]}/runs."
+        raise UserError("runs", f"must be runs' folders or one study's, got the study {str(studies[0])!r}", fix=fix)
+    print(printable(str(write_study_page(studies[0], out) if studies else write_report(runs, out))))
 
 
 def watch(
     runs: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUNS_FOLDER]", help="The folder of runs, or one run's.", show_default="runs"),
+        typer.Argument(
+            metavar="[RUNS_FOLDER]", help="The folder of runs, one run's, or a study's.", show_default="runs"
+        ),
     ] = None,
     port: Annotated[int, typer.Option(metavar="N", help="The port to listen on; 0 takes a free one.")] = PORT,
 ) -> None:

@@ -31,6 +31,10 @@ def run(
         Path | None,
         typer.Option(metavar="FOLDER", help="The run's folder, new or empty.", show_default="runs/SCENARIO-TIME-ID"),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Run the scenario with N seeds, or with those of a list such as 3,5,8."),
+    ] = None,
 ) -> None:
     """Run a scenario and print its verdict.
 
@@ -41,7 +45,13 @@ def run(
     $ fedscape run
     $ fedscape run digits-label-skew --set algorithm.kind=scaffold --seed 7
     $ fedscape run my.toml --out runs/mine --metrics-port 9464
+    $ fedscape run digits-label-skew --seeds 10
     """
+    if seeds is not None:
+        from simulator.cli.study.playing import run_seeds
+
+        run_seeds(scenario, sinks, out, seeds)
+        return
     with without_collections():
         chosen = scenario.load()
         from simulator.cli.console import ConsoleObserver

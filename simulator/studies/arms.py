@@ -91,7 +91,9 @@ def make_arms(options: StudyOptions) -> list[Arm]:
     """
     given = _given(options)
     if len(given) > MOST_ARMS:
-        raise ScenarioError("factors", f"must make at most {MOST_ARMS} arms, got {len(given)}", fix="Name fewer values.")
+        raise ScenarioError(
+            "factors", f"must make at most {MOST_ARMS} arms, got {len(given)}", fix="Name fewer values."
+        )
     scenarios = [_scenario(options, arm, number) for number, arm in enumerate(given, 1)]
     flats = [flat_scenario(tomllib.loads(to_toml(scenario))) for scenario in scenarios]
     names = _names(given, flats, options.scenario.get("name") or "the scenario")
@@ -119,7 +121,7 @@ def planned_runs(arms: Sequence[Arm], seeds: Sequence[int], most: int | None = N
 
 
 def compared_pairs(options: StudyOptions, arms: Sequence[Arm]) -> list[tuple[str, str]]:
-    """Return which arms the question compares: (first, second) by name, the first being what others are compared with."""
+    """Return which arms the question compares, by name: the second of each pair is compared with the first."""
     if options.answer.compare:
         factor = _path(options.answer.compare, arms[0].scenario)
         groups: dict[str, list[Arm]] = {}
@@ -211,7 +213,9 @@ def _check_answer(options: StudyOptions, arms: Sequence[Arm]) -> None:
         factors = list(arms[0].values)
         if _path(answer.compare, arms[0].scenario) not in factors:
             fix = "" if factors else "The study has no factors."
-            raise ScenarioError("answer.compare", unknown_name(answer.compare, factors, "a factor of the study"), fix=fix)
+            raise ScenarioError(
+                "answer.compare", unknown_name(answer.compare, factors, "a factor of the study"), fix=fix
+            )
     known = {measure.key: measure for measure in MEASURES}
     if answer.measure and answer.measure not in known:
         raise ScenarioError("answer.measure", unknown_name(answer.measure, list(known), "a measure"))

@@ -275,4 +275,6 @@ def checked_shard(text: str | None) -> tuple[int, int]:
     first, slash, second = text.partition("/")
     if slash and first.strip().isdecimal() and second.strip().isdecimal() and 1 <= int(first) <= int(second):
         return int(first), int(second)
-    raise UserError("shard", f"must be K/N with K from 1 to N, got {text!r:.40}", fix="2/4 is the second of four parts.")
+    raise UserError(
+        "shard", f"must be K/N with K from 1 to N, got {text!r:.40}", fix="2/4 is the second of four parts."
+    )

@@ -57,7 +57,11 @@ def standing(
             found.seeds = count
             return found
         lines = {name: _lines(seeds, own, measure) for name, own in played.items()}
-        worse = _halved(lines, options, measure) if options.kind == "successive_halving" else _beaten(lines, options, measure)
+        worse = (
+            _halved(lines, options, measure)
+            if options.kind == "successive_halving"
+            else _beaten(lines, options, measure)
+        )
         for name, why in worse.items():
             found.dropped[name] = f"stopped early after {count} seeds: {why}"
         found.arms = [name for name in found.arms if name not in worse]

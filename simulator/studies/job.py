@@ -27,6 +27,7 @@ from simulator.studies.parts import parts_of
 from simulator.studies.pinning import engine_group, pinned, with_share
 from simulator.studies.rows import BUSY, DIVERGED, DONE, FAILED, INTERRUPTED, is_finished
 
+
 @dataclass(frozen=True)
 class Job:
     """A run to be played.
@@ -55,9 +56,7 @@ class Job:
         return cls(**{**values, "notices": tuple(values["notices"])})
 
 
-def play_job(
-    folder: StudyFolder, job: Job, *, observer: object, stop_asked: Callable[[], bool]
-) -> dict[str, Any]:
+def play_job(folder: StudyFolder, job: Job, *, observer: object, stop_asked: Callable[[], bool]) -> dict[str, Any]:
     """Play a run of a study unless it is finished, and return its row.
 
     Args:

@@ -26,10 +26,17 @@ def latex(ranking: pd.DataFrame, comparisons: Sequence[Comparison], measure: Mea
         comparisons: of the study's question.
         measure: what is compared.
     """
-    lines = [r"\begin{tabular}{lrrr}", r"\toprule", rf"arm & median {escaped(measure.name)} & mean & runs \\", r"\midrule"]
+    lines = [
+        r"\begin{tabular}{lrrr}",
+        r"\toprule",
+        rf"arm & median {escaped(measure.name)} & mean & runs \\",
+        r"\midrule",
+    ]
     for row in ranking.to_dict("records"):
         runs = str(row["runs"]) + (f" ({row['missed']} missed)" if row["missed"] else "")
-        lines.append(rf"{escaped(row['arm'])} & {_shown(measure, row['median'])} & {_shown(measure, row['mean'])} & {runs} \\")
+        lines.append(
+            rf"{escaped(row['arm'])} & {_shown(measure, row['median'])} & {_shown(measure, row['mean'])} & {runs} \\"
+        )
     lines += [r"\bottomrule", r"\end{tabular}", ""]
     return "\n".join([*lines, *(f"% {one.sentence}" for one in comparisons), ""])
 

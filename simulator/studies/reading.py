@@ -11,9 +11,11 @@ from typing import Any, get_type_hints
 
 from clients.core.errors import ScenarioError, unknown_name
 from simulator.scenario.changes import apply_changes, changes_of
+from simulator.scenario.keys import hint_of, resolve
 from simulator.scenario.kinds import hints_of
 from simulator.scenario.plain import plain
 from simulator.scenario.sections import Scenario, ScenarioSource, load_scenario
+from simulator.scenario.shell import interpret, split
 from simulator.scenario.sources import DEFAULT, find
 from simulator.scenario.values import Mismatch, read, shown, words
 from simulator.studies.factors import REMOVED, factor_values, flattened
@@ -35,7 +37,8 @@ class Changes:
     Attributes:
         seeds: instead of the study's: how many, or which.
         set: changes of every arm, after the study's own: texts as after `--set`, or a table.
-        factors: instead of the study's factors and arms.
+        factors: instead of the study's factors and arms: values by key, or texts such as
+            "algorithm.kind=fedavg,scaffold".
         arms: likewise: tables with a name and keys, or keys by name.
         answer: keys of [answer], beside the study's own.
         budget: keys of [budget], beside the study's own.
@@ -44,7 +47,7 @@ class Changes:
 
     seeds: int | Sequence[int] | None = None
     set: Mapping[str, Any] | Sequence[str] = ()
-    factors: Mapping[str, Any] | None = None
+    factors: Mapping[str, Any] | Sequence[str] | None = None
     arms: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
     answer: Mapping[str, Any] | None = None
     budget: Mapping[str, Any] | None = None
@@ -76,7 +79,7 @@ def read_study(source: StudySource = None, changes: Changes | None = None) -> St
     if changes.factors is not None or changes.arms is not None:
         table.pop("factors", None)
         table.pop("arms", None)
-        table |= {} if changes.factors is None else {"factors": dict(changes.factors)}
+        table |= {} if changes.factors is None else {"factors": _factors(changes.factors, table, folder)}
         table |= {} if changes.arms is None else {"arms": _listed(changes.arms)}
     for section in ("answer", "budget", "early"):
         given = getattr(changes, section)
@@ -84,6 +87,27 @@ def read_study(source: StudySource = None, changes: Changes | None = None) -> St
             table[section] = {**_mapping(table.get(section, {}), section), **given}
     options = _options(table, name, folder)
     return options if not changes.set else _with_set(options, changes.set)
+
+
+def _factors(given: Mapping[str, Any] | Sequence[str], table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the factors that a caller names: by key, or as texts of a command line.
+
+    Raises:
+        ScenarioError: a text has no values, or its key is none.
+    """
+    if isinstance(given, Mapping):
+        return dict(given)
+    base = scenario_table(table.get("scenario", DEFAULT), folder, "scenario")
+    found: dict[str, Any] = {}
+    for text in given:
+        key, equals, values = text.partition("=")
+        if not equals or not key.strip():
+            fix = "Such as --factor algorithm.kind=fedavg,scaffold."
+            raise ScenarioError("--factor", f"must be section.key=value,value, got {shown(text)}", fix=fix)
+        path = resolve(tuple(key.strip().removeprefix("--").split(".")), Scenario, base)
+        hint = hint_of(path, Scenario, base)
+        found[".".join(path)] = [interpret(part, hint) for part in split(values) if part.strip()]
+    return found
 
 
 def _table_of(source: StudySource) -> tuple[Mapping[str, Any], str, Path]:
@@ -95,7 +119,8 @@ def _table_of(source: StudySource) -> tuple[Mapping[str, Any], str, Path]:
         return (source if _is_study(source) else {"scenario": source}), "study", here
     if source is None or source == "":
         return {"scenario": DEFAULT}, DEFAULT, here
-    if not isinstance(source, str | Path):
+    given: object = source
+    if not isinstance(given, str | Path):
         problem = f"must be a study file, a scenario or a table, got {type(source).__name__}"
         raise ScenarioError("study", problem, fix="Such as 'digits-label-skew' with factors=....")
     path = Path(source)
@@ -195,7 +220,9 @@ def _seeds(given: Any) -> tuple[int, ...]:
     seeds: tuple[int, ...] = _value(given, tuple[int, ...], "seeds", "a number of seeds or a list of them")
     wrong = [seed for seed in seeds if not 0 <= seed < 2**63]
     if wrong or not seeds:
-        raise ScenarioError("seeds", f"must be whole numbers from 0 to 2**63 - 1, got {shown(wrong[0] if wrong else [])}")
+        raise ScenarioError(
+            "seeds", f"must be whole numbers from 0 to 2**63 - 1, got {shown(wrong[0] if wrong else [])}"
+        )
     if len(set(seeds)) < len(seeds):
         again = next(seed for i, seed in enumerate(seeds) if seed in seeds[:i])
         raise ScenarioError("seeds", f"must differ from each other, got {again} twice")
@@ -205,7 +232,9 @@ def _seeds(given: Any) -> tuple[int, ...]:
 def _arms(given: Any, folder: Path) -> tuple[ArmOptions, ...]:
     """Return the listed arms."""
     if not isinstance(given, Sequence) or isinstance(given, str) or not all(isinstance(a, Mapping) for a in given):
-        raise ScenarioError("arms", f"must be a list of tables, got {shown(given)}", fix='Write [[arms]] and name = "...".')
+        raise ScenarioError(
+            "arms", f"must be a list of tables, got {shown(given)}", fix='Write [[arms]] and name = "...".'
+        )
     arms = []
     for number, table in enumerate(given, 1):
         keys = dict(table)
@@ -234,7 +263,9 @@ def _zipped(factors: Mapping[str, tuple[Any, ...]], zipped: bool) -> Mapping[str
     lengths = {key: len(values) for key, values in factors.items()}
     if zipped and len(set(lengths.values())) > 1:
         counts = ", ".join(f"{key} has {length}" for key, length in lengths.items())
-        raise ScenarioError("factors.zip", f"needs factors with equally many values; {counts}", fix="Leave zip out to cross them.")
+        raise ScenarioError(
+            "factors.zip", f"needs factors with equally many values; {counts}", fix="Leave zip out to cross them."
+        )
     return factors
 
 
@@ -253,7 +284,7 @@ def _with_set(options: StudyOptions, given: Mapping[str, Any] | Sequence[str]) -
 
 
 def _budget(given: Any) -> BudgetOptions:
-    budget = _section(BudgetOptions, given, "budget")
+    budget: BudgetOptions = _section(BudgetOptions, given, "budget")
     for key in ("rounds", "seconds", "runs"):
         if (value := getattr(budget, key)) is not None and not value >= (0 if key == "seconds" else 1):
             raise ScenarioError(f"budget.{key}", f"must be at least {0 if key == 'seconds' else 1}, got {shown(value)}")
@@ -261,7 +292,7 @@ def _budget(given: Any) -> BudgetOptions:
 
 
 def _early(given: Any) -> EarlyOptions:
-    early = _section(EarlyOptions, given, "early")
+    early: EarlyOptions = _section(EarlyOptions, given, "early")
     if early.seeds < 1 or (early.kind == "racing" and early.seeds < 3):
         least = "3, which racing needs for a test" if early.kind == "racing" else "1"
         raise ScenarioError("early.seeds", f"must be at least {least}, got {early.seeds}")

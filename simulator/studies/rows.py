@@ -38,7 +38,9 @@ def read_rows(folder: StudyFolder, runs: Sequence[PlannedRun]) -> dict[str, dict
     return {key: row for key, row in found.items() if row is not None}
 
 
-def frame(runs: Sequence[PlannedRun], rows: Rows, *, stopped: Mapping[str, str], running: Sequence[str]) -> pd.DataFrame:
+def frame(
+    runs: Sequence[PlannedRun], rows: Rows, *, stopped: Mapping[str, str], running: Sequence[str]
+) -> pd.DataFrame:
     """Return the table of a study.
 
     Args:
@@ -86,16 +88,16 @@ def _line(
     measures, least = row.get("measures", {}), row.get("at_least", {})
     verdict = {FAILED: row.get("error", ""), STOPPED: stopped.get(run.arm.name, "")}.get(state, row.get("verdict", ""))
     values = {key: _factor(run.arm.values[key], as_text=mixed[key]) for key in factors}
-    line = {"arm": run.arm.name, "seed": run.seed, **values, "run": f"runs/{run.key}", "key": run.key, "state": state,
-            "verdict": verdict, "rounds": row.get("rounds", 0), "seconds": row.get("seconds", float("nan"))}  # fmt: skip
+    line = {
+        "arm": run.arm.name, "seed": run.seed, **values, "run": f"runs/{run.key}", "key": run.key, "state": state,
+        "verdict": verdict, "rounds": row.get("rounds", 0), "seconds": row.get("seconds", float("nan")),
+    }  # fmt: skip
     is_over = state in FINISHED and played
     line |= {m.key: _number(measures.get(m.key)) if is_over else float("nan") for m in MEASURES}
     return line | {f"{m.key}_at_least": _number(least.get(m.key)) if is_over else float("nan") for m in _of_target()}
 
 
-def _state(
-    run: PlannedRun, row: Mapping[str, Any] | None, stopped: Mapping[str, str], running: Sequence[str]
-) -> str:
+def _state(run: PlannedRun, row: Mapping[str, Any] | None, stopped: Mapping[str, str], running: Sequence[str]) -> str:
     if run.key in running:
         return RUNNING
     known = row.get("state") if row is not None else None

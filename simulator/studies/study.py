@@ -76,7 +76,8 @@ class Study:
         """Return the folder, the arms, the seeds and how many runs have ended."""
         table = self.table()
         ended = int(table["state"].isin(FINISHED).sum())
-        return f"<Study in {self.path}: {len(self.plan.arms)} arms, {len(self.plan.seeds)} seeds, {ended} of {len(table)} runs>"
+        arms, seeds = len(self.plan.arms), len(self.plan.seeds)
+        return f"<Study in {self.path}: {arms} arms, {seeds} seeds, {ended} of {len(table)} runs>"
 
     @property
     def folder(self) -> StudyFolder:
@@ -160,8 +161,8 @@ class Study:
             measure: a measure's key; by default what the study compares.
 
         Returns:
-            One row an arm: `arm`, `median`, `mean` and `std` of the runs that have a number, `runs`, and `missed`: those
-            that missed a target. An arm is ranked by the median, where a miss is the worst value.
+            One row an arm: `arm`, `median`, `mean` and `std` of the runs that have a number, `runs`, and `missed`:
+            those without one. An arm is ranked by the median, where a run without a number is the worst.
         """
         import pandas as pd
 
@@ -223,9 +224,9 @@ def study(
     source: StudySource = None,
     *,
     seeds: int | Sequence[int] | None = None,
-    factors: Mapping[str, Any] | None = None,
+    factors: Mapping[str, Any] | Sequence[str] | None = None,
     arms: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    set: Mapping[str, Any] | Sequence[str] = (),  # noqa: A002  # the key of a study file
+    set: Mapping[str, Any] | Sequence[str] = (),  # the key of a study file
     answer: Mapping[str, Any] | None = None,
     budget: Mapping[str, Any] | None = None,
     early: Mapping[str, Any] | None = None,

@@ -5,6 +5,7 @@ Deliberately not a PromQL engine: an expression of another shape fails, so that 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -61,7 +62,19 @@ class Answers:
         groups: dict[Labels, list[float]] = {}
         for key, value in self.of(inner, r).items():
             groups.setdefault(frozenset((n, w) for n, w in key if n in kept), []).append(value)
-        return {key: {"max": max, "min": min}[aggregate](values) for key, values in groups.items()}
+        return {key: float(AGGREGATES[aggregate](values)) for key, values in groups.items()}
+
+    def quantiles(self, r: int, names: str, level: str, value: str, more: str, info: str) -> Values:
+        """Return a quantile over runs for each set of labels that facts of the runs give them."""
+        given = {name.strip() for name in more.split(",")}
+        facts = {_run(key): {pair for pair in key if pair[0] in given} for key in self.of(info, r)}
+        kept = {name.strip() for name in names.split(",")}
+        groups: dict[Labels, list[float]] = {}
+        for key, found in self.of(value, r).items():
+            if _run(key) in facts:
+                own = {pair for pair in key if pair[0] not in given} | facts[_run(key)]
+                groups.setdefault(frozenset(pair for pair in own if pair[0] in kept), []).append(found)
+        return {key: _quantile(float(level), values) for key, values in groups.items()}
 
     def this_round(self, r: int, metric: str, matchers: str, *again: str) -> Values:
         """Return by how much a sum over rounds grew."""
@@ -90,6 +103,18 @@ class Answers:
         return {k: v for k, v in self.selected(r, metric, matchers).items() if v > 0 and k not in before}
 
 
+AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {"max": max, "min": min, "count": len}
+
+
+def _quantile(level: float, values: Sequence[float]) -> float:
+    """Return Prometheus' quantile: between neighbours in order, NaN below all numbers."""
+    ordered = sorted(values, key=lambda value: (not math.isnan(value), value))
+    place = level * (len(ordered) - 1)
+    below = math.floor(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] * (1 - (place - below)) + ordered[above] * (place - below)
+
+
 def _run(key: Labels) -> tuple[str, str]:
     return next(pair for pair in key if pair[0] == "run_id")
 
@@ -102,7 +127,8 @@ SHAPES: dict[str, Callable[..., Values]] = {
     rf"count\({_SEL}\) \* 0 \+ time\(\) - 946684800": lambda x, r, metric, matchers: (
         {frozenset(): float(r)} if x.selected(r, metric, matchers) else {}
     ),
-    r"(max|min) by \(([\w, ]+)\) \((.*)\)": Answers.by,
+    r"quantile by \(([\w, ]+)\) \(([\d.]+), (.*) \* on \(run_id\) group_left \(([\w, ]+)\) (.*)\)": Answers.quantiles,
+    r"(max|min|count) by \(([\w, ]+)\) \((.*)\)": Answers.by,
     r"(max|min)\((.*)\)": lambda x, r, aggregate, inner: x.by(r, aggregate, "", inner),
     rf"{_SEL} - \({_SEL} offset 1s or {_SEL} \* 0\)": Answers.this_round,
     r"(.*) / (?:on \(run_id\) )?(.*)": Answers.quotient,

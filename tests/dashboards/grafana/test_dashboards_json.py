@@ -195,4 +195,4 @@ def test_table_columns_have_the_names_of_the_data_source(model, panel):
     assert renamed | dropped == columns
     assert not renamed & dropped
     for target in panel["targets"]:  # rows are joined on common labels, so a query must not return the metric's name
-        assert re.match(r"(max|min) by \(|time\(\) - max by \(", target["expr"])
+        assert re.match(r"(max|min|count|quantile) by \(|time\(\) - max by \(", target["expr"])

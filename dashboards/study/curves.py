@@ -1,0 +1,182 @@
+"""Curves of the arms over rounds, bytes and simulated time: the median over seeds, and the band from 10% to 90%.
+
+A run's measured values are joined by straight lines. A run that ended keeps its last value, which is what its model
+would still have; a value that is not finite (of a run that diverged) counts as infinite.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.core.arrays import F64
+from clients.core.errors import RunFolderError
+from dashboards.report.formats import count, is_number
+from dashboards.report.round_series import at, is_regression
+from dashboards.study.study_data import ENDED, StudyData
+from server.record.records import RunFolder
+
+Line = Mapping[str, Any]
+
+SERIES = {
+    "validation_loss": ("validation loss", "mean loss of an example", "lower"),
+    "validation_accuracy": ("validation accuracy", "share of examples that are right", "higher"),
+    "validation_error": ("validation error", "error", "lower"),
+    "train_loss": ("training loss", "mean loss of an example", "lower"),
+    "optimality_gap": ("optimality gap", "objective above its minimum", "lower"),
+    "client_drift.mean": ("client drift", "mean squared distance of parameters", None),
+    "cosine.mean": ("cosine to the mean update", "cosine, −1 to 1", None),
+}
+"""Series that are drawn: name, unit, and the direction that is better."""
+LOSSES = ("validation_loss", "validation_error", "train_loss", "optimality_gap", "client_drift.mean")
+"""Series in which a value that is not finite is above all others."""
+AXES = {"round": "round", "bytes": "bytes_total", "simulated": "simulated_seconds_total"}
+POINTS = 120
+"""Places of a curve at most."""
+LEVELS = (0.1, 0.5, 0.9)
+DIGITS = 5
+
+
+@dataclass(frozen=True)
+class RunCurves:
+    """The series of one run.
+
+    Attributes:
+        axes: the place of each line on each axis [lines]; NaN where unknown.
+        series: the values of each series [lines]; NaN where it was not measured, infinite where it was not finite.
+    """
+
+    axes: Mapping[str, F64]
+    series: Mapping[str, F64]
+
+
+@dataclass
+class CurveReader:
+    """Reads the curves of runs, each finished run once: while a study is played, its page is written often."""
+
+    _problems: list[str] = field(default_factory=list)
+    _known: dict[str, RunCurves] = field(default_factory=dict)
+
+    def read(self, data: StudyData) -> dict[str, list[RunCurves]]:
+        """Return the curves of the ended runs of each arm."""
+        self._problems.clear()
+        return {arm: [curves for row in rows if (curves := self._of(data, row)) is not None]
+                for arm, rows in data.by_arm.items()}  # fmt: skip
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence on the records that could not be read the last time; none where all could."""
+        lost = len(self._problems)
+        if not lost:
+            return []
+        return [f"Curves are without the {count(lost, 'record')} that cannot be read; the first: {self._problems[0]}."]
+
+    def _of(self, data: StudyData, row: Mapping[str, Any]) -> RunCurves | None:
+        name, folder = str(row.get("run") or ""), data.folder_of(row)
+        if str(row["state"]) not in ENDED or folder is None:
+            return None
+        if name not in self._known:
+            try:
+                self._known[name] = run_curves(folder)
+            except RunFolderError as error:
+                self._problems.append(f"{row['arm']}, seed {row['seed']}: {error.problem}")
+                return None
+        return self._known[name]
+
+
+def run_curves(folder: Path) -> RunCurves:
+    """Read the series of a run.
+
+    Raises:
+        RunFolderError: its rounds cannot be read.
+    """
+    lines = list(RunFolder.open(folder).read_rounds().values)
+    wanted = [key for key in SERIES if key != "validation_error" or is_regression(lines, key)]
+    axes = {name: _column(lines, (key,)) for name, key in AXES.items()}
+    series = {key: _column(lines, tuple(key.split(".")), infinite=key in LOSSES) for key in wanted}
+    return RunCurves(axes, {key: values for key, values in series.items() if not np.isnan(values).all()})
+
+
+def _column(lines: Sequence[Line], path: tuple[str, ...], *, infinite: bool = False) -> F64:
+    """Return the numbers at a path; NaN where there is none."""
+    found = np.full(len(lines), np.nan)
+    for row, line in enumerate(lines):
+        value = at(line, path)
+        if is_number(value):
+            found[row] = value
+        elif infinite and value is not None:
+            found[row] = math.inf
+    return found
+
+
+def curves_view(by_arm: Mapping[str, Sequence[RunCurves]]) -> list[dict[str, Any]]:
+    """Return the curves of each series as JSON values.
+
+    Args:
+        by_arm: the runs of each arm, of `CurveReader.read`.
+
+    Returns:
+        For each series that a run has: `key`, `name`, `unit`, and for each axis a list of arms with `x`, `low`, `mid`,
+        `high`, `runs`; an arm without the series is None.
+    """
+    found = []
+    for key, (name, unit, _) in SERIES.items():
+        if not any(key in run.series for runs in by_arm.values() for run in runs):
+            continue
+        axes = {axis: [_band(runs, key, axis) for runs in by_arm.values()] for axis in AXES}
+        found.append({"key": key, "name": name, "unit": unit,
+                      "axes": {axis: arms for axis, arms in axes.items() if any(arms)}})  # fmt: skip
+    return found
+
+
+def _band(runs: Sequence[RunCurves], key: str, axis: str) -> dict[str, Any] | None:
+    """Return the quantiles of an arm's runs along an axis."""
+    known = [pair for run in runs if key in run.series for pair in [_points(run, key, axis)] if len(pair[0])]
+    if not known:
+        return None
+    places = _places([x for x, _ in known])
+    stack = np.array([_along(places, x, y) for x, y in known])
+    with np.errstate(invalid="ignore"):  # between infinity and infinity
+        low, mid, high = np.quantile(stack, LEVELS, axis=0)
+    band = {} if len(known) == 1 else {"low": _short(low), "high": _short(high)}
+    return {"x": _short(places), "mid": _short(mid), "runs": len(known), **band}
+
+
+def _points(run: RunCurves, key: str, axis: str) -> tuple[F64, F64]:
+    """Return the places and values at which a run was measured."""
+    x, y = run.axes[axis], run.series[key]
+    measured = ~(np.isnan(x) | np.isnan(y))
+    return x[measured], y[measured]
+
+
+def _places(all_x: Sequence[F64]) -> F64:
+    """Return the places of a curve: those of the runs where they are few, else evenly spread ones with the last."""
+    found = np.unique(np.concatenate(all_x))
+    if len(found) <= POINTS:
+        return found
+    shared = all_x[0]
+    if all(len(np.setdiff1d(x, shared, assume_unique=True)) == 0 for x in all_x):  # one grid, such as rounds
+        return np.asarray(found[np.unique(np.linspace(0, len(found) - 1, POINTS).round().astype(int))])
+    return np.linspace(found[0], found[-1], POINTS)
+
+
+def _along(places: F64, x: F64, y: F64) -> F64:
+    """Return a run's values at places: straight lines between finite ones, and infinite next to an infinite one."""
+    finite = np.isfinite(y)
+    if not finite.any():
+        return np.full(len(places), np.inf)
+    found = np.interp(places, x[finite], y[finite])
+    if not finite.all():
+        after = np.clip(np.searchsorted(x, places), 0, len(x) - 1)
+        before = np.clip(after - (x[after] > places), 0, None)
+        found[~(finite[after] & finite[before])] = np.inf
+    return np.asarray(found)
+
+
+def _short(values: F64) -> list[float | None]:
+    return [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values]
