@@ -220,8 +220,8 @@ __all__ = [
     "simulate",
     "to_toml",
     "top_k",
-    "verify",
     "tune",
+    "verify",
     "weighted_mean",
     "yogi",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from run_folders import digits, stop_after
+from strange_grid import StrangeGrid
 from torch import Tensor
 
 from clients.core.errors import RunFolderError, UserError
@@ -19,6 +20,7 @@ from clients.training.work import CohortUpdate, CohortWork
 from server.record.checked.json_files import write_json
 from server.record.jsonlines import RoundWriter
 from server.record.records import RunFolder
+from simulator.apps import apps
 from simulator.cli.exit_codes import EXIT_DIFFERENT, EXIT_NOT_HERE, EXIT_OK
 from simulator.cli.main import main
 from simulator.replay.bisect import bisect
@@ -239,6 +241,18 @@ def test_plan_that_cannot_be_had_is_a_reason(tmp_path: Path) -> None:
         "the engine of the run cannot be had (engine.native the run's plan trains clients"
     )
     assert found.result == "equal"
+
+
+def test_run_on_nodes_is_equal_to_its_replay_in_one_process(tmp_path: Path) -> None:
+    """The certificate of a run on nodes has no client states, and says nothing of the nodes' SCAFFOLD variates."""
+    scenario = digits("engine.kind=plain", "engine.tile=", "engine.compile=", *SCAFFOLD[:2], "run.rounds=3")
+    grid = StrangeGrid(apps(scenario, observers=[])[1], [{"partition-id": k, "num-partitions": 8} for k in range(8)])
+    simulate(scenario, grid=grid, out=tmp_path / "run")
+    found = verify(tmp_path / "run")
+    assert found.result == "equal", str(found)
+    assert "its clients were on nodes, and are in one process here" in found.reasons
+    simulate(scenario, out=tmp_path / "here")
+    assert bisect(tmp_path / "run", tmp_path / "here").first is None
 
 
 def test_run_from_python_needs_its_parts(tmp_path: Path) -> None:
