@@ -13,7 +13,7 @@ from clients.core.errors import listed
 from server.record.jsonlines import Line, to_json
 from server.rounds.loop import BY_THE_CLOCK
 
-NOT_COMPARED = frozenset((*BY_THE_CLOCK, "state_hash", "inherited", "late_replies", "repeats"))
+NOT_COMPARED = frozenset((*BY_THE_CLOCK, "state_hash", "inherited", "rejected", "late_replies", "repeats"))
 """Keys of a line that say nothing of the numbers, or are compared apart."""
 OWN = frozenset(("num_examples", "local_steps", "train_loss", "train_errors", "client_drift", "gradient_norm",
                  "update_norm"))  # fmt: skip

@@ -246,7 +246,7 @@ def test_plan_that_cannot_be_had_is_a_reason(tmp_path: Path) -> None:
 def test_run_on_nodes_is_equal_to_its_replay_in_one_process(tmp_path: Path) -> None:
     """The certificate of a run on nodes has no client states, and says nothing of the nodes' SCAFFOLD variates."""
     scenario = digits("engine.kind=plain", "engine.tile=", "engine.compile=", *SCAFFOLD[:2], "run.rounds=3")
-    grid = StrangeGrid(apps(scenario, observers=[])[1], [{"partition-id": k, "num-partitions": 8} for k in range(8)])
+    grid = StrangeGrid(apps(scenario, observers=[])[1], list(range(8)))
     simulate(scenario, grid=grid, out=tmp_path / "run")
     found = verify(tmp_path / "run")
     assert found.result == "equal", str(found)
