@@ -159,10 +159,9 @@ def test_charts_have_the_numbers_of_the_table(browser: Chromium, tmp_path: Path)
 def test_table_of_runs_is_searched_sorted_and_linked(browser: Chromium, many: Path) -> None:
     with opened(browser, many) as page:
         seen = "[...document.querySelectorAll('#runs tbody tr')].filter((row) => !row.hidden)"
-        heading = (
-            "[...document.querySelectorAll('#runs th button')].find((one) => one.innerText === 'rounds to the target')"
-        )
-        column = "[...document.querySelectorAll('#runs th button')].map((one) => one.innerText).indexOf('rounds to the target')"
+        headings = "[...document.querySelectorAll('#runs th button')]"
+        column = f"{headings}.map((one) => one.innerText).indexOf('rounds to the target')"
+        heading = f"{headings}[{column}]"
         values = f"{seen}.map((row) => row.cells[{column}].innerText)"
         page.evaluate(f"{heading}.click()")
         up = [float(v) for v in page.evaluate(values) if v[0].isdigit()]
