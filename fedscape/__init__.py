@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from simulator.runs.run import Run, resume, simulate
     from simulator.scenario.sections import Scenario, load_scenario, to_toml
     from simulator.scenario.sources import builtin_names
+    from simulator.tuning.tune import Tuning, tune
 
 _HOME = {
     "Aggregate": "server.algorithms.transforms",
@@ -125,6 +126,7 @@ _HOME = {
     "Snapshot": "server.rounds.observers",
     "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
+    "Tuning": "simulator.tuning.tune",
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
     "Verdict": "server.convergence.verdict",
@@ -154,6 +156,7 @@ _HOME = {
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
     "verify": "simulator.replay.verify",
+    "tune": "simulator.tuning.tune",
     "weighted_mean": "server.algorithms.aggregation",
     "yogi": "server.algorithms.transforms",
 }
@@ -188,6 +191,7 @@ __all__ = [
     "Snapshot",
     "StepContext",
     "StrategyError",
+    "Tuning",
     "Uplink",
     "UserError",
     "Verdict",
@@ -217,6 +221,7 @@ __all__ = [
     "to_toml",
     "top_k",
     "verify",
+    "tune",
     "weighted_mean",
     "yogi",
 ]

@@ -20,6 +20,7 @@ from server.sinks.openmetrics import openmetrics
 
 if TYPE_CHECKING:
     from server.sinks.sender import Sent
+    from server.sinks.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -116,3 +117,17 @@ def to_tensorboard(recorded: Recorded, folder: Path) -> None:
     from server.sinks.tensorboard import write_recorded
 
     write_recorded(folder, recorded.facts, recorded.lines, recorded.outcome)
+
+
+def to_tracker(recorded: Recorded, tracker: Tracker, target: str) -> str:
+    """Send a run to Weights & Biases or MLflow; see `server.sinks.tracking`.
+
+    Returns:
+        Where the run is.
+
+    Raises:
+        UserError: the tracker's package is not installed, or it did not take the run.
+    """
+    from server.sinks.tracking import send_recorded
+
+    return send_recorded(tracker, target, recorded.facts, recorded.lines, recorded.outcome)

@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,14 @@ from tensorboardX.summary import histogram_raw
 from clients.core.user_code import described
 from server.dispersion.histograms import EDGES, INFINITE
 from server.metrics.samples import Labels, RunFold, counted_of, outcome_samples, samples
-from server.metrics.table import PREFIX, ROUND
 from server.record.files import writing
+from server.sinks.curves import CURVES, curve_name, plain_facts
 
 MOST_WAITING = 10_000
 """Rounds that may wait to be written; one more, and the oldest is dropped."""
 GATHER_SECONDS, PATIENCE = 1.0, 10.0
 
 _serial = itertools.count()
-_CURVES = [m for m in ROUND if m.kind != "histogram" and m.name != "run_state" and not m.name.endswith("_client")]
-"""Metrics that become curves; TensorBoard has a format of its own for histograms, one a round."""
 _TEXT = SummaryMetadata(
     plugin_data=SummaryMetadata.PluginData(
         plugin_name="text", content=TextPluginData(version=0).SerializeToString()
@@ -67,7 +64,7 @@ class RunEvents:
             self._file = RecordWriter(str(self._path))  # tensorboardX takes "s3:..." as a bucket
         self._fold, self._at = RunFold(), 0.0
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        rows = "".join(f"\n| {key} | {value} |" for key, value in facts.items() if isinstance(value, str | int | float))
+        rows = "".join(f"\n| {key} | {value} |" for key, value in plain_facts(facts).items())
         self._summary(0, 0.0, [_text("run", f"| what | |\n|---|---|{rows}")])
 
     def resume(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -82,7 +79,7 @@ class RunEvents:
         """Write a round: its samples, and the counts of this round alone."""
         counted = self._fold.observe(line)
         self._at = float(line.get("finished_at") or 0.0)
-        values = [_scalar(name, labels, value) for name, labels, value in samples(_CURVES, counted)]
+        values = [_scalar(name, labels, value) for name, labels, value in samples(CURVES, counted)]
         for name, counts in counted_of(line):
             if {"min", "max"} <= line[name].keys():
                 values.append(_histogram(name, line[name], counts))
@@ -224,13 +221,7 @@ def write_recorded(
 
 def _scalar(name: str, labels: Labels, value: float) -> Any:
     """Return a number; TensorBoard keeps a float32 of it, so one that is too large becomes infinite."""
-    return Summary.Value(tag=_tag(name, labels), simple_value=value)
-
-
-@lru_cache(maxsize=4096)
-def _tag(name: str, labels: Labels) -> str:
-    """Return the tag of a series; its labels follow a slash, by which TensorBoard groups charts."""
-    return "/".join((name.removeprefix(PREFIX), *(word for _, word in labels)))
+    return Summary.Value(tag=curve_name(name, labels), simple_value=value)
 
 
 def _histogram(name: str, levels: Mapping[str, float], counts: Mapping[str, int]) -> Any:

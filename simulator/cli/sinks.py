@@ -17,7 +17,7 @@ from clients.core.shown.secrets import login_of, token_of
 from server.metrics.timeline import Clock
 
 EVENTS = Path("runs/tensorboard")
-Sink = Literal["remote-write", "openmetrics", "tensorboard"]
+Sink = Literal["remote-write", "openmetrics", "tensorboard", "wandb", "mlflow"]
 PANEL = "Export while it runs"
 METRICS_PORT_VARIABLE = "FEDSCAPE_METRICS_PORT"
 REMOTE_WRITE_VARIABLE = "FEDSCAPE_REMOTE_WRITE"
@@ -75,6 +75,16 @@ class SinkOptions:
             rich_help_panel=PANEL,
         ),
     ] = None
+    wandb: Annotated[
+        str | None,
+        typer.Option(metavar="PROJECT", help="Log to this project of Weights & Biases.", rich_help_panel=PANEL),
+    ] = None
+    mlflow: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URI", help="Log to MLflow: a server's URL, or sqlite:///mlflow.db.", rich_help_panel=PANEL
+        ),
+    ] = None
 
 
 def options_of(environment: Mapping[str, str] = os.environ) -> SinkOptions:
@@ -115,6 +125,7 @@ def sinks_of(options: SinkOptions) -> Iterator[list[object]]:
         from server.sinks.tensorboard import TensorBoardWriter
 
         made.append(TensorBoardWriter(options.tensorboard_folder or EVENTS))
+    made += _trackers(options)
     remote = []
     if options.remote_write is not None:
         from server.sinks.remote_write import RemoteWriter
@@ -144,6 +155,41 @@ def sinks_of(options: SinkOptions) -> Iterator[list[object]]:
     _close(made)
 
 
+def _trackers(options: SinkOptions) -> list[object]:
+    """Return the observers that log to Weights & Biases and MLflow.
+
+    Raises:
+        UserError: a package is not installed, or a target is empty.
+    """
+    if options.wandb is None and options.mlflow is None:
+        return []
+    from server.sinks.tracking import MLFLOW, WANDB, TrackerSink
+
+    made: list[object] = []
+    for tracker, target in ((WANDB, options.wandb), (MLFLOW, options.mlflow)):
+        if target is not None:
+            _warn_of_password(f"--{tracker.word}", target)
+            made.append(TrackerSink(tracker, _target(tracker.word, target)))
+    return made
+
+
+def _target(field: str, target: str) -> str:
+    """Return a project or a URI.
+
+    Raises:
+        UserError: it is empty.
+    """
+    fix = "Such as --wandb my-project." if field == "wandb" else "Such as --mlflow sqlite:///mlflow.db."
+    require(bool(target.strip()), field, "must be a project" if field == "wandb" else "must be a URI", fix=fix)
+    return target.strip()
+
+
+def _warn_of_password(option: str, target: str) -> None:
+    if "@" in target:
+        fix = "MLflow reads MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+        print(f"fedscape: {option} has a login, and every user of this machine can read it. {fix}", file=sys.stderr)
+
+
 def _close(made: list[Any]) -> None:
     for sink in made:
         sink.close()
@@ -153,9 +199,16 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)],
     to: Annotated[
         Sink,
-        typer.Option(metavar="SINK", help="The target: remote-write, openmetrics or tensorboard.", show_default=False),
+        typer.Option(
+            metavar="SINK",
+            help="The target: remote-write, openmetrics, tensorboard, wandb or mlflow.",
+            show_default=False,
+        ),
     ],
-    url: Annotated[str | None, typer.Option(metavar="URL", help="The receiver of remote-write.")] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="The receiver of remote-write, or the tracking URI of mlflow.")
+    ] = None,
+    project: Annotated[str | None, typer.Option(metavar="PROJECT", help="The project of wandb.")] = None,
     clock: Annotated[
         Clock, typer.Option(metavar="CLOCK", help="The clock of the samples: round, simulated or wall.")
     ] = "round",
@@ -176,8 +229,16 @@ def export(
     $ fedscape export RUN --to remote-write --url http://HOST:9099/api/v1/write
     $ fedscape export RUN --to openmetrics --out run.om
     $ fedscape export RUN --to tensorboard
+    $ fedscape export RUN --to mlflow --url sqlite:///mlflow.db
     """
-    from server.sinks.export import read_recorded, to_openmetrics, to_remote_write, to_tensorboard, write_openmetrics
+    from server.sinks.export import (
+        read_recorded,
+        to_openmetrics,
+        to_remote_write,
+        to_tensorboard,
+        to_tracker,
+        write_openmetrics,
+    )
 
     recorded = read_recorded(run)
     if to == "remote-write":
@@ -191,6 +252,15 @@ def export(
         folder = out or run / "tensorboard"
         to_tensorboard(recorded, folder)
         print(folder)
+    elif to in ("wandb", "mlflow"):
+        from server.sinks.tracking import MLFLOW, WANDB
+
+        tracker, field, place = (WANDB, "project", project) if to == "wandb" else (MLFLOW, "url", url)
+        example = "--project my-project" if to == "wandb" else "--url sqlite:///mlflow.db"
+        if not place:
+            raise UserError(field, "is missing", fix=f"Such as {example}.")
+        _warn_of_password(f"--{field}", place)
+        print(to_tracker(recorded, tracker, place))
     elif out is not None:
         write_openmetrics(recorded, clock, out)
         print(out)

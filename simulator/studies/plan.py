@@ -95,6 +95,7 @@ class StudyPlan:
             "early": asdict(self.options.early),
             "stopped": dict(stopped),
             "failures": {key: row.get("error", "") for key, row in rows.items() if row["state"] == FAILED},
+            **_tuning(folder),
         })  # fmt: skip
 
     def _shared(self, folder: StudyFolder) -> list[dict[str, Any]]:
@@ -106,6 +107,12 @@ class StudyPlan:
             if a is not None and b is not None:
                 found.append({"arms": [one, two], "parts": shared_parts(a, b)})
         return found
+
+
+def _tuning(folder: StudyFolder) -> dict[str, Any]:
+    """Return what a tuning of the arms found, and its budget in sentences; nothing where there was none."""
+    found = folder.read("tuning", "tuning")
+    return {} if found is None else {"tuning": found.get("arms", {}), "notes": found.get("sentences", [])}
 
 
 def shared_parts(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""A process that plays trials: jobs come as lines of JSON, and values and results go back. It ends with its input."""
+"""A process that plays trials: trials come as lines of JSON, and values and results go back. It ends with its input."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from contextlib import suppress
 from typing import Any
 
 from clients.core.errors import FedscapeError
-from simulator.tuning.players import job_of
+from simulator.tuning.players import task_of
 from simulator.tuning.trial_runs import play
 
 
 def main() -> None:
-    """Play the jobs of the standard input until it ends.
+    """Play the trials of the standard input until it ends.
 
     What a model of the user's prints goes to the standard error: the standard output has messages alone.
     """
@@ -41,7 +41,7 @@ def main() -> None:
 
     while (message := messages.get()) is not None:
         try:
-            played = play(job_of(message), report, stop.is_set)
+            played = play(task_of(message), report, stop.is_set)
             results = [result.to_dict() for result in played.results]
             send({"kind": "done", "results": results, "is_whole": played.is_whole})
         except FedscapeError as error:
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _listen(messages: queue.SimpleQueue[dict[str, Any] | None], stop: threading.Event) -> None:
-    """Take messages apart: jobs and answers are waited for, and a stop may come at any time."""
+    """Take messages apart: trials and answers are waited for, and a stop may come at any time."""
     for line in sys.stdin.buffer:
         message = json.loads(line)
         if message["kind"] == "stop":

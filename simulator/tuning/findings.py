@@ -117,7 +117,10 @@ class Tuned:
         return sum(trial.state == state for trial in self.trials)
 
     def table(self) -> Any:
-        """Return a pandas DataFrame with one row a trial: number, state, value, at_least, one column a parameter, one a seed, seconds."""
+        """Return a pandas DataFrame with one row a trial.
+
+        Its columns are number, state, value, at_least, one for each parameter, one for each seed, and seconds.
+        """
         pandas = import_module("pandas")
         keys = list(dict.fromkeys(key for trial in self.trials for key in trial.values))
         rows = [

@@ -10,25 +10,30 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from clients.core.errors import require, unknown_name
 from dashboards.report.compared_measures import MEASURES, Measure
-from dashboards.report.formats import is_number, share
+from dashboards.report.formats import is_number, number, share
 from dashboards.report.run_data import RunData
 
 
-def _at_end(key: str) -> Any:
-    return lambda run: next((line[key] for line in reversed(run.lines) if line.get(key) is not None), None)
+def _of_validation(key: str, words: str, better: Literal["lower", "higher"]) -> Measure:
+    """Return the measure of a score of the validation examples in the last round that has it."""
+
+    def at_end(run: RunData) -> Any:
+        return next((line[key] for line in reversed(run.lines) if line.get(key) is not None), None)
+
+    return Measure(key=key, name=f"{words}, at the end", of=at_end, better=better,
+                   shown=share if better == "higher" else number)  # fmt: skip
 
 
 _OF_VALIDATION = (
-    Measure("validation_accuracy", "validation accuracy, at the end", _at_end("validation_accuracy"), "higher", share),
-    Measure("validation_balanced_accuracy", "validation balanced accuracy, at the end",
-            _at_end("validation_balanced_accuracy"), "higher", share),
-    Measure("validation_macro_f1", "validation macro-F1, at the end", _at_end("validation_macro_f1"), "higher", share),
-    Measure("validation_error", "validation error, at the end", _at_end("validation_error"), "lower"),
-)  # fmt: skip
+    _of_validation("validation_accuracy", "validation accuracy", "higher"),
+    _of_validation("validation_balanced_accuracy", "validation balanced accuracy", "higher"),
+    _of_validation("validation_macro_f1", "validation macro-F1", "higher"),
+    _of_validation("validation_error", "validation error", "lower"),
+)
 """Scores of the validation examples, for tuning; comparisons have the same ones of the test examples."""
 
 TUNED: Mapping[str, Measure] = {
@@ -116,16 +121,16 @@ def result_of(run: RunData, measure: Measure, seed: int) -> SeedResult:
     diverged = run.state == "diverged"
     value, bound = measure.of(run), measure.at_least(run)
     if diverged:
-        number = worst(measure)
+        found = worst(measure)
     elif is_number(value):
-        number = float(value)
+        found = float(value)
     else:
         fix = "Set convergence.target." if measure.key.endswith("_to_target") else "Name another measure."
         require(bound is not None, "measure", f"{measure.key!r} was not measured by the run", fix=fix)
         assert bound is not None
-        number = float(bound)
+        found = float(bound)
     missed = not diverged and not is_number(value)
-    return SeedResult(seed, run.name, number, missed, diverged, run.last_round)
+    return SeedResult(seed, run.name, found, missed, diverged, run.last_round)
 
 
 def worst(measure: Measure) -> float:
@@ -164,5 +169,5 @@ def progress_of(line: Mapping[str, Any], measure: Measure) -> float | None:
         found, sign = line.get("validation_loss"), 1.0 if measure.better == "lower" else -1.0
     if found is None:
         return None
-    number = sign * float(found)
-    return number if math.isfinite(number) else worst(measure)
+    value = sign * float(found)
+    return value if math.isfinite(value) else worst(measure)

@@ -111,7 +111,7 @@ def parameters_of(given: object, scenario: Scenario) -> tuple[Parameter, ...]:
     require(bool(pairs), "params", "names nothing to tune", fix=FORMS)
     found: list[Parameter] = []
     for key, value in pairs:
-        table = _table(scenario)
+        table = table_of(scenario)
         path = resolve(tuple(key.split(".")), Scenario, table)
         made = _parameter(".".join(path), value)
         require(all(made.key != other.key for other in found), made.key, "is a parameter twice", fix="Name it once.")
@@ -121,7 +121,7 @@ def parameters_of(given: object, scenario: Scenario) -> tuple[Parameter, ...]:
 
 def applies(parameter: Parameter, scenario: Scenario) -> bool:
     """Return whether a scenario has the parameter's key: one of another kind, such as FedProx's mu, may be absent."""
-    return hint_of(parameter.path, Scenario, _table(scenario)) is not None
+    return hint_of(parameter.path, Scenario, table_of(scenario)) is not None
 
 
 def own_values(parameters: Sequence[Parameter], scenario: Scenario) -> dict[str, Value]:
@@ -149,7 +149,8 @@ def _reads_as(parameter: Parameter, text: str, scenario: Scenario, value: Any) -
     return bool(made == value)
 
 
-def _table(scenario: Scenario) -> dict[str, Any]:
+def table_of(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario's sections as plain tables."""
     table: dict[str, Any] = plain({key: getattr(scenario, key) for key in hints_of(Scenario)})
     return table
 
@@ -223,9 +224,9 @@ def _checked(made: Parameter, before: Sequence[Parameter], scenario: Scenario) -
     """Return the parameter with whole numbers where its key takes no others; check both ends in a fitting scenario."""
     base = _having(made, before, scenario)
     if not made.choices:
-        takes_any = fits(0.5, hint_of(made.path, Scenario, _table(base)), 0)
+        takes_any = fits(0.5, hint_of(made.path, Scenario, table_of(base)), 0)
         given_whole = made.is_whole
-        whole = not takes_any and fits(1, hint_of(made.path, Scenario, _table(base)), 0)
+        whole = not takes_any and fits(1, hint_of(made.path, Scenario, table_of(base)), 0)
         require(not whole or given_whole, made.key, f"takes whole numbers alone, got {str(made).partition('=')[2]}",
                 fix=f"Such as {made.key}=1:8.")  # fmt: skip
         made = Parameter(made.key, made.low, made.high, made.is_log, whole, made.step)

@@ -1,6 +1,6 @@
 """Plays the trials of a search: in this process, or several at once in processes of their own.
 
-This process alone talks to Optuna's storage. A process of its own is a child that gets jobs as lines of JSON and
+This process alone talks to Optuna's storage. A process of its own is a child that gets trials as lines of JSON and
 answers with values; it lives for many trials, so torch is imported once.
 """
 
@@ -23,7 +23,7 @@ from simulator.engines.limits import processors
 from simulator.scenario.sections import Scenario, load_scenario, to_toml
 from simulator.tuning.measures import SeedResult
 from simulator.tuning.search import Proposal, Search
-from simulator.tuning.trial_runs import Job, Played, play
+from simulator.tuning.trial_runs import Played, Task, play
 
 END_SECONDS = 30.0
 """Seconds in which a child must end after its last trial."""
@@ -36,7 +36,7 @@ class Players:
     Attributes:
         search: the trials.
         seeds: the seeds of each.
-        runs: the folder of their runs.
+        folder: the folder of the study in whose `runs/` their runs are.
         measure: the key of the measure.
         every: rounds between reports.
         told: called with the number of each trial that ended.
@@ -45,7 +45,7 @@ class Players:
 
     search: Search
     seeds: tuple[int, ...]
-    runs: Path
+    folder: Path
     measure: str
     every: int
     told: Callable[[int], object]
@@ -56,8 +56,8 @@ class Players:
         while not self.stop_asked() and (proposal := self.search.next()) is not None:
             trial = proposal.trial
             try:
-                job = self._job(proposal, 1)
-                played = play(job, lambda step, value: self.search.report(trial, step, value), self.stop_asked)  # noqa: B023
+                task = self._task(proposal, 1)
+                played = play(task, lambda step, value: self.search.report(trial, step, value), self.stop_asked)  # noqa: B023
             except FedscapeError as error:
                 self.search.fail(trial, str(error))
             except BaseException:
@@ -83,7 +83,7 @@ class Players:
                         child = _Child.started()
                         children[child.output] = child
                         selector.register(child.output, selectors.EVENT_READ)
-                        child.begin(proposal, self._job(proposal, processes))
+                        child.begin(proposal, self._task(proposal, processes))
                     busy = [child for child in children.values() if child.proposal is not None]
                     if not busy:
                         return
@@ -122,7 +122,7 @@ class Players:
         self.told(proposal.trial.number)
         if message is None or self.stop_asked() or (following := self.search.next()) is None:
             return False
-        child.begin(following, self._job(following, processes))
+        child.begin(following, self._task(following, processes))
         return True
 
     def _end(self, proposal: Proposal, played: Played) -> None:
@@ -132,25 +132,15 @@ class Players:
         else:
             self.search.finish(proposal.trial, played)
 
-    def _job(self, proposal: Proposal, processes: int) -> Job:
-        scenarios = tuple(for_trial(proposal.scenario, seed, processes) for seed in self.seeds)
-        return Job(scenarios, self.runs, self.measure, self.every)
+    def _task(self, proposal: Proposal, processes: int) -> Task:
+        scenarios = tuple(for_trial(proposal.scenario, seed) for seed in self.seeds)
+        return Task(scenarios, self.folder, self.measure, self.every, max(1, processors() // processes))
 
 
-def for_trial(scenario: Scenario, seed: int, processes: int) -> Scenario:
-    """Return the scenario of one run of a trial: without baselines, and with its share of the processor.
-
-    Args:
-        scenario: with the trial's values.
-        seed: the run's.
-        processes: trials that are played at once.
-    """
-    engine, evaluation = scenario.engine, replace(scenario.evaluation, baselines=False)
-    if processes > 1:
-        threads = engine.threads if engine.threads is not None else max(1, processors() // processes)
-        workers = engine.workers if engine.workers != "auto" else 1
-        engine = replace(engine, threads=threads, workers=workers)
-    return replace(scenario, engine=engine, evaluation=evaluation, run=replace(scenario.run, seed=seed))
+def for_trial(scenario: Scenario, seed: int) -> Scenario:
+    """Return the scenario of one run of a trial: with its seed, and without baselines, which no measure reads."""
+    evaluation = replace(scenario.evaluation, baselines=False)
+    return replace(scenario, evaluation=evaluation, run=replace(scenario.run, seed=seed))
 
 
 class _Child:
@@ -179,10 +169,10 @@ class _Child:
             )
         )
 
-    def begin(self, proposal: Proposal, job: Job) -> None:
-        """Send a trial's job."""
+    def begin(self, proposal: Proposal, task: Task) -> None:
+        """Send a trial's runs."""
         self.proposal = proposal
-        self._send(job_message(job))
+        self._send(task_message(task))
 
     def answer(self, goes_on: bool) -> None:
         """Say whether the trial goes on."""
@@ -222,19 +212,19 @@ class _Child:
             self._input.flush()
 
 
-def job_message(job: Job) -> dict[str, Any]:
-    """Return a job as plain values."""
+def task_message(task: Task) -> dict[str, Any]:
+    """Return a trial's runs as plain values."""
     return {
-        "kind": "job",
-        "scenarios": [to_toml(scenario) for scenario in job.scenarios],
-        "names": [scenario.name for scenario in job.scenarios],
-        "runs": str(job.runs.resolve()),
-        "measure": job.measure,
-        "every": job.every,
+        "kind": "task",
+        "scenarios": [to_toml(scenario) for scenario in task.scenarios],
+        "folder": str(task.folder.resolve()),
+        "measure": task.measure,
+        "every": task.every,
+        "threads": task.threads,
     }
 
 
-def job_of(message: Mapping[str, Any]) -> Job:
-    """Return the job in a message."""
+def task_of(message: Mapping[str, Any]) -> Task:
+    """Return the runs in a message."""
     scenarios = tuple(load_scenario(tomllib.loads(text)) for text in message["scenarios"])
-    return Job(scenarios, Path(message["runs"]), message["measure"], message["every"])
+    return Task(scenarios, Path(message["folder"]), message["measure"], message["every"], message["threads"])

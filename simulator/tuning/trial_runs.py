@@ -1,50 +1,52 @@
 """The runs of one trial: one a seed, played one after another, recorded, and never played twice.
 
-A run's folder is named by what it computes, so a trial that was killed finds its finished runs, and goes on with the
-one that was interrupted.
+They are runs of a study's folder: a trial that was killed finds its finished runs and goes on with the one that was
+interrupted, and all runs of one shape have the engine that was chosen for the first.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients.core.errors import RunFolderError
-from dashboards.report.run_data import RunData, read_run
-from server.record.hints import is_resumable
-from server.record.recorder import sole_writer
-from simulator.runs.run import resume, simulate
+from clients.core.errors import FedscapeError
+from dashboards.report.run_data import read_run
 from simulator.scenario.sections import Scenario, to_toml
+from simulator.studies.arms import Arm
+from simulator.studies.folder import StudyFolder
+from simulator.studies.job import Job, play_job
+from simulator.studies.rows import BUSY, FAILED, FINISHED
 from simulator.tuning.measures import SeedResult, measure_of, progress_of, result_of
 
 REPORTS = 25
 """About so many values of a run are reported: each is written to the storage."""
-WAIT_SECONDS = 60.0
+LOOK_SECONDS = 0.5
+"""Between two looks at a run that another process plays."""
+FOLDERS = ("runs", "locks", "plans", "parts", "rows")
 Report = Callable[[int, float], bool]
 """Takes the rounds that a trial has played and how far it is; returns whether the trial goes on."""
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """The runs of a trial.
 
     Attributes:
         scenarios: one a seed, with the trial's values.
-        runs: the folder of runs.
+        folder: the folder of the study in whose `runs/` they are.
         measure: the key of the measure.
         every: rounds between reports.
+        threads: of each process that plays trials.
     """
 
     scenarios: tuple[Scenario, ...]
-    runs: Path
+    folder: Path
     measure: str
     every: int
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -65,30 +67,41 @@ def reports_every(rounds: int) -> int:
     return max(1, rounds // REPORTS)
 
 
+def study_folder(path: Path) -> StudyFolder:
+    """Return the folder of a study in which runs are recorded, with the folders that it needs."""
+    for name in FOLDERS:
+        (path / name).mkdir(parents=True, exist_ok=True)
+    return StudyFolder(path)
+
+
 def key_of(scenario: Scenario) -> str:
-    """Return 16 hex digits for what a run computes: its scenario without title and name, and fedscape's version."""
-    text = to_toml(replace(scenario, title="", name="", notices=()))
-    return hashlib.blake2b(f"{version('fedscape')}\n{text}".encode(), digest_size=8).hexdigest()
+    """Return the identity of a run: that of the same run of a study."""
+    return Arm("", {}, scenario).key(scenario.run.seed)
 
 
-def play(job: Job, report: Report, stop_asked: Callable[[], bool]) -> Played:
+def play(task: Task, report: Report, stop_asked: Callable[[], bool]) -> Played:
     """Play the runs of a trial.
 
     Args:
-        job: the runs.
-        stop_asked: called after each round; if it returns True, the run stops and keeps its checkpoint.
-        report: called every `job.every` rounds of each run. The count of rounds goes on from one run to the next, so
+        task: the runs.
+        report: called every `task.every` rounds of each run. The count of rounds goes on from one run to the next, so
             values of the same count are of the same seed and round in every trial.
+        stop_asked: called after each round; if it returns True, the run stops and keeps its checkpoint.
 
     Raises:
-        UserError: a scenario cannot be run, or lacks the measure.
+        FedscapeError: a run failed, or lacks the measure.
     """
-    measure, results = measure_of(job.measure), list[SeedResult]()
-    for number, scenario in enumerate(job.scenarios):
-        watch = _Watch(job, number * scenario.run.rounds, report, stop_asked)
-        run = played(scenario, job.runs / key_of(scenario), watch)
-        if run is None:
+    measure, results, folder = measure_of(task.measure), list[SeedResult](), StudyFolder(task.folder)
+    for number, scenario in enumerate(task.scenarios):
+        watch = _Watch(task, number * scenario.run.rounds, report, stop_asked)
+        key = key_of(scenario)
+        if not _is_played(folder, Job(key, to_toml(scenario), scenario.notices, task.threads), watch):
             return Played(tuple(results), is_whole=False)
+        run = read_run(folder.run(key))
+        if not watch.saw_rounds:
+            watch.recorded_before(run.lines)
+            if watch.ended:
+                return Played(tuple(results), is_whole=False)
         results.append(result_of(run, measure, scenario.run.seed))
     return Played(tuple(results), is_whole=True)
 
@@ -98,10 +111,10 @@ class _Watch:
 
     critical = True
 
-    def __init__(self, job: Job, before: int, report: Report, stop_asked: Callable[[], bool]) -> None:
-        self._measure, self._every, self._before, self._report = measure_of(job.measure), job.every, before, report
+    def __init__(self, task: Task, before: int, report: Report, stop_asked: Callable[[], bool]) -> None:
+        self._measure, self._every, self._before, self._report = measure_of(task.measure), task.every, before, report
         self._stop_asked = stop_asked
-        self.ended = False
+        self.ended = self.saw_rounds = False
 
     def stopped(self) -> bool:
         """Return whether the run is to stop."""
@@ -115,6 +128,7 @@ class _Watch:
     def round_finished(self, line: Mapping[str, Any]) -> None:
         """Report a round."""
         number = int(line["round"])
+        self.saw_rounds = True
         if self.ended or not number or number % self._every:
             return
         value = progress_of(line, self._measure)
@@ -122,51 +136,18 @@ class _Watch:
             self.ended = not self._report(self._before + number, value)
 
 
-def played(scenario: Scenario, folder: Path, watch: _Watch) -> RunData | None:
-    """Return a finished run: the one in the folder, or that run continued, or a new one.
-
-    Returns:
-        The run; None where the watch stopped it, and its checkpoint is kept.
-    """
-    if folder.exists():
-        _wait_for(folder)
-        run = _finished(folder)
-        if run is not None:
-            watch.recorded_before(run.lines)
-            return None if watch.stopped() else run
-        try:
-            if not is_resumable(folder):
-                raise RunFolderError(str(folder), "has no checkpoint")
-            resume(folder, observers=[watch], stop_asked=watch.stopped)
-            return _finished(folder)
-        except RunFolderError:  # killed before its first checkpoint, or damaged: nothing of it is worth keeping
-            shutil.rmtree(folder)
-            watch.ended = False
-    simulate(scenario, out=folder, observers=[watch], stop_asked=watch.stopped)
-    return _finished(folder)
-
-
-def _wait_for(folder: Path) -> None:
-    """Wait until no other process writes to a run: one of a tuning that was killed ends its round.
+def _is_played(folder: StudyFolder, job: Job, watch: _Watch) -> bool:
+    """Play a run unless it is finished; return False where it was stopped and keeps its checkpoint.
 
     Raises:
-        RunFolderError: it is still written to after a minute.
+        FedscapeError: it failed.
     """
-    until = time.monotonic() + WAIT_SECONDS
     while True:
-        try:
-            with sole_writer(folder):
-                return
-        except RunFolderError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
-
-
-def _finished(folder: Path) -> RunData | None:
-    """Return the run in a folder; None where it is not over."""
-    try:
-        run = read_run(folder)
-    except RunFolderError:
-        return None
-    return run if run.state in ("converged", "diverged", "stopped") else None
+        row = play_job(folder, job, observer=watch, stop_asked=watch.stopped)
+        if row["state"] == FAILED:
+            raise FedscapeError(str(row.get("error", "the run failed")))
+        if row["state"] != BUSY:
+            return row["state"] in FINISHED
+        if watch.stopped():
+            return False
+        time.sleep(LOOK_SECONDS)

@@ -24,7 +24,7 @@ from simulator.tuning.players import Players
 from simulator.tuning.samplers import grid_of, pruner_of
 from simulator.tuning.search import Search, with_values
 from simulator.tuning.storage import Direction, open_study, quietly
-from simulator.tuning.trial_runs import key_of, reports_every
+from simulator.tuning.trial_runs import key_of, reports_every, study_folder
 
 STUDIES = Path("studies")
 FILE, BEST, SCENARIO = "tuning.json", "best.toml", "scenario.toml"
@@ -145,7 +145,7 @@ def tune_in(
     parameters: Sequence[Parameter],
     options: TuningOptions,
     *,
-    runs: Path | None = None,
+    study: Path | None = None,
     told: Told = lambda row, tuned: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Tuning:
@@ -156,7 +156,7 @@ def tune_in(
         scenario: what is tuned.
         parameters: of `parameters_of`.
         options: how.
-        runs: the folder of runs; by default `runs` in the folder.
+        study: the folder of the study in whose `runs/` the runs are; by default the same folder.
         told: called with each trial that ended.
         stop_asked: as in `tune`.
     """
@@ -173,36 +173,37 @@ def tune_in(
     direction: Direction = "minimize" if measure_of(options.measure).better == "lower" else "maximize"
     with ExitStack() as held:
         held.enter_context(sole_writer(folder))
+        home = study_folder(study or folder).path
         owner = _owner(folder)
         name = options.study_name or folder.resolve().name
         with quietly():
-            study = open_study(folder, options.storage, name, direction, settings)
-        study.pruner = pruner_of(options.pruner, rounds, every, len(seeds))
-        _write(folder / SCENARIO, to_toml(scenario))
+            optuna_study = open_study(folder, options.storage, name, direction, settings)
+        optuna_study.pruner = pruner_of(options.pruner, rounds, every, len(seeds))
+        write_text(folder / SCENARIO, to_toml(scenario))
 
         def findings() -> Tuned:
-            return found(study, parameters, name=scenario.name, measure=options.measure, seeds=seeds,
+            return found(optuna_study, parameters, name=scenario.name, measure=options.measure, seeds=seeds,
                          sampler=options.sampler, pruner=options.pruner, within=options.within,
                          has_own=options.sampler != "grid" and bool(queue))  # fmt: skip
 
         def tell(number: int) -> None:
-            place = study.get_trials(deepcopy=False)[number].user_attrs["place"]
+            place = optuna_study.get_trials(deepcopy=False)[number].user_attrs["place"]
             tuned = findings()
             for row in tuned.trials:
                 if row.number == place:
                     told(row, tuned)
 
-        search = Search(study, scenario, parameters, trials, options.sampler, options.sampler_seed, owner, queue)
+        search = Search(optuna_study, scenario, parameters, trials, options.sampler, options.sampler_seed, owner, queue)
         search.recover()
-        players = Players(search, seeds, (runs or folder / "runs"), options.measure, every, tell, stop_asked)
+        players = Players(search, seeds, home, options.measure, every, tell, stop_asked)
         try:
             players.play_here() if options.processes == 1 else players.play_in(options.processes)
         finally:
             tuned = findings()
-            _write(folder / FILE, json.dumps(_plain(tuned.to_dict()), indent=1) + "\n")
+            write_text(folder / FILE, json.dumps(plain_values(tuned.to_dict()), indent=1) + "\n")
         best = with_values(scenario, tuned.best)
         if tuned.best:
-            _write(folder / BEST, to_toml(best))
+            write_text(folder / BEST, to_toml(best))
     interrupted = len(tuned.trials) < trials
     return Tuning(tuned, best, folder, interrupted)
 
@@ -233,19 +234,20 @@ def _owner(folder: Path) -> str:
     """Return the name under which this folder plays trials; a database of several folders tells them apart by it."""
     file = folder / "owner"
     if not file.is_file():
-        _write(file, f"{folder.resolve().name}-{secrets.token_hex(4)}\n")
+        write_text(file, f"{folder.resolve().name}-{secrets.token_hex(4)}\n")
     return file.read_text("utf-8").strip()
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
     with whole_file(path) as file:
         file.write(text.encode())
 
 
-def _plain(value: Any) -> Any:
+def plain_values(value: Any) -> Any:
     """Return a value as JSON allows it: what is not finite becomes a text."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_values(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -36,7 +36,7 @@ def trial_line(row: TrialRow, tuned: Tuned) -> str:
 
 def summary(tuned: Tuned) -> Iterator[str]:
     """Yield the lines that tell what a tuning found."""
-    name = measure_of(tuned.measure).name
+    name = measure_of(tuned.measure).spoken
     states = {"complete": "complete", "pruned": "ended early", "failed": "failed"}
     counts = [f"{tuned.count(state)} {word}" for state, word in states.items() if tuned.count(state)]
     seeds = ", ".join(map(str, tuned.seeds))

@@ -45,6 +45,7 @@ PUBLIC = [
     "Snapshot",
     "StepContext",
     "StrategyError",
+    "Tuning",
     "Uplink",
     "UserError",
     "Verdict",
@@ -74,6 +75,7 @@ PUBLIC = [
     "to_toml",
     "top_k",
     "verify",
+    "tune",
     "weighted_mean",
     "yogi",
 ]

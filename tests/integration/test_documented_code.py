@@ -9,7 +9,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/extending.md", "docs/from-python.md")
+PAGES = ("README.md", "docs/extending.md", "docs/from-python.md", "docs/tuning.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

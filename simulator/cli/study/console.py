@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +19,9 @@ from simulator.studies.folder import StudyFolder
 from simulator.studies.plan import StudyPlan
 from simulator.studies.rows import DIVERGED, FAILED, FINISHED
 from simulator.studies.study import Study
+
+if TYPE_CHECKING:
+    from simulator.tuning.findings import TrialRow, Tuned
 
 DRAWS_A_SECOND = 2
 PLAIN_SECONDS = 30.0
@@ -79,6 +82,12 @@ class StudyConsole:
         seconds = f"  ({clock_time(row['seconds'])})" if is_number(row.get("seconds")) else ""
         if not self._is_live or state in (FAILED, DIVERGED):
             self._print(f"  {run.arm.name}, seed {run.seed}: {words}{seconds}")
+
+    def trial_ended(self, arm: str, row: TrialRow, tuned: Tuned) -> None:
+        """Print a trial of an arm's tuning that has ended."""
+        from simulator.tuning.words import trial_line
+
+        self._print(f"  tuning {arm}: {trial_line(row, tuned)}")
 
     def progress(self, state: Progress) -> None:
         """Show how far the study is: in the display, or as a line now and then."""

@@ -103,12 +103,13 @@ def _play(source: str | None, seeds: int | Sequence[int] | None, *, out: Path | 
 
     with without_collections():
         from simulator.cli.study.console import StudyConsole
-        from simulator.studies.study import study as play
+        from simulator.tuning.tuned_study import study as play
 
     console = StudyConsole(sys.stdout)
     try:
         with two_step_interrupt() as stop_asked:
-            done = play(source, seeds=seeds, out=out, observer=console, stop_asked=stop_asked, **more)  # type: ignore[arg-type]
+            watching = {"observer": console, "told": console.trial_ended, "stop_asked": stop_asked}
+            done = play(source, seeds=seeds, out=out, **watching, **more)  # type: ignore[arg-type]
     finally:
         console.close()
     _conclude(console, done)

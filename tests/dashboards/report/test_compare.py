@@ -88,7 +88,7 @@ def test_p_is_corrected_for_the_arms_that_are_compared(tmp_path: Path) -> None:
     shifts = {("fedavg", s): 0.0 for s in (1, 2, 3)}
     shifts |= {("scaffold", s): 0.1 + 0.01 * s for s in (1, 2, 3)} | {("fedprox", s): -0.01 * s for s in (1, 2, 3)}
     found = comparison(runs_of(tmp_path, shifts))
-    p = {pair["title"]: {row[0]: row[6] for row in pair["rows"]}["test accuracy"] for pair in found["pairs"]}
+    p = {pair["title"]: {row[0]: row[5] for row in pair["rows"]}["test accuracy"] for pair in found["pairs"]}
     raw = {d: float(stats.ttest_1samp(values, 0.0).pvalue)
            for d, values in {"scaffold": [0.11, 0.12, 0.13], "fedprox": [0.01, 0.02, 0.03]}.items()}  # fmt: skip
     assert raw["scaffold"] < raw["fedprox"]
