@@ -55,8 +55,10 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for r in rows
     ]
     rows[-1] = without_numbers(rows[-1], "planned")
-    facts = made_facts(rows, stopped={rows[0]["arm"]: "it was worse"}, early={"kind": "racing"}, tuning=[TUNED])
-    return write_study_page(write_study(tmp_path_factory.mktemp("studies") / "many", rows, facts, reports=True))
+    facts = made_facts(rows, stopped={rows[0]["arm"]: "it was worse"}, early={"kind": "racing"})
+    tuning = {"sentences": ["Each arm was tuned with 10 trials."], "arms": {"fedavg": TUNED}}
+    path = tmp_path_factory.mktemp("studies") / "many"
+    return write_study_page(write_study(path, rows, facts, tuning=tuning, reports=True))
 
 
 @contextmanager
@@ -87,7 +89,9 @@ def test_two_hundred_runs_are_drawn_without_a_network(browser: Chromium, many: P
         for words in ("199 of 200 runs have ended", "2 runs failed", "1 run diverged", "was stopped early (racing)"):
             assert words in notices
         assert page.evaluate(f"{chart('ranking')}.yAxis[0].data.length") == 20
-        assert "What tuning found for fedavg" in page.evaluate("document.body.innerText")
+        words = page.evaluate("document.body.innerText")
+        assert "What tuning found for fedavg" in words
+        assert "Each arm was tuned with 10 trials." in words
 
 
 @pytest.mark.parametrize(("width", "dark"), LOOKS)
@@ -192,9 +196,9 @@ def test_markup_in_names_is_shown_as_text(browser: Chromium, tmp_path: Path) -> 
     rows[0] = {**rows[0], "state": "failed"}
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     shared = [{"arms": arms[:2], "parts": {EVIL: True}}]
-    tuned = {**TUNED, "name": EVIL, "notes": [EVIL], "best": {EVIL: EVIL}}
-    facts: dict[str, Any] = made_facts(rows, title=EVIL, shared=shared, tuning=[tuned], notes=[EVIL])
-    file = write_study_page(write_study(tmp_path / "evil", rows, facts))
+    tuning = {"sentences": [EVIL], "arms": {EVIL: {**TUNED, "notes": [EVIL], "best": {EVIL: EVIL}}}}
+    facts: dict[str, Any] = made_facts(rows, title=EVIL, shared=shared, notes=[EVIL])
+    file = write_study_page(write_study(tmp_path / "evil", rows, facts, tuning=tuning))
     page = browser.open(file.as_uri())
     page.drawn()
     tips = page.evaluate("""(async () => {

@@ -13,7 +13,7 @@ from clients.core.errors import RunFolderError, UserError
 from dashboards.study.page import StudyPage, write_study_page
 from dashboards.study.study_data import read_study_data
 from dashboards.study.study_view import study_view
-from dashboards.study.tuning_view import tuning_view
+from dashboards.study.tuning_view import tuning_view, tuning_words
 from simulator.cli.main import main
 from tests.support.made_studies import Row, made_facts, made_rows, row_of, without_numbers, write_study
 from tests.support.run_folders import mistake
@@ -103,12 +103,17 @@ def test_pairs_are_told_with_what_they_share(tmp_path: Path) -> None:
 
 def test_notes_state_left_out_seeds_and_notices_of_arms(tmp_path: Path) -> None:
     rows = two_arms(2)
-    arms = [{"name": "fedavg", "notices": ["lr is fixed."]}, {"name": "scaffold", "notices": ["lr is fixed.", "mine."]}]
+    kept = {"words": "stacked"}
+    arms = [
+        {"name": "fedavg", "notices": ["lr is fixed."], "engine": kept},
+        {"name": "scaffold", "notices": ["lr is fixed.", "mine."], "engine": kept},
+    ]
     notes = view_of(tmp_path / "s", rows, arms=arms, left_out_seeds=3)["notes"]
     assert notes == [
         "3 seeds are left out, so that the study stays within budget.runs.",
         "Every arm: lr is fixed.",
         "scaffold: mine.",
+        "Engines: Every arm: stacked. Each was chosen once and kept for all seeds, so no bit depends on timing.",
     ]
 
 
@@ -129,10 +134,10 @@ def test_tuning_is_told_with_the_best_values_and_how_flat_they_are() -> None:
             "importance": 0.75,
         }
     ]
-    tuned = {"name": "fedavg", "measure": "validation_loss", "better": "lower", "seeds": [7, 8], "trials": trials,
+    tuned = {"name": "digits", "measure": "validation_loss", "better": "lower", "seeds": [7, 8], "trials": trials,
              "best": {"local.local_lr": 0.2}, "value": 0.25, "at_least": True, "untuned": 0.5, "within": 0.05,
              "as_good": 1, "flatness": flat, "notes": ["A note."]}  # fmt: skip
-    found = tuning_view([tuned, "no table"])
+    found = tuning_view({"arms": {"fedavg": tuned, "other": "no table"}})
     assert len(found) == 1
     assert found[0]["words"] == [
         "3 trials, 2 of them complete; each is the median of the validation loss over seeds 7, 8.",
@@ -143,7 +148,8 @@ def test_tuning_is_told_with_the_best_values_and_how_flat_they_are() -> None:
     assert found[0]["flat"] == [["local.local_lr", "0.2, at an end of its range", "0.1 to 0.2", "75%"]]
     assert [trial["values"] for trial in found[0]["trials"]] == [[0.1], [0.2]]
     assert tuning_view(None) == []
-    assert tuning_view({"fedavg": tuned})[0]["name"] == "fedavg"
+    assert tuning_words({"sentences": ["Each of 2 arms was tuned."]}) == ["Each of 2 arms was tuned."]
+    assert tuning_words([1]) == []
 
 
 def test_page_of_two_hundred_runs_is_small(tmp_path: Path) -> None:

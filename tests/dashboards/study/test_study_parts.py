@@ -262,6 +262,30 @@ def test_record_is_read_into_series(tmp_path: Path) -> None:
     assert "validation_error" not in found.series
 
 
+@pytest.mark.parametrize("rounds", [79, 80, 400, 1001])
+def test_long_record_is_sampled_at_even_rounds_with_the_last(tmp_path: Path, rounds: int) -> None:
+    rows = needing("a", 3)
+    rows[0]["rounds"] = rounds
+    path = write_study(tmp_path / "s", rows)
+    found = run_curves(path / rows[0]["run"]).axes["round"].astype(int).tolist()
+    stride = {79: 1, 80: 2, 400: 10, 1001: 20}[rounds]
+    assert found == sorted({*range(0, rounds + 1, stride), rounds})
+
+
+def test_rounds_without_a_validation_loss_are_left_out(tmp_path: Path) -> None:
+    def change(row: Row, line: dict[str, Any]) -> dict[str, Any]:
+        if line["round"] % 5:
+            del line["validation_loss"]
+        return line
+
+    rows = needing("a", 3)
+    path = write_study(tmp_path / "s", rows, change=change)
+    with (path / rows[0]["run"] / "rounds.jsonl").open("a") as file:
+        file.write('{"round": 99, "validation_loss": 0.')  # a killed run's last line
+    found = run_curves(path / rows[0]["run"])
+    assert found.axes["round"].tolist() == list(range(0, BUDGET + 1, 5))
+
+
 def test_finished_run_is_read_once_and_a_lost_record_is_named(tmp_path: Path) -> None:
     rows = needing("a", 3, 4)
     path = write_study(tmp_path / "s", rows)
@@ -269,7 +293,7 @@ def test_finished_run_is_read_once_and_a_lost_record_is_named(tmp_path: Path) ->
     before = reader.read(study)
     assert reader.problems == []
     record = path / rows[0]["run"] / "rounds.jsonl"
-    record.write_text("damaged\n" + record.read_text("utf-8"), "utf-8")
+    record.write_text(record.read_text("utf-8").replace("{", "{{", 1), "utf-8")
     assert reader.read(study)["a"][0] is before["a"][0]
     assert len(CurveReader().read(study)["a"]) == 1
     other = CurveReader()
