@@ -22,7 +22,7 @@ function lanesOf(view) {
     };
     return { key: factor.key, name: factor.key.split(".").at(-1) === "kind" ? factor.key.split(".").at(-2) : factor.key.split(".").at(-1), ticks: factor.levels.map((name, at) => [at / last, name]), of: place };
   });
-  const order = [view.measure, ...Object.keys(view.measures).filter((key) => key !== view.measure)];
+  const order = [...new Set([view.measure, ...Object.keys(view.measures)])].filter((key) => key);
   const measures = order.flatMap((key) => {
     const values = view.values[key],
       known = values.filter((value) => value !== null);
