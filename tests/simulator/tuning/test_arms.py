@@ -110,6 +110,7 @@ seeds = 1
     told: list[tuple[str, int]] = []
     done = study(file, out=tmp_path / "out", processes=1, told=lambda arm, row, tuned: told.append((arm, row.number)))
     assert told == [(arm, number) for arm in ("fedavg", "scaffold") for number in range(3)]
+    assert done.failures == {}
     assert done.complete
     facts = json.loads((tmp_path / "out" / "study.json").read_text())
     best = {name: float(found["best"]["local.local_lr"]) for name, found in facts["tuning"].items()}
