@@ -68,6 +68,7 @@ class CohortMessages(Sequence[Message]):
         kind: `MessageType.TRAIN` or `MessageType.EVALUATE`.
         work: the cohort's work.
         arrays: the model as a record.
+        config: the strategy's.
         begin: starts the sum of the cohort's updates, to which a grid adds tiles as they arrive; None for evaluation.
         needs_rows: whether that sum needs all updates whole.
     """
@@ -84,7 +85,7 @@ class CohortMessages(Sequence[Message]):
         needs_rows: bool = False,
     ) -> None:
         self.kind, self.work, self.arrays, self.begin, self.needs_rows = kind, work, arrays, begin, needs_rows
-        self._config, self._nodes = config, nodes
+        self.config, self._nodes = config, nodes
         self._made: list[Message] | None = None
         self._parcels: Sequence[Parcel] | None = None
         self._again: list[tuple[Message, Parcel]] = []
@@ -133,7 +134,7 @@ class CohortMessages(Sequence[Message]):
     def _make(self) -> list[Message]:
         work = self.work
         broadcast = encode_vectors(work.broadcast) if work.broadcast else None
-        common = dict(self._config) | {ROUND: work.round_index, RULE: work.rule.signature, UPLINK: work.uplink.name}
+        common = dict(self.config) | {ROUND: work.round_index, RULE: work.rule.signature, UPLINK: work.uplink.name}
         plain = ConfigRecord(common)
         made = []
         for parcel in self.parcels:

@@ -168,7 +168,7 @@ def test_client_with_rejected_updates_is_excluded_also_after_a_resume(tmp_path: 
 
 
 def test_wrapped_strategy_gets_a_message_for_each_client_of_a_node(tmp_path: Path) -> None:
-    scenario = digits(*PLAIN, "algorithm.cohort=5")
+    scenario = digits(*PLAIN, "algorithm.cohort=5", "evaluation.federated_every=2")
 
     def wrapped(ours: object) -> DifferentialPrivacyServerSideFixedClipping:
         return DifferentialPrivacyServerSideFixedClipping(ours, 0.0, 1e6, 5)
@@ -176,6 +176,8 @@ def test_wrapped_strategy_gets_a_message_for_each_client_of_a_node(tmp_path: Pat
     here = simulate(scenario, strategy=wrapped, record=False)
     there = simulate(scenario, strategy=wrapped, grid=StrangeGrid(apps(scenario)[1], HELD), record=False)
     torch.testing.assert_close(here.params, there.params, rtol=1e-5, atol=1e-7)
+    for name in ("federated_loss", "client_spread.clients"):
+        np.testing.assert_allclose(there.rounds[name], here.rounds[name], rtol=1e-5, err_msg=name)
 
 
 def test_flower_strategy_needs_a_node_for_each_client() -> None:
