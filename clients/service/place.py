@@ -54,11 +54,27 @@ class Place:
                 file.unlink()
 
     def remove_others(self) -> None:
-        """Remove the files of services that were killed together with their owners."""
+        """Remove the files of services that were killed together with their owners.
+
+        A container that shares the folder does not see the owners of others, but the locks of their services.
+        """
         for file in self.folder.iterdir():
             with suppress(ValueError, OSError):
-                if not Owner.parse(file.stem.replace("-", ":")).runs:
+                owner, other = Owner.parse(file.stem.replace("-", ":")), Place(self.folder, file.stem)
+                if not owner.runs and not other.is_served:
                     file.unlink()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a service lives here: it holds the lock "life"."""
+        try:
+            with open(self.folder / f"{self.name}.life", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @contextmanager
     def locked(self, what: str, seconds: float) -> Iterator[None]:

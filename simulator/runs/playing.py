@@ -26,7 +26,7 @@ from simulator.runs.announcement import EventLog, describe, log_notices
 from simulator.runs.building import Overrides
 from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
 from simulator.runs.experiment import experiment_of
-from simulator.runs.resumption import Resumption, fingerprint, restore
+from simulator.runs.resumption import ON_NODES, Resumption, fingerprint, name_on_nodes, restore
 from simulator.runs.session import Session
 
 
@@ -88,8 +88,8 @@ def play(
     recorder = Recorder(folder) if folder is not None else None
     history = History(back.lines if back is not None else ())
     everyone = _observers(recorder, history, observers, folder)
+    session.nodes.run = name_on_nodes(back.checkpoint if back is not None else None, run_id)
     checkpointer = _checkpointer(session, given, folder, store, recorder, everyone)
-    session.nodes.run = run_id
     try:
         experiment = experiment_of(session, everyone, checkpointer, stop_asked)
         facts = describe(session, given, folder, run_id)
@@ -151,7 +151,8 @@ def _checkpointer(
         recorder,
         store,
         strategy=played.strategy if played.strategy is not played.own else None,
-        facts={"fingerprint": fingerprint(session.scenario, given.algorithm)},
+        facts={"fingerprint": fingerprint(session.scenario, given.algorithm)}
+        | ({ON_NODES: session.nodes.run} if session.sender is not None else {}),
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
         keeper=_keeper(session, folder, observers),

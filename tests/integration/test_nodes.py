@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, Message
+from flwr.app import Array, ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
 from run_folders import assert_same_training, digits, stop_after
 from strange_grid import StrangeGrid
 
 from clients.core.errors import RunFolderError, StrategyError
+from clients.flower.messages import FINISHED, QUERY
 from server.record.records import RunFolder
 from simulator.apps import apps
 from simulator.runs.record import open_run
@@ -85,6 +86,32 @@ def test_interrupted_run_goes_on_with_the_states_of_its_nodes(tmp_path: Path) ->
         resume(tmp_path / "cut")
     resume(tmp_path / "cut", grid=StrangeGrid(client, HELD))
     assert_same_training(tmp_path / "whole", tmp_path / "cut", rtol=1e-6)
+
+
+def test_states_of_a_run_are_deleted_by_its_own_server_alone(tmp_path: Path) -> None:
+    """Whoever knows the run's folder, its name in the record or on a dashboard, cannot have the states deleted."""
+    scenario = digits(*PLAIN, *ROWS["scaffold"], "algorithm.cohort=8", "run.rounds=4", "run.checkpoint_rounds=1")
+    states, client = tmp_path / "states", apps(scenario, observers=[])[1]
+
+    def grid() -> StrangeGrid:
+        return StrangeGrid(client, [{**node, "states": str(states)} for node in HELD])
+
+    def files() -> list[Path]:
+        return sorted(states.rglob("*.safetensors"))
+
+    simulate(scenario, grid=grid(), out=tmp_path / "run", stop_asked=stop_after(2))
+    kept, known = files(), RunFolder(tmp_path / "run").read_environment()
+    assert kept
+    assert known is not None
+    for name in ("run", str(tmp_path / "run"), known["run"]["run_id"]):
+        other = grid()
+        query = RecordDict({"config": ConfigRecord({FINISHED: name})})
+        other.send_and_receive([Message(query, dst_node_id=node, message_type=QUERY) for node in other.contexts])
+        assert files() == kept
+    (tmp_path / "run" / "outcome.json").unlink()
+    resume(tmp_path / "run", grid=grid())
+    assert "client_states_lost" not in [e["kind"] for e in RunFolder(tmp_path / "run").read_events().values]
+    assert not files()
 
 
 def test_update_that_the_server_did_not_count_leaves_no_state(tmp_path: Path) -> None:
