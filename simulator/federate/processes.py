@@ -18,6 +18,10 @@ from clients.core.errors import FedscapeError, UserError
 from clients.core.shown.secrets import child_environment
 
 END_SECONDS = 40.0
+CLOCK = (
+    ". The SuperLink refused its signature: Flower refuses a clock that is more than 5 seconds ahead or 5 minutes"
+    " behind the SuperLink's, and a SuperLink that has started again without a database refuses the nodes that it knew"
+)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _IDLE = re.compile(r"INFO|For more information, visit|terminated gracefully")
 
@@ -43,7 +47,8 @@ class End:
             f"was killed by signal {-self.code}" if self.code < 0 else f"ended with code {self.code}"
         )
         last = last_lines(self.log)
-        return f"{how}; its log {self.log} ends with: {last}" if last else f"{how}; see {self.log}"
+        hint = CLOCK if "401 Unauthorized" in last else ""
+        return f"{how}; its log {self.log} ends with: {last}{hint}" if last else f"{how}; see {self.log}"
 
 
 class Processes:

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from strange_grid import StrangeGrid
 
 from clients.core.errors import StrategyError
 from clients.flower.messages import CONFIG, OUTPUTS, SHAPE, TASK
-from clients.flower.shim import set_message_id
+from clients.flower.shim import SUPERLINK_NODE, set_message_id
 from server.nodes.node_map import NodeMap
 
 
@@ -134,6 +134,45 @@ def test_node_that_joins_later_and_is_silent_is_queried_once() -> None:
     for _ in range(3):
         nodes.on(grid)
     assert grid.queries[late] == 1, "it would hold up every round"
+
+
+def test_node_with_the_clients_of_a_living_one_is_refused_until_that_one_leaves() -> None:
+    class Leaving(Joining):
+        gone = False
+
+        def get_node_ids(self) -> Iterable[int]:
+            return list(self.answers) if self.gone else super().get_node_ids()
+
+    grid, nodes = Leaving(), NodeMap(2, sizes=np.array([10, 10], np.int32), wait_seconds=1.0)
+    nodes.on(grid)
+    late = grid.join(census([0, 1], [10, 10]))
+    nodes.on(grid)
+    nodes.on(grid)
+    assert nodes.take_refusals() == [f"node {late} holds client 0, which is taken or unknown"]
+    assert nodes.take_refusals() == []
+    grid.gone = True
+    assert [(p.node, p.clients.tolist()) for p in nodes.on(grid)(np.array([0, 1]))] == [(late, [0, 1])]
+    assert nodes.take_refusals() == []
+
+
+def test_node_that_goes_while_it_is_queried_is_not_an_error() -> None:
+    """The SuperLink answers for it, with an error."""
+
+    class Going(Joining):
+        def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+            received = list(messages)
+            replies = list(super().send_and_receive(received))
+            for message in received:
+                if message.metadata.dst_node_id in self.answers:
+                    replies.append(Message(Error(5, "Node Unavailable"), reply_to=message))
+                    vars(replies[-1].metadata)["_src_node_id"] = SUPERLINK_NODE
+            return replies
+
+    grid, nodes = Going(), NodeMap(2, sizes=np.array([10, 10], np.int32), wait_seconds=1.0)
+    nodes.on(grid)
+    grid.join(None)
+    nodes.on(grid)
+    assert nodes.take_refusals() == []
 
 
 def test_answer_of_another_form_is_refused() -> None:
