@@ -121,7 +121,7 @@ class _Federation:
         self._record, self._logs = record.resolve(), logs
         self._port = port or free_ports(1)[0]
         self._env = environment(write_home(private, self._port, certs))
-        self._launcher = Launcher(self._start, private, self._port, certs)
+        self._launcher = Launcher(self._start, private, self._port, certs, logs / f"{SUPERLINK}.log")
         self._nodes = Nodes(self._launcher, blocks, self._record / "states", restarts)
         self._commands: Orders | None = None
         self._left_since: float | None = None

@@ -17,7 +17,7 @@ from clients.core.errors import UserError
 from simulator.federate.cert_files import CertFolder
 from simulator.federate.certs import write_identity
 from simulator.federate.dealing import LOOPBACK, free_ports, node_config
-from simulator.federate.processes import End
+from simulator.federate.processes import End, clock_hint
 from simulator.federate.workspace import CONNECTION, supernode_command
 
 ENDED, RESTARTED = "node_ended", "node_restarted"
@@ -91,6 +91,7 @@ class Launcher:
         private: the folder for files of the processes.
         port: the SuperLink's.
         certs: certificates and keys.
+        superlink_log: the output of the SuperLink.
     """
 
     def __init__(
@@ -99,8 +100,9 @@ class Launcher:
         private: Path,
         port: int,
         certs: CertFolder,
+        superlink_log: Path,
     ) -> None:
-        self.start, self.private, self.port, self.certs = start, private, port, certs
+        self.start, self.private, self.port, self.certs, self.superlink_log = start, private, port, certs, superlink_log
 
     def order(self, name: str, commands: Sequence[Sequence[str]]) -> Orders:
         """Run commands of `flwr` once the SuperLink listens."""
@@ -163,9 +165,10 @@ class Nodes:
 
     def _lose(self, node: _Node, end: End, note: Callable[[str, str], object], *, is_running: bool) -> None:
         others = [other for other in self._nodes if other is not node and not other.is_gone]
+        words = "; ".join(filter(None, (end.words, clock_hint(self._launcher.superlink_log))))
         if not is_running or not (node.restarts or others):
-            raise UserError(f"SuperNode {node.number}", end.words)
-        note(ENDED, f"SuperNode {node.number} with clients {_named(node.held)} {end.words}")
+            raise UserError(f"SuperNode {node.number}", words)
+        note(ENDED, f"SuperNode {node.number} with clients {_named(node.held)} {words}")
         commands = [["supernode", "unregister", node.identity, CONNECTION]] if node.identity else []
         if node.restarts:
             node.key = self._launcher.private / f"{node.name}-next.key"

@@ -186,7 +186,12 @@ class Started:
 def started(tmp_path: Path) -> tuple[Started, Nodes]:
     """Two SuperNodes that run, each with one restart."""
     certs, processes = make_certs(tmp_path / "certs", nodes=2), Started(tmp_path)
-    nodes = Nodes(Launcher(processes, tmp_path, 8000, certs), deal(4, 2), tmp_path / "states", restarts=1)
+    nodes = Nodes(
+        Launcher(processes, tmp_path, 8000, certs, tmp_path / "superlink.log"),
+        deal(4, 2),
+        tmp_path / "states",
+        restarts=1,
+    )
     nodes.start(["11", "12"])
     return processes, nodes
 
@@ -235,9 +240,11 @@ def test_node_whose_new_key_is_refused_is_given_up_and_the_last_one_is_an_error(
         processes.check(nodes)
 
 
-def test_refused_signature_hints_at_the_clock(tmp_path: Path) -> None:
-    log = tmp_path / "supernode.log"
-    log.write_text("Client error '401 Unauthorized' for url 'https://127.0.0.1/v1/fleet/activate-node'\n")
-    assert "Flower refuses a clock that is more than 5 seconds ahead" in End(1, log).words
-    log.write_text("No space left on device\n")
-    assert "clock" not in End(1, log).words
+def test_refused_signature_hints_at_the_clock(started: tuple[Started, Nodes], tmp_path: Path) -> None:
+    processes, nodes = started
+    processes.end("supernode-0")
+    processes.check(nodes)
+    (tmp_path / "superlink.log").write_text('127.0.0.1:1 - "POST /v1/fleet/activate-node HTTP/1.1" 401\n')
+    processes.end("supernode-1")
+    processes.check(nodes)
+    assert ["set the clocks" in text for _, text in processes.notes] == [False, True]
