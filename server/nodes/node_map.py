@@ -138,8 +138,7 @@ class NodeMap:
         if self.one_each:
             return [self._parcel(int(n), np.array([k]), clients) for k, n in enumerate(nodes.tolist()) if n]
         order = np.argsort(nodes, kind="stable")
-        starts = np.flatnonzero(np.diff(nodes[order], prepend=0))
-        groups = np.split(order, starts[1:]) if len(starts) else []
+        groups = np.split(order, np.flatnonzero(np.diff(nodes[order])) + 1) if len(order) else []
         found = [self._parcel(int(nodes[group[0]]), np.sort(group), clients) for group in groups if nodes[group[0]]]
         return sorted(found, key=lambda parcel: int(parcel.clients[0]))
 

@@ -200,8 +200,9 @@ def _require_replies(experiment: Experiment, sent: Sequence[Message], replies: R
         RoundInterrupted: nodes are gone or silent, and too few clients replied.
     """
     cohort, respondents = local.line["cohort"], local.line["respondents"]
-    gone = sum(len(sent.clients_of(m)) for m in replies if node_is_gone(m)) if isinstance(sent, CohortMessages) else 0
-    silent = cohort - respondents - local.line["failures"] - local.line.get("rejected", 0) + gone
+    silent = cohort - respondents - local.line["failures"] - local.line.get("rejected", 0)
+    if experiment.sender is not None and isinstance(sent, CohortMessages):  # those of a node that is gone did not reply
+        silent += sum(len(sent.clients_of(m)) for m in replies if node_is_gone(m))
     if experiment.sender is not None and respondents < min(experiment.min_respondents, cohort) and silent:
         least = f"fewer than nodes.min_respondents = {experiment.min_respondents}"
         raise RoundInterrupted(f"{respondents} of {cohort} clients replied in time, {least}{_first_reason(replies)}")
