@@ -18,7 +18,7 @@ from clients.core.errors import FedscapeError, StrategyError
 from clients.core.shown.text import excerpt
 from clients.core.user_code import described, is_of_users_code, naming
 from clients.flower.decoding import Check, DecodedReplies, state_losses
-from clients.flower.messages import ROUND, CohortMessages, CohortReplies
+from clients.flower.messages import ROUND, CohortMessages, CohortReplies, node_is_gone
 from server.algorithms.state import ServerState
 from server.convergence.facts import NO_AGGREGATE
 from server.nodes.copies import CopiedMessages
@@ -226,6 +226,8 @@ def _require_replies(experiment: Experiment, sent: Sequence[Message], replies: R
     """
     cohort, respondents = local.line["cohort"], local.line["respondents"]
     silent = cohort - respondents - local.line["failures"] - local.line.get("rejected", 0)
+    if experiment.sender is not None and isinstance(sent, CohortMessages):  # those of a node that is gone did not reply
+        silent += sum(len(sent.clients_of(m)) for m in replies if node_is_gone(m))
     if experiment.sender is not None and respondents < min(experiment.min_respondents, cohort) and silent:
         least = f"fewer than nodes.min_respondents = {experiment.min_respondents}"
         raise RoundInterrupted(f"{respondents} of {cohort} clients replied in time, {least}{_first_reason(replies)}")
@@ -249,8 +251,9 @@ def _first_reason(replies: Iterable[Message]) -> str:
 def _node_events(
     experiment: Experiment, round_index: int, sent: Sequence[Message], replies: Replies
 ) -> list[dict[str, Any]]:
-    """Return events of real nodes: updates that are not used, clients without a node, client states that are lost."""
-    events: list[dict[str, Any]] = []
+    """Return events of real nodes: those refused, updates not used, clients without a node, states that are lost."""
+    refusals = experiment.nodes.take_refusals()
+    events = [{"round": round_index, "kind": "node_refused", "message": text} for text in refusals]
     if not isinstance(sent, CohortMessages) or not isinstance(replies, DecodedReplies):
         return events
     events += experiment.nodes.admission.reject(sent, replies.rejected)

@@ -103,7 +103,9 @@ def superlink_command(port: int, certs: CertFolder) -> list[str]:
     ]  # fmt: skip
 
 
-def supernode_command(node: int, port: int, superlink: int, certs: CertFolder, config: Path) -> list[str]:
+def supernode_command(
+    node: int, port: int, superlink: int, certs: CertFolder, config: Path, *, key: Path | None = None
+) -> list[str]:
     """Return the command of a SuperNode.
 
     Args:
@@ -112,12 +114,13 @@ def supernode_command(node: int, port: int, superlink: int, certs: CertFolder, c
         superlink: the SuperLink's port.
         certs: the certificates and keys.
         config: a TOML file with its `--node-config`.
+        key: the private key with which it proves who it is; None takes that of `certs`.
     """
     return [
         "flower-supernode",
         "--superlink", f"{LOOPBACK}:{superlink}",
         "--root-certificates", str(certs.ca.resolve()),
-        "--auth-supernode-private-key", str(certs.node_key(node).resolve()),
+        "--auth-supernode-private-key", str((key or certs.node_key(node)).resolve()),
         "--host", LOOPBACK, "--port", str(port),
         *_tls(certs.ca, certs.node_cert(node), certs.node_cert_key(node)),
         "--node-config", str(config),

@@ -120,7 +120,8 @@ def check_resumable(folder: RunFolder, started: Mapping[str, Any], given: Overri
     if "client_app" in made:
         raise RunFolderError(path, "had its clients in a ClientApp, whose states were not kept", fix="Run it again.")
     if "grid" in made and "grid" in missing:
-        fix = f"Start the same SuperNodes, then: flwr run . <federation> --run-config 'resume=\"{path}\"'"
+        by_hand = f"Start the same SuperNodes, then: flwr run . <federation> --run-config 'resume=\"{path}\"'"
+        fix = f"Continue it: fedscape federate --resume {path}." if folder.federation.exists() else by_hand
         raise RunFolderError(path, "had its clients on nodes", fix=fix)
     if missing:
         fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."

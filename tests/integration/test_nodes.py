@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
 from run_folders import assert_same_training, digits, stop_after
 from strange_grid import StrangeGrid
 
 from clients.core.errors import RunFolderError, StrategyError
 from clients.flower.messages import FINISHED, QUERY
+from clients.flower.shim import SUPERLINK_NODE
 from server.record.records import RunFolder
 from simulator.apps import apps
 from simulator.runs.record import open_run
@@ -229,6 +230,41 @@ def test_too_few_respondents_interrupt_the_run_and_keep_its_rounds(tmp_path: Pat
     run = simulate(scenario, grid=Deaf(apps(scenario, observers=[])[1], HELD), out=tmp_path / "run")
     assert run.verdict.outcome == "interrupted"
     assert "6 of 8 clients replied in time, fewer than nodes.min_respondents = 7" in str(run.verdict)
+    assert len(run.rounds["round"]) == 3
+
+
+class Gone(StrangeGrid):
+    """Nodes of which one is gone from round 3 on: the SuperLink answers for it, with an error."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(apps(scenario, observers=[])[1], HELD)
+
+    def _reply(self, message: Message) -> Message:
+        reply = super()._reply(message)
+        held = self.contexts[message.metadata.dst_node_id].node_config["clients"]
+        if held != "4-5" or message.content.config_records["config"].get("server-round", 0) < 3:
+            return reply
+        gone = Message(Error(5, "Node Unavailable"), reply_to=message)
+        vars(gone.metadata)["_src_node_id"] = SUPERLINK_NODE
+        return gone
+
+
+def test_clients_of_a_node_that_is_gone_fail_with_that_reason(tmp_path: Path) -> None:
+    scenario = digits(*PLAIN, "algorithm.cohort=8", "nodes.retries=0")
+    run = simulate(scenario, grid=Gone(scenario), out=tmp_path / "run")
+    assert run.rounds["respondents"].tolist()[1:] == [8, 8, 6, 6]
+    assert run.rounds["failures"].tolist()[1:] == [0, 0, 2, 2]
+    events = [e["message"] for e in RunFolder(tmp_path / "run").read_events().values if e["kind"] == "clients_failed"]
+    assert events == ["2 of 8 clients failed; the first error: Node Unavailable"] * 2
+
+
+def test_clients_of_a_node_that_is_gone_are_missing_for_the_fewest_respondents(tmp_path: Path) -> None:
+    scenario = digits(*PLAIN, "algorithm.cohort=8", "nodes.min_respondents=7", "nodes.retries=1")
+    run = simulate(scenario, grid=Gone(scenario), out=tmp_path / "run")
+    assert run.verdict.outcome == "interrupted"
+    assert "6 of 8 clients replied in time, fewer than nodes.min_respondents = 7; the first error: Node" in str(
+        run.verdict
+    )
     assert len(run.rounds["round"]) == 3
 
 

