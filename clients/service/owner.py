@@ -13,6 +13,9 @@ from pathlib import Path
 _PROGRAMS = ("flower-supernode", "flower-superexec")
 """Flower's long-lived programs on a node, the better owner first: a SuperExec may be started apart."""
 
+FORKED_FOR = "FEDSCAPE_FORKED_FOR"
+"""The variable with the id of the process for which another has forked this one: its ancestors are the SuperNode's."""
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -56,10 +59,13 @@ def this_process() -> Owner:
 
 
 def find_owner(pid: int | None = None) -> Owner | None:
-    """Return the SuperNode or SuperExec among the ancestors of a process, by default this one; None without one."""
+    """Return the SuperNode or SuperExec among the ancestors of a process, by default this one; None without one.
+
+    Where a process was forked for another (`FORKED_FOR`), the ancestors of that one count.
+    """
     if not can_own():
         return None
-    ancestors = list(_ancestors(os.getpid() if pid is None else pid))
+    ancestors = list(_ancestors(int(os.environ.get(FORKED_FOR) or os.getpid()) if pid is None else pid))
     for program in _PROGRAMS:
         for ancestor in ancestors:
             found = _stat(ancestor)

@@ -19,6 +19,7 @@ from clients.core.errors import FedscapeError, UserError
 from clients.core.shown.text import presentable
 from server.record.files import folder_name
 from server.rounds.observers import Observers
+from simulator.federate import client_apps, short_waits
 from simulator.federate.cert_checks import check_certs
 from simulator.federate.cert_files import CertFolder
 from simulator.federate.certs import make_certs
@@ -46,7 +47,7 @@ LEFT_SECONDS = 5.0
 """A ServerApp that has been gone for so long without a last word has failed."""
 COME_SECONDS = 180.0
 """Flower must have started the ServerApp of a submitted run after so many seconds."""
-SUPERLINK, COMMANDS = "superlink", "flwr"
+SUPERLINK, COMMANDS, CLIENT_APPS = "superlink", "flwr", "client-apps"
 
 
 def federate(
@@ -102,7 +103,11 @@ class _Federation:
         self._record, self._logs = record.resolve(), logs
         ports = free_ports(len(blocks) + 1)
         self._port, self._node_ports = (port or ports[0]), ports[1:]
-        self._env = environment(write_home(private, self._port, certs))
+        self._programs = private / "bin"
+        self._programs.mkdir()
+        client_apps.write_program(self._programs)
+        short_waits.write_program(self._programs, len(blocks))
+        self._env = environment(write_home(private, self._port, certs), self._programs)
         self._results = private / "results.jsonl"
         self._nodes_started = False
         self._reported: set[str] = set()
@@ -150,6 +155,7 @@ class _Federation:
         orders = {"address": [LOOPBACK, self._port], "commands": [*register, submit], "results": str(self._results)}
         file = self._private / "commands.json"
         file.write_text(json.dumps(orders))
+        self._start(CLIENT_APPS, [sys.executable, "-m", "simulator.federate.client_apps", str(self._programs)])
         self._start(COMMANDS, [sys.executable, "-m", "simulator.federate.flower_commands", str(file)])
 
     def _start_nodes(self) -> None:

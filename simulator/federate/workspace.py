@@ -56,11 +56,12 @@ def write_home(folder: Path, port: int, certs: CertFolder) -> Path:
     return home
 
 
-def environment(home: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(home: Path, programs: Path | None = None, *, given: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of Flower's processes.
 
     Args:
         home: Flower's home.
+        programs: a folder with programs that go before Flower's of the same names.
         given: the environment to start from; by default this process's, without secrets but the one for data.
     """
     if given is None:
@@ -69,6 +70,8 @@ def environment(home: Path, given: Mapping[str, str] | None = None) -> dict[str,
     made = {name: value for name, value in given.items() if not name.startswith(_EXPORTS)}
     # Flower starts its programs by name: those beside this Python must be found first, as must this fedscape.
     made["PATH"] = _before(str(Path(sys.executable).parent), made.get("PATH", os.defpath))
+    if programs is not None:
+        made["PATH"] = _before(str(programs), made["PATH"])
     made["PYTHONPATH"] = _before(str(Path(__file__).resolve().parents[2]), made.get("PYTHONPATH", ""))
     proxies = {
         "NO_PROXY": _with_loopback(made.get("NO_PROXY", "")),
