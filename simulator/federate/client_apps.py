@@ -19,6 +19,7 @@ import socket
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -31,6 +32,8 @@ from simulator.federate.short_waits import shorten_retries
 PROGRAM = "flwr-clientapp"
 SOCKET = "socket"
 """The socket's name, in the program's folder: a socket's path has at most 107 bytes, so it is named by a handle."""
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""NumPy's library would start threads, which a fork lacks. A fork has the variables of its program."""
 _BACKLOG = 1024
 _SECONDS = 10.0
 """A program says within so many seconds what it wants: it has nothing to compute before."""
@@ -76,7 +79,7 @@ def write_program(folder: Path) -> None:
 class _Forker:
     """Forks a process for each program that connects."""
 
-    def __init__(self, listener: socket.socket, run: Any) -> None:
+    def __init__(self, listener: socket.socket, run: Callable[[], object]) -> None:
         self._listener, self._run = listener, run
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
@@ -151,7 +154,9 @@ def _received(link: socket.socket) -> tuple[list[str], dict[str, str], list[int]
     return words, dict(variable.partition("=")[::2] for variable in variables), outputs
 
 
-def _become(run: Any, words: list[str], variables: dict[str, str], outputs: list[int], asker: int) -> None:
+def _become(
+    run: Callable[[], object], words: list[str], variables: dict[str, str], outputs: list[int], asker: int
+) -> None:
     """Be the program, in the fork; end the process."""
     code = 1
     try:
@@ -171,7 +176,7 @@ def _become(run: Any, words: list[str], variables: dict[str, str], outputs: list
         os._exit(code)
 
 
-def _code_of(run: Any) -> int:
+def _code_of(run: Callable[[], object]) -> int:
     try:
         run()
     except SystemExit as end:
@@ -182,12 +187,8 @@ def _code_of(run: Any) -> int:
     return 0
 
 
-def main(folder: str) -> None:
-    """Import what a ClientApp imports, then fork for each program of a folder."""
-    (script,) = (entry for entry in entry_points(group="console_scripts") if entry.name == PROGRAM)
-    run = script.load()
-    import_module("simulator.apps")
-    shorten_retries()
+def serve(folder: Path, run: Callable[[], object]) -> None:
+    """Fork for each run of a folder's program, until this process is ended; the fork calls `run`."""
     gc.collect()
     gc.freeze()  # a collection in a fork would copy the pages that it shares
     listener = socket.socket(socket.AF_UNIX)
@@ -195,6 +196,16 @@ def main(folder: str) -> None:
     listener.listen(_BACKLOG)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _Forker(listener, run).serve()
+
+
+def main(folder: str) -> None:
+    """Import what a ClientApp imports, then fork for each."""
+    os.environ.update(_ONE_THREAD)
+    (script,) = (entry for entry in entry_points(group="console_scripts") if entry.name == PROGRAM)
+    run = script.load()
+    import_module("simulator.apps")
+    shorten_retries()
+    serve(Path(folder), run)
 
 
 if __name__ == "__main__":

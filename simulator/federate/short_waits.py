@@ -77,14 +77,11 @@ def shorten_looks(seconds: float) -> bool:
 def shorten_retries() -> bool:
     """Make this process fetch what is not there yet again soon; return whether this Flower's functions are known."""
     fetching = import_module(_FETCHING)
-    found = [getattr(fetching, name, None) for name in ("pull_objects", "pull_and_inflate_object_from_tree")]
-    for function in found:
-        names = function.__code__.co_varnames[: function.__code__.co_argcount] if function is not None else ()
-        if _RETRY_NAME not in names:
+    for name in ("pull_objects", "pull_and_inflate_object_from_tree"):
+        defaults = getattr(getattr(fetching, name, None), "__kwdefaults__", None) or {}
+        if _RETRY_NAME not in defaults:
             return False
-        defaults = list(function.__defaults__)
-        defaults[names.index(_RETRY_NAME) - len(names)] = _FIRST_RETRY
-        function.__defaults__ = tuple(defaults)
+        defaults[_RETRY_NAME] = _FIRST_RETRY
     return True
 
 
