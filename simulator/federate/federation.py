@@ -19,13 +19,14 @@ from clients.core.errors import FedscapeError, UserError
 from clients.core.shown.text import presentable
 from server.record.files import folder_name
 from server.rounds.observers import Observers
-from simulator.federate import client_apps, short_waits
 from simulator.federate.cert_checks import check_certs
 from simulator.federate.cert_files import CertFolder
 from simulator.federate.certs import make_certs
 from simulator.federate.dealing import LOOPBACK, check_port, deal, free_ports, node_config
 from simulator.federate.feed import FeedReader
+from simulator.federate.forked_programs import is_ready, write_programs
 from simulator.federate.processes import Processes, last_lines
+from simulator.federate.short_waits import look_seconds
 from simulator.federate.wanted import Wanted, log_folder, new_folder, scenario_of
 from simulator.federate.workspace import (
     CONNECTION,
@@ -47,7 +48,7 @@ LEFT_SECONDS = 5.0
 """A ServerApp that has been gone for so long without a last word has failed."""
 COME_SECONDS = 180.0
 """Flower must have started the ServerApp of a submitted run after so many seconds."""
-SUPERLINK, COMMANDS, CLIENT_APPS = "superlink", "flwr", "client-apps"
+SUPERLINK, COMMANDS, FORKER = "superlink", "flwr", "forker"
 
 
 def federate(
@@ -105,8 +106,7 @@ class _Federation:
         self._port, self._node_ports = (port or ports[0]), ports[1:]
         self._programs = private / "bin"
         self._programs.mkdir()
-        client_apps.write_program(self._programs)
-        short_waits.write_program(self._programs, len(blocks))
+        write_programs(self._programs)
         self._env = environment(write_home(private, self._port, certs), self._programs)
         self._results = private / "results.jsonl"
         self._nodes_started = False
@@ -155,7 +155,8 @@ class _Federation:
         orders = {"address": [LOOPBACK, self._port], "commands": [*register, submit], "results": str(self._results)}
         file = self._private / "commands.json"
         file.write_text(json.dumps(orders))
-        self._start(CLIENT_APPS, [sys.executable, "-m", "simulator.federate.client_apps", str(self._programs)])
+        self._start(FORKER, [sys.executable, "-m", "simulator.federate.forked_programs", str(self._programs),
+                             str(look_seconds(len(self._blocks)))])  # fmt: skip
         self._start(COMMANDS, [sys.executable, "-m", "simulator.federate.flower_commands", str(file)])
 
     def _start_nodes(self) -> None:
@@ -180,7 +181,7 @@ class _Federation:
             raise UserError("SuperLink", end.words)
         if (end := ended.get(COMMANDS)) is not None and end.code:
             raise UserError("flwr", self._refusal() or end.words)
-        if not self._nodes_started and self._registered():
+        if not self._nodes_started and self._registered() and (is_ready(self._programs) or FORKER in ended):
             self._start_nodes()
         for node in range(len(self._blocks)):
             name = f"supernode-{node}"

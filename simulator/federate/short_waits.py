@@ -8,17 +8,11 @@ version of Flower that has other names keeps its own waits.
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-PROGRAM = "flower-supernode"
 SHORTEST_LOOK, LOOK_A_NODE = 0.25, 0.04
 """Seconds between two looks of an idle SuperNode, at least and for each node: the SuperLink answers all of them."""
 _REPLY_SECONDS = 0.1
@@ -27,15 +21,6 @@ _IDLE, _WAITING = 3, 0.5
 """What Flower's SuperNode passes to `time.sleep`."""
 _LOOP, _FETCHING = "flwr.supernode.start_client_internal", "flwr.supercore.inflatable.inflatable_utils"
 _RETRY_NAME = "initial_backoff"
-_SCRIPT = """#!/bin/sh
-'''exec' {python} "$0" "$@"
-' '''
-import sys
-from simulator.federate.short_waits import supernode
-
-sys.exit(supernode({seconds!r}))
-"""
-"""Both a shell script and Python: the line of an interpreter has a longest path, and allows no space in it."""
 
 
 def look_seconds(nodes: int) -> float:
@@ -46,22 +31,6 @@ def look_seconds(nodes: int) -> float:
         (0.25, 2.0)
     """
     return min(max(SHORTEST_LOOK, LOOK_A_NODE * nodes), float(_IDLE))
-
-
-def write_program(folder: Path, nodes: int) -> None:
-    """Write the program that is found as `flower-supernode` where `folder` is first in PATH."""
-    program = folder / PROGRAM
-    program.write_text(_SCRIPT.format(python=shlex.quote(sys.executable), seconds=look_seconds(nodes)))
-    program.chmod(0o700)
-
-
-def supernode(seconds: float) -> Any:
-    """Run Flower's `flower-supernode` with the arguments of this process; it looks every so many seconds."""
-    (script,) = (entry for entry in entry_points(group="console_scripts") if entry.name == PROGRAM)
-    run = script.load()
-    shorten_looks(seconds)
-    shorten_retries()
-    return run()
 
 
 def shorten_looks(seconds: float) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from flwr.supernode import start_client_internal
 
-from simulator.federate.short_waits import PROGRAM, look_seconds, write_program
+from simulator.federate.short_waits import look_seconds
 
 SHORTENED = """
 import inspect
@@ -46,13 +44,3 @@ def test_waits_of_flower_are_shortened_and_others_stay() -> None:
 @pytest.mark.parametrize(("nodes", "seconds"), [(1, 0.25), (3, 0.25), (50, 2.0), (1000, 3.0)])
 def test_many_supernodes_look_less_often_and_never_less_than_flowers(nodes: int, seconds: float) -> None:
     assert look_seconds(nodes) == seconds
-
-
-def test_program_of_a_supernode_is_flowers_with_its_name(tmp_path: Path) -> None:
-    """Its name in the list of processes is Flower's, by which the local service finds it."""
-    folder = tmp_path / "a folder"
-    folder.mkdir()
-    write_program(folder, 3)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run([folder / PROGRAM, "--help"], capture_output=True, text=True, env=env, timeout=60, check=True)
-    assert "--auth-supernode-private-key" in done.stdout

@@ -1,9 +1,9 @@
-"""Starts ClientApps by forking: Flower starts a process for each message, and importing Flower takes it a second.
+"""Starts Flower's programs on nodes by forking: each imports Flower, which takes a second or two of a processor.
 
-Run as `python -m simulator.federate.client_apps FOLDER`. It has imported what a ClientApp imports. Where Flower runs
-`flwr-clientapp`, the program that `write_program` made passes its arguments, environment and output to this process,
-which forks: the fork runs Flower's own `flwr-clientapp`. The program waits for it, ends as it ends, and where the
-program is killed, so is the fork. Without this process it runs Flower's program itself.
+Run as `python -m simulator.federate.forked_programs FOLDER SECONDS`. It has imported what the programs import. Where
+Flower runs one of them, the stand-in that `write_programs` made passes its arguments, environment and output to this
+process, which forks: the fork runs Flower's own program. The stand-in waits for it, ends as it ends, and where the
+stand-in is killed, so is the fork. Without this process it runs Flower's program itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -27,11 +27,13 @@ from typing import Any
 
 from clients.service.owner import FORKED_FOR
 from clients.service.place import peer
-from simulator.federate.short_waits import shorten_retries
+from simulator.federate.short_waits import shorten_looks, shorten_retries
 
-PROGRAM = "flwr-clientapp"
+PROGRAMS = ("flwr-clientapp", "flower-superexec", "flower-supernode")
+"""What is forked: the ClientApp for each message, and the two programs of each node."""
+Programs = Mapping[str, Callable[[], object]]
 SOCKET = "socket"
-"""The socket's name, in the program's folder: a socket's path has at most 107 bytes, so it is named by a handle."""
+"""The socket's name, in the folder of the programs. A socket's path has at most 107 bytes; a handle's name is short."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """NumPy's library would start threads, which a fork lacks. A fork has the variables of its program."""
 _BACKLOG = 1024
@@ -42,14 +44,17 @@ _LENGTH = 4
 _OUTPUTS = 3
 _DEATH_SIGNAL = 1
 """prctl's PR_SET_PDEATHSIG, Linux."""
-_SCRIPT = """import os, socket, sys
-real, folder, name = {real!r}, {folder!r}, {socket!r}
+_SCRIPT = """#!/bin/sh
+'''exec' {python} -I -S "$0" "$@"
+' '''
+import os, socket, sys
+name, real, folder = {name!r}, {real!r}, {folder!r}
 link = socket.socket(socket.AF_UNIX)
 try:
-    link.connect(f"/proc/self/fd/{{os.open(folder, os.O_PATH)}}/{{name}}")
+    link.connect(f"/proc/self/fd/{{os.open(folder, os.O_PATH)}}/{socket}")
 except OSError:
     os.execv(real, [real, *sys.argv[1:]])
-words = b"\\0".join(os.fsencode(word) for word in [{program!r}, *sys.argv[1:]])
+words = b"\\0".join(os.fsencode(word) for word in [name, *sys.argv[1:]])
 variables = b"\\0".join(name + b"=" + value for name, value in os.environb.items())
 size = b"".join(len(part).to_bytes({length}, "little") for part in (words, variables))
 socket.send_fds(link, [size], range({outputs}))
@@ -57,30 +62,31 @@ link.sendall(words + variables)
 code = link.recv(1)
 sys.exit(code[0] if code else 1)
 """
+"""Both a shell script and Python, since the line of an interpreter allows no space and no long path. With -I and -S
+Python starts in a hundredth of a second."""
 
 
-def write_program(folder: Path) -> None:
-    """Write the program that Flower finds as `flwr-clientapp` where `folder` is first in PATH.
+def write_programs(folder: Path) -> None:
+    """Write the programs that Flower finds where `folder` is first in PATH; `main` makes its socket there."""
+    for name in PROGRAMS:
+        program, real = folder / name, str(Path(sys.executable).with_name(name))
+        program.write_text(_SCRIPT.format(
+            python=shlex.quote(sys.executable), name=name, real=real, folder=str(folder), socket=SOCKET, length=_LENGTH,
+            outputs=_OUTPUTS,
+        ))  # fmt: skip
+        program.chmod(0o700)
 
-    Args:
-        folder: where to write it; `main` makes its socket there.
-    """
-    script = folder / f"{PROGRAM}.py"
-    script.write_text(_SCRIPT.format(
-        real=str(Path(sys.executable).with_name(PROGRAM)), folder=str(folder), socket=SOCKET, program=PROGRAM,
-        length=_LENGTH, outputs=_OUTPUTS,
-    ))  # fmt: skip
-    program = folder / PROGRAM
-    # -I and -S: without the modules of `site` Python starts in a hundredth of a second.
-    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -I -S {shlex.quote(str(script))} "$@"\n')
-    program.chmod(0o700)
+
+def is_ready(folder: Path) -> bool:
+    """Return whether the programs of a folder can be forked."""
+    return (folder / SOCKET).exists()
 
 
 class _Forker:
     """Forks a process for each program that connects."""
 
-    def __init__(self, listener: socket.socket, run: Callable[[], object]) -> None:
-        self._listener, self._run = listener, run
+    def __init__(self, listener: socket.socket, programs: Programs) -> None:
+        self._listener, self._programs = listener, programs
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ)
         self._running: dict[socket.socket, tuple[int, int]] = {}
@@ -104,6 +110,8 @@ class _Forker:
             if user != os.getuid():
                 raise ConnectionError("of another user")
             words, variables, outputs = _received(link)
+            if words[0] not in self._programs:
+                raise ValueError(f"{words[0]!r:.60} is not among them")
         except (OSError, ValueError) as error:
             print(f"a program could not be taken: {error}", file=sys.stderr, flush=True)
             link.close()
@@ -112,7 +120,7 @@ class _Forker:
             warnings.simplefilter("ignore", DeprecationWarning)  # of forks beside threads, and there are none
             pid = os.fork()
         if pid == 0:
-            _become(self._run, words, variables, outputs, asker)
+            _become(self._programs[words[0]], words, variables, outputs, asker)
         for handle in outputs:
             os.close(handle)
         ending = os.pidfd_open(pid)
@@ -134,8 +142,9 @@ class _Forker:
 
     def _abandoned(self, link: Any) -> None:
         """Kill the fork of a program that is gone; it says nothing after its request."""
-        self._selector.unregister(link)
-        os.kill(self._running[link][0], signal.SIGKILL)
+        if link in self._running:
+            self._selector.unregister(link)
+            os.kill(self._running[link][0], signal.SIGKILL)
 
 
 def _received(link: socket.socket) -> tuple[list[str], dict[str, str], list[int]]:
@@ -165,7 +174,7 @@ def _become(
             os.dup2(handle, number)
         os.environ.clear()
         os.environ.update(variables)
-        os.environ[FORKED_FOR] = str(asker)
+        os.environ[FORKED_FOR] = ",".join([*filter(None, [variables.get(FORKED_FOR)]), str(asker)])
         sys.argv = words
         signal.signal(signal.SIGINT, signal.default_int_handler)
         code = _code_of(run)
@@ -187,26 +196,27 @@ def _code_of(run: Callable[[], object]) -> int:
     return 0
 
 
-def serve(folder: Path, run: Callable[[], object]) -> None:
-    """Fork for each run of a folder's program, until this process is ended; the fork calls `run`."""
+def serve(folder: Path, programs: Programs) -> None:
+    """Fork for each run of a folder's programs, until this process is ended; the fork calls the program's function."""
     gc.collect()
     gc.freeze()  # a collection in a fork would copy the pages that it shares
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"/proc/self/fd/{os.open(folder, os.O_PATH)}/{SOCKET}")
     listener.listen(_BACKLOG)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _Forker(listener, run).serve()
+    _Forker(listener, programs).serve()
 
 
-def main(folder: str) -> None:
-    """Import what a ClientApp imports, then fork for each."""
+def main(folder: str, seconds: str) -> None:
+    """Import what the programs import, then fork for each; idle SuperNodes look every so many seconds."""
     os.environ.update(_ONE_THREAD)
-    (script,) = (entry for entry in entry_points(group="console_scripts") if entry.name == PROGRAM)
-    run = script.load()
+    scripts = {entry.name: entry for entry in entry_points(group="console_scripts")}
+    programs = {name: scripts[name].load() for name in PROGRAMS}
     import_module("simulator.apps")
+    shorten_looks(float(seconds))
     shorten_retries()
-    serve(Path(folder), run)
+    serve(Path(folder), programs)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

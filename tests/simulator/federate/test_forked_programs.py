@@ -1,4 +1,4 @@
-"""ClientApps that are forked: they are as if started, and end with the program that Flower has started."""
+"""Programs of Flower that are forked: they are as if started, and end with their stand-ins."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import pytest
 from flower_processes import processes_naming
 from waiting import eventually
 
-from simulator.federate.client_apps import PROGRAM, SOCKET, write_program
+from simulator.federate.forked_programs import PROGRAMS, SOCKET, write_programs
 
+PROGRAM = PROGRAMS[0]
 ROOT = Path(__file__).parents[3]
 SERVER = """
 import os, sys, time
 from pathlib import Path
 from clients.service.owner import find_owner
-from simulator.federate.client_apps import serve
+from simulator.federate.forked_programs import serve
 
 def run():
     print(sys.argv[1:], os.environ.get("OF_THE_TEST"), os.getcwd(), flush=True)
@@ -33,7 +34,7 @@ def run():
         raise ValueError("on purpose")
     sys.exit(int(sys.argv[1]))
 
-serve(Path(sys.argv[1]), run)
+serve(Path(sys.argv[1]), {"flwr-clientapp": run})
 """
 
 
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
     """Return a folder with the program, whose path is too long for a socket."""
     folder = tmp_path / ("long" * 30)
     folder.mkdir()
-    write_program(folder)
+    write_programs(folder)
     return folder
 
 
@@ -155,23 +156,25 @@ def test_request_that_is_none_is_refused_and_the_next_is_answered(folder: Path) 
         assert program.wait(60) == 5
 
 
-def test_without_a_server_the_program_is_flowers_own(folder: Path) -> None:
-    with start(folder, "--help") as program:
-        printed, _ = program.communicate(timeout=60)
-    assert "Run a Flower ClientApp" in printed
-    assert program.returncode == 0
+@pytest.mark.parametrize(
+    ("name", "words"), zip(PROGRAMS, ("ClientApp", "SuperExec", "--auth-supernode-private-key"), strict=True)
+)
+def test_without_a_server_the_program_is_flowers_own(folder: Path, name: str, words: str) -> None:
+    command = [folder / name, "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(folder), timeout=60, check=True)
+    assert words in done.stdout
 
 
 def test_server_of_federations_has_imported_flower_and_no_torch(folder: Path) -> None:
     """Its forks share what it has imported; a thread of its own would be gone in them."""
     script = (
-        "import os, sys\nfrom simulator.federate import client_apps\n"
-        "def serve(folder, run):\n"
-        "    print(len(os.listdir('/proc/self/task')), 'torch' in sys.modules, run.__name__)\n"
-        "client_apps.serve = serve\n"
-        "client_apps.main(sys.argv[1])"
+        "import os, sys\nfrom simulator.federate import forked_programs\n"
+        "def serve(folder, programs):\n"
+        "    print(len(os.listdir('/proc/self/task')), 'torch' in sys.modules, *programs)\n"
+        "forked_programs.serve = serve\n"
+        "forked_programs.main(sys.argv[1], '0.25')"
     )
     env = {**os.environ, "OMP_NUM_THREADS": "4"}
     command = [sys.executable, "-c", script, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, check=True)
-    assert done.stdout == "1 False flwr_clientapp\n"
+    assert done.stdout == "1 False flwr-clientapp flower-superexec flower-supernode\n"
