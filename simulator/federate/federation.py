@@ -107,7 +107,7 @@ class _Federation:
         self._programs = private / "bin"
         self._programs.mkdir()
         write_programs(self._programs)
-        self._env = environment(write_home(private, self._port, certs), self._programs)
+        self._env = environment(write_home(private, self._port, certs), self._programs, nodes=len(blocks))
         self._results = private / "results.jsonl"
         self._nodes_started = False
         self._reported: set[str] = set()

@@ -14,7 +14,8 @@ from importlib import import_module
 from types import SimpleNamespace
 
 SHORTEST_LOOK, LOOK_A_NODE = 0.25, 0.04
-"""Seconds between two looks of an idle SuperNode, at least and for each node: the SuperLink answers all of them."""
+"""Seconds between two looks of an idle SuperNode, and of its SuperExec, at least and for each node: looks of all nodes
+together cost the same however many there are."""
 _REPLY_SECONDS = 0.1
 _FIRST_RETRY = 0.05
 _IDLE, _WAITING = 3, 0.5
