@@ -17,6 +17,7 @@ import tomli_w
 
 from clients.core.errors import FedscapeError, UserError
 from clients.core.shown.text import presentable
+from clients.service.turns import setting
 from server.record.files import folder_name
 from server.rounds.observers import Observers
 from simulator.federate.cert_checks import check_certs
@@ -108,6 +109,7 @@ class _Federation:
         self._programs.mkdir()
         write_programs(self._programs)
         self._env = environment(write_home(private, self._port, certs), self._programs, nodes=len(blocks))
+        self._env |= setting(self._programs, len(blocks))
         self._results = private / "results.jsonl"
         self._nodes_started = False
         self._reported: set[str] = set()

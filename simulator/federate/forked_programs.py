@@ -29,17 +29,13 @@ from clients.service.owner import FORKED_FOR
 from clients.service.place import peer
 from simulator.federate.short_waits import shorten_looks, shorten_retries
 
-CLIENT_APP = "flwr-clientapp"
-PROGRAMS = (CLIENT_APP, "flower-superexec", "flower-supernode")
+PROGRAMS = ("flwr-clientapp", "flower-superexec", "flower-supernode")
 """What is forked: the ClientApp for each message, and the two programs of each node."""
 Programs = Mapping[str, Callable[[], object]]
 SOCKET = "socket"
 """The socket's name, in the folder of the programs. A socket's path has at most 107 bytes; a handle's name is short."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """NumPy's library would start threads, which a fork lacks. A fork has the variables of its program."""
-_NICE = 5
-"""ClientApps, and the services that they start, leave processors to SuperLink and SuperNodes, whose requests would pass
-their time limits while fifty nodes import torch."""
 _BACKLOG = 1024
 _SECONDS = 10.0
 """A program says within so many seconds what it wants: it has nothing to compute before."""
@@ -176,8 +172,6 @@ def _become(
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
         for number, handle in enumerate(outputs):
             os.dup2(handle, number)
-        if words[0] == CLIENT_APP:
-            os.nice(_NICE)
         os.environ.clear()
         os.environ.update(variables)
         os.environ[FORKED_FOR] = ",".join([*filter(None, [variables.get(FORKED_FOR)]), str(asker)])

@@ -246,9 +246,7 @@ def _federation(part: dict[str, Any]) -> str:
     lines.append(("processor, of the ClientApp's process", *(f"{r['steps']['processor']:.2f}" for r in rows.values())))
     lines.append(("from the command to round 1", *(f"{row['before']:.1f}" for row in rows.values())))
     lines.append(("after the last round", *(f"{row['after']:.1f}" for row in rows.values())))
-    about = (
-        "Seconds with 3 SuperNodes, 4 clients of digits each, TLS, on the loopback; means of all rounds but the first."
-    )
+    about = "Seconds with 3 SuperNodes, 4 clients of digits each, TLS, on the loopback; means without the first round."
     steps = "A round takes as long as its slowest node: the steps are those of the node that replied last."
     return f"{about} {steps}\n\n{table(['step', *(MODE_NAMES[mode] for mode in rows)], lines)}"
 
