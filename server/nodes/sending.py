@@ -13,6 +13,9 @@ from clients.flower.messages import CohortMessages, repeated
 
 SHORTEST_POLL, LONGEST_POLL, POLL_SHARE = 0.05, 1.0, 0.1
 """Seconds between looks for replies, at least and at most: between them a share of the time since the messages went."""
+AT_ONCE = 4
+"""Messages given to the grid at once. Nodes see all of them before their contents have been sent, and ask again and
+again: with fifty at once the SuperLink answers nothing else for twenty seconds."""
 OUTSTANDING = 10_000
 """Most messages whose late replies are still counted."""
 
@@ -73,7 +76,8 @@ class Sender:
         if not len(messages):
             return {}
         made = list(messages)
-        ids = list(self.grid.push_messages(made))
+        parts = [made[start : start + AT_ONCE] for start in range(0, len(made), AT_ONCE)]
+        ids = [number for part in parts for number in self.grid.push_messages(part)]
         return {str(i): m for i, m in zip(ids, made, strict=False) if i}
 
     def _collect(self, waiting: dict[str, Message]) -> tuple[list[tuple[Message, Message]], dict[str, Message]]:
