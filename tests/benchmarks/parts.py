@@ -205,7 +205,7 @@ def city(repeats: int, *, quick: bool, say: Say) -> dict[str, Any]:
     return {"rows": found}
 
 
-FEDERATED_NODES, FEDERATED_ROUNDS, FEDERATED = 3, 8, ("partition.clients=12",)
+FEDERATED_NODES, FEDERATED_ROUNDS, FEDERATED = 3, 6, ("partition.clients=12",)
 
 
 def federation(repeats: int, *, quick: bool, say: Say) -> dict[str, Any]:

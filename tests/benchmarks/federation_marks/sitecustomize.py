@@ -64,7 +64,7 @@ POINTS: dict[str, dict[str, tuple[str, str, Callable[..., dict[str, Any] | None]
         "_pull_and_store_message": ("", "node has message", _taken),
         "_push_messages": ("", "node has replied", _nothing),
     },
-    "flwr.supernode.nodestate.in_memory_nodestate": {"InMemoryNodeState.set_node_id": ("", "node is known", _nothing)},
+    "flwr.supernode.nodestate.in_memory_nodestate": {"InMemoryNodeState.set_node_id": ("", "node is known", _node)},
     "flwr.supercore.superexec.executor.subprocess_executor": {"SubprocessExecutor.launch": ("launch", "", _of_parent)},
     "flwr.supernode.cli.flwr_clientapp": {"run_clientapp": ("app begins", "", _of_parent)},
     "flwr.supernode.runtime.run_clientapp": {
