@@ -131,5 +131,10 @@ def place_of(owner: Owner, folder: Path | None = None) -> Place:
 
 def peer_user(link: socket.socket) -> int:
     """Return the user id of the process at the other end, by SO_PEERCRED."""
-    size = struct.calcsize("3i")
-    return int(struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])
+    return peer(link)[1]
+
+
+def peer(link: socket.socket) -> tuple[int, int]:
+    """Return process id and user id of the process at the other end, by SO_PEERCRED."""
+    pid, user, _ = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return pid, user

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import tomli_w
 
 from clients.core.errors import FedscapeError, UserError
 from clients.core.shown.text import presentable
+from clients.service.turns import setting
 from server.record.files import folder_name
 from server.rounds.observers import Observers
 from simulator.federate.cert_checks import check_certs
@@ -21,8 +23,10 @@ from simulator.federate.cert_files import CertFolder
 from simulator.federate.certs import make_certs
 from simulator.federate.dealing import LOOPBACK, check_port, deal, free_ports
 from simulator.federate.feed import FeedReader
+from simulator.federate.forked_programs import is_ready, write_programs
 from simulator.federate.nodes import Launcher, Nodes, Orders
 from simulator.federate.processes import Processes, last_lines
+from simulator.federate.short_waits import look_seconds
 from simulator.federate.wanted import (
     Wanted,
     check_restarts,
@@ -52,7 +56,7 @@ LEFT_SECONDS = 5.0
 """A ServerApp that has been gone for so long without a last word has failed."""
 COME_SECONDS = 180.0
 """Flower must have started the ServerApp of a submitted run after so many seconds."""
-SUPERLINK, COMMANDS = "superlink", "flwr"
+SUPERLINK, COMMANDS, FORKER = "superlink", "flwr", "forker"
 STOPPED = "federation_ended"
 """The kind of event of an error that ends the run."""
 
@@ -120,7 +124,11 @@ class _Federation:
         self._processes, self._private, self._certs = processes, private, certs
         self._record, self._logs = record.resolve(), logs
         self._port = port or free_ports(1)[0]
-        self._env = environment(write_home(private, self._port, certs))
+        self._programs = private / "bin"
+        self._programs.mkdir()
+        write_programs(self._programs)
+        self._env = environment(write_home(private, self._port, certs), self._programs, nodes=len(blocks))
+        self._env |= setting(self._programs, len(blocks))
         self._launcher = Launcher(self._start, private, self._port, certs, logs / f"{SUPERLINK}.log")
         self._nodes = Nodes(self._launcher, blocks, self._record / "states", restarts)
         self._commands: Orders | None = None
@@ -165,6 +173,8 @@ class _Federation:
         register = [["supernode", "register", str(self._certs.node_public(n).resolve()), CONNECTION]
                     for n in range(len(self._nodes))]  # fmt: skip
         submit = ["run", str(app), CONNECTION, "--run-config", str(run_config)]
+        forker = [sys.executable, "-m", "simulator.federate.forked_programs", str(self._programs)]
+        self._start(FORKER, [*forker, str(look_seconds(len(self._nodes)))], {})
         self._commands = self._launcher.order(COMMANDS, [*register, submit])
 
     def _start(self, name: str, command: Sequence[str], defaults: Mapping[str, str]) -> None:
@@ -179,8 +189,10 @@ class _Federation:
         assert self._commands is not None, "the SuperLink is started first"
         if (end := ended.get(COMMANDS)) is not None and end.code:
             raise UserError("flwr", self._commands.refusal() or end.words)
-        if not self._nodes.are_started and len(known := self._commands.identities()) == len(self._nodes):
-            self._nodes.start(known)
+        if not self._nodes.are_started and (is_ready(self._programs) or FORKER in ended):
+            known = self._commands.identities()
+            if len(known) == len(self._nodes):
+                self._nodes.start(known)
         self._nodes.check(ended, feed.note, is_running=feed.started)
         self._check_server_app()
 

@@ -112,12 +112,18 @@ def play(
         if folder is not None:
             save_model(session, state, folder.model)
         everyone.run_finished(outcome)
-        if verdict.outcome != "interrupted" and session.sender is not None:
+        if verdict.outcome != "interrupted" and session.sender is not None and _nodes_keep_states(session):
             _dismiss(session)
     finally:
         if recorder is not None:
             recorder.close()
     return Ended(verdict, outcome, history.lines, state)
+
+
+def _nodes_keep_states(session: Session) -> bool:
+    """Return whether nodes may hold client states: a message to each of them takes as long as a round."""
+    own = session.played.own
+    return own is None or own.algorithm.local_work.remembers or session.task.local.buffers == "local"
 
 
 def _dismiss(session: Session) -> None:

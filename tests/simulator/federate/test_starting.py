@@ -78,7 +78,7 @@ def test_commands_hold_paths_of_keys_and_no_key(tmp_path: Path) -> None:
 def test_environment_is_private_and_has_nothing_of_exporters(tmp_path: Path) -> None:
     exporters = {"FEDSCAPE_REMOTE_WRITE_TOKEN": "s3cret", "FEDSCAPE_GRAFANA_TOKEN": "s3cret"}
     given = {"PATH": "/bin", "NO_PROXY": "example.org", "FEDSCAPE_METRICS_PORT": "9464"} | exporters
-    made = environment(tmp_path, given)
+    made = environment(tmp_path, given=given)
     assert "s3cret" not in str(made)
     assert "FEDSCAPE_METRICS_PORT" not in made  # a second exporter would find its port taken
     assert made["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/bin"]
