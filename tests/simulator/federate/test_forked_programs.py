@@ -157,7 +157,7 @@ def test_request_that_is_none_is_refused_and_the_next_is_answered(folder: Path) 
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), zip(PROGRAMS, ("ClientApp", "SuperExec", "--auth-supernode-private-key"), strict=True)
+    ("name", "words"), list(zip(PROGRAMS, ("ClientApp", "SuperExec", "--auth-supernode-private-key"), strict=True))
 )
 def test_without_a_server_the_program_is_flowers_own(folder: Path, name: str, words: str) -> None:
     command = [folder / name, "--help"]
