@@ -165,8 +165,8 @@ _HOME = {
     "study": "simulator.tuning.tuned_study",
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
-    "verify": "simulator.replay.verify",
     "tune": "simulator.tuning.tune",
+    "verify": "simulator.replay.verify",
     "weighted_mean": "server.algorithms.aggregation",
     "yogi": "server.algorithms.transforms",
 }

@@ -24,7 +24,8 @@
   const sections = SECTIONS.map((name) => {
     const own = cards.filter((one) => one.section === name).map((one) => one.card);
     const group = el("div", { class: "cards" }, [...own, ...(tables[name] || []).filter(Boolean)]);
-    return el("section", { "data-section": name }, el("h2", {}, name), el("div", { class: "key" }), group);
+    const words = (name === "Tuning" ? view.tuned : []).map((one) => el("p", { class: "hint" }, one));
+    return el("section", { "data-section": name }, el("h2", {}, name), ...words, el("div", { class: "key" }), group);
   });
 
   // The colours of the arms: a click hides and shows one in every chart.

@@ -10,7 +10,7 @@ const FORMATS = {
 };
 const ruler = el("canvas").getContext("2d"); // measures texts
 const percent = (value) => `${number(100 * value, 3)}%`;
-const MOST_BANDS = 4; // arms with a band each
+const MOST_BANDS = 6; // arms with a band each
 const BEST = 6; // arms that are drawn at first where there are many
 const MANY = 12; // arms from which on not all are drawn at first
 
@@ -92,7 +92,7 @@ function curveSeries(state, curve) {
   const arms = shownArms(state, curve.axes[chosen.axis] || []);
   return arms.map(({ one, arm }) => {
     const edges = one.low ? [one.low, one.high] : null;
-    const bands = edges && arms.length <= MOST_BANDS ? [[side(edges[0], one.x), side(edges[1], one.x), 0.16]] : [];
+    const bands = edges && arms.length <= MOST_BANDS ? [[side(edges[0], one.x), side(edges[1], one.x), arms.length > 3 ? 0.09 : 0.16]] : [];
     return { name: state.view.arms[arm], index: inkOf(arm), x: one.x, rounds: one.x, y: one.mid, bands, edges };
   });
 }

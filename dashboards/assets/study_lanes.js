@@ -22,7 +22,7 @@ function lanesOf(view) {
     };
     return { key: factor.key, name: factor.key.split(".").at(-1) === "kind" ? factor.key.split(".").at(-2) : factor.key.split(".").at(-1), ticks: factor.levels.map((name, at) => [at / last, name]), of: place };
   });
-  const order = [view.measure, ...Object.keys(view.measures).filter((key) => key !== view.measure)];
+  const order = [...new Set([view.measure, ...Object.keys(view.measures)])].filter((key) => key);
   const measures = order.flatMap((key) => {
     const values = view.values[key],
       known = values.filter((value) => value !== null);
@@ -56,9 +56,11 @@ function lanesCard(state) {
       const x = (lane) => step * (lane + 0.5),
         y = (part) => top + (1 - part) * (height - top - bottom);
       const lines = svg("g", { fill: "none", "stroke-width": "1.3" });
+      const measured = lanes.filter((lane) => view.measures[lane.key]);
       view.runs.forEach((run, index) => {
+        if (!measured.some((lane) => lane.of(index) !== null)) return;
         const points = lanes.map((lane, at) => [x(at), lane.of(index)]).filter(([, part]) => part !== null).map(([across, part]) => [across, y(part)]);
-        if (points.length < 2) return;
+        if (points.length < 2) return; // one axis alone makes no line
         const faint = state.hidden.has(run.arm);
         const line = svg("polyline", { points: points.map((one) => one.map((value) => value.toFixed(1)).join()).join(" "), stroke: faint ? colour("line") : armColour(run.arm), opacity: faint ? "0.5" : "0.6" });
         line.dataset.run = index;

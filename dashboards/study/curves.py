@@ -2,6 +2,9 @@
 
 A run's measured values are joined by straight lines. A run that ended keeps its last value, which is what its model
 would still have; a value that is not finite (of a run that diverged) counts as infinite.
+
+Of each record only some lines are read, so that the page of 200 runs takes seconds; checksums are compared by the
+report of a run.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from clients.core.errors import RunFolderError
 from dashboards.report.formats import count, is_number
 from dashboards.report.round_series import at, is_regression
 from dashboards.study.study_data import ENDED, StudyData
+from server.record.checked.parsing import parse_json
+from server.record.checked.regular_files import LARGEST_RECORD, LONGEST_LINE, open_regular
+from server.record.checked.seals import unchained
 from server.record.records import RunFolder
 
 Line = Mapping[str, Any]
@@ -36,6 +42,10 @@ SERIES = {
 LOSSES = ("validation_loss", "validation_error", "train_loss", "optimality_gap", "client_drift.mean")
 """Series in which a value that is not finite is above all others."""
 AXES = {"round": "round", "bytes": "bytes_total", "simulated": "simulated_seconds_total"}
+SAMPLED = 80
+"""Lines of a record that are read, about."""
+STRIDES = tuple(step * 10**power for power in range(12) for step in (1, 2, 5))
+MEASURED, UNMEASURED = b'"validation_loss":', b'"validation_loss": null'
 POINTS = 120
 """Places of a curve at most."""
 LEVELS = (0.1, 0.5, 0.9)
@@ -95,11 +105,39 @@ def run_curves(folder: Path) -> RunCurves:
     Raises:
         RunFolderError: its rounds cannot be read.
     """
-    lines = list(RunFolder.open(folder).read_rounds().values)
+    lines = _sampled(RunFolder.open(folder).rounds)
     wanted = [key for key in SERIES if key != "validation_error" or is_regression(lines, key)]
     axes = {name: _column(lines, (key,)) for name, key in AXES.items()}
     series = {key: _column(lines, tuple(key.split(".")), infinite=key in LOSSES) for key in wanted}
     return RunCurves(axes, {key: values for key, values in series.items() if not np.isnan(values).all()})
+
+
+def _sampled(path: Path) -> list[Line]:
+    """Return at most about `SAMPLED` lines of a record: every n-th of those with a validation loss, and the last."""
+    offsets, offset, all_offsets = [], 0, []
+    with open_regular(path, most=LARGEST_RECORD) as file:
+        while (raw := file.readline(LONGEST_LINE)).endswith(b"\n"):  # the last line may be half written
+            all_offsets.append(offset)
+            if MEASURED in raw and UNMEASURED not in raw:
+                offsets.append(offset)
+            offset += len(raw)
+        found = []
+        measured = offsets or all_offsets
+        stride = next(n for n in STRIDES if len(measured) <= SAMPLED * n)
+        for at in sorted({*measured[::stride], *measured[-1:]}):
+            file.seek(at)
+            found.append(_line(path, file.readline(LONGEST_LINE)))
+    return found
+
+
+def _line(path: Path, raw: bytes) -> Line:
+    try:
+        value = parse_json(unchained(raw.rstrip(b"\n"))[0])
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise RunFolderError(str(path), "is damaged", fix="Its report says where: fedscape report RUN.")
+    return value
 
 
 def _column(lines: Sequence[Line], path: tuple[str, ...], *, infinite: bool = False) -> F64:
@@ -141,10 +179,20 @@ def _band(runs: Sequence[RunCurves], key: str, axis: str) -> dict[str, Any] | No
         return None
     places = _places([x for x, _ in known])
     stack = np.array([_along(places, x, y) for x, y in known])
-    with np.errstate(invalid="ignore"):  # between infinity and infinity
-        low, mid, high = np.quantile(stack, LEVELS, axis=0)
+    low, mid, high = (_quantile(np.sort(stack, axis=0), level) for level in LEVELS)
     band = {} if len(known) == 1 else {"low": _short(low), "high": _short(high)}
     return {"x": _short(places), "mid": _short(mid), "runs": len(known), **band}
+
+
+def _quantile(ordered: F64, level: float) -> F64:
+    """Return a quantile of each column [n, places] that is in order; NumPy's makes NaN of infinite neighbours."""
+    place = level * (len(ordered) - 1)
+    below = int(place)
+    part = place - below
+    if part == 0:
+        return np.asarray(ordered[below])
+    low, high = ordered[below], ordered[below + 1]
+    return np.where(np.isinf(high), np.inf, low + part * (np.where(np.isinf(high), low, high) - low))
 
 
 def _points(run: RunCurves, key: str, axis: str) -> tuple[F64, F64]:

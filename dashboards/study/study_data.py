@@ -2,8 +2,8 @@
 
 study.json may have `title`, `scenario`, `version`, `measure` (the key of the compared measure), `arms` (tables with a
 `name`, in order), `pairs` (lists of the first arm and the arm compared with it), `shared` (tables with `arms`, a pair,
-and `parts`: part -> whether they share it), `early`, `stopped` (arm -> why), `notes`, and `tuning`. What is missing is
-taken from the table.
+and `parts`: part -> whether they share it), `early`, `stopped` (arm -> why) and `notes`. What is missing is taken from
+the table. What tuning found is in tuning/tuning.json.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from dashboards.report.formats import is_number
 from server.record.checked.regular_files import open_regular
 
 FILE, TABLE, FACTS, PAGE = "study.toml", "study.parquet", "study.json", "study.html"
+TUNING = "tuning/tuning.json"
+"""What the tuning of the arms found."""
 OWN = ("arm", "seed", "run", "key", "state", "verdict", "rounds", "seconds")
 """Columns that are no factor and no measure."""
 NEEDED = ("arm", "seed", "run", "state")
@@ -141,11 +143,12 @@ def read_study_data(path: Path) -> StudyData:
         raise RunFolderError(str(file), problem, fix="Run the study again.")
     if not all(is_number(row["seed"]) for row in rows):
         raise RunFolderError(str(file), "has a seed that is no number", fix="Run the study again.")
-    return StudyData(path, rows, _facts(path))
+    facts, tuning = (_table_in(path / name, path) for name in (FACTS, TUNING))
+    return StudyData(path, rows, {**facts, **({"tuning": tuning} if tuning else {})})
 
 
-def _facts(path: Path) -> Mapping[str, Any]:
-    file = path / FACTS
+def _table_in(file: Path, path: Path) -> Mapping[str, Any]:
+    """Return the object in a file of JSON inside a study's folder; an empty one without the file."""
     if not file.is_file():
         return {}
     try:

@@ -15,7 +15,7 @@ from dashboards.study.ranking import FORMATS, rankings
 from dashboards.study.study_data import ENDED, StudyData, factor_value, value_of
 from dashboards.study.survival import survival_view
 from dashboards.study.tradeoff import tradeoff_view
-from dashboards.study.tuning_view import tuning_view
+from dashboards.study.tuning_view import tuning_view, tuning_words
 
 DIGITS = 6
 STATES = ("done", "stopped", "diverged", "failed", "running", "planned")
@@ -61,6 +61,7 @@ def study_view(data: StudyData, reader: CurveReader | None = None, place: str = 
         "interactions": interactions_view(data),
         "shared": _shared(data),
         "tuning": tuning_view(facts.get("tuning")),
+        "tuned": tuning_words(facts.get("tuning")),
         "runs": [_run(data, row, place) for row in data.rows],
         "values": {m.key: [_short(value_of(row, m)[0]) for row in data.rows] for m in data.measures},
         "bounds": {m.key: _missed(data, m) for m in data.measures if any(_missed(data, m))},
@@ -154,12 +155,26 @@ def _own_notes(data: StudyData) -> list[str]:
     if is_number(left := facts.get("left_out_seeds")) and left:
         found.append(f"{count(left, 'seed')} are left out, so that the study stays within budget.runs.")
     by_notice: dict[str, list[str]] = {}
+    by_engine: dict[str, list[str]] = {}
     for arm in facts.get("arms") or ():
-        for notice in _texts(arm.get("notices")) if isinstance(arm, Mapping) else ():
-            by_notice.setdefault(notice, []).append(str(arm.get("name")))
-    for notice, arms in by_notice.items():
-        found.append(f"{'Every arm' if len(arms) == len(data.arms) else ', '.join(arms)}: {notice}")
+        name, own = (str(arm.get("name")), arm) if isinstance(arm, Mapping) else ("", {})
+        for notice in _texts(own.get("notices")):
+            by_notice.setdefault(notice, []).append(name)
+        if isinstance(engine := own.get("engine"), Mapping) and engine.get("words"):
+            by_engine.setdefault(str(engine["words"]), []).append(name)
+    found += [f"{_some(data, arms)}: {notice}" for notice, arms in by_notice.items()]
+    if by_engine:
+        chosen = "; ".join(f"{_some(data, arms)}: {words}" for words, arms in by_engine.items())
+        found.append(f"Engines: {chosen}. Each was chosen once and kept for all seeds, so no bit depends on timing.")
     return found
+
+
+def _some(data: StudyData, arms: Sequence[str]) -> str:
+    """Return the names of arms, at most `MOST_NAMED`."""
+    if len(arms) == len(data.arms):
+        return "Every arm"
+    more = f" and {len(arms) - MOST_NAMED:,} more" if len(arms) > MOST_NAMED else ""
+    return f"{', '.join(arms[:MOST_NAMED])}{more}"
 
 
 def _run(data: StudyData, row: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -19,19 +19,22 @@ def tuning_view(tuned: Any) -> list[dict[str, Any]]:
     """Return what each arm's tuning found, as JSON values.
 
     Args:
-        tuned: the tables of `simulator.tuning` (`Tuned.to_dict`), a list of them or one by an arm's name; anything else
-            is no tuning.
+        tuned: what `simulator.tuning` writes (`TunedArms.to_dict`): under `arms` a table by an arm's name; anything
+            else is no tuning.
 
     Returns:
         For each arm `name`, `words` (sentences), `measure`, `format`, `better`, `keys` (the parameters), `flat` (rows
         of text: parameter, best value, values about as good, importance), and `trials` with `value`, `missed`, and the
         `values` of the parameters.
     """
-    if isinstance(tuned, Mapping):
-        listed: Sequence[Any] = [{"name": name, **one} for name, one in tuned.items() if isinstance(one, Mapping)]
-    else:
-        listed = tuned if isinstance(tuned, list) else ()
-    return [_one(one) for one in listed if isinstance(one, Mapping)]
+    arms = _table(_table(tuned).get("arms"))
+    return [_one({**one, "name": name}) for name, one in arms.items() if isinstance(one, Mapping)]
+
+
+def tuning_words(tuned: Any) -> list[str]:
+    """Return sentences on the budget of the tuning, which every arm has alike."""
+    words = _table(tuned).get("sentences")
+    return [str(one) for one in words] if isinstance(words, list) else []
 
 
 def _one(tuned: Mapping[str, Any]) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class StudyOptions:
         answer: the question.
         budget: what the study may cost.
         early: whether hopeless arms are dropped.
-        tuning: section [tuning], which `fedscape tune` reads.
+        tuning: section [tuning]: how every arm is tuned first (`simulator.tuning`).
     """
 
     title: str = ""

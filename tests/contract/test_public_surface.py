@@ -78,8 +78,8 @@ PUBLIC = [
     "study",
     "to_toml",
     "top_k",
-    "verify",
     "tune",
+    "verify",
     "weighted_mean",
     "yogi",
 ]

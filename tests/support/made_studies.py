@@ -90,6 +90,7 @@ def write_study(
     rows: Sequence[Row],
     facts: Mapping[str, Any] | None = None,
     *,
+    tuning: Mapping[str, Any] | None = None,
     records: bool = True,
     reports: bool = False,
     change: Callable[[Row, dict[str, Any]], dict[str, Any]] | None = None,
@@ -100,6 +101,7 @@ def write_study(
         path: the folder.
         rows: of the table.
         facts: of study.json; None writes none.
+        tuning: of tuning/tuning.json; None writes none.
         records: whether runs that are done or diverged have a record.
         reports: whether they have a report.html.
         change: (row, line of a round) -> the line that is recorded instead.
@@ -109,6 +111,9 @@ def write_study(
     pq.write_table(pa.table(columns), path / "study.parquet")
     if facts is not None:
         (path / "study.json").write_text(json.dumps(facts), "utf-8")
+    if tuning is not None:
+        (path / "tuning").mkdir(exist_ok=True)
+        (path / "tuning" / "tuning.json").write_text(json.dumps(tuning), "utf-8")
     for row in rows if records else ():
         if row["state"] in ("done", "diverged"):
             folder = path / row["run"]
