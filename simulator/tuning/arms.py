@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.core.errors import UserError, any_of, listed, require
+from clients.core.shown.urls import bare_url
 from dashboards.report.formats import count
 from server.record.files import folder_name, writing
 from simulator.scenario.sections import Scenario
@@ -94,7 +95,7 @@ def tuning_table(table: Mapping[str, Any]) -> TuningTable:
     """Return the table [tuning] of a study file.
 
     Raises:
-        UserError: it has no `params`, an unknown key, or a value that is not valid.
+        UserError: it has no `params`, an unknown key, a value that is not valid, or a database with a login.
 
     Example:
         >>> tuning_table({"params": {"local.local_lr": "log:0.001:1"}, "trials": 20}).options.trials
@@ -105,7 +106,11 @@ def tuning_table(table: Mapping[str, Any]) -> TuningTable:
     fix = 'Such as params = { "local.local_lr" = "log:0.001:1" }.'
     require(isinstance(params, Mapping | list | tuple) and bool(params), "tuning.params", "is missing", fix=fix)
     assert isinstance(params, Mapping | list | tuple)
-    return TuningTable(params, options_of(given))
+    options = options_of(given)
+    if options.storage is not None and "@" in options.storage:
+        problem = f"has a login ({bare_url(options.storage)!r}), and a study's folder holds its file"
+        raise UserError("tuning.storage", problem, fix="Use a database without one, or leave it out for a journal.")
+    return TuningTable(params, options)
 
 
 def arm_parameters(arms: Mapping[str, Scenario], table: TuningTable) -> dict[str, tuple[Parameter, ...]]:
@@ -176,7 +181,7 @@ def tune_arms(
         place = folder / FOLDER / folder_name(name)
         with writing(place):
             place.mkdir(parents=True, exist_ok=True)
-        named = replace(options, study_name=f"{options.study_name}: {name}" if options.study_name else name)
+        named = replace(options, study_name=f"{options.study_name or folder.resolve().name}: {name}")
         done = tune_in(place, arms[name], parameters[name], named, study=folder,
                        told=partial(told, name), stop_asked=stop_asked)  # fmt: skip
         found[name] = replace(done.found, name=name)

@@ -76,6 +76,12 @@ def test_wrong_table_is_refused(given: dict[str, Any], words: str) -> None:
         tuning_table(given)
 
 
+def test_database_with_a_login_is_refused_and_not_shown() -> None:
+    with pytest.raises(UserError, match=r"tuning.storage: has a login \('postgresql://host/db'\)") as error:
+        table(storage="postgresql://me:s3cretword@host/db")
+    assert "s3cretword" not in str(error.value)
+
+
 def test_key_of_no_arm_is_refused() -> None:
     with pytest.raises(UserError, match=r"algorithm\.mu"):
         arm_parameters(arms(fedavg="fedavg"), table(params={**RATES, "algorithm.mu": [0.1, 1.0]}))
@@ -104,6 +110,7 @@ seeds = 1
     told: list[tuple[str, int]] = []
     done = study(file, out=tmp_path / "out", processes=1, told=lambda arm, row, tuned: told.append((arm, row.number)))
     assert told == [(arm, number) for arm in ("fedavg", "scaffold") for number in range(3)]
+    assert done.failures == {}
     assert done.complete
     facts = json.loads((tmp_path / "out" / "study.json").read_text())
     best = {name: float(found["best"]["local.local_lr"]) for name, found in facts["tuning"].items()}
