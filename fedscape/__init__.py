@@ -40,6 +40,9 @@ continues an interrupted run, and `fs.open_run(path)` reads a finished one: `.ve
 `fs.branch(path, round=20, sets=[...])` starts a run from a kept checkpoint of another one. `fs.verify(path)` plays a
 recorded run again and compares it with its record. `fs.bisect(a, b)` finds the first round in which two runs differ.
 
+`fs.study(scenario, factors={"algorithm.kind": ["fedavg", "scaffold"]}, seeds=10)` plays arms over seeds and compares
+them: `.table()`, `.compare("fedavg", "scaffold")`, `.ranking()`. `fs.open_study(path)` reads its folder.
+
 `fs.simulate(scenario, observers=[mine])` calls your own observers in each round; `snapshot_taken(snapshot)` gets an
 `fs.Snapshot` with a copy of the model.
 """
@@ -68,6 +71,7 @@ if TYPE_CHECKING:
     from clients.sources.quadratic import quadratics
     from clients.training.rules import LocalResult, LocalRule, local_rule, proximal
     from clients.training.uplink import Uplink, top_k
+    from dashboards.statistics.comparing import Comparison
     from server.algorithms.aggregation import Aggregation, ClientFacts, clipped, coordinate_median, weighted_mean
     from server.algorithms.algorithm import Algorithm
     from server.algorithms.state import ServerState
@@ -95,7 +99,9 @@ if TYPE_CHECKING:
     from simulator.runs.run import Run, resume, simulate
     from simulator.scenario.sections import Scenario, load_scenario, to_toml
     from simulator.scenario.sources import builtin_names
+    from simulator.studies.study import Study, open_study
     from simulator.tuning.tune import Tuning, tune
+    from simulator.tuning.tuned_study import study
 
 _HOME = {
     "Aggregate": "server.algorithms.transforms",
@@ -105,6 +111,7 @@ _HOME = {
     "ClientFacts": "server.algorithms.aggregation",
     "ClientRows": "server.record.client_rows",
     "CohortData": "clients.core.examples",
+    "Comparison": "dashboards.statistics.comparing",
     "DataError": "clients.core.errors",
     "EngineError": "clients.core.errors",
     "Examples": "clients.core.examples",
@@ -126,6 +133,7 @@ _HOME = {
     "Snapshot": "server.rounds.observers",
     "StepContext": "server.algorithms.transforms",
     "StrategyError": "clients.core.errors",
+    "Study": "simulator.studies.study",
     "Tuning": "simulator.tuning.tune",
     "Uplink": "clients.training.uplink",
     "UserError": "clients.core.errors",
@@ -147,16 +155,18 @@ _HOME = {
     "local_rule": "clients.training.rules",
     "momentum": "server.algorithms.transforms",
     "open_run": "simulator.runs.record",
+    "open_study": "simulator.studies.study",
     "population": "simulator.runs.describing",
     "proximal": "clients.training.rules",
     "quadratics": "clients.sources.quadratic",
     "resume": "simulator.runs.run",
     "sgd": "server.algorithms.transforms",
     "simulate": "simulator.runs.run",
+    "study": "simulator.tuning.tuned_study",
     "to_toml": "simulator.scenario.sections",
     "top_k": "clients.training.uplink",
-    "verify": "simulator.replay.verify",
     "tune": "simulator.tuning.tune",
+    "verify": "simulator.replay.verify",
     "weighted_mean": "server.algorithms.aggregation",
     "yogi": "server.algorithms.transforms",
 }
@@ -170,6 +180,7 @@ __all__ = [
     "ClientFacts",
     "ClientRows",
     "CohortData",
+    "Comparison",
     "DataError",
     "EngineError",
     "Examples",
@@ -191,6 +202,7 @@ __all__ = [
     "Snapshot",
     "StepContext",
     "StrategyError",
+    "Study",
     "Tuning",
     "Uplink",
     "UserError",
@@ -212,16 +224,18 @@ __all__ = [
     "local_rule",
     "momentum",
     "open_run",
+    "open_study",
     "population",
     "proximal",
     "quadratics",
     "resume",
     "sgd",
     "simulate",
+    "study",
     "to_toml",
     "top_k",
-    "verify",
     "tune",
+    "verify",
     "weighted_mean",
     "yogi",
 ]

@@ -68,7 +68,9 @@ def _play(
 ) -> dict[str, str]:
     if feed := context.run_config.get("feed"):  # `fedscape federate` shows the run
         from simulator.federate.feed import FeedWriter
+        from simulator.federate.short_waits import shorten_retries
 
+        shorten_retries()
         watched = FeedWriter(Path(str(feed)))
         with watched.closing():
             return _run(text, notices, out, [watched], grid, context, watched.stop_asked)

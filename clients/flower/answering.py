@@ -167,7 +167,10 @@ def _evaluate(content: RecordDict, work: CohortWork, config: Config, task: Clien
     found = task.engine.evaluate(work)
     if config.get(GROUPED):
         return encode_evaluations(found, name)
-    return EvaluationReplies([], found, name, by_class=True).content(0)
+    reply = EvaluationReplies([], found, name, by_class=True).content(0)
+    if CLIENTS in config:  # a node with several clients gets a message for each
+        reply.metric_records[METRICS]["client"] = int(found.clients[0])
+    return reply
 
 
 def _own_data(config: Config, node: NodeConfig) -> OwnData | None:

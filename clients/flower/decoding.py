@@ -305,6 +305,8 @@ def _evaluations(message: Message, client_of: Callable[[int], int]) -> list[tupl
     record = _metrics(message)
     clients = record.get("client")
     if not isinstance(clients, list):
+        if isinstance(clients, int) and 0 <= clients < 2**63:  # a user's ClientApp may report anything
+            return [(clients, record)]
         return [(client_of(message.metadata.src_node_id), record)]
     k = len(clients)
     rows: list[tuple[int, Mapping[str, object]]] = []

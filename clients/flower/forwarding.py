@@ -13,6 +13,7 @@ from clients.flower.shim import content_of, serialized
 from clients.service.asking import Service
 from clients.service.owner import Owner
 from clients.service.place import place_of
+from clients.service.turns import turn
 
 _FAILED = 2
 """Flower's error code of a ClientApp that raised an exception."""
@@ -35,7 +36,8 @@ def forward(kind: str, message: Message, context: Context, owner: Owner, answer:
     node = {"node_config": dict(context.node_config), "run_config": dict(context.run_config)}
     try:
         service = Service(place_of(owner), owner, answer)
-        reply = service.ask(kind, node, packed(message.content, context.state), seconds)
+        with turn():
+            reply = service.ask(kind, node, packed(message.content, context.state), seconds)
         content, state = unpacked(reply)
     except (ServiceError, StrategyError) as error:
         return Message(Error(code=_FAILED, reason=str(error)), reply_to=message)

@@ -18,6 +18,7 @@ from clients.core.errors import StrategyError
 from clients.core.examples import FaultCounts
 from clients.engines.evaluation import CohortEvaluation
 from clients.flower.codec import Codec, encode_vectors
+from clients.flower.shim import SUPERLINK_NODE
 from clients.training.work import BeginSum, CohortUpdate, CohortWork, SummedUpdates
 
 ARRAYS, BROADCAST, EXTRAS, CONFIG, METRICS = "arrays", "broadcast", "extras", "config", "metrics"
@@ -68,6 +69,7 @@ class CohortMessages(Sequence[Message]):
         kind: `MessageType.TRAIN` or `MessageType.EVALUATE`.
         work: the cohort's work.
         arrays: the model as a record.
+        config: the strategy's.
         begin: starts the sum of the cohort's updates, to which a grid adds tiles as they arrive; None for evaluation.
         needs_rows: whether that sum needs all updates whole.
     """
@@ -84,7 +86,7 @@ class CohortMessages(Sequence[Message]):
         needs_rows: bool = False,
     ) -> None:
         self.kind, self.work, self.arrays, self.begin, self.needs_rows = kind, work, arrays, begin, needs_rows
-        self._config, self._nodes = config, nodes
+        self.config, self._nodes = config, nodes
         self._made: list[Message] | None = None
         self._parcels: Sequence[Parcel] | None = None
         self._again: list[tuple[Message, Parcel]] = []
@@ -116,10 +118,13 @@ class CohortMessages(Sequence[Message]):
         return self._parcels
 
     def clients_of(self, reply: Message) -> I64:
-        """Return the clients, (K,), of the message that a reply answers; none where it answers none of its node's."""
+        """Return the clients, (K,), of the message that a reply answers; none where it answers none of its node's.
+
+        The SuperLink itself answers with an error for a node that is gone.
+        """
         by_message = {m.metadata.message_id: p for m, p in [*zip(self, self.parcels, strict=True), *self._again]}
         parcel = by_message.get(reply.metadata.reply_to_message_id)
-        if parcel is None or parcel.node != reply.metadata.src_node_id:
+        if parcel is None or (parcel.node != reply.metadata.src_node_id and not node_is_gone(reply)):
             return self.work.clients[:0]
         return self.work.clients[parcel.clients]
 
@@ -133,7 +138,7 @@ class CohortMessages(Sequence[Message]):
     def _make(self) -> list[Message]:
         work = self.work
         broadcast = encode_vectors(work.broadcast) if work.broadcast else None
-        common = dict(self._config) | {ROUND: work.round_index, RULE: work.rule.signature, UPLINK: work.uplink.name}
+        common = dict(self.config) | {ROUND: work.round_index, RULE: work.rule.signature, UPLINK: work.uplink.name}
         plain = ConfigRecord(common)
         made = []
         for parcel in self.parcels:
@@ -145,6 +150,11 @@ class CohortMessages(Sequence[Message]):
                 Message(content, dst_node_id=parcel.node, message_type=self.kind, group_id=str(work.round_index))
             )
         return made
+
+
+def node_is_gone(reply: Message) -> bool:
+    """Return whether a reply is the SuperLink's error for a node that is gone, or for a message that it dropped."""
+    return reply.has_error() and reply.metadata.src_node_id == SUPERLINK_NODE
 
 
 def repeated(message: Message) -> Message:

@@ -17,11 +17,11 @@ from flwr.supercore.task_identity import TaskIdentity
 RUN_ID = 1
 """The run id of in-process grids."""
 
-FIRST_NODE = 2
-"""Node id of client 0 on in-process grids; Flower reserves 0 and 1."""
+SUPERLINK_NODE, FIRST_NODE = 1, 2
+"""Node ids of the SuperLink, and of client 0 on in-process grids; Flower reserves 0 and 1."""
 
-__all__ = ["FIRST_NODE", "RUN_ID", "Run", "claim_identity", "content_of", "empty_run", "has_client_fn", "quiet",
-           "serialized", "set_message_id"]  # fmt: skip
+__all__ = ["FIRST_NODE", "RUN_ID", "SUPERLINK_NODE", "Run", "claim_identity", "content_of", "empty_run",
+           "has_client_fn", "quiet", "serialized", "set_message_id"]  # fmt: skip
 
 
 def claim_identity() -> None:

@@ -13,6 +13,10 @@ from pathlib import Path
 _PROGRAMS = ("flower-supernode", "flower-superexec")
 """Flower's long-lived programs on a node, the better owner first: a SuperExec may be started apart."""
 
+FORKED_FOR = "FEDSCAPE_FORKED_FOR"
+"""The variable with the ids of programs that a process was forked for, the last its own; see
+`simulator.federate.forked_programs`."""
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -56,10 +60,16 @@ def this_process() -> Owner:
 
 
 def find_owner(pid: int | None = None) -> Owner | None:
-    """Return the SuperNode or SuperExec among the ancestors of a process, by default this one; None without one."""
+    """Return the SuperNode or SuperExec among the ancestors of a process, by default this one; None without one.
+
+    Where this process was forked for a program (`FORKED_FOR`), the program and its ancestors count.
+    """
     if not can_own():
         return None
     ancestors = list(_ancestors(os.getpid() if pid is None else pid))
+    if pid is None:
+        for asker in map(int, filter(None, os.environ.get(FORKED_FOR, "").split(","))):
+            ancestors += [asker, *_ancestors(asker)]
     for program in _PROGRAMS:
         for ancestor in ancestors:
             found = _stat(ancestor)
@@ -100,6 +110,7 @@ def _stat(pid: int) -> tuple[int, int] | None:
 def _programs(pid: int) -> list[str]:
     """Return the names of the program and of the script that a process runs."""
     with suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:2]
-        return [os.path.basename(word.decode(errors="replace")) for word in words]
+        first, *words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        script = next((word for word in words if not word.startswith(b"-")), b"")
+        return [os.path.basename(word.decode(errors="replace")) for word in (first, script)]
     return []

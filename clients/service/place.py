@@ -54,11 +54,27 @@ class Place:
                 file.unlink()
 
     def remove_others(self) -> None:
-        """Remove the files of services that were killed together with their owners."""
+        """Remove the files of services that were killed together with their owners.
+
+        A container that shares the folder does not see the owners of others, but the locks of their services.
+        """
         for file in self.folder.iterdir():
             with suppress(ValueError, OSError):
-                if not Owner.parse(file.stem.replace("-", ":")).runs:
+                owner, other = Owner.parse(file.stem.replace("-", ":")), Place(self.folder, file.stem)
+                if not owner.runs and not other.is_served:
                     file.unlink()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a service lives here: it holds the lock "life"."""
+        try:
+            with open(self.folder / f"{self.name}.life", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
 
     @contextmanager
     def locked(self, what: str, seconds: float) -> Iterator[None]:
@@ -115,5 +131,10 @@ def place_of(owner: Owner, folder: Path | None = None) -> Place:
 
 def peer_user(link: socket.socket) -> int:
     """Return the user id of the process at the other end, by SO_PEERCRED."""
-    size = struct.calcsize("3i")
-    return int(struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[1])
+    return peer(link)[1]
+
+
+def peer(link: socket.socket) -> tuple[int, int]:
+    """Return process id and user id of the process at the other end, by SO_PEERCRED."""
+    pid, user, _ = struct.unpack("3i", link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return pid, user

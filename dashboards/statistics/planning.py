@@ -17,6 +17,8 @@ MOST_SEEDS = 1_000_000
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number, by Holm's step-down method. NaN counts as no comparison.
 
+    statsmodels' `multipletests` gives the same, but collects garbage at each call: a tenth of a second beside torch.
+
     Raises:
         UserError: a p that is not between 0 and 1.
 
@@ -24,15 +26,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
         >>> holm([0.01, 0.04, 0.03, float("nan")])
         [0.03, 0.06, 0.06, nan]
     """
-    from statsmodels.stats.multitest import multipletests
-
     given = np.asarray(p_values, np.float64)
     if ((given < 0) | (given > 1)).any():
         raise UserError("p_values", f"must be between 0 and 1, got {list(p_values)}")
     known = np.isfinite(given)
-    if known.any():
-        given[known] = multipletests(given[known], method="holm")[1]
-    return [float(p) for p in given]
+    p = given[known]
+    order = np.argsort(p)
+    p[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    given[known] = p
+    return [float(value) for value in given]
 
 
 def seeds_needed(differences: F64, difference: float, power: float = 0.8, alpha: float = 0.05) -> int | None:

@@ -10,6 +10,10 @@ NUMBERS_EACH, NUMBERS = 64, 1024
 """Most numbers in the metrics of a reply: for each client, and in all."""
 CHARACTERS = 65_536
 """Most characters of names and texts in a reply."""
+REQUEST_BYTES, REQUEST_CLIENTS = 16 << 20, 20_000
+"""Most bytes of one HTTP request of a node, which the gateway before a SuperLink passes. A request has one object of a
+message: a piece of an array, which Flower cuts at 5 MiB, or all numbers of a reply, for so many clients at these
+bounds."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from clients.core.errors import DataError, StrategyError
 from clients.core.examples import CohortData
 from clients.core.population import ClientData, Population
 from clients.core.population_parts import ExampleSpec, FederationFacts
-from clients.flower.messages import CONFIG, OWN_DATA, QUERY
+from clients.flower.messages import CONFIG, OWN_DATA, QUERY, node_is_gone
 from server.nodes.answers import Answer, read_answer
 from server.nodes.sending import Sender
 
@@ -77,7 +77,8 @@ def take_census(
         new = [node for node in here if node not in found]
         queries = [Message(content, dst_node_id=node, message_type=QUERY) for node in new]
         left = max(1.0, deadline - clock())
-        found |= {answer.node: answer for answer in map(read_answer, Sender(grid, left).send(queries))}
+        replies = [reply for reply in Sender(grid, left).send(queries) if not node_is_gone(reply)]
+        found |= {answer.node: answer for answer in map(read_answer, replies)}
         if len(found) >= nodes:
             break
         if clock() > deadline:

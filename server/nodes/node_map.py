@@ -25,6 +25,7 @@ from clients.flower.messages import (
     STAMPS,
     TOTAL,
     Parcel,
+    node_is_gone,
 )
 from clients.flower.shim import FIRST_NODE
 from server.nodes.admission import Admission
@@ -77,7 +78,8 @@ class NodeMap:
         self._first: dict[int, int] = {}
         self._node_of: I64 | None = None  # Flower's ids are unsigned, 64 bits wide, and never 0: kept as their bits
         self._held: dict[int, I64] = {}
-        self._refused: dict[int, str] = {}
+        self._refused, self._silent = set[int](), set[int]()
+        self._refusals: list[str] = []
         self._trained = np.zeros(num_clients, np.int64)
         self._lost: set[int] = set()
 
@@ -115,6 +117,11 @@ class NodeMap:
         lost, self._lost = sorted(self._lost), set()
         return lost
 
+    def take_refusals(self) -> list[str]:
+        """Return why nodes that joined after the start were not taken, since the last call."""
+        refusals, self._refusals = self._refusals, []
+        return refusals
+
     def finish(self, grid: Grid) -> None:
         """Have the nodes delete the client states of the run, which is over."""
         if not self.run or self._node_of is None:
@@ -131,8 +138,7 @@ class NodeMap:
         if self.one_each:
             return [self._parcel(int(n), np.array([k]), clients) for k, n in enumerate(nodes.tolist()) if n]
         order = np.argsort(nodes, kind="stable")
-        starts = np.flatnonzero(np.diff(nodes[order], prepend=0))
-        groups = np.split(order, starts[1:]) if len(starts) else []
+        groups = np.split(order, np.flatnonzero(np.diff(nodes[order])) + 1) if len(order) else []
         found = [self._parcel(int(nodes[group[0]]), np.sort(group), clients) for group in groups if nodes[group[0]]]
         return sorted(found, key=lambda parcel: int(parcel.clients[0]))
 
@@ -194,6 +200,8 @@ class NodeMap:
     def _look(self, grid: Grid, seconds: float = WAIT_SECONDS, *, strict: bool = False) -> int:
         """Query nodes that are new, and forget those that are gone; return how many there are.
 
+        A node that was refused is queried again once another has left, whose clients it may hold.
+
         Args:
             grid: the grid.
             seconds: how long to wait for answers.
@@ -201,24 +209,32 @@ class NodeMap:
         """
         assert self._node_of is not None
         here = list(grid.get_node_ids())
-        for node in [n for n in self._held if n not in set(here)]:
-            gone = self._held.pop(node)
-            self._node_of[gone[self._node_of[gone] == _signed(node)]] = 0
-        new = [n for n in here if n not in self._held and n not in self._refused]
+        self._silent &= set(here)
+        if left := (self._held.keys() | self._refused) - set(here):
+            for node in left & self._held.keys():
+                gone = self._held.pop(node)
+                self._node_of[gone[self._node_of[gone] == _signed(node)]] = 0
+            self._refused.clear()
+        new = [n for n in here if n not in self._held and n not in self._refused | self._silent]
         keys: dict[str, bool | str] = {**self._config, **({OWN_DATA: True} if self._own is not None else {})}
         record = RecordDict({CONFIG: ConfigRecord(dict(keys))} if keys else {})
         queries = [Message(record, dst_node_id=node, message_type=QUERY) for node in new]
         replies = Sender(grid, max(1.0, seconds)).send(queries)
         if not strict:  # a node that is silent now would hold up every round
-            silent = set(new) - {reply.metadata.src_node_id for reply in replies}
-            self._refused |= dict.fromkeys(silent, f"it did not answer its query in {seconds:.0f} s")
+            answered = {reply.metadata.reply_to_message_id for reply in replies}
+            silent = {q.metadata.dst_node_id for q in queries if q.metadata.message_id not in answered}
+            self._refusals += [f"node {node} did not answer its query in {seconds:.0f} s" for node in sorted(silent)]
+            self._silent |= silent
         for reply in replies:
+            if node_is_gone(reply):
+                continue
             try:
                 self._take(reply)
             except StrategyError as error:
                 if strict:
                     raise
-                self._refused[reply.metadata.src_node_id] = str(error)
+                self._refused.add(reply.metadata.src_node_id)
+                self._refusals.append(error.problem)
         return len(here)
 
     def _take(self, reply: Message) -> None:

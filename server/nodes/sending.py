@@ -11,8 +11,11 @@ from flwr.serverapp import Grid
 
 from clients.flower.messages import CohortMessages, repeated
 
-SHORTEST_POLL, LONGEST_POLL = 0.05, 1.0
-"""Seconds between looks for replies; each is half as long again as the one before, up to the longest."""
+SHORTEST_POLL, LONGEST_POLL, POLL_SHARE = 0.05, 1.0, 0.1
+"""Seconds between looks for replies, at least and at most: between them a share of the time since the messages went."""
+AT_ONCE = 4
+"""Messages given to the grid at once. Nodes see all of them before their contents have been sent, and ask again and
+again: with fifty at once the SuperLink answers nothing else for twenty seconds."""
 OUTSTANDING = 10_000
 """Most messages whose late replies are still counted."""
 
@@ -73,24 +76,24 @@ class Sender:
         if not len(messages):
             return {}
         made = list(messages)
-        ids = list(self.grid.push_messages(made))
+        parts = [made[start : start + AT_ONCE] for start in range(0, len(made), AT_ONCE)]
+        ids = [number for part in parts for number in self.grid.push_messages(part)]
         return {str(i): m for i, m in zip(ids, made, strict=False) if i}
 
     def _collect(self, waiting: dict[str, Message]) -> tuple[list[tuple[Message, Message]], dict[str, Message]]:
         """Wait for replies; return (message, reply) of those that came, and the messages that still wait."""
         found: list[tuple[Message, Message]] = []
-        waiting, pause, deadline = dict(waiting), SHORTEST_POLL, self.clock() + self.timeout
+        waiting, began = dict(waiting), self.clock()
         while waiting:
             for reply in self._pull(waiting):
                 message = waiting.pop(reply.metadata.reply_to_message_id, None)
                 if message is not None:
                     found.append((message, reply))
-                    pause = SHORTEST_POLL
-            left = deadline - self.clock()
-            if not waiting or left <= 0:
+            passed = self.clock() - began
+            if not waiting or passed >= self.timeout:
                 break
-            self.sleep(min(pause, left))
-            pause = min(1.5 * pause, LONGEST_POLL)
+            pause = min(max(SHORTEST_POLL, POLL_SHARE * passed), LONGEST_POLL)
+            self.sleep(min(pause, self.timeout - passed))
         return found, waiting
 
     def _pull(self, waiting: dict[str, Message]) -> list[Message]:

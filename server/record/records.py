@@ -70,7 +70,7 @@ class RunFolder(RunPaths):
     @classmethod
     def held_by_others(cls, path: Path) -> str | None:
         """Return the name of a file in a folder that is to become a run's; None without any that hinders."""
-        ours = {cls(path).logs.name, cls(path).states.name}
+        ours = {cls(path).logs.name, cls(path).states.name, cls(path).federation.name}
         return min((entry.name for entry in path.iterdir() if entry.name not in ours), default=None)
 
     @classmethod

@@ -18,9 +18,10 @@ from clients.core.errors import FedscapeError, StrategyError
 from clients.core.shown.text import excerpt
 from clients.core.user_code import described, is_of_users_code, naming
 from clients.flower.decoding import Check, DecodedReplies, state_losses
-from clients.flower.messages import ROUND, CohortMessages, CohortReplies
+from clients.flower.messages import ROUND, CohortMessages, CohortReplies, node_is_gone
 from server.algorithms.state import ServerState
 from server.convergence.facts import NO_AGGREGATE
+from server.nodes.copies import CopiedMessages
 from server.nodes.evaluations import evaluation_events, sift
 from server.record.jsonlines import Line
 from server.rounds.cohort_metrics import CohortMetrics, Replies, measure_cohort
@@ -62,13 +63,13 @@ def play_round(experiment: Experiment, state: ServerState) -> tuple[ServerState,
     """
     round_index, strategy = state.round_index + 1, experiment.strategy
     if experiment.own is not None:
-        experiment.own.state = state
+        experiment.own.state, experiment.own.sent = state, None
     arrays = record_of(experiment, state)
     with _addressed_randomness(experiment.seed, round_index) if experiment.is_foreign else nullcontext():
         with _naming(experiment, "configure_train"):
-            sent = _sequence(
-                strategy.configure_train(round_index, arrays, ConfigRecord({ROUND: round_index}), experiment.grid)
-            )
+            made = strategy.configure_train(round_index, arrays, ConfigRecord({ROUND: round_index}), experiment.grid)
+            sent = _copies_of_ours(experiment, _sequence(made))
+            _require_ours(experiment, sent)
         with _naming_algorithm(experiment, "aggregation"):
             replies = _receive(experiment, sent)
             total = _total(experiment, state, replies)
@@ -111,6 +112,27 @@ def record_of(experiment: Experiment, state: ServerState) -> ArrayRecord:
         return state.arrays
     encode = experiment.codec.encode if experiment.is_foreign else experiment.codec.record_of
     return encode(state.params, state.buffers)
+
+
+def _copies_of_ours(experiment: Experiment, made: Sequence[Message]) -> Sequence[Message]:
+    """Return a strategy's messages; those of a wrapper to real nodes as copies of ours, whose replies are checked."""
+    own = experiment.own
+    if own is None or own.sent is None or experiment.sender is None or isinstance(made, CohortMessages):
+        return made
+    return CopiedMessages(own.sent, made)
+
+
+def _require_ours(experiment: Experiment, sent: Sequence[Message]) -> None:
+    """Refuse a wrapper whose messages to real nodes do not come from ours: the replies could not be checked.
+
+    Raises:
+        StrategyError: it did not call our `configure_train`.
+    """
+    if experiment.own is None or experiment.sender is None or not len(sent) or isinstance(sent, CohortMessages):
+        return
+    problem = f"{type(experiment.strategy).__name__} wraps ours and sends messages that ours did not make"
+    fix = "Return what configure_train of the wrapped strategy returns, or copies with its nodes and clients."
+    raise StrategyError("strategy", problem, fix=fix)
 
 
 def _receive(experiment: Experiment, sent: Sequence[Message]) -> Replies:
@@ -187,9 +209,12 @@ def _evaluate_clients(experiment: Experiment, new: ServerState) -> tuple[Line, d
     if own is not None and not experiment.is_foreign and not len(own.federation.evaluated(new.round_index)):
         return {}, {}, []
     arrays = record_of(experiment, new)
+    if own is not None:
+        own.sent = None
     with _naming(experiment, "configure_evaluate"):
         config = ConfigRecord({ROUND: new.round_index})
-        sent = _sequence(strategy.configure_evaluate(new.round_index, arrays, config, experiment.grid))
+        made = strategy.configure_evaluate(new.round_index, arrays, config, experiment.grid)
+        sent = _copies_of_ours(experiment, _sequence(made))
     if not len(sent):
         return {}, {}, []
     replies, events = _sent(experiment, sent), []
@@ -211,6 +236,8 @@ def _require_replies(experiment: Experiment, sent: Sequence[Message], replies: R
     """
     cohort, respondents = local.line["cohort"], local.line["respondents"]
     silent = cohort - respondents - local.line["failures"] - local.line.get("rejected", 0)
+    if experiment.sender is not None and isinstance(sent, CohortMessages):  # those of a node that is gone did not reply
+        silent += sum(len(sent.clients_of(m)) for m in replies if node_is_gone(m))
     if experiment.sender is not None and respondents < min(experiment.min_respondents, cohort) and silent:
         least = f"fewer than nodes.min_respondents = {experiment.min_respondents}"
         raise RoundInterrupted(f"{respondents} of {cohort} clients replied in time, {least}{_first_reason(replies)}")
@@ -234,8 +261,9 @@ def _first_reason(replies: Iterable[Message]) -> str:
 def _node_events(
     experiment: Experiment, round_index: int, sent: Sequence[Message], replies: Replies
 ) -> list[dict[str, Any]]:
-    """Return events of real nodes: updates that are not used, clients without a node, client states that are lost."""
-    events: list[dict[str, Any]] = []
+    """Return events of real nodes: those refused, updates not used, clients without a node, states that are lost."""
+    refusals = experiment.nodes.take_refusals()
+    events = [{"round": round_index, "kind": "node_refused", "message": text} for text in refusals]
     if not isinstance(sent, CohortMessages) or not isinstance(replies, DecodedReplies):
         return events
     events += experiment.nodes.admission.reject(sent, replies.rejected)

@@ -74,11 +74,13 @@ class FederatedStrategy(Strategy):
 
     Attributes:
         state: the server's state; `aggregate_train` replaces it.
+        sent: the messages made last, by which replies to a wrapper's copies are checked; None where none were made.
     """
 
     def __init__(self, algorithm: Algorithm, federation: StrategyContext) -> None:
         self.algorithm, self.federation = algorithm, federation
         self.state = ServerState(0, torch.zeros(0), torch.zeros(0))
+        self.sent: CohortMessages | None = None
         self._total_examples = int(federation.facts.sizes.sum(dtype=np.int64))
         self._population = federation.facts.with_data
 
@@ -101,7 +103,9 @@ class FederatedStrategy(Strategy):
         )
         begin = partial(self.begin, params, server_round)
         nodes = self.federation.nodes.on(grid)
-        return CohortMessages(TRAIN, work, arrays, config, nodes, begin, needs_rows=algorithm.aggregation.needs_rows)
+        needs_rows = algorithm.aggregation.needs_rows
+        self.sent = CohortMessages(TRAIN, work, arrays, config, nodes, begin, needs_rows=needs_rows)
+        return self.sent
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -136,7 +140,8 @@ class FederatedStrategy(Strategy):
             rule=algorithm.local,
             uplink=algorithm.uplink,
         )
-        return CohortMessages(EVALUATE, work, arrays, config, self.federation.nodes.on(grid))
+        self.sent = CohortMessages(EVALUATE, work, arrays, config, self.federation.nodes.on(grid))
+        return self.sent
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message] | EvaluationReplies

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.core.errors import UserError
-from clients.core.shown.secrets import Secrets, secrets_of
+from clients.core.shown.secrets import Secrets, child_environment, secrets_of
 from clients.core.shown.text import presentable
 from clients.core.shown.urls import bare_urls
 
@@ -49,12 +49,14 @@ class Tracker:
         word: its word in options, events and `export --to`.
         package: the package that must be installed.
         secrets: environment variables whose values no message may show.
+        own: beginnings of the names of environment variables that its process gets though they may be secrets.
     """
 
     name: str
     word: str
     package: str
     secrets: tuple[str, ...]
+    own: tuple[str, ...] = ()
 
     def require(self) -> None:
         """Refuse a tracker whose package is not installed.
@@ -67,8 +69,12 @@ class Tracker:
                             fix=f"pip install 'fedscape[{self.word}]'.")  # fmt: skip
 
 
-WANDB = Tracker("Weights & Biases", "wandb", "wandb", ("WANDB_API_KEY",))
-MLFLOW = Tracker("MLflow", "mlflow", "mlflow", ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"))
+WANDB = Tracker("Weights & Biases", "wandb", "wandb", ("WANDB_API_KEY",), ("WANDB_",))
+MLFLOW = Tracker(
+    "MLflow", "mlflow", "mlflow",
+    ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "DATABRICKS_TOKEN", "AWS_SECRET_ACCESS_KEY"),
+    ("MLFLOW_", "DATABRICKS_", "AWS_", "AZURE_", "GOOGLE_"),
+)  # fmt: skip
 
 
 class TrackerError(Exception):
@@ -88,13 +94,14 @@ class TrackerProcess:
         self._secrets = secrets_of(target, *hidden) if "://" in target else Secrets(hidden)
         root = str(Path(__file__).parents[2])
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+        own = {name: value for name, value in os.environ.items() if name.startswith(tracker.own)}
         self._process = subprocess.Popen(
             [sys.executable, "-P", *(PROGRAM or ("-m", f"server.sinks.{tracker.word}"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C of the terminal reaches the run alone
-            env={**QUIET, **os.environ, "PYTHONPATH": paths},
+            env={**QUIET, **child_environment(), **own, "PYTHONPATH": paths},
         )
         self.send({"target": target})
 
@@ -134,7 +141,10 @@ class TrackerProcess:
     def kill(self) -> None:
         """End the process and those that it has started."""
         with suppress(OSError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
         self._process.wait()
 
     def _failure(self) -> str:

@@ -32,6 +32,7 @@ class WandbRun:
             console="off",
             disable_code=True,
             disable_git=True,
+            host="",
             init_timeout=INIT_SECONDS,
             save_code=False,
             silent=True,

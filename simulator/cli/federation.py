@@ -18,8 +18,8 @@ from clients.core.shown.text import printable
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
 from simulator.cli.options import ScenarioOptions
 from simulator.cli.pages import say_report
-from simulator.cli.running import two_step_interrupt, without_collections
 from simulator.cli.sinks import SinkOptions, sinks_of
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,11 @@ class FederateOptions:
 
     nodes: Annotated[
         int | None,
-        typer.Option(metavar="N", help="SuperNodes; the clients are dealt to them in even blocks.", show_default="3"),
+        typer.Option(
+            metavar="N",
+            help="SuperNodes; the clients are dealt to them in even blocks.",
+            show_default="3; with --resume as before",
+        ),
     ] = None
     out: Annotated[
         Path | None,
@@ -47,6 +51,10 @@ class FederateOptions:
     port: Annotated[int | None, typer.Option(metavar="N", help="The SuperLink's port.", show_default="a free one")] = (
         None
     )
+    restarts: Annotated[
+        int,
+        typer.Option("--restart-nodes", metavar="N", help="How often each SuperNode that has ended is started again."),
+    ] = 0
 
 
 def federate(scenario: ScenarioOptions, options: FederateOptions, sinks: SinkOptions) -> None:
@@ -70,7 +78,8 @@ def federate(scenario: ScenarioOptions, options: FederateOptions, sinks: SinkOpt
         from simulator.federate.federation import federate as play
         from simulator.federate.wanted import Wanted
 
-    wanted = Wanted(chosen, options.nodes, options.out, options.certs, options.resume, options.port)
+    wanted = Wanted(chosen, options.nodes, options.out, options.certs, options.resume, options.port,
+                    options.restarts)  # fmt: skip
     console = ConsoleObserver()
     try:
         with _term_as_interrupt(), two_step_interrupt() as stop_asked, sinks_of(sinks) as observers:

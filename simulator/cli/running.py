@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +11,7 @@ from simulator.cli.exit_codes import EXIT_INTERRUPTED
 from simulator.cli.options import ScenarioOptions
 from simulator.cli.pages import say_report
 from simulator.cli.sinks import SinkOptions, sinks_of
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 from simulator.workers.ranks import ranks_of_torchrun
 
 if TYPE_CHECKING:
@@ -92,17 +86,6 @@ def resume(
     _conclude(done)
 
 
-@contextlib.contextmanager
-def without_collections() -> Iterator[None]:
-    """Import without garbage collections, a sixth of the imports' time; what was made is never searched again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
-
-
 def follows() -> bool:
     """Return whether this process works for another one of torchrun, which shows and records the run."""
     ranks = ranks_of_torchrun()
@@ -113,35 +96,3 @@ def _conclude(done: Run) -> None:
     say_report(done.path)
     if done.verdict.outcome == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
-
-
-@contextlib.contextmanager
-def two_step_interrupt() -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C finish the round and keep the checkpoint, and the second stop at once."""
-    stop = False
-
-    def first(number: int, frame: FrameType | None) -> None:
-        nonlocal stop
-        stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.unraisablehook = _repeat_interrupt
-        print("\nfedscape: finishing this round, then stopping; Ctrl-C again stops at once", file=sys.stderr)
-
-    before, hook = signal.signal(signal.SIGINT, first), sys.unraisablehook
-    try:
-        yield lambda: stop
-    finally:
-        signal.signal(signal.SIGINT, before)
-        sys.unraisablehook = hook
-
-
-def _repeat_interrupt(lost: sys.UnraisableHookArgs) -> None:
-    """Repeat a Ctrl-C whose error was raised in a destructor or a callback of C code, where Python drops it."""
-    if lost.exc_type is KeyboardInterrupt:  # a moment later: the destructor still runs
-        main = threading.main_thread().ident
-        assert main is not None
-        repeat = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
-        repeat.daemon = True
-        repeat.start()
-    else:
-        sys.__unraisablehook__(lost)

@@ -16,6 +16,7 @@ COMMANDS = {
     **dict.fromkeys(("init", "new", "create"), "Use fedscape show NAME > my.toml, then fedscape run my.toml."),
     **dict.fromkeys(("list", "ls"), "Use fedscape scenarios; runs are shown by fedscape watch."),
     **dict.fromkeys(("plot", "compare", "results", "summary"), "Use fedscape report RUN..."),
+    **dict.fromkeys(("sweep", "grid", "seeds", "experiment"), "Use fedscape study."),
     **dict.fromkeys(("serve", "ui", "dashboard", "server"), "Use fedscape watch."),
     **dict.fromkeys(("continue", "restart"), "Use fedscape resume RUN."),
     **dict.fromkeys(("config", "print"), "Use fedscape show."),

@@ -69,12 +69,20 @@ def make_certs(
     _write_tls(authority, "SuperLink", names, folder.superlink_cert, folder.superlink_key)
     here = _names(LOOPBACK_HOSTS)
     for node in range(nodes):
-        key = ec.generate_private_key(ec.SECP384R1())
-        write_private(folder.node_key(node), key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-        public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
-        write_private(folder.node_public(node), public + b"\n")
+        write_identity(folder.node_key(node), folder.node_public(node))
         _write_tls(authority, f"SuperNode {node}", here, folder.node_cert(node), folder.node_cert_key(node))
     return folder
+
+
+def write_identity(key_file: Path, public_file: Path) -> None:
+    """Make the key of a SuperNode, and write both halves to new files.
+
+    Raises:
+        UserError: a file exists, or the system refuses.
+    """
+    key = ec.generate_private_key(ec.SECP384R1())
+    write_private(key_file, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    write_private(public_file, key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n")
 
 
 def _names(hosts: Sequence[str]) -> list[x509.GeneralName]:

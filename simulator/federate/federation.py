@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import sys
 import tempfile
@@ -17,20 +15,32 @@ import tomli_w
 
 from clients.core.errors import FedscapeError, UserError
 from clients.core.shown.text import presentable
+from clients.service.turns import setting
 from server.record.files import folder_name
 from server.rounds.observers import Observers
 from simulator.federate.cert_checks import check_certs
 from simulator.federate.cert_files import CertFolder
 from simulator.federate.certs import make_certs
-from simulator.federate.dealing import LOOPBACK, check_port, deal, free_ports, node_config
+from simulator.federate.dealing import LOOPBACK, check_port, deal, free_ports
 from simulator.federate.feed import FeedReader
+from simulator.federate.forked_programs import is_ready, write_programs
+from simulator.federate.nodes import Launcher, Nodes, Orders
 from simulator.federate.processes import Processes, last_lines
-from simulator.federate.wanted import Wanted, log_folder, new_folder, scenario_of
+from simulator.federate.short_waits import look_seconds
+from simulator.federate.wanted import (
+    Wanted,
+    check_restarts,
+    log_folder,
+    new_folder,
+    nodes_before,
+    record_rest,
+    scenario_of,
+    write_facts,
+)
 from simulator.federate.workspace import (
     CONNECTION,
     environment,
     superlink_command,
-    supernode_command,
     write_app,
     write_home,
 )
@@ -46,7 +56,9 @@ LEFT_SECONDS = 5.0
 """A ServerApp that has been gone for so long without a last word has failed."""
 COME_SECONDS = 180.0
 """Flower must have started the ServerApp of a submitted run after so many seconds."""
-SUPERLINK, COMMANDS = "superlink", "flwr"
+SUPERLINK, COMMANDS, FORKER = "superlink", "flwr", "forker"
+STOPPED = "federation_ended"
+"""The kind of event of an error that ends the run."""
 
 
 def federate(
@@ -72,22 +84,33 @@ def federate(
     if wanted.port is not None:
         check_port(wanted.port)
     clients = population_of(scenario, Overrides()).num_clients
-    blocks = deal(clients, min(NODES, clients) if wanted.nodes is None else wanted.nodes)
+    wished = wanted.nodes if wanted.nodes is not None else nodes_before(wanted)
+    blocks = deal(clients, min(NODES, clients) if wished is None else wished)
+    check_restarts(wanted.restarts)
     if wanted.certs is not None:
         checked = check_certs(wanted.certs, nodes=len(blocks), host=LOOPBACK)
         if checked.days_left() < 7:
             say(f"{checked.file} expires on {checked.expires:%Y-%m-%d %H:%M} UTC")
     record = wanted.resume or wanted.out or new_folder(scenario.name or "scenario")
     logs = log_folder(record, is_new=wanted.resume is None)
+    write_facts(record, nodes=len(blocks))
     with ExitStack() as stack:
         private = Path(tempfile.mkdtemp(prefix="fedscape-federate-"))  # mode 0700
         stack.callback(shutil.rmtree, private, ignore_errors=True)
         certs = CertFolder(wanted.certs or make_certs(private / "certs", nodes=len(blocks), days=2).path)
         processes = stack.enter_context(Processes(WATCHED))
         processes.remove_at_end(private)
-        run = _Federation(processes, private, certs, blocks, record, logs, wanted.port)
+        run = _Federation(processes, private, certs, blocks, record, logs, wanted.port, wanted.restarts)
         say(f"starting a SuperLink and {len(blocks)} SuperNodes for {clients} clients; logs in {logs}")
-        outcome = run.play(scenario, FeedReader(private, Observers(observers)), stop_asked, resume=wanted.resume)
+        feed = FeedReader(private, Observers(observers))
+        stack.callback(record_rest, record, feed)
+        stack.callback(processes.close)  # the ServerApp writes no more
+        try:
+            outcome = run.play(scenario, feed, stop_asked, resume=wanted.resume)
+        except FedscapeError as error:
+            if feed.started:
+                feed.note(STOPPED, str(error))
+            raise
     return outcome, record
 
 
@@ -96,16 +119,19 @@ class _Federation:
 
     def __init__(
         self, processes: Processes, private: Path, certs: CertFolder, blocks: Sequence[range], record: Path, logs: Path,
-        port: int | None,
+        port: int | None, restarts: int,
     ) -> None:  # fmt: skip
-        self._processes, self._private, self._certs, self._blocks = processes, private, certs, blocks
+        self._processes, self._private, self._certs = processes, private, certs
         self._record, self._logs = record.resolve(), logs
-        ports = free_ports(len(blocks) + 1)
-        self._port, self._node_ports = (port or ports[0]), ports[1:]
-        self._env = environment(write_home(private, self._port, certs))
-        self._results = private / "results.jsonl"
-        self._nodes_started = False
-        self._reported: set[str] = set()
+        self._port = port or free_ports(1)[0]
+        self._programs = private / "bin"
+        self._programs.mkdir()
+        write_programs(self._programs)
+        self._env = environment(write_home(private, self._port, certs), self._programs, nodes=len(blocks))
+        self._env |= setting(self._programs, len(blocks))
+        self._launcher = Launcher(self._start, private, self._port, certs, logs / f"{SUPERLINK}.log")
+        self._nodes = Nodes(self._launcher, blocks, self._record / "states", restarts)
+        self._commands: Orders | None = None
         self._left_since: float | None = None
         self._server_app_seen = False
 
@@ -133,7 +159,7 @@ class _Federation:
 
     def _start_superlink(self, scenario: Scenario, resume: Path | None) -> None:
         """Start the SuperLink, and the commands that register the nodes and submit the run once it listens."""
-        self._start(SUPERLINK, superlink_command(self._port, self._certs))
+        self._start(SUPERLINK, superlink_command(self._port, self._certs), {})
         config = {"feed": str(self._private)}
         if resume is not None:
             config["resume"] = str(self._record)
@@ -145,44 +171,29 @@ class _Federation:
         run_config.write_text(tomli_w.dumps(config))
         app = write_app(self._private)
         register = [["supernode", "register", str(self._certs.node_public(n).resolve()), CONNECTION]
-                    for n in range(len(self._blocks))]  # fmt: skip
+                    for n in range(len(self._nodes))]  # fmt: skip
         submit = ["run", str(app), CONNECTION, "--run-config", str(run_config)]
-        orders = {"address": [LOOPBACK, self._port], "commands": [*register, submit], "results": str(self._results)}
-        file = self._private / "commands.json"
-        file.write_text(json.dumps(orders))
-        self._start(COMMANDS, [sys.executable, "-m", "simulator.federate.flower_commands", str(file)])
+        forker = [sys.executable, "-m", "simulator.federate.forked_programs", str(self._programs)]
+        self._start(FORKER, [*forker, str(look_seconds(len(self._nodes)))], {})
+        self._commands = self._launcher.order(COMMANDS, [*register, submit])
 
-    def _start_nodes(self) -> None:
-        """Start the SuperNodes, whose keys are registered by now."""
-        threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(self._blocks)))}
-        for node, (held, port) in enumerate(zip(self._blocks, self._node_ports, strict=True)):
-            config = node_config(held, node, len(self._blocks)) | {"states": str(self._record / "states")}
-            file = self._private / f"node-{node}.toml"
-            file.write_text(tomli_w.dumps(config))
-            command = supernode_command(node, port, self._port, self._certs, file)
-            self._start(f"supernode-{node}", command, threads)
-        self._nodes_started = True
-
-    def _start(self, name: str, command: Sequence[str], defaults: Mapping[str, str] | None = None) -> None:
-        env = {**(defaults or {}), **self._env}
-        self._processes.start(name, command, env=env, log=self._logs / f"{name}.log")
+    def _start(self, name: str, command: Sequence[str], defaults: Mapping[str, str]) -> None:
+        log = COMMANDS if name.startswith(COMMANDS) else name
+        self._processes.start(name, command, env={**defaults, **self._env}, log=self._logs / f"{log}.log")
 
     def _check(self, feed: FeedReader) -> None:
         """Start the nodes when it is time; raise or report what has gone wrong."""
         ended = self._processes.ended
         if (end := ended.get(SUPERLINK)) is not None:
             raise UserError("SuperLink", end.words)
+        assert self._commands is not None, "the SuperLink is started first"
         if (end := ended.get(COMMANDS)) is not None and end.code:
-            raise UserError("flwr", self._refusal() or end.words)
-        if not self._nodes_started and self._registered():
-            self._start_nodes()
-        for node in range(len(self._blocks)):
-            name = f"supernode-{node}"
-            if name in ended and name not in self._reported:
-                self._reported.add(name)
-                if not feed.started or len(self._reported) == len(self._blocks):
-                    raise UserError(f"SuperNode {node}", ended[name].words)
-                feed.note({"round": None, "kind": "node_ended", "message": f"SuperNode {node} {ended[name].words}"})
+            raise UserError("flwr", self._commands.refusal() or end.words)
+        if not self._nodes.are_started and (is_ready(self._programs) or FORKER in ended):
+            known = self._commands.identities()
+            if len(known) == len(self._nodes):
+                self._nodes.start(known)
+        self._nodes.check(ended, feed.note, is_running=feed.started)
         self._check_server_app()
 
     def _check_server_app(self) -> None:
@@ -199,17 +210,6 @@ class _Federation:
             raise UserError("ServerApp", f"ended without a verdict; its log {log} ends with: {last_lines(log)}")
         if now - self._left_since > COME_SECONDS:
             raise UserError("ServerApp", f"was not started in {COME_SECONDS:g} seconds; see {log}")
-
-    def _registered(self) -> bool:
-        return self._results.exists() and self._results.read_bytes().count(b"\n") >= len(self._blocks)
-
-    def _refusal(self) -> str:
-        """Return what Flower's command printed that failed."""
-        if not self._results.exists():
-            return ""
-        found = [json.loads(line) for line in self._results.read_text().splitlines()]
-        failed = next((result for result in found if result["code"]), None)
-        return f"refused: {' '.join(failed['output'].split())[-600:]}" if failed is not None else ""
 
     def _failed(self, failure: Mapping[str, Any]) -> FedscapeError:
         if failure["mistake"]:

@@ -1,26 +1,30 @@
 """What the ServerApp's process passes on of its run: the moments of observers, as lines of JSON in a private folder.
 
-The process that started the federation reads them, so it shows, exports and judges the run as if it had played it.
+The process that started the federation reads them, so it shows, exports and judges the run as if it had played it. What
+it sees of the federation's processes goes the other way, as events: the ServerApp alone writes the record.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from clients.core.errors import FedscapeError
+from clients.core.shown.text import presentable
 from server.record.jsonlines import from_json, to_json
 
-FEED, STOP = "feed.jsonl", "stop"
+FEED, NOTES, STOP = "feed.jsonl", "notes.jsonl", "stop"
 RETURNED, FAILED = "returned", "failed"
 """The last moment: the run is over and its files are written, or an error ended it."""
 
 
 class FeedWriter:
-    """An observer that passes on each moment of a run. It is critical: without it the run would be lost from sight.
+    """An observer that passes on each moment of a run, and announces the events of the federation's processes.
+
+    It is critical: without it the run would be lost from sight.
 
     Args:
         folder: the private folder.
@@ -29,7 +33,8 @@ class FeedWriter:
     critical = True
 
     def __init__(self, folder: Path) -> None:
-        self._stop = folder / STOP
+        self._stop, self._notes = folder / STOP, _Lines(folder / NOTES)
+        self._announce: Callable[[dict[str, Any]], object] = lambda event: None
         self._handle = os.open(folder / FEED, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def stop_asked(self) -> bool:
@@ -47,6 +52,10 @@ class FeedWriter:
             raise
         self._write(RETURNED, {})
 
+    def attached(self, announce: Callable[[dict[str, Any]], object]) -> None:
+        """Keep what announces an event to the record and all other observers."""
+        self._announce = announce
+
     def run_started(self, facts: dict[str, Any]) -> None:
         """Pass on the start."""
         self._write("run_started", facts)
@@ -60,7 +69,9 @@ class FeedWriter:
         self._write("progress", facts)
 
     def round_finished(self, line: dict[str, Any]) -> None:
-        """Pass on a round's line."""
+        """Pass on a round's line, after the events of the processes up to here."""
+        for event in self._notes.read():
+            self._announce({**event, "round": line["round"]})
         self._write("round_finished", line)
 
     def event(self, event: dict[str, Any]) -> None:
@@ -86,6 +97,7 @@ class FeedReader:
 
     Attributes:
         started: whether the run has begun.
+        round_index: the last finished round; None before round 0.
         outcome: the run's outcome; None before its end.
         ended: whether the run is over and its files are written.
         failure: the error that ended it, with `text`, `kind` and `mistake`; None without one.
@@ -93,8 +105,10 @@ class FeedReader:
 
     def __init__(self, folder: Path, observers: object) -> None:
         self._folder, self._observers = folder, observers
-        self._position, self._rest = 0, b""
+        self._lines = _Lines(folder / FEED)
+        self._unrecorded: list[dict[str, Any]] = []
         self.started = self.ended = False
+        self.round_index: int | None = None
         self.outcome: dict[str, Any] | None = None
         self.failure: dict[str, Any] | None = None
 
@@ -102,35 +116,70 @@ class FeedReader:
         """Let the run end after this round."""
         (self._folder / STOP).touch(mode=0o600)
 
-    def note(self, event: dict[str, Any]) -> None:
-        """Pass on an event that is not of the ServerApp."""
+    def note(self, kind: str, message: str) -> None:
+        """Show an event of the federation's processes now, and hand it to the ServerApp, which records it."""
+        round_index = 0 if self.round_index is None else self.round_index + 1
+        event = {"round": round_index, "kind": kind, "message": presentable(message)}
+        self._unrecorded.append(event)
+        with (self._folder / NOTES).open("ab") as file:
+            file.write(to_json(event).encode() + b"\n")
         self._receive("event", event)
+
+    def take_unrecorded(self) -> list[dict[str, Any]]:
+        """Return the events of `note` that the ServerApp has not recorded, and forget them."""
+        events, self._unrecorded = self._unrecorded, []
+        return events
 
     def read(self) -> bool:
         """Pass on what is new; return whether there was anything."""
-        try:
-            with (self._folder / FEED).open("rb") as file:
-                file.seek(self._position)
-                read = file.read()
-        except FileNotFoundError:
-            return False
-        self._position += len(read)
-        *lines, self._rest = (self._rest + read).split(b"\n")
-        for line in lines:
-            found = from_json(line)
-            self._take(found["moment"], found["what"])
-        return bool(lines)
+        found = self._lines.read()
+        for line in found:
+            self._take(line["moment"], line["what"])
+        return bool(found)
 
     def _take(self, moment: str, what: Any) -> None:
         if moment == RETURNED:
             self.ended = True
         elif moment == FAILED:
             self.failure = what
+        elif moment == "event" and (noted := self._noted(what)) is not None:  # it was shown when it was noted
+            self._unrecorded.remove(noted)
         else:
             self.started = self.started or moment == "run_started"
+            if moment == "round_finished":
+                self.round_index = what["round"]
+            elif moment == "recorded_before" and what:
+                self.round_index = what[-1]["round"]
             self.outcome = what if moment == "run_finished" else self.outcome
             self._receive(moment, what)
+
+    def _noted(self, event: Mapping[str, Any]) -> dict[str, Any] | None:
+        same = (e for e in self._unrecorded if (e["kind"], e["message"]) == (event.get("kind"), event.get("message")))
+        return next(same, None)
 
     def _receive(self, moment: str, what: Any) -> None:
         receive: Callable[[Any], object] = getattr(self._observers, moment)
         receive(what)
+
+
+class _Lines:
+    """Reads the lines of a file of JSON while it grows.
+
+    Args:
+        path: the file, which may come later.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._position, self._rest = path, 0, b""
+
+    def read(self) -> list[Any]:
+        """Return what the new lines hold; a line that is not whole yet waits."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                read = file.read()
+        except FileNotFoundError:
+            return []
+        self._position += len(read)
+        *lines, self._rest = (self._rest + read).split(b"\n")
+        return [from_json(line) for line in lines]

@@ -18,6 +18,11 @@ from clients.core.errors import FedscapeError, UserError
 from clients.core.shown.secrets import child_environment
 
 END_SECONDS = 40.0
+CLOCK = (
+    "the SuperLink has refused a signature (401). Flower refuses that of a node whose clock is more than 5 seconds"
+    " ahead of the SuperLink's, or 5 minutes behind: set the clocks"
+)
+_UNSIGNED = re.compile(r'"POST /v1/fleet/\S+ HTTP/[\d.]+" 401')
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _IDLE = re.compile(r"INFO|For more information, visit|terminated gracefully")
 
@@ -138,15 +143,24 @@ class Processes:
 
 def last_lines(log: Path, count: int = 3, most: int = 600) -> str:
     """Return the last lines of a log that tell something, on one line: without colours and notes on a server's life."""
+    lines = [_COLOURS.sub("", line).strip() for line in _end_of(log).splitlines()]
+    kept = [line for line in lines if line and not _IDLE.search(line)]
+    return " | ".join(kept[-count:])[-most:]
+
+
+def clock_hint(superlink_log: Path) -> str:
+    """Return what the SuperLink's log tells of refused signatures; empty without any. SuperNodes do not print it."""
+    return CLOCK if _UNSIGNED.search(_end_of(superlink_log)) else ""
+
+
+def _end_of(log: Path) -> str:
+    """Return the last 32 KiB of a log; empty where it cannot be read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 32_768))
-            text = file.read().decode("utf-8", "replace")
+            return file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    lines = [_COLOURS.sub("", line).strip() for line in text.splitlines()]
-    kept = [line for line in lines if line and not _IDLE.search(line)]
-    return " | ".join(kept[-count:])[-most:]
 
 
 def _own_environment() -> dict[str, str]:

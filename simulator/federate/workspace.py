@@ -12,12 +12,11 @@ import tomli_w
 from clients.core.shown.secrets import child_environment
 from simulator.federate.cert_files import CertFolder
 from simulator.federate.dealing import LOOPBACK
+from simulator.federate.short_waits import look_seconds
 
 CONNECTION = "fedscape"
 """The name of the connection to the SuperLink in Flower's configuration."""
 SERVER_APP, CLIENT_APP = "simulator.apps:server_app", "simulator.apps:client_app"
-POLL_SECONDS = 0.25
-"""Seconds between two looks of Flower's SuperExec for a message to answer; 1 by default."""
 _EXPORTS = ("FEDSCAPE_METRICS_", "FEDSCAPE_REMOTE_WRITE", "FEDSCAPE_GRAFANA_")
 """Variables of exporters, tokens among them: exporters run in this process, so no other needs them."""
 _FOR_DATA = ("HF_TOKEN",)
@@ -56,11 +55,15 @@ def write_home(folder: Path, port: int, certs: CertFolder) -> Path:
     return home
 
 
-def environment(home: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment(
+    home: Path, programs: Path | None = None, *, nodes: int = 1, given: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Return the environment of Flower's processes.
 
     Args:
         home: Flower's home.
+        programs: a folder with programs that go before Flower's of the same names.
+        nodes: number of SuperNodes: the more there are, the less often their SuperExecs look for a task.
         given: the environment to start from; by default this process's, without secrets but the one for data.
     """
     if given is None:
@@ -69,6 +72,8 @@ def environment(home: Path, given: Mapping[str, str] | None = None) -> dict[str,
     made = {name: value for name, value in given.items() if not name.startswith(_EXPORTS)}
     # Flower starts its programs by name: those beside this Python must be found first, as must this fedscape.
     made["PATH"] = _before(str(Path(sys.executable).parent), made.get("PATH", os.defpath))
+    if programs is not None:
+        made["PATH"] = _before(str(programs), made["PATH"])
     made["PYTHONPATH"] = _before(str(Path(__file__).resolve().parents[2]), made.get("PYTHONPATH", ""))
     proxies = {
         "NO_PROXY": _with_loopback(made.get("NO_PROXY", "")),
@@ -79,7 +84,7 @@ def environment(home: Path, given: Mapping[str, str] | None = None) -> dict[str,
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": str(POLL_SECONDS),
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": str(look_seconds(nodes)),
         "PYTHONUNBUFFERED": "1",
     }  # fmt: skip
 
@@ -103,7 +108,9 @@ def superlink_command(port: int, certs: CertFolder) -> list[str]:
     ]  # fmt: skip
 
 
-def supernode_command(node: int, port: int, superlink: int, certs: CertFolder, config: Path) -> list[str]:
+def supernode_command(
+    node: int, port: int, superlink: int, certs: CertFolder, config: Path, *, key: Path | None = None
+) -> list[str]:
     """Return the command of a SuperNode.
 
     Args:
@@ -112,12 +119,13 @@ def supernode_command(node: int, port: int, superlink: int, certs: CertFolder, c
         superlink: the SuperLink's port.
         certs: the certificates and keys.
         config: a TOML file with its `--node-config`.
+        key: the private key with which it proves who it is; None takes that of `certs`.
     """
     return [
         "flower-supernode",
         "--superlink", f"{LOOPBACK}:{superlink}",
         "--root-certificates", str(certs.ca.resolve()),
-        "--auth-supernode-private-key", str(certs.node_key(node).resolve()),
+        "--auth-supernode-private-key", str((key or certs.node_key(node)).resolve()),
         "--host", LOOPBACK, "--port", str(port),
         *_tls(certs.ca, certs.node_cert(node), certs.node_cert_key(node)),
         "--node-config", str(config),

@@ -14,7 +14,7 @@ from server.certificate.machine import differences
 from server.record.jsonlines import to_json
 from simulator.engines.devices import device_restored
 from simulator.replay.changes import changed_keys, values_of
-from simulator.replay.comparing import Difference, RoundAccount, clients_that_differ, difference
+from simulator.replay.comparing import Difference, RoundAccount, clients_that_differ, difference, same_states
 from simulator.replay.replaying import Replayable, ReplayedRound, nearest_checkpoint, play_again
 from simulator.replay.verify import Recorded, opened, recorded_of
 from simulator.runs.arguments.checks import check_parts
@@ -108,8 +108,7 @@ def _first_difference(one: Recorded, other: Recorded, rounds: list[int]) -> Diff
     """
     for round_index in rounds:
         accounts = one.account(round_index), other.account(round_index)
-        hashes = [account.line.get("state_hash") for account in accounts]
-        if None not in hashes and hashes[0] == hashes[1] and not clients_that_differ(*accounts):
+        if same_states(*accounts) and not clients_that_differ(*accounts):
             continue
         found = difference(*accounts)
         if found is not None:

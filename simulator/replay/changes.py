@@ -81,15 +81,19 @@ def _check_named(section: str, before: Mapping[str, Any], after: Mapping[str, An
         early = [options for options in (was, becomes) if options is not None and _early(options, round_index)]
         if early and not _only_ends_later(was, becomes, round_index):
             key = f"{section}.{name}"
-            where = "schedule.start" if section == "faults" else "start"
             problem = f"cannot change after round {round_index}: it is active before, or follows the world's clock"
-            fix = f"Let it start later, in rounds: {key}.{where}={round_index + 1}"
-            fix += (
-                f"; or end it: {key}.schedule.stop={round_index + 1}."
-                if was is not None and section == "faults"
-                else "."
-            )
+            fix = _fix(section, key, was if was is not None and _early(was, round_index) else None, round_index + 1)
             raise ScenarioError(key, problem, fix=fix)
+
+
+def _fix(section: str, key: str, active: FaultOptions | DriftOptions | None, start: int) -> str:
+    """Return what can be done instead of a change of a fault or drift; `active` is the one of the run."""
+    if active is None:
+        where = "schedule.start" if section == "faults" else "start"
+        return f"Let it start later, in rounds: {key}.{where}={start}."
+    if section == "faults" and isinstance(active, FaultOptions) and active.schedule.unit == "rounds":
+        return f"End it ({key}.schedule.stop={start}), and add another one that starts then."
+    return "Run it from the start: fedscape run with the same change."
 
 
 def _early(options: FaultOptions | DriftOptions, round_index: int) -> bool:

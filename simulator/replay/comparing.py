@@ -13,11 +13,13 @@ from clients.core.errors import listed
 from server.record.jsonlines import Line, to_json
 from server.rounds.loop import BY_THE_CLOCK
 
-NOT_COMPARED = frozenset((*BY_THE_CLOCK, "state_hash", "inherited", "late_replies", "repeats"))
+NOT_COMPARED = frozenset((*BY_THE_CLOCK, "state_hash", "inherited", "rejected", "late_replies", "repeats"))
 """Keys of a line that say nothing of the numbers, or are compared apart."""
 OWN = frozenset(("num_examples", "local_steps", "train_loss", "train_errors", "client_drift", "gradient_norm",
                  "update_norm"))  # fmt: skip
 """Columns that follow from a client's own work; cosines and distances change with any other client of the round."""
+OF_CLIENTS = "clients/"
+"""How the names of client states begin."""
 MOST_NAMES = 8
 
 
@@ -73,13 +75,22 @@ def difference(one: RoundAccount, other: RoundAccount, *, without: frozenset[str
         without: keys of a line that are left out.
     """
     numbers = _numbers(one.line, other.line, without)
-    hashes = one.line.get("state_hash"), other.line.get("state_hash")
-    same_state = hashes[0] == hashes[1] if None not in hashes else not numbers
+    hashed = "state_hash" in one.line and "state_hash" in other.line
+    same_state = same_states(one, other) if hashed else not numbers
     clients = clients_that_differ(one, other)
     if same_state and not numbers and not clients:
         return None
     tensors = () if same_state else _tensors(one.certificate, other.certificate)
     return Difference(one.line["round"], tensors, clients, numbers)
+
+
+def same_states(one: RoundAccount, other: RoundAccount) -> bool:
+    """Return whether the hashes of two accounts show the same state; False where one has none."""
+    hashes = one.line.get("state_hash"), other.line.get("state_hash")
+    if None in hashes or hashes[0] == hashes[1]:
+        return None not in hashes
+    both = bool(one.certificate and other.certificate)
+    return both and not _tensors(one.certificate, other.certificate)
 
 
 def _numbers(one: Line, other: Line, without: frozenset[str]) -> tuple[str, ...]:
@@ -92,7 +103,14 @@ def _tensors(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...
     first, second = one.get("tensors") or {}, other.get("tensors") or {}
     if not first or not second:
         return ()
+    if _keeps_states(first) != _keeps_states(second):  # the states of clients on nodes are not in the certificate
+        first, second = ({name: found for name, found in tensors.items() if not name.startswith(OF_CLIENTS)}
+                         for tensors in (first, second))  # fmt: skip
     return tuple(name for name in dict.fromkeys((*first, *second)) if first.get(name) != second.get(name))
+
+
+def _keeps_states(tensors: Mapping[str, str]) -> bool:
+    return any(name.startswith(OF_CLIENTS) for name in tensors)
 
 
 def clients_that_differ(one: RoundAccount, other: RoundAccount) -> tuple[int, ...]:
@@ -118,5 +136,5 @@ def _rows(columns: Mapping[str, Array]) -> dict[int, dict[str, str]]:
             continue
         for client, value in zip(columns["client"].tolist(), np.asarray(values).tolist(), strict=True):
             if value is not None and value == value:
-                found[client][name] = value.hex() if isinstance(value, float) else str(value)
+                found[client][name] = float(value).hex() if isinstance(value, int | float) else str(value)
     return found

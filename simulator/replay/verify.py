@@ -111,6 +111,8 @@ def verify(
     found = opened(run, Overrides(model, data, algorithm, strategy, client_app))
     if rounds is not None and (isinstance(rounds, bool) or not isinstance(rounds, int) or rounds < 1):
         raise UserError("rounds", f"must be a whole number of at least 1, got {rounds!r:.40}")
+    if rounds is not None and rounds <= found.first:
+        raise UserError("rounds", f"must be after {found.first}, where the branch begins, got {rounds}")
     recorded = recorded_of(found.folder, found.lines)
     last = min(max(recorded.lines), rounds if rounds is not None else max(recorded.lines))
     comparison = _Comparison(recorded, from_nodes="grid" in (found.started.get("from_python") or ()))

@@ -26,7 +26,7 @@ from simulator.runs.announcement import EventLog, describe, log_notices
 from simulator.runs.building import Overrides
 from simulator.runs.conclusion import conclude, save_model, with_findings, with_hint
 from simulator.runs.experiment import certifier_of, experiment_of
-from simulator.runs.resumption import Resumption, fingerprint, restore
+from simulator.runs.resumption import ON_NODES, Resumption, fingerprint, name_on_nodes, restore
 from simulator.runs.session import Session
 
 
@@ -88,8 +88,8 @@ def play(
     recorder = Recorder(folder) if folder is not None else None
     history = History(back.lines if back is not None else ())
     everyone = _observers(recorder, history, observers, folder)
+    session.nodes.run = name_on_nodes(back.checkpoint if back is not None else None, run_id)
     checkpointer = _checkpointer(session, given, folder, store, recorder, everyone)
-    session.nodes.run = run_id
     try:
         certifier = certifier_of(session, session.scenario.run.certificate, recorder.certified if recorder else None)
         experiment = experiment_of(session, everyone, checkpointer, stop_asked, certifier)
@@ -115,12 +115,18 @@ def play(
         if folder is not None:
             save_model(session, state, folder.model)
         everyone.run_finished(outcome)
-        if verdict.outcome != "interrupted" and session.sender is not None:
+        if verdict.outcome != "interrupted" and session.sender is not None and _nodes_keep_states(session):
             _dismiss(session)
     finally:
         if recorder is not None:
             recorder.close()
     return Ended(verdict, outcome, history.lines, state)
+
+
+def _nodes_keep_states(session: Session) -> bool:
+    """Return whether nodes may hold client states: a message to each of them takes as long as a round."""
+    own = session.played.own
+    return own is None or own.algorithm.local_work.remembers or session.task.local.buffers == "local"
 
 
 def _dismiss(session: Session) -> None:
@@ -154,7 +160,8 @@ def _checkpointer(
         recorder,
         store,
         strategy=played.strategy if played.strategy is not played.own else None,
-        facts={"fingerprint": fingerprint(session.scenario, given.algorithm)},
+        facts={"fingerprint": fingerprint(session.scenario, given.algorithm)}
+        | ({ON_NODES: session.nodes.run} if session.sender is not None else {}),
         every_seconds=run.checkpoint_seconds,
         every_rounds=run.checkpoint_rounds,
         keeper=_keeper(session, folder, observers),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -38,6 +39,9 @@ _LATER_KEYS = ("objective_every = 0\n", "test_every = 0\n", "keep_parameters_eve
 
 _NODES = re.compile(r"^\[nodes\]\n(?:[^\[\n].*\n)*\n?", re.MULTILINE)
 """The section of waiting times, which decides no number of a checkpoint."""
+
+ON_NODES = "name_on_nodes"
+"""The fact of a checkpoint that names the run's client states on nodes."""
 
 _SAME_LOSS = 1e-3
 """Losses of the same parameters on the same examples differ by less, also on another machine."""
@@ -96,6 +100,18 @@ def fingerprint(scenario: Scenario, algorithm: Algorithm | None = None) -> str:
     return hashlib.blake2b((text + (algorithm.signature if algorithm else "")).encode(), digest_size=8).hexdigest()
 
 
+def name_on_nodes(checkpoint: Checkpoint | None, run_id: str) -> str:
+    """Return the name under which nodes keep the run's client states: who can state it can have them deleted.
+
+    It is drawn at random, and only the run's messages and its checkpoints have it.
+
+    Args:
+        checkpoint: the one from which the run goes on; None for a run that begins.
+        run_id: the run's name, which names the states of a checkpoint by an earlier version.
+    """
+    return secrets.token_hex(16) if checkpoint is None else str(checkpoint.facts.get(ON_NODES, run_id))
+
+
 def check_resumable(folder: RunFolder, started: Mapping[str, Any], given: Overrides) -> None:
     """Refuse a run that is over, or that was started with other parts from Python than are passed now.
 
@@ -117,7 +133,8 @@ def check_resumable(folder: RunFolder, started: Mapping[str, Any], given: Overri
     if "client_app" in made:
         raise RunFolderError(path, "had its clients in a ClientApp, whose states were not kept", fix="Run it again.")
     if "grid" in made and "grid" in missing:
-        fix = f"Start the same SuperNodes, then: flwr run . <federation> --run-config 'resume=\"{path}\"'"
+        by_hand = f"Start the same SuperNodes, then: flwr run . <federation> --run-config 'resume=\"{path}\"'"
+        fix = f"Continue it: fedscape federate --resume {path}." if folder.federation.exists() else by_hand
         raise RunFolderError(path, "had its clients on nodes", fix=fix)
     if missing:
         fix = f"Resume it from Python: fedscape.resume(path, {'=..., '.join(missing)}=...)."

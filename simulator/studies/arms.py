@@ -34,7 +34,7 @@ class Arm:
         name: its name in words.
         values: the value of each factor, by the whole key; of listed arms, those that any of them sets.
         scenario: its experiment; a run replaces the seed.
-        against: the arm that it is compared with; empty for the first.
+        against: the arm that it is compared with; where no arm names one, all are compared with the first.
     """
 
     name: str
@@ -122,14 +122,17 @@ def planned_runs(arms: Sequence[Arm], seeds: Sequence[int], most: int | None = N
 
 def compared_pairs(options: StudyOptions, arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """Return which arms the question compares, by name: the second of each pair is compared with the first."""
-    if options.answer.compare:
-        factor = _path(options.answer.compare, arms[0].scenario)
+    compare = options.answer.compare or (next(iter(options.factors)) if options.factors and not options.zip else "")
+    if compare:
+        factor = _path(compare, arms[0].scenario)
         groups: dict[str, list[Arm]] = {}
         for arm in arms:
             others = {key: value for key, value in arm.values.items() if key != factor}
             groups.setdefault(json.dumps(others, sort_keys=True, default=str), []).append(arm)
         return [(group[0].name, arm.name) for group in groups.values() for arm in group[1:]]
-    return [(arm.against or arms[0].name, arm.name) for arm in arms[1:] if (arm.against or arms[0].name) != arm.name]
+    if any(arm.against for arm in arms):
+        return [(arm.against, arm.name) for arm in arms if arm.against]
+    return [(arms[0].name, arm.name) for arm in arms[1:]]
 
 
 def _given(options: StudyOptions) -> list[ArmOptions]:
@@ -151,13 +154,15 @@ def _scenario(options: StudyOptions, arm: ArmOptions, number: int) -> Scenario:
         scenario = load_scenario(base, sets=always)
     except UserError as error:
         where = "in [set]" if any(error.field.endswith(key.rpartition(".")[2]) for key in always) else "of the study"
-        raise ScenarioError(error.field, f"{error.problem} ({where})", fix=_fix(error)) from error
+        field = "set" if error.field == "--set" else error.field
+        raise ScenarioError(field, f"{error.problem} ({where})", fix=_fix(error)) from error
     try:
         return load_scenario(scenario, sets={**own, **end})
     except UserError as error:
         settings = ", ".join(f"{key} = {shown(value)}" for key, value in arm.values.items())
         name = arm.name or settings or f"arm {number}"
-        raise ScenarioError(error.field, f"{error.problem} (arm {name})", fix=_fix(error)) from error
+        field = ("factors" if options.factors else "arms") if error.field == "--set" else error.field
+        raise ScenarioError(field, f"{error.problem} (arm {name})", fix=_fix(error)) from error
 
 
 def _fix(error: UserError) -> str:

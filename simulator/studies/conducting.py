@@ -13,14 +13,14 @@ from simulator.scenario.sections import to_toml
 from simulator.studies.arms import PlannedRun
 from simulator.studies.early import Standing, standing
 from simulator.studies.folder import StudyFolder
-from simulator.studies.job import Job
 from simulator.studies.plan import StudyPlan
-from simulator.studies.pool import Pool
+from simulator.studies.processes.messages import Job
+from simulator.studies.processes.pool import Pool
 from simulator.studies.queue import Queue
 from simulator.studies.rows import BUSY, FAILED, FINISHED, INTERRUPTED, frame, is_finished, read_rows, write_table
 
-TABLE_SECONDS = 5.0
-"""Between two writes of the table."""
+TABLE_SECONDS, TABLE_SHARE = 5.0, 0.05
+"""The least seconds between two writes of the table, and the largest share of the time that they take."""
 LOOK_SECONDS = 2.0
 """Between two looks at runs that another process plays."""
 
@@ -84,15 +84,15 @@ def share_of(runs: Sequence[PlannedRun], shard: tuple[int, int]) -> list[Planned
     return [run for run in runs if run.key in mine]
 
 
-def packing(runs: Sequence[PlannedRun], processes: int | None) -> tuple[int, int]:
+def packing(runs: Sequence[PlannedRun], processes: int | None, cores: int) -> tuple[int, int]:
     """Return how many processes play, and the threads of each: together as many as the processors.
 
     Args:
         runs: that are to be played.
         processes: as the user wants them; None for one a processor, at most the runs.
+        cores: processors of this process.
     """
     workers = max((w for run in runs if (w := run.arm.scenario.engine.workers) != "auto"), default=1)
-    cores = processors()
     most = max(1, len({run.key for run in runs}))
     count = min(processes if processes is not None else max(1, cores // workers), most)
     return count, max(1, cores // (count * workers))
@@ -121,7 +121,7 @@ class Conductor:
     _shares: dict[str, tuple[PlannedRun, float]] = field(default_factory=dict)
     _elsewhere: dict[str, PlannedRun] = field(default_factory=dict)
     _stops: bool = False
-    _written: float = 0.0
+    _write_at: float = 0.0
     _looked: float = 0.0
     _standing: Standing | None = None
 
@@ -139,7 +139,7 @@ class Conductor:
             if row is not None and is_finished(self.folder, run.key, row):
                 queue.finished(run, row["seconds"])
                 self.observer.run_ended(run, row, again=True)
-        count, threads = packing(list(queue.waiting.values()), processes)
+        count, threads = packing(list(queue.waiting.values()), processes, processors())
         self.observer.study_started(self.plan, self.folder, count, threads)
         self._settle()
         self.write()
@@ -148,7 +148,7 @@ class Conductor:
         pool = Pool(self.folder.path.resolve(), self.folder.log, count)
         at_once = True
         try:
-            self._play(pool, queue, threads, len(dict.fromkeys(run.key for run in mine)))
+            self._play(pool, queue, threads, {run.key for run in mine})
             at_once = False
         finally:
             pool.close(at_once=at_once)
@@ -158,15 +158,17 @@ class Conductor:
 
     def write(self) -> None:
         """Write the table, with the rows that other processes have written too."""
+        began = time.monotonic()
         with self.folder.locked("table"):
             rows = read_rows(self.folder, self.plan.runs) | {k: r for k, r in self.rows.items() if r["state"] == FAILED}
             self.rows = rows
             table = frame(self.plan.runs, rows, stopped=self.stopped, running=list(self._shares))
             write_table(self.folder, table)
             self.plan.write_facts(self.folder, self.stopped)
-        self._written = time.monotonic()
+        now = time.monotonic()
+        self._write_at = now + max(TABLE_SECONDS, (now - began) / TABLE_SHARE)
 
-    def _play(self, pool: Pool, queue: Queue, threads: int, total: int) -> None:
+    def _play(self, pool: Pool, queue: Queue, threads: int, mine: set[str]) -> None:
         """Give runs to idle processes until none is left."""
         began = time.monotonic()
         while True:
@@ -182,10 +184,10 @@ class Conductor:
                 return
             for job, message in pool.wait(0.5):
                 self._hear(queue, job, message)
-            done = sum(row["state"] in (*FINISHED, FAILED) for row in self.rows.values())
+            done = sum(row["state"] in (*FINISHED, FAILED) for key, row in self.rows.items() if key in mine)
             left = queue.left(self._shares, len(pool.playing))
-            self.observer.progress(Progress(done, total, self._shares, len(self._elsewhere), left, self.rows))
-            if time.monotonic() - self._written >= TABLE_SECONDS:
+            self.observer.progress(Progress(done, len(mine), self._shares, len(self._elsewhere), left, self.rows))
+            if time.monotonic() >= self._write_at:
                 self.write()
 
     def _give(self, pool: Pool, queue: Queue, threads: int) -> None:

@@ -23,6 +23,8 @@ REMOVED = ""
 def flattened(table: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a table with dots: `local.local_lr = 0.1` without quotes is a table in TOML.
 
+    None from Python becomes the empty text, which removes a key in a study file.
+
     Example:
         >>> flattened({"local": {"local_lr": 0.1}, "run.rounds": 5})
         {'local.local_lr': 0.1, 'run.rounds': 5}
@@ -33,7 +35,7 @@ def flattened(table: Mapping[str, Any]) -> dict[str, Any]:
             found |= {f"{key}.{inner}": item for inner, item in value.items()}
         else:
             found[key] = value
-    return found
+    return {key: REMOVED if value is None else value for key, value in found.items()}
 
 
 def factor_values(table: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -61,7 +63,7 @@ def factor_values(table: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
         for i, item in enumerate(value):
             if any(item == other and type(item) is type(other) for other in value[:i]):
                 raise ScenarioError(path, f"must have different values, got {shown(item)} twice")
-        found[key] = tuple(value)
+        found[key] = tuple(REMOVED if item is None else item for item in value)
     return found
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 import tomllib
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,35 +25,8 @@ from simulator.studies.arms import version
 from simulator.studies.folder import StudyFolder
 from simulator.studies.parts import parts_of
 from simulator.studies.pinning import engine_group, pinned, with_share
+from simulator.studies.processes.messages import Job
 from simulator.studies.rows import BUSY, DIVERGED, DONE, FAILED, INTERRUPTED, is_finished
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run to be played.
-
-    Attributes:
-        key: its identity.
-        scenario: its scenario as TOML, with its seed.
-        notices: what was dropped or replaced when the scenario was loaded.
-        threads: of each process of the study.
-        looks: whether the parts of the run are digested, to show what arms share.
-    """
-
-    key: str
-    scenario: str
-    notices: tuple[str, ...] = ()
-    threads: int = 1
-    looks: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Job:
-        """Return the job that `to_dict` described."""
-        return cls(**{**values, "notices": tuple(values["notices"])})
 
 
 def play_job(folder: StudyFolder, job: Job, *, observer: object, stop_asked: Callable[[], bool]) -> dict[str, Any]:

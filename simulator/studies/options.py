@@ -14,7 +14,7 @@ class ArmOptions:
     Attributes:
         name: the arm's name; by default what differs, in words.
         scenario: another scenario than the study's, as its author wrote it.
-        against: the arm that it is compared with; by default the first.
+        against: the arm that it is compared with. Where no arm names one, all are compared with the first.
         values: the keys that it sets, with their values; an empty text removes a key.
     """
 
@@ -29,8 +29,8 @@ class AnswerOptions:
     """Section [answer]: the question.
 
     Attributes:
-        compare: the factor whose values are compared, with all others equal; by default every arm is compared with the
-            first.
+        compare: the factor whose values are compared, with all others equal; by default the first. Listed arms and
+            zipped factors are compared with the first arm.
         measure: what is compared, by its key; by default rounds to the target where every arm has one, else the first
             score that the runs have.
         target: the target of every arm, as `convergence.target`.
@@ -91,7 +91,7 @@ class StudyOptions:
         answer: the question.
         budget: what the study may cost.
         early: whether hopeless arms are dropped.
-        tuning: section [tuning], which `fedscape tune` reads.
+        tuning: section [tuning]: how every arm is tuned first (`simulator.tuning`).
     """
 
     title: str = ""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clients.core.arrays import I64
 from clients.core.population import Population
+from clients.federation.options import FeatureOptions
 from clients.training.class_balance import draw_batches
 from clients.training.local import batches_per_epoch
 from simulator.runs.building import Overrides, population_of
@@ -25,18 +26,21 @@ from simulator.studies.plan import PARTS
 
 CLIENTS, ROUNDS = 8, 20
 """How many clients and rounds are looked at."""
+LEVEL_ROUNDS = (1, 5, 20, 80)
+"""Rounds whose levels of drift are looked at."""
 
 
 def parts_of(session: Session) -> dict[str, str | None]:
     """Return a digest of each part of a run that is about to begin; None of a part that it does not have."""
     scenario, population = session.scenario, session.population
-    clean = _clean(scenario) if scenario.faults or scenario.drifts else population
+    touched = scenario.faults or scenario.drifts or scenario.features != FeatureOptions()
+    clean = _clean(scenario) if touched else population
     clients = np.flatnonzero(population.sizes)[:CLIENTS].astype(np.int64)
     found: dict[str, Callable[[], Any]] = {
         "data": lambda: _central(clean),
         "partition": lambda: [clean.sizes, *_examples(clean, clients)],
         "faults": lambda: _masks(population, clients) if scenario.faults else None,
-        "drifts": lambda: _levels(population, clients, scenario.run.rounds) if scenario.drifts else None,
+        "drifts": lambda: _levels(population, clients) if scenario.drifts else None,
         "cohorts": lambda: _cohorts(session),
         "model": lambda: [session.start.params, session.start.buffers],
         "batches": lambda: _batches(session, clean, clients),
@@ -45,8 +49,8 @@ def parts_of(session: Session) -> dict[str, str | None]:
 
 
 def _clean(scenario: Scenario) -> Population:
-    """Return the population without faults and drifts: whose data they are is then seen."""
-    return population_of(replace(scenario, faults={}, drifts={}), Overrides())
+    """Return the population without faults, drifts and processed features: which client holds what is then seen."""
+    return population_of(replace(scenario, faults={}, drifts={}, features=FeatureOptions()), Overrides())
 
 
 def _central(population: Population) -> list[Any]:
@@ -65,9 +69,9 @@ def _masks(population: Population, clients: I64) -> list[Any]:
     return [item for name, masks in population.masks(clients).items() for item in (name, *masks)]
 
 
-def _levels(population: Population, clients: I64, rounds: int) -> list[Any]:
+def _levels(population: Population, clients: I64) -> list[Any]:
     found: list[Any] = []
-    for index in sorted({1, max(1, rounds // 2), rounds}):
+    for index in LEVEL_ROUNDS:
         levels = population.during(index).history.drift_levels
         found += [index, *(levels(clients).values() if levels is not None else ())]
     return found
@@ -77,8 +81,7 @@ def _cohorts(session: Session) -> list[Any] | None:
     own = session.played.own
     if own is None:
         return None
-    rounds = range(1, min(ROUNDS, session.scenario.run.rounds) + 1)
-    return [own.federation.sampler.draw(index).clients for index in rounds]
+    return [own.federation.sampler.draw(index).clients for index in range(1, ROUNDS + 1)]
 
 
 def _batches(session: Session, population: Population, clients: I64) -> list[Any] | None:

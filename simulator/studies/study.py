@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clients.core.errors import RunFolderError, UserError, unknown_name
 from dashboards.report.compared_measures import MEASURES, Measure
 from dashboards.statistics.comparing import Comparison, compare_arms, corrected
-from dashboards.study.page import write_study_page
+from dashboards.study.latex import latex
 from server.record.files import place_for, whole_file
 from simulator.studies.conducting import Conductor, Quiet, StudyObserver, checked_shard
 from simulator.studies.early import standing
@@ -202,8 +202,6 @@ class Study:
         Raises:
             RunFolderError: the file cannot be written.
         """
-        from simulator.studies.latex import latex
-
         text = latex(self.ranking(measure), self.comparisons(measure), self._measure(measure))
         if path is not None:
             file = Path(path)
@@ -280,7 +278,10 @@ def study(
     folder = StudyFolder.make(None if out is None else Path(out), options, now=datetime.now())
     conductor = Conductor(plan, folder, observer or Quiet(), stop_asked)
     complete = conductor.conduct(processes, part)
-    write_study_page(folder.path)
+    from dashboards.study.page import write_study_page  # it imports torch, for which no run waits
+
+    with folder.locked("page"):
+        write_study_page(folder.path)
     return Study(folder.path, plan, complete)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.core.errors import UserError, any_of, listed, require
+from dashboards.report.formats import count
 from server.record.files import folder_name, writing
 from simulator.scenario.sections import Scenario
 from simulator.tuning.findings import TrialRow, Tuned
@@ -53,10 +54,11 @@ class TunedArms:
         tuned = next(iter(self.arms.values()), None)
         if tuned is None:
             return []
-        seeds = listed(map(str, self.seeds), 10)
+        seeds, word = listed(map(str, self.seeds), 10), "seeds" if len(self.seeds) > 1 else "seed"
         found = [
-            f"Each of {len(self.arms)} arms was tuned with {self.trials} trials of {len(self.seeds)} runs (seeds "
-            f"{seeds}), by the median of the {measure_of(tuned.measure).spoken}. The comparison has other seeds."
+            f"Each of {count(len(self.arms), 'arm')} was tuned with {count(self.trials, 'trial')} of "
+            f"{count(len(self.seeds), 'run')} ({word} {seeds}), by the median of the "
+            f"{measure_of(tuned.measure).spoken}. The comparison has other seeds."
         ]
         if self.untuned:
             found.append(f"{any_of(list(self.untuned)).capitalize()} has no key that is tuned.")

@@ -196,13 +196,9 @@ def found(
 
 def _rows(study: Study, parameters: Sequence[Parameter]) -> list[TrialRow]:
     """Return the trials that ended, in the order of their proposals; one that was repeated counts once."""
-    newest: dict[int, FrozenTrial] = {}
-    for trial in study.get_trials(deepcopy=False):
-        if PLACE in trial.user_attrs:
-            newest[int(trial.user_attrs[PLACE])] = trial
     keys = [parameter.key for parameter in parameters]
     rows = []
-    for place, trial in sorted(newest.items()):
+    for place, trial in _in_order(study):
         if trial.state not in _STATES:
             continue
         attrs, results = trial.user_attrs, trial.user_attrs.get(RESULTS) or []
@@ -222,6 +218,17 @@ def _rows(study: Study, parameters: Sequence[Parameter]) -> list[TrialRow]:
             )
         )
     return rows
+
+
+def _in_order(study: Study) -> list[tuple[int, FrozenTrial]]:
+    """Return places and trials in order, without those that were cut off and repeated in the same place.
+
+    Folders that share a database may propose a trial each for one place at the same moment: both count.
+    """
+    placed = [(int(t.user_attrs[PLACE]), t) for t in study.get_trials(deepcopy=False) if PLACE in t.user_attrs]
+    last = dict(placed)
+    kept = [(p, t) for p, t in placed if t.state != TrialState.FAIL or ERROR in t.user_attrs or last[p] is t]
+    return sorted(kept, key=lambda pair: (pair[0], pair[1].number))
 
 
 def _number(row: TrialRow) -> float:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from clients.core.errors import UserError, require, unknown_name
 from clients.core.shown.urls import bare_url
 from simulator.scenario.values import shown
-from simulator.tuning.measures import measure_of, names
+from simulator.tuning.measures import measure_of
 from simulator.tuning.samplers import Pruner, Sampler
 
 MOST_TRIALS, MOST_SEEDS, MOST_PROCESSES = 100_000, 1_000, 1_024
@@ -101,6 +101,3 @@ def _require_url(storage: object) -> None:
         got = bare_url(storage) if isinstance(storage, str) else shown(storage)
         fix = "Such as sqlite:///tuning.db; leave it out for a journal in the folder."
         raise UserError("storage", f"must be the URL of a database, got {got!r}", fix=fix)
-
-
-MEASURE_HELP = f"The measure: {', '.join(names())}."

@@ -204,7 +204,7 @@ def tune_in(
         best = with_values(scenario, tuned.best)
         if tuned.best:
             write_text(folder / BEST, to_toml(best))
-    interrupted = len(tuned.trials) < trials
+    interrupted = len(tuned.trials) < trials and stop_asked()
     return Tuning(tuned, best, folder, interrupted)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simulator.scenario.keys import hint_of
 from simulator.scenario.plain import plain
@@ -19,11 +19,13 @@ from simulator.studies.plan import StudyPlan
 from simulator.studies.reading import Changes, StudySource, read_study
 from simulator.studies.study import Study
 from simulator.studies.study import study as play_study
-from simulator.tuning.arms import TunedArms, tune_arms, tuning_table
-from simulator.tuning.findings import TrialRow, Tuned
 from simulator.tuning.parameters import Value, table_of
 
-Told = Callable[[str, TrialRow, Tuned], object]
+if TYPE_CHECKING:
+    from simulator.tuning.arms import TunedArms
+    from simulator.tuning.findings import TrialRow, Tuned
+
+Told = Callable[[str, "TrialRow", "Tuned"], object]
 
 
 def study(
@@ -83,6 +85,8 @@ def study(
             source, seeds=seeds, factors=factors, arms=arms, set=set, answer=answer, budget=budget, early=early,
             out=out, processes=processes, shard=shard, observer=observer, stop_asked=stop_asked,
         )  # fmt: skip
+    from simulator.tuning.arms import tune_arms, tuning_table  # it imports Optuna and torch, seconds that tuning needs
+
     plan, table = StudyPlan.of(options), tuning_table(options.tuning)
     if out is None and isinstance(source, str | Path) and (Path(source) / STUDY_FILE).is_file():
         out = source

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from city import SOURCES
+from federation import MODES, STEPS
 from machine import Child, environment, run_child
 from race import CORES, HERE, MANY, Say
 
@@ -204,6 +205,22 @@ def city(repeats: int, *, quick: bool, say: Say) -> dict[str, Any]:
     return {"rows": found}
 
 
+FEDERATED_NODES, FEDERATED_ROUNDS, FEDERATED = 3, 6, ("partition.clients=12",)
+
+
+def federation(repeats: int, *, quick: bool, say: Say) -> dict[str, Any]:
+    """Measure where the seconds of a federation's rounds go, in each of its modes; the first round is left out."""
+    found = {}
+    for mode in MODES[-1:] if quick else MODES:
+        words = [mode, str(FEDERATED_NODES), str(2 if quick else FEDERATED_ROUNDS), *FEDERATED]
+        child = run_child([sys.executable, str(HERE / "federation.py"), *words])
+        later = child.result["rounds"][1:]
+        steps = {name: statistics.mean(one[name] for one in later) for name in (*STEPS, "processor")}
+        found[mode] = {"steps": steps, "before": child.result["before"], "after": child.result["after"]}
+        say(f"  {mode}: {sum(steps[name] for name in STEPS):.2f} s a round")
+    return {"rows": found}
+
+
 PARTS = {
     "ragged": ragged,
     "workers": workers,
@@ -211,5 +228,6 @@ PARTS = {
     "growth": growth,
     "start-up": start_up,
     "city": city,
+    "federation": federation,
 }
 """The parts besides the race, in order."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from federation import STEPS
 from machine import BUSY
 from workloads import WORKLOADS
 
@@ -230,6 +231,26 @@ def _start_up(part: dict[str, Any]) -> str:
     return f"The default scenario; in brackets the aim.\n\n{table(['command', 'time', 'processor time'], rows)}"
 
 
+MODE_NAMES = {
+    "flower": "Flower's programs, no service",
+    "service": "Flower's programs, local service",
+    "forked": "fedscape federate",
+}
+
+
+def _federation(part: dict[str, Any]) -> str:
+    rows = part["rows"]
+    lines = [(STEPS[name], *(f"{row['steps'][name]:.2f}" for row in rows.values())) for name in STEPS]
+    whole = {mode: sum(row["steps"][name] for name in STEPS) for mode, row in rows.items()}
+    lines.append(("**a round**", *(f"**{seconds:.2f}**" for seconds in whole.values())))
+    lines.append(("processor, of the ClientApp's process", *(f"{r['steps']['processor']:.2f}" for r in rows.values())))
+    lines.append(("from the command to round 1", *(f"{row['before']:.1f}" for row in rows.values())))
+    lines.append(("after the last round", *(f"{row['after']:.1f}" for row in rows.values())))
+    about = "Seconds with 3 SuperNodes, 4 clients of digits each, TLS, on the loopback; means without the first round."
+    steps = "A round takes as long as its slowest node: the steps are those of the node that replied last."
+    return f"{about} {steps}\n\n{table(['step', *(MODE_NAMES[mode] for mode in rows)], lines)}"
+
+
 def _city(part: dict[str, Any]) -> str:
     rows = []
     for r in part["rows"]:
@@ -255,4 +276,5 @@ WRITERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "growth": ("Growth", _growth),
     "start-up": ("Start-up", _start_up),
     "city": ("City", _city),
+    "federation": ("Federation", _federation),
 }

@@ -27,7 +27,8 @@ from simulator.scenario.unread import Path as Keys
 from simulator.scenario.unread import given_value, option_tables
 from simulator.scenario.values import alternatives
 
-NO_RECORD = ("notices", "run_id", "engine_plan", "engine_reason", "foreseen_seconds", "rounds", "scenario_notices")
+NO_RECORD = ("notices", "run_id", "engine_plan", "engine_reason", "foreseen_seconds", "rounds", "scenario_notices",
+             "certificate")  # fmt: skip
 NEED_FILES = {"2nn", "cnn", "table", "household_power", "uci_har", "n_baiot", "huggingface"}
 """Kinds that need images of 28 x 28 or large files; tests of these kinds have them."""
 

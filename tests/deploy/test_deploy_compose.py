@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 import yaml
-from deploy_files import COMPOSE, PINNED, VERSION, Yaml, read_yaml
-from needs import COMPOSE_SPEC
+from deploy_files import COMPOSE, DEPLOY, PINNED, VERSION, Yaml, read_yaml
+from needs import COMPOSE_SPEC, PROMETHEUS, program
 
 from dashboards.prometheus import live, runs
 from simulator.scenario.sections import load_scenario
@@ -144,3 +145,15 @@ def test_card_overlay_gives_each_supernode_a_card_of_its_own() -> None:
         assert device["capabilities"] == ["gpu"]
         cards += device["device_ids"]
     assert len(set(cards)) == len(NODES)
+
+
+@PROMETHEUS.mark
+@pytest.mark.parametrize(
+    "path", ["compose/prometheus.yml", "observability/prometheus/live.yml", "observability/prometheus/runs.yml"]
+)
+def test_promtool_accepts_the_configuration(path: str) -> None:
+    """Its rule files and their folder are in the containers alone."""
+    promtool = program("promtool")
+    assert promtool
+    done = subprocess.run([promtool, "check", "config", "--syntax-only", DEPLOY / path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

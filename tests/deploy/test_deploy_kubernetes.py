@@ -25,12 +25,12 @@ from deploy_files import (
     pods,
     read_yaml,
 )
-from needs import KUBECTL, KUBERNETES_SCHEMAS
+from needs import KUBECTL, KUBERNETES_SCHEMAS, OPERATOR_MODELS
 
 from dashboards.grafana.push import COMMITTED
 
 OWN = "monitoring.coreos.com/v1"
-"""The API of the Prometheus Operator, whose schemas no package has."""
+"""The API of the Prometheus Operator, which kubernetes-validate does not have."""
 PODS = dict(pods())
 CONTAINERS = dict(containers())
 FEDSCAPE_SECRETS = {"superlink-tls", "supernode-keys"}
@@ -76,6 +76,17 @@ def test_a_misspelt_key_does_not_fit_the_schema() -> None:
     found["spec"]["template"]["spec"]["containers"][0]["readOnlyRoot"] = True
     with pytest.raises(kubernetes_validate.ValidationError):
         accepted(found, "1.32")
+
+
+@OPERATOR_MODELS.mark
+def test_service_monitor_has_keys_of_the_operator_alone() -> None:
+    """The models accept unknown keys, and drop them."""
+    from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+
+    found = manifest("ServiceMonitor", "superlink")
+    assert ServiceMonitor.model_validate(found).model_dump(by_alias=True, exclude_none=True) == found
+    found["spec"]["endpoints"][0]["intervall"] = "5s"
+    assert ServiceMonitor.model_validate(found).model_dump(by_alias=True, exclude_none=True) != found
 
 
 @KUBERNETES_SCHEMAS.mark

@@ -41,7 +41,8 @@ SETS = {
     "plateau=false": "convergence.plateau: must be a section (a table of keys), got false. "
     "Its keys: metric, min_delta, patience. To leave it out: --set convergence.plateau=.",
     "run.local_lr=0.1": "run.local_lr: 'local_lr' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
-    "checkpoint_rounds, keep_parameters_every. It belongs to the section [local]: local.local_lr.",
+    "checkpoint_rounds, keep_parameters_every, keep_checkpoints_every, certificate. "
+    "It belongs to the section [local]: local.local_lr.",
     "fleet.deadline=30": "fleet.deadline: 'deadline' is not a key of [fleet]. All: seconds_per_local_step, "
     "bytes_per_second_down, bytes_per_second_up. A round waits for all of its clients; no client is late.",
     "local.local_lr=-1": "local.local_lr: must be > 0, got -1.0.",
@@ -57,7 +58,8 @@ SETS = {
     "local.optimizer=sdg": "local.optimizer: must be 'gd', 'sgd',",
     "engine.kind=gpu": "engine.kind: must be 'auto', 'plain' or 'stacked', got 'gpu'. Clients train on the CPU",
     "run.device=cuda": "run.device: 'device' is not a key of [run]. All: rounds, seed, dtype, checkpoint_seconds, "
-    "checkpoint_rounds, keep_parameters_every. Clients train on the CPU unless engine.device names",
+    "checkpoint_rounds, keep_parameters_every, keep_checkpoints_every, certificate. "
+    "Clients train on the CPU unless engine.device names",
     "engine.gpu=1": "engine.gpu: 'gpu' is not a key of [engine]. All: kind, tile, compile, native, keep_bytes, "
     "threads, workers, on_worker_loss, device, tf32, bf16. ",
     "run.gpus=1": "run.gpus: 'gpus' is not a key of [run].",

@@ -9,7 +9,10 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/extending.md", "docs/from-python.md", "docs/tuning.md")
+PAGES = (
+    *("README.md", "docs/extending.md", "docs/from-python.md"),
+    *("docs/studies.md", "docs/tuning.md", "docs/branching.md"),
+)
 
 
 @pytest.mark.parametrize("page", PAGES)

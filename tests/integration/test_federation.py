@@ -71,7 +71,8 @@ def test_three_nodes_give_the_numbers_of_one_process(tmp_path: Path) -> None:
     assert f"report          {tmp_path / 'run' / 'report.html'}" in printed
     assert_same_numbers(tmp_path / "here", tmp_path / "run")
     logs = {log.name: log.read_text() for log in RunFolder(tmp_path / "run").logs.iterdir()}
-    assert set(logs) == {"superlink.log", "flwr.log", "supernode-0.log", "supernode-1.log", "supernode-2.log"}
+    ours = {"superlink.log", "flwr.log", "forker.log"}
+    assert set(logs) == ours | {"supernode-0.log", "supernode-1.log", "supernode-2.log"}
     assert not any("PRIVATE KEY" in text or "Traceback" in text for text in logs.values())
     assert_all_gone(tmp_path)
 
@@ -166,37 +167,37 @@ def test_mistake_found_by_the_server_app_is_the_error_of_the_command(tmp_path: P
 
 
 @contextmanager
-def superlink(folder: Path, certs: CertFolder) -> Iterator[tuple[Processes, int, int, dict[str, str]]]:
-    """Start a SuperLink; yield the processes, its port, a free port, and the environment."""
-    port, free = free_ports(2)
+def superlink(folder: Path, certs: CertFolder) -> Iterator[tuple[Processes, int, dict[str, str]]]:
+    """Start a SuperLink; yield the processes, its port, and the environment."""
+    (port,) = free_ports(1)
     env = environment(write_home(folder, port, certs))
     with Processes("flwr-serverapp") as processes:
         processes.start("superlink", superlink_command(port, certs), env=env, log=folder / "superlink.log")
         log = folder / "superlink.log"
         eventually(lambda: log.exists() and "running on https://" in log.read_text(), seconds=PATIENCE)
-        yield processes, port, free, env
+        yield processes, port, env
 
 
-def refused(folder: Path, certs: CertFolder, trusted: CertFolder, words: str) -> None:
-    """Assert that a SuperNode with the keys and the authority of `trusted` is not admitted, with words in its log."""
-    with superlink(folder, certs) as (processes, port, free, env):
-        config, log = folder / "node.toml", folder / "supernode.log"
-        config.write_text("partition-id = 0\n")
-        processes.start("supernode", supernode_command(0, free, port, trusted, config), env=env, log=log)
-        eventually(lambda: log.exists() and words in log.read_text(), seconds=PATIENCE)
-        assert "SuperNode ID" not in log.read_text()
+def assert_refused(folder: Path, certs: CertFolder, reasons: list[tuple[CertFolder, str]]) -> None:
+    """Assert that SuperNodes with keys and authority of some folders are not admitted, with words in their logs."""
+    with superlink(folder, certs) as (processes, port, env):
+        for k, ((trusted, _), free) in enumerate(zip(reasons, free_ports(len(reasons)), strict=True)):
+            config = folder / f"node-{k}.toml"
+            config.write_text("partition-id = 0\n")
+            command = supernode_command(0, free, port, trusted, config)
+            processes.start(f"supernode-{k}", command, env=env, log=folder / f"supernode-{k}.log")
+        for k, (_, words) in enumerate(reasons):
+            log = folder / f"supernode-{k}.log"
+            eventually(lambda log=log, words=words: log.exists() and words in log.read_text(), seconds=PATIENCE)
+            assert "SuperNode ID" not in log.read_text()
 
 
-def test_node_with_an_unregistered_key_is_refused(tmp_path: Path) -> None:
-    certs = make_certs(tmp_path / "certs", nodes=1)
-    refused(tmp_path, certs, certs, "Failed to activate SuperNode")
-
-
-def test_node_with_another_authority_does_not_connect(tmp_path: Path) -> None:
+def test_node_with_an_unregistered_key_or_another_authority_is_refused(tmp_path: Path) -> None:
     certs, other = (make_certs(tmp_path / name, nodes=1) for name in ("certs", "other"))
-    refused(tmp_path, certs, other, "CERTIFICATE_VERIFY_FAILED")
+    reasons = [(certs, "Failed to activate SuperNode"), (other, "CERTIFICATE_VERIFY_FAILED")]
+    assert_refused(tmp_path, certs, reasons)
 
 
 def test_node_does_not_connect_to_an_expired_certificate(tmp_path: Path) -> None:
     certs = make_certs(tmp_path / "certs", nodes=1, days=1, now=datetime.now(UTC) - timedelta(days=2))
-    refused(tmp_path, certs, certs, "certificate has expired")
+    assert_refused(tmp_path, certs, [(certs, "certificate has expired")])

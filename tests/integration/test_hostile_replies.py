@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, Strategy
 from hostile_nodes import HostileGrid, bare_pickle, pickled_array, stated, zipped_array
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_folders import digits
 
+from clients.core.errors import StrategyError
+from clients.flower.messages import repeated
 from server.record.records import RunFolder
 from simulator.runs.run import Run, simulate
 
@@ -243,6 +246,115 @@ def test_wrapper_of_privacy_gets_no_hostile_update(bad: float, tmp_path: Path) -
     assert torch.isfinite(run.params).all()
     kinds = [e["kind"] for e in RunFolder(tmp_path / "run").read_events().values]
     assert kinds.count("update_rejected") == 2, "one message a client"
+
+
+class Copying(Strategy):
+    """Wraps ours as Flower's accounted privacy does: it sends a list of copies, and looks at each reply's numbers.
+
+    Args:
+        ours: the wrapped strategy.
+        copied: a message of ours -> the message that is sent.
+    """
+
+    def __init__(self, ours: Strategy, copied: Callable[[Message], Message]) -> None:
+        self.ours, self.copied, self.weights = ours, copied, list[object]()
+
+    def configure_train(self, *arguments: Any) -> list[Message]:
+        return [self.copied(message) for message in self.ours.configure_train(*arguments)]
+
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
+        kept = list(replies)
+        self.weights += [m.content.metric_records["metrics"]["num-examples"] for m in kept]
+        return self.ours.aggregate_train(server_round, kept)
+
+    def configure_evaluate(self, *arguments: Any) -> list[Message]:
+        return [self.copied(message) for message in self.ours.configure_evaluate(*arguments)]
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> Any:
+        return self.ours.aggregate_evaluate(server_round, list(replies))
+
+    def summary(self) -> None:
+        pass
+
+
+COPIES: dict[str, Callable[[Message], Message]] = {"same objects": lambda message: message, "new objects": repeated}
+
+
+@pytest.mark.parametrize("how", COPIES)
+@pytest.mark.parametrize("value", [10**12, -1, math.nan])
+def test_wrapper_that_copies_messages_gets_no_hostile_update(how: str, value: object, tmp_path: Path) -> None:
+    scenario, made = digits(*PLAIN), list[Copying]()
+
+    def wrapped(ours: Strategy) -> Copying:
+        made.append(Copying(ours, COPIES[how]))
+        return made[0]
+
+    grid = HostileGrid(scenario, metric("num-examples", value))
+    run = simulate(scenario, strategy=wrapped, grid=grid, out=tmp_path / "run")
+    assert run.rounds["respondents"].tolist()[1:] == [8, 6, 8]
+    assert np.nan_to_num(run.rounds["rejected"]).tolist()[1:] == [0, 2, 0]
+    events = [e for e in RunFolder(tmp_path / "run").read_events().values if e["kind"] == "update_rejected"]
+    assert sorted((e["round"], *e["clients"]) for e in events) == [(2, 4), (2, 5)]
+    assert len(made[0].weights) == 22
+    assert set(made[0].weights) == set(run.session.population.sizes.tolist())
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_wrapper_that_copies_messages_gets_no_hostile_evaluation(how: str, tmp_path: Path) -> None:
+    scenario = digits(*PLAIN, "evaluation.federated_every=1")
+    grid = HostileGrid(scenario, metric("loss", -5.0), kind="evaluate")
+    wrapped = partial(Copying, copied=COPIES[how])
+    run = simulate(scenario, strategy=wrapped, grid=grid, out=tmp_path / "run")
+    events = [e for e in RunFolder(tmp_path / "run").read_events().values if e["kind"] == "evaluation_rejected"]
+    assert sorted((e["round"], *e["clients"]) for e in events) == [(2, 4), (2, 5)]
+    assert (run.rounds["federated_loss"][1:] > 0).all()
+
+
+def test_wrapper_that_sends_copies_to_fewer_clients_trains_them_alone() -> None:
+    """The others of the cohort are not counted as silent."""
+    scenario = digits(*PLAIN)
+
+    class Fewer(Copying):
+        def configure_train(self, *arguments: Any) -> list[Message]:
+            return super().configure_train(*arguments)[::3]
+
+    wrapped = partial(Fewer, copied=repeated)
+    run = simulate(scenario, strategy=wrapped, grid=HostileGrid(scenario, lambda reply: None), record=False)
+    assert run.rounds["cohort"].tolist()[1:] == [3, 3, 3]
+    assert run.rounds["respondents"].tolist()[1:] == [3, 3, 3]
+
+
+def test_reply_to_a_message_of_the_wrapper_alone_is_not_used(tmp_path: Path) -> None:
+    """The wrapper sends a node one message more, for two of its clients at once."""
+    scenario = digits(*PLAIN, "run.rounds=1")
+
+    class More(Copying):
+        def configure_train(self, *arguments: Any) -> list[Message]:
+            made = super().configure_train(*arguments)
+            content = RecordDict(dict(made[-1].content))
+            changed = {"clients": [6, 7], "grouped": True, "state-rounds": [0, 0]}
+            content["config"] = ConfigRecord({**made[-1].content.config_records["config"], **changed})
+            node = next(n for n, c in grid.contexts.items() if c.node_config["clients"] == "3,6,7")
+            return [*made, Message(content, dst_node_id=node, message_type="train")]
+
+    grid = HostileGrid(scenario, lambda reply: None)
+    run = simulate(scenario, strategy=partial(More, copied=repeated), grid=grid, out=tmp_path / "run")
+    assert run.rounds["respondents"].tolist()[1:] == [8]
+    events = [e["message"] for e in RunFolder(tmp_path / "run").read_events().values if e["kind"] == "update_rejected"]
+    assert ["it answers no message of this round to its node" in message for message in events] == [True]
+
+
+def test_wrapper_that_does_not_ask_ours_for_messages_is_refused() -> None:
+    scenario = digits(*PLAIN)
+
+    class Alone(Copying):
+        def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Any) -> Any:
+            content = RecordDict({"arrays": arrays, "config": config})
+            return [Message(content, dst_node_id=n, message_type="train") for n in grid.get_node_ids()]
+
+    with pytest.raises(StrategyError, match="Alone wraps ours and sends messages that ours did not make"):
+        simulate(scenario, strategy=partial(Alone, copied=repeated),
+                 grid=HostileGrid(scenario, lambda reply: None), record=False)  # fmt: skip
 
 
 def test_error_of_a_node_is_cut(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from waiting import eventually
 
 from server.record.records import RunFolder
 from simulator.cli.exit_codes import EXIT_INTERRUPTED
-from simulator.cli.running import two_step_interrupt
+from simulator.cli.study.interrupting import two_step_interrupt
 from simulator.runs.run import resume, simulate
 from simulator.scenario.sections import Scenario, to_toml
 

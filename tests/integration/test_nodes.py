@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flwr.app import Array, Message
+from flwr.app import Array, ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping
 from run_folders import assert_same_training, digits, stop_after
 from strange_grid import StrangeGrid
 
 from clients.core.errors import RunFolderError, StrategyError
+from clients.flower.messages import FINISHED, QUERY
+from clients.flower.shim import SUPERLINK_NODE
 from server.record.records import RunFolder
 from simulator.apps import apps
 from simulator.runs.record import open_run
@@ -85,6 +87,32 @@ def test_interrupted_run_goes_on_with_the_states_of_its_nodes(tmp_path: Path) ->
         resume(tmp_path / "cut")
     resume(tmp_path / "cut", grid=StrangeGrid(client, HELD))
     assert_same_training(tmp_path / "whole", tmp_path / "cut", rtol=1e-6)
+
+
+def test_states_of_a_run_are_deleted_by_its_own_server_alone(tmp_path: Path) -> None:
+    """Whoever knows the run's folder, its name in the record or on a dashboard, cannot have the states deleted."""
+    scenario = digits(*PLAIN, *ROWS["scaffold"], "algorithm.cohort=8", "run.rounds=4", "run.checkpoint_rounds=1")
+    states, client = tmp_path / "states", apps(scenario, observers=[])[1]
+
+    def grid() -> StrangeGrid:
+        return StrangeGrid(client, [{**node, "states": str(states)} for node in HELD])
+
+    def files() -> list[Path]:
+        return sorted(states.rglob("*.safetensors"))
+
+    simulate(scenario, grid=grid(), out=tmp_path / "run", stop_asked=stop_after(2))
+    kept, known = files(), RunFolder(tmp_path / "run").read_environment()
+    assert kept
+    assert known is not None
+    for name in ("run", str(tmp_path / "run"), known["run"]["run_id"]):
+        other = grid()
+        query = RecordDict({"config": ConfigRecord({FINISHED: name})})
+        other.send_and_receive([Message(query, dst_node_id=node, message_type=QUERY) for node in other.contexts])
+        assert files() == kept
+    (tmp_path / "run" / "outcome.json").unlink()
+    resume(tmp_path / "run", grid=grid())
+    assert "client_states_lost" not in [e["kind"] for e in RunFolder(tmp_path / "run").read_events().values]
+    assert not files()
 
 
 def test_update_that_the_server_did_not_count_leaves_no_state(tmp_path: Path) -> None:
@@ -168,7 +196,7 @@ def test_client_with_rejected_updates_is_excluded_also_after_a_resume(tmp_path: 
 
 
 def test_wrapped_strategy_gets_a_message_for_each_client_of_a_node(tmp_path: Path) -> None:
-    scenario = digits(*PLAIN, "algorithm.cohort=5")
+    scenario = digits(*PLAIN, "algorithm.cohort=5", "evaluation.federated_every=2")
 
     def wrapped(ours: object) -> DifferentialPrivacyServerSideFixedClipping:
         return DifferentialPrivacyServerSideFixedClipping(ours, 0.0, 1e6, 5)
@@ -176,6 +204,8 @@ def test_wrapped_strategy_gets_a_message_for_each_client_of_a_node(tmp_path: Pat
     here = simulate(scenario, strategy=wrapped, record=False)
     there = simulate(scenario, strategy=wrapped, grid=StrangeGrid(apps(scenario)[1], HELD), record=False)
     torch.testing.assert_close(here.params, there.params, rtol=1e-5, atol=1e-7)
+    for name in ("federated_loss", "client_spread.clients"):
+        np.testing.assert_allclose(there.rounds[name], here.rounds[name], rtol=1e-5, err_msg=name)
 
 
 def test_flower_strategy_needs_a_node_for_each_client() -> None:
@@ -200,6 +230,41 @@ def test_too_few_respondents_interrupt_the_run_and_keep_its_rounds(tmp_path: Pat
     run = simulate(scenario, grid=Deaf(apps(scenario, observers=[])[1], HELD), out=tmp_path / "run")
     assert run.verdict.outcome == "interrupted"
     assert "6 of 8 clients replied in time, fewer than nodes.min_respondents = 7" in str(run.verdict)
+    assert len(run.rounds["round"]) == 3
+
+
+class Gone(StrangeGrid):
+    """Nodes of which one is gone from round 3 on: the SuperLink answers for it, with an error."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        super().__init__(apps(scenario, observers=[])[1], HELD)
+
+    def _reply(self, message: Message) -> Message:
+        reply = super()._reply(message)
+        held = self.contexts[message.metadata.dst_node_id].node_config["clients"]
+        if held != "4-5" or message.content.config_records["config"].get("server-round", 0) < 3:
+            return reply
+        gone = Message(Error(5, "Node Unavailable"), reply_to=message)
+        vars(gone.metadata)["_src_node_id"] = SUPERLINK_NODE
+        return gone
+
+
+def test_clients_of_a_node_that_is_gone_fail_with_that_reason(tmp_path: Path) -> None:
+    scenario = digits(*PLAIN, "algorithm.cohort=8", "nodes.retries=0")
+    run = simulate(scenario, grid=Gone(scenario), out=tmp_path / "run")
+    assert run.rounds["respondents"].tolist()[1:] == [8, 8, 6, 6]
+    assert run.rounds["failures"].tolist()[1:] == [0, 0, 2, 2]
+    events = [e["message"] for e in RunFolder(tmp_path / "run").read_events().values if e["kind"] == "clients_failed"]
+    assert events == ["2 of 8 clients failed; the first error: Node Unavailable"] * 2
+
+
+def test_clients_of_a_node_that_is_gone_are_missing_for_the_fewest_respondents(tmp_path: Path) -> None:
+    scenario = digits(*PLAIN, "algorithm.cohort=8", "nodes.min_respondents=7", "nodes.retries=1")
+    run = simulate(scenario, grid=Gone(scenario), out=tmp_path / "run")
+    assert run.verdict.outcome == "interrupted"
+    assert "6 of 8 clients replied in time, fewer than nodes.min_respondents = 7; the first error: Node" in str(
+        run.verdict
+    )
     assert len(run.rounds["round"]) == 3
 
 

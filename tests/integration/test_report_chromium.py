@@ -210,7 +210,9 @@ def test_several_runs_are_overlaid_with_their_differences(browser: Chromium, tmp
     page = opened(browser, file)
     text = page.evaluate(TEXT)
     assert "4 runs that differ in algorithm.kind" in text
-    assert "scaffold minus fedavg: test accuracy +0.090" in text
+    assert "scaffold and fedavg are indistinguishable in test accuracy: 0.090 higher" in text
+    assert "scaffold against fedavg" in text
+    assert "Student's 95% interval" in text
     assert {"loss", "score", "distance", "drift", "cosine", "clients", "bytes"} <= shown(page)
     assert min(page.evaluate(INKS).values()) >= 3
     lines = f"{chart('loss')}.getOption().series.map((one) => one.name)"

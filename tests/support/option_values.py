@@ -107,6 +107,7 @@ ALIKE: Mapping[str, str] = {
     "run.checkpoint_seconds": "when a run is saved does not show in its record",
     "run.checkpoint_rounds": "when a run is saved does not show in its record",
     "run.keep_parameters_every": "copies of the parameters lie beside the record",
+    "run.keep_checkpoints_every": "checkpoints of earlier rounds lie beside the record",
     "world.radius_km": "the places of clients and their distances, which `fedscape data` measures and draws",
 }
 """Keys that rightly change nothing in a record, by path or section, and why."""

@@ -14,9 +14,23 @@ from simulator.runs.run import Run
 
 
 class StrangeGrid(Grid):
-    """Nodes with 64-bit ids that appear one by one and reply in another order than that of their messages."""
+    """Nodes with 64-bit ids that appear one by one and reply in another order than that of their messages.
 
-    def __init__(self, app: ClientApp, partitions: Sequence[object], run_config: dict[str, str] | None = None) -> None:
+    Args:
+        app: of all nodes.
+        partitions: the config of each node, or its partition id.
+        run_config: of the run.
+        all_at_once: all nodes are there from the start.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        partitions: Sequence[object],
+        run_config: dict[str, str] | None = None,
+        *,
+        all_at_once: bool = False,
+    ) -> None:
         claim_identity()
         draw = random.Random(7)
         nodes = [draw.randrange(2**62, 2**64) for _ in partitions]
@@ -25,7 +39,8 @@ class StrangeGrid(Grid):
             for node, k in zip(nodes, partitions, strict=True)
         }
         self._replies: dict[str, Message] = {}
-        self._app, self._draw, self._here, self._run = app, draw, 1, empty_run()
+        self._app, self._draw, self._run = app, draw, empty_run()
+        self._here = len(nodes) if all_at_once else 1
 
     def set_run(self, run: Run) -> None:
         self._run = run

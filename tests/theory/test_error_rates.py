@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import fedscape as fs
 from dashboards.report.compared_measures import MEASURES
 from dashboards.statistics.comparing import Comparison, compare_arms, corrected
 from dashboards.statistics.paired import t_test
 from dashboards.statistics.planning import holm, pairs_for, seeds_needed
 
-LOSS, ACCURACY, ROUNDS = (
-    next(m for m in MEASURES if m.key == key) for key in ("validation_loss", "test_accuracy", "rounds_to_target")
+LOSS, ACCURACY, ROUNDS, GAP = (
+    next(m for m in MEASURES if m.key == key)
+    for key in ("validation_loss", "test_accuracy", "rounds_to_target", "optimality_gap")
 )
-STUDIES = 4_000
+STUDIES = 1_500
 
 
 def limits(rate: float, studies: int = STUDIES) -> tuple[float, float]:
@@ -54,9 +56,10 @@ def test_pilot_of_many_pairs_gives_the_true_number() -> None:
     assert abs(found - right) <= 2
 
 
+@pytest.mark.slow
 def test_holm_keeps_the_rate_of_families() -> None:
     """Seven arms against one, which they share: at least one false difference in at most 5% of studies."""
-    rng, arms, n, studies = np.random.default_rng(0), 7, 10, 1_000
+    rng, arms, n, studies = np.random.default_rng(0), 7, 10, 400
     wrong = plain = 0
     for _ in range(studies):
         first = rng.normal(size=n)
@@ -124,3 +127,30 @@ def test_corrected_verdicts_of_a_family_keep_its_rate() -> None:
         wrong += any(one.distinguishable for one in corrected(compare_arms(arms[0], other, LOSS) for other in arms[1:]))
     _, high = limits(0.05, studies)
     assert wrong / studies <= high
+
+
+NOISY = (
+    "data.weights=[8,8]", "data.noise=1", "local.optimizer=sgd", "local.batch_size=1", "local.local_steps=4",
+    "convergence.stop=never", "run.rounds=4", "engine.kind=plain", "engine.workers=1",
+)  # fmt: skip
+"""Two quadratic clients whose gradients are noisy, so that seeds differ."""
+
+
+@pytest.mark.slow
+def test_studies_of_real_runs_without_a_difference_reject_at_the_nominal_rate() -> None:
+    """200 studies of three pairs: both arms are the same scenario, with seeds of their own."""
+    scenario = fs.load_scenario("quadratic-two-clients", sets=list(NOISY))
+    studies, pairs = 200, 3
+    gaps = np.array(
+        [
+            fs.simulate(scenario, seed=seed, record=False).rounds.lines[-1]["optimality_gap"]
+            for seed in range(studies * 2 * pairs)
+        ]
+    ).reshape(studies, 2, pairs)
+    assert len(np.unique(gaps)) == gaps.size
+    assert (gaps > 0).all()
+    found = [compare_arms(arm("a", GAP.key, one), arm("b", GAP.key, two), GAP) for one, two in gaps]
+    low, high = limits(0.05, studies)
+    assert low <= np.mean([one.distinguishable for one in found]) <= high
+    covers = np.mean([one.interval is not None and one.interval[0] <= 1 <= one.interval[1] for one in found])
+    assert 1 - high <= covers <= 1 - low

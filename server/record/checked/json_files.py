@@ -16,7 +16,7 @@ from server.record.checked.shapes import Misfit
 from server.record.files import sync_folder, whole_file
 from server.record.jsonlines import to_json
 
-SMALL = ("environment.json", "outcome.json")
+SMALL = ("environment.json", "outcome.json", "federation.json")
 """Files that do not grow with clients or rounds."""
 
 

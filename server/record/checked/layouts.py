@@ -219,6 +219,7 @@ LAYOUTS: Mapping[str, Shape] = {
     "environment.json": ENVIRONMENT,
     "partition.json": PARTITION,
     "forecasts.json": FORECASTS,
+    "federation.json": table({"nodes": whole}),
     "data_truth.json": table({}),
     "_parts.jsonl": PART,
 }

@@ -12,6 +12,7 @@ checkpoints/       checkpoints of earlier rounds (only with run.keep_checkpoints
 certificate.jsonl  hashes of the state after each round (unless run.certificate is off)
 scores/            scores by client and evaluated round (only with federated evaluation)
 logs/, states/     output of Flower's processes, and client states of their nodes (only of `fedscape federate`)
+federation.json    how many nodes there are (only of `fedscape federate`)
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class RunPaths:
     def states(self) -> Path:
         """Client states of the nodes of `fedscape federate`."""
         return self.path / "states"
+
+    @property
+    def federation(self) -> Path:
+        """The number of nodes of `fedscape federate`; absent in any other run."""
+        return self.path / "federation.json"
 
     @property
     def checkpoint(self) -> Path:

@@ -37,9 +37,6 @@ class StudyConsole:
         stream: the stream.
         live: whether to redraw in place; by default if `stream` is a terminal that supports it.
         clock: returns seconds.
-
-    Attributes:
-        interrupted: whether the study was left before its end.
     """
 
     def __init__(
@@ -56,7 +53,6 @@ class StudyConsole:
         self._live: Live | None = None
         self._plan: StudyPlan | None = None
         self._again = self._done = 0
-        self.interrupted = False
 
     def study_started(self, plan: StudyPlan, folder: StudyFolder, processes: int, threads: int) -> None:
         """Print the header."""
@@ -112,7 +108,6 @@ class StudyConsole:
         table = done.table()
         ended = int(table["state"].isin([*FINISHED, FAILED]).sum())
         left = int(table["state"].isin(["planned", "running"]).sum())
-        self.interrupted = not done.complete
         self._print("")
         if not table["state"].isin(FINISHED).any():
             self._print("no run has ended", "bold yellow")

@@ -12,11 +12,11 @@ import typer
 from clients.core.errors import UserError
 from simulator.cli.builtin_files import set_keys
 from simulator.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 if TYPE_CHECKING:
     from simulator.cli.options import ScenarioOptions
     from simulator.cli.sinks import SinkOptions
-    from simulator.studies.study import Study
 
 
 def study(
@@ -99,8 +99,6 @@ def run_seeds(scenario: ScenarioOptions, sinks: SinkOptions, out: Path | None, s
 
 
 def _play(source: str | None, seeds: int | Sequence[int] | None, *, out: Path | None, **more: object) -> None:
-    from simulator.cli.running import two_step_interrupt, without_collections
-
     with without_collections():
         from simulator.cli.study.console import StudyConsole
         from simulator.tuning.tuned_study import study as play
@@ -110,21 +108,14 @@ def _play(source: str | None, seeds: int | Sequence[int] | None, *, out: Path | 
         with two_step_interrupt() as stop_asked:
             watching = {"observer": console, "told": console.trial_ended, "stop_asked": stop_asked}
             done = play(source, seeds=seeds, out=out, **watching, **more)  # type: ignore[arg-type]
+            interrupted = stop_asked() and not done.complete
     finally:
         console.close()
-    _conclude(console, done)
-
-
-def _conclude(console: object, done: Study) -> None:
-    from simulator.cli.study.console import StudyConsole
-
-    assert isinstance(console, StudyConsole)
-    failures = done.failures
     console.study_ended(done)
-    if failures:
-        raise typer.Exit(EXIT_FAILED)
-    if console.interrupted:
+    if interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
+    if done.failures:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _seeds(text: str | None) -> int | list[int] | None:

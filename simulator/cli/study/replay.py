@@ -10,8 +10,8 @@ import typer
 from simulator.cli.builtin_files import set_keys
 from simulator.cli.exit_codes import EXIT_DIFFERENT, EXIT_INTERRUPTED, EXIT_NOT_HERE
 from simulator.cli.pages import say_report
-from simulator.cli.running import two_step_interrupt, without_collections
 from simulator.cli.sinks import SinkOptions, sinks_of
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)]
 

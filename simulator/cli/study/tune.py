@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clients.core.errors import UserError
-from simulator.cli.exit_codes import EXIT_INTERRUPTED
+from simulator.cli.exit_codes import EXIT_FAILED, EXIT_INTERRUPTED
 from simulator.cli.options import ScenarioOptions
-from simulator.cli.running import two_step_interrupt, without_collections
+from simulator.cli.study.interrupting import two_step_interrupt, without_collections
 
 if TYPE_CHECKING:
     from simulator.tuning.tune import Tuning
@@ -79,6 +79,7 @@ def tune(
     """Tune keys of a scenario with Optuna.
 
     A trial is one recorded run for each seed. Ctrl-C stops after the round; the same command with --out goes on.
+    The exit code is 1 where no trial has a score.
 
     Examples:
     $ fedscape tune digits-label-skew --param local_lr=log:0.001:1
@@ -133,6 +134,8 @@ def _conclude(done: Tuning) -> None:
     if done.best:
         print(f"the scenario with the best values: {done.path / 'best.toml'}")
     print(f"trials and runs: {done.path}")
+    if not done.best:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _seeds(text: str) -> int | list[int]:

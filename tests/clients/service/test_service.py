@@ -159,6 +159,28 @@ def test_files_of_services_whose_owners_are_gone_are_removed(service: Service) -
     assert not any(str(started + 1) in name for name in left)
 
 
+def test_socket_of_a_service_killed_with_its_owner_is_removed_by_the_next_service(service: Service) -> None:
+    """As the supervisor of a federation kills all of its processes."""
+    pid = int(str(ask(service)["pid"]))
+    os.kill(pid, signal.SIGKILL)
+    os.kill(service.owner.pid, signal.SIGKILL)
+    eventually(lambda: not runs(pid) and not service.owner.runs)
+    assert service.place.socket.exists()
+    me = this_process()
+    ask(Service(place_of(me, service.place.folder), me, "service_answers:echo", idle_seconds=0.2))
+    assert not list(service.place.folder.glob(f"{service.place.name}.*"))
+
+
+def test_files_of_a_service_that_lives_stay_where_its_owner_is_not_seen(service: Service) -> None:
+    """As a service of another container that shares the folder."""
+    other = Place(service.place.folder, f"{service.owner.pid}-{service.owner.started + 1}")
+    with other.locked("life", 1.0):
+        other.socket.touch()
+        ask(service)
+        assert other.socket.exists()
+    other.remove()
+
+
 def test_two_messages_at_once_start_one_service(service: Service) -> None:
     program = (
         "import sys, pathlib\nfrom clients.service.asking import Service\nfrom clients.service.owner import Owner\n"

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from clients.core.errors import UserError
 from dashboards.statistics.planning import holm, pairs_for, seeds_needed
@@ -15,6 +16,11 @@ def test_holm_multiplies_by_the_comparisons_left_and_never_falls() -> None:
     assert holm([0.5, 0.6]) == [1.0, 1.0]
     assert holm([0.2]) == [0.2]
     assert holm([]) == []
+
+
+def test_holm_agrees_with_statsmodels() -> None:
+    p = np.random.default_rng(0).uniform(0, 0.2, 9)
+    assert holm(p.tolist()) == pytest.approx(multipletests(p, method="holm")[1])
 
 
 def test_holm_leaves_missing_p_out_of_the_family() -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 from strange_grid import StrangeGrid
 
 from clients.core.errors import StrategyError
 from clients.flower.messages import CONFIG, OUTPUTS, SHAPE, TASK
-from clients.flower.shim import set_message_id
+from clients.flower.shim import SUPERLINK_NODE, claim_identity, set_message_id
 from server.nodes.node_map import NodeMap
 
 
@@ -134,6 +135,83 @@ def test_node_that_joins_later_and_is_silent_is_queried_once() -> None:
     for _ in range(3):
         nodes.on(grid)
     assert grid.queries[late] == 1, "it would hold up every round"
+
+
+def test_node_with_the_clients_of_a_living_one_is_refused_until_that_one_leaves() -> None:
+    class Leaving(Joining):
+        gone = False
+
+        def get_node_ids(self) -> Iterable[int]:
+            return list(self.answers) if self.gone else super().get_node_ids()
+
+    grid, nodes = Leaving(), NodeMap(2, sizes=np.array([10, 10], np.int32), wait_seconds=1.0)
+    nodes.on(grid)
+    late = grid.join(census([0, 1], [10, 10]))
+    nodes.on(grid)
+    nodes.on(grid)
+    assert nodes.take_refusals() == [f"node {late} holds client 0, which is taken or unknown"]
+    assert nodes.take_refusals() == []
+    grid.gone = True
+    assert [(p.node, p.clients.tolist()) for p in nodes.on(grid)(np.array([0, 1]))] == [(late, [0, 1])]
+    assert nodes.take_refusals() == []
+
+
+def test_node_that_goes_while_it_is_queried_is_not_an_error() -> None:
+    """The SuperLink answers for it, with an error."""
+
+    class Going(Joining):
+        def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+            received = list(messages)
+            replies = list(super().send_and_receive(received))
+            for message in received:
+                if message.metadata.dst_node_id in self.answers:
+                    replies.append(Message(Error(5, "Node Unavailable"), reply_to=message))
+                    vars(replies[-1].metadata)["_src_node_id"] = SUPERLINK_NODE
+            return replies
+
+    grid, nodes = Going(), NodeMap(2, sizes=np.array([10, 10], np.int32), wait_seconds=1.0)
+    nodes.on(grid)
+    grid.join(None)
+    nodes.on(grid)
+    assert nodes.take_refusals() == []
+
+
+class Listed(Grid):
+    """Nodes with given ids, each with one client; those that are gone are not listed."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids, self.gone = list(ids), set[int]()
+        self._replies: list[Message] = []
+
+    set_run = run = create_message = send_and_receive = None  # type: ignore[assignment]
+
+    def get_node_ids(self) -> Iterable[int]:
+        return [node for node in self.ids if node not in self.gone]
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        for message in messages:
+            set_message_id(message, str(message.metadata.dst_node_id))
+            client = self.ids.index(message.metadata.dst_node_id)
+            self._replies.append(Message(census([client], [10]), reply_to=message))
+        return [message.metadata.message_id for message in messages]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        replies, self._replies = self._replies, []
+        return replies
+
+
+@pytest.mark.parametrize("ids", [(20, 10, 30), (2**63 + 5, 10, 2**64 - 1), (2**63 + 5, 2**63 + 9, 2**63 + 1)])
+@pytest.mark.parametrize("gone", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_clients_of_every_other_node_get_work_where_some_are_gone(ids: tuple[int, ...], gone: tuple[int, ...]) -> None:
+    """Whatever the order of the ids: Flower draws them from 64 bits, and ours are kept with a sign."""
+    claim_identity()
+    grid, nodes = Listed(ids), NodeMap(3, sizes=np.full(3, 10, np.int32), wait_seconds=1.0)
+    nodes.on(grid)
+    grid.gone = {ids[k] for k in gone}
+    made = nodes.on(grid)(np.arange(3))
+    left = [k for k in range(3) if k not in gone]
+    assert [(parcel.node, parcel.clients.tolist()) for parcel in made] == [(ids[k], [k]) for k in left]
+    assert nodes.take_lost() == list(gone)
 
 
 def test_answer_of_another_form_is_refused() -> None:

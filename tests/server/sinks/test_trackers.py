@@ -255,9 +255,18 @@ def test_library_that_fails_or_dies_is_named(
 ) -> None:
     monkeypatch.setenv("FAKE_KEY", "s3cretword")
     monkeypatch.setattr(tracking, "PROGRAM", ["-c", FAKE.replace("BODY", FAKES[kind])])
-    fake = Tracker("Fake", "fake", "json", ("FAKE_KEY",))
+    fake = Tracker("Fake", "fake", "json", ("FAKE_KEY",), ("FAKE_",))
     with pytest.raises(UserError, match=f"fake: did not take the run: .*{words}"):
         send_recorded(fake, "here", {"run_id": "a"}, [{"round": r} for r in range(20_000)], None)
+
+
+def test_process_gets_its_own_secrets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_TOKEN", "of the tracker")
+    monkeypatch.setenv("FEDSCAPE_GRAFANA_TOKEN", "of another")
+    body = 'import os\n    raise RuntimeError([name for name in os.environ if name.endswith("_TOKEN")])'
+    monkeypatch.setattr(tracking, "PROGRAM", ["-c", FAKE.replace("BODY", body)])
+    with pytest.raises(UserError, match=r"RuntimeError: \['FAKE_TOKEN'\]"):
+        send_recorded(Tracker("Fake", "fake", "json", (), ("FAKE_",)), "here", {}, [], None)
 
 
 def test_what_a_library_prints_reaches_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,14 @@ def test_mistake_is_one_line_and_nothing_runs(
     assert not list(tmp_path.rglob("rounds.jsonl"))
 
 
+def test_tuning_without_a_score_has_the_exit_code_of_failed_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--param", "local_lr=0.1,0.2", "--sampler", "grid", "--seeds", "1", "--out", str(tmp_path / "out")]
+    assert main([*BASE, "--measure", "test_accuracy", *command]) == 1
+    assert "No trial is complete with a finite value: nothing was found." in capsys.readouterr().out
+
+
 def test_login_on_the_command_line_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = "postgresql://me:s3cretword@127.0.0.1:1/tuning"
     assert main([*BASE, "--param", "local_lr=0.1:0.2", "--storage", url, "--out", str(tmp_path / "out")]) == 2

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from clients.core.errors import UserError
+from server.record.records import RunFolder
 from server.rounds.observers import MOMENTS, Observers
 from simulator.federate.feed import FEED, FeedReader, FeedWriter
-from simulator.runs.run import simulate
+from simulator.federate.wanted import record_rest
+from simulator.runs.run import resume, simulate
 
 
 class Heard:
@@ -87,3 +89,57 @@ def test_error_is_passed_on(tmp_path: Path, error: Exception, mistake: bool) -> 
     reader.read()
     assert reader.failure == {"text": str(error), "kind": type(error).__name__, "mistake": mistake}
     assert not reader.ended
+
+
+class Meddling:
+    """Notes an event of a process in the middle of a run."""
+
+    def __init__(self, reader: FeedReader) -> None:
+        self.reader = reader
+
+    def round_finished(self, line: dict[str, Any]) -> None:
+        if line["round"] == 2:
+            self.reader.read()
+            self.reader.note("node_ended", "SuperNode 1 has ended \u2014 a caf\u00e9\x07")
+
+
+def test_event_of_a_process_is_shown_at_once_and_recorded_once(tmp_path: Path) -> None:
+    shown = Heard()
+    reader, writer = FeedReader(tmp_path, Observers([shown])), FeedWriter(tmp_path)
+    simulate("quadratic-two-clients", observers=[Meddling(reader), writer], out=tmp_path / "run")
+    assert reader.read()
+    noted = [event for name, event in shown.moments if name == "event"]
+    recorded = [e for e in RunFolder(tmp_path / "run").read_events().values if e["kind"] == "node_ended"]
+    assert len(noted) == len(recorded) == 1
+    assert recorded[0]["message"] == noted[0]["message"]
+    assert recorded[0]["round"] == 2
+    assert reader.take_unrecorded() == []
+
+
+def interrupted(folder: Path) -> None:
+    simulate("quadratic-two-clients", out=folder, stop_asked=lambda: True)
+
+
+def test_event_that_the_server_app_did_not_live_to_record_is_recorded_after_it(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run")
+    (tmp_path / "run" / "outcome.json").unlink()
+    reader = FeedReader(tmp_path, Observers([]))
+    reader.note("federation_ended", "SuperLink: was killed by signal 9")
+    record_rest(tmp_path / "run", reader)
+    record_rest(tmp_path / "run", reader)
+    events = RunFolder(tmp_path / "run").read_events()
+    assert [(e["kind"], e["message"]) for e in events.values] == [
+        ("federation_ended", "SuperLink: was killed by signal 9")
+    ]
+    assert not events.damage
+    assert events.has_links
+    assert resume(tmp_path / "run").verdict.outcome == "converged"
+
+
+def test_finished_record_gets_no_event(tmp_path: Path) -> None:
+    interrupted(tmp_path / "run")
+    before = (tmp_path / "run" / "events.jsonl").read_bytes()
+    reader = FeedReader(tmp_path, Observers([]))
+    reader.note("node_ended", "SuperNode 0 has ended")
+    record_rest(tmp_path / "run", reader)
+    assert (tmp_path / "run" / "events.jsonl").read_bytes() == before

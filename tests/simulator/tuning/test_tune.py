@@ -58,15 +58,6 @@ def test_first_trial_has_the_scenarios_own_values(tmp_path: Path) -> None:
     assert len({trial.values["local.local_lr"] for trial in done.found.trials}) == 3
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "gp", "qmc"])
-def test_equal_tunings_propose_equal_values(sampler: str, tmp_path: Path) -> None:
-    found = [
-        values_of(tuned(tmp_path / name, "local_lr=log:0.001:0.4", sampler=sampler, trials=12)) for name in ("a", "b")
-    ]
-    assert found[0] == found[1]
-    assert len({trial[3]["local.local_lr"] for trial in found[0]}) == 12
-
-
 def stopping_after(calls: int) -> Callable[[], bool]:
     left = iter(range(calls))
     return lambda: next(left, None) is None
@@ -159,8 +150,8 @@ def test_failing_scenario_ends_the_tuning_after_three_trials(tmp_path: Path) -> 
 
 
 def test_flatness_spans_the_trials_within_a_share_of_the_best(tmp_path: Path) -> None:
-    rates = [0.002 * 1.5**k for k in range(8)]
-    done = tuned(tmp_path, f"local_lr={','.join(map(repr, rates))}", sampler="grid", within=0.5)
+    rates = [round(0.01 * 1.1**k, 6) for k in range(8)]
+    done = tuned(tmp_path, f"local_lr={','.join(map(repr, rates))}", sampler="grid", within=0.5, trials=8)
     gaps = dict(zip(map(repr, rates), map(gap_at, rates), strict=True))
     least = min(gaps.values())
     (part,) = done.found.flatness
@@ -177,7 +168,8 @@ def test_best_value_at_an_end_of_its_range_is_noted(tmp_path: Path) -> None:
 
 
 def test_measure_of_the_test_examples_is_noted(tmp_path: Path) -> None:
-    sets = ("run.rounds=2", "engine.kind=plain", "engine.threads=1", "partition.clients=4", "model.hidden=[4]",
+    sets = ("run.rounds=2", "engine.kind=plain", "engine.threads=1", "partition.clients=4", "algorithm.cohort=2",
+            "model.hidden=[4]",
             "evaluation.federated_every=0", "convergence.stop=never")  # fmt: skip
     done = tune("digits-iid", ["local_lr=0.05,0.1"], sets=sets, seeds=1, measure="test_accuracy", sampler="grid",
                 out=tmp_path)  # fmt: skip
@@ -217,13 +209,14 @@ def test_study_is_optunas_with_intermediate_values_by_round(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("pruner", ["median", "halving", "hyperband"])
 def test_pruner_ends_hopeless_trials_and_their_runs_keep_checkpoints(pruner: str, tmp_path: Path) -> None:
-    rates = [0.01] * 0 + [0.01, 0.012, 0.014, 0.016, 0.018, 0.2, 0.22, 0.24, 0.26]
-    done = tuned(tmp_path, f"local_lr={','.join(map(str, rates))}", sampler="grid", pruner=pruner, trials=9,
-                 sets=(*SETS, "run.rounds=60"))  # fmt: skip
-    pruned = [trial for trial in done.found.trials if trial.state == "pruned"]
-    assert pruned
+    good, hopeless = [0.01, 0.012, 0.014, 0.016, 0.018], [1e-6, 2e-6, 3e-6, 4e-6]
+    done = tuned(tmp_path, f"local_lr={','.join(map(repr, [*good, *hopeless]))}", sampler="grid", pruner=pruner,
+                 trials=9, sets=(*SETS, "run.rounds=60"))  # fmt: skip
+    pruned = {float(trial.values["local.local_lr"]) for trial in done.found.trials if trial.state == "pruned"}
+    assert pruned & set(hopeless)
+    assert pruned >= set(hopeless) or pruner == "hyperband"  # which assigns trials to brackets of other lengths
     assert not done.interrupted
-    assert all(float(trial.values["local.local_lr"]) > 0.1 for trial in pruned)
+    assert float(done.best["local.local_lr"]) in good
     played = {fs.open_run(path).outcome["outcome"] for path in (tmp_path / "runs").iterdir()}  # type: ignore[index]
     assert "interrupted" in played
 

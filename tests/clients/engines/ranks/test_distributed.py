@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import closing
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,11 +18,14 @@ from waiting import eventually
 
 from clients.core.errors import EngineError
 from clients.engines.plain import PlainEngine
+from clients.engines.ranks import distributed
 from clients.engines.ranks.distributed import DistributedEngine, local_engine
 from clients.engines.ranks.splitting import count_devices
-from clients.engines.ranks.team import Team
+from clients.engines.ranks.team import Team, alone
 from clients.processes.forking import fork, kill, wait_for_exit
 from clients.training.rules import proximal
+from simulator.engines.devices import device_restored, on_device
+from simulator.engines.options import EngineOptions
 
 
 def made(population_of, model="relu", devices=2, micro=None, **options):
@@ -114,6 +118,61 @@ def test_ten_trainings_use_the_same_ranks(population_of):
             seen.add(tuple(engine.pids))
         assert len(seen) == 1
         assert len(engine.pids) == 2
+
+
+def test_two_devices_round_passes_to_bfloat16_as_one_does(population_of):
+    """Each rank's passes run under autocast; the gradients are added in float32."""
+    options = {"local_lr": 0.05, "batch_size": 4, "buffers": "average"}
+    task, work, _ = make((MODELS["gelu"], options, [6, 9], "plain", 1, 5), population_of, torch.float32)
+    rounded = replace(task, bf16=True)
+    exact, one = (PlainEngine(t).train(work, {})[0].params - work.params for t in (task, rounded))
+    with closing(DistributedEngine(replace(rounded, local=replace(rounded.local, devices=2)))) as engine:
+        update, _ = engine.train(work, {})
+    two = update.params - work.params
+    assert update.params.dtype == torch.float32
+    near, off = ((two - truth).norm(dim=1) / truth.norm(dim=1) for truth in (one, exact))
+    assert (near < 8 * 2.0**-8).all(), "a few roundings of bfloat16"
+    assert ((off > 1e-5) & (off < 8 * 2.0**-8)).all(), "the passes are rounded"
+
+
+class NotedCrew:
+    """Stands for the ranks: it notes whether a card was in use when they would have been forked."""
+
+    seen: ClassVar[list[list[str]]] = []
+    used: ClassVar[list[str]] = []
+
+    def __init__(self, task, locals_, size, threads):
+        self.seen.append(list(self.used))
+        self.team, self.pids = alone(replace(task, device=torch.device("cpu"))), {}
+
+    def close(self):
+        pass
+
+
+def test_ranks_of_cards_are_forked_before_a_card_is_used(population_of, monkeypatch):
+    """As `open_session` and a node prepare a task: nothing before the fork makes torch start CUDA."""
+    monkeypatch.setattr(NotedCrew, "seen", [])
+    monkeypatch.setattr(NotedCrew, "used", [])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: NotedCrew.used.append("init"))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: NotedCrew.used.append("set_device"))
+    monkeypatch.setattr(distributed, "Crew", NotedCrew)
+    with device_restored():
+        task = on_device(made(population_of)[0], EngineOptions(), torch.device("cuda", 0))
+        engine = local_engine(task)
+        assert isinstance(engine, DistributedEngine)
+        engine.start()
+    assert NotedCrew.seen == [[]]
+
+
+def test_ranks_are_not_forked_once_cuda_is_in_use(population_of, monkeypatch):
+    monkeypatch.setattr(NotedCrew, "seen", [])
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "Crew", NotedCrew)
+    engine = DistributedEngine(made(population_of)[0])
+    with pytest.raises(EngineError, match=r"CUDA is in use, after which ranks cannot be forked. Start the program"):
+        engine.start()
+    assert NotedCrew.seen == []
 
 
 def test_closed_engine_leaves_no_process(population_of):

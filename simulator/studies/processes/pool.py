@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from clients.core.errors import UserError
-from simulator.studies.job import Job
+from simulator.studies.processes.messages import Job
 
-_START = "import sys; from simulator.studies.process import main; main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))"
+_START = """
+import sys
+from simulator.studies.processes.process import main
+main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+"""
 END_SECONDS = 20.0
 """A process that does not end within so many seconds after its channel is closed is killed."""
 
