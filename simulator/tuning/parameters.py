@@ -58,6 +58,11 @@ class Parameter:
         """The values that are checked before anything runs: both ends of a range, or every choice."""
         return self.choices or tuple(self.number(end) for end in (self.low, self.high) if end is not None)
 
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether its values decide no shape and no kind of step: numbers above 0 that are not whole."""
+        return self.low is not None and self.low > 0 and not self.is_whole
+
     def number(self, value: float) -> int | float:
         """Return a number of the range, whole where the key's are."""
         return round(value) if self.is_whole else float(value)

@@ -21,8 +21,9 @@ from typing import Any
 from clients.core.errors import FedscapeError
 from simulator.engines.limits import processors
 from simulator.scenario.sections import Scenario, load_scenario, to_toml
+from simulator.studies.pinning import engine_group
 from simulator.tuning.measures import SeedResult
-from simulator.tuning.search import Proposal, Search
+from simulator.tuning.search import Proposal, Search, with_values
 from simulator.tuning.trial_runs import Played, Task, play
 
 END_SECONDS = 30.0
@@ -134,7 +135,10 @@ class Players:
 
     def _task(self, proposal: Proposal, processes: int) -> Task:
         scenarios = tuple(for_trial(proposal.scenario, seed) for seed in self.seeds)
-        return Task(scenarios, self.folder, self.measure, self.every, max(1, processors() // processes))
+        shaping = {p.key for p in self.search.parameters if not p.keeps_shape}
+        shape = with_values(self.search.scenario, {k: v for k, v in proposal.values.items() if k in shaping})
+        threads = max(1, processors() // processes)
+        return Task(scenarios, self.folder, self.measure, self.every, threads, f"tuning-{engine_group(shape)}")
 
 
 def for_trial(scenario: Scenario, seed: int) -> Scenario:
@@ -221,10 +225,12 @@ def task_message(task: Task) -> dict[str, Any]:
         "measure": task.measure,
         "every": task.every,
         "threads": task.threads,
+        "engine": task.engine,
     }
 
 
 def task_of(message: Mapping[str, Any]) -> Task:
     """Return the runs in a message."""
     scenarios = tuple(load_scenario(tomllib.loads(text)) for text in message["scenarios"])
-    return Task(scenarios, Path(message["folder"]), message["measure"], message["every"], message["threads"])
+    given = {key: message[key] for key in ("measure", "every", "threads", "engine")}
+    return Task(scenarios, Path(message["folder"]), **given)

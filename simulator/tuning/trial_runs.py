@@ -18,6 +18,7 @@ from simulator.scenario.sections import Scenario, to_toml
 from simulator.studies.arms import Arm
 from simulator.studies.folder import StudyFolder
 from simulator.studies.job import play_job
+from simulator.studies.pinning import engine_group
 from simulator.studies.processes.messages import Job
 from simulator.studies.rows import BUSY, FAILED, FINISHED
 from simulator.tuning.measures import SeedResult, measure_of, progress_of, result_of
@@ -41,6 +42,7 @@ class Task:
         measure: the key of the measure.
         every: rounds between reports.
         threads: of each process that plays trials.
+        engine: the name of the engine's choice that trials of one shape share, such as those of all learning rates.
     """
 
     scenarios: tuple[Scenario, ...]
@@ -48,6 +50,7 @@ class Task:
     measure: str
     every: int
     threads: int
+    engine: str
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,11 @@ def play(task: Task, report: Report, stop_asked: Callable[[], bool]) -> Played:
     for number, scenario in enumerate(task.scenarios):
         watch = _Watch(task, number * scenario.run.rounds, report, stop_asked)
         key = key_of(scenario)
+        group = engine_group(scenario)
+        _copy_plan(folder, task.engine, group)
         if not _is_played(folder, Job(key, to_toml(scenario), scenario.notices, task.threads), watch):
             return Played(tuple(results), is_whole=False)
+        _copy_plan(folder, group, task.engine)
         run = read_run(folder.run(key))
         if not watch.saw_rounds:
             watch.recorded_before(run.lines)
@@ -135,6 +141,12 @@ class _Watch:
         value = progress_of(line, self._measure)
         if value is not None:
             self.ended = not self._report(self._before + number, value)
+
+
+def _copy_plan(folder: StudyFolder, source: str, target: str) -> None:
+    """Have a group of runs take the engine that was chosen for another, where it has none."""
+    if folder.read("plans", target) is None and (found := folder.read("plans", source)) is not None:
+        folder.write("plans", target, found)
 
 
 def _is_played(folder: StudyFolder, job: Job, watch: _Watch) -> bool:

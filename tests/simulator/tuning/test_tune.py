@@ -178,6 +178,20 @@ def test_measure_of_the_test_examples_is_noted(tmp_path: Path) -> None:
     assert any("test scores of the best values are optimistic" in note for note in done.found.notes)
 
 
+def test_trials_of_one_shape_share_the_engine_that_was_chosen_first(tmp_path: Path) -> None:
+    sets = ("run.rounds=2", "partition.clients=4", "algorithm.cohort=2", "model.hidden=[4]", "convergence.stop=never")
+    params = ["local_lr=log:0.01:0.1", "model.hidden=[4],[8]"]
+    done = tune("digits-iid", params, sets=sets, seeds=1, trials=4, sampler="random", out=tmp_path)
+    plans = {path.name: json.loads(path.read_text()) for path in (tmp_path / "plans").iterdir()}
+    shapes = {str(trial.values["model.hidden"]) for trial in done.found.trials}
+    assert len([name for name in plans if name.startswith("tuning-")]) == len(shapes)
+    chosen: dict[str, set[str]] = {}
+    for trial in done.found.trials:
+        engine = fs.open_run(tmp_path / "runs" / trial.runs[7]).scenario.engine
+        chosen.setdefault(str(trial.values["model.hidden"]), set()).add(repr(engine))
+    assert all(len(engines) == 1 for engines in chosen.values())
+
+
 def test_table_has_a_row_for_each_trial_and_a_column_for_each_parameter_and_seed(tmp_path: Path) -> None:
     table = tuned(tmp_path, "local_lr=0.05,0.1", sampler="grid", seeds=[3, 5]).table()
     assert list(table.columns) == [
