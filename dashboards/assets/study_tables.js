@@ -21,15 +21,9 @@ const tableCard = (id, title, help, ...parts) => el("section", { class: "card wi
 function rankingTable(view) {
   if (!view.rankings.length) return null;
   const { rows, key, kind } = view.rankings[0];
-  const format = measureFormat(view, key);
   const table = plainTable(
     ["arm", kind, "95% interval", kind === "median" ? "reached the target" : "runs"],
-    rows.map(({ arm, estimate, low, high, n, missed }) => [
-      armName(view, arm),
-      estimate === null ? "–" : format(estimate),
-      low === null ? "–" : `${format(low)} to ${high === null ? "?" : format(high)}`,
-      kind === "median" ? `${n - missed} of ${n}` : String(n),
-    ]),
+    rows.map(({ arm }, row) => [armName(view, arm), ...view.ranks[row].slice(1).map((text) => text || "–")]),
     "ranks",
   );
   return tableCard("table-ranking", `${capital(measureName(view, key))} by arm`, "The numbers of the chart, for the measure of the question.", table);

@@ -11,7 +11,7 @@ from dashboards.report.formats import count, is_number
 from dashboards.study.answer import answer_of, comparison_row, stated_words
 from dashboards.study.curves import CurveReader, curves_view
 from dashboards.study.interactions import factor_text, interactions_view
-from dashboards.study.ranking import FORMATS, rankings
+from dashboards.study.ranking import FORMATS, ranked_words, rankings
 from dashboards.study.study_data import ENDED, StudyData, factor_value, value_of
 from dashboards.study.survival import survival_view
 from dashboards.study.tradeoff import tradeoff_view
@@ -52,6 +52,7 @@ def study_view(data: StudyData, reader: CurveReader | None = None, place: str = 
         "measures": {m.key: {"name": m.name, "better": m.better, "format": FORMATS.get(m.shown, "number")}
                      for m in data.measures},
         "rankings": ranked,
+        "ranks": ranked_words(ranked[0], data.arms, data.measure) if data.measure else [],
         "comparisons": [comparison_row(one, data.arms) for one in answer.comparisons if one.pairs],
         "others": [comparison_row(one, data.arms) for one in answer.others],
         "stated": stated_words(answer.comparisons),

@@ -136,7 +136,6 @@ def _prepared(
     name = started.get("run_id") or parent.path.resolve().name
     changes = changed_keys(before, after)
     branched = {"parent": name, "round": round_index, "sets": _written(sets), "notes": notes}
-    folder.write_scenario(to_toml(after))
     _inherit(parent, folder, round_index)
     stem = folder.path.resolve().name
     run = {"run_id": f"{stem}-{secrets.token_hex(2)}" if out else stem, "branch": branched,
@@ -146,9 +145,10 @@ def _prepared(
     write_json(folder.environment, {"run": run}, indent=True)
     heads = {file.name: head_of(file).hex() for file in (folder.rounds, folder.events)}
     store = CheckpointStore(folder.checkpoint)
-    facts = {"fingerprint": fingerprint(recorded_scenario(folder), algorithm), "record": heads}
+    facts = {"fingerprint": fingerprint(after, algorithm), "record": heads}
     store.save(round_index, checkpoint.tensors, facts, checkpoint.client_states)
     folder.kept_checkpoints.keep(store)
+    folder.write_scenario(to_toml(after))  # last: without it a folder is no run, so a kill leaves none
     return folder
 
 

@@ -310,6 +310,9 @@ def _resumed(
     scenario = session.scenario
     check_strategy(folder, session.played.strategy)
     store = CheckpointStore(folder.checkpoint)
+    if started.get("branch") and not CheckpointStore.rounds_in(folder.checkpoint):
+        fix = "Branch the run again: the rounds before this one are another scenario's."
+        raise RunFolderError(str(folder.path), "is a branch, and its checkpoint is missing", fix=fix)
     back = go_back(folder, store, scenario, given.algorithm)
     if not folder.partition.exists():
         _write_data(folder, session, given)

@@ -16,6 +16,7 @@ import fedscape as fs
 from clients.core.errors import RunFolderError, ScenarioError, UserError
 from server.record.checked.json_files import write_json
 from server.record.checked.line_files import read_rounds
+from server.record.checkpoint import CheckpointStore
 from server.record.records import RunFolder
 from simulator.cli.main import main
 from simulator.replay.branch import branch
@@ -112,6 +113,31 @@ def test_interrupted_branch_is_resumed(tmp_path: Path) -> None:
     assert events == [(3, "branched"), (5, "resumed")]
     started = json.loads((tmp_path / "branch" / "environment.json").read_text())["run"]
     assert started["branch"]["round"] == 3
+
+
+def test_branch_without_its_checkpoint_is_not_begun_from_the_start(tmp_path: Path) -> None:
+    """Its rounds before are those of another scenario."""
+    simulate(digits(KEPT), out=tmp_path / "run")
+    branch(tmp_path / "run", round=3, sets=["local.local_lr=0.01"], out=tmp_path / "branch", stop_asked=stop_after(1))
+    shutil.rmtree(tmp_path / "branch" / "checkpoint")
+    with pytest.raises(RunFolderError, match="is a branch, and its checkpoint is missing"):
+        resume(tmp_path / "branch")
+
+
+def test_branch_that_is_killed_while_its_folder_is_made_leaves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(digits(KEPT), out=tmp_path / "run")
+
+    def killed(self: CheckpointStore, *arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointStore, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        branch(tmp_path / "run", round=3, out=tmp_path / "branch")
+    monkeypatch.undo()
+    with pytest.raises(RunFolderError):
+        resume(tmp_path / "branch")
 
 
 def test_record_of_a_branch_names_its_run_and_marks_inherited_lines(tmp_path: Path) -> None:

@@ -54,6 +54,9 @@ def test_answer_of_many_arms_names_the_first_and_its_runs(tmp_path: Path) -> Non
     view = view_of(tmp_path / "s", made_rows())
     assert view["words"][0].startswith("fednova, local_lr 0.05 is first of 8 arms in rounds to the target: median ")
     assert len(view["words"]) == 5
+    assert view["ranks"][0][0] == "fednova, local_lr 0.05"
+    assert view["ranks"][-1][3] == "7 of 10"
+    assert f"median {view['ranks'][0][1]} ({view['ranks'][0][2]}) over 10 runs." in view["words"][0]
     assert "3 more comparisons are in the table of differences." in view["notes"]
 
 

@@ -141,6 +141,13 @@ def test_folder_of_one_run_can_be_watched(tmp_path: Path) -> None:
     assert [row["name"] for row in WatchedRuns(tmp_path / "run").rows()] == ["run"]
 
 
+def test_folder_of_a_study_shows_its_runs(tmp_path: Path) -> None:
+    make_record(tmp_path / "study" / "runs" / "0a1b")
+    assert WatchedRuns(tmp_path / "study").paths() == {}
+    (tmp_path / "study" / "study.toml").write_text("seeds = 1\n")
+    assert list(WatchedRuns(tmp_path / "study").paths()) == ["0a1b"]
+
+
 def test_unreadable_run_becomes_a_note_and_the_others_stay(tmp_path: Path) -> None:
     make_record(tmp_path / "good", rounds=3)
     bad = make_record(tmp_path / "bad", rounds=3)

@@ -45,10 +45,13 @@ from run_folders import Capture, mistake
         ("run --tensorboard=3", "--tensorboard: does not take a value. See fedscape run --help"),
         ("resume", "RUN: is missing. See fedscape resume --help"),
         ("report", "RUN: is missing. See fedscape report --help"),
-        ("export r", "--to: is missing; one of remote-write, openmetrics, tensorboard. See fedscape export --help"),
+        (
+            "export r",
+            "--to: is missing; one of remote-write, openmetrics, tensorboard, wandb, mlflow. See fedscape export",
+        ),
         (
             "export r --to x",
-            "--to: 'x' is not one of 'remote-write', 'openmetrics', 'tensorboard'. See fedscape export",
+            "--to: 'x' is not one of 'remote-write', 'openmetrics', 'tensorboard', 'wandb', 'mlflow'. See",
         ),
         ("show a b", "Got unexpected extra argument (b). See fedscape show --help"),
         ("shw", "'shw' is not a command of fedscape. Nearest: 'show'. All: run, resume, federate, certs, scenarios,"),
