@@ -57,7 +57,8 @@ mutants: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "mutmut==3.8.*"
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants/run.py
 
-# PARTS chooses among race, ragged, workers, observing, growth, start-up, city and federation; OPTIONS such as --quick are handed on.
+# PARTS chooses among race, ragged, workers, observing, growth, start-up, city, federation and studies; OPTIONS such as
+# --quick are handed on.
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/run.py $(if $(PARTS),--parts $(PARTS)) $(OPTIONS)
 

@@ -221,6 +221,14 @@ def federation(repeats: int, *, quick: bool, say: Say) -> dict[str, Any]:
     return {"rows": found}
 
 
+def studies(repeats: int, *, quick: bool, say: Say) -> dict[str, Any]:
+    """Time a study of 8 arms x 10 seeds once, and its runs alone."""
+    child = run_child([sys.executable, str(HERE / "studies.py"), *(("2", "1") if quick else ("8", "10"))], timeout=1800)
+    found = child.result
+    say(f"  a study of {found['runs']} runs {found['study']:.1f} s, its runs alone {found['alone']:.1f} s")
+    return found | {"others": child.others}
+
+
 PARTS = {
     "ragged": ragged,
     "workers": workers,
@@ -229,5 +237,6 @@ PARTS = {
     "start-up": start_up,
     "city": city,
     "federation": federation,
+    "studies": studies,
 }
 """The parts besides the race, in order."""

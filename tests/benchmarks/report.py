@@ -29,6 +29,7 @@ AIMS = {
 """How many times faster than a peer fedscape is to be on two cores."""
 RAGGED_AIM = 1.6
 OBSERVING_AIM = 0.15
+STUDY_AIM, PACKING_AIM = 0.05, 1.2
 CITY_DATA_AIM, CITY_PEAK_AIM = 0.5, 2 * 2**30
 START_UP_AIMS = {
     "import fedscape": 1.0,
@@ -268,6 +269,22 @@ def _city(part: dict[str, Any]) -> str:
     )
 
 
+def _studies(part: dict[str, Any]) -> str:
+    overhead, packing = part["study"] / part["alone"] - 1, part["study"] / part["packed"]
+    row = [
+        f"{part['runs']}", f"{part['processes']}", f"{part['study']:.1f} s", f"{part['alone']:.1f} s",
+        _against(overhead, STUDY_AIM, f"{overhead:.1%}", at_most=True),
+        _against(packing, PACKING_AIM, f"{packing:.2f}x", at_most=True),
+    ]  # fmt: skip
+    heads = ["runs", "processes", "fedscape study", "its runs alone", "overhead", "to the best packing"]
+    return (
+        "8 arms of the default scenario, 10 seeds, from the command to its end. The runs alone are played by warm "
+        "processes with the engines that the study chose. The best packing is their seconds divided by the processes."
+        "\n\n"
+        f"{table(heads, [row])}"
+    )
+
+
 WRITERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "race": ("Race", _race),
     "ragged": ("Ragged clients", _ragged),
@@ -277,4 +294,5 @@ WRITERS: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "start-up": ("Start-up", _start_up),
     "city": ("City", _city),
     "federation": ("Federation", _federation),
+    "studies": ("Studies", _studies),
 }
