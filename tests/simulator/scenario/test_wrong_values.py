@@ -22,7 +22,7 @@ LIBRARY_WORDS = (
     "pydantic",
     "Input should",
     "valid ",
-    "type=",
+    ", type=",
     "union_tag",
     "dataclass",
     "NoneType",

@@ -55,7 +55,7 @@ def test_worker_of_a_card_answers_as_one_of_the_cpu(build, sums, population_of, 
     numbers = np.arange(4)
     head = {"job": "train", "round": 3, "numbers": [0], "blocks": [[2, 2]], "own": True, "sums": sums, "shared": [],
             "starts": [0], "shares": False}  # fmt: skip
-    head |= {"counted": 4} if sums else {}
+    head |= {"counted": 4, "hashed": False} if sums else {}
     shares = torch.full((4,), 0.25, dtype=torch.float64)
     tensors = {"clients": torch.from_numpy(numbers), "places": torch.from_numpy(numbers), **work_tensors(work),
                **named("held", own), **({"weights": shares, "shares": shares} if sums else {})}  # fmt: skip
