@@ -71,7 +71,7 @@ def duplicated(o: DuplicatedOptions, r: Readings) -> Changed:
     again = slot_hits(r, o.steps, o.severity * o.share, by_channel=False)
     again[..., : o.steps] = False  # the repeated packet lies before the span
     values = r.values.copy()
-    values[..., o.steps :] = r.values[..., : r.values.shape[2] - o.steps]
+    values[..., o.steps :] = r.values[..., : max(0, r.values.shape[2] - o.steps)]
     return Changed(values, again)
 
 

@@ -133,9 +133,8 @@ def score_problems(scores: Path, lines: Sequence[Line], reached: int) -> list[st
     if not scores.is_dir():
         return []
     evaluated = [line for line in lines if line.get("client_spread") and 0 < line["round"] <= reached]
-    return _row_problems(
-        "Scores", scores, {line["round"]: line["client_spread"]["clients"] for line in evaluated}, reached
-    )
+    wanted = {line["round"]: int(line["client_spread"].get("clients") or 0) for line in evaluated}
+    return _row_problems("Scores", scores, wanted, reached)
 
 
 def _row_problems(what: str, folder: Path, wanted: Mapping[int, int], reached: int) -> list[str]:

@@ -102,8 +102,8 @@ def test_killed_run_leaves_no_file_of_states_and_resumes_to_the_same_bits(
     cut = tmp_path / "cut"
     assert script("kill", str(cut), "5").returncode == -signal.SIGKILL
     assert {path.name.split("-")[0] for path in cut.rglob("*") if path.is_file()} == {
-        "scenario.toml", "partition.json", "environment.json", "rounds.jsonl", "events.jsonl", "part", "_parts.jsonl",
-        "manifest.json", "manifest.previous.json", "state", "clients",
+        "scenario.toml", "partition.json", "environment.json", "rounds.jsonl", "certificate.jsonl", "events.jsonl",
+        "part", "_parts.jsonl", "manifest.json", "manifest.previous.json", "state", "clients",
     }  # fmt: skip
     monkeypatch.setattr(client_states, "KEPT_IN_MEMORY", 0)
     resume(cut)

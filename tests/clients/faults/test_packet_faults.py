@@ -144,6 +144,16 @@ def test_duplicated_packet_equals_the_one_before() -> None:
     assert len(np.unique(np.nonzero(starts)[1] % 4)) == 4
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_packets_longer_than_the_block_leave_it_as_it_is(steps: int) -> None:
+    block = block_of(3, steps)
+    for options in (DuplicatedOptions(severity=1.0, share=1.0, steps=4), ReorderedOptions(severity=1.0, steps=4)):
+        values, mask, effect = one(options, block)
+        np.testing.assert_array_equal(values, block.values)
+        assert not mask.any()
+        assert not effect.any()
+
+
 def test_reordered_packets_are_all_present() -> None:
     block = block_of()
     values, mask, effect = one(ReorderedOptions(severity=1.0, share=0.4, steps=3), block)
