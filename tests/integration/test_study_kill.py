@@ -118,6 +118,7 @@ def test_two_shards_at_once_make_the_table_of_one(whole: tuple[Path, pd.DataFram
     assert_frame_equal(table(out), expected)
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_folder_share_the_runs(whole: tuple[Path, pd.DataFrame], tmp_path: Path) -> None:
     study, expected = whole
     out = tmp_path / "out"

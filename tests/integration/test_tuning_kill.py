@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from run_folders import DIGITS
 from waiting import eventually
 
@@ -49,6 +50,7 @@ def test_killed_tuning_ends_with_the_trials_of_an_uninterrupted_one(tmp_path: Pa
     assert len(trials(killed)) == 4
 
 
+@pytest.mark.slow
 def test_two_processes_play_the_trials_of_one(tmp_path: Path) -> None:
     grid = ("--sampler", "random")
     assert start(tmp_path / "one", *grid).wait(600) == 0

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import fedscape as fs
-from dashboards.report.compared_measures import MEASURES
+from dashboards.report.compared_measures import MEASURES, Measure
 from dashboards.statistics.comparing import Comparison, compare_arms, corrected
 from dashboards.statistics.paired import t_test
 from dashboards.statistics.planning import holm, pairs_for, seeds_needed
@@ -136,20 +136,32 @@ NOISY = (
 """Two quadratic clients whose gradients are noisy, so that seeds differ."""
 
 
+SHORT = (
+    "partition.clients=4", "algorithm.cohort=", "run.rounds=2", "local.local_epochs=1", "evaluation.baselines=false",
+    "evaluation.federated_every=0", "convergence.target=", "convergence.stop=never", "engine.kind=stacked",
+    "engine.workers=1", "engine.tile=4", "engine.threads=1",
+)  # fmt: skip
+
+
 @pytest.mark.slow
-def test_studies_of_real_runs_without_a_difference_reject_at_the_nominal_rate() -> None:
+@pytest.mark.parametrize(
+    ("scenario", "sets", "measure"), [("quadratic-two-clients", NOISY, GAP), ("digits-label-skew", SHORT, LOSS)]
+)
+def test_studies_of_real_runs_without_a_difference_reject_at_the_nominal_rate(
+    scenario: str, sets: tuple[str, ...], measure: Measure
+) -> None:
     """200 studies of three pairs: both arms are the same scenario, with seeds of their own."""
-    scenario = fs.load_scenario("quadratic-two-clients", sets=list(NOISY))
+    loaded = fs.load_scenario(scenario, sets=list(sets))
     studies, pairs = 200, 3
-    gaps = np.array(
+    values = np.array(
         [
-            fs.simulate(scenario, seed=seed, record=False).rounds.lines[-1]["optimality_gap"]
+            fs.simulate(loaded, seed=seed, record=False).rounds.lines[-1][measure.key]
             for seed in range(studies * 2 * pairs)
         ]
     ).reshape(studies, 2, pairs)
-    assert len(np.unique(gaps)) == gaps.size
-    assert (gaps > 0).all()
-    found = [compare_arms(arm("a", GAP.key, one), arm("b", GAP.key, two), GAP) for one, two in gaps]
+    assert len(np.unique(values)) == values.size
+    assert (values > 0).all()
+    found = [compare_arms(arm("a", measure.key, one), arm("b", measure.key, two), measure) for one, two in values]
     low, high = limits(0.05, studies)
     assert low <= np.mean([one.distinguishable for one in found]) <= high
     covers = np.mean([one.interval is not None and one.interval[0] <= 1 <= one.interval[1] for one in found])

@@ -15,15 +15,15 @@ import fedscape
 LIGHT = {"click", "numpy", "rich", "tomli_w", "typer"}
 """The dependencies that light commands may import."""
 HEAVY = (
-    "cramjam", "crc32c", "flwr", "google.protobuf", "grafana_api", "httpcore", "httpx", "matplotlib", "polars",
-    "prometheus_client", "pyarrow", "requests", "safetensors", "scipy", "sklearn", "starlette", "tensorboardX", "torch",
-    "urllib3", "uvicorn",
+    "cramjam", "crc32c", "flwr", "google.protobuf", "grafana_api", "httpcore", "httpx", "matplotlib", "optuna",
+    "polars", "prometheus_client", "pyarrow", "requests", "safetensors", "scipy", "sklearn", "starlette", "statsmodels",
+    "tensorboardX", "torch", "urllib3", "uvicorn", "xxhash",
     "cryptography", "grpc", "h5py", "multiprocessing.pool", "pandas", "ray", "sympy",
 )  # fmt: skip
 """The other dependencies, and what they or the extras would import."""
 NOT_BEFORE_A_ROUND = (
-    "httpcore", "matplotlib", "pandas", "polars", "prometheus_client", "scipy", "sklearn", "starlette", "sympy",
-    "tensorboardX", "torch._dynamo", "torch._inductor", "uvicorn",
+    "httpcore", "matplotlib", "optuna", "pandas", "polars", "prometheus_client", "scipy", "sklearn", "starlette",
+    "statsmodels", "sympy", "tensorboardX", "torch._dynamo", "torch._inductor", "uvicorn",
 )  # fmt: skip
 """What a run without tables and exporters does not need for its first rounds."""
 
