@@ -84,6 +84,7 @@ def played(mode: str, nodes: int, rounds: int, sets: Sequence[str]) -> dict[str,
         os.environ["FEDERATION_MARKS"] = str(marks)
         os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE / "federation_marks"), os.environ.get("PYTHONPATH", "")])
         from simulator.federate import federation
+        from simulator.federate import nodes as supernodes
         from simulator.federate.wanted import Wanted
         from simulator.scenario.sections import load_scenario
 
@@ -91,8 +92,8 @@ def played(mode: str, nodes: int, rounds: int, sets: Sequence[str]) -> dict[str,
             federation.write_programs = lambda folder: None  # type: ignore[assignment]
             federation.is_ready = lambda folder: True  # type: ignore[assignment]
         if mode == "flower":
-            config = federation.node_config
-            federation.node_config = lambda *of: config(*of) | {"service": "off"}  # type: ignore[assignment]
+            config = supernodes.node_config
+            supernodes.node_config = lambda *of: config(*of) | {"service": "off"}  # type: ignore[assignment]
         given = [f"run.rounds={rounds}", "convergence.stop=never", "algorithm.cohort=", *sets]
         wanted = Wanted(load_scenario(SCENARIO, sets=given), nodes, Path(folder, "run"))
         federation.federate(wanted)
