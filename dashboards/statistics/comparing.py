@@ -44,7 +44,7 @@ Rows = Table | Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Comparison(Findings):
-    """Findings that can be told in words."""
+    """Findings that have a sentence."""
 
     @property
     def sentence(self) -> str:
@@ -86,7 +86,7 @@ def compare_arms(
         second: rows of the arm that is compared with it.
         quantity: what is compared; a `Measure` is one.
         names: of the arms.
-        difference: the difference for which the needed seeds are told. A share of the first arm where ratios are
+        difference: the difference for which the needed seeds are computed. A share of the first arm where ratios are
             compared (0.1 is 10%), else in the quantity's unit. By default a tenth, and 0.01 of shares.
         confidence: of the interval.
         seed: of the bootstrap and the drawn changes of sign.

@@ -1,4 +1,4 @@
-"""Comparisons in words: what a second arm needs or has more or less of, with its interval, or why nothing is told."""
+"""Comparisons in words: what a second arm needs or has more or less of, with its interval, or why nothing follows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FEWEST_SIGNED = 6
 def verdict(found: Findings) -> str:
     """Return a comparison as a sentence without a full stop.
 
-    A difference that the corrected p does not tell from none is called indistinguishable, with the seeds that would be
-    needed for the stated one. One pair is told as it is, without an interval.
+    A difference whose corrected p is not small is called indistinguishable, with the seeds that would be needed for
+    the stated one. One pair is described without an interval.
     """
     name = found.quantity.spoken
     if not found.pairs:
@@ -62,7 +62,7 @@ def p_value(p: float) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in percent, with the digits that tell it from 0 and 100.
+    """Return a share in percent, with enough digits to differ from 0 and 100.
 
     Example:
         >>> percent(0.3142), percent(0.0271), percent(0.99964), percent(1.5), percent(0.0)
@@ -148,7 +148,7 @@ def _p(found: Findings) -> str:
 
 
 def _needed(found: Findings) -> str:
-    """Return what it would take to tell more."""
+    """Return how many seeds a clear answer needs."""
     words = ""
     if found.censored and found.pairs < FEWEST_SIGNED:
         words += f"; fewer than {FEWEST_SIGNED} pairs cannot show a difference where runs miss the target"

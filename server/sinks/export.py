@@ -20,7 +20,7 @@ from server.sinks.openmetrics import openmetrics
 
 if TYPE_CHECKING:
     from server.sinks.sender import Sent
-    from server.sinks.tracking import Tracker
+    from server.sinks.trackers.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def to_tensorboard(recorded: Recorded, folder: Path) -> None:
 
 
 def to_tracker(recorded: Recorded, tracker: Tracker, target: str) -> str:
-    """Send a run to Weights & Biases or MLflow; see `server.sinks.tracking`.
+    """Send a run to Weights & Biases or MLflow; see `server.sinks.trackers.tracking`.
 
     Returns:
         Where the run is.
@@ -128,6 +128,6 @@ def to_tracker(recorded: Recorded, tracker: Tracker, target: str) -> str:
     Raises:
         UserError: the tracker's package is not installed, or it did not take the run.
     """
-    from server.sinks.tracking import send_recorded
+    from server.sinks.trackers.tracking import send_recorded
 
     return send_recorded(tracker, target, recorded.facts, recorded.lines, recorded.outcome)

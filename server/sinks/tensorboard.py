@@ -11,10 +11,8 @@ import errno
 import itertools
 import os
 import sys
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,15 +25,14 @@ from tensorboardX.proto.tensor_pb2 import TensorProto
 from tensorboardX.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboardX.summary import histogram_raw
 
-from clients.core.user_code import described
 from server.dispersion.histograms import EDGES, INFINITE
 from server.metrics.samples import Labels, RunFold, counted_of, outcome_samples, samples
 from server.record.files import writing
+from server.sinks.background import BackgroundSink
 from server.sinks.curves import CURVES, curve_name, plain_facts
 
-MOST_WAITING = 10_000
-"""Rounds that may wait to be written; one more, and the oldest is dropped."""
-GATHER_SECONDS, PATIENCE = 1.0, 10.0
+PATIENCE = 10.0
+"""Seconds that the end of a run waits for the disk."""
 
 _serial = itertools.count()
 _TEXT = SummaryMetadata(
@@ -112,7 +109,7 @@ class RunEvents:
         self._file.write(event.SerializeToString())
 
 
-class TensorBoardWriter:
+class TensorBoardWriter(BackgroundSink):
     """The observer.
 
     Args:
@@ -120,81 +117,28 @@ class TensorBoardWriter:
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("tensorboard", PATIENCE)
         self._folder = folder
-        self._queue: deque[Mapping[str, Any]] = deque(maxlen=MOST_WAITING)
-        self._before: Sequence[Mapping[str, Any]] = ()
-        self._facts: Mapping[str, Any] = {}
-        self._outcome: Mapping[str, Any] | None = None
-        self._closing = threading.Event()
-        self._failure, self._failed = "", False
-        self._round = 0
-        self._tell: Callable[[dict[str, Any]], object] = lambda event: None
-        self._thread: threading.Thread | None = None
 
-    def attached(self, tell: Callable[[dict[str, Any]], object]) -> None:
-        """Take the function that announces events of the run."""
-        self._tell = tell
+    def deliver(self) -> None:
+        """Write the event file."""
+        with closing(RunEvents(self._folder / str(self.facts.get("run_id", "run")), self.facts)) as events:
+            events.resume(self.before)
+            for batch in self.batches():
+                for line in batch:
+                    events.round(line)
+                events.flush()
+            if self.outcome is not None:
+                events.outcome(self.outcome)
 
-    def run_started(self, facts: Mapping[str, Any]) -> None:
-        """Take the facts, which name the folder."""
-        self._facts = facts
+    def late(self) -> str:
+        """Return why the rest is not written."""
+        return f"the disk did not take it within {PATIENCE:g} seconds"
 
-    def recorded_before(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Continue after the rounds that a resumed run has recorded."""
-        self._before = lines
-
-    def round_finished(self, line: Mapping[str, Any]) -> None:
-        """Queue a round (about 1 us); announce a failure once."""
-        self._round = int(line["round"])
-        self._announce()
-        self._queue.append(line)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="tensorboard", daemon=True)
-            self._thread.start()
-
-    def run_finished(self, outcome: Mapping[str, Any]) -> None:
-        """Write the rest and the outcome."""
-        self._outcome = outcome
-        self.close()
-        self._announce()
-
-    def close(self) -> None:
-        """Write the rest and close the file; a second call does nothing."""
-        if self._thread is not None and not self._closing.is_set():
-            self._closing.set()
-            self._thread.join(PATIENCE)
-            if self._thread.is_alive():
-                self._failure = f"the disk did not take it within {PATIENCE:g} seconds"
-
-    def _work(self) -> None:
-        """Write until the end: the thread's whole life."""
-        try:
-            with closing(RunEvents(self._folder / str(self._facts.get("run_id", "run")), self._facts)) as events:
-                self._write(events)
-        except Exception as error:  # the run goes on, whatever fails
-            self._failure = described(error)
-
-    def _announce(self) -> None:
-        """Announce the failure of the thread; only the thread of the run may announce."""
-        if self._failure and not self._failed:
-            self._failed = True
-            why = self._failure.rstrip(".")
-            message = f"TensorBoard's event file could not be written; the record has all of it: {why}"
-            again = "To write it from there: fedscape export RUN --to tensorboard"
-            self._tell({"round": self._round, "kind": "tensorboard_failed", "message": f"{message}. {again}"})
-
-    def _write(self, events: RunEvents) -> None:
-        events.resume(self._before)
-        while True:
-            is_last = self._closing.is_set()  # read before the queue is emptied: no round comes after it
-            while self._queue:
-                events.round(self._queue.popleft())
-            events.flush()
-            if is_last:
-                break
-            self._closing.wait(GATHER_SECONDS)
-        if self._outcome is not None:
-            events.outcome(self._outcome)
+    def failed(self, why: str) -> str:
+        """Return what was not written."""
+        message = f"TensorBoard's event file could not be written; the record has all of it: {why}"
+        return f"{message}. To write it from there:"
 
 
 def write_recorded(

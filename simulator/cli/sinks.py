@@ -163,7 +163,7 @@ def _trackers(options: SinkOptions) -> list[object]:
     """
     if options.wandb is None and options.mlflow is None:
         return []
-    from server.sinks.tracking import MLFLOW, WANDB, TrackerSink
+    from server.sinks.trackers.tracking import MLFLOW, WANDB, TrackerSink
 
     made: list[object] = []
     for tracker, target in ((WANDB, options.wandb), (MLFLOW, options.mlflow)):
@@ -253,7 +253,7 @@ def export(
         to_tensorboard(recorded, folder)
         print(folder)
     elif to in ("wandb", "mlflow"):
-        from server.sinks.tracking import MLFLOW, WANDB
+        from server.sinks.trackers.tracking import MLFLOW, WANDB
 
         tracker, field, place = (WANDB, "project", project) if to == "wandb" else (MLFLOW, "url", url)
         example = "--project my-project" if to == "wandb" else "--url sqlite:///mlflow.db"

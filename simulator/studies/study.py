@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +17,7 @@ from dashboards.study.latex import latex
 from server.record.files import place_for, whole_file
 from simulator.studies.conducting import Conductor, Quiet, StudyObserver, checked_shard
 from simulator.studies.early import standing
-from simulator.studies.folder import StudyFolder
+from simulator.studies.folder import STUDY_FILE, StudyFolder
 from simulator.studies.plan import StudyPlan
 from simulator.studies.reading import Changes, StudySource, read_study
 from simulator.studies.rows import FAILED, FINISHED, frame, read_rows
@@ -133,8 +133,8 @@ class Study:
             first: an arm's name.
             second: the arm that is compared with it.
             measure: a measure's key; by default what the study compares.
-            difference: the difference for which the needed seeds are told: a share of the first arm where ratios are
-                compared (0.1 is 10%), else in the measure's unit.
+            difference: the difference for which the needed seeds are computed: a share of the first arm where ratios
+                are compared (0.1 is 10%), else in the measure's unit.
             confidence: of the interval.
 
         Raises:
@@ -219,70 +219,59 @@ class Study:
         return known[key]
 
 
-def study(
-    source: StudySource = None,
-    *,
-    seeds: int | Sequence[int] | None = None,
-    factors: Mapping[str, Any] | Sequence[str] | None = None,
-    arms: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    set: Mapping[str, Any] | Sequence[str] = (),  # the key of a study file
-    answer: Mapping[str, Any] | None = None,
-    budget: Mapping[str, Any] | None = None,
-    early: Mapping[str, Any] | None = None,
-    out: Path | str | None = None,
-    processes: int | None = None,
-    shard: str | None = None,
-    observer: StudyObserver | None = None,
-    stop_asked: Callable[[], bool] = lambda: False,
-) -> Study:
-    """Play a study: arms of a scenario over seeds, in processes of their own, and return its results.
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A study that was read and checked, and has its folder.
 
-    A run that is finished in the study's folder is not played again, so a study that was stopped or killed goes on
-    where it was.
+    Attributes:
+        plan: the study.
+        folder: its folder.
+        processes: how many runs are played at once; None for one a processor.
+        part: (k, n): the k-th of n parts of the runs is played.
+    """
 
-    Args:
-        source: a study file, a study's folder, a built-in study's name, a table as in a study file; or a scenario in
-            any of its forms, which needs `factors` or `arms` for more than one arm.
-        seeds: instead of the study's: how many, or which.
-        factors: instead of the study's factors or arms: values by key, which are crossed.
-        arms: likewise: keys and values by the arm's name.
-        set: changes of every arm: a table, or texts as after `--set`.
-        answer: keys of [answer].
-        budget: keys of [budget].
-        early: keys of [early].
-        out: the study's folder: new, empty, or a study's. By default a new one in `studies/`; for a study's folder as
-            source, that folder.
-        processes: how many runs are played at once; one a processor by default.
-        shard: "2/4" plays the second of four parts of the runs. Other processes play the others, with the same `out`.
-        observer: sees the progress.
-        stop_asked: called about once a second; if it returns True, the study stops and keeps all checkpoints.
+    plan: StudyPlan
+    folder: StudyFolder
+    processes: int | None
+    part: tuple[int, int]
+
+
+def prepare(
+    source: StudySource, changes: Changes, *, out: Path | str | None, processes: int | None, shard: str | None
+) -> PreparedStudy:
+    """Read and check a study, and make its folder. The arguments are those of `fedscape.study`.
 
     Raises:
-        UserError: the study has a mistake, found before the first run; the message names the field and the fix.
-
-    Example:
-        >>> from tempfile import mkdtemp
-        >>> found = study("quadratic-two-clients", factors={"algorithm.kind": ["fedavg", "scaffold"]}, seeds=2,
-        ...               out=mkdtemp(), processes=1)
-        >>> found.arms, len(found.table())
-        (['fedavg', 'scaffold'], 4)
+        UserError: the study or an argument has a mistake.
     """
     part = checked_shard(shard)
     if processes is not None and (isinstance(processes, bool) or not isinstance(processes, int) or processes < 1):
         raise UserError("processes", f"must be a whole number of at least 1, got {processes!r}")
-    changes = Changes(seeds, set, factors, arms, answer, budget, early)
     options = read_study(source, changes)
     plan = StudyPlan.of(options)
-    if out is None and isinstance(source, str | Path) and (Path(source) / "study.toml").is_file():
+    if out is None and isinstance(source, str | Path) and (Path(source) / STUDY_FILE).is_file():
         out = source
     folder = StudyFolder.make(None if out is None else Path(out), options, now=datetime.now())
-    conductor = Conductor(plan, folder, observer or Quiet(), stop_asked)
-    complete = conductor.conduct(processes, part)
+    return PreparedStudy(plan, folder, processes, part)
+
+
+def play_study(
+    prepared: PreparedStudy, *, observer: StudyObserver | None = None, stop_asked: Callable[[], bool] = lambda: False
+) -> Study:
+    """Play the runs of a study that are not finished, write its page, and return its results.
+
+    Args:
+        prepared: the study.
+        observer: sees the progress.
+        stop_asked: called about once a second; if it returns True, the study stops and keeps all checkpoints.
+    """
+    conductor = Conductor(prepared.plan, prepared.folder, observer or Quiet(), stop_asked)
+    complete = conductor.conduct(prepared.processes, prepared.part)
     from dashboards.study.page import write_study_page  # it imports torch, for which no run waits
 
-    with folder.locked("page"):
-        write_study_page(folder.path)
-    return Study(folder.path, plan, complete)
+    with prepared.folder.locked("page"):
+        write_study_page(prepared.folder.path)
+    return Study(prepared.folder.path, prepared.plan, complete)
 
 
 def open_study(path: Path | str) -> Study:

@@ -147,7 +147,7 @@ def tune_arms(
     table: TuningTable,
     *,
     compared: Sequence[int],
-    told: Callable[[str, TrialRow, Tuned], object] = lambda arm, row, tuned: None,
+    trial_ended: Callable[[str, TrialRow, Tuned], object] = lambda arm, row, tuned: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> TunedArms:
     """Tune every arm of a study with the same number of trials, on seeds that the comparison does not have.
@@ -157,7 +157,7 @@ def tune_arms(
         arms: the scenario of each arm, by its name.
         table: what is tuned, and how.
         compared: the seeds of the comparison. A mere number of seeds for tuning counts up from the one after the last.
-        told: called with the arm, each of its trials that ended, and what was found so far.
+        trial_ended: called with the arm, each of its trials that ended, and what was found so far.
         stop_asked: as in `tune`.
 
     Returns:
@@ -183,7 +183,7 @@ def tune_arms(
             place.mkdir(parents=True, exist_ok=True)
         named = replace(options, study_name=f"{options.study_name or folder.resolve().name}: {name}")
         done = tune_in(place, arms[name], parameters[name], named, study=folder,
-                       told=partial(told, name), stop_asked=stop_asked)  # fmt: skip
+                       trial_ended=partial(trial_ended, name), stop_asked=stop_asked)  # fmt: skip
         found[name] = replace(done.found, name=name)
         scenarios[name] = done.scenario
         interrupted = done.interrupted

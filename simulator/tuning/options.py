@@ -1,4 +1,4 @@
-"""What a tuning is told: how many trials, on which seeds, by which measure, and with which of Optuna's samplers."""
+"""The options of a tuning: how many trials, on which seeds, by which measure, and with which of Optuna's samplers."""
 
 from __future__ import annotations
 

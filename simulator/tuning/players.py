@@ -40,7 +40,7 @@ class Players:
         folder: the folder of the study in whose `runs/` their runs are.
         measure: the key of the measure.
         every: rounds between reports.
-        told: called with the number of each trial that ended.
+        trial_ended: called with the number of each trial that ended.
         stop_asked: called after each round; if it returns True, trials stop and are queued again.
     """
 
@@ -49,7 +49,7 @@ class Players:
     folder: Path
     measure: str
     every: int
-    told: Callable[[int], object]
+    trial_ended: Callable[[int], object]
     stop_asked: Callable[[], bool]
 
     def play_here(self) -> None:
@@ -66,7 +66,7 @@ class Players:
                 raise
             else:
                 self._end(proposal, played)
-            self.told(trial.number)
+            self.trial_ended(trial.number)
 
     def play_in(self, processes: int) -> None:
         """Play several trials at once.
@@ -120,7 +120,7 @@ class Players:
             child.proposal = None
             results = tuple(SeedResult(**result) for result in message["results"])
             self._end(proposal, Played(results, message["is_whole"]))
-        self.told(proposal.trial.number)
+        self.trial_ended(proposal.trial.number)
         if message is None or self.stop_asked() or (following := self.search.next()) is None:
             return False
         child.begin(following, self._task(following, processes))

@@ -61,7 +61,7 @@ class Tuning:
         return self.found.table()
 
 
-Told = Callable[[TrialRow, Tuned], object]
+TrialObserver = Callable[[TrialRow, Tuned], object]
 
 
 def tune(
@@ -80,7 +80,7 @@ def tune(
     within: float = 0.05,
     sets: Sequence[str] | Mapping[str, Any] = (),
     out: Path | str | None = None,
-    told: Told = lambda row, tuned: None,
+    trial_ended: TrialObserver = lambda row, tuned: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Tuning:
     """Tune keys of a scenario with Optuna. A trial is one run for each seed; its score is their median.
@@ -103,7 +103,7 @@ def tune(
         within: the share of the best value that counts as flat.
         sets: changes of the scenario, as for `load_scenario`.
         out: the folder, new or of this tuning; by default a new one in `studies/`.
-        told: called with each trial that ended and what was found so far.
+        trial_ended: called with each trial that ended and what was found so far.
         stop_asked: called after each round; if it returns True, the tuning stops.
 
     Returns:
@@ -136,7 +136,7 @@ def tune(
     )
     parameters = parameters_of(params, base)
     folder = _folder(Path(out) if out is not None else None, base)
-    return tune_in(folder, base, parameters, options, told=told, stop_asked=stop_asked)
+    return tune_in(folder, base, parameters, options, trial_ended=trial_ended, stop_asked=stop_asked)
 
 
 def tune_in(
@@ -146,7 +146,7 @@ def tune_in(
     options: TuningOptions,
     *,
     study: Path | None = None,
-    told: Told = lambda row, tuned: None,
+    trial_ended: TrialObserver = lambda row, tuned: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Tuning:
     """Tune a scenario in a folder, which exists; see `tune`.
@@ -157,7 +157,7 @@ def tune_in(
         parameters: of `parameters_of`.
         options: how.
         study: the folder of the study in whose `runs/` the runs are; by default the same folder.
-        told: called with each trial that ended.
+        trial_ended: called with each trial that ended.
         stop_asked: as in `tune`.
     """
     seeds = options.seeds_from(scenario.run.seed)
@@ -191,7 +191,7 @@ def tune_in(
             tuned = findings()
             for row in tuned.trials:
                 if row.number == place:
-                    told(row, tuned)
+                    trial_ended(row, tuned)
 
         search = Search(optuna_study, scenario, parameters, trials, options.sampler, options.sampler_seed, owner, queue)
         search.recover()

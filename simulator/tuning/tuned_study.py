@@ -13,19 +13,18 @@ from simulator.scenario.plain import plain
 from simulator.scenario.sections import Scenario
 from simulator.scenario.shell import interpret
 from simulator.studies.conducting import StudyObserver
-from simulator.studies.folder import STUDY_FILE, StudyFolder
+from simulator.studies.folder import StudyFolder
 from simulator.studies.options import AnswerOptions, ArmOptions, StudyOptions
 from simulator.studies.plan import StudyPlan
-from simulator.studies.reading import Changes, StudySource, read_study
-from simulator.studies.study import Study
-from simulator.studies.study import study as play_study
+from simulator.studies.reading import Changes, StudySource
+from simulator.studies.study import Study, play_study, prepare
 from simulator.tuning.parameters import Value, table_of
 
 if TYPE_CHECKING:
     from simulator.tuning.arms import TunedArms
     from simulator.tuning.findings import TrialRow, Tuned
 
-Told = Callable[[str, "TrialRow", "Tuned"], object]
+TrialObserver = Callable[[str, "TrialRow", "Tuned"], object]
 
 
 def study(
@@ -42,7 +41,7 @@ def study(
     processes: int | None = None,
     shard: str | None = None,
     observer: StudyObserver | None = None,
-    told: Told = lambda arm, row, tuned: None,
+    trial_ended: TrialObserver = lambda arm, row, tuned: None,
     stop_asked: Callable[[], bool] = lambda: False,
 ) -> Study:
     """Play a study, in processes of their own, and return its results.
@@ -66,7 +65,7 @@ def study(
         processes: how many runs are played at once; one a processor by default.
         shard: "2/4" plays the second of four parts of the runs. Other processes play the others, with the same `out`.
         observer: sees the progress of the study's runs.
-        told: called with the arm, a trial of its tuning that ended, and what was found so far.
+        trial_ended: called with the arm, a trial of its tuning that ended, and what was found so far.
         stop_asked: called about once a second; if it returns True, the study stops and keeps all checkpoints.
 
     Raises:
@@ -79,24 +78,21 @@ def study(
         >>> found.arms, len(found.table())
         (['fedavg', 'scaffold'], 4)
     """
-    options = read_study(source, Changes(seeds, set, factors, arms, answer, budget, early))
-    if not options.tuning:
-        return play_study(
-            source, seeds=seeds, factors=factors, arms=arms, set=set, answer=answer, budget=budget, early=early,
-            out=out, processes=processes, shard=shard, observer=observer, stop_asked=stop_asked,
-        )  # fmt: skip
-    from simulator.tuning.arms import tune_arms, tuning_table  # it imports Optuna and torch, seconds that tuning needs
+    changes = Changes(seeds, set, factors, arms, answer, budget, early)
+    prepared = prepare(source, changes, out=out, processes=processes, shard=shard)
+    plan, folder = prepared.plan, prepared.folder
+    if plan.options.tuning:
+        from simulator.tuning.arms import tune_arms, tuning_table  # imports Optuna and torch: seconds, for tuning alone
 
-    plan, table = StudyPlan.of(options), tuning_table(options.tuning)
-    if out is None and isinstance(source, str | Path) and (Path(source) / STUDY_FILE).is_file():
-        out = source
-    folder = StudyFolder.make(None if out is None else Path(out), options, now=datetime.now())
-    by_name = {arm.name: arm.scenario for arm in plan.arms}
-    tuned = tune_arms(folder.path, by_name, table, compared=plan.seeds, told=told, stop_asked=stop_asked)
-    if tuned.interrupted:
-        return Study(folder.path, plan, complete=False)
-    StudyFolder.make(folder.path, with_tuned(options, plan, tuned), now=datetime.now())
-    return play_study(folder.path, processes=processes, shard=shard, observer=observer, stop_asked=stop_asked)
+        table, by_name = tuning_table(plan.options.tuning), {arm.name: arm.scenario for arm in plan.arms}
+        tuned = tune_arms(
+            folder.path, by_name, table, compared=plan.seeds, trial_ended=trial_ended, stop_asked=stop_asked
+        )
+        if tuned.interrupted:
+            return Study(folder.path, plan, complete=False)
+        StudyFolder.make(folder.path, with_tuned(plan.options, plan, tuned), now=datetime.now())
+        prepared = prepare(folder.path, Changes(), out=None, processes=processes, shard=shard)
+    return play_study(prepared, observer=observer, stop_asked=stop_asked)
 
 
 def with_tuned(options: StudyOptions, plan: StudyPlan, tuned: TunedArms) -> StudyOptions:

@@ -1,4 +1,4 @@
-"""A dozen SuperNodes on this machine: all register, start, are asked and answer, and none is left."""
+"""A dozen SuperNodes on this machine: all register, start and answer messages, and no process is left."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _play(source: str | None, seeds: int | Sequence[int] | None, *, out: Path | 
     console = StudyConsole(sys.stdout)
     try:
         with two_step_interrupt() as stop_asked:
-            watching = {"observer": console, "told": console.trial_ended, "stop_asked": stop_asked}
+            watching = {"observer": console, "trial_ended": console.trial_ended, "stop_asked": stop_asked}
             done = play(source, seeds=seeds, out=out, **watching, **more)  # type: ignore[arg-type]
             interrupted = stop_asked() and not done.complete
     finally:

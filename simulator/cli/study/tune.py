@@ -94,7 +94,7 @@ def tune(
 
     _warn_of_login(storage)
 
-    def told(row: TrialRow, so_far: Tuned) -> None:
+    def trial_ended(row: TrialRow, so_far: Tuned) -> None:
         best = "" if so_far.value is None else f"   (best {value_text(so_far, so_far.value, so_far.at_least)})"
         print(trial_line(row, so_far) + best, flush=True)
 
@@ -113,7 +113,7 @@ def tune(
             study_name=study_name,
             within=search.within,
             out=out,
-            told=told,
+            trial_ended=trial_ended,
             stop_asked=stop_asked,
         )
     print("\n".join(summary(done.found)))

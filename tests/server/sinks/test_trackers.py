@@ -18,8 +18,9 @@ from run_folders import digits
 
 import fedscape as fs
 from clients.core.errors import UserError
-from server.sinks import tracking
-from server.sinks.tracking import MLFLOW, WANDB, Tracker, TrackerSink, send_recorded
+from server.sinks import background
+from server.sinks.trackers import tracking
+from server.sinks.trackers.tracking import MLFLOW, WANDB, Tracker, TrackerSink, send_recorded
 from simulator.cli.main import main
 
 
@@ -236,7 +237,7 @@ FAKES = {
     "prints": 'print("a banner")\n    return Run()',
 }
 FAKE = """
-from server.sinks.tracker_child import serve
+from server.sinks.trackers.child import serve
 class Run:
     def round(self, number, at, values): pass
     def end(self, outcome, values): return str(outcome and outcome["outcome"])
@@ -280,7 +281,7 @@ def test_rounds_that_do_not_fit_into_the_queue_are_counted(monkeypatch: pytest.M
         "values): pass", "values):\n        import time; time.sleep(0.01)"
     )
     monkeypatch.setattr(tracking, "PROGRAM", ["-c", slow])
-    monkeypatch.setattr(tracking, "MOST_WAITING", 5)
+    monkeypatch.setattr(background, "MOST_WAITING", 5)
     told: list[dict[str, Any]] = []
     sink = TrackerSink(Tracker("Fake", "fake", "json", ()), "here", patience=60)
     sink.attached(told.append)

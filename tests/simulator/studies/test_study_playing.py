@@ -16,7 +16,8 @@ from clients.core.errors import RunFolderError, UserError
 from dashboards.report.compared_measures import MEASURES
 from simulator.runs.run import simulate
 from simulator.studies.plan import PARTS
-from simulator.studies.study import Study, open_study, study
+from simulator.studies.study import Study, open_study
+from simulator.tuning.tuned_study import study
 
 SMALL: dict[str, Any] = {
     "partition.clients": 8, "model.hidden": [8], "local.local_epochs": 1, "algorithm.cohort": 4, "run.rounds": 4,

@@ -107,9 +107,14 @@ sampler = "grid"
 measure = "optimality_gap"
 seeds = 1
 """)
-    told: list[tuple[str, int]] = []
-    done = study(file, out=tmp_path / "out", processes=1, told=lambda arm, row, tuned: told.append((arm, row.number)))
-    assert told == [(arm, number) for arm in ("fedavg", "scaffold") for number in range(3)]
+    with pytest.raises(UserError, match="shard: must be K/N"):  # before the first trial
+        study(file, out=tmp_path / "none", shard="3/2")
+    assert not (tmp_path / "none").exists()
+    ended: list[tuple[str, int]] = []
+    done = study(
+        file, out=tmp_path / "out", processes=1, trial_ended=lambda arm, row, tuned: ended.append((arm, row.number))
+    )
+    assert ended == [(arm, number) for arm in ("fedavg", "scaffold") for number in range(3)]
     assert done.failures == {}
     assert done.complete
     facts = json.loads((tmp_path / "out" / "study.json").read_text())
@@ -121,8 +126,8 @@ seeds = 1
     assert facts["pairs"] == [["fedavg", "scaffold"]]
     assert "The comparison has other seeds." in facts["notes"][0]
     assert read_study(tmp_path / "out").tuning == {}
-    again = study(file, out=tmp_path / "out", processes=1, told=lambda arm, row, tuned: told.append((arm, -1)))
-    assert len(told) == 6
+    again = study(file, out=tmp_path / "out", processes=1, trial_ended=lambda arm, row, tuned: ended.append((arm, -1)))
+    assert len(ended) == 6
     assert again.table()["key"].tolist() == frame["key"].tolist()
     assert open_study(tmp_path / "out").complete
 

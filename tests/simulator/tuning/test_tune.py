@@ -80,10 +80,10 @@ def test_trials_are_in_all_and_finished_ones_are_not_played_again(tmp_path: Path
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/rounds.jsonl")}
     played: list[int] = []
 
-    def told(row: TrialRow, so_far: Tuned) -> None:
+    def trial_ended(row: TrialRow, so_far: Tuned) -> None:
         played.append(row.number)
 
-    again = tuned(tmp_path, "local_lr=log:0.001:0.4", trials=3, told=told)
+    again = tuned(tmp_path, "local_lr=log:0.001:0.4", trials=3, trial_ended=trial_ended)
     assert played == [2]
     assert len(again.found.trials) == 3
     assert before.items() <= {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/rounds.jsonl")}.items()

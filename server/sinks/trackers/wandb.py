@@ -11,7 +11,7 @@ from typing import Any
 import wandb
 
 from server.sinks.curves import plain_facts
-from server.sinks.tracker_child import serve
+from server.sinks.trackers.child import serve
 
 INIT_SECONDS = 20.0
 """Seconds in which the server must answer first."""

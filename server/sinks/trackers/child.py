@@ -56,7 +56,7 @@ def serve(opening: Opening) -> None:
             else:
                 outcome = message["outcome"]
         answer = {"done": run.end(outcome, outcome_numbers(outcome) if outcome is not None else {})}
-    except Exception as error:  # whatever the library raises is told, and the run goes on
+    except Exception as error:  # whatever the library raises is the answer, and the run goes on
         answer = {"failed": described(error)}
     out.write(json.dumps(answer) + "\n")
     out.flush()

@@ -13,9 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +23,9 @@ from clients.core.errors import UserError
 from clients.core.shown.secrets import Secrets, child_environment, secrets_of
 from clients.core.shown.text import presentable
 from clients.core.shown.urls import bare_urls
+from server.sinks.background import BackgroundSink
 
-MOST_WAITING = 10_000
-"""Rounds that may wait for the process; one more, and the oldest is dropped."""
-GATHER_SECONDS, PATIENCE = 1.0, 30.0
+PATIENCE = 30.0
 """Seconds that the end of a run waits for the tracker."""
 PROGRAM: Sequence[str] = ()
 """What Python runs in the process, instead of the tracker's module: tests have a library of their own."""
@@ -92,11 +89,11 @@ class TrackerProcess:
     def __init__(self, tracker: Tracker, target: str) -> None:
         hidden = [os.environ.get(name) for name in tracker.secrets]
         self._secrets = secrets_of(target, *hidden) if "://" in target else Secrets(hidden)
-        root = str(Path(__file__).parents[2])
+        root = str(Path(__file__).parents[3])
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
         own = {name: value for name, value in os.environ.items() if name.startswith(tracker.own)}
         self._process = subprocess.Popen(
-            [sys.executable, "-P", *(PROGRAM or ("-m", f"server.sinks.{tracker.word}"))],
+            [sys.executable, "-P", *(PROGRAM or ("-m", f"server.sinks.trackers.{tracker.word}"))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -158,7 +155,7 @@ class TrackerProcess:
         return presentable(bare_urls(self._secrets.hidden(words)))[:500]
 
 
-class TrackerSink:
+class TrackerSink(BackgroundSink):
     """The observer.
 
     Args:
@@ -172,85 +169,30 @@ class TrackerSink:
 
     def __init__(self, tracker: Tracker, target: str, *, patience: float = PATIENCE) -> None:
         tracker.require()
-        self._tracker, self._target, self._patience = tracker, target, patience
-        self._queue: deque[Mapping[str, Any]] = deque(maxlen=MOST_WAITING)
-        self._before: Sequence[Mapping[str, Any]] = ()
-        self._facts: Mapping[str, Any] = {}
-        self._outcome: Mapping[str, Any] | None = None
-        self._closing = threading.Event()
-        self._failure, self._failed = "", False
-        self._round = self._dropped = 0
+        super().__init__(tracker.word, patience)
+        self._tracker, self._target = tracker, target
         self._process: TrackerProcess | None = None
-        self._tell: Callable[[dict[str, Any]], object] = lambda event: None
-        self._thread: threading.Thread | None = None
 
-    def attached(self, tell: Callable[[dict[str, Any]], object]) -> None:
-        """Take the function that announces events of the run."""
-        self._tell = tell
+    def deliver(self) -> None:
+        """Send the run to the process."""
+        self._process = TrackerProcess(self._tracker, self._target)
+        self._process.send({"facts": dict(self.facts), "before": list(self.before)})
+        for batch in self.batches():
+            for line in batch:
+                self._process.send({"line": line})
+        if self.outcome is not None:
+            self._process.send({"outcome": dict(self.outcome)})
+        self._process.end()
 
-    def run_started(self, facts: Mapping[str, Any]) -> None:
-        """Take the facts, which name the run."""
-        self._facts = facts
+    def late(self) -> str:
+        """End the process, and return why the run is not in the tracker."""
+        if self._process is not None:
+            self._process.kill()
+        return super().late()
 
-    def recorded_before(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Continue after the rounds that a resumed run has recorded."""
-        self._before = lines
-
-    def round_finished(self, line: Mapping[str, Any]) -> None:
-        """Queue a round (about 1 us); announce a failure once."""
-        self._round = int(line["round"])
-        self._announce()
-        self._dropped += len(self._queue) == MOST_WAITING
-        self._queue.append(line)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name=self._tracker.word, daemon=True)
-            self._thread.start()
-
-    def run_finished(self, outcome: Mapping[str, Any]) -> None:
-        """Send the rest and the outcome."""
-        self._outcome = outcome
-        self.close()
-        self._announce()
-
-    def close(self) -> None:
-        """Send the rest and end the process; a second call does nothing."""
-        if self._thread is None or self._closing.is_set():
-            return
-        self._closing.set()
-        self._thread.join(self._patience)
-        if self._thread.is_alive():
-            self._failure = f"it did not take the run within {self._patience:g} seconds"
-            if self._process is not None:
-                self._process.kill()
-
-    def _work(self) -> None:
-        """Send until the end: the thread's whole life."""
-        try:
-            self._process = TrackerProcess(self._tracker, self._target)
-            self._process.send({"facts": dict(self._facts), "before": list(self._before)})
-            while True:
-                is_last = self._closing.is_set()  # read before the queue is emptied: no round comes after it
-                while self._queue:
-                    self._process.send({"line": self._queue.popleft()})
-                if is_last:
-                    break
-                self._closing.wait(GATHER_SECONDS)
-            if self._outcome is not None:
-                self._process.send({"outcome": dict(self._outcome)})
-            self._process.end()
-        except Exception as error:  # the run goes on, whatever fails
-            self._failure = self._failure or str(error) or type(error).__name__
-        if self._dropped and not self._failure:
-            self._failure = f"it was too slow: {self._dropped:,} rounds were left out"
-
-    def _announce(self) -> None:
-        """Announce the failure of the thread; only the thread of the run may announce."""
-        if self._failure and not self._failed:
-            self._failed = True
-            name, word = self._tracker.name, self._tracker.word
-            message = f"{name} did not get the run; the record has all of it: {self._failure.rstrip('.')}"
-            again = f"To send it from there: fedscape export RUN --to {word}"
-            self._tell({"round": self._round, "kind": f"{word}_failed", "message": f"{message}. {again}"})
+    def failed(self, why: str) -> str:
+        """Return what the tracker did not get."""
+        return f"{self._tracker.name} did not get the run; the record has all of it: {why}. To send it from there:"
 
 
 def send_recorded(

@@ -16,7 +16,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from server.sinks.curves import plain_facts
-from server.sinks.tracker_child import serve
+from server.sinks.trackers.child import serve
 
 MOST_AT_ONCE, GATHER_SECONDS = 900, 2.0
 """Metrics in one request, of which MLflow takes 1,000; and seconds between requests where there are fewer."""
