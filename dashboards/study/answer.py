@@ -47,12 +47,12 @@ def answer_of(data: StudyData, rankings: Sequence[dict[str, Any]]) -> Answer:
     if measure is None:
         return Answer(["No run has ended yet."], [], [], [])
     main = corrected(_compared(data, measure, pair) for pair in data.pairs)
-    told = [one for one in main if one.pairs]
-    words = [f"{one.sentence}." for one in told[:MOST_SENTENCES]]
+    compared = [one for one in main if one.pairs]
+    words = [f"{one.sentence}." for one in compared[:MOST_SENTENCES]]
     notes = []
-    if len(told) > MOST_SENTENCES:
-        notes.append(f"{len(told) - MOST_SENTENCES} more comparisons are in the table of differences.")
-    if len(told) != 1:
+    if len(compared) > MOST_SENTENCES:
+        notes.append(f"{len(compared) - MOST_SENTENCES} more comparisons are in the table of differences.")
+    if len(compared) != 1:
         words.insert(0, _first(data, measure, rankings[0]))
     kept = data.pairs[:MOST_OTHER_PAIRS]
     rest = [other for other in data.measures if other is not measure]
@@ -80,10 +80,10 @@ def _first(data: StudyData, measure: Measure, ranking: dict[str, Any]) -> str:
         none = "" if len(data.arms) == 1 else "No arm reached the target in most of its runs; "
         return f"{none}{arm}: {missed}."
     shown = f"{'median' if ranking['kind'] == 'median' else 'mean'} {estimate}"
-    told = f"{shown}{f' ({interval_words})' if interval_words else ''} over {seeds}"
+    words = f"{shown}{f' ({interval_words})' if interval_words else ''} over {seeds}"
     if len(data.arms) == 1 or measure.better is None:
-        return f"{arm}: {measure.name}, {told}."
-    return f"{arm} is first of {len(data.arms)} arms in {measure.spoken}: {told}."
+        return f"{arm}: {measure.name}, {words}."
+    return f"{arm} is first of {len(data.arms)} arms in {measure.spoken}: {words}."
 
 
 def comparison_row(found: Comparison, arms: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TextIO
@@ -43,7 +44,7 @@ def main(file: str) -> int:
         for arguments in orders["commands"]:
             printed = _Both(sys.stdout)
             with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-                code = _run(run, arguments)
+                code = exit_code_of(partial(run, arguments))
             results.write(json.dumps({"code": code, "output": printed.getvalue()[-4_000:]}) + "\n")
             results.flush()
             if code:
@@ -57,9 +58,10 @@ def _flwr() -> Any:
     return script.load()
 
 
-def _run(run: Any, arguments: Sequence[str]) -> int:
+def exit_code_of(run: Callable[[], object]) -> int:
+    """Call the function of a console script, which ends with SystemExit, and return the exit code of the script."""
     try:
-        run(arguments)  # as its script does: it ends with SystemExit
+        run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception:

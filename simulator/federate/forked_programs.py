@@ -17,7 +17,6 @@ import shlex
 import signal
 import socket
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -27,6 +26,7 @@ from typing import Any
 
 from clients.service.owner import FORKED_FOR
 from clients.service.place import peer
+from simulator.federate.flower_commands import exit_code_of
 from simulator.federate.short_waits import shorten_looks, shorten_retries
 
 PROGRAMS = ("flwr-clientapp", "flower-superexec", "flower-supernode")
@@ -177,23 +177,12 @@ def _become(
         os.environ[FORKED_FOR] = ",".join([*filter(None, [variables.get(FORKED_FOR)]), str(asker)])
         sys.argv = words
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = _code_of(run)
+        code = exit_code_of(run)
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
-
-
-def _code_of(run: Callable[[], object]) -> int:
-    try:
-        run()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    return 0
 
 
 def serve(folder: Path, programs: Programs) -> None:

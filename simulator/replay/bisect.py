@@ -93,12 +93,12 @@ def bisect(
     keys = {key: (values[0][key], values[1][key]) for key in differing}
     common = sorted(records[0].lines.keys() & records[1].lines.keys())
     found, last = _first_difference(records[0], records[1], common), common[-1] if common else -1
-    told: list[str] = []
+    remarks: list[str] = []
     if found is not None and replay and found.round_index > 0 and (not differing or not found.clients):
-        found, told = _with_replays(runs, records, found)
+        found, remarks = _with_replays(runs, records, found)
     environment = differences(runs[0].recorded_environment, runs[1].recorded_environment)
     paths = runs[0].folder.path, runs[1].folder.path
-    return Bisection(paths, last, found, keys, tuple(environment), tuple(told))
+    return Bisection(paths, last, found, keys, tuple(environment), tuple(remarks))
 
 
 def _first_difference(one: Recorded, other: Recorded, rounds: list[int]) -> Difference | None:
@@ -121,25 +121,27 @@ def _with_replays(
 ) -> tuple[Difference, list[str]]:
     """Play a round of both runs again; return the difference with more clients known, and what each replay showed."""
     seen: list[RoundAccount | None] = []
-    told = []
+    remarks = []
     for run, record in zip(runs, records, strict=True):
         account, why = _replayed(run, found.round_index)
         seen.append(account)
         if account is None:
-            told.append(f"{run.folder.path} cannot be played again: {why}")
+            remarks.append(f"{run.folder.path} cannot be played again: {why}")
             continue
         wrong = difference(record.account(found.round_index), account)
         if wrong is None:
-            told.append(f"{run.folder.path} is what its scenario gives")
+            remarks.append(f"{run.folder.path} is what its scenario gives")
         else:
-            told.append(f"{run.folder.path} is not what its scenario gives here: {wrong}{f' ({why})' if why else ''}")
+            remarks.append(
+                f"{run.folder.path} is not what its scenario gives here: {wrong}{f' ({why})' if why else ''}"
+            )
     clients = found.clients
     if not clients and seen[0] is not None and seen[1] is not None:
         clients = clients_that_differ(seen[0], seen[1])
     for record, account in zip(records, seen, strict=True):
         if not clients and account is not None:
             clients = clients_that_differ(record.account(found.round_index), account)
-    return Difference(found.round_index, found.tensors, clients, found.numbers), told
+    return Difference(found.round_index, found.tensors, clients, found.numbers), remarks
 
 
 def _replayed(run: Replayable, round_index: int) -> tuple[RoundAccount | None, str]:
