@@ -98,7 +98,7 @@ def with_census(scenario: Scenario, given: Overrides) -> Overrides:
         return given
     options = scenario.nodes
     census = take_census(given.grid, _config(scenario), nodes=options.count, wait_seconds=options.join_seconds)
-    served = population_of(_of_one(scenario), Overrides()) if options.validates else None
+    served = population_of(of_one_table(scenario), Overrides()) if options.validates else None
     found = population_of_nodes(census, served.spec if served is not None else None, served)
     return replace(given, nodes=found, first_of=census.first_of)
 
@@ -109,12 +109,16 @@ def own_population(scenario: Scenario, own: OwnData) -> Population:
     Raises:
         UserError: they cannot be read.
     """
-    population = population_of(_of_one(scenario, own.path), Overrides())
+    population = population_of(of_one_table(scenario, own.path), Overrides())
     return numbered_from(population, own.first, own.total) if own.total else population
 
 
-def _of_one(scenario: Scenario, path: str = "") -> Scenario:
-    """Return the scenario of one node's table, or the server's: without clients of its own each file is a client."""
+def of_one_table(scenario: Scenario, path: str = "") -> Scenario:
+    """Return the scenario of one node's own table, by default of the server's. A table without clients is one client.
+
+    Raises:
+        ScenarioError: the data are no table, or are scaled by what no single node knows.
+    """
     data = _table_of(scenario)
     is_whole = data.task != "forecast" and not data.id_column and data.layout == "wide"
     data = replace(data, path=path or data.path, layout="files" if is_whole else data.layout)

@@ -26,6 +26,7 @@ from server.record.records import RunFolder
 from server.record.round_table import RoundTable
 from simulator.runs.arguments.checks import check_parts, check_run_path
 from simulator.runs.building import DataLike, ModelLike, Overrides, made_model, make_task_of
+from simulator.runs.nodes import of_one_table
 from simulator.scenario.sections import Scenario, load_scenario
 
 _log = logging.getLogger("fedscape.record")
@@ -123,7 +124,8 @@ class Record:
             problem = "was run with data= from Python, from which the model has its shape"
             raise RunFolderError(str(self.path), problem, fix="Pass them: record.model(data=data).")
         if model is None:
-            module = make_task_of(self.scenario, Overrides(None, data)).module
+            scenario = of_one_table(self.scenario) if self.scenario.nodes.own_data else self.scenario
+            module = make_task_of(scenario, Overrides(None, data)).module
         else:
             module = copy_module(made_model(model, self.scenario.run.seed)[0])
         file = self.path / "model.safetensors"

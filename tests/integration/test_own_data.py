@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from own_nodes import run_on_own_nodes
 from strange_grid import StrangeGrid
 
 from clients.core.errors import StrategyError, UserError
 from simulator.apps import apps
 from simulator.runs.record import open_run
 from simulator.runs.run import simulate
-from simulator.scenario.sections import Scenario, load_scenario
+from simulator.scenario.sections import Scenario, load_scenario, to_toml
 
 ROWS = {"north": 40, "south": 70, "west": 25}
 
@@ -58,25 +60,50 @@ def test_nodes_train_on_tables_that_the_server_never_reads(tables: Path) -> None
     assert facts.sizes.tolist() == pytest.approx(list(kept.values()), abs=2)
     losses = run.rounds["validation_loss"]
     assert losses[-1] < losses[0]
-    assert open_run(tables / "run").rounds["respondents"].tolist()[1:] == [3.0] * 4
+    record = open_run(tables / "run")
+    assert record.rounds["respondents"].tolist()[1:] == [3.0] * 4
+    for mine, recorded in zip(run.model().parameters(), record.model().parameters(), strict=True):
+        torch.testing.assert_close(mine, recorded, rtol=0, atol=0)
 
 
-def test_numbers_are_those_of_one_table_with_all_rows_by_client(tables: Path) -> None:
-    """The same rows in one process, each table a client: full batches, one step, so that no draw decides."""
-    full = ("local.optimizer=gd", "local.batch_size=", "local.local_steps=", "local.local_epochs=1",
-            "data.validation_fraction=0", "data.test_fraction=0", "nodes.validates=false")  # fmt: skip
-    scenario = scenario_of(tables, *full)
-    grid = StrangeGrid(apps(scenario, observers=[])[1], nodes(tables, *ROWS))
-    there = simulate(scenario, grid=grid, record=False)
+FULL = (
+    *("local.optimizer=gd", "local.batch_size=", "local.local_steps=", "local.local_epochs=1"),
+    *("data.validation_fraction=0", "data.test_fraction=0", "nodes.validates=false"),
+)
+"""Full batches and one step, so that no draw decides."""
+
+
+def together(tables: Path) -> torch.Tensor:
+    """Return the parameters of one process with the same rows, each table a client; it moves the nodes' tables."""
     folder = tables / "together"
     folder.mkdir()
     for name in ROWS:
         (tables / f"{name}.csv").rename(folder / f"{name}.csv")
-    here = simulate(
-        scenario_of(tables, *full, f"data.path={folder}", "data.layout=files", "partition=", "nodes="), record=False
-    )
-    torch.testing.assert_close(there.params, here.params, rtol=1e-5, atol=1e-7)
+    scenario = scenario_of(tables, *FULL, f"data.path={folder}", "data.layout=files", "partition=", "nodes=")
+    return simulate(scenario, record=False).params
+
+
+def test_numbers_are_those_of_one_table_with_all_rows_by_client(tables: Path) -> None:
+    scenario = scenario_of(tables, *FULL)
+    grid = StrangeGrid(apps(scenario, observers=[])[1], nodes(tables, *ROWS))
+    there = simulate(scenario, grid=grid, record=False)
+    torch.testing.assert_close(there.params, together(tables), rtol=1e-5, atol=1e-7)
     assert "validation_loss" not in there.rounds.columns
+
+
+@pytest.mark.federation
+@pytest.mark.slow
+def test_supernodes_with_tables_of_their_own_give_the_numbers_of_one_process(
+    tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="fs-", dir="/tmp") as runtime:  # sockets need a short path
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        scenario = to_toml(scenario_of(tables, *FULL, "nodes.join_seconds=120"))
+        record = run_on_own_nodes(tables / "federation", scenario, [(node, {}) for node in nodes(tables, *ROWS)])
+    there = open_run(record.path)
+    assert there.rounds["respondents"].tolist()[1:] == [3.0] * 4
+    params = torch.cat([values.flatten() for values in there.model().state_dict().values()])
+    torch.testing.assert_close(params, together(tables), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
