@@ -19,7 +19,7 @@ from clients.training.kept.lazy_rows import LazyRows
 from server.algorithms.state import ServerState
 from server.record.checkpoint import Checkpoint, CheckpointStore
 from server.record.kept.checkpoints import CheckpointFolder
-from server.record.kept_parameters import ParameterFolder
+from server.record.kept.parameters import ParameterFolder
 from server.record.recorder import Recorder
 
 
@@ -58,7 +58,7 @@ class ParameterKeeper:
     def keep(self, state: ServerState, *, is_last: bool = False) -> None:
         """Keep the parameters of a finished round where they are due and not there yet."""
         round_index = state.round_index
-        if (round_index % self.every and not is_last) or self.folder.file(round_index).exists():
+        if (round_index % self.every and not is_last) or self.folder.entry(round_index).exists():
             return
         try:
             self.folder.write(round_index, self._tensors_of(state))
@@ -91,7 +91,7 @@ class CheckpointKeeper:
             model: bytes of the model.
             save: writes the checkpoint of this round and returns its store.
         """
-        if round_index % self.every or self.folder.folder(round_index).exists():
+        if round_index % self.every or self.folder.entry(round_index).exists():
             return
         try:
             if not self.folder.has_room(size, model):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from clients.core.errors import RunFolderError, UserError
 from server.algorithms.state import ServerState
-from server.record.kept_parameters import SPARE_BYTES, ParameterFolder
+from server.record.kept.parameters import SPARE_BYTES, ParameterFolder
 from server.rounds.checkpointer import ParameterKeeper
 
 TENSORS = {
@@ -38,12 +38,12 @@ def test_parameters_come_back_to_the_bit(folder: ParameterFolder) -> None:
     for name, tensor in TENSORS.items():
         assert back[name].dtype == tensor.dtype
         assert torch.equal(back[name].nan_to_num(9.0), tensor.nan_to_num(9.0))
-    assert load_file(folder.file(10)).keys() == TENSORS.keys()  # any program that reads safetensors reads it
+    assert load_file(folder.entry(10)).keys() == TENSORS.keys()  # any program that reads safetensors reads it
 
 
 def test_every_flipped_bit_is_found(folder: ParameterFolder) -> None:
     folder.write(3, TENSORS)
-    file, whole = folder.file(3), folder.file(3).read_bytes()
+    file, whole = folder.entry(3), folder.entry(3).read_bytes()
     for place in range(len(whole)):
         damaged = bytearray(whole)
         damaged[place] ^= 1 << (place % 8)
@@ -57,14 +57,14 @@ def test_every_flipped_bit_is_found(folder: ParameterFolder) -> None:
 @pytest.mark.parametrize("size", [0, 7, 100, -1])
 def test_file_that_was_cut_short_is_damaged(size: int, folder: ParameterFolder) -> None:
     folder.write(3, TENSORS)
-    folder.file(3).write_bytes(folder.file(3).read_bytes()[:size])
+    folder.entry(3).write_bytes(folder.entry(3).read_bytes()[:size])
     with pytest.raises(RunFolderError, match=r"round-00000003\.safetensors: is damaged"):
         folder.read(3)
 
 
 def test_file_of_another_round_is_damaged(folder: ParameterFolder) -> None:
     folder.write(3, TENSORS)
-    shutil.copy(folder.file(3), folder.file(4))
+    shutil.copy(folder.entry(3), folder.entry(4))
     with pytest.raises(RunFolderError, match="is damaged"):
         folder.read(4)
 
@@ -147,6 +147,6 @@ def test_first_failure_of_a_row_is_an_event_and_later_rounds_are_tried_again(tmp
 
 def test_symbolic_link_is_refused(folder: ParameterFolder) -> None:
     folder.write(3, TENSORS)
-    folder.file(4).symlink_to(folder.file(3))
+    folder.entry(4).symlink_to(folder.entry(3))
     with pytest.raises(RunFolderError, match="symbolic link"):
         folder.read(4)
