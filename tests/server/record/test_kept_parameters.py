@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from clients.core.errors import RunFolderError, UserError
 from server.algorithms.state import ServerState
 from server.record.kept.parameters import SPARE_BYTES, ParameterFolder
-from server.rounds.checkpointer import ParameterKeeper
+from server.rounds.checkpointer import ParameterSaver
 
 TENSORS = {
     "0.weight": torch.tensor([[1.5, -2.0], [float("nan"), 0.0]]),
@@ -111,15 +111,15 @@ def state(round_index: int) -> ServerState:
     return ServerState(round_index, torch.zeros(1), torch.zeros(0))
 
 
-def keeper(folder: ParameterFolder, events: list[dict[str, Any]], every: int = 4) -> ParameterKeeper:
-    return ParameterKeeper(folder, every, lambda state: {"w": torch.full((2,), state.round_index)}, events.append)
+def saver(folder: ParameterFolder, events: list[dict[str, Any]], every: int = 4) -> ParameterSaver:
+    return ParameterSaver(folder, every, lambda state: {"w": torch.full((2,), state.round_index)}, events.append)
 
 
-def test_keeper_keeps_every_few_rounds_and_the_last(folder: ParameterFolder) -> None:
+def test_saver_saves_every_few_rounds_and_the_last(folder: ParameterFolder) -> None:
     events: list[dict[str, Any]] = []
-    keep = keeper(folder, events)
+    saving = saver(folder, events)
     for round_index in range(7):
-        keep.keep(state(round_index), is_last=round_index == 6)
+        saving.save(state(round_index), is_last=round_index == 6)
     assert folder.rounds() == [0, 4, 6]
     assert folder.read(4)["w"].tolist() == [4, 4]
     assert events == []
@@ -129,19 +129,19 @@ def test_first_failure_of_a_row_is_an_event_and_later_rounds_are_tried_again(tmp
     events: list[dict[str, Any]] = []
     (tmp_path / "parameters").write_text("in the way")
     folder = ParameterFolder(tmp_path / "parameters")
-    keep = keeper(folder, events)
+    saving = saver(folder, events)
     for round_index in (0, 4):
-        keep.keep(state(round_index))
+        saving.save(state(round_index))
     assert [(event["round"], event["kind"]) for event in events] == [(0, "parameters_not_kept")]
     start = "parameters are not kept from here on, while this lasts"
     assert events[0]["message"].startswith(f"{start}: {tmp_path / 'parameters'} cannot be written: ")
     (tmp_path / "parameters").unlink()
-    keep.keep(state(8))
+    saving.save(state(8))
     assert folder.rounds() == [8]
     shutil.rmtree(folder.path)
     folder.path.write_text("in the way again")
     for round_index in (12, 16):
-        keep.keep(state(round_index))
+        saving.save(state(round_index))
     assert [event["round"] for event in events] == [0, 12]
 
 
