@@ -19,8 +19,7 @@ from clients.engines.tile_run import TileRun
 from clients.training.options import OPTIMIZERS, AugmentOptions
 from clients.training.task import probe_examples
 
-SIZES = [6, 8, 2]
-"""With batches of four: whole and partial ones, unequal counts, and a client that has no whole one."""
+SIZES = [6, 14, 8, 10]
 USUAL = {"batch_size": 4, "local_epochs": 2, "buffers": "average"}
 NOISY = {"clip_norm": 0.5, "clip_value": 0.1, "l1": 0.01, "l2": 0.1, "gradient_noise": 0.1}
 
